@@ -1,0 +1,38 @@
+"""Runs every gate on a workspace's artifacts. Says no by raising only after all have spoken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.errors import GateError
+from pipeline.gates import champion, data_contract, metric_limit, naive_baseline, parity
+from pipeline.gates.verdict import Verdict
+from pipeline.params import Model
+from pipeline.serving.runtime import Runtime
+from pipeline.stages import Artifacts, read_json
+
+
+def verdicts(model: Model, files: Artifacts, champion_package: Path | None, champion_version: str | None) -> list[Verdict]:
+    """What every gate says of the packaged model, in the order in which a person would ask."""
+    validation, evaluation = read_json(files.validation), read_json(files.metrics)
+    held_out = pd.read_parquet(files.predictions)
+    current = Runtime.load(champion_package) if champion_package else None
+    gates = model.gates
+    return [
+        data_contract.enough_rows(validation, gates.contract),
+        data_contract.few_bad_rows(validation, gates.contract),
+        metric_limit.good_enough(evaluation, gates.metric_limit),
+        naive_baseline.beats_guess(evaluation, gates.baseline_margin),
+        champion.not_worse(held_out, model, current, champion_version),
+        parity.same_answers(held_out, Runtime.load(files.package), gates.parity_tolerance),
+    ]
+
+
+def refuse_failed(name: str, told: list[Verdict]) -> None:
+    """Raises GateError with every reason when a gate failed."""
+    failed = [v for v in told if not v.passed]
+    if failed:
+        raise GateError(f"{name} gates", "; ".join(f"{v.gate}: {v.reason}" for v in failed),
+                        "nothing was registered and what is live stays live")  # fmt: skip

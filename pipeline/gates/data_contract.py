@@ -1,0 +1,23 @@
+"""Are there enough rows, and few enough that break the contract?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.data.contract import faults_line
+from pipeline.gates.verdict import Verdict
+from pipeline.params import Contract
+
+
+def enough_rows(report: dict[str, Any], contract: Contract) -> Verdict:
+    kept = report["kept"]
+    return Verdict("enough_rows", kept >= contract.min_rows, kept, contract.min_rows,
+                   f"{kept:,} rows kept, at least {contract.min_rows:,} wanted")  # fmt: skip
+
+
+def few_bad_rows(report: dict[str, Any], contract: Contract) -> Verdict:
+    share = report["quarantined"] / report["in"]
+    reason = f"{report['quarantined']:,} of {report['in']:,} rows break the contract ({share:.2%})"
+    if report["faults"]:
+        reason += f": {faults_line(report)}"
+    return Verdict("data_contract", share <= contract.max_bad_share, share, contract.max_bad_share, reason)

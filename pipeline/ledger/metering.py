@@ -1,0 +1,54 @@
+"""Measures a step: wall and processor seconds, and peak memory, its subprocesses included.
+
+Linux counts both for a process and for the children it has waited for (getrusage(2)); ru_maxrss is in
+KiB, and that of children is the largest one's, so the peak is the larger of the two, not their sum.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from pipeline.ledger.table import Event, Ledger
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A meter's reading: `taken` is the wall clock, `cpu_s` processor seconds so far."""
+
+    taken: float
+    cpu_s: float
+
+
+def read() -> Reading:
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return Reading(time.monotonic(), own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime)
+
+
+def since(start: Reading) -> dict[str, float]:
+    """{"wall_s", "cpu_s", "peak_mb"} from `start` to now."""
+    end = read()
+    peak_kib = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return {
+        "wall_s": round(end.taken - start.taken, 3),
+        "cpu_s": round(end.cpu_s - start.cpu_s, 3),
+        "peak_mb": round(peak_kib / 1024, 1),
+    }
+
+
+@contextmanager
+def metered(ledger: Ledger, run: str, model: str, step: str) -> Iterator[None]:
+    """Writes the start and the end of a step to the ledger, whatever way it ends."""
+    ledger.append(Event("step_started", model, run, step))
+    start = read()
+    state, error = "success", ""
+    try:
+        yield
+    except BaseException as raised:
+        state, error = "failed", str(raised)
+        raise
+    finally:
+        ledger.append(Event("step_ended", model, run, step, {"state": state, "error": error, **since(start)}))

@@ -1,0 +1,159 @@
+"""The table itself: append, read, verify.
+
+Each event carries the hash of the one before it, so that a changed, removed or inserted row breaks the
+chain from there on: hash = sha256(previous hash + canonical JSON of the event's own fields). SQLite (WAL,
+synchronous FULL) by default, Postgres by $PERENNIAL_LEDGER_URL.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from pipeline.errors import LedgerError
+
+GENESIS = "0" * 64
+# Any constant will do: writers of one ledger on Postgres take this advisory lock in turn.
+POSTGRES_LOCK = 7_305_377_461
+
+EVENTS = sa.Table(
+    "events",
+    sa.MetaData(),
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("at", sa.String(32), nullable=False),
+    sa.Column("run", sa.String(300), nullable=False, index=True),
+    sa.Column("model", sa.String(40), nullable=False, index=True),
+    sa.Column("kind", sa.String(40), nullable=False, index=True),
+    sa.Column("step", sa.String(250), nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Column("previous", sa.String(64), nullable=False),
+    sa.Column("hash", sa.String(64), nullable=False),
+)
+
+
+@dataclass(frozen=True)
+class Event:
+    """One row. `body` holds what is particular to its kind; units are in the keys."""
+
+    kind: str
+    model: str = ""
+    run: str = ""
+    step: str = ""
+    body: dict[str, Any] = field(default_factory=dict)
+    at: str = ""
+    seq: int = 0
+    hash: str = ""
+
+
+def now() -> str:
+    """The present in UTC, ISO 8601 with milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Ledger:
+    """Opens the ledger at `url`, creating the table when it is new."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        try:
+            if url.startswith("sqlite:///"):
+                Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            self._engine = sa.create_engine(url, poolclass=sa.pool.NullPool)
+            if self._engine.dialect.name == "sqlite":
+                sa.event.listen(self._engine, "connect", _durable)
+            with self._writing() as connection:
+                EVENTS.create(connection, checkfirst=True)
+        except (sa.exc.SQLAlchemyError, OSError, ImportError) as error:
+            raise self._failed(error) from error
+
+    def append(self, event: Event) -> Event:
+        """Adds `event` at the end of the chain and returns it with seq, at and hash. Raises LedgerError."""
+        try:
+            with self._writing() as connection:
+                last = connection.execute(
+                    sa.select(EVENTS.c.seq, EVENTS.c.hash).order_by(EVENTS.c.seq.desc()).limit(1)
+                ).first()
+                seq, previous = (last.seq + 1, last.hash) if last else (1, GENESIS)
+                row = {"seq": seq, "at": event.at or now(), "run": event.run, "model": event.model,
+                       "kind": event.kind, "step": event.step, "body": canonical(event.body)}  # fmt: skip
+                chained = {**row, "previous": previous, "hash": chain_hash(previous, row)}
+                connection.execute(EVENTS.insert().values(**chained))
+        except (sa.exc.SQLAlchemyError, OSError) as error:
+            raise self._failed(error) from error
+        return Event(event.kind, event.model, event.run, event.step, event.body, row["at"], seq, chained["hash"])
+
+    def events(self, *, kind: str | tuple[str, ...] = (), model: str = "", run: str = "", until: str = "") -> list[Event]:
+        """The events that match, oldest first."""
+        kinds = (kind,) if isinstance(kind, str) else kind
+        query = sa.select(EVENTS).order_by(EVENTS.c.seq)
+        if kinds:
+            query = query.where(EVENTS.c.kind.in_(kinds))
+        for column, value in ((EVENTS.c.model, model), (EVENTS.c.run, run)):
+            if value:
+                query = query.where(column == value)
+        if until:
+            query = query.where(EVENTS.c.at <= until)
+        try:
+            with self._engine.connect() as connection:
+                rows = connection.execute(query).all()
+        except sa.exc.SQLAlchemyError as error:
+            raise self._failed(error) from error
+        return [Event(r.kind, r.model, r.run, r.step, json.loads(r.body), r.at, r.seq, r.hash) for r in rows]
+
+    def verify(self) -> tuple[int, int | None]:
+        """(events read, seq of the first one that breaks the chain, or None)."""
+        previous, count = GENESIS, 0
+        with self._engine.connect() as connection:
+            for r in connection.execute(sa.select(EVENTS).order_by(EVENTS.c.seq)):
+                count += 1
+                row = {"seq": r.seq, "at": r.at, "run": r.run, "model": r.model, "kind": r.kind,
+                       "step": r.step, "body": r.body}  # fmt: skip
+                if r.seq != count or r.previous != previous or r.hash != chain_hash(previous, row):
+                    return count, r.seq
+                previous = r.hash
+        return count, None
+
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        """One writer at a time, so that no two events follow the same one."""
+        with self._engine.connect() as connection:
+            if self._engine.dialect.name == "sqlite":
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            else:
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(POSTGRES_LOCK)))
+            yield connection
+            connection.commit()
+
+    def _failed(self, error: Exception) -> LedgerError:
+        shown = sa.engine.make_url(self.url).render_as_string(hide_password=True)
+        return LedgerError(f"ledger {shown}", str(error).splitlines()[0], "check $PERENNIAL_LEDGER_URL and the disk")
+
+
+def _durable(connection: Any, _record: Any) -> None:
+    # Python's driver would open transactions by itself; here BEGIN IMMEDIATE does.
+    connection.isolation_level = None
+    for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def canonical(value: Any) -> str:
+    """JSON that is the same for equal values: sorted keys, no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+
+
+def chain_hash(previous: str, row: dict[str, Any]) -> str:
+    return hashlib.sha256((previous + canonical(row)).encode()).hexdigest()
+
+
+def open_ledger(home: Path) -> Ledger:
+    """The ledger of this machine, or the one that $PERENNIAL_LEDGER_URL names."""
+    return Ledger(os.environ.get("PERENNIAL_LEDGER_URL") or f"sqlite:///{home / 'ledger.db'}")

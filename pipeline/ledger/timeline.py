@@ -1,0 +1,52 @@
+"""What happened to a model, and which version was live at a given time, told from the ledger."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.ledger.table import Event, Ledger
+
+TOLD = ("run_opened", "gates_checked", "version_registered", "slot_ready", "rollout_ended", "rollout_failed",
+        "rolled_back", "drift_checked", "run_settled")  # fmt: skip
+
+
+def timeline(ledger: Ledger, model: str, until: str = "") -> list[dict[str, Any]]:
+    """The events a person asks about, oldest first, each with one line of what it says."""
+    return [
+        {"at": e.at, "kind": e.kind, "run": e.run, "what": sentence(e), **({"details": e.body} if e.body else {})}
+        for e in ledger.events(kind=TOLD, model=model, until=until)
+    ]
+
+
+def sentence(event: Event) -> str:
+    """One line for a person."""
+    b = event.body
+    match event.kind:
+        case "run_opened":
+            return f"run opened as of {b['as_of']}: {b['reason']}"
+        case "gates_checked":
+            failed = [v["gate"] for v in b["verdicts"] if not v["passed"]]
+            return f"gates: {len(b['verdicts'])} checked, " + (f"failed: {', '.join(failed)}" if failed else "all passed")
+        case "version_registered":
+            return f"version {b['version']} registered from data {b['data_version'][:12]}"
+        case "slot_ready":
+            return f"version {b['version']} ready in {b['slot']} after {b['golden']} golden requests"
+        case "rollout_ended":
+            return f"version {b['version']} live in {b['slot']}, switched in {b['switch_s']:.2f} s"
+        case "rollout_failed":
+            return f"version {b['version']} did not go live: {b['error']}"
+        case "rolled_back":
+            return f"back to version {b['version']} in {b['slot']}: {b['reason']}"
+        case "drift_checked":
+            return f"{b['verdict']}: {b['reason']}"
+        case _:
+            return f"run {b.get('outcome', 'ended')}"
+
+
+def live_at(ledger: Ledger, model: str, until: str = "") -> dict[str, Any] | None:
+    """{"version", "slot", "since", "engine"} of what was live at `until` (default now), or None."""
+    moves = ledger.events(kind=("rollout_ended", "rolled_back"), model=model, until=until)
+    if not moves:
+        return None
+    last = moves[-1]
+    return {**{k: last.body.get(k) for k in ("version", "slot", "engine")}, "since": last.at}

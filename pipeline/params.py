@@ -1,0 +1,250 @@
+"""params.yaml, read once, typed and frozen. A function gets its own section, never the whole."""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from pipeline.errors import SettingsError
+
+MODEL_NAME = re.compile(r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")
+
+
+def utc(value: datetime) -> datetime:
+    """Times without a zone are UTC."""
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+UtcTime = Annotated[datetime, AfterValidator(utc)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Prices(Section):
+    """Prices in `currency`; see pipeline.ledger.costs for the formula."""
+
+    currency: str = "USD"
+    cpu_core_hour: float = Field(ge=0)
+    memory_gb_hour: float = Field(ge=0)
+    engineer_hour: float = Field(ge=0)
+
+
+class Baseline(Section):
+    """The claims that ROI is compared with: (low, high) engineer hours a deployment."""
+
+    source: str
+    manual_engineer_hours_per_deployment: tuple[float, float]
+    automated_engineer_hours_per_deployment: tuple[float, float]
+
+
+class Workspaces(Section):
+    keep: int = Field(default=3, ge=0)
+
+
+class Schedule(Section):
+    cron: str
+    start: UtcTime
+    end: UtcTime | None = None
+
+
+class Source(Section):
+    """Where rows come from: DuckDB SQL with $start and $end, or a Python hook `module:function`."""
+
+    query: str | None = None
+    hook: str | None = None
+    key: str
+    event_time: str
+    label_time: str | None = None
+    window_days: float = Field(gt=0)
+
+    @model_validator(mode="after")
+    def one_of_query_and_hook(self) -> Source:
+        if (self.query is None) == (self.hook is None):
+            raise ValueError("give either query or hook")
+        if self.query is not None and not ("$start" in self.query and "$end" in self.query):
+            raise ValueError("the query must use $start and $end")
+        return self
+
+
+class Training(Section):
+    task: Literal["binary", "regression"] = "binary"
+    target: str
+    numeric: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
+    estimator: str = "hist_gradient_boosting"
+    options: dict[str, float | int | str | bool | None] = Field(default_factory=dict)
+    seed: int = 0
+
+    @property
+    def features(self) -> list[str]:
+        return [*self.numeric, *self.categorical]
+
+    @model_validator(mode="after")
+    def features_are_features(self) -> Training:
+        if not self.features:
+            raise ValueError("name at least one numeric or categorical feature")
+        twice = {f for f in self.features if self.features.count(f) > 1}
+        if twice:
+            raise ValueError(f"named twice: {', '.join(sorted(twice))}")
+        if self.target in self.features:
+            raise ValueError(f"the target {self.target} may not be a feature")
+        return self
+
+
+class Evaluation(Section):
+    holdout_days: float = Field(gt=0)
+    metric: Literal["roc_auc", "average_precision", "log_loss", "brier", "accuracy", "mae", "rmse", "r2"]
+    reference_rows: int = Field(default=10_000, ge=1)
+    golden_rows: int = Field(default=20, ge=1)
+
+
+class Column(Section):
+    min: float | None = None
+    max: float | None = None
+    allowed: tuple[str | float, ...] | None = None
+    nullable: bool = False
+
+
+class Contract(Section):
+    min_rows: int = Field(default=1, ge=1)
+    max_bad_share: float = Field(default=0.0, ge=0, le=1)
+    columns: dict[str, Column] = Field(default_factory=dict)
+
+
+class Gates(Section):
+    metric_limit: float
+    baseline_margin: float = 0.0
+    champion_tolerance: float = Field(default=0.0, ge=0)
+    parity_tolerance: float = Field(default=1e-5, gt=0)
+    contract: Contract = Contract()
+
+
+class Monitor(Section):
+    cron: str
+    window_days: float = Field(gt=0)
+    min_rows: int = Field(default=1000, ge=1)
+    sample_rows: int = Field(default=10_000, ge=1)
+    psi_limit: float = Field(default=0.2, gt=0)
+    missing_limit: float = Field(default=0.1, gt=0)
+    features_limit: int = Field(default=1, ge=1)
+    quality_drop: float = Field(default=0.05, ge=0)
+
+
+class Rollout(Section):
+    engine: Literal["auto", "docker", "process"] = "auto"
+    strategy: Literal["all-at-once"] = "all-at-once"
+    golden_tolerance: float = Field(default=1e-5, gt=0)
+    ready_timeout_s: float = Field(default=30, gt=0)
+    bake_s: float = Field(default=1.0, ge=0)
+
+
+class Model(Section):
+    description: str = ""
+    as_of: UtcTime
+    schedule: Schedule
+    source: Source
+    training: Training
+    evaluation: Evaluation
+    gates: Gates
+    monitor: Monitor
+    rollout: Rollout = Rollout()
+
+    @field_validator("evaluation")
+    @classmethod
+    def metric_fits(cls, evaluation: Evaluation, info) -> Evaluation:
+        training = info.data.get("training")
+        regression = evaluation.metric in ("mae", "rmse", "r2")
+        if training is not None and (training.task == "regression") != regression:
+            raise ValueError(f"metric {evaluation.metric} does not fit the task {training.task}")
+        return evaluation
+
+    @model_validator(mode="after")
+    def holdout_fits_window(self) -> Model:
+        if self.evaluation.holdout_days >= self.source.window_days:
+            raise ValueError("evaluation.holdout_days must be shorter than source.window_days")
+        known = {self.source.key, self.source.event_time, self.training.target, *self.training.features}
+        unknown = set(self.gates.contract.columns) - known
+        if unknown:
+            raise ValueError(f"gates.contract.columns names no feature, key or target: {', '.join(sorted(unknown))}")
+        return self
+
+
+class Params(Section):
+    prices: Prices
+    baseline: Baseline
+    workspaces: Workspaces = Workspaces()
+    models: dict[str, Model]
+
+    @field_validator("models")
+    @classmethod
+    def names_fit_addresses(cls, models: dict[str, Model]) -> dict[str, Model]:
+        for name in models:
+            if not MODEL_NAME.match(name):
+                raise ValueError(f"model name {name!r}: use a-z, 0-9 and '-', at most 40 characters")
+        return models
+
+    def model(self, name: str) -> Model:
+        """The model called `name`. Raises SettingsError that lists the names there are."""
+        if name not in self.models:
+            raise SettingsError(
+                f"model {name}", "params.yaml has no such model", f"its models are: {', '.join(self.models) or 'none'}"
+            )
+        return self.models[name]
+
+
+def load(root: Path) -> Params:
+    """Reads `root`/params.yaml. Raises SettingsError naming the first key that is wrong."""
+    path = root / "params.yaml"
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(str(path), str(error.strerror), "run from the project's folder") from error
+    except yaml.YAMLError as error:
+        raise SettingsError(str(path), f"is not YAML ({error})", "check the indentation there") from error
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        raise SettingsError("params.yaml", _first_fault(error), "compare with the comments in params.yaml") from error
+
+
+def _first_fault(error: ValidationError) -> str:
+    faults = error.errors()
+    where = ".".join(str(part) for part in faults[0]["loc"]) or "the file"
+    kind = faults[0]["type"]
+    what = {"extra_forbidden": "unknown key", "missing": "missing key"}.get(kind, faults[0]["msg"])
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return f"{what} {where}{more}" if kind in ("extra_forbidden", "missing") else f"{where}: {what}{more}"
+
+
+def project_root() -> Path:
+    """The project's own folder: $PERENNIAL_PROJECT, or the nearest one upwards that has params.yaml.
+
+    In a run's workspace $PERENNIAL_PROJECT still names the project, so that a source's relative
+    paths mean the same files everywhere.
+    """
+    named = os.environ.get("PERENNIAL_PROJECT")
+    if named:
+        return Path(named).resolve()
+    return nearest_root(Path.cwd())
+
+
+def nearest_root(start: Path) -> Path:
+    """The nearest folder at or above `start` with params.yaml and dvc.yaml."""
+    for folder in (start, *start.parents):
+        if (folder / "params.yaml").is_file() and (folder / "dvc.yaml").is_file():
+            return folder
+    raise SettingsError(str(start), "no params.yaml and dvc.yaml here or above", "run from the project's folder")
+
+
+def home() -> Path:
+    """Where this machine's state is kept: $PERENNIAL_HOME, or .perennial in the project."""
+    named = os.environ.get("PERENNIAL_HOME")
+    return Path(named).resolve() if named else project_root() / ".perennial"

@@ -1,0 +1,147 @@
+"""Fits a model on the kept rows before the held-out days, the same way bit for bit each time.
+
+The fitted pipeline is kept as skops, not pickle, in a canonical form (see `canonical`), so that the
+same data and settings give the same file. Numbers are float32 on both sides: that is what ONNX serves.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.errors import SettingsError, StageError
+from pipeline.params import Model, Training
+
+if TYPE_CHECKING:
+    from sklearn.base import BaseEstimator
+
+# What may be built when a model file is read. Never the list that a file itself asks for.
+TRUSTED_TYPES = [
+    "numpy.dtype",
+    "sklearn.tree._tree.Tree",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+]
+MISSING_CATEGORY = ""
+
+
+def feature_frame(rows: pd.DataFrame, training: Training) -> pd.DataFrame:
+    """`rows`' features as a model takes them: float32 numbers, strings with '' for a missing one."""
+    numbers = rows[list(training.numeric)].astype("float32")
+    categories = rows[list(training.categorical)].astype(object).where(rows[list(training.categorical)].notna(), MISSING_CATEGORY)
+    return pd.concat([numbers, categories], axis=1)
+
+
+def held_out(rows: pd.DataFrame, model: Model) -> pd.Series:
+    """True for the rows of the window's last `holdout_days`, which training never sees."""
+    return rows[model.source.event_time] >= model.as_of - timedelta(days=model.evaluation.holdout_days)
+
+
+def fit(rows: pd.DataFrame, model: Model) -> BaseEstimator:
+    """Fits the model's estimator on the rows that are not held out. Raises StageError when it cannot."""
+    learn = rows[~held_out(rows, model)]
+    target = learn[model.training.target]
+    if learn.empty:
+        raise StageError("train", "no rows before the held-out days", "lower evaluation.holdout_days")
+    if model.training.task == "binary":
+        if set(target.unique()) != {0.0, 1.0}:
+            seen = ", ".join(f"{v:g}" for v in sorted(target.unique())[:5])
+            raise StageError("train", f"the target {model.training.target} is {seen}, not both 0 and 1",
+                             "check the target, or set training.task: regression")  # fmt: skip
+        target = target.astype("int64")
+    return pipeline_for(model.training).fit(feature_frame(learn, model.training), target.to_numpy())
+
+
+def pipeline_for(training: Training) -> BaseEstimator:
+    """The unfitted scikit-learn pipeline: encoders by column, then the estimator."""
+    from sklearn.compose import ColumnTransformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import Pipeline, make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+
+    estimator, wants_dense = _estimator(training)
+    if wants_dense:
+        numeric: Any = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
+        categorical: Any = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    else:
+        numeric = "passthrough"
+        categorical = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, dtype=np.float32)
+    columns = [(n, t, list(c)) for n, t, c in
+               (("numeric", numeric, training.numeric), ("categorical", categorical, training.categorical)) if c]  # fmt: skip
+    return Pipeline([("columns", ColumnTransformer(columns)), ("estimator", estimator)])
+
+
+def _estimator(training: Training) -> tuple[BaseEstimator, bool]:
+    """The estimator named in params.yaml, and whether it needs imputed, scaled, one-hot columns."""
+    if ":" in training.estimator:
+        from pipeline.data.source import hooked
+
+        return hooked(training.estimator)(**training.options), True
+    from sklearn import ensemble, linear_model
+
+    binary = training.task == "binary"
+    known = {
+        "hist_gradient_boosting": (ensemble.HistGradientBoostingClassifier if binary
+                                   else ensemble.HistGradientBoostingRegressor, False),
+        "random_forest": (ensemble.RandomForestClassifier if binary else ensemble.RandomForestRegressor, True),
+        "linear": (linear_model.LogisticRegression if binary else linear_model.Ridge, True),
+    }  # fmt: skip
+    if training.estimator not in known:
+        raise SettingsError(f"estimator {training.estimator}", "is not known here",
+                            f"use {', '.join(known)} or module:function")  # fmt: skip
+    kind, wants_dense = known[training.estimator]
+    try:
+        return kind(random_state=training.seed, **training.options), wants_dense
+    except TypeError as error:
+        raise SettingsError("training.options", str(error), f"see scikit-learn's {kind.__name__}") from error
+
+
+def predict(estimator: BaseEstimator, features: pd.DataFrame, training: Training) -> np.ndarray:
+    """Predictions, float64 of shape (rows,): the probability of 1, or the regressed value."""
+    if training.task == "binary":
+        return estimator.predict_proba(features)[:, 1].astype("float64")
+    return np.asarray(estimator.predict(features), dtype="float64").reshape(-1)
+
+
+def save(estimator: BaseEstimator, path: Path) -> None:
+    """Writes the fitted pipeline as canonical skops."""
+    import skops.io
+
+    path.write_bytes(canonical(skops.io.dumps(estimator)))
+
+
+def load(path: Path) -> BaseEstimator:
+    """Reads a fitted pipeline, building only what TRUSTED_TYPES allows."""
+    import skops.io
+
+    return skops.io.load(path, trusted=TRUSTED_TYPES)
+
+
+def canonical(dumped: bytes) -> bytes:
+    """The same skops file without what differs between two dumps of equal models.
+
+    skops numbers objects by their address in memory and stamps the files with the time; here they are
+    numbered in order of appearance and stamped 1980.
+    """
+    with zipfile.ZipFile(io.BytesIO(dumped)) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    schema = files.pop("schema.json").decode()
+    order: dict[str, str] = {}
+    for number in re.findall(r'"__id__": (\d+)|"(\d+)\.npy"|"(\d+)\.npz"', schema):
+        order.setdefault(next(filter(None, number)), str(len(order) + 1))
+    schema = re.sub(r'("__id__": )(\d+)', lambda m: m[1] + order[m[2]], schema)
+    schema = re.sub(r'"(\d+)(\.np[yz])"', lambda m: f'"{order[m[1]]}{m[2]}"', schema)
+    renamed = {re.sub(r"^(\d+)(?=\.np[yz]$)", lambda m: order.get(m[1], m[1]), n): c for n, c in files.items()}
+    renamed["schema.json"] = json.dumps(json.loads(schema), sort_keys=True).encode()
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(renamed):
+            archive.writestr(zipfile.ZipInfo(name), renamed[name], zipfile.ZIP_DEFLATED)
+    return out.getvalue()

@@ -1,0 +1,238 @@
+"""A workspace: one run's own git worktree, with the project's DVC cache.
+
+It holds the code and settings exactly as they were when the run opened, uncommitted changes included
+(they are committed to a ref of their own, refs/perennial/…, and never to a branch), plus two things of the
+run: its as_of in params.yaml, and run.yaml, which says what the run is. Runs side by side do not meet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+import yaml
+from ruamel.yaml import YAML
+
+from pipeline import stages
+from pipeline.errors import PerennialError, StageError
+
+RUN_FILE = "run.yaml"
+ERROR_FILE = ".stage-error"
+# What a project's own commands write; never part of a run's code.
+NOT_CODE = [":!dvc.lock"]
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """One run. `folder` is the project's folder inside the worktree; `project` is where it was opened from."""
+
+    folder: Path
+    project: Path
+    run: str
+    model: str
+    as_of: str
+    reason: str
+    code_revision: str
+    uncommitted: bool
+
+    @property
+    def files(self) -> stages.Artifacts:
+        return stages.Artifacts(self.folder, self.model)
+
+    def data_version(self) -> str:
+        """The DVC hash of the snapshot, from this run's dvc.lock."""
+        lock = yaml.safe_load((self.folder / "dvc.lock").read_text(encoding="utf-8"))
+        outs = lock["stages"][f"{next(iter(stages.order(self.folder)))}@{self.model}"]["outs"]
+        return next(out["md5"] for out in outs if out["path"] == f"artifacts/{self.model}/snapshot")
+
+
+def open_workspace(project: Path, home: Path, run: str, model: str, as_of: datetime, reason: str) -> Workspace:
+    """Makes the workspace of `run`, or returns it as it is. Raises StageError without a git repository."""
+    top, inner = _repository(project)
+    worktree = home / "workspaces" / folder_name(run)
+    folder = worktree / inner
+    if (folder / RUN_FILE).is_file():
+        return read(folder)
+    _remove(top, worktree)
+    revision, uncommitted = code_revision(project)
+    worktree.parent.mkdir(parents=True, exist_ok=True)
+    _git(top, "worktree", "add", "--detach", "--force", str(worktree), revision)
+    _set_as_of(folder / "params.yaml", model, as_of)
+    _share_cache(project, home, folder)
+    workspace = Workspace(folder, project, run, model, as_of.isoformat(), reason, revision, uncommitted)
+    written = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(workspace).items()}
+    # Last and by renaming: a workspace with a run.yaml is whole.
+    aside = folder / f"{RUN_FILE}.part"
+    aside.write_text(yaml.safe_dump(written, sort_keys=False), encoding="utf-8")
+    aside.replace(folder / RUN_FILE)
+    return workspace
+
+
+def read(folder: Path) -> Workspace:
+    """The workspace in `folder`."""
+    try:
+        told = yaml.safe_load((folder / RUN_FILE).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StageError(f"workspace {folder}", "is gone", "clear the run's first task, which makes it again") from error
+    return Workspace(**{**told, "folder": Path(told["folder"]), "project": Path(told["project"])})
+
+
+def folder_name(run: str) -> str:
+    """A folder's name for a run id."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", run).strip("-")
+
+
+def run_stage(workspace: Workspace, stage: str) -> None:
+    """Runs one stage of dvc.yaml in the workspace, as `dvc repro` would. Raises StageError with its reason.
+
+    The first stage asks the source again each time; the others are restored when DVC has run them before.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    complaint = workspace.folder / ERROR_FILE
+    complaint.unlink(missing_ok=True)
+    first = stage == next(iter(stages.order(workspace.folder)))
+    with _environment(workspace), contextlib.chdir(workspace.folder):
+        try:
+            with Repo(str(workspace.folder)) as repo:
+                repo.reproduce([f"{stage}@{workspace.model}"], single_item=True, force=first)
+        except DvcException as error:
+            said = complaint.read_text(encoding="utf-8") if complaint.is_file() else ""
+            raise _stage_error(stage, said, error) from error
+
+
+def _stage_error(stage: str, said: str, error: Exception) -> PerennialError:
+    parts = said.split("\x1f")
+    if len(parts) == 3:
+        return StageError(*parts)
+    return StageError(f"stage {stage}", str(error.__cause__ or error), "its own output is above")
+
+
+def leave_complaint(error: PerennialError) -> None:
+    """Called by a failing stage: leaves its one line where `run_stage` finds it."""
+    path = os.environ.get("PERENNIAL_STAGE_ERROR")
+    if path:
+        Path(path).write_text("\x1f".join((error.subject, error.observation, error.next_check)), encoding="utf-8")
+
+
+def prune(project: Path, home: Path, keep: int, ended: set[str]) -> list[str]:
+    """Removes the workspaces of `ended` runs but the newest `keep`. Returns the names removed."""
+    top, _ = _repository(project)
+    names = {folder_name(run) for run in ended}
+    folders = [f for f in (home / "workspaces").glob("*") if f.name in names]
+    old = sorted(folders, key=lambda f: f.stat().st_mtime, reverse=True)[keep:]
+    for folder in old:
+        _remove(top, folder)
+    return [folder.name for folder in old]
+
+
+def code_revision(project: Path) -> tuple[str, bool]:
+    """(commit of the code as it is now, whether that has uncommitted changes).
+
+    Uncommitted work becomes a commit that only refs/perennial/<commit> names, made through an index
+    aside: the branch, the index and the files are not touched.
+    """
+    top, _ = _repository(project)
+    head = _git(top, "rev-parse", "HEAD")
+    with tempfile.TemporaryDirectory() as aside:
+        index = Path(aside) / "index"
+        own = Path(_git(top, "rev-parse", "--path-format=absolute", "--git-path", "index"))
+        if own.is_file():
+            shutil.copy2(own, index)
+        env = {"GIT_INDEX_FILE": str(index)}
+        _git(top, "add", "--all", "--", ".", *NOT_CODE, env=env)
+        tree = _git(top, "write-tree", env=env)
+    if tree == _git(top, "rev-parse", "HEAD^{tree}"):
+        return head, False
+    who = {f"GIT_{role}_{what}": value for role in ("AUTHOR", "COMMITTER")
+           for what, value in (("NAME", "perennial"), ("EMAIL", "perennial@localhost"))}  # fmt: skip
+    # The date of HEAD, so that the same tree gives the same commit.
+    date = _git(top, "show", "-s", "--format=%cI", head)
+    who |= {"GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date}
+    commit = _git(top, "commit-tree", tree, "-p", head, "-m", "Uncommitted work that a run used", env=who)
+    _git(top, "update-ref", f"refs/perennial/{commit}", commit)
+    return commit, True
+
+
+def _repository(project: Path) -> tuple[Path, str]:
+    """(top of the git repository, the project's folder below it)."""
+    try:
+        top = Path(_git(project, "rev-parse", "--show-toplevel"))
+        _git(top, "rev-parse", "--verify", "HEAD")
+    except StageError as error:
+        raise StageError(str(project), "is not a git repository with a commit",
+                         "a run records its code revision: run `git init` and commit first") from error  # fmt: skip
+    return top, os.path.relpath(project.resolve(), top.resolve())
+
+
+def _git(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> str:
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True,
+                              env=os.environ | (env or {}), check=False)  # fmt: skip
+    except FileNotFoundError as error:
+        raise StageError("git", "is not installed", "install it: a run records its code revision") from error
+    if done.returncode != 0:
+        raise StageError(f"git {arguments[0]}", done.stderr.strip() or f"exit {done.returncode}", f"look at {folder}")
+    return done.stdout.strip()
+
+
+def _remove(top: Path, worktree: Path) -> None:
+    shutil.rmtree(worktree, ignore_errors=True)
+    _git(top, "worktree", "prune")
+
+
+def _set_as_of(params: Path, model: str, as_of: datetime) -> None:
+    """Changes one value of params.yaml and leaves comments and order alone."""
+    round_trip = YAML()
+    round_trip.preserve_quotes = True
+    round_trip.width = 4096
+    settings = round_trip.load(params.read_text(encoding="utf-8"))
+    settings["models"][model]["as_of"] = as_of.strftime("%Y-%m-%dT%H:%M:%SZ")
+    out = io.StringIO()
+    round_trip.dump(settings, out)
+    params.write_text(out.getvalue(), encoding="utf-8")
+
+
+def _share_cache(project: Path, home: Path, folder: Path) -> None:
+    cache = os.environ.get("PERENNIAL_DVC_CACHE") or str(project / ".dvc" / "cache")
+    (folder / ".dvc" / "config.local").write_text(
+        f"[cache]\n    dir = {cache}\n[core]\n    site_cache_dir = {private_site_cache(home)}\n", encoding="utf-8"
+    )
+
+
+def private_site_cache(home: Path) -> Path:
+    """DVC keeps pickles in its site cache; the default one is open to every user of the machine."""
+    folder = home / "dvc-site"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+@contextlib.contextmanager
+def _environment(workspace: Workspace):
+    """What a stage's command sees: this Python first on the path, and where the project is."""
+    changed = {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        "PERENNIAL_PROJECT": str(workspace.project),
+        "PERENNIAL_STAGE_ERROR": str(workspace.folder / ERROR_FILE),
+        "DVC_NO_ANALYTICS": "1",
+    }
+    before = {key: os.environ.get(key) for key in changed}
+    os.environ.update(changed)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value
