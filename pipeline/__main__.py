@@ -1,3 +1,233 @@
+"""The command line. Every reading command takes --json; a refusal is one line and exit code 1."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import secrets
 import sys
-from pipeline import stages
-print(stages.run(sys.argv[2], sys.argv[3]))
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import PerennialError, SettingsError
+
+
+def main(argv: list[str] | None = None) -> int:
+    chosen = _parser().parse_args(argv)
+    try:
+        return chosen.call(chosen) or 0
+    except PerennialError as error:
+        print(error, file=sys.stderr)
+        if chosen.command == "stage":
+            from pipeline.workspace import leave_complaint
+
+            leave_complaint(error)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped by hand; what was live stays live", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m pipeline", description=(__doc__ or "").split(".")[0])
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, call, about: str, *, reads: bool = False) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=about, description=about)
+        command.set_defaults(call=call)
+        if reads:
+            command.add_argument("--json", action="store_true", help="machine-readable")
+        return command
+
+    stage = add("stage", _stage, "run one stage here; what dvc.yaml calls")
+    stage.add_argument("stage")
+    stage.add_argument("model")
+    retrain = add("retrain", _retrain, "the whole run without Airflow", reads=True)
+    retrain.add_argument("model")
+    retrain.add_argument("--as-of", type=_time, help="end of the training window, ISO 8601 (default: the model's as_of)")
+    retrain.add_argument("--reason", default="by hand")
+    retrain.add_argument("--deploy", action="store_true", help="bring the new version live")
+    deploy = add("deploy", _deploy, "bring a registered version live", reads=True)
+    deploy.add_argument("model")
+    deploy.add_argument("version")
+    deploy.add_argument("--strategy", choices=["all-at-once"], default="all-at-once")
+    rollback = add("rollback", _rollback, "move the route back to the warm predecessor", reads=True)
+    rollback.add_argument("model")
+    add("reconcile", _reconcile, "make what runs agree with the routes", reads=True)
+    status = add("status", _status, "which version is live where, since when", reads=True)
+    status.add_argument("model", nargs="?")
+    timeline = add("timeline", _timeline, "what happened to a model", reads=True)
+    timeline.add_argument("model")
+    timeline.add_argument("--at", type=_time, help="until this time, ISO 8601")
+    costs = add("costs", _costs, "what runs cost, step by step", reads=True)
+    costs.add_argument("model", nargs="?")
+    costs.add_argument("--run", default="", metavar="ID")
+    roi = add("roi", _roi, "what automation earns against doing the same by hand", reads=True)
+    roi.add_argument("model", nargs="?")
+    add("verify", _verify, "check the ledger's chain", reads=True)
+    drift = add("drift", _drift, "compare live traffic, or two files, with what was trained on", reads=True)
+    drift.add_argument("model", nargs="?")
+    drift.add_argument("--as-of", type=_time, help="end of the window, ISO 8601 (default: now)")
+    drift.add_argument("--reference", type=Path, metavar="FILE")
+    drift.add_argument("--current", type=Path, metavar="FILE")
+    drift.add_argument("--report", type=Path, metavar="HTML", help="with files: where to write Evidently's picture")
+    return parser
+
+
+def _time(text: str) -> datetime:
+    from pipeline.params import utc
+
+    try:
+        return utc(datetime.fromisoformat(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time; write it like 2013-04-01T00:00:00Z") from error
+
+
+def _setup():
+    from pipeline.runs import Setup
+
+    return Setup.here()
+
+
+def _known(setup: Any, model: str | None) -> str:
+    if model:
+        setup.params.model(model)
+    return model or ""
+
+
+def _stage(chosen: argparse.Namespace) -> None:
+    from pipeline import stages
+
+    print(stages.run(chosen.stage, chosen.model))
+
+
+def _retrain(chosen: argparse.Namespace) -> None:
+    from pipeline import runs
+
+    setup = _setup()
+    as_of = chosen.as_of or setup.params.model(chosen.model).as_of
+    run = f"cli/{chosen.model}/{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+
+    def say(step: str) -> None:
+        print(f"{chosen.model} as of {as_of:%Y-%m-%d}: {step}", file=sys.stderr)
+
+    told = runs.retrain(setup, run, chosen.model, as_of, chosen.reason, chosen.deploy, say)
+    _print(chosen, told, f"{told['outcome']}, for {told['cost']:.4f} {told['currency']} (run {run})")
+
+
+def _deploy(chosen: argparse.Namespace) -> None:
+    from pipeline.rollout import execute
+
+    setup = _setup()
+    settings = setup.params.model(chosen.model).rollout
+    told = execute.deploy(setup.site(""), chosen.model, chosen.version, settings)
+    if told.get("already_live"):
+        line = f"{chosen.model}: version {told['version']} is live already in {told['slot']}"
+    else:
+        line = (f"{chosen.model}: version {told['version']} is live in {told['slot']} ({told['engine_reason']}); ready after "
+                f"{told['ready_s']:.2f} s, switched in {told['switch_s']:.2f} s")  # fmt: skip
+    _print(chosen, told, line)
+
+
+def _rollback(chosen: argparse.Namespace) -> None:
+    from pipeline.rollout import execute
+
+    setup = _setup()
+    _known(setup, chosen.model)
+    told = execute.rollback(setup.site(""), chosen.model)
+    _print(chosen, told, f"{chosen.model}: back on version {told['version']} in {told['slot']}, switched in {told['switch_s']:.2f} s")
+
+
+def _reconcile(chosen: argparse.Namespace) -> None:
+    from pipeline.rollout import execute
+
+    setup = _setup()
+    done = execute.reconcile(setup.site(""), {name: m.rollout for name, m in setup.params.models.items()})
+    _print(chosen, {"done": done}, "\n".join(done) or "nothing to do: what runs agrees with the routes")
+
+
+def _status(chosen: argparse.Namespace) -> None:
+    from pipeline import show
+    from pipeline.status import models_status
+
+    setup = _setup()
+    told = models_status(setup, _known(setup, chosen.model))
+    _print(chosen, told, show.status(told))
+
+
+def _timeline(chosen: argparse.Namespace) -> None:
+    from pipeline import show
+    from pipeline.ledger.timeline import live_at, timeline
+
+    setup = _setup()
+    until = chosen.at.isoformat(timespec="milliseconds").replace("+00:00", "Z") if chosen.at else ""
+    model = _known(setup, chosen.model)
+    told = {"model": model, "at": until or None, "live": live_at(setup.ledger, model, until),
+            "events": timeline(setup.ledger, model, until)}  # fmt: skip
+    _print(chosen, told, show.timeline(told))
+
+
+def _costs(chosen: argparse.Namespace) -> None:
+    from pipeline import show
+    from pipeline.ledger import costs
+
+    setup = _setup()
+    told = costs.runs(setup.ledger, setup.params.prices, run=chosen.run, model=_known(setup, chosen.model))
+    if chosen.run and not told:
+        raise SettingsError(f"run {chosen.run}", "is not in the ledger", "`python -m pipeline costs` lists the runs")
+    _print(chosen, told, show.costs(told))
+
+
+def _roi(chosen: argparse.Namespace) -> None:
+    from pipeline import show
+    from pipeline.ledger import costs
+
+    setup = _setup()
+    told = costs.roi(setup.ledger, setup.params.prices, setup.params.baseline, model=_known(setup, chosen.model))
+    _print(chosen, told, show.roi(told))
+
+
+def _verify(chosen: argparse.Namespace) -> int:
+    count, broken = _setup().ledger.verify()
+    told = {"events": count, "intact": broken is None, "first_broken_seq": broken}
+    line = f"ledger: {count} events, the chain is intact"
+    if broken is not None:
+        line = f"ledger: the chain breaks at event {broken}; compare that row with a backup"
+    _print(chosen, told, line)
+    return 0 if broken is None else 1
+
+
+def _drift(chosen: argparse.Namespace) -> None:
+    from pipeline import runs, show
+
+    if chosen.reference or chosen.current:
+        from pipeline.drift.files import compare_files
+
+        if not (chosen.reference and chosen.current) or chosen.model:
+            raise SettingsError("drift", "wants MODEL, or both --reference and --current", "give one of the two")
+        told = compare_files(chosen.reference, chosen.current, chosen.report).as_dict()
+    elif chosen.model:
+        as_of = chosen.as_of or datetime.now(UTC)
+        told = runs.check_drift(_setup(), f"cli/drift/{chosen.model}", chosen.model, as_of)
+    else:
+        raise SettingsError("drift", "wants MODEL, or --reference and --current", "see `python -m pipeline drift --help`")
+    _print(chosen, told, show.drift(told))
+
+
+def _print(chosen: argparse.Namespace, told: Any, text: str) -> None:
+    print(json.dumps(_finite(told), indent=2, default=str) if chosen.json else text)
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no NaN: what could not be computed is null."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -17,7 +17,7 @@ from pipeline.errors import RegistryError
 from pipeline.evaluation import PREDICTION
 from pipeline.gates.verdict import Verdict
 from pipeline.params import Model
-from pipeline.stages import read_json
+from pipeline.lineage import read_json
 from pipeline.workspace import RUN_FILE, Workspace
 
 if TYPE_CHECKING:
@@ -79,8 +79,8 @@ def record(home: Path, workspace: Workspace, model: Model, verdicts: list[Verdic
         return run.info.run_id
 
 
-def register(home: Path, workspace: Workspace, model: Model, mlflow_run: str) -> str:
-    """Registers the run's model with its package and reference data as challenger; returns the version."""
+def register(home: Path, workspace: Workspace, model: Model, mlflow_run: str, alias: str = CHALLENGER) -> str:
+    """Registers the run's model with its package and reference data under `alias`; returns the version."""
     import mlflow
 
     client = connect(home)
@@ -94,8 +94,8 @@ def register(home: Path, workspace: Workspace, model: Model, mlflow_run: str) ->
         created = client.create_model_version(workspace.model, logged.model_uri, mlflow_run, tags=_tags(workspace),
                                               model_id=logged.model_id)  # fmt: skip
         version = str(created.version)
-    if champion(home, workspace.model, client) != version:
-        client.set_registered_model_alias(workspace.model, CHALLENGER, version)
+    if alias != CHALLENGER or champion(home, workspace.model, client) != version:
+        client.set_registered_model_alias(workspace.model, alias, version)
     return version
 
 

@@ -6,36 +6,17 @@ stage reads and writes only under artifacts/MODEL (snapshot also asks the source
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
 from pipeline import evaluation, package, training
 from pipeline.data import contract
 from pipeline.data import snapshot as snapshots
 from pipeline.errors import SettingsError
+from pipeline.lineage import Artifacts
 from pipeline.params import Model, load, nearest_root, project_root
-
-
-class Artifacts:
-    """Where a model's files are, below a project or a workspace."""
-
-    def __init__(self, root: Path, name: str) -> None:
-        folder = root / "artifacts" / name
-        self.folder = folder
-        self.snapshot = folder / "snapshot"
-        self.counts = folder / "snapshot.json"
-        self.kept = folder / "kept.parquet"
-        self.quarantine = folder / "quarantine.parquet"
-        self.validation = folder / "validation.json"
-        self.model = folder / "model.skops"
-        self.predictions = folder / "predictions.parquet"
-        self.reference = folder / "reference.parquet"
-        self.metrics = folder / "metrics.json"
-        self.package = folder / "package"
 
 
 def snapshot(name: str, model: Model, files: Artifacts) -> str:
@@ -85,32 +66,3 @@ def run(stage: str, name: str) -> str:
     model = load(root).model(name)
     files.folder.mkdir(parents=True, exist_ok=True)
     return STAGES[stage](name, model, files)
-
-
-def order(root: Path) -> dict[str, list[str]]:
-    """The stages of `root`/dvc.yaml in an order that can run, each with the stages it needs.
-
-    The graph is read off the files: a stage needs those whose outs are among its deps.
-    """
-    try:
-        stages = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-        bodies = {name: body.get("do", body) for name, body in stages.items()}
-        outs = {_path(out): name for name, body in bodies.items() for kind in ("outs", "metrics") for out in body.get(kind, [])}
-        needs = {name: sorted({outs[_path(d)] for d in body.get("deps", []) if _path(d) in outs}) for name, body in bodies.items()}
-    except (OSError, yaml.YAMLError, KeyError, AttributeError, TypeError) as error:
-        raise SettingsError("dvc.yaml", f"its stages cannot be read ({error})", "compare with docs/architecture.md") from error
-    ordered: dict[str, list[str]] = {}
-    while len(ordered) < len(needs):
-        ready = [n for n in needs if n not in ordered and all(m in ordered for m in needs[n])]
-        if not ready:
-            raise SettingsError("dvc.yaml", "its stages need each other in a circle", "look at deps and outs")
-        ordered |= {name: needs[name] for name in ready}
-    return ordered
-
-
-def _path(entry: str | dict) -> str:
-    return entry if isinstance(entry, str) else next(iter(entry))
-
-
-def read_json(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8"))

@@ -22,7 +22,7 @@ from pathlib import Path
 import yaml
 from ruamel.yaml import YAML
 
-from pipeline import stages
+from pipeline import lineage
 from pipeline.errors import PerennialError, StageError
 
 RUN_FILE = "run.yaml"
@@ -45,13 +45,13 @@ class Workspace:
     uncommitted: bool
 
     @property
-    def files(self) -> stages.Artifacts:
-        return stages.Artifacts(self.folder, self.model)
+    def files(self) -> lineage.Artifacts:
+        return lineage.Artifacts(self.folder, self.model)
 
     def data_version(self) -> str:
         """The DVC hash of the snapshot, from this run's dvc.lock."""
         lock = yaml.safe_load((self.folder / "dvc.lock").read_text(encoding="utf-8"))
-        outs = lock["stages"][f"{next(iter(stages.order(self.folder)))}@{self.model}"]["outs"]
+        outs = lock["stages"][f"{next(iter(lineage.order(self.folder)))}@{self.model}"]["outs"]
         return next(out["md5"] for out in outs if out["path"] == f"artifacts/{self.model}/snapshot")
 
 
@@ -101,7 +101,7 @@ def run_stage(workspace: Workspace, stage: str) -> None:
 
     complaint = workspace.folder / ERROR_FILE
     complaint.unlink(missing_ok=True)
-    first = stage == next(iter(stages.order(workspace.folder)))
+    first = stage == next(iter(lineage.order(workspace.folder)))
     with _environment(workspace), contextlib.chdir(workspace.folder):
         try:
             with Repo(str(workspace.folder)) as repo:

@@ -11,7 +11,7 @@ from pipeline.gates import champion, data_contract, metric_limit, naive_baseline
 from pipeline.gates.verdict import Verdict
 from pipeline.params import Model
 from pipeline.serving.runtime import Runtime
-from pipeline.stages import Artifacts, read_json
+from pipeline.lineage import Artifacts, read_json
 
 
 def verdicts(model: Model, files: Artifacts, champion_package: Path | None, champion_version: str | None) -> list[Verdict]:

@@ -59,6 +59,11 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def airflow_run(dag_id: str, run_id: str) -> str:
+    """The ledger's name of a run that Airflow started."""
+    return f"{dag_id}/{run_id}"
+
+
 class Ledger:
     """Opens the ledger at `url`, creating the table when it is new."""
 

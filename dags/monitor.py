@@ -1,0 +1,75 @@
+"""One monitor Dag a model: compare live traffic with the champion's training data, and say so when it pays to retrain.
+
+The event it emits starts the model's retrain Dag in Airflow.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import (
+    Asset,
+    AssetAlias,
+    CronDataIntervalTimetable,
+    Param,
+    dag,
+    get_current_context,
+    get_parsing_context,
+    task,
+)
+
+from pipeline import params
+
+
+def monitor_dag(model: str, settings: params.Model) -> Any:
+    alerts = AssetAlias(f"drift_alerts__{model}")
+
+    @dag(
+        dag_id=f"monitor__{model}",
+        description=f"Drift and live quality of {model}",
+        schedule=CronDataIntervalTimetable(settings.monitor.cron, timezone="UTC"),
+        start_date=settings.schedule.start,
+        end_date=settings.schedule.end,
+        catchup=False,
+        max_active_runs=1,
+        tags=["perennial", model],
+        params={
+            "as_of": Param(None, type=["null", "string"], format="date-time", title="As of",
+                           description="End of the window that is looked at. Empty: the interval's end."),
+        },
+        doc_md=__doc__,
+    )  # fmt: skip
+    def monitor():
+        @task
+        def check_drift() -> dict:
+            from datetime import datetime
+
+            from pipeline import runs
+            from pipeline.ledger.table import airflow_run
+
+            context = get_current_context()
+            run = context["dag_run"]
+            as_of = context["params"].get("as_of") or run.data_interval_end or run.run_after
+            moment = params.utc(datetime.fromisoformat(str(as_of)))
+            told = runs.check_drift(runs.Setup.here(), airflow_run(run.dag_id, run.run_id), model, moment)
+            return {key: told[key] for key in ("decision", "reason", "as_of", "moved", "report")}
+
+        @task(outlets=[alerts])
+        def announce_drift(told: dict) -> None:
+            from airflow.sdk.exceptions import AirflowSkipException
+
+            if told["decision"] != "retrain":
+                raise AirflowSkipException(f"nothing to announce: {told['reason']}")
+            events = get_current_context()["outlet_events"]
+            asset = Asset(name=f"drift__{model}", uri=f"perennial://drift/{model}")
+            events[alerts].add(asset, extra={"as_of": told["as_of"], "reason": f"drift: {', '.join(told['moved']) or 'live quality'}"})
+
+        announce_drift(check_drift())
+
+    return monitor()
+
+
+_asked_for = get_parsing_context().dag_id
+for _name, _settings in params.load(params.project_root()).models.items():
+    if _asked_for in (None, f"monitor__{_name}"):
+        monitor_dag(_name, _settings)

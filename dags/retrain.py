@@ -1,0 +1,138 @@
+"""One retrain Dag a model: the stages of dvc.yaml, then gates, register, roll out, settle.
+
+Generated from params.yaml and dvc.yaml; runs on the model's schedule, on its drift event, by hand, or as an
+Airflow backfill (which registers, but never goes live).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import (
+    Asset,
+    AssetOrTimeSchedule,
+    CronDataIntervalTimetable,
+    Param,
+    dag,
+    get_current_context,
+    get_parsing_context,
+    task,
+)
+
+from pipeline import lineage, params
+
+PROJECT = params.project_root()
+
+
+def drift_asset(model: str) -> Asset:
+    """The event that says the world has changed; the monitor Dag emits it."""
+    return Asset(name=f"drift__{model}", uri=f"perennial://drift/{model}")
+
+
+def asked_of_run(context: Any) -> tuple[str, str, str]:
+    """(run, as_of, reason): from the form, else from the drift event, else from the interval."""
+    from pipeline.ledger.table import airflow_run
+
+    run = context["dag_run"]
+    events = [e for found in context["triggering_asset_events"].values() for e in found]
+    extra = events[-1].extra if events else {}
+    as_of = context["params"].get("as_of") or extra.get("as_of") or run.data_interval_end or run.run_after
+    reason = context["params"].get("reason") or extra.get("reason") or f"{getattr(run.run_type, 'value', run.run_type)} run"
+    return airflow_run(run.dag_id, run.run_id), str(as_of), reason
+
+
+def is_backfill(context: Any) -> bool:
+    return "backfill" in str(context["dag_run"].run_type).lower()
+
+
+def retrain_dag(model: str, settings: params.Model) -> Any:
+    @dag(
+        dag_id=f"retrain__{model}",
+        description=settings.description,
+        schedule=AssetOrTimeSchedule(
+            timetable=CronDataIntervalTimetable(settings.schedule.cron, timezone="UTC"), assets=[drift_asset(model)]
+        ),
+        start_date=settings.schedule.start,
+        end_date=settings.schedule.end,
+        catchup=False,
+        max_active_runs=4,
+        tags=["perennial", model],
+        params={
+            "as_of": Param(None, type=["null", "string"], format="date-time", title="As of",
+                           description="End of the training window; nothing learned later is used. Empty: the interval's end."),
+            "reason": Param(None, type=["null", "string"], title="Reason", description="Why, for the ledger."),
+            "strategy": Param(settings.rollout.strategy, enum=["all-at-once"], title="Strategy",
+                              description="How the new version gets its traffic."),
+        },
+        doc_md=__doc__,
+    )  # fmt: skip
+    def retrain():
+        @task
+        def open_workspace() -> str:
+            from datetime import datetime
+
+            from pipeline import runs
+
+            run, as_of, reason = asked_of_run(get_current_context())
+            moment = params.utc(datetime.fromisoformat(as_of))
+            return runs.open_run(runs.Setup.here(), run, model, moment, reason)
+
+        @task
+        def check_gates(folder: str) -> str:
+            from pipeline import runs
+
+            return runs.check_gates(runs.Setup.here(), folder)
+
+        @task
+        def register(folder: str, mlflow_run: str) -> str:
+            from pipeline import runs
+
+            return runs.register(runs.Setup.here(), folder, mlflow_run, is_backfill(get_current_context()))
+
+        @task
+        def roll_out(version: str) -> dict:
+            from airflow.sdk.exceptions import AirflowSkipException
+
+            from pipeline import runs
+
+            context = get_current_context()
+            if is_backfill(context):
+                raise AirflowSkipException(f"version {version} comes from a backfill, which never goes live")
+            run, _, reason = asked_of_run(context)
+            return runs.roll_out(runs.Setup.here(), run, model, version, reason)
+
+        @task
+        def settle() -> dict:
+            from pipeline import runs
+
+            run, _, _ = asked_of_run(get_current_context())
+            return runs.settle(runs.Setup.here(), run, model)
+
+        def stage_task(stage: str, folder: str):
+            @task(task_id=stage)
+            def run_stage(folder: str) -> None:
+                from pipeline import runs
+
+                runs.run_stage(folder, stage)
+
+            return run_stage(folder)
+
+        opened = open_workspace()
+        stages: dict[str, Any] = {}
+        for stage, needs in lineage.order(PROJECT).items():
+            stages[stage] = stage_task(stage, opened)
+            for needed in needs:
+                stages[needed] >> stages[stage]
+        gates = check_gates(opened)
+        list(stages.values()) >> gates
+        live = roll_out(register(opened, gates))
+        # A teardown runs whatever happened before it, and does not hide it: the run fails when a step did.
+        live >> settle().as_teardown(setups=opened.operator.as_setup() if hasattr(opened, "operator") else opened)
+
+    return retrain()
+
+
+_asked_for = get_parsing_context().dag_id
+for _name, _settings in params.load(PROJECT).models.items():
+    if _asked_for in (None, f"retrain__{_name}"):
+        retrain_dag(_name, _settings)

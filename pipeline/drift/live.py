@@ -1,0 +1,77 @@
+"""What the live slot was asked, what it answered, and what came true."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.data import source as source_rows
+from pipeline.evaluation import PREDICTION, better_by, metrics
+from pipeline.params import Model
+
+
+@dataclass(frozen=True)
+class LiveQuality:
+    """A metric on live predictions whose labels have arrived; `value` is None when they are too few."""
+
+    metric: str
+    value: float | None
+    held_out: float
+    labelled: int
+    asked: int
+
+
+def predictions(folder: Path, model: Model, start: datetime, end: datetime) -> pd.DataFrame:
+    """The prediction log's rows with event time (or, without one, receipt) in [start, end).
+
+    Columns: key, event_time, version, slot, prediction, and the features.
+    """
+    segments = sorted(str(path) for path in folder.glob("*.jsonl"))
+    columns = ["key", "event_time", "version", "slot", PREDICTION, *model.training.features]
+    if not segments:
+        return pd.DataFrame(columns=columns)
+    kinds = {**dict.fromkeys(model.training.numeric, "DOUBLE"), **dict.fromkeys(model.training.categorical, "VARCHAR")}
+    struct = ", ".join(f"{source_rows.quoted(name)} {kind}" for name, kind in kinds.items())
+    features = ", ".join(f"features.{source_rows.quoted(name)} AS {source_rows.quoted(name)}" for name in kinds)
+    sql = f"""
+        SELECT * FROM (
+            SELECT key, coalesce(try_cast(event_time AS TIMESTAMPTZ), received_at) AS event_time,
+                   version, slot, prediction AS {PREDICTION}, {features}
+            FROM read_json($segments, format = 'newline_delimited', ignore_errors = true, columns = {{
+                request_id: 'VARCHAR', received_at: 'TIMESTAMPTZ', event_time: 'VARCHAR', key: 'VARCHAR',
+                version: 'VARCHAR', slot: 'VARCHAR', prediction: 'DOUBLE', features: 'STRUCT({struct.replace("'", "''")})'}}))
+        WHERE event_time >= $start AND event_time < $end ORDER BY event_time, key"""
+    with source_rows.connect(folder) as connection:
+        return connection.execute(sql, {"segments": segments, "start": start, "end": end}).df()
+
+
+def labels(model: Model, project: Path, start: datetime, as_of: datetime, name: str) -> pd.DataFrame:
+    """(key, target) of the source's rows since `start` whose label was known at `as_of`."""
+    key, target = source_rows.quoted(model.source.key), source_rows.quoted(model.training.target)
+    known = "TRUE"
+    if model.source.label_time:
+        known = f"{source_rows.quoted(model.source.label_time)} <= $as_of"
+    sql = f"""SELECT CAST({key} AS VARCHAR) AS key, CAST({target} AS DOUBLE) AS target
+              FROM rows WHERE {target} IS NOT NULL AND {known}"""
+    with source_rows.connect(project) as connection:
+        source_rows.load(connection, model.source, start, as_of, name)
+        source_rows.require(source_rows.column_types(connection), [model.training.target], name)
+        return connection.execute(sql, {"as_of": as_of} if "$as_of" in sql else {}).df()
+
+
+def quality(asked: pd.DataFrame, labelled: pd.DataFrame, model: Model, held_out: float) -> LiveQuality:
+    """The model's metric on the predictions whose labels have arrived; each key counts once, its first answer."""
+    first = asked.dropna(subset=["key"]).drop_duplicates("key")
+    joined = first.merge(labelled.drop_duplicates("key"), on="key", how="inner")
+    metric, value = model.evaluation.metric, None
+    if len(joined) >= model.monitor.min_rows:
+        value = metrics(model.training.task, joined["target"].to_numpy(), joined[PREDICTION].to_numpy())[metric]
+    return LiveQuality(metric, value, held_out, len(joined), len(asked))
+
+
+def dropped_by(quality: LiveQuality) -> float | None:
+    """How much worse than on the held-out rows the model is live, positive when worse; None without labels."""
+    return None if quality.value is None else better_by(quality.metric, quality.held_out, quality.value)

@@ -1,0 +1,55 @@
+"""The overview: models with what is live, the runs with their costs, the deployments."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from pipeline.ledger import costs
+from pipeline.ledger.timeline import sentence
+from pipeline.runs import Setup
+from pipeline.status import models_status
+
+RUNS_SHOWN = 25
+MOVES = ("rollout_ended", "rolled_back", "rollout_failed")
+
+
+def overview_page(setup: Setup) -> str:
+    """The page as HTML. Everything on it is read from the route files and the ledger."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["moment"] = moment
+    return environment.get_template("overview.html").render(facts(setup))
+
+
+def facts(setup: Setup) -> dict[str, Any]:
+    """What the page shows."""
+    runs = list(reversed(costs.runs(setup.ledger, setup.params.prices)))
+    most = max((run["cost"] for run in runs[:RUNS_SHOWN]), default=0.0) or 1.0
+    gates = {e.run: e.body["verdicts"] for e in setup.ledger.events(kind="gates_checked")}
+    outcomes = {e.run: e.body["outcome"] for e in setup.ledger.events(kind="run_settled")}
+    outcomes |= {e.run: sentence(e) for e in setup.ledger.events(kind="drift_checked")}
+    moves = [{"at": e.at, "model": e.model, "kind": e.kind, "what": sentence(e), **e.body} for e in setup.ledger.events(kind=MOVES)]
+    return {
+        "models": [{**m, "drift": _last_drift(setup, m["model"])} for m in models_status(setup)],
+        "runs": [{**run, "share": run["cost"] / most, "verdicts": gates.get(run["run"], []), "outcome": outcomes.get(run["run"], "")}
+                 for run in runs[:RUNS_SHOWN]],
+        "runs_in_all": len(runs),
+        "cost_in_all": sum(run["cost"] for run in runs),
+        "moves": list(reversed(moves)),
+        "roi": costs.roi(setup.ledger, setup.params.prices, setup.params.baseline),
+    }  # fmt: skip
+
+
+def _last_drift(setup: Setup, model: str) -> dict[str, Any] | None:
+    found = setup.ledger.events(kind="drift_checked", model=model)
+    return {"at": found[-1].at, **found[-1].body} if found else None
+
+
+def moment(text: str | None) -> str:
+    """A time of the ledger as a person reads it, in UTC."""
+    return datetime.fromisoformat(text).strftime("%d %b %Y %H:%M:%S") if text else "?"

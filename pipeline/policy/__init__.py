@@ -1,0 +1,1 @@
+"""Decisions. They touch nothing: facts in, a receipt out."""

@@ -1,0 +1,47 @@
+"""Should the model be retrained now?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from pipeline.drift.features import DriftVerdict
+from pipeline.drift.live import LiveQuality, dropped_by
+from pipeline.params import Monitor
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """A decision with its reasons, and what would have to be otherwise for the other decision."""
+
+    decision: Literal["retrain", "wait"]
+    reasons: tuple[str, ...]
+    would_flip: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def decide(drift: DriftVerdict, quality: LiveQuality, limits: Monitor) -> Receipt:
+    """Retrain when the inputs have drifted, or the live metric has dropped by more than the limit."""
+    drop = dropped_by(quality)
+    worse = drop is not None and drop > limits.quality_drop
+    reasons = [f"inputs: {drift.verdict}, {drift.reason}", _quality_line(quality, drop, limits)]
+    if drift.verdict == "drift" or worse:
+        flips = []
+        if drift.verdict == "drift":
+            flips.append(f"fewer than {limits.features_limit} moved features")
+        if worse:
+            flips.append(f"a drop of {quality.metric} of at most {limits.quality_drop:g}")
+        return Receipt("retrain", tuple(reasons), " and ".join(flips))
+    if drift.verdict == "no verdict":
+        return Receipt("wait", tuple(reasons), f"at least {limits.min_rows:,} requests in the window")
+    missing = limits.features_limit - len(drift.moved)
+    return Receipt("wait", tuple(reasons), f"{missing} more moved features, or a drop of {quality.metric} over {limits.quality_drop:g}")
+
+
+def _quality_line(quality: LiveQuality, drop: float | None, limits: Monitor) -> str:
+    if drop is None:
+        return f"live quality: unknown, {quality.labelled:,} of {quality.asked:,} predictions have labels, {limits.min_rows:,} wanted"
+    return (f"live quality: {quality.metric} {quality.value:.4f} on {quality.labelled:,} labelled predictions, "
+            f"{quality.held_out:.4f} when held out, a drop of {drop:.4f} (limit {limits.quality_drop:g})")  # fmt: skip

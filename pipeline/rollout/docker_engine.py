@@ -1,0 +1,202 @@
+"""Slots as containers: one thin image a version on a ready base, without root, without the engine's socket.
+
+The base image is built once from docker/serving; the packages of the server are laid beside it from
+outside, because a build may have no way to an index.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import RolloutError
+from pipeline.rollout.engine import EngineUnavailable, Running, free_port
+
+LOCAL_BASE = "perennial/base:bookworm"
+PUBLIC_BASE = "python:3.11-slim-bookworm"
+SERVER_USER = 10001
+DRAIN_S = 12
+LABEL = "perennial"
+
+
+class DockerEngine:
+    name = "docker"
+
+    def __init__(self, home: Path, project: Path, *, prepare: bool = True) -> None:
+        """Raises EngineUnavailable when no engine answers or, with `prepare`, the base image cannot be had."""
+        import docker
+        from docker.errors import DockerException
+
+        try:
+            self._client: Any = docker.from_env(timeout=60)
+            self.server_version = self._client.version()["Version"]
+        except (DockerException, OSError) as error:
+            raise EngineUnavailable(f"no Docker engine answers ({_reason(error)})") from error
+        self._home, self._project = home, project
+        self._home_id = hashlib.sha256(str(home).encode()).hexdigest()[:8]
+        self._base = self._serving_base() if prepare else ""
+
+    def start(self, model: str, slot: str, version: str, package: Path) -> Running:
+        from docker.errors import DockerException
+
+        if self._container(model, slot) is not None:
+            raise RolloutError(f"slot {model} {slot}", "is taken", "stop it first")
+        port = free_port()
+        log = self._home / "predictions" / model
+        user = _give_log(log)
+        labels = {f"{LABEL}.home": self._home_id, f"{LABEL}.model": model, f"{LABEL}.slot": slot,
+                  f"{LABEL}.version": version, f"{LABEL}.address": f"http://127.0.0.1:{port}"}  # fmt: skip
+        try:
+            self._client.containers.run(
+                self._image(model, version, package),
+                ["--package", "/package", "--version", version, "--slot", slot, "--host", "0.0.0.0", "--log", "/log"],
+                name=self._name(model, slot), detach=True, labels=labels, user=user,
+                ports={"8080/tcp": ("127.0.0.1", port)}, volumes={str(log): {"bind": "/log", "mode": "rw"}},
+                read_only=True, tmpfs={"/tmp": "size=16m"}, cap_drop=["ALL"], security_opt=["no-new-privileges:true"],
+                pids_limit=128, mem_limit="512m", init=True, restart_policy={"Name": "unless-stopped"},
+            )  # fmt: skip
+        except DockerException as error:
+            self.stop(model, slot)
+            raise RolloutError(f"slot {model} {slot}", f"docker did not start it ({_reason(error)})",
+                               "look at `docker info`") from error  # fmt: skip
+        return Running(model, slot, version, labels[f"{LABEL}.address"], self.name)
+
+    def find(self, model: str, slot: str) -> Running | None:
+        container = self._container(model, slot)
+        return _running(container) if container is not None and container.status == "running" else None
+
+    def stop(self, model: str, slot: str) -> None:
+        container = self._container(model, slot)
+        if container is not None:
+            container.stop(timeout=DRAIN_S)
+            container.remove(force=True)
+
+    def output(self, model: str, slot: str) -> str:
+        container = self._container(model, slot)
+        text = container.logs(tail=3).decode(errors="replace") if container is not None else ""
+        return " | ".join(text.strip().splitlines())
+
+    def all(self) -> list[Running]:
+        ours = {"label": f"{LABEL}.home={self._home_id}"}
+        return [_running(c) for c in self._client.containers.list(filters=ours)]
+
+    def _container(self, model: str, slot: str) -> Any:
+        from docker.errors import NotFound
+
+        try:
+            return self._client.containers.get(self._name(model, slot))
+        except NotFound:
+            return None
+
+    def _name(self, model: str, slot: str) -> str:
+        return f"perennial-{self._home_id}-{model}-{slot}"
+
+    def _image(self, model: str, version: str, package: Path) -> str:
+        """The id of the image of one version: the serving base plus the package, from a tar in memory."""
+        manifest = hashlib.sha256((package / "manifest.json").read_bytes()).hexdigest()
+        files = {f"package/{f.name}": f.read_bytes() for f in sorted(package.iterdir())}
+        files["Dockerfile"] = f"FROM {self._base}\nCOPY --chown=0:0 package /package\n".encode()
+        labels = {"org.opencontainers.image.title": model, "org.opencontainers.image.version": version,
+                  f"{LABEL}.manifest": manifest}  # fmt: skip
+        return self._build(_tar(files), f"perennial/{model}:v{version}-{manifest[:12]}", labels, {})
+
+    def _serving_base(self) -> str:
+        """The image with the server and its packages, built when the one of this code is not there."""
+        from docker.errors import DockerException, ImageNotFound
+
+        server = sorted((self._project / "pipeline" / "serving").glob("*.py"))
+        recipe = [self._project / "docker" / "serving" / "Dockerfile", self._project / "requirements" / "serving.txt"]
+        parts = [*recipe, self._project / "pipeline" / "__init__.py", *server]
+        tag = "perennial/serving:" + hashlib.sha256(b"".join(p.read_bytes() for p in parts)).hexdigest()[:16]
+        try:
+            self._client.images.get(tag)
+            return tag
+        except ImageNotFound:
+            pass
+        try:
+            base = self._base_image()
+            files = {str(p.relative_to(self._project)): p.read_bytes() for p in parts[2:]}
+            files["Dockerfile"] = recipe[0].read_bytes()
+            with tempfile.TemporaryDirectory() as folder:
+                packages = Path(folder) / "site-packages"
+                _lay_packages(recipe[1], packages)
+                self._build(_tar(files, packages), tag, {}, {"BASE_IMAGE": base})
+        except (DockerException, OSError, RolloutError) as error:
+            raise EngineUnavailable(f"its serving image cannot be built ({_reason(error)})") from error
+        return tag
+
+    def _base_image(self) -> str:
+        from docker.errors import DockerException, ImageNotFound
+
+        for name in filter(None, (os.environ.get("PERENNIAL_BASE_IMAGE"), LOCAL_BASE, PUBLIC_BASE)):
+            try:
+                self._client.images.get(name)
+                return name
+            except ImageNotFound:
+                continue
+        try:
+            self._client.images.pull(PUBLIC_BASE)
+        except DockerException as error:
+            raise EngineUnavailable(f"it cannot get the base image {PUBLIC_BASE} ({_reason(error)})") from error
+        return PUBLIC_BASE
+
+    def _build(self, context: io.BytesIO, tag: str, labels: dict[str, str], arguments: dict[str, str]) -> str:
+        from docker.errors import BuildError
+
+        try:
+            image, _ = self._client.images.build(fileobj=context, custom_context=True, tag=tag, labels=labels,
+                                                 buildargs=arguments, rm=True, forcerm=True, network_mode="none")  # fmt: skip
+        except BuildError as error:
+            raise RolloutError(f"image {tag}", f"does not build ({error.msg})", "look at docker/serving") from error
+        return image.id
+
+
+def _running(container: Any) -> Running:
+    told = container.labels
+    return Running(told[f"{LABEL}.model"], told[f"{LABEL}.slot"], told[f"{LABEL}.version"],
+                   told[f"{LABEL}.address"], DockerEngine.name)  # fmt: skip
+
+
+def _give_log(folder: Path) -> str:
+    """Makes the log folder writable for the container's user, who is never root, and returns that user."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if os.getuid() == 0:
+        os.chown(folder, SERVER_USER, SERVER_USER)
+        return f"{SERVER_USER}:{SERVER_USER}"
+    return f"{os.getuid()}:{os.getgid()}"
+
+
+def _lay_packages(requirements: Path, folder: Path) -> None:
+    """Installs the server's packages into `folder` for the image's Python 3.11, whatever Python this is."""
+    command = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--require-hashes", "-r", str(requirements),
+               "--target", str(folder), "--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_28",
+               "--only-binary", ":all:", "--link-mode", "copy"]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RolloutError("serving packages", done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "uv failed",
+                           "check the way to the package index")  # fmt: skip
+
+
+def _tar(files: dict[str, bytes], packages: Path | None = None) -> io.BytesIO:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(content), 0o644
+            archive.addfile(member, io.BytesIO(content))
+        if packages is not None:
+            archive.add(packages, "site-packages")
+    out.seek(0)
+    return out
+
+
+def _reason(error: Exception) -> str:
+    """The last, most particular part of an error in one line."""
+    return " ".join(str(getattr(error, "explanation", None) or error).split())[-200:]

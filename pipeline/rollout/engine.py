@@ -1,0 +1,84 @@
+"""What runs slots. Two engines keep this interface: docker, and process for machines without one."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from pipeline.errors import RolloutError
+
+SLOTS = ("blue", "green")
+
+
+@dataclass(frozen=True)
+class Running:
+    """A slot that was started: what it serves, and where it answers."""
+
+    model: str
+    slot: str
+    version: str
+    address: str
+    engine: str
+
+
+class EngineUnavailable(Exception):
+    """This engine cannot run slots here; str() is the reason in one line."""
+
+
+class Engine(Protocol):
+    """Starts and stops slots. A slot outlives the process that started it."""
+
+    name: str
+
+    def start(self, model: str, slot: str, version: str, package: Path) -> Running:
+        """Starts `package` in an empty slot; does not wait for it. Raises RolloutError."""
+
+    def find(self, model: str, slot: str) -> Running | None:
+        """What runs in the slot now, or None."""
+
+    def stop(self, model: str, slot: str) -> None:
+        """Ends the slot after it has finished what it has; an empty slot is left alone."""
+
+    def output(self, model: str, slot: str) -> str:
+        """The last lines the slot printed, for a person who asks why it did not start."""
+
+    def all(self) -> list[Running]:
+        """Every slot that runs for this home."""
+
+
+def engine_named(wanted: Literal["auto", "docker", "process"], home: Path, project: Path) -> tuple[Engine, str]:
+    """(engine, one line that says why it was chosen). Raises RolloutError when docker is demanded and absent."""
+    from pipeline.rollout.docker_engine import DockerEngine
+    from pipeline.rollout.process_engine import ProcessEngine
+
+    if wanted == "process":
+        return ProcessEngine(home, project), "process engine, as params.yaml says"
+    try:
+        engine = DockerEngine(home, project)
+        return engine, f"docker engine {engine.server_version}"
+    except EngineUnavailable as reason:
+        if wanted == "docker":
+            raise RolloutError("docker engine", str(reason), "start it, or set rollout.engine: process") from reason
+        return ProcessEngine(home, project), f"process engine, because {reason}"
+
+
+def engines(home: Path, project: Path) -> list[Engine]:
+    """Every engine that answers here; what runs in any of them is ours to find and stop."""
+    from pipeline.rollout.docker_engine import DockerEngine
+    from pipeline.rollout.process_engine import ProcessEngine
+
+    found: list[Engine] = [ProcessEngine(home, project)]
+    try:
+        found.append(DockerEngine(home, project, prepare=False))
+    except EngineUnavailable:
+        return found
+    return found
+
+
+def free_port() -> int:
+    """A port of the loopback address that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

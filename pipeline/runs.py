@@ -1,0 +1,173 @@
+"""What a run does, step by step: called by the Dags' tasks and by the command line alike.
+
+Steps hand each other only paths, ids and verdicts. Each may be run again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from pipeline import lineage, params, registry, workspace
+from pipeline.drift import features, live
+from pipeline.errors import RegistryError
+from pipeline.gates import check
+from pipeline.ledger import costs
+from pipeline.ledger.table import Event, Ledger, open_ledger
+from pipeline.policy import retrain as retrain_policy
+from pipeline.rollout import execute
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The project, this machine's state, the settings and the ledger."""
+
+    project: Path
+    home: Path
+    params: params.Params
+    ledger: Ledger
+
+    @classmethod
+    def here(cls) -> Setup:
+        """The setup of the project this is run in (or that $PERENNIAL_PROJECT names)."""
+        project, home = params.project_root(), params.home()
+        return cls(project, home, params.load(project), open_ledger(home))
+
+    def site(self, run: str) -> execute.Site:
+        return execute.Site(self.home, self.project, self.ledger, run)
+
+
+def open_run(setup: Setup, run: str, model: str, as_of: datetime, reason: str) -> str:
+    """Makes the run's workspace and returns its folder."""
+    setup.params.model(model)
+    opened = workspace.open_workspace(setup.project, setup.home, run, model, as_of, reason)
+    setup.ledger.append(Event("run_opened", model, run, body={
+        "as_of": opened.as_of, "reason": reason, "code_revision": opened.code_revision, "uncommitted": opened.uncommitted,
+    }))  # fmt: skip
+    return str(opened.folder)
+
+
+def run_stage(folder: str, stage: str) -> None:
+    """Runs one stage of dvc.yaml in the run's workspace."""
+    workspace.run_stage(workspace.read(Path(folder)), stage)
+
+
+def check_gates(setup: Setup, folder: str) -> str:
+    """Runs all gates, tells the ledger and MLflow, and returns the MLflow run. Raises GateError when one failed."""
+    opened = workspace.read(Path(folder))
+    model = params.load(opened.folder).model(opened.model)
+    champion = registry.champion(setup.home, opened.model)
+    package = registry.package_folder(setup.home, opened.model, champion) if champion else None
+    told = check.verdicts(model, opened.files, package, champion)
+    setup.ledger.append(Event("gates_checked", opened.model, opened.run, body={"verdicts": [v.as_dict() for v in told]}))
+    mlflow_run = registry.record(setup.home, opened, model, told)
+    for verdict in told:
+        print(verdict)
+    check.refuse_failed(opened.model, told)
+    return mlflow_run
+
+
+def register(setup: Setup, folder: str, mlflow_run: str, backfill: bool = False) -> str:
+    """Registers the run's model and returns its version: as challenger, or a backfill's under its as-of alone."""
+    opened = workspace.read(Path(folder))
+    model = params.load(opened.folder).model(opened.model)
+    alias = f"asof-{opened.as_of[:10]}" if backfill else registry.CHALLENGER
+    version = registry.register(setup.home, opened, model, mlflow_run, alias)
+    setup.ledger.append(Event("version_registered", opened.model, opened.run, body={
+        "version": version, "mlflow_run": mlflow_run, "data_version": opened.data_version(), "as_of": opened.as_of,
+        "code_revision": opened.code_revision, "alias": alias,
+    }))  # fmt: skip
+    return version
+
+
+def roll_out(setup: Setup, run: str, model: str, version: str, reason: str) -> dict[str, Any]:
+    """Brings the version live; see pipeline.rollout.execute.deploy."""
+    return execute.deploy(setup.site(run), model, version, setup.params.model(model).rollout, reason)
+
+
+def settle(setup: Setup, run: str, model: str) -> dict[str, Any]:
+    """Closes a run: what came of it and what it cost goes to the ledger, old workspaces go away."""
+    happened = {e.kind: e.body for e in setup.ledger.events(run=run)}
+    if "rollout_ended" in happened:
+        outcome = f"version {happened['rollout_ended']['version']} went live"
+    elif "version_registered" in happened:
+        outcome = f"version {happened['version_registered']['version']} was registered, not rolled out"
+    else:
+        outcome = "ended without a version"
+    cost = next((r["cost"] for r in costs.runs(setup.ledger, setup.params.prices, run=run)), 0.0)
+    body = {"outcome": outcome, "cost": round(cost, 6), "currency": setup.params.prices.currency}
+    setup.ledger.append(Event("run_settled", model, run, body=body))
+    ended = {e.run for e in setup.ledger.events(kind="run_settled")}
+    workspace.prune(setup.project, setup.home, setup.params.workspaces.keep, ended)
+    return body
+
+
+def check_drift(setup: Setup, run: str, name: str, as_of: datetime) -> dict[str, Any]:
+    """Compares what the live slot was asked with the champion's training data, and answers with labels.
+
+    Writes the report and the ledger's event. Returns {"verdict", "reason", "decision", "moved", …}. Raises
+    RegistryError when the model has no champion.
+    """
+    model = setup.params.model(name)
+    champion = registry.champion(setup.home, name)
+    if champion is None:
+        raise RegistryError(f"model {name}", "has no champion to monitor", f"train one: `python -m pipeline retrain {name} --deploy`")
+    import pandas as pd
+
+    limits = model.monitor
+    start = as_of - timedelta(days=limits.window_days)
+    reference = pd.read_parquet(registry.reference_file(setup.home, name, champion))
+    asked = live.predictions(setup.home / "predictions" / name, model, start, as_of)
+    report = setup.home / "reports" / name / f"{as_of:%Y-%m-%dT%H%M}-v{champion}.html"
+    verdict = features.compare(
+        reference, asked, list(model.training.numeric), list(model.training.categorical),
+        features.Limits(limits.psi_limit, limits.missing_limit, limits.features_limit, limits.min_rows, limits.sample_rows), report,
+    )  # fmt: skip
+    held_out = registry.version_facts(setup.home, name, champion)["metrics"][model.evaluation.metric]
+    answers = asked[asked["version"] == champion]
+    labelled = live.labels(model, setup.project, start, as_of, name) if len(answers) else pd.DataFrame({"key": [], "target": []})
+    quality = live.quality(answers, labelled, model, held_out)
+    receipt = retrain_policy.decide(verdict, quality, limits)
+    body = {
+        **verdict.as_dict(), "champion": champion, "as_of": as_of.isoformat(), "window_start": start.isoformat(),
+        "live_quality": {"metric": quality.metric, "value": quality.value, "held_out": quality.held_out,
+                         "labelled": quality.labelled, "asked": quality.asked},
+        "receipt": receipt.as_dict(), "decision": receipt.decision, "report": str(report) if report.is_file() else None,
+    }  # fmt: skip
+    setup.ledger.append(Event("drift_checked", name, run, body=body))
+    told = report.with_suffix(".json")
+    told.parent.mkdir(parents=True, exist_ok=True)
+    told.write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
+    return body
+
+
+def retrain(setup: Setup, run: str, name: str, as_of: datetime, reason: str, deploy: bool, say) -> dict[str, Any]:
+    """The whole run without Airflow. `say(step)` is told what begins. Returns {"run", "version", "rollout"}."""
+    from pipeline.ledger.metering import metered
+
+    def step(title: str):
+        say(title)
+        return metered(setup.ledger, run, name, title)
+
+    os.environ.setdefault("PERENNIAL_PROJECT", str(setup.project))
+    try:
+        with step("open_workspace"):
+            folder = open_run(setup, run, name, as_of, reason)
+        for stage in lineage.order(Path(folder)):
+            with step(stage):
+                run_stage(folder, stage)
+        with step("check_gates"):
+            mlflow_run = check_gates(setup, folder)
+        with step("register"):
+            version = register(setup, folder, mlflow_run)
+        rollout = None
+        if deploy:
+            with step("roll_out"):
+                rollout = roll_out(setup, run, name, version, reason)
+    finally:
+        settled = settle(setup, run, name)
+    return {"run": run, "version": version, "rollout": rollout, **settled}

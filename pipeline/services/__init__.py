@@ -1,0 +1,1 @@
+"""Airflow, MLflow and Traefik on one machine: settings, start, stop."""

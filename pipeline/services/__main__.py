@@ -1,0 +1,31 @@
+"""`python -m pipeline.services up | down`: what `make up` and `make down` call."""
+
+from __future__ import annotations
+
+import sys
+
+from pipeline.errors import PerennialError
+from pipeline.params import home, project_root
+from pipeline.services import control
+from pipeline.services.settings import USER, kept_secrets
+
+
+def main(argv: list[str]) -> int:
+    if argv not in (["up"], ["down"]):
+        print("usage: python -m pipeline.services up | down", file=sys.stderr)
+        return 2
+    try:
+        if argv == ["down"]:
+            control.down(project_root(), home(), print)
+            return 0
+        at = control.up(project_root(), home(), print)
+    except PerennialError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"Airflow  {at.airflow}  (user {USER}, password {kept_secrets(home())['password']})")
+    print(f"MLflow   {at.mlflow}\nmodels   {at.router}/MODEL/invocations\nrouter   {at.router_api}/dashboard/")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,148 @@
+"""Addresses, secrets and environment of this machine's services.
+
+Everything listens on the loopback address. Secrets are drawn at random once and kept, readable by their
+owner only, below the home folder.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from pipeline.errors import ServiceError
+from pipeline.registry import artifact_root
+from pipeline.rollout.route import routes_folder
+from pipeline.workspace import private_site_cache
+
+PORTS = {"AIRFLOW": 8080, "MLFLOW": 5000, "ROUTER": 8000, "ROUTER_API": 8001}
+USER = "admin"
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """URLs without a trailing slash."""
+
+    airflow: str
+    mlflow: str
+    router: str
+    router_api: str
+
+    @classmethod
+    def from_environment(cls) -> Addresses:
+        """The defaults, unless $PERENNIAL_AIRFLOW_PORT and its like say otherwise."""
+        urls = {}
+        for name, default in PORTS.items():
+            text = os.environ.get(f"PERENNIAL_{name}_PORT", str(default))
+            if not text.isdigit() or not 0 < int(text) < 65536:
+                raise ServiceError(f"PERENNIAL_{name}_PORT", f"{text!r} is no port", "give a number from 1 to 65535")
+            urls[name.lower()] = f"http://127.0.0.1:{text}"
+        return cls(**urls)
+
+    def ports(self) -> dict[str, int]:
+        return {name: int(url.rpartition(":")[2]) for name, url in vars(self).items()}
+
+
+def kept_secrets(home: Path) -> dict[str, str]:
+    """The machine's secrets, drawn when they are first asked for."""
+    path = home / "secrets.json"
+    if not path.is_file():
+        home.mkdir(parents=True, exist_ok=True)
+        drawn = {
+            "password": secrets.token_urlsafe(12),
+            "jwt": secrets.token_urlsafe(64),
+            "api": secrets.token_urlsafe(32),
+            "fernet": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+        }
+        _write_private(path, json.dumps(drawn))
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _write_private(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def environment(project: Path, home: Path, at: Addresses) -> dict[str, str]:
+    """What the Procfile's processes see, on top of this process's own environment."""
+    airflow, drawn, ports = home / "airflow", kept_secrets(home), at.ports()
+    settings = {
+        "CORE__DAGS_FOLDER": project / "dags",
+        "CORE__PLUGINS_FOLDER": project / "plugins",
+        "CORE__EXECUTOR": "LocalExecutor",
+        "CORE__PARALLELISM": 4,
+        "CORE__LOAD_EXAMPLES": False,
+        "CORE__DAGS_ARE_PAUSED_AT_CREATION": False,
+        "CORE__EXECUTION_API_SERVER_URL": f"{at.airflow}/execution/",
+        "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
+        "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": airflow / "passwords.json",
+        "CORE__FERNET_KEY": drawn["fernet"],
+        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{airflow / 'airflow.db'}",
+        "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": 0.2,
+        "WORKERS__MIN_HEARTBEAT_INTERVAL": 1,
+        "DAG_PROCESSOR__REFRESH_INTERVAL": 10,
+        "API__HOST": "127.0.0.1",
+        "API__PORT": ports["airflow"],
+        "API__BASE_URL": at.airflow,
+        "API__SECRET_KEY": drawn["api"],
+        "API_AUTH__JWT_SECRET": drawn["jwt"],
+        "LOGGING__LOGGING_LEVEL": "WARNING",
+        "USAGE_DATA_COLLECTION__ENABLED": False,
+    }
+    return {
+        **{f"AIRFLOW__{key}": str(value) for key, value in settings.items()},
+        "AIRFLOW_HOME": str(airflow),
+        "AIRFLOW__LOGGING__TASK_LOG_LEVEL": "INFO",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        "PERENNIAL_PROJECT": str(project),
+        "PERENNIAL_HOME": str(home),
+        "PERENNIAL_AIRFLOW_PORT": str(ports["airflow"]),
+        "PERENNIAL_MLFLOW_PORT": str(ports["mlflow"]),
+        "PERENNIAL_MLFLOW_STORE": mlflow_store(home),
+        "PERENNIAL_MLFLOW_ARTIFACTS": str(artifact_root(home)),
+        "PERENNIAL_MLFLOW_HOSTS": f"127.0.0.1:{ports['mlflow']},localhost:{ports['mlflow']}",
+        "PERENNIAL_TRAEFIK_CONFIG": str(home / "traefik.yaml"),
+        "PERENNIAL_ROUTER_URL": at.router,
+        "MLFLOW_TRACKING_URI": at.mlflow,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+        "DVC_SITE_CACHE_DIR": str(private_site_cache(home)),
+        "DVC_NO_ANALYTICS": "1",
+        "DO_NOT_TRACK": "true",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def mlflow_store(home: Path) -> str:
+    return f"sqlite:///{home / 'mlflow' / 'mlflow.db'}"
+
+
+def write_files(home: Path, at: Addresses) -> None:
+    """What the services read at their start: Traefik's static configuration, Airflow's password, our addresses."""
+    for folder in (home / "airflow", home / "mlflow", routes_folder(home)):
+        folder.mkdir(parents=True, exist_ok=True)
+    _write_private(home / "airflow" / "passwords.json", json.dumps({USER: kept_secrets(home)["password"]}))
+    (home / "traefik.yaml").write_text(yaml.safe_dump(traefik(home, at), sort_keys=False), encoding="utf-8")
+    (home / "services.json").write_text(json.dumps(vars(at), indent=2) + "\n", encoding="utf-8")
+
+
+def traefik(home: Path, at: Addresses) -> dict:
+    """Traefik's static configuration: one entry point, the route files, metrics; loopback only."""
+    ports = at.ports()
+    return {
+        "global": {"checkNewVersion": False, "sendAnonymousUsage": False},
+        "entryPoints": {"web": {"address": f"127.0.0.1:{ports['router']}"}, "traefik": {"address": f"127.0.0.1:{ports['router_api']}"}},
+        "providers": {"providersThrottleDuration": "100ms", "file": {"directory": str(routes_folder(home)), "watch": True}},
+        "api": {"insecure": True, "dashboard": True},
+        "ping": {"entryPoint": "traefik"},
+        "metrics": {"prometheus": {"addServicesLabels": True, "buckets": [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5]}},
+        "log": {"level": "WARN"},
+    }

@@ -1,0 +1,97 @@
+"""Answers as text for a terminal. The same facts go out as JSON with --json."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+WIDTH = 110
+
+
+def text(*parts: Any) -> str:
+    """Rich renderables as plain text."""
+    out = io.StringIO()
+    console = Console(file=out, width=WIDTH, highlight=False)
+    for part in parts:
+        console.print(part)
+    return out.getvalue().rstrip()
+
+
+def table(*columns: str, title: str | None = None) -> Table:
+    """A table whose columns that start with '>' are set to the right."""
+    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        made.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
+    return made
+
+
+def status(told: list[dict[str, Any]]) -> str:
+    made = table("model", "live", "slot", "since", "answers", "to undo", "address")
+    for m in told:
+        live, previous = m["live"], m["previous"]
+        if live is None:
+            made.add_row(m["model"], "-", "-", "-", "-", f"not live yet: retrain {m['model']} --deploy", m["address"])
+            continue
+        undo = f"rollback {m['model']} (to {previous['version']})" if previous and previous["warm"] else "no warm predecessor"
+        answers = "yes" if live["answers"] else "NO: run reconcile"
+        made.add_row(m["model"], f"version {live['version']}", live["slot"], live["since"] or "?", answers, undo, m["address"])
+    return text(made)
+
+
+def timeline(told: dict[str, Any]) -> str:
+    if not told["events"]:
+        return f"{told['model']}: nothing happened yet"
+    made = table("at", "what")
+    for event in told["events"]:
+        made.add_row(event["at"], event["what"])
+    live = told["live"]
+    last = f"live: version {live['version']} in {live['slot']} since {live['since']}" if live else "live: nothing"
+    return text(made, last)
+
+
+def costs(told: list[dict[str, Any]]) -> str:
+    if not told:
+        return "no run yet"
+    parts = [run_costs(run) for run in told]
+    total = sum(run["cost"] for run in told)
+    return text(*parts, f"{len(told)} runs, {total:.4f} {told[0]['currency']} in all")
+
+
+def run_costs(run: dict[str, Any]) -> Table:
+    """One run's steps as a table."""
+    made = table("step", "state", ">wall s", ">cpu s", ">peak MB", f">{run['currency']}", title=run["run"])
+    for s in run["steps"]:
+        if "cost" in s:
+            made.add_row(s["step"], s["state"], f"{s['wall_s']:.1f}", f"{s['cpu_s']:.1f}", f"{s['peak_mb']:.0f}", f"{s['cost']:.5f}")
+        else:
+            made.add_row(s["step"], s["state"], "", "", "", "")
+    made.add_row("all", "", f"{run['wall_s']:.1f}", f"{run['cpu_s']:.1f}", f"{run['peak_mb']:.0f}", f"{run['cost']:.5f}")
+    return made
+
+
+def roi(told: dict[str, Any]) -> str:
+    return (
+        f"measured: {told['deployments']} deployments, {told['machine_cost']:.4f} {told['currency']} of machine time\n"
+        f"claimed:  {told['engineer_hours_saved_low']:.1f} to {told['engineer_hours_saved_high']:.1f} engineer hours saved, "
+        f"{told['net_low']:,.2f} to {told['net_high']:,.2f} {told['currency']} net\n"
+        f"          against the manual baseline of {told['baseline_source']}: a claim of its authors, not a measurement"
+    )
+
+
+def drift(told: dict[str, Any]) -> str:
+    lines = [f"{told['verdict']}: {told['reason']}"]
+    if told["features"]:
+        made = table("feature", ">PSI", ">limit", ">missing before", ">now", "")
+        for f in sorted(told["features"], key=lambda f: -(f["psi"] or 0)):
+            psi = "-" if f["psi"] is None else f"{f['psi']:.3f}"
+            made.add_row(f["feature"], psi, f"{f['psi_limit']:.3f}", f"{f['missing_before']:.1%}", f"{f['missing_now']:.1%}",
+                         "moved" if f["moved"] else "")  # fmt: skip
+        lines.append(text(made))
+    if "receipt" in told:
+        receipt = told["receipt"]
+        lines += [f"decision: {receipt['decision']}", *(f"  {r}" for r in receipt["reasons"]), f"  would flip with {receipt['would_flip']}"]
+    return "\n".join(lines)

@@ -1,0 +1,86 @@
+"""The Airflow plugin: a listener that meters every task of our Dags, and the page in the UI. Nothing else."""
+
+from airflow.listeners import hookimpl
+from airflow.plugins_manager import AirflowPlugin
+
+OURS = ("retrain__", "monitor__", "operate__")
+
+
+class Meter:
+    """Writes each task's start and end to the ledger: state, wall and CPU seconds, peak memory."""
+
+    def __init__(self):
+        self._start = None
+
+    @hookimpl
+    def on_task_instance_running(self, previous_state, task_instance):
+        from pipeline.ledger.metering import read
+
+        if task_instance.dag_id.startswith(OURS):
+            self._start = read()
+            self._append(task_instance, "step_started", {})
+
+    @hookimpl
+    def on_task_instance_success(self, previous_state, task_instance):
+        self._end(task_instance, "success", "")
+
+    @hookimpl
+    def on_task_instance_skipped(self, previous_state, task_instance):
+        self._end(task_instance, "skipped", "")
+
+    @hookimpl
+    def on_task_instance_failed(self, previous_state, task_instance, error):
+        self._end(task_instance, "failed", str(error or ""))
+
+    def _end(self, task_instance, state, error):
+        from pipeline.ledger.metering import since
+
+        if task_instance.dag_id.startswith(OURS) and self._start is not None:
+            self._append(task_instance, "step_ended", {"state": state, "error": error, **since(self._start)})
+
+    @staticmethod
+    def _append(task_instance, kind, body):
+        from pipeline.ledger.table import Event, airflow_run, open_ledger
+        from pipeline.params import home
+
+        dag_id = task_instance.dag_id
+        model = dag_id.partition("__")[2]
+        run = airflow_run(dag_id, task_instance.run_id)
+        open_ledger(home()).append(Event(kind, model, run, task_instance.task_id, body))
+
+
+def create_page():
+    """The page behind Airflow's own login."""
+    from airflow.api_fastapi.core_api.security import get_user
+    from fastapi import Depends, FastAPI
+    from fastapi.responses import HTMLResponse
+
+    page = FastAPI(title="Perennial")
+
+    @page.get("/", response_class=HTMLResponse, dependencies=[Depends(get_user)])
+    def overview():
+        from pipeline.pages.overview import overview_page
+        from pipeline.runs import Setup
+
+        return overview_page(Setup.here())
+
+    return page
+
+
+class PageOnDemand:
+    """Builds the page at its first request: plugins load in every process, and only one of them shows pages."""
+
+    def __init__(self):
+        self._page = None
+
+    async def __call__(self, scope, receive, send):
+        if self._page is None:
+            self._page = create_page()
+        await self._page(scope, receive, send)
+
+
+class PerennialPlugin(AirflowPlugin):
+    name = "perennial"
+    listeners = [Meter()]
+    fastapi_apps = [{"app": PageOnDemand(), "url_prefix": "/perennial", "name": "Perennial"}]
+    external_views = [{"name": "Perennial", "href": "perennial/", "destination": "nav", "url_route": "perennial"}]
