@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipeline import lineage, params, registry, workspace
-from pipeline.drift import features, live
+from pipeline import lineage, params, workspace
 from pipeline.errors import RegistryError
-from pipeline.gates import check
 from pipeline.ledger import costs
+from pipeline.ledger.metering import metered
 from pipeline.ledger.table import Event, Ledger, open_ledger
-from pipeline.policy import retrain as retrain_policy
-from pipeline.rollout import execute
+
+# Airflow starts a process a task: a step imports what it needs when it runs, not what all of them need.
+if TYPE_CHECKING:
+    from pipeline.rollout import execute
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Setup:
         return cls(project, home, params.load(project), open_ledger(home))
 
     def site(self, run: str) -> execute.Site:
+        from pipeline.rollout import execute
+
         return execute.Site(self.home, self.project, self.ledger, run)
 
 
@@ -58,6 +62,9 @@ def run_stage(folder: str, stage: str) -> None:
 
 def check_gates(setup: Setup, folder: str) -> str:
     """Runs all gates, tells the ledger and MLflow, and returns the MLflow run. Raises GateError when one failed."""
+    from pipeline import registry
+    from pipeline.gates import check
+
     opened = workspace.read(Path(folder))
     model = params.load(opened.folder).model(opened.model)
     champion = registry.champion(setup.home, opened.model)
@@ -73,6 +80,8 @@ def check_gates(setup: Setup, folder: str) -> str:
 
 def register(setup: Setup, folder: str, mlflow_run: str, backfill: bool = False) -> str:
     """Registers the run's model and returns its version: as challenger, or a backfill's under its as-of alone."""
+    from pipeline import registry
+
     opened = workspace.read(Path(folder))
     model = params.load(opened.folder).model(opened.model)
     alias = f"asof-{opened.as_of[:10]}" if backfill else registry.CHALLENGER
@@ -86,6 +95,8 @@ def register(setup: Setup, folder: str, mlflow_run: str, backfill: bool = False)
 
 def roll_out(setup: Setup, run: str, model: str, version: str, reason: str) -> dict[str, Any]:
     """Brings the version live; see pipeline.rollout.execute.deploy."""
+    from pipeline.rollout import execute
+
     return execute.deploy(setup.site(run), model, version, setup.params.model(model).rollout, reason)
 
 
@@ -112,12 +123,16 @@ def check_drift(setup: Setup, run: str, name: str, as_of: datetime) -> dict[str,
     Writes the report and the ledger's event. Returns {"verdict", "reason", "decision", "moved", …}. Raises
     RegistryError when the model has no champion.
     """
+    import pandas as pd
+
+    from pipeline import registry
+    from pipeline.drift import features, live
+    from pipeline.policy import retrain as retrain_policy
+
     model = setup.params.model(name)
     champion = registry.champion(setup.home, name)
     if champion is None:
         raise RegistryError(f"model {name}", "has no champion to monitor", f"train one: `python -m pipeline retrain {name} --deploy`")
-    import pandas as pd
-
     limits = model.monitor
     start = as_of - timedelta(days=limits.window_days)
     reference = pd.read_parquet(registry.reference_file(setup.home, name, champion))
@@ -145,10 +160,8 @@ def check_drift(setup: Setup, run: str, name: str, as_of: datetime) -> dict[str,
     return body
 
 
-def retrain(setup: Setup, run: str, name: str, as_of: datetime, reason: str, deploy: bool, say) -> dict[str, Any]:
+def retrain(setup: Setup, run: str, name: str, as_of: datetime, reason: str, deploy: bool, say: Callable[[str], None]) -> dict[str, Any]:
     """The whole run without Airflow. `say(step)` is told what begins. Returns {"run", "version", "rollout"}."""
-    from pipeline.ledger.metering import metered
-
     def step(title: str):
         say(title)
         return metered(setup.ledger, run, name, title)

@@ -70,6 +70,11 @@ def down(project: Path, home: Path, say: Say) -> int:
     return len(ended) + len(processes)
 
 
+def running(home: Path) -> bool:
+    """Whether this home's services run."""
+    return _supervisor(home) is not None
+
+
 def _start(project: Path, home: Path, env: dict[str, str]) -> None:
     command = [sys.executable, "-m", "honcho", "--no-prefix", "--env", os.devnull, "-f", str(project / "Procfile"), "start"]
     with (home / "services.log").open("ab") as log:

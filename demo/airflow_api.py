@@ -1,0 +1,58 @@
+"""The few calls of Airflow's REST API that a person's click would make."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import httpx
+
+
+class AirflowApi:
+    """Airflow at `url`, logged in as `user`."""
+
+    def __init__(self, url: str, user: str, password: str) -> None:
+        self._http = httpx.Client(base_url=url, timeout=60)
+        answer = self._http.post("/auth/token", json={"username": user, "password": password})
+        answer.raise_for_status()
+        self._http.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+
+    def get(self, path: str, **query: Any) -> dict[str, Any]:
+        return self._checked(self._http.get(f"/api/v2{path}", params=query))
+
+    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        return self._checked(self._http.post(f"/api/v2{path}", json=body))
+
+    def trigger(self, dag: str, **conf: Any) -> str:
+        """Starts a run by hand and returns its id."""
+        return self.post(f"/dags/{dag}/dagRuns", {"logical_date": None, "conf": conf})["dag_run_id"]
+
+    def wait_for_dag(self, dag: str, limit_s: float = 120) -> None:
+        """Waits until Airflow has read the Dag's file."""
+        until = time.monotonic() + limit_s
+        while self._http.get(f"/api/v2/dags/{dag}").status_code != 200:
+            if time.monotonic() > until:
+                errors = [e["stack_trace"] for e in self.get("/importErrors")["import_errors"]]
+                raise SystemExit(f"Airflow has not found {dag} after {limit_s:g} s; import errors: {errors or 'none'}")
+            time.sleep(0.3)
+
+    def runs(self, dag: str) -> list[dict[str, Any]]:
+        return self.get(f"/dags/{dag}/dagRuns", order_by="run_after")["dag_runs"]
+
+    def run(self, dag: str, run: str) -> dict[str, Any]:
+        return self.get(f"/dags/{dag}/dagRuns/{run}")
+
+    def tasks(self, dag: str, run: str) -> list[dict[str, Any]]:
+        """The run's task instances in the order in which they started."""
+        found = self.get(f"/dags/{dag}/dagRuns/{run}/taskInstances")["task_instances"]
+        return sorted(found, key=lambda t: t["start_date"] or "9")
+
+    def log(self, dag: str, run: str, task: str, attempt: int = 1) -> str:
+        told = self.get(f"/dags/{dag}/dagRuns/{run}/taskInstances/{task}/logs/{attempt}")["content"]
+        return "\n".join(str(line.get("event", line)) if isinstance(line, dict) else str(line) for line in told)
+
+    @staticmethod
+    def _checked(answer: httpx.Response) -> dict[str, Any]:
+        if answer.is_error:
+            raise SystemExit(f"Airflow {answer.request.method} {answer.request.url}: {answer.status_code} {answer.text[:300]}")
+        return answer.json()

@@ -1,0 +1,130 @@
+"""What the demo tells at its end. Every figure is read from the ledger, the registry or the replay's own count."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+
+from demo.replay import Tally
+from pipeline import registry, show
+from pipeline.evaluation import metrics
+from pipeline.ledger import costs
+from pipeline.runs import Setup
+from pipeline.serving.runtime import Runtime
+from pipeline.services.settings import USER, Addresses
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the demo has to tell: the runs' names in the ledger, the tally, the flights to score both versions on."""
+
+    setup: Setup
+    at: Addresses
+    model: str
+    first: str
+    second: str
+    monitor: str
+    requests: Tally
+    later: pd.DataFrame
+    seconds: float
+
+
+def print_summary(told: Told, password: str) -> None:
+    """Prints the summary and keeps it as JSON beside the demo's state."""
+    facts = summary(told)
+    (told.setup.home / "summary.json").write_text(json.dumps(facts, indent=2, default=str) + "\n", encoding="utf-8")
+    out = Console(width=show.WIDTH, highlight=False)
+    out.rule("Perennial: what just happened")
+    versions = show.table("version", "as of", "engine", ">held out", ">same later flights", "gates", ">ready s", ">switch s", ">trigger to live s")
+    for v in facts["versions"]:
+        versions.add_row(v["version"], v["as_of"][:10], v["engine"], f"{v['held_out']:.4f}", f"{v['later']:.4f}",
+                         f"{v['gates_passed']} of {v['gates']} passed", f"{v['ready_s']:.2f}", f"{v['switch_s']:.2f}",
+                         f"{v['trigger_to_live_s']:.1f}")  # fmt: skip
+    out.print(f"{facts['metric']} of both versions; the later flights are {facts['later_rows']:,} of 1 to 14 July:", versions)
+    out.print(f"engine: {facts['versions'][-1]['engine_reason']}")
+    drift = facts["drift"]
+    out.print(f"drift: {drift['verdict']}, the features that moved: {', '.join(drift['moved'])}")
+    for reason in drift["receipt"]["reasons"][1:]:
+        out.print(f"       {reason}")
+    asked = facts["requests"]
+    out.print(f"requests: {asked['sent']:,} sent ({asked['rows']:,} flights), {asked['failed']} failed; by version {asked['versions']}; "
+              f"p50 {asked['p50_ms']:.1f} ms, p99 {asked['p99_ms']:.1f} ms")  # fmt: skip
+    out.print(f"airflow: adds {facts['airflow_s_per_task']:.2f} s a task")
+    out.print()
+    steps = show.table("what each run cost, by step", *(f">{run['short']}" for run in facts["runs"]))
+    for step in dict.fromkeys(s for run in facts["runs"] for s in run["steps"]):
+        cells = (run["steps"].get(step) for run in facts["runs"])
+        steps.add_row(step, *(f"{c['wall_s']:.1f} s  {c['cost']:.5f}" if c else "" for c in cells))
+    steps.add_row("all", *(f"{run['wall_s']:.1f} s  {run['cost']:.5f} {run['currency']}" for run in facts["runs"]))
+    out.print(steps)
+    at = told.at
+    out.print(f"look:  Airflow {at.airflow} (user {USER}, password {password}; the page is under Perennial)\n"
+              f"       MLflow {at.mlflow}   router {at.router_api}/dashboard/   model {at.router}/{told.model}/invocations\n"
+              f"       drift report {drift['report']}")  # fmt: skip
+    out.print(f"{facts['seconds']:.0f} s in all. The services keep running; `make down` ends them.", soft_wrap=True)
+
+
+def summary(told: Told) -> dict[str, Any]:
+    """The summary's figures."""
+    setup = told.setup
+    drift = setup.ledger.events(kind="drift_checked", run=told.monitor)[-1].body
+    runs = {run["run"]: run for run in costs.runs(setup.ledger, setup.params.prices)}
+    named = [(told.first, "first retrain"), (told.monitor, "monitor"), (told.second, "drift retrain")]
+    tally = told.requests
+    overhead = [_airflow_overhead(setup, run, runs[run]) for run in (told.first, told.second)]
+    return {
+        "metric": setup.params.model(told.model).evaluation.metric,
+        "later_rows": int(told.later[setup.params.model(told.model).training.target].notna().sum()),
+        "versions": [_version(told, run) for run in (told.first, told.second)],
+        "drift": {key: drift[key] for key in ("verdict", "reason", "moved", "receipt", "live_quality", "report")},
+        "requests": {"sent": tally.sent, "failed": tally.failed, "rows": tally.rows, "versions": dict(tally.versions),
+                     "p50_ms": tally.percentile_ms(0.5), "p99_ms": tally.percentile_ms(0.99), "failures": tally.failures[:5]},
+        "runs": [_run(runs[run], short) for run, short in named],
+        "airflow_s_per_task": sum(overhead) / len(overhead),
+        "seconds": told.seconds,
+    }  # fmt: skip
+
+
+def _version(told: Told, run: str) -> dict[str, Any]:
+    ledger, model = told.setup.ledger, told.setup.params.model(told.model)
+    happened = {e.kind: e for e in ledger.events(run=run)}
+    rollout, gates = happened["rollout_ended"], happened["gates_checked"].body["verdicts"]
+    version = rollout.body["version"]
+    metric = model.evaluation.metric
+    labelled = told.later.dropna(subset=[model.training.target])
+    answers = Runtime.load(registry.package_folder(told.setup.home, told.model, version)).predict_frame(labelled)
+    return {
+        "version": version,
+        "as_of": happened["run_opened"].body["as_of"],
+        "held_out": registry.version_facts(told.setup.home, told.model, version)["metrics"][metric],
+        "later": metrics(model.training.task, labelled[model.training.target].to_numpy(), answers)[metric],
+        "gates": len(gates),
+        "gates_passed": sum(v["passed"] for v in gates),
+        "trigger_to_live_s": _seconds(_triggered_at(run), rollout.at),
+        **{key: rollout.body[key] for key in ("engine", "engine_reason", "slot", "ready_s", "switch_s")},
+    }
+
+
+def _triggered_at(run: str) -> str:
+    """Airflow writes the time of the trigger into a run's id."""
+    return run.rpartition("__")[2].partition("_")[0]
+
+
+def _run(run: dict[str, Any], short: str) -> dict[str, Any]:
+    steps = {s["step"]: {"wall_s": s["wall_s"], "cost": s["cost"]} for s in run["steps"] if "cost" in s}
+    return {"run": run["run"], "short": short, "steps": steps, **{k: run[k] for k in ("wall_s", "cpu_s", "cost", "currency")}}
+
+
+def _airflow_overhead(setup: Setup, run: str, measured: dict[str, Any]) -> float:
+    """Seconds a task that are not the task's own: from the trigger to the last step's end, less the steps."""
+    last = setup.ledger.events(kind="step_ended", run=run)[-1]
+    return (_seconds(_triggered_at(run), last.at) - measured["wall_s"]) / len(measured["steps"])
+
+
+def _seconds(start: str, end: str) -> float:
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
