@@ -48,8 +48,11 @@ class AirflowApi:
         return sorted(found, key=lambda t: t["start_date"] or "9")
 
     def log(self, dag: str, run: str, task: str, attempt: int = 1) -> str:
-        told = self.get(f"/dags/{dag}/dagRuns/{run}/taskInstances/{task}/logs/{attempt}")["content"]
-        return "\n".join(str(line.get("event", line)) if isinstance(line, dict) else str(line) for line in told)
+        """What the task printed and, at its end, the error that failed it."""
+        lines = self.get(f"/dags/{dag}/dagRuns/{run}/taskInstances/{task}/logs/{attempt}")["content"]
+        told = [str(line.get("event", "")) if isinstance(line, dict) else str(line) for line in lines]
+        errors = [e["exc_value"] for line in lines if isinstance(line, dict) for e in line.get("error_detail") or []]
+        return "\n".join([*told, *errors])
 
     @staticmethod
     def _checked(answer: httpx.Response) -> dict[str, Any]:

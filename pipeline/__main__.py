@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import secrets
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,8 +19,13 @@ from pipeline.errors import PerennialError, SettingsError
 
 def main(argv: list[str] | None = None) -> int:
     chosen = _parser().parse_args(argv)
+    chosen.answer = None
     try:
-        return chosen.call(chosen) or 0
+        with _only_the_answer_on_stdout():
+            code = chosen.call(chosen) or 0
+        if chosen.answer is not None:
+            print(chosen.answer)
+        return code
     except PerennialError as error:
         print(error, file=sys.stderr)
         if chosen.command == "stage":
@@ -28,6 +36,20 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped by hand; what was live stays live", file=sys.stderr)
         return 1
+
+
+@contextmanager
+def _only_the_answer_on_stdout() -> Iterator[None]:
+    """What DVC, MLflow and the stages print on the way goes to stderr, so that --json can be piped on."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -100,7 +122,7 @@ def _known(setup: Any, model: str | None) -> str:
 def _stage(chosen: argparse.Namespace) -> None:
     from pipeline import stages
 
-    print(stages.run(chosen.stage, chosen.model))
+    chosen.answer = stages.run(chosen.stage, chosen.model)
 
 
 def _retrain(chosen: argparse.Namespace) -> None:
@@ -217,7 +239,7 @@ def _drift(chosen: argparse.Namespace) -> None:
 
 
 def _print(chosen: argparse.Namespace, told: Any, text: str) -> None:
-    print(json.dumps(_finite(told), indent=2, default=str) if chosen.json else text)
+    chosen.answer = json.dumps(_finite(told), indent=2, default=str) if chosen.json else text
 
 
 def _finite(value: Any) -> Any:

@@ -38,7 +38,7 @@ def status(told: list[dict[str, Any]]) -> str:
             continue
         undo = f"rollback {m['model']} (to {previous['version']})" if previous and previous["warm"] else "no warm predecessor"
         answers = "yes" if live["answers"] else "NO: run reconcile"
-        made.add_row(m["model"], f"version {live['version']}", live["slot"], live["since"] or "?", answers, undo, m["address"])
+        made.add_row(m["model"], f"version {live['version']}", live["slot"], (live["since"] or "?")[:19].replace("T", " "), answers, undo, m["address"])
     return text(made)
 
 

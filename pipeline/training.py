@@ -66,39 +66,42 @@ def pipeline_for(training: Training) -> BaseEstimator:
     from sklearn.pipeline import Pipeline, make_pipeline
     from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
-    estimator, wants_dense = _estimator(training)
-    if wants_dense:
-        numeric: Any = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
-        categorical: Any = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
-    else:
-        numeric = "passthrough"
+    estimator, wants = _estimator(training)
+    numeric: Any = "passthrough"
+    categorical: Any = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    if wants == "raw":
         categorical = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, dtype=np.float32)
+    elif wants == "imputed":
+        numeric = SimpleImputer(strategy="median")
+    else:
+        numeric = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
     columns = [(n, t, list(c)) for n, t, c in
                (("numeric", numeric, training.numeric), ("categorical", categorical, training.categorical)) if c]  # fmt: skip
     return Pipeline([("columns", ColumnTransformer(columns)), ("estimator", estimator)])
 
 
-def _estimator(training: Training) -> tuple[BaseEstimator, bool]:
-    """The estimator named in params.yaml, and whether it needs imputed, scaled, one-hot columns."""
+def _estimator(training: Training) -> tuple[BaseEstimator, str]:
+    """The estimator named in params.yaml, and the columns it wants: raw, imputed, or imputed and scaled."""
     if ":" in training.estimator:
         from pipeline.data.source import hooked
 
-        return hooked(training.estimator)(**training.options), True
+        return hooked(training.estimator)(**training.options), "scaled"
     from sklearn import ensemble, linear_model
 
     binary = training.task == "binary"
     known = {
         "hist_gradient_boosting": (ensemble.HistGradientBoostingClassifier if binary
-                                   else ensemble.HistGradientBoostingRegressor, False),
-        "random_forest": (ensemble.RandomForestClassifier if binary else ensemble.RandomForestRegressor, True),
-        "linear": (linear_model.LogisticRegression if binary else linear_model.Ridge, True),
+                                   else ensemble.HistGradientBoostingRegressor, "raw"),
+        # Not scaled: a scaled value that falls on the other side of a split in float32 flips a tree.
+        "random_forest": (ensemble.RandomForestClassifier if binary else ensemble.RandomForestRegressor, "imputed"),
+        "linear": (linear_model.LogisticRegression if binary else linear_model.Ridge, "scaled"),
     }  # fmt: skip
     if training.estimator not in known:
         raise SettingsError(f"estimator {training.estimator}", "is not known here",
                             f"use {', '.join(known)} or module:function")  # fmt: skip
-    kind, wants_dense = known[training.estimator]
+    kind, wants = known[training.estimator]
     try:
-        return kind(random_state=training.seed, **training.options), wants_dense
+        return kind(random_state=training.seed, **training.options), wants
     except TypeError as error:
         raise SettingsError("training.options", str(error), f"see scikit-learn's {kind.__name__}") from error
 

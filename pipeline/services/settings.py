@@ -93,13 +93,11 @@ def environment(project: Path, home: Path, at: Addresses) -> dict[str, str]:
         "API__BASE_URL": at.airflow,
         "API__SECRET_KEY": drawn["api"],
         "API_AUTH__JWT_SECRET": drawn["jwt"],
-        "LOGGING__LOGGING_LEVEL": "WARNING",
         "USAGE_DATA_COLLECTION__ENABLED": False,
     }
     return {
         **{f"AIRFLOW__{key}": str(value) for key, value in settings.items()},
         "AIRFLOW_HOME": str(airflow),
-        "AIRFLOW__LOGGING__TASK_LOG_LEVEL": "INFO",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "PERENNIAL_PROJECT": str(project),
         "PERENNIAL_HOME": str(home),

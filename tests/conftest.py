@@ -1,0 +1,124 @@
+"""Shared pieces: a project of its own for each test that needs one, with a small model that is not about flights."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from pipeline.ledger.table import Ledger, open_ledger
+from pipeline.params import Params, load
+
+ROOT = Path(__file__).resolve().parents[1]
+REQUIRED = set(filter(None, os.environ.get("PERENNIAL_REQUIRE", "").split(",")))
+
+
+def skip_or_fail(what: str, reason: str) -> None:
+    """Skips with its reason, unless $PERENNIAL_REQUIRE says that `what` must be there."""
+    if what in REQUIRED:
+        pytest.fail(f"{what} is required here, but {reason}")
+    pytest.skip(f"{what}: {reason}")
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [n for n in os.environ if n.startswith("PERENNIAL_") and n != "PERENNIAL_REQUIRE"]:
+        monkeypatch.delenv(name)
+    for name in ("MLFLOW_TRACKING_URI", "AIRFLOW_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+
+CHURN = {
+    "description": "Will this customer leave?",
+    "as_of": "2024-03-01T00:00:00Z",
+    "schedule": {"cron": "0 0 * * *", "start": "2024-01-01T00:00:00Z", "end": "2024-06-01T00:00:00Z"},
+    "source": {
+        "query": "SELECT * FROM read_parquet('customers/*.parquet') WHERE seen_at >= $start AND seen_at < $end",
+        "key": "customer", "event_time": "seen_at", "label_time": "decided_at", "window_days": 30,
+    },
+    "training": {
+        "task": "binary", "target": "left", "numeric": ["spend", "calls"], "categorical": ["plan"],
+        "estimator": "hist_gradient_boosting", "options": {"max_iter": 20}, "seed": 1,
+    },
+    "evaluation": {"holdout_days": 7, "metric": "roc_auc", "reference_rows": 2000, "golden_rows": 10},
+    "gates": {
+        "metric_limit": 0.6, "baseline_margin": 0.01, "champion_tolerance": 0.05,
+        "contract": {"min_rows": 100, "max_bad_share": 0.01,
+                     "columns": {"spend": {"min": 0, "max": 1000}, "calls": {"min": 0, "nullable": True},
+                                 "plan": {"allowed": ["basic", "plus"]}}},
+    },
+    "monitor": {"cron": "0 6 * * *", "window_days": 20, "min_rows": 200, "features_limit": 1},
+    "rollout": {"engine": "process", "bake_s": 0.2},
+}  # fmt: skip
+
+
+def customers(days: int = 75, a_day: int = 60) -> pd.DataFrame:
+    """Customers from 2024-01-01 on; who calls much and spends little leaves. Labels come two days later."""
+    rng = np.random.default_rng(7)
+    rows = days * a_day
+    seen = pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta(np.arange(rows) * 86_400 / a_day, unit="s")
+    spend, calls = rng.uniform(1, 200, rows), rng.poisson(3, rows).astype(float)
+    left = (calls * 20 - spend + rng.normal(0, 40, rows) > 0).astype(float)
+    calls[rng.random(rows) < 0.05] = np.nan
+    return pd.DataFrame({
+        "customer": [f"c{i:06d}" for i in range(rows)], "seen_at": seen.as_unit("us"), "spend": spend, "calls": calls,
+        "plan": rng.choice(["basic", "plus"], rows), "left": left, "decided_at": (seen + pd.Timedelta(days=2)).as_unit("us"),
+    })  # fmt: skip
+
+
+def make_project(folder: Path, models: dict) -> Path:
+    """A git repository with this project's code, the given models and the customers' data."""
+    listed = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard"], capture_output=True, text=True, check=True)
+    for name in listed.stdout.splitlines():
+        if name.startswith(("pipeline/", "dags/", "plugins/", "docker/", "demo/", ".dvc/")) or name in (
+            "dvc.yaml", ".gitignore", ".dvcignore", "requirements/serving.txt", "Procfile"):  # fmt: skip
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text())
+    write_params(folder, {**settings, "models": models})
+    (folder / "customers").mkdir(parents=True)
+    customers().to_parquet(folder / "customers" / "all.parquet")
+    (folder / ".gitignore").open("a").write("/customers/\n/home/\n")
+    (folder / ".dvc" / "config.local").write_text(f"[core]\n    site_cache_dir = {folder}/.perennial/dvc-site\n")
+    for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "start"]):
+        subprocess.run(["git", "-C", str(folder), *command], check=True)
+    return folder
+
+
+def write_params(folder: Path, settings: dict) -> None:
+    (folder / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+
+
+def change_params(folder: Path, path: str, value) -> None:
+    """Sets one dotted key of `folder`/params.yaml."""
+    settings = yaml.safe_load((folder / "params.yaml").read_text())
+    *parents, last = path.split(".")
+    at = settings
+    for part in parents:
+        at = at[part]
+    at[last] = value
+    write_params(folder, settings)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with the model `churn`, as the current folder."""
+    made = make_project(tmp_path / "project", {"churn": CHURN})
+    monkeypatch.chdir(made)
+    return made
+
+
+@pytest.fixture
+def settings(project: Path) -> Params:
+    return load(project)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return open_ledger(tmp_path / "ledger-home")

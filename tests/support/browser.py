@@ -1,0 +1,43 @@
+"""Headless Chromium, logged in to Airflow."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--window-size=1280,1400",
+         "--disable-background-networking", "--disable-component-update", "--disable-sync"]  # fmt: skip
+
+
+def missing() -> str:
+    """What is not installed here, or ''."""
+    gone = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
+    return f"{' and '.join(gone)} not installed" if gone else ""
+
+
+@contextmanager
+def browser() -> Iterator[webdriver.Chrome]:
+    with tempfile.TemporaryDirectory() as profile:
+        options = webdriver.ChromeOptions()
+        options.binary_location = shutil.which("chromium") or "chromium"
+        for flag in [*FLAGS, f"--user-data-dir={profile}"]:
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+        try:
+            yield driver
+        finally:
+            driver.quit()
+
+
+def log_in(driver: webdriver.Chrome, airflow: str, user: str, password: str) -> None:
+    """Gives the browser the session that the login form would."""
+    token = httpx.post(f"{airflow}/auth/token", json={"username": user, "password": password}).json()["access_token"]
+    driver.get(f"{airflow}/auth/login")
+    driver.add_cookie({"name": "_token", "value": token, "path": "/"})

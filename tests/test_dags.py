@@ -1,0 +1,109 @@
+"""The Dags: generated from params.yaml and dvc.yaml, with the right steps, forms and intervals."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from pipeline import lineage
+from pipeline.stages import STAGES
+from tests.conftest import ROOT
+
+READ_DAGS = """
+import json, sys
+from airflow.dag_processing.dagbag import DagBag
+bag = DagBag(dag_folder=sys.argv[1])
+print("\\n@@" + json.dumps({
+    "errors": bag.import_errors,
+    "dags": {name: {
+        "tasks": {t.task_id: sorted(t.upstream_task_ids) for t in dag.tasks},
+        "teardowns": [t.task_id for t in dag.tasks if t.is_teardown],
+        "params": {k: dag.params.get_param(k).schema for k in dag.params},
+        "timetable": type(dag.timetable).__name__, "catchup": dag.catchup,
+    } for name, dag in bag.dags.items()},
+}, default=str))
+"""
+
+
+def read_dags(project, tmp_path):
+    """All Dags of a project as plain facts, read in a process of its own with an empty Airflow home."""
+    env = os.environ | {
+        "AIRFLOW_HOME": str(tmp_path / "airflow"), "AIRFLOW__CORE__DAGS_FOLDER": str(project / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False", "PERENNIAL_PROJECT": str(project),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path / 'airflow.db'}",
+    }  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", READ_DAGS, str(project / "dags")], capture_output=True, text=True, env=env, check=False)
+    assert "@@" in done.stdout, done.stderr
+    return json.loads(done.stdout.rpartition("@@")[2])
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    return read_dags(ROOT, tmp_path_factory.mktemp("dags"))
+
+
+def test_they_all_parse(told):
+    assert told["errors"] == {}
+    assert set(told["dags"]) == {"retrain__flight-delay", "monitor__flight-delay"}
+
+
+def test_stages_stand_once_and_everywhere_the_same(told):
+    """dvc.yaml, pipeline/stages.py and the Dag name the same stages."""
+    in_dvc = set(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
+    tasks = set(told["dags"]["retrain__flight-delay"]["tasks"])
+    own = {"open_workspace", "check_gates", "register", "roll_out", "settle"}
+    assert in_dvc == set(STAGES) == set(lineage.order(ROOT)) == tasks - own
+
+
+def test_the_order_is_that_of_the_files(told):
+    tasks = told["dags"]["retrain__flight-delay"]["tasks"]
+    for stage, needs in lineage.order(ROOT).items():
+        assert set(needs) <= set(tasks[stage])
+    assert tasks["validate"] == ["open_workspace", "snapshot"]
+    assert set(STAGES) <= set(tasks["check_gates"])
+    assert "check_gates" in tasks["register"]
+    assert tasks["roll_out"] == ["register"]
+    assert told["dags"]["retrain__flight-delay"]["teardowns"] == ["settle"]
+
+
+def test_the_form_asks_for_as_of_reason_and_strategy(told):
+    form = told["dags"]["retrain__flight-delay"]["params"]
+    assert set(form) == {"as_of", "reason", "strategy"}
+    assert form["as_of"]["format"] == "date-time"
+    assert "all-at-once" in form["strategy"]["enum"]
+
+
+def test_it_runs_on_a_schedule_or_on_drift_and_does_not_catch_up(told):
+    dag = told["dags"]["retrain__flight-delay"]
+    assert (dag["timetable"], dag["catchup"]) == ("AssetOrTimeSchedule", False)
+    assert told["dags"]["monitor__flight-delay"]["timetable"] == "CronDataIntervalTimetable"
+
+
+def test_another_model_is_another_pair_of_dags(project, tmp_path):
+    """And a stage that only dvc.yaml names shows up as a task of the Dag."""
+    stages = yaml.safe_load((project / "dvc.yaml").read_text())
+    stages["stages"]["explain"] = {"foreach": "${models}", "do": {"cmd": "true", "deps": ["artifacts/${key}/model.skops"]}}
+    (project / "dvc.yaml").write_text(yaml.safe_dump(stages))
+    told = read_dags(project, tmp_path)
+    assert set(told["dags"]) == {"retrain__churn", "monitor__churn"}
+    assert "train" in told["dags"]["retrain__churn"]["tasks"]["explain"]
+
+
+def test_nothing_of_the_product_knows_the_demo():
+    """Flights are in params.yaml and in demo/, nowhere else."""
+    words = ("flight", "nycflights", "scheduled_departure", "demo.")
+    for folder in ("pipeline", "dags", "plugins"):
+        for path in (ROOT / folder).rglob("*.py"):
+            text = path.read_text().lower()
+            assert not [w for w in words if w in text], path
+
+
+@pytest.mark.parametrize("folder", ["dags", "plugins"])
+def test_nothing_heavy_is_imported_at_the_top(folder):
+    heavy = ("mlflow", "evidently", "sklearn", "pandas", "onnxruntime")
+    for path in (ROOT / folder).glob("*.py"):
+        for line in path.read_text().splitlines():
+            assert not any(line.startswith((f"import {name}", f"from {name}")) for name in heavy), (path, line)

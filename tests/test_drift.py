@@ -1,0 +1,97 @@
+"""Drift is found where it is, not where it is not, and never from too little."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.drift.features import DriftVerdict, Limits, compare
+from pipeline.drift.live import LiveQuality, predictions
+from pipeline.policy.retrain import decide
+
+
+def sample(rows, seed, shift=0.0, missing=0.0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(shift, 1, rows)
+    x[rng.random(rows) < missing] = np.nan
+    return pd.DataFrame({"x": x, "kind": rng.choice([f"k{i}" for i in range(100)], rows)})
+
+
+def judged(before, now, **limits):
+    return compare(before, now, ["x"], ["kind"], Limits(**limits))
+
+
+def test_the_same_world_is_no_drift():
+    assert judged(sample(5000, 1), sample(5000, 2)).verdict == "no drift"
+
+
+@pytest.mark.parametrize("rows", [1000, 1001, 3000])
+def test_small_windows_of_the_same_world_raise_no_alarm(rows):
+    """A hundred categories and a thousand rows: PSI alone would alarm, its own noise is in the limit."""
+    verdicts = [judged(sample(5000, s), sample(rows, 100 + s)) for s in range(10)]
+    assert [v.verdict for v in verdicts] == ["no drift"] * 10
+
+
+def test_a_shift_is_drift_and_names_the_feature():
+    told = judged(sample(5000, 1), sample(5000, 2, shift=1.0))
+    assert told.verdict == "drift"
+    assert [f.feature for f in told.moved] == ["x"]
+    assert "x (PSI" in told.reason
+
+
+def test_missing_values_count():
+    told = judged(sample(5000, 1), sample(5000, 2, missing=0.5))
+    assert [f.feature for f in told.moved] == ["x"]
+    assert "missing 0% before" in told.reason
+
+
+def test_a_column_that_is_all_missing_is_drift_not_a_crash():
+    assert judged(sample(5000, 1), sample(5000, 2).assign(x=np.nan)).verdict == "drift"
+
+
+def test_infinities_do_not_crash_it():
+    now = sample(5000, 2)
+    now.loc[0, "x"] = np.inf
+    assert judged(sample(5000, 1), now).verdict == "no drift"
+
+
+@pytest.mark.parametrize("now", [sample(999, 2, shift=5.0), sample(0, 2), sample(5000, 2).drop(columns="x")])
+def test_too_little_is_no_verdict(now):
+    """Neither drift nor its absence."""
+    assert judged(sample(5000, 1), now).verdict == "no verdict"
+
+
+def quality(value, labelled=5000):
+    return LiveQuality("roc_auc", value, 0.8, labelled, 6000)
+
+
+def test_decide_gives_reasons_and_what_would_flip_it(settings):
+    limits = settings.model("churn").monitor
+    calm = DriftVerdict("no drift", "0 of 2 features moved", 5000, 5000)
+    drift = DriftVerdict("drift", "2 of 2 features moved", 5000, 5000)
+    assert decide(calm, quality(0.79), limits).decision == "wait"
+    assert decide(drift, quality(0.79), limits).decision == "retrain"
+    worse = decide(calm, quality(0.7), limits)
+    assert worse.decision == "retrain"
+    assert "a drop of roc_auc of at most 0.05" in worse.would_flip
+    unlabelled = decide(calm, quality(None, 3), limits)
+    assert unlabelled.decision == "wait"
+    assert "live quality: unknown, 3 of 6,000" in unlabelled.reasons[1]
+
+
+def test_the_prediction_log_reads_by_event_time_and_skips_torn_lines(settings, tmp_path):
+    model = settings.model("churn")
+    row = {"request_id": "r", "received_at": "2026-01-01T00:00:00.000+00:00", "version": "1", "slot": "blue", "prediction": 0.5}
+    times = ["2024-02-01T00:00:00+00:00", "2024-02-02T00:00:00+00:00", None]
+    lines = [json.dumps(row | {"key": f"c{i}", "event_time": t, "features": {"spend": 1, "calls": None, "plan": "plus"}})
+             for i, t in enumerate(times)]  # fmt: skip
+    (tmp_path / "blue-v1-1-0.jsonl").write_text("\n".join(lines) + '\n{"request_id": "torn')
+    day = pd.Timestamp("2024-02-02", tz="UTC")
+    found = predictions(tmp_path, model, day, day + pd.Timedelta(days=1))
+    assert found.key.tolist() == ["c1"]
+    assert found.plan.tolist() == ["plus"]
+    by_receipt = predictions(tmp_path, model, pd.Timestamp("2026-01-01", tz="UTC"), pd.Timestamp("2026-01-02", tz="UTC"))
+    assert by_receipt.key.tolist() == ["c2"]
+    assert predictions(tmp_path / "none", model, day, day).empty
+

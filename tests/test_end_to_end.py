@@ -1,0 +1,246 @@
+"""The whole loop on real flights through a real Airflow, MLflow and Traefik, with the process engine.
+
+The tests of this file are one story and run in order; they share the services.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+import yaml
+
+from demo import flights as demo_flights
+from demo.airflow_api import AirflowApi
+from demo.replay import Replay, requests
+from demo.show import _flights as flights_between
+from pipeline import registry
+from pipeline.ledger.table import airflow_run
+from pipeline.rollout.engine import free_port
+from pipeline.runs import Setup
+from pipeline.services import control
+from pipeline.services.settings import PORTS, USER, Addresses, kept_secrets
+from tests.conftest import CHURN, ROOT, make_project, skip_or_fail
+from tests.support import browser
+from tests.support.load import steady_load
+
+pytestmark = pytest.mark.slow
+FLIGHTS = "flight-delay"
+HOPELESS = CHURN | {"gates": CHURN["gates"] | {"metric_limit": 0.999, "contract": {"min_rows": 1_000_000}}}
+
+
+@dataclass
+class Stack:
+    project: Path
+    home: Path
+    at: Addresses
+    airflow: AirflowApi
+    env: dict[str, str]
+
+    @property
+    def setup(self) -> Setup:
+        return Setup.here()
+
+    def finish(self, dag: str, run: str, limit_s: float = 240) -> dict[str, str]:
+        """Waits for a run's end; task states by name, and the run's own under ''."""
+        until = time.monotonic() + limit_s
+        while (state := self.airflow.run(dag, run)["state"]) not in ("success", "failed"):
+            assert time.monotonic() < until, f"{dag} {run} is {state}"
+            time.sleep(0.3)
+        return {t["task_id"]: t["state"] for t in self.airflow.tasks(dag, run)} | {"": state}
+
+    def live(self, model: str) -> str | None:
+        return httpx.get(f"{self.at.router}/{model}/v2/health/ready").headers.get("x-model-version")
+
+
+@pytest.fixture(scope="module")
+def _stack(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stack") / "project"
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text())["models"][FLIGHTS]
+    settings["rollout"]["engine"] = "process"
+    project = make_project(folder, {FLIGHTS: settings, "churn": CHURN, "hopeless": HOPELESS})
+    demo_flights.main([str(ROOT / "warehouse" / "flights")])
+    (project / "warehouse").symlink_to(ROOT / "warehouse")
+    home = project / "home"
+    env = {f"PERENNIAL_{name}_PORT": str(free_port()) for name in PORTS}
+    env |= {"PERENNIAL_PROJECT": str(project), "PERENNIAL_HOME": str(home)}
+    with pytest.MonkeyPatch.context() as patch:
+        for key, value in env.items():
+            patch.setenv(key, value)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        at = control.up(project, home, print)
+        env |= {"PERENNIAL_ROUTER_URL": at.router, "MLFLOW_TRACKING_URI": at.mlflow}
+        try:
+            yield Stack(project, home, at, AirflowApi(at.airflow, USER, kept_secrets(home)["password"]), env)
+        finally:
+            control.down(project, home, print)
+
+
+@pytest.fixture
+def stack(_stack, monkeypatch):
+    for key, value in _stack.env.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.chdir(_stack.project)
+    return _stack
+
+
+def test_1_a_triggered_retrain_goes_live(stack):
+    """Trigger → stages → gates → MLflow → slot → route, each step metered."""
+    dag = f"retrain__{FLIGHTS}"
+    stack.airflow.wait_for_dag(dag)
+    run = stack.airflow.trigger(dag, as_of="2013-04-01T00:00:00Z", reason="the first")
+    states = stack.finish(dag, run)
+    assert set(states.values()) == {"success"}
+    assert stack.live(FLIGHTS) == "1"
+    name = airflow_run(dag, run)
+    ended = {e.step: e.body for e in stack.setup.ledger.events(kind="step_ended", run=name)}
+    assert set(ended) == set(states) - {""}
+    assert all(b["state"] == "success" and b["wall_s"] > 0 and b["peak_mb"] > 10 for b in ended.values())
+    assert ended["train"]["cpu_s"] > 0.5
+
+
+def test_2_mlflow_knows_the_run_and_the_version(stack):
+    """One experiment a model; params, metrics, dataset, signature, example; the version's tags; verdicts."""
+    import mlflow
+
+    mlflow.set_tracking_uri(stack.at.mlflow)
+    client = mlflow.MlflowClient()
+    version = client.get_model_version_by_alias(FLIGHTS, "champion")
+    run = client.get_run(version.run_id)
+    assert client.get_experiment(run.info.experiment_id).name == FLIGHTS
+    assert run.data.params["training.estimator"] == "hist_gradient_boosting"
+    assert run.data.metrics["roc_auc"] > 0.65
+    data_version = version.tags["perennial.data_version"]
+    assert run.inputs.dataset_inputs[0].dataset.digest == data_version[:32]
+    assert len(version.tags["perennial.code_revision"]) == 40
+    assert version.tags["perennial.as_of"] == "2013-04-01T00:00:00+00:00"
+    info = mlflow.models.get_model_info(f"models:/{FLIGHTS}@champion")
+    assert info.signature is not None
+    assert info.saved_input_example_info is not None
+    assert [t for t in run.data.tags if t.startswith("gate.")] != []
+    verdicts = mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/gates.json")["verdicts"]
+    assert len(verdicts) == 6
+    assert all(v["passed"] and v["reason"] for v in verdicts)
+
+
+def test_3_drift_starts_a_retrain_that_goes_live_under_load(stack):
+    """Summer's flights through the live address → monitor → event → retrain → the other slot, 0 failed."""
+    model = stack.setup.params.model(FLIGHTS)
+    june = flights_between(stack.project, "2013-06-05", "2013-07-01")
+    tally = Replay(f"{stack.at.router}/{FLIGHTS}").play(requests(june, model, "1h"))
+    assert (tally.failed, tally.rows) == (0, len(june))
+    time.sleep(1)  # the prediction log is at most half a second behind
+    one = next(requests(june, model, None))
+    with steady_load(f"{stack.at.router}/{FLIGHTS}", one, pace=50) as load:
+        run = stack.airflow.trigger(f"monitor__{FLIGHTS}", as_of="2013-07-01T00:00:00Z")
+        assert set(stack.finish(f"monitor__{FLIGHTS}", run).values()) == {"success"}
+        started = _asset_triggered(stack, f"retrain__{FLIGHTS}")
+        assert set(stack.finish(f"retrain__{FLIGHTS}", started).values()) == {"success"}
+    told = stack.setup.ledger.events(kind="drift_checked")[-1].body
+    assert told["verdict"] == "drift"
+    assert {"temp", "dewp"} <= set(told["moved"])
+    assert told["rows_now"] >= len(june)
+    assert told["live_quality"]["labelled"] > 20_000
+    assert Path(told["report"]).stat().st_size > 100_000
+    opened = stack.setup.ledger.events(kind="run_opened", run=airflow_run(f"retrain__{FLIGHTS}", started))[0].body
+    assert opened["as_of"] == "2013-07-01T00:00:00+00:00"
+    assert opened["reason"].startswith("drift: temp")
+    assert (load.failed, load.failures) == (0, [])
+    assert set(load.versions) == {"1", "2"}
+    assert stack.live(FLIGHTS) == "2"
+
+
+def _asset_triggered(stack, dag):
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        found = [r for r in stack.airflow.runs(dag) if r["run_type"] == "asset_triggered"]
+        if found:
+            return found[-1]["dag_run_id"]
+        time.sleep(0.3)
+    pytest.fail("the drift event started no run within 60 s")
+
+
+def test_4_a_failed_gate_stops_the_run_and_shows_every_reason(stack):
+    """Nothing is registered, the run is failed although it was settled, what is live stays live."""
+    run = stack.airflow.trigger("retrain__hopeless", as_of="2024-03-01T00:00:00Z")
+    states = stack.finish("retrain__hopeless", run)
+    assert (states[""], states["check_gates"], states["register"], states["settle"]) == ("failed", "failed", "upstream_failed", "success")
+    log = stack.airflow.log("retrain__hopeless", run, "check_gates")
+    for reason in ("metric_limit: roc_auc", "enough_rows: 1,", "passed onnx_parity"):
+        assert reason in log
+    assert registry.champion(stack.home, "hopeless") is None
+    (failed,) = [e.body for e in stack.setup.ledger.events(kind="step_ended", run=airflow_run("retrain__hopeless", run))
+                 if e.body["state"] == "failed"]  # fmt: skip
+    assert "metric_limit" in failed["error"]
+    assert stack.live(FLIGHTS) == "2"
+
+
+def test_5_a_backfill_registers_and_never_goes_live(stack):
+    body = {"dag_id": "retrain__churn", "from_date": "2024-02-20T00:00:00Z", "to_date": "2024-02-21T00:00:00Z", "max_active_runs": 2}
+    stack.airflow.post("/backfills", body)
+    until = time.monotonic() + 240
+    while True:
+        found = stack.airflow.runs("retrain__churn")
+        if found and all(r["state"] in ("success", "failed") for r in found):
+            break
+        assert time.monotonic() < until
+        time.sleep(0.5)
+    states = [stack.finish("retrain__churn", r["dag_run_id"]) for r in found]
+    assert [s[""] for s in states] == ["success"] * len(found)
+    assert {s["roll_out"] for s in states} == {"skipped"}
+    opened = sorted(e.body["as_of"][:10] for e in stack.setup.ledger.events(kind="run_opened", model="churn"))
+    assert opened == ["2024-02-21", "2024-02-22"][: len(found)]
+    assert registry.champion(stack.home, "churn") is None
+    aliases = {e.body["alias"] for e in stack.setup.ledger.events(kind="version_registered", model="churn")}
+    assert aliases == {f"asof-{day}" for day in opened}
+
+
+def test_6_the_page_is_behind_the_login_and_shows_what_is_live(stack):
+    if gone := browser.missing():
+        skip_or_fail("browser", gone)
+    assert httpx.get(f"{stack.at.airflow}/perennial/").status_code == 401
+    with browser.browser() as driver:
+        browser.log_in(driver, stack.at.airflow, USER, kept_secrets(stack.home)["password"])
+        driver.get(f"{stack.at.airflow}/perennial/")
+        card = driver.find_element("id", f"model-{FLIGHTS}").text
+        assert "version 2" in card
+        assert "answers" in card
+        assert "Warm: version 1 in blue" in card
+        assert "version 2 live in green" in driver.find_element("id", "deployments").text
+        assert "went live" in driver.find_element("id", "runs").text
+        errors = [line for line in driver.get_log("browser") if line["level"] == "SEVERE"]
+        assert errors == []
+        assert driver.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_7_the_ledger_tells_it_all_and_its_chain_is_intact(stack):
+    from pipeline.ledger import costs
+
+    setup = stack.setup
+    assert setup.ledger.verify()[1] is None
+    runs = costs.runs(setup.ledger, setup.params.prices, model=FLIGHTS)
+    assert len(runs) == 3
+    assert all(run["cost"] > 0 for run in runs)
+    assert costs.roi(setup.ledger, setup.params.prices, setup.params.baseline)["deployments"] == 2
+
+
+def test_8_everything_listens_on_the_loopback_address_only(stack):
+    """Services and slots alike."""
+    ours = {p.pid for p in control._family(stack.home)} | {
+        json.loads(f.read_text())["pid"] for f in (stack.home / "slots").glob("*.json")}  # fmt: skip
+    listening = {c.laddr.ip for c in psutil.net_connections("inet") if c.status == psutil.CONN_LISTEN and c.pid in ours}
+    assert listening == {"127.0.0.1"}
+
+
+def test_9_down_ends_all_and_up_brings_back_what_was_live(stack):
+    control.down(stack.project, stack.home, print)
+    assert control._family(stack.home) == []
+    assert not [p for p in psutil.process_iter(["cmdline"]) if str(stack.home) in " ".join(p.info["cmdline"] or []) and p.pid != os.getpid()]
+    control.up(stack.project, stack.home, print)
+    assert stack.live(FLIGHTS) == "2"

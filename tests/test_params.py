@@ -1,0 +1,43 @@
+"""params.yaml: typed, frozen, and refused by the name of the key that is wrong."""
+
+import pytest
+
+from pipeline.errors import SettingsError
+from pipeline.params import load
+from tests.conftest import ROOT, change_params
+
+
+def test_the_projects_own_params_are_valid():
+    assert "flight-delay" in load(ROOT).models
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("models.churn.source.windowdays", 3, "unknown key models.churn.source.windowdays"),
+        ("speed", "high", "unknown key speed"),
+        ("models.churn.gates.metric_limit", "good", "models.churn.gates.metric_limit"),
+        ("models.churn.evaluation.metric", "mae", "does not fit the task binary"),
+        ("models.churn.evaluation.holdout_days", 30, "shorter than source.window_days"),
+        ("models.churn.training.numeric", ["left"], "the target left may not be a feature"),
+        ("models.churn.source.query", "SELECT 1", "must use $start and $end"),
+        ("models.churn.gates.contract.columns", {"age": {}}, "names no feature, key or target: age"),
+    ],
+)
+def test_a_wrong_key_is_named(project, key, value, told):
+    """The line names the key and what is wrong with it."""
+    change_params(project, key, value)
+    with pytest.raises(SettingsError) as refused:
+        load(project)
+    assert told in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_an_unknown_model_lists_the_known_ones(settings):
+    with pytest.raises(SettingsError, match="its models are: churn"):
+        settings.model("chrun")
+
+
+def test_settings_are_frozen(settings):
+    with pytest.raises(ValueError, match="frozen"):
+        settings.models["churn"].as_of = None

@@ -1,0 +1,231 @@
+"""Blue-green against a real Traefik and real slots, the same story for each engine."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import httpx
+import pytest
+
+from pipeline import registry, runs
+from pipeline.errors import RegistryError, RolloutError, StageError
+from pipeline.rollout import execute, route
+from pipeline.rollout.docker_engine import DockerEngine
+from pipeline.rollout.engine import Engine, EngineUnavailable, engine_named
+from pipeline.rollout.process_engine import ProcessEngine
+from tests.conftest import CHURN, change_params, make_project, skip_or_fail
+from tests.support.load import steady_load
+from tests.support.router import router
+
+GOOD = {"spend": 10.0, "calls": 4, "plan": "plus"}
+BODY = json.dumps({"dataframe_records": [GOOD]}).encode()
+
+
+class Site:
+    """A project with three registered versions of churn behind a real router."""
+
+    def __init__(self, project, router_url):
+        self.project, self.home, self.router = project, project / "home", router_url
+        self.setup = runs.Setup.here()
+        self.address = f"{router_url}/churn"
+
+    def deploy(self, version):
+        settings = runs.Setup.here().params.model("churn").rollout
+        return execute.deploy(self.setup.site("test"), "churn", version, settings)
+
+    def rollback(self):
+        return execute.rollback(self.setup.site("test"), "churn")
+
+    def live(self):
+        answer = httpx.post(f"{self.address}/invocations", content=BODY)
+        assert answer.status_code == 200
+        return answer.headers["x-model-version"], answer.headers["x-slot"]
+
+    def slots(self):
+        return sorted((r.slot, r.version) for e in self.engines() for r in e.all())
+
+    def engines(self) -> list[Engine]:
+        from pipeline.rollout.engine import engines
+
+        return engines(self.home, self.project)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A project and its versions 1 to 3, made once."""
+    with pytest.MonkeyPatch.context() as patch:
+        project = make_project(tmp_path_factory.mktemp("rollout") / "project", {"churn": CHURN})
+        patch.chdir(project)
+        patch.setenv("PERENNIAL_HOME", str(project / "home"))
+        patch.setenv("PERENNIAL_PROJECT", str(project))
+        setup = runs.Setup.here()
+        for day in (20, 21, 22):
+            as_of = setup.params.model("churn").as_of.replace(month=2, day=day)
+            runs.retrain(setup, f"run/{day}", "churn", as_of, "a test", False, lambda _step: None)
+        yield project
+
+
+@pytest.fixture(params=["process", "docker"])
+def site(request, trained, monkeypatch):
+    """Nothing live yet, for each engine that answers."""
+    monkeypatch.chdir(trained)
+    monkeypatch.setenv("PERENNIAL_HOME", str(trained / "home"))
+    monkeypatch.setenv("PERENNIAL_PROJECT", str(trained))
+    if request.param == "docker":
+        try:
+            DockerEngine(trained / "home", trained)
+        except EngineUnavailable as reason:
+            skip_or_fail("docker", str(reason))
+    change_params(trained, "models.churn.rollout.engine", request.param)
+    with router(trained / "home") as url:
+        monkeypatch.setenv("PERENNIAL_ROUTER_URL", url)
+        made = Site(trained, url)
+        yield made
+        execute.stop_all(made.setup.site("test"))
+        for path in route.routes_folder(made.home).glob("*.yaml"):
+            path.unlink()
+
+
+def test_versions_go_live_in_turn_and_no_request_is_dropped(site):
+    """first → second under load → back → forward: blue, green, blue, green, and 0 failed."""
+    first = site.deploy("1")
+    assert (first["slot"], site.live()) == ("blue", ("1", "blue"))
+    assert registry.champion(site.home, "churn") == "1"
+    with steady_load(site.address, BODY) as tally:
+        time.sleep(0.5)
+        assert site.deploy("2")["slot"] == "green"
+        assert site.live() == ("2", "green")
+        assert site.rollback()["version"] == "1"
+        assert site.live() == ("1", "blue")
+        assert site.rollback()["version"] == "2"
+        site.deploy("3")
+        time.sleep(0.3)
+    assert (tally.failed, tally.failures) == (0, [])
+    assert set(tally.versions) == {"1", "2", "3"}
+    assert tally.sent > 100
+    assert site.slots() == [("blue", "3"), ("green", "2")]
+    assert registry.champion(site.home, "churn") == "3"
+    assert site.setup.ledger.verify()[1] is None
+
+
+def test_deploying_what_is_live_changes_nothing(site):
+    site.deploy("1")
+    assert site.deploy("1")["already_live"]
+    assert site.slots() == [("blue", "1")]
+
+
+def test_a_package_that_answers_otherwise_gets_no_user_request(site):
+    """Golden answers of another model: the slot is healthy, and still nothing moves."""
+    site.deploy("1")
+    folder = registry.package_folder(site.home, "churn", "2")
+    golden, manifest = folder / "golden.json", folder / "manifest.json"
+    kept = golden.read_bytes(), manifest.read_bytes()
+    told = json.loads(kept[0])
+    told["predictions"][0] += 0.5
+    try:
+        _repackage(folder, json.dumps(told).encode())
+        with steady_load(site.address, BODY) as tally, pytest.raises(RolloutError, match="1 of 10 golden answers are wrong"):
+            site.deploy("2")
+        assert (tally.failed, set(tally.versions)) == (0, {"1"})
+        assert site.live() == ("1", "blue")
+        assert site.slots() == [("blue", "1")]
+        assert registry.champion(site.home, "churn") == "1"
+    finally:
+        golden.write_bytes(kept[0])
+        manifest.write_bytes(kept[1])
+
+
+def _repackage(folder, golden):
+    import hashlib
+
+    (folder / "golden.json").write_bytes(golden)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["golden.json"] = hashlib.sha256(golden).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_a_changed_package_is_refused_before_anything_starts(site):
+    site.deploy("1")
+    model = registry.package_folder(site.home, "churn", "3") / "model.onnx"
+    kept = model.read_bytes()
+    try:
+        model.write_bytes(kept[:-1] + b"x")
+        with pytest.raises(StageError, match=r"model\.onnx is not what was packaged"):
+            site.deploy("3")
+        assert site.slots() == [("blue", "1")]
+    finally:
+        model.write_bytes(kept)
+
+
+def test_a_dead_live_slot_is_covered_by_its_warm_predecessor_and_reconcile_brings_it_back(site):
+    site.deploy("1")
+    site.deploy("2")
+    for engine in site.engines():
+        engine.stop("churn", "green")
+    until = time.monotonic() + 10
+    while httpx.post(f"{site.address}/invocations", content=BODY).status_code != 200:
+        assert time.monotonic() < until
+    done = execute.reconcile(site.setup.site("test"), {"churn": site.setup.params.model("churn").rollout})
+    assert any("started version 2 again" in line for line in done)
+    until = time.monotonic() + 10
+    while site.live() != ("2", "green"):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert execute.reconcile(site.setup.site("test"), {}) == []
+
+
+def test_refusals_are_one_line_and_change_nothing(site):
+    with pytest.raises(RegistryError, match="has no version 99; its versions are: 1, 2, 3"):
+        site.deploy("99")
+    with pytest.raises(RolloutError, match="is not live"):
+        site.rollback()
+    site.deploy("1")
+    with pytest.raises(RolloutError, match="no predecessor that still answers"):
+        site.rollback()
+    with execute._alone(site.setup.site("test"), "churn"), pytest.raises(RolloutError, match="another rollout of it is going on"):
+        site.deploy("2")
+    assert site.live() == ("1", "blue")
+
+
+@pytest.mark.parametrize("site", ["docker"], indirect=True)
+def test_the_container_is_hardened(site):
+    import docker
+
+    site.deploy("1")
+    (container,) = [c for c in docker.from_env().containers.list() if c.labels.get("perennial.model") == "churn"]
+    host, config = container.attrs["HostConfig"], container.attrs["Config"]
+    assert host["ReadonlyRootfs"]
+    assert host["CapDrop"] == ["ALL"]
+    assert "no-new-privileges:true" in host["SecurityOpt"]
+    assert not config["User"].startswith("0")
+    assert [b["HostIp"] for bound in host["PortBindings"].values() for b in bound] == ["127.0.0.1"]
+    assert all("docker.sock" not in m["Source"] for m in container.attrs["Mounts"])
+    look = "import importlib.util as u; print([n for n in ('sklearn', 'pandas', 'joblib', 'cloudpickle', 'skops') if u.find_spec(n)])"
+    code, found = container.exec_run(["python3", "-c", look])
+    assert (code, found.decode().strip()) == (0, "[]")
+
+
+def test_without_an_engine_the_process_engine_serves_and_says_why(trained, monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent.sock")
+    engine, why = engine_named("auto", trained / "home", trained)
+    assert isinstance(engine, ProcessEngine)
+    assert why.startswith("process engine, because no Docker engine answers")
+    assert "\n" not in why
+    with pytest.raises(RolloutError, match="no Docker engine answers"):
+        engine_named("docker", trained / "home", trained)
+
+
+def test_without_the_base_image_the_process_engine_serves_and_says_why(trained, monkeypatch):
+    """An engine that answers but cannot pull: the reason is one line."""
+    try:
+        DockerEngine(trained / "home", trained, prepare=False)
+    except EngineUnavailable as reason:
+        skip_or_fail("docker", str(reason))
+    monkeypatch.setattr("pipeline.rollout.docker_engine.LOCAL_BASE", "perennial/none:here")
+    monkeypatch.setattr("pipeline.rollout.docker_engine.PUBLIC_BASE", "127.0.0.1:9/none:here")
+    (trained / "requirements" / "serving.txt").write_text((trained / "requirements" / "serving.txt").read_text() + "# another tag\n")
+    engine, why = engine_named("auto", trained / "home", trained)
+    assert isinstance(engine, ProcessEngine)
+    assert "it cannot get the base image 127.0.0.1:9/none:here" in why
+    assert "\n" not in why

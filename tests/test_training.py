@@ -1,0 +1,122 @@
+"""Training gives the same file for the same data, and ONNX answers as scikit-learn does."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline import evaluation, package, training
+from pipeline.errors import SettingsError, StageError
+from pipeline.params import Training
+from pipeline.serving.runtime import PackageRefused, Runtime
+from tests.conftest import customers
+
+ESTIMATORS = ["hist_gradient_boosting", "random_forest", "linear"]
+
+
+@pytest.fixture
+def churn(settings):
+    return settings.model("churn")
+
+
+def window(model):
+    rows = customers()
+    return rows[(rows.seen_at < model.as_of) & (rows.seen_at >= "2024-02-01")].reset_index(drop=True)
+
+
+def with_training(model, **changed):
+    return model.model_copy(update={"training": Training(**(model.training.model_dump() | changed))})
+
+
+def test_the_same_data_gives_the_same_file_in_another_process(churn, tmp_path, project):
+    window(churn).to_parquet(tmp_path / "rows.parquet")
+    code = (
+        "import sys, pandas as pd; from pathlib import Path; from pipeline import training; from pipeline.params import load\n"
+        "m = load(Path(sys.argv[1])).model('churn')\n"
+        "training.save(training.fit(pd.read_parquet(sys.argv[2]), m), Path(sys.argv[3]))"
+    )
+    for name in ("one", "two"):
+        subprocess.run([sys.executable, "-c", code, str(project), str(tmp_path / "rows.parquet"), str(tmp_path / name)], check=True)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_the_held_out_days_are_not_learnt_from(churn):
+    """Nonsense in the held-out rows' labels changes nothing of the model."""
+    rows = window(churn)
+    spoiled = rows.copy()
+    spoiled.loc[training.held_out(rows, churn), "left"] = 0.0
+    features = training.feature_frame(rows, churn.training)
+    one, two = (training.predict(training.fit(r, churn), features, churn.training) for r in (rows, spoiled))
+    assert np.array_equal(one, two)
+
+
+@pytest.mark.parametrize("task", ["binary", "regression"])
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_every_estimator_survives_saving_and_onnx(churn, tmp_path, estimator, task):
+    """skops and ONNX give the numbers of the fitted pipeline, missing and unseen values included."""
+    options = {"max_iter": 20} if estimator == "hist_gradient_boosting" else {}
+    target = "left" if task == "binary" else "spend"
+    numeric = ["spend", "calls"] if task == "binary" else ["calls"]
+    model = with_training(churn, task=task, estimator=estimator, options=options, target=target, numeric=numeric)
+    rows = window(churn)
+    fitted = training.fit(rows, model)
+    asked = rows.tail(300).copy()
+    asked.iloc[0, asked.columns.get_loc("plan")] = "never seen"
+    asked.iloc[1, asked.columns.get_loc("plan")] = None
+    expected = training.predict(fitted, training.feature_frame(asked, model.training), model.training)
+
+    path = tmp_path / "model.skops"
+    training.save(fitted, path)
+    again = training.predict(training.load(path), training.feature_frame(asked, model.training), model.training)
+    assert np.array_equal(again, expected)
+
+    asked.assign(prediction=expected).to_parquet(tmp_path / "predictions.parquet")
+    package.build("churn", model, path, tmp_path / "predictions.parquet", tmp_path / "package")
+    served = Runtime.load(tmp_path / "package").predict_frame(asked)
+    assert np.allclose(served, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_one_class_is_refused(churn):
+    with pytest.raises(StageError, match="the target left is 1, not both 0 and 1"):
+        training.fit(window(churn).assign(left=1.0), churn)
+
+
+def test_an_unknown_estimator_lists_the_known(churn):
+    with pytest.raises(SettingsError, match="hist_gradient_boosting, random_forest, linear or module:function"):
+        training.pipeline_for(churn.training.model_copy(update={"estimator": "magic"}))
+
+
+def test_a_wrong_option_is_named(churn):
+    with pytest.raises(SettingsError, match="n_wings"):
+        training.pipeline_for(churn.training.model_copy(update={"options": {"n_wings": 2}}))
+
+
+@pytest.fixture
+def built(churn, tmp_path):
+    rows = window(churn)
+    training.save(training.fit(rows, churn), tmp_path / "m")
+    evaluation.evaluate(churn, rows, tmp_path / "m", tmp_path / "p", tmp_path / "r", tmp_path / "e.json")
+    package.build("churn", churn, tmp_path / "m", tmp_path / "p", tmp_path / "package")
+    return tmp_path / "package"
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "golden.json"])
+def test_a_changed_byte_is_refused_by_the_server_and_by_the_deployer(built, file):
+    content = bytearray((built / file).read_bytes())
+    content[len(content) // 2] ^= 1
+    (built / file).write_bytes(content)
+    with pytest.raises(PackageRefused, match=f"{file} is not what was packaged"):
+        Runtime.load(built)
+    with pytest.raises(StageError, match=f"{file} is not what was packaged"):
+        package.verified_manifest(built)
+
+
+def test_evaluation_scores_the_held_out_rows_beside_a_guess(churn, tmp_path):
+    rows = window(churn)
+    training.save(training.fit(rows, churn), tmp_path / "m")
+    told = evaluation.evaluate(churn, rows, tmp_path / "m", tmp_path / "p", tmp_path / "r", tmp_path / "e.json")
+    assert told["rows"] == training.held_out(rows, churn).sum() == len(pd.read_parquet(tmp_path / "p"))
+    assert told["metrics"]["roc_auc"] > 0.75 > told["baseline"]["roc_auc"] == 0.5
+    assert len(pd.read_parquet(tmp_path / "r")) == told["trained_rows"]
