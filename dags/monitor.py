@@ -34,11 +34,16 @@ def monitor_dag(model: str, settings: params.Model) -> Any:
         max_active_runs=1,
         tags=["perennial", model],
         params={
-            "as_of": Param(None, type=["null", "string"], format="date-time", title="As of",
-                           description="End of the window that is looked at. Empty: the interval's end."),
+            "as_of": Param(
+                None,
+                type=["null", "string"],
+                format="date-time",
+                title="As of",
+                description="End of the window that is looked at. Empty: the interval's end.",
+            ),
         },
         doc_md=__doc__,
-    )  # fmt: skip
+    )
     def monitor():
         @task
         def check_drift() -> dict:
@@ -62,7 +67,9 @@ def monitor_dag(model: str, settings: params.Model) -> Any:
                 raise AirflowSkipException(f"nothing to announce: {told['reason']}")
             events = get_current_context()["outlet_events"]
             asset = Asset(name=f"drift__{model}", uri=f"perennial://drift/{model}")
-            events[alerts].add(asset, extra={"as_of": told["as_of"], "reason": f"drift: {', '.join(told['moved']) or 'live quality'}"})
+            events[alerts].add(
+                asset, extra={"as_of": told["as_of"], "reason": f"drift: {', '.join(told['moved']) or 'live quality'}"}
+            )
 
         announce_drift(check_drift())
 

@@ -37,7 +37,9 @@ def asked_of_run(context: Any) -> tuple[str, str, str]:
     events = [e for found in context["triggering_asset_events"].values() for e in found]
     extra = events[-1].extra if events else {}
     as_of = context["params"].get("as_of") or extra.get("as_of") or run.data_interval_end or run.run_after
-    reason = context["params"].get("reason") or extra.get("reason") or f"{getattr(run.run_type, 'value', run.run_type)} run"
+    reason = (
+        context["params"].get("reason") or extra.get("reason") or f"{getattr(run.run_type, 'value', run.run_type)} run"
+    )
     return airflow_run(run.dag_id, run.run_id), str(as_of), reason
 
 
@@ -58,14 +60,23 @@ def retrain_dag(model: str, settings: params.Model) -> Any:
         max_active_runs=4,
         tags=["perennial", model],
         params={
-            "as_of": Param(None, type=["null", "string"], format="date-time", title="As of",
-                           description="End of the training window; nothing learned later is used. Empty: the interval's end."),
+            "as_of": Param(
+                None,
+                type=["null", "string"],
+                format="date-time",
+                title="As of",
+                description="End of the training window; nothing learned later is used. Empty: the interval's end.",
+            ),
             "reason": Param(None, type=["null", "string"], title="Reason", description="Why, for the ledger."),
-            "strategy": Param(settings.rollout.strategy, enum=["all-at-once"], title="Strategy",
-                              description="How the new version gets its traffic."),
+            "strategy": Param(
+                settings.rollout.strategy,
+                enum=["all-at-once"],
+                title="Strategy",
+                description="How the new version gets its traffic.",
+            ),
         },
         doc_md=__doc__,
-    )  # fmt: skip
+    )
     def retrain():
         @task
         def open_workspace() -> str:

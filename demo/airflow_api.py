@@ -57,5 +57,7 @@ class AirflowApi:
     @staticmethod
     def _checked(answer: httpx.Response) -> dict[str, Any]:
         if answer.is_error:
-            raise SystemExit(f"Airflow {answer.request.method} {answer.request.url}: {answer.status_code} {answer.text[:300]}")
+            raise SystemExit(
+                f"Airflow {answer.request.method} {answer.request.url}: {answer.status_code} {answer.text[:300]}"
+            )
         return answer.json()

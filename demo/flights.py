@@ -42,8 +42,13 @@ def flights_of_2013(folder: Path) -> pd.DataFrame:
     local_day = pd.to_datetime(raw[["year", "month", "day"]])
     flights = pd.DataFrame(
         {
-            "flight_id": local_day.dt.strftime("%Y%m%d") + "-" + raw.carrier + raw.flight.astype(str)
-            + "-" + raw.origin + raw.sched_dep_time.map("{:04d}".format),
+            "flight_id": local_day.dt.strftime("%Y%m%d")
+            + "-"
+            + raw.carrier
+            + raw.flight.astype(str)
+            + "-"
+            + raw.origin
+            + raw.sched_dep_time.map("{:04d}".format),
             "scheduled_departure": departure,
             "carrier": raw.carrier,
             "origin": raw.origin,

@@ -38,9 +38,16 @@ class Tally:
 
     def __add__(self, other: Tally) -> Tally:
         first, last = dict(other.first_seen), dict(self.last_seen)
-        return Tally(self.sent + other.sent, self.failed + other.failed, self.rows + other.rows,
-                     self.versions + other.versions, first | self.first_seen, last | other.last_seen,
-                     self.seconds + other.seconds, self.failures + other.failures)  # fmt: skip
+        return Tally(
+            self.sent + other.sent,
+            self.failed + other.failed,
+            self.rows + other.rows,
+            self.versions + other.versions,
+            first | self.first_seen,
+            last | other.last_seen,
+            self.seconds + other.seconds,
+            self.failures + other.failures,
+        )
 
 
 def requests(flights: pd.DataFrame, model: Model, every: str | None) -> Iterator[bytes]:

@@ -24,7 +24,6 @@ from demo.summary import Told, print_summary
 from pipeline import params
 from pipeline.errors import PerennialError, ServiceError
 from pipeline.ledger.table import airflow_run
-from pipeline.rollout import route
 from pipeline.runs import Setup
 from pipeline.services import control
 from pipeline.services.settings import USER, kept_secrets
@@ -44,7 +43,11 @@ def say(text: str) -> None:
 def main() -> int:
     project = params.project_root()
     home = project / ".perennial" / "demo"
-    os.environ |= {"PERENNIAL_HOME": str(home), "PERENNIAL_PROJECT": str(project), "PERENNIAL_DVC_CACHE": str(home / "dvc-cache")}
+    os.environ |= {
+        "PERENNIAL_HOME": str(home),
+        "PERENNIAL_PROJECT": str(project),
+        "PERENNIAL_DVC_CACHE": str(home / "dvc-cache"),
+    }
     for name in ("MLFLOW_TRACKING_URI", "PERENNIAL_LEDGER_URL", "PERENNIAL_ROUTER_URL"):
         os.environ.pop(name, None)
     try:
@@ -108,8 +111,17 @@ def _loop(project: Path, home: Path) -> Told:
         keeps_coming.stop()
         user.join()
     later = _flights(project, "2013-07-01", f"2013-07-{LATER_DAYS + 1:02d}")
-    return Told(setup, at, MODEL, airflow_run(f"retrain__{MODEL}", first), airflow_run(f"retrain__{MODEL}", second),
-                airflow_run(f"monitor__{MODEL}", monitor), told + keeps_coming.tally, later, time.monotonic() - BEGAN)  # fmt: skip
+    return Told(
+        setup,
+        at,
+        MODEL,
+        airflow_run(f"retrain__{MODEL}", first),
+        airflow_run(f"retrain__{MODEL}", second),
+        airflow_run(f"monitor__{MODEL}", monitor),
+        told + keeps_coming.tally,
+        later,
+        time.monotonic() - BEGAN,
+    )
 
 
 def _flights(project: Path, start: str, end: str) -> pd.DataFrame:

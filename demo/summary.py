@@ -15,8 +15,8 @@ from pipeline import registry, show
 from pipeline.evaluation import metrics
 from pipeline.ledger import costs
 from pipeline.runs import Setup
-from pipeline.serving.runtime import Runtime
 from pipeline.services.settings import USER, Addresses
+from pipeline.serving.runtime import Runtime
 
 
 @dataclass(frozen=True)
@@ -40,20 +40,42 @@ def print_summary(told: Told, password: str) -> None:
     (told.setup.home / "summary.json").write_text(json.dumps(facts, indent=2, default=str) + "\n", encoding="utf-8")
     out = Console(width=show.WIDTH, highlight=False)
     out.rule("Perennial: what just happened")
-    versions = show.table("version", "as of", "engine", ">held out", ">same later flights", "gates", ">ready s", ">switch s", ">trigger to live s")
+    versions = show.table(
+        "version",
+        "as of",
+        "engine",
+        ">held out",
+        ">same later flights",
+        "gates",
+        ">ready s",
+        ">switch s",
+        ">trigger to live s",
+    )
     for v in facts["versions"]:
-        versions.add_row(v["version"], v["as_of"][:10], v["engine"], f"{v['held_out']:.4f}", f"{v['later']:.4f}",
-                         f"{v['gates_passed']} of {v['gates']} passed", f"{v['ready_s']:.2f}", f"{v['switch_s']:.2f}",
-                         f"{v['trigger_to_live_s']:.1f}")  # fmt: skip
-    out.print(f"{facts['metric']} of both versions; the later flights are {facts['later_rows']:,} of 1 to 14 July:", versions)
+        versions.add_row(
+            v["version"],
+            v["as_of"][:10],
+            v["engine"],
+            f"{v['held_out']:.4f}",
+            f"{v['later']:.4f}",
+            f"{v['gates_passed']} of {v['gates']} passed",
+            f"{v['ready_s']:.2f}",
+            f"{v['switch_s']:.2f}",
+            f"{v['trigger_to_live_s']:.1f}",
+        )
+    out.print(
+        f"{facts['metric']} of both versions; the later flights are {facts['later_rows']:,} of 1 to 14 July:", versions
+    )
     out.print(f"engine: {facts['versions'][-1]['engine_reason']}")
     drift = facts["drift"]
     out.print(f"drift: {drift['verdict']}, the features that moved: {', '.join(drift['moved'])}")
     for reason in drift["receipt"]["reasons"][1:]:
         out.print(f"       {reason}")
     asked = facts["requests"]
-    out.print(f"requests: {asked['sent']:,} sent ({asked['rows']:,} flights), {asked['failed']} failed; by version {asked['versions']}; "
-              f"p50 {asked['p50_ms']:.1f} ms, p99 {asked['p99_ms']:.1f} ms")  # fmt: skip
+    out.print(
+        f"requests: {asked['sent']:,} sent ({asked['rows']:,} flights), {asked['failed']} failed; by version {asked['versions']}; "
+        f"p50 {asked['p50_ms']:.1f} ms, p99 {asked['p99_ms']:.1f} ms"
+    )
     out.print(f"airflow: adds {facts['airflow_s_per_task']:.2f} s a task")
     out.print()
     steps = show.table("what each run cost, by step", *(f">{run['short']}" for run in facts["runs"]))
@@ -63,9 +85,11 @@ def print_summary(told: Told, password: str) -> None:
     steps.add_row("all", *(f"{run['wall_s']:.1f} s  {run['cost']:.5f} {run['currency']}" for run in facts["runs"]))
     out.print(steps)
     at = told.at
-    out.print(f"look:  Airflow {at.airflow} (user {USER}, password {password}; the page is under Perennial)\n"
-              f"       MLflow {at.mlflow}   router {at.router_api}/dashboard/   model {at.router}/{told.model}/invocations\n"
-              f"       drift report {drift['report']}")  # fmt: skip
+    out.print(
+        f"look:  Airflow {at.airflow} (user {USER}, password {password}; the page is under Perennial)\n"
+        f"       MLflow {at.mlflow}   router {at.router_api}/dashboard/   model {at.router}/{told.model}/invocations\n"
+        f"       drift report {drift['report']}"
+    )
     out.print(f"{facts['seconds']:.0f} s in all. The services keep running; `make down` ends them.", soft_wrap=True)
 
 
@@ -82,12 +106,19 @@ def summary(told: Told) -> dict[str, Any]:
         "later_rows": int(told.later[setup.params.model(told.model).training.target].notna().sum()),
         "versions": [_version(told, run) for run in (told.first, told.second)],
         "drift": {key: drift[key] for key in ("verdict", "reason", "moved", "receipt", "live_quality", "report")},
-        "requests": {"sent": tally.sent, "failed": tally.failed, "rows": tally.rows, "versions": dict(tally.versions),
-                     "p50_ms": tally.percentile_ms(0.5), "p99_ms": tally.percentile_ms(0.99), "failures": tally.failures[:5]},
+        "requests": {
+            "sent": tally.sent,
+            "failed": tally.failed,
+            "rows": tally.rows,
+            "versions": dict(tally.versions),
+            "p50_ms": tally.percentile_ms(0.5),
+            "p99_ms": tally.percentile_ms(0.99),
+            "failures": tally.failures[:5],
+        },
         "runs": [_run(runs[run], short) for run, short in named],
         "airflow_s_per_task": sum(overhead) / len(overhead),
         "seconds": told.seconds,
-    }  # fmt: skip
+    }
 
 
 def _version(told: Told, run: str) -> dict[str, Any]:
@@ -117,7 +148,12 @@ def _triggered_at(run: str) -> str:
 
 def _run(run: dict[str, Any], short: str) -> dict[str, Any]:
     steps = {s["step"]: {"wall_s": s["wall_s"], "cost": s["cost"]} for s in run["steps"] if "cost" in s}
-    return {"run": run["run"], "short": short, "steps": steps, **{k: run[k] for k in ("wall_s", "cpu_s", "cost", "currency")}}
+    return {
+        "run": run["run"],
+        "short": short,
+        "steps": steps,
+        **{k: run[k] for k in ("wall_s", "cpu_s", "cost", "currency")},
+    }
 
 
 def _airflow_overhead(setup: Setup, run: str, measured: dict[str, Any]) -> float:

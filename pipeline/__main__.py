@@ -68,7 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     stage.add_argument("model")
     retrain = add("retrain", _retrain, "the whole run without Airflow", reads=True)
     retrain.add_argument("model")
-    retrain.add_argument("--as-of", type=_time, help="end of the training window, ISO 8601 (default: the model's as_of)")
+    retrain.add_argument(
+        "--as-of", type=_time, help="end of the training window, ISO 8601 (default: the model's as_of)"
+    )
     retrain.add_argument("--reason", default="by hand")
     retrain.add_argument("--deploy", action="store_true", help="bring the new version live")
     deploy = add("deploy", _deploy, "bring a registered version live", reads=True)
@@ -148,8 +150,10 @@ def _deploy(chosen: argparse.Namespace) -> None:
     if told.get("already_live"):
         line = f"{chosen.model}: version {told['version']} is live already in {told['slot']}"
     else:
-        line = (f"{chosen.model}: version {told['version']} is live in {told['slot']} ({told['engine_reason']}); ready after "
-                f"{told['ready_s']:.2f} s, switched in {told['switch_s']:.2f} s")  # fmt: skip
+        line = (
+            f"{chosen.model}: version {told['version']} is live in {told['slot']} ({told['engine_reason']}); ready after "
+            f"{told['ready_s']:.2f} s, switched in {told['switch_s']:.2f} s"
+        )
     _print(chosen, told, line)
 
 
@@ -159,7 +163,11 @@ def _rollback(chosen: argparse.Namespace) -> None:
     setup = _setup()
     _known(setup, chosen.model)
     told = execute.rollback(setup.site(""), chosen.model)
-    _print(chosen, told, f"{chosen.model}: back on version {told['version']} in {told['slot']}, switched in {told['switch_s']:.2f} s")
+    _print(
+        chosen,
+        told,
+        f"{chosen.model}: back on version {told['version']} in {told['slot']}, switched in {told['switch_s']:.2f} s",
+    )
 
 
 def _reconcile(chosen: argparse.Namespace) -> None:
@@ -186,8 +194,12 @@ def _timeline(chosen: argparse.Namespace) -> None:
     setup = _setup()
     until = chosen.at.isoformat(timespec="milliseconds").replace("+00:00", "Z") if chosen.at else ""
     model = _known(setup, chosen.model)
-    told = {"model": model, "at": until or None, "live": live_at(setup.ledger, model, until),
-            "events": timeline(setup.ledger, model, until)}  # fmt: skip
+    told = {
+        "model": model,
+        "at": until or None,
+        "live": live_at(setup.ledger, model, until),
+        "events": timeline(setup.ledger, model, until),
+    }
     _print(chosen, told, show.timeline(told))
 
 
@@ -234,7 +246,9 @@ def _drift(chosen: argparse.Namespace) -> None:
         as_of = chosen.as_of or datetime.now(UTC)
         told = runs.check_drift(_setup(), f"cli/drift/{chosen.model}", chosen.model, as_of)
     else:
-        raise SettingsError("drift", "wants MODEL, or --reference and --current", "see `python -m pipeline drift --help`")
+        raise SettingsError(
+            "drift", "wants MODEL, or --reference and --current", "see `python -m pipeline drift --help`"
+        )
     _print(chosen, told, show.drift(told))
 
 

@@ -16,8 +16,16 @@ from pipeline import training
 from pipeline.errors import StageError
 from pipeline.params import Model
 
-HIGHER_IS_BETTER = {"roc_auc": True, "average_precision": True, "accuracy": True, "r2": True,
-                    "log_loss": False, "brier": False, "mae": False, "rmse": False}  # fmt: skip
+HIGHER_IS_BETTER = {
+    "roc_auc": True,
+    "average_precision": True,
+    "accuracy": True,
+    "r2": True,
+    "log_loss": False,
+    "brier": False,
+    "mae": False,
+    "rmse": False,
+}
 PREDICTION = "prediction"
 
 
@@ -46,7 +54,9 @@ def better_by(metric: str, ours: float, theirs: float) -> float:
     return ours - theirs if HIGHER_IS_BETTER[metric] else theirs - ours
 
 
-def evaluate(model: Model, rows: pd.DataFrame, model_file: Path, predictions: Path, reference: Path, report: Path) -> dict:
+def evaluate(
+    model: Model, rows: pd.DataFrame, model_file: Path, predictions: Path, reference: Path, report: Path
+) -> dict:
     """Scores the held-out rows. Returns and writes {"rows", "metrics", "baseline", "metric"}.
 
     `predictions` gets the held-out rows with a column `prediction`, `reference` a fixed-seed sample of
@@ -54,8 +64,11 @@ def evaluate(model: Model, rows: pd.DataFrame, model_file: Path, predictions: Pa
     """
     out = training.held_out(rows, model)
     if not out.any():
-        raise StageError("evaluate", f"no rows in the last {model.evaluation.holdout_days:g} days of the window",
-                         "raise evaluation.holdout_days")  # fmt: skip
+        raise StageError(
+            "evaluate",
+            f"no rows in the last {model.evaluation.holdout_days:g} days of the window",
+            "raise evaluation.holdout_days",
+        )
     estimator = training.load(model_file)
     test = _scored(estimator, rows[out], model)
     test.to_parquet(predictions, index=False)

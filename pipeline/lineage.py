@@ -36,10 +36,20 @@ def order(root: Path) -> dict[str, list[str]]:
     try:
         stages = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
         bodies = {name: body.get("do", body) for name, body in stages.items()}
-        outs = {_path(out): name for name, body in bodies.items() for kind in ("outs", "metrics") for out in body.get(kind, [])}
-        needs = {name: sorted({outs[_path(d)] for d in body.get("deps", []) if _path(d) in outs}) for name, body in bodies.items()}
+        outs = {
+            _path(out): name
+            for name, body in bodies.items()
+            for kind in ("outs", "metrics")
+            for out in body.get(kind, [])
+        }
+        needs = {
+            name: sorted({outs[_path(d)] for d in body.get("deps", []) if _path(d) in outs})
+            for name, body in bodies.items()
+        }
     except (OSError, yaml.YAMLError, KeyError, AttributeError, TypeError) as error:
-        raise SettingsError("dvc.yaml", f"its stages cannot be read ({error})", "compare with docs/architecture.md") from error
+        raise SettingsError(
+            "dvc.yaml", f"its stages cannot be read ({error})", "compare with docs/architecture.md"
+        ) from error
     ordered: dict[str, list[str]] = {}
     while len(ordered) < len(needs):
         ready = [n for n in needs if n not in ordered and all(m in ordered for m in needs[n])]

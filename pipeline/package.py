@@ -1,8 +1,8 @@
 """The package: all that a slot needs to serve one model, and the digests to prove it is unchanged.
 
-    model.onnx       the fitted pipeline, one input a feature
-    manifest.json    name, features with their kinds, task, sha256 of every other file
-    golden.json      requests with the answers that evaluation recorded
+model.onnx       the fitted pipeline, one input a feature
+manifest.json    name, features with their kinds, task, sha256 of every other file
+golden.json      requests with the answers that evaluation recorded
 """
 
 from __future__ import annotations
@@ -55,8 +55,9 @@ def onnx_bytes(estimator: Any, settings: Training) -> bytes:
         return to_onnx(estimator, initial_types=inputs, options=options).SerializeToString()
     except (RuntimeError, NotImplementedError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
-        raise StageError("package", f"the model cannot be converted to ONNX ({first})",
-                         "choose an estimator that skl2onnx converts") from error  # fmt: skip
+        raise StageError(
+            "package", f"the model cannot be converted to ONNX ({first})", "choose an estimator that skl2onnx converts"
+        ) from error
 
 
 def golden_requests(predictions: pd.DataFrame, model: Model) -> dict[str, Any]:
@@ -64,7 +65,10 @@ def golden_requests(predictions: pd.DataFrame, model: Model) -> dict[str, Any]:
     ordered = predictions.sort_values(PREDICTION, ignore_index=True)
     count = min(model.evaluation.golden_rows, len(ordered))
     picked = ordered.iloc[[round(i * (len(ordered) - 1) / max(count - 1, 1)) for i in range(count)]]
-    return {"request": {"dataframe_records": records(picked, model.training)}, "predictions": picked[PREDICTION].tolist()}
+    return {
+        "request": {"dataframe_records": records(picked, model.training)},
+        "predictions": picked[PREDICTION].tolist(),
+    }
 
 
 def records(rows: pd.DataFrame, settings: Training) -> list[dict[str, Any]]:

@@ -16,15 +16,20 @@ from pipeline import training
 from pipeline.errors import RegistryError
 from pipeline.evaluation import PREDICTION
 from pipeline.gates.verdict import Verdict
-from pipeline.params import Model
 from pipeline.lineage import read_json
+from pipeline.params import Model
 from pipeline.workspace import RUN_FILE, Workspace
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 CHAMPION, CHALLENGER = "champion", "challenger"
-RUN_TAG, DATA_TAG, CODE_TAG, AS_OF_TAG = "perennial.run", "perennial.data_version", "perennial.code_revision", "perennial.as_of"
+RUN_TAG, DATA_TAG, CODE_TAG, AS_OF_TAG = (
+    "perennial.run",
+    "perennial.data_version",
+    "perennial.code_revision",
+    "perennial.as_of",
+)
 EXAMPLE_ROWS = 5
 
 
@@ -46,7 +51,9 @@ def connect(home: Path) -> MlflowClient:
                 pass
         except (urllib.error.URLError, OSError) as error:
             reason = getattr(error, "reason", error)
-            raise RegistryError(f"mlflow {uri}", f"does not answer ({reason})", "is it up? `make up` starts it") from error
+            raise RegistryError(
+                f"mlflow {uri}", f"does not answer ({reason})", "is it up? `make up` starts it"
+            ) from error
     else:
         (home / "mlflow").mkdir(parents=True, exist_ok=True)
     import mlflow
@@ -63,8 +70,11 @@ def record(home: Path, workspace: Workspace, model: Model, verdicts: list[Verdic
     experiment = _experiment(client, home, workspace.model)
     found = client.search_runs([experiment], f"tags.`{RUN_TAG}` = '{workspace.run}'", max_results=1)
     evaluation = read_json(workspace.files.metrics)
-    with mlflow.start_run(run_id=found[0].info.run_id if found else None,
-                          experiment_id=None if found else experiment, run_name=None if found else workspace.run) as run:  # fmt: skip
+    with mlflow.start_run(
+        run_id=found[0].info.run_id if found else None,
+        experiment_id=None if found else experiment,
+        run_name=None if found else workspace.run,
+    ) as run:
         mlflow.set_tags(_tags(workspace) | {f"gate.{v.gate}": str(v) for v in verdicts})
         if not found:
             mlflow.log_params(_flat(model))
@@ -74,8 +84,8 @@ def record(home: Path, workspace: Workspace, model: Model, verdicts: list[Verdic
         mlflow.log_dict({"verdicts": [v.as_dict() for v in verdicts]}, "gates.json")
         for file in (RUN_FILE, "dvc.lock", "params.yaml"):
             mlflow.log_artifact(str(workspace.folder / file))
-        for file in (workspace.files.validation, workspace.files.metrics, workspace.files.counts):
-            mlflow.log_artifact(str(file))
+        for report in (workspace.files.validation, workspace.files.metrics, workspace.files.counts):
+            mlflow.log_artifact(str(report))
         return run.info.run_id
 
 
@@ -91,8 +101,9 @@ def register(home: Path, workspace: Workspace, model: Model, mlflow_run: str, al
             mlflow.log_artifact(str(workspace.files.reference))
             logged = _log_model(workspace, model)
         _ensure_registered(client, workspace.model, model.description)
-        created = client.create_model_version(workspace.model, logged.model_uri, mlflow_run, tags=_tags(workspace),
-                                              model_id=logged.model_id)  # fmt: skip
+        created = client.create_model_version(
+            workspace.model, logged.model_uri, mlflow_run, tags=_tags(workspace), model_id=logged.model_id
+        )
         version = str(created.version)
     if alias != CHALLENGER or champion(home, workspace.model, client) != version:
         client.set_registered_model_alias(workspace.model, alias, version)
@@ -117,7 +128,12 @@ def version_facts(home: Path, name: str, version: str) -> dict[str, Any]:
     client = connect(home)
     found = _get(client, name, version)
     run = client.get_run(found.run_id)
-    return {"version": str(found.version), "mlflow_run": found.run_id, "tags": dict(found.tags), "metrics": dict(run.data.metrics)}
+    return {
+        "version": str(found.version),
+        "mlflow_run": found.run_id,
+        "tags": dict(found.tags),
+        "metrics": dict(run.data.metrics),
+    }
 
 
 def package_folder(home: Path, name: str, version: str) -> Path:
@@ -155,8 +171,12 @@ def _get(client: MlflowClient, name: str, version: str) -> Any:
         return client.get_model_version(name, version)
     except MlflowException as error:
         known = _versions(client, name)
-        hint = f"its versions are: {', '.join(known)}" if known else f"train it first: `python -m pipeline retrain {name}`"
-        raise RegistryError(f"model {name}", f"has no version {version}" if known else "was never trained", hint) from error
+        hint = (
+            f"its versions are: {', '.join(known)}" if known else f"train it first: `python -m pipeline retrain {name}`"
+        )
+        raise RegistryError(
+            f"model {name}", f"has no version {version}" if known else "was never trained", hint
+        ) from error
 
 
 def _versions(client: MlflowClient, name: str) -> list[str]:
@@ -203,7 +223,9 @@ def _ensure_registered(client: MlflowClient, name: str, description: str) -> Non
 
 
 def _version_of(client: MlflowClient, workspace: Workspace) -> str | None:
-    found = [v for v in client.search_model_versions(f"name = '{workspace.model}'") if v.tags.get(RUN_TAG) == workspace.run]
+    found = [
+        v for v in client.search_model_versions(f"name = '{workspace.model}'") if v.tags.get(RUN_TAG) == workspace.run
+    ]
     return str(found[0].version) if found else None
 
 
@@ -237,13 +259,17 @@ def _flat(model: Model) -> dict[str, str]:
 
 
 def _dataset(workspace: Workspace, model: Model) -> Any:
-    import mlflow.data
     import pandas as pd
+    from mlflow.data.pandas_dataset import from_pandas
 
     rows = pd.read_parquet(workspace.files.reference).drop(columns=PREDICTION)
-    return mlflow.data.from_pandas(rows, source=str(workspace.files.snapshot), targets=model.training.target,
-                                   name=f"{workspace.model} snapshot (schema from a sample)",
-                                   digest=workspace.data_version()[:32])  # fmt: skip
+    return from_pandas(
+        rows,
+        source=str(workspace.files.snapshot),
+        targets=model.training.target,
+        name=f"{workspace.model} snapshot (schema from a sample)",
+        digest=workspace.data_version()[:32],
+    )
 
 
 def _log_model(workspace: Workspace, model: Model) -> Any:

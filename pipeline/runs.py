@@ -49,9 +49,19 @@ def open_run(setup: Setup, run: str, model: str, as_of: datetime, reason: str) -
     """Makes the run's workspace and returns its folder."""
     setup.params.model(model)
     opened = workspace.open_workspace(setup.project, setup.home, run, model, as_of, reason)
-    setup.ledger.append(Event("run_opened", model, run, body={
-        "as_of": opened.as_of, "reason": reason, "code_revision": opened.code_revision, "uncommitted": opened.uncommitted,
-    }))  # fmt: skip
+    setup.ledger.append(
+        Event(
+            "run_opened",
+            model,
+            run,
+            body={
+                "as_of": opened.as_of,
+                "reason": reason,
+                "code_revision": opened.code_revision,
+                "uncommitted": opened.uncommitted,
+            },
+        )
+    )
     return str(opened.folder)
 
 
@@ -70,7 +80,9 @@ def check_gates(setup: Setup, folder: str) -> str:
     champion = registry.champion(setup.home, opened.model)
     package = registry.package_folder(setup.home, opened.model, champion) if champion else None
     told = check.verdicts(model, opened.files, package, champion)
-    setup.ledger.append(Event("gates_checked", opened.model, opened.run, body={"verdicts": [v.as_dict() for v in told]}))
+    setup.ledger.append(
+        Event("gates_checked", opened.model, opened.run, body={"verdicts": [v.as_dict() for v in told]})
+    )
     mlflow_run = registry.record(setup.home, opened, model, told)
     for verdict in told:
         print(verdict)
@@ -86,10 +98,21 @@ def register(setup: Setup, folder: str, mlflow_run: str, backfill: bool = False)
     model = params.load(opened.folder).model(opened.model)
     alias = f"asof-{opened.as_of[:10]}" if backfill else registry.CHALLENGER
     version = registry.register(setup.home, opened, model, mlflow_run, alias)
-    setup.ledger.append(Event("version_registered", opened.model, opened.run, body={
-        "version": version, "mlflow_run": mlflow_run, "data_version": opened.data_version(), "as_of": opened.as_of,
-        "code_revision": opened.code_revision, "alias": alias,
-    }))  # fmt: skip
+    setup.ledger.append(
+        Event(
+            "version_registered",
+            opened.model,
+            opened.run,
+            body={
+                "version": version,
+                "mlflow_run": mlflow_run,
+                "data_version": opened.data_version(),
+                "as_of": opened.as_of,
+                "code_revision": opened.code_revision,
+                "alias": alias,
+            },
+        )
+    )
     return version
 
 
@@ -132,27 +155,49 @@ def check_drift(setup: Setup, run: str, name: str, as_of: datetime) -> dict[str,
     model = setup.params.model(name)
     champion = registry.champion(setup.home, name)
     if champion is None:
-        raise RegistryError(f"model {name}", "has no champion to monitor", f"train one: `python -m pipeline retrain {name} --deploy`")
+        raise RegistryError(
+            f"model {name}", "has no champion to monitor", f"train one: `python -m pipeline retrain {name} --deploy`"
+        )
     limits = model.monitor
     start = as_of - timedelta(days=limits.window_days)
     reference = pd.read_parquet(registry.reference_file(setup.home, name, champion))
     asked = live.predictions(setup.home / "predictions" / name, model, start, as_of)
     report = setup.home / "reports" / name / f"{as_of:%Y-%m-%dT%H%M}-v{champion}.html"
     verdict = features.compare(
-        reference, asked, list(model.training.numeric), list(model.training.categorical),
-        features.Limits(limits.psi_limit, limits.missing_limit, limits.features_limit, limits.min_rows, limits.sample_rows), report,
-    )  # fmt: skip
+        reference,
+        asked,
+        list(model.training.numeric),
+        list(model.training.categorical),
+        features.Limits(
+            limits.psi_limit, limits.missing_limit, limits.features_limit, limits.min_rows, limits.sample_rows
+        ),
+        report,
+    )
     held_out = registry.version_facts(setup.home, name, champion)["metrics"][model.evaluation.metric]
     answers = asked[asked["version"] == champion]
-    labelled = live.labels(model, setup.project, start, as_of, name) if len(answers) else pd.DataFrame({"key": [], "target": []})
+    labelled = (
+        live.labels(model, setup.project, start, as_of, name)
+        if len(answers)
+        else pd.DataFrame({"key": [], "target": []})
+    )
     quality = live.quality(answers, labelled, model, held_out)
     receipt = retrain_policy.decide(verdict, quality, limits)
     body = {
-        **verdict.as_dict(), "champion": champion, "as_of": as_of.isoformat(), "window_start": start.isoformat(),
-        "live_quality": {"metric": quality.metric, "value": quality.value, "held_out": quality.held_out,
-                         "labelled": quality.labelled, "asked": quality.asked},
-        "receipt": receipt.as_dict(), "decision": receipt.decision, "report": str(report) if report.is_file() else None,
-    }  # fmt: skip
+        **verdict.as_dict(),
+        "champion": champion,
+        "as_of": as_of.isoformat(),
+        "window_start": start.isoformat(),
+        "live_quality": {
+            "metric": quality.metric,
+            "value": quality.value,
+            "held_out": quality.held_out,
+            "labelled": quality.labelled,
+            "asked": quality.asked,
+        },
+        "receipt": receipt.as_dict(),
+        "decision": receipt.decision,
+        "report": str(report) if report.is_file() else None,
+    }
     setup.ledger.append(Event("drift_checked", name, run, body=body))
     told = report.with_suffix(".json")
     told.parent.mkdir(parents=True, exist_ok=True)
@@ -160,8 +205,11 @@ def check_drift(setup: Setup, run: str, name: str, as_of: datetime) -> dict[str,
     return body
 
 
-def retrain(setup: Setup, run: str, name: str, as_of: datetime, reason: str, deploy: bool, say: Callable[[str], None]) -> dict[str, Any]:
+def retrain(
+    setup: Setup, run: str, name: str, as_of: datetime, reason: str, deploy: bool, say: Callable[[str], None]
+) -> dict[str, Any]:
     """The whole run without Airflow. `say(step)` is told what begins. Returns {"run", "version", "rollout"}."""
+
     def step(title: str):
         say(title)
         return metered(setup.ledger, run, name, title)

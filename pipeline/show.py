@@ -36,9 +36,21 @@ def status(told: list[dict[str, Any]]) -> str:
         if live is None:
             made.add_row(m["model"], "-", "-", "-", "-", f"not live yet: retrain {m['model']} --deploy", m["address"])
             continue
-        undo = f"rollback {m['model']} (to {previous['version']})" if previous and previous["warm"] else "no warm predecessor"
+        undo = (
+            f"rollback {m['model']} (to {previous['version']})"
+            if previous and previous["warm"]
+            else "no warm predecessor"
+        )
         answers = "yes" if live["answers"] else "NO: run reconcile"
-        made.add_row(m["model"], f"version {live['version']}", live["slot"], (live["since"] or "?")[:19].replace("T", " "), answers, undo, m["address"])
+        made.add_row(
+            m["model"],
+            f"version {live['version']}",
+            live["slot"],
+            (live["since"] or "?")[:19].replace("T", " "),
+            answers,
+            undo,
+            m["address"],
+        )
     return text(made)
 
 
@@ -66,10 +78,19 @@ def run_costs(run: dict[str, Any]) -> Table:
     made = table("step", "state", ">wall s", ">cpu s", ">peak MB", f">{run['currency']}", title=run["run"])
     for s in run["steps"]:
         if "cost" in s:
-            made.add_row(s["step"], s["state"], f"{s['wall_s']:.1f}", f"{s['cpu_s']:.1f}", f"{s['peak_mb']:.0f}", f"{s['cost']:.5f}")
+            made.add_row(
+                s["step"],
+                s["state"],
+                f"{s['wall_s']:.1f}",
+                f"{s['cpu_s']:.1f}",
+                f"{s['peak_mb']:.0f}",
+                f"{s['cost']:.5f}",
+            )
         else:
             made.add_row(s["step"], s["state"], "", "", "", "")
-    made.add_row("all", "", f"{run['wall_s']:.1f}", f"{run['cpu_s']:.1f}", f"{run['peak_mb']:.0f}", f"{run['cost']:.5f}")
+    made.add_row(
+        "all", "", f"{run['wall_s']:.1f}", f"{run['cpu_s']:.1f}", f"{run['peak_mb']:.0f}", f"{run['cost']:.5f}"
+    )
     return made
 
 
@@ -88,10 +109,20 @@ def drift(told: dict[str, Any]) -> str:
         made = table("feature", ">PSI", ">limit", ">missing before", ">now", "")
         for f in sorted(told["features"], key=lambda f: -(f["psi"] or 0)):
             psi = "-" if f["psi"] is None else f"{f['psi']:.3f}"
-            made.add_row(f["feature"], psi, f"{f['psi_limit']:.3f}", f"{f['missing_before']:.1%}", f"{f['missing_now']:.1%}",
-                         "moved" if f["moved"] else "")  # fmt: skip
+            made.add_row(
+                f["feature"],
+                psi,
+                f"{f['psi_limit']:.3f}",
+                f"{f['missing_before']:.1%}",
+                f"{f['missing_now']:.1%}",
+                "moved" if f["moved"] else "",
+            )
         lines.append(text(made))
     if "receipt" in told:
         receipt = told["receipt"]
-        lines += [f"decision: {receipt['decision']}", *(f"  {r}" for r in receipt["reasons"]), f"  would flip with {receipt['would_flip']}"]
+        lines += [
+            f"decision: {receipt['decision']}",
+            *(f"  {r}" for r in receipt["reasons"]),
+            f"  would flip with {receipt['would_flip']}",
+        ]
     return "\n".join(lines)

@@ -17,8 +17,13 @@ def models_status(setup: Setup, model: str = "") -> list[dict[str, Any]]:
 
 def _model_status(setup: Setup, name: str) -> dict[str, Any]:
     current = route.read(setup.home, name)
-    told: dict[str, Any] = {"model": name, "description": setup.params.model(name).description,
-                            "address": f"{route.router_url(setup.home)}/{name}/", "live": None, "previous": None}  # fmt: skip
+    told: dict[str, Any] = {
+        "model": name,
+        "description": setup.params.model(name).description,
+        "address": f"{route.router_url(setup.home)}/{name}/",
+        "live": None,
+        "previous": None,
+    }
     if current is None:
         return told
     last = live_at(setup.ledger, name) or {}

@@ -35,7 +35,11 @@ MISSING_CATEGORY = ""
 def feature_frame(rows: pd.DataFrame, training: Training) -> pd.DataFrame:
     """`rows`' features as a model takes them: float32 numbers, strings with '' for a missing one."""
     numbers = rows[list(training.numeric)].astype("float32")
-    categories = rows[list(training.categorical)].astype(object).where(rows[list(training.categorical)].notna(), MISSING_CATEGORY)
+    categories = (
+        rows[list(training.categorical)]
+        .astype(object)
+        .where(rows[list(training.categorical)].notna(), MISSING_CATEGORY)
+    )
     return pd.concat([numbers, categories], axis=1)
 
 
@@ -53,8 +57,11 @@ def fit(rows: pd.DataFrame, model: Model) -> BaseEstimator:
     if model.training.task == "binary":
         if set(target.unique()) != {0.0, 1.0}:
             seen = ", ".join(f"{v:g}" for v in sorted(target.unique())[:5])
-            raise StageError("train", f"the target {model.training.target} is {seen}, not both 0 and 1",
-                             "check the target, or set training.task: regression")  # fmt: skip
+            raise StageError(
+                "train",
+                f"the target {model.training.target} is {seen}, not both 0 and 1",
+                "check the target, or set training.task: regression",
+            )
         target = target.astype("int64")
     return pipeline_for(model.training).fit(feature_frame(learn, model.training), target.to_numpy())
 
@@ -75,8 +82,11 @@ def pipeline_for(training: Training) -> BaseEstimator:
         numeric = SimpleImputer(strategy="median")
     else:
         numeric = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
-    columns = [(n, t, list(c)) for n, t, c in
-               (("numeric", numeric, training.numeric), ("categorical", categorical, training.categorical)) if c]  # fmt: skip
+    columns = [
+        (n, t, list(c))
+        for n, t, c in (("numeric", numeric, training.numeric), ("categorical", categorical, training.categorical))
+        if c
+    ]
     return Pipeline([("columns", ColumnTransformer(columns)), ("estimator", estimator)])
 
 
@@ -90,15 +100,18 @@ def _estimator(training: Training) -> tuple[BaseEstimator, str]:
 
     binary = training.task == "binary"
     known = {
-        "hist_gradient_boosting": (ensemble.HistGradientBoostingClassifier if binary
-                                   else ensemble.HistGradientBoostingRegressor, "raw"),
+        "hist_gradient_boosting": (
+            ensemble.HistGradientBoostingClassifier if binary else ensemble.HistGradientBoostingRegressor,
+            "raw",
+        ),
         # Not scaled: a scaled value that falls on the other side of a split in float32 flips a tree.
         "random_forest": (ensemble.RandomForestClassifier if binary else ensemble.RandomForestRegressor, "imputed"),
         "linear": (linear_model.LogisticRegression if binary else linear_model.Ridge, "scaled"),
-    }  # fmt: skip
+    }
     if training.estimator not in known:
-        raise SettingsError(f"estimator {training.estimator}", "is not known here",
-                            f"use {', '.join(known)} or module:function")  # fmt: skip
+        raise SettingsError(
+            f"estimator {training.estimator}", "is not known here", f"use {', '.join(known)} or module:function"
+        )
     kind, wants = known[training.estimator]
     try:
         return kind(random_state=training.seed, **training.options), wants

@@ -82,7 +82,9 @@ def read(folder: Path) -> Workspace:
     try:
         told = yaml.safe_load((folder / RUN_FILE).read_text(encoding="utf-8"))
     except OSError as error:
-        raise StageError(f"workspace {folder}", "is gone", "clear the run's first task, which makes it again") from error
+        raise StageError(
+            f"workspace {folder}", "is gone", "clear the run's first task, which makes it again"
+        ) from error
     return Workspace(**{**told, "folder": Path(told["folder"]), "project": Path(told["project"])})
 
 
@@ -154,8 +156,11 @@ def code_revision(project: Path) -> tuple[str, bool]:
         tree = _git(top, "write-tree", env=env)
     if tree == _git(top, "rev-parse", "HEAD^{tree}"):
         return head, False
-    who = {f"GIT_{role}_{what}": value for role in ("AUTHOR", "COMMITTER")
-           for what, value in (("NAME", "perennial"), ("EMAIL", "perennial@localhost"))}  # fmt: skip
+    who = {
+        f"GIT_{role}_{what}": value
+        for role in ("AUTHOR", "COMMITTER")
+        for what, value in (("NAME", "perennial"), ("EMAIL", "perennial@localhost"))
+    }
     # The date of HEAD, so that the same tree gives the same commit.
     date = _git(top, "show", "-s", "--format=%cI", head)
     who |= {"GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date}
@@ -170,15 +175,23 @@ def _repository(project: Path) -> tuple[Path, str]:
         top = Path(_git(project, "rev-parse", "--show-toplevel"))
         _git(top, "rev-parse", "--verify", "HEAD")
     except StageError as error:
-        raise StageError(str(project), "is not a git repository with a commit",
-                         "a run records its code revision: run `git init` and commit first") from error  # fmt: skip
+        raise StageError(
+            str(project),
+            "is not a git repository with a commit",
+            "a run records its code revision: run `git init` and commit first",
+        ) from error
     return top, os.path.relpath(project.resolve(), top.resolve())
 
 
 def _git(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> str:
     try:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True,
-                              env=os.environ | (env or {}), check=False)  # fmt: skip
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            capture_output=True,
+            text=True,
+            env=os.environ | (env or {}),
+            check=False,
+        )
     except FileNotFoundError as error:
         raise StageError("git", "is not installed", "install it: a run records its code revision") from error
     if done.returncode != 0:

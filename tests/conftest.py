@@ -40,22 +40,38 @@ CHURN = {
     "schedule": {"cron": "0 0 * * *", "start": "2024-01-01T00:00:00Z", "end": "2024-06-01T00:00:00Z"},
     "source": {
         "query": "SELECT * FROM read_parquet('customers/*.parquet') WHERE seen_at >= $start AND seen_at < $end",
-        "key": "customer", "event_time": "seen_at", "label_time": "decided_at", "window_days": 30,
+        "key": "customer",
+        "event_time": "seen_at",
+        "label_time": "decided_at",
+        "window_days": 30,
     },
     "training": {
-        "task": "binary", "target": "left", "numeric": ["spend", "calls"], "categorical": ["plan"],
-        "estimator": "hist_gradient_boosting", "options": {"max_iter": 20}, "seed": 1,
+        "task": "binary",
+        "target": "left",
+        "numeric": ["spend", "calls"],
+        "categorical": ["plan"],
+        "estimator": "hist_gradient_boosting",
+        "options": {"max_iter": 20},
+        "seed": 1,
     },
     "evaluation": {"holdout_days": 7, "metric": "roc_auc", "reference_rows": 2000, "golden_rows": 10},
     "gates": {
-        "metric_limit": 0.6, "baseline_margin": 0.01, "champion_tolerance": 0.05,
-        "contract": {"min_rows": 100, "max_bad_share": 0.01,
-                     "columns": {"spend": {"min": 0, "max": 1000}, "calls": {"min": 0, "nullable": True},
-                                 "plan": {"allowed": ["basic", "plus"]}}},
+        "metric_limit": 0.6,
+        "baseline_margin": 0.01,
+        "champion_tolerance": 0.05,
+        "contract": {
+            "min_rows": 100,
+            "max_bad_share": 0.01,
+            "columns": {
+                "spend": {"min": 0, "max": 1000},
+                "calls": {"min": 0, "nullable": True},
+                "plan": {"allowed": ["basic", "plus"]},
+            },
+        },
     },
     "monitor": {"cron": "0 6 * * *", "window_days": 20, "min_rows": 200, "features_limit": 1},
     "rollout": {"engine": "process", "bake_s": 0.2},
-}  # fmt: skip
+}
 
 
 def customers(days: int = 75, a_day: int = 60) -> pd.DataFrame:
@@ -66,18 +82,32 @@ def customers(days: int = 75, a_day: int = 60) -> pd.DataFrame:
     spend, calls = rng.uniform(1, 200, rows), rng.poisson(3, rows).astype(float)
     left = (calls * 20 - spend + rng.normal(0, 40, rows) > 0).astype(float)
     calls[rng.random(rows) < 0.05] = np.nan
-    return pd.DataFrame({
-        "customer": [f"c{i:06d}" for i in range(rows)], "seen_at": seen.as_unit("us"), "spend": spend, "calls": calls,
-        "plan": rng.choice(["basic", "plus"], rows), "left": left, "decided_at": (seen + pd.Timedelta(days=2)).as_unit("us"),
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "customer": [f"c{i:06d}" for i in range(rows)],
+            "seen_at": seen.as_unit("us"),
+            "spend": spend,
+            "calls": calls,
+            "plan": rng.choice(["basic", "plus"], rows),
+            "left": left,
+            "decided_at": (seen + pd.Timedelta(days=2)).as_unit("us"),
+        }
+    )
 
 
 def make_project(folder: Path, models: dict) -> Path:
     """A git repository with this project's code, the given models and the customers' data."""
-    listed = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard"], capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard"], capture_output=True, text=True, check=True
+    )
     for name in listed.stdout.splitlines():
         if name.startswith(("pipeline/", "dags/", "plugins/", "docker/", "demo/", ".dvc/")) or name in (
-            "dvc.yaml", ".gitignore", ".dvcignore", "requirements/serving.txt", "Procfile"):  # fmt: skip
+            "dvc.yaml",
+            ".gitignore",
+            ".dvcignore",
+            "requirements/serving.txt",
+            "Procfile",
+        ):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     settings = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -86,7 +116,11 @@ def make_project(folder: Path, models: dict) -> Path:
     customers().to_parquet(folder / "customers" / "all.parquet")
     (folder / ".gitignore").open("a").write("/customers/\n/home/\n")
     (folder / ".dvc" / "config.local").write_text(f"[core]\n    site_cache_dir = {folder}/.perennial/dvc-site\n")
-    for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "start"]):
+    for command in (
+        ["init", "-q"],
+        ["add", "-A"],
+        ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "start"],
+    ):
         subprocess.run(["git", "-C", str(folder), *command], check=True)
     return folder
 

@@ -12,7 +12,9 @@ from tests.conftest import CHURN, change_params, customers
 
 
 def pipeline(*arguments, module="pipeline", **env):
-    return subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True, env=os.environ | env, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments], capture_output=True, text=True, env=os.environ | env, check=False
+    )
 
 
 def refused(*arguments, module="pipeline", **env):
@@ -64,7 +66,9 @@ def test_a_failed_gate_stops_before_registration_with_every_reason(project):
     assert len(events[1]["details"]["verdicts"]) == 6
 
 
-@pytest.mark.parametrize("command", [["retrain", "nothing"], ["timeline", "nothing"], ["costs", "nothing"], ["status", "nothing"]])
+@pytest.mark.parametrize(
+    "command", [["retrain", "nothing"], ["timeline", "nothing"], ["costs", "nothing"], ["status", "nothing"]]
+)
 def test_an_unknown_model_is_one_line(project, command):
     assert "params.yaml has no such model; its models are: churn" in refused(*command)
 
@@ -95,7 +99,9 @@ def test_no_mlflow_is_one_line_and_quick(project):
 
 def test_no_router_is_one_line(project):
     pipeline("retrain", "churn")
-    assert "router http://127.0.0.1:9: does not answer" in refused("deploy", "churn", "1", PERENNIAL_ROUTER_URL="http://127.0.0.1:9")
+    assert "router http://127.0.0.1:9: does not answer" in refused(
+        "deploy", "churn", "1", PERENNIAL_ROUTER_URL="http://127.0.0.1:9"
+    )
 
 
 def test_a_port_in_use_is_one_line_that_names_the_port_and_its_user(project):
@@ -129,7 +135,9 @@ def test_drift_between_two_files_needs_no_model(project, tmp_path):
     before, now = customers(30), customers(30)
     before.to_parquet(tmp_path / "before.parquet")
     now.assign(spend=now.spend * 3).to_csv(tmp_path / "now.csv", index=False)
-    done = pipeline("drift", "--reference", str(tmp_path / "before.parquet"), "--current", str(tmp_path / "now.csv"), "--json")
+    done = pipeline(
+        "drift", "--reference", str(tmp_path / "before.parquet"), "--current", str(tmp_path / "now.csv"), "--json"
+    )
     told = json.loads(done.stdout)
     assert (done.returncode, told["verdict"], told["moved"]) == (0, "drift", ["spend"])
     assert "cannot be read as Parquet" in refused("drift", "--reference", "none.parquet", "--current", "none.parquet")
@@ -137,8 +145,11 @@ def test_drift_between_two_files_needs_no_model(project, tmp_path):
 
 def test_one_definition_serves_every_model(project):
     """A second model in params.yaml is all it takes."""
-    second = CHURN | {"training": CHURN["training"] | {"task": "regression", "target": "spend", "numeric": ["calls", "left"], "options": {}},
-                      "evaluation": CHURN["evaluation"] | {"metric": "rmse"},
-                      "gates": {"metric_limit": 1000.0, "contract": {}}}  # fmt: skip
+    second = CHURN | {
+        "training": CHURN["training"]
+        | {"task": "regression", "target": "spend", "numeric": ["calls", "left"], "options": {}},
+        "evaluation": CHURN["evaluation"] | {"metric": "rmse"},
+        "gates": {"metric_limit": 1000.0, "contract": {}},
+    }
     change_params(project, "models.spend", second)
     assert "was registered" in pipeline("retrain", "spend").stdout

@@ -31,11 +31,15 @@ print("\\n@@" + json.dumps({
 def read_dags(project, tmp_path):
     """All Dags of a project as plain facts, read in a process of its own with an empty Airflow home."""
     env = os.environ | {
-        "AIRFLOW_HOME": str(tmp_path / "airflow"), "AIRFLOW__CORE__DAGS_FOLDER": str(project / "dags"),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False", "PERENNIAL_PROJECT": str(project),
+        "AIRFLOW_HOME": str(tmp_path / "airflow"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(project / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "PERENNIAL_PROJECT": str(project),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path / 'airflow.db'}",
-    }  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", READ_DAGS, str(project / "dags")], capture_output=True, text=True, env=env, check=False)
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", READ_DAGS, str(project / "dags")], capture_output=True, text=True, env=env, check=False
+    )
     assert "@@" in done.stdout, done.stderr
     return json.loads(done.stdout.rpartition("@@")[2])
 
@@ -85,7 +89,10 @@ def test_it_runs_on_a_schedule_or_on_drift_and_does_not_catch_up(told):
 def test_another_model_is_another_pair_of_dags(project, tmp_path):
     """And a stage that only dvc.yaml names shows up as a task of the Dag."""
     stages = yaml.safe_load((project / "dvc.yaml").read_text())
-    stages["stages"]["explain"] = {"foreach": "${models}", "do": {"cmd": "true", "deps": ["artifacts/${key}/model.skops"]}}
+    stages["stages"]["explain"] = {
+        "foreach": "${models}",
+        "do": {"cmd": "true", "deps": ["artifacts/${key}/model.skops"]},
+    }
     (project / "dvc.yaml").write_text(yaml.safe_dump(stages))
     told = read_dags(project, tmp_path)
     assert set(told["dags"]) == {"retrain__churn", "monitor__churn"}

@@ -82,16 +82,25 @@ def test_decide_gives_reasons_and_what_would_flip_it(settings):
 
 def test_the_prediction_log_reads_by_event_time_and_skips_torn_lines(settings, tmp_path):
     model = settings.model("churn")
-    row = {"request_id": "r", "received_at": "2026-01-01T00:00:00.000+00:00", "version": "1", "slot": "blue", "prediction": 0.5}
+    row = {
+        "request_id": "r",
+        "received_at": "2026-01-01T00:00:00.000+00:00",
+        "version": "1",
+        "slot": "blue",
+        "prediction": 0.5,
+    }
     times = ["2024-02-01T00:00:00+00:00", "2024-02-02T00:00:00+00:00", None]
-    lines = [json.dumps(row | {"key": f"c{i}", "event_time": t, "features": {"spend": 1, "calls": None, "plan": "plus"}})
-             for i, t in enumerate(times)]  # fmt: skip
+    lines = [
+        json.dumps(row | {"key": f"c{i}", "event_time": t, "features": {"spend": 1, "calls": None, "plan": "plus"}})
+        for i, t in enumerate(times)
+    ]
     (tmp_path / "blue-v1-1-0.jsonl").write_text("\n".join(lines) + '\n{"request_id": "torn')
     day = pd.Timestamp("2024-02-02", tz="UTC")
     found = predictions(tmp_path, model, day, day + pd.Timedelta(days=1))
     assert found.key.tolist() == ["c1"]
     assert found.plan.tolist() == ["plus"]
-    by_receipt = predictions(tmp_path, model, pd.Timestamp("2026-01-01", tz="UTC"), pd.Timestamp("2026-01-02", tz="UTC"))
+    by_receipt = predictions(
+        tmp_path, model, pd.Timestamp("2026-01-01", tz="UTC"), pd.Timestamp("2026-01-02", tz="UTC")
+    )
     assert by_receipt.key.tolist() == ["c2"]
     assert predictions(tmp_path / "none", model, day, day).empty
-

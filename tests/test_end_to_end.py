@@ -170,19 +170,32 @@ def test_4_a_failed_gate_stops_the_run_and_shows_every_reason(stack):
     """Nothing is registered, the run is failed although it was settled, what is live stays live."""
     run = stack.airflow.trigger("retrain__hopeless", as_of="2024-03-01T00:00:00Z")
     states = stack.finish("retrain__hopeless", run)
-    assert (states[""], states["check_gates"], states["register"], states["settle"]) == ("failed", "failed", "upstream_failed", "success")
+    assert (states[""], states["check_gates"], states["register"], states["settle"]) == (
+        "failed",
+        "failed",
+        "upstream_failed",
+        "success",
+    )
     log = stack.airflow.log("retrain__hopeless", run, "check_gates")
     for reason in ("metric_limit: roc_auc", "enough_rows: 1,", "passed onnx_parity"):
         assert reason in log
     assert registry.champion(stack.home, "hopeless") is None
-    (failed,) = [e.body for e in stack.setup.ledger.events(kind="step_ended", run=airflow_run("retrain__hopeless", run))
-                 if e.body["state"] == "failed"]  # fmt: skip
+    (failed,) = [
+        e.body
+        for e in stack.setup.ledger.events(kind="step_ended", run=airflow_run("retrain__hopeless", run))
+        if e.body["state"] == "failed"
+    ]
     assert "metric_limit" in failed["error"]
     assert stack.live(FLIGHTS) == "2"
 
 
 def test_5_a_backfill_registers_and_never_goes_live(stack):
-    body = {"dag_id": "retrain__churn", "from_date": "2024-02-20T00:00:00Z", "to_date": "2024-02-21T00:00:00Z", "max_active_runs": 2}
+    body = {
+        "dag_id": "retrain__churn",
+        "from_date": "2024-02-20T00:00:00Z",
+        "to_date": "2024-02-21T00:00:00Z",
+        "max_active_runs": 2,
+    }
     stack.airflow.post("/backfills", body)
     until = time.monotonic() + 240
     while True:
@@ -233,7 +246,8 @@ def test_7_the_ledger_tells_it_all_and_its_chain_is_intact(stack):
 def test_8_everything_listens_on_the_loopback_address_only(stack):
     """Services and slots alike."""
     ours = {p.pid for p in control._family(stack.home)} | {
-        json.loads(f.read_text())["pid"] for f in (stack.home / "slots").glob("*.json")}  # fmt: skip
+        json.loads(f.read_text())["pid"] for f in (stack.home / "slots").glob("*.json")
+    }
     listening = {c.laddr.ip for c in psutil.net_connections("inet") if c.status == psutil.CONN_LISTEN and c.pid in ours}
     assert listening == {"127.0.0.1"}
 
@@ -241,6 +255,10 @@ def test_8_everything_listens_on_the_loopback_address_only(stack):
 def test_9_down_ends_all_and_up_brings_back_what_was_live(stack):
     control.down(stack.project, stack.home, print)
     assert control._family(stack.home) == []
-    assert not [p for p in psutil.process_iter(["cmdline"]) if str(stack.home) in " ".join(p.info["cmdline"] or []) and p.pid != os.getpid()]
+    assert not [
+        p
+        for p in psutil.process_iter(["cmdline"])
+        if str(stack.home) in " ".join(p.info["cmdline"] or []) and p.pid != os.getpid()
+    ]
     control.up(stack.project, stack.home, print)
     assert stack.live(FLIGHTS) == "2"

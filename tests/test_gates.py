@@ -39,15 +39,30 @@ def by_name(told):
 
 def test_a_good_model_passes_all(churn, files):
     told = check.verdicts(churn, files, None, None)
-    assert [v.gate for v in told] == ["enough_rows", "data_contract", "metric_limit", "naive_baseline", "champion", "onnx_parity"]
+    assert [v.gate for v in told] == [
+        "enough_rows",
+        "data_contract",
+        "metric_limit",
+        "naive_baseline",
+        "champion",
+        "onnx_parity",
+    ]
     assert all(v.passed for v in told)
     check.refuse_failed("churn", told)
 
 
 def test_all_gates_speak_and_every_failure_is_in_the_line(churn, files):
     """Two failed gates: both reasons are told, and the others still said passed."""
-    files.validation.write_text(json.dumps({"in": 100, "kept": 50, "quarantined": 50, "faults": [
-        {"column": "plan", "check": "isin", "rows": 50, "examples": ["gold"]}]}))  # fmt: skip
+    files.validation.write_text(
+        json.dumps(
+            {
+                "in": 100,
+                "kept": 50,
+                "quarantined": 50,
+                "faults": [{"column": "plan", "check": "isin", "rows": 50, "examples": ["gold"]}],
+            }
+        )
+    )
     told = by_name(check.verdicts(churn, files, None, None))
     assert {name for name, v in told.items() if not v.passed} == {"enough_rows", "data_contract"}
     with pytest.raises(GateError) as refused:
@@ -91,10 +106,16 @@ def test_as_good_as_the_champion_passes(churn, files, tmp_path):
     assert verdict.observed == pytest.approx(0.0, abs=1e-6)
 
 
-@pytest.mark.parametrize(("metric", "observed", "limit", "passed"), [
-    ("roc_auc", 0.7, 0.6, True), ("roc_auc", 0.5, 0.6, False), ("log_loss", 0.4, 0.5, True), ("log_loss", 0.6, 0.5, False),
-    ("roc_auc", float("nan"), 0.1, False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("metric", "observed", "limit", "passed"),
+    [
+        ("roc_auc", 0.7, 0.6, True),
+        ("roc_auc", 0.5, 0.6, False),
+        ("log_loss", 0.4, 0.5, True),
+        ("log_loss", 0.6, 0.5, False),
+        ("roc_auc", float("nan"), 0.1, False),
+    ],
+)
 def test_the_limit_points_the_way_of_the_metric(metric, observed, limit, passed):
     report = {"metric": metric, "metrics": {metric: observed}, "rows": 10}
     assert metric_limit.good_enough(report, limit).passed is passed

@@ -31,12 +31,15 @@ def path_of(ledger):
     return ledger.url.removeprefix("sqlite:///")
 
 
-@pytest.mark.parametrize("tamper", [
-    "UPDATE events SET body = '{\"i\":9}' WHERE seq = 3",
-    "UPDATE events SET at = '2020-01-01T00:00:00.000Z' WHERE seq = 3",
-    "DELETE FROM events WHERE seq = 3",
-    "UPDATE events SET seq = 99 WHERE seq = 3",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        "UPDATE events SET body = '{\"i\":9}' WHERE seq = 3",
+        "UPDATE events SET at = '2020-01-01T00:00:00.000Z' WHERE seq = 3",
+        "DELETE FROM events WHERE seq = 3",
+        "UPDATE events SET seq = 99 WHERE seq = 3",
+    ],
+)
 def test_a_changed_or_missing_row_breaks_the_chain(ledger, tamper):
     filled(ledger)
     with sqlite3.connect(path_of(ledger)) as connection:
@@ -85,7 +88,9 @@ def test_a_step_is_metered_whatever_way_it_ends(ledger):
 
 def test_costs_follow_the_formula_and_show_what_never_ended(ledger):
     ledger.append(Event("step_started", "m", "r", "train"))
-    ledger.append(Event("step_ended", "m", "r", "train", {"state": "success", "wall_s": 2.0, "cpu_s": 3.0, "peak_mb": 512.0}))
+    ledger.append(
+        Event("step_ended", "m", "r", "train", {"state": "success", "wall_s": 2.0, "cpu_s": 3.0, "peak_mb": 512.0})
+    )
     ledger.append(Event("step_started", "m", "r", "killed"))
     (run,) = costs.runs(ledger, PRICES)
     assert run["cost"] == pytest.approx(3.0 + 0.5 * 2.0)
@@ -93,7 +98,9 @@ def test_costs_follow_the_formula_and_show_what_never_ended(ledger):
 
 
 def test_roi_says_what_is_measured_and_what_is_claimed(ledger):
-    baseline = Baseline(source="a study", manual_engineer_hours_per_deployment=(8, 16), automated_engineer_hours_per_deployment=(0.5, 2))
+    baseline = Baseline(
+        source="a study", manual_engineer_hours_per_deployment=(8, 16), automated_engineer_hours_per_deployment=(0.5, 2)
+    )
     ledger.append(Event("rollout_ended", "m", "r", body={"version": "1", "slot": "blue", "switch_s": 0.1}))
     told = costs.roi(ledger, PRICES, baseline, model="m")
     assert (told["deployments"], told["engineer_hours_saved_low"], told["engineer_hours_saved_high"]) == (1, 6.0, 15.5)
@@ -102,8 +109,24 @@ def test_roi_says_what_is_measured_and_what_is_claimed(ledger):
 
 
 def test_the_timeline_knows_what_was_live_when(ledger):
-    one = ledger.append(Event("rollout_ended", "m", "r", body={"version": "1", "slot": "blue", "switch_s": 0.1}, at="2024-01-01T00:00:00.000Z"))
-    ledger.append(Event("rollout_ended", "m", "r", body={"version": "2", "slot": "green", "switch_s": 0.1}, at="2024-02-01T00:00:00.000Z"))
+    one = ledger.append(
+        Event(
+            "rollout_ended",
+            "m",
+            "r",
+            body={"version": "1", "slot": "blue", "switch_s": 0.1},
+            at="2024-01-01T00:00:00.000Z",
+        )
+    )
+    ledger.append(
+        Event(
+            "rollout_ended",
+            "m",
+            "r",
+            body={"version": "2", "slot": "green", "switch_s": 0.1},
+            at="2024-02-01T00:00:00.000Z",
+        )
+    )
     assert live_at(ledger, "m")["version"] == "2"
     assert live_at(ledger, "m", "2024-01-15T00:00:00.000Z")["version"] == "1"
     assert live_at(ledger, "m", "2023-01-15T00:00:00.000Z") is None

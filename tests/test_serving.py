@@ -58,7 +58,11 @@ def test_all_forms_of_a_request_give_the_same_answer(client):
     names, values = list(GOOD), list(GOOD.values())
     answers = [
         client.post("/invocations", json=body).json()["predictions"]
-        for body in ({"dataframe_records": [GOOD]}, {"instances": [GOOD]}, {"dataframe_split": {"columns": names, "data": [values]}})
+        for body in (
+            {"dataframe_records": [GOOD]},
+            {"instances": [GOOD]},
+            {"dataframe_split": {"columns": names, "data": [values]}},
+        )
     ]
     inputs = [{"name": n, "datatype": "BYTES", "shape": [1, 1], "data": [v]} for n, v in GOOD.items()]
     v2 = client.post("/v2/models/churn/infer", json={"inputs": inputs}).json()
@@ -72,19 +76,22 @@ def test_health_and_metadata(client):
     assert [i["name"] for i in told["inputs"]] == ["spend", "calls", "plan"]
 
 
-@pytest.mark.parametrize(("body", "told"), [
-    ({"dataframe_records": [GOOD, {"spend": 1.0, "plan": "plus"}]}, "row 1: column calls is missing"),
-    ({"dataframe_records": [GOOD | {"spend": "much"}]}, "row 0: column spend wants a number"),
-    ({"dataframe_records": [GOOD | {"spend": True}]}, "row 0: column spend wants a number"),
-    ({"dataframe_records": [GOOD | {"plan": 3}]}, "row 0: column plan wants text"),
-    ({"dataframe_records": [GOOD | {"spend": 1e300}]}, "row 0: column spend wants a finite number"),
-    ({"dataframe_records": [GOOD | {"age": 3}]}, "row 0: column age is unknown"),
-    ({"dataframe_records": []}, "no rows"),
-    ({"dataframe_records": [GOOD] * 10_001}, "at most 10000"),
-    ({"dataframe_split": {"columns": ["spend"], "data": [[1, 2]]}}, "row 0: wants 1 values"),
-    ({"rows": []}, "wants dataframe_records"),
-    ([1, 2], "wants dataframe_records"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ({"dataframe_records": [GOOD, {"spend": 1.0, "plan": "plus"}]}, "row 1: column calls is missing"),
+        ({"dataframe_records": [GOOD | {"spend": "much"}]}, "row 0: column spend wants a number"),
+        ({"dataframe_records": [GOOD | {"spend": True}]}, "row 0: column spend wants a number"),
+        ({"dataframe_records": [GOOD | {"plan": 3}]}, "row 0: column plan wants text"),
+        ({"dataframe_records": [GOOD | {"spend": 1e300}]}, "row 0: column spend wants a finite number"),
+        ({"dataframe_records": [GOOD | {"age": 3}]}, "row 0: column age is unknown"),
+        ({"dataframe_records": []}, "no rows"),
+        ({"dataframe_records": [GOOD] * 10_001}, "at most 10000"),
+        ({"dataframe_split": {"columns": ["spend"], "data": [[1, 2]]}}, "row 0: wants 1 values"),
+        ({"rows": []}, "wants dataframe_records"),
+        ([1, 2], "wants dataframe_records"),
+    ],
+)
 def test_a_bad_request_names_the_field_and_the_row(client, body, told):
     answer = client.post("/invocations", json=body)
     assert answer.status_code == 400

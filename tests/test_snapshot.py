@@ -42,7 +42,9 @@ def test_rows_and_labels_of_the_future_change_nothing(project):
     """Planted rows after the as-of, and labels that come later, leave every byte as it was."""
     before = digests(take(project, "one")[0])
     planted = customers().tail(500).assign(customer=[f"x{i}" for i in range(500)])
-    early = planted.head(50).assign(seen_at=pd.Timestamp("2024-02-20", tz="UTC"), decided_at=pd.Timestamp("2024-03-02", tz="UTC"))
+    early = planted.head(50).assign(
+        seen_at=pd.Timestamp("2024-02-20", tz="UTC"), decided_at=pd.Timestamp("2024-03-02", tz="UTC")
+    )
     pd.concat([planted, early]).to_parquet(project / "customers" / "future.parquet")
     assert digests(take(project, "two")[0]) == before
 

@@ -38,7 +38,9 @@ def test_the_same_data_gives_the_same_file_in_another_process(churn, tmp_path, p
         "training.save(training.fit(pd.read_parquet(sys.argv[2]), m), Path(sys.argv[3]))"
     )
     for name in ("one", "two"):
-        subprocess.run([sys.executable, "-c", code, str(project), str(tmp_path / "rows.parquet"), str(tmp_path / name)], check=True)
+        subprocess.run(
+            [sys.executable, "-c", code, str(project), str(tmp_path / "rows.parquet"), str(tmp_path / name)], check=True
+        )
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 

@@ -14,7 +14,9 @@ AS_OF = datetime(2024, 2, 20, tzinfo=UTC)
 
 
 def git(project, *arguments):
-    return subprocess.run(["git", "-C", str(project), *arguments], capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        ["git", "-C", str(project), *arguments], capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 def opened(project, run="run/1"):

@@ -28,8 +28,13 @@ def check(name: str, model: Model, snapshot: Path, kept: Path, quarantine: Path,
     rows = read_snapshot(snapshot)
     cases = broken_rows(rows, model.gates.contract, model)
     bad = rows.index.isin(cases["index"])
-    reasons = cases.groupby("index").apply(lambda c: "; ".join(sorted({f"{x.column}: {x.check}" for x in c.itertuples()})),
-                                           include_groups=False) if len(cases) else pd.Series(dtype=str)  # fmt: skip
+    reasons = (
+        cases.groupby("index").apply(
+            lambda c: "; ".join(sorted({f"{x.column}: {x.check}" for x in c.itertuples()})), include_groups=False
+        )
+        if len(cases)
+        else pd.Series(dtype=str)
+    )
     rows[~bad].to_parquet(kept, index=False)
     rows[bad].assign(reason=reasons.reindex(rows.index[bad]).to_numpy(dtype=object)).to_parquet(quarantine, index=False)
     told = {
@@ -37,15 +42,22 @@ def check(name: str, model: Model, snapshot: Path, kept: Path, quarantine: Path,
         "kept": int((~bad).sum()),
         "quarantined": int(bad.sum()),
         "faults": [
-            {"column": str(column), "check": str(check), "rows": len(found),
-             "examples": [_plain(v) for v in found.failure_case.head(EXAMPLES)]}
+            {
+                "column": str(column),
+                "check": str(check),
+                "rows": len(found),
+                "examples": [_plain(v) for v in found.failure_case.head(EXAMPLES)],
+            }
             for (column, check), found in cases.groupby(["column", "check"], sort=True)
         ],
-    }  # fmt: skip
+    }
     report.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     if told["kept"] == 0:
-        raise DataError(f"{name} contract", f"all {told['in']} rows break it ({faults_line(told)})",
-                        "look at gates.contract in params.yaml and at the source")  # fmt: skip
+        raise DataError(
+            f"{name} contract",
+            f"all {told['in']} rows break it ({faults_line(told)})",
+            "look at gates.contract in params.yaml and at the source",
+        )
     return told
 
 

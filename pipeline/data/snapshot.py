@@ -41,16 +41,18 @@ def take(name: str, model: Model, root: Path, folder: Path, counts: Path) -> dic
     return told
 
 
-def _split_by_label(connection: duckdb.DuckDBPyConnection, name: str, model: Model, start: datetime,
-                    end: datetime) -> dict[str, int]:  # fmt: skip
+def _split_by_label(
+    connection: duckdb.DuckDBPyConnection, name: str, model: Model, start: datetime, end: datetime
+) -> dict[str, int]:
     types = source_rows.column_types(connection)
     source_rows.require(types, [*model.training.features, model.training.target], name)
     for column in [*model.training.numeric, model.training.target]:
         if not source_rows.is_number(types[column]):
             raise DataError(
-                f"{name} source", f"column {column} holds {types[column]}, not a number",
+                f"{name} source",
+                f"column {column} holds {types[column]}, not a number",
                 "cast it in the query, or list it under categorical",
-            )  # fmt: skip
+            )
     target = source_rows.quoted(model.training.target)
     later = "FALSE"
     if model.source.label_time:
@@ -58,14 +60,21 @@ def _split_by_label(connection: duckdb.DuckDBPyConnection, name: str, model: Mod
         later = f"({label_time} IS NULL OR {label_time} > $end)"
     sql = f"""SELECT count(*), count(*) FILTER ({target} IS NULL),
                      count(*) FILTER ({target} IS NOT NULL AND {later}) FROM rows"""
-    total, without_label, label_later = connection.execute(sql, {"end": end} if "$end" in sql else {}).fetchone()
+    counted = connection.execute(sql, {"end": end} if "$end" in sql else {}).fetchone()
+    total, without_label, label_later = counted or (0, 0, 0)
     if total == 0:
-        raise DataError(f"{name} source", f"no rows from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}",
-                        "check as_of, window_days and that the data is there")  # fmt: skip
+        raise DataError(
+            f"{name} source",
+            f"no rows from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}",
+            "check as_of, window_days and that the data is there",
+        )
     kept = total - without_label - label_later
     if kept == 0:
-        raise DataError(f"{name} source", f"none of its {total} rows has a label known by {end:%Y-%m-%d %H:%M}",
-                        f"check {model.training.target} and {model.source.label_time}")  # fmt: skip
+        raise DataError(
+            f"{name} source",
+            f"none of its {total} rows has a label known by {end:%Y-%m-%d %H:%M}",
+            f"check {model.training.target} and {model.source.label_time}",
+        )
     delete = f"DELETE FROM rows WHERE {target} IS NULL OR {later}"
     connection.execute(delete, {"end": end} if "$end" in delete else {})
     return {"in": total, "without_label": without_label, "label_later": label_later, "rows": kept}

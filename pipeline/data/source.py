@@ -17,8 +17,22 @@ import pyarrow as pa
 from pipeline.errors import DataError, SettingsError
 from pipeline.params import Source
 
-NUMBER = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER",
-          "UBIGINT", "UHUGEINT", "FLOAT", "DOUBLE", "DECIMAL", "BOOLEAN")  # fmt: skip
+NUMBER = (
+    "TINYINT",
+    "SMALLINT",
+    "INTEGER",
+    "BIGINT",
+    "HUGEINT",
+    "UTINYINT",
+    "USMALLINT",
+    "UINTEGER",
+    "UBIGINT",
+    "UHUGEINT",
+    "FLOAT",
+    "DOUBLE",
+    "DECIMAL",
+    "BOOLEAN",
+)
 
 
 def connect(root: Path) -> duckdb.DuckDBPyConnection:
@@ -50,8 +64,9 @@ def load(connection: duckdb.DuckDBPyConnection, source: Source, start: datetime,
     types = column_types(connection)
     require(types, [source.key, source.event_time, *([source.label_time] if source.label_time else [])], subject)
     event = quoted(source.event_time)
-    connection.execute(f"DELETE FROM rows WHERE {event} IS NULL OR {event} < $start OR {event} >= $end",
-                       {"start": start, "end": end})  # fmt: skip
+    connection.execute(
+        f"DELETE FROM rows WHERE {event} IS NULL OR {event} < $start OR {event} >= $end", {"start": start, "end": end}
+    )
 
 
 def hooked(hook: str) -> Callable:
@@ -72,9 +87,7 @@ def require(types: dict[str, str], columns: list[str], subject: str) -> None:
     """Raises DataError when `columns` are not all there."""
     missing = [column for column in columns if column not in types]
     if missing:
-        raise DataError(
-            f"{subject} source", f"has no column {', '.join(missing)}", f"it has: {', '.join(types)}"
-        )
+        raise DataError(f"{subject} source", f"has no column {', '.join(missing)}", f"it has: {', '.join(types)}")
 
 
 def is_number(duckdb_type: str) -> bool:

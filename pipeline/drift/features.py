@@ -50,7 +50,11 @@ class DriftVerdict:
         return sorted((f for f in self.features if f.moved), key=lambda f: -(f.psi or float("inf")))
 
     def as_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "features": [asdict(f) for f in self.features], "moved": [f.feature for f in self.moved]}
+        return {
+            **asdict(self),
+            "features": [asdict(f) for f in self.features],
+            "moved": [f.feature for f in self.moved],
+        }
 
 
 @dataclass(frozen=True)
@@ -64,13 +68,23 @@ class Limits:
     sample_rows: int = 10_000
 
 
-def compare(before: pd.DataFrame, now: pd.DataFrame, numeric: list[str], categorical: list[str], limits: Limits,
-            report: Path | None = None) -> DriftVerdict:  # fmt: skip
+def compare(
+    before: pd.DataFrame,
+    now: pd.DataFrame,
+    numeric: list[str],
+    categorical: list[str],
+    limits: Limits,
+    report: Path | None = None,
+) -> DriftVerdict:
     """Judges `now` against `before`, column by column; writes Evidently's picture to `report` (HTML)."""
     few = min(len(before), len(now))
     if few < limits.min_rows:
-        return DriftVerdict("no verdict", f"{len(now):,} rows now and {len(before):,} before, at least {limits.min_rows:,} of each wanted",
-                            len(before), len(now))  # fmt: skip
+        return DriftVerdict(
+            "no verdict",
+            f"{len(now):,} rows now and {len(before):,} before, at least {limits.min_rows:,} of each wanted",
+            len(before),
+            len(now),
+        )
     wanted = [*numeric, *categorical]
     gone = [c for c in wanted if c not in now.columns or c not in before.columns]
     if gone:
@@ -78,16 +92,22 @@ def compare(before: pd.DataFrame, now: pd.DataFrame, numeric: list[str], categor
     old, new = (_sample(frame[wanted], numeric, limits.sample_rows) for frame in (before, now))
     judged = [c for c in wanted if min(old[c].notna().sum(), new[c].notna().sum()) >= limits.min_rows / 2]
     psi_limits = {c: limits.psi + _noise(old[c], new[c], c in numeric) for c in judged}
-    scores = _psi(old, new, [c for c in judged if c in numeric], [c for c in judged if c in categorical], psi_limits, report)
+    scores = _psi(
+        old, new, [c for c in judged if c in numeric], [c for c in judged if c in categorical], psi_limits, report
+    )
     told = tuple(_feature(c, before[c], now[c], scores.get(c), psi_limits.get(c, limits.psi), limits) for c in wanted)
     moved = [f for f in told if f.moved]
     verdict: Literal["drift", "no drift"] = "drift" if len(moved) >= limits.features else "no drift"
     named = ", ".join(f"{f.feature} ({f.reason})" for f in sorted(moved, key=lambda f: -(f.psi or 0.0)))
-    reason = f"{len(moved)} of {len(told)} features moved, {limits.features} are drift" + (f": {named}" if named else "")
+    reason = f"{len(moved)} of {len(told)} features moved, {limits.features} are drift" + (
+        f": {named}" if named else ""
+    )
     return DriftVerdict(verdict, reason, len(before), len(now), told)
 
 
-def _feature(name: str, before: pd.Series, now: pd.Series, psi: float | None, psi_limit: float, limits: Limits) -> FeatureDrift:
+def _feature(
+    name: str, before: pd.Series, now: pd.Series, psi: float | None, psi_limit: float, limits: Limits
+) -> FeatureDrift:
     missing = float(before.isna().mean()), float(now.isna().mean())
     reasons = []
     if psi is not None and psi > psi_limit:
@@ -113,8 +133,14 @@ def _noise(old: pd.Series, new: pd.Series, number: bool) -> float:
     return (bins - 1) * (1 / len(old) + 1 / len(new))
 
 
-def _psi(old: pd.DataFrame, new: pd.DataFrame, numeric: list[str], categorical: list[str], limits: dict[str, float],
-         report: Path | None) -> dict[str, float]:  # fmt: skip
+def _psi(
+    old: pd.DataFrame,
+    new: pd.DataFrame,
+    numeric: list[str],
+    categorical: list[str],
+    limits: dict[str, float],
+    report: Path | None,
+) -> dict[str, float]:
     os.environ.setdefault("DO_NOT_TRACK", "true")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -15,23 +15,30 @@ def compare_files(reference: Path, current: Path, report: Path | None = None) ->
     before, now = _read(reference), _read(current)
     missing = [c for c in before.columns if c not in now.columns]
     if missing:
-        raise DataError(str(current), f"has no column {', '.join(map(str, missing))}", f"{reference} has it: compare like with like")
+        raise DataError(
+            str(current), f"has no column {', '.join(map(str, missing))}", f"{reference} has it: compare like with like"
+        )
     numeric = [c for c in before.columns if pd.api.types.is_numeric_dtype(before[c])]
     text_now = [c for c in numeric if not pd.api.types.is_numeric_dtype(now[c])]
     if text_now:
-        raise DataError(str(current), f"column {text_now[0]} is not a number as in {reference}", "look at what writes it")
+        raise DataError(
+            str(current), f"column {text_now[0]} is not a number as in {reference}", "look at what writes it"
+        )
     times = [c for c in before.columns if pd.api.types.is_datetime64_any_dtype(before[c])]
     # A column that is different in every row is a name, not a feature.
     names = [c for c in before.columns if c not in numeric and before[c].nunique() > 0.9 * len(before)]
     categorical = [c for c in before.columns if c not in {*numeric, *times, *names}]
     frames = [f.assign(**{c: f[c].astype("string").astype(object) for c in categorical}) for f in (before, now)]
-    return compare(*frames, numeric, categorical, Limits(), report)
+    return compare(frames[0], frames[1], numeric, categorical, Limits(), report)
 
 
 def _read(path: Path) -> pd.DataFrame:
     try:
         frame = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
     except (OSError, ValueError) as error:
-        raise DataError(str(path), f"cannot be read as {'CSV' if path.suffix == '.csv' else 'Parquet'} ({str(error).splitlines()[0]})",
-                        "is it there, and whole?") from error  # fmt: skip
+        raise DataError(
+            str(path),
+            f"cannot be read as {'CSV' if path.suffix == '.csv' else 'Parquet'} ({str(error).splitlines()[0]})",
+            "is it there, and whole?",
+        ) from error
     return frame.rename(columns=str)

@@ -21,11 +21,21 @@ def not_worse(held_out: pd.DataFrame, model: Model, champion: Runtime | None, ve
     wanted = set(champion.features)
     if not wanted <= set(held_out.columns):
         gone = ", ".join(sorted(wanted - set(held_out.columns)))
-        return Verdict("champion", False, float("nan"), -tolerance,
-                       f"the champion, version {version}, needs {gone}, which the data no longer has")  # fmt: skip
+        return Verdict(
+            "champion",
+            False,
+            float("nan"),
+            -tolerance,
+            f"the champion, version {version}, needs {gone}, which the data no longer has",
+        )
     target = held_out[model.training.target].to_numpy()
     theirs = metrics(model.training.task, target, champion.predict_frame(held_out))[metric]
     ours = metrics(model.training.task, target, held_out[PREDICTION].to_numpy())[metric]
     gain = better_by(metric, ours, theirs)
-    return Verdict("champion", gain >= -tolerance, gain, -tolerance,
-                   f"{metric} {ours:.4f} against {theirs:.4f} for version {version} on the same {len(held_out):,} rows")  # fmt: skip
+    return Verdict(
+        "champion",
+        gain >= -tolerance,
+        gain,
+        -tolerance,
+        f"{metric} {ours:.4f} against {theirs:.4f} for version {version} on the same {len(held_out):,} rows",
+    )

@@ -9,12 +9,14 @@ import pandas as pd
 from pipeline.errors import GateError
 from pipeline.gates import champion, data_contract, metric_limit, naive_baseline, parity
 from pipeline.gates.verdict import Verdict
+from pipeline.lineage import Artifacts, read_json
 from pipeline.params import Model
 from pipeline.serving.runtime import Runtime
-from pipeline.lineage import Artifacts, read_json
 
 
-def verdicts(model: Model, files: Artifacts, champion_package: Path | None, champion_version: str | None) -> list[Verdict]:
+def verdicts(
+    model: Model, files: Artifacts, champion_package: Path | None, champion_version: str | None
+) -> list[Verdict]:
     """What every gate says of the packaged model, in the order in which a person would ask."""
     validation, evaluation = read_json(files.validation), read_json(files.metrics)
     held_out = pd.read_parquet(files.predictions)
@@ -34,5 +36,8 @@ def refuse_failed(name: str, told: list[Verdict]) -> None:
     """Raises GateError with every reason when a gate failed."""
     failed = [v for v in told if not v.passed]
     if failed:
-        raise GateError(f"{name} gates", "; ".join(f"{v.gate}: {v.reason}" for v in failed),
-                        "nothing was registered and what is live stays live")  # fmt: skip
+        raise GateError(
+            f"{name} gates",
+            "; ".join(f"{v.gate}: {v.reason}" for v in failed),
+            "nothing was registered and what is live stays live",
+        )

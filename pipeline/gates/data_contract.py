@@ -11,8 +11,13 @@ from pipeline.params import Contract
 
 def enough_rows(report: dict[str, Any], contract: Contract) -> Verdict:
     kept = report["kept"]
-    return Verdict("enough_rows", kept >= contract.min_rows, kept, contract.min_rows,
-                   f"{kept:,} rows kept, at least {contract.min_rows:,} wanted")  # fmt: skip
+    return Verdict(
+        "enough_rows",
+        kept >= contract.min_rows,
+        kept,
+        contract.min_rows,
+        f"{kept:,} rows kept, at least {contract.min_rows:,} wanted",
+    )
 
 
 def few_bad_rows(report: dict[str, Any], contract: Contract) -> Verdict:

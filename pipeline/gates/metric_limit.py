@@ -12,5 +12,10 @@ def good_enough(report: dict[str, Any], limit: float) -> Verdict:
     metric = report["metric"]
     observed = report["metrics"][metric]
     # A metric that could not be computed (NaN) compares false, and so fails.
-    return Verdict("metric_limit", better_by(metric, observed, limit) >= 0, observed, limit,
-                   f"{metric} {observed:.4f} on {report['rows']:,} held-out rows, limit {limit:g}")  # fmt: skip
+    return Verdict(
+        "metric_limit",
+        better_by(metric, observed, limit) >= 0,
+        observed,
+        limit,
+        f"{metric} {observed:.4f} on {report['rows']:,} held-out rows, limit {limit:g}",
+    )

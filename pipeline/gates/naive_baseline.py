@@ -12,5 +12,10 @@ def beats_guess(report: dict[str, Any], margin: float) -> Verdict:
     metric = report["metric"]
     ours, guess = report["metrics"][metric], report["baseline"][metric]
     gain = better_by(metric, ours, guess)
-    return Verdict("naive_baseline", gain >= margin, gain, margin,
-                   f"{metric} {ours:.4f} against {guess:.4f} for the naive guess, at least {margin:g} better wanted")  # fmt: skip
+    return Verdict(
+        "naive_baseline",
+        gain >= margin,
+        gain,
+        margin,
+        f"{metric} {ours:.4f} against {guess:.4f} for the naive guess, at least {margin:g} better wanted",
+    )

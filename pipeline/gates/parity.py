@@ -20,5 +20,10 @@ def same_answers(held_out: pd.DataFrame, package: Runtime, tolerance: float) -> 
     answers = package.predict_frame(held_out)
     difference = float(np.max(np.abs(answers - expected) / np.maximum(1.0, np.abs(expected))))
     # A NaN answer makes the difference NaN, which compares false, and so fails.
-    return Verdict("onnx_parity", difference <= tolerance, difference, tolerance,
-                   f"largest difference {difference:.1e} over {len(held_out):,} rows, limit {tolerance:.0e}")  # fmt: skip
+    return Verdict(
+        "onnx_parity",
+        difference <= tolerance,
+        difference,
+        tolerance,
+        f"largest difference {difference:.1e} over {len(held_out):,} rows, limit {tolerance:.0e}",
+    )

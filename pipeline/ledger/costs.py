@@ -22,7 +22,9 @@ def runs(ledger: Ledger, prices: Prices, *, run: str = "", model: str = "") -> l
     """One entry a run, oldest first, with its steps; a step without an end is shown as such."""
     found: dict[str, dict[str, Any]] = {}
     for event in ledger.events(kind=("step_started", "step_ended"), run=run, model=model):
-        entry = found.setdefault(event.run, {"run": event.run, "model": event.model, "started_at": event.at, "steps": {}})
+        entry = found.setdefault(
+            event.run, {"run": event.run, "model": event.model, "started_at": event.at, "steps": {}}
+        )
         if event.kind == "step_started":
             entry["steps"].setdefault(event.step, []).append({"step": event.step, "state": "no end recorded"})
         else:

@@ -88,15 +88,26 @@ class Ledger:
                     sa.select(EVENTS.c.seq, EVENTS.c.hash).order_by(EVENTS.c.seq.desc()).limit(1)
                 ).first()
                 seq, previous = (last.seq + 1, last.hash) if last else (1, GENESIS)
-                row = {"seq": seq, "at": event.at or now(), "run": event.run, "model": event.model,
-                       "kind": event.kind, "step": event.step, "body": canonical(event.body)}  # fmt: skip
+                row = {
+                    "seq": seq,
+                    "at": event.at or now(),
+                    "run": event.run,
+                    "model": event.model,
+                    "kind": event.kind,
+                    "step": event.step,
+                    "body": canonical(event.body),
+                }
                 chained = {**row, "previous": previous, "hash": chain_hash(previous, row)}
                 connection.execute(EVENTS.insert().values(**chained))
         except (sa.exc.SQLAlchemyError, OSError) as error:
             raise self._failed(error) from error
-        return Event(event.kind, event.model, event.run, event.step, event.body, row["at"], seq, chained["hash"])
+        return Event(
+            event.kind, event.model, event.run, event.step, event.body, str(row["at"]), seq, str(chained["hash"])
+        )
 
-    def events(self, *, kind: str | tuple[str, ...] = (), model: str = "", run: str = "", until: str = "") -> list[Event]:
+    def events(
+        self, *, kind: str | tuple[str, ...] = (), model: str = "", run: str = "", until: str = ""
+    ) -> list[Event]:
         """The events that match, oldest first."""
         kinds = (kind,) if isinstance(kind, str) else kind
         query = sa.select(EVENTS).order_by(EVENTS.c.seq)
@@ -120,8 +131,15 @@ class Ledger:
         with self._engine.connect() as connection:
             for r in connection.execute(sa.select(EVENTS).order_by(EVENTS.c.seq)):
                 count += 1
-                row = {"seq": r.seq, "at": r.at, "run": r.run, "model": r.model, "kind": r.kind,
-                       "step": r.step, "body": r.body}  # fmt: skip
+                row = {
+                    "seq": r.seq,
+                    "at": r.at,
+                    "run": r.run,
+                    "model": r.model,
+                    "kind": r.kind,
+                    "step": r.step,
+                    "body": r.body,
+                }
                 if r.seq != count or r.previous != previous or r.hash != chain_hash(previous, row):
                     return count, r.seq
                 previous = r.hash

@@ -6,8 +6,17 @@ from typing import Any
 
 from pipeline.ledger.table import Event, Ledger
 
-TOLD = ("run_opened", "gates_checked", "version_registered", "slot_ready", "rollout_ended", "rollout_failed",
-        "rolled_back", "drift_checked", "run_settled")  # fmt: skip
+TOLD = (
+    "run_opened",
+    "gates_checked",
+    "version_registered",
+    "slot_ready",
+    "rollout_ended",
+    "rollout_failed",
+    "rolled_back",
+    "drift_checked",
+    "run_settled",
+)
 
 
 def timeline(ledger: Ledger, model: str, until: str = "") -> list[dict[str, Any]]:
@@ -26,7 +35,9 @@ def sentence(event: Event) -> str:
             return f"run opened as of {b['as_of']}: {b['reason']}"
         case "gates_checked":
             failed = [v["gate"] for v in b["verdicts"] if not v["passed"]]
-            return f"gates: {len(b['verdicts'])} checked, " + (f"failed: {', '.join(failed)}" if failed else "all passed")
+            return f"gates: {len(b['verdicts'])} checked, " + (
+                f"failed: {', '.join(failed)}" if failed else "all passed"
+            )
         case "version_registered":
             return f"version {b['version']} registered from data {b['data_version'][:12]}"
         case "slot_ready":

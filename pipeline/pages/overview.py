@@ -33,16 +33,26 @@ def facts(setup: Setup) -> dict[str, Any]:
     gates = {e.run: e.body["verdicts"] for e in setup.ledger.events(kind="gates_checked")}
     outcomes = {e.run: e.body["outcome"] for e in setup.ledger.events(kind="run_settled")}
     outcomes |= {e.run: sentence(e) for e in setup.ledger.events(kind="drift_checked")}
-    moves = [{"at": e.at, "model": e.model, "kind": e.kind, "what": sentence(e), **e.body} for e in setup.ledger.events(kind=MOVES)]
+    moves = [
+        {"at": e.at, "model": e.model, "kind": e.kind, "what": sentence(e), **e.body}
+        for e in setup.ledger.events(kind=MOVES)
+    ]
     return {
         "models": [{**m, "drift": _last_drift(setup, m["model"])} for m in models_status(setup)],
-        "runs": [{**run, "share": run["cost"] / most, "verdicts": gates.get(run["run"], []), "outcome": outcomes.get(run["run"], "")}
-                 for run in runs[:RUNS_SHOWN]],
+        "runs": [
+            {
+                **run,
+                "share": run["cost"] / most,
+                "verdicts": gates.get(run["run"], []),
+                "outcome": outcomes.get(run["run"], ""),
+            }
+            for run in runs[:RUNS_SHOWN]
+        ],
         "runs_in_all": len(runs),
         "cost_in_all": sum(run["cost"] for run in runs),
         "moves": list(reversed(moves)),
         "roi": costs.roi(setup.ledger, setup.params.prices, setup.params.baseline),
-    }  # fmt: skip
+    }
 
 
 def _last_drift(setup: Setup, model: str) -> dict[str, Any] | None:

@@ -37,11 +37,17 @@ def decide(drift: DriftVerdict, quality: LiveQuality, limits: Monitor) -> Receip
     if drift.verdict == "no verdict":
         return Receipt("wait", tuple(reasons), f"at least {limits.min_rows:,} requests in the window")
     missing = limits.features_limit - len(drift.moved)
-    return Receipt("wait", tuple(reasons), f"{missing} more moved features, or a drop of {quality.metric} over {limits.quality_drop:g}")
+    return Receipt(
+        "wait",
+        tuple(reasons),
+        f"{missing} more moved features, or a drop of {quality.metric} over {limits.quality_drop:g}",
+    )
 
 
 def _quality_line(quality: LiveQuality, drop: float | None, limits: Monitor) -> str:
     if drop is None:
         return f"live quality: unknown, {quality.labelled:,} of {quality.asked:,} predictions have labels, {limits.min_rows:,} wanted"
-    return (f"live quality: {quality.metric} {quality.value:.4f} on {quality.labelled:,} labelled predictions, "
-            f"{quality.held_out:.4f} when held out, a drop of {drop:.4f} (limit {limits.quality_drop:g})")  # fmt: skip
+    return (
+        f"live quality: {quality.metric} {quality.value:.4f} on {quality.labelled:,} labelled predictions, "
+        f"{quality.held_out:.4f} when held out, a drop of {drop:.4f} (limit {limits.quality_drop:g})"
+    )

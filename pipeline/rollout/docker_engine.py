@@ -31,11 +31,12 @@ class DockerEngine:
 
     def __init__(self, home: Path, project: Path, *, prepare: bool = True) -> None:
         """Raises EngineUnavailable when no engine answers or, with `prepare`, the base image cannot be had."""
-        import docker
         from docker.errors import DockerException
 
+        import docker
+
         try:
-            self._client: Any = docker.from_env(timeout=60)
+            self._client: Any = docker.DockerClient.from_env(timeout=60)
             self.server_version = self._client.version()["Version"]
         except (DockerException, OSError) as error:
             raise EngineUnavailable(f"no Docker engine answers ({_reason(error)})") from error
@@ -51,21 +52,37 @@ class DockerEngine:
         port = free_port()
         log = self._home / "predictions" / model
         user = _give_log(log)
-        labels = {f"{LABEL}.home": self._home_id, f"{LABEL}.model": model, f"{LABEL}.slot": slot,
-                  f"{LABEL}.version": version, f"{LABEL}.address": f"http://127.0.0.1:{port}"}  # fmt: skip
+        labels = {
+            f"{LABEL}.home": self._home_id,
+            f"{LABEL}.model": model,
+            f"{LABEL}.slot": slot,
+            f"{LABEL}.version": version,
+            f"{LABEL}.address": f"http://127.0.0.1:{port}",
+        }
         try:
             self._client.containers.run(
                 self._image(model, version, package),
                 ["--package", "/package", "--version", version, "--slot", slot, "--host", "0.0.0.0", "--log", "/log"],
-                name=self._name(model, slot), detach=True, labels=labels, user=user,
-                ports={"8080/tcp": ("127.0.0.1", port)}, volumes={str(log): {"bind": "/log", "mode": "rw"}},
-                read_only=True, tmpfs={"/tmp": "size=16m"}, cap_drop=["ALL"], security_opt=["no-new-privileges:true"],
-                pids_limit=128, mem_limit="512m", init=True, restart_policy={"Name": "unless-stopped"},
-            )  # fmt: skip
+                name=self._name(model, slot),
+                detach=True,
+                labels=labels,
+                user=user,
+                ports={"8080/tcp": ("127.0.0.1", port)},
+                volumes={str(log): {"bind": "/log", "mode": "rw"}},
+                read_only=True,
+                tmpfs={"/tmp": "size=16m"},
+                cap_drop=["ALL"],
+                security_opt=["no-new-privileges:true"],
+                pids_limit=128,
+                mem_limit="512m",
+                init=True,
+                restart_policy={"Name": "unless-stopped"},
+            )
         except DockerException as error:
             self.stop(model, slot)
-            raise RolloutError(f"slot {model} {slot}", f"docker did not start it ({_reason(error)})",
-                               "look at `docker info`") from error  # fmt: skip
+            raise RolloutError(
+                f"slot {model} {slot}", f"docker did not start it ({_reason(error)})", "look at `docker info`"
+            ) from error
         return Running(model, slot, version, labels[f"{LABEL}.address"], self.name)
 
     def find(self, model: str, slot: str) -> Running | None:
@@ -103,8 +120,11 @@ class DockerEngine:
         manifest = hashlib.sha256((package / "manifest.json").read_bytes()).hexdigest()
         files = {f"package/{f.name}": f.read_bytes() for f in sorted(package.iterdir())}
         files["Dockerfile"] = f"FROM {self._base}\nCOPY --chown=0:0 package /package\n".encode()
-        labels = {"org.opencontainers.image.title": model, "org.opencontainers.image.version": version,
-                  f"{LABEL}.manifest": manifest}  # fmt: skip
+        labels = {
+            "org.opencontainers.image.title": model,
+            "org.opencontainers.image.version": version,
+            f"{LABEL}.manifest": manifest,
+        }
         return self._build(_tar(files), f"perennial/{model}:v{version}-{manifest[:12]}", labels, {})
 
     def _serving_base(self) -> str:
@@ -151,8 +171,16 @@ class DockerEngine:
         from docker.errors import BuildError
 
         try:
-            image, _ = self._client.images.build(fileobj=context, custom_context=True, tag=tag, labels=labels,
-                                                 buildargs=arguments, rm=True, forcerm=True, network_mode="none")  # fmt: skip
+            image, _ = self._client.images.build(
+                fileobj=context,
+                custom_context=True,
+                tag=tag,
+                labels=labels,
+                buildargs=arguments,
+                rm=True,
+                forcerm=True,
+                network_mode="none",
+            )
         except BuildError as error:
             raise RolloutError(f"image {tag}", f"does not build ({error.msg})", "look at docker/serving") from error
         return image.id
@@ -160,8 +188,13 @@ class DockerEngine:
 
 def _running(container: Any) -> Running:
     told = container.labels
-    return Running(told[f"{LABEL}.model"], told[f"{LABEL}.slot"], told[f"{LABEL}.version"],
-                   told[f"{LABEL}.address"], DockerEngine.name)  # fmt: skip
+    return Running(
+        told[f"{LABEL}.model"],
+        told[f"{LABEL}.slot"],
+        told[f"{LABEL}.version"],
+        told[f"{LABEL}.address"],
+        DockerEngine.name,
+    )
 
 
 def _give_log(folder: Path) -> str:
@@ -175,13 +208,34 @@ def _give_log(folder: Path) -> str:
 
 def _lay_packages(requirements: Path, folder: Path) -> None:
     """Installs the server's packages into `folder` for the image's Python 3.11, whatever Python this is."""
-    command = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--require-hashes", "-r", str(requirements),
-               "--target", str(folder), "--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_28",
-               "--only-binary", ":all:", "--link-mode", "copy"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "uv",
+        "pip",
+        "install",
+        "--quiet",
+        "--require-hashes",
+        "-r",
+        str(requirements),
+        "--target",
+        str(folder),
+        "--python-version",
+        "3.11",
+        "--python-platform",
+        "x86_64-manylinux_2_28",
+        "--only-binary",
+        ":all:",
+        "--link-mode",
+        "copy",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise RolloutError("serving packages", done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "uv failed",
-                           "check the way to the package index")  # fmt: skip
+        raise RolloutError(
+            "serving packages",
+            done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "uv failed",
+            "check the way to the package index",
+        )
 
 
 def _tar(files: dict[str, bytes], packages: Path | None = None) -> io.BytesIO:

@@ -63,16 +63,23 @@ def deploy(site: Site, model: str, version: str, settings: Rollout, reason: str 
             raise
         registry.promote(site.home, model, version)
         told = {
-            "version": version, "slot": slot, "engine": engine.name, "engine_reason": why, "reason": reason,
-            "previous": current.live.version if current else None, "ready_s": round(ready_s, 3),
-            "switch_s": round(switch_s, 3), "total_s": round(time.monotonic() - started, 3),
-        }  # fmt: skip
+            "version": version,
+            "slot": slot,
+            "engine": engine.name,
+            "engine_reason": why,
+            "reason": reason,
+            "previous": current.live.version if current else None,
+            "ready_s": round(ready_s, 3),
+            "switch_s": round(switch_s, 3),
+            "total_s": round(time.monotonic() - started, 3),
+        }
         site.note("rollout_ended", model, **told)
         return told
 
 
-def _prove(site: Site, engine: Engine, why: str, model: str, slot: str, version: str, folder: Path,
-           settings: Rollout) -> tuple[Running, float]:  # fmt: skip
+def _prove(
+    site: Site, engine: Engine, why: str, model: str, slot: str, version: str, folder: Path, settings: Rollout
+) -> tuple[Running, float]:
     """Starts the version in the idle slot and asks it what evaluation asked. Empties the slot on failure."""
     _empty(site, model, slot)
     site.note("slot_starting", model, version=version, slot=slot, engine=engine.name, why=why)
@@ -83,7 +90,15 @@ def _prove(site: Site, engine: Engine, why: str, model: str, slot: str, version:
     except BaseException:
         engine.stop(model, slot)
         raise
-    site.note("slot_ready", model, version=version, slot=slot, address=running.address, golden=count, ready_s=round(ready_s, 3))
+    site.note(
+        "slot_ready",
+        model,
+        version=version,
+        slot=slot,
+        address=running.address,
+        golden=count,
+        ready_s=round(ready_s, 3),
+    )
     return running, ready_s
 
 
@@ -97,7 +112,9 @@ def _switch(site: Site, model: str, current: Route | None, running: Running, set
     address = f"{route.router_url(site.home)}/{model}"
     try:
         if probe.wait_for_version(address, running.version, SWITCH_LIMIT_S) is None:
-            raise RolloutError(f"route {model}", f"{address} did not answer with version {running.version}", "look at Traefik's log")
+            raise RolloutError(
+                f"route {model}", f"{address} did not answer with version {running.version}", "look at Traefik's log"
+            )
         switch_s = time.monotonic() - start
         site.note("route_moved", model, to=running.version, switch_s=round(switch_s, 3))
         _bake(running, settings.bake_s)
@@ -112,7 +129,9 @@ def _bake(running: Running, seconds: float) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if probe.answering_version(running.address) != running.version:
-            raise RolloutError(f"slot {running.model} {running.slot}", "stopped answering during its bake", "its output is in slots/")
+            raise RolloutError(
+                f"slot {running.model} {running.slot}", "stopped answering during its bake", "its output is in slots/"
+            )
         time.sleep(0.1)
 
 
@@ -122,8 +141,14 @@ def _move_back(site: Site, model: str, current: Route | None, running: Running) 
     else:
         route.write(site.home, current)
         probe.wait_for_version(f"{route.router_url(site.home)}/{model}", current.live.version, SWITCH_LIMIT_S)
-        site.note("rolled_back", model, version=current.live.version, slot=current.live.slot, engine=None,
-                  reason=f"version {running.version} failed after the switch")  # fmt: skip
+        site.note(
+            "rolled_back",
+            model,
+            version=current.live.version,
+            slot=current.live.slot,
+            engine=None,
+            reason=f"version {running.version} failed after the switch",
+        )
     _empty(site, model, running.slot)
 
 
@@ -132,11 +157,16 @@ def rollback(site: Site, model: str, reason: str = "by hand") -> dict[str, Any]:
     with _alone(site, model):
         current = route.read(site.home, model)
         if current is None:
-            raise RolloutError(f"model {model}", "is not live", f"deploy a version first: `python -m pipeline deploy {model} VERSION`")
+            raise RolloutError(
+                f"model {model}", "is not live", f"deploy a version first: `python -m pipeline deploy {model} VERSION`"
+            )
         _check_router(site)
         if current.previous is None or not _answers(current.previous):
-            raise RolloutError(f"model {model}", "has no predecessor that still answers",
-                               f"deploy an older version: `python -m pipeline deploy {model} VERSION`")  # fmt: skip
+            raise RolloutError(
+                f"model {model}",
+                "has no predecessor that still answers",
+                f"deploy an older version: `python -m pipeline deploy {model} VERSION`",
+            )
         back, left = current.previous, current.live
         site.note("route_moving", model, to=back.version, before=left.version)
         start = time.monotonic()
@@ -146,7 +176,13 @@ def rollback(site: Site, model: str, reason: str = "by hand") -> dict[str, Any]:
             raise RolloutError(f"route {model}", "did not move back", "look at Traefik's log")
         switch_s = time.monotonic() - start
         registry.promote(site.home, model, back.version)
-        told = {"version": back.version, "slot": back.slot, "left": left.version, "reason": reason, "switch_s": round(switch_s, 3)}
+        told = {
+            "version": back.version,
+            "slot": back.slot,
+            "left": left.version,
+            "reason": reason,
+            "switch_s": round(switch_s, 3),
+        }
         site.note("rolled_back", model, **told)
         return told
 
@@ -177,6 +213,10 @@ def _revive(site: Site, current: Route, settings: Rollout) -> str:
     running, _ = _prove(site, engine, why, model, live.slot, live.version, folder, settings)
     previous = current.previous if current.previous is not None and _answers(current.previous) else None
     route.write(site.home, Route(model, Share(live.slot, live.version, running.address), previous))
+    if probe.wait_for_version(f"{route.router_url(site.home)}/{model}", live.version, SWITCH_LIMIT_S) is None:
+        raise RolloutError(
+            f"route {model}", f"does not answer with version {live.version}", "is Traefik up? `make up` starts it"
+        )
     site.note("slot_revived", model, version=live.version, slot=live.slot, engine=engine.name)
     return f"{model} {live.slot}: started version {live.version} again ({why})"
 
@@ -211,7 +251,9 @@ def _check_router(site: Site) -> None:
     try:
         httpx.get(url, timeout=3)
     except httpx.HTTPError as error:
-        raise RolloutError(f"router {url}", f"does not answer ({error})", "is Traefik up? `make up` starts it") from error
+        raise RolloutError(
+            f"router {url}", f"does not answer ({error})", "is Traefik up? `make up` starts it"
+        ) from error
 
 
 @contextmanager
@@ -223,6 +265,6 @@ def _alone(site: Site, model: str) -> Iterator[None]:
         with FileLock(folder / f"{model}.lock", timeout=0):
             yield
     except Timeout as error:
-        raise RolloutError(f"model {model}", "another rollout of it is going on", "wait for it, then try again") from error
-
-
+        raise RolloutError(
+            f"model {model}", "another rollout of it is going on", "wait for it, then try again"
+        ) from error

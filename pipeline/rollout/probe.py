@@ -44,8 +44,11 @@ def wait_ready(engine: Engine, running: Running, limit_s: float) -> float:
             break
         time.sleep(0.05)
     said = engine.output(running.model, running.slot) or "it printed nothing"
-    raise RolloutError(f"slot {running.model} {running.slot}", f"version {running.version} did not get ready in {limit_s:g} s: {said}",
-                       "did the server start? its output is above")  # fmt: skip
+    raise RolloutError(
+        f"slot {running.model} {running.slot}",
+        f"version {running.version} did not get ready in {limit_s:g} s: {said}",
+        "did the server start? its output is above",
+    )
 
 
 def golden(running: Running, package: Path, tolerance: float) -> int:
@@ -61,12 +64,17 @@ def golden(running: Running, package: Path, tolerance: float) -> int:
         answer.raise_for_status()
         got = answer.json()["predictions"]
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-        raise RolloutError(subject, f"failed its golden requests ({error})", "look at the package and the slot's output") from error
+        raise RolloutError(
+            subject, f"failed its golden requests ({error})", "look at the package and the slot's output"
+        ) from error
     expected = told["predictions"]
     wrong = [row for row, (a, b) in enumerate(zip(got, expected, strict=False)) if not _same(a, b, tolerance)]
     if wrong or len(got) != len(expected):
-        raise RolloutError(subject, f"{len(wrong) or abs(len(got) - len(expected))} of {len(expected)} golden answers are wrong",
-                           "the package does not answer as evaluation did")  # fmt: skip
+        raise RolloutError(
+            subject,
+            f"{len(wrong) or abs(len(got) - len(expected))} of {len(expected)} golden answers are wrong",
+            "the package does not answer as evaluation did",
+        )
     return len(expected)
 
 

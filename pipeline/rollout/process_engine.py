@@ -31,19 +31,37 @@ class ProcessEngine:
             raise RolloutError(f"slot {model} {slot}", "is taken", "stop it first")
         self._folder.mkdir(parents=True, exist_ok=True)
         port = free_port()
-        command = [sys.executable, "-m", "pipeline.serving", "--package", str(package), "--version", version,
-                   "--slot", slot, "--port", str(port), "--log", str(self._home / "predictions" / model)]  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "pipeline.serving",
+            "--package",
+            str(package),
+            "--version",
+            version,
+            "--slot",
+            slot,
+            "--port",
+            str(port),
+            "--log",
+            str(self._home / "predictions" / model),
+        ]
         with self._output_file(model, slot).open("wb") as output:
             process = subprocess.Popen(
-                command, cwd=self._project, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                start_new_session=True, env=_server_environment(),
-            )  # fmt: skip
-        told = {"pid": process.pid, "started": _started(process.pid), "version": version,
-                "address": f"http://127.0.0.1:{port}"}  # fmt: skip
+                command,
+                cwd=self._project,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                env=_server_environment(),
+            )
+        address = f"http://127.0.0.1:{port}"
+        told = {"pid": process.pid, "started": _started(process.pid), "version": version, "address": address}
         aside = self._state_file(model, slot).with_suffix(".part")
         aside.write_text(json.dumps(told), encoding="utf-8")
         aside.replace(self._state_file(model, slot))
-        return Running(model, slot, version, told["address"], self.name)
+        return Running(model, slot, version, address, self.name)
 
     def find(self, model: str, slot: str) -> Running | None:
         told = self._told(model, slot)

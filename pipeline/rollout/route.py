@@ -19,8 +19,13 @@ import yaml
 from pipeline.errors import RolloutError
 
 SERVICE = re.compile(r"^(?P<model>.+)-(?P<slot>blue|green)-v(?P<version>[^-]+)$")
-RETRY = {"attempts": 8, "initialInterval": "100ms", "retryNonIdempotentMethod": True,
-         "maxRequestBodyBytes": 1_048_576, "status": ["502", "503", "504"]}  # fmt: skip
+RETRY = {
+    "attempts": 8,
+    "initialInterval": "100ms",
+    "retryNonIdempotentMethod": True,
+    "maxRequestBodyBytes": 1_048_576,
+    "status": ["502", "503", "504"],
+}
 HEALTH = {"path": "/v2/health/ready", "interval": "500ms", "timeout": "1s"}
 
 
@@ -56,10 +61,16 @@ def read(home: Path, model: str) -> Route | None:
         return None
     try:
         services = yaml.safe_load(path.read_text(encoding="utf-8"))["http"]["services"]
-        top = services[model]["failover"] if "failover" in services[model] else {"service": services[model]["weighted"]["services"][0]["name"]}
+        top = (
+            services[model]["failover"]
+            if "failover" in services[model]
+            else {"service": services[model]["weighted"]["services"][0]["name"]}
+        )
         shares = [_share(services, top[key]) for key in ("service", "fallback") if key in top]
     except (yaml.YAMLError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise RolloutError(f"route {path}", f"is not one of ours ({error!r})", "run `python -m pipeline reconcile`") from error
+        raise RolloutError(
+            f"route {path}", f"is not one of ours ({error!r})", "run `python -m pipeline reconcile`"
+        ) from error
     return Route(model, shares[0], shares[1] if len(shares) > 1 else None)
 
 
@@ -84,14 +95,22 @@ def render(route: Route) -> dict[str, Any]:
         top = {"failover": {"service": names[0], "fallback": names[1]}}
     return {
         "http": {
-            "routers": {m: {"rule": f"Path(`/{m}`) || PathPrefix(`/{m}/`)", "entryPoints": ["web"], "service": m,
-                            "middlewares": [f"{m}-strip", f"{m}-retry"]}},
+            "routers": {
+                m: {
+                    "rule": f"Path(`/{m}`) || PathPrefix(`/{m}/`)",
+                    "entryPoints": ["web"],
+                    "service": m,
+                    "middlewares": [f"{m}-strip", f"{m}-retry"],
+                }
+            },
             "middlewares": {f"{m}-strip": {"stripPrefix": {"prefixes": [f"/{m}"]}}, f"{m}-retry": {"retry": RETRY}},
             "services": {m: top}
-            | {n: {"loadBalancer": {"servers": [{"url": s.address}], "healthCheck": HEALTH}}
-               for n, s in zip(names, shares, strict=True)},
+            | {
+                n: {"loadBalancer": {"servers": [{"url": s.address}], "healthCheck": HEALTH}}
+                for n, s in zip(names, shares, strict=True)
+            },
         }
-    }  # fmt: skip
+    }
 
 
 def write(home: Path, route: Route) -> None:

@@ -76,10 +76,21 @@ def running(home: Path) -> bool:
 
 
 def _start(project: Path, home: Path, env: dict[str, str]) -> None:
-    command = [sys.executable, "-m", "honcho", "--no-prefix", "--env", os.devnull, "-f", str(project / "Procfile"), "start"]
+    command = [
+        sys.executable,
+        "-m",
+        "honcho",
+        "--no-prefix",
+        "--env",
+        os.devnull,
+        "-f",
+        str(project / "Procfile"),
+        "start",
+    ]
     with (home / "services.log").open("ab") as log:
-        process = subprocess.Popen(command, cwd=project, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                   start_new_session=True)  # fmt: skip
+        process = subprocess.Popen(
+            command, cwd=project, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
     told = {"pid": process.pid, "started": psutil.Process(process.pid).create_time()}
     (home / "services.pid").write_text(json.dumps(told), encoding="utf-8")
 
@@ -132,8 +143,9 @@ def _refuse_taken_ports(at: Addresses) -> None:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError as error:
-                raise ServiceError(f"port {port}", f"is in use{_user_of(port)}",
-                                   f"stop that, or set PERENNIAL_{name.upper()}_PORT") from error  # fmt: skip
+                raise ServiceError(
+                    f"port {port}", f"is in use{_user_of(port)}", f"stop that, or set PERENNIAL_{name.upper()}_PORT"
+                ) from error
 
 
 def _user_of(port: int) -> str:
@@ -160,7 +172,9 @@ def _wait_until_up(home: Path, at: Addresses, say: Say) -> None:
             if _supervisor(home) is None:
                 raise ServiceError(name, "ended at its start", f"read the end of {home / 'services.log'}")
             if time.monotonic() - start > START_LIMIT_S:
-                raise ServiceError(name, f"does not answer at {url} after {START_LIMIT_S:g} s", f"read {home / 'services.log'}")
+                raise ServiceError(
+                    name, f"does not answer at {url} after {START_LIMIT_S:g} s", f"read {home / 'services.log'}"
+                )
             time.sleep(0.2)
         say(f"{name} is up after {time.monotonic() - start:.0f} s")
 

@@ -137,10 +137,18 @@ def traefik(home: Path, at: Addresses) -> dict:
     ports = at.ports()
     return {
         "global": {"checkNewVersion": False, "sendAnonymousUsage": False},
-        "entryPoints": {"web": {"address": f"127.0.0.1:{ports['router']}"}, "traefik": {"address": f"127.0.0.1:{ports['router_api']}"}},
-        "providers": {"providersThrottleDuration": "100ms", "file": {"directory": str(routes_folder(home)), "watch": True}},
+        "entryPoints": {
+            "web": {"address": f"127.0.0.1:{ports['router']}"},
+            "traefik": {"address": f"127.0.0.1:{ports['router_api']}"},
+        },
+        "providers": {
+            "providersThrottleDuration": "100ms",
+            "file": {"directory": str(routes_folder(home)), "watch": True},
+        },
         "api": {"insecure": True, "dashboard": True},
         "ping": {"entryPoint": "traefik"},
-        "metrics": {"prometheus": {"addServicesLabels": True, "buckets": [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5]}},
+        "metrics": {
+            "prometheus": {"addServicesLabels": True, "buckets": [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5]}
+        },
         "log": {"level": "WARN"},
     }

@@ -30,9 +30,14 @@ def main() -> int:
     identity = Identity(runtime.manifest["model"], chosen.version, chosen.slot)
     log = PredictionLog(chosen.log, chosen.slot, chosen.version) if chosen.log else None
     uvicorn.run(
-        create_app(runtime, log, identity), host=chosen.host, port=chosen.port,
-        log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=10,
-    )  # fmt: skip
+        create_app(runtime, log, identity),
+        host=chosen.host,
+        port=chosen.port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+    )
     return 0
 
 

@@ -132,7 +132,9 @@ class Slot:
 
     def _from_invocations(self, body: Any) -> list[dict[str, Any]]:
         match body:
-            case {"dataframe_records": [*records]} | {"instances": [*records]} if all(isinstance(r, dict) for r in records):
+            case {"dataframe_records": [*records]} | {"instances": [*records]} if all(
+                isinstance(r, dict) for r in records
+            ):
                 return records
             case {"dataframe_split": {"columns": [*names], "data": [*rows]}}:
                 if any(not isinstance(n, str) for n in names):
@@ -149,7 +151,11 @@ class Slot:
             raise BadRequest("wants inputs, one a feature")
         columns: dict[str, list[Any]] = {}
         for given in body["inputs"]:
-            if not isinstance(given, dict) or not isinstance(given.get("name"), str) or not isinstance(given.get("data"), list):
+            if (
+                not isinstance(given, dict)
+                or not isinstance(given.get("name"), str)
+                or not isinstance(given.get("data"), list)
+            ):
                 raise BadRequest("each input wants a name and data")
             flat = given["data"]
             columns[given["name"]] = [v[0] if isinstance(v, list) and len(v) == 1 else v for v in flat]

@@ -26,7 +26,9 @@ def router(home: Path) -> Iterator[str]:
     config = home / "traefik.yaml"
     fixed = Addresses("http://127.0.0.1:1", "http://127.0.0.1:2", **ports)
     config.write_text(yaml.safe_dump(traefik(home, fixed)))
-    process = subprocess.Popen([shutil.which("traefik") or "traefik", f"--configFile={config}"], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [shutil.which("traefik") or "traefik", f"--configFile={config}"], stdout=subprocess.DEVNULL
+    )
     try:
         until = time.monotonic() + 20
         while not _up(at.router_api):
