@@ -110,7 +110,7 @@ def retrain_dag(model: str, settings: params.Model) -> Any:
             if is_backfill(context):
                 raise AirflowSkipException(f"version {version} comes from a backfill, which never goes live")
             run, _, reason = asked_of_run(context)
-            return runs.roll_out(runs.Setup.here(), run, model, version, reason)
+            return runs.roll_out(runs.Setup.here(), run, model, version, reason, context["params"]["strategy"])
 
         @task
         def settle() -> dict:

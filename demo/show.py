@@ -67,10 +67,10 @@ def _start_over(project: Path, home: Path) -> None:
     if control.running(own):
         say("stopping the services of `make up` to free their ports; what was live comes back with `make up`")
         control.down(project, own, say)
-    if home.exists():
+    if home.exists() or control.leftovers(home):
         say("clearing what an earlier demo left")
         control.down(project, home, say)
-        shutil.rmtree(home)
+        shutil.rmtree(home, ignore_errors=True)
 
 
 def _loop(project: Path, home: Path) -> Told:

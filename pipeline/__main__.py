@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     deploy = add("deploy", _deploy, "bring a registered version live", reads=True)
     deploy.add_argument("model")
     deploy.add_argument("version")
-    deploy.add_argument("--strategy", choices=["all-at-once"], default="all-at-once")
+    deploy.add_argument("--strategy", choices=["all-at-once"], help="default: the one in params.yaml")
     rollback = add("rollback", _rollback, "move the route back to the warm predecessor", reads=True)
     rollback.add_argument("model")
     add("reconcile", _reconcile, "make what runs agree with the routes", reads=True)
@@ -146,7 +146,7 @@ def _deploy(chosen: argparse.Namespace) -> None:
 
     setup = _setup()
     settings = setup.params.model(chosen.model).rollout
-    told = execute.deploy(setup.site(""), chosen.model, chosen.version, settings)
+    told = execute.deploy(setup.site(""), chosen.model, chosen.version, settings, strategy=chosen.strategy)
     if told.get("already_live"):
         line = f"{chosen.model}: version {told['version']} is live already in {told['slot']}"
     else:

@@ -116,11 +116,13 @@ def register(setup: Setup, folder: str, mlflow_run: str, backfill: bool = False)
     return version
 
 
-def roll_out(setup: Setup, run: str, model: str, version: str, reason: str) -> dict[str, Any]:
+def roll_out(
+    setup: Setup, run: str, model: str, version: str, reason: str, strategy: str | None = None
+) -> dict[str, Any]:
     """Brings the version live; see pipeline.rollout.execute.deploy."""
     from pipeline.rollout import execute
 
-    return execute.deploy(setup.site(run), model, version, setup.params.model(model).rollout, reason)
+    return execute.deploy(setup.site(run), model, version, setup.params.model(model).rollout, reason, strategy)
 
 
 def settle(setup: Setup, run: str, model: str) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def site(request, trained, monkeypatch):
         monkeypatch.setenv("PERENNIAL_ROUTER_URL", url)
         made = Site(trained, url)
         yield made
-        execute.stop_all(made.setup.site("test"))
+        execute.stop_all(made.home, trained)
         for path in route.routes_folder(made.home).glob("*.yaml"):
             path.unlink()
 

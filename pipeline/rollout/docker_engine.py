@@ -31,12 +31,12 @@ class DockerEngine:
 
     def __init__(self, home: Path, project: Path, *, prepare: bool = True) -> None:
         """Raises EngineUnavailable when no engine answers or, with `prepare`, the base image cannot be had."""
+        import docker
         from docker.errors import DockerException
 
-        import docker
-
         try:
-            self._client: Any = docker.DockerClient.from_env(timeout=60)
+            # mypy takes our own folder docker/ for the package.
+            self._client: Any = docker.from_env(timeout=60)  # type: ignore[attr-defined]
             self.server_version = self._client.version()["Version"]
         except (DockerException, OSError) as error:
             raise EngineUnavailable(f"no Docker engine answers ({_reason(error)})") from error

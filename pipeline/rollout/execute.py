@@ -18,12 +18,14 @@ from filelock import FileLock, Timeout
 from pipeline import package, registry
 from pipeline.errors import PerennialError, RolloutError
 from pipeline.ledger.table import Event, Ledger
+from pipeline.ledger.timeline import live_at
 from pipeline.params import Rollout
 from pipeline.rollout import probe, route
 from pipeline.rollout.engine import SLOTS, Engine, Running, engine_named, engines
 from pipeline.rollout.route import Route, Share
 
 SWITCH_LIMIT_S = 10.0
+STRATEGIES = ("all-at-once",)
 
 
 @dataclass(frozen=True)
@@ -39,19 +41,25 @@ class Site:
         self.ledger.append(Event(kind, model, self.run, "roll_out", body))
 
 
-def deploy(site: Site, model: str, version: str, settings: Rollout, reason: str = "by hand") -> dict[str, Any]:
-    """Brings a registered version live, all at once. Returns {"version", "slot", "previous", "switch_s", …}.
+def deploy(
+    site: Site, model: str, version: str, settings: Rollout, reason: str = "by hand", strategy: str | None = None
+) -> dict[str, Any]:
+    """Brings a registered version live. Returns {"version", "slot", "previous", "switch_s", …}.
+
+    `strategy` None means the one of `settings`; all-at-once is the one there is.
 
     Raises RolloutError (or RegistryError) with the live version untouched or restored.
     """
+    strategy = strategy or settings.strategy
+    if strategy not in STRATEGIES:
+        raise RolloutError(f"strategy {strategy}", "is not known", f"use {', '.join(STRATEGIES)}")
     with _alone(site, model):
         _check_router(site)
         folder = registry.package_folder(site.home, model, version)
         package.verified_manifest(folder)
         current = route.read(site.home, model)
         if current is not None and current.live.version == version and _answers(current.live):
-            registry.promote(site.home, model, version)
-            return {"version": version, "slot": current.live.slot, "already_live": True, "switch_s": 0.0}
+            return _finish_live(site, model, current.live)
         started = time.monotonic()
         engine, why = engine_named(settings.engine, site.home, site.project)
         slot = SLOTS[0] if current is None else _other(current.live.slot)
@@ -67,6 +75,7 @@ def deploy(site: Site, model: str, version: str, settings: Rollout, reason: str 
             "slot": slot,
             "engine": engine.name,
             "engine_reason": why,
+            "strategy": strategy,
             "reason": reason,
             "previous": current.live.version if current else None,
             "ready_s": round(ready_s, 3),
@@ -75,6 +84,15 @@ def deploy(site: Site, model: str, version: str, settings: Rollout, reason: str 
         }
         site.note("rollout_ended", model, **told)
         return told
+
+
+def _finish_live(site: Site, model: str, live: Share) -> dict[str, Any]:
+    """The route names the version already: does what a rollout that was cut off after its move had left to do."""
+    registry.promote(site.home, model, live.version)
+    told = {"version": live.version, "slot": live.slot, "already_live": True, "switch_s": 0.0}
+    if (live_at(site.ledger, model) or {}).get("version") != live.version:
+        site.note("rollout_ended", model, **told)
+    return told
 
 
 def _prove(
@@ -221,10 +239,10 @@ def _revive(site: Site, current: Route, settings: Rollout) -> str:
     return f"{model} {live.slot}: started version {live.version} again ({why})"
 
 
-def stop_all(site: Site) -> list[Running]:
+def stop_all(home: Path, project: Path) -> list[Running]:
     """Ends every slot of this home, in every engine. The routes stay: `reconcile` starts their live slots again."""
     ended = []
-    for engine in engines(site.home, site.project):
+    for engine in engines(home, project):
         for running in engine.all():
             engine.stop(running.model, running.slot)
             ended.append(running)

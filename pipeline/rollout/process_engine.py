@@ -18,6 +18,8 @@ from pipeline.errors import RolloutError
 from pipeline.rollout.engine import Running, free_port
 
 DRAIN_S = 12.0
+# Every process of a home carries this in its environment, so that `make down` finds one that lost its parent.
+OWNER = "PERENNIAL_SERVICE_OF"
 
 
 class ProcessEngine:
@@ -54,7 +56,7 @@ class ProcessEngine:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                env=_server_environment(),
+                env=_server_environment(self._home),
             )
         address = f"http://127.0.0.1:{port}"
         told = {"pid": process.pid, "started": _started(process.pid), "version": version, "address": address}
@@ -119,7 +121,7 @@ def _started(pid: int) -> float:
         return 0.0
 
 
-def _server_environment() -> dict[str, str]:
+def _server_environment(home: Path) -> dict[str, str]:
     """The server needs no secret and no setting of ours; it gets none."""
     kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH") if key in os.environ}
-    return {**kept, "PYTHONUNBUFFERED": "1"}
+    return {**kept, "PYTHONUNBUFFERED": "1", OWNER: str(home)}

@@ -6,6 +6,7 @@ exactly what `up` and the rollouts started, by process id and start time, and sa
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -23,6 +24,7 @@ from pipeline.errors import ServiceError
 from pipeline.ledger.table import open_ledger
 from pipeline.params import load
 from pipeline.rollout import execute
+from pipeline.rollout.process_engine import OWNER
 from pipeline.services.settings import Addresses, environment, mlflow_store, write_files
 
 START_LIMIT_S = 180.0
@@ -54,16 +56,19 @@ def up(project: Path, home: Path, say: Say) -> Addresses:
 
 def down(project: Path, home: Path, say: Say) -> int:
     """Ends the services and every slot; returns how many processes and containers that were."""
-    ended = execute.stop_all(execute.Site(home, project, open_ledger(home))) if home.is_dir() else []
+    ended = execute.stop_all(home, project)
     for running in ended:
         say(f"ended {running.model} {running.slot}, version {running.version} ({running.engine})")
     processes = _family(home)
     supervisor = _supervisor(home)
-    if supervisor is not None:
-        supervisor.terminate()
+    # The supervisor ends its own; without one each is asked by itself.
+    for process in [supervisor] if supervisor else processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
     _, alive = psutil.wait_procs(processes, timeout=STOP_LIMIT_S)
     for process in alive:
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
     psutil.wait_procs(alive, timeout=STOP_LIMIT_S)
     (home / "services.pid").unlink(missing_ok=True)
     say(f"ended {len(processes)} service processes" if processes else "no service was running")
@@ -73,6 +78,11 @@ def down(project: Path, home: Path, say: Say) -> int:
 def running(home: Path) -> bool:
     """Whether this home's services run."""
     return _supervisor(home) is not None
+
+
+def leftovers(home: Path) -> int:
+    """How many processes of this home still run, whatever became of its folder."""
+    return len(_family(home))
 
 
 def _start(project: Path, home: Path, env: dict[str, str]) -> None:
@@ -109,13 +119,13 @@ def _supervisor(home: Path) -> psutil.Process | None:
 def _family(home: Path) -> list[psutil.Process]:
     """Every process of this home's services: those below the supervisor, and any that it left behind.
 
-    A process that lost its parent is known by its AIRFLOW_HOME, which no other installation shares.
+    A process that lost its parent is known by the mark in its environment.
     """
     supervisor = _supervisor(home)
     found = {p.pid: p for p in ([supervisor, *supervisor.children(recursive=True)] if supervisor else [])}
     for process in psutil.process_iter():
         try:
-            ours = process.environ().get("AIRFLOW_HOME") == str(home / "airflow")
+            ours = process.environ().get(OWNER) == str(home)
         except psutil.Error:
             continue
         if ours and process.pid != os.getpid():

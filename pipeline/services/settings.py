@@ -18,6 +18,7 @@ import yaml
 
 from pipeline.errors import ServiceError
 from pipeline.registry import artifact_root
+from pipeline.rollout.process_engine import OWNER
 from pipeline.rollout.route import routes_folder
 from pipeline.workspace import private_site_cache
 
@@ -101,6 +102,7 @@ def environment(project: Path, home: Path, at: Addresses) -> dict[str, str]:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "PERENNIAL_PROJECT": str(project),
         "PERENNIAL_HOME": str(home),
+        OWNER: str(home),
         "PERENNIAL_AIRFLOW_PORT": str(ports["airflow"]),
         "PERENNIAL_MLFLOW_PORT": str(ports["mlflow"]),
         "PERENNIAL_MLFLOW_STORE": mlflow_store(home),

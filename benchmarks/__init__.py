@@ -1,0 +1,1 @@
+"""Speed and size beside what one would run instead, as ratios from one run. `make bench`."""

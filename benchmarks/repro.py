@@ -1,0 +1,37 @@
+"""A no-op run through the stages against the first run, counted in stages run and in seconds.
+
+What one would run instead is the pipeline again from the start.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from pipeline.params import project_root
+
+
+def main() -> None:
+    root = project_root()
+    with tempfile.TemporaryDirectory() as folder:
+        clone = Path(folder) / "clone"
+        subprocess.run(["git", "clone", "-q", str(root), str(clone)], check=True)
+        (clone / "warehouse").symlink_to(root / "warehouse")
+        first, ran_first = _repro(clone)
+        again, ran_again = _repro(clone)
+    print(
+        f"first run: {ran_first} stages in {first:.1f} s; again: {ran_again} stages in {again:.1f} s; ratio {first / again:.0f}"
+    )
+
+
+def _repro(folder: Path) -> tuple[float, int]:
+    env = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "repro"], cwd=folder, env=env, capture_output=True, text=True, check=True
+    )
+    return time.monotonic() - start, done.stdout.count("Running stage")
