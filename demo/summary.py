@@ -45,11 +45,11 @@ def print_summary(told: Told, password: str) -> None:
         "as of",
         "engine",
         ">held out",
-        ">same later flights",
+        ">later flights",
         "gates",
         ">ready s",
         ">switch s",
-        ">trigger to live s",
+        ">to live s",
     )
     for v in facts["versions"]:
         versions.add_row(
@@ -58,13 +58,14 @@ def print_summary(told: Told, password: str) -> None:
             v["engine"],
             f"{v['held_out']:.4f}",
             f"{v['later']:.4f}",
-            f"{v['gates_passed']} of {v['gates']} passed",
+            f"{v['gates_passed']}/{v['gates']} passed",
             f"{v['ready_s']:.2f}",
             f"{v['switch_s']:.2f}",
             f"{v['trigger_to_live_s']:.1f}",
         )
     out.print(
-        f"{facts['metric']} of both versions; the later flights are {facts['later_rows']:,} of 1 to 14 July:", versions
+        f"{facts['metric']} of both versions; later flights: the same {facts['later_rows']:,} of 1 to 14 July; to live: from the trigger",
+        versions,
     )
     out.print(f"engine: {facts['versions'][-1]['engine_reason']}")
     drift = facts["drift"]

@@ -24,7 +24,7 @@ from pipeline import registry
 from pipeline.ledger.table import airflow_run
 from pipeline.rollout.engine import free_port
 from pipeline.runs import Setup
-from pipeline.services import control
+from pipeline.services import control, processes
 from pipeline.services.settings import PORTS, USER, Addresses, kept_secrets
 from tests.conftest import CHURN, ROOT, make_project, skip_or_fail
 from tests.support import browser
@@ -245,16 +245,19 @@ def test_7_the_ledger_tells_it_all_and_its_chain_is_intact(stack):
 
 def test_8_everything_listens_on_the_loopback_address_only(stack):
     """Services and slots alike."""
-    ours = {p.pid for p in control._family(stack.home)} | {
+    ours = {p.pid for p in processes.family(stack.home)} | {
         json.loads(f.read_text())["pid"] for f in (stack.home / "slots").glob("*.json")
     }
     listening = {c.laddr.ip for c in psutil.net_connections("inet") if c.status == psutil.CONN_LISTEN and c.pid in ours}
     assert listening == {"127.0.0.1"}
 
 
-def test_9_down_ends_all_and_up_brings_back_what_was_live(stack):
+def test_9_down_ends_all_even_what_lost_its_supervisor_and_up_brings_back_what_was_live(stack):
+    processes.supervisor(stack.home).kill()
+    time.sleep(1)
+    assert len(processes.family(stack.home)) > 5
     control.down(stack.project, stack.home, print)
-    assert control._family(stack.home) == []
+    assert processes.family(stack.home) == []
     assert not [
         p
         for p in psutil.process_iter(["cmdline"])

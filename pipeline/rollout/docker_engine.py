@@ -252,5 +252,7 @@ def _tar(files: dict[str, bytes], packages: Path | None = None) -> io.BytesIO:
 
 
 def _reason(error: Exception) -> str:
-    """The last, most particular part of an error in one line."""
+    """The cause of an error in one line: an engine that is not there hides it three exceptions deep."""
+    while error.__cause__ is not None or error.__context__ is not None:
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]
     return " ".join(str(getattr(error, "explanation", None) or error).split())[-200:]

@@ -7,7 +7,6 @@ exactly what `up` and the rollouts started, by process id and start time, and sa
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import socket
 import subprocess
@@ -24,7 +23,7 @@ from pipeline.errors import ServiceError
 from pipeline.ledger.table import open_ledger
 from pipeline.params import load
 from pipeline.rollout import execute
-from pipeline.rollout.process_engine import OWNER
+from pipeline.services import processes
 from pipeline.services.settings import Addresses, environment, mlflow_store, write_files
 
 START_LIMIT_S = 180.0
@@ -36,7 +35,7 @@ Say = Callable[[str], None]
 def up(project: Path, home: Path, say: Say) -> Addresses:
     """Starts what does not run yet and returns the addresses. Raises ServiceError in one line."""
     at = Addresses.from_environment()
-    if _supervisor(home) is not None:
+    if processes.supervisor(home) is not None:
         say("services run already")
     else:
         _refuse_taken_ports(at)
@@ -59,78 +58,41 @@ def down(project: Path, home: Path, say: Say) -> int:
     ended = execute.stop_all(home, project)
     for running in ended:
         say(f"ended {running.model} {running.slot}, version {running.version} ({running.engine})")
-    processes = _family(home)
-    supervisor = _supervisor(home)
+    ours = processes.family(home)
+    supervisor = processes.supervisor(home)
     # The supervisor ends its own; without one each is asked by itself.
-    for process in [supervisor] if supervisor else processes:
+    for process in [supervisor] if supervisor else ours:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
-    _, alive = psutil.wait_procs(processes, timeout=STOP_LIMIT_S)
+    _, alive = psutil.wait_procs(ours, timeout=STOP_LIMIT_S)
     for process in alive:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(alive, timeout=STOP_LIMIT_S)
-    (home / "services.pid").unlink(missing_ok=True)
-    say(f"ended {len(processes)} service processes" if processes else "no service was running")
-    return len(ended) + len(processes)
+    processes.forget(home)
+    say(f"ended {len(ours)} service processes" if ours else "no service was running")
+    return len(ended) + len(ours)
 
 
 def running(home: Path) -> bool:
     """Whether this home's services run."""
-    return _supervisor(home) is not None
+    return processes.supervisor(home) is not None
 
 
 def leftovers(home: Path) -> int:
     """How many processes of this home still run, whatever became of its folder."""
-    return len(_family(home))
+    return len(processes.family(home))
 
 
 def _start(project: Path, home: Path, env: dict[str, str]) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "honcho",
-        "--no-prefix",
-        "--env",
-        os.devnull,
-        "-f",
-        str(project / "Procfile"),
-        "start",
-    ]
+    procfile = project / "Procfile"
+    command = [sys.executable, "-m", "honcho", "--no-prefix", "--env", os.devnull, "-f", str(procfile), "start"]
     with (home / "services.log").open("ab") as log:
         process = subprocess.Popen(
             command, cwd=project, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
-    told = {"pid": process.pid, "started": psutil.Process(process.pid).create_time()}
-    (home / "services.pid").write_text(json.dumps(told), encoding="utf-8")
-
-
-def _supervisor(home: Path) -> psutil.Process | None:
-    """The honcho process that `up` started, when it still runs."""
-    try:
-        told = json.loads((home / "services.pid").read_text(encoding="utf-8"))
-        process = psutil.Process(told["pid"])
-        alive = process.status() != psutil.STATUS_ZOMBIE
-        return process if alive and abs(process.create_time() - told["started"]) < 1 else None
-    except (OSError, psutil.NoSuchProcess):
-        return None
-
-
-def _family(home: Path) -> list[psutil.Process]:
-    """Every process of this home's services: those below the supervisor, and any that it left behind.
-
-    A process that lost its parent is known by the mark in its environment.
-    """
-    supervisor = _supervisor(home)
-    found = {p.pid: p for p in ([supervisor, *supervisor.children(recursive=True)] if supervisor else [])}
-    for process in psutil.process_iter():
-        try:
-            ours = process.environ().get(OWNER) == str(home)
-        except psutil.Error:
-            continue
-        if ours and process.pid != os.getpid():
-            found.setdefault(process.pid, process)
-    return list(found.values())
+    commands = [line for line in procfile.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    processes.record(home, process.pid, len(commands))
 
 
 def _make_databases(home: Path, env: dict[str, str]) -> None:
@@ -179,7 +141,7 @@ def _wait_until_up(home: Path, at: Addresses, say: Say) -> None:
     start = time.monotonic()
     for name, url in checks.items():
         while not _healthy(name, url):
-            if _supervisor(home) is None:
+            if processes.supervisor(home) is None:
                 raise ServiceError(name, "ended at its start", f"read the end of {home / 'services.log'}")
             if time.monotonic() - start > START_LIMIT_S:
                 raise ServiceError(
