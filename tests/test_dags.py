@@ -23,6 +23,7 @@ print("\\n@@" + json.dumps({
         "teardowns": [t.task_id for t in dag.tasks if t.is_teardown],
         "params": {k: dag.params.get_param(k).schema for k in dag.params},
         "timetable": type(dag.timetable).__name__, "catchup": dag.catchup,
+        "end": dag.end_date, "task_ends": [t.end_date for t in dag.tasks if t.end_date],
     } for name, dag in bag.dags.items()},
 }, default=str))
 """
@@ -84,6 +85,13 @@ def test_it_runs_on_a_schedule_or_on_drift_and_does_not_catch_up(told):
     dag = told["dags"]["retrain__flight-delay"]
     assert (dag["timetable"], dag["catchup"]) == ("AssetOrTimeSchedule", False)
     assert told["dags"]["monitor__flight-delay"]["timetable"] == "CronDataIntervalTimetable"
+
+
+@pytest.mark.parametrize("dag", ["retrain__flight-delay", "monitor__flight-delay"])
+def test_the_schedules_end_does_not_end_runs_by_hand(told, dag):
+    """A task with an end date is silently left out of every later run."""
+    assert told["dags"][dag]["end"].startswith("2014-01-01")
+    assert told["dags"][dag]["task_ends"] == []
 
 
 def test_another_model_is_another_pair_of_dags(project, tmp_path):

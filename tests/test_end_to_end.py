@@ -9,6 +9,7 @@ import json
 import os
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -168,7 +169,9 @@ def _asset_triggered(stack, dag):
 
 def test_4_a_failed_gate_stops_the_run_and_shows_every_reason(stack):
     """Nothing is registered, the run is failed although it was settled, what is live stays live."""
-    run = stack.airflow.trigger("retrain__hopeless", as_of="2024-03-01T00:00:00Z")
+    now = datetime.now(UTC).isoformat()  # what the trigger form sends, long after the schedule's end
+    body = {"logical_date": now, "conf": {"as_of": "2024-03-01T00:00:00Z"}}
+    run = stack.airflow.post("/dags/retrain__hopeless/dagRuns", body)["dag_run_id"]
     states = stack.finish("retrain__hopeless", run)
     assert (states[""], states["check_gates"], states["register"], states["settle"]) == (
         "failed",
