@@ -4,6 +4,8 @@ import json
 import time
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from pipeline import evaluation, package, training
@@ -85,6 +87,8 @@ def test_health_and_metadata(client):
         ({"dataframe_records": [GOOD | {"plan": 3}]}, "row 0: column plan wants text"),
         ({"dataframe_records": [GOOD | {"spend": 1e300}]}, "row 0: column spend wants a finite number"),
         ({"dataframe_records": [GOOD | {"age": 3}]}, "row 0: column age is unknown"),
+        ({"dataframe_records": [GOOD | {"plan": "\ud800"}]}, "row 0: column plan is not valid text"),
+        ({"dataframe_records": [GOOD | {"spend": 10**400}]}, "row 0: column spend wants a finite number"),
         ({"dataframe_records": []}, "no rows"),
         ({"dataframe_records": [GOOD] * 10_001}, "at most 10000"),
         ({"dataframe_split": {"columns": ["spend"], "data": [[1, 2]]}}, "row 0: wants 1 values"),
@@ -93,7 +97,7 @@ def test_health_and_metadata(client):
     ],
 )
 def test_a_bad_request_names_the_field_and_the_row(client, body, told):
-    answer = client.post("/invocations", json=body)
+    answer = client.post("/invocations", content=json.dumps(body).encode())
     assert answer.status_code == 400
     assert told in answer.json()["error"]
 
@@ -129,3 +133,29 @@ def test_a_log_that_cannot_be_written_does_not_stop_answers(built, tmp_path):
         time.sleep(0.05)
     assert client.get("/v2/health/live").json()["log_rows_lost"] == 1
     log.close()
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from(["spend", "calls", "plan", "\ud800"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["spend", "calls", "plan", "name", "data"]), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+FORMS = st.sampled_from(["dataframe_records", "dataframe_split", "instances", "inputs"])
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(form=FORMS, value=JSON, spend=JSON, plan=JSON)
+def test_no_json_makes_it_fail(client, form, value, spend, plan):
+    """Whatever the body, the answer is 200 or 400."""
+    bodies = [{form: value}, {form: [{"spend": spend, "calls": 1, "plan": plan}]}]
+    for body in bodies:
+        for path in ("/invocations", "/v2/models/churn/infer"):
+            assert client.post(path, content=json.dumps(body).encode()).status_code in (200, 400)

@@ -99,4 +99,9 @@ def _string(value: Any, name: str, row: int) -> str:
         return ""
     if not isinstance(value, str):
         raise BadRequest(f"row {row}: column {name} wants text, not {json.dumps(value)[:40]}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        # JSON can spell half a character; UTF-8, and so ONNX, cannot.
+        raise BadRequest(f"row {row}: column {name} is not valid text") from error
     return value
