@@ -10,13 +10,13 @@ from typing import Any
 from airflow.sdk import (
     Asset,
     AssetAlias,
-    CronDataIntervalTimetable,
     Param,
     dag,
     get_current_context,
     get_parsing_context,
     task,
 )
+from closing_schedule import cron_schedule
 
 from pipeline import params
 
@@ -27,7 +27,7 @@ def monitor_dag(model: str, settings: params.Model) -> Any:
     @dag(
         dag_id=f"monitor__{model}",
         description=f"Drift and live quality of {model}",
-        schedule=CronDataIntervalTimetable(settings.monitor.cron, timezone="UTC"),
+        schedule=cron_schedule(settings.monitor.cron, settings.schedule.end),
         start_date=settings.schedule.start,
         catchup=False,
         max_active_runs=1,
@@ -72,11 +72,7 @@ def monitor_dag(model: str, settings: params.Model) -> Any:
 
         announce_drift(check_drift())
 
-    made = monitor()
-    # Ends the schedule only. Given to @dag it would become every task's end too, and a run triggered by hand after
-    # that date would be an empty success.
-    made.end_date = settings.schedule.end
-    return made
+    return monitor()
 
 
 _asked_for = get_parsing_context().dag_id

@@ -11,13 +11,13 @@ from typing import Any
 from airflow.sdk import (
     Asset,
     AssetOrTimeSchedule,
-    CronDataIntervalTimetable,
     Param,
     dag,
     get_current_context,
     get_parsing_context,
     task,
 )
+from closing_schedule import cron_schedule
 
 from pipeline import lineage, params
 
@@ -52,7 +52,7 @@ def retrain_dag(model: str, settings: params.Model) -> Any:
         dag_id=f"retrain__{model}",
         description=settings.description,
         schedule=AssetOrTimeSchedule(
-            timetable=CronDataIntervalTimetable(settings.schedule.cron, timezone="UTC"), assets=[drift_asset(model)]
+            timetable=cron_schedule(settings.schedule.cron, settings.schedule.end), assets=[drift_asset(model)]
         ),
         start_date=settings.schedule.start,
         catchup=False,
@@ -139,11 +139,7 @@ def retrain_dag(model: str, settings: params.Model) -> Any:
         # A teardown runs whatever happened before it, and does not hide it: the run fails when a step did.
         live >> settle().as_teardown(setups=opened.operator.as_setup() if hasattr(opened, "operator") else opened)
 
-    made = retrain()
-    # Ends the schedule only. Given to @dag it would become every task's end too, and a run triggered by hand after
-    # that date would be an empty success.
-    made.end_date = settings.schedule.end
-    return made
+    return retrain()
 
 
 _asked_for = get_parsing_context().dag_id

@@ -49,6 +49,7 @@ def print_summary(told: Told, password: str) -> None:
         "gates",
         ">ready s",
         ">switch s",
+        ">all traffic s",
         ">to live s",
     )
     for v in facts["versions"]:
@@ -61,10 +62,11 @@ def print_summary(told: Told, password: str) -> None:
             f"{v['gates_passed']}/{v['gates']} passed",
             f"{v['ready_s']:.2f}",
             f"{v['switch_s']:.2f}",
+            f"{v['to_traffic_s']:.2f}",
             f"{v['trigger_to_live_s']:.1f}",
         )
     out.print(
-        f"{facts['metric']} of both versions; later flights: the same {facts['later_rows']:,} of 1 to 14 July; to live: from the trigger",
+        f"{facts['metric']} of both versions; later flights: the same {facts['later_rows']:,} of 1 to 14 July; all traffic: from the start of roll_out; to live: from the trigger",
         versions,
     )
     out.print(f"engine: {facts['versions'][-1]['engine_reason']}")
@@ -138,7 +140,9 @@ def _version(told: Told, run: str) -> dict[str, Any]:
         "gates": len(gates),
         "gates_passed": sum(v["passed"] for v in gates),
         "trigger_to_live_s": _seconds(_triggered_at(run), rollout.at),
-        **{key: rollout.body[key] for key in ("engine", "engine_reason", "slot", "ready_s", "switch_s")},
+        **{
+            key: rollout.body[key] for key in ("engine", "engine_reason", "slot", "ready_s", "switch_s", "to_traffic_s")
+        },
     }
 
 

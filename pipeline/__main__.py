@@ -158,11 +158,10 @@ def _deploy(chosen: argparse.Namespace) -> None:
 
 
 def _rollback(chosen: argparse.Namespace) -> None:
-    from pipeline.rollout import execute
+    from pipeline import runs
 
     setup = _setup()
-    _known(setup, chosen.model)
-    told = execute.rollback(setup.site(""), chosen.model)
+    told = runs.operate(setup, "", _known(setup, chosen.model), "rollback", "by hand")
     _print(
         chosen,
         told,
@@ -171,10 +170,9 @@ def _rollback(chosen: argparse.Namespace) -> None:
 
 
 def _reconcile(chosen: argparse.Namespace) -> None:
-    from pipeline.rollout import execute
+    from pipeline import runs
 
-    setup = _setup()
-    done = execute.reconcile(setup.site(""), {name: m.rollout for name, m in setup.params.models.items()})
+    done = runs.operate(_setup(), "", "", "reconcile", "by hand")
     _print(chosen, {"done": done}, "\n".join(done) or "nothing to do: what runs agrees with the routes")
 
 

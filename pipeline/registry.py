@@ -12,6 +12,8 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
+
 from pipeline import training
 from pipeline.errors import RegistryError
 from pipeline.evaluation import PREDICTION
@@ -58,8 +60,14 @@ def connect(home: Path) -> MlflowClient:
         (home / "mlflow").mkdir(parents=True, exist_ok=True)
     import mlflow
 
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     mlflow.set_tracking_uri(uri)
-    return mlflow.MlflowClient()
+    client = mlflow.MlflowClient()
+    if uri.startswith("sqlite") and not Path(uri.removeprefix("sqlite:///")).exists():
+        # Several processes that make MLflow's tables at once break the file for good.
+        with FileLock(home / "mlflow" / "made.lock"):
+            client.search_experiments(max_results=1)
+    return client
 
 
 def record(home: Path, workspace: Workspace, model: Model, verdicts: list[Verdict]) -> str:

@@ -125,6 +125,15 @@ def roll_out(
     return execute.deploy(setup.site(run), model, version, setup.params.model(model).rollout, reason, strategy)
 
 
+def operate(setup: Setup, run: str, model: str, action: str, reason: str) -> Any:
+    """What a person on call asks for: `rollback` of the model, or `reconcile` of everything."""
+    from pipeline.rollout import execute
+
+    if action == "rollback":
+        return execute.rollback(setup.site(run), model, reason)
+    return execute.reconcile(setup.site(run), {name: m.rollout for name, m in setup.params.models.items()})
+
+
 def settle(setup: Setup, run: str, model: str) -> dict[str, Any]:
     """Closes a run: what came of it and what it cost goes to the ledger, old workspaces go away."""
     happened = {e.kind: e.body for e in setup.ledger.events(run=run)}

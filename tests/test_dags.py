@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -12,21 +13,7 @@ from pipeline import lineage
 from pipeline.stages import STAGES
 from tests.conftest import ROOT
 
-READ_DAGS = """
-import json, sys
-from airflow.dag_processing.dagbag import DagBag
-bag = DagBag(dag_folder=sys.argv[1])
-print("\\n@@" + json.dumps({
-    "errors": bag.import_errors,
-    "dags": {name: {
-        "tasks": {t.task_id: sorted(t.upstream_task_ids) for t in dag.tasks},
-        "teardowns": [t.task_id for t in dag.tasks if t.is_teardown],
-        "params": {k: dag.params.get_param(k).schema for k in dag.params},
-        "timetable": type(dag.timetable).__name__, "catchup": dag.catchup,
-        "end": dag.end_date, "task_ends": [t.end_date for t in dag.tasks if t.end_date],
-    } for name, dag in bag.dags.items()},
-}, default=str))
-"""
+READ_DAGS = Path(__file__).parent / "support" / "read_dags.py"
 
 
 def read_dags(project, tmp_path):
@@ -35,11 +22,12 @@ def read_dags(project, tmp_path):
         "AIRFLOW_HOME": str(tmp_path / "airflow"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(project / "dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(project / "plugins"),
         "PERENNIAL_PROJECT": str(project),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path / 'airflow.db'}",
     }
     done = subprocess.run(
-        [sys.executable, "-c", READ_DAGS, str(project / "dags")], capture_output=True, text=True, env=env, check=False
+        [sys.executable, str(READ_DAGS), str(project / "dags")], capture_output=True, text=True, env=env, check=False
     )
     assert "@@" in done.stdout, done.stderr
     return json.loads(done.stdout.rpartition("@@")[2])
@@ -52,7 +40,7 @@ def told(tmp_path_factory):
 
 def test_they_all_parse(told):
     assert told["errors"] == {}
-    assert set(told["dags"]) == {"retrain__flight-delay", "monitor__flight-delay"}
+    assert set(told["dags"]) == {f"{kind}__flight-delay" for kind in ("retrain", "monitor", "operate")}
 
 
 def test_stages_stand_once_and_everywhere_the_same(told):
@@ -84,14 +72,24 @@ def test_the_form_asks_for_as_of_reason_and_strategy(told):
 def test_it_runs_on_a_schedule_or_on_drift_and_does_not_catch_up(told):
     dag = told["dags"]["retrain__flight-delay"]
     assert (dag["timetable"], dag["catchup"]) == ("AssetOrTimeSchedule", False)
-    assert told["dags"]["monitor__flight-delay"]["timetable"] == "CronDataIntervalTimetable"
+    assert told["dags"]["monitor__flight-delay"]["timetable"] == "ClosingCronTimetable"
 
 
 @pytest.mark.parametrize("dag", ["retrain__flight-delay", "monitor__flight-delay"])
 def test_the_schedules_end_does_not_end_runs_by_hand(told, dag):
-    """A task with an end date is silently left out of every later run."""
-    assert told["dags"][dag]["end"].startswith("2014-01-01")
+    """A Dag or task with an end date is silently empty in every later run."""
+    assert told["dags"][dag]["end"] is None
     assert told["dags"][dag]["task_ends"] == []
+
+
+def test_the_intervals_are_whole_weeks_up_to_the_end(told):
+    assert told["dags"]["retrain__flight-delay"]["intervals"] == [
+        ["2013-12-02", "2013-12-09"],
+        ["2013-12-09", "2013-12-16"],
+        ["2013-12-16", "2013-12-23"],
+        ["2013-12-23", "2013-12-30"],
+        ["2013-12-30", "2014-01-06"],
+    ]
 
 
 def test_another_model_is_another_pair_of_dags(project, tmp_path):
@@ -103,7 +101,7 @@ def test_another_model_is_another_pair_of_dags(project, tmp_path):
     }
     (project / "dvc.yaml").write_text(yaml.safe_dump(stages))
     told = read_dags(project, tmp_path)
-    assert set(told["dags"]) == {"retrain__churn", "monitor__churn"}
+    assert set(told["dags"]) == {"retrain__churn", "monitor__churn", "operate__churn"}
     assert "train" in told["dags"]["retrain__churn"]["tasks"]["explain"]
 
 

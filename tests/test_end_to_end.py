@@ -217,6 +217,19 @@ def test_5_a_backfill_registers_and_never_goes_live(stack):
     assert aliases == {f"asof-{day}" for day in opened}
 
 
+def test_5b_operate_rolls_back_and_forward_under_load(stack):
+    model = stack.setup.params.model(FLIGHTS)
+    one = next(requests(flights_between(stack.project, "2013-07-01", "2013-07-02"), model, None))
+    with steady_load(f"{stack.at.router}/{FLIGHTS}", one, pace=50) as load:
+        for expected in ("1", "2"):
+            run = stack.airflow.trigger(f"operate__{FLIGHTS}", action="rollback", reason="a drill")
+            assert set(stack.finish(f"operate__{FLIGHTS}", run).values()) == {"success"}
+            assert stack.live(FLIGHTS) == expected
+            assert registry.champion(stack.home, FLIGHTS) == expected
+    assert (load.failed, load.failures) == (0, [])
+    assert [e.body["reason"] for e in stack.setup.ledger.events(kind="rolled_back")] == ["a drill", "a drill"]
+
+
 def test_6_the_page_is_behind_the_login_and_shows_what_is_live(stack):
     if gone := browser.missing():
         skip_or_fail("browser", gone)
@@ -241,7 +254,7 @@ def test_7_the_ledger_tells_it_all_and_its_chain_is_intact(stack):
     setup = stack.setup
     assert setup.ledger.verify()[1] is None
     runs = costs.runs(setup.ledger, setup.params.prices, model=FLIGHTS)
-    assert len(runs) == 3
+    assert len(runs) == 5
     assert all(run["cost"] > 0 for run in runs)
     assert costs.roi(setup.ledger, setup.params.prices, setup.params.baseline)["deployments"] == 2
 

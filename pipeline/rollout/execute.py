@@ -53,6 +53,7 @@ def deploy(
     strategy = strategy or settings.strategy
     if strategy not in STRATEGIES:
         raise RolloutError(f"strategy {strategy}", "is not known", f"use {', '.join(STRATEGIES)}")
+    started = time.monotonic()
     with _alone(site, model):
         _check_router(site)
         folder = registry.package_folder(site.home, model, version)
@@ -60,12 +61,11 @@ def deploy(
         current = route.read(site.home, model)
         if current is not None and current.live.version == version and _answers(current.live):
             return _finish_live(site, model, current.live)
-        started = time.monotonic()
         engine, why = engine_named(settings.engine, site.home, site.project)
         slot = SLOTS[0] if current is None else _other(current.live.slot)
         try:
             running, ready_s = _prove(site, engine, why, model, slot, version, folder, settings)
-            switch_s = _switch(site, model, current, running, settings)
+            switch_s, moved = _switch(site, model, current, running, settings)
         except PerennialError as error:
             site.note("rollout_failed", model, version=version, slot=slot, error=str(error))
             raise
@@ -80,7 +80,7 @@ def deploy(
             "previous": current.live.version if current else None,
             "ready_s": round(ready_s, 3),
             "switch_s": round(switch_s, 3),
-            "total_s": round(time.monotonic() - started, 3),
+            "to_traffic_s": round(moved - started, 3),
         }
         site.note("rollout_ended", model, **told)
         return told
@@ -120,8 +120,11 @@ def _prove(
     return running, ready_s
 
 
-def _switch(site: Site, model: str, current: Route | None, running: Running, settings: Rollout) -> float:
-    """Moves the route to `running`, sees it answer there, and watches it; moves back when it does not."""
+def _switch(site: Site, model: str, current: Route | None, running: Running, settings: Rollout) -> tuple[float, float]:
+    """Moves the route to `running`, sees it answer there, and watches it; moves back when it does not.
+
+    Returns (seconds of the switch, monotonic time at which the new version had all traffic).
+    """
     new = Share(running.slot, running.version, running.address)
     previous = current.live if current is not None and _answers(current.live) else None
     site.note("route_moving", model, to=running.version, before=current.live.version if current else None)
@@ -133,13 +136,14 @@ def _switch(site: Site, model: str, current: Route | None, running: Running, set
             raise RolloutError(
                 f"route {model}", f"{address} did not answer with version {running.version}", "look at Traefik's log"
             )
-        switch_s = time.monotonic() - start
+        moved = time.monotonic()
+        switch_s = moved - start
         site.note("route_moved", model, to=running.version, switch_s=round(switch_s, 3))
         _bake(running, settings.bake_s)
     except BaseException:
         _move_back(site, model, current, running)
         raise
-    return switch_s
+    return switch_s, moved
 
 
 def _bake(running: Running, seconds: float) -> None:

@@ -1,0 +1,49 @@
+"""One operate Dag a model, started by hand only: what a person on call does to live traffic, with a line in the ledger.
+
+`rollback` moves the route back to the warm predecessor; `reconcile` makes what runs agree with the routes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import Param, dag, get_current_context, get_parsing_context, task
+
+from pipeline import params
+
+
+def operate_dag(model: str) -> Any:
+    @dag(
+        dag_id=f"operate__{model}",
+        description=f"Roll {model} back, or reconcile it",
+        schedule=None,
+        catchup=False,
+        max_active_runs=1,
+        tags=["perennial", model],
+        params={
+            "action": Param("rollback", enum=["rollback", "reconcile"], title="Action", description="What to do."),
+            "reason": Param("by hand", type="string", title="Reason", description="Why, for the ledger."),
+        },
+        doc_md=__doc__,
+    )
+    def operate():
+        @task
+        def act() -> Any:
+            from pipeline import runs
+            from pipeline.ledger.table import airflow_run
+
+            context = get_current_context()
+            run, asked = context["dag_run"], context["params"]
+            return runs.operate(
+                runs.Setup.here(), airflow_run(run.dag_id, run.run_id), model, asked["action"], asked["reason"]
+            )
+
+        act()
+
+    return operate()
+
+
+_asked_for = get_parsing_context().dag_id
+for _name in params.load(params.project_root()).models:
+    if _asked_for in (None, f"operate__{_name}"):
+        operate_dag(_name)
