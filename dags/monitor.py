@@ -38,7 +38,7 @@ def monitor_dag(model: str, settings: params.Model) -> Any:
                 type=["null", "string"],
                 format="date-time",
                 title="As of",
-                description="End of the window that is looked at. Empty: the interval's end.",
+                description="End of the window that is looked at. Empty: the interval's end; for a run by hand, now.",
             ),
         },
         doc_md=__doc__,
@@ -46,16 +46,16 @@ def monitor_dag(model: str, settings: params.Model) -> Any:
     def monitor():
         @task
         def check_drift() -> dict:
-            from datetime import datetime
-
             from pipeline import runs
             from pipeline.ledger.table import airflow_run
 
             context = get_current_context()
             run = context["dag_run"]
+            params.refuse_unknown(run.conf, context["params"])
             as_of = context["params"].get("as_of") or run.data_interval_end or run.run_after
-            moment = params.utc(datetime.fromisoformat(str(as_of)))
-            told = runs.check_drift(runs.Setup.here(), airflow_run(run.dag_id, run.run_id), model, moment)
+            told = runs.check_drift(
+                runs.Setup.here(), airflow_run(run.dag_id, run.run_id), model, params.time_of(as_of)
+            )
             return {key: told[key] for key in ("decision", "reason", "as_of", "moved", "report")}
 
         @task(outlets=[alerts])

@@ -34,6 +34,7 @@ def asked_of_run(context: Any) -> tuple[str, str, str]:
     from pipeline.ledger.table import airflow_run
 
     run = context["dag_run"]
+    params.refuse_unknown(run.conf, context["params"])
     events = [e for found in context["triggering_asset_events"].values() for e in found]
     extra = events[-1].extra if events else {}
     as_of = context["params"].get("as_of") or extra.get("as_of") or run.data_interval_end or run.run_after
@@ -64,7 +65,7 @@ def retrain_dag(model: str, settings: params.Model) -> Any:
                 type=["null", "string"],
                 format="date-time",
                 title="As of",
-                description="End of the training window; nothing learned later is used. Empty: the interval's end.",
+                description="End of the training window; nothing learned later is used. Empty: the interval's end; for a run by hand, now.",
             ),
             "reason": Param(None, type=["null", "string"], title="Reason", description="Why, for the ledger."),
             "strategy": Param(
@@ -79,13 +80,10 @@ def retrain_dag(model: str, settings: params.Model) -> Any:
     def retrain():
         @task
         def open_workspace() -> str:
-            from datetime import datetime
-
             from pipeline import runs
 
             run, as_of, reason = asked_of_run(get_current_context())
-            moment = params.utc(datetime.fromisoformat(as_of))
-            return runs.open_run(runs.Setup.here(), run, model, moment, reason)
+            return runs.open_run(runs.Setup.here(), run, model, params.time_of(as_of), reason)
 
         @task
         def check_gates(folder: str) -> str:

@@ -27,15 +27,19 @@ def main(argv: list[str] | None = None) -> int:
             print(chosen.answer)
         return code
     except PerennialError as error:
-        print(error, file=sys.stderr)
-        if chosen.command == "stage":
-            from pipeline.workspace import leave_complaint
-
-            leave_complaint(error)
+        if not (chosen.command == "stage" and _told_to_the_run(error)):
+            print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped by hand; what was live stays live", file=sys.stderr)
         return 1
+
+
+def _told_to_the_run(error: PerennialError) -> bool:
+    """Whether a run is waiting for this stage's line; it prints it itself then."""
+    from pipeline.workspace import leave_complaint
+
+    return leave_complaint(error)
 
 
 @contextmanager

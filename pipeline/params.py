@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -19,6 +20,21 @@ MODEL_NAME = re.compile(r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")
 def utc(value: datetime) -> datetime:
     """Times without a zone are UTC."""
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def time_of(value: datetime | str) -> datetime:
+    """A time as a person or Airflow gives it, in UTC. Raises SettingsError for anything else."""
+    try:
+        return utc(value if isinstance(value, datetime) else datetime.fromisoformat(value))
+    except ValueError as error:
+        raise SettingsError(f"as_of {value!r}", "is not a time", "write it like 2013-04-01T00:00:00Z") from error
+
+
+def refuse_unknown(conf: Mapping | None, known: Mapping) -> None:
+    """Raises SettingsError for a key of a run's conf that its form does not have: it would be ignored without a word."""
+    unknown = sorted(set(conf or {}) - set(known))
+    if unknown:
+        raise SettingsError(f"conf {', '.join(unknown)}", "is unknown to this Dag", f"it takes {', '.join(known)}")
 
 
 UtcTime = Annotated[datetime, AfterValidator(utc)]
@@ -212,7 +228,9 @@ def load(root: Path) -> Params:
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
-        raise SettingsError("params.yaml", _first_fault(error), "compare with the comments in params.yaml") from error
+        raise SettingsError(
+            "params.yaml", _first_fault(error), "correct it there; docs/params.md lists every key"
+        ) from error
 
 
 def _first_fault(error: ValidationError) -> str:
@@ -220,6 +238,7 @@ def _first_fault(error: ValidationError) -> str:
     where = ".".join(str(part) for part in faults[0]["loc"]) or "the file"
     kind = faults[0]["type"]
     what = {"extra_forbidden": "unknown key", "missing": "missing key"}.get(kind, faults[0]["msg"])
+    what = what.removeprefix("Value error, ")
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return f"{what} {where}{more}" if kind in ("extra_forbidden", "missing") else f"{where}: {what}{more}"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import urllib.error
 import urllib.request
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -271,6 +272,7 @@ def _dataset(workspace: Workspace, model: Model) -> Any:
     from mlflow.data.pandas_dataset import from_pandas
 
     rows = pd.read_parquet(workspace.files.reference).drop(columns=PREDICTION)
+    warnings.filterwarnings("ignore", message="The specified dataset source can be interpreted")
     return from_pandas(
         rows,
         source=str(workspace.files.snapshot),

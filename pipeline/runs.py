@@ -142,7 +142,8 @@ def settle(setup: Setup, run: str, model: str) -> dict[str, Any]:
     elif "version_registered" in happened:
         outcome = f"version {happened['version_registered']['version']} was registered, not rolled out"
     else:
-        outcome = "ended without a version"
+        failed = [e for e in setup.ledger.events(kind="step_ended", run=run) if e.body["state"] == "failed"]
+        outcome = f"failed at {failed[-1].step}: {failed[-1].body['error']}" if failed else "ended without a version"
     cost = next((r["cost"] for r in costs.runs(setup.ledger, setup.params.prices, run=run)), 0.0)
     body = {"outcome": outcome, "cost": round(cost, 6), "currency": setup.params.prices.currency}
     setup.ledger.append(Event("run_settled", model, run, body=body))
@@ -186,11 +187,7 @@ def check_drift(setup: Setup, run: str, name: str, as_of: datetime) -> dict[str,
     )
     held_out = registry.version_facts(setup.home, name, champion)["metrics"][model.evaluation.metric]
     answers = asked[asked["version"] == champion]
-    labelled = (
-        live.labels(model, setup.project, start, as_of, name)
-        if len(answers)
-        else pd.DataFrame({"key": [], "target": []})
-    )
+    labelled = live.labels(model, setup.project, start, as_of, name) if len(answers) else live.NO_LABELS
     quality = live.quality(answers, labelled, model, held_out)
     receipt = retrain_policy.decide(verdict, quality, limits)
     body = {
@@ -205,6 +202,7 @@ def check_drift(setup: Setup, run: str, name: str, as_of: datetime) -> dict[str,
             "labelled": quality.labelled,
             "asked": quality.asked,
         },
+        "asked_outside_window": live.logged(setup.home / "predictions" / name) - len(asked),
         "receipt": receipt.as_dict(),
         "decision": receipt.decision,
         "report": str(report) if report.is_file() else None,

@@ -118,6 +118,11 @@ def drift(told: dict[str, Any]) -> str:
                 "moved" if f["moved"] else "",
             )
         lines.append(text(made))
+    if told.get("asked_outside_window"):
+        lines.append(
+            f"{told['asked_outside_window']:,} more requests are outside the window from {told['window_start'][:10]} to "
+            f"{told['as_of'][:10]}; --as-of moves it"
+        )
     if "receipt" in told:
         receipt = told["receipt"]
         lines += [

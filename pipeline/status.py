@@ -20,7 +20,7 @@ def _model_status(setup: Setup, name: str) -> dict[str, Any]:
     told: dict[str, Any] = {
         "model": name,
         "description": setup.params.model(name).description,
-        "address": f"{route.router_url(setup.home)}/{name}/",
+        "address": f"{route.router_url(setup.home)}/{name}/invocations",
         "live": None,
         "previous": None,
     }

@@ -54,6 +54,10 @@ def fit(rows: pd.DataFrame, model: Model) -> BaseEstimator:
     target = learn[model.training.target]
     if learn.empty:
         raise StageError("train", "no rows before the held-out days", "lower evaluation.holdout_days")
+    if model.training.task == "regression" and target.nunique() == 1:
+        raise StageError(
+            "train", f"the target {model.training.target} is {target.iloc[0]:g} in every row", "check the source"
+        )
     if model.training.task == "binary":
         if set(target.unique()) != {0.0, 1.0}:
             seen = ", ".join(f"{v:g}" for v in sorted(target.unique())[:5])

@@ -120,11 +120,12 @@ def _stage_error(stage: str, said: str, error: Exception) -> PerennialError:
     return StageError(f"stage {stage}", str(error.__cause__ or error), "its own output is above")
 
 
-def leave_complaint(error: PerennialError) -> None:
-    """Called by a failing stage: leaves its one line where `run_stage` finds it."""
+def leave_complaint(error: PerennialError) -> bool:
+    """Called by a failing stage: leaves its one line where `run_stage` finds it; False when no run waits for it."""
     path = os.environ.get("PERENNIAL_STAGE_ERROR")
     if path:
         Path(path).write_text("\x1f".join((error.subject, error.observation, error.next_check)), encoding="utf-8")
+    return bool(path)
 
 
 def prune(project: Path, home: Path, keep: int, ended: set[str]) -> list[str]:

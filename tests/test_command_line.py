@@ -64,6 +64,7 @@ def test_a_failed_gate_stops_before_registration_with_every_reason(project):
     events = json.loads(pipeline("timeline", "churn", "--json").stdout)["events"]
     assert [e["kind"] for e in events] == ["run_opened", "gates_checked", "run_settled"]
     assert len(events[1]["details"]["verdicts"]) == 6
+    assert events[2]["what"].startswith("run ended: failed at check_gates: churn gates: enough_rows")
 
 
 @pytest.mark.parametrize(

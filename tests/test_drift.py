@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from pipeline.drift.features import DriftVerdict, Limits, compare
-from pipeline.drift.live import LiveQuality, predictions
+from pipeline.drift.live import NO_LABELS, LiveQuality, logged, predictions
+from pipeline.drift.live import quality as quality_of
 from pipeline.policy.retrain import decide
 
 
@@ -104,3 +105,30 @@ def test_the_prediction_log_reads_by_event_time_and_skips_torn_lines(settings, t
     )
     assert by_receipt.key.tolist() == ["c2"]
     assert predictions(tmp_path / "none", model, day, day).empty
+    assert logged(tmp_path) == 3
+
+
+def test_golden_requests_are_no_traffic(settings, tmp_path):
+    row = {
+        "received_at": "2026-01-01T00:00:00.000+00:00",
+        "version": "1",
+        "slot": "blue",
+        "prediction": 0.5,
+        "key": None,
+        "event_time": None,
+        "features": {"spend": 1, "calls": None, "plan": "plus"},
+    }
+    (tmp_path / "x.jsonl").write_text(
+        "".join(json.dumps(row | {"request_id": i}) + "\n" for i in ("golden-blue-v1", "abc"))
+    )
+    day = pd.Timestamp("2026-01-01", tz="UTC")
+    assert len(predictions(tmp_path, settings.model("churn"), day, day + pd.Timedelta(days=1))) == logged(tmp_path) == 1
+
+
+def test_without_labels_or_keys_quality_is_unknown(settings):
+    """A champion that was asked nothing yet, and requests that carried no key."""
+    model = settings.model("churn")
+    asked = pd.DataFrame({"key": [None, None], "prediction": [0.1, 0.2]})
+    for frame in (asked, asked.head(0), asked.assign(key=["c1", "c2"])):
+        told = quality_of(frame, NO_LABELS, model, 0.8)
+        assert (told.value, told.labelled) == (None, 0)

@@ -1,9 +1,11 @@
 """params.yaml: typed, frozen, and refused by the name of the key that is wrong."""
 
+import re
+
 import pytest
 
 from pipeline.errors import SettingsError
-from pipeline.params import load
+from pipeline.params import Params, load, refuse_unknown, time_of
 from tests.conftest import ROOT, change_params
 
 
@@ -41,3 +43,33 @@ def test_an_unknown_model_lists_the_known_ones(settings):
 def test_settings_are_frozen(settings):
     with pytest.raises(ValueError, match="frozen"):
         settings.models["churn"].as_of = None
+
+
+def keys(section, prefix=""):
+    for name, field in section.model_fields.items():
+        inner = [
+            t for t in (field.annotation, *getattr(field.annotation, "__args__", ())) if hasattr(t, "model_fields")
+        ]
+        if inner and name != "columns":
+            yield from keys(inner[0], "" if name == "models" else f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def test_every_key_is_documented():
+    """docs/params.md has a line for each key that params.yaml may have, and no line for one it may not."""
+    text = (ROOT / "docs" / "params.md").read_text().partition("## The environment")[0]
+    documented = {
+        k
+        for line in text.splitlines()
+        if line.startswith("| `")
+        for k in re.findall(r"`([a-z_.]+)`", line.split("|")[1])
+    }
+    assert documented == set(keys(Params))
+
+
+def test_a_time_that_is_none_and_a_key_that_no_form_has_are_one_line():
+    with pytest.raises(SettingsError, match="as_of 'yesterday': is not a time"):
+        time_of("yesterday")
+    with pytest.raises(SettingsError, match="conf as_off: is unknown to this Dag; it takes as_of"):
+        refuse_unknown({"as_off": 1}, {"as_of": None})

@@ -87,6 +87,8 @@ def test_health_and_metadata(client):
         ({"dataframe_records": [GOOD | {"plan": 3}]}, "row 0: column plan wants text"),
         ({"dataframe_records": [GOOD | {"spend": 1e300}]}, "row 0: column spend wants a finite number"),
         ({"dataframe_records": [GOOD | {"age": 3}]}, "row 0: column age is unknown"),
+        ({"dataframe_records": [GOOD | {"customer": {"a": 1}}]}, "row 0: column customer wants text or a whole number"),
+        ({"dataframe_records": [GOOD | {"seen_at": "nonsense"}]}, "row 0: column seen_at wants a time"),
         ({"dataframe_records": [GOOD | {"plan": "\ud800"}]}, "row 0: column plan is not valid text"),
         ({"dataframe_records": [GOOD | {"spend": 10**400}]}, "row 0: column spend wants a finite number"),
         ({"dataframe_records": []}, "no rows"),

@@ -80,6 +80,23 @@ def test_every_estimator_survives_saving_and_onnx(churn, tmp_path, estimator, ta
     assert np.allclose(served, expected, atol=1e-5, rtol=1e-5)
 
 
+def test_names_that_are_no_identifiers_are_served_too(churn, tmp_path):
+    """ONNX renames "Floor Area"; the request keeps its name."""
+    model = with_training(churn, numeric=["Floor Area", "calls"], categorical=["The Plan"])
+    rows = window(churn).rename(columns={"spend": "Floor Area", "plan": "The Plan"})
+    training.save(training.fit(rows, model), tmp_path / "m")
+    evaluation.evaluate(model, rows, tmp_path / "m", tmp_path / "p", tmp_path / "r", tmp_path / "e.json")
+    package.build("churn", model, tmp_path / "m", tmp_path / "p", tmp_path / "package")
+    scored = pd.read_parquet(tmp_path / "p")
+    assert np.allclose(Runtime.load(tmp_path / "package").predict_frame(scored), scored.prediction, atol=1e-5)
+
+
+def test_a_constant_target_is_refused(churn):
+    model = with_training(churn, task="regression", target="spend", numeric=["calls"])
+    with pytest.raises(StageError, match="the target spend is 3 in every row"):
+        training.fit(window(churn).assign(spend=3.0), model)
+
+
 def test_one_class_is_refused(churn):
     with pytest.raises(StageError, match="the target left is 1, not both 0 and 1"):
         training.fit(window(churn).assign(left=1.0), churn)

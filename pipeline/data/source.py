@@ -59,7 +59,7 @@ def load(connection: duckdb.DuckDBPyConnection, source: Source, start: datetime,
             connection.execute("CREATE OR REPLACE TEMP TABLE rows AS SELECT * FROM hooked")
             connection.unregister("hooked")
     except duckdb.Error as error:
-        first = str(error).splitlines()[0]
+        first = " ".join(str(error).split())[:300]
         raise DataError(f"{subject} source", first, "run its query in DuckDB from the project's folder") from error
     types = column_types(connection)
     require(types, [source.key, source.event_time, *([source.label_time] if source.label_time else [])], subject)

@@ -12,6 +12,10 @@ from pipeline.data import source as source_rows
 from pipeline.evaluation import PREDICTION, better_by, metrics
 from pipeline.params import Model
 
+NO_LABELS = pd.DataFrame({"key": pd.Series(dtype="str"), "target": pd.Series(dtype="float64")})
+# Requests whose id starts with this were sent by a rollout to prove a slot; they are logged, and are no traffic.
+GOLDEN = "golden-"
+
 
 @dataclass(frozen=True)
 class LiveQuality:
@@ -37,15 +41,26 @@ def predictions(folder: Path, model: Model, start: datetime, end: datetime) -> p
     struct = ", ".join(f"{source_rows.quoted(name)} {kind}" for name, kind in kinds.items())
     features = ", ".join(f"features.{source_rows.quoted(name)} AS {source_rows.quoted(name)}" for name in kinds)
     sql = f"""
-        SELECT * FROM (
-            SELECT key, coalesce(try_cast(event_time AS TIMESTAMPTZ), received_at) AS event_time,
+        SELECT * EXCLUDE (request_id) FROM (
+            SELECT key, request_id, coalesce(try_cast(event_time AS TIMESTAMPTZ), received_at) AS event_time,
                    version, slot, prediction AS {PREDICTION}, {features}
             FROM read_json($segments, format = 'newline_delimited', ignore_errors = true, columns = {{
                 request_id: 'VARCHAR', received_at: 'TIMESTAMPTZ', event_time: 'VARCHAR', key: 'VARCHAR',
                 version: 'VARCHAR', slot: 'VARCHAR', prediction: 'DOUBLE', features: 'STRUCT({struct.replace("'", "''")})'}}))
-        WHERE event_time >= $start AND event_time < $end ORDER BY event_time, key"""
+        WHERE event_time >= $start AND event_time < $end AND NOT starts_with(request_id, '{GOLDEN}') ORDER BY event_time, key"""
     with source_rows.connect(folder) as connection:
         return connection.execute(sql, {"segments": segments, "start": start, "end": end}).df()
+
+
+def logged(folder: Path) -> int:
+    """How many predictions the log holds, golden requests left out."""
+    segments = sorted(str(path) for path in folder.glob("*.jsonl"))
+    if not segments:
+        return 0
+    sql = f"""SELECT count(*) FROM read_json($segments, format = 'newline_delimited', ignore_errors = true,
+              columns = {{request_id: 'VARCHAR'}}) WHERE NOT starts_with(request_id, '{GOLDEN}')"""
+    with source_rows.connect(folder) as connection:
+        return (connection.execute(sql, {"segments": segments}).fetchone() or (0,))[0]
 
 
 def labels(model: Model, project: Path, start: datetime, as_of: datetime, name: str) -> pd.DataFrame:
@@ -64,7 +79,7 @@ def labels(model: Model, project: Path, start: datetime, as_of: datetime, name: 
 
 def quality(asked: pd.DataFrame, labelled: pd.DataFrame, model: Model, held_out: float) -> LiveQuality:
     """The model's metric on the predictions whose labels have arrived; each key counts once, its first answer."""
-    first = asked.dropna(subset=["key"]).drop_duplicates("key")
+    first = asked.dropna(subset=["key"]).astype({"key": "str"}).drop_duplicates("key")
     joined = first.merge(labelled.drop_duplicates("key"), on="key", how="inner")
     metric, value = model.evaluation.metric, None
     if len(joined) >= model.monitor.min_rows:

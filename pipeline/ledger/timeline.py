@@ -51,7 +51,7 @@ def sentence(event: Event) -> str:
         case "drift_checked":
             return f"{b['verdict']}: {b['reason']}"
         case _:
-            return f"run {b.get('outcome', 'ended')}"
+            return f"run ended: {b['outcome']}"
 
 
 def live_at(ledger: Ledger, model: str, until: str = "") -> dict[str, Any] | None:

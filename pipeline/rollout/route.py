@@ -139,4 +139,4 @@ def router_url(home: Path) -> str:
     told = home / "services.json"
     if told.is_file():
         return json.loads(told.read_text(encoding="utf-8"))["router"]
-    return "http://127.0.0.1:8000"
+    return f"http://127.0.0.1:{os.environ.get('PERENNIAL_ROUTER_PORT', '8000')}"

@@ -70,7 +70,7 @@ def down(project: Path, home: Path, say: Say) -> int:
             process.kill()
     psutil.wait_procs(alive, timeout=STOP_LIMIT_S)
     processes.forget(home)
-    say(f"ended {len(ours)} service processes" if ours else "no service was running")
+    say(f"ended {len(ours)} service processes" if ours else f"nothing ran in {home}")
     return len(ended) + len(ours)
 
 

@@ -165,8 +165,13 @@ class Slot:
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def _refuse_unknown(self, records: list[dict[str, Any]]) -> None:
-        known = {*self.runtime.features, self.runtime.manifest["key"], self.runtime.manifest["event_time"]}
+        key, event_time = self.runtime.manifest["key"], self.runtime.manifest["event_time"]
+        known = {*self.runtime.features, key, event_time}
         for row, record in enumerate(records):
+            if not isinstance(record.get(key), str | int | None):
+                raise BadRequest(f"row {row}: column {key} wants text or a whole number")
+            if not _is_time(record.get(event_time)):
+                raise BadRequest(f"row {row}: column {event_time} wants a time like 2024-02-01T00:00:00Z")
             if unknown := [str(name) for name in record if name not in known]:
                 raise BadRequest(f"row {row}: column {unknown[0]} is unknown to the model")
 
@@ -194,3 +199,12 @@ class Slot:
     def _json(self, body: Any, status: int = 200, request_id: str = "") -> Response:
         headers = {**self._headers, "x-request-id": request_id} if request_id else self._headers
         return JSONResponse(body, status, headers)
+
+
+def _is_time(value: Any) -> bool:
+    if value is None:
+        return True
+    try:
+        return isinstance(value, str) and datetime.fromisoformat(value) is not None
+    except ValueError:
+        return False

@@ -33,6 +33,10 @@ class Runtime:
         self.features = list(self.kinds)
         self.task = manifest["task"]
         self._session = session
+        # By order, not by name: ONNX renames what is no identifier ("Floor Area").
+        self._inputs = [given.name for given in session.get_inputs()]
+        if len(self._inputs) != len(self.features):
+            raise PackageRefused(f"the model wants {len(self._inputs)} inputs, the manifest names {len(self.features)}")
         self._output = session.get_outputs()[-1].name
 
     @classmethod
@@ -54,7 +58,7 @@ class Runtime:
 
     def predict(self, columns: dict[str, np.ndarray]) -> np.ndarray:
         """Predictions, float64 of shape (rows,), for one array of shape (rows,) a feature."""
-        feed = {name: columns[name].reshape(-1, 1) for name in self.features}
+        feed = {given: columns[name].reshape(-1, 1) for given, name in zip(self._inputs, self.features, strict=True)}
         answer = self._session.run([self._output], feed)[0]
         if self.task == "binary":
             answer = answer[:, 1]
