@@ -53,7 +53,7 @@ def create_page():
     """The page behind Airflow's own login."""
     from airflow.api_fastapi.core_api.security import get_user
     from fastapi import Depends, FastAPI
-    from fastapi.responses import HTMLResponse
+    from fastapi.responses import FileResponse, HTMLResponse
 
     page = FastAPI(title="Perennial")
 
@@ -63,6 +63,14 @@ def create_page():
         from pipeline.runs import Setup
 
         return overview_page(Setup.here())
+
+    @page.get("/reports/{model}/{name}", dependencies=[Depends(get_user)])
+    def report(model: str, name: str):
+        from pipeline.pages.overview import report_file
+        from pipeline.params import home
+
+        found = report_file(home(), model, name)
+        return FileResponse(found) if found else HTMLResponse("There is no such report.", status_code=404)
 
     return page
 

@@ -10,6 +10,8 @@ import pytest
 
 from tests.conftest import CHURN, change_params, customers
 
+pytestmark = pytest.mark.slow
+
 
 def pipeline(*arguments, module="pipeline", **env):
     return subprocess.run(

@@ -243,9 +243,15 @@ def test_6_the_page_is_behind_the_login_and_shows_what_is_live(stack):
         assert "Warm: version 1 in blue" in card
         assert "version 2 live in green" in driver.find_element("id", "deployments").text
         assert "went live" in driver.find_element("id", "runs").text
+        link = driver.find_element("link text", "report").get_attribute("href")
+        assert httpx.get(link).status_code == 401
         errors = [line for line in driver.get_log("browser") if line["level"] == "SEVERE"]
         assert errors == []
         assert driver.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+        driver.get(link)
+        assert "PSI" in driver.page_source
+        driver.get(f"{stack.at.airflow}/perennial/reports/{FLIGHTS}/..%2F..%2Fsecrets.json")
+        assert "password" not in driver.page_source
 
 
 def test_7_the_ledger_tells_it_all_and_its_chain_is_intact(stack):

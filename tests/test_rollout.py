@@ -18,6 +18,8 @@ from tests.conftest import CHURN, change_params, make_project, skip_or_fail
 from tests.support.load import steady_load
 from tests.support.router import router
 
+pytestmark = pytest.mark.slow
+
 GOOD = {"spend": 10.0, "calls": 4, "plan": "plus"}
 BODY = json.dumps({"dataframe_records": [GOOD]}).encode()
 

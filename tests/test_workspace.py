@@ -10,6 +10,8 @@ from pipeline import lineage, workspace
 from pipeline.errors import StageError
 from pipeline.params import load
 
+pytestmark = pytest.mark.slow
+
 AS_OF = datetime(2024, 2, 20, tzinfo=UTC)
 
 

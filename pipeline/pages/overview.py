@@ -57,7 +57,16 @@ def facts(setup: Setup) -> dict[str, Any]:
 
 def _last_drift(setup: Setup, model: str) -> dict[str, Any] | None:
     found = setup.ledger.events(kind="drift_checked", model=model)
-    return {"at": found[-1].at, **found[-1].body} if found else None
+    if not found:
+        return None
+    last = found[-1].body
+    return {**last, "report_name": Path(last["report"]).name if last["report"] else None}
+
+
+def report_file(home: Path, model: str, name: str) -> Path | None:
+    """The drift report called `name`, when it is one of the model's own."""
+    known = {path.name: path for path in (home / "reports").glob("*/*.html") if path.parent.name == model}
+    return known.get(name)
 
 
 def moment(text: str | None) -> str:
