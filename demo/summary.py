@@ -18,6 +18,8 @@ from pipeline.runs import Setup
 from pipeline.services.settings import USER, Addresses
 from pipeline.serving.runtime import Runtime
 
+WIDTH = 120
+
 
 @dataclass(frozen=True)
 class Told:
@@ -38,7 +40,7 @@ def print_summary(told: Told, password: str) -> None:
     """Prints the summary and keeps it as JSON beside the demo's state."""
     facts = summary(told)
     (told.setup.home / "summary.json").write_text(json.dumps(facts, indent=2, default=str) + "\n", encoding="utf-8")
-    out = Console(width=show.WIDTH, highlight=False)
+    out = Console(width=WIDTH, highlight=False)
     out.rule("Perennial: what just happened")
     versions = show.table(
         "version",
@@ -46,7 +48,7 @@ def print_summary(told: Told, password: str) -> None:
         "engine",
         ">held out",
         ">later flights",
-        "gates",
+        "gates passed",
         ">ready s",
         ">switch s",
         ">all traffic s",
@@ -59,16 +61,17 @@ def print_summary(told: Told, password: str) -> None:
             v["engine"],
             f"{v['held_out']:.4f}",
             f"{v['later']:.4f}",
-            f"{v['gates_passed']}/{v['gates']} passed",
+            f"{v['gates_passed']}/{v['gates']}",
             f"{v['ready_s']:.2f}",
             f"{v['switch_s']:.2f}",
             f"{v['to_traffic_s']:.2f}",
             f"{v['trigger_to_live_s']:.1f}",
         )
     out.print(
-        f"{facts['metric']} of both versions; later flights: the same {facts['later_rows']:,} of 1 to 14 July; all traffic: from the start of roll_out; to live: from the trigger",
+        f"{facts['metric']} of both versions; later flights: the same {facts['later_rows']:,} of 1 to 14 July",
         versions,
     )
+    out.print("all traffic: from the start of the rollout; to live: from the trigger")
     out.print(f"engine: {facts['versions'][-1]['engine_reason']}")
     drift = facts["drift"]
     out.print(f"drift: {drift['verdict']}, the features that moved: {', '.join(drift['moved'])}")
