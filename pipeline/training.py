@@ -131,10 +131,18 @@ def predict(estimator: BaseEstimator, features: pd.DataFrame, training: Training
 
 
 def save(estimator: BaseEstimator, path: Path) -> None:
-    """Writes the fitted pipeline as canonical skops."""
+    """Writes the fitted pipeline as canonical skops. Raises StageError for one that `load` would refuse."""
     import skops.io
 
-    path.write_bytes(canonical(skops.io.dumps(estimator)))
+    dumped = skops.io.dumps(estimator)
+    untrusted = sorted(set(skops.io.get_untrusted_types(data=dumped)) - set(TRUSTED_TYPES))
+    if untrusted:
+        raise StageError(
+            "train",
+            f"the model holds {', '.join(untrusted)}, which is not read back unpickled",
+            "choose another estimator",
+        )
+    path.write_bytes(canonical(dumped))
 
 
 def load(path: Path) -> BaseEstimator:

@@ -97,6 +97,22 @@ def test_a_constant_target_is_refused(churn):
         training.fit(window(churn).assign(spend=3.0), model)
 
 
+def test_an_estimator_of_ones_own_is_named_as_a_hook(churn):
+    model = with_training(churn, estimator="sklearn.tree:DecisionTreeClassifier", options={"max_depth": 3})
+    assert training.fit(window(churn), model)[-1].max_depth == 3
+
+
+def test_a_model_that_could_not_be_read_back_is_refused_when_it_is_trained(churn, tmp_path):
+    """Its types are on no list of ours, so nothing is written."""
+    fitted = training.fit(
+        window(churn), with_training(churn, estimator="sklearn.neighbors:KNeighborsClassifier", options={})
+    )
+    with pytest.raises(StageError, match="the model holds .*KDTree") as refused:
+        training.save(fitted, tmp_path / "m")
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "m").exists()
+
+
 def test_one_class_is_refused(churn):
     with pytest.raises(StageError, match="the target left is 1, not both 0 and 1"):
         training.fit(window(churn).assign(left=1.0), churn)

@@ -46,9 +46,6 @@ class Route:
     live: Share
     previous: Share | None = None
 
-    def share_in(self, slot: str) -> Share | None:
-        return next((s for s in (self.live, self.previous) if s is not None and s.slot == slot), None)
-
 
 def routes_folder(home: Path) -> Path:
     return home / "routes"
