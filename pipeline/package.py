@@ -52,12 +52,17 @@ def onnx_bytes(estimator: Any, settings: Training) -> bytes:
     inputs += [(f, StringTensorType([None, 1])) for f in settings.categorical]
     options = {id(estimator): {"zipmap": False}} if settings.task == "binary" else None
     try:
-        return to_onnx(estimator, initial_types=inputs, options=options).SerializeToString()
+        converted = to_onnx(estimator, initial_types=inputs, options=options)
     except (RuntimeError, NotImplementedError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise StageError(
             "package", f"the model cannot be converted to ONNX ({first})", "choose an estimator that skl2onnx converts"
         ) from error
+    # The converter lists its operator sets as a Python set happens to: another order in another process.
+    opsets = sorted(converted.opset_import, key=lambda one: one.domain)
+    del converted.opset_import[:]
+    converted.opset_import.extend(opsets)
+    return converted.SerializeToString(deterministic=True)
 
 
 def golden_requests(predictions: pd.DataFrame, model: Model) -> dict[str, Any]:

@@ -1,43 +1,42 @@
 """The stages: pure file-in, file-out, named and ordered in dvc.yaml and nowhere else.
 
 `python -m pipeline stage NAME MODEL` runs one in the current folder: that is what dvc.yaml calls. A
-stage reads and writes only under artifacts/MODEL (snapshot also asks the source).
+stage reads and writes only under artifacts/MODEL (snapshot also asks the source, and links what has landed).
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
-
-import pandas as pd
 
 from pipeline import evaluation, package, training
 from pipeline.data import contract
 from pipeline.data import snapshot as snapshots
 from pipeline.errors import SettingsError
-from pipeline.lineage import Artifacts
-from pipeline.params import Model, load, nearest_root, project_root
+from pipeline.lineage import Artifacts, outs
+from pipeline.params import Model, home, load, nearest_root, project_root
 
 
 def snapshot(name: str, model: Model, files: Artifacts) -> str:
-    counts = snapshots.take(name, model, project_root(), files.snapshot, files.counts)
-    return "{rows:,} labelled rows in {partitions} partitions".format(**counts)
+    index = home() / "partitions.db"
+    told = snapshots.take(name, model, project_root(), files.snapshot, files.counts, index)
+    return "{rows:,} labelled rows in {partitions} partitions, {landed} of them new".format(**told)
 
 
 def validate(name: str, model: Model, files: Artifacts) -> str:
-    told = contract.check(name, model, files.snapshot, files.kept, files.quarantine, files.validation)
+    told = contract.check(name, model, files.snapshot, files.counts, files.quarantine, files.validation)
     return f"{told['kept']:,} rows kept, {told['quarantined']:,} in quarantine"
 
 
 def train(name: str, model: Model, files: Artifacts) -> str:
-    training.save(training.fit(pd.read_parquet(files.kept), model), files.model)
+    training.save(training.fit(contract.kept_rows(files.snapshot, files.quarantine), model), files.model)
     return f"{model.training.estimator}, {files.model.stat().st_size / 1e6:.1f} MB"
 
 
 def evaluate(name: str, model: Model, files: Artifacts) -> str:
-    told = evaluation.evaluate(
-        model, pd.read_parquet(files.kept), files.model, files.predictions, files.reference, files.metrics
-    )
+    rows = contract.kept_rows(files.snapshot, files.quarantine)
+    told = evaluation.evaluate(model, rows, files.model, files.predictions, files.reference, files.metrics)
     metric = told["metric"]
     return f"{metric} {told['metrics'][metric]:.4f} on {told['rows']:,} held-out rows"
 
@@ -64,5 +63,17 @@ def run(stage: str, name: str) -> str:
     root = nearest_root(Path.cwd())
     files = Artifacts(root, name)
     model = load(root).model(name)
+    if stage != next(iter(STAGES)):
+        model = model.model_copy(update={"as_of": snapshots.as_of(files.counts)})
     files.folder.mkdir(parents=True, exist_ok=True)
+    for out in outs(root, stage, name):
+        _remove(out)
     return STAGES[stage](name, model, files)
+
+
+def _remove(out: Path) -> None:
+    """An output of before may be a link into DVC's cache: written in place, it would change what the cache holds."""
+    if out.is_dir() and not out.is_symlink():
+        shutil.rmtree(out)
+    else:
+        out.unlink(missing_ok=True)

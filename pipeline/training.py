@@ -67,7 +67,18 @@ def fit(rows: pd.DataFrame, model: Model) -> BaseEstimator:
                 "check the target, or set training.task: regression",
             )
         target = target.astype("int64")
-    return pipeline_for(model.training).fit(feature_frame(learn, model.training), target.to_numpy())
+    features = feature_frame(learn, model.training)
+    if empty := [c for c in model.training.numeric if features[c].isna().all()]:
+        raise StageError(
+            "train", f"column {empty[0]} is empty in all {len(learn):,} rows", "check the source, or leave it out"
+        )
+    try:
+        return pipeline_for(model.training).fit(features, target.to_numpy())
+    except ValueError as error:
+        first = str(error).strip().splitlines()[0]
+        raise StageError(
+            "train", f"{model.training.estimator}: {first}", "look at the kept rows and at training.options"
+        ) from error
 
 
 def pipeline_for(training: Training) -> BaseEstimator:

@@ -1,21 +1,26 @@
 """Rows that break the contract go to quarantine with the reason; in = kept + quarantined."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from pipeline.data import contract
 from pipeline.errors import DataError
-from tests.conftest import customers
+from pipeline.gates import data_contract
+from pipeline.params import load
+from tests.conftest import change_params, customers
 
 
-def check(project, settings, frame):
+def check(project, settings, frame, rows_a_day=None, model=None):
     folder = project / "snap"
     folder.mkdir()
     frame.to_parquet(folder / "2024-01-01.parquet")
-    paths = [project / n for n in ("kept.parquet", "quarantine.parquet", "report.json")]
-    told = contract.check("churn", settings.model("churn"), folder, *paths)
-    return told, pd.read_parquet(paths[0]), pd.read_parquet(paths[1])
+    counts, quarantine, report = (project / n for n in ("counts.json", "quarantine.parquet", "report.json"))
+    counts.write_text(json.dumps({"rows_a_day": rows_a_day or {}}))
+    told = contract.check("churn", model or settings.model("churn"), folder, counts, quarantine, report)
+    return told, contract.kept_rows(folder, quarantine), pd.read_parquet(quarantine)
 
 
 def test_good_rows_are_all_kept(project, settings):
@@ -60,3 +65,70 @@ def test_a_row_with_two_faults_counts_once(project, settings):
 def test_nothing_left_to_train_on_is_an_error_that_names_the_column(project, settings):
     with pytest.raises(DataError, match="all 600 rows break it .*plan"):
         check(project, settings, customers(10).assign(plan="gold"))
+
+
+def test_a_partition_that_came_twice_is_quarantined_once(project, settings):
+    """The first of two equal rows stays, the second goes, and the counts reconcile."""
+    frame = customers(10)
+    told, kept, quarantine = check(project, settings, pd.concat([frame, frame.tail(60)], ignore_index=True))
+    assert (told["in"], told["kept"], told["quarantined"]) == (660, 600, 60)
+    assert kept.customer.is_unique
+    assert set(quarantine.customer) == set(frame.tail(60).customer)
+    verdict = data_contract.few_bad_rows(told, settings.model("churn").gates.contract)
+    assert not verdict.passed
+    assert "customer field_uniqueness: 60 rows, e.g. c0005" in verdict.reason
+
+
+def test_a_whole_number_that_is_none_breaks_an_integer_column(project):
+    change_params(project, "models.churn.gates.contract.columns.calls", {"type": "integer", "nullable": True})
+    frame = customers(10)
+    frame.loc[5, "calls"] = 2.5
+    told, _, quarantine = check(project, load(project), frame)
+    assert told["quarantined"] == 1
+    assert quarantine.reason.tolist() == ["calls: integer"]
+
+
+def test_a_rule_for_the_key_counts_too(project):
+    change_params(project, "models.churn.gates.contract.columns.customer", {"allowed": ["c000001"]})
+    told, kept, _ = check(project, load(project), customers(10))
+    assert (told["kept"], kept.customer.tolist()) == (1, ["c000001"])
+
+
+@pytest.mark.parametrize(("day", "rows"), [("2024-02-25", 3), ("2024-02-26", 0), ("2024-02-27", 900)])
+def test_a_day_out_of_proportion_to_history_is_named(project, day, rows):
+    """Too few, none at all, or too many; a day cut off by the window's end is not judged."""
+    change_params(project, "models.churn.gates.contract.rows_a_day", [0.5, 2])
+    model = load(project).model("churn")
+    days = {f"{d:%Y-%m-%d}": 60 for d in pd.date_range("2024-01-31", "2024-02-29")}
+    usual = contract.unusual_days(days, model)
+    assert usual == {"median": 60.0, "off": {}}
+    told = contract.unusual_days(days | {day: rows} if rows else {d: n for d, n in days.items() if d != day}, model)
+    assert told["off"] == {day: rows}
+    verdict = data_contract.usual_days({"days": told}, model.gates.contract)
+    assert not verdict.passed
+    assert f"{day}: {rows}" in verdict.reason
+
+
+def test_an_old_unusual_day_is_history_and_not_judged(project):
+    change_params(project, "models.churn.gates.contract.rows_a_day", [0.5, 2])
+    days = {f"{d:%Y-%m-%d}": 60 for d in pd.date_range("2024-01-31", "2024-02-29")} | {"2024-02-05": 0}
+    assert contract.unusual_days(days, load(project).model("churn"))["off"] == {}
+
+
+def test_a_label_that_is_not_0_or_1_is_quarantined(project, settings):
+    frame = customers(10)
+    frame.loc[5, "left"] = 2.0
+    told, _, quarantine = check(project, settings, frame)
+    assert (told["kept"], told["quarantined"]) == (599, 1)
+    assert quarantine.reason.tolist() == ["left: isin([0, 1])"]
+
+
+@pytest.mark.parametrize(
+    ("allowed", "values"), [([1, 2], ["1", "2"]), ([True, False], ["true", "false"]), ([1.5], ["1.5", "1.5"])]
+)
+def test_allowed_values_of_a_text_column_are_compared_as_text(project, allowed, values):
+    """A category may well be a number in params.yaml; in the snapshot it is text."""
+    change_params(project, "models.churn.gates.contract.columns.plan", {"allowed": allowed})
+    frame = customers(10)
+    told, _, _ = check(project, load(project), frame.assign(plan=np.resize(values, len(frame))))
+    assert (told["quarantined"], told["faults"]) == (0, [])

@@ -1,11 +1,13 @@
 """The snapshot knows only what was known at its as-of, and is the same byte for byte each time."""
 
 import hashlib
+import json
+import shutil
 
 import pandas as pd
 import pytest
 
-from pipeline.data import snapshot
+from pipeline.data import landing, snapshot
 from pipeline.data.contract import read_snapshot
 from pipeline.errors import DataError
 from pipeline.params import load
@@ -14,8 +16,8 @@ from tests.conftest import change_params, customers
 
 def take(project, name="one"):
     folder = project / name
-    counts = snapshot.take("churn", load(project).model("churn"), project, folder, project / f"{name}.json")
-    return folder, counts
+    model = load(project).model("churn")
+    return folder, snapshot.take("churn", model, project, folder, project / f"{name}.json", project / "partitions.db")
 
 
 def digests(folder):
@@ -32,15 +34,73 @@ def test_rows_end_before_as_of_and_labels_are_known_by_then(project):
     assert counts["label_later"] > 0
     assert counts["in"] == counts["without_label"] + counts["label_later"] + counts["rows"]
     assert counts["partitions"] == len(list(folder.iterdir()))
+    days = json.loads((project / "one.json").read_text())["rows_a_day"]
+    assert sum(days.values()) == counts["in"]
 
 
 def test_the_same_window_gives_the_same_bytes(project):
-    assert digests(take(project, "one")[0]) == digests(take(project, "two")[0])
+    """Also without any memory of what has landed."""
+    before = digests(take(project, "one")[0])
+    (project / "partitions.db").unlink()
+    assert digests(take(project, "two")[0]) == before
+
+
+def commit(project, folder):
+    """What DVC does with a stage's output: the files go to the cache."""
+    import dvc_data.hashfile.build
+    from dvc_data.hashfile.transfer import transfer
+    from dvc_objects.fs.local import localfs
+
+    with landing.repository(project) as repo:
+        staged, _, tree = dvc_data.hashfile.build.build(repo.cache.local, str(folder), localfs, "md5")
+        transfer(staged, repo.cache.local, {tree.hash_info}, shallow=False)
+
+
+def test_a_partition_lands_once(project):
+    """Asked again, nothing is written; a corrected row and a late one make new files of their days alone."""
+    folder, first = take(project, "one")
+    assert first["landed"] == first["partitions"]
+    before = digests(folder)
+    commit(project, folder)
+    folder, again = take(project, "two")
+    assert (again["landed"], again["rows"] - first["rows"]) == (0, 0)
+    assert digests(folder) == before
+    frame = customers()
+    frame.loc[frame.customer == "c002500", "spend"] += 1
+    late = frame[frame.customer == "c002600"].assign(customer="late")
+    pd.concat([frame, late]).to_parquet(project / "customers" / "all.parquet")
+    folder, third = take(project, "three")
+    assert (third["landed"], third["rows"] - first["rows"]) == (2, 1)
+    changed = {name for name, digest in digests(folder).items() if before[name] != digest}
+    days = {f"{t:%Y-%m-%d}.parquet" for t in (frame.seen_at[2500], frame.seen_at[2600])}
+    assert changed == days
+
+
+def test_a_lost_cache_loses_nothing(project):
+    """The index remembers files that the cache no longer has: they are written again, the same."""
+    folder, first = take(project, "one")
+    commit(project, folder)
+    before = digests(folder)
+    shutil.rmtree(project / ".dvc" / "cache")
+    folder, again = take(project, "two")
+    assert again["landed"] == first["partitions"]
+    assert digests(folder) == before
+
+
+def test_the_order_of_the_source_does_not_matter(project):
+    """Not even that of rows with the same time and key."""
+    frame = pd.concat([customers(), customers().head(1800).assign(spend=1.0)])
+    frame.to_parquet(project / "customers" / "all.parquet")
+    before = digests(take(project, "one")[0])
+    frame.sample(frac=1, random_state=3).to_parquet(project / "customers" / "all.parquet")
+    (project / "partitions.db").unlink()
+    assert digests(take(project, "two")[0]) == before
 
 
 def test_rows_and_labels_of_the_future_change_nothing(project):
     """Planted rows after the as-of, and labels that come later, leave every byte as it was."""
     before = digests(take(project, "one")[0])
+    (project / "partitions.db").unlink()
     planted = customers().tail(500).assign(customer=[f"x{i}" for i in range(500)])
     early = planted.head(50).assign(
         seen_at=pd.Timestamp("2024-02-20", tz="UTC"), decided_at=pd.Timestamp("2024-03-02", tz="UTC")
@@ -68,6 +128,24 @@ def test_no_rows_is_one_line(project):
         take(project)
 
 
+def test_a_renamed_column_is_named(project):
+    customers().rename(columns={"calls": "phone_calls"}).to_parquet(project / "customers" / "all.parquet")
+    with pytest.raises(DataError, match="has no column calls; it has: customer, seen_at, spend, phone_calls"):
+        take(project)
+
+
+def test_one_file_of_another_type_than_the_rest_is_one_line(project):
+    """As when one day's export wrote numbers as text."""
+    frame = customers()
+    (project / "customers" / "all.parquet").unlink()
+    frame.head(2400).to_parquet(project / "customers" / "a.parquet")
+    frame.tail(-2400).assign(spend="much").to_parquet(project / "customers" / "b.parquet")
+    with pytest.raises(DataError) as refused:
+        take(project)
+    assert "spend" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
 def test_a_truncated_file_is_one_line(project):
     path = project / "customers" / "all.parquet"
     path.write_bytes(path.read_bytes()[:1000])
@@ -89,3 +167,105 @@ def test_a_hook_can_be_the_source(project, monkeypatch):
     change_params(project, "models.churn.source.query", None)
     change_params(project, "models.churn.source.hook", "my_source:rows")
     assert digests(take(project, "two")[0]) == by_query
+
+
+def test_any_kind_of_time_column_is_compared_in_utc(project):
+    """Dates, text, nanoseconds, with and without a zone: the same rows, to the byte."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    frame = customers()
+    before, counts = take(project, "one")
+    path = project / "customers" / "all.parquet"
+    for name, change in {
+        "ns": lambda t: t.dt.as_unit("ns"),
+        "naive": lambda t: t.dt.tz_localize(None),
+        "naive_ns": lambda t: t.dt.tz_localize(None).dt.as_unit("ns"),
+        "text": lambda t: t.dt.strftime("%Y-%m-%dT%H:%M:%S.%f%z"),
+        "zone": lambda t: t.dt.tz_convert("America/New_York"),
+    }.items():
+        changed = frame.assign(decided_at=change(frame.decided_at))
+        if name in ("naive", "zone"):  # the query itself compares this one, and DuckDB not in every type
+            changed = changed.assign(seen_at=change(frame.seen_at))
+        pq.write_table(pa.Table.from_pandas(changed, preserve_index=False), path)
+        folder, told = take(project, name)
+        assert told | {"landed": 0} == counts | {"landed": 0}, name
+        assert digests(folder) == digests(before), name
+
+
+def test_a_query_that_compares_nanoseconds_is_told_what_to_write(project):
+    """pandas writes them by default, and DuckDB compares them with no other time."""
+    frame = customers()
+    frame.assign(seen_at=frame.seen_at.dt.as_unit("ns")).to_parquet(project / "customers" / "all.parquet")
+    with pytest.raises(DataError, match="write seen_at::TIMESTAMPTZ in the query"):
+        take(project)
+    change_params(
+        project,
+        "models.churn.source.query",
+        "SELECT * FROM read_parquet('customers/*.parquet') WHERE seen_at::TIMESTAMPTZ >= $start AND seen_at::TIMESTAMPTZ < $end",
+    )
+    assert take(project)[1]["rows"] == 1681
+
+
+def test_a_time_that_is_a_number_is_named(project):
+    customers().assign(decided_at=1709251200).to_parquet(project / "customers" / "all.parquet")
+    with pytest.raises(DataError, match="column decided_at holds BIGINT, not a time; cast it in the query"):
+        take(project)
+
+
+def test_a_source_may_have_any_other_column(project):
+    frame = customers().assign(day=1, rows=2, landing="x")
+    before = digests(take(project, "one")[0])
+    frame.to_parquet(project / "customers" / "all.parquet")
+    assert digests(take(project, "two")[0]) == before
+
+
+def test_rows_without_a_time_or_a_label_are_counted(project, monkeypatch):
+    """NaN is no label either. in = without_time + without_label + label_later + rows."""
+    (project / "untimely_source.py").write_text(
+        "import pandas as pd\n"
+        "def rows(start, end):\n"
+        "    frame = pd.read_parquet('customers/all.parquet')\n"
+        "    frame.loc[2000:2002, 'seen_at'] = pd.NaT\n"
+        "    frame.loc[2010:2014, 'left'] = float('nan')\n"
+        "    return frame\n"
+    )
+    monkeypatch.syspath_prepend(str(project))
+    change_params(project, "models.churn.source.query", None)
+    change_params(project, "models.churn.source.hook", "untimely_source:rows")
+    counts = take(project)[1]
+    assert (counts["without_time"], counts["without_label"]) == (3, 5)
+    assert counts["in"] == sum(counts[k] for k in ("without_time", "without_label", "label_later", "rows"))
+
+
+@pytest.mark.parametrize(
+    ("body", "told"), [("raise ValueError('boom')", "raised ValueError: boom"), ("return None", "returned NoneType")]
+)
+def test_a_hook_that_fails_is_one_line(project, monkeypatch, body, told):
+    name = f"hook_{len(body)}"
+    (project / f"{name}.py").write_text(f"def rows(start, end):\n    {body}\n")
+    monkeypatch.syspath_prepend(str(project))
+    change_params(project, "models.churn.source.query", None)
+    change_params(project, "models.churn.source.hook", f"{name}:rows")
+    with pytest.raises(DataError, match=f"hook {name}:rows: {told}"):
+        take(project)
+
+
+def test_labels_that_change_places_make_another_partition(project):
+    """The counts stay what they were, and so would a fold that is linear in the label."""
+    import duckdb
+
+    frame = customers()
+    before = digests(take(project, "one")[0])
+    of_day = frame[frame.seen_at.dt.date.astype(str) == "2024-02-10"]
+    leaves, stays = of_day.index[of_day.left == 1][0], of_day.index[of_day.left == 0][0]
+    frame.loc[[leaves, stays], "left"] = [0.0, 1.0]
+    frame.to_parquet(project / "customers" / "all.parquet")
+    after = digests(take(project, "two")[0])
+    assert [name for name in after if after[name] != before[name]] == ["2024-02-10.parquet"]
+    rows = "SELECT 'c' || i AS c, i * 0.37 AS x, (i = {})::DOUBLE AS y FROM range(1500000) r(i)"
+    fold = "SELECT bit_xor(hash(hash(c, x, y))), sum(hash(hash(c, x, y))) FROM ({})"
+    assert (
+        duckdb.sql(fold.format(rows.format(164567))).fetchall()
+        != duckdb.sql(fold.format(rows.format(47030))).fetchall()
+    )

@@ -1,5 +1,6 @@
 """Training gives the same file for the same data, and ONNX answers as scikit-learn does."""
 
+import os
 import subprocess
 import sys
 
@@ -28,6 +29,29 @@ def window(model):
 
 def with_training(model, **changed):
     return model.model_copy(update={"training": Training(**(model.training.model_dump() | changed))})
+
+
+def test_the_same_model_gives_the_same_onnx_in_another_process(churn, tmp_path, project):
+    """Whatever the seed that Python hashes strings with: the converter goes by sets."""
+    training.save(training.fit(window(churn), churn), tmp_path / "model.skops")
+    code = (
+        "import sys, hashlib; from pathlib import Path; from pipeline import package, training; from pipeline.params import load\n"
+        "m = load(Path(sys.argv[1])).model('churn')\n"
+        "print(hashlib.md5(package.onnx_bytes(training.load(Path(sys.argv[2])), m.training)).hexdigest())"
+    )
+    command = [sys.executable, "-c", code, str(project), str(tmp_path / "model.skops")]
+    made = {
+        subprocess.run(
+            command, env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+        ).stdout
+        for seed in "0123"
+    }
+    assert len(made) == 1
+
+
+def test_a_column_that_is_empty_in_every_row_is_named(churn):
+    with pytest.raises(StageError, match="train: column calls is empty in all"):
+        training.fit(window(churn).assign(calls=np.nan), churn)
 
 
 def test_the_same_data_gives_the_same_file_in_another_process(churn, tmp_path, project):

@@ -1,28 +1,34 @@
-"""The data contract: what a row must be like, checked with pandera.
+"""The data contract: what a row must be like, checked with pandera, and how many a day should bring.
 
-Rows that break it go to quarantine with the reason; in = kept + quarantined. Whether so many may be
-missing is for the contract gate to say, not for this module.
+Rows that break it go to quarantine with the reason; in = kept + quarantined. The kept rows are not stored a
+second time: they are the snapshot without the quarantine. Whether so many may be missing is for the contract
+gates to say, not for this module.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pipeline.errors import DataError
 from pipeline.params import Column, Contract, Model
 
 EXAMPLES = 3
+ROW, REASON = "snapshot_row", "reason"
 
 
-def check(name: str, model: Model, snapshot: Path, kept: Path, quarantine: Path, report: Path) -> dict[str, Any]:
-    """Splits the snapshot into `kept` and `quarantine` (Parquet) and writes the JSON `report`.
+def check(name: str, model: Model, snapshot: Path, counts: Path, quarantine: Path, report: Path) -> dict[str, Any]:
+    """Writes the snapshot's rows that break the contract to `quarantine` (Parquet) and the JSON `report`.
 
-    The report is {"in", "kept", "quarantined", "faults": [{"column", "check", "rows", "examples"}]}.
+    `quarantine` has the row's number in the snapshot (`row`) and the reason beside its own columns. The report is
+    {"in", "kept", "quarantined", "faults": [{"column", "check", "rows", "examples"}], "days": see `unusual_days`}.
     Raises DataError when no row is left to train on.
     """
     rows = read_snapshot(snapshot)
@@ -35,8 +41,9 @@ def check(name: str, model: Model, snapshot: Path, kept: Path, quarantine: Path,
         if len(cases)
         else pd.Series(dtype=str)
     )
-    rows[~bad].to_parquet(kept, index=False)
-    rows[bad].assign(reason=reasons.reindex(rows.index[bad]).to_numpy(dtype=object)).to_parquet(quarantine, index=False)
+    broken = rows[bad].assign(**{REASON: reasons.reindex(rows.index[bad]).to_numpy(dtype=object)})
+    broken.insert(0, ROW, rows.index[bad].astype("int64"))
+    broken.to_parquet(quarantine, index=False)
     told = {
         "in": len(rows),
         "kept": int((~bad).sum()),
@@ -50,6 +57,7 @@ def check(name: str, model: Model, snapshot: Path, kept: Path, quarantine: Path,
             }
             for (column, check), found in cases.groupby(["column", "check"], sort=True)
         ],
+        "days": unusual_days(json.loads(counts.read_text(encoding="utf-8"))["rows_a_day"], model),
     }
     report.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     if told["kept"] == 0:
@@ -62,43 +70,85 @@ def check(name: str, model: Model, snapshot: Path, kept: Path, quarantine: Path,
 
 
 def read_snapshot(folder: Path) -> pd.DataFrame:
-    """All partitions of a snapshot, in time order."""
+    """All partitions of a snapshot, in time order; the index is the row's number in the snapshot."""
     files = sorted(folder.glob("*.parquet"))
     if not files:
         raise DataError(f"snapshot {folder}", "has no partitions", "run the snapshot stage first")
-    return pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
+    return pa.concat_tables([pq.read_table(file) for file in files]).to_pandas()
+
+
+def kept_rows(snapshot: Path, quarantine: Path) -> pd.DataFrame:
+    """The snapshot's rows that are not in quarantine, in time order."""
+    rows = read_snapshot(snapshot)
+    broken = pd.read_parquet(quarantine, columns=[ROW])[ROW]
+    return rows.drop(index=broken.to_numpy()).reset_index(drop=True)
+
+
+def unusual_days(rows_a_day: dict[str, int], model: Model) -> dict[str, Any]:
+    """The held-out days whose number of rows is out of proportion to the days before them.
+
+    {"median": rows of a usual day, "off": {day: rows}}. A day without rows counts as 0; the window's two ends,
+    where a day may be cut, are left out, and so is everything when `rows_a_day` is not in the contract.
+    """
+    limits = model.gates.contract.rows_a_day
+    if limits is None:
+        return {"median": None, "off": {}}
+    start, end = model.as_of - timedelta(days=model.source.window_days), model.as_of
+    whole = pd.date_range(pd.Timestamp(start).ceil("D"), pd.Timestamp(end).floor("D"), inclusive="left")
+    days = pd.Series({day: rows_a_day.get(f"{day:%Y-%m-%d}", 0) for day in whole}, dtype="int64")
+    judged = days.index >= pd.Timestamp(end - timedelta(days=model.evaluation.holdout_days))
+    usual = float(days[~judged].median()) if (~judged).any() else 0.0
+    newest = days[judged]
+    off = newest[(newest < limits[0] * usual) | (newest > limits[1] * usual)]
+    return {"median": usual, "off": {f"{day:%Y-%m-%d}": int(rows) for day, rows in off.items()}}
 
 
 def broken_rows(rows: pd.DataFrame, contract: Contract, model: Model) -> pd.DataFrame:
     """One row a fault: {"index", "column", "check", "failure_case"}; empty when all is well."""
-    import pandera.pandas as pa
+    import pandera.pandas as pandera
 
-    declared = {c: contract.columns.get(c) for c in [*model.training.features, model.training.target]}
-    schema = pa.DataFrameSchema(
-        {c: _column(pa, rule, c in model.training.categorical) for c, rule in declared.items()}
-        | {model.source.key: pa.Column(unique=True, nullable=False, report_duplicates="exclude_first")}
+    declared = {c: contract.columns.get(c) for c in model.training.features}
+    binary = Column(allowed=(0, 1)) if model.training.task == "binary" else Column()
+    declared[model.training.target] = contract.columns.get(model.training.target, binary)
+    key = contract.columns.get(model.source.key, Column())
+    schema = pandera.DataFrameSchema(
+        {c: _column(pandera, rule, c in model.training.categorical) for c, rule in declared.items()}
+        | {model.source.key: _column(pandera, key, True, unique=True, report_duplicates="exclude_first")}
     )
     try:
         schema.validate(rows, lazy=True)
-    except pa.errors.SchemaErrors as found:
-        cases = found.failure_cases.dropna(subset=["index"])
+    except pandera.errors.SchemaErrors as found:
+        cases = found.failure_cases
+        whole = cases[cases["index"].isna()]
+        if len(whole):
+            raise DataError(
+                f"snapshot column {whole.column.iloc[0]}",
+                f"{whole.check.iloc[0]} fails on {whole.failure_case.iloc[0]}",
+                "run the snapshot stage again",
+            ) from found
         return cases.assign(index=cases["index"].astype("int64"))[["index", "column", "check", "failure_case"]]
     return pd.DataFrame({"index": pd.Series(dtype="int64"), "column": [], "check": [], "failure_case": []})
 
 
-def _column(pa: Any, rule: Column | None, categorical: bool) -> Any:
+def _column(pandera: Any, rule: Column | None, text: bool, **more: Any) -> Any:
     checks = []
-    if not categorical:
-        checks.append(pa.Check(lambda v: ~v.isin([math.inf, -math.inf]), name="finite"))
-    if rule is None:
-        return pa.Column(nullable=True, checks=checks)
+    if not text:
+        checks.append(pandera.Check(lambda v: ~v.isin([math.inf, -math.inf]), name="finite"))
+    rule = rule or Column(nullable=True)
+    if rule.type == "integer":
+        checks.append(pandera.Check(lambda v: v % 1 == 0, name="integer"))
     if rule.min is not None:
-        checks.append(pa.Check.ge(rule.min))
+        checks.append(pandera.Check.ge(rule.min))
     if rule.max is not None:
-        checks.append(pa.Check.le(rule.max))
+        checks.append(pandera.Check.le(rule.max))
     if rule.allowed is not None:
-        checks.append(pa.Check.isin(list(rule.allowed)))
-    return pa.Column(nullable=rule.nullable, checks=checks)
+        checks.append(pandera.Check.isin([_as_text(v) for v in rule.allowed] if text else list(rule.allowed)))
+    return pandera.Column(str if text else "float64", nullable=rule.nullable, checks=checks, **more)
+
+
+def _as_text(value: bool | int | float | str) -> str:
+    """How the snapshot, where categories are text, writes a value of params.yaml."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def faults_line(report: dict[str, Any]) -> str:

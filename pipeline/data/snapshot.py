@@ -1,21 +1,23 @@
 """The snapshot: the labelled rows of one training window as they were known at its as-of.
 
-One Parquet file a day, written the same way byte for byte each time, so that DVC stores a day once
-however many windows it is in. Nothing learned after the as-of gets in: rows end before it, and a label
-counts only when its label_time is at or before it.
+One Parquet file a day (a partition), the same byte for byte each time, so that DVC keeps a day once however
+many windows it is in; a day that has landed before is linked, not written (see `landing`). Nothing learned
+after the as-of gets in: rows end before it, and a label counts only when its label_time is at or before it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import shutil
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import duckdb
-import pyarrow.compute as pc
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.data import landing
 from pipeline.data import source as source_rows
 from pipeline.errors import DataError
 from pipeline.params import Model, Source, Training
@@ -26,19 +28,40 @@ def window(source: Source, as_of: datetime) -> tuple[datetime, datetime]:
     return as_of - timedelta(days=source.window_days), as_of
 
 
-def take(name: str, model: Model, root: Path, folder: Path, counts: Path) -> dict[str, int]:
+def take(name: str, model: Model, root: Path, folder: Path, counts: Path, index: Path) -> dict[str, Any]:
     """Writes the snapshot of `model` into `folder` and its row counts into the JSON file `counts`.
 
-    Returns {"in", "without_label", "label_later", "rows", "partitions"}; in = without_label + label_later + rows.
-    Raises DataError for a source without rows, without a wanted column, or with a wrong type.
+    Returns {"in", "without_time", "without_label", "label_later", "rows", "partitions", "landed"}, where in =
+    without_time + without_label + label_later + rows and `landed` (not in the file) is how many partitions had to
+    be written; `index` is the file that remembers which have landed. Raises DataError for a source without rows, without a wanted column,
+    or with a wrong type.
     """
     start, end = window(model.source, model.as_of)
     with source_rows.connect(root) as connection:
         source_rows.load(connection, model.source, start, end, name)
+        without_time = source_rows.keep_window(connection, model.source, start, end)
+        days_in = _rows_a_day(connection, model)
         told = _split_by_label(connection, name, model, start, end)
-        told["partitions"] = _write_days(connection, model, folder)
-    counts.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-    return told
+        days, landed = _land_days(connection, model, folder, index)
+    told |= {"in": told["in"] + without_time, "without_time": without_time, "partitions": days}
+    kept = {"as_of": model.as_of.isoformat(), **told, "rows_a_day": days_in}
+    counts.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+    return {**told, "landed": landed}
+
+
+def as_of(counts: Path) -> datetime:
+    """The as-of that a snapshot was taken for, from its counts: the later stages go by it, however params.yaml writes it."""
+    return datetime.fromisoformat(json.loads(counts.read_text(encoding="utf-8"))["as_of"])
+
+
+def _rows_a_day(connection: duckdb.DuckDBPyConnection, model: Model) -> dict[str, int]:
+    """All rows of the source by day, labelled or not: what the contract compares with history."""
+    day = _day(source_rows.quoted(model.source.event_time))
+    return dict(connection.execute(f"SELECT {day}, count(*) FROM rows GROUP BY 1 ORDER BY 1").fetchall())
+
+
+def _day(time_sql: str) -> str:
+    return f"strftime({time_sql}, '%Y-%m-%d')"
 
 
 def _split_by_label(
@@ -53,13 +76,13 @@ def _split_by_label(
                 f"column {column} holds {types[column]}, not a number",
                 "cast it in the query, or list it under categorical",
             )
-    target = source_rows.quoted(model.training.target)
+    unknown = source_rows.unlabelled(model.training.target)
     later = "FALSE"
     if model.source.label_time:
         label_time = source_rows.quoted(model.source.label_time)
         later = f"({label_time} IS NULL OR {label_time} > $end)"
-    sql = f"""SELECT count(*), count(*) FILTER ({target} IS NULL),
-                     count(*) FILTER ({target} IS NOT NULL AND {later}) FROM rows"""
+    sql = f"""SELECT count(*), count(*) FILTER ({unknown}),
+                     count(*) FILTER (NOT {unknown} AND {later}) FROM rows"""
     counted = connection.execute(sql, {"end": end} if "$end" in sql else {}).fetchone()
     total, without_label, label_later = counted or (0, 0, 0)
     if total == 0:
@@ -75,7 +98,7 @@ def _split_by_label(
             f"none of its {total} rows has a label known by {end:%Y-%m-%d %H:%M}",
             f"check {model.training.target} and {model.source.label_time}",
         )
-    delete = f"DELETE FROM rows WHERE {target} IS NULL OR {later}"
+    delete = f"DELETE FROM rows WHERE {unknown} OR {later}"
     connection.execute(delete, {"end": end} if "$end" in delete else {})
     return {"in": total, "without_label": without_label, "label_later": label_later, "rows": kept}
 
@@ -92,14 +115,48 @@ def columns_sql(source: Source, training: Training) -> str:
     return ", ".join(dict.fromkeys(parts))
 
 
-def _write_days(connection: duckdb.DuckDBPyConnection, model: Model, folder: Path) -> int:
-    event, key = source_rows.quoted(model.source.event_time), source_rows.quoted(model.source.key)
+def _land_days(connection: duckdb.DuckDBPyConnection, model: Model, folder: Path, index_file: Path) -> tuple[int, int]:
+    """Fills `folder` with a file a day. Returns (days, those that had to be written)."""
     columns = columns_sql(model.source, model.training)
-    table = source_rows.to_arrow(connection, f"SELECT * FROM (SELECT {columns} FROM rows) ORDER BY {event}, {key}")
-    day = pc.strftime(table[model.source.event_time], format="%Y-%m-%d")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    days = pc.unique(day)
-    for value in days:
-        pq.write_table(table.filter(pc.equal(day, value)), folder / f"{value.as_py()}.parquet", compression="zstd")
-    return len(days)
+    with source_rows.readable("source"):
+        connection.execute(f"CREATE TEMP TABLE landing AS SELECT {columns} FROM rows")
+    days = _fingerprints(connection, model)
+    made_by = f"{columns} duckdb {duckdb.__version__} arrow {pa.__version__}".encode() + Path(__file__).read_bytes()
+    recipe = hashlib.sha256(made_by).hexdigest()
+    index = landing.Index(index_file)
+    try:
+        with landing.repository(folder.parent) as repo:
+            linked = landing.link(repo, folder, index.known(recipe, days))
+            new = {day: days[day] for day in sorted(set(days) - linked)}
+            _write_days(connection, model, folder, new)
+            hashes = {day: landing.hashed(repo, folder / (day + landing.SUFFIX)) for day in new}
+        index.add(recipe, {day: (fingerprint, *hashes[day]) for day, fingerprint in new.items()})
+    finally:
+        index.close()
+    return len(days), len(new)
+
+
+def _fingerprints(connection: duckdb.DuckDBPyConnection, model: Model) -> dict[str, landing.Fingerprint]:
+    day = _day(source_rows.quoted(model.source.event_time))
+    # Hashed twice: DuckDB's hash of many columns is linear in the last one, and labels that change places would not show.
+    row = f"hash(hash({', '.join(source_rows.quoted(c) for c in source_rows.column_types(connection, 'landing'))}))"
+    sql = f"SELECT {day}, count(*), bit_xor({row}), sum({row}) FROM landing GROUP BY 1 ORDER BY 1"
+    return {d: landing.Fingerprint(rows, f"{a:x}.{int(b):x}") for d, rows, a, b in connection.execute(sql).fetchall()}
+
+
+def _write_days(
+    connection: duckdb.DuckDBPyConnection, model: Model, folder: Path, days: dict[str, landing.Fingerprint]
+) -> None:
+    """Writes `days` as Parquet. Rows are in one order whatever the source's: by time, by key, then by all the rest."""
+    event, key = model.source.event_time, model.source.key
+    order = dict.fromkeys([event, key, *source_rows.column_types(connection, "landing")])
+    table = source_rows.to_arrow(
+        connection,
+        f"SELECT * FROM landing WHERE list_contains($days, {_day(source_rows.quoted(event))}) "
+        f"ORDER BY {', '.join(source_rows.quoted(c) for c in order)}",
+        {"days": list(days)},
+    )
+    at = 0
+    for day, fingerprint in days.items():
+        pq.write_table(table.slice(at, fingerprint.rows), folder / (day + landing.SUFFIX), compression="zstd")
+        at += fingerprint.rows

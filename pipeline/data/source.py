@@ -7,11 +7,13 @@ Python hook `module:function` called with (start, end) that returns a pandas fra
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
 import duckdb
+import pandas as pd
 import pyarrow as pa
 
 from pipeline.errors import DataError, SettingsError
@@ -44,29 +46,64 @@ def connect(root: Path) -> duckdb.DuckDBPyConnection:
 
 
 def load(connection: duckdb.DuckDBPyConnection, source: Source, start: datetime, end: datetime, subject: str) -> None:
-    """Puts the source's rows with event time in [start, end) into the table `rows`.
+    """Puts what the source answers for [start, end) into the table `rows`, its times as TIMESTAMPTZ.
 
-    Raises DataError when the source cannot be read or lacks its key or times.
+    Raises DataError when the source cannot be read, or its key or times are missing or no times.
     """
-    try:
+    if "," in str(connection.execute("SELECT current_setting('file_search_path')").fetchall()[0][0]):
+        raise DataError(f"{subject} source", "DuckDB takes no search path with a comma", "move the project's folder")
+    with readable(f"{subject} source", source.event_time):
         if source.query is not None:
             query = source.query.strip().rstrip(";")
             bound = {"start": start, "end": end}
             connection.execute(f"CREATE OR REPLACE TEMP TABLE rows AS SELECT * FROM ({query}\n)", bound)
         else:
-            frame = hooked(source.hook or "")(start, end)
-            connection.register("hooked", frame)
+            connection.register("hooked", _frame(source.hook or "", start, end))
             connection.execute("CREATE OR REPLACE TEMP TABLE rows AS SELECT * FROM hooked")
             connection.unregister("hooked")
+        types = column_types(connection)
+        times = [source.event_time, *([source.label_time] if source.label_time else [])]
+        require(types, [source.key, *times], subject)
+        # Times come as dates, text, with and without a zone, in any precision: compared as one type, in UTC.
+        for column in dict.fromkeys(times):
+            if is_number(types[column]):
+                raise DataError(
+                    f"{subject} source", f"column {column} holds {types[column]}, not a time", "cast it in the query"
+                )
+            connection.execute(f"ALTER TABLE rows ALTER {quoted(column)} TYPE TIMESTAMPTZ")
+
+
+def keep_window(connection: duckdb.DuckDBPyConnection, source: Source, start: datetime, end: datetime) -> int:
+    """Leaves the rows with event time in [start, end); returns how many had none."""
+    event = quoted(source.event_time)
+    counted = connection.execute(f"SELECT count(*) FROM rows WHERE {event} IS NULL").fetchall()
+    outside = f"{event} IS NULL OR {event} < $start OR {event} >= $end"
+    connection.execute(f"DELETE FROM rows WHERE {outside}", {"start": start, "end": end})
+    return int(counted[0][0])
+
+
+@contextmanager
+def readable(subject: str, event_time: str = "") -> Iterator[None]:
+    """Tells what DuckDB says of the source in one line. Raises DataError."""
+    try:
+        yield
     except duckdb.Error as error:
         first = " ".join(str(error).split())[:300]
-        raise DataError(f"{subject} source", first, "run its query in DuckDB from the project's folder") from error
-    types = column_types(connection)
-    require(types, [source.key, source.event_time, *([source.label_time] if source.label_time else [])], subject)
-    event = quoted(source.event_time)
-    connection.execute(
-        f"DELETE FROM rows WHERE {event} IS NULL OR {event} < $start OR {event} >= $end", {"start": start, "end": end}
-    )
+        check = "run its query in DuckDB from the project's folder"
+        if event_time and "_NS and type" in first:
+            check = f"nanoseconds: write {event_time}::TIMESTAMPTZ in the query"
+        raise DataError(subject, first, check) from error
+
+
+def _frame(hook: str, start: datetime, end: datetime) -> pd.DataFrame:
+    function = hooked(hook)
+    try:
+        frame = function(start, end)
+    except Exception as error:  # it is the user's code: whatever it raises is theirs to see
+        raise DataError(f"hook {hook}", f"raised {type(error).__name__}: {error}", "call it by hand") from error
+    if not isinstance(frame, pd.DataFrame):
+        raise DataError(f"hook {hook}", f"returned {type(frame).__name__}, not a pandas frame", "see docs/params.md")
+    return frame
 
 
 def hooked(hook: str) -> Callable:
@@ -78,9 +115,9 @@ def hooked(hook: str) -> Callable:
         raise SettingsError(f"hook {hook}", str(error), "write it as module:function, importable here") from error
 
 
-def column_types(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
-    """Column name to DuckDB type of the table `rows`."""
-    return {row[0]: str(row[1]) for row in connection.execute("DESCRIBE rows").fetchall()}
+def column_types(connection: duckdb.DuckDBPyConnection, table: str = "rows") -> dict[str, str]:
+    """Column name to DuckDB type of a table."""
+    return {row[0]: str(row[1]) for row in connection.execute(f"DESCRIBE {table}").fetchall()}
 
 
 def require(types: dict[str, str], columns: list[str], subject: str) -> None:
@@ -92,6 +129,11 @@ def require(types: dict[str, str], columns: list[str], subject: str) -> None:
 
 def is_number(duckdb_type: str) -> bool:
     return duckdb_type.upper().split("(")[0] in NUMBER
+
+
+def unlabelled(target: str) -> str:
+    """SQL that is true for a row whose label is missing, NULL or NaN."""
+    return f"({quoted(target)} IS NULL OR isnan(CAST({quoted(target)} AS DOUBLE)))"
 
 
 def quoted(column: str) -> str:

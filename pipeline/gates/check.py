@@ -15,21 +15,30 @@ from pipeline.serving.runtime import Runtime
 
 
 def verdicts(
-    model: Model, files: Artifacts, champion_package: Path | None, champion_version: str | None
+    model: Model, files: Artifacts, champion_package: Path | None, champion_version: str | None, backfill: bool = False
 ) -> list[Verdict]:
-    """What every gate says of the packaged model, in the order in which a person would ask."""
+    """What every gate says of the packaged model, in the order in which a person would ask.
+
+    A backfill's model is not compared with the champion: it never takes its place, and what is live today may
+    not decide what the past looked like.
+    """
     validation, evaluation = read_json(files.validation), read_json(files.metrics)
     held_out = pd.read_parquet(files.predictions)
     current = Runtime.load(champion_package) if champion_package else None
     gates = model.gates
-    return [
+    told = [
         data_contract.enough_rows(validation, gates.contract),
         data_contract.few_bad_rows(validation, gates.contract),
+    ]
+    if gates.contract.rows_a_day is not None:
+        told.append(data_contract.usual_days(validation, gates.contract))
+    told += [
         metric_limit.good_enough(evaluation, gates.metric_limit),
         naive_baseline.beats_guess(evaluation, gates.baseline_margin),
-        champion.not_worse(held_out, model, current, champion_version),
-        parity.same_answers(held_out, Runtime.load(files.package), gates.parity_tolerance),
     ]
+    if not backfill:
+        told.append(champion.not_worse(held_out, model, current, champion_version))
+    return [*told, parity.same_answers(held_out, Runtime.load(files.package), gates.parity_tolerance)]
 
 
 def refuse_failed(name: str, told: list[Verdict]) -> None:

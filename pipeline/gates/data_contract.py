@@ -26,3 +26,13 @@ def few_bad_rows(report: dict[str, Any], contract: Contract) -> Verdict:
     if report["faults"]:
         reason += f": {faults_line(report)}"
     return Verdict("data_contract", share <= contract.max_bad_share, share, contract.max_bad_share, reason)
+
+
+def usual_days(report: dict[str, Any], contract: Contract) -> Verdict:
+    """Do the newest days bring about as many rows as the days before them?"""
+    low, high = contract.rows_a_day or (0.0, float("inf"))
+    median, off = report["days"]["median"], report["days"]["off"]
+    wanted = f"{low:g} to {high:g} times the usual {median:,.0f} rows a day"
+    listed = ", ".join(f"{day}: {rows:,}" for day, rows in list(off.items())[:3])
+    reason = f"{len(off)} held-out days are out of it ({listed})" if off else "every held-out day is"
+    return Verdict("rows_a_day", not off, len(off), 0, f"{wanted}: {reason}")
