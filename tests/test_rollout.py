@@ -10,6 +10,8 @@ import pytest
 
 from pipeline import registry, runs
 from pipeline.errors import RegistryError, RolloutError, StageError
+from pipeline.ledger.lease import HELD_S, LEASES
+from pipeline.ledger.timeline import live_at
 from pipeline.rollout import execute, route
 from pipeline.rollout.docker_engine import DockerEngine
 from pipeline.rollout.engine import Engine, EngineUnavailable, engine_named
@@ -150,6 +152,41 @@ def _repackage(folder, golden):
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
+def test_a_slot_that_dies_in_its_bake_gives_the_route_back(site, monkeypatch):
+    """The old version answers again, stays champion, and no request fails."""
+    site.deploy("1")
+
+    def bake(running, _seconds):
+        for engine in site.engines():
+            engine.stop(running.model, running.slot)
+        raise RolloutError(f"slot {running.model} {running.slot}", "stopped answering during its bake", "look")
+
+    with monkeypatch.context() as during, steady_load(site.address, BODY) as tally:
+        during.setattr(execute, "_bake", bake)
+        with pytest.raises(RolloutError, match="stopped answering during its bake"):
+            site.deploy("2")
+        time.sleep(0.5)
+    assert (tally.failed, tally.failures) == (0, [])
+    assert site.live() == ("1", "blue")
+    assert site.slots() == [("blue", "1")]
+    assert registry.champion(site.home, "churn") == "1"
+
+
+def test_a_rollout_cut_off_after_its_move_is_finished_by_the_next(site, monkeypatch):
+    """MLflow fails after the switch: the version is live, and deploying it again completes alias and ledger."""
+    site.deploy("1")
+    with monkeypatch.context() as during:
+        during.setattr(
+            registry, "promote", lambda *_: (_ for _ in ()).throw(RegistryError("mlflow", "is away", "wait"))
+        )
+        with pytest.raises(RegistryError):
+            site.deploy("2")
+    assert site.live() == ("2", "green")
+    assert site.deploy("2")["already_live"]
+    assert registry.champion(site.home, "churn") == "2"
+    assert live_at(site.setup.ledger, "churn")["version"] == "2"
+
+
 def test_a_changed_package_is_refused_before_anything_starts(site):
     site.deploy("1")
     model = registry.package_folder(site.home, "churn", "3") / "model.onnx"
@@ -175,6 +212,40 @@ def test_a_dead_live_slot_is_covered_by_its_warm_predecessor_and_reconcile_bring
     assert any("started version 2 again" in line for line in done)
     assert site.live() == ("2", "green")
     assert execute.reconcile(site.setup.site("test"), {}) == []
+
+
+def test_a_rollout_that_was_overtaken_touches_nothing(site, monkeypatch):
+    """It slept while another took its lease and went live; when it wakes up it is refused, and the other stays live."""
+    site.deploy("1")
+    waited = execute.probe.wait_ready
+
+    def sleep_and_lose(engine, running, limit_s):
+        ready_s = waited(engine, running, limit_s)
+        with site.setup.ledger.writing() as connection:
+            connection.execute(LEASES.update().values(token=LEASES.c.token + 1, holder="another"))
+        return ready_s
+
+    with monkeypatch.context() as during:
+        during.setattr(execute.probe, "wait_ready", sleep_and_lose)
+        with pytest.raises(RolloutError, match="this rollout was overtaken by another"):
+            site.deploy("2")
+    assert site.live() == ("1", "blue")
+    assert registry.champion(site.home, "churn") == "1"
+    time.sleep(HELD_S)
+    site.deploy("2")
+    assert site.live() == ("2", "green")
+
+
+def test_a_route_is_not_moved_back_by_an_older_rollout(site):
+    site.deploy("1")
+    current = route.read(site.home, "churn")
+    token = route.token_of(site.home, "churn")
+    with pytest.raises(RolloutError, match="was moved by a younger rollout"):
+        route.write(site.home, current, token - 1)
+    with site.setup.ledger.writing() as connection:
+        connection.execute(LEASES.delete())
+    site.deploy("2")  # a ledger that was restored has forgotten the number; the route has not
+    assert route.token_of(site.home, "churn") == token + 1
 
 
 def test_refusals_are_one_line_and_change_nothing(site):

@@ -75,7 +75,7 @@ class Ledger:
             self._engine = sa.create_engine(url, poolclass=sa.pool.NullPool)
             if self._engine.dialect.name == "sqlite":
                 sa.event.listen(self._engine, "connect", _durable)
-            with self._writing() as connection:
+            with self._locked() as connection:
                 EVENTS.create(connection, checkfirst=True)
         except (sa.exc.SQLAlchemyError, OSError, ImportError) as error:
             raise self._failed(error) from error
@@ -83,7 +83,7 @@ class Ledger:
     def append(self, event: Event) -> Event:
         """Adds `event` at the end of the chain and returns it with seq, at and hash. Raises LedgerError."""
         try:
-            with self._writing() as connection:
+            with self._locked() as connection:
                 last = connection.execute(
                     sa.select(EVENTS.c.seq, EVENTS.c.hash).order_by(EVENTS.c.seq.desc()).limit(1)
                 ).first()
@@ -146,7 +146,16 @@ class Ledger:
         return count, None
 
     @contextmanager
-    def _writing(self) -> Iterator[sa.Connection]:
+    def writing(self) -> Iterator[sa.Connection]:
+        """A transaction of its own for what stands beside the events; one writer at a time. Raises LedgerError."""
+        try:
+            with self._locked() as connection:
+                yield connection
+        except (sa.exc.SQLAlchemyError, OSError) as error:
+            raise self._failed(error) from error
+
+    @contextmanager
+    def _locked(self) -> Iterator[sa.Connection]:
         """One writer at a time, so that no two events follow the same one."""
         with self._engine.connect() as connection:
             if self._engine.dialect.name == "sqlite":

@@ -8,6 +8,7 @@ from pipeline.ledger.table import Event, Ledger
 
 TOLD = (
     "run_opened",
+    "data_landed",
     "gates_checked",
     "version_registered",
     "slot_ready",
@@ -33,6 +34,9 @@ def sentence(event: Event) -> str:
     match event.kind:
         case "run_opened":
             return f"run opened as of {b['as_of']}: {b['reason']}"
+        case "data_landed":
+            moved = f"{b['pushed_bytes']:,} bytes pushed" if b["remote"] else "no remote to push to"
+            return f"data {b['data_version'][:12]}: {b['partitions']} partitions, {len(b['landed'])} new; {moved}"
         case "gates_checked":
             failed = [v["gate"] for v in b["verdicts"] if not v["passed"]]
             return f"gates: {len(b['verdicts'])} checked, " + (
@@ -61,3 +65,18 @@ def live_at(ledger: Ledger, model: str, until: str = "") -> dict[str, Any] | Non
         return None
     last = moves[-1]
     return {**{k: last.body.get(k) for k in ("version", "slot", "engine")}, "since": last.at}
+
+
+def live_periods(ledger: Ledger, model: str, version: str) -> list[dict[str, Any]]:
+    """When `version` was live: [{"from", "until"}], until None for as long as it is."""
+    periods: list[dict[str, Any]] = []
+    current = None
+    for move in ledger.events(kind=("rollout_ended", "rolled_back"), model=model):
+        if move.body["version"] == current:
+            continue
+        if current == version:
+            periods[-1]["until"] = move.at
+        current = move.body["version"]
+        if current == version:
+            periods.append({"from": move.at, "until": None})
+    return periods

@@ -9,14 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from pipeline import package, registry
 from pipeline.errors import PerennialError, RolloutError
+from pipeline.ledger import lease
+from pipeline.ledger.lease import Lease
 from pipeline.ledger.table import Event, Ledger
 from pipeline.ledger.timeline import live_at
 from pipeline.params import Rollout
@@ -25,6 +25,8 @@ from pipeline.rollout.engine import SLOTS, Engine, Running, engine_named, engine
 from pipeline.rollout.route import Route, Share
 
 SWITCH_LIMIT_S = 10.0
+# What was killed in mid-rollout holds its lease a little longer; reconcile is what mends after it.
+RECONCILE_WAIT_S = 2 * lease.HELD_S
 STRATEGIES = ("all-at-once",)
 
 
@@ -36,27 +38,42 @@ class Site:
     project: Path
     ledger: Ledger
     run: str = ""
+    lease: Lease | None = None
 
     def note(self, kind: str, model: str, **body: Any) -> None:
+        """Writes an event, which comes before and after each side effect. Raises RolloutError when overtaken."""
+        if self.lease is not None:
+            self.lease.check()
         self.ledger.append(Event(kind, model, self.run, "roll_out", body))
+
+    def move(self, to: Route) -> None:
+        """Replaces the route, unless a younger rollout has moved it already."""
+        route.write(self.home, to, self.lease.token if self.lease else 0)
 
 
 def deploy(
-    site: Site, model: str, version: str, settings: Rollout, reason: str = "by hand", strategy: str | None = None
+    site: Site,
+    model: str,
+    version: str,
+    settings: Rollout,
+    reason: str = "by hand",
+    strategy: str | None = None,
+    wait_s: float = 0,
 ) -> dict[str, Any]:
     """Brings a registered version live. Returns {"version", "slot", "previous", "switch_s", …}.
 
-    `strategy` None means the one of `settings`; all-at-once is the one there is.
+    `strategy` None means the one of `settings`; all-at-once is the one there is. Another rollout of the model is
+    waited for at most `wait_s`.
 
     Raises RolloutError (or RegistryError) with the live version untouched or restored.
     """
     strategy = strategy or settings.strategy
     if strategy not in STRATEGIES:
         raise RolloutError(f"strategy {strategy}", "is not known", f"use {', '.join(STRATEGIES)}")
-    started = time.monotonic()
-    with _alone(site, model):
+    with _alone(site, model, wait_s) as site:
+        started = time.monotonic()
         _check_router(site)
-        folder = registry.package_folder(site.home, model, version)
+        folder = registry.deployable_package(site.home, model, version)
         package.verified_manifest(folder)
         current = route.read(site.home, model)
         if current is not None and current.live.version == version and _answers(current.live):
@@ -129,7 +146,7 @@ def _switch(site: Site, model: str, current: Route | None, running: Running, set
     previous = current.live if current is not None and _answers(current.live) else None
     site.note("route_moving", model, to=running.version, before=current.live.version if current else None)
     start = time.monotonic()
-    route.write(site.home, Route(model, new, previous))
+    site.move(Route(model, new, previous))
     address = f"{route.router_url(site.home)}/{model}"
     try:
         if probe.wait_for_version(address, running.version, SWITCH_LIMIT_S) is None:
@@ -161,8 +178,13 @@ def _move_back(site: Site, model: str, current: Route | None, running: Running) 
     if current is None:
         (route.routes_folder(site.home) / f"{model}.yaml").unlink(missing_ok=True)
     else:
-        route.write(site.home, current)
-        probe.wait_for_version(f"{route.router_url(site.home)}/{model}", current.live.version, SWITCH_LIMIT_S)
+        address, back = f"{route.router_url(site.home)}/{model}", current.live.version
+        if probe.answering_version(running.address) is None:
+            # Requests that are being retried keep the configuration they began with, and its health checks end when the
+            # file changes: Traefik must have found the slot dead before that, or they are retried against it to the end.
+            probe.wait_for_version(address, back, SWITCH_LIMIT_S)
+        site.move(current)
+        probe.wait_for_version(address, back, SWITCH_LIMIT_S)
         site.note(
             "rolled_back",
             model,
@@ -176,7 +198,7 @@ def _move_back(site: Site, model: str, current: Route | None, running: Running) 
 
 def rollback(site: Site, model: str, reason: str = "by hand") -> dict[str, Any]:
     """Moves the route back to the warm predecessor. Raises RolloutError when there is none."""
-    with _alone(site, model):
+    with _alone(site, model) as site:
         current = route.read(site.home, model)
         if current is None:
             raise RolloutError(
@@ -192,9 +214,9 @@ def rollback(site: Site, model: str, reason: str = "by hand") -> dict[str, Any]:
         back, left = current.previous, current.live
         site.note("route_moving", model, to=back.version, before=left.version)
         start = time.monotonic()
-        route.write(site.home, Route(model, back, left))
+        site.move(Route(model, back, left))
         if probe.wait_for_version(f"{route.router_url(site.home)}/{model}", back.version, SWITCH_LIMIT_S) is None:
-            route.write(site.home, current)
+            site.move(current)
             raise RolloutError(f"route {model}", "did not move back", "look at Traefik's log")
         switch_s = time.monotonic() - start
         registry.promote(site.home, model, back.version)
@@ -216,9 +238,9 @@ def reconcile(site: Site, settings: dict[str, Rollout]) -> list[str]:
     """
     done = []
     for current in route.all_routes(site.home):
-        with _alone(site, current.model):
+        with _alone(site, current.model, RECONCILE_WAIT_S) as alone:
             if not _answers(current.live):
-                done.append(_revive(site, current, settings.get(current.model, Rollout())))
+                done.append(_revive(alone, current, settings.get(current.model, Rollout())))
     named = {(r.model, s.slot) for r in route.all_routes(site.home) for s in (r.live, r.previous) if s is not None}
     for engine in engines(site.home, site.project):
         for running in engine.all():
@@ -234,7 +256,7 @@ def _revive(site: Site, current: Route, settings: Rollout) -> str:
     engine, why = engine_named(settings.engine, site.home, site.project)
     running, _ = _prove(site, engine, why, model, live.slot, live.version, folder, settings)
     previous = current.previous if current.previous is not None and _answers(current.previous) else None
-    route.write(site.home, Route(model, Share(live.slot, live.version, running.address), previous))
+    site.move(Route(model, Share(live.slot, live.version, running.address), previous))
     if probe.wait_for_version(f"{route.router_url(site.home)}/{model}", live.version, SWITCH_LIMIT_S) is None:
         raise RolloutError(
             f"route {model}", f"does not answer with version {live.version}", "is Traefik up? `make up` starts it"
@@ -279,14 +301,10 @@ def _check_router(site: Site) -> None:
 
 
 @contextmanager
-def _alone(site: Site, model: str) -> Iterator[None]:
-    """One rollout of a model at a time on this machine."""
-    folder = site.home / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / f"{model}.lock", timeout=0):
-            yield
-    except Timeout as error:
-        raise RolloutError(
-            f"model {model}", "another rollout of it is going on", "wait for it, then try again"
-        ) from error
+def _alone(site: Site, model: str, wait_s: float = 0) -> Iterator[Site]:
+    """One rollout of a model at a time, on all machines that share the ledger: the same site, with the lease.
+
+    Another rollout is waited for at most `wait_s`.
+    """
+    with lease.held(site.ledger, model, wait_s, route.token_of(site.home, model)) as taken:
+        yield replace(site, lease=taken)

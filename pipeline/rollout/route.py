@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock
 
 from pipeline.errors import RolloutError
 
@@ -26,6 +27,7 @@ RETRY = {
     "maxRequestBodyBytes": 1_048_576,
     "status": ["502", "503", "504"],
 }
+TOKEN = "# written under lease "
 HEALTH = {"path": "/v2/health/ready", "interval": "500ms", "timeout": "1s"}
 
 
@@ -110,13 +112,38 @@ def render(route: Route) -> dict[str, Any]:
     }
 
 
-def write(home: Path, route: Route) -> None:
-    """Replaces the model's route file at once and for good."""
+def write(home: Path, route: Route, token: int = 0) -> None:
+    """Replaces the model's route file at once and for good.
+
+    `token` is the lease's number. Raises RolloutError when the file was written under a larger one: its writer has
+    been overtaken.
+    """
     folder = routes_folder(home)
     folder.mkdir(parents=True, exist_ok=True)
+    (home / "locks").mkdir(exist_ok=True)
+    with FileLock(home / "locks" / f"{route.model}.route"):
+        written = token_of(home, route.model)
+        if written > token:
+            raise RolloutError(
+                f"route {route.model}",
+                f"was moved by a younger rollout ({written} against {token})",
+                "look at its timeline",
+            )
+        _replace(folder, route, token)
+
+
+def token_of(home: Path, model: str) -> int:
+    """The number of the lease under which the model's route was written; 0 for none."""
+    path = routes_folder(home) / f"{model}.yaml"
+    first = path.read_text(encoding="utf-8").partition("\n")[0] if path.is_file() else ""
+    return int(first.removeprefix(TOKEN)) if first.startswith(TOKEN) else 0
+
+
+def _replace(folder: Path, route: Route, token: int) -> None:
     # Traefik reads only *.yaml and *.toml: it never sees the file that is being written.
     aside = folder / f".{route.model}.part"
     with aside.open("w", encoding="utf-8") as file:
+        file.write(f"{TOKEN}{token}\n")
         yaml.safe_dump(render(route), file, sort_keys=False)
         file.flush()
         os.fsync(file.fileno())

@@ -1,0 +1,127 @@
+"""A lease: the right to change what is live of one model, for as long as its holder renews it.
+
+It stands in the ledger's database, so that all machines that share the ledger share it. Each taking draws the next
+number, the fencing token; a holder that was asleep while another took the lease finds its number outdated and is refused,
+before it touches anything (Kleppmann, How to do distributed locking, 2016). Time is the database's own, not the machines'.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from pipeline.errors import LedgerError, RolloutError
+from pipeline.ledger.table import Ledger
+
+# A holder that was killed is waited for so long; one that lives renews it three times as often.
+HELD_S = 5.0
+TRY_AGAIN_S = 0.1
+
+LEASES = sa.Table(
+    "leases",
+    sa.MetaData(),
+    sa.Column("model", sa.String(40), primary_key=True),
+    sa.Column("token", sa.Integer, nullable=False),
+    sa.Column("holder", sa.String(300), nullable=False),
+    sa.Column("until", sa.Float, nullable=False),
+)
+
+
+@dataclass(frozen=True)
+class Lease:
+    """What a holder has: `token` grows with each taking of the model's lease."""
+
+    ledger: Ledger
+    model: str
+    token: int
+    holder: str
+
+    def check(self) -> None:
+        """Raises RolloutError when another has taken the lease since."""
+        with self.ledger.writing() as connection:
+            current = _row(connection, self.model)
+        if current is None or current.token != self.token:
+            by = f" by {current.holder}" if current else ""
+            raise RolloutError(
+                f"model {self.model}", f"this rollout was overtaken{by}", "look at its timeline, then start it again"
+            )
+
+    def renew(self) -> bool:
+        """Holds it for another while; False when another has taken it."""
+        with self.ledger.writing() as connection:
+            mine = (LEASES.c.model == self.model) & (LEASES.c.token == self.token)
+            until = _now(connection) + HELD_S
+            return connection.execute(LEASES.update().where(mine).values(until=until)).rowcount == 1
+
+    def release(self) -> None:
+        """Gives it back; the number stays, so that the next one is larger."""
+        with self.ledger.writing() as connection:
+            mine = (LEASES.c.model == self.model) & (LEASES.c.token == self.token)
+            connection.execute(LEASES.update().where(mine).values(until=0.0, holder=""))
+
+
+def take(ledger: Ledger, model: str, holder: str, above: int = 0) -> Lease | None:
+    """The model's lease, or None while another holds it; its number is larger than `above` too. Raises LedgerError."""
+    with ledger.writing() as connection:
+        LEASES.create(connection, checkfirst=True)
+        current, now = _row(connection, model), _now(connection)
+        if current is not None and current.until > now:
+            return None
+        token = max(current.token if current else 0, above) + 1
+        row = {"model": model, "token": token, "holder": holder, "until": now + HELD_S}
+        if current is None:
+            connection.execute(LEASES.insert().values(**row))
+        else:
+            connection.execute(LEASES.update().where(LEASES.c.model == model).values(**row))
+    return Lease(ledger, model, token, holder)
+
+
+@contextmanager
+def held(ledger: Ledger, model: str, wait_s: float = 0, above: int = 0) -> Iterator[Lease]:
+    """Takes the lease, renews it meanwhile and gives it back. Raises RolloutError when it is not free within `wait_s`.
+
+    `above` is the largest number known elsewhere: a ledger that was restored may have forgotten it.
+    """
+    holder = f"process {os.getpid()} on {socket.gethostname()}"
+    until = time.monotonic() + wait_s
+    while (lease := take(ledger, model, holder, above)) is None:
+        if time.monotonic() >= until:
+            raise RolloutError(f"model {model}", "another rollout of it is going on", "wait for it, then try again")
+        time.sleep(TRY_AGAIN_S)
+    ended = threading.Event()
+    renewing = threading.Thread(target=_keep_renewing, args=(lease, ended), daemon=True)
+    renewing.start()
+    try:
+        yield lease
+    finally:
+        ended.set()
+        renewing.join()
+        lease.release()
+
+
+def _keep_renewing(lease: Lease, ended: threading.Event) -> None:
+    while not ended.wait(HELD_S / 3):
+        try:
+            if not lease.renew():
+                return
+        except LedgerError:
+            # A database that is away for a moment: the next try, or the check before the next step, will tell.
+            continue
+
+
+def _row(connection: sa.Connection, model: str) -> sa.Row | None:
+    return connection.execute(sa.select(LEASES).where(LEASES.c.model == model)).first()
+
+
+def _now(connection: sa.Connection) -> float:
+    """Seconds since 1970 by the database's clock."""
+    sqlite = connection.dialect.name == "sqlite"
+    clock = "(julianday('now') - 2440587.5) * 86400.0" if sqlite else "extract(epoch FROM clock_timestamp())"
+    return float(connection.execute(sa.text(f"SELECT {clock}")).scalar_one())
