@@ -8,15 +8,14 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.sdk import (
-    Asset,
     AssetAlias,
-    Param,
     dag,
     get_current_context,
     get_parsing_context,
     task,
 )
 from closing_schedule import cron_schedule
+from vocabulary import as_of_param, drift_asset, skip
 
 from pipeline import params
 
@@ -32,15 +31,7 @@ def monitor_dag(model: str, settings: params.Model) -> Any:
         catchup=False,
         max_active_runs=1,
         tags=["perennial", model],
-        params={
-            "as_of": Param(
-                None,
-                type=["null", "string"],
-                format="date-time",
-                title="As of",
-                description="End of the window that is looked at. Empty: the interval's end; for a run by hand, now.",
-            ),
-        },
+        params={"as_of": as_of_param("End of the window that is looked at.")},
         doc_md=__doc__,
     )
     def monitor():
@@ -60,14 +51,12 @@ def monitor_dag(model: str, settings: params.Model) -> Any:
 
         @task(outlets=[alerts])
         def announce_drift(told: dict) -> None:
-            from airflow.sdk.exceptions import AirflowSkipException
-
             if told["decision"] != "retrain":
-                raise AirflowSkipException(f"nothing to announce: {told['reason']}")
+                skip(f"nothing to announce: {told['reason']}")
             events = get_current_context()["outlet_events"]
-            asset = Asset(name=f"drift__{model}", uri=f"perennial://drift/{model}")
             events[alerts].add(
-                asset, extra={"as_of": told["as_of"], "reason": f"drift: {', '.join(told['moved']) or 'live quality'}"}
+                drift_asset(model),
+                extra={"as_of": told["as_of"], "reason": f"drift: {', '.join(told['moved']) or 'live quality'}"},
             )
 
         announce_drift(check_drift())

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.sdk import (
-    Asset,
     AssetOrTimeSchedule,
     Param,
     dag,
@@ -18,15 +17,11 @@ from airflow.sdk import (
     task,
 )
 from closing_schedule import cron_schedule
+from vocabulary import as_of_param, drift_asset, skip
 
 from pipeline import lineage, params
 
 PROJECT = params.project_root()
-
-
-def drift_asset(model: str) -> Asset:
-    """The event that says the world has changed; the monitor Dag emits it."""
-    return Asset(name=f"drift__{model}", uri=f"perennial://drift/{model}")
 
 
 def asked_of_run(context: Any) -> tuple[str, str, str]:
@@ -60,13 +55,7 @@ def retrain_dag(model: str, settings: params.Model) -> Any:
         max_active_runs=4,
         tags=["perennial", model],
         params={
-            "as_of": Param(
-                None,
-                type=["null", "string"],
-                format="date-time",
-                title="As of",
-                description="End of the training window; nothing learned later is used. Empty: the interval's end; for a run by hand, now.",
-            ),
+            "as_of": as_of_param("End of the training window; nothing learned later is used."),
             "reason": Param(None, type=["null", "string"], title="Reason", description="Why, for the ledger."),
             "strategy": Param(
                 settings.rollout.strategy,
@@ -89,23 +78,24 @@ def retrain_dag(model: str, settings: params.Model) -> Any:
         def check_gates(folder: str) -> str:
             from pipeline import runs
 
-            return runs.check_gates(runs.Setup.here(), folder)
+            return runs.check_gates(runs.Setup.here(), folder, is_backfill(get_current_context()))
 
         @task
         def register(folder: str, mlflow_run: str) -> str:
             from pipeline import runs
 
-            return runs.register(runs.Setup.here(), folder, mlflow_run, is_backfill(get_current_context()))
+            # Two functions, not one with a flag: what archives a backfill's model cannot nominate it.
+            if is_backfill(get_current_context()):
+                return runs.archive(runs.Setup.here(), folder, mlflow_run)
+            return runs.register(runs.Setup.here(), folder, mlflow_run)
 
         @task
         def roll_out(version: str) -> dict:
-            from airflow.sdk.exceptions import AirflowSkipException
-
-            from pipeline import runs
-
             context = get_current_context()
             if is_backfill(context):
-                raise AirflowSkipException(f"version {version} comes from a backfill, which never goes live")
+                skip(f"version {version} comes from a backfill, which never goes live")
+            from pipeline import runs
+
             run, _, reason = asked_of_run(context)
             return runs.roll_out(runs.Setup.here(), run, model, version, reason, context["params"]["strategy"])
 
@@ -121,7 +111,7 @@ def retrain_dag(model: str, settings: params.Model) -> Any:
             def run_stage(folder: str) -> None:
                 from pipeline import runs
 
-                runs.run_stage(folder, stage)
+                runs.run_stage(runs.Setup.here(), folder, stage)
 
             return run_stage(folder)
 

@@ -94,6 +94,12 @@ def _parser() -> argparse.ArgumentParser:
     costs.add_argument("--run", default="", metavar="ID")
     roi = add("roi", _roi, "what automation earns against doing the same by hand", reads=True)
     roi.add_argument("model", nargs="?")
+    trace = add("trace", _trace, "which versions learnt from some data, and when each was live", reads=True)
+    trace.add_argument("data", help="a data version, or the date of a partition")
+    trace.add_argument("--model", default="", help="only this one")
+    reproduce = add("reproduce", _reproduce, "make a version again from its records, and compare", reads=True)
+    reproduce.add_argument("model")
+    reproduce.add_argument("version")
     add("verify", _verify, "check the ledger's chain", reads=True)
     drift = add("drift", _drift, "compare live traffic, or two files, with what was trained on", reads=True)
     drift.add_argument("model", nargs="?")
@@ -225,6 +231,27 @@ def _roi(chosen: argparse.Namespace) -> None:
     _print(chosen, told, show.roi(told))
 
 
+def _trace(chosen: argparse.Namespace) -> None:
+    from pipeline import show
+    from pipeline.trace import trace
+
+    setup = _setup()
+    told = trace(setup, chosen.data, _known(setup, chosen.model))
+    _print(chosen, told, show.trace(told))
+
+
+def _reproduce(chosen: argparse.Namespace) -> int:
+    from pipeline import show
+    from pipeline.rebuild import rebuild
+
+    def say(step: str) -> None:
+        print(f"{chosen.model} version {chosen.version}: {step}", file=sys.stderr)
+
+    told = rebuild(_setup(), chosen.model, chosen.version, say)
+    _print(chosen, told, show.rebuild(told))
+    return 0 if told["identical"] else 1
+
+
 def _verify(chosen: argparse.Namespace) -> int:
     count, broken = _setup().ledger.verify()
     told = {"events": count, "intact": broken is None, "first_broken_seq": broken}
@@ -268,4 +295,9 @@ def _finite(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not sys.exit: the threads of a native library below us now and then abort while the interpreter takes itself apart,
+    # and a stage whose files are all written would count as failed.
+    os._exit(ended)

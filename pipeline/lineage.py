@@ -1,13 +1,20 @@
-"""Which stages there are, in which order, and where their files are: read off dvc.yaml, never written twice."""
+"""Which stages there are, in which order, and where their files are: read off dvc.yaml, never written twice.
+
+Also what else a model's bytes come from: the packages here.
+"""
 
 from __future__ import annotations
 
 import json
+import platform
+from importlib.metadata import version
 from pathlib import Path
 
 import yaml
 
 from pipeline.errors import SettingsError
+
+DECISIVE = ("scikit-learn", "numpy", "pandas", "pyarrow", "skops", "skl2onnx", "onnx")
 
 
 class Artifacts:
@@ -18,7 +25,6 @@ class Artifacts:
         self.folder = folder
         self.snapshot = folder / "snapshot"
         self.counts = folder / "snapshot.json"
-        self.kept = folder / "kept.parquet"
         self.quarantine = folder / "quarantine.parquet"
         self.validation = folder / "validation.json"
         self.model = folder / "model.skops"
@@ -57,6 +63,21 @@ def order(root: Path) -> dict[str, list[str]]:
             raise SettingsError("dvc.yaml", "its stages need each other in a circle", "look at deps and outs")
         ordered |= {name: needs[name] for name in ready}
     return ordered
+
+
+def outs(root: Path, stage: str, name: str) -> list[Path]:
+    """The files and folders that a stage makes for the model `name`."""
+    stages = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    body = stages[stage].get("do", stages[stage])
+    listed = [_path(out) for kind in ("outs", "metrics") for out in body.get(kind, [])]
+    return [root / path.replace("${key}", name) for path in listed]
+
+
+def environment() -> dict[str, str]:
+    """The versions of what decides a model's bytes."""
+    return {"python": platform.python_version(), "machine": platform.machine()} | {
+        package: version(package) for package in DECISIVE
+    }
 
 
 def _path(entry: str | dict) -> str:

@@ -1,39 +1,40 @@
-"""MLflow: one experiment a model, one MLflow run a run, and the registered versions with their aliases.
+"""MLflow's registered versions: their aliases, and what is fetched back of them. `recording` puts them there.
 
-Everything here may be called again for the same run without a second version: a run is found by its tag.
 MLflow is imported inside the functions, so that only the steps that need it wait for it.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import tempfile
 import urllib.error
 import urllib.request
-import warnings
+from dataclasses import dataclass
+from datetime import datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from filelock import FileLock
 
-from pipeline import training
 from pipeline.errors import RegistryError
-from pipeline.evaluation import PREDICTION
-from pipeline.gates.verdict import Verdict
-from pipeline.lineage import read_json
-from pipeline.params import Model
-from pipeline.workspace import RUN_FILE, Workspace
+from pipeline.workspace import RUN_FILE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 CHAMPION, CHALLENGER = "champion", "challenger"
-RUN_TAG, DATA_TAG, CODE_TAG, AS_OF_TAG = (
+RUN_TAG, DATA_TAG, CODE_TAG, AS_OF_TAG, DIGEST_TAG, ORIGIN_TAG = (
     "perennial.run",
     "perennial.data_version",
     "perennial.code_revision",
     "perennial.as_of",
+    "perennial.model_digest",
+    "perennial.origin",
 )
-EXAMPLE_ROWS = 5
+# What a version was made by, written when it is created and never changed. A backfill's never goes live.
+RETRAIN, BACKFILL = "retrain", "backfill"
 
 
 def tracking_uri(home: Path) -> str:
@@ -63,65 +64,50 @@ def connect(home: Path) -> MlflowClient:
 
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     mlflow.set_tracking_uri(uri)
-    client = mlflow.MlflowClient()
-    if uri.startswith("sqlite") and not Path(uri.removeprefix("sqlite:///")).exists():
-        # Several processes that make MLflow's tables at once break the file for good.
-        with FileLock(home / "mlflow" / "made.lock"):
-            client.search_experiments(max_results=1)
+    made = home / "mlflow" / "made"
+    if not uri.startswith("sqlite") or made.exists():
+        return mlflow.MlflowClient()
+    # Several processes that make MLflow's tables at once break the file for good; that the file is there says nothing.
+    with FileLock(home / "mlflow" / "made.lock"):
+        client = mlflow.MlflowClient()
+        client.search_experiments(max_results=1)
+        made.touch()
     return client
 
 
-def record(home: Path, workspace: Workspace, model: Model, verdicts: list[Verdict]) -> str:
-    """Logs a run's params, data, metrics and verdicts to MLflow and returns the MLflow run's id."""
-    import mlflow
-
+def nominate(home: Path, name: str, version: str) -> None:
+    """Makes `version` the challenger, unless it is the champion already. Raises RegistryError for a backfill's."""
     client = connect(home)
-    experiment = _experiment(client, home, workspace.model)
-    found = client.search_runs([experiment], f"tags.`{RUN_TAG}` = '{workspace.run}'", max_results=1)
-    evaluation = read_json(workspace.files.metrics)
-    with mlflow.start_run(
-        run_id=found[0].info.run_id if found else None,
-        experiment_id=None if found else experiment,
-        run_name=None if found else workspace.run,
-    ) as run:
-        mlflow.set_tags(_tags(workspace) | {f"gate.{v.gate}": str(v) for v in verdicts})
-        if not found:
-            mlflow.log_params(_flat(model))
-            mlflow.log_input(_dataset(workspace, model), context="training")
-        mlflow.log_metrics({k: v for k, v in evaluation["metrics"].items() if v == v})
-        mlflow.log_metrics({f"baseline_{k}": v for k, v in evaluation["baseline"].items() if v == v})
-        mlflow.log_dict({"verdicts": [v.as_dict() for v in verdicts]}, "gates.json")
-        for file in (RUN_FILE, "dvc.lock", "params.yaml"):
-            mlflow.log_artifact(str(workspace.folder / file))
-        for report in (workspace.files.validation, workspace.files.metrics, workspace.files.counts):
-            mlflow.log_artifact(str(report))
-        return run.info.run_id
+    _refuse_backfilled(name, _get(client, name, version))
+    if champion(home, name, client) != version:
+        client.set_registered_model_alias(name, CHALLENGER, version)
 
 
-def register(home: Path, workspace: Workspace, model: Model, mlflow_run: str, alias: str = CHALLENGER) -> str:
-    """Registers the run's model with its package and reference data under `alias`; returns the version."""
-    import mlflow
-
-    client = connect(home)
-    version = _version_of(client, workspace)
-    if version is None:
-        with mlflow.start_run(run_id=mlflow_run):
-            mlflow.log_artifacts(str(workspace.files.package), "package")
-            mlflow.log_artifact(str(workspace.files.reference))
-            logged = _log_model(workspace, model)
-        _ensure_registered(client, workspace.model, model.description)
-        created = client.create_model_version(
-            workspace.model, logged.model_uri, mlflow_run, tags=_tags(workspace), model_id=logged.model_id
+def _refuse_backfilled(name: str, found: Any) -> None:
+    if found.tags.get(ORIGIN_TAG) == BACKFILL:
+        raise RegistryError(
+            f"model {name}",
+            f"version {found.version} was made by a backfill, which never goes live",
+            f"`python -m pipeline retrain {name} --as-of {found.tags.get(AS_OF_TAG)}` makes one that may",
         )
-        version = str(created.version)
-    if alias != CHALLENGER or champion(home, workspace.model, client) != version:
-        client.set_registered_model_alias(workspace.model, alias, version)
-    return version
+
+
+def as_of_alias(as_of: datetime) -> str:
+    """What a backfill's version is called: asof-2013-06-01, with the time of day when that is not midnight."""
+    return f"asof-{as_of:%Y-%m-%d}" + ("" if as_of.time() == time(0) else f"T{as_of:%H%M%S}")
+
+
+def name_as_of(home: Path, name: str, version: str, alias: str) -> None:
+    """Gives a backfill's version its alias. Raises RegistryError for any other kind of alias."""
+    if not alias.startswith("asof-"):
+        raise RegistryError(f"alias {alias}", "is not an as-of", "a backfill is called asof-DATE and nothing else")
+    connect(home).set_registered_model_alias(name, alias, version)
 
 
 def promote(home: Path, name: str, version: str) -> None:
-    """Makes `version` the champion; it is a challenger no longer."""
+    """Makes `version` the champion; it is a challenger no longer. Raises RegistryError for a backfill's."""
     client = connect(home)
+    _refuse_backfilled(name, _get(client, name, version))
     client.set_registered_model_alias(name, CHAMPION, version)
     if _alias(client, name, CHALLENGER) == version:
         client.delete_registered_model_alias(name, CHALLENGER)
@@ -145,9 +131,55 @@ def version_facts(home: Path, name: str, version: str) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class Records:
+    """What a version needs to be made again: its run.yaml, dvc.lock and params.yaml, its digest and environment."""
+
+    run: dict[str, Any]
+    lock: dict[str, Any]
+    params: str
+    model_digest: str
+    environment: dict[str, str]
+
+
+def records(home: Path, name: str, version: str) -> Records:
+    """The records of a version. Raises RegistryError when there is no such version or it has none."""
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    client = connect(home)
+    found = _get(client, name, version)
+    with tempfile.TemporaryDirectory() as aside:
+
+        def text(file: str) -> str:
+            got = mlflow.artifacts.download_artifacts(run_id=found.run_id, artifact_path=file, dst_path=aside)
+            return Path(got).read_text(encoding="utf-8")
+
+        try:
+            return Records(
+                yaml.safe_load(text(RUN_FILE)),
+                yaml.safe_load(text("dvc.lock")),
+                text("params.yaml"),
+                found.tags[DIGEST_TAG],
+                json.loads(text("environment.json")),
+            )
+        except (MlflowException, OSError, KeyError) as error:
+            raise RegistryError(
+                f"model {name} version {version}",
+                f"has not all records of its run ({str(error).splitlines()[0]})",
+                f"look at MLflow's run {found.run_id}",
+            ) from error
+
+
 def package_folder(home: Path, name: str, version: str) -> Path:
     """The package of a version on this machine, fetched from MLflow when it is not here yet."""
     return _fetched(home, name, version, "package")
+
+
+def deployable_package(home: Path, name: str, version: str) -> Path:
+    """The package of a version that may go live. Raises RegistryError for a backfill's."""
+    _refuse_backfilled(name, _get(connect(home), name, version))
+    return package_folder(home, name, version)
 
 
 def reference_file(home: Path, name: str, version: str) -> Path:
@@ -161,8 +193,6 @@ def _fetched(home: Path, name: str, version: str, artifact: str) -> Path:
         return kept
     client = connect(home)
     found = _get(client, name, version)
-    import tempfile
-
     import mlflow
 
     kept.parent.mkdir(parents=True, exist_ok=True)
@@ -203,103 +233,3 @@ def _alias(client: MlflowClient, name: str, alias: str) -> str | None:
         raise RegistryError(f"mlflow model {name}", str(error).splitlines()[0], "look at MLflow's log") from error
     version = found.aliases.get(alias)
     return None if version is None else str(version)
-
-
-def _experiment(client: MlflowClient, home: Path, name: str) -> str:
-    """The experiment's id. Not set_experiment: it races and files runs elsewhere without a word."""
-    from mlflow.exceptions import MlflowException
-
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        local = not tracking_uri(home).startswith("http")
-        try:
-            return client.create_experiment(name, str(artifact_root(home) / name) if local else None)
-        except MlflowException:
-            found = client.get_experiment_by_name(name)
-            if found is None:
-                raise
-    return found.experiment_id
-
-
-def _ensure_registered(client: MlflowClient, name: str, description: str) -> None:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.create_registered_model(name, description=description)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-
-
-def _version_of(client: MlflowClient, workspace: Workspace) -> str | None:
-    found = [
-        v for v in client.search_model_versions(f"name = '{workspace.model}'") if v.tags.get(RUN_TAG) == workspace.run
-    ]
-    return str(found[0].version) if found else None
-
-
-def _tags(workspace: Workspace) -> dict[str, str]:
-    manifest = read_json(workspace.files.package / "manifest.json")
-    return {
-        RUN_TAG: workspace.run,
-        DATA_TAG: workspace.data_version(),
-        CODE_TAG: workspace.code_revision,
-        AS_OF_TAG: workspace.as_of,
-        "perennial.reason": workspace.reason,
-        "perennial.uncommitted": str(workspace.uncommitted).lower(),
-        "perennial.model_digest": manifest["model_digest"],
-    }
-
-
-def _flat(model: Model) -> dict[str, str]:
-    """Settings as MLflow params, dotted, at most 6,000 characters each."""
-    flat: dict[str, str] = {}
-
-    def walk(prefix: str, value: Any) -> None:
-        if isinstance(value, dict) and value:
-            for key, inner in value.items():
-                walk(f"{prefix}.{key}" if prefix else key, inner)
-        else:
-            flat[prefix] = str(value)[:6000]
-
-    chosen = model.model_dump(mode="json")
-    walk("", {key: chosen[key] for key in ("as_of", "source", "training", "evaluation", "gates")})
-    return flat
-
-
-def _dataset(workspace: Workspace, model: Model) -> Any:
-    import pandas as pd
-    from mlflow.data.pandas_dataset import from_pandas
-
-    rows = pd.read_parquet(workspace.files.reference).drop(columns=PREDICTION)
-    warnings.filterwarnings("ignore", message="The specified dataset source can be interpreted")
-    return from_pandas(
-        rows,
-        source=str(workspace.files.snapshot),
-        targets=model.training.target,
-        name=f"{workspace.model} snapshot (schema from a sample)",
-        digest=workspace.data_version()[:32],
-    )
-
-
-def _log_model(workspace: Workspace, model: Model) -> Any:
-    import mlflow
-    import pandas as pd
-    import sklearn
-    import skops
-
-    rows = pd.read_parquet(workspace.files.reference).head(EXAMPLE_ROWS)
-    example = training.feature_frame(rows, model.training)
-    estimator = training.load(workspace.files.model)
-    answer = training.predict(estimator, example, model.training)
-    return mlflow.sklearn.log_model(
-        estimator,
-        name="model",
-        serialization_format="skops",
-        skops_trusted_types=training.TRUSTED_TYPES,
-        signature=mlflow.models.infer_signature(example, answer),
-        input_example=example,
-        # Named here: left to itself MLflow loads the model in another process to find out.
-        pip_requirements=[f"scikit-learn=={sklearn.__version__}", f"skops=={skops.__version__}", "pandas"],
-        pyfunc_predict_fn="predict_proba" if model.training.task == "binary" else "predict",
-    )

@@ -10,12 +10,13 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import lineage, params, workspace
 from pipeline.errors import RegistryError
-from pipeline.ledger import costs
+from pipeline.ledger import costs, partitions
 from pipeline.ledger.metering import metered
 from pipeline.ledger.table import Event, Ledger, open_ledger
 
@@ -30,14 +31,17 @@ class Setup:
 
     project: Path
     home: Path
-    params: params.Params
     ledger: Ledger
 
     @classmethod
     def here(cls) -> Setup:
         """The setup of the project this is run in (or that $PERENNIAL_PROJECT names)."""
-        project, home = params.project_root(), params.home()
-        return cls(project, home, params.load(project), open_ledger(home))
+        return cls(params.project_root(), params.home(), open_ledger(params.home()))
+
+    @cached_property
+    def params(self) -> params.Params:
+        """The settings, read when they are first asked for: to look back, none are needed."""
+        return params.load(self.project)
 
     def site(self, run: str) -> execute.Site:
         from pipeline.rollout import execute
@@ -65,39 +69,82 @@ def open_run(setup: Setup, run: str, model: str, as_of: datetime, reason: str) -
     return str(opened.folder)
 
 
-def run_stage(folder: str, stage: str) -> None:
-    """Runs one stage of dvc.yaml in the run's workspace."""
-    workspace.run_stage(workspace.read(Path(folder)), stage)
+def run_stage(setup: Setup, folder: str, stage: str) -> None:
+    """Runs one stage of dvc.yaml in the run's workspace; after the first, the data goes to the DVC remote."""
+    opened = workspace.read(Path(folder))
+    workspace.run_stage(opened, stage)
+    if stage == next(iter(lineage.order(opened.folder))):
+        _keep_data(setup, opened, stage)
 
 
-def check_gates(setup: Setup, folder: str) -> str:
+def _keep_data(setup: Setup, opened: workspace.Workspace, stage: str) -> None:
+    """Pushes the snapshot, so that no version is without its data, and tells the ledger what landed."""
+    from pipeline import remote
+
+    version = opened.data_version()
+    pushed = remote.push(opened.folder, opened.outs(stage).values())
+    listed = remote.partitions(opened.folder, version)
+    landed = partitions.news(setup.ledger, opened.model, listed, opened.files.snapshot)
+    body = {
+        "data_version": version,
+        "as_of": opened.as_of,
+        "partitions": len(listed),
+        "landed": landed,
+        "remote": pushed.url,
+        "pushed_files": pushed.files,
+        "pushed_bytes": pushed.size,
+    }
+    setup.ledger.append(Event("data_landed", opened.model, opened.run, body=body))
+    where = f"{pushed.files} files, {pushed.size:,} bytes to {pushed.url}" if pushed.url else "nothing: no DVC remote"
+    print(f"data {version}: {len(listed)} partitions, {len(landed)} new here; pushed {where}")
+
+
+def check_gates(setup: Setup, folder: str, backfill: bool = False) -> str:
     """Runs all gates, tells the ledger and MLflow, and returns the MLflow run. Raises GateError when one failed."""
-    from pipeline import registry
+    from pipeline import recording, registry
     from pipeline.gates import check
 
     opened = workspace.read(Path(folder))
-    model = params.load(opened.folder).model(opened.model)
-    champion = registry.champion(setup.home, opened.model)
+    model = _settings(opened)
+    champion = None if backfill else registry.champion(setup.home, opened.model)
     package = registry.package_folder(setup.home, opened.model, champion) if champion else None
-    told = check.verdicts(model, opened.files, package, champion)
+    told = check.verdicts(model, opened.files, package, champion, backfill)
     setup.ledger.append(
         Event("gates_checked", opened.model, opened.run, body={"verdicts": [v.as_dict() for v in told]})
     )
-    mlflow_run = registry.record(setup.home, opened, model, told)
+    mlflow_run = recording.record(setup.home, opened, model, told)
     for verdict in told:
         print(verdict)
     check.refuse_failed(opened.model, told)
     return mlflow_run
 
 
-def register(setup: Setup, folder: str, mlflow_run: str, backfill: bool = False) -> str:
-    """Registers the run's model and returns its version: as challenger, or a backfill's under its as-of alone."""
-    from pipeline import registry
+def register(setup: Setup, folder: str, mlflow_run: str) -> str:
+    """Registers the run's model as the challenger and returns its version."""
+    from pipeline import recording, registry
 
     opened = workspace.read(Path(folder))
-    model = params.load(opened.folder).model(opened.model)
-    alias = f"asof-{opened.as_of[:10]}" if backfill else registry.CHALLENGER
-    version = registry.register(setup.home, opened, model, mlflow_run, alias)
+    version = recording.create_version(setup.home, opened, _settings(opened), mlflow_run, registry.RETRAIN)
+    registry.nominate(setup.home, opened.model, version)
+    return _tell_registered(setup, opened, mlflow_run, version, registry.CHALLENGER)
+
+
+def archive(setup: Setup, folder: str, mlflow_run: str) -> str:
+    """Registers a backfill's model under its as-of and returns its version. Nothing here can bring it live."""
+    from pipeline import recording, registry
+
+    opened = workspace.read(Path(folder))
+    alias = registry.as_of_alias(params.time_of(opened.as_of))
+    version = recording.create_version(setup.home, opened, _settings(opened), mlflow_run, registry.BACKFILL)
+    registry.name_as_of(setup.home, opened.model, version, alias)
+    return _tell_registered(setup, opened, mlflow_run, version, alias)
+
+
+def _settings(opened: workspace.Workspace) -> params.Model:
+    return params.load(opened.folder).model(opened.model)
+
+
+def _tell_registered(setup: Setup, opened: workspace.Workspace, mlflow_run: str, version: str, alias: str) -> str:
     setup.ledger.append(
         Event(
             "version_registered",
@@ -119,10 +166,11 @@ def register(setup: Setup, folder: str, mlflow_run: str, backfill: bool = False)
 def roll_out(
     setup: Setup, run: str, model: str, version: str, reason: str, strategy: str | None = None
 ) -> dict[str, Any]:
-    """Brings the version live; see pipeline.rollout.execute.deploy."""
+    """Brings the version live, after another rollout of the model has ended; see pipeline.rollout.execute.deploy."""
     from pipeline.rollout import execute
 
-    return execute.deploy(setup.site(run), model, version, setup.params.model(model).rollout, reason, strategy)
+    settings = setup.params.model(model).rollout
+    return execute.deploy(setup.site(run), model, version, settings, reason, strategy, settings.wait_s)
 
 
 def operate(setup: Setup, run: str, model: str, action: str, reason: str) -> Any:
@@ -140,16 +188,28 @@ def settle(setup: Setup, run: str, model: str) -> dict[str, Any]:
     if "rollout_ended" in happened:
         outcome = f"version {happened['rollout_ended']['version']} went live"
     elif "version_registered" in happened:
-        outcome = f"version {happened['version_registered']['version']} was registered, not rolled out"
+        made = happened["version_registered"]
+        outcome = f"version {made['version']} was registered as {made['alias']}, not rolled out"
     else:
         failed = [e for e in setup.ledger.events(kind="step_ended", run=run) if e.body["state"] == "failed"]
         outcome = f"failed at {failed[-1].step}: {failed[-1].body['error']}" if failed else "ended without a version"
     cost = next((r["cost"] for r in costs.runs(setup.ledger, setup.params.prices, run=run)), 0.0)
     body = {"outcome": outcome, "cost": round(cost, 6), "currency": setup.params.prices.currency}
     setup.ledger.append(Event("run_settled", model, run, body=body))
-    ended = {e.run for e in setup.ledger.events(kind="run_settled")}
-    workspace.prune(setup.project, setup.home, setup.params.workspaces.keep, ended)
+    rule = setup.params.workspaces
+    workspace.prune(setup.project, setup.home, rule.keep, _ended(setup.ledger), rule.abandoned_hours * 3600)
     return body
+
+
+def _ended(ledger: Ledger) -> set[str]:
+    """Runs that were settled and not taken up again since."""
+    ended: set[str] = set()
+    for event in ledger.events(kind=("run_settled", "step_started")):
+        if event.kind == "run_settled":
+            ended.add(event.run)
+        else:
+            ended.discard(event.run)
+    return ended
 
 
 def check_drift(setup: Setup, run: str, name: str, as_of: datetime) -> dict[str, Any]:
@@ -229,7 +289,7 @@ def retrain(
             folder = open_run(setup, run, name, as_of, reason)
         for stage in lineage.order(Path(folder)):
             with step(stage):
-                run_stage(folder, stage)
+                run_stage(setup, folder, stage)
         with step("check_gates"):
             mlflow_run = check_gates(setup, folder)
         with step("register"):

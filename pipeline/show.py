@@ -65,6 +65,47 @@ def timeline(told: dict[str, Any]) -> str:
     return text(made, last)
 
 
+def trace(told: dict[str, Any]) -> str:
+    lines = []
+    for model, history in told.get("revisions", {}).items():
+        landed = ", ".join(f"{r['number']}: {r['rows']:,} rows on {_minute(r['at'])}" for r in history)
+        lines.append(f"{model}: revisions of the partition {told['asked']}: {landed}")
+    if told["unreadable"]:
+        lines.append(f"in neither cache nor remote, and left out: {', '.join(told['unreadable'])}")
+    if not told["versions"]:
+        return "\n".join([*lines, f"no version was registered from it (data {', '.join(told['data_versions'])})"])
+    made = table("model", "version", "registered as", "as of", "data", "revision", "live")
+    for v in told["versions"]:
+        live = [f"{_minute(p['from'])} to {_minute(p['until']) if p['until'] else 'now'}" for p in v["live"]]
+        made.add_row(
+            v["model"],
+            v["version"],
+            v["registered_as"],
+            v["as_of"][:10],
+            v["data_version"][:12],
+            str(v["partition"]["revision"]) if v["partition"] else "",
+            "; ".join(live) or "never",
+        )
+    return "\n".join([*lines, text(made)])
+
+
+def _minute(at: str) -> str:
+    return at[:16].replace("T", " ")
+
+
+def rebuild(told: dict[str, Any]) -> str:
+    made = table("what", "recorded", "rebuilt", "")
+    for one in told["compared"]:
+        made.add_row(one["what"], one["recorded"][:16], one["rebuilt"][:16], "same" if one["same"] else "DIFFERS")
+    metrics = ", ".join(f"{name} {value:.6f}" for name, value in told["metrics"].items())
+    differ = [one["what"] for one in told["compared"] if not one["same"]]
+    verdict = "identical" if told["identical"] else f"differs in {', '.join(differ)}"
+    lines = [text(made), f"metrics: {metrics}"]
+    lines += [f"environment: {name} was {old}, is {new} here" for name, (old, new) in told["environment"].items()]
+    lines.append(f"{told['model']} version {told['version']}: rebuilt in {told['wall_s']:.1f} s, {verdict}")
+    return "\n".join(lines)
+
+
 def costs(told: list[dict[str, Any]]) -> str:
     if not told:
         return "no run yet"

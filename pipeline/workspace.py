@@ -9,26 +9,31 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import yaml
+from configobj import ConfigObj
 from ruamel.yaml import YAML
 
 from pipeline import lineage
 from pipeline.errors import PerennialError, StageError
+from pipeline.params import time_of
 
 RUN_FILE = "run.yaml"
 ERROR_FILE = ".stage-error"
 # What a project's own commands write; never part of a run's code.
-NOT_CODE = [":!dvc.lock"]
+NOT_CODE = ":(exclude,glob)**/dvc.lock"
 
 
 @dataclass(frozen=True)
@@ -48,26 +53,33 @@ class Workspace:
     def files(self) -> lineage.Artifacts:
         return lineage.Artifacts(self.folder, self.model)
 
+    def outs(self, stage: str) -> dict[str, str]:
+        """What a stage made, path to DVC hash, from this run's dvc.lock."""
+        return locked_outs(yaml.safe_load((self.folder / "dvc.lock").read_text(encoding="utf-8")), stage, self.model)
+
     def data_version(self) -> str:
-        """The DVC hash of the snapshot, from this run's dvc.lock."""
-        lock = yaml.safe_load((self.folder / "dvc.lock").read_text(encoding="utf-8"))
-        outs = lock["stages"][f"{next(iter(lineage.order(self.folder)))}@{self.model}"]["outs"]
-        return next(out["md5"] for out in outs if out["path"] == f"artifacts/{self.model}/snapshot")
+        """The DVC hash of the snapshot."""
+        first = next(iter(lineage.order(self.folder)))
+        return self.outs(first)[f"artifacts/{self.model}/snapshot"]
+
+
+def locked_outs(lock: dict[str, Any], stage: str, model: str) -> dict[str, str]:
+    """A stage's outs in the contents of a dvc.lock, path to DVC hash."""
+    return {out["path"]: out["md5"] for out in lock["stages"][f"{stage}@{model}"]["outs"]}
 
 
 def open_workspace(project: Path, home: Path, run: str, model: str, as_of: datetime, reason: str) -> Workspace:
     """Makes the workspace of `run`, or returns it as it is. Raises StageError without a git repository."""
+    as_of = as_of.replace(microsecond=0)
     top, inner = _repository(project)
     worktree = home / "workspaces" / folder_name(run)
     folder = worktree / inner
     if (folder / RUN_FILE).is_file():
         return read(folder)
-    _remove(top, worktree)
     revision, uncommitted = code_revision(project)
-    worktree.parent.mkdir(parents=True, exist_ok=True)
-    _git(top, "worktree", "add", "--detach", "--force", str(worktree), revision)
+    add_worktree(project, worktree, revision)
     _set_as_of(folder / "params.yaml", model, as_of)
-    _share_cache(project, home, folder)
+    configure_dvc(folder, project, home)
     workspace = Workspace(folder, project, run, model, as_of.isoformat(), reason, revision, uncommitted)
     written = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(workspace).items()}
     # Last and by renaming: a workspace with a run.yaml is whole.
@@ -75,6 +87,19 @@ def open_workspace(project: Path, home: Path, run: str, model: str, as_of: datet
     aside.write_text(yaml.safe_dump(written, sort_keys=False), encoding="utf-8")
     aside.replace(folder / RUN_FILE)
     return workspace
+
+
+def add_worktree(project: Path, worktree: Path, revision: str) -> Path:
+    """Checks `revision` out into `worktree`, in place of whatever a crash left there; returns the project's folder in it."""
+    top, inner = _repository(project)
+    _remove(top, worktree)
+    worktree.parent.mkdir(parents=True, exist_ok=True)
+    _git(top, "worktree", "add", "--detach", "--force", str(worktree), revision)
+    return worktree / inner
+
+
+def remove_worktree(project: Path, worktree: Path) -> None:
+    _remove(_repository(project)[0], worktree)
 
 
 def read(folder: Path) -> Workspace:
@@ -103,7 +128,10 @@ def run_stage(workspace: Workspace, stage: str) -> None:
 
     complaint = workspace.folder / ERROR_FILE
     complaint.unlink(missing_ok=True)
+    os.utime(next(f for f in (workspace.folder, *workspace.folder.parents) if (f / ".git").exists()))
     first = stage == next(iter(lineage.order(workspace.folder)))
+    # DVC's advice on what to commit is for a project's own folder.
+    logging.getLogger("dvc.repo.scm_context").setLevel(logging.WARNING)
     with _environment(workspace), contextlib.chdir(workspace.folder):
         try:
             with Repo(str(workspace.folder)) as repo:
@@ -128,24 +156,36 @@ def leave_complaint(error: PerennialError) -> bool:
     return bool(path)
 
 
-def prune(project: Path, home: Path, keep: int, ended: set[str]) -> list[str]:
-    """Removes the workspaces of `ended` runs but the newest `keep`. Returns the names removed."""
+def prune(project: Path, home: Path, keep: int, ended: set[str], abandoned_s: float) -> list[str]:
+    """Removes the workspaces of `ended` runs but the newest `keep`, and others that nothing has touched for `abandoned_s`.
+
+    Returns the names removed. A run that was killed never ends; that is what the second rule is for.
+    """
     top, _ = _repository(project)
     names = {folder_name(run) for run in ended}
-    folders = [f for f in (home / "workspaces").glob("*") if f.name in names]
-    old = sorted(folders, key=lambda f: f.stat().st_mtime, reverse=True)[keep:]
+    folders = sorted((home / "workspaces").glob("*"), key=_touched, reverse=True)
+    old = [folder for folder in folders if folder.name in names][keep:]
+    old += [f for f in folders if f.name not in names and time.time() - _touched(f) > abandoned_s]
     for folder in old:
         _remove(top, folder)
     return [folder.name for folder in old]
 
 
+def _touched(worktree: Path) -> float:
+    """When a run last did something there, in seconds since 1970; 0 when it is gone by now."""
+    try:
+        return worktree.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
 def code_revision(project: Path) -> tuple[str, bool]:
     """(commit of the code as it is now, whether that has uncommitted changes).
 
-    Uncommitted work becomes a commit that only refs/perennial/<commit> names, made through an index
-    aside: the branch, the index and the files are not touched.
+    Uncommitted work in the project's folder becomes a commit, made through an index aside: the branch, the index and the files are not
+    touched. refs/perennial/<commit> keeps either commit, whatever becomes of the branch.
     """
-    top, _ = _repository(project)
+    top, inner = _repository(project)
     head = _git(top, "rev-parse", "HEAD")
     with tempfile.TemporaryDirectory() as aside:
         index = Path(aside) / "index"
@@ -153,9 +193,10 @@ def code_revision(project: Path) -> tuple[str, bool]:
         if own.is_file():
             shutil.copy2(own, index)
         env = {"GIT_INDEX_FILE": str(index)}
-        _git(top, "add", "--all", "--", ".", *NOT_CODE, env=env)
+        _git(top, "add", "--all", "--", inner, NOT_CODE, env=env)
         tree = _git(top, "write-tree", env=env)
     if tree == _git(top, "rev-parse", "HEAD^{tree}"):
+        _git(top, "update-ref", f"refs/perennial/{head}", head)
         return head, False
     who = {
         f"GIT_{role}_{what}": value
@@ -201,7 +242,12 @@ def _git(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> st
 
 
 def _remove(top: Path, worktree: Path) -> None:
-    shutil.rmtree(worktree, ignore_errors=True)
+    if worktree.exists():
+        # Renamed first: cut short, half a workspace must not look like a whole one.
+        doomed = worktree.with_name(f".{worktree.name}.{os.getpid()}")
+        with contextlib.suppress(FileNotFoundError):  # another run's pruning was faster
+            worktree.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
     _git(top, "worktree", "prune")
 
 
@@ -211,17 +257,31 @@ def _set_as_of(params: Path, model: str, as_of: datetime) -> None:
     round_trip.preserve_quotes = True
     round_trip.width = 4096
     settings = round_trip.load(params.read_text(encoding="utf-8"))
+    if time_of(settings["models"][model]["as_of"]) == as_of:
+        return  # written another way perhaps, but DVC would take that for another value
     settings["models"][model]["as_of"] = as_of.strftime("%Y-%m-%dT%H:%M:%SZ")
     out = io.StringIO()
     round_trip.dump(settings, out)
     params.write_text(out.getvalue(), encoding="utf-8")
 
 
-def _share_cache(project: Path, home: Path, folder: Path) -> None:
-    cache = os.environ.get("PERENNIAL_DVC_CACHE") or str(project / ".dvc" / "cache")
-    (folder / ".dvc" / "config.local").write_text(
-        f"[cache]\n    dir = {cache}\n[core]\n    site_cache_dir = {private_site_cache(home)}\n", encoding="utf-8"
-    )
+def configure_dvc(folder: Path, project: Path, home: Path, cache: Path | None = None) -> None:
+    """Gives `folder` the project's DVC remote and cache, or `cache` in its place, whatever its own .dvc/config says."""
+    from dvc.repo import Repo
+
+    with Repo(str(project)) as repo:
+        remote = repo.config["core"].get("remote")
+        options = dict(repo.config["remote"][remote]) if remote else {}
+        shared = repo.cache.local_cache_dir
+    local = ConfigObj(encoding="utf-8", list_values=True)
+    local["cache"] = {"dir": str(cache or shared)}
+    local["core"] = {"site_cache_dir": str(private_site_cache(home))}
+    if remote:
+        local["core"]["remote"] = remote
+        local[f'remote "{remote}"'] = options
+    # The remote's options may hold keys.
+    with open(os.open(folder / ".dvc" / "config.local", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        local.write(file)
 
 
 def private_site_cache(home: Path) -> Path:
@@ -239,6 +299,8 @@ def _environment(workspace: Workspace):
         "PERENNIAL_PROJECT": str(workspace.project),
         "PERENNIAL_STAGE_ERROR": str(workspace.folder / ERROR_FILE),
         "DVC_NO_ANALYTICS": "1",
+        # Threads that wait for each other sleep: spinning, runs side by side take twice the processor time they need.
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
     }
     before = {key: os.environ.get(key) for key in changed}
     os.environ.update(changed)

@@ -72,6 +72,17 @@ def create_page():
         found = report_file(home(), model, name)
         return FileResponse(found) if found else HTMLResponse("There is no such report.", status_code=404)
 
+    @page.get("/data/{version}", response_class=HTMLResponse, dependencies=[Depends(get_user)])
+    def data(version: str):
+        from pipeline.errors import DataError
+        from pipeline.pages.data import data_page
+        from pipeline.runs import Setup
+
+        try:
+            return data_page(Setup.here(), version)
+        except DataError:
+            return HTMLResponse("There is no such data version.", status_code=404)
+
     return page
 
 

@@ -1,9 +1,14 @@
 """A workspace has the code and settings of the moment, shares the cache, and leaves the project alone."""
 
+import os
+import signal
 import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
+import psutil
 import pytest
 
 from pipeline import lineage, workspace
@@ -52,7 +57,6 @@ def test_stages_run_in_it_and_a_second_run_is_restored(project):
     for stage in lineage.order(made.folder):
         workspace.run_stage(made, stage)
     other = opened(project, "run/2")
-    (made.folder / "pipeline" / "training.py").read_text()
     for stage in lineage.order(other.folder):
         workspace.run_stage(other, stage)
     assert other.data_version() == made.data_version()
@@ -84,8 +88,54 @@ def test_a_half_made_workspace_does_not_block_the_next(project):
 def test_old_workspaces_of_ended_runs_are_pruned(project):
     for i in range(4):
         opened(project, f"run/{i}")
-    assert len(workspace.prune(project, project / "home", keep=1, ended={"run/0", "run/1", "run/2"})) == 2
+    assert len(prune(project, keep=1, ended={"run/0", "run/1", "run/2"})) == 2
     assert {f.name for f in (project / "home" / "workspaces").iterdir()} >= {"run-3"}
+
+
+def prune(project, keep, ended, abandoned_s=3600.0):
+    return workspace.prune(project, project / "home", keep, ended, abandoned_s)
+
+
+def test_a_killed_runs_workspace_goes_when_nothing_happens_there(project):
+    """It never ends, so that is known by time; one that works on is left alone."""
+    for i in range(2):
+        opened(project, f"run/{i}")
+    long_ago = time.time() - 7200
+    os.utime(project / "home" / "workspaces" / "run-0", (long_ago, long_ago))
+    assert prune(project, keep=0, ended=set()) == ["run-0"]
+    assert [f.name for f in (project / "home" / "workspaces").iterdir()] == ["run-1"]
+
+
+def test_a_pruning_that_was_cut_short_leaves_nothing_that_looks_whole(project, monkeypatch):
+    made = opened(project)
+    with monkeypatch.context() as during:
+        during.setattr(workspace.shutil, "rmtree", lambda *_, **__: None)
+        prune(project, keep=0, ended={"run/1"})
+    assert not made.folder.exists()
+    assert opened(project).folder == made.folder
+    assert (made.folder / "dvc.yaml").is_file()
+
+
+def test_a_stage_that_was_killed_can_run_again_in_the_same_workspace(project):
+    """SIGKILL in mid-stage leaves DVC's lock files; they belong to nobody."""
+    made = opened(project)
+    code = (
+        "from pathlib import Path; from pipeline import workspace; import sys; "
+        "workspace.run_stage(workspace.read(Path(sys.argv[1])), 'snapshot')"
+    )
+    source = made.folder / "pipeline" / "data" / "source.py"
+    whole = source.read_text()
+    source.write_text(whole.replace("import importlib\n", "import importlib\nimport time; time.sleep(60)\n", 1))
+    running = subprocess.Popen([sys.executable, "-c", code, str(made.folder)], start_new_session=True)
+    until = time.monotonic() + 30
+    while not any("stage" in p.cmdline() for p in psutil.Process(running.pid).children(recursive=True)):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    source.write_text(whole)
+    workspace.run_stage(made, "snapshot")
+    assert made.data_version()
 
 
 def test_without_a_repository_it_is_one_line(tmp_path, project):
@@ -96,3 +146,54 @@ def test_without_a_repository_it_is_one_line(tmp_path, project):
     with pytest.raises(StageError, match="is not a git repository with a commit") as refused:
         workspace.open_workspace(bare, bare / "home", "r", "churn", AS_OF, "")
     assert "\n" not in str(refused.value)
+
+
+def test_dvc_lock_is_no_part_of_the_code_wherever_the_project_is(project, tmp_path):
+    """A project in a folder of a bigger repository, whose other folders are nobody's business either."""
+    import shutil
+
+    big = tmp_path / "big repo"
+    inner = big / "my models"
+    shutil.copytree(project, inner, ignore=shutil.ignore_patterns(".git"))
+    (big / "other.txt").write_text("one")
+    for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "x"]):
+        git(big, *command)
+    (inner / "dvc.lock").write_text("schema: '2.0'\n")
+    (big / "other.txt").write_text("somebody's draft")
+    assert workspace.code_revision(inner) == (git(big, "rev-parse", "HEAD"), False)
+    made = opened(inner)
+    assert made.folder.name == "my models"
+    (inner / "pipeline" / "idea.py").write_text("X = 1\n")
+    commit, uncommitted = workspace.code_revision(inner)
+    assert uncommitted
+    assert (
+        git(big, "show", "--stat", "--format=", commit).splitlines()[0].split("|")[0].strip()
+        == "my models/pipeline/idea.py"
+    )
+
+
+def test_a_path_with_a_comma_is_read_as_one(project, tmp_path):
+    import shutil
+
+    odd = tmp_path / "a, b"
+    shutil.copytree(project, odd)
+    with pytest.raises(StageError, match="no search path with a comma"):
+        workspace.run_stage(opened(odd), "snapshot")
+
+
+def test_a_stage_run_by_hand_leaves_the_cache_alone(project):
+    """What it made before may be a link into the cache: written in place, it would change other versions."""
+    made = opened(project)
+    for stage in lineage.order(made.folder):
+        workspace.run_stage(made, stage)
+    files = {f: f.read_bytes() for f in (project / ".dvc" / "cache" / "files").rglob("*") if f.is_file()}
+    other = opened(project, "run/2")
+    for stage in lineage.order(other.folder):
+        workspace.run_stage(other, stage)
+    text = (other.folder / "params.yaml").read_text()
+    (other.folder / "params.yaml").write_text(text.replace("max_iter: 20", "max_iter: 3"))
+    for stage in lineage.order(other.folder):
+        command = [sys.executable, "-m", "pipeline", "stage", stage, "churn"]
+        subprocess.run(command, cwd=other.folder, env=os.environ | {"PERENNIAL_PROJECT": str(project)}, check=True)
+    assert other.files.model.read_bytes() != made.files.model.read_bytes()
+    assert {f: f.read_bytes() for f in files} == files

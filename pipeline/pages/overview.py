@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from pipeline.ledger import costs
 from pipeline.ledger.timeline import sentence
+from pipeline.pages.templates import rendered
 from pipeline.runs import Setup
 from pipeline.status import models_status
 
@@ -19,11 +17,7 @@ MOVES = ("rollout_ended", "rolled_back", "rollout_failed")
 
 def overview_page(setup: Setup) -> str:
     """The page as HTML. Everything on it is read from the route files and the ledger."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters["moment"] = moment
-    return environment.get_template("overview.html").render(facts(setup))
+    return rendered("overview.html", facts(setup))
 
 
 def facts(setup: Setup) -> dict[str, Any]:
@@ -31,6 +25,7 @@ def facts(setup: Setup) -> dict[str, Any]:
     runs = list(reversed(costs.runs(setup.ledger, setup.params.prices)))
     most = max((run["cost"] for run in runs[:RUNS_SHOWN]), default=0.0) or 1.0
     gates = {e.run: e.body["verdicts"] for e in setup.ledger.events(kind="gates_checked")}
+    data = {e.run: e.body["data_version"] for e in setup.ledger.events(kind="data_landed")}
     outcomes = {e.run: e.body["outcome"] for e in setup.ledger.events(kind="run_settled")}
     outcomes |= {e.run: sentence(e) for e in setup.ledger.events(kind="drift_checked")}
     moves = [
@@ -45,6 +40,7 @@ def facts(setup: Setup) -> dict[str, Any]:
                 "share": run["cost"] / most,
                 "verdicts": gates.get(run["run"], []),
                 "outcome": outcomes.get(run["run"], ""),
+                "data_version": data.get(run["run"], ""),
             }
             for run in runs[:RUNS_SHOWN]
         ],
@@ -67,8 +63,3 @@ def report_file(home: Path, model: str, name: str) -> Path | None:
     """The drift report called `name`, when it is one of the model's own."""
     known = {path.name: path for path in (home / "reports").glob("*/*.html") if path.parent.name == model}
     return known.get(name)
-
-
-def moment(text: str | None) -> str:
-    """A time of the ledger as a person reads it, in UTC."""
-    return datetime.fromisoformat(text).strftime("%d %b %Y %H:%M:%S") if text else "?"

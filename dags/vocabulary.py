@@ -1,0 +1,31 @@
+"""What the Dags of a model share: the event that says the world has changed, the form's as-of, a skip that says why."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from airflow.sdk import Asset, Param
+
+
+def drift_asset(model: str) -> Asset:
+    """The monitor Dag emits it, the retrain Dag starts from it."""
+    return Asset(name=f"drift__{model}", uri=f"perennial://drift/{model}")
+
+
+def as_of_param(what: str) -> Param:
+    """The form's field for a time; empty means the interval's end, and now for a run by hand."""
+    return Param(
+        None,
+        type=["null", "string"],
+        format="date-time",
+        title="As of",
+        description=f"{what} Empty: the interval's end; for a run by hand, now.",
+    )
+
+
+def skip(reason: str) -> NoReturn:
+    """Ends the task as skipped. Airflow shows a skip's reason nowhere, so it is printed to the task's log first."""
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    print(f"skipped: {reason}")
+    raise AirflowSkipException(reason)

@@ -1,0 +1,53 @@
+"""The page of a data version: its partitions, the versions trained on it, and when those were live."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline import registry, remote
+from pipeline.errors import DataError
+from pipeline.ledger.partitions import revisions
+from pipeline.pages.templates import rendered
+from pipeline.runs import Setup
+from pipeline.trace import trace
+
+
+def data_page(setup: Setup, asked: str) -> str:
+    """The page as HTML. Raises DataError for a data version that no run has landed."""
+    return rendered("data.html", facts(setup, asked))
+
+
+def facts(setup: Setup, asked: str) -> dict[str, Any]:
+    """What the page shows."""
+    told = trace(setup, asked)
+    version = told["data_versions"][0]
+    model = next(e.model for e in setup.ledger.events(kind="data_landed") if e.body["data_version"] == version)
+    history = revisions(setup.ledger, model)
+    days: list[dict[str, Any]] = []
+    for name, md5 in sorted(remote.partitions(setup.project, version).items()):
+        known = history.get(name, [])
+        one = next((r for r in known if r.md5 == md5), None)
+        if one is None:
+            raise DataError(
+                f"partition {name}", "is not in the ledger", "`python -m pipeline verify` checks the ledger"
+            )
+        days.append(
+            {
+                "day": remote.day_of(name),
+                "revision": one.number,
+                "of": len(known),
+                "rows": one.rows,
+                "at": one.at,
+                "md5": md5,
+            }
+        )
+    uri = registry.tracking_uri(setup.home)
+    return {
+        "version": version,
+        "model": model,
+        "versions": told["versions"],
+        "days": days,
+        "rows": sum(d["rows"] for d in days),
+        "most": max((d["rows"] for d in days), default=1) or 1,
+        "mlflow": uri.rstrip("/") if uri.startswith("http") else "",
+    }

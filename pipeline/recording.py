@@ -1,0 +1,210 @@
+"""What a run leaves with MLflow: one MLflow run with its params, data, metrics and verdicts, and one version.
+
+Everything here may be called again for the same run without a second version: a run is known by its tags.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline import remote, training
+from pipeline.evaluation import PREDICTION
+from pipeline.gates.verdict import Verdict
+from pipeline.lineage import environment, read_json
+from pipeline.params import Model
+from pipeline.registry import (
+    AS_OF_TAG,
+    BACKFILL,
+    CODE_TAG,
+    DATA_TAG,
+    DIGEST_TAG,
+    ORIGIN_TAG,
+    RUN_TAG,
+    artifact_root,
+    connect,
+    tracking_uri,
+)
+from pipeline.workspace import RUN_FILE, Workspace
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+EXAMPLE_ROWS = 5
+
+
+def record(home: Path, workspace: Workspace, model: Model, verdicts: list[Verdict]) -> str:
+    """Logs a run's params, data, metrics and verdicts to MLflow and returns the MLflow run's id."""
+    import mlflow
+
+    client = connect(home)
+    experiment = _experiment(client, home, workspace.model)
+    tags = _tags(workspace)
+    # By the model's digest too: a run done again with another outcome may not change what an older version says of itself.
+    same = " and ".join(f"tags.`{tag}` = '{tags[tag]}'" for tag in (RUN_TAG, DIGEST_TAG, DATA_TAG))
+    found = client.search_runs([experiment], same, max_results=1)
+    evaluation = read_json(workspace.files.metrics)
+    with mlflow.start_run(
+        run_id=found[0].info.run_id if found else None,
+        experiment_id=None if found else experiment,
+        run_name=None if found else workspace.run,
+    ) as run:
+        mlflow.set_tags(tags | {f"gate.{v.gate}": str(v) for v in verdicts})
+        if not found:
+            mlflow.log_params(_flat(model))
+            mlflow.log_input(_dataset(workspace, model), context="training")
+        mlflow.log_metrics({k: v for k, v in evaluation["metrics"].items() if v == v})
+        mlflow.log_metrics({f"baseline_{k}": v for k, v in evaluation["baseline"].items() if v == v})
+        mlflow.log_dict({"verdicts": [v.as_dict() for v in verdicts]}, "gates.json")
+        mlflow.log_dict(remote.partitions(workspace.folder, workspace.data_version()), "partitions.json")
+        mlflow.log_dict(environment(), "environment.json")
+        for file in (RUN_FILE, "dvc.lock", "params.yaml"):
+            mlflow.log_artifact(str(workspace.folder / file))
+        if read_json(workspace.files.validation)["quarantined"]:
+            mlflow.log_artifact(str(workspace.files.quarantine))
+        for report in (workspace.files.validation, workspace.files.metrics, workspace.files.counts):
+            mlflow.log_artifact(str(report))
+        return run.info.run_id
+
+
+def create_version(home: Path, workspace: Workspace, model: Model, mlflow_run: str, origin: str) -> str:
+    """Registers the run's model with its package and reference data, without an alias; returns the version.
+
+    The same outcome of the same run, or of the same backfilled as-of, is the version that it was.
+    """
+    import mlflow
+
+    client = connect(home)
+    tags = _tags(workspace) | {ORIGIN_TAG: origin}
+    version = _version_of(client, workspace.model, tags)
+    if version is None:
+        with mlflow.start_run(run_id=mlflow_run):
+            mlflow.log_artifacts(str(workspace.files.package), "package")
+            mlflow.log_artifact(str(workspace.files.reference))
+            logged = _log_model(workspace, model)
+        _ensure_registered(client, workspace.model, model.description)
+        created = client.create_model_version(
+            workspace.model, logged.model_uri, mlflow_run, tags=tags, model_id=logged.model_id
+        )
+        version = str(created.version)
+        client.update_model_version(workspace.model, version, _description(workspace, version, client, mlflow_run))
+    return version
+
+
+def _experiment(client: MlflowClient, home: Path, name: str) -> str:
+    """The experiment's id. Not set_experiment: it races and files runs elsewhere without a word."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        local = not tracking_uri(home).startswith("http")
+        try:
+            return client.create_experiment(name, str(artifact_root(home) / name) if local else None)
+        except MlflowException:
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    return found.experiment_id
+
+
+def _ensure_registered(client: MlflowClient, name: str, description: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name, description=description)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _version_of(client: MlflowClient, name: str, tags: dict[str, str]) -> str | None:
+    """The version with the same outcome: of this run, or for a backfill of any run with this as-of."""
+    alike = [DIGEST_TAG, DATA_TAG, ORIGIN_TAG, AS_OF_TAG if tags[ORIGIN_TAG] == BACKFILL else RUN_TAG]
+    found = [
+        v
+        for v in client.search_model_versions(f"name = '{name}'")
+        if all(v.tags.get(tag) == tags[tag] for tag in alike)
+    ]
+    return str(found[0].version) if found else None
+
+
+def _description(workspace: Workspace, version: str, client: MlflowClient, mlflow_run: str) -> str:
+    """What MLflow's page of a version says, in Markdown: from the model back to its data."""
+    data, day = workspace.data_version(), workspace.as_of[:10]
+    airflow = os.environ.get("AIRFLOW__API__BASE_URL", "").rstrip("/")
+    experiment = client.get_run(mlflow_run).info.experiment_id
+    listed = f"[{data}](#/experiments/{experiment}/runs/{mlflow_run}/artifacts/partitions.json)"
+    page = f", [where else it was used]({airflow}/perennial/data/{data})" if airflow else ""
+    return (
+        f"Trained on data version {listed}{page}, as of {day}.\n\n"
+        f"`python -m pipeline trace {data}` · `python -m pipeline reproduce {workspace.model} {version}`"
+    )
+
+
+def _tags(workspace: Workspace) -> dict[str, str]:
+    manifest = read_json(workspace.files.package / "manifest.json")
+    return {
+        RUN_TAG: workspace.run,
+        DATA_TAG: workspace.data_version(),
+        CODE_TAG: workspace.code_revision,
+        AS_OF_TAG: workspace.as_of,
+        "perennial.reason": workspace.reason,
+        "perennial.uncommitted": str(workspace.uncommitted).lower(),
+        DIGEST_TAG: manifest["model_digest"],
+    }
+
+
+def _flat(model: Model) -> dict[str, str]:
+    """Settings as MLflow params, dotted, at most 6,000 characters each."""
+    flat: dict[str, str] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, dict) and value:
+            for key, inner in value.items():
+                walk(f"{prefix}.{key}" if prefix else key, inner)
+        else:
+            flat[prefix] = str(value)[:6000]
+
+    chosen = model.model_dump(mode="json")
+    walk("", {key: chosen[key] for key in ("as_of", "source", "training", "evaluation", "gates")})
+    return flat
+
+
+def _dataset(workspace: Workspace, model: Model) -> Any:
+    import pandas as pd
+    from mlflow.data.pandas_dataset import from_pandas
+
+    rows = pd.read_parquet(workspace.files.reference).drop(columns=PREDICTION)
+    warnings.filterwarnings("ignore", message="The specified dataset source can be interpreted")
+    return from_pandas(
+        rows,
+        source=str(workspace.files.snapshot),
+        targets=model.training.target,
+        name=f"{workspace.model} snapshot (schema from a sample)",
+        digest=workspace.data_version()[:32],
+    )
+
+
+def _log_model(workspace: Workspace, model: Model) -> Any:
+    import mlflow
+    import pandas as pd
+    import sklearn
+    import skops
+
+    rows = pd.read_parquet(workspace.files.reference).head(EXAMPLE_ROWS)
+    example = training.feature_frame(rows, model.training)
+    estimator = training.load(workspace.files.model)
+    answer = training.predict(estimator, example, model.training)
+    return mlflow.sklearn.log_model(
+        estimator,
+        name="model",
+        serialization_format="skops",
+        skops_trusted_types=training.TRUSTED_TYPES,
+        signature=mlflow.models.infer_signature(example, answer),
+        input_example=example,
+        # Named here: left to itself MLflow loads the model in another process to find out.
+        pip_requirements=[f"scikit-learn=={sklearn.__version__}", f"skops=={skops.__version__}", "pandas"],
+        pyfunc_predict_fn="predict_proba" if model.training.task == "binary" else "predict",
+    )

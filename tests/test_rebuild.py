@@ -1,0 +1,290 @@
+"""A version can be made again from its records alone, and its data leads to it and back."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+import pytest
+
+from pipeline import lineage, registry, runs, workspace
+from pipeline.errors import DataError, RegistryError, RolloutError, StageError
+from pipeline.ledger.table import Event
+from pipeline.params import load
+from pipeline.rebuild import rebuild
+from pipeline.runs import Setup
+from pipeline.trace import trace
+from tests.conftest import change_params, customers
+
+pytestmark = pytest.mark.slow
+
+AS_OF = datetime(2024, 3, 1, tzinfo=UTC)
+
+
+def quiet(_step):
+    pass
+
+
+def retrain(project, run="one", as_of=AS_OF):
+    """Trains and registers `churn` without Airflow, and returns the version."""
+    return runs.retrain(Setup.here(), run, "churn", as_of, "a test", False, quiet)["version"]
+
+
+def backfill(project, run, as_of=AS_OF):
+    """What the Dag does in a backfill."""
+    setup = Setup.here()
+    folder = runs.open_run(setup, run, "churn", as_of, "backfill run")
+    for stage in lineage.order(project):
+        runs.run_stage(setup, folder, stage)
+    return runs.archive(setup, folder, runs.check_gates(setup, folder, backfill=True))
+
+
+def rebuilt(version="1"):
+    return rebuild(Setup.here(), "churn", version, quiet)
+
+
+def repro():
+    """`dvc repro` in the project; all that it said."""
+    env = os.environ | {"PATH": f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run([sys.executable, "-m", "dvc", "repro"], env=env, capture_output=True, text=True, check=True)
+    return done.stdout + done.stderr
+
+
+def digest(version):
+    return registry.version_facts(Setup.here().home, "churn", version)["tags"]["perennial.model_digest"]
+
+
+def test_a_version_is_rebuilt_when_tree_source_and_cache_have_moved_on(project):
+    """Trained with uncommitted code; then the code changes again, the source is mended and the cache is gone."""
+    (project / "pipeline" / "training.py").open("a").write("\nIDEA = 1\n")
+    retrain(project)
+    (project / "pipeline" / "training.py").write_text("raise SystemExit('half an edit')\n")
+    customers().assign(spend=1.0).to_parquet(project / "customers" / "all.parquet")
+    (project / "params.yaml").write_text("models: [half an edit")
+    shutil.rmtree(project / ".dvc" / "cache")
+    left = project / ".perennial" / "rebuilds" / "999999999-churn-1-x"
+    left.mkdir(parents=True)
+    told = rebuilt()
+    assert told["identical"], told["compared"]
+    assert {one["what"] for one in told["compared"]} >= {
+        "artifacts/churn/snapshot",
+        "artifacts/churn/model.skops",
+        "artifacts/churn/metrics.json",
+        "artifacts/churn/package",
+        "model digest (sha256)",
+    }
+    assert told["uncommitted"]
+    assert told["environment"] == {}
+    assert list((project / ".perennial" / "rebuilds").iterdir()) == []
+    assert not (project / ".dvc" / "cache" / "files").exists(), "the project's own cache was not used"
+
+
+def test_what_differs_is_named(project):
+    """An estimator that draws its own seed gives another model each time; the data is still the same."""
+    (project / "my_models.py").write_text(
+        "import os\nfrom sklearn.linear_model import SGDClassifier\n"
+        "def drawn(**options):\n"
+        "    return SGDClassifier(loss='log_loss', random_state=int.from_bytes(os.urandom(3), 'big'), **options)\n"
+    )
+    change_params(project, "models.churn.training.estimator", "my_models:drawn")
+    change_params(project, "models.churn.training.options", {})
+    retrain(project)
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", "reproduce", "churn", "1"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    last = done.stdout.strip().splitlines()[-1]
+    assert "differs in artifacts/churn/model.skops" in last
+    assert "snapshot" not in last
+
+
+def test_what_cannot_be_fetched_is_one_line(project):
+    retrain(project)
+    stored = project / ".perennial" / "remote"
+    stored.rename(project / ".perennial" / "elsewhere")
+    with pytest.raises(DataError, match=r"remote .*"):
+        rebuilt()
+    (project / ".perennial" / "elsewhere").rename(stored)
+    for file in list((stored / "files" / "md5").rglob("*"))[-3:]:
+        if file.is_file():
+            file.unlink()
+    with pytest.raises(DataError, match=r"lacks \d+ of \d+ files"):
+        rebuilt()
+    with pytest.raises(RegistryError, match="has no version 9"):
+        rebuilt("9")
+
+
+def test_a_code_revision_that_is_gone_is_one_line(project):
+    retrain(project)
+    shutil.rmtree(project / ".git")
+    subprocess.run(["git", "init", "-q"], check=True)
+    subprocess.run(
+        ["git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "--allow-empty", "-m", "x"], check=True
+    )
+    with pytest.raises(StageError, match="is not in this repository.*refs/perennial"):
+        rebuilt()
+
+
+def test_nothing_from_the_future_reaches_the_model(project):
+    """Rows after the as-of, and labels that came after it, change no byte of the model."""
+    import pandas as pd
+
+    retrain(project)
+    future = customers().tail(900).assign(spend=9.0, left=1.0)
+    future["customer"] = [f"x{i}" for i in range(len(future))]
+    early = future.head(300).assign(
+        seen_at=pd.Timestamp("2024-02-10", tz="UTC"), decided_at=pd.Timestamp("2024-03-01 00:00:01", tz="UTC")
+    )
+    pd.concat([future, early]).to_parquet(project / "customers" / "future.parquet")
+    retrain(project, "two")
+    assert digest("2") == digest("1")
+    on_time = early.assign(customer=[f"y{i}" for i in range(len(early))], decided_at=pd.Timestamp(AS_OF))
+    on_time.to_parquet(project / "customers" / "on_time.parquet")
+    retrain(project, "three")
+    assert digest("3") != digest("1"), "a label known at the as-of itself does count"
+
+
+def test_a_run_and_dvc_repro_share_what_they_have_made(project):
+    """The same digest for the same as-of; what the one has trained is restored for the other, both ways."""
+    retrain(project)
+    told = repro()
+    for stage in list(lineage.order(project))[1:]:
+        assert f"Stage '{stage}@churn' is cached - skipping run" in told
+    manifest = lineage.read_json(project / "artifacts" / "churn" / "package" / "manifest.json")
+    assert manifest["model_digest"] == digest("1")
+    change_params(project, "models.churn.as_of", "2024-02-25")
+    assert "Running stage 'train@churn'" in repro()
+    opened = workspace.open_workspace(
+        project, project / ".perennial", "r", "churn", datetime(2024, 2, 25, tzinfo=UTC), ""
+    )
+    for stage in lineage.order(project):
+        workspace.run_stage(opened, stage)
+    ours, theirs = opened.files.model.stat(), (project / "artifacts" / "churn" / "model.skops").stat()
+    assert opened.files.model.read_bytes() == (project / "artifacts" / "churn" / "model.skops").read_bytes()
+    assert ours.st_mtime == theirs.st_mtime or ours.st_nlink > 1, "restored, not trained again"
+
+
+def test_dvc_repro_asks_a_source_that_was_mended_as_a_run_does(project):
+    """Not the run-cache: with the same as-of, however it is written, both make the same model of the mended rows."""
+    retrain(project)
+    frame = customers()
+    frame.loc[2000:2600, "spend"] += 30
+    frame.to_parquet(project / "customers" / "all.parquet")
+    change_params(project, "models.churn.as_of", "2024-03-01")
+    said = repro()
+    assert "Running stage 'snapshot@churn'" in said
+    manifest = lineage.read_json(project / "artifacts" / "churn" / "package" / "manifest.json")
+    assert manifest["model_digest"] != digest("1")
+    retrain(project, "two")
+    assert manifest["model_digest"] == digest("2")
+    change_params(project, "models.churn.as_of", "2024-03-01T01:00:00+01:00")
+    (project / "dvc.lock").unlink()
+    said = repro()
+    for stage in list(lineage.order(project))[1:]:
+        assert f"Stage '{stage}@churn' is cached - skipping run" in said
+
+
+def test_a_lost_list_of_partitions_hides_only_its_own_version(project):
+    setup = Setup.here()
+    retrain(project)
+    retrain(project, "two", datetime(2024, 3, 2, tzinfo=UTC))
+    lost = registry.version_facts(setup.home, "churn", "1")["tags"]["perennial.data_version"]
+    for store in (project / ".dvc" / "cache", project / ".perennial" / "remote"):
+        (store / "files" / "md5" / lost[:2] / lost[2:]).unlink()
+    told = trace(setup, "2024-02-20")
+    assert [v["version"] for v in told["versions"]] == ["2"]
+    assert told["unreadable"] == [lost]
+
+
+def test_data_leads_to_versions_and_when_they_were_live(project):
+    setup = Setup.here()
+    retrain(project)
+    retrain(project, "two", datetime(2024, 3, 2, tzinfo=UTC))
+    for version in ("1", "2", "1"):
+        setup.ledger.append(Event("rollout_ended", "churn", body={"version": version, "slot": "blue", "switch_s": 0.1}))
+    data = registry.version_facts(setup.home, "churn", "1")["tags"]["perennial.data_version"]
+    (found,) = trace(setup, data[:8])["versions"]
+    assert (found["version"], found["data_version"], len(found["live"])) == ("1", data, 2)
+    assert found["live"][0]["until"] is not None
+    assert found["live"][1]["until"] is None
+    both = trace(setup, "2024-02-20")
+    assert [v["version"] for v in both["versions"]] == ["1", "2"]
+    assert {v["partition"]["revision"] for v in both["versions"]} == {1}
+    # Labels come two days late: this day had more of them a day later.
+    young = trace(setup, "2024-02-28")
+    assert [v["partition"]["revision"] for v in young["versions"]] == [1, 2]
+    assert [r["number"] for r in young["revisions"]["churn"]] == [1, 2]
+    for unknown in ("0000", "2031-01-01", "ab"):
+        with pytest.raises(DataError, match="is no data version and no partition's date"):
+            trace(setup, unknown)
+
+
+def test_a_backfill_makes_one_version_that_nothing_can_bring_live(project):
+    """Done again it is the same version; with other data it is another one, under the same alias."""
+    setup = Setup.here()
+    first = backfill(project, "b1")
+    assert backfill(project, "b2") == first
+    client = registry.connect(setup.home)
+    found = client.get_registered_model("churn")
+    assert {str(k): str(v) for k, v in found.aliases.items()} == {"asof-2024-03-01": first}
+    for bring_live in (registry.nominate, registry.promote, registry.deployable_package):
+        with pytest.raises(RegistryError, match="was made by a backfill, which never goes live"):
+            bring_live(setup.home, "churn", first)
+    with pytest.raises((RegistryError, RolloutError)):
+        runs.roll_out(setup, "x", "churn", first, "by hand")
+    with pytest.raises(RegistryError, match="is not an as-of"):
+        registry.name_as_of(setup.home, "churn", first, "champion")
+    frame = customers()
+    frame.loc[2500, "spend"] += 50
+    frame.to_parquet(project / "customers" / "all.parquet")
+    second = backfill(project, "b1")
+    assert second != first
+    assert digest(second) != digest(first)
+    assert rebuilt(first)["identical"], "the older version is still what it was"
+    assert str(client.get_model_version_by_alias("churn", "asof-2024-03-01").version) == second
+    assert registry.champion(setup.home, "churn") is None
+
+
+def test_a_backfill_is_not_compared_with_what_is_live(project):
+    """A champion that has seen those very days would keep every honest version of the past from being registered."""
+    from pipeline.gates import check
+
+    setup = Setup.here()
+    folder = runs.open_run(setup, "b", "churn", AS_OF, "")
+    for stage in lineage.order(project):
+        runs.run_stage(setup, folder, stage)
+    opened = workspace.read(workspace.Path(folder))
+    told = check.verdicts(load(project).model("churn"), opened.files, None, None, backfill=True)
+    assert "champion" not in {v.gate for v in told}
+    assert all(v.passed for v in told)
+
+
+def test_eight_runs_side_by_side_from_the_command_line(project):
+    """Four of one model, four of another; no lock error, each with its own dvc.lock."""
+    import yaml
+
+    whole = yaml.safe_load((project / "params.yaml").read_text())
+    whole["models"]["loyal"] = whole["models"]["churn"]
+    whole["workspaces"]["keep"] = 8
+    (project / "params.yaml").write_text(yaml.safe_dump(whole, sort_keys=False))
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "pipeline", "retrain", model, "--as-of", f"2024-02-{20 + day}", "--json"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for model in ("churn", "loyal")
+        for day in range(4)
+    ]
+    ended = [(p.communicate(), p.returncode) for p in started]
+    assert [code for _, code in ended] == [0] * 8, [err[-400:] for (_, err), code in ended if code]
+    assert not [err for (_, err), _ in ended if "lock" in err.lower().replace("dvc.lock", "").replace("lock file", "")]
+    told = [json.loads(out) for (out, _), _ in ended]
+    assert sorted(t["version"] for t in told) == sorted(["1", "2", "3", "4"] * 2)
+    locks = {f.read_text() for f in (project / ".perennial" / "workspaces").glob("*/dvc.lock")}
+    assert len(locks) == 8
+    count, broken = Setup.here().ledger.verify()
+    assert (count > 100, broken) == (True, None)
