@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from pipeline.errors import SettingsError
 
@@ -37,7 +46,21 @@ def refuse_unknown(conf: Mapping | None, known: Mapping) -> None:
         raise SettingsError(f"conf {', '.join(unknown)}", "is unknown to this Dag", f"it takes {', '.join(known)}")
 
 
-UtcTime = Annotated[datetime, AfterValidator(utc)]
+def _written_as_time(value: object) -> object:
+    if isinstance(value, bool | int | float):
+        raise ValueError("write it like 2013-04-01T00:00:00Z")
+    return value
+
+
+def _thinkable(value: datetime) -> datetime:
+    if not 1900 <= value.year < 9999:
+        raise ValueError("the year must be from 1900 to 9998")
+    return value
+
+
+UtcTime = Annotated[datetime, BeforeValidator(_written_as_time), AfterValidator(utc), AfterValidator(_thinkable)]
+# Columns that the stages add to the source's own.
+RESERVED = {"snapshot_row", "reason", "prediction"}
 
 
 class Section(BaseModel):
@@ -62,7 +85,10 @@ class Baseline(Section):
 
 
 class Workspaces(Section):
+    """Which workspaces stay on disk: the newest ended ones, and those without an end for so long."""
+
     keep: int = Field(default=3, ge=0)
+    abandoned_hours: float = Field(default=48, gt=0)
 
 
 class Schedule(Section):
@@ -79,7 +105,7 @@ class Source(Section):
     key: str
     event_time: str
     label_time: str | None = None
-    window_days: float = Field(gt=0)
+    window_days: float = Field(gt=0, le=36_500)
 
     @model_validator(mode="after")
     def one_of_query_and_hook(self) -> Source:
@@ -123,15 +149,29 @@ class Evaluation(Section):
 
 
 class Column(Section):
+    type: Literal["number", "integer", "text"] | None = None
     min: float | None = None
     max: float | None = None
-    allowed: tuple[str | float, ...] | None = None
+    allowed: tuple[bool | int | float | str, ...] | None = None
     nullable: bool = False
+
+    def does_not_fit(self, text: bool) -> str:
+        """What of this rule cannot be said of a text column, or of a number; '' when all of it can."""
+        if self.type and (self.type == "text") != text:
+            return (
+                f"type: {self.type} does not fit, features under numeric and the target are numbers, all else is text"
+            )
+        if text and (self.min is not None or self.max is not None):
+            return "min and max: they are for numbers, and this column is text"
+        if not text and any(isinstance(value, str) for value in self.allowed or ()):
+            return "allowed: it lists text, and this column holds numbers"
+        return ""
 
 
 class Contract(Section):
     min_rows: int = Field(default=1, ge=1)
     max_bad_share: float = Field(default=0.0, ge=0, le=1)
+    rows_a_day: tuple[float, float] | None = None
     columns: dict[str, Column] = Field(default_factory=dict)
 
 
@@ -160,6 +200,7 @@ class Rollout(Section):
     golden_tolerance: float = Field(default=1e-5, gt=0)
     ready_timeout_s: float = Field(default=30, gt=0)
     bake_s: float = Field(default=1.0, ge=0)
+    wait_s: float = Field(default=600, ge=0)
 
 
 class Model(Section):
@@ -186,10 +227,17 @@ class Model(Section):
     def holdout_fits_window(self) -> Model:
         if self.evaluation.holdout_days >= self.source.window_days:
             raise ValueError("evaluation.holdout_days must be shorter than source.window_days")
-        known = {self.source.key, self.source.event_time, self.training.target, *self.training.features}
-        unknown = set(self.gates.contract.columns) - known
-        if unknown:
-            raise ValueError(f"gates.contract.columns names no feature, key or target: {', '.join(sorted(unknown))}")
+        own = {self.source.key, self.source.event_time, self.source.label_time}
+        if taken := [f for f in self.training.features if f in own | RESERVED]:
+            why = "is the key or a time" if taken[0] in own else "is a name that the stages use themselves"
+            raise ValueError(f"training: {taken[0]} {why} and cannot be a feature")
+        text = {self.source.key, *self.training.categorical}
+        numbers = {*self.training.numeric, self.training.target}
+        for column, rule in self.gates.contract.columns.items():
+            if column not in text | numbers:
+                raise ValueError(f"gates.contract.columns names no feature, key or target: {column}")
+            if fault := rule.does_not_fit(column in text):
+                raise ValueError(f"gates.contract.columns.{column}.{fault}")
         return self
 
 

@@ -70,9 +70,10 @@ def labels(model: Model, project: Path, start: datetime, as_of: datetime, name: 
     if model.source.label_time:
         known = f"{source_rows.quoted(model.source.label_time)} <= $as_of"
     sql = f"""SELECT CAST({key} AS VARCHAR) AS key, CAST({target} AS DOUBLE) AS target
-              FROM rows WHERE {target} IS NOT NULL AND {known}"""
+              FROM rows WHERE NOT {source_rows.unlabelled(model.training.target)} AND {known}"""
     with source_rows.connect(project) as connection:
         source_rows.load(connection, model.source, start, as_of, name)
+        source_rows.keep_window(connection, model.source, start, as_of)
         source_rows.require(source_rows.column_types(connection), [model.training.target], name)
         return connection.execute(sql, {"as_of": as_of} if "$as_of" in sql else {}).df()
 

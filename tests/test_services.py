@@ -1,0 +1,97 @@
+"""A service that ends by itself is started again; one that cannot stay up, or was told to stop, is not."""
+
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import sqlalchemy as sa
+
+from pipeline.services.sqlite import CONNECT_ARGUMENTS
+
+KEEP = [sys.executable, "-m", "pipeline.services.keep"]
+
+
+def counted(folder, then):
+    """A service that notes each start in a file and then does `then`; the file."""
+    starts = folder / "starts"
+    starts.touch()
+    code = f"import os, sys, time; open({str(starts)!r}, 'a').write(f'{{os.getpid()}}\\n'); n = len(open({str(starts)!r}).readlines()); {then}"
+    return [*KEEP, sys.executable, "-c", code], starts
+
+
+def lines(file):
+    return file.read_text().splitlines()
+
+
+def wait_for(condition):
+    until = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_one_that_fails_is_started_again_and_stops_when_told(tmp_path):
+    command, starts = counted(tmp_path, "sys.exit(3) if n == 1 else time.sleep(60)")
+    kept = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    wait_for(lambda: len(lines(starts)) == 2)
+    kept.send_signal(signal.SIGTERM)
+    said, _ = kept.communicate(timeout=20)
+    assert kept.returncode == 0
+    assert "ended with 3; starting it again" in said
+    assert len(lines(starts)) == 2
+
+
+def test_one_that_was_killed_is_started_again(tmp_path):
+    import os
+
+    command, starts = counted(tmp_path, "time.sleep(60)")
+    kept = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    wait_for(lambda: len(lines(starts)) == 1)
+    os.kill(int(lines(starts)[0]), signal.SIGKILL)
+    wait_for(lambda: len(lines(starts)) == 2)
+    kept.terminate()
+    assert kept.wait(20) == 0
+
+
+def test_one_that_cannot_stay_up_ends(tmp_path):
+    command, starts = counted(tmp_path, "sys.exit(4)")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 4
+    assert len(lines(starts)) == 5
+    assert done.stdout.strip().endswith("ended 5 times in a row, last with 4")
+
+
+@pytest.mark.parametrize("arguments", [{"timeout": 60}, CONNECT_ARGUMENTS], ids=["plain", "ours"])
+def test_a_savepoint_that_reads_before_it_writes_is_not_refused(tmp_path, arguments):
+    """As Airflow creates backfills, while something else writes; with the driver as it comes it is."""
+    file = tmp_path / "a.db"
+    engine = sa.create_engine(f"sqlite:///{file}", connect_args=arguments | {"check_same_thread": False})
+    with engine.begin() as connection:
+        connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+        connection.exec_driver_sql("CREATE TABLE runs (who TEXT)")
+
+    def write():
+        with sqlite3.connect(file, timeout=60) as other:
+            other.execute("INSERT INTO runs VALUES ('another')")
+
+    writer = threading.Thread(target=write)
+    with engine.connect() as connection:
+        nested = connection.begin_nested()
+        connection.exec_driver_sql("SELECT count(*) FROM runs").fetchall()
+        writer.start()
+        writer.join(0.5)
+        insert = sa.text("INSERT INTO runs VALUES ('backfill')")
+        if arguments is not CONNECT_ARGUMENTS:
+            with pytest.raises(sa.exc.OperationalError, match="database is locked"):
+                connection.execute(insert)
+            return
+        connection.execute(insert)
+        nested.commit()
+        connection.commit()
+    writer.join()
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM runs").scalar() == 2
