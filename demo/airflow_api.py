@@ -37,7 +37,7 @@ class AirflowApi:
             time.sleep(0.3)
 
     def runs(self, dag: str) -> list[dict[str, Any]]:
-        return self.get(f"/dags/{dag}/dagRuns", order_by="run_after")["dag_runs"]
+        return self.get(f"/dags/{dag}/dagRuns", order_by="run_after", limit=100)["dag_runs"]
 
     def run(self, dag: str, run: str) -> dict[str, Any]:
         return self.get(f"/dags/{dag}/dagRuns/{run}")

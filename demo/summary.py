@@ -96,6 +96,11 @@ def print_summary(told: Told, password: str) -> None:
         f"       MLflow {at.mlflow}   router {at.router_api}/dashboard/   model {at.router}/{told.model}/invocations\n"
         f"       drift report {drift['report']}"
     )
+    out.print(
+        "ask:   . .venv/bin/activate; export PERENNIAL_HOME=.perennial/demo\n"
+        f"       python -m pipeline status · timeline {told.model} · trace 2013-03-31 · reproduce {told.model} 1",
+        soft_wrap=True,
+    )
     out.print(f"{facts['seconds']:.0f} s in all. The services keep running; `make down` ends them.", soft_wrap=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import yaml
 
 from pipeline.ledger.table import Ledger, open_ledger
 from pipeline.params import Params, load
+from tests.support.stack import _stack, stack  # noqa: F401  the shared services, as fixtures
 
 ROOT = Path(__file__).resolve().parents[1]
 REQUIRED = set(filter(None, os.environ.get("PERENNIAL_REQUIRE", "").split(",")))
@@ -27,11 +29,17 @@ def skip_or_fail(what: str, reason: str) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [n for n in os.environ if n.startswith("PERENNIAL_") and n != "PERENNIAL_REQUIRE"]:
-        monkeypatch.delenv(name)
-    for name in ("MLFLOW_TRACKING_URI", "AIRFLOW_HOME"):
-        monkeypatch.delenv(name, raising=False)
+def _clean_environment() -> Iterator[None]:
+    """Before and after each test: MLflow, for one, sets its variable for good, and the next module's fixtures would see it."""
+    _forget_environment()
+    yield
+    _forget_environment()
+
+
+def _forget_environment() -> None:
+    ours = [name for name in os.environ if name.startswith("PERENNIAL_") and name != "PERENNIAL_REQUIRE"]
+    for name in (*ours, "MLFLOW_TRACKING_URI", "AIRFLOW_HOME"):
+        os.environ.pop(name, None)
 
 
 CHURN = {
@@ -39,7 +47,7 @@ CHURN = {
     "as_of": "2024-03-01T00:00:00Z",
     "schedule": {"cron": "0 0 * * *", "start": "2024-01-01T00:00:00Z", "end": "2024-06-01T00:00:00Z"},
     "source": {
-        "query": "SELECT * FROM read_parquet('customers/*.parquet') WHERE seen_at >= $start AND seen_at < $end",
+        "query": "SELECT * FROM read_parquet('customers/*.parquet', union_by_name = true) WHERE seen_at >= $start AND seen_at < $end",
         "key": "customer",
         "event_time": "seen_at",
         "label_time": "decided_at",

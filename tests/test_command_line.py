@@ -42,12 +42,12 @@ def test_dvc_repro_runs_all_stages_and_a_second_one_does_nothing(project):
 def test_retrain_without_services_then_costs_timeline_and_verify(project):
     told = json.loads(pipeline("retrain", "churn", "--json").stdout)
     assert told["version"] == "1"
-    assert told["outcome"] == "version 1 was registered, not rolled out"
+    assert told["outcome"] == "version 1 was registered as challenger, not rolled out"
     (run,) = json.loads(pipeline("costs", "churn", "--json").stdout)
     assert {"snapshot", "train", "check_gates", "register"} <= {s["step"] for s in run["steps"]}
     assert run["cost"] > 0
     kinds = [e["kind"] for e in json.loads(pipeline("timeline", "churn", "--json").stdout)["events"]]
-    assert kinds == ["run_opened", "gates_checked", "version_registered", "run_settled"]
+    assert kinds == ["run_opened", "data_landed", "gates_checked", "version_registered", "run_settled"]
     assert json.loads(pipeline("verify", "--json").stdout)["intact"] is True
     (status,) = json.loads(pipeline("status", "--json").stdout)
     assert status["live"] is None
@@ -64,9 +64,9 @@ def test_a_failed_gate_stops_before_registration_with_every_reason(project):
     assert "metric_limit: roc_auc" in line
     assert "enough_rows:" in line
     events = json.loads(pipeline("timeline", "churn", "--json").stdout)["events"]
-    assert [e["kind"] for e in events] == ["run_opened", "gates_checked", "run_settled"]
-    assert len(events[1]["details"]["verdicts"]) == 6
-    assert events[2]["what"].startswith("run ended: failed at check_gates: churn gates: enough_rows")
+    assert [e["kind"] for e in events] == ["run_opened", "data_landed", "gates_checked", "run_settled"]
+    assert len(events[2]["details"]["verdicts"]) == 6
+    assert events[3]["what"].startswith("run ended: failed at check_gates: churn gates: enough_rows")
 
 
 @pytest.mark.parametrize(
@@ -156,3 +156,32 @@ def test_one_definition_serves_every_model(project):
     }
     change_params(project, "models.spend", second)
     assert "was registered" in pipeline("retrain", "spend").stdout
+
+
+def test_bad_rows_over_the_limit_stop_the_run_and_stay_readable(project):
+    """Columns, counts and examples in the one line; the rows with their reasons at the MLflow run."""
+    import mlflow
+    import pandas as pd
+
+    from pipeline.runs import Setup
+
+    frame = customers()
+    frame.loc[2000:2099, "plan"] = "gold"
+    frame.loc[2100:2149, "spend"] = float("inf")
+    frame.to_parquet(project / "customers" / "all.parquet")
+    line = refused("retrain", "churn")
+    assert "data_contract: 150 of 1,681 rows break the contract (8.92%)" in line
+    assert "plan isin(['basic', 'plus']): 100 rows, e.g. gold" in line
+    assert "spend finite: 50 rows, e.g. inf" in line
+    from pipeline import registry
+
+    client = registry.connect(Setup.here().home)
+    (run,) = client.search_runs([client.get_experiment_by_name("churn").experiment_id])
+    kept = mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path="quarantine.parquet")
+    quarantine = pd.read_parquet(kept)
+    assert len(quarantine) == 150
+    assert set(quarantine.reason) == {
+        "plan: isin(['basic', 'plus'])",
+        "spend: finite; spend: less_than_or_equal_to(1000.0)",
+    }
+    assert client.search_model_versions("name = 'churn'") == []

@@ -8,87 +8,25 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
-import yaml
 
-from demo import flights as demo_flights
-from demo.airflow_api import AirflowApi
 from demo.replay import Replay, requests
 from demo.show import _flights as flights_between
 from pipeline import registry
 from pipeline.ledger.table import airflow_run
-from pipeline.rollout.engine import free_port
-from pipeline.runs import Setup
 from pipeline.services import control, processes
-from pipeline.services.settings import PORTS, USER, Addresses, kept_secrets
-from tests.conftest import CHURN, ROOT, make_project, skip_or_fail
+from pipeline.services.settings import USER, kept_secrets
+from tests.conftest import skip_or_fail
 from tests.support import browser
 from tests.support.load import steady_load
+from tests.support.stack import FLIGHTS
 
 pytestmark = pytest.mark.slow
-FLIGHTS = "flight-delay"
-HOPELESS = CHURN | {"gates": CHURN["gates"] | {"metric_limit": 0.999, "contract": {"min_rows": 1_000_000}}}
-
-
-@dataclass
-class Stack:
-    project: Path
-    home: Path
-    at: Addresses
-    airflow: AirflowApi
-    env: dict[str, str]
-
-    @property
-    def setup(self) -> Setup:
-        return Setup.here()
-
-    def finish(self, dag: str, run: str, limit_s: float = 240) -> dict[str, str]:
-        """Waits for a run's end; task states by name, and the run's own under ''."""
-        until = time.monotonic() + limit_s
-        while (state := self.airflow.run(dag, run)["state"]) not in ("success", "failed"):
-            assert time.monotonic() < until, f"{dag} {run} is {state}"
-            time.sleep(0.3)
-        return {t["task_id"]: t["state"] for t in self.airflow.tasks(dag, run)} | {"": state}
-
-    def live(self, model: str) -> str | None:
-        return httpx.get(f"{self.at.router}/{model}/v2/health/ready").headers.get("x-model-version")
-
-
-@pytest.fixture(scope="module")
-def _stack(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("stack") / "project"
-    settings = yaml.safe_load((ROOT / "params.yaml").read_text())["models"][FLIGHTS]
-    settings["rollout"]["engine"] = "process"
-    project = make_project(folder, {FLIGHTS: settings, "churn": CHURN, "hopeless": HOPELESS})
-    demo_flights.main([str(ROOT / "warehouse" / "flights")])
-    (project / "warehouse").symlink_to(ROOT / "warehouse")
-    home = project / "home"
-    env = {f"PERENNIAL_{name}_PORT": str(free_port()) for name in PORTS}
-    env |= {"PERENNIAL_PROJECT": str(project), "PERENNIAL_HOME": str(home)}
-    with pytest.MonkeyPatch.context() as patch:
-        for key, value in env.items():
-            patch.setenv(key, value)
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        at = control.up(project, home, print)
-        env |= {"PERENNIAL_ROUTER_URL": at.router, "MLFLOW_TRACKING_URI": at.mlflow}
-        try:
-            yield Stack(project, home, at, AirflowApi(at.airflow, USER, kept_secrets(home)["password"]), env)
-        finally:
-            control.down(project, home, print)
-
-
-@pytest.fixture
-def stack(_stack, monkeypatch):
-    for key, value in _stack.env.items():
-        monkeypatch.setenv(key, value)
-    monkeypatch.chdir(_stack.project)
-    return _stack
 
 
 def test_1_a_triggered_retrain_goes_live(stack):
@@ -126,7 +64,7 @@ def test_2_mlflow_knows_the_run_and_the_version(stack):
     assert info.saved_input_example_info is not None
     assert [t for t in run.data.tags if t.startswith("gate.")] != []
     verdicts = mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/gates.json")["verdicts"]
-    assert len(verdicts) == 6
+    assert len(verdicts) == 7
     assert all(v["passed"] and v["reason"] for v in verdicts)
 
 
@@ -272,6 +210,22 @@ def test_8_everything_listens_on_the_loopback_address_only(stack):
     }
     listening = {c.laddr.ip for c in psutil.net_connections("inet") if c.status == psutil.CONN_LISTEN and c.pid in ours}
     assert listening == {"127.0.0.1"}
+
+
+def test_8b_a_service_that_dies_comes_back_and_live_traffic_does_not_notice(stack):
+    """The scheduler is killed; the route answers on, and the next run is scheduled by its successor."""
+    named = {p: " ".join(p.cmdline()) for p in processes.family(stack.home)}
+    schedulers = [p for p, title in named.items() if "airflow scheduler" in title and "keep" not in title]
+    model = stack.setup.params.model(FLIGHTS)
+    one = next(requests(flights_between(stack.project, "2013-07-01", "2013-07-02"), model, None))
+    with steady_load(f"{stack.at.router}/{FLIGHTS}", one, pace=50) as load:
+        assert schedulers
+        for process in schedulers:
+            process.kill()
+        run = stack.airflow.trigger(f"operate__{FLIGHTS}", action="reconcile", reason="a drill")
+        assert set(stack.finish(f"operate__{FLIGHTS}", run).values()) == {"success"}
+    assert (load.failed, load.failures) == (0, [])
+    assert processes.supervisor(stack.home) is not None
 
 
 def test_9_down_ends_all_even_what_lost_its_supervisor_and_up_brings_back_what_was_live(stack):

@@ -24,6 +24,15 @@ def test_the_projects_own_params_are_valid():
         ("models.churn.training.numeric", ["left"], "the target left may not be a feature"),
         ("models.churn.source.query", "SELECT 1", "must use $start and $end"),
         ("models.churn.gates.contract.columns", {"age": {}}, "names no feature, key or target: age"),
+        ("models.churn.gates.contract.columns", {"plan": {"min": 1}}, "columns.plan.min and max: they are for numbers"),
+        ("models.churn.gates.contract.columns", {"spend": {"allowed": ["a"]}}, "columns.spend.allowed: it lists text"),
+        ("models.churn.gates.contract.columns", {"spend": {"type": "text"}}, "columns.spend.type: text does not fit"),
+        ("models.churn.training.numeric", ["prediction"], "prediction is a name that the stages use themselves"),
+        ("models.churn.training.numeric", ["decided_at"], "decided_at is the key or a time"),
+        ("models.churn.as_of", 20240301, "models.churn.as_of: write it like 2013-04-01T00:00:00Z"),
+        ("models.churn.as_of", "0001-01-01T00:00:00Z", "the year must be from 1900 to 9998"),
+        ("models.churn.source.window_days", 1e9, "models.churn.source.window_days"),
+        ("models.churn.source.window_days", float("inf"), "models.churn.source.window_days"),
     ],
 )
 def test_a_wrong_key_is_named(project, key, value, told):

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 import httpx
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import WebDriverWait
 
 FLAGS = [
     "--headless",
@@ -50,3 +52,8 @@ def log_in(driver: webdriver.Chrome, airflow: str, user: str, password: str) -> 
     token = httpx.post(f"{airflow}/auth/token", json={"username": user, "password": password}).json()["access_token"]
     driver.get(f"{airflow}/auth/login")
     driver.add_cookie({"name": "_token", "value": token, "path": "/"})
+
+
+def wait_for(driver: webdriver.Chrome, by: str, value: str, limit_s: float = 30) -> WebElement:
+    """The element, once a page that builds itself has it."""
+    return WebDriverWait(driver, limit_s).until(lambda d: d.find_element(by, value))

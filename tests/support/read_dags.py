@@ -30,6 +30,7 @@ def facts(dag):
     }
 
 
+sys.path.insert(0, sys.argv[1])  # as the dag processor and the workers have it
 bag = DagBag(dag_folder=sys.argv[1])
 told = {"errors": bag.import_errors, "dags": {name: facts(dag) for name, dag in bag.dags.items()}}
 print("@@" + json.dumps(told, default=str))

@@ -1,0 +1,86 @@
+"""A real Airflow, MLflow and Traefik with a project of four models, started once for all the tests that need them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from demo import flights as demo_flights
+from demo.airflow_api import AirflowApi
+from pipeline.rollout.engine import free_port
+from pipeline.runs import Setup
+from pipeline.services import control
+from pipeline.services.settings import PORTS, USER, Addresses, kept_secrets
+
+FLIGHTS = "flight-delay"
+
+
+@dataclass
+class Stack:
+    project: Path
+    home: Path
+    at: Addresses
+    airflow: AirflowApi
+    env: dict[str, str]
+
+    @property
+    def setup(self) -> Setup:
+        return Setup.here()
+
+    def finish(self, dag: str, run: str, limit_s: float = 240) -> dict[str, str]:
+        """Waits for a run's end; task states by name, and the run's own under ''."""
+        until = time.monotonic() + limit_s
+        while (state := self.airflow.run(dag, run)["state"]) not in ("success", "failed"):
+            assert time.monotonic() < until, f"{dag} {run} is {state}"
+            time.sleep(0.3)
+        return {t["task_id"]: t["state"] for t in self.airflow.tasks(dag, run)} | {"": state}
+
+    def live(self, model: str) -> str | None:
+        return httpx.get(f"{self.at.router}/{model}/v2/health/ready").headers.get("x-model-version")
+
+
+@pytest.fixture(scope="session")
+def _stack(tmp_path_factory):
+    from tests.conftest import CHURN, ROOT, make_project
+
+    hopeless = CHURN | {"gates": CHURN["gates"] | {"metric_limit": 0.999, "contract": {"min_rows": 1_000_000}}}
+    folder = tmp_path_factory.mktemp("stack") / "project"
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text())["models"][FLIGHTS]
+    settings["rollout"]["engine"] = "process"
+    project = make_project(folder, {FLIGHTS: settings, "churn": CHURN, "loyal": CHURN, "hopeless": hopeless})
+    demo_flights.main([str(ROOT / "warehouse" / "flights")])
+    (project / "warehouse").symlink_to(ROOT / "warehouse")
+    home = project / "home"
+    env = {f"PERENNIAL_{name}_PORT": str(free_port()) for name in PORTS}
+    env |= {"PERENNIAL_PROJECT": str(project), "PERENNIAL_HOME": str(home)}
+    # Only while it starts and stops: the session's other tests have homes of their own.
+    with _environment(env):
+        at = control.up(project, home, print)
+    env |= {"PERENNIAL_ROUTER_URL": at.router, "MLFLOW_TRACKING_URI": at.mlflow}
+    yield Stack(project, home, at, AirflowApi(at.airflow, USER, kept_secrets(home)["password"]), env)
+    with _environment(env):
+        control.down(project, home, print)
+
+
+@contextmanager
+def _environment(env: dict[str, str]) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        for key, value in env.items():
+            patch.setenv(key, value)
+        yield
+
+
+@pytest.fixture
+def stack(_stack, monkeypatch):
+    for key, value in _stack.env.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.chdir(_stack.project)
+    return _stack

@@ -1,0 +1,198 @@
+"""Backfills through a real Airflow: half a year again, while what is live stays exactly as it was.
+
+Runs after test_end_to_end.py and on its services, where a version of the flight model is live.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+import httpx
+import pytest
+
+from demo.replay import requests
+from demo.show import _flights as flights_between
+from pipeline import lineage, registry
+from pipeline.ledger.table import airflow_run
+from pipeline.rollout import route
+from pipeline.services.settings import USER, kept_secrets
+from tests.conftest import change_params, skip_or_fail
+from tests.support import browser
+from tests.support.load import steady_load
+from tests.support.stack import FLIGHTS
+
+pytestmark = pytest.mark.slow
+DAG = f"retrain__{FLIGHTS}"
+WEEKS = 26
+
+
+def pipeline(*arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipeline", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def backfill(stack, dag, start, end, **more):
+    """Starts a backfill and waits for its runs; their states by run id."""
+    body = {"dag_id": dag, "from_date": f"{start}T00:00:00Z", "to_date": f"{end}T00:00:00Z", "max_active_runs": 4}
+    made = stack.airflow.post("/backfills", body | more)
+    until = time.monotonic() + 1200
+    while stack.airflow.get(f"/backfills/{made['id']}")["completed_at"] is None:
+        assert time.monotonic() < until, "the backfill did not end"
+        time.sleep(1)
+    runs = [r for r in stack.airflow.runs(dag) if r["run_type"] == "backfill"]
+    return {r["dag_run_id"]: r["state"] for r in runs if start <= r["data_interval_start"][:10] <= end}
+
+
+def live_state(stack):
+    """All that says what is live: the route file, MLflow's aliases, what answers."""
+    client = registry.connect(stack.home)
+    aliases = {str(k): str(v) for k, v in client.get_registered_model(FLIGHTS).aliases.items()}
+    return {
+        "route": (route.routes_folder(stack.home) / f"{FLIGHTS}.yaml").read_bytes(),
+        "champion": aliases.get("champion"),
+        "challenger": aliases.get("challenger"),
+        "answers": stack.live(FLIGHTS),
+    }
+
+
+def digest(stack, version):
+    return registry.version_facts(stack.home, FLIGHTS, version)["tags"]["perennial.model_digest"]
+
+
+@pytest.fixture(scope="module")
+def before():
+    """What one test of the story leaves for the next."""
+    return {}
+
+
+@pytest.mark.timeout(1500)
+def test_1_half_a_year_is_backfilled_and_nothing_live_changes(stack, before):
+    """26 weeks, several at once, beside a run from the command line, under load: no failed request, no changed byte."""
+    stack.airflow.wait_for_dag(DAG)
+    if stack.live(FLIGHTS) is None:
+        run = stack.airflow.trigger(DAG, as_of="2013-07-01T00:00:00Z", reason="the first")
+        assert stack.finish(DAG, run)[""] == "success"
+    state, events = live_state(stack), stack.setup.ledger.events()
+    champion = state["champion"]
+    as_of = registry.version_facts(stack.home, FLIGHTS, champion)["tags"]["perennial.as_of"]
+    model = stack.setup.params.model(FLIGHTS)
+    one = next(requests(flights_between(stack.project, "2013-07-01", "2013-07-02"), model, None))
+    with steady_load(f"{stack.at.router}/{FLIGHTS}", one, pace=20) as load:
+        beside = pipeline("retrain", FLIGHTS, "--as-of", as_of, "--json")
+        states = backfill(stack, DAG, "2013-05-06", "2013-10-28")
+        out, err = beside.communicate()
+    assert list(states.values()) == ["success"] * WEEKS
+    assert beside.returncode == 0, err
+    assert (load.failed, load.failures, set(load.versions)) == (0, [], {champion})
+    assert digest(stack, json.loads(out)["version"]) == digest(stack, champion), "the run beside it made the same model"
+    after = live_state(stack)
+    assert {**after, "challenger": state["challenger"]} == state
+    assert after["challenger"] in (state["challenger"], json.loads(out)["version"]), (
+        "the run beside it may be challenger"
+    )
+    assert stack.setup.ledger.events()[: len(events)] == events
+    assert stack.setup.ledger.verify()[1] is None
+    before.update(states=states, champion=champion)
+
+
+def test_2_each_week_is_a_version_under_its_own_name(stack, before):
+    """One run an interval, the right windows at both ends, and a task that says why it did not roll out."""
+    aliases = registry.connect(stack.home).get_registered_model(FLIGHTS).aliases
+    backfilled = {name: str(version) for name, version in aliases.items() if name.startswith("asof-")}
+    assert len(set(backfilled.values())) == len(backfilled) == WEEKS
+    assert (min(backfilled), max(backfilled)) == ("asof-2013-05-13", "asof-2013-11-04")
+    for alias, version in backfilled.items():
+        tags = registry.version_facts(stack.home, FLIGHTS, version)["tags"]
+        assert (tags["perennial.as_of"][:10], tags["perennial.origin"]) == (alias.removeprefix("asof-"), "backfill")
+    run = next(iter(before["states"]))
+    tasks = {t["task_id"]: t["state"] for t in stack.airflow.tasks(DAG, run)}
+    assert (tasks["register"], tasks["roll_out"], tasks["settle"]) == ("success", "skipped", "success")
+    assert "comes from a backfill, which never goes live" in stack.airflow.log(DAG, run, "roll_out")
+    ended = stack.setup.ledger.events(kind=("rollout_ended", "slot_starting"), run=airflow_run(DAG, run))
+    assert ended == []
+    before["versions"] = backfilled
+
+
+def test_3_one_of_them_is_rebuilt_into_an_empty_cache(stack, before):
+    done = pipeline("reproduce", FLIGHTS, before["versions"]["asof-2013-08-05"], "--json")
+    out, err = done.communicate()
+    told = json.loads(out)
+    assert (done.returncode, told["identical"]) == (0, True), (told["compared"], err)
+    assert told["as_of"].startswith("2013-08-05")
+    assert len(told["compared"]) == 10
+
+
+def test_3b_dvc_repro_on_ones_own_machine_makes_the_same_model(stack, before):
+    """The same digest for the same as-of, and nothing trained: Airflow's run has made it already."""
+    settings = (stack.project / "params.yaml").read_text()
+    change_params(stack.project, f"models.{FLIGHTS}.as_of", "2013-08-05T00:00:00Z")
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "dvc", "repro", f"package@{FLIGHTS}"], capture_output=True, text=True, check=True
+        )
+    finally:
+        (stack.project / "params.yaml").write_text(settings)
+    said = done.stdout + done.stderr
+    assert all(
+        f"Stage '{stage}@{FLIGHTS}' is cached - skipping run" in said for stage in ("train", "evaluate", "package")
+    )
+    manifest = lineage.read_json(stack.project / "artifacts" / FLIGHTS / "package" / "manifest.json")
+    assert manifest["model_digest"] == digest(stack, before["versions"]["asof-2013-08-05"])
+
+
+def test_4_again_it_is_the_same_versions(stack, before):
+    """Two of the weeks once more: the same digests, no second version."""
+    client = registry.connect(stack.home)
+    versions = {
+        v.version: v.tags["perennial.model_digest"] for v in client.search_model_versions(f"name = '{FLIGHTS}'")
+    }
+    states = backfill(stack, DAG, "2013-05-06", "2013-05-13", reprocess_behavior="completed")
+    assert list(states.values()) == ["success"] * 2
+    again = {v.version: v.tags["perennial.model_digest"] for v in client.search_model_versions(f"name = '{FLIGHTS}'")}
+    assert again == versions
+    registered = stack.setup.ledger.events(kind="version_registered", model=FLIGHTS)
+    assert {e.body["version"] for e in registered[-2:]} <= set(before["versions"].values())
+
+
+def test_5_from_mlflows_page_of_a_version_to_its_data_and_back(stack, before):
+    if gone := browser.missing():
+        skip_or_fail("browser", gone)
+    version = before["versions"]["asof-2013-08-05"]
+    data = registry.version_facts(stack.home, FLIGHTS, version)["tags"]["perennial.data_version"]
+    assert httpx.get(f"{stack.at.airflow}/perennial/data/{data}").status_code == 401
+    with browser.browser() as driver:
+        browser.log_in(driver, stack.at.airflow, USER, kept_secrets(stack.home)["password"])
+        driver.get(f"{stack.at.mlflow}/#/models/{FLIGHTS}/versions/{version}")
+        link = browser.wait_for(driver, "link text", "where else it was used").get_attribute("href")
+        assert link == f"{stack.at.airflow}/perennial/data/{data}"
+        driver.get(link)
+        rows = driver.find_element("id", "versions").text
+        assert f"version {version}" in rows
+        assert "asof-2013-08-05" in rows
+        assert len(driver.find_elements("css selector", "svg.strip rect")) == 90
+        back = driver.find_element("link text", f"version {version}").get_attribute("href")
+        assert back == f"{stack.at.mlflow}/#/models/{FLIGHTS}/versions/{version}"
+        assert driver.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+        severe = [line["message"] for line in driver.get_log("browser") if line["level"] == "SEVERE"]
+        assert [message for message in severe if message.startswith(stack.at.airflow)] == [], "MLflow's own pages aside"
+        driver.get(f"{stack.at.airflow}/perennial/data/{'0' * 32}")
+        assert "There is no such data version" in driver.page_source
+
+
+def test_6_four_runs_of_one_model_and_four_of_another_at_once(stack):
+    """None meets another's lock; the roll-outs of one model wait for each other."""
+    started = []
+    for dag in ("retrain__churn", "retrain__loyal"):
+        stack.airflow.wait_for_dag(dag)
+        started += [(dag, stack.airflow.trigger(dag, as_of=f"2024-03-0{day}T00:00:00Z")) for day in range(1, 5)]
+    states = [stack.finish(dag, run, limit_s=500) for dag, run in started]
+    assert [s[""] for s in states] == ["success"] * 8
+    for model in ("churn", "loyal"):
+        rollouts = stack.setup.ledger.events(kind="rollout_ended", model=model)
+        assert len({e.body["version"] for e in rollouts}) == 4
+        assert stack.live(model) == registry.champion(stack.home, model) == rollouts[-1].body["version"]
+    assert stack.setup.ledger.verify()[1] is None
