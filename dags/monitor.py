@@ -1,14 +1,17 @@
-"""One monitor Dag a model: compare live traffic with the champion's training data, and say so when it pays to retrain.
+"""One monitor Dag a model: watch the last rollout, compare live traffic with the champion's
+training data, and say so when it pays to retrain.
 
 The event it emits starts the model's retrain Dag in Airflow.
 """
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from airflow.sdk import (
     AssetAlias,
+    TriggerRule,
     dag,
     get_current_context,
     get_parsing_context,
@@ -18,6 +21,14 @@ from closing_schedule import cron_schedule
 from vocabulary import as_of_param, drift_asset, skip
 
 from pipeline import params
+
+
+def as_of_run() -> datetime:
+    """The end of the window that this run looks at: from the form, else from the interval."""
+    context = get_current_context()
+    run = context["dag_run"]
+    params.refuse_unknown(run.conf, context["params"])
+    return params.time_of(context["params"].get("as_of") or run.data_interval_end or run.run_after)
 
 
 def monitor_dag(model: str, settings: params.Model) -> Any:
@@ -35,18 +46,13 @@ def monitor_dag(model: str, settings: params.Model) -> Any:
         doc_md=__doc__,
     )
     def monitor():
-        @task
+        @task(trigger_rule=TriggerRule.NONE_FAILED)
         def check_drift() -> dict:
             from pipeline import runs
             from pipeline.ledger.table import airflow_run
 
-            context = get_current_context()
-            run = context["dag_run"]
-            params.refuse_unknown(run.conf, context["params"])
-            as_of = context["params"].get("as_of") or run.data_interval_end or run.run_after
-            told = runs.check_drift(
-                runs.Setup.here(), airflow_run(run.dag_id, run.run_id), model, params.time_of(as_of)
-            )
+            run = get_current_context()["dag_run"]
+            told = runs.check_drift(runs.Setup.here(), airflow_run(run.dag_id, run.run_id), model, as_of_run())
             return {key: told[key] for key in ("decision", "reason", "as_of", "moved", "report")}
 
         @task(outlets=[alerts])
@@ -59,7 +65,23 @@ def monitor_dag(model: str, settings: params.Model) -> Any:
                 extra={"as_of": told["as_of"], "reason": f"drift: {', '.join(told['moved']) or 'live quality'}"},
             )
 
-        announce_drift(check_drift())
+        @task
+        def watch_rollout() -> dict:
+            from pipeline import runs
+            from pipeline.ledger.table import airflow_run
+            from pipeline.watch import watch
+
+            run = get_current_context()["dag_run"]
+            told = watch(runs.Setup.here(), airflow_run(run.dag_id, run.run_id), model, as_of_run())
+            if told["rows"] == 0:
+                skip(told["reason"])
+            return {key: told[key] for key in ("decision", "reason", "rows")}
+
+        # The watch may roll the champion back: what is monitored is what is live after it.
+        watched = watch_rollout()
+        checked = check_drift()
+        watched >> checked
+        announce_drift(checked)
 
     return monitor()
 

@@ -59,7 +59,7 @@ def retrain_dag(model: str, settings: params.Model) -> Any:
             "reason": Param(None, type=["null", "string"], title="Reason", description="Why, for the ledger."),
             "strategy": Param(
                 settings.rollout.strategy,
-                enum=["all-at-once"],
+                enum=list(params.STRATEGIES),
                 title="Strategy",
                 description="How the new version gets its traffic.",
             ),

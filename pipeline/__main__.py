@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PerennialError, SettingsError
+from pipeline.params import STRATEGIES
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -80,9 +81,12 @@ def _parser() -> argparse.ArgumentParser:
     deploy = add("deploy", _deploy, "bring a registered version live", reads=True)
     deploy.add_argument("model")
     deploy.add_argument("version")
-    deploy.add_argument("--strategy", choices=["all-at-once"], help="default: the one in params.yaml")
-    rollback = add("rollback", _rollback, "move the route back to the warm predecessor", reads=True)
+    deploy.add_argument("--strategy", choices=list(STRATEGIES), help="default: the one in params.yaml")
+    rollback = add("rollback", _rollback, "bring the predecessor live again, or call a rollout back", reads=True)
     rollback.add_argument("model")
+    watch = add("watch", _watch, "compare champion and predecessor on matured labels; roll back if worse", reads=True)
+    watch.add_argument("model")
+    watch.add_argument("--as-of", type=_time, help="labels known at this time count, ISO 8601 (default: now)")
     add("reconcile", _reconcile, "make what runs agree with the routes", reads=True)
     status = add("status", _status, "which version is live where, since when", reads=True)
     status.add_argument("model", nargs="?")
@@ -157,7 +161,9 @@ def _deploy(chosen: argparse.Namespace) -> None:
     setup = _setup()
     settings = setup.params.model(chosen.model).rollout
     told = execute.deploy(setup.site(""), chosen.model, chosen.version, settings, strategy=chosen.strategy)
-    if told.get("already_live"):
+    if told.get("strategy") == "shadow":
+        line = f"{chosen.model}: shadow of version {told['version']} says {told['verdict']}: {told['reason']}"
+    elif told.get("already_live"):
         line = f"{chosen.model}: version {told['version']} is live already in {told['slot']}"
     else:
         line = (
@@ -175,8 +181,18 @@ def _rollback(chosen: argparse.Namespace) -> None:
     _print(
         chosen,
         told,
-        f"{chosen.model}: back on version {told['version']} in {told['slot']}, switched in {told['switch_s']:.2f} s",
+        f"{chosen.model}: version {told['left']} was called back, version {told['version']} has all traffic"
+        if told.get("called_back")
+        else f"{chosen.model}: back on version {told['version']} in {told['slot']}, switched in {told['switch_s']:.2f} s",
     )
+
+
+def _watch(chosen: argparse.Namespace) -> None:
+    from pipeline.watch import watch
+
+    setup = _setup()
+    told = watch(setup, "", _known(setup, chosen.model), chosen.as_of or datetime.now(UTC))
+    _print(chosen, told, f"{chosen.model}: {told['decision']}; {told['reason']}")
 
 
 def _reconcile(chosen: argparse.Namespace) -> None:

@@ -49,6 +49,16 @@ def metrics(task: str, target: np.ndarray, prediction: np.ndarray) -> dict[str, 
     }
 
 
+def bounded_loss(task: str, target: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """The loss of `ours` a row, in [0, 1]: the squared error of a probability; of a number the absolute error as a share
+    of the larger one of both versions, so that no outlier outweighs the rest. All of shape (rows,)."""
+    if task == "binary":
+        return (ours - target) ** 2
+    errors = np.abs(ours - target), np.abs(theirs - target)
+    larger = np.maximum(*errors)
+    return np.divide(errors[0], larger, out=np.zeros_like(larger), where=larger > 0)
+
+
 def better_by(metric: str, ours: float, theirs: float) -> float:
     """How much better `ours` is, positive when it is, whichever way the metric points."""
     return ours - theirs if HIGHER_IS_BETTER[metric] else theirs - ours

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import yaml
 from pydantic import (
@@ -194,13 +194,55 @@ class Monitor(Section):
     quality_drop: float = Field(default=0.05, ge=0)
 
 
+Strategy = Literal["all-at-once", "canary", "linear", "shadow"]
+STRATEGIES: tuple[str, ...] = get_args(Strategy)
+HEADER_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}$")
+
+
+class RolloutLimits(Section):
+    """What a candidate may differ by from the champion; shares are 0 to 1. See pipeline.policy.canary."""
+
+    error_rate: float = Field(default=0.01, gt=0, lt=1)
+    p99_ms: float = Field(default=250, gt=0)
+    prediction_rate: float = Field(default=0.2, gt=0, le=1)
+    churn: float = Field(default=0.3, gt=0, le=1)
+    drift: float = Field(default=0.4, gt=0, le=1)
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)
+    min_requests: int = Field(default=100, ge=1)
+
+
 class Rollout(Section):
     engine: Literal["auto", "docker", "process"] = "auto"
-    strategy: Literal["all-at-once"] = "all-at-once"
+    strategy: Strategy = "all-at-once"
+    canary_percent: int = Field(default=10, ge=1, le=99)
+    linear_percent: int = Field(default=25, ge=1, le=99)
+    shadow_percent: int = Field(default=100, ge=1, le=100)
+    follow: str = ""
     golden_tolerance: float = Field(default=1e-5, gt=0)
     ready_timeout_s: float = Field(default=30, gt=0)
     bake_s: float = Field(default=1.0, ge=0)
+    hold_s: float = Field(default=900, gt=0)
+    drain_s: float = Field(default=10, ge=0, le=600)
+    keep_hours: float = Field(default=72, ge=0)
+    watch_days: float = Field(default=14, ge=0)
     wait_s: float = Field(default=600, ge=0)
+    limits: RolloutLimits = RolloutLimits()
+
+    @model_validator(mode="after")
+    def deadlines_leave_time(self) -> Rollout:
+        if self.hold_s <= self.bake_s:
+            raise ValueError("hold_s must be longer than bake_s")
+        if self.follow and not HEADER_NAME.match(self.follow):
+            raise ValueError(f"follow: {self.follow!r} is no name of a request header")
+        return self
+
+    def percents(self, strategy: str) -> list[int]:
+        """The candidate's shares, one a step, before it gets all."""
+        if strategy == "canary":
+            return [self.canary_percent]
+        if strategy == "linear":
+            return list(range(self.linear_percent, 100, self.linear_percent))
+        return []
 
 
 class Model(Section):

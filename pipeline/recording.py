@@ -10,7 +10,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import remote, training
+from pipeline import remote, signing, training
+from pipeline.errors import GateError
 from pipeline.evaluation import PREDICTION
 from pipeline.gates.verdict import Verdict
 from pipeline.lineage import environment, read_json
@@ -22,7 +23,9 @@ from pipeline.registry import (
     DATA_TAG,
     DIGEST_TAG,
     ORIGIN_TAG,
+    RETRAIN,
     RUN_TAG,
+    SIGNATURE_TAG,
     artifact_root,
     connect,
     tracking_uri,
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EXAMPLE_ROWS = 5
+GATE_TAG = "gate."
 
 
 def record(home: Path, workspace: Workspace, model: Model, verdicts: list[Verdict]) -> str:
@@ -51,7 +55,7 @@ def record(home: Path, workspace: Workspace, model: Model, verdicts: list[Verdic
         experiment_id=None if found else experiment,
         run_name=None if found else workspace.run,
     ) as run:
-        mlflow.set_tags(tags | {f"gate.{v.gate}": str(v) for v in verdicts})
+        mlflow.set_tags(tags | {f"{GATE_TAG}{v.gate}": str(v) for v in verdicts})
         if not found:
             mlflow.log_params(_flat(model))
             mlflow.log_input(_dataset(workspace, model), context="training")
@@ -84,6 +88,8 @@ def create_version(home: Path, workspace: Workspace, model: Model, mlflow_run: s
             mlflow.log_artifacts(str(workspace.files.package), "package")
             mlflow.log_artifact(str(workspace.files.reference))
             logged = _log_model(workspace, model)
+        if origin == RETRAIN:
+            tags[SIGNATURE_TAG] = _signature(home, client, workspace, mlflow_run)
         _ensure_registered(client, workspace.model, model.description)
         created = client.create_model_version(
             workspace.model, logged.model_uri, mlflow_run, tags=tags, model_id=logged.model_id
@@ -91,6 +97,17 @@ def create_version(home: Path, workspace: Workspace, model: Model, mlflow_run: s
         version = str(created.version)
         client.update_model_version(workspace.model, version, _description(workspace, version, client, mlflow_run))
     return version
+
+
+def _signature(home: Path, client: MlflowClient, workspace: Workspace, mlflow_run: str) -> str:
+    """Our word that this package passed its gates. Raises GateError when the run does not say so."""
+    verdicts = {k: v for k, v in client.get_run(mlflow_run).data.tags.items() if k.startswith(GATE_TAG)}
+    failed = [k.removeprefix(GATE_TAG) for k, v in verdicts.items() if not v.startswith("passed ")]
+    if failed or not verdicts:
+        raise GateError(
+            f"model {workspace.model}", f"did not pass {', '.join(failed) or 'any gate'}", "nothing was registered"
+        )
+    return signing.sign(home, (workspace.files.package / "manifest.json").read_bytes())
 
 
 def _experiment(client: MlflowClient, home: Path, name: str) -> str:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from filelock import FileLock
 
+from pipeline import signing
 from pipeline.errors import RegistryError
 from pipeline.workspace import RUN_FILE
 
@@ -25,13 +26,14 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 CHAMPION, CHALLENGER = "champion", "challenger"
-RUN_TAG, DATA_TAG, CODE_TAG, AS_OF_TAG, DIGEST_TAG, ORIGIN_TAG = (
+RUN_TAG, DATA_TAG, CODE_TAG, AS_OF_TAG, DIGEST_TAG, ORIGIN_TAG, SIGNATURE_TAG = (
     "perennial.run",
     "perennial.data_version",
     "perennial.code_revision",
     "perennial.as_of",
     "perennial.model_digest",
     "perennial.origin",
+    "perennial.signature",
 )
 # What a version was made by, written when it is created and never changed. A backfill's never goes live.
 RETRAIN, BACKFILL = "retrain", "backfill"
@@ -177,9 +179,17 @@ def package_folder(home: Path, name: str, version: str) -> Path:
 
 
 def deployable_package(home: Path, name: str, version: str) -> Path:
-    """The package of a version that may go live. Raises RegistryError for a backfill's."""
-    _refuse_backfilled(name, _get(connect(home), name, version))
-    return package_folder(home, name, version)
+    """The package of a version that may go live. Raises RegistryError for a backfill's, and for one without our signature."""
+    found = _get(connect(home), name, version)
+    _refuse_backfilled(name, found)
+    folder = package_folder(home, name, version)
+    if not signing.verified(home, (folder / "manifest.json").read_bytes(), found.tags.get(SIGNATURE_TAG, "")):
+        raise RegistryError(
+            f"model {name} version {version}",
+            "its package is not signed as one that passed its gates here",
+            f"train it again: `python -m pipeline retrain {name} --as-of {found.tags.get(AS_OF_TAG)}`",
+        )
+    return folder
 
 
 def reference_file(home: Path, name: str, version: str) -> Path:

@@ -22,7 +22,7 @@ from pipeline.ledger.table import Event, Ledger, open_ledger
 
 # Airflow starts a process a task: a step imports what it needs when it runs, not what all of them need.
 if TYPE_CHECKING:
-    from pipeline.rollout import execute
+    from pipeline.rollout.site import Site
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ class Setup:
         """The settings, read when they are first asked for: to look back, none are needed."""
         return params.load(self.project)
 
-    def site(self, run: str) -> execute.Site:
-        from pipeline.rollout import execute
+    def site(self, run: str) -> Site:
+        from pipeline.rollout.site import Site
 
-        return execute.Site(self.home, self.project, self.ledger, run)
+        return Site(self.home, self.project, self.ledger, run)
 
 
 def open_run(setup: Setup, run: str, model: str, as_of: datetime, reason: str) -> str:
@@ -175,18 +175,22 @@ def roll_out(
 
 def operate(setup: Setup, run: str, model: str, action: str, reason: str) -> Any:
     """What a person on call asks for: `rollback` of the model, or `reconcile` of everything."""
-    from pipeline.rollout import execute
+    from pipeline.rollout import back, mend
 
     if action == "rollback":
-        return execute.rollback(setup.site(run), model, reason)
-    return execute.reconcile(setup.site(run), {name: m.rollout for name, m in setup.params.models.items()})
+        return back.rollback(setup.site(run), model, setup.params.model(model).rollout, reason)
+    return mend.reconcile(setup.site(run), {name: m.rollout for name, m in setup.params.models.items()})
 
 
 def settle(setup: Setup, run: str, model: str) -> dict[str, Any]:
     """Closes a run: what came of it and what it cost goes to the ledger, old workspaces go away."""
+    _mend_cut_off(setup, run, model)
     happened = {e.kind: e.body for e in setup.ledger.events(run=run)}
     if "rollout_ended" in happened:
         outcome = f"version {happened['rollout_ended']['version']} went live"
+    elif "shadow_ended" in happened:
+        told = happened["shadow_ended"]
+        outcome = f"shadow of version {told['version']} says {told['verdict']}"
     elif "version_registered" in happened:
         made = happened["version_registered"]
         outcome = f"version {made['version']} was registered as {made['alias']}, not rolled out"
@@ -199,6 +203,16 @@ def settle(setup: Setup, run: str, model: str) -> dict[str, Any]:
     rule = setup.params.workspaces
     workspace.prune(setup.project, setup.home, rule.keep, _ended(setup.ledger), rule.abandoned_hours * 3600)
     return body
+
+
+def _mend_cut_off(setup: Setup, run: str, model: str) -> None:
+    """A rollout of this run that has no end was killed: its task cannot have undone it, so this one does."""
+    from pipeline.rollout import mend
+
+    opened = mend.open_rollout(setup.ledger, model)
+    if opened is not None and opened.run == run:
+        for line in mend.reconcile(setup.site(run), {model: setup.params.model(model).rollout}, [model]):
+            print(line)
 
 
 def _ended(ledger: Ledger) -> set[str]:

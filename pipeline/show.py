@@ -30,28 +30,32 @@ def table(*columns: str, title: str | None = None) -> Table:
 
 
 def status(told: list[dict[str, Any]]) -> str:
-    made = table("model", "live", "slot", "since", "answers", "to undo", "address")
+    made = table("model", "version", ">share", "slot", "since", "answers", "to undo", "address")
+    notes = []
     for m in told:
-        live, previous = m["live"], m["previous"]
+        live, candidate = m["live"], m["candidate"]
+        if m["problem"]:
+            notes.append(m["problem"])
         if live is None:
-            made.add_row(m["model"], "-", "-", "-", "-", f"not live yet: retrain {m['model']} --deploy", m["address"])
+            made.add_row(
+                m["model"], "-", "", "-", "-", "-", f"not live yet: retrain {m['model']} --deploy", m["address"]
+            )
             continue
-        undo = (
-            f"rollback {m['model']} (to {previous['version']})"
-            if previous and previous["warm"]
-            else "no warm predecessor"
-        )
+        shares = {s["version"]: s for s in m["shares"]}
+        since = _minute(shares[live["version"]]["since"] or "?")
+        warm = m["previous"] and m["previous"]["warm"]
+        undo = f"{m['undo']} (to {m['previous']['version']}, warm)" if warm else m["undo"] or "no predecessor"
         answers = "yes" if live["answers"] else "NO: run reconcile"
-        made.add_row(
-            m["model"],
-            f"version {live['version']}",
-            live["slot"],
-            (live["since"] or "?")[:19].replace("T", " "),
-            answers,
-            undo,
-            m["address"],
-        )
-    return text(made)
+        share = f"{shares[live['version']]['percent']} %"
+        made.add_row(m["model"], live["version"], share, live["slot"], since, answers, undo, m["address"])
+        if candidate is not None:
+            share = f"copies of {candidate['percent']} %" if candidate["mirror"] else f"{candidate['percent']} %"
+            answers = "yes" if candidate["answers"] else "NO"
+            made.add_row("", candidate["version"], share, candidate["slot"], since, answers, "", "")
+        if m["baking"]:
+            why = f"; it holds: {m['holds']}" if m["holds"] else ""
+            notes.append(f"{m['model']}: version {m['baking']} is baking{why}")
+    return text(made, *notes)
 
 
 def timeline(told: dict[str, Any]) -> str:

@@ -4,37 +4,78 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.ledger.timeline import live_at
+from pipeline.errors import RolloutError
+from pipeline.ledger.timeline import live_at, predecessor
 from pipeline.rollout import probe, route
+from pipeline.rollout.mend import open_rollout
 from pipeline.runs import Setup
 
 
 def models_status(setup: Setup, model: str = "") -> list[dict[str, Any]]:
-    """One entry a model: {"model", "live": {"version", "slot", "since", "answers", …} | None, "previous", "address"}."""
+    """One entry a model: {"model", "live", "previous", "candidate", "shares", "baking", "holds", "undo", "problem", …}.
+
+    `shares` lists {"version", "percent", "since"}: who answers how much of the traffic, since when.
+    """
     names = [model] if model else list(setup.params.models)
     return [_model_status(setup, name) for name in names]
 
 
 def _model_status(setup: Setup, name: str) -> dict[str, Any]:
-    current = route.read(setup.home, name)
     told: dict[str, Any] = {
         "model": name,
         "description": setup.params.model(name).description,
         "address": f"{route.router_url(setup.home)}/{name}/invocations",
         "live": None,
         "previous": None,
+        "candidate": None,
+        "shares": [],
+        "problem": None,
+        "undo": None,
     }
+    try:
+        current = route.read(setup.home, name)
+    except RolloutError as error:
+        return {**told, "problem": str(error)}
     if current is None:
         return told
     last = live_at(setup.ledger, name) or {}
+    since = _moved_at(setup, name) or last.get("since")
     told["live"] = {
-        "version": current.live.version,
-        "slot": current.live.slot,
+        **_slot(current.live),
         "since": last.get("since"),
-        "answers": probe.answering_version(current.live.address, timeout_s=1) == current.live.version,
+        "answers": _answers(current.live),
         "ledger_agrees": last.get("version") == current.live.version,
     }
+    told["shares"] = [{"version": v, "percent": p, "since": since} for v, p in current.shares.items()]
     if current.previous is not None:
-        warm = probe.answering_version(current.previous.address, timeout_s=1) == current.previous.version
-        told["previous"] = {"version": current.previous.version, "slot": current.previous.slot, "warm": warm}
+        told["previous"] = {**_slot(current.previous), "warm": _answers(current.previous)}
+    opened = open_rollout(setup.ledger, name)
+    if current.candidate is not None:
+        told["candidate"] = {**_slot(current.candidate), "percent": current.percent, "mirror": current.mirror}
+        told["candidate"] |= {"since": since, "answers": _answers(current.candidate), "follow": current.follow or None}
+    baking = current.candidate or (current.live if opened is not None and opened.kind == "rollout_started" else None)
+    told["baking"] = baking.version if baking is not None else None
+    told["holds"] = _why_it_holds(setup, name, opened.seq) if opened is not None else None
+    before = predecessor(setup.ledger, name, current.live.version)
+    if opened is not None or current.previous is not None or before is not None:
+        told["undo"] = f"rollback {name}"
     return told
+
+
+def _slot(share: route.Share) -> dict[str, Any]:
+    return {"version": share.version, "slot": share.slot}
+
+
+def _answers(share: route.Share) -> bool:
+    return probe.answering_version(share.address, timeout_s=1) == share.version
+
+
+def _moved_at(setup: Setup, name: str) -> str | None:
+    moves = setup.ledger.events(kind=("route_moved", "rolled_back"), model=name)
+    return moves[-1].at if moves else None
+
+
+def _why_it_holds(setup: Setup, name: str, since: int) -> str | None:
+    """Why the step that goes on now is not left yet, as far as it has been said."""
+    told = setup.ledger.events(kind=("rollout_holding", "route_moved"), model=name, after=since)
+    return told[-1].body["reason"] if told and told[-1].kind == "rollout_holding" else None

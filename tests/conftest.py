@@ -15,6 +15,7 @@ import yaml
 
 from pipeline.ledger.table import Ledger, open_ledger
 from pipeline.params import Params, load
+from tests.support.rollouts import site, trained  # noqa: F401
 from tests.support.stack import _stack, stack  # noqa: F401  the shared services, as fixtures
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -143,7 +144,7 @@ def change_params(folder: Path, path: str, value) -> None:
     *parents, last = path.split(".")
     at = settings
     for part in parents:
-        at = at[part]
+        at = at.setdefault(part, {})
     at[last] = value
     write_params(folder, settings)
 

@@ -5,15 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pipeline.params import RolloutLimits
 from pipeline.policy import watch
-from pipeline.policy.canary import Counted, Evidence, Limits, Paired, interval, judge
+from pipeline.policy.canary import Counted, Evidence, Paired, interval, judge
 
-LIMITS = Limits(error_rate=0.01, p99_ms=250, prediction_rate=0.1, churn=0.2, drift=0.2, alpha=0.05, min_requests=100)
+LIMITS = RolloutLimits(
+    error_rate=0.01, p99_ms=250, prediction_rate=0.1, churn=0.2, drift=0.2, alpha=0.05, min_requests=100
+)
 LOOKS = (150, 500, 1500, 4000, 9000)
 SAME = Paired(0, 0, 5000)
 
 
-def seen(failed=Counted(0, 5000), against=Counted(0, 5000), **other):
+NONE = Counted(0, 5000)
+
+
+def seen(failed=NONE, against=NONE, **other):
     told = {
         "slow": Counted(0, failed.of if failed else 0),
         "champion_slow": Counted(0, against.of) if against else None,

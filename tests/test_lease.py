@@ -18,7 +18,7 @@ def test_one_holder_at_a_time_and_each_has_a_larger_number(ledger):
         first.check()
     with lease.held(ledger, "churn") as second:
         assert second.token == first.token + 1
-        with pytest.raises(RolloutError, match=r"overtaken by process \d+ on "):
+        with pytest.raises(RolloutError, match=r"overtaken by process \d+ from "):
             first.check()
         assert not first.renew()
         first.release()

@@ -1,35 +1,74 @@
-"""The route file says who is live; what is written is what is read back."""
+"""The route file: written whole, read back, refused when another hand wrote it; what Traefik is told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
+import yaml
 
 from pipeline.errors import RolloutError
 from pipeline.rollout import route
 from pipeline.rollout.route import Route, Share
 
-BLUE, GREEN = Share("blue", "3", "http://127.0.0.1:1"), Share("green", "12", "http://127.0.0.1:2")
+BLUE = Share("blue", "3", "http://127.0.0.1:5001")
+GREEN = Share("green", "4", "http://127.0.0.1:5002")
+
+ROUTES = [
+    Route("my-model-2", BLUE),
+    Route("my-model-2", GREEN, BLUE),
+    Route("my-model-2", BLUE, candidate=GREEN, percent=7),
+    Route("my-model-2", BLUE, candidate=GREEN, percent=7, follow="x-customer"),
+    Route("my-model-2", BLUE, candidate=GREEN, percent=100, mirror=True),
+]
 
 
-@pytest.mark.parametrize("written", [Route("a-model", BLUE), Route("a-model", GREEN, BLUE), Route("blue", BLUE, GREEN)])
-def test_what_is_written_is_read_back(tmp_path, written):
-    route.write(tmp_path, written)
-    assert route.read(tmp_path, written.model) == written
-    assert route.all_routes(tmp_path) == [written]
-    assert [p.name for p in route.routes_folder(tmp_path).iterdir()] == [f"{written.model}.yaml"]
+@pytest.mark.parametrize("asked", ROUTES)
+def test_what_is_written_is_read_back(tmp_path, asked):
+    written = route.write(tmp_path, asked)
+    assert replace(written, stamp="") == asked
+    assert route.read(tmp_path, "my-model-2") == written
+    assert route.routed_models(tmp_path) == ["my-model-2"]
 
 
-def test_one_models_address_is_not_anothers():
-    rule = route.render(Route("churn", BLUE))["http"]["routers"]["churn"]["rule"]
-    assert rule == "Path(`/churn`) || PathPrefix(`/churn/`)"
+@pytest.mark.parametrize("asked", ROUTES)
+def test_traefik_reads_the_same_as_we_do(asked):
+    """Every service that is named exists, and the weights add up to a hundred."""
+    told = route.render(asked)["http"]
+    services = told["services"]
+    for router in told["routers"].values():
+        assert router.get("service", "my-model-2") in services
+        assert set(router["middlewares"]) <= set(told["middlewares"])
+    for service in services.values():
+        for inner in service.get("weighted", {}).get("services", []):
+            assert inner["name"] in services
+        for name in service.get("failover", {}).values():
+            assert name in services
+    if asked.candidate is not None and not asked.mirror:
+        weights = {s["name"]: s["weight"] for s in services["my-model-2"]["weighted"]["services"]}
+        assert weights == {"my-model-2-champion": 93, "my-model-2-candidate": 7}
 
 
 def test_no_route_is_none(tmp_path):
     assert route.read(tmp_path, "churn") is None
 
 
-@pytest.mark.parametrize("content", ["", "{", "http: {}", "http: {services: {churn: {weighted: {services: []}}}}"])
-def test_a_file_that_is_not_ours_is_one_line(tmp_path, content):
+@pytest.mark.parametrize("text", ["", "a: [", "http: {}", "- 1", "http:\n  services: 3\n"])
+def test_a_file_of_another_hand_is_refused(tmp_path, text):
     route.routes_folder(tmp_path).mkdir()
-    (route.routes_folder(tmp_path) / "churn.yaml").write_text(content)
-    with pytest.raises(RolloutError, match="is not one of ours") as refused:
+    route.route_file(tmp_path, "churn").write_text(text)
+    with pytest.raises(RolloutError, match="is not one of ours"):
         route.read(tmp_path, "churn")
-    assert "\n" not in str(refused.value)
+    assert route.token_of(tmp_path, "churn") == 0
+
+
+def test_a_change_by_hand_is_seen(tmp_path):
+    written = route.write(tmp_path, Route("churn", BLUE, GREEN))
+    path = route.route_file(tmp_path, "churn")
+    first, rest = path.read_text().split("\n", 1)
+    told = yaml.safe_load(rest)
+    told["http"]["services"]["churn-blue-v3"]["loadBalancer"]["servers"][0]["url"] = "http://127.0.0.1:6666"
+    path.write_text(first + "\n" + yaml.safe_dump(told))
+    with pytest.raises(RolloutError, match="was changed by another hand"):
+        route.read(tmp_path, "churn")
+    assert route.token_of(tmp_path, written.model) == 0

@@ -11,10 +11,9 @@ import pandas as pd
 from pipeline.data import source as source_rows
 from pipeline.evaluation import PREDICTION, better_by, metrics
 from pipeline.params import Model
+from pipeline.serving.prediction_log import GOLDEN_ID
 
 NO_LABELS = pd.DataFrame({"key": pd.Series(dtype="str"), "target": pd.Series(dtype="float64")})
-# Requests whose id starts with this were sent by a rollout to prove a slot; they are logged, and are no traffic.
-GOLDEN = "golden-"
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ def predictions(folder: Path, model: Model, start: datetime, end: datetime) -> p
             FROM read_json($segments, format = 'newline_delimited', ignore_errors = true, columns = {{
                 request_id: 'VARCHAR', received_at: 'TIMESTAMPTZ', event_time: 'VARCHAR', key: 'VARCHAR',
                 version: 'VARCHAR', slot: 'VARCHAR', prediction: 'DOUBLE', features: 'STRUCT({struct.replace("'", "''")})'}}))
-        WHERE event_time >= $start AND event_time < $end AND NOT starts_with(request_id, '{GOLDEN}') ORDER BY event_time, key"""
+        WHERE event_time >= $start AND event_time < $end AND NOT starts_with(request_id, '{GOLDEN_ID}') ORDER BY event_time, key"""
     with source_rows.connect(folder) as connection:
         return connection.execute(sql, {"segments": segments, "start": start, "end": end}).df()
 
@@ -58,7 +57,7 @@ def logged(folder: Path) -> int:
     if not segments:
         return 0
     sql = f"""SELECT count(*) FROM read_json($segments, format = 'newline_delimited', ignore_errors = true,
-              columns = {{request_id: 'VARCHAR'}}) WHERE NOT starts_with(request_id, '{GOLDEN}')"""
+              columns = {{request_id: 'VARCHAR'}}) WHERE NOT starts_with(request_id, '{GOLDEN_ID}')"""
     with source_rows.connect(folder) as connection:
         return (connection.execute(sql, {"segments": segments}).fetchone() or (0,))[0]
 
@@ -80,12 +79,17 @@ def labels(model: Model, project: Path, start: datetime, as_of: datetime, name: 
 
 def quality(asked: pd.DataFrame, labelled: pd.DataFrame, model: Model, held_out: float) -> LiveQuality:
     """The model's metric on the predictions whose labels have arrived; each key counts once, its first answer."""
-    first = asked.dropna(subset=["key"]).astype({"key": "str"}).drop_duplicates("key")
-    joined = first.merge(labelled.drop_duplicates("key"), on="key", how="inner")
+    joined = with_labels(asked, labelled)
     metric, value = model.evaluation.metric, None
     if len(joined) >= model.monitor.min_rows:
         value = metrics(model.training.task, joined["target"].to_numpy(), joined[PREDICTION].to_numpy())[metric]
     return LiveQuality(metric, value, held_out, len(joined), len(asked))
+
+
+def with_labels(asked: pd.DataFrame, labelled: pd.DataFrame) -> pd.DataFrame:
+    """The first answer to each key whose label has arrived, with its `target`."""
+    first = asked.dropna(subset=["key"]).astype({"key": "str"}).drop_duplicates("key")
+    return first.merge(labelled.drop_duplicates("key"), on="key", how="inner")
 
 
 def dropped_by(quality: LiveQuality) -> float | None:

@@ -7,14 +7,16 @@ before it touches anything (Kleppmann, How to do distributed locking, 2016). Tim
 
 from __future__ import annotations
 
-import os
+import re
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
+import psutil
 import sqlalchemy as sa
 
 from pipeline.errors import LedgerError, RolloutError
@@ -22,7 +24,9 @@ from pipeline.ledger.table import Ledger
 
 # A holder that was killed is waited for so long; one that lives renews it three times as often.
 HELD_S = 5.0
+BUSY = "another rollout of it is going on"
 TRY_AGAIN_S = 0.1
+HOLDER = re.compile(r"^process (?P<pid>\d+) from (?P<since>[\d.]+) on \S+ (?P<kernel>\(.*\))$")
 
 LEASES = sa.Table(
     "leases",
@@ -48,7 +52,7 @@ class Lease:
         with self.ledger.writing() as connection:
             current = _row(connection, self.model)
         if current is None or current.token != self.token:
-            by = f" by {current.holder}" if current else ""
+            by = f" by {current.holder.partition(' (')[0]}" if current and current.holder else ""
             raise RolloutError(
                 f"model {self.model}", f"this rollout was overtaken{by}", "look at its timeline, then start it again"
             )
@@ -72,7 +76,7 @@ def take(ledger: Ledger, model: str, holder: str, above: int = 0) -> Lease | Non
     with ledger.writing() as connection:
         LEASES.create(connection, checkfirst=True)
         current, now = _row(connection, model), _now(connection)
-        if current is not None and current.until > now:
+        if current is not None and current.until > now and not _gone(current.holder):
             return None
         token = max(current.token if current else 0, above) + 1
         row = {"model": model, "token": token, "holder": holder, "until": now + HELD_S}
@@ -89,11 +93,11 @@ def held(ledger: Ledger, model: str, wait_s: float = 0, above: int = 0) -> Itera
 
     `above` is the largest number known elsewhere: a ledger that was restored may have forgotten it.
     """
-    holder = f"process {os.getpid()} on {socket.gethostname()}"
+    holder = _myself()
     until = time.monotonic() + wait_s
     while (lease := take(ledger, model, holder, above)) is None:
         if time.monotonic() >= until:
-            raise RolloutError(f"model {model}", "another rollout of it is going on", "wait for it, then try again")
+            raise RolloutError(f"model {model}", BUSY, "wait for it, then try again")
         time.sleep(TRY_AGAIN_S)
     ended = threading.Event()
     renewing = threading.Thread(target=_keep_renewing, args=(lease, ended), daemon=True)
@@ -114,6 +118,31 @@ def _keep_renewing(lease: Lease, ended: threading.Event) -> None:
         except LedgerError:
             # A database that is away for a moment: the next try, or the check before the next step, will tell.
             continue
+
+
+def _myself() -> str:
+    process = psutil.Process()
+    return f"process {process.pid} from {process.create_time():.2f} on {socket.gethostname()} {_kernel()}"
+
+
+def _kernel() -> str:
+    """This boot of this machine and, in a container, its own view of processes: where a process's number means one process."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    view = Path("/proc/self/ns/pid")
+    return f"({boot.read_text().strip()} {view.readlink()})" if boot.is_file() else "(elsewhere)"
+
+
+def _gone(holder: str) -> bool:
+    """Whether the holder is a process of this very machine that has ended: it need not be waited for."""
+    told = HOLDER.match(holder)
+    if told is None or told["kernel"] != _kernel() or told["kernel"] == "(elsewhere)":
+        return False
+    try:
+        process = psutil.Process(int(told["pid"]))
+        same = abs(process.create_time() - float(told["since"])) < 1
+        return not same or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _row(connection: sa.Connection, model: str) -> sa.Row | None:

@@ -106,11 +106,11 @@ class Ledger:
         )
 
     def events(
-        self, *, kind: str | tuple[str, ...] = (), model: str = "", run: str = "", until: str = ""
+        self, *, kind: str | tuple[str, ...] = (), model: str = "", run: str = "", until: str = "", after: int = 0
     ) -> list[Event]:
-        """The events that match, oldest first."""
+        """The events that match and came after the one numbered `after`, oldest first."""
         kinds = (kind,) if isinstance(kind, str) else kind
-        query = sa.select(EVENTS).order_by(EVENTS.c.seq)
+        query = sa.select(EVENTS).where(EVENTS.c.seq > after).order_by(EVENTS.c.seq)
         if kinds:
             query = query.where(EVENTS.c.kind.in_(kinds))
         for column, value in ((EVENTS.c.model, model), (EVENTS.c.run, run)):

@@ -11,10 +11,17 @@ TOLD = (
     "data_landed",
     "gates_checked",
     "version_registered",
+    "rollout_started",
     "slot_ready",
+    "slot_ended",
+    "route_moved",
+    "rollout_holding",
+    "shadow_ended",
+    "abort_asked",
     "rollout_ended",
     "rollout_failed",
     "rolled_back",
+    "watched",
     "drift_checked",
     "run_settled",
 )
@@ -46,6 +53,22 @@ def sentence(event: Event) -> str:
             return f"version {b['version']} registered from data {b['data_version'][:12]}"
         case "slot_ready":
             return f"version {b['version']} ready in {b['slot']} after {b['golden']} golden requests"
+        case "rollout_started":
+            return f"rollout of version {b['version']} begins, {b['strategy']}: {b['reason']}"
+        case "slot_ended":
+            lost = "nobody knows how many" if b["cut_off"] is None else b["cut_off"]
+            return f"version {b['version']} ended in {b['slot']}, {lost} requests cut off"
+        case "route_moved":
+            share = f"copies of {b['percent']} %" if b.get("mirror") else f"{b.get('percent', 100)} %"
+            return f"version {b['to']} gets {share}, moved in {b['switch_s']:.2f} s"
+        case "rollout_holding":
+            return f"version {b['version']} holds at its step: {b['reason']}"
+        case "shadow_ended":
+            return f"shadow of version {b['version']} says {b['verdict']}: {b['reason']}"
+        case "abort_asked":
+            return f"called back: {b['reason']}"
+        case "watched":
+            return f"watch of version {b['champion']} says {b['decision']}: {b['reason']}"
         case "rollout_ended":
             return f"version {b['version']} live in {b['slot']}, switched in {b['switch_s']:.2f} s"
         case "rollout_failed":
@@ -65,6 +88,13 @@ def live_at(ledger: Ledger, model: str, until: str = "") -> dict[str, Any] | Non
         return None
     last = moves[-1]
     return {**{k: last.body.get(k) for k in ("version", "slot", "engine")}, "since": last.at}
+
+
+def predecessor(ledger: Ledger, model: str, version: str) -> str | None:
+    """The version that was live before `version` last was, or None."""
+    moves = ledger.events(kind=("rollout_ended", "rolled_back"), model=model)
+    others = [move.body["version"] for move in moves if move.body["version"] != version]
+    return others[-1] if others else None
 
 
 def live_periods(ledger: Ledger, model: str, version: str) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from pipeline.runs import Setup
 from pipeline.status import models_status
 
 RUNS_SHOWN = 25
-MOVES = ("rollout_ended", "rolled_back", "rollout_failed")
+MOVES = ("rollout_ended", "rolled_back", "rollout_failed", "shadow_ended")
 
 
 def overview_page(setup: Setup) -> str:

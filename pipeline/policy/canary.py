@@ -18,6 +18,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from pipeline.params import RolloutLimits
+
 SLOW_SHARE = 0.01  # a p99 is kept while at most this share is slower
 Verdict = Literal["promote", "abort", "hold"]
 
@@ -60,19 +62,6 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What a candidate may differ by; shares are 0 to 1, `alpha` the chance to abort an equal version."""
-
-    error_rate: float = 0.01
-    p99_ms: float = 250.0
-    prediction_rate: float = 0.1
-    churn: float = 0.2
-    drift: float = 0.2
-    alpha: float = 0.05
-    min_requests: int = 100
-
-
-@dataclass(frozen=True)
 class Look:
     """One figure at one look: the enclosure [`low`, `high`] of its true value against `limit`."""
 
@@ -101,7 +90,7 @@ class Judgement:
         return {"verdict": self.verdict, "reason": self.reason, "looks": [look.as_dict() for look in self.looks]}
 
 
-def judge(seen: Evidence, limits: Limits) -> Judgement:
+def judge(seen: Evidence, limits: RolloutLimits) -> Judgement:
     """Judges all that was seen since the step began."""
     requests = seen.failed.of if seen.failed is not None else 0
     figures = ("error_rate", "p99_ms", "prediction_rate", "churn", "drift")
@@ -194,7 +183,7 @@ def _best_likelihood(one: Counted, other: Counted, by: float) -> float:
     )
 
 
-def _errors(seen: Evidence, limits: Limits, alpha: float) -> Look:
+def _errors(seen: Evidence, limits: RolloutLimits, alpha: float) -> Look:
     """Aborts when the candidate fails more often than the champion; promotes when by less than the limit."""
     if seen.failed is None:
         return _unseen("error_rate", limits.error_rate)
@@ -211,7 +200,7 @@ def _errors(seen: Evidence, limits: Limits, alpha: float) -> Look:
     return _look("error_rate", seen.failed.share, low, high, limits.error_rate, seen.failed.of, worse, text)
 
 
-def _latency(seen: Evidence, limits: Limits, alpha: float) -> Look:
+def _latency(seen: Evidence, limits: RolloutLimits, alpha: float) -> Look:
     """A p99 is over its limit when more than one answer in a hundred is slower; and so is the champion's, it tells nothing."""
     if seen.slow is None:
         return _unseen("p99_ms", SLOW_SHARE)
@@ -226,7 +215,7 @@ def _latency(seen: Evidence, limits: Limits, alpha: float) -> Look:
     return _look("p99_ms", seen.slow.share, low, high, SLOW_SHARE, seen.slow.of, worse, text)
 
 
-def _prediction_rate(sides: Paired | None, limits: Limits, alpha: float) -> Look:
+def _prediction_rate(sides: Paired | None, limits: RolloutLimits, alpha: float) -> Look:
     if sides is None:
         return _unseen("prediction_rate", limits.prediction_rate)
     low, high = _shift(sides, alpha)
@@ -237,7 +226,7 @@ def _prediction_rate(sides: Paired | None, limits: Limits, alpha: float) -> Look
     )
 
 
-def _churn(sides: Paired | None, limits: Limits, alpha: float) -> Look:
+def _churn(sides: Paired | None, limits: RolloutLimits, alpha: float) -> Look:
     if sides is None:
         return _unseen("churn", limits.churn)
     changed = Counted(sides.up + sides.down, sides.of)
@@ -246,7 +235,7 @@ def _churn(sides: Paired | None, limits: Limits, alpha: float) -> Look:
     return _look("churn", changed.share, low, high, limits.churn, sides.of, low > limits.churn, text)
 
 
-def _drift(distribution: tuple[Paired, ...], limits: Limits, alpha: float) -> Look:
+def _drift(distribution: tuple[Paired, ...], limits: RolloutLimits, alpha: float) -> Look:
     """The Kolmogorov-Smirnov distance of the two versions' predictions on the same rows, at some cuts."""
     if not distribution:
         return _unseen("drift", limits.drift)
@@ -261,13 +250,13 @@ def _drift(distribution: tuple[Paired, ...], limits: Limits, alpha: float) -> Lo
 def _shift(sides: Paired, alpha: float) -> tuple[float, float]:
     """Encloses |share with the candidate - share with the champion|."""
     # Both counts come from the same rows: only enclosures of each alone hold whatever binds them.
-    (up_low, up_high), (down_low, down_high) = (interval(Counted(hits, sides.of), alpha / 2) for hits in (sides.up, sides.down))
+    (up_low, up_high), (down_low, down_high) = (
+        interval(Counted(hits, sides.of), alpha / 2) for hits in (sides.up, sides.down)
+    )
     return max(0.0, up_low - down_high, down_low - up_high), max(up_high - down_low, down_high - up_low)
 
 
-def _look(
-    figure: str, observed: float, low: float, high: float, limit: float, of: int, worse: bool, text: str
-) -> Look:
+def _look(figure: str, observed: float, low: float, high: float, limit: float, of: int, worse: bool, text: str) -> Look:
     if worse:
         return Look(figure, observed, low, high, limit, of, "abort", f"{text}: over the limit of {limit:g}")
     if high <= limit:
@@ -278,5 +267,3 @@ def _look(
 
 def _unseen(figure: str, limit: float) -> Look:
     return Look(figure, None, 0.0, 1.0, limit, 0, "hold", f"nothing was seen of {figure}")
-
-

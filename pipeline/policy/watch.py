@@ -34,7 +34,9 @@ def compare(champion: np.ndarray, predecessor: np.ndarray, alpha: float, min_row
     # From [-1, 1] to [0, 1], where the bound is at home.
     halves = (champion - predecessor + 1) / 2
     excess, low = float(np.mean(champion - predecessor)), 2 * lower_bound(halves, alpha) - 1
-    told = f"on the same {rows:,} labelled rows its loss is {excess:+.5f} against its predecessor's, at least {low:+.5f}"
+    told = (
+        f"on the same {rows:,} labelled rows its loss is {excess:+.5f} against its predecessor's, at least {low:+.5f}"
+    )
     return Watched("roll back" if low > 0 else "keep", told, rows, excess, low)
 
 

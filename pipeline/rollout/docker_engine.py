@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
 import subprocess
 import sys
@@ -17,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import RolloutError
-from pipeline.rollout.engine import EngineUnavailable, Running, free_port
+from pipeline.rollout.engine import EngineUnavailable, Running, Wanted, cut_off, free_port
 
 LOCAL_BASE = "perennial/base:bookworm"
 PUBLIC_BASE = "python:3.11-slim-bookworm"
 SERVER_USER = 10001
-DRAIN_S = 12
+GRACE_S = 5
+NETWORK = "perennial"
 LABEL = "perennial"
 
 
@@ -44,31 +46,34 @@ class DockerEngine:
         self._home_id = hashlib.sha256(str(home).encode()).hexdigest()[:8]
         self._base = self._serving_base() if prepare else ""
 
-    def start(self, model: str, slot: str, version: str, package: Path) -> Running:
+    def start(self, wanted: Wanted) -> Running:
         from docker.errors import DockerException
 
+        model, slot, version = wanted.model, wanted.slot, wanted.version
         if self._container(model, slot) is not None:
             raise RolloutError(f"slot {model} {slot}", "is taken", "stop it first")
         port = free_port()
-        log = self._home / "predictions" / model
-        user = _give_log(log)
+        user = _give_log(wanted.log)
         labels = {
+            **self._labels(wanted),
             f"{LABEL}.home": self._home_id,
             f"{LABEL}.model": model,
             f"{LABEL}.slot": slot,
             f"{LABEL}.version": version,
             f"{LABEL}.address": f"http://127.0.0.1:{port}",
         }
+        given = {"--version": version, "--slot": slot, "--drain": wanted.drain_s}
         try:
             self._client.containers.run(
-                self._image(model, version, package),
-                ["--package", "/package", "--version", version, "--slot", slot, "--host", "0.0.0.0", "--log", "/log"],
+                self._image(wanted),
+                [*FIXED_ARGUMENTS, *(str(part) for pair in given.items() for part in pair)],
                 name=self._name(model, slot),
                 detach=True,
                 labels=labels,
                 user=user,
+                network=self._network(),
                 ports={"8080/tcp": ("127.0.0.1", port)},
-                volumes={str(log): {"bind": "/log", "mode": "rw"}},
+                volumes={str(wanted.log): {"bind": "/log", "mode": "rw"}},
                 read_only=True,
                 tmpfs={"/tmp": "size=16m"},
                 cap_drop=["ALL"],
@@ -79,7 +84,7 @@ class DockerEngine:
                 restart_policy={"Name": "unless-stopped"},
             )
         except DockerException as error:
-            self.stop(model, slot)
+            self.stop(model, slot, 0)
             raise RolloutError(
                 f"slot {model} {slot}", f"docker did not start it ({_reason(error)})", "look at `docker info`"
             ) from error
@@ -89,11 +94,14 @@ class DockerEngine:
         container = self._container(model, slot)
         return _running(container) if container is not None and container.status == "running" else None
 
-    def stop(self, model: str, slot: str) -> None:
+    def stop(self, model: str, slot: str, drain_s: float) -> int | None:
         container = self._container(model, slot)
-        if container is not None:
-            container.stop(timeout=DRAIN_S)
-            container.remove(force=True)
+        if container is None:
+            return 0
+        container.stop(timeout=math.ceil(drain_s) + GRACE_S)
+        said = container.logs(tail=3).decode(errors="replace")
+        container.remove(force=True)
+        return cut_off(said)
 
     def output(self, model: str, slot: str) -> str:
         container = self._container(model, slot)
@@ -115,17 +123,55 @@ class DockerEngine:
     def _name(self, model: str, slot: str) -> str:
         return f"perennial-{self._home_id}-{model}-{slot}"
 
-    def _image(self, model: str, version: str, package: Path) -> str:
-        """The id of the image of one version: the serving base plus the package, from a tar in memory."""
-        manifest = hashlib.sha256((package / "manifest.json").read_bytes()).hexdigest()
-        files = {f"package/{f.name}": f.read_bytes() for f in sorted(package.iterdir())}
-        files["Dockerfile"] = f"FROM {self._base}\nCOPY --chown=0:0 package /package\n".encode()
-        labels = {
-            "org.opencontainers.image.title": model,
-            "org.opencontainers.image.version": version,
-            f"{LABEL}.manifest": manifest,
+    def prune(self, model: str, keep: set[str]) -> None:
+        """Removes the model's images of all versions but `keep`."""
+        from docker.errors import APIError
+
+        for image in self._client.images.list(filters={"label": [f"{LABEL}.image={self._home_id}-{model}"]}):
+            if image.labels.get("org.opencontainers.image.version") not in keep:
+                try:
+                    self._client.images.remove(image.id, force=True)
+                except APIError as error:
+                    # 409: a container still uses it; 404: another pruned it first.
+                    if error.status_code not in (404, 409):
+                        raise RolloutError(f"image {image.id}", _reason(error), "look at `docker images`") from error
+
+    def _network(self) -> str:
+        """A bridge of this home's slots alone: they see neither other containers nor each other's ports by name."""
+        from docker.errors import APIError, NotFound
+
+        name = f"{NETWORK}-{self._home_id}"
+        try:
+            self._client.networks.get(name)
+        except NotFound:
+            try:
+                labels = {f"{LABEL}.home": self._home_id}
+                options = {"com.docker.network.bridge.enable_icc": "false"}
+                self._client.networks.create(name, driver="bridge", labels=labels, options=options)
+            except APIError as error:
+                if error.status_code != 409:
+                    raise
+        return name
+
+    def _labels(self, wanted: Wanted) -> dict[str, str]:
+        """By the OCI image specification's convention, and ours to find it again."""
+        named = "org.opencontainers.image"
+        return {
+            f"{named}.title": wanted.model,
+            f"{named}.version": wanted.version,
+            f"{named}.revision": wanted.code_revision,
+            f"{named}.base.name": self._base,
+            f"{named}.vendor": "Perennial",
+            f"{LABEL}.manifest": _manifest_digest(wanted),
+            f"{LABEL}.image": f"{self._home_id}-{wanted.model}",
         }
-        return self._build(_tar(files), f"perennial/{model}:v{version}-{manifest[:12]}", labels, {})
+
+    def _image(self, wanted: Wanted) -> str:
+        """The id of the image of one version: the serving base plus the package, from a tar in memory."""
+        files = {f"package/{f.name}": f.read_bytes() for f in sorted(wanted.package.iterdir())}
+        files["Dockerfile"] = f"FROM {self._base}\nCOPY --chown=0:0 package /package\n".encode()
+        tag = f"perennial/{wanted.model}:v{wanted.version}-{_manifest_digest(wanted)[:12]}"
+        return self._build(_tar(files), tag, self._labels(wanted), {})
 
     def _serving_base(self) -> str:
         """The image with the server and its packages, built when the one of this code is not there."""
@@ -184,6 +230,13 @@ class DockerEngine:
         except BuildError as error:
             raise RolloutError(f"image {tag}", f"does not build ({error.msg})", "look at docker/serving") from error
         return image.id
+
+
+FIXED_ARGUMENTS = ("--package", "/package", "--host", "0.0.0.0", "--log", "/log")
+
+
+def _manifest_digest(wanted: Wanted) -> str:
+    return hashlib.sha256((wanted.package / "manifest.json").read_bytes()).hexdigest()
 
 
 def _running(container: Any) -> Running:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,19 @@ class Running:
     engine: str
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """A slot to start: the package of a version, where it logs its predictions, and how long it may drain."""
+
+    model: str
+    slot: str
+    version: str
+    package: Path
+    log: Path
+    drain_s: float
+    code_revision: str = ""
+
+
 class EngineUnavailable(Exception):
     """This engine cannot run slots here; str() is the reason in one line."""
 
@@ -32,20 +46,26 @@ class Engine(Protocol):
 
     name: str
 
-    def start(self, model: str, slot: str, version: str, package: Path) -> Running:
-        """Starts `package` in an empty slot; does not wait for it. Raises RolloutError."""
+    def start(self, wanted: Wanted) -> Running:
+        """Starts a package in an empty slot; does not wait for it. Raises RolloutError."""
 
     def find(self, model: str, slot: str) -> Running | None:
         """What runs in the slot now, or None."""
 
-    def stop(self, model: str, slot: str) -> None:
-        """Ends the slot after it has finished what it has; an empty slot is left alone."""
+    def stop(self, model: str, slot: str, drain_s: float) -> int | None:
+        """Ends the slot once it has finished what it has, at most `drain_s` later; an empty slot is left alone.
+
+        Returns how many requests were cut off, None when the slot could not say.
+        """
 
     def output(self, model: str, slot: str) -> str:
         """The last lines the slot printed, for a person who asks why it did not start."""
 
     def all(self) -> list[Running]:
         """Every slot that runs for this home."""
+
+    def prune(self, model: str, keep: set[str]) -> None:
+        """Removes what was kept to start versions other than `keep` faster."""
 
 
 def engine_named(wanted: Literal["auto", "docker", "process"], home: Path, project: Path) -> tuple[Engine, str]:
@@ -75,6 +95,16 @@ def engines(home: Path, project: Path) -> list[Engine]:
     except EngineUnavailable:
         return found
     return found
+
+
+# What a server prints last, and what it says there.
+DRAINED = re.compile(r"drained: (\d+) requests cut off")
+
+
+def cut_off(output: str) -> int | None:
+    """How many requests a server's last words say were cut off; None when they do not say."""
+    found = DRAINED.findall(output)
+    return int(found[-1]) if found else None
 
 
 def free_port() -> int:

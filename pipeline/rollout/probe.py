@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
@@ -11,6 +12,8 @@ import httpx
 
 from pipeline.errors import RolloutError
 from pipeline.rollout.engine import Engine, Running
+from pipeline.rollout.traefik import STAMP
+from pipeline.serving.prediction_log import GOLDEN_ID
 
 READY = "/v2/health/ready"
 
@@ -24,14 +27,27 @@ def answering_version(address: str, timeout_s: float = 2.0) -> str | None:
     return answer.headers.get("x-model-version") if answer.status_code == 200 else None
 
 
-def wait_for_version(address: str, version: str, limit_s: float) -> float | None:
-    """Seconds until `version` answered at `address`, or None when it did not within `limit_s`."""
+def wait_for_stamp(address: str, stamp: str, limit_s: float) -> bool:
+    """Whether, within `limit_s`, an answer at `address` came through the route file that carries `stamp`."""
+    start = time.monotonic()
+    with httpx.Client(timeout=2.0) as client:
+        while time.monotonic() - start < limit_s:
+            with contextlib.suppress(httpx.HTTPError):
+                answer = client.get(f"{address}{READY}")
+                if answer.status_code == 200 and answer.headers.get(STAMP) == stamp:
+                    return True
+            time.sleep(0.02)
+    return False
+
+
+def wait_for_version(address: str, version: str, limit_s: float) -> bool:
+    """Whether `version` answered at `address` within `limit_s`."""
     start = time.monotonic()
     while time.monotonic() - start < limit_s:
         if answering_version(address) == version:
-            return time.monotonic() - start
+            return True
         time.sleep(0.02)
-    return None
+    return False
 
 
 def wait_ready(engine: Engine, running: Running, limit_s: float) -> float:
@@ -60,8 +76,7 @@ def golden(running: Running, package: Path, tolerance: float) -> int:
     told = json.loads((package / "golden.json").read_text(encoding="utf-8"))
     subject = f"slot {running.model} {running.slot}"
     try:
-        # The monitor leaves requests with such an id out: they are no traffic.
-        who = {"x-request-id": f"golden-{running.slot}-v{running.version}"}
+        who = {"x-request-id": f"{GOLDEN_ID}{running.slot}-v{running.version}"}
         answer = httpx.post(f"{running.address}/invocations", json=told["request"], headers=who, timeout=10)
         answer.raise_for_status()
         got = answer.json()["predictions"]

@@ -15,9 +15,10 @@ from pathlib import Path
 import psutil
 
 from pipeline.errors import RolloutError
-from pipeline.rollout.engine import Running, free_port
+from pipeline.rollout.engine import Running, Wanted, cut_off, free_port
 
-DRAIN_S = 12.0
+# What a server has beyond its drain time to write its log and end.
+GRACE_S = 5.0
 # Every process of a home carries this in its environment, so that `make down` finds one that lost its parent.
 OWNER = "PERENNIAL_SERVICE_OF"
 
@@ -28,26 +29,21 @@ class ProcessEngine:
     def __init__(self, home: Path, project: Path) -> None:
         self._folder, self._home, self._project = home / "slots", home, project
 
-    def start(self, model: str, slot: str, version: str, package: Path) -> Running:
+    def start(self, wanted: Wanted) -> Running:
+        model, slot, version = wanted.model, wanted.slot, wanted.version
         if self.find(model, slot) is not None:
             raise RolloutError(f"slot {model} {slot}", "is taken", "stop it first")
         self._folder.mkdir(parents=True, exist_ok=True)
         port = free_port()
-        command = [
-            sys.executable,
-            "-m",
-            "pipeline.serving",
-            "--package",
-            str(package),
-            "--version",
-            version,
-            "--slot",
-            slot,
-            "--port",
-            str(port),
-            "--log",
-            str(self._home / "predictions" / model),
-        ]
+        given = {
+            "--package": wanted.package,
+            "--version": version,
+            "--slot": slot,
+            "--port": port,
+            "--log": wanted.log,
+            "--drain": wanted.drain_s,
+        }
+        command = [sys.executable, "-m", "pipeline.serving", *(str(part) for pair in given.items() for part in pair)]
         with self._output_file(model, slot).open("wb") as output:
             process = subprocess.Popen(
                 command,
@@ -71,17 +67,18 @@ class ProcessEngine:
             return None
         return Running(model, slot, told["version"], told["address"], self.name)
 
-    def stop(self, model: str, slot: str) -> None:
+    def stop(self, model: str, slot: str, drain_s: float) -> int | None:
         told = self._told(model, slot)
         process = self._process(told) if told else None
         if process is not None:
             process.terminate()
             try:
-                process.wait(DRAIN_S)
+                process.wait(drain_s + GRACE_S)
             except psutil.TimeoutExpired:
                 process.kill()
-                process.wait(DRAIN_S)
+                process.wait(GRACE_S)
         self._state_file(model, slot).unlink(missing_ok=True)
+        return cut_off(self.output(model, slot)) if process is not None else 0
 
     def output(self, model: str, slot: str) -> str:
         path = self._output_file(model, slot)
@@ -91,6 +88,9 @@ class ProcessEngine:
         names = [path.stem.rpartition("-") for path in sorted(self._folder.glob("*.json"))]
         found = [self.find(model, slot) for model, _, slot in names]
         return [running for running in found if running is not None]
+
+    def prune(self, model: str, keep: set[str]) -> None:
+        """Nothing: a process starts from the package itself."""
 
     def _told(self, model: str, slot: str) -> dict | None:
         try:

@@ -1,34 +1,25 @@
-"""The route: one Traefik dynamic file a model that says which slot answers its address.
+"""The route: one Traefik dynamic file a model that says which slot gets which share of its traffic.
 
 The file is the truth about traffic: Traefik reads the same one after a restart, and we read back from it who
-is live. It is written aside, synced and renamed, so that nobody ever reads half of it. The live slot comes
-first; its warm predecessor takes over only while the live one fails its health checks.
+is live. It is written aside, synced and renamed, so that nobody ever reads half of it. Its first line says in our
+words what the rest says in Traefik's.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
-from dataclasses import dataclass
+import uuid
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 from filelock import FileLock
 
 from pipeline.errors import RolloutError
+from pipeline.rollout.traefik import render
 
-SERVICE = re.compile(r"^(?P<model>.+)-(?P<slot>blue|green)-v(?P<version>[^-]+)$")
-RETRY = {
-    "attempts": 8,
-    "initialInterval": "100ms",
-    "retryNonIdempotentMethod": True,
-    "maxRequestBodyBytes": 1_048_576,
-    "status": ["502", "503", "504"],
-}
-TOKEN = "# written under lease "
-HEALTH = {"path": "/v2/health/ready", "interval": "500ms", "timeout": "1s"}
+OURS = "# perennial "
 
 
 @dataclass(frozen=True)
@@ -42,84 +33,77 @@ class Share:
 
 @dataclass(frozen=True)
 class Route:
-    """Who answers a model's address: `live`, and `previous` while it is still warm."""
+    """Who answers a model's address.
+
+    `live` does, but for the `percent` (1 to 99) that a `candidate` gets; with `mirror` it gets copies and answers
+    nobody. `previous` is the warm predecessor, which takes over only while `live` fails its health checks. `follow`
+    names the header whose value decides, '' for none. `stamp` is what answers through this very file carry.
+    """
 
     model: str
     live: Share
     previous: Share | None = None
+    candidate: Share | None = None
+    percent: int = 0
+    mirror: bool = False
+    follow: str = ""
+    stamp: str = ""
+
+    @property
+    def shares(self) -> dict[str, int]:
+        """Percent of the answers by version."""
+        if self.candidate is None or self.mirror:
+            return {self.live.version: 100}
+        return {self.live.version: 100 - self.percent, self.candidate.version: self.percent}
+
+    @property
+    def slots(self) -> set[str]:
+        return {s.slot for s in (self.live, self.previous, self.candidate) if s is not None}
 
 
 def routes_folder(home: Path) -> Path:
     return home / "routes"
 
 
+def route_file(home: Path, model: str) -> Path:
+    return routes_folder(home) / f"{model}.yaml"
+
+
 def read(home: Path, model: str) -> Route | None:
-    """The model's route, or None when it has none. Raises RolloutError for a file that is not ours."""
-    path = routes_folder(home) / f"{model}.yaml"
+    """The model's route, or None when it has none. Raises RolloutError for a file that is not as we wrote it."""
+    path = route_file(home, model)
     if not path.is_file():
         return None
+    first, _, rest = path.read_text(encoding="utf-8").partition("\n")
     try:
-        services = yaml.safe_load(path.read_text(encoding="utf-8"))["http"]["services"]
-        top = (
-            services[model]["failover"]
-            if "failover" in services[model]
-            else {"service": services[model]["weighted"]["services"][0]["name"]}
-        )
-        shares = [_share(services, top[key]) for key in ("service", "fallback") if key in top]
-    except (yaml.YAMLError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise RolloutError(
-            f"route {path}", f"is not one of ours ({error!r})", "run `python -m pipeline reconcile`"
-        ) from error
-    return Route(model, shares[0], shares[1] if len(shares) > 1 else None)
+        told = json.loads(first.removeprefix(OURS))["route"]
+        shares = {k: Share(**told[k]) if told[k] else None for k in ("live", "previous", "candidate")}
+        route = Route(**{**told, **shares})
+        changed = yaml.safe_load(rest) != render(route)
+    except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise _foreign(path, f"is not one of ours ({error!r})") from error
+    if changed:
+        raise _foreign(path, "was changed by another hand")
+    return route
 
 
-def _share(services: dict[str, Any], name: str) -> Share:
-    told = SERVICE.match(name)
-    assert told is not None, name
-    return Share(told["slot"], told["version"], services[name]["loadBalancer"]["servers"][0]["url"])
+def _foreign(path: Path, what: str) -> RolloutError:
+    return RolloutError(f"route {path}", what, "`python -m pipeline reconcile` writes it again from the ledger")
 
 
-def all_routes(home: Path) -> list[Route]:
-    found = [read(home, path.stem) for path in sorted(routes_folder(home).glob("*.yaml"))]
-    return [route for route in found if route is not None]
+def routed_models(home: Path) -> list[str]:
+    """The models that have a route file."""
+    return [path.stem for path in sorted(routes_folder(home).glob("*.yaml"))]
 
 
-def render(route: Route) -> dict[str, Any]:
-    """The route as Traefik's dynamic configuration."""
-    m = route.model
-    shares = [s for s in (route.live, route.previous) if s is not None]
-    names = [f"{m}-{s.slot}-v{s.version}" for s in shares]
-    top: dict[str, Any] = {"weighted": {"services": [{"name": names[0], "weight": 100}]}}
-    if len(names) > 1:
-        top = {"failover": {"service": names[0], "fallback": names[1]}}
-    return {
-        "http": {
-            "routers": {
-                m: {
-                    "rule": f"Path(`/{m}`) || PathPrefix(`/{m}/`)",
-                    "entryPoints": ["web"],
-                    "service": m,
-                    "middlewares": [f"{m}-strip", f"{m}-retry"],
-                }
-            },
-            "middlewares": {f"{m}-strip": {"stripPrefix": {"prefixes": [f"/{m}"]}}, f"{m}-retry": {"retry": RETRY}},
-            "services": {m: top}
-            | {
-                n: {"loadBalancer": {"servers": [{"url": s.address}], "healthCheck": HEALTH}}
-                for n, s in zip(names, shares, strict=True)
-            },
-        }
-    }
-
-
-def write(home: Path, route: Route, token: int = 0) -> None:
-    """Replaces the model's route file at once and for good.
+def write(home: Path, route: Route, token: int = 0) -> Route:
+    """Replaces the model's route file at once and for good; returns the route with its new stamp.
 
     `token` is the lease's number. Raises RolloutError when the file was written under a larger one: its writer has
     been overtaken.
     """
-    folder = routes_folder(home)
-    folder.mkdir(parents=True, exist_ok=True)
+    route = replace(route, stamp=uuid.uuid4().hex[:12])
+    routes_folder(home).mkdir(parents=True, exist_ok=True)
     (home / "locks").mkdir(exist_ok=True)
     with FileLock(home / "locks" / f"{route.model}.route"):
         written = token_of(home, route.model)
@@ -129,25 +113,39 @@ def write(home: Path, route: Route, token: int = 0) -> None:
                 f"was moved by a younger rollout ({written} against {token})",
                 "look at its timeline",
             )
-        _replace(folder, route, token)
+        _replace(route_file(home, route.model), route, token)
+    return route
 
 
 def token_of(home: Path, model: str) -> int:
     """The number of the lease under which the model's route was written; 0 for none."""
-    path = routes_folder(home) / f"{model}.yaml"
+    path = route_file(home, model)
     first = path.read_text(encoding="utf-8").partition("\n")[0] if path.is_file() else ""
-    return int(first.removeprefix(TOKEN)) if first.startswith(TOKEN) else 0
+    try:
+        return int(json.loads(first.removeprefix(OURS))["token"]) if first.startswith(OURS) else 0
+    except (ValueError, KeyError, TypeError):
+        return 0
 
 
-def _replace(folder: Path, route: Route, token: int) -> None:
+def _replace(path: Path, route: Route, token: int) -> None:
     # Traefik reads only *.yaml and *.toml: it never sees the file that is being written.
-    aside = folder / f".{route.model}.part"
+    aside = path.with_name(f".{route.model}.part")
     with aside.open("w", encoding="utf-8") as file:
-        file.write(f"{TOKEN}{token}\n")
+        file.write(OURS + json.dumps({"token": token, "route": asdict(route)}) + "\n")
         yaml.safe_dump(render(route), file, sort_keys=False)
         file.flush()
         os.fsync(file.fileno())
-    aside.replace(folder / f"{route.model}.yaml")
+    aside.replace(path)
+    sync_folder(path.parent)
+
+
+def remove(home: Path, model: str) -> None:
+    """Takes the model off the router, for good."""
+    route_file(home, model).unlink(missing_ok=True)
+    sync_folder(routes_folder(home))
+
+
+def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -157,10 +155,18 @@ def _replace(folder: Path, route: Route, token: int) -> None:
 
 def router_url(home: Path) -> str:
     """Where Traefik listens: $PERENNIAL_ROUTER_URL, or what `make up` wrote down, or the default."""
-    named = os.environ.get("PERENNIAL_ROUTER_URL")
-    if named:
+    return _service(home, "router", "PERENNIAL_ROUTER_URL", "PERENNIAL_ROUTER_PORT", "8000")
+
+
+def router_api_url(home: Path) -> str:
+    """Where Traefik tells of itself: $PERENNIAL_ROUTER_API_URL, or what `make up` wrote down, or the default."""
+    return _service(home, "router_api", "PERENNIAL_ROUTER_API_URL", "PERENNIAL_ROUTER_API_PORT", "8001")
+
+
+def _service(home: Path, name: str, url: str, port: str, default: str) -> str:
+    if named := os.environ.get(url):
         return named.rstrip("/")
     told = home / "services.json"
     if told.is_file():
-        return json.loads(told.read_text(encoding="utf-8"))["router"]
-    return f"http://127.0.0.1:{os.environ.get('PERENNIAL_ROUTER_PORT', '8000')}"
+        return json.loads(told.read_text(encoding="utf-8"))[name]
+    return f"http://127.0.0.1:{os.environ.get(port, default)}"

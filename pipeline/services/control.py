@@ -22,7 +22,8 @@ import psutil
 from pipeline.errors import ServiceError
 from pipeline.ledger.table import open_ledger
 from pipeline.params import load
-from pipeline.rollout import execute
+from pipeline.rollout import execute, mend
+from pipeline.rollout.site import Site
 from pipeline.services import processes
 from pipeline.services.settings import Addresses, environment, mlflow_store, write_files
 
@@ -39,7 +40,7 @@ def up(project: Path, home: Path, say: Say) -> Addresses:
         say("services run already")
     else:
         _refuse_taken_ports(at)
-        write_files(home, at)
+        write_files(project, home, at)
         env = os.environ | environment(project, home, at)
         if not (home / "airflow" / "airflow.db").is_file():
             say("making the databases of Airflow and MLflow")
@@ -48,7 +49,7 @@ def up(project: Path, home: Path, say: Say) -> Addresses:
         _start(project, home, env)
     _wait_until_up(home, at, say)
     settings = {name: model.rollout for name, model in load(project).models.items()}
-    for line in execute.reconcile(execute.Site(home, project, open_ledger(home)), settings):
+    for line in mend.reconcile(Site(home, project, open_ledger(home)), settings):
         say(line)
     return at
 

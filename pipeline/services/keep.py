@@ -18,8 +18,8 @@ PAUSE_S = 0.5
 SOON_S, TRIES = 10.0, 5
 
 
-def keep(command: list[str]) -> int:
-    """Returns 0 when it was told to stop, else the exit code of a service that ended too soon too often."""
+def keep(command: list[str], folder: str | None = None) -> int:
+    """Runs it in `folder` (here when None). Returns 0 when it was told to stop, else the exit code of a service that ended too soon too often."""
     stopped = False
     service: subprocess.Popen | None = None
 
@@ -34,7 +34,7 @@ def keep(command: list[str]) -> int:
     soon = 0
     while True:
         started = time.monotonic()
-        service = subprocess.Popen(command)
+        service = subprocess.Popen(command, cwd=folder)
         if stopped:
             service.terminate()
         code = service.wait()
@@ -51,4 +51,5 @@ def keep(command: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(keep(sys.argv[1:]))
+    asked = sys.argv[1:]
+    sys.exit(keep(asked[2:], asked[1]) if asked[:1] == ["--in"] else keep(asked))

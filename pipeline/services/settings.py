@@ -10,6 +10,7 @@ import base64
 import json
 import os
 import secrets
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,17 @@ from pathlib import Path
 import yaml
 
 from pipeline.errors import ServiceError
+from pipeline.params import load
 from pipeline.registry import artifact_root
 from pipeline.rollout.process_engine import OWNER
 from pipeline.rollout.route import routes_folder
+from pipeline.rollout.traefik import PLUGIN, PLUGIN_MODULE
 from pipeline.workspace import private_site_cache
 
 PORTS = {"AIRFLOW": 8080, "MLFLOW": 5000, "ROUTER": 8000, "ROUTER_API": 8001}
 USER = "admin"
+# Of Traefik's latency histograms.
+BOUNDS_S = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
 @dataclass(frozen=True)
@@ -127,17 +132,29 @@ def mlflow_store(home: Path) -> str:
     return f"sqlite:///{home / 'mlflow' / 'mlflow.db'}"
 
 
-def write_files(home: Path, at: Addresses) -> None:
-    """What the services read at their start: Traefik's static configuration, Airflow's password, our addresses."""
+def write_files(project: Path, home: Path, at: Addresses) -> None:
+    """What the services read at their start: Traefik's configuration and plugin, Airflow's password, our addresses."""
     for folder in (home / "airflow", home / "mlflow", routes_folder(home)):
         folder.mkdir(parents=True, exist_ok=True)
     _write_private(home / "airflow" / "passwords.json", json.dumps({USER: kept_secrets(home)["password"]}))
-    (home / "traefik.yaml").write_text(yaml.safe_dump(traefik(home, at), sort_keys=False), encoding="utf-8")
+    write_traefik(project, home, at)
     (home / "services.json").write_text(json.dumps(vars(at), indent=2) + "\n", encoding="utf-8")
 
 
-def traefik(home: Path, at: Addresses) -> dict:
-    """Traefik's static configuration: one entry point, the route files, metrics; loopback only."""
+def write_traefik(project: Path, home: Path, at: Addresses) -> None:
+    """Traefik's static configuration, and the plugin, which it looks for below its working folder."""
+    slow_ms = {model.rollout.limits.p99_ms for model in load(project).models.values()}
+    text = yaml.safe_dump(traefik(home, at, slow_ms), sort_keys=False)
+    (home / "traefik.yaml").write_text(text, encoding="utf-8")
+    plugin = home / "plugins-local" / "src" / PLUGIN_MODULE
+    shutil.copytree(project / "docker" / "router" / "bucket", plugin, dirs_exist_ok=True)
+
+
+def traefik(home: Path, at: Addresses, slow_ms: set[float]) -> dict:
+    """Traefik's static configuration: one entry point, the route files, metrics; loopback only.
+
+    `slow_ms` are the models' latency limits: each becomes a bound of the histograms, so that it is judged exactly.
+    """
     ports = at.ports()
     return {
         "global": {"checkNewVersion": False, "sendAnonymousUsage": False},
@@ -152,7 +169,8 @@ def traefik(home: Path, at: Addresses) -> dict:
         "api": {"insecure": True, "dashboard": True},
         "ping": {"entryPoint": "traefik"},
         "metrics": {
-            "prometheus": {"addServicesLabels": True, "buckets": [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5]}
+            "prometheus": {"addServicesLabels": True, "buckets": sorted({*BOUNDS_S, *(ms / 1000 for ms in slow_ms)})}
         },
+        "experimental": {"localPlugins": {PLUGIN: {"moduleName": PLUGIN_MODULE}}},
         "log": {"level": "WARN"},
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -21,6 +22,7 @@ def main() -> int:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--log", type=Path, help="folder of the prediction log; none is written without it")
+    parser.add_argument("--drain", type=float, default=10, help="seconds that requests under way get when it ends")
     chosen = parser.parse_args()
     try:
         runtime = Runtime.load(chosen.package)
@@ -36,7 +38,7 @@ def main() -> int:
         log_level="warning",
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=10,
+        timeout_graceful_shutdown=math.ceil(chosen.drain),
     )
     return 0
 

@@ -5,6 +5,7 @@ Every answer says which model, version and slot gave it. A 4xx names the field a
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 import uuid
@@ -20,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from pipeline.serving.metrics import Metrics
 from pipeline.serving.prediction_log import PredictionLog
 from pipeline.serving.runtime import BadRequest, Runtime
 
@@ -48,6 +50,8 @@ def create_app(runtime: Runtime, log: PredictionLog | None, identity: Identity) 
         yield
         if log is not None:
             log.close()
+        # The engine that ends the slot reads this line, and tells the ledger.
+        print(f"drained: {slot.cut_off} requests cut off", flush=True)
 
     model = f"/v2/models/{identity.model}"
     routes = [
@@ -59,6 +63,7 @@ def create_app(runtime: Runtime, log: PredictionLog | None, identity: Identity) 
         Route(f"{model}/infer", slot.infer, methods=["POST"]),
         Route("/invocations", slot.invocations, methods=["POST"]),
         Route("/ping", slot.live),
+        Route("/metrics", slot.metrics),
     ]
     return Starlette(routes=routes, lifespan=lifespan)
 
@@ -69,10 +74,16 @@ class Slot:
     def __init__(self, runtime: Runtime, log: PredictionLog | None, identity: Identity) -> None:
         self.runtime, self.log, self.identity = runtime, log, identity
         self._headers = identity.headers()
+        self._counts = Metrics({"model": identity.model, "version": identity.version, "slot": identity.slot})
+        self.cut_off = 0
 
     async def live(self, _request: Request) -> Response:
         lost = self.log.lost if self.log is not None else 0
         return self._json({"live": True, "ready": True, "version": self.identity.version, "log_rows_lost": lost})
+
+    async def metrics(self, _request: Request) -> Response:
+        page, kind = self._counts.text(self.log.lost if self.log is not None else 0)
+        return Response(page, media_type=kind)
 
     async def server(self, _request: Request) -> Response:
         return self._json({"name": "perennial", "version": "1", "extensions": []})
@@ -100,6 +111,18 @@ class Slot:
         return await self._answer(request, self._from_v2, shaped)
 
     async def _answer(self, request: Request, parse: Any, shape: Any) -> Response:
+        start = time.perf_counter()
+        with self._counts.in_flight.track_inprogress():
+            try:
+                answer = await self._answered(request, parse, shape)
+            except asyncio.CancelledError:
+                # The server ends, and this request was not done within the time to drain.
+                self.cut_off += 1
+                raise
+        self._counts.answered(answer.status_code, time.perf_counter() - start)
+        return answer
+
+    async def _answered(self, request: Request, parse: Any, shape: Any) -> Response:
         request_id = request.headers.get("x-request-id", "")[:128] or uuid.uuid4().hex
         try:
             body = await self._body(request)
@@ -116,6 +139,7 @@ class Slot:
         if not np.isfinite(predictions).all():
             return self._json({"error": "the model gave an answer that is no number"}, 500, request_id)
         answers = predictions.tolist()
+        self._counts.rows.inc(len(answers))
         self._log(request_id, records, answers)
         return self._json(shape(answers), 200, request_id)
 

@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+# Requests whose id starts with this were sent by a rollout to prove a slot; they are logged, and are no traffic.
+GOLDEN_ID = "golden-"
 FLUSH_S = 0.5
 SEGMENT_BYTES = 64 * 1024 * 1024
 QUEUE_ROWS = 200_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,14 +11,16 @@ from demo.replay import Replay, Tally
 
 
 @contextmanager
-def steady_load(address: str, body: bytes, pace: float = 200.0) -> Iterator[Tally]:
-    """Sends `body` over and over; the tally is complete once the block has ended."""
+def steady_load(address: str, body: bytes | list[bytes], pace: float = 200.0) -> Iterator[Tally]:
+    """Sends `body`, or each of them in turn, over and over; the tally is complete once the block has ended."""
     replay = Replay(address, connections=4, pace=pace)
     stopped = threading.Event()
 
     def bodies() -> Iterator[bytes]:
-        while not stopped.is_set():
-            yield body
+        for one in itertools.cycle([body] if isinstance(body, bytes) else body):
+            if stopped.is_set():
+                return
+            yield one
 
     worker = threading.Thread(target=replay.play, args=(bodies(),), daemon=True)
     worker.start()

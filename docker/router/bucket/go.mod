@@ -1,0 +1,3 @@
+module perennial.local/bucket
+
+go 1.22

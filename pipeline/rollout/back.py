@@ -1,0 +1,91 @@
+"""Rolls back: onto the warm predecessor at once, onto a cold one after starting and proving it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from pipeline import registry
+from pipeline.errors import RolloutError
+from pipeline.ledger import lease
+from pipeline.ledger.table import Event
+from pipeline.ledger.timeline import predecessor
+from pipeline.params import Rollout
+from pipeline.rollout import failpoints, mend, slots
+from pipeline.rollout.route import Route, Share
+from pipeline.rollout.site import Site, answers, check_router, other
+
+# How long a rollout that is called back may take to give the traffic back.
+CALL_BACK_S = 30.0
+
+
+def rollback(site: Site, model: str, settings: Rollout, reason: str = "by hand") -> dict[str, Any]:
+    """Brings the predecessor live again, with all traffic. Returns {"version", "slot", "left", "switch_s", …}.
+
+    A rollout that is going on is called back instead: it gives the champion all traffic and ends.
+    Raises RolloutError when there is nothing to go back to.
+    """
+    try:
+        with site.alone(model) as alone:
+            return _roll_back(alone, model, settings, reason)
+    except RolloutError as error:
+        if error.observation != lease.BUSY:
+            raise
+    asked = site.ledger.append(Event("abort_asked", model, site.run, "roll_out", {"reason": reason}))
+    with site.alone(model, CALL_BACK_S) as alone:
+        ended = site.ledger.events(kind="rollout_failed", model=model, after=asked.seq)
+        current = mend.unfinished(alone, model, settings)
+        if not ended or current is None:
+            return _roll_back(alone, model, settings, reason)
+    left = ended[-1].body["version"]
+    return {
+        "version": current.live.version,
+        "slot": current.live.slot,
+        "left": left,
+        "called_back": True,
+        "switch_s": 0.0,
+    }
+
+
+def _roll_back(site: Site, model: str, settings: Rollout, reason: str) -> dict[str, Any]:
+    current = mend.unfinished(site, model, settings)
+    if current is None:
+        raise RolloutError(
+            f"model {model}", "is not live", f"deploy a version first: `python -m pipeline deploy {model} VERSION`"
+        )
+    check_router(site)
+    left = current.live
+    back, warm = _predecessor(site, current, settings)
+    site.note("rollback_started", model, version=back.version, slot=back.slot, left=left.version, reason=reason)
+    site.note("route_moving", model, to=back.version, percent=100, mirror=False, before=left.version)
+    start = time.monotonic()
+    site.move(Route(model, back, left if answers(left) else None))
+    switch_s = time.monotonic() - start
+    with failpoints.around("promote"):
+        registry.promote(site.home, model, back.version)
+    told = {
+        "version": back.version,
+        "slot": back.slot,
+        "left": left.version,
+        "reason": reason,
+        "warm": warm,
+        "switch_s": round(switch_s, 3),
+    }
+    site.note("rolled_back", model, **told)
+    return told
+
+
+def _predecessor(site: Site, current: Route, settings: Rollout) -> tuple[Share, bool]:
+    """(the slot to go back to, whether it was warm). A cold one is started in the idle slot."""
+    if current.previous is not None and answers(current.previous):
+        return current.previous, True
+    version = predecessor(site.ledger, current.model, current.live.version)
+    if version is None:
+        raise RolloutError(
+            f"model {current.model}",
+            "has no predecessor to go back to",
+            f"deploy another version: `python -m pipeline deploy {current.model} VERSION`",
+        )
+    folder = registry.deployable_package(site.home, current.model, version)
+    slot = other(current.live.slot)
+    return slots.fill(site, current.model, version, slot, folder, settings).share, False

@@ -1,0 +1,142 @@
+"""Watches a step of a rollout: is the slot there, does it hold its limits, and is that proven yet?"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from pipeline.errors import RolloutError
+from pipeline.params import Rollout
+from pipeline.policy.canary import Judgement, judge
+from pipeline.rollout import probe
+from pipeline.rollout.evidence import Observer
+from pipeline.rollout.route import Share
+from pipeline.rollout.site import Site
+
+LOOK_S = 0.5
+PROBE_S = 0.1
+# A probe that got no answer in time is asked again: one slow second is no death.
+PROBES = 2
+SAY_AGAIN_S = 30.0
+SHADOW = -1
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is watched: `candidate` with `percent` of the traffic (100 for all, SHADOW for copies) against `champion`."""
+
+    model: str
+    champion: Share | None
+    candidate: Share
+    percent: int
+
+    @property
+    def shared(self) -> bool:
+        """Whether both versions answer now, so that they can be compared."""
+        return self.champion is not None and self.percent != 100
+
+    def __str__(self) -> str:
+        return "in its shadow" if self.percent == SHADOW else f"at {self.percent} %"
+
+
+def watch(site: Site, step: Step, settings: Rollout) -> Judgement:
+    """Returns when the step may be left forwards. Raises RolloutError when it must be left backwards, and why.
+
+    While both versions answer, going forwards takes a proof; with all traffic moved already, the absence of one against
+    it for the time of the bake.
+    """
+    return _Watch(site, step, settings).until_told()
+
+
+def shadow(site: Site, step: Step, settings: Rollout) -> Judgement:
+    """The judgement of a shadow: promote, abort, or what held it until its deadline."""
+    watching = _Watch(site, step, settings)
+    try:
+        return watching.until_told()
+    except Stopped as error:
+        return error.judgement
+
+
+class Stopped(RolloutError):
+    """A step that must not be left forwards, with the judgement that said so."""
+
+    def __init__(self, subject: str, observed: str, check: str, judgement: Judgement) -> None:
+        super().__init__(subject, observed, check)
+        self.judgement = judgement
+
+
+class _Watch:
+    def __init__(self, site: Site, step: Step, settings: Rollout) -> None:
+        self._site, self._step, self._settings = site, step, settings
+        self._since_seq = _last_seq(site, step.model)
+        self._told_at = 0.0
+        self._observer = Observer(
+            site.home,
+            step.model,
+            step.champion,
+            step.candidate,
+            settings.limits.p99_ms,
+            compare_traffic=step.shared,
+            shadow=step.percent == SHADOW,
+        )
+
+    def until_told(self) -> Judgement:
+        start = time.monotonic()
+        judged = Judgement("hold", "nothing was seen yet")
+        while True:
+            self._refuse_dead()
+            passed = time.monotonic() - start
+            if passed < self._settings.bake_s or self._step.shared:
+                judged = self._judge()
+            if judged.verdict == "abort":
+                raise self._stopped(judged.reason, "the champion has all traffic again", judged)
+            if passed >= self._settings.bake_s and (judged.verdict == "promote" or not self._step.shared):
+                return judged
+            if passed >= self._settings.hold_s:
+                why = f"held for {passed:.0f} s and goes back to the champion: {judged.reason}"
+                raise self._stopped(why, "send it more traffic, or set rollout.limits wider", judged)
+            if self._step.shared and passed >= self._settings.bake_s:
+                self._say_why_it_holds(judged)
+            self._wait(min(LOOK_S, self._settings.bake_s or LOOK_S))
+
+    def _judge(self) -> Judgement:
+        return judge(self._observer.look(), self._settings.limits)
+
+    def _wait(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            time.sleep(min(PROBE_S, left))
+            self._refuse_dead()
+        self._site.check()
+        if self._site.ledger.events(kind="abort_asked", model=self._step.model, after=self._since_seq):
+            raise RolloutError(f"model {self._step.model}", "was called back by hand", "look at its timeline")
+
+    def _refuse_dead(self) -> None:
+        share = self._step.candidate
+        for _ in range(PROBES):
+            if probe.answering_version(share.address, timeout_s=1) == share.version:
+                return
+        raise RolloutError(
+            f"slot {self._step.model} {share.slot}", "stopped answering during its bake", "its output is in slots/"
+        )
+
+    def _say_why_it_holds(self, judged: Judgement) -> None:
+        if time.monotonic() - self._told_at > SAY_AGAIN_S:
+            self._told_at = time.monotonic()
+            print(f"{self._step.model} version {self._step.candidate.version} {self._step}: holds; {judged.reason}")
+            self._site.note(
+                "rollout_holding",
+                self._step.model,
+                version=self._step.candidate.version,
+                percent=self._step.percent,
+                reason=judged.reason,
+            )
+
+    def _stopped(self, observed: str, check: str, judged: Judgement) -> Stopped:
+        subject = f"version {self._step.candidate.version} of {self._step.model} {self._step}"
+        return Stopped(subject, observed, check, judged)
+
+
+def _last_seq(site: Site, model: str) -> int:
+    events = site.ledger.events(kind="rollout_started", model=model)
+    return events[-1].seq if events else 0

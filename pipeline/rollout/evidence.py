@@ -1,0 +1,213 @@
+"""What a candidate did since its step began: Traefik counts answers and their times, the prediction log has what was said.
+
+Every row that either version answered is scored with the other's package too, so that both are compared on the same
+requests, whatever their shares.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+
+from pipeline import registry
+from pipeline.errors import PerennialError
+from pipeline.policy.canary import Counted, Evidence, Paired
+from pipeline.rollout.route import Share, router_api_url
+from pipeline.rollout.slots import predictions_folder
+from pipeline.rollout.traefik import service_name
+from pipeline.serving.prediction_log import GOLDEN_ID
+from pipeline.serving.runtime import BadRequest, PackageRefused, Runtime
+
+CUTS = tuple(range(10, 100, 10))
+
+
+@dataclass(frozen=True)
+class Served:
+    """What Traefik counted of one slot."""
+
+    answers: int = 0
+    failed: int = 0
+    slow: int = 0
+
+    def since(self, before: Served) -> Served:
+        return Served(self.answers - before.answers, self.failed - before.failed, self.slow - before.slow)
+
+
+def served(home: Path, slow_ms: float) -> dict[str, Served] | None:
+    """What Traefik counted, by service; None when it does not say. Slow is over the next bucket's bound at `slow_ms`."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    try:
+        page = httpx.get(f"{router_api_url(home)}/metrics", timeout=2)
+        page.raise_for_status()
+        families = {f.name: f.samples for f in text_string_to_metric_families(page.text)}
+    except (httpx.HTTPError, ValueError):
+        return None
+    answers: dict[str, int] = {}
+    failed: dict[str, int] = {}
+    fast: dict[str, tuple[float, int]] = {}
+    for sample in families.get("traefik_service_requests", ()):
+        name = sample.labels["service"].removesuffix("@file")
+        answers[name] = answers.get(name, 0) + int(sample.value)
+        failed[name] = failed.get(name, 0) + int(sample.value) * (sample.labels["code"] >= "500")
+    within: dict[str, dict[float, int]] = {}
+    for sample in families.get("traefik_service_request_duration_seconds", ()):
+        if sample.name.endswith("_bucket"):
+            bounds = within.setdefault(sample.labels["service"].removesuffix("@file"), {})
+            bound = float(sample.labels["le"])
+            bounds[bound] = bounds.get(bound, 0) + int(sample.value)
+    for name, bounds in within.items():
+        bound = min(b for b in bounds if b >= slow_ms / 1000)
+        fast[name] = (bound, bounds[bound])
+    return {n: Served(count, failed[n], max(0, count - fast[n][1]) if n in fast else 0) for n, count in answers.items()}
+
+
+@dataclass
+class Sides:
+    """Counts of the rows on which two versions say otherwise, at each cut."""
+
+    cuts: np.ndarray
+    up: np.ndarray = field(init=False)
+    down: np.ndarray = field(init=False)
+    rows: int = 0
+
+    def __post_init__(self) -> None:
+        self.up, self.down = np.zeros(len(self.cuts), dtype=int), np.zeros(len(self.cuts), dtype=int)
+
+    def add(self, champion: np.ndarray, candidate: np.ndarray) -> None:
+        """Takes the answers of both to the same rows, each of shape (rows,)."""
+        before, now = champion[:, None] > self.cuts, candidate[:, None] > self.cuts
+        self.up += (now & ~before).sum(axis=0)
+        self.down += (before & ~now).sum(axis=0)
+        self.rows += len(champion)
+
+    def paired(self) -> list[Paired]:
+        return [Paired(int(u), int(d), self.rows) for u, d in zip(self.up, self.down, strict=True)]
+
+
+class Observer:
+    """Watches one step: `look()` gives all that was seen since it was made.
+
+    `champion` is None when it has no package to compare with; `compare_traffic` says that both get traffic now.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        model: str,
+        champion: Share | None,
+        candidate: Share,
+        slow_ms: float,
+        *,
+        compare_traffic: bool,
+        shadow: bool = False,
+    ) -> None:
+        self._home, self._model, self._slow_ms = home, model, slow_ms
+        self._champion, self._candidate, self._compare_traffic = champion, candidate, compare_traffic
+        folders = {candidate.version: predictions_folder(home, model, shadow)}
+        if champion is not None and compare_traffic and not shadow:
+            # Of a shadow each request is in both logs; it counts once.
+            folders[champion.version] = predictions_folder(home, model)
+        self._logs = [_Tail(folder, version) for version, folder in folders.items()]
+        self._start = served(home, slow_ms) or {}
+        self._pair: _Pair | None = None
+
+    def look(self) -> Evidence:
+        now = served(self._home, self._slow_ms)
+        if now is None:
+            return Evidence(missing="the router's metrics are missing")
+        failed, slow = self._traffic(now, self._candidate)
+        champion_failed = champion_slow = None
+        if self._champion is not None and self._compare_traffic:
+            champion_failed, champion_slow = self._traffic(now, self._champion)
+        if self._champion is None:
+            return Evidence(failed, champion_failed, slow, champion_slow)
+        try:
+            first, *distribution = self._compare().paired()
+        except (PackageRefused, PerennialError, OSError, ValueError, KeyError) as error:
+            why = f"the two versions' predictions cannot be compared ({error})"
+            return Evidence(failed, champion_failed, slow, champion_slow, missing=why)
+        return Evidence(failed, champion_failed, slow, champion_slow, first, tuple(distribution))
+
+    def _traffic(self, now: dict[str, Served], share: Share) -> tuple[Counted, Counted]:
+        name = service_name(self._model, share)
+        done = now.get(name, Served()).since(self._start.get(name, Served()))
+        return Counted(done.failed, done.answers), Counted(min(done.slow, done.answers), done.answers)
+
+    def _compare(self) -> Sides:
+        assert self._champion is not None
+        if self._pair is None:
+            self._pair = _Pair.of(self._home, self._model, self._champion.version, self._candidate.version)
+        for log in self._logs:
+            self._pair.take(log.rows())
+        return self._pair.sides
+
+
+class _Tail:
+    """The rows that a version's slots add to the prediction log from now on."""
+
+    def __init__(self, folder: Path, version: str) -> None:
+        self._folder, self._pattern = folder, f"*-v{version}-*.jsonl"
+        self._read = {path: path.stat().st_size for path in folder.glob(self._pattern)}
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        for path in sorted(self._folder.glob(self._pattern)):
+            with path.open("rb") as file:
+                file.seek(self._read.get(path, 0))
+                # The last line may be half written: it is read the next time.
+                whole, newline, _ = file.read().rpartition(b"\n")
+            self._read[path] = self._read.get(path, 0) + len(whole) + len(newline)
+            for line in whole.splitlines():
+                row = json.loads(line)
+                if not row["request_id"].startswith(GOLDEN_ID):
+                    yield row
+
+
+@dataclass
+class _Pair:
+    """The packages of both versions."""
+
+    champion: Runtime
+    candidate: Runtime
+    versions: tuple[str, str]
+    sides: Sides
+
+    @classmethod
+    def of(cls, home: Path, model: str, champion: str, candidate: str) -> _Pair:
+        old, new = (Runtime.load(registry.package_folder(home, model, version)) for version in (champion, candidate))
+        return cls(old, new, (champion, candidate), Sides(cuts(home, model, champion, old.task)))
+
+    def take(self, rows: Iterable[dict[str, Any]]) -> None:
+        taken = list(rows)
+        if not taken:
+            return
+        features = [row["features"] for row in taken]
+        answers = {}
+        for version, runtime in zip(self.versions, (self.champion, self.candidate), strict=True):
+            try:
+                said = runtime.predict(runtime.columns(features))
+            except BadRequest:
+                # The other version has other features: these rows cannot be compared.
+                return
+            own = np.array([row["version"] == version for row in taken])
+            answers[version] = np.where(own, [row["prediction"] for row in taken], said)
+        self.sides.add(answers[self.versions[0]], answers[self.versions[1]])
+
+
+def cuts(home: Path, model: str, champion: str, task: str) -> np.ndarray:
+    """Where predictions change sides: first the one that counts (0.5; for regression the median), then nine for drift.
+
+    They come from what the champion said to its own sample of the training data.
+    """
+    import pyarrow.parquet as pq
+
+    said = pq.read_table(registry.reference_file(home, model, champion), columns=["prediction"])["prediction"]
+    predictions = said.to_numpy()
+    middle = 0.5 if task == "binary" else float(np.median(predictions))
+    return np.array([middle, *np.percentile(predictions, CUTS)])

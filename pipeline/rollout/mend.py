@@ -1,0 +1,189 @@
+"""Finishes or undoes what was cut off, so that one version is live and route, slots and ledger agree on it.
+
+A rollout that was killed is undone, unless its bake had ended well: then it is finished. What is live is read from the
+route; a route that another hand has changed or removed is written again from the ledger.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from pipeline import registry
+from pipeline.errors import RolloutError
+from pipeline.ledger import lease
+from pipeline.ledger.table import Event, Ledger
+from pipeline.ledger.timeline import live_at
+from pipeline.params import Rollout
+from pipeline.rollout import failpoints, probe, route, slots
+from pipeline.rollout.route import Route
+from pipeline.rollout.site import SWITCH_LIMIT_S, Site, answers
+
+# What was killed on another machine holds its lease a little longer; it is waited for.
+RECONCILE_WAIT_S = 2 * lease.HELD_S
+OPENED = ("rollout_started", "rollback_started")
+CLOSED = ("rollout_ended", "rollout_failed", "rolled_back", "shadow_ended")
+
+
+def reconcile(site: Site, settings: dict[str, Rollout], models: list[str] | None = None) -> list[str]:
+    """Makes what runs agree with the routes, and the routes with the ledger; returns what it did, one line each.
+
+    `models` None means all that are routed, were ever live, or run.
+    """
+    running = [r for engine in site.engines() for r in engine.all()]
+    live = {e.model for e in site.ledger.events(kind=("rollout_ended", "rolled_back"))}
+    done = []
+    for model in models or sorted({*route.routed_models(site.home), *live, *(r.model for r in running)}):
+        try:
+            with site.alone(model, RECONCILE_WAIT_S) as alone:
+                done += _mended(alone, model, settings.get(model, Rollout()))
+        except RolloutError as error:
+            if error.observation != lease.BUSY:
+                raise
+            done.append(f"{model}: left alone, a rollout of it is going on")
+    return done
+
+
+def _mended(site: Site, model: str, settings: Rollout) -> list[str]:
+    done: list[str] = []
+    current = unfinished(site, model, settings, done, rebuild=True)
+    if current is not None:
+        current = _retired(site, current, settings, done)
+        if not answers(current.live):
+            done.append(_revive(site, current, settings))
+    named = current.slots if current is not None else set()
+    for engine in site.engines():
+        for running in engine.all():
+            if running.model == model and running.slot not in named:
+                site.empty(model, running.slot, settings.drain_s)
+                done.append(f"{model} {running.slot}: ended version {running.version}, which no route names")
+    return done
+
+
+def unfinished(
+    site: Site, model: str, settings: Rollout, done: list[str] | None = None, *, rebuild: bool = False
+) -> Route | None:
+    """The model's route, after whatever a rollout that was cut off has left was finished or undone.
+
+    Adds a line for each thing done. Raises RolloutError for a route of another hand, unless `rebuild` may write it again.
+    """
+    done = [] if done is None else done
+    current = _rebuilt(site, model, settings, done) if rebuild else route.read(site.home, model)
+    opened = open_rollout(site.ledger, model)
+    if current is not None and current.candidate is not None:
+        left = current.candidate
+        current = site.move(Route(model, current.live))
+        site.empty(model, left.slot, settings.drain_s)
+        done.append(f"{model}: version {current.live.version} has all traffic again, {left.version} was cut off")
+    if current is not None and (live_at(site.ledger, model) or {}).get("version") != current.live.version:
+        return _settled(site, current, opened, settings, done)
+    if opened is not None:
+        version = opened.body["version"]
+        site.note("rollout_failed", model, version=version, slot=opened.body.get("slot"), error="it was cut off")
+        done.append(f"{model}: the rollout of version {version} was cut off and is undone")
+    return current
+
+
+def open_rollout(ledger: Ledger, model: str) -> Event | None:
+    """The event that opened a rollout or a rollback of which no end is told, or None."""
+    events = ledger.events(kind=(*OPENED, *CLOSED), model=model)
+    return events[-1] if events and events[-1].kind in OPENED else None
+
+
+def _settled(site: Site, current: Route, opened: Event | None, settings: Rollout, done: list[str]) -> Route:
+    """All traffic had moved and the ledger does not know: finish when that was proven right, else back."""
+    model, live, previous = current.model, current.live, current.previous
+    started = opened.seq if opened else 0
+    baked = bool(site.ledger.events(kind="baked", model=model, after=started))
+    back = opened is not None and opened.kind == "rollback_started"
+    if opened is not None and not (baked or back) and previous is not None and answers(previous):
+        give_back(site, model, Route(model, previous), live.slot, settings.drain_s)
+        reason = f"the rollout of version {live.version} was cut off in its bake"
+        site.note("rolled_back", model, version=previous.version, slot=previous.slot, reason=reason, left=live.version)
+        done.append(f"{model}: back on version {previous.version}, {reason}")
+        return route.read(site.home, model) or Route(model, previous)
+    with failpoints.around("promote"):
+        registry.promote(site.home, model, live.version)
+    told = {"version": live.version, "slot": live.slot, "switch_s": 0.0, "completed_later": True}
+    if back:
+        site.note("rolled_back", model, **told, reason=opened.body["reason"] if opened else "")
+    else:
+        site.note("rollout_ended", model, **told, previous=previous.version if previous else None)
+    done.append(f"{model}: version {live.version} is live, which the ledger had not been told")
+    return current
+
+
+def give_back(site: Site, model: str, before: Route | None, slot: str, drain_s: float) -> bool:
+    """Gives `before`'s live slot all traffic and empties `slot`; returns whether that slot had had all.
+
+    Without a `before` nothing was live: the model leaves the router.
+    """
+    now = route.read(site.home, model)
+    had_all = now is not None and now.live.slot == slot
+    if before is None:
+        with failpoints.around("remove route"):
+            route.remove(site.home, model)
+    elif now is None or replace(now, stamp="") != Route(model, before.live):
+        taken = now.live if now is not None and had_all else now.candidate if now is not None else None
+        if taken is not None and not answers(taken):
+            # Requests that are being retried keep the configuration they began with, and its health checks end when the
+            # file changes: Traefik must have found the slot dead before that, or they are retried against it to the end.
+            probe.wait_for_version(site.address(model), before.live.version, SWITCH_LIMIT_S)
+        site.move(Route(model, before.live))
+    site.empty(model, slot, drain_s)
+    return had_all
+
+
+def _rebuilt(site: Site, model: str, settings: Rollout, done: list[str]) -> Route | None:
+    """The route as the file has it, or written again from the ledger when another hand changed or removed it."""
+    try:
+        current = route.read(site.home, model)
+        why = "is gone"
+    except RolloutError as error:
+        current, why = None, error.observation
+    told = live_at(site.ledger, model)
+    if current is not None or (told is None and not route.route_file(site.home, model).is_file()):
+        return current
+    if told is None:
+        route.remove(site.home, model)
+        done.append(f"{model}: its route {why}, and nothing of it was ever live: removed")
+        return None
+    found = [r for e in site.engines() for r in e.all() if r.model == model and r.version == told["version"]]
+    alive = [share for share in map(slots.share_of, found) if answers(share)]
+    if alive:
+        share = alive[0]
+    else:
+        folder = registry.deployable_package(site.home, model, told["version"])
+        share = slots.fill(site, model, told["version"], told["slot"], folder, settings).share
+    written = site.move(Route(model, share))
+    done.append(f"{model}: its route {why}; written again for version {share.version}, as the ledger says")
+    return written
+
+
+def _retired(site: Site, current: Route, settings: Rollout, done: list[str]) -> Route:
+    """Ends a predecessor that was kept warm for long enough."""
+    told = live_at(site.ledger, current.model)
+    previous = current.previous
+    if previous is None or told is None:
+        return current
+    kept = datetime.now(UTC) - datetime.fromisoformat(told["since"])
+    if kept < timedelta(hours=settings.keep_hours) or not answers(current.live):
+        return current
+    alone = site.move(Route(current.model, current.live))
+    site.empty(current.model, previous.slot, settings.drain_s)
+    done.append(
+        f"{current.model} {previous.slot}: ended version {previous.version}, kept for {settings.keep_hours:g} h"
+    )
+    return alone
+
+
+def _revive(site: Site, current: Route, settings: Rollout) -> str:
+    """Starts the live version again in its slot; its warm predecessor answers meanwhile."""
+    model, live = current.model, current.live
+    folder = registry.deployable_package(site.home, model, live.version)
+    proven = slots.fill(site, model, live.version, live.slot, folder, settings)
+    previous = current.previous if current.previous is not None and answers(current.previous) else None
+    site.move(Route(model, proven.share, previous))
+    engine, why = proven.engine.name, proven.engine_reason
+    site.note("slot_revived", model, version=live.version, slot=live.slot, engine=engine)
+    return f"{model} {live.slot}: started version {live.version} again ({why})"

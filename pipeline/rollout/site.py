@@ -1,0 +1,100 @@
+"""Where rollouts happen, and the one way in which they write: an event around each side effect, under a lease."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import RolloutError
+from pipeline.ledger import lease
+from pipeline.ledger.lease import Lease
+from pipeline.ledger.table import Event, Ledger
+from pipeline.rollout import failpoints, probe, route
+from pipeline.rollout.engine import SLOTS, Engine, engines
+from pipeline.rollout.route import Route, Share
+
+SWITCH_LIMIT_S = 10.0
+
+
+@dataclass(frozen=True)
+class Site:
+    """This machine's state, its project, its ledger, which run asks, and the lease that it holds."""
+
+    home: Path
+    project: Path
+    ledger: Ledger
+    run: str = ""
+    lease: Lease | None = None
+
+    @contextmanager
+    def alone(self, model: str, wait_s: float = 0) -> Iterator[Site]:
+        """One rollout of a model at a time, on all machines that share the ledger: the same site, with the lease.
+
+        Another rollout is waited for at most `wait_s`. Raises RolloutError when it has not ended by then.
+        """
+        with lease.held(self.ledger, model, wait_s, route.token_of(self.home, model)) as taken:
+            yield replace(self, lease=taken)
+
+    def check(self) -> None:
+        """Raises RolloutError when another rollout has overtaken this one."""
+        if self.lease is not None:
+            self.lease.check()
+
+    def note(self, kind: str, model: str, **body: Any) -> None:
+        """Writes an event, which comes before and after each side effect. Raises RolloutError when overtaken."""
+        self.check()
+        token = {"rollout": self.lease.token} if self.lease else {}
+        with failpoints.around(f"note {kind}"):
+            self.ledger.append(Event(kind, model, self.run, "roll_out", {**body, **token}))
+
+    def move(self, to: Route) -> Route:
+        """Replaces the route, unless a younger rollout has moved it already, and waits until Traefik follows it."""
+        with failpoints.around("move route"):
+            written = route.write(self.home, to, self.lease.token if self.lease else 0)
+        address = self.address(to.model)
+        if not probe.wait_for_stamp(address, written.stamp, SWITCH_LIMIT_S):
+            raise RolloutError(
+                f"route {to.model}", f"{address} does not follow its file", "is Traefik up? look at its log"
+            )
+        return written
+
+    def address(self, model: str) -> str:
+        """Where the model's users ask."""
+        return f"{route.router_url(self.home)}/{model}"
+
+    def engines(self) -> list[Engine]:
+        return engines(self.home, self.project)
+
+    def empty(self, model: str, slot: str, drain_s: float) -> None:
+        """Ends what runs in a slot once it has finished what it has; tells the ledger what was cut off."""
+        for engine in self.engines():
+            running = engine.find(model, slot)
+            with failpoints.around("empty slot"):
+                cut_off = engine.stop(model, slot, drain_s)
+            if running is not None:
+                self.note("slot_ended", model, version=running.version, slot=slot, cut_off=cut_off)
+
+
+def answers(share: Share) -> bool:
+    """Whether the slot answers, with the version that the route says."""
+    return probe.answering_version(share.address) == share.version
+
+
+def other(slot: str) -> str:
+    return SLOTS[1 - SLOTS.index(slot)]
+
+
+def check_router(site: Site) -> None:
+    """Raises RolloutError when Traefik does not answer."""
+    import httpx
+
+    url = route.router_url(site.home)
+    try:
+        httpx.get(url, timeout=3)
+    except httpx.HTTPError as error:
+        raise RolloutError(
+            f"router {url}", f"does not answer ({error})", "is Traefik up? `make up` starts it"
+        ) from error

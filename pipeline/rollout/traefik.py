@@ -1,0 +1,101 @@
+"""A route as Traefik's dynamic configuration, and what Traefik counts of it.
+
+Shares are its weighted services, which are exact to the request; the takeover by the other slot is its failover, the
+copies of a shadow its mirroring. A rollout that follows a header takes two routers more, told apart by the bucket that
+the plugin in docker/router puts the request into.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.rollout.route import Route, Share
+
+RETRY = {
+    "attempts": 8,
+    "initialInterval": "100ms",
+    "retryNonIdempotentMethod": True,
+    "maxRequestBodyBytes": 1_048_576,
+    "status": ["502", "503", "504"],
+}
+HEALTH = {"path": "/v2/health/ready", "interval": "500ms", "timeout": "1s"}
+BUCKET = "X-Perennial-Bucket"
+STAMP = "x-route"
+PLUGIN = "bucket"
+PLUGIN_MODULE = "perennial.local/bucket"
+
+
+def service_name(model: str, share: Share) -> str:
+    """What Traefik calls a slot in its configuration and its metrics."""
+    return f"{model}-{share.slot}-v{share.version}"
+
+
+def render(route: Route) -> dict[str, Any]:
+    """The whole content of the model's file."""
+    m = route.model
+    middlewares: dict[str, Any] = {
+        f"{m}-strip": {"stripPrefix": {"prefixes": [f"/{m}"]}},
+        f"{m}-stamp": {"headers": {"customResponseHeaders": {STAMP: route.stamp}}},
+        f"{m}-retry": {"retry": RETRY},
+    }
+    top = {"rule": f"Path(`/{m}`) || PathPrefix(`/{m}/`)", "entryPoints": ["web"], "middlewares": list(middlewares)}
+    routers: dict[str, Any] = {m: {**top, "service": m}}
+    services = {
+        service_name(m, s): {"loadBalancer": {"servers": [{"url": s.address}], "healthCheck": HEALTH}}
+        for s in (route.live, route.previous, route.candidate)
+        if s is not None
+    }
+    if route.candidate is None:
+        services[m] = _with_failover(m, route.live, route.previous)
+    elif route.mirror:
+        copies = {"name": service_name(m, route.candidate), "percent": route.percent}
+        services[m] = {"mirroring": {"service": service_name(m, route.live), "mirrors": [copies]}}
+    else:
+        services |= _split(route)
+        if route.follow:
+            middlewares[f"{m}-bucket"] = {"plugin": {PLUGIN: {"header": route.follow, "salt": m}}}
+            routers = _followed(route, {**top, "middlewares": [f"{m}-bucket"]}, list(middlewares)[:-1])
+    return {"http": {"routers": routers, "middlewares": middlewares, "services": services}}
+
+
+def _with_failover(model: str, first: Share, second: Share | None) -> dict[str, Any]:
+    if second is None:
+        return {"weighted": {"services": [{"name": service_name(model, first), "weight": 100}]}}
+    return {"failover": {"service": service_name(model, first), "fallback": service_name(model, second)}}
+
+
+def _split(route: Route) -> dict[str, Any]:
+    """Each side has the other one behind it: a slot that dies in its canary costs no request."""
+    m, candidate = route.model, route.candidate
+    assert candidate is not None
+    shares = [{"name": f"{m}-champion", "weight": 100 - route.percent}]
+    shares.append({"name": f"{m}-candidate", "weight": route.percent})
+    return {
+        m: {"weighted": {"services": shares}},
+        f"{m}-champion": _with_failover(m, route.live, candidate),
+        f"{m}-candidate": _with_failover(m, candidate, route.live),
+    }
+
+
+def _followed(route: Route, top: dict[str, Any], then: list[str]) -> dict[str, Any]:
+    """A router that finds the bucket, and below it one for each side and one for requests without the header."""
+    m = route.model
+    theirs = "|".join(str(bucket) for bucket in range(route.percent))
+    below = {"parentRefs": [m], "middlewares": then}
+    return {
+        m: top,
+        f"{m}-to-candidate": {
+            **below,
+            "rule": f"HeaderRegexp(`{BUCKET}`, `^({theirs})$`)",
+            "service": f"{m}-candidate",
+            "priority": 30,
+        },
+        f"{m}-to-champion": {
+            **below,
+            "rule": f"HeaderRegexp(`{BUCKET}`, `^[0-9]+$`)",
+            "service": f"{m}-champion",
+            "priority": 20,
+        },
+        f"{m}-to-any": {**below, "rule": "PathPrefix(`/`)", "service": m, "priority": 10},
+    }

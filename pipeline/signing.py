@@ -1,0 +1,70 @@
+"""Who may say that a package passed its gates: the holder of this home's key, which signs its manifest.
+
+Ed25519. The private key is drawn when it is first needed and is readable by its owner only; $PERENNIAL_SIGNING_KEY names
+another file, for workers that share one.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.errors import RegistryError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+
+def sign(home: Path, content: bytes) -> str:
+    """The signature of `content`, in hexadecimal."""
+    return _key(home).sign(content).hex()
+
+
+def verified(home: Path, content: bytes, signature: str) -> bool:
+    """Whether this home's key has signed `content`."""
+    from cryptography.exceptions import InvalidSignature
+
+    try:
+        _key(home).public_key().verify(bytes.fromhex(signature), content)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _key(home: Path) -> Ed25519PrivateKey:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    named = os.environ.get("PERENNIAL_SIGNING_KEY")
+    path = Path(named) if named else home / "keys" / "signing.pem"
+    if not path.is_file() and not named:
+        _draw(path)
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except (OSError, ValueError) as error:
+        raise RegistryError(f"key {path}", f"cannot be read ({error})", "check $PERENNIAL_SIGNING_KEY") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise RegistryError(f"key {path}", "is no Ed25519 key", "check $PERENNIAL_SIGNING_KEY")
+    return key
+
+
+def _draw(path: Path) -> None:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    pem = Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(pem)
+    try:
+        # Several processes may draw at once: the first one's key stays.
+        os.link(aside, path)
+    except FileExistsError:
+        return
+    finally:
+        aside.unlink()

@@ -1,0 +1,112 @@
+"""Real slots behind a real Traefik, on a small model, for each engine."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import httpx
+import pandas as pd
+import pytest
+
+from pipeline import runs
+from pipeline.rollout import back, execute, mend, route
+from pipeline.rollout.docker_engine import DockerEngine
+from pipeline.rollout.engine import Engine, EngineUnavailable, engines
+from pipeline.rollout.slots import predictions_folder
+from tests import conftest
+from tests.support.router import router
+
+GOOD = {"spend": 10.0, "calls": 4, "plan": "plus"}
+BODY = json.dumps({"dataframe_records": [GOOD]}).encode()
+FLIPPED = "4"
+
+
+def bodies(count: int = 400) -> list[bytes]:
+    """Requests that differ as customers do."""
+    rows = conftest.customers().head(count)[["spend", "calls", "plan"]]
+    rows = rows.astype(object).where(rows.notna(), None)
+    return [json.dumps({"dataframe_records": [row]}).encode() for row in rows.to_dict("records")]
+
+
+class Site:
+    """A project with registered versions of churn behind a real router: 1 to 3 alike, 4 trained on labels turned round."""
+
+    def __init__(self, project, router_url):
+        self.project, self.home, self.router = project, project / "home", router_url
+        self.setup = runs.Setup.here()
+        self.address = f"{router_url}/churn"
+
+    def deploy(self, version, strategy=None):
+        return execute.deploy(self.setup.site("test"), "churn", version, self.settings(), strategy=strategy)
+
+    def set(self, **settings):
+        for key, value in settings.items():
+            conftest.change_params(self.project, f"models.churn.rollout.{key.replace('__', '.')}", value)
+
+    def rollback(self):
+        return back.rollback(self.setup.site("test"), "churn", self.settings())
+
+    def reconcile(self):
+        return mend.reconcile(self.setup.site("test"), {"churn": self.settings()})
+
+    def settings(self):
+        return runs.Setup.here().params.model("churn").rollout
+
+    def live(self):
+        answer = httpx.post(f"{self.address}/invocations", content=BODY)
+        assert answer.status_code == 200
+        return answer.headers["x-model-version"], answer.headers["x-slot"]
+
+    def slots(self):
+        return sorted((r.slot, r.version) for e in self.engines() for r in e.all())
+
+    def engines(self) -> list[Engine]:
+        return engines(self.home, self.project)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A project and its versions, made once."""
+    with pytest.MonkeyPatch.context() as patch:
+        project = conftest.make_project(tmp_path_factory.mktemp("rollout") / "project", {"churn": conftest.CHURN})
+        patch.chdir(project)
+        patch.setenv("PERENNIAL_HOME", str(project / "home"))
+        patch.setenv("PERENNIAL_PROJECT", str(project))
+        setup = runs.Setup.here()
+        for day in (20, 21, 22):
+            as_of = setup.params.model("churn").as_of.replace(month=2, day=day)
+            runs.retrain(setup, f"run/{day}", "churn", as_of, "a test", False, lambda _step: None)
+        customers = project / "customers" / "all.parquet"
+        kept = customers.read_bytes()
+        rows = pd.read_parquet(customers)
+        rows.assign(left=1 - rows["left"]).to_parquet(customers)
+        runs.retrain(setup, "run/flipped", "churn", as_of, "a test", False, lambda _step: None)
+        customers.write_bytes(kept)
+        yield project
+
+
+@pytest.fixture(params=["process", "docker"])
+def site(request, trained, monkeypatch, tmp_path):
+    """Nothing live yet, for each engine that answers."""
+    monkeypatch.chdir(trained)
+    monkeypatch.setenv("PERENNIAL_HOME", str(trained / "home"))
+    monkeypatch.setenv("PERENNIAL_PROJECT", str(trained))
+    settings = (trained / "params.yaml").read_text()
+    if request.param == "docker":
+        try:
+            DockerEngine(trained / "home", trained)
+        except EngineUnavailable as reason:
+            conftest.skip_or_fail("docker", str(reason))
+    conftest.change_params(trained, "models.churn.rollout.engine", request.param)
+    with router(trained, trained / "home") as at:
+        monkeypatch.setenv("PERENNIAL_ROUTER_URL", at.router)
+        monkeypatch.setenv("PERENNIAL_ROUTER_API_URL", at.router_api)
+        monkeypatch.setenv("PERENNIAL_LEDGER_URL", f"sqlite:///{tmp_path}/ledger.db")
+        made = Site(trained, at.router)
+        yield made
+        execute.stop_all(made.home, trained)
+        shutil.rmtree(predictions_folder(made.home, "churn"), ignore_errors=True)
+        (trained / "params.yaml").write_text(settings)
+        for path in route.routes_folder(made.home).glob("*.yaml"):
+            path.unlink()
