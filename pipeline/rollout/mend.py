@@ -70,6 +70,13 @@ def unfinished(
     done = [] if done is None else done
     current = _rebuilt(site, model, settings, done) if rebuild else route.read(site.home, model)
     opened = open_rollout(site.ledger, model)
+    if (
+        current is not None
+        and opened is not None
+        and not probe.wait_for_stamp(site.address(model), current.stamp, SWITCH_LIMIT_S)
+    ):
+        # The file may have been written in the very moment of the kill: what is said next must be true of the traffic.
+        raise RolloutError(f"route {model}", f"{site.address(model)} does not follow its file", "is Traefik up?")
     if current is not None and current.candidate is not None:
         left = current.candidate
         current = site.move(Route(model, current.live))

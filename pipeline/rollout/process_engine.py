@@ -6,10 +6,12 @@ a process that merely got the same id is never taken for it, nor ended.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -70,13 +72,12 @@ class ProcessEngine:
     def stop(self, model: str, slot: str, drain_s: float) -> int | None:
         told = self._told(model, slot)
         process = self._process(told) if told else None
-        if process is not None:
-            process.terminate()
-            try:
-                process.wait(drain_s + GRACE_S)
-            except psutil.TimeoutExpired:
-                process.kill()
-                process.wait(GRACE_S)
+        if told is not None and process is not None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
+                if not self._ended(told, drain_s + GRACE_S):
+                    process.kill()
+                    self._ended(told, GRACE_S)
         self._state_file(model, slot).unlink(missing_ok=True)
         return cut_off(self.output(model, slot)) if process is not None else 0
 
@@ -97,6 +98,15 @@ class ProcessEngine:
             return json.loads(self._state_file(model, slot).read_text(encoding="utf-8"))
         except OSError:
             return None
+
+    def _ended(self, told: dict, limit_s: float) -> bool:
+        """Whether the process ended within `limit_s`; one that its parent has not asked about yet has ended too."""
+        until = time.monotonic() + limit_s
+        while self._process(told) is not None:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.01)
+        return True
 
     @staticmethod
     def _process(told: dict) -> psutil.Process | None:

@@ -32,10 +32,10 @@ def bodies(count: int = 400) -> list[bytes]:
 class Site:
     """A project with registered versions of churn behind a real router: 1 to 3 alike, 4 trained on labels turned round."""
 
-    def __init__(self, project, router_url):
-        self.project, self.home, self.router = project, project / "home", router_url
+    def __init__(self, project, at):
+        self.project, self.home, self.at = project, project / "home", at
         self.setup = runs.Setup.here()
-        self.address = f"{router_url}/churn"
+        self.address = f"{at.router}/churn"
 
     def deploy(self, version, strategy=None):
         return execute.deploy(self.setup.site("test"), "churn", version, self.settings(), strategy=strategy)
@@ -103,7 +103,7 @@ def site(request, trained, monkeypatch, tmp_path):
         monkeypatch.setenv("PERENNIAL_ROUTER_URL", at.router)
         monkeypatch.setenv("PERENNIAL_ROUTER_API_URL", at.router_api)
         monkeypatch.setenv("PERENNIAL_LEDGER_URL", f"sqlite:///{tmp_path}/ledger.db")
-        made = Site(trained, at.router)
+        made = Site(trained, at)
         yield made
         execute.stop_all(made.home, trained)
         shutil.rmtree(predictions_folder(made.home, "churn"), ignore_errors=True)

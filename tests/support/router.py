@@ -16,27 +16,36 @@ from pipeline.rollout.route import routes_folder
 from pipeline.services.settings import Addresses, write_traefik
 
 
-@contextmanager
-def router(project: Path, home: Path) -> Iterator[Addresses]:
-    """Runs Traefik and gives its addresses; the caller sets $PERENNIAL_ROUTER_URL and $PERENNIAL_ROUTER_API_URL to them."""
-    at = Addresses("", "", f"http://127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}")
-    routes_folder(home).mkdir(parents=True, exist_ok=True)
-    ports = {"router": at.router, "router_api": at.router_api}
-    config = home / "traefik.yaml"
-    fixed = Addresses("http://127.0.0.1:1", "http://127.0.0.1:2", **ports)
-    write_traefik(project, home, fixed)
-    process = subprocess.Popen(
-        [shutil.which("traefik") or "traefik", f"--configFile={config}"], cwd=home, stdout=subprocess.DEVNULL
-    )
-    try:
+class Router:
+    """A real Traefik that can be killed and started again."""
+
+    def __init__(self, project: Path, home: Path) -> None:
+        self.router, self.router_api = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+        self._home = home
+        routes_folder(home).mkdir(parents=True, exist_ok=True)
+        write_traefik(
+            project, home, Addresses("http://127.0.0.1:1", "http://127.0.0.1:2", self.router, self.router_api)
+        )
+        self.start()
+
+    def start(self) -> None:
+        command = [shutil.which("traefik") or "traefik", f"--configFile={self._home / 'traefik.yaml'}"]
+        self.process = subprocess.Popen(command, cwd=self._home, stdout=subprocess.DEVNULL)
         until = time.monotonic() + 20
-        while not _up(at.router_api):
+        while not _up(self.router_api):
             assert time.monotonic() < until, "Traefik did not start"
             time.sleep(0.05)
-        yield at
+
+
+@contextmanager
+def router(project: Path, home: Path) -> Iterator[Router]:
+    """Runs Traefik; the caller sets $PERENNIAL_ROUTER_URL and $PERENNIAL_ROUTER_API_URL to its addresses."""
+    running = Router(project, home)
+    try:
+        yield running
     finally:
-        process.terminate()
-        process.wait(10)
+        running.process.terminate()
+        running.process.wait(10)
 
 
 def _up(api: str) -> bool:

@@ -1,0 +1,151 @@
+"""The process that deploys is killed before and after each side effect; whatever it was, what is left is mended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from pipeline import registry
+from pipeline.ledger.timeline import live_at
+from pipeline.rollout import mend, route
+from tests.support.commands import run
+from tests.support.load import steady_load
+from tests.support.rollouts import BODY
+
+pytestmark = pytest.mark.slow
+LIMIT_S = 10.0
+# What a rollout does to the world. That each is passed, and that no other is, is checked below.
+EFFECTS = ("empty slot", "start slot", "move route", "promote")
+EVENTS = ("rollout_started", "slot_starting", "slot_ready", "route_moving", "route_moved", "baked", "rollout_ended")
+
+
+def deploy(site, command, **environment):
+    """The command line in a process of its own, as a person or a task runs it; its exit code."""
+    return run(site.project, command, **environment)
+
+
+def agreed(site):
+    """One version is live; route, slots, registry and ledger say the same; nothing is left under way. Returns it."""
+    current = route.read(site.home, "churn")
+    assert current.candidate is None
+    answered = {httpx.post(f"{site.address}/invocations", content=BODY).headers["x-model-version"] for _ in range(20)}
+    assert answered == {current.live.version}
+    assert live_at(site.setup.ledger, "churn")["version"] == current.live.version
+    assert registry.champion(site.home, "churn") == current.live.version
+    assert {slot for slot, _ in site.slots()} <= current.slots
+    assert mend.open_rollout(site.setup.ledger, "churn") is None
+    assert site.setup.ledger.verify()[1] is None
+    return current.live.version
+
+
+def points(site, tmp_path, command):
+    """The failpoints that the command passes, in their order."""
+    told = tmp_path / "points"
+    code = deploy(site, command, PERENNIAL_FAILPOINTS=str(told))
+    assert code == 0
+    return told.read_text().splitlines()
+
+
+@pytest.fixture
+def start(site, tmp_path):
+    """Version 1 live, and the points of `deploy 2 --strategy canary` and `rollback` from there."""
+    site.set(canary_percent=50, bake_s=0.2, hold_s=60, limits__error_rate=0.5, limits__min_requests=20)
+    site.set(limits__alpha=0.4, limits__p99_ms=5000, limits__churn=0.9, limits__drift=0.9, limits__prediction_rate=0.9)
+    site.deploy("1", "all-at-once")
+    return site
+
+
+def test_a_rollout_killed_at_any_point_is_mended(start, tmp_path):
+    """The walk over all of them under load: no failed request, and within ten seconds one version is live."""
+    site = start
+    with steady_load(site.address, BODY, pace=100) as tally:
+        walk = points(site, tmp_path, ["deploy", "churn", "2", "--strategy", "all-at-once"])
+        names = {point.partition("#")[0] for point in walk}
+        assert names == {f"{w} {e}" for w in ("before", "after") for e in (*EFFECTS, *(f"note {k}" for k in EVENTS))}
+        seen = set()
+        for point in walk:
+            other = {"1": "2", "2": "1"}[agreed(site)]
+            code = deploy(site, ["deploy", "churn", other, "--strategy", "all-at-once"], PERENNIAL_FAIL_AT=point)
+            assert code == -signal.SIGKILL, point
+            cut_off = time.monotonic()
+            site.reconcile()
+            seen.add(agreed(site))
+            assert time.monotonic() - cut_off < LIMIT_S, point
+            assert site.reconcile() == [], point
+    assert (tally.failed, tally.failures) == (0, [])
+    assert seen == {"1", "2"}
+
+
+def test_a_canary_killed_in_its_step_is_given_back(start):
+    site = start
+    with steady_load(site.address, BODY, pace=500) as tally:
+        for point in ("before move route", "after move route", "before note route_moved"):
+            code = deploy(site, ["deploy", "churn", "2", "--strategy", "canary"], PERENNIAL_FAIL_AT=point)
+            assert code == -signal.SIGKILL, point
+            site.reconcile()
+            assert agreed(site) == "1"
+    assert (tally.failed, tally.failures) == (0, [])
+
+
+def test_a_rollback_killed_at_any_point_is_mended(start, tmp_path):
+    site = start
+    site.deploy("2", "all-at-once")
+    with steady_load(site.address, BODY) as tally:
+        walk = points(site, tmp_path, ["rollback", "churn"])
+        assert "before move route#1" in walk
+        for point in walk:
+            code = deploy(site, ["rollback", "churn"], PERENNIAL_FAIL_AT=point)
+            assert code == -signal.SIGKILL, point
+            site.reconcile()
+            assert agreed(site) in ("1", "2")
+    assert (tally.failed, tally.failures) == (0, [])
+
+
+def test_a_killed_slot_is_covered_and_comes_back(start):
+    """kill -9 of the server that has all traffic: its warm predecessor answers, reconcile brings it back."""
+    site = start
+    site.deploy("2", "all-at-once")
+    with steady_load(site.address, BODY) as tally:
+        kill_slot(site, "green")
+        killed = time.monotonic()
+        until = killed + LIMIT_S
+        while (answer := httpx.post(f"{site.address}/invocations", content=BODY)).status_code != 200:
+            assert time.monotonic() < until
+        assert answer.headers["x-model-version"] in ("1", "2")
+        site.reconcile()
+        assert agreed(site) == "2"
+        assert time.monotonic() - killed < LIMIT_S
+    assert (tally.failed, tally.failures) == (0, [])
+
+
+def kill_slot(site, slot):
+    if site.settings().engine == "docker":
+        import docker
+
+        named = {"label": [f"perennial.slot={slot}", "perennial.model=churn"]}
+        for container in docker.from_env().containers.list(filters=named):
+            container.kill()
+    else:
+        import json
+
+        state = json.loads((Path(site.home) / "slots" / f"churn-{slot}.json").read_text())
+        os.kill(state["pid"], signal.SIGKILL)
+
+
+def test_a_killed_router_reads_the_same_route_again(start):
+    """Traefik is killed and started again: the file is the truth, in the middle of a canary too."""
+    site = start
+    site.deploy("2", "all-at-once")
+    site.at.process.kill()
+    site.at.process.wait()
+    site.at.start()
+    started = time.monotonic()
+    while httpx.post(f"{site.address}/invocations", content=BODY).status_code != 200:
+        assert time.monotonic() - started < LIMIT_S
+    assert agreed(site) == "2"
+    assert site.reconcile() == []
