@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-ALL = ("serving", "repro", "data", "parallel")
+ALL = ("serving", "repro", "data", "parallel", "rollouts")
 
 for name in sys.argv[1:] or ALL:
     print(f"== {name}: {(importlib.import_module(f'benchmarks.{name}').__doc__ or '').splitlines()[0]}")

@@ -72,7 +72,7 @@ def test_every_key_is_documented():
         k
         for line in text.splitlines()
         if line.startswith("| `")
-        for k in re.findall(r"`([a-z_.]+)`", line.split("|")[1])
+        for k in re.findall(r"`([a-z0-9_.]+)`", line.split("|")[1])
     }
     assert documented == set(keys(Params))
 

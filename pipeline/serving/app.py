@@ -112,7 +112,7 @@ class Slot:
 
     async def _answer(self, request: Request, parse: Any, shape: Any) -> Response:
         start = time.perf_counter()
-        with self._counts.in_flight.track_inprogress():
+        with self._counts.under_way.track_inprogress():
             try:
                 answer = await self._answered(request, parse, shape)
             except asyncio.CancelledError:

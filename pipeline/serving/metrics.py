@@ -24,9 +24,9 @@ class Metrics:
         self.seconds = Histogram(
             "perennial_request_seconds", "Seconds to answer", names, registry=self._registry, buckets=SECONDS
         ).labels(**labels)
-        self.in_flight = Gauge("perennial_in_flight", "Requests under way", names, registry=self._registry).labels(
-            **labels
-        )
+        self.under_way = Gauge(
+            "perennial_requests_under_way", "Requests under way", names, registry=self._registry
+        ).labels(**labels)
         self._lost = Gauge(
             "perennial_log_rows_lost", "Predictions that could not be logged", names, registry=self._registry
         ).labels(**labels)

@@ -1,0 +1,173 @@
+"""A hundred rollouts under steady load: what was dropped (an assertion), and how long the moves take (reported).
+
+Beside it what one would run instead: a single server that is stopped and started again with the new version.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from pipeline import registry, runs
+from pipeline.rollout import back, execute, failpoints, probe, route
+from pipeline.rollout.docker_engine import DockerEngine
+from pipeline.rollout.engine import EngineUnavailable, free_port
+from tests.conftest import CHURN, change_params, make_project
+from tests.support.load import steady_load
+from tests.support.rollouts import bodies
+from tests.support.router import router
+
+ROLLOUTS, PACE = 100, 450.0
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder, _site(Path(folder) / "project") as (setup, address):
+        _hundred(setup, address)
+        _back(setup)
+        _from_failing_to_back(setup, address)
+        _stop_and_start(setup)
+
+
+@contextmanager
+def _site(project: Path) -> Iterator[tuple[runs.Setup, str]]:
+    """A project with two registered versions of a small model, behind a Traefik."""
+    make_project(project, {"churn": CHURN})
+    try:
+        DockerEngine(project / "home", project)
+        engine = "docker"
+    except EngineUnavailable as reason:
+        engine = "process"
+        print(f"process engine, because {reason}")
+    change_params(project, "models.churn.rollout.engine", engine)
+    os.environ |= {"PERENNIAL_PROJECT": str(project), "PERENNIAL_HOME": str(project / "home")}
+    os.chdir(project)
+    setup = runs.Setup.here()
+    as_of = setup.params.model("churn").as_of
+    for day in (20, 21):
+        runs.retrain(setup, f"bench/{day}", "churn", as_of.replace(month=2, day=day), "bench", False, lambda _: None)
+    with router(project, project / "home") as at:
+        os.environ |= {"PERENNIAL_ROUTER_URL": at.router, "PERENNIAL_ROUTER_API_URL": at.router_api}
+        try:
+            yield setup, f"{at.router}/churn"
+        finally:
+            execute.stop_all(setup.home, project, 1)
+
+
+def _deploy(setup: runs.Setup, version: str) -> dict[str, Any]:
+    return execute.deploy(setup.site("bench"), "churn", version, setup.params.model("churn").rollout)
+
+
+def _hundred(setup: runs.Setup, address: str) -> None:
+    _deploy(setup, "1")
+    times: dict[str, list[float]] = {"to_traffic_s": [], "switch_s": [], "ready_s": []}
+    with steady_load(address, bodies(), pace=PACE) as tally:
+        for turn in range(ROLLOUTS):
+            told = _deploy(setup, "21"[turn % 2])
+            for key, values in times.items():
+                values.append(told[key])
+        while tally.sent < 100_000 and tally.failed == 0:
+            time.sleep(0.5)
+    strange = set(tally.versions) - {"1", "2"}
+    print(
+        f"{ROLLOUTS} rollouts, {tally.sent:,} requests: {tally.failed} failed, {len(strange)} by a version never promoted"
+    )
+    assert tally.failed == 0, tally.failures
+    assert not strange
+    assert tally.sent >= 100_000
+    for key, values in times.items():
+        print(f"{key}: median {statistics.median(values):.2f} s, longest {max(values):.2f} s")
+
+
+def _back(setup: runs.Setup) -> None:
+    """Rollback from the command to all traffic on the predecessor, in a process of its own as a person runs it."""
+    moved = []
+    for _ in range(5):
+        told = setup.home / "points"
+        told.unlink(missing_ok=True)
+        env = os.environ | {"PERENNIAL_FAILPOINTS": str(told)}
+        before = route.read(setup.home, "churn")
+        assert before is not None and before.previous is not None
+        start = time.monotonic()
+        command = subprocess.Popen(
+            [sys.executable, "-m", "pipeline", "rollback", "churn"], env=env, stdout=subprocess.DEVNULL
+        )
+        address = f"{route.router_url(setup.home)}/churn"
+        assert probe.wait_for_version(address, before.previous.version, 30)
+        moved.append(time.monotonic() - start)
+        assert command.wait() == 0
+    print(f"rollback, from the command to the predecessor's answer: median {statistics.median(moved):.2f} s")
+    start = time.monotonic()
+    back.rollback(setup.site("bench"), "churn", setup.params.model("churn").rollout)
+    print(f"rollback, by a process that runs already: {time.monotonic() - start:.2f} s with registry and ledger")
+
+
+def _from_failing_to_back(setup: runs.Setup, address: str) -> None:
+    """A slot that dies in its bake: from its death to the champion's having all traffic again."""
+    change_params(setup.project, "models.churn.rollout.bake_s", 20)
+    live = route.read(setup.home, "churn")
+    assert live is not None
+    other = {"1": "2", "2": "1"}[live.live.version]
+    died: list[float] = []
+    reach = failpoints.reach
+
+    def die(name: str) -> None:
+        if name == "after note route_moved":
+            running = route.read(setup.home, "churn")
+            assert running is not None
+            for engine in setup.site("bench").engines():
+                if engine.find("churn", running.live.slot):
+                    died.append(time.monotonic())
+                    engine.stop("churn", running.live.slot, 0)
+
+    failpoints.reach = die
+    try:
+        with steady_load(address, bodies(), pace=PACE) as tally:
+            execute.deploy(setup.site("bench"), "churn", other, runs.Setup.here().params.model("churn").rollout)
+    except Exception as error:
+        took = time.monotonic() - died[0]
+        print(
+            f"from a failing slot to rolled back: {took:.2f} s; {tally.sent:,} requests, {tally.failed} failed ({error})"
+        )
+    finally:
+        failpoints.reach = reach
+    change_params(setup.project, "models.churn.rollout.bake_s", 1)
+
+
+def _stop_and_start(setup: runs.Setup) -> None:
+    """One server, stopped and started again with the next version: what its users see."""
+    port = free_port()
+    package = str(registry.package_folder(setup.home, "churn", "1"))
+    command = [sys.executable, "-m", "pipeline.serving", "--package", package, "--version", "1", "--slot", "blue"]
+    command += ["--port", str(port)]
+    address = f"http://127.0.0.1:{port}"
+
+    def start() -> subprocess.Popen[bytes]:
+        server = subprocess.Popen(command, cwd=setup.project)
+        while True:
+            try:
+                httpx.get(f"{address}/v2/health/ready")
+                return server
+            except httpx.HTTPError:
+                time.sleep(0.02)
+
+    server = start()
+    with steady_load(address, bodies(), pace=PACE) as tally:
+        for _ in range(5):
+            time.sleep(1)
+            server.terminate()
+            server.wait()
+            server = start()
+    server.terminate()
+    print(
+        f"stop and start, 5 times: {tally.sent:,} requests, {tally.failed} failed, {tally.failed / 5:.0f} a deployment"
+    )

@@ -1,0 +1,79 @@
+"""When labels mature, a champion that is worse than its predecessor goes, without a failed request."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pandas as pd
+import pytest
+
+from pipeline import registry
+from pipeline.drift import live
+from pipeline.ledger.timeline import live_at
+from pipeline.rollout.slots import predictions_folder
+from pipeline.watch import watch
+from tests.support.load import steady_load
+from tests.support.rollouts import BODY, FLIPPED
+
+pytestmark = pytest.mark.slow
+AS_OF = datetime(2024, 3, 1, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def _limits(site):
+    site.set(limits__churn=1.0, limits__drift=1.0, limits__prediction_rate=1.0, watch_days=14)
+
+
+def ask(site, since):
+    """Every customer seen from `since` on is asked about, as a user would, with key and time."""
+    rows = pd.read_parquet(site.project / "customers" / "all.parquet")
+    rows = rows[(rows["seen_at"] >= since) & (rows["seen_at"] < AS_OF)].astype(object)
+    rows["seen_at"] = [t.isoformat() for t in rows["seen_at"]]
+    rows = rows.where(rows.notna(), None)
+    records = rows[["customer", "seen_at", "spend", "calls", "plan"]].to_dict("records")
+    for start in range(0, len(records), 100):
+        body = json.dumps({"dataframe_records": records[start : start + 100]})
+        assert httpx.post(f"{site.address}/invocations", content=body).status_code == 200
+    folder = predictions_folder(site.home, "churn")
+    until = time.monotonic() + 10
+    while live.logged(folder) < len(records):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    return len(records)
+
+
+@pytest.mark.parametrize("site", ["process"], indirect=True)
+def test_a_champion_that_loses_on_mature_labels_is_rolled_back(site):
+    site.deploy("1")
+    site.deploy(FLIPPED)
+    asked = ask(site, AS_OF - timedelta(days=10))
+    early = watch(site.setup, "w", "churn", AS_OF - timedelta(days=9))
+    assert (early["decision"], early["rollback"]) == ("keep", None)
+    with steady_load(site.address, BODY) as tally:
+        told = watch(site.setup, "w", "churn", AS_OF)
+    # The labels of the last two days are not known yet.
+    assert 0.7 * asked < told["rows"] < asked, told
+    assert (told["decision"], told["champion"], told["predecessor"]) == ("roll back", FLIPPED, "1")
+    assert told["rollback"]["version"] == "1"
+    assert (tally.failed, tally.failures) == (0, [])
+    assert live_at(site.setup.ledger, "churn")["version"] == "1"
+    assert registry.champion(site.home, "churn") == "1"
+    assert "labels have matured" in site.setup.ledger.events(kind="rolled_back")[-1].body["reason"]
+
+
+@pytest.mark.parametrize("site", ["process"], indirect=True)
+def test_a_champion_that_is_no_worse_stays(site):
+    assert watch(site.setup, "w", "churn", AS_OF)["reason"] == "churn has no predecessor to compare with"
+    site.deploy("1")
+    site.deploy("2")
+    ask(site, AS_OF - timedelta(days=10))
+    told = watch(site.setup, "w", "churn", AS_OF)
+    assert (told["decision"], told["rollback"]) == ("keep", None)
+    assert told["rows"] > 300
+    assert site.live() == ("2", "green")
+    site.set(watch_days=0)
+    late = watch(type(site.setup).here(), "w", "churn", AS_OF)
+    assert late["reason"] == "version 2 has been live for more than 0 days"
