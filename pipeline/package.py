@@ -7,7 +7,6 @@ golden.json      requests with the answers that evaluation recorded
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from pathlib import Path
@@ -19,8 +18,9 @@ from pipeline import training
 from pipeline.errors import StageError
 from pipeline.evaluation import PREDICTION
 from pipeline.params import Model, Training
+from pipeline.signing import MANIFEST, digest
 
-MODEL, MANIFEST, GOLDEN = "model.onnx", "manifest.json", "golden.json"
+MODEL, GOLDEN = "model.onnx", "golden.json"
 
 
 def build(name: str, model: Model, model_file: Path, predictions: Path, folder: Path) -> dict[str, Any]:
@@ -86,21 +86,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, str):
         return value or None
     return None if math.isnan(value) else float(value)
-
-
-def digest(path: Path) -> str:
-    """sha256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def verified_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a package whose files all have the digests it names. Raises StageError otherwise."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StageError(f"package {folder}", f"has no readable {MANIFEST} ({error})", "build it again") from error
-    for file, expected in manifest["files"].items():
-        if not (folder / file).is_file() or digest(folder / file) != expected:
-            raise StageError(f"package {folder}", f"{file} is not what was packaged", "build it again")
-    return manifest

@@ -1,4 +1,4 @@
-"""Who may say that a package passed its gates: the holder of this home's key, which signs its manifest.
+"""Is a package what was packaged (digests), and who says that it passed its gates (a signature of its manifest)?
 
 Ed25519. The private key is drawn when it is first needed and is readable by its owner only; $PERENNIAL_SIGNING_KEY names
 another file, for workers that share one.
@@ -6,14 +6,18 @@ another file, for workers that share one.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import RegistryError
+from pipeline.errors import RegistryError, StageError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+MANIFEST = "manifest.json"
 
 
 def sign(home: Path, content: bytes) -> str:
@@ -68,3 +72,21 @@ def _draw(path: Path) -> None:
         return
     finally:
         aside.unlink()
+
+
+def digest(path: Path) -> str:
+    """sha256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def verified_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a package whose files all have the digests it names. Raises StageError otherwise."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StageError(f"package {folder}", f"has no readable {MANIFEST} ({error})", "build it again") from error
+    for file, expected in manifest["files"].items():
+        if not (folder / file).is_file() or digest(folder / file) != expected:
+            raise StageError(f"package {folder}", f"{file} is not what was packaged", "build it again")
+    return manifest

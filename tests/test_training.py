@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline import evaluation, package, training
+from pipeline import evaluation, package, signing, training
 from pipeline.errors import SettingsError, StageError
 from pipeline.params import Training
 from pipeline.serving.runtime import PackageRefused, Runtime
@@ -169,7 +169,7 @@ def test_a_changed_byte_is_refused_by_the_server_and_by_the_deployer(built, file
     with pytest.raises(PackageRefused, match=f"{file} is not what was packaged"):
         Runtime.load(built)
     with pytest.raises(StageError, match=f"{file} is not what was packaged"):
-        package.verified_manifest(built)
+        signing.verified_manifest(built)
 
 
 def test_evaluation_scores_the_held_out_rows_beside_a_guess(churn, tmp_path):

@@ -143,7 +143,7 @@ class Rollouts(RuleBasedStateMachine):
         for module in (execute, mend, back):
             self.patch.setattr(module, "registry", self.world)
         self.patch.setattr(slots, "engine_named", lambda *_: (self.world, "a world of its own"))
-        self.patch.setattr(slots.package, "verified_manifest", lambda _folder: {})
+        self.patch.setattr(slots.signing, "verified_manifest", lambda _folder: {})
         self.patch.setattr(site_module, "engines", lambda *_: [self.world])
         self.patch.setattr(probe, "golden", lambda *_: 1)
         self.patch.setattr(bake, "Observer", lambda *_, **__: SimpleNamespace(look=lambda: None))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import package
+from pipeline import signing
 from pipeline.params import Rollout
 from pipeline.rollout import failpoints, probe
 from pipeline.rollout.engine import Engine, Running, Wanted, engine_named
@@ -36,7 +36,7 @@ def fill(
 
     Raises RolloutError (or StageError for a package that is not what was packaged).
     """
-    manifest = package.verified_manifest(folder)
+    manifest = signing.verified_manifest(folder)
     engine, why = engine_named(settings.engine, site.home, site.project)
     site.empty(model, slot, settings.drain_s)
     log = predictions_folder(site.home, model, shadow)
