@@ -31,6 +31,8 @@ def _model_status(setup: Setup, name: str) -> dict[str, Any]:
         "shares": [],
         "problem": None,
         "undo": None,
+        "baking": None,
+        "holds": None,
     }
     try:
         current = route.read(setup.home, name)

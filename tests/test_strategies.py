@@ -14,8 +14,10 @@ import yaml
 from pipeline import registry, status
 from pipeline.errors import RolloutError
 from pipeline.ledger.timeline import live_at
+from pipeline.pages.overview import overview_page
 from pipeline.rollout import mend, route
 from pipeline.rollout.route import Route
+from tests.support import browser
 from tests.support.load import steady_load
 from tests.support.rollouts import BODY, FLIPPED, bodies
 
@@ -117,7 +119,27 @@ def in_background(site, version, strategy):
     return thread, told, current
 
 
-def test_shares_are_exact_and_status_tells_them(site):
+def see_the_page(site, folder):
+    """The overview in a browser, in the middle of a canary: who has which share, why it holds, how to call it back."""
+    if gone := browser.missing():
+        return print(f"browser: {gone}")
+    page = folder / "page.html"
+    page.write_text(overview_page(site.setup))
+    with browser.browser() as driver:
+        driver.get(page.as_uri())
+        shares = driver.find_elements("css selector", "#model-churn .shares span")
+        assert [s.text for s in shares] == ["version 1: 93 %", "version 2: 7 %"]
+        assert shares[0].size["width"] > shares[1].size["width"] > 0
+        card = driver.find_element("id", "model-churn").text
+        assert "Version 2 is at 7 % since" in card
+        assert "it holds:" in card
+        assert "rollback churn" in card
+        assert not [line for line in driver.get_log("browser") if line["level"] == "SEVERE"]
+        driver.save_screenshot(str(folder / "canary.png"))
+    return None
+
+
+def test_shares_are_exact_and_status_tells_them(site, tmp_path):
     site.set(canary_percent=7)
     thread, told, current = in_background(site, "2", "canary")
     time.sleep(1)
@@ -131,6 +153,7 @@ def test_shares_are_exact_and_status_tells_them(site):
     assert [(s["version"], s["percent"]) for s in shown["shares"]] == [("1", 93), ("2", 7)]
     assert (shown["candidate"]["version"], shown["baking"], shown["undo"]) == ("2", "2", "rollback churn")
     assert "the limit is" in shown["holds"] or "at least 100 wanted" in shown["holds"]
+    see_the_page(site, tmp_path)
     back = site.rollback()
     thread.join()
     assert (back["called_back"], back["version"], back["left"]) == (True, "1", "2")

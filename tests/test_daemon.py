@@ -1,0 +1,68 @@
+"""The Docker daemon is restarted under a live model: its slots go on, and what is live stays live."""
+
+from __future__ import annotations
+
+import time
+
+import httpx
+import pytest
+
+from pipeline.rollout import execute
+from pipeline.rollout.docker_engine import LOCAL_BASE, DockerEngine
+from pipeline.rollout.engine import EngineUnavailable
+from tests.conftest import skip_or_fail
+from tests.support import engine
+from tests.support.load import steady_load
+from tests.support.rollouts import BODY, Site
+from tests.support.router import router
+from tests.test_killed import LIMIT_S, agreed
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def restartable(trained, monkeypatch, tmp_path):
+    """(a site whose slots are containers of a daemon of its own, that daemon)."""
+    monkeypatch.chdir(trained)
+    monkeypatch.setenv("PERENNIAL_HOME", str(trained / "home"))
+    monkeypatch.setenv("PERENNIAL_PROJECT", str(trained))
+    monkeypatch.setenv("PERENNIAL_LEDGER_URL", f"sqlite:///{tmp_path}/ledger.db")
+    try:
+        serving = DockerEngine(trained / "home", trained)._base
+    except EngineUnavailable as reason:
+        skip_or_fail("docker", str(reason))
+    if gone := engine.missing():
+        skip_or_fail("docker", gone)
+    settings = (trained / "params.yaml").read_text()
+    with engine.daemon() as daemon:
+        daemon.take_images(LOCAL_BASE, serving)
+        monkeypatch.setenv("DOCKER_HOST", daemon.url)
+        with router(trained, trained / "home") as at:
+            monkeypatch.setenv("PERENNIAL_ROUTER_URL", at.router)
+            monkeypatch.setenv("PERENNIAL_ROUTER_API_URL", at.router_api)
+            site = Site(trained, at)
+            site.set(engine="docker")
+            yield site, daemon
+            execute.stop_all(site.home, trained, 1)
+            (trained / "params.yaml").write_text(settings)
+            for path in (site.home / "routes").glob("*.yaml"):
+                path.unlink()
+
+
+def test_a_restarted_daemon_changes_nothing_that_is_live(restartable):
+    site, daemon = restartable
+    site.deploy("1")
+    site.deploy("2")
+    with steady_load(site.address, BODY, pace=50) as tally:
+        time.sleep(1)
+        daemon.stop()
+        daemon.start()
+        restarted = time.monotonic()
+        until = restarted + LIMIT_S
+        while httpx.post(f"{site.address}/invocations", content=BODY).status_code != 200:
+            assert time.monotonic() < until
+        site.reconcile()
+        assert agreed(site) == "2"
+        assert time.monotonic() - restarted < LIMIT_S
+    print(f"{tally.sent} requests, {tally.failed} failed while the daemon was away")
+    assert site.deploy("3")["previous"] == "2"
