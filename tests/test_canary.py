@@ -25,6 +25,7 @@ def seen(failed=NONE, against=NONE, **other):
         "champion_slow": Counted(0, against.of) if against else None,
         "sides": SAME,
         "distribution": (SAME,) * 9,
+        "distinct_rows": 5000,
     }
     return Evidence(failed, against, **{**told, **other})
 
@@ -98,6 +99,12 @@ def test_each_figure_alone_can_abort(evidence, figure):
     assert told.verdict == "abort"
     assert [look.figure for look in told.looks if look.verdict == "abort"] == [figure]
     assert "over the limit" in told.reason
+
+
+def test_one_row_asked_again_and_again_aborts_nothing():
+    told = judge(seen(distribution=(Paired(5000, 0, 5000),), distinct_rows=1), LIMITS)
+    assert told.verdict == "hold"
+    assert "but on 1 different rows, 100 wanted" in told.reason
 
 
 def test_a_champion_that_is_just_as_slow_clears_the_candidate_of_blame():

@@ -15,7 +15,7 @@ together.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from pipeline.params import RolloutLimits
@@ -50,6 +50,7 @@ class Evidence:
     """What was seen of a candidate; None is what could not be had.
 
     `champion_failed` and `champion_slow` are None too where the champion had no traffic: limits are absolute then.
+    `distinct_rows` of the compared ones differ from each other: one row asked again and again says little of a model.
     """
 
     failed: Counted | None = None
@@ -58,6 +59,7 @@ class Evidence:
     champion_slow: Counted | None = None
     sides: Paired | None = None
     distribution: tuple[Paired, ...] = ()
+    distinct_rows: int = 0
     missing: str = ""
 
 
@@ -98,9 +100,14 @@ def judge(seen: Evidence, limits: RolloutLimits) -> Judgement:
     looks = (
         _errors(seen, limits, alpha),
         _latency(seen, limits, alpha),
-        _prediction_rate(seen.sides, limits, alpha),
-        _churn(seen.sides, limits, alpha),
-        _drift(seen.distribution, limits, alpha),
+        *(
+            _varied(look, seen.distinct_rows, limits.min_requests)
+            for look in (
+                _prediction_rate(seen.sides, limits, alpha),
+                _churn(seen.sides, limits, alpha),
+                _drift(seen.distribution, limits, alpha),
+            )
+        ),
     )
     bad = [look for look in looks if look.verdict == "abort"]
     if bad:
@@ -245,6 +252,13 @@ def _drift(distribution: tuple[Paired, ...], limits: RolloutLimits, alpha: float
     of = distribution[0].of
     text = f"the predictions' distribution moved by {observed:.2%} on the same {of:,} rows"
     return _look("drift", observed, low, high, limits.drift, of, low > limits.drift, text)
+
+
+def _varied(look: Look, distinct: int, wanted: int) -> Look:
+    """The look, but an abort takes as many different rows as requests are wanted: all traffic may be one row."""
+    if look.verdict != "abort" or distinct >= wanted:
+        return look
+    return replace(look, verdict="hold", reason=f"{look.reason}, but on {distinct} different rows, {wanted} wanted")
 
 
 def _shift(sides: Paired, alpha: float) -> tuple[float, float]:

@@ -25,6 +25,8 @@ from pipeline.serving.prediction_log import GOLDEN_ID
 from pipeline.serving.runtime import BadRequest, PackageRefused, Runtime
 
 CUTS = tuple(range(10, 100, 10))
+# More different rows than this are not told apart.
+MANY = 10_000
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,8 @@ class Observer:
         except (PackageRefused, PerennialError, OSError, ValueError, KeyError) as error:
             why = f"the two versions' predictions cannot be compared ({error})"
             return Evidence(failed, champion_failed, slow, champion_slow, missing=why)
-        return Evidence(failed, champion_failed, slow, champion_slow, first, tuple(distribution))
+        distinct = len(self._pair.distinct) if self._pair is not None else 0
+        return Evidence(failed, champion_failed, slow, champion_slow, first, tuple(distribution), distinct)
 
     def _traffic(self, now: dict[str, Served], share: Share) -> tuple[Counted, Counted]:
         name = service_name(self._model, share)
@@ -177,6 +180,7 @@ class _Pair:
     candidate: Runtime
     versions: tuple[str, str]
     sides: Sides
+    distinct: set[str] = field(default_factory=set)
 
     @classmethod
     def of(cls, home: Path, model: str, champion: str, candidate: str) -> _Pair:
@@ -197,6 +201,7 @@ class _Pair:
                 return
             own = np.array([row["version"] == version for row in taken])
             answers[version] = np.where(own, [row["prediction"] for row in taken], said)
+        self.distinct |= {json.dumps(row, sort_keys=True) for row in features[: max(0, MANY - len(self.distinct))]}
         self.sides.add(answers[self.versions[0]], answers[self.versions[1]])
 
 
