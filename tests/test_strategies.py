@@ -45,6 +45,9 @@ def test_an_equal_version_gets_its_shares_and_then_all(site, strategy):
     assert (told["version"], told["strategy"], told["previous"]) == ("2", strategy, "1")
     moved = [e.body["percent"] for e in site.setup.ledger.events(kind="route_moved") if e.body["to"] == "2"]
     assert moved == ([50, 100] if strategy == "canary" else [40, 80, 100])
+    proven = site.setup.ledger.events(kind="step_baked")
+    assert [e.body["percent"] for e in proven] == moved[:-1]
+    assert all(look["verdict"] == "promote" and look["of"] >= 100 for e in proven for look in e.body["looks"])
     assert site.live() == ("2", "green")
     assert registry.champion(site.home, "churn") == "2"
     assert site.slots() == [("blue", "1"), ("green", "2")]

@@ -16,6 +16,7 @@ TOLD = (
     "slot_ended",
     "route_moved",
     "rollout_holding",
+    "step_baked",
     "shadow_ended",
     "abort_asked",
     "rollout_ended",
@@ -63,6 +64,8 @@ def sentence(event: Event) -> str:
             return f"version {b['to']} gets {share}, moved in {b['switch_s']:.2f} s"
         case "rollout_holding":
             return f"version {b['version']} holds at its step: {b['reason']}"
+        case "step_baked":
+            return f"version {b['version']} proved itself at {b['percent']} %: {b['reason']}"
         case "shadow_ended":
             return f"shadow of version {b['version']} says {b['verdict']}: {b['reason']}"
         case "abort_asked":

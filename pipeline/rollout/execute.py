@@ -108,13 +108,14 @@ def _go_live(site: Site, plan: Plan, proven: slots.Proven, started: float) -> di
             Route(plan.model, plan.before.live, candidate=new, percent=percent, follow=plan.settings.follow),
             plan,
         )
-        bake.watch(site, Step(plan.model, plan.champion, new, percent), plan.settings)
+        judged = bake.watch(site, Step(plan.model, plan.champion, new, percent), plan.settings)
+        site.note("step_baked", plan.model, version=plan.version, percent=percent, **judged.as_dict())
     warm = plan.champion if plan.champion is not None and answers(plan.champion) else None
     moving = time.monotonic()
     switch_s = _move(site, Route(plan.model, new, warm), plan)
     to_traffic_s = moving + switch_s - started
-    bake.watch(site, Step(plan.model, plan.champion, new, 100), plan.settings)
-    site.note("baked", plan.model, version=plan.version, slot=plan.slot)
+    judged = bake.watch(site, Step(plan.model, plan.champion, new, 100), plan.settings)
+    site.note("baked", plan.model, version=plan.version, slot=plan.slot, **judged.as_dict())
     with failpoints.around("promote"):
         registry.promote(site.home, plan.model, plan.version)
     told = {
