@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from pipeline import registry
+from pipeline import registry, runs
 from pipeline.ledger.timeline import live_at
 from pipeline.rollout import mend, route
 from tests.support.commands import run
@@ -33,14 +33,23 @@ def agreed(site):
     """One version is live; route, slots, registry and ledger say the same; nothing is left under way. Returns it."""
     current = route.read(site.home, "churn")
     assert current.candidate is None
-    answered = {httpx.post(f"{site.address}/invocations", content=BODY).headers["x-model-version"] for _ in range(20)}
-    assert answered == {current.live.version}
+    until = time.monotonic() + LIMIT_S
+    # A slot that missed a health check on a busy machine is covered by its predecessor until the next one, half a second later.
+    while (answered := answering(site)) != {current.live.version}:
+        assert time.monotonic() < until, (answered, current)
+        time.sleep(0.2)
     assert live_at(site.setup.ledger, "churn")["version"] == current.live.version
     assert registry.champion(site.home, "churn") == current.live.version
     assert {slot for slot, _ in site.slots()} <= current.slots
     assert mend.open_rollout(site.setup.ledger, "churn") is None
     assert site.setup.ledger.verify()[1] is None
     return current.live.version
+
+
+def answering(site):
+    """The versions of twenty answers in a row."""
+    answers = [httpx.post(f"{site.address}/invocations", content=BODY) for _ in range(20)]
+    return {answer.headers["x-model-version"] for answer in answers if answer.raise_for_status()}
 
 
 def points(site, tmp_path, command):
@@ -149,3 +158,16 @@ def test_a_killed_router_reads_the_same_route_again(start):
         assert time.monotonic() - started < LIMIT_S
     assert agreed(site) == "2"
     assert site.reconcile() == []
+
+
+def test_the_end_of_a_run_mends_the_rollout_that_was_killed_in_it(start):
+    """Airflow's teardown: a task that was killed undoes nothing, so the run's last step does."""
+    site = start
+    site.setup.site("run/killed").note(
+        "rollout_started", "churn", version="2", slot="green", strategy="all-at-once", reason="", before="1"
+    )
+    assert mend.open_rollout(site.setup.ledger, "churn") is not None
+    runs.settle(site.setup, "run/another", "churn")
+    assert mend.open_rollout(site.setup.ledger, "churn") is not None
+    runs.settle(site.setup, "run/killed", "churn")
+    assert agreed(site) == "1"
