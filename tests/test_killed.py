@@ -63,7 +63,7 @@ def points(site, tmp_path, command):
 @pytest.fixture
 def start(site, tmp_path):
     """Version 1 live, and the points of `deploy 2 --strategy canary` and `rollback` from there."""
-    site.set(canary_percent=50, bake_s=0.2, hold_s=60, limits__error_rate=0.5, limits__min_requests=20)
+    site.set(canary_percent=50, bake_s=0.2, hold_s=150, limits__error_rate=0.5, limits__min_requests=20)
     site.set(limits__alpha=0.4, limits__p99_ms=5000, limits__churn=0.9, limits__drift=0.9, limits__prediction_rate=0.9)
     site.deploy("1", "all-at-once")
     return site
