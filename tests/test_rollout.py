@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
+import uuid
 
 import httpx
 import pytest
@@ -235,7 +237,7 @@ def test_without_an_engine_the_process_engine_serves_and_says_why(trained, monke
         engine_named("docker", trained / "home", trained)
 
 
-def test_without_the_base_image_the_process_engine_serves_and_says_why(trained, monkeypatch):
+def test_without_the_base_image_the_process_engine_serves_and_says_why(trained, tmp_path, monkeypatch):
     """An engine that answers but cannot pull: the reason is one line."""
     try:
         DockerEngine(trained / "home", trained, prepare=False)
@@ -243,10 +245,14 @@ def test_without_the_base_image_the_process_engine_serves_and_says_why(trained, 
         skip_or_fail("docker", str(reason))
     monkeypatch.setattr("pipeline.rollout.docker_engine.LOCAL_BASE", "perennial/none:here")
     monkeypatch.setattr("pipeline.rollout.docker_engine.PUBLIC_BASE", "127.0.0.1:9/none:here")
-    (trained / "requirements" / "serving.txt").write_text(
-        (trained / "requirements" / "serving.txt").read_text() + "# another tag\n"
-    )
-    engine, why = engine_named("auto", trained / "home", trained)
+    monkeypatch.delenv("PERENNIAL_BASE_IMAGE", raising=False)
+    # Its tag follows its requirements, and an engine keeps images from one test run to the next.
+    project = tmp_path / "project"
+    for folder in ("docker", "pipeline", "requirements"):
+        shutil.copytree(trained / folder, project / folder)
+    with (project / "requirements" / "serving.txt").open("a") as serving:
+        serving.write(f"# {uuid.uuid4()}\n")
+    engine, why = engine_named("auto", trained / "home", project)
     assert isinstance(engine, ProcessEngine)
     assert "it cannot get the base image 127.0.0.1:9/none:here" in why
     assert "\n" not in why

@@ -213,9 +213,8 @@ def test_a_route_of_another_hand_is_written_again_from_the_ledger(site, harm):
     assert site.reconcile() == []
 
 
+@pytest.mark.parametrize("site", ["docker"], indirect=True)
 def test_old_images_go_and_those_of_champion_and_predecessor_stay(site):
-    if site.settings().engine != "docker":
-        pytest.skip("process: there are no images")
     import docker
 
     for version in ("2", "3"):
