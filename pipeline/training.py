@@ -53,7 +53,12 @@ def fit(rows: pd.DataFrame, model: Model) -> BaseEstimator:
     learn = rows[~held_out(rows, model)]
     target = learn[model.training.target]
     if learn.empty:
-        raise StageError("train", "no rows before the held-out days", "lower evaluation.holdout_days")
+        first, days = f"{rows[model.source.event_time].min():%Y-%m-%d}", model.evaluation.holdout_days
+        raise StageError(
+            "train",
+            f"the data begins on {first}, so all {len(rows):,} rows are in the {days:g} days held out before {model.as_of:%Y-%m-%d}",
+            "nothing can be learnt as of then: take a later as_of, or lower evaluation.holdout_days",
+        )
     if model.training.task == "regression" and target.nunique() == 1:
         raise StageError(
             "train", f"the target {model.training.target} is {target.iloc[0]:g} in every row", "check the source"

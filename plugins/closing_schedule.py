@@ -18,7 +18,7 @@ from pendulum import DateTime, instance, parse
 
 
 class ClosingCronTimetable(CronDataIntervalTimetable):
-    """CronDataIntervalTimetable whose last interval starts at `end` at the latest; runs by hand are not its business."""
+    """CronDataIntervalTimetable whose last interval ends at `end` at the latest; runs by hand are not its business."""
 
     def __init__(self, cron: str, timezone: Any, end: Any) -> None:
         super().__init__(cron, timezone)
@@ -26,10 +26,12 @@ class ClosingCronTimetable(CronDataIntervalTimetable):
 
     def next_dagrun_info(self, *, last_automated_data_interval: Any, restriction: TimeRestriction) -> DagRunInfo | None:
         latest = self.end if restriction.latest is None else min(self.end, restriction.latest)
-        return super().next_dagrun_info(
+        found = super().next_dagrun_info(
             last_automated_data_interval=last_automated_data_interval,
             restriction=TimeRestriction(restriction.earliest, latest, restriction.catchup),
         )
+        # One that only starts before the end would wait for days that never come.
+        return found if found and found.data_interval and found.data_interval.end <= self.end else None
 
     def serialize(self) -> dict[str, Any]:
         return {**super().serialize(), "end": self.end.isoformat()}

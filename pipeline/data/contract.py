@@ -1,4 +1,4 @@
-"""The data contract: what a row must be like, checked with pandera, and how many a day should bring.
+"""The data contract: what a row must be like, checked with pandera, and what a day should bring (see `history`).
 
 Rows that break it go to quarantine with the reason; in = kept + quarantined. The kept rows are not stored a
 second time: they are the snapshot without the quarantine. Whether so many may be missing is for the contract
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.data.history import unusual_days
 from pipeline.errors import DataError
 from pipeline.params import Column, Contract, Model
 
@@ -28,7 +28,7 @@ def check(name: str, model: Model, snapshot: Path, counts: Path, quarantine: Pat
     """Writes the snapshot's rows that break the contract to `quarantine` (Parquet) and the JSON `report`.
 
     `quarantine` has the row's number in the snapshot (`row`) and the reason beside its own columns. The report is
-    {"in", "kept", "quarantined", "faults": [{"column", "check", "rows", "examples"}], "days": see `unusual_days`}.
+    {"in", "kept", "quarantined", "faults": [{"column", "check", "rows", "examples"}], "days": see `history`}.
     Raises DataError when no row is left to train on.
     """
     rows = read_snapshot(snapshot)
@@ -82,25 +82,6 @@ def kept_rows(snapshot: Path, quarantine: Path) -> pd.DataFrame:
     rows = read_snapshot(snapshot)
     broken = pd.read_parquet(quarantine, columns=[ROW])[ROW]
     return rows.drop(index=broken.to_numpy()).reset_index(drop=True)
-
-
-def unusual_days(rows_a_day: dict[str, int], model: Model) -> dict[str, Any]:
-    """The held-out days whose number of rows is out of proportion to the days before them.
-
-    {"median": rows of a usual day, "off": {day: rows}}. A day without rows counts as 0; the window's two ends,
-    where a day may be cut, are left out, and so is everything when `rows_a_day` is not in the contract.
-    """
-    limits = model.gates.contract.rows_a_day
-    if limits is None:
-        return {"median": None, "off": {}}
-    start, end = model.as_of - timedelta(days=model.source.window_days), model.as_of
-    whole = pd.date_range(pd.Timestamp(start).ceil("D"), pd.Timestamp(end).floor("D"), inclusive="left")
-    days = pd.Series({day: rows_a_day.get(f"{day:%Y-%m-%d}", 0) for day in whole}, dtype="int64")
-    judged = days.index >= pd.Timestamp(end - timedelta(days=model.evaluation.holdout_days))
-    usual = float(days[~judged].median()) if (~judged).any() else 0.0
-    newest = days[judged]
-    off = newest[(newest < limits[0] * usual) | (newest > limits[1] * usual)]
-    return {"median": usual, "off": {f"{day:%Y-%m-%d}": int(rows) for day, rows in off.items()}}
 
 
 def broken_rows(rows: pd.DataFrame, contract: Contract, model: Model) -> pd.DataFrame:

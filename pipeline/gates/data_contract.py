@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.data.contract import faults_line
+from pipeline.data.history import HISTORY_DAYS
 from pipeline.gates.verdict import Verdict
 from pipeline.params import Contract
 
@@ -29,9 +30,12 @@ def few_bad_rows(report: dict[str, Any], contract: Contract) -> Verdict:
 
 
 def usual_days(report: dict[str, Any], contract: Contract) -> Verdict:
-    """Do the newest days bring about as many rows as the days before them?"""
+    """Do the newest days bring about as many rows as the days before them? Without a history nobody can say: it passes."""
     low, high = contract.rows_a_day or (0.0, float("inf"))
     median, off = report["days"]["median"], report["days"]["off"]
+    if median is None:
+        short = f"no verdict: {report['days']['history']} days of data before the held-out ones, {HISTORY_DAYS} wanted"
+        return Verdict("rows_a_day", True, 0, 0, short)
     wanted = f"{low:g} to {high:g} times the usual {median:,.0f} rows a day"
     listed = ", ".join(f"{day}: {rows:,}" for day, rows in list(off.items())[:3])
     reason = f"{len(off)} held-out days are out of it ({listed})" if off else "every held-out day is"
