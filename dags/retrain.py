@@ -103,15 +103,16 @@ def retrain_dag(model: str, settings: params.Model) -> Any:
         def settle() -> dict:
             from pipeline import runs
 
-            run, _, _ = asked_of_run(get_current_context())
-            return runs.settle(runs.Setup.here(), run, model)
+            context = get_current_context()
+            run, _, _ = asked_of_run(context)
+            return runs.settle(runs.Setup.here(), run, model, is_backfill(context))
 
         def stage_task(stage: str, folder: str):
             @task(task_id=stage)
             def run_stage(folder: str) -> None:
                 from pipeline import runs
 
-                runs.run_stage(runs.Setup.here(), folder, stage)
+                runs.run_stage(runs.Setup.here(), folder, stage, is_backfill(get_current_context()))
 
             return run_stage(folder)
 

@@ -1,6 +1,7 @@
 """What a run leaves with MLflow: one MLflow run with its params, data, metrics and verdicts, and one version.
 
-Everything here may be called again for the same run without a second version: a run is known by its tags.
+Everything here may be called again for the same run without a second version: a run is known by its tags. What a
+version was made from is never written again.
 """
 
 from __future__ import annotations
@@ -37,30 +38,52 @@ if TYPE_CHECKING:
 
 EXAMPLE_ROWS = 5
 GATE_TAG = "gate."
+# In place of a digest, where data was refused.
+NO_MODEL = "none"
 
 
-def record(home: Path, workspace: Workspace, model: Model, verdicts: list[Verdict]) -> str:
+def record(home: Path, workspace: Workspace, model: Model, verdicts: list[Verdict], origin: str) -> str:
     """Logs a run's params, data, metrics and verdicts to MLflow and returns the MLflow run's id."""
+    told = read_json(workspace.files.metrics)
+    figures = told["metrics"] | {f"baseline_{name}": value for name, value in told["baseline"].items()}
+    return _recorded(home, workspace, model, verdicts, _tags(workspace, origin), figures)
+
+
+def record_refused(home: Path, workspace: Workspace, model: Model, verdicts: list[Verdict], origin: str) -> str:
+    """The same of a run that stopped at its data: the verdicts, and the rows in quarantine for whoever has to mend them."""
+    tags = _run_tags(workspace, origin) | {DIGEST_TAG: NO_MODEL}
+    return _recorded(home, workspace, model, verdicts, tags, {})
+
+
+def _recorded(
+    home: Path,
+    workspace: Workspace,
+    model: Model,
+    verdicts: list[Verdict],
+    tags: dict[str, str],
+    figures: dict[str, float],
+) -> str:
     import mlflow
 
     client = connect(home)
     experiment = _experiment(client, home, workspace.model)
-    tags = _tags(workspace)
     # By the model's digest too: a run done again with another outcome may not change what an older version says of itself.
-    same = " and ".join(f"tags.`{tag}` = '{tags[tag]}'" for tag in (RUN_TAG, DIGEST_TAG, DATA_TAG))
-    found = client.search_runs([experiment], same, max_results=1)
-    evaluation = read_json(workspace.files.metrics)
+    same = " and ".join(f"tags.`{tag}` = '{tags[tag]}'" for tag in (RUN_TAG, DIGEST_TAG, DATA_TAG, ORIGIN_TAG))
+    found = [run.info.run_id for run in client.search_runs([experiment], same, max_results=1)]
+    # Nor may the same outcome: it may have come from other code, other settings or other packages since.
+    if found and client.search_model_versions(f"run_id = '{found[0]}'"):
+        return found[0]
     with mlflow.start_run(
-        run_id=found[0].info.run_id if found else None,
+        run_id=found[0] if found else None,
         experiment_id=None if found else experiment,
         run_name=None if found else workspace.run,
     ) as run:
         mlflow.set_tags(tags | {f"{GATE_TAG}{v.gate}": str(v) for v in verdicts})
         if not found:
             mlflow.log_params(_flat(model))
-            mlflow.log_input(_dataset(workspace, model), context="training")
-        mlflow.log_metrics({k: v for k, v in evaluation["metrics"].items() if v == v})
-        mlflow.log_metrics({f"baseline_{k}": v for k, v in evaluation["baseline"].items() if v == v})
+            if figures:
+                mlflow.log_input(_dataset(workspace, model), context="training")
+        mlflow.log_metrics({k: v for k, v in figures.items() if v == v})
         mlflow.log_dict({"verdicts": [v.as_dict() for v in verdicts]}, "gates.json")
         mlflow.log_dict(remote.partitions(workspace.folder, workspace.data_version()), "partitions.json")
         mlflow.log_dict(environment(), "environment.json")
@@ -68,7 +91,11 @@ def record(home: Path, workspace: Workspace, model: Model, verdicts: list[Verdic
             mlflow.log_artifact(str(workspace.folder / file))
         if read_json(workspace.files.validation)["quarantined"]:
             mlflow.log_artifact(str(workspace.files.quarantine))
-        for report in (workspace.files.validation, workspace.files.metrics, workspace.files.counts):
+        for report in (
+            workspace.files.validation,
+            workspace.files.counts,
+            *([workspace.files.metrics] if figures else []),
+        ):
             mlflow.log_artifact(str(report))
         return run.info.run_id
 
@@ -81,7 +108,7 @@ def create_version(home: Path, workspace: Workspace, model: Model, mlflow_run: s
     import mlflow
 
     client = connect(home)
-    tags = _tags(workspace) | {ORIGIN_TAG: origin}
+    tags = _tags(workspace, origin)
     version = _version_of(client, workspace.model, tags)
     if version is None:
         with mlflow.start_run(run_id=mlflow_run):
@@ -160,8 +187,12 @@ def _description(workspace: Workspace, version: str, client: MlflowClient, mlflo
     )
 
 
-def _tags(workspace: Workspace) -> dict[str, str]:
+def _tags(workspace: Workspace, origin: str) -> dict[str, str]:
     manifest = read_json(workspace.files.package / "manifest.json")
+    return _run_tags(workspace, origin) | {DIGEST_TAG: manifest["model_digest"]}
+
+
+def _run_tags(workspace: Workspace, origin: str) -> dict[str, str]:
     return {
         RUN_TAG: workspace.run,
         DATA_TAG: workspace.data_version(),
@@ -169,7 +200,8 @@ def _tags(workspace: Workspace) -> dict[str, str]:
         AS_OF_TAG: workspace.as_of,
         "perennial.reason": workspace.reason,
         "perennial.uncommitted": str(workspace.uncommitted).lower(),
-        DIGEST_TAG: manifest["model_digest"],
+        # Airflow keeps a run's id when a backfill does it again: the same name, and still another run.
+        ORIGIN_TAG: origin,
     }
 
 

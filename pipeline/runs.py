@@ -22,6 +22,7 @@ from pipeline.ledger.table import Event, Ledger, open_ledger
 
 # Airflow starts a process a task: a step imports what it needs when it runs, not what all of them need.
 if TYPE_CHECKING:
+    from pipeline.gates.verdict import Verdict
     from pipeline.rollout.site import Site
 
 
@@ -69,12 +70,17 @@ def open_run(setup: Setup, run: str, model: str, as_of: datetime, reason: str) -
     return str(opened.folder)
 
 
-def run_stage(setup: Setup, folder: str, stage: str) -> None:
-    """Runs one stage of dvc.yaml in the run's workspace; after the first, the data goes to the DVC remote."""
+def run_stage(setup: Setup, folder: str, stage: str, backfill: bool = False) -> None:
+    """Runs one stage of dvc.yaml in the run's workspace; after the first, the data goes to the DVC remote.
+
+    Raises GateError after the stage that validates the data when a gate says no to it.
+    """
     opened = workspace.read(Path(folder))
     workspace.run_stage(opened, stage)
     if stage == next(iter(lineage.order(opened.folder))):
         _keep_data(setup, opened, stage)
+    if opened.files.validation in lineage.outs(opened.folder, stage, opened.model):
+        _refuse_bad_data(setup, opened, backfill)
 
 
 def _keep_data(setup: Setup, opened: workspace.Workspace, stage: str) -> None:
@@ -99,6 +105,35 @@ def _keep_data(setup: Setup, opened: workspace.Workspace, stage: str) -> None:
     print(f"data {version}: {len(listed)} partitions, {len(landed)} new here; pushed {where}")
 
 
+def _refuse_bad_data(setup: Setup, opened: workspace.Workspace, backfill: bool) -> None:
+    """Lets the gates that judge the data speak before training does, which would fail in words of its own."""
+    from pipeline import recording
+    from pipeline.gates import check
+
+    model = _settings(opened)
+    told = check.data_verdicts(model, opened.files)
+    if not all(verdict.passed for verdict in told):
+        _tell_gates(setup, opened, told)
+        try:
+            recording.record_refused(setup.home, opened, model, told, _origin(backfill))
+        except RegistryError as error:
+            print(error)  # the data's own fault is what has to be told
+    check.refuse_failed(opened.model, told)
+
+
+def _origin(backfill: bool) -> str:
+    from pipeline import registry
+
+    return registry.BACKFILL if backfill else registry.RETRAIN
+
+
+def _tell_gates(setup: Setup, opened: workspace.Workspace, told: list[Verdict]) -> None:
+    body = {"verdicts": [v.as_dict() for v in told]}
+    setup.ledger.append(Event("gates_checked", opened.model, opened.run, body=body))
+    for verdict in told:
+        print(verdict)
+
+
 def check_gates(setup: Setup, folder: str, backfill: bool = False) -> str:
     """Runs all gates, tells the ledger and MLflow, and returns the MLflow run. Raises GateError when one failed."""
     from pipeline import recording, registry
@@ -109,12 +144,8 @@ def check_gates(setup: Setup, folder: str, backfill: bool = False) -> str:
     champion = None if backfill else registry.champion(setup.home, opened.model)
     package = registry.package_folder(setup.home, opened.model, champion) if champion else None
     told = check.verdicts(model, opened.files, package, champion, backfill)
-    setup.ledger.append(
-        Event("gates_checked", opened.model, opened.run, body={"verdicts": [v.as_dict() for v in told]})
-    )
-    mlflow_run = recording.record(setup.home, opened, model, told)
-    for verdict in told:
-        print(verdict)
+    _tell_gates(setup, opened, told)
+    mlflow_run = recording.record(setup.home, opened, model, told, _origin(backfill))
     check.refuse_failed(opened.model, told)
     return mlflow_run
 
@@ -182,10 +213,12 @@ def operate(setup: Setup, run: str, model: str, action: str, reason: str) -> Any
     return mend.reconcile(setup.site(run), {name: m.rollout for name, m in setup.params.models.items()})
 
 
-def settle(setup: Setup, run: str, model: str) -> dict[str, Any]:
+def settle(setup: Setup, run: str, model: str, backfill: bool = False) -> dict[str, Any]:
     """Closes a run: what came of it and what it cost goes to the ledger, old workspaces go away."""
-    _mend_cut_off(setup, run, model)
-    happened = {e.kind: e.body for e in setup.ledger.events(run=run)}
+    if not backfill:
+        _mend_cut_off(setup, run, model)
+    events = _since_opened(setup.ledger.events(run=run))
+    happened = {e.kind: e.body for e in events}
     if "rollout_ended" in happened:
         outcome = f"version {happened['rollout_ended']['version']} went live"
     elif "shadow_ended" in happened:
@@ -195,7 +228,7 @@ def settle(setup: Setup, run: str, model: str) -> dict[str, Any]:
         made = happened["version_registered"]
         outcome = f"version {made['version']} was registered as {made['alias']}, not rolled out"
     else:
-        failed = [e for e in setup.ledger.events(kind="step_ended", run=run) if e.body["state"] == "failed"]
+        failed = [e for e in events if e.kind == "step_ended" and e.body["state"] == "failed"]
         outcome = f"failed at {failed[-1].step}: {failed[-1].body['error']}" if failed else "ended without a version"
     cost = next((r["cost"] for r in costs.runs(setup.ledger, setup.params.prices, run=run)), 0.0)
     body = {"outcome": outcome, "cost": round(cost, 6), "currency": setup.params.prices.currency}
@@ -203,6 +236,16 @@ def settle(setup: Setup, run: str, model: str) -> dict[str, Any]:
     rule = setup.params.workspaces
     workspace.prune(setup.project, setup.home, rule.keep, _ended(setup.ledger), rule.abandoned_hours * 3600)
     return body
+
+
+def _since_opened(events: list[Event]) -> list[Event]:
+    """A run's events since it was last begun: done again, by a clear or a backfill, it keeps its name."""
+    begun = [
+        i
+        for i, e in enumerate(events)
+        if e.kind == "run_opened" or (e.kind, e.step) == ("step_started", "open_workspace")
+    ]
+    return events[begun[-1] :] if begun else events
 
 
 def _mend_cut_off(setup: Setup, run: str, model: str) -> None:

@@ -59,14 +59,14 @@ def test_retrain_without_services_then_costs_timeline_and_verify(project):
 
 def test_a_failed_gate_stops_before_registration_with_every_reason(project):
     change_params(project, "models.churn.gates.metric_limit", 0.999)
-    change_params(project, "models.churn.gates.contract.min_rows", 100_000)
+    change_params(project, "models.churn.gates.baseline_margin", 0.9)
     line = refused("retrain", "churn")
     assert "metric_limit: roc_auc" in line
-    assert "enough_rows:" in line
+    assert "naive_baseline: roc_auc" in line
     events = json.loads(pipeline("timeline", "churn", "--json").stdout)["events"]
     assert [e["kind"] for e in events] == ["run_opened", "data_landed", "gates_checked", "run_settled"]
     assert len(events[2]["details"]["verdicts"]) == 6
-    assert events[3]["what"].startswith("run ended: failed at check_gates: churn gates: enough_rows")
+    assert events[3]["what"].startswith("run ended: failed at check_gates: churn gates: metric_limit")
 
 
 @pytest.mark.parametrize(
@@ -159,20 +159,25 @@ def test_one_definition_serves_every_model(project):
 
 
 def test_bad_rows_over_the_limit_stop_the_run_and_stay_readable(project):
-    """Columns, counts and examples in the one line; the rows with their reasons at the MLflow run."""
+    """Columns, counts and examples in the one line, before training fails on them; the rows with their reasons at MLflow."""
     import mlflow
     import pandas as pd
 
     from pipeline.runs import Setup
 
     frame = customers()
-    frame.loc[2000:2099, "plan"] = "gold"
+    frame.loc[2000:2099, "plan"] = ["gold", "silver"] * 50
     frame.loc[2100:2149, "spend"] = float("inf")
+    frame["left"] = 1.0
     frame.to_parquet(project / "customers" / "all.parquet")
+    change_params(project, "models.churn.gates.contract.min_rows", 10_000)
     line = refused("retrain", "churn")
     assert "data_contract: 150 of 1,681 rows break the contract (8.92%)" in line
-    assert "plan isin(['basic', 'plus']): 100 rows, e.g. gold" in line
+    assert "plan isin(['basic', 'plus']): 100 rows, e.g. gold silver" in line
     assert "spend finite: 50 rows, e.g. inf" in line
+    assert "enough_rows: 1,531 rows kept, at least 10,000 wanted" in line, "all that is wrong with the data, at once"
+    events = json.loads(pipeline("timeline", "churn", "--json").stdout)["events"]
+    assert events[-1]["what"].startswith("run ended: failed at validate: churn gates: enough_rows")
     from pipeline import registry
 
     client = registry.connect(Setup.here().home)

@@ -118,7 +118,7 @@ def test_4_a_failed_gate_stops_the_run_and_shows_every_reason(stack):
         "success",
     )
     log = stack.airflow.log("retrain__hopeless", run, "check_gates")
-    for reason in ("metric_limit: roc_auc", "enough_rows: 1,", "passed onnx_parity"):
+    for reason in ("metric_limit: roc_auc", "FAILED naive_baseline", "passed onnx_parity"):
         assert reason in log
     assert registry.champion(stack.home, "hopeless") is None
     (failed,) = [

@@ -247,6 +247,49 @@ def test_a_backfill_makes_one_version_that_nothing_can_bring_live(project):
     assert registry.champion(setup.home, "churn") is None
 
 
+def kept_of(version):
+    """All that a version's MLflow run holds: every file and every tag."""
+    import mlflow
+
+    client = registry.connect(Setup.here().home)
+    run = client.get_run(client.get_model_version("churn", version).run_id)
+    folder = workspace.Path(mlflow.artifacts.download_artifacts(run_id=run.info.run_id))
+    files = {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+    return files, dict(run.data.tags), dict(run.data.metrics)
+
+
+def test_a_run_done_again_writes_nothing_into_what_a_version_was_made_from(project):
+    """By a backfill, to which Airflow gives the run's own name, and cleared, from other code after its workspace was pruned."""
+    setup = Setup.here()
+    first = retrain(project, "one")
+    before = kept_of(first)
+    second = backfill(project, "one")
+    assert second != first
+    assert digest(second) == digest(first)
+    assert kept_of(first) == before
+    (project / "pipeline" / "new_idea.py").write_text("X = 1\n")
+    shutil.rmtree(setup.home / "workspaces")
+    assert retrain(project, "one") == first
+    opened = setup.ledger.events(kind="run_opened", run="one")
+    assert opened[0].body["code_revision"] != opened[-1].body["code_revision"]
+    assert kept_of(first) == before
+
+
+def test_a_run_that_a_backfill_does_again_is_settled_for_what_the_backfill_did(project):
+    """Not for the scheduled run of the same name, whose rollout it does not touch either."""
+    from pipeline.rollout import mend
+
+    setup = Setup.here()
+    retrain(project, "one")
+    version = {"version": "1", "slot": "blue", "strategy": "all-at-once", "reason": "", "before": None}
+    setup.ledger.append(Event("rollout_ended", "churn", "one", body={**version, "switch_s": 0.1}))
+    setup.ledger.append(Event("rollout_started", "churn", "one", body=version))
+    second = backfill(project, "one")
+    told = runs.settle(setup, "one", "churn", backfill=True)
+    assert told["outcome"] == f"version {second} was registered as asof-2024-03-01, not rolled out"
+    assert mend.open_rollout(setup.ledger, "churn") is not None
+
+
 def test_a_backfill_is_not_compared_with_what_is_live(project):
     """A champion that has seen those very days would keep every honest version of the past from being registered."""
     from pipeline.gates import check

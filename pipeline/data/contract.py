@@ -134,7 +134,10 @@ def _as_text(value: bool | int | float | str) -> str:
 
 def faults_line(report: dict[str, Any]) -> str:
     """The faults in one line: column, check, rows, examples."""
-    return ", ".join(f"{f['column']} {f['check']}: {f['rows']} rows, e.g. {f['examples'][0]}" for f in report["faults"])
+    return ", ".join(
+        f"{f['column']} {f['check']}: {f['rows']:,} rows, e.g. {' '.join(map(str, dict.fromkeys(f['examples'])))}"
+        for f in report["faults"]
+    )
 
 
 def _plain(value: Any) -> str | float | None:

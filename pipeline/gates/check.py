@@ -22,16 +22,11 @@ def verdicts(
     A backfill's model is not compared with the champion: it never takes its place, and what is live today may
     not decide what the past looked like.
     """
-    validation, evaluation = read_json(files.validation), read_json(files.metrics)
+    evaluation = read_json(files.metrics)
     held_out = pd.read_parquet(files.predictions)
     current = Runtime.load(champion_package) if champion_package else None
     gates = model.gates
-    told = [
-        data_contract.enough_rows(validation, gates.contract),
-        data_contract.few_bad_rows(validation, gates.contract),
-    ]
-    if gates.contract.rows_a_day is not None:
-        told.append(data_contract.usual_days(validation, gates.contract))
+    told = data_verdicts(model, files)
     told += [
         metric_limit.good_enough(evaluation, gates.metric_limit),
         naive_baseline.beats_guess(evaluation, gates.baseline_margin),
@@ -39,6 +34,15 @@ def verdicts(
     if not backfill:
         told.append(champion.not_worse(held_out, model, current, champion_version))
     return [*told, parity.same_answers(held_out, Runtime.load(files.package), gates.parity_tolerance)]
+
+
+def data_verdicts(model: Model, files: Artifacts) -> list[Verdict]:
+    """What the gates say that ask for nothing but the data; they can speak as soon as it is validated."""
+    validation, contract = read_json(files.validation), model.gates.contract
+    told = [data_contract.enough_rows(validation, contract), data_contract.few_bad_rows(validation, contract)]
+    if contract.rows_a_day is not None:
+        told.append(data_contract.usual_days(validation, contract))
+    return told
 
 
 def refuse_failed(name: str, told: list[Verdict]) -> None:

@@ -50,7 +50,7 @@ class Stack:
 def _stack(tmp_path_factory):
     from tests.conftest import CHURN, ROOT, make_project
 
-    hopeless = CHURN | {"gates": CHURN["gates"] | {"metric_limit": 0.999, "contract": {"min_rows": 1_000_000}}}
+    hopeless = CHURN | {"gates": CHURN["gates"] | {"metric_limit": 0.999, "baseline_margin": 0.9}}
     folder = tmp_path_factory.mktemp("stack") / "project"
     settings = yaml.safe_load((ROOT / "params.yaml").read_text())["models"][FLIGHTS]
     settings["rollout"]["engine"] = "process"
