@@ -34,6 +34,7 @@ RUN_FILE = "run.yaml"
 ERROR_FILE = ".stage-error"
 # What a project's own commands write; never part of a run's code.
 NOT_CODE = ":(exclude,glob)**/dvc.lock"
+STALE_LOCK_S = 60
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,7 @@ def code_revision(project: Path) -> tuple[str, bool]:
         _git(top, "add", "--all", "--", inner, NOT_CODE, env=env)
         tree = _git(top, "write-tree", env=env)
     if tree == _git(top, "rev-parse", "HEAD^{tree}"):
-        _git(top, "update-ref", f"refs/perennial/{head}", head)
+        _keep(top, head)
         return head, False
     who = {
         f"GIT_{role}_{what}": value
@@ -207,8 +208,21 @@ def code_revision(project: Path) -> tuple[str, bool]:
     date = _git(top, "show", "-s", "--format=%cI", head)
     who |= {"GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date}
     commit = _git(top, "commit-tree", tree, "-p", head, "-m", "Uncommitted work that a run used", env=who)
-    _git(top, "update-ref", f"refs/perennial/{commit}", commit)
+    _keep(top, commit)
     return commit, True
+
+
+def _keep(top: Path, commit: str) -> None:
+    """Names a commit for good. The name says the value, so there is nothing to write when it is there already."""
+    ref = f"refs/perennial/{commit}"
+    if _git(top, "for-each-ref", ref):
+        return
+    # Git holds this lock for milliseconds: an old one is of a git that was killed, and would stop every run of this commit.
+    lock = Path(_git(top, "rev-parse", "--path-format=absolute", "--git-path", f"{ref}.lock"))
+    with contextlib.suppress(FileNotFoundError):
+        if time.time() - lock.stat().st_mtime > STALE_LOCK_S:
+            lock.unlink()
+    _git(top, "update-ref", ref, commit)
 
 
 def _repository(project: Path) -> tuple[Path, str]:
@@ -248,6 +262,9 @@ def _remove(top: Path, worktree: Path) -> None:
         with contextlib.suppress(FileNotFoundError):  # another run's pruning was faster
             worktree.rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
+    # Killed while it made the worktree, git leaves it locked, and what is locked is neither pruned nor made again.
+    with contextlib.suppress(StageError):
+        _git(top, "worktree", "unlock", str(worktree))
     _git(top, "worktree", "prune")
 
 

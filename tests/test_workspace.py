@@ -85,6 +85,49 @@ def test_a_half_made_workspace_does_not_block_the_next(project):
     assert opened(project).folder == made.folder
 
 
+def killed_in_worktree_add(project, worktree, tmp_path):
+    """SIGKILL in the middle of `git worktree add`, while it checks files out."""
+    slow = tmp_path / "attributes"
+    slow.write_text("* filter=slow\n")
+    options = ["-c", "filter.slow.smudge=sleep 60", "-c", f"core.attributesFile={slow}"]
+    command = ["git", "-C", str(project), *options, "worktree", "add", "--detach", "--force", str(worktree), "HEAD"]
+    running = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+    lock = project / ".git" / "worktrees" / worktree.name / "locked"
+    until = time.monotonic() + 30
+    while not ((worktree / ".git").exists() and lock.exists() and lock.with_name("index.lock").exists()):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    return lock
+
+
+def test_git_killed_in_the_middle_of_a_workspace_does_not_block_the_next(project, tmp_path):
+    """It leaves a worktree that is locked and half there."""
+    worktree = opened(project).folder
+    prune(project, keep=0, ended={"run/1"})
+    lock = killed_in_worktree_add(project, worktree, tmp_path)
+    assert lock.read_text().strip() == "initializing"
+    assert (opened(project).folder / "dvc.yaml").is_file()
+    prune(project, keep=0, ended={"run/1"})
+    killed_in_worktree_add(project, worktree, tmp_path)
+    prune(project, keep=0, ended={"run/1"})
+    assert not lock.parent.exists(), "nor does it stay in git's own lists"
+
+
+def test_a_lock_that_a_killed_git_left_on_a_kept_commit_blocks_nobody(project):
+    head = git(project, "rev-parse", "HEAD")
+    lock = project / ".git" / "refs" / "perennial" / f"{head}.lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    long_ago = time.time() - 3600
+    os.utime(lock, (long_ago, long_ago))
+    assert opened(project).code_revision == head
+    assert git(project, "rev-parse", f"refs/perennial/{head}") == head
+    lock.touch()
+    assert opened(project, "run/2").code_revision == head, "there is nothing to write"
+
+
 def test_old_workspaces_of_ended_runs_are_pruned(project):
     for i in range(4):
         opened(project, f"run/{i}")
