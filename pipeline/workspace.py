@@ -8,6 +8,7 @@ run: its as_of in params.yaml, and run.yaml, which says what the run is. Runs si
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import logging
 import os
@@ -35,6 +36,7 @@ ERROR_FILE = ".stage-error"
 # What a project's own commands write; never part of a run's code.
 NOT_CODE = ":(exclude,glob)**/dvc.lock"
 STALE_LOCK_S = 60
+LONGEST_NAME = 100
 
 
 @dataclass(frozen=True)
@@ -70,13 +72,18 @@ def locked_outs(lock: dict[str, Any], stage: str, model: str) -> dict[str, str]:
 
 
 def open_workspace(project: Path, home: Path, run: str, model: str, as_of: datetime, reason: str) -> Workspace:
-    """Makes the workspace of `run`, or returns it as it is. Raises StageError without a git repository."""
+    """Makes the workspace of `run`, or returns it as it is. Raises StageError without a git repository, or when it is another run's."""
     as_of = as_of.replace(microsecond=0)
     top, inner = _repository(project)
     worktree = home / "workspaces" / folder_name(run)
     folder = worktree / inner
     if (folder / RUN_FILE).is_file():
-        return read(folder)
+        there = read(folder)
+        if (there.run, there.model) != (run, model):
+            raise StageError(
+                f"workspace {folder}", f"is of run {there.run} of {there.model}, not of {run}", "move it out of the way"
+            )
+        return there
     revision, uncommitted = code_revision(project)
     add_worktree(project, worktree, revision)
     _set_as_of(folder / "params.yaml", model, as_of)
@@ -115,8 +122,9 @@ def read(folder: Path) -> Workspace:
 
 
 def folder_name(run: str) -> str:
-    """A folder's name for a run id."""
-    return re.sub(r"[^A-Za-z0-9.-]+", "-", run).strip("-")
+    """A folder's name for a run id; no two have the same."""
+    name = re.sub(r"[^A-Za-z0-9.-]+", "-", run).strip("-.")[:LONGEST_NAME]
+    return name if name == run else f"{name}-{hashlib.sha256(run.encode()).hexdigest()[:8]}"
 
 
 def run_stage(workspace: Workspace, stage: str) -> None:

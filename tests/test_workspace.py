@@ -38,6 +38,19 @@ def test_it_has_its_own_as_of_and_leaves_the_projects_alone(project):
     assert workspace.read(made.folder) == made == opened(project)
 
 
+def test_no_two_runs_share_a_workspace(project):
+    """Names that differ only in what a folder's name cannot hold, or after its longest; and a folder of another run is refused."""
+    alike = ["rerun_1", "rerun 1", "rerun/1", "rerun-1", "-rerun-1", "x" * 250, "x" * 251]
+    names = {workspace.folder_name(run) for run in alike}
+    assert len(names) == len(alike)
+    assert "rerun-1" in names
+    assert max(map(len, names)) < 128
+    made = opened(project)
+    made.folder.rename(made.folder.with_name("rerun-1"))
+    with pytest.raises(StageError, match="is of run run/1 of churn, not of rerun-1; move it out of the way"):
+        opened(project, "rerun-1")
+
+
 def test_uncommitted_work_is_in_it_and_named_by_a_commit(project):
     """The branch, the index and the files stay as they are."""
     head = git(project, "rev-parse", "HEAD")
@@ -132,7 +145,7 @@ def test_old_workspaces_of_ended_runs_are_pruned(project):
     for i in range(4):
         opened(project, f"run/{i}")
     assert len(prune(project, keep=1, ended={"run/0", "run/1", "run/2"})) == 2
-    assert {f.name for f in (project / "home" / "workspaces").iterdir()} >= {"run-3"}
+    assert {f.name for f in (project / "home" / "workspaces").iterdir()} >= {workspace.folder_name("run/3")}
 
 
 def prune(project, keep, ended, abandoned_s=3600.0):
@@ -144,9 +157,10 @@ def test_a_killed_runs_workspace_goes_when_nothing_happens_there(project):
     for i in range(2):
         opened(project, f"run/{i}")
     long_ago = time.time() - 7200
-    os.utime(project / "home" / "workspaces" / "run-0", (long_ago, long_ago))
-    assert prune(project, keep=0, ended=set()) == ["run-0"]
-    assert [f.name for f in (project / "home" / "workspaces").iterdir()] == ["run-1"]
+    first, second = workspace.folder_name("run/0"), workspace.folder_name("run/1")
+    os.utime(project / "home" / "workspaces" / first, (long_ago, long_ago))
+    assert prune(project, keep=0, ended=set()) == [first]
+    assert [f.name for f in (project / "home" / "workspaces").iterdir()] == [second]
 
 
 def test_a_pruning_that_was_cut_short_leaves_nothing_that_looks_whole(project, monkeypatch):
