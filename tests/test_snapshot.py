@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 
 import pandas as pd
@@ -85,6 +86,25 @@ def test_a_lost_cache_loses_nothing(project):
     folder, again = take(project, "two")
     assert again["landed"] == first["partitions"]
     assert digests(folder) == before
+
+
+def test_a_file_of_the_cache_that_was_cut_short_is_written_again(project):
+    """It is there, and is not what it should be; a run must neither train on it nor stop at it."""
+    folder, _ = take(project, "one")
+    commit(project, folder)
+    before = digests(folder)
+    shutil.rmtree(folder)  # its files may be links to those of the cache
+    cached = [f for f in (project / ".dvc" / "cache" / "files").rglob("*") if f.is_file()]
+    biggest = max(cached, key=lambda f: f.stat().st_size)
+    biggest.chmod(0o644)
+    os.truncate(biggest, 100)
+    biggest.chmod(0o444)  # what is write-protected, DVC takes for whole
+    folder, again = take(project, "two")
+    assert again["landed"] == 1
+    assert digests(folder) == before
+    commit(project, folder)
+    assert biggest.stat().st_size > 100, "the cache has the whole file again"
+    assert take(project, "three")[1]["landed"] == 0
 
 
 def test_the_order_of_the_source_does_not_matter(project):

@@ -50,10 +50,12 @@ class Index:
             " PRIMARY KEY (recipe, day, rows, folded)) WITHOUT ROWID"
         )
 
-    def known(self, recipe: str, days: dict[str, Fingerprint]) -> dict[str, str]:
-        """The md5 of each of `days` that has landed with this very content."""
-        found = self._connection.execute("SELECT day, rows, folded, md5 FROM landed WHERE recipe = ?", [recipe])
-        return {day: md5 for day, rows, folded, md5 in found if days.get(day) == Fingerprint(rows, folded)}
+    def known(self, recipe: str, days: dict[str, Fingerprint]) -> dict[str, tuple[str, int]]:
+        """(md5, size in bytes) of each of `days` that has landed with this very content."""
+        found = self._connection.execute("SELECT day, rows, folded, md5, size FROM landed WHERE recipe = ?", [recipe])
+        return {
+            day: (md5, size) for day, rows, folded, md5, size in found if days.get(day) == Fingerprint(rows, folded)
+        }
 
     def add(self, recipe: str, landed: dict[str, tuple[Fingerprint, str, int]]) -> None:
         """Remembers days: (fingerprint, md5, size in bytes) each."""
@@ -65,8 +67,8 @@ class Index:
         self._connection.close()
 
 
-def link(repo: Repo, folder: Path, files: dict[str, str]) -> set[str]:
-    """Empties `folder` and links into it the files (day to md5) that the DVC cache has; returns the days linked."""
+def link(repo: Repo, folder: Path, files: dict[str, tuple[str, int]]) -> set[str]:
+    """Empties `folder` and links into it the files, day to (md5, size), that the DVC cache has; returns the days linked."""
     from dvc_data.hashfile.checkout import checkout
     from dvc_data.hashfile.hash_info import HashInfo
     from dvc_data.hashfile.meta import Meta
@@ -76,8 +78,7 @@ def link(repo: Repo, folder: Path, files: dict[str, str]) -> set[str]:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     cache = repo.cache.local
-    there = set(cache.oids_exist(sorted(set(files.values()))))
-    held = {day: md5 for day, md5 in files.items() if md5 in there}
+    held = {day: md5 for day, (md5, size) in files.items() if _whole(Path(cache.oid_to_path(md5)), size)}
     if held:
         tree = Tree()
         for day, md5 in held.items():
@@ -85,6 +86,17 @@ def link(repo: Repo, folder: Path, files: dict[str, str]) -> set[str]:
         tree.digest()
         checkout(str(folder), localfs, tree, cache, force=True, state=repo.state)
     return set(held)
+
+
+def _whole(cached: Path, size: int) -> bool:
+    """True when the cache has the file. One that was cut short, by a full disk or a crash, goes: it is written again."""
+    try:
+        if cached.stat().st_size == size:
+            return True
+        cached.unlink()
+    except FileNotFoundError:
+        pass
+    return False
 
 
 def hashed(repo: Repo, file: Path) -> tuple[str, int]:
