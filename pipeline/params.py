@@ -172,6 +172,7 @@ class Contract(Section):
     min_rows: int = Field(default=1, ge=1)
     max_bad_share: float = Field(default=0.0, ge=0, le=1)
     rows_a_day: tuple[float, float] | None = None
+    missing_a_day: float = Field(default=0.8, gt=0, le=1)
     columns: dict[str, Column] = Field(default_factory=dict)
 
 

@@ -18,7 +18,7 @@ def check(project, settings, frame, rows_a_day=None, model=None):
     folder.mkdir()
     frame.to_parquet(folder / "2024-01-01.parquet")
     counts, quarantine, report = (project / n for n in ("counts.json", "quarantine.parquet", "report.json"))
-    counts.write_text(json.dumps({"rows_a_day": rows_a_day or {}}))
+    counts.write_text(json.dumps({"rows_a_day": rows_a_day or {}, "missing_a_day": {}}))
     told = contract.check("churn", model or settings.model("churn"), folder, counts, quarantine, report)
     return told, contract.kept_rows(folder, quarantine), pd.read_parquet(quarantine)
 

@@ -64,7 +64,7 @@ def test_2_mlflow_knows_the_run_and_the_version(stack):
     assert info.saved_input_example_info is not None
     assert [t for t in run.data.tags if t.startswith("gate.")] != []
     verdicts = mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/gates.json")["verdicts"]
-    assert len(verdicts) == 7
+    assert len(verdicts) == 8
     assert all(v["passed"] and v["reason"] for v in verdicts)
 
 

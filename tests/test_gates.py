@@ -29,7 +29,9 @@ def files(churn, tmp_path):
     training.save(training.fit(rows, churn), made.model)
     evaluation.evaluate(churn, rows, made.model, made.predictions, made.reference, made.metrics)
     package.build("churn", churn, made.model, made.predictions, made.package)
-    made.validation.write_text(json.dumps({"in": len(rows), "kept": len(rows), "quarantined": 0, "faults": []}))
+    made.validation.write_text(
+        json.dumps({"in": len(rows), "kept": len(rows), "quarantined": 0, "faults": [], "missing": []})
+    )
     return made
 
 
@@ -42,6 +44,7 @@ def test_a_good_model_passes_all(churn, files):
     assert [v.gate for v in told] == [
         "enough_rows",
         "data_contract",
+        "missing_values",
         "metric_limit",
         "naive_baseline",
         "champion",
@@ -60,6 +63,7 @@ def test_all_gates_speak_and_every_failure_is_in_the_line(churn, files):
                 "kept": 50,
                 "quarantined": 50,
                 "faults": [{"column": "plan", "check": "isin", "rows": 50, "examples": ["gold"]}],
+                "missing": [],
             }
         )
     )

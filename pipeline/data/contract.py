@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.data.history import unusual_days
+from pipeline.data.history import gone_missing, unusual_days
 from pipeline.errors import DataError
 from pipeline.params import Column, Contract, Model
 
@@ -28,10 +28,11 @@ def check(name: str, model: Model, snapshot: Path, counts: Path, quarantine: Pat
     """Writes the snapshot's rows that break the contract to `quarantine` (Parquet) and the JSON `report`.
 
     `quarantine` has the row's number in the snapshot (`row`) and the reason beside its own columns. The report is
-    {"in", "kept", "quarantined", "faults": [{"column", "check", "rows", "examples"}], "days": see `history`}.
+    {"in", "kept", "quarantined", "faults": [{"column", "check", "rows", "examples"}], "days", "missing": see
+    `history`}.
     Raises DataError when no row is left to train on.
     """
-    rows = read_snapshot(snapshot)
+    rows, counted = read_snapshot(snapshot), json.loads(counts.read_text(encoding="utf-8"))
     cases = broken_rows(rows, model.gates.contract, model)
     bad = rows.index.isin(cases["index"])
     reasons = (
@@ -57,7 +58,8 @@ def check(name: str, model: Model, snapshot: Path, counts: Path, quarantine: Pat
             }
             for (column, check), found in cases.groupby(["column", "check"], sort=True)
         ],
-        "days": unusual_days(json.loads(counts.read_text(encoding="utf-8"))["rows_a_day"], model),
+        "days": unusual_days(counted["rows_a_day"], model),
+        "missing": gone_missing(counted, model),
     }
     report.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     if told["kept"] == 0:

@@ -1,6 +1,6 @@
-"""The newest days of a window against the days before them: do they bring as many rows?
+"""The newest days of a window against the days before them: do they bring as many rows, and the values that rows have?
 
-History begins at the first day that has rows: before it there was no data, which is no outage.
+A day's file whose column was renamed brings all its rows, and NULL in each: no rule for single rows need break. History begins at the first day that has rows: before it there was no data, which is no outage.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from pipeline.params import Model
 
 # Fewer days before the held-out ones say nothing about what is usual: a week has its own shape.
 HISTORY_DAYS = 7
+# What a column has on nearly every day: all but one in twenty. A share under REGULAR, of a column that is empty on
+# quiet days by nature, or fewer than so many values a day, would be chance.
+NEARLY_EVERY_DAY, REGULAR, ENOUGH_VALUES = 0.05, 0.2, 10
 
 
 def unusual_days(rows_a_day: dict[str, int], model: Model) -> dict[str, Any]:
@@ -30,6 +33,55 @@ def unusual_days(rows_a_day: dict[str, int], model: Model) -> dict[str, Any]:
     off = {day: rows_a_day.get(day, 0) for day in newest}
     off = {day: rows for day, rows in off.items() if not limits[0] * usual <= rows <= limits[1] * usual}
     return {"history": len(before), "median": usual, "off": off}
+
+
+def no_label(model: Model) -> str:
+    """What a row without any label is counted under."""
+    target, label_time = model.training.target, model.source.label_time
+    return f"{target} and {label_time}" if label_time else target
+
+
+def gone_missing(counts: dict[str, Any], model: Model) -> list[dict[str, Any]]:
+    """The columns of which a held-out day lacks more than the share `missing_a_day` of the values they usually have.
+
+    `counts` are the snapshot's. Returns [{"day", "column", "missing", "rows", "share", "usual": share of missing values
+    on the days before}]. The newest days without any label are left out: theirs may be still to come.
+    """
+    before, newest = _days(counts["rows_a_day"], model)
+    if len(before) < HISTORY_DAYS:
+        return []
+    before, newest = ([day for day in days if day in counts["rows_a_day"]] for days in (before, newest))
+    gaps = {day: counts["missing_a_day"].get(day, {}) for day in (*before, *newest)}
+    found = []
+    for column in sorted({column for day in newest for column in gaps[day]}):
+        shares = [_share(gaps[day].get(column)) for day in before]
+        usual = float(pd.Series(shares).quantile(1 - NEARLY_EVERY_DAY))
+        lacking = [
+            day for day in newest if _lacks(gaps[day].get(column), 1 - usual, model.gates.contract.missing_a_day)
+        ]
+        if column == no_label(model):
+            lacking = _but_the_last(lacking, newest)
+        for day in lacking:
+            missing, rows = gaps[day][column]
+            told = {"missing": missing, "rows": rows, "share": missing / rows, "usual": usual}
+            found.append({"day": day, "column": column, **told})
+    return found
+
+
+def _share(gap: tuple[int, int] | None) -> float:
+    return gap[0] / gap[1] if gap else 0.0
+
+
+def _lacks(gap: tuple[int, int] | None, usually_there: float, limit: float) -> bool:
+    if gap is None or usually_there < REGULAR or gap[1] * usually_there < ENOUGH_VALUES:
+        return False
+    return 1 - _share(gap) < (1 - limit) * usually_there
+
+
+def _but_the_last(days: list[str], newest: list[str]) -> list[str]:
+    """`days` without those after which no other comes."""
+    younger = [day for day in newest if day not in days]
+    return [day for day in days if younger and day < younger[-1]]
 
 
 def _days(rows_a_day: dict[str, int], model: Model) -> tuple[list[str], list[str]]:

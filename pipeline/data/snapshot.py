@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from pipeline.data import landing
 from pipeline.data import source as source_rows
+from pipeline.data.history import no_label
 from pipeline.errors import DataError
 from pipeline.params import Model, Source, Training
 
@@ -40,11 +41,12 @@ def take(name: str, model: Model, root: Path, folder: Path, counts: Path, index:
     with source_rows.connect(root) as connection:
         source_rows.load(connection, model.source, start, end, name)
         without_time = source_rows.keep_window(connection, model.source, start, end)
-        days_in = _rows_a_day(connection, model)
+        _require_types(connection, name, model)
+        days_in, gaps = _rows_a_day(connection, model), _missing_a_day(connection, model, end)
         told = _split_by_label(connection, name, model, start, end)
         days, landed = _land_days(connection, model, folder, index)
     told |= {"in": told["in"] + without_time, "without_time": without_time, "partitions": days}
-    kept = {"as_of": model.as_of.isoformat(), **told, "rows_a_day": days_in}
+    kept = {"as_of": model.as_of.isoformat(), **told, "rows_a_day": days_in, "missing_a_day": gaps}
     counts.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
     return {**told, "landed": landed}
 
@@ -64,9 +66,7 @@ def _day(time_sql: str) -> str:
     return f"strftime({time_sql}, '%Y-%m-%d')"
 
 
-def _split_by_label(
-    connection: duckdb.DuckDBPyConnection, name: str, model: Model, start: datetime, end: datetime
-) -> dict[str, int]:
+def _require_types(connection: duckdb.DuckDBPyConnection, name: str, model: Model) -> None:
     types = source_rows.column_types(connection)
     source_rows.require(types, [*model.training.features, model.training.target], name)
     for column in [*model.training.numeric, model.training.target]:
@@ -76,6 +76,39 @@ def _split_by_label(
                 f"column {column} holds {types[column]}, not a number",
                 "cast it in the query, or list it under categorical",
             )
+
+
+def _missing_a_day(
+    connection: duckdb.DuckDBPyConnection, model: Model, end: datetime
+) -> dict[str, dict[str, tuple[int, int]]]:
+    """{day: {column: (rows without a value, rows that should have one)}} of all rows of the source; days without gaps are left out.
+
+    A label should be there once its time has come, and its time where the label is: both come late by nature. The
+    rows that have neither stand under `history.no_label`.
+    """
+    target, label_time = model.training.target, model.source.label_time
+    gaps = {c: (source_rows.missing(c, c in model.training.numeric), "TRUE") for c in model.training.features}
+    unlabelled = source_rows.unlabelled(target)
+    if label_time is None:
+        gaps[no_label(model)] = (unlabelled, "TRUE")
+    else:
+        time = source_rows.quoted(label_time)
+        gaps[target] = (unlabelled, f"coalesce({time} <= $end, FALSE)")
+        gaps[label_time] = (f"{time} IS NULL", f"NOT {unlabelled}")
+        gaps[no_label(model)] = (f"{unlabelled} AND {time} IS NULL", "TRUE")
+    counts = ", ".join(f"count(*) FILTER ({of} AND {gone}), count(*) FILTER ({of})" for gone, of in gaps.values())
+    sql = f"SELECT {_day(source_rows.quoted(model.source.event_time))}, {counts} FROM rows GROUP BY 1 ORDER BY 1"
+    found = {}
+    for day, *told in connection.execute(sql, {"end": end} if "$end" in sql else {}).fetchall():
+        pairs = dict(zip(gaps, zip(told[::2], told[1::2], strict=True), strict=True))
+        if there := {column: pair for column, pair in pairs.items() if pair[0]}:
+            found[day] = there
+    return found
+
+
+def _split_by_label(
+    connection: duckdb.DuckDBPyConnection, name: str, model: Model, start: datetime, end: datetime
+) -> dict[str, int]:
     unknown = source_rows.unlabelled(model.training.target)
     later = "FALSE"
     if model.source.label_time:

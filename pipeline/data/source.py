@@ -133,7 +133,13 @@ def is_number(duckdb_type: str) -> bool:
 
 def unlabelled(target: str) -> str:
     """SQL that is true for a row whose label is missing, NULL or NaN."""
-    return f"({quoted(target)} IS NULL OR isnan(CAST({quoted(target)} AS DOUBLE)))"
+    return missing(target, number=True)
+
+
+def missing(column: str, number: bool) -> str:
+    """SQL that is true for a row without a value in `column`: NULL, or NaN in a number's."""
+    nan = f" OR isnan(CAST({quoted(column)} AS DOUBLE))" if number else ""
+    return f"({quoted(column)} IS NULL{nan})"
 
 
 def quoted(column: str) -> str:

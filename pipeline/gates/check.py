@@ -42,7 +42,7 @@ def data_verdicts(model: Model, files: Artifacts) -> list[Verdict]:
     told = [data_contract.enough_rows(validation, contract), data_contract.few_bad_rows(validation, contract)]
     if contract.rows_a_day is not None:
         told.append(data_contract.usual_days(validation, contract))
-    return told
+    return [*told, data_contract.values_as_usual(validation, contract)]
 
 
 def refuse_failed(name: str, told: list[Verdict]) -> None:

@@ -9,6 +9,9 @@ from pipeline.data.history import HISTORY_DAYS
 from pipeline.gates.verdict import Verdict
 from pipeline.params import Contract
 
+# So many are named; the report has all.
+FIRST = 5
+
 
 def enough_rows(report: dict[str, Any], contract: Contract) -> Verdict:
     kept = report["kept"]
@@ -40,3 +43,15 @@ def usual_days(report: dict[str, Any], contract: Contract) -> Verdict:
     listed = ", ".join(f"{day}: {rows:,}" for day, rows in list(off.items())[:3])
     reason = f"{len(off)} held-out days are out of it ({listed})" if off else "every held-out day is"
     return Verdict("rows_a_day", not off, len(off), 0, f"{wanted}: {reason}")
+
+
+def values_as_usual(report: dict[str, Any], contract: Contract) -> Verdict:
+    """Have the newest days values where the days before them have?"""
+    limit, gone = contract.missing_a_day, report["missing"]
+    listed = ", ".join(
+        f"{g['column']} on {g['day']}: {g['share']:.0%} of {g['rows']:,} rows lack it, usually at most {g['usual']:.0%}"
+        for g in gone[:FIRST]
+    )
+    more = f" and {len(gone) - FIRST} more" if len(gone) > FIRST else ""
+    reason = f"{listed}{more}; was a column renamed?" if gone else "every held-out day has the values that days have"
+    return Verdict("missing_values", not gone, len(gone), 0, f"at most {limit:.0%} of the usual ones missing: {reason}")
