@@ -22,6 +22,7 @@ from pipeline.params import Model, Training
 
 if TYPE_CHECKING:
     from sklearn.base import BaseEstimator
+    from sklearn.pipeline import Pipeline
 
 # What may be built when a model file is read. Never the list that a file itself asks for.
 TRUSTED_TYPES = [
@@ -78,12 +79,28 @@ def fit(rows: pd.DataFrame, model: Model) -> BaseEstimator:
             "train", f"column {empty[0]} is empty in all {len(learn):,} rows", "check the source, or leave it out"
         )
     try:
-        return pipeline_for(model.training).fit(features, target.to_numpy())
+        return _with_float32_splits(pipeline_for(model.training).fit(features, target.to_numpy()))
     except ValueError as error:
         first = str(error).strip().splitlines()[0]
         raise StageError(
             "train", f"{model.training.estimator}: {first}", "look at the kept rows and at training.options"
         ) from error
+
+
+def _with_float32_splits(fitted: Pipeline) -> Pipeline:
+    """The same model, with each split of a boosted tree at the next float32 below it: no float32 value lies between.
+
+    scikit-learn splits at a float64 between two values. ONNX rounds it to float32; where the two are neighbours that
+    can be the upper one, which then takes the other branch.
+    """
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    if isinstance(fitted[-1], HistGradientBoostingClassifier | HistGradientBoostingRegressor):
+        for tree in (tree for trees in fitted[-1]._predictors for tree in trees):
+            exact = tree.nodes["num_threshold"]
+            near = exact.astype("float32")
+            tree.nodes["num_threshold"] = np.where(near > exact, np.nextafter(near, np.float32(-np.inf)), near)
+    return fitted
 
 
 def pipeline_for(training: Training) -> BaseEstimator:

@@ -104,6 +104,22 @@ def test_every_estimator_survives_saving_and_onnx(churn, tmp_path, estimator, ta
     assert np.allclose(served, expected, atol=1e-5, rtol=1e-5)
 
 
+def test_a_split_between_two_neighbouring_float32_values_is_served_as_learnt(churn, tmp_path):
+    """Half way between them float32 has no value: rounded up, ONNX would take the other branch."""
+    rows = window(churn)
+    low = np.float32(44.83)
+    pairs = [(low, np.nextafter(low, np.float32(100))), (np.nextafter(low, np.float32(0)), low)]
+    for under, over in pairs:
+        rows["spend"] = np.where(rows.left == 1, over, under).astype("float64")
+        fitted = training.fit(rows, churn)
+        expected = training.predict(fitted, training.feature_frame(rows, churn.training), churn.training)
+        assert (expected[rows.left == 1] > 0.9).all()
+        training.save(fitted, tmp_path / "m")
+        rows.assign(prediction=expected).to_parquet(tmp_path / "p")
+        package.build("churn", churn, tmp_path / "m", tmp_path / "p", tmp_path / "package")
+        assert np.allclose(Runtime.load(tmp_path / "package").predict_frame(rows), expected, atol=1e-5)
+
+
 def test_names_that_are_no_identifiers_are_served_too(churn, tmp_path):
     """ONNX renames "Floor Area"; the request keeps its name."""
     model = with_training(churn, numeric=["Floor Area", "calls"], categorical=["The Plan"])
