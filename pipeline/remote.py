@@ -71,19 +71,16 @@ def fetch(folder: Path, outs: dict[str, str]) -> None:
 def partitions(folder: Path, data_version: str) -> dict[str, str]:
     """The files of a data version, name to md5, as the cache or else the remote lists them. Raises DataError."""
     with _repository(folder) as repo:
-        return _listed(repo, data_version)
+        return _files(repo, data_version)
 
 
 def listings(folder: Path, data_versions: Iterable[str]) -> dict[str, dict[str, str] | None]:
-    """`partitions` of many data versions; None for one that is neither in the cache nor in the remote."""
-    found: dict[str, dict[str, str] | None] = {}
+    """`partitions` of many data versions; None for one that is neither in the cache nor in the remote.
+
+    Raises DataError when the remote would have to be asked and does not answer: that is no news of any version.
+    """
     with _repository(folder) as repo:
-        for version in data_versions:
-            try:
-                found[version] = _listed(repo, version)
-            except DataError:
-                found[version] = None
-    return found
+        return {version: _listed(repo, version) for version in data_versions}
 
 
 def hash_of(path: Path) -> str:
@@ -99,21 +96,37 @@ def hash_of(path: Path) -> str:
 
 
 def _files_of(repo: Repo, md5: str) -> list[str]:
-    return list(_listed(repo, md5).values()) if md5.endswith(".dir") else []
+    return list(_files(repo, md5).values()) if md5.endswith(".dir") else []
 
 
-def _listed(repo: Repo, md5: str) -> dict[str, str]:
-    """The files of a folder's hash, name to md5, as the cache or else the remote lists them."""
+def _files(repo: Repo, md5: str) -> dict[str, str]:
+    listed = _listed(repo, md5)
+    if listed is None:
+        raise DataError(f"data version {md5}", "is neither in the DVC cache nor in the remote", "see `dvc remote list`")
+    return listed
+
+
+def _listed(repo: Repo, md5: str) -> dict[str, str] | None:
+    """The files of a folder's hash, name to md5, as the cache or else the remote lists them; None when neither does.
+
+    Raises DataError in one line when it cannot be read, whatever the remote's own client raises.
+    """
     from dvc_data.hashfile.hash_info import HashInfo
     from dvc_data.hashfile.tree import Tree
 
     cache = repo.cache.local
-    odb = cache if cache.exists(md5) or _url(repo) is None else repo.cloud.get_remote_odb()
+    at_hand = cache.exists(md5) or _url(repo) is None
     try:
+        odb = cache if at_hand else repo.cloud.get_remote_odb()
         return {"/".join(key): str(found.value) for key, _, found in Tree.load(odb, HashInfo("md5", md5)) if found}
-    except FileNotFoundError as error:
+    except FileNotFoundError:
+        return None
+    except Exception as error:
+        where = "the DVC cache" if at_hand else f"remote {_url(repo)}"
         raise DataError(
-            f"data version {md5}", "is neither in the DVC cache nor in the remote", "see `dvc remote list`"
+            where,
+            f"the list of data version {md5} cannot be read: {_first_line(error)}",
+            "can it be reached, and with which keys?",
         ) from error
 
 
@@ -131,10 +144,13 @@ def _transferred(repo: Repo, way: str, hashes: Iterable[str]) -> tuple[set, set]
     except DataError:
         raise
     except Exception as error:
-        first = str(error).strip().splitlines()[:1] or [type(error).__name__]
         raise DataError(
-            f"remote {_url(repo)}", f"{way}: {first[0]}", "can it be reached, and with which keys?"
+            f"remote {_url(repo)}", f"{way}: {_first_line(error)}", "can it be reached, and with which keys?"
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _url(repo: Repo) -> str | None:

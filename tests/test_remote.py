@@ -134,6 +134,24 @@ def test_a_listing_is_read_from_the_remote_when_the_cache_is_gone(project):
         remote.partitions(project, "0" * 32 + ".dir")
 
 
+def test_trace_says_in_one_line_that_the_remote_cannot_be_read(project):
+    """Its list of partitions is only there, and nobody answers; a list that is lost is another thing."""
+    land("one")
+    shutil.rmtree(project / ".dvc" / "cache")
+    dvc("remote", "modify", "--local", "store", "url", "s3://data/x")
+    dvc("remote", "modify", "--local", "store", "endpointurl", f"http://127.0.0.1:{free_port()}")
+    dvc("remote", "modify", "--local", "store", "access_key_id", "a")
+    dvc("remote", "modify", "--local", "store", "secret_access_key", "b")
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", "trace", "2024-02-20"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("remote s3://data/x: the list of data version")
+    assert last.endswith("can it be reached, and with which keys?")
+
+
 def test_a_remote_that_cannot_be_written_is_one_line_and_nothing_is_lost(project):
     """The run fails before it trains; when the remote is back, the same run goes on."""
     blocked = project / "blocked"
