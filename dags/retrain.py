@@ -20,16 +20,24 @@ from closing_schedule import cron_schedule
 from vocabulary import as_of_param, drift_asset, skip
 
 from pipeline import lineage, params
+from pipeline.errors import SettingsError
 
 PROJECT = params.project_root()
 
 
 def asked_of_run(context: Any) -> tuple[str, str, str]:
-    """(run, as_of, reason): from the form, else from the drift event, else from the interval."""
+    """(run, as_of, reason): from the form, else from the drift event, else from the interval.
+
+    Raises SettingsError for a backfill with an as_of: all its runs would be one and the same.
+    """
     from pipeline.ledger.table import airflow_run
 
     run = context["dag_run"]
     params.refuse_unknown(run.conf, context["params"])
+    if is_backfill(context) and context["params"].get("as_of"):
+        raise SettingsError(
+            "conf as_of", "would make all runs of a backfill the same", "leave it out: each goes by its interval's end"
+        )
     events = [e for found in context["triggering_asset_events"].values() for e in found]
     extra = events[-1].extra if events else {}
     as_of = context["params"].get("as_of") or extra.get("as_of") or run.data_interval_end or run.run_after

@@ -92,6 +92,31 @@ def test_the_intervals_are_whole_weeks_up_to_the_end(told):
     ]
 
 
+def test_a_backfill_takes_no_as_of(tmp_path):
+    """Each of its runs has its interval's end; one for all would make the same version over and over."""
+    code = """
+import sys
+from datetime import datetime
+from types import SimpleNamespace
+sys.path[:0] = sys.argv[1:]
+from retrain import asked_of_run
+conf = {"as_of": "2013-06-01T00:00:00Z"}
+for kind, given in (("backfill", conf), ("manual", conf), ("backfill", {})):
+    run = SimpleNamespace(conf=given, run_type=kind, dag_id="d", run_id="r", data_interval_end=datetime(2013, 5, 6))
+    context = {"dag_run": run, "params": {"as_of": None, "reason": None} | given, "triggering_asset_events": {}}
+    try:
+        print("@@" + asked_of_run(context)[1])
+    except Exception as error:
+        print(f"@@{type(error).__name__} {error}")
+"""
+    env = os.environ | {"AIRFLOW_HOME": str(tmp_path), "PERENNIAL_PROJECT": str(ROOT)}
+    command = [sys.executable, "-c", code, str(ROOT / "dags"), str(ROOT / "plugins")]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=True)
+    refused, by_hand, by_interval = (line[2:] for line in done.stdout.splitlines() if line.startswith("@@"))
+    assert refused.startswith("SettingsError conf as_of: would make all runs of a backfill the same; leave it out")
+    assert (by_hand, by_interval) == ("2013-06-01T00:00:00Z", "2013-05-06 00:00:00")
+
+
 def test_another_model_is_another_pair_of_dags(project, tmp_path):
     """And a stage that only dvc.yaml names shows up as a task of the Dag."""
     stages = yaml.safe_load((project / "dvc.yaml").read_text())
