@@ -114,6 +114,7 @@ def make_project(folder: Path, models: dict) -> Path:
             "dvc.yaml",
             ".gitignore",
             ".dvcignore",
+            "requirements/main.txt",
             "requirements/serving.txt",
             "Procfile",
         ):

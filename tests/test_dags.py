@@ -1,5 +1,6 @@
 """The Dags: generated from params.yaml and dvc.yaml, with the right steps, forms and intervals."""
 
+import inspect
 import json
 import os
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline import lineage
+from pipeline import lineage, stages
 from pipeline.stages import STAGES
 from tests.conftest import ROOT
 
@@ -49,6 +50,17 @@ def test_stages_stand_once_and_everywhere_the_same(told):
     tasks = set(told["dags"]["retrain__flight-delay"]["tasks"])
     own = {"open_workspace", "check_gates", "register", "roll_out", "settle"}
     assert in_dvc == set(STAGES) == set(lineage.order(ROOT)) == tasks - own
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_the_code_it_runs(stage):
+    """Code that is no dependency changes, and DVC restores what the old one made."""
+    body = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["do"]
+    source = inspect.getsource(STAGES[stage])
+    used = {m for name, m in vars(stages).items() if inspect.ismodule(m) and f"{name}." in source}
+    used |= {m.training for m in used if hasattr(m, "training")}
+    assert {str(Path(m.__file__).relative_to(ROOT)) for m in used} <= set(body["deps"])
+    assert ("requirements/main.txt" in body["deps"]) == (stage in ("train", "evaluate", "package"))
 
 
 def test_the_order_is_that_of_the_files(told):
@@ -119,12 +131,12 @@ for kind, given in (("backfill", conf), ("manual", conf), ("backfill", {})):
 
 def test_another_model_is_another_pair_of_dags(project, tmp_path):
     """And a stage that only dvc.yaml names shows up as a task of the Dag."""
-    stages = yaml.safe_load((project / "dvc.yaml").read_text())
-    stages["stages"]["explain"] = {
+    written = yaml.safe_load((project / "dvc.yaml").read_text())
+    written["stages"]["explain"] = {
         "foreach": "${models}",
         "do": {"cmd": "true", "deps": ["artifacts/${key}/model.skops"]},
     }
-    (project / "dvc.yaml").write_text(yaml.safe_dump(stages))
+    (project / "dvc.yaml").write_text(yaml.safe_dump(written))
     told = read_dags(project, tmp_path)
     assert set(told["dags"]) == {"retrain__churn", "monitor__churn", "operate__churn"}
     assert "train" in told["dags"]["retrain__churn"]["tasks"]["explain"]
