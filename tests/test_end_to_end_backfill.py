@@ -15,7 +15,7 @@ import pytest
 
 from demo.replay import requests
 from demo.show import _flights as flights_between
-from pipeline import lineage, registry
+from pipeline import lineage, registry, remote
 from pipeline.ledger.table import airflow_run
 from pipeline.rollout import route
 from pipeline.services.settings import USER, kept_secrets
@@ -63,6 +63,14 @@ def digest(stack, version):
     return registry.version_facts(stack.home, FLIGHTS, version)["tags"]["perennial.model_digest"]
 
 
+def kept_partitions(stack, version):
+    """The files that a version's MLflow run says it was trained on."""
+    import mlflow
+
+    run = registry.version_facts(stack.home, FLIGHTS, version)["mlflow_run"]
+    return mlflow.artifacts.load_dict(f"runs:/{run}/partitions.json")
+
+
 @pytest.fixture(scope="module")
 def before():
     """What one test of the story leaves for the next."""
@@ -108,6 +116,12 @@ def test_2_each_week_is_a_version_under_its_own_name(stack, before):
     for alias, version in backfilled.items():
         tags = registry.version_facts(stack.home, FLIGHTS, version)["tags"]
         assert (tags["perennial.as_of"][:10], tags["perennial.origin"]) == (alias.removeprefix("asof-"), "backfill")
+    for alias, first, last in (
+        (min(backfilled), "2013-02-12", "2013-05-12"),
+        (max(backfilled), "2013-08-06", "2013-11-03"),
+    ):
+        days = sorted(remote.day_of(file) for file in kept_partitions(stack, backfilled[alias]))
+        assert (len(days), days[0], days[-1]) == (90, first, last)
     run = next(iter(before["states"]))
     tasks = {t["task_id"]: t["state"] for t in stack.airflow.tasks(DAG, run)}
     assert (tasks["register"], tasks["roll_out"], tasks["settle"]) == ("success", "skipped", "success")

@@ -166,6 +166,43 @@ def test_a_run_and_dvc_repro_share_what_they_have_made(project):
     assert ours.st_mtime == theirs.st_mtime or ours.st_nlink > 1, "restored, not trained again"
 
 
+def test_another_environment_trains_anew(project):
+    """What an older scikit-learn fitted is another model, though code, data and settings are the same."""
+    retrain(project)
+    (project / "requirements" / "main.txt").open("a").write("# scikit-learn is another one now\n")
+    said = repro()
+    assert "Stage 'validate@churn' is cached - skipping run" in said
+    for stage in ("train", "evaluate", "package"):
+        assert f"Running stage '{stage}@churn'" in said
+
+
+def test_a_version_is_rebuilt_when_only_our_own_ref_holds_its_code(project):
+    """The branch has gone back and git has thrown away what nothing names: through the command line."""
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@t"]
+    (project / "pipeline" / "training.py").open("a").write("\nIDEA = 1\n")
+    subprocess.run([*git, "commit", "-qam", "an idea"], check=True)
+    retrain(project)
+    code = registry.version_facts(Setup.here().home, "churn", "1")["tags"]["perennial.code_revision"]
+    shutil.rmtree(project / ".perennial" / "workspaces")
+    for command in (
+        ["worktree", "prune"],
+        ["reset", "-q", "--hard", "HEAD~1"],
+        ["reflog", "expire", "--expire=now", "--all"],
+        ["gc", "-q", "--prune=now"],
+    ):
+        subprocess.run([*git, *command], check=True)
+    names = subprocess.run(["git", "for-each-ref", "--contains", code], capture_output=True, text=True, check=True)
+    assert [line.split()[-1] for line in names.stdout.splitlines()] == [f"refs/perennial/{code}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", "reproduce", "churn", "1", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    told = json.loads(done.stdout)
+    assert (told["identical"], told["code_revision"]) == (True, code)
+
+
 def test_dvc_repro_asks_a_source_that_was_mended_as_a_run_does(project):
     """Not the run-cache: with the same as-of, however it is written, both make the same model of the mended rows."""
     retrain(project)
