@@ -1,4 +1,4 @@
-"""Runs every benchmark of this folder, or those named."""
+"""Runs every benchmark of this folder, or those named; exit code 1 when one breaks a limit on counts or ratios."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ import sys
 
 ALL = ("serving", "repro", "data", "parallel", "rollouts")
 
+broken = []
 for name in sys.argv[1:] or ALL:
     print(f"== {name}: {(importlib.import_module(f'benchmarks.{name}').__doc__ or '').splitlines()[0]}")
-    importlib.import_module(f"benchmarks.{name}").main()
+    if importlib.import_module(f"benchmarks.{name}").main() is False:
+        broken.append(name)
+if broken:
+    sys.exit(f"limits broken: {', '.join(broken)}")

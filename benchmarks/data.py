@@ -17,6 +17,7 @@ from typing import Any
 import duckdb
 import yaml
 
+from benchmarks.limits import kept
 from pipeline.params import project_root
 
 ROWS_A_DAY = 5_000
@@ -32,7 +33,7 @@ print("@@" + json.dumps(setup.ledger.events(kind="data_landed", run=sys.argv[1])
 """
 
 
-def main() -> None:
+def main() -> bool:
     measured = {}
     for days in (10, 365):
         with tempfile.TemporaryDirectory() as folder:
@@ -48,6 +49,12 @@ def main() -> None:
         few, many = measured[10][way], measured[365][way]
         ratios = ", ".join(f"{what} {many[what] / few[what]:.2f}" for what in ("read", "pushed", "seconds"))
         print(f"{way}: 365 days against 10: {ratios}")
+    few, many = measured[10]["perennial"], measured[365]["perennial"]
+    compared = "one partition more, 365 days against 10"
+    counted = {"new": "partitions written", "read": "bytes read", "pushed": "bytes pushed"}
+    told = [kept(f"{compared}, {name}", many[what] / few[what], 2) for what, name in counted.items()]
+    kept(f"{compared}, seconds", many["seconds"] / few["seconds"], 2, binding=False)
+    return all(told)
 
 
 def _project(folder: Path, days: int) -> Path:

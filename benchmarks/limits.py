@@ -1,0 +1,11 @@
+"""Says how a figure stands to the limit that its issue sets. Counts and ratios bind, seconds depend on the machine."""
+
+from __future__ import annotations
+
+
+def kept(what: str, observed: float, limit: float, binding: bool = True) -> bool:
+    """Prints the comparison; False when a limit that binds is broken."""
+    within = observed <= limit
+    verdict = "kept" if within else "BROKEN" if binding else "broken here, which may be the machine's fault"
+    print(f"limit: {what} at most {limit:g}: {observed:.2f}, {verdict}")
+    return within or not binding
