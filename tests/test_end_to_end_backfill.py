@@ -172,6 +172,24 @@ def test_4_again_it_is_the_same_versions(stack, before):
     assert {e.body["version"] for e in registered[-2:]} <= set(before["versions"].values())
 
 
+def test_4b_a_week_that_leaves_nothing_to_learn_says_so_and_holds_up_no_other(stack):
+    """At the very beginning of the data; and no interval ends after the schedule."""
+    stack.airflow.wait_for_dag(DAG)
+    states = backfill(stack, DAG, "2013-01-07", "2013-01-14")
+    assert list(states.values()) == ["failed", "success"]
+    early, first = states
+    assert "the data begins on 2013-01-01, so all 10,835 rows are in the 14 days held out" in stack.airflow.log(
+        DAG, early, "train"
+    )
+    (made,) = stack.setup.ledger.events(kind="version_registered", run=airflow_run(DAG, first))
+    assert made.body["alias"] == "asof-2013-01-21"
+    planned = stack.airflow.post(
+        "/backfills/dry_run",
+        {"dag_id": DAG, "from_date": "2013-12-16T00:00:00Z", "to_date": "2014-01-31T00:00:00Z", "max_active_runs": 4},
+    )
+    assert [run["logical_date"][:10] for run in planned["backfills"]] == ["2013-12-16", "2013-12-23"]
+
+
 def test_5_from_mlflows_page_of_a_version_to_its_data_and_back(stack, before):
     if gone := browser.missing():
         skip_or_fail("browser", gone)
