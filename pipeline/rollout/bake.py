@@ -91,6 +91,8 @@ class _Watch:
             if judged.verdict == "abort":
                 raise self._stopped(judged.reason, "the champion has all traffic again", judged)
             if passed >= self._settings.bake_s and (judged.verdict == "promote" or not self._step.shared):
+                # It may have ended while the last look was taken.
+                self._refuse_dead()
                 return judged
             if passed >= self._settings.hold_s:
                 why = f"held for {passed:.0f} s and goes back to the champion: {judged.reason}"
