@@ -124,6 +124,7 @@ class Training(Section):
     estimator: str = "hist_gradient_boosting"
     options: dict[str, float | int | str | bool | None] = Field(default_factory=dict)
     seed: int = 0
+    runtime: Literal["auto", "onnx", "skops"] = "auto"
 
     @property
     def features(self) -> list[str]:
@@ -212,6 +213,26 @@ class RolloutLimits(Section):
     min_requests: int = Field(default=100, ge=1)
 
 
+def _sha256(digest: str) -> str:
+    if not re.fullmatch("[0-9a-f]{64}", digest):
+        raise ValueError("wants the SHA-256 of a key as 64 hexadecimal digits, never the key itself")
+    return digest
+
+
+class Serving(Section):
+    """What one slot's server is given and allows. `api_keys` are SHA-256 digests in hexadecimal."""
+
+    cpus: float = Field(default=1.0, gt=0, le=64)
+    memory_mb: int = Field(default=512, ge=128)
+    max_body_mb: float = Field(default=16, gt=0, le=1024)
+    max_rows: int = Field(default=10_000, ge=1)
+    request_s: float = Field(default=30, gt=0)
+    batching: Literal["auto", "on", "off"] = "auto"
+    api_keys: tuple[Annotated[str, AfterValidator(_sha256)], ...] = ()
+    rate_limit: int = Field(default=0, ge=0)
+    personal: dict[str, Literal["hash", "drop"]] = Field(default_factory=dict)
+
+
 class Rollout(Section):
     engine: Literal["auto", "docker", "process"] = "auto"
     strategy: Strategy = "all-at-once"
@@ -228,6 +249,7 @@ class Rollout(Section):
     watch_days: float = Field(default=14, ge=0)
     wait_s: float = Field(default=600, ge=0)
     limits: RolloutLimits = RolloutLimits()
+    serving: Serving = Serving()
 
     @model_validator(mode="after")
     def deadlines_leave_time(self) -> Rollout:
@@ -274,6 +296,9 @@ class Model(Section):
         if taken := [f for f in self.training.features if f in own | RESERVED]:
             why = "is the key or a time" if taken[0] in own else "is a name that the stages use themselves"
             raise ValueError(f"training: {taken[0]} {why} and cannot be a feature")
+        columns = {*self.training.features, self.source.key}
+        if stray := [c for c in self.rollout.serving.personal if c not in columns]:
+            raise ValueError(f"rollout.serving.personal names no feature or key: {stray[0]}")
         text = {self.source.key, *self.training.categorical}
         numbers = {*self.training.numeric, self.training.target}
         for column, rule in self.gates.contract.columns.items():

@@ -192,6 +192,11 @@ def deployable_package(home: Path, name: str, version: str) -> Path:
     return folder
 
 
+def signature(home: Path, name: str, version: str) -> str:
+    """The signature of the manifest of a version's package, in hexadecimal; '' when it has none."""
+    return _get(connect(home), name, version).tags.get(SIGNATURE_TAG, "")
+
+
 def reference_file(home: Path, name: str, version: str) -> Path:
     """The training data sample of a version, with its predictions."""
     return _fetched(home, name, version, "reference.parquet")

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import lineage, params, workspace
+from pipeline import lineage, params, signing, workspace
 from pipeline.errors import RegistryError
 from pipeline.ledger import costs, partitions
 from pipeline.ledger.metering import metered
@@ -295,8 +295,8 @@ def check_drift(setup: Setup, run: str, name: str, as_of: datetime) -> dict[str,
     verdict = features.compare(
         reference,
         asked,
-        list(model.training.numeric),
-        list(model.training.categorical),
+        [c for c in model.training.numeric if c not in model.rollout.serving.personal],
+        [c for c in model.training.categorical if c not in model.rollout.serving.personal],
         features.Limits(
             limits.psi_limit, limits.missing_limit, limits.features_limit, limits.min_rows, limits.sample_rows
         ),
@@ -304,7 +304,11 @@ def check_drift(setup: Setup, run: str, name: str, as_of: datetime) -> dict[str,
     )
     held_out = registry.version_facts(setup.home, name, champion)["metrics"][model.evaluation.metric]
     answers = asked[asked["version"] == champion]
-    labelled = live.labels(model, setup.project, start, as_of, name) if len(answers) else live.NO_LABELS
+    labelled = (
+        live.labels(model, setup.project, start, as_of, name, signing.log_key(setup.home))
+        if len(answers)
+        else live.NO_LABELS
+    )
     quality = live.quality(answers, labelled, model, held_out)
     receipt = retrain_policy.decide(verdict, quality, limits)
     body = {

@@ -7,6 +7,7 @@ another file, for workers that share one.
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import os
 from pathlib import Path
@@ -34,6 +35,16 @@ def verified(home: Path, content: bytes, signature: str) -> bool:
     except (InvalidSignature, ValueError):
         return False
     return True
+
+
+def public_key(home: Path) -> str:
+    """Who this home's signatures are by, in hexadecimal."""
+    return _key(home).public_key().public_bytes_raw().hex()
+
+
+def log_key(home: Path) -> str:
+    """A secret of this home's own for the pseudonyms in prediction logs, in hexadecimal; it follows from the signing key."""
+    return hmac.new(_key(home).private_bytes_raw(), b"prediction log", hashlib.sha256).hexdigest()
 
 
 def _key(home: Path) -> Ed25519PrivateKey:

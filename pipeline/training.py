@@ -19,17 +19,12 @@ import pandas as pd
 
 from pipeline.errors import SettingsError, StageError
 from pipeline.params import Model, Training
+from pipeline.serving.trusted import TRUSTED_TYPES
 
 if TYPE_CHECKING:
     from sklearn.base import BaseEstimator
     from sklearn.pipeline import Pipeline
 
-# What may be built when a model file is read. Never the list that a file itself asks for.
-TRUSTED_TYPES = [
-    "numpy.dtype",
-    "sklearn.tree._tree.Tree",
-    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-]
 MISSING_CATEGORY = ""
 
 

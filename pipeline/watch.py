@@ -45,7 +45,7 @@ def _nothing(reason: str) -> dict[str, Any]:
 
 def _losses(setup: Setup, name: str, champion: str, before: str, as_of: datetime) -> tuple[Any, Any]:
     """The losses of both versions, each of shape (rows,), on what the champion was asked and whose label is known."""
-    from pipeline import registry
+    from pipeline import registry, signing
     from pipeline.drift import live
     from pipeline.evaluation import PREDICTION, bounded_loss
     from pipeline.rollout.slots import predictions_folder
@@ -55,7 +55,11 @@ def _losses(setup: Setup, name: str, champion: str, before: str, as_of: datetime
     start = as_of - timedelta(days=model.rollout.watch_days + model.monitor.window_days)
     asked = live.predictions(predictions_folder(setup.home, name), model, start, as_of)
     asked = asked[asked["version"] == champion]
-    labelled = live.labels(model, setup.project, start, as_of, name) if len(asked) else live.NO_LABELS
+    labelled = (
+        live.labels(model, setup.project, start, as_of, name, signing.log_key(setup.home))
+        if len(asked)
+        else live.NO_LABELS
+    )
     rows = live.with_labels(asked, labelled)
     old = Runtime.load(registry.package_folder(setup.home, name, before)).predict_frame(rows)
     target = rows["target"].to_numpy(dtype="float64")

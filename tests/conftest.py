@@ -116,6 +116,7 @@ def make_project(folder: Path, models: dict) -> Path:
             ".dvcignore",
             "requirements/main.txt",
             "requirements/serving.txt",
+            "requirements/serving-skops.txt",
             "Procfile",
         ):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -148,6 +149,26 @@ def change_params(folder: Path, path: str, value) -> None:
         at = at.setdefault(part, {})
     at[last] = value
     write_params(folder, settings)
+
+
+@pytest.fixture(scope="session")
+def churn_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package of a model of CHURN, made once."""
+    return build_package(tmp_path_factory.mktemp("package"), CHURN)
+
+
+def build_package(folder: Path, model: dict) -> Path:
+    """Trains `model` on the customers, in `folder`, and packages it."""
+    from pipeline import evaluation, package, training
+    from pipeline.params import Model
+
+    settings = Model.model_validate(model)
+    rows = customers()
+    rows = rows[(rows.seen_at < settings.as_of) & (rows.seen_at >= "2024-02-01")].reset_index(drop=True)
+    training.save(training.fit(rows, settings), folder / "m")
+    evaluation.evaluate(settings, rows, folder / "m", folder / "p", folder / "r", folder / "e.json")
+    package.build("churn", settings, folder / "m", folder / "p", folder / "package")
+    return folder / "package"
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """Drift is found where it is, not where it is not, and never from too little."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +8,7 @@ from pipeline.drift.features import DriftVerdict, Limits, compare
 from pipeline.drift.live import NO_LABELS, LiveQuality, logged, predictions
 from pipeline.drift.live import quality as quality_of
 from pipeline.policy.retrain import decide
+from pipeline.serving import log_files
 
 
 def sample(rows, seed, shift=0.0, missing=0.0):
@@ -81,21 +80,29 @@ def test_decide_gives_reasons_and_what_would_flip_it(settings):
     assert "live quality: unknown, 3 of 6,000" in unlabelled.reasons[1]
 
 
-def test_the_prediction_log_reads_by_event_time_and_skips_torn_lines(settings, tmp_path):
-    model = settings.model("churn")
-    row = {
-        "request_id": "r",
-        "received_at": "2026-01-01T00:00:00.000+00:00",
-        "version": "1",
-        "slot": "blue",
-        "prediction": 0.5,
+def write_log(folder, rows, part=0, features=True):
+    """A part of a prediction log, as a slot writes it; rows give (request id, key, event time)."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {
+        "request_id": [r[0] for r in rows],
+        "received_at": pa.array([pd.Timestamp("2026-01-01", tz="UTC")] * len(rows), pa.timestamp("ms", tz="UTC")),
+        "event_time": [r[2] for r in rows],
+        "key": [r[1] for r in rows],
+        "version": ["1"] * len(rows),
+        "slot": ["blue"] * len(rows),
+        "prediction": [0.5] * len(rows),
     }
+    if features:
+        columns["features"] = [{"spend": 1.0, "calls": None, "plan": "plus"}] * len(rows)
+    pq.write_table(pa.table(columns), folder / log_files.file_name("blue-v1-1", part, part))
+
+
+def test_the_prediction_log_reads_by_event_time(settings, tmp_path):
+    model = settings.model("churn")
     times = ["2024-02-01T00:00:00+00:00", "2024-02-02T00:00:00+00:00", None]
-    lines = [
-        json.dumps(row | {"key": f"c{i}", "event_time": t, "features": {"spend": 1, "calls": None, "plan": "plus"}})
-        for i, t in enumerate(times)
-    ]
-    (tmp_path / "blue-v1-1-0.jsonl").write_text("\n".join(lines) + '\n{"request_id": "torn')
+    write_log(tmp_path, [("r", f"c{i}", t) for i, t in enumerate(times)])
     day = pd.Timestamp("2024-02-02", tz="UTC")
     found = predictions(tmp_path, model, day, day + pd.Timedelta(days=1))
     assert found.key.tolist() == ["c1"]
@@ -109,20 +116,19 @@ def test_the_prediction_log_reads_by_event_time_and_skips_torn_lines(settings, t
 
 
 def test_golden_requests_are_no_traffic(settings, tmp_path):
-    row = {
-        "received_at": "2026-01-01T00:00:00.000+00:00",
-        "version": "1",
-        "slot": "blue",
-        "prediction": 0.5,
-        "key": None,
-        "event_time": None,
-        "features": {"spend": 1, "calls": None, "plan": "plus"},
-    }
-    (tmp_path / "x.jsonl").write_text(
-        "".join(json.dumps(row | {"request_id": i}) + "\n" for i in ("golden-blue-v1", "abc"))
-    )
+    write_log(tmp_path, [("golden-blue-v1", None, None), ("abc", None, None)])
     day = pd.Timestamp("2026-01-01", tz="UTC")
     assert len(predictions(tmp_path, settings.model("churn"), day, day + pd.Timedelta(days=1))) == logged(tmp_path) == 1
+
+
+def test_features_that_are_not_logged_are_missing(settings, tmp_path):
+    """Personal ones may be left out, in some files or in all."""
+    model, day = settings.model("churn"), pd.Timestamp("2026-01-01", tz="UTC")
+    write_log(tmp_path, [("a", "c0", None)], features=False)
+    assert predictions(tmp_path, model, day, day + pd.Timedelta(days=1)).plan.isna().all()
+    write_log(tmp_path, [("b", "c1", None)], part=1)
+    found = predictions(tmp_path, model, day, day + pd.Timedelta(days=1))
+    assert found.set_index("key").plan.fillna("none").to_dict() == {"c0": "none", "c1": "plus"}
 
 
 def test_without_labels_or_keys_quality_is_unknown(settings):

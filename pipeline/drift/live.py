@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import duckdb
 import pandas as pd
 
 from pipeline.data import source as source_rows
 from pipeline.evaluation import PREDICTION, better_by, metrics
 from pipeline.params import Model
-from pipeline.serving.prediction_log import GOLDEN_ID
+from pipeline.serving.log_files import GOLDEN_ID, current_files
+from pipeline.serving.prediction_log import pseudonym
 
 NO_LABELS = pd.DataFrame({"key": pd.Series(dtype="str"), "target": pd.Series(dtype="float64")})
 
@@ -30,40 +32,56 @@ class LiveQuality:
 def predictions(folder: Path, model: Model, start: datetime, end: datetime) -> pd.DataFrame:
     """The prediction log's rows with event time (or, without one, receipt) in [start, end).
 
-    Columns: key, event_time, version, slot, prediction, and the features.
+    Columns: key, event_time, version, slot, prediction, and the features; one that was not logged is missing throughout.
     """
-    segments = sorted(str(path) for path in folder.glob("*.jsonl"))
     columns = ["key", "event_time", "version", "slot", PREDICTION, *model.training.features]
-    if not segments:
+    files = _files(folder)
+    if not files:
         return pd.DataFrame(columns=columns)
     kinds = {**dict.fromkeys(model.training.numeric, "DOUBLE"), **dict.fromkeys(model.training.categorical, "VARCHAR")}
-    struct = ", ".join(f"{source_rows.quoted(name)} {kind}" for name, kind in kinds.items())
-    features = ", ".join(f"features.{source_rows.quoted(name)} AS {source_rows.quoted(name)}" for name in kinds)
-    sql = f"""
-        SELECT * EXCLUDE (request_id) FROM (
-            SELECT key, request_id, coalesce(try_cast(event_time AS TIMESTAMPTZ), received_at) AS event_time,
-                   version, slot, prediction AS {PREDICTION}, {features}
-            FROM read_json($segments, format = 'newline_delimited', ignore_errors = true, columns = {{
-                request_id: 'VARCHAR', received_at: 'TIMESTAMPTZ', event_time: 'VARCHAR', key: 'VARCHAR',
-                version: 'VARCHAR', slot: 'VARCHAR', prediction: 'DOUBLE', features: 'STRUCT({struct.replace("'", "''")})'}}))
-        WHERE event_time >= $start AND event_time < $end AND NOT starts_with(request_id, '{GOLDEN_ID}') ORDER BY event_time, key"""
     with source_rows.connect(folder) as connection:
-        return connection.execute(sql, {"segments": segments, "start": start, "end": end}).df()
+        logged = _logged_features(connection, files)
+        features = ", ".join(f"{_feature(n, kind, logged)} AS {source_rows.quoted(n)}" for n, kind in kinds.items())
+        sql = f"""
+            SELECT * EXCLUDE (request_id) FROM (
+                SELECT key, request_id, coalesce(try_cast(event_time AS TIMESTAMPTZ), received_at) AS event_time,
+                       version, slot, prediction AS {PREDICTION}, {features}
+                FROM read_parquet($files, union_by_name = true))
+            WHERE event_time >= $start AND event_time < $end AND NOT starts_with(request_id, '{GOLDEN_ID}')
+            ORDER BY event_time, key"""
+        return connection.execute(sql, {"files": files, "start": start, "end": end}).df()
+
+
+def _files(folder: Path) -> list[str]:
+    return [str(path) for path in current_files(folder)]
+
+
+def _logged_features(connection: duckdb.DuckDBPyConnection, files: list[str]) -> set[str]:
+    """The features that the log holds; personal ones may be left out of it."""
+    log = connection.read_parquet(files, union_by_name=True)
+    kinds = dict(zip(log.columns, log.types, strict=True))
+    return {name for name, _ in kinds["features"].children} if "features" in kinds else set()
+
+
+def _feature(name: str, kind: str, logged: set[str]) -> str:
+    return f"try_cast(features.{source_rows.quoted(name)} AS {kind})" if name in logged else f"CAST(NULL AS {kind})"
 
 
 def logged(folder: Path) -> int:
     """How many predictions the log holds, golden requests left out."""
-    segments = sorted(str(path) for path in folder.glob("*.jsonl"))
-    if not segments:
+    files = _files(folder)
+    if not files:
         return 0
-    sql = f"""SELECT count(*) FROM read_json($segments, format = 'newline_delimited', ignore_errors = true,
-              columns = {{request_id: 'VARCHAR'}}) WHERE NOT starts_with(request_id, '{GOLDEN_ID}')"""
+    sql = f"SELECT count(*) FROM read_parquet($files, union_by_name = true) WHERE NOT starts_with(request_id, '{GOLDEN_ID}')"
     with source_rows.connect(folder) as connection:
-        return (connection.execute(sql, {"segments": segments}).fetchone() or (0,))[0]
+        return (connection.execute(sql, {"files": files}).fetchone() or (0,))[0]
 
 
-def labels(model: Model, project: Path, start: datetime, as_of: datetime, name: str) -> pd.DataFrame:
-    """(key, target) of the source's rows since `start` whose label was known at `as_of`."""
+def labels(model: Model, project: Path, start: datetime, as_of: datetime, name: str, log_key: str = "") -> pd.DataFrame:
+    """(key, target) of the source's rows since `start` whose label was known at `as_of`.
+
+    A personal key is the pseudonym that the log has for it, by the home's `log_key`.
+    """
     key, target = source_rows.quoted(model.source.key), source_rows.quoted(model.training.target)
     known = "TRUE"
     if model.source.label_time:
@@ -74,7 +92,10 @@ def labels(model: Model, project: Path, start: datetime, as_of: datetime, name: 
         source_rows.load(connection, model.source, start, as_of, name)
         source_rows.keep_window(connection, model.source, start, as_of)
         source_rows.require(source_rows.column_types(connection), [model.training.target], name)
-        return connection.execute(sql, {"as_of": as_of} if "$as_of" in sql else {}).df()
+        found = connection.execute(sql, {"as_of": as_of} if "$as_of" in sql else {}).df()
+    if model.rollout.serving.personal.get(model.source.key) == "hash":
+        found["key"] = [pseudonym(bytes.fromhex(log_key), value) for value in found["key"]]
+    return found
 
 
 def quality(asked: pd.DataFrame, labelled: pd.DataFrame, model: Model, held_out: float) -> LiveQuality:

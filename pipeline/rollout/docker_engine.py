@@ -10,6 +10,7 @@ import hashlib
 import io
 import math
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -19,6 +20,7 @@ from typing import Any
 
 from pipeline.errors import RolloutError
 from pipeline.rollout.engine import EngineUnavailable, Running, Wanted, cut_off, free_port
+from pipeline.serving.settings import VARIABLE
 
 LOCAL_BASE = "perennial/base:bookworm"
 PUBLIC_BASE = "python:3.11-slim-bookworm"
@@ -44,7 +46,7 @@ class DockerEngine:
             raise EngineUnavailable(f"no Docker engine answers ({_reason(error)})") from error
         self._home, self._project = home, project
         self._home_id = hashlib.sha256(str(home).encode()).hexdigest()[:8]
-        self._base = self._serving_base() if prepare else ""
+        self._bases = {"onnx": self._serving_base("onnx")} if prepare else {}
 
     def start(self, wanted: Wanted) -> Running:
         from docker.errors import DockerException
@@ -79,7 +81,9 @@ class DockerEngine:
                 cap_drop=["ALL"],
                 security_opt=["no-new-privileges:true"],
                 pids_limit=128,
-                mem_limit="512m",
+                mem_limit=f"{wanted.memory_mb}m",
+                nano_cpus=int(wanted.cpus * 1e9),
+                environment={VARIABLE: wanted.serving},
                 init=True,
                 restart_policy={"Name": "unless-stopped"},
             )
@@ -160,7 +164,7 @@ class DockerEngine:
             f"{named}.title": wanted.model,
             f"{named}.version": wanted.version,
             f"{named}.revision": wanted.code_revision,
-            f"{named}.base.name": self._base,
+            f"{named}.base.name": self._base_for(wanted),
             f"{named}.vendor": "Perennial",
             f"{LABEL}.manifest": _manifest_digest(wanted),
             f"{LABEL}.image": f"{self._home_id}-{wanted.model}",
@@ -169,18 +173,33 @@ class DockerEngine:
     def _image(self, wanted: Wanted) -> str:
         """The id of the image of one version: the serving base plus the package, from a tar in memory."""
         files = {f"package/{f.name}": f.read_bytes() for f in sorted(wanted.package.iterdir())}
-        files["Dockerfile"] = f"FROM {self._base}\nCOPY --chown=0:0 package /package\n".encode()
+        files["Dockerfile"] = f"FROM {self._base_for(wanted)}\nCOPY --chown=0:0 package /package\n".encode()
         tag = f"perennial/{wanted.model}:v{wanted.version}-{_manifest_digest(wanted)[:12]}"
         return self._build(_tar(files), tag, self._labels(wanted), {})
 
-    def _serving_base(self) -> str:
-        """The image with the server and its packages, built when the one of this code is not there."""
+    def _base_for(self, wanted: Wanted) -> str:
+        """The image that the package's runtime takes. Raises RolloutError when it cannot be had."""
+        if wanted.runtime not in self._bases:
+            try:
+                self._bases[wanted.runtime] = self._serving_base(wanted.runtime)
+            except EngineUnavailable as error:
+                subject = f"slot {wanted.model} {wanted.slot}"
+                raise RolloutError(subject, str(error), "look at docker/serving") from error
+        return self._bases[wanted.runtime]
+
+    def _serving_base(self, runtime: str) -> str:
+        """The image with the server and a runtime's packages, built when the one of this code is not there."""
         from docker.errors import DockerException, ImageNotFound
 
         server = sorted((self._project / "pipeline" / "serving").glob("*.py"))
-        recipe = [self._project / "docker" / "serving" / "Dockerfile", self._project / "requirements" / "serving.txt"]
+        recipe = [
+            self._project / "docker" / "serving" / "Dockerfile",
+            self._project / "requirements" / PACKAGES[runtime],
+        ]
         parts = [*recipe, self._project / "pipeline" / "__init__.py", *server]
-        tag = "perennial/serving:" + hashlib.sha256(b"".join(p.read_bytes() for p in parts)).hexdigest()[:16]
+        # What is left out is part of the recipe too.
+        content = b"".join(p.read_bytes() for p in (*parts, Path(__file__)))
+        tag = f"perennial/serving-{runtime}:{hashlib.sha256(content).hexdigest()[:16]}"
         try:
             self._client.images.get(tag)
             return tag
@@ -232,6 +251,29 @@ class DockerEngine:
         return image.id
 
 
+# By runtime: what goes into its image.
+PACKAGES = {"onnx": "serving.txt", "skops": "serving-skops.txt"}
+# Of those packages, what a server never reads: tests, tools to make models, sources and maps.
+LEFT_OUT = (
+    "**/tests",
+    "**/*.pyi",
+    "**/*.pyx",
+    "**/*.pxd",
+    "**/*.map",
+    "**/*.h",
+    "bin",
+    "numpy/f2py",
+    "numpy/_core/lib",
+    "numpy/random/lib",
+    "onnxruntime/transformers",
+    "onnxruntime/tools",
+    "onnxruntime/quantization",
+    "onnxruntime/datasets",
+    "swagger_ui_bundle/vendor/*/swagger-ui-es-*",
+    "swagger_ui_bundle/vendor/*/swagger-ui.js",
+    "swagger_ui_bundle/vendor/*/swagger-ui-standalone-preset.js",
+    "uvloop/loop.c",
+)
 FIXED_ARGUMENTS = ("--package", "/package", "--host", "0.0.0.0", "--log", "/log")
 
 
@@ -289,6 +331,11 @@ def _lay_packages(requirements: Path, folder: Path) -> None:
             done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "uv failed",
             "check the way to the package index",
         )
+    for left in [path for pattern in LEFT_OUT for path in folder.glob(pattern)]:
+        if left.is_dir():
+            shutil.rmtree(left)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def _tar(files: dict[str, bytes], packages: Path | None = None) -> io.BytesIO:

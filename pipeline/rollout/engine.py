@@ -26,7 +26,8 @@ class Running:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A slot to start: the package of a version, where it logs its predictions, and how long it may drain."""
+    """A slot to start: the package of a version, where it logs its predictions, how long it may drain, and what its
+    server is told (`serving`), given (`cpus`, `memory_mb`) and made of (`runtime`: onnx or skops)."""
 
     model: str
     slot: str
@@ -35,6 +36,10 @@ class Wanted:
     log: Path
     drain_s: float
     code_revision: str = ""
+    serving: str = "{}"
+    cpus: float = 1.0
+    memory_mb: int = 512
+    runtime: str = "onnx"
 
 
 class EngineUnavailable(Exception):

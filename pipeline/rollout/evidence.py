@@ -6,11 +6,10 @@ requests, whatever their shares.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import numpy as np
@@ -21,8 +20,13 @@ from pipeline.policy.canary import Counted, Evidence, Paired
 from pipeline.rollout.route import Share, router_api_url
 from pipeline.rollout.slots import predictions_folder
 from pipeline.rollout.traefik import service_name
-from pipeline.serving.prediction_log import GOLDEN_ID
-from pipeline.serving.runtime import BadRequest, PackageRefused, Runtime
+from pipeline.serving.errors import PackageRefused
+from pipeline.serving.log_files import GOLDEN_ID, current_files, stem_of
+from pipeline.serving.runtime import Runtime
+from pipeline.serving.signature import Rows
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 CUTS = tuple(range(10, 100, 10))
 # More different rows than this are not told apart.
@@ -148,7 +152,8 @@ class Observer:
         if self._pair is None:
             self._pair = _Pair.of(self._home, self._model, self._champion.version, self._candidate.version)
         for log in self._logs:
-            self._pair.take(log.rows())
+            for table in log.rows():
+                self._pair.take(table)
         return self._pair.sides
 
 
@@ -156,20 +161,35 @@ class _Tail:
     """The rows that a version's slots add to the prediction log from now on."""
 
     def __init__(self, folder: Path, version: str) -> None:
-        self._folder, self._pattern = folder, f"*-v{version}-*.jsonl"
-        self._read = {path: path.stat().st_size for path in folder.glob(self._pattern)}
+        self._folder, self._pattern = folder, f"*-v{version}-*"
+        self._counts: dict[Path, int] = {}
+        self._read = {stem: sum(count for _, count in files) for stem, files in self._files().items()}
 
-    def rows(self) -> Iterator[dict[str, Any]]:
-        for path in sorted(self._folder.glob(self._pattern)):
-            with path.open("rb") as file:
-                file.seek(self._read.get(path, 0))
-                # The last line may be half written: it is read the next time.
-                whole, newline, _ = file.read().rpartition(b"\n")
-            self._read[path] = self._read.get(path, 0) + len(whole) + len(newline)
-            for line in whole.splitlines():
-                row = json.loads(line)
-                if not row["request_id"].startswith(GOLDEN_ID):
-                    yield row
+    def _files(self) -> dict[str, list[tuple[Path, int]]]:
+        """(file, rows) of each process that logs, in order: files are merged meanwhile, their rows keep their places."""
+        import pyarrow.parquet as pq
+
+        found: dict[str, list[tuple[Path, int]]] = {}
+        for path in current_files(self._folder, self._pattern):
+            if path not in self._counts:
+                self._counts[path] = pq.read_metadata(path).num_rows
+            found.setdefault(stem_of(path), []).append((path, self._counts[path]))
+        return found
+
+    def rows(self) -> Iterator[pa.Table]:
+        """Tables of new rows, golden requests left out."""
+        import pyarrow.compute as pc
+        import pyarrow.parquet as pq
+
+        for stem, files in self._files().items():
+            before = 0
+            for path, count in files:
+                new = before + count - max(before, self._read.get(stem, 0))
+                before += count
+                if new > 0:
+                    table = pq.read_table(path).slice(count - new)
+                    yield table.filter(pc.invert(pc.starts_with(table["request_id"], GOLDEN_ID)))
+            self._read[stem] = before
 
 
 @dataclass
@@ -180,29 +200,48 @@ class _Pair:
     candidate: Runtime
     versions: tuple[str, str]
     sides: Sides
-    distinct: set[str] = field(default_factory=set)
+    distinct: set[tuple[Any, ...]] = field(default_factory=set)
 
     @classmethod
     def of(cls, home: Path, model: str, champion: str, candidate: str) -> _Pair:
         old, new = (Runtime.load(registry.package_folder(home, model, version)) for version in (champion, candidate))
         return cls(old, new, (champion, candidate), Sides(cuts(home, model, champion, old.task)))
 
-    def take(self, rows: Iterable[dict[str, Any]]) -> None:
-        taken = list(rows)
-        if not taken:
+    def take(self, table: pa.Table) -> None:
+        """Compares logged rows. Raises ValueError naming a feature that the log does not have."""
+        if not len(table):
             return
-        features = [row["features"] for row in taken]
+        logged = _features(table)
+        own_version, said_then = table["version"].to_numpy(), table["prediction"].to_numpy()
         answers = {}
         for version, runtime in zip(self.versions, (self.champion, self.candidate), strict=True):
-            try:
-                said = runtime.predict(runtime.columns(features))
-            except BadRequest:
-                # The other version has other features: these rows cannot be compared.
-                return
-            own = np.array([row["version"] == version for row in taken])
-            answers[version] = np.where(own, [row["prediction"] for row in taken], said)
-        self.distinct |= {json.dumps(row, sort_keys=True) for row in features[: max(0, MANY - len(self.distinct))]}
+            rows = _rows_of(logged, runtime)
+            answers[version] = np.where(own_version == version, said_then, runtime.predict(rows))
+            if len(self.distinct) < MANY:
+                self.distinct |= {(n.tobytes(), *t) for n, t in zip(rows.numbers, rows.texts, strict=True)}
         self.sides.add(answers[self.versions[0]], answers[self.versions[1]])
+
+
+def _features(table: pa.Table) -> dict[str, np.ndarray]:
+    """The logged features by name, each of shape (rows,)."""
+    if "features" not in table.column_names:
+        return {}
+    features = table["features"].combine_chunks()
+    return {one.name: features.field(i).to_numpy(zero_copy_only=False) for i, one in enumerate(features.type)}
+
+
+def _rows_of(logged: dict[str, np.ndarray], runtime: Runtime) -> Rows:
+    """What was logged as a version takes it."""
+    if missing := [name for name in runtime.features if name not in logged]:
+        raise ValueError(f"the log has no column {missing[0]}")
+    count = len(next(iter(logged.values()), ()))
+    numbers = np.empty((count, len(runtime.signature.numbers)), "float32")
+    texts = np.empty((count, len(runtime.signature.texts)), object)
+    for i, name in enumerate(runtime.signature.numbers):
+        numbers[:, i] = logged[name]
+    for i, name in enumerate(runtime.signature.texts):
+        texts[:, i] = [value or "" for value in logged[name]]
+    return Rows(numbers, texts, [None] * count, [None] * count)
 
 
 def cuts(home: Path, model: str, champion: str, task: str) -> np.ndarray:

@@ -13,7 +13,7 @@ import httpx
 from pipeline.errors import RolloutError
 from pipeline.rollout.engine import Engine, Running
 from pipeline.rollout.traefik import STAMP
-from pipeline.serving.prediction_log import GOLDEN_ID
+from pipeline.serving.log_files import GOLDEN_ID
 
 READY = "/v2/health/ready"
 
@@ -67,7 +67,7 @@ def wait_ready(engine: Engine, running: Running, limit_s: float) -> float:
     )
 
 
-def golden(running: Running, package: Path, tolerance: float) -> int:
+def golden(running: Running, package: Path, tolerance: float, api_key: str = "") -> int:
     """Sends the package's golden requests to the slot; returns how many answers were right.
 
     Raises RolloutError when one is not what evaluation recorded, so that a slot which is healthy but
@@ -77,6 +77,7 @@ def golden(running: Running, package: Path, tolerance: float) -> int:
     subject = f"slot {running.model} {running.slot}"
     try:
         who = {"x-request-id": f"{GOLDEN_ID}{running.slot}-v{running.version}"}
+        who |= {"x-api-key": api_key} if api_key else {}
         answer = httpx.post(f"{running.address}/invocations", json=told["request"], headers=who, timeout=10)
         answer.raise_for_status()
         got = answer.json()["predictions"]

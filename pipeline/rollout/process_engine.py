@@ -18,6 +18,7 @@ import psutil
 
 from pipeline.errors import RolloutError
 from pipeline.rollout.engine import Running, Wanted, cut_off, free_port
+from pipeline.serving.settings import VARIABLE
 
 # What a server has beyond its drain time to write its log and end.
 GRACE_S = 5.0
@@ -54,7 +55,7 @@ class ProcessEngine:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                env=_server_environment(self._home),
+                env=_server_environment(self._home) | {VARIABLE: wanted.serving},
             )
         address = f"http://127.0.0.1:{port}"
         told = {"pid": process.pid, "started": _started(process.pid), "version": version, "address": address}

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import signing
-from pipeline.params import Rollout
+from pipeline import registry, signing
+from pipeline.params import Rollout, Serving
 from pipeline.rollout import failpoints, probe
 from pipeline.rollout.engine import Engine, Running, Wanted, engine_named
 from pipeline.rollout.route import Share
 from pipeline.rollout.site import Site
+from pipeline.serving.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -40,13 +43,26 @@ def fill(
     engine, why = engine_named(settings.engine, site.home, site.project)
     site.empty(model, slot, settings.drain_s)
     log = predictions_folder(site.home, model, shadow)
-    wanted = Wanted(model, slot, version, folder, log, settings.drain_s, manifest.get("code_revision", ""))
+    told, probe_key = _told(site, model, version, settings.serving)
+    wanted = Wanted(
+        model,
+        slot,
+        version,
+        folder,
+        log,
+        settings.drain_s,
+        manifest.get("code_revision", ""),
+        told.as_json(),
+        settings.serving.cpus,
+        settings.serving.memory_mb,
+        manifest.get("runtime", "onnx"),
+    )
     site.note("slot_starting", model, version=version, slot=slot, engine=engine.name, why=why)
     try:
         with failpoints.around("start slot"):
             running = engine.start(wanted)
         ready_s = probe.wait_ready(engine, running, settings.ready_timeout_s)
-        count = probe.golden(running, folder, settings.golden_tolerance)
+        count = probe.golden(running, folder, settings.golden_tolerance, probe_key)
     except BaseException:
         engine.stop(model, slot, 0)
         raise
@@ -60,6 +76,28 @@ def fill(
         ready_s=round(ready_s, 3),
     )
     return Proven(share_of(running), engine, why, ready_s)
+
+
+def _told(site: Site, model: str, version: str, serving: Serving) -> tuple[Settings, str]:
+    """(what the slot's server is told: its limits, and whose signature its package must carry; a key to ask it with).
+
+    The digests in params.yaml open nothing: the slot takes one key more, which nobody else ever sees.
+    """
+    probe_key = secrets.token_hex(32) if serving.api_keys else ""
+    digests = (hashlib.sha256(probe_key.encode()).hexdigest(),) if probe_key else ()
+    settings = Settings(
+        max_body_bytes=int(serving.max_body_mb * 2**20),
+        max_rows=serving.max_rows,
+        request_s=serving.request_s,
+        processes=max(1, round(serving.cpus)),
+        batching=serving.batching,
+        api_keys=(*serving.api_keys, *digests),
+        personal=serving.personal,
+        log_key=signing.log_key(site.home) if serving.personal else "",
+        public_key=signing.public_key(site.home),
+        signature=registry.signature(site.home, model, version),
+    )
+    return settings, probe_key
 
 
 def share_of(running: Running) -> Share:

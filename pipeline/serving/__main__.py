@@ -9,12 +9,63 @@ from pathlib import Path
 
 import uvicorn
 
-from pipeline.serving.app import Identity, create_app
-from pipeline.serving.prediction_log import PredictionLog
-from pipeline.serving.runtime import PackageRefused, Runtime
+from pipeline.serving import contents, metrics, workers
+from pipeline.serving.app import App, Identity
+from pipeline.serving.connection import Connection
+from pipeline.serving.errors import PackageRefused
+from pipeline.serving.metrics import Metrics
+from pipeline.serving.prediction_log import LogTable, PredictionLog
+from pipeline.serving.runtime import Runtime
+from pipeline.serving.settings import Settings
 
 
 def main() -> int:
+    chosen = _arguments()
+    settings = Settings.from_environment()
+    try:
+        checked = contents.read(chosen.package, settings.public_key, settings.signature)
+        model = checked.manifest["model"]
+        # Before any process is forked: one that refuses the package would only be started again.
+        runtime = Runtime(checked)
+    except PackageRefused as error:
+        print(error, file=sys.stderr)
+        return 1
+    identity = Identity(model, chosen.version, chosen.slot)
+    counts = Metrics({"model": model, "version": chosen.version, "slot": chosen.slot}, settings.processes)
+    listening = workers.listen(chosen.host, chosen.port)
+
+    def work(process: int) -> None:
+        counts.process = process
+        mine = runtime if settings.processes == 1 else Runtime(checked)
+        log = _log(chosen, mine, settings, counts)
+        config = uvicorn.Config(
+            App(mine, log, identity, settings, counts),
+            http=Connection,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=math.ceil(chosen.drain),
+        )
+        uvicorn.Server(config).run([listening])
+        if log is not None:
+            log.close()
+
+    code = workers.serve(settings.processes, counts, work)
+    workers.farewell(counts)
+    return code
+
+
+def _log(chosen: argparse.Namespace, runtime: Runtime, settings: Settings, counts: Metrics) -> PredictionLog | None:
+    if chosen.log is None:
+        return None
+    key = bytes.fromhex(settings.log_key)
+    table = LogTable(runtime.signature, chosen.version, chosen.slot, settings.personal, key)
+    return PredictionLog(chosen.log, chosen.slot, chosen.version, table, lambda rows: counts.add(metrics.LOST, rows))
+
+
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m pipeline.serving")
     parser.add_argument("--package", type=Path, required=True)
     parser.add_argument("--version", required=True)
@@ -23,24 +74,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--log", type=Path, help="folder of the prediction log; none is written without it")
     parser.add_argument("--drain", type=float, default=10, help="seconds that requests under way get when it ends")
-    chosen = parser.parse_args()
-    try:
-        runtime = Runtime.load(chosen.package)
-    except PackageRefused as error:
-        print(error, file=sys.stderr)
-        return 1
-    identity = Identity(runtime.manifest["model"], chosen.version, chosen.slot)
-    log = PredictionLog(chosen.log, chosen.slot, chosen.version) if chosen.log else None
-    uvicorn.run(
-        create_app(runtime, log, identity),
-        host=chosen.host,
-        port=chosen.port,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=math.ceil(chosen.drain),
-    )
-    return 0
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

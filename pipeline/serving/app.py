@@ -1,32 +1,41 @@
-"""The HTTP face of a slot: Open Inference Protocol v2 and MLflow's /invocations.
+"""The HTTP face of a slot: Open Inference Protocol v2, MLflow's scoring protocol, metrics and documentation.
 
-Every answer says which model, version and slot gave it. A 4xx names the field and the row.
+Every answer says which model, version and slot gave it, and for which request. Predictions go by a short way of their
+own (plain ASGI); all else is Starlette.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
+import itertools
+import secrets
 import time
-import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import orjson
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
+from pipeline.serving import connection, docs, forms, metrics
+from pipeline.serving.batching import Runner
+from pipeline.serving.errors import Refused
+from pipeline.serving.forms import Asked
+from pipeline.serving.intake import Gone, Headers, Intake
 from pipeline.serving.metrics import Metrics
-from pipeline.serving.prediction_log import PredictionLog
-from pipeline.serving.runtime import BadRequest, Runtime
+from pipeline.serving.prediction_log import Entry, PredictionLog
+from pipeline.serving.runtime import Runtime
+from pipeline.serving.settings import Settings
 
-MAX_BODY_BYTES = 16 * 1024 * 1024
-MAX_ROWS = 10_000
+JSON = (b"content-type", b"application/json")
+# Reading a larger body takes some milliseconds, in which others would wait.
+LARGE_BYTES = 128 * 1024
+NO_NUMBER = "the model gave an answer that is no number"
 
 
 @dataclass(frozen=True)
@@ -41,194 +50,133 @@ class Identity:
         return {"x-model": self.model, "x-model-version": self.version, "x-slot": self.slot}
 
 
-def create_app(runtime: Runtime, log: PredictionLog | None, identity: Identity) -> Starlette:
-    """The server of one package in one slot. `log` None writes no prediction log."""
-    slot = Slot(runtime, log, identity)
+class App:
+    """The ASGI application of one package in one slot. `log` None writes no prediction log."""
 
-    @asynccontextmanager
-    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        yield
-        if log is not None:
-            log.close()
-        # The engine that ends the slot reads this line, and tells the ledger.
-        print(f"drained: {slot.cut_off} requests cut off", flush=True)
+    def __init__(
+        self,
+        runtime: Runtime,
+        log: PredictionLog | None,
+        identity: Identity,
+        settings: Settings | None = None,
+        counts: Metrics | None = None,
+    ) -> None:
+        settings = settings or Settings()
+        self.runtime, self.log, self.identity, self.settings = runtime, log, identity, settings
+        labels = {"model": identity.model, "version": identity.version, "slot": identity.slot}
+        self.counts = counts or Metrics(labels)
+        self._runner = Runner(runtime, settings.batching, lambda: self.counts.add(metrics.BATCHES))
+        self._intake = Intake(settings)
+        own = secrets.token_hex(8)
+        self._ids = (f"{own}-{n:x}".encode() for n in itertools.count())
+        self._said = [(k.encode(), v.encode()) for k, v in identity.headers().items()]
+        model = f"/v2/models/{identity.model}"
+        who = (identity.model, identity.version)
+        self._asked: dict[str, Callable[[bytes, Headers], Asked]] = {
+            "/invocations": lambda body, _: forms.invocations(body, runtime.signature, settings.max_rows)
+        }
+        for path in (f"{model}/infer", f"{model}/versions/{identity.version}/infer"):
+            self._asked[path] = lambda body, headers: forms.infer(
+                body, runtime.signature, settings.max_rows, headers.get(forms.BINARY_LENGTH), who
+            )
+        self._pages = _pages(self, model)
 
-    model = f"/v2/models/{identity.model}"
-    routes = [
-        Route("/v2/health/live", slot.live),
-        Route("/v2/health/ready", slot.live),
-        Route("/v2", slot.server),
-        Route(model, slot.metadata),
-        Route(f"{model}/ready", slot.live),
-        Route(f"{model}/infer", slot.infer, methods=["POST"]),
-        Route("/invocations", slot.invocations, methods=["POST"]),
-        Route("/ping", slot.live),
-        Route("/metrics", slot.metrics),
-    ]
-    return Starlette(routes=routes, lifespan=lifespan)
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST" and (read := self._asked.get(scope["path"])):
+            await self._predict(read, scope, receive, send)
+        else:
+            await self._pages(scope, receive, send)
+
+    async def _predict(self, read: Callable[[bytes, Headers], Asked], scope: Any, receive: Any, send: Any) -> None:
+        start = time.perf_counter()
+        headers: Headers = dict(scope["headers"])
+        request_id = headers.get(b"x-request-id", b"")[:128] or next(self._ids)
+        self.counts.add(metrics.UNDER_WAY)
+        status, rows = 200, 0
+        more: forms.Headers = []
+        try:
+            try:
+                body, more, rows = await self._answer(read, headers, receive, request_id)
+            except Refused as refusal:
+                status, body = refusal.status, orjson.dumps({"error": str(refusal)})
+            except Exception:
+                traceback.print_exc()
+                status, body = 500, orjson.dumps({"error": "the server failed; its output says how"})
+        except (Gone, asyncio.CancelledError) as error:
+            # The client went; or the server ends, and this was not done within the time to drain.
+            self.counts.add(metrics.CUT_OFF, isinstance(error, asyncio.CancelledError))
+            if isinstance(error, Gone):
+                return
+            raise
+        finally:
+            self.counts.add(metrics.UNDER_WAY, -1)
+        said = [*self._said, (b"x-request-id", request_id), (b"content-length", b"%d" % len(body)), *(more or [JSON])]
+        if status not in (408, 413):
+            if not connection.answer(scope.get(connection.CYCLE), status, said, body):
+                await _send(send, status, said, body)
+        else:
+            # What is left of the body is not read.
+            await _send(send, status, [*said, (b"connection", b"close")], body)
+        self.counts.answered(status, time.perf_counter() - start, rows)
+
+    async def _answer(
+        self, read: Callable[[bytes, Headers], Asked], headers: Headers, receive: Any, request_id: bytes
+    ) -> tuple[bytes, forms.Headers, int]:
+        """(body, its own headers, rows)."""
+        self._intake.refuse_stranger(headers)
+        body = await self._intake.body(headers, receive)
+        asked = read(body, headers) if len(body) < LARGE_BYTES else await self._runner.aside(read, body, headers)
+        predictions = await self._runner.predict(asked.rows)
+        if not np.isfinite(predictions).all():
+            raise Refused(500, NO_NUMBER)
+        if self.log is not None:
+            self.log.add(Entry(request_id.decode("latin-1"), time.time(), asked.rows, predictions))
+        return *asked.write(predictions), len(asked.rows)
 
 
-class Slot:
-    """The handlers. One row or many: parse, predict, log, answer."""
+async def _send(send: Any, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
-    def __init__(self, runtime: Runtime, log: PredictionLog | None, identity: Identity) -> None:
-        self.runtime, self.log, self.identity = runtime, log, identity
-        self._headers = identity.headers()
-        self._counts = Metrics({"model": identity.model, "version": identity.version, "slot": identity.slot})
-        self.cut_off = 0
 
-    async def live(self, _request: Request) -> Response:
-        lost = self.log.lost if self.log is not None else 0
-        return self._json({"live": True, "ready": True, "version": self.identity.version, "log_rows_lost": lost})
+def _pages(app: App, model: str) -> Starlette:
+    """Everything but predictions."""
+    identity, signature = app.identity, app.runtime.signature
+    named = identity.headers()
 
-    async def metrics(self, _request: Request) -> Response:
-        page, kind = self._counts.text(self.log.lost if self.log is not None else 0)
+    def told(body: Any) -> Response:
+        return Response(orjson.dumps(body), media_type="application/json", headers=named)
+
+    async def live(_request: Request) -> Response:
+        lost = app.counts.total(metrics.LOST)
+        return told({"live": True, "ready": True, "version": identity.version, "log_rows_lost": lost})
+
+    async def server(_request: Request) -> Response:
+        return told({"name": "perennial", "version": "1", "extensions": ["binary_tensor_data"]})
+
+    async def metadata(_request: Request) -> Response:
+        who = (identity.model, identity.version)
+        return told(forms.metadata(signature, who, app.runtime.platform))
+
+    async def counted(_request: Request) -> Response:
+        page, kind = app.counts.text()
         return Response(page, media_type=kind)
 
-    async def server(self, _request: Request) -> Response:
-        return self._json({"name": "perennial", "version": "1", "extensions": []})
+    async def not_found(request: Request, _error: Exception) -> Response:
+        body = {"error": f"{request.method} {request.url.path} is not here; GET /docs lists what is"}
+        return Response(orjson.dumps(body), 404, named, "application/json")
 
-    async def metadata(self, _request: Request) -> Response:
-        types = {"number": "FP32", "string": "BYTES"}
-        return self._json(
-            {
-                "name": self.identity.model,
-                "versions": [self.identity.version],
-                "platform": "onnxruntime",
-                "inputs": [{"name": n, "datatype": types[k], "shape": [-1, 1]} for n, k in self.runtime.kinds.items()],
-                "outputs": [{"name": "prediction", "datatype": "FP64", "shape": [-1]}],
-            }
-        )
+    async def not_allowed(request: Request, error: Any) -> Response:
+        body = {"error": f"{request.method} is not how {request.url.path} is asked; GET /docs says how"}
+        return Response(orjson.dumps(body), 405, {**named, **(error.headers or {})}, "application/json")
 
-    async def invocations(self, request: Request) -> Response:
-        return await self._answer(request, self._from_invocations, lambda p: {"predictions": p})
-
-    async def infer(self, request: Request) -> Response:
-        def shaped(predictions: list[float]) -> dict[str, Any]:
-            output = {"name": "prediction", "datatype": "FP64", "shape": [len(predictions)], "data": predictions}
-            return {"model_name": self.identity.model, "model_version": self.identity.version, "outputs": [output]}
-
-        return await self._answer(request, self._from_v2, shaped)
-
-    async def _answer(self, request: Request, parse: Any, shape: Any) -> Response:
-        start = time.perf_counter()
-        with self._counts.under_way.track_inprogress():
-            try:
-                answer = await self._answered(request, parse, shape)
-            except asyncio.CancelledError:
-                # The server ends, and this request was not done within the time to drain.
-                self.cut_off += 1
-                raise
-        self._counts.answered(answer.status_code, time.perf_counter() - start)
-        return answer
-
-    async def _answered(self, request: Request, parse: Any, shape: Any) -> Response:
-        request_id = request.headers.get("x-request-id", "")[:128] or uuid.uuid4().hex
-        try:
-            body = await self._body(request)
-            records = parse(body)
-            if not records:
-                raise BadRequest("the request has no rows")
-            if len(records) > MAX_ROWS:
-                raise BadRequest(f"the request has {len(records)} rows, at most {MAX_ROWS} are answered at once")
-            columns = self.runtime.columns(records)
-            self._refuse_unknown(records)
-        except BadRequest as error:
-            return self._json({"error": str(error)}, 400, request_id)
-        predictions = self.runtime.predict(columns)
-        if not np.isfinite(predictions).all():
-            return self._json({"error": "the model gave an answer that is no number"}, 500, request_id)
-        answers = predictions.tolist()
-        self._counts.rows.inc(len(answers))
-        self._log(request_id, records, answers)
-        return self._json(shape(answers), 200, request_id)
-
-    async def _body(self, request: Request) -> Any:
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_BODY_BYTES:
-                raise BadRequest(f"the body is larger than {MAX_BODY_BYTES // 2**20} MiB")
-        try:
-            return json.loads(body)
-        except (ValueError, RecursionError) as error:
-            raise BadRequest(f"the body is not JSON ({error})") from error
-
-    def _from_invocations(self, body: Any) -> list[dict[str, Any]]:
-        match body:
-            case {"dataframe_records": [*records]} | {"instances": [*records]} if all(
-                isinstance(r, dict) for r in records
-            ):
-                return records
-            case {"dataframe_split": {"columns": [*names], "data": [*rows]}}:
-                if any(not isinstance(n, str) for n in names):
-                    raise BadRequest("dataframe_split: the columns are not all text")
-                for number, row in enumerate(rows):
-                    if not isinstance(row, list) or len(row) != len(names):
-                        raise BadRequest(f"row {number}: wants {len(names)} values")
-                return [dict(zip(names, row, strict=True)) for row in rows]
-            case _:
-                raise BadRequest("wants dataframe_records, dataframe_split or instances with one object a row")
-
-    def _from_v2(self, body: Any) -> list[dict[str, Any]]:
-        if not isinstance(body, dict) or not isinstance(body.get("inputs"), list):
-            raise BadRequest("wants inputs, one a feature")
-        columns: dict[str, list[Any]] = {}
-        for given in body["inputs"]:
-            if (
-                not isinstance(given, dict)
-                or not isinstance(given.get("name"), str)
-                or not isinstance(given.get("data"), list)
-            ):
-                raise BadRequest("each input wants a name and data")
-            flat = given["data"]
-            columns[given["name"]] = [v[0] if isinstance(v, list) and len(v) == 1 else v for v in flat]
-        lengths = {len(values) for values in columns.values()}
-        if len(lengths) > 1:
-            raise BadRequest("the inputs do not all have the same number of rows")
-        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-    def _refuse_unknown(self, records: list[dict[str, Any]]) -> None:
-        key, event_time = self.runtime.manifest["key"], self.runtime.manifest["event_time"]
-        known = {*self.runtime.features, key, event_time}
-        for row, record in enumerate(records):
-            if not isinstance(record.get(key), str | int | None):
-                raise BadRequest(f"row {row}: column {key} wants text or a whole number")
-            if not _is_time(record.get(event_time)):
-                raise BadRequest(f"row {row}: column {event_time} wants a time like 2024-02-01T00:00:00Z")
-            if unknown := [str(name) for name in record if name not in known]:
-                raise BadRequest(f"row {row}: column {unknown[0]} is unknown to the model")
-
-    def _log(self, request_id: str, records: list[dict[str, Any]], answers: list[float]) -> None:
-        if self.log is None:
-            return
-        key, event_time = self.runtime.manifest["key"], self.runtime.manifest["event_time"]
-        received_at = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds")
-        self.log.add(
-            [
-                {
-                    "request_id": request_id,
-                    "received_at": received_at,
-                    "event_time": record.get(event_time),
-                    "key": record.get(key),
-                    "version": self.identity.version,
-                    "slot": self.identity.slot,
-                    "prediction": answer,
-                    "features": {name: record[name] for name in self.runtime.features},
-                }
-                for record, answer in zip(records, answers, strict=True)
-            ]
-        )
-
-    def _json(self, body: Any, status: int = 200, request_id: str = "") -> Response:
-        headers = {**self._headers, "x-request-id": request_id} if request_id else self._headers
-        return JSONResponse(body, status, headers)
-
-
-def _is_time(value: Any) -> bool:
-    if value is None:
-        return True
-    try:
-        return isinstance(value, str) and datetime.fromisoformat(value) is not None
-    except ValueError:
-        return False
+    versioned = f"{model}/versions/{identity.version}"
+    pages = dict.fromkeys(("/v2/health/live", "/v2/health/ready", "/ping", "/health"), live)
+    pages |= {f"{m}/ready": live for m in (model, versioned)} | dict.fromkeys((model, versioned), metadata)
+    pages |= {"/v2": server, "/v2/": server, "/metrics": counted}
+    routes = [Route(path, page) for path, page in pages.items()]
+    posts = [Route(path, not_found, methods=["POST"]) for path in app._asked]
+    return Starlette(
+        routes=[*routes, *posts, *docs.routes(app.runtime, identity, app.settings)],
+        exception_handlers={404: not_found, 405: not_allowed},
+    )

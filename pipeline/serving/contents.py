@@ -1,0 +1,50 @@
+"""A package's files, read once and checked: by the digests in its manifest, and the manifest by its signature."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.serving.errors import PackageRefused
+
+MANIFEST, GOLDEN = "manifest.json", "golden.json"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The manifest and the very bytes that were checked: nothing is read from the disk again."""
+
+    manifest: dict[str, Any]
+    files: dict[str, bytes]
+
+
+def read(folder: Path, public_key: str = "", signature: str = "") -> Contents:
+    """Reads a package. With a `public_key` (Ed25519, hexadecimal) its manifest must carry that key's `signature`.
+
+    Raises PackageRefused when it cannot be read, a byte is not what was packaged, or the signature is another's.
+    """
+    try:
+        told = (folder / MANIFEST).read_bytes()
+        manifest = json.loads(told)
+        files = {name: (folder / name).read_bytes() for name in manifest["files"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PackageRefused(f"package {folder} cannot be read: {error}") from error
+    for name, expected in manifest["files"].items():
+        if hashlib.sha256(files[name]).hexdigest() != expected:
+            raise PackageRefused(f"package {folder}: {name} is not what was packaged")
+    if public_key:
+        _refuse_unsigned(folder, told, public_key, signature)
+    return Contents(manifest, files)
+
+
+def _refuse_unsigned(folder: Path, manifest: bytes, public_key: str, signature: str) -> None:
+    from nacl.exceptions import CryptoError
+    from nacl.signing import VerifyKey
+
+    try:
+        VerifyKey(bytes.fromhex(public_key)).verify(manifest, bytes.fromhex(signature))
+    except (CryptoError, ValueError, TypeError) as error:
+        raise PackageRefused(f"package {folder}: {MANIFEST} is not what was signed") from error

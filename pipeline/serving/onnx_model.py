@@ -1,0 +1,44 @@
+"""A model as ONNX. Its inputs are one matrix of numbers and one of texts, or, in older packages, a column each."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime as ort
+
+from pipeline.serving.errors import PackageRefused
+from pipeline.serving.signature import Signature
+
+NUMBERS, TEXTS = "numbers", "texts"
+
+
+class OnnxModel:
+    """Keeps the interface of a Predictor."""
+
+    platform = "onnxruntime_onnx"
+
+    def __init__(self, model: bytes, signature: Signature, task: str) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            # onnxruntime raises a family of its own, without a common name.
+            raise PackageRefused(f"package: model.onnx cannot be loaded ({error})") from error
+        self._output = [self._session.get_outputs()[-1].name]
+        self._binary = task == "binary"
+        self._inputs = [given.name for given in self._session.get_inputs()]
+        wanted = [name for name, columns in ((NUMBERS, signature.numbers), (TEXTS, signature.texts)) if columns]
+        self._columns = 0 if self._inputs == wanted else len(signature.fields)
+        if self._columns and len(self._inputs) != self._columns:
+            raise PackageRefused(f"the model wants {len(self._inputs)} inputs, the manifest names {self._columns}")
+
+    def __call__(self, numbers: np.ndarray, texts: np.ndarray) -> np.ndarray:
+        if self._columns:
+            # By order, not by name: ONNX renames what is no identifier ("Floor Area").
+            columns = [block[:, [i]] for block in (numbers, texts) for i in range(block.shape[1])]
+            feed = dict(zip(self._inputs, columns, strict=True))
+        else:
+            feed = {name: numbers if name == NUMBERS else texts for name in self._inputs}
+        answer = self._session.run(self._output, feed)[0]
+        return np.asarray(answer[:, 1] if self._binary else answer, "float64").reshape(-1)

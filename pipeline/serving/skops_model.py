@@ -1,0 +1,51 @@
+"""A scikit-learn pipeline from skops, for what ONNX cannot hold. Builds only the types that are trusted here."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from pipeline.serving.errors import PackageRefused
+from pipeline.serving.signature import Signature
+from pipeline.serving.trusted import TRUSTED_TYPES
+
+
+class SkopsModel:
+    """Keeps the interface of a Predictor."""
+
+    platform = "sklearn_skops"
+
+    def __init__(self, model: bytes, signature: Signature, task: str) -> None:
+        import skops.io
+        from skops.io.exceptions import UntrustedTypesFoundException
+
+        try:
+            fitted = skops.io.loads(model, trusted=TRUSTED_TYPES)
+        except (UntrustedTypesFoundException, TypeError, ValueError, KeyError) as error:
+            raise PackageRefused(f"package: model.skops cannot be loaded ({error})") from error
+        self._columns, self._estimator = fitted[0].transformers_, fitted[-1]
+        self._numbers = {name: i for i, name in enumerate(signature.numbers)}
+        self._texts = {name: i for i, name in enumerate(signature.texts)}
+        self._binary = task == "binary"
+
+    def __call__(self, numbers: np.ndarray, texts: np.ndarray) -> np.ndarray:
+        """Transforms block by block, since scikit-learn finds columns by name only in a pandas frame."""
+        with warnings.catch_warnings():
+            # Fitted with names, asked without: the order is ours to keep.
+            warnings.simplefilter("ignore", UserWarning)
+            blocks = [self._block(step, columns, numbers, texts) for _, step, columns in self._columns]
+            rows = np.hstack([block for block in blocks if block is not None])
+            if self._binary:
+                return self._estimator.predict_proba(rows)[:, 1].astype("float64")
+            return np.asarray(self._estimator.predict(rows), "float64").reshape(-1)
+
+    def _block(self, step: Any, columns: Any, numbers: np.ndarray, texts: np.ndarray) -> np.ndarray | None:
+        if step == "drop" or not len(columns):
+            return None
+        if columns[0] in self._numbers:
+            block = numbers[:, [self._numbers[name] for name in columns]]
+        else:
+            block = texts[:, [self._texts[name] for name in columns]]
+        return block if step == "passthrough" else step.transform(block)
