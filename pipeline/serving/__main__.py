@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import signal
 import sys
 from pathlib import Path
 
@@ -48,7 +49,15 @@ def main() -> int:
             timeout_keep_alive=75,
             timeout_graceful_shutdown=math.ceil(chosen.drain),
         )
-        uvicorn.Server(config).run([listening])
+        server = uvicorn.Server(config)
+
+        def end(*_: object) -> None:
+            server.should_exit = True
+
+        # uvicorn raises the signal that ended it once more when it is done: the log is not closed by then.
+        signal.signal(signal.SIGTERM, end)
+        signal.signal(signal.SIGINT, end)
+        server.run([listening])
         if log is not None:
             log.close()
 

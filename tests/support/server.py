@@ -1,0 +1,88 @@
+"""The prediction server as a real process, and what one may do to it."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+
+from pipeline.rollout.engine import free_port
+from pipeline.serving.settings import VARIABLE, Settings
+
+
+@dataclass
+class Server:
+    """A server that answers at `url`; `log` is its prediction log."""
+
+    process: subprocess.Popen
+    port: int
+    log: Path
+    said: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def memory_mb(self) -> float:
+        """Resident memory of all its processes."""
+        whole = psutil.Process(self.process.pid)
+        return sum(p.memory_info().rss for p in (whole, *whole.children())) / 2**20
+
+    def output(self) -> str:
+        return self.said.read_text()
+
+    def ask(self, rows: list[dict], **more) -> httpx.Response:
+        return httpx.post(f"{self.url}/invocations", json={"dataframe_records": rows}, **more)
+
+
+@contextmanager
+def server(
+    package: Path, folder: Path, settings: Settings | None = None, *, version: str = "3", file_bytes: int | None = None
+) -> Iterator[Server]:
+    """The server of a package once it is ready; no file that it writes may be larger than `file_bytes`."""
+    port, log, said = free_port(), folder / "log", folder / "said"
+    command = [sys.executable, "-m", "pipeline.serving", "--package", str(package), "--version", version]
+    command += ["--slot", "blue", "--port", str(port), "--log", str(log), "--drain", "5"]
+
+    def limit() -> None:
+        if file_bytes is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
+
+    with said.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=output,
+            env=os.environ | {VARIABLE: (settings or Settings()).as_json()},
+            preexec_fn=limit,
+        )
+    started = Server(process, port, log, said)
+    try:
+        _wait_ready(started)
+        yield started
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.wait(20)
+
+
+def _wait_ready(started: Server) -> None:
+    until = time.monotonic() + 30
+    while True:
+        try:
+            if httpx.get(f"{started.url}/v2/health/ready").status_code == 200:
+                return
+        except httpx.HTTPError:
+            assert started.process.poll() is None, started.output()
+            assert time.monotonic() < until, started.output()
+        time.sleep(0.05)
