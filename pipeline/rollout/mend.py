@@ -16,7 +16,7 @@ from pipeline.ledger.table import Event, Ledger
 from pipeline.ledger.timeline import live_at
 from pipeline.params import Rollout
 from pipeline.rollout import failpoints, probe, route, slots
-from pipeline.rollout.route import Route
+from pipeline.rollout.route import Route, Share
 from pipeline.rollout.site import SWITCH_LIMIT_S, Site, answers
 
 # What was killed on another machine holds its lease a little longer; it is waited for.
@@ -50,7 +50,7 @@ def _mended(site: Site, model: str, settings: Rollout) -> list[str]:
     if current is not None:
         current = _retired(site, current, settings, done)
         if not answers(current.live):
-            done.append(_revive(site, current, settings))
+            _revived(site, current, settings, done)
     named = current.slots if current is not None else set()
     for engine in site.engines():
         for running in engine.all():
@@ -70,16 +70,11 @@ def unfinished(
     done = [] if done is None else done
     current = _rebuilt(site, model, settings, done) if rebuild else route.read(site.home, model)
     opened = open_rollout(site.ledger, model)
-    if (
-        current is not None
-        and opened is not None
-        and not probe.wait_for_stamp(site.address(model), current.stamp, SWITCH_LIMIT_S)
-    ):
-        # The file may have been written in the very moment of the kill: what is said next must be true of the traffic.
-        raise RolloutError(f"route {model}", f"{site.address(model)} does not follow its file", "is Traefik up?")
+    if current is not None and opened is not None:
+        _refuse_unfollowed(site, current)
     if current is not None and current.candidate is not None:
         left = current.candidate
-        current = site.move(Route(model, current.live))
+        current = site.move(Route(model, _alive(site, model, current.live, settings, done)))
         site.empty(model, left.slot, settings.drain_s)
         done.append(f"{model}: version {current.live.version} has all traffic again, {left.version} was cut off")
     if current is not None and (live_at(site.ledger, model) or {}).get("version") != current.live.version:
@@ -89,6 +84,16 @@ def unfinished(
         site.note("rollout_failed", model, version=version, slot=opened.body.get("slot"), error="it was cut off")
         done.append(f"{model}: the rollout of version {version} was cut off and is undone")
     return current
+
+
+def _refuse_unfollowed(site: Site, current: Route) -> None:
+    """The file may have been written in the very moment of the kill: what is said next must be true of the traffic.
+
+    Where nobody can answer there is no traffic to be true of; who is started again moves the route anyway.
+    """
+    address = site.address(current.model)
+    if any(map(answers, current.answering)) and not probe.wait_for_stamp(address, current.stamp, SWITCH_LIMIT_S):
+        raise RolloutError(f"route {current.model}", f"{address} does not follow its file", "is Traefik up?")
 
 
 def open_rollout(ledger: Ledger, model: str) -> Event | None:
@@ -103,12 +108,16 @@ def _settled(site: Site, current: Route, opened: Event | None, settings: Rollout
     started = opened.seq if opened else 0
     baked = bool(site.ledger.events(kind="baked", model=model, after=started))
     back = opened is not None and opened.kind == "rollback_started"
-    if opened is not None and not (baked or back) and previous is not None and answers(previous):
+    if opened is not None and not (baked or back) and previous is not None:
+        previous = _alive(site, model, previous, settings, done)
         give_back(site, model, Route(model, previous), live.slot, settings.drain_s)
         reason = f"the rollout of version {live.version} was cut off in its bake"
         site.note("rolled_back", model, version=previous.version, slot=previous.slot, reason=reason, left=live.version)
         done.append(f"{model}: back on version {previous.version}, {reason}")
         return route.read(site.home, model) or Route(model, previous)
+    if not answers(live):
+        current = _revived(site, current, settings, done)
+        live = current.live
     with failpoints.around("promote"):
         registry.promote(site.home, model, live.version)
     told = {"version": live.version, "slot": live.slot, "switch_s": 0.0, "completed_later": True}
@@ -132,7 +141,8 @@ def give_back(site: Site, model: str, before: Route | None, slot: str, drain_s: 
             route.remove(site.home, model)
     elif now is None or replace(now, stamp="") != Route(model, before.live):
         taken = now.live if now is not None and had_all else now.candidate if now is not None else None
-        if taken is not None and not answers(taken):
+        known = now is not None and before.live in (now.live, now.previous)
+        if known and taken is not None and not answers(taken):
             # Requests that are being retried keep the configuration they began with, and its health checks end when the
             # file changes: Traefik must have found the slot dead before that, or they are retried against it to the end.
             probe.wait_for_version(site.address(model), before.live.version, SWITCH_LIMIT_S)
@@ -184,13 +194,19 @@ def _retired(site: Site, current: Route, settings: Rollout, done: list[str]) -> 
     return alone
 
 
-def _revive(site: Site, current: Route, settings: Rollout) -> str:
-    """Starts the live version again in its slot; its warm predecessor answers meanwhile."""
-    model, live = current.model, current.live
-    folder = registry.deployable_package(site.home, model, live.version)
-    proven = slots.fill(site, model, live.version, live.slot, folder, settings)
+def _revived(site: Site, current: Route, settings: Rollout, done: list[str]) -> Route:
+    """The route with its live version started again in its slot; its warm predecessor answers meanwhile."""
+    live = _alive(site, current.model, current.live, settings, done)
     previous = current.previous if current.previous is not None and answers(current.previous) else None
-    site.move(Route(model, proven.share, previous))
-    engine, why = proven.engine.name, proven.engine_reason
-    site.note("slot_revived", model, version=live.version, slot=live.slot, engine=engine)
-    return f"{model} {live.slot}: started version {live.version} again ({why})"
+    return site.move(Route(current.model, live, previous))
+
+
+def _alive(site: Site, model: str, share: Share, settings: Rollout, done: list[str]) -> Share:
+    """The slot, started and proven again when it does not answer: what is to get traffic must be able to take it."""
+    if answers(share):
+        return share
+    folder = registry.deployable_package(site.home, model, share.version)
+    proven = slots.fill(site, model, share.version, share.slot, folder, settings)
+    site.note("slot_revived", model, version=share.version, slot=share.slot, engine=proven.engine.name)
+    done.append(f"{model} {share.slot}: started version {share.version} again ({proven.engine_reason})")
+    return proven.share

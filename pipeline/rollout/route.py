@@ -57,6 +57,12 @@ class Route:
         return {self.live.version: 100 - self.percent, self.candidate.version: self.percent}
 
     @property
+    def answering(self) -> list[Share]:
+        """Who can answer a user, also when only one of them is left."""
+        shadow = self.candidate if self.mirror else None
+        return [s for s in (self.live, self.previous, self.candidate) if s is not None and s != shadow]
+
+    @property
     def slots(self) -> set[str]:
         return {s.slot for s in (self.live, self.previous, self.candidate) if s is not None}
 
