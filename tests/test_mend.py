@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import pytest
 
+from pipeline.errors import RolloutError
+from pipeline.ledger import lease
 from pipeline.ledger.timeline import live_at
-from pipeline.rollout import execute, failpoints, mend, route
-from tests.support.world import SETTINGS, Killed, lived_in
+from pipeline.rollout import back, execute, mend, probe, route, slots
+from pipeline.rollout.engine import Wanted
+from pipeline.rollout.route import Route
+from tests.support.world import SETTINGS, killed_at, lived_in
 
 
 @pytest.fixture
@@ -25,28 +27,17 @@ def reconcile(site):
     return mend.reconcile(site, {"churn": SETTINGS})
 
 
-def kill_at(world, point, call):
-    """Runs the call and ends its process at the point."""
-
-    def reach(name):
-        if name == point:
-            world.dead = True
-            raise Killed
-
-    with pytest.MonkeyPatch.context() as during:
-        during.setattr(failpoints, "reach", reach)
-        during.setattr(execute, "_undo", lambda *_: None)
-        with contextlib.suppress(Killed):
-            call()
-            pytest.fail(f"never reached {point}")
-    world.dead = False
+def kill_at(point, call):
+    with killed_at(point):
+        call()
+        pytest.fail(f"never reached {point}")
 
 
 def agreed(world, site):
     """One version is live, and route, slots, registry and ledger say so; returns it."""
     current = route.read(site.home, "churn")
     assert current.candidate is None
-    assert world.routed("churn")["x-model-version"] == current.live.version == world.champion
+    assert world.routed("churn")["x-model-version"] == current.live.version == world.promoted
     assert live_at(site.ledger, "churn")["version"] == current.live.version
     assert set(world.running) <= current.slots
     assert mend.open_rollout(site.ledger, "churn") is None
@@ -68,7 +59,7 @@ def agreed(world, site):
 def test_a_killed_rollout_whose_slots_died_too_is_mended(lived, strategy, point, left, dead):
     world, site = lived
     deploy(site, "1")
-    kill_at(world, point, lambda: deploy(site, "2", strategy))
+    kill_at(point, lambda: deploy(site, "2", strategy))
     for slot in dead:
         world.running.pop(slot)
     reconcile(site)
@@ -77,12 +68,100 @@ def test_a_killed_rollout_whose_slots_died_too_is_mended(lived, strategy, point,
 
 @pytest.mark.parametrize("point", ["after note rollback_started", "after move route", "before note rolled_back"])
 def test_a_killed_rollback_whose_slots_died_too_is_mended(lived, point):
-    from pipeline.rollout import back
-
     world, site = lived
     deploy(site, "1")
     deploy(site, "2")
-    kill_at(world, point, lambda: back.rollback(site, "churn", SETTINGS))
+    kill_at(point, lambda: back.rollback(site, "churn", SETTINGS))
     world.running.clear()
     reconcile(site)
     assert agreed(world, site) == ("2" if point == "after note rollback_started" else "1")
+
+
+def test_a_rollout_that_was_overtaken_takes_nothing_from_the_younger_one(lived):
+    """It wakes up while a younger one has a slot and the route: neither is touched, whatever it would clean up."""
+    world, site = lived
+    deploy(site, "1")
+
+    def lose(engine, running, limit_s):
+        # The younger one: its version in the same slot, its number in the lease and the route.
+        with site.ledger.writing() as connection:
+            connection.execute(lease.LEASES.update().values(token=lease.LEASES.c.token + 1, holder="another"))
+        world.stop("churn", running.slot, 0)
+        younger = world.start(Wanted("churn", running.slot, "3", site.home, site.home, 0))
+        live = route.read(site.home, "churn").live
+        share = slots.share_of(younger)
+        route.write(site.home, Route("churn", live, candidate=share, percent=50), site_token(site) + 1)
+        raise RolloutError("slot", "did not get ready", "look at it")
+
+    with pytest.MonkeyPatch.context() as during:
+        during.setattr(probe, "wait_ready", lose)
+        with pytest.raises(RolloutError, match="was overtaken by another"):
+            deploy(site, "2")
+    assert world.running["green"].version == "3"
+    assert route.read(site.home, "churn").candidate.version == "3"
+
+
+def site_token(site):
+    return route.token_of(site.home, "churn")
+
+
+def test_a_route_is_removed_by_no_older_rollout(lived):
+    _, site = lived
+    deploy(site, "1")
+    with pytest.raises(RolloutError, match="was moved by a younger rollout"):
+        route.remove(site.home, "churn", site_token(site) - 1)
+    assert route.read(site.home, "churn") is not None
+
+
+def effects(kinds):
+    """What was begun and what was ended, of all events."""
+    return [k for k in kinds if k in PAIRS], [PAIRS_ENDED[k] for k in kinds if k in PAIRS_ENDED]
+
+
+PAIRS = ("slot_starting", "slot_ending", "route_moving", "route_removing", "promoting")
+PAIRS_ENDED = {
+    "slot_started": "slot_starting",
+    "slot_ended": "slot_ending",
+    "route_moved": "route_moving",
+    "route_removed": "route_removing",
+    "promoted": "promoting",
+}
+
+
+def test_each_effect_has_an_event_before_and_after_it(lived, monkeypatch):
+    """Forwards, back, cold, failed, shadowed, mended: whoever changes the world says so twice."""
+    world, site = lived
+    done = []
+    for name in ("start", "stop", "promote"):
+        real = getattr(world, name)
+        monkeypatch.setattr(
+            world,
+            name,
+            lambda *a, n=name, r=real: (done.append(n) if n != "stop" or world.running.get(a[1]) else None, r(*a))[1],
+        )
+    for name in ("write", "remove"):
+        real = getattr(route, name)
+        monkeypatch.setattr(route, name, lambda *a, n=name, r=real: (done.append(n), r(*a))[1])
+    with monkeypatch.context() as during:
+        during.setattr(probe, "wait_ready", lambda *_: (_ for _ in ()).throw(RolloutError("slot", "is not ready", "")))
+        with pytest.raises(RolloutError):
+            deploy(site, "1")
+    deploy(site, "1")
+    deploy(site, "2", "linear")
+    deploy(site, "3", "shadow")
+    back.rollback(site, "churn", SETTINGS)
+    world.running.clear()
+    reconcile(site)
+    route.route_file(site.home, "churn").write_text("garbled")
+    reconcile(site)
+    begun, ended = effects([e.kind for e in site.ledger.events()])
+    assert begun == ended
+    names = {
+        "start": "slot_starting",
+        "stop": "slot_ending",
+        "promote": "promoting",
+        "write": "route_moving",
+        "remove": "route_removing",
+    }
+    assert begun == [names[n] for n in done]
+    assert set(begun) == set(PAIRS)

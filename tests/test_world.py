@@ -7,7 +7,6 @@ tests/sequences/, and every sequence there is replayed on real containers behind
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import threading
@@ -20,8 +19,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from pipeline.errors import PerennialError, RolloutError
 from pipeline.ledger.timeline import live_at
-from pipeline.rollout import back, execute, failpoints, mend, route
-from tests.support.world import SETTINGS, VERSIONS, Killed, lived_in
+from pipeline.rollout import back, execute, mend, route
+from tests.support.world import SETTINGS, VERSIONS, killed_at, lived_in
 
 SEQUENCES = Path(__file__).parent / "sequences"
 UNSIGNED = "9"
@@ -72,18 +71,8 @@ class Rollouts(RuleBasedStateMachine):
     )
     def deploy_and_crash(self, version, strategy, at):
         self.steps.append(["crash", version, strategy, at])
-
-        def reach(name):
-            if name == at:
-                self.world.dead = True
-                raise Killed
-
-        with pytest.MonkeyPatch.context() as during:
-            during.setattr(failpoints, "reach", reach)
-            during.setattr(execute, "_undo", lambda *_: None)
-            with contextlib.suppress(Killed):
-                self._do(lambda: execute.deploy(self.site, "churn", version, SETTINGS, strategy=strategy))
-        self.world.dead = False
+        with killed_at(at):
+            self._do(lambda: execute.deploy(self.site, "churn", version, SETTINGS, strategy=strategy))
 
     @rule()
     def roll_back(self):
@@ -121,7 +110,7 @@ class Rollouts(RuleBasedStateMachine):
             assert not self.world.running
             return
         assert current.candidate is None
-        assert told["version"] == current.live.version == self.world.champion
+        assert told["version"] == current.live.version == self.world.promoted
         assert self.world.routed("churn")["x-model-version"] == current.live.version
         assert set(self.world.running) <= current.slots
         assert mend.open_rollout(self.ledger, "churn") is None
@@ -134,7 +123,7 @@ class Rollouts(RuleBasedStateMachine):
             return
         assert self.ledger.verify()[1] is None
         assert all(r.version in VERSIONS for r in self.world.running.values())
-        assert self.world.champion in (None, *VERSIONS)
+        assert self.world.promoted in (None, *VERSIONS)
 
 
 def tamper(home, how):
@@ -226,7 +215,7 @@ SEQUENCE_FILES = sorted(SEQUENCES.glob("*.json"))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sequence", SEQUENCE_FILES, ids=[path.stem for path in SEQUENCE_FILES])
-def test_a_sequence_is_replayed_on_real_slots(site, sequence, monkeypatch):
+def test_a_sequence_is_replayed_on_real_slots(site, sequence):
     """The same steps with real slots and a real Traefik; after each reconcile all agree."""
     from tests.test_killed import agreed, kill_slot
 
@@ -236,9 +225,7 @@ def test_a_sequence_is_replayed_on_real_slots(site, sequence, monkeypatch):
             if name == "deploy" and asked[0] in VERSIONS:
                 site.deploy(asked[0], "all-at-once")
             elif name == "crash":
-                with monkeypatch.context() as during:
-                    during.setattr(failpoints, "reach", lambda at, asked=asked: _kill(at, asked[2]))
-                    during.setattr(execute, "_undo", lambda *_: None)
+                with killed_at(asked[2]):
                     site.deploy(asked[0], "all-at-once")
             elif name == "rollback":
                 site.rollback()
@@ -252,13 +239,8 @@ def test_a_sequence_is_replayed_on_real_slots(site, sequence, monkeypatch):
                 site.reconcile()
                 if route.read(site.home, "churn") is not None:
                     agreed(site)
-        except (PerennialError, Killed):
+        except PerennialError:
             continue
     site.reconcile()
     if route.read(site.home, "churn") is not None:
         agreed(site)
-
-
-def _kill(at, asked):
-    if at == asked:
-        raise Killed

@@ -11,7 +11,7 @@ from pipeline.ledger import lease
 from pipeline.ledger.table import Event
 from pipeline.ledger.timeline import predecessor
 from pipeline.params import Rollout
-from pipeline.rollout import failpoints, mend, slots
+from pipeline.rollout import mend, slots
 from pipeline.rollout.route import Route, Share
 from pipeline.rollout.site import Site, answers, check_router, other
 
@@ -57,12 +57,10 @@ def _roll_back(site: Site, model: str, settings: Rollout, reason: str) -> dict[s
     left = current.live
     back, warm = _predecessor(site, current, settings)
     site.note("rollback_started", model, version=back.version, slot=back.slot, left=left.version, reason=reason)
-    site.note("route_moving", model, to=back.version, percent=100, mirror=False, before=left.version)
     start = time.monotonic()
     site.move(Route(model, back, left if answers(left) else None))
     switch_s = time.monotonic() - start
-    with failpoints.around("promote"):
-        registry.promote(site.home, model, back.version)
+    site.promote(model, back.version)
     told = {
         "version": back.version,
         "slot": back.slot,

@@ -15,7 +15,7 @@ from pipeline import registry
 from pipeline.errors import PerennialError, RolloutError
 from pipeline.ledger.timeline import live_at
 from pipeline.params import STRATEGIES, Rollout
-from pipeline.rollout import bake, failpoints, mend, slots
+from pipeline.rollout import bake, mend, slots
 from pipeline.rollout.bake import SHADOW, Step
 from pipeline.rollout.engine import SLOTS, Running, engines
 from pipeline.rollout.route import Route, Share
@@ -91,7 +91,8 @@ def deploy(
 
 def _finish_live(site: Site, model: str, live: Share) -> dict[str, Any]:
     """The version is live already: sees to it that registry and ledger say so too."""
-    registry.promote(site.home, model, live.version)
+    if registry.champion(site.home, model) != live.version:
+        site.promote(model, live.version)
     told = {"version": live.version, "slot": live.slot, "already_live": True, "switch_s": 0.0}
     if (live_at(site.ledger, model) or {}).get("version") != live.version:
         site.note("rollout_ended", model, **told)
@@ -103,21 +104,16 @@ def _go_live(site: Site, plan: Plan, proven: slots.Proven, started: float) -> di
     new = proven.share
     for percent in plan.settings.percents(plan.strategy):
         assert plan.before is not None
-        _move(
-            site,
-            Route(plan.model, plan.before.live, candidate=new, percent=percent, follow=plan.settings.follow),
-            plan,
-        )
+        site.move(Route(plan.model, plan.before.live, candidate=new, percent=percent, follow=plan.settings.follow))
         judged = bake.watch(site, Step(plan.model, plan.champion, new, percent), plan.settings)
         site.note("step_baked", plan.model, version=plan.version, percent=percent, **judged.as_dict())
     warm = plan.champion if plan.champion is not None and answers(plan.champion) else None
     moving = time.monotonic()
-    switch_s = _move(site, Route(plan.model, new, warm), plan)
-    to_traffic_s = moving + switch_s - started
+    site.move(Route(plan.model, new, warm))
+    moved = time.monotonic()
     judged = bake.watch(site, Step(plan.model, plan.champion, new, 100), plan.settings)
     site.note("baked", plan.model, version=plan.version, slot=plan.slot, **judged.as_dict())
-    with failpoints.around("promote"):
-        registry.promote(site.home, plan.model, plan.version)
+    site.promote(plan.model, plan.version)
     told = {
         "version": plan.version,
         "slot": plan.slot,
@@ -127,26 +123,12 @@ def _go_live(site: Site, plan: Plan, proven: slots.Proven, started: float) -> di
         "reason": plan.reason,
         "previous": plan.champion.version if plan.champion else None,
         "ready_s": round(proven.ready_s, 3),
-        "switch_s": round(switch_s, 3),
-        "to_traffic_s": round(to_traffic_s, 3),
+        "switch_s": round(moved - moving, 3),
+        "to_traffic_s": round(moved - started, 3),
     }
     site.note("rollout_ended", plan.model, **told)
     slots.prune(site, plan.model, {plan.version, *([plan.champion.version] if plan.champion else [])})
     return told
-
-
-def _move(site: Site, to: Route, plan: Plan) -> float:
-    """Moves the route with an event before and after; returns the seconds until Traefik followed."""
-    percent = to.shares.get(plan.version, 0) if not to.mirror else to.percent
-    before = plan.champion.version if plan.champion else None
-    site.note("route_moving", plan.model, to=plan.version, percent=percent, mirror=to.mirror, before=before)
-    start = time.monotonic()
-    site.move(to)
-    switch_s = time.monotonic() - start
-    site.note(
-        "route_moved", plan.model, to=plan.version, percent=percent, mirror=to.mirror, switch_s=round(switch_s, 3)
-    )
-    return switch_s
 
 
 def _shadow(site: Site, plan: Plan, proven: slots.Proven) -> dict[str, Any]:
@@ -154,9 +136,9 @@ def _shadow(site: Site, plan: Plan, proven: slots.Proven) -> dict[str, Any]:
     assert plan.before is not None
     percent = plan.settings.shadow_percent
     copied = Route(plan.model, plan.before.live, candidate=proven.share, percent=percent, mirror=True)
-    _move(site, copied, plan)
+    site.move(copied)
     judged = bake.shadow(site, Step(plan.model, plan.champion, proven.share, SHADOW), plan.settings)
-    _move(site, Route(plan.model, plan.before.live), plan)
+    site.move(Route(plan.model, plan.before.live))
     site.empty(plan.model, plan.slot, plan.settings.drain_s)
     told = {
         "version": plan.version,

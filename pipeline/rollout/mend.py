@@ -15,7 +15,7 @@ from pipeline.ledger import lease
 from pipeline.ledger.table import Event, Ledger
 from pipeline.ledger.timeline import live_at
 from pipeline.params import Rollout
-from pipeline.rollout import failpoints, probe, route, slots
+from pipeline.rollout import probe, route, slots
 from pipeline.rollout.route import Route, Share
 from pipeline.rollout.site import SWITCH_LIMIT_S, Site, answers
 
@@ -118,8 +118,7 @@ def _settled(site: Site, current: Route, opened: Event | None, settings: Rollout
     if not answers(live):
         current = _revived(site, current, settings, done)
         live = current.live
-    with failpoints.around("promote"):
-        registry.promote(site.home, model, live.version)
+    site.promote(model, live.version)
     told = {"version": live.version, "slot": live.slot, "switch_s": 0.0, "completed_later": True}
     if back:
         site.note("rolled_back", model, **told, reason=opened.body["reason"] if opened else "")
@@ -137,8 +136,7 @@ def give_back(site: Site, model: str, before: Route | None, slot: str, drain_s: 
     now = route.read(site.home, model)
     had_all = now is not None and now.live.slot == slot
     if before is None:
-        with failpoints.around("remove route"):
-            route.remove(site.home, model)
+        site.unroute(model)
     elif now is None or replace(now, stamp="") != Route(model, before.live):
         taken = now.live if now is not None and had_all else now.candidate if now is not None else None
         known = now is not None and before.live in (now.live, now.previous)
@@ -162,7 +160,7 @@ def _rebuilt(site: Site, model: str, settings: Rollout, done: list[str]) -> Rout
     if current is not None or (told is None and not route.route_file(site.home, model).is_file()):
         return current
     if told is None:
-        route.remove(site.home, model)
+        site.unroute(model)
         done.append(f"{model}: its route {why}, and nothing of it was ever live: removed")
         return None
     found = [r for e in site.engines() for r in e.all() if r.model == model and r.version == told["version"]]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline import signing
 from pipeline.params import Rollout
-from pipeline.rollout import failpoints, probe
+from pipeline.rollout import probe
 from pipeline.rollout.engine import Engine, Running, Wanted, engine_named
 from pipeline.rollout.route import Share
 from pipeline.rollout.site import Site
@@ -41,14 +41,13 @@ def fill(
     site.empty(model, slot, settings.drain_s)
     log = predictions_folder(site.home, model, shadow)
     wanted = Wanted(model, slot, version, folder, log, settings.drain_s, manifest.get("code_revision", ""))
-    site.note("slot_starting", model, version=version, slot=slot, engine=engine.name, why=why)
     try:
-        with failpoints.around("start slot"):
-            running = engine.start(wanted)
+        running = site.start(engine, wanted, why)
         ready_s = probe.wait_ready(engine, running, settings.ready_timeout_s)
         count = probe.golden(running, folder, settings.golden_tolerance)
     except BaseException:
-        engine.stop(model, slot, 0)
+        # Not when this rollout was overtaken: what runs in the slot now may be the younger one's.
+        site.empty(model, slot, 0)
         raise
     site.note(
         "slot_ready",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ import pytest
 from pipeline.errors import RegistryError, RolloutError
 from pipeline.ledger.table import open_ledger
 from pipeline.params import Rollout
-from pipeline.rollout import back, bake, execute, mend, probe, route, slots
+from pipeline.rollout import back, bake, execute, failpoints, mend, probe, route, slots
 from pipeline.rollout import site as site_module
 from pipeline.rollout.engine import Running
 from pipeline.rollout.site import Site
@@ -27,17 +27,34 @@ class Killed(BaseException):
     """The process is gone: nothing of it cleans up."""
 
 
+@contextmanager
+def killed_at(point: str) -> Iterator[None]:
+    """The rollout in this block ends at the failpoint as a killed process does: nothing of it is done any more."""
+    dead = False
+
+    def reach(name: str) -> None:
+        nonlocal dead
+        dead = dead or name == point
+        if dead:
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as during:
+        during.setattr(failpoints, "reach", reach)
+        with suppress(Killed):
+            yield
+
+
 class World:
     """Slots in memory, and one server that plays them all and the router."""
 
     def __init__(self, home: Path):
-        self.home, self.running, self.champion, self.dead = home, {}, None, False
+        self.home, self.running, self.promoted, self._started = home, {}, None, 0
         world = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
                 name = self.path.strip("/").split("/")
-                told = world.slot(name[1]) if name[0] == "slot" else world.routed(name[0])
+                told = world.slot(name[1], name[2]) if name[0] == "slot" else world.routed(name[0])
                 self.send_response(200 if told else 503)
                 for key, value in (told or {}).items():
                     self.send_header(key, value)
@@ -51,9 +68,10 @@ class World:
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
-    def slot(self, slot):
+    def slot(self, slot, number):
         running = self.running.get(slot)
-        return {"x-model-version": running.version} if running else None
+        there = running is not None and running.address.endswith(f"/{number}")
+        return {"x-model-version": running.version} if there else None
 
     def routed(self, model):
         try:
@@ -73,7 +91,9 @@ class World:
 
     def start(self, wanted):
         assert wanted.slot not in self.running
-        running = Running(wanted.model, wanted.slot, wanted.version, f"{self.url}/slot/{wanted.slot}", self.name)
+        self._started += 1  # like a port: another one each time
+        address = f"{self.url}/slot/{wanted.slot}/{self._started}"
+        running = Running(wanted.model, wanted.slot, wanted.version, address, self.name)
         self.running[wanted.slot] = running
         return running
 
@@ -81,8 +101,6 @@ class World:
         return self.running.get(slot)
 
     def stop(self, model, slot, drain_s):
-        if self.dead:
-            return None  # the process that would clean up is gone
         self.running.pop(slot, None)
         return 0
 
@@ -102,7 +120,10 @@ class World:
         return home
 
     def promote(self, home, model, version):
-        self.champion = version
+        self.promoted = version
+
+    def champion(self, home, model):
+        return self.promoted
 
 
 @contextmanager
@@ -111,7 +132,7 @@ def lived_in(home: Path) -> Iterator[tuple[World, Site]]:
     home.mkdir(parents=True, exist_ok=True)
     world = World(home)
     with pytest.MonkeyPatch.context() as patch:
-        for module in (execute, mend, back):
+        for module in (execute, mend, back, site_module):
             patch.setattr(module, "registry", world)
         patch.setattr(slots, "engine_named", lambda *_: (world, "a world of its own"))
         patch.setattr(slots.signing, "verified_manifest", lambda _folder: {})
