@@ -38,7 +38,13 @@ class Served:
     slow: int = 0
 
     def since(self, before: Served) -> Served:
-        return Served(self.answers - before.answers, self.failed - before.failed, self.slow - before.slow)
+        """What came after `before`; a counter that fell is that of a Traefik that was started again, from zero."""
+        fell = self.answers < before.answers or self.failed < before.failed or self.slow < before.slow
+        was = Served() if fell else before
+        return Served(self.answers - was.answers, self.failed - was.failed, self.slow - was.slow)
+
+    def __add__(self, more: Served) -> Served:
+        return Served(self.answers + more.answers, self.failed + more.failed, self.slow + more.slow)
 
 
 def served(home: Path, slow_ms: float) -> dict[str, Served] | None:
@@ -117,7 +123,7 @@ class Observer:
             # Of a shadow each request is in both logs; it counts once.
             folders[champion.version] = predictions_folder(home, model)
         self._logs = [_Tail(folder, version) for version, folder in folders.items()]
-        self._start = served(home, slow_ms) or {}
+        self._last, self._done = served(home, slow_ms) or {}, dict[str, Served]()
         self._pair: _Pair | None = None
 
     def look(self) -> Evidence:
@@ -140,7 +146,10 @@ class Observer:
 
     def _traffic(self, now: dict[str, Served], share: Share) -> tuple[Counted, Counted]:
         name = service_name(self._model, share)
-        done = now.get(name, Served()).since(self._start.get(name, Served()))
+        counted = now.get(name, Served())
+        # From look to look, so that a Traefik that was started again in between takes away what it knew last, no more.
+        done = self._done.get(name, Served()) + counted.since(self._last.get(name, Served()))
+        self._done[name], self._last[name] = done, counted
         return Counted(done.failed, done.answers), Counted(min(done.slow, done.answers), done.answers)
 
     def _compare(self) -> Sides:
