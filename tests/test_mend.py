@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
-from pipeline.errors import RolloutError
+from pipeline.errors import LedgerError, PerennialError, RolloutError
 from pipeline.ledger import lease
 from pipeline.ledger.timeline import live_at
 from pipeline.rollout import back, execute, mend, probe, route, slots
 from pipeline.rollout.engine import Wanted
 from pipeline.rollout.route import Route
+from pipeline.rollout.site import Site
 from tests.support.world import SETTINGS, killed_at, lived_in
 
 
@@ -28,9 +31,9 @@ def reconcile(site):
 
 
 def kill_at(point, call):
-    with killed_at(point):
+    with killed_at(point) as told, contextlib.suppress(PerennialError):
         call()
-        pytest.fail(f"never reached {point}")
+    assert told.killed, point
 
 
 def agreed(world, site):
@@ -165,3 +168,55 @@ def test_each_effect_has_an_event_before_and_after_it(lived, monkeypatch):
     }
     assert begun == [names[n] for n in done]
     assert set(begun) == set(PAIRS)
+
+
+@pytest.fixture
+def the_end_cannot_be_told(monkeypatch):
+    """The ledger fails in the very moment in which a rollout would end well."""
+    note = Site.note
+
+    def failing(site, kind, model, **body):
+        if kind == "rollout_ended" and body["version"] == "2":
+            raise LedgerError("ledger", "is away", "wait")
+        return note(site, kind, model, **body)
+
+    monkeypatch.setattr(Site, "note", failing)
+
+
+@pytest.mark.usefixtures("the_end_cannot_be_told")
+def test_a_rollout_that_is_undone_after_its_promotion_gives_the_alias_back(lived):
+    world, site = lived
+    deploy(site, "1")
+    with pytest.raises(LedgerError):
+        deploy(site, "2")
+    assert agreed(world, site) == "1"
+
+
+@pytest.mark.usefixtures("the_end_cannot_be_told")
+def test_a_first_rollout_that_is_undone_after_its_promotion_leaves_no_champion(lived):
+    world, site = lived
+    with pytest.raises(LedgerError):
+        deploy(site, "2")
+    assert (world.promoted, world.running, route.read(site.home, "churn")) == (None, {}, None)
+
+
+@pytest.mark.usefixtures("the_end_cannot_be_told")
+@pytest.mark.parametrize(
+    "point", ["after move route#2", "before promote#2", "after promote#2", "before note rolled_back"]
+)
+def test_one_that_is_killed_while_it_is_undone_is_undone_by_reconcile(lived, point):
+    world, site = lived
+    deploy(site, "1")
+    kill_at(point, lambda: deploy(site, "2"))
+    reconcile(site)
+    assert agreed(world, site) == "1"
+
+
+def test_old_images_that_cannot_be_removed_undo_nothing(lived, monkeypatch, capsys):
+    world, site = lived
+    deploy(site, "1")
+    monkeypatch.setattr(world, "prune", lambda *_: (_ for _ in ()).throw(OSError("the disk is read-only")))
+    assert deploy(site, "2")["version"] == "2"
+    assert agreed(world, site) == "2"
+    assert "old images stay, they could not be removed (the disk is read-only)" in capsys.readouterr().out
+    assert site.ledger.events(kind="prune_failed")[-1].body["error"] == "the disk is read-only"

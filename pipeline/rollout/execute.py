@@ -13,6 +13,7 @@ from typing import Any
 
 from pipeline import registry
 from pipeline.errors import PerennialError, RolloutError
+from pipeline.ledger.table import Event
 from pipeline.ledger.timeline import live_at
 from pipeline.params import STRATEGIES, Rollout
 from pipeline.rollout import bake, mend, slots
@@ -70,7 +71,7 @@ def deploy(
             raise RolloutError(f"model {model}", "has nothing live to shadow", "deploy a first version all-at-once")
         slot = SLOTS[0] if current is None else other(current.live.slot)
         plan = Plan(model, version, slot, strategy if current else "all-at-once", reason, current, settings)
-        site.note(
+        opened = site.note(
             "rollout_started",
             model,
             version=version,
@@ -81,12 +82,13 @@ def deploy(
         )
         try:
             proven = slots.fill(site, model, version, slot, folder, settings, shadow=strategy == "shadow")
-            if strategy == "shadow":
-                return _shadow(site, plan, proven)
-            return _go_live(site, plan, proven, started)
+            told = _shadow(site, plan, proven) if strategy == "shadow" else _go_live(site, plan, proven, started)
         except BaseException as error:
-            _undo(site, plan, error)
+            _undo(site, plan, opened, error)
             raise
+        if strategy != "shadow":
+            _prune(site, plan)
+        return told
 
 
 def _finish_live(site: Site, model: str, live: Share) -> dict[str, Any]:
@@ -127,8 +129,18 @@ def _go_live(site: Site, plan: Plan, proven: slots.Proven, started: float) -> di
         "to_traffic_s": round(moved - started, 3),
     }
     site.note("rollout_ended", plan.model, **told)
-    slots.prune(site, plan.model, {plan.version, *([plan.champion.version] if plan.champion else [])})
     return told
+
+
+def _prune(site: Site, plan: Plan) -> None:
+    """What no longer helps anybody to start goes. The version is live: that this fails is told, and undoes nothing."""
+    keep = {plan.version, *([plan.champion.version] if plan.champion else [])}
+    try:
+        for engine in site.engines():
+            engine.prune(plan.model, keep)
+    except Exception as error:
+        print(f"{plan.model}: old images stay, they could not be removed ({error})")
+        site.note("prune_failed", plan.model, error=str(error) or type(error).__name__)
 
 
 def _shadow(site: Site, plan: Plan, proven: slots.Proven) -> dict[str, Any]:
@@ -153,11 +165,12 @@ def _shadow(site: Site, plan: Plan, proven: slots.Proven) -> dict[str, Any]:
     return told
 
 
-def _undo(site: Site, plan: Plan, error: BaseException) -> None:
-    """Gives the champion all traffic back and empties the candidate's slot; says in the ledger why."""
+def _undo(site: Site, plan: Plan, opened: Event, error: BaseException) -> None:
+    """Gives the champion all traffic and its alias back, and empties the candidate's slot; says in the ledger why."""
     why = str(error) or type(error).__name__
     try:
         moved = mend.give_back(site, plan.model, plan.before, plan.slot, plan.settings.drain_s)
+        mend.restore_champion(site, plan.model, opened, plan.champion.version if plan.champion else None)
         if moved and plan.before is not None:
             reason = f"version {plan.version} failed: {why}"
             site.note("rolled_back", plan.model, **vars_of(plan.before.live), reason=reason, left=plan.version)

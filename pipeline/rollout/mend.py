@@ -81,6 +81,7 @@ def unfinished(
         return _settled(site, current, opened, settings, done)
     if opened is not None:
         version = opened.body["version"]
+        restore_champion(site, model, opened, current.live.version if current is not None else None)
         site.note("rollout_failed", model, version=version, slot=opened.body.get("slot"), error="it was cut off")
         done.append(f"{model}: the rollout of version {version} was cut off and is undone")
     return current
@@ -147,6 +148,16 @@ def give_back(site: Site, model: str, before: Route | None, slot: str, drain_s: 
         site.move(Route(model, before.live))
     site.empty(model, slot, drain_s)
     return had_all
+
+
+def restore_champion(site: Site, model: str, opened: Event, version: str | None) -> None:
+    """Makes `version` the champion again (None: nobody), when the rollout that began with `opened` had promoted its own."""
+    if not site.ledger.events(kind="promoting", model=model, after=opened.seq):
+        return
+    if version is None:
+        site.demote(model)
+    else:
+        site.promote(model, version)
 
 
 def _rebuilt(site: Site, model: str, settings: Rollout, done: list[str]) -> Route | None:

@@ -48,12 +48,12 @@ class Site:
         if self.lease is not None:
             self.lease.check()
 
-    def note(self, kind: str, model: str, **body: Any) -> None:
+    def note(self, kind: str, model: str, **body: Any) -> Event:
         """Writes an event, which comes before and after each side effect. Raises RolloutError when overtaken."""
         self.check()
         token = {"rollout": self.lease.token} if self.lease else {}
         with failpoints.around(f"note {kind}"):
-            self.ledger.append(Event(kind, model, self.run, "roll_out", {**body, **token}))
+            return self.ledger.append(Event(kind, model, self.run, "roll_out", {**body, **token}))
 
     @property
     def token(self) -> int:
@@ -116,6 +116,13 @@ class Site:
         with failpoints.around("promote"):
             registry.promote(self.home, model, version)
         self.note("promoted", model, version=version)
+
+    def demote(self, model: str) -> None:
+        """Leaves the registry without a champion, as it was before a first rollout."""
+        self.note("demoting", model)
+        with failpoints.around("demote"):
+            registry.demote(self.home, model)
+        self.note("demoted", model)
 
 
 def answers(share: Share) -> bool:

@@ -63,9 +63,3 @@ def fill(
 
 def share_of(running: Running) -> Share:
     return Share(running.slot, running.version, running.address)
-
-
-def prune(site: Site, model: str, keep: set[str]) -> None:
-    """Lets each engine forget what it kept of versions that are neither live nor their predecessor."""
-    for engine in site.engines():
-        engine.prune(model, keep)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,20 +29,23 @@ class Killed(BaseException):
 
 
 @contextmanager
-def killed_at(point: str) -> Iterator[None]:
-    """The rollout in this block ends at the failpoint as a killed process does: nothing of it is done any more."""
-    dead = False
+def killed_at(point: str) -> Iterator[SimpleNamespace]:
+    """The rollout in this block ends at the failpoint, `NAME` or `NAME#N`, as a killed process does: it does nothing more.
+
+    `killed` of what is given says whether it came there.
+    """
+    told, reached = SimpleNamespace(killed=False), Counter()
 
     def reach(name: str) -> None:
-        nonlocal dead
-        dead = dead or name == point
-        if dead:
+        reached[name] += 1
+        told.killed = told.killed or point in (f"{name}#{reached[name]}", name)
+        if told.killed:
             raise Killed
 
     with pytest.MonkeyPatch.context() as during:
         during.setattr(failpoints, "reach", reach)
         with suppress(Killed):
-            yield
+            yield told
 
 
 class World:
@@ -121,6 +125,9 @@ class World:
 
     def promote(self, home, model, version):
         self.promoted = version
+
+    def demote(self, home, model):
+        self.promoted = None
 
     def champion(self, home, model):
         return self.promoted
