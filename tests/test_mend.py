@@ -13,7 +13,7 @@ from pipeline.rollout import back, execute, mend, probe, route, slots
 from pipeline.rollout.engine import Wanted
 from pipeline.rollout.route import Route
 from pipeline.rollout.site import Site
-from tests.support.world import SETTINGS, killed_at, lived_in
+from tests.support.world import SETTINGS, killed_at, lived_in, race
 
 
 @pytest.fixture
@@ -220,3 +220,34 @@ def test_old_images_that_cannot_be_removed_undo_nothing(lived, monkeypatch, caps
     assert agreed(world, site) == "2"
     assert "old images stay, they could not be removed (the disk is read-only)" in capsys.readouterr().out
     assert site.ledger.events(kind="prune_failed")[-1].body["error"] == "the disk is read-only"
+
+
+def test_two_rollbacks_at_once_are_one(lived):
+    """The second finds that what it was to leave has been left; twice in turn is there and back again."""
+    world, site = lived
+    deploy(site, "1")
+    deploy(site, "2")
+    told = race(lambda _: back.rollback(site, "churn", SETTINGS), "one", "two")
+    assert sorted((t["version"], t["left"], t.get("already", False)) for t in told) == [
+        ("1", "2", False),
+        ("1", "2", True),
+    ]
+    assert agreed(world, site) == "1"
+    assert back.rollback(site, "churn", SETTINGS)["version"] == "2"
+
+
+def test_a_rollback_that_was_asked_before_another_one_ended_moves_nothing(lived, monkeypatch):
+    """It read what is live, slept, and got its turn when the first had ended."""
+    world, site = lived
+    deploy(site, "1")
+    deploy(site, "2")
+    alone = Site.alone
+
+    def sleep_first(asking, model, wait_s=0):
+        monkeypatch.setattr(Site, "alone", alone)
+        back.rollback(site, "churn", SETTINGS)
+        return alone(asking, model, wait_s)
+
+    monkeypatch.setattr(Site, "alone", sleep_first)
+    assert back.rollback(site, "churn", SETTINGS)["already"]
+    assert agreed(world, site) == "1"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from pipeline.errors import PerennialError, RolloutError
 from pipeline.ledger.timeline import live_at
 from pipeline.rollout import back, execute, mend, route
-from tests.support.world import SETTINGS, VERSIONS, killed_at, lived_in
+from tests.support.world import SETTINGS, VERSIONS, killed_at, lived_in, race
 
 SEQUENCES = Path(__file__).parent / "sequences"
 UNSIGNED = "9"
@@ -138,24 +137,6 @@ def tamper(home, how):
         path.write_text(
             path.read_text() + "# by another hand\n" if how == "noted" else path.read_text().replace("100", "7")
         )
-
-
-def race(deploy, one, two):
-    """Both at once; what came of each."""
-    told = {}
-
-    def run(name, version):
-        try:
-            told[name] = deploy(version)
-        except PerennialError as error:
-            told[name] = error
-
-    threads = [threading.Thread(target=run, args=pair) for pair in (("one", one), ("two", two))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return list(told.values())
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pipeline import registry
 from pipeline.errors import RolloutError
 from pipeline.ledger import lease
 from pipeline.ledger.table import Event
-from pipeline.ledger.timeline import predecessor
+from pipeline.ledger.timeline import live_at, predecessor
 from pipeline.params import Rollout
 from pipeline.rollout import mend, slots
 from pipeline.rollout.route import Route, Share
@@ -19,15 +19,17 @@ from pipeline.rollout.site import Site, answers, check_router, other
 CALL_BACK_S = 30.0
 
 
-def rollback(site: Site, model: str, settings: Rollout, reason: str = "by hand") -> dict[str, Any]:
+def rollback(site: Site, model: str, settings: Rollout, reason: str = "by hand", leaving: str = "") -> dict[str, Any]:
     """Brings the predecessor live again, with all traffic. Returns {"version", "slot", "left", "switch_s", …}.
 
-    A rollout that is going on is called back instead: it gives the champion all traffic and ends.
-    Raises RolloutError when there is nothing to go back to.
+    A rollout that is going on is called back instead: it gives the champion all traffic and ends. What is left is the
+    version that is live or on its way when this is asked, or `leaving`: when another has left it by the time that this
+    one's turn comes, nothing moves and `already` is true. Raises RolloutError when there is nothing to go back to.
     """
+    leaving = leaving or _on_its_way(site, model)
     try:
         with site.alone(model) as alone:
-            return _roll_back(alone, model, settings, reason)
+            return _roll_back(alone, model, settings, reason, leaving)
     except RolloutError as error:
         if error.observation != lease.BUSY:
             raise
@@ -36,23 +38,30 @@ def rollback(site: Site, model: str, settings: Rollout, reason: str = "by hand")
         ended = site.ledger.events(kind="rollout_failed", model=model, after=asked.seq)
         current = mend.unfinished(alone, model, settings)
         if not ended or current is None:
-            return _roll_back(alone, model, settings, reason)
-    left = ended[-1].body["version"]
-    return {
-        "version": current.live.version,
-        "slot": current.live.slot,
-        "left": left,
-        "called_back": True,
-        "switch_s": 0.0,
-    }
+            return _roll_back(alone, model, settings, reason, leaving)
+    return {**_nothing_moved(current, ended[-1].body["version"]), "called_back": True}
 
 
-def _roll_back(site: Site, model: str, settings: Rollout, reason: str) -> dict[str, Any]:
+def _on_its_way(site: Site, model: str) -> str:
+    """The version that who asks now wants to leave: the newest that gets or is to get traffic; '' when nothing is live."""
+    opened = mend.open_rollout(site.ledger, model)
+    if opened is not None:
+        return opened.body["left" if opened.kind == "rollback_started" else "version"]
+    return (live_at(site.ledger, model) or {}).get("version", "")
+
+
+def _nothing_moved(current: Route, left: str) -> dict[str, Any]:
+    return {"version": current.live.version, "slot": current.live.slot, "left": left, "switch_s": 0.0}
+
+
+def _roll_back(site: Site, model: str, settings: Rollout, reason: str, leaving: str) -> dict[str, Any]:
     current = mend.unfinished(site, model, settings)
     if current is None:
         raise RolloutError(
             f"model {model}", "is not live", f"deploy a version first: `python -m pipeline deploy {model} VERSION`"
         )
+    if leaving and current.live.version != leaving:
+        return {**_nothing_moved(current, leaving), "already": True}
     check_router(site)
     left = current.live
     back, warm = _predecessor(site, current, settings)

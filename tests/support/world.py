@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from pipeline.errors import RegistryError, RolloutError
+from pipeline.errors import PerennialError, RegistryError, RolloutError
 from pipeline.ledger.table import open_ledger
 from pipeline.params import Rollout
 from pipeline.rollout import back, bake, execute, failpoints, mend, probe, route, slots
@@ -154,3 +155,21 @@ def lived_in(home: Path) -> Iterator[tuple[World, Site]]:
         finally:
             world.server.shutdown()
             world.server.server_close()
+
+
+def race(call: Callable[[str], Any], one: str, two: str) -> list[Any]:
+    """Both at once; what came of each."""
+    told: dict[str, Any] = {}
+
+    def run(name: str, version: str) -> None:
+        try:
+            told[name] = call(version)
+        except PerennialError as error:
+            told[name] = error
+
+    threads = [threading.Thread(target=run, args=pair) for pair in (("one", one), ("two", two))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return list(told.values())
