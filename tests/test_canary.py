@@ -69,6 +69,8 @@ def test_an_equal_canary_is_promoted():
     ("evidence", "why"),
     [
         (seen(Counted(0, 20), Counted(0, 9000), sides=Paired(0, 0, 20)), "20 requests, at least 100 wanted"),
+        (seen(Counted(99, 99), Counted(0, 9000)), "99 requests, at least 100 wanted"),
+        (seen(Counted(99, 99), None, champion_slow=None), "99 requests, at least 100 wanted"),
         (seen(missing="the router gave no metrics"), "the router gave no metrics"),
         (seen(failed=None), "0 requests"),
         (seen(slow=None), "nothing was seen of p99_ms"),

@@ -83,6 +83,10 @@ def test_a_rollout_killed_at_any_point_is_mended(start, tmp_path):
         seen = set()
         for point in walk:
             other = {"1": "2", "2": "1"}[agreed(site)]
+            if "slot_end" in point and len(site.slots()) == 1:
+                # What the point before it left was undone, and no predecessor is warm: there is nothing to end.
+                site.deploy(other, "all-at-once")
+                other = {"1": "2", "2": "1"}[other]
             code = deploy(site, ["deploy", "churn", other, "--strategy", "all-at-once"], PERENNIAL_FAIL_AT=point)
             assert code == -signal.SIGKILL, point
             cut_off = time.monotonic()

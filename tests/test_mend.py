@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import time
 
 import pytest
 
 from pipeline.errors import LedgerError, PerennialError, RolloutError
 from pipeline.ledger import lease
 from pipeline.ledger.timeline import live_at
-from pipeline.rollout import back, execute, mend, probe, route, slots
+from pipeline.rollout import back, bake, execute, mend, probe, route, slots
 from pipeline.rollout.engine import Wanted
 from pipeline.rollout.route import Route
 from pipeline.rollout.site import Site
@@ -250,4 +251,23 @@ def test_a_rollback_that_was_asked_before_another_one_ended_moves_nothing(lived,
 
     monkeypatch.setattr(Site, "alone", sleep_first)
     assert back.rollback(site, "churn", SETTINGS)["already"]
+    assert agreed(world, site) == "1"
+
+
+def test_the_last_bake_is_judged_at_its_end_too(lived, monkeypatch):
+    """What fails in the last moment before the promotion counts."""
+    world, site = lived
+    deploy(site, "1")
+    began = []
+
+    def judge(*_):
+        began.append(time.monotonic())
+        late = began[-1] - began[0] >= 0.5
+        return bake.Judgement("abort" if late else "promote", "half of the answers failed")
+
+    monkeypatch.setattr(bake, "judge", judge)
+    monkeypatch.setattr(bake, "LOOK_S", 0.5)
+    settings = SETTINGS.model_copy(update={"bake_s": 0.5})
+    with pytest.raises(RolloutError, match=r"version 2 of churn at 100 %: half of the answers failed"):
+        execute.deploy(site, "churn", "2", settings, strategy="all-at-once")
     assert agreed(world, site) == "1"

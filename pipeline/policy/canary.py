@@ -7,8 +7,8 @@ logarithm, 1970), with the prior of Jeffreys. Of n observations with s hits a sh
 B(s + 1/2, n - s + 1/2) / B(1/2, 1/2) < p^s (1 - p)^(n - s) / alpha; by Ville's inequality the true share is ever
 excluded with a probability of at most alpha.
 
-A look aborts when a share is proven over its bound, promotes when all are proven within, and holds otherwise. alpha is
-divided by the number of figures: an equal version is aborted with a probability of at most alpha, all looks of a step
+A look aborts when a share is proven over its bound, promotes when all are proven within, and holds otherwise; of fewer
+requests than are wanted it does neither. alpha is divided by the number of figures: an equal version is aborted with a probability of at most alpha, all looks of a step
 together.
 """
 
@@ -110,7 +110,7 @@ def judge(seen: Evidence, limits: RolloutLimits) -> Judgement:
         ),
     )
     bad = [look for look in looks if look.verdict == "abort"]
-    if bad:
+    if bad and requests >= limits.min_requests:
         return Judgement("abort", "; ".join(look.reason for look in bad), looks)
     if seen.missing:
         return Judgement("hold", seen.missing, looks)
