@@ -17,7 +17,7 @@ from airflow.sdk import (
     task,
 )
 from closing_schedule import cron_schedule
-from vocabulary import as_of_param, drift_asset, skip
+from vocabulary import as_of_param, asked_in_form, drift_asset, skip
 
 from pipeline import params
 
@@ -26,8 +26,7 @@ def as_of_run() -> datetime:
     """The end of the window that this run looks at: from the form, else from the interval."""
     context = get_current_context()
     run = context["dag_run"]
-    params.refuse_unknown(run.conf, context["params"])
-    return params.time_of(context["params"].get("as_of") or run.data_interval_end or run.run_after)
+    return params.time_of(asked_in_form(context).get("as_of") or run.data_interval_end or run.run_after)
 
 
 def monitor_dag(model: str, settings: params.Model) -> Any:

@@ -7,8 +7,9 @@ import time
 
 import pytest
 
-from pipeline.errors import LedgerError, PerennialError, RolloutError
+from pipeline.errors import LedgerError, PerennialError, RegistryError, RolloutError
 from pipeline.ledger import lease
+from pipeline.ledger.table import Event
 from pipeline.ledger.timeline import live_at
 from pipeline.rollout import back, bake, execute, mend, probe, route, slots
 from pipeline.rollout.engine import Wanted
@@ -271,3 +272,15 @@ def test_the_last_bake_is_judged_at_its_end_too(lived, monkeypatch):
     with pytest.raises(RolloutError, match=r"version 2 of churn at 100 %: half of the answers failed"):
         execute.deploy(site, "churn", "2", settings, strategy="all-at-once")
     assert agreed(world, site) == "1"
+
+
+def test_what_cannot_be_mended_of_one_model_keeps_no_other_from_being_mended(lived, monkeypatch, capsys):
+    world, site = lived
+    deploy(site, "1")
+    world.running.clear()
+    for model in ("a-broken-one", "zz-broken-too"):
+        site.ledger.append(Event("rollout_ended", model, body={"version": "99", "slot": "blue", "switch_s": 0.0}))
+    with pytest.raises(RegistryError, match="version 99: is not signed"):
+        reconcile(site)
+    assert "started version 1 again" in capsys.readouterr().out
+    assert world.routed("churn") is not None

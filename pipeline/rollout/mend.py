@@ -28,19 +28,26 @@ CLOSED = ("rollout_ended", "rollout_failed", "rolled_back", "shadow_ended")
 def reconcile(site: Site, settings: dict[str, Rollout], models: list[str] | None = None) -> list[str]:
     """Makes what runs agree with the routes, and the routes with the ledger; returns what it did, one line each.
 
-    `models` None means all that are routed, were ever live, or run.
+    `models` None means all that are routed, were ever live, or run. What cannot be mended of one model keeps no other
+    from being mended; the first such error is raised at the end.
     """
     running = [r for engine in site.engines() for r in engine.all()]
     live = {e.model for e in site.ledger.events(kind=("rollout_ended", "rolled_back"))}
-    done = []
+    done: list[str] = []
+    failed: list[Exception] = []
     for model in models or sorted({*route.routed_models(site.home), *live, *(r.model for r in running)}):
         try:
             with site.alone(model, RECONCILE_WAIT_S) as alone:
                 done += _mended(alone, model, settings.get(model, Rollout()))
-        except RolloutError as error:
-            if error.observation != lease.BUSY:
-                raise
-            done.append(f"{model}: left alone, a rollout of it is going on")
+        except Exception as error:
+            if isinstance(error, RolloutError) and error.observation == lease.BUSY:
+                done.append(f"{model}: left alone, a rollout of it is going on")
+            else:
+                failed.append(error)
+    if failed:
+        for line in done:
+            print(line)
+        raise failed[0]
     return done
 
 
