@@ -19,14 +19,14 @@ from pipeline.rollout.site import Site, answers, check_router, other
 CALL_BACK_S = 30.0
 
 
-def rollback(site: Site, model: str, settings: Rollout, reason: str = "by hand", leaving: str = "") -> dict[str, Any]:
+def rollback(site: Site, model: str, settings: Rollout, reason: str = "by hand") -> dict[str, Any]:
     """Brings the predecessor live again, with all traffic. Returns {"version", "slot", "left", "switch_s", …}.
 
     A rollout that is going on is called back instead: it gives the champion all traffic and ends. What is left is the
-    version that is live or on its way when this is asked, or `leaving`: when another has left it by the time that this
-    one's turn comes, nothing moves and `already` is true. Raises RolloutError when there is nothing to go back to.
+    version that is live or on its way when this is asked: when another has left it by the time that this one's turn
+    comes, nothing moves and `already` is true. Raises RolloutError when there is nothing to go back to.
     """
-    leaving = leaving or _on_its_way(site, model)
+    leaving = _on_its_way(site, model)
     try:
         with site.alone(model) as alone:
             return _roll_back(alone, model, settings, reason, leaving)
@@ -42,6 +42,15 @@ def rollback(site: Site, model: str, settings: Rollout, reason: str = "by hand",
     return {**_nothing_moved(current, ended[-1].body["version"]), "called_back": True}
 
 
+def replace(site: Site, model: str, settings: Rollout, reason: str, leaving: str, by: str) -> dict[str, Any]:
+    """Goes back from the version `leaving` to the version `by`, as `rollback` does, but calls no rollout back.
+
+    Raises RolloutError (its observation is lease.BUSY) when one is going on.
+    """
+    with site.alone(model) as alone:
+        return _roll_back(alone, model, settings, reason, leaving, by)
+
+
 def _on_its_way(site: Site, model: str) -> str:
     """The version that who asks now wants to leave: the newest that gets or is to get traffic; '' when nothing is live."""
     opened = mend.open_rollout(site.ledger, model)
@@ -54,7 +63,9 @@ def _nothing_moved(current: Route, left: str) -> dict[str, Any]:
     return {"version": current.live.version, "slot": current.live.slot, "left": left, "switch_s": 0.0}
 
 
-def _roll_back(site: Site, model: str, settings: Rollout, reason: str, leaving: str) -> dict[str, Any]:
+def _roll_back(
+    site: Site, model: str, settings: Rollout, reason: str, leaving: str, by: str | None = None
+) -> dict[str, Any]:
     current = mend.unfinished(site, model, settings)
     if current is None:
         raise RolloutError(
@@ -64,7 +75,7 @@ def _roll_back(site: Site, model: str, settings: Rollout, reason: str, leaving: 
         return {**_nothing_moved(current, leaving), "already": True}
     check_router(site)
     left = current.live
-    back, warm = _predecessor(site, current, settings)
+    back, warm = _predecessor(site, current, settings, by)
     site.note("rollback_started", model, version=back.version, slot=back.slot, left=left.version, reason=reason)
     start = time.monotonic()
     site.move(Route(model, back, left if answers(left) else None))
@@ -82,11 +93,15 @@ def _roll_back(site: Site, model: str, settings: Rollout, reason: str, leaving: 
     return told
 
 
-def _predecessor(site: Site, current: Route, settings: Rollout) -> tuple[Share, bool]:
-    """(the slot to go back to, whether it was warm). A cold one is started in the idle slot."""
-    if current.previous is not None and answers(current.previous):
-        return current.previous, True
-    version = predecessor(site.ledger, current.model, current.live.version)
+def _predecessor(site: Site, current: Route, settings: Rollout, by: str | None) -> tuple[Share, bool]:
+    """(the slot to go back to, whether it was warm), with version `by` (None: whatever was live before).
+
+    A cold one is started in the idle slot.
+    """
+    warm = current.previous
+    if warm is not None and by in (None, warm.version) and answers(warm):
+        return warm, True
+    version = by or predecessor(site.ledger, current.model, current.live.version)
     if version is None:
         raise RolloutError(
             f"model {current.model}",

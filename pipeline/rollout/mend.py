@@ -129,7 +129,8 @@ def _settled(site: Site, current: Route, opened: Event | None, settings: Rollout
     site.promote(model, live.version)
     told = {"version": live.version, "slot": live.slot, "switch_s": 0.0, "completed_later": True}
     if back:
-        site.note("rolled_back", model, **told, reason=opened.body["reason"] if opened else "")
+        asked = {key: opened.body[key] for key in ("reason", "left")} if opened else {}
+        site.note("rolled_back", model, **told, **asked)
     else:
         site.note("rollout_ended", model, **told, previous=previous.version if previous else None)
     done.append(f"{model}: version {live.version} is live, which the ledger had not been told")
