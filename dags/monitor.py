@@ -1,5 +1,5 @@
-"""One monitor Dag a model: watch the last rollout, compare live traffic with the champion's
-training data, and say so when it pays to retrain.
+"""One monitor Dag a model: watch the last rollout, end a predecessor that was kept warm long enough, compare live
+traffic with the champion's training data, and say so when it pays to retrain.
 
 The event it emits starts the model's retrain Dag in Airflow.
 """
@@ -74,10 +74,19 @@ def monitor_dag(model: str, settings: params.Model) -> Any:
             print(f"{told['decision']}: {told['reason']}")
             return {key: told[key] for key in ("decision", "reason", "rows")}
 
-        # The watch may roll the champion back: what is monitored is what is live after it.
+        @task
+        def retire_predecessor() -> list[str]:
+            from pipeline import runs
+            from pipeline.ledger.table import airflow_run
+
+            run = get_current_context()["dag_run"]
+            return runs.retire_predecessor(runs.Setup.here(), airflow_run(run.dag_id, run.run_id), model)
+
+        # The watch may roll the champion back: what is monitored is what is live after it, and until then the
+        # predecessor stays.
         watched = watch_rollout()
         checked = check_drift()
-        watched >> checked
+        watched >> [checked, retire_predecessor()]
         announce_drift(checked)
 
     return monitor()

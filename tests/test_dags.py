@@ -131,6 +131,13 @@ for kind, given in (("backfill", conf), ("manual", conf), ("backfill", {})):
     assert (by_hand, by_interval) == ("2013-06-01T00:00:00Z", "2013-05-06 00:00:00")
 
 
+def test_the_monitor_ends_the_warm_predecessor_after_the_watch(told):
+    """Each day, on its schedule: nobody has to think of it."""
+    tasks = told["dags"]["monitor__flight-delay"]["tasks"]
+    assert tasks["retire_predecessor"] == ["watch_rollout"]
+    assert tasks["check_drift"] == ["watch_rollout"]
+
+
 def test_the_form_for_what_to_do_begins_with_what_does_no_harm(told):
     form = told["dags"]["operate__flight-delay"]["params"]
     assert set(form) == {"action", "reason"}

@@ -284,3 +284,33 @@ def test_what_cannot_be_mended_of_one_model_keeps_no_other_from_being_mended(liv
         reconcile(site)
     assert "started version 1 again" in capsys.readouterr().out
     assert world.routed("churn") is not None
+
+
+def test_a_predecessor_is_kept_warm_and_then_ended_and_never_while_the_route_falls_back_on_it(lived):
+    world, site = lived
+    deploy(site, "1")
+    deploy(site, "2")
+    assert mend.retire(site, "churn", SETTINGS) == []
+    assert set(world.running) == {"blue", "green"}
+    began = site.ledger.events()[-1].seq
+    at_once = SETTINGS.model_copy(update={"keep_hours": 0})
+    with site.alone("churn"):
+        assert mend.retire(site, "churn", at_once) == []
+    assert mend.retire(site, "churn", at_once) == ["churn blue: ended version 1, kept for 0 h"]
+    assert [e.kind for e in site.ledger.events(after=began)] == [
+        "route_moving",
+        "route_moved",
+        "slot_ending",
+        "slot_ended",
+    ]
+    assert agreed(world, site) == "2"
+    assert mend.retire(site, "churn", at_once) == []
+
+
+def test_a_predecessor_stays_while_a_rollout_has_no_end(lived):
+    world, site = lived
+    deploy(site, "1")
+    deploy(site, "2")
+    kill_at("after note rollout_started", lambda: deploy(site, "3"))
+    assert mend.retire(site, "churn", SETTINGS.model_copy(update={"keep_hours": 0})) == []
+    assert set(world.running) == {"blue", "green"}

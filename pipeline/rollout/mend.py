@@ -194,14 +194,38 @@ def _rebuilt(site: Site, model: str, settings: Rollout, done: list[str]) -> Rout
     return written
 
 
-def _retired(site: Site, current: Route, settings: Rollout, done: list[str]) -> Route:
-    """Ends a predecessor that was kept warm for long enough."""
+def retire(site: Site, model: str, settings: Rollout) -> list[str]:
+    """Ends the model's predecessor when it was kept warm for long enough; returns what it did, one line each.
+
+    A rollout that is going on, or was cut off, is left alone.
+    """
+    done: list[str] = []
+    current = route.read(site.home, model)
+    if current is None or not _is_due(site, current, settings):
+        return done
+    try:
+        with site.alone(model) as alone:
+            current = route.read(site.home, model)
+            if current is not None and open_rollout(site.ledger, model) is None:
+                _retired(alone, current, settings, done)
+    except RolloutError as error:
+        if error.observation != lease.BUSY:
+            raise
+    return done
+
+
+def _is_due(site: Site, current: Route, settings: Rollout) -> bool:
     told = live_at(site.ledger, current.model)
-    previous = current.previous
-    if previous is None or told is None:
-        return current
+    if current.previous is None or current.candidate is not None or told is None:
+        return False
     kept = datetime.now(UTC) - datetime.fromisoformat(told["since"])
-    if kept < timedelta(hours=settings.keep_hours) or not answers(current.live):
+    return kept >= timedelta(hours=settings.keep_hours)
+
+
+def _retired(site: Site, current: Route, settings: Rollout, done: list[str]) -> Route:
+    """Ends a predecessor that was kept warm for long enough, once the route no longer falls back on it."""
+    previous = current.previous
+    if previous is None or not _is_due(site, current, settings) or not answers(current.live):
         return current
     alone = site.move(Route(current.model, current.live))
     site.empty(current.model, previous.slot, settings.drain_s)
