@@ -12,10 +12,11 @@ from pipeline.ledger import lease
 from pipeline.ledger.table import Event
 from pipeline.ledger.timeline import live_at
 from pipeline.rollout import back, bake, execute, mend, probe, route, slots
+from pipeline.rollout import site as site_module
 from pipeline.rollout.engine import Wanted
 from pipeline.rollout.route import Route
 from pipeline.rollout.site import Site
-from tests.support.world import SETTINGS, killed_at, lived_in, race
+from tests.support.world import SETTINGS, World, killed_at, lived_in, race
 
 
 @pytest.fixture
@@ -314,3 +315,25 @@ def test_a_predecessor_stays_while_a_rollout_has_no_end(lived):
     kill_at("after note rollout_started", lambda: deploy(site, "3"))
     assert mend.retire(site, "churn", SETTINGS.model_copy(update={"keep_hours": 0})) == []
     assert set(world.running) == {"blue", "green"}
+
+
+def test_what_an_engine_left_in_a_slot_while_it_was_away_is_ended_and_nothing_else(lived, monkeypatch):
+    """Docker is restarted; meanwhile the process engine starts the live version again. Then both have one in the slot."""
+    world, site = lived
+    docker = World(site.home)
+    world.beside.append(docker)
+    monkeypatch.setattr(slots, "engine_named", lambda *_: (docker, "docker"))
+    monkeypatch.setattr(site_module, "engines", lambda *_: [world, docker])
+    deploy(site, "1")
+    away = dict(docker.running)
+    docker.running.clear()
+    monkeypatch.setattr(slots, "engine_named", lambda *_: (world, "because docker does not answer"))
+    monkeypatch.setattr(site_module, "engines", lambda *_: [world])
+    reconcile(site)
+    docker.running |= away
+    monkeypatch.setattr(site_module, "engines", lambda *_: [world, docker])
+    assert reconcile(site) == ["churn blue: ended version 1, which no route names"]
+    assert (set(world.running), docker.running) == ({"blue"}, {})
+    assert agreed(world, site) == "1"
+    docker.server.shutdown()
+    docker.server.server_close()

@@ -57,12 +57,13 @@ def _mended(site: Site, model: str, settings: Rollout) -> list[str]:
     if current is not None:
         current = _retired(site, current, settings, done)
         if not answers(current.live):
-            _revived(site, current, settings, done)
-    named = current.slots if current is not None else set()
+            current = _revived(site, current, settings, done)
+    # By address: of two in one slot, started by two engines, the route names one.
+    named = [] if current is None else [s.address for s in (current.live, current.previous) if s is not None]
     for engine in site.engines():
         for running in engine.all():
-            if running.model == model and running.slot not in named:
-                site.empty(model, running.slot, settings.drain_s)
+            if running.model == model and running.address not in named:
+                site.end(engine, model, running.slot, settings.drain_s)
                 done.append(f"{model} {running.slot}: ended version {running.version}, which no route names")
     return done
 

@@ -101,14 +101,19 @@ class Site:
     def empty(self, model: str, slot: str, drain_s: float) -> None:
         """Ends what runs in a slot once it has finished what it has; tells the ledger what was cut off."""
         for engine in self.engines():
-            running = engine.find(model, slot)
-            if running is not None:
-                self.note("slot_ending", model, version=running.version, slot=slot)
-            self.check()
-            with failpoints.around("empty slot"):
-                cut_off = engine.stop(model, slot, drain_s)
-            if running is not None:
-                self.note("slot_ended", model, version=running.version, slot=slot, cut_off=cut_off)
+            self.end(engine, model, slot, drain_s)
+
+    def end(self, engine: Engine, model: str, slot: str, drain_s: float) -> None:
+        """The same for one engine: two have something in one slot when one of them was away while the other started."""
+        running = engine.find(model, slot)
+        if running is not None:
+            self.note("slot_ending", model, version=running.version, slot=slot, engine=engine.name)
+        self.check()
+        with failpoints.around("empty slot"):
+            cut_off = engine.stop(model, slot, drain_s)
+        if running is not None:
+            told = {"version": running.version, "slot": slot, "cut_off": cut_off, "engine": engine.name}
+            self.note("slot_ended", model, **told)
 
     def promote(self, model: str, version: str) -> None:
         """Makes the version the registry's champion."""

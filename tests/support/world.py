@@ -54,6 +54,7 @@ class World:
 
     def __init__(self, home: Path):
         self.home, self.running, self.promoted, self._started = home, {}, None, 0
+        self.beside = []  # other engines, whose slots the router reaches too
         world = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -86,9 +87,10 @@ class World:
         if current is None:
             return None
         for share in current.answering:
-            running = self.running.get(share.slot)
-            if running is not None and running.address == share.address:
-                return {"x-model-version": running.version, "x-route": current.stamp}
+            for engine in (self, *self.beside):
+                running = engine.running.get(share.slot)
+                if running is not None and running.address == share.address:
+                    return {"x-model-version": running.version, "x-route": current.stamp}
         return None
 
     # The engine's interface.
