@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
 
 import pytest
 
@@ -11,17 +12,17 @@ from pipeline.errors import LedgerError, PerennialError, RegistryError, RolloutE
 from pipeline.ledger import lease
 from pipeline.ledger.table import Event
 from pipeline.ledger.timeline import live_at
-from pipeline.rollout import back, bake, execute, mend, probe, route, slots
+from pipeline.rollout import back, bake, execute, failpoints, mend, probe, route, slots
 from pipeline.rollout import site as site_module
 from pipeline.rollout.engine import Wanted
 from pipeline.rollout.route import Route
 from pipeline.rollout.site import Site
-from tests.support.world import SETTINGS, World, killed_at, lived_in, race
+from tests.support.world import SETTINGS, World, killed_at, lived_in, race, world_folder  # noqa: F401
 
 
 @pytest.fixture
-def lived(tmp_path):
-    with lived_in(tmp_path / "home") as (world, site):
+def lived(world_folder):  # noqa: F811
+    with lived_in(world_folder / "home") as (world, site):
         yield world, site
 
 
@@ -337,3 +338,70 @@ def test_what_an_engine_left_in_a_slot_while_it_was_away_is_ended_and_nothing_el
     assert agreed(world, site) == "1"
     docker.server.shutdown()
     docker.server.server_close()
+
+
+def passed(monkeypatch, call):
+    """The failpoints that the call passes, each with its number."""
+    reached, points = Counter(), []
+
+    def reach(name):
+        reached[name] += 1
+        points.append(f"{name}#{reached[name]}")
+
+    with monkeypatch.context() as during:
+        during.setattr(failpoints, "reach", reach)
+        call()
+    return points
+
+
+@pytest.mark.parametrize("strategy", ["canary", "linear", "shadow"])
+def test_a_rollout_by_steps_killed_at_any_point_is_mended(lived, monkeypatch, strategy):
+    """tests/test_killed.py walks all-at-once and rollback on real slots; here each step's own points are walked too."""
+    world, site = lived
+    deploy(site, "2")
+    deploy(site, "1")
+    points = passed(monkeypatch, lambda: deploy(site, "3", strategy))
+    step = "note shadow_ended" if strategy == "shadow" else "note step_baked"
+    assert {"before move route#2", f"before {step}#1", "before note slot_ending#1", "after note route_moved#1"} <= set(
+        points
+    )
+    for point in points:
+        current = route.read(site.home, "churn").live.version
+        other = "3" if current == "1" else "1"
+        if "slot_end" in point and set(world.running) != {"blue", "green"}:
+            deploy(site, other)
+            current, other = other, current
+        kill_at(point, lambda other=other: deploy(site, other, strategy))
+        reconcile(site)
+        left = agreed(world, site)
+        assert left == current or strategy != "shadow", point
+
+
+ACCIDENTS = {
+    "a rollout that is to be undone": "after note route_moved",
+    "one that is to be finished": "after note baked",
+    "a champion that died too": "after move route",
+}
+
+
+@pytest.mark.parametrize("accident", ACCIDENTS)
+def test_what_mends_may_be_killed_at_any_point_and_is_mended(lived, monkeypatch, accident):
+    world, site = lived
+
+    def happen():
+        reconcile(site)
+        current = route.read(site.home, "churn")
+        other = "2" if current is None or current.live.version == "1" else "1"
+        kill_at(ACCIDENTS[accident], lambda: deploy(site, other, "canary" if "died" in accident else "all-at-once"))
+        if "died" in accident:
+            world.running.clear()
+
+    deploy(site, "1")
+    happen()
+    points = passed(monkeypatch, lambda: reconcile(site))
+    assert len(points) >= 8
+    for point in points:
+        happen()
+        kill_at(point, lambda: reconcile(site))
+        reconcile(site)
+        agreed(world, site)

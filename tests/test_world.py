@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from pipeline.errors import PerennialError, RolloutError
 from pipeline.ledger.timeline import live_at
 from pipeline.rollout import back, execute, mend, route
-from tests.support.world import SETTINGS, VERSIONS, killed_at, lived_in, race
+from tests.support.world import SETTINGS, VERSIONS, killed_at, lived_in, race, world_folder  # noqa: F401
 
 SEQUENCES = Path(__file__).parent / "sequences"
 UNSIGNED = "9"
@@ -140,8 +140,8 @@ def tamper(home, how):
 
 
 @pytest.fixture
-def machine(tmp_path):
-    return type("Rollouts", (Rollouts,), {"folder": str(tmp_path)})
+def machine(world_folder):  # noqa: F811
+    return type("Rollouts", (Rollouts,), {"folder": str(world_folder)})
 
 
 def test_whatever_happens_in_whatever_order(machine):

@@ -18,6 +18,7 @@ import numpy as np
 from pipeline import registry
 from pipeline.errors import PerennialError
 from pipeline.policy.canary import Counted, Evidence, Paired
+from pipeline.rollout.probe import certified
 from pipeline.rollout.route import Share, router_api_url
 from pipeline.rollout.slots import predictions_folder
 from pipeline.rollout.traefik import service_name
@@ -58,7 +59,8 @@ def served(home: Path, slow_ms: float) -> dict[str, Served] | None:
     from prometheus_client.parser import text_string_to_metric_families
 
     try:
-        page = httpx.get(f"{router_api_url(home)}/metrics", timeout=2)
+        url = f"{router_api_url(home)}/metrics"
+        page = httpx.get(url, timeout=2, verify=certified(url))
         page.raise_for_status()
         families = {f.name: f.samples for f in text_string_to_metric_families(page.text)}
     except (httpx.HTTPError, ValueError):

@@ -145,7 +145,7 @@ def check_router(site: Site) -> None:
 
     url = route.router_url(site.home)
     try:
-        httpx.get(url, timeout=3)
+        httpx.get(url, timeout=3, verify=probe.certified(url))
     except httpx.HTTPError as error:
         raise RolloutError(
             f"router {url}", f"does not answer ({error})", "is Traefik up? `make up` starts it"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -134,6 +136,17 @@ class World:
 
     def champion(self, home, model):
         return self.promoted
+
+
+@pytest.fixture
+def world_folder(tmp_path: Path) -> Iterator[Path]:
+    """In memory where there is such a folder: a world's ledger is synced to it twice for each effect."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)
 
 
 @contextmanager
