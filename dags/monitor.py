@@ -1,5 +1,5 @@
-"""One monitor Dag a model: watch the last rollout, compare live traffic with the champion's
-training data, and say so when it pays to retrain.
+"""One monitor Dag a model: watch the last rollout, end a predecessor that was kept warm long enough, compare live
+traffic with the champion's training data, and say so when it pays to retrain.
 
 The event it emits starts the model's retrain Dag in Airflow.
 """
@@ -17,7 +17,7 @@ from airflow.sdk import (
     task,
 )
 from closing_schedule import cron_schedule
-from vocabulary import as_of_param, drift_asset, skip
+from vocabulary import as_of_param, asked_in_form, drift_asset, skip
 
 from pipeline import params
 
@@ -26,8 +26,7 @@ def as_of_run() -> datetime:
     """The end of the window that this run looks at: from the form, else from the interval."""
     context = get_current_context()
     run = context["dag_run"]
-    params.refuse_unknown(run.conf, context["params"])
-    return params.time_of(context["params"].get("as_of") or run.data_interval_end or run.run_after)
+    return params.time_of(asked_in_form(context).get("as_of") or run.data_interval_end or run.run_after)
 
 
 def monitor_dag(model: str, settings: params.Model) -> Any:
@@ -75,10 +74,19 @@ def monitor_dag(model: str, settings: params.Model) -> Any:
             print(f"{told['decision']}: {told['reason']}")
             return {key: told[key] for key in ("decision", "reason", "rows")}
 
-        # The watch may roll the champion back: what is monitored is what is live after it.
+        @task
+        def retire_predecessor() -> list[str]:
+            from pipeline import runs
+            from pipeline.ledger.table import airflow_run
+
+            run = get_current_context()["dag_run"]
+            return runs.retire_predecessor(runs.Setup.here(), airflow_run(run.dag_id, run.run_id), model)
+
+        # The watch may roll the champion back: what is monitored is what is live after it, and until then the
+        # predecessor stays.
         watched = watch_rollout()
         checked = check_drift()
-        watched >> checked
+        watched >> [checked, retire_predecessor()]
         announce_drift(checked)
 
     return monitor()

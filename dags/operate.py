@@ -1,6 +1,7 @@
 """One operate Dag a model, started by hand only: what a person on call does to live traffic, with a line in the ledger.
 
-`rollback` moves the route back to the warm predecessor; `reconcile` makes what runs agree with the routes.
+`reconcile` makes what runs agree with the routes and harms nothing, so the form begins with it; `rollback` moves the route
+back to the warm predecessor.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.sdk import Param, dag, get_current_context, get_parsing_context, task
+from vocabulary import asked_in_form
 
 from pipeline import params
 
@@ -21,7 +23,7 @@ def operate_dag(model: str) -> Any:
         max_active_runs=1,
         tags=["perennial", model],
         params={
-            "action": Param("rollback", enum=["rollback", "reconcile"], title="Action", description="What to do."),
+            "action": Param("reconcile", enum=["reconcile", "rollback"], title="Action", description="What to do."),
             "reason": Param("by hand", type="string", title="Reason", description="Why, for the ledger."),
         },
         doc_md=__doc__,
@@ -33,7 +35,7 @@ def operate_dag(model: str) -> Any:
             from pipeline.ledger.table import airflow_run
 
             context = get_current_context()
-            run, asked = context["dag_run"], context["params"]
+            run, asked = context["dag_run"], asked_in_form(context)
             return runs.operate(
                 runs.Setup.here(), airflow_run(run.dag_id, run.run_id), model, asked["action"], asked["reason"]
             )

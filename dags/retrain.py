@@ -17,7 +17,7 @@ from airflow.sdk import (
     task,
 )
 from closing_schedule import cron_schedule
-from vocabulary import as_of_param, drift_asset, skip
+from vocabulary import as_of_param, asked_in_form, drift_asset, skip
 
 from pipeline import lineage, params
 from pipeline.errors import SettingsError
@@ -32,18 +32,15 @@ def asked_of_run(context: Any) -> tuple[str, str, str]:
     """
     from pipeline.ledger.table import airflow_run
 
-    run = context["dag_run"]
-    params.refuse_unknown(run.conf, context["params"])
-    if is_backfill(context) and context["params"].get("as_of"):
+    run, asked = context["dag_run"], asked_in_form(context)
+    if is_backfill(context) and asked.get("as_of"):
         raise SettingsError(
             "conf as_of", "would make all runs of a backfill the same", "leave it out: each goes by its interval's end"
         )
     events = [e for found in context["triggering_asset_events"].values() for e in found]
     extra = events[-1].extra if events else {}
-    as_of = context["params"].get("as_of") or extra.get("as_of") or run.data_interval_end or run.run_after
-    reason = (
-        context["params"].get("reason") or extra.get("reason") or f"{getattr(run.run_type, 'value', run.run_type)} run"
-    )
+    as_of = asked.get("as_of") or extra.get("as_of") or run.data_interval_end or run.run_after
+    reason = asked.get("reason") or extra.get("reason") or f"{getattr(run.run_type, 'value', run.run_type)} run"
     return airflow_run(run.dag_id, run.run_id), str(as_of), reason
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from airflow.sdk import Asset, Param
+
+from pipeline import params
 
 
 def drift_asset(model: str) -> Asset:
@@ -21,6 +23,13 @@ def as_of_param(what: str) -> Param:
         title="As of",
         description=f"{what} Empty: the interval's end; for a run by hand, now.",
     )
+
+
+def asked_in_form(context: Any) -> dict[str, Any]:
+    """The values of the run's form. Raises SettingsError for a key of its conf that the form does not have."""
+    # Airflow adds every key of the conf to the run's params: only the Dag's own say what the form has.
+    params.refuse_unknown(context["dag_run"].conf, context["dag"].params)
+    return context["params"]
 
 
 def skip(reason: str) -> NoReturn:

@@ -178,13 +178,13 @@ def _rollback(chosen: argparse.Namespace) -> None:
 
     setup = _setup()
     told = runs.operate(setup, "", _known(setup, chosen.model), "rollback", "by hand")
-    _print(
-        chosen,
-        told,
-        f"{chosen.model}: version {told['left']} was called back, version {told['version']} has all traffic"
-        if told.get("called_back")
-        else f"{chosen.model}: back on version {told['version']} in {told['slot']}, switched in {told['switch_s']:.2f} s",
-    )
+    if told.get("called_back"):
+        line = f"version {told['left']} was called back, version {told['version']} has all traffic"
+    elif told.get("already"):
+        line = f"version {told['left']} had been left already, version {told['version']} has all traffic; nothing moved"
+    else:
+        line = f"back on version {told['version']} in {told['slot']}, switched in {told['switch_s']:.2f} s"
+    _print(chosen, told, f"{chosen.model}: {line}")
 
 
 def _watch(chosen: argparse.Namespace) -> None:

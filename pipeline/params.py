@@ -205,6 +205,7 @@ class RolloutLimits(Section):
     """What a candidate may differ by from the champion; shares are 0 to 1. See pipeline.policy.canary."""
 
     error_rate: float = Field(default=0.01, gt=0, lt=1)
+    refusal_rate: float = Field(default=0.05, gt=0, lt=1)
     p99_ms: float = Field(default=250, gt=0)
     prediction_rate: float = Field(default=0.2, gt=0, le=1)
     churn: float = Field(default=0.3, gt=0, le=1)

@@ -115,6 +115,13 @@ def promote(home: Path, name: str, version: str) -> None:
         client.delete_registered_model_alias(name, CHALLENGER)
 
 
+def demote(home: Path, name: str) -> None:
+    """No version is the champion any more: that of a first rollout that was undone."""
+    client = connect(home)
+    if champion(home, name, client) is not None:
+        client.delete_registered_model_alias(name, CHAMPION)
+
+
 def champion(home: Path, name: str, client: MlflowClient | None = None) -> str | None:
     """The champion's version, or None."""
     return _alias(client or connect(home), name, CHAMPION)

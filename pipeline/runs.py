@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import lineage, params, signing, workspace
-from pipeline.errors import RegistryError
+from pipeline.errors import PerennialError, RegistryError
 from pipeline.ledger import costs, partitions
 from pipeline.ledger.metering import metered
 from pipeline.ledger.table import Event, Ledger, open_ledger
@@ -213,10 +213,18 @@ def operate(setup: Setup, run: str, model: str, action: str, reason: str) -> Any
     return mend.reconcile(setup.site(run), {name: m.rollout for name, m in setup.params.models.items()})
 
 
+def retire_predecessor(setup: Setup, run: str, model: str) -> list[str]:
+    """Ends the predecessor that was kept warm for `rollout.keep_hours`; see pipeline.rollout.mend.retire."""
+    from pipeline.rollout import mend
+
+    return mend.retire(setup.site(run), model, setup.params.model(model).rollout)
+
+
 def settle(setup: Setup, run: str, model: str, backfill: bool = False) -> dict[str, Any]:
     """Closes a run: what came of it and what it cost goes to the ledger, old workspaces go away."""
     if not backfill:
         _mend_cut_off(setup, run, model)
+        _retire_in_passing(setup, run, model)
     events = _since_opened(setup.ledger.events(run=run))
     happened = {e.kind: e.body for e in events}
     if "rollout_ended" in happened:
@@ -256,6 +264,15 @@ def _mend_cut_off(setup: Setup, run: str, model: str) -> None:
     if opened is not None and opened.run == run:
         for line in mend.reconcile(setup.site(run), {model: setup.params.model(model).rollout}, [model]):
             print(line)
+
+
+def _retire_in_passing(setup: Setup, run: str, model: str) -> None:
+    """The monitor does it each day; a model without a schedule has its runs. What keeps it from being done fails no run."""
+    try:
+        for line in retire_predecessor(setup, run, model):
+            print(line)
+    except PerennialError as error:
+        print(error)
 
 
 def _ended(ledger: Ledger) -> set[str]:

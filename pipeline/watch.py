@@ -1,12 +1,18 @@
-"""The watch after a rollout: when labels mature, days later, champion and predecessor are compared on the same rows."""
+"""The watch after a rollout: when labels mature, days later, champion and predecessor are compared on the same rows.
+
+It brings back only what nobody has gone back from, and never disturbs a rollout that is going on. What keeps it from
+comparing is said, and keeps nobody else from anything: the decision is "keep" then.
+"""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from pipeline.errors import PerennialError, RolloutError
+from pipeline.ledger import lease
 from pipeline.ledger.table import Event
-from pipeline.ledger.timeline import live_at, predecessor
+from pipeline.ledger.timeline import live_at, unpulled_predecessor
 from pipeline.runs import Setup
 
 
@@ -17,39 +23,61 @@ def watch(setup: Setup, run: str, name: str, as_of: datetime) -> dict[str, Any]:
     decision is "keep" when there is nothing to watch.
     """
     from pipeline.policy import watch as policy
-    from pipeline.rollout import back
+    from pipeline.rollout.mend import open_rollout
 
     settings = setup.params.model(name).rollout
     live = live_at(setup.ledger, name)
-    before = predecessor(setup.ledger, name, live["version"]) if live else None
+    before = unpulled_predecessor(setup.ledger, name, live["version"]) if live else None
     if live is None or before is None:
         return _nothing(f"{name} has no predecessor to compare with")
+    if open_rollout(setup.ledger, name) is not None:
+        return _nothing(f"a rollout of {name} is going on, it is left alone")
     since = datetime.fromisoformat(live["since"])
     if datetime.now(UTC) - since > timedelta(days=settings.watch_days):
         return _nothing(f"version {live['version']} has been live for more than {settings.watch_days:g} days")
-    champion, old = _losses(setup, name, live["version"], before, as_of)
+    try:
+        champion, old = _losses(setup, name, live["version"], before, as_of)
+    except Incomparable as error:
+        return _nothing(f"versions {live['version']} and {before} cannot be compared: {error}")
     limits = settings.limits
     watched = policy.compare(champion, old, limits.alpha, limits.min_requests)
-    body = {**watched.as_dict(), "champion": live["version"], "predecessor": before, "as_of": as_of.isoformat()}
-    setup.ledger.append(Event("watched", name, run, "watch", body))
-    rollback = None
-    if watched.decision == "roll back":
-        reason = f"labels have matured: {watched.reason}"
-        rollback = back.rollback(setup.site(run), name, settings, reason)
-    return {**body, "rollback": rollback}
+    told = {**watched.as_dict(), "champion": live["version"], "predecessor": before, "as_of": as_of.isoformat()}
+    setup.ledger.append(Event("watched", name, run, "watch", told))
+    if watched.decision == "keep":
+        return {**told, "rollback": None}
+    return told | _rolled_back(setup, run, name, live["version"], before, watched.reason)
+
+
+def _rolled_back(setup: Setup, run: str, name: str, champion: str, before: str, why: str) -> dict[str, Any]:
+    from pipeline.rollout import back
+
+    settings = setup.params.model(name).rollout
+    try:
+        done = back.replace(setup.site(run), name, settings, f"labels have matured: {why}", champion, before)
+        return {"rollback": done}
+    except RolloutError as error:
+        if error.observation != lease.BUSY:
+            raise
+        return {"decision": "keep", "reason": f"{why}; but a rollout is going on, it is left alone", "rollback": None}
 
 
 def _nothing(reason: str) -> dict[str, Any]:
     return {"decision": "keep", "reason": reason, "rows": 0, "rollback": None}
 
 
+class Incomparable(Exception):
+    """Two versions that cannot be compared on the same rows; str() says why."""
+
+
 def _losses(setup: Setup, name: str, champion: str, before: str, as_of: datetime) -> tuple[Any, Any]:
-    """The losses of both versions, each of shape (rows,), on what the champion was asked and whose label is known."""
-    from pipeline import registry, signing
+    """The losses of both versions, each of shape (rows,), on what the champion was asked and whose label is known.
+
+    They stand in the order in which the labels came, so that each look goes on where the last one ended.
+    """
+    from pipeline import signing
     from pipeline.drift import live
     from pipeline.evaluation import PREDICTION, bounded_loss
     from pipeline.rollout.slots import predictions_folder
-    from pipeline.serving.runtime import Runtime
 
     model = setup.params.model(name)
     start = as_of - timedelta(days=model.rollout.watch_days + model.monitor.window_days)
@@ -61,9 +89,27 @@ def _losses(setup: Setup, name: str, champion: str, before: str, as_of: datetime
         else live.NO_LABELS
     )
     rows = live.with_labels(asked, labelled)
-    old = Runtime.load(registry.package_folder(setup.home, name, before)).predict_frame(rows)
+    if len(rows):
+        rows = rows.sort_values(["known", "key"])
+    old = _answers(setup, name, before, rows)
     target = rows["target"].to_numpy(dtype="float64")
-    return (
-        bounded_loss(model.training.task, target, rows[PREDICTION].to_numpy(dtype="float64"), old),
-        bounded_loss(model.training.task, target, old, rows[PREDICTION].to_numpy(dtype="float64")),
-    )
+    new = rows[PREDICTION].to_numpy(dtype="float64")
+    return bounded_loss(model.training.task, target, new, old), bounded_loss(model.training.task, target, old, new)
+
+
+def _answers(setup: Setup, name: str, version: str, rows: Any) -> Any:
+    """What the version says to the rows, of shape (rows,). Raises Incomparable."""
+    from pipeline import registry
+    from pipeline.serving.errors import PackageRefused
+    from pipeline.serving.runtime import Runtime
+
+    try:
+        runtime = Runtime.load(registry.package_folder(setup.home, name, version))
+        personal = setup.params.model(name).rollout.serving.personal
+        if hidden := [feature for feature in runtime.features if feature in personal]:
+            raise Incomparable(f"{', '.join(hidden)} is personal and not in the prediction log")
+        if missing := [feature for feature in runtime.features if feature not in rows.columns]:
+            raise Incomparable(f"version {version} wants {', '.join(missing)}, which nobody is asked for any more")
+        return runtime.predict_frame(rows)
+    except (PackageRefused, PerennialError, OSError, ValueError, KeyError) as error:
+        raise Incomparable(f"version {version} does not answer them ({error})") from error

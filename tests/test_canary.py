@@ -23,6 +23,8 @@ def seen(failed=NONE, against=NONE, **other):
     told = {
         "slow": Counted(0, failed.of if failed else 0),
         "champion_slow": Counted(0, against.of) if against else None,
+        "refused": Counted(0, failed.of if failed else 0),
+        "champion_refused": Counted(0, against.of) if against else None,
         "sides": SAME,
         "distribution": (SAME,) * 9,
         "distinct_rows": 5000,
@@ -38,7 +40,16 @@ def one_canary(random, failing, champion_failing, slow, champion_slow):
         counts, n = counts + [random.binomial(look - n, p) for p in shares], look
         failed, against, late, late_against = (Counted(int(c), n) for c in counts)
         paired = Paired(0, 0, n)
-        evidence = Evidence(failed, against, late, late_against, paired, (paired,))
+        evidence = Evidence(
+            failed,
+            against,
+            late,
+            late_against,
+            paired,
+            (paired,),
+            refused=Counted(0, n),
+            champion_refused=Counted(0, n),
+        )
         if (told := judge(evidence, LIMITS).verdict) != "hold":
             return told
     return "hold"
@@ -62,13 +73,17 @@ def test_a_regression_of_the_declared_size_is_caught(failing, slow):
 def test_an_equal_canary_is_promoted():
     told = judge(seen(), LIMITS)
     assert told.verdict == "promote"
-    assert {look.figure for look in told.looks} == {"error_rate", "p99_ms", "prediction_rate", "churn", "drift"}
+    assert {look.figure for look in told.looks} == {
+        *("error_rate", "refusal_rate", "p99_ms", "prediction_rate", "churn", "drift")
+    }
 
 
 @pytest.mark.parametrize(
     ("evidence", "why"),
     [
         (seen(Counted(0, 20), Counted(0, 9000), sides=Paired(0, 0, 20)), "20 requests, at least 100 wanted"),
+        (seen(Counted(99, 99), Counted(0, 9000)), "99 requests, at least 100 wanted"),
+        (seen(Counted(99, 99), None, champion_slow=None), "99 requests, at least 100 wanted"),
         (seen(missing="the router gave no metrics"), "the router gave no metrics"),
         (seen(failed=None), "0 requests"),
         (seen(slow=None), "nothing was seen of p99_ms"),
@@ -88,6 +103,10 @@ def test_too_little_is_hold_and_says_why(evidence, why):
     [
         (seen(Counted(60, 300), Counted(0, 300)), "error_rate"),
         (seen(Counted(60, 300), None, champion_slow=None), "error_rate"),
+        (seen(Counted(400, 5000), Counted(100, 5000), past=True), "error_rate"),
+        (seen(Counted(60, 300), Counted(5, 99), past=True, champion_slow=None), "error_rate"),
+        (seen(refused=Counted(900, 5000), champion_refused=Counted(300, 5000), past=True), "refusal_rate"),
+        (seen(refused=Counted(300, 300), champion_refused=Counted(20, 300)), "refusal_rate"),
         (seen(slow=Counted(400, 5000)), "p99_ms"),
         (seen(sides=Paired(1000, 0, 5000)), "prediction_rate"),
         (seen(sides=Paired(700, 700, 5000)), "churn"),
@@ -109,6 +128,25 @@ def test_one_row_asked_again_and_again_aborts_nothing():
 
 def test_a_champion_that_is_just_as_slow_clears_the_candidate_of_blame():
     assert judge(seen(slow=Counted(400, 5000), champion_slow=Counted(400, 5000)), LIMITS).verdict == "hold"
+
+
+@pytest.mark.parametrize(
+    "usual",
+    [
+        {"failed": Counted(350, 5000), "against": Counted(500, 9000)},
+        {"refused": Counted(1500, 5000), "champion_refused": Counted(2700, 9000)},
+        {"slow": Counted(400, 5000), "champion_slow": Counted(800, 9000)},
+    ],
+)
+@pytest.mark.parametrize("past", [True, False])
+def test_what_is_usual_here_is_no_fault_of_the_candidate(usual, past):
+    """The champion fails, refuses or is slow as often, beside it or before it."""
+    assert judge(seen(**usual, past=past), LIMITS).verdict != "abort"
+
+
+def test_bad_requests_of_clients_abort_no_first_version():
+    told = judge(seen(against=None, refused=Counted(2500, 5000), past=True), LIMITS)
+    assert told.verdict == "promote"
 
 
 def test_an_interval_holds_at_all_looks_together():

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from pipeline import lineage, stages
+from pipeline.params import STRATEGIES
 from pipeline.stages import STAGES
 from tests.conftest import ROOT
 
@@ -78,7 +79,7 @@ def test_the_form_asks_for_as_of_reason_and_strategy(told):
     form = told["dags"]["retrain__flight-delay"]["params"]
     assert set(form) == {"as_of", "reason", "strategy"}
     assert form["as_of"]["format"] == "date-time"
-    assert "all-at-once" in form["strategy"]["enum"]
+    assert form["strategy"]["enum"] == list(STRATEGIES) == ["all-at-once", "canary", "linear", "shadow"]
 
 
 def test_it_runs_on_a_schedule_or_on_drift_and_does_not_catch_up(told):
@@ -115,7 +116,8 @@ from retrain import asked_of_run
 conf = {"as_of": "2013-06-01T00:00:00Z"}
 for kind, given in (("backfill", conf), ("manual", conf), ("backfill", {})):
     run = SimpleNamespace(conf=given, run_type=kind, dag_id="d", run_id="r", data_interval_end=datetime(2013, 5, 6))
-    context = {"dag_run": run, "params": {"as_of": None, "reason": None} | given, "triggering_asset_events": {}}
+    form = {"as_of": None, "reason": None, "strategy": None}
+    context = {"dag_run": run, "dag": SimpleNamespace(params=form), "params": {"as_of": None, "reason": None} | given, "triggering_asset_events": {}}
     try:
         print("@@" + asked_of_run(context)[1])
     except Exception as error:
@@ -127,6 +129,49 @@ for kind, given in (("backfill", conf), ("manual", conf), ("backfill", {})):
     refused, by_hand, by_interval = (line[2:] for line in done.stdout.splitlines() if line.startswith("@@"))
     assert refused.startswith("SettingsError conf as_of: would make all runs of a backfill the same; leave it out")
     assert (by_hand, by_interval) == ("2013-06-01T00:00:00Z", "2013-05-06 00:00:00")
+
+
+def test_the_monitor_ends_the_warm_predecessor_after_the_watch(told):
+    """Each day, on its schedule: nobody has to think of it."""
+    tasks = told["dags"]["monitor__flight-delay"]["tasks"]
+    assert tasks["retire_predecessor"] == ["watch_rollout"]
+    assert tasks["check_drift"] == ["watch_rollout"]
+
+
+def test_the_form_for_what_to_do_begins_with_what_does_no_harm(told):
+    form = told["dags"]["operate__flight-delay"]["params"]
+    assert set(form) == {"action", "reason"}
+    assert (form["action"]["enum"], form["action"]["value"]) == (["reconcile", "rollback"], "reconcile")
+
+
+def test_a_run_refuses_a_key_that_its_form_does_not_have(project, tmp_path):
+    """As Airflow itself hands a conf to a task: `{"acton": "rollback"}` is no reconcile that nobody wanted."""
+    code = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from airflow.utils.db import initdb
+from airflow.dag_processing.dagbag import DagBag
+initdb()
+dags = DagBag(dag_folder=sys.argv[1]).dags
+for kind in ("operate", "monitor", "retrain"):
+    print("@@", kind, dags[f"{kind}__churn"].test(run_conf={"acton": "rollback"}).state)
+print("@@", "known", dags["operate__churn"].test(run_conf={"reason": "to see"}).state)
+"""
+    env = os.environ | {
+        "AIRFLOW_HOME": str(tmp_path / "airflow"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(project / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path / 'airflow.db'}",
+        "PERENNIAL_PROJECT": str(project),
+        "PERENNIAL_HOME": str(project / "home"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(project / "plugins"),
+    }
+    command = [sys.executable, "-c", code, str(project / "dags")]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+    told = dict(line.split()[1:] for line in done.stdout.splitlines() if line.startswith("@@"))
+    assert told == {"operate": "failed", "monitor": "failed", "retrain": "failed", "known": "success"}, done.stderr
+    said = done.stdout + done.stderr
+    assert said.count("conf acton: is unknown to this Dag; it takes action, reason") >= 1
 
 
 def test_another_model_is_another_pair_of_dags(project, tmp_path):

@@ -10,7 +10,7 @@ from pipeline.errors import LedgerError
 from pipeline.ledger import costs
 from pipeline.ledger.metering import metered
 from pipeline.ledger.table import EVENTS, Event, Ledger
-from pipeline.ledger.timeline import live_at, timeline
+from pipeline.ledger.timeline import live_at, timeline, unpulled_predecessor
 from pipeline.params import Baseline, Prices
 
 PRICES = Prices(currency="EUR", cpu_core_hour=3600.0, memory_gb_hour=3600.0, engineer_hour=100.0)
@@ -131,3 +131,20 @@ def test_the_timeline_knows_what_was_live_when(ledger):
     assert live_at(ledger, "m", "2024-01-15T00:00:00.000Z")["version"] == "1"
     assert live_at(ledger, "m", "2023-01-15T00:00:00.000Z") is None
     assert [e["what"] for e in timeline(ledger, "m", one.at)] == ["version 1 live in blue, switched in 0.10 s"]
+
+
+@pytest.mark.parametrize(
+    ("moves", "before"),
+    [
+        ([("1", ""), ("2", "")], {"2": "1", "1": "2"}),
+        ([("1", ""), ("2", ""), ("1", "2")], {"1": None}),
+        ([("1", ""), ("2", ""), ("3", ""), ("2", "3")], {"2": "1"}),
+        ([("1", ""), ("2", ""), ("1", "2"), ("3", "")], {"3": "1"}),
+        ([("1", ""), ("2", ""), ("1", "2"), ("2", ""), ("3", "")], {"3": "2"}),
+    ],
+)
+def test_what_was_gone_back_from_is_nobodys_predecessor_until_it_is_deployed_again(ledger, moves, before):
+    for version, left in moves:
+        body = {"version": version, "slot": "blue", **({"left": left} if left else {})}
+        ledger.append(Event("rolled_back" if left else "rollout_ended", "m", body=body))
+    assert {version: unpulled_predecessor(ledger, "m", version) for version in before} == before

@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 import uuid
+from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -84,13 +85,44 @@ def test_a_package_that_answers_otherwise_gets_no_user_request(site):
         client.set_model_version_tag("churn", "2", registry.SIGNATURE_TAG, signed)
 
 
-def _repackage(folder, golden):
+def _repackage(folder, golden, rename=None):
     import hashlib
 
     (folder / "golden.json").write_bytes(golden)
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["files"]["golden.json"] = hashlib.sha256(golden).hexdigest()
+    for feature in manifest["features"]:
+        feature["name"] = (rename or {}).get(feature["name"], feature["name"])
     (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+@contextmanager
+def other_features(site):
+    """Version 2 asks for another name than its users send: it is healthy, answers its golden requests, and refuses all."""
+    folder = registry.package_folder(site.home, "churn", "2")
+    kept = [(path, path.read_bytes()) for path in (folder / "golden.json", folder / "manifest.json")]
+    client = registry.connect(site.home)
+    signed = client.get_model_version("churn", "2").tags[registry.SIGNATURE_TAG]
+    try:
+        _repackage(folder, kept[0][1].replace(b'"calls"', b'"minutes"'), {"calls": "minutes"})
+        forged = signing.sign(site.home, (folder / "manifest.json").read_bytes())
+        client.set_model_version_tag("churn", "2", registry.SIGNATURE_TAG, forged)
+        yield
+    finally:
+        for path, content in kept:
+            path.write_bytes(content)
+        client.set_model_version_tag("churn", "2", registry.SIGNATURE_TAG, signed)
+
+
+@pytest.mark.parametrize("strategy", ["all-at-once", "canary"])
+def test_a_version_that_refuses_what_the_champion_answers_is_undone(site, strategy):
+    site.deploy("1")
+    site.set(bake_s=5, canary_percent=50, limits__p99_ms=5000)
+    with other_features(site), steady_load(site.address, BODY):
+        time.sleep(1)
+        with pytest.raises(RolloutError, match=r"[\d.]+% of [\d,]+ requests were refused, 0.00% of the champion's"):
+            site.deploy("2", strategy)
+    assert site.live() == ("1", "blue")
 
 
 def test_a_slot_that_dies_in_its_bake_gives_the_route_back(site, monkeypatch):

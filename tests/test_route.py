@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 import yaml
 
 from pipeline.errors import RolloutError
+from pipeline.params import MODEL_NAME
 from pipeline.rollout import route
 from pipeline.rollout.route import Route, Share
 
@@ -46,7 +48,19 @@ def test_traefik_reads_the_same_as_we_do(asked):
             assert name in services
     if asked.candidate is not None and not asked.mirror:
         weights = {s["name"]: s["weight"] for s in services["my-model-2"]["weighted"]["services"]}
-        assert weights == {"my-model-2-champion": 93, "my-model-2-candidate": 7}
+        assert weights == {"my-model-2.champion": 93, "my-model-2.candidate": 7}
+
+
+def test_models_never_share_a_name_in_traefik():
+    """All files make one configuration: a model may be called as a part of another one."""
+    parts = ("candidate", "champion", "to-any", "to-candidate", "strip", "stamp", "retry", "bucket", "blue-v3")
+    models = ["m", *(f"m-{part}" for part in parts)]
+    assert all(MODEL_NAME.match(model) for model in models)
+    taken = Counter()
+    for model in models:
+        told = route.render(Route(model, BLUE, candidate=GREEN, percent=7, follow="x-customer"))["http"]
+        taken.update((kind, name) for kind, names in told.items() for name in names)
+    assert set(taken.values()) == {1}
 
 
 def test_no_route_is_none(tmp_path):
@@ -67,7 +81,7 @@ def test_a_change_by_hand_is_seen(tmp_path):
     path = route.route_file(tmp_path, "churn")
     first, rest = path.read_text().split("\n", 1)
     told = yaml.safe_load(rest)
-    told["http"]["services"]["churn-blue-v3"]["loadBalancer"]["servers"][0]["url"] = "http://127.0.0.1:6666"
+    told["http"]["services"]["churn.blue.v3"]["loadBalancer"]["servers"][0]["url"] = "http://127.0.0.1:6666"
     path.write_text(first + "\n" + yaml.safe_dump(told))
     with pytest.raises(RolloutError, match="was changed by another hand"):
         route.read(tmp_path, "churn")

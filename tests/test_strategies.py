@@ -11,7 +11,7 @@ import httpx
 import pytest
 import yaml
 
-from pipeline import registry, status
+from pipeline import registry, runs, status
 from pipeline.errors import RolloutError
 from pipeline.ledger.timeline import live_at
 from pipeline.pages.overview import overview_page
@@ -184,12 +184,13 @@ def test_one_customer_stays_on_one_side(site):
     assert site.live() == ("1", "blue")
 
 
-def test_a_cold_predecessor_is_started_proven_and_live_again(site):
+def test_a_cold_predecessor_is_started_proven_and_live_again(site, capsys):
     site.set(keep_hours=0)
     site.deploy("2")
-    done = site.reconcile()
-    assert any("blue: ended version 1, kept for 0 h" in line for line in done)
+    runs.settle(runs.Setup.here(), "any run", "churn")
+    assert "blue: ended version 1, kept for 0 h" in capsys.readouterr().out
     assert site.slots() == [("green", "2")]
+    assert route.read(site.home, "churn").previous is None
     with steady_load(site.address, BODY) as tally:
         told = site.rollback()
     assert (told["version"], told["warm"], told["slot"]) == ("1", False, "blue")
@@ -247,7 +248,7 @@ def test_metrics_name_model_slot_and_version(site):
     page = httpx.get(f"{current.live.address}/metrics").text
     assert 'perennial_requests_total{code="200",model="churn",slot="blue",version="1"}' in page
     router = httpx.get(f"{route.router_api_url(site.home)}/metrics").text
-    assert 'service="churn-blue-v1@file"' in router
+    assert 'service="churn.blue.v1@file"' in router
 
 
 def test_a_rollout_that_was_killed_is_undone_by_the_next_command(site):

@@ -7,10 +7,12 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import httpx
+import numpy as np
 import pandas as pd
 import pytest
 
 from pipeline import registry
+from pipeline import watch as watching
 from pipeline.drift import live
 from pipeline.ledger.timeline import live_at
 from pipeline.rollout.slots import predictions_folder
@@ -77,3 +79,73 @@ def test_a_champion_that_is_no_worse_stays(site):
     site.set(watch_days=0)
     late = watch(type(site.setup).here(), "w", "churn", AS_OF)
     assert late["reason"] == "version 2 has been live for more than 0 days"
+
+
+@pytest.fixture
+def losing(site):
+    """A champion that loses on matured labels."""
+    site.deploy("1")
+    site.deploy(FLIPPED)
+    ask(site, AS_OF - timedelta(days=10))
+    return site
+
+
+@pytest.mark.parametrize("site", ["process"], indirect=True)
+def test_a_version_that_was_gone_back_from_never_comes_back_by_itself(losing):
+    """An operator pulled version 1 in favour of a worse one: that is the operator's decision."""
+    site = losing
+    site.rollback()
+    site.rollback()
+    assert site.live()[0] == FLIPPED
+    told = watch(site.setup, "w", "churn", AS_OF)
+    assert (told["decision"], told["reason"]) == ("keep", "churn has no predecessor to compare with")
+    assert site.live()[0] == FLIPPED
+
+
+@pytest.mark.parametrize("site", ["process"], indirect=True)
+def test_a_rollout_that_is_going_on_is_left_alone(losing):
+    site = losing
+    with site.setup.site("another").alone("churn") as alone:
+        told = watch(site.setup, "w", "churn", AS_OF)
+        assert (told["decision"], told["rollback"]) == ("keep", None)
+        assert told["reason"].endswith("but a rollout is going on, it is left alone")
+        alone.note("rollout_started", "churn", version="2", slot="blue", strategy="canary", reason="", before=FLIPPED)
+        told = watch(site.setup, "w", "churn", AS_OF)
+        assert told["reason"] == "a rollout of churn is going on, it is left alone"
+    assert site.setup.ledger.events(kind="abort_asked") == []
+    assert site.live()[0] == FLIPPED
+
+
+@pytest.mark.parametrize("site", ["process"], indirect=True)
+def test_a_predecessor_that_wants_what_nobody_is_asked_for_is_not_compared(losing):
+    """Monitoring goes on: the watch says so and keeps."""
+    site = losing
+    manifest = registry.package_folder(site.home, "churn", "1") / "manifest.json"
+    kept = manifest.read_bytes()
+    try:
+        manifest.write_bytes(kept.replace(b'"calls"', b'"minutes"'))
+        told = watch(site.setup, "w", "churn", AS_OF)
+    finally:
+        manifest.write_bytes(kept)
+    assert told["decision"] == "keep"
+    why = "version 1 wants minutes, which nobody is asked for any more"
+    assert told["reason"] == f"versions {FLIPPED} and 1 cannot be compared: {why}"
+
+
+@pytest.mark.parametrize("site", ["process"], indirect=True)
+def test_each_look_goes_on_where_the_last_one_ended(losing):
+    """Labels come in another order than their rows: what was seen first stays first, or looking again proves nothing."""
+    site = losing
+    path = site.project / "customers" / "all.parquet"
+    kept = path.read_bytes()
+    try:
+        rows = pd.read_parquet(path)
+        waits = pd.to_timedelta(np.random.default_rng(1).integers(0, 72, len(rows)), unit="h")
+        rows.assign(decided_at=(rows["seen_at"] + waits).dt.as_unit("us")).to_parquet(path)
+        early, late = (
+            watching._losses(site.setup, "churn", FLIPPED, "1", at)[0] for at in (AS_OF - timedelta(days=2), AS_OF)
+        )
+    finally:
+        path.write_bytes(kept)
+    assert 100 < len(early) < len(late)
+    assert list(late[: len(early)]) == list(early)

@@ -7,31 +7,21 @@ tests/sequences/, and every sequence there is replayed on real containers behind
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from pipeline.errors import PerennialError, RegistryError, RolloutError
-from pipeline.ledger.table import open_ledger
+from pipeline.errors import PerennialError, RolloutError
 from pipeline.ledger.timeline import live_at
-from pipeline.params import Rollout
-from pipeline.rollout import back, bake, execute, failpoints, mend, probe, route, slots
-from pipeline.rollout import site as site_module
-from pipeline.rollout.engine import Running
-from pipeline.rollout.site import Site
+from pipeline.rollout import back, execute, mend, route
+from tests.support.world import SETTINGS, VERSIONS, killed_at, lived_in, race, world_folder  # noqa: F401
 
 SEQUENCES = Path(__file__).parent / "sequences"
-SETTINGS = Rollout(engine="process", bake_s=0, ready_timeout_s=2)
-VERSIONS = ("1", "2", "3")
 UNSIGNED = "9"
 POINTS = (
     "before empty slot",
@@ -45,88 +35,6 @@ POINTS = (
 )
 
 
-class Killed(BaseException):
-    """The process is gone: nothing of it cleans up."""
-
-
-class World:
-    """Slots in memory, and one server that plays them all and the router."""
-
-    def __init__(self, home: Path):
-        self.home, self.running, self.champion, self.dead = home, {}, None, False
-        world = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                name = self.path.strip("/").split("/")
-                told = world.slot(name[1]) if name[0] == "slot" else world.routed(name[0])
-                self.send_response(200 if told else 503)
-                for key, value in (told or {}).items():
-                    self.send_header(key, value)
-                self.send_header("content-length", "0")
-                self.end_headers()
-
-            def log_message(self, *_):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def slot(self, slot):
-        running = self.running.get(slot)
-        return {"x-model-version": running.version} if running else None
-
-    def routed(self, model):
-        try:
-            current = route.read(self.home, model)
-        except RolloutError:
-            return None
-        if current is None:
-            return None
-        for share in (current.live, current.previous):
-            running = self.running.get(share.slot) if share else None
-            if running is not None and running.version == share.version:
-                return {"x-model-version": running.version, "x-route": current.stamp}
-        return None
-
-    # The engine's interface.
-    name = "world"
-
-    def start(self, wanted):
-        assert wanted.slot not in self.running
-        running = Running(wanted.model, wanted.slot, wanted.version, f"{self.url}/slot/{wanted.slot}", self.name)
-        self.running[wanted.slot] = running
-        return running
-
-    def find(self, model, slot):
-        return self.running.get(slot)
-
-    def stop(self, model, slot, drain_s):
-        if self.dead:
-            return None  # the process that would clean up is gone
-        self.running.pop(slot, None)
-        return 0
-
-    def output(self, model, slot):
-        return ""
-
-    def all(self):
-        return list(self.running.values())
-
-    def prune(self, model, keep):
-        pass
-
-    # The registry's.
-    def deployable_package(self, home, model, version):
-        if version not in VERSIONS:
-            raise RegistryError(f"version {version}", "is not signed", "train it")
-        return home
-
-    def promote(self, home, model, version):
-        self.champion = version
-
-
 class Rollouts(RuleBasedStateMachine):
     """Each rule is one thing that a person, a task or fate does."""
 
@@ -136,28 +44,13 @@ class Rollouts(RuleBasedStateMachine):
 
     @initialize()
     def begin(self):
-        self.patch = pytest.MonkeyPatch()
-        home = Path(self.folder) / str(id(self))
-        home.mkdir()
-        self.world = World(home)
-        for module in (execute, mend, back):
-            self.patch.setattr(module, "registry", self.world)
-        self.patch.setattr(slots, "engine_named", lambda *_: (self.world, "a world of its own"))
-        self.patch.setattr(slots.signing, "verified_manifest", lambda _folder: {})
-        self.patch.setattr(site_module, "engines", lambda *_: [self.world])
-        self.patch.setattr(probe, "golden", lambda *_: 1)
-        self.patch.setattr(bake, "Observer", lambda *_, **__: SimpleNamespace(look=lambda: None))
-        self.patch.setattr(bake, "judge", lambda *_: bake.Judgement("promote", "all is well"))
-        self.patch.setattr(bake, "LOOK_S", 0.001)
-        self.patch.setenv("PERENNIAL_ROUTER_URL", self.world.url)
-        self.ledger = open_ledger(home)
-        self.site = Site(home, home, self.ledger)
+        self.lived_in = lived_in(Path(self.folder) / str(id(self)))
+        self.world, self.site = self.lived_in.__enter__()
+        self.ledger = self.site.ledger
 
     def teardown(self):
         if hasattr(self, "world"):
-            self.world.server.shutdown()
-            self.world.server.server_close()
-            self.patch.undo()
+            self.lived_in.__exit__(None, None, None)
 
     def _do(self, call):
         try:
@@ -177,18 +70,8 @@ class Rollouts(RuleBasedStateMachine):
     )
     def deploy_and_crash(self, version, strategy, at):
         self.steps.append(["crash", version, strategy, at])
-
-        def reach(name):
-            if name == at:
-                self.world.dead = True
-                raise Killed
-
-        with pytest.MonkeyPatch.context() as during:
-            during.setattr(failpoints, "reach", reach)
-            during.setattr(execute, "_undo", lambda *_: None)
-            with contextlib.suppress(Killed):
-                self._do(lambda: execute.deploy(self.site, "churn", version, SETTINGS, strategy=strategy))
-        self.world.dead = False
+        with killed_at(at):
+            self._do(lambda: execute.deploy(self.site, "churn", version, SETTINGS, strategy=strategy))
 
     @rule()
     def roll_back(self):
@@ -226,7 +109,7 @@ class Rollouts(RuleBasedStateMachine):
             assert not self.world.running
             return
         assert current.candidate is None
-        assert told["version"] == current.live.version == self.world.champion
+        assert told["version"] == current.live.version == self.world.promoted
         assert self.world.routed("churn")["x-model-version"] == current.live.version
         assert set(self.world.running) <= current.slots
         assert mend.open_rollout(self.ledger, "churn") is None
@@ -239,7 +122,7 @@ class Rollouts(RuleBasedStateMachine):
             return
         assert self.ledger.verify()[1] is None
         assert all(r.version in VERSIONS for r in self.world.running.values())
-        assert self.world.champion in (None, *VERSIONS)
+        assert self.world.promoted in (None, *VERSIONS)
 
 
 def tamper(home, how):
@@ -256,27 +139,9 @@ def tamper(home, how):
         )
 
 
-def race(deploy, one, two):
-    """Both at once; what came of each."""
-    told = {}
-
-    def run(name, version):
-        try:
-            told[name] = deploy(version)
-        except PerennialError as error:
-            told[name] = error
-
-    threads = [threading.Thread(target=run, args=pair) for pair in (("one", one), ("two", two))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return list(told.values())
-
-
 @pytest.fixture
-def machine(tmp_path):
-    return type("Rollouts", (Rollouts,), {"folder": str(tmp_path)})
+def machine(world_folder):  # noqa: F811
+    return type("Rollouts", (Rollouts,), {"folder": str(world_folder)})
 
 
 def test_whatever_happens_in_whatever_order(machine):
@@ -331,7 +196,7 @@ SEQUENCE_FILES = sorted(SEQUENCES.glob("*.json"))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sequence", SEQUENCE_FILES, ids=[path.stem for path in SEQUENCE_FILES])
-def test_a_sequence_is_replayed_on_real_slots(site, sequence, monkeypatch):
+def test_a_sequence_is_replayed_on_real_slots(site, sequence):
     """The same steps with real slots and a real Traefik; after each reconcile all agree."""
     from tests.test_killed import agreed, kill_slot
 
@@ -341,9 +206,7 @@ def test_a_sequence_is_replayed_on_real_slots(site, sequence, monkeypatch):
             if name == "deploy" and asked[0] in VERSIONS:
                 site.deploy(asked[0], "all-at-once")
             elif name == "crash":
-                with monkeypatch.context() as during:
-                    during.setattr(failpoints, "reach", lambda at, asked=asked: _kill(at, asked[2]))
-                    during.setattr(execute, "_undo", lambda *_: None)
+                with killed_at(asked[2]):
                     site.deploy(asked[0], "all-at-once")
             elif name == "rollback":
                 site.rollback()
@@ -357,13 +220,8 @@ def test_a_sequence_is_replayed_on_real_slots(site, sequence, monkeypatch):
                 site.reconcile()
                 if route.read(site.home, "churn") is not None:
                     agreed(site)
-        except (PerennialError, Killed):
+        except PerennialError:
             continue
     site.reconcile()
     if route.read(site.home, "churn") is not None:
         agreed(site)
-
-
-def _kill(at, asked):
-    if at == asked:
-        raise Killed

@@ -78,7 +78,7 @@ def logged(folder: Path) -> int:
 
 
 def labels(model: Model, project: Path, start: datetime, as_of: datetime, name: str, log_key: str = "") -> pd.DataFrame:
-    """(key, target) of the source's rows since `start` whose label was known at `as_of`.
+    """(key, target, known) of the source's rows since `start` whose label was known at `as_of`, and when it came.
 
     A personal key is the pseudonym that the log has for it, by the home's `log_key`.
     """
@@ -86,7 +86,8 @@ def labels(model: Model, project: Path, start: datetime, as_of: datetime, name: 
     known = "TRUE"
     if model.source.label_time:
         known = f"{source_rows.quoted(model.source.label_time)} <= $as_of"
-    sql = f"""SELECT CAST({key} AS VARCHAR) AS key, CAST({target} AS DOUBLE) AS target
+    came = source_rows.quoted(model.source.label_time or model.source.event_time)
+    sql = f"""SELECT CAST({key} AS VARCHAR) AS key, CAST({target} AS DOUBLE) AS target, {came} AS known
               FROM rows WHERE NOT {source_rows.unlabelled(model.training.target)} AND {known}"""
     with source_rows.connect(project) as connection:
         source_rows.load(connection, model.source, start, as_of, name)

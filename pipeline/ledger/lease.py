@@ -7,6 +7,7 @@ before it touches anything (Kleppmann, How to do distributed locking, 2016). Tim
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import threading
@@ -16,9 +17,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import sqlalchemy as sa
 
+from pipeline.birth import boot, born
 from pipeline.errors import LedgerError, RolloutError
 from pipeline.ledger.table import Ledger
 
@@ -26,7 +27,7 @@ from pipeline.ledger.table import Ledger
 HELD_S = 5.0
 BUSY = "another rollout of it is going on"
 TRY_AGAIN_S = 0.1
-HOLDER = re.compile(r"^process (?P<pid>\d+) from (?P<since>[\d.]+) on \S+ (?P<kernel>\(.*\))$")
+HOLDER = re.compile(r"^process (?P<pid>\d+) from (?P<born>\S+) on \S+ (?P<kernel>\(.*\))$")
 
 LEASES = sa.Table(
     "leases",
@@ -121,15 +122,18 @@ def _keep_renewing(lease: Lease, ended: threading.Event) -> None:
 
 
 def _myself() -> str:
-    process = psutil.Process()
-    return f"process {process.pid} from {process.create_time():.2f} on {socket.gethostname()} {_kernel()}"
+    return f"process {os.getpid()} from {_ticks(os.getpid())} on {socket.gethostname()} {_kernel()}"
+
+
+def _ticks(pid: int) -> str:
+    """When the process was born, within its kernel."""
+    return (born(pid) or "").partition("@")[0]
 
 
 def _kernel() -> str:
     """This boot of this machine and, in a container, its own view of processes: where a process's number means one process."""
-    boot = Path("/proc/sys/kernel/random/boot_id")
     view = Path("/proc/self/ns/pid")
-    return f"({boot.read_text().strip()} {view.readlink()})" if boot.is_file() else "(elsewhere)"
+    return f"({boot()} {view.readlink()})" if boot() else "(elsewhere)"
 
 
 def _gone(holder: str) -> bool:
@@ -137,12 +141,7 @@ def _gone(holder: str) -> bool:
     told = HOLDER.match(holder)
     if told is None or told["kernel"] != _kernel() or told["kernel"] == "(elsewhere)":
         return False
-    try:
-        process = psutil.Process(int(told["pid"]))
-        same = abs(process.create_time() - float(told["since"])) < 1
-        return not same or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
+    return _ticks(int(told["pid"])) != told["born"]
 
 
 def _row(connection: sa.Connection, model: str) -> sa.Row | None:

@@ -100,6 +100,20 @@ def predecessor(ledger: Ledger, model: str, version: str) -> str | None:
     return others[-1] if others else None
 
 
+def unpulled_predecessor(ledger: Ledger, model: str, version: str) -> str | None:
+    """The version that was live before `version`, but for those that were gone back from: nobody wants them back."""
+    pulled: set[str] = set()
+    others: list[str] = []
+    for move in ledger.events(kind=("rollout_ended", "rolled_back"), model=model):
+        now = move.body["version"]
+        pulled.discard(now)
+        if move.kind == "rolled_back":
+            pulled.add(move.body.get("left", ""))
+        if now != version:
+            others.append(now)
+    return next((other for other in reversed(others) if other not in pulled), None)
+
+
 def live_periods(ledger: Ledger, model: str, version: str) -> list[dict[str, Any]]:
     """When `version` was live: [{"from", "until"}], until None for as long as it is."""
     periods: list[dict[str, Any]] = []

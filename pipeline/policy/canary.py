@@ -1,14 +1,14 @@
 """Is the new version fit to get more traffic? Promote, abort or hold, however often one looks.
 
-Every figure is a share of yes-or-no observations: answers that failed, answers slower than the limit, predictions that
-changed sides. Each share is enclosed by a confidence sequence, which holds at all looks at once and not only at one
+Every figure is a share of yes-or-no observations: answers that failed, requests that were refused, answers slower than the
+limit, predictions that changed sides. Each share is enclosed by a confidence sequence, which holds at all looks at once and not only at one
 fixed in advance: the beta-binomial mixture of Robbins (Statistical methods related to the law of the iterated
 logarithm, 1970), with the prior of Jeffreys. Of n observations with s hits a share p is still possible while
 B(s + 1/2, n - s + 1/2) / B(1/2, 1/2) < p^s (1 - p)^(n - s) / alpha; by Ville's inequality the true share is ever
 excluded with a probability of at most alpha.
 
-A look aborts when a share is proven over its bound, promotes when all are proven within, and holds otherwise. alpha is
-divided by the number of figures: an equal version is aborted with a probability of at most alpha, all looks of a step
+A look aborts when a share is proven over its bound, promotes when all are proven within, and holds otherwise; of fewer
+requests than are wanted it does neither. alpha is divided by the number of figures: an equal version is aborted with a probability of at most alpha, all looks of a step
 together.
 """
 
@@ -49,7 +49,8 @@ class Paired:
 class Evidence:
     """What was seen of a candidate; None is what could not be had.
 
-    `champion_failed` and `champion_slow` are None too where the champion had no traffic: limits are absolute then.
+    `failed` are 5xx, `refused` 4xx. What is the `champion`'s is None too where it had no traffic: limits are absolute then;
+    with `past` it is what the champion did before all traffic moved.
     `distinct_rows` of the compared ones differ from each other: one row asked again and again says little of a model.
     """
 
@@ -60,6 +61,9 @@ class Evidence:
     sides: Paired | None = None
     distribution: tuple[Paired, ...] = ()
     distinct_rows: int = 0
+    refused: Counted | None = None
+    champion_refused: Counted | None = None
+    past: bool = False
     missing: str = ""
 
 
@@ -95,10 +99,13 @@ class Judgement:
 def judge(seen: Evidence, limits: RolloutLimits) -> Judgement:
     """Judges all that was seen since the step began."""
     requests = seen.failed.of if seen.failed is not None else 0
-    figures = ("error_rate", "p99_ms", "prediction_rate", "churn", "drift")
+    if seen.past and (seen.champion_failed is None or seen.champion_failed.of < limits.min_requests):
+        seen = replace(seen, champion_failed=None, champion_slow=None, champion_refused=None)
+    figures = ("error_rate", "refusal_rate", "p99_ms", "prediction_rate", "churn", "drift")
     alpha = limits.alpha / len(figures)
     looks = (
         _errors(seen, limits, alpha),
+        _refusals(seen, limits, alpha),
         _latency(seen, limits, alpha),
         *(
             _varied(look, seen.distinct_rows, limits.min_requests)
@@ -110,7 +117,7 @@ def judge(seen: Evidence, limits: RolloutLimits) -> Judgement:
         ),
     )
     bad = [look for look in looks if look.verdict == "abort"]
-    if bad:
+    if bad and requests >= limits.min_requests:
         return Judgement("abort", "; ".join(look.reason for look in bad), looks)
     if seen.missing:
         return Judgement("hold", seen.missing, looks)
@@ -191,7 +198,10 @@ def _best_likelihood(one: Counted, other: Counted, by: float) -> float:
 
 
 def _errors(seen: Evidence, limits: RolloutLimits, alpha: float) -> Look:
-    """Aborts when the candidate fails more often than the champion; promotes when by less than the limit."""
+    """Aborts when the candidate fails more often than the champion; promotes when by less than the limit.
+
+    Against the champion's past it aborts only over the limit: the times are not the same.
+    """
     if seen.failed is None:
         return _unseen("error_rate", limits.error_rate)
     if seen.champion_failed is None:
@@ -199,12 +209,26 @@ def _errors(seen: Evidence, limits: RolloutLimits, alpha: float) -> Look:
         worse, text = low > limits.error_rate, f"{seen.failed.share:.2%} of {seen.failed.of:,} answers failed"
     else:
         low, high = difference(seen.failed, seen.champion_failed, alpha)
-        worse = low > 0
+        worse = low > (limits.error_rate if seen.past else 0)
         text = (
             f"{seen.failed.share:.2%} of {seen.failed.of:,} answers failed, "
             f"{seen.champion_failed.share:.2%} of the champion's {seen.champion_failed.of:,}"
         )
     return _look("error_rate", seen.failed.share, low, high, limits.error_rate, seen.failed.of, worse, text)
+
+
+def _refusals(seen: Evidence, limits: RolloutLimits, alpha: float) -> Look:
+    """Requests that the candidate refuses (4xx) and the champion does not. Clients send bad ones to both alike, so that
+    their number alone says nothing."""
+    if seen.refused is None:
+        return _unseen("refusal_rate", limits.refusal_rate)
+    mine, text = seen.refused, f"{seen.refused.share:.2%} of {seen.refused.of:,} requests were refused"
+    if seen.champion_refused is None:
+        return Look("refusal_rate", mine.share, 0.0, 1.0, limits.refusal_rate, mine.of, "promote", text)
+    low, high = difference(mine, seen.champion_refused, alpha)
+    text += f", {seen.champion_refused.share:.2%} of the champion's {seen.champion_refused.of:,}"
+    worse = low > (limits.refusal_rate if seen.past else 0)
+    return _look("refusal_rate", mine.share, low, high, limits.refusal_rate, mine.of, worse, text)
 
 
 def _latency(seen: Evidence, limits: RolloutLimits, alpha: float) -> Look:

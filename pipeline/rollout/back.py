@@ -9,9 +9,9 @@ from pipeline import registry
 from pipeline.errors import RolloutError
 from pipeline.ledger import lease
 from pipeline.ledger.table import Event
-from pipeline.ledger.timeline import predecessor
+from pipeline.ledger.timeline import live_at, predecessor
 from pipeline.params import Rollout
-from pipeline.rollout import failpoints, mend, slots
+from pipeline.rollout import mend, slots
 from pipeline.rollout.route import Route, Share
 from pipeline.rollout.site import Site, answers, check_router, other
 
@@ -22,12 +22,14 @@ CALL_BACK_S = 30.0
 def rollback(site: Site, model: str, settings: Rollout, reason: str = "by hand") -> dict[str, Any]:
     """Brings the predecessor live again, with all traffic. Returns {"version", "slot", "left", "switch_s", …}.
 
-    A rollout that is going on is called back instead: it gives the champion all traffic and ends.
-    Raises RolloutError when there is nothing to go back to.
+    A rollout that is going on is called back instead: it gives the champion all traffic and ends. What is left is the
+    version that is live or on its way when this is asked: when another has left it by the time that this one's turn
+    comes, nothing moves and `already` is true. Raises RolloutError when there is nothing to go back to.
     """
+    leaving = _on_its_way(site, model)
     try:
         with site.alone(model) as alone:
-            return _roll_back(alone, model, settings, reason)
+            return _roll_back(alone, model, settings, reason, leaving)
     except RolloutError as error:
         if error.observation != lease.BUSY:
             raise
@@ -36,33 +38,49 @@ def rollback(site: Site, model: str, settings: Rollout, reason: str = "by hand")
         ended = site.ledger.events(kind="rollout_failed", model=model, after=asked.seq)
         current = mend.unfinished(alone, model, settings)
         if not ended or current is None:
-            return _roll_back(alone, model, settings, reason)
-    left = ended[-1].body["version"]
-    return {
-        "version": current.live.version,
-        "slot": current.live.slot,
-        "left": left,
-        "called_back": True,
-        "switch_s": 0.0,
-    }
+            return _roll_back(alone, model, settings, reason, leaving)
+    return {**_nothing_moved(current, ended[-1].body["version"]), "called_back": True}
 
 
-def _roll_back(site: Site, model: str, settings: Rollout, reason: str) -> dict[str, Any]:
+def replace(site: Site, model: str, settings: Rollout, reason: str, leaving: str, by: str) -> dict[str, Any]:
+    """Goes back from the version `leaving` to the version `by`, as `rollback` does, but calls no rollout back.
+
+    Raises RolloutError (its observation is lease.BUSY) when one is going on.
+    """
+    with site.alone(model) as alone:
+        return _roll_back(alone, model, settings, reason, leaving, by)
+
+
+def _on_its_way(site: Site, model: str) -> str:
+    """The version that who asks now wants to leave: the newest that gets or is to get traffic; '' when nothing is live."""
+    opened = mend.open_rollout(site.ledger, model)
+    if opened is not None:
+        return opened.body["left" if opened.kind == "rollback_started" else "version"]
+    return (live_at(site.ledger, model) or {}).get("version", "")
+
+
+def _nothing_moved(current: Route, left: str) -> dict[str, Any]:
+    return {"version": current.live.version, "slot": current.live.slot, "left": left, "switch_s": 0.0}
+
+
+def _roll_back(
+    site: Site, model: str, settings: Rollout, reason: str, leaving: str, by: str | None = None
+) -> dict[str, Any]:
     current = mend.unfinished(site, model, settings)
     if current is None:
         raise RolloutError(
             f"model {model}", "is not live", f"deploy a version first: `python -m pipeline deploy {model} VERSION`"
         )
+    if leaving and current.live.version != leaving:
+        return {**_nothing_moved(current, leaving), "already": True}
     check_router(site)
     left = current.live
-    back, warm = _predecessor(site, current, settings)
+    back, warm = _predecessor(site, current, settings, by)
     site.note("rollback_started", model, version=back.version, slot=back.slot, left=left.version, reason=reason)
-    site.note("route_moving", model, to=back.version, percent=100, mirror=False, before=left.version)
     start = time.monotonic()
     site.move(Route(model, back, left if answers(left) else None))
     switch_s = time.monotonic() - start
-    with failpoints.around("promote"):
-        registry.promote(site.home, model, back.version)
+    site.promote(model, back.version)
     told = {
         "version": back.version,
         "slot": back.slot,
@@ -75,11 +93,15 @@ def _roll_back(site: Site, model: str, settings: Rollout, reason: str) -> dict[s
     return told
 
 
-def _predecessor(site: Site, current: Route, settings: Rollout) -> tuple[Share, bool]:
-    """(the slot to go back to, whether it was warm). A cold one is started in the idle slot."""
-    if current.previous is not None and answers(current.previous):
-        return current.previous, True
-    version = predecessor(site.ledger, current.model, current.live.version)
+def _predecessor(site: Site, current: Route, settings: Rollout, by: str | None) -> tuple[Share, bool]:
+    """(the slot to go back to, whether it was warm), with version `by` (None: whatever was live before).
+
+    A cold one is started in the idle slot.
+    """
+    warm = current.previous
+    if warm is not None and by in (None, warm.version) and answers(warm):
+        return warm, True
+    version = by or predecessor(site.ledger, current.model, current.live.version)
     if version is None:
         raise RolloutError(
             f"model {current.model}",

@@ -82,12 +82,11 @@ class _Watch:
 
     def until_told(self) -> Judgement:
         start = time.monotonic()
-        judged = Judgement("hold", "nothing was seen yet")
         while True:
             self._refuse_dead()
             passed = time.monotonic() - start
-            if passed < self._settings.bake_s or self._step.shared:
-                judged = self._judge()
+            # At the very end of the bake too: what failed in its last half second counts.
+            judged = self._judge()
             if judged.verdict == "abort":
                 raise self._stopped(judged.reason, "the champion has all traffic again", judged)
             if passed >= self._settings.bake_s and (judged.verdict == "promote" or not self._step.shared):

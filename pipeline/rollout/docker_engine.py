@@ -15,6 +15,8 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -95,26 +97,30 @@ class DockerEngine:
         return Running(model, slot, version, labels[f"{LABEL}.address"], self.name)
 
     def find(self, model: str, slot: str) -> Running | None:
-        container = self._container(model, slot)
+        with _answering():
+            container = self._container(model, slot)
         return _running(container) if container is not None and container.status == "running" else None
 
     def stop(self, model: str, slot: str, drain_s: float) -> int | None:
-        container = self._container(model, slot)
-        if container is None:
-            return 0
-        container.stop(timeout=math.ceil(drain_s) + GRACE_S)
-        said = container.logs(tail=3).decode(errors="replace")
-        container.remove(force=True)
+        with _answering():
+            container = self._container(model, slot)
+            if container is None:
+                return 0
+            container.stop(timeout=math.ceil(drain_s) + GRACE_S)
+            said = container.logs(tail=3).decode(errors="replace")
+            container.remove(force=True)
         return cut_off(said)
 
     def output(self, model: str, slot: str) -> str:
-        container = self._container(model, slot)
-        text = container.logs(tail=3).decode(errors="replace") if container is not None else ""
+        with _answering():
+            container = self._container(model, slot)
+            text = container.logs(tail=3).decode(errors="replace") if container is not None else ""
         return " | ".join(text.strip().splitlines())
 
     def all(self) -> list[Running]:
         ours = {"label": f"{LABEL}.home={self._home_id}"}
-        return [_running(c) for c in self._client.containers.list(filters=ours)]
+        with _answering():
+            return [_running(c) for c in self._client.containers.list(filters=ours)]
 
     def _container(self, model: str, slot: str) -> Any:
         from docker.errors import NotFound
@@ -275,6 +281,18 @@ LEFT_OUT = (
     "uvloop/loop.c",
 )
 FIXED_ARGUMENTS = ("--package", "/package", "--host", "0.0.0.0", "--log", "/log")
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Raises RolloutError when the engine went away since it was found."""
+    import requests
+    from docker.errors import DockerException
+
+    try:
+        yield
+    except (DockerException, requests.RequestException) as error:
+        raise RolloutError("docker engine", f"does not answer ({_reason(error)})", "look at `docker info`") from error
 
 
 def _manifest_digest(wanted: Wanted) -> str:

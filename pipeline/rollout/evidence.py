@@ -7,7 +7,7 @@ requests, whatever their shares.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ import numpy as np
 from pipeline import registry
 from pipeline.errors import PerennialError
 from pipeline.policy.canary import Counted, Evidence, Paired
+from pipeline.rollout.probe import certified
 from pipeline.rollout.route import Share, router_api_url
 from pipeline.rollout.slots import predictions_folder
 from pipeline.rollout.traefik import service_name
@@ -40,9 +41,21 @@ class Served:
     answers: int = 0
     failed: int = 0
     slow: int = 0
+    refused: int = 0
+
+    @property
+    def counts(self) -> tuple[Counted, Counted, Counted]:
+        """Failed, slow and refused, of all answers."""
+        failed, slow, refused = (Counted(min(n, self.answers), self.answers) for n in astuple(self)[1:])
+        return failed, slow, refused
 
     def since(self, before: Served) -> Served:
-        return Served(self.answers - before.answers, self.failed - before.failed, self.slow - before.slow)
+        """What came after `before`; a counter that fell is that of a Traefik that was started again, from zero."""
+        fell = any(now < then for now, then in zip(astuple(self), astuple(before), strict=True))
+        return self if fell else Served(*(now - then for now, then in zip(astuple(self), astuple(before), strict=True)))
+
+    def __add__(self, more: Served) -> Served:
+        return Served(*(one + other for one, other in zip(astuple(self), astuple(more), strict=True)))
 
 
 def served(home: Path, slow_ms: float) -> dict[str, Served] | None:
@@ -50,18 +63,22 @@ def served(home: Path, slow_ms: float) -> dict[str, Served] | None:
     from prometheus_client.parser import text_string_to_metric_families
 
     try:
-        page = httpx.get(f"{router_api_url(home)}/metrics", timeout=2)
+        url = f"{router_api_url(home)}/metrics"
+        page = httpx.get(url, timeout=2, verify=certified(url))
         page.raise_for_status()
         families = {f.name: f.samples for f in text_string_to_metric_families(page.text)}
     except (httpx.HTTPError, ValueError):
         return None
     answers: dict[str, int] = {}
     failed: dict[str, int] = {}
+    refused: dict[str, int] = {}
     fast: dict[str, tuple[float, int]] = {}
     for sample in families.get("traefik_service_requests", ()):
         name = sample.labels["service"].removesuffix("@file")
         answers[name] = answers.get(name, 0) + int(sample.value)
         failed[name] = failed.get(name, 0) + int(sample.value) * (sample.labels["code"] >= "500")
+        # 499 is a client that went away.
+        refused[name] = refused.get(name, 0) + int(sample.value) * ("400" <= sample.labels["code"] < "499")
     within: dict[str, dict[float, int]] = {}
     for sample in families.get("traefik_service_request_duration_seconds", ()):
         if sample.name.endswith("_bucket"):
@@ -71,7 +88,8 @@ def served(home: Path, slow_ms: float) -> dict[str, Served] | None:
     for name, bounds in within.items():
         bound = min(b for b in bounds if b >= slow_ms / 1000)
         fast[name] = (bound, bounds[bound])
-    return {n: Served(count, failed[n], max(0, count - fast[n][1]) if n in fast else 0) for n, count in answers.items()}
+    slow = {n: max(0, count - fast[n][1]) if n in fast else 0 for n, count in answers.items()}
+    return {n: Served(count, failed[n], slow[n], refused[n]) for n, count in answers.items()}
 
 
 @dataclass
@@ -121,31 +139,52 @@ class Observer:
             # Of a shadow each request is in both logs; it counts once.
             folders[champion.version] = predictions_folder(home, model)
         self._logs = [_Tail(folder, version) for version, folder in folders.items()]
-        self._start = served(home, slow_ms) or {}
+        self._last, self._done = served(home, slow_ms), dict[str, Served]()
+        # With all traffic moved the champion has none to compare with now: what it did before says what is usual here.
+        self._before = self._last.get(service_name(model, champion)) if self._last and champion is not None else None
         self._pair: _Pair | None = None
 
     def look(self) -> Evidence:
         now = served(self._home, self._slow_ms)
         if now is None:
             return Evidence(missing="the router's metrics are missing")
-        failed, slow = self._traffic(now, self._candidate)
-        champion_failed = champion_slow = None
-        if self._champion is not None and self._compare_traffic:
-            champion_failed, champion_slow = self._traffic(now, self._champion)
+        seen = self._traffic(now)
         if self._champion is None:
-            return Evidence(failed, champion_failed, slow, champion_slow)
+            return seen
         try:
             first, *distribution = self._compare().paired()
         except (PackageRefused, PerennialError, OSError, ValueError, KeyError) as error:
-            why = f"the two versions' predictions cannot be compared ({error})"
-            return Evidence(failed, champion_failed, slow, champion_slow, missing=why)
+            return replace(seen, missing=f"the two versions' predictions cannot be compared ({error})")
         distinct = len(self._pair.distinct) if self._pair is not None else 0
-        return Evidence(failed, champion_failed, slow, champion_slow, first, tuple(distribution), distinct)
+        return replace(seen, sides=first, distribution=tuple(distribution), distinct_rows=distinct)
 
-    def _traffic(self, now: dict[str, Served], share: Share) -> tuple[Counted, Counted]:
+    def _traffic(self, now: dict[str, Served]) -> Evidence:
+        # Without a count at its start, a step begins with the first one there is.
+        self._last = self._last if self._last is not None else dict(now)
+        mine, theirs = self._since(now, self._last, self._candidate), self._before
+        if self._champion is not None and self._compare_traffic:
+            theirs = self._since(now, self._last, self._champion)
+        failed, slow, refused = mine.counts
+        none = (None, None, None)
+        their_failed, their_slow, their_refused = theirs.counts if theirs is not None else none
+        return Evidence(
+            failed,
+            their_failed,
+            slow,
+            their_slow,
+            refused=refused,
+            champion_refused=their_refused,
+            past=not self._compare_traffic,
+        )
+
+    def _since(self, now: dict[str, Served], last: dict[str, Served], share: Share) -> Served:
+        """What the slot did in this step, from look to look: of a Traefik that is started again only what came after the
+        last look is lost."""
         name = service_name(self._model, share)
-        done = now.get(name, Served()).since(self._start.get(name, Served()))
-        return Counted(done.failed, done.answers), Counted(min(done.slow, done.answers), done.answers)
+        counted = now.get(name, Served())
+        self._done[name] = self._done.get(name, Served()) + counted.since(last.get(name, Served()))
+        last[name] = counted
+        return self._done[name]
 
     def _compare(self) -> Sides:
         assert self._champion is not None

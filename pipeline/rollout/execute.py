@@ -13,9 +13,10 @@ from typing import Any
 
 from pipeline import registry
 from pipeline.errors import PerennialError, RolloutError
+from pipeline.ledger.table import Event
 from pipeline.ledger.timeline import live_at
 from pipeline.params import STRATEGIES, Rollout
-from pipeline.rollout import bake, failpoints, mend, slots
+from pipeline.rollout import bake, mend, slots
 from pipeline.rollout.bake import SHADOW, Step
 from pipeline.rollout.engine import SLOTS, Running, engines
 from pipeline.rollout.route import Route, Share
@@ -70,7 +71,7 @@ def deploy(
             raise RolloutError(f"model {model}", "has nothing live to shadow", "deploy a first version all-at-once")
         slot = SLOTS[0] if current is None else other(current.live.slot)
         plan = Plan(model, version, slot, strategy if current else "all-at-once", reason, current, settings)
-        site.note(
+        opened = site.note(
             "rollout_started",
             model,
             version=version,
@@ -81,17 +82,19 @@ def deploy(
         )
         try:
             proven = slots.fill(site, model, version, slot, folder, settings, shadow=strategy == "shadow")
-            if strategy == "shadow":
-                return _shadow(site, plan, proven)
-            return _go_live(site, plan, proven, started)
+            told = _shadow(site, plan, proven) if strategy == "shadow" else _go_live(site, plan, proven, started)
         except BaseException as error:
-            _undo(site, plan, error)
+            _undo(site, plan, opened, error)
             raise
+        if strategy != "shadow":
+            _prune(site, plan)
+        return told
 
 
 def _finish_live(site: Site, model: str, live: Share) -> dict[str, Any]:
     """The version is live already: sees to it that registry and ledger say so too."""
-    registry.promote(site.home, model, live.version)
+    if registry.champion(site.home, model) != live.version:
+        site.promote(model, live.version)
     told = {"version": live.version, "slot": live.slot, "already_live": True, "switch_s": 0.0}
     if (live_at(site.ledger, model) or {}).get("version") != live.version:
         site.note("rollout_ended", model, **told)
@@ -103,21 +106,16 @@ def _go_live(site: Site, plan: Plan, proven: slots.Proven, started: float) -> di
     new = proven.share
     for percent in plan.settings.percents(plan.strategy):
         assert plan.before is not None
-        _move(
-            site,
-            Route(plan.model, plan.before.live, candidate=new, percent=percent, follow=plan.settings.follow),
-            plan,
-        )
+        site.move(Route(plan.model, plan.before.live, candidate=new, percent=percent, follow=plan.settings.follow))
         judged = bake.watch(site, Step(plan.model, plan.champion, new, percent), plan.settings)
         site.note("step_baked", plan.model, version=plan.version, percent=percent, **judged.as_dict())
     warm = plan.champion if plan.champion is not None and answers(plan.champion) else None
     moving = time.monotonic()
-    switch_s = _move(site, Route(plan.model, new, warm), plan)
-    to_traffic_s = moving + switch_s - started
+    site.move(Route(plan.model, new, warm))
+    moved = time.monotonic()
     judged = bake.watch(site, Step(plan.model, plan.champion, new, 100), plan.settings)
     site.note("baked", plan.model, version=plan.version, slot=plan.slot, **judged.as_dict())
-    with failpoints.around("promote"):
-        registry.promote(site.home, plan.model, plan.version)
+    site.promote(plan.model, plan.version)
     told = {
         "version": plan.version,
         "slot": plan.slot,
@@ -127,26 +125,22 @@ def _go_live(site: Site, plan: Plan, proven: slots.Proven, started: float) -> di
         "reason": plan.reason,
         "previous": plan.champion.version if plan.champion else None,
         "ready_s": round(proven.ready_s, 3),
-        "switch_s": round(switch_s, 3),
-        "to_traffic_s": round(to_traffic_s, 3),
+        "switch_s": round(moved - moving, 3),
+        "to_traffic_s": round(moved - started, 3),
     }
     site.note("rollout_ended", plan.model, **told)
-    slots.prune(site, plan.model, {plan.version, *([plan.champion.version] if plan.champion else [])})
     return told
 
 
-def _move(site: Site, to: Route, plan: Plan) -> float:
-    """Moves the route with an event before and after; returns the seconds until Traefik followed."""
-    percent = to.shares.get(plan.version, 0) if not to.mirror else to.percent
-    before = plan.champion.version if plan.champion else None
-    site.note("route_moving", plan.model, to=plan.version, percent=percent, mirror=to.mirror, before=before)
-    start = time.monotonic()
-    site.move(to)
-    switch_s = time.monotonic() - start
-    site.note(
-        "route_moved", plan.model, to=plan.version, percent=percent, mirror=to.mirror, switch_s=round(switch_s, 3)
-    )
-    return switch_s
+def _prune(site: Site, plan: Plan) -> None:
+    """What no longer helps anybody to start goes. The version is live: that this fails is told, and undoes nothing."""
+    keep = {plan.version, *([plan.champion.version] if plan.champion else [])}
+    try:
+        for engine in site.engines():
+            engine.prune(plan.model, keep)
+    except Exception as error:
+        print(f"{plan.model}: old images stay, they could not be removed ({error})")
+        site.note("prune_failed", plan.model, error=str(error) or type(error).__name__)
 
 
 def _shadow(site: Site, plan: Plan, proven: slots.Proven) -> dict[str, Any]:
@@ -154,9 +148,9 @@ def _shadow(site: Site, plan: Plan, proven: slots.Proven) -> dict[str, Any]:
     assert plan.before is not None
     percent = plan.settings.shadow_percent
     copied = Route(plan.model, plan.before.live, candidate=proven.share, percent=percent, mirror=True)
-    _move(site, copied, plan)
+    site.move(copied)
     judged = bake.shadow(site, Step(plan.model, plan.champion, proven.share, SHADOW), plan.settings)
-    _move(site, Route(plan.model, plan.before.live), plan)
+    site.move(Route(plan.model, plan.before.live))
     site.empty(plan.model, plan.slot, plan.settings.drain_s)
     told = {
         "version": plan.version,
@@ -171,11 +165,12 @@ def _shadow(site: Site, plan: Plan, proven: slots.Proven) -> dict[str, Any]:
     return told
 
 
-def _undo(site: Site, plan: Plan, error: BaseException) -> None:
-    """Gives the champion all traffic back and empties the candidate's slot; says in the ledger why."""
+def _undo(site: Site, plan: Plan, opened: Event, error: BaseException) -> None:
+    """Gives the champion all traffic and its alias back, and empties the candidate's slot; says in the ledger why."""
     why = str(error) or type(error).__name__
     try:
         moved = mend.give_back(site, plan.model, plan.before, plan.slot, plan.settings.drain_s)
+        mend.restore_champion(site, plan.model, opened, plan.champion.version if plan.champion else None)
         if moved and plan.before is not None:
             reason = f"version {plan.version} failed: {why}"
             site.note("rolled_back", plan.model, **vars_of(plan.before.live), reason=reason, left=plan.version)

@@ -15,8 +15,8 @@ from pipeline.ledger import lease
 from pipeline.ledger.table import Event, Ledger
 from pipeline.ledger.timeline import live_at
 from pipeline.params import Rollout
-from pipeline.rollout import failpoints, probe, route, slots
-from pipeline.rollout.route import Route
+from pipeline.rollout import probe, route, slots
+from pipeline.rollout.route import Route, Share
 from pipeline.rollout.site import SWITCH_LIMIT_S, Site, answers
 
 # What was killed on another machine holds its lease a little longer; it is waited for.
@@ -28,19 +28,26 @@ CLOSED = ("rollout_ended", "rollout_failed", "rolled_back", "shadow_ended")
 def reconcile(site: Site, settings: dict[str, Rollout], models: list[str] | None = None) -> list[str]:
     """Makes what runs agree with the routes, and the routes with the ledger; returns what it did, one line each.
 
-    `models` None means all that are routed, were ever live, or run.
+    `models` None means all that are routed, were ever live, or run. What cannot be mended of one model keeps no other
+    from being mended; the first such error is raised at the end.
     """
     running = [r for engine in site.engines() for r in engine.all()]
     live = {e.model for e in site.ledger.events(kind=("rollout_ended", "rolled_back"))}
-    done = []
+    done: list[str] = []
+    failed: list[Exception] = []
     for model in models or sorted({*route.routed_models(site.home), *live, *(r.model for r in running)}):
         try:
             with site.alone(model, RECONCILE_WAIT_S) as alone:
                 done += _mended(alone, model, settings.get(model, Rollout()))
-        except RolloutError as error:
-            if error.observation != lease.BUSY:
-                raise
-            done.append(f"{model}: left alone, a rollout of it is going on")
+        except Exception as error:
+            if isinstance(error, RolloutError) and error.observation == lease.BUSY:
+                done.append(f"{model}: left alone, a rollout of it is going on")
+            else:
+                failed.append(error)
+    if failed:
+        for line in done:
+            print(line)
+        raise failed[0]
     return done
 
 
@@ -50,12 +57,13 @@ def _mended(site: Site, model: str, settings: Rollout) -> list[str]:
     if current is not None:
         current = _retired(site, current, settings, done)
         if not answers(current.live):
-            done.append(_revive(site, current, settings))
-    named = current.slots if current is not None else set()
+            current = _revived(site, current, settings, done)
+    # By address: of two in one slot, started by two engines, the route names one.
+    named = [] if current is None else [s.address for s in (current.live, current.previous) if s is not None]
     for engine in site.engines():
         for running in engine.all():
-            if running.model == model and running.slot not in named:
-                site.empty(model, running.slot, settings.drain_s)
+            if running.model == model and running.address not in named:
+                site.end(engine, model, running.slot, settings.drain_s)
                 done.append(f"{model} {running.slot}: ended version {running.version}, which no route names")
     return done
 
@@ -70,25 +78,31 @@ def unfinished(
     done = [] if done is None else done
     current = _rebuilt(site, model, settings, done) if rebuild else route.read(site.home, model)
     opened = open_rollout(site.ledger, model)
-    if (
-        current is not None
-        and opened is not None
-        and not probe.wait_for_stamp(site.address(model), current.stamp, SWITCH_LIMIT_S)
-    ):
-        # The file may have been written in the very moment of the kill: what is said next must be true of the traffic.
-        raise RolloutError(f"route {model}", f"{site.address(model)} does not follow its file", "is Traefik up?")
+    if current is not None and opened is not None:
+        _refuse_unfollowed(site, current)
     if current is not None and current.candidate is not None:
         left = current.candidate
-        current = site.move(Route(model, current.live))
+        current = site.move(Route(model, _alive(site, model, current.live, settings, done)))
         site.empty(model, left.slot, settings.drain_s)
         done.append(f"{model}: version {current.live.version} has all traffic again, {left.version} was cut off")
     if current is not None and (live_at(site.ledger, model) or {}).get("version") != current.live.version:
         return _settled(site, current, opened, settings, done)
     if opened is not None:
         version = opened.body["version"]
+        restore_champion(site, model, opened, current.live.version if current is not None else None)
         site.note("rollout_failed", model, version=version, slot=opened.body.get("slot"), error="it was cut off")
         done.append(f"{model}: the rollout of version {version} was cut off and is undone")
     return current
+
+
+def _refuse_unfollowed(site: Site, current: Route) -> None:
+    """The file may have been written in the very moment of the kill: what is said next must be true of the traffic.
+
+    Where nobody can answer there is no traffic to be true of; who is started again moves the route anyway.
+    """
+    address = site.address(current.model)
+    if any(map(answers, current.answering)) and not probe.wait_for_stamp(address, current.stamp, SWITCH_LIMIT_S):
+        raise RolloutError(f"route {current.model}", f"{address} does not follow its file", "is Traefik up?")
 
 
 def open_rollout(ledger: Ledger, model: str) -> Event | None:
@@ -103,17 +117,21 @@ def _settled(site: Site, current: Route, opened: Event | None, settings: Rollout
     started = opened.seq if opened else 0
     baked = bool(site.ledger.events(kind="baked", model=model, after=started))
     back = opened is not None and opened.kind == "rollback_started"
-    if opened is not None and not (baked or back) and previous is not None and answers(previous):
+    if opened is not None and not (baked or back) and previous is not None:
+        previous = _alive(site, model, previous, settings, done)
         give_back(site, model, Route(model, previous), live.slot, settings.drain_s)
         reason = f"the rollout of version {live.version} was cut off in its bake"
         site.note("rolled_back", model, version=previous.version, slot=previous.slot, reason=reason, left=live.version)
         done.append(f"{model}: back on version {previous.version}, {reason}")
         return route.read(site.home, model) or Route(model, previous)
-    with failpoints.around("promote"):
-        registry.promote(site.home, model, live.version)
+    if not answers(live):
+        current = _revived(site, current, settings, done)
+        live = current.live
+    site.promote(model, live.version)
     told = {"version": live.version, "slot": live.slot, "switch_s": 0.0, "completed_later": True}
     if back:
-        site.note("rolled_back", model, **told, reason=opened.body["reason"] if opened else "")
+        asked = {key: opened.body[key] for key in ("reason", "left")} if opened else {}
+        site.note("rolled_back", model, **told, **asked)
     else:
         site.note("rollout_ended", model, **told, previous=previous.version if previous else None)
     done.append(f"{model}: version {live.version} is live, which the ledger had not been told")
@@ -128,17 +146,27 @@ def give_back(site: Site, model: str, before: Route | None, slot: str, drain_s: 
     now = route.read(site.home, model)
     had_all = now is not None and now.live.slot == slot
     if before is None:
-        with failpoints.around("remove route"):
-            route.remove(site.home, model)
+        site.unroute(model)
     elif now is None or replace(now, stamp="") != Route(model, before.live):
         taken = now.live if now is not None and had_all else now.candidate if now is not None else None
-        if taken is not None and not answers(taken):
+        known = now is not None and before.live in (now.live, now.previous)
+        if known and taken is not None and not answers(taken):
             # Requests that are being retried keep the configuration they began with, and its health checks end when the
             # file changes: Traefik must have found the slot dead before that, or they are retried against it to the end.
             probe.wait_for_version(site.address(model), before.live.version, SWITCH_LIMIT_S)
         site.move(Route(model, before.live))
     site.empty(model, slot, drain_s)
     return had_all
+
+
+def restore_champion(site: Site, model: str, opened: Event, version: str | None) -> None:
+    """Makes `version` the champion again (None: nobody), when the rollout that began with `opened` had promoted its own."""
+    if not site.ledger.events(kind="promoting", model=model, after=opened.seq):
+        return
+    if version is None:
+        site.demote(model)
+    else:
+        site.promote(model, version)
 
 
 def _rebuilt(site: Site, model: str, settings: Rollout, done: list[str]) -> Route | None:
@@ -152,7 +180,7 @@ def _rebuilt(site: Site, model: str, settings: Rollout, done: list[str]) -> Rout
     if current is not None or (told is None and not route.route_file(site.home, model).is_file()):
         return current
     if told is None:
-        route.remove(site.home, model)
+        site.unroute(model)
         done.append(f"{model}: its route {why}, and nothing of it was ever live: removed")
         return None
     found = [r for e in site.engines() for r in e.all() if r.model == model and r.version == told["version"]]
@@ -167,14 +195,38 @@ def _rebuilt(site: Site, model: str, settings: Rollout, done: list[str]) -> Rout
     return written
 
 
-def _retired(site: Site, current: Route, settings: Rollout, done: list[str]) -> Route:
-    """Ends a predecessor that was kept warm for long enough."""
+def retire(site: Site, model: str, settings: Rollout) -> list[str]:
+    """Ends the model's predecessor when it was kept warm for long enough; returns what it did, one line each.
+
+    A rollout that is going on, or was cut off, is left alone.
+    """
+    done: list[str] = []
+    current = route.read(site.home, model)
+    if current is None or not _is_due(site, current, settings):
+        return done
+    try:
+        with site.alone(model) as alone:
+            current = route.read(site.home, model)
+            if current is not None and open_rollout(site.ledger, model) is None:
+                _retired(alone, current, settings, done)
+    except RolloutError as error:
+        if error.observation != lease.BUSY:
+            raise
+    return done
+
+
+def _is_due(site: Site, current: Route, settings: Rollout) -> bool:
     told = live_at(site.ledger, current.model)
-    previous = current.previous
-    if previous is None or told is None:
-        return current
+    if current.previous is None or current.candidate is not None or told is None:
+        return False
     kept = datetime.now(UTC) - datetime.fromisoformat(told["since"])
-    if kept < timedelta(hours=settings.keep_hours) or not answers(current.live):
+    return kept >= timedelta(hours=settings.keep_hours)
+
+
+def _retired(site: Site, current: Route, settings: Rollout, done: list[str]) -> Route:
+    """Ends a predecessor that was kept warm for long enough, once the route no longer falls back on it."""
+    previous = current.previous
+    if previous is None or not _is_due(site, current, settings) or not answers(current.live):
         return current
     alone = site.move(Route(current.model, current.live))
     site.empty(current.model, previous.slot, settings.drain_s)
@@ -184,13 +236,19 @@ def _retired(site: Site, current: Route, settings: Rollout, done: list[str]) -> 
     return alone
 
 
-def _revive(site: Site, current: Route, settings: Rollout) -> str:
-    """Starts the live version again in its slot; its warm predecessor answers meanwhile."""
-    model, live = current.model, current.live
-    folder = registry.deployable_package(site.home, model, live.version)
-    proven = slots.fill(site, model, live.version, live.slot, folder, settings)
+def _revived(site: Site, current: Route, settings: Rollout, done: list[str]) -> Route:
+    """The route with its live version started again in its slot; its warm predecessor answers meanwhile."""
+    live = _alive(site, current.model, current.live, settings, done)
     previous = current.previous if current.previous is not None and answers(current.previous) else None
-    site.move(Route(model, proven.share, previous))
-    engine, why = proven.engine.name, proven.engine_reason
-    site.note("slot_revived", model, version=live.version, slot=live.slot, engine=engine)
-    return f"{model} {live.slot}: started version {live.version} again ({why})"
+    return site.move(Route(current.model, live, previous))
+
+
+def _alive(site: Site, model: str, share: Share, settings: Rollout, done: list[str]) -> Share:
+    """The slot, started and proven again when it does not answer: what is to get traffic must be able to take it."""
+    if answers(share):
+        return share
+    folder = registry.deployable_package(site.home, model, share.version)
+    proven = slots.fill(site, model, share.version, share.slot, folder, settings)
+    site.note("slot_revived", model, version=share.version, slot=share.slot, engine=proven.engine.name)
+    done.append(f"{model} {share.slot}: started version {share.version} again ({proven.engine_reason})")
+    return proven.share

@@ -1,7 +1,8 @@
 """Slots as local processes: the same server that goes into the image, in this Python.
 
-What was started is written down in `slots/MODEL-SLOT.json` with the process's id and start time, so that
-a process that merely got the same id is never taken for it, nor ended.
+What was started is written down in `slots/MODEL-SLOT.json` with the process's id and birth, so that a process that merely
+got the same id is never taken for it, nor ended. That it is to start is written down before: one whose starter was killed
+in between, or whose file was lost, is found by the marks in its environment.
 """
 
 from __future__ import annotations
@@ -9,14 +10,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 
+from pipeline.birth import born
 from pipeline.errors import RolloutError
+from pipeline.rollout import failpoints
 from pipeline.rollout.engine import Running, Wanted, cut_off, free_port
 from pipeline.serving.settings import VARIABLE
 
@@ -24,6 +29,7 @@ from pipeline.serving.settings import VARIABLE
 GRACE_S = 5.0
 # Every process of a home carries this in its environment, so that `make down` finds one that lost its parent.
 OWNER = "PERENNIAL_SERVICE_OF"
+SLOT = "PERENNIAL_SLOT"
 
 
 class ProcessEngine:
@@ -46,8 +52,10 @@ class ProcessEngine:
             "--log": wanted.log,
             "--drain": wanted.drain_s,
         }
+        address = f"http://127.0.0.1:{port}"
+        self._write(model, slot, {"version": version, "address": address})
         command = [sys.executable, "-m", "pipeline.serving", *(str(part) for pair in given.items() for part in pair)]
-        with self._output_file(model, slot).open("wb") as output:
+        with self._output_file(model, slot).open("wb") as output, failpoints.around("start process"):
             process = subprocess.Popen(
                 command,
                 cwd=self._project,
@@ -55,32 +63,25 @@ class ProcessEngine:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                env=_server_environment(self._home) | {VARIABLE: wanted.serving},
+                env={**_server_environment(self._home), SLOT: f"{model}-{slot}", VARIABLE: wanted.serving},
             )
-        address = f"http://127.0.0.1:{port}"
-        told = {"pid": process.pid, "started": _started(process.pid), "version": version, "address": address}
-        aside = self._state_file(model, slot).with_suffix(".part")
-        aside.write_text(json.dumps(told), encoding="utf-8")
-        aside.replace(self._state_file(model, slot))
+        told = {"pid": process.pid, "born": born(process.pid), "version": version, "address": address}
+        self._write(model, slot, told)
         return Running(model, slot, version, address, self.name)
 
     def find(self, model: str, slot: str) -> Running | None:
         told = self._told(model, slot)
-        if told is None or self._process(told) is None:
-            return None
-        return Running(model, slot, told["version"], told["address"], self.name)
+        return Running(model, slot, told["version"], told["address"], self.name) if told else None
 
     def stop(self, model: str, slot: str, drain_s: float) -> int | None:
         told = self._told(model, slot)
-        process = self._process(told) if told else None
-        if told is not None and process is not None:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.terminate()
-                if not self._ended(told, drain_s + GRACE_S):
-                    process.kill()
-                    self._ended(told, GRACE_S)
+        if told is not None:
+            _signal(told, signal.SIGTERM)
+            if not _ended(told, drain_s + GRACE_S):
+                _signal(told, signal.SIGKILL)
+                _ended(told, GRACE_S)
         self._state_file(model, slot).unlink(missing_ok=True)
-        return cut_off(self.output(model, slot)) if process is not None else 0
+        return cut_off(self.output(model, slot)) if told is not None else 0
 
     def output(self, model: str, slot: str) -> str:
         path = self._output_file(model, slot)
@@ -94,29 +95,35 @@ class ProcessEngine:
     def prune(self, model: str, keep: set[str]) -> None:
         """Nothing: a process starts from the package itself."""
 
-    def _told(self, model: str, slot: str) -> dict | None:
+    def _told(self, model: str, slot: str) -> dict[str, Any] | None:
+        """The process that serves the slot: {"pid", "born", "version", "address"}, or None when none does."""
         try:
-            return json.loads(self._state_file(model, slot).read_text(encoding="utf-8"))
-        except OSError:
+            told = json.loads(self._state_file(model, slot).read_text(encoding="utf-8"))
+        except FileNotFoundError:
             return None
+        except (OSError, ValueError):
+            told = {}
+        if not isinstance(told, dict) or "born" not in told:
+            told = self._marked(f"{model}-{slot}")
+        return told if told and _alive(told) else None
 
-    def _ended(self, told: dict, limit_s: float) -> bool:
-        """Whether the process ended within `limit_s`; one that its parent has not asked about yet has ended too."""
-        until = time.monotonic() + limit_s
-        while self._process(told) is not None:
-            if time.monotonic() > until:
-                return False
-            time.sleep(0.01)
-        return True
+    def _marked(self, mark: str) -> dict[str, Any] | None:
+        """The same of a process about which only its environment tells."""
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, ValueError):
+                environment = process.environ()
+                if (environment.get(OWNER), environment.get(SLOT)) != (str(self._home), mark):
+                    continue
+                line = process.cmdline()
+                version, port = (line[line.index(option) + 1] for option in ("--version", "--port"))
+                at = {"version": version, "address": f"http://127.0.0.1:{port}"}
+                return {"pid": process.pid, "born": born(process.pid), **at}
+        return None
 
-    @staticmethod
-    def _process(told: dict) -> psutil.Process | None:
-        try:
-            process = psutil.Process(told["pid"])
-            same = abs(process.create_time() - told["started"]) < 1.0
-            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-        except psutil.NoSuchProcess:
-            return None
+    def _write(self, model: str, slot: str, told: dict[str, Any]) -> None:
+        aside = self._state_file(model, slot).with_suffix(".part")
+        aside.write_text(json.dumps(told), encoding="utf-8")
+        aside.replace(self._state_file(model, slot))
 
     def _state_file(self, model: str, slot: str) -> Path:
         return self._folder / f"{model}-{slot}.json"
@@ -125,11 +132,24 @@ class ProcessEngine:
         return self._folder / f"{model}-{slot}.out"
 
 
-def _started(pid: int) -> float:
-    try:
-        return psutil.Process(pid).create_time()
-    except psutil.NoSuchProcess:
-        return 0.0
+def _alive(told: dict[str, Any]) -> bool:
+    return told["born"] is not None and born(told["pid"]) == told["born"]
+
+
+def _signal(told: dict[str, Any], which: signal.Signals) -> None:
+    if _alive(told):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(told["pid"], which)
+
+
+def _ended(told: dict[str, Any], limit_s: float) -> bool:
+    """Whether the process ended within `limit_s`."""
+    until = time.monotonic() + limit_s
+    while _alive(told):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def _server_environment(home: Path) -> dict[str, str]:

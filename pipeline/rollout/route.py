@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -55,6 +57,12 @@ class Route:
         if self.candidate is None or self.mirror:
             return {self.live.version: 100}
         return {self.live.version: 100 - self.percent, self.candidate.version: self.percent}
+
+    @property
+    def answering(self) -> list[Share]:
+        """Who can answer a user, also when only one of them is left."""
+        shadow = self.candidate if self.mirror else None
+        return [s for s in (self.live, self.previous, self.candidate) if s is not None and s != shadow]
 
     @property
     def slots(self) -> set[str]:
@@ -103,18 +111,22 @@ def write(home: Path, route: Route, token: int = 0) -> Route:
     been overtaken.
     """
     route = replace(route, stamp=uuid.uuid4().hex[:12])
-    routes_folder(home).mkdir(parents=True, exist_ok=True)
-    (home / "locks").mkdir(exist_ok=True)
-    with FileLock(home / "locks" / f"{route.model}.route"):
-        written = token_of(home, route.model)
-        if written > token:
-            raise RolloutError(
-                f"route {route.model}",
-                f"was moved by a younger rollout ({written} against {token})",
-                "look at its timeline",
-            )
+    with _unmoved(home, route.model, token):
         _replace(route_file(home, route.model), route, token)
     return route
+
+
+@contextmanager
+def _unmoved(home: Path, model: str, token: int) -> Iterator[None]:
+    """Nobody else writes the model's file meanwhile. Raises RolloutError when it was written under a larger number."""
+    routes_folder(home).mkdir(parents=True, exist_ok=True)
+    (home / "locks").mkdir(exist_ok=True)
+    with FileLock(home / "locks" / f"{model}.route"):
+        written = token_of(home, model)
+        if written > token:
+            observed = f"was moved by a younger rollout ({written} against {token})"
+            raise RolloutError(f"route {model}", observed, "look at its timeline")
+        yield
 
 
 def token_of(home: Path, model: str) -> int:
@@ -139,10 +151,11 @@ def _replace(path: Path, route: Route, token: int) -> None:
     sync_folder(path.parent)
 
 
-def remove(home: Path, model: str) -> None:
-    """Takes the model off the router, for good."""
-    route_file(home, model).unlink(missing_ok=True)
-    sync_folder(routes_folder(home))
+def remove(home: Path, model: str, token: int = 0) -> None:
+    """Takes the model off the router, for good. Raises RolloutError as `write` does."""
+    with _unmoved(home, model, token):
+        route_file(home, model).unlink(missing_ok=True)
+        sync_folder(routes_folder(home))
 
 
 def sync_folder(folder: Path) -> None:

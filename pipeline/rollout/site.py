@@ -1,19 +1,24 @@
-"""Where rollouts happen, and the one way in which they write: an event around each side effect, under a lease."""
+"""Where rollouts happen, and the one way in which they write: under a lease, an event before and after each side effect.
+
+Whatever changes the world is a method here, so that no caller can forget the lease or the events.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pipeline import registry
 from pipeline.errors import RolloutError
 from pipeline.ledger import lease
 from pipeline.ledger.lease import Lease
 from pipeline.ledger.table import Event, Ledger
 from pipeline.rollout import failpoints, probe, route
-from pipeline.rollout.engine import SLOTS, Engine, engines
+from pipeline.rollout.engine import SLOTS, Engine, Running, Wanted, engines
 from pipeline.rollout.route import Route, Share
 
 SWITCH_LIMIT_S = 10.0
@@ -43,23 +48,39 @@ class Site:
         if self.lease is not None:
             self.lease.check()
 
-    def note(self, kind: str, model: str, **body: Any) -> None:
+    def note(self, kind: str, model: str, **body: Any) -> Event:
         """Writes an event, which comes before and after each side effect. Raises RolloutError when overtaken."""
         self.check()
         token = {"rollout": self.lease.token} if self.lease else {}
         with failpoints.around(f"note {kind}"):
-            self.ledger.append(Event(kind, model, self.run, "roll_out", {**body, **token}))
+            return self.ledger.append(Event(kind, model, self.run, "roll_out", {**body, **token}))
+
+    @property
+    def token(self) -> int:
+        return self.lease.token if self.lease else 0
 
     def move(self, to: Route) -> Route:
         """Replaces the route, unless a younger rollout has moved it already, and waits until Traefik follows it."""
+        gains = to.candidate or to.live
+        told = {"to": gains.version, "percent": to.percent if to.candidate else 100, "mirror": to.mirror}
+        self.note("route_moving", to.model, **told, live=to.live.version)
+        start = time.monotonic()
         with failpoints.around("move route"):
-            written = route.write(self.home, to, self.lease.token if self.lease else 0)
+            written = route.write(self.home, to, self.token)
         address = self.address(to.model)
         if not probe.wait_for_stamp(address, written.stamp, SWITCH_LIMIT_S):
             raise RolloutError(
                 f"route {to.model}", f"{address} does not follow its file", "is Traefik up? look at its log"
             )
+        self.note("route_moved", to.model, **told, switch_s=round(time.monotonic() - start, 3))
         return written
+
+    def unroute(self, model: str) -> None:
+        """Takes the model off the router, unless a younger rollout has moved its route."""
+        self.note("route_removing", model)
+        with failpoints.around("remove route"):
+            route.remove(self.home, model, self.token)
+        self.note("route_removed", model)
 
     def address(self, model: str) -> str:
         """Where the model's users ask."""
@@ -68,14 +89,45 @@ class Site:
     def engines(self) -> list[Engine]:
         return engines(self.home, self.project)
 
+    def start(self, engine: Engine, wanted: Wanted, why: str) -> Running:
+        """Starts a version in an empty slot; `why` this engine. Does not wait for it."""
+        told = {"version": wanted.version, "slot": wanted.slot}
+        self.note("slot_starting", wanted.model, **told, engine=engine.name, why=why)
+        with failpoints.around("start slot"):
+            running = engine.start(wanted)
+        self.note("slot_started", wanted.model, **told, address=running.address)
+        return running
+
     def empty(self, model: str, slot: str, drain_s: float) -> None:
         """Ends what runs in a slot once it has finished what it has; tells the ledger what was cut off."""
         for engine in self.engines():
-            running = engine.find(model, slot)
-            with failpoints.around("empty slot"):
-                cut_off = engine.stop(model, slot, drain_s)
-            if running is not None:
-                self.note("slot_ended", model, version=running.version, slot=slot, cut_off=cut_off)
+            self.end(engine, model, slot, drain_s)
+
+    def end(self, engine: Engine, model: str, slot: str, drain_s: float) -> None:
+        """The same for one engine: two have something in one slot when one of them was away while the other started."""
+        running = engine.find(model, slot)
+        if running is not None:
+            self.note("slot_ending", model, version=running.version, slot=slot, engine=engine.name)
+        self.check()
+        with failpoints.around("empty slot"):
+            cut_off = engine.stop(model, slot, drain_s)
+        if running is not None:
+            told = {"version": running.version, "slot": slot, "cut_off": cut_off, "engine": engine.name}
+            self.note("slot_ended", model, **told)
+
+    def promote(self, model: str, version: str) -> None:
+        """Makes the version the registry's champion."""
+        self.note("promoting", model, version=version)
+        with failpoints.around("promote"):
+            registry.promote(self.home, model, version)
+        self.note("promoted", model, version=version)
+
+    def demote(self, model: str) -> None:
+        """Leaves the registry without a champion, as it was before a first rollout."""
+        self.note("demoting", model)
+        with failpoints.around("demote"):
+            registry.demote(self.home, model)
+        self.note("demoted", model)
 
 
 def answers(share: Share) -> bool:
@@ -93,7 +145,7 @@ def check_router(site: Site) -> None:
 
     url = route.router_url(site.home)
     try:
-        httpx.get(url, timeout=3)
+        httpx.get(url, timeout=3, verify=probe.certified(url))
     except httpx.HTTPError as error:
         raise RolloutError(
             f"router {url}", f"does not answer ({error})", "is Traefik up? `make up` starts it"

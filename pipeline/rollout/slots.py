@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline import registry, signing
 from pipeline.params import Rollout, Serving
-from pipeline.rollout import failpoints, probe
+from pipeline.rollout import probe
 from pipeline.rollout.engine import Engine, Running, Wanted, engine_named
 from pipeline.rollout.route import Share
 from pipeline.rollout.site import Site
@@ -57,14 +57,13 @@ def fill(
         settings.serving.memory_mb,
         manifest.get("runtime", "onnx"),
     )
-    site.note("slot_starting", model, version=version, slot=slot, engine=engine.name, why=why)
     try:
-        with failpoints.around("start slot"):
-            running = engine.start(wanted)
+        running = site.start(engine, wanted, why)
         ready_s = probe.wait_ready(engine, running, settings.ready_timeout_s)
         count = probe.golden(running, folder, settings.golden_tolerance, probe_key)
     except BaseException:
-        engine.stop(model, slot, 0)
+        # Not when this rollout was overtaken: what runs in the slot now may be the younger one's.
+        site.empty(model, slot, 0)
         raise
     site.note(
         "slot_ready",
@@ -102,9 +101,3 @@ def _told(site: Site, model: str, version: str, serving: Serving) -> tuple[Setti
 
 def share_of(running: Running) -> Share:
     return Share(running.slot, running.version, running.address)
-
-
-def prune(site: Site, model: str, keep: set[str]) -> None:
-    """Lets each engine forget what it kept of versions that are neither live nor their predecessor."""
-    for engine in site.engines():
-        engine.prune(model, keep)

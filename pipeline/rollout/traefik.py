@@ -3,6 +3,9 @@
 Shares are its weighted services, which are exact to the request; the takeover by the other slot is its failover, the
 copies of a shadow its mirroring. A rollout that follows a header takes two routers more, told apart by the bucket that
 the plugin in docker/router puts the request into.
+
+All models share Traefik's names. A dot, which no model's name has, parts a model from what is of it: `m.candidate` is
+of the model `m`, and `m-candidate` another model.
 """
 
 from __future__ import annotations
@@ -28,16 +31,16 @@ PLUGIN_MODULE = "perennial.local/bucket"
 
 def service_name(model: str, share: Share) -> str:
     """What Traefik calls a slot in its configuration and its metrics."""
-    return f"{model}-{share.slot}-v{share.version}"
+    return f"{model}.{share.slot}.v{share.version}"
 
 
 def render(route: Route) -> dict[str, Any]:
     """The whole content of the model's file."""
     m = route.model
     middlewares: dict[str, Any] = {
-        f"{m}-strip": {"stripPrefix": {"prefixes": [f"/{m}"]}},
-        f"{m}-stamp": {"headers": {"customResponseHeaders": {STAMP: route.stamp}}},
-        f"{m}-retry": {"retry": RETRY},
+        f"{m}.strip": {"stripPrefix": {"prefixes": [f"/{m}"]}},
+        f"{m}.stamp": {"headers": {"customResponseHeaders": {STAMP: route.stamp}}},
+        f"{m}.retry": {"retry": RETRY},
     }
     top = {"rule": f"Path(`/{m}`) || PathPrefix(`/{m}/`)", "entryPoints": ["web"], "middlewares": list(middlewares)}
     routers: dict[str, Any] = {m: {**top, "service": m}}
@@ -54,8 +57,8 @@ def render(route: Route) -> dict[str, Any]:
     else:
         services |= _split(route)
         if route.follow:
-            middlewares[f"{m}-bucket"] = {"plugin": {PLUGIN: {"header": route.follow, "salt": m}}}
-            routers = _followed(route, {**top, "middlewares": [f"{m}-bucket"]}, list(middlewares)[:-1])
+            middlewares[f"{m}.bucket"] = {"plugin": {PLUGIN: {"header": route.follow, "salt": m}}}
+            routers = _followed(route, {**top, "middlewares": [f"{m}.bucket"]}, list(middlewares)[:-1])
     return {"http": {"routers": routers, "middlewares": middlewares, "services": services}}
 
 
@@ -69,12 +72,12 @@ def _split(route: Route) -> dict[str, Any]:
     """Each side has the other one behind it: a slot that dies in its canary costs no request."""
     m, candidate = route.model, route.candidate
     assert candidate is not None
-    shares = [{"name": f"{m}-champion", "weight": 100 - route.percent}]
-    shares.append({"name": f"{m}-candidate", "weight": route.percent})
+    shares = [{"name": f"{m}.champion", "weight": 100 - route.percent}]
+    shares.append({"name": f"{m}.candidate", "weight": route.percent})
     return {
         m: {"weighted": {"services": shares}},
-        f"{m}-champion": _with_failover(m, route.live, candidate),
-        f"{m}-candidate": _with_failover(m, candidate, route.live),
+        f"{m}.champion": _with_failover(m, route.live, candidate),
+        f"{m}.candidate": _with_failover(m, candidate, route.live),
     }
 
 
@@ -85,17 +88,17 @@ def _followed(route: Route, top: dict[str, Any], then: list[str]) -> dict[str, A
     below = {"parentRefs": [m], "middlewares": then}
     return {
         m: top,
-        f"{m}-to-candidate": {
+        f"{m}.to-candidate": {
             **below,
             "rule": f"HeaderRegexp(`{BUCKET}`, `^({theirs})$`)",
-            "service": f"{m}-candidate",
+            "service": f"{m}.candidate",
             "priority": 30,
         },
-        f"{m}-to-champion": {
+        f"{m}.to-champion": {
             **below,
             "rule": f"HeaderRegexp(`{BUCKET}`, `^[0-9]+$`)",
-            "service": f"{m}-champion",
+            "service": f"{m}.champion",
             "priority": 20,
         },
-        f"{m}-to-any": {**below, "rule": "PathPrefix(`/`)", "service": m, "priority": 10},
+        f"{m}.to-any": {**below, "rule": "PathPrefix(`/`)", "service": m, "priority": 10},
     }

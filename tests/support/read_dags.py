@@ -21,7 +21,7 @@ def facts(dag):
     return {
         "tasks": {t.task_id: sorted(t.upstream_task_ids) for t in dag.tasks},
         "teardowns": [t.task_id for t in dag.tasks if t.is_teardown],
-        "params": {k: dag.params.get_param(k).schema for k in dag.params},
+        "params": {k: {**dag.params.get_param(k).schema, "value": dag.params.get_param(k).value} for k in dag.params},
         "timetable": type(dag.timetable).__name__,
         "catchup": dag.catchup,
         "end": dag.end_date,

@@ -1,0 +1,190 @@
+"""A world of its own: slots in memory, and one server that plays them all and the router from the route file."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pipeline.errors import PerennialError, RegistryError, RolloutError
+from pipeline.ledger.table import open_ledger
+from pipeline.params import Rollout
+from pipeline.rollout import back, bake, execute, failpoints, mend, probe, route, slots
+from pipeline.rollout import site as site_module
+from pipeline.rollout.engine import Running
+from pipeline.rollout.site import Site
+
+SETTINGS = Rollout(engine="process", bake_s=0, ready_timeout_s=2)
+VERSIONS = ("1", "2", "3")
+
+
+class Killed(BaseException):
+    """The process is gone: nothing of it cleans up."""
+
+
+@contextmanager
+def killed_at(point: str) -> Iterator[SimpleNamespace]:
+    """The rollout in this block ends at the failpoint, `NAME` or `NAME#N`, as a killed process does: it does nothing more.
+
+    `killed` of what is given says whether it came there.
+    """
+    told, reached = SimpleNamespace(killed=False), Counter()
+
+    def reach(name: str) -> None:
+        reached[name] += 1
+        told.killed = told.killed or point in (f"{name}#{reached[name]}", name)
+        if told.killed:
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as during:
+        during.setattr(failpoints, "reach", reach)
+        with suppress(Killed):
+            yield told
+
+
+class World:
+    """Slots in memory, and one server that plays them all and the router."""
+
+    def __init__(self, home: Path):
+        self.home, self.running, self.promoted, self._started = home, {}, None, 0
+        self.beside = []  # other engines, whose slots the router reaches too
+        world = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                name = self.path.strip("/").split("/")
+                told = world.slot(name[1], name[2]) if name[0] == "slot" else world.routed(name[0])
+                self.send_response(200 if told else 503)
+                for key, value in (told or {}).items():
+                    self.send_header(key, value)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def slot(self, slot, number):
+        running = self.running.get(slot)
+        there = running is not None and running.address.endswith(f"/{number}")
+        return {"x-model-version": running.version} if there else None
+
+    def routed(self, model):
+        try:
+            current = route.read(self.home, model)
+        except RolloutError:
+            return None
+        if current is None:
+            return None
+        for share in current.answering:
+            for engine in (self, *self.beside):
+                running = engine.running.get(share.slot)
+                if running is not None and running.address == share.address:
+                    return {"x-model-version": running.version, "x-route": current.stamp}
+        return None
+
+    # The engine's interface.
+    name = "world"
+
+    def start(self, wanted):
+        assert wanted.slot not in self.running
+        self._started += 1  # like a port: another one each time
+        address = f"{self.url}/slot/{wanted.slot}/{self._started}"
+        running = Running(wanted.model, wanted.slot, wanted.version, address, self.name)
+        self.running[wanted.slot] = running
+        return running
+
+    def find(self, model, slot):
+        return self.running.get(slot)
+
+    def stop(self, model, slot, drain_s):
+        self.running.pop(slot, None)
+        return 0
+
+    def output(self, model, slot):
+        return ""
+
+    def all(self):
+        return list(self.running.values())
+
+    def prune(self, model, keep):
+        pass
+
+    # The registry's.
+    def deployable_package(self, home, model, version):
+        if version not in VERSIONS:
+            raise RegistryError(f"version {version}", "is not signed", "train it")
+        return home
+
+    def promote(self, home, model, version):
+        self.promoted = version
+
+    def demote(self, home, model):
+        self.promoted = None
+
+    def champion(self, home, model):
+        return self.promoted
+
+
+@pytest.fixture
+def world_folder(tmp_path: Path) -> Iterator[Path]:
+    """In memory where there is such a folder: a world's ledger is synced to it twice for each effect."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def lived_in(home: Path) -> Iterator[tuple[World, Site]]:
+    """A world that the rollout code takes for the real one, and a site in it."""
+    home.mkdir(parents=True, exist_ok=True)
+    world = World(home)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (execute, mend, back, site_module):
+            patch.setattr(module, "registry", world)
+        patch.setattr(slots, "engine_named", lambda *_: (world, "a world of its own"))
+        patch.setattr(slots.signing, "verified_manifest", lambda _folder: {})
+        patch.setattr(site_module, "engines", lambda *_: [world])
+        patch.setattr(probe, "golden", lambda *_: 1)
+        patch.setattr(bake, "Observer", lambda *_, **__: SimpleNamespace(look=lambda: None))
+        patch.setattr(bake, "judge", lambda *_: bake.Judgement("promote", "all is well"))
+        patch.setattr(bake, "LOOK_S", 0.001)
+        patch.setenv("PERENNIAL_ROUTER_URL", world.url)
+        try:
+            yield world, Site(home, home, open_ledger(home))
+        finally:
+            world.server.shutdown()
+            world.server.server_close()
+
+
+def race(call: Callable[[str], Any], one: str, two: str) -> list[Any]:
+    """Both at once; what came of each."""
+    told: dict[str, Any] = {}
+
+    def run(name: str, version: str) -> None:
+        try:
+            told[name] = call(version)
+        except PerennialError as error:
+            told[name] = error
+
+    threads = [threading.Thread(target=run, args=pair) for pair in (("one", one), ("two", two))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return list(told.values())
