@@ -104,6 +104,10 @@ def _parser() -> argparse.ArgumentParser:
     reproduce = add("reproduce", _reproduce, "make a version again from its records, and compare", reads=True)
     reproduce.add_argument("model")
     reproduce.add_argument("version")
+    predict = add("predict", _predict, "score a Parquet or CSV file with the champion", reads=True)
+    predict.add_argument("model")
+    predict.add_argument("--input", type=Path, required=True, metavar="FILE")
+    predict.add_argument("--output", type=Path, required=True, metavar="FILE")
     add("verify", _verify, "check the ledger's chain", reads=True)
     drift = add("drift", _drift, "compare live traffic, or two files, with what was trained on", reads=True)
     drift.add_argument("model", nargs="?")
@@ -266,6 +270,22 @@ def _reproduce(chosen: argparse.Namespace) -> int:
     told = rebuild(_setup(), chosen.model, chosen.version, say)
     _print(chosen, told, show.rebuild(told))
     return 0 if told["identical"] else 1
+
+
+def _predict(chosen: argparse.Namespace) -> None:
+    from pipeline.scoring import score
+
+    setup = _setup()
+    model = _known(setup, chosen.model)
+
+    def say(line: str) -> None:
+        print(f"{model}: {line}", file=sys.stderr, flush=True)
+
+    told = score(setup.home, model, chosen.input, chosen.output, say)
+    line = (
+        f"{model}: {told['rows']:,} rows with version {told['version']} to {chosen.output}, in {told['wall_s']:.1f} s"
+    )
+    _print(chosen, told, line)
 
 
 def _verify(chosen: argparse.Namespace) -> int:
