@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+
 import numpy as np
 import pytest
 
 from pipeline.params import RolloutLimits
-from pipeline.policy import watch
+from pipeline.policy import canary, watch
 from pipeline.policy.canary import Counted, Evidence, Paired, interval, judge
 
 LIMITS = RolloutLimits(
     error_rate=0.01, p99_ms=250, prediction_rate=0.1, churn=0.2, drift=0.2, alpha=0.05, min_requests=100
 )
-LOOKS = (150, 500, 1500, 4000, 9000)
 SAME = Paired(0, 0, 5000)
 
 
@@ -32,42 +34,103 @@ def seen(failed=NONE, against=NONE, **other):
     return Evidence(failed, against, **{**told, **other})
 
 
-def one_canary(random, failing, champion_failing, slow, champion_slow):
-    """Looks again and again at one simulated canary; its first answer that is no hold."""
-    n, counts = 0, np.zeros(4, dtype=int)
-    shares = (failing, champion_failing, slow, champion_slow)
-    for look in LOOKS:
-        counts, n = counts + [random.binomial(look - n, p) for p in shares], look
-        failed, against, late, late_against = (Counted(int(c), n) for c in counts)
-        paired = Paired(0, 0, n)
-        evidence = Evidence(
-            failed,
-            against,
-            late,
-            late_against,
-            paired,
-            (paired,),
-            refused=Counted(0, n),
-            champion_refused=Counted(0, n),
-        )
-        if (told := judge(evidence, LIMITS).verdict) != "hold":
-            return told
-    return "hold"
+LOOKS = np.unique(np.geomspace(100, 9000, 52).astype(int))
+CUTS = np.quantile(np.random.default_rng(0).beta(2, 3, 20_000), np.linspace(0.1, 0.9, 9))
+USUAL = {"failed": 0.002, "refused": 0.01, "slow": 0.012}
 
 
+@pytest.fixture
+def _once_each(monkeypatch):
+    """Equal counts have equal bounds: each pair is worked out once, so that a thousand canaries take seconds."""
+    for name in ("interval", "difference"):
+        monkeypatch.setattr(canary, name, functools.lru_cache(maxsize=None)(getattr(canary, name)))
+
+
+def scores(random, rows, noise=0.02):
+    """(champion, candidate) of equal versions: what both mean, and to each its own noise."""
+    meant = random.beta(2, 3, rows)
+    return tuple(np.clip(meant + random.normal(0, noise, rows), 0, 1) for _ in range(2))
+
+
+def one_canary(random, limits=LIMITS, spoil=lambda scores: scores, **worse):
+    """Yields the judgement of one simulated canary at each look; `worse` shares and `spoil`ed scores are the candidate's."""
+    rows = LOOKS[-1]
+    counts = {}
+    for key, usual in USUAL.items():
+        counts[key] = np.cumsum(random.random(rows) < worse.get(key, usual))
+        counts[f"champion_{key}"] = np.cumsum(random.random(rows) < usual)
+    champion, candidate = scores(random, rows)
+    candidate = spoil(candidate)
+    sides = []
+    for cut in (0.5, *CUTS):
+        before, now = champion > cut, candidate > cut
+        sides.append((np.cumsum(now & ~before), np.cumsum(before & ~now)))
+    for n in LOOKS:
+        told = {key: Counted(int(total[n - 1]), int(n)) for key, total in counts.items()}
+        first, *others = (Paired(int(up[n - 1]), int(down[n - 1]), int(n)) for up, down in sides)
+        yield judge(Evidence(**told, sides=first, distribution=tuple(others), distinct_rows=int(n)), limits)
+
+
+@pytest.mark.usefixtures("_once_each")
 def test_of_a_thousand_equal_canaries_at_most_the_nominal_share_is_aborted():
+    """Each is looked at fifty times, also after a look that would promote it, and none is like its champion to the bit."""
     random = np.random.default_rng(1)
-    told = [one_canary(random, 0.002, 0.002, 0.001, 0.001) for _ in range(1000)]
-    assert told.count("abort") <= LIMITS.alpha * 1000
-    assert told.count("promote") >= 500
+    aborted = promoted = changed = 0
+    for _ in range(1000):
+        told = list(one_canary(random))
+        assert len(told) >= 50
+        aborted += any(look.verdict == "abort" for look in told)
+        promoted += told[-1].verdict == "promote"
+        changed += next(look for look in told[-1].looks if look.figure == "churn").observed > 0.01
+    assert aborted <= LIMITS.alpha * 1000
+    assert promoted >= 500
+    assert changed == 1000
 
 
-@pytest.mark.parametrize(("failing", "slow"), [(0.002 + LIMITS.error_rate, 0.0), (0.0, 0.04)])
-def test_a_regression_of_the_declared_size_is_caught(failing, slow):
+def moved_up(scores):
+    """Half as many again as the limit allows go over the side that counts, and only over that one."""
+    near = np.argsort(np.abs(scores - 0.5) + (scores > 0.5))[: int(0.15 * len(scores))]
+    return np.put(moved := scores.copy(), near, 0.5001) or moved
+
+
+def changed_sides(scores):
+    """As many go up as go down, 15 % each, with a limit of 20 % in all."""
+    moved = scores.copy()
+    for near in (scores + 2 * (scores > 0.5), 1 - scores + 2 * (scores <= 0.5)):
+        chosen = np.argsort(-near * (near < 1.0))[: int(0.15 * len(scores))]
+        moved[chosen] = 1 - scores[chosen]
+    return moved
+
+
+def narrowed(scores):
+    """All that is low says 0.31: the lowest cut moves by far more than the limit, the side that counts by nothing."""
+    return np.where((scores < 0.31), 0.31, scores)
+
+
+PLANTED = {
+    "error_rate": {"failed": USUAL["failed"] + LIMITS.error_rate},
+    "refusal_rate": {"refused": USUAL["refused"] + LIMITS.refusal_rate},
+    "p99_ms": {"slow": USUAL["slow"] + 0.015},
+    "prediction_rate": {"spoil": moved_up},
+    "churn": {"spoil": changed_sides},
+    "drift": {"spoil": narrowed},
+}
+
+
+@pytest.mark.usefixtures("_once_each")
+@pytest.mark.parametrize("figure", PLANTED)
+def test_a_regression_of_the_declared_size_is_caught_by_its_figure(figure):
+    """The limits say how much worse; a figure that must be proven over its limit gets half as much again."""
     random = np.random.default_rng(2)
-    told = [one_canary(random, failing, 0.002, slow, 0.0) for _ in range(150)]
-    assert told.count("abort") >= 0.8 * len(told)
-    assert told.count("promote") <= LIMITS.alpha * len(told)
+    caught = promoted = 0
+    for _ in range(100):
+        for told in one_canary(random, **PLANTED[figure]):
+            if told.verdict == "abort":
+                caught += figure in {look.figure for look in told.looks if look.verdict == "abort"}
+                break
+            promoted += told.verdict == "promote"
+    assert caught >= 80
+    assert promoted <= LIMITS.alpha * 100
 
 
 def test_an_equal_canary_is_promoted():
@@ -147,6 +210,15 @@ def test_what_is_usual_here_is_no_fault_of_the_candidate(usual, past):
 def test_bad_requests_of_clients_abort_no_first_version():
     told = judge(seen(against=None, refused=Counted(2500, 5000), past=True), LIMITS)
     assert told.verdict == "promote"
+
+
+@pytest.mark.parametrize("of", [1, 5, 100, 10**6])
+@pytest.mark.parametrize("other", [1, 7, 10**6])
+def test_a_difference_as_large_as_can_be_has_bounds(of, other):
+    """All of one side and none of the other; one short of all."""
+    for one, two in itertools.product((0, 1, of - 1, of), (0, 1, other - 1, other)):
+        low, high = canary.difference(Counted(one, of), Counted(two, other), 0.01)
+        assert -1 <= low <= one / of - two / other <= high <= 1
 
 
 def test_an_interval_holds_at_all_looks_together():

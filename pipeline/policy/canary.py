@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from pipeline.params import RolloutLimits
 
+TINY, NEAR, CLOSE = 1e-15, 1e-6, 1e-6
 SLOW_SHARE = 0.01  # a p99 is kept while at most this share is slower
 Verdict = Literal["promote", "abort", "hold"]
 
@@ -178,23 +179,34 @@ def difference(one: Counted, other: Counted, alpha: float) -> tuple[float, float
 
 
 def _best_likelihood(one: Counted, other: Counted, by: float) -> float:
-    """The largest log likelihood of two shares p + by and p. It is concave in p: its slope's sign says where to go."""
+    """The largest log likelihood of two shares p + by and p. It is concave in p: Newton's steps find where its slope ends."""
     low, high = max(0.0, -by), min(1.0, 1.0 - by)
     if high <= low:
         return -math.inf
-    parts = ((one, by), (other, 0.0))
-    for _ in range(40):
-        p = (low + high) / 2
-        slope = sum(c.hits / (p + d) - (c.of - c.hits) / (1 - p - d) for c, d in parts)
-        if slope > 0:
-            low = p
-        else:
-            high = p
-    p = (low + high) / 2
-    return sum(
-        (c.hits * math.log(p + d) if c.hits else 0.0) + ((c.of - c.hits) * math.log1p(-p - d) if c.of > c.hits else 0.0)
-        for c, d in parts
-    )
+    parts = ((one.hits, one.of - one.hits, by), (other.hits, other.of - other.hits, 0.0))
+
+    def slopes(p: float) -> tuple[float, float]:
+        """(the slope at p, how fast it falls there)."""
+        # Where there is hardly any room a share rounds to zero or one.
+        shares = [(s, f, max(p + d, TINY), max(1 - p - d, TINY)) for s, f, d in parts]
+        return sum(s / y - f / n for s, f, y, n in shares), sum(s / y**2 + f / n**2 for s, f, y, n in shares)
+
+    # Not at a border, where the steps begin too short to be told from the end.
+    p = min(max((one.hits + other.hits - by * one.of) / (one.of + other.of), low + NEAR), high - NEAR)
+    if slopes(low)[0] <= 0:
+        p, high = low, low
+    elif slopes(high)[0] >= 0:
+        p, low = high, high
+    for _ in range(100):
+        if high - low <= TINY:
+            break
+        p = p if low < p < high else (low + high) / 2
+        slope, fall = slopes(p)
+        low, high = (p, high) if slope > 0 else (low, p)
+        if abs(slope / fall) < CLOSE * min(p + TINY, 1 - p, p + by + TINY, 1 - p - by):
+            break
+        p += slope / fall
+    return sum(s * math.log(max(p + d, TINY)) + f * math.log(max(1 - p - d, TINY)) for s, f, d in parts)
 
 
 def _errors(seen: Evidence, limits: RolloutLimits, alpha: float) -> Look:
