@@ -47,7 +47,8 @@ class Setup:
     def site(self, run: str) -> Site:
         from pipeline.rollout.site import Site
 
-        return Site(self.home, self.project, self.ledger, run)
+        limits = {name: m.rollout.serving.rate_limit for name, m in self.params.models.items()}
+        return Site(self.home, self.project, self.ledger, run, rate_limits=limits)
 
 
 def open_run(setup: Setup, run: str, model: str, as_of: datetime, reason: str) -> str:

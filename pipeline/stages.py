@@ -42,9 +42,11 @@ def evaluate(name: str, model: Model, files: Artifacts) -> str:
 
 
 def package_(name: str, model: Model, files: Artifacts) -> str:
-    package.build(name, model, files.model, files.predictions, files.package)
+    told = package.build(name, model, files.model, files.predictions, files.package)
     size = sum(f.stat().st_size for f in files.package.iterdir())
-    return f"{size / 1e6:.1f} MB of ONNX"
+    if told["runtime"] == "onnx":
+        return f"{size / 1e6:.1f} MB of ONNX"
+    return f"{size / 1e6:.1f} MB, served from skops: {told['runtime_reason']}"
 
 
 STAGES: dict[str, Callable[[str, Model, Artifacts], str]] = {

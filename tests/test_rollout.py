@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import time
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from pipeline import registry, signing
+from pipeline import registry, runs, signing
 from pipeline.errors import RegistryError, RolloutError, StageError
 from pipeline.ledger.lease import HELD_S, LEASES
 from pipeline.ledger.timeline import live_at
@@ -19,6 +20,8 @@ from pipeline.rollout import evidence, probe, route
 from pipeline.rollout.docker_engine import DockerEngine
 from pipeline.rollout.engine import EngineUnavailable, engine_named
 from pipeline.rollout.process_engine import ProcessEngine
+from pipeline.serving.runtime import Runtime
+from tests import conftest
 from tests.conftest import skip_or_fail
 from tests.support.load import steady_load
 from tests.support.rollouts import BODY
@@ -246,7 +249,9 @@ def test_the_container_is_hardened(site):
     import docker
 
     site.deploy("1")
-    (container,) = [c for c in docker.from_env().containers.list() if c.labels.get("perennial.model") == "churn"]
+    running = docker.from_env().containers.list(filters={"label": "perennial.model=churn"})
+    # Another home's slots may run on the same engine.
+    (container,) = [c for c in running if any(m["Source"].startswith(str(site.home)) for m in c.attrs["Mounts"])]
     host, config = container.attrs["HostConfig"], container.attrs["Config"]
     assert host["ReadonlyRootfs"]
     assert host["CapDrop"] == ["ALL"]
@@ -257,6 +262,49 @@ def test_the_container_is_hardened(site):
     look = "import importlib.util as u; print([n for n in ('sklearn', 'pandas', 'joblib', 'cloudpickle', 'skops') if u.find_spec(n)])"
     code, found = container.exec_run(["python3", "-c", look])
     assert (code, found.decode().strip()) == (0, "[]")
+
+
+def test_what_onnx_cannot_hold_is_served_by_the_second_image(site):
+    """The same rollout, golden requests and answers; the ledger's engine is the same too."""
+    site.deploy("1")
+    conftest.change_params(site.project, "models.churn.training.runtime", "skops")
+    as_of = site.setup.params.model("churn").as_of.replace(month=2, day=22)
+    setup = type(site.setup).here()
+    version = runs.retrain(setup, f"run/skops-{uuid.uuid4().hex[:6]}", "churn", as_of, "a test", False, lambda _: None)[
+        "version"
+    ]
+    told = site.deploy(version)
+    assert told["engine"] == [e.name for e in site.engines() for r in e.all() if r.version == version][0]
+    answer = httpx.post(f"{site.address}/invocations", content=BODY)
+    assert answer.headers["x-model-version"] == version
+    assert httpx.get(f"{site.address}/v2/models/churn").json()["platform"] == "sklearn_skops"
+    onnx = Runtime.load(registry.package_folder(site.home, "churn", "3"))
+    rows = onnx.signature.of_records(json.loads(BODY)["dataframe_records"])
+    assert answer.json()["predictions"] == pytest.approx(onnx.predict(rows).tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("site", ["process"], indirect=True)
+def test_the_router_lets_no_client_through_faster_than_the_limit(site):
+    """A rollout asks whether its route is followed as often as it likes."""
+    site.set(serving__rate_limit=5)
+    site.deploy("1")
+    with httpx.Client() as client:
+        codes = [client.post(f"{site.address}/invocations", content=BODY).status_code for _ in range(40)]
+    assert set(codes) == {200, 429}
+    assert site.deploy("2")["slot"] == "green"
+    site.set(serving__rate_limit=0)
+    site.deploy("3")
+    with httpx.Client() as client:
+        codes = [client.post(f"{site.address}/invocations", content=BODY).status_code for _ in range(40)]
+    assert set(codes) == {200}
+
+
+@pytest.mark.parametrize("site", ["process"], indirect=True)
+def test_with_keys_a_rollout_proves_its_slot_and_strangers_are_refused(site):
+    site.set(serving__api_keys=[hashlib.sha256(b"mine").hexdigest()])
+    site.deploy("1")
+    assert httpx.post(f"{site.address}/invocations", content=BODY).status_code == 401
+    assert httpx.post(f"{site.address}/invocations", content=BODY, headers={"x-api-key": "mine"}).status_code == 200
 
 
 def test_without_an_engine_the_process_engine_serves_and_says_why(trained, monkeypatch):

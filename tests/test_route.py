@@ -22,6 +22,8 @@ ROUTES = [
     Route("my-model-2", BLUE, candidate=GREEN, percent=7),
     Route("my-model-2", BLUE, candidate=GREEN, percent=7, follow="x-customer"),
     Route("my-model-2", BLUE, candidate=GREEN, percent=100, mirror=True),
+    Route("my-model-2", BLUE, candidate=GREEN, percent=7, follow="x-customer", rate_limit=20),
+    Route("my-model-2", GREEN, BLUE, rate_limit=20),
 ]
 
 

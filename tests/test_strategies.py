@@ -68,6 +68,18 @@ def test_a_version_that_answers_otherwise_is_aborted_and_the_champion_keeps_all(
     assert live_at(site.setup.ledger, "churn")["version"] == "1"
 
 
+@pytest.mark.parametrize("site", ["process"], indirect=True)
+def test_what_is_personal_is_not_compared_and_holds_up_no_canary(site):
+    """Errors and latency are judged as ever, and the verdict says what was not looked at."""
+    site.set(serving__personal={"plan": "hash", "calls": "drop"})
+    with steady_load(site.address, bodies(), pace=400) as tally:
+        site.deploy("2", "canary")
+    assert (tally.failed, tally.failures) == (0, [])
+    (proven,) = site.setup.ledger.events(kind="step_baked")
+    assert proven.body["reason"].endswith("calls, plan is personal and not in the log as it was asked")
+    assert [look["figure"] for look in proven.body["looks"]] == ["error_rate", "refusal_rate", "p99_ms"]
+
+
 def test_too_few_requests_hold_until_the_deadline_and_go_back(site):
     site.set(hold_s=3)
     with pytest.raises(RolloutError, match=r"held for \d+ s and goes back to the champion: \d+ requests, at least 100"):

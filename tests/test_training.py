@@ -11,7 +11,8 @@ import pytest
 from pipeline import evaluation, package, signing, training
 from pipeline.errors import SettingsError, StageError
 from pipeline.params import Training
-from pipeline.serving.runtime import PackageRefused, Runtime
+from pipeline.serving.errors import PackageRefused
+from pipeline.serving.runtime import Runtime
 from tests.conftest import customers
 
 ESTIMATORS = ["hist_gradient_boosting", "random_forest", "linear"]
@@ -129,6 +130,53 @@ def test_names_that_are_no_identifiers_are_served_too(churn, tmp_path):
     package.build("churn", model, tmp_path / "m", tmp_path / "p", tmp_path / "package")
     scored = pd.read_parquet(tmp_path / "p")
     assert np.allclose(Runtime.load(tmp_path / "package").predict_frame(scored), scored.prediction, atol=1e-5)
+
+
+@pytest.mark.parametrize("runtime", ["auto", "skops", "onnx"])
+def test_what_onnx_cannot_hold_is_served_from_skops_and_says_so(churn, tmp_path, runtime):
+    model = with_training(
+        churn,
+        task="regression",
+        estimator="sklearn.kernel_ridge:KernelRidge",
+        options={"kernel": "rbf", "alpha": 1.0},
+        target="spend",
+        numeric=["calls"],
+        runtime=runtime,
+    )
+    rows = window(churn)
+    training.save(training.fit(rows, model), tmp_path / "m")
+    scored = training.predict(
+        training.load(tmp_path / "m"), training.feature_frame(rows, model.training), model.training
+    )
+    rows.assign(prediction=scored).to_parquet(tmp_path / "p")
+    if runtime == "onnx":
+        with pytest.raises(StageError, match="cannot be converted to ONNX .*set training.runtime: skops"):
+            package.build("churn", model, tmp_path / "m", tmp_path / "p", tmp_path / "package")
+        return
+    told = package.build("churn", model, tmp_path / "m", tmp_path / "p", tmp_path / "package")
+    assert told["runtime"] == "skops"
+    assert told["runtime_reason"].startswith(
+        "params.yaml says" if runtime == "skops" else "the model cannot be converted"
+    )
+    assert np.array_equal(Runtime.load(tmp_path / "package").predict_frame(rows), scored)
+    (tmp_path / "package" / "model.skops").write_bytes(b"PK")
+    with pytest.raises(PackageRefused, match=r"model\.skops is not what was packaged"):
+        Runtime.load(tmp_path / "package")
+
+
+def test_a_skops_file_of_other_types_is_not_built(churn, tmp_path):
+    """Whatever the file asks for: what may be built is a list of ours."""
+    import skops.io
+    from sklearn.neighbors import KNeighborsClassifier
+
+    from pipeline.serving.signature import Signature
+    from pipeline.serving.skops_model import SkopsModel
+
+    rows = window(churn)
+    other = skops.io.dumps(KNeighborsClassifier().fit(rows[["spend"]], rows["left"]))
+    signature = Signature({"features": package.features(churn), "key": "customer", "event_time": "seen_at"})
+    with pytest.raises(PackageRefused, match=r"model\.skops cannot be loaded .*KDTree"):
+        SkopsModel(other, signature, "binary")
 
 
 def test_a_constant_target_is_refused(churn):

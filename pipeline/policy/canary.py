@@ -66,6 +66,7 @@ class Evidence:
     champion_refused: Counted | None = None
     past: bool = False
     missing: str = ""
+    not_compared: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,19 +105,18 @@ def judge(seen: Evidence, limits: RolloutLimits) -> Judgement:
         seen = replace(seen, champion_failed=None, champion_slow=None, champion_refused=None)
     figures = ("error_rate", "refusal_rate", "p99_ms", "prediction_rate", "churn", "drift")
     alpha = limits.alpha / len(figures)
-    looks = (
+    looks: tuple[Look, ...] = (
         _errors(seen, limits, alpha),
         _refusals(seen, limits, alpha),
         _latency(seen, limits, alpha),
-        *(
-            _varied(look, seen.distinct_rows, limits.min_requests)
-            for look in (
-                _prediction_rate(seen.sides, limits, alpha),
-                _churn(seen.sides, limits, alpha),
-                _drift(seen.distribution, limits, alpha),
-            )
-        ),
     )
+    if not seen.not_compared:
+        compared = (
+            _prediction_rate(seen.sides, limits, alpha),
+            _churn(seen.sides, limits, alpha),
+            _drift(seen.distribution, limits, alpha),
+        )
+        looks += tuple(_varied(look, seen.distinct_rows, limits.min_requests) for look in compared)
     bad = [look for look in looks if look.verdict == "abort"]
     if bad and requests >= limits.min_requests:
         return Judgement("abort", "; ".join(look.reason for look in bad), looks)
@@ -127,7 +127,8 @@ def judge(seen: Evidence, limits: RolloutLimits) -> Judgement:
     open_ = [look for look in looks if look.verdict == "hold"]
     if open_:
         return Judgement("hold", "; ".join(look.reason for look in open_), looks)
-    return Judgement("promote", "; ".join(look.reason for look in looks), looks)
+    reasons = [look.reason for look in looks] + ([seen.not_compared] if seen.not_compared else [])
+    return Judgement("promote", "; ".join(reasons), looks)
 
 
 def interval(counted: Counted, alpha: float) -> tuple[float, float]:

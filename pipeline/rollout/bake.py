@@ -78,6 +78,7 @@ class _Watch:
             settings.limits.p99_ms,
             compare_traffic=step.shared,
             shadow=step.percent == SHADOW,
+            personal=settings.serving.personal,
         )
 
     def until_told(self) -> Judgement:

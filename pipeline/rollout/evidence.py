@@ -6,7 +6,7 @@ requests, whatever their shares.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,10 +115,15 @@ class Sides:
         return [Paired(int(u), int(d), self.rows) for u, d in zip(self.up, self.down, strict=True)]
 
 
+class Hidden(Exception):
+    """The log does not hold what was asked, on purpose; str() names the columns."""
+
+
 class Observer:
     """Watches one step: `look()` gives all that was seen since it was made.
 
-    `champion` is None when it has no package to compare with; `compare_traffic` says that both get traffic now.
+    `champion` is None when it has no package to compare with; `compare_traffic` says that both get traffic now. With `personal` features
+    among a version's, predictions are not compared: their values are not in the log.
     """
 
     def __init__(
@@ -131,7 +136,9 @@ class Observer:
         *,
         compare_traffic: bool,
         shadow: bool = False,
+        personal: Collection[str] = (),
     ) -> None:
+        self._personal = personal
         self._home, self._model, self._slow_ms = home, model, slow_ms
         self._champion, self._candidate, self._compare_traffic = champion, candidate, compare_traffic
         folders = {candidate.version: predictions_folder(home, model, shadow)}
@@ -153,6 +160,8 @@ class Observer:
             return seen
         try:
             first, *distribution = self._compare().paired()
+        except Hidden as why:
+            return replace(seen, not_compared=str(why))
         except (PackageRefused, PerennialError, OSError, ValueError, KeyError) as error:
             return replace(seen, missing=f"the two versions' predictions cannot be compared ({error})")
         distinct = len(self._pair.distinct) if self._pair is not None else 0
@@ -190,6 +199,10 @@ class Observer:
         assert self._champion is not None
         if self._pair is None:
             self._pair = _Pair.of(self._home, self._model, self._champion.version, self._candidate.version)
+        if hidden := sorted({*self._pair.champion.features, *self._pair.candidate.features} & {*self._personal}):
+            raise Hidden(
+                f"predictions were not compared: {', '.join(hidden)} is personal and not in the log as it was asked"
+            )
         for log in self._logs:
             for table in log.rows():
                 self._pair.take(table)

@@ -147,7 +147,7 @@ def give_back(site: Site, model: str, before: Route | None, slot: str, drain_s: 
     had_all = now is not None and now.live.slot == slot
     if before is None:
         site.unroute(model)
-    elif now is None or replace(now, stamp="") != Route(model, before.live):
+    elif now is None or replace(now, stamp="", rate_limit=0) != Route(model, before.live):
         taken = now.live if now is not None and had_all else now.candidate if now is not None else None
         known = now is not None and before.live in (now.live, now.previous)
         if known and taken is not None and not answers(taken):

@@ -6,9 +6,9 @@ Whatever changes the world is a method here, so that no caller can forget the le
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,15 @@ SWITCH_LIMIT_S = 10.0
 
 @dataclass(frozen=True)
 class Site:
-    """This machine's state, its project, its ledger, which run asks, and the lease that it holds."""
+    """This machine's state, its project, its ledger, which run asks, the lease that it holds, and how many requests a
+    second a model's clients get through, where that is limited."""
 
     home: Path
     project: Path
     ledger: Ledger
     run: str = ""
     lease: Lease | None = None
+    rate_limits: Mapping[str, int] = field(default_factory=dict)
 
     @contextmanager
     def alone(self, model: str, wait_s: float = 0) -> Iterator[Site]:
@@ -61,6 +63,7 @@ class Site:
 
     def move(self, to: Route) -> Route:
         """Replaces the route, unless a younger rollout has moved it already, and waits until Traefik follows it."""
+        to = replace(to, rate_limit=self.rate_limits.get(to.model, 0))
         gains = to.candidate or to.live
         told = {"to": gains.version, "percent": to.percent if to.candidate else 100, "mirror": to.mirror}
         self.note("route_moving", to.model, **told, live=to.live.version)

@@ -22,7 +22,8 @@ RETRY = {
     "maxRequestBodyBytes": 1_048_576,
     "status": ["502", "503", "504"],
 }
-HEALTH = {"path": "/v2/health/ready", "interval": "500ms", "timeout": "1s"}
+READY = "/v2/health/ready"
+HEALTH = {"path": READY, "interval": "500ms", "timeout": "1s"}
 BUCKET = "X-Perennial-Bucket"
 STAMP = "x-route"
 PLUGIN = "bucket"
@@ -42,6 +43,10 @@ def render(route: Route) -> dict[str, Any]:
         f"{m}.stamp": {"headers": {"customResponseHeaders": {STAMP: route.stamp}}},
         f"{m}.retry": {"retry": RETRY},
     }
+    if route.rate_limit:
+        # By client address, in bursts of a second's worth.
+        limit = {"average": route.rate_limit, "burst": route.rate_limit}
+        middlewares = {f"{m}.rate": {"rateLimit": limit}, **middlewares}
     top = {"rule": f"Path(`/{m}`) || PathPrefix(`/{m}/`)", "entryPoints": ["web"], "middlewares": list(middlewares)}
     routers: dict[str, Any] = {m: {**top, "service": m}}
     services = {
@@ -59,6 +64,11 @@ def render(route: Route) -> dict[str, Any]:
         if route.follow:
             middlewares[f"{m}.bucket"] = {"plugin": {PLUGIN: {"header": route.follow, "salt": m}}}
             routers = _followed(route, {**top, "middlewares": [f"{m}.bucket"]}, list(middlewares)[:-1])
+    if route.rate_limit:
+        # Whether a route is followed is asked often.
+        free = [name for name in top["middlewares"] if name != f"{m}.rate"]
+        ready = {**top, "rule": f"Path(`/{m}{READY}`)", "priority": 1000, "middlewares": free, "service": m}
+        routers = {**routers, f"{m}.ready": ready}
     return {"http": {"routers": routers, "middlewares": middlewares, "services": services}}
 
 

@@ -49,7 +49,8 @@ def up(project: Path, home: Path, say: Say) -> Addresses:
         _start(project, home, env)
     _wait_until_up(home, at, say)
     settings = {name: model.rollout for name, model in load(project).models.items()}
-    for line in mend.reconcile(Site(home, project, open_ledger(home)), settings):
+    limits = {name: rollout.serving.rate_limit for name, rollout in settings.items()}
+    for line in mend.reconcile(Site(home, project, open_ledger(home), rate_limits=limits), settings):
         say(line)
     return at
 
