@@ -63,7 +63,8 @@ class Site:
         """Replaces the route, unless a younger rollout has moved it already, and waits until Traefik follows it."""
         gains = to.candidate or to.live
         told = {"to": gains.version, "percent": to.percent if to.candidate else 100, "mirror": to.mirror}
-        self.note("route_moving", to.model, **told, live=to.live.version)
+        behind = to.previous.version if to.previous else None
+        self.note("route_moving", to.model, **told, live=to.live.version, previous=behind)
         start = time.monotonic()
         with failpoints.around("move route"):
             written = route.write(self.home, to, self.token)
