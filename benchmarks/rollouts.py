@@ -5,6 +5,7 @@ Beside it what one would run instead: a single server that is stopped and starte
 
 from __future__ import annotations
 
+import bisect
 import os
 import statistics
 import subprocess
@@ -13,12 +14,15 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from demo.replay import Tally
 from pipeline import registry, runs
+from pipeline.ledger.table import Event
 from pipeline.rollout import back, execute, failpoints, probe, route
 from pipeline.rollout.docker_engine import DockerEngine
 from pipeline.rollout.engine import EngineUnavailable, free_port
@@ -27,12 +31,14 @@ from tests.support.load import steady_load
 from tests.support.rollouts import bodies
 from tests.support.router import router
 
-ROLLOUTS, PACE = 100, 450.0
+ROLLOUTS, REQUESTS, PACE = 100, 100_000, 450.0
+# The ledger tells milliseconds.
+CLOCK_S = 0.005
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, _site(Path(folder) / "project") as (setup, address):
-        _hundred(setup, address)
+        _told(hundred(setup, address, ROLLOUTS, REQUESTS)[1])
         _back(setup)
         _from_failing_to_back(setup, address)
         _stop_and_start(setup)
@@ -40,7 +46,7 @@ def main() -> None:
 
 @contextmanager
 def _site(project: Path) -> Iterator[tuple[runs.Setup, str]]:
-    """A project with two registered versions of a small model, behind a Traefik."""
+    """A project with three registered versions of a small model, behind a Traefik."""
     make_project(project, {"churn": CHURN})
     try:
         DockerEngine(project / "home", project)
@@ -53,7 +59,7 @@ def _site(project: Path) -> Iterator[tuple[runs.Setup, str]]:
     os.chdir(project)
     setup = runs.Setup.here()
     as_of = setup.params.model("churn").as_of
-    for day in (20, 21):
+    for day in (20, 21, 22):
         runs.retrain(setup, f"bench/{day}", "churn", as_of.replace(month=2, day=day), "bench", False, lambda _: None)
     with router(project, project / "home") as at:
         os.environ |= {"PERENNIAL_ROUTER_URL": at.router, "PERENNIAL_ROUTER_API_URL": at.router_api}
@@ -67,23 +73,70 @@ def _deploy(setup: runs.Setup, version: str) -> dict[str, Any]:
     return execute.deploy(setup.site("bench"), "churn", version, setup.params.model("churn").rollout)
 
 
-def _hundred(setup: runs.Setup, address: str) -> None:
+def hundred(setup: runs.Setup, address: str, rollouts: int, requests: int) -> tuple[Tally, dict[str, list[float]]]:
+    """Versions 1 and 2 in turn; each tenth time a version that is never promoted runs beside them and gets copies.
+
+    Returns the tally and the seconds of the rollouts. Raises AssertionError for a request that failed, or was answered by
+    a version that had no part in the route then.
+    """
+    settings = setup.params.model("churn").rollout
     _deploy(setup, "1")
     times: dict[str, list[float]] = {"to_traffic_s": [], "switch_s": [], "ready_s": []}
     with steady_load(address, bodies(), pace=PACE) as tally:
-        for turn in range(ROLLOUTS):
+        for turn in range(rollouts):
             told = _deploy(setup, "21"[turn % 2])
             for key, values in times.items():
                 values.append(told[key])
-        while tally.sent < 100_000 and tally.failed == 0:
+            if turn % 10 == 1:
+                execute.deploy(setup.site("bench"), "churn", "3", settings, strategy="shadow")
+        while tally.sent < requests and tally.failed == 0:
             time.sleep(0.5)
-    strange = set(tally.versions) - {"1", "2"}
+    wrong = strange(tally.answers, setup.ledger.events(kind=("route_moving", "route_moved"), model="churn"))
+    shadowed = setup.ledger.events(kind="shadow_ended", model="churn")
     print(
-        f"{ROLLOUTS} rollouts, {tally.sent:,} requests: {tally.failed} failed, {len(strange)} by a version never promoted"
+        f"{rollouts} rollouts, {tally.sent:,} requests: {tally.failed} failed, {len(wrong)} by a version that had no part "
+        f"in the route then, {len(shadowed)} times beside one that is never promoted"
     )
-    assert tally.failed == 0, tally.failures
-    assert not strange
-    assert tally.sent >= 100_000
+    assert tally.failed == 0, tally.failures[:3]
+    assert wrong == []
+    assert tally.sent >= requests
+    assert shadowed
+    return tally, times
+
+
+def strange(answers: list[tuple[str, float, float]], moves: list[Event]) -> list[tuple[str, float, float]]:
+    """The answers (version, asked, answered) that came of no route that could have been Traefik's while they were under way.
+
+    A route may be Traefik's from the moment in which it is to be written until the next one is known to be followed.
+    """
+    begun = [(_seconds(move), _answering(move)) for move in moves if move.kind == "route_moving"]
+    followed = [_seconds(move) for move in moves if move.kind == "route_moved"]
+    ends = [*followed[1:], float("inf")]
+    starts = [start for start, _ in begun]
+
+    def came_of_a_route(version: str, asked: float, answered: float) -> bool:
+        last = bisect.bisect_right(starts, answered + CLOCK_S)
+        for number in range(last - 1, -1, -1):
+            if ends[number] < asked - CLOCK_S:
+                return False
+            if version in begun[number][1]:
+                return True
+        return False
+
+    return [answer for answer in answers if not came_of_a_route(*answer)]
+
+
+def _answering(move: Event) -> set[str]:
+    """Who may answer by the route that is moved to; a shadow gets copies and answers nobody."""
+    told = move.body
+    return {told["live"], told["previous"], None if told["mirror"] else told["to"]} - {None}
+
+
+def _seconds(event: Event) -> float:
+    return datetime.fromisoformat(event.at).timestamp()
+
+
+def _told(times: dict[str, list[float]]) -> None:
     for key, values in times.items():
         print(f"{key}: median {statistics.median(values):.2f} s, longest {max(values):.2f} s")
 

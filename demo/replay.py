@@ -20,7 +20,7 @@ from pipeline.params import Model
 
 @dataclass
 class Tally:
-    """What came back. `seconds` are the times of all answered requests, in seconds."""
+    """What came back. `seconds` are the times of all answered requests; `answers` their version, when asked, when answered."""
 
     sent: int = 0
     failed: int = 0
@@ -30,6 +30,7 @@ class Tally:
     last_seen: dict[str, float] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    answers: list[tuple[str, float, float]] = field(default_factory=list)
 
     def percentile_ms(self, share: float) -> float:
         """The time within which `share` of the answers came, in milliseconds."""
@@ -47,6 +48,7 @@ class Tally:
             last | other.last_seen,
             self.seconds + other.seconds,
             self.failures + other.failures,
+            self.answers + other.answers,
         )
 
 
@@ -125,4 +127,6 @@ class Replay:
             tally.versions[version] += 1
             tally.first_seen.setdefault(version, now)
             tally.last_seen[version] = now
-            tally.seconds.append(time.monotonic() - start)
+            took = time.monotonic() - start
+            tally.seconds.append(took)
+            tally.answers.append((version, now - took, now))

@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
-from benchmarks import repro
+from benchmarks import repro, rollouts
 from benchmarks.limits import kept
+from pipeline.ledger.table import Event
 
 
 def test_a_limit_on_counts_and_ratios_binds_and_one_on_seconds_does_not(capsys):
@@ -28,3 +29,51 @@ def test_a_broken_limit_fails_them_all(monkeypatch, told):
     else:
         with pytest.raises(SystemExit, match="limits broken: repro"):
             runpy.run_module("benchmarks", run_name="__main__")
+
+
+def moves(*routes):
+    """What the ledger has of routes (second, live, previous, to, mirror), each followed half a second later."""
+    for second, live, previous, to, mirror in routes:
+        told = {"live": live, "previous": previous, "to": to, "mirror": mirror}
+        yield Event("route_moving", "churn", body=told, at=f"2026-01-01T00:00:{second:02d}.000Z")
+        yield Event("route_moved", "churn", body=told, at=f"2026-01-01T00:00:{second:02d}.500Z")
+
+
+@pytest.mark.parametrize(
+    ("version", "asked", "answered", "right"),
+    [
+        ("1", 5.0, 5.1, True),
+        ("2", 5.0, 5.1, False),
+        ("2", 10.1, 10.2, True),
+        ("1", 10.6, 10.7, True),  # the warm predecessor
+        ("3", 20.6, 20.7, False),  # the shadow
+        ("2", 20.6, 20.7, True),
+        ("1", 20.4, 20.6, True),  # asked before the route was followed
+        ("1", 20.6, 20.7, False),
+        ("3", 29.0, 29.5, False),
+        ("3", 30.1, 30.2, True),  # the candidate of a canary
+        ("9", 30.1, 30.2, False),
+        ("1", 0.1, 0.2, False),
+    ],
+)
+def test_an_answer_by_a_version_that_has_no_part_in_the_route_is_found(version, asked, answered, right):
+    ledger = list(
+        moves(
+            (1, "1", None, "1", False),
+            (10, "2", "1", "2", False),
+            (20, "2", None, "3", True),
+            (30, "2", None, "3", False),
+        )
+    )
+    start = rollouts._seconds(ledger[0]) - 1
+    answer = (version, start + asked, start + answered)
+    assert rollouts.strange([answer], ledger) == ([] if right else [answer])
+
+
+@pytest.mark.slow
+def test_the_hundred_rollouts_in_small(site):
+    """The assertions of `make bench`, each time the tests run: no request failed, none answered by whom it should not."""
+    site.set(limits__p99_ms=5000, limits__error_rate=0.05, bake_s=0.5)
+    tally, times = rollouts.hundred(type(site.setup).here(), site.address, rollouts=6, requests=2000)
+    assert len(tally.answers) == tally.sent >= 2000
+    assert len(times["to_traffic_s"]) == 6

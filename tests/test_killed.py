@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from pipeline.ledger.timeline import live_at
 from pipeline.rollout import mend, route
 from tests.support.commands import run
 from tests.support.load import steady_load
-from tests.support.rollouts import BODY
+from tests.support.rollouts import BODY, bodies
 
 pytestmark = pytest.mark.slow
 LIMIT_S = 10.0
@@ -168,6 +169,48 @@ def test_a_killed_router_reads_the_same_route_again(start):
         assert time.monotonic() - started < LIMIT_S
     assert agreed(site) == "2"
     assert site.reconcile() == []
+
+
+def test_a_router_that_is_killed_in_a_canary_changes_nothing_of_it(start):
+    """Its keeper starts it again, as in a home of its own; the canary goes on to its end on what is counted anew."""
+    site = start
+    told = {}
+
+    def deploy():
+        told["done"] = site.deploy("2", "canary")
+
+    rollout = threading.Thread(target=deploy)
+    site.set(bake_s=4)
+    traefik = site.at.kept()
+    with steady_load(site.address, bodies(), pace=100) as tally:
+        rollout.start()
+        until = time.monotonic() + 60
+        while not site.setup.ledger.events(
+            kind="route_moved", after=site.setup.ledger.events(kind="rollout_started")[-1].seq
+        ):
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        time.sleep(1)
+        traefik.kill()
+        killed = time.monotonic()
+        while not (up := answers(f"{site.address}/invocations")):
+            assert time.monotonic() - killed < LIMIT_S
+            time.sleep(0.05)
+        assert up in ("1", "2")
+        rollout.join(240)
+    assert told["done"]["version"] == "2"
+    assert agreed(site) == "2"
+    print(f"{tally.sent} requests, {tally.failed} failed while Traefik was away")
+    # Those that were under way, and those that came while nobody listened; none after it was back.
+    assert all("Connection" in f or "RemoteDisconnected" in f for f in tally.failures), tally.failures[:3]
+
+
+def answers(address):
+    try:
+        answer = httpx.post(address, content=BODY)
+    except httpx.HTTPError:
+        return None
+    return answer.headers.get("x-model-version") if answer.status_code == 200 else None
 
 
 def test_the_end_of_a_run_mends_the_rollout_that_was_killed_in_it(start):

@@ -8,6 +8,10 @@ import pytest
 from pipeline.errors import RolloutError
 from pipeline.ledger import lease
 from pipeline.ledger.table import open_ledger
+from pipeline.rollout import route
+from pipeline.rollout.route import Route, Share
+from pipeline.rollout.site import Site
+from tests.support.world import world_folder  # noqa: F401
 
 
 def test_one_holder_at_a_time_and_each_has_a_larger_number(ledger):
@@ -51,27 +55,42 @@ def test_one_that_is_not_renewed_falls_to_the_next(ledger, monkeypatch):
             asleep.check()
 
 
-def _race(home, start, won):
-    start.wait()
-    if lease.take(open_ledger(home), "churn", "racer") is not None:
-        won.put(1)
+RACES = 200
 
 
-def test_races_have_one_winner_each(tmp_path):
-    """Two processes at once, many times; the number grows by one each time."""
+def _races(home, begin, tried, told):
+    """One of two processes that deploy at once, again and again: what it may do, it does as a rollout does."""
+    site = Site(home, home, open_ledger(home))
+    for number in range(RACES):
+        begin.wait(30)
+        try:
+            with site.alone("churn") as alone:
+                alone.note("rollout_started", "churn", version=str(number))
+                route.write(home, Route("churn", Share("blue", str(number), "http://127.0.0.1:1")), alone.token)
+                tried.wait(30)
+                alone.note("rollout_ended", "churn", version=str(number))
+                told.put((number, alone.token))
+        except RolloutError as error:
+            assert error.observation == lease.BUSY
+            tried.wait(30)
+            told.put((number, None))
+
+
+def test_of_two_hundred_races_of_two_processes_each_has_one_winner(world_folder):  # noqa: F811
+    """The other is refused; what the winner writes stands, and no two rollouts ever overlap."""
     context = multiprocessing.get_context("fork")
-    ledger = open_ledger(tmp_path)
-    for number in range(1, 51):
-        start, won = context.Event(), context.Queue()
-        racers = [context.Process(target=_race, args=(tmp_path, start, won)) for _ in range(2)]
-        for racer in racers:
-            racer.start()
-        start.set()
-        for racer in racers:
-            racer.join()
-        assert won.get() == 1
-        assert won.empty()
-        with ledger.writing() as connection:
-            row = connection.execute(lease.LEASES.select()).one()
-            assert row.token == number
-            connection.execute(lease.LEASES.update().values(until=0.0))
+    begin, tried, told = context.Barrier(2), context.Barrier(2), context.Queue()
+    racers = [context.Process(target=_races, args=(world_folder, begin, tried, told)) for _ in range(2)]
+    for racer in racers:
+        racer.start()
+    results = [told.get(timeout=60) for _ in range(2 * RACES)]
+    for racer in racers:
+        racer.join(30)
+        assert racer.exitcode == 0
+    winners = sorted((number, token) for number, token in results if token is not None)
+    assert [number for number, _ in winners] == list(range(RACES))
+    assert [token for _, token in winners] == list(range(1, RACES + 1))
+    assert route.token_of(world_folder, "churn") == RACES
+    ledger = open_ledger(world_folder)
+    assert [e.kind for e in ledger.events()] == ["rollout_started", "rollout_ended"] * RACES
+    assert ledger.verify()[1] is None

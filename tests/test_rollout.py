@@ -10,7 +10,10 @@ import uuid
 from contextlib import contextmanager
 
 import httpx
+import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from pipeline import registry, runs, signing
 from pipeline.errors import RegistryError, RolloutError, StageError
@@ -89,8 +92,6 @@ def test_a_package_that_answers_otherwise_gets_no_user_request(site):
 
 
 def _repackage(folder, golden, rename=None):
-    import hashlib
-
     (folder / "golden.json").write_bytes(golden)
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["files"]["golden.json"] = hashlib.sha256(golden).hexdigest()
@@ -100,14 +101,14 @@ def _repackage(folder, golden, rename=None):
 
 
 @contextmanager
-def other_features(site):
-    """Version 2 asks for another name than its users send: it is healthy, answers its golden requests, and refuses all."""
+def repackaged(site, change):
+    """Version 2 with its files changed by `change(folder)`, and signed as if it had passed its gates so."""
     folder = registry.package_folder(site.home, "churn", "2")
-    kept = [(path, path.read_bytes()) for path in (folder / "golden.json", folder / "manifest.json")]
+    kept = [(path, path.read_bytes()) for path in folder.iterdir()]
     client = registry.connect(site.home)
     signed = client.get_model_version("churn", "2").tags[registry.SIGNATURE_TAG]
     try:
-        _repackage(folder, kept[0][1].replace(b'"calls"', b'"minutes"'), {"calls": "minutes"})
+        change(folder)
         forged = signing.sign(site.home, (folder / "manifest.json").read_bytes())
         client.set_model_version_tag("churn", "2", registry.SIGNATURE_TAG, forged)
         yield
@@ -117,11 +118,57 @@ def other_features(site):
         client.set_model_version_tag("churn", "2", registry.SIGNATURE_TAG, signed)
 
 
+def other_features(folder):
+    """Another name than its users send: it is healthy, answers its golden requests, and refuses all others."""
+    golden = (folder / "golden.json").read_bytes().replace(b'"calls"', b'"minutes"')
+    _repackage(folder, golden, {"calls": "minutes"})
+
+
+def answering_always(number):
+    """A change to a model that says the same to everything."""
+
+    def change(folder):
+        model = onnx.load(folder / "model.onnx")
+        last = model.graph.output[-1].name
+        for node in model.graph.node:
+            node.output[:] = ["what_it_means" if name == last else name for name in node.output]
+            node.input[:] = ["what_it_means" if name == last else name for name in node.input]
+        nothing, always = (
+            numpy_helper.from_array(np.float32(n), name) for n, name in ((0, "nothing"), (number, "always"))
+        )
+        model.graph.initializer.extend([nothing, always])
+        model.graph.node.append(helper.make_node("Mul", ["what_it_means", "nothing"], ["silent"]))
+        model.graph.node.append(helper.make_node("Add", ["silent", "always"], [last]))
+        (folder / "model.onnx").write_bytes(model.SerializeToString())
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest["files"]["model.onnx"] = hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+
+    return change
+
+
+@pytest.mark.parametrize("said", [0.5, float("nan")])
+def test_a_slot_that_answers_nonsense_gets_no_user_request(site, said):
+    """The real server with a real model that says the same, or no number, to everything: golden requests find it."""
+    site.deploy("1")
+    wrong = "10 of 10 golden answers are wrong|failed its golden requests"
+    with (
+        repackaged(site, answering_always(said)),
+        steady_load(site.address, BODY) as tally,
+        pytest.raises(RolloutError, match=wrong),
+    ):
+        site.deploy("2")
+    assert (tally.failed, set(tally.versions)) == (0, {"1"})
+    assert site.slots() == [("blue", "1")]
+    assert site.setup.ledger.events(kind="slot_started")[-1].body["version"] == "2"
+    assert [e.body["to"] for e in site.setup.ledger.events(kind="route_moved")] == ["1"]
+
+
 @pytest.mark.parametrize("strategy", ["all-at-once", "canary"])
 def test_a_version_that_refuses_what_the_champion_answers_is_undone(site, strategy):
     site.deploy("1")
     site.set(bake_s=5, canary_percent=50, limits__p99_ms=5000)
-    with other_features(site), steady_load(site.address, BODY):
+    with repackaged(site, other_features), steady_load(site.address, BODY):
         time.sleep(1)
         with pytest.raises(RolloutError, match=r"[\d.]+% of [\d,]+ requests were refused, 0.00% of the champion's"):
             site.deploy("2", strategy)
@@ -255,11 +302,24 @@ def test_the_container_is_hardened(site):
     host, config = container.attrs["HostConfig"], container.attrs["Config"]
     assert host["ReadonlyRootfs"]
     assert host["CapDrop"] == ["ALL"]
+    assert host["CapAdd"] in (None, [])
+    assert not host["Privileged"]
     assert "no-new-privileges:true" in host["SecurityOpt"]
-    assert not config["User"].startswith("0")
+    assert config["User"].split(":")[0] not in ("", "0", "root")
+    assert host["PidsLimit"] == 128
+    assert host["Memory"] == 512 * 1024**2
+    assert host["NanoCpus"] == 1_000_000_000
+    assert host["Init"]
+    assert set(host["Tmpfs"]) == {"/tmp"}
+    assert host["NetworkMode"].startswith("perennial-")
+    assert host["RestartPolicy"]["Name"] == "unless-stopped"
     assert [b["HostIp"] for bound in host["PortBindings"].values() for b in bound] == ["127.0.0.1"]
     assert all("docker.sock" not in m["Source"] for m in container.attrs["Mounts"])
     look = "import importlib.util as u; print([n for n in ('sklearn', 'pandas', 'joblib', 'cloudpickle', 'skops') if u.find_spec(n)])"
+    code, who = container.exec_run(["id", "-u"])
+    assert (code, who.decode().strip()) == (0, config["User"].split(":")[0])
+    code, _ = container.exec_run(["touch", "/package/more"])
+    assert code != 0
     code, found = container.exec_run(["python3", "-c", look])
     assert (code, found.decode().strip()) == (0, "[]")
 

@@ -16,13 +16,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from pipeline import signing
 from pipeline.errors import PerennialError, RolloutError
 from pipeline.ledger.timeline import live_at
 from pipeline.rollout import back, execute, mend, route
-from tests.support.world import SETTINGS, VERSIONS, killed_at, lived_in, race, world_folder  # noqa: F401
+from tests.support.world import SETTINGS, UNSIGNED, VERSIONS, killed_at, lived_in, race, world_folder  # noqa: F401
 
 SEQUENCES = Path(__file__).parent / "sequences"
-UNSIGNED = "9"
 POINTS = (
     "before empty slot",
     "after start slot",
@@ -88,6 +88,18 @@ class Rollouts(RuleBasedStateMachine):
         self.steps.append(["tamper", how])
         tamper(self.site.home, how)
 
+    @rule(version=st.sampled_from(VERSIONS))
+    def tamper_package(self, version):
+        """For the time of a deploy: a package that is not what was signed starts nowhere."""
+        self.steps.append(["tamper_package", version])
+        golden = self.world.package(version) / "golden.json"
+        kept = golden.read_bytes()
+        before = [r for r in self.world.running.values() if r.version == version]
+        golden.write_bytes(b"forged")
+        self._do(lambda: execute.deploy(self.site, "churn", version, SETTINGS))
+        golden.write_bytes(kept)
+        assert [r for r in self.world.running.values() if r.version == version and r not in before] == []
+
     @rule(one=st.sampled_from(VERSIONS), two=st.sampled_from(VERSIONS))
     def race(self, one, two):
         self.steps.append(["race", one, two])
@@ -121,6 +133,11 @@ class Rollouts(RuleBasedStateMachine):
         if not hasattr(self, "world"):
             return
         assert self.ledger.verify()[1] is None
+        for running in self.world.running.values():
+            folder = self.world.package(running.version)
+            manifest = (folder / signing.MANIFEST).read_bytes()
+            assert signing.verified(self.world.home, manifest, self.world.signatures[running.version])
+            assert signing.verified_manifest(folder)
         assert all(r.version in VERSIONS for r in self.world.running.values())
         assert self.world.promoted in (None, *VERSIONS)
 
@@ -210,6 +227,8 @@ def test_a_sequence_is_replayed_on_real_slots(site, sequence):
                     site.deploy(asked[0], "all-at-once")
             elif name == "rollback":
                 site.rollback()
+            elif name == "tamper_package":
+                continue  # the real packages are the session's
             elif name == "slot_dies" and asked[0] in dict(site.slots()):
                 kill_slot(site, asked[0])
             elif name == "tamper":

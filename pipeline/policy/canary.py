@@ -149,7 +149,7 @@ def interval(counted: Counted, alpha: float) -> tuple[float, float]:
 
 def _edge(excluded: Any, inside: float, outside: float) -> float:
     """Where between a possible and an impossible share the border is, by halving; errs towards the outside."""
-    for _ in range(24):
+    for _ in range(16):
         middle = (inside + outside) / 2
         if excluded(middle):
             outside = middle
@@ -172,18 +172,25 @@ def difference(one: Counted, other: Counted, alpha: float) -> tuple[float, float
         return -1.0, 1.0
     mixture = sum(_log_beta(c.hits + 0.5, c.of - c.hits + 0.5) - _log_beta(0.5, 0.5) for c in (one, other))
 
+    share = other.share
+
     def excluded(by: float) -> bool:
-        return mixture - _best_likelihood(one, other, by) >= -math.log(alpha)
+        nonlocal share
+        likelihood, share = _best_likelihood(one, other, by, share)
+        return mixture - likelihood >= -math.log(alpha)
 
     best = one.share - other.share
     return _edge(excluded, best, -1.0), _edge(excluded, best, 1.0)
 
 
-def _best_likelihood(one: Counted, other: Counted, by: float) -> float:
-    """The largest log likelihood of two shares p + by and p. It is concave in p: Newton's steps find where its slope ends."""
+def _best_likelihood(one: Counted, other: Counted, by: float, p: float) -> tuple[float, float]:
+    """(the largest log likelihood of two shares p + by and p, that p), sought from a p near it.
+
+    It is concave in p: Newton's steps find where its slope ends.
+    """
     low, high = max(0.0, -by), min(1.0, 1.0 - by)
     if high <= low:
-        return -math.inf
+        return -math.inf, p
     parts = ((one.hits, one.of - one.hits, by), (other.hits, other.of - other.hits, 0.0))
 
     def slopes(p: float) -> tuple[float, float]:
@@ -193,10 +200,12 @@ def _best_likelihood(one: Counted, other: Counted, by: float) -> float:
         return sum(s / y - f / n for s, f, y, n in shares), sum(s / y**2 + f / n**2 for s, f, y, n in shares)
 
     # Not at a border, where the steps begin too short to be told from the end.
-    p = min(max((one.hits + other.hits - by * one.of) / (one.of + other.of), low + NEAR), high - NEAR)
-    if slopes(low)[0] <= 0:
+    p = min(max(p, low + NEAR), high - NEAR)
+    # The best is at a border only when nothing that was seen is impossible there.
+    (s1, f1, _), (s2, f2, _) = parts
+    if (s2 if by >= 0 else s1) == 0 and slopes(low)[0] <= 0:
         p, high = low, low
-    elif slopes(high)[0] >= 0:
+    elif (f1 if by >= 0 else f2) == 0 and slopes(high)[0] >= 0:
         p, low = high, high
     for _ in range(100):
         if high - low <= TINY:
@@ -207,7 +216,7 @@ def _best_likelihood(one: Counted, other: Counted, by: float) -> float:
         if abs(slope / fall) < CLOSE * min(p + TINY, 1 - p, p + by + TINY, 1 - p - by):
             break
         p += slope / fall
-    return sum(s * math.log(max(p + d, TINY)) + f * math.log(max(1 - p - d, TINY)) for s, f, d in parts)
+    return sum(s * math.log(max(p + d, TINY)) + f * math.log(max(1 - p - d, TINY)) for s, f, d in parts), p
 
 
 def _errors(seen: Evidence, limits: RolloutLimits, alpha: float) -> Look:

@@ -66,7 +66,8 @@ class Site:
         to = replace(to, rate_limit=self.rate_limits.get(to.model, 0))
         gains = to.candidate or to.live
         told = {"to": gains.version, "percent": to.percent if to.candidate else 100, "mirror": to.mirror}
-        self.note("route_moving", to.model, **told, live=to.live.version)
+        behind = to.previous.version if to.previous else None
+        self.note("route_moving", to.model, **told, live=to.live.version, previous=behind)
         start = time.monotonic()
         with failpoints.around("move route"):
             written = route.write(self.home, to, self.token)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import psutil
 
 from pipeline.rollout.engine import free_port
 from pipeline.rollout.route import routes_folder
@@ -28,8 +30,17 @@ class Router:
         )
         self.start()
 
-    def start(self) -> None:
-        command = [shutil.which("traefik") or "traefik", f"--configFile={self._home / 'traefik.yaml'}"]
+    def kept(self) -> psutil.Process:
+        """From now on it runs under its keeper, as `make up` runs it; returns Traefik's own process."""
+        self.process.terminate()
+        self.process.wait(10)
+        self.start([sys.executable, "-m", "pipeline.services.keep"])
+        (traefik,) = psutil.Process(self.process.pid).children()
+        return traefik
+
+    def start(self, under: list[str] | None = None) -> None:
+        traefik = [shutil.which("traefik") or "traefik", f"--configFile={self._home / 'traefik.yaml'}"]
+        command = [*(under or []), *traefik]
         self.process = subprocess.Popen(command, cwd=self._home, stdout=subprocess.DEVNULL)
         until = time.monotonic() + 20
         while not _up(self.router_api):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import threading
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from pipeline import signing
 from pipeline.errors import PerennialError, RegistryError, RolloutError
 from pipeline.ledger.table import open_ledger
 from pipeline.params import Rollout
@@ -25,6 +27,7 @@ from pipeline.rollout.site import Site
 
 SETTINGS = Rollout(engine="process", bake_s=0, ready_timeout_s=2)
 VERSIONS = ("1", "2", "3")
+UNSIGNED = "9"
 
 
 class Killed(BaseException):
@@ -56,6 +59,7 @@ class World:
 
     def __init__(self, home: Path):
         self.home, self.running, self.promoted, self._started = home, {}, None, 0
+        self.signatures = {}
         self.beside = []  # other engines, whose slots the router reaches too
         world = self
 
@@ -122,11 +126,25 @@ class World:
     def prune(self, model, keep):
         pass
 
-    # The registry's.
+    # The registry's, with the real signatures.
     def deployable_package(self, home, model, version):
-        if version not in VERSIONS:
+        folder = self.package(version)
+        if not signing.verified(home, (folder / signing.MANIFEST).read_bytes(), self.signatures[version]):
             raise RegistryError(f"version {version}", "is not signed", "train it")
-        return home
+        return folder
+
+    def package(self, version):
+        return self.home / "versions" / version
+
+    def _pack(self, version):
+        """A package as evaluation makes it; its signature, which is another's for one that never passed its gates."""
+        folder = self.package(version)
+        folder.mkdir(parents=True)
+        (folder / "golden.json").write_text(f'{{"version": "{version}"}}')
+        manifest = {"version": version, "files": {"golden.json": signing.digest(folder / "golden.json")}}
+        content = json.dumps(manifest).encode()
+        (folder / signing.MANIFEST).write_bytes(content)
+        return signing.sign(self.home, content if version != UNSIGNED else b"another")
 
     def promote(self, home, model, version):
         self.promoted = version
@@ -154,11 +172,11 @@ def lived_in(home: Path) -> Iterator[tuple[World, Site]]:
     """A world that the rollout code takes for the real one, and a site in it."""
     home.mkdir(parents=True, exist_ok=True)
     world = World(home)
+    world.signatures = {version: world._pack(version) for version in (*VERSIONS, UNSIGNED)}
     with pytest.MonkeyPatch.context() as patch:
         for module in (execute, mend, back, site_module):
             patch.setattr(module, "registry", world)
         patch.setattr(slots, "engine_named", lambda *_: (world, "a world of its own"))
-        patch.setattr(slots.signing, "verified_manifest", lambda _folder: {})
         patch.setattr(site_module, "engines", lambda *_: [world])
         patch.setattr(probe, "golden", lambda *_: 1)
         patch.setattr(bake, "Observer", lambda *_, **__: SimpleNamespace(look=lambda: None))
