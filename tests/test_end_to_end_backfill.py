@@ -22,7 +22,7 @@ from pipeline.services.settings import USER, kept_secrets
 from tests.conftest import change_params, skip_or_fail
 from tests.support import browser
 from tests.support.load import steady_load
-from tests.support.stack import FLIGHTS
+from tests.support.stack import FLIGHTS, WINDOW_DAYS
 
 pytestmark = pytest.mark.slow
 DAG = f"retrain__{FLIGHTS}"
@@ -117,11 +117,11 @@ def test_2_each_week_is_a_version_under_its_own_name(stack, before):
         tags = registry.version_facts(stack.home, FLIGHTS, version)["tags"]
         assert (tags["perennial.as_of"][:10], tags["perennial.origin"]) == (alias.removeprefix("asof-"), "backfill")
     for alias, first, last in (
-        (min(backfilled), "2013-02-12", "2013-05-12"),
-        (max(backfilled), "2013-08-06", "2013-11-03"),
+        (min(backfilled), "2013-04-01", "2013-05-12"),
+        (max(backfilled), "2013-09-23", "2013-11-03"),
     ):
         days = sorted(remote.day_of(file) for file in kept_partitions(stack, backfilled[alias]))
-        assert (len(days), days[0], days[-1]) == (90, first, last)
+        assert (len(days), days[0], days[-1]) == (WINDOW_DAYS, first, last)
     run = next(iter(before["states"]))
     tasks = {t["task_id"]: t["state"] for t in stack.airflow.tasks(DAG, run)}
     assert (tasks["register"], tasks["roll_out"], tasks["settle"]) == ("success", "skipped", "success")
@@ -205,7 +205,7 @@ def test_5_from_mlflows_page_of_a_version_to_its_data_and_back(stack, before):
         rows = driver.find_element("id", "versions").text
         assert f"version {version}" in rows
         assert "asof-2013-08-05" in rows
-        assert len(driver.find_elements("css selector", "svg.strip rect")) == 90
+        assert len(driver.find_elements("css selector", "svg.strip rect")) == WINDOW_DAYS
         back = driver.find_element("link text", f"version {version}").get_attribute("href")
         assert back == f"{stack.at.mlflow}/#/models/{FLIGHTS}/versions/{version}"
         assert driver.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")

@@ -18,7 +18,7 @@ from pipeline.runs import Setup
 from pipeline.trace import trace
 from tests.conftest import change_params, customers
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("made_before")]
 
 AS_OF = datetime(2024, 3, 1, tzinfo=UTC)
 

@@ -51,11 +51,6 @@ def take(name: str, model: Model, root: Path, folder: Path, counts: Path, index:
     return {**told, "landed": landed}
 
 
-def as_of(counts: Path) -> datetime:
-    """The as-of that a snapshot was taken for, from its counts: the later stages go by it, however params.yaml writes it."""
-    return datetime.fromisoformat(json.loads(counts.read_text(encoding="utf-8"))["as_of"])
-
-
 def _rows_a_day(connection: duckdb.DuckDBPyConnection, model: Model) -> dict[str, int]:
     """All rows of the source by day, labelled or not: what the contract compares with history."""
     day = _day(source_rows.quoted(model.source.event_time))
