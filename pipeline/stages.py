@@ -20,8 +20,11 @@ def snapshot(name: str, model: Model, files: Artifacts) -> str:
     from pipeline.data import snapshot as snapshots
 
     index = home() / "partitions.db"
-    told = snapshots.take(name, model, project_root(), files.snapshot, files.counts, index)
-    return "{rows:,} labelled rows in {partitions} partitions, {landed} of them new".format(**told)
+    told = snapshots.take(name, model, project_root(), files.snapshot, files.counts, index, nearest_root(Path.cwd()))
+    line = "{rows:,} labelled rows in {partitions} partitions, {landed} of them new".format(**told)
+    if model.source.label_time is None:
+        line += "; without source.label_time each label counts as known at its row's own time"
+    return line
 
 
 def validate(name: str, model: Model, files: Artifacts) -> str:

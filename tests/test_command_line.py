@@ -84,6 +84,13 @@ def test_a_missing_column_is_one_line(project):
     assert "churn source: has no column spend" in refused("stage", "snapshot", "churn")
 
 
+def test_without_a_label_time_the_snapshot_says_what_it_takes_for_granted(project):
+    said = "without source.label_time each label counts as known at its row's own time"
+    assert said not in pipeline("stage", "snapshot", "churn").stdout
+    change_params(project, "models.churn.source.label_time", None)
+    assert said in pipeline("stage", "snapshot", "churn").stdout
+
+
 def test_an_unknown_key_is_one_line(project):
     change_params(project, "models.churn.source.widow_days", 3)
     assert refused("status").startswith("params.yaml: unknown key models.churn.source.widow_days")
