@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import platform
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -82,6 +83,11 @@ def environment() -> dict[str, str]:
 
 def _path(entry: str | dict) -> str:
     return entry if isinstance(entry, str) else next(iter(entry))
+
+
+def as_of(counts: Path) -> datetime:
+    """The as-of that a snapshot was taken for, from its counts: the later stages go by it, however params.yaml writes it."""
+    return datetime.fromisoformat(read_json(counts)["as_of"])
 
 
 def read_json(path: Path) -> dict:

@@ -83,6 +83,13 @@ def listings(folder: Path, data_versions: Iterable[str]) -> dict[str, dict[str, 
         return {version: _listed(repo, version) for version in data_versions}
 
 
+def cached(folder: Path, md5: str) -> Path | None:
+    """Where the cache keeps a file, or None when it does not."""
+    with _repository(folder) as repo:
+        path = Path(repo.cache.local.oid_to_path(md5))
+    return path if path.is_file() else None
+
+
 def hash_of(path: Path) -> str:
     """The DVC hash of a file or folder, from its bytes and nothing remembered."""
     from dvc_data.hashfile.build import build

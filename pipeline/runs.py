@@ -91,7 +91,15 @@ def _keep_data(setup: Setup, opened: workspace.Workspace, stage: str) -> None:
     version = opened.data_version()
     pushed = remote.push(opened.folder, opened.outs(stage).values())
     listed = remote.partitions(opened.folder, version)
-    landed = partitions.news(setup.ledger, opened.model, listed, opened.files.snapshot)
+    landed = partitions.news(
+        setup.ledger,
+        opened.model,
+        listed,
+        opened.files.snapshot,
+        opened.as_of,
+        _settings(opened).source,
+        lambda md5: remote.cached(opened.folder, md5),
+    )
     body = {
         "data_version": version,
         "as_of": opened.as_of,
@@ -103,7 +111,7 @@ def _keep_data(setup: Setup, opened: workspace.Workspace, stage: str) -> None:
     }
     setup.ledger.append(Event("data_landed", opened.model, opened.run, body=body))
     where = f"{pushed.files} files, {pushed.size:,} bytes to {pushed.url}" if pushed.url else "nothing: no DVC remote"
-    print(f"data {version}: {len(listed)} partitions, {len(landed)} new here; pushed {where}")
+    print(f"data {version}: {len(listed)} partitions, {partitions.told(landed)}; pushed {where}")
 
 
 def _refuse_bad_data(setup: Setup, opened: workspace.Workspace, backfill: bool) -> None:

@@ -72,7 +72,10 @@ def timeline(told: dict[str, Any]) -> str:
 def trace(told: dict[str, Any]) -> str:
     lines = []
     for model, history in told.get("revisions", {}).items():
-        landed = ", ".join(f"{r['number']}: {r['rows']:,} rows on {_minute(r['at'])}" for r in history)
+        landed = "; ".join(
+            f"{r['number']}, as of {r['as_of'][:10]}: {r['rows']:,} rows on {_minute(r['at'])} ({r['why']})"
+            for r in history
+        )
         lines.append(f"{model}: revisions of the partition {told['asked']}: {landed}")
     if told["unreadable"]:
         lines.append(f"in neither cache nor remote, and left out: {', '.join(told['unreadable'])}")

@@ -1,7 +1,8 @@
 """The stages: pure file-in, file-out, named and ordered in dvc.yaml and nowhere else.
 
 `python -m pipeline stage NAME MODEL` runs one in the current folder: that is what dvc.yaml calls. A
-stage reads and writes only under artifacts/MODEL (snapshot also asks the source, and links what has landed).
+stage reads and writes only under artifacts/MODEL (snapshot also asks the source, and links what has landed). Each is a
+process of its own, and imports no more than it needs.
 """
 
 from __future__ import annotations
@@ -10,31 +11,41 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline import evaluation, package, training
-from pipeline.data import contract
-from pipeline.data import snapshot as snapshots
 from pipeline.errors import SettingsError
-from pipeline.lineage import Artifacts, outs
+from pipeline.lineage import Artifacts, as_of, outs
 from pipeline.params import Model, home, load, nearest_root, project_root
 
 
 def snapshot(name: str, model: Model, files: Artifacts) -> str:
+    from pipeline.data import snapshot as snapshots
+
     index = home() / "partitions.db"
-    told = snapshots.take(name, model, project_root(), files.snapshot, files.counts, index)
-    return "{rows:,} labelled rows in {partitions} partitions, {landed} of them new".format(**told)
+    told = snapshots.take(name, model, project_root(), files.snapshot, files.counts, index, nearest_root(Path.cwd()))
+    line = "{rows:,} labelled rows in {partitions} partitions, {landed} of them new".format(**told)
+    if model.source.label_time is None:
+        line += "; without source.label_time each label counts as known at its row's own time"
+    return line
 
 
 def validate(name: str, model: Model, files: Artifacts) -> str:
+    from pipeline.data import contract
+
     told = contract.check(name, model, files.snapshot, files.counts, files.quarantine, files.validation)
     return f"{told['kept']:,} rows kept, {told['quarantined']:,} in quarantine"
 
 
 def train(name: str, model: Model, files: Artifacts) -> str:
+    from pipeline import training
+    from pipeline.data import contract
+
     training.save(training.fit(contract.kept_rows(files.snapshot, files.quarantine), model), files.model)
     return f"{model.training.estimator}, {files.model.stat().st_size / 1e6:.1f} MB"
 
 
 def evaluate(name: str, model: Model, files: Artifacts) -> str:
+    from pipeline import evaluation
+    from pipeline.data import contract
+
     rows = contract.kept_rows(files.snapshot, files.quarantine)
     told = evaluation.evaluate(model, rows, files.model, files.predictions, files.reference, files.metrics)
     metric = told["metric"]
@@ -42,6 +53,8 @@ def evaluate(name: str, model: Model, files: Artifacts) -> str:
 
 
 def package_(name: str, model: Model, files: Artifacts) -> str:
+    from pipeline import package
+
     told = package.build(name, model, files.model, files.predictions, files.package)
     size = sum(f.stat().st_size for f in files.package.iterdir())
     if told["runtime"] == "onnx":
@@ -66,7 +79,7 @@ def run(stage: str, name: str) -> str:
     files = Artifacts(root, name)
     model = load(root).model(name)
     if stage != next(iter(STAGES)):
-        model = model.model_copy(update={"as_of": snapshots.as_of(files.counts)})
+        model = model.model_copy(update={"as_of": as_of(files.counts)})
     files.folder.mkdir(parents=True, exist_ok=True)
     for out in outs(root, stage, name):
         _remove(out)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 
 from tests.conftest import CHURN, change_params, customers
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("made_before")]
 
 
 def pipeline(*arguments, module="pipeline", **env):
@@ -30,6 +31,7 @@ def refused(*arguments, module="pipeline", **env):
 
 def test_dvc_repro_runs_all_stages_and_a_second_one_does_nothing(project):
     """On one's own machine, with no service started."""
+    shutil.rmtree(project / ".dvc" / "cache")
     dvc = [sys.executable, "-m", "dvc", "repro"]
     env = os.environ | {"PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"}
     first = subprocess.run(dvc, capture_output=True, text=True, env=env, check=True).stdout
@@ -82,6 +84,13 @@ def test_a_missing_column_is_one_line(project):
     assert "churn source: has no column spend" in refused("stage", "snapshot", "churn")
 
 
+def test_without_a_label_time_the_snapshot_says_what_it_takes_for_granted(project):
+    said = "without source.label_time each label counts as known at its row's own time"
+    assert said not in pipeline("stage", "snapshot", "churn").stdout
+    change_params(project, "models.churn.source.label_time", None)
+    assert said in pipeline("stage", "snapshot", "churn").stdout
+
+
 def test_an_unknown_key_is_one_line(project):
     change_params(project, "models.churn.source.widow_days", 3)
     assert refused("status").startswith("params.yaml: unknown key models.churn.source.widow_days")
@@ -118,8 +127,6 @@ def test_a_port_in_use_is_one_line_that_names_the_port_and_its_user(project):
 
 
 def test_no_git_repository_is_one_line(project):
-    import shutil
-
     shutil.rmtree(project / ".git")
     assert "is not a git repository with a commit" in refused("retrain", "churn")
 

@@ -42,6 +42,7 @@ def test_1_a_triggered_retrain_goes_live(stack):
     assert set(ended) == set(states) - {""}
     assert all(b["state"] == "success" and b["wall_s"] > 0 and b["peak_mb"] > 10 for b in ended.values())
     assert ended["train"]["cpu_s"] > 0.5
+    assert "deprecated" not in stack.airflow.log(dag, run, "register"), "skops was there before Airflow was"
 
 
 def test_2_mlflow_knows_the_run_and_the_version(stack):

@@ -9,8 +9,10 @@ import json
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 
 import httpx
+import pandas as pd
 import pytest
 
 from demo.replay import requests
@@ -19,10 +21,10 @@ from pipeline import lineage, registry, remote
 from pipeline.ledger.table import airflow_run
 from pipeline.rollout import route
 from pipeline.services.settings import USER, kept_secrets
-from tests.conftest import change_params, skip_or_fail
+from tests.conftest import CHURN, change_params, customers, skip_or_fail
 from tests.support import browser
 from tests.support.load import steady_load
-from tests.support.stack import FLIGHTS
+from tests.support.stack import FLIGHTS, WINDOW_DAYS
 
 pytestmark = pytest.mark.slow
 DAG = f"retrain__{FLIGHTS}"
@@ -39,12 +41,16 @@ def backfill(stack, dag, start, end, **more):
     """Starts a backfill and waits for its runs; their states by run id."""
     body = {"dag_id": dag, "from_date": f"{start}T00:00:00Z", "to_date": f"{end}T00:00:00Z", "max_active_runs": 4}
     made = stack.airflow.post("/backfills", body | more)
-    until = time.monotonic() + 1200
-    while stack.airflow.get(f"/backfills/{made['id']}")["completed_at"] is None:
-        assert time.monotonic() < until, "the backfill did not end"
-        time.sleep(1)
+    ended(stack, made["id"])
     runs = [r for r in stack.airflow.runs(dag) if r["run_type"] == "backfill"]
     return {r["dag_run_id"]: r["state"] for r in runs if start <= r["data_interval_start"][:10] <= end}
+
+
+def ended(stack, backfill, limit_s=2400):
+    until = time.monotonic() + limit_s
+    while stack.airflow.get(f"/backfills/{backfill}")["completed_at"] is None:
+        assert time.monotonic() < until, "the backfill did not end"
+        time.sleep(1)
 
 
 def live_state(stack):
@@ -77,7 +83,7 @@ def before():
     return {}
 
 
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(2700)
 def test_1_half_a_year_is_backfilled_and_nothing_live_changes(stack, before):
     """26 weeks, several at once, beside a run from the command line, under load: no failed request, no changed byte."""
     stack.airflow.wait_for_dag(DAG)
@@ -117,11 +123,11 @@ def test_2_each_week_is_a_version_under_its_own_name(stack, before):
         tags = registry.version_facts(stack.home, FLIGHTS, version)["tags"]
         assert (tags["perennial.as_of"][:10], tags["perennial.origin"]) == (alias.removeprefix("asof-"), "backfill")
     for alias, first, last in (
-        (min(backfilled), "2013-02-12", "2013-05-12"),
-        (max(backfilled), "2013-08-06", "2013-11-03"),
+        (min(backfilled), "2013-04-01", "2013-05-12"),
+        (max(backfilled), "2013-09-23", "2013-11-03"),
     ):
         days = sorted(remote.day_of(file) for file in kept_partitions(stack, backfilled[alias]))
-        assert (len(days), days[0], days[-1]) == (90, first, last)
+        assert (len(days), days[0], days[-1]) == (WINDOW_DAYS, first, last)
     run = next(iter(before["states"]))
     tasks = {t["task_id"]: t["state"] for t in stack.airflow.tasks(DAG, run)}
     assert (tasks["register"], tasks["roll_out"], tasks["settle"]) == ("success", "skipped", "success")
@@ -205,7 +211,7 @@ def test_5_from_mlflows_page_of_a_version_to_its_data_and_back(stack, before):
         rows = driver.find_element("id", "versions").text
         assert f"version {version}" in rows
         assert "asof-2013-08-05" in rows
-        assert len(driver.find_elements("css selector", "svg.strip rect")) == 90
+        assert len(driver.find_elements("css selector", "svg.strip rect")) == WINDOW_DAYS
         back = driver.find_element("link text", f"version {version}").get_attribute("href")
         assert back == f"{stack.at.mlflow}/#/models/{FLIGHTS}/versions/{version}"
         assert driver.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
@@ -215,16 +221,77 @@ def test_5_from_mlflows_page_of_a_version_to_its_data_and_back(stack, before):
         assert "There is no such data version" in driver.page_source
 
 
+def test_5b_a_backfill_from_the_form_of_airflows_page(stack):
+    if gone := browser.missing():
+        skip_or_fail("browser", gone)
+    stack.airflow.wait_for_dag("retrain__loyal")
+    with browser.browser() as driver:
+        browser.log_in(driver, stack.at.airflow, USER, kept_secrets(stack.home)["password"])
+        browser.start_backfill(driver, stack.at.airflow, "retrain__loyal", "2024/02/18", "2024/02/19")
+        until = time.monotonic() + 60
+        while not (made := stack.airflow.get("/backfills?dag_id=retrain__loyal")["backfills"]):
+            assert time.monotonic() < until, driver.find_element("tag name", "body").text
+            time.sleep(0.5)
+    ended(stack, made[0]["id"])
+    runs = stack.airflow.runs("retrain__loyal")
+    assert {(r["run_type"], r["state"]) for r in runs} == {("backfill", "success")}
+    aliases = registry.connect(stack.home).get_registered_model("loyal").aliases
+    assert sorted(aliases) == ["asof-2024-02-19", "asof-2024-02-20"]
+    assert stack.live("loyal") is None
+
+
+@pytest.mark.timeout(1500)
 def test_6_four_runs_of_one_model_and_four_of_another_at_once(stack):
     """None meets another's lock; the roll-outs of one model wait for each other."""
     started = []
     for dag in ("retrain__churn", "retrain__loyal"):
         stack.airflow.wait_for_dag(dag)
         started += [(dag, stack.airflow.trigger(dag, as_of=f"2024-03-0{day}T00:00:00Z")) for day in range(1, 5)]
-    states = [stack.finish(dag, run, limit_s=500) for dag, run in started]
+    states = [stack.finish(dag, run, limit_s=900) for dag, run in started]
     assert [s[""] for s in states] == ["success"] * 8
     for model in ("churn", "loyal"):
         rollouts = stack.setup.ledger.events(kind="rollout_ended", model=model)
         assert len({e.body["version"] for e in rollouts}) == 4
         assert stack.live(model) == registry.champion(stack.home, model) == rollouts[-1].body["version"]
     assert stack.setup.ledger.verify()[1] is None
+
+
+@pytest.mark.timeout(1500)
+def test_7_a_scheduled_run_is_the_same_beside_a_backfill_of_its_own_dag(stack):
+    """A model whose schedule has come up: Airflow starts that run by itself. It goes live, and was made of its own data alone."""
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    steady_customers(stack.project, until=midnight + timedelta(days=2))
+    source = CHURN["source"]["query"].replace("customers/*", "customers/steady/*")
+    steady = CHURN | {
+        "schedule": {"cron": "0 0 * * *", "start": "2024-01-01T00:00:00Z"},
+        "source": CHURN["source"] | {"query": source},
+    }
+    change_params(stack.project, "models.steady", steady)
+    stack.airflow.wait_for_dag("retrain__steady")
+    asked = [f"{midnight - timedelta(days=days):%Y-%m-%d}" for days in (5, 3)]
+    states = backfill(stack, "retrain__steady", *asked)
+    assert list(states.values()) == ["success"] * 3
+    scheduled = next(r for r in stack.airflow.runs("retrain__steady") if r["run_type"] == "scheduled")
+    run = scheduled["dag_run_id"]
+    assert set(stack.finish("retrain__steady", run, limit_s=900).values()) == {"success"}
+    times = {r["dag_run_id"]: (r["start_date"], r["end_date"]) for r in stack.airflow.runs("retrain__steady")}
+    start, end = times[run]
+    assert any(begun < end and start < done for name, (begun, done) in times.items() if name in states), times
+    (made,) = stack.setup.ledger.events(kind="version_registered", run=airflow_run("retrain__steady", run))
+    assert (made.body["alias"], made.body["as_of"]) == ("challenger", f"{midnight:%Y-%m-%dT%H:%M:%S+00:00}")
+    version = made.body["version"]
+    assert stack.live("steady") == registry.champion(stack.home, "steady") == version
+    aliases = registry.connect(stack.home).get_registered_model("steady").aliases
+    assert len({name for name in aliases if name.startswith("asof-")}) == 3
+    rebuilt = pipeline("reproduce", "steady", version, "--json")
+    out, err = rebuilt.communicate()
+    assert json.loads(out)["identical"], err
+
+
+def steady_customers(project, until):
+    """The customers of the other tests, moved so that the last one comes just before `until`."""
+    frame = customers()
+    moved = pd.Timestamp(until) - frame.seen_at.max().ceil("D")
+    folder = project / "customers" / "steady"
+    folder.mkdir()
+    frame.assign(seen_at=frame.seen_at + moved, decided_at=frame.decided_at + moved).to_parquet(folder / "all.parquet")

@@ -12,13 +12,14 @@ import pytest
 from pipeline import lineage, registry, runs, workspace
 from pipeline.errors import DataError, RegistryError, RolloutError, StageError
 from pipeline.ledger.table import Event
+from pipeline.ledger.timeline import timeline
 from pipeline.params import load
 from pipeline.rebuild import rebuild
 from pipeline.runs import Setup
 from pipeline.trace import trace
 from tests.conftest import change_params, customers
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("made_before")]
 
 AS_OF = datetime(2024, 3, 1, tzinfo=UTC)
 
@@ -249,13 +250,61 @@ def test_data_leads_to_versions_and_when_they_were_live(project):
     both = trace(setup, "2024-02-20")
     assert [v["version"] for v in both["versions"]] == ["1", "2"]
     assert {v["partition"]["revision"] for v in both["versions"]} == {1}
-    # Labels come two days late: this day had more of them a day later.
-    young = trace(setup, "2024-02-28")
-    assert [v["partition"]["revision"] for v in young["versions"]] == [1, 2]
-    assert [r["number"] for r in young["revisions"]["churn"]] == [1, 2]
     for unknown in ("0000", "2031-01-01", "ab"):
         with pytest.raises(DataError, match="is no data version and no partition's date"):
             trace(setup, unknown)
+
+
+def test_a_revision_is_rows_that_came_late_or_were_corrected_and_no_later_look(project):
+    """Labels come two days late: a day seen at another as-of, later or earlier, has other rows and is the same revision."""
+    setup, day = Setup.here(), "2024-02-28"
+    for number, as_of in enumerate((2, 1, 3), start=1):
+        retrain(project, f"look {number}", datetime(2024, 3, as_of, tzinfo=UTC))
+    told = trace(setup, day)["revisions"]["churn"]
+    assert [(r["number"], r["rows"], r["as_of"][:10]) for r in told] == [(1, 60, "2024-03-02"), (1, 1, "2024-03-01")]
+    assert [r["why"] for r in told] == ["first", "labels known at another as-of"]
+    frame = customers()
+    corrected = frame.customer == frame.customer[frame.seen_at.dt.strftime("%Y-%m-%d") == day].iloc[0]
+    frame.loc[corrected, "spend"] += 1
+    frame.to_parquet(project / "customers" / "all.parquet")
+    retrain(project, "corrected", datetime(2024, 3, 2, tzinfo=UTC))
+    retrain(project, "corrected, earlier", datetime(2024, 3, 1, tzinfo=UTC))
+    late = frame[corrected].assign(customer="late")
+    late.to_parquet(project / "customers" / "late.parquet")
+    retrain(project, "late", datetime(2024, 3, 2, tzinfo=UTC))
+    told = trace(setup, day)
+    assert [(r["number"], r["rows"]) for r in told["revisions"]["churn"]] == [(1, 60), (1, 1), (2, 60), (2, 1), (3, 61)]
+    assert [r["why"] for r in told["revisions"]["churn"]][2:] == [
+        "late or corrected rows",
+        "labels known at another as-of",
+        "late or corrected rows",
+    ]
+    assert [v["partition"]["revision"] for v in told["versions"]] == [1, 1, 1, 2, 2, 3]
+    assert rebuilt("1")["identical"], "an earlier run still rebuilds with the old one"
+    said = subprocess.run([sys.executable, "-m", "pipeline", "trace", day], capture_output=True, text=True, check=True)
+    assert "3, as of 2024-03-02: 61 rows" in said.stdout
+    lines = [e["what"] for e in timeline(setup.ledger, "churn") if e["kind"] == "data_landed"]
+    assert "with late or corrected rows" in lines[-1]
+    assert "with late or corrected rows" not in lines[1]
+
+
+def test_other_code_of_ones_own_trains_anew(project):
+    """An estimator by name, and what it imports: with the same data and settings another file is another model."""
+    (project / "my_models.py").write_text(
+        "from sklearn.linear_model import LogisticRegression\nimport my_settings\n"
+        "def ours(**options):\n    return LogisticRegression(C=my_settings.C, **options)\n"
+    )
+    (project / "my_settings.py").write_text("C = 1.0\n")
+    change_params(project, "models.churn.training.estimator", "my_models:ours")
+    change_params(project, "models.churn.training.options", {})
+    retrain(project, "one")
+    retrain(project, "again")
+    (project / "my_settings.py").write_text("C = 0.001\n")
+    retrain(project, "two")
+    assert digest("2") == digest("1") != digest("3")
+    facts = [registry.version_facts(Setup.here().home, "churn", v)["tags"] for v in "123"]
+    assert len({told["perennial.data_version"] for told in facts}) == 1
+    assert rebuilt("1")["identical"]
 
 
 def test_a_backfill_makes_one_version_that_nothing_can_bring_live(project):

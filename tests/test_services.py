@@ -1,5 +1,7 @@
 """A service that ends by itself is started again; one that cannot stay up, or was told to stop, is not."""
 
+import json
+import os
 import signal
 import sqlite3
 import subprocess
@@ -46,8 +48,6 @@ def test_one_that_fails_is_started_again_and_stops_when_told(tmp_path):
 
 
 def test_one_that_was_killed_is_started_again(tmp_path):
-    import os
-
     command, starts = counted(tmp_path, "time.sleep(60)")
     kept = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     wait_for(lambda: len(lines(starts)) == 1)
@@ -55,6 +55,28 @@ def test_one_that_was_killed_is_started_again(tmp_path):
     wait_for(lambda: len(lines(starts)) == 2)
     kept.terminate()
     assert kept.wait(20) == 0
+
+
+def test_a_warm_program_has_the_libraries_and_none_of_our_code(tmp_path):
+    """Its forks have them too; ours they import themselves, as it is then."""
+    program = tmp_path / "program"
+    program.write_text(
+        "#!/usr/bin/env python\n"
+        "import json, sys, threading\n"
+        "loaded = {name for name in sys.modules if name.startswith('pipeline')}\n"
+        "print(json.dumps([sys.argv, sorted(loaded), [m in sys.modules for m in ('mlflow.sklearn', 'skops.io', 'dvc.repo')],"
+        " threading.active_count()]))\n"
+    )
+    program.chmod(0o755)
+    command = [sys.executable, "-m", "pipeline.services.warm", "program", "--so", "1"]
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"PATH": path})
+    argv, ours, there, threads = json.loads(done.stdout)
+    assert argv == [str(program), "--so", "1"]
+    assert ours == ["pipeline", "pipeline.services"]
+    assert (there, threads) == ([True] * 3, 1)
+    gone = subprocess.run([*command[:3], "no-such-program"], capture_output=True, text=True, check=False)
+    assert (gone.returncode, gone.stderr.strip()) == (1, "no-such-program is not installed; look at the PATH")
 
 
 def test_one_that_cannot_stay_up_ends(tmp_path):

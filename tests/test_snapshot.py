@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -127,6 +128,22 @@ def test_rows_and_labels_of_the_future_change_nothing(project):
     )
     pd.concat([planted, early]).to_parquet(project / "customers" / "future.parquet")
     assert digests(take(project, "two")[0]) == before
+
+
+def test_no_file_tells_what_was_learnt_later(project):
+    """The snapshot and its counts are byte for byte what they were at the as-of itself, before the later labels came."""
+    as_of, file = pd.Timestamp("2024-03-01", tz="UTC"), project / "customers" / "all.parquet"
+    now = customers()
+    then = now[now.seen_at < as_of].copy()
+    then.loc[then.decided_at > as_of, ["left", "decided_at"]] = [np.nan, pd.NaT]
+    then.to_parquet(file)
+    before = digests(take(project, "then")[0])
+    now.to_parquet(file)
+    assert digests(take(project, "now")[0]) == before
+    assert (project / "now.json").read_bytes() == (project / "then.json").read_bytes()
+    now.loc[now.decided_at <= as_of, "spend"] += 1
+    now.to_parquet(file)
+    assert digests(take(project, "other")[0]) != before
 
 
 def test_a_missing_column_is_named_with_those_there_are(project):

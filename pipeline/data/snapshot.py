@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from pipeline.data import landing
 from pipeline.data import source as source_rows
 from pipeline.data.history import no_label
+from pipeline.data.hooks import own_code
 from pipeline.errors import DataError
 from pipeline.params import Model, Source, Training
 
@@ -29,13 +30,17 @@ def window(source: Source, as_of: datetime) -> tuple[datetime, datetime]:
     return as_of - timedelta(days=source.window_days), as_of
 
 
-def take(name: str, model: Model, root: Path, folder: Path, counts: Path, index: Path) -> dict[str, Any]:
+def take(
+    name: str, model: Model, root: Path, folder: Path, counts: Path, index: Path, code: Path | None = None
+) -> dict[str, Any]:
     """Writes the snapshot of `model` into `folder` and its row counts into the JSON file `counts`.
 
     Returns {"in", "without_time", "without_label", "label_later", "rows", "partitions", "landed"}, where in =
-    without_time + without_label + label_later + rows and `landed` (not in the file) is how many partitions had to
-    be written; `index` is the file that remembers which have landed. Raises DataError for a source without rows, without a wanted column,
-    or with a wrong type.
+    without_time + without_label + label_later + rows, `label_later` are the rows whose label's time had not come, and
+    `landed` (not in the file) is how many partitions had to be written; `index` is the file that remembers which have
+    landed. The file says nothing that was learnt after the as-of. It also names the project's own code that a hook or an
+    estimator brings (see `hooks`; found below `code`, or `root`), so that the later stages depend on it. Raises DataError for a source without rows, without a wanted
+    column, or with a wrong type.
     """
     start, end = window(model.source, model.as_of)
     with source_rows.connect(root) as connection:
@@ -47,13 +52,10 @@ def take(name: str, model: Model, root: Path, folder: Path, counts: Path, index:
         days, landed = _land_days(connection, model, folder, index)
     told |= {"in": told["in"] + without_time, "without_time": without_time, "partitions": days}
     kept = {"as_of": model.as_of.isoformat(), **told, "rows_a_day": days_in, "missing_a_day": gaps}
+    if own := own_code(model, code or root):
+        kept["code"] = own
     counts.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
     return {**told, "landed": landed}
-
-
-def as_of(counts: Path) -> datetime:
-    """The as-of that a snapshot was taken for, from its counts: the later stages go by it, however params.yaml writes it."""
-    return datetime.fromisoformat(json.loads(counts.read_text(encoding="utf-8"))["as_of"])
 
 
 def _rows_a_day(connection: duckdb.DuckDBPyConnection, model: Model) -> dict[str, int]:
@@ -84,7 +86,7 @@ def _missing_a_day(
     """{day: {column: (rows without a value, rows that should have one)}} of all rows of the source; days without gaps are left out.
 
     A label should be there once its time has come, and its time where the label is: both come late by nature. The
-    rows that have neither stand under `history.no_label`.
+    rows that had neither by `end`, the as-of, stand under `history.no_label`, whatever was learnt of them since.
     """
     target, label_time = model.training.target, model.source.label_time
     gaps = {c: (source_rows.missing(c, c in model.training.numeric), "TRUE") for c in model.training.features}
@@ -94,8 +96,8 @@ def _missing_a_day(
     else:
         time = source_rows.quoted(label_time)
         gaps[target] = (unlabelled, f"coalesce({time} <= $end, FALSE)")
-        gaps[label_time] = (f"{time} IS NULL", f"NOT {unlabelled}")
-        gaps[no_label(model)] = (f"{unlabelled} AND {time} IS NULL", "TRUE")
+        gaps[label_time] = (f"{time} IS NULL", f"NOT {unlabelled} AND coalesce({time} <= $end, TRUE)")
+        gaps[no_label(model)] = (f"({unlabelled} AND {time} IS NULL OR coalesce({time} > $end, FALSE))", "TRUE")
     counts = ", ".join(f"count(*) FILTER ({of} AND {gone}), count(*) FILTER ({of})" for gone, of in gaps.values())
     sql = f"SELECT {_day(source_rows.quoted(model.source.event_time))}, {counts} FROM rows GROUP BY 1 ORDER BY 1"
     found = {}
@@ -114,8 +116,9 @@ def _split_by_label(
     if model.source.label_time:
         label_time = source_rows.quoted(model.source.label_time)
         later = f"({label_time} IS NULL OR {label_time} > $end)"
-    sql = f"""SELECT count(*), count(*) FILTER ({unknown}),
-                     count(*) FILTER (NOT {unknown} AND {later}) FROM rows"""
+    # By time first: a label that is learnt after the as-of may not move a row from one count to the other.
+    sql = f"""SELECT count(*), count(*) FILTER ({unknown} AND NOT {later}),
+                     count(*) FILTER ({later}) FROM rows"""
     counted = connection.execute(sql, {"end": end} if "$end" in sql else {}).fetchone()
     total, without_label, label_later = counted or (0, 0, 0)
     if total == 0:

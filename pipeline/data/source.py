@@ -6,8 +6,7 @@ Python hook `module:function` called with (start, end) that returns a pandas fra
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +15,8 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.errors import DataError, SettingsError
+from pipeline.data.hooks import hooked
+from pipeline.errors import DataError
 from pipeline.params import Source
 
 NUMBER = (
@@ -104,15 +104,6 @@ def _frame(hook: str, start: datetime, end: datetime) -> pd.DataFrame:
     if not isinstance(frame, pd.DataFrame):
         raise DataError(f"hook {hook}", f"returned {type(frame).__name__}, not a pandas frame", "see docs/params.md")
     return frame
-
-
-def hooked(hook: str) -> Callable:
-    """The function that `module:function` names. Raises SettingsError when there is none."""
-    module, _, function = hook.partition(":")
-    try:
-        return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise SettingsError(f"hook {hook}", str(error), "write it as module:function, importable here") from error
 
 
 def column_types(connection: duckdb.DuckDBPyConnection, table: str = "rows") -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.ledger.partitions import REVISED
 from pipeline.ledger.table import Event, Ledger
 
 TOLD = (
@@ -44,7 +45,9 @@ def sentence(event: Event) -> str:
             return f"run opened as of {b['as_of']}: {b['reason']}"
         case "data_landed":
             moved = f"{b['pushed_bytes']:,} bytes pushed" if b["remote"] else "no remote to push to"
-            return f"data {b['data_version'][:12]}: {b['partitions']} partitions, {len(b['landed'])} new; {moved}"
+            revised = sum(one.get("why") == REVISED for one in b["landed"].values())
+            new = f"{len(b['landed'])} new" + (f", {revised} of them with {REVISED}" if revised else "")
+            return f"data {b['data_version'][:12]}: {b['partitions']} partitions, {new}; {moved}"
         case "gates_checked":
             failed = [v["gate"] for v in b["verdicts"] if not v["passed"]]
             return f"gates: {len(b['verdicts'])} checked, " + (

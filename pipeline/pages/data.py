@@ -35,7 +35,7 @@ def facts(setup: Setup, asked: str) -> dict[str, Any]:
             {
                 "day": remote.day_of(name),
                 "revision": one.number,
-                "of": len(known),
+                "of": max(r.number for r in known),
                 "rows": one.rows,
                 "at": one.at,
                 "md5": md5,

@@ -10,7 +10,10 @@ from contextlib import contextmanager
 import httpx
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support import expected_conditions
 from selenium.webdriver.support.ui import WebDriverWait
 
 FLAGS = [
@@ -57,3 +60,24 @@ def log_in(driver: webdriver.Chrome, airflow: str, user: str, password: str) -> 
 def wait_for(driver: webdriver.Chrome, by: str, value: str, limit_s: float = 30) -> WebElement:
     """The element, once a page that builds itself has it."""
     return WebDriverWait(driver, limit_s).until(lambda d: d.find_element(by, value))
+
+
+def press(driver: webdriver.Chrome, xpath: str) -> None:
+    """Clicks what is there once the page has it and lets it be clicked."""
+    WebDriverWait(driver, 30).until(expected_conditions.element_to_be_clickable((By.XPATH, xpath))).click()
+
+
+def start_backfill(driver: webdriver.Chrome, airflow: str, dag: str, first: str, last: str) -> None:
+    """Fills in Airflow's own form for the days from `first` to `last` (YYYY/MM/DD) and sends it."""
+    driver.get(f"{airflow}/dags/{dag}")
+    press(driver, "//button[contains(., 'Trigger')]")
+    press(driver, "//*[@role='dialog']//*[text()='Backfill']")
+    for i, day in enumerate((first, last), start=1):
+        press(driver, f"(//*[@data-testid='datetime-input'])[{i}]")
+        box = WebDriverWait(driver, 30).until(
+            expected_conditions.visibility_of_element_located((By.CSS_SELECTOR, "input[placeholder='YYYY/MM/DD']"))
+        )
+        box.send_keys(day, Keys.TAB)
+        press(driver, "//*[text()='Date Range']")
+        WebDriverWait(driver, 30).until(expected_conditions.invisibility_of_element(box))
+    press(driver, "//button[contains(., 'Run Backfill')]")

@@ -20,6 +20,7 @@ from pipeline.services import control
 from pipeline.services.settings import PORTS, USER, Addresses, kept_secrets
 
 FLIGHTS = "flight-delay"
+WINDOW_DAYS = 42
 
 
 @dataclass
@@ -54,6 +55,10 @@ def _stack(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stack") / "project"
     settings = yaml.safe_load((ROOT / "params.yaml").read_text())["models"][FLIGHTS]
     settings["rollout"]["engine"] = "process"
+    # Half the days and a third of the trees of params.yaml: these tests are about runs, and make dozens of them.
+    settings["source"]["window_days"] = WINDOW_DAYS
+    settings["training"]["options"]["max_iter"] = 40
+    settings["gates"]["metric_limit"] = 0.55
     project = make_project(folder, {FLIGHTS: settings, "churn": CHURN, "loyal": CHURN, "hopeless": hopeless})
     demo_flights.main([str(ROOT / "warehouse" / "flights")])
     (project / "warehouse").symlink_to(ROOT / "warehouse")
