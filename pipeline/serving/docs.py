@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pipeline.serving.app import Identity
 
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<link rel="stylesheet" href="docs/swagger-ui.css"></head>
+<link rel="icon" href="data:,"><link rel="stylesheet" href="docs/swagger-ui.css"></head>
 <body><div id="swagger-ui"></div><script src="docs/swagger-ui-bundle.js"></script><script src="docs/start.js"></script>
 </body></html>"""
 # Addresses are relative: behind the router the model's name comes before them.
@@ -65,7 +65,7 @@ def routes(runtime: Runtime, identity: Identity, settings: Settings) -> Sequence
 
 
 def openapi(runtime: Runtime, identity: Identity, settings: Settings) -> dict[str, Any]:
-    """OpenAPI 3.1 of one model. Its examples are requests that evaluation has asked."""
+    """OpenAPI 3.0 of one model: what Swagger UI reads. Its examples are requests that evaluation has asked."""
     signature = runtime.signature
     records = json.loads(runtime.golden)["request"]["dataframe_records"][:1]
     asked, model = {"dataframe_records": records}, f"/v2/models/{identity.model}"
@@ -91,7 +91,7 @@ def openapi(runtime: Runtime, identity: Identity, settings: Settings) -> dict[st
         paths[path] = {"get": {"summary": about, "responses": {"200": _answer(about, {"type": "object"})}}}
     paths["/metrics"] = {"get": {"summary": "Counters for Prometheus", "responses": {"200": {"description": "text"}}}}
     told: dict[str, Any] = {
-        "openapi": "3.1.0",
+        "openapi": "3.0.3",
         "info": {"title": identity.model, "version": identity.version},
         "servers": [{"url": "."}],
         "paths": paths,
@@ -105,7 +105,7 @@ def openapi(runtime: Runtime, identity: Identity, settings: Settings) -> dict[st
 
 
 def _row(fields: Sequence[Field], carried: Sequence[str]) -> dict[str, Any]:
-    properties = {f.name: _column(f) for f in fields} | {name: {"type": ["string", "null"]} for name in carried}
+    properties = {f.name: _column(f) for f in fields} | {name: {"type": "string", "nullable": True} for name in carried}
     return {
         "type": "object",
         "properties": properties,
@@ -116,7 +116,7 @@ def _row(fields: Sequence[Field], carried: Sequence[str]) -> dict[str, Any]:
 
 def _column(field: Field) -> dict[str, Any]:
     kind = ("integer" if field.integer else "number") if field.number else "string"
-    told: dict[str, Any] = {"type": [kind, "null"] if field.nullable else kind}
+    told: dict[str, Any] = {"type": kind, "nullable": field.nullable}
     if field.allowed:
         told["enum"] = [*field.allowed, *([None] if field.nullable else [])]
     return told
@@ -128,11 +128,11 @@ def _invocation(max_rows: int) -> dict[str, Any]:
         "type": "object",
         "properties": {
             "columns": {"type": "array", "items": {"type": "string"}},
-            "data": {"type": "array", "minItems": 1, "maxItems": max_rows, "items": {"type": "array"}},
+            "data": {"type": "array", "minItems": 1, "maxItems": max_rows, "items": {"type": "array", "items": {}}},
         },
         "required": ["columns", "data"],
     }
-    columns = {"type": "object", "additionalProperties": {"type": "array"}}
+    columns = {"type": "object", "additionalProperties": {"type": "array", "items": {}}}
     forms = {"dataframe_records": rows, "instances": rows, "dataframe_split": table, "inputs": columns}
     return {
         "oneOf": [{"type": "object", "properties": {n: form}, "required": [n]} for n, form in forms.items()],
@@ -171,7 +171,7 @@ INPUTS = {
                     "name": {"type": "string"},
                     "datatype": {"enum": ["FP32", "FP64", "INT32", "INT64", "BYTES"]},
                     "shape": {"type": "array", "items": {"type": "integer"}, "minItems": 1, "maxItems": 2},
-                    "data": {"type": "array"},
+                    "data": {"type": "array", "items": {}},
                 },
             },
         },
@@ -180,5 +180,5 @@ INPUTS = {
 V2 = {
     "type": "object",
     "required": ["model_name", "outputs"],
-    "properties": {"model_name": {"type": "string"}, "model_version": {"type": "string"}, "outputs": {"type": "array"}},
+    "properties": {"model_name": {"type": "string"}, "model_version": {"type": "string"}, "outputs": {"type": "array", "items": {}}},
 }
