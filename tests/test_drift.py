@@ -5,10 +5,13 @@ import pandas as pd
 import pytest
 
 from pipeline.drift.features import DriftVerdict, Limits, compare
-from pipeline.drift.live import NO_LABELS, LiveQuality, logged, predictions
+from pipeline.drift.live import NO_LABELS, LiveQuality, labels, logged, predictions
 from pipeline.drift.live import quality as quality_of
+from pipeline.params import load
 from pipeline.policy.retrain import decide
 from pipeline.serving import log_files
+from pipeline.serving.prediction_log import pseudonym
+from tests.conftest import change_params
 
 
 def sample(rows, seed, shift=0.0, missing=0.0):
@@ -119,6 +122,20 @@ def test_golden_requests_are_no_traffic(settings, tmp_path):
     write_log(tmp_path, [("golden-blue-v1", None, None), ("abc", None, None)])
     day = pd.Timestamp("2026-01-01", tz="UTC")
     assert len(predictions(tmp_path, settings.model("churn"), day, day + pd.Timedelta(days=1))) == logged(tmp_path) == 1
+
+
+def test_a_hashed_key_still_joins_its_labels(project, settings):
+    """The log has a pseudonym, the source the name: both are hashed with the home's key."""
+    change_params(project, "models.churn.rollout.serving.personal", {"customer": "hash"})
+    model, start, as_of = (
+        load(project).model("churn"),
+        *(pd.Timestamp(d, tz="UTC") for d in ("2024-02-01", "2024-02-20")),
+    )
+    named = labels(settings.model("churn"), project, start, as_of, "churn")
+    hidden = labels(model, project, start, as_of, "churn", "00ff")
+    assert hidden["key"].tolist() == [pseudonym(b"\x00\xff", key) for key in named["key"]]
+    assert hidden.drop(columns="key").equals(named.drop(columns="key"))
+    assert (named["known"] <= as_of).all()
 
 
 def test_features_that_are_not_logged_are_missing(settings, tmp_path):

@@ -46,7 +46,8 @@ def main() -> int:
             access_log=False,
             server_header=False,
             lifespan="off",
-            timeout_keep_alive=75,
+            # Longer than the router keeps a connection: it, not we, ends one that is idle, and no request meets a closing one.
+            timeout_keep_alive=120,
             timeout_graceful_shutdown=math.ceil(chosen.drain),
         )
         server = uvicorn.Server(config)

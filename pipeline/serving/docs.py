@@ -180,5 +180,9 @@ INPUTS = {
 V2 = {
     "type": "object",
     "required": ["model_name", "outputs"],
-    "properties": {"model_name": {"type": "string"}, "model_version": {"type": "string"}, "outputs": {"type": "array", "items": {}}},
+    "properties": {
+        "model_name": {"type": "string"},
+        "model_version": {"type": "string"},
+        "outputs": {"type": "array", "items": {}},
+    },
 }
