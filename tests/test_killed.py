@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -145,14 +146,10 @@ def test_a_killed_slot_is_covered_and_comes_back(start):
 
 def kill_slot(site, slot):
     if site.settings().engine == "docker":
-        import docker
-
-        named = {"label": [f"perennial.slot={slot}", "perennial.model=churn"]}
-        for container in docker.from_env().containers.list(filters=named):
-            container.kill()
+        for container in site.containers():
+            if container.labels["perennial.slot"] == slot:
+                container.kill()
     else:
-        import json
-
         state = json.loads((Path(site.home) / "slots" / f"churn-{slot}.json").read_text())
         os.kill(state["pid"], signal.SIGKILL)
 
@@ -202,7 +199,8 @@ def test_a_router_that_is_killed_in_a_canary_changes_nothing_of_it(start):
     assert agreed(site) == "2"
     print(f"{tally.sent} requests, {tally.failed} failed while Traefik was away")
     # Those that were under way, and those that came while nobody listened; none after it was back.
-    assert all("Connection" in f or "RemoteDisconnected" in f for f in tally.failures), tally.failures[:3]
+    answered = [failure for failure in tally.failures if failure[0].isdigit()]
+    assert answered == []
 
 
 def answers(address):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 
@@ -57,6 +58,13 @@ class Site:
         answer = httpx.post(f"{self.address}/invocations", content=BODY)
         assert answer.status_code == 200
         return answer.headers["x-model-version"], answer.headers["x-slot"]
+
+    def containers(self):
+        """This home's own: other tests' are on the same engine."""
+        import docker
+
+        home = f"perennial.home={hashlib.sha256(str(self.home).encode()).hexdigest()[:8]}"
+        return docker.from_env().containers.list(filters={"label": [home]})
 
     def slots(self):
         return sorted((r.slot, r.version) for e in self.engines() for r in e.all())

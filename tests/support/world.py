@@ -133,6 +133,9 @@ class World:
             raise RegistryError(f"version {version}", "is not signed", "train it")
         return folder
 
+    def signature(self, home, model, version):
+        return self.signatures[version]
+
     def package(self, version):
         return self.home / "versions" / version
 
@@ -174,7 +177,7 @@ def lived_in(home: Path) -> Iterator[tuple[World, Site]]:
     world = World(home)
     world.signatures = {version: world._pack(version) for version in (*VERSIONS, UNSIGNED)}
     with pytest.MonkeyPatch.context() as patch:
-        for module in (execute, mend, back, site_module):
+        for module in (execute, mend, back, slots, site_module):
             patch.setattr(module, "registry", world)
         patch.setattr(slots, "engine_named", lambda *_: (world, "a world of its own"))
         patch.setattr(site_module, "engines", lambda *_: [world])
