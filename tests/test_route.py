@@ -53,6 +53,16 @@ def test_traefik_reads_the_same_as_we_do(asked):
         assert weights == {"my-model-2.champion": 93, "my-model-2.candidate": 7}
 
 
+@pytest.mark.parametrize("asked", ROUTES)
+def test_a_slot_is_left_for_its_health_only_where_another_can_answer(asked):
+    """A live slot that stands alone is never taken for down: a slow answer is better than none."""
+    services = route.render(asked)["http"]["services"]
+    balancers = [service["loadBalancer"] for service in services.values() if "loadBalancer" in service]
+    alone = asked.mirror or (asked.previous is None and asked.candidate is None)
+    assert balancers
+    assert all(("healthCheck" in balancer) != alone for balancer in balancers)
+
+
 def test_models_never_share_a_name_in_traefik():
     """All files make one configuration: a model may be called as a part of another one."""
     parts = ("candidate", "champion", "to-any", "to-candidate", "strip", "stamp", "retry", "bucket", "blue-v3")

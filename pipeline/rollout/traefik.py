@@ -49,8 +49,10 @@ def render(route: Route) -> dict[str, Any]:
         middlewares = {f"{m}.rate": {"rateLimit": limit}, **middlewares}
     top = {"rule": f"Path(`/{m}`) || PathPrefix(`/{m}/`)", "entryPoints": ["web"], "middlewares": list(middlewares)}
     routers: dict[str, Any] = {m: {**top, "service": m}}
+    # Only where somebody else can answer: a slot that stands alone and is slow for a second is better than nobody.
+    checked = {"healthCheck": HEALTH} if len(route.answering) > 1 else {}
     services = {
-        service_name(m, s): {"loadBalancer": {"servers": [{"url": s.address}], "healthCheck": HEALTH}}
+        service_name(m, s): {"loadBalancer": {"servers": [{"url": s.address}], **checked}}
         for s in (route.live, route.previous, route.candidate)
         if s is not None
     }
