@@ -217,7 +217,7 @@ class DockerEngine:
             files["Dockerfile"] = recipe[0].read_bytes()
             with tempfile.TemporaryDirectory() as folder:
                 packages = Path(folder) / "site-packages"
-                _lay_packages(recipe[1], packages)
+                _lay_packages(recipe[1], packages, (*LEFT_OUT, *LEFT_OUT_OF[runtime]))
                 self._build(_tar(files, packages), tag, {}, {"BASE_IMAGE": base})
         except (DockerException, OSError, RolloutError) as error:
             raise EngineUnavailable(f"its serving image cannot be built ({_reason(error)})") from error
@@ -268,7 +268,6 @@ LEFT_OUT = (
     "**/*.map",
     "**/*.h",
     "bin",
-    "numpy/f2py",
     "numpy/_core/lib",
     "numpy/random/lib",
     "onnxruntime/transformers",
@@ -280,6 +279,8 @@ LEFT_OUT = (
     "swagger_ui_bundle/vendor/*/swagger-ui-standalone-preset.js",
     "uvloop/loop.c",
 )
+# scipy, for one, looks for it.
+LEFT_OUT_OF: dict[str, tuple[str, ...]] = {"onnx": ("numpy/f2py",), "skops": ()}
 FIXED_ARGUMENTS = ("--package", "/package", "--host", "0.0.0.0", "--log", "/log")
 
 
@@ -319,8 +320,9 @@ def _give_log(folder: Path) -> str:
     return f"{os.getuid()}:{os.getgid()}"
 
 
-def _lay_packages(requirements: Path, folder: Path) -> None:
-    """Installs the server's packages into `folder` for the image's Python 3.11, whatever Python this is."""
+def _lay_packages(requirements: Path, folder: Path, left_out: Sequence[str]) -> None:
+    """Installs the server's packages into `folder` for the image's Python 3.11, whatever Python this is, but for the
+    files that `left_out` names."""
     command = [
         sys.executable,
         "-m",
@@ -349,7 +351,7 @@ def _lay_packages(requirements: Path, folder: Path) -> None:
             done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "uv failed",
             "check the way to the package index",
         )
-    for left in [path for pattern in LEFT_OUT for path in folder.glob(pattern)]:
+    for left in [path for pattern in left_out for path in folder.glob(pattern)]:
         if left.is_dir():
             shutil.rmtree(left)
         else:

@@ -39,17 +39,17 @@ class Site:
         self.address = f"{at.router}/churn"
 
     def deploy(self, version, strategy=None):
-        return execute.deploy(self.setup.site("test"), "churn", version, self.settings(), strategy=strategy)
+        return execute.deploy(runs.Setup.here().site("test"), "churn", version, self.settings(), strategy=strategy)
 
     def set(self, **settings):
         for key, value in settings.items():
             conftest.change_params(self.project, f"models.churn.rollout.{key.replace('__', '.')}", value)
 
     def rollback(self):
-        return back.rollback(self.setup.site("test"), "churn", self.settings())
+        return back.rollback(runs.Setup.here().site("test"), "churn", self.settings())
 
     def reconcile(self):
-        return mend.reconcile(self.setup.site("test"), {"churn": self.settings()})
+        return mend.reconcile(runs.Setup.here().site("test"), {"churn": self.settings()})
 
     def settings(self):
         return runs.Setup.here().params.model("churn").rollout
