@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -83,11 +83,16 @@ def listings(folder: Path, data_versions: Iterable[str]) -> dict[str, dict[str, 
         return {version: _listed(repo, version) for version in data_versions}
 
 
-def cached(folder: Path, md5: str) -> Path | None:
-    """Where the cache keeps a file, or None when it does not."""
-    with _repository(folder) as repo:
+@contextmanager
+def cache(folder: Path) -> Iterator[Callable[[str], Path | None]]:
+    """A function from a file's hash to where the cache keeps it, or None when it does not."""
+
+    def kept(md5: str) -> Path | None:
         path = Path(repo.cache.local.oid_to_path(md5))
-    return path if path.is_file() else None
+        return path if path.is_file() else None
+
+    with _repository(folder) as repo:
+        yield kept
 
 
 def hash_of(path: Path) -> str:

@@ -91,15 +91,9 @@ def _keep_data(setup: Setup, opened: workspace.Workspace, stage: str) -> None:
     version = opened.data_version()
     pushed = remote.push(opened.folder, opened.outs(stage).values())
     listed = remote.partitions(opened.folder, version)
-    landed = partitions.news(
-        setup.ledger,
-        opened.model,
-        listed,
-        opened.files.snapshot,
-        opened.as_of,
-        _settings(opened).source,
-        lambda md5: remote.cached(opened.folder, md5),
-    )
+    source, files = _settings(opened).source, opened.files.snapshot
+    with remote.cache(opened.folder) as kept:
+        landed = partitions.news(setup.ledger, opened.model, listed, files, opened.as_of, source, kept)
     body = {
         "data_version": version,
         "as_of": opened.as_of,

@@ -229,7 +229,7 @@ def test_5b_a_backfill_from_the_form_of_airflows_page(stack):
         browser.log_in(driver, stack.at.airflow, USER, kept_secrets(stack.home)["password"])
         browser.start_backfill(driver, stack.at.airflow, "retrain__loyal", "2024/02/18", "2024/02/19")
         until = time.monotonic() + 60
-        while not (made := stack.airflow.get("/backfills?dag_id=retrain__loyal")["backfills"]):
+        while not (made := stack.airflow.get("/backfills", dag_id="retrain__loyal")["backfills"]):
             assert time.monotonic() < until, driver.find_element("tag name", "body").text
             time.sleep(0.5)
     ended(stack, made[0]["id"])

@@ -73,12 +73,12 @@ def news(
             continue
         rows = pq.read_metadata(folder / name).num_rows
         file, newest_first = folder / name, reversed(history if source.label_time else [])
-        same = [one for one in newest_first if _same(one, kept(one.md5), as_of, file, source)]
+        same = next((one for one in newest_first if _same(one, kept(one.md5), as_of, file, source)), None)
         found[name] = {
             "md5": md5,
             "rows": rows,
             "delta_rows": rows - (history[-1].rows if history else 0),
-            "view_of": same[0].md5 if same else None,
+            "view_of": same.md5 if same else None,
             "why": LATER_LABELS if same else REVISED if history else FIRST,
         }
     return found
