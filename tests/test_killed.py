@@ -198,9 +198,10 @@ def test_a_router_that_is_killed_in_a_canary_changes_nothing_of_it(start):
     assert told["done"]["version"] == "2"
     assert agreed(site) == "2"
     print(f"{tally.sent} requests, {tally.failed} failed while Traefik was away")
-    # Those that were under way, and those that came while nobody listened; none after it was back.
-    answered = [failure for failure in tally.failures if failure[0].isdigit()]
-    assert answered == []
+    # Those that were under way, that came while nobody listened, or before Traefik, which listens first, had read the
+    # route; of the slots none.
+    answered = {failure for failure in tally.failures if failure[0].isdigit()}
+    assert answered <= {"404 b'404 page not found\\n'"}
 
 
 def answers(address):
