@@ -405,3 +405,25 @@ def test_what_mends_may_be_killed_at_any_point_and_is_mended(lived, monkeypatch,
         kill_at(point, lambda: reconcile(site))
         reconcile(site)
         agreed(world, site)
+
+
+def test_a_ledger_that_goes_away_in_a_bake_keeps_no_users_from_the_champion(lived, monkeypatch):
+    world, site = lived
+    deploy(site, "1")
+    note = Site.note
+
+    def away(asking, kind, model, **body):
+        if kind == "baked":
+            away.since = True
+        if away.since:
+            raise LedgerError("ledger", "is away", "wait")
+        return note(asking, kind, model, **body)
+
+    away.since = False
+    with monkeypatch.context() as during:
+        during.setattr(Site, "note", away)
+        with pytest.raises(PerennialError, match="is away"):
+            deploy(site, "2")
+        assert world.routed("churn")["x-model-version"] == "1"
+    reconcile(site)
+    assert agreed(world, site) == "1"

@@ -6,17 +6,18 @@ back, and the candidate's slot is emptied.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline import registry
-from pipeline.errors import PerennialError, RolloutError
+from pipeline.errors import LedgerError, PerennialError, RolloutError
 from pipeline.ledger.table import Event
 from pipeline.ledger.timeline import live_at
 from pipeline.params import STRATEGIES, Rollout
-from pipeline.rollout import bake, mend, slots
+from pipeline.rollout import bake, mend, route, slots
 from pipeline.rollout.bake import SHADOW, Step
 from pipeline.rollout.engine import SLOTS, Running, engines
 from pipeline.rollout.route import Route, Share
@@ -176,6 +177,10 @@ def _undo(site: Site, plan: Plan, opened: Event, error: BaseException) -> None:
             site.note("rolled_back", plan.model, **vars_of(plan.before.live), reason=reason, left=plan.version)
         site.note("rollout_failed", plan.model, version=plan.version, slot=plan.slot, error=why)
     except PerennialError as second:
+        if isinstance(second, LedgerError) and plan.before is not None:
+            # Users do not wait for the ledger: the file itself refuses an older rollout. `reconcile` tells it later.
+            with contextlib.suppress(PerennialError):
+                route.write(site.home, Route(plan.model, plan.before.live), site.token)
         if str(second) != str(error):
             raise RolloutError(
                 f"model {plan.model}", f"{why}; and going back failed: {second}", "run `python -m pipeline reconcile`"
