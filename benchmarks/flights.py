@@ -21,6 +21,7 @@ from pipeline import package, registry, runs
 from pipeline.params import load, project_root
 
 MODEL = "flight-delay"
+START_S = 180
 # Goes, with all in it, when the benchmarks end.
 _FOLDER = tempfile.TemporaryDirectory(prefix="perennial-bench-")
 
@@ -82,13 +83,13 @@ class NotReady(Exception):
     """A server does not answer."""
 
 
-def wait_for(url: str, alive: Callable[[], bool] = lambda: True, limit_s: float = 180) -> None:
+def wait_for(url: str, alive: Callable[[], bool] = lambda: True, every_s: float = 0.2) -> None:
     """Returns when `url` answers 200. Raises NotReady when it does not, or is not `alive`."""
-    until = time.monotonic() + limit_s
+    until = time.monotonic() + START_S
     while not _answers(url):
         if not alive() or time.monotonic() > until:
             raise NotReady(url)
-        time.sleep(0.2)
+        time.sleep(every_s)
 
 
 def _end(process: subprocess.Popen) -> None:
