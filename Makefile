@@ -32,7 +32,7 @@ warehouse: $(STAMP)  ## land the flights of 2013 as daily Parquet files under wa
 setup: $(STAMP)  ## only install the environment into .venv
 
 lock: $(STAMP)  ## compile requirements/*.in to hashed requirements/*.txt
-	@for name in main dev serving serving-skops; do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
+	@for name in main dev serving serving-skops peers; do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-annotate --no-header requirements/$$name.in -o requirements/$$name.txt; done
 
 # uv installs the hashed lists in a fraction of pip's time; bytecode saves each Airflow process seconds at its start.

@@ -1,88 +1,159 @@
-"""One row a request on 8 connections: a slot's server against `mlflow models serve`, the same model and rows.
+"""A slot's server beside `mlflow models serve`, MLServer and BentoML, an empty handler, and itself through Traefik.
 
-Both are trained and registered here as a user would, then asked the same requests.
+One run: the same model, rows and 8 connections for all. The servers are asked in turn, round after round, and each is
+known by its best round: what else the machine does can only make one slower.
 """
 
 from __future__ import annotations
 
-import itertools
-import json
 import os
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
+from rich.console import Console
+from rich.table import Table
 
-from demo.replay import Replay, Tally
-from pipeline import registry, runs
-from pipeline.params import load, project_root
+from benchmarks import flights, load, peers
+from benchmarks.flights import MODEL, Flights, served
+from benchmarks.limits import kept
+from benchmarks.load import Load
+from benchmarks.peers import Peer, Rows
+from pipeline.params import project_root
+from pipeline.rollout import route
 from pipeline.rollout.engine import free_port
+from pipeline.rollout.route import Route, Share
+from tests.support.router import router
+from tests.support.server import server
 
-MODEL, CONNECTIONS = "flight-delay", 8
-OURS, THEIRS = 8000, 800
-
-
-def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        os.environ |= {"PERENNIAL_HOME": folder, "PERENNIAL_PROJECT": str(project_root())}
-        as_of = load(project_root()).model(MODEL).as_of
-        runs.retrain(runs.Setup.here(), "bench", MODEL, as_of, "a benchmark", False, lambda _step: None)
-        package = registry.package_folder(home, MODEL, "1")
-        rows = json.loads((package / "golden.json").read_text())["request"]["dataframe_records"]
-        ours, theirs = free_port(), free_port()
-        slot = [sys.executable, "-m", "pipeline.serving", "--package", str(package), "--version", "1", "--slot", "blue"]
-        peer = [sys.executable, "-m", "mlflow", "models", "serve", "-m", f"models:/{MODEL}/1", "--env-manager", "local"]
-        with _served([*slot, "--port", str(ours)], ours, "/v2/health/ready"):
-            fast = _asked(ours, rows, OURS)
-        env = {"MLFLOW_TRACKING_URI": registry.tracking_uri(home), "MLFLOW_DISABLE_TELEMETRY": "true"}
-        with _served([*peer, "--port", str(theirs), "--host", "127.0.0.1"], theirs, "/ping", env):
-            slow = _asked(theirs, rows, THEIRS)
-    for name, tally in (("perennial", fast), ("mlflow models serve", slow)):
-        print(
-            f"{name:20} {_rate(tally):8.0f} requests/s   p99 {tally.percentile_ms(0.99):7.1f} ms   {tally.failed} failed"
-        )
-    p99 = slow.percentile_ms(0.99) / fast.percentile_ms(0.99)
-    print(f"ratio: {_rate(fast) / _rate(slow):.0f} times the requests a second, p99 {p99:.0f} times shorter")
+MANY = 256
+ROUNDS = 3
+# Requests a round, by whether a server answers thousands a second or tens.
+OF_THE_FAST, OF_THE_SLOW, OF_MANY = 6000, 300, 60
+OURS, EMPTY, ROUTED = "perennial", "empty Starlette handler", "perennial through Traefik"
+MLFLOW, MLSERVER, BENTOML = "mlflow models serve", "MLServer", "BentoML"
 
 
-def _asked(port: int, rows: list[dict], count: int) -> Tally:
-    bodies = [json.dumps({"dataframe_records": [row]}).encode() for row in rows]
-    warm = Replay(f"http://127.0.0.1:{port}", CONNECTIONS)
-    warm.play(itertools.islice(itertools.cycle(bodies), 50))
-    replay = Replay(f"http://127.0.0.1:{port}", CONNECTIONS)
-    return replay.play(itertools.islice(itertools.cycle(bodies), count))
+def main() -> bool:
+    trained = flights.trained()
+    rows = trained.rows(1024)
+    with tempfile.TemporaryDirectory() as folder, _all(trained, Path(folder)) as asked:
+        _refuse_other_answers([peer for peer in asked if peer.name != EMPTY], rows[:8])
+        one = _measured(asked, [[row] for row in rows], lambda peer: OF_THE_SLOW if _slow(peer) else OF_THE_FAST)
+        blocks = [list(block) for block in zip(*[iter(rows)] * MANY, strict=True)]
+        asked_many = [peer for peer in asked if peer.name in (OURS, MLFLOW, MLSERVER)]
+        many = _measured(asked_many, blocks, lambda peer: OF_MANY if _slow(peer) else 10 * OF_MANY)
+    _show("one row a request, 8 connections", one, 1)
+    _show(f"{MANY} rows a request, 8 connections", many, MANY)
+    return all([*_limits_of_one(one), *_limits_of_many(many)])
 
 
-def _rate(tally: Tally) -> float:
-    """Requests a second over all connections, by the time that answers took."""
-    return CONNECTIONS * len(tally.seconds) / sum(tally.seconds)
+@dataclass(frozen=True)
+class Best:
+    """The best rounds of one server."""
+
+    rate: float
+    p50_ms: float
+    p99_ms: float
+
+
+def _limits_of_one(one: dict[str, Best]) -> Iterator[bool]:
+    ours = one[OURS]
+    for peer in (MLFLOW, MLSERVER):
+        yield kept(f"one row, requests a second, times {peer}", ours.rate / one[peer].rate, 50, at_least=True)
+        yield kept(f"one row, p99 of {peer}, times ours", one[peer].p99_ms / ours.p99_ms, 25, at_least=True)
+    yield kept("one row, share of an empty handler's requests", ours.rate / one[EMPTY].rate, 0.6, at_least=True)
+    yield kept("one row, share of direct through Traefik", one[ROUTED].rate / ours.rate, 0.6, at_least=True)
+
+
+def _limits_of_many(many: dict[str, Best]) -> Iterator[bool]:
+    for peer in (MLFLOW, MLSERVER):
+        yield kept(f"{MANY} rows, rows a second, times {peer}", many[OURS].rate / many[peer].rate, 10, at_least=True)
 
 
 @contextmanager
-def _served(command: list[str], port: int, ready: str, env: dict[str, str] | None = None) -> Iterator[None]:
-    process = subprocess.Popen(
-        command, env=os.environ | (env or {}), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        until = time.monotonic() + 120
-        while not _answers(f"http://127.0.0.1:{port}{ready}"):
-            if process.poll() is not None or time.monotonic() > until:
-                raise SystemExit(f"benchmark: {' '.join(command[1:5])} did not start")
-            time.sleep(0.2)
-        yield
-    finally:
-        process.terminate()
-        process.wait(20)
+def _all(trained: Flights, folder: Path) -> Iterator[list[Peer]]:
+    """Every server, ready."""
+    with ExitStack() as stack:
+        own = folder / "ours"
+        own.mkdir()
+        ours = stack.enter_context(server(trained.package, own, version="1"))
+        traefik = stack.enter_context(router(project_root(), trained.home))
+        os.environ["PERENNIAL_ROUTER_URL"], os.environ["PERENNIAL_ROUTER_API_URL"] = traefik.router, traefik.router_api
+        route.write(trained.home, Route(MODEL, Share("blue", "1", ours.url)))
+        routed = f"/{MODEL}/invocations"
+        flights.wait_for(f"{traefik.router}/{MODEL}/v2/health/ready")
+        started = [
+            _asked_like_us(OURS, ours.port, "/invocations"),
+            _asked_like_us(ROUTED, urlsplit(traefik.router).port, routed),
+            _asked_like_us(EMPTY, stack.enter_context(_empty(folder)), "/invocations"),
+        ]
+        for peer in (peers.mlflow, peers.mlserver, peers.bentoml):
+            started.append(stack.enter_context(peer(trained, folder)))
+        yield started
 
 
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url).status_code == 200
-    except httpx.HTTPError:
-        return False
+def _asked_like_us(name: str, port: int | None, path: str) -> Peer:
+    assert port is not None
+    return Peer(name, port, path, peers.records, lambda told: told["predictions"])
+
+
+@contextmanager
+def _empty(folder: Path) -> Iterator[int]:
+    port = free_port()
+    command = [sys.executable, str(Path(__file__).with_name("empty.py")), str(port)]
+    (folder / "empty").mkdir()
+    with served(command, f"http://127.0.0.1:{port}/ready", folder / "empty"):
+        yield port
+
+
+def _slow(peer: Peer) -> bool:
+    return peer.name in (MLFLOW, MLSERVER, BENTOML)
+
+
+def _refuse_other_answers(asked: Sequence[Peer], rows: Rows) -> None:
+    """All say the same of the same rows, or they are not compared."""
+    told: dict[str, list[float]] = {}
+    for peer in asked:
+        url, kind = f"http://127.0.0.1:{peer.port}{peer.path}", {"content-type": "application/json"}
+        answer = httpx.post(url, content=peer.body(rows), headers=kind, timeout=60)
+        told[peer.name] = peer.answers(answer.raise_for_status().json())
+    for name, answers in told.items():
+        far = max(abs(a - b) for a, b in zip(answers, told[OURS], strict=True))
+        if far > 1e-5:
+            raise SystemExit(f"{name} answers otherwise than {OURS}, by {far:.2g}: it serves another model")
+
+
+def _measured(asked: Sequence[Peer], bodies: Sequence[Rows], count: Any) -> dict[str, Best]:
+    """The best rounds by server; `count(peer)` requests each, that are `bodies` round and round."""
+    requests = {peer.name: [load.request(peer.path, peer.body(rows)) for rows in bodies] for peer in asked}
+    rounds: dict[str, list[Load]] = {peer.name: [] for peer in asked}
+    for _ in range(ROUNDS):
+        for peer in asked:
+            done = load.ask(peer.port, requests[peer.name], count(peer), warm=max(16, count(peer) // 20))
+            if done.failed:
+                raise SystemExit(f"{peer.name}: {done.failed} of {count(peer)} requests failed ({dict(done.codes)})")
+            rounds[peer.name].append(done)
+    return {name: _best(loads) for name, loads in rounds.items()}
+
+
+def _best(rounds: Sequence[Load]) -> Best:
+    p50, p99 = (min(one.percentile_ms(share) for one in rounds) for share in (0.5, 0.99))
+    return Best(max(one.rate for one in rounds), p50, p99)
+
+
+def _show(title: str, measured: dict[str, Best], rows: int) -> None:
+    table = Table(title=title, title_justify="left")
+    table.add_column("server")
+    for heading in ("requests/s", "rows/s", "p50 ms", "p99 ms", "ours, times its rows/s"):
+        table.add_column(heading, justify="right")
+    for name, best in measured.items():
+        figures = (f"{best.rate:,.0f}", f"{best.rate * rows:,.0f}", f"{best.p50_ms:.2f}", f"{best.p99_ms:.2f}")
+        table.add_row(name, *figures, f"{measured[OURS].rate / best.rate:.2f}")
+    Console(width=110).print(table)

@@ -105,7 +105,8 @@ class Source:
     def _parquet(self, runtime: Runtime, skip: int) -> Iterator[pa.RecordBatch]:
         import pyarrow.parquet as pq
 
-        file = pq.ParquetFile(self._path)
+        # With pre_buffer Arrow holds all that it has read until the end of the file.
+        file = pq.ParquetFile(self._path, pre_buffer=False)
         self._total = file.metadata.num_rows
         names = file.schema_arrow.names
         nested = "features" in names and "features" not in runtime.features

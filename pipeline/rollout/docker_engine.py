@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import RolloutError
+from pipeline.rollout import elf
 from pipeline.rollout.engine import EngineUnavailable, Running, Wanted, cut_off, free_port
 from pipeline.serving.settings import VARIABLE
 
@@ -204,7 +205,7 @@ class DockerEngine:
         ]
         parts = [*recipe, self._project / "pipeline" / "__init__.py", *server]
         # What is left out is part of the recipe too.
-        content = b"".join(p.read_bytes() for p in (*parts, Path(__file__)))
+        content = b"".join(p.read_bytes() for p in (*parts, Path(elf.__file__), Path(__file__)))
         tag = f"perennial/serving-{runtime}:{hashlib.sha256(content).hexdigest()[:16]}"
         try:
             self._client.images.get(tag)
@@ -259,8 +260,18 @@ class DockerEngine:
 
 # By runtime: what goes into its image.
 PACKAGES = {"onnx": "serving.txt", "skops": "serving-skops.txt"}
-# Of those packages, what a server never reads: tests, tools to make models, sources and maps.
+# Of those packages, what a server never reads: tests, tools to make models, sources and maps, and what only such tools
+# import. onnxruntime's Python module holds the runtime itself; the library beside it is for programs in C.
 LEFT_OUT = (
+    "onnxruntime/capi/libonnxruntime.so*",
+    "google",
+    "flatbuffers",
+    "jinja2",
+    "markupsafe",
+    "pycparser",
+    "numpy/distutils",
+    "numpy/_core/_simd.*",
+    "numpy/_core/*_tests.*",
     "**/tests",
     "**/*.pyi",
     "**/*.pyx",
@@ -356,6 +367,8 @@ def _lay_packages(requirements: Path, folder: Path, left_out: Sequence[str]) -> 
             shutil.rmtree(left)
         else:
             left.unlink(missing_ok=True)
+    for library in folder.rglob("*.so*"):
+        elf.cut_debug(library)
 
 
 def _tar(files: dict[str, bytes], packages: Path | None = None) -> io.BytesIO:

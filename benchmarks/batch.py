@@ -1,0 +1,91 @@
+"""`predict` on a million flights and on ten: rows a minute, and memory that does not grow with the file."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks import flights
+from benchmarks.flights import MODEL
+from benchmarks.limits import kept
+from pipeline.params import load, project_root
+
+MILLION = 1_000_000
+GROUP_ROWS = 100_000
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One run of the command, from its start to its end."""
+
+    rows: int
+    wall_s: float
+    peak_mb: float
+
+    @property
+    def a_minute(self) -> float:
+        return 60 * self.rows / self.wall_s
+
+
+def main() -> bool:
+    flights.trained()
+    with tempfile.TemporaryDirectory() as folder:
+        some, many = (_scored(Path(folder), rows) for rows in (MILLION, 10 * MILLION))
+    for one in (some, many):
+        print(
+            f"{one.rows:>10,} rows: {one.wall_s:6.1f} s, {one.a_minute:,.0f} rows a minute, peak {one.peak_mb:.0f} MB"
+        )
+    fast = [
+        kept(f"million rows a minute, of {one.rows:,}", one.a_minute / MILLION, 1, at_least=True)
+        for one in (some, many)
+    ]
+    return all([*fast, kept("peak memory of ten million rows, times that of one", many.peak_mb / some.peak_mb, 1.15)])
+
+
+def _scored(folder: Path, rows: int) -> Scored:
+    given, output = folder / f"{rows}.parquet", folder / f"{rows}-scored.parquet"
+    _write_flights(given, rows)
+    command = [sys.executable, "-m", "pipeline", "predict", MODEL, "--input", str(given), "--output", str(output)]
+    start = time.monotonic()
+    running = subprocess.Popen(
+        command, cwd=project_root(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    peak_kb = 0
+    while running.poll() is None:
+        peak_kb = max(peak_kb, _peak_kb(running.pid))
+        time.sleep(0.02)
+    wall_s = time.monotonic() - start
+    if running.returncode:
+        raise SystemExit(f"predict failed: {running.stderr.read() if running.stderr else ''}")
+    assert pq.ParquetFile(output).metadata.num_rows == rows
+    for file in (given, output):
+        file.unlink()
+    return Scored(rows, wall_s, peak_kb / 1024)
+
+
+def _peak_kb(pid: int) -> int:
+    """The most that the process ever held, as the kernel counts it since the process runs this program."""
+    try:
+        told = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in told.splitlines() if line.startswith("VmHWM")), 0)
+
+
+def _write_flights(path: Path, rows: int) -> None:
+    """The year's flights, over and over, a row group at a time."""
+    model = load(project_root()).model(MODEL)
+    columns = [*model.training.features, model.source.key, model.source.event_time]
+    days = sorted((project_root() / "warehouse" / "flights").glob("*.parquet"))
+    tables = [pq.read_table(day, columns=columns) for day in days[: 1 + GROUP_ROWS // 500]]
+    group = pa.concat_tables(tables, promote_options="permissive").slice(0, GROUP_ROWS).combine_chunks()
+    with pq.ParquetWriter(path, group.schema) as writer:
+        for first in range(0, rows, GROUP_ROWS):
+            writer.write_table(group.slice(0, min(GROUP_ROWS, rows - first)))

@@ -1,0 +1,108 @@
+"""The flight model that the benchmarks serve: trained and registered as a user would, once for all of them."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pandas as pd
+
+from pipeline import package, registry, runs
+from pipeline.params import load, project_root
+
+MODEL = "flight-delay"
+START_S = 180
+# Goes, with all in it, when the benchmarks end.
+_FOLDER = tempfile.TemporaryDirectory(prefix="perennial-bench-")
+
+
+@dataclass(frozen=True)
+class Flights:
+    """Version 1 of the model in a home of its own."""
+
+    home: Path
+
+    @property
+    def package(self) -> Path:
+        return registry.package_folder(self.home, MODEL, "1")
+
+    @property
+    def skops(self) -> Path:
+        """The fitted pipeline as the stages left it."""
+        (file,) = registry.artifact_root(self.home).glob(f"{MODEL}/models/*/artifacts/model.skops")
+        return file
+
+    def rows(self, count: int) -> list[dict[str, Any]]:
+        """Flights after those it learnt from, as requests have them."""
+        model = load(project_root()).model(MODEL)
+        days = sorted((project_root() / "warehouse" / "flights").glob("*.parquet"))
+        later = [day for day in days if day.stem >= f"{model.as_of:%Y-%m-%d}"]
+        frame = pd.concat([pd.read_parquet(day) for day in later[: 1 + count // 500]], ignore_index=True)
+        return package.records(frame.head(count), model.training)
+
+
+@functools.cache
+def trained() -> Flights:
+    """Trains and registers the model."""
+    home = Path(_FOLDER.name)
+    os.environ |= {"PERENNIAL_HOME": str(home), "PERENNIAL_PROJECT": str(project_root())}
+    as_of = load(project_root()).model(MODEL).as_of
+    runs.retrain(runs.Setup.here(), "bench", MODEL, as_of, "a benchmark", False, lambda _step: None)
+    registry.promote(home, MODEL, "1")
+    return Flights(home)
+
+
+@contextmanager
+def served(command: list[str], url: str, folder: Path, env: dict[str, str] | None = None) -> Iterator[None]:
+    """Runs a server, with all that it starts, from when `url` answers 200. What it prints goes to a file in `folder`."""
+    said = folder / "said"
+    with said.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=folder, env=os.environ | (env or {}), stdout=output, stderr=output, process_group=0
+        )
+    try:
+        wait_for(url, lambda: process.poll() is None)
+        yield
+    except NotReady as error:
+        raise SystemExit(f"{' '.join(command[:5])} did not start: {said.read_text()[-1000:]}") from error
+    finally:
+        _end(process)
+
+
+class NotReady(Exception):
+    """A server does not answer."""
+
+
+def wait_for(url: str, alive: Callable[[], bool] = lambda: True, every_s: float = 0.2) -> None:
+    """Returns when `url` answers 200. Raises NotReady when it does not, or is not `alive`."""
+    until = time.monotonic() + START_S
+    while not _answers(url):
+        if not alive() or time.monotonic() > until:
+            raise NotReady(url)
+        time.sleep(every_s)
+
+
+def _end(process: subprocess.Popen) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(10)
+        except (ProcessLookupError, subprocess.TimeoutExpired):
+            continue
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url).status_code == 200
+    except httpx.HTTPError:
+        return False
