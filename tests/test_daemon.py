@@ -28,7 +28,7 @@ def restartable(trained, monkeypatch, tmp_path):
     monkeypatch.setenv("PERENNIAL_PROJECT", str(trained))
     monkeypatch.setenv("PERENNIAL_LEDGER_URL", f"sqlite:///{tmp_path}/ledger.db")
     try:
-        serving = DockerEngine(trained / "home", trained)._base
+        serving = DockerEngine(trained / "home", trained)._bases["onnx"]
     except EngineUnavailable as reason:
         skip_or_fail("docker", str(reason))
     if gone := engine.missing():
