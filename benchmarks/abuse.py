@@ -1,11 +1,11 @@
 """Honest requests beside a gigabyte of body, lies about chunks and a thousand slow connections: their p99, with and without.
 
-Both are measured in turn, and compared by the median of their rounds.
+Both are measured in turn and known by their best round, for what else the machine does makes either slower. Each round is
+longer than it takes the bad clients to do all that they do.
 """
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,7 +21,7 @@ from benchmarks.limits import kept
 from pipeline.params import project_root
 from tests.support.server import server
 
-ROUNDS, REQUESTS = 7, 5000
+ROUNDS, REQUESTS = 5, 12_000
 
 
 def main() -> bool:
@@ -35,7 +35,7 @@ def main() -> bool:
             with _attack(ours.port, ours.process.pid) as connections:
                 attacked.append(load.ask(ours.port, requests, REQUESTS))
         grown = ours.memory_mb - before
-    p99 = [statistics.median(one.percentile_ms(0.99) for one in rounds) for rounds in (calm, attacked)]
+    p99 = [min(one.percentile_ms(0.99) for one in rounds) for rounds in (calm, attacked)]
     failed = sum(one.failed for one in (*calm, *attacked))
     print(f"{connections} connections of bad clients; {failed} honest requests failed; memory grew by {grown:.0f} MB")
     print(f"p99 of honest requests: {p99[0]:.2f} ms without them, {p99[1]:.2f} ms with them")
