@@ -20,6 +20,16 @@ def test_a_limit_on_counts_and_ratios_binds_and_one_on_seconds_does_not(capsys):
     assert "the machine's fault" in said[2]
 
 
+def test_a_limit_may_be_one_to_reach(capsys):
+    assert kept("times theirs", 50.1, 50, at_least=True)
+    assert not kept("times theirs", 49.9, 50, at_least=True)
+    said = capsys.readouterr().out.splitlines()
+    assert said == [
+        "limit: times theirs at least 50: 50.10, kept",
+        "limit: times theirs at least 50: 49.90, BROKEN",
+    ]
+
+
 @pytest.mark.parametrize("told", [True, False])
 def test_a_broken_limit_fails_them_all(monkeypatch, told):
     monkeypatch.setattr(repro, "main", lambda: told)

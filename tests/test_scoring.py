@@ -51,6 +51,29 @@ def test_every_row_is_scored_in_its_order(champion, rows, expected, tmp_path, fo
     assert list(tmp_path.glob(".out*")) == []
 
 
+def test_no_more_is_held_than_a_part_of_the_file(champion, tmp_path, monkeypatch):
+    """A hundred row groups take no more of Arrow's memory than five."""
+    group = pa.table({"spend": np.random.default_rng(1).random(5000), "calls": [2.0] * 5000, "plan": ["plus"] * 5000})
+    monkeypatch.setattr(scoring, "BLOCK_ROWS", 5000)
+    held, add = [], scoring.Parts.add
+
+    def look(self, *part):
+        held.append(pa.total_allocated_bytes())
+        add(self, *part)
+
+    monkeypatch.setattr(scoring.Parts, "add", look)
+    most = {}
+    for groups in (5, 100):
+        given = tmp_path / f"{groups}.parquet"
+        with pq.ParquetWriter(given, group.schema) as writer:
+            for _ in range(groups):
+                writer.write_table(group)
+        held.clear()
+        champion(given, tmp_path / "out.parquet")
+        most[groups] = max(held)
+    assert most[100] < 1.5 * most[5], most
+
+
 def test_without_a_key_rows_are_numbered(champion, rows, tmp_path):
     rows[FEATURES].to_parquet(tmp_path / "in.parquet")
     champion(tmp_path / "in.parquet", tmp_path / "out.parquet")

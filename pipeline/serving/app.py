@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import secrets
 import time
 import traceback
@@ -127,7 +128,8 @@ class App:
         body = await self._intake.body(headers, receive)
         asked = read(body, headers) if len(body) < LARGE_BYTES else await self._runner.aside(read, body, headers)
         predictions = await self._runner.predict(asked.rows)
-        if not np.isfinite(predictions).all():
+        # The sum of finite ones is finite, as a rule; it is found in half the time.
+        if not math.isfinite(predictions.sum()) and not np.isfinite(predictions).all():
             raise Refused(500, NO_NUMBER)
         if self.log is not None:
             self.log.add(Entry(request_id.decode("latin-1"), time.time(), asked.rows, predictions))

@@ -119,6 +119,8 @@ def _refuse_size(rows: int, max_rows: int) -> None:
 
 def _flat(values: list[Any]) -> list[Any]:
     """[[1], [2]] and [1, 2] say the same of a column."""
+    if list not in set(map(type, values)):
+        return values
     return [v[0] if type(v) is list and len(v) == 1 else v for v in values]
 
 

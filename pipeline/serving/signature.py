@@ -7,6 +7,7 @@ say which row and which column it is.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -97,10 +98,11 @@ class Signature:
 
     def of_records(self, records: Sequence[Any]) -> Rows:
         """Rows from objects by column name. Raises BadRequest."""
-        known = self._known
+        known, features = self._known, len(self.fields)
         try:
             for record in records:
-                if not record.keys() <= known:
+                # As many as the features, which are all picked below, leave no place for another.
+                if len(record) != features and not record.keys() <= known:
                     raise KeyError
             numbers = list(map(self._number_picks, records))
             texts = list(map(self._text_picks, records))
@@ -148,23 +150,20 @@ class Signature:
         words = np.empty((len(keys), len(self.texts)), object)
         if self.texts:
             words[:] = texts
-        if self._breaks(matrix, texts):
+        if self._breaks(matrix, numbers, texts):
             raise self._odd_value(numbers, texts)
         return Rows(matrix, words, _names(keys, self.key), _times(times, self.event_time))
 
-    def _breaks(self, matrix: np.ndarray, texts: list[Any]) -> bool:
+    def _breaks(self, matrix: np.ndarray, numbers: list[Any], texts: list[Any]) -> bool:
         """Whether a value is infinite, missing, broken or unheard of where it may not be."""
-        total = matrix.sum()
         # A sum is finite when every number is; missing ones make it NaN, and then each is looked at.
-        if not np.isfinite(total):
+        if not math.isfinite(matrix.sum()):
             if np.isinf(matrix).any():
                 return True
-            if self._wanted and np.isnan(matrix[:, self._wanted]).any():
+            if any(None in map(itemgetter(i), numbers) for i in self._wanted):
                 return True
-        for i in self._whole:
-            column = matrix[:, i]
-            if not (np.isnan(column) | (column == np.floor(column))).all():
-                return True
+        if any(row[i] is not None and row[i] % 1 for i in self._whole for row in numbers):
+            return True
         if any(not (np.isnan(matrix[:, i]) | np.isin(matrix[:, i], allowed)).all() for i, allowed in self._listed):
             return True
         if any(not row[i] for i in self._spoken for row in texts):

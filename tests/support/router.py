@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import psutil
 
 from pipeline.rollout.engine import free_port
 from pipeline.rollout.route import routes_folder
-from pipeline.services.settings import Addresses, write_traefik
+from pipeline.services.settings import TRAEFIK_ENVIRONMENT, Addresses, write_traefik
 
 
 class Router:
@@ -41,7 +42,8 @@ class Router:
     def start(self, under: list[str] | None = None) -> None:
         traefik = [shutil.which("traefik") or "traefik", f"--configFile={self._home / 'traefik.yaml'}"]
         command = [*(under or []), *traefik]
-        self.process = subprocess.Popen(command, cwd=self._home, stdout=subprocess.DEVNULL)
+        env = os.environ | TRAEFIK_ENVIRONMENT
+        self.process = subprocess.Popen(command, cwd=self._home, stdout=subprocess.DEVNULL, env=env)
         until = time.monotonic() + 20
         while not _up(self.router_api):
             assert time.monotonic() < until, "Traefik did not start"

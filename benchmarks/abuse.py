@@ -1,0 +1,60 @@
+"""Honest requests beside a gigabyte of body, lies about chunks and a thousand slow connections: their p99, with and without.
+
+Both are measured in turn and known by their best round, for what else the machine does makes either slower. Each round is
+longer than it takes the bad clients to do all that they do.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from benchmarks import flights, load, peers
+from benchmarks.limits import kept
+from pipeline.params import project_root
+from tests.support.server import server
+
+ROUNDS, REQUESTS = 5, 12_000
+
+
+def main() -> bool:
+    trained = flights.trained()
+    requests = [load.request("/invocations", peers.records([row])) for row in trained.rows(1024)]
+    calm, attacked = [], []
+    with tempfile.TemporaryDirectory() as folder, server(trained.package, Path(folder), version="1") as ours:
+        before = ours.memory_mb
+        for _ in range(ROUNDS):
+            calm.append(load.ask(ours.port, requests, REQUESTS))
+            with _attack(ours.port, ours.process.pid) as connections:
+                attacked.append(load.ask(ours.port, requests, REQUESTS))
+        grown = ours.memory_mb - before
+    p99 = [min(one.percentile_ms(0.99) for one in rounds) for rounds in (calm, attacked)]
+    failed = sum(one.failed for one in (*calm, *attacked))
+    print(f"{connections} connections of bad clients; {failed} honest requests failed; memory grew by {grown:.0f} MB")
+    print(f"p99 of honest requests: {p99[0]:.2f} ms without them, {p99[1]:.2f} ms with them")
+    return all(
+        [kept("failed requests", failed, 0), kept("p99 with bad clients, times that without", p99[1] / p99[0], 2)]
+    )
+
+
+@contextmanager
+def _attack(port: int, server_pid: int) -> Iterator[int]:
+    """Bad clients, once all their connections are there; says how many."""
+    bad = subprocess.Popen([sys.executable, "-m", "benchmarks.attack", str(port)], cwd=project_root())
+    try:
+        until = time.monotonic() + 30
+        while (open_ones := len(psutil.Process(server_pid).net_connections())) < 1000:
+            assert time.monotonic() < until, f"only {open_ones} connections are open"
+            time.sleep(0.2)
+        yield open_ones
+    finally:
+        bad.terminate()
+        bad.wait()
+        time.sleep(1)
