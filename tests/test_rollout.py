@@ -23,6 +23,7 @@ from pipeline.rollout import evidence, probe, route
 from pipeline.rollout.docker_engine import DockerEngine
 from pipeline.rollout.engine import EngineUnavailable, engine_named
 from pipeline.rollout.process_engine import ProcessEngine
+from pipeline.rollout.traefik import RETRIED_BYTES
 from pipeline.serving.runtime import Runtime
 from tests import conftest
 from tests.conftest import skip_or_fail
@@ -353,6 +354,14 @@ def test_the_router_lets_no_client_through_faster_than_the_limit(site):
     with httpx.Client() as client:
         codes = [client.post(f"{site.address}/invocations", content=BODY).status_code for _ in range(40)]
     assert set(codes) == {200}
+
+
+@pytest.mark.parametrize("site", ["process"], indirect=True)
+def test_a_request_larger_than_is_kept_for_another_try_is_answered(site):
+    site.deploy("1")
+    body = json.dumps({"dataframe_records": json.loads(BODY)["dataframe_records"] * 5000}).encode()
+    assert len(body) > RETRIED_BYTES
+    assert len(httpx.post(f"{site.address}/invocations", content=body).json()["predictions"]) == 5000
 
 
 @pytest.mark.parametrize("site", ["process"], indirect=True)
