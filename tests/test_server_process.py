@@ -171,6 +171,24 @@ def test_a_package_that_was_changed_does_not_start_and_says_why(churn_package, t
     assert done.stderr.strip().endswith("golden.json is not what was packaged")
 
 
+def test_a_client_that_goes_before_it_has_asked_is_no_failure_of_ours(churn_package, tmp_path):
+    """Errors take a candidate back: nobody may cause them by hanging up."""
+    with server(churn_package, tmp_path) as started:
+        head = b"POST /invocations HTTP/1.1\r\nhost: x\r\n"
+        for start in (b"content-length: 1000\r\n\r\n{", b"transfer-encoding: chunked\r\n\r\n1\r\n{\r\n"):
+            with socket.create_connection(("127.0.0.1", started.port)) as connection:
+                connection.sendall(head + start)
+                time.sleep(0.2)
+        assert started.ask([GOOD]).status_code == 200
+        until = time.monotonic() + 10
+        none_under_way = 'perennial_requests_under_way{model="churn",slot="blue",version="3"} 0.0'
+        while none_under_way not in (page := httpx.get(f"{started.url}/metrics").text):
+            assert time.monotonic() < until, page
+            time.sleep(0.1)
+        assert 'code="500"' not in page
+        assert "Traceback" not in started.output()
+
+
 def mutated(rng, body):
     """Bytes that were a request once."""
     changed = bytearray(body)

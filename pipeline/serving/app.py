@@ -100,6 +100,8 @@ class App:
                 body, more, rows = await self._answer(read, headers, receive, request_id)
             except Refused as refusal:
                 status, body = refusal.status, orjson.dumps({"error": str(refusal)})
+            except Gone:
+                raise
             except Exception:
                 traceback.print_exc()
                 status, body = 500, orjson.dumps({"error": "the server failed; its output says how"})
