@@ -68,11 +68,11 @@ def mlserver(flights: Flights, folder: Path) -> Iterator[Peer]:
         [_program("mlserver"), "start", "."], f"http://127.0.0.1:{port}/v2/models/{MODEL}/ready", at, ONE_THREAD
     ):
         yield Peer(
-            "MLServer", port, f"/v2/models/{MODEL}/infer", _tensors, lambda told: told["outputs"][0]["data"][1::2]
+            "MLServer", port, f"/v2/models/{MODEL}/infer", tensors, lambda told: told["outputs"][0]["data"][1::2]
         )
 
 
-def _tensors(rows: Rows) -> bytes:
+def tensors(rows: Rows) -> bytes:
     """The Open Inference Protocol, with MLServer's word for what becomes a data frame."""
 
     def tensor(name: str) -> dict[str, Any]:

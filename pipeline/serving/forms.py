@@ -107,7 +107,7 @@ def _columns(columns: dict[str, Sequence[Any]], signature: Signature, max_rows: 
         told = ", ".join(f"{name} {count}" for name, count in lengths.items())
         raise BadRequest(f"the columns do not all have the same number of rows: {told}"[:300])
     _refuse_size(max(lengths.values(), default=0), max_rows)
-    return signature.of_table(list(columns), list(zip(*columns.values(), strict=True)))
+    return signature.of_columns(columns)
 
 
 def _refuse_size(rows: int, max_rows: int) -> None:

@@ -26,6 +26,7 @@ FLUSH_S = 0.5
 # the next part.
 MERGE_AT, FULL_BYTES = 32, 16 * 2**20
 WAITING_ROWS = 200_000
+STEP_ROWS = 4096
 
 
 class Entry(NamedTuple):
@@ -140,22 +141,35 @@ class LogTable:
 
     def of(self, entries: Sequence[Entry]) -> Any:
         """A table: request_id, received_at (UTC, milliseconds), event_time, key, version, slot, prediction, features."""
+        from arro3.core import Table
+
+        # Piece by piece: each step keeps Python from answering requests.
+        tables, at = [], 0
+        while at < len(entries):
+            until, rows = at, 0
+            while until < len(entries) and rows < STEP_ROWS:
+                rows += len(entries[until].rows)
+                until += 1
+            tables.append(self._table(entries[at:until]))
+            at = until
+        return Table.from_batches([b for table in tables for b in table.to_batches()], schema=tables[0].schema)
+
+    def _table(self, entries: Sequence[Entry]) -> Any:
         from arro3.core import Array, DataType, Field, Schema, Table, struct_array
 
-        counts = [len(e.rows) for e in entries]
-        numbers = np.concatenate([e.rows.numbers for e in entries])
-        texts = np.concatenate([e.rows.texts for e in entries])
-        text, rows = DataType.utf8(), len(numbers)
+        text, counts = DataType.utf8(), [len(e.rows) for e in entries]
+        each = Array(np.repeat(np.arange(len(entries), dtype="uint64"), counts))
+        all_alike = Array(np.zeros(sum(counts), "uint64"))
+        received = np.array([e.received_at * 1000 for e in entries], "int64")
+        numbers, texts = (np.concatenate([getattr(e.rows, n) for e in entries]) for n in ("numbers", "texts"))
         features = self._features(numbers, texts)
         columns = {
-            "request_id": Array(np.repeat([e.request_id for e in entries], counts).tolist(), text),
-            "received_at": Array(np.repeat(np.array([e.received_at * 1000 for e in entries], "int64"), counts)).cast(
-                DataType.timestamp("ms", tz="UTC")
-            ),
+            "request_id": Array([e.request_id for e in entries], text).take(each),
+            "received_at": Array(received).cast(DataType.timestamp("ms", tz="UTC")).take(each),
             "event_time": Array([t for e in entries for t in e.rows.times], text),
             "key": Array(self._hidden(self._signature.key, [k for e in entries for k in e.rows.keys]), text),
-            "version": Array([self._version] * rows, text),
-            "slot": Array([self._slot] * rows, text),
+            "version": Array([self._version], text).take(all_alike),
+            "slot": Array([self._slot], text).take(all_alike),
             "prediction": Array(np.concatenate([e.predictions for e in entries])),
         }
         if features:

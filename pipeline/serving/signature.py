@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
@@ -123,6 +123,44 @@ class Signature:
             for name in (self.key, self.event_time)
         )
         return self._rows(numbers, texts, keys, times)
+
+    def of_columns(self, columns: Mapping[str, Sequence[Any]]) -> Rows:
+        """Rows from whole columns of one length. Raises BadRequest."""
+        self._refuse_columns(list(columns))
+        rows = len(next(iter(columns.values())))
+        matrix, words = np.empty((rows, len(self.numbers)), "float32"), np.empty((rows, len(self.texts)), object)
+        kinds: set[type] = set().union(*(map(type, columns[name]) for name in self.numbers))
+        spoken: set[type] = set().union(*(map(type, columns[name]) for name in self.texts))
+        odd = not (kinds <= NUMBERS and spoken <= TEXTS | {NOTHING})
+        if not odd:
+            try:
+                with np.errstate(over="ignore"):
+                    for i, name in enumerate(self.numbers):
+                        matrix[:, i] = np.array(columns[name], "float32")
+            except OverflowError:
+                odd = True
+            for i, name in enumerate(self.texts):
+                column = columns[name]
+                words[:, i] = column if NOTHING not in spoken else ["" if v is None else v for v in column]
+        if odd or self._breaks_somewhere(matrix, words):
+            # Row by row, to say where.
+            return self.of_table(list(columns), list(zip(*columns.values(), strict=True)))
+        nothing = [None] * rows
+        keys, times = (list(columns.get(name, nothing)) for name in (self.key, self.event_time))
+        return Rows(matrix, words, _names(keys, self.key), _times(times, self.event_time))
+
+    def _breaks_somewhere(self, matrix: np.ndarray, words: np.ndarray) -> bool:
+        """The same as `_breaks`, of columns."""
+        odd = not math.isfinite(matrix.sum())
+        if odd and (np.isinf(matrix).any() or np.isnan(matrix[:, self._wanted]).any()):
+            return True
+        if any((matrix[:, i] % 1 > 0).any() for i in self._whole):
+            return True
+        if any(not (np.isnan(matrix[:, i]) | np.isin(matrix[:, i], allowed)).all() for i, allowed in self._listed):
+            return True
+        if any("" in words[:, i].tolist() for i in self._spoken):
+            return True
+        return any(not allowed.issuperset(words[:, i].tolist()) for i, allowed in self._words)
 
     def _refuse_columns(self, names: Sequence[str]) -> None:
         if missing := [n for n in (*self.numbers, *self.texts) if n not in names]:
