@@ -90,7 +90,8 @@ def test_3_drift_starts_a_retrain_that_goes_live_under_load(stack):
     assert Path(told["report"]).stat().st_size > 100_000
     opened = stack.setup.ledger.events(kind="run_opened", run=airflow_run(f"retrain__{FLIGHTS}", started))[0].body
     assert opened["as_of"] == "2013-07-01T00:00:00+00:00"
-    assert opened["reason"].startswith("drift: temp")
+    # Which of them moved most is a matter of the sample.
+    assert opened["reason"].startswith("drift: ") and "temp" in opened["reason"]
     assert (load.failed, load.failures) == (0, [])
     assert set(load.versions) == {"1", "2"}
     assert stack.live(FLIGHTS) == "2"
