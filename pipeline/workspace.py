@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +26,7 @@ from typing import Any
 
 import yaml
 from configobj import ConfigObj
+from filelock import FileLock
 from ruamel.yaml import YAML
 
 from pipeline import lineage
@@ -102,7 +104,8 @@ def add_worktree(project: Path, worktree: Path, revision: str) -> Path:
     top, inner = _repository(project)
     _remove(top, worktree)
     worktree.parent.mkdir(parents=True, exist_ok=True)
-    _git(top, "worktree", "add", "--detach", "--force", str(worktree), revision)
+    with _worktrees(top):
+        _git(top, "worktree", "add", "--detach", "--force", str(worktree), revision)
     return worktree / inner
 
 
@@ -270,10 +273,19 @@ def _remove(top: Path, worktree: Path) -> None:
         with contextlib.suppress(FileNotFoundError):  # another run's pruning was faster
             worktree.rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
-    # Killed while it made the worktree, git leaves it locked, and what is locked is neither pruned nor made again.
-    with contextlib.suppress(StageError):
-        _git(top, "worktree", "unlock", str(worktree))
-    _git(top, "worktree", "prune")
+    with _worktrees(top):
+        # Killed while it made the worktree, git leaves it locked, and what is locked is neither pruned nor made again.
+        with contextlib.suppress(StageError):
+            _git(top, "worktree", "unlock", str(worktree))
+        _git(top, "worktree", "prune")
+
+
+@contextlib.contextmanager
+def _worktrees(top: Path) -> Iterator[None]:
+    """One change of the repository's worktrees at a time: git reads those of others, and fails over one half made."""
+    common = Path(_git(top, "rev-parse", "--path-format=absolute", "--git-common-dir"))
+    with FileLock(common / "perennial-worktrees.lock"):
+        yield
 
 
 def _set_as_of(params: Path, model: str, as_of: datetime) -> None:

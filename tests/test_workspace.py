@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import psutil
@@ -254,3 +254,17 @@ def test_a_stage_run_by_hand_leaves_the_cache_alone(project):
         subprocess.run(command, cwd=other.folder, env=os.environ | {"PERENNIAL_PROJECT": str(project)}, check=True)
     assert other.files.model.read_bytes() != made.files.model.read_bytes()
     assert {f: f.read_bytes() for f in files} == files
+
+
+def _come_and_go(project, name):
+    for _ in range(8):
+        folder = workspace.add_worktree(project, project / "home" / name, "HEAD")
+        assert (folder / "params.yaml").is_file()
+        workspace.remove_worktree(project, project / "home" / name)
+
+
+def test_worktrees_that_come_and_go_at_once_meet_no_half_made_one(project):
+    """git reads those of others while it makes or forgets one."""
+    with ProcessPoolExecutor(8) as several:
+        for done in [several.submit(_come_and_go, project, f"w{number}") for number in range(8)]:
+            done.result()
