@@ -142,6 +142,7 @@ def test_a_process_a_core_and_one_that_ends_is_started_again(churn_package, tmp_
         for _ in range(40):
             assert started.ask([GOOD]).status_code == 200
         assert "perennial_predictions_total" in httpx.get(f"{started.url}/metrics").text
+        time.sleep(1)  # what was answered is written by now
         (first, _) = workers = psutil.Process(started.process.pid).children()
         first.kill()
         until = time.monotonic() + 15
