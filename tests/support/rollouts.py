@@ -112,6 +112,8 @@ def site(request, trained, monkeypatch, tmp_path):
         monkeypatch.setenv("PERENNIAL_ROUTER_API_URL", at.router_api)
         monkeypatch.setenv("PERENNIAL_LEDGER_URL", f"sqlite:///{tmp_path}/ledger.db")
         made = Site(trained, at)
+        # Another test's slots on the same project may have left theirs.
+        shutil.rmtree(predictions_folder(made.home, "churn"), ignore_errors=True)
         yield made
         execute.stop_all(made.home, trained)
         shutil.rmtree(predictions_folder(made.home, "churn"), ignore_errors=True)
