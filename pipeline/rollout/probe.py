@@ -12,10 +12,8 @@ import httpx
 
 from pipeline.errors import RolloutError
 from pipeline.rollout.engine import Engine, Running
-from pipeline.rollout.traefik import STAMP
+from pipeline.rollout.traefik import READY, STAMP
 from pipeline.serving.log_files import GOLDEN_ID
-
-READY = "/v2/health/ready"
 
 
 def answering_version(address: str, timeout_s: float = 2.0) -> str | None:
