@@ -133,7 +133,7 @@ def folder_name(run: str) -> str:
 def run_stage(workspace: Workspace, stage: str) -> None:
     """Runs one stage of dvc.yaml in the workspace, as `dvc repro` would. Raises StageError with its reason.
 
-    The first stage asks the source again each time; the others are restored when DVC has run them before.
+    The first stage asks the source each time (dvc.yaml says so); the others are restored when DVC has run them before.
     """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
@@ -141,13 +141,12 @@ def run_stage(workspace: Workspace, stage: str) -> None:
     complaint = workspace.folder / ERROR_FILE
     complaint.unlink(missing_ok=True)
     os.utime(next(f for f in (workspace.folder, *workspace.folder.parents) if (f / ".git").exists()))
-    first = stage == next(iter(lineage.order(workspace.folder)))
     # DVC's advice on what to commit is for a project's own folder.
     logging.getLogger("dvc.repo.scm_context").setLevel(logging.WARNING)
     with _environment(workspace), contextlib.chdir(workspace.folder):
         try:
             with Repo(str(workspace.folder)) as repo:
-                repo.reproduce([f"{stage}@{workspace.model}"], single_item=True, force=first)
+                repo.reproduce([f"{stage}@{workspace.model}"], single_item=True)
         except DvcException as error:
             said = complaint.read_text(encoding="utf-8") if complaint.is_file() else ""
             raise _stage_error(stage, said, error) from error

@@ -29,7 +29,7 @@ def refused(*arguments, module="pipeline", **env):
     return lines[-1]
 
 
-def test_dvc_repro_runs_all_stages_and_a_second_one_does_nothing(project):
+def test_dvc_repro_runs_all_stages_and_a_second_one_only_asks_the_source(project):
     """On one's own machine, with no service started."""
     shutil.rmtree(project / ".dvc" / "cache")
     dvc = [sys.executable, "-m", "dvc", "repro"]
@@ -37,8 +37,9 @@ def test_dvc_repro_runs_all_stages_and_a_second_one_does_nothing(project):
     first = subprocess.run(dvc, capture_output=True, text=True, env=env, check=True).stdout
     assert first.count("Running stage") == 5
     second = subprocess.run(dvc, capture_output=True, text=True, env=env, check=True).stdout
-    assert "Running stage" not in second
-    assert "up to date" in second
+    assert [line for line in second.splitlines() if "Running stage" in line] == ["Running stage 'snapshot@churn':"]
+    assert "0 of them new" in second
+    assert second.count("didn't change, skipping") == 4
 
 
 def test_retrain_without_services_then_costs_timeline_and_verify(project):

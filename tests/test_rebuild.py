@@ -224,6 +224,30 @@ def test_dvc_repro_asks_a_source_that_was_mended_as_a_run_does(project):
         assert f"Stage '{stage}@churn' is cached - skipping run" in said
 
 
+def test_dvc_repro_sees_an_edited_hook_as_a_run_does(project):
+    """A file that the hook itself imports, and the folder that DVC knows nothing of."""
+    (project / "own").mkdir()
+    (project / "own" / "depth.py").write_text("DEPTH = 2\n")
+    (project / "own" / "trees.py").write_text(
+        "from sklearn.tree import DecisionTreeClassifier\n"
+        "from own.depth import DEPTH\n\n\n"
+        "def tree():\n    return DecisionTreeClassifier(max_depth=DEPTH, random_state=0)\n"
+    )
+    change_params(project, "models.churn.training.estimator", "own.trees:tree")
+    change_params(project, "models.churn.training.options", {})
+    repro()
+    told = repro()
+    for stage in list(lineage.order(project))[1:]:
+        assert f"Stage '{stage}@churn' didn't change, skipping" in told
+    first = lineage.read_json(project / "artifacts" / "churn" / "package" / "manifest.json")["model_digest"]
+    (project / "own" / "depth.py").write_text("DEPTH = 3\n")
+    assert "Running stage 'train@churn'" in repro()
+    manifest = lineage.read_json(project / "artifacts" / "churn" / "package" / "manifest.json")
+    assert manifest["model_digest"] != first
+    retrain(project)
+    assert manifest["model_digest"] == digest("1")
+
+
 def test_a_lost_list_of_partitions_hides_only_its_own_version(project):
     setup = Setup.here()
     retrain(project)

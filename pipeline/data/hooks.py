@@ -1,7 +1,7 @@
 """Code of a user's own: a source or an estimator named as `module:function` in params.yaml.
 
 dvc.yaml cannot name its files, which differ from model to model. So each snapshot says which files of the project they
-are and what is in them, and every later stage depends on that: with other code a run trains anew.
+are and what is in them, and every later stage depends on that: with other code a run and `dvc repro` train anew.
 """
 
 from __future__ import annotations
