@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -110,6 +111,79 @@ def test_a_canary_killed_in_its_step_is_given_back(start):
             assert code == -signal.SIGKILL, point
             site.reconcile()
             assert agreed(site) == "1"
+    assert (tally.failed, tally.failures) == (0, [])
+
+
+@pytest.mark.parametrize("site", ["process"], indirect=True)
+@pytest.mark.parametrize("strategy", ["canary", "linear", "shadow"])
+def test_a_rollout_by_steps_killed_at_any_point_is_mended(start, tmp_path, strategy):
+    """From its first move on: until there each strategy does what all-at-once does, which is walked above."""
+    site = start
+    site.set(linear_percent=40, bake_s=0.1)
+    site.deploy("2", "all-at-once")
+    with steady_load(site.address, BODY, pace=500) as tally:
+        walk = points(site, tmp_path, ["deploy", "churn", "1", "--strategy", strategy])
+        walk = walk[walk.index("before note route_moving#1") :]
+        moves = sum("before move route" in point for point in walk)
+        assert moves == {"canary": 2, "linear": 3, "shadow": 2}[strategy]
+        seen = set()
+        for point in walk:
+            live = agreed(site)
+            other = {"1": "2", "2": "1"}[live]
+            if "slot_end" in point and len(site.slots()) == 1:
+                site.deploy(other, "all-at-once")
+                live, other = other, live
+            code = deploy(site, ["deploy", "churn", other, "--strategy", strategy], PERENNIAL_FAIL_AT=point)
+            assert code == -signal.SIGKILL, point
+            cut_off = time.monotonic()
+            site.reconcile()
+            seen.add(agreed(site) == other)
+            assert time.monotonic() - cut_off < LIMIT_S, point
+            assert site.reconcile() == [], point
+    assert (tally.failed, tally.failures) == (0, [])
+    assert seen == ({False} if strategy == "shadow" else {False, True})
+
+
+@pytest.mark.parametrize("site", ["process"], indirect=True)
+@pytest.mark.parametrize(("left_at", "strategy"), [("after move route", "canary"), ("after note baked", "all-at-once")])
+def test_what_mends_killed_at_any_point_is_mended(start, tmp_path, left_at, strategy):
+    """A rollout that is to be undone and one that is to be finished: the `reconcile` that does so is killed, and the next one ends it."""
+    site = start
+
+    def leave():
+        other = {"1": "2", "2": "1"}[agreed(site)]
+        command = ["deploy", "churn", other, "--strategy", strategy]
+        assert deploy(site, command, PERENNIAL_FAIL_AT=left_at) == -signal.SIGKILL
+
+    with steady_load(site.address, BODY, pace=500) as tally:
+        leave()
+        walk = points(site, tmp_path, ["reconcile"])
+        assert len(walk) >= 4
+        for point in walk:
+            leave()
+            assert deploy(site, ["reconcile"], PERENNIAL_FAIL_AT=point) == -signal.SIGKILL, point
+            site.reconcile()
+            agreed(site)
+    assert (tally.failed, tally.failures) == (0, [])
+
+
+@pytest.mark.parametrize("site", ["process"], indirect=True)
+def test_of_two_deploys_at_once_on_real_slots_one_wins(start):
+    """`make bench` runs two hundred."""
+    races(start, 10)
+
+
+def races(site, count):
+    """Two processes deploy one model at once, `count` times; one wins each, or the second came when the first had ended."""
+    with ThreadPoolExecutor(2) as two, steady_load(site.address, BODY, pace=100) as tally:
+        for turn in range(count):
+            began = len(site.setup.ledger.events(kind="rollout_started"))
+            versions = "123"[turn % 3], "123"[(turn + 1) % 3]
+            codes = list(two.map(lambda v: deploy(site, ["deploy", "churn", v, "--strategy", "all-at-once"]), versions))
+            assert sorted(codes) in ([0, 0], [0, 1])
+            events = site.setup.ledger.events(kind=("rollout_started", "rollout_ended"))[2 * began :]
+            assert [e.kind for e in events] == ["rollout_started", "rollout_ended"] * (len(events) // 2)
+            assert agreed(site) in versions
     assert (tally.failed, tally.failures) == (0, [])
 
 

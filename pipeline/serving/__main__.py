@@ -45,6 +45,8 @@ def main() -> int:
             log_level="warning",
             access_log=False,
             server_header=False,
+            # Nobody here asks who the client was; a router tells in five headers.
+            proxy_headers=False,
             lifespan="off",
             # Longer than the router keeps a connection: it, not we, ends one that is idle, and no request meets a closing one.
             timeout_keep_alive=120,

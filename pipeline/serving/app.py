@@ -1,7 +1,7 @@
 """The HTTP face of a slot: Open Inference Protocol v2, MLflow's scoring protocol, metrics and documentation.
 
-Every answer says which model, version and slot gave it, and for which request. Predictions go by a short way of their
-own (plain ASGI); all else is Starlette.
+Every answer says which model, version and slot gave it, and for which request. Predictions that come whole go a short way
+(see `connection`), others plain ASGI; all else is Starlette.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pipeline.serving import connection, docs, forms, metrics
-from pipeline.serving.batching import Runner
+from pipeline.serving.batching import TOGETHER_ROWS, Runner
 from pipeline.serving.errors import Refused
 from pipeline.serving.forms import Asked
 from pipeline.serving.intake import Gone, Headers, Intake
@@ -33,7 +34,8 @@ from pipeline.serving.prediction_log import Entry, PredictionLog
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.settings import Settings
 
-JSON = (b"content-type", b"application/json")
+JSON: forms.Headers = [(b"content-type", b"application/json")]
+JSON_LINE = connection.as_lines(JSON)
 # Reading a larger body takes some milliseconds, in which others would wait.
 LARGE_BYTES = 128 * 1024
 NO_NUMBER = "the model gave an answer that is no number"
@@ -70,7 +72,7 @@ class App:
         self._intake = Intake(settings)
         own = secrets.token_hex(8)
         self._ids = (f"{own}-{n:x}".encode() for n in itertools.count())
-        self._said = [(k.encode(), v.encode()) for k, v in identity.headers().items()]
+        self._said = connection.as_lines([(k.encode(), v.encode()) for k, v in identity.headers().items()])
         model = f"/v2/models/{identity.model}"
         who = (identity.model, identity.version)
         self._asked: dict[str, Callable[[bytes, Headers], Asked]] = {
@@ -80,6 +82,9 @@ class App:
             self._asked[path] = lambda body, headers: forms.infer(
                 body, runtime.signature, settings.max_rows, headers.get(forms.BINARY_LENGTH), who
             )
+        self.short = frozenset(path.encode() for path in self._asked)
+        # What is larger, or packed, is not asked the short way.
+        self._short_bytes = min(LARGE_BYTES - 1, settings.max_body_bytes)
         self._pages = _pages(self, model)
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -88,23 +93,57 @@ class App:
         else:
             await self._pages(scope, receive, send)
 
+    def at_once(self, url: bytes, given: forms.Headers, body: bytes, reply: connection.Reply) -> bool:
+        """The short way of `connection.ShortWay`."""
+        headers = dict(given)
+        if len(body) > self._short_bytes or b"content-encoding" in headers:
+            return False
+        start = time.perf_counter()
+        request_id = self._request_id(headers)
+        try:
+            self._intake.refuse_stranger(headers)
+            asked = self._asked[url.decode()](body, headers)
+        except Exception as error:
+            status, told = _failure(error)
+            reply(status, self._lines(request_id, told), told)
+            self.counts.answered(status, time.perf_counter() - start)
+            return True
+        if len(asked.rows) > TOGETHER_ROWS:
+            return False
+        self.counts.add(metrics.UNDER_WAY)
+        self._runner.soon(asked.rows, partial(self._reply, asked, request_id, start, reply))
+        return True
+
+    def _reply(
+        self, asked: Asked, request_id: bytes, start: float, reply: connection.Reply, ran: np.ndarray | Exception
+    ) -> None:
+        """The end of the short way."""
+        self.counts.add(metrics.UNDER_WAY, -1)
+        status, more = 200, JSON
+        try:
+            if isinstance(ran, Exception):
+                raise ran
+            body, more = self._answered(asked, ran, request_id)
+        except Exception as error:
+            status, body = _failure(error)
+        reply(status, self._lines(request_id, body, more), body)
+        self.counts.answered(status, time.perf_counter() - start, len(asked.rows) if status == 200 else 0)
+
     async def _predict(self, read: Callable[[bytes, Headers], Asked], scope: Any, receive: Any, send: Any) -> None:
+        """The long way."""
         start = time.perf_counter()
         headers: Headers = dict(scope["headers"])
-        request_id = headers.get(b"x-request-id", b"")[:128] or next(self._ids)
+        request_id = self._request_id(headers)
         self.counts.add(metrics.UNDER_WAY)
-        status, rows = 200, 0
-        more: forms.Headers = []
+        status, rows, more = 200, 0, JSON
         try:
             try:
-                body, more, rows = await self._answer(read, headers, receive, request_id)
-            except Refused as refusal:
-                status, body = refusal.status, orjson.dumps({"error": str(refusal)})
+                asked, predictions = await self._ran(read, headers, receive)
+                (body, more), rows = self._answered(asked, predictions, request_id), len(asked.rows)
             except Gone:
                 raise
-            except Exception:
-                traceback.print_exc()
-                status, body = 500, orjson.dumps({"error": "the server failed; its output says how"})
+            except Exception as error:
+                status, body = _failure(error)
         except (Gone, asyncio.CancelledError) as error:
             # The client went; or the server ends, and this was not done within the time to drain.
             self.counts.add(metrics.CUT_OFF, isinstance(error, asyncio.CancelledError))
@@ -113,32 +152,49 @@ class App:
             raise
         finally:
             self.counts.add(metrics.UNDER_WAY, -1)
-        said = [*self._said, (b"x-request-id", request_id), (b"content-length", b"%d" % len(body)), *(more or [JSON])]
-        if status not in (408, 413):
-            if not connection.answer(scope.get(connection.CYCLE), status, said, body):
-                await _send(send, status, said, body)
-        else:
-            # What is left of the body is not read.
-            await _send(send, status, [*said, (b"connection", b"close")], body)
+        lines = self._lines(request_id, body, more)
+        # After a 408 or 413 what is left of the body is not read.
+        closing = status in (408, 413)
+        if closing or not connection.answer(scope.get(connection.CYCLE), status, lines, body):
+            await _send(send, status, lines + (b"connection: close\r\n" if closing else b""), body)
         self.counts.answered(status, time.perf_counter() - start, rows)
 
-    async def _answer(
-        self, read: Callable[[bytes, Headers], Asked], headers: Headers, receive: Any, request_id: bytes
-    ) -> tuple[bytes, forms.Headers, int]:
-        """(body, its own headers, rows)."""
+    async def _ran(
+        self, read: Callable[[bytes, Headers], Asked], headers: Headers, receive: Any
+    ) -> tuple[Asked, np.ndarray]:
         self._intake.refuse_stranger(headers)
         body = await self._intake.body(headers, receive)
         asked = read(body, headers) if len(body) < LARGE_BYTES else await self._runner.aside(read, body, headers)
-        predictions = await self._runner.predict(asked.rows)
+        return asked, await self._runner.predict(asked.rows)
+
+    def _answered(self, asked: Asked, predictions: np.ndarray, request_id: bytes) -> tuple[bytes, forms.Headers]:
+        """(body, its own headers); the prediction is logged. Raises Refused for what is no number."""
         # The sum of finite ones is finite, as a rule; it is found in half the time.
         if not math.isfinite(predictions.sum()) and not np.isfinite(predictions).all():
             raise Refused(500, NO_NUMBER)
         if self.log is not None:
             self.log.add(Entry(request_id.decode("latin-1"), time.time(), asked.rows, predictions))
-        return *asked.write(predictions), len(asked.rows)
+        body, more = asked.write(predictions)
+        return body, more or JSON
+
+    def _request_id(self, headers: Headers) -> bytes:
+        return headers.get(b"x-request-id", b"")[:128] or next(self._ids)
+
+    def _lines(self, request_id: bytes, body: bytes, more: forms.Headers = JSON) -> bytes:
+        own = JSON_LINE if more is JSON else connection.as_lines(more)
+        return b"%bx-request-id: %b\r\ncontent-length: %d\r\n%b" % (self._said, request_id, len(body), own)
 
 
-async def _send(send: Any, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+def _failure(error: Exception) -> tuple[int, bytes]:
+    """(status, body)."""
+    if isinstance(error, Refused):
+        return error.status, orjson.dumps({"error": str(error)})
+    traceback.print_exception(error)
+    return 500, orjson.dumps({"error": "the server failed; its output says how"})
+
+
+async def _send(send: Any, status: int, lines: bytes, body: bytes) -> None:
+    headers = [line.split(b": ", 1) for line in lines.split(b"\r\n") if line]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,6 +19,8 @@ from pipeline.serving.runtime import Runtime
 from pipeline.serving.signature import Rows
 
 T = TypeVar("T")
+# Rows, and who is told of their predictions.
+Waiting = tuple[Rows, Callable[[np.ndarray | Exception], None]]
 # A run of so many rows delays whoever comes meanwhile by some milliseconds; more go to the thread.
 TOGETHER_ROWS = 512
 # Below this gain a run of several costs as much as several runs, and a request had better not share one.
@@ -31,7 +34,7 @@ class Runner:
         """`batching` is on, off, or auto: on where a measurement at the start says that it helps."""
         self._runtime, self._ran = runtime, ran
         self.together = batching == "on" or (batching == "auto" and runtime.gains_together() >= WORTH_IT)
-        self._waiting: list[tuple[Rows, asyncio.Future[np.ndarray]]] = []
+        self._waiting: list[Waiting] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="many-rows")
 
     async def predict(self, rows: Rows) -> np.ndarray:
@@ -39,15 +42,17 @@ class Runner:
         if len(rows) > TOGETHER_ROWS:
             self._ran()
             return await self.aside(self._runtime.predict, rows)
-        if not self.together:
-            self._ran()
-            return self._runtime.predict(rows)
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[np.ndarray] = loop.create_future()
-        self._waiting.append((rows, answer))
-        if len(self._waiting) == 1:
-            loop.call_soon(self._run)
+        answer: asyncio.Future[np.ndarray] = asyncio.get_running_loop().create_future()
+        self.soon(rows, partial(_settle, answer))
         return await answer
+
+    def soon(self, rows: Rows, told: Callable[[np.ndarray | Exception], None]) -> None:
+        """Tells the predictions of at most TOGETHER_ROWS rows, or what went wrong, before the loop's next turn."""
+        self._waiting.append((rows, told))
+        if not self.together:
+            self._run()
+        elif len(self._waiting) == 1:
+            asyncio.get_running_loop().call_soon(self._run)
 
     async def aside(self, work: Callable[..., T], *given: Any) -> T:
         """What takes long, in the one thread for it."""
@@ -63,21 +68,28 @@ class Runner:
             self._run_one(waiting[:count])
             waiting = waiting[count:]
 
-    def _run_one(self, asked: list[tuple[Rows, asyncio.Future[np.ndarray]]]) -> None:
+    def _run_one(self, asked: list[Waiting]) -> None:
         self._ran()
         try:
             predictions = self._runtime.predict(_joined([rows for rows, _ in asked]))
         except Exception as error:
             # Whatever it is, it is every request's answer, and the server goes on.
-            for _, answer in asked:
-                if not answer.done():
-                    answer.set_exception(error)
+            for _, told in asked:
+                told(error)
             return
         at = 0
-        for rows, answer in asked:
-            if not answer.done():
-                answer.set_result(predictions[at : at + len(rows)])
+        for rows, told in asked:
+            told(predictions[at : at + len(rows)])
             at += len(rows)
+
+
+def _settle(answer: asyncio.Future[np.ndarray], ran: np.ndarray | Exception) -> None:
+    if answer.done():
+        return
+    if isinstance(ran, Exception):
+        answer.set_exception(ran)
+    else:
+        answer.set_result(ran)
 
 
 def _joined(several: list[Rows]) -> Rows:
