@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -29,6 +30,7 @@ from pipeline.params import project_root
 from pipeline.rollout import route
 from pipeline.rollout.engine import free_port
 from pipeline.rollout.route import Route, Share
+from pipeline.serving.settings import Settings
 from tests.support.router import router
 from tests.support.server import server
 
@@ -37,7 +39,11 @@ ROUNDS = 3
 # Requests a round, by whether a server answers thousands a second or tens.
 OF_THE_FAST, OF_THE_SLOW, OF_MANY = 6000, 300, 60
 OURS, EMPTY, ROUTED = "perennial", "empty Starlette handler", "perennial through Traefik"
+# What is Traefik's own, and what our retries and stamps add.
+BARE = "so, without our middlewares"
 OURS_IN_TENSORS = "perennial, asked as MLServer is"
+# MLServer's default is two processes: one speaks HTTP, one predicts.
+OURS_OF_TWO = "perennial, so, two processes"
 MLFLOW, MLSERVER, BENTOML = "mlflow models serve", "MLServer", "BentoML"
 
 
@@ -48,7 +54,7 @@ def main() -> bool:
         _refuse_other_answers([peer for peer in asked if peer.name != EMPTY], rows[:8])
         one = _measured(asked, [[row] for row in rows], lambda peer: OF_THE_SLOW if _slow(peer) else OF_THE_FAST)
         blocks = [list(block) for block in zip(*[iter(rows)] * MANY, strict=True)]
-        asked_many = [peer for peer in asked if peer.name in (OURS, OURS_IN_TENSORS, MLFLOW, MLSERVER)]
+        asked_many = [peer for peer in asked if peer.name not in (EMPTY, BARE, BENTOML)]
         many = _measured(asked_many, blocks, lambda peer: OF_MANY if _slow(peer) else 10 * OF_MANY)
     _show("one row a request, 8 connections", one, 1)
     _show(f"{MANY} rows a request, 8 connections", many, MANY)
@@ -71,36 +77,40 @@ def _limits_of_one(one: dict[str, Best]) -> Iterator[bool]:
         yield kept(f"one row, p99 of {peer}, times ours", one[peer].p99_ms / ours.p99_ms, 25, at_least=True)
     yield kept("one row, share of an empty handler's requests", ours.rate / one[EMPTY].rate, 0.6, at_least=True)
     yield kept("one row, share of direct through Traefik", one[ROUTED].rate / ours.rate, 0.6, at_least=True)
+    print(f"Traefik without our middlewares gives {one[BARE].rate / ours.rate:.2f} of direct")
 
 
 def _limits_of_many(many: dict[str, Best]) -> Iterator[bool]:
-    # Each in the form in which it is asked: records for MLflow, tensors for MLServer.
-    for ours, peer in ((OURS, MLFLOW), (OURS_IN_TENSORS, MLSERVER)):
+    # Each in the form in which it is asked, records for MLflow and tensors for MLServer, and with as many processes.
+    for ours, peer in ((OURS, MLFLOW), (OURS_OF_TWO, MLSERVER)):
         yield kept(f"{MANY} rows, rows a second, times {peer}", many[ours].rate / many[peer].rate, 10, at_least=True)
+    share = many[ROUTED].rate / many[OURS].rate
+    yield kept(f"{MANY} rows, share of direct through Traefik", share, 0.6, at_least=True)
 
 
 @contextmanager
 def _all(trained: Flights, folder: Path) -> Iterator[list[Peer]]:
     """Every server, ready."""
     with ExitStack() as stack:
-        own = folder / "ours"
-        own.mkdir()
-        ours = stack.enter_context(server(trained.package, own, version="1"))
+        ours, two = (
+            stack.enter_context(
+                server(trained.package, _made(folder / f"ours-{n}"), Settings(processes=n), version="1")
+            )
+            for n in (1, 2)
+        )
         traefik = stack.enter_context(router(project_root(), trained.home))
         os.environ["PERENNIAL_ROUTER_URL"], os.environ["PERENNIAL_ROUTER_API_URL"] = traefik.router, traefik.router_api
         route.write(trained.home, Route(MODEL, Share("blue", "1", ours.url)))
         routed = f"/{MODEL}/invocations"
-        flights.wait_for(f"{traefik.router}/{MODEL}/v2/health/ready")
+        (route.routes_folder(trained.home) / "bare.yaml").write_text(yaml.safe_dump(_bare(ours.url)))
+        for path in (f"{MODEL}/v2/health/ready", "bare/v2/health/ready"):
+            flights.wait_for(f"{traefik.router}/{path}")
         started = [
             _asked_like_us(OURS, ours.port, "/invocations"),
-            Peer(
-                OURS_IN_TENSORS,
-                ours.port,
-                f"/v2/models/{MODEL}/infer",
-                peers.tensors,
-                lambda v2: v2["outputs"][0]["data"],
-            ),
+            _asked_like_mlserver(OURS_IN_TENSORS, ours.port),
+            _asked_like_mlserver(OURS_OF_TWO, two.port),
             _asked_like_us(ROUTED, urlsplit(traefik.router).port, routed),
+            _asked_like_us(BARE, urlsplit(traefik.router).port, "/bare/invocations"),
             _asked_like_us(EMPTY, stack.enter_context(_empty(folder)), "/invocations"),
         ]
         for peer in (peers.mlflow, peers.mlserver, peers.bentoml):
@@ -113,12 +123,32 @@ def _asked_like_us(name: str, port: int | None, path: str) -> Peer:
     return Peer(name, port, path, peers.records, lambda told: told["predictions"])
 
 
+def _bare(url: str) -> dict[str, Any]:
+    """A route as one would write it by hand."""
+    return {
+        "http": {
+            "routers": {"bare": {"rule": "PathPrefix(`/bare`)", "service": "bare", "middlewares": ["bare"]}},
+            "middlewares": {"bare": {"stripPrefix": {"prefixes": ["/bare"]}}},
+            "services": {"bare": {"loadBalancer": {"servers": [{"url": url}]}}},
+        }
+    }
+
+
+def _asked_like_mlserver(name: str, port: int) -> Peer:
+    path = f"/v2/models/{MODEL}/infer"
+    return Peer(name, port, path, peers.tensors, lambda told: told["outputs"][0]["data"])
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
 @contextmanager
 def _empty(folder: Path) -> Iterator[int]:
     port = free_port()
     command = [sys.executable, str(Path(__file__).with_name("empty.py")), str(port)]
-    (folder / "empty").mkdir()
-    with served(command, f"http://127.0.0.1:{port}/ready", folder / "empty"):
+    with served(command, f"http://127.0.0.1:{port}/ready", _made(folder / "empty")):
         yield port
 
 

@@ -62,6 +62,16 @@ def test_parts_are_merged_and_every_row_is_there_once(runtime, tmp_path, monkeyp
     assert len(list(tmp_path.iterdir())) < 20
 
 
+def test_a_long_file_is_written_in_steps_between_which_others_run(runtime, tmp_path):
+    log = opened(runtime, tmp_path)
+    log.close()
+    log._write([entry(runtime, number, rows=1000) for number in range(30)])
+    (path,) = tmp_path.iterdir()
+    told = pq.ParquetFile(path).metadata
+    assert told.num_rows == 30_000
+    assert max(told.row_group(n).num_rows for n in range(told.num_row_groups)) == log_files.GROUP_ROWS
+
+
 def test_a_process_that_was_killed_leaves_nothing_torn(runtime, tmp_path):
     """What it was writing has no name yet that a reader would open."""
     log = opened(runtime, tmp_path)

@@ -95,7 +95,9 @@ class Connection(HttpToolsProtocol):
             self.transport.write(_whole(status, self.server_state.default_headers, lines, stay, body))
             if not stay:
                 self.transport.close()
-            self.on_response_complete()
+            if self.cycle is None or self.cycle.response_complete:
+                self.on_response_complete()
+            # Else the next request has its task already, and what follows it waits for that.
 
         self._unanswered += 1
         if not self.app.at_once(self.url, self.headers, body, reply):
@@ -136,6 +138,8 @@ class Connection(HttpToolsProtocol):
             and not self.parser.should_upgrade()
             and not self.expect_100_continue
             and not self.flow.write_paused
+            # One that waits has its answer before a task for the next one can start.
+            and not self._unanswered
             and (self.cycle is None or self.cycle.response_complete)
         )
 

@@ -118,8 +118,8 @@ def _refuse_size(rows: int, max_rows: int) -> None:
 
 
 def _flat(values: list[Any]) -> list[Any]:
-    """[[1], [2]] and [1, 2] say the same of a column."""
-    if list not in set(map(type, values)):
+    """[[1], [2]] and [1, 2] say the same of a column. One of both is refused later, as no number or text."""
+    if not values or type(values[0]) is not list:
         return values
     return [v[0] if type(v) is list and len(v) == 1 else v for v in values]
 

@@ -10,12 +10,15 @@ from __future__ import annotations
 import io
 import os
 import re
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 # Requests whose id starts with this were sent by a rollout to prove a slot; they are logged, and are no traffic.
 GOLDEN_ID = "golden-"
+# It writes a group of rows at once: some five milliseconds.
+GROUP_ROWS = 8192
 NAME = re.compile(r"^(?P<stem>.+)-(?P<first>\d{9})-(?P<last>\d{9})\.parquet$")
 
 
@@ -47,8 +50,8 @@ def write(path: Path, batches: Any) -> None:
     """Writes Parquet aside and renames it: a reader sees all of it or nothing. Raises OSError, and leaves nothing then."""
     from arro3.io import write_parquet
 
-    out = io.BytesIO()
-    write_parquet(batches, out, compression="zstd(1)")
+    out = _Yielding()
+    write_parquet(batches, out, compression="zstd(1)", max_row_group_size=GROUP_ROWS)
     # Another ending: no reader takes it for one of the log.
     aside = path.with_suffix(".part")
     try:
@@ -58,6 +61,15 @@ def write(path: Path, batches: Any) -> None:
     except OSError:
         aside.unlink(missing_ok=True)
         raise
+
+
+class _Yielding(io.BytesIO):
+    """Lets other threads run at each write: the writer keeps Python to itself from one to the next, over a whole file otherwise
+    (a tenth of a second for 128,000 rows, in which nobody is answered)."""
+
+    def write(self, data: Any) -> int:
+        time.sleep(0)
+        return super().write(data)
 
 
 def merged(paths: Iterable[Path]) -> Any:
