@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from pipeline.errors import RolloutError
 from pipeline.params import MODEL_NAME
-from pipeline.rollout import route
+from pipeline.rollout import probe, route
 from pipeline.rollout.route import Route, Share
+from tests.support.router import router
 
 BLUE = Share("blue", "3", "http://127.0.0.1:5001")
 GREEN = Share("green", "4", "http://127.0.0.1:5002")
@@ -61,6 +65,33 @@ def test_a_slot_is_left_for_its_health_only_where_another_can_answer(asked):
     alone = asked.mirror or (asked.previous is None and asked.candidate is None)
     assert balancers
     assert all(("healthCheck" in balancer) != alone for balancer in balancers)
+
+
+class _Ready(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.slow
+def test_traefik_takes_every_text_for_text(project, monkeypatch):
+    """What looks like a number, of whichever YAML, too: a stamp that came back otherwise would undo a rollout in 200."""
+    slot = HTTPServer(("127.0.0.1", 0), _Ready)
+    threading.Thread(target=slot.serve_forever, daemon=True).start()
+    model = "1e5"
+    with router(project, project / "home") as at:
+        for stamp in ("088777615330", "123456e78901", "000000000000", "0x1234567890", "1_000", "1:30", "yes", "~"):
+            monkeypatch.setattr(route.uuid, "uuid4", lambda stamp=stamp: SimpleNamespace(hex=stamp))
+            written = route.write(
+                project / "home", Route(model, Share("blue", "1", f"http://127.0.0.1:{slot.server_port}"))
+            )
+            assert written == route.read(project / "home", model)
+            assert probe.wait_for_stamp(f"{at.router}/{model}", stamp, 10), stamp
+    slot.shutdown()
+    slot.server_close()
 
 
 def test_models_never_share_a_name_in_traefik():
