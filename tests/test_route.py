@@ -44,9 +44,9 @@ def test_traefik_reads_the_same_as_we_do(asked):
     """Every service that is named exists, and the weights add up to a hundred."""
     told = route.render(asked)["http"]
     services = told["services"]
-    for router in told["routers"].values():
-        assert router.get("service", "my-model-2") in services
-        assert set(router["middlewares"]) <= set(told["middlewares"])
+    for one in told["routers"].values():
+        assert one.get("service", "my-model-2") in services
+        assert set(one["middlewares"]) <= set(told["middlewares"])
     for service in services.values():
         for inner in service.get("weighted", {}).get("services", []):
             assert inner["name"] in services
