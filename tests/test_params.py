@@ -29,6 +29,8 @@ def test_the_projects_own_params_are_valid():
         ("models.churn.gates.contract.columns", {"spend": {"type": "text"}}, "columns.spend.type: text does not fit"),
         ("models.churn.training.numeric", ["prediction"], "prediction is a name that the stages use themselves"),
         ("models.churn.training.numeric", ["decided_at"], "decided_at is the key or a time"),
+        ("models.churn.rollout.follow", "x customer", "is no name of a request header, and not body:COLUMN"),
+        ("models.churn.rollout.follow", "body:nobody", "rollout.follow names no feature or key: nobody"),
         ("models.churn.as_of", 20240301, "models.churn.as_of: write it like 2013-04-01T00:00:00Z"),
         ("models.churn.as_of", "0001-01-01T00:00:00Z", "the year must be from 1900 to 9998"),
         ("models.churn.source.window_days", 1e9, "models.churn.source.window_days"),

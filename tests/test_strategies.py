@@ -19,7 +19,7 @@ from pipeline.rollout import mend, route
 from pipeline.rollout.route import Route
 from tests.support import browser
 from tests.support.load import steady_load
-from tests.support.rollouts import BODY, FLIPPED, bodies
+from tests.support.rollouts import BODY, FLIPPED, GOOD, bodies
 
 pytestmark = pytest.mark.slow
 FAST = {"bake_s": 0.5, "hold_s": 150, "canary_percent": 50, "linear_percent": 40, "limits__error_rate": 0.05}
@@ -191,6 +191,40 @@ def test_one_customer_stays_on_one_side(site):
                 assert sides.setdefault(number, version) == version, turn
     # 1,000 customers drawn by a hash: 300 expected, 14.5 the standard deviation.
     assert 240 < Counter(sides.values())["2"] < 360
+    site.rollback()
+    thread.join()
+    assert site.live() == ("1", "blue")
+
+
+def test_one_key_stays_on_one_side_however_it_is_asked(site):
+    """The key in the body, in each form; what has none, or is no JSON, is shared out and answered as ever."""
+    site.set(canary_percent=30, follow="body:customer")
+    thread, _, _ = in_background(site, "2", "canary")
+    time.sleep(1)
+
+    def forms(key):
+        row = GOOD | {"customer": key}
+        names, values = list(row), list(row.values())
+        tensors = [{"name": n, "shape": [1], "datatype": "BYTES", "data": [v]} for n, v in row.items()]
+        yield "/invocations", {"dataframe_records": [row, row | {"customer": "another"}]}
+        yield "/invocations", {"dataframe_split": {"columns": names, "data": [values]}}
+        yield "/invocations", {"instances": [row]}
+        yield "/invocations", {"inputs": {name: [value] for name, value in row.items()}}
+        yield "/v2/models/churn/infer", {"inputs": tensors}
+
+    sides = {}
+    with httpx.Client() as client:
+        for number in range(300):
+            for path, asked in forms(f"customer-{number}"):
+                answer = client.post(f"{site.address}{path}", json=asked).raise_for_status()
+                version = answer.headers["x-model-version"]
+                assert sides.setdefault(number, version) == version, path
+        without = {
+            client.post(f"{site.address}/invocations", content=BODY).headers["x-model-version"] for _ in range(40)
+        }
+        assert client.post(f"{site.address}/invocations", content=b"no json").status_code == 400
+    assert 60 < Counter(sides.values())["2"] < 120
+    assert without == {"1", "2"}
     site.rollback()
     thread.join()
     assert site.live() == ("1", "blue")

@@ -1,8 +1,8 @@
 """A route as Traefik's dynamic configuration, and what Traefik counts of it.
 
 Shares are its weighted services, which are exact to the request; the takeover by the other slot is its failover, the
-copies of a shadow its mirroring. A rollout that follows a header takes two routers more, told apart by the bucket that
-the plugin in docker/router puts the request into.
+copies of a shadow its mirroring. A rollout that follows a header or a column takes two routers more, told apart by the bucket
+that the plugin in docker/router puts the request into.
 
 All models share Traefik's names. A dot, which no model's name has, parts a model from what is of it: `m.candidate` is
 of the model `m`, and `m-candidate` another model.
@@ -27,6 +27,8 @@ RETRY = {
 }
 READY = "/v2/health/ready"
 HEALTH = {"path": READY, "interval": "500ms", "timeout": "1s"}
+# What a rollout may follow beside a header: a column of the request, as `body:customer`.
+COLUMN = "body:"
 BUCKET = "X-Perennial-Bucket"
 STAMP = "x-route"
 PLUGIN = "bucket"
@@ -67,7 +69,7 @@ def render(route: Route) -> dict[str, Any]:
     else:
         services |= _split(route)
         if route.follow:
-            middlewares[f"{m}.bucket"] = {"plugin": {PLUGIN: {"header": route.follow, "salt": m}}}
+            middlewares[f"{m}.bucket"] = {"plugin": {PLUGIN: {**_followed_value(route.follow), "salt": m}}}
             routers = _followed(route, {**top, "middlewares": [f"{m}.bucket"]}, list(middlewares)[:-1])
     if route.rate_limit:
         # Whether a route is followed is asked often.
@@ -94,6 +96,12 @@ def _split(route: Route) -> dict[str, Any]:
         f"{m}.champion": _with_failover(m, route.live, candidate),
         f"{m}.candidate": _with_failover(m, candidate, route.live),
     }
+
+
+def _followed_value(follow: str) -> dict[str, str]:
+    if follow.startswith(COLUMN):
+        return {"column": follow.removeprefix(COLUMN)}
+    return {"header": follow}
 
 
 def _followed(route: Route, top: dict[str, Any], then: list[str]) -> dict[str, Any]:
