@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -28,11 +29,13 @@ from pipeline.rollout import back, execute, failpoints, probe, route
 from pipeline.rollout.docker_engine import DockerEngine
 from pipeline.rollout.engine import EngineUnavailable, free_port
 from tests.conftest import CHURN, change_params, make_project
+from tests.support import commands
 from tests.support.load import steady_load
 from tests.support.rollouts import bodies
 from tests.support.router import router
 
 ROLLOUTS, REQUESTS, PACE = 100, 100_000, 450.0
+RACES = 200
 # The ledger tells milliseconds.
 CLOCK_S = 0.005
 
@@ -42,6 +45,7 @@ def main() -> None:
         _told(hundred(setup, address, ROLLOUTS, REQUESTS)[1])
         _back(setup)
         _from_failing_to_back(setup, address)
+        races(setup, address, RACES)
         _stop_and_start(setup)
 
 
@@ -197,6 +201,32 @@ def _from_failing_to_back(setup: runs.Setup, address: str) -> None:
     print(f"from a failing slot to rolled back: {took:.2f} s; {tally.sent:,} requests, {tally.failed} failed ({why})")
     assert tally.failed == 0, tally.failures[:3]
     change_params(setup.project, "models.churn.rollout.bake_s", 1)
+
+
+def races(setup: runs.Setup, address: str, count: int) -> None:
+    """Two processes deploy two versions at once, `count` times: one wins each, the other is refused, or came when it had ended.
+
+    Raises AssertionError for a race with another outcome, and for a request that failed.
+    """
+    change_params(setup.project, "models.churn.rollout.bake_s", 0.1)
+    refused = 0
+    with ThreadPoolExecutor(2) as two, steady_load(address, bodies(), pace=100) as tally:
+        for turn in range(count):
+            began = len(setup.ledger.events(kind="rollout_started"))
+            versions = "123"[turn % 3], "123"[(turn + 1) % 3]
+            codes = list(two.map(lambda v: commands.run(setup.project, ["deploy", "churn", v]), versions))
+            assert sorted(codes) in ([0, 0], [0, 1]), codes
+            refused += 1 in codes
+            events = setup.ledger.events(kind=("rollout_started", "rollout_ended"))[2 * began :]
+            assert [e.kind for e in events] == ["rollout_started", "rollout_ended"] * (len(events) // 2)
+            current = route.read(setup.home, "churn")
+            assert current is not None and current.live.version == events[-1].body["version"]
+            assert registry.champion(setup.home, "churn") == current.live.version
+    assert tally.failed == 0, tally.failures[:3]
+    change_params(setup.project, "models.churn.rollout.bake_s", 1)
+    print(
+        f"{count} races of two deploys: a winner each, {refused} times the other was refused; {tally.sent:,} requests, 0 failed"
+    )
 
 
 def _stop_and_start(setup: runs.Setup) -> None:

@@ -7,12 +7,12 @@ import os
 import signal
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 
+from benchmarks.rollouts import races
 from pipeline import registry, runs
 from pipeline.ledger.timeline import live_at
 from pipeline.rollout import mend, route
@@ -175,21 +175,8 @@ def test_what_mends_killed_at_any_point_is_mended(start, tmp_path, left_at, stra
 @pytest.mark.parametrize("site", ["process"], indirect=True)
 def test_of_two_deploys_at_once_on_real_slots_one_wins(start):
     """`make bench` runs two hundred."""
-    races(start, 10)
-
-
-def races(site, count):
-    """Two processes deploy one model at once, `count` times; one wins each, or the second came when the first had ended."""
-    with ThreadPoolExecutor(2) as two, steady_load(site.address, BODY, pace=100) as tally:
-        for turn in range(count):
-            began = len(site.setup.ledger.events(kind="rollout_started"))
-            versions = "123"[turn % 3], "123"[(turn + 1) % 3]
-            codes = list(two.map(lambda v: deploy(site, ["deploy", "churn", v, "--strategy", "all-at-once"]), versions))
-            assert sorted(codes) in ([0, 0], [0, 1])
-            events = site.setup.ledger.events(kind=("rollout_started", "rollout_ended"))[2 * began :]
-            assert [e.kind for e in events] == ["rollout_started", "rollout_ended"] * (len(events) // 2)
-            assert agreed(site) in versions
-    assert (tally.failed, tally.failures) == (0, [])
+    races(start.setup, start.address, 10)
+    agreed(start)
 
 
 def test_a_rollback_killed_at_any_point_is_mended(start, tmp_path):

@@ -78,9 +78,13 @@ def _races(home, begin, tried, told):
 
 def test_of_two_hundred_races_of_two_processes_each_has_one_winner(world_folder):  # noqa: F811
     """The other is refused; what the winner writes stands, and no two rollouts ever overlap."""
+    raced(world_folder)
+
+
+def raced(home):
     context = multiprocessing.get_context("fork")
     begin, tried, told = context.Barrier(2), context.Barrier(2), context.Queue()
-    racers = [context.Process(target=_races, args=(world_folder, begin, tried, told)) for _ in range(2)]
+    racers = [context.Process(target=_races, args=(home, begin, tried, told)) for _ in range(2)]
     for racer in racers:
         racer.start()
     results = [told.get(timeout=60) for _ in range(2 * RACES)]
@@ -90,7 +94,7 @@ def test_of_two_hundred_races_of_two_processes_each_has_one_winner(world_folder)
     winners = sorted((number, token) for number, token in results if token is not None)
     assert [number for number, _ in winners] == list(range(RACES))
     assert [token for _, token in winners] == list(range(1, RACES + 1))
-    assert route.token_of(world_folder, "churn") == RACES
-    ledger = open_ledger(world_folder)
+    assert route.token_of(home, "churn") == RACES
+    ledger = open_ledger(home)
     assert [e.kind for e in ledger.events()] == ["rollout_started", "rollout_ended"] * RACES
     assert ledger.verify()[1] is None

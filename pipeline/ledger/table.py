@@ -72,7 +72,7 @@ class Ledger:
         try:
             if url.startswith("sqlite:///"):
                 Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-            self._engine = sa.create_engine(url, poolclass=sa.pool.NullPool)
+            self._engine = sa.create_engine(_with_our_driver(url), poolclass=sa.pool.NullPool)
             if self._engine.dialect.name == "sqlite":
                 sa.event.listen(self._engine, "connect", _durable)
             with self._locked() as connection:
@@ -168,6 +168,12 @@ class Ledger:
     def _failed(self, error: Exception) -> LedgerError:
         shown = sa.engine.make_url(self.url).render_as_string(hide_password=True)
         return LedgerError(f"ledger {shown}", str(error).splitlines()[0], "check $PERENNIAL_LEDGER_URL and the disk")
+
+
+def _with_our_driver(url: str) -> sa.engine.URL:
+    """SQLAlchemy takes plain `postgresql://` for psycopg 3; the one that Airflow uses, too, is installed."""
+    made = sa.engine.make_url(url)
+    return made.set(drivername="postgresql+psycopg2") if made.drivername == "postgresql" else made
 
 
 def _durable(connection: Any, _record: Any) -> None:
