@@ -253,7 +253,9 @@ def test_a_route_of_another_hand_is_written_again_from_the_ledger(site, harm):
         path.write_text("http: [")
     else:
         first, rest = path.read_text().split("\n", 1)
-        path.write_text(first + "\n" + rest.replace("weight: 100", "weight: 7"))
+        changed = rest.replace('"weight": 100', '"weight": 7')
+        assert changed != rest
+        path.write_text(first + "\n" + changed)
     done = site.reconcile()
     assert any("written again for version 1, as the ledger says" in line for line in done)
     assert site.live() == ("1", "blue")
