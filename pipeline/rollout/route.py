@@ -146,7 +146,7 @@ def _replace(path: Path, route: Route, token: int) -> None:
     aside = path.with_name(f".{route.model}.part")
     with aside.open("w", encoding="utf-8") as file:
         file.write(OURS + json.dumps({"token": token, "route": asdict(route)}) + "\n")
-        # JSON, which is YAML with all text in quotes: Traefik's YAML reads a stamp like 12e4 as a number, PyYAML's does not, and
+        # JSON, which is YAML with all text in quotes: Traefik's YAML reads a stamp like 088777615330 as a number, PyYAML's does not, and
         # so does not quote it.
         json.dump(render(route), file, indent=1)
         file.flush()
