@@ -205,8 +205,8 @@ def _from_failing_to_back(setup: runs.Setup, address: str) -> None:
 
 
 def races(setup: runs.Setup, address: str, count: int) -> None:
-    """Two processes deploy two versions at once, `count` times: one wins each, the other is refused, or came when it had ended, or found its
-    version live.
+    """Two processes deploy two versions at once, `count` times: one wins each; the other is refused, or came when it had
+    ended, or found its version live.
 
     Raises AssertionError for a race with another outcome, and for a request that failed.
     """

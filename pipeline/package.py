@@ -90,7 +90,7 @@ def onnx_bytes(estimator: Any, settings: Training) -> bytes:
     options = {id(by_place): {"zipmap": False}} if settings.task == "binary" else None
     try:
         converted = to_onnx(by_place, initial_types=inputs, options=options)
-    except (RuntimeError, NotImplementedError, ValueError) as error:
+    except (RuntimeError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise StageError(
             "package",

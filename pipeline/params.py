@@ -198,7 +198,13 @@ class Monitor(Section):
 
 Strategy = Literal["all-at-once", "canary", "linear", "shadow"]
 STRATEGIES: tuple[str, ...] = get_args(Strategy)
+FOLLOWED_COLUMN = "body:"
 HEADER_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}$")
+
+
+def followed_column(follow: str) -> str:
+    """The column of a request's body that `follow` names, as `body:customer`; '' for a header, or nothing."""
+    return follow.removeprefix(FOLLOWED_COLUMN) if follow.startswith(FOLLOWED_COLUMN) else ""
 
 
 class RolloutLimits(Section):
@@ -256,14 +262,9 @@ class Rollout(Section):
     def deadlines_leave_time(self) -> Rollout:
         if self.hold_s <= self.bake_s:
             raise ValueError("hold_s must be longer than bake_s")
-        if self.follow and not (HEADER_NAME.match(self.follow) or self.followed_column):
+        if self.follow and not (HEADER_NAME.match(self.follow) or followed_column(self.follow)):
             raise ValueError(f"follow: {self.follow!r} is no name of a request header, and not body:COLUMN")
         return self
-
-    @property
-    def followed_column(self) -> str:
-        """The column of the request's body that a rollout follows; '' for a header, or nothing."""
-        return self.follow.removeprefix("body:") if self.follow.startswith("body:") else ""
 
     def percents(self, strategy: str) -> list[int]:
         """The candidate's shares, one a step, before it gets all."""
@@ -305,8 +306,8 @@ class Model(Section):
         columns = {*self.training.features, self.source.key}
         if stray := [c for c in self.rollout.serving.personal if c not in columns]:
             raise ValueError(f"rollout.serving.personal names no feature or key: {stray[0]}")
-        if self.rollout.followed_column not in {"", *columns}:
-            raise ValueError(f"rollout.follow names no feature or key: {self.rollout.followed_column}")
+        if (followed := followed_column(self.rollout.follow)) not in {"", *columns}:
+            raise ValueError(f"rollout.follow names no feature or key: {followed}")
         text = {self.source.key, *self.training.categorical}
         numbers = {*self.training.numeric, self.training.target}
         for column, rule in self.gates.contract.columns.items():

@@ -7,8 +7,11 @@ import json
 import socket
 
 import pytest
+from uvicorn.config import Config
+from uvicorn.server import ServerState
 
 from pipeline.serving.app import App, Identity
+from pipeline.serving.connection import Connection
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.settings import Settings
 from tests.support.server import server
@@ -108,6 +111,53 @@ def test_who_expects_to_be_told_to_continue_is(connection):
     assert connection.recv(100).startswith(b"HTTP/1.1 100")
     connection.sendall(BODY)
     assert answers(connection, 1)[0][0] == 200
+
+
+class _Wire(asyncio.Transport):
+    """What a connection writes, and whether it has closed."""
+
+    def __init__(self):
+        super().__init__()
+        self.written, self.closed = b"", False
+
+    def write(self, data):
+        assert not self.closed
+        self.written += data
+
+    def close(self):
+        self.closed = True
+
+    def is_closing(self):
+        return self.closed
+
+    def pause_reading(self):
+        pass
+
+    def resume_reading(self):
+        pass
+
+
+@pytest.mark.parametrize(("first", "second"), [("short", None), ("short", "long"), ("long", None)])
+def test_an_end_lets_every_request_that_has_begun_be_answered(churn_package, first, second):
+    """The server ends in the very turn of the loop in which they came; then the connection closes."""
+    app = App(Runtime.load(churn_package), None, Identity("churn", "1", "blue"), Settings(batching="on"))
+    config = Config(app, http=Connection, lifespan="off", proxy_headers=False, log_level="warning")
+    sent = {"short": asked("a"), "long": asked("b", method="GET", path="/ping")}
+
+    async def end():
+        wire, connection = _Wire(), Connection(config, ServerState(), {})
+        connection.connection_made(wire)
+        connection.data_received(sent[first] + (sent[second] if second else b""))
+        connection.shutdown()
+        assert not wire.closed
+        for _ in range(20):
+            await asyncio.sleep(0)
+        connection.connection_lost(None)
+        return wire
+
+    wire = asyncio.run(end())
+    assert wire.written.count(b"HTTP/1.1 200 OK") == (2 if second else 1)
+    assert wire.closed
 
 
 def test_what_breaks_in_the_model_is_every_requests_answer(churn_package, capsys):

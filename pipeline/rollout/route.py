@@ -39,8 +39,8 @@ class Route:
 
     `live` does, but for the `percent` (1 to 99) that a `candidate` gets; with `mirror` it gets copies and answers
     nobody. `previous` is the warm predecessor, which takes over only while `live` fails its health checks. `follow`
-    names the header, or as `body:COLUMN` the column, whose value decides, '' for none. `rate_limit` is how many requests a second one client gets through,
-    0 for all. `stamp` is what answers through this very file carry.
+    names the header, or as `body:COLUMN` the column, whose value decides, '' for none. `rate_limit` is how many requests
+    a second one client gets through, 0 for all. `stamp` is what answers through this very file carry.
     """
 
     model: str

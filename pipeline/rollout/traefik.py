@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pipeline.params import followed_column
+
 if TYPE_CHECKING:
     from pipeline.rollout.route import Route, Share
 
@@ -27,8 +29,6 @@ RETRY = {
 }
 READY = "/v2/health/ready"
 HEALTH = {"path": READY, "interval": "500ms", "timeout": "1s"}
-# What a rollout may follow beside a header: a column of the request, as `body:customer`.
-COLUMN = "body:"
 BUCKET = "X-Perennial-Bucket"
 STAMP = "x-route"
 PLUGIN = "bucket"
@@ -99,9 +99,8 @@ def _split(route: Route) -> dict[str, Any]:
 
 
 def _followed_value(follow: str) -> dict[str, str]:
-    if follow.startswith(COLUMN):
-        return {"column": follow.removeprefix(COLUMN)}
-    return {"header": follow}
+    column = followed_column(follow)
+    return {"column": column} if column else {"header": follow}
 
 
 def _followed(route: Route, top: dict[str, Any], then: list[str]) -> dict[str, Any]:

@@ -38,6 +38,8 @@ JSON: forms.Headers = [(b"content-type", b"application/json")]
 JSON_LINE = connection.as_lines(JSON)
 # Reading a larger body takes some milliseconds, in which others would wait.
 LARGE_BYTES = 128 * 1024
+# What is larger is not asked the short way: with so many rows that they run in a thread it would be read twice.
+SHORT_BYTES = 32 * 1024
 NO_NUMBER = "the model gave an answer that is no number"
 
 
@@ -83,8 +85,7 @@ class App:
                 body, runtime.signature, settings.max_rows, headers.get(forms.BINARY_LENGTH), who
             )
         self.short = frozenset(path.encode() for path in self._asked)
-        # What is larger, or packed, is not asked the short way.
-        self._short_bytes = min(LARGE_BYTES - 1, settings.max_body_bytes)
+        self._short_bytes = min(SHORT_BYTES, settings.max_body_bytes)
         self._pages = _pages(self, model)
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:

@@ -91,13 +91,13 @@ class Connection(HttpToolsProtocol):
 
         def reply(status: int, lines: bytes, body: bytes) -> None:
             self._unanswered -= 1
-            stay = keep_alive and not self._ending
+            # A next request, behind this one, has its task already: it, not this one, is the last at an end.
+            stay = keep_alive and (self._long_under_way or not self._ending)
             self.transport.write(_whole(status, self.server_state.default_headers, lines, stay, body))
             if not stay:
                 self.transport.close()
-            if self.cycle is None or self.cycle.response_complete:
+            if not self._long_under_way:
                 self.on_response_complete()
-            # Else the next request has its task already, and what follows it waits for that.
 
         self._unanswered += 1
         if not self.app.at_once(self.url, self.headers, body, reply):
@@ -122,7 +122,7 @@ class Connection(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         self._ending = True
-        if not self._unanswered:
+        if self._long_under_way or not self._unanswered:
             super().shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -140,8 +140,12 @@ class Connection(HttpToolsProtocol):
             and not self.flow.write_paused
             # One that waits has its answer before a task for the next one can start.
             and not self._unanswered
-            and (self.cycle is None or self.cycle.response_complete)
+            and not self._long_under_way
         )
+
+    @property
+    def _long_under_way(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
 
     def _the_long_way(self) -> None:
         super().on_headers_complete()
