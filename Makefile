@@ -17,6 +17,16 @@ down: $(STAMP)  ## stop all services and slots, of the demo too
 	@$(BIN)/python -m pipeline.services down
 	@PERENNIAL_HOME=$(CURDIR)/.perennial/demo $(BIN)/python -m pipeline.services down
 
+env: $(STAMP)  ## for a server: write .env with secrets of its own (AIRGAPPED=1: build all images, pull none)
+	@$(if $(AIRGAPPED),docker/base/build.sh && docker/base/fetch.sh)
+	@$(BIN)/python -m pipeline.services.server env $(if $(AIRGAPPED),--airgapped)
+
+backup: ## for a server: databases, ledger, data, artefacts and routes into backups/TIME
+	@docker/backup.sh
+
+restore: ## for a server: put a backup in place of all there is (FROM=backups/TIME)
+	@docker/restore.sh "$(FROM)"
+
 test: $(STAMP) warehouse  ## all tests; those that need an engine or a browser say so when they skip
 	@$(BIN)/python -m pytest
 
@@ -32,7 +42,7 @@ warehouse: $(STAMP)  ## land the flights of 2013 as daily Parquet files under wa
 setup: $(STAMP)  ## only install the environment into .venv
 
 lock: $(STAMP)  ## compile requirements/*.in to hashed requirements/*.txt
-	@for name in main dev serving serving-skops peers; do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
+	@for name in main dev store serving serving-skops peers; do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-annotate --no-header requirements/$$name.in -o requirements/$$name.txt; done
 
 # uv installs the hashed lists in a fraction of pip's time; bytecode saves each Airflow process seconds at its start.
@@ -48,4 +58,4 @@ $(STAMP): requirements/main.txt requirements/dev.txt pyproject.toml
 	@mkdir -p -m 700 .perennial/dvc-site
 	@touch $@
 
-.PHONY: help demo up down test check bench warehouse setup lock
+.PHONY: help demo up down env backup restore test check bench warehouse setup lock

@@ -17,7 +17,7 @@ from airflow.sdk import (
     task,
 )
 from closing_schedule import cron_schedule
-from vocabulary import as_of_param, asked_in_form, drift_asset, skip
+from vocabulary import as_of_param, asked_in_form, drift_asset, skip, task_defaults
 
 from pipeline import params
 
@@ -40,6 +40,7 @@ def monitor_dag(model: str, settings: params.Model) -> Any:
         catchup=False,
         max_active_runs=1,
         tags=["perennial", model],
+        default_args=task_defaults(),
         params={"as_of": as_of_param("End of the window that is looked at.")},
         doc_md=__doc__,
     )

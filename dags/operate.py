@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.sdk import Param, dag, get_current_context, get_parsing_context, task
-from vocabulary import asked_in_form
+from vocabulary import asked_in_form, task_defaults
 
 from pipeline import params
 
@@ -22,6 +22,7 @@ def operate_dag(model: str) -> Any:
         catchup=False,
         max_active_runs=1,
         tags=["perennial", model],
+        default_args=task_defaults(),
         params={
             "action": Param("reconcile", enum=["reconcile", "rollback"], title="Action", description="What to do."),
             "reason": Param("by hand", type="string", title="Reason", description="Why, for the ledger."),

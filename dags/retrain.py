@@ -17,7 +17,7 @@ from airflow.sdk import (
     task,
 )
 from closing_schedule import cron_schedule
-from vocabulary import as_of_param, asked_in_form, drift_asset, skip
+from vocabulary import as_of_param, asked_in_form, drift_asset, skip, task_defaults
 
 from pipeline import lineage, params
 from pipeline.errors import SettingsError
@@ -59,6 +59,7 @@ def retrain_dag(model: str, settings: params.Model) -> Any:
         catchup=False,
         max_active_runs=4,
         tags=["perennial", model],
+        default_args=task_defaults(),
         params={
             "as_of": as_of_param("End of the training window; nothing learned later is used."),
             "reason": Param(None, type=["null", "string"], title="Reason", description="Why, for the ledger."),
@@ -72,20 +73,24 @@ def retrain_dag(model: str, settings: params.Model) -> Any:
         doc_md=__doc__,
     )
     def retrain():
-        @task
+        def step(name: str) -> Any:
+            """A task of that name, in the queue that params.yaml gives it."""
+            return task(task_id=name, queue=settings.schedule.queues.get(name, "default"))
+
+        @step("open_workspace")
         def open_workspace() -> str:
             from pipeline import runs
 
             run, as_of, reason = asked_of_run(get_current_context())
             return runs.open_run(runs.Setup.here(), run, model, params.time_of(as_of), reason)
 
-        @task
+        @step("check_gates")
         def check_gates(folder: str) -> str:
             from pipeline import runs
 
             return runs.check_gates(runs.Setup.here(), folder, is_backfill(get_current_context()))
 
-        @task
+        @step("register")
         def register(folder: str, mlflow_run: str) -> str:
             from pipeline import runs
 
@@ -94,7 +99,7 @@ def retrain_dag(model: str, settings: params.Model) -> Any:
                 return runs.archive(runs.Setup.here(), folder, mlflow_run)
             return runs.register(runs.Setup.here(), folder, mlflow_run)
 
-        @task
+        @step("roll_out")
         def roll_out(version: str) -> dict:
             context = get_current_context()
             if is_backfill(context):
@@ -104,7 +109,7 @@ def retrain_dag(model: str, settings: params.Model) -> Any:
             run, _, reason = asked_of_run(context)
             return runs.roll_out(runs.Setup.here(), run, model, version, reason, context["params"]["strategy"])
 
-        @task
+        @step("settle")
         def settle() -> dict:
             from pipeline import runs
 
@@ -113,7 +118,7 @@ def retrain_dag(model: str, settings: params.Model) -> Any:
             return runs.settle(runs.Setup.here(), run, model, is_backfill(context))
 
         def stage_task(stage: str, folder: str):
-            @task(task_id=stage)
+            @step(stage)
             def run_stage(folder: str) -> None:
                 from pipeline import runs
 

@@ -2,11 +2,43 @@
 
 from __future__ import annotations
 
+import os
+from datetime import timedelta
 from typing import Any, NoReturn
 
 from airflow.sdk import Asset, Param
+from airflow.sdk.definitions.retry_policy import (
+    ExceptionRetryPolicy,
+    RetryAction,
+    RetryRule,
+)
 
 from pipeline import params
+from pipeline.errors import (
+    LedgerError,
+    PerennialError,
+    RegistryAwayError,
+    RemoteError,
+)
+
+RETRIES = 3
+RETRY_AFTER = timedelta(seconds=15)
+
+
+def task_defaults() -> dict[str, Any]:
+    """Where workers can be lost, a task that was killed or could not reach a service is done again, perhaps elsewhere.
+
+    What our own code refuses is refused at once: it would be refused again.
+    """
+    if os.environ.get("PERENNIAL_WORKERS_APART", "") != "1":
+        return {}
+    policy = ExceptionRetryPolicy(
+        rules=[
+            RetryRule([RegistryAwayError, RemoteError, LedgerError], RetryAction.RETRY, RETRY_AFTER),
+            RetryRule(PerennialError, RetryAction.FAIL),
+        ]
+    )
+    return {"retries": RETRIES, "retry_delay": RETRY_AFTER, "retry_policy": policy}
 
 
 def drift_asset(model: str) -> Asset:

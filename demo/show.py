@@ -24,9 +24,9 @@ from demo.summary import Told, print_summary
 from pipeline import params
 from pipeline.errors import PerennialError, ServiceError
 from pipeline.ledger.table import airflow_run
-from pipeline.runs import Setup
 from pipeline.services import control
 from pipeline.services.settings import USER, kept_secrets
+from pipeline.setup import Setup
 
 MODEL = "flight-delay"
 FIRST, SECOND = "2013-04-01T00:00:00Z", "2013-07-01T00:00:00Z"

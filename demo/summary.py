@@ -14,9 +14,9 @@ from demo.replay import Tally
 from pipeline import registry, show
 from pipeline.evaluation import metrics
 from pipeline.ledger import costs
-from pipeline.runs import Setup
 from pipeline.services.settings import USER, Addresses
 from pipeline.serving.runtime import Runtime
+from pipeline.setup import Setup
 
 WIDTH = 120
 

@@ -128,7 +128,7 @@ def _time(text: str) -> datetime:
 
 
 def _setup():
-    from pipeline.runs import Setup
+    from pipeline.setup import Setup
 
     return Setup.here()
 
@@ -160,11 +160,11 @@ def _retrain(chosen: argparse.Namespace) -> None:
 
 
 def _deploy(chosen: argparse.Namespace) -> None:
-    from pipeline.rollout import execute
+    from pipeline.deployer import traffic
 
     setup = _setup()
-    settings = setup.params.model(chosen.model).rollout
-    told = execute.deploy(setup.site(""), chosen.model, chosen.version, settings, strategy=chosen.strategy)
+    model = _known(setup, chosen.model)
+    told = traffic(setup).deploy("", model, chosen.version, "by hand", chosen.strategy, 0)
     if told.get("strategy") == "shadow":
         line = f"{chosen.model}: shadow of version {told['version']} says {told['verdict']}: {told['reason']}"
     elif told.get("already_live"):
@@ -208,10 +208,10 @@ def _reconcile(chosen: argparse.Namespace) -> None:
 
 def _status(chosen: argparse.Namespace) -> None:
     from pipeline import show
-    from pipeline.status import models_status
+    from pipeline.deployer import traffic
 
     setup = _setup()
-    told = models_status(setup, _known(setup, chosen.model))
+    told = traffic(setup).status(_known(setup, chosen.model))
     _print(chosen, told, show.status(told))
 
 

@@ -24,6 +24,10 @@ class DataError(PerennialError):
     """The source, a snapshot or its contract."""
 
 
+class RemoteError(DataError):
+    """The DVC remote did not do as asked; it may in a minute."""
+
+
 class StageError(PerennialError):
     """A stage of dvc.yaml ended badly."""
 
@@ -34,6 +38,10 @@ class GateError(PerennialError):
 
 class RegistryError(PerennialError):
     """MLflow cannot be reached, or does not hold what was asked for."""
+
+
+class RegistryAwayError(RegistryError):
+    """MLflow cannot be reached now; it may be in a minute."""
 
 
 class RolloutError(PerennialError):

@@ -95,6 +95,8 @@ class Schedule(Section):
     cron: str
     start: UtcTime
     end: UtcTime | None = None
+    # By step of the run: the Celery queue whose workers take it.
+    queues: dict[str, Annotated[str, Field(min_length=1, max_length=64)]] = {}
 
 
 class Source(Section):

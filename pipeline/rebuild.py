@@ -20,7 +20,7 @@ import yaml
 
 from pipeline import lineage, registry, remote, workspace
 from pipeline.errors import StageError
-from pipeline.runs import Setup
+from pipeline.setup import Setup
 
 
 @dataclass(frozen=True)

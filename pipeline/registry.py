@@ -19,7 +19,7 @@ import yaml
 from filelock import FileLock
 
 from pipeline import signing
-from pipeline.errors import RegistryError
+from pipeline.errors import RegistryAwayError, RegistryError
 from pipeline.workspace import RUN_FILE
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def connect(home: Path) -> MlflowClient:
                 pass
         except (urllib.error.URLError, OSError) as error:
             reason = getattr(error, "reason", error)
-            raise RegistryError(
+            raise RegistryAwayError(
                 f"mlflow {uri}", f"does not answer ({reason})", "is it up? `make up` starts it"
             ) from error
     else:

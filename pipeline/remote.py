@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, RemoteError
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -37,7 +37,7 @@ def push(folder: Path, hashes: Iterable[str]) -> Pushed:
             return Pushed(0, 0, None)
         moved, failed = _transferred(repo, "push", hashes)
         if failed:
-            raise DataError(f"remote {url}", f"took {len(moved)} files and failed on {len(failed)}", "is there room?")
+            raise RemoteError(f"remote {url}", f"took {len(moved)} files and failed on {len(failed)}", "is there room?")
         paths = [repo.cache.local.oid_to_path(one.value) for one in moved]
         return Pushed(len(moved), sum(os.stat(path).st_size for path in paths), url)
 
@@ -85,10 +85,13 @@ def listings(folder: Path, data_versions: Iterable[str]) -> dict[str, dict[str, 
 
 @contextmanager
 def cache(folder: Path) -> Iterator[Callable[[str], Path | None]]:
-    """A function from a file's hash to where the cache keeps it, or None when it does not."""
+    """A function from a file's hash to where the cache keeps it, fetched from the remote where it is only there; None when
+    neither has it."""
 
     def kept(md5: str) -> Path | None:
         path = Path(repo.cache.local.oid_to_path(md5))
+        if not path.is_file() and _url(repo) is not None:
+            _transferred(repo, "pull", [md5])
         return path if path.is_file() else None
 
     with _repository(folder) as repo:
@@ -135,7 +138,7 @@ def _listed(repo: Repo, md5: str) -> dict[str, str] | None:
         return None
     except Exception as error:
         where = "the DVC cache" if at_hand else f"remote {_url(repo)}"
-        raise DataError(
+        raise RemoteError(
             where,
             f"the list of data version {md5} cannot be read: {_first_line(error)}",
             "can it be reached, and with which keys?",
@@ -156,7 +159,7 @@ def _transferred(repo: Repo, way: str, hashes: Iterable[str]) -> tuple[set, set]
     except DataError:
         raise
     except Exception as error:
-        raise DataError(
+        raise RemoteError(
             f"remote {_url(repo)}", f"{way}: {_first_line(error)}", "can it be reached, and with which keys?"
         ) from error
 

@@ -8,47 +8,21 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import lineage, params, signing, workspace
+from pipeline import carrying, lineage, params, signing, workspace
+from pipeline.deployer import traffic
 from pipeline.errors import PerennialError, RegistryError
 from pipeline.ledger import costs, partitions
 from pipeline.ledger.metering import metered
-from pipeline.ledger.table import Event, Ledger, open_ledger
+from pipeline.ledger.table import Event, Ledger
+from pipeline.setup import Setup
 
 # Airflow starts a process a task: a step imports what it needs when it runs, not what all of them need.
 if TYPE_CHECKING:
     from pipeline.gates.verdict import Verdict
-    from pipeline.rollout.site import Site
-
-
-@dataclass(frozen=True)
-class Setup:
-    """The project, this machine's state, the settings and the ledger."""
-
-    project: Path
-    home: Path
-    ledger: Ledger
-
-    @classmethod
-    def here(cls) -> Setup:
-        """The setup of the project this is run in (or that $PERENNIAL_PROJECT names)."""
-        return cls(params.project_root(), params.home(), open_ledger(params.home()))
-
-    @cached_property
-    def params(self) -> params.Params:
-        """The settings, read when they are first asked for: to look back, none are needed."""
-        return params.load(self.project)
-
-    def site(self, run: str) -> Site:
-        from pipeline.rollout.site import Site
-
-        limits = {name: m.rollout.serving.rate_limit for name, m in self.params.models.items()}
-        return Site(self.home, self.project, self.ledger, run, rate_limits=limits)
 
 
 def open_run(setup: Setup, run: str, model: str, as_of: datetime, reason: str) -> str:
@@ -76,10 +50,12 @@ def run_stage(setup: Setup, folder: str, stage: str, backfill: bool = False) -> 
 
     Raises GateError after the stage that validates the data when a gate says no to it.
     """
-    opened = workspace.read(Path(folder))
+    opened = carrying.at_hand(setup, folder)
     workspace.run_stage(opened, stage)
     if stage == next(iter(lineage.order(opened.folder))):
         _keep_data(setup, opened, stage)
+    if setup.apart:
+        carrying.keep(setup, opened, stage)
     if opened.files.validation in lineage.outs(opened.folder, stage, opened.model):
         _refuse_bad_data(setup, opened, backfill)
 
@@ -142,7 +118,7 @@ def check_gates(setup: Setup, folder: str, backfill: bool = False) -> str:
     from pipeline import recording, registry
     from pipeline.gates import check
 
-    opened = workspace.read(Path(folder))
+    opened = carrying.at_hand(setup, folder)
     model = _settings(opened)
     champion = None if backfill else registry.champion(setup.home, opened.model)
     package = registry.package_folder(setup.home, opened.model, champion) if champion else None
@@ -157,7 +133,7 @@ def register(setup: Setup, folder: str, mlflow_run: str) -> str:
     """Registers the run's model as the challenger and returns its version."""
     from pipeline import recording, registry
 
-    opened = workspace.read(Path(folder))
+    opened = carrying.at_hand(setup, folder)
     version = recording.create_version(setup.home, opened, _settings(opened), mlflow_run, registry.RETRAIN)
     registry.nominate(setup.home, opened.model, version)
     return _tell_registered(setup, opened, mlflow_run, version, registry.CHALLENGER)
@@ -167,7 +143,7 @@ def archive(setup: Setup, folder: str, mlflow_run: str) -> str:
     """Registers a backfill's model under its as-of and returns its version. Nothing here can bring it live."""
     from pipeline import recording, registry
 
-    opened = workspace.read(Path(folder))
+    opened = carrying.at_hand(setup, folder)
     alias = registry.as_of_alias(params.time_of(opened.as_of))
     version = recording.create_version(setup.home, opened, _settings(opened), mlflow_run, registry.BACKFILL)
     registry.name_as_of(setup.home, opened.model, version, alias)
@@ -201,26 +177,20 @@ def roll_out(
     setup: Setup, run: str, model: str, version: str, reason: str, strategy: str | None = None
 ) -> dict[str, Any]:
     """Brings the version live, after another rollout of the model has ended; see pipeline.rollout.execute.deploy."""
-    from pipeline.rollout import execute
-
-    settings = setup.params.model(model).rollout
-    return execute.deploy(setup.site(run), model, version, settings, reason, strategy, settings.wait_s)
+    wait_s = setup.params.model(model).rollout.wait_s
+    return traffic(setup).deploy(run, model, version, reason, strategy, wait_s)
 
 
 def operate(setup: Setup, run: str, model: str, action: str, reason: str) -> Any:
     """What a person on call asks for: `rollback` of the model, or `reconcile` of everything."""
-    from pipeline.rollout import back, mend
-
     if action == "rollback":
-        return back.rollback(setup.site(run), model, setup.params.model(model).rollout, reason)
-    return mend.reconcile(setup.site(run), {name: m.rollout for name, m in setup.params.models.items()})
+        return traffic(setup).rollback(run, model, reason)
+    return traffic(setup).reconcile(run, None)
 
 
 def retire_predecessor(setup: Setup, run: str, model: str) -> list[str]:
     """Ends the predecessor that was kept warm for `rollout.keep_hours`; see pipeline.rollout.mend.retire."""
-    from pipeline.rollout import mend
-
-    return mend.retire(setup.site(run), model, setup.params.model(model).rollout)
+    return traffic(setup).retire(run, model)
 
 
 def settle(setup: Setup, run: str, model: str, backfill: bool = False) -> dict[str, Any]:
@@ -265,7 +235,7 @@ def _mend_cut_off(setup: Setup, run: str, model: str) -> None:
 
     opened = mend.open_rollout(setup.ledger, model)
     if opened is not None and opened.run == run:
-        for line in mend.reconcile(setup.site(run), {model: setup.params.model(model).rollout}, [model]):
+        for line in traffic(setup).reconcile(run, [model]):
             print(line)
 
 
@@ -310,7 +280,7 @@ def check_drift(setup: Setup, run: str, name: str, as_of: datetime) -> dict[str,
     limits = model.monitor
     start = as_of - timedelta(days=limits.window_days)
     reference = pd.read_parquet(registry.reference_file(setup.home, name, champion))
-    asked = live.predictions(setup.home / "predictions" / name, model, start, as_of)
+    asked, logged = traffic(setup).predictions(name, start, as_of)
     report = setup.home / "reports" / name / f"{as_of:%Y-%m-%dT%H%M}-v{champion}.html"
     verdict = features.compare(
         reference,
@@ -343,7 +313,7 @@ def check_drift(setup: Setup, run: str, name: str, as_of: datetime) -> dict[str,
             "labelled": quality.labelled,
             "asked": quality.asked,
         },
-        "asked_outside_window": live.logged(setup.home / "predictions" / name) - len(asked),
+        "asked_outside_window": logged - len(asked),
         "receipt": receipt.as_dict(),
         "decision": receipt.decision,
         "report": str(report) if report.is_file() else None,

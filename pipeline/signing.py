@@ -51,6 +51,11 @@ def _key(home: Path) -> Ed25519PrivateKey:
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+    if seed := os.environ.get("PERENNIAL_SIGNING_SEED"):
+        try:
+            return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(seed))
+        except ValueError as error:
+            raise RegistryError("PERENNIAL_SIGNING_SEED", f"is no key ({error})", "`make env` draws one") from error
     named = os.environ.get("PERENNIAL_SIGNING_KEY")
     path = Path(named) if named else home / "keys" / "signing.pem"
     if not path.is_file() and not named:

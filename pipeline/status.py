@@ -8,7 +8,7 @@ from pipeline.errors import RolloutError
 from pipeline.ledger.timeline import live_at, predecessor
 from pipeline.rollout import probe, route
 from pipeline.rollout.mend import open_rollout
-from pipeline.runs import Setup
+from pipeline.setup import Setup
 
 
 def models_status(setup: Setup, model: str = "") -> list[dict[str, Any]]:
@@ -24,7 +24,7 @@ def _model_status(setup: Setup, name: str) -> dict[str, Any]:
     told: dict[str, Any] = {
         "model": name,
         "description": setup.params.model(name).description,
-        "address": f"{route.router_url(setup.home)}/{name}/invocations",
+        "address": f"{route.public_url(setup.home)}/{name}/invocations",
         "live": None,
         "previous": None,
         "candidate": None,

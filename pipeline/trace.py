@@ -10,7 +10,7 @@ from pipeline.errors import DataError
 from pipeline.ledger.partitions import Revision, revisions
 from pipeline.ledger.table import Event
 from pipeline.ledger.timeline import live_periods
-from pipeline.runs import Setup
+from pipeline.setup import Setup
 
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from pipeline.deployer import traffic
 from pipeline.errors import PerennialError, RolloutError
 from pipeline.ledger import lease
 from pipeline.ledger.table import Event
 from pipeline.ledger.timeline import live_at, unpulled_predecessor
-from pipeline.runs import Setup
+from pipeline.setup import Setup
 
 
 def watch(setup: Setup, run: str, name: str, as_of: datetime) -> dict[str, Any]:
@@ -49,11 +50,8 @@ def watch(setup: Setup, run: str, name: str, as_of: datetime) -> dict[str, Any]:
 
 
 def _rolled_back(setup: Setup, run: str, name: str, champion: str, before: str, why: str) -> dict[str, Any]:
-    from pipeline.rollout import back
-
-    settings = setup.params.model(name).rollout
     try:
-        done = back.replace(setup.site(run), name, settings, f"labels have matured: {why}", champion, before)
+        done = traffic(setup).replace(run, name, f"labels have matured: {why}", champion, before)
         return {"rollback": done}
     except RolloutError as error:
         if error.observation != lease.BUSY:
@@ -77,11 +75,10 @@ def _losses(setup: Setup, name: str, champion: str, before: str, as_of: datetime
     from pipeline import signing
     from pipeline.drift import live
     from pipeline.evaluation import PREDICTION, bounded_loss
-    from pipeline.rollout.slots import predictions_folder
 
     model = setup.params.model(name)
     start = as_of - timedelta(days=model.rollout.watch_days + model.monitor.window_days)
-    asked = live.predictions(predictions_folder(setup.home, name), model, start, as_of)
+    asked, _ = traffic(setup).predictions(name, start, as_of)
     asked = asked[asked["version"] == champion]
     labelled = (
         live.labels(model, setup.project, start, as_of, name, signing.log_key(setup.home))

@@ -87,10 +87,26 @@ def open_workspace(project: Path, home: Path, run: str, model: str, as_of: datet
             )
         return there
     revision, uncommitted = code_revision(project)
+    return make(project, home, run, model, as_of.isoformat(), reason, revision, uncommitted)
+
+
+def make(
+    project: Path, home: Path, run: str, model: str, as_of: str, reason: str, revision: str, uncommitted: bool
+) -> Workspace:
+    """Makes the workspace of a run of `revision`. Raises StageError, also when this clone does not have that revision."""
+    top, inner = _repository(project)
+    worktree = home / "workspaces" / folder_name(run)
+    folder = worktree / inner
+    try:
+        _git(top, "cat-file", "-e", f"{revision}^{{commit}}")
+    except StageError as error:
+        raise StageError(
+            f"run {run}", f"began with code {revision[:12]}, which is not here", "start all workers from one image"
+        ) from error
     add_worktree(project, worktree, revision)
-    _set_as_of(folder / "params.yaml", model, as_of)
+    _set_as_of(folder / "params.yaml", model, time_of(as_of))
     configure_dvc(folder, project, home)
-    workspace = Workspace(folder, project, run, model, as_of.isoformat(), reason, revision, uncommitted)
+    workspace = Workspace(folder, project, run, model, as_of, reason, revision, uncommitted)
     written = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(workspace).items()}
     # Last and by renaming: a workspace with a run.yaml is whole.
     aside = folder / f"{RUN_FILE}.part"

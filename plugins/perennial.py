@@ -60,7 +60,7 @@ def create_page():
     @page.get("/", response_class=HTMLResponse, dependencies=[Depends(get_user)])
     def overview():
         from pipeline.pages.overview import overview_page
-        from pipeline.runs import Setup
+        from pipeline.setup import Setup
 
         return overview_page(Setup.here())
 
@@ -76,7 +76,7 @@ def create_page():
     def data(version: str):
         from pipeline.errors import DataError
         from pipeline.pages.data import data_page
-        from pipeline.runs import Setup
+        from pipeline.setup import Setup
 
         try:
             return data_page(Setup.here(), version)

@@ -15,7 +15,7 @@ from pipeline.ledger.table import Event
 from pipeline.ledger.timeline import timeline
 from pipeline.params import load
 from pipeline.rebuild import rebuild
-from pipeline.runs import Setup
+from pipeline.setup import Setup
 from pipeline.trace import trace
 from tests.conftest import change_params, customers
 

@@ -14,7 +14,7 @@ import pytest
 from pipeline import remote, runs, workspace
 from pipeline.errors import DataError
 from pipeline.rollout.engine import free_port
-from pipeline.runs import Setup
+from pipeline.setup import Setup
 from tests.conftest import customers
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,7 @@ from pipeline import registry, remote
 from pipeline.errors import DataError
 from pipeline.ledger.partitions import revisions
 from pipeline.pages.templates import rendered
-from pipeline.runs import Setup
+from pipeline.setup import Setup
 from pipeline.trace import trace
 
 

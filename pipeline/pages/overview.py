@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pipeline.deployer import traffic
 from pipeline.ledger import costs
 from pipeline.ledger.timeline import sentence
 from pipeline.pages.templates import rendered
-from pipeline.runs import Setup
-from pipeline.status import models_status
+from pipeline.setup import Setup
 
 RUNS_SHOWN = 25
 MOVES = ("rollout_ended", "rolled_back", "rollout_failed", "shadow_ended")
@@ -33,7 +33,7 @@ def facts(setup: Setup) -> dict[str, Any]:
         for e in setup.ledger.events(kind=MOVES)
     ]
     return {
-        "models": [{**m, "drift": _last_drift(setup, m["model"])} for m in models_status(setup)],
+        "models": [{**m, "drift": _last_drift(setup, m["model"])} for m in traffic(setup).status("")],
         "runs": [
             {
                 **run,

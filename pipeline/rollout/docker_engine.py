@@ -10,19 +10,17 @@ import hashlib
 import io
 import math
 import os
-import shutil
-import subprocess
-import sys
+import re
 import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import RolloutError
-from pipeline.rollout import elf
-from pipeline.rollout.engine import EngineUnavailable, Running, Wanted, cut_off, free_port
+from pipeline.rollout import elf, packages, placement
+from pipeline.rollout.engine import EngineUnavailable, Running, Wanted, cut_off
 from pipeline.serving.settings import VARIABLE
 
 LOCAL_BASE = "perennial/base:bookworm"
@@ -48,7 +46,8 @@ class DockerEngine:
         except (DockerException, OSError) as error:
             raise EngineUnavailable(f"no Docker engine answers ({_reason(error)})") from error
         self._home, self._project = home, project
-        self._home_id = hashlib.sha256(str(home).encode()).hexdigest()[:8]
+        site = os.environ.get("PERENNIAL_SITE") or str(home)
+        self._home_id = hashlib.sha256(site.encode()).hexdigest()[:8]
         self._bases = {"onnx": self._serving_base("onnx")} if prepare else {}
 
     def start(self, wanted: Wanted) -> Running:
@@ -57,28 +56,29 @@ class DockerEngine:
         model, slot, version = wanted.model, wanted.slot, wanted.version
         if self._container(model, slot) is not None:
             raise RolloutError(f"slot {model} {slot}", "is taken", "stop it first")
-        port = free_port()
         user = _give_log(wanted.log)
+        name = self._name(model, slot)
+        place = placement.placed(name, "" if placement.shared_network() else self._network())
         labels = {
             **self._labels(wanted),
             f"{LABEL}.home": self._home_id,
             f"{LABEL}.model": model,
             f"{LABEL}.slot": slot,
             f"{LABEL}.version": version,
-            f"{LABEL}.address": f"http://127.0.0.1:{port}",
+            f"{LABEL}.address": place.address,
         }
         given = {"--version": version, "--slot": slot, "--drain": wanted.drain_s}
         try:
             self._client.containers.run(
                 self._image(wanted),
                 [*FIXED_ARGUMENTS, *(str(part) for pair in given.items() for part in pair)],
-                name=self._name(model, slot),
+                name=name,
                 detach=True,
                 labels=labels,
                 user=user,
-                network=self._network(),
-                ports={"8080/tcp": ("127.0.0.1", port)},
-                volumes={str(wanted.log): {"bind": "/log", "mode": "rw"}},
+                network=place.network,
+                ports=place.ports,
+                volumes={placement.on_host(self._client, wanted.log): {"bind": "/log", "mode": "rw"}},
                 read_only=True,
                 tmpfs={"/tmp": "size=16m"},
                 cap_drop=["ALL"],
@@ -89,6 +89,7 @@ class DockerEngine:
                 environment={VARIABLE: wanted.serving},
                 init=True,
                 restart_policy={"Name": "unless-stopped"},
+                log_config={"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}},
             )
         except DockerException as error:
             self.stop(model, slot, 0)
@@ -195,9 +196,12 @@ class DockerEngine:
         return self._bases[wanted.runtime]
 
     def _serving_base(self, runtime: str) -> str:
-        """The image with the server and a runtime's packages, built when the one of this code is not there."""
+        """The image with the server and a runtime's packages: the one that is pinned, else the one of this code, which is
+        built when it is not there."""
         from docker.errors import DockerException, ImageNotFound
 
+        if pins := os.environ.get("PERENNIAL_SERVING_IMAGES"):
+            return self._pinned(runtime, pins)
         server = sorted((self._project / "pipeline" / "serving").glob("*.py"))
         recipe = [
             self._project / "docker" / "serving" / "Dockerfile",
@@ -205,7 +209,9 @@ class DockerEngine:
         ]
         parts = [*recipe, self._project / "pipeline" / "__init__.py", *server]
         # What is left out is part of the recipe too.
-        content = b"".join(p.read_bytes() for p in (*parts, Path(elf.__file__), Path(__file__)))
+        content = b"".join(
+            p.read_bytes() for p in (*parts, Path(elf.__file__), Path(packages.__file__), Path(__file__))
+        )
         tag = f"perennial/serving-{runtime}:{hashlib.sha256(content).hexdigest()[:16]}"
         try:
             self._client.images.get(tag)
@@ -216,13 +222,25 @@ class DockerEngine:
             base = self._base_image()
             files = {str(p.relative_to(self._project)): p.read_bytes() for p in parts[2:]}
             files["Dockerfile"] = recipe[0].read_bytes()
-            with tempfile.TemporaryDirectory() as folder:
-                packages = Path(folder) / "site-packages"
-                _lay_packages(recipe[1], packages, (*LEFT_OUT, *LEFT_OUT_OF[runtime]))
-                self._build(_tar(files, packages), tag, {}, {"BASE_IMAGE": base})
+            with tempfile.TemporaryDirectory() as aside:
+                folder = Path(aside) / "site-packages"
+                packages.lay(recipe[1], folder, runtime)
+                self._build(_tar(files, folder), tag, {}, {"BASE_IMAGE": base})
         except (DockerException, OSError, RolloutError) as error:
             raise EngineUnavailable(f"its serving image cannot be built ({_reason(error)})") from error
         return tag
+
+    def _pinned(self, runtime: str, pins: str) -> str:
+        """The serving image by its digest; `pins` are written `onnx=sha256:…,skops=sha256:…`."""
+        from docker.errors import DockerException
+
+        pinned = dict(one.split("=", 1) for one in pins.split(",") if "=" in one).get(runtime, "")
+        if not re.fullmatch(r"sha256:[0-9a-f]{64}", pinned):
+            raise EngineUnavailable(f"no serving image is pinned for {runtime} in PERENNIAL_SERVING_IMAGES")
+        try:
+            return self._client.images.get(pinned).id
+        except DockerException as error:
+            raise EngineUnavailable(f"the pinned serving image {pinned} is not there ({_reason(error)})") from error
 
     def _base_image(self) -> str:
         from docker.errors import DockerException, ImageNotFound
@@ -260,38 +278,6 @@ class DockerEngine:
 
 # By runtime: what goes into its image.
 PACKAGES = {"onnx": "serving.txt", "skops": "serving-skops.txt"}
-# Of those packages, what a server never reads: tests, tools to make models, sources and maps, and what only such tools
-# import. onnxruntime's Python module holds the runtime itself; the library beside it is for programs in C.
-LEFT_OUT = (
-    "onnxruntime/capi/libonnxruntime.so*",
-    "google",
-    "flatbuffers",
-    "jinja2",
-    "markupsafe",
-    "pycparser",
-    "numpy/distutils",
-    "numpy/_core/_simd.*",
-    "numpy/_core/*_tests.*",
-    "**/tests",
-    "**/*.pyi",
-    "**/*.pyx",
-    "**/*.pxd",
-    "**/*.map",
-    "**/*.h",
-    "bin",
-    "numpy/_core/lib",
-    "numpy/random/lib",
-    "onnxruntime/transformers",
-    "onnxruntime/tools",
-    "onnxruntime/quantization",
-    "onnxruntime/datasets",
-    "swagger_ui_bundle/vendor/*/swagger-ui-es-*",
-    "swagger_ui_bundle/vendor/*/swagger-ui.js",
-    "swagger_ui_bundle/vendor/*/swagger-ui-standalone-preset.js",
-    "uvloop/loop.c",
-)
-# scipy, for one, looks for it.
-LEFT_OUT_OF: dict[str, tuple[str, ...]] = {"onnx": ("numpy/f2py",), "skops": ()}
 FIXED_ARGUMENTS = ("--package", "/package", "--host", "0.0.0.0", "--log", "/log")
 
 
@@ -305,6 +291,16 @@ def _answering() -> Iterator[None]:
         yield
     except (DockerException, requests.RequestException) as error:
         raise RolloutError("docker engine", f"does not answer ({_reason(error)})", "look at `docker info`") from error
+
+
+def serving_images(project: Path) -> str:
+    """Builds the serving images of this code and pins them by digest, as PERENNIAL_SERVING_IMAGES takes them.
+
+    Raises EngineUnavailable.
+    """
+    engine = DockerEngine(project, project)
+    bases = {runtime: engine._serving_base(runtime) for runtime in PACKAGES}
+    return ",".join(f"{runtime}={engine._client.images.get(tag).id}" for runtime, tag in bases.items())
 
 
 def _manifest_digest(wanted: Wanted) -> str:
@@ -329,46 +325,6 @@ def _give_log(folder: Path) -> str:
         os.chown(folder, SERVER_USER, SERVER_USER)
         return f"{SERVER_USER}:{SERVER_USER}"
     return f"{os.getuid()}:{os.getgid()}"
-
-
-def _lay_packages(requirements: Path, folder: Path, left_out: Sequence[str]) -> None:
-    """Installs the server's packages into `folder` for the image's Python 3.11, whatever Python this is, but for the
-    files that `left_out` names."""
-    command = [
-        sys.executable,
-        "-m",
-        "uv",
-        "pip",
-        "install",
-        "--quiet",
-        "--require-hashes",
-        "-r",
-        str(requirements),
-        "--target",
-        str(folder),
-        "--python-version",
-        "3.11",
-        "--python-platform",
-        "x86_64-manylinux_2_28",
-        "--only-binary",
-        ":all:",
-        "--link-mode",
-        "copy",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise RolloutError(
-            "serving packages",
-            done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "uv failed",
-            "check the way to the package index",
-        )
-    for left in [path for pattern in left_out for path in folder.glob(pattern)]:
-        if left.is_dir():
-            shutil.rmtree(left)
-        else:
-            left.unlink(missing_ok=True)
-    for library in folder.rglob("*.so*"):
-        elf.cut_debug(library)
 
 
 def _tar(files: dict[str, bytes], packages: Path | None = None) -> io.BytesIO:

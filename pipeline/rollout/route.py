@@ -175,6 +175,11 @@ def router_url(home: Path) -> str:
     return _service(home, "router", "PERENNIAL_ROUTER_URL", "PERENNIAL_ROUTER_PORT", "8000")
 
 
+def public_url(home: Path) -> str:
+    """What users call the router: $PERENNIAL_ROUTER_PUBLIC_URL where they see it under another name than we do."""
+    return os.environ.get("PERENNIAL_ROUTER_PUBLIC_URL", "").rstrip("/") or router_url(home)
+
+
 def router_api_url(home: Path) -> str:
     """Where Traefik tells of itself: $PERENNIAL_ROUTER_API_URL, or what `make up` wrote down, or the default."""
     return _service(home, "router_api", "PERENNIAL_ROUTER_API_URL", "PERENNIAL_ROUTER_API_PORT", "8001")

@@ -149,27 +149,33 @@ TRAEFIK_ENVIRONMENT = {"GOGC": "400"}
 def write_traefik(project: Path, home: Path, at: Addresses) -> None:
     """Traefik's static configuration, and the plugin, which it looks for below its working folder."""
     slow_ms = {model.rollout.limits.p99_ms for model in load(project).models.values()}
-    text = yaml.safe_dump(traefik(home, at, slow_ms), sort_keys=False)
+    ports = at.ports()
+    web, api = (f"127.0.0.1:{ports[name]}" for name in ("router", "router_api"))
+    text = yaml.safe_dump(traefik(routes_folder(home), web, api, slow_ms), sort_keys=False)
     (home / "traefik.yaml").write_text(text, encoding="utf-8")
-    plugin = home / "plugins-local" / "src" / PLUGIN_MODULE
+    lay_plugin(project, home)
+
+
+def lay_plugin(project: Path, folder: Path) -> None:
+    """Copies the router's plugin to where a Traefik that works in `folder` looks for it."""
+    plugin = folder / "plugins-local" / "src" / PLUGIN_MODULE
     shutil.copytree(project / "docker" / "router" / "bucket", plugin, dirs_exist_ok=True)
 
 
-def traefik(home: Path, at: Addresses, slow_ms: set[float]) -> dict:
-    """Traefik's static configuration: one entry point, the route files, metrics; loopback only.
+def traefik(routes: Path, web: str, api: str, slow_ms: set[float]) -> dict:
+    """Traefik's static configuration: one entry point, the route files, metrics. `web` and `api` are where it listens.
 
     `slow_ms` are the models' latency limits: each becomes a bound of the histograms, so that it is judged exactly.
     """
-    ports = at.ports()
     return {
         "global": {"checkNewVersion": False, "sendAnonymousUsage": False},
         "entryPoints": {
-            "web": {"address": f"127.0.0.1:{ports['router']}"},
-            "traefik": {"address": f"127.0.0.1:{ports['router_api']}"},
+            "web": {"address": web},
+            "traefik": {"address": api},
         },
         "providers": {
             "providersThrottleDuration": "100ms",
-            "file": {"directory": str(routes_folder(home)), "watch": True},
+            "file": {"directory": str(routes), "watch": True},
         },
         "api": {"insecure": True, "dashboard": True},
         "ping": {"entryPoint": "traefik"},

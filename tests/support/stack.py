@@ -15,9 +15,9 @@ import yaml
 from demo import flights as demo_flights
 from demo.airflow_api import AirflowApi
 from pipeline.rollout.engine import free_port
-from pipeline.runs import Setup
 from pipeline.services import control
 from pipeline.services.settings import PORTS, USER, Addresses, kept_secrets
+from pipeline.setup import Setup
 
 FLIGHTS = "flight-delay"
 WINDOW_DAYS = 42

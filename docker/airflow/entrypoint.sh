@@ -1,0 +1,22 @@
+#!/bin/sh
+# Where the DVC remote is and who may log in, from the environment; then what the container is for.
+set -eu
+umask 077
+mkdir -p "$AIRFLOW_HOME"
+# Of a process that was killed in here: the new one may have its number, and would be taken for it.
+rm -f "$AIRFLOW_HOME"/*.pid
+if [ -n "${PERENNIAL_DATA_BUCKET:-}" ]; then
+  cat > /opt/perennial/.dvc/config.local <<EOF
+[core]
+    remote = server
+    site_cache_dir = $DVC_SITE_CACHE_DIR
+['remote "server"']
+    url = s3://$PERENNIAL_DATA_BUCKET
+    endpointurl = $PERENNIAL_S3_ENDPOINT
+EOF
+fi
+if [ -n "${PERENNIAL_ADMIN_PASSWORD:-}" ]; then
+  printf '{"admin": "%s"}' "$PERENNIAL_ADMIN_PASSWORD" > "$AIRFLOW_HOME/passwords.json"
+  unset PERENNIAL_ADMIN_PASSWORD
+fi
+exec "$@"

@@ -1,0 +1,11 @@
+#!/bin/sh
+# What the official image does at its start: makes the cluster in an empty volume, with the password it is given.
+set -eu
+if [ ! -s "$PGDATA/PG_VERSION" ]; then
+  secret=$(mktemp)
+  printf '%s' "$POSTGRES_PASSWORD" > "$secret"
+  initdb --pgdata "$PGDATA" --username postgres --pwfile "$secret" --auth-host scram-sha-256 --auth-local trust --encoding UTF8 >/dev/null
+  rm "$secret"
+  echo "host all all all scram-sha-256" >> "$PGDATA/pg_hba.conf"
+fi
+exec postgres -D "$PGDATA" -c listen_addresses='*' "$@"

@@ -1,0 +1,85 @@
+"""A run's workspace where workers share no disk: after each stage its outs go to the DVC remote and its dvc.lock to the
+ledger, and whichever worker takes the next step makes the workspace as it was left.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline import lineage, remote, workspace
+from pipeline.errors import DataError, StageError
+from pipeline.ledger.table import Event
+from pipeline.setup import Setup
+
+LOCK = "dvc.lock"
+
+
+def keep(setup: Setup, opened: workspace.Workspace, stage: str) -> None:
+    """Lets other workers go on from here. Raises DataError when the outs cannot all be pushed, or there is no remote."""
+    pushed = remote.push(opened.folder, opened.outs(stage).values())
+    if pushed.url is None:
+        raise DataError(
+            "DVC remote", "there is none, and workers share no disk", "name one: `dvc remote add -d store URL`"
+        )
+    lock = (opened.folder / LOCK).read_text(encoding="utf-8")
+    body = {"stage": stage, "lock": lock, "pushed_files": pushed.files, "pushed_bytes": pushed.size}
+    setup.ledger.append(Event("stage_kept", opened.model, opened.run, stage, body))
+
+
+def at_hand(setup: Setup, folder: str) -> workspace.Workspace:
+    """The run's workspace on this worker, as its last stage left it, wherever that was. Raises StageError or DataError."""
+    if not setup.apart:
+        return workspace.read(Path(folder))
+    told = _opened(setup, folder)
+    if not (Path(folder) / workspace.RUN_FILE).is_file():
+        _make(setup, told)
+    opened = workspace.read(Path(folder))
+    kept = setup.ledger.events(kind="stage_kept", run=opened.run, after=told.seq)
+    if kept and _differs(opened, kept[-1].body["lock"]):
+        _bring(opened, kept[-1].body["lock"])
+    return opened
+
+
+def _opened(setup: Setup, folder: str) -> Event:
+    """The event with which the run's workspace was opened last."""
+    name = Path(folder).relative_to(setup.home / "workspaces").parts[0]
+    events = [e for e in setup.ledger.events(kind="run_opened") if workspace.folder_name(e.run) == name]
+    if not events:
+        raise StageError(f"workspace {folder}", "is of no run in the ledger", "clear the run's first task")
+    return events[-1]
+
+
+def _make(setup: Setup, told: Event) -> None:
+    body = told.body
+    workspace.make(
+        setup.project,
+        setup.home,
+        told.run,
+        told.model,
+        body["as_of"],
+        body["reason"],
+        body["code_revision"],
+        body["uncommitted"],
+    )
+
+
+def _differs(opened: workspace.Workspace, lock: str) -> bool:
+    path = opened.folder / LOCK
+    return not path.is_file() or path.read_text(encoding="utf-8") != lock
+
+
+def _bring(opened: workspace.Workspace, lock: str) -> None:
+    """Fetches what the stages of `lock` made; the lock is written last, so that a fetch cut short is done again."""
+    locked: dict[str, Any] = yaml.safe_load(lock)
+    outs: dict[str, str] = {}
+    for stage in lineage.order(opened.folder):
+        if f"{stage}@{opened.model}" in locked["stages"]:
+            outs |= workspace.locked_outs(locked, stage, opened.model)
+    opened.files.folder.mkdir(parents=True, exist_ok=True)
+    remote.fetch(opened.folder, outs)
+    aside = opened.folder / f"{LOCK}.part"
+    aside.write_text(lock, encoding="utf-8")
+    aside.replace(opened.folder / LOCK)

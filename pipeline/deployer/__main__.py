@@ -1,0 +1,51 @@
+"""`python -m pipeline.deployer [--host H] [--port P]`: mends what was cut off, then serves."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+import time
+
+import uvicorn
+
+from pipeline.deployer import tokens
+from pipeline.deployer.service import Service
+from pipeline.deployer.verbs import Here
+from pipeline.errors import PerennialError
+from pipeline.setup import Setup
+
+AGAIN_S = 5.0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m pipeline.deployer", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8090)
+    chosen = parser.parse_args()
+    try:
+        setup = Setup.here()
+        here = Here(setup)
+        service = Service(setup, here, tokens.key())
+    except PerennialError as error:
+        print(error, file=sys.stderr)
+        return 1
+    threading.Thread(target=_reconcile, args=(here,), daemon=True).start()
+    uvicorn.run(service.app(), host=chosen.host, port=chosen.port, log_level="warning", timeout_graceful_shutdown=20)
+    return 0
+
+
+def _reconcile(here: Here) -> None:
+    """Undoes or finishes what a deployer that was killed has left, as soon as all that takes can be reached."""
+    while True:
+        try:
+            for line in here.reconcile("deployer/start", None):
+                print(line, flush=True)
+            return
+        except Exception as error:
+            print(f"not reconciled yet: {error}", flush=True)
+            time.sleep(AGAIN_S)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""All that may be done to live traffic. On one machine this process does it; on a server the deployer, with this very code.
+
+No verb takes an image, a command or an address: a caller names a model and a registered version, and what is started is
+what passed its gates and carries our signature.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pipeline import status
+from pipeline.params import Rollout
+from pipeline.rollout import back, execute, mend
+from pipeline.rollout.slots import predictions_folder
+from pipeline.setup import Setup
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Traffic(Protocol):
+    """What a run, a monitor or a person may ask for. `run` is who asks, for the ledger."""
+
+    def deploy(
+        self, run: str, model: str, version: str, reason: str, strategy: str | None, wait_s: float
+    ) -> dict[str, Any]:
+        """See pipeline.rollout.execute.deploy."""
+
+    def rollback(self, run: str, model: str, reason: str) -> dict[str, Any]:
+        """See pipeline.rollout.back.rollback."""
+
+    def replace(self, run: str, model: str, reason: str, leaving: str, by: str) -> dict[str, Any]:
+        """See pipeline.rollout.back.replace."""
+
+    def reconcile(self, run: str, models: list[str] | None) -> list[str]:
+        """See pipeline.rollout.mend.reconcile."""
+
+    def retire(self, run: str, model: str) -> list[str]:
+        """See pipeline.rollout.mend.retire."""
+
+    def status(self, model: str) -> list[dict[str, Any]]:
+        """See pipeline.status.models_status; '' means all models."""
+
+    def predictions(self, model: str, start: datetime, end: datetime) -> tuple[pd.DataFrame, int]:
+        """(the prediction log's rows in [start, end), how many the log holds in all); see pipeline.drift.live."""
+
+
+class Here:
+    """This process does it."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+
+    def deploy(
+        self, run: str, model: str, version: str, reason: str, strategy: str | None, wait_s: float
+    ) -> dict[str, Any]:
+        return execute.deploy(self._setup.site(run), model, version, self._rollout(model), reason, strategy, wait_s)
+
+    def rollback(self, run: str, model: str, reason: str) -> dict[str, Any]:
+        return back.rollback(self._setup.site(run), model, self._rollout(model), reason)
+
+    def replace(self, run: str, model: str, reason: str, leaving: str, by: str) -> dict[str, Any]:
+        return back.replace(self._setup.site(run), model, self._rollout(model), reason, leaving, by)
+
+    def reconcile(self, run: str, models: list[str] | None) -> list[str]:
+        settings = {name: m.rollout for name, m in self._setup.params.models.items()}
+        return mend.reconcile(self._setup.site(run), settings, models)
+
+    def retire(self, run: str, model: str) -> list[str]:
+        return mend.retire(self._setup.site(run), model, self._rollout(model))
+
+    def status(self, model: str) -> list[dict[str, Any]]:
+        return status.models_status(self._setup, model)
+
+    def predictions(self, model: str, start: datetime, end: datetime) -> tuple[pd.DataFrame, int]:
+        from pipeline.drift import live
+
+        folder = predictions_folder(self._setup.home, model)
+        return live.predictions(folder, self._setup.params.model(model), start, end), live.logged(folder)
+
+    def _rollout(self, model: str) -> Rollout:
+        return self._setup.params.model(model).rollout

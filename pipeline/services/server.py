@@ -1,0 +1,219 @@
+"""What docker-compose.yaml needs beside itself: `.env` with secrets of its own, and at each start what init makes.
+
+`python -m pipeline.services.server env [--airgapped]` on the host; `… init`, `export-store`, `import-store` in a container.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import os
+import secrets
+import stat
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+import yaml
+
+from pipeline.errors import PerennialError, ServiceError
+from pipeline.ledger.table import open_ledger
+from pipeline.params import home, load, project_root
+from pipeline.rollout.docker_engine import serving_images
+from pipeline.rollout.engine import EngineUnavailable
+from pipeline.services import settings
+
+SOCKET = Path("/var/run/docker.sock")
+# Each a role and a database of its own: one that is taken over reads nothing of the others.
+DATABASES = ("airflow", "mlflow", "ledger")
+BUCKETS = ("PERENNIAL_DATA_BUCKET", "PERENNIAL_ARTIFACT_BUCKET")
+
+
+def write_env(project: Path, airgapped: bool, say: Callable[[str], None]) -> Path:
+    """Writes `.env`: secrets are drawn once and stay, what follows from this machine and commit is written anew.
+
+    Raises ServiceError.
+    """
+    path = project / ".env"
+    kept = _read_env(path)
+    say("building the serving images" if not kept.get("PERENNIAL_SERVING_IMAGES") else "checking the serving images")
+    try:
+        pins = serving_images(project)
+    except EngineUnavailable as error:
+        raise ServiceError("serving images", str(error), "is Docker up, and may this user ask it?") from error
+    files = ["docker-compose.yaml", *(["docker-compose.airgapped.yaml"] if airgapped else [])]
+    told = {
+        "COMPOSE_PROJECT_NAME": kept.get("COMPOSE_PROJECT_NAME", "perennial"),
+        "COMPOSE_FILE": ":".join(files),
+        "PERENNIAL_IMAGE_TAG": _commit(project),
+        "PERENNIAL_SERVING_IMAGES": pins,
+        "DOCKER_GID": str(SOCKET.stat().st_gid if SOCKET.exists() else os.getgid()),
+    }
+    drawn = {name: kept.get(name) or draw() for name, draw in SECRETS.items()}
+    others = {name: value for name, value in kept.items() if name not in told and name not in drawn}
+    lines = [f"{name}={value}" for part in (told, drawn, others) for name, value in part.items()]
+    aside = path.with_name(".env.part")
+    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, stat.S_IRUSR | stat.S_IWUSR), "w") as file:
+        file.write("# Written by `make env`: secrets stay as they are, your own lines too.\n" + "\n".join(lines) + "\n")
+    aside.replace(path)
+    say(f"wrote {path} (readable by its owner only); the admin's password is AIRFLOW_ADMIN_PASSWORD in it")
+    return path
+
+
+def _fernet() -> str:
+    return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+
+
+# URL-safe all of them: they stand in addresses of databases.
+SECRETS: dict[str, Callable[[], str]] = {
+    **{
+        f"{name}_PASSWORD": lambda: secrets.token_urlsafe(24)
+        for name in ("POSTGRES", "AIRFLOW_DB", "MLFLOW_DB", "LEDGER_DB", "REDIS", "AIRFLOW_ADMIN")
+    },
+    "AIRFLOW_FERNET_KEY": _fernet,
+    "AIRFLOW_API_SECRET": lambda: secrets.token_urlsafe(32),
+    "AIRFLOW_JWT_SECRET": lambda: secrets.token_urlsafe(64),
+    "PERENNIAL_DEPLOYER_KEY": lambda: secrets.token_urlsafe(48),
+    "PERENNIAL_SIGNING_SEED": lambda: secrets.token_hex(32),
+    "S3_ACCESS_KEY": lambda: secrets.token_hex(10),
+    "S3_SECRET_KEY": lambda: secrets.token_urlsafe(30),
+}
+
+
+def _read_env(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        return {}
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if "=" in line and line[:1] != "#"]
+    return dict(line.split("=", 1) for line in lines)
+
+
+def _commit(project: Path) -> str:
+    """The commit whose code the images hold, short."""
+    done = subprocess.run(
+        ["git", "-C", str(project), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True
+    )
+    if done.returncode != 0:
+        raise ServiceError(str(project), "is not a git repository with a commit", "an image holds what is committed")
+    return done.stdout.strip()
+
+
+def init() -> None:
+    """Makes or upgrades databases, tables, buckets and the router's settings. Raises ServiceError."""
+    _make_databases(os.environ["POSTGRES_ADMIN_URL"])
+    commands = [["airflow", "db", "migrate"], ["mlflow", "db", "upgrade", os.environ["PERENNIAL_MLFLOW_STORE"]]]
+    with ThreadPoolExecutor() as both:
+        done = [both.submit(_run, command) for command in commands]
+        open_ledger(home())
+        _make_buckets()
+        _write_router(home() / "router")
+        for one in done:
+            one.result()
+    print("databases, buckets and the router's settings are as this version wants them")
+
+
+def _make_databases(admin: str) -> None:
+    engine = sa.create_engine(admin.replace("postgresql://", "postgresql+psycopg2://"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        for name in DATABASES:
+            password = os.environ[f"{name.upper()}_DB_PASSWORD"]
+            known = connection.execute(sa.text("SELECT 1 FROM pg_roles WHERE rolname = :n"), {"n": name}).first()
+            verb = "ALTER" if known else "CREATE"
+            # Names are ours and passwords URL-safe: nothing here needs quoting beyond this.
+            connection.exec_driver_sql(f"{verb} ROLE {name} LOGIN PASSWORD '{password}'")
+            if not connection.execute(sa.text("SELECT 1 FROM pg_database WHERE datname = :n"), {"n": name}).first():
+                connection.exec_driver_sql(f"CREATE DATABASE {name} OWNER {name}")
+            connection.exec_driver_sql(f"REVOKE CONNECT ON DATABASE {name} FROM PUBLIC")
+    engine.dispose()
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        last = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
+        raise ServiceError(" ".join(command[:3]), last, "is the database up, and its password right?")
+
+
+def store() -> Any:
+    """A client of the S3 store."""
+    import boto3
+
+    return boto3.client("s3", endpoint_url=os.environ["PERENNIAL_S3_ENDPOINT"] or None)
+
+
+def _make_buckets() -> None:
+    from botocore.exceptions import ClientError
+
+    client = store()
+    for bucket in BUCKETS:
+        try:
+            client.head_bucket(Bucket=os.environ[bucket])
+        except ClientError:
+            client.create_bucket(Bucket=os.environ[bucket])
+
+
+def _write_router(folder: Path) -> None:
+    """Traefik's static configuration and its plugin, as its container sees them: the folder is its /etc/traefik."""
+    slow_ms = {model.rollout.limits.p99_ms for model in load(project_root()).models.values()}
+    told = settings.traefik(Path("/routes"), "0.0.0.0:8000", "0.0.0.0:8001", slow_ms)
+    settings.lay_plugin(project_root(), folder)
+    aside = folder / "traefik.yaml.part"
+    aside.write_text(yaml.safe_dump(told, sort_keys=False), encoding="utf-8")
+    aside.chmod(0o644)
+    aside.replace(folder / "traefik.yaml")
+
+
+def export_store(out: Any) -> int:
+    """Writes all objects of the store as a tar, BUCKET/KEY; returns how many."""
+    client, count = store(), 0
+    with tarfile.open(fileobj=out, mode="w|") as archive:
+        for bucket in (os.environ[name] for name in BUCKETS):
+            for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+                for entry in page.get("Contents", []):
+                    member = tarfile.TarInfo(f"{bucket}/{entry['Key']}")
+                    body = client.get_object(Bucket=bucket, Key=entry["Key"])
+                    member.size = body["ContentLength"]
+                    archive.addfile(member, body["Body"])
+                    count += 1
+    return count
+
+
+def import_store(source: Any) -> int:
+    """Puts the objects of such a tar into the store; returns how many."""
+    client, count = store(), 0
+    with tarfile.open(fileobj=source, mode="r|") as archive:
+        for member in archive:
+            bucket, _, key = member.name.partition("/")
+            body = archive.extractfile(member)
+            assert body is not None
+            client.put_object(Bucket=bucket, Key=key, Body=body.read())
+            count += 1
+    return count
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m pipeline.services.server", description=__doc__)
+    parser.add_argument("command", choices=["env", "init", "export-store", "import-store"])
+    parser.add_argument("--airgapped", action="store_true", help="build all images here, pull none")
+    chosen = parser.parse_args(argv)
+    try:
+        if chosen.command == "env":
+            write_env(project_root(), chosen.airgapped, print)
+        elif chosen.command == "init":
+            init()
+        elif chosen.command == "export-store":
+            print(f"{export_store(sys.stdout.buffer)} objects", file=sys.stderr)
+        else:
+            print(f"{import_store(sys.stdin.buffer)} objects", file=sys.stderr)
+    except PerennialError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
