@@ -18,7 +18,7 @@ down: $(STAMP)  ## stop all services and slots, of the demo too
 	@PERENNIAL_HOME=$(CURDIR)/.perennial/demo $(BIN)/python -m pipeline.services down
 
 env: $(STAMP)  ## for a server: write .env with secrets of its own (AIRGAPPED=1: build all images, pull none)
-	@$(if $(AIRGAPPED),docker/base/build.sh && docker/base/fetch.sh)
+	@$(if $(AIRGAPPED),docker/base/build.sh && docker/base/fetch.sh && docker build -q -t perennial/services:bookworm docker/airgapped)
 	@$(BIN)/python -m pipeline.services.server env $(if $(AIRGAPPED),--airgapped)
 
 backup: ## for a server: databases, ledger, data, artefacts and routes into backups/TIME
