@@ -21,11 +21,14 @@ env: $(STAMP)  ## for a server: write .env with secrets of its own (AIRGAPPED=1:
 	@$(if $(AIRGAPPED),docker/base/build.sh && docker/base/fetch.sh && docker build -q -t perennial/services:bookworm docker/airgapped)
 	@$(BIN)/python -m pipeline.services.server env $(if $(AIRGAPPED),--airgapped)
 
-backup: ## for a server: databases, ledger, data, artefacts and routes into backups/TIME
+backup:  ## for a server: databases, ledger, data, artefacts and routes into backups/TIME
 	@docker/backup.sh
 
-restore: ## for a server: put a backup in place of all there is (FROM=backups/TIME)
+restore:  ## for a server: put a backup in place of all there is (FROM=backups/TIME)
 	@docker/restore.sh "$(FROM)"
+
+undeploy:  ## for a server: end slots and services; the volumes stay
+	@docker/down.sh
 
 test: $(STAMP) warehouse  ## all tests; those that need an engine or a browser say so when they skip
 	@$(BIN)/python -m pytest
@@ -58,4 +61,4 @@ $(STAMP): requirements/main.txt requirements/dev.txt pyproject.toml
 	@mkdir -p -m 700 .perennial/dvc-site
 	@touch $@
 
-.PHONY: help demo up down env backup restore test check bench warehouse setup lock
+.PHONY: help demo up down env backup restore undeploy test check bench warehouse setup lock

@@ -21,7 +21,7 @@ from pipeline.errors import (
     RemoteError,
 )
 
-RETRIES = 3
+RETRIES = 5
 RETRY_AFTER = timedelta(seconds=15)
 
 

@@ -24,6 +24,7 @@ from pipeline.registry import (
     DATA_TAG,
     DIGEST_TAG,
     ORIGIN_TAG,
+    REPORTS,
     RETRAIN,
     RUN_TAG,
     SIGNATURE_TAG,
@@ -98,6 +99,12 @@ def _recorded(
         ):
             mlflow.log_artifact(str(report))
         return run.info.run_id
+
+
+def keep_report(home: Path, name: str, version: str, report: Path) -> None:
+    """Puts a drift report beside the version that it is about, for readers who do not share this disk."""
+    client = connect(home)
+    client.log_artifact(client.get_model_version(name, version).run_id, str(report), REPORTS)
 
 
 def create_version(home: Path, workspace: Workspace, model: Model, mlflow_run: str, origin: str) -> str:

@@ -37,6 +37,8 @@ RUN_TAG, DATA_TAG, CODE_TAG, AS_OF_TAG, DIGEST_TAG, ORIGIN_TAG, SIGNATURE_TAG = 
 )
 # What a version was made by, written when it is created and never changed. A backfill's never goes live.
 RETRAIN, BACKFILL = "retrain", "backfill"
+# The folder of drift reports among a version's artefacts.
+REPORTS = "drift"
 
 
 def tracking_uri(home: Path) -> str:
@@ -207,6 +209,16 @@ def signature(home: Path, name: str, version: str) -> str:
 def reference_file(home: Path, name: str, version: str) -> Path:
     """The training data sample of a version, with its predictions."""
     return _fetched(home, name, version, "reference.parquet")
+
+
+def report_file(home: Path, name: str, version: str, report: str) -> Path:
+    """A drift report of a version, from MLflow. Raises RegistryError when it is not there."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return _fetched(home, name, version, f"{REPORTS}/{report}")
+    except (MlflowException, OSError) as error:
+        raise RegistryError(f"report {report}", "is not among the version's artefacts", "run the monitor") from error
 
 
 def _fetched(home: Path, name: str, version: str, artifact: str) -> Path:

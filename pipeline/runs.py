@@ -318,6 +318,10 @@ def check_drift(setup: Setup, run: str, name: str, as_of: datetime) -> dict[str,
         "decision": receipt.decision,
         "report": str(report) if report.is_file() else None,
     }
+    if setup.apart and report.is_file():
+        from pipeline import recording
+
+        recording.keep_report(setup.home, name, champion, report)
     setup.ledger.append(Event("drift_checked", name, run, body=body))
     told = report.with_suffix(".json")
     told.parent.mkdir(parents=True, exist_ok=True)

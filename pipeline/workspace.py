@@ -277,7 +277,9 @@ def _git(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> st
     except FileNotFoundError as error:
         raise StageError("git", "is not installed", "install it: a run records its code revision") from error
     if done.returncode != 0:
-        raise StageError(f"git {arguments[0]}", done.stderr.strip() or f"exit {done.returncode}", f"look at {folder}")
+        said = done.stderr.strip() or f"exit {done.returncode}"
+        check = "is there room on its disk?" if "No space left" in said else f"look at {folder}"
+        raise StageError(f"git {arguments[0]}", said, check)
     return done.stdout.strip()
 
 

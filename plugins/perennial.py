@@ -67,9 +67,9 @@ def create_page():
     @page.get("/reports/{model}/{name}", dependencies=[Depends(get_user)])
     def report(model: str, name: str):
         from pipeline.pages.overview import report_file
-        from pipeline.params import home
+        from pipeline.setup import Setup
 
-        found = report_file(home(), model, name)
+        found = report_file(Setup.here(), model, name)
         return FileResponse(found) if found else HTMLResponse("There is no such report.", status_code=404)
 
     @page.get("/data/{version}", response_class=HTMLResponse, dependencies=[Depends(get_user)])

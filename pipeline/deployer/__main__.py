@@ -1,4 +1,4 @@
-"""`python -m pipeline.deployer [--host H] [--port P]`: mends what was cut off, then serves."""
+"""`python -m pipeline.deployer [--host H] [--port P]`: mends what was cut off, then serves. `--stop-slots` ends all slots."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pipeline.deployer import tokens
 from pipeline.deployer.service import Service
 from pipeline.deployer.verbs import Here
 from pipeline.errors import PerennialError
+from pipeline.rollout import execute
 from pipeline.setup import Setup
 
 AGAIN_S = 5.0
@@ -22,9 +23,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m pipeline.deployer", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8090)
+    parser.add_argument("--stop-slots", action="store_true", help="end every slot and return; the routes stay")
     chosen = parser.parse_args()
     try:
         setup = Setup.here()
+        if chosen.stop_slots:
+            for running in execute.stop_all(setup.home, setup.project):
+                print(f"ended {running.model} {running.slot}, version {running.version}")
+            return 0
         here = Here(setup)
         service = Service(setup, here, tokens.key())
     except PerennialError as error:

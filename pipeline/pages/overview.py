@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pipeline import registry
 from pipeline.deployer import traffic
 from pipeline.ledger import costs
 from pipeline.ledger.timeline import sentence
@@ -59,7 +60,12 @@ def _last_drift(setup: Setup, model: str) -> dict[str, Any] | None:
     return {**last, "report_name": Path(last["report"]).name if last["report"] else None}
 
 
-def report_file(home: Path, model: str, name: str) -> Path | None:
-    """The drift report called `name`, when it is one of the model's own."""
-    known = {path.name: path for path in (home / "reports").glob("*/*.html") if path.parent.name == model}
-    return known.get(name)
+def report_file(setup: Setup, model: str, name: str) -> Path | None:
+    """The drift report called `name`, when it is one of the model's own: from this disk, or where workers share none from
+    MLflow."""
+    known = {path.name: path for path in (setup.home / "reports").glob("*/*.html") if path.parent.name == model}
+    if name in known or not setup.apart:
+        return known.get(name)
+    checked = setup.ledger.events(kind="drift_checked", model=model)
+    of = {Path(e.body["report"]).name: e.body["champion"] for e in checked if e.body["report"]}
+    return registry.report_file(setup.home, model, of[name], name) if name in of else None
