@@ -75,7 +75,8 @@ def retrain_dag(model: str, settings: params.Model) -> Any:
     def retrain():
         def step(name: str) -> Any:
             """A task of that name, in the queue that params.yaml gives it."""
-            return task(task_id=name, queue=settings.schedule.queues.get(name, "default"))
+            queue = settings.schedule.queues.get(name)
+            return task(task_id=name, **({"queue": queue} if queue else {}))
 
         @step("open_workspace")
         def open_workspace() -> str:

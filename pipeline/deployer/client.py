@@ -98,7 +98,7 @@ class Deployer:
     def _ended(self, call: str, run: str, model: str) -> dict[str, Any] | None:
         """How the call ended; None when the deployer knows nothing of it any more."""
         while True:
-            answer = self._ask("GET", f"calls/{call}?wait_s={WAIT_S}", "calls", run, model)
+            answer = self._ask("GET", f"calls/{call}?wait_s={WAIT_S}&model={model}", "calls", run, model)
             if answer.status_code == 404:
                 return None
             told = answer.json()
