@@ -1,0 +1,112 @@
+"""A run whose steps land on workers that share no disk, only a DVC remote, MLflow and a ledger."""
+
+import shutil
+import subprocess
+from datetime import UTC, datetime
+
+import pytest
+import yaml
+
+from pipeline import carrying, lineage, runs, workspace
+from pipeline.errors import StageError
+from pipeline.setup import Setup
+from tests.conftest import change_params
+
+pytestmark = pytest.mark.slow
+AS_OF = datetime(2024, 3, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def workers(project, tmp_path, monkeypatch):
+    """Two clones of the project with homes of their own, and a function that makes this process one of them.
+
+    A path means another file on each, as in two containers: they take turns at one place.
+    """
+    remote = tmp_path / "remote"
+    (project / ".dvc" / "config").write_text(f"[core]\n    remote = far\n['remote \"far\"']\n    url = {remote}\n")
+    commit = ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qam", "a remote that both see"]
+    subprocess.run(["git", "-C", str(project), *commit], check=True)
+    monkeypatch.setenv("PERENNIAL_WORKERS_APART", "1")
+    monkeypatch.setenv("PERENNIAL_LEDGER_URL", f"sqlite:///{tmp_path}/ledger.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    here = tmp_path / "worker"
+    for name in ("a", "b"):
+        subprocess.run(["git", "clone", "-q", str(project), str(tmp_path / name / "project")], check=True)
+        shutil.copytree(project / "customers", tmp_path / name / "project" / "customers")
+    monkeypatch.setenv("PERENNIAL_PROJECT", str(here / "project"))
+    monkeypatch.setenv("PERENNIAL_HOME", str(here / "home"))
+    now = []
+
+    def become(name: str) -> Setup:
+        monkeypatch.chdir(tmp_path)
+        if now:
+            here.rename(tmp_path / now.pop())
+        (tmp_path / name).rename(here)
+        now.append(name)
+        monkeypatch.chdir(here / "project")
+        return Setup.here()
+
+    return become
+
+
+def test_every_step_may_be_taken_by_another_worker(workers):
+    setup = workers("a")
+    folder = runs.open_run(setup, "run/1", "churn", AS_OF, "a test")
+    stages = list(lineage.order(setup.project))
+    for i, stage in enumerate(stages):
+        runs.run_stage(workers("ba"[i % 2]), folder, stage)
+    kept = setup.ledger.events(kind="stage_kept")
+    assert [e.step for e in kept] == stages
+    mlflow_run = runs.check_gates(workers("b"), folder)
+    setup = workers("a")
+    version = runs.register(setup, folder, mlflow_run)
+    opened = carrying.at_hand(setup, folder)
+    assert set(yaml.safe_load(kept[-1].body["lock"])["stages"]) == {f"{stage}@churn" for stage in stages}
+    (registered,) = setup.ledger.events(kind="version_registered")
+    assert (registered.body["version"], registered.body["data_version"]) == (version, opened.data_version())
+    assert opened.reason == "a test" and opened.as_of == AS_OF.isoformat()
+
+
+def test_it_is_the_same_model_as_on_one_machine(workers, monkeypatch):
+    """Two runs, one that changes workers and one that does not, come to the same bytes."""
+    digests = []
+    for run, names in (("run/1", "babab"), ("run/2", "aaaaa")):
+        folder = runs.open_run(workers("a"), run, "churn", AS_OF, "a test")
+        for name, stage in zip(names, lineage.order(workers("a").project), strict=True):
+            runs.run_stage(workers(name), folder, stage)
+        opened = carrying.at_hand(workers("a"), folder)
+        digests.append(lineage.read_json(opened.files.package / "manifest.json")["model_digest"])
+    assert digests[0] == digests[1]
+
+
+def test_a_worker_that_was_lost_in_a_fetch_fetches_again(workers, monkeypatch):
+    folder = runs.open_run(workers("a"), "run/1", "churn", AS_OF, "a test")
+    runs.run_stage(workers("a"), folder, "snapshot")
+    setup = workers("b")
+
+    def cut_off(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.carrying.remote.fetch", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            carrying.at_hand(setup, folder)
+    opened = carrying.at_hand(setup, folder)
+    assert opened.files.counts.is_file() and list(opened.files.snapshot.glob("*.parquet"))
+
+
+def test_code_that_a_worker_does_not_have_is_said_in_one_line(workers):
+    setup = workers("a")
+    change_params(setup.project, "models.churn.training.seed", 2)
+    folder = runs.open_run(setup, "run/1", "churn", AS_OF, "uncommitted work")
+    runs.run_stage(setup, folder, "snapshot")
+    with pytest.raises(StageError, match="which is not here; start all workers from one image"):
+        runs.run_stage(workers("b"), folder, "validate")
+
+
+def test_on_one_machine_nothing_is_carried(project):
+    setup = Setup.here()
+    folder = runs.open_run(setup, "run/1", "churn", AS_OF, "a test")
+    runs.run_stage(setup, folder, "snapshot")
+    assert setup.ledger.events(kind="stage_kept") == []
+    assert carrying.at_hand(setup, folder) == workspace.read(workspace.Path(folder))
