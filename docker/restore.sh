@@ -5,8 +5,10 @@ from=$(realpath "${1:?usage: make restore FROM=backups/TIME}")
 source "$(dirname "$0")/compose.sh"
 (cd "$from" && sha256sum --quiet --check SHA256SUMS) || { echo "restore: $from is not whole, nothing was changed; take another backup"; exit 1; }
 umask 077
-# Secrets are the backup's; what follows from this machine and commit stays.
-if [ -s .env ]; then grep -E '^(COMPOSE_|PERENNIAL_IMAGE_TAG|PERENNIAL_SERVING_IMAGES|DOCKER_GID)' .env >.env.machine; else : >.env.machine; fi
+# Secrets are the backup's; what follows from this machine and commit stays, and so does a store that this machine names.
+stays='COMPOSE_|PERENNIAL_IMAGE_TAG|PERENNIAL_SERVING_IMAGES|DOCKER_GID'
+if grep -qs '^S3_ENDPOINT=' .env; then stays="$stays|S3_"; fi
+if [ -s .env ]; then grep -E "^($stays)" .env >.env.machine || true; else : >.env.machine; fi
 grep -vE "^($(cut -d= -f1 .env.machine | paste -sd '|' | sed 's/^$/none/'))=" "$from/env" >.env.secrets
 cat .env.machine .env.secrets >.env.part && rm .env.machine .env.secrets && mv .env.part .env
 services=$(compose config --services | grep -vE '^(postgres|redis|store|init)$')

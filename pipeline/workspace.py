@@ -278,8 +278,11 @@ def _git(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> st
         raise StageError("git", "is not installed", "install it: a run records its code revision") from error
     if done.returncode != 0:
         said = done.stderr.strip() or f"exit {done.returncode}"
-        check = "is there room on its disk?" if "No space left" in said else f"look at {folder}"
-        raise StageError(f"git {arguments[0]}", said, check)
+        # Of a full disk git complains file by file, and not always by that name.
+        full = [line for line in said.splitlines() if "No space left" in line or "unable to write file" in line]
+        if full:
+            raise StageError(f"git {arguments[0]}", full[0].removeprefix("error: "), "is there room on its disk?")
+        raise StageError(f"git {arguments[0]}", said, f"look at {folder}")
     return done.stdout.strip()
 
 

@@ -8,6 +8,7 @@ import json
 import shutil
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,9 +18,10 @@ import httpx
 import pytest
 
 from pipeline.deployer import tokens
+from pipeline.rollout.engine import free_port
 from tests.support.compose import OTHER, Server, env_of, loopback_only, server, service_of  # noqa: F401
 from tests.support.load import steady_load
-from tests.support.rollouts import BODY
+from tests.support.rollouts import BODY, bodies
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -39,7 +41,7 @@ def version_of(server: Server) -> str | None:
 @contextmanager
 def a_run_under_load(server: Server, as_of: str, version: str) -> Iterator[str]:
     """A retrain during which something is done to the server: it ends well, users notice nothing, the chain is whole."""
-    with steady_load(f"{server.address}/invocations", BODY, pace=50) as tally:
+    with steady_load(server.address, BODY, pace=50) as tally:
         run = server.retrain(as_of)
         yield run
         told = server.finish(run)
@@ -57,7 +59,7 @@ def test_1_all_is_healthy_and_nothing_more_is_open_than_must_be(server: Server):
     assert with_socket == ["deployer"]
     # By what runs in it, not by what the file says.
     users = {
-        n: server.run(["docker", "top", c["Id"], "-eo", "uid"]).stdout.split()[1:]
+        n: server.run(["docker", "top", c["Id"], "-eo", "pid,uid"]).stdout.split()[3::2]
         for n, c in containers.items()
         if n != "init"
     }
@@ -67,8 +69,9 @@ def test_1_all_is_healthy_and_nothing_more_is_open_than_must_be(server: Server):
     secrets = [value for name, value in told.items() if name.endswith(("PASSWORD", "SECRET", "KEY", "SEED"))]
     assert len(secrets) >= 12 and len(set(secrets)) == len(secrets) and all(len(s) >= 20 for s in secrets)
     assert {m["Name"] for m in containers["postgres"]["Mounts"]} == {"perennial-test_postgres"}
-    limited = [n for n, c in containers.items() if not c["HostConfig"]["Memory"]]
-    assert limited == []
+    for name, told in ((n, c["HostConfig"]) for n, c in containers.items()):
+        assert told["Memory"] > 0 and told["LogConfig"]["Config"]["max-size"] == "10m", name
+        assert told["RestartPolicy"]["Name"] == ("no" if name == "init" else "unless-stopped"), name
 
 
 def test_2_a_runs_steps_alternate_between_workers_that_share_no_disk(server: Server):
@@ -87,11 +90,12 @@ def test_2_a_runs_steps_alternate_between_workers_that_share_no_disk(server: Ser
     ]
     assert not set.intersection(*mounts)
     kept = [e for e in server.ask("timeline", "churn")["events"] if e["kind"] == "run_settled"]
-    assert "went live" in kept[-1]["body"]["outcome"] and chain_is_whole(server)
+    assert "went live" in kept[-1]["details"]["outcome"] and chain_is_whole(server)
 
 
 def test_3_the_next_version_goes_live_under_load_without_a_failed_request(server: Server):
-    with steady_load(f"{server.address}/invocations", BODY, pace=100) as tally:
+    # Requests like the customers that it learnt from: the next test's monitor is to find no drift.
+    with steady_load(server.address, bodies(), pace=100) as tally:
         told = server.finish(server.retrain("2024-02-25T00:00:00Z"))
     assert succeeded(told), told
     assert server.live() == ("2", "green")
@@ -99,10 +103,8 @@ def test_3_the_next_version_goes_live_under_load_without_a_failed_request(server
     assert set(tally.versions) == {"1", "2"} and tally.sent > 500
     (status,) = server.ask("status", "churn")
     assert status["live"]["version"] == "2" and status["live"]["answers"] and status["previous"]["warm"]
-    calls = [
-        e for e in server.ask("timeline", "churn")["events"] if e["kind"] in ("deployer_called", "deployer_answered")
-    ]
-    assert {c["body"]["verb"] for c in calls} >= {"deploy", "retire"}
+    for kind in ("deployer_called", "deployer_answered"):
+        assert {told["verb"] for told in server.events(kind)} >= {"deploy", "retire"}
 
 
 def test_4_the_monitor_sees_the_log_and_its_report_is_read_elsewhere(server: Server):
@@ -116,7 +118,7 @@ def test_4_the_monitor_sees_the_log_and_its_report_is_read_elsewhere(server: Ser
         assert time.monotonic() < until
         time.sleep(0.5)
     assert server.airflow.run("monitor__churn", run)["state"] == "success"
-    checked = [e for e in server.ask("timeline", "churn")["events"] if e["kind"] == "drift_checked"][-1]["body"]
+    checked = [e for e in server.ask("timeline", "churn")["events"] if e["kind"] == "drift_checked"][-1]["details"]
     assert checked["live_quality"]["asked"] > 500
     name = checked["report"].rpartition("/")[2]
     page = server.airflow._http.get(f"/perennial/reports/churn/{name}")
@@ -140,54 +142,41 @@ def test_5_prometheus_sees_router_and_slots(server: Server):
     assert float(asked["data"]["result"][0]["value"][1]) > 500
 
 
-def test_6_a_worker_killed_in_mid_training_and_the_run_ends_on_the_other(server: Server):
-    with steady_load(f"{server.address}/invocations", BODY, pace=50) as tally:
-        run = server.retrain("2024-02-27T00:00:00Z")
+def test_6_a_worker_is_killed_in_training_and_the_deployer_in_the_rollout(server: Server):
+    """The run ends on the other worker; the deployer starts again, undoes what it had begun, and is asked once more."""
+    with a_run_under_load(server, "2024-02-27T00:00:00Z", "3") as run:
         victim = server.wait_for(run, "train")["hostname"]
         time.sleep(0.5)
+        old = "$AIRFLOW_HOME/logs/old.log"
+        server.run(["docker", "exec", victim, "sh", "-c", f"touch -d '40 days ago' {old}"])
         server.run(["docker", "kill", victim])
-        told = server.finish(run)
-    server.run(["docker", "start", victim])
-    assert succeeded(told), told
-    assert told["train"]["hostname"] != victim and told["train"]["try_number"] > 1
-    assert tally.failed == 0 and server.live()[0] == "3" and chain_is_whole(server)
-    server.wait_healthy()
+        # Half a minute without a heartbeat, then a try elsewhere.
+        server.wait_for(run, "roll_out", limit_s=240)
+        until = time.monotonic() + 30
+        while version_of(server) != "3":  # the route has moved, the bake goes on
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        server.kill("deployer")
+        train = next(task for task in server.tasks(run) if task["task_id"] == "train")
+        assert train["hostname"] != victim and train["try_number"] > 1
+        server.finish(run)
+        server.run(["docker", "start", victim])
+    server.run(["docker", "exec", victim, "sh", "-c", f"! test -e {old} && ls $AIRFLOW_HOME/logs"])
+    events = [e["kind"] for e in server.ask("timeline", "churn")["events"]]
+    assert events.count("rollout_ended") == 3
 
 
-def test_7_postgres_and_redis_are_restarted_during_a_run(server: Server):
+def test_7_postgres_and_redis_are_restarted_and_mlflow_is_down_for_a_minute(server: Server):
     with a_run_under_load(server, "2024-02-28T00:00:00Z", "4") as run:
-        server.wait_for(run, "validate")
+        server.wait_for(run, "snapshot")
         server.compose("restart", "-t", "5", "postgres", "redis")
-
-
-def test_8_mlflow_is_down_for_a_minute(server: Server):
-    with a_run_under_load(server, "2024-02-29T00:00:00Z", "5") as run:
         server.wait_for(run, "evaluate")
         server.compose("stop", "-t", "2", "mlflow")
         time.sleep(60)
         server.compose("start", "mlflow")
 
 
-def test_9_the_deployer_is_killed_in_mid_rollout(server: Server):
-    """It starts again, undoes what it had begun, and is asked once more."""
-    with steady_load(f"{server.address}/invocations", BODY, pace=50) as tally:
-        run = server.retrain("2024-03-01T00:00:00Z")
-        server.wait_for(run, "roll_out")
-        until = time.monotonic() + 30
-        while version_of(server) != "6":  # the route has moved, the bake goes on
-            assert time.monotonic() < until
-            time.sleep(0.02)
-        server.kill("deployer")
-        told = server.finish(run)
-    assert succeeded(told), told
-    assert tally.failed == 0, tally.failures[:3]
-    assert server.live()[0] == "6" and chain_is_whole(server)
-    events = [e["kind"] for e in server.ask("timeline", "churn")["events"]]
-    assert events.count("rollout_ended") == 6
-    server.wait_healthy()
-
-
-def test_a1_a_worker_whose_disk_is_full_says_so_in_one_line(server: Server):
+def test_8_a_worker_whose_disk_is_full_says_so_in_one_line(server: Server):
     """Its workspaces are put on a disk of a MiB, from outside; the same worker takes every step."""
     one, two = server.workers
     pid = json.loads(server.run(["docker", "inspect", one]).stdout)[0]["State"]["Pid"]
@@ -206,21 +195,21 @@ def test_a1_a_worker_whose_disk_is_full_says_so_in_one_line(server: Server):
     ]
     server.run(full)
     with (
-        steady_load(f"{server.address}/invocations", BODY, pace=50) as tally,
+        steady_load(server.address, BODY, pace=50) as tally,
         only(server, one, "default", "other"),
         only(server, two),
     ):
         told = server.finish(run := server.retrain("2024-03-01T12:00:00Z"))
     server.run(["nsenter", "-t", str(pid), "-m", "umount", "/var/lib/perennial/workspaces"])
-    assert told[""]["state"] == "failed" and tally.failed == 0 and server.live()[0] == "6"
+    assert told[""]["state"] == "failed" and tally.failed == 0 and server.live()[0] == "4"
     assert server.airflow is not None
     said = server.airflow.log("retrain__churn", run, "open_workspace", told["open_workspace"]["try_number"])
-    assert "No space left on device" in said
     (line,) = {line for line in said.splitlines() if line.endswith("is there room on its disk?")}
+    assert "unable to write file" in line or "No space left on device" in line
     assert chain_is_whole(server)
 
 
-def test_a2_the_deployer_starts_nothing_but_what_was_signed(server: Server):
+def test_9_the_deployer_starts_nothing_but_what_was_signed(server: Server):
     """What a worker that was taken over can try with the key that it has."""
     key = env_of(server.folder)["PERENNIAL_DEPLOYER_KEY"]
     before = server.live()
@@ -251,7 +240,7 @@ def test_a2_the_deployer_starts_nothing_but_what_was_signed(server: Server):
     # A version that nobody signed: registered by hand, with a real version's files.
     unsigned = (
         "import mlflow;c=mlflow.MlflowClient();v=c.get_model_version('churn','1');"
-        "print(c.create_model_version('churn',v.source,v.run_id).version)"
+        "print(c.create_model_version('churn',v.source,v.run_id,model_id=v.model_id).version)"
     )
     version = server.compose("exec", "-T", "worker", "python", "-c", unsigned).stdout.split()[-1]
     said = subprocess.run(
@@ -262,8 +251,7 @@ def test_a2_the_deployer_starts_nothing_but_what_was_signed(server: Server):
     )
     assert said.returncode == 1 and "is not signed" in said.stderr
     assert server.live() == before
-    events = server.ask("timeline", "churn")["events"]
-    assert len([e for e in events if e["kind"] == "deployer_refused"]) >= 3 and chain_is_whole(server)
+    assert len(server.events("deployer_refused")) >= 6 and chain_is_whole(server)
     # Slots see the router and the deployer; databases, store and queue are on another network.
     slot = next(c for c in server.run(["docker", "ps", "--format", "{{.Names}}"]).stdout.split() if c.endswith("-blue"))
     reach = "import socket,sys\nfor h in ('postgres','redis','store','mlflow'):\n try: socket.getaddrinfo(h,1);sys.exit(h)\n except OSError: pass"
@@ -271,11 +259,28 @@ def test_a2_the_deployer_starts_nothing_but_what_was_signed(server: Server):
     assert "docker.sock" not in server.run(["docker", "inspect", slot]).stdout
 
 
-def test_a3_all_is_destroyed_and_a_backup_brings_it_back(server: Server, tmp_path):
+@pytest.fixture
+def another_store(server: Server) -> Iterator[list[str]]:
+    """An S3 that is not the compose file's own, at the engine's address of this machine: its lines for .env."""
+    named = ["docker", "network", "inspect", "bridge", "-f", "{{(index .IPAM.Config 0).Gateway}}"]
+    here, port = server.run(named).stdout.strip(), free_port()
+    with subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", here, "-p", str(port)], stderr=subprocess.DEVNULL
+    ) as s3:
+        yield [
+            f"S3_ENDPOINT=http://{here}:{port}",
+            "S3_ACCESS_KEY=another",
+            "S3_SECRET_KEY=store",
+            "S3_DATA_BUCKET=rows",
+        ]
+        s3.terminate()
+
+
+def test_10_all_is_destroyed_and_a_backup_brings_it_back_on_another_store(server: Server, another_store, tmp_path):
     def facts():
         timeline = server.ask("timeline", "churn")
         kinds = ("rollout_ended", "version_registered", "run_settled", "rolled_back", "drift_checked")
-        told = [(e["at"], e["kind"], e["body"].get("version")) for e in timeline["events"] if e["kind"] in kinds]
+        told = [(e["at"], e["kind"], e["details"].get("version")) for e in timeline["events"] if e["kind"] in kinds]
         (status,) = server.ask("status", "churn")
         return {"timeline": told, "live": timeline["live"]["version"], "route": status["shares"][0]["version"]}
 
@@ -286,11 +291,11 @@ def test_a3_all_is_destroyed_and_a_backup_brings_it_back(server: Server, tmp_pat
     before, was_champion, events = facts(), champion(), server.ask("verify")["events"]
     backup = tmp_path / "backup"
     server.run(["docker/backup.sh", str(backup)])
-    server.run(["docker/down.sh", "--volumes"])
+    server.run(["docker/down.sh", "--volumes", "-t", "10"])
     volumes = server.run(["docker", "volume", "ls", "-q"]).stdout.split()
     assert not [v for v in volumes if v.startswith("perennial-test_")]
     assert not server.run(["docker", "ps", "-q", "--filter", "name=perennial-test"]).stdout
-    (server.folder / ".env").unlink()
+    (server.folder / ".env").write_text("\n".join([*another_store, ""]))
     torn = shutil.copytree(backup, tmp_path / "torn")
     with (torn / "ledger.dump").open("ab") as file:
         file.write(b"x")

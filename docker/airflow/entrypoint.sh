@@ -19,4 +19,9 @@ if [ -n "${PERENNIAL_ADMIN_PASSWORD:-}" ]; then
   printf '{"admin": "%s"}' "$PERENNIAL_ADMIN_PASSWORD" > "$AIRFLOW_HOME/passwords.json"
   unset PERENNIAL_ADMIN_PASSWORD
 fi
+# Docker rotates what is printed; a task's log is a file of its own, which nobody else deletes.
+(while :; do
+  if [ -d "$AIRFLOW_HOME/logs" ]; then find "$AIRFLOW_HOME/logs" -type f -mtime "+${PERENNIAL_LOG_DAYS:-30}" -delete; fi
+  sleep 3600
+done) &
 exec "$@"

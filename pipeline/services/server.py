@@ -31,7 +31,8 @@ from pipeline.services import settings
 SOCKET = Path("/var/run/docker.sock")
 # Each a role and a database of its own: one that is taken over reads nothing of the others.
 DATABASES = ("airflow", "mlflow", "ledger")
-BUCKETS = ("PERENNIAL_DATA_BUCKET", "PERENNIAL_ARTIFACT_BUCKET")
+# By what they are for: a backup may go to a store where they are called otherwise.
+BUCKETS = {"data": "PERENNIAL_DATA_BUCKET", "artifacts": "PERENNIAL_ARTIFACT_BUCKET"}
 
 
 def write_env(project: Path, airgapped: bool, say: Callable[[str], None]) -> Path:
@@ -118,7 +119,12 @@ def init() -> None:
 
 def _make_databases(admin: str) -> None:
     engine = sa.create_engine(admin.replace("postgresql://", "postgresql+psycopg2://"), isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
+    try:
+        opened = engine.connect()
+    except sa.exc.OperationalError as error:
+        said = str(error.orig).strip().splitlines()[-1]
+        raise ServiceError("Postgres", said, "are POSTGRES_HOST and POSTGRES_PASSWORD in .env right?") from error
+    with opened as connection:
         for name in DATABASES:
             password = os.environ[f"{name.upper()}_DB_PASSWORD"]
             known = connection.execute(sa.text("SELECT 1 FROM pg_roles WHERE rolname = :n"), {"n": name}).first()
@@ -146,14 +152,27 @@ def store() -> Any:
 
 
 def _make_buckets() -> None:
-    from botocore.exceptions import ClientError
+    from botocore.exceptions import BotoCoreError, ClientError
 
-    client = store()
-    for bucket in BUCKETS:
+    client, region = store(), os.environ["AWS_DEFAULT_REGION"]
+    # AWS refuses the name of its first region.
+    where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+    for bucket in (os.environ[name] for name in BUCKETS.values()):
         try:
-            client.head_bucket(Bucket=os.environ[bucket])
-        except ClientError:
-            client.create_bucket(Bucket=os.environ[bucket])
+            if not _is_there(client, bucket):
+                client.create_bucket(Bucket=bucket, **where)
+        except (BotoCoreError, ClientError) as error:
+            raise ServiceError(f"bucket {bucket}", str(error), "are S3_ENDPOINT and its keys in .env right?") from error
+
+
+def _is_there(client: Any, bucket: str) -> bool:
+    try:
+        client.head_bucket(Bucket=bucket)
+    except client.exceptions.ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+            raise
+        return False
+    return True
 
 
 def _write_router(folder: Path) -> None:
@@ -168,13 +187,13 @@ def _write_router(folder: Path) -> None:
 
 
 def export_store(out: Any) -> int:
-    """Writes all objects of the store as a tar, BUCKET/KEY; returns how many."""
+    """Writes all objects of the store as a tar, `data` or `artifacts`/KEY; returns how many."""
     client, count = store(), 0
     with tarfile.open(fileobj=out, mode="w|") as archive:
-        for bucket in (os.environ[name] for name in BUCKETS):
+        for kind, bucket in ((kind, os.environ[name]) for kind, name in BUCKETS.items()):
             for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
                 for entry in page.get("Contents", []):
-                    member = tarfile.TarInfo(f"{bucket}/{entry['Key']}")
+                    member = tarfile.TarInfo(f"{kind}/{entry['Key']}")
                     body = client.get_object(Bucket=bucket, Key=entry["Key"])
                     member.size = body["ContentLength"]
                     archive.addfile(member, body["Body"])
@@ -187,10 +206,10 @@ def import_store(source: Any) -> int:
     client, count = store(), 0
     with tarfile.open(fileobj=source, mode="r|") as archive:
         for member in archive:
-            bucket, _, key = member.name.partition("/")
+            kind, _, key = member.name.partition("/")
             body = archive.extractfile(member)
             assert body is not None
-            client.put_object(Bucket=bucket, Key=key, Body=body.read())
+            client.upload_fileobj(body, os.environ[BUCKETS[kind]], key)
             count += 1
     return count
 

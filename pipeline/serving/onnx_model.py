@@ -9,6 +9,7 @@ from pipeline.serving.errors import PackageRefused
 from pipeline.serving.signature import Signature
 
 NUMBERS, TEXTS = "numbers", "texts"
+ort.disable_telemetry_events()
 
 
 class OnnxModel:
