@@ -11,7 +11,7 @@ import uvicorn
 from starlette.testclient import TestClient
 
 from pipeline.deployer import client as clients
-from pipeline.deployer import tokens, traffic
+from pipeline.deployer import service, tokens, traffic
 from pipeline.deployer.service import Service
 from pipeline.deployer.verbs import Here
 from pipeline.errors import GateError, RegistryError, RolloutError
@@ -54,8 +54,8 @@ def made(tmp_path, monkeypatch):
     at = {}
 
     def start():
-        service = Service(Setup(tmp_path, tmp_path, ledger), fake, KEY)
-        at["http"] = TestClient(service.app(), base_url="http://deployer")
+        made = Service(Setup(tmp_path, tmp_path, ledger), fake, KEY)
+        at["http"] = TestClient(made.app(), base_url="http://deployer")
 
     def request(method, url, **more):
         more.pop("timeout", None)
@@ -145,6 +145,18 @@ def test_a_token_is_for_one_call(made):
     once = tokens.drawn(KEY, "r", "deploy", "churn")
     assert [ask(fake, "deploy", DEPLOY, once) for _ in range(2)] == [202, 401]
     assert len(ledger.events(kind="deployer_refused")) == len(refused) + 1
+
+
+def test_a_flood_of_refused_calls_is_counted_and_does_not_fill_the_ledger(made, monkeypatch):
+    fake, ledger = made
+    now = time.monotonic()
+    monkeypatch.setattr(service.time, "monotonic", lambda: now)
+    assert {ask(fake, "deploy", DEPLOY, "none") for _ in range(3 * service.REFUSALS_A_MINUTE)} == {401}
+    assert len(ledger.events(kind="deployer_refused")) == service.REFUSALS_A_MINUTE
+    now += 61
+    ask(fake, "deploy", DEPLOY, "none")
+    last = ledger.events(kind="deployer_refused")[-1]
+    assert last.body["unwritten_before"] == 2 * service.REFUSALS_A_MINUTE
 
 
 def test_a_short_key_is_none(monkeypatch):

@@ -4,9 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -16,6 +13,7 @@ from pipeline.errors import DataError
 from pipeline.rollout.engine import free_port
 from pipeline.setup import Setup
 from tests.conftest import customers
+from tests.support.s3 import s3  # noqa: F401
 
 pytestmark = pytest.mark.slow
 
@@ -36,30 +34,6 @@ def dvc(*arguments):
 
 def stored(folder):
     return [f for f in (folder / "files" / "md5").rglob("*") if f.is_file()]
-
-
-@pytest.fixture(scope="module")
-def s3():
-    """The address of an S3 server with the bucket `data`."""
-    port = free_port()
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    address = f"http://127.0.0.1:{port}"
-    until = time.monotonic() + 60
-    while True:
-        try:
-            put = urllib.request.Request(f"{address}/data", method="PUT")
-            urllib.request.urlopen(put, timeout=5).close()
-            break
-        except (urllib.error.URLError, OSError):
-            assert time.monotonic() < until, "the S3 server did not start"
-            time.sleep(0.2)
-    yield address
-    server.terminate()
-    server.wait()
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -175,7 +149,7 @@ def test_without_a_remote_a_run_goes_on_and_says_so(project, capsys):
         remote.fetch(opened.folder, opened.outs("snapshot"))
 
 
-def test_the_runs_own_copy_of_the_remotes_keys_is_private(project, s3):
+def test_the_runs_own_copy_of_the_remotes_keys_is_private(project, s3):  # noqa: F811
     dvc("remote", "modify", "--local", "store", "url", "s3://data/x")
     dvc("remote", "modify", "--local", "store", "endpointurl", s3)
     dvc("remote", "modify", "--local", "store", "access_key_id", "a")

@@ -6,6 +6,7 @@ to the rest. Its last test destroys everything and restores a backup.
 
 import json
 import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import httpx
+import psutil
 import pytest
 
 from pipeline.deployer import tokens
@@ -223,7 +225,7 @@ def test_9_the_deployer_starts_nothing_but_what_was_signed(server: Server):
             "try:\n a=urllib.request.urlopen(r);print(a.status,a.read().decode())\n"
             "except urllib.error.HTTPError as e:print(e.code,e.read().decode())"
         )
-        said = server.compose("exec", "-T", "worker", "python", "-c", code, verb, json.dumps(body), token).stdout
+        said = server.on_worker("python", "-c", code, verb, json.dumps(body), token)
         status, _, text = said.partition(" ")
         return int(status), text
 
@@ -240,9 +242,9 @@ def test_9_the_deployer_starts_nothing_but_what_was_signed(server: Server):
     # A version that nobody signed: registered by hand, with a real version's files.
     unsigned = (
         "import mlflow;c=mlflow.MlflowClient();v=c.get_model_version('churn','1');"
-        "print(c.create_model_version('churn',v.source,v.run_id,model_id=v.model_id).version)"
+        "print(c.create_model_version('churn',v.source,v.run_id,model_id=v.source.rpartition('/')[2]).version)"
     )
-    version = server.compose("exec", "-T", "worker", "python", "-c", unsigned).stdout.split()[-1]
+    version = server.on_worker("python", "-c", unsigned).split()[-1]
     said = subprocess.run(
         [*["docker", "exec"], server.workers[0], "python", "-m", "pipeline", "deploy", "churn", version],
         capture_output=True,
@@ -260,10 +262,10 @@ def test_9_the_deployer_starts_nothing_but_what_was_signed(server: Server):
 
 
 @pytest.fixture
-def another_store(server: Server) -> Iterator[list[str]]:
+def another_store() -> Iterator[list[str]]:
     """An S3 that is not the compose file's own, at the engine's address of this machine: its lines for .env."""
-    named = ["docker", "network", "inspect", "bridge", "-f", "{{(index .IPAM.Config 0).Gateway}}"]
-    here, port = server.run(named).stdout.strip(), free_port()
+    (here,) = [a.address for a in psutil.net_if_addrs()["docker0"] if a.family is socket.AF_INET]
+    port = free_port()
     with subprocess.Popen(
         [sys.executable, "-m", "moto.server", "-H", here, "-p", str(port)], stderr=subprocess.DEVNULL
     ) as s3:
@@ -286,7 +288,7 @@ def test_10_all_is_destroyed_and_a_backup_brings_it_back_on_another_store(server
 
     def champion():
         code = "import mlflow;print(mlflow.MlflowClient().get_model_version_by_alias('churn','champion').version)"
-        return server.compose("exec", "-T", "worker", "python", "-c", code).stdout.split()[-1]
+        return server.on_worker("python", "-c", code).split()[-1]
 
     before, was_champion, events = facts(), champion(), server.ask("verify")["events"]
     backup = tmp_path / "backup"

@@ -8,7 +8,7 @@ import urllib.request
 answer = {}
 for word in sys.argv[1:]:
     if word.startswith("http"):
-        with urllib.request.urlopen(word, timeout=8) as response:
+        with urllib.request.urlopen(word, timeout=25) as response:
             body = response.read()
         try:
             answer = json.loads(body)

@@ -13,7 +13,7 @@ import re
 import threading
 import time
 import traceback
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -35,6 +35,8 @@ from pipeline.setup import Setup
 MAX_BODY = 65_536
 KEPT_CALLS = 200
 LONGEST_WAIT_S = 30.0
+# Whoever reaches the address can be refused: a flood of that is counted, not written down one by one.
+REFUSALS_A_MINUTE = 30
 TEXT, NUMBER, MAYBE = (str,), (int, float), (str, type(None))
 NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 VERSION = re.compile(r"[0-9]{1,9}")
@@ -76,6 +78,8 @@ class Service:
     def __init__(self, setup: Setup, traffic: Traffic, key: str) -> None:
         self._setup, self._traffic, self._checker = setup, traffic, Checker(key)
         self._calls: OrderedDict[str, Call] = OrderedDict()
+        self._refusals: deque[float] = deque()
+        self._unwritten, self._counting = 0, threading.Lock()
 
     def app(self) -> Starlette:
         routes = [
@@ -142,11 +146,26 @@ class Service:
         self, verb: str, model: str, why: str, code: int = 401, error: PerennialError | None = None
     ) -> Response:
         told = error or SettingsError("token", f"is refused: {why}", "are both given the same key?")
-        try:
-            self._setup.ledger.append(Event("deployer_refused", model, body={"verb": verb[:40], "why": why[:300]}))
-        except PerennialError as lost:
-            print(lost, flush=True)
+        if (unwritten := self._refusals_before()) is not None:
+            body = {"verb": verb[:40], "why": why[:300], "unwritten_before": unwritten}
+            try:
+                self._setup.ledger.append(Event("deployer_refused", model, body=body))
+            except PerennialError as lost:
+                print(lost, flush=True)
         return JSONResponse(_told(told), code)
+
+    def _refusals_before(self) -> int | None:
+        """How many were not written down since the last that was; None when this one is not to be either."""
+        now = time.monotonic()
+        with self._counting:
+            while self._refusals and now - self._refusals[0] > 60:
+                self._refusals.popleft()
+            if len(self._refusals) >= REFUSALS_A_MINUTE:
+                self._unwritten += 1
+                return None
+            self._refusals.append(now)
+            before, self._unwritten = self._unwritten, 0
+            return before
 
     def _begun(self, verb: str, asked: dict[str, Any], run: str) -> Response:
         number = asked.pop("call")

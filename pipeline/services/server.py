@@ -9,10 +9,12 @@ import argparse
 import base64
 import os
 import secrets
+import shutil
 import stat
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -122,7 +124,7 @@ def _make_databases(admin: str) -> None:
     try:
         opened = engine.connect()
     except sa.exc.OperationalError as error:
-        said = str(error.orig).strip().splitlines()[-1]
+        said = str(error.orig).strip().splitlines()[0]
         raise ServiceError("Postgres", said, "are POSTGRES_HOST and POSTGRES_PASSWORD in .env right?") from error
     with opened as connection:
         for name in DATABASES:
@@ -209,7 +211,11 @@ def import_store(source: Any) -> int:
             kind, _, key = member.name.partition("/")
             body = archive.extractfile(member)
             assert body is not None
-            client.upload_fileobj(body, os.environ[BUCKETS[kind]], key)
+            # The uploader seeks, for parts of large objects; a stream cannot.
+            with tempfile.TemporaryFile() as whole:
+                shutil.copyfileobj(body, whole)
+                whole.seek(0)
+                client.upload_fileobj(whole, os.environ[BUCKETS[kind]], key)
             count += 1
     return count
 

@@ -29,6 +29,8 @@ LIBRARIES = (
     "mlflow.sklearn",
     "mlflow.data.pandas_dataset",
     "onnxruntime",
+    "s3fs",
+    "boto3",
 )
 
 

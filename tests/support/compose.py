@@ -46,7 +46,10 @@ class Server:
 
     def ask(self, *command: str) -> Any:
         """What `python -m pipeline COMMAND --json` says on a worker."""
-        return json.loads(self.compose("exec", "-T", "worker", "python", "-m", "pipeline", *command, "--json").stdout)
+        return json.loads(self.on_worker("python", "-m", "pipeline", *command, "--json"))
+
+    def on_worker(self, *command: str) -> str:
+        return self.run(["docker", "exec", self.workers[0], *command]).stdout
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         """What the ledger says of each event of a kind, oldest first."""
