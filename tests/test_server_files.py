@@ -5,9 +5,11 @@ import os
 import stat
 
 import pytest
+import sqlalchemy as sa
 
 from pipeline.errors import ServiceError
 from pipeline.services import server
+from tests.support.postgres import postgres  # noqa: F401
 from tests.support.s3 import s3  # noqa: F401
 
 
@@ -87,3 +89,36 @@ def test_a_database_that_does_not_answer_is_said_in_one_line():
         ServiceError, match="^Postgres: .*refused.*; are POSTGRES_HOST and POSTGRES_PASSWORD in .env right[?]$"
     ):
         server._make_databases("postgresql://postgres:p@127.0.0.1:9/postgres")
+
+
+@pytest.mark.slow
+def test_what_an_older_airflow_left_is_brought_up_to_date(project, postgres, s3, monkeypatch):  # noqa: F811
+    """`init` on empty databases, then on tables as Airflow 3.0.0 had them: what each `up` does after an upgrade."""
+    at = postgres.url.partition("@")[2].partition("/")[0]
+    named(monkeypatch, s3, "init-rows", "init-models")
+    for name in server.DATABASES:
+        monkeypatch.setenv(f"{name.upper()}_DB_PASSWORD", f"of-{name}")
+    airflow = f"postgresql+psycopg2://airflow:of-airflow@{at}/airflow"
+    told = {
+        "POSTGRES_ADMIN_URL": postgres.url,
+        "PERENNIAL_MLFLOW_STORE": f"postgresql+psycopg2://mlflow:of-mlflow@{at}/mlflow",
+        "PERENNIAL_LEDGER_URL": f"postgresql://ledger:of-ledger@{at}/ledger",
+        "PERENNIAL_HOME": str(project / "home"),
+        "AIRFLOW_HOME": str(project / "airflow"),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": airflow,
+    }
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+
+    def revision():
+        engine = sa.create_engine(airflow)
+        with engine.connect() as connection:
+            return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+
+    server.init()
+    newest = revision()
+    server._run(["airflow", "db", "downgrade", "-n", "3.0.0", "-y"])
+    assert revision() != newest
+    server.init()
+    assert revision() == newest
+    assert (project / "home" / "router" / "traefik.yaml").is_file()
