@@ -3,7 +3,7 @@
 set -eu -o pipefail
 from=$(realpath "${1:?usage: make restore FROM=backups/TIME}")
 source "$(dirname "$0")/compose.sh"
-(cd "$from" && sha256sum --quiet --check SHA256SUMS) || { echo "restore: $from is not whole, nothing was changed; take another backup"; exit 1; }
+(cd "$from" 2>/dev/null && sha256sum --status --check SHA256SUMS 2>/dev/null) || { echo "restore: $from is not whole, nothing was changed; take another backup"; exit 1; }
 umask 077
 # Secrets are the backup's; what follows from this machine and commit stays, and so does a store that this machine names.
 stays='COMPOSE_|PERENNIAL_IMAGE_TAG|PERENNIAL_SERVING_IMAGES|DOCKER_GID'
