@@ -30,9 +30,9 @@ restore:  ## for a server: put a backup in place of all there is (FROM=backups/T
 undeploy:  ## for a server: end slots and services; the volumes stay
 	@docker/down.sh
 
-test: $(STAMP) warehouse  ## all tests, the quick ones first and side by side; those that need an engine or a browser say so when they skip
+test: $(STAMP) warehouse  ## all tests side by side, the quick ones first; those that need an engine or a browser say so when they skip
 	@$(BIN)/python -m pytest -m "not slow" -n logical --maxprocesses 4
-	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest -m slow -n logical --maxprocesses 3 --dist loadscope
 
 check: $(STAMP)  ## style, types and the direction of imports
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

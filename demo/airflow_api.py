@@ -12,7 +12,7 @@ class AirflowApi:
     """Airflow at `url`, logged in as `user`."""
 
     def __init__(self, url: str, user: str, password: str) -> None:
-        self._http = httpx.Client(base_url=url, timeout=60)
+        self._http = httpx.Client(base_url=url, timeout=180)  # a small machine that is busy with runs
         answer = self._http.post("/auth/token", json={"username": user, "password": password})
         answer.raise_for_status()
         self._http.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"

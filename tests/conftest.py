@@ -16,6 +16,7 @@ import yaml
 
 from pipeline.ledger.table import Ledger, open_ledger
 from pipeline.params import Params, load
+from tests.support import side_by_side
 from tests.support.rollouts import site, trained  # noqa: F401
 from tests.support.stack import _stack, stack  # noqa: F401  the shared services, as fixtures
 
@@ -28,6 +29,11 @@ def skip_or_fail(what: str, reason: str) -> None:
     if what in REQUIRED:
         pytest.fail(f"{what} is required here, but {reason}")
     pytest.skip(f"{what}: {reason}")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return side_by_side.scheduler(config, log)
 
 
 @pytest.fixture(autouse=True)

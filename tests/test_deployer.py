@@ -181,6 +181,9 @@ def in_the_middle(fake, ask):
     while not fake.asked:
         time.sleep(0.01)
     fake.restart()
+    # Until the new service has been asked: a request that is on its way to the old one would have its answer.
+    while asking.is_alive() and len(fake.asked) < 2:
+        time.sleep(0.01)
     fake.hold.set()
     asking.join(60)
     return came[0]

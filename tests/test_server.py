@@ -25,7 +25,7 @@ from tests.support.compose import OTHER, Server, env_of, loopback_only, server, 
 from tests.support.load import steady_load
 from tests.support.rollouts import BODY, bodies
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
 def succeeded(told):

@@ -35,7 +35,7 @@ class Stack:
     def setup(self) -> Setup:
         return Setup.here()
 
-    def finish(self, dag: str, run: str, limit_s: float = 240) -> dict[str, str]:
+    def finish(self, dag: str, run: str, limit_s: float = 600) -> dict[str, str]:
         """Waits for a run's end; task states by name, and the run's own under ''."""
         until = time.monotonic() + limit_s
         while (state := self.airflow.run(dag, run)["state"]) not in ("success", "failed"):

@@ -1,0 +1,29 @@
+"""How slow tests are shared out when pytest-xdist runs them side by side (`--dist loadscope`): one by one, a story as a whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xdist.scheduler import LoadScopeScheduling
+
+# Files whose tests follow each other on one set of services. pytest-xdist begins with what has most tests, so with these.
+STORIES = {
+    "tests/test_end_to_end.py": "the stack",
+    "tests/test_end_to_end_backfill.py": "the stack",
+    "tests/test_server.py": "the server",
+}
+
+
+class Stories(LoadScopeScheduling):
+    """Any worker takes any test, but the tests of a story go to one of them, in their order.
+
+    pytest-xdist has `--dist loadgroup` for that; with pytest 9 it does not see the groups (xdist 3.8.0).
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return STORIES.get(nodeid.partition("::")[0], nodeid)
+
+
+def scheduler(config: Any, log: Any) -> Stories | None:
+    """For pytest_xdist_make_scheduler."""
+    return Stories(config, log) if config.getvalue("dist") == "loadscope" else None
