@@ -27,7 +27,7 @@ class AirflowApi:
         """Starts a run by hand and returns its id."""
         return self.post(f"/dags/{dag}/dagRuns", {"logical_date": None, "conf": conf})["dag_run_id"]
 
-    def wait_for_dag(self, dag: str, limit_s: float = 120) -> None:
+    def wait_for_dag(self, dag: str, limit_s: float = 240) -> None:
         """Waits until Airflow has read the Dag's file."""
         until = time.monotonic() + limit_s
         while self._http.get(f"/api/v2/dags/{dag}").status_code != 200:
