@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 STAMP := .venv/.installed
+# Once air-gapped, always: `make env` on such a server needs no reminder.
+AIRGAPPED ?= $(shell grep -s '^COMPOSE_FILE=.*airgapped' .env)
 
 help:  ## print this list (default)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -5,15 +5,29 @@ from=$(realpath "${1:?usage: make restore FROM=backups/TIME}")
 source "$(dirname "$0")/compose.sh"
 (cd "$from" 2>/dev/null && sha256sum --status --check SHA256SUMS 2>/dev/null) || { echo "restore: $from is not whole, nothing was changed; take another backup"; exit 1; }
 umask 077
-# Secrets are the backup's; what follows from this machine and commit stays, and so does a store that this machine names.
-stays='COMPOSE_|PERENNIAL_IMAGE_TAG|PERENNIAL_SERVING_IMAGES|DOCKER_GID'
-if grep -qs '^S3_ENDPOINT=' .env; then stays="$stays|S3_"; fi
-if [ -s .env ]; then grep -E "^($stays)" .env >.env.machine || true; else : >.env.machine; fi
-grep -vE "^($(cut -d= -f1 .env.machine | paste -sd '|' | sed 's/^$/none/'))=" "$from/env" >.env.secrets
-cat .env.machine .env.secrets >.env.part && rm .env.machine .env.secrets && mv .env.part .env
+# Secrets are the backup's; what else this machine has set stays, and so does a store that it names, with its keys.
+touch .env
+cp .env .env.before
+awk -F= '
+  !/^[A-Za-z_0-9]+=/ { next }
+  FILENAME == ".env.before" { mine[$1] = $0; next }
+  { theirs[$1] = $0 }
+  END {
+    for (name in theirs) {
+      secret = name ~ /_(PASSWORD|SECRET|KEY|SEED)$/ && !(name ~ /^S3_/ && "S3_ENDPOINT" in mine)
+      print (name in mine && !secret ? mine[name] : theirs[name])
+    }
+    for (name in mine) if (!(name in theirs)) print mine[name]
+  }' .env.before "$from/env" | sort >.env.part
+mv .env.part .env
+compose exec -T deployer python -m pipeline.deployer --stop-slots >/dev/null 2>&1 || true  # where nothing runs yet
 services=$(compose config --services | grep -vE '^(postgres|redis|store|init)$')
-compose rm -sf $services >/dev/null 2>&1
+compose rm -sf $services >/dev/null
 compose up -d postgres redis store
+for _ in $(seq 60); do compose exec -T postgres pg_isready -q -h 127.0.0.1 && break || sleep 1; done
+# A server that was started before has a password of its own in its volume.
+password=$(sed -n "s/^POSTGRES_PASSWORD=//p" .env | sed "s/'/''/g")
+compose exec -T postgres psql -q -h /var/run/postgresql -U postgres <<<"ALTER ROLE postgres PASSWORD '$password'"
 compose run --rm -T init >/dev/null
 for database in airflow mlflow ledger; do
   compose exec -T postgres psql -q -h /var/run/postgresql -U postgres -c "DROP DATABASE $database WITH (FORCE)" -c "CREATE DATABASE $database OWNER $database"
@@ -23,6 +37,6 @@ done
 # Tasks that were on their way: the restored databases know nothing of them, or start them again.
 compose exec -T redis redis-cli flushall >/dev/null
 compose run --rm -T --no-deps init python -m pipeline.services.server import-store <"$from/store.tar"
-compose run --rm -T --no-deps deployer sh -c 'rm -rf /var/lib/perennial/routes/* /var/lib/perennial/predictions && tar -C /var/lib/perennial -xf -' <"$from/deployer.tar"
+compose run --rm -T --no-deps deployer sh -c 'rm -rf /var/lib/perennial/routes/* /var/lib/perennial/predictions /var/lib/perennial/versions && tar -C /var/lib/perennial -xf -' <"$from/deployer.tar"
 compose up -d
-echo "restore: done; the deployer starts what was live as soon as all is up"
+echo "restore: done (.env as it was: .env.before); the deployer starts what was live as soon as all is up"

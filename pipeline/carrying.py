@@ -11,7 +11,7 @@ import yaml
 
 from pipeline import lineage, remote, workspace
 from pipeline.errors import DataError, StageError
-from pipeline.ledger.table import Event
+from pipeline.ledger.table import Event, Ledger
 from pipeline.setup import Setup
 
 LOCK = "dvc.lock"
@@ -35,6 +35,8 @@ def at_hand(setup: Setup, folder: str) -> workspace.Workspace:
         return workspace.read(Path(folder))
     told = _opened(setup, folder)
     if not (Path(folder) / workspace.RUN_FILE).is_file():
+        # Not only where runs are settled, which this worker's queue may never bring.
+        prune(setup)
         _make(setup, told)
     opened = workspace.read(Path(folder))
     kept = setup.ledger.events(kind="stage_kept", run=opened.run, after=told.seq)
@@ -64,6 +66,23 @@ def _make(setup: Setup, told: Event) -> None:
         body["code_revision"],
         body["uncommitted"],
     )
+
+
+def prune(setup: Setup) -> None:
+    """Removes old workspaces of this worker's; see pipeline.workspace.prune."""
+    rule = setup.params.workspaces
+    workspace.prune(setup.project, setup.home, rule.keep, _ended(setup.ledger), rule.abandoned_hours * 3600)
+
+
+def _ended(ledger: Ledger) -> set[str]:
+    """Runs that were settled and not taken up again since."""
+    ended: set[str] = set()
+    for event in ledger.events(kind=("run_settled", "step_started")):
+        if event.kind == "run_settled":
+            ended.add(event.run)
+        else:
+            ended.discard(event.run)
+    return ended
 
 
 def _differs(opened: workspace.Workspace, lock: str) -> bool:

@@ -17,7 +17,7 @@ from pipeline.deployer import traffic
 from pipeline.errors import PerennialError, RegistryError
 from pipeline.ledger import costs, partitions
 from pipeline.ledger.metering import metered
-from pipeline.ledger.table import Event, Ledger
+from pipeline.ledger.table import Event
 from pipeline.setup import Setup
 
 # Airflow starts a process a task: a step imports what it needs when it runs, not what all of them need.
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 def open_run(setup: Setup, run: str, model: str, as_of: datetime, reason: str) -> str:
     """Makes the run's workspace and returns its folder."""
     setup.params.model(model)
+    if setup.apart:
+        carrying.prune(setup)
     opened = workspace.open_workspace(setup.project, setup.home, run, model, as_of, reason)
     setup.ledger.append(
         Event(
@@ -214,8 +216,7 @@ def settle(setup: Setup, run: str, model: str, backfill: bool = False) -> dict[s
     cost = next((r["cost"] for r in costs.runs(setup.ledger, setup.params.prices, run=run)), 0.0)
     body = {"outcome": outcome, "cost": round(cost, 6), "currency": setup.params.prices.currency}
     setup.ledger.append(Event("run_settled", model, run, body=body))
-    rule = setup.params.workspaces
-    workspace.prune(setup.project, setup.home, rule.keep, _ended(setup.ledger), rule.abandoned_hours * 3600)
+    carrying.prune(setup)
     return body
 
 
@@ -246,17 +247,6 @@ def _retire_in_passing(setup: Setup, run: str, model: str) -> None:
             print(line)
     except PerennialError as error:
         print(error)
-
-
-def _ended(ledger: Ledger) -> set[str]:
-    """Runs that were settled and not taken up again since."""
-    ended: set[str] = set()
-    for event in ledger.events(kind=("run_settled", "step_started")):
-        if event.kind == "run_settled":
-            ended.add(event.run)
-        else:
-            ended.discard(event.run)
-    return ended
 
 
 def check_drift(setup: Setup, run: str, name: str, as_of: datetime) -> dict[str, Any]:

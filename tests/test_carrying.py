@@ -9,6 +9,7 @@ import yaml
 
 from pipeline import carrying, lineage, runs, workspace
 from pipeline.errors import StageError
+from pipeline.ledger.table import Event
 from pipeline.setup import Setup
 from tests.conftest import change_params
 
@@ -24,6 +25,7 @@ def workers(project, tmp_path, monkeypatch):
     """
     remote = tmp_path / "remote"
     (project / ".dvc" / "config").write_text(f"[core]\n    remote = far\n['remote \"far\"']\n    url = {remote}\n")
+    change_params(project, "workspaces.keep", 0)
     commit = ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qam", "a remote that both see"]
     subprocess.run(["git", "-C", str(project), *commit], check=True)
     monkeypatch.setenv("PERENNIAL_WORKERS_APART", "1")
@@ -93,6 +95,17 @@ def test_a_worker_that_was_lost_in_a_fetch_fetches_again(workers, monkeypatch):
             carrying.at_hand(setup, folder)
     opened = carrying.at_hand(setup, folder)
     assert opened.files.counts.is_file() and list(opened.files.snapshot.glob("*.parquet"))
+
+
+def test_a_worker_that_never_settles_a_run_clears_up_too(workers):
+    """Its queue brings it one stage only."""
+    folders = []
+    for run in ("run/1", "run/2"):
+        folders.append(runs.open_run(workers("a"), run, "churn", AS_OF, "a test"))
+        runs.run_stage(workers("a"), folders[-1], "snapshot")
+        carrying.at_hand(setup := workers("b"), folders[-1])
+        setup.ledger.append(Event("run_settled", "churn", run))
+    assert [workspace.Path(folder).is_dir() for folder in folders] == [False, True]
 
 
 def test_code_that_a_worker_does_not_have_is_said_in_one_line(workers):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -64,5 +65,6 @@ def test_a_restarted_daemon_changes_nothing_that_is_live(restartable):
         site.reconcile()
         assert agreed(site) == "2"
         assert time.monotonic() - restarted < LIMIT_S
+    assert Path("/sys/class/net/docker0").exists(), "the other engine's bridge is gone"
     print(f"{tally.sent} requests, {tally.failed} failed while the daemon was away")
     assert site.deploy("3")["previous"] == "2"

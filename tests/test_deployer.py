@@ -1,7 +1,9 @@
 """The deployer's service: who may ask for what, what is asked twice, and that it moves real slots as this process would."""
 
+import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import jwt
@@ -145,6 +147,25 @@ def test_a_token_is_for_one_call(made):
     once = tokens.drawn(KEY, "r", "deploy", "churn")
     assert [ask(fake, "deploy", DEPLOY, once) for _ in range(2)] == [202, 401]
     assert len(ledger.events(kind="deployer_refused")) == len(refused) + 1
+
+
+def test_a_token_is_taken_once_by_however_many_threads(monkeypatch):
+    checker, interval = tokens.Checker(KEY), sys.getswitchinterval()
+
+    def taken(token):
+        try:
+            return checker.check(token, "deploy", "churn") == "r"
+        except tokens.TokenRefused:
+            return False
+
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            for _ in range(40):
+                token = tokens.drawn(KEY, "r", "deploy", "churn")
+                assert sum(threads.map(taken, [token] * 8)) == 1
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_a_flood_of_refused_calls_is_counted_and_does_not_fill_the_ledger(made, monkeypatch):

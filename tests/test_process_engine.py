@@ -8,8 +8,9 @@ import os
 import psutil
 import pytest
 
+from pipeline.errors import RolloutError
 from pipeline.ledger import lease
-from pipeline.rollout.engine import Wanted
+from pipeline.rollout.engine import Wanted, engine_named
 from pipeline.rollout.process_engine import ProcessEngine
 from tests.conftest import ROOT
 from tests.support.world import killed_at
@@ -77,3 +78,12 @@ def test_a_process_that_got_the_number_of_a_dead_one_is_another(engine, wanted, 
     assert engine.find("churn", "blue") is None
     engine.stop("churn", "blue", 0)
     assert psutil.pid_exists(os.getpid())
+
+
+@pytest.mark.parametrize("wanted", ["auto", "process"])
+def test_on_a_server_no_other_engine_stands_in_for_docker(tmp_path, monkeypatch, wanted):
+    """A process beside the engine's socket is what the router could not reach, and a slot must not be."""
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent.sock")
+    monkeypatch.setenv("PERENNIAL_SLOT_NETWORK", "perennial_edge")
+    with pytest.raises(RolloutError, match="no Docker engine answers"):
+        engine_named(wanted, tmp_path, tmp_path)

@@ -2,13 +2,16 @@
 
 import io
 import os
+import shutil
 import stat
+import subprocess
 
 import pytest
 import sqlalchemy as sa
 
 from pipeline.errors import ServiceError
 from pipeline.services import server
+from tests.conftest import ROOT
 from tests.support.postgres import postgres  # noqa: F401
 from tests.support.s3 import s3  # noqa: F401
 
@@ -40,6 +43,39 @@ def test_secrets_are_drawn_once_and_own_lines_stay(written):
     assert {n: v for n, v in again.items() if n in server.SECRETS and n != "AIRFLOW_ADMIN_PASSWORD"} == {
         n: v for n, v in first.items() if n in server.SECRETS and n != "AIRFLOW_ADMIN_PASSWORD"
     }
+
+
+def test_once_air_gapped_always(written):
+    assert written(airgapped=True)["COMPOSE_FILE"] == written()["COMPOSE_FILE"]
+
+
+def test_a_restored_server_has_the_backups_secrets_and_its_own_addresses(tmp_path):
+    """The script's first half; what it does to databases is seen in test_server.py."""
+    for name in ("restore.sh", "compose.sh"):
+        (tmp_path / "docker").mkdir(exist_ok=True)
+        shutil.copy(ROOT / "docker" / name, tmp_path / "docker" / name)
+    backup = tmp_path / "backup"
+    backup.mkdir()
+    (backup / "env").write_text("REDIS_PASSWORD=old=\nAIRFLOW_PORT=1\nS3_SECRET_KEY=theirs\nPERENNIAL_QUEUES=a,b\n")
+    digest = subprocess.run(["sha256sum", "env"], cwd=backup, capture_output=True, check=True).stdout
+    (backup / "SHA256SUMS").write_bytes(digest)
+    own = "# mine\nREDIS_PASSWORD=new\nAIRFLOW_PORT=2\nS3_SECRET_KEY=mine\nSOURCE_PASSWORD=x\n"
+
+    def restored(own):
+        (tmp_path / ".env").write_text(own)
+        nowhere = {"PATH": os.environ["PATH"], "DOCKER_HOST": "unix:///nonexistent.sock"}
+        done = subprocess.run(
+            ["docker/restore.sh", backup], cwd=tmp_path, env=nowhere, capture_output=True, check=False
+        )
+        assert done.returncode != 0, "nothing runs here"
+        assert (tmp_path / ".env.before").read_text() == own
+        assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
+        return server._read_env(tmp_path / ".env")
+
+    told = {"REDIS_PASSWORD": "old=", "PERENNIAL_QUEUES": "a,b", "SOURCE_PASSWORD": "x"}
+    assert restored(own) == told | {"AIRFLOW_PORT": "2", "S3_SECRET_KEY": "theirs"}
+    elsewhere = {"AIRFLOW_PORT": "2", "S3_SECRET_KEY": "mine", "S3_ENDPOINT": "https://s3"}
+    assert restored(own + "S3_ENDPOINT=https://s3\n") == told | elsewhere
 
 
 def named(monkeypatch, address, data, artifacts):

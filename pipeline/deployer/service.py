@@ -79,7 +79,7 @@ class Service:
         self._setup, self._traffic, self._checker = setup, traffic, Checker(key)
         self._calls: OrderedDict[str, Call] = OrderedDict()
         self._refusals: deque[float] = deque()
-        self._unwritten, self._counting = 0, threading.Lock()
+        self._unwritten, self._counting, self._beginning = 0, threading.Lock(), threading.Lock()
 
     def app(self) -> Starlette:
         routes = [
@@ -169,13 +169,15 @@ class Service:
 
     def _begun(self, verb: str, asked: dict[str, Any], run: str) -> Response:
         number = asked.pop("call")
-        if number not in self._calls:
-            call = Call(verb, run, asked["model"])
-            self._note("deployer_called", call, asked)
-            self._calls[number] = call
-            while len(self._calls) > KEPT_CALLS and next(iter(self._calls.values())).ended.is_set():
-                self._calls.popitem(last=False)
-            threading.Thread(target=self._carry_out, args=(call, asked), name=f"{verb} {call.model}").start()
+        # One that is sent twice at once is carried out once.
+        with self._beginning:
+            if number not in self._calls:
+                call = Call(verb, run, asked["model"])
+                self._note("deployer_called", call, asked)
+                self._calls[number] = call
+                while len(self._calls) > KEPT_CALLS and next(iter(self._calls.values())).ended.is_set():
+                    self._calls.popitem(last=False)
+                threading.Thread(target=self._carry_out, args=(call, asked), name=f"{verb} {call.model}").start()
         return JSONResponse({"call": number}, 202)
 
     def _carry_out(self, call: Call, asked: dict[str, Any]) -> None:

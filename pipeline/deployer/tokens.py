@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import threading
 import time
 from dataclasses import dataclass, field
 
@@ -48,6 +49,7 @@ class Checker:
 
     key: str
     _seen: dict[str, float] = field(default_factory=dict)
+    _one: threading.Lock = field(default_factory=threading.Lock)
 
     def check(self, token: str, verb: str, model: str) -> str:
         """Who calls. Raises TokenRefused."""
@@ -68,8 +70,9 @@ class Checker:
         if (told["verb"], told["model"]) != (verb, model):
             raise TokenRefused("is for another verb or model")
         now = time.time()
-        self._seen = {one: until for one, until in self._seen.items() if until > now}
-        if told["jti"] in self._seen:
-            raise TokenRefused("was used before")
-        self._seen[told["jti"]] = told["exp"] + LEEWAY_S
+        with self._one:
+            self._seen = {one: until for one, until in self._seen.items() if until > now}
+            if told["jti"] in self._seen:
+                raise TokenRefused("was used before")
+            self._seen[told["jti"]] = told["exp"] + LEEWAY_S
         return told["sub"]

@@ -74,16 +74,24 @@ class Engine(Protocol):
 
 
 def engine_named(wanted: Literal["auto", "docker", "process"], home: Path, project: Path) -> tuple[Engine, str]:
-    """(engine, one line that says why it was chosen). Raises RolloutError when docker is demanded and absent."""
+    """(engine, one line that says why it was chosen). Raises RolloutError when docker is demanded and absent.
+
+    On a server only containers are reached by the router: docker is demanded there.
+    """
+    from pipeline.rollout import placement
     from pipeline.rollout.docker_engine import DockerEngine
     from pipeline.rollout.process_engine import ProcessEngine
 
-    if wanted == "process":
+    if wanted == "process" and not placement.shared_network():
         return ProcessEngine(home, project), "process engine, as params.yaml says"
     try:
         engine = DockerEngine(home, project)
         return engine, f"docker engine {engine.server_version}"
     except EngineUnavailable as reason:
+        if placement.shared_network():
+            raise RolloutError(
+                "docker engine", str(reason), "look at the deployer's log; `make env` again?"
+            ) from reason
         if wanted == "docker":
             raise RolloutError("docker engine", str(reason), "start it, or set rollout.engine: process") from reason
         return ProcessEngine(home, project), f"process engine, because {reason}"

@@ -36,6 +36,11 @@ DATABASES = ("airflow", "mlflow", "ledger")
 # By what they are for: a backup may go to a store where they are called otherwise.
 BUCKETS = {"data": "PERENNIAL_DATA_BUCKET", "artifacts": "PERENNIAL_ARTIFACT_BUCKET"}
 
+# As `mlflow db upgrade URL`, which would show the password in the list of processes.
+UPGRADE_MLFLOW = (
+    "import os; from mlflow.db import commands; commands(['upgrade', os.environ['PERENNIAL_MLFLOW_STORE']])"
+)
+
 
 def write_env(project: Path, airgapped: bool, say: Callable[[str], None]) -> Path:
     """Writes `.env`: secrets are drawn once and stay, what follows from this machine and commit is written anew.
@@ -49,6 +54,7 @@ def write_env(project: Path, airgapped: bool, say: Callable[[str], None]) -> Pat
         pins = serving_images(project)
     except EngineUnavailable as error:
         raise ServiceError("serving images", str(error), "is Docker up, and may this user ask it?") from error
+    airgapped = airgapped or "docker-compose.airgapped.yaml" in kept.get("COMPOSE_FILE", "")
     files = ["docker-compose.yaml", *(["docker-compose.airgapped.yaml"] if airgapped else [])]
     told = {
         "COMPOSE_PROJECT_NAME": kept.get("COMPOSE_PROJECT_NAME", "perennial"),
@@ -108,7 +114,7 @@ def _commit(project: Path) -> str:
 def init() -> None:
     """Makes or upgrades databases, tables, buckets and the router's settings. Raises ServiceError."""
     _make_databases(os.environ["POSTGRES_ADMIN_URL"])
-    commands = [["airflow", "db", "migrate"], ["mlflow", "db", "upgrade", os.environ["PERENNIAL_MLFLOW_STORE"]]]
+    commands = [["airflow", "db", "migrate"], [sys.executable, "-c", UPGRADE_MLFLOW]]
     with ThreadPoolExecutor() as both:
         done = [both.submit(_run, command) for command in commands]
         open_ledger(home())

@@ -11,12 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+BRIDGE = "perennial-test0"
+
 
 def missing() -> str:
     """Why no second daemon can be started here, or ''."""
     if os.getuid() != 0:
         return "a second daemon needs root"
-    return "" if shutil.which("dockerd") else "dockerd is not installed"
+    gone = [name for name in ("dockerd", "ip") if not shutil.which(name)]
+    return f"{gone[0]} is not installed" if gone else ""
 
 
 class Daemon:
@@ -30,7 +33,7 @@ class Daemon:
     def start(self) -> None:
         told = {"data-root": "root", "exec-root": "exec", "pidfile": "pid"}
         paths = [f"--{option}={self._folder / name}" for option, name in told.items()]
-        fixed = ["--live-restore", "--bridge=none", "--iptables=false", "--ip6tables=false", f"--host={self.url}"]
+        fixed = ["--live-restore", f"--bridge={BRIDGE}", "--iptables=false", "--ip6tables=false", f"--host={self.url}"]
         self._process = subprocess.Popen(["dockerd", *paths, *fixed], stdout=self._log, stderr=self._log)
         until = time.monotonic() + 60
         while subprocess.run(["docker", "-H", self.url, "info"], capture_output=True, check=False).returncode:
@@ -50,9 +53,21 @@ class Daemon:
 
 
 @contextmanager
+def bridge() -> Iterator[None]:
+    """A bridge of its own: with none, dockerd removes docker0 at its start, which is the other engine's."""
+    link = ["ip", "link"]
+    subprocess.run([*link, "add", BRIDGE, "type", "bridge"], capture_output=True, check=True)
+    try:
+        subprocess.run(["ip", "address", "add", "172.31.254.1/24", "dev", BRIDGE], check=True)
+        yield
+    finally:
+        subprocess.run([*link, "delete", BRIDGE], check=True)
+
+
+@contextmanager
 def daemon() -> Iterator[Daemon]:
     # A socket's path may have 108 characters only: not below pytest's folder.
-    with tempfile.TemporaryDirectory(prefix="dockerd", ignore_cleanup_errors=True) as folder:
+    with bridge(), tempfile.TemporaryDirectory(prefix="dockerd", ignore_cleanup_errors=True) as folder:
         running = Daemon(Path(folder))
         try:
             yield running
