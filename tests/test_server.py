@@ -113,6 +113,7 @@ def test_3_the_next_version_goes_live_under_load_without_a_failed_request(server
     assert server.live() == ("2", "green")
     assert tally.failed == 0, tally.failures[:3]
     assert set(tally.versions) == {"1", "2"} and tally.sent > 500
+    server.answered = tally.versions["2"]
     (status,) = server.ask("status", "churn")
     assert status["live"]["version"] == "2" and status["live"]["answers"] and status["previous"]["warm"]
     for kind in ("deployer_called", "deployer_answered"):
@@ -131,7 +132,7 @@ def test_4_the_monitor_sees_the_log_and_its_report_is_read_elsewhere(server: Ser
         time.sleep(0.5)
     assert server.airflow.run("monitor__churn", run)["state"] == "success"
     checked = [e for e in server.ask("timeline", "churn")["events"] if e["kind"] == "drift_checked"][-1]["details"]
-    assert checked["live_quality"]["asked"] > 500
+    assert checked["live_quality"]["asked"] >= server.answered > 0
     name = checked["report"].rpartition("/")[2]
     page = server.airflow._http.get(f"/perennial/reports/churn/{name}")
     assert page.status_code == 200 and "html" in page.headers["content-type"] and len(page.content) > 10_000
