@@ -6,11 +6,13 @@ source "$(dirname "$0")/compose.sh"
 (cd "$from" 2>/dev/null && sha256sum --status --check SHA256SUMS 2>/dev/null) || { echo "restore: $from is not whole, nothing was changed; take another backup"; exit 1; }
 umask 077
 # Secrets are the backup's; what else this machine has set stays, and so does a store that it names, with its keys.
+# A restore that is done again leaves what the first one kept.
+before=.env.before-$(date -u +%Y-%m-%dT%H%M%S.%NZ)
 touch .env
-cp .env .env.before
-awk -F= '
+cp .env "$before"
+awk -F= -v before="$before" '
   !/^[A-Za-z_0-9]+=/ { next }
-  FILENAME == ".env.before" { mine[$1] = $0; next }
+  FILENAME == before { mine[$1] = $0; next }
   { theirs[$1] = $0 }
   END {
     for (name in theirs) {
@@ -18,7 +20,7 @@ awk -F= '
       print (name in mine && !secret ? mine[name] : theirs[name])
     }
     for (name in mine) if (!(name in theirs)) print mine[name]
-  }' .env.before "$from/env" | sort >.env.part
+  }' "$before" "$from/env" | sort >.env.part
 mv .env.part .env
 compose exec -T deployer python -m pipeline.deployer --stop-slots >/dev/null 2>&1 || true  # where nothing runs yet
 services=$(compose config --services | grep -vE '^(postgres|redis|store|init)$')
@@ -39,4 +41,4 @@ compose exec -T redis redis-cli flushall >/dev/null
 compose run --rm -T --no-deps init python -m pipeline.services.server import-store <"$from/store.tar"
 compose run --rm -T --no-deps deployer sh -c 'rm -rf /var/lib/perennial/routes/* /var/lib/perennial/predictions /var/lib/perennial/versions && tar -C /var/lib/perennial -xf -' <"$from/deployer.tar"
 compose up -d
-echo "restore: done (.env as it was: .env.before); the deployer starts what was live as soon as all is up"
+echo "restore: done (.env as it was: $before); the deployer starts what was live as soon as all is up"

@@ -68,7 +68,7 @@ def test_a_restored_server_has_the_backups_secrets_and_its_own_addresses(tmp_pat
             ["docker/restore.sh", backup], cwd=tmp_path, env=nowhere, capture_output=True, check=False
         )
         assert done.returncode != 0, "nothing runs here"
-        assert (tmp_path / ".env.before").read_text() == own
+        assert own in [kept.read_text() for kept in tmp_path.glob(".env.before-*")]
         assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
         return server._read_env(tmp_path / ".env")
 
@@ -76,6 +76,7 @@ def test_a_restored_server_has_the_backups_secrets_and_its_own_addresses(tmp_pat
     assert restored(own) == told | {"AIRFLOW_PORT": "2", "S3_SECRET_KEY": "theirs"}
     elsewhere = {"AIRFLOW_PORT": "2", "S3_SECRET_KEY": "mine", "S3_ENDPOINT": "https://s3"}
     assert restored(own + "S3_ENDPOINT=https://s3\n") == told | elsewhere
+    assert len(list(tmp_path.glob(".env.before-*"))) == 2, "a second restore leaves what the first one kept"
 
 
 def named(monkeypatch, address, data, artifacts):
