@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pipeline import forkserver
 from pipeline.errors import PerennialError, SettingsError
-from pipeline.params import STRATEGIES
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -58,6 +58,8 @@ def _only_the_answer_on_stdout() -> Iterator[None]:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from pipeline.params import STRATEGIES
+
     parser = argparse.ArgumentParser(prog="python -m pipeline", description=(__doc__ or "").split(".")[0])
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -155,7 +157,8 @@ def _retrain(chosen: argparse.Namespace) -> None:
     def say(step: str) -> None:
         print(f"{chosen.model} as of {as_of:%Y-%m-%d}: {step}", file=sys.stderr)
 
-    told = runs.retrain(setup, run, chosen.model, as_of, chosen.reason, chosen.deploy, say)
+    with forkserver.running(at_once=True):
+        told = runs.retrain(setup, run, chosen.model, as_of, chosen.reason, chosen.deploy, say)
     _print(chosen, told, f"{told['outcome']}, for {told['cost']:.4f} {told['currency']} (run {run})")
 
 
@@ -267,7 +270,8 @@ def _reproduce(chosen: argparse.Namespace) -> int:
     def say(step: str) -> None:
         print(f"{chosen.model} version {chosen.version}: {step}", file=sys.stderr)
 
-    told = rebuild(_setup(), chosen.model, chosen.version, say)
+    with forkserver.running(at_once=True):
+        told = rebuild(_setup(), chosen.model, chosen.version, say)
     _print(chosen, told, show.rebuild(told))
     return 0 if told["identical"] else 1
 
@@ -331,7 +335,11 @@ def _finite(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    ended = main()
+    try:
+        served = forkserver.ask(sys.argv) if sys.argv[1:2] == ["stage"] else None
+    except KeyboardInterrupt:
+        served = 1
+    ended = main() if served is None else served
     sys.stdout.flush()
     sys.stderr.flush()
     # Not sys.exit: the threads of a native library below us now and then abort while the interpreter takes itself apart,

@@ -29,12 +29,13 @@ from configobj import ConfigObj
 from filelock import FileLock
 from ruamel.yaml import YAML
 
-from pipeline import lineage
+from pipeline import forkserver, lineage
 from pipeline.errors import PerennialError, StageError
 from pipeline.params import time_of
 
 RUN_FILE = "run.yaml"
 ERROR_FILE = ".stage-error"
+USAGE_FILE = ".stage-usage"
 # What a project's own commands write; never part of a run's code.
 NOT_CODE = ":(exclude,glob)**/dvc.lock"
 STALE_LOCK_S = 60
@@ -166,6 +167,8 @@ def run_stage(workspace: Workspace, stage: str) -> None:
         except DvcException as error:
             said = complaint.read_text(encoding="utf-8") if complaint.is_file() else ""
             raise _stage_error(stage, said, error) from error
+        finally:
+            forkserver.collect(workspace.folder / USAGE_FILE)
 
 
 def _stage_error(stage: str, said: str, error: Exception) -> PerennialError:
@@ -355,6 +358,7 @@ def _environment(workspace: Workspace):
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "PERENNIAL_PROJECT": str(workspace.project),
         "PERENNIAL_STAGE_ERROR": str(workspace.folder / ERROR_FILE),
+        forkserver.USAGE_VARIABLE: str(workspace.folder / USAGE_FILE),
         "DVC_NO_ANALYTICS": "1",
         # Threads that wait for each other sleep: spinning, runs side by side take twice the processor time they need.
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from pipeline import forkserver
 from pipeline.ledger.table import Ledger, open_ledger
 from pipeline.params import Params, load
 from tests.support import side_by_side
@@ -31,6 +33,13 @@ def skip_or_fail(what: str, reason: str) -> None:
     pytest.skip(f"{what}: {reason}")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Stages of all tests, and of all workers of pytest-xdist, are forked by one server; tests/test_forkserver.py has others too."""
+    held = contextlib.ExitStack()
+    held.enter_context(forkserver.running(at_once=False))
+    config.add_cleanup(held.close)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     return side_by_side.scheduler(config, log)
@@ -45,7 +54,8 @@ def _clean_environment() -> Iterator[None]:
 
 
 def _forget_environment() -> None:
-    ours = [name for name in os.environ if name.startswith("PERENNIAL_") and name != "PERENNIAL_REQUIRE"]
+    kept = ("PERENNIAL_REQUIRE", forkserver.VARIABLE)
+    ours = [name for name in os.environ if name.startswith("PERENNIAL_") and name not in kept]
     for name in (*ours, "MLFLOW_TRACKING_URI", "AIRFLOW_HOME"):
         os.environ.pop(name, None)
 

@@ -1,7 +1,8 @@
 """Measures a step: wall and processor seconds, and peak memory, its subprocesses included.
 
 Linux counts both for a process and for the children it has waited for (getrusage(2)); ru_maxrss is in
-KiB, and that of children is the largest one's, so the peak is the larger of the two, not their sum.
+KiB, and that of children is the largest one's, so the peak is the larger of the two, not their sum. Stages that a server
+forked are nobody's children here; they leave word (pipeline.forkserver.ELSEWHERE).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from pipeline.forkserver import ELSEWHERE
 from pipeline.ledger.table import Event, Ledger
 
 
@@ -25,13 +27,15 @@ class Reading:
 
 def read() -> Reading:
     own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    return Reading(time.monotonic(), own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime)
+    here = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+    return Reading(time.monotonic(), here + ELSEWHERE.cpu_s)
 
 
 def since(start: Reading) -> dict[str, float]:
     """{"wall_s", "cpu_s", "peak_mb"} from `start` to now."""
     end = read()
-    peak_kib = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    here = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    peak_kib = max(*here, ELSEWHERE.peak_kib)
     return {
         "wall_s": round(end.taken - start.taken, 3),
         "cpu_s": round(end.cpu_s - start.cpu_s, 3),

@@ -1,9 +1,9 @@
 """Runs a Python program in this process, with the slow libraries of Airflow's tasks imported before it.
 
 Each task is a fork of the scheduler's workers and has what they have: without this, it spends seconds of processor time
-importing MLflow or scikit-learn again. Nothing of `pipeline` is imported, so that a task runs the project's code as it is
-then. skops has another reason to come first: it looks at every module there is, and Airflow's answer with warnings by the
-thousand.
+importing MLflow or scikit-learn again. Stages, which DVC runs as commands, are forked by a server that this process starts
+(pipeline/forkserver.py). Nothing of `pipeline` stays imported, so that a task runs the project's code as it is then. skops
+has another reason to come first: it looks at every module there is, and Airflow's answer with warnings by the thousand.
 
     python -m pipeline.services.warm airflow scheduler
 """
@@ -11,35 +11,27 @@ thousand.
 from __future__ import annotations
 
 import importlib
+import os
 import runpy
 import shutil
 import sys
 
-# None of these starts a thread of its own that a fork would miss.
-LIBRARIES = (
-    "pandas",
-    "pyarrow.parquet",
-    "dvc.repo",
-    "dvc_data.index",
-    "sklearn.compose",
-    "sklearn.ensemble",
-    "sklearn.linear_model",
-    "sklearn.pipeline",
-    "skops.io",
-    "mlflow.sklearn",
-    "mlflow.data.pandas_dataset",
-    "onnxruntime",
-    "s3fs",
-    "boto3",
-)
+from pipeline import forkserver
+
+# Besides those of the stages. None of these starts a thread of its own that a fork would miss.
+LIBRARIES = ("mlflow.sklearn", "mlflow.data.pandas_dataset", "s3fs", "boto3")
 
 
 def main(argv: list[str]) -> None:
     program = shutil.which(argv[0])
     if program is None:
         sys.exit(f"{argv[0]} is not installed; look at the PATH")
-    for library in LIBRARIES:
+    # OpenMP reads it when it is loaded; pipeline.workspace says why.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for library in (*forkserver.LIBRARIES, *LIBRARIES):
         importlib.import_module(library)
+    forkserver.fork()
+    forkserver.forget_our_code()
     sys.argv = [program, *argv[1:]]
     runpy.run_path(program, run_name="__main__")
 

@@ -1,0 +1,280 @@
+"""Stages without the wait for their libraries: a server that has imported them forks a process for each.
+
+A stage spends seconds of processor time on importing scikit-learn and skops, many times what a small model's fit takes.
+The server holds libraries and none of our code: a fork of it runs `python -m pipeline stage …` with the arguments, the
+environment, the folder and the open files of the process that asks, so with the code of that folder, as it is then.
+
+$PERENNIAL_FORKSERVER names its socket, in a folder that nobody but its owner may enter. Who cannot be served (no server,
+another Python, packages that have changed since it began) does the work itself. When who asked is gone, its stage is
+ended; the server itself ends with the last process that holds the other end of its pipe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import runpy
+import select
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+VARIABLE = "PERENNIAL_FORKSERVER"
+USAGE_VARIABLE = "PERENNIAL_STAGE_USAGE"
+# None of these starts a thread of its own that a fork would miss.
+LIBRARIES = (
+    "pydantic.main",
+    "yaml",
+    "duckdb",
+    "pandas",
+    "pyarrow.dataset",
+    "pyarrow.parquet",
+    "pandera.pandas",
+    "pandera.backends.pandas.register",
+    "pandera.strategies.pandas_strategies",
+    "dvc.repo",
+    "dvc.scm",
+    "dvc.cachemgr",
+    "dvc_data.index",
+    "sklearn.compose",
+    "sklearn.ensemble",
+    "sklearn.linear_model",
+    "sklearn.pipeline",
+    "skops.io",
+    "skl2onnx",
+    "onnxruntime",
+)
+LENGTH = struct.Struct("!I")
+BEGAN = "began\n"
+
+
+@dataclass
+class Spent:
+    """Processor seconds, and the largest one's resident KiB."""
+
+    cpu_s: float = 0.0
+    peak_kib: int = 0
+
+
+# By stages that this process asked for: getrusage(2) does not tell, as they are not its children.
+ELSEWHERE = Spent()
+
+
+def ask(argv: list[str]) -> int | None:
+    """Has the server run `python -m pipeline ARGV…` and returns its exit code; None when there is no server for us."""
+    path = os.environ.get(VARIABLE)
+    if not path or sys.platform != "linux":
+        return None
+    env = {name: value for name, value in os.environ.items() if name != VARIABLE}
+    request = {"key": _key(), "argv": argv, "env": env, "cwd": os.getcwd(), "path": sys.path}
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
+            connection.connect(path)
+            body = json.dumps(request).encode()
+            socket.send_fds(connection, [LENGTH.pack(len(body))], [0, 1, 2])
+            connection.sendall(body)
+            answers = connection.makefile(encoding="utf-8")
+            if answers.readline() != BEGAN:
+                return None
+        except OSError:
+            return None
+        told = answers.readline()
+    if not told:
+        print(f"{' '.join(argv)}: the server that ran it ended; run it again", file=sys.stderr)
+        return 1
+    if USAGE_VARIABLE in os.environ:
+        Path(os.environ[USAGE_VARIABLE]).write_text(told, encoding="utf-8")
+    code = json.loads(told)["exit"]
+    return code if code >= 0 else 128 - code
+
+
+def collect(usage: Path) -> None:
+    """Counts what a stage has left in $PERENNIAL_STAGE_USAGE as spent ELSEWHERE."""
+    with contextlib.suppress(FileNotFoundError):
+        told = json.loads(usage.read_text(encoding="utf-8"))
+        ELSEWHERE.cpu_s += told["cpu_s"]
+        ELSEWHERE.peak_kib = max(ELSEWHERE.peak_kib, told["peak_kib"])
+        usage.unlink()
+
+
+@contextlib.contextmanager
+def running(*, at_once: bool) -> Iterator[None]:
+    """Has stages served inside the block, where no server is named yet. Without `at_once` it imports when first asked."""
+    if VARIABLE in os.environ or sys.platform != "linux":
+        yield
+        return
+    listener = _listen()
+    # A session of its own: Ctrl-C is for who asks. And OpenMP reads its variable when it is loaded.
+    server = subprocess.Popen(
+        [sys.executable, "-m", "pipeline.forkserver", str(listener.fileno()), *(["now"] if at_once else [])],
+        stdin=subprocess.PIPE,
+        pass_fds=[listener.fileno()],
+        start_new_session=True,
+        env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
+    )
+    os.environ[VARIABLE] = listener.getsockname()
+    listener.close()
+    try:
+        yield
+    finally:
+        del os.environ[VARIABLE]
+        assert server.stdin is not None
+        server.stdin.close()
+        server.wait()
+
+
+def fork() -> None:
+    """Forks a server from this process, which has imported what it wants to, and names it to all that come of it."""
+    if sys.platform != "linux":
+        return
+    listener = _listen()
+    ours, theirs = os.pipe()
+    if os.fork() == 0:
+        os.close(theirs)
+        try:
+            serve(listener, ours)
+        finally:
+            os._exit(0)
+    os.close(ours)
+    os.environ[VARIABLE] = listener.getsockname()
+    listener.close()
+
+
+def _listen() -> socket.socket:
+    """A socket in a new folder. Not below the project: a socket's path has at most 107 bytes."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(f"{tempfile.mkdtemp(prefix='perennial-')}/stages")
+    listener.listen(128)
+    return listener
+
+
+def serve(listener: socket.socket, alive: int, at_once: bool = True) -> None:
+    """Serves until the pipe `alive` is closed at its other end, and removes the socket's folder."""
+    key = _key()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    owed = _load() if at_once else None
+    while True:
+        if alive in _first_of(listener.fileno(), alive):
+            break
+        connection, _ = listener.accept()
+        owed = _load() if owed is None else owed
+        if os.fork() == 0:
+            listener.close()
+            os.close(alive)
+            try:
+                _answer(connection, key, owed)
+            finally:
+                os._exit(0)
+        connection.close()
+        owed = 0.0
+    shutil.rmtree(Path(listener.getsockname()).parent, ignore_errors=True)
+
+
+def _first_of(*files: int) -> list[int]:
+    """Waits until one of them can be read; all that can."""
+    return select.select(files, [], [])[0]
+
+
+def _load() -> float:
+    """Imports what stages need; the processor seconds that took: whoever is served first has to pay for it."""
+    before = time.process_time()
+    for library in LIBRARIES:
+        importlib.import_module(library)
+    return time.process_time() - before
+
+
+def _answer(connection: socket.socket, key: list[Any], owed: float) -> None:
+    """In a process of its own: runs what is asked for in another, and tells how that ended."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    request, files = _receive(connection)
+    if request is None or request["key"] != key or _key() != key:
+        return
+    connection.sendall(BEGAN.encode())
+    stage = os.fork()
+    if stage == 0:
+        connection.close()
+        _become(request, files)
+    for file in files:
+        os.close(file)
+    ended = os.pidfd_open(stage)
+    if ended not in _first_of(connection.fileno(), ended):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(stage, signal.SIGKILL)
+    _, status, used = os.wait4(stage, 0)
+    told = {
+        "exit": os.waitstatus_to_exitcode(status),
+        "cpu_s": round(used.ru_utime + used.ru_stime + owed, 3),
+        "peak_kib": used.ru_maxrss,
+    }
+    with contextlib.suppress(OSError):
+        connection.sendall(json.dumps(told).encode() + b"\n")
+
+
+def _receive(connection: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
+    head, files, _, _ = socket.recv_fds(connection, LENGTH.size, 3)
+    if len(head) != LENGTH.size or len(files) != 3:
+        return None, []
+    with connection.makefile("rb") as stream:
+        body = stream.read(LENGTH.unpack(head)[0])
+    return json.loads(body), files
+
+
+def _become(request: dict[str, Any], files: list[int]) -> None:
+    """Turns this fork into the process that was asked for; does not return."""
+    try:
+        # What it starts belongs to it, and is ended with it.
+        os.setpgid(0, 0)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, file in enumerate(files):
+            os.dup2(file, number)
+        for file in files:
+            os.close(file)
+        os.environ.clear()
+        os.environ.update(request["env"])
+        os.chdir(request["cwd"])
+        sys.path[:] = request["path"]
+        sys.argv = request["argv"]
+        forget_our_code()
+        runpy.run_module("pipeline", run_name="__main__", alter_sys=True)
+        code = 0
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else bool(ended.code)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
+def forget_our_code() -> None:
+    """So that it is imported as it is, and from where it is, when it is next asked for."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "pipeline"]:
+        del sys.modules[name]
+    importlib.invalidate_caches()
+
+
+def _key() -> list[Any]:
+    """What must be the same for a fork to be as good as a new process; installing a package changes its folder."""
+    packages = sysconfig.get_path("purelib")
+    return [1, sys.version, sys.prefix, os.stat(packages).st_mtime_ns]
+
+
+if __name__ == "__main__":
+    with socket.socket(fileno=int(sys.argv[1])) as asked:
+        serve(asked, sys.stdin.fileno(), sys.argv[2:] == ["now"])
