@@ -7,9 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from pipeline import lineage, remote, workspace
+from pipeline import lineage, plain_yaml, remote, workspace
 from pipeline.errors import DataError, StageError
 from pipeline.ledger.table import Event, Ledger
 from pipeline.setup import Setup
@@ -92,7 +90,7 @@ def _differs(opened: workspace.Workspace, lock: str) -> bool:
 
 def _bring(opened: workspace.Workspace, lock: str) -> None:
     """Fetches what the stages of `lock` made; the lock is written last, so that a fetch cut short is done again."""
-    locked: dict[str, Any] = yaml.safe_load(lock)
+    locked: dict[str, Any] = plain_yaml.parse(lock)
     outs: dict[str, str] = {}
     for stage in lineage.order(opened.folder):
         if f"{stage}@{opened.model}" in locked["stages"]:

@@ -15,10 +15,9 @@ from datetime import datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from filelock import FileLock
 
-from pipeline import signing
+from pipeline import plain_yaml, signing
 from pipeline.errors import RegistryAwayError, RegistryError
 from pipeline.workspace import RUN_FILE
 
@@ -168,8 +167,8 @@ def records(home: Path, name: str, version: str) -> Records:
 
         try:
             return Records(
-                yaml.safe_load(text(RUN_FILE)),
-                yaml.safe_load(text("dvc.lock")),
+                plain_yaml.parse(text(RUN_FILE)),
+                plain_yaml.parse(text("dvc.lock")),
                 text("params.yaml"),
                 found.tags[DIGEST_TAG],
                 json.loads(text("environment.json")),

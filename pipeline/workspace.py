@@ -29,7 +29,7 @@ from configobj import ConfigObj
 from filelock import FileLock
 from ruamel.yaml import YAML
 
-from pipeline import forkserver, lineage
+from pipeline import forkserver, lineage, plain_yaml
 from pipeline.errors import PerennialError, StageError
 from pipeline.params import time_of
 
@@ -61,7 +61,7 @@ class Workspace:
 
     def outs(self, stage: str) -> dict[str, str]:
         """What a stage made, path to DVC hash, from this run's dvc.lock."""
-        return locked_outs(yaml.safe_load((self.folder / "dvc.lock").read_text(encoding="utf-8")), stage, self.model)
+        return locked_outs(plain_yaml.parse((self.folder / "dvc.lock").read_text(encoding="utf-8")), stage, self.model)
 
     def data_version(self) -> str:
         """The DVC hash of the snapshot."""
@@ -133,7 +133,7 @@ def remove_worktree(project: Path, worktree: Path) -> None:
 def read(folder: Path) -> Workspace:
     """The workspace in `folder`."""
     try:
-        told = yaml.safe_load((folder / RUN_FILE).read_text(encoding="utf-8"))
+        told = plain_yaml.parse((folder / RUN_FILE).read_text(encoding="utf-8"))
     except OSError as error:
         raise StageError(
             f"workspace {folder}", "is gone", "clear the run's first task, which makes it again"

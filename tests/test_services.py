@@ -87,6 +87,11 @@ def test_one_that_cannot_stay_up_ends(tmp_path):
     assert done.stdout.strip().endswith("ended 5 times in a row, last with 4")
 
 
+def test_airflows_database_does_not_wait_for_the_disk(tmp_path):
+    with sqlite3.connect(tmp_path / "a.db", **CONNECT_ARGUMENTS) as connection:
+        assert connection.execute("PRAGMA synchronous").fetchone() == (1,)
+
+
 @pytest.mark.parametrize("arguments", [{"timeout": 60}, CONNECT_ARGUMENTS], ids=["plain", "ours"])
 def test_a_savepoint_that_reads_before_it_writes_is_not_refused(tmp_path, arguments):
     """As Airflow creates backfills, while something else writes; with the driver as it comes it is."""

@@ -19,7 +19,7 @@ import sys
 from pipeline import forkserver
 
 # Besides those of the stages. None of these starts a thread of its own that a fork would miss.
-LIBRARIES = ("mlflow.sklearn", "mlflow.data.pandas_dataset", "s3fs", "boto3")
+LIBRARIES = ("mlflow.sklearn", "mlflow.data.pandas_dataset", "mlflow.pyfunc.loaders", "git", "s3fs", "boto3")
 
 
 def main(argv: list[str]) -> None:
@@ -30,10 +30,18 @@ def main(argv: list[str]) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for library in (*forkserver.LIBRARIES, *LIBRARIES):
         importlib.import_module(library)
+    _let_mlflow_look_around()
     forkserver.fork()
     forkserver.forget_our_code()
     sys.argv = [program, *argv[1:]]
     runpy.run_path(program, run_name="__main__")
+
+
+def _let_mlflow_look_around() -> None:
+    """It lists the modules of every package there is, once a process, when a model is logged: a second of processor time."""
+    from mlflow.utils.requirements_utils import warn_dependency_requirement_mismatches
+
+    warn_dependency_requirement_mismatches(["pandas"])
 
 
 if __name__ == "__main__":
