@@ -1,5 +1,6 @@
-"""The Airflow plugin: a listener that meters every task of our Dags, and the page in the UI. Nothing else."""
+"""The Airflow plugin: a listener that meters every task of our Dags, the page in the UI, and order among writers to SQLite."""
 
+from airflow.configuration import conf
 from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
 
@@ -98,8 +99,18 @@ class PageOnDemand:
         await self._page(scope, receive, send)
 
 
+def middlewares():
+    """On one machine Airflow keeps its state in SQLite, which takes one writer at a time."""
+    if not conf.get("database", "sql_alchemy_conn").startswith("sqlite"):
+        return []
+    from pipeline.services.sqlite import OneWriterAtATime
+
+    return [{"middleware": OneWriterAtATime, "name": "one writer at a time"}]
+
+
 class PerennialPlugin(AirflowPlugin):
     name = "perennial"
     listeners = [Meter()]
     fastapi_apps = [{"app": PageOnDemand(), "url_prefix": "/perennial", "name": "Perennial"}]
+    fastapi_root_middlewares = middlewares()
     external_views = [{"name": "Perennial", "href": "perennial/", "destination": "nav", "url_route": "perennial"}]

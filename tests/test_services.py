@@ -1,5 +1,6 @@
 """A service that ends by itself is started again; one that cannot stay up, or was told to stop, is not."""
 
+import asyncio
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ import time
 import pytest
 import sqlalchemy as sa
 
-from pipeline.services.sqlite import CONNECT_ARGUMENTS
+from pipeline.services.sqlite import CONNECT_ARGUMENTS, OneWriterAtATime
 
 KEEP = [sys.executable, "-m", "pipeline.services.keep"]
 
@@ -122,3 +123,84 @@ def test_a_savepoint_that_reads_before_it_writes_is_not_refused(tmp_path, argume
     writer.join()
     with engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM runs").scalar() == 2
+
+
+@pytest.mark.parametrize("ordered", [False, True], ids=["as it comes", "ours"])
+def test_two_requests_that_write_do_not_wait_for_each_other(tmp_path, ordered):
+    """As Airflow's API server: the action's log in the event loop, the endpoint in a thread, its commit when the loop says so."""
+
+    def connect():
+        return sqlite3.connect(tmp_path / "a.db", timeout=1.0, check_same_thread=False)
+
+    with connect() as made:
+        made.execute("PRAGMA journal_mode = WAL")
+        made.execute("CREATE TABLE log (what TEXT)")
+
+    async def server(scope, receive, send):
+        body = (await receive())["body"].decode()
+        with connect() as log:
+            log.execute("INSERT INTO log VALUES (?)", ("asked " + body,))
+        session = connect()
+        await asyncio.to_thread(session.execute, "INSERT INTO log VALUES (?)", ("done " + body,))
+        await asyncio.sleep(0.4)
+        await asyncio.to_thread(session.commit)
+        await send({"type": "http.response.start", "status": 200})
+
+    async def ask(app, body: str, method: str = "POST") -> str:
+        told = []
+        messages = [{"type": "http.request", "body": body.encode(), "more_body": False}]
+
+        async def receive():
+            return messages.pop(0)
+
+        async def send(message):
+            told.append(message["status"])
+
+        try:
+            await app({"type": "http", "method": method}, receive, send)
+        except sqlite3.OperationalError as error:
+            return str(error)
+        return str(told[0])
+
+    async def both():
+        app = OneWriterAtATime(server) if ordered else server
+        first = asyncio.create_task(ask(app, "one"))
+        await asyncio.sleep(0.2)
+        return [await ask(app, "two"), await first]
+
+    said = asyncio.run(both())
+    assert said == (["200", "200"] if ordered else ["database is locked", "200"])
+
+
+def test_who_reads_and_who_is_slow_to_send_holds_up_nobody():
+    """A read goes past a write; a request whose body is not there yet has no turn."""
+    going, arrived, order = asyncio.Event(), asyncio.Event(), []
+
+    async def server(scope, receive, send):
+        order.append(scope["path"])
+        if scope["path"] == "write":
+            await going.wait()
+
+    async def slow():
+        if not arrived.is_set():
+            await arrived.wait()
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def at_once():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def go():
+        app = OneWriterAtATime(server)
+        late = asyncio.create_task(app({"type": "http", "method": "PUT", "path": "late"}, slow, None))
+        await asyncio.sleep(0)
+        write = asyncio.create_task(app({"type": "http", "method": "POST", "path": "write"}, at_once, None))
+        await asyncio.sleep(0.01)
+        await app({"type": "http", "method": "GET", "path": "read"}, at_once, None)
+        arrived.set()
+        await asyncio.sleep(0.01)
+        assert order == ["write", "read"]
+        going.set()
+        await asyncio.gather(late, write)
+
+    asyncio.run(go())
+    assert order == ["write", "read", "late"]
