@@ -92,7 +92,9 @@ def ask(argv: list[str]) -> int | None:
     if not path or sys.platform != "linux":
         return None
     env = {name: value for name, value in os.environ.items() if name != VARIABLE}
-    request = {"key": _key(), "argv": argv, "env": env, "cwd": os.getcwd(), "path": sys.path}
+    umask = os.umask(0)
+    os.umask(umask)
+    request = {"key": _key(), "argv": argv, "env": env, "cwd": os.getcwd(), "umask": umask, "path": sys.path}
     with socket.socket(socket.AF_UNIX) as connection:
         try:
             connection.connect(path)
@@ -261,9 +263,13 @@ def _become(request: dict[str, Any], files: list[int]) -> None:
             os.close(file)
         os.environ.clear()
         os.environ.update(request["env"])
+        time.tzset()
+        os.umask(request["umask"])
         os.chdir(request["cwd"])
         sys.path[:] = request["path"]
         sys.argv = request["argv"]
+        # numpy drew its seed when the server began, and would give every fork the same numbers; Python's own random does not.
+        sys.modules["numpy"].random.seed()
         forget_our_code()
         runpy.run_module("pipeline", run_name="__main__", alter_sys=True)
         code = 0

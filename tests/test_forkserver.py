@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -38,6 +39,11 @@ def _burn():
     while time.process_time() < until:
         pass
     return "burnt " + os.environ.get("OF_THE_CALLER", "")
+
+def _new():
+    import random, numpy
+    mask = os.umask(0)
+    return f"{numpy.random.random()} {random.random()} {mask:o} {time.tzname[0]}"
 
 def _orphan():
     os.kill(os.getppid(), signal.SIGKILL)
@@ -80,6 +86,18 @@ def test_it_runs_the_code_of_the_folder_as_it_is_then(instead, tmp_path):
     usage.unlink()
     assert run("burn", **{**told, forkserver.VARIABLE: ""}).stdout == "scorched \n"
     assert not served(usage)
+
+
+def test_it_is_like_a_new_process(instead):
+    """It draws numbers that no other drew, and has the caller's mask and zone."""
+    under_mask = f"umask 027; exec {shlex.join(command())}"
+    env = {**os.environ, "DO": "new", "TZ": "Asia/Tokyo"}
+    one, two = (
+        subprocess.run(["sh", "-c", under_mask], capture_output=True, text=True, env=env, check=True).stdout.split()
+        for _ in range(2)
+    )
+    assert one[0] != two[0] and one[1] != two[1]
+    assert one[2:] == ["27", "JST"]
 
 
 def test_failures_come_back_as_they_are(instead):
@@ -151,7 +169,14 @@ def test_another_environment_is_not_served(change, project):
     key = forkserver._key()
     if change == "the packages":
         key[-1] += 1
-    request = {"key": key, "argv": ["x", "nonsense"], "env": dict(os.environ), "cwd": str(project), "path": sys.path}
+    request = {
+        "key": key,
+        "argv": ["x", "nonsense"],
+        "env": dict(os.environ),
+        "cwd": str(project),
+        "umask": 0o22,
+        "path": sys.path,
+    }
     with socket.socket(socket.AF_UNIX) as connection, open(os.devnull, "w") as null:
         connection.connect(os.environ[forkserver.VARIABLE])
         body = json.dumps(request).encode()
