@@ -20,7 +20,6 @@ from pipeline.ledger.table import Ledger, open_ledger
 from pipeline.params import Params, load
 from tests.support import side_by_side
 from tests.support.rollouts import site, trained  # noqa: F401
-from tests.support.stack import _stack, stack  # noqa: F401  the shared services, as fixtures
 
 ROOT = Path(__file__).resolve().parents[1]
 REQUIRED = set(filter(None, os.environ.get("PERENNIAL_REQUIRE", "").split(",")))

@@ -6,9 +6,9 @@ from typing import Any
 
 from xdist.scheduler import LoadScopeScheduling
 
-# Files whose tests follow each other on one set of services; all of them on one worker, as two sets at once are more than a
-# small machine has cores for. pytest-xdist begins with what has most tests, so with these.
-STORIES = ("tests/test_end_to_end.py", "tests/test_end_to_end_backfill.py", "tests/test_server.py")
+# Tests that follow each other on one set of services; all of them on one worker, as two sets at once are more than a small
+# machine has cores for. pytest-xdist begins with what has most tests, so with these.
+STORIES = ("tests/end_to_end/", "tests/test_server.py")
 
 
 class Stories(LoadScopeScheduling):
@@ -18,7 +18,7 @@ class Stories(LoadScopeScheduling):
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return "services" if nodeid.partition("::")[0] in STORIES else nodeid
+        return "services" if nodeid.startswith(STORIES) else nodeid
 
 
 def scheduler(config: Any, log: Any) -> Stories | None:

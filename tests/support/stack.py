@@ -47,7 +47,7 @@ class Stack:
         return httpx.get(f"{self.at.router}/{model}/v2/health/ready").headers.get("x-model-version")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def _stack(tmp_path_factory):
     from tests.conftest import CHURN, ROOT, make_project
 
@@ -65,7 +65,7 @@ def _stack(tmp_path_factory):
     home = project / "home"
     env = {f"PERENNIAL_{name}_PORT": str(free_port()) for name in PORTS}
     env |= {"PERENNIAL_PROJECT": str(project), "PERENNIAL_HOME": str(home)}
-    # Only while it starts and stops: the session's other tests have homes of their own.
+    # Only while it starts and stops: other tests of the session have homes of their own.
     with _environment(env):
         at = control.up(project, home, print)
     env |= {"PERENNIAL_ROUTER_URL": at.router, "MLFLOW_TRACKING_URI": at.mlflow}

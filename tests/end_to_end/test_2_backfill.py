@@ -1,6 +1,6 @@
 """Backfills through a real Airflow: half a year again, while what is live stays exactly as it was.
 
-Runs after test_end_to_end.py and on its services, where a version of the flight model is live.
+Runs after test_1_runs.py and on its services, where a version of the flight model is live.
 """
 
 from __future__ import annotations
