@@ -13,6 +13,7 @@ PRELOADED = [
     "pipeline.rollout.back",
     "mlflow",
     "docker",
+    "tests.support.frozen",
 ]
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(PRELOADED)
