@@ -93,7 +93,7 @@ def environment(project: Path, home: Path, at: Addresses) -> dict[str, str]:
         "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{airflow / 'airflow.db'}",
         "DATABASE__SQL_ALCHEMY_CONNECT_ARGS": "pipeline.services.sqlite.CONNECT_ARGUMENTS",
         "DATABASE__SQL_ALCHEMY_CONNECT_ARGS_ASYNC": "pipeline.services.sqlite.ASYNC_CONNECT_ARGUMENTS",
-        "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": 0.2,
+        "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": 0.5,
         "WORKERS__MIN_HEARTBEAT_INTERVAL": 1,
         "DAG_PROCESSOR__REFRESH_INTERVAL": 10,
         "API__HOST": "127.0.0.1",
