@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,6 +22,9 @@ from pipeline.ledger.table import Ledger, open_ledger
 from pipeline.params import Params, load
 from tests.support import side_by_side
 from tests.support.rollouts import site, trained  # noqa: F401
+
+# For each call httpx reads all the certificates of this machine, 70 ms of processor time; nobody here speaks TLS.
+httpx._transports.default.create_ssl_context = functools.cache(httpx.create_ssl_context)
 
 ROOT = Path(__file__).resolve().parents[1]
 REQUIRED = set(filter(None, os.environ.get("PERENNIAL_REQUIRE", "").split(",")))

@@ -60,7 +60,8 @@ def made(tmp_path, monkeypatch):
         at["http"] = TestClient(made.app(), base_url="http://deployer")
 
     def request(method, url, **more):
-        more.pop("timeout", None)
+        transport = {name: more.pop(name, None) for name in ("timeout", "verify")}
+        assert transport["verify"] is False  # plain HTTP: no certificates are read for it
         return at["http"].request(method, url, **more)
 
     start()

@@ -16,6 +16,7 @@ import httpx
 
 from pipeline import errors
 from pipeline.deployer import tokens
+from pipeline.rollout.probe import certified
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -122,6 +123,7 @@ class Deployer:
                     json=body,
                     headers={"authorization": f"Bearer {token}"},
                     timeout=httpx.Timeout(WAIT_S + 40.0, connect=5.0),
+                    verify=certified(self._url),
                 )
             except httpx.HTTPError as error:
                 if time.monotonic() > until:

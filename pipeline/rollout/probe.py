@@ -81,7 +81,13 @@ def golden(running: Running, package: Path, tolerance: float, api_key: str = "")
     try:
         who = {"x-request-id": f"{GOLDEN_ID}{running.slot}-v{running.version}"}
         who |= {"x-api-key": api_key} if api_key else {}
-        answer = httpx.post(f"{running.address}/invocations", json=told["request"], headers=who, timeout=10)
+        answer = httpx.post(
+            f"{running.address}/invocations",
+            json=told["request"],
+            headers=who,
+            timeout=10,
+            verify=certified(running.address),
+        )
         answer.raise_for_status()
         got = answer.json()["predictions"]
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:

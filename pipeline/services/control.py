@@ -23,6 +23,7 @@ from pipeline.errors import ServiceError
 from pipeline.ledger.table import open_ledger
 from pipeline.params import load
 from pipeline.rollout import execute, mend
+from pipeline.rollout.probe import certified
 from pipeline.rollout.site import Site
 from pipeline.services import processes
 from pipeline.services.settings import Addresses, environment, mlflow_store, write_files
@@ -155,7 +156,7 @@ def _wait_until_up(home: Path, at: Addresses, say: Say) -> None:
 
 def _healthy(name: str, url: str) -> bool:
     try:
-        answer = httpx.get(url, timeout=20)
+        answer = httpx.get(url, timeout=20, verify=certified(url))
     except httpx.HTTPError:
         return False
     if name == "Airflow":
