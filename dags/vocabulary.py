@@ -23,6 +23,8 @@ from pipeline.errors import (
 
 RETRIES = 5
 RETRY_AFTER = timedelta(seconds=15)
+# A service that was down for a minute takes a while to start again: five tries must last longer than both.
+ASK_AGAIN_AFTER = timedelta(seconds=30)
 
 
 def task_defaults() -> dict[str, Any]:
@@ -34,7 +36,7 @@ def task_defaults() -> dict[str, Any]:
         return {}
     policy = ExceptionRetryPolicy(
         rules=[
-            RetryRule([RegistryAwayError, RemoteError, LedgerError], RetryAction.RETRY, RETRY_AFTER),
+            RetryRule([RegistryAwayError, RemoteError, LedgerError], RetryAction.RETRY, ASK_AGAIN_AFTER),
             RetryRule(PerennialError, RetryAction.FAIL),
         ]
     )
