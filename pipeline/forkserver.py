@@ -4,9 +4,10 @@ A stage spends seconds of processor time on importing scikit-learn and skops, ma
 The server holds libraries and none of our code: a fork of it runs `python -m pipeline stage …` with the arguments, the
 environment, the folder and the open files of the process that asks, so with the code of that folder, as it is then.
 
-$PERENNIAL_FORKSERVER names its socket, in a folder that nobody but its owner may enter. Who cannot be served (no server,
-another Python, packages that have changed since it began) does the work itself. When who asked is gone, its stage is
-ended; the server itself ends with the last process that holds the other end of its pipe.
+$PERENNIAL_FORKSERVER names its socket, an abstract one (unix(7)), which leaves no file behind however the server ends; each
+side makes sure that the other has its own user. Who cannot be served (no server, another Python, packages that have changed
+since it began) does the work itself. When who asked is gone, its stage is ended; the server itself ends with the last process
+that holds the other end of its pipe.
 """
 
 from __future__ import annotations
@@ -17,15 +18,14 @@ import importlib
 import json
 import os
 import runpy
+import secrets
 import select
-import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
 import sysconfig
-import tempfile
 import time
 import traceback
 from collections.abc import Iterator
@@ -71,6 +71,7 @@ LIBRARIES = (
 # At a process's own end it prints a page about leaks, and Airflow's processes end by themselves.
 ONLY_STAGES = ("duckdb",)
 LENGTH = struct.Struct("!I")
+UCRED = struct.Struct("3i")  # process, user, group
 BEGAN = "began\n"
 
 
@@ -88,16 +89,18 @@ ELSEWHERE = Spent()
 
 def ask(argv: list[str]) -> int | None:
     """Has the server run `python -m pipeline ARGV…` and returns its exit code; None when there is no server for us."""
-    path = os.environ.get(VARIABLE)
-    if not path or sys.platform != "linux":
+    name = os.environ.get(VARIABLE)
+    if not name or sys.platform != "linux":
         return None
-    env = {name: value for name, value in os.environ.items() if name != VARIABLE}
+    env = {key: value for key, value in os.environ.items() if key != VARIABLE}
     umask = os.umask(0)
     os.umask(umask)
     request = {"key": _key(), "argv": argv, "env": env, "cwd": os.getcwd(), "umask": umask, "path": sys.path}
     with socket.socket(socket.AF_UNIX) as connection:
         try:
-            connection.connect(path)
+            connection.connect(f"\0{name}")
+            if not _is_ours(connection):
+                return None
             body = json.dumps(request).encode()
             socket.send_fds(connection, [LENGTH.pack(len(body))], [0, 1, 2])
             connection.sendall(body)
@@ -140,7 +143,7 @@ def running(*, at_once: bool) -> Iterator[None]:
         start_new_session=True,
         env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
     )
-    os.environ[VARIABLE] = listener.getsockname()
+    os.environ[VARIABLE] = _name(listener)
     listener.close()
     try:
         yield
@@ -164,27 +167,36 @@ def fork() -> None:
         finally:
             os._exit(0)
     os.close(ours)
-    os.environ[VARIABLE] = listener.getsockname()
+    os.environ[VARIABLE] = _name(listener)
     listener.close()
 
 
 def _listen() -> socket.socket:
-    """A socket in a new folder. Not below the project: a socket's path has at most 107 bytes."""
     listener = socket.socket(socket.AF_UNIX)
-    listener.bind(f"{tempfile.mkdtemp(prefix='perennial-')}/stages")
+    listener.bind(f"\0perennial-{secrets.token_hex(8)}")
     listener.listen(128)
     return listener
 
 
+def _name(listener: socket.socket) -> str:
+    return listener.getsockname().decode().removeprefix("\0")
+
+
+def _is_ours(connection: socket.socket) -> bool:
+    """Whether this user has the other end: any process of the machine can find an abstract socket."""
+    _, user, _ = UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size))
+    return user == os.geteuid()
+
+
 def serve(listener: socket.socket, alive: int, at_once: bool = True) -> None:
-    """Serves until the pipe `alive` is closed at its other end, and removes the socket's folder."""
+    """Serves until the pipe `alive` is closed at its other end."""
     key = _key()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     owed = _load() if at_once else None
     while True:
         if alive in _first_of(listener.fileno(), alive):
-            break
+            return
         connection, _ = listener.accept()
         owed = _load() if owed is None else owed
         if os.fork() == 0:
@@ -196,7 +208,6 @@ def serve(listener: socket.socket, alive: int, at_once: bool = True) -> None:
                 os._exit(0)
         connection.close()
         owed = 0.0
-    shutil.rmtree(Path(listener.getsockname()).parent, ignore_errors=True)
 
 
 def _first_of(*files: int) -> list[int]:
@@ -218,6 +229,8 @@ def _load() -> float:
 def _answer(connection: socket.socket, key: list[Any], owed: float) -> None:
     """In a process of its own: runs what is asked for in another, and tells how that ended."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if not _is_ours(connection):
+        return
     request, files = _receive(connection)
     if request is None or request["key"] != key or _key() != key:
         return

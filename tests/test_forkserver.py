@@ -178,7 +178,7 @@ def test_another_environment_is_not_served(change, project):
         "path": sys.path,
     }
     with socket.socket(socket.AF_UNIX) as connection, open(os.devnull, "w") as null:
-        connection.connect(os.environ[forkserver.VARIABLE])
+        connection.connect("\0" + os.environ[forkserver.VARIABLE])
         body = json.dumps(request).encode()
         socket.send_fds(connection, [forkserver.LENGTH.pack(len(body))], [null.fileno()] * 3)
         connection.sendall(body)
@@ -186,13 +186,13 @@ def test_another_environment_is_not_served(change, project):
     assert len(said) == (0 if change == "the packages" else 2)
 
 
-def test_without_its_server_a_stage_runs_by_itself(instead, tmp_path):
-    done = run("burn", **{forkserver.VARIABLE: str(tmp_path / "gone")})
+def test_without_its_server_a_stage_runs_by_itself(instead):
+    done = run("burn", **{forkserver.VARIABLE: "gone"})
     assert (done.returncode, done.stdout) == (0, "burnt \n")
 
 
 def test_the_server_ends_with_the_process_that_wanted_it(instead, start):
-    """Killed even, and leaves no folder behind; what is asked of it meanwhile goes on as long as who asked."""
+    """Killed even; what is asked of it meanwhile goes on as long as who asked."""
     holder = (
         "import os, time\n"
         "from pipeline import forkserver\n"
@@ -203,23 +203,44 @@ def test_the_server_ends_with_the_process_that_wanted_it(instead, start):
     env = {name: value for name, value in os.environ.items() if name != forkserver.VARIABLE}
     wanted = start([sys.executable, "-c", holder], stdout=subprocess.PIPE, text=True, env=env)
     assert wanted.stdout is not None
-    path = wanted.stdout.readline().strip()
+    name = wanted.stdout.readline().strip()
     server = psutil.Process(wanted.pid).children()[0]
-    assert stat_mode(Path(path).parent) == 0o700
-    asked = start(command(), env={**env, "DO": "linger", forkserver.VARIABLE: path})
+    asked = start(command(), env={**env, "DO": "linger", forkserver.VARIABLE: name})
     started = pids(instead)
     wanted.kill()
     wanted.wait()
     server.wait(20)
-    assert not Path(path).parent.exists()
     assert all(p.is_running() for p in started)
     asked.kill()
     asked.wait()
     assert not psutil.wait_procs(started, timeout=20)[1]
 
 
-def stat_mode(path: Path) -> int:
-    return path.stat().st_mode & 0o777
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_another_user_is_not_served_and_serves_nobody(instead):
+    """Who holds a name that a server had would be told the environment of who asks."""
+    ask = (
+        "import os, socket, sys\n"
+        "os.setuid(65534)\n"
+        "with socket.socket(socket.AF_UNIX) as there:\n"
+        "    there.connect('\\0' + sys.argv[1])\n"
+        "    sys.exit(there.recv(1) != b'')\n"
+    )
+    asked = subprocess.run([sys.executable, "-c", ask, os.environ[forkserver.VARIABLE]], check=False)
+    assert asked.returncode == 0
+    listen = (
+        "import os, socket\n"
+        "os.setuid(65534)\n"
+        "with socket.socket(socket.AF_UNIX) as here:\n"
+        "    here.bind('\\0perennial-of-another')\n"
+        "    here.listen()\n"
+        "    print(flush=True)\n"
+        "    print(here.accept()[0].recv(100))\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", listen], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "\n"
+        done = run("burn", **{forkserver.VARIABLE: "perennial-of-another"})
+        assert (done.returncode, done.stdout, other.stdout.readline()) == (0, "burnt \n", "b''\n")
 
 
 @pytest.mark.slow
