@@ -241,6 +241,9 @@ def _answer(connection: socket.socket, key: list[Any], owed: float) -> None:
         _become(request, files)
     for file in files:
         os.close(file)
+    # As the stage does itself, and whoever is first: it has to be there to be ended.
+    with contextlib.suppress(ProcessLookupError):
+        os.setpgid(stage, stage)
     ended = os.pidfd_open(stage)
     if ended not in _first_of(connection.fileno(), ended):
         with contextlib.suppress(ProcessLookupError):
@@ -273,7 +276,8 @@ def _become(request: dict[str, Any], files: list[int]) -> None:
         for number, file in enumerate(files):
             os.dup2(file, number)
         for file in files:
-            os.close(file)
+            if file > 2:  # the server's own stdin was its pipe, and a caller's may have come in its place
+                os.close(file)
         os.environ.clear()
         os.environ.update(request["env"])
         time.tzset()

@@ -43,7 +43,7 @@ def _burn():
 def _new():
     import random, numpy
     mask = os.umask(0)
-    return f"{numpy.random.random()} {random.random()} {mask:o} {time.tzname[0]}"
+    return f"{numpy.random.random()} {random.random()} {mask:o} {time.tzname[0]} {sys.stdin.read()}"
 
 def _orphan():
     os.kill(os.getppid(), signal.SIGKILL)
@@ -89,15 +89,17 @@ def test_it_runs_the_code_of_the_folder_as_it_is_then(instead, tmp_path):
 
 
 def test_it_is_like_a_new_process(instead):
-    """It draws numbers that no other drew, and has the caller's mask and zone."""
+    """It draws numbers that no other drew, and has the caller's mask, zone and input."""
     under_mask = f"umask 027; exec {shlex.join(command())}"
     env = {**os.environ, "DO": "new", "TZ": "Asia/Tokyo"}
     one, two = (
-        subprocess.run(["sh", "-c", under_mask], capture_output=True, text=True, env=env, check=True).stdout.split()
+        subprocess.run(
+            ["sh", "-c", under_mask], input="asked", capture_output=True, text=True, env=env, check=True
+        ).stdout.split()
         for _ in range(2)
     )
     assert one[0] != two[0] and one[1] != two[1]
-    assert one[2:] == ["27", "JST"]
+    assert one[2:] == ["27", "JST", "asked"]
 
 
 def test_failures_come_back_as_they_are(instead):

@@ -136,13 +136,16 @@ def test_two_requests_that_write_do_not_wait_for_each_other(tmp_path, ordered):
         made.execute("PRAGMA journal_mode = WAL")
         made.execute("CREATE TABLE log (what TEXT)")
 
+    holding = asyncio.Event()
+
     async def server(scope, receive, send):
         body = (await receive())["body"].decode()
         with connect() as log:
             log.execute("INSERT INTO log VALUES (?)", ("asked " + body,))
         session = connect()
         await asyncio.to_thread(session.execute, "INSERT INTO log VALUES (?)", ("done " + body,))
-        await asyncio.sleep(0.4)
+        holding.set()
+        await asyncio.sleep(0.2)
         await asyncio.to_thread(session.commit)
         await send({"type": "http.response.start", "status": 200})
 
@@ -165,7 +168,7 @@ def test_two_requests_that_write_do_not_wait_for_each_other(tmp_path, ordered):
     async def both():
         app = OneWriterAtATime(server) if ordered else server
         first = asyncio.create_task(ask(app, "one"))
-        await asyncio.sleep(0.2)
+        await holding.wait()
         return [await ask(app, "two"), await first]
 
     said = asyncio.run(both())
