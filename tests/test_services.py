@@ -13,7 +13,9 @@ import time
 import pytest
 import sqlalchemy as sa
 
+from pipeline.services import warm
 from pipeline.services.sqlite import CONNECT_ARGUMENTS, OneWriterAtATime
+from tests.conftest import ROOT
 
 KEEP = [sys.executable, "-m", "pipeline.services.keep"]
 
@@ -78,6 +80,25 @@ def test_a_warm_program_has_the_libraries_and_none_of_our_code(tmp_path):
     assert (there, threads) == ([True] * 3, 1)
     gone = subprocess.run([*command[:3], "no-such-program"], capture_output=True, text=True, check=False)
     assert (gone.returncode, gone.stderr.strip()) == (1, "no-such-program is not installed; look at the PATH")
+
+
+def test_a_celery_worker_is_healthy_as_long_as_it_has_its_queue(tmp_path):
+    """What its container's health check looks at; tests/test_server.py starts real ones."""
+    from celery.signals import heartbeat_sent
+
+    alive = tmp_path / "worker-alive"
+    alive.touch()
+
+    def told():
+        command = [sys.executable, ROOT / "docker/airflow/healthy.py", str(alive)]
+        return subprocess.run(command, capture_output=True, text=True, check=False).returncode
+
+    warm._show_that_it_is_alive(alive)
+    assert told() == 1, "it says nothing before it has reached its queue"
+    heartbeat_sent.send(sender=None)
+    assert told() == 0
+    os.utime(alive, (time.time() - 31,) * 2)
+    assert told() == 1
 
 
 def test_one_that_cannot_stay_up_ends(tmp_path):

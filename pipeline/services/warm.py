@@ -15,6 +15,7 @@ import os
 import runpy
 import shutil
 import sys
+from pathlib import Path
 
 from pipeline import forkserver
 
@@ -33,6 +34,8 @@ def main(argv: list[str]) -> None:
     _let_mlflow_look_around()
     forkserver.fork()
     forkserver.forget_our_code()
+    if "celery" in argv:
+        _show_that_it_is_alive(Path(os.environ["AIRFLOW_HOME"]) / "worker-alive")
     sys.argv = [program, *argv[1:]]
     runpy.run_path(program, run_name="__main__")
 
@@ -42,6 +45,14 @@ def _let_mlflow_look_around() -> None:
     from mlflow.utils.requirements_utils import warn_dependency_requirement_mismatches
 
     warn_dependency_requirement_mismatches(["pandas"])
+
+
+def _show_that_it_is_alive(file: Path) -> None:
+    """A Celery worker touches the file at each heartbeat that it sends to its queue: every two seconds while it has one."""
+    from celery.signals import heartbeat_sent
+
+    file.unlink(missing_ok=True)  # of a process before this one
+    heartbeat_sent.connect(lambda **_: file.touch(), weak=False)
 
 
 if __name__ == "__main__":
