@@ -18,7 +18,7 @@ from pipeline.ledger.timeline import live_at
 from pipeline.rollout import mend, route
 from tests.support.commands import run
 from tests.support.load import steady_load
-from tests.support.rollouts import BODY, bodies
+from tests.support.rollouts import BODY, bodies, one_engine
 
 pytestmark = pytest.mark.slow
 LIMIT_S = 10.0
@@ -129,7 +129,7 @@ def test_a_canary_killed_in_its_step_is_given_back(start):
     assert (tally.failed, tally.failures) == (0, [])
 
 
-@pytest.mark.parametrize("site", ["process"], indirect=True)
+@one_engine
 @pytest.mark.parametrize(
     ("strategy", "own", "until"),
     [
@@ -164,7 +164,7 @@ def test_a_rollout_by_steps_killed_at_any_point_is_mended(start, tmp_path, strat
     assert seen == {False}, "none of these is to be finished"
 
 
-@pytest.mark.parametrize("site", ["process"], indirect=True)
+@one_engine
 @pytest.mark.parametrize(("left_at", "strategy"), [("after move route", "canary"), ("after note baked", "all-at-once")])
 def test_what_mends_killed_at_any_point_is_mended(start, tmp_path, left_at, strategy):
     """A rollout that is to be undone and one that is to be finished: the `reconcile` that does so is killed, and the next one ends it."""
@@ -187,7 +187,7 @@ def test_what_mends_killed_at_any_point_is_mended(start, tmp_path, left_at, stra
     assert (tally.failed, tally.failures) == (0, [])
 
 
-@pytest.mark.parametrize("site", ["process"], indirect=True)
+@one_engine
 def test_of_two_deploys_at_once_on_real_slots_one_wins(start):
     """`make bench` runs two hundred."""
     races(start.setup, start.address, 10)
@@ -236,6 +236,7 @@ def kill_slot(site, slot):
         os.kill(state["pid"], signal.SIGKILL)
 
 
+@one_engine
 def test_a_killed_router_reads_the_same_route_again(start):
     """Traefik is killed and started again: the file is the truth, in the middle of a canary too."""
     site = start
@@ -250,6 +251,7 @@ def test_a_killed_router_reads_the_same_route_again(start):
     assert site.reconcile() == []
 
 
+@one_engine
 def test_a_router_that_is_killed_in_a_canary_changes_nothing_of_it(start):
     """Its keeper starts it again, as in a home of its own; the canary goes on to its end on what is counted anew."""
     site = start
@@ -294,6 +296,7 @@ def answers(address):
     return answer.headers.get("x-model-version") if answer.status_code == 200 else None
 
 
+@one_engine
 def test_the_end_of_a_run_mends_the_rollout_that_was_killed_in_it(start):
     """Airflow's teardown: a task that was killed undoes nothing, so the run's last step does."""
     site = start

@@ -28,7 +28,7 @@ from pipeline.serving.runtime import Runtime
 from tests import conftest
 from tests.conftest import skip_or_fail
 from tests.support.load import steady_load
-from tests.support.rollouts import BODY
+from tests.support.rollouts import BODY, one_engine
 
 pytestmark = pytest.mark.slow
 
@@ -55,6 +55,7 @@ def test_versions_go_live_in_turn_and_no_request_is_dropped(site):
     assert site.setup.ledger.verify()[1] is None
 
 
+@one_engine
 def test_deploying_what_is_live_changes_nothing(site):
     site.deploy("1")
     assert site.deploy("1")["already_live"]
@@ -148,6 +149,7 @@ def answering_always(number):
     return change
 
 
+@one_engine
 @pytest.mark.parametrize("said", [0.5, float("nan")])
 def test_a_slot_that_answers_nonsense_gets_no_user_request(site, said):
     """The real server with a real model that says the same, or no number, to everything: golden requests find it."""
@@ -165,6 +167,7 @@ def test_a_slot_that_answers_nonsense_gets_no_user_request(site, said):
     assert [e.body["to"] for e in site.setup.ledger.events(kind="route_moved")] == ["1"]
 
 
+@one_engine
 @pytest.mark.parametrize("strategy", ["all-at-once", "canary"])
 def test_a_version_that_refuses_what_the_champion_answers_is_undone(site, strategy):
     site.deploy("1")
@@ -199,6 +202,7 @@ def test_a_slot_that_dies_in_its_bake_gives_the_route_back(site, monkeypatch):
     assert registry.champion(site.home, "churn") == "1"
 
 
+@one_engine
 def test_a_registry_that_fails_after_the_move_undoes_the_rollout(site, monkeypatch):
     """Route, alias and ledger keep saying the same: the old version is live, and the next rollout goes through."""
     site.deploy("1")
@@ -215,6 +219,7 @@ def test_a_registry_that_fails_after_the_move_undoes_the_rollout(site, monkeypat
     assert site.deploy("2")["previous"] == "1"
 
 
+@one_engine
 def test_a_changed_package_is_refused_before_anything_starts(site):
     site.deploy("1")
     model = registry.package_folder(site.home, "churn", "3") / "model.onnx"
@@ -242,6 +247,7 @@ def test_a_dead_live_slot_is_covered_by_its_warm_predecessor_and_reconcile_bring
     assert site.reconcile() == []
 
 
+@one_engine
 def test_a_rollout_that_was_overtaken_touches_nothing(site, monkeypatch):
     """It slept while another took its lease and went live; when it wakes up it is refused, and the other stays live."""
     site.deploy("1")
@@ -264,6 +270,7 @@ def test_a_rollout_that_was_overtaken_touches_nothing(site, monkeypatch):
     assert site.live() == ("2", "green")
 
 
+@one_engine
 def test_a_route_is_not_moved_back_by_an_older_rollout(site):
     site.deploy("1")
     current = route.read(site.home, "churn")
@@ -276,6 +283,7 @@ def test_a_route_is_not_moved_back_by_an_older_rollout(site):
     assert route.token_of(site.home, "churn") == token + 1
 
 
+@one_engine
 def test_refusals_are_one_line_and_change_nothing(site):
     with pytest.raises(RegistryError, match="has no version 99; its versions are: 1, 2, 3"):
         site.deploy("99")
@@ -340,7 +348,7 @@ def test_what_onnx_cannot_hold_is_served_by_the_second_image(site):
     assert answer.json()["predictions"] == pytest.approx(onnx.predict(rows).tolist(), abs=1e-5)
 
 
-@pytest.mark.parametrize("site", ["process"], indirect=True)
+@one_engine
 def test_the_router_lets_no_client_through_faster_than_the_limit(site):
     """A rollout asks whether its route is followed as often as it likes."""
     site.set(serving__rate_limit=5)
@@ -356,7 +364,7 @@ def test_the_router_lets_no_client_through_faster_than_the_limit(site):
     assert set(codes) == {200}
 
 
-@pytest.mark.parametrize("site", ["process"], indirect=True)
+@one_engine
 def test_a_request_larger_than_is_kept_for_another_try_is_answered(site):
     site.deploy("1")
     body = json.dumps({"dataframe_records": json.loads(BODY)["dataframe_records"] * 5000}).encode()
@@ -364,7 +372,7 @@ def test_a_request_larger_than_is_kept_for_another_try_is_answered(site):
     assert len(httpx.post(f"{site.address}/invocations", content=body).json()["predictions"]) == 5000
 
 
-@pytest.mark.parametrize("site", ["process"], indirect=True)
+@one_engine
 def test_with_keys_a_rollout_proves_its_slot_and_strangers_are_refused(site):
     site.set(serving__api_keys=[hashlib.sha256(b"mine").hexdigest()])
     site.deploy("1")

@@ -19,7 +19,7 @@ from pipeline.rollout import mend, route
 from pipeline.rollout.route import Route
 from tests.support import browser
 from tests.support.load import steady_load
-from tests.support.rollouts import BODY, FLIPPED, GOOD, bodies
+from tests.support.rollouts import BODY, FLIPPED, GOOD, bodies, one_engine
 
 pytestmark = pytest.mark.slow
 FAST = {"bake_s": 0.5, "hold_s": 150, "canary_percent": 50, "linear_percent": 40, "limits__error_rate": 0.05}
@@ -68,7 +68,7 @@ def test_a_version_that_answers_otherwise_is_aborted_and_the_champion_keeps_all(
     assert live_at(site.setup.ledger, "churn")["version"] == "1"
 
 
-@pytest.mark.parametrize("site", ["process"], indirect=True)
+@one_engine
 def test_what_is_personal_is_not_compared_and_holds_up_no_canary(site):
     """Errors and latency are judged as ever, and the verdict says what was not looked at."""
     site.set(serving__personal={"plan": "hash", "calls": "drop"})
@@ -80,6 +80,7 @@ def test_what_is_personal_is_not_compared_and_holds_up_no_canary(site):
     assert [look["figure"] for look in proven.body["looks"]] == ["error_rate", "refusal_rate", "p99_ms"]
 
 
+@one_engine
 def test_too_few_requests_hold_until_the_deadline_and_go_back(site):
     site.set(hold_s=3)
     with pytest.raises(RolloutError, match=r"held for \d+ s and goes back to the champion: \d+ requests, at least 100"):
@@ -88,6 +89,7 @@ def test_too_few_requests_hold_until_the_deadline_and_go_back(site):
     assert kinds(site, "rollout_holding", "rollout_failed") == ["rollout_holding", "rollout_failed"]
 
 
+@one_engine
 def test_without_the_routers_metrics_it_holds(site, monkeypatch):
     site.set(hold_s=3)
     monkeypatch.setenv("PERENNIAL_ROUTER_API_URL", "http://127.0.0.1:9")
@@ -154,6 +156,7 @@ def see_the_page(site, folder):
     return None
 
 
+@one_engine
 def test_shares_are_exact_and_status_tells_them(site, tmp_path):
     site.set(canary_percent=7)
     thread, told, current = in_background(site, "2", "canary")
@@ -177,6 +180,7 @@ def test_shares_are_exact_and_status_tells_them(site, tmp_path):
     assert current.shares == {"1": 93, "2": 7}
 
 
+@one_engine
 def test_one_customer_stays_on_one_side(site):
     site.set(canary_percent=30, follow="x-customer")
     thread, _, _ = in_background(site, "2", "canary")
@@ -196,6 +200,7 @@ def test_one_customer_stays_on_one_side(site):
     assert site.live() == ("1", "blue")
 
 
+@one_engine
 def test_one_key_stays_on_one_side_however_it_is_asked(site):
     """The key in the body, in each form; what has none, or is no JSON, is shared out and answered as ever."""
     site.set(canary_percent=30, follow="body:customer")
@@ -244,6 +249,7 @@ def test_a_cold_predecessor_is_started_proven_and_live_again(site, capsys):
     assert site.live() == ("1", "blue")
 
 
+@one_engine
 @pytest.mark.parametrize("harm", ["changed", "removed", "garbled"])
 def test_a_route_of_another_hand_is_written_again_from_the_ledger(site, harm):
     path = route.route_file(site.home, "churn")

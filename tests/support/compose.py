@@ -72,7 +72,9 @@ class Server:
         return [json.loads(line) for line in self.compose(*psql).stdout.splitlines()]
 
     def containers(self) -> list[dict[str, Any]]:
-        ids = self.compose("ps", "-q").stdout.split()
+        # `docker-compose ps` says the same for a second of processor time.
+        label = f"label=com.docker.compose.project={NAME}"
+        ids = self.run(["docker", "ps", "-aq", "--filter", label]).stdout.split()
         return json.loads(self.run(["docker", "inspect", *ids]).stdout)
 
     def container(self, service: str) -> dict[str, Any]:
@@ -140,7 +142,7 @@ class Server:
                 if told["task_id"] == task and told["state"] == "running":
                     return told
             assert time.monotonic() < until, f"{task} does not run: {self.tasks(run)}"
-            time.sleep(0.1)
+            time.sleep(0.3)
 
     @property
     def address(self) -> str:

@@ -21,6 +21,8 @@ from tests.support.router import router
 GOOD = {"spend": 10.0, "calls": 4, "plan": "plus"}
 BODY = json.dumps({"dataframe_records": [GOOD]}).encode()
 FLIPPED = "4"
+# For what is decided before or beside a slot, whichever engine runs it: on one of them.
+one_engine = pytest.mark.parametrize("site", ["process"], indirect=True)
 
 
 def bodies(count: int = 400) -> list[bytes]:
