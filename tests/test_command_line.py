@@ -10,19 +10,25 @@ import sys
 import pytest
 
 from tests.conftest import CHURN, change_params, customers
+from tests.support.commands import said
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("made_before")]
 
 
-def pipeline(*arguments, module="pipeline", **env):
+def pipeline(*arguments, **env):
+    return said([*arguments], **env)
+
+
+def python(*arguments, **env):
+    """In an interpreter of its own, as a person starts it."""
     return subprocess.run(
-        [sys.executable, "-m", module, *arguments], capture_output=True, text=True, env=os.environ | env, check=False
+        [sys.executable, *arguments], capture_output=True, text=True, env=os.environ | env, check=False
     )
 
 
-def refused(*arguments, module="pipeline", **env):
+def refused(*arguments, start=pipeline, **env):
     """The one line that a refusal prints."""
-    done = pipeline(*arguments, module=module, **env)
+    done = start(*arguments, **env)
     lines = done.stderr.strip().splitlines()
     assert done.returncode == 1, done
     assert "Traceback" not in done.stderr
@@ -86,10 +92,10 @@ def test_a_missing_column_is_one_line(project):
 
 
 def test_without_a_label_time_the_snapshot_says_what_it_takes_for_granted(project):
-    said = "without source.label_time each label counts as known at its row's own time"
-    assert said not in pipeline("stage", "snapshot", "churn").stdout
+    granted = "without source.label_time each label counts as known at its row's own time"
+    assert granted not in pipeline("stage", "snapshot", "churn").stdout
     change_params(project, "models.churn.source.label_time", None)
-    assert said in pipeline("stage", "snapshot", "churn").stdout
+    assert granted in pipeline("stage", "snapshot", "churn").stdout
 
 
 def test_an_unknown_key_is_one_line(project):
@@ -106,7 +112,7 @@ def test_a_model_that_was_never_trained_is_one_line(project):
 
 
 def test_no_mlflow_is_one_line_and_quick(project):
-    line = refused("retrain", "churn", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    line = refused("-m", "pipeline", "retrain", "churn", start=python, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert line.startswith("mlflow http://127.0.0.1:9: does not answer")
 
 
@@ -122,7 +128,7 @@ def test_a_port_in_use_is_one_line_that_names_the_port_and_its_user(project):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        line = refused("up", module="pipeline.services", PERENNIAL_MLFLOW_PORT=port)
+        line = refused("-m", "pipeline.services", "up", start=python, PERENNIAL_MLFLOW_PORT=port)
     assert f"port {port}: is in use" in line
     assert "PERENNIAL_MLFLOW_PORT" in line
 
@@ -138,7 +144,7 @@ def test_outside_a_project_is_one_line(tmp_path, monkeypatch):
 
 
 def test_wrong_usage_is_exit_code_2(project):
-    assert pipeline("fly").returncode == 2
+    assert python("-m", "pipeline", "fly").returncode == 2
     assert pipeline("timeline", "churn", "--at", "yesterday").returncode == 2
 
 

@@ -13,6 +13,7 @@ from pipeline.errors import DataError
 from pipeline.rollout.engine import free_port
 from pipeline.setup import Setup
 from tests.conftest import customers
+from tests.support.commands import said
 from tests.support.s3 import s3  # noqa: F401
 
 pytestmark = pytest.mark.slow
@@ -116,9 +117,7 @@ def test_trace_says_in_one_line_that_the_remote_cannot_be_read(project):
     dvc("remote", "modify", "--local", "store", "endpointurl", f"http://127.0.0.1:{free_port()}")
     dvc("remote", "modify", "--local", "store", "access_key_id", "a")
     dvc("remote", "modify", "--local", "store", "secret_access_key", "b")
-    done = subprocess.run(
-        [sys.executable, "-m", "pipeline", "trace", "2024-02-20"], capture_output=True, text=True, check=False
-    )
+    done = said(["trace", "2024-02-20"])
     assert (done.returncode, done.stdout) == (1, "")
     assert "Traceback" not in done.stderr
     last = done.stderr.strip().splitlines()[-1]

@@ -19,8 +19,22 @@ from pathlib import Path
 
 from pipeline import forkserver
 
-# Besides those of the stages. None of these starts a thread of its own that a fork would miss.
-LIBRARIES = ("mlflow.sklearn", "mlflow.data.pandas_dataset", "mlflow.pyfunc.loaders", "git", "s3fs", "boto3")
+# Besides those of the stages; what Airflow and MLflow import only when they are used, too. None of these starts a thread of
+# its own that a fork would miss.
+LIBRARIES = (
+    "mlflow.sklearn",
+    "mlflow.data.pandas_dataset",
+    "mlflow.pyfunc.loaders",
+    "mlflow.tracing.processor.base_mlflow",
+    "git",
+    "s3fs",
+    "boto3",
+    "docker",
+    "httpcore",
+    "jinja2.ext",
+    "airflow.sdk.definitions.decorators",
+    "airflow.providers.standard.decorators.python",
+)
 
 
 def main(argv: list[str]) -> None:

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 PRELOADED = [
     "pipeline.__main__",
     "pipeline.runs",
+    "pipeline.status",
+    "pipeline.deployer.verbs",
     "pipeline.rollout.execute",
     "pipeline.rollout.back",
+    "pipeline.rollout.docker_engine",
+    "pipeline.rollout.process_engine",
     "mlflow",
+    # What MLflow, httpx and Docker's client import only when they are used, seconds of processor time each time.
+    "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.store.model_registry.sqlalchemy_store",
+    "httpcore",
+    "prometheus_client.parser",
+    "pyarrow.parquet",
     "docker",
     "tests.support.frozen",
 ]
@@ -21,17 +34,37 @@ _server.set_forkserver_preload(PRELOADED)
 
 def run(folder: Path, command: list[str], **environment: str) -> int:
     """The exit code of `python -m pipeline COMMAND` in `folder`; that of a signal is negative."""
-    process = _server.Process(target=_main, args=(str(folder), command, {**os.environ, **environment}))
+    return _run(folder, command, environment, "", "")
+
+
+def said(command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    """`python -m pipeline COMMAND` in the working folder, and what it printed."""
+    with tempfile.NamedTemporaryFile("r") as out, tempfile.NamedTemporaryFile("r") as err:
+        code = _run(Path.cwd(), command, environment, out.name, err.name)
+        return subprocess.CompletedProcess(command, code, out.read(), err.read())
+
+
+def _run(folder: Path, command: list[str], environment: dict[str, str], out: str, err: str) -> int:
+    process = _server.Process(target=_main, args=(str(folder), command, {**os.environ, **environment}, out, err))
     process.start()
     process.join(120)
     assert process.exitcode is not None, command
     return process.exitcode
 
 
-def _main(folder: str, command: list[str], environment: dict[str, str]) -> None:
+def _main(folder: str, command: list[str], environment: dict[str, str], out: str, err: str) -> None:
     from pipeline.__main__ import main
 
+    for path, stream in ((out, sys.stdout), (err, sys.stderr)):
+        if path:
+            os.dup2(os.open(path, os.O_WRONLY), stream.fileno())
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    os._exit(main(command))
+    try:
+        code = main(command)
+    except SystemExit as wrong_usage:
+        code = int(wrong_usage.code or 0)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

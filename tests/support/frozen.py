@@ -2,5 +2,8 @@
 
 import gc
 
+from sqlalchemy.orm import configure_mappers
+
+configure_mappers()
 gc.collect()
 gc.freeze()
