@@ -24,6 +24,7 @@ from pipeline.rollout.engine import free_port
 from tests.support.compose import NAME, OTHER, Server, env_of, loopback_only, server, service_of  # noqa: F401
 from tests.support.load import steady_load
 from tests.support.rollouts import BODY, bodies
+from tests.support.size import EXHAUSTIVE
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -305,6 +306,10 @@ def test_10_all_is_destroyed_and_a_backup_brings_it_back_on_another_store(server
     before, was_champion, events = facts(), champion(), server.ask("verify")["events"]
     backup = tmp_path / "backup"
     server.run(["docker/backup.sh", str(backup)])
+    # After the backup, so this version is forgotten, and its number is given to another.
+    told = server.finish(server.retrain("2024-03-02T00:00:00Z"))
+    forgotten = version_of(server)
+    assert succeeded(told) and forgotten not in (None, was_champion)
     server.run(["docker/down.sh", "--volumes", "-t", "10"])
     volumes = server.run(["docker", "volume", "ls", "-q"]).stdout.split()
     assert not [v for v in volumes if v.startswith("perennial-test_")]
@@ -322,15 +327,14 @@ def test_10_all_is_destroyed_and_a_backup_brings_it_back_on_another_store(server
     assert facts() == before and champion() == was_champion
     verified = server.ask("verify")
     assert verified["intact"] and verified["events"] >= events
-    told = server.finish(server.retrain("2024-03-02T00:00:00Z"))
-    forgotten = version_of(server)
-    assert succeeded(told) and forgotten not in (None, was_champion)
-    # Once more, over all that runs: the version is forgotten, and its number is given to another.
-    server.run(["docker/restore.sh", str(backup)])
-    server.up()
-    wait_until_live(server, was_champion)
     told = server.finish(server.retrain("2024-03-03T00:00:00Z"))
     assert succeeded(told) and version_of(server) == forgotten and chain_is_whole(server)
+    if EXHAUSTIVE:  # over all that runs
+        server.run(["docker/restore.sh", str(backup)])
+        server.up()
+        wait_until_live(server, was_champion)
+        told = server.finish(server.retrain("2024-03-04T00:00:00Z"))
+        assert succeeded(told) and version_of(server) == forgotten and chain_is_whole(server)
 
 
 def wait_until_live(server: Server, version: str, limit_s: float = 180) -> None:

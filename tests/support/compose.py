@@ -185,8 +185,6 @@ def missing() -> str:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     from tests import conftest
 
-    if "compose" not in conftest.REQUIRED:
-        pytest.skip("compose: fifteen minutes with the images; asked for with PERENNIAL_REQUIRE=compose")
     if reason := missing():
         conftest.skip_or_fail("compose", reason)
     with running(tmp_path_factory.mktemp("server") / "project") as made:

@@ -6,8 +6,7 @@ from typing import Any
 
 from xdist.scheduler import LoadScopeScheduling
 
-# Tests that follow each other on one set of services; all of them on one worker, as two sets at once are more than a small
-# machine has cores for. pytest-xdist begins with what has most tests, so with these.
+# Tests that follow each other on one set of services. pytest-xdist begins with what has most tests, so with these.
 STORIES = ("tests/end_to_end/", "tests/test_server.py")
 
 
@@ -18,7 +17,7 @@ class Stories(LoadScopeScheduling):
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return "services" if nodeid.startswith(STORIES) else nodeid
+        return next((story for story in STORIES if nodeid.startswith(story)), nodeid)
 
 
 def scheduler(config: Any, log: Any) -> Stories | None:
