@@ -11,6 +11,7 @@ import pytest
 from pipeline.params import RolloutLimits
 from pipeline.policy import canary, watch
 from pipeline.policy.canary import Counted, Evidence, Paired, interval, judge
+from tests.support.size import EXHAUSTIVE
 
 LIMITS = RolloutLimits(
     error_rate=0.01, p99_ms=250, prediction_rate=0.1, churn=0.2, drift=0.2, alpha=0.05, min_requests=100
@@ -72,19 +73,20 @@ def one_canary(random, limits=LIMITS, spoil=lambda scores: scores, **worse):
 
 
 @pytest.mark.usefixtures("_once_each")
-def test_of_a_thousand_equal_canaries_at_most_the_nominal_share_is_aborted():
-    """Each is looked at fifty times, also after a look that would promote it, and none is like its champion to the bit."""
+def test_of_many_equal_canaries_at_most_the_nominal_share_is_aborted():
+    """A thousand, or as many as take ten seconds. Each is looked at fifty times, also after a look that would promote it, and none is like its champion to the bit."""
     random = np.random.default_rng(1)
     aborted = promoted = changed = 0
-    for _ in range(1000):
+    count = 1000 if EXHAUSTIVE else 300
+    for _ in range(count):
         told = list(one_canary(random))
         assert len(told) >= 50
         aborted += any(look.verdict == "abort" for look in told)
         promoted += told[-1].verdict == "promote"
         changed += next(look for look in told[-1].looks if look.figure == "churn").observed > 0.01
-    assert aborted <= LIMITS.alpha * 1000
-    assert promoted >= 500
-    assert changed == 1000
+    assert aborted <= LIMITS.alpha * count
+    assert promoted >= count / 2
+    assert changed == count
 
 
 def moved_up(scores):
