@@ -19,7 +19,7 @@ from pipeline import registry, runs, signing
 from pipeline.errors import RegistryError, RolloutError, StageError
 from pipeline.ledger.lease import HELD_S, LEASES
 from pipeline.ledger.timeline import live_at
-from pipeline.rollout import evidence, probe, route
+from pipeline.rollout import evidence, execute, probe, route
 from pipeline.rollout.docker_engine import DockerEngine
 from pipeline.rollout.engine import EngineUnavailable, engine_named
 from pipeline.rollout.process_engine import ProcessEngine
@@ -327,6 +327,20 @@ def test_the_container_is_hardened(site):
     assert code != 0
     code, found = container.exec_run(["python3", "-c", look])
     assert (code, found.decode().strip()) == (0, "[]")
+
+
+@pytest.mark.parametrize("site", ["docker"], indirect=True)
+def test_when_all_slots_have_ended_their_network_is_gone_too(site):
+    import docker
+
+    site.deploy("1")
+    (container,) = site.containers()
+    (name,) = container.attrs["NetworkSettings"]["Networks"]
+    execute.stop_all(site.home, site.project)
+    assert docker.from_env().networks.list(names=[name]) == []
+    execute.stop_all(site.home, site.project)
+    site.reconcile()
+    assert site.live() == ("1", "blue")
 
 
 def test_what_onnx_cannot_hold_is_served_by_the_second_image(site):

@@ -148,6 +148,19 @@ class DockerEngine:
                     if error.status_code not in (404, 409):
                         raise RolloutError(f"image {image.id}", _reason(error), "look at `docker images`") from error
 
+    def leave(self) -> None:
+        from docker.errors import APIError, NotFound
+
+        # An engine has addresses for some thirty networks.
+        with _answering():
+            try:
+                self._client.networks.get(f"{NETWORK}-{self._home_id}").remove()
+            except NotFound:
+                return
+            except APIError as error:
+                if error.status_code != 403:  # a slot that another process starts now is in it
+                    raise
+
     def _network(self) -> str:
         """A bridge of this home's slots alone: they see neither other containers nor each other's ports by name."""
         from docker.errors import APIError, NotFound

@@ -72,6 +72,9 @@ class Engine(Protocol):
     def prune(self, model: str, keep: set[str]) -> None:
         """Removes what was kept to start versions other than `keep` faster."""
 
+    def leave(self) -> None:
+        """Removes what is there for slots of this home, once all of them have ended."""
+
 
 def engine_named(wanted: Literal["auto", "docker", "process"], home: Path, project: Path) -> tuple[Engine, str]:
     """(engine, one line that says why it was chosen). Raises RolloutError when docker is demanded and absent.

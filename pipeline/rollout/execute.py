@@ -199,4 +199,5 @@ def stop_all(home: Path, project: Path, drain_s: float = 10) -> list[Running]:
         for running in engine.all():
             engine.stop(running.model, running.slot, drain_s)
             ended.append(running)
+        engine.leave()
     return ended

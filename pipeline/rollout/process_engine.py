@@ -95,6 +95,9 @@ class ProcessEngine:
     def prune(self, model: str, keep: set[str]) -> None:
         """Nothing: a process starts from the package itself."""
 
+    def leave(self) -> None:
+        """Nothing: processes share the machine's network."""
+
     def _told(self, model: str, slot: str) -> dict[str, Any] | None:
         """The process that serves the slot: {"pid", "born", "version", "address"}, or None when none does."""
         try:
