@@ -74,7 +74,7 @@ def one_canary(random, limits=LIMITS, spoil=lambda scores: scores, **worse):
 
 @pytest.mark.usefixtures("_once_each")
 def test_of_many_equal_canaries_at_most_the_nominal_share_is_aborted():
-    """A thousand, or as many as take ten seconds. Each is looked at fifty times, also after a look that would promote it, and none is like its champion to the bit."""
+    """A thousand when all is walked. Each is looked at fifty times, also after a look that would promote it, and none is like its champion to the bit."""
     random = np.random.default_rng(1)
     aborted = promoted = changed = 0
     count = 1000 if EXHAUSTIVE else 300

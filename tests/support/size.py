@@ -1,4 +1,4 @@
-"""How much of the long walks is walked: a part of them each time, all with `PERENNIAL_REQUIRE=exhaustive`, which takes an hour."""
+"""How much of the long walks is walked: a part of them each time; all of them with `PERENNIAL_REQUIRE=exhaustive`."""
 
 import os
 
