@@ -5,13 +5,16 @@ import os
 import shutil
 import stat
 import subprocess
+import uuid
 
 import pytest
 import sqlalchemy as sa
 
 from pipeline.errors import ServiceError
+from pipeline.rollout.docker_engine import DockerEngine
+from pipeline.rollout.engine import EngineUnavailable
 from pipeline.services import server
-from tests.conftest import ROOT
+from tests.conftest import ROOT, skip_or_fail
 from tests.support.postgres import postgres  # noqa: F401
 from tests.support.s3 import s3  # noqa: F401
 
@@ -20,6 +23,7 @@ from tests.support.s3 import s3  # noqa: F401
 def written(project, monkeypatch):
     """Writes `.env` of the project, without building images; what it says, by name."""
     monkeypatch.setattr(server, "serving_images", lambda _project: "perennial/serving:1@sha256:1")
+    monkeypatch.setattr(server, "has_volume", lambda _name: False)
 
     def write(airgapped=False):
         path = server.write_env(project, airgapped, lambda _line: None)
@@ -47,6 +51,25 @@ def test_secrets_are_drawn_once_and_own_lines_stay(written):
 
 def test_once_air_gapped_always(written):
     assert written(airgapped=True)["COMPOSE_FILE"] == written()["COMPOSE_FILE"]
+
+
+def test_new_secrets_are_not_drawn_for_databases_that_have_others(project, monkeypatch):
+    """On a real engine, before any image is built: a server that was begun so would never start."""
+    try:
+        client = DockerEngine(project, project, prepare=False)._client
+    except EngineUnavailable as reason:
+        skip_or_fail("docker", str(reason))
+    site = f"perennial-{uuid.uuid4().hex[:8]}"
+    (project / ".env").write_text(f"COMPOSE_PROJECT_NAME={site}\n")
+    monkeypatch.setattr(server, "serving_images", lambda _project: "perennial/serving:1@sha256:1")
+    volume = client.volumes.create(f"{site}_postgres")
+    try:
+        with pytest.raises(ServiceError, match=f"volume {site}_postgres: .*its .env back"):
+            server.write_env(project, False, print)
+        assert (project / ".env").read_text() == f"COMPOSE_PROJECT_NAME={site}\n"
+    finally:
+        volume.remove()
+    server.write_env(project, False, print)
 
 
 def test_a_restored_server_has_the_backups_secrets_and_its_own_addresses(tmp_path):

@@ -316,6 +316,12 @@ def serving_images(project: Path) -> str:
     return ",".join(f"{runtime}={engine._client.images.get(tag).id}" for runtime, tag in bases.items())
 
 
+def has_volume(name: str) -> bool:
+    """Whether the engine has a volume of that name. Raises EngineUnavailable."""
+    engine = DockerEngine(Path(), Path(), prepare=False)
+    return any(volume.name == name for volume in engine._client.volumes.list(filters={"name": name}))
+
+
 def _manifest_digest(wanted: Wanted) -> str:
     return hashlib.sha256((wanted.package / "manifest.json").read_bytes()).hexdigest()
 

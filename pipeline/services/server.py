@@ -26,7 +26,7 @@ import yaml
 from pipeline.errors import PerennialError, ServiceError
 from pipeline.ledger.table import open_ledger
 from pipeline.params import home, load, project_root
-from pipeline.rollout.docker_engine import serving_images
+from pipeline.rollout.docker_engine import has_volume, serving_images
 from pipeline.rollout.engine import EngineUnavailable
 from pipeline.services import settings
 
@@ -49,15 +49,17 @@ def write_env(project: Path, airgapped: bool, say: Callable[[str], None]) -> Pat
     """
     path = project / ".env"
     kept = _read_env(path)
+    site = kept.get("COMPOSE_PROJECT_NAME", "perennial")
     say("building the serving images" if not kept.get("PERENNIAL_SERVING_IMAGES") else "checking the serving images")
     try:
+        _refuse_new_secrets_for_old_data(site, kept)
         pins = serving_images(project)
     except EngineUnavailable as error:
         raise ServiceError("serving images", str(error), "is Docker up, and may this user ask it?") from error
     airgapped = airgapped or "docker-compose.airgapped.yaml" in kept.get("COMPOSE_FILE", "")
     files = ["docker-compose.yaml", *(["docker-compose.airgapped.yaml"] if airgapped else [])]
     told = {
-        "COMPOSE_PROJECT_NAME": kept.get("COMPOSE_PROJECT_NAME", "perennial"),
+        "COMPOSE_PROJECT_NAME": site,
         "COMPOSE_FILE": ":".join(files),
         "PERENNIAL_IMAGE_TAG": _commit(project),
         "PERENNIAL_SERVING_IMAGES": pins,
@@ -72,6 +74,17 @@ def write_env(project: Path, airgapped: bool, say: Callable[[str], None]) -> Pat
     aside.replace(path)
     say(f"wrote {path} (readable by its owner only); the admin's password is AIRFLOW_ADMIN_PASSWORD in it")
     return path
+
+
+def _refuse_new_secrets_for_old_data(site: str, kept: dict[str, str]) -> None:
+    """A Postgres that was made with another password lets nobody in, and a new Fernet key reads no connection."""
+    volume = f"{site}_postgres"
+    if "POSTGRES_PASSWORD" not in kept and has_volume(volume):
+        raise ServiceError(
+            f"volume {volume}",
+            "holds a server's data, but .env has no secrets of it",
+            f"put its .env back, `make restore` a backup, or give it up with `docker volume rm {volume}`",
+        )
 
 
 def _fernet() -> str:

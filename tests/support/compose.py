@@ -89,7 +89,12 @@ class Server:
     def up(self) -> None:
         """`up -d`, and waits until all is healthy; `up_s` says how long that took."""
         start = time.monotonic()
-        self.compose("up", "-d")
+        try:
+            self.compose("up", "-d")
+        except AssertionError as error:
+            # Compose says that init ended, not why.
+            said = self.run(["docker", "logs", "--tail", "20", self.container("init")["Id"]])
+            raise AssertionError(f"{error}\ninit: {said.stdout}{said.stderr}") from error
         self.wait_healthy()
         self.up_s = time.monotonic() - start
         self.workers = [c["Config"]["Hostname"] for c in self.containers() if service_of(c) == "worker"]
@@ -200,6 +205,7 @@ def running(folder: Path) -> Iterator[Server]:
             if name != "PERENNIAL_REQUIRE":
                 patch.delenv(name)
         made = Server(_project(folder))
+        _end_what_is_left(made)
         _make_env(made)
         made.compose("build", "-q")
         try:
@@ -237,6 +243,20 @@ def _project(folder: Path) -> Path:
     for command in (["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "for a server"]):
         subprocess.run(["git", "-C", str(made), *command], check=True)
     return made
+
+
+def _end_what_is_left(made: Server) -> None:
+    """Of tests that were killed: their volumes were made with other secrets."""
+    label = ["--filter", f"label=com.docker.compose.project={NAME}"]
+    slots = ["--filter", "label=perennial.slot", "--filter", f"network={NAME}_edge"]
+    for listed, removed in (
+        (["docker", "ps", "-aq", *slots], ["docker", "rm", "-f"]),
+        (["docker", "ps", "-aq", *label], ["docker", "rm", "-f"]),
+        (["docker", "network", "ls", "-q", *label], ["docker", "network", "rm"]),
+        (["docker", "volume", "ls", "-q", *label], ["docker", "volume", "rm"]),
+    ):
+        if found := made.run(listed).stdout.split():
+            made.run([*removed, *found])
 
 
 def _make_env(made: Server) -> None:
