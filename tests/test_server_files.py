@@ -7,8 +7,12 @@ import stat
 import subprocess
 import uuid
 
+import alembic.command
 import pytest
 import sqlalchemy as sa
+from mlflow import MlflowClient
+from mlflow.store.db.utils import _get_alembic_config
+from mlflow.store.tracking.dbmodels.initial_models import Base
 
 from pipeline.errors import ServiceError
 from pipeline.rollout.docker_engine import DockerEngine
@@ -151,34 +155,77 @@ def test_a_database_that_does_not_answer_is_said_in_one_line():
         server._make_databases("postgresql://postgres:p@127.0.0.1:9/postgres")
 
 
-@pytest.mark.slow
-def test_what_an_older_airflow_left_is_brought_up_to_date(project, postgres, s3, monkeypatch):  # noqa: F811
-    """`init` on empty databases, then on tables as Airflow 3.0.0 had them: what each `up` does after an upgrade."""
+@pytest.fixture
+def initial(project, postgres, s3, monkeypatch):  # noqa: F811
+    """A server's environment on databases that `init` has made; where they are."""
     at = postgres.url.partition("@")[2].partition("/")[0]
     named(monkeypatch, s3, "init-rows", "init-models")
     for name in server.DATABASES:
         monkeypatch.setenv(f"{name.upper()}_DB_PASSWORD", f"of-{name}")
-    airflow = f"postgresql+psycopg2://airflow:of-airflow@{at}/airflow"
     told = {
         "POSTGRES_ADMIN_URL": postgres.url,
         "PERENNIAL_MLFLOW_STORE": f"postgresql+psycopg2://mlflow:of-mlflow@{at}/mlflow",
         "PERENNIAL_LEDGER_URL": f"postgresql://ledger:of-ledger@{at}/ledger",
         "PERENNIAL_HOME": str(project / "home"),
         "AIRFLOW_HOME": str(project / "airflow"),
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": airflow,
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://airflow:of-airflow@{at}/airflow",
     }
     for name, value in told.items():
         monkeypatch.setenv(name, value)
-
-    def revision():
-        engine = sa.create_engine(airflow)
-        with engine.connect() as connection:
-            return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
-
     server.init()
-    newest = revision()
-    server._run(["airflow", "db", "downgrade", "-n", "3.0.0", "-y"])
-    assert revision() != newest
-    server.init()
-    assert revision() == newest
     assert (project / "home" / "router" / "traefik.yaml").is_file()
+    return at
+
+
+def revision(url):
+    """Of the tables of Airflow or MLflow."""
+    engine = sa.create_engine(url)
+    with engine.connect() as connection:
+        return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+
+
+@pytest.mark.slow
+def test_what_older_versions_left_is_brought_up_to_date(initial):
+    """`init` on tables as Airflow 3.0.0 and MLflow of February 2025 had them: what `up` does after an upgrade."""
+    airflow, mlflow = os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"], os.environ["PERENNIAL_MLFLOW_STORE"]
+    newest = revision(airflow), revision(mlflow)
+    server._run(["airflow", "db", "downgrade", "-n", "3.0.0", "-y"])
+    _make_older_mlflow(os.environ["POSTGRES_ADMIN_URL"], mlflow)
+    assert revision(airflow) != newest[0] and revision(mlflow) == MLFLOW_OF_FEBRUARY_2025
+    server.init()
+    assert (revision(airflow), revision(mlflow)) == newest
+    client = MlflowClient(mlflow)
+    (run,) = client.search_runs([client.get_experiment_by_name("churn").experiment_id])
+    assert run.info.run_id == "r1" and run.data.params == {"seed": "7"} and run.data.metrics == {"log_loss": 0.25}
+    assert client.get_model_version_by_alias("churn", "champion").version == 3
+
+
+MLFLOW_OF_FEBRUARY_2025 = "6953534de441"
+# A run, and the version it registered.
+ROWS_OF_THEN = """
+INSERT INTO experiments (experiment_id, name, artifact_location, lifecycle_stage) VALUES (1, 'churn', 's3://models/1', 'active');
+INSERT INTO runs (run_uuid, name, user_id, source_type, status, start_time, end_time, lifecycle_stage, artifact_uri, experiment_id)
+  VALUES ('r1', 'a run', 'airflow', 'LOCAL', 'FINISHED', 1700000000000, 1700000001000, 'active', 's3://models/1/r1', 1);
+INSERT INTO params (key, value, run_uuid) VALUES ('seed', '7', 'r1');
+INSERT INTO metrics (key, value, timestamp, run_uuid, step, is_nan) VALUES ('log_loss', 0.25, 1700000000000, 'r1', 0, false);
+INSERT INTO latest_metrics (key, value, timestamp, run_uuid, step, is_nan)
+  VALUES ('log_loss', 0.25, 1700000000000, 'r1', 0, false);
+INSERT INTO registered_models (name, creation_time) VALUES ('churn', 1700000000000);
+INSERT INTO model_versions (name, version, creation_time, current_stage, source, run_id, status)
+  VALUES ('churn', 3, 1700000000000, 'None', 's3://models/1/r1/model', 'r1', 'READY');
+INSERT INTO registered_model_aliases (name, alias, version) VALUES ('churn', 'champion', 3);
+"""
+
+
+def _make_older_mlflow(admin, url):
+    """MLflow has no way down, but its migrations can be followed a part of the way up."""
+    as_admin = sa.create_engine(admin.replace("postgresql:", "postgresql+psycopg2:"), isolation_level="AUTOCOMMIT")
+    with as_admin.connect() as connection:
+        connection.exec_driver_sql("DROP DATABASE mlflow WITH (FORCE)")
+        connection.exec_driver_sql("CREATE DATABASE mlflow OWNER mlflow")
+    engine = sa.create_engine(url)
+    Base.metadata.create_all(engine)
+    alembic.command.upgrade(_get_alembic_config(url), MLFLOW_OF_FEBRUARY_2025)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(ROWS_OF_THEN)
+    engine.dispose()

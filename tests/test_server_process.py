@@ -6,6 +6,7 @@ import random
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pyarrow.parquet as pq
@@ -139,8 +140,7 @@ def test_a_process_a_core_and_one_that_ends_is_started_again(churn_package, tmp_
     import psutil
 
     with server(churn_package, tmp_path, Settings(processes=2)) as started:
-        for _ in range(40):
-            assert started.ask([GOOD]).status_code == 200
+        asked = _ask_until_both_answer(started, tmp_path / "log")
         assert "perennial_predictions_total" in httpx.get(f"{started.url}/metrics").text
         time.sleep(1)  # what was answered is written by now
         (first, _) = workers = psutil.Process(started.process.pid).children()
@@ -154,9 +154,20 @@ def test_a_process_a_core_and_one_that_ends_is_started_again(churn_package, tmp_
         assert "process 0 ended (-9), 0 requests cut off" in started.output()
         assert len(workers) == 2
         page = httpx.get(f"{started.url}/metrics").text
-        assert 'perennial_predictions_total{model="churn",slot="blue",version="3"} 41.0' in page
-    assert len({log_files.stem_of(path) for path in log_files.current_files(tmp_path / "log")}) >= 2
-    assert len(logged(tmp_path / "log")) >= 40
+        assert f'perennial_predictions_total{{model="churn",slot="blue",version="3"}} {asked + 1}.0' in page
+    assert len(logged(tmp_path / "log")) >= asked
+
+
+def _ask_until_both_answer(started, log):
+    """How many rows were asked: enough at once that whoever takes the first call is busy when the next one comes."""
+    asked, until = 0, time.monotonic() + 20
+    with ThreadPoolExecutor(4) as clients:
+        while len({log_files.stem_of(path) for path in log_files.current_files(log)}) < 2:
+            assert time.monotonic() < until, started.output()
+            assert {done.status_code for done in clients.map(started.ask, [[GOOD] * 1000] * 20)} == {200}
+            asked += 20_000
+            time.sleep(0.5)  # written each half second
+    return asked
 
 
 def test_a_package_that_was_changed_does_not_start_and_says_why(churn_package, tmp_path):
