@@ -311,10 +311,6 @@ def test_10_all_is_destroyed_and_a_backup_brings_it_back_on_another_store(server
     before, was_champion, events = facts(), champion(), server.ask("verify")["events"]
     backup = tmp_path / "backup"
     server.run(["docker/backup.sh", str(backup)])
-    # After the backup, so this version is forgotten, and its number is given to another.
-    told = server.finish(server.retrain("2024-03-02T00:00:00Z"))
-    forgotten = version_of(server)
-    assert succeeded(told) and forgotten not in (None, was_champion)
     server.run(["docker/down.sh", "--volumes", "-t", "10"])
     volumes = server.run(["docker", "volume", "ls", "-q"]).stdout.split()
     assert not [v for v in volumes if v.startswith("perennial-test_")]
@@ -326,17 +322,18 @@ def test_10_all_is_destroyed_and_a_backup_brings_it_back_on_another_store(server
     refused = subprocess.run(["docker/restore.sh", str(torn)], cwd=server.folder, capture_output=True, text=True)
     assert refused.returncode == 1 and "is not whole, nothing was changed" in refused.stdout
     server.run(["docker/restore.sh", str(backup)])
-    server.up()
+    server.ready()
     wait_until_live(server, was_champion)
     assert httpx.post(f"{server.address}/invocations", content=BODY).status_code == 200
     assert facts() == before and champion() == was_champion
     verified = server.ask("verify")
     assert verified["intact"] and verified["events"] >= events
     told = server.finish(server.retrain("2024-03-03T00:00:00Z"))
-    assert succeeded(told) and version_of(server) == forgotten and chain_is_whole(server)
-    if EXHAUSTIVE:  # over all that runs
+    forgotten = version_of(server)
+    assert succeeded(told) and forgotten not in (None, was_champion) and chain_is_whole(server)
+    if EXHAUSTIVE:  # over all that runs: this version is forgotten, and its number is given to another
         server.run(["docker/restore.sh", str(backup)])
-        server.up()
+        server.ready()
         wait_until_live(server, was_champion)
         told = server.finish(server.retrain("2024-03-04T00:00:00Z"))
         assert succeeded(told) and version_of(server) == forgotten and chain_is_whole(server)

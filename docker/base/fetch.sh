@@ -25,7 +25,8 @@ for list in main:docker/airflow/wheels store:docker/airgapped/wheels; do
     rm -f "$folder"/*.whl
     # Also what an older patch of Python 3.11 needs: Debian's is 3.11.2.
     sed "s/ ; python_full_version < '3.11[^\\\\]*/ /" "$wanted" >"$aside/list.txt"
-    "$python" -m pip wheel -q --disable-pip-version-check --no-deps --require-hashes -r "$aside/list.txt" -w "$folder"
+    # The same bytes each time for what is built here from its source, so that an image that holds it is not made again.
+    SOURCE_DATE_EPOCH=315532800 "$python" -m pip wheel -q --disable-pip-version-check --no-deps --require-hashes -r "$aside/list.txt" -w "$folder"
     cp "$wanted" "$folder/list.txt"
   fi
 done

@@ -171,17 +171,17 @@ def test_3b_dvc_repro_on_ones_own_machine_makes_the_same_model(stack, before):
 
 
 def test_4_again_it_is_the_same_versions(stack, before):
-    """Two of the weeks once more: the same digests, no second version."""
+    """A week once more: the same digest, no second version."""
     client = registry.connect(stack.home)
     versions = {
         v.version: v.tags["perennial.model_digest"] for v in client.search_model_versions(f"name = '{FLIGHTS}'")
     }
-    states = backfill(stack, DAG, *MONDAYS[:2], reprocess_behavior="completed")
-    assert list(states.values()) == ["success"] * 2
+    states = backfill(stack, DAG, MONDAYS[0], MONDAYS[0], reprocess_behavior="completed")
+    assert list(states.values()) == ["success"]
     again = {v.version: v.tags["perennial.model_digest"] for v in client.search_model_versions(f"name = '{FLIGHTS}'")}
     assert again == versions
     registered = stack.setup.ledger.events(kind="version_registered", model=FLIGHTS)
-    assert {e.body["version"] for e in registered[-2:]} <= set(before["versions"].values())
+    assert registered[-1].body["version"] == before["versions"][f"asof-{after(MONDAYS[0], 7)}"]
 
 
 def test_4b_a_week_that_leaves_nothing_to_learn_says_so_and_holds_up_no_other(stack):
@@ -233,7 +233,7 @@ def test_5b_a_backfill_from_the_form_of_airflows_page(stack):
     stack.airflow.wait_for_dag("retrain__loyal")
     with browser.browser() as driver:
         browser.log_in(driver, stack.at.airflow, USER, kept_secrets(stack.home)["password"])
-        browser.start_backfill(driver, stack.at.airflow, "retrain__loyal", "2024/02/18", "2024/02/19")
+        browser.start_backfill(driver, stack.at.airflow, "retrain__loyal", "2024/02/18", "2024/02/18")
         until = time.monotonic() + 60
         while not (made := stack.airflow.get("/backfills", dag_id="retrain__loyal")["backfills"]):
             assert time.monotonic() < until, driver.find_element("tag name", "body").text
@@ -242,21 +242,22 @@ def test_5b_a_backfill_from_the_form_of_airflows_page(stack):
     runs = stack.airflow.runs("retrain__loyal")
     assert {(r["run_type"], r["state"]) for r in runs} == {("backfill", "success")}
     aliases = registry.connect(stack.home).get_registered_model("loyal").aliases
-    assert sorted(aliases) == ["asof-2024-02-19", "asof-2024-02-20"]
+    assert list(aliases) == ["asof-2024-02-19"]
     assert stack.live("loyal") is None
 
 
 @pytest.mark.timeout(2700)
 def test_6_runs_of_one_model_and_of_another_at_once(stack):
     """None meets another's lock; the roll-outs of one model wait for each other."""
-    count, started = 4 if EXHAUSTIVE else 2, []
-    for dag in ("retrain__churn", "retrain__loyal"):
-        stack.airflow.wait_for_dag(dag)
+    counts = {"churn": 4, "loyal": 4} if EXHAUSTIVE else {"churn": 2, "loyal": 1}
+    started = []
+    for model, count in counts.items():
+        stack.airflow.wait_for_dag(f"retrain__{model}")
         days = [f"2024-03-0{day}T00:00:00Z" for day in range(1, 1 + count)]
-        started += [(dag, stack.airflow.trigger(dag, as_of=day)) for day in days]
+        started += [(f"retrain__{model}", stack.airflow.trigger(f"retrain__{model}", as_of=day)) for day in days]
     states = [stack.finish(dag, run, limit_s=2400) for dag, run in started]
-    assert [s[""] for s in states] == ["success"] * 2 * count
-    for model in ("churn", "loyal"):
+    assert [s[""] for s in states] == ["success"] * sum(counts.values())
+    for model, count in counts.items():
         rollouts = stack.setup.ledger.events(kind="rollout_ended", model=model)
         assert len({e.body["version"] for e in rollouts}) == count
         assert stack.live(model) == registry.champion(stack.home, model) == rollouts[-1].body["version"]
@@ -275,9 +276,9 @@ def test_7_a_scheduled_run_is_the_same_beside_a_backfill_of_its_own_dag(stack):
     }
     change_params(stack.project, "models.steady", steady)
     stack.airflow.wait_for_dag("retrain__steady")
-    asked = [f"{midnight - timedelta(days=days):%Y-%m-%d}" for days in (4, 3)]
+    asked = [f"{midnight - timedelta(days=days):%Y-%m-%d}" for days in ((4, 3) if EXHAUSTIVE else (3, 3))]
     states = backfill(stack, "retrain__steady", *asked)
-    assert list(states.values()) == ["success"] * 2
+    assert set(states.values()) == {"success"}
     scheduled = next(r for r in stack.airflow.runs("retrain__steady") if r["run_type"] == "scheduled")
     run = scheduled["dag_run_id"]
     assert set(stack.finish("retrain__steady", run, limit_s=2400).values()) == {"success"}
@@ -289,7 +290,7 @@ def test_7_a_scheduled_run_is_the_same_beside_a_backfill_of_its_own_dag(stack):
     version = made.body["version"]
     assert stack.live("steady") == registry.champion(stack.home, "steady") == version
     aliases = registry.connect(stack.home).get_registered_model("steady").aliases
-    assert len({name for name in aliases if name.startswith("asof-")}) == 2
+    assert len({name for name in aliases if name.startswith("asof-")}) == len(states) > 0
     rebuilt = pipeline("reproduce", "steady", version, "--json")
     out, err = rebuilt.communicate()
     assert json.loads(out)["identical"], err

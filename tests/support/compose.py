@@ -95,12 +95,17 @@ class Server:
             # Compose says that init ended, not why.
             said = self.run(["docker", "logs", "--tail", "20", self.container("init")["Id"]])
             raise AssertionError(f"{error}\ninit: {said.stdout}{said.stderr}") from error
-        self.wait_healthy()
+        self.ready()
         self.up_s = time.monotonic() - start
+        assert self.airflow is not None
+        self.airflow.wait_for_dag("retrain__churn")
+
+    def ready(self) -> None:
+        """Waits until all that was started is healthy, and learns which containers it is now."""
+        self.wait_healthy()
         self.workers = [c["Config"]["Hostname"] for c in self.containers() if service_of(c) == "worker"]
         env = env_of(self.folder)
         self.airflow = AirflowApi(f"http://127.0.0.1:{env['AIRFLOW_PORT']}", "admin", env["AIRFLOW_ADMIN_PASSWORD"])
-        self.airflow.wait_for_dag("retrain__churn")
 
     def wait_healthy(self) -> None:
         until = time.monotonic() + UP_LIMIT_S
