@@ -83,7 +83,8 @@ def _refuse_new_secrets_for_old_data(site: str, kept: dict[str, str]) -> None:
         raise ServiceError(
             f"volume {volume}",
             "holds a server's data, but .env has no secrets of it",
-            f"put its .env back, `make restore` a backup, or give it up with `docker volume rm {volume}`",
+            "put its .env back, `make restore` a backup, or give up all its data: "
+            f"docker volume rm $(docker volume ls -q --filter label=com.docker.compose.project={site})",
         )
 
 
