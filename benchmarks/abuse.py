@@ -19,7 +19,7 @@ import psutil
 
 from benchmarks import flights, load, peers
 from benchmarks.limits import kept
-from pipeline.params import project_root
+from pipeline.settings.models import project_root
 from tests.support.server import server
 
 ROUNDS, REQUESTS = 5, 12_000

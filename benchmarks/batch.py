@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from benchmarks import flights
 from benchmarks.flights import MODEL
 from benchmarks.limits import kept
-from pipeline.params import load, project_root
+from pipeline.settings.models import load, project_root
 
 MILLION = 1_000_000
 GROUP_ROWS = 100_000

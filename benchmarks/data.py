@@ -18,7 +18,7 @@ import duckdb
 import yaml
 
 from benchmarks.limits import kept
-from pipeline.params import project_root
+from pipeline.settings.models import project_root
 
 ROWS_A_DAY = 5_000
 COUNTING = Path(__file__).parent / "counting"

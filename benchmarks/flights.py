@@ -18,7 +18,7 @@ import httpx
 import pandas as pd
 
 from pipeline import package, registry, runs
-from pipeline.params import load, project_root
+from pipeline.settings.models import load, project_root
 
 MODEL = "flight-delay"
 START_S = 180

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from benchmarks.limits import kept
-from pipeline.params import project_root
+from pipeline.settings.models import project_root
 
 
 def main() -> bool:

@@ -26,11 +26,11 @@ from benchmarks.flights import MODEL, Flights, served
 from benchmarks.limits import kept
 from benchmarks.load import Load
 from benchmarks.peers import Peer, Rows
-from pipeline.params import project_root
 from pipeline.rollout import route
 from pipeline.rollout.engine import free_port
 from pipeline.rollout.route import Route, Share
 from pipeline.serving.settings import Settings
+from pipeline.settings.models import project_root
 from tests.support.router import router
 from tests.support.server import server
 

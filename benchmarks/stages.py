@@ -11,8 +11,8 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.limits import kept
-from pipeline import forkserver, lineage
-from pipeline.params import load, project_root
+from pipeline.settings.models import load, project_root
+from pipeline.workspaces import dvc_graph, stage_server
 
 
 def main() -> bool:
@@ -23,7 +23,7 @@ def main() -> bool:
         subprocess.run(["git", "clone", "-q", str(root), str(clone)], check=True)
         (clone / "warehouse").symlink_to(root / "warehouse")
         alone = _run(clone, model)
-        with forkserver.running(at_once=True):
+        with stage_server.running(at_once=True):
             first, again = _run(clone, model), _run(clone, model)
     print(f"{'stage':10} {'alone':>7} {'served':>7} processor seconds")
     for stage, seconds in alone.items():
@@ -37,9 +37,9 @@ def main() -> bool:
 def _run(clone: Path, model: str) -> dict[str, float]:
     """Processor seconds of each stage, those of the process that asks the server and of what it forks included."""
     spent = {}
-    for stage in lineage.order(clone):
+    for stage in dvc_graph.order(clone):
         usage = clone / "usage"
-        env = os.environ | {"PERENNIAL_PROJECT": str(clone), forkserver.USAGE_VARIABLE: str(usage)}
+        env = os.environ | {"PERENNIAL_PROJECT": str(clone), stage_server.USAGE_VARIABLE: str(usage)}
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         command = [sys.executable, "-m", "pipeline", "stage", stage, model]
         subprocess.run(command, cwd=clone, env=env, capture_output=True, check=True)

@@ -19,7 +19,7 @@ from airflow.sdk import (
 from closing_schedule import cron_schedule
 from vocabulary import as_of_param, asked_in_form, drift_asset, skip, task_defaults
 
-from pipeline import params
+from pipeline.settings import models as params
 
 
 def as_of_run() -> datetime:

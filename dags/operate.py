@@ -11,7 +11,7 @@ from typing import Any
 from airflow.sdk import Param, dag, get_current_context, get_parsing_context, task
 from vocabulary import asked_in_form, task_defaults
 
-from pipeline import params
+from pipeline.settings import models as params
 
 
 def operate_dag(model: str) -> Any:

@@ -19,8 +19,9 @@ from airflow.sdk import (
 from closing_schedule import cron_schedule
 from vocabulary import as_of_param, asked_in_form, drift_asset, skip, task_defaults
 
-from pipeline import lineage, params
 from pipeline.errors import SettingsError
+from pipeline.settings import models as params
+from pipeline.workspaces import dvc_graph
 
 PROJECT = params.project_root()
 
@@ -129,7 +130,7 @@ def retrain_dag(model: str, settings: params.Model) -> Any:
 
         opened = open_workspace()
         stages: dict[str, Any] = {}
-        for stage, needs in lineage.order(PROJECT).items():
+        for stage, needs in dvc_graph.order(PROJECT).items():
             stages[stage] = stage_task(stage, opened)
             for needed in needs:
                 stages[needed] >> stages[stage]

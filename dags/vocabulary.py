@@ -13,13 +13,13 @@ from airflow.sdk.definitions.retry_policy import (
     RetryRule,
 )
 
-from pipeline import params
 from pipeline.errors import (
     LedgerError,
     PerennialError,
     RegistryAwayError,
     RemoteError,
 )
+from pipeline.settings import models as params
 
 RETRIES = 5
 RETRY_AFTER = timedelta(seconds=15)

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pandas as pd
 
 from pipeline import package
-from pipeline.params import Model
+from pipeline.settings.models import Model
 
 
 @dataclass

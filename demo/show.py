@@ -21,11 +21,11 @@ from demo import flights
 from demo.airflow_api import AirflowApi
 from demo.replay import Replay, Tally, requests
 from demo.summary import Told, print_summary
-from pipeline import params
 from pipeline.errors import PerennialError, ServiceError
 from pipeline.ledger.table import airflow_run
 from pipeline.services import control
 from pipeline.services.settings import USER, kept_secrets
+from pipeline.settings import models as params
 from pipeline.setup import Setup
 
 MODEL = "flight-delay"

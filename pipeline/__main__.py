@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline import forkserver
 from pipeline.errors import PerennialError, SettingsError
+from pipeline.workspaces import stage_server
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _told_to_the_run(error: PerennialError) -> bool:
     """Whether a run is waiting for this stage's line; it prints it itself then."""
-    from pipeline.workspace import leave_complaint
+    from pipeline.workspaces.workspace import leave_complaint
 
     return leave_complaint(error)
 
@@ -58,7 +58,7 @@ def _only_the_answer_on_stdout() -> Iterator[None]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from pipeline.params import STRATEGIES
+    from pipeline.settings.models import STRATEGIES
 
     parser = argparse.ArgumentParser(prog="python -m pipeline", description=(__doc__ or "").split(".")[0])
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -121,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _time(text: str) -> datetime:
-    from pipeline.params import utc
+    from pipeline.settings.models import utc
 
     try:
         return utc(datetime.fromisoformat(text))
@@ -157,7 +157,7 @@ def _retrain(chosen: argparse.Namespace) -> None:
     def say(step: str) -> None:
         print(f"{chosen.model} as of {as_of:%Y-%m-%d}: {step}", file=sys.stderr)
 
-    with forkserver.running(at_once=True):
+    with stage_server.running(at_once=True):
         told = runs.retrain(setup, run, chosen.model, as_of, chosen.reason, chosen.deploy, say)
     _print(chosen, told, f"{told['outcome']}, for {told['cost']:.4f} {told['currency']} (run {run})")
 
@@ -270,7 +270,7 @@ def _reproduce(chosen: argparse.Namespace) -> int:
     def say(step: str) -> None:
         print(f"{chosen.model} version {chosen.version}: {step}", file=sys.stderr)
 
-    with forkserver.running(at_once=True):
+    with stage_server.running(at_once=True):
         told = rebuild(_setup(), chosen.model, chosen.version, say)
     _print(chosen, told, show.rebuild(told))
     return 0 if told["identical"] else 1
@@ -336,7 +336,7 @@ def _finite(value: Any) -> Any:
 
 if __name__ == "__main__":
     try:
-        served = forkserver.ask(sys.argv) if sys.argv[1:2] == ["stage"] else None
+        served = stage_server.ask(sys.argv) if sys.argv[1:2] == ["stage"] else None
     except KeyboardInterrupt:
         served = 1
     ended = main() if served is None else served

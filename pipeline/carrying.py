@@ -7,17 +7,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipeline import lineage, plain_yaml, remote, workspace
 from pipeline.errors import DataError, StageError
 from pipeline.ledger.table import Event, Ledger
+from pipeline.settings import yaml_file
 from pipeline.setup import Setup
+from pipeline.workspaces import dvc_graph, dvc_remote, workspace
 
 LOCK = "dvc.lock"
 
 
 def keep(setup: Setup, opened: workspace.Workspace, stage: str) -> None:
     """Lets other workers go on from here. Raises DataError when the outs cannot all be pushed, or there is no remote."""
-    pushed = remote.push(opened.folder, opened.outs(stage).values())
+    pushed = dvc_remote.push(opened.folder, opened.outs(stage).values())
     if pushed.url is None:
         raise DataError(
             "DVC remote", "there is none, and workers share no disk", "name one: `dvc remote add -d store URL`"
@@ -67,7 +68,7 @@ def _make(setup: Setup, told: Event) -> None:
 
 
 def prune(setup: Setup) -> None:
-    """Removes old workspaces of this worker's; see pipeline.workspace.prune."""
+    """Removes old workspaces of this worker's; see pipeline.workspaces.workspace.prune."""
     rule = setup.params.workspaces
     workspace.prune(setup.project, setup.home, rule.keep, _ended(setup.ledger), rule.abandoned_hours * 3600)
 
@@ -90,13 +91,13 @@ def _differs(opened: workspace.Workspace, lock: str) -> bool:
 
 def _bring(opened: workspace.Workspace, lock: str) -> None:
     """Fetches what the stages of `lock` made; the lock is written last, so that a fetch cut short is done again."""
-    locked: dict[str, Any] = plain_yaml.parse(lock)
+    locked: dict[str, Any] = yaml_file.parse(lock)
     outs: dict[str, str] = {}
-    for stage in lineage.order(opened.folder):
+    for stage in dvc_graph.order(opened.folder):
         if f"{stage}@{opened.model}" in locked["stages"]:
             outs |= workspace.locked_outs(locked, stage, opened.model)
     opened.files.folder.mkdir(parents=True, exist_ok=True)
-    remote.fetch(opened.folder, outs)
+    dvc_remote.fetch(opened.folder, outs)
     aside = opened.folder / f"{LOCK}.part"
     aside.write_text(lock, encoding="utf-8")
     aside.replace(opened.folder / LOCK)

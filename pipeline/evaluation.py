@@ -14,7 +14,7 @@ import pandas as pd
 
 from pipeline import training
 from pipeline.errors import StageError
-from pipeline.params import Model
+from pipeline.settings.models import Model
 
 HIGHER_IS_BETTER = {
     "roc_auc": True,

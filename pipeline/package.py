@@ -18,7 +18,7 @@ import pandas as pd
 from pipeline import training
 from pipeline.errors import StageError
 from pipeline.evaluation import PREDICTION
-from pipeline.params import Model, Training
+from pipeline.settings.models import Model, Training
 from pipeline.signing import MANIFEST, digest
 
 GOLDEN = "golden.json"

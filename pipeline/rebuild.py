@@ -18,9 +18,10 @@ from typing import Any
 import psutil
 import yaml
 
-from pipeline import lineage, registry, remote, workspace
+from pipeline import registry
 from pipeline.errors import StageError
 from pipeline.setup import Setup
+from pipeline.workspaces import dvc_graph, dvc_remote, workspace
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,12 @@ def rebuild(setup: Setup, model: str, version: str, say: Callable[[str], None]) 
     try:
         say(f"check out {kept.run['code_revision'][:12]}")
         opened = _opened(setup, kept, aside)
-        stages = lineage.order(opened.folder)
+        stages = dvc_graph.order(opened.folder)
         first, *rest = stages
         say(f"fetch {workspace.locked_outs(kept.lock, first, model)[f'artifacts/{model}/snapshot']}")
-        remote.fetch(opened.folder, workspace.locked_outs(kept.lock, first, model))
+        dvc_remote.fetch(opened.folder, workspace.locked_outs(kept.lock, first, model))
         compared = [
-            Compared(path, md5, remote.hash_of(opened.folder / path))
+            Compared(path, md5, dvc_remote.hash_of(opened.folder / path))
             for path, md5 in workspace.locked_outs(kept.lock, first, model).items()
         ]
         for stage in rest:
@@ -67,12 +68,12 @@ def rebuild(setup: Setup, model: str, version: str, say: Callable[[str], None]) 
                 Compared(path, md5, made.get(path, "missing"))
                 for path, md5 in workspace.locked_outs(kept.lock, stage, model).items()
             ]
-        manifest = lineage.read_json(opened.files.package / "manifest.json")
+        manifest = dvc_graph.read_json(opened.files.package / "manifest.json")
         compared.append(Compared("model digest (sha256)", kept.model_digest, manifest["model_digest"]))
-        metrics = lineage.read_json(opened.files.metrics)["metrics"]
+        metrics = dvc_graph.read_json(opened.files.metrics)["metrics"]
     finally:
         workspace.remove_worktree(setup.project, aside)
-    here = lineage.environment()
+    here = dvc_graph.environment()
     return {
         "model": model,
         "version": version,
@@ -112,7 +113,7 @@ def _opened(setup: Setup, kept: registry.Records, aside: Path) -> workspace.Work
         ) from error
     workspace.configure_dvc(folder, setup.project, setup.home, aside / "cache")
     (folder / "params.yaml").write_text(kept.params, encoding="utf-8")
-    first = f"{next(iter(lineage.order(folder)))}@{told['model']}"
+    first = f"{next(iter(dvc_graph.order(folder)))}@{told['model']}"
     only_data = {**kept.lock, "stages": {first: kept.lock["stages"][first]}}
     (folder / "dvc.lock").write_text(yaml.safe_dump(only_data, sort_keys=False), encoding="utf-8")
     return workspace.Workspace(

@@ -11,12 +11,10 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import remote, signing, training
+from pipeline import signing, training
 from pipeline.errors import GateError
 from pipeline.evaluation import PREDICTION
 from pipeline.gates.verdict import Verdict
-from pipeline.lineage import environment, read_json
-from pipeline.params import Model
 from pipeline.registry import (
     AS_OF_TAG,
     BACKFILL,
@@ -32,7 +30,10 @@ from pipeline.registry import (
     connect,
     tracking_uri,
 )
-from pipeline.workspace import RUN_FILE, Workspace
+from pipeline.settings.models import Model
+from pipeline.workspaces import dvc_remote
+from pipeline.workspaces.dvc_graph import environment, read_json
+from pipeline.workspaces.workspace import RUN_FILE, Workspace
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -86,7 +87,7 @@ def _recorded(
                 mlflow.log_input(_dataset(workspace, model), context="training")
         mlflow.log_metrics({k: v for k, v in figures.items() if v == v})
         mlflow.log_dict({"verdicts": [v.as_dict() for v in verdicts]}, "gates.json")
-        mlflow.log_dict(remote.partitions(workspace.folder, workspace.data_version()), "partitions.json")
+        mlflow.log_dict(dvc_remote.partitions(workspace.folder, workspace.data_version()), "partitions.json")
         mlflow.log_dict(environment(), "environment.json")
         for file in (RUN_FILE, "dvc.lock", "params.yaml"):
             mlflow.log_artifact(str(workspace.folder / file))

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from pipeline import plain_yaml, signing
+from pipeline import signing
 from pipeline.errors import RegistryAwayError, RegistryError
-from pipeline.workspace import RUN_FILE
+from pipeline.settings import yaml_file
+from pipeline.workspaces.workspace import RUN_FILE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -167,8 +168,8 @@ def records(home: Path, name: str, version: str) -> Records:
 
         try:
             return Records(
-                plain_yaml.parse(text(RUN_FILE)),
-                plain_yaml.parse(text("dvc.lock")),
+                yaml_file.parse(text(RUN_FILE)),
+                yaml_file.parse(text("dvc.lock")),
                 text("params.yaml"),
                 found.tags[DIGEST_TAG],
                 json.loads(text("environment.json")),

@@ -12,13 +12,15 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import carrying, lineage, params, signing, workspace
+from pipeline import carrying, signing
 from pipeline.deployer import traffic
 from pipeline.errors import PerennialError, RegistryError
 from pipeline.ledger import costs, partitions
 from pipeline.ledger.metering import metered
 from pipeline.ledger.table import Event
+from pipeline.settings import models as params
 from pipeline.setup import Setup
+from pipeline.workspaces import dvc_graph, workspace
 
 # Airflow starts a process a task: a step imports what it needs when it runs, not what all of them need.
 if TYPE_CHECKING:
@@ -54,23 +56,23 @@ def run_stage(setup: Setup, folder: str, stage: str, backfill: bool = False) -> 
     """
     opened = carrying.at_hand(setup, folder)
     workspace.run_stage(opened, stage)
-    if stage == next(iter(lineage.order(opened.folder))):
+    if stage == next(iter(dvc_graph.order(opened.folder))):
         _keep_data(setup, opened, stage)
     if setup.apart:
         carrying.keep(setup, opened, stage)
-    if opened.files.validation in lineage.outs(opened.folder, stage, opened.model):
+    if opened.files.validation in dvc_graph.outs(opened.folder, stage, opened.model):
         _refuse_bad_data(setup, opened, backfill)
 
 
 def _keep_data(setup: Setup, opened: workspace.Workspace, stage: str) -> None:
     """Pushes the snapshot, so that no version is without its data, and tells the ledger what landed."""
-    from pipeline import remote
+    from pipeline.workspaces import dvc_remote
 
     version = opened.data_version()
-    pushed = remote.push(opened.folder, opened.outs(stage).values())
-    listed = remote.partitions(opened.folder, version)
+    pushed = dvc_remote.push(opened.folder, opened.outs(stage).values())
+    listed = dvc_remote.partitions(opened.folder, version)
     source, files = _settings(opened).source, opened.files.snapshot
-    with remote.cache(opened.folder) as kept:
+    with dvc_remote.cache(opened.folder) as kept:
         landed = partitions.news(setup.ledger, opened.model, listed, files, opened.as_of, source, kept)
     body = {
         "data_version": version,
@@ -332,7 +334,7 @@ def retrain(
     try:
         with step("open_workspace"):
             folder = open_run(setup, run, name, as_of, reason)
-        for stage in lineage.order(Path(folder)):
+        for stage in dvc_graph.order(Path(folder)):
             with step(stage):
                 run_stage(setup, folder, stage)
         with step("check_gates"):

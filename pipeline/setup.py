@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline import params
 from pipeline.ledger.table import Ledger, open_ledger
+from pipeline.settings import models as params
 
 if TYPE_CHECKING:
     from pipeline.rollout.site import Site

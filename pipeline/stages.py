@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.errors import SettingsError
-from pipeline.lineage import Artifacts, as_of, outs
-from pipeline.params import Model, home, load, nearest_root, project_root
+from pipeline.settings.models import Model, home, load, nearest_root, project_root
+from pipeline.workspaces.dvc_graph import Artifacts, as_of, outs
 
 
 def snapshot(name: str, model: Model, files: Artifacts) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from pipeline import remote
 from pipeline.errors import DataError
 from pipeline.ledger.partitions import Revision, revisions
 from pipeline.ledger.table import Event
 from pipeline.ledger.timeline import live_periods
 from pipeline.setup import Setup
+from pipeline.workspaces import dvc_remote
 
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
@@ -54,7 +54,7 @@ def _starting_with(landed: list[Event], asked: str) -> dict[str, str]:
 
 def _with_day(setup: Setup, landed: list[Event], day: str) -> tuple[dict[str, str], list[str]]:
     """(data versions that hold a partition of `day`, each with its md5; those whose list of partitions is lost)."""
-    listed = remote.listings(setup.project, dict.fromkeys(e.body["data_version"] for e in landed))
+    listed = dvc_remote.listings(setup.project, dict.fromkeys(e.body["data_version"] for e in landed))
     name = f"{day}.parquet"
     found = {version: files[name] for version, files in listed.items() if files and name in files}
     return found, [version for version, files in listed.items() if files is None]

@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import SettingsError, StageError
-from pipeline.params import Model, Training
 from pipeline.serving.trusted import TRUSTED_TYPES
+from pipeline.settings.models import Model, Training
 
 if TYPE_CHECKING:
     from sklearn.base import BaseEstimator

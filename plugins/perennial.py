@@ -42,7 +42,7 @@ class Meter:
     @staticmethod
     def _append(task_instance, kind, body):
         from pipeline.ledger.table import Event, airflow_run, open_ledger
-        from pipeline.params import home
+        from pipeline.settings.models import home
 
         dag_id = task_instance.dag_id
         model = dag_id.partition("__")[2]

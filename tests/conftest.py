@@ -17,9 +17,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from pipeline import forkserver
 from pipeline.ledger.table import Ledger, open_ledger
-from pipeline.params import Params, load
+from pipeline.settings.models import Params, load
+from pipeline.workspaces import stage_server
 from tests.support import side_by_side
 from tests.support.rollouts import site, trained  # noqa: F401
 
@@ -40,7 +40,7 @@ def skip_or_fail(what: str, reason: str) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Stages of all tests, and of all workers of pytest-xdist, are forked by one server; tests/test_forkserver.py has others too."""
     held = contextlib.ExitStack()
-    held.enter_context(forkserver.running(at_once=False))
+    held.enter_context(stage_server.running(at_once=False))
     config.add_cleanup(held.close)
 
 
@@ -58,7 +58,7 @@ def _clean_environment() -> Iterator[None]:
 
 
 def _forget_environment() -> None:
-    kept = ("PERENNIAL_REQUIRE", forkserver.VARIABLE)
+    kept = ("PERENNIAL_REQUIRE", stage_server.VARIABLE)
     ours = [name for name in os.environ if name.startswith("PERENNIAL_") and name not in kept]
     for name in (*ours, "MLFLOW_TRACKING_URI", "AIRFLOW_HOME"):
         os.environ.pop(name, None)
@@ -181,7 +181,7 @@ def churn_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def build_package(folder: Path, model: dict) -> Path:
     """Trains `model` on the customers, in `folder`, and packages it."""
     from pipeline import evaluation, package, training
-    from pipeline.params import Model
+    from pipeline.settings.models import Model
 
     settings = Model.model_validate(model)
     rows = customers()

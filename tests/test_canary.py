@@ -8,9 +8,9 @@ import itertools
 import numpy as np
 import pytest
 
-from pipeline.params import RolloutLimits
 from pipeline.policy import canary, watch
 from pipeline.policy.canary import Counted, Evidence, Paired, interval, judge
+from pipeline.settings.models import RolloutLimits
 from tests.support.size import EXHAUSTIVE
 
 LIMITS = RolloutLimits(

@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 import pytest
 import yaml
 
-from pipeline import carrying, lineage, runs, workspace
+from pipeline import carrying, runs
 from pipeline.errors import StageError
 from pipeline.ledger.table import Event
 from pipeline.setup import Setup
+from pipeline.workspaces import dvc_graph, workspace
 from tests.conftest import change_params
 
 pytestmark = pytest.mark.slow
@@ -54,7 +55,7 @@ def workers(project, tmp_path, monkeypatch):
 def test_every_step_may_be_taken_by_another_worker(workers):
     setup = workers("a")
     folder = runs.open_run(setup, "run/1", "churn", AS_OF, "a test")
-    stages = list(lineage.order(setup.project))
+    stages = list(dvc_graph.order(setup.project))
     for i, stage in enumerate(stages):
         runs.run_stage(workers("ba"[i % 2]), folder, stage)
     kept = setup.ledger.events(kind="stage_kept")
@@ -74,10 +75,10 @@ def test_it_is_the_same_model_as_on_one_machine(workers, monkeypatch):
     digests = []
     for run, names in (("run/1", "babab"), ("run/2", "aaaaa")):
         folder = runs.open_run(workers("a"), run, "churn", AS_OF, "a test")
-        for name, stage in zip(names, lineage.order(workers("a").project), strict=True):
+        for name, stage in zip(names, dvc_graph.order(workers("a").project), strict=True):
             runs.run_stage(workers(name), folder, stage)
         opened = carrying.at_hand(workers("a"), folder)
-        digests.append(lineage.read_json(opened.files.package / "manifest.json")["model_digest"])
+        digests.append(dvc_graph.read_json(opened.files.package / "manifest.json")["model_digest"])
     assert digests[0] == digests[1]
 
 

@@ -9,7 +9,7 @@ import pytest
 from pipeline.data import contract, history, snapshot
 from pipeline.errors import DataError
 from pipeline.gates import data_contract
-from pipeline.params import load
+from pipeline.settings.models import load
 from tests.conftest import change_params, customers
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline import lineage
-from pipeline.params import STRATEGIES
+from pipeline.settings.models import STRATEGIES
 from pipeline.stages import STAGES
+from pipeline.workspaces import dvc_graph
 from tests.conftest import ROOT
 
 READ_DAGS = Path(__file__).parent / "support" / "read_dags.py"
@@ -52,7 +52,7 @@ def test_stages_stand_once_and_everywhere_the_same(told):
     in_dvc = set(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
     tasks = set(told["dags"]["retrain__flight-delay"]["tasks"])
     own = {"open_workspace", "check_gates", "register", "roll_out", "settle"}
-    assert in_dvc == set(STAGES) == set(lineage.order(ROOT)) == tasks - own
+    assert in_dvc == set(STAGES) == set(dvc_graph.order(ROOT)) == tasks - own
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -72,7 +72,7 @@ def test_a_stage_depends_on_the_code_it_runs(stage):
 
 def test_the_order_is_that_of_the_files(told):
     tasks = told["dags"]["retrain__flight-delay"]["tasks"]
-    for stage, needs in lineage.order(ROOT).items():
+    for stage, needs in dvc_graph.order(ROOT).items():
         assert set(needs) <= set(tasks[stage])
     assert tasks["validate"] == ["open_workspace", "snapshot"]
     assert set(STAGES) <= set(tasks["check_gates"])

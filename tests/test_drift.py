@@ -7,10 +7,10 @@ import pytest
 from pipeline.drift.features import DriftVerdict, Limits, compare
 from pipeline.drift.live import NO_LABELS, LiveQuality, labels, logged, predictions
 from pipeline.drift.live import quality as quality_of
-from pipeline.params import load
 from pipeline.policy.retrain import decide
 from pipeline.serving import log_files
 from pipeline.serving.prediction_log import pseudonym
+from pipeline.settings.models import load
 from tests.conftest import change_params
 
 

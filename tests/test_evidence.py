@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.params import RolloutLimits
 from pipeline.policy.canary import Counted, judge
 from pipeline.rollout import evidence
 from pipeline.rollout.evidence import Observer, Served
 from pipeline.rollout.route import Share
 from pipeline.rollout.traefik import service_name
+from pipeline.settings.models import RolloutLimits
 
 OLD = Share("blue", "1", "http://127.0.0.1:1")
 NEW = Share("green", "2", "http://127.0.0.1:2")

@@ -11,8 +11,8 @@ from pipeline import training
 from pipeline.data import contract, snapshot
 from pipeline.errors import StageError
 from pipeline.gates import check
-from pipeline.lineage import Artifacts, read_json
-from pipeline.params import load
+from pipeline.settings.models import load
+from pipeline.workspaces.dvc_graph import Artifacts, read_json
 from tests.conftest import ROOT, make_project
 
 

@@ -18,9 +18,9 @@ import psutil
 import pytest
 import yaml
 
-from pipeline import forkserver, workspace
 from pipeline.ledger import metering
-from pipeline.params import load
+from pipeline.settings.models import load
+from pipeline.workspaces import stage_server, workspace
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="stages are forked on Linux only")
 
@@ -77,14 +77,14 @@ def served(usage: Path) -> bool:
 
 def test_it_runs_the_code_of_the_folder_as_it_is_then(instead, tmp_path):
     usage = tmp_path / "usage"
-    told = {forkserver.USAGE_VARIABLE: str(usage)}
+    told = {stage_server.USAGE_VARIABLE: str(usage)}
     done = run("burn", OF_THE_CALLER="here", **told)
     assert (done.returncode, done.stdout, served(usage)) == (0, "burnt here\n", True)
     stages = instead / "pipeline" / "stages.py"
     stages.write_text(stages.read_text().replace('"burnt "', '"scorched "'))
     assert run("burn", OF_THE_CALLER="here", **told).stdout == "scorched here\n"
     usage.unlink()
-    assert run("burn", **{**told, forkserver.VARIABLE: ""}).stdout == "scorched \n"
+    assert run("burn", **{**told, stage_server.VARIABLE: ""}).stdout == "scorched \n"
     assert not served(usage)
 
 
@@ -148,7 +148,7 @@ def pids(project: Path) -> list[psutil.Process]:
         assert time.monotonic() < until, "it does not begin"
         time.sleep(0.05)
     stage, handler, child = map(int, (project / "pids").read_text().split())
-    assert psutil.Process(handler).cmdline()[1:3] == ["-m", "pipeline.forkserver"]
+    assert psutil.Process(handler).cmdline()[1:3] == ["-m", "pipeline.workspaces.stage_server"]
     return [psutil.Process(pid) for pid in (stage, handler, child)]
 
 
@@ -161,14 +161,14 @@ def test_its_processor_time_is_the_runs(instead, ledger, monkeypatch):
         workspace.run_stage(made, "snapshot")
     ended = ledger.events(run="run/1")[-1].body
     assert ended["cpu_s"] >= 0.5
-    assert forkserver.ELSEWHERE.cpu_s >= 0.5
+    assert stage_server.ELSEWHERE.cpu_s >= 0.5
     assert not (instead / workspace.USAGE_FILE).exists()
 
 
 @pytest.mark.parametrize("change", ["the packages", "nothing"])
 def test_another_environment_is_not_served(change, project):
     """Packages that were installed since it began: what it has imported is not what a new process would."""
-    key = forkserver._key()
+    key = stage_server._key()
     if change == "the packages":
         key[-1] += 1
     request = {
@@ -180,16 +180,16 @@ def test_another_environment_is_not_served(change, project):
         "path": sys.path,
     }
     with socket.socket(socket.AF_UNIX) as connection, open(os.devnull, "w") as null:
-        connection.connect("\0" + os.environ[forkserver.VARIABLE])
+        connection.connect("\0" + os.environ[stage_server.VARIABLE])
         body = json.dumps(request).encode()
-        socket.send_fds(connection, [forkserver.LENGTH.pack(len(body))], [null.fileno()] * 3)
+        socket.send_fds(connection, [stage_server.LENGTH.pack(len(body))], [null.fileno()] * 3)
         connection.sendall(body)
         said = connection.makefile().readlines()
     assert len(said) == (0 if change == "the packages" else 2)
 
 
 def test_without_its_server_a_stage_runs_by_itself(instead):
-    done = run("burn", **{forkserver.VARIABLE: "gone"})
+    done = run("burn", **{stage_server.VARIABLE: "gone"})
     assert (done.returncode, done.stdout) == (0, "burnt \n")
 
 
@@ -199,15 +199,15 @@ def test_the_server_ends_with_the_process_that_wanted_it(instead, start):
         "import os, time\n"
         "from pipeline import forkserver\n"
         "with forkserver.running(at_once=False):\n"
-        f"    print(os.environ['{forkserver.VARIABLE}'], flush=True)\n"
+        f"    print(os.environ['{stage_server.VARIABLE}'], flush=True)\n"
         "    time.sleep(600)\n"
     )
-    env = {name: value for name, value in os.environ.items() if name != forkserver.VARIABLE}
+    env = {name: value for name, value in os.environ.items() if name != stage_server.VARIABLE}
     wanted = start([sys.executable, "-c", holder], stdout=subprocess.PIPE, text=True, env=env)
     assert wanted.stdout is not None
     name = wanted.stdout.readline().strip()
     server = psutil.Process(wanted.pid).children()[0]
-    asked = start(command(), env={**env, "DO": "linger", forkserver.VARIABLE: name})
+    asked = start(command(), env={**env, "DO": "linger", stage_server.VARIABLE: name})
     started = pids(instead)
     wanted.kill()
     wanted.wait()
@@ -228,7 +228,7 @@ def test_another_user_is_not_served_and_serves_nobody(instead):
         "    there.connect('\\0' + sys.argv[1])\n"
         "    sys.exit(there.recv(1) != b'')\n"
     )
-    asked = subprocess.run([sys.executable, "-c", ask, os.environ[forkserver.VARIABLE]], check=False)
+    asked = subprocess.run([sys.executable, "-c", ask, os.environ[stage_server.VARIABLE]], check=False)
     assert asked.returncode == 0
     listen = (
         "import os, socket\n"
@@ -241,16 +241,16 @@ def test_another_user_is_not_served_and_serves_nobody(instead):
     )
     with subprocess.Popen([sys.executable, "-c", listen], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None and other.stdout.readline() == "\n"
-        done = run("burn", **{forkserver.VARIABLE: "perennial-of-another"})
+        done = run("burn", **{stage_server.VARIABLE: "perennial-of-another"})
         assert (done.returncode, done.stdout, other.stdout.readline()) == (0, "burnt \n", "b''\n")
 
 
 @pytest.mark.slow
 def test_what_is_made_is_the_same_to_the_byte(project):
     made = {}
-    for name, server in (("served", os.environ[forkserver.VARIABLE]), ("alone", "")):
+    for name, server in (("served", os.environ[stage_server.VARIABLE]), ("alone", "")):
         for stage in ("snapshot", "validate", "train", "evaluate", "package"):
-            done = run("", stage, **{forkserver.VARIABLE: server})
+            done = run("", stage, **{stage_server.VARIABLE: server})
             assert done.returncode == 0, done.stderr
         files = sorted(p for p in (project / "artifacts" / "churn").rglob("*") if p.is_file())
         made[name] = {str(f): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}

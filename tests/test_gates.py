@@ -10,7 +10,7 @@ import pytest
 from pipeline import evaluation, package, training
 from pipeline.errors import GateError
 from pipeline.gates import check, data_contract, metric_limit, naive_baseline
-from pipeline.lineage import Artifacts
+from pipeline.workspaces.dvc_graph import Artifacts
 from tests.conftest import customers
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.data import contract, snapshot
 from pipeline.gates import data_contract
-from pipeline.params import load
+from pipeline.settings.models import load
 from tests.conftest import change_params, customers
 
 DAY = "2024-02-24"  # held out: the window ends on 1 March

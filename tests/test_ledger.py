@@ -11,7 +11,7 @@ from pipeline.ledger import costs
 from pipeline.ledger.metering import metered
 from pipeline.ledger.table import EVENTS, Event, Ledger
 from pipeline.ledger.timeline import live_at, timeline, unpulled_predecessor
-from pipeline.params import Baseline, Prices
+from pipeline.settings.models import Baseline, Prices
 
 PRICES = Prices(currency="EUR", cpu_core_hour=3600.0, memory_gb_hour=3600.0, engineer_hour=100.0)
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from pipeline.errors import SettingsError
-from pipeline.params import Params, load, refuse_unknown, time_of
+from pipeline.settings.models import Params, load, refuse_unknown, time_of
 from tests.conftest import ROOT, change_params
 
 

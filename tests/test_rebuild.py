@@ -9,14 +9,15 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pipeline import lineage, registry, runs, workspace
+from pipeline import registry, runs
 from pipeline.errors import DataError, RegistryError, RolloutError, StageError
 from pipeline.ledger.table import Event
 from pipeline.ledger.timeline import timeline
-from pipeline.params import load
 from pipeline.rebuild import rebuild
+from pipeline.settings.models import load
 from pipeline.setup import Setup
 from pipeline.trace import trace
+from pipeline.workspaces import dvc_graph, workspace
 from tests.conftest import change_params, customers
 from tests.support.commands import said
 from tests.support.size import EXHAUSTIVE
@@ -39,7 +40,7 @@ def backfill(project, run, as_of=AS_OF):
     """What the Dag does in a backfill."""
     setup = Setup.here()
     folder = runs.open_run(setup, run, "churn", as_of, "backfill run")
-    for stage in lineage.order(project):
+    for stage in dvc_graph.order(project):
         runs.run_stage(setup, folder, stage)
     return runs.archive(setup, folder, runs.check_gates(setup, folder, backfill=True))
 
@@ -153,16 +154,16 @@ def test_a_run_and_dvc_repro_share_what_they_have_made(project):
     """The same digest for the same as-of; what the one has trained is restored for the other, both ways."""
     retrain(project)
     told = repro()
-    for stage in list(lineage.order(project))[1:]:
+    for stage in list(dvc_graph.order(project))[1:]:
         assert f"Stage '{stage}@churn' is cached - skipping run" in told
-    manifest = lineage.read_json(project / "artifacts" / "churn" / "package" / "manifest.json")
+    manifest = dvc_graph.read_json(project / "artifacts" / "churn" / "package" / "manifest.json")
     assert manifest["model_digest"] == digest("1")
     change_params(project, "models.churn.as_of", "2024-02-25")
     assert "Running stage 'train@churn'" in repro()
     opened = workspace.open_workspace(
         project, project / ".perennial", "r", "churn", datetime(2024, 2, 25, tzinfo=UTC), ""
     )
-    for stage in lineage.order(project):
+    for stage in dvc_graph.order(project):
         workspace.run_stage(opened, stage)
     ours, theirs = opened.files.model.stat(), (project / "artifacts" / "churn" / "model.skops").stat()
     assert opened.files.model.read_bytes() == (project / "artifacts" / "churn" / "model.skops").read_bytes()
@@ -215,14 +216,14 @@ def test_dvc_repro_asks_a_source_that_was_mended_as_a_run_does(project):
     change_params(project, "models.churn.as_of", "2024-03-01")
     said = repro()
     assert "Running stage 'snapshot@churn'" in said
-    manifest = lineage.read_json(project / "artifacts" / "churn" / "package" / "manifest.json")
+    manifest = dvc_graph.read_json(project / "artifacts" / "churn" / "package" / "manifest.json")
     assert manifest["model_digest"] != digest("1")
     retrain(project, "two")
     assert manifest["model_digest"] == digest("2")
     change_params(project, "models.churn.as_of", "2024-03-01T01:00:00+01:00")
     (project / "dvc.lock").unlink()
     said = repro()
-    for stage in list(lineage.order(project))[1:]:
+    for stage in list(dvc_graph.order(project))[1:]:
         assert f"Stage '{stage}@churn' is cached - skipping run" in said
 
 
@@ -239,12 +240,12 @@ def test_dvc_repro_sees_an_edited_hook_as_a_run_does(project):
     change_params(project, "models.churn.training.options", {})
     repro()
     told = repro()
-    for stage in list(lineage.order(project))[1:]:
+    for stage in list(dvc_graph.order(project))[1:]:
         assert f"Stage '{stage}@churn' didn't change, skipping" in told
-    first = lineage.read_json(project / "artifacts" / "churn" / "package" / "manifest.json")["model_digest"]
+    first = dvc_graph.read_json(project / "artifacts" / "churn" / "package" / "manifest.json")["model_digest"]
     (project / "own" / "depth.py").write_text("DEPTH = 3\n")
     assert "Running stage 'train@churn'" in repro()
-    manifest = lineage.read_json(project / "artifacts" / "churn" / "package" / "manifest.json")
+    manifest = dvc_graph.read_json(project / "artifacts" / "churn" / "package" / "manifest.json")
     assert manifest["model_digest"] != first
     retrain(project)
     assert manifest["model_digest"] == digest("1")
@@ -407,7 +408,7 @@ def test_a_backfill_is_not_compared_with_what_is_live(project):
 
     setup = Setup.here()
     folder = runs.open_run(setup, "b", "churn", AS_OF, "")
-    for stage in lineage.order(project):
+    for stage in dvc_graph.order(project):
         runs.run_stage(setup, folder, stage)
     opened = workspace.read(workspace.Path(folder))
     told = check.verdicts(load(project).model("churn"), opened.files, None, None, backfill=True)

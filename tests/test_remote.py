@@ -8,10 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pipeline import remote, runs, workspace
+from pipeline import runs
 from pipeline.errors import DataError
 from pipeline.rollout.engine import free_port
 from pipeline.setup import Setup
+from pipeline.workspaces import dvc_remote, workspace
 from tests.conftest import customers
 from tests.support.commands import said
 from tests.support.s3 import s3  # noqa: F401
@@ -95,18 +96,18 @@ def test_what_was_pushed_comes_back(project, url):
     land("two")
     shutil.rmtree(project / ".dvc" / "cache")
     shutil.rmtree(opened.files.snapshot)
-    remote.fetch(opened.folder, opened.outs("snapshot"))
+    dvc_remote.fetch(opened.folder, opened.outs("snapshot"))
     assert {f.name: f.read_bytes() for f in opened.files.snapshot.iterdir()} == before
-    assert remote.hash_of(opened.files.snapshot) == first["data_version"]
-    assert set(remote.partitions(project, first["data_version"])) == set(before)
+    assert dvc_remote.hash_of(opened.files.snapshot) == first["data_version"]
+    assert set(dvc_remote.partitions(project, first["data_version"])) == set(before)
 
 
 def test_a_listing_is_read_from_the_remote_when_the_cache_is_gone(project):
     _, first = land("one")
     shutil.rmtree(project / ".dvc" / "cache")
-    assert len(remote.partitions(project, first["data_version"])) == 29
+    assert len(dvc_remote.partitions(project, first["data_version"])) == 29
     with pytest.raises(DataError, match="is neither in the DVC cache nor in the remote"):
-        remote.partitions(project, "0" * 32 + ".dir")
+        dvc_remote.partitions(project, "0" * 32 + ".dir")
 
 
 def test_trace_says_in_one_line_that_the_remote_cannot_be_read(project):
@@ -145,7 +146,7 @@ def test_without_a_remote_a_run_goes_on_and_says_so(project, capsys):
     assert (told["remote"], told["pushed_files"]) == (None, 0)
     assert "pushed nothing: no DVC remote" in capsys.readouterr().out
     with pytest.raises(DataError, match="there is none; name one with"):
-        remote.fetch(opened.folder, opened.outs("snapshot"))
+        dvc_remote.fetch(opened.folder, opened.outs("snapshot"))
 
 
 def test_the_runs_own_copy_of_the_remotes_keys_is_private(project, s3):  # noqa: F811

@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from pipeline.errors import RolloutError
-from pipeline.params import MODEL_NAME
 from pipeline.rollout import probe, route
 from pipeline.rollout.route import Route, Share
+from pipeline.settings.models import MODEL_NAME
 from tests.support.router import router
 
 BLUE = Share("blue", "3", "http://127.0.0.1:5001")

@@ -12,7 +12,7 @@ import pytest
 from pipeline.data import landing, snapshot
 from pipeline.data.contract import read_snapshot
 from pipeline.errors import DataError
-from pipeline.params import load
+from pipeline.settings.models import load
 from tests.conftest import change_params, customers
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from pipeline import evaluation, package, signing, training
 from pipeline.errors import SettingsError, StageError
-from pipeline.params import Training
 from pipeline.serving.errors import PackageRefused
 from pipeline.serving.runtime import Runtime
+from pipeline.settings.models import Training
 from tests.conftest import customers
 
 ESTIMATORS = ["hist_gradient_boosting", "random_forest", "linear"]
@@ -36,7 +36,7 @@ def test_the_same_model_gives_the_same_onnx_in_another_process(churn, tmp_path, 
     """Whatever the seed that Python hashes strings with: the converter goes by sets."""
     training.save(training.fit(window(churn), churn), tmp_path / "model.skops")
     code = (
-        "import sys, hashlib; from pathlib import Path; from pipeline import package, training; from pipeline.params import load\n"
+        "import sys, hashlib; from pathlib import Path; from pipeline import package, training; from pipeline.settings.models import load\n"
         "m = load(Path(sys.argv[1])).model('churn')\n"
         "print(hashlib.md5(package.onnx_bytes(training.load(Path(sys.argv[2])), m.training)).hexdigest())"
     )
@@ -58,7 +58,7 @@ def test_a_column_that_is_empty_in_every_row_is_named(churn):
 def test_the_same_data_gives_the_same_file_in_another_process(churn, tmp_path, project):
     window(churn).to_parquet(tmp_path / "rows.parquet")
     code = (
-        "import sys, pandas as pd; from pathlib import Path; from pipeline import training; from pipeline.params import load\n"
+        "import sys, pandas as pd; from pathlib import Path; from pipeline import training; from pipeline.settings.models import load\n"
         "m = load(Path(sys.argv[1])).model('churn')\n"
         "training.save(training.fit(pd.read_parquet(sys.argv[2]), m), Path(sys.argv[3]))"
     )

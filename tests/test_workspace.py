@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 import psutil
 import pytest
 
-from pipeline import lineage, workspace
 from pipeline.errors import StageError
-from pipeline.params import load
+from pipeline.settings.models import load
+from pipeline.workspaces import dvc_graph, workspace
 
 pytestmark = pytest.mark.slow
 
@@ -67,10 +67,10 @@ def test_uncommitted_work_is_in_it_and_named_by_a_commit(project):
 
 def test_stages_run_in_it_and_a_second_run_is_restored(project):
     made = opened(project)
-    for stage in lineage.order(made.folder):
+    for stage in dvc_graph.order(made.folder):
         workspace.run_stage(made, stage)
     other = opened(project, "run/2")
-    for stage in lineage.order(other.folder):
+    for stage in dvc_graph.order(other.folder):
         workspace.run_stage(other, stage)
     assert other.data_version() == made.data_version()
     assert other.files.model.read_bytes() == made.files.model.read_bytes()
@@ -241,15 +241,15 @@ def test_a_path_with_a_comma_is_read_as_one(project, tmp_path):
 def test_a_stage_run_by_hand_leaves_the_cache_alone(project):
     """What it made before may be a link into the cache: written in place, it would change other versions."""
     made = opened(project)
-    for stage in lineage.order(made.folder):
+    for stage in dvc_graph.order(made.folder):
         workspace.run_stage(made, stage)
     files = {f: f.read_bytes() for f in (project / ".dvc" / "cache" / "files").rglob("*") if f.is_file()}
     other = opened(project, "run/2")
-    for stage in lineage.order(other.folder):
+    for stage in dvc_graph.order(other.folder):
         workspace.run_stage(other, stage)
     text = (other.folder / "params.yaml").read_text()
     (other.folder / "params.yaml").write_text(text.replace("max_iter: 20", "max_iter: 3"))
-    for stage in lineage.order(other.folder):
+    for stage in dvc_graph.order(other.folder):
         command = [sys.executable, "-m", "pipeline", "stage", stage, "churn"]
         subprocess.run(command, cwd=other.folder, env=os.environ | {"PERENNIAL_PROJECT": str(project)}, check=True)
     assert other.files.model.read_bytes() != made.files.model.read_bytes()

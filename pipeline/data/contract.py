@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from pipeline.data.history import gone_missing, unusual_days
 from pipeline.errors import DataError
-from pipeline.params import Column, Contract, Model
+from pipeline.settings.models import Column, Contract, Model
 
 EXAMPLES = 3
 ROW, REASON = "snapshot_row", "reason"

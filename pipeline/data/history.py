@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.params import Model
+from pipeline.settings.models import Model
 
 # Fewer days before the held-out ones say nothing about what is usual: a week has its own shape.
 HISTORY_DAYS = 7

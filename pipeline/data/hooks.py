@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.errors import SettingsError
-from pipeline.params import Model
+from pipeline.settings.models import Model
 
 OURS = "pipeline"
 

@@ -22,7 +22,7 @@ from pipeline.data import source as source_rows
 from pipeline.data.history import no_label
 from pipeline.data.hooks import own_code
 from pipeline.errors import DataError
-from pipeline.params import Model, Source, Training
+from pipeline.settings.models import Model, Source, Training
 
 
 def window(source: Source, as_of: datetime) -> tuple[datetime, datetime]:

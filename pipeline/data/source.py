@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from pipeline.data.hooks import hooked
 from pipeline.errors import DataError
-from pipeline.params import Source
+from pipeline.settings.models import Source
 
 NUMBER = (
     "TINYINT",

@@ -10,9 +10,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pipeline import status
-from pipeline.params import Rollout
 from pipeline.rollout import back, execute, mend
 from pipeline.rollout.slots import predictions_folder
+from pipeline.settings.models import Rollout
 from pipeline.setup import Setup
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import pandas as pd
 
 from pipeline.evaluation import PREDICTION, better_by, metrics
 from pipeline.gates.verdict import Verdict
-from pipeline.params import Model
 from pipeline.serving.runtime import Runtime
+from pipeline.settings.models import Model
 
 
 def not_worse(held_out: pd.DataFrame, model: Model, champion: Runtime | None, version: str | None) -> Verdict:

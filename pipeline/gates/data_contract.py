@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.data.contract import faults_line
 from pipeline.data.history import HISTORY_DAYS
 from pipeline.gates.verdict import Verdict
-from pipeline.params import Contract
+from pipeline.settings.models import Contract
 
 # So many are named; the report has all.
 FIRST = 5

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.ledger.table import Event, Ledger
-from pipeline.params import Baseline, Prices
+from pipeline.settings.models import Baseline, Prices
 
 
 def step_cost(body: dict[str, Any], prices: Prices) -> float:

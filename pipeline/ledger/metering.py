@@ -2,7 +2,7 @@
 
 Linux counts both for a process and for the children it has waited for (getrusage(2)); ru_maxrss is in
 KiB, and that of children is the largest one's, so the peak is the larger of the two, not their sum. Stages that a server
-forked are nobody's children here; they leave word (pipeline.forkserver.ELSEWHERE).
+forked are nobody's children here; they leave word (pipeline.workspaces.stage_server.ELSEWHERE).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pipeline.forkserver import ELSEWHERE
 from pipeline.ledger.table import Event, Ledger
+from pipeline.workspaces.stage_server import ELSEWHERE
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.ledger.table import Ledger
-from pipeline.params import Source, time_of
+from pipeline.settings.models import Source, time_of
 
 FIRST, LATER_LABELS, REVISED = "first", "labels known at another as-of", "late or corrected rows"
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline import registry, remote
+from pipeline import registry
 from pipeline.errors import DataError
 from pipeline.ledger.partitions import revisions
 from pipeline.pages.templates import rendered
 from pipeline.setup import Setup
 from pipeline.trace import trace
+from pipeline.workspaces import dvc_remote
 
 
 def data_page(setup: Setup, asked: str) -> str:
@@ -24,7 +25,7 @@ def facts(setup: Setup, asked: str) -> dict[str, Any]:
     model = next(e.model for e in setup.ledger.events(kind="data_landed") if e.body["data_version"] == version)
     history = revisions(setup.ledger, model)
     days: list[dict[str, Any]] = []
-    for name, md5 in sorted(remote.partitions(setup.project, version).items()):
+    for name, md5 in sorted(dvc_remote.partitions(setup.project, version).items()):
         known = history.get(name, [])
         one = next((r for r in known if r.md5 == md5), None)
         if one is None:
@@ -33,7 +34,7 @@ def facts(setup: Setup, asked: str) -> dict[str, Any]:
             )
         days.append(
             {
-                "day": remote.day_of(name),
+                "day": dvc_remote.day_of(name),
                 "revision": one.number,
                 "of": max(r.number for r in known),
                 "rows": one.rows,

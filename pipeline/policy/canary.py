@@ -18,7 +18,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from pipeline.params import RolloutLimits
+from pipeline.settings.models import RolloutLimits
 
 TINY, NEAR, CLOSE = 1e-15, 1e-6, 1e-6
 SLOW_SHARE = 0.01  # a p99 is kept while at most this share is slower

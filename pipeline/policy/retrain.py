@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pipeline.drift.features import DriftVerdict
 from pipeline.drift.live import LiveQuality, dropped_by
-from pipeline.params import Monitor
+from pipeline.settings.models import Monitor
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from pipeline.errors import RolloutError
 from pipeline.ledger import lease
 from pipeline.ledger.table import Event
 from pipeline.ledger.timeline import live_at, predecessor
-from pipeline.params import Rollout
 from pipeline.rollout import mend, slots
 from pipeline.rollout.route import Route, Share
 from pipeline.rollout.site import Site, answers, check_router, other
+from pipeline.settings.models import Rollout
 
 # How long a rollout that is called back may take to give the traffic back.
 CALL_BACK_S = 30.0

@@ -6,12 +6,12 @@ import time
 from dataclasses import dataclass
 
 from pipeline.errors import RolloutError
-from pipeline.params import Rollout
 from pipeline.policy.canary import Judgement, judge
 from pipeline.rollout import probe
 from pipeline.rollout.evidence import Observer
 from pipeline.rollout.route import Share
 from pipeline.rollout.site import Site
+from pipeline.settings.models import Rollout
 
 LOOK_S = 0.5
 PROBE_S = 0.1

@@ -16,12 +16,12 @@ from pipeline import registry
 from pipeline.errors import LedgerError, PerennialError, RolloutError
 from pipeline.ledger.table import Event
 from pipeline.ledger.timeline import live_at
-from pipeline.params import STRATEGIES, Rollout
 from pipeline.rollout import bake, mend, route, slots
 from pipeline.rollout.bake import SHADOW, Step
 from pipeline.rollout.engine import SLOTS, Running, engines
 from pipeline.rollout.route import Route, Share
 from pipeline.rollout.site import Site, answers, check_router, other
+from pipeline.settings.models import STRATEGIES, Rollout
 
 
 @dataclass(frozen=True)

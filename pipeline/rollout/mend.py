@@ -14,10 +14,10 @@ from pipeline.errors import RolloutError
 from pipeline.ledger import lease
 from pipeline.ledger.table import Event, Ledger
 from pipeline.ledger.timeline import live_at
-from pipeline.params import Rollout
 from pipeline.rollout import probe, route, slots
 from pipeline.rollout.route import Route, Share
 from pipeline.rollout.site import SWITCH_LIMIT_S, Site, answers
+from pipeline.settings.models import Rollout
 
 # What was killed on another machine holds its lease a little longer; it is waited for.
 RECONCILE_WAIT_S = 2 * lease.HELD_S

@@ -19,11 +19,11 @@ from typing import Any
 
 import psutil
 
-from pipeline.birth import born
 from pipeline.errors import RolloutError
 from pipeline.rollout import failpoints
 from pipeline.rollout.engine import Running, Wanted, cut_off, free_port
 from pipeline.serving.settings import VARIABLE
+from pipeline.settings.process_identity import born
 
 # What a server has beyond its drain time to write its log and end.
 GRACE_S = 5.0

@@ -18,9 +18,9 @@ from pathlib import Path
 import yaml
 from filelock import FileLock
 
-from pipeline import plain_yaml
 from pipeline.errors import RolloutError
 from pipeline.rollout.traefik import render
+from pipeline.settings import yaml_file
 
 OURS = "# perennial "
 
@@ -90,7 +90,7 @@ def read(home: Path, model: str) -> Route | None:
         told = json.loads(first.removeprefix(OURS))["route"]
         shares = {k: Share(**told[k]) if told[k] else None for k in ("live", "previous", "candidate")}
         route = Route(**{**told, **shares})
-        changed = plain_yaml.parse(rest) != render(route)
+        changed = yaml_file.parse(rest) != render(route)
     except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise _foreign(path, f"is not one of ours ({error!r})") from error
     if changed:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pipeline.params import followed_column
+from pipeline.settings.models import followed_column
 
 if TYPE_CHECKING:
     from pipeline.rollout.route import Route, Share

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 
 from pipeline.errors import PerennialError
-from pipeline.params import home, project_root
 from pipeline.services import control
 from pipeline.services.settings import USER, kept_secrets
+from pipeline.settings.models import home, project_root
 
 
 def main(argv: list[str]) -> int:

@@ -21,12 +21,12 @@ import psutil
 
 from pipeline.errors import ServiceError
 from pipeline.ledger.table import open_ledger
-from pipeline.params import load
 from pipeline.rollout import execute, mend
 from pipeline.rollout.probe import certified
 from pipeline.rollout.site import Site
 from pipeline.services import processes
 from pipeline.services.settings import Addresses, environment, mlflow_store, write_files
+from pipeline.settings.models import load
 
 START_LIMIT_S = 180.0
 STOP_LIMIT_S = 20.0

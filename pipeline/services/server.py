@@ -25,10 +25,10 @@ import yaml
 
 from pipeline.errors import PerennialError, ServiceError
 from pipeline.ledger.table import open_ledger
-from pipeline.params import home, load, project_root
 from pipeline.rollout.docker_engine import has_volume, serving_images
 from pipeline.rollout.engine import EngineUnavailable
 from pipeline.services import settings
+from pipeline.settings.models import home, load, project_root
 
 SOCKET = Path("/var/run/docker.sock")
 # Each a role and a database of its own: one that is taken over reads nothing of the others.

@@ -18,12 +18,12 @@ from pathlib import Path
 import yaml
 
 from pipeline.errors import ServiceError
-from pipeline.params import load
 from pipeline.registry import artifact_root
 from pipeline.rollout.process_engine import OWNER
 from pipeline.rollout.route import routes_folder
 from pipeline.rollout.traefik import PLUGIN, PLUGIN_MODULE
-from pipeline.workspace import private_site_cache
+from pipeline.settings.models import load
+from pipeline.workspaces.workspace import private_site_cache
 
 PORTS = {"AIRFLOW": 8080, "MLFLOW": 5000, "ROUTER": 8000, "ROUTER_API": 8001}
 USER = "admin"

@@ -2,7 +2,7 @@
 
 Each task is a fork of the scheduler's workers and has what they have: without this, it spends seconds of processor time
 importing MLflow or scikit-learn again. Stages, which DVC runs as commands, are forked by a server that this process starts
-(pipeline/forkserver.py). Nothing of `pipeline` stays imported, so that a task runs the project's code as it is then. skops
+(pipeline/workspaces/stage_server.py). Nothing of `pipeline` stays imported, so that a task runs the project's code as it is then. skops
 has another reason to come first: it looks at every module there is, and Airflow's answer with warnings by the thousand.
 
     python -m pipeline.services.warm airflow scheduler
@@ -17,7 +17,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from pipeline import forkserver
+from pipeline.workspaces import stage_server
 
 # Besides those of the stages; what Airflow and MLflow import only when they are used, too. None of these starts a thread of
 # its own that a fork would miss.
@@ -41,13 +41,13 @@ def main(argv: list[str]) -> None:
     program = shutil.which(argv[0])
     if program is None:
         sys.exit(f"{argv[0]} is not installed; look at the PATH")
-    # OpenMP reads it when it is loaded; pipeline.workspace says why.
+    # OpenMP reads it when it is loaded; pipeline.workspaces.workspace says why.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    for library in (*forkserver.LIBRARIES, *LIBRARIES):
+    for library in (*stage_server.LIBRARIES, *LIBRARIES):
         importlib.import_module(library)
     _let_mlflow_look_around()
-    forkserver.fork()
-    forkserver.forget_our_code()
+    stage_server.fork()
+    stage_server.forget_our_code()
     if "celery" in argv:
         _show_that_it_is_alive(Path(os.environ["AIRFLOW_HOME"]) / "worker-alive")
     sys.argv = [program, *argv[1:]]

@@ -19,10 +19,11 @@ import pytest
 
 from demo.replay import requests
 from demo.show import _flights as flights_between
-from pipeline import lineage, registry, remote
+from pipeline import registry
 from pipeline.ledger.table import airflow_run
 from pipeline.rollout import route
 from pipeline.services.settings import USER, kept_secrets
+from pipeline.workspaces import dvc_graph, dvc_remote
 from tests.conftest import CHURN, change_params, customers, skip_or_fail
 from tests.support import browser
 from tests.support.load import steady_load
@@ -132,7 +133,7 @@ def test_2_each_week_is_a_version_under_its_own_name(stack, before):
         tags = registry.version_facts(stack.home, FLIGHTS, version)["tags"]
         assert (tags["perennial.as_of"][:10], tags["perennial.origin"]) == (alias.removeprefix("asof-"), "backfill")
     for alias, monday in ((min(backfilled), MONDAYS[0]), (max(backfilled), MONDAYS[-1])):
-        days = sorted(remote.day_of(file) for file in kept_partitions(stack, backfilled[alias]))
+        days = sorted(dvc_remote.day_of(file) for file in kept_partitions(stack, backfilled[alias]))
         assert (len(days), days[0], days[-1]) == (WINDOW_DAYS, after(monday, 7 - WINDOW_DAYS), after(monday, 6))
     run = next(iter(before["states"]))
     tasks = {t["task_id"]: t["state"] for t in stack.airflow.tasks(DAG, run)}
@@ -166,7 +167,7 @@ def test_3b_dvc_repro_on_ones_own_machine_makes_the_same_model(stack, before):
     assert all(
         f"Stage '{stage}@{FLIGHTS}' is cached - skipping run" in said for stage in ("train", "evaluate", "package")
     )
-    manifest = lineage.read_json(stack.project / "artifacts" / FLIGHTS / "package" / "manifest.json")
+    manifest = dvc_graph.read_json(stack.project / "artifacts" / FLIGHTS / "package" / "manifest.json")
     assert manifest["model_digest"] == digest(stack, before["versions"]["asof-2013-10-21"])
 
 

@@ -21,8 +21,8 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline import plain_yaml
 from pipeline.errors import SettingsError
+from pipeline.settings import yaml_file
 
 MODEL_NAME = re.compile(r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")
 
@@ -348,7 +348,7 @@ def load(root: Path) -> Params:
     """Reads `root`/params.yaml. Raises SettingsError naming the first key that is wrong."""
     path = root / "params.yaml"
     try:
-        raw = plain_yaml.parse(path.read_text(encoding="utf-8"))
+        raw = yaml_file.parse(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(str(path), str(error.strerror), "run from the project's folder") from error
     except yaml.YAMLError as error:

@@ -142,7 +142,13 @@ def running(*, at_once: bool) -> Iterator[None]:
     listener = _listen()
     # A session of its own: Ctrl-C is for who asks. And OpenMP reads its variable when it is loaded.
     server = subprocess.Popen(
-        [sys.executable, "-m", "pipeline.forkserver", str(listener.fileno()), *(["now"] if at_once else [])],
+        [
+            sys.executable,
+            "-m",
+            "pipeline.workspaces.stage_server",
+            str(listener.fileno()),
+            *(["now"] if at_once else []),
+        ],
         stdin=subprocess.PIPE,
         pass_fds=[listener.fileno()],
         start_new_session=True,

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import yaml
 
-from pipeline import plain_yaml
 from pipeline.errors import SettingsError
+from pipeline.settings import yaml_file
 
 DECISIVE = ("scikit-learn", "numpy", "pandas", "pyarrow", "skops", "skl2onnx", "onnx")
 
@@ -42,7 +42,7 @@ def order(root: Path) -> dict[str, list[str]]:
     The graph is read off the files: a stage needs those whose outs are among its deps.
     """
     try:
-        stages = plain_yaml.parse((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+        stages = yaml_file.parse((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
         bodies = {name: body.get("do", body) for name, body in stages.items()}
         outs = {
             _path(out): name
@@ -69,7 +69,7 @@ def order(root: Path) -> dict[str, list[str]]:
 
 def outs(root: Path, stage: str, name: str) -> list[Path]:
     """The files and folders that a stage makes for the model `name`."""
-    stages = plain_yaml.parse((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    stages = yaml_file.parse((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     body = stages[stage].get("do", stages[stage])
     listed = [_path(out) for kind in ("outs", "metrics") for out in body.get(kind, [])]
     return [root / path.replace("${key}", name) for path in listed]

@@ -29,9 +29,10 @@ from configobj import ConfigObj
 from filelock import FileLock
 from ruamel.yaml import YAML
 
-from pipeline import forkserver, lineage, plain_yaml
 from pipeline.errors import PerennialError, StageError
-from pipeline.params import time_of
+from pipeline.settings import yaml_file
+from pipeline.settings.models import time_of
+from pipeline.workspaces import dvc_graph, stage_server
 
 RUN_FILE = "run.yaml"
 ERROR_FILE = ".stage-error"
@@ -56,16 +57,16 @@ class Workspace:
     uncommitted: bool
 
     @property
-    def files(self) -> lineage.Artifacts:
-        return lineage.Artifacts(self.folder, self.model)
+    def files(self) -> dvc_graph.Artifacts:
+        return dvc_graph.Artifacts(self.folder, self.model)
 
     def outs(self, stage: str) -> dict[str, str]:
         """What a stage made, path to DVC hash, from this run's dvc.lock."""
-        return locked_outs(plain_yaml.parse((self.folder / "dvc.lock").read_text(encoding="utf-8")), stage, self.model)
+        return locked_outs(yaml_file.parse((self.folder / "dvc.lock").read_text(encoding="utf-8")), stage, self.model)
 
     def data_version(self) -> str:
         """The DVC hash of the snapshot."""
-        first = next(iter(lineage.order(self.folder)))
+        first = next(iter(dvc_graph.order(self.folder)))
         return self.outs(first)[f"artifacts/{self.model}/snapshot"]
 
 
@@ -133,7 +134,7 @@ def remove_worktree(project: Path, worktree: Path) -> None:
 def read(folder: Path) -> Workspace:
     """The workspace in `folder`."""
     try:
-        told = plain_yaml.parse((folder / RUN_FILE).read_text(encoding="utf-8"))
+        told = yaml_file.parse((folder / RUN_FILE).read_text(encoding="utf-8"))
     except OSError as error:
         raise StageError(
             f"workspace {folder}", "is gone", "clear the run's first task, which makes it again"
@@ -168,7 +169,7 @@ def run_stage(workspace: Workspace, stage: str) -> None:
             said = complaint.read_text(encoding="utf-8") if complaint.is_file() else ""
             raise _stage_error(stage, said, error) from error
         finally:
-            forkserver.collect(workspace.folder / USAGE_FILE)
+            stage_server.collect(workspace.folder / USAGE_FILE)
 
 
 def _stage_error(stage: str, said: str, error: Exception) -> PerennialError:
@@ -358,7 +359,7 @@ def _environment(workspace: Workspace):
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "PERENNIAL_PROJECT": str(workspace.project),
         "PERENNIAL_STAGE_ERROR": str(workspace.folder / ERROR_FILE),
-        forkserver.USAGE_VARIABLE: str(workspace.folder / USAGE_FILE),
+        stage_server.USAGE_VARIABLE: str(workspace.folder / USAGE_FILE),
         "DVC_NO_ANALYTICS": "1",
         # Threads that wait for each other sleep: spinning, runs side by side take twice the processor time they need.
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),

@@ -1,0 +1,1 @@
+"""What people and machines set: params.yaml and the environment, read once and typed."""
