@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.data import contract, history, snapshot
+from pipeline.data import contract, day_history, snapshot
 from pipeline.errors import DataError
 from pipeline.gates import data_contract
 from pipeline.settings.models import load
@@ -133,9 +133,9 @@ def test_a_day_out_of_proportion_to_history_is_named(project, day, rows):
     change_params(project, "models.churn.gates.contract.rows_a_day", [0.5, 2])
     model = load(project).model("churn")
     days = {f"{d:%Y-%m-%d}": 60 for d in pd.date_range("2024-01-31", "2024-02-29")}
-    usual = history.unusual_days(days, model)
+    usual = day_history.unusual_days(days, model)
     assert usual == {"history": 23, "median": 60.0, "off": {}}
-    told = history.unusual_days(days | {day: rows} if rows else {d: n for d, n in days.items() if d != day}, model)
+    told = day_history.unusual_days(days | {day: rows} if rows else {d: n for d, n in days.items() if d != day}, model)
     assert told["off"] == {day: rows}
     verdict = data_contract.usual_days({"days": told}, model.gates.contract)
     assert not verdict.passed
@@ -145,7 +145,7 @@ def test_a_day_out_of_proportion_to_history_is_named(project, day, rows):
 def test_an_old_unusual_day_is_history_and_not_judged(project):
     change_params(project, "models.churn.gates.contract.rows_a_day", [0.5, 2])
     days = {f"{d:%Y-%m-%d}": 60 for d in pd.date_range("2024-01-31", "2024-02-29")} | {"2024-02-05": 0}
-    assert history.unusual_days(days, load(project).model("churn"))["off"] == {}
+    assert day_history.unusual_days(days, load(project).model("churn"))["off"] == {}
 
 
 @pytest.mark.parametrize(("first", "median"), [("2024-02-10", 60.0), ("2024-02-15", 60.0), ("2024-02-17", None)])
@@ -153,7 +153,7 @@ def test_history_begins_where_the_data_does(project, first, median):
     """Days before there was any data are no outage; after less than a week of it there is no verdict, and it is said."""
     change_params(project, "models.churn.gates.contract.rows_a_day", [0.5, 2])
     model = load(project).model("churn")
-    told = history.unusual_days({f"{d:%Y-%m-%d}": 60 for d in pd.date_range(first, "2024-02-29")}, model)
+    told = day_history.unusual_days({f"{d:%Y-%m-%d}": 60 for d in pd.date_range(first, "2024-02-29")}, model)
     assert (told["median"], told["off"]) == (median, {})
     verdict = data_contract.usual_days({"days": told}, model.gates.contract)
     assert verdict.passed

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.data import landing, snapshot
+from pipeline.data import partition_cache, snapshot
 from pipeline.data.contract import read_snapshot
 from pipeline.errors import DataError
 from pipeline.settings.models import load
@@ -53,7 +53,7 @@ def commit(project, folder):
     from dvc_data.hashfile.transfer import transfer
     from dvc_objects.fs.local import localfs
 
-    with landing.repository(project) as repo:
+    with partition_cache.repository(project) as repo:
         staged, _, tree = dvc_data.hashfile.build.build(repo.cache.local, str(folder), localfs, "md5")
         transfer(staged, repo.cache.local, {tree.hash_info}, shallow=False)
 

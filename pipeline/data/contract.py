@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.data.history import gone_missing, unusual_days
+from pipeline.data.day_history import gone_missing, unusual_days
 from pipeline.errors import DataError
 from pipeline.settings.models import Column, Contract, Model
 

@@ -17,10 +17,10 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.data import landing
+from pipeline.data import partition_cache
 from pipeline.data import source as source_rows
-from pipeline.data.history import no_label
-from pipeline.data.hooks import own_code
+from pipeline.data.day_history import no_label
+from pipeline.data.user_code import own_code
 from pipeline.errors import DataError
 from pipeline.settings.models import Model, Source, Training
 
@@ -159,29 +159,32 @@ def _land_days(connection: duckdb.DuckDBPyConnection, model: Model, folder: Path
     days = _fingerprints(connection, model)
     made_by = f"{columns} duckdb {duckdb.__version__} arrow {pa.__version__}".encode() + Path(__file__).read_bytes()
     recipe = hashlib.sha256(made_by).hexdigest()
-    index = landing.Index(index_file)
+    index = partition_cache.Index(index_file)
     try:
-        with landing.repository(folder.parent) as repo:
-            linked = landing.link(repo, folder, index.known(recipe, days))
+        with partition_cache.repository(folder.parent) as repo:
+            linked = partition_cache.link(repo, folder, index.known(recipe, days))
             new = {day: days[day] for day in sorted(set(days) - linked)}
             _write_days(connection, model, folder, new)
-            hashes = {day: landing.hashed(repo, folder / (day + landing.SUFFIX)) for day in new}
+            hashes = {day: partition_cache.hashed(repo, folder / (day + partition_cache.SUFFIX)) for day in new}
         index.add(recipe, {day: (fingerprint, *hashes[day]) for day, fingerprint in new.items()})
     finally:
         index.close()
     return len(days), len(new)
 
 
-def _fingerprints(connection: duckdb.DuckDBPyConnection, model: Model) -> dict[str, landing.Fingerprint]:
+def _fingerprints(connection: duckdb.DuckDBPyConnection, model: Model) -> dict[str, partition_cache.Fingerprint]:
     day = _day(source_rows.quoted(model.source.event_time))
     # Hashed twice: DuckDB's hash of many columns is linear in the last one, and labels that change places would not show.
     row = f"hash(hash({', '.join(source_rows.quoted(c) for c in source_rows.column_types(connection, 'landing'))}))"
     sql = f"SELECT {day}, count(*), bit_xor({row}), sum({row}) FROM landing GROUP BY 1 ORDER BY 1"
-    return {d: landing.Fingerprint(rows, f"{a:x}.{int(b):x}") for d, rows, a, b in connection.execute(sql).fetchall()}
+    return {
+        d: partition_cache.Fingerprint(rows, f"{a:x}.{int(b):x}")
+        for d, rows, a, b in connection.execute(sql).fetchall()
+    }
 
 
 def _write_days(
-    connection: duckdb.DuckDBPyConnection, model: Model, folder: Path, days: dict[str, landing.Fingerprint]
+    connection: duckdb.DuckDBPyConnection, model: Model, folder: Path, days: dict[str, partition_cache.Fingerprint]
 ) -> None:
     """Writes `days` as Parquet. Rows are in one order whatever the source's: by time, by key, then by all the rest."""
     event, key = model.source.event_time, model.source.key
@@ -194,5 +197,5 @@ def _write_days(
     )
     at = 0
     for day, fingerprint in days.items():
-        pq.write_table(table.slice(at, fingerprint.rows), folder / (day + landing.SUFFIX), compression="zstd")
+        pq.write_table(table.slice(at, fingerprint.rows), folder / (day + partition_cache.SUFFIX), compression="zstd")
         at += fingerprint.rows

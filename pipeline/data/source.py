@@ -15,7 +15,7 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.data.hooks import hooked
+from pipeline.data.user_code import hooked
 from pipeline.errors import DataError
 from pipeline.settings.models import Source
 

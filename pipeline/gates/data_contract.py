@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.data.contract import faults_line
-from pipeline.data.history import HISTORY_DAYS
+from pipeline.data.day_history import HISTORY_DAYS
 from pipeline.gates.verdict import Verdict
 from pipeline.settings.models import Contract
 
