@@ -17,8 +17,9 @@ from typing import Any
 import httpx
 import pandas as pd
 
-from pipeline import package, registry, runs
+from pipeline import registry, runs
 from pipeline.settings.models import load, project_root
+from pipeline.training import package
 
 MODEL = "flight-delay"
 START_S = 180

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 import pandas as pd
 
-from pipeline import package
 from pipeline.settings.models import Model
+from pipeline.training import package
 
 
 @dataclass

@@ -12,11 +12,11 @@ from rich.console import Console
 
 from demo.replay import Tally
 from pipeline import registry, show
-from pipeline.evaluation import metrics
 from pipeline.ledger import costs
 from pipeline.services.settings import USER, Addresses
 from pipeline.serving.runtime import Runtime
 from pipeline.setup import Setup
+from pipeline.training.evaluate import metrics
 
 WIDTH = 120
 

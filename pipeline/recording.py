@@ -11,9 +11,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import signing, training
 from pipeline.errors import GateError
-from pipeline.evaluation import PREDICTION
 from pipeline.gates.verdict import Verdict
 from pipeline.registry import (
     AS_OF_TAG,
@@ -31,6 +29,8 @@ from pipeline.registry import (
     tracking_uri,
 )
 from pipeline.settings.models import Model
+from pipeline.training import fit, signing
+from pipeline.training.evaluate import PREDICTION
 from pipeline.workspaces import dvc_remote
 from pipeline.workspaces.dvc_graph import environment, read_json
 from pipeline.workspaces.workspace import RUN_FILE, Workspace
@@ -251,14 +251,14 @@ def _log_model(workspace: Workspace, model: Model) -> Any:
     import skops
 
     rows = pd.read_parquet(workspace.files.reference).head(EXAMPLE_ROWS)
-    example = training.feature_frame(rows, model.training)
-    estimator = training.load(workspace.files.model)
-    answer = training.predict(estimator, example, model.training)
+    example = fit.feature_frame(rows, model.training)
+    estimator = fit.load(workspace.files.model)
+    answer = fit.predict(estimator, example, model.training)
     return mlflow.sklearn.log_model(
         estimator,
         name="model",
         serialization_format="skops",
-        skops_trusted_types=training.TRUSTED_TYPES,
+        skops_trusted_types=fit.TRUSTED_TYPES,
         signature=mlflow.models.infer_signature(example, answer),
         input_example=example,
         # Named here: left to itself MLflow loads the model in another process to find out.

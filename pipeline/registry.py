@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from pipeline import signing
 from pipeline.errors import RegistryAwayError, RegistryError
 from pipeline.settings import yaml_file
+from pipeline.training import signing
 from pipeline.workspaces.workspace import RUN_FILE
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import carrying, signing
+from pipeline import carrying
 from pipeline.deployer import traffic
 from pipeline.errors import PerennialError, RegistryError
 from pipeline.ledger import costs, partitions
@@ -20,6 +20,7 @@ from pipeline.ledger.metering import metered
 from pipeline.ledger.table import Event
 from pipeline.settings import models as params
 from pipeline.setup import Setup
+from pipeline.training import signing
 from pipeline.workspaces import dvc_graph, workspace
 
 # Airflow starts a process a task: a step imports what it needs when it runs, not what all of them need.

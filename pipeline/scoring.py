@@ -21,9 +21,9 @@ import numpy as np
 
 from pipeline import registry
 from pipeline.errors import DataError, RegistryError
-from pipeline.evaluation import PREDICTION
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.signature import LARGEST, Field, Rows
+from pipeline.training.evaluate import PREDICTION
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -35,16 +35,16 @@ def validate(name: str, model: Model, files: Artifacts) -> str:
 
 
 def train(name: str, model: Model, files: Artifacts) -> str:
-    from pipeline import training
     from pipeline.data import contract
+    from pipeline.training import fit
 
-    training.save(training.fit(contract.kept_rows(files.snapshot, files.quarantine), model), files.model)
+    fit.save(fit.fit(contract.kept_rows(files.snapshot, files.quarantine), model), files.model)
     return f"{model.training.estimator}, {files.model.stat().st_size / 1e6:.1f} MB"
 
 
 def evaluate(name: str, model: Model, files: Artifacts) -> str:
-    from pipeline import evaluation
     from pipeline.data import contract
+    from pipeline.training import evaluate as evaluation
 
     rows = contract.kept_rows(files.snapshot, files.quarantine)
     told = evaluation.evaluate(model, rows, files.model, files.predictions, files.reference, files.metrics)
@@ -53,7 +53,7 @@ def evaluate(name: str, model: Model, files: Artifacts) -> str:
 
 
 def package_(name: str, model: Model, files: Artifacts) -> str:
-    from pipeline import package
+    from pipeline.training import package
 
     told = package.build(name, model, files.model, files.predictions, files.package)
     size = sum(f.stat().st_size for f in files.package.iterdir())

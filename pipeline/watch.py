@@ -72,9 +72,9 @@ def _losses(setup: Setup, name: str, champion: str, before: str, as_of: datetime
 
     They stand in the order in which the labels came, so that each look goes on where the last one ended.
     """
-    from pipeline import signing
     from pipeline.drift import live
-    from pipeline.evaluation import PREDICTION, bounded_loss
+    from pipeline.training import signing
+    from pipeline.training.evaluate import PREDICTION, bounded_loss
 
     model = setup.params.model(name)
     start = as_of - timedelta(days=model.rollout.watch_days + model.monitor.window_days)

@@ -180,14 +180,14 @@ def churn_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def build_package(folder: Path, model: dict) -> Path:
     """Trains `model` on the customers, in `folder`, and packages it."""
-    from pipeline import evaluation, package, training
     from pipeline.settings.models import Model
+    from pipeline.training import evaluate, fit, package
 
     settings = Model.model_validate(model)
     rows = customers()
     rows = rows[(rows.seen_at < settings.as_of) & (rows.seen_at >= "2024-02-01")].reset_index(drop=True)
-    training.save(training.fit(rows, settings), folder / "m")
-    evaluation.evaluate(settings, rows, folder / "m", folder / "p", folder / "r", folder / "e.json")
+    fit.save(fit.fit(rows, settings), folder / "m")
+    evaluate.evaluate(settings, rows, folder / "m", folder / "p", folder / "r", folder / "e.json")
     package.build("churn", settings, folder / "m", folder / "p", folder / "package")
     return folder / "package"
 

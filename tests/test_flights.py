@@ -7,11 +7,11 @@ import pytest
 import yaml
 
 from demo import flights
-from pipeline import training
 from pipeline.data import contract, snapshot
 from pipeline.errors import StageError
 from pipeline.gates import check
 from pipeline.settings.models import load
+from pipeline.training import fit
 from pipeline.workspaces.dvc_graph import Artifacts, read_json
 from tests.conftest import ROOT, make_project
 
@@ -114,7 +114,7 @@ def test_every_week_of_the_year_can_be_backfilled(project, day):
     assert [str(v) for v in told if not v.passed] == []
     assert any("no verdict" in v.reason for v in told) == (day == "2013-01-21")
     if day == "2013-01-21":
-        training.fit(contract.kept_rows(files.snapshot, files.quarantine), model)
+        fit.fit(contract.kept_rows(files.snapshot, files.quarantine), model)
 
 
 @pytest.mark.slow
@@ -123,7 +123,7 @@ def test_the_weeks_before_anything_can_be_learnt_are_refused_in_one_line(project
     """All rows are in the held-out days: such a run of a backfill ends here, the others do not wait for it."""
     model, files = landed(project, monday(day))
     with pytest.raises(StageError, match=f"begins on 2013-01-01, so all .* in the 14 days held out before {day}"):
-        training.fit(contract.kept_rows(files.snapshot, files.quarantine), model)
+        fit.fit(contract.kept_rows(files.snapshot, files.quarantine), model)
 
 
 @pytest.mark.slow

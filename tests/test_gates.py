@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline import evaluation, package, training
 from pipeline.errors import GateError
 from pipeline.gates import check, data_contract, metric_limit, naive_baseline
+from pipeline.training import evaluate, fit, package
 from pipeline.workspaces.dvc_graph import Artifacts
 from tests.conftest import customers
 
@@ -26,8 +26,8 @@ def files(churn, tmp_path):
     made.folder.mkdir(parents=True)
     rows = customers()
     rows = rows[(rows.seen_at < churn.as_of) & (rows.seen_at >= "2024-02-01")].reset_index(drop=True)
-    training.save(training.fit(rows, churn), made.model)
-    evaluation.evaluate(churn, rows, made.model, made.predictions, made.reference, made.metrics)
+    fit.save(fit.fit(rows, churn), made.model)
+    evaluate.evaluate(churn, rows, made.model, made.predictions, made.reference, made.metrics)
     package.build("churn", churn, made.model, made.predictions, made.package)
     made.validation.write_text(
         json.dumps({"in": len(rows), "kept": len(rows), "quarantined": 0, "faults": [], "missing": []})

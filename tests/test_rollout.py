@@ -15,7 +15,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from pipeline import registry, runs, signing
+from pipeline import registry, runs
 from pipeline.errors import RegistryError, RolloutError, StageError
 from pipeline.ledger.lease import HELD_S, LEASES
 from pipeline.ledger.timeline import live_at
@@ -25,6 +25,7 @@ from pipeline.rollout.engine import EngineUnavailable, engine_named
 from pipeline.rollout.process_engine import ProcessEngine
 from pipeline.rollout.traefik import RETRIED_BYTES
 from pipeline.serving.runtime import Runtime
+from pipeline.training import signing
 from tests import conftest
 from tests.conftest import skip_or_fail
 from tests.support.load import steady_load

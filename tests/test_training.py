@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline import evaluation, package, signing, training
 from pipeline.errors import SettingsError, StageError
 from pipeline.serving.errors import PackageRefused
 from pipeline.serving.runtime import Runtime
 from pipeline.settings.models import Training
+from pipeline.training import evaluate, fit, package, signing
 from tests.conftest import customers
 
 ESTIMATORS = ["hist_gradient_boosting", "random_forest", "linear"]
@@ -34,7 +34,7 @@ def with_training(model, **changed):
 
 def test_the_same_model_gives_the_same_onnx_in_another_process(churn, tmp_path, project):
     """Whatever the seed that Python hashes strings with: the converter goes by sets."""
-    training.save(training.fit(window(churn), churn), tmp_path / "model.skops")
+    fit.save(fit.fit(window(churn), churn), tmp_path / "model.skops")
     code = (
         "import sys, hashlib; from pathlib import Path; from pipeline import package, training; from pipeline.settings.models import load\n"
         "m = load(Path(sys.argv[1])).model('churn')\n"
@@ -52,7 +52,7 @@ def test_the_same_model_gives_the_same_onnx_in_another_process(churn, tmp_path, 
 
 def test_a_column_that_is_empty_in_every_row_is_named(churn):
     with pytest.raises(StageError, match="train: column calls is empty in all"):
-        training.fit(window(churn).assign(calls=np.nan), churn)
+        fit.fit(window(churn).assign(calls=np.nan), churn)
 
 
 def test_the_same_data_gives_the_same_file_in_another_process(churn, tmp_path, project):
@@ -73,9 +73,9 @@ def test_the_held_out_days_are_not_learnt_from(churn):
     """Nonsense in the held-out rows' labels changes nothing of the model."""
     rows = window(churn)
     spoiled = rows.copy()
-    spoiled.loc[training.held_out(rows, churn), "left"] = 0.0
-    features = training.feature_frame(rows, churn.training)
-    one, two = (training.predict(training.fit(r, churn), features, churn.training) for r in (rows, spoiled))
+    spoiled.loc[fit.held_out(rows, churn), "left"] = 0.0
+    features = fit.feature_frame(rows, churn.training)
+    one, two = (fit.predict(fit.fit(r, churn), features, churn.training) for r in (rows, spoiled))
     assert np.array_equal(one, two)
 
 
@@ -88,15 +88,15 @@ def test_every_estimator_survives_saving_and_onnx(churn, tmp_path, estimator, ta
     numeric = ["spend", "calls"] if task == "binary" else ["calls"]
     model = with_training(churn, task=task, estimator=estimator, options=options, target=target, numeric=numeric)
     rows = window(churn)
-    fitted = training.fit(rows, model)
+    fitted = fit.fit(rows, model)
     asked = rows.tail(300).copy()
     asked.iloc[0, asked.columns.get_loc("plan")] = "never seen"
     asked.iloc[1, asked.columns.get_loc("plan")] = None
-    expected = training.predict(fitted, training.feature_frame(asked, model.training), model.training)
+    expected = fit.predict(fitted, fit.feature_frame(asked, model.training), model.training)
 
     path = tmp_path / "model.skops"
-    training.save(fitted, path)
-    again = training.predict(training.load(path), training.feature_frame(asked, model.training), model.training)
+    fit.save(fitted, path)
+    again = fit.predict(fit.load(path), fit.feature_frame(asked, model.training), model.training)
     assert np.array_equal(again, expected)
 
     asked.assign(prediction=expected).to_parquet(tmp_path / "predictions.parquet")
@@ -112,10 +112,10 @@ def test_a_split_between_two_neighbouring_float32_values_is_served_as_learnt(chu
     pairs = [(low, np.nextafter(low, np.float32(100))), (np.nextafter(low, np.float32(0)), low)]
     for under, over in pairs:
         rows["spend"] = np.where(rows.left == 1, over, under).astype("float64")
-        fitted = training.fit(rows, churn)
-        expected = training.predict(fitted, training.feature_frame(rows, churn.training), churn.training)
+        fitted = fit.fit(rows, churn)
+        expected = fit.predict(fitted, fit.feature_frame(rows, churn.training), churn.training)
         assert (expected[rows.left == 1] > 0.9).all()
-        training.save(fitted, tmp_path / "m")
+        fit.save(fitted, tmp_path / "m")
         rows.assign(prediction=expected).to_parquet(tmp_path / "p")
         package.build("churn", churn, tmp_path / "m", tmp_path / "p", tmp_path / "package")
         assert np.allclose(Runtime.load(tmp_path / "package").predict_frame(rows), expected, atol=1e-5)
@@ -125,8 +125,8 @@ def test_names_that_are_no_identifiers_are_served_too(churn, tmp_path):
     """ONNX renames "Floor Area"; the request keeps its name."""
     model = with_training(churn, numeric=["Floor Area", "calls"], categorical=["The Plan"])
     rows = window(churn).rename(columns={"spend": "Floor Area", "plan": "The Plan"})
-    training.save(training.fit(rows, model), tmp_path / "m")
-    evaluation.evaluate(model, rows, tmp_path / "m", tmp_path / "p", tmp_path / "r", tmp_path / "e.json")
+    fit.save(fit.fit(rows, model), tmp_path / "m")
+    evaluate.evaluate(model, rows, tmp_path / "m", tmp_path / "p", tmp_path / "r", tmp_path / "e.json")
     package.build("churn", model, tmp_path / "m", tmp_path / "p", tmp_path / "package")
     scored = pd.read_parquet(tmp_path / "p")
     assert np.allclose(Runtime.load(tmp_path / "package").predict_frame(scored), scored.prediction, atol=1e-5)
@@ -144,10 +144,8 @@ def test_what_onnx_cannot_hold_is_served_from_skops_and_says_so(churn, tmp_path,
         runtime=runtime,
     )
     rows = window(churn)
-    training.save(training.fit(rows, model), tmp_path / "m")
-    scored = training.predict(
-        training.load(tmp_path / "m"), training.feature_frame(rows, model.training), model.training
-    )
+    fit.save(fit.fit(rows, model), tmp_path / "m")
+    scored = fit.predict(fit.load(tmp_path / "m"), fit.feature_frame(rows, model.training), model.training)
     rows.assign(prediction=scored).to_parquet(tmp_path / "p")
     if runtime == "onnx":
         with pytest.raises(StageError, match="cannot be converted to ONNX .*set training.runtime: skops"):
@@ -182,45 +180,45 @@ def test_a_skops_file_of_other_types_is_not_built(churn, tmp_path):
 def test_a_constant_target_is_refused(churn):
     model = with_training(churn, task="regression", target="spend", numeric=["calls"])
     with pytest.raises(StageError, match="the target spend is 3 in every row"):
-        training.fit(window(churn).assign(spend=3.0), model)
+        fit.fit(window(churn).assign(spend=3.0), model)
 
 
 def test_an_estimator_of_ones_own_is_named_as_a_hook(churn):
     model = with_training(churn, estimator="sklearn.tree:DecisionTreeClassifier", options={"max_depth": 3})
-    assert training.fit(window(churn), model)[-1].max_depth == 3
+    assert fit.fit(window(churn), model)[-1].max_depth == 3
 
 
 def test_a_model_that_could_not_be_read_back_is_refused_when_it_is_trained(churn, tmp_path):
     """Its types are on no list of ours, so nothing is written."""
-    fitted = training.fit(
+    fitted = fit.fit(
         window(churn), with_training(churn, estimator="sklearn.neighbors:KNeighborsClassifier", options={})
     )
     with pytest.raises(StageError, match="the model holds .*KDTree") as refused:
-        training.save(fitted, tmp_path / "m")
+        fit.save(fitted, tmp_path / "m")
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "m").exists()
 
 
 def test_one_class_is_refused(churn):
     with pytest.raises(StageError, match="the target left is 1, not both 0 and 1"):
-        training.fit(window(churn).assign(left=1.0), churn)
+        fit.fit(window(churn).assign(left=1.0), churn)
 
 
 def test_an_unknown_estimator_lists_the_known(churn):
     with pytest.raises(SettingsError, match="hist_gradient_boosting, random_forest, linear or module:function"):
-        training.pipeline_for(churn.training.model_copy(update={"estimator": "magic"}))
+        fit.pipeline_for(churn.training.model_copy(update={"estimator": "magic"}))
 
 
 def test_a_wrong_option_is_named(churn):
     with pytest.raises(SettingsError, match="n_wings"):
-        training.pipeline_for(churn.training.model_copy(update={"options": {"n_wings": 2}}))
+        fit.pipeline_for(churn.training.model_copy(update={"options": {"n_wings": 2}}))
 
 
 @pytest.fixture
 def built(churn, tmp_path):
     rows = window(churn)
-    training.save(training.fit(rows, churn), tmp_path / "m")
-    evaluation.evaluate(churn, rows, tmp_path / "m", tmp_path / "p", tmp_path / "r", tmp_path / "e.json")
+    fit.save(fit.fit(rows, churn), tmp_path / "m")
+    evaluate.evaluate(churn, rows, tmp_path / "m", tmp_path / "p", tmp_path / "r", tmp_path / "e.json")
     package.build("churn", churn, tmp_path / "m", tmp_path / "p", tmp_path / "package")
     return tmp_path / "package"
 
@@ -238,8 +236,8 @@ def test_a_changed_byte_is_refused_by_the_server_and_by_the_deployer(built, file
 
 def test_evaluation_scores_the_held_out_rows_beside_a_guess(churn, tmp_path):
     rows = window(churn)
-    training.save(training.fit(rows, churn), tmp_path / "m")
-    told = evaluation.evaluate(churn, rows, tmp_path / "m", tmp_path / "p", tmp_path / "r", tmp_path / "e.json")
-    assert told["rows"] == training.held_out(rows, churn).sum() == len(pd.read_parquet(tmp_path / "p"))
+    fit.save(fit.fit(rows, churn), tmp_path / "m")
+    told = evaluate.evaluate(churn, rows, tmp_path / "m", tmp_path / "p", tmp_path / "r", tmp_path / "e.json")
+    assert told["rows"] == fit.held_out(rows, churn).sum() == len(pd.read_parquet(tmp_path / "p"))
     assert told["metrics"]["roc_auc"] > 0.75 > told["baseline"]["roc_auc"] == 0.5
     assert len(pd.read_parquet(tmp_path / "r")) == told["trained_rows"]

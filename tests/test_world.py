@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from pipeline import signing
 from pipeline.errors import PerennialError, RolloutError
 from pipeline.ledger.timeline import live_at
 from pipeline.rollout import back, execute, mend, route
+from pipeline.training import signing
 from tests.support.size import EXHAUSTIVE
 from tests.support.world import SETTINGS, UNSIGNED, VERSIONS, killed_at, lived_in, race, world_folder  # noqa: F401
 

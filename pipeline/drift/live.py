@@ -10,10 +10,10 @@ import duckdb
 import pandas as pd
 
 from pipeline.data import source as source_rows
-from pipeline.evaluation import PREDICTION, better_by, metrics
 from pipeline.serving.log_files import GOLDEN_ID, current_files
 from pipeline.serving.prediction_log import pseudonym
 from pipeline.settings.models import Model
+from pipeline.training.evaluate import PREDICTION, better_by, metrics
 
 NO_LABELS = pd.DataFrame({"key": pd.Series(dtype="str"), "target": pd.Series(dtype="float64")})
 

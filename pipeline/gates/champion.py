@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from pipeline.evaluation import PREDICTION, better_by, metrics
 from pipeline.gates.verdict import Verdict
 from pipeline.serving.runtime import Runtime
 from pipeline.settings.models import Model
+from pipeline.training.evaluate import PREDICTION, better_by, metrics
 
 
 def not_worse(held_out: pd.DataFrame, model: Model, champion: Runtime | None, version: str | None) -> Verdict:

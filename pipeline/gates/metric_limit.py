@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.evaluation import better_by
 from pipeline.gates.verdict import Verdict
+from pipeline.training.evaluate import better_by
 
 
 def good_enough(report: dict[str, Any], limit: float) -> Verdict:

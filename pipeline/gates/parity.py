@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from pipeline.evaluation import PREDICTION
 from pipeline.gates.verdict import Verdict
 from pipeline.serving.runtime import Runtime
+from pipeline.training.evaluate import PREDICTION
 
 
 def same_answers(held_out: pd.DataFrame, package: Runtime, tolerance: float) -> Verdict:

@@ -7,13 +7,14 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import registry, signing
+from pipeline import registry
 from pipeline.rollout import probe
 from pipeline.rollout.engine import Engine, Running, Wanted, engine_named
 from pipeline.rollout.route import Share
 from pipeline.rollout.site import Site
 from pipeline.serving.settings import Settings
 from pipeline.settings.models import Rollout, Serving
+from pipeline.training import signing
 
 
 @dataclass(frozen=True)

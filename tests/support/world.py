@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from pipeline import signing
 from pipeline.errors import PerennialError, RegistryError, RolloutError
 from pipeline.ledger.table import open_ledger
 from pipeline.rollout import back, bake, execute, failpoints, mend, probe, route, slots
@@ -24,6 +23,7 @@ from pipeline.rollout import site as site_module
 from pipeline.rollout.engine import Running
 from pipeline.rollout.site import Site
 from pipeline.settings.models import Rollout
+from pipeline.training import signing
 
 SETTINGS = Rollout(engine="process", bake_s=0, ready_timeout_s=2)
 VERSIONS = ("1", "2", "3")

@@ -15,11 +15,11 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline import training
 from pipeline.errors import StageError
-from pipeline.evaluation import PREDICTION
 from pipeline.settings.models import Model, Training
-from pipeline.signing import MANIFEST, digest
+from pipeline.training import fit
+from pipeline.training.evaluate import PREDICTION
+from pipeline.training.signing import MANIFEST, digest
 
 GOLDEN = "golden.json"
 MODELS = {"onnx": "model.onnx", "skops": "model.skops"}
@@ -72,7 +72,7 @@ def _served(model_file: Path, settings: Training) -> tuple[str, bytes, str]:
     if settings.runtime == "skops":
         return "skops", model_file.read_bytes(), "params.yaml says training.runtime: skops"
     try:
-        return "onnx", onnx_bytes(training.load(model_file), settings), ""
+        return "onnx", onnx_bytes(fit.load(model_file), settings), ""
     except StageError as error:
         if settings.runtime == "onnx":
             raise
@@ -129,7 +129,7 @@ def golden_requests(predictions: pd.DataFrame, model: Model) -> dict[str, Any]:
 
 def records(rows: pd.DataFrame, settings: Training) -> list[dict[str, Any]]:
     """Feature rows as JSON objects; a missing value is null."""
-    features = training.feature_frame(rows, settings)
+    features = fit.feature_frame(rows, settings)
     return [{c: _plain(v) for c, v in row.items()} for row in features.to_dict("records")]
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline import training
 from pipeline.errors import StageError
 from pipeline.settings.models import Model
+from pipeline.training import fit
 
 HIGHER_IS_BETTER = {
     "roc_auc": True,
@@ -72,14 +72,14 @@ def evaluate(
     `predictions` gets the held-out rows with a column `prediction`, `reference` a fixed-seed sample of
     the rows trained on, scored too. Raises StageError when there is nothing to score.
     """
-    out = training.held_out(rows, model)
+    out = fit.held_out(rows, model)
     if not out.any():
         raise StageError(
             "evaluate",
             f"no rows in the last {model.evaluation.holdout_days:g} days of the window",
             "raise evaluation.holdout_days",
         )
-    estimator = training.load(model_file)
+    estimator = fit.load(model_file)
     test = _scored(estimator, rows[out], model)
     test.to_parquet(predictions, index=False)
     learnt = rows[~out]
@@ -100,5 +100,5 @@ def evaluate(
 
 
 def _scored(estimator, rows: pd.DataFrame, model: Model) -> pd.DataFrame:
-    features = training.feature_frame(rows, model.training)
-    return rows.assign(**{PREDICTION: training.predict(estimator, features, model.training)})
+    features = fit.feature_frame(rows, model.training)
+    return rows.assign(**{PREDICTION: fit.predict(estimator, features, model.training)})

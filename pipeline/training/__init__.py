@@ -1,0 +1,1 @@
+"""Fit, evaluate, package and sign a model."""
