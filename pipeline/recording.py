@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import GateError
-from pipeline.gates.verdict import Verdict
+from pipeline.gates.base import Verdict
 from pipeline.registry import (
     AS_OF_TAG,
     BACKFILL,

@@ -25,7 +25,7 @@ from pipeline.workspaces import dvc_graph, workspace
 
 # Airflow starts a process a task: a step imports what it needs when it runs, not what all of them need.
 if TYPE_CHECKING:
-    from pipeline.gates.verdict import Verdict
+    from pipeline.gates.base import Verdict
 
 
 def open_run(setup: Setup, run: str, model: str, as_of: datetime, reason: str) -> str:
@@ -92,7 +92,7 @@ def _keep_data(setup: Setup, opened: workspace.Workspace, stage: str) -> None:
 def _refuse_bad_data(setup: Setup, opened: workspace.Workspace, backfill: bool) -> None:
     """Lets the gates that judge the data speak before training does, which would fail in words of its own."""
     from pipeline import recording
-    from pipeline.gates import check
+    from pipeline.gates import run as check
 
     model = _settings(opened)
     told = check.data_verdicts(model, opened.files)
@@ -121,7 +121,7 @@ def _tell_gates(setup: Setup, opened: workspace.Workspace, told: list[Verdict]) 
 def check_gates(setup: Setup, folder: str, backfill: bool = False) -> str:
     """Runs all gates, tells the ledger and MLflow, and returns the MLflow run. Raises GateError when one failed."""
     from pipeline import recording, registry
-    from pipeline.gates import check
+    from pipeline.gates import run as check
 
     opened = carrying.at_hand(setup, folder)
     model = _settings(opened)

@@ -9,7 +9,7 @@ import yaml
 from demo import flights
 from pipeline.data import contract, snapshot
 from pipeline.errors import StageError
-from pipeline.gates import check
+from pipeline.gates import run
 from pipeline.settings.models import load
 from pipeline.training import fit
 from pipeline.workspaces.dvc_graph import Artifacts, read_json
@@ -110,7 +110,7 @@ def test_every_week_of_the_year_can_be_backfilled(project, day):
     first = max(as_of - timedelta(days=90), monday("2013-01-01"))
     assert (days[0], days[-1]) == (f"{first:%Y-%m-%d}", f"{as_of - timedelta(days=1):%Y-%m-%d}")
     assert len(days) == (as_of - first).days
-    told = check.data_verdicts(model, files)
+    told = run.data_verdicts(model, files)
     assert [str(v) for v in told if not v.passed] == []
     assert any("no verdict" in v.reason for v in told) == (day == "2013-01-21")
     if day == "2013-01-21":
@@ -130,6 +130,6 @@ def test_the_weeks_before_anything_can_be_learnt_are_refused_in_one_line(project
 def test_the_day_that_the_weather_does_not_cover_is_refused_by_name(project):
     """The schedule has ended by then: only a run by hand gets here."""
     model, files = landed(project, monday("2014-01-01"))
-    (failed,) = [v for v in check.data_verdicts(model, files) if not v.passed]
+    (failed,) = [v for v in run.data_verdicts(model, files) if not v.passed]
     assert "temp on 2013-12-31: 99% of 844 rows lack it" in failed.reason
     assert {gone["day"] for gone in read_json(files.validation)["missing"]} == {"2013-12-31"}

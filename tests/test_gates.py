@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import GateError
-from pipeline.gates import check, data_contract, metric_limit, naive_baseline
+from pipeline.gates import data_contract, metric_limit, naive_baseline, run
 from pipeline.training import evaluate, fit, package
 from pipeline.workspaces.dvc_graph import Artifacts
 from tests.conftest import customers
@@ -40,7 +40,7 @@ def by_name(told):
 
 
 def test_a_good_model_passes_all(churn, files):
-    told = check.verdicts(churn, files, None, None)
+    told = run.verdicts(churn, files, None, None)
     assert [v.gate for v in told] == [
         "enough_rows",
         "data_contract",
@@ -51,7 +51,7 @@ def test_a_good_model_passes_all(churn, files):
         "onnx_parity",
     ]
     assert all(v.passed for v in told)
-    check.refuse_failed("churn", told)
+    run.refuse_failed("churn", told)
 
 
 def test_all_gates_speak_and_every_failure_is_in_the_line(churn, files):
@@ -67,10 +67,10 @@ def test_all_gates_speak_and_every_failure_is_in_the_line(churn, files):
             }
         )
     )
-    told = by_name(check.verdicts(churn, files, None, None))
+    told = by_name(run.verdicts(churn, files, None, None))
     assert {name for name, v in told.items() if not v.passed} == {"enough_rows", "data_contract"}
     with pytest.raises(GateError) as refused:
-        check.refuse_failed("churn", list(told.values()))
+        run.refuse_failed("churn", list(told.values()))
     assert "50 rows kept" in str(refused.value)
     assert "plan isin: 50 rows, e.g. gold" in str(refused.value)
 
@@ -79,7 +79,7 @@ def test_a_package_that_answers_otherwise_fails_parity(churn, files):
     predictions = pd.read_parquet(files.predictions)
     predictions.loc[3, "prediction"] += 0.01
     predictions.to_parquet(files.predictions)
-    parity = by_name(check.verdicts(churn, files, None, None))["onnx_parity"]
+    parity = by_name(run.verdicts(churn, files, None, None))["onnx_parity"]
     assert not parity.passed
     assert parity.observed == pytest.approx(0.01, abs=1e-5)
 
@@ -88,7 +88,7 @@ def test_a_nan_answer_fails_parity(churn, files):
     predictions = pd.read_parquet(files.predictions)
     predictions.loc[3, "prediction"] = np.nan
     predictions.to_parquet(files.predictions)
-    assert not by_name(check.verdicts(churn, files, None, None))["onnx_parity"].passed
+    assert not by_name(run.verdicts(churn, files, None, None))["onnx_parity"].passed
 
 
 def test_worse_than_the_champion_fails_and_names_its_version(churn, files, tmp_path):
@@ -97,7 +97,7 @@ def test_worse_than_the_champion_fails_and_names_its_version(churn, files, tmp_p
     predictions = pd.read_parquet(files.predictions)
     predictions["prediction"] = np.random.default_rng(0).random(len(predictions))
     predictions.to_parquet(files.predictions)
-    verdict = by_name(check.verdicts(churn, files, champion, "7"))["champion"]
+    verdict = by_name(run.verdicts(churn, files, champion, "7"))["champion"]
     assert not verdict.passed
     assert verdict.observed < -0.2
     assert "version 7 on the same" in verdict.reason
@@ -105,7 +105,7 @@ def test_worse_than_the_champion_fails_and_names_its_version(churn, files, tmp_p
 
 def test_as_good_as_the_champion_passes(churn, files, tmp_path):
     champion = shutil.copytree(files.package, tmp_path / "champion")
-    verdict = by_name(check.verdicts(churn, files, champion, "7"))["champion"]
+    verdict = by_name(run.verdicts(churn, files, champion, "7"))["champion"]
     assert verdict.passed
     assert verdict.observed == pytest.approx(0.0, abs=1e-6)
 

@@ -404,7 +404,7 @@ def test_a_run_that_a_backfill_does_again_is_settled_for_what_the_backfill_did(p
 
 def test_a_backfill_is_not_compared_with_what_is_live(project):
     """A champion that has seen those very days would keep every honest version of the past from being registered."""
-    from pipeline.gates import check
+    from pipeline.gates import run as check
 
     setup = Setup.here()
     folder = runs.open_run(setup, "b", "churn", AS_OF, "")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from pipeline.gates.verdict import Verdict
+from pipeline.gates.base import Verdict
 from pipeline.serving.runtime import Runtime
 from pipeline.settings.models import Model
 from pipeline.training.evaluate import PREDICTION, better_by, metrics

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.data.contract import faults_line
 from pipeline.data.day_history import HISTORY_DAYS
-from pipeline.gates.verdict import Verdict
+from pipeline.gates.base import Verdict
 from pipeline.settings.models import Contract
 
 # So many are named; the report has all.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.gates.verdict import Verdict
+from pipeline.gates.base import Verdict
 from pipeline.training.evaluate import better_by
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from pipeline.gates.verdict import Verdict
+from pipeline.gates.base import Verdict
 from pipeline.serving.runtime import Runtime
 from pipeline.training.evaluate import PREDICTION
 

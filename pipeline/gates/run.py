@@ -8,7 +8,7 @@ import pandas as pd
 
 from pipeline.errors import GateError
 from pipeline.gates import champion, data_contract, metric_limit, naive_baseline, parity
-from pipeline.gates.verdict import Verdict
+from pipeline.gates.base import Verdict
 from pipeline.serving.runtime import Runtime
 from pipeline.settings.models import Model
 from pipeline.workspaces.dvc_graph import Artifacts, read_json
