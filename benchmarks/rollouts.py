@@ -25,7 +25,7 @@ from demo.replay import Tally
 from pipeline import registry, runs
 from pipeline.errors import RolloutError
 from pipeline.ledger import timeline
-from pipeline.ledger.table import Event
+from pipeline.ledger.store import Event
 from pipeline.rollout import back, execute, failpoints, probe, route
 from pipeline.rollout.docker_engine import DockerEngine
 from pipeline.rollout.engine import EngineUnavailable, free_port

@@ -48,7 +48,7 @@ def monitor_dag(model: str, settings: params.Model) -> Any:
         @task
         def check_drift() -> dict:
             from pipeline import runs
-            from pipeline.ledger.table import airflow_run
+            from pipeline.ledger.store import airflow_run
 
             run = get_current_context()["dag_run"]
             told = runs.check_drift(runs.Setup.here(), airflow_run(run.dag_id, run.run_id), model, as_of_run())
@@ -67,7 +67,7 @@ def monitor_dag(model: str, settings: params.Model) -> Any:
         @task
         def watch_rollout() -> dict:
             from pipeline import runs
-            from pipeline.ledger.table import airflow_run
+            from pipeline.ledger.store import airflow_run
             from pipeline.watch import watch
 
             run = get_current_context()["dag_run"]
@@ -78,7 +78,7 @@ def monitor_dag(model: str, settings: params.Model) -> Any:
         @task
         def retire_predecessor() -> list[str]:
             from pipeline import runs
-            from pipeline.ledger.table import airflow_run
+            from pipeline.ledger.store import airflow_run
 
             run = get_current_context()["dag_run"]
             return runs.retire_predecessor(runs.Setup.here(), airflow_run(run.dag_id, run.run_id), model)

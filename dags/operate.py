@@ -33,7 +33,7 @@ def operate_dag(model: str) -> Any:
         @task
         def act() -> Any:
             from pipeline import runs
-            from pipeline.ledger.table import airflow_run
+            from pipeline.ledger.store import airflow_run
 
             context = get_current_context()
             run, asked = context["dag_run"], asked_in_form(context)

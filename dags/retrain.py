@@ -31,7 +31,7 @@ def asked_of_run(context: Any) -> tuple[str, str, str]:
 
     Raises SettingsError for a backfill with an as_of: all its runs would be one and the same.
     """
-    from pipeline.ledger.table import airflow_run
+    from pipeline.ledger.store import airflow_run
 
     run, asked = context["dag_run"], asked_in_form(context)
     if is_backfill(context) and asked.get("as_of"):

@@ -22,7 +22,7 @@ from demo.airflow_api import AirflowApi
 from demo.replay import Replay, Tally, requests
 from demo.summary import Told, print_summary
 from pipeline.errors import PerennialError, ServiceError
-from pipeline.ledger.table import airflow_run
+from pipeline.ledger.store import airflow_run
 from pipeline.services import control
 from pipeline.services.settings import USER, kept_secrets
 from pipeline.settings import models as params

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DataError, StageError
-from pipeline.ledger.table import Event, Ledger
+from pipeline.ledger.store import Event, Ledger
 from pipeline.settings import yaml_file
 from pipeline.setup import Setup
 from pipeline.workspaces import dvc_graph, dvc_remote, workspace

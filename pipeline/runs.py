@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from pipeline import carrying
 from pipeline.deployer import traffic
 from pipeline.errors import PerennialError, RegistryError
-from pipeline.ledger import costs, partitions
+from pipeline.ledger import costs, data_revisions
 from pipeline.ledger.metering import metered
-from pipeline.ledger.table import Event
+from pipeline.ledger.store import Event
 from pipeline.settings import models as params
 from pipeline.setup import Setup
 from pipeline.training import signing
@@ -74,7 +74,7 @@ def _keep_data(setup: Setup, opened: workspace.Workspace, stage: str) -> None:
     listed = dvc_remote.partitions(opened.folder, version)
     source, files = _settings(opened).source, opened.files.snapshot
     with dvc_remote.cache(opened.folder) as kept:
-        landed = partitions.news(setup.ledger, opened.model, listed, files, opened.as_of, source, kept)
+        landed = data_revisions.news(setup.ledger, opened.model, listed, files, opened.as_of, source, kept)
     body = {
         "data_version": version,
         "as_of": opened.as_of,
@@ -86,7 +86,7 @@ def _keep_data(setup: Setup, opened: workspace.Workspace, stage: str) -> None:
     }
     setup.ledger.append(Event("data_landed", opened.model, opened.run, body=body))
     where = f"{pushed.files} files, {pushed.size:,} bytes to {pushed.url}" if pushed.url else "nothing: no DVC remote"
-    print(f"data {version}: {len(listed)} partitions, {partitions.told(landed)}; pushed {where}")
+    print(f"data {version}: {len(listed)} partitions, {data_revisions.told(landed)}; pushed {where}")
 
 
 def _refuse_bad_data(setup: Setup, opened: workspace.Workspace, backfill: bool) -> None:

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.ledger.table import Ledger, open_ledger
+from pipeline.ledger.store import Ledger, open_ledger
 from pipeline.settings import models as params
 
 if TYPE_CHECKING:

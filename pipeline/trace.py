@@ -6,8 +6,8 @@ import re
 from typing import Any
 
 from pipeline.errors import DataError
-from pipeline.ledger.partitions import Revision, revisions
-from pipeline.ledger.table import Event
+from pipeline.ledger.data_revisions import Revision, revisions
+from pipeline.ledger.store import Event
 from pipeline.ledger.timeline import live_periods
 from pipeline.setup import Setup
 from pipeline.workspaces import dvc_remote

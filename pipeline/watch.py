@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.deployer import traffic
 from pipeline.errors import PerennialError, RolloutError
 from pipeline.ledger import lease
-from pipeline.ledger.table import Event
+from pipeline.ledger.store import Event
 from pipeline.ledger.timeline import live_at, unpulled_predecessor
 from pipeline.setup import Setup
 

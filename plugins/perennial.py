@@ -41,7 +41,7 @@ class Meter:
 
     @staticmethod
     def _append(task_instance, kind, body):
-        from pipeline.ledger.table import Event, airflow_run, open_ledger
+        from pipeline.ledger.store import Event, airflow_run, open_ledger
         from pipeline.settings.models import home
 
         dag_id = task_instance.dag_id

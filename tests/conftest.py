@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from pipeline.ledger.table import Ledger, open_ledger
+from pipeline.ledger.store import Ledger, open_ledger
 from pipeline.settings.models import Params, load
 from pipeline.workspaces import stage_server
 from tests.support import side_by_side

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import repro, rollouts
 from benchmarks.limits import kept
-from pipeline.ledger.table import Event
+from pipeline.ledger.store import Event
 
 
 def test_a_limit_on_counts_and_ratios_binds_and_one_on_seconds_does_not(capsys):

@@ -9,7 +9,7 @@ import yaml
 
 from pipeline import carrying, runs
 from pipeline.errors import StageError
-from pipeline.ledger.table import Event
+from pipeline.ledger.store import Event
 from pipeline.setup import Setup
 from pipeline.workspaces import dvc_graph, workspace
 from tests.conftest import change_params

@@ -17,7 +17,7 @@ from pipeline.deployer import service, tokens, traffic
 from pipeline.deployer.service import Service
 from pipeline.deployer.verbs import Here
 from pipeline.errors import GateError, RegistryError, RolloutError
-from pipeline.ledger.table import open_ledger
+from pipeline.ledger.store import open_ledger
 from pipeline.rollout.engine import free_port
 from pipeline.setup import Setup
 

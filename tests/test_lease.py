@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.errors import RolloutError
 from pipeline.ledger import lease
-from pipeline.ledger.table import open_ledger
+from pipeline.ledger.store import open_ledger
 from pipeline.rollout import route
 from pipeline.rollout.route import Route, Share
 from pipeline.rollout.site import Site

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from pipeline.errors import LedgerError
 from pipeline.ledger import costs
 from pipeline.ledger.metering import metered
-from pipeline.ledger.table import EVENTS, Event, Ledger
+from pipeline.ledger.store import EVENTS, Event, Ledger
 from pipeline.ledger.timeline import live_at, timeline, unpulled_predecessor
 from pipeline.settings.models import Baseline, Prices
 

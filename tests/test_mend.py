@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.errors import LedgerError, PerennialError, RegistryError, RolloutError
 from pipeline.ledger import lease
-from pipeline.ledger.table import Event
+from pipeline.ledger.store import Event
 from pipeline.ledger.timeline import live_at
 from pipeline.rollout import back, bake, execute, failpoints, mend, probe, route, slots
 from pipeline.rollout import site as site_module

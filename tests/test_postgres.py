@@ -9,7 +9,7 @@ import pytest
 
 from pipeline import runs
 from pipeline.errors import LedgerError
-from pipeline.ledger.table import Event, Ledger
+from pipeline.ledger.store import Event, Ledger
 from tests.support.postgres import postgres  # noqa: F401
 from tests.support.world import world_folder  # noqa: F401
 from tests.test_killed import agreed

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline import registry, runs
 from pipeline.errors import DataError, RegistryError, RolloutError, StageError
-from pipeline.ledger.table import Event
+from pipeline.ledger.store import Event
 from pipeline.ledger.timeline import timeline
 from pipeline.rebuild import rebuild
 from pipeline.settings.models import load

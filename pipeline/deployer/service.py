@@ -28,7 +28,7 @@ from starlette.routing import Route
 from pipeline.deployer.tokens import Checker, TokenRefused
 from pipeline.deployer.verbs import Traffic
 from pipeline.errors import PerennialError, SettingsError
-from pipeline.ledger.table import Event
+from pipeline.ledger.store import Event
 from pipeline.rollout import route
 from pipeline.setup import Setup
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.ledger.table import Event, Ledger
+from pipeline.ledger.store import Event, Ledger
 from pipeline.settings.models import Baseline, Prices
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from pipeline.errors import LedgerError, RolloutError
-from pipeline.ledger.table import Ledger
+from pipeline.ledger.store import Ledger
 from pipeline.settings.process_identity import boot, born
 
 # A holder that was killed is waited for so long; one that lives renews it three times as often.

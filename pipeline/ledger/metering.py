@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pipeline.ledger.table import Event, Ledger
+from pipeline.ledger.store import Event, Ledger
 from pipeline.workspaces.stage_server import ELSEWHERE
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.ledger.partitions import REVISED
-from pipeline.ledger.table import Event, Ledger
+from pipeline.ledger.data_revisions import REVISED
+from pipeline.ledger.store import Event, Ledger
 
 TOLD = (
     "run_opened",

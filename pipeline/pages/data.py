@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline import registry
 from pipeline.errors import DataError
-from pipeline.ledger.partitions import revisions
+from pipeline.ledger.data_revisions import revisions
 from pipeline.pages.templates import rendered
 from pipeline.setup import Setup
 from pipeline.trace import trace

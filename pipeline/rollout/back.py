@@ -8,7 +8,7 @@ from typing import Any
 from pipeline import registry
 from pipeline.errors import RolloutError
 from pipeline.ledger import lease
-from pipeline.ledger.table import Event
+from pipeline.ledger.store import Event
 from pipeline.ledger.timeline import live_at, predecessor
 from pipeline.rollout import mend, slots
 from pipeline.rollout.route import Route, Share

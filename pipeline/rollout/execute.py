@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline import registry
 from pipeline.errors import LedgerError, PerennialError, RolloutError
-from pipeline.ledger.table import Event
+from pipeline.ledger.store import Event
 from pipeline.ledger.timeline import live_at
 from pipeline.rollout import bake, mend, route, slots
 from pipeline.rollout.bake import SHADOW, Step

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pipeline import registry
 from pipeline.errors import RolloutError
 from pipeline.ledger import lease
-from pipeline.ledger.table import Event, Ledger
+from pipeline.ledger.store import Event, Ledger
 from pipeline.ledger.timeline import live_at
 from pipeline.rollout import probe, route, slots
 from pipeline.rollout.route import Route, Share

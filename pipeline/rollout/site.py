@@ -16,7 +16,7 @@ from pipeline import registry
 from pipeline.errors import RolloutError
 from pipeline.ledger import lease
 from pipeline.ledger.lease import Lease
-from pipeline.ledger.table import Event, Ledger
+from pipeline.ledger.store import Event, Ledger
 from pipeline.rollout import failpoints, probe, route
 from pipeline.rollout.engine import SLOTS, Engine, Running, Wanted, engines
 from pipeline.rollout.route import Route, Share

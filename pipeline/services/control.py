@@ -20,7 +20,7 @@ import httpx
 import psutil
 
 from pipeline.errors import ServiceError
-from pipeline.ledger.table import open_ledger
+from pipeline.ledger.store import open_ledger
 from pipeline.rollout import execute, mend
 from pipeline.rollout.probe import certified
 from pipeline.rollout.site import Site

@@ -24,7 +24,7 @@ import sqlalchemy as sa
 import yaml
 
 from pipeline.errors import PerennialError, ServiceError
-from pipeline.ledger.table import open_ledger
+from pipeline.ledger.store import open_ledger
 from pipeline.rollout.docker_engine import has_volume, serving_images
 from pipeline.rollout.engine import EngineUnavailable
 from pipeline.services import settings

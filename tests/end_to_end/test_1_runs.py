@@ -18,7 +18,7 @@ import pytest
 from demo.replay import Replay, requests
 from demo.show import _flights as flights_between
 from pipeline import registry
-from pipeline.ledger.table import airflow_run
+from pipeline.ledger.store import airflow_run
 from pipeline.services import control, processes
 from pipeline.services.settings import USER, kept_secrets
 from tests.conftest import skip_or_fail

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import PerennialError, RegistryError, RolloutError
-from pipeline.ledger.table import open_ledger
+from pipeline.ledger.store import open_ledger
 from pipeline.rollout import back, bake, execute, failpoints, mend, probe, route, slots
 from pipeline.rollout import site as site_module
 from pipeline.rollout.engine import Running

@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from pipeline.ledger.table import Ledger
+from pipeline.ledger.store import Ledger
 from pipeline.settings.models import Source, time_of
 
 FIRST, LATER_LABELS, REVISED = "first", "labels known at another as-of", "late or corrected rows"
