@@ -306,7 +306,7 @@ def _drift(chosen: argparse.Namespace) -> None:
     from pipeline import runs, show
 
     if chosen.reference or chosen.current:
-        from pipeline.drift.files import compare_files
+        from pipeline.monitoring.file_drift import compare_files
 
         if not (chosen.reference and chosen.current) or chosen.model:
             raise SettingsError("drift", "wants MODEL, or both --reference and --current", "give one of the two")

@@ -261,7 +261,7 @@ def check_drift(setup: Setup, run: str, name: str, as_of: datetime) -> dict[str,
     import pandas as pd
 
     from pipeline import registry
-    from pipeline.drift import features, live
+    from pipeline.monitoring import drift, live_quality
     from pipeline.policy import retrain as retrain_policy
 
     model = setup.params.model(name)
@@ -275,12 +275,12 @@ def check_drift(setup: Setup, run: str, name: str, as_of: datetime) -> dict[str,
     reference = pd.read_parquet(registry.reference_file(setup.home, name, champion))
     asked, logged = traffic(setup).predictions(name, start, as_of)
     report = setup.home / "reports" / name / f"{as_of:%Y-%m-%dT%H%M}-v{champion}.html"
-    verdict = features.compare(
+    verdict = drift.compare(
         reference,
         asked,
         [c for c in model.training.numeric if c not in model.rollout.serving.personal],
         [c for c in model.training.categorical if c not in model.rollout.serving.personal],
-        features.Limits(
+        drift.Limits(
             limits.psi_limit, limits.missing_limit, limits.features_limit, limits.min_rows, limits.sample_rows
         ),
         report,
@@ -288,11 +288,11 @@ def check_drift(setup: Setup, run: str, name: str, as_of: datetime) -> dict[str,
     held_out = registry.version_facts(setup.home, name, champion)["metrics"][model.evaluation.metric]
     answers = asked[asked["version"] == champion]
     labelled = (
-        live.labels(model, setup.project, start, as_of, name, signing.log_key(setup.home))
+        live_quality.labels(model, setup.project, start, as_of, name, signing.log_key(setup.home))
         if len(answers)
-        else live.NO_LABELS
+        else live_quality.NO_LABELS
     )
-    quality = live.quality(answers, labelled, model, held_out)
+    quality = live_quality.quality(answers, labelled, model, held_out)
     receipt = retrain_policy.decide(verdict, quality, limits)
     body = {
         **verdict.as_dict(),

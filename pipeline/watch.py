@@ -72,7 +72,7 @@ def _losses(setup: Setup, name: str, champion: str, before: str, as_of: datetime
 
     They stand in the order in which the labels came, so that each look goes on where the last one ended.
     """
-    from pipeline.drift import live
+    from pipeline.monitoring import live_quality
     from pipeline.training import signing
     from pipeline.training.evaluate import PREDICTION, bounded_loss
 
@@ -81,11 +81,11 @@ def _losses(setup: Setup, name: str, champion: str, before: str, as_of: datetime
     asked, _ = traffic(setup).predictions(name, start, as_of)
     asked = asked[asked["version"] == champion]
     labelled = (
-        live.labels(model, setup.project, start, as_of, name, signing.log_key(setup.home))
+        live_quality.labels(model, setup.project, start, as_of, name, signing.log_key(setup.home))
         if len(asked)
-        else live.NO_LABELS
+        else live_quality.NO_LABELS
     )
-    rows = live.with_labels(asked, labelled)
+    rows = live_quality.with_labels(asked, labelled)
     if len(rows):
         rows = rows.sort_values(["known", "key"])
     old = _answers(setup, name, before, rows)

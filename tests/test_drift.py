@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.drift.features import DriftVerdict, Limits, compare
-from pipeline.drift.live import NO_LABELS, LiveQuality, labels, logged, predictions
-from pipeline.drift.live import quality as quality_of
+from pipeline.monitoring.drift import DriftVerdict, Limits, compare
+from pipeline.monitoring.live_quality import NO_LABELS, LiveQuality, labels, logged, predictions
+from pipeline.monitoring.live_quality import quality as quality_of
 from pipeline.policy.retrain import decide
 from pipeline.serving import log_files
 from pipeline.serving.prediction_log import pseudonym

@@ -13,8 +13,8 @@ import pytest
 
 from pipeline import registry
 from pipeline import watch as watching
-from pipeline.drift import live
 from pipeline.ledger.timeline import live_at
+from pipeline.monitoring import live_quality
 from pipeline.rollout.slots import predictions_folder
 from pipeline.watch import watch
 from tests.support.load import steady_load
@@ -41,7 +41,7 @@ def ask(site, since):
         assert httpx.post(f"{site.address}/invocations", content=body).status_code == 200
     folder = predictions_folder(site.home, "churn")
     until = time.monotonic() + 10
-    while live.logged(folder) < len(records):
+    while live_quality.logged(folder) < len(records):
         assert time.monotonic() < until
         time.sleep(0.1)
     return len(records)

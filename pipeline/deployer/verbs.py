@@ -43,7 +43,7 @@ class Traffic(Protocol):
         """See pipeline.status.models_status; '' means all models."""
 
     def predictions(self, model: str, start: datetime, end: datetime) -> tuple[pd.DataFrame, int]:
-        """(the prediction log's rows in [start, end), how many the log holds in all); see pipeline.drift.live."""
+        """(the prediction log's rows in [start, end), how many the log holds in all); see pipeline.monitoring.live_quality."""
 
 
 class Here:
@@ -74,10 +74,12 @@ class Here:
         return status.models_status(self._setup, model)
 
     def predictions(self, model: str, start: datetime, end: datetime) -> tuple[pd.DataFrame, int]:
-        from pipeline.drift import live
+        from pipeline.monitoring import live_quality
 
         folder = predictions_folder(self._setup.home, model)
-        return live.predictions(folder, self._setup.params.model(model), start, end), live.logged(folder)
+        return live_quality.predictions(folder, self._setup.params.model(model), start, end), live_quality.logged(
+            folder
+        )
 
     def _rollout(self, model: str) -> Rollout:
         return self._setup.params.model(model).rollout

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from pipeline.drift.features import DriftVerdict
-from pipeline.drift.live import LiveQuality, dropped_by
+from pipeline.monitoring.drift import DriftVerdict
+from pipeline.monitoring.live_quality import LiveQuality, dropped_by
 from pipeline.settings.models import Monitor
 
 

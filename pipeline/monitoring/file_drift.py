@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.drift.features import DriftVerdict, Limits, compare
 from pipeline.errors import DataError
+from pipeline.monitoring.drift import DriftVerdict, Limits, compare
 
 
 def compare_files(reference: Path, current: Path, report: Path | None = None) -> DriftVerdict:
