@@ -17,7 +17,8 @@ from typing import Any
 import httpx
 import pandas as pd
 
-from pipeline import registry, runs
+from pipeline import runs
+from pipeline.registry import versions as registry
 from pipeline.settings.models import load, project_root
 from pipeline.training import package
 

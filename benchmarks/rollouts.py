@@ -22,10 +22,11 @@ from typing import Any
 import httpx
 
 from demo.replay import Tally
-from pipeline import registry, runs
+from pipeline import runs
 from pipeline.errors import RolloutError
 from pipeline.ledger import timeline
 from pipeline.ledger.store import Event
+from pipeline.registry import versions as registry
 from pipeline.rollout import back, execute, failpoints, probe, route
 from pipeline.rollout.docker_engine import DockerEngine
 from pipeline.rollout.engine import EngineUnavailable, free_port

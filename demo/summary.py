@@ -11,8 +11,9 @@ import pandas as pd
 from rich.console import Console
 
 from demo.replay import Tally
-from pipeline import registry, show
+from pipeline import show
 from pipeline.ledger import costs
+from pipeline.registry import versions as registry
 from pipeline.services.settings import USER, Addresses
 from pipeline.serving.runtime import Runtime
 from pipeline.setup import Setup

@@ -18,8 +18,8 @@ from typing import Any
 import psutil
 import yaml
 
-from pipeline import registry
 from pipeline.errors import StageError
+from pipeline.registry import versions as registry
 from pipeline.setup import Setup
 from pipeline.workspaces import dvc_graph, dvc_remote, workspace
 

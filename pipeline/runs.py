@@ -91,22 +91,22 @@ def _keep_data(setup: Setup, opened: workspace.Workspace, stage: str) -> None:
 
 def _refuse_bad_data(setup: Setup, opened: workspace.Workspace, backfill: bool) -> None:
     """Lets the gates that judge the data speak before training does, which would fail in words of its own."""
-    from pipeline import recording
     from pipeline.gates import run as check
+    from pipeline.registry import record
 
     model = _settings(opened)
     told = check.data_verdicts(model, opened.files)
     if not all(verdict.passed for verdict in told):
         _tell_gates(setup, opened, told)
         try:
-            recording.record_refused(setup.home, opened, model, told, _origin(backfill))
+            record.record_refused(setup.home, opened, model, told, _origin(backfill))
         except RegistryError as error:
             print(error)  # the data's own fault is what has to be told
     check.refuse_failed(opened.model, told)
 
 
 def _origin(backfill: bool) -> str:
-    from pipeline import registry
+    from pipeline.registry import versions as registry
 
     return registry.BACKFILL if backfill else registry.RETRAIN
 
@@ -120,8 +120,9 @@ def _tell_gates(setup: Setup, opened: workspace.Workspace, told: list[Verdict]) 
 
 def check_gates(setup: Setup, folder: str, backfill: bool = False) -> str:
     """Runs all gates, tells the ledger and MLflow, and returns the MLflow run. Raises GateError when one failed."""
-    from pipeline import recording, registry
     from pipeline.gates import run as check
+    from pipeline.registry import record
+    from pipeline.registry import versions as registry
 
     opened = carrying.at_hand(setup, folder)
     model = _settings(opened)
@@ -129,28 +130,30 @@ def check_gates(setup: Setup, folder: str, backfill: bool = False) -> str:
     package = registry.package_folder(setup.home, opened.model, champion) if champion else None
     told = check.verdicts(model, opened.files, package, champion, backfill)
     _tell_gates(setup, opened, told)
-    mlflow_run = recording.record(setup.home, opened, model, told, _origin(backfill))
+    mlflow_run = record.record(setup.home, opened, model, told, _origin(backfill))
     check.refuse_failed(opened.model, told)
     return mlflow_run
 
 
 def register(setup: Setup, folder: str, mlflow_run: str) -> str:
     """Registers the run's model as the challenger and returns its version."""
-    from pipeline import recording, registry
+    from pipeline.registry import record
+    from pipeline.registry import versions as registry
 
     opened = carrying.at_hand(setup, folder)
-    version = recording.create_version(setup.home, opened, _settings(opened), mlflow_run, registry.RETRAIN)
+    version = record.create_version(setup.home, opened, _settings(opened), mlflow_run, registry.RETRAIN)
     registry.nominate(setup.home, opened.model, version)
     return _tell_registered(setup, opened, mlflow_run, version, registry.CHALLENGER)
 
 
 def archive(setup: Setup, folder: str, mlflow_run: str) -> str:
     """Registers a backfill's model under its as-of and returns its version. Nothing here can bring it live."""
-    from pipeline import recording, registry
+    from pipeline.registry import record
+    from pipeline.registry import versions as registry
 
     opened = carrying.at_hand(setup, folder)
     alias = registry.as_of_alias(params.time_of(opened.as_of))
-    version = recording.create_version(setup.home, opened, _settings(opened), mlflow_run, registry.BACKFILL)
+    version = record.create_version(setup.home, opened, _settings(opened), mlflow_run, registry.BACKFILL)
     registry.name_as_of(setup.home, opened.model, version, alias)
     return _tell_registered(setup, opened, mlflow_run, version, alias)
 
@@ -260,9 +263,9 @@ def check_drift(setup: Setup, run: str, name: str, as_of: datetime) -> dict[str,
     """
     import pandas as pd
 
-    from pipeline import registry
     from pipeline.monitoring import drift, live_quality
     from pipeline.policy import retrain as retrain_policy
+    from pipeline.registry import versions as registry
 
     model = setup.params.model(name)
     champion = registry.champion(setup.home, name)
@@ -312,9 +315,9 @@ def check_drift(setup: Setup, run: str, name: str, as_of: datetime) -> dict[str,
         "report": str(report) if report.is_file() else None,
     }
     if setup.apart and report.is_file():
-        from pipeline import recording
+        from pipeline.registry import record
 
-        recording.keep_report(setup.home, name, champion, report)
+        record.keep_report(setup.home, name, champion, report)
     setup.ledger.append(Event("drift_checked", name, run, body=body))
     told = report.with_suffix(".json")
     told.parent.mkdir(parents=True, exist_ok=True)

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline import registry
 from pipeline.errors import DataError, RegistryError
+from pipeline.registry import versions as registry
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.signature import LARGEST, Field, Rows
 from pipeline.training.evaluate import PREDICTION

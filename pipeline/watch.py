@@ -96,7 +96,7 @@ def _losses(setup: Setup, name: str, champion: str, before: str, as_of: datetime
 
 def _answers(setup: Setup, name: str, version: str, rows: Any) -> Any:
     """What the version says to the rows, of shape (rows,). Raises Incomparable."""
-    from pipeline import registry
+    from pipeline.registry import versions as registry
     from pipeline.serving.errors import PackageRefused
     from pipeline.serving.runtime import Runtime
 

@@ -192,7 +192,7 @@ def test_bad_rows_over_the_limit_stop_the_run_and_stay_readable(project):
     assert "enough_rows: 1,531 rows kept, at least 10,000 wanted" in line, "all that is wrong with the data, at once"
     events = json.loads(pipeline("timeline", "churn", "--json").stdout)["events"]
     assert events[-1]["what"].startswith("run ended: failed at validate: churn gates: enough_rows")
-    from pipeline import registry
+    from pipeline.registry import versions as registry
 
     client = registry.connect(Setup.here().home)
     (run,) = client.search_runs([client.get_experiment_by_name("churn").experiment_id])

@@ -13,8 +13,9 @@ import httpx
 import pytest
 
 from benchmarks.rollouts import races
-from pipeline import registry, runs
+from pipeline import runs
 from pipeline.ledger.timeline import live_at
+from pipeline.registry import versions as registry
 from pipeline.rollout import mend, route
 from tests.support.commands import run
 from tests.support.load import steady_load

@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pipeline import registry, runs
+from pipeline import runs
 from pipeline.errors import DataError, RegistryError, RolloutError, StageError
 from pipeline.ledger.store import Event
 from pipeline.ledger.timeline import timeline
 from pipeline.rebuild import rebuild
+from pipeline.registry import versions as registry
 from pipeline.settings.models import load
 from pipeline.setup import Setup
 from pipeline.trace import trace

@@ -15,10 +15,11 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from pipeline import registry, runs
+from pipeline import runs
 from pipeline.errors import RegistryError, RolloutError, StageError
 from pipeline.ledger.lease import HELD_S, LEASES
 from pipeline.ledger.timeline import live_at
+from pipeline.registry import versions as registry
 from pipeline.rollout import evidence, execute, probe, route
 from pipeline.rollout.docker_engine import DockerEngine
 from pipeline.rollout.engine import EngineUnavailable, engine_named

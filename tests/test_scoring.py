@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import __main__ as command_line
-from pipeline import registry, scoring
+from pipeline import scoring
 from pipeline.errors import DataError, RegistryError
+from pipeline.registry import versions as registry
 from pipeline.rollout.slots import predictions_folder
 from pipeline.serving.runtime import Runtime
 from tests.conftest import customers

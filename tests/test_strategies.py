@@ -11,10 +11,11 @@ import httpx
 import pytest
 import yaml
 
-from pipeline import registry, runs, status
+from pipeline import runs, status
 from pipeline.errors import RolloutError
 from pipeline.ledger.timeline import live_at
 from pipeline.pages.overview import overview_page
+from pipeline.registry import versions as registry
 from pipeline.rollout import mend, route
 from pipeline.rollout.route import Route
 from tests.support import browser

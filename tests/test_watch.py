@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline import registry
 from pipeline import watch as watching
 from pipeline.ledger.timeline import live_at
 from pipeline.monitoring import live_quality
+from pipeline.registry import versions as registry
 from pipeline.rollout.slots import predictions_folder
 from pipeline.watch import watch
 from tests.support.load import steady_load

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline import registry
 from pipeline.errors import DataError
 from pipeline.ledger.data_revisions import revisions
 from pipeline.pages.templates import rendered
+from pipeline.registry import versions as registry
 from pipeline.setup import Setup
 from pipeline.trace import trace
 from pipeline.workspaces import dvc_remote

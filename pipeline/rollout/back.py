@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from pipeline import registry
 from pipeline.errors import RolloutError
 from pipeline.ledger import lease
 from pipeline.ledger.store import Event
 from pipeline.ledger.timeline import live_at, predecessor
+from pipeline.registry import versions as registry
 from pipeline.rollout import mend, slots
 from pipeline.rollout.route import Route, Share
 from pipeline.rollout.site import Site, answers, check_router, other

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import numpy as np
 
-from pipeline import registry
 from pipeline.errors import PerennialError
 from pipeline.policy.canary import Counted, Evidence, Paired
+from pipeline.registry import versions as registry
 from pipeline.rollout.probe import certified
 from pipeline.rollout.route import Share, router_api_url
 from pipeline.rollout.slots import predictions_folder

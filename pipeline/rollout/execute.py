@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import registry
 from pipeline.errors import LedgerError, PerennialError, RolloutError
 from pipeline.ledger.store import Event
 from pipeline.ledger.timeline import live_at
+from pipeline.registry import versions as registry
 from pipeline.rollout import bake, mend, route, slots
 from pipeline.rollout.bake import SHADOW, Step
 from pipeline.rollout.engine import SLOTS, Running, engines

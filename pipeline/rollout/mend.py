@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from pipeline import registry
 from pipeline.errors import RolloutError
 from pipeline.ledger import lease
 from pipeline.ledger.store import Event, Ledger
 from pipeline.ledger.timeline import live_at
+from pipeline.registry import versions as registry
 from pipeline.rollout import probe, route, slots
 from pipeline.rollout.route import Route, Share
 from pipeline.rollout.site import SWITCH_LIMIT_S, Site, answers

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline import registry
 from pipeline.errors import RolloutError
 from pipeline.ledger import lease
 from pipeline.ledger.lease import Lease
 from pipeline.ledger.store import Event, Ledger
+from pipeline.registry import versions as registry
 from pipeline.rollout import failpoints, probe, route
 from pipeline.rollout.engine import SLOTS, Engine, Running, Wanted, engines
 from pipeline.rollout.route import Route, Share

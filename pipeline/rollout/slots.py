@@ -7,7 +7,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import registry
+from pipeline.registry import versions as registry
 from pipeline.rollout import probe
 from pipeline.rollout.engine import Engine, Running, Wanted, engine_named
 from pipeline.rollout.route import Share

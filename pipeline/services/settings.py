@@ -18,7 +18,7 @@ from pathlib import Path
 import yaml
 
 from pipeline.errors import ServiceError
-from pipeline.registry import artifact_root
+from pipeline.registry.versions import artifact_root
 from pipeline.rollout.process_engine import OWNER
 from pipeline.rollout.route import routes_folder
 from pipeline.rollout.traefik import PLUGIN, PLUGIN_MODULE

@@ -17,8 +17,8 @@ import pytest
 
 from demo.replay import Replay, requests
 from demo.show import _flights as flights_between
-from pipeline import registry
 from pipeline.ledger.store import airflow_run
+from pipeline.registry import versions as registry
 from pipeline.services import control, processes
 from pipeline.services.settings import USER, kept_secrets
 from tests.conftest import skip_or_fail

@@ -19,8 +19,8 @@ import pytest
 
 from demo.replay import requests
 from demo.show import _flights as flights_between
-from pipeline import registry
 from pipeline.ledger.store import airflow_run
+from pipeline.registry import versions as registry
 from pipeline.rollout import route
 from pipeline.services.settings import USER, kept_secrets
 from pipeline.workspaces import dvc_graph, dvc_remote

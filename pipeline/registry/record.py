@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import GateError
 from pipeline.gates.base import Verdict
-from pipeline.registry import (
+from pipeline.registry.versions import (
     AS_OF_TAG,
     BACKFILL,
     CODE_TAG,
