@@ -27,9 +27,10 @@ from pipeline.errors import RolloutError
 from pipeline.ledger import timeline
 from pipeline.ledger.store import Event
 from pipeline.registry import versions as registry
-from pipeline.rollout import back, execute, failpoints, probe, route
+from pipeline.rollout import back, execute, failpoints, probe
 from pipeline.rollout.docker_engine import DockerEngine
 from pipeline.rollout.engine import EngineUnavailable, free_port
+from pipeline.rollout.routing import route_file
 from tests.conftest import CHURN, change_params, make_project
 from tests.support import commands
 from tests.support.load import steady_load
@@ -155,13 +156,13 @@ def _back(setup: runs.Setup) -> None:
         told = setup.home / "points"
         told.unlink(missing_ok=True)
         env = os.environ | {"PERENNIAL_FAILPOINTS": str(told)}
-        before = route.read(setup.home, "churn")
+        before = route_file.read(setup.home, "churn")
         assert before is not None and before.previous is not None
         start = time.monotonic()
         command = subprocess.Popen(
             [sys.executable, "-m", "pipeline", "rollback", "churn"], env=env, stdout=subprocess.DEVNULL
         )
-        address = f"{route.router_url(setup.home)}/churn"
+        address = f"{route_file.router_url(setup.home)}/churn"
         assert probe.wait_for_version(address, before.previous.version, 30)
         moved.append(time.monotonic() - start)
         assert command.wait() == 0
@@ -174,7 +175,7 @@ def _back(setup: runs.Setup) -> None:
 def _from_failing_to_back(setup: runs.Setup, address: str) -> None:
     """A slot that dies in its bake: from its death to the champion's having all traffic again."""
     change_params(setup.project, "models.churn.rollout.bake_s", 20)
-    live = route.read(setup.home, "churn")
+    live = route_file.read(setup.home, "churn")
     assert live is not None
     other = {"1": "2", "2": "1"}[live.live.version]
     died: list[float] = []
@@ -183,7 +184,7 @@ def _from_failing_to_back(setup: runs.Setup, address: str) -> None:
     def die(name: str) -> None:
         # The first move only: the next one gives the champion its traffic back.
         if name == "after note route_moved" and not died:
-            running = route.read(setup.home, "churn")
+            running = route_file.read(setup.home, "churn")
             assert running is not None
             for engine in setup.site("bench").engines():
                 if engine.find("churn", running.live.slot):
@@ -222,7 +223,7 @@ def races(setup: runs.Setup, address: str, count: int) -> None:
             refused += 1 in codes
             events = setup.ledger.events(kind=("rollout_started", "rollout_ended"))[2 * began :]
             assert [e.kind for e in events] == ["rollout_started", "rollout_ended"] * (len(events) // 2)
-            current = route.read(setup.home, "churn")
+            current = route_file.read(setup.home, "churn")
             told = timeline.live_at(setup.ledger, "churn")
             assert current is not None and told is not None and current.live.version in versions
             assert registry.champion(setup.home, "churn") == told["version"] == current.live.version

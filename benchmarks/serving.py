@@ -26,9 +26,9 @@ from benchmarks.flights import MODEL, Flights, served
 from benchmarks.limits import kept
 from benchmarks.load import Load
 from benchmarks.peers import Peer, Rows
-from pipeline.rollout import route
 from pipeline.rollout.engine import free_port
-from pipeline.rollout.route import Route, Share
+from pipeline.rollout.routing import route_file
+from pipeline.rollout.routing.route_file import Route, Share
 from pipeline.serving.settings import Settings
 from pipeline.settings.models import project_root
 from tests.support.router import router
@@ -100,9 +100,9 @@ def _all(trained: Flights, folder: Path) -> Iterator[list[Peer]]:
         )
         traefik = stack.enter_context(router(project_root(), trained.home))
         os.environ["PERENNIAL_ROUTER_URL"], os.environ["PERENNIAL_ROUTER_API_URL"] = traefik.router, traefik.router_api
-        route.write(trained.home, Route(MODEL, Share("blue", "1", ours.url)))
+        route_file.write(trained.home, Route(MODEL, Share("blue", "1", ours.url)))
         routed = f"/{MODEL}/invocations"
-        (route.routes_folder(trained.home) / "bare.yaml").write_text(yaml.safe_dump(_bare(ours.url)))
+        (route_file.routes_folder(trained.home) / "bare.yaml").write_text(yaml.safe_dump(_bare(ours.url)))
         for path in (f"{MODEL}/v2/health/ready", "bare/v2/health/ready"):
             flights.wait_for(f"{traefik.router}/{path}")
         started = [

@@ -6,8 +6,9 @@ from typing import Any
 
 from pipeline.errors import RolloutError
 from pipeline.ledger.timeline import live_at, predecessor
-from pipeline.rollout import probe, route
+from pipeline.rollout import probe
 from pipeline.rollout.mend import open_rollout
+from pipeline.rollout.routing import route_file
 from pipeline.setup import Setup
 
 
@@ -24,7 +25,7 @@ def _model_status(setup: Setup, name: str) -> dict[str, Any]:
     told: dict[str, Any] = {
         "model": name,
         "description": setup.params.model(name).description,
-        "address": f"{route.public_url(setup.home)}/{name}/invocations",
+        "address": f"{route_file.public_url(setup.home)}/{name}/invocations",
         "live": None,
         "previous": None,
         "candidate": None,
@@ -35,7 +36,7 @@ def _model_status(setup: Setup, name: str) -> dict[str, Any]:
         "holds": None,
     }
     try:
-        current = route.read(setup.home, name)
+        current = route_file.read(setup.home, name)
     except RolloutError as error:
         return {**told, "problem": str(error)}
     if current is None:
@@ -64,11 +65,11 @@ def _model_status(setup: Setup, name: str) -> dict[str, Any]:
     return told
 
 
-def _slot(share: route.Share) -> dict[str, Any]:
+def _slot(share: route_file.Share) -> dict[str, Any]:
     return {"version": share.version, "slot": share.slot}
 
 
-def _answers(share: route.Share) -> bool:
+def _answers(share: route_file.Share) -> bool:
     return probe.answering_version(share.address, timeout_s=1) == share.version
 
 

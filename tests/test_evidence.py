@@ -7,8 +7,8 @@ import pytest
 from pipeline.policy.canary import Counted, judge
 from pipeline.rollout import evidence
 from pipeline.rollout.evidence import Observer, Served
-from pipeline.rollout.route import Share
-from pipeline.rollout.traefik import service_name
+from pipeline.rollout.routing.route_file import Share
+from pipeline.rollout.routing.traefik import service_name
 from pipeline.settings.models import RolloutLimits
 
 OLD = Share("blue", "1", "http://127.0.0.1:1")

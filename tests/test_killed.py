@@ -16,7 +16,8 @@ from benchmarks.rollouts import races
 from pipeline import runs
 from pipeline.ledger.timeline import live_at
 from pipeline.registry import versions as registry
-from pipeline.rollout import mend, route
+from pipeline.rollout import mend
+from pipeline.rollout.routing import route_file
 from tests.support.commands import run
 from tests.support.load import steady_load
 from tests.support.rollouts import BODY, bodies, one_engine
@@ -39,7 +40,7 @@ def deploy(site, command, **environment):
 
 def agreed(site):
     """One version is live; route, slots, registry and ledger say the same; nothing is left under way. Returns it."""
-    current = route.read(site.home, "churn")
+    current = route_file.read(site.home, "churn")
     assert current.candidate is None
     until = time.monotonic() + LIMIT_S
     # A slot that missed a health check on a busy machine is covered by its predecessor until the next one, half a second later.

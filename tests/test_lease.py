@@ -8,8 +8,8 @@ import pytest
 from pipeline.errors import RolloutError
 from pipeline.ledger import lease
 from pipeline.ledger.store import open_ledger
-from pipeline.rollout import route
-from pipeline.rollout.route import Route, Share
+from pipeline.rollout.routing import route_file
+from pipeline.rollout.routing.route_file import Route, Share
 from pipeline.rollout.site import Site
 from tests.support.world import world_folder  # noqa: F401
 
@@ -66,7 +66,7 @@ def _races(home, begin, tried, told):
         try:
             with site.alone("churn") as alone:
                 alone.note("rollout_started", "churn", version=str(number))
-                route.write(home, Route("churn", Share("blue", str(number), "http://127.0.0.1:1")), alone.token)
+                route_file.write(home, Route("churn", Share("blue", str(number), "http://127.0.0.1:1")), alone.token)
                 tried.wait(30)
                 alone.note("rollout_ended", "churn", version=str(number))
                 told.put((number, alone.token))
@@ -94,7 +94,7 @@ def raced(home):
     winners = sorted((number, token) for number, token in results if token is not None)
     assert [number for number, _ in winners] == list(range(RACES))
     assert [token for _, token in winners] == list(range(1, RACES + 1))
-    assert route.token_of(home, "churn") == RACES
+    assert route_file.token_of(home, "churn") == RACES
     ledger = open_ledger(home)
     assert [e.kind for e in ledger.events()] == ["rollout_started", "rollout_ended"] * RACES
     assert ledger.verify()[1] is None

@@ -12,10 +12,11 @@ from pipeline.errors import LedgerError, PerennialError, RegistryError, RolloutE
 from pipeline.ledger import lease
 from pipeline.ledger.store import Event
 from pipeline.ledger.timeline import live_at
-from pipeline.rollout import back, bake, execute, failpoints, mend, probe, route, slots
+from pipeline.rollout import back, bake, execute, failpoints, mend, probe, slots
 from pipeline.rollout import site as site_module
 from pipeline.rollout.engine import Wanted
-from pipeline.rollout.route import Route
+from pipeline.rollout.routing import route_file
+from pipeline.rollout.routing.route_file import Route
 from pipeline.rollout.site import Site
 from tests.support.world import SETTINGS, World, killed_at, lived_in, race, world_folder  # noqa: F401
 
@@ -42,7 +43,7 @@ def kill_at(point, call):
 
 def agreed(world, site):
     """One version is live, and route, slots, registry and ledger say so; returns it."""
-    current = route.read(site.home, "churn")
+    current = route_file.read(site.home, "churn")
     assert current.candidate is None
     assert world.routed("churn")["x-model-version"] == current.live.version == world.promoted
     assert live_at(site.ledger, "churn")["version"] == current.live.version
@@ -95,9 +96,9 @@ def test_a_rollout_that_was_overtaken_takes_nothing_from_the_younger_one(lived):
             connection.execute(lease.LEASES.update().values(token=lease.LEASES.c.token + 1, holder="another"))
         world.stop("churn", running.slot, 0)
         younger = world.start(Wanted("churn", running.slot, "3", site.home, site.home, 0))
-        live = route.read(site.home, "churn").live
+        live = route_file.read(site.home, "churn").live
         share = slots.share_of(younger)
-        route.write(site.home, Route("churn", live, candidate=share, percent=50), site_token(site) + 1)
+        route_file.write(site.home, Route("churn", live, candidate=share, percent=50), site_token(site) + 1)
         raise RolloutError("slot", "did not get ready", "look at it")
 
     with pytest.MonkeyPatch.context() as during:
@@ -105,19 +106,19 @@ def test_a_rollout_that_was_overtaken_takes_nothing_from_the_younger_one(lived):
         with pytest.raises(RolloutError, match="was overtaken by another"):
             deploy(site, "2")
     assert world.running["green"].version == "3"
-    assert route.read(site.home, "churn").candidate.version == "3"
+    assert route_file.read(site.home, "churn").candidate.version == "3"
 
 
 def site_token(site):
-    return route.token_of(site.home, "churn")
+    return route_file.token_of(site.home, "churn")
 
 
 def test_a_route_is_removed_by_no_older_rollout(lived):
     _, site = lived
     deploy(site, "1")
     with pytest.raises(RolloutError, match="was moved by a younger rollout"):
-        route.remove(site.home, "churn", site_token(site) - 1)
-    assert route.read(site.home, "churn") is not None
+        route_file.remove(site.home, "churn", site_token(site) - 1)
+    assert route_file.read(site.home, "churn") is not None
 
 
 def effects(kinds):
@@ -147,8 +148,8 @@ def test_each_effect_has_an_event_before_and_after_it(lived, monkeypatch):
             lambda *a, n=name, r=real: (done.append(n) if n != "stop" or world.running.get(a[1]) else None, r(*a))[1],
         )
     for name in ("write", "remove"):
-        real = getattr(route, name)
-        monkeypatch.setattr(route, name, lambda *a, n=name, r=real: (done.append(n), r(*a))[1])
+        real = getattr(route_file, name)
+        monkeypatch.setattr(route_file, name, lambda *a, n=name, r=real: (done.append(n), r(*a))[1])
     with monkeypatch.context() as during:
         during.setattr(probe, "wait_ready", lambda *_: (_ for _ in ()).throw(RolloutError("slot", "is not ready", "")))
         with pytest.raises(RolloutError):
@@ -159,7 +160,7 @@ def test_each_effect_has_an_event_before_and_after_it(lived, monkeypatch):
     back.rollback(site, "churn", SETTINGS)
     world.running.clear()
     reconcile(site)
-    route.route_file(site.home, "churn").write_text("garbled")
+    route_file.route_file(site.home, "churn").write_text("garbled")
     reconcile(site)
     begun, ended = effects([e.kind for e in site.ledger.events()])
     assert begun == ended
@@ -201,7 +202,7 @@ def test_a_first_rollout_that_is_undone_after_its_promotion_leaves_no_champion(l
     world, site = lived
     with pytest.raises(LedgerError):
         deploy(site, "2")
-    assert (world.promoted, world.running, route.read(site.home, "churn")) == (None, {}, None)
+    assert (world.promoted, world.running, route_file.read(site.home, "churn")) == (None, {}, None)
 
 
 @pytest.mark.usefixtures("the_end_cannot_be_told")
@@ -366,7 +367,7 @@ def test_a_rollout_by_steps_killed_at_any_point_is_mended(lived, monkeypatch, st
         points
     )
     for point in points:
-        current = route.read(site.home, "churn").live.version
+        current = route_file.read(site.home, "churn").live.version
         other = "3" if current == "1" else "1"
         if "slot_end" in point and set(world.running) != {"blue", "green"}:
             deploy(site, other)
@@ -390,7 +391,7 @@ def test_what_mends_may_be_killed_at_any_point_and_is_mended(lived, monkeypatch,
 
     def happen():
         reconcile(site)
-        current = route.read(site.home, "churn")
+        current = route_file.read(site.home, "churn")
         other = "2" if current is None or current.live.version == "1" else "1"
         kill_at(ACCIDENTS[accident], lambda: deploy(site, other, "canary" if "died" in accident else "all-at-once"))
         if "died" in accident:

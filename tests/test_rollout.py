@@ -20,11 +20,12 @@ from pipeline.errors import RegistryError, RolloutError, StageError
 from pipeline.ledger.lease import HELD_S, LEASES
 from pipeline.ledger.timeline import live_at
 from pipeline.registry import versions as registry
-from pipeline.rollout import evidence, execute, probe, route
+from pipeline.rollout import evidence, execute, probe
 from pipeline.rollout.docker_engine import DockerEngine
 from pipeline.rollout.engine import EngineUnavailable, engine_named
 from pipeline.rollout.process_engine import ProcessEngine
-from pipeline.rollout.traefik import RETRIED_BYTES
+from pipeline.rollout.routing import route_file
+from pipeline.rollout.routing.traefik import RETRIED_BYTES
 from pipeline.serving.runtime import Runtime
 from pipeline.training import signing
 from tests import conftest
@@ -275,14 +276,14 @@ def test_a_rollout_that_was_overtaken_touches_nothing(site, monkeypatch):
 @one_engine
 def test_a_route_is_not_moved_back_by_an_older_rollout(site):
     site.deploy("1")
-    current = route.read(site.home, "churn")
-    token = route.token_of(site.home, "churn")
+    current = route_file.read(site.home, "churn")
+    token = route_file.token_of(site.home, "churn")
     with pytest.raises(RolloutError, match="was moved by a younger rollout"):
-        route.write(site.home, current, token - 1)
+        route_file.write(site.home, current, token - 1)
     with site.setup.ledger.writing() as connection:
         connection.execute(LEASES.delete())
     site.deploy("2")  # a ledger that was restored has forgotten the number; the route has not
-    assert route.token_of(site.home, "churn") == token + 1
+    assert route_file.token_of(site.home, "churn") == token + 1
 
 
 @one_engine

@@ -12,8 +12,9 @@ import pytest
 import yaml
 
 from pipeline.errors import RolloutError
-from pipeline.rollout import probe, route
-from pipeline.rollout.route import Route, Share
+from pipeline.rollout import probe
+from pipeline.rollout.routing import route_file
+from pipeline.rollout.routing.route_file import Route, Share
 from pipeline.settings.models import MODEL_NAME
 from tests.support.router import router
 
@@ -33,16 +34,16 @@ ROUTES = [
 
 @pytest.mark.parametrize("asked", ROUTES)
 def test_what_is_written_is_read_back(tmp_path, asked):
-    written = route.write(tmp_path, asked)
+    written = route_file.write(tmp_path, asked)
     assert replace(written, stamp="") == asked
-    assert route.read(tmp_path, "my-model-2") == written
-    assert route.routed_models(tmp_path) == ["my-model-2"]
+    assert route_file.read(tmp_path, "my-model-2") == written
+    assert route_file.routed_models(tmp_path) == ["my-model-2"]
 
 
 @pytest.mark.parametrize("asked", ROUTES)
 def test_traefik_reads_the_same_as_we_do(asked):
     """Every service that is named exists, and the weights add up to a hundred."""
-    told = route.render(asked)["http"]
+    told = route_file.render(asked)["http"]
     services = told["services"]
     for one in told["routers"].values():
         assert one.get("service", "my-model-2") in services
@@ -60,7 +61,7 @@ def test_traefik_reads_the_same_as_we_do(asked):
 @pytest.mark.parametrize("asked", ROUTES)
 def test_a_slot_is_left_for_its_health_only_where_another_can_answer(asked):
     """A live slot that stands alone is never taken for down: a slow answer is better than none."""
-    services = route.render(asked)["http"]["services"]
+    services = route_file.render(asked)["http"]["services"]
     balancers = [service["loadBalancer"] for service in services.values() if "loadBalancer" in service]
     alone = asked.mirror or (asked.previous is None and asked.candidate is None)
     assert balancers
@@ -84,11 +85,11 @@ def test_traefik_takes_every_text_for_text(project, monkeypatch):
     model = "1e5"
     with router(project, project / "home") as at:
         for stamp in ("088777615330", "123456e78901", "000000000000", "0x1234567890", "1_000", "1:30", "yes", "~"):
-            monkeypatch.setattr(route.uuid, "uuid4", lambda stamp=stamp: SimpleNamespace(hex=stamp))
-            written = route.write(
+            monkeypatch.setattr(route_file.uuid, "uuid4", lambda stamp=stamp: SimpleNamespace(hex=stamp))
+            written = route_file.write(
                 project / "home", Route(model, Share("blue", "1", f"http://127.0.0.1:{slot.server_port}"))
             )
-            assert written == route.read(project / "home", model)
+            assert written == route_file.read(project / "home", model)
             assert probe.wait_for_stamp(f"{at.router}/{model}", stamp, 10), stamp
     slot.shutdown()
     slot.server_close()
@@ -101,31 +102,31 @@ def test_models_never_share_a_name_in_traefik():
     assert all(MODEL_NAME.match(model) for model in models)
     taken = Counter()
     for model in models:
-        told = route.render(Route(model, BLUE, candidate=GREEN, percent=7, follow="x-customer"))["http"]
+        told = route_file.render(Route(model, BLUE, candidate=GREEN, percent=7, follow="x-customer"))["http"]
         taken.update((kind, name) for kind, names in told.items() for name in names)
     assert set(taken.values()) == {1}
 
 
 def test_no_route_is_none(tmp_path):
-    assert route.read(tmp_path, "churn") is None
+    assert route_file.read(tmp_path, "churn") is None
 
 
 @pytest.mark.parametrize("text", ["", "a: [", "http: {}", "- 1", "http:\n  services: 3\n"])
 def test_a_file_of_another_hand_is_refused(tmp_path, text):
-    route.routes_folder(tmp_path).mkdir()
-    route.route_file(tmp_path, "churn").write_text(text)
+    route_file.routes_folder(tmp_path).mkdir()
+    route_file.route_file(tmp_path, "churn").write_text(text)
     with pytest.raises(RolloutError, match="is not one of ours"):
-        route.read(tmp_path, "churn")
-    assert route.token_of(tmp_path, "churn") == 0
+        route_file.read(tmp_path, "churn")
+    assert route_file.token_of(tmp_path, "churn") == 0
 
 
 def test_a_change_by_hand_is_seen(tmp_path):
-    written = route.write(tmp_path, Route("churn", BLUE, GREEN))
-    path = route.route_file(tmp_path, "churn")
+    written = route_file.write(tmp_path, Route("churn", BLUE, GREEN))
+    path = route_file.route_file(tmp_path, "churn")
     first, rest = path.read_text().split("\n", 1)
     told = yaml.safe_load(rest)
     told["http"]["services"]["churn.blue.v3"]["loadBalancer"]["servers"][0]["url"] = "http://127.0.0.1:6666"
     path.write_text(first + "\n" + yaml.safe_dump(told))
     with pytest.raises(RolloutError, match="was changed by another hand"):
-        route.read(tmp_path, "churn")
-    assert route.token_of(tmp_path, written.model) == 0
+        route_file.read(tmp_path, "churn")
+    assert route_file.token_of(tmp_path, written.model) == 0

@@ -16,8 +16,9 @@ from pipeline.errors import RolloutError
 from pipeline.ledger.timeline import live_at
 from pipeline.pages.overview import overview_page
 from pipeline.registry import versions as registry
-from pipeline.rollout import mend, route
-from pipeline.rollout.route import Route
+from pipeline.rollout import mend
+from pipeline.rollout.routing import route_file
+from pipeline.rollout.routing.route_file import Route
 from tests.support import browser
 from tests.support.load import steady_load
 from tests.support.rollouts import BODY, FLIPPED, GOOD, bodies, one_engine
@@ -131,7 +132,7 @@ def in_background(site, version, strategy):
     thread = threading.Thread(target=run)
     thread.start()
     until = time.monotonic() + 30
-    while (current := route.read(site.home, "churn")) is None or current.candidate is None:
+    while (current := route_file.read(site.home, "churn")) is None or current.candidate is None:
         assert time.monotonic() < until, told
         time.sleep(0.05)
     return thread, told, current
@@ -242,7 +243,7 @@ def test_a_cold_predecessor_is_started_proven_and_live_again(site, capsys):
     runs.settle(runs.Setup.here(), "any run", "churn")
     assert "blue: ended version 1, kept for 0 h" in capsys.readouterr().out
     assert site.slots() == [("green", "2")]
-    assert route.read(site.home, "churn").previous is None
+    assert route_file.read(site.home, "churn").previous is None
     with steady_load(site.address, BODY) as tally:
         told = site.rollback()
     assert (told["version"], told["warm"], told["slot"]) == ("1", False, "blue")
@@ -253,7 +254,7 @@ def test_a_cold_predecessor_is_started_proven_and_live_again(site, capsys):
 @one_engine
 @pytest.mark.parametrize("harm", ["changed", "removed", "garbled"])
 def test_a_route_of_another_hand_is_written_again_from_the_ledger(site, harm):
-    path = route.route_file(site.home, "churn")
+    path = route_file.route_file(site.home, "churn")
     if harm == "removed":
         path.unlink()
     elif harm == "garbled":
@@ -287,7 +288,7 @@ def test_what_a_slot_could_not_finish_is_counted(site):
     import socket
 
     site.deploy("2")
-    current = route.read(site.home, "churn")
+    current = route_file.read(site.home, "churn")
     host, port = current.previous.address.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as slow:
         slow.sendall(b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
@@ -299,10 +300,10 @@ def test_what_a_slot_could_not_finish_is_counted(site):
 
 def test_metrics_name_model_slot_and_version(site):
     httpx.post(f"{site.address}/invocations", content=BODY)
-    current = route.read(site.home, "churn")
+    current = route_file.read(site.home, "churn")
     page = httpx.get(f"{current.live.address}/metrics").text
     assert 'perennial_requests_total{code="200",model="churn",slot="blue",version="1"}' in page
-    router = httpx.get(f"{route.router_api_url(site.home)}/metrics").text
+    router = httpx.get(f"{route_file.router_api_url(site.home)}/metrics").text
     assert 'service="churn.blue.v1@file"' in router
 
 
@@ -314,13 +315,13 @@ def test_a_rollout_that_was_killed_is_undone_by_the_next_command(site):
     folder = registry.deployable_package(site.home, "churn", "2")
     alone.note("rollout_started", "churn", version="2", slot="green", strategy="canary", reason="", before="1")
     proven = slots.fill(alone, "churn", "2", "green", folder, site.settings())
-    current = route.read(site.home, "churn")
-    route.write(
+    current = route_file.read(site.home, "churn")
+    route_file.write(
         site.home,
         Route("churn", current.live, candidate=proven.share, percent=50),
-        route.token_of(site.home, "churn"),
+        route_file.token_of(site.home, "churn"),
     )
-    assert yaml.safe_load(route.route_file(site.home, "churn").read_text())
+    assert yaml.safe_load(route_file.route_file(site.home, "churn").read_text())
     with steady_load(site.address, BODY) as tally:
         done = site.reconcile()
     assert (tally.failed, tally.failures) == (0, [])

@@ -18,7 +18,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from pipeline.errors import PerennialError, RolloutError
 from pipeline.ledger.timeline import live_at
-from pipeline.rollout import back, execute, mend, route
+from pipeline.rollout import back, execute, mend
+from pipeline.rollout.routing import route_file
 from pipeline.training import signing
 from tests.support.size import EXHAUSTIVE
 from tests.support.world import SETTINGS, UNSIGNED, VERSIONS, killed_at, lived_in, race, world_folder  # noqa: F401
@@ -118,7 +119,7 @@ class Rollouts(RuleBasedStateMachine):
 
     def all_agree(self):
         """After reconcile: one live version, which route, slots, registry and ledger agree on."""
-        current = route.read(self.site.home, "churn")
+        current = route_file.read(self.site.home, "churn")
         told = live_at(self.ledger, "churn")
         if current is None:
             assert told is None
@@ -147,7 +148,7 @@ class Rollouts(RuleBasedStateMachine):
 
 
 def tamper(home, how):
-    path = route.route_file(home, "churn")
+    path = route_file.route_file(home, "churn")
     if not path.is_file():
         return
     if how == "removed":
@@ -243,10 +244,10 @@ def test_a_sequence_is_replayed_on_real_slots(site, sequence):
                 race(site.deploy, *asked)
             elif name == "reconcile":
                 site.reconcile()
-                if route.read(site.home, "churn") is not None:
+                if route_file.read(site.home, "churn") is not None:
                     agreed(site)
         except PerennialError:
             continue
     site.reconcile()
-    if route.read(site.home, "churn") is not None:
+    if route_file.read(site.home, "churn") is not None:
         agreed(site)

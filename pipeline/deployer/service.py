@@ -29,7 +29,7 @@ from pipeline.deployer.tokens import Checker, TokenRefused
 from pipeline.deployer.verbs import Traffic
 from pipeline.errors import PerennialError, SettingsError
 from pipeline.ledger.store import Event
-from pipeline.rollout import route
+from pipeline.rollout.routing import route_file
 from pipeline.setup import Setup
 
 MAX_BODY = 65_536
@@ -254,9 +254,9 @@ def _time(verb: str, text: str) -> None:
 def targets(setup: Setup) -> list[dict[str, Any]]:
     """One entry a slot that has or may get traffic: {"targets": ["host:port"], "labels": {…}}."""
     found = []
-    for model in route.routed_models(setup.home):
+    for model in route_file.routed_models(setup.home):
         try:
-            current = route.read(setup.home, model)
+            current = route_file.read(setup.home, model)
         except PerennialError:
             continue  # reconcile says so, and writes it again
         if current is None:

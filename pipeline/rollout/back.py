@@ -11,7 +11,7 @@ from pipeline.ledger.store import Event
 from pipeline.ledger.timeline import live_at, predecessor
 from pipeline.registry import versions as registry
 from pipeline.rollout import mend, slots
-from pipeline.rollout.route import Route, Share
+from pipeline.rollout.routing.route_file import Route, Share
 from pipeline.rollout.site import Site, answers, check_router, other
 from pipeline.settings.models import Rollout
 

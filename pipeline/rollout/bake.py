@@ -9,7 +9,7 @@ from pipeline.errors import RolloutError
 from pipeline.policy.canary import Judgement, judge
 from pipeline.rollout import probe
 from pipeline.rollout.evidence import Observer
-from pipeline.rollout.route import Share
+from pipeline.rollout.routing.route_file import Share
 from pipeline.rollout.site import Site
 from pipeline.settings.models import Rollout
 

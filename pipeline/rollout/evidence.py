@@ -18,9 +18,9 @@ from pipeline.errors import PerennialError
 from pipeline.policy.canary import Counted, Evidence, Paired
 from pipeline.registry import versions as registry
 from pipeline.rollout.probe import certified
-from pipeline.rollout.route import Share, router_api_url
+from pipeline.rollout.routing.route_file import Share, router_api_url
+from pipeline.rollout.routing.traefik import service_name
 from pipeline.rollout.slots import predictions_folder
-from pipeline.rollout.traefik import service_name
 from pipeline.serving.errors import PackageRefused
 from pipeline.serving.log_files import GOLDEN_ID, current_files, stem_of
 from pipeline.serving.runtime import Runtime

@@ -16,10 +16,11 @@ from pipeline.errors import LedgerError, PerennialError, RolloutError
 from pipeline.ledger.store import Event
 from pipeline.ledger.timeline import live_at
 from pipeline.registry import versions as registry
-from pipeline.rollout import bake, mend, route, slots
+from pipeline.rollout import bake, mend, slots
 from pipeline.rollout.bake import SHADOW, Step
 from pipeline.rollout.engine import SLOTS, Running, engines
-from pipeline.rollout.route import Route, Share
+from pipeline.rollout.routing import route_file
+from pipeline.rollout.routing.route_file import Route, Share
 from pipeline.rollout.site import Site, answers, check_router, other
 from pipeline.settings.models import STRATEGIES, Rollout
 
@@ -180,7 +181,7 @@ def _undo(site: Site, plan: Plan, opened: Event, error: BaseException) -> None:
         if isinstance(second, LedgerError) and plan.before is not None:
             # Users do not wait for the ledger: the file itself refuses an older rollout. `reconcile` tells it later.
             with contextlib.suppress(PerennialError):
-                route.write(site.home, Route(plan.model, plan.before.live), site.token)
+                route_file.write(site.home, Route(plan.model, plan.before.live), site.token)
         if str(second) != str(error):
             raise RolloutError(
                 f"model {plan.model}", f"{why}; and going back failed: {second}", "run `python -m pipeline reconcile`"

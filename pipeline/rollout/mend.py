@@ -14,8 +14,9 @@ from pipeline.ledger import lease
 from pipeline.ledger.store import Event, Ledger
 from pipeline.ledger.timeline import live_at
 from pipeline.registry import versions as registry
-from pipeline.rollout import probe, route, slots
-from pipeline.rollout.route import Route, Share
+from pipeline.rollout import probe, slots
+from pipeline.rollout.routing import route_file
+from pipeline.rollout.routing.route_file import Route, Share
 from pipeline.rollout.site import SWITCH_LIMIT_S, Site, answers
 from pipeline.settings.models import Rollout
 
@@ -35,7 +36,7 @@ def reconcile(site: Site, settings: dict[str, Rollout], models: list[str] | None
     live = {e.model for e in site.ledger.events(kind=("rollout_ended", "rolled_back"))}
     done: list[str] = []
     failed: list[Exception] = []
-    for model in models or sorted({*route.routed_models(site.home), *live, *(r.model for r in running)}):
+    for model in models or sorted({*route_file.routed_models(site.home), *live, *(r.model for r in running)}):
         try:
             with site.alone(model, RECONCILE_WAIT_S) as alone:
                 done += _mended(alone, model, settings.get(model, Rollout()))
@@ -76,7 +77,7 @@ def unfinished(
     Adds a line for each thing done. Raises RolloutError for a route of another hand, unless `rebuild` may write it again.
     """
     done = [] if done is None else done
-    current = _rebuilt(site, model, settings, done) if rebuild else route.read(site.home, model)
+    current = _rebuilt(site, model, settings, done) if rebuild else route_file.read(site.home, model)
     opened = open_rollout(site.ledger, model)
     if current is not None and opened is not None:
         _refuse_unfollowed(site, current)
@@ -123,7 +124,7 @@ def _settled(site: Site, current: Route, opened: Event | None, settings: Rollout
         reason = f"the rollout of version {live.version} was cut off in its bake"
         site.note("rolled_back", model, version=previous.version, slot=previous.slot, reason=reason, left=live.version)
         done.append(f"{model}: back on version {previous.version}, {reason}")
-        return route.read(site.home, model) or Route(model, previous)
+        return route_file.read(site.home, model) or Route(model, previous)
     if not answers(live):
         current = _revived(site, current, settings, done)
         live = current.live
@@ -143,7 +144,7 @@ def give_back(site: Site, model: str, before: Route | None, slot: str, drain_s: 
 
     Without a `before` nothing was live: the model leaves the router.
     """
-    now = route.read(site.home, model)
+    now = route_file.read(site.home, model)
     had_all = now is not None and now.live.slot == slot
     if before is None:
         site.unroute(model)
@@ -172,12 +173,12 @@ def restore_champion(site: Site, model: str, opened: Event, version: str | None)
 def _rebuilt(site: Site, model: str, settings: Rollout, done: list[str]) -> Route | None:
     """The route as the file has it, or written again from the ledger when another hand changed or removed it."""
     try:
-        current = route.read(site.home, model)
+        current = route_file.read(site.home, model)
         why = "is gone"
     except RolloutError as error:
         current, why = None, error.observation
     told = live_at(site.ledger, model)
-    if current is not None or (told is None and not route.route_file(site.home, model).is_file()):
+    if current is not None or (told is None and not route_file.route_file(site.home, model).is_file()):
         return current
     if told is None:
         site.unroute(model)
@@ -201,12 +202,12 @@ def retire(site: Site, model: str, settings: Rollout) -> list[str]:
     A rollout that is going on, or was cut off, is left alone.
     """
     done: list[str] = []
-    current = route.read(site.home, model)
+    current = route_file.read(site.home, model)
     if current is None or not _is_due(site, current, settings):
         return done
     try:
         with site.alone(model) as alone:
-            current = route.read(site.home, model)
+            current = route_file.read(site.home, model)
             if current is not None and open_rollout(site.ledger, model) is None:
                 _retired(alone, current, settings, done)
     except RolloutError as error:

@@ -12,7 +12,7 @@ import httpx
 
 from pipeline.errors import RolloutError
 from pipeline.rollout.engine import Engine, Running
-from pipeline.rollout.traefik import READY, STAMP
+from pipeline.rollout.routing.traefik import READY, STAMP
 from pipeline.serving.log_files import GOLDEN_ID
 
 

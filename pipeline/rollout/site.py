@@ -17,9 +17,10 @@ from pipeline.ledger import lease
 from pipeline.ledger.lease import Lease
 from pipeline.ledger.store import Event, Ledger
 from pipeline.registry import versions as registry
-from pipeline.rollout import failpoints, probe, route
+from pipeline.rollout import failpoints, probe
 from pipeline.rollout.engine import SLOTS, Engine, Running, Wanted, engines
-from pipeline.rollout.route import Route, Share
+from pipeline.rollout.routing import route_file
+from pipeline.rollout.routing.route_file import Route, Share
 
 SWITCH_LIMIT_S = 10.0
 
@@ -42,7 +43,7 @@ class Site:
 
         Another rollout is waited for at most `wait_s`. Raises RolloutError when it has not ended by then.
         """
-        with lease.held(self.ledger, model, wait_s, route.token_of(self.home, model)) as taken:
+        with lease.held(self.ledger, model, wait_s, route_file.token_of(self.home, model)) as taken:
             yield replace(self, lease=taken)
 
     def check(self) -> None:
@@ -70,7 +71,7 @@ class Site:
         self.note("route_moving", to.model, **told, live=to.live.version, previous=behind)
         start = time.monotonic()
         with failpoints.around("move route"):
-            written = route.write(self.home, to, self.token)
+            written = route_file.write(self.home, to, self.token)
         address = self.address(to.model)
         if not probe.wait_for_stamp(address, written.stamp, SWITCH_LIMIT_S):
             raise RolloutError(
@@ -83,12 +84,12 @@ class Site:
         """Takes the model off the router, unless a younger rollout has moved its route."""
         self.note("route_removing", model)
         with failpoints.around("remove route"):
-            route.remove(self.home, model, self.token)
+            route_file.remove(self.home, model, self.token)
         self.note("route_removed", model)
 
     def address(self, model: str) -> str:
         """Where the model's users ask."""
-        return f"{route.router_url(self.home)}/{model}"
+        return f"{route_file.router_url(self.home)}/{model}"
 
     def engines(self) -> list[Engine]:
         return engines(self.home, self.project)
@@ -147,7 +148,7 @@ def check_router(site: Site) -> None:
     """Raises RolloutError when Traefik does not answer."""
     import httpx
 
-    url = route.router_url(site.home)
+    url = route_file.router_url(site.home)
     try:
         httpx.get(url, timeout=3, verify=probe.certified(url))
     except httpx.HTTPError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.registry import versions as registry
 from pipeline.rollout import probe
 from pipeline.rollout.engine import Engine, Running, Wanted, engine_named
-from pipeline.rollout.route import Share
+from pipeline.rollout.routing.route_file import Share
 from pipeline.rollout.site import Site
 from pipeline.serving.settings import Settings
 from pipeline.settings.models import Rollout, Serving

@@ -20,8 +20,8 @@ import yaml
 from pipeline.errors import ServiceError
 from pipeline.registry.versions import artifact_root
 from pipeline.rollout.process_engine import OWNER
-from pipeline.rollout.route import routes_folder
-from pipeline.rollout.traefik import PLUGIN, PLUGIN_MODULE
+from pipeline.rollout.routing.route_file import routes_folder
+from pipeline.rollout.routing.traefik import PLUGIN, PLUGIN_MODULE
 from pipeline.settings.models import load
 from pipeline.workspaces.workspace import private_site_cache
 

@@ -21,7 +21,7 @@ from demo.replay import requests
 from demo.show import _flights as flights_between
 from pipeline.ledger.store import airflow_run
 from pipeline.registry import versions as registry
-from pipeline.rollout import route
+from pipeline.rollout.routing import route_file
 from pipeline.services.settings import USER, kept_secrets
 from pipeline.workspaces import dvc_graph, dvc_remote
 from tests.conftest import CHURN, change_params, customers, skip_or_fail
@@ -68,7 +68,7 @@ def live_state(stack):
     client = registry.connect(stack.home)
     aliases = {str(k): str(v) for k, v in client.get_registered_model(FLIGHTS).aliases.items()}
     return {
-        "route": (route.routes_folder(stack.home) / f"{FLIGHTS}.yaml").read_bytes(),
+        "route": (route_file.routes_folder(stack.home) / f"{FLIGHTS}.yaml").read_bytes(),
         "champion": aliases.get("champion"),
         "challenger": aliases.get("challenger"),
         "answers": stack.live(FLIGHTS),

@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 
 from pipeline import runs
-from pipeline.rollout import back, execute, mend, route
+from pipeline.rollout import back, execute, mend
 from pipeline.rollout.docker_engine import DockerEngine
 from pipeline.rollout.engine import Engine, EngineUnavailable, engines
+from pipeline.rollout.routing import route_file
 from pipeline.rollout.slots import predictions_folder
 from tests import conftest
 from tests.support.router import router
@@ -120,5 +121,5 @@ def site(request, trained, monkeypatch, tmp_path):
         execute.stop_all(made.home, trained)
         shutil.rmtree(predictions_folder(made.home, "churn"), ignore_errors=True)
         (trained / "params.yaml").write_text(settings)
-        for path in route.routes_folder(made.home).glob("*.yaml"):
+        for path in route_file.routes_folder(made.home).glob("*.yaml"):
             path.unlink()

@@ -15,7 +15,7 @@ import httpx
 import psutil
 
 from pipeline.rollout.engine import free_port
-from pipeline.rollout.route import routes_folder
+from pipeline.rollout.routing.route_file import routes_folder
 from pipeline.services.settings import TRAEFIK_ENVIRONMENT, Addresses, write_traefik
 
 

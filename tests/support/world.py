@@ -18,9 +18,10 @@ import pytest
 
 from pipeline.errors import PerennialError, RegistryError, RolloutError
 from pipeline.ledger.store import open_ledger
-from pipeline.rollout import back, bake, execute, failpoints, mend, probe, route, slots
+from pipeline.rollout import back, bake, execute, failpoints, mend, probe, slots
 from pipeline.rollout import site as site_module
 from pipeline.rollout.engine import Running
+from pipeline.rollout.routing import route_file
 from pipeline.rollout.site import Site
 from pipeline.settings.models import Rollout
 from pipeline.training import signing
@@ -87,7 +88,7 @@ class World:
 
     def routed(self, model):
         try:
-            current = route.read(self.home, model)
+            current = route_file.read(self.home, model)
         except RolloutError:
             return None
         if current is None:

@@ -19,7 +19,7 @@ import yaml
 from filelock import FileLock
 
 from pipeline.errors import RolloutError
-from pipeline.rollout.traefik import render
+from pipeline.rollout.routing.traefik import render
 from pipeline.settings import yaml_file
 
 OURS = "# perennial "

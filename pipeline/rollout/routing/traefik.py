@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.settings.models import followed_column
 
 if TYPE_CHECKING:
-    from pipeline.rollout.route import Route, Share
+    from pipeline.rollout.routing.route_file import Route, Share
 
 # Traefik sets so many bytes aside for each request, whatever its size: a MiB costs it more than all else that it does.
 # What is larger is sent once.
