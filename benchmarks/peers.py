@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.flights import MODEL, Flights, served
 from pipeline.registry import versions as registry
-from pipeline.rollout.engine import free_port
+from pipeline.rollout.engines.base import free_port
 from pipeline.serving.trusted import TRUSTED_TYPES
 from pipeline.settings.models import project_root
 

@@ -28,8 +28,8 @@ from pipeline.ledger import timeline
 from pipeline.ledger.store import Event
 from pipeline.registry import versions as registry
 from pipeline.rollout import back, execute, failpoints, probe
-from pipeline.rollout.docker_engine import DockerEngine
-from pipeline.rollout.engine import EngineUnavailable, free_port
+from pipeline.rollout.engines.base import EngineUnavailable, free_port
+from pipeline.rollout.engines.docker import DockerEngine
 from pipeline.rollout.routing import route_file
 from tests.conftest import CHURN, change_params, make_project
 from tests.support import commands

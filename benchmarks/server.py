@@ -17,7 +17,7 @@ import pytest
 
 from benchmarks.limits import kept
 from demo.airflow_api import AirflowApi
-from pipeline.rollout.engine import free_port
+from pipeline.rollout.engines.base import free_port
 from pipeline.services import control
 from pipeline.services.settings import PORTS, USER, kept_secrets
 from tests.conftest import make_project

@@ -26,7 +26,7 @@ from benchmarks.flights import MODEL, Flights, served
 from benchmarks.limits import kept
 from benchmarks.load import Load
 from benchmarks.peers import Peer, Rows
-from pipeline.rollout.engine import free_port
+from pipeline.rollout.engines.base import free_port
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route_file import Route, Share
 from pipeline.serving.settings import Settings

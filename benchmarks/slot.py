@@ -18,8 +18,8 @@ import psutil
 from benchmarks import flights, load, peers
 from benchmarks.flights import MODEL, Flights
 from benchmarks.limits import kept
-from pipeline.rollout.docker_engine import LABEL, DockerEngine
-from pipeline.rollout.engine import EngineUnavailable, Wanted
+from pipeline.rollout.engines.base import EngineUnavailable, Wanted
+from pipeline.rollout.engines.docker import LABEL, DockerEngine
 from pipeline.settings.models import project_root
 
 STARTS, REQUESTS = 3, 2000

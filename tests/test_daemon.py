@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from pipeline.rollout import execute
-from pipeline.rollout.docker_engine import LOCAL_BASE, DockerEngine
-from pipeline.rollout.engine import EngineUnavailable
+from pipeline.rollout.engines.base import EngineUnavailable
+from pipeline.rollout.engines.docker import LOCAL_BASE, DockerEngine
 from tests.conftest import skip_or_fail
 from tests.support import engine
 from tests.support.load import steady_load

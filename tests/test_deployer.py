@@ -18,7 +18,7 @@ from pipeline.deployer.service import Service
 from pipeline.deployer.verbs import Here
 from pipeline.errors import GateError, RegistryError, RolloutError
 from pipeline.ledger.store import open_ledger
-from pipeline.rollout.engine import free_port
+from pipeline.rollout.engines.base import free_port
 from pipeline.setup import Setup
 
 KEY = "k" * 48

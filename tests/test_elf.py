@@ -7,7 +7,7 @@ from pathlib import Path
 
 import uvloop
 
-from pipeline.rollout.elf import cut_debug
+from pipeline.rollout.engines.elf import cut_debug
 
 RUN = "import asyncio, uvloop; print(uvloop.__file__, uvloop.run(asyncio.sleep(0, 'ran')))"
 

@@ -14,7 +14,7 @@ from pipeline.ledger.store import Event
 from pipeline.ledger.timeline import live_at
 from pipeline.rollout import back, bake, execute, failpoints, mend, probe, slots
 from pipeline.rollout import site as site_module
-from pipeline.rollout.engine import Wanted
+from pipeline.rollout.engines.base import Wanted
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route_file import Route
 from pipeline.rollout.site import Site

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline import runs
 from pipeline.errors import DataError
-from pipeline.rollout.engine import free_port
+from pipeline.rollout.engines.base import free_port
 from pipeline.setup import Setup
 from pipeline.workspaces import dvc_remote, workspace
 from tests.conftest import customers

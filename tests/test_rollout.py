@@ -21,9 +21,9 @@ from pipeline.ledger.lease import HELD_S, LEASES
 from pipeline.ledger.timeline import live_at
 from pipeline.registry import versions as registry
 from pipeline.rollout import evidence, execute, probe
-from pipeline.rollout.docker_engine import DockerEngine
-from pipeline.rollout.engine import EngineUnavailable, engine_named
-from pipeline.rollout.process_engine import ProcessEngine
+from pipeline.rollout.engines.base import EngineUnavailable, engine_named
+from pipeline.rollout.engines.docker import DockerEngine
+from pipeline.rollout.engines.process import ProcessEngine
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.traefik import RETRIED_BYTES
 from pipeline.serving.runtime import Runtime
@@ -413,8 +413,8 @@ def test_without_the_base_image_the_process_engine_serves_and_says_why(trained, 
         DockerEngine(trained / "home", trained, prepare=False)
     except EngineUnavailable as reason:
         skip_or_fail("docker", str(reason))
-    monkeypatch.setattr("pipeline.rollout.docker_engine.LOCAL_BASE", "perennial/none:here")
-    monkeypatch.setattr("pipeline.rollout.docker_engine.PUBLIC_BASE", "127.0.0.1:9/none:here")
+    monkeypatch.setattr("pipeline.rollout.engines.docker.LOCAL_BASE", "perennial/none:here")
+    monkeypatch.setattr("pipeline.rollout.engines.docker.PUBLIC_BASE", "127.0.0.1:9/none:here")
     monkeypatch.delenv("PERENNIAL_BASE_IMAGE", raising=False)
     # Its tag follows its requirements, and an engine keeps images from one test run to the next.
     project = tmp_path / "project"

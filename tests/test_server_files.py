@@ -15,8 +15,8 @@ from mlflow.store.db.utils import _get_alembic_config
 from mlflow.store.tracking.dbmodels.initial_models import Base
 
 from pipeline.errors import ServiceError
-from pipeline.rollout.docker_engine import DockerEngine
-from pipeline.rollout.engine import EngineUnavailable
+from pipeline.rollout.engines.base import EngineUnavailable
+from pipeline.rollout.engines.docker import DockerEngine
 from pipeline.services import server
 from tests.conftest import ROOT, skip_or_fail
 from tests.support.postgres import postgres  # noqa: F401

@@ -18,7 +18,7 @@ from pipeline.ledger.timeline import live_at
 from pipeline.registry import versions as registry
 from pipeline.rollout import bake, mend, slots
 from pipeline.rollout.bake import SHADOW, Step
-from pipeline.rollout.engine import SLOTS, Running, engines
+from pipeline.rollout.engines.base import SLOTS, Running, engines
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route_file import Route, Share
 from pipeline.rollout.site import Site, answers, check_router, other

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 
 from pipeline.errors import RolloutError
-from pipeline.rollout.engine import Engine, Running
+from pipeline.rollout.engines.base import Engine, Running
 from pipeline.rollout.routing.traefik import READY, STAMP
 from pipeline.serving.log_files import GOLDEN_ID
 

@@ -18,7 +18,7 @@ from pipeline.ledger.lease import Lease
 from pipeline.ledger.store import Event, Ledger
 from pipeline.registry import versions as registry
 from pipeline.rollout import failpoints, probe
-from pipeline.rollout.engine import SLOTS, Engine, Running, Wanted, engines
+from pipeline.rollout.engines.base import SLOTS, Engine, Running, Wanted, engines
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route_file import Route, Share
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.registry import versions as registry
 from pipeline.rollout import probe
-from pipeline.rollout.engine import Engine, Running, Wanted, engine_named
+from pipeline.rollout.engines.base import Engine, Running, Wanted, engine_named
 from pipeline.rollout.routing.route_file import Share
 from pipeline.rollout.site import Site
 from pipeline.serving.settings import Settings

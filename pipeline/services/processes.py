@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.rollout.process_engine import OWNER
+from pipeline.rollout.engines.process import OWNER
 
 SERVICES_START_S = 5.0
 

@@ -25,8 +25,8 @@ import yaml
 
 from pipeline.errors import PerennialError, ServiceError
 from pipeline.ledger.store import open_ledger
-from pipeline.rollout.docker_engine import has_volume, serving_images
-from pipeline.rollout.engine import EngineUnavailable
+from pipeline.rollout.engines.base import EngineUnavailable
+from pipeline.rollout.engines.docker import has_volume, serving_images
 from pipeline.services import settings
 from pipeline.settings.models import home, load, project_root
 

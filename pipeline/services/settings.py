@@ -19,7 +19,7 @@ import yaml
 
 from pipeline.errors import ServiceError
 from pipeline.registry.versions import artifact_root
-from pipeline.rollout.process_engine import OWNER
+from pipeline.rollout.engines.process import OWNER
 from pipeline.rollout.routing.route_file import routes_folder
 from pipeline.rollout.routing.traefik import PLUGIN, PLUGIN_MODULE
 from pipeline.settings.models import load

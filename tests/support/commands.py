@@ -16,8 +16,8 @@ PRELOADED = [
     "pipeline.deployer.verbs",
     "pipeline.rollout.execute",
     "pipeline.rollout.back",
-    "pipeline.rollout.docker_engine",
-    "pipeline.rollout.process_engine",
+    "pipeline.rollout.engines.docker",
+    "pipeline.rollout.engines.process",
     "mlflow",
     # What MLflow, httpx and Docker's client import only when they are used, seconds of processor time each time.
     "mlflow.store.tracking.sqlalchemy_store",

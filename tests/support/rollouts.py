@@ -12,8 +12,8 @@ import pytest
 
 from pipeline import runs
 from pipeline.rollout import back, execute, mend
-from pipeline.rollout.docker_engine import DockerEngine
-from pipeline.rollout.engine import Engine, EngineUnavailable, engines
+from pipeline.rollout.engines.base import Engine, EngineUnavailable, engines
+from pipeline.rollout.engines.docker import DockerEngine
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.slots import predictions_folder
 from tests import conftest

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from pipeline.rollout.engine import free_port
+from pipeline.rollout.engines.base import free_port
 from pipeline.rollout.routing.route_file import routes_folder
 from pipeline.services.settings import TRAEFIK_ENVIRONMENT, Addresses, write_traefik
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from pipeline.rollout.engine import free_port
+from pipeline.rollout.engines.base import free_port
 from pipeline.serving.settings import VARIABLE, Settings
 
 

@@ -20,7 +20,7 @@ from pipeline.errors import PerennialError, RegistryError, RolloutError
 from pipeline.ledger.store import open_ledger
 from pipeline.rollout import back, bake, execute, failpoints, mend, probe, slots
 from pipeline.rollout import site as site_module
-from pipeline.rollout.engine import Running
+from pipeline.rollout.engines.base import Running
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.site import Site
 from pipeline.settings.models import Rollout

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from pipeline.errors import RolloutError
-from pipeline.rollout import elf
+from pipeline.rollout.engines import elf
 
 # Of those packages, what a server never reads: tests, tools to make models, sources and maps, and what only such tools
 # import. onnxruntime's Python module holds the runtime itself; the library beside it is for programs in C.

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import RolloutError
-from pipeline.rollout import elf, packages, placement
-from pipeline.rollout.engine import EngineUnavailable, Running, Wanted, cut_off
+from pipeline.rollout.engines import docker_network, elf, serving_image
+from pipeline.rollout.engines.base import EngineUnavailable, Running, Wanted, cut_off
 from pipeline.serving.settings import VARIABLE
 
 LOCAL_BASE = "perennial/base:bookworm"
@@ -58,7 +58,7 @@ class DockerEngine:
             raise RolloutError(f"slot {model} {slot}", "is taken", "stop it first")
         user = _give_log(wanted.log)
         name = self._name(model, slot)
-        place = placement.placed(name, "" if placement.shared_network() else self._network())
+        place = docker_network.placed(name, "" if docker_network.shared_network() else self._network())
         labels = {
             **self._labels(wanted),
             f"{LABEL}.home": self._home_id,
@@ -78,7 +78,7 @@ class DockerEngine:
                 user=user,
                 network=place.network,
                 ports=place.ports,
-                volumes={placement.on_host(self._client, wanted.log): {"bind": "/log", "mode": "rw"}},
+                volumes={docker_network.on_host(self._client, wanted.log): {"bind": "/log", "mode": "rw"}},
                 read_only=True,
                 tmpfs={"/tmp": "size=16m"},
                 cap_drop=["ALL"],
@@ -223,7 +223,7 @@ class DockerEngine:
         parts = [*recipe, self._project / "pipeline" / "__init__.py", *server]
         # What is left out is part of the recipe too.
         content = b"".join(
-            p.read_bytes() for p in (*parts, Path(elf.__file__), Path(packages.__file__), Path(__file__))
+            p.read_bytes() for p in (*parts, Path(elf.__file__), Path(serving_image.__file__), Path(__file__))
         )
         tag = f"perennial/serving-{runtime}:{hashlib.sha256(content).hexdigest()[:16]}"
         try:
@@ -237,7 +237,7 @@ class DockerEngine:
             files["Dockerfile"] = recipe[0].read_bytes()
             with tempfile.TemporaryDirectory() as aside:
                 folder = Path(aside) / "site-packages"
-                packages.lay(recipe[1], folder, runtime)
+                serving_image.lay(recipe[1], folder, runtime)
                 self._build(_tar(files, folder), tag, {}, {"BASE_IMAGE": base})
         except (DockerException, OSError, RolloutError) as error:
             raise EngineUnavailable(f"its serving image cannot be built ({_reason(error)})") from error

@@ -81,17 +81,17 @@ def engine_named(wanted: Literal["auto", "docker", "process"], home: Path, proje
 
     On a server only containers are reached by the router: docker is demanded there.
     """
-    from pipeline.rollout import placement
-    from pipeline.rollout.docker_engine import DockerEngine
-    from pipeline.rollout.process_engine import ProcessEngine
+    from pipeline.rollout.engines import docker_network
+    from pipeline.rollout.engines.docker import DockerEngine
+    from pipeline.rollout.engines.process import ProcessEngine
 
-    if wanted == "process" and not placement.shared_network():
+    if wanted == "process" and not docker_network.shared_network():
         return ProcessEngine(home, project), "process engine, as params.yaml says"
     try:
         engine = DockerEngine(home, project)
         return engine, f"docker engine {engine.server_version}"
     except EngineUnavailable as reason:
-        if placement.shared_network():
+        if docker_network.shared_network():
             raise RolloutError(
                 "docker engine", str(reason), "look at the deployer's log; `make env` again?"
             ) from reason
@@ -102,8 +102,8 @@ def engine_named(wanted: Literal["auto", "docker", "process"], home: Path, proje
 
 def engines(home: Path, project: Path) -> list[Engine]:
     """Every engine that answers here; what runs in any of them is ours to find and stop."""
-    from pipeline.rollout.docker_engine import DockerEngine
-    from pipeline.rollout.process_engine import ProcessEngine
+    from pipeline.rollout.engines.docker import DockerEngine
+    from pipeline.rollout.engines.process import ProcessEngine
 
     found: list[Engine] = [ProcessEngine(home, project)]
     try:

@@ -21,7 +21,7 @@ import psutil
 
 from pipeline.errors import RolloutError
 from pipeline.rollout import failpoints
-from pipeline.rollout.engine import Running, Wanted, cut_off, free_port
+from pipeline.rollout.engines.base import Running, Wanted, cut_off, free_port
 from pipeline.serving.settings import VARIABLE
 from pipeline.settings.process_identity import born
 

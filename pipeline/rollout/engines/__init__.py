@@ -1,0 +1,1 @@
+"""What runs slots: containers, or local processes."""
