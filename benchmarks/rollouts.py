@@ -27,7 +27,7 @@ from pipeline.errors import RolloutError
 from pipeline.ledger import timeline
 from pipeline.ledger.store import Event
 from pipeline.registry import versions as registry
-from pipeline.rollout import back, execute, failpoints, probe
+from pipeline.rollout import deploy, failpoints, probe, rollback
 from pipeline.rollout.engines.base import EngineUnavailable, free_port
 from pipeline.rollout.engines.docker import DockerEngine
 from pipeline.rollout.routing import route_file
@@ -74,11 +74,11 @@ def _site(project: Path) -> Iterator[tuple[runs.Setup, str]]:
         try:
             yield setup, f"{at.router}/churn"
         finally:
-            execute.stop_all(setup.home, project, 1)
+            deploy.stop_all(setup.home, project, 1)
 
 
 def _deploy(setup: runs.Setup, version: str) -> dict[str, Any]:
-    return execute.deploy(setup.site("bench"), "churn", version, setup.params.model("churn").rollout)
+    return deploy.deploy(setup.site("bench"), "churn", version, setup.params.model("churn").rollout)
 
 
 def hundred(setup: runs.Setup, address: str, rollouts: int, requests: int) -> tuple[Tally, dict[str, list[float]]]:
@@ -96,7 +96,7 @@ def hundred(setup: runs.Setup, address: str, rollouts: int, requests: int) -> tu
             for key, values in times.items():
                 values.append(told[key])
             if turn % 10 == 1:
-                execute.deploy(setup.site("bench"), "churn", "3", settings, strategy="shadow")
+                deploy.deploy(setup.site("bench"), "churn", "3", settings, strategy="shadow")
         while tally.sent < requests and tally.failed == 0:
             time.sleep(0.5)
     wrong = strange(tally.answers, setup.ledger.events(kind=("route_moving", "route_moved"), model="churn"))
@@ -168,7 +168,7 @@ def _back(setup: runs.Setup) -> None:
         assert command.wait() == 0
     print(f"rollback, from the command to the predecessor's answer: median {statistics.median(moved):.2f} s")
     start = time.monotonic()
-    back.rollback(setup.site("bench"), "churn", setup.params.model("churn").rollout)
+    rollback.rollback(setup.site("bench"), "churn", setup.params.model("churn").rollout)
     print(f"rollback, by a process that runs already: {time.monotonic() - start:.2f} s with registry and ledger")
 
 
@@ -195,7 +195,7 @@ def _from_failing_to_back(setup: runs.Setup, address: str) -> None:
     try:
         with steady_load(address, bodies(), pace=PACE) as tally:
             try:
-                execute.deploy(setup.site("bench"), "churn", other, runs.Setup.here().params.model("churn").rollout)
+                deploy.deploy(setup.site("bench"), "churn", other, runs.Setup.here().params.model("churn").rollout)
             except RolloutError as error:
                 # Here, not after the load: its last requests take what they take.
                 took, why = time.monotonic() - died[0], error

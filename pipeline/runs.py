@@ -184,7 +184,7 @@ def _tell_registered(setup: Setup, opened: workspace.Workspace, mlflow_run: str,
 def roll_out(
     setup: Setup, run: str, model: str, version: str, reason: str, strategy: str | None = None
 ) -> dict[str, Any]:
-    """Brings the version live, after another rollout of the model has ended; see pipeline.rollout.execute.deploy."""
+    """Brings the version live, after another rollout of the model has ended; see pipeline.rollout.deploy.deploy."""
     wait_s = setup.params.model(model).rollout.wait_s
     return traffic(setup).deploy(run, model, version, reason, strategy, wait_s)
 
@@ -197,7 +197,7 @@ def operate(setup: Setup, run: str, model: str, action: str, reason: str) -> Any
 
 
 def retire_predecessor(setup: Setup, run: str, model: str) -> list[str]:
-    """Ends the predecessor that was kept warm for `rollout.keep_hours`; see pipeline.rollout.mend.retire."""
+    """Ends the predecessor that was kept warm for `rollout.keep_hours`; see pipeline.rollout.recovery.retire."""
     return traffic(setup).retire(run, model)
 
 
@@ -238,9 +238,9 @@ def _since_opened(events: list[Event]) -> list[Event]:
 
 def _mend_cut_off(setup: Setup, run: str, model: str) -> None:
     """A rollout of this run that has no end was killed: its task cannot have undone it, so this one does."""
-    from pipeline.rollout import mend
+    from pipeline.rollout import recovery
 
-    opened = mend.open_rollout(setup.ledger, model)
+    opened = recovery.open_rollout(setup.ledger, model)
     if opened is not None and opened.run == run:
         for line in traffic(setup).reconcile(run, [model]):
             print(line)

@@ -12,7 +12,7 @@ from pipeline.ledger.store import Ledger, open_ledger
 from pipeline.settings import models as params
 
 if TYPE_CHECKING:
-    from pipeline.rollout.site import Site
+    from pipeline.rollout.context import Site
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Setup:
         return os.environ.get("PERENNIAL_WORKERS_APART", "") == "1"
 
     def site(self, run: str) -> Site:
-        from pipeline.rollout.site import Site
+        from pipeline.rollout.context import Site
 
         limits = {name: m.rollout.serving.rate_limit for name, m in self.params.models.items()}
         return Site(self.home, self.project, self.ledger, run, rate_limits=limits)

@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.errors import RolloutError
 from pipeline.ledger.timeline import live_at, predecessor
 from pipeline.rollout import probe
-from pipeline.rollout.mend import open_rollout
+from pipeline.rollout.recovery import open_rollout
 from pipeline.rollout.routing import route_file
 from pipeline.setup import Setup
 

@@ -24,7 +24,7 @@ def watch(setup: Setup, run: str, name: str, as_of: datetime) -> dict[str, Any]:
     decision is "keep" when there is nothing to watch.
     """
     from pipeline.policy import watch as policy
-    from pipeline.rollout.mend import open_rollout
+    from pipeline.rollout.recovery import open_rollout
 
     settings = setup.params.model(name).rollout
     live = live_at(setup.ledger, name)

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from pipeline.rollout import execute
+from pipeline.rollout import deploy
 from pipeline.rollout.engines.base import EngineUnavailable
 from pipeline.rollout.engines.docker import LOCAL_BASE, DockerEngine
 from tests.conftest import skip_or_fail
@@ -44,7 +44,7 @@ def restartable(trained, monkeypatch, tmp_path):
             site = Site(trained, at)
             site.set(engine="docker")
             yield site, daemon
-            execute.stop_all(site.home, trained, 1)
+            deploy.stop_all(site.home, trained, 1)
             (trained / "params.yaml").write_text(settings)
             for path in (site.home / "routes").glob("*.yaml"):
                 path.unlink()

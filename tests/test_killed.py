@@ -16,7 +16,7 @@ from benchmarks.rollouts import races
 from pipeline import runs
 from pipeline.ledger.timeline import live_at
 from pipeline.registry import versions as registry
-from pipeline.rollout import mend
+from pipeline.rollout import recovery
 from pipeline.rollout.routing import route_file
 from tests.support.commands import run
 from tests.support.load import steady_load
@@ -50,7 +50,7 @@ def agreed(site):
     assert live_at(site.setup.ledger, "churn")["version"] == current.live.version
     assert registry.champion(site.home, "churn") == current.live.version
     assert {slot for slot, _ in site.slots()} <= current.slots
-    assert mend.open_rollout(site.setup.ledger, "churn") is None
+    assert recovery.open_rollout(site.setup.ledger, "churn") is None
     assert site.setup.ledger.verify()[1] is None
     return current.live.version
 
@@ -314,8 +314,8 @@ def test_the_end_of_a_run_mends_the_rollout_that_was_killed_in_it(start):
     site.setup.site("run/killed").note(
         "rollout_started", "churn", version="2", slot="green", strategy="all-at-once", reason="", before="1"
     )
-    assert mend.open_rollout(site.setup.ledger, "churn") is not None
+    assert recovery.open_rollout(site.setup.ledger, "churn") is not None
     runs.settle(site.setup, "run/another", "churn")
-    assert mend.open_rollout(site.setup.ledger, "churn") is not None
+    assert recovery.open_rollout(site.setup.ledger, "churn") is not None
     runs.settle(site.setup, "run/killed", "churn")
     assert agreed(site) == "1"

@@ -8,9 +8,9 @@ import pytest
 from pipeline.errors import RolloutError
 from pipeline.ledger import lease
 from pipeline.ledger.store import open_ledger
+from pipeline.rollout.context import Site
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route_file import Route, Share
-from pipeline.rollout.site import Site
 from tests.support.world import world_folder  # noqa: F401
 
 

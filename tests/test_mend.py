@@ -12,12 +12,13 @@ from pipeline.errors import LedgerError, PerennialError, RegistryError, RolloutE
 from pipeline.ledger import lease
 from pipeline.ledger.store import Event
 from pipeline.ledger.timeline import live_at
-from pipeline.rollout import back, bake, execute, failpoints, mend, probe, slots
-from pipeline.rollout import site as site_module
+from pipeline.rollout import context as site_module
+from pipeline.rollout import deploy as execute
+from pipeline.rollout import failpoints, probe, recovery, rollback, slots, step_watch
+from pipeline.rollout.context import Site
 from pipeline.rollout.engines.base import Wanted
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route_file import Route
-from pipeline.rollout.site import Site
 from tests.support.world import SETTINGS, World, killed_at, lived_in, race, world_folder  # noqa: F401
 
 
@@ -32,7 +33,7 @@ def deploy(site, version, strategy="all-at-once"):
 
 
 def reconcile(site):
-    return mend.reconcile(site, {"churn": SETTINGS})
+    return recovery.reconcile(site, {"churn": SETTINGS})
 
 
 def kill_at(point, call):
@@ -48,7 +49,7 @@ def agreed(world, site):
     assert world.routed("churn")["x-model-version"] == current.live.version == world.promoted
     assert live_at(site.ledger, "churn")["version"] == current.live.version
     assert set(world.running) <= current.slots
-    assert mend.open_rollout(site.ledger, "churn") is None
+    assert recovery.open_rollout(site.ledger, "churn") is None
     assert reconcile(site) == []
     return current.live.version
 
@@ -79,7 +80,7 @@ def test_a_killed_rollback_whose_slots_died_too_is_mended(lived, point):
     world, site = lived
     deploy(site, "1")
     deploy(site, "2")
-    kill_at(point, lambda: back.rollback(site, "churn", SETTINGS))
+    kill_at(point, lambda: rollback.rollback(site, "churn", SETTINGS))
     world.running.clear()
     reconcile(site)
     assert agreed(world, site) == ("2" if point == "after note rollback_started" else "1")
@@ -157,7 +158,7 @@ def test_each_effect_has_an_event_before_and_after_it(lived, monkeypatch):
     deploy(site, "1")
     deploy(site, "2", "linear")
     deploy(site, "3", "shadow")
-    back.rollback(site, "churn", SETTINGS)
+    rollback.rollback(site, "churn", SETTINGS)
     world.running.clear()
     reconcile(site)
     route_file.route_file(site.home, "churn").write_text("garbled")
@@ -232,13 +233,13 @@ def test_two_rollbacks_at_once_are_one(lived):
     world, site = lived
     deploy(site, "1")
     deploy(site, "2")
-    told = race(lambda _: back.rollback(site, "churn", SETTINGS), "one", "two")
+    told = race(lambda _: rollback.rollback(site, "churn", SETTINGS), "one", "two")
     assert sorted((t["version"], t["left"], t.get("already", False)) for t in told) == [
         ("1", "2", False),
         ("1", "2", True),
     ]
     assert agreed(world, site) == "1"
-    assert back.rollback(site, "churn", SETTINGS)["version"] == "2"
+    assert rollback.rollback(site, "churn", SETTINGS)["version"] == "2"
 
 
 def test_a_rollback_that_was_asked_before_another_one_ended_moves_nothing(lived, monkeypatch):
@@ -250,11 +251,11 @@ def test_a_rollback_that_was_asked_before_another_one_ended_moves_nothing(lived,
 
     def sleep_first(asking, model, wait_s=0):
         monkeypatch.setattr(Site, "alone", alone)
-        back.rollback(site, "churn", SETTINGS)
+        rollback.rollback(site, "churn", SETTINGS)
         return alone(asking, model, wait_s)
 
     monkeypatch.setattr(Site, "alone", sleep_first)
-    assert back.rollback(site, "churn", SETTINGS)["already"]
+    assert rollback.rollback(site, "churn", SETTINGS)["already"]
     assert agreed(world, site) == "1"
 
 
@@ -267,10 +268,10 @@ def test_the_last_bake_is_judged_at_its_end_too(lived, monkeypatch):
     def judge(*_):
         began.append(time.monotonic())
         late = began[-1] - began[0] >= 0.5
-        return bake.Judgement("abort" if late else "promote", "half of the answers failed")
+        return step_watch.Judgement("abort" if late else "promote", "half of the answers failed")
 
-    monkeypatch.setattr(bake, "judge", judge)
-    monkeypatch.setattr(bake, "LOOK_S", 0.5)
+    monkeypatch.setattr(step_watch, "judge", judge)
+    monkeypatch.setattr(step_watch, "LOOK_S", 0.5)
     settings = SETTINGS.model_copy(update={"bake_s": 0.5})
     with pytest.raises(RolloutError, match=r"version 2 of churn at 100 %: half of the answers failed"):
         execute.deploy(site, "churn", "2", settings, strategy="all-at-once")
@@ -293,13 +294,13 @@ def test_a_predecessor_is_kept_warm_and_then_ended_and_never_while_the_route_fal
     world, site = lived
     deploy(site, "1")
     deploy(site, "2")
-    assert mend.retire(site, "churn", SETTINGS) == []
+    assert recovery.retire(site, "churn", SETTINGS) == []
     assert set(world.running) == {"blue", "green"}
     began = site.ledger.events()[-1].seq
     at_once = SETTINGS.model_copy(update={"keep_hours": 0})
     with site.alone("churn"):
-        assert mend.retire(site, "churn", at_once) == []
-    assert mend.retire(site, "churn", at_once) == ["churn blue: ended version 1, kept for 0 h"]
+        assert recovery.retire(site, "churn", at_once) == []
+    assert recovery.retire(site, "churn", at_once) == ["churn blue: ended version 1, kept for 0 h"]
     assert [e.kind for e in site.ledger.events(after=began)] == [
         "route_moving",
         "route_moved",
@@ -307,7 +308,7 @@ def test_a_predecessor_is_kept_warm_and_then_ended_and_never_while_the_route_fal
         "slot_ended",
     ]
     assert agreed(world, site) == "2"
-    assert mend.retire(site, "churn", at_once) == []
+    assert recovery.retire(site, "churn", at_once) == []
 
 
 def test_a_predecessor_stays_while_a_rollout_has_no_end(lived):
@@ -315,7 +316,7 @@ def test_a_predecessor_stays_while_a_rollout_has_no_end(lived):
     deploy(site, "1")
     deploy(site, "2")
     kill_at("after note rollout_started", lambda: deploy(site, "3"))
-    assert mend.retire(site, "churn", SETTINGS.model_copy(update={"keep_hours": 0})) == []
+    assert recovery.retire(site, "churn", SETTINGS.model_copy(update={"keep_hours": 0})) == []
     assert set(world.running) == {"blue", "green"}
 
 

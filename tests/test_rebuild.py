@@ -390,7 +390,7 @@ def test_a_run_done_again_writes_nothing_into_what_a_version_was_made_from(proje
 
 def test_a_run_that_a_backfill_does_again_is_settled_for_what_the_backfill_did(project):
     """Not for the scheduled run of the same name, whose rollout it does not touch either."""
-    from pipeline.rollout import mend
+    from pipeline.rollout import recovery
 
     setup = Setup.here()
     retrain(project, "one")
@@ -400,7 +400,7 @@ def test_a_run_that_a_backfill_does_again_is_settled_for_what_the_backfill_did(p
     second = backfill(project, "one")
     told = runs.settle(setup, "one", "churn", backfill=True)
     assert told["outcome"] == f"version {second} was registered as asof-2024-03-01, not rolled out"
-    assert mend.open_rollout(setup.ledger, "churn") is not None
+    assert recovery.open_rollout(setup.ledger, "churn") is not None
 
 
 def test_a_backfill_is_not_compared_with_what_is_live(project):

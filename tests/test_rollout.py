@@ -20,7 +20,7 @@ from pipeline.errors import RegistryError, RolloutError, StageError
 from pipeline.ledger.lease import HELD_S, LEASES
 from pipeline.ledger.timeline import live_at
 from pipeline.registry import versions as registry
-from pipeline.rollout import evidence, execute, probe
+from pipeline.rollout import deploy, evidence, probe
 from pipeline.rollout.engines.base import EngineUnavailable, engine_named
 from pipeline.rollout.engines.docker import DockerEngine
 from pipeline.rollout.engines.process import ProcessEngine
@@ -339,9 +339,9 @@ def test_when_all_slots_have_ended_their_network_is_gone_too(site):
     site.deploy("1")
     (container,) = site.containers()
     (name,) = container.attrs["NetworkSettings"]["Networks"]
-    execute.stop_all(site.home, site.project)
+    deploy.stop_all(site.home, site.project)
     assert docker.from_env().networks.list(names=[name]) == []
-    execute.stop_all(site.home, site.project)
+    deploy.stop_all(site.home, site.project)
     site.reconcile()
     assert site.live() == ("1", "blue")
 

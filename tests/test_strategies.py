@@ -16,7 +16,7 @@ from pipeline.errors import RolloutError
 from pipeline.ledger.timeline import live_at
 from pipeline.pages.overview import overview_page
 from pipeline.registry import versions as registry
-from pipeline.rollout import mend
+from pipeline.rollout import recovery
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route_file import Route
 from tests.support import browser
@@ -327,5 +327,5 @@ def test_a_rollout_that_was_killed_is_undone_by_the_next_command(site):
     assert (tally.failed, tally.failures) == (0, [])
     assert any("version 1 has all traffic again, 2 was cut off" in line for line in done)
     assert site.slots() == [("blue", "1")]
-    assert mend.open_rollout(site.setup.ledger, "churn") is None
+    assert recovery.open_rollout(site.setup.ledger, "churn") is None
     assert datetime.now(UTC) - datetime.fromisoformat(live_at(site.setup.ledger, "churn")["since"]) < timedelta(hours=1)

@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from pipeline.errors import PerennialError, RolloutError
 from pipeline.ledger.timeline import live_at
-from pipeline.rollout import back, execute, mend
+from pipeline.rollout import deploy, recovery, rollback
 from pipeline.rollout.routing import route_file
 from pipeline.training import signing
 from tests.support.size import EXHAUSTIVE
@@ -66,7 +66,7 @@ class Rollouts(RuleBasedStateMachine):
     @rule(version=st.sampled_from([*VERSIONS, UNSIGNED]), strategy=st.sampled_from(["all-at-once", "canary", "linear"]))
     def deploy(self, version, strategy):
         self.steps.append(["deploy", version, strategy])
-        self._do(lambda: execute.deploy(self.site, "churn", version, SETTINGS, strategy=strategy))
+        self._do(lambda: deploy.deploy(self.site, "churn", version, SETTINGS, strategy=strategy))
 
     @rule(
         version=st.sampled_from(VERSIONS),
@@ -76,12 +76,12 @@ class Rollouts(RuleBasedStateMachine):
     def deploy_and_crash(self, version, strategy, at):
         self.steps.append(["crash", version, strategy, at])
         with killed_at(at):
-            self._do(lambda: execute.deploy(self.site, "churn", version, SETTINGS, strategy=strategy))
+            self._do(lambda: deploy.deploy(self.site, "churn", version, SETTINGS, strategy=strategy))
 
     @rule()
     def roll_back(self):
         self.steps.append(["rollback"])
-        self._do(lambda: back.rollback(self.site, "churn", SETTINGS))
+        self._do(lambda: rollback.rollback(self.site, "churn", SETTINGS))
 
     @rule(slot=st.sampled_from(["blue", "green"]))
     def slot_dies(self, slot):
@@ -101,20 +101,20 @@ class Rollouts(RuleBasedStateMachine):
         kept = golden.read_bytes()
         before = [r for r in self.world.running.values() if r.version == version]
         golden.write_bytes(b"forged")
-        self._do(lambda: execute.deploy(self.site, "churn", version, SETTINGS))
+        self._do(lambda: deploy.deploy(self.site, "churn", version, SETTINGS))
         golden.write_bytes(kept)
         assert [r for r in self.world.running.values() if r.version == version and r not in before] == []
 
     @rule(one=st.sampled_from(VERSIONS), two=st.sampled_from(VERSIONS))
     def race(self, one, two):
         self.steps.append(["race", one, two])
-        told = race(lambda version: execute.deploy(self.site, "churn", version, SETTINGS), one, two)
+        told = race(lambda version: deploy.deploy(self.site, "churn", version, SETTINGS), one, two)
         assert sum("another rollout of it is going on" in str(t) for t in told) <= 1
 
     @rule()
     def reconcile(self):
         self.steps.append(["reconcile"])
-        mend.reconcile(self.site, {"churn": SETTINGS})
+        recovery.reconcile(self.site, {"churn": SETTINGS})
         self.all_agree()
 
     def all_agree(self):
@@ -129,8 +129,8 @@ class Rollouts(RuleBasedStateMachine):
         assert told["version"] == current.live.version == self.world.promoted
         assert self.world.routed("churn")["x-model-version"] == current.live.version
         assert set(self.world.running) <= current.slots
-        assert mend.open_rollout(self.ledger, "churn") is None
-        assert mend.reconcile(self.site, {"churn": SETTINGS}) == []
+        assert recovery.open_rollout(self.ledger, "churn") is None
+        assert recovery.reconcile(self.site, {"churn": SETTINGS}) == []
 
     @invariant()
     def what_is_live_may_be(self):
@@ -201,7 +201,7 @@ def test_of_many_races_each_has_one_winner(machine):
         for turn in range(200 if EXHAUSTIVE else 60):
             began = len(world.ledger.events(kind="rollout_started"))
             one, two = VERSIONS[turn % 3], VERSIONS[(turn + 1) % 3]
-            told = race(lambda version: execute.deploy(world.site, "churn", version, SETTINGS), one, two)
+            told = race(lambda version: deploy.deploy(world.site, "churn", version, SETTINGS), one, two)
             refused = [t for t in told if isinstance(t, RolloutError)]
             won = [t for t in told if isinstance(t, dict)]
             assert len(won) + len(refused) == 2

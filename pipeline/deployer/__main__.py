@@ -13,7 +13,7 @@ from pipeline.deployer import tokens
 from pipeline.deployer.service import Service
 from pipeline.deployer.verbs import Here
 from pipeline.errors import PerennialError
-from pipeline.rollout import execute
+from pipeline.rollout import deploy
 from pipeline.setup import Setup
 
 AGAIN_S = 5.0
@@ -28,7 +28,7 @@ def main() -> int:
     try:
         setup = Setup.here()
         if chosen.stop_slots:
-            for running in execute.stop_all(setup.home, setup.project):
+            for running in deploy.stop_all(setup.home, setup.project):
                 print(f"ended {running.model} {running.slot}, version {running.version}")
             return 0
         here = Here(setup)

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pipeline import status
-from pipeline.rollout import back, execute, mend
+from pipeline.rollout import deploy, recovery, rollback
 from pipeline.rollout.slots import predictions_folder
 from pipeline.settings.models import Rollout
 from pipeline.setup import Setup
@@ -25,19 +25,19 @@ class Traffic(Protocol):
     def deploy(
         self, run: str, model: str, version: str, reason: str, strategy: str | None, wait_s: float
     ) -> dict[str, Any]:
-        """See pipeline.rollout.execute.deploy."""
+        """See pipeline.rollout.deploy.deploy."""
 
     def rollback(self, run: str, model: str, reason: str) -> dict[str, Any]:
-        """See pipeline.rollout.back.rollback."""
+        """See pipeline.rollout.rollback.rollback."""
 
     def replace(self, run: str, model: str, reason: str, leaving: str, by: str) -> dict[str, Any]:
-        """See pipeline.rollout.back.replace."""
+        """See pipeline.rollout.rollback.replace."""
 
     def reconcile(self, run: str, models: list[str] | None) -> list[str]:
-        """See pipeline.rollout.mend.reconcile."""
+        """See pipeline.rollout.recovery.reconcile."""
 
     def retire(self, run: str, model: str) -> list[str]:
-        """See pipeline.rollout.mend.retire."""
+        """See pipeline.rollout.recovery.retire."""
 
     def status(self, model: str) -> list[dict[str, Any]]:
         """See pipeline.status.models_status; '' means all models."""
@@ -55,20 +55,20 @@ class Here:
     def deploy(
         self, run: str, model: str, version: str, reason: str, strategy: str | None, wait_s: float
     ) -> dict[str, Any]:
-        return execute.deploy(self._setup.site(run), model, version, self._rollout(model), reason, strategy, wait_s)
+        return deploy.deploy(self._setup.site(run), model, version, self._rollout(model), reason, strategy, wait_s)
 
     def rollback(self, run: str, model: str, reason: str) -> dict[str, Any]:
-        return back.rollback(self._setup.site(run), model, self._rollout(model), reason)
+        return rollback.rollback(self._setup.site(run), model, self._rollout(model), reason)
 
     def replace(self, run: str, model: str, reason: str, leaving: str, by: str) -> dict[str, Any]:
-        return back.replace(self._setup.site(run), model, self._rollout(model), reason, leaving, by)
+        return rollback.replace(self._setup.site(run), model, self._rollout(model), reason, leaving, by)
 
     def reconcile(self, run: str, models: list[str] | None) -> list[str]:
         settings = {name: m.rollout for name, m in self._setup.params.models.items()}
-        return mend.reconcile(self._setup.site(run), settings, models)
+        return recovery.reconcile(self._setup.site(run), settings, models)
 
     def retire(self, run: str, model: str) -> list[str]:
-        return mend.retire(self._setup.site(run), model, self._rollout(model))
+        return recovery.retire(self._setup.site(run), model, self._rollout(model))
 
     def status(self, model: str) -> list[dict[str, Any]]:
         return status.models_status(self._setup, model)

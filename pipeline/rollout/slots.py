@@ -9,9 +9,9 @@ from pathlib import Path
 
 from pipeline.registry import versions as registry
 from pipeline.rollout import probe
+from pipeline.rollout.context import Site
 from pipeline.rollout.engines.base import Engine, Running, Wanted, engine_named
 from pipeline.rollout.routing.route_file import Share
-from pipeline.rollout.site import Site
 from pipeline.serving.settings import Settings
 from pipeline.settings.models import Rollout, Serving
 from pipeline.training import signing

@@ -21,9 +21,9 @@ import psutil
 
 from pipeline.errors import ServiceError
 from pipeline.ledger.store import open_ledger
-from pipeline.rollout import execute, mend
+from pipeline.rollout import deploy, recovery
+from pipeline.rollout.context import Site
 from pipeline.rollout.probe import certified
-from pipeline.rollout.site import Site
 from pipeline.services import processes
 from pipeline.services.settings import Addresses, environment, mlflow_store, write_files
 from pipeline.settings.models import load
@@ -51,14 +51,14 @@ def up(project: Path, home: Path, say: Say) -> Addresses:
     _wait_until_up(home, at, say)
     settings = {name: model.rollout for name, model in load(project).models.items()}
     limits = {name: rollout.serving.rate_limit for name, rollout in settings.items()}
-    for line in mend.reconcile(Site(home, project, open_ledger(home), rate_limits=limits), settings):
+    for line in recovery.reconcile(Site(home, project, open_ledger(home), rate_limits=limits), settings):
         say(line)
     return at
 
 
 def down(project: Path, home: Path, say: Say) -> int:
     """Ends the services and every slot; returns how many processes and containers that were."""
-    ended = execute.stop_all(home, project)
+    ended = deploy.stop_all(home, project)
     for running in ended:
         say(f"ended {running.model} {running.slot}, version {running.version} ({running.engine})")
     ours = processes.family(home)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from pipeline import runs
-from pipeline.rollout import back, execute, mend
+from pipeline.rollout import deploy, recovery, rollback
 from pipeline.rollout.engines.base import Engine, EngineUnavailable, engines
 from pipeline.rollout.engines.docker import DockerEngine
 from pipeline.rollout.routing import route_file
@@ -42,17 +42,17 @@ class Site:
         self.address = f"{at.router}/churn"
 
     def deploy(self, version, strategy=None):
-        return execute.deploy(runs.Setup.here().site("test"), "churn", version, self.settings(), strategy=strategy)
+        return deploy.deploy(runs.Setup.here().site("test"), "churn", version, self.settings(), strategy=strategy)
 
     def set(self, **settings):
         for key, value in settings.items():
             conftest.change_params(self.project, f"models.churn.rollout.{key.replace('__', '.')}", value)
 
     def rollback(self):
-        return back.rollback(runs.Setup.here().site("test"), "churn", self.settings())
+        return rollback.rollback(runs.Setup.here().site("test"), "churn", self.settings())
 
     def reconcile(self):
-        return mend.reconcile(runs.Setup.here().site("test"), {"churn": self.settings()})
+        return recovery.reconcile(runs.Setup.here().site("test"), {"churn": self.settings()})
 
     def settings(self):
         return runs.Setup.here().params.model("churn").rollout
@@ -118,7 +118,7 @@ def site(request, trained, monkeypatch, tmp_path):
         # Another test's slots on the same project may have left theirs.
         shutil.rmtree(predictions_folder(made.home, "churn"), ignore_errors=True)
         yield made
-        execute.stop_all(made.home, trained)
+        deploy.stop_all(made.home, trained)
         shutil.rmtree(predictions_folder(made.home, "churn"), ignore_errors=True)
         (trained / "params.yaml").write_text(settings)
         for path in route_file.routes_folder(made.home).glob("*.yaml"):

@@ -18,11 +18,11 @@ import pytest
 
 from pipeline.errors import PerennialError, RegistryError, RolloutError
 from pipeline.ledger.store import open_ledger
-from pipeline.rollout import back, bake, execute, failpoints, mend, probe, slots
-from pipeline.rollout import site as site_module
+from pipeline.rollout import context as site_module
+from pipeline.rollout import deploy, failpoints, probe, recovery, rollback, slots, step_watch
+from pipeline.rollout.context import Site
 from pipeline.rollout.engines.base import Running
 from pipeline.rollout.routing import route_file
-from pipeline.rollout.site import Site
 from pipeline.settings.models import Rollout
 from pipeline.training import signing
 
@@ -178,14 +178,14 @@ def lived_in(home: Path) -> Iterator[tuple[World, Site]]:
     world = World(home)
     world.signatures = {version: world._pack(version) for version in (*VERSIONS, UNSIGNED)}
     with pytest.MonkeyPatch.context() as patch:
-        for module in (execute, mend, back, slots, site_module):
+        for module in (deploy, recovery, rollback, slots, site_module):
             patch.setattr(module, "registry", world)
         patch.setattr(slots, "engine_named", lambda *_: (world, "a world of its own"))
         patch.setattr(site_module, "engines", lambda *_: [world])
         patch.setattr(probe, "golden", lambda *_: 1)
-        patch.setattr(bake, "Observer", lambda *_, **__: SimpleNamespace(look=lambda: None))
-        patch.setattr(bake, "judge", lambda *_: bake.Judgement("promote", "all is well"))
-        patch.setattr(bake, "LOOK_S", 0.001)
+        patch.setattr(step_watch, "Observer", lambda *_, **__: SimpleNamespace(look=lambda: None))
+        patch.setattr(step_watch, "judge", lambda *_: step_watch.Judgement("promote", "all is well"))
+        patch.setattr(step_watch, "LOOK_S", 0.001)
         patch.setenv("PERENNIAL_ROUTER_URL", world.url)
         try:
             yield world, Site(home, home, open_ledger(home))

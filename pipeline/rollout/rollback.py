@@ -10,9 +10,9 @@ from pipeline.ledger import lease
 from pipeline.ledger.store import Event
 from pipeline.ledger.timeline import live_at, predecessor
 from pipeline.registry import versions as registry
-from pipeline.rollout import mend, slots
+from pipeline.rollout import recovery, slots
+from pipeline.rollout.context import Site, answers, check_router, other
 from pipeline.rollout.routing.route_file import Route, Share
-from pipeline.rollout.site import Site, answers, check_router, other
 from pipeline.settings.models import Rollout
 
 # How long a rollout that is called back may take to give the traffic back.
@@ -36,7 +36,7 @@ def rollback(site: Site, model: str, settings: Rollout, reason: str = "by hand")
     asked = site.ledger.append(Event("abort_asked", model, site.run, "roll_out", {"reason": reason}))
     with site.alone(model, CALL_BACK_S) as alone:
         ended = site.ledger.events(kind="rollout_failed", model=model, after=asked.seq)
-        current = mend.unfinished(alone, model, settings)
+        current = recovery.unfinished(alone, model, settings)
         if not ended or current is None:
             return _roll_back(alone, model, settings, reason, leaving)
     return {**_nothing_moved(current, ended[-1].body["version"]), "called_back": True}
@@ -53,7 +53,7 @@ def replace(site: Site, model: str, settings: Rollout, reason: str, leaving: str
 
 def _on_its_way(site: Site, model: str) -> str:
     """The version that who asks now wants to leave: the newest that gets or is to get traffic; '' when nothing is live."""
-    opened = mend.open_rollout(site.ledger, model)
+    opened = recovery.open_rollout(site.ledger, model)
     if opened is not None:
         return opened.body["left" if opened.kind == "rollback_started" else "version"]
     return (live_at(site.ledger, model) or {}).get("version", "")
@@ -66,7 +66,7 @@ def _nothing_moved(current: Route, left: str) -> dict[str, Any]:
 def _roll_back(
     site: Site, model: str, settings: Rollout, reason: str, leaving: str, by: str | None = None
 ) -> dict[str, Any]:
-    current = mend.unfinished(site, model, settings)
+    current = recovery.unfinished(site, model, settings)
     if current is None:
         raise RolloutError(
             f"model {model}", "is not live", f"deploy a version first: `python -m pipeline deploy {model} VERSION`"

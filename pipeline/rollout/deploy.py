@@ -16,12 +16,12 @@ from pipeline.errors import LedgerError, PerennialError, RolloutError
 from pipeline.ledger.store import Event
 from pipeline.ledger.timeline import live_at
 from pipeline.registry import versions as registry
-from pipeline.rollout import bake, mend, slots
-from pipeline.rollout.bake import SHADOW, Step
+from pipeline.rollout import recovery, slots, step_watch
+from pipeline.rollout.context import Site, answers, check_router, other
 from pipeline.rollout.engines.base import SLOTS, Running, engines
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route_file import Route, Share
-from pipeline.rollout.site import Site, answers, check_router, other
+from pipeline.rollout.step_watch import SHADOW, Step
 from pipeline.settings.models import STRATEGIES, Rollout
 
 
@@ -66,7 +66,7 @@ def deploy(
         started = time.monotonic()
         check_router(site)
         folder = registry.deployable_package(site.home, model, version)
-        current = mend.unfinished(site, model, settings)
+        current = recovery.unfinished(site, model, settings)
         if current is not None and current.live.version == version and answers(current.live):
             return _finish_live(site, model, current.live)
         if current is None and strategy == "shadow":
@@ -109,13 +109,13 @@ def _go_live(site: Site, plan: Plan, proven: slots.Proven, started: float) -> di
     for percent in plan.settings.percents(plan.strategy):
         assert plan.before is not None
         site.move(Route(plan.model, plan.before.live, candidate=new, percent=percent, follow=plan.settings.follow))
-        judged = bake.watch(site, Step(plan.model, plan.champion, new, percent), plan.settings)
+        judged = step_watch.watch(site, Step(plan.model, plan.champion, new, percent), plan.settings)
         site.note("step_baked", plan.model, version=plan.version, percent=percent, **judged.as_dict())
     warm = plan.champion if plan.champion is not None and answers(plan.champion) else None
     moving = time.monotonic()
     site.move(Route(plan.model, new, warm))
     moved = time.monotonic()
-    judged = bake.watch(site, Step(plan.model, plan.champion, new, 100), plan.settings)
+    judged = step_watch.watch(site, Step(plan.model, plan.champion, new, 100), plan.settings)
     site.note("baked", plan.model, version=plan.version, slot=plan.slot, **judged.as_dict())
     site.promote(plan.model, plan.version)
     told = {
@@ -151,7 +151,7 @@ def _shadow(site: Site, plan: Plan, proven: slots.Proven) -> dict[str, Any]:
     percent = plan.settings.shadow_percent
     copied = Route(plan.model, plan.before.live, candidate=proven.share, percent=percent, mirror=True)
     site.move(copied)
-    judged = bake.shadow(site, Step(plan.model, plan.champion, proven.share, SHADOW), plan.settings)
+    judged = step_watch.shadow(site, Step(plan.model, plan.champion, proven.share, SHADOW), plan.settings)
     site.move(Route(plan.model, plan.before.live))
     site.empty(plan.model, plan.slot, plan.settings.drain_s)
     told = {
@@ -171,8 +171,8 @@ def _undo(site: Site, plan: Plan, opened: Event, error: BaseException) -> None:
     """Gives the champion all traffic and its alias back, and empties the candidate's slot; says in the ledger why."""
     why = str(error) or type(error).__name__
     try:
-        moved = mend.give_back(site, plan.model, plan.before, plan.slot, plan.settings.drain_s)
-        mend.restore_champion(site, plan.model, opened, plan.champion.version if plan.champion else None)
+        moved = recovery.give_back(site, plan.model, plan.before, plan.slot, plan.settings.drain_s)
+        recovery.restore_champion(site, plan.model, opened, plan.champion.version if plan.champion else None)
         if moved and plan.before is not None:
             reason = f"version {plan.version} failed: {why}"
             site.note("rolled_back", plan.model, **vars_of(plan.before.live), reason=reason, left=plan.version)

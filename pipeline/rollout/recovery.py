@@ -15,9 +15,9 @@ from pipeline.ledger.store import Event, Ledger
 from pipeline.ledger.timeline import live_at
 from pipeline.registry import versions as registry
 from pipeline.rollout import probe, slots
+from pipeline.rollout.context import SWITCH_LIMIT_S, Site, answers
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route_file import Route, Share
-from pipeline.rollout.site import SWITCH_LIMIT_S, Site, answers
 from pipeline.settings.models import Rollout
 
 # What was killed on another machine holds its lease a little longer; it is waited for.

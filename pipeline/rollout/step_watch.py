@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pipeline.errors import RolloutError
 from pipeline.policy.canary import Judgement, judge
 from pipeline.rollout import probe
+from pipeline.rollout.context import Site
 from pipeline.rollout.evidence import Observer
 from pipeline.rollout.routing.route_file import Share
-from pipeline.rollout.site import Site
 from pipeline.settings.models import Rollout
 
 LOOK_S = 0.5
