@@ -14,8 +14,8 @@ from starlette.testclient import TestClient
 
 from pipeline.deployer import client as clients
 from pipeline.deployer import service, tokens, traffic
+from pipeline.deployer.api import Here
 from pipeline.deployer.service import Service
-from pipeline.deployer.verbs import Here
 from pipeline.errors import GateError, RegistryError, RolloutError
 from pipeline.ledger.store import open_ledger
 from pipeline.rollout.engines.base import free_port

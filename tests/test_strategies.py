@@ -11,7 +11,8 @@ import httpx
 import pytest
 import yaml
 
-from pipeline import runs, status
+from pipeline import runs
+from pipeline.deployer import status
 from pipeline.errors import RolloutError
 from pipeline.ledger.timeline import live_at
 from pipeline.pages.overview import overview_page

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipeline.deployer.verbs import Traffic
+    from pipeline.deployer.api import Traffic
     from pipeline.setup import Setup
 
 
@@ -16,6 +16,6 @@ def traffic(setup: Setup) -> Traffic:
         from pipeline.deployer.client import Deployer
 
         return Deployer(url)
-    from pipeline.deployer.verbs import Here
+    from pipeline.deployer.api import Here
 
     return Here(setup)

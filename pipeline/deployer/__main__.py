@@ -10,8 +10,8 @@ import time
 import uvicorn
 
 from pipeline.deployer import tokens
+from pipeline.deployer.api import Here
 from pipeline.deployer.service import Service
-from pipeline.deployer.verbs import Here
 from pipeline.errors import PerennialError
 from pipeline.rollout import deploy
 from pipeline.setup import Setup

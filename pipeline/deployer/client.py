@@ -31,7 +31,7 @@ ATTEMPTS = 3
 
 
 class Deployer:
-    """The verbs of pipeline.deployer.verbs.Traffic, carried out by the service at `url`. Each raises what it would
+    """The verbs of pipeline.deployer.api.Traffic, carried out by the service at `url`. Each raises what it would
     raise here, and RolloutError when the service cannot be reached."""
 
     def __init__(self, url: str) -> None:

@@ -25,8 +25,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from pipeline.deployer.api import Traffic
 from pipeline.deployer.tokens import Checker, TokenRefused
-from pipeline.deployer.verbs import Traffic
 from pipeline.errors import PerennialError, SettingsError
 from pipeline.ledger.store import Event
 from pipeline.rollout.routing import route_file

@@ -12,8 +12,8 @@ from pathlib import Path
 PRELOADED = [
     "pipeline.__main__",
     "pipeline.runs",
-    "pipeline.status",
-    "pipeline.deployer.verbs",
+    "pipeline.deployer.status",
+    "pipeline.deployer.api",
     "pipeline.rollout.deploy",
     "pipeline.rollout.rollback",
     "pipeline.rollout.engines.docker",

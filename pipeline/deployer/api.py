@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pipeline import status
+from pipeline.deployer import status
 from pipeline.rollout import deploy, recovery, rollback
 from pipeline.rollout.slots import predictions_folder
 from pipeline.settings.models import Rollout
@@ -40,7 +40,7 @@ class Traffic(Protocol):
         """See pipeline.rollout.recovery.retire."""
 
     def status(self, model: str) -> list[dict[str, Any]]:
-        """See pipeline.status.models_status; '' means all models."""
+        """See pipeline.deployer.status.models_status; '' means all models."""
 
     def predictions(self, model: str, start: datetime, end: datetime) -> tuple[pd.DataFrame, int]:
         """(the prediction log's rows in [start, end), how many the log holds in all); see pipeline.monitoring.live_quality."""
