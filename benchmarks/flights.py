@@ -17,8 +17,8 @@ from typing import Any
 import httpx
 import pandas as pd
 
-from pipeline import runs
 from pipeline.registry import versions as registry
+from pipeline.runs import steps
 from pipeline.settings.models import load, project_root
 from pipeline.training import package
 
@@ -59,7 +59,7 @@ def trained() -> Flights:
     home = Path(_FOLDER.name)
     os.environ |= {"PERENNIAL_HOME": str(home), "PERENNIAL_PROJECT": str(project_root())}
     as_of = load(project_root()).model(MODEL).as_of
-    runs.retrain(runs.Setup.here(), "bench", MODEL, as_of, "a benchmark", False, lambda _step: None)
+    steps.retrain(steps.Setup.here(), "bench", MODEL, as_of, "a benchmark", False, lambda _step: None)
     registry.promote(home, MODEL, "1")
     return Flights(home)
 

@@ -22,7 +22,6 @@ from typing import Any
 import httpx
 
 from demo.replay import Tally
-from pipeline import runs
 from pipeline.errors import RolloutError
 from pipeline.ledger import timeline
 from pipeline.ledger.store import Event
@@ -31,6 +30,7 @@ from pipeline.rollout import deploy, failpoints, probe, rollback
 from pipeline.rollout.engines.base import EngineUnavailable, free_port
 from pipeline.rollout.engines.docker import DockerEngine
 from pipeline.rollout.routing import route_file
+from pipeline.runs import steps
 from tests.conftest import CHURN, change_params, make_project
 from tests.support import commands
 from tests.support.load import steady_load
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 @contextmanager
-def _site(project: Path) -> Iterator[tuple[runs.Setup, str]]:
+def _site(project: Path) -> Iterator[tuple[steps.Setup, str]]:
     """A project with three registered versions of a small model, behind a Traefik."""
     make_project(project, {"churn": CHURN})
     try:
@@ -65,10 +65,10 @@ def _site(project: Path) -> Iterator[tuple[runs.Setup, str]]:
     change_params(project, "models.churn.rollout.engine", engine)
     os.environ |= {"PERENNIAL_PROJECT": str(project), "PERENNIAL_HOME": str(project / "home")}
     os.chdir(project)
-    setup = runs.Setup.here()
+    setup = steps.Setup.here()
     as_of = setup.params.model("churn").as_of
     for day in (20, 21, 22):
-        runs.retrain(setup, f"bench/{day}", "churn", as_of.replace(month=2, day=day), "bench", False, lambda _: None)
+        steps.retrain(setup, f"bench/{day}", "churn", as_of.replace(month=2, day=day), "bench", False, lambda _: None)
     with router(project, project / "home") as at:
         os.environ |= {"PERENNIAL_ROUTER_URL": at.router, "PERENNIAL_ROUTER_API_URL": at.router_api}
         try:
@@ -77,11 +77,11 @@ def _site(project: Path) -> Iterator[tuple[runs.Setup, str]]:
             deploy.stop_all(setup.home, project, 1)
 
 
-def _deploy(setup: runs.Setup, version: str) -> dict[str, Any]:
+def _deploy(setup: steps.Setup, version: str) -> dict[str, Any]:
     return deploy.deploy(setup.site("bench"), "churn", version, setup.params.model("churn").rollout)
 
 
-def hundred(setup: runs.Setup, address: str, rollouts: int, requests: int) -> tuple[Tally, dict[str, list[float]]]:
+def hundred(setup: steps.Setup, address: str, rollouts: int, requests: int) -> tuple[Tally, dict[str, list[float]]]:
     """Versions 1 and 2 in turn; each tenth time a version that is never promoted runs beside them and gets copies.
 
     Returns the tally and the seconds of the rollouts. Raises AssertionError for a request that failed, or was answered by
@@ -149,7 +149,7 @@ def _told(times: dict[str, list[float]]) -> None:
         print(f"{key}: median {statistics.median(values):.2f} s, longest {max(values):.2f} s")
 
 
-def _back(setup: runs.Setup) -> None:
+def _back(setup: steps.Setup) -> None:
     """Rollback from the command to all traffic on the predecessor, in a process of its own as a person runs it."""
     moved = []
     for _ in range(5):
@@ -172,7 +172,7 @@ def _back(setup: runs.Setup) -> None:
     print(f"rollback, by a process that runs already: {time.monotonic() - start:.2f} s with registry and ledger")
 
 
-def _from_failing_to_back(setup: runs.Setup, address: str) -> None:
+def _from_failing_to_back(setup: steps.Setup, address: str) -> None:
     """A slot that dies in its bake: from its death to the champion's having all traffic again."""
     change_params(setup.project, "models.churn.rollout.bake_s", 20)
     live = route_file.read(setup.home, "churn")
@@ -195,7 +195,7 @@ def _from_failing_to_back(setup: runs.Setup, address: str) -> None:
     try:
         with steady_load(address, bodies(), pace=PACE) as tally:
             try:
-                deploy.deploy(setup.site("bench"), "churn", other, runs.Setup.here().params.model("churn").rollout)
+                deploy.deploy(setup.site("bench"), "churn", other, steps.Setup.here().params.model("churn").rollout)
             except RolloutError as error:
                 # Here, not after the load: its last requests take what they take.
                 took, why = time.monotonic() - died[0], error
@@ -206,7 +206,7 @@ def _from_failing_to_back(setup: runs.Setup, address: str) -> None:
     change_params(setup.project, "models.churn.rollout.bake_s", 1)
 
 
-def races(setup: runs.Setup, address: str, count: int) -> None:
+def races(setup: steps.Setup, address: str, count: int) -> None:
     """Two processes deploy two versions at once, `count` times: one wins each; the other is refused, or came when it had
     ended, or found its version live.
 
@@ -234,7 +234,7 @@ def races(setup: runs.Setup, address: str, count: int) -> None:
     )
 
 
-def _stop_and_start(setup: runs.Setup) -> None:
+def _stop_and_start(setup: steps.Setup) -> None:
     """One server, stopped and started again with the next version: what its users see."""
     port = free_port()
     package = str(registry.package_folder(setup.home, "churn", "1"))

@@ -47,11 +47,11 @@ def monitor_dag(model: str, settings: params.Model) -> Any:
     def monitor():
         @task
         def check_drift() -> dict:
-            from pipeline import runs
             from pipeline.ledger.store import airflow_run
+            from pipeline.runs import steps
 
             run = get_current_context()["dag_run"]
-            told = runs.check_drift(runs.Setup.here(), airflow_run(run.dag_id, run.run_id), model, as_of_run())
+            told = steps.check_drift(steps.Setup.here(), airflow_run(run.dag_id, run.run_id), model, as_of_run())
             return {key: told[key] for key in ("decision", "reason", "as_of", "moved", "report")}
 
         @task(outlets=[alerts])
@@ -66,22 +66,22 @@ def monitor_dag(model: str, settings: params.Model) -> Any:
 
         @task
         def watch_rollout() -> dict:
-            from pipeline import runs
             from pipeline.ledger.store import airflow_run
-            from pipeline.watch import watch
+            from pipeline.runs import steps
+            from pipeline.runs.post_rollout_watch import watch
 
             run = get_current_context()["dag_run"]
-            told = watch(runs.Setup.here(), airflow_run(run.dag_id, run.run_id), model, as_of_run())
+            told = watch(steps.Setup.here(), airflow_run(run.dag_id, run.run_id), model, as_of_run())
             print(f"{told['decision']}: {told['reason']}")
             return {key: told[key] for key in ("decision", "reason", "rows")}
 
         @task
         def retire_predecessor() -> list[str]:
-            from pipeline import runs
             from pipeline.ledger.store import airflow_run
+            from pipeline.runs import steps
 
             run = get_current_context()["dag_run"]
-            return runs.retire_predecessor(runs.Setup.here(), airflow_run(run.dag_id, run.run_id), model)
+            return steps.retire_predecessor(steps.Setup.here(), airflow_run(run.dag_id, run.run_id), model)
 
         # The watch may roll the champion back: what is monitored is what is live after it, and until then the
         # predecessor stays.

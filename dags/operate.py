@@ -32,13 +32,13 @@ def operate_dag(model: str) -> Any:
     def operate():
         @task
         def act() -> Any:
-            from pipeline import runs
             from pipeline.ledger.store import airflow_run
+            from pipeline.runs import steps
 
             context = get_current_context()
             run, asked = context["dag_run"], asked_in_form(context)
-            return runs.operate(
-                runs.Setup.here(), airflow_run(run.dag_id, run.run_id), model, asked["action"], asked["reason"]
+            return steps.operate(
+                steps.Setup.here(), airflow_run(run.dag_id, run.run_id), model, asked["action"], asked["reason"]
             )
 
         act()

@@ -81,50 +81,50 @@ def retrain_dag(model: str, settings: params.Model) -> Any:
 
         @step("open_workspace")
         def open_workspace() -> str:
-            from pipeline import runs
+            from pipeline.runs import steps
 
             run, as_of, reason = asked_of_run(get_current_context())
-            return runs.open_run(runs.Setup.here(), run, model, params.time_of(as_of), reason)
+            return steps.open_run(steps.Setup.here(), run, model, params.time_of(as_of), reason)
 
         @step("check_gates")
         def check_gates(folder: str) -> str:
-            from pipeline import runs
+            from pipeline.runs import steps
 
-            return runs.check_gates(runs.Setup.here(), folder, is_backfill(get_current_context()))
+            return steps.check_gates(steps.Setup.here(), folder, is_backfill(get_current_context()))
 
         @step("register")
         def register(folder: str, mlflow_run: str) -> str:
-            from pipeline import runs
+            from pipeline.runs import steps
 
             # Two functions, not one with a flag: what archives a backfill's model cannot nominate it.
             if is_backfill(get_current_context()):
-                return runs.archive(runs.Setup.here(), folder, mlflow_run)
-            return runs.register(runs.Setup.here(), folder, mlflow_run)
+                return steps.archive(steps.Setup.here(), folder, mlflow_run)
+            return steps.register(steps.Setup.here(), folder, mlflow_run)
 
         @step("roll_out")
         def roll_out(version: str) -> dict:
             context = get_current_context()
             if is_backfill(context):
                 skip(f"version {version} comes from a backfill, which never goes live")
-            from pipeline import runs
+            from pipeline.runs import steps
 
             run, _, reason = asked_of_run(context)
-            return runs.roll_out(runs.Setup.here(), run, model, version, reason, context["params"]["strategy"])
+            return steps.roll_out(steps.Setup.here(), run, model, version, reason, context["params"]["strategy"])
 
         @step("settle")
         def settle() -> dict:
-            from pipeline import runs
+            from pipeline.runs import steps
 
             context = get_current_context()
             run, _, _ = asked_of_run(context)
-            return runs.settle(runs.Setup.here(), run, model, is_backfill(context))
+            return steps.settle(steps.Setup.here(), run, model, is_backfill(context))
 
         def stage_task(stage: str, folder: str):
             @step(stage)
             def run_stage(folder: str) -> None:
-                from pipeline import runs
+                from pipeline.runs import steps
 
-                runs.run_stage(runs.Setup.here(), folder, stage, is_backfill(get_current_context()))
+                steps.run_stage(steps.Setup.here(), folder, stage, is_backfill(get_current_context()))
 
             return run_stage(folder)
 

@@ -142,13 +142,13 @@ def _known(setup: Any, model: str | None) -> str:
 
 
 def _stage(chosen: argparse.Namespace) -> None:
-    from pipeline import stages
+    from pipeline.runs import stages
 
     chosen.answer = stages.run(chosen.stage, chosen.model)
 
 
 def _retrain(chosen: argparse.Namespace) -> None:
-    from pipeline import runs
+    from pipeline.runs import steps
 
     setup = _setup()
     as_of = chosen.as_of or setup.params.model(chosen.model).as_of
@@ -158,7 +158,7 @@ def _retrain(chosen: argparse.Namespace) -> None:
         print(f"{chosen.model} as of {as_of:%Y-%m-%d}: {step}", file=sys.stderr)
 
     with stage_server.running(at_once=True):
-        told = runs.retrain(setup, run, chosen.model, as_of, chosen.reason, chosen.deploy, say)
+        told = steps.retrain(setup, run, chosen.model, as_of, chosen.reason, chosen.deploy, say)
     _print(chosen, told, f"{told['outcome']}, for {told['cost']:.4f} {told['currency']} (run {run})")
 
 
@@ -181,10 +181,10 @@ def _deploy(chosen: argparse.Namespace) -> None:
 
 
 def _rollback(chosen: argparse.Namespace) -> None:
-    from pipeline import runs
+    from pipeline.runs import steps
 
     setup = _setup()
-    told = runs.operate(setup, "", _known(setup, chosen.model), "rollback", "by hand")
+    told = steps.operate(setup, "", _known(setup, chosen.model), "rollback", "by hand")
     if told.get("called_back"):
         line = f"version {told['left']} was called back, version {told['version']} has all traffic"
     elif told.get("already"):
@@ -195,7 +195,7 @@ def _rollback(chosen: argparse.Namespace) -> None:
 
 
 def _watch(chosen: argparse.Namespace) -> None:
-    from pipeline.watch import watch
+    from pipeline.runs.post_rollout_watch import watch
 
     setup = _setup()
     told = watch(setup, "", _known(setup, chosen.model), chosen.as_of or datetime.now(UTC))
@@ -203,9 +203,9 @@ def _watch(chosen: argparse.Namespace) -> None:
 
 
 def _reconcile(chosen: argparse.Namespace) -> None:
-    from pipeline import runs
+    from pipeline.runs import steps
 
-    done = runs.operate(_setup(), "", "", "reconcile", "by hand")
+    done = steps.operate(_setup(), "", "", "reconcile", "by hand")
     _print(chosen, {"done": done}, "\n".join(done) or "nothing to do: what runs agrees with the routes")
 
 
@@ -256,7 +256,7 @@ def _roi(chosen: argparse.Namespace) -> None:
 
 def _trace(chosen: argparse.Namespace) -> None:
     from pipeline import show
-    from pipeline.trace import trace
+    from pipeline.runs.provenance import trace
 
     setup = _setup()
     told = trace(setup, chosen.data, _known(setup, chosen.model))
@@ -265,7 +265,7 @@ def _trace(chosen: argparse.Namespace) -> None:
 
 def _reproduce(chosen: argparse.Namespace) -> int:
     from pipeline import show
-    from pipeline.rebuild import rebuild
+    from pipeline.runs.rebuild import rebuild
 
     def say(step: str) -> None:
         print(f"{chosen.model} version {chosen.version}: {step}", file=sys.stderr)
@@ -277,7 +277,7 @@ def _reproduce(chosen: argparse.Namespace) -> int:
 
 
 def _predict(chosen: argparse.Namespace) -> None:
-    from pipeline.scoring import score
+    from pipeline.runs.batch_scoring import score
 
     setup = _setup()
     model = _known(setup, chosen.model)
@@ -303,7 +303,8 @@ def _verify(chosen: argparse.Namespace) -> int:
 
 
 def _drift(chosen: argparse.Namespace) -> None:
-    from pipeline import runs, show
+    from pipeline import show
+    from pipeline.runs import steps
 
     if chosen.reference or chosen.current:
         from pipeline.monitoring.file_drift import compare_files
@@ -313,7 +314,7 @@ def _drift(chosen: argparse.Namespace) -> None:
         told = compare_files(chosen.reference, chosen.current, chosen.report).as_dict()
     elif chosen.model:
         as_of = chosen.as_of or datetime.now(UTC)
-        told = runs.check_drift(_setup(), f"cli/drift/{chosen.model}", chosen.model, as_of)
+        told = steps.check_drift(_setup(), f"cli/drift/{chosen.model}", chosen.model, as_of)
     else:
         raise SettingsError(
             "drift", "wants MODEL, or --reference and --current", "see `python -m pipeline drift --help`"

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import pytest
 import yaml
 
-from pipeline import carrying, runs
 from pipeline.errors import StageError
 from pipeline.ledger.store import Event
+from pipeline.runs import steps, workspace_transfer
 from pipeline.setup import Setup
 from pipeline.workspaces import dvc_graph, workspace
 from tests.conftest import change_params
@@ -54,16 +54,16 @@ def workers(project, tmp_path, monkeypatch):
 
 def test_every_step_may_be_taken_by_another_worker(workers):
     setup = workers("a")
-    folder = runs.open_run(setup, "run/1", "churn", AS_OF, "a test")
+    folder = steps.open_run(setup, "run/1", "churn", AS_OF, "a test")
     stages = list(dvc_graph.order(setup.project))
     for i, stage in enumerate(stages):
-        runs.run_stage(workers("ba"[i % 2]), folder, stage)
+        steps.run_stage(workers("ba"[i % 2]), folder, stage)
     kept = setup.ledger.events(kind="stage_kept")
     assert [e.step for e in kept] == stages
-    mlflow_run = runs.check_gates(workers("b"), folder)
+    mlflow_run = steps.check_gates(workers("b"), folder)
     setup = workers("a")
-    version = runs.register(setup, folder, mlflow_run)
-    opened = carrying.at_hand(setup, folder)
+    version = steps.register(setup, folder, mlflow_run)
+    opened = workspace_transfer.at_hand(setup, folder)
     assert set(yaml.safe_load(kept[-1].body["lock"])["stages"]) == {f"{stage}@churn" for stage in stages}
     (registered,) = setup.ledger.events(kind="version_registered")
     assert (registered.body["version"], registered.body["data_version"]) == (version, opened.data_version())
@@ -74,27 +74,27 @@ def test_it_is_the_same_model_as_on_one_machine(workers, monkeypatch):
     """Two runs, one that changes workers and one that does not, come to the same bytes."""
     digests = []
     for run, names in (("run/1", "babab"), ("run/2", "aaaaa")):
-        folder = runs.open_run(workers("a"), run, "churn", AS_OF, "a test")
+        folder = steps.open_run(workers("a"), run, "churn", AS_OF, "a test")
         for name, stage in zip(names, dvc_graph.order(workers("a").project), strict=True):
-            runs.run_stage(workers(name), folder, stage)
-        opened = carrying.at_hand(workers("a"), folder)
+            steps.run_stage(workers(name), folder, stage)
+        opened = workspace_transfer.at_hand(workers("a"), folder)
         digests.append(dvc_graph.read_json(opened.files.package / "manifest.json")["model_digest"])
     assert digests[0] == digests[1]
 
 
 def test_a_worker_that_was_lost_in_a_fetch_fetches_again(workers, monkeypatch):
-    folder = runs.open_run(workers("a"), "run/1", "churn", AS_OF, "a test")
-    runs.run_stage(workers("a"), folder, "snapshot")
+    folder = steps.open_run(workers("a"), "run/1", "churn", AS_OF, "a test")
+    steps.run_stage(workers("a"), folder, "snapshot")
     setup = workers("b")
 
     def cut_off(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.carrying.remote.fetch", cut_off)
+        patch.setattr("pipeline.runs.workspace_transfer.remote.fetch", cut_off)
         with pytest.raises(KeyboardInterrupt):
-            carrying.at_hand(setup, folder)
-    opened = carrying.at_hand(setup, folder)
+            workspace_transfer.at_hand(setup, folder)
+    opened = workspace_transfer.at_hand(setup, folder)
     assert opened.files.counts.is_file() and list(opened.files.snapshot.glob("*.parquet"))
 
 
@@ -102,9 +102,9 @@ def test_a_worker_that_never_settles_a_run_clears_up_too(workers):
     """Its queue brings it one stage only."""
     folders = []
     for run in ("run/1", "run/2"):
-        folders.append(runs.open_run(workers("a"), run, "churn", AS_OF, "a test"))
-        runs.run_stage(workers("a"), folders[-1], "snapshot")
-        carrying.at_hand(setup := workers("b"), folders[-1])
+        folders.append(steps.open_run(workers("a"), run, "churn", AS_OF, "a test"))
+        steps.run_stage(workers("a"), folders[-1], "snapshot")
+        workspace_transfer.at_hand(setup := workers("b"), folders[-1])
         setup.ledger.append(Event("run_settled", "churn", run))
     assert [workspace.Path(folder).is_dir() for folder in folders] == [False, True]
 
@@ -112,15 +112,15 @@ def test_a_worker_that_never_settles_a_run_clears_up_too(workers):
 def test_code_that_a_worker_does_not_have_is_said_in_one_line(workers):
     setup = workers("a")
     change_params(setup.project, "models.churn.training.seed", 2)
-    folder = runs.open_run(setup, "run/1", "churn", AS_OF, "uncommitted work")
-    runs.run_stage(setup, folder, "snapshot")
+    folder = steps.open_run(setup, "run/1", "churn", AS_OF, "uncommitted work")
+    steps.run_stage(setup, folder, "snapshot")
     with pytest.raises(StageError, match="which is not here; start all workers from one image"):
-        runs.run_stage(workers("b"), folder, "validate")
+        steps.run_stage(workers("b"), folder, "validate")
 
 
 def test_on_one_machine_nothing_is_carried(project):
     setup = Setup.here()
-    folder = runs.open_run(setup, "run/1", "churn", AS_OF, "a test")
-    runs.run_stage(setup, folder, "snapshot")
+    folder = steps.open_run(setup, "run/1", "churn", AS_OF, "a test")
+    steps.run_stage(setup, folder, "snapshot")
     assert setup.ledger.events(kind="stage_kept") == []
-    assert carrying.at_hand(setup, folder) == workspace.read(workspace.Path(folder))
+    assert workspace_transfer.at_hand(setup, folder) == workspace.read(workspace.Path(folder))

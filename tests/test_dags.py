@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline.runs.stages import STAGES
 from pipeline.settings.models import STRATEGIES
-from pipeline.stages import STAGES
 from pipeline.workspaces import dvc_graph
 from tests.conftest import ROOT
 
@@ -48,7 +48,7 @@ def test_they_all_parse(told):
 
 
 def test_stages_stand_once_and_everywhere_the_same(told):
-    """dvc.yaml, pipeline/stages.py and the Dag name the same stages."""
+    """dvc.yaml, pipeline/runs/stages.py and the Dag name the same stages."""
     in_dvc = set(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
     tasks = set(told["dags"]["retrain__flight-delay"]["tasks"])
     own = {"open_workspace", "check_gates", "register", "roll_out", "settle"}

@@ -24,7 +24,7 @@ from pipeline.workspaces import stage_server, workspace
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="stages are forked on Linux only")
 
-# What the first stage does here, at the end of the project's own pipeline/stages.py.
+# What the first stage does here, at the end of the project's own pipeline/runs/stages.py.
 INSTEAD = """
 import os, signal, subprocess, sys, time
 

@@ -13,11 +13,11 @@ import httpx
 import pytest
 
 from benchmarks.rollouts import races
-from pipeline import runs
 from pipeline.ledger.timeline import live_at
 from pipeline.registry import versions as registry
 from pipeline.rollout import recovery
 from pipeline.rollout.routing import route_file
+from pipeline.runs import steps
 from tests.support.commands import run
 from tests.support.load import steady_load
 from tests.support.rollouts import BODY, bodies, one_engine
@@ -315,7 +315,7 @@ def test_the_end_of_a_run_mends_the_rollout_that_was_killed_in_it(start):
         "rollout_started", "churn", version="2", slot="green", strategy="all-at-once", reason="", before="1"
     )
     assert recovery.open_rollout(site.setup.ledger, "churn") is not None
-    runs.settle(site.setup, "run/another", "churn")
+    steps.settle(site.setup, "run/another", "churn")
     assert recovery.open_rollout(site.setup.ledger, "churn") is not None
-    runs.settle(site.setup, "run/killed", "churn")
+    steps.settle(site.setup, "run/killed", "churn")
     assert agreed(site) == "1"

@@ -9,15 +9,15 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pipeline import runs
 from pipeline.errors import DataError, RegistryError, RolloutError, StageError
 from pipeline.ledger.store import Event
 from pipeline.ledger.timeline import timeline
-from pipeline.rebuild import rebuild
 from pipeline.registry import versions as registry
+from pipeline.runs import steps
+from pipeline.runs.provenance import trace
+from pipeline.runs.rebuild import rebuild
 from pipeline.settings.models import load
 from pipeline.setup import Setup
-from pipeline.trace import trace
 from pipeline.workspaces import dvc_graph, workspace
 from tests.conftest import change_params, customers
 from tests.support.commands import said
@@ -34,16 +34,16 @@ def quiet(_step):
 
 def retrain(project, run="one", as_of=AS_OF):
     """Trains and registers `churn` without Airflow, and returns the version."""
-    return runs.retrain(Setup.here(), run, "churn", as_of, "a test", False, quiet)["version"]
+    return steps.retrain(Setup.here(), run, "churn", as_of, "a test", False, quiet)["version"]
 
 
 def backfill(project, run, as_of=AS_OF):
     """What the Dag does in a backfill."""
     setup = Setup.here()
-    folder = runs.open_run(setup, run, "churn", as_of, "backfill run")
+    folder = steps.open_run(setup, run, "churn", as_of, "backfill run")
     for stage in dvc_graph.order(project):
-        runs.run_stage(setup, folder, stage)
-    return runs.archive(setup, folder, runs.check_gates(setup, folder, backfill=True))
+        steps.run_stage(setup, folder, stage)
+    return steps.archive(setup, folder, steps.check_gates(setup, folder, backfill=True))
 
 
 def rebuilt(version="1"):
@@ -346,7 +346,7 @@ def test_a_backfill_makes_one_version_that_nothing_can_bring_live(project):
         with pytest.raises(RegistryError, match="was made by a backfill, which never goes live"):
             bring_live(setup.home, "churn", first)
     with pytest.raises((RegistryError, RolloutError)):
-        runs.roll_out(setup, "x", "churn", first, "by hand")
+        steps.roll_out(setup, "x", "churn", first, "by hand")
     with pytest.raises(RegistryError, match="is not an as-of"):
         registry.name_as_of(setup.home, "churn", first, "champion")
     frame = customers()
@@ -398,7 +398,7 @@ def test_a_run_that_a_backfill_does_again_is_settled_for_what_the_backfill_did(p
     setup.ledger.append(Event("rollout_ended", "churn", "one", body={**version, "switch_s": 0.1}))
     setup.ledger.append(Event("rollout_started", "churn", "one", body=version))
     second = backfill(project, "one")
-    told = runs.settle(setup, "one", "churn", backfill=True)
+    told = steps.settle(setup, "one", "churn", backfill=True)
     assert told["outcome"] == f"version {second} was registered as asof-2024-03-01, not rolled out"
     assert recovery.open_rollout(setup.ledger, "churn") is not None
 
@@ -408,9 +408,9 @@ def test_a_backfill_is_not_compared_with_what_is_live(project):
     from pipeline.gates import run as check
 
     setup = Setup.here()
-    folder = runs.open_run(setup, "b", "churn", AS_OF, "")
+    folder = steps.open_run(setup, "b", "churn", AS_OF, "")
     for stage in dvc_graph.order(project):
-        runs.run_stage(setup, folder, stage)
+        steps.run_stage(setup, folder, stage)
     opened = workspace.read(workspace.Path(folder))
     told = check.verdicts(load(project).model("churn"), opened.files, None, None, backfill=True)
     assert "champion" not in {v.gate for v in told}

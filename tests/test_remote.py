@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pipeline import runs
 from pipeline.errors import DataError
 from pipeline.rollout.engines.base import free_port
+from pipeline.runs import steps
 from pipeline.setup import Setup
 from pipeline.workspaces import dvc_remote, workspace
 from tests.conftest import customers
@@ -25,8 +25,8 @@ AS_OF = datetime(2024, 3, 1, tzinfo=UTC)
 def land(run, as_of=AS_OF):
     """Takes a snapshot as a run does. Returns the run's workspace and the ledger's event."""
     setup = Setup.here()
-    folder = runs.open_run(setup, run, "churn", as_of, "a test")
-    runs.run_stage(setup, folder, "snapshot")
+    folder = steps.open_run(setup, run, "churn", as_of, "a test")
+    steps.run_stage(setup, folder, "snapshot")
     return workspace.read(workspace.Path(folder)), setup.ledger.events(kind="data_landed", run=run)[-1].body
 
 

@@ -15,7 +15,6 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from pipeline import runs
 from pipeline.errors import RegistryError, RolloutError, StageError
 from pipeline.ledger.lease import HELD_S, LEASES
 from pipeline.ledger.timeline import live_at
@@ -26,6 +25,7 @@ from pipeline.rollout.engines.docker import DockerEngine
 from pipeline.rollout.engines.process import ProcessEngine
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.traefik import RETRIED_BYTES
+from pipeline.runs import steps
 from pipeline.serving.runtime import Runtime
 from pipeline.training import signing
 from tests import conftest
@@ -352,9 +352,9 @@ def test_what_onnx_cannot_hold_is_served_by_the_second_image(site):
     conftest.change_params(site.project, "models.churn.training.runtime", "skops")
     as_of = site.setup.params.model("churn").as_of.replace(month=2, day=22)
     setup = type(site.setup).here()
-    version = runs.retrain(setup, f"run/skops-{uuid.uuid4().hex[:6]}", "churn", as_of, "a test", False, lambda _: None)[
-        "version"
-    ]
+    version = steps.retrain(
+        setup, f"run/skops-{uuid.uuid4().hex[:6]}", "churn", as_of, "a test", False, lambda _: None
+    )["version"]
     told = site.deploy(version)
     assert told["engine"] == [e.name for e in site.engines() for r in e.all() if r.version == version][0]
     answer = httpx.post(f"{site.address}/invocations", content=BODY)

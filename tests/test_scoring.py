@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import __main__ as command_line
-from pipeline import scoring
 from pipeline.errors import DataError, RegistryError
 from pipeline.registry import versions as registry
 from pipeline.rollout.slots import predictions_folder
+from pipeline.runs import batch_scoring
 from pipeline.serving.runtime import Runtime
 from tests.conftest import customers
 
@@ -25,8 +25,8 @@ def champion(churn_package, monkeypatch, tmp_path):
     """Scores with the package of churn, in blocks of 100 rows."""
     monkeypatch.setattr(registry, "champion", lambda *_: "3")
     monkeypatch.setattr(registry, "package_folder", lambda *_: churn_package)
-    monkeypatch.setattr(scoring, "BLOCK_ROWS", 100)
-    return lambda given, output, say=lambda line: None: scoring.score(tmp_path, "churn", given, output, say)
+    monkeypatch.setattr(batch_scoring, "BLOCK_ROWS", 100)
+    return lambda given, output, say=lambda line: None: batch_scoring.score(tmp_path, "churn", given, output, say)
 
 
 @pytest.fixture
@@ -55,14 +55,14 @@ def test_every_row_is_scored_in_its_order(champion, rows, expected, tmp_path, fo
 def test_no_more_is_held_than_a_part_of_the_file(champion, tmp_path, monkeypatch):
     """A hundred row groups take no more of Arrow's memory than five."""
     group = pa.table({"spend": np.random.default_rng(1).random(5000), "calls": [2.0] * 5000, "plan": ["plus"] * 5000})
-    monkeypatch.setattr(scoring, "BLOCK_ROWS", 5000)
-    held, add = [], scoring.Parts.add
+    monkeypatch.setattr(batch_scoring, "BLOCK_ROWS", 5000)
+    held, add = [], batch_scoring.Parts.add
 
     def look(self, *part):
         held.append(pa.total_allocated_bytes())
         add(self, *part)
 
-    monkeypatch.setattr(scoring.Parts, "add", look)
+    monkeypatch.setattr(batch_scoring.Parts, "add", look)
     most = {}
     for groups in (5, 100):
         given = tmp_path / f"{groups}.parquet"
@@ -86,7 +86,7 @@ def test_cut_short_it_goes_on_where_it_was(champion, rows, expected, tmp_path, m
     """What was done is not done again, and nothing is missing or twice."""
     given, output = tmp_path / f"in.{form}", tmp_path / "out.parquet"
     rows.to_csv(given, index=False) if form == "csv" else rows.to_parquet(given, row_group_size=130)
-    monkeypatch.setattr(scoring.Source, "_csv", in_blocks(scoring.Source._csv))
+    monkeypatch.setattr(batch_scoring.Source, "_csv", in_blocks(batch_scoring.Source._csv))
     asked = []
     predict = Runtime.predict
 
@@ -123,12 +123,12 @@ def in_blocks(reading):
 def test_another_input_or_version_begins_anew(champion, rows, expected, tmp_path, monkeypatch):
     given, output = tmp_path / "in.parquet", tmp_path / "out.parquet"
     rows.to_parquet(given)
-    monkeypatch.setattr(scoring.Parts, "become_output", lambda self: 1 / 0)
+    monkeypatch.setattr(batch_scoring.Parts, "become_output", lambda self: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         champion(given, output)
     monkeypatch.undo()
     monkeypatch.setattr(registry, "package_folder", lambda *_: 1 / 0)
-    parts = scoring.Parts(output, ["another version"])
+    parts = batch_scoring.Parts(output, ["another version"])
     assert parts.rows() == 0
 
 
@@ -178,7 +178,7 @@ def test_files_that_are_none_are_one_line(champion, tmp_path):
 def test_without_a_champion_there_is_nobody_to_ask(monkeypatch, tmp_path):
     monkeypatch.setattr(registry, "champion", lambda *_: None)
     with pytest.raises(RegistryError, match="has no champion"):
-        scoring.score(tmp_path, "churn", tmp_path / "a.csv", tmp_path / "b.csv", print)
+        batch_scoring.score(tmp_path, "churn", tmp_path / "a.csv", tmp_path / "b.csv", print)
 
 
 @pytest.mark.slow
@@ -205,7 +205,7 @@ def test_it_gives_the_live_endpoints_numbers_and_reads_its_log(site, rows, tmp_p
     site.engines()[0].stop("churn", "blue", 1)
     log = pa.concat_tables([pq.read_table(path) for path in predictions_folder(site.home, "churn").glob("*.parquet")])
     pq.write_table(log, tmp_path / "log.parquet")
-    told = scoring.score(site.home, "churn", tmp_path / "log.parquet", tmp_path / "again.parquet", print)
+    told = batch_scoring.score(site.home, "churn", tmp_path / "log.parquet", tmp_path / "again.parquet", print)
     again = pd.read_parquet(tmp_path / "again.parquet")
     assert told["rows"] == len(log) > 50
     assert again["prediction"].tolist() == log["prediction"].to_pylist()

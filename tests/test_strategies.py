@@ -11,7 +11,6 @@ import httpx
 import pytest
 import yaml
 
-from pipeline import runs
 from pipeline.deployer import status
 from pipeline.errors import RolloutError
 from pipeline.ledger.timeline import live_at
@@ -20,6 +19,7 @@ from pipeline.registry import versions as registry
 from pipeline.rollout import recovery
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route_file import Route
+from pipeline.runs import steps
 from tests.support import browser
 from tests.support.load import steady_load
 from tests.support.rollouts import BODY, FLIPPED, GOOD, bodies, one_engine
@@ -241,7 +241,7 @@ def test_one_key_stays_on_one_side_however_it_is_asked(site):
 def test_a_cold_predecessor_is_started_proven_and_live_again(site, capsys):
     site.set(keep_hours=0)
     site.deploy("2")
-    runs.settle(runs.Setup.here(), "any run", "churn")
+    steps.settle(steps.Setup.here(), "any run", "churn")
     assert "blue: ended version 1, kept for 0 h" in capsys.readouterr().out
     assert site.slots() == [("green", "2")]
     assert route_file.read(site.home, "churn").previous is None

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline import watch as watching
 from pipeline.ledger.timeline import live_at
 from pipeline.monitoring import live_quality
 from pipeline.registry import versions as registry
 from pipeline.rollout.slots import predictions_folder
-from pipeline.watch import watch
+from pipeline.runs import post_rollout_watch as watching
+from pipeline.runs.post_rollout_watch import watch
 from tests.support.load import steady_load
 from tests.support.rollouts import BODY, FLIPPED
 

@@ -8,8 +8,8 @@ from pipeline.errors import DataError
 from pipeline.ledger.data_revisions import revisions
 from pipeline.pages.templates import rendered
 from pipeline.registry import versions as registry
+from pipeline.runs.provenance import trace
 from pipeline.setup import Setup
-from pipeline.trace import trace
 from pipeline.workspaces import dvc_remote
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 PRELOADED = [
     "pipeline.__main__",
-    "pipeline.runs",
+    "pipeline.runs.steps",
     "pipeline.deployer.status",
     "pipeline.deployer.api",
     "pipeline.rollout.deploy",

@@ -10,12 +10,12 @@ import httpx
 import pandas as pd
 import pytest
 
-from pipeline import runs
 from pipeline.rollout import deploy, recovery, rollback
 from pipeline.rollout.engines.base import Engine, EngineUnavailable, engines
 from pipeline.rollout.engines.docker import DockerEngine
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.slots import predictions_folder
+from pipeline.runs import steps
 from tests import conftest
 from tests.support.router import router
 
@@ -38,24 +38,24 @@ class Site:
 
     def __init__(self, project, at):
         self.project, self.home, self.at = project, project / "home", at
-        self.setup = runs.Setup.here()
+        self.setup = steps.Setup.here()
         self.address = f"{at.router}/churn"
 
     def deploy(self, version, strategy=None):
-        return deploy.deploy(runs.Setup.here().site("test"), "churn", version, self.settings(), strategy=strategy)
+        return deploy.deploy(steps.Setup.here().site("test"), "churn", version, self.settings(), strategy=strategy)
 
     def set(self, **settings):
         for key, value in settings.items():
             conftest.change_params(self.project, f"models.churn.rollout.{key.replace('__', '.')}", value)
 
     def rollback(self):
-        return rollback.rollback(runs.Setup.here().site("test"), "churn", self.settings())
+        return rollback.rollback(steps.Setup.here().site("test"), "churn", self.settings())
 
     def reconcile(self):
-        return recovery.reconcile(runs.Setup.here().site("test"), {"churn": self.settings()})
+        return recovery.reconcile(steps.Setup.here().site("test"), {"churn": self.settings()})
 
     def settings(self):
-        return runs.Setup.here().params.model("churn").rollout
+        return steps.Setup.here().params.model("churn").rollout
 
     def live(self):
         answer = httpx.post(f"{self.address}/invocations", content=BODY)
@@ -84,15 +84,15 @@ def trained(tmp_path_factory):
         patch.chdir(project)
         patch.setenv("PERENNIAL_HOME", str(project / "home"))
         patch.setenv("PERENNIAL_PROJECT", str(project))
-        setup = runs.Setup.here()
+        setup = steps.Setup.here()
         for day in (20, 21, 22):
             as_of = setup.params.model("churn").as_of.replace(month=2, day=day)
-            runs.retrain(setup, f"run/{day}", "churn", as_of, "a test", False, lambda _step: None)
+            steps.retrain(setup, f"run/{day}", "churn", as_of, "a test", False, lambda _step: None)
         customers = project / "customers" / "all.parquet"
         kept = customers.read_bytes()
         rows = pd.read_parquet(customers)
         rows.assign(left=1 - rows["left"]).to_parquet(customers)
-        runs.retrain(setup, "run/flipped", "churn", as_of, "a test", False, lambda _step: None)
+        steps.retrain(setup, "run/flipped", "churn", as_of, "a test", False, lambda _step: None)
         customers.write_bytes(kept)
         yield project
 

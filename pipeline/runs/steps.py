@@ -12,12 +12,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import carrying
 from pipeline.deployer import traffic
 from pipeline.errors import PerennialError, RegistryError
 from pipeline.ledger import costs, data_revisions
 from pipeline.ledger.metering import metered
 from pipeline.ledger.store import Event
+from pipeline.runs import workspace_transfer
 from pipeline.settings import models as params
 from pipeline.setup import Setup
 from pipeline.training import signing
@@ -32,7 +32,7 @@ def open_run(setup: Setup, run: str, model: str, as_of: datetime, reason: str) -
     """Makes the run's workspace and returns its folder."""
     setup.params.model(model)
     if setup.apart:
-        carrying.prune(setup)
+        workspace_transfer.prune(setup)
     opened = workspace.open_workspace(setup.project, setup.home, run, model, as_of, reason)
     setup.ledger.append(
         Event(
@@ -55,12 +55,12 @@ def run_stage(setup: Setup, folder: str, stage: str, backfill: bool = False) -> 
 
     Raises GateError after the stage that validates the data when a gate says no to it.
     """
-    opened = carrying.at_hand(setup, folder)
+    opened = workspace_transfer.at_hand(setup, folder)
     workspace.run_stage(opened, stage)
     if stage == next(iter(dvc_graph.order(opened.folder))):
         _keep_data(setup, opened, stage)
     if setup.apart:
-        carrying.keep(setup, opened, stage)
+        workspace_transfer.keep(setup, opened, stage)
     if opened.files.validation in dvc_graph.outs(opened.folder, stage, opened.model):
         _refuse_bad_data(setup, opened, backfill)
 
@@ -124,7 +124,7 @@ def check_gates(setup: Setup, folder: str, backfill: bool = False) -> str:
     from pipeline.registry import record
     from pipeline.registry import versions as registry
 
-    opened = carrying.at_hand(setup, folder)
+    opened = workspace_transfer.at_hand(setup, folder)
     model = _settings(opened)
     champion = None if backfill else registry.champion(setup.home, opened.model)
     package = registry.package_folder(setup.home, opened.model, champion) if champion else None
@@ -140,7 +140,7 @@ def register(setup: Setup, folder: str, mlflow_run: str) -> str:
     from pipeline.registry import record
     from pipeline.registry import versions as registry
 
-    opened = carrying.at_hand(setup, folder)
+    opened = workspace_transfer.at_hand(setup, folder)
     version = record.create_version(setup.home, opened, _settings(opened), mlflow_run, registry.RETRAIN)
     registry.nominate(setup.home, opened.model, version)
     return _tell_registered(setup, opened, mlflow_run, version, registry.CHALLENGER)
@@ -151,7 +151,7 @@ def archive(setup: Setup, folder: str, mlflow_run: str) -> str:
     from pipeline.registry import record
     from pipeline.registry import versions as registry
 
-    opened = carrying.at_hand(setup, folder)
+    opened = workspace_transfer.at_hand(setup, folder)
     alias = registry.as_of_alias(params.time_of(opened.as_of))
     version = record.create_version(setup.home, opened, _settings(opened), mlflow_run, registry.BACKFILL)
     registry.name_as_of(setup.home, opened.model, version, alias)
@@ -222,7 +222,7 @@ def settle(setup: Setup, run: str, model: str, backfill: bool = False) -> dict[s
     cost = next((r["cost"] for r in costs.runs(setup.ledger, setup.params.prices, run=run)), 0.0)
     body = {"outcome": outcome, "cost": round(cost, 6), "currency": setup.params.prices.currency}
     setup.ledger.append(Event("run_settled", model, run, body=body))
-    carrying.prune(setup)
+    workspace_transfer.prune(setup)
     return body
 
 
