@@ -103,7 +103,7 @@ def middlewares():
     """On one machine Airflow keeps its state in SQLite, which takes one writer at a time."""
     if not conf.get("database", "sql_alchemy_conn").startswith("sqlite"):
         return []
-    from pipeline.services.sqlite import OneWriterAtATime
+    from pipeline.services.airflow_sqlite import OneWriterAtATime
 
     return [{"middleware": OneWriterAtATime, "name": "one writer at a time"}]
 

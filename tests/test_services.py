@@ -13,11 +13,11 @@ import time
 import pytest
 import sqlalchemy as sa
 
-from pipeline.services import warm
-from pipeline.services.sqlite import CONNECT_ARGUMENTS, OneWriterAtATime
+from pipeline.services import preload
+from pipeline.services.airflow_sqlite import CONNECT_ARGUMENTS, OneWriterAtATime
 from tests.conftest import ROOT
 
-KEEP = [sys.executable, "-m", "pipeline.services.keep"]
+KEEP = [sys.executable, "-m", "pipeline.services.supervisor"]
 
 
 def counted(folder, then):
@@ -71,7 +71,7 @@ def test_a_warm_program_has_the_libraries_and_none_of_our_code(tmp_path):
         " threading.active_count()]))\n"
     )
     program.chmod(0o755)
-    command = [sys.executable, "-m", "pipeline.services.warm", "program", "--so", "1"]
+    command = [sys.executable, "-m", "pipeline.services.preload", "program", "--so", "1"]
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"PATH": path})
     argv, ours, there, threads = json.loads(done.stdout)
@@ -93,7 +93,7 @@ def test_a_celery_worker_is_healthy_as_long_as_it_has_its_queue(tmp_path):
         command = [sys.executable, ROOT / "docker/airflow/healthy.py", str(alive)]
         return subprocess.run(command, capture_output=True, text=True, check=False).returncode
 
-    warm._show_that_it_is_alive(alive)
+    preload._show_that_it_is_alive(alive)
     assert told() == 1, "it says nothing before it has reached its queue"
     heartbeat_sent.send(sender=None)
     assert told() == 0

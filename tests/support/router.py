@@ -35,7 +35,7 @@ class Router:
         """From now on it runs under its keeper, as `make up` runs it; returns Traefik's own process."""
         self.process.terminate()
         self.process.wait(10)
-        self.start([sys.executable, "-m", "pipeline.services.keep"])
+        self.start([sys.executable, "-m", "pipeline.services.supervisor"])
         (traefik,) = psutil.Process(self.process.pid).children()
         return traefik
 

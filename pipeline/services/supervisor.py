@@ -3,7 +3,7 @@
 The supervisor ends everything when one service ends. A scheduler that fails must not take the router, and live
 traffic with it, away; so each service runs under this. One that cannot stay up at all still ends everything.
 
-    python -m pipeline.services.keep COMMAND [ARGUMENT …]
+    python -m pipeline.services.supervisor COMMAND [ARGUMENT …]
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ importing MLflow or scikit-learn again. Stages, which DVC runs as commands, are 
 (pipeline/workspaces/stage_server.py). Nothing of `pipeline` stays imported, so that a task runs the project's code as it is then. skops
 has another reason to come first: it looks at every module there is, and Airflow's answer with warnings by the thousand.
 
-    python -m pipeline.services.warm airflow scheduler
+    python -m pipeline.services.preload airflow scheduler
 """
 
 from __future__ import annotations
