@@ -11,7 +11,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from pipeline.serving.app import App, Identity
-from pipeline.serving.connection import Connection
+from pipeline.serving.http_connection import Connection
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.settings import Settings
 from tests.support.server import server

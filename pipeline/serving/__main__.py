@@ -12,8 +12,8 @@ import uvicorn
 
 from pipeline.serving import contents, metrics, workers
 from pipeline.serving.app import App, Identity
-from pipeline.serving.connection import Connection
 from pipeline.serving.errors import PackageRefused
+from pipeline.serving.http_connection import Connection
 from pipeline.serving.metrics import Metrics
 from pipeline.serving.prediction_log import LogTable, PredictionLog
 from pipeline.serving.runtime import Runtime

@@ -24,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pipeline.serving import connection, docs, forms, metrics
+from pipeline.serving import docs, forms, http_connection, metrics
 from pipeline.serving.batching import TOGETHER_ROWS, Runner
 from pipeline.serving.errors import Refused
 from pipeline.serving.forms import Asked
@@ -35,7 +35,7 @@ from pipeline.serving.runtime import Runtime
 from pipeline.serving.settings import Settings
 
 JSON: forms.Headers = [(b"content-type", b"application/json")]
-JSON_LINE = connection.as_lines(JSON)
+JSON_LINE = http_connection.as_lines(JSON)
 # Reading a larger body takes some milliseconds, in which others would wait.
 LARGE_BYTES = 128 * 1024
 # What is larger is not asked the short way: with so many rows that they run in a thread it would be read twice.
@@ -74,7 +74,7 @@ class App:
         self._intake = Intake(settings)
         own = secrets.token_hex(8)
         self._ids = (f"{own}-{n:x}".encode() for n in itertools.count())
-        self._said = connection.as_lines([(k.encode(), v.encode()) for k, v in identity.headers().items()])
+        self._said = http_connection.as_lines([(k.encode(), v.encode()) for k, v in identity.headers().items()])
         model = f"/v2/models/{identity.model}"
         who = (identity.model, identity.version)
         self._asked: dict[str, Callable[[bytes, Headers], Asked]] = {
@@ -94,7 +94,7 @@ class App:
         else:
             await self._pages(scope, receive, send)
 
-    def at_once(self, url: bytes, given: forms.Headers, body: bytes, reply: connection.Reply) -> bool:
+    def at_once(self, url: bytes, given: forms.Headers, body: bytes, reply: http_connection.Reply) -> bool:
         """The short way of `connection.ShortWay`."""
         headers = dict(given)
         if len(body) > self._short_bytes or b"content-encoding" in headers:
@@ -116,7 +116,7 @@ class App:
         return True
 
     def _reply(
-        self, asked: Asked, request_id: bytes, start: float, reply: connection.Reply, ran: np.ndarray | Exception
+        self, asked: Asked, request_id: bytes, start: float, reply: http_connection.Reply, ran: np.ndarray | Exception
     ) -> None:
         """The end of the short way."""
         self.counts.add(metrics.UNDER_WAY, -1)
@@ -156,7 +156,7 @@ class App:
         lines = self._lines(request_id, body, more)
         # After a 408 or 413 what is left of the body is not read.
         closing = status in (408, 413)
-        if closing or not connection.answer(scope.get(connection.CYCLE), status, lines, body):
+        if closing or not http_connection.answer(scope.get(http_connection.CYCLE), status, lines, body):
             await _send(send, status, lines + (b"connection: close\r\n" if closing else b""), body)
         self.counts.answered(status, time.perf_counter() - start, rows)
 
@@ -182,7 +182,7 @@ class App:
         return headers.get(b"x-request-id", b"")[:128] or next(self._ids)
 
     def _lines(self, request_id: bytes, body: bytes, more: forms.Headers = JSON) -> bytes:
-        own = JSON_LINE if more is JSON else connection.as_lines(more)
+        own = JSON_LINE if more is JSON else http_connection.as_lines(more)
         return b"%bx-request-id: %b\r\ncontent-length: %d\r\n%b" % (self._said, request_id, len(body), own)
 
 
