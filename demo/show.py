@@ -21,12 +21,12 @@ from demo import flights
 from demo.airflow_api import AirflowApi
 from demo.replay import Replay, Tally, requests
 from demo.summary import Told, print_summary
+from pipeline.context import Setup
 from pipeline.errors import PerennialError, ServiceError
 from pipeline.ledger.store import airflow_run
 from pipeline.services import control
 from pipeline.services.settings import USER, kept_secrets
 from pipeline.settings import models as params
-from pipeline.setup import Setup
 
 MODEL = "flight-delay"
 FIRST, SECOND = "2013-04-01T00:00:00Z", "2013-07-01T00:00:00Z"

@@ -11,12 +11,12 @@ import pandas as pd
 from rich.console import Console
 
 from demo.replay import Tally
-from pipeline import show
+from pipeline.cli import tables
+from pipeline.context import Setup
 from pipeline.ledger import costs
 from pipeline.registry import versions as registry
 from pipeline.services.settings import USER, Addresses
 from pipeline.serving.runtime import Runtime
-from pipeline.setup import Setup
 from pipeline.training.evaluate import metrics
 
 WIDTH = 120
@@ -43,7 +43,7 @@ def print_summary(told: Told, password: str) -> None:
     (told.setup.home / "summary.json").write_text(json.dumps(facts, indent=2, default=str) + "\n", encoding="utf-8")
     out = Console(width=WIDTH, highlight=False)
     out.rule("Perennial: what just happened")
-    versions = show.table(
+    versions = tables.table(
         "version",
         "as of",
         "engine",
@@ -85,7 +85,7 @@ def print_summary(told: Told, password: str) -> None:
     )
     out.print(f"airflow: adds {facts['airflow_s_per_task']:.2f} s a task")
     out.print()
-    steps = show.table("what each run cost, by step", *(f">{run['short']}" for run in facts["runs"]))
+    steps = tables.table("what each run cost, by step", *(f">{run['short']}" for run in facts["runs"]))
     for step in dict.fromkeys(s for run in facts["runs"] for s in run["steps"]):
         cells = (run["steps"].get(step) for run in facts["runs"])
         steps.add_row(step, *(f"{c['wall_s']:.1f} s  {c['cost']:.5f}" if c else "" for c in cells))

@@ -60,24 +60,24 @@ def create_page():
 
     @page.get("/", response_class=HTMLResponse, dependencies=[Depends(get_user)])
     def overview():
+        from pipeline.context import Setup
         from pipeline.pages.overview import overview_page
-        from pipeline.setup import Setup
 
         return overview_page(Setup.here())
 
     @page.get("/reports/{model}/{name}", dependencies=[Depends(get_user)])
     def report(model: str, name: str):
+        from pipeline.context import Setup
         from pipeline.pages.overview import report_file
-        from pipeline.setup import Setup
 
         found = report_file(Setup.here(), model, name)
         return FileResponse(found) if found else HTMLResponse("There is no such report.", status_code=404)
 
     @page.get("/data/{version}", response_class=HTMLResponse, dependencies=[Depends(get_user)])
     def data(version: str):
+        from pipeline.context import Setup
         from pipeline.errors import DataError
         from pipeline.pages.data import data_page
-        from pipeline.setup import Setup
 
         try:
             return data_page(Setup.here(), version)

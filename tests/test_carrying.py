@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 import pytest
 import yaml
 
+from pipeline.context import Setup
 from pipeline.errors import StageError
 from pipeline.ledger.store import Event
 from pipeline.runs import steps, workspace_transfer
-from pipeline.setup import Setup
 from pipeline.workspaces import dvc_graph, workspace
 from tests.conftest import change_params
 

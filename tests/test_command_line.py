@@ -177,7 +177,7 @@ def test_bad_rows_over_the_limit_stop_the_run_and_stay_readable(project):
     import mlflow
     import pandas as pd
 
-    from pipeline.setup import Setup
+    from pipeline.context import Setup
 
     frame = customers()
     frame.loc[2000:2099, "plan"] = ["gold", "silver"] * 50

@@ -12,6 +12,7 @@ import pytest
 import uvicorn
 from starlette.testclient import TestClient
 
+from pipeline.context import Setup
 from pipeline.deployer import client as clients
 from pipeline.deployer import service, tokens, traffic
 from pipeline.deployer.api import Here
@@ -19,7 +20,6 @@ from pipeline.deployer.service import Service
 from pipeline.errors import GateError, RegistryError, RolloutError
 from pipeline.ledger.store import open_ledger
 from pipeline.rollout.engines.base import free_port
-from pipeline.setup import Setup
 
 KEY = "k" * 48
 DEPLOY = {"call": "c1", "model": "churn", "version": "1", "reason": "a test", "strategy": None, "wait_s": 0}

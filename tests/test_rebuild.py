@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from pipeline.context import Setup
 from pipeline.errors import DataError, RegistryError, RolloutError, StageError
 from pipeline.ledger.store import Event
 from pipeline.ledger.timeline import timeline
@@ -17,7 +18,6 @@ from pipeline.runs import steps
 from pipeline.runs.provenance import trace
 from pipeline.runs.rebuild import rebuild
 from pipeline.settings.models import load
-from pipeline.setup import Setup
 from pipeline.workspaces import dvc_graph, workspace
 from tests.conftest import change_params, customers
 from tests.support.commands import said

@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from pipeline.context import Setup
 from pipeline.errors import DataError
 from pipeline.rollout.engines.base import free_port
 from pipeline.runs import steps
-from pipeline.setup import Setup
 from pipeline.workspaces import dvc_remote, workspace
 from tests.conftest import customers
 from tests.support.commands import said

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import __main__ as command_line
+from pipeline.cli import commands as command_line
 from pipeline.errors import DataError, RegistryError
 from pipeline.registry import versions as registry
 from pipeline.rollout.slots import predictions_folder

@@ -6,8 +6,8 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pipeline.context import Setup
     from pipeline.deployer.api import Traffic
-    from pipeline.setup import Setup
 
 
 def traffic(setup: Setup) -> Traffic:

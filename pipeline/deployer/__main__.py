@@ -9,12 +9,12 @@ import time
 
 import uvicorn
 
+from pipeline.context import Setup
 from pipeline.deployer import tokens
 from pipeline.deployer.api import Here
 from pipeline.deployer.service import Service
 from pipeline.errors import PerennialError
 from pipeline.rollout import deploy
-from pipeline.setup import Setup
 
 AGAIN_S = 5.0
 

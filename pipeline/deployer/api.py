@@ -9,11 +9,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pipeline.context import Setup
 from pipeline.deployer import status
 from pipeline.rollout import deploy, recovery, rollback
 from pipeline.rollout.slots import predictions_folder
 from pipeline.settings.models import Rollout
-from pipeline.setup import Setup
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -25,12 +25,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from pipeline.context import Setup
 from pipeline.deployer.api import Traffic
 from pipeline.deployer.tokens import Checker, TokenRefused
 from pipeline.errors import PerennialError, SettingsError
 from pipeline.ledger.store import Event
 from pipeline.rollout.routing import route_file
-from pipeline.setup import Setup
 
 MAX_BODY = 65_536
 KEPT_CALLS = 200

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.context import Setup
 from pipeline.errors import RolloutError
 from pipeline.ledger.timeline import live_at, predecessor
 from pipeline.rollout import probe
 from pipeline.rollout.recovery import open_rollout
 from pipeline.rollout.routing import route_file
-from pipeline.setup import Setup
 
 
 def models_status(setup: Setup, model: str = "") -> list[dict[str, Any]]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.context import Setup
 from pipeline.errors import DataError
 from pipeline.ledger.data_revisions import revisions
 from pipeline.pages.templates import rendered
 from pipeline.registry import versions as registry
 from pipeline.runs.provenance import trace
-from pipeline.setup import Setup
 from pipeline.workspaces import dvc_remote
 
 

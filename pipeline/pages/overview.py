@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pipeline.context import Setup
 from pipeline.deployer import traffic
 from pipeline.ledger import costs
 from pipeline.ledger.timeline import sentence
 from pipeline.pages.templates import rendered
 from pipeline.registry import versions as registry
-from pipeline.setup import Setup
 
 RUNS_SHOWN = 25
 MOVES = ("rollout_ended", "rolled_back", "rollout_failed", "shadow_ended")

@@ -9,12 +9,12 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from pipeline.context import Setup
 from pipeline.deployer import traffic
 from pipeline.errors import PerennialError, RolloutError
 from pipeline.ledger import lease
 from pipeline.ledger.store import Event
 from pipeline.ledger.timeline import live_at, unpulled_predecessor
-from pipeline.setup import Setup
 
 
 def watch(setup: Setup, run: str, name: str, as_of: datetime) -> dict[str, Any]:

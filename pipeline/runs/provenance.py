@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from pipeline.context import Setup
 from pipeline.errors import DataError
 from pipeline.ledger.data_revisions import Revision, revisions
 from pipeline.ledger.store import Event
 from pipeline.ledger.timeline import live_periods
-from pipeline.setup import Setup
 from pipeline.workspaces import dvc_remote
 
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}")

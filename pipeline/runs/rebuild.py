@@ -18,9 +18,9 @@ from typing import Any
 import psutil
 import yaml
 
+from pipeline.context import Setup
 from pipeline.errors import StageError
 from pipeline.registry import versions as registry
-from pipeline.setup import Setup
 from pipeline.workspaces import dvc_graph, dvc_remote, workspace
 
 

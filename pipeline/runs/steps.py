@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.context import Setup
 from pipeline.deployer import traffic
 from pipeline.errors import PerennialError, RegistryError
 from pipeline.ledger import costs, data_revisions
@@ -19,7 +20,6 @@ from pipeline.ledger.metering import metered
 from pipeline.ledger.store import Event
 from pipeline.runs import workspace_transfer
 from pipeline.settings import models as params
-from pipeline.setup import Setup
 from pipeline.training import signing
 from pipeline.workspaces import dvc_graph, workspace
 

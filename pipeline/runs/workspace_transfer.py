@@ -7,10 +7,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pipeline.context import Setup
 from pipeline.errors import DataError, StageError
 from pipeline.ledger.store import Event, Ledger
 from pipeline.settings import yaml_file
-from pipeline.setup import Setup
 from pipeline.workspaces import dvc_graph, dvc_remote, workspace
 
 LOCK = "dvc.lock"

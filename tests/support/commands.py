@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 PRELOADED = [
-    "pipeline.__main__",
+    "pipeline.cli.commands",
     "pipeline.runs.steps",
     "pipeline.deployer.status",
     "pipeline.deployer.api",
@@ -53,7 +53,7 @@ def _run(folder: Path, command: list[str], environment: dict[str, str], out: str
 
 
 def _main(folder: str, command: list[str], environment: dict[str, str], out: str, err: str) -> None:
-    from pipeline.__main__ import main
+    from pipeline.cli.commands import main
 
     for path, stream in ((out, sys.stdout), (err, sys.stderr)):
         if path:

@@ -14,10 +14,10 @@ import yaml
 
 from demo import flights as demo_flights
 from demo.airflow_api import AirflowApi
+from pipeline.context import Setup
 from pipeline.rollout.engines.base import free_port
 from pipeline.services import control
 from pipeline.services.settings import PORTS, USER, Addresses, kept_secrets
-from pipeline.setup import Setup
 
 FLIGHTS = "flight-delay"
 WINDOW_DAYS = 42

@@ -1,1 +1,0 @@
-"""Has the world changed since the champion was trained? Inputs, and predictions against labels."""
