@@ -25,11 +25,11 @@ COUNTING = Path(__file__).parent / "counting"
 LAND = """
 import json, sys
 from datetime import datetime
-from pipeline import runs
-setup = runs.Setup.here()
-folder = runs.open_run(setup, sys.argv[1], "sales", datetime.fromisoformat(sys.argv[1]), "a benchmark")
-runs.run_stage(setup, folder, "snapshot")
-print("@@" + json.dumps(setup.ledger.events(kind="data_landed", run=sys.argv[1])[-1].body))
+from pipeline.runs import steps
+context = steps.Context.here()
+folder = steps.open_run(context, sys.argv[1], "sales", datetime.fromisoformat(sys.argv[1]), "a benchmark")
+steps.run_stage(context, folder, "snapshot")
+print("@@" + json.dumps(context.ledger.events(kind="data_landed", run=sys.argv[1])[-1].body))
 """
 
 

@@ -59,7 +59,7 @@ def trained() -> Flights:
     home = Path(_FOLDER.name)
     os.environ |= {"PERENNIAL_HOME": str(home), "PERENNIAL_PROJECT": str(project_root())}
     as_of = load(project_root()).model(MODEL).as_of
-    steps.retrain(steps.Setup.here(), "bench", MODEL, as_of, "a benchmark", False, lambda _step: None)
+    steps.retrain(steps.Context.here(), "bench", MODEL, as_of, "a benchmark", False, lambda _step: None)
     registry.promote(home, MODEL, "1")
     return Flights(home)
 

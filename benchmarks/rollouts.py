@@ -44,16 +44,16 @@ CLOCK_S = 0.005
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder, _site(Path(folder) / "project") as (setup, address):
-        _told(hundred(setup, address, ROLLOUTS, REQUESTS)[1])
-        _back(setup)
-        _from_failing_to_back(setup, address)
-        races(setup, address, RACES)
-        _stop_and_start(setup)
+    with tempfile.TemporaryDirectory() as folder, _site(Path(folder) / "project") as (context, address):
+        _told(hundred(context, address, ROLLOUTS, REQUESTS)[1])
+        _back(context)
+        _from_failing_to_back(context, address)
+        races(context, address, RACES)
+        _stop_and_start(context)
 
 
 @contextmanager
-def _site(project: Path) -> Iterator[tuple[steps.Setup, str]]:
+def _site(project: Path) -> Iterator[tuple[steps.Context, str]]:
     """A project with three registered versions of a small model, behind a Traefik."""
     make_project(project, {"churn": CHURN})
     try:
@@ -65,42 +65,42 @@ def _site(project: Path) -> Iterator[tuple[steps.Setup, str]]:
     change_params(project, "models.churn.rollout.engine", engine)
     os.environ |= {"PERENNIAL_PROJECT": str(project), "PERENNIAL_HOME": str(project / "home")}
     os.chdir(project)
-    setup = steps.Setup.here()
-    as_of = setup.params.model("churn").as_of
+    context = steps.Context.here()
+    as_of = context.params.model("churn").as_of
     for day in (20, 21, 22):
-        steps.retrain(setup, f"bench/{day}", "churn", as_of.replace(month=2, day=day), "bench", False, lambda _: None)
+        steps.retrain(context, f"bench/{day}", "churn", as_of.replace(month=2, day=day), "bench", False, lambda _: None)
     with router(project, project / "home") as at:
         os.environ |= {"PERENNIAL_ROUTER_URL": at.router, "PERENNIAL_ROUTER_API_URL": at.router_api}
         try:
-            yield setup, f"{at.router}/churn"
+            yield context, f"{at.router}/churn"
         finally:
-            deploy.stop_all(setup.home, project, 1)
+            deploy.stop_all(context.home, project, 1)
 
 
-def _deploy(setup: steps.Setup, version: str) -> dict[str, Any]:
-    return deploy.deploy(setup.site("bench"), "churn", version, setup.params.model("churn").rollout)
+def _deploy(context: steps.Context, version: str) -> dict[str, Any]:
+    return deploy.deploy(context.rollout("bench"), "churn", version, context.params.model("churn").rollout)
 
 
-def hundred(setup: steps.Setup, address: str, rollouts: int, requests: int) -> tuple[Tally, dict[str, list[float]]]:
+def hundred(context: steps.Context, address: str, rollouts: int, requests: int) -> tuple[Tally, dict[str, list[float]]]:
     """Versions 1 and 2 in turn; each tenth time a version that is never promoted runs beside them and gets copies.
 
     Returns the tally and the seconds of the rollouts. Raises AssertionError for a request that failed, or was answered by
     a version that had no part in the route then.
     """
-    settings = setup.params.model("churn").rollout
-    _deploy(setup, "1")
+    settings = context.params.model("churn").rollout
+    _deploy(context, "1")
     times: dict[str, list[float]] = {"to_traffic_s": [], "switch_s": [], "ready_s": []}
     with steady_load(address, bodies(), pace=PACE) as tally:
         for turn in range(rollouts):
-            told = _deploy(setup, "21"[turn % 2])
+            told = _deploy(context, "21"[turn % 2])
             for key, values in times.items():
                 values.append(told[key])
             if turn % 10 == 1:
-                deploy.deploy(setup.site("bench"), "churn", "3", settings, strategy="shadow")
+                deploy.deploy(context.rollout("bench"), "churn", "3", settings, strategy="shadow")
         while tally.sent < requests and tally.failed == 0:
             time.sleep(0.5)
-    wrong = strange(tally.answers, setup.ledger.events(kind=("route_moving", "route_moved"), model="churn"))
-    shadowed = setup.ledger.events(kind="shadow_ended", model="churn")
+    wrong = strange(tally.answers, context.ledger.events(kind=("route_moving", "route_moved"), model="churn"))
+    shadowed = context.ledger.events(kind="shadow_ended", model="churn")
     print(
         f"{rollouts} rollouts, {tally.sent:,} requests: {tally.failed} failed, {len(wrong)} by a version that had no part "
         f"in the route then, {len(shadowed)} times beside one that is never promoted"
@@ -149,33 +149,33 @@ def _told(times: dict[str, list[float]]) -> None:
         print(f"{key}: median {statistics.median(values):.2f} s, longest {max(values):.2f} s")
 
 
-def _back(setup: steps.Setup) -> None:
+def _back(context: steps.Context) -> None:
     """Rollback from the command to all traffic on the predecessor, in a process of its own as a person runs it."""
     moved = []
     for _ in range(5):
-        told = setup.home / "points"
+        told = context.home / "points"
         told.unlink(missing_ok=True)
         env = os.environ | {"PERENNIAL_FAILPOINTS": str(told)}
-        before = route_file.read(setup.home, "churn")
+        before = route_file.read(context.home, "churn")
         assert before is not None and before.previous is not None
         start = time.monotonic()
         command = subprocess.Popen(
             [sys.executable, "-m", "pipeline", "rollback", "churn"], env=env, stdout=subprocess.DEVNULL
         )
-        address = f"{route_file.router_url(setup.home)}/churn"
+        address = f"{route_file.router_url(context.home)}/churn"
         assert probe.wait_for_version(address, before.previous.version, 30)
         moved.append(time.monotonic() - start)
         assert command.wait() == 0
     print(f"rollback, from the command to the predecessor's answer: median {statistics.median(moved):.2f} s")
     start = time.monotonic()
-    rollback.rollback(setup.site("bench"), "churn", setup.params.model("churn").rollout)
+    rollback.rollback(context.rollout("bench"), "churn", context.params.model("churn").rollout)
     print(f"rollback, by a process that runs already: {time.monotonic() - start:.2f} s with registry and ledger")
 
 
-def _from_failing_to_back(setup: steps.Setup, address: str) -> None:
+def _from_failing_to_back(context: steps.Context, address: str) -> None:
     """A slot that dies in its bake: from its death to the champion's having all traffic again."""
-    change_params(setup.project, "models.churn.rollout.bake_s", 20)
-    live = route_file.read(setup.home, "churn")
+    change_params(context.project, "models.churn.rollout.bake_s", 20)
+    live = route_file.read(context.home, "churn")
     assert live is not None
     other = {"1": "2", "2": "1"}[live.live.version]
     died: list[float] = []
@@ -184,9 +184,9 @@ def _from_failing_to_back(setup: steps.Setup, address: str) -> None:
     def die(name: str) -> None:
         # The first move only: the next one gives the champion its traffic back.
         if name == "after note route_moved" and not died:
-            running = route_file.read(setup.home, "churn")
+            running = route_file.read(context.home, "churn")
             assert running is not None
-            for engine in setup.site("bench").engines():
+            for engine in context.rollout("bench").engines():
                 if engine.find("churn", running.live.slot):
                     died.append(time.monotonic())
                     engine.stop("churn", running.live.slot, 0)
@@ -195,7 +195,9 @@ def _from_failing_to_back(setup: steps.Setup, address: str) -> None:
     try:
         with steady_load(address, bodies(), pace=PACE) as tally:
             try:
-                deploy.deploy(setup.site("bench"), "churn", other, steps.Setup.here().params.model("churn").rollout)
+                deploy.deploy(
+                    context.rollout("bench"), "churn", other, steps.Context.here().params.model("churn").rollout
+                )
             except RolloutError as error:
                 # Here, not after the load: its last requests take what they take.
                 took, why = time.monotonic() - died[0], error
@@ -203,47 +205,47 @@ def _from_failing_to_back(setup: steps.Setup, address: str) -> None:
         failpoints.reach = reach
     print(f"from a failing slot to rolled back: {took:.2f} s; {tally.sent:,} requests, {tally.failed} failed ({why})")
     assert tally.failed == 0, tally.failures[:3]
-    change_params(setup.project, "models.churn.rollout.bake_s", 1)
+    change_params(context.project, "models.churn.rollout.bake_s", 1)
 
 
-def races(setup: steps.Setup, address: str, count: int) -> None:
+def races(context: steps.Context, address: str, count: int) -> None:
     """Two processes deploy two versions at once, `count` times: one wins each; the other is refused, or came when it had
     ended, or found its version live.
 
     Raises AssertionError for a race with another outcome, and for a request that failed.
     """
-    change_params(setup.project, "models.churn.rollout.bake_s", 0.1)
+    change_params(context.project, "models.churn.rollout.bake_s", 0.1)
     refused = 0
     with ThreadPoolExecutor(2) as two, steady_load(address, bodies(), pace=100) as tally:
         for turn in range(count):
-            began = len(setup.ledger.events(kind="rollout_started"))
+            began = len(context.ledger.events(kind="rollout_started"))
             versions = "123"[turn % 3], "123"[(turn + 1) % 3]
-            codes = list(two.map(lambda v: commands.run(setup.project, ["deploy", "churn", v]), versions))
+            codes = list(two.map(lambda v: commands.run(context.project, ["deploy", "churn", v]), versions))
             assert sorted(codes) in ([0, 0], [0, 1]), codes
             refused += 1 in codes
-            events = setup.ledger.events(kind=("rollout_started", "rollout_ended"))[2 * began :]
+            events = context.ledger.events(kind=("rollout_started", "rollout_ended"))[2 * began :]
             assert [e.kind for e in events] == ["rollout_started", "rollout_ended"] * (len(events) // 2)
-            current = route_file.read(setup.home, "churn")
-            told = timeline.live_at(setup.ledger, "churn")
+            current = route_file.read(context.home, "churn")
+            told = timeline.live_at(context.ledger, "churn")
             assert current is not None and told is not None and current.live.version in versions
-            assert registry.champion(setup.home, "churn") == told["version"] == current.live.version
+            assert registry.champion(context.home, "churn") == told["version"] == current.live.version
     assert tally.failed == 0, tally.failures[:3]
-    change_params(setup.project, "models.churn.rollout.bake_s", 1)
+    change_params(context.project, "models.churn.rollout.bake_s", 1)
     print(
         f"{count} races of two deploys: a winner each, {refused} times the other was refused; {tally.sent:,} requests, 0 failed"
     )
 
 
-def _stop_and_start(setup: steps.Setup) -> None:
+def _stop_and_start(context: steps.Context) -> None:
     """One server, stopped and started again with the next version: what its users see."""
     port = free_port()
-    package = str(registry.package_folder(setup.home, "churn", "1"))
+    package = str(registry.package_folder(context.home, "churn", "1"))
     command = [sys.executable, "-m", "pipeline.serving", "--package", package, "--version", "1", "--slot", "blue"]
     command += ["--port", str(port)]
     address = f"http://127.0.0.1:{port}"
 
     def start() -> subprocess.Popen[bytes]:
-        server = subprocess.Popen(command, cwd=setup.project)
+        server = subprocess.Popen(command, cwd=context.project)
         while True:
             try:
                 httpx.get(f"{address}/v2/health/ready")

@@ -51,7 +51,7 @@ def monitor_dag(model: str, settings: params.Model) -> Any:
             from pipeline.runs import steps
 
             run = get_current_context()["dag_run"]
-            told = steps.check_drift(steps.Setup.here(), airflow_run(run.dag_id, run.run_id), model, as_of_run())
+            told = steps.check_drift(steps.Context.here(), airflow_run(run.dag_id, run.run_id), model, as_of_run())
             return {key: told[key] for key in ("decision", "reason", "as_of", "moved", "report")}
 
         @task(outlets=[alerts])
@@ -71,7 +71,7 @@ def monitor_dag(model: str, settings: params.Model) -> Any:
             from pipeline.runs.post_rollout_watch import watch
 
             run = get_current_context()["dag_run"]
-            told = watch(steps.Setup.here(), airflow_run(run.dag_id, run.run_id), model, as_of_run())
+            told = watch(steps.Context.here(), airflow_run(run.dag_id, run.run_id), model, as_of_run())
             print(f"{told['decision']}: {told['reason']}")
             return {key: told[key] for key in ("decision", "reason", "rows")}
 
@@ -81,7 +81,7 @@ def monitor_dag(model: str, settings: params.Model) -> Any:
             from pipeline.runs import steps
 
             run = get_current_context()["dag_run"]
-            return steps.retire_predecessor(steps.Setup.here(), airflow_run(run.dag_id, run.run_id), model)
+            return steps.retire_predecessor(steps.Context.here(), airflow_run(run.dag_id, run.run_id), model)
 
         # The watch may roll the champion back: what is monitored is what is live after it, and until then the
         # predecessor stays.

@@ -38,7 +38,7 @@ def operate_dag(model: str) -> Any:
             context = get_current_context()
             run, asked = context["dag_run"], asked_in_form(context)
             return steps.operate(
-                steps.Setup.here(), airflow_run(run.dag_id, run.run_id), model, asked["action"], asked["reason"]
+                steps.Context.here(), airflow_run(run.dag_id, run.run_id), model, asked["action"], asked["reason"]
             )
 
         act()

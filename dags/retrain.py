@@ -84,13 +84,13 @@ def retrain_dag(model: str, settings: params.Model) -> Any:
             from pipeline.runs import steps
 
             run, as_of, reason = asked_of_run(get_current_context())
-            return steps.open_run(steps.Setup.here(), run, model, params.time_of(as_of), reason)
+            return steps.open_run(steps.Context.here(), run, model, params.time_of(as_of), reason)
 
         @step("check_gates")
         def check_gates(folder: str) -> str:
             from pipeline.runs import steps
 
-            return steps.check_gates(steps.Setup.here(), folder, is_backfill(get_current_context()))
+            return steps.check_gates(steps.Context.here(), folder, is_backfill(get_current_context()))
 
         @step("register")
         def register(folder: str, mlflow_run: str) -> str:
@@ -98,8 +98,8 @@ def retrain_dag(model: str, settings: params.Model) -> Any:
 
             # Two functions, not one with a flag: what archives a backfill's model cannot nominate it.
             if is_backfill(get_current_context()):
-                return steps.archive(steps.Setup.here(), folder, mlflow_run)
-            return steps.register(steps.Setup.here(), folder, mlflow_run)
+                return steps.archive(steps.Context.here(), folder, mlflow_run)
+            return steps.register(steps.Context.here(), folder, mlflow_run)
 
         @step("roll_out")
         def roll_out(version: str) -> dict:
@@ -109,7 +109,7 @@ def retrain_dag(model: str, settings: params.Model) -> Any:
             from pipeline.runs import steps
 
             run, _, reason = asked_of_run(context)
-            return steps.roll_out(steps.Setup.here(), run, model, version, reason, context["params"]["strategy"])
+            return steps.roll_out(steps.Context.here(), run, model, version, reason, context["params"]["strategy"])
 
         @step("settle")
         def settle() -> dict:
@@ -117,14 +117,14 @@ def retrain_dag(model: str, settings: params.Model) -> Any:
 
             context = get_current_context()
             run, _, _ = asked_of_run(context)
-            return steps.settle(steps.Setup.here(), run, model, is_backfill(context))
+            return steps.settle(steps.Context.here(), run, model, is_backfill(context))
 
         def stage_task(stage: str, folder: str):
             @step(stage)
             def run_stage(folder: str) -> None:
                 from pipeline.runs import steps
 
-                steps.run_stage(steps.Setup.here(), folder, stage, is_backfill(get_current_context()))
+                steps.run_stage(steps.Context.here(), folder, stage, is_backfill(get_current_context()))
 
             return run_stage(folder)
 

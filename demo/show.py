@@ -21,7 +21,7 @@ from demo import flights
 from demo.airflow_api import AirflowApi
 from demo.replay import Replay, Tally, requests
 from demo.summary import Told, print_summary
-from pipeline.context import Setup
+from pipeline.context import Context
 from pipeline.errors import PerennialError, ServiceError
 from pipeline.ledger.store import airflow_run
 from pipeline.services import control
@@ -80,7 +80,7 @@ def _loop(project: Path, home: Path) -> Told:
         at = control.up(project, home, say)
         landed.result()
     os.environ["MLFLOW_TRACKING_URI"] = at.mlflow
-    setup = Setup.here()
+    context = Context.here()
     airflow = AirflowApi(at.airflow, USER, kept_secrets(home)["password"])
     airflow.wait_for_dag(f"retrain__{MODEL}")
     airflow.wait_for_dag(f"monitor__{MODEL}")
@@ -89,7 +89,7 @@ def _loop(project: Path, home: Path) -> Told:
     first = airflow.trigger(f"retrain__{MODEL}", as_of=FIRST, reason="the first model of the demo")
     _follow(airflow, f"retrain__{MODEL}", first)
     address = f"{at.router}/{MODEL}"
-    model = setup.params.model(MODEL)
+    model = context.params.model(MODEL)
     say(f"version 1 is live at {address}; replaying the flights of April to June in time order")
     spring = _flights(project, "2013-04-01", "2013-07-01")
     replay = Replay(address, connections=4)
@@ -103,7 +103,7 @@ def _loop(project: Path, home: Path) -> Told:
     try:
         monitor = airflow.trigger(f"monitor__{MODEL}", as_of=SECOND)
         _follow(airflow, f"monitor__{MODEL}", monitor)
-        _tell_drift(setup, monitor)
+        _tell_drift(context, monitor)
         second = _started_by_drift(airflow)
         _follow(airflow, f"retrain__{MODEL}", second)
         time.sleep(2)
@@ -112,7 +112,7 @@ def _loop(project: Path, home: Path) -> Told:
         user.join()
     later = _flights(project, "2013-07-01", f"2013-07-{LATER_DAYS + 1:02d}")
     return Told(
-        setup,
+        context,
         at,
         MODEL,
         airflow_run(f"retrain__{MODEL}", first),
@@ -161,8 +161,8 @@ def _follow(airflow: AirflowApi, dag: str, run: str) -> None:
         time.sleep(0.3)
 
 
-def _tell_drift(setup: Setup, run: str) -> None:
-    body = setup.ledger.events(kind="drift_checked", run=airflow_run(f"monitor__{MODEL}", run))[-1].body
+def _tell_drift(context: Context, run: str) -> None:
+    body = context.ledger.events(kind="drift_checked", run=airflow_run(f"monitor__{MODEL}", run))[-1].body
     say(f"the monitor says {body['verdict']}: {', '.join(body['moved'])}; decision: {body['decision']}")
 
 

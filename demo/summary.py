@@ -12,7 +12,7 @@ from rich.console import Console
 
 from demo.replay import Tally
 from pipeline.cli import tables
-from pipeline.context import Setup
+from pipeline.context import Context
 from pipeline.ledger import costs
 from pipeline.registry import versions as registry
 from pipeline.services.settings import USER, Addresses
@@ -26,7 +26,7 @@ WIDTH = 120
 class Told:
     """What the demo has to tell: the runs' names in the ledger, the tally, the flights to score both versions on."""
 
-    setup: Setup
+    context: Context
     at: Addresses
     model: str
     first: str
@@ -40,7 +40,7 @@ class Told:
 def print_summary(told: Told, password: str) -> None:
     """Prints the summary and keeps it as JSON beside the demo's state."""
     facts = summary(told)
-    (told.setup.home / "summary.json").write_text(json.dumps(facts, indent=2, default=str) + "\n", encoding="utf-8")
+    (told.context.home / "summary.json").write_text(json.dumps(facts, indent=2, default=str) + "\n", encoding="utf-8")
     out = Console(width=WIDTH, highlight=False)
     out.rule("Perennial: what just happened")
     versions = tables.table(
@@ -107,15 +107,15 @@ def print_summary(told: Told, password: str) -> None:
 
 def summary(told: Told) -> dict[str, Any]:
     """The summary's figures."""
-    setup = told.setup
-    drift = setup.ledger.events(kind="drift_checked", run=told.monitor)[-1].body
-    runs = {run["run"]: run for run in costs.runs(setup.ledger, setup.params.prices)}
+    context = told.context
+    drift = context.ledger.events(kind="drift_checked", run=told.monitor)[-1].body
+    runs = {run["run"]: run for run in costs.runs(context.ledger, context.params.prices)}
     named = [(told.first, "first retrain"), (told.monitor, "monitor"), (told.second, "drift retrain")]
     tally = told.requests
-    overhead = [_airflow_overhead(setup, run, runs[run]) for run in (told.first, told.second)]
+    overhead = [_airflow_overhead(context, run, runs[run]) for run in (told.first, told.second)]
     return {
-        "metric": setup.params.model(told.model).evaluation.metric,
-        "later_rows": int(told.later[setup.params.model(told.model).training.target].notna().sum()),
+        "metric": context.params.model(told.model).evaluation.metric,
+        "later_rows": int(told.later[context.params.model(told.model).training.target].notna().sum()),
         "versions": [_version(told, run) for run in (told.first, told.second)],
         "drift": {key: drift[key] for key in ("verdict", "reason", "moved", "receipt", "live_quality", "report")},
         "requests": {
@@ -134,17 +134,17 @@ def summary(told: Told) -> dict[str, Any]:
 
 
 def _version(told: Told, run: str) -> dict[str, Any]:
-    ledger, model = told.setup.ledger, told.setup.params.model(told.model)
+    ledger, model = told.context.ledger, told.context.params.model(told.model)
     happened = {e.kind: e for e in ledger.events(run=run)}
     rollout, gates = happened["rollout_ended"], happened["gates_checked"].body["verdicts"]
     version = rollout.body["version"]
     metric = model.evaluation.metric
     labelled = told.later.dropna(subset=[model.training.target])
-    answers = Runtime.load(registry.package_folder(told.setup.home, told.model, version)).predict_frame(labelled)
+    answers = Runtime.load(registry.package_folder(told.context.home, told.model, version)).predict_frame(labelled)
     return {
         "version": version,
         "as_of": happened["run_opened"].body["as_of"],
-        "held_out": registry.version_facts(told.setup.home, told.model, version)["metrics"][metric],
+        "held_out": registry.version_facts(told.context.home, told.model, version)["metrics"][metric],
         "later": metrics(model.training.task, labelled[model.training.target].to_numpy(), answers)[metric],
         "gates": len(gates),
         "gates_passed": sum(v["passed"] for v in gates),
@@ -170,9 +170,9 @@ def _run(run: dict[str, Any], short: str) -> dict[str, Any]:
     }
 
 
-def _airflow_overhead(setup: Setup, run: str, measured: dict[str, Any]) -> float:
+def _airflow_overhead(context: Context, run: str, measured: dict[str, Any]) -> float:
     """Seconds a task that are not the task's own: from the trigger to the last step's end, less the steps."""
-    last = setup.ledger.events(kind="step_ended", run=run)[-1]
+    last = context.ledger.events(kind="step_ended", run=run)[-1]
     return (_seconds(_triggered_at(run), last.at) - measured["wall_s"]) / len(measured["steps"])
 
 

@@ -12,11 +12,11 @@ from pipeline.ledger.store import Ledger, open_ledger
 from pipeline.settings import models as params
 
 if TYPE_CHECKING:
-    from pipeline.rollout.context import Site
+    from pipeline.rollout.context import RolloutContext
 
 
 @dataclass(frozen=True)
-class Setup:
+class Context:
     """The project, this machine's state, the settings and the ledger."""
 
     project: Path
@@ -24,8 +24,8 @@ class Setup:
     ledger: Ledger
 
     @classmethod
-    def here(cls) -> Setup:
-        """The setup of the project this is run in (or that $PERENNIAL_PROJECT names)."""
+    def here(cls) -> Context:
+        """The context of the project this is run in (or that $PERENNIAL_PROJECT names)."""
         return cls(params.project_root(), params.home(), open_ledger(params.home()))
 
     @cached_property
@@ -38,8 +38,8 @@ class Setup:
         """Whether a run's steps may land on workers that share no disk ($PERENNIAL_WORKERS_APART)."""
         return os.environ.get("PERENNIAL_WORKERS_APART", "") == "1"
 
-    def site(self, run: str) -> Site:
-        from pipeline.rollout.context import Site
+    def rollout(self, run: str) -> RolloutContext:
+        from pipeline.rollout.context import RolloutContext
 
         limits = {name: m.rollout.serving.rate_limit for name, m in self.params.models.items()}
-        return Site(self.home, self.project, self.ledger, run, rate_limits=limits)
+        return RolloutContext(self.home, self.project, self.ledger, run, rate_limits=limits)

@@ -60,27 +60,27 @@ def create_page():
 
     @page.get("/", response_class=HTMLResponse, dependencies=[Depends(get_user)])
     def overview():
-        from pipeline.context import Setup
+        from pipeline.context import Context
         from pipeline.pages.overview import overview_page
 
-        return overview_page(Setup.here())
+        return overview_page(Context.here())
 
     @page.get("/reports/{model}/{name}", dependencies=[Depends(get_user)])
     def report(model: str, name: str):
-        from pipeline.context import Setup
+        from pipeline.context import Context
         from pipeline.pages.overview import report_file
 
-        found = report_file(Setup.here(), model, name)
+        found = report_file(Context.here(), model, name)
         return FileResponse(found) if found else HTMLResponse("There is no such report.", status_code=404)
 
     @page.get("/data/{version}", response_class=HTMLResponse, dependencies=[Depends(get_user)])
     def data(version: str):
-        from pipeline.context import Setup
+        from pipeline.context import Context
         from pipeline.errors import DataError
         from pipeline.pages.data import data_page
 
         try:
-            return data_page(Setup.here(), version)
+            return data_page(Context.here(), version)
         except DataError:
             return HTMLResponse("There is no such data version.", status_code=404)
 

@@ -84,6 +84,6 @@ def test_an_answer_by_a_version_that_has_no_part_in_the_route_is_found(version, 
 def test_the_hundred_rollouts_in_small(site):
     """The assertions of `make bench`, each time the tests run: no request failed, none answered by whom it should not."""
     site.set(limits__p99_ms=5000, limits__error_rate=0.05, bake_s=0.5)
-    tally, times = rollouts.hundred(type(site.setup).here(), site.address, rollouts=4, requests=1000)
+    tally, times = rollouts.hundred(type(site.context).here(), site.address, rollouts=4, requests=1000)
     assert len(tally.answers) == tally.sent >= 1000
     assert len(times["to_traffic_s"]) == 4

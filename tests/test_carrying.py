@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 import yaml
 
-from pipeline.context import Setup
+from pipeline.context import Context
 from pipeline.errors import StageError
 from pipeline.ledger.store import Event
 from pipeline.runs import steps, workspace_transfer
@@ -40,32 +40,32 @@ def workers(project, tmp_path, monkeypatch):
     monkeypatch.setenv("PERENNIAL_HOME", str(here / "home"))
     now = []
 
-    def become(name: str) -> Setup:
+    def become(name: str) -> Context:
         monkeypatch.chdir(tmp_path)
         if now:
             here.rename(tmp_path / now.pop())
         (tmp_path / name).rename(here)
         now.append(name)
         monkeypatch.chdir(here / "project")
-        return Setup.here()
+        return Context.here()
 
     return become
 
 
 def test_every_step_may_be_taken_by_another_worker(workers):
-    setup = workers("a")
-    folder = steps.open_run(setup, "run/1", "churn", AS_OF, "a test")
-    stages = list(dvc_graph.order(setup.project))
+    context = workers("a")
+    folder = steps.open_run(context, "run/1", "churn", AS_OF, "a test")
+    stages = list(dvc_graph.order(context.project))
     for i, stage in enumerate(stages):
         steps.run_stage(workers("ba"[i % 2]), folder, stage)
-    kept = setup.ledger.events(kind="stage_kept")
+    kept = context.ledger.events(kind="stage_kept")
     assert [e.step for e in kept] == stages
     mlflow_run = steps.check_gates(workers("b"), folder)
-    setup = workers("a")
-    version = steps.register(setup, folder, mlflow_run)
-    opened = workspace_transfer.at_hand(setup, folder)
+    context = workers("a")
+    version = steps.register(context, folder, mlflow_run)
+    opened = workspace_transfer.at_hand(context, folder)
     assert set(yaml.safe_load(kept[-1].body["lock"])["stages"]) == {f"{stage}@churn" for stage in stages}
-    (registered,) = setup.ledger.events(kind="version_registered")
+    (registered,) = context.ledger.events(kind="version_registered")
     assert (registered.body["version"], registered.body["data_version"]) == (version, opened.data_version())
     assert opened.reason == "a test" and opened.as_of == AS_OF.isoformat()
 
@@ -85,7 +85,7 @@ def test_it_is_the_same_model_as_on_one_machine(workers, monkeypatch):
 def test_a_worker_that_was_lost_in_a_fetch_fetches_again(workers, monkeypatch):
     folder = steps.open_run(workers("a"), "run/1", "churn", AS_OF, "a test")
     steps.run_stage(workers("a"), folder, "snapshot")
-    setup = workers("b")
+    context = workers("b")
 
     def cut_off(*_):
         raise KeyboardInterrupt
@@ -93,8 +93,8 @@ def test_a_worker_that_was_lost_in_a_fetch_fetches_again(workers, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("pipeline.runs.workspace_transfer.remote.fetch", cut_off)
         with pytest.raises(KeyboardInterrupt):
-            workspace_transfer.at_hand(setup, folder)
-    opened = workspace_transfer.at_hand(setup, folder)
+            workspace_transfer.at_hand(context, folder)
+    opened = workspace_transfer.at_hand(context, folder)
     assert opened.files.counts.is_file() and list(opened.files.snapshot.glob("*.parquet"))
 
 
@@ -104,23 +104,23 @@ def test_a_worker_that_never_settles_a_run_clears_up_too(workers):
     for run in ("run/1", "run/2"):
         folders.append(steps.open_run(workers("a"), run, "churn", AS_OF, "a test"))
         steps.run_stage(workers("a"), folders[-1], "snapshot")
-        workspace_transfer.at_hand(setup := workers("b"), folders[-1])
-        setup.ledger.append(Event("run_settled", "churn", run))
+        workspace_transfer.at_hand(context := workers("b"), folders[-1])
+        context.ledger.append(Event("run_settled", "churn", run))
     assert [workspace.Path(folder).is_dir() for folder in folders] == [False, True]
 
 
 def test_code_that_a_worker_does_not_have_is_said_in_one_line(workers):
-    setup = workers("a")
-    change_params(setup.project, "models.churn.training.seed", 2)
-    folder = steps.open_run(setup, "run/1", "churn", AS_OF, "uncommitted work")
-    steps.run_stage(setup, folder, "snapshot")
+    context = workers("a")
+    change_params(context.project, "models.churn.training.seed", 2)
+    folder = steps.open_run(context, "run/1", "churn", AS_OF, "uncommitted work")
+    steps.run_stage(context, folder, "snapshot")
     with pytest.raises(StageError, match="which is not here; start all workers from one image"):
         steps.run_stage(workers("b"), folder, "validate")
 
 
 def test_on_one_machine_nothing_is_carried(project):
-    setup = Setup.here()
-    folder = steps.open_run(setup, "run/1", "churn", AS_OF, "a test")
-    steps.run_stage(setup, folder, "snapshot")
-    assert setup.ledger.events(kind="stage_kept") == []
-    assert workspace_transfer.at_hand(setup, folder) == workspace.read(workspace.Path(folder))
+    context = Context.here()
+    folder = steps.open_run(context, "run/1", "churn", AS_OF, "a test")
+    steps.run_stage(context, folder, "snapshot")
+    assert context.ledger.events(kind="stage_kept") == []
+    assert workspace_transfer.at_hand(context, folder) == workspace.read(workspace.Path(folder))

@@ -177,7 +177,7 @@ def test_bad_rows_over_the_limit_stop_the_run_and_stay_readable(project):
     import mlflow
     import pandas as pd
 
-    from pipeline.context import Setup
+    from pipeline.context import Context
 
     frame = customers()
     frame.loc[2000:2099, "plan"] = ["gold", "silver"] * 50
@@ -194,7 +194,7 @@ def test_bad_rows_over_the_limit_stop_the_run_and_stay_readable(project):
     assert events[-1]["what"].startswith("run ended: failed at validate: churn gates: enough_rows")
     from pipeline.registry import versions as registry
 
-    client = registry.connect(Setup.here().home)
+    client = registry.connect(Context.here().home)
     (run,) = client.search_runs([client.get_experiment_by_name("churn").experiment_id])
     kept = mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path="quarantine.parquet")
     quarantine = pd.read_parquet(kept)

@@ -12,7 +12,7 @@ import pytest
 import uvicorn
 from starlette.testclient import TestClient
 
-from pipeline.context import Setup
+from pipeline.context import Context
 from pipeline.deployer import client as clients
 from pipeline.deployer import service, tokens, traffic
 from pipeline.deployer.api import Here
@@ -56,7 +56,7 @@ def made(tmp_path, monkeypatch):
     at = {}
 
     def start():
-        made = Service(Setup(tmp_path, tmp_path, ledger), fake, KEY)
+        made = Service(Context(tmp_path, tmp_path, ledger), fake, KEY)
         at["http"] = TestClient(made.app(), base_url="http://deployer")
 
     def request(method, url, **more):
@@ -229,12 +229,12 @@ def test_a_rollback_that_a_restart_forgot_is_not(made, monkeypatch):
 
 @pytest.mark.slow
 def test_real_slots_are_moved_through_it(site, monkeypatch):
-    setup, port = Setup.here(), free_port()
-    server = uvicorn.Server(uvicorn.Config(Service(setup, Here(setup), KEY).app(), port=port, log_level="warning"))
+    context, port = Context.here(), free_port()
+    server = uvicorn.Server(uvicorn.Config(Service(context, Here(context), KEY).app(), port=port, log_level="warning"))
     threading.Thread(target=server.run, daemon=True).start()
     monkeypatch.setenv("PERENNIAL_DEPLOYER_URL", f"http://127.0.0.1:{port}")
     monkeypatch.setenv("PERENNIAL_DEPLOYER_KEY", KEY)
-    asked = traffic(setup)
+    asked = traffic(context)
     assert isinstance(asked, clients.Deployer)
     try:
         assert asked.deploy("r", "churn", "1", "", None, 0)["version"] == "1"
@@ -245,8 +245,8 @@ def test_real_slots_are_moved_through_it(site, monkeypatch):
         with pytest.raises(RegistryError, match="has no version 99"):
             asked.deploy("r", "churn", "99", "", None, 0)
         (status,) = asked.status("churn")
-        assert status["live"]["version"] == "1" and status == Here(setup).status("churn")[0]
+        assert status["live"]["version"] == "1" and status == Here(context).status("churn")[0]
         assert asked.reconcile("r", ["churn"]) == [] and asked.retire("r", "churn") == []
-        assert setup.ledger.verify()[1] is None
+        assert context.ledger.verify()[1] is None
     finally:
         server.should_exit = True

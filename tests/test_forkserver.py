@@ -197,8 +197,8 @@ def test_the_server_ends_with_the_process_that_wanted_it(instead, start):
     """Killed even; what is asked of it meanwhile goes on as long as who asked."""
     holder = (
         "import os, time\n"
-        "from pipeline import forkserver\n"
-        "with forkserver.running(at_once=False):\n"
+        "from pipeline.workspaces import stage_server\n"
+        "with stage_server.running(at_once=False):\n"
         f"    print(os.environ['{stage_server.VARIABLE}'], flush=True)\n"
         "    time.sleep(600)\n"
     )

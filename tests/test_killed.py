@@ -47,11 +47,11 @@ def agreed(site):
     while (answered := answering(site)) != {current.live.version}:
         assert time.monotonic() < until, (answered, current)
         time.sleep(0.2)
-    assert live_at(site.setup.ledger, "churn")["version"] == current.live.version
+    assert live_at(site.context.ledger, "churn")["version"] == current.live.version
     assert registry.champion(site.home, "churn") == current.live.version
     assert {slot for slot, _ in site.slots()} <= current.slots
-    assert recovery.open_rollout(site.setup.ledger, "churn") is None
-    assert site.setup.ledger.verify()[1] is None
+    assert recovery.open_rollout(site.context.ledger, "churn") is None
+    assert site.context.ledger.verify()[1] is None
     return current.live.version
 
 
@@ -201,7 +201,7 @@ def test_what_mends_killed_at_any_point_is_mended(start, tmp_path, left_at, stra
 @one_engine
 def test_of_two_deploys_at_once_on_real_slots_one_wins(start):
     """`make bench` runs two hundred."""
-    races(start.setup, start.address, 10)
+    races(start.context, start.address, 10)
     agreed(start)
 
 
@@ -277,8 +277,8 @@ def test_a_router_that_is_killed_in_a_canary_changes_nothing_of_it(start):
     with steady_load(site.address, bodies(), pace=100) as tally:
         rollout.start()
         until = time.monotonic() + 60
-        while not site.setup.ledger.events(
-            kind="route_moved", after=site.setup.ledger.events(kind="rollout_started")[-1].seq
+        while not site.context.ledger.events(
+            kind="route_moved", after=site.context.ledger.events(kind="rollout_started")[-1].seq
         ):
             assert time.monotonic() < until
             time.sleep(0.1)
@@ -311,11 +311,11 @@ def answers(address):
 def test_the_end_of_a_run_mends_the_rollout_that_was_killed_in_it(start):
     """Airflow's teardown: a task that was killed undoes nothing, so the run's last step does."""
     site = start
-    site.setup.site("run/killed").note(
+    site.context.rollout("run/killed").note(
         "rollout_started", "churn", version="2", slot="green", strategy="all-at-once", reason="", before="1"
     )
-    assert recovery.open_rollout(site.setup.ledger, "churn") is not None
-    steps.settle(site.setup, "run/another", "churn")
-    assert recovery.open_rollout(site.setup.ledger, "churn") is not None
-    steps.settle(site.setup, "run/killed", "churn")
+    assert recovery.open_rollout(site.context.ledger, "churn") is not None
+    steps.settle(site.context, "run/another", "churn")
+    assert recovery.open_rollout(site.context.ledger, "churn") is not None
+    steps.settle(site.context, "run/killed", "churn")
     assert agreed(site) == "1"

@@ -8,7 +8,7 @@ import pytest
 from pipeline.errors import RolloutError
 from pipeline.ledger import lease
 from pipeline.ledger.store import open_ledger
-from pipeline.rollout.context import Site
+from pipeline.rollout.context import RolloutContext
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route_file import Route, Share
 from tests.support.world import world_folder  # noqa: F401
@@ -60,7 +60,7 @@ RACES = 200
 
 def _races(home, begin, tried, told):
     """One of two processes that deploy at once, again and again: what it may do, it does as a rollout does."""
-    site = Site(home, home, open_ledger(home))
+    site = RolloutContext(home, home, open_ledger(home))
     for number in range(RACES):
         begin.wait(30)
         try:

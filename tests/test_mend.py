@@ -15,7 +15,7 @@ from pipeline.ledger.timeline import live_at
 from pipeline.rollout import context as site_module
 from pipeline.rollout import deploy as execute
 from pipeline.rollout import failpoints, probe, recovery, rollback, slots, step_watch
-from pipeline.rollout.context import Site
+from pipeline.rollout.context import RolloutContext
 from pipeline.rollout.engines.base import Wanted
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route_file import Route
@@ -179,14 +179,14 @@ def test_each_effect_has_an_event_before_and_after_it(lived, monkeypatch):
 @pytest.fixture
 def the_end_cannot_be_told(monkeypatch):
     """The ledger fails in the very moment in which a rollout would end well."""
-    note = Site.note
+    note = RolloutContext.note
 
     def failing(site, kind, model, **body):
         if kind == "rollout_ended" and body["version"] == "2":
             raise LedgerError("ledger", "is away", "wait")
         return note(site, kind, model, **body)
 
-    monkeypatch.setattr(Site, "note", failing)
+    monkeypatch.setattr(RolloutContext, "note", failing)
 
 
 @pytest.mark.usefixtures("the_end_cannot_be_told")
@@ -247,14 +247,14 @@ def test_a_rollback_that_was_asked_before_another_one_ended_moves_nothing(lived,
     world, site = lived
     deploy(site, "1")
     deploy(site, "2")
-    alone = Site.alone
+    alone = RolloutContext.alone
 
     def sleep_first(asking, model, wait_s=0):
-        monkeypatch.setattr(Site, "alone", alone)
+        monkeypatch.setattr(RolloutContext, "alone", alone)
         rollback.rollback(site, "churn", SETTINGS)
         return alone(asking, model, wait_s)
 
-    monkeypatch.setattr(Site, "alone", sleep_first)
+    monkeypatch.setattr(RolloutContext, "alone", sleep_first)
     assert rollback.rollback(site, "churn", SETTINGS)["already"]
     assert agreed(world, site) == "1"
 
@@ -412,7 +412,7 @@ def test_what_mends_may_be_killed_at_any_point_and_is_mended(lived, monkeypatch,
 def test_a_ledger_that_goes_away_in_a_bake_keeps_no_users_from_the_champion(lived, monkeypatch):
     world, site = lived
     deploy(site, "1")
-    note = Site.note
+    note = RolloutContext.note
 
     def away(asking, kind, model, **body):
         if kind == "baked":
@@ -423,7 +423,7 @@ def test_a_ledger_that_goes_away_in_a_bake_keeps_no_users_from_the_champion(live
 
     away.since = False
     with monkeypatch.context() as during:
-        during.setattr(Site, "note", away)
+        during.setattr(RolloutContext, "note", away)
         with pytest.raises(PerennialError, match="is away"):
             deploy(site, "2")
         assert world.routed("churn")["x-model-version"] == "1"

@@ -92,7 +92,7 @@ def test_a_database_that_is_away_is_one_line_and_the_chain_goes_on_after_it(shar
 @pytest.mark.parametrize("site", ["process"], indirect=True)
 def test_versions_go_live_and_back(site, shared):
     """A whole rollout, its lease and its reconcile."""
-    site.setup = steps.Setup.here()
+    site.context = steps.Context.here()
     site.deploy("1")
     site.deploy("2")
     assert site.live()[0] == "2"

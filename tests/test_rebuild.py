@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pipeline.context import Setup
+from pipeline.context import Context
 from pipeline.errors import DataError, RegistryError, RolloutError, StageError
 from pipeline.ledger.store import Event
 from pipeline.ledger.timeline import timeline
@@ -34,20 +34,20 @@ def quiet(_step):
 
 def retrain(project, run="one", as_of=AS_OF):
     """Trains and registers `churn` without Airflow, and returns the version."""
-    return steps.retrain(Setup.here(), run, "churn", as_of, "a test", False, quiet)["version"]
+    return steps.retrain(Context.here(), run, "churn", as_of, "a test", False, quiet)["version"]
 
 
 def backfill(project, run, as_of=AS_OF):
     """What the Dag does in a backfill."""
-    setup = Setup.here()
-    folder = steps.open_run(setup, run, "churn", as_of, "backfill run")
+    context = Context.here()
+    folder = steps.open_run(context, run, "churn", as_of, "backfill run")
     for stage in dvc_graph.order(project):
-        steps.run_stage(setup, folder, stage)
-    return steps.archive(setup, folder, steps.check_gates(setup, folder, backfill=True))
+        steps.run_stage(context, folder, stage)
+    return steps.archive(context, folder, steps.check_gates(context, folder, backfill=True))
 
 
 def rebuilt(version="1"):
-    return rebuild(Setup.here(), "churn", version, quiet)
+    return rebuild(Context.here(), "churn", version, quiet)
 
 
 def repro():
@@ -58,7 +58,7 @@ def repro():
 
 
 def digest(version):
-    return registry.version_facts(Setup.here().home, "churn", version)["tags"]["perennial.model_digest"]
+    return registry.version_facts(Context.here().home, "churn", version)["tags"]["perennial.model_digest"]
 
 
 def test_a_version_is_rebuilt_when_tree_source_and_cache_have_moved_on(project):
@@ -187,7 +187,7 @@ def test_a_version_is_rebuilt_when_only_our_own_ref_holds_its_code(project):
     (project / "pipeline" / "training.py").open("a").write("\nIDEA = 1\n")
     subprocess.run([*git, "commit", "-qam", "an idea"], check=True)
     retrain(project)
-    code = registry.version_facts(Setup.here().home, "churn", "1")["tags"]["perennial.code_revision"]
+    code = registry.version_facts(Context.here().home, "churn", "1")["tags"]["perennial.code_revision"]
     shutil.rmtree(project / ".perennial" / "workspaces")
     for command in (
         ["worktree", "prune"],
@@ -253,42 +253,44 @@ def test_dvc_repro_sees_an_edited_hook_as_a_run_does(project):
 
 
 def test_a_lost_list_of_partitions_hides_only_its_own_version(project):
-    setup = Setup.here()
+    context = Context.here()
     retrain(project)
     retrain(project, "two", datetime(2024, 3, 2, tzinfo=UTC))
-    lost = registry.version_facts(setup.home, "churn", "1")["tags"]["perennial.data_version"]
+    lost = registry.version_facts(context.home, "churn", "1")["tags"]["perennial.data_version"]
     for store in (project / ".dvc" / "cache", project / ".perennial" / "remote"):
         (store / "files" / "md5" / lost[:2] / lost[2:]).unlink()
-    told = trace(setup, "2024-02-20")
+    told = trace(context, "2024-02-20")
     assert [v["version"] for v in told["versions"]] == ["2"]
     assert told["unreadable"] == [lost]
 
 
 def test_data_leads_to_versions_and_when_they_were_live(project):
-    setup = Setup.here()
+    context = Context.here()
     retrain(project)
     retrain(project, "two", datetime(2024, 3, 2, tzinfo=UTC))
     for version in ("1", "2", "1"):
-        setup.ledger.append(Event("rollout_ended", "churn", body={"version": version, "slot": "blue", "switch_s": 0.1}))
-    data = registry.version_facts(setup.home, "churn", "1")["tags"]["perennial.data_version"]
-    (found,) = trace(setup, data[:8])["versions"]
+        context.ledger.append(
+            Event("rollout_ended", "churn", body={"version": version, "slot": "blue", "switch_s": 0.1})
+        )
+    data = registry.version_facts(context.home, "churn", "1")["tags"]["perennial.data_version"]
+    (found,) = trace(context, data[:8])["versions"]
     assert (found["version"], found["data_version"], len(found["live"])) == ("1", data, 2)
     assert found["live"][0]["until"] is not None
     assert found["live"][1]["until"] is None
-    both = trace(setup, "2024-02-20")
+    both = trace(context, "2024-02-20")
     assert [v["version"] for v in both["versions"]] == ["1", "2"]
     assert {v["partition"]["revision"] for v in both["versions"]} == {1}
     for unknown in ("0000", "2031-01-01", "ab"):
         with pytest.raises(DataError, match="is no data version and no partition's date"):
-            trace(setup, unknown)
+            trace(context, unknown)
 
 
 def test_a_revision_is_rows_that_came_late_or_were_corrected_and_no_later_look(project):
     """Labels come two days late: a day seen at another as-of, later or earlier, has other rows and is the same revision."""
-    setup, day = Setup.here(), "2024-02-28"
+    context, day = Context.here(), "2024-02-28"
     for number, as_of in enumerate((2, 1, 3), start=1):
         retrain(project, f"look {number}", datetime(2024, 3, as_of, tzinfo=UTC))
-    told = trace(setup, day)["revisions"]["churn"]
+    told = trace(context, day)["revisions"]["churn"]
     assert [(r["number"], r["rows"], r["as_of"][:10]) for r in told] == [(1, 60, "2024-03-02"), (1, 1, "2024-03-01")]
     assert [r["why"] for r in told] == ["first", "labels known at another as-of"]
     frame = customers()
@@ -300,7 +302,7 @@ def test_a_revision_is_rows_that_came_late_or_were_corrected_and_no_later_look(p
     late = frame[corrected].assign(customer="late")
     late.to_parquet(project / "customers" / "late.parquet")
     retrain(project, "late", datetime(2024, 3, 2, tzinfo=UTC))
-    told = trace(setup, day)
+    told = trace(context, day)
     assert [(r["number"], r["rows"]) for r in told["revisions"]["churn"]] == [(1, 60), (1, 1), (2, 60), (2, 1), (3, 61)]
     assert [r["why"] for r in told["revisions"]["churn"]][2:] == [
         "late or corrected rows",
@@ -310,7 +312,7 @@ def test_a_revision_is_rows_that_came_late_or_were_corrected_and_no_later_look(p
     assert [v["partition"]["revision"] for v in told["versions"]] == [1, 1, 1, 2, 2, 3]
     assert rebuilt("1")["identical"], "an earlier run still rebuilds with the old one"
     assert "3, as of 2024-03-02: 61 rows" in said(["trace", day]).stdout
-    lines = [e["what"] for e in timeline(setup.ledger, "churn") if e["kind"] == "data_landed"]
+    lines = [e["what"] for e in timeline(context.ledger, "churn") if e["kind"] == "data_landed"]
     assert "with late or corrected rows" in lines[-1]
     assert "with late or corrected rows" not in lines[1]
 
@@ -329,26 +331,26 @@ def test_other_code_of_ones_own_trains_anew(project):
     (project / "my_settings.py").write_text("C = 0.001\n")
     retrain(project, "two")
     assert digest("2") == digest("1") != digest("3")
-    facts = [registry.version_facts(Setup.here().home, "churn", v)["tags"] for v in "123"]
+    facts = [registry.version_facts(Context.here().home, "churn", v)["tags"] for v in "123"]
     assert len({told["perennial.data_version"] for told in facts}) == 1
     assert rebuilt("1")["identical"]
 
 
 def test_a_backfill_makes_one_version_that_nothing_can_bring_live(project):
     """Done again it is the same version; with other data it is another one, under the same alias."""
-    setup = Setup.here()
+    context = Context.here()
     first = backfill(project, "b1")
     assert backfill(project, "b2") == first
-    client = registry.connect(setup.home)
+    client = registry.connect(context.home)
     found = client.get_registered_model("churn")
     assert {str(k): str(v) for k, v in found.aliases.items()} == {"asof-2024-03-01": first}
     for bring_live in (registry.nominate, registry.promote, registry.deployable_package):
         with pytest.raises(RegistryError, match="was made by a backfill, which never goes live"):
-            bring_live(setup.home, "churn", first)
+            bring_live(context.home, "churn", first)
     with pytest.raises((RegistryError, RolloutError)):
-        steps.roll_out(setup, "x", "churn", first, "by hand")
+        steps.roll_out(context, "x", "churn", first, "by hand")
     with pytest.raises(RegistryError, match="is not an as-of"):
-        registry.name_as_of(setup.home, "churn", first, "champion")
+        registry.name_as_of(context.home, "churn", first, "champion")
     frame = customers()
     frame.loc[2500, "spend"] += 50
     frame.to_parquet(project / "customers" / "all.parquet")
@@ -357,14 +359,14 @@ def test_a_backfill_makes_one_version_that_nothing_can_bring_live(project):
     assert digest(second) != digest(first)
     assert rebuilt(first)["identical"], "the older version is still what it was"
     assert str(client.get_model_version_by_alias("churn", "asof-2024-03-01").version) == second
-    assert registry.champion(setup.home, "churn") is None
+    assert registry.champion(context.home, "churn") is None
 
 
 def kept_of(version):
     """All that a version's MLflow run holds: every file and every tag."""
     import mlflow
 
-    client = registry.connect(Setup.here().home)
+    client = registry.connect(Context.here().home)
     run = client.get_run(client.get_model_version("churn", version).run_id)
     folder = workspace.Path(mlflow.artifacts.download_artifacts(run_id=run.info.run_id))
     files = {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
@@ -373,7 +375,7 @@ def kept_of(version):
 
 def test_a_run_done_again_writes_nothing_into_what_a_version_was_made_from(project):
     """By a backfill, to which Airflow gives the run's own name, and cleared, from other code after its workspace was pruned."""
-    setup = Setup.here()
+    context = Context.here()
     first = retrain(project, "one")
     before = kept_of(first)
     second = backfill(project, "one")
@@ -381,9 +383,9 @@ def test_a_run_done_again_writes_nothing_into_what_a_version_was_made_from(proje
     assert digest(second) == digest(first)
     assert kept_of(first) == before
     (project / "pipeline" / "new_idea.py").write_text("X = 1\n")
-    shutil.rmtree(setup.home / "workspaces")
+    shutil.rmtree(context.home / "workspaces")
     assert retrain(project, "one") == first
-    opened = setup.ledger.events(kind="run_opened", run="one")
+    opened = context.ledger.events(kind="run_opened", run="one")
     assert opened[0].body["code_revision"] != opened[-1].body["code_revision"]
     assert kept_of(first) == before
 
@@ -392,25 +394,25 @@ def test_a_run_that_a_backfill_does_again_is_settled_for_what_the_backfill_did(p
     """Not for the scheduled run of the same name, whose rollout it does not touch either."""
     from pipeline.rollout import recovery
 
-    setup = Setup.here()
+    context = Context.here()
     retrain(project, "one")
     version = {"version": "1", "slot": "blue", "strategy": "all-at-once", "reason": "", "before": None}
-    setup.ledger.append(Event("rollout_ended", "churn", "one", body={**version, "switch_s": 0.1}))
-    setup.ledger.append(Event("rollout_started", "churn", "one", body=version))
+    context.ledger.append(Event("rollout_ended", "churn", "one", body={**version, "switch_s": 0.1}))
+    context.ledger.append(Event("rollout_started", "churn", "one", body=version))
     second = backfill(project, "one")
-    told = steps.settle(setup, "one", "churn", backfill=True)
+    told = steps.settle(context, "one", "churn", backfill=True)
     assert told["outcome"] == f"version {second} was registered as asof-2024-03-01, not rolled out"
-    assert recovery.open_rollout(setup.ledger, "churn") is not None
+    assert recovery.open_rollout(context.ledger, "churn") is not None
 
 
 def test_a_backfill_is_not_compared_with_what_is_live(project):
     """A champion that has seen those very days would keep every honest version of the past from being registered."""
     from pipeline.gates import run as check
 
-    setup = Setup.here()
-    folder = steps.open_run(setup, "b", "churn", AS_OF, "")
+    context = Context.here()
+    folder = steps.open_run(context, "b", "churn", AS_OF, "")
     for stage in dvc_graph.order(project):
-        steps.run_stage(setup, folder, stage)
+        steps.run_stage(context, folder, stage)
     opened = workspace.read(workspace.Path(folder))
     told = check.verdicts(load(project).model("churn"), opened.files, None, None, backfill=True)
     assert "champion" not in {v.gate for v in told}
@@ -443,5 +445,5 @@ def test_runs_side_by_side_from_the_command_line(project):
     assert sorted(t["version"] for t in told) == sorted([str(number) for number in range(1, 1 + each)] * 2)
     locks = {f.read_text() for f in (project / ".perennial" / "workspaces").glob("*/dvc.lock")}
     assert len(locks) == 2 * each
-    count, broken = Setup.here().ledger.verify()
+    count, broken = Context.here().ledger.verify()
     assert (count > 12 * 2 * each, broken) == (True, None)

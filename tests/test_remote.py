@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pipeline.context import Setup
+from pipeline.context import Context
 from pipeline.errors import DataError
 from pipeline.rollout.engines.base import free_port
 from pipeline.runs import steps
@@ -24,10 +24,10 @@ AS_OF = datetime(2024, 3, 1, tzinfo=UTC)
 
 def land(run, as_of=AS_OF):
     """Takes a snapshot as a run does. Returns the run's workspace and the ledger's event."""
-    setup = Setup.here()
-    folder = steps.open_run(setup, run, "churn", as_of, "a test")
-    steps.run_stage(setup, folder, "snapshot")
-    return workspace.read(workspace.Path(folder)), setup.ledger.events(kind="data_landed", run=run)[-1].body
+    context = Context.here()
+    folder = steps.open_run(context, run, "churn", as_of, "a test")
+    steps.run_stage(context, folder, "snapshot")
+    return workspace.read(workspace.Path(folder)), context.ledger.events(kind="data_landed", run=run)[-1].body
 
 
 def dvc(*arguments):

@@ -55,7 +55,7 @@ def test_versions_go_live_in_turn_and_no_request_is_dropped(site):
     assert tally.sent > 100
     assert site.slots() == [("blue", "3"), ("green", "2")]
     assert registry.champion(site.home, "churn") == "3"
-    assert site.setup.ledger.verify()[1] is None
+    assert site.context.ledger.verify()[1] is None
 
 
 @one_engine
@@ -166,8 +166,8 @@ def test_a_slot_that_answers_nonsense_gets_no_user_request(site, said):
         site.deploy("2")
     assert (tally.failed, set(tally.versions)) == (0, {"1"})
     assert site.slots() == [("blue", "1")]
-    assert site.setup.ledger.events(kind="slot_started")[-1].body["version"] == "2"
-    assert [e.body["to"] for e in site.setup.ledger.events(kind="route_moved")] == ["1"]
+    assert site.context.ledger.events(kind="slot_started")[-1].body["version"] == "2"
+    assert [e.body["to"] for e in site.context.ledger.events(kind="route_moved")] == ["1"]
 
 
 @one_engine
@@ -218,7 +218,7 @@ def test_a_registry_that_fails_after_the_move_undoes_the_rollout(site, monkeypat
     assert (tally.failed, tally.failures) == (0, [])
     assert site.live() == ("1", "blue")
     assert registry.champion(site.home, "churn") == "1"
-    assert live_at(site.setup.ledger, "churn")["version"] == "1"
+    assert live_at(site.context.ledger, "churn")["version"] == "1"
     assert site.deploy("2")["previous"] == "1"
 
 
@@ -258,7 +258,7 @@ def test_a_rollout_that_was_overtaken_touches_nothing(site, monkeypatch):
 
     def sleep_and_lose(engine, running, limit_s):
         ready_s = waited(engine, running, limit_s)
-        with site.setup.ledger.writing() as connection:
+        with site.context.ledger.writing() as connection:
             connection.execute(LEASES.update().values(token=LEASES.c.token + 1, holder="another"))
         return ready_s
 
@@ -280,7 +280,7 @@ def test_a_route_is_not_moved_back_by_an_older_rollout(site):
     token = route_file.token_of(site.home, "churn")
     with pytest.raises(RolloutError, match="was moved by a younger rollout"):
         route_file.write(site.home, current, token - 1)
-    with site.setup.ledger.writing() as connection:
+    with site.context.ledger.writing() as connection:
         connection.execute(LEASES.delete())
     site.deploy("2")  # a ledger that was restored has forgotten the number; the route has not
     assert route_file.token_of(site.home, "churn") == token + 1
@@ -296,7 +296,7 @@ def test_refusals_are_one_line_and_change_nothing(site):
     with pytest.raises(RolloutError, match="has no predecessor to go back to"):
         site.rollback()
     with (
-        site.setup.site("test").alone("churn"),
+        site.context.rollout("test").alone("churn"),
         pytest.raises(RolloutError, match="another rollout of it is going on"),
     ):
         site.deploy("2")
@@ -350,10 +350,10 @@ def test_what_onnx_cannot_hold_is_served_by_the_second_image(site):
     """The same rollout, golden requests and answers; the ledger's engine is the same too."""
     site.deploy("1")
     conftest.change_params(site.project, "models.churn.training.runtime", "skops")
-    as_of = site.setup.params.model("churn").as_of.replace(month=2, day=22)
-    setup = type(site.setup).here()
+    as_of = site.context.params.model("churn").as_of.replace(month=2, day=22)
+    context = type(site.context).here()
     version = steps.retrain(
-        setup, f"run/skops-{uuid.uuid4().hex[:6]}", "churn", as_of, "a test", False, lambda _: None
+        context, f"run/skops-{uuid.uuid4().hex[:6]}", "churn", as_of, "a test", False, lambda _: None
     )["version"]
     told = site.deploy(version)
     assert told["engine"] == [e.name for e in site.engines() for r in e.all() if r.version == version][0]

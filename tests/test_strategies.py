@@ -37,7 +37,7 @@ def _fast(site):
 
 
 def kinds(site, *wanted):
-    return [e.kind for e in site.setup.ledger.events(kind=wanted, model="churn")]
+    return [e.kind for e in site.context.ledger.events(kind=wanted, model="churn")]
 
 
 @pytest.mark.parametrize("strategy", ["canary", "linear"])
@@ -46,9 +46,9 @@ def test_an_equal_version_gets_its_shares_and_then_all(site, strategy):
         told = site.deploy("2", strategy)
     assert (tally.failed, tally.failures) == (0, [])
     assert (told["version"], told["strategy"], told["previous"]) == ("2", strategy, "1")
-    moved = [e.body["percent"] for e in site.setup.ledger.events(kind="route_moved") if e.body["to"] == "2"]
+    moved = [e.body["percent"] for e in site.context.ledger.events(kind="route_moved") if e.body["to"] == "2"]
     assert moved == ([50, 100] if strategy == "canary" else [40, 80, 100])
-    proven = site.setup.ledger.events(kind="step_baked")
+    proven = site.context.ledger.events(kind="step_baked")
     assert [e.body["percent"] for e in proven] == moved[:-1]
     assert all(look["verdict"] == "promote" and look["of"] >= 100 for e in proven for look in e.body["looks"])
     assert site.live() == ("2", "green")
@@ -68,7 +68,7 @@ def test_a_version_that_answers_otherwise_is_aborted_and_the_champion_keeps_all(
     assert site.live() == ("1", "blue")
     assert site.slots() == [("blue", "1")]
     assert registry.champion(site.home, "churn") == "1"
-    assert live_at(site.setup.ledger, "churn")["version"] == "1"
+    assert live_at(site.context.ledger, "churn")["version"] == "1"
 
 
 @one_engine
@@ -78,7 +78,7 @@ def test_what_is_personal_is_not_compared_and_holds_up_no_canary(site):
     with steady_load(site.address, bodies(), pace=400) as tally:
         site.deploy("2", "canary")
     assert (tally.failed, tally.failures) == (0, [])
-    (proven,) = site.setup.ledger.events(kind="step_baked")
+    (proven,) = site.context.ledger.events(kind="step_baked")
     assert proven.body["reason"].endswith("calls, plan is personal and not in the log as it was asked")
     assert [look["figure"] for look in proven.body["looks"]] == ["error_rate", "refusal_rate", "p99_ms"]
 
@@ -144,7 +144,7 @@ def see_the_page(site, folder):
     if gone := browser.missing():
         return print(f"browser: {gone}")
     page = folder / "page.html"
-    page.write_text(overview_page(site.setup))
+    page.write_text(overview_page(site.context))
     with browser.browser() as driver:
         driver.get(page.as_uri())
         shares = driver.find_elements("css selector", "#model-churn .shares span")
@@ -170,7 +170,7 @@ def test_shares_are_exact_and_status_tells_them(site, tmp_path):
         )
     # What the rollout itself asks while it watches goes to the slot, not through the router.
     assert counted == {"1": 930, "2": 70}
-    (shown,) = status.models_status(site.setup)
+    (shown,) = status.models_status(site.context)
     assert [(s["version"], s["percent"]) for s in shown["shares"]] == [("1", 93), ("2", 7)]
     assert (shown["candidate"]["version"], shown["baking"], shown["undo"]) == ("2", "2", "rollback churn")
     assert "the limit is" in shown["holds"] or "at least 100 wanted" in shown["holds"]
@@ -241,7 +241,7 @@ def test_one_key_stays_on_one_side_however_it_is_asked(site):
 def test_a_cold_predecessor_is_started_proven_and_live_again(site, capsys):
     site.set(keep_hours=0)
     site.deploy("2")
-    steps.settle(steps.Setup.here(), "any run", "churn")
+    steps.settle(steps.Context.here(), "any run", "churn")
     assert "blue: ended version 1, kept for 0 h" in capsys.readouterr().out
     assert site.slots() == [("green", "2")]
     assert route_file.read(site.home, "churn").previous is None
@@ -295,7 +295,7 @@ def test_what_a_slot_could_not_finish_is_counted(site):
         slow.sendall(b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
         time.sleep(0.3)
         site.deploy("3")
-    ended = [e.body for e in site.setup.ledger.events(kind="slot_ended", model="churn")]
+    ended = [e.body for e in site.context.ledger.events(kind="slot_ended", model="churn")]
     assert [(e["version"], e["cut_off"]) for e in ended] == [("1", 1)]
 
 
@@ -312,7 +312,7 @@ def test_a_rollout_that_was_killed_is_undone_by_the_next_command(site):
     """As a kill leaves it: the route in its canary, a candidate in its slot, no end in the ledger."""
     from pipeline.rollout import slots
 
-    alone = site.setup.site("killed")
+    alone = site.context.rollout("killed")
     folder = registry.deployable_package(site.home, "churn", "2")
     alone.note("rollout_started", "churn", version="2", slot="green", strategy="canary", reason="", before="1")
     proven = slots.fill(alone, "churn", "2", "green", folder, site.settings())
@@ -328,5 +328,7 @@ def test_a_rollout_that_was_killed_is_undone_by_the_next_command(site):
     assert (tally.failed, tally.failures) == (0, [])
     assert any("version 1 has all traffic again, 2 was cut off" in line for line in done)
     assert site.slots() == [("blue", "1")]
-    assert recovery.open_rollout(site.setup.ledger, "churn") is None
-    assert datetime.now(UTC) - datetime.fromisoformat(live_at(site.setup.ledger, "churn")["since"]) < timedelta(hours=1)
+    assert recovery.open_rollout(site.context.ledger, "churn") is None
+    assert datetime.now(UTC) - datetime.fromisoformat(live_at(site.context.ledger, "churn")["since"]) < timedelta(
+        hours=1
+    )

@@ -36,9 +36,9 @@ def test_the_same_model_gives_the_same_onnx_in_another_process(churn, tmp_path, 
     """Whatever the seed that Python hashes strings with: the converter goes by sets."""
     fit.save(fit.fit(window(churn), churn), tmp_path / "model.skops")
     code = (
-        "import sys, hashlib; from pathlib import Path; from pipeline import package, training; from pipeline.settings.models import load\n"
+        "import sys, hashlib; from pathlib import Path; from pipeline.training import fit, package; from pipeline.settings.models import load\n"
         "m = load(Path(sys.argv[1])).model('churn')\n"
-        "print(hashlib.md5(package.onnx_bytes(training.load(Path(sys.argv[2])), m.training)).hexdigest())"
+        "print(hashlib.md5(package.onnx_bytes(fit.load(Path(sys.argv[2])), m.training)).hexdigest())"
     )
     command = [sys.executable, "-c", code, str(project), str(tmp_path / "model.skops")]
     made = {
@@ -58,9 +58,9 @@ def test_a_column_that_is_empty_in_every_row_is_named(churn):
 def test_the_same_data_gives_the_same_file_in_another_process(churn, tmp_path, project):
     window(churn).to_parquet(tmp_path / "rows.parquet")
     code = (
-        "import sys, pandas as pd; from pathlib import Path; from pipeline import training; from pipeline.settings.models import load\n"
+        "import sys, pandas as pd; from pathlib import Path; from pipeline.training import fit; from pipeline.settings.models import load\n"
         "m = load(Path(sys.argv[1])).model('churn')\n"
-        "training.save(training.fit(pd.read_parquet(sys.argv[2]), m), Path(sys.argv[3]))"
+        "fit.save(fit.fit(pd.read_parquet(sys.argv[2]), m), Path(sys.argv[3]))"
     )
     for name in ("one", "two"):
         subprocess.run(

@@ -52,32 +52,32 @@ def test_a_champion_that_loses_on_mature_labels_is_rolled_back(site):
     site.deploy("1")
     site.deploy(FLIPPED)
     asked = ask(site, AS_OF - timedelta(days=10))
-    early = watch(site.setup, "w", "churn", AS_OF - timedelta(days=9))
+    early = watch(site.context, "w", "churn", AS_OF - timedelta(days=9))
     assert (early["decision"], early["rollback"]) == ("keep", None)
     with steady_load(site.address, BODY) as tally:
-        told = watch(site.setup, "w", "churn", AS_OF)
+        told = watch(site.context, "w", "churn", AS_OF)
     # The labels of the last two days are not known yet.
     assert 0.7 * asked < told["rows"] < asked, told
     assert (told["decision"], told["champion"], told["predecessor"]) == ("roll back", FLIPPED, "1")
     assert told["rollback"]["version"] == "1"
     assert (tally.failed, tally.failures) == (0, [])
-    assert live_at(site.setup.ledger, "churn")["version"] == "1"
+    assert live_at(site.context.ledger, "churn")["version"] == "1"
     assert registry.champion(site.home, "churn") == "1"
-    assert "labels have matured" in site.setup.ledger.events(kind="rolled_back")[-1].body["reason"]
+    assert "labels have matured" in site.context.ledger.events(kind="rolled_back")[-1].body["reason"]
 
 
 @pytest.mark.parametrize("site", ["process"], indirect=True)
 def test_a_champion_that_is_no_worse_stays(site):
-    assert watch(site.setup, "w", "churn", AS_OF)["reason"] == "churn has no predecessor to compare with"
+    assert watch(site.context, "w", "churn", AS_OF)["reason"] == "churn has no predecessor to compare with"
     site.deploy("1")
     site.deploy("2")
     ask(site, AS_OF - timedelta(days=10))
-    told = watch(site.setup, "w", "churn", AS_OF)
+    told = watch(site.context, "w", "churn", AS_OF)
     assert (told["decision"], told["rollback"]) == ("keep", None)
     assert told["rows"] > 300
     assert site.live() == ("2", "green")
     site.set(watch_days=0)
-    late = watch(type(site.setup).here(), "w", "churn", AS_OF)
+    late = watch(type(site.context).here(), "w", "churn", AS_OF)
     assert late["reason"] == "version 2 has been live for more than 0 days"
 
 
@@ -97,7 +97,7 @@ def test_a_version_that_was_gone_back_from_never_comes_back_by_itself(losing):
     site.rollback()
     site.rollback()
     assert site.live()[0] == FLIPPED
-    told = watch(site.setup, "w", "churn", AS_OF)
+    told = watch(site.context, "w", "churn", AS_OF)
     assert (told["decision"], told["reason"]) == ("keep", "churn has no predecessor to compare with")
     assert site.live()[0] == FLIPPED
 
@@ -105,14 +105,14 @@ def test_a_version_that_was_gone_back_from_never_comes_back_by_itself(losing):
 @pytest.mark.parametrize("site", ["process"], indirect=True)
 def test_a_rollout_that_is_going_on_is_left_alone(losing):
     site = losing
-    with site.setup.site("another").alone("churn") as alone:
-        told = watch(site.setup, "w", "churn", AS_OF)
+    with site.context.rollout("another").alone("churn") as alone:
+        told = watch(site.context, "w", "churn", AS_OF)
         assert (told["decision"], told["rollback"]) == ("keep", None)
         assert told["reason"].endswith("but a rollout is going on, it is left alone")
         alone.note("rollout_started", "churn", version="2", slot="blue", strategy="canary", reason="", before=FLIPPED)
-        told = watch(site.setup, "w", "churn", AS_OF)
+        told = watch(site.context, "w", "churn", AS_OF)
         assert told["reason"] == "a rollout of churn is going on, it is left alone"
-    assert site.setup.ledger.events(kind="abort_asked") == []
+    assert site.context.ledger.events(kind="abort_asked") == []
     assert site.live()[0] == FLIPPED
 
 
@@ -124,7 +124,7 @@ def test_a_predecessor_that_wants_what_nobody_is_asked_for_is_not_compared(losin
     kept = manifest.read_bytes()
     try:
         manifest.write_bytes(kept.replace(b'"calls"', b'"minutes"'))
-        told = watch(site.setup, "w", "churn", AS_OF)
+        told = watch(site.context, "w", "churn", AS_OF)
     finally:
         manifest.write_bytes(kept)
     assert told["decision"] == "keep"
@@ -143,7 +143,7 @@ def test_each_look_goes_on_where_the_last_one_ended(losing):
         waits = pd.to_timedelta(np.random.default_rng(1).integers(0, 72, len(rows)), unit="h")
         rows.assign(decided_at=(rows["seen_at"] + waits).dt.as_unit("us")).to_parquet(path)
         early, late = (
-            watching._losses(site.setup, "churn", FLIPPED, "1", at)[0] for at in (AS_OF - timedelta(days=2), AS_OF)
+            watching._losses(site.context, "churn", FLIPPED, "1", at)[0] for at in (AS_OF - timedelta(days=2), AS_OF)
         )
     finally:
         path.write_bytes(kept)

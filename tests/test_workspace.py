@@ -177,7 +177,7 @@ def test_a_stage_that_was_killed_can_run_again_in_the_same_workspace(project):
     """SIGKILL in mid-stage leaves DVC's lock files; they belong to nobody."""
     made = opened(project)
     code = (
-        "from pathlib import Path; from pipeline import workspace; import sys; "
+        "from pathlib import Path; from pipeline.workspaces import workspace; import sys; "
         "workspace.run_stage(workspace.read(Path(sys.argv[1])), 'snapshot')"
     )
     source = made.folder / "pipeline" / "data" / "source.py"

@@ -129,15 +129,15 @@ def _time(text: str) -> datetime:
         raise argparse.ArgumentTypeError(f"{text!r} is not a time; write it like 2013-04-01T00:00:00Z") from error
 
 
-def _setup():
-    from pipeline.context import Setup
+def _context():
+    from pipeline.context import Context
 
-    return Setup.here()
+    return Context.here()
 
 
-def _known(setup: Any, model: str | None) -> str:
+def _known(context: Any, model: str | None) -> str:
     if model:
-        setup.params.model(model)
+        context.params.model(model)
     return model or ""
 
 
@@ -150,24 +150,24 @@ def _stage(chosen: argparse.Namespace) -> None:
 def _retrain(chosen: argparse.Namespace) -> None:
     from pipeline.runs import steps
 
-    setup = _setup()
-    as_of = chosen.as_of or setup.params.model(chosen.model).as_of
+    context = _context()
+    as_of = chosen.as_of or context.params.model(chosen.model).as_of
     run = f"cli/{chosen.model}/{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
 
     def say(step: str) -> None:
         print(f"{chosen.model} as of {as_of:%Y-%m-%d}: {step}", file=sys.stderr)
 
     with stage_server.running(at_once=True):
-        told = steps.retrain(setup, run, chosen.model, as_of, chosen.reason, chosen.deploy, say)
+        told = steps.retrain(context, run, chosen.model, as_of, chosen.reason, chosen.deploy, say)
     _print(chosen, told, f"{told['outcome']}, for {told['cost']:.4f} {told['currency']} (run {run})")
 
 
 def _deploy(chosen: argparse.Namespace) -> None:
     from pipeline.deployer import traffic
 
-    setup = _setup()
-    model = _known(setup, chosen.model)
-    told = traffic(setup).deploy("", model, chosen.version, "by hand", chosen.strategy, 0)
+    context = _context()
+    model = _known(context, chosen.model)
+    told = traffic(context).deploy("", model, chosen.version, "by hand", chosen.strategy, 0)
     if told.get("strategy") == "shadow":
         line = f"{chosen.model}: shadow of version {told['version']} says {told['verdict']}: {told['reason']}"
     elif told.get("already_live"):
@@ -183,8 +183,8 @@ def _deploy(chosen: argparse.Namespace) -> None:
 def _rollback(chosen: argparse.Namespace) -> None:
     from pipeline.runs import steps
 
-    setup = _setup()
-    told = steps.operate(setup, "", _known(setup, chosen.model), "rollback", "by hand")
+    context = _context()
+    told = steps.operate(context, "", _known(context, chosen.model), "rollback", "by hand")
     if told.get("called_back"):
         line = f"version {told['left']} was called back, version {told['version']} has all traffic"
     elif told.get("already"):
@@ -197,15 +197,15 @@ def _rollback(chosen: argparse.Namespace) -> None:
 def _watch(chosen: argparse.Namespace) -> None:
     from pipeline.runs.post_rollout_watch import watch
 
-    setup = _setup()
-    told = watch(setup, "", _known(setup, chosen.model), chosen.as_of or datetime.now(UTC))
+    context = _context()
+    told = watch(context, "", _known(context, chosen.model), chosen.as_of or datetime.now(UTC))
     _print(chosen, told, f"{chosen.model}: {told['decision']}; {told['reason']}")
 
 
 def _reconcile(chosen: argparse.Namespace) -> None:
     from pipeline.runs import steps
 
-    done = steps.operate(_setup(), "", "", "reconcile", "by hand")
+    done = steps.operate(_context(), "", "", "reconcile", "by hand")
     _print(chosen, {"done": done}, "\n".join(done) or "nothing to do: what runs agrees with the routes")
 
 
@@ -213,8 +213,8 @@ def _status(chosen: argparse.Namespace) -> None:
     from pipeline.cli import tables
     from pipeline.deployer import traffic
 
-    setup = _setup()
-    told = traffic(setup).status(_known(setup, chosen.model))
+    context = _context()
+    told = traffic(context).status(_known(context, chosen.model))
     _print(chosen, told, tables.status(told))
 
 
@@ -222,14 +222,14 @@ def _timeline(chosen: argparse.Namespace) -> None:
     from pipeline.cli import tables
     from pipeline.ledger.timeline import live_at, timeline
 
-    setup = _setup()
+    context = _context()
     until = chosen.at.isoformat(timespec="milliseconds").replace("+00:00", "Z") if chosen.at else ""
-    model = _known(setup, chosen.model)
+    model = _known(context, chosen.model)
     told = {
         "model": model,
         "at": until or None,
-        "live": live_at(setup.ledger, model, until),
-        "events": timeline(setup.ledger, model, until),
+        "live": live_at(context.ledger, model, until),
+        "events": timeline(context.ledger, model, until),
     }
     _print(chosen, told, tables.timeline(told))
 
@@ -238,8 +238,8 @@ def _costs(chosen: argparse.Namespace) -> None:
     from pipeline.cli import tables
     from pipeline.ledger import costs
 
-    setup = _setup()
-    told = costs.runs(setup.ledger, setup.params.prices, run=chosen.run, model=_known(setup, chosen.model))
+    context = _context()
+    told = costs.runs(context.ledger, context.params.prices, run=chosen.run, model=_known(context, chosen.model))
     if chosen.run and not told:
         raise SettingsError(f"run {chosen.run}", "is not in the ledger", "`python -m pipeline costs` lists the runs")
     _print(chosen, told, tables.costs(told))
@@ -249,8 +249,10 @@ def _roi(chosen: argparse.Namespace) -> None:
     from pipeline.cli import tables
     from pipeline.ledger import costs
 
-    setup = _setup()
-    told = costs.roi(setup.ledger, setup.params.prices, setup.params.baseline, model=_known(setup, chosen.model))
+    context = _context()
+    told = costs.roi(
+        context.ledger, context.params.prices, context.params.baseline, model=_known(context, chosen.model)
+    )
     _print(chosen, told, tables.roi(told))
 
 
@@ -258,8 +260,8 @@ def _trace(chosen: argparse.Namespace) -> None:
     from pipeline.cli import tables
     from pipeline.runs.provenance import trace
 
-    setup = _setup()
-    told = trace(setup, chosen.data, _known(setup, chosen.model))
+    context = _context()
+    told = trace(context, chosen.data, _known(context, chosen.model))
     _print(chosen, told, tables.trace(told))
 
 
@@ -271,7 +273,7 @@ def _reproduce(chosen: argparse.Namespace) -> int:
         print(f"{chosen.model} version {chosen.version}: {step}", file=sys.stderr)
 
     with stage_server.running(at_once=True):
-        told = rebuild(_setup(), chosen.model, chosen.version, say)
+        told = rebuild(_context(), chosen.model, chosen.version, say)
     _print(chosen, told, tables.rebuild(told))
     return 0 if told["identical"] else 1
 
@@ -279,13 +281,13 @@ def _reproduce(chosen: argparse.Namespace) -> int:
 def _predict(chosen: argparse.Namespace) -> None:
     from pipeline.runs.batch_scoring import score
 
-    setup = _setup()
-    model = _known(setup, chosen.model)
+    context = _context()
+    model = _known(context, chosen.model)
 
     def say(line: str) -> None:
         print(f"{model}: {line}", file=sys.stderr, flush=True)
 
-    told = score(setup.home, model, chosen.input, chosen.output, say)
+    told = score(context.home, model, chosen.input, chosen.output, say)
     line = (
         f"{model}: {told['rows']:,} rows with version {told['version']} to {chosen.output}, in {told['wall_s']:.1f} s"
     )
@@ -293,7 +295,7 @@ def _predict(chosen: argparse.Namespace) -> None:
 
 
 def _verify(chosen: argparse.Namespace) -> int:
-    count, broken = _setup().ledger.verify()
+    count, broken = _context().ledger.verify()
     told = {"events": count, "intact": broken is None, "first_broken_seq": broken}
     line = f"ledger: {count} events, the chain is intact"
     if broken is not None:
@@ -314,7 +316,7 @@ def _drift(chosen: argparse.Namespace) -> None:
         told = compare_files(chosen.reference, chosen.current, chosen.report).as_dict()
     elif chosen.model:
         as_of = chosen.as_of or datetime.now(UTC)
-        told = steps.check_drift(_setup(), f"cli/drift/{chosen.model}", chosen.model, as_of)
+        told = steps.check_drift(_context(), f"cli/drift/{chosen.model}", chosen.model, as_of)
     else:
         raise SettingsError(
             "drift", "wants MODEL, or --reference and --current", "see `python -m pipeline drift --help`"

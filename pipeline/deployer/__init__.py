@@ -6,11 +6,11 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipeline.context import Setup
+    from pipeline.context import Context
     from pipeline.deployer.api import Traffic
 
 
-def traffic(setup: Setup) -> Traffic:
+def traffic(context: Context) -> Traffic:
     """The deployer that $PERENNIAL_DEPLOYER_URL names, else this process itself."""
     if url := os.environ.get("PERENNIAL_DEPLOYER_URL"):
         from pipeline.deployer.client import Deployer
@@ -18,4 +18,4 @@ def traffic(setup: Setup) -> Traffic:
         return Deployer(url)
     from pipeline.deployer.api import Here
 
-    return Here(setup)
+    return Here(context)

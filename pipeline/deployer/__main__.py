@@ -9,7 +9,7 @@ import time
 
 import uvicorn
 
-from pipeline.context import Setup
+from pipeline.context import Context
 from pipeline.deployer import tokens
 from pipeline.deployer.api import Here
 from pipeline.deployer.service import Service
@@ -26,13 +26,13 @@ def main() -> int:
     parser.add_argument("--stop-slots", action="store_true", help="end every slot and return; the routes stay")
     chosen = parser.parse_args()
     try:
-        setup = Setup.here()
+        context = Context.here()
         if chosen.stop_slots:
-            for running in deploy.stop_all(setup.home, setup.project):
+            for running in deploy.stop_all(context.home, context.project):
                 print(f"ended {running.model} {running.slot}, version {running.version}")
             return 0
-        here = Here(setup)
-        service = Service(setup, here, tokens.key())
+        here = Here(context)
+        service = Service(context, here, tokens.key())
     except PerennialError as error:
         print(error, file=sys.stderr)
         return 1

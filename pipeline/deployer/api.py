@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pipeline.context import Setup
+from pipeline.context import Context
 from pipeline.deployer import status
 from pipeline.rollout import deploy, recovery, rollback
 from pipeline.rollout.slots import predictions_folder
@@ -49,37 +49,37 @@ class Traffic(Protocol):
 class Here:
     """This process does it."""
 
-    def __init__(self, setup: Setup) -> None:
-        self._setup = setup
+    def __init__(self, context: Context) -> None:
+        self._context = context
 
     def deploy(
         self, run: str, model: str, version: str, reason: str, strategy: str | None, wait_s: float
     ) -> dict[str, Any]:
-        return deploy.deploy(self._setup.site(run), model, version, self._rollout(model), reason, strategy, wait_s)
+        return deploy.deploy(self._context.rollout(run), model, version, self._rollout(model), reason, strategy, wait_s)
 
     def rollback(self, run: str, model: str, reason: str) -> dict[str, Any]:
-        return rollback.rollback(self._setup.site(run), model, self._rollout(model), reason)
+        return rollback.rollback(self._context.rollout(run), model, self._rollout(model), reason)
 
     def replace(self, run: str, model: str, reason: str, leaving: str, by: str) -> dict[str, Any]:
-        return rollback.replace(self._setup.site(run), model, self._rollout(model), reason, leaving, by)
+        return rollback.replace(self._context.rollout(run), model, self._rollout(model), reason, leaving, by)
 
     def reconcile(self, run: str, models: list[str] | None) -> list[str]:
-        settings = {name: m.rollout for name, m in self._setup.params.models.items()}
-        return recovery.reconcile(self._setup.site(run), settings, models)
+        settings = {name: m.rollout for name, m in self._context.params.models.items()}
+        return recovery.reconcile(self._context.rollout(run), settings, models)
 
     def retire(self, run: str, model: str) -> list[str]:
-        return recovery.retire(self._setup.site(run), model, self._rollout(model))
+        return recovery.retire(self._context.rollout(run), model, self._rollout(model))
 
     def status(self, model: str) -> list[dict[str, Any]]:
-        return status.models_status(self._setup, model)
+        return status.models_status(self._context, model)
 
     def predictions(self, model: str, start: datetime, end: datetime) -> tuple[pd.DataFrame, int]:
         from pipeline.monitoring import live_quality
 
-        folder = predictions_folder(self._setup.home, model)
-        return live_quality.predictions(folder, self._setup.params.model(model), start, end), live_quality.logged(
+        folder = predictions_folder(self._context.home, model)
+        return live_quality.predictions(folder, self._context.params.model(model), start, end), live_quality.logged(
             folder
         )
 
     def _rollout(self, model: str) -> Rollout:
-        return self._setup.params.model(model).rollout
+        return self._context.params.model(model).rollout

@@ -25,7 +25,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from pipeline.context import Setup
+from pipeline.context import Context
 from pipeline.deployer.api import Traffic
 from pipeline.deployer.tokens import Checker, TokenRefused
 from pipeline.errors import PerennialError, SettingsError
@@ -75,8 +75,8 @@ class Call:
 class Service:
     """Checks tokens and arguments, writes the ledger, and lets `traffic` do what was asked."""
 
-    def __init__(self, setup: Setup, traffic: Traffic, key: str) -> None:
-        self._setup, self._traffic, self._checker = setup, traffic, Checker(key)
+    def __init__(self, context: Context, traffic: Traffic, key: str) -> None:
+        self._context, self._traffic, self._checker = context, traffic, Checker(key)
         self._calls: OrderedDict[str, Call] = OrderedDict()
         self._refusals: deque[float] = deque()
         self._unwritten, self._counting, self._beginning = 0, threading.Lock(), threading.Lock()
@@ -96,7 +96,7 @@ class Service:
 
     async def _slots(self, request: Request) -> Response:
         """Prometheus's service discovery: where the slots of all routes tell of themselves. Names only, no secret."""
-        return JSONResponse(await run_in_threadpool(targets, self._setup))
+        return JSONResponse(await run_in_threadpool(targets, self._context))
 
     async def _begin(self, request: Request) -> Response:
         return await self._checked(request, request.path_params["verb"], self._begun)
@@ -149,7 +149,7 @@ class Service:
         if (unwritten := self._refusals_before()) is not None:
             body = {"verb": verb[:40], "why": why[:300], "unwritten_before": unwritten}
             try:
-                self._setup.ledger.append(Event("deployer_refused", model, body=body))
+                self._context.ledger.append(Event("deployer_refused", model, body=body))
             except PerennialError as lost:
                 print(lost, flush=True)
         return JSONResponse(_told(told), code)
@@ -216,7 +216,7 @@ class Service:
         return Response(out.getvalue(), media_type="application/vnd.apache.parquet", headers={"x-logged": str(logged)})
 
     def _note(self, kind: str, call: Call, more: dict[str, Any]) -> None:
-        self._setup.ledger.append(Event(kind, call.model, call.run, "deployer", {"verb": call.verb, **more}))
+        self._context.ledger.append(Event(kind, call.model, call.run, "deployer", {"verb": call.verb, **more}))
 
 
 def arguments_of(verb: str, body: bytes) -> dict[str, Any]:
@@ -251,12 +251,12 @@ def _time(verb: str, text: str) -> None:
         raise SettingsError(verb, f"{text[:40]} is no time", "write it as ISO 8601") from error
 
 
-def targets(setup: Setup) -> list[dict[str, Any]]:
+def targets(context: Context) -> list[dict[str, Any]]:
     """One entry a slot that has or may get traffic: {"targets": ["host:port"], "labels": {…}}."""
     found = []
-    for model in route_file.routed_models(setup.home):
+    for model in route_file.routed_models(context.home):
         try:
-            current = route_file.read(setup.home, model)
+            current = route_file.read(context.home, model)
         except PerennialError:
             continue  # reconcile says so, and writes it again
         if current is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.context import Setup
+from pipeline.context import Context
 from pipeline.errors import RolloutError
 from pipeline.ledger.timeline import live_at, predecessor
 from pipeline.rollout import probe
@@ -12,20 +12,20 @@ from pipeline.rollout.recovery import open_rollout
 from pipeline.rollout.routing import route_file
 
 
-def models_status(setup: Setup, model: str = "") -> list[dict[str, Any]]:
+def models_status(context: Context, model: str = "") -> list[dict[str, Any]]:
     """One entry a model: {"model", "live", "previous", "candidate", "shares", "baking", "holds", "undo", "problem", …}.
 
     `shares` lists {"version", "percent", "since"}: who answers how much of the traffic, since when.
     """
-    names = [model] if model else list(setup.params.models)
-    return [_model_status(setup, name) for name in names]
+    names = [model] if model else list(context.params.models)
+    return [_model_status(context, name) for name in names]
 
 
-def _model_status(setup: Setup, name: str) -> dict[str, Any]:
+def _model_status(context: Context, name: str) -> dict[str, Any]:
     told: dict[str, Any] = {
         "model": name,
-        "description": setup.params.model(name).description,
-        "address": f"{route_file.public_url(setup.home)}/{name}/invocations",
+        "description": context.params.model(name).description,
+        "address": f"{route_file.public_url(context.home)}/{name}/invocations",
         "live": None,
         "previous": None,
         "candidate": None,
@@ -36,13 +36,13 @@ def _model_status(setup: Setup, name: str) -> dict[str, Any]:
         "holds": None,
     }
     try:
-        current = route_file.read(setup.home, name)
+        current = route_file.read(context.home, name)
     except RolloutError as error:
         return {**told, "problem": str(error)}
     if current is None:
         return told
-    last = live_at(setup.ledger, name) or {}
-    since = _moved_at(setup, name) or last.get("since")
+    last = live_at(context.ledger, name) or {}
+    since = _moved_at(context, name) or last.get("since")
     told["live"] = {
         **_slot(current.live),
         "since": last.get("since"),
@@ -52,14 +52,14 @@ def _model_status(setup: Setup, name: str) -> dict[str, Any]:
     told["shares"] = [{"version": v, "percent": p, "since": since} for v, p in current.shares.items()]
     if current.previous is not None:
         told["previous"] = {**_slot(current.previous), "warm": _answers(current.previous)}
-    opened = open_rollout(setup.ledger, name)
+    opened = open_rollout(context.ledger, name)
     if current.candidate is not None:
         told["candidate"] = {**_slot(current.candidate), "percent": current.percent, "mirror": current.mirror}
         told["candidate"] |= {"since": since, "answers": _answers(current.candidate), "follow": current.follow or None}
     baking = current.candidate or (current.live if opened is not None and opened.kind == "rollout_started" else None)
     told["baking"] = baking.version if baking is not None else None
-    told["holds"] = _why_it_holds(setup, name, opened.seq) if opened is not None else None
-    before = predecessor(setup.ledger, name, current.live.version)
+    told["holds"] = _why_it_holds(context, name, opened.seq) if opened is not None else None
+    before = predecessor(context.ledger, name, current.live.version)
     if opened is not None or current.previous is not None or before is not None:
         told["undo"] = f"rollback {name}"
     return told
@@ -73,12 +73,12 @@ def _answers(share: route_file.Share) -> bool:
     return probe.answering_version(share.address, timeout_s=1) == share.version
 
 
-def _moved_at(setup: Setup, name: str) -> str | None:
-    moves = setup.ledger.events(kind=("route_moved", "rolled_back"), model=name)
+def _moved_at(context: Context, name: str) -> str | None:
+    moves = context.ledger.events(kind=("route_moved", "rolled_back"), model=name)
     return moves[-1].at if moves else None
 
 
-def _why_it_holds(setup: Setup, name: str, since: int) -> str | None:
+def _why_it_holds(context: Context, name: str, since: int) -> str | None:
     """Why the step that goes on now is not left yet, as far as it has been said."""
-    told = setup.ledger.events(kind=("rollout_holding", "route_moved"), model=name, after=since)
+    told = context.ledger.events(kind=("rollout_holding", "route_moved"), model=name, after=since)
     return told[-1].body["reason"] if told and told[-1].kind == "rollout_holding" else None

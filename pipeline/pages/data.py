@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.context import Setup
+from pipeline.context import Context
 from pipeline.errors import DataError
 from pipeline.ledger.data_revisions import revisions
 from pipeline.pages.templates import rendered
@@ -13,19 +13,19 @@ from pipeline.runs.provenance import trace
 from pipeline.workspaces import dvc_remote
 
 
-def data_page(setup: Setup, asked: str) -> str:
+def data_page(context: Context, asked: str) -> str:
     """The page as HTML. Raises DataError for a data version that no run has landed."""
-    return rendered("data.html", facts(setup, asked))
+    return rendered("data.html", facts(context, asked))
 
 
-def facts(setup: Setup, asked: str) -> dict[str, Any]:
+def facts(context: Context, asked: str) -> dict[str, Any]:
     """What the page shows."""
-    told = trace(setup, asked)
+    told = trace(context, asked)
     version = told["data_versions"][0]
-    model = next(e.model for e in setup.ledger.events(kind="data_landed") if e.body["data_version"] == version)
-    history = revisions(setup.ledger, model)
+    model = next(e.model for e in context.ledger.events(kind="data_landed") if e.body["data_version"] == version)
+    history = revisions(context.ledger, model)
     days: list[dict[str, Any]] = []
-    for name, md5 in sorted(dvc_remote.partitions(setup.project, version).items()):
+    for name, md5 in sorted(dvc_remote.partitions(context.project, version).items()):
         known = history.get(name, [])
         one = next((r for r in known if r.md5 == md5), None)
         if one is None:
@@ -42,7 +42,7 @@ def facts(setup: Setup, asked: str) -> dict[str, Any]:
                 "md5": md5,
             }
         )
-    uri = registry.tracking_uri(setup.home)
+    uri = registry.tracking_uri(context.home)
     return {
         "version": version,
         "model": model,

@@ -26,7 +26,7 @@ SWITCH_LIMIT_S = 10.0
 
 
 @dataclass(frozen=True)
-class Site:
+class RolloutContext:
     """This machine's state, its project, its ledger, which run asks, the lease that it holds, and how many requests a
     second a model's clients get through, where that is limited."""
 
@@ -38,8 +38,8 @@ class Site:
     rate_limits: Mapping[str, int] = field(default_factory=dict)
 
     @contextmanager
-    def alone(self, model: str, wait_s: float = 0) -> Iterator[Site]:
-        """One rollout of a model at a time, on all machines that share the ledger: the same site, with the lease.
+    def alone(self, model: str, wait_s: float = 0) -> Iterator[RolloutContext]:
+        """One rollout of a model at a time, on all machines that share the ledger: the same context, with the lease.
 
         Another rollout is waited for at most `wait_s`. Raises RolloutError when it has not ended by then.
         """
@@ -144,11 +144,11 @@ def other(slot: str) -> str:
     return SLOTS[1 - SLOTS.index(slot)]
 
 
-def check_router(site: Site) -> None:
+def check_router(context: RolloutContext) -> None:
     """Raises RolloutError when Traefik does not answer."""
     import httpx
 
-    url = route_file.router_url(site.home)
+    url = route_file.router_url(context.home)
     try:
         httpx.get(url, timeout=3, verify=probe.certified(url))
     except httpx.HTTPError as error:

@@ -17,7 +17,7 @@ from pipeline.ledger.store import Event
 from pipeline.ledger.timeline import live_at
 from pipeline.registry import versions as registry
 from pipeline.rollout import recovery, slots, step_watch
-from pipeline.rollout.context import Site, answers, check_router, other
+from pipeline.rollout.context import RolloutContext, answers, check_router, other
 from pipeline.rollout.engines.base import SLOTS, Running, engines
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route_file import Route, Share
@@ -43,7 +43,7 @@ class Plan:
 
 
 def deploy(
-    site: Site,
+    context: RolloutContext,
     model: str,
     version: str,
     settings: Rollout,
@@ -62,18 +62,18 @@ def deploy(
     strategy = strategy or settings.strategy
     if strategy not in STRATEGIES:
         raise RolloutError(f"strategy {strategy}", "is not known", f"use {', '.join(STRATEGIES)}")
-    with site.alone(model, wait_s) as site:
+    with context.alone(model, wait_s) as context:
         started = time.monotonic()
-        check_router(site)
-        folder = registry.deployable_package(site.home, model, version)
-        current = recovery.unfinished(site, model, settings)
+        check_router(context)
+        folder = registry.deployable_package(context.home, model, version)
+        current = recovery.unfinished(context, model, settings)
         if current is not None and current.live.version == version and answers(current.live):
-            return _finish_live(site, model, current.live)
+            return _finish_live(context, model, current.live)
         if current is None and strategy == "shadow":
             raise RolloutError(f"model {model}", "has nothing live to shadow", "deploy a first version all-at-once")
         slot = SLOTS[0] if current is None else other(current.live.slot)
         plan = Plan(model, version, slot, strategy if current else "all-at-once", reason, current, settings)
-        opened = site.note(
+        opened = context.note(
             "rollout_started",
             model,
             version=version,
@@ -83,41 +83,41 @@ def deploy(
             before=current.live.version if current else None,
         )
         try:
-            proven = slots.fill(site, model, version, slot, folder, settings, shadow=strategy == "shadow")
-            told = _shadow(site, plan, proven) if strategy == "shadow" else _go_live(site, plan, proven, started)
+            proven = slots.fill(context, model, version, slot, folder, settings, shadow=strategy == "shadow")
+            told = _shadow(context, plan, proven) if strategy == "shadow" else _go_live(context, plan, proven, started)
         except BaseException as error:
-            _undo(site, plan, opened, error)
+            _undo(context, plan, opened, error)
             raise
         if strategy != "shadow":
-            _prune(site, plan)
+            _prune(context, plan)
         return told
 
 
-def _finish_live(site: Site, model: str, live: Share) -> dict[str, Any]:
+def _finish_live(context: RolloutContext, model: str, live: Share) -> dict[str, Any]:
     """The version is live already: sees to it that registry and ledger say so too."""
-    if registry.champion(site.home, model) != live.version:
-        site.promote(model, live.version)
+    if registry.champion(context.home, model) != live.version:
+        context.promote(model, live.version)
     told = {"version": live.version, "slot": live.slot, "already_live": True, "switch_s": 0.0}
-    if (live_at(site.ledger, model) or {}).get("version") != live.version:
-        site.note("rollout_ended", model, **told)
+    if (live_at(context.ledger, model) or {}).get("version") != live.version:
+        context.note("rollout_ended", model, **told)
     return told
 
 
-def _go_live(site: Site, plan: Plan, proven: slots.Proven, started: float) -> dict[str, Any]:
+def _go_live(context: RolloutContext, plan: Plan, proven: slots.Proven, started: float) -> dict[str, Any]:
     """Share by share, then all; each is watched. Then the version is the champion."""
     new = proven.share
     for percent in plan.settings.percents(plan.strategy):
         assert plan.before is not None
-        site.move(Route(plan.model, plan.before.live, candidate=new, percent=percent, follow=plan.settings.follow))
-        judged = step_watch.watch(site, Step(plan.model, plan.champion, new, percent), plan.settings)
-        site.note("step_baked", plan.model, version=plan.version, percent=percent, **judged.as_dict())
+        context.move(Route(plan.model, plan.before.live, candidate=new, percent=percent, follow=plan.settings.follow))
+        judged = step_watch.watch(context, Step(plan.model, plan.champion, new, percent), plan.settings)
+        context.note("step_baked", plan.model, version=plan.version, percent=percent, **judged.as_dict())
     warm = plan.champion if plan.champion is not None and answers(plan.champion) else None
     moving = time.monotonic()
-    site.move(Route(plan.model, new, warm))
+    context.move(Route(plan.model, new, warm))
     moved = time.monotonic()
-    judged = step_watch.watch(site, Step(plan.model, plan.champion, new, 100), plan.settings)
-    site.note("baked", plan.model, version=plan.version, slot=plan.slot, **judged.as_dict())
-    site.promote(plan.model, plan.version)
+    judged = step_watch.watch(context, Step(plan.model, plan.champion, new, 100), plan.settings)
+    context.note("baked", plan.model, version=plan.version, slot=plan.slot, **judged.as_dict())
+    context.promote(plan.model, plan.version)
     told = {
         "version": plan.version,
         "slot": plan.slot,
@@ -130,30 +130,30 @@ def _go_live(site: Site, plan: Plan, proven: slots.Proven, started: float) -> di
         "switch_s": round(moved - moving, 3),
         "to_traffic_s": round(moved - started, 3),
     }
-    site.note("rollout_ended", plan.model, **told)
+    context.note("rollout_ended", plan.model, **told)
     return told
 
 
-def _prune(site: Site, plan: Plan) -> None:
+def _prune(context: RolloutContext, plan: Plan) -> None:
     """What no longer helps anybody to start goes. The version is live: that this fails is told, and undoes nothing."""
     keep = {plan.version, *([plan.champion.version] if plan.champion else [])}
     try:
-        for engine in site.engines():
+        for engine in context.engines():
             engine.prune(plan.model, keep)
     except Exception as error:
         print(f"{plan.model}: old images stay, they could not be removed ({error})")
-        site.note("prune_failed", plan.model, error=str(error) or type(error).__name__)
+        context.note("prune_failed", plan.model, error=str(error) or type(error).__name__)
 
 
-def _shadow(site: Site, plan: Plan, proven: slots.Proven) -> dict[str, Any]:
+def _shadow(context: RolloutContext, plan: Plan, proven: slots.Proven) -> dict[str, Any]:
     """Copies of the champion's requests go to the candidate, whose answers nobody gets; then all is as before."""
     assert plan.before is not None
     percent = plan.settings.shadow_percent
     copied = Route(plan.model, plan.before.live, candidate=proven.share, percent=percent, mirror=True)
-    site.move(copied)
-    judged = step_watch.shadow(site, Step(plan.model, plan.champion, proven.share, SHADOW), plan.settings)
-    site.move(Route(plan.model, plan.before.live))
-    site.empty(plan.model, plan.slot, plan.settings.drain_s)
+    context.move(copied)
+    judged = step_watch.shadow(context, Step(plan.model, plan.champion, proven.share, SHADOW), plan.settings)
+    context.move(Route(plan.model, plan.before.live))
+    context.empty(plan.model, plan.slot, plan.settings.drain_s)
     told = {
         "version": plan.version,
         "slot": plan.slot,
@@ -163,25 +163,25 @@ def _shadow(site: Site, plan: Plan, proven: slots.Proven) -> dict[str, Any]:
         "champion": plan.before.live.version,
         **judged.as_dict(),
     }
-    site.note("shadow_ended", plan.model, **told)
+    context.note("shadow_ended", plan.model, **told)
     return told
 
 
-def _undo(site: Site, plan: Plan, opened: Event, error: BaseException) -> None:
+def _undo(context: RolloutContext, plan: Plan, opened: Event, error: BaseException) -> None:
     """Gives the champion all traffic and its alias back, and empties the candidate's slot; says in the ledger why."""
     why = str(error) or type(error).__name__
     try:
-        moved = recovery.give_back(site, plan.model, plan.before, plan.slot, plan.settings.drain_s)
-        recovery.restore_champion(site, plan.model, opened, plan.champion.version if plan.champion else None)
+        moved = recovery.give_back(context, plan.model, plan.before, plan.slot, plan.settings.drain_s)
+        recovery.restore_champion(context, plan.model, opened, plan.champion.version if plan.champion else None)
         if moved and plan.before is not None:
             reason = f"version {plan.version} failed: {why}"
-            site.note("rolled_back", plan.model, **vars_of(plan.before.live), reason=reason, left=plan.version)
-        site.note("rollout_failed", plan.model, version=plan.version, slot=plan.slot, error=why)
+            context.note("rolled_back", plan.model, **vars_of(plan.before.live), reason=reason, left=plan.version)
+        context.note("rollout_failed", plan.model, version=plan.version, slot=plan.slot, error=why)
     except PerennialError as second:
         if isinstance(second, LedgerError) and plan.before is not None:
             # Users do not wait for the ledger: the file itself refuses an older rollout. `reconcile` tells it later.
             with contextlib.suppress(PerennialError):
-                route_file.write(site.home, Route(plan.model, plan.before.live), site.token)
+                route_file.write(context.home, Route(plan.model, plan.before.live), context.token)
         if str(second) != str(error):
             raise RolloutError(
                 f"model {plan.model}", f"{why}; and going back failed: {second}", "run `python -m pipeline reconcile`"

@@ -15,7 +15,7 @@ from pipeline.ledger.store import Event, Ledger
 from pipeline.ledger.timeline import live_at
 from pipeline.registry import versions as registry
 from pipeline.rollout import probe, slots
-from pipeline.rollout.context import SWITCH_LIMIT_S, Site, answers
+from pipeline.rollout.context import SWITCH_LIMIT_S, RolloutContext, answers
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route_file import Route, Share
 from pipeline.settings.models import Rollout
@@ -26,19 +26,19 @@ OPENED = ("rollout_started", "rollback_started")
 CLOSED = ("rollout_ended", "rollout_failed", "rolled_back", "shadow_ended")
 
 
-def reconcile(site: Site, settings: dict[str, Rollout], models: list[str] | None = None) -> list[str]:
+def reconcile(context: RolloutContext, settings: dict[str, Rollout], models: list[str] | None = None) -> list[str]:
     """Makes what runs agree with the routes, and the routes with the ledger; returns what it did, one line each.
 
     `models` None means all that are routed, were ever live, or run. What cannot be mended of one model keeps no other
     from being mended; the first such error is raised at the end.
     """
-    running = [r for engine in site.engines() for r in engine.all()]
-    live = {e.model for e in site.ledger.events(kind=("rollout_ended", "rolled_back"))}
+    running = [r for engine in context.engines() for r in engine.all()]
+    live = {e.model for e in context.ledger.events(kind=("rollout_ended", "rolled_back"))}
     done: list[str] = []
     failed: list[Exception] = []
-    for model in models or sorted({*route_file.routed_models(site.home), *live, *(r.model for r in running)}):
+    for model in models or sorted({*route_file.routed_models(context.home), *live, *(r.model for r in running)}):
         try:
-            with site.alone(model, RECONCILE_WAIT_S) as alone:
+            with context.alone(model, RECONCILE_WAIT_S) as alone:
                 done += _mended(alone, model, settings.get(model, Rollout()))
         except Exception as error:
             if isinstance(error, RolloutError) and error.observation == lease.BUSY:
@@ -52,56 +52,56 @@ def reconcile(site: Site, settings: dict[str, Rollout], models: list[str] | None
     return done
 
 
-def _mended(site: Site, model: str, settings: Rollout) -> list[str]:
+def _mended(context: RolloutContext, model: str, settings: Rollout) -> list[str]:
     done: list[str] = []
-    current = unfinished(site, model, settings, done, rebuild=True)
+    current = unfinished(context, model, settings, done, rebuild=True)
     if current is not None:
-        current = _retired(site, current, settings, done)
+        current = _retired(context, current, settings, done)
         if not answers(current.live):
-            current = _revived(site, current, settings, done)
+            current = _revived(context, current, settings, done)
     # By address: of two in one slot, started by two engines, the route names one.
     named = [] if current is None else [s.address for s in (current.live, current.previous) if s is not None]
-    for engine in site.engines():
+    for engine in context.engines():
         for running in engine.all():
             if running.model == model and running.address not in named:
-                site.end(engine, model, running.slot, settings.drain_s)
+                context.end(engine, model, running.slot, settings.drain_s)
                 done.append(f"{model} {running.slot}: ended version {running.version}, which no route names")
     return done
 
 
 def unfinished(
-    site: Site, model: str, settings: Rollout, done: list[str] | None = None, *, rebuild: bool = False
+    context: RolloutContext, model: str, settings: Rollout, done: list[str] | None = None, *, rebuild: bool = False
 ) -> Route | None:
     """The model's route, after whatever a rollout that was cut off has left was finished or undone.
 
     Adds a line for each thing done. Raises RolloutError for a route of another hand, unless `rebuild` may write it again.
     """
     done = [] if done is None else done
-    current = _rebuilt(site, model, settings, done) if rebuild else route_file.read(site.home, model)
-    opened = open_rollout(site.ledger, model)
+    current = _rebuilt(context, model, settings, done) if rebuild else route_file.read(context.home, model)
+    opened = open_rollout(context.ledger, model)
     if current is not None and opened is not None:
-        _refuse_unfollowed(site, current)
+        _refuse_unfollowed(context, current)
     if current is not None and current.candidate is not None:
         left = current.candidate
-        current = site.move(Route(model, _alive(site, model, current.live, settings, done)))
-        site.empty(model, left.slot, settings.drain_s)
+        current = context.move(Route(model, _alive(context, model, current.live, settings, done)))
+        context.empty(model, left.slot, settings.drain_s)
         done.append(f"{model}: version {current.live.version} has all traffic again, {left.version} was cut off")
-    if current is not None and (live_at(site.ledger, model) or {}).get("version") != current.live.version:
-        return _settled(site, current, opened, settings, done)
+    if current is not None and (live_at(context.ledger, model) or {}).get("version") != current.live.version:
+        return _settled(context, current, opened, settings, done)
     if opened is not None:
         version = opened.body["version"]
-        restore_champion(site, model, opened, current.live.version if current is not None else None)
-        site.note("rollout_failed", model, version=version, slot=opened.body.get("slot"), error="it was cut off")
+        restore_champion(context, model, opened, current.live.version if current is not None else None)
+        context.note("rollout_failed", model, version=version, slot=opened.body.get("slot"), error="it was cut off")
         done.append(f"{model}: the rollout of version {version} was cut off and is undone")
     return current
 
 
-def _refuse_unfollowed(site: Site, current: Route) -> None:
+def _refuse_unfollowed(context: RolloutContext, current: Route) -> None:
     """The file may have been written in the very moment of the kill: what is said next must be true of the traffic.
 
     Where nobody can answer there is no traffic to be true of; who is started again moves the route anyway.
     """
-    address = site.address(current.model)
+    address = context.address(current.model)
     if any(map(answers, current.answering)) and not probe.wait_for_stamp(address, current.stamp, SWITCH_LIMIT_S):
         raise RolloutError(f"route {current.model}", f"{address} does not follow its file", "is Traefik up?")
 
@@ -112,103 +112,107 @@ def open_rollout(ledger: Ledger, model: str) -> Event | None:
     return events[-1] if events and events[-1].kind in OPENED else None
 
 
-def _settled(site: Site, current: Route, opened: Event | None, settings: Rollout, done: list[str]) -> Route:
+def _settled(
+    context: RolloutContext, current: Route, opened: Event | None, settings: Rollout, done: list[str]
+) -> Route:
     """All traffic had moved and the ledger does not know: finish when that was proven right, else back."""
     model, live, previous = current.model, current.live, current.previous
     started = opened.seq if opened else 0
-    baked = bool(site.ledger.events(kind="baked", model=model, after=started))
+    baked = bool(context.ledger.events(kind="baked", model=model, after=started))
     back = opened is not None and opened.kind == "rollback_started"
     if opened is not None and not (baked or back) and previous is not None:
-        previous = _alive(site, model, previous, settings, done)
-        give_back(site, model, Route(model, previous), live.slot, settings.drain_s)
+        previous = _alive(context, model, previous, settings, done)
+        give_back(context, model, Route(model, previous), live.slot, settings.drain_s)
         reason = f"the rollout of version {live.version} was cut off in its bake"
-        site.note("rolled_back", model, version=previous.version, slot=previous.slot, reason=reason, left=live.version)
+        context.note(
+            "rolled_back", model, version=previous.version, slot=previous.slot, reason=reason, left=live.version
+        )
         done.append(f"{model}: back on version {previous.version}, {reason}")
-        return route_file.read(site.home, model) or Route(model, previous)
+        return route_file.read(context.home, model) or Route(model, previous)
     if not answers(live):
-        current = _revived(site, current, settings, done)
+        current = _revived(context, current, settings, done)
         live = current.live
-    site.promote(model, live.version)
+    context.promote(model, live.version)
     told = {"version": live.version, "slot": live.slot, "switch_s": 0.0, "completed_later": True}
     if back:
         asked = {key: opened.body[key] for key in ("reason", "left")} if opened else {}
-        site.note("rolled_back", model, **told, **asked)
+        context.note("rolled_back", model, **told, **asked)
     else:
-        site.note("rollout_ended", model, **told, previous=previous.version if previous else None)
+        context.note("rollout_ended", model, **told, previous=previous.version if previous else None)
     done.append(f"{model}: version {live.version} is live, which the ledger had not been told")
     return current
 
 
-def give_back(site: Site, model: str, before: Route | None, slot: str, drain_s: float) -> bool:
+def give_back(context: RolloutContext, model: str, before: Route | None, slot: str, drain_s: float) -> bool:
     """Gives `before`'s live slot all traffic and empties `slot`; returns whether that slot had had all.
 
     Without a `before` nothing was live: the model leaves the router.
     """
-    now = route_file.read(site.home, model)
+    now = route_file.read(context.home, model)
     had_all = now is not None and now.live.slot == slot
     if before is None:
-        site.unroute(model)
+        context.unroute(model)
     elif now is None or replace(now, stamp="", rate_limit=0) != Route(model, before.live):
         taken = now.live if now is not None and had_all else now.candidate if now is not None else None
         known = now is not None and before.live in (now.live, now.previous)
         if known and taken is not None and not answers(taken):
             # Requests that are being retried keep the configuration they began with, and its health checks end when the
             # file changes: Traefik must have found the slot dead before that, or they are retried against it to the end.
-            probe.wait_for_version(site.address(model), before.live.version, SWITCH_LIMIT_S)
-        site.move(Route(model, before.live))
-    site.empty(model, slot, drain_s)
+            probe.wait_for_version(context.address(model), before.live.version, SWITCH_LIMIT_S)
+        context.move(Route(model, before.live))
+    context.empty(model, slot, drain_s)
     return had_all
 
 
-def restore_champion(site: Site, model: str, opened: Event, version: str | None) -> None:
+def restore_champion(context: RolloutContext, model: str, opened: Event, version: str | None) -> None:
     """Makes `version` the champion again (None: nobody), when the rollout that began with `opened` had promoted its own."""
-    if not site.ledger.events(kind="promoting", model=model, after=opened.seq):
+    if not context.ledger.events(kind="promoting", model=model, after=opened.seq):
         return
     if version is None:
-        site.demote(model)
+        context.demote(model)
     else:
-        site.promote(model, version)
+        context.promote(model, version)
 
 
-def _rebuilt(site: Site, model: str, settings: Rollout, done: list[str]) -> Route | None:
+def _rebuilt(context: RolloutContext, model: str, settings: Rollout, done: list[str]) -> Route | None:
     """The route as the file has it, or written again from the ledger when another hand changed or removed it."""
     try:
-        current = route_file.read(site.home, model)
+        current = route_file.read(context.home, model)
         why = "is gone"
     except RolloutError as error:
         current, why = None, error.observation
-    told = live_at(site.ledger, model)
-    if current is not None or (told is None and not route_file.route_file(site.home, model).is_file()):
+    told = live_at(context.ledger, model)
+    if current is not None or (told is None and not route_file.route_file(context.home, model).is_file()):
         return current
     if told is None:
-        site.unroute(model)
+        context.unroute(model)
         done.append(f"{model}: its route {why}, and nothing of it was ever live: removed")
         return None
-    found = [r for e in site.engines() for r in e.all() if r.model == model and r.version == told["version"]]
+    found = [r for e in context.engines() for r in e.all() if r.model == model and r.version == told["version"]]
     alive = [share for share in map(slots.share_of, found) if answers(share)]
     if alive:
         share = alive[0]
     else:
-        folder = registry.deployable_package(site.home, model, told["version"])
-        share = slots.fill(site, model, told["version"], told["slot"], folder, settings).share
-    written = site.move(Route(model, share))
+        folder = registry.deployable_package(context.home, model, told["version"])
+        share = slots.fill(context, model, told["version"], told["slot"], folder, settings).share
+    written = context.move(Route(model, share))
     done.append(f"{model}: its route {why}; written again for version {share.version}, as the ledger says")
     return written
 
 
-def retire(site: Site, model: str, settings: Rollout) -> list[str]:
+def retire(context: RolloutContext, model: str, settings: Rollout) -> list[str]:
     """Ends the model's predecessor when it was kept warm for long enough; returns what it did, one line each.
 
     A rollout that is going on, or was cut off, is left alone.
     """
     done: list[str] = []
-    current = route_file.read(site.home, model)
-    if current is None or not _is_due(site, current, settings):
+    current = route_file.read(context.home, model)
+    if current is None or not _is_due(context, current, settings):
         return done
     try:
-        with site.alone(model) as alone:
-            current = route_file.read(site.home, model)
-            if current is not None and open_rollout(site.ledger, model) is None:
+        with context.alone(model) as alone:
+            current = route_file.read(context.home, model)
+            if current is not None and open_rollout(context.ledger, model) is None:
                 _retired(alone, current, settings, done)
     except RolloutError as error:
         if error.observation != lease.BUSY:
@@ -216,40 +220,40 @@ def retire(site: Site, model: str, settings: Rollout) -> list[str]:
     return done
 
 
-def _is_due(site: Site, current: Route, settings: Rollout) -> bool:
-    told = live_at(site.ledger, current.model)
+def _is_due(context: RolloutContext, current: Route, settings: Rollout) -> bool:
+    told = live_at(context.ledger, current.model)
     if current.previous is None or current.candidate is not None or told is None:
         return False
     kept = datetime.now(UTC) - datetime.fromisoformat(told["since"])
     return kept >= timedelta(hours=settings.keep_hours)
 
 
-def _retired(site: Site, current: Route, settings: Rollout, done: list[str]) -> Route:
+def _retired(context: RolloutContext, current: Route, settings: Rollout, done: list[str]) -> Route:
     """Ends a predecessor that was kept warm for long enough, once the route no longer falls back on it."""
     previous = current.previous
-    if previous is None or not _is_due(site, current, settings) or not answers(current.live):
+    if previous is None or not _is_due(context, current, settings) or not answers(current.live):
         return current
-    alone = site.move(Route(current.model, current.live))
-    site.empty(current.model, previous.slot, settings.drain_s)
+    alone = context.move(Route(current.model, current.live))
+    context.empty(current.model, previous.slot, settings.drain_s)
     done.append(
         f"{current.model} {previous.slot}: ended version {previous.version}, kept for {settings.keep_hours:g} h"
     )
     return alone
 
 
-def _revived(site: Site, current: Route, settings: Rollout, done: list[str]) -> Route:
+def _revived(context: RolloutContext, current: Route, settings: Rollout, done: list[str]) -> Route:
     """The route with its live version started again in its slot; its warm predecessor answers meanwhile."""
-    live = _alive(site, current.model, current.live, settings, done)
+    live = _alive(context, current.model, current.live, settings, done)
     previous = current.previous if current.previous is not None and answers(current.previous) else None
-    return site.move(Route(current.model, live, previous))
+    return context.move(Route(current.model, live, previous))
 
 
-def _alive(site: Site, model: str, share: Share, settings: Rollout, done: list[str]) -> Share:
+def _alive(context: RolloutContext, model: str, share: Share, settings: Rollout, done: list[str]) -> Share:
     """The slot, started and proven again when it does not answer: what is to get traffic must be able to take it."""
     if answers(share):
         return share
-    folder = registry.deployable_package(site.home, model, share.version)
-    proven = slots.fill(site, model, share.version, share.slot, folder, settings)
-    site.note("slot_revived", model, version=share.version, slot=share.slot, engine=proven.engine.name)
+    folder = registry.deployable_package(context.home, model, share.version)
+    proven = slots.fill(context, model, share.version, share.slot, folder, settings)
+    context.note("slot_revived", model, version=share.version, slot=share.slot, engine=proven.engine.name)
     done.append(f"{model} {share.slot}: started version {share.version} again ({proven.engine_reason})")
     return proven.share

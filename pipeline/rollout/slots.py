@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.registry import versions as registry
 from pipeline.rollout import probe
-from pipeline.rollout.context import Site
+from pipeline.rollout.context import RolloutContext
 from pipeline.rollout.engines.base import Engine, Running, Wanted, engine_named
 from pipeline.rollout.routing.route_file import Share
 from pipeline.serving.settings import Settings
@@ -34,17 +34,24 @@ def predictions_folder(home: Path, model: str, shadow: bool = False) -> Path:
 
 
 def fill(
-    site: Site, model: str, version: str, slot: str, folder: Path, settings: Rollout, *, shadow: bool = False
+    context: RolloutContext,
+    model: str,
+    version: str,
+    slot: str,
+    folder: Path,
+    settings: Rollout,
+    *,
+    shadow: bool = False,
 ) -> Proven:
     """Starts `version` in the slot and asks it what evaluation asked. Empties the slot on failure.
 
     Raises RolloutError (or StageError for a package that is not what was packaged).
     """
     manifest = signing.verified_manifest(folder)
-    engine, why = engine_named(settings.engine, site.home, site.project)
-    site.empty(model, slot, settings.drain_s)
-    log = predictions_folder(site.home, model, shadow)
-    told, probe_key = _told(site, model, version, settings.serving)
+    engine, why = engine_named(settings.engine, context.home, context.project)
+    context.empty(model, slot, settings.drain_s)
+    log = predictions_folder(context.home, model, shadow)
+    told, probe_key = _told(context, model, version, settings.serving)
     wanted = Wanted(
         model,
         slot,
@@ -59,14 +66,14 @@ def fill(
         manifest.get("runtime", "onnx"),
     )
     try:
-        running = site.start(engine, wanted, why)
+        running = context.start(engine, wanted, why)
         ready_s = probe.wait_ready(engine, running, settings.ready_timeout_s)
         count = probe.golden(running, folder, settings.golden_tolerance, probe_key)
     except BaseException:
         # Not when this rollout was overtaken: what runs in the slot now may be the younger one's.
-        site.empty(model, slot, 0)
+        context.empty(model, slot, 0)
         raise
-    site.note(
+    context.note(
         "slot_ready",
         model,
         version=version,
@@ -78,7 +85,7 @@ def fill(
     return Proven(share_of(running), engine, why, ready_s)
 
 
-def _told(site: Site, model: str, version: str, serving: Serving) -> tuple[Settings, str]:
+def _told(context: RolloutContext, model: str, version: str, serving: Serving) -> tuple[Settings, str]:
     """(what the slot's server is told: its limits, and whose signature its package must carry; a key to ask it with).
 
     The digests in params.yaml open nothing: the slot takes one key more, which nobody else ever sees.
@@ -93,9 +100,9 @@ def _told(site: Site, model: str, version: str, serving: Serving) -> tuple[Setti
         batching=serving.batching,
         api_keys=(*serving.api_keys, *digests),
         personal=serving.personal,
-        log_key=signing.log_key(site.home) if serving.personal else "",
-        public_key=signing.public_key(site.home),
-        signature=registry.signature(site.home, model, version),
+        log_key=signing.log_key(context.home) if serving.personal else "",
+        public_key=signing.public_key(context.home),
+        signature=registry.signature(context.home, model, version),
     )
     return settings, probe_key
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pipeline.errors import RolloutError
 from pipeline.policy.canary import Judgement, judge
 from pipeline.rollout import probe
-from pipeline.rollout.context import Site
+from pipeline.rollout.context import RolloutContext
 from pipeline.rollout.evidence import Observer
 from pipeline.rollout.routing.route_file import Share
 from pipeline.settings.models import Rollout
@@ -39,18 +39,18 @@ class Step:
         return "in its shadow" if self.percent == SHADOW else f"at {self.percent} %"
 
 
-def watch(site: Site, step: Step, settings: Rollout) -> Judgement:
+def watch(context: RolloutContext, step: Step, settings: Rollout) -> Judgement:
     """Returns when the step may be left forwards. Raises RolloutError when it must be left backwards, and why.
 
     While both versions answer, going forwards takes a proof; with all traffic moved already, the absence of one against
     it for the time of the bake.
     """
-    return _Watch(site, step, settings).until_told()
+    return _Watch(context, step, settings).until_told()
 
 
-def shadow(site: Site, step: Step, settings: Rollout) -> Judgement:
+def shadow(context: RolloutContext, step: Step, settings: Rollout) -> Judgement:
     """The judgement of a shadow: promote, abort, or what held it until its deadline."""
-    watching = _Watch(site, step, settings)
+    watching = _Watch(context, step, settings)
     try:
         return watching.until_told()
     except Stopped as error:
@@ -66,12 +66,12 @@ class Stopped(RolloutError):
 
 
 class _Watch:
-    def __init__(self, site: Site, step: Step, settings: Rollout) -> None:
-        self._site, self._step, self._settings = site, step, settings
-        self._since_seq = _last_seq(site, step.model)
+    def __init__(self, context: RolloutContext, step: Step, settings: Rollout) -> None:
+        self._context, self._step, self._settings = context, step, settings
+        self._since_seq = _last_seq(context, step.model)
         self._told_at = 0.0
         self._observer = Observer(
-            site.home,
+            context.home,
             step.model,
             step.champion,
             step.candidate,
@@ -109,8 +109,8 @@ class _Watch:
         while (left := until - time.monotonic()) > 0:
             time.sleep(min(PROBE_S, left))
             self._refuse_dead()
-        self._site.check()
-        if self._site.ledger.events(kind="abort_asked", model=self._step.model, after=self._since_seq):
+        self._context.check()
+        if self._context.ledger.events(kind="abort_asked", model=self._step.model, after=self._since_seq):
             raise RolloutError(f"model {self._step.model}", "was called back by hand", "look at its timeline")
 
     def _refuse_dead(self) -> None:
@@ -126,7 +126,7 @@ class _Watch:
         if time.monotonic() - self._told_at > SAY_AGAIN_S:
             self._told_at = time.monotonic()
             print(f"{self._step.model} version {self._step.candidate.version} {self._step}: holds; {judged.reason}")
-            self._site.note(
+            self._context.note(
                 "rollout_holding",
                 self._step.model,
                 version=self._step.candidate.version,
@@ -139,6 +139,6 @@ class _Watch:
         return Stopped(subject, observed, check, judged)
 
 
-def _last_seq(site: Site, model: str) -> int:
-    events = site.ledger.events(kind="rollout_started", model=model)
+def _last_seq(context: RolloutContext, model: str) -> int:
+    events = context.ledger.events(kind="rollout_started", model=model)
     return events[-1].seq if events else 0

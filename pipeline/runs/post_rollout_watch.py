@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pipeline.context import Setup
+from pipeline.context import Context
 from pipeline.deployer import traffic
 from pipeline.errors import PerennialError, RolloutError
 from pipeline.ledger import lease
@@ -17,7 +17,7 @@ from pipeline.ledger.store import Event
 from pipeline.ledger.timeline import live_at, unpulled_predecessor
 
 
-def watch(setup: Setup, run: str, name: str, as_of: datetime) -> dict[str, Any]:
+def watch(context: Context, run: str, name: str, as_of: datetime) -> dict[str, Any]:
     """Compares the champion with its predecessor, and rolls back when it is proven worse.
 
     Labels known at `as_of` count. Writes a "watched" event. Returns {"decision", "reason", "rows", "rollback", …}; the
@@ -26,32 +26,32 @@ def watch(setup: Setup, run: str, name: str, as_of: datetime) -> dict[str, Any]:
     from pipeline.policy import watch as policy
     from pipeline.rollout.recovery import open_rollout
 
-    settings = setup.params.model(name).rollout
-    live = live_at(setup.ledger, name)
-    before = unpulled_predecessor(setup.ledger, name, live["version"]) if live else None
+    settings = context.params.model(name).rollout
+    live = live_at(context.ledger, name)
+    before = unpulled_predecessor(context.ledger, name, live["version"]) if live else None
     if live is None or before is None:
         return _nothing(f"{name} has no predecessor to compare with")
-    if open_rollout(setup.ledger, name) is not None:
+    if open_rollout(context.ledger, name) is not None:
         return _nothing(f"a rollout of {name} is going on, it is left alone")
     since = datetime.fromisoformat(live["since"])
     if datetime.now(UTC) - since > timedelta(days=settings.watch_days):
         return _nothing(f"version {live['version']} has been live for more than {settings.watch_days:g} days")
     try:
-        champion, old = _losses(setup, name, live["version"], before, as_of)
+        champion, old = _losses(context, name, live["version"], before, as_of)
     except Incomparable as error:
         return _nothing(f"versions {live['version']} and {before} cannot be compared: {error}")
     limits = settings.limits
     watched = policy.compare(champion, old, limits.alpha, limits.min_requests)
     told = {**watched.as_dict(), "champion": live["version"], "predecessor": before, "as_of": as_of.isoformat()}
-    setup.ledger.append(Event("watched", name, run, "watch", told))
+    context.ledger.append(Event("watched", name, run, "watch", told))
     if watched.decision == "keep":
         return {**told, "rollback": None}
-    return told | _rolled_back(setup, run, name, live["version"], before, watched.reason)
+    return told | _rolled_back(context, run, name, live["version"], before, watched.reason)
 
 
-def _rolled_back(setup: Setup, run: str, name: str, champion: str, before: str, why: str) -> dict[str, Any]:
+def _rolled_back(context: Context, run: str, name: str, champion: str, before: str, why: str) -> dict[str, Any]:
     try:
-        done = traffic(setup).replace(run, name, f"labels have matured: {why}", champion, before)
+        done = traffic(context).replace(run, name, f"labels have matured: {why}", champion, before)
         return {"rollback": done}
     except RolloutError as error:
         if error.observation != lease.BUSY:
@@ -67,7 +67,7 @@ class Incomparable(Exception):
     """Two versions that cannot be compared on the same rows; str() says why."""
 
 
-def _losses(setup: Setup, name: str, champion: str, before: str, as_of: datetime) -> tuple[Any, Any]:
+def _losses(context: Context, name: str, champion: str, before: str, as_of: datetime) -> tuple[Any, Any]:
     """The losses of both versions, each of shape (rows,), on what the champion was asked and whose label is known.
 
     They stand in the order in which the labels came, so that each look goes on where the last one ended.
@@ -76,33 +76,33 @@ def _losses(setup: Setup, name: str, champion: str, before: str, as_of: datetime
     from pipeline.training import signing
     from pipeline.training.evaluate import PREDICTION, bounded_loss
 
-    model = setup.params.model(name)
+    model = context.params.model(name)
     start = as_of - timedelta(days=model.rollout.watch_days + model.monitor.window_days)
-    asked, _ = traffic(setup).predictions(name, start, as_of)
+    asked, _ = traffic(context).predictions(name, start, as_of)
     asked = asked[asked["version"] == champion]
     labelled = (
-        live_quality.labels(model, setup.project, start, as_of, name, signing.log_key(setup.home))
+        live_quality.labels(model, context.project, start, as_of, name, signing.log_key(context.home))
         if len(asked)
         else live_quality.NO_LABELS
     )
     rows = live_quality.with_labels(asked, labelled)
     if len(rows):
         rows = rows.sort_values(["known", "key"])
-    old = _answers(setup, name, before, rows)
+    old = _answers(context, name, before, rows)
     target = rows["target"].to_numpy(dtype="float64")
     new = rows[PREDICTION].to_numpy(dtype="float64")
     return bounded_loss(model.training.task, target, new, old), bounded_loss(model.training.task, target, old, new)
 
 
-def _answers(setup: Setup, name: str, version: str, rows: Any) -> Any:
+def _answers(context: Context, name: str, version: str, rows: Any) -> Any:
     """What the version says to the rows, of shape (rows,). Raises Incomparable."""
     from pipeline.registry import versions as registry
     from pipeline.serving.errors import PackageRefused
     from pipeline.serving.runtime import Runtime
 
     try:
-        runtime = Runtime.load(registry.package_folder(setup.home, name, version))
-        personal = setup.params.model(name).rollout.serving.personal
+        runtime = Runtime.load(registry.package_folder(context.home, name, version))
+        personal = context.params.model(name).rollout.serving.personal
         if hidden := [feature for feature in runtime.features if feature in personal]:
             raise Incomparable(f"{', '.join(hidden)} is personal and not in the prediction log")
         if missing := [feature for feature in runtime.features if feature not in rows.columns]:

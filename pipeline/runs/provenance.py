@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from pipeline.context import Setup
+from pipeline.context import Context
 from pipeline.errors import DataError
 from pipeline.ledger.data_revisions import Revision, revisions
 from pipeline.ledger.store import Event
@@ -15,17 +15,17 @@ from pipeline.workspaces import dvc_remote
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
-def trace(setup: Setup, asked: str, model: str = "") -> dict[str, Any]:
+def trace(context: Context, asked: str, model: str = "") -> dict[str, Any]:
     """The versions trained on `asked`: a data version (its first characters will do) or a partition's date.
 
     Returns {"asked", "data_versions", "unreadable": data versions whose list of partitions is lost, "revisions":
     {model: [...]} of a date, "versions": [{"model", "version", "registered_as", "as_of", "data_version", "partition", "run", "mlflow_run", "registered_at", "live": [{"from",
     "until"}]}]}. Raises DataError when nothing is known of it.
     """
-    landed = setup.ledger.events(kind="data_landed", model=model)
+    landed = context.ledger.events(kind="data_landed", model=model)
     day = asked if DAY.fullmatch(asked) else None
-    histories = {name: revisions(setup.ledger, name) for name in sorted({e.model for e in landed})}
-    used, lost = _with_day(setup, landed, day) if day else (_starting_with(landed, asked), [])
+    histories = {name: revisions(context.ledger, name) for name in sorted({e.model for e in landed})}
+    used, lost = _with_day(context, landed, day) if day else (_starting_with(landed, asked), [])
     if not used and not lost:
         known = "\n".join(dict.fromkeys(e.body["data_version"] for e in landed)).split()[-3:]
         raise DataError(
@@ -34,8 +34,8 @@ def trace(setup: Setup, asked: str, model: str = "") -> dict[str, Any]:
             f"give at least 4 characters; the latest data versions are: {', '.join(known) or 'none'}",
         )
     versions = [
-        _told(setup, event, histories[event.model], day, used[event.body["data_version"]])
-        for event in _registered(setup, model)
+        _told(context, event, histories[event.model], day, used[event.body["data_version"]])
+        for event in _registered(context, model)
         if event.body["data_version"] in used
     ]
     told: dict[str, Any] = {"asked": asked, "data_versions": list(used), "unreadable": lost, "versions": versions}
@@ -52,21 +52,23 @@ def _starting_with(landed: list[Event], asked: str) -> dict[str, str]:
     return {e.body["data_version"]: "" for e in landed if len(asked) >= 4 and e.body["data_version"].startswith(asked)}
 
 
-def _with_day(setup: Setup, landed: list[Event], day: str) -> tuple[dict[str, str], list[str]]:
+def _with_day(context: Context, landed: list[Event], day: str) -> tuple[dict[str, str], list[str]]:
     """(data versions that hold a partition of `day`, each with its md5; those whose list of partitions is lost)."""
-    listed = dvc_remote.listings(setup.project, dict.fromkeys(e.body["data_version"] for e in landed))
+    listed = dvc_remote.listings(context.project, dict.fromkeys(e.body["data_version"] for e in landed))
     name = f"{day}.parquet"
     found = {version: files[name] for version, files in listed.items() if files and name in files}
     return found, [version for version, files in listed.items() if files is None]
 
 
-def _registered(setup: Setup, model: str) -> list[Event]:
+def _registered(context: Context, model: str) -> list[Event]:
     """The registrations, once each version: a run done again registers nothing new."""
-    events = setup.ledger.events(kind="version_registered", model=model)
+    events = context.ledger.events(kind="version_registered", model=model)
     return list({(e.model, e.body["version"]): e for e in reversed(events)}.values())[::-1]
 
 
-def _told(setup: Setup, event: Event, history: dict[str, list[Revision]], day: str | None, md5: str) -> dict[str, Any]:
+def _told(
+    context: Context, event: Event, history: dict[str, list[Revision]], day: str | None, md5: str
+) -> dict[str, Any]:
     body = event.body
     of_day = history.get(f"{day}.parquet", []) if day else []
     return {
@@ -79,5 +81,5 @@ def _told(setup: Setup, event: Event, history: dict[str, list[Revision]], day: s
         ),
         "run": event.run,
         "registered_at": event.at,
-        "live": live_periods(setup.ledger, event.model, body["version"]),
+        "live": live_periods(context.ledger, event.model, body["version"]),
     }

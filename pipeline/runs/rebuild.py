@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import yaml
 
-from pipeline.context import Setup
+from pipeline.context import Context
 from pipeline.errors import StageError
 from pipeline.registry import versions as registry
 from pipeline.workspaces import dvc_graph, dvc_remote, workspace
@@ -36,7 +36,7 @@ class Compared:
         return {**vars(self), "same": self.recorded == self.rebuilt}
 
 
-def rebuild(setup: Setup, model: str, version: str, say: Callable[[str], None]) -> dict[str, Any]:
+def rebuild(context: Context, model: str, version: str, say: Callable[[str], None]) -> dict[str, Any]:
     """Rebuilds a version; `say(step)` is told what begins.
 
     Returns {"model", "version", "identical", "compared": [{"what", "recorded", "rebuilt", "same"}], "metrics",
@@ -44,14 +44,14 @@ def rebuild(setup: Setup, model: str, version: str, say: Callable[[str], None]) 
     RegistryError when it cannot be made at all.
     """
     started = time.monotonic()
-    kept = registry.records(setup.home, model, version)
-    folder = setup.home / "rebuilds"
+    kept = registry.records(context.home, model, version)
+    folder = context.home / "rebuilds"
     folder.mkdir(parents=True, exist_ok=True)
-    _clear_abandoned(setup, folder)
+    _clear_abandoned(context, folder)
     aside = Path(tempfile.mkdtemp(dir=folder, prefix=f"{os.getpid()}-{model}-{version}-"))
     try:
         say(f"check out {kept.run['code_revision'][:12]}")
-        opened = _opened(setup, kept, aside)
+        opened = _opened(context, kept, aside)
         stages = dvc_graph.order(opened.folder)
         first, *rest = stages
         say(f"fetch {workspace.locked_outs(kept.lock, first, model)[f'artifacts/{model}/snapshot']}")
@@ -72,7 +72,7 @@ def rebuild(setup: Setup, model: str, version: str, say: Callable[[str], None]) 
         compared.append(Compared("model digest (sha256)", kept.model_digest, manifest["model_digest"]))
         metrics = dvc_graph.read_json(opened.files.metrics)["metrics"]
     finally:
-        workspace.remove_worktree(setup.project, aside)
+        workspace.remove_worktree(context.project, aside)
     here = dvc_graph.environment()
     return {
         "model": model,
@@ -92,33 +92,33 @@ def rebuild(setup: Setup, model: str, version: str, say: Callable[[str], None]) 
     }
 
 
-def _clear_abandoned(setup: Setup, folder: Path) -> None:
+def _clear_abandoned(context: Context, folder: Path) -> None:
     """Removes what a rebuild that was killed left behind: each folder's name begins with its process."""
     for left in folder.iterdir():
         pid = left.name.partition("-")[0]
         if not (pid.isdigit() and psutil.pid_exists(int(pid))):
-            workspace.remove_worktree(setup.project, left)
+            workspace.remove_worktree(context.project, left)
 
 
-def _opened(setup: Setup, kept: registry.Records, aside: Path) -> workspace.Workspace:
+def _opened(context: Context, kept: registry.Records, aside: Path) -> workspace.Workspace:
     """A workspace as the run's own was before its second stage, with a DVC cache that is empty."""
     told = kept.run
     try:
-        folder = workspace.add_worktree(setup.project, aside / "project", told["code_revision"])
+        folder = workspace.add_worktree(context.project, aside / "project", told["code_revision"])
     except StageError as error:
         raise StageError(
             f"code revision {told['code_revision']}",
             f"is not in this repository ({error.observation})",
             "fetch refs/perennial/* from where the run was made",
         ) from error
-    workspace.configure_dvc(folder, setup.project, setup.home, aside / "cache")
+    workspace.configure_dvc(folder, context.project, context.home, aside / "cache")
     (folder / "params.yaml").write_text(kept.params, encoding="utf-8")
     first = f"{next(iter(dvc_graph.order(folder)))}@{told['model']}"
     only_data = {**kept.lock, "stages": {first: kept.lock["stages"][first]}}
     (folder / "dvc.lock").write_text(yaml.safe_dump(only_data, sort_keys=False), encoding="utf-8")
     return workspace.Workspace(
         folder,
-        setup.project,
+        context.project,
         told["run"],
         told["model"],
         told["as_of"],

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.context import Setup
+from pipeline.context import Context
 from pipeline.deployer import traffic
 from pipeline.errors import PerennialError, RegistryError
 from pipeline.ledger import costs, data_revisions
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from pipeline.gates.base import Verdict
 
 
-def open_run(setup: Setup, run: str, model: str, as_of: datetime, reason: str) -> str:
+def open_run(context: Context, run: str, model: str, as_of: datetime, reason: str) -> str:
     """Makes the run's workspace and returns its folder."""
-    setup.params.model(model)
-    if setup.apart:
-        workspace_transfer.prune(setup)
-    opened = workspace.open_workspace(setup.project, setup.home, run, model, as_of, reason)
-    setup.ledger.append(
+    context.params.model(model)
+    if context.apart:
+        workspace_transfer.prune(context)
+    opened = workspace.open_workspace(context.project, context.home, run, model, as_of, reason)
+    context.ledger.append(
         Event(
             "run_opened",
             model,
@@ -50,22 +50,22 @@ def open_run(setup: Setup, run: str, model: str, as_of: datetime, reason: str) -
     return str(opened.folder)
 
 
-def run_stage(setup: Setup, folder: str, stage: str, backfill: bool = False) -> None:
+def run_stage(context: Context, folder: str, stage: str, backfill: bool = False) -> None:
     """Runs one stage of dvc.yaml in the run's workspace; after the first, the data goes to the DVC remote.
 
     Raises GateError after the stage that validates the data when a gate says no to it.
     """
-    opened = workspace_transfer.at_hand(setup, folder)
+    opened = workspace_transfer.at_hand(context, folder)
     workspace.run_stage(opened, stage)
     if stage == next(iter(dvc_graph.order(opened.folder))):
-        _keep_data(setup, opened, stage)
-    if setup.apart:
-        workspace_transfer.keep(setup, opened, stage)
+        _keep_data(context, opened, stage)
+    if context.apart:
+        workspace_transfer.keep(context, opened, stage)
     if opened.files.validation in dvc_graph.outs(opened.folder, stage, opened.model):
-        _refuse_bad_data(setup, opened, backfill)
+        _refuse_bad_data(context, opened, backfill)
 
 
-def _keep_data(setup: Setup, opened: workspace.Workspace, stage: str) -> None:
+def _keep_data(context: Context, opened: workspace.Workspace, stage: str) -> None:
     """Pushes the snapshot, so that no version is without its data, and tells the ledger what landed."""
     from pipeline.workspaces import dvc_remote
 
@@ -74,7 +74,7 @@ def _keep_data(setup: Setup, opened: workspace.Workspace, stage: str) -> None:
     listed = dvc_remote.partitions(opened.folder, version)
     source, files = _settings(opened).source, opened.files.snapshot
     with dvc_remote.cache(opened.folder) as kept:
-        landed = data_revisions.news(setup.ledger, opened.model, listed, files, opened.as_of, source, kept)
+        landed = data_revisions.news(context.ledger, opened.model, listed, files, opened.as_of, source, kept)
     body = {
         "data_version": version,
         "as_of": opened.as_of,
@@ -84,12 +84,12 @@ def _keep_data(setup: Setup, opened: workspace.Workspace, stage: str) -> None:
         "pushed_files": pushed.files,
         "pushed_bytes": pushed.size,
     }
-    setup.ledger.append(Event("data_landed", opened.model, opened.run, body=body))
+    context.ledger.append(Event("data_landed", opened.model, opened.run, body=body))
     where = f"{pushed.files} files, {pushed.size:,} bytes to {pushed.url}" if pushed.url else "nothing: no DVC remote"
     print(f"data {version}: {len(listed)} partitions, {data_revisions.told(landed)}; pushed {where}")
 
 
-def _refuse_bad_data(setup: Setup, opened: workspace.Workspace, backfill: bool) -> None:
+def _refuse_bad_data(context: Context, opened: workspace.Workspace, backfill: bool) -> None:
     """Lets the gates that judge the data speak before training does, which would fail in words of its own."""
     from pipeline.gates import run as check
     from pipeline.registry import record
@@ -97,9 +97,9 @@ def _refuse_bad_data(setup: Setup, opened: workspace.Workspace, backfill: bool) 
     model = _settings(opened)
     told = check.data_verdicts(model, opened.files)
     if not all(verdict.passed for verdict in told):
-        _tell_gates(setup, opened, told)
+        _tell_gates(context, opened, told)
         try:
-            record.record_refused(setup.home, opened, model, told, _origin(backfill))
+            record.record_refused(context.home, opened, model, told, _origin(backfill))
         except RegistryError as error:
             print(error)  # the data's own fault is what has to be told
     check.refuse_failed(opened.model, told)
@@ -111,59 +111,59 @@ def _origin(backfill: bool) -> str:
     return registry.BACKFILL if backfill else registry.RETRAIN
 
 
-def _tell_gates(setup: Setup, opened: workspace.Workspace, told: list[Verdict]) -> None:
+def _tell_gates(context: Context, opened: workspace.Workspace, told: list[Verdict]) -> None:
     body = {"verdicts": [v.as_dict() for v in told]}
-    setup.ledger.append(Event("gates_checked", opened.model, opened.run, body=body))
+    context.ledger.append(Event("gates_checked", opened.model, opened.run, body=body))
     for verdict in told:
         print(verdict)
 
 
-def check_gates(setup: Setup, folder: str, backfill: bool = False) -> str:
+def check_gates(context: Context, folder: str, backfill: bool = False) -> str:
     """Runs all gates, tells the ledger and MLflow, and returns the MLflow run. Raises GateError when one failed."""
     from pipeline.gates import run as check
     from pipeline.registry import record
     from pipeline.registry import versions as registry
 
-    opened = workspace_transfer.at_hand(setup, folder)
+    opened = workspace_transfer.at_hand(context, folder)
     model = _settings(opened)
-    champion = None if backfill else registry.champion(setup.home, opened.model)
-    package = registry.package_folder(setup.home, opened.model, champion) if champion else None
+    champion = None if backfill else registry.champion(context.home, opened.model)
+    package = registry.package_folder(context.home, opened.model, champion) if champion else None
     told = check.verdicts(model, opened.files, package, champion, backfill)
-    _tell_gates(setup, opened, told)
-    mlflow_run = record.record(setup.home, opened, model, told, _origin(backfill))
+    _tell_gates(context, opened, told)
+    mlflow_run = record.record(context.home, opened, model, told, _origin(backfill))
     check.refuse_failed(opened.model, told)
     return mlflow_run
 
 
-def register(setup: Setup, folder: str, mlflow_run: str) -> str:
+def register(context: Context, folder: str, mlflow_run: str) -> str:
     """Registers the run's model as the challenger and returns its version."""
     from pipeline.registry import record
     from pipeline.registry import versions as registry
 
-    opened = workspace_transfer.at_hand(setup, folder)
-    version = record.create_version(setup.home, opened, _settings(opened), mlflow_run, registry.RETRAIN)
-    registry.nominate(setup.home, opened.model, version)
-    return _tell_registered(setup, opened, mlflow_run, version, registry.CHALLENGER)
+    opened = workspace_transfer.at_hand(context, folder)
+    version = record.create_version(context.home, opened, _settings(opened), mlflow_run, registry.RETRAIN)
+    registry.nominate(context.home, opened.model, version)
+    return _tell_registered(context, opened, mlflow_run, version, registry.CHALLENGER)
 
 
-def archive(setup: Setup, folder: str, mlflow_run: str) -> str:
+def archive(context: Context, folder: str, mlflow_run: str) -> str:
     """Registers a backfill's model under its as-of and returns its version. Nothing here can bring it live."""
     from pipeline.registry import record
     from pipeline.registry import versions as registry
 
-    opened = workspace_transfer.at_hand(setup, folder)
+    opened = workspace_transfer.at_hand(context, folder)
     alias = registry.as_of_alias(params.time_of(opened.as_of))
-    version = record.create_version(setup.home, opened, _settings(opened), mlflow_run, registry.BACKFILL)
-    registry.name_as_of(setup.home, opened.model, version, alias)
-    return _tell_registered(setup, opened, mlflow_run, version, alias)
+    version = record.create_version(context.home, opened, _settings(opened), mlflow_run, registry.BACKFILL)
+    registry.name_as_of(context.home, opened.model, version, alias)
+    return _tell_registered(context, opened, mlflow_run, version, alias)
 
 
 def _settings(opened: workspace.Workspace) -> params.Model:
     return params.load(opened.folder).model(opened.model)
 
 
-def _tell_registered(setup: Setup, opened: workspace.Workspace, mlflow_run: str, version: str, alias: str) -> str:
-    setup.ledger.append(
+def _tell_registered(context: Context, opened: workspace.Workspace, mlflow_run: str, version: str, alias: str) -> str:
+    context.ledger.append(
         Event(
             "version_registered",
             opened.model,
@@ -182,31 +182,31 @@ def _tell_registered(setup: Setup, opened: workspace.Workspace, mlflow_run: str,
 
 
 def roll_out(
-    setup: Setup, run: str, model: str, version: str, reason: str, strategy: str | None = None
+    context: Context, run: str, model: str, version: str, reason: str, strategy: str | None = None
 ) -> dict[str, Any]:
     """Brings the version live, after another rollout of the model has ended; see pipeline.rollout.deploy.deploy."""
-    wait_s = setup.params.model(model).rollout.wait_s
-    return traffic(setup).deploy(run, model, version, reason, strategy, wait_s)
+    wait_s = context.params.model(model).rollout.wait_s
+    return traffic(context).deploy(run, model, version, reason, strategy, wait_s)
 
 
-def operate(setup: Setup, run: str, model: str, action: str, reason: str) -> Any:
+def operate(context: Context, run: str, model: str, action: str, reason: str) -> Any:
     """What a person on call asks for: `rollback` of the model, or `reconcile` of everything."""
     if action == "rollback":
-        return traffic(setup).rollback(run, model, reason)
-    return traffic(setup).reconcile(run, None)
+        return traffic(context).rollback(run, model, reason)
+    return traffic(context).reconcile(run, None)
 
 
-def retire_predecessor(setup: Setup, run: str, model: str) -> list[str]:
+def retire_predecessor(context: Context, run: str, model: str) -> list[str]:
     """Ends the predecessor that was kept warm for `rollout.keep_hours`; see pipeline.rollout.recovery.retire."""
-    return traffic(setup).retire(run, model)
+    return traffic(context).retire(run, model)
 
 
-def settle(setup: Setup, run: str, model: str, backfill: bool = False) -> dict[str, Any]:
+def settle(context: Context, run: str, model: str, backfill: bool = False) -> dict[str, Any]:
     """Closes a run: what came of it and what it cost goes to the ledger, old workspaces go away."""
     if not backfill:
-        _mend_cut_off(setup, run, model)
-        _retire_in_passing(setup, run, model)
-    events = _since_opened(setup.ledger.events(run=run))
+        _mend_cut_off(context, run, model)
+        _retire_in_passing(context, run, model)
+    events = _since_opened(context.ledger.events(run=run))
     happened = {e.kind: e.body for e in events}
     if "rollout_ended" in happened:
         outcome = f"version {happened['rollout_ended']['version']} went live"
@@ -219,10 +219,10 @@ def settle(setup: Setup, run: str, model: str, backfill: bool = False) -> dict[s
     else:
         failed = [e for e in events if e.kind == "step_ended" and e.body["state"] == "failed"]
         outcome = f"failed at {failed[-1].step}: {failed[-1].body['error']}" if failed else "ended without a version"
-    cost = next((r["cost"] for r in costs.runs(setup.ledger, setup.params.prices, run=run)), 0.0)
-    body = {"outcome": outcome, "cost": round(cost, 6), "currency": setup.params.prices.currency}
-    setup.ledger.append(Event("run_settled", model, run, body=body))
-    workspace_transfer.prune(setup)
+    cost = next((r["cost"] for r in costs.runs(context.ledger, context.params.prices, run=run)), 0.0)
+    body = {"outcome": outcome, "cost": round(cost, 6), "currency": context.params.prices.currency}
+    context.ledger.append(Event("run_settled", model, run, body=body))
+    workspace_transfer.prune(context)
     return body
 
 
@@ -236,26 +236,26 @@ def _since_opened(events: list[Event]) -> list[Event]:
     return events[begun[-1] :] if begun else events
 
 
-def _mend_cut_off(setup: Setup, run: str, model: str) -> None:
+def _mend_cut_off(context: Context, run: str, model: str) -> None:
     """A rollout of this run that has no end was killed: its task cannot have undone it, so this one does."""
     from pipeline.rollout import recovery
 
-    opened = recovery.open_rollout(setup.ledger, model)
+    opened = recovery.open_rollout(context.ledger, model)
     if opened is not None and opened.run == run:
-        for line in traffic(setup).reconcile(run, [model]):
+        for line in traffic(context).reconcile(run, [model]):
             print(line)
 
 
-def _retire_in_passing(setup: Setup, run: str, model: str) -> None:
+def _retire_in_passing(context: Context, run: str, model: str) -> None:
     """The monitor does it each day; a model without a schedule has its runs. What keeps it from being done fails no run."""
     try:
-        for line in retire_predecessor(setup, run, model):
+        for line in retire_predecessor(context, run, model):
             print(line)
     except PerennialError as error:
         print(error)
 
 
-def check_drift(setup: Setup, run: str, name: str, as_of: datetime) -> dict[str, Any]:
+def check_drift(context: Context, run: str, name: str, as_of: datetime) -> dict[str, Any]:
     """Compares what the live slot was asked with the champion's training data, and answers with labels.
 
     Writes the report and the ledger's event. Returns {"verdict", "reason", "decision", "moved", …}. Raises
@@ -267,17 +267,17 @@ def check_drift(setup: Setup, run: str, name: str, as_of: datetime) -> dict[str,
     from pipeline.policy import retrain as retrain_policy
     from pipeline.registry import versions as registry
 
-    model = setup.params.model(name)
-    champion = registry.champion(setup.home, name)
+    model = context.params.model(name)
+    champion = registry.champion(context.home, name)
     if champion is None:
         raise RegistryError(
             f"model {name}", "has no champion to monitor", f"train one: `python -m pipeline retrain {name} --deploy`"
         )
     limits = model.monitor
     start = as_of - timedelta(days=limits.window_days)
-    reference = pd.read_parquet(registry.reference_file(setup.home, name, champion))
-    asked, logged = traffic(setup).predictions(name, start, as_of)
-    report = setup.home / "reports" / name / f"{as_of:%Y-%m-%dT%H%M}-v{champion}.html"
+    reference = pd.read_parquet(registry.reference_file(context.home, name, champion))
+    asked, logged = traffic(context).predictions(name, start, as_of)
+    report = context.home / "reports" / name / f"{as_of:%Y-%m-%dT%H%M}-v{champion}.html"
     verdict = drift.compare(
         reference,
         asked,
@@ -288,10 +288,10 @@ def check_drift(setup: Setup, run: str, name: str, as_of: datetime) -> dict[str,
         ),
         report,
     )
-    held_out = registry.version_facts(setup.home, name, champion)["metrics"][model.evaluation.metric]
+    held_out = registry.version_facts(context.home, name, champion)["metrics"][model.evaluation.metric]
     answers = asked[asked["version"] == champion]
     labelled = (
-        live_quality.labels(model, setup.project, start, as_of, name, signing.log_key(setup.home))
+        live_quality.labels(model, context.project, start, as_of, name, signing.log_key(context.home))
         if len(answers)
         else live_quality.NO_LABELS
     )
@@ -314,11 +314,11 @@ def check_drift(setup: Setup, run: str, name: str, as_of: datetime) -> dict[str,
         "decision": receipt.decision,
         "report": str(report) if report.is_file() else None,
     }
-    if setup.apart and report.is_file():
+    if context.apart and report.is_file():
         from pipeline.registry import record
 
-        record.keep_report(setup.home, name, champion, report)
-    setup.ledger.append(Event("drift_checked", name, run, body=body))
+        record.keep_report(context.home, name, champion, report)
+    context.ledger.append(Event("drift_checked", name, run, body=body))
     told = report.with_suffix(".json")
     told.parent.mkdir(parents=True, exist_ok=True)
     told.write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
@@ -326,29 +326,29 @@ def check_drift(setup: Setup, run: str, name: str, as_of: datetime) -> dict[str,
 
 
 def retrain(
-    setup: Setup, run: str, name: str, as_of: datetime, reason: str, deploy: bool, say: Callable[[str], None]
+    context: Context, run: str, name: str, as_of: datetime, reason: str, deploy: bool, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """The whole run without Airflow. `say(step)` is told what begins. Returns {"run", "version", "rollout"}."""
 
     def step(title: str):
         say(title)
-        return metered(setup.ledger, run, name, title)
+        return metered(context.ledger, run, name, title)
 
-    os.environ.setdefault("PERENNIAL_PROJECT", str(setup.project))
+    os.environ.setdefault("PERENNIAL_PROJECT", str(context.project))
     try:
         with step("open_workspace"):
-            folder = open_run(setup, run, name, as_of, reason)
+            folder = open_run(context, run, name, as_of, reason)
         for stage in dvc_graph.order(Path(folder)):
             with step(stage):
-                run_stage(setup, folder, stage)
+                run_stage(context, folder, stage)
         with step("check_gates"):
-            mlflow_run = check_gates(setup, folder)
+            mlflow_run = check_gates(context, folder)
         with step("register"):
-            version = register(setup, folder, mlflow_run)
+            version = register(context, folder, mlflow_run)
         rollout = None
         if deploy:
             with step("roll_out"):
-                rollout = roll_out(setup, run, name, version, reason)
+                rollout = roll_out(context, run, name, version, reason)
     finally:
-        settled = settle(setup, run, name)
+        settled = settle(context, run, name)
     return {"run": run, "version": version, "rollout": rollout, **settled}

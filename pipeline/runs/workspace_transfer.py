@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipeline.context import Setup
+from pipeline.context import Context
 from pipeline.errors import DataError, StageError
 from pipeline.ledger.store import Event, Ledger
 from pipeline.settings import yaml_file
@@ -16,7 +16,7 @@ from pipeline.workspaces import dvc_graph, dvc_remote, workspace
 LOCK = "dvc.lock"
 
 
-def keep(setup: Setup, opened: workspace.Workspace, stage: str) -> None:
+def keep(context: Context, opened: workspace.Workspace, stage: str) -> None:
     """Lets other workers go on from here. Raises DataError when the outs cannot all be pushed, or there is no remote."""
     pushed = dvc_remote.push(opened.folder, opened.outs(stage).values())
     if pushed.url is None:
@@ -25,39 +25,39 @@ def keep(setup: Setup, opened: workspace.Workspace, stage: str) -> None:
         )
     lock = (opened.folder / LOCK).read_text(encoding="utf-8")
     body = {"stage": stage, "lock": lock, "pushed_files": pushed.files, "pushed_bytes": pushed.size}
-    setup.ledger.append(Event("stage_kept", opened.model, opened.run, stage, body))
+    context.ledger.append(Event("stage_kept", opened.model, opened.run, stage, body))
 
 
-def at_hand(setup: Setup, folder: str) -> workspace.Workspace:
+def at_hand(context: Context, folder: str) -> workspace.Workspace:
     """The run's workspace on this worker, as its last stage left it, wherever that was. Raises StageError or DataError."""
-    if not setup.apart:
+    if not context.apart:
         return workspace.read(Path(folder))
-    told = _opened(setup, folder)
+    told = _opened(context, folder)
     if not (Path(folder) / workspace.RUN_FILE).is_file():
         # Not only where runs are settled, which this worker's queue may never bring.
-        prune(setup)
-        _make(setup, told)
+        prune(context)
+        _make(context, told)
     opened = workspace.read(Path(folder))
-    kept = setup.ledger.events(kind="stage_kept", run=opened.run, after=told.seq)
+    kept = context.ledger.events(kind="stage_kept", run=opened.run, after=told.seq)
     if kept and _differs(opened, kept[-1].body["lock"]):
         _bring(opened, kept[-1].body["lock"])
     return opened
 
 
-def _opened(setup: Setup, folder: str) -> Event:
+def _opened(context: Context, folder: str) -> Event:
     """The event with which the run's workspace was opened last."""
-    name = Path(folder).relative_to(setup.home / "workspaces").parts[0]
-    events = [e for e in setup.ledger.events(kind="run_opened") if workspace.folder_name(e.run) == name]
+    name = Path(folder).relative_to(context.home / "workspaces").parts[0]
+    events = [e for e in context.ledger.events(kind="run_opened") if workspace.folder_name(e.run) == name]
     if not events:
         raise StageError(f"workspace {folder}", "is of no run in the ledger", "clear the run's first task")
     return events[-1]
 
 
-def _make(setup: Setup, told: Event) -> None:
+def _make(context: Context, told: Event) -> None:
     body = told.body
     workspace.make(
-        setup.project,
-        setup.home,
+        context.project,
+        context.home,
         told.run,
         told.model,
         body["as_of"],
@@ -67,10 +67,10 @@ def _make(setup: Setup, told: Event) -> None:
     )
 
 
-def prune(setup: Setup) -> None:
+def prune(context: Context) -> None:
     """Removes old workspaces of this worker's; see pipeline.workspaces.workspace.prune."""
-    rule = setup.params.workspaces
-    workspace.prune(setup.project, setup.home, rule.keep, _ended(setup.ledger), rule.abandoned_hours * 3600)
+    rule = context.params.workspaces
+    workspace.prune(context.project, context.home, rule.keep, _ended(context.ledger), rule.abandoned_hours * 3600)
 
 
 def _ended(ledger: Ledger) -> set[str]:

@@ -22,7 +22,7 @@ import psutil
 from pipeline.errors import ServiceError
 from pipeline.ledger.store import open_ledger
 from pipeline.rollout import deploy, recovery
-from pipeline.rollout.context import Site
+from pipeline.rollout.context import RolloutContext
 from pipeline.rollout.probe import certified
 from pipeline.services import processes
 from pipeline.services.settings import Addresses, environment, mlflow_store, write_files
@@ -51,7 +51,7 @@ def up(project: Path, home: Path, say: Say) -> Addresses:
     _wait_until_up(home, at, say)
     settings = {name: model.rollout for name, model in load(project).models.items()}
     limits = {name: rollout.serving.rate_limit for name, rollout in settings.items()}
-    for line in recovery.reconcile(Site(home, project, open_ledger(home), rate_limits=limits), settings):
+    for line in recovery.reconcile(RolloutContext(home, project, open_ledger(home), rate_limits=limits), settings):
         say(line)
     return at
 

@@ -38,7 +38,7 @@ def test_1_a_triggered_retrain_goes_live(stack):
     assert set(states.values()) == {"success"}
     assert stack.live(FLIGHTS) == "1"
     name = airflow_run(dag, run)
-    ended = {e.step: e.body for e in stack.setup.ledger.events(kind="step_ended", run=name)}
+    ended = {e.step: e.body for e in stack.context.ledger.events(kind="step_ended", run=name)}
     assert set(ended) == set(states) - {""}
     assert all(b["state"] == "success" and b["wall_s"] > 0 and b["peak_mb"] > 10 for b in ended.values())
     assert ended["train"]["cpu_s"] > 0.5
@@ -71,7 +71,7 @@ def test_2_mlflow_knows_the_run_and_the_version(stack):
 
 def test_3_drift_starts_a_retrain_that_goes_live_under_load(stack):
     """Summer's flights through the live address → monitor → event → retrain → the other slot, 0 failed."""
-    model = stack.setup.params.model(FLIGHTS)
+    model = stack.context.params.model(FLIGHTS)
     june = flights_between(stack.project, "2013-06-05", "2013-07-01")
     tally = Replay(f"{stack.at.router}/{FLIGHTS}").play(requests(june, model, "1h"))
     assert (tally.failed, tally.rows) == (0, len(june))
@@ -82,13 +82,13 @@ def test_3_drift_starts_a_retrain_that_goes_live_under_load(stack):
         assert set(stack.finish(f"monitor__{FLIGHTS}", run).values()) == {"success"}
         started = _asset_triggered(stack, f"retrain__{FLIGHTS}")
         assert set(stack.finish(f"retrain__{FLIGHTS}", started).values()) == {"success"}
-    told = stack.setup.ledger.events(kind="drift_checked")[-1].body
+    told = stack.context.ledger.events(kind="drift_checked")[-1].body
     assert told["verdict"] == "drift"
     assert {"temp", "dewp"} <= set(told["moved"])
     assert told["rows_now"] >= len(june)
     assert told["live_quality"]["labelled"] > 20_000
     assert Path(told["report"]).stat().st_size > 100_000
-    opened = stack.setup.ledger.events(kind="run_opened", run=airflow_run(f"retrain__{FLIGHTS}", started))[0].body
+    opened = stack.context.ledger.events(kind="run_opened", run=airflow_run(f"retrain__{FLIGHTS}", started))[0].body
     assert opened["as_of"] == "2013-07-01T00:00:00+00:00"
     # Which of them moved most is a matter of the sample.
     assert opened["reason"].startswith("drift: ") and "temp" in opened["reason"]
@@ -125,7 +125,7 @@ def test_4_a_failed_gate_stops_the_run_and_shows_every_reason(stack):
     assert registry.champion(stack.home, "hopeless") is None
     (failed,) = [
         e.body
-        for e in stack.setup.ledger.events(kind="step_ended", run=airflow_run("retrain__hopeless", run))
+        for e in stack.context.ledger.events(kind="step_ended", run=airflow_run("retrain__hopeless", run))
         if e.body["state"] == "failed"
     ]
     assert "metric_limit" in failed["error"]
@@ -150,15 +150,15 @@ def test_5_a_backfill_registers_and_never_goes_live(stack):
     states = [stack.finish("retrain__churn", r["dag_run_id"]) for r in found]
     assert [s[""] for s in states] == ["success"] * len(found)
     assert {s["roll_out"] for s in states} == {"skipped"}
-    opened = sorted(e.body["as_of"][:10] for e in stack.setup.ledger.events(kind="run_opened", model="churn"))
+    opened = sorted(e.body["as_of"][:10] for e in stack.context.ledger.events(kind="run_opened", model="churn"))
     assert opened == ["2024-02-21", "2024-02-22"][: len(found)]
     assert registry.champion(stack.home, "churn") is None
-    aliases = {e.body["alias"] for e in stack.setup.ledger.events(kind="version_registered", model="churn")}
+    aliases = {e.body["alias"] for e in stack.context.ledger.events(kind="version_registered", model="churn")}
     assert aliases == {f"asof-{day}" for day in opened}
 
 
 def test_5b_operate_rolls_back_and_forward_under_load(stack):
-    model = stack.setup.params.model(FLIGHTS)
+    model = stack.context.params.model(FLIGHTS)
     one = next(requests(flights_between(stack.project, "2013-07-01", "2013-07-02"), model, None))
     with steady_load(f"{stack.at.router}/{FLIGHTS}", one, pace=50) as load:
         for expected in ("1", "2"):
@@ -167,7 +167,7 @@ def test_5b_operate_rolls_back_and_forward_under_load(stack):
             assert stack.live(FLIGHTS) == expected
             assert registry.champion(stack.home, FLIGHTS) == expected
     assert (load.failed, load.failures) == (0, [])
-    assert [e.body["reason"] for e in stack.setup.ledger.events(kind="rolled_back")] == ["a drill", "a drill"]
+    assert [e.body["reason"] for e in stack.context.ledger.events(kind="rolled_back")] == ["a drill", "a drill"]
 
 
 def test_6_the_page_is_behind_the_login_and_shows_what_is_live(stack):
@@ -197,12 +197,12 @@ def test_6_the_page_is_behind_the_login_and_shows_what_is_live(stack):
 def test_7_the_ledger_tells_it_all_and_its_chain_is_intact(stack):
     from pipeline.ledger import costs
 
-    setup = stack.setup
-    assert setup.ledger.verify()[1] is None
-    runs = costs.runs(setup.ledger, setup.params.prices, model=FLIGHTS)
+    context = stack.context
+    assert context.ledger.verify()[1] is None
+    runs = costs.runs(context.ledger, context.params.prices, model=FLIGHTS)
     assert len(runs) == 5
     assert all(run["cost"] > 0 for run in runs)
-    assert costs.roi(setup.ledger, setup.params.prices, setup.params.baseline)["deployments"] == 2
+    assert costs.roi(context.ledger, context.params.prices, context.params.baseline)["deployments"] == 2
 
 
 def test_8_everything_listens_on_the_loopback_address_only(stack):
@@ -218,7 +218,7 @@ def test_8b_a_service_that_dies_comes_back_and_live_traffic_does_not_notice(stac
     """The scheduler is killed; the route answers on, and the next run is scheduled by its successor."""
     named = {p: " ".join(p.cmdline()) for p in processes.family(stack.home)}
     schedulers = [p for p, title in named.items() if "airflow scheduler" in title and "keep" not in title]
-    model = stack.setup.params.model(FLIGHTS)
+    model = stack.context.params.model(FLIGHTS)
     one = next(requests(flights_between(stack.project, "2013-07-01", "2013-07-02"), model, None))
     with steady_load(f"{stack.at.router}/{FLIGHTS}", one, pace=50) as load:
         assert schedulers

@@ -38,24 +38,24 @@ class Site:
 
     def __init__(self, project, at):
         self.project, self.home, self.at = project, project / "home", at
-        self.setup = steps.Setup.here()
+        self.context = steps.Context.here()
         self.address = f"{at.router}/churn"
 
     def deploy(self, version, strategy=None):
-        return deploy.deploy(steps.Setup.here().site("test"), "churn", version, self.settings(), strategy=strategy)
+        return deploy.deploy(steps.Context.here().rollout("test"), "churn", version, self.settings(), strategy=strategy)
 
     def set(self, **settings):
         for key, value in settings.items():
             conftest.change_params(self.project, f"models.churn.rollout.{key.replace('__', '.')}", value)
 
     def rollback(self):
-        return rollback.rollback(steps.Setup.here().site("test"), "churn", self.settings())
+        return rollback.rollback(steps.Context.here().rollout("test"), "churn", self.settings())
 
     def reconcile(self):
-        return recovery.reconcile(steps.Setup.here().site("test"), {"churn": self.settings()})
+        return recovery.reconcile(steps.Context.here().rollout("test"), {"churn": self.settings()})
 
     def settings(self):
-        return steps.Setup.here().params.model("churn").rollout
+        return steps.Context.here().params.model("churn").rollout
 
     def live(self):
         answer = httpx.post(f"{self.address}/invocations", content=BODY)
@@ -84,15 +84,15 @@ def trained(tmp_path_factory):
         patch.chdir(project)
         patch.setenv("PERENNIAL_HOME", str(project / "home"))
         patch.setenv("PERENNIAL_PROJECT", str(project))
-        setup = steps.Setup.here()
+        context = steps.Context.here()
         for day in (20, 21, 22):
-            as_of = setup.params.model("churn").as_of.replace(month=2, day=day)
-            steps.retrain(setup, f"run/{day}", "churn", as_of, "a test", False, lambda _step: None)
+            as_of = context.params.model("churn").as_of.replace(month=2, day=day)
+            steps.retrain(context, f"run/{day}", "churn", as_of, "a test", False, lambda _step: None)
         customers = project / "customers" / "all.parquet"
         kept = customers.read_bytes()
         rows = pd.read_parquet(customers)
         rows.assign(left=1 - rows["left"]).to_parquet(customers)
-        steps.retrain(setup, "run/flipped", "churn", as_of, "a test", False, lambda _step: None)
+        steps.retrain(context, "run/flipped", "churn", as_of, "a test", False, lambda _step: None)
         customers.write_bytes(kept)
         yield project
 

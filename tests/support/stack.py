@@ -14,7 +14,7 @@ import yaml
 
 from demo import flights as demo_flights
 from demo.airflow_api import AirflowApi
-from pipeline.context import Setup
+from pipeline.context import Context
 from pipeline.rollout.engines.base import free_port
 from pipeline.services import control
 from pipeline.services.settings import PORTS, USER, Addresses, kept_secrets
@@ -32,8 +32,8 @@ class Stack:
     env: dict[str, str]
 
     @property
-    def setup(self) -> Setup:
-        return Setup.here()
+    def context(self) -> Context:
+        return Context.here()
 
     def finish(self, dag: str, run: str, limit_s: float = 600) -> dict[str, str]:
         """Waits for a run's end; task states by name, and the run's own under ''."""

@@ -20,7 +20,7 @@ from pipeline.errors import PerennialError, RegistryError, RolloutError
 from pipeline.ledger.store import open_ledger
 from pipeline.rollout import context as site_module
 from pipeline.rollout import deploy, failpoints, probe, recovery, rollback, slots, step_watch
-from pipeline.rollout.context import Site
+from pipeline.rollout.context import RolloutContext
 from pipeline.rollout.engines.base import Running
 from pipeline.rollout.routing import route_file
 from pipeline.settings.models import Rollout
@@ -172,7 +172,7 @@ def world_folder(tmp_path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def lived_in(home: Path) -> Iterator[tuple[World, Site]]:
+def lived_in(home: Path) -> Iterator[tuple[World, RolloutContext]]:
     """A world that the rollout code takes for the real one, and a site in it."""
     home.mkdir(parents=True, exist_ok=True)
     world = World(home)
@@ -188,7 +188,7 @@ def lived_in(home: Path) -> Iterator[tuple[World, Site]]:
         patch.setattr(step_watch, "LOOK_S", 0.001)
         patch.setenv("PERENNIAL_ROUTER_URL", world.url)
         try:
-            yield world, Site(home, home, open_ledger(home))
+            yield world, RolloutContext(home, home, open_ledger(home))
         finally:
             world.server.shutdown()
             world.server.server_close()
