@@ -17,9 +17,9 @@ from typing import Any
 
 from benchmarks.flights import MODEL, Flights, served
 from pipeline.registry import versions as registry
-from pipeline.rollout.engines.base import free_port
 from pipeline.serving.trusted import TRUSTED_TYPES
 from pipeline.settings.models import project_root
+from pipeline.settings.net import free_port
 
 Rows = list[dict[str, Any]]
 # As our server's: a thread a prediction. With one a core scikit-learn's threads wait for each other, and few rows gain nothing.

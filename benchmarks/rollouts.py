@@ -27,10 +27,12 @@ from pipeline.ledger import timeline
 from pipeline.ledger.store import Event
 from pipeline.registry import versions as registry
 from pipeline.rollout import deploy, failpoints, probe, rollback
-from pipeline.rollout.engines.base import EngineUnavailable, free_port
+from pipeline.rollout.engines.base import EngineUnavailable
 from pipeline.rollout.engines.docker import DockerEngine
 from pipeline.rollout.routing import route_file
 from pipeline.runs import steps
+from pipeline.settings import addresses
+from pipeline.settings.net import free_port
 from tests.conftest import CHURN, change_params, make_project
 from tests.support import commands
 from tests.support.load import steady_load
@@ -162,7 +164,7 @@ def _back(context: steps.Context) -> None:
         command = subprocess.Popen(
             [sys.executable, "-m", "pipeline", "rollback", "churn"], env=env, stdout=subprocess.DEVNULL
         )
-        address = f"{route_file.router_url(context.home)}/churn"
+        address = f"{addresses.router_url(context.home)}/churn"
         assert probe.wait_for_version(address, before.previous.version, 30)
         moved.append(time.monotonic() - start)
         assert command.wait() == 0

@@ -17,9 +17,9 @@ import pytest
 
 from benchmarks.limits import kept
 from demo.airflow_api import AirflowApi
-from pipeline.rollout.engines.base import free_port
 from pipeline.services import control
 from pipeline.services.settings import PORTS, USER, kept_secrets
+from pipeline.settings.net import free_port
 from tests.conftest import make_project
 from tests.support.compose import Server, missing, model_of_the_server, running
 

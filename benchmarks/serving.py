@@ -26,11 +26,11 @@ from benchmarks.flights import MODEL, Flights, served
 from benchmarks.limits import kept
 from benchmarks.load import Load
 from benchmarks.peers import Peer, Rows
-from pipeline.rollout.engines.base import free_port
 from pipeline.rollout.routing import route_file
-from pipeline.rollout.routing.route_file import Route, Share
+from pipeline.rollout.routing.route import Route, Share
 from pipeline.serving.settings import Settings
 from pipeline.settings.models import project_root
+from pipeline.settings.net import free_port
 from tests.support.router import router
 from tests.support.server import server
 

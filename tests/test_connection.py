@@ -10,8 +10,9 @@ import pytest
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from pipeline.serving.app import App, Identity
+from pipeline.serving.app import App
 from pipeline.serving.http_connection import Connection
+from pipeline.serving.identity import Identity
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.settings import Settings
 from tests.support.server import server

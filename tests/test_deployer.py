@@ -19,7 +19,7 @@ from pipeline.deployer.api import Here
 from pipeline.deployer.service import Service
 from pipeline.errors import GateError, RegistryError, RolloutError
 from pipeline.ledger.store import open_ledger
-from pipeline.rollout.engines.base import free_port
+from pipeline.settings.net import free_port
 
 KEY = "k" * 48
 DEPLOY = {"call": "c1", "model": "churn", "version": "1", "reason": "a test", "strategy": None, "wait_s": 0}

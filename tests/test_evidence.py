@@ -7,7 +7,7 @@ import pytest
 from pipeline.policy.canary import Counted, judge
 from pipeline.rollout import evidence
 from pipeline.rollout.evidence import Observer, Served
-from pipeline.rollout.routing.route_file import Share
+from pipeline.rollout.routing.route import Share
 from pipeline.rollout.routing.traefik import service_name
 from pipeline.settings.models import RolloutLimits
 

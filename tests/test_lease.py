@@ -10,7 +10,7 @@ from pipeline.ledger import lease
 from pipeline.ledger.store import open_ledger
 from pipeline.rollout.context import RolloutContext
 from pipeline.rollout.routing import route_file
-from pipeline.rollout.routing.route_file import Route, Share
+from pipeline.rollout.routing.route import Route, Share
 from tests.support.world import world_folder  # noqa: F401
 
 

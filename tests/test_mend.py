@@ -18,7 +18,7 @@ from pipeline.rollout import failpoints, probe, recovery, rollback, slots, step_
 from pipeline.rollout.context import RolloutContext
 from pipeline.rollout.engines.base import Wanted
 from pipeline.rollout.routing import route_file
-from pipeline.rollout.routing.route_file import Route
+from pipeline.rollout.routing.route import Route
 from tests.support.world import SETTINGS, World, killed_at, lived_in, race, world_folder  # noqa: F401
 
 

@@ -8,7 +8,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from pipeline.serving import log_files, prediction_log
-from pipeline.serving.app import App, Identity
+from pipeline.serving.app import App
+from pipeline.serving.identity import Identity
 from pipeline.serving.metrics import LOST, Metrics
 from pipeline.serving.prediction_log import Entry, LogTable, PredictionLog, pseudonym
 from pipeline.serving.runtime import Runtime

@@ -10,8 +10,9 @@ import pytest
 
 from pipeline.errors import RolloutError
 from pipeline.ledger import lease
-from pipeline.rollout.engines.base import Wanted, engine_named
+from pipeline.rollout.engines.base import Wanted
 from pipeline.rollout.engines.process import ProcessEngine
+from pipeline.rollout.engines.select import engine_named
 from tests.conftest import ROOT
 from tests.support.world import killed_at
 from tests.test_serving import built  # noqa: F401

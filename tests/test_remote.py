@@ -10,8 +10,8 @@ import pytest
 
 from pipeline.context import Context
 from pipeline.errors import DataError
-from pipeline.rollout.engines.base import free_port
 from pipeline.runs import steps
+from pipeline.settings.net import free_port
 from pipeline.workspaces import dvc_remote, workspace
 from tests.conftest import customers
 from tests.support.commands import said

@@ -20,9 +20,10 @@ from pipeline.ledger.lease import HELD_S, LEASES
 from pipeline.ledger.timeline import live_at
 from pipeline.registry import versions as registry
 from pipeline.rollout import deploy, evidence, probe
-from pipeline.rollout.engines.base import EngineUnavailable, engine_named
+from pipeline.rollout.engines.base import EngineUnavailable
 from pipeline.rollout.engines.docker import DockerEngine
 from pipeline.rollout.engines.process import ProcessEngine
+from pipeline.rollout.engines.select import engine_named
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.traefik import RETRIED_BYTES
 from pipeline.runs import steps

@@ -14,7 +14,7 @@ import yaml
 from pipeline.errors import RolloutError
 from pipeline.rollout import probe
 from pipeline.rollout.routing import route_file
-from pipeline.rollout.routing.route_file import Route, Share
+from pipeline.rollout.routing.route import Route, Share
 from pipeline.settings.models import MODEL_NAME
 from tests.support.router import router
 

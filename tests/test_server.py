@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from pipeline.deployer import tokens
-from pipeline.rollout.engines.base import free_port
+from pipeline.settings.net import free_port
 from tests.support.compose import NAME, OTHER, Server, env_of, loopback_only, server, service_of  # noqa: F401
 from tests.support.load import steady_load
 from tests.support.rollouts import BODY, bodies

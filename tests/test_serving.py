@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from nacl.signing import SigningKey
 from starlette.testclient import TestClient
 
-from pipeline.serving.app import App, Identity
+from pipeline.serving.app import App
 from pipeline.serving.batching import Runner
 from pipeline.serving.errors import PackageRefused
+from pipeline.serving.identity import Identity
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.settings import Settings
 

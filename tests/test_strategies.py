@@ -18,8 +18,9 @@ from pipeline.pages.overview import overview_page
 from pipeline.registry import versions as registry
 from pipeline.rollout import recovery
 from pipeline.rollout.routing import route_file
-from pipeline.rollout.routing.route_file import Route
+from pipeline.rollout.routing.route import Route
 from pipeline.runs import steps
+from pipeline.settings import addresses
 from tests.support import browser
 from tests.support.load import steady_load
 from tests.support.rollouts import BODY, FLIPPED, GOOD, bodies, one_engine
@@ -304,7 +305,7 @@ def test_metrics_name_model_slot_and_version(site):
     current = route_file.read(site.home, "churn")
     page = httpx.get(f"{current.live.address}/metrics").text
     assert 'perennial_requests_total{code="200",model="churn",slot="blue",version="1"}' in page
-    router = httpx.get(f"{route_file.router_api_url(site.home)}/metrics").text
+    router = httpx.get(f"{addresses.router_api_url(site.home)}/metrics").text
     assert 'service="churn.blue.v1@file"' in router
 
 

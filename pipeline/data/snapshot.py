@@ -17,7 +17,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.data import partition_cache
+from pipeline.data import partition_cache, sql
 from pipeline.data import source as source_rows
 from pipeline.data.day_history import no_label
 from pipeline.data.user_code import own_code
@@ -43,7 +43,7 @@ def take(
     column, or with a wrong type.
     """
     start, end = window(model.source, model.as_of)
-    with source_rows.connect(root) as connection:
+    with sql.connect(root) as connection:
         source_rows.load(connection, model.source, start, end, name)
         without_time = source_rows.keep_window(connection, model.source, start, end)
         _require_types(connection, name, model)
@@ -60,7 +60,7 @@ def take(
 
 def _rows_a_day(connection: duckdb.DuckDBPyConnection, model: Model) -> dict[str, int]:
     """All rows of the source by day, labelled or not: what the contract compares with history."""
-    day = _day(source_rows.quoted(model.source.event_time))
+    day = _day(sql.quoted(model.source.event_time))
     return dict(connection.execute(f"SELECT {day}, count(*) FROM rows GROUP BY 1 ORDER BY 1").fetchall())
 
 
@@ -72,7 +72,7 @@ def _require_types(connection: duckdb.DuckDBPyConnection, name: str, model: Mode
     types = source_rows.column_types(connection)
     source_rows.require(types, [*model.training.features, model.training.target], name)
     for column in [*model.training.numeric, model.training.target]:
-        if not source_rows.is_number(types[column]):
+        if not sql.is_number(types[column]):
             raise DataError(
                 f"{name} source",
                 f"column {column} holds {types[column]}, not a number",
@@ -89,19 +89,19 @@ def _missing_a_day(
     rows that had neither by `end`, the as-of, stand under `history.no_label`, whatever was learnt of them since.
     """
     target, label_time = model.training.target, model.source.label_time
-    gaps = {c: (source_rows.missing(c, c in model.training.numeric), "TRUE") for c in model.training.features}
-    unlabelled = source_rows.unlabelled(target)
+    gaps = {c: (sql.missing(c, c in model.training.numeric), "TRUE") for c in model.training.features}
+    unlabelled = sql.unlabelled(target)
     if label_time is None:
         gaps[no_label(model)] = (unlabelled, "TRUE")
     else:
-        time = source_rows.quoted(label_time)
+        time = sql.quoted(label_time)
         gaps[target] = (unlabelled, f"coalesce({time} <= $end, FALSE)")
         gaps[label_time] = (f"{time} IS NULL", f"NOT {unlabelled} AND coalesce({time} <= $end, TRUE)")
         gaps[no_label(model)] = (f"({unlabelled} AND {time} IS NULL OR coalesce({time} > $end, FALSE))", "TRUE")
     counts = ", ".join(f"count(*) FILTER ({of} AND {gone}), count(*) FILTER ({of})" for gone, of in gaps.values())
-    sql = f"SELECT {_day(source_rows.quoted(model.source.event_time))}, {counts} FROM rows GROUP BY 1 ORDER BY 1"
+    query = f"SELECT {_day(sql.quoted(model.source.event_time))}, {counts} FROM rows GROUP BY 1 ORDER BY 1"
     found = {}
-    for day, *told in connection.execute(sql, {"end": end} if "$end" in sql else {}).fetchall():
+    for day, *told in connection.execute(query, {"end": end} if "$end" in query else {}).fetchall():
         pairs = dict(zip(gaps, zip(told[::2], told[1::2], strict=True), strict=True))
         if there := {column: pair for column, pair in pairs.items() if pair[0]}:
             found[day] = there
@@ -111,15 +111,15 @@ def _missing_a_day(
 def _split_by_label(
     connection: duckdb.DuckDBPyConnection, name: str, model: Model, start: datetime, end: datetime
 ) -> dict[str, int]:
-    unknown = source_rows.unlabelled(model.training.target)
+    unknown = sql.unlabelled(model.training.target)
     later = "FALSE"
     if model.source.label_time:
-        label_time = source_rows.quoted(model.source.label_time)
+        label_time = sql.quoted(model.source.label_time)
         later = f"({label_time} IS NULL OR {label_time} > $end)"
     # By time first: a label that is learnt after the as-of may not move a row from one count to the other.
-    sql = f"""SELECT count(*), count(*) FILTER ({unknown} AND NOT {later}),
+    query = f"""SELECT count(*), count(*) FILTER ({unknown} AND NOT {later}),
                      count(*) FILTER ({later}) FROM rows"""
-    counted = connection.execute(sql, {"end": end} if "$end" in sql else {}).fetchone()
+    counted = connection.execute(query, {"end": end} if "$end" in query else {}).fetchone()
     total, without_label, label_later = counted or (0, 0, 0)
     if total == 0:
         raise DataError(
@@ -141,7 +141,7 @@ def _split_by_label(
 
 def columns_sql(source: Source, training: Training) -> str:
     """The select list of a snapshot: fixed order and types, whatever the source's own are."""
-    quoted = source_rows.quoted
+    quoted = sql.quoted
     parts = [f"CAST({quoted(source.key)} AS VARCHAR) AS {quoted(source.key)}"]
     times = [source.event_time, *([source.label_time] if source.label_time else [])]
     parts += [f"CAST({quoted(c)} AS TIMESTAMPTZ) AS {quoted(c)}" for c in dict.fromkeys(times)]
@@ -173,13 +173,13 @@ def _land_days(connection: duckdb.DuckDBPyConnection, model: Model, folder: Path
 
 
 def _fingerprints(connection: duckdb.DuckDBPyConnection, model: Model) -> dict[str, partition_cache.Fingerprint]:
-    day = _day(source_rows.quoted(model.source.event_time))
+    day = _day(sql.quoted(model.source.event_time))
     # Hashed twice: DuckDB's hash of many columns is linear in the last one, and labels that change places would not show.
-    row = f"hash(hash({', '.join(source_rows.quoted(c) for c in source_rows.column_types(connection, 'landing'))}))"
-    sql = f"SELECT {day}, count(*), bit_xor({row}), sum({row}) FROM landing GROUP BY 1 ORDER BY 1"
+    row = f"hash(hash({', '.join(sql.quoted(c) for c in source_rows.column_types(connection, 'landing'))}))"
+    query = f"SELECT {day}, count(*), bit_xor({row}), sum({row}) FROM landing GROUP BY 1 ORDER BY 1"
     return {
         d: partition_cache.Fingerprint(rows, f"{a:x}.{int(b):x}")
-        for d, rows, a, b in connection.execute(sql).fetchall()
+        for d, rows, a, b in connection.execute(query).fetchall()
     }
 
 
@@ -191,8 +191,8 @@ def _write_days(
     order = dict.fromkeys([event, key, *source_rows.column_types(connection, "landing")])
     table = source_rows.to_arrow(
         connection,
-        f"SELECT * FROM landing WHERE list_contains($days, {_day(source_rows.quoted(event))}) "
-        f"ORDER BY {', '.join(source_rows.quoted(c) for c in order)}",
+        f"SELECT * FROM landing WHERE list_contains($days, {_day(sql.quoted(event))}) "
+        f"ORDER BY {', '.join(sql.quoted(c) for c in order)}",
         {"days": list(days)},
     )
     at = 0

@@ -9,40 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 
 import duckdb
 import pandas as pd
 import pyarrow as pa
 
+from pipeline.data.sql import is_number, quoted
 from pipeline.data.user_code import hooked
 from pipeline.errors import DataError
 from pipeline.settings.models import Source
-
-NUMBER = (
-    "TINYINT",
-    "SMALLINT",
-    "INTEGER",
-    "BIGINT",
-    "HUGEINT",
-    "UTINYINT",
-    "USMALLINT",
-    "UINTEGER",
-    "UBIGINT",
-    "UHUGEINT",
-    "FLOAT",
-    "DOUBLE",
-    "DECIMAL",
-    "BOOLEAN",
-)
-
-
-def connect(root: Path) -> duckdb.DuckDBPyConnection:
-    """A private connection whose relative paths start at `root` and whose times are UTC."""
-    connection = duckdb.connect()
-    connection.execute("SET TimeZone = 'UTC'")
-    connection.execute(f"SET file_search_path = '{str(root).replace(chr(39), chr(39) * 2)}'")
-    return connection
 
 
 def load(connection: duckdb.DuckDBPyConnection, source: Source, start: datetime, end: datetime, subject: str) -> None:
@@ -116,26 +91,6 @@ def require(types: dict[str, str], columns: list[str], subject: str) -> None:
     missing = [column for column in columns if column not in types]
     if missing:
         raise DataError(f"{subject} source", f"has no column {', '.join(missing)}", f"it has: {', '.join(types)}")
-
-
-def is_number(duckdb_type: str) -> bool:
-    return duckdb_type.upper().split("(")[0] in NUMBER
-
-
-def unlabelled(target: str) -> str:
-    """SQL that is true for a row whose label is missing, NULL or NaN."""
-    return missing(target, number=True)
-
-
-def missing(column: str, number: bool) -> str:
-    """SQL that is true for a row without a value in `column`: NULL, or NaN in a number's."""
-    nan = f" OR isnan(CAST({quoted(column)} AS DOUBLE))" if number else ""
-    return f"({quoted(column)} IS NULL{nan})"
-
-
-def quoted(column: str) -> str:
-    """`column` as an SQL identifier."""
-    return '"' + column.replace('"', '""') + '"'
 
 
 def to_arrow(connection: duckdb.DuckDBPyConnection, sql: str, bound: dict | None = None) -> pa.Table:

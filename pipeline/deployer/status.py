@@ -9,7 +9,8 @@ from pipeline.errors import RolloutError
 from pipeline.ledger.timeline import live_at, predecessor
 from pipeline.rollout import probe
 from pipeline.rollout.recovery import open_rollout
-from pipeline.rollout.routing import route_file
+from pipeline.rollout.routing import route, route_file
+from pipeline.settings import addresses
 
 
 def models_status(context: Context, model: str = "") -> list[dict[str, Any]]:
@@ -25,7 +26,7 @@ def _model_status(context: Context, name: str) -> dict[str, Any]:
     told: dict[str, Any] = {
         "model": name,
         "description": context.params.model(name).description,
-        "address": f"{route_file.public_url(context.home)}/{name}/invocations",
+        "address": f"{addresses.public_url(context.home)}/{name}/invocations",
         "live": None,
         "previous": None,
         "candidate": None,
@@ -65,11 +66,11 @@ def _model_status(context: Context, name: str) -> dict[str, Any]:
     return told
 
 
-def _slot(share: route_file.Share) -> dict[str, Any]:
+def _slot(share: route.Share) -> dict[str, Any]:
     return {"version": share.version, "slot": share.slot}
 
 
-def _answers(share: route_file.Share) -> bool:
+def _answers(share: route.Share) -> bool:
     return probe.answering_version(share.address, timeout_s=1) == share.version
 
 

@@ -10,6 +10,7 @@ import duckdb
 import pandas as pd
 
 from pipeline.data import source as source_rows
+from pipeline.data import sql
 from pipeline.serving.log_files import GOLDEN_ID, current_files
 from pipeline.serving.prediction_log import pseudonym
 from pipeline.settings.models import Model
@@ -39,17 +40,17 @@ def predictions(folder: Path, model: Model, start: datetime, end: datetime) -> p
     if not files:
         return pd.DataFrame(columns=columns)
     kinds = {**dict.fromkeys(model.training.numeric, "DOUBLE"), **dict.fromkeys(model.training.categorical, "VARCHAR")}
-    with source_rows.connect(folder) as connection:
+    with sql.connect(folder) as connection:
         logged = _logged_features(connection, files)
-        features = ", ".join(f"{_feature(n, kind, logged)} AS {source_rows.quoted(n)}" for n, kind in kinds.items())
-        sql = f"""
+        features = ", ".join(f"{_feature(n, kind, logged)} AS {sql.quoted(n)}" for n, kind in kinds.items())
+        query = f"""
             SELECT * EXCLUDE (request_id) FROM (
                 SELECT key, request_id, coalesce(try_cast(event_time AS TIMESTAMPTZ), received_at) AS event_time,
                        version, slot, prediction AS {PREDICTION}, {features}
                 FROM read_parquet($files, union_by_name = true))
             WHERE event_time >= $start AND event_time < $end AND NOT starts_with(request_id, '{GOLDEN_ID}')
             ORDER BY event_time, key"""
-        return connection.execute(sql, {"files": files, "start": start, "end": end}).df()
+        return connection.execute(query, {"files": files, "start": start, "end": end}).df()
 
 
 def _files(folder: Path) -> list[str]:
@@ -64,7 +65,7 @@ def _logged_features(connection: duckdb.DuckDBPyConnection, files: list[str]) ->
 
 
 def _feature(name: str, kind: str, logged: set[str]) -> str:
-    return f"try_cast(features.{source_rows.quoted(name)} AS {kind})" if name in logged else f"CAST(NULL AS {kind})"
+    return f"try_cast(features.{sql.quoted(name)} AS {kind})" if name in logged else f"CAST(NULL AS {kind})"
 
 
 def logged(folder: Path) -> int:
@@ -72,9 +73,9 @@ def logged(folder: Path) -> int:
     files = _files(folder)
     if not files:
         return 0
-    sql = f"SELECT count(*) FROM read_parquet($files, union_by_name = true) WHERE NOT starts_with(request_id, '{GOLDEN_ID}')"
-    with source_rows.connect(folder) as connection:
-        return (connection.execute(sql, {"files": files}).fetchone() or (0,))[0]
+    query = f"SELECT count(*) FROM read_parquet($files, union_by_name = true) WHERE NOT starts_with(request_id, '{GOLDEN_ID}')"
+    with sql.connect(folder) as connection:
+        return (connection.execute(query, {"files": files}).fetchone() or (0,))[0]
 
 
 def labels(model: Model, project: Path, start: datetime, as_of: datetime, name: str, log_key: str = "") -> pd.DataFrame:
@@ -82,18 +83,18 @@ def labels(model: Model, project: Path, start: datetime, as_of: datetime, name: 
 
     A personal key is the pseudonym that the log has for it, by the home's `log_key`.
     """
-    key, target = source_rows.quoted(model.source.key), source_rows.quoted(model.training.target)
+    key, target = sql.quoted(model.source.key), sql.quoted(model.training.target)
     known = "TRUE"
     if model.source.label_time:
-        known = f"{source_rows.quoted(model.source.label_time)} <= $as_of"
-    came = source_rows.quoted(model.source.label_time or model.source.event_time)
-    sql = f"""SELECT CAST({key} AS VARCHAR) AS key, CAST({target} AS DOUBLE) AS target, {came} AS known
-              FROM rows WHERE NOT {source_rows.unlabelled(model.training.target)} AND {known}"""
-    with source_rows.connect(project) as connection:
+        known = f"{sql.quoted(model.source.label_time)} <= $as_of"
+    came = sql.quoted(model.source.label_time or model.source.event_time)
+    query = f"""SELECT CAST({key} AS VARCHAR) AS key, CAST({target} AS DOUBLE) AS target, {came} AS known
+              FROM rows WHERE NOT {sql.unlabelled(model.training.target)} AND {known}"""
+    with sql.connect(project) as connection:
         source_rows.load(connection, model.source, start, as_of, name)
         source_rows.keep_window(connection, model.source, start, as_of)
         source_rows.require(source_rows.column_types(connection), [model.training.target], name)
-        found = connection.execute(sql, {"as_of": as_of} if "$as_of" in sql else {}).df()
+        found = connection.execute(query, {"as_of": as_of} if "$as_of" in query else {}).df()
     if model.rollout.serving.personal.get(model.source.key) == "hash":
         found["key"] = [pseudonym(bytes.fromhex(log_key), value) for value in found["key"]]
     return found

@@ -18,9 +18,11 @@ from pipeline.ledger.lease import Lease
 from pipeline.ledger.store import Event, Ledger
 from pipeline.registry import versions as registry
 from pipeline.rollout import failpoints, probe
-from pipeline.rollout.engines.base import SLOTS, Engine, Running, Wanted, engines
+from pipeline.rollout.engines.base import SLOTS, Engine, Running, Wanted
+from pipeline.rollout.engines.select import engines
 from pipeline.rollout.routing import route_file
-from pipeline.rollout.routing.route_file import Route, Share
+from pipeline.rollout.routing.route import Route, Share
+from pipeline.settings import addresses
 
 SWITCH_LIMIT_S = 10.0
 
@@ -89,7 +91,7 @@ class RolloutContext:
 
     def address(self, model: str) -> str:
         """Where the model's users ask."""
-        return f"{route_file.router_url(self.home)}/{model}"
+        return f"{addresses.router_url(self.home)}/{model}"
 
     def engines(self) -> list[Engine]:
         return engines(self.home, self.project)
@@ -148,7 +150,7 @@ def check_router(context: RolloutContext) -> None:
     """Raises RolloutError when Traefik does not answer."""
     import httpx
 
-    url = route_file.router_url(context.home)
+    url = addresses.router_url(context.home)
     try:
         httpx.get(url, timeout=3, verify=probe.certified(url))
     except httpx.HTTPError as error:

@@ -18,9 +18,10 @@ from pipeline.ledger.timeline import live_at
 from pipeline.registry import versions as registry
 from pipeline.rollout import recovery, slots, step_watch
 from pipeline.rollout.context import RolloutContext, answers, check_router, other
-from pipeline.rollout.engines.base import SLOTS, Running, engines
+from pipeline.rollout.engines.base import SLOTS, Running
+from pipeline.rollout.engines.select import engines
 from pipeline.rollout.routing import route_file
-from pipeline.rollout.routing.route_file import Route, Share
+from pipeline.rollout.routing.route import Route, Share
 from pipeline.rollout.step_watch import SHADOW, Step
 from pipeline.settings.models import STRATEGIES, Rollout
 

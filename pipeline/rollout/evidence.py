@@ -18,13 +18,14 @@ from pipeline.errors import PerennialError
 from pipeline.policy.canary import Counted, Evidence, Paired
 from pipeline.registry import versions as registry
 from pipeline.rollout.probe import certified
-from pipeline.rollout.routing.route_file import Share, router_api_url
+from pipeline.rollout.routing.route import Share
 from pipeline.rollout.routing.traefik import service_name
 from pipeline.rollout.slots import predictions_folder
 from pipeline.serving.errors import PackageRefused
 from pipeline.serving.log_files import GOLDEN_ID, current_files, stem_of
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.signature import Rows
+from pipeline.settings.addresses import router_api_url
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -17,7 +17,7 @@ from pipeline.registry import versions as registry
 from pipeline.rollout import probe, slots
 from pipeline.rollout.context import SWITCH_LIMIT_S, RolloutContext, answers
 from pipeline.rollout.routing import route_file
-from pipeline.rollout.routing.route_file import Route, Share
+from pipeline.rollout.routing.route import Route, Share
 from pipeline.settings.models import Rollout
 
 # What was killed on another machine holds its lease a little longer; it is waited for.

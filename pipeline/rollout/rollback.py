@@ -12,7 +12,7 @@ from pipeline.ledger.timeline import live_at, predecessor
 from pipeline.registry import versions as registry
 from pipeline.rollout import recovery, slots
 from pipeline.rollout.context import RolloutContext, answers, check_router, other
-from pipeline.rollout.routing.route_file import Route, Share
+from pipeline.rollout.routing.route import Route, Share
 from pipeline.settings.models import Rollout
 
 # How long a rollout that is called back may take to give the traffic back.

@@ -10,8 +10,9 @@ from pathlib import Path
 from pipeline.registry import versions as registry
 from pipeline.rollout import probe
 from pipeline.rollout.context import RolloutContext
-from pipeline.rollout.engines.base import Engine, Running, Wanted, engine_named
-from pipeline.rollout.routing.route_file import Share
+from pipeline.rollout.engines.base import Engine, Running, Wanted
+from pipeline.rollout.engines.select import engine_named
+from pipeline.rollout.routing.route import Share
 from pipeline.serving.settings import Settings
 from pipeline.settings.models import Rollout, Serving
 from pipeline.training import signing

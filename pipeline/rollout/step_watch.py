@@ -10,7 +10,7 @@ from pipeline.policy.canary import Judgement, judge
 from pipeline.rollout import probe
 from pipeline.rollout.context import RolloutContext
 from pipeline.rollout.evidence import Observer
-from pipeline.rollout.routing.route_file import Share
+from pipeline.rollout.routing.route import Share
 from pipeline.settings.models import Rollout
 
 LOOK_S = 0.5

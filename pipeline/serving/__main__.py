@@ -11,9 +11,10 @@ from pathlib import Path
 import uvicorn
 
 from pipeline.serving import contents, metrics, workers
-from pipeline.serving.app import App, Identity
+from pipeline.serving.app import App
 from pipeline.serving.errors import PackageRefused
 from pipeline.serving.http_connection import Connection
+from pipeline.serving.identity import Identity
 from pipeline.serving.metrics import Metrics
 from pipeline.serving.prediction_log import LogTable, PredictionLog
 from pipeline.serving.runtime import Runtime

@@ -13,7 +13,6 @@ import secrets
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -28,6 +27,7 @@ from pipeline.serving import docs, forms, http_connection, metrics
 from pipeline.serving.batching import TOGETHER_ROWS, Runner
 from pipeline.serving.errors import Refused
 from pipeline.serving.forms import Asked
+from pipeline.serving.identity import Identity
 from pipeline.serving.intake import Gone, Headers, Intake
 from pipeline.serving.metrics import Metrics
 from pipeline.serving.prediction_log import Entry, PredictionLog
@@ -41,18 +41,6 @@ LARGE_BYTES = 128 * 1024
 # What is larger is not asked the short way: with so many rows that they run in a thread it would be read twice.
 SHORT_BYTES = 32 * 1024
 NO_NUMBER = "the model gave an answer that is no number"
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Who answers."""
-
-    model: str
-    version: str
-    slot: str
-
-    def headers(self) -> dict[str, str]:
-        return {"x-model": self.model, "x-model-version": self.version, "x-slot": self.slot}
 
 
 class App:

@@ -20,7 +20,7 @@ import httpx
 import pytest
 
 from demo.airflow_api import AirflowApi
-from pipeline.rollout.engines.base import free_port
+from pipeline.settings.net import free_port
 
 PORTS = ("AIRFLOW_PORT", "MLFLOW_PORT", "ROUTER_PORT", "ROUTER_API_PORT", "PROMETHEUS_PORT")
 NAME = "perennial-test"

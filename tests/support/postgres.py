@@ -15,7 +15,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from pipeline.rollout.engines.base import free_port
+from pipeline.settings.net import free_port
 from tests.conftest import skip_or_fail
 
 # Debian's programs are not on the path.

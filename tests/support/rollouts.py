@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 
 from pipeline.rollout import deploy, recovery, rollback
-from pipeline.rollout.engines.base import Engine, EngineUnavailable, engines
+from pipeline.rollout.engines.base import Engine, EngineUnavailable
 from pipeline.rollout.engines.docker import DockerEngine
+from pipeline.rollout.engines.select import engines
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.slots import predictions_folder
 from pipeline.runs import steps

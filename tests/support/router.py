@@ -14,9 +14,9 @@ from pathlib import Path
 import httpx
 import psutil
 
-from pipeline.rollout.engines.base import free_port
 from pipeline.rollout.routing.route_file import routes_folder
 from pipeline.services.settings import TRAEFIK_ENVIRONMENT, Addresses, write_traefik
+from pipeline.settings.net import free_port
 
 
 class Router:

@@ -8,7 +8,7 @@ import urllib.request
 
 import pytest
 
-from pipeline.rollout.engines.base import free_port
+from pipeline.settings.net import free_port
 
 
 @pytest.fixture(scope="module")

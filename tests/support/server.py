@@ -15,8 +15,8 @@ from pathlib import Path
 import httpx
 import psutil
 
-from pipeline.rollout.engines.base import free_port
 from pipeline.serving.settings import VARIABLE, Settings
+from pipeline.settings.net import free_port
 
 
 @dataclass

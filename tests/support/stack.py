@@ -15,9 +15,9 @@ import yaml
 from demo import flights as demo_flights
 from demo.airflow_api import AirflowApi
 from pipeline.context import Context
-from pipeline.rollout.engines.base import free_port
 from pipeline.services import control
 from pipeline.services.settings import PORTS, USER, Addresses, kept_secrets
+from pipeline.settings.net import free_port
 
 FLIGHTS = "flight-delay"
 WINDOW_DAYS = 42

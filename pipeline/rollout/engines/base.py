@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import re
-import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
-
-from pipeline.errors import RolloutError
+from typing import Protocol
 
 SLOTS = ("blue", "green")
 
@@ -76,43 +73,6 @@ class Engine(Protocol):
         """Removes what is there for slots of this home, once all of them have ended."""
 
 
-def engine_named(wanted: Literal["auto", "docker", "process"], home: Path, project: Path) -> tuple[Engine, str]:
-    """(engine, one line that says why it was chosen). Raises RolloutError when docker is demanded and absent.
-
-    On a server only containers are reached by the router: docker is demanded there.
-    """
-    from pipeline.rollout.engines import docker_network
-    from pipeline.rollout.engines.docker import DockerEngine
-    from pipeline.rollout.engines.process import ProcessEngine
-
-    if wanted == "process" and not docker_network.shared_network():
-        return ProcessEngine(home, project), "process engine, as params.yaml says"
-    try:
-        engine = DockerEngine(home, project)
-        return engine, f"docker engine {engine.server_version}"
-    except EngineUnavailable as reason:
-        if docker_network.shared_network():
-            raise RolloutError(
-                "docker engine", str(reason), "look at the deployer's log; `make env` again?"
-            ) from reason
-        if wanted == "docker":
-            raise RolloutError("docker engine", str(reason), "start it, or set rollout.engine: process") from reason
-        return ProcessEngine(home, project), f"process engine, because {reason}"
-
-
-def engines(home: Path, project: Path) -> list[Engine]:
-    """Every engine that answers here; what runs in any of them is ours to find and stop."""
-    from pipeline.rollout.engines.docker import DockerEngine
-    from pipeline.rollout.engines.process import ProcessEngine
-
-    found: list[Engine] = [ProcessEngine(home, project)]
-    try:
-        found.append(DockerEngine(home, project, prepare=False))
-    except EngineUnavailable:
-        return found
-    return found
-
-
 # What a server prints last, and what it says there.
 DRAINED = re.compile(r"drained: (\d+) requests cut off")
 
@@ -121,10 +81,3 @@ def cut_off(output: str) -> int | None:
     """How many requests a server's last words say were cut off; None when they do not say."""
     found = DRAINED.findall(output)
     return int(found[-1]) if found else None
-
-
-def free_port() -> int:
-    """A port of the loopback address that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.errors import RolloutError
-from pipeline.rollout.engines.base import free_port
+from pipeline.settings.net import free_port
 
 PORT = 8080
 

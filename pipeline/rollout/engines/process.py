@@ -21,8 +21,9 @@ import psutil
 
 from pipeline.errors import RolloutError
 from pipeline.rollout import failpoints
-from pipeline.rollout.engines.base import Running, Wanted, cut_off, free_port
+from pipeline.rollout.engines.base import Running, Wanted, cut_off
 from pipeline.serving.settings import VARIABLE
+from pipeline.settings.net import free_port
 from pipeline.settings.process_identity import born
 
 # What a server has beyond its drain time to write its log and end.

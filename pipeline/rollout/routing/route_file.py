@@ -12,64 +12,18 @@ import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import yaml
 from filelock import FileLock
 
 from pipeline.errors import RolloutError
+from pipeline.rollout.routing.route import Route, Share
 from pipeline.rollout.routing.traefik import render
 from pipeline.settings import yaml_file
 
 OURS = "# perennial "
-
-
-@dataclass(frozen=True)
-class Share:
-    """One slot in a route."""
-
-    slot: str
-    version: str
-    address: str
-
-
-@dataclass(frozen=True)
-class Route:
-    """Who answers a model's address.
-
-    `live` does, but for the `percent` (1 to 99) that a `candidate` gets; with `mirror` it gets copies and answers
-    nobody. `previous` is the warm predecessor, which takes over only while `live` fails its health checks. `follow`
-    names the header, or as `body:COLUMN` the column, whose value decides, '' for none. `rate_limit` is how many requests
-    a second one client gets through, 0 for all. `stamp` is what answers through this very file carry.
-    """
-
-    model: str
-    live: Share
-    previous: Share | None = None
-    candidate: Share | None = None
-    percent: int = 0
-    mirror: bool = False
-    follow: str = ""
-    rate_limit: int = 0
-    stamp: str = ""
-
-    @property
-    def shares(self) -> dict[str, int]:
-        """Percent of the answers by version."""
-        if self.candidate is None or self.mirror:
-            return {self.live.version: 100}
-        return {self.live.version: 100 - self.percent, self.candidate.version: self.percent}
-
-    @property
-    def answering(self) -> list[Share]:
-        """Who can answer a user, also when only one of them is left."""
-        shadow = self.candidate if self.mirror else None
-        return [s for s in (self.live, self.previous, self.candidate) if s is not None and s != shadow]
-
-    @property
-    def slots(self) -> set[str]:
-        return {s.slot for s in (self.live, self.previous, self.candidate) if s is not None}
 
 
 def routes_folder(home: Path) -> Path:
@@ -169,27 +123,3 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def router_url(home: Path) -> str:
-    """Where Traefik listens: $PERENNIAL_ROUTER_URL, or what `make up` wrote down, or the default."""
-    return _service(home, "router", "PERENNIAL_ROUTER_URL", "PERENNIAL_ROUTER_PORT", "8000")
-
-
-def public_url(home: Path) -> str:
-    """What users call the router: $PERENNIAL_ROUTER_PUBLIC_URL where they see it under another name than we do."""
-    return os.environ.get("PERENNIAL_ROUTER_PUBLIC_URL", "").rstrip("/") or router_url(home)
-
-
-def router_api_url(home: Path) -> str:
-    """Where Traefik tells of itself: $PERENNIAL_ROUTER_API_URL, or what `make up` wrote down, or the default."""
-    return _service(home, "router_api", "PERENNIAL_ROUTER_API_URL", "PERENNIAL_ROUTER_API_PORT", "8001")
-
-
-def _service(home: Path, name: str, url: str, port: str, default: str) -> str:
-    if named := os.environ.get(url):
-        return named.rstrip("/")
-    told = home / "services.json"
-    if told.is_file():
-        return json.loads(told.read_text(encoding="utf-8"))[name]
-    return f"http://127.0.0.1:{os.environ.get(port, default)}"

@@ -10,12 +10,10 @@ of the model `m`, and `m-candidate` another model.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pipeline.rollout.routing.route import Route, Share
 from pipeline.settings.models import followed_column
-
-if TYPE_CHECKING:
-    from pipeline.rollout.routing.route_file import Route, Share
 
 # Traefik sets so many bytes aside for each request, whatever its size: a MiB costs it more than all else that it does.
 # What is larger is sent once.

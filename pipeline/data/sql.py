@@ -1,0 +1,52 @@
+"""Small pieces of DuckDB SQL: identifiers, what counts as a missing value, what counts as a number."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+
+NUMBER = (
+    "TINYINT",
+    "SMALLINT",
+    "INTEGER",
+    "BIGINT",
+    "HUGEINT",
+    "UTINYINT",
+    "USMALLINT",
+    "UINTEGER",
+    "UBIGINT",
+    "UHUGEINT",
+    "FLOAT",
+    "DOUBLE",
+    "DECIMAL",
+    "BOOLEAN",
+)
+
+
+def connect(root: Path) -> duckdb.DuckDBPyConnection:
+    """A private connection whose relative paths start at `root` and whose times are UTC."""
+    connection = duckdb.connect()
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute(f"SET file_search_path = '{str(root).replace(chr(39), chr(39) * 2)}'")
+    return connection
+
+
+def is_number(duckdb_type: str) -> bool:
+    return duckdb_type.upper().split("(")[0] in NUMBER
+
+
+def unlabelled(target: str) -> str:
+    """SQL that is true for a row whose label is missing, NULL or NaN."""
+    return missing(target, number=True)
+
+
+def missing(column: str, number: bool) -> str:
+    """SQL that is true for a row without a value in `column`: NULL, or NaN in a number's."""
+    nan = f" OR isnan(CAST({quoted(column)} AS DOUBLE))" if number else ""
+    return f"({quoted(column)} IS NULL{nan})"
+
+
+def quoted(column: str) -> str:
+    """`column` as an SQL identifier."""
+    return '"' + column.replace('"', '""') + '"'
