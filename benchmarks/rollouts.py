@@ -17,18 +17,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import httpx
 
 from demo.replay import Tally
 from pipeline.errors import RolloutError
 from pipeline.ledger import timeline
-from pipeline.ledger.store import Event
+from pipeline.ledger.rollout_events import RolloutEnded, RolloutStarted, RouteMoved, RouteMoving, ShadowEnded
+from pipeline.ledger.store import Entry
 from pipeline.registry import versions as registry
 from pipeline.rollout import deploy, failpoints, probe, rollback
 from pipeline.rollout.engines.base import EngineUnavailable
 from pipeline.rollout.engines.docker import DockerEngine
+from pipeline.rollout.results import Deployment, ShadowResult
 from pipeline.rollout.routing import route_file
 from pipeline.runs import steps
 from pipeline.settings import addresses
@@ -79,7 +80,7 @@ def _site(project: Path) -> Iterator[tuple[steps.Context, str]]:
             deploy.stop_all(context.home, project, 1)
 
 
-def _deploy(context: steps.Context, version: str) -> dict[str, Any]:
+def _deploy(context: steps.Context, version: str) -> Deployment | ShadowResult:
     return deploy.deploy(context.rollout("bench"), "churn", version, context.params.model("churn").rollout)
 
 
@@ -96,13 +97,13 @@ def hundred(context: steps.Context, address: str, rollouts: int, requests: int) 
         for turn in range(rollouts):
             told = _deploy(context, "21"[turn % 2])
             for key, values in times.items():
-                values.append(told[key])
+                values.append(getattr(told, key))
             if turn % 10 == 1:
                 deploy.deploy(context.rollout("bench"), "churn", "3", settings, strategy="shadow")
         while tally.sent < requests and tally.failed == 0:
             time.sleep(0.5)
-    wrong = strange(tally.answers, context.ledger.events(kind=("route_moving", "route_moved"), model="churn"))
-    shadowed = context.ledger.events(kind="shadow_ended", model="churn")
+    wrong = strange(tally.answers, context.ledger.events(RouteMoving, RouteMoved, model="churn"))
+    shadowed = context.ledger.events(ShadowEnded, model="churn")
     print(
         f"{rollouts} rollouts, {tally.sent:,} requests: {tally.failed} failed, {len(wrong)} by a version that had no part "
         f"in the route then, {len(shadowed)} times beside one that is never promoted"
@@ -114,13 +115,13 @@ def hundred(context: steps.Context, address: str, rollouts: int, requests: int) 
     return tally, times
 
 
-def strange(answers: list[tuple[str, float, float]], moves: list[Event]) -> list[tuple[str, float, float]]:
+def strange(answers: list[tuple[str, float, float]], moves: list[Entry]) -> list[tuple[str, float, float]]:
     """The answers (version, asked, answered) that came of no route that could have been Traefik's while they were under way.
 
     A route may be Traefik's from the moment in which it is to be written until the next one is known to be followed.
     """
-    begun = [(_seconds(move), _answering(move)) for move in moves if move.kind == "route_moving"]
-    followed = [_seconds(move) for move in moves if move.kind == "route_moved"]
+    begun = [(_seconds(move), _answering(move.event)) for move in moves if isinstance(move.event, RouteMoving)]
+    followed = [_seconds(move) for move in moves if isinstance(move.event, RouteMoved)]
     ends = [*followed[1:], float("inf")]
     starts = [start for start, _ in begun]
 
@@ -136,13 +137,12 @@ def strange(answers: list[tuple[str, float, float]], moves: list[Event]) -> list
     return [answer for answer in answers if not came_of_a_route(*answer)]
 
 
-def _answering(move: Event) -> set[str]:
+def _answering(move: RouteMoving) -> set[str | None]:
     """Who may answer by the route that is moved to; a shadow gets copies and answers nobody."""
-    told = move.body
-    return {told["live"], told["previous"], None if told["mirror"] else told["to"]} - {None}
+    return {move.live, move.previous, None if move.mirror else move.to} - {None}
 
 
-def _seconds(event: Event) -> float:
+def _seconds(event: Entry) -> float:
     return datetime.fromisoformat(event.at).timestamp()
 
 
@@ -220,12 +220,12 @@ def races(context: steps.Context, address: str, count: int) -> None:
     refused = 0
     with ThreadPoolExecutor(2) as two, steady_load(address, bodies(), pace=100) as tally:
         for turn in range(count):
-            began = len(context.ledger.events(kind="rollout_started"))
+            began = len(context.ledger.events(RolloutStarted))
             versions = "123"[turn % 3], "123"[(turn + 1) % 3]
             codes = list(two.map(lambda v: commands.run(context.project, ["deploy", "churn", v]), versions))
             assert sorted(codes) in ([0, 0], [0, 1]), codes
             refused += 1 in codes
-            events = context.ledger.events(kind=("rollout_started", "rollout_ended"))[2 * began :]
+            events = context.ledger.events(RolloutStarted, RolloutEnded)[2 * began :]
             assert [e.kind for e in events] == ["rollout_started", "rollout_ended"] * (len(events) // 2)
             current = route_file.read(context.home, "churn")
             told = timeline.live_at(context.ledger, "churn")

@@ -109,7 +109,9 @@ def retrain_dag(model: str, settings: params.Model) -> Any:
             from pipeline.runs import steps
 
             run, _, reason = asked_of_run(context)
-            return steps.roll_out(steps.Context.here(), run, model, version, reason, context["params"]["strategy"])
+            return steps.roll_out(
+                steps.Context.here(), run, model, version, reason, context["params"]["strategy"]
+            ).as_dict()
 
         @step("settle")
         def settle() -> dict:

@@ -23,6 +23,7 @@ from demo.replay import Replay, Tally, requests
 from demo.summary import Told, print_summary
 from pipeline.context import Context
 from pipeline.errors import PerennialError, ServiceError
+from pipeline.ledger.events import DriftChecked
 from pipeline.ledger.store import airflow_run
 from pipeline.services import control
 from pipeline.services.settings import USER, kept_secrets
@@ -162,8 +163,8 @@ def _follow(airflow: AirflowApi, dag: str, run: str) -> None:
 
 
 def _tell_drift(context: Context, run: str) -> None:
-    body = context.ledger.events(kind="drift_checked", run=airflow_run(f"monitor__{MODEL}", run))[-1].body
-    say(f"the monitor says {body['verdict']}: {', '.join(body['moved'])}; decision: {body['decision']}")
+    check = context.ledger.events(DriftChecked, run=airflow_run(f"monitor__{MODEL}", run))[-1].event
+    say(f"the monitor says {check.verdict}: {', '.join(check.moved)}; decision: {check.decision}")
 
 
 def _started_by_drift(airflow: AirflowApi) -> str:

@@ -14,6 +14,8 @@ from demo.replay import Tally
 from pipeline.cli import tables
 from pipeline.context import Context
 from pipeline.ledger import costs
+from pipeline.ledger.events import DriftChecked, GatesChecked, RunOpened, StepEnded
+from pipeline.ledger.rollout_events import RolloutEnded
 from pipeline.registry import versions as registry
 from pipeline.services.settings import USER, Addresses
 from pipeline.serving.runtime import Runtime
@@ -108,7 +110,7 @@ def print_summary(told: Told, password: str) -> None:
 def summary(told: Told) -> dict[str, Any]:
     """The summary's figures."""
     context = told.context
-    drift = context.ledger.events(kind="drift_checked", run=told.monitor)[-1].body
+    drift = context.ledger.events(DriftChecked, run=told.monitor)[-1].body
     runs = {run["run"]: run for run in costs.runs(context.ledger, context.params.prices)}
     named = [(told.first, "first retrain"), (told.monitor, "monitor"), (told.second, "drift retrain")]
     tally = told.requests
@@ -135,19 +137,19 @@ def summary(told: Told) -> dict[str, Any]:
 
 def _version(told: Told, run: str) -> dict[str, Any]:
     ledger, model = told.context.ledger, told.context.params.model(told.model)
-    happened = {e.kind: e for e in ledger.events(run=run)}
-    rollout, gates = happened["rollout_ended"], happened["gates_checked"].body["verdicts"]
-    version = rollout.body["version"]
+    rollout = ledger.events(RolloutEnded, run=run)[-1]
+    verdicts = ledger.events(GatesChecked, run=run)[-1].event.verdicts
+    version = rollout.event.version
     metric = model.evaluation.metric
     labelled = told.later.dropna(subset=[model.training.target])
     answers = Runtime.load(registry.package_folder(told.context.home, told.model, version)).predict_frame(labelled)
     return {
         "version": version,
-        "as_of": happened["run_opened"].body["as_of"],
+        "as_of": ledger.events(RunOpened, run=run)[-1].event.as_of,
         "held_out": registry.version_facts(told.context.home, told.model, version)["metrics"][metric],
         "later": metrics(model.training.task, labelled[model.training.target].to_numpy(), answers)[metric],
-        "gates": len(gates),
-        "gates_passed": sum(v["passed"] for v in gates),
+        "gates": len(verdicts),
+        "gates_passed": sum(verdict["passed"] for verdict in verdicts),
         "trigger_to_live_s": _seconds(_triggered_at(run), rollout.at),
         **{
             key: rollout.body[key] for key in ("engine", "engine_reason", "slot", "ready_s", "switch_s", "to_traffic_s")
@@ -172,7 +174,7 @@ def _run(run: dict[str, Any], short: str) -> dict[str, Any]:
 
 def _airflow_overhead(context: Context, run: str, measured: dict[str, Any]) -> float:
     """Seconds a task that are not the task's own: from the trigger to the last step's end, less the steps."""
-    last = context.ledger.events(kind="step_ended", run=run)[-1]
+    last = context.ledger.events(StepEnded, run=run)[-1]
     return (_seconds(_triggered_at(run), last.at) - measured["wall_s"]) / len(measured["steps"])
 
 

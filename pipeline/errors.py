@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class PerennialError(Exception):
     """Refused or failed. `str()` is the one line a person reads."""
@@ -46,6 +48,14 @@ class RegistryAwayError(RegistryError):
 
 class RolloutError(PerennialError):
     """A version could not go live. What was live still is."""
+
+
+class LeaseBusy(RolloutError):
+    """Another rollout of the model is going on."""
+
+    @classmethod
+    def of(cls, model: str) -> Self:
+        return cls(f"model {model}", "another rollout of it is going on", "wait for it, then try again")
 
 
 class LedgerError(PerennialError):

@@ -15,11 +15,12 @@ class Meter:
 
     @hookimpl
     def on_task_instance_running(self, previous_state, task_instance):
+        from pipeline.ledger.events import StepStarted
         from pipeline.ledger.metering import read
 
         if task_instance.dag_id.startswith(OURS):
             self._start = read()
-            self._append(task_instance, "step_started", {})
+            self._append(task_instance, StepStarted())
 
     @hookimpl
     def on_task_instance_success(self, previous_state, task_instance):
@@ -34,20 +35,21 @@ class Meter:
         self._end(task_instance, "failed", str(error or ""))
 
     def _end(self, task_instance, state, error):
+        from pipeline.ledger.events import StepEnded
         from pipeline.ledger.metering import since
 
         if task_instance.dag_id.startswith(OURS) and self._start is not None:
-            self._append(task_instance, "step_ended", {"state": state, "error": error, **since(self._start)})
+            self._append(task_instance, StepEnded(state=state, error=error, **since(self._start)))
 
     @staticmethod
-    def _append(task_instance, kind, body):
-        from pipeline.ledger.store import Event, airflow_run, open_ledger
+    def _append(task_instance, event):
+        from pipeline.ledger.store import airflow_run, open_ledger
         from pipeline.settings.models import home
 
         dag_id = task_instance.dag_id
         model = dag_id.partition("__")[2]
         run = airflow_run(dag_id, task_instance.run_id)
-        open_ledger(home()).append(Event(kind, model, run, task_instance.task_id, body))
+        open_ledger(home()).append(event, model, run, task_instance.task_id)
 
 
 def create_page():

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import repro, rollouts
 from benchmarks.limits import kept
-from pipeline.ledger.store import Event
+from pipeline.ledger.store import Entry
 
 
 def test_a_limit_on_counts_and_ratios_binds_and_one_on_seconds_does_not(capsys):
@@ -44,9 +44,9 @@ def test_a_broken_limit_fails_them_all(monkeypatch, told):
 def moves(*routes):
     """What the ledger has of routes (second, live, previous, to, mirror), each followed half a second later."""
     for second, live, previous, to, mirror in routes:
-        told = {"live": live, "previous": previous, "to": to, "mirror": mirror}
-        yield Event("route_moving", "churn", body=told, at=f"2026-01-01T00:00:{second:02d}.000Z")
-        yield Event("route_moved", "churn", body=told, at=f"2026-01-01T00:00:{second:02d}.500Z")
+        body = {"live": live, "previous": previous, "to": to, "mirror": mirror}
+        for kind, at in (("route_moving", "000"), ("route_moved", "500")):
+            yield Entry(1, f"2026-01-01T00:00:{second:02d}.{at}Z", "churn", "", "", kind, body, "")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import yaml
 
 from pipeline.context import Context
 from pipeline.errors import StageError
-from pipeline.ledger.store import Event
+from pipeline.ledger.events import RunSettled, StageKept, VersionRegistered
 from pipeline.runs import steps, workspace_transfer
 from pipeline.workspaces import dvc_graph, workspace
 from tests.conftest import change_params
@@ -58,14 +58,14 @@ def test_every_step_may_be_taken_by_another_worker(workers):
     stages = list(dvc_graph.order(context.project))
     for i, stage in enumerate(stages):
         steps.run_stage(workers("ba"[i % 2]), folder, stage)
-    kept = context.ledger.events(kind="stage_kept")
+    kept = context.ledger.events(StageKept)
     assert [e.step for e in kept] == stages
     mlflow_run = steps.check_gates(workers("b"), folder)
     context = workers("a")
     version = steps.register(context, folder, mlflow_run)
     opened = workspace_transfer.at_hand(context, folder)
     assert set(yaml.safe_load(kept[-1].body["lock"])["stages"]) == {f"{stage}@churn" for stage in stages}
-    (registered,) = context.ledger.events(kind="version_registered")
+    (registered,) = context.ledger.events(VersionRegistered)
     assert (registered.body["version"], registered.body["data_version"]) == (version, opened.data_version())
     assert opened.reason == "a test" and opened.as_of == AS_OF.isoformat()
 
@@ -105,7 +105,7 @@ def test_a_worker_that_never_settles_a_run_clears_up_too(workers):
         folders.append(steps.open_run(workers("a"), run, "churn", AS_OF, "a test"))
         steps.run_stage(workers("a"), folders[-1], "snapshot")
         workspace_transfer.at_hand(context := workers("b"), folders[-1])
-        context.ledger.append(Event("run_settled", "churn", run))
+        context.ledger.append(RunSettled(), "churn", run)
     assert [workspace.Path(folder).is_dir() for folder in folders] == [False, True]
 
 
@@ -122,5 +122,5 @@ def test_on_one_machine_nothing_is_carried(project):
     context = Context.here()
     folder = steps.open_run(context, "run/1", "churn", AS_OF, "a test")
     steps.run_stage(context, folder, "snapshot")
-    assert context.ledger.events(kind="stage_kept") == []
+    assert context.ledger.events(StageKept) == []
     assert workspace_transfer.at_hand(context, folder) == workspace.read(workspace.Path(folder))

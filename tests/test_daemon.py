@@ -67,4 +67,4 @@ def test_a_restarted_daemon_changes_nothing_that_is_live(restartable):
         assert time.monotonic() - restarted < LIMIT_S
     assert Path("/sys/class/net/docker0").exists(), "the other engine's bridge is gone"
     print(f"{tally.sent} requests, {tally.failed} failed while the daemon was away")
-    assert site.deploy("3")["previous"] == "2"
+    assert site.deploy("3").previous == "2"

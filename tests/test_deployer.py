@@ -18,7 +18,9 @@ from pipeline.deployer import service, tokens, traffic
 from pipeline.deployer.api import Here
 from pipeline.deployer.service import Service
 from pipeline.errors import GateError, RegistryError, RolloutError
+from pipeline.ledger.events import DeployerRefused
 from pipeline.ledger.store import open_ledger
+from pipeline.rollout.results import Deployment
 from pipeline.settings.net import free_port
 
 KEY = "k" * 48
@@ -35,7 +37,7 @@ class Fake:
     def deploy(self, run, model, version, reason, strategy, wait_s):
         self.asked.append((run, model, version))
         assert self.hold.wait(20)
-        return {"version": version}
+        return Deployment(version, "blue", 0.0)
 
     def rollback(self, run, model, reason):
         self.asked.append((run, model, "rollback"))
@@ -77,7 +79,9 @@ def ask(fake, verb, body, token):
 
 def test_a_call_goes_through_and_is_in_the_ledger(made):
     fake, ledger = made
-    assert clients.Deployer("http://deployer").deploy("run/1", "churn", "3", "why", None, 5) == {"version": "3"}
+    assert clients.Deployer("http://deployer").deploy("run/1", "churn", "3", "why", None, 5) == Deployment(
+        "3", "blue", 0.0
+    )
     assert fake.asked == [("run/1", "churn", "3")]
     called, answered = ledger.events(model="churn")
     assert (called.kind, called.run, called.body["version"]) == ("deployer_called", "run/1", "3")
@@ -147,7 +151,7 @@ def test_a_token_is_for_one_call(made):
     assert fake.asked == []
     once = tokens.drawn(KEY, "r", "deploy", "churn")
     assert [ask(fake, "deploy", DEPLOY, once) for _ in range(2)] == [202, 401]
-    assert len(ledger.events(kind="deployer_refused")) == len(refused) + 1
+    assert len(ledger.events(DeployerRefused)) == len(refused) + 1
 
 
 def test_a_token_is_taken_once_by_however_many_threads(monkeypatch):
@@ -174,10 +178,10 @@ def test_a_flood_of_refused_calls_is_counted_and_does_not_fill_the_ledger(made, 
     now = time.monotonic()
     monkeypatch.setattr(service.time, "monotonic", lambda: now)
     assert {ask(fake, "deploy", DEPLOY, "none") for _ in range(3 * service.REFUSALS_A_MINUTE)} == {401}
-    assert len(ledger.events(kind="deployer_refused")) == service.REFUSALS_A_MINUTE
+    assert len(ledger.events(DeployerRefused)) == service.REFUSALS_A_MINUTE
     now += 61
     ask(fake, "deploy", DEPLOY, "none")
-    last = ledger.events(kind="deployer_refused")[-1]
+    last = ledger.events(DeployerRefused)[-1]
     assert last.body["unwritten_before"] == 2 * service.REFUSALS_A_MINUTE
 
 
@@ -215,7 +219,7 @@ def test_a_deployment_that_a_restart_forgot_is_asked_for_again(made, monkeypatch
     fake, _ = made
     monkeypatch.setattr(clients, "WAIT_S", 0)
     deployer = clients.Deployer("http://deployer")
-    assert in_the_middle(fake, lambda: deployer.deploy("r", "churn", "3", "", None, 0)) == {"version": "3"}
+    assert in_the_middle(fake, lambda: deployer.deploy("r", "churn", "3", "", None, 0)) == Deployment("3", "blue", 0.0)
     assert fake.asked == [("r", "churn", "3")] * 2
 
 
@@ -237,11 +241,11 @@ def test_real_slots_are_moved_through_it(site, monkeypatch):
     asked = traffic(context)
     assert isinstance(asked, clients.Deployer)
     try:
-        assert asked.deploy("r", "churn", "1", "", None, 0)["version"] == "1"
-        assert asked.deploy("r", "churn", "2", "", None, 0)["previous"] == "1"
+        assert asked.deploy("r", "churn", "1", "", None, 0).version == "1"
+        assert asked.deploy("r", "churn", "2", "", None, 0).previous == "1"
         assert site.live()[0] == "2"
-        assert asked.rollback("r", "churn", "")["version"] == "1" and site.live()[0] == "1"
-        assert asked.replace("r", "churn", "", "9", "2")["already"] and site.live()[0] == "1"
+        assert asked.rollback("r", "churn", "").version == "1" and site.live()[0] == "1"
+        assert asked.replace("r", "churn", "", "9", "2").already and site.live()[0] == "1"
         with pytest.raises(RegistryError, match="has no version 99"):
             asked.deploy("r", "churn", "99", "", None, 0)
         (status,) = asked.status("churn")

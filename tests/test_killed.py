@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from benchmarks.rollouts import races
+from pipeline.ledger.rollout_events import RolloutStarted, RouteMoved
 from pipeline.ledger.timeline import live_at
 from pipeline.registry import versions as registry
 from pipeline.rollout import recovery
@@ -277,9 +278,7 @@ def test_a_router_that_is_killed_in_a_canary_changes_nothing_of_it(start):
     with steady_load(site.address, bodies(), pace=100) as tally:
         rollout.start()
         until = time.monotonic() + 60
-        while not site.context.ledger.events(
-            kind="route_moved", after=site.context.ledger.events(kind="rollout_started")[-1].seq
-        ):
+        while not site.context.ledger.events(RouteMoved, after=site.context.ledger.events(RolloutStarted)[-1].seq):
             assert time.monotonic() < until
             time.sleep(0.1)
         time.sleep(1)
@@ -290,7 +289,7 @@ def test_a_router_that_is_killed_in_a_canary_changes_nothing_of_it(start):
             time.sleep(0.05)
         assert up in ("1", "2")
         rollout.join(240)
-    assert told["done"]["version"] == "2"
+    assert told["done"].version == "2"
     assert agreed(site) == "2"
     print(f"{tally.sent} requests, {tally.failed} failed while Traefik was away")
     # Those that were under way, that came while nobody listened, or before Traefik, which listens first, had read the
@@ -311,9 +310,7 @@ def answers(address):
 def test_the_end_of_a_run_mends_the_rollout_that_was_killed_in_it(start):
     """Airflow's teardown: a task that was killed undoes nothing, so the run's last step does."""
     site = start
-    site.context.rollout("run/killed").note(
-        "rollout_started", "churn", version="2", slot="green", strategy="all-at-once", reason="", before="1"
-    )
+    site.context.rollout("run/killed").record(RolloutStarted(version="2", slot="green", before="1"), "churn")
     assert recovery.open_rollout(site.context.ledger, "churn") is not None
     steps.settle(site.context, "run/another", "churn")
     assert recovery.open_rollout(site.context.ledger, "churn") is not None

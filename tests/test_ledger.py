@@ -8,8 +8,10 @@ import sqlalchemy as sa
 
 from pipeline.errors import LedgerError
 from pipeline.ledger import costs
+from pipeline.ledger.events import StepEnded, StepStarted
 from pipeline.ledger.metering import metered
-from pipeline.ledger.store import EVENTS, Event, Ledger
+from pipeline.ledger.rollout_events import AbortAsked, RolledBack, RolloutEnded
+from pipeline.ledger.store import EVENTS, Ledger
 from pipeline.ledger.timeline import live_at, timeline, unpulled_predecessor
 from pipeline.settings.models import Baseline, Prices
 
@@ -18,12 +20,12 @@ PRICES = Prices(currency="EUR", cpu_core_hour=3600.0, memory_gb_hour=3600.0, eng
 
 def filled(ledger, count=5):
     for i in range(count):
-        ledger.append(Event("note", "m", "r", f"s{i}", {"i": i}))
+        ledger.append(AbortAsked(reason=str(i)), "m", "r", f"s{i}")
     return ledger
 
 
 def test_events_come_back_in_order(ledger):
-    assert [e.body["i"] for e in filled(ledger).events()] == [0, 1, 2, 3, 4]
+    assert [e.body["reason"] for e in filled(ledger).events()] == ["0", "1", "2", "3", "4"]
     assert filled(ledger).verify() == (10, None)
 
 
@@ -78,7 +80,7 @@ def test_a_step_is_metered_whatever_way_it_ends(ledger):
         sum(i * i for i in range(300_000))
     with pytest.raises(ZeroDivisionError), metered(ledger, "r", "m", "bad"):
         1 / 0
-    good, bad = (e.body for e in ledger.events(kind="step_ended"))
+    good, bad = (e.body for e in ledger.events(StepEnded))
     assert good["state"] == "success"
     assert good["cpu_s"] > 0
     assert good["wall_s"] > 0
@@ -87,11 +89,9 @@ def test_a_step_is_metered_whatever_way_it_ends(ledger):
 
 
 def test_costs_follow_the_formula_and_show_what_never_ended(ledger):
-    ledger.append(Event("step_started", "m", "r", "train"))
-    ledger.append(
-        Event("step_ended", "m", "r", "train", {"state": "success", "wall_s": 2.0, "cpu_s": 3.0, "peak_mb": 512.0})
-    )
-    ledger.append(Event("step_started", "m", "r", "killed"))
+    ledger.append(StepStarted(), "m", "r", "train")
+    ledger.append(StepEnded(state="success", wall_s=2.0, cpu_s=3.0, peak_mb=512.0), "m", "r", "train")
+    ledger.append(StepStarted(), "m", "r", "killed")
     (run,) = costs.runs(ledger, PRICES)
     assert run["cost"] == pytest.approx(3.0 + 0.5 * 2.0)
     assert [s["state"] for s in run["steps"]] == ["success", "no end recorded"]
@@ -101,7 +101,7 @@ def test_roi_says_what_is_measured_and_what_is_claimed(ledger):
     baseline = Baseline(
         source="a study", manual_engineer_hours_per_deployment=(8, 16), automated_engineer_hours_per_deployment=(0.5, 2)
     )
-    ledger.append(Event("rollout_ended", "m", "r", body={"version": "1", "slot": "blue", "switch_s": 0.1}))
+    ledger.append(RolloutEnded(version="1", slot="blue", switch_s=0.1), "m", "r")
     told = costs.roi(ledger, PRICES, baseline, model="m")
     assert (told["deployments"], told["engineer_hours_saved_low"], told["engineer_hours_saved_high"]) == (1, 6.0, 15.5)
     assert told["baseline_source"] == "a study"
@@ -109,24 +109,8 @@ def test_roi_says_what_is_measured_and_what_is_claimed(ledger):
 
 
 def test_the_timeline_knows_what_was_live_when(ledger):
-    one = ledger.append(
-        Event(
-            "rollout_ended",
-            "m",
-            "r",
-            body={"version": "1", "slot": "blue", "switch_s": 0.1},
-            at="2024-01-01T00:00:00.000Z",
-        )
-    )
-    ledger.append(
-        Event(
-            "rollout_ended",
-            "m",
-            "r",
-            body={"version": "2", "slot": "green", "switch_s": 0.1},
-            at="2024-02-01T00:00:00.000Z",
-        )
-    )
+    one = ledger.append(RolloutEnded(version="1", slot="blue", switch_s=0.1), "m", "r", at="2024-01-01T00:00:00.000Z")
+    ledger.append(RolloutEnded(version="2", slot="green", switch_s=0.1), "m", "r", at="2024-02-01T00:00:00.000Z")
     assert live_at(ledger, "m")["version"] == "2"
     assert live_at(ledger, "m", "2024-01-15T00:00:00.000Z")["version"] == "1"
     assert live_at(ledger, "m", "2023-01-15T00:00:00.000Z") is None
@@ -145,6 +129,8 @@ def test_the_timeline_knows_what_was_live_when(ledger):
 )
 def test_what_was_gone_back_from_is_nobodys_predecessor_until_it_is_deployed_again(ledger, moves, before):
     for version, left in moves:
-        body = {"version": version, "slot": "blue", **({"left": left} if left else {})}
-        ledger.append(Event("rolled_back" if left else "rollout_ended", "m", body=body))
+        moved = (
+            RolledBack(version=version, slot="blue", left=left) if left else RolloutEnded(version=version, slot="blue")
+        )
+        ledger.append(moved, "m")
     assert {version: unpulled_predecessor(ledger, "m", version) for version in before} == before

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.errors import LedgerError, PerennialError, RegistryError, RolloutError
 from pipeline.ledger import lease
-from pipeline.ledger.store import Event
+from pipeline.ledger.rollout_events import Baked, PruneFailed, RolloutEnded
 from pipeline.ledger.timeline import live_at
 from pipeline.rollout import context as site_module
 from pipeline.rollout import deploy as execute
@@ -179,14 +179,14 @@ def test_each_effect_has_an_event_before_and_after_it(lived, monkeypatch):
 @pytest.fixture
 def the_end_cannot_be_told(monkeypatch):
     """The ledger fails in the very moment in which a rollout would end well."""
-    note = RolloutContext.note
+    record = RolloutContext.record
 
-    def failing(site, kind, model, **body):
-        if kind == "rollout_ended" and body["version"] == "2":
+    def failing(site, event, model):
+        if isinstance(event, RolloutEnded) and event.version == "2":
             raise LedgerError("ledger", "is away", "wait")
-        return note(site, kind, model, **body)
+        return record(site, event, model)
 
-    monkeypatch.setattr(RolloutContext, "note", failing)
+    monkeypatch.setattr(RolloutContext, "record", failing)
 
 
 @pytest.mark.usefixtures("the_end_cannot_be_told")
@@ -222,10 +222,10 @@ def test_old_images_that_cannot_be_removed_undo_nothing(lived, monkeypatch, caps
     world, site = lived
     deploy(site, "1")
     monkeypatch.setattr(world, "prune", lambda *_: (_ for _ in ()).throw(OSError("the disk is read-only")))
-    assert deploy(site, "2")["version"] == "2"
+    assert deploy(site, "2").version == "2"
     assert agreed(world, site) == "2"
     assert "old images stay, they could not be removed (the disk is read-only)" in capsys.readouterr().out
-    assert site.ledger.events(kind="prune_failed")[-1].body["error"] == "the disk is read-only"
+    assert site.ledger.events(PruneFailed)[-1].body["error"] == "the disk is read-only"
 
 
 def test_two_rollbacks_at_once_are_one(lived):
@@ -234,12 +234,12 @@ def test_two_rollbacks_at_once_are_one(lived):
     deploy(site, "1")
     deploy(site, "2")
     told = race(lambda _: rollback.rollback(site, "churn", SETTINGS), "one", "two")
-    assert sorted((t["version"], t["left"], t.get("already", False)) for t in told) == [
+    assert sorted((t.version, t.left, bool(t.already)) for t in told) == [
         ("1", "2", False),
         ("1", "2", True),
     ]
     assert agreed(world, site) == "1"
-    assert rollback.rollback(site, "churn", SETTINGS)["version"] == "2"
+    assert rollback.rollback(site, "churn", SETTINGS).version == "2"
 
 
 def test_a_rollback_that_was_asked_before_another_one_ended_moves_nothing(lived, monkeypatch):
@@ -255,7 +255,7 @@ def test_a_rollback_that_was_asked_before_another_one_ended_moves_nothing(lived,
         return alone(asking, model, wait_s)
 
     monkeypatch.setattr(RolloutContext, "alone", sleep_first)
-    assert rollback.rollback(site, "churn", SETTINGS)["already"]
+    assert rollback.rollback(site, "churn", SETTINGS).already
     assert agreed(world, site) == "1"
 
 
@@ -283,7 +283,7 @@ def test_what_cannot_be_mended_of_one_model_keeps_no_other_from_being_mended(liv
     deploy(site, "1")
     world.running.clear()
     for model in ("a-broken-one", "zz-broken-too"):
-        site.ledger.append(Event("rollout_ended", model, body={"version": "9", "slot": "blue", "switch_s": 0.0}))
+        site.ledger.append(RolloutEnded(version="9", slot="blue", switch_s=0.0), model)
     with pytest.raises(RegistryError, match="version 9: is not signed"):
         reconcile(site)
     assert "started version 1 again" in capsys.readouterr().out
@@ -412,18 +412,18 @@ def test_what_mends_may_be_killed_at_any_point_and_is_mended(lived, monkeypatch,
 def test_a_ledger_that_goes_away_in_a_bake_keeps_no_users_from_the_champion(lived, monkeypatch):
     world, site = lived
     deploy(site, "1")
-    note = RolloutContext.note
+    record = RolloutContext.record
 
-    def away(asking, kind, model, **body):
-        if kind == "baked":
+    def away(asking, event, model):
+        if isinstance(event, Baked):
             away.since = True
         if away.since:
             raise LedgerError("ledger", "is away", "wait")
-        return note(asking, kind, model, **body)
+        return record(asking, event, model)
 
     away.since = False
     with monkeypatch.context() as during:
-        during.setattr(RolloutContext, "note", away)
+        during.setattr(RolloutContext, "record", away)
         with pytest.raises(PerennialError, match="is away"):
             deploy(site, "2")
         assert world.routed("churn")["x-model-version"] == "1"

@@ -8,7 +8,9 @@ import psycopg2
 import pytest
 
 from pipeline.errors import LedgerError
-from pipeline.ledger.store import Event, Ledger
+from pipeline.ledger.events import UnknownEvent
+from pipeline.ledger.rollout_events import AbortAsked
+from pipeline.ledger.store import Ledger
 from pipeline.runs import steps
 from tests.support.postgres import postgres  # noqa: F401
 from tests.support.world import world_folder  # noqa: F401
@@ -39,7 +41,7 @@ def test_many_processes_make_one_chain(shared):
         assert writer.exitcode == 0
     ledger = Ledger(shared)
     assert ledger.verify() == (100, None)
-    assert [event.seq for event in ledger.events(kind="note", after=90)] == list(range(91, 101))
+    assert [event.seq for event in ledger.events(AbortAsked, after=90)] == list(range(91, 101))
 
 
 def _fill(url):
@@ -63,9 +65,9 @@ def test_a_changed_or_missing_row_breaks_the_chain(shared, tamper):
 
 
 def test_any_text_comes_back_as_it_went(shared):
-    body = {"text": "naïve ☕ \x00 \\u0000 'quoted' \"twice\" %s :name", "n": 1e-12, "deep": [{"a": None}]}
+    body = {"reason": "naïve ☕ \x00 \\u0000 'quoted' \"twice\" %s :name", "n": 1e-12, "deep": [{"a": None}]}
     ledger = Ledger(shared)
-    ledger.append(Event("note", "m", "r", "s", body))
+    ledger.append(UnknownEvent(values=body), "m", "r", "s")
     assert ledger.events()[0].body == body
     assert ledger.verify() == (1, None)
 
@@ -80,7 +82,7 @@ def test_a_database_that_is_away_is_one_line_and_the_chain_goes_on_after_it(shar
     postgres.stop()
     try:
         with pytest.raises(LedgerError) as refused:
-            ledger.append(Event("note", "m"))
+            ledger.append(AbortAsked(reason="one"), "m")
     finally:
         postgres.start()
     assert "\n" not in str(refused.value)

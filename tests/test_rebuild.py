@@ -11,7 +11,8 @@ import pytest
 
 from pipeline.context import Context
 from pipeline.errors import DataError, RegistryError, RolloutError, StageError
-from pipeline.ledger.store import Event
+from pipeline.ledger.events import RunOpened
+from pipeline.ledger.rollout_events import RolloutEnded, RolloutStarted
 from pipeline.ledger.timeline import timeline
 from pipeline.registry import versions as registry
 from pipeline.runs import steps
@@ -269,9 +270,7 @@ def test_data_leads_to_versions_and_when_they_were_live(project):
     retrain(project)
     retrain(project, "two", datetime(2024, 3, 2, tzinfo=UTC))
     for version in ("1", "2", "1"):
-        context.ledger.append(
-            Event("rollout_ended", "churn", body={"version": version, "slot": "blue", "switch_s": 0.1})
-        )
+        context.ledger.append(RolloutEnded(version=version, slot="blue", switch_s=0.1), "churn")
     data = registry.version_facts(context.home, "churn", "1")["tags"]["perennial.data_version"]
     (found,) = trace(context, data[:8])["versions"]
     assert (found["version"], found["data_version"], len(found["live"])) == ("1", data, 2)
@@ -385,7 +384,7 @@ def test_a_run_done_again_writes_nothing_into_what_a_version_was_made_from(proje
     (project / "pipeline" / "new_idea.py").write_text("X = 1\n")
     shutil.rmtree(context.home / "workspaces")
     assert retrain(project, "one") == first
-    opened = context.ledger.events(kind="run_opened", run="one")
+    opened = context.ledger.events(RunOpened, run="one")
     assert opened[0].body["code_revision"] != opened[-1].body["code_revision"]
     assert kept_of(first) == before
 
@@ -396,12 +395,11 @@ def test_a_run_that_a_backfill_does_again_is_settled_for_what_the_backfill_did(p
 
     context = Context.here()
     retrain(project, "one")
-    version = {"version": "1", "slot": "blue", "strategy": "all-at-once", "reason": "", "before": None}
-    context.ledger.append(Event("rollout_ended", "churn", "one", body={**version, "switch_s": 0.1}))
-    context.ledger.append(Event("rollout_started", "churn", "one", body=version))
+    context.ledger.append(RolloutEnded(version="1", slot="blue", switch_s=0.1), "churn", "one")
+    context.ledger.append(RolloutStarted(version="1", slot="blue"), "churn", "one")
     second = backfill(project, "one")
     told = steps.settle(context, "one", "churn", backfill=True)
-    assert told["outcome"] == f"version {second} was registered as asof-2024-03-01, not rolled out"
+    assert told.outcome == f"version {second} was registered as asof-2024-03-01, not rolled out"
     assert recovery.open_rollout(context.ledger, "churn") is not None
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.context import Context
 from pipeline.errors import DataError
+from pipeline.ledger.events import DataLanded
 from pipeline.runs import steps
 from pipeline.settings.net import free_port
 from pipeline.workspaces import dvc_remote, workspace
@@ -27,7 +28,7 @@ def land(run, as_of=AS_OF):
     context = Context.here()
     folder = steps.open_run(context, run, "churn", as_of, "a test")
     steps.run_stage(context, folder, "snapshot")
-    return workspace.read(workspace.Path(folder)), context.ledger.events(kind="data_landed", run=run)[-1].body
+    return workspace.read(workspace.Path(folder)), context.ledger.events(DataLanded, run=run)[-1].body
 
 
 def dvc(*arguments):

@@ -17,6 +17,7 @@ from onnx import helper, numpy_helper
 
 from pipeline.errors import RegistryError, RolloutError, StageError
 from pipeline.ledger.lease import HELD_S, LEASES
+from pipeline.ledger.rollout_events import RouteMoved, SlotStarted
 from pipeline.ledger.timeline import live_at
 from pipeline.registry import versions as registry
 from pipeline.rollout import deploy, evidence, probe
@@ -44,11 +45,11 @@ def test_versions_go_live_in_turn_and_no_request_is_dropped(site):
     assert registry.champion(site.home, "churn") == "1"
     with steady_load(site.address, BODY) as tally:
         time.sleep(0.5)
-        assert site.deploy("2")["slot"] == "green"
+        assert site.deploy("2").slot == "green"
         assert site.live() == ("2", "green")
-        assert site.rollback()["version"] == "1"
+        assert site.rollback().version == "1"
         assert site.live() == ("1", "blue")
-        assert site.rollback()["version"] == "2"
+        assert site.rollback().version == "2"
         site.deploy("3")
         time.sleep(0.3)
     assert (tally.failed, tally.failures) == (0, [])
@@ -62,7 +63,7 @@ def test_versions_go_live_in_turn_and_no_request_is_dropped(site):
 @one_engine
 def test_deploying_what_is_live_changes_nothing(site):
     site.deploy("1")
-    assert site.deploy("1")["already_live"]
+    assert site.deploy("1").already_live
     assert site.slots() == [("blue", "1")]
 
 
@@ -167,8 +168,8 @@ def test_a_slot_that_answers_nonsense_gets_no_user_request(site, said):
         site.deploy("2")
     assert (tally.failed, set(tally.versions)) == (0, {"1"})
     assert site.slots() == [("blue", "1")]
-    assert site.context.ledger.events(kind="slot_started")[-1].body["version"] == "2"
-    assert [e.body["to"] for e in site.context.ledger.events(kind="route_moved")] == ["1"]
+    assert site.context.ledger.events(SlotStarted)[-1].body["version"] == "2"
+    assert [e.body["to"] for e in site.context.ledger.events(RouteMoved)] == ["1"]
 
 
 @one_engine
@@ -220,7 +221,7 @@ def test_a_registry_that_fails_after_the_move_undoes_the_rollout(site, monkeypat
     assert site.live() == ("1", "blue")
     assert registry.champion(site.home, "churn") == "1"
     assert live_at(site.context.ledger, "churn")["version"] == "1"
-    assert site.deploy("2")["previous"] == "1"
+    assert site.deploy("2").previous == "1"
 
 
 @one_engine
@@ -357,7 +358,7 @@ def test_what_onnx_cannot_hold_is_served_by_the_second_image(site):
         context, f"run/skops-{uuid.uuid4().hex[:6]}", "churn", as_of, "a test", False, lambda _: None
     )["version"]
     told = site.deploy(version)
-    assert told["engine"] == [e.name for e in site.engines() for r in e.all() if r.version == version][0]
+    assert told.engine == [e.name for e in site.engines() for r in e.all() if r.version == version][0]
     answer = httpx.post(f"{site.address}/invocations", content=BODY)
     assert answer.headers["x-model-version"] == version
     assert httpx.get(f"{site.address}/v2/models/churn").json()["platform"] == "sklearn_skops"
@@ -374,7 +375,7 @@ def test_the_router_lets_no_client_through_faster_than_the_limit(site):
     with httpx.Client() as client:
         codes = [client.post(f"{site.address}/invocations", content=BODY).status_code for _ in range(40)]
     assert set(codes) == {200, 429}
-    assert site.deploy("2")["slot"] == "green"
+    assert site.deploy("2").slot == "green"
     site.set(serving__rate_limit=0)
     site.deploy("3")
     with httpx.Client() as client:

@@ -13,6 +13,7 @@ import yaml
 
 from pipeline.deployer import status
 from pipeline.errors import RolloutError
+from pipeline.ledger.rollout_events import RolloutStarted, RouteMoved, SlotEnded, StepBaked
 from pipeline.ledger.timeline import live_at
 from pipeline.pages.overview import overview_page
 from pipeline.registry import versions as registry
@@ -38,7 +39,7 @@ def _fast(site):
 
 
 def kinds(site, *wanted):
-    return [e.kind for e in site.context.ledger.events(kind=wanted, model="churn")]
+    return [e.kind for e in site.context.ledger.events(model="churn") if e.kind in wanted]
 
 
 @pytest.mark.parametrize("strategy", ["canary", "linear"])
@@ -46,10 +47,10 @@ def test_an_equal_version_gets_its_shares_and_then_all(site, strategy):
     with steady_load(site.address, bodies(), pace=400) as tally:
         told = site.deploy("2", strategy)
     assert (tally.failed, tally.failures) == (0, [])
-    assert (told["version"], told["strategy"], told["previous"]) == ("2", strategy, "1")
-    moved = [e.body["percent"] for e in site.context.ledger.events(kind="route_moved") if e.body["to"] == "2"]
+    assert (told.version, told.strategy, told.previous) == ("2", strategy, "1")
+    moved = [e.body["percent"] for e in site.context.ledger.events(RouteMoved) if e.body["to"] == "2"]
     assert moved == ([50, 100] if strategy == "canary" else [40, 80, 100])
-    proven = site.context.ledger.events(kind="step_baked")
+    proven = site.context.ledger.events(StepBaked)
     assert [e.body["percent"] for e in proven] == moved[:-1]
     assert all(look["verdict"] == "promote" and look["of"] >= 100 for e in proven for look in e.body["looks"])
     assert site.live() == ("2", "green")
@@ -79,7 +80,7 @@ def test_what_is_personal_is_not_compared_and_holds_up_no_canary(site):
     with steady_load(site.address, bodies(), pace=400) as tally:
         site.deploy("2", "canary")
     assert (tally.failed, tally.failures) == (0, [])
-    (proven,) = site.context.ledger.events(kind="step_baked")
+    (proven,) = site.context.ledger.events(StepBaked)
     assert proven.body["reason"].endswith("calls, plan is personal and not in the log as it was asked")
     assert [look["figure"] for look in proven.body["looks"]] == ["error_rate", "refusal_rate", "p99_ms"]
 
@@ -110,9 +111,9 @@ def test_without_the_routers_metrics_it_holds(site, monkeypatch):
 def test_a_shadow_answers_nobody_is_compared_and_promotes_nothing(site, version, verdict):
     with steady_load(site.address, bodies(), pace=400) as tally:
         told = site.deploy(version, "shadow")
-    assert (told["verdict"], told["champion"]) == (verdict, "1")
+    assert (told.verdict, told.champion) == (verdict, "1")
     assert (tally.failed, set(tally.versions)) == (0, {"1"})
-    looks = {look["figure"]: look for look in told["looks"]}
+    looks = {look["figure"]: look for look in told.looks}
     assert looks["churn"]["of"] > 0
     assert looks["error_rate"]["of"] > 0
     assert site.slots() == [("blue", "1")]
@@ -248,7 +249,7 @@ def test_a_cold_predecessor_is_started_proven_and_live_again(site, capsys):
     assert route_file.read(site.home, "churn").previous is None
     with steady_load(site.address, BODY) as tally:
         told = site.rollback()
-    assert (told["version"], told["warm"], told["slot"]) == ("1", False, "blue")
+    assert (told.version, told.warm, told.slot) == ("1", False, "blue")
     assert (tally.failed, tally.failures) == (0, [])
     assert site.live() == ("1", "blue")
 
@@ -296,7 +297,7 @@ def test_what_a_slot_could_not_finish_is_counted(site):
         slow.sendall(b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
         time.sleep(0.3)
         site.deploy("3")
-    ended = [e.body for e in site.context.ledger.events(kind="slot_ended", model="churn")]
+    ended = [e.body for e in site.context.ledger.events(SlotEnded, model="churn")]
     assert [(e["version"], e["cut_off"]) for e in ended] == [("1", 1)]
 
 
@@ -315,7 +316,7 @@ def test_a_rollout_that_was_killed_is_undone_by_the_next_command(site):
 
     alone = site.context.rollout("killed")
     folder = registry.deployable_package(site.home, "churn", "2")
-    alone.note("rollout_started", "churn", version="2", slot="green", strategy="canary", reason="", before="1")
+    alone.record(RolloutStarted(version="2", slot="green", strategy="canary", before="1"), "churn")
     proven = slots.fill(alone, "churn", "2", "green", folder, site.settings())
     current = route_file.read(site.home, "churn")
     route_file.write(

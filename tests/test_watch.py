@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.ledger.rollout_events import AbortAsked, RolledBack, RolloutStarted
 from pipeline.ledger.timeline import live_at
 from pipeline.monitoring import live_quality
 from pipeline.registry import versions as registry
@@ -63,7 +64,7 @@ def test_a_champion_that_loses_on_mature_labels_is_rolled_back(site):
     assert (tally.failed, tally.failures) == (0, [])
     assert live_at(site.context.ledger, "churn")["version"] == "1"
     assert registry.champion(site.home, "churn") == "1"
-    assert "labels have matured" in site.context.ledger.events(kind="rolled_back")[-1].body["reason"]
+    assert "labels have matured" in site.context.ledger.events(RolledBack)[-1].body["reason"]
 
 
 @pytest.mark.parametrize("site", ["process"], indirect=True)
@@ -109,10 +110,10 @@ def test_a_rollout_that_is_going_on_is_left_alone(losing):
         told = watch(site.context, "w", "churn", AS_OF)
         assert (told["decision"], told["rollback"]) == ("keep", None)
         assert told["reason"].endswith("but a rollout is going on, it is left alone")
-        alone.note("rollout_started", "churn", version="2", slot="blue", strategy="canary", reason="", before=FLIPPED)
+        alone.record(RolloutStarted(version="2", slot="blue", strategy="canary", before=FLIPPED), "churn")
         told = watch(site.context, "w", "churn", AS_OF)
         assert told["reason"] == "a rollout of churn is going on, it is left alone"
-    assert site.context.ledger.events(kind="abort_asked") == []
+    assert site.context.ledger.events(AbortAsked) == []
     assert site.live()[0] == FLIPPED
 
 

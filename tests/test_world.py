@@ -16,9 +16,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from pipeline.errors import PerennialError, RolloutError
+from pipeline.errors import LeaseBusy, PerennialError, RolloutError
+from pipeline.ledger.rollout_events import RolloutEnded, RolloutStarted
 from pipeline.ledger.timeline import live_at
 from pipeline.rollout import deploy, recovery, rollback
+from pipeline.rollout.results import Deployment
 from pipeline.rollout.routing import route_file
 from pipeline.training import signing
 from tests.support.size import EXHAUSTIVE
@@ -54,7 +56,7 @@ class Rollouts(RuleBasedStateMachine):
 
     def teardown(self):
         if hasattr(self, "world"):
-            type(self).went_live += len(self.ledger.events(kind="rollout_ended"))
+            type(self).went_live += len(self.ledger.events(RolloutEnded))
             self.lived_in.__exit__(None, None, None)
 
     def _do(self, call):
@@ -109,7 +111,7 @@ class Rollouts(RuleBasedStateMachine):
     def race(self, one, two):
         self.steps.append(["race", one, two])
         told = race(lambda version: deploy.deploy(self.site, "churn", version, SETTINGS), one, two)
-        assert sum("another rollout of it is going on" in str(t) for t in told) <= 1
+        assert sum(isinstance(t, LeaseBusy) for t in told) <= 1
 
     @rule()
     def reconcile(self):
@@ -199,16 +201,16 @@ def test_of_many_races_each_has_one_winner(machine):
     world.begin()
     try:
         for turn in range(200 if EXHAUSTIVE else 60):
-            began = len(world.ledger.events(kind="rollout_started"))
+            began = len(world.ledger.events(RolloutStarted))
             one, two = VERSIONS[turn % 3], VERSIONS[(turn + 1) % 3]
             told = race(lambda version: deploy.deploy(world.site, "churn", version, SETTINGS), one, two)
             refused = [t for t in told if isinstance(t, RolloutError)]
-            won = [t for t in told if isinstance(t, dict)]
+            won = [t for t in told if isinstance(t, Deployment)]
             assert len(won) + len(refused) == 2
             assert len(won) >= 1
-            assert all("another rollout of it is going on" in str(t) for t in refused)
+            assert all(isinstance(t, LeaseBusy) for t in refused)
             # Rollouts never overlap: each one's events stand together.
-            events = world.ledger.events(kind=("rollout_started", "rollout_ended"))[2 * began :]
+            events = world.ledger.events(RolloutStarted, RolloutEnded)[2 * began :]
             assert [e.kind for e in events] == ["rollout_started", "rollout_ended"] * (len(events) // 2)
             world.all_agree()
     finally:

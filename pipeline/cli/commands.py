@@ -163,35 +163,22 @@ def _retrain(chosen: argparse.Namespace) -> None:
 
 
 def _deploy(chosen: argparse.Namespace) -> None:
+    from pipeline.cli import tables
     from pipeline.deployer import traffic
 
     context = _context()
     model = _known(context, chosen.model)
-    told = traffic(context).deploy("", model, chosen.version, "by hand", chosen.strategy, 0)
-    if told.get("strategy") == "shadow":
-        line = f"{chosen.model}: shadow of version {told['version']} says {told['verdict']}: {told['reason']}"
-    elif told.get("already_live"):
-        line = f"{chosen.model}: version {told['version']} is live already in {told['slot']}"
-    else:
-        line = (
-            f"{chosen.model}: version {told['version']} is live in {told['slot']} ({told['engine_reason']}); ready after "
-            f"{told['ready_s']:.2f} s, switched in {told['switch_s']:.2f} s"
-        )
-    _print(chosen, told, line)
+    result = traffic(context).deploy("", model, chosen.version, "by hand", chosen.strategy, 0)
+    _print(chosen, result.as_dict(), f"{model}: {tables.deployment(result)}")
 
 
 def _rollback(chosen: argparse.Namespace) -> None:
-    from pipeline.runs import steps
+    from pipeline.cli import tables
+    from pipeline.deployer import traffic
 
     context = _context()
-    told = steps.operate(context, "", _known(context, chosen.model), "rollback", "by hand")
-    if told.get("called_back"):
-        line = f"version {told['left']} was called back, version {told['version']} has all traffic"
-    elif told.get("already"):
-        line = f"version {told['left']} had been left already, version {told['version']} has all traffic; nothing moved"
-    else:
-        line = f"back on version {told['version']} in {told['slot']}, switched in {told['switch_s']:.2f} s"
-    _print(chosen, told, f"{chosen.model}: {line}")
+    result = traffic(context).rollback("", _known(context, chosen.model), "by hand")
+    _print(chosen, result.as_dict(), f"{chosen.model}: {tables.rollback(result)}")
 
 
 def _watch(chosen: argparse.Namespace) -> None:
@@ -203,9 +190,9 @@ def _watch(chosen: argparse.Namespace) -> None:
 
 
 def _reconcile(chosen: argparse.Namespace) -> None:
-    from pipeline.runs import steps
+    from pipeline.deployer import traffic
 
-    done = steps.operate(_context(), "", "", "reconcile", "by hand")
+    done = traffic(_context()).reconcile("", None)
     _print(chosen, {"done": done}, "\n".join(done) or "nothing to do: what runs agrees with the routes")
 
 

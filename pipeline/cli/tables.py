@@ -9,7 +9,30 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.rollout.results import Deployment, Rollback, ShadowResult
+
 WIDTH = 110
+
+
+def deployment(result: Deployment | ShadowResult) -> str:
+    """One line on what came of a deploy."""
+    if isinstance(result, ShadowResult):
+        return f"shadow of version {result.version} says {result.verdict}: {result.reason}"
+    if result.already_live:
+        return f"version {result.version} is live already in {result.slot}"
+    return (
+        f"version {result.version} is live in {result.slot} ({result.engine_reason}); "
+        f"ready after {result.ready_s:.2f} s, switched in {result.switch_s:.2f} s"
+    )
+
+
+def rollback(result: Rollback) -> str:
+    """One line on what came of a rollback."""
+    if result.called_back:
+        return f"version {result.left} was called back, version {result.version} has all traffic"
+    if result.already:
+        return f"version {result.left} had been left already, version {result.version} has all traffic; nothing moved"
+    return f"back on version {result.version} in {result.slot}, switched in {result.switch_s:.2f} s"
 
 
 def text(*parts: Any) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pipeline.context import Context
 from pipeline.deployer import status
 from pipeline.rollout import deploy, recovery, rollback
+from pipeline.rollout.results import Deployment, Rollback, ShadowResult
 from pipeline.rollout.slots import predictions_folder
 from pipeline.settings.models import Rollout
 
@@ -24,13 +25,13 @@ class Traffic(Protocol):
 
     def deploy(
         self, run: str, model: str, version: str, reason: str, strategy: str | None, wait_s: float
-    ) -> dict[str, Any]:
+    ) -> Deployment | ShadowResult:
         """See pipeline.rollout.deploy.deploy."""
 
-    def rollback(self, run: str, model: str, reason: str) -> dict[str, Any]:
+    def rollback(self, run: str, model: str, reason: str) -> Rollback:
         """See pipeline.rollout.rollback.rollback."""
 
-    def replace(self, run: str, model: str, reason: str, leaving: str, by: str) -> dict[str, Any]:
+    def replace(self, run: str, model: str, reason: str, leaving: str, by: str) -> Rollback:
         """See pipeline.rollout.rollback.replace."""
 
     def reconcile(self, run: str, models: list[str] | None) -> list[str]:
@@ -54,13 +55,13 @@ class Here:
 
     def deploy(
         self, run: str, model: str, version: str, reason: str, strategy: str | None, wait_s: float
-    ) -> dict[str, Any]:
+    ) -> Deployment | ShadowResult:
         return deploy.deploy(self._context.rollout(run), model, version, self._rollout(model), reason, strategy, wait_s)
 
-    def rollback(self, run: str, model: str, reason: str) -> dict[str, Any]:
+    def rollback(self, run: str, model: str, reason: str) -> Rollback:
         return rollback.rollback(self._context.rollout(run), model, self._rollout(model), reason)
 
-    def replace(self, run: str, model: str, reason: str, leaving: str, by: str) -> dict[str, Any]:
+    def replace(self, run: str, model: str, reason: str, leaving: str, by: str) -> Rollback:
         return rollback.replace(self._context.rollout(run), model, self._rollout(model), reason, leaving, by)
 
     def reconcile(self, run: str, models: list[str] | None) -> list[str]:

@@ -17,6 +17,7 @@ import httpx
 from pipeline import errors
 from pipeline.deployer import tokens
 from pipeline.rollout.probe import certified
+from pipeline.rollout.results import Deployment, Rollback, ShadowResult, deploy_result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,16 +40,16 @@ class Deployer:
 
     def deploy(
         self, run: str, model: str, version: str, reason: str, strategy: str | None, wait_s: float
-    ) -> dict[str, Any]:
-        return self._done(
-            "deploy", run, model, {"version": version, "reason": reason, "strategy": strategy, "wait_s": wait_s}
-        )
+    ) -> Deployment | ShadowResult:
+        arguments = {"version": version, "reason": reason, "strategy": strategy, "wait_s": wait_s}
+        return deploy_result(self._done("deploy", run, model, arguments))
 
-    def rollback(self, run: str, model: str, reason: str) -> dict[str, Any]:
-        return self._done("rollback", run, model, {"reason": reason})
+    def rollback(self, run: str, model: str, reason: str) -> Rollback:
+        return Rollback.from_dict(self._done("rollback", run, model, {"reason": reason}))
 
-    def replace(self, run: str, model: str, reason: str, leaving: str, by: str) -> dict[str, Any]:
-        return self._done("replace", run, model, {"reason": reason, "leaving": leaving, "by": by})
+    def replace(self, run: str, model: str, reason: str, leaving: str, by: str) -> Rollback:
+        arguments = {"reason": reason, "leaving": leaving, "by": by}
+        return Rollback.from_dict(self._done("replace", run, model, arguments))
 
     def reconcile(self, run: str, models: list[str] | None) -> list[str]:
         if models is None:

@@ -29,7 +29,8 @@ from pipeline.context import Context
 from pipeline.deployer.api import Traffic
 from pipeline.deployer.tokens import Checker, TokenRefused
 from pipeline.errors import PerennialError, SettingsError
-from pipeline.ledger.store import Event
+from pipeline.ledger.events import DeployerAnswered, DeployerCalled, DeployerRefused, Event
+from pipeline.rollout.results import Result
 from pipeline.rollout.routing import route_file
 
 MAX_BODY = 65_536
@@ -147,9 +148,9 @@ class Service:
     ) -> Response:
         told = error or SettingsError("token", f"is refused: {why}", "are both given the same key?")
         if (unwritten := self._refusals_before()) is not None:
-            body = {"verb": verb[:40], "why": why[:300], "unwritten_before": unwritten}
+            refused = DeployerRefused(verb=verb[:40], why=why[:300], unwritten_before=unwritten)
             try:
-                self._context.ledger.append(Event("deployer_refused", model, body=body))
+                self._context.ledger.append(refused, model)
             except PerennialError as lost:
                 print(lost, flush=True)
         return JSONResponse(_told(told), code)
@@ -173,7 +174,7 @@ class Service:
         with self._beginning:
             if number not in self._calls:
                 call = Call(verb, run, asked["model"])
-                self._note("deployer_called", call, asked)
+                self._record(DeployerCalled(verb=call.verb, arguments=asked), call)
                 self._calls[number] = call
                 while len(self._calls) > KEPT_CALLS and next(iter(self._calls.values())).ended.is_set():
                     self._calls.popitem(last=False)
@@ -192,7 +193,7 @@ class Service:
             call.error = {"subject": f"{call.verb} {call.model}", "observation": outcome, "next_check": "read its log"}
         try:
             if call.verb != "status":
-                self._note("deployer_answered", call, {"outcome": outcome})
+                self._record(DeployerAnswered(verb=call.verb, outcome=outcome), call)
         except PerennialError as lost:
             print(lost, flush=True)
         call.ended.set()
@@ -203,20 +204,21 @@ class Service:
             return self._traffic.status(call.model)
         if call.verb == "reconcile":
             return self._traffic.reconcile(call.run, [call.model] if call.model else None)
-        return getattr(self._traffic, call.verb)(call.run, call.model, **arguments)
+        result = getattr(self._traffic, call.verb)(call.run, call.model, **arguments)
+        return result.as_dict() if isinstance(result, Result) else result
 
     def _log(self, verb: str, asked: dict[str, Any], run: str) -> Response:
         """The prediction log's rows of a time, as Parquet."""
         call = Call(verb, run, asked["model"])
-        self._note("deployer_called", call, asked)
+        self._record(DeployerCalled(verb=call.verb, arguments=asked), call)
         start, end = (datetime.fromisoformat(asked[name]) for name in ("start", "end"))
         rows, logged = self._traffic.predictions(asked["model"], start, end)
         out = io.BytesIO()
         rows.to_parquet(out, index=False)
         return Response(out.getvalue(), media_type="application/vnd.apache.parquet", headers={"x-logged": str(logged)})
 
-    def _note(self, kind: str, call: Call, more: dict[str, Any]) -> None:
-        self._context.ledger.append(Event(kind, call.model, call.run, "deployer", {"verb": call.verb, **more}))
+    def _record(self, event: Event, call: Call) -> None:
+        self._context.ledger.append(event, call.model, call.run, "deployer")
 
 
 def arguments_of(verb: str, body: bytes) -> dict[str, Any]:

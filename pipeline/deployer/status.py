@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline.context import Context
 from pipeline.errors import RolloutError
+from pipeline.ledger.rollout_events import RolledBack, RolloutHolding, RolloutStarted, RouteMoved
 from pipeline.ledger.timeline import live_at, predecessor
 from pipeline.rollout import probe
 from pipeline.rollout.recovery import open_rollout
@@ -57,7 +58,9 @@ def _model_status(context: Context, name: str) -> dict[str, Any]:
     if current.candidate is not None:
         told["candidate"] = {**_slot(current.candidate), "percent": current.percent, "mirror": current.mirror}
         told["candidate"] |= {"since": since, "answers": _answers(current.candidate), "follow": current.follow or None}
-    baking = current.candidate or (current.live if opened is not None and opened.kind == "rollout_started" else None)
+    baking = current.candidate or (
+        current.live if opened is not None and isinstance(opened.event, RolloutStarted) else None
+    )
     told["baking"] = baking.version if baking is not None else None
     told["holds"] = _why_it_holds(context, name, opened.seq) if opened is not None else None
     before = predecessor(context.ledger, name, current.live.version)
@@ -75,11 +78,12 @@ def _answers(share: route.Share) -> bool:
 
 
 def _moved_at(context: Context, name: str) -> str | None:
-    moves = context.ledger.events(kind=("route_moved", "rolled_back"), model=name)
+    moves = context.ledger.events(RouteMoved, RolledBack, model=name)
     return moves[-1].at if moves else None
 
 
 def _why_it_holds(context: Context, name: str, since: int) -> str | None:
     """Why the step that goes on now is not left yet, as far as it has been said."""
-    told = context.ledger.events(kind=("rollout_holding", "route_moved"), model=name, after=since)
-    return told[-1].body["reason"] if told and told[-1].kind == "rollout_holding" else None
+    entries = context.ledger.events(RolloutHolding, RouteMoved, model=name, after=since)
+    last = entries[-1].event if entries else None
+    return last.reason if isinstance(last, RolloutHolding) else None

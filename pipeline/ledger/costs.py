@@ -7,36 +7,42 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.ledger.store import Event, Ledger
+from pipeline.ledger.events import StepEnded, StepStarted
+from pipeline.ledger.rollout_events import RolloutEnded
+from pipeline.ledger.store import Ledger
 from pipeline.settings.models import Baseline, Prices
 
 
-def step_cost(body: dict[str, Any], prices: Prices) -> float:
+def step_cost(step: StepEnded, prices: Prices) -> float:
     """Price of one metered step, in `prices.currency`."""
-    processor = body["cpu_s"] / 3600 * prices.cpu_core_hour
-    memory = body["peak_mb"] / 1024 * body["wall_s"] / 3600 * prices.memory_gb_hour
+    processor = step.cpu_s / 3600 * prices.cpu_core_hour
+    memory = step.peak_mb / 1024 * step.wall_s / 3600 * prices.memory_gb_hour
     return processor + memory
 
 
 def runs(ledger: Ledger, prices: Prices, *, run: str = "", model: str = "") -> list[dict[str, Any]]:
     """One entry a run, oldest first, with its steps; a step without an end is shown as such."""
     found: dict[str, dict[str, Any]] = {}
-    for event in ledger.events(kind=("step_started", "step_ended"), run=run, model=model):
-        entry = found.setdefault(
-            event.run, {"run": event.run, "model": event.model, "started_at": event.at, "steps": {}}
+    for entry in ledger.events(StepStarted, StepEnded, run=run, model=model):
+        costs = found.setdefault(
+            entry.run, {"run": entry.run, "model": entry.model, "started_at": entry.at, "steps": {}}
         )
-        if event.kind == "step_started":
-            entry["steps"].setdefault(event.step, []).append({"step": event.step, "state": "no end recorded"})
+        tries = costs["steps"].setdefault(entry.step, [])
+        if isinstance(entry.event, StepEnded):
+            _end(tries, entry.step, entry.event, prices)
         else:
-            _end(entry["steps"].setdefault(event.step, []), event, prices)
-    return [_totals(entry, prices.currency) for entry in found.values()]
+            tries.append({"step": entry.step, "state": "no end recorded"})
+    return [_totals(costs, prices.currency) for costs in found.values()]
 
 
-def _end(tries: list[dict[str, Any]], event: Event, prices: Prices) -> None:
+def _end(tries: list[dict[str, Any]], name: str, step: StepEnded, prices: Prices) -> None:
     ended = {
-        "step": event.step,
-        **{key: event.body[key] for key in ("state", "wall_s", "cpu_s", "peak_mb")},
-        "cost": step_cost(event.body, prices),
+        "step": name,
+        "state": step.state,
+        "wall_s": step.wall_s,
+        "cpu_s": step.cpu_s,
+        "peak_mb": step.peak_mb,
+        "cost": step_cost(step, prices),
         "currency": prices.currency,
     }
     if tries and tries[-1]["state"] == "no end recorded":
@@ -65,7 +71,7 @@ def roi(ledger: Ledger, prices: Prices, baseline: Baseline, *, model: str = "") 
     The hours are claims of `baseline.source`; deployments and machine cost are measured here.
     low = fewest manual hours - most automated ones; high the other way round.
     """
-    deployments = len(ledger.events(kind="rollout_ended", model=model))
+    deployments = len(ledger.events(RolloutEnded, model=model))
     machine = sum(entry["cost"] for entry in runs(ledger, prices, model=model))
     manual, automated = baseline.manual_engineer_hours_per_deployment, baseline.automated_engineer_hours_per_deployment
     hours = (manual[0] - automated[1], manual[1] - automated[0])

@@ -12,10 +12,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from pipeline.ledger.events import FIRST, LATER_LABELS, REVISED, DataLanded
 from pipeline.ledger.store import Ledger
 from pipeline.settings.models import Source, time_of
-
-FIRST, LATER_LABELS, REVISED = "first", "labels known at another as-of", "late or corrected rows"
 
 
 @dataclass(frozen=True)
@@ -35,15 +34,16 @@ class Revision:
 def revisions(ledger: Ledger, model: str) -> dict[str, list[Revision]]:
     """Every partition's contents, by file name, in the order of landing. Two runs that landed the same one count once."""
     found: dict[str, list[Revision]] = {}
-    for event in ledger.events(kind="data_landed", model=model):
-        for name, told in event.body["landed"].items():
+    for entry in ledger.events(DataLanded, model=model):
+        for name, landed in entry.event.landed.items():
             history = found.setdefault(name, [])
-            if told["md5"] in {one.md5 for one in history}:
+            md5 = landed["md5"]
+            if md5 in {known.md5 for known in history}:
                 continue
-            number = next((one.number for one in history if one.md5 == told.get("view_of")), None)
-            number = number or max((one.number for one in history), default=0) + 1
-            why = told.get("why") or (REVISED if history else FIRST)
-            history.append(Revision(number, told["md5"], told["rows"], event.at, event.run, event.body["as_of"], why))
+            number = next((known.number for known in history if known.md5 == landed.get("view_of")), None)
+            number = number or max((known.number for known in history), default=0) + 1
+            why = landed.get("why") or (REVISED if history else FIRST)
+            history.append(Revision(number, md5, landed["rows"], entry.at, entry.run, entry.event.as_of, why))
     return found
 
 

@@ -19,13 +19,12 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from pipeline.errors import LedgerError, RolloutError
+from pipeline.errors import LeaseBusy, LedgerError, RolloutError
 from pipeline.ledger.store import Ledger
 from pipeline.settings.process_identity import boot, born
 
 # A holder that was killed is waited for so long; one that lives renews it three times as often.
 HELD_S = 5.0
-BUSY = "another rollout of it is going on"
 TRY_AGAIN_S = 0.1
 HOLDER = re.compile(r"^process (?P<pid>\d+) from (?P<born>\S+) on \S+ (?P<kernel>\(.*\))$")
 
@@ -90,7 +89,7 @@ def take(ledger: Ledger, model: str, holder: str, above: int = 0) -> Lease | Non
 
 @contextmanager
 def held(ledger: Ledger, model: str, wait_s: float = 0, above: int = 0) -> Iterator[Lease]:
-    """Takes the lease, renews it meanwhile and gives it back. Raises RolloutError when it is not free within `wait_s`.
+    """Takes the lease, renews it meanwhile and gives it back. Raises LeaseBusy when it is not free within `wait_s`.
 
     `above` is the largest number known elsewhere: a ledger that was restored may have forgotten it.
     """
@@ -98,7 +97,7 @@ def held(ledger: Ledger, model: str, wait_s: float = 0, above: int = 0) -> Itera
     until = time.monotonic() + wait_s
     while (lease := take(ledger, model, holder, above)) is None:
         if time.monotonic() >= until:
-            raise RolloutError(f"model {model}", BUSY, "wait for it, then try again")
+            raise LeaseBusy.of(model)
         time.sleep(TRY_AGAIN_S)
     ended = threading.Event()
     renewing = threading.Thread(target=_keep_renewing, args=(lease, ended), daemon=True)

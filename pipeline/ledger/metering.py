@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pipeline.ledger.store import Event, Ledger
+from pipeline.ledger.events import StepEnded, StepStarted
+from pipeline.ledger.store import Ledger
 from pipeline.workspaces.stage_server import ELSEWHERE
 
 
@@ -46,7 +47,7 @@ def since(start: Reading) -> dict[str, float]:
 @contextmanager
 def metered(ledger: Ledger, run: str, model: str, step: str) -> Iterator[None]:
     """Writes the start and the end of a step to the ledger, whatever way it ends."""
-    ledger.append(Event("step_started", model, run, step))
+    ledger.append(StepStarted(), model, run, step)
     start = read()
     state, error = "success", ""
     try:
@@ -55,4 +56,4 @@ def metered(ledger: Ledger, run: str, model: str, step: str) -> Iterator[None]:
         state, error = "failed", str(raised)
         raise
     finally:
-        ledger.append(Event("step_ended", model, run, step, {"state": state, "error": error, **since(start)}))
+        ledger.append(StepEnded(state=state, error=error, **since(start)), model, run, step)

@@ -12,14 +12,17 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
 
 from pipeline.errors import LedgerError
+from pipeline.ledger import rollout_events  # noqa: F401, which adds its kinds
+from pipeline.ledger.events import KINDS, Event, UnknownEvent
 
 GENESIS = "0" * 64
 # Any constant will do: writers of one ledger on Postgres take this advisory lock in turn.
@@ -40,18 +43,34 @@ EVENTS = sa.Table(
 )
 
 
-@dataclass(frozen=True)
-class Event:
-    """One row. `body` holds what is particular to its kind; units are in the keys."""
+E = TypeVar("E", bound=Event)
+E_co = TypeVar("E_co", bound=Event, covariant=True)
 
+
+@dataclass(frozen=True)
+class Entry(Generic[E_co]):
+    """One row: an event, when it happened, and to which model, run and step. `body` is the row's own, as it was written."""
+
+    seq: int
+    at: str
+    model: str
+    run: str
+    step: str
     kind: str
-    model: str = ""
-    run: str = ""
-    step: str = ""
-    body: dict[str, Any] = field(default_factory=dict)
-    at: str = ""
-    seq: int = 0
-    hash: str = ""
+    body: dict[str, Any]
+    hash: str
+
+    @cached_property
+    def event(self) -> E_co:
+        """The event with its fields. Raises LedgerError for a body that is not one of its kind."""
+        kind = KINDS.get(self.kind)
+        if kind is None:
+            return UnknownEvent(values=self.body)  # type: ignore[return-value]
+        try:
+            return kind.read(self.body)  # type: ignore[return-value]
+        except (TypeError, KeyError) as error:
+            observed = f"its body is not that of {self.kind} ({error})"
+            raise LedgerError(f"event {self.seq}", observed, "`python -m pipeline verify` checks the ledger") from error
 
 
 def now() -> str:
@@ -80,8 +99,9 @@ class Ledger:
         except (sa.exc.SQLAlchemyError, OSError, ImportError) as error:
             raise self._failed(error) from error
 
-    def append(self, event: Event) -> Event:
-        """Adds `event` at the end of the chain and returns it with seq, at and hash. Raises LedgerError."""
+    def append(self, event: E, model: str = "", run: str = "", step: str = "", *, at: str = "") -> Entry[E]:
+        """Adds `event` at the end of the chain and returns its entry; `at` is the present. Raises LedgerError."""
+        body = event.body()
         try:
             with self._locked() as connection:
                 last = connection.execute(
@@ -90,29 +110,26 @@ class Ledger:
                 seq, previous = (last.seq + 1, last.hash) if last else (1, GENESIS)
                 row = {
                     "seq": seq,
-                    "at": event.at or now(),
-                    "run": event.run,
-                    "model": event.model,
-                    "kind": event.kind,
-                    "step": event.step,
-                    "body": canonical(event.body),
+                    "at": at or now(),
+                    "run": run,
+                    "model": model,
+                    "kind": event.KIND,
+                    "step": step,
+                    "body": canonical(body),
                 }
                 chained = {**row, "previous": previous, "hash": chain_hash(previous, row)}
                 connection.execute(EVENTS.insert().values(**chained))
         except (sa.exc.SQLAlchemyError, OSError) as error:
             raise self._failed(error) from error
-        return Event(
-            event.kind, event.model, event.run, event.step, event.body, str(row["at"]), seq, str(chained["hash"])
-        )
+        return Entry(seq, str(row["at"]), model, run, step, event.KIND, body, str(chained["hash"]))
 
     def events(
-        self, *, kind: str | tuple[str, ...] = (), model: str = "", run: str = "", until: str = "", after: int = 0
-    ) -> list[Event]:
-        """The events that match and came after the one numbered `after`, oldest first."""
-        kinds = (kind,) if isinstance(kind, str) else kind
+        self, *kinds: type[E], model: str = "", run: str = "", until: str = "", after: int = 0
+    ) -> list[Entry[E]]:
+        """The entries that match and came after the one numbered `after`, oldest first; without `kinds` those of any."""
         query = sa.select(EVENTS).where(EVENTS.c.seq > after).order_by(EVENTS.c.seq)
         if kinds:
-            query = query.where(EVENTS.c.kind.in_(kinds))
+            query = query.where(EVENTS.c.kind.in_([kind.KIND for kind in kinds]))
         for column, value in ((EVENTS.c.model, model), (EVENTS.c.run, run)):
             if value:
                 query = query.where(column == value)
@@ -123,7 +140,7 @@ class Ledger:
                 rows = connection.execute(query).all()
         except sa.exc.SQLAlchemyError as error:
             raise self._failed(error) from error
-        return [Event(r.kind, r.model, r.run, r.step, json.loads(r.body), r.at, r.seq, r.hash) for r in rows]
+        return [Entry(r.seq, r.at, r.model, r.run, r.step, r.kind, json.loads(r.body), r.hash) for r in rows]
 
     def verify(self) -> tuple[int, int | None]:
         """(events read, seq of the first one that breaks the chain, or None)."""

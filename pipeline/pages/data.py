@@ -7,6 +7,7 @@ from typing import Any
 from pipeline.context import Context
 from pipeline.errors import DataError
 from pipeline.ledger.data_revisions import revisions
+from pipeline.ledger.events import DataLanded
 from pipeline.pages.templates import rendered
 from pipeline.registry import versions as registry
 from pipeline.runs.provenance import trace
@@ -22,7 +23,7 @@ def facts(context: Context, asked: str) -> dict[str, Any]:
     """What the page shows."""
     told = trace(context, asked)
     version = told["data_versions"][0]
-    model = next(e.model for e in context.ledger.events(kind="data_landed") if e.body["data_version"] == version)
+    model = next(e.model for e in context.ledger.events(DataLanded) if e.event.data_version == version)
     history = revisions(context.ledger, model)
     days: list[dict[str, Any]] = []
     for name, md5 in sorted(dvc_remote.partitions(context.project, version).items()):

@@ -8,12 +8,13 @@ from typing import Any
 from pipeline.context import Context
 from pipeline.deployer import traffic
 from pipeline.ledger import costs
-from pipeline.ledger.timeline import sentence
+from pipeline.ledger.events import DataLanded, DriftChecked, GatesChecked, RunSettled
+from pipeline.ledger.rollout_events import RolledBack, RolloutEnded, RolloutFailed, ShadowEnded
 from pipeline.pages.templates import rendered
 from pipeline.registry import versions as registry
 
 RUNS_SHOWN = 25
-MOVES = ("rollout_ended", "rolled_back", "rollout_failed", "shadow_ended")
+DEPLOYMENTS = (RolloutEnded, RolledBack, RolloutFailed, ShadowEnded)
 
 
 def overview_page(context: Context) -> str:
@@ -25,13 +26,14 @@ def facts(context: Context) -> dict[str, Any]:
     """What the page shows."""
     runs = list(reversed(costs.runs(context.ledger, context.params.prices)))
     most = max((run["cost"] for run in runs[:RUNS_SHOWN]), default=0.0) or 1.0
-    gates = {e.run: e.body["verdicts"] for e in context.ledger.events(kind="gates_checked")}
-    data = {e.run: e.body["data_version"] for e in context.ledger.events(kind="data_landed")}
-    outcomes = {e.run: e.body["outcome"] for e in context.ledger.events(kind="run_settled")}
-    outcomes |= {e.run: sentence(e) for e in context.ledger.events(kind="drift_checked")}
+    ledger = context.ledger
+    gates = {entry.run: entry.event.verdicts for entry in ledger.events(GatesChecked)}
+    data = {entry.run: entry.event.data_version for entry in ledger.events(DataLanded)}
+    outcomes = {entry.run: entry.event.outcome for entry in ledger.events(RunSettled)}
+    outcomes |= {entry.run: entry.event.sentence() for entry in ledger.events(DriftChecked)}
     moves = [
-        {"at": e.at, "model": e.model, "kind": e.kind, "what": sentence(e), **e.body}
-        for e in context.ledger.events(kind=MOVES)
+        {"at": entry.at, "model": entry.model, "kind": entry.kind, "what": entry.event.sentence(), **entry.body}
+        for entry in ledger.events(*DEPLOYMENTS)
     ]
     return {
         "models": [{**m, "drift": _last_drift(context, m["model"])} for m in traffic(context).status("")],
@@ -53,11 +55,11 @@ def facts(context: Context) -> dict[str, Any]:
 
 
 def _last_drift(context: Context, model: str) -> dict[str, Any] | None:
-    found = context.ledger.events(kind="drift_checked", model=model)
-    if not found:
+    checks = context.ledger.events(DriftChecked, model=model)
+    if not checks:
         return None
-    last = found[-1].body
-    return {**last, "report_name": Path(last["report"]).name if last["report"] else None}
+    report = checks[-1].event.report
+    return {**checks[-1].body, "report_name": Path(report).name if report else None}
 
 
 def report_file(context: Context, model: str, name: str) -> Path | None:
@@ -66,6 +68,6 @@ def report_file(context: Context, model: str, name: str) -> Path | None:
     known = {path.name: path for path in (context.home / "reports").glob("*/*.html") if path.parent.name == model}
     if name in known or not context.apart:
         return known.get(name)
-    checked = context.ledger.events(kind="drift_checked", model=model)
-    of = {Path(e.body["report"]).name: e.body["champion"] for e in checked if e.body["report"]}
-    return registry.report_file(context.home, model, of[name], name) if name in of else None
+    checks = [entry.event for entry in context.ledger.events(DriftChecked, model=model)]
+    champions = {Path(check.report).name: check.champion for check in checks if check.report}
+    return registry.report_file(context.home, model, champions[name], name) if name in champions else None

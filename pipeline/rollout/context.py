@@ -10,12 +10,27 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from pipeline.errors import RolloutError
 from pipeline.ledger import lease
 from pipeline.ledger.lease import Lease
-from pipeline.ledger.store import Event, Ledger
+from pipeline.ledger.rollout_events import (
+    Demoted,
+    Demoting,
+    Promoted,
+    Promoting,
+    RolloutEvent,
+    RouteMoved,
+    RouteMoving,
+    RouteRemoved,
+    RouteRemoving,
+    SlotEnded,
+    SlotEnding,
+    SlotStarted,
+    SlotStarting,
+)
+from pipeline.ledger.store import Entry, Ledger
 from pipeline.registry import versions as registry
 from pipeline.rollout import failpoints, probe
 from pipeline.rollout.engines.base import SLOTS, Engine, Running, Wanted
@@ -25,6 +40,7 @@ from pipeline.rollout.routing.route import Route, Share
 from pipeline.settings import addresses
 
 SWITCH_LIMIT_S = 10.0
+R = TypeVar("R", bound=RolloutEvent)
 
 
 @dataclass(frozen=True)
@@ -53,12 +69,12 @@ class RolloutContext:
         if self.lease is not None:
             self.lease.check()
 
-    def note(self, kind: str, model: str, **body: Any) -> Event:
+    def record(self, event: R, model: str) -> Entry[R]:
         """Writes an event, which comes before and after each side effect. Raises RolloutError when overtaken."""
         self.check()
-        token = {"rollout": self.lease.token} if self.lease else {}
-        with failpoints.around(f"note {kind}"):
-            return self.ledger.append(Event(kind, model, self.run, "roll_out", {**body, **token}))
+        event = replace(event, rollout=self.lease.token if self.lease else None)
+        with failpoints.around(f"note {event.KIND}"):
+            return self.ledger.append(event, model, self.run, "roll_out")
 
     @property
     def token(self) -> int:
@@ -68,9 +84,15 @@ class RolloutContext:
         """Replaces the route, unless a younger rollout has moved it already, and waits until Traefik follows it."""
         to = replace(to, rate_limit=self.rate_limits.get(to.model, 0))
         gains = to.candidate or to.live
-        told = {"to": gains.version, "percent": to.percent if to.candidate else 100, "mirror": to.mirror}
-        behind = to.previous.version if to.previous else None
-        self.note("route_moving", to.model, **told, live=to.live.version, previous=behind)
+        percent = to.percent if to.candidate else 100
+        moving = RouteMoving(
+            to=gains.version,
+            percent=percent,
+            mirror=to.mirror,
+            live=to.live.version,
+            previous=to.previous.version if to.previous else None,
+        )
+        self.record(moving, to.model)
         start = time.monotonic()
         with failpoints.around("move route"):
             written = route_file.write(self.home, to, self.token)
@@ -79,15 +101,16 @@ class RolloutContext:
             raise RolloutError(
                 f"route {to.model}", f"{address} does not follow its file", "is Traefik up? look at its log"
             )
-        self.note("route_moved", to.model, **told, switch_s=round(time.monotonic() - start, 3))
+        switch_s = round(time.monotonic() - start, 3)
+        self.record(RouteMoved(to=gains.version, percent=percent, mirror=to.mirror, switch_s=switch_s), to.model)
         return written
 
     def unroute(self, model: str) -> None:
         """Takes the model off the router, unless a younger rollout has moved its route."""
-        self.note("route_removing", model)
+        self.record(RouteRemoving(), model)
         with failpoints.around("remove route"):
             route_file.remove(self.home, model, self.token)
-        self.note("route_removed", model)
+        self.record(RouteRemoved(), model)
 
     def address(self, model: str) -> str:
         """Where the model's users ask."""
@@ -98,11 +121,11 @@ class RolloutContext:
 
     def start(self, engine: Engine, wanted: Wanted, why: str) -> Running:
         """Starts a version in an empty slot; `why` this engine. Does not wait for it."""
-        told = {"version": wanted.version, "slot": wanted.slot}
-        self.note("slot_starting", wanted.model, **told, engine=engine.name, why=why)
+        version, slot = wanted.version, wanted.slot
+        self.record(SlotStarting(version=version, slot=slot, engine=engine.name, why=why), wanted.model)
         with failpoints.around("start slot"):
             running = engine.start(wanted)
-        self.note("slot_started", wanted.model, **told, address=running.address)
+        self.record(SlotStarted(version=version, slot=slot, address=running.address), wanted.model)
         return running
 
     def empty(self, model: str, slot: str, drain_s: float) -> None:
@@ -114,27 +137,27 @@ class RolloutContext:
         """The same for one engine: two have something in one slot when one of them was away while the other started."""
         running = engine.find(model, slot)
         if running is not None:
-            self.note("slot_ending", model, version=running.version, slot=slot, engine=engine.name)
+            self.record(SlotEnding(version=running.version, slot=slot, engine=engine.name), model)
         self.check()
         with failpoints.around("empty slot"):
             cut_off = engine.stop(model, slot, drain_s)
         if running is not None:
-            told = {"version": running.version, "slot": slot, "cut_off": cut_off, "engine": engine.name}
-            self.note("slot_ended", model, **told)
+            ended = SlotEnded(version=running.version, slot=slot, cut_off=cut_off, engine=engine.name)
+            self.record(ended, model)
 
     def promote(self, model: str, version: str) -> None:
         """Makes the version the registry's champion."""
-        self.note("promoting", model, version=version)
+        self.record(Promoting(version=version), model)
         with failpoints.around("promote"):
             registry.promote(self.home, model, version)
-        self.note("promoted", model, version=version)
+        self.record(Promoted(version=version), model)
 
     def demote(self, model: str) -> None:
         """Leaves the registry without a champion, as it was before a first rollout."""
-        self.note("demoting", model)
+        self.record(Demoting(), model)
         with failpoints.around("demote"):
             registry.demote(self.home, model)
-        self.note("demoted", model)
+        self.record(Demoted(), model)
 
 
 def answers(share: Share) -> bool:

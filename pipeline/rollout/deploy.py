@@ -10,16 +10,27 @@ import contextlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline.errors import LedgerError, PerennialError, RolloutError
-from pipeline.ledger.store import Event
+from pipeline.ledger.rollout_events import (
+    Baked,
+    Opening,
+    PruneFailed,
+    RolledBack,
+    RolloutEnded,
+    RolloutFailed,
+    RolloutStarted,
+    ShadowEnded,
+    StepBaked,
+)
+from pipeline.ledger.store import Entry
 from pipeline.ledger.timeline import live_at
 from pipeline.registry import versions as registry
 from pipeline.rollout import recovery, slots, step_watch
 from pipeline.rollout.context import RolloutContext, answers, check_router, other
 from pipeline.rollout.engines.base import SLOTS, Running
 from pipeline.rollout.engines.select import engines
+from pipeline.rollout.results import Deployment, ShadowResult
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route import Route, Share
 from pipeline.rollout.step_watch import SHADOW, Step
@@ -51,11 +62,11 @@ def deploy(
     reason: str = "by hand",
     strategy: str | None = None,
     wait_s: float = 0,
-) -> dict[str, Any]:
-    """Brings a registered version live. Returns {"version", "slot", "previous", "switch_s", …}.
+) -> Deployment | ShadowResult:
+    """Brings a registered version live.
 
     `strategy` None means the one of `settings`; the first version of a model has nobody to share with and gets all at
-    once. A shadow promotes nothing: it returns {"verdict", "looks", …}. Another rollout of the model is waited for at
+    once. A shadow promotes nothing: it returns its verdict. Another rollout of the model is waited for at
     most `wait_s`.
 
     Raises RolloutError (or RegistryError) with the live version untouched or restored.
@@ -74,65 +85,68 @@ def deploy(
             raise RolloutError(f"model {model}", "has nothing live to shadow", "deploy a first version all-at-once")
         slot = SLOTS[0] if current is None else other(current.live.slot)
         plan = Plan(model, version, slot, strategy if current else "all-at-once", reason, current, settings)
-        opened = context.note(
-            "rollout_started",
-            model,
+        started_event = RolloutStarted(
             version=version,
             slot=slot,
             strategy=plan.strategy,
             reason=reason,
             before=current.live.version if current else None,
         )
+        opened = context.record(started_event, model)
         try:
             proven = slots.fill(context, model, version, slot, folder, settings, shadow=strategy == "shadow")
-            told = _shadow(context, plan, proven) if strategy == "shadow" else _go_live(context, plan, proven, started)
+            result: Deployment | ShadowResult
+            if strategy == "shadow":
+                result = _shadow(context, plan, proven)
+            else:
+                result = _go_live(context, plan, proven, started)
         except BaseException as error:
             _undo(context, plan, opened, error)
             raise
         if strategy != "shadow":
             _prune(context, plan)
-        return told
+        return result
 
 
-def _finish_live(context: RolloutContext, model: str, live: Share) -> dict[str, Any]:
+def _finish_live(context: RolloutContext, model: str, live: Share) -> Deployment:
     """The version is live already: sees to it that registry and ledger say so too."""
     if registry.champion(context.home, model) != live.version:
         context.promote(model, live.version)
-    told = {"version": live.version, "slot": live.slot, "already_live": True, "switch_s": 0.0}
+    result = Deployment(live.version, live.slot, 0.0, already_live=True)
     if (live_at(context.ledger, model) or {}).get("version") != live.version:
-        context.note("rollout_ended", model, **told)
-    return told
+        context.record(RolloutEnded.read(result.as_dict()), model)
+    return result
 
 
-def _go_live(context: RolloutContext, plan: Plan, proven: slots.Proven, started: float) -> dict[str, Any]:
+def _go_live(context: RolloutContext, plan: Plan, proven: slots.Proven, started: float) -> Deployment:
     """Share by share, then all; each is watched. Then the version is the champion."""
     new = proven.share
     for percent in plan.settings.percents(plan.strategy):
         assert plan.before is not None
         context.move(Route(plan.model, plan.before.live, candidate=new, percent=percent, follow=plan.settings.follow))
         judged = step_watch.watch(context, Step(plan.model, plan.champion, new, percent), plan.settings)
-        context.note("step_baked", plan.model, version=plan.version, percent=percent, **judged.as_dict())
+        context.record(StepBaked(version=plan.version, percent=percent, **judged.as_dict()), plan.model)
     warm = plan.champion if plan.champion is not None and answers(plan.champion) else None
     moving = time.monotonic()
     context.move(Route(plan.model, new, warm))
     moved = time.monotonic()
     judged = step_watch.watch(context, Step(plan.model, plan.champion, new, 100), plan.settings)
-    context.note("baked", plan.model, version=plan.version, slot=plan.slot, **judged.as_dict())
+    context.record(Baked(version=plan.version, slot=plan.slot, **judged.as_dict()), plan.model)
     context.promote(plan.model, plan.version)
-    told = {
-        "version": plan.version,
-        "slot": plan.slot,
-        "engine": proven.engine.name,
-        "engine_reason": proven.engine_reason,
-        "strategy": plan.strategy,
-        "reason": plan.reason,
-        "previous": plan.champion.version if plan.champion else None,
-        "ready_s": round(proven.ready_s, 3),
-        "switch_s": round(moved - moving, 3),
-        "to_traffic_s": round(moved - started, 3),
-    }
-    context.note("rollout_ended", plan.model, **told)
-    return told
+    result = Deployment(
+        version=plan.version,
+        slot=plan.slot,
+        engine=proven.engine.name,
+        engine_reason=proven.engine_reason,
+        strategy=plan.strategy,
+        reason=plan.reason,
+        previous=plan.champion.version if plan.champion else None,
+        ready_s=round(proven.ready_s, 3),
+        switch_s=round(moved - moving, 3),
+        to_traffic_s=round(moved - started, 3),
+    )
+    context.record(RolloutEnded.read(result.as_dict()), plan.model)
+    return result
 
 
 def _prune(context: RolloutContext, plan: Plan) -> None:
@@ -143,10 +157,10 @@ def _prune(context: RolloutContext, plan: Plan) -> None:
             engine.prune(plan.model, keep)
     except Exception as error:
         print(f"{plan.model}: old images stay, they could not be removed ({error})")
-        context.note("prune_failed", plan.model, error=str(error) or type(error).__name__)
+        context.record(PruneFailed(error=str(error) or type(error).__name__), plan.model)
 
 
-def _shadow(context: RolloutContext, plan: Plan, proven: slots.Proven) -> dict[str, Any]:
+def _shadow(context: RolloutContext, plan: Plan, proven: slots.Proven) -> ShadowResult:
     """Copies of the champion's requests go to the candidate, whose answers nobody gets; then all is as before."""
     assert plan.before is not None
     percent = plan.settings.shadow_percent
@@ -155,29 +169,29 @@ def _shadow(context: RolloutContext, plan: Plan, proven: slots.Proven) -> dict[s
     judged = step_watch.shadow(context, Step(plan.model, plan.champion, proven.share, SHADOW), plan.settings)
     context.move(Route(plan.model, plan.before.live))
     context.empty(plan.model, plan.slot, plan.settings.drain_s)
-    told = {
-        "version": plan.version,
-        "slot": plan.slot,
-        "engine": proven.engine.name,
-        "engine_reason": proven.engine_reason,
-        "strategy": "shadow",
-        "champion": plan.before.live.version,
+    result = ShadowResult(
+        version=plan.version,
+        slot=plan.slot,
+        engine=proven.engine.name,
+        engine_reason=proven.engine_reason,
+        champion=plan.before.live.version,
         **judged.as_dict(),
-    }
-    context.note("shadow_ended", plan.model, **told)
-    return told
+    )
+    context.record(ShadowEnded.read(result.as_dict()), plan.model)
+    return result
 
 
-def _undo(context: RolloutContext, plan: Plan, opened: Event, error: BaseException) -> None:
+def _undo(context: RolloutContext, plan: Plan, opened: Entry[Opening], error: BaseException) -> None:
     """Gives the champion all traffic and its alias back, and empties the candidate's slot; says in the ledger why."""
     why = str(error) or type(error).__name__
     try:
         moved = recovery.give_back(context, plan.model, plan.before, plan.slot, plan.settings.drain_s)
         recovery.restore_champion(context, plan.model, opened, plan.champion.version if plan.champion else None)
         if moved and plan.before is not None:
-            reason = f"version {plan.version} failed: {why}"
-            context.note("rolled_back", plan.model, **vars_of(plan.before.live), reason=reason, left=plan.version)
-        context.note("rollout_failed", plan.model, version=plan.version, slot=plan.slot, error=why)
+            live, reason = plan.before.live, f"version {plan.version} failed: {why}"
+            undone = RolledBack(version=live.version, slot=live.slot, reason=reason, left=plan.version)
+            context.record(undone, plan.model)
+        context.record(RolloutFailed(version=plan.version, slot=plan.slot, error=why), plan.model)
     except PerennialError as second:
         if isinstance(second, LedgerError) and plan.before is not None:
             # Users do not wait for the ledger: the file itself refuses an older rollout. `reconcile` tells it later.
@@ -187,11 +201,6 @@ def _undo(context: RolloutContext, plan: Plan, opened: Event, error: BaseExcepti
             raise RolloutError(
                 f"model {plan.model}", f"{why}; and going back failed: {second}", "run `python -m pipeline reconcile`"
             ) from error
-
-
-def vars_of(share: Share) -> dict[str, Any]:
-    """What the ledger's moves say of a slot."""
-    return {"version": share.version, "slot": share.slot}
 
 
 def stop_all(home: Path, project: Path, drain_s: float = 10) -> list[Running]:

@@ -9,9 +9,22 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from pipeline.errors import RolloutError
+from pipeline.errors import LeaseBusy, RolloutError
 from pipeline.ledger import lease
-from pipeline.ledger.store import Event, Ledger
+from pipeline.ledger.rollout_events import (
+    MOVES,
+    OPENINGS,
+    Baked,
+    Opening,
+    Promoting,
+    RollbackStarted,
+    RolledBack,
+    RolloutEnded,
+    RolloutFailed,
+    ShadowEnded,
+    SlotRevived,
+)
+from pipeline.ledger.store import Entry, Ledger
 from pipeline.ledger.timeline import live_at
 from pipeline.registry import versions as registry
 from pipeline.rollout import probe, slots
@@ -22,8 +35,7 @@ from pipeline.settings.models import Rollout
 
 # What was killed on another machine holds its lease a little longer; it is waited for.
 RECONCILE_WAIT_S = 2 * lease.HELD_S
-OPENED = ("rollout_started", "rollback_started")
-CLOSED = ("rollout_ended", "rollout_failed", "rolled_back", "shadow_ended")
+CLOSINGS = (*MOVES, RolloutFailed, ShadowEnded)
 
 
 def reconcile(context: RolloutContext, settings: dict[str, Rollout], models: list[str] | None = None) -> list[str]:
@@ -33,18 +45,17 @@ def reconcile(context: RolloutContext, settings: dict[str, Rollout], models: lis
     from being mended; the first such error is raised at the end.
     """
     running = [r for engine in context.engines() for r in engine.all()]
-    live = {e.model for e in context.ledger.events(kind=("rollout_ended", "rolled_back"))}
+    live = {e.model for e in context.ledger.events(*MOVES)}
     done: list[str] = []
     failed: list[Exception] = []
     for model in models or sorted({*route_file.routed_models(context.home), *live, *(r.model for r in running)}):
         try:
             with context.alone(model, RECONCILE_WAIT_S) as alone:
                 done += _mended(alone, model, settings.get(model, Rollout()))
+        except LeaseBusy:
+            done.append(f"{model}: left alone, a rollout of it is going on")
         except Exception as error:
-            if isinstance(error, RolloutError) and error.observation == lease.BUSY:
-                done.append(f"{model}: left alone, a rollout of it is going on")
-            else:
-                failed.append(error)
+            failed.append(error)
     if failed:
         for line in done:
             print(line)
@@ -89,9 +100,9 @@ def unfinished(
     if current is not None and (live_at(context.ledger, model) or {}).get("version") != current.live.version:
         return _settled(context, current, opened, settings, done)
     if opened is not None:
-        version = opened.body["version"]
+        version, slot = opened.event.version, opened.event.slot or None
         restore_champion(context, model, opened, current.live.version if current is not None else None)
-        context.note("rollout_failed", model, version=version, slot=opened.body.get("slot"), error="it was cut off")
+        context.record(RolloutFailed(version=version, slot=slot, error="it was cut off"), model)
         done.append(f"{model}: the rollout of version {version} was cut off and is undone")
     return current
 
@@ -106,39 +117,44 @@ def _refuse_unfollowed(context: RolloutContext, current: Route) -> None:
         raise RolloutError(f"route {current.model}", f"{address} does not follow its file", "is Traefik up?")
 
 
-def open_rollout(ledger: Ledger, model: str) -> Event | None:
+def open_rollout(ledger: Ledger, model: str) -> Entry[Opening] | None:
     """The event that opened a rollout or a rollback of which no end is told, or None."""
-    events = ledger.events(kind=(*OPENED, *CLOSED), model=model)
-    return events[-1] if events and events[-1].kind in OPENED else None
+    closings = ledger.events(*CLOSINGS, model=model)
+    openings = ledger.events(*OPENINGS, model=model, after=closings[-1].seq if closings else 0)
+    return openings[-1] if openings else None
 
 
 def _settled(
-    context: RolloutContext, current: Route, opened: Event | None, settings: Rollout, done: list[str]
+    context: RolloutContext, current: Route, opened: Entry[Opening] | None, settings: Rollout, done: list[str]
 ) -> Route:
     """All traffic had moved and the ledger does not know: finish when that was proven right, else back."""
     model, live, previous = current.model, current.live, current.previous
     started = opened.seq if opened else 0
-    baked = bool(context.ledger.events(kind="baked", model=model, after=started))
-    back = opened is not None and opened.kind == "rollback_started"
+    baked = bool(context.ledger.events(Baked, model=model, after=started))
+    back = opened.event if opened is not None and isinstance(opened.event, RollbackStarted) else None
     if opened is not None and not (baked or back) and previous is not None:
         previous = _alive(context, model, previous, settings, done)
         give_back(context, model, Route(model, previous), live.slot, settings.drain_s)
         reason = f"the rollout of version {live.version} was cut off in its bake"
-        context.note(
-            "rolled_back", model, version=previous.version, slot=previous.slot, reason=reason, left=live.version
-        )
+        undone = RolledBack(version=previous.version, slot=previous.slot, reason=reason, left=live.version)
+        context.record(undone, model)
         done.append(f"{model}: back on version {previous.version}, {reason}")
         return route_file.read(context.home, model) or Route(model, previous)
     if not answers(live):
         current = _revived(context, current, settings, done)
         live = current.live
     context.promote(model, live.version)
-    told = {"version": live.version, "slot": live.slot, "switch_s": 0.0, "completed_later": True}
-    if back:
-        asked = {key: opened.body[key] for key in ("reason", "left")} if opened else {}
-        context.note("rolled_back", model, **told, **asked)
+    version, slot = live.version, live.slot
+    if back is not None:
+        reason = back.reason
+        context.record(
+            RolledBack(version=version, slot=slot, switch_s=0.0, completed_later=True, reason=reason, left=back.left),
+            model,
+        )
     else:
-        context.note("rollout_ended", model, **told, previous=previous.version if previous else None)
+        before = previous.version if previous else None
+        ended = RolloutEnded(version=version, slot=slot, switch_s=0.0, completed_later=True, previous=before)
+        context.record(ended, model)
     done.append(f"{model}: version {live.version} is live, which the ledger had not been told")
     return current
 
@@ -164,9 +180,9 @@ def give_back(context: RolloutContext, model: str, before: Route | None, slot: s
     return had_all
 
 
-def restore_champion(context: RolloutContext, model: str, opened: Event, version: str | None) -> None:
+def restore_champion(context: RolloutContext, model: str, opened: Entry[Opening], version: str | None) -> None:
     """Makes `version` the champion again (None: nobody), when the rollout that began with `opened` had promoted its own."""
-    if not context.ledger.events(kind="promoting", model=model, after=opened.seq):
+    if not context.ledger.events(Promoting, model=model, after=opened.seq):
         return
     if version is None:
         context.demote(model)
@@ -214,9 +230,8 @@ def retire(context: RolloutContext, model: str, settings: Rollout) -> list[str]:
             current = route_file.read(context.home, model)
             if current is not None and open_rollout(context.ledger, model) is None:
                 _retired(alone, current, settings, done)
-    except RolloutError as error:
-        if error.observation != lease.BUSY:
-            raise
+    except LeaseBusy:
+        return done
     return done
 
 
@@ -254,6 +269,6 @@ def _alive(context: RolloutContext, model: str, share: Share, settings: Rollout,
         return share
     folder = registry.deployable_package(context.home, model, share.version)
     proven = slots.fill(context, model, share.version, share.slot, folder, settings)
-    context.note("slot_revived", model, version=share.version, slot=share.slot, engine=proven.engine.name)
+    context.record(SlotRevived(version=share.version, slot=share.slot, engine=proven.engine.name), model)
     done.append(f"{model} {share.slot}: started version {share.version} again ({proven.engine_reason})")
     return proven.share

@@ -7,6 +7,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.ledger.rollout_events import SlotReady
 from pipeline.registry import versions as registry
 from pipeline.rollout import probe
 from pipeline.rollout.context import RolloutContext
@@ -74,15 +75,8 @@ def fill(
         # Not when this rollout was overtaken: what runs in the slot now may be the younger one's.
         context.empty(model, slot, 0)
         raise
-    context.note(
-        "slot_ready",
-        model,
-        version=version,
-        slot=slot,
-        address=running.address,
-        golden=count,
-        ready_s=round(ready_s, 3),
-    )
+    ready = SlotReady(version=version, slot=slot, address=running.address, golden=count, ready_s=round(ready_s, 3))
+    context.record(ready, model)
     return Proven(share_of(running), engine, why, ready_s)
 
 

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 from pipeline.errors import RolloutError
+from pipeline.ledger.rollout_events import AbortAsked, RolloutHolding, RolloutStarted
 from pipeline.policy.canary import Judgement, judge
 from pipeline.rollout import probe
 from pipeline.rollout.context import RolloutContext
@@ -110,7 +111,7 @@ class _Watch:
             time.sleep(min(PROBE_S, left))
             self._refuse_dead()
         self._context.check()
-        if self._context.ledger.events(kind="abort_asked", model=self._step.model, after=self._since_seq):
+        if self._context.ledger.events(AbortAsked, model=self._step.model, after=self._since_seq):
             raise RolloutError(f"model {self._step.model}", "was called back by hand", "look at its timeline")
 
     def _refuse_dead(self) -> None:
@@ -126,13 +127,10 @@ class _Watch:
         if time.monotonic() - self._told_at > SAY_AGAIN_S:
             self._told_at = time.monotonic()
             print(f"{self._step.model} version {self._step.candidate.version} {self._step}: holds; {judged.reason}")
-            self._context.note(
-                "rollout_holding",
-                self._step.model,
-                version=self._step.candidate.version,
-                percent=self._step.percent,
-                reason=judged.reason,
+            holding = RolloutHolding(
+                version=self._step.candidate.version, percent=self._step.percent, reason=judged.reason
             )
+            self._context.record(holding, self._step.model)
 
     def _stopped(self, observed: str, check: str, judged: Judgement) -> Stopped:
         subject = f"version {self._step.candidate.version} of {self._step.model} {self._step}"
@@ -140,5 +138,5 @@ class _Watch:
 
 
 def _last_seq(context: RolloutContext, model: str) -> int:
-    events = context.ledger.events(kind="rollout_started", model=model)
+    events = context.ledger.events(RolloutStarted, model=model)
     return events[-1].seq if events else 0

@@ -11,9 +11,8 @@ from typing import Any
 
 from pipeline.context import Context
 from pipeline.deployer import traffic
-from pipeline.errors import PerennialError, RolloutError
-from pipeline.ledger import lease
-from pipeline.ledger.store import Event
+from pipeline.errors import LeaseBusy, PerennialError
+from pipeline.ledger.events import Watched
 from pipeline.ledger.timeline import live_at, unpulled_predecessor
 
 
@@ -43,7 +42,7 @@ def watch(context: Context, run: str, name: str, as_of: datetime) -> dict[str, A
     limits = settings.limits
     watched = policy.compare(champion, old, limits.alpha, limits.min_requests)
     told = {**watched.as_dict(), "champion": live["version"], "predecessor": before, "as_of": as_of.isoformat()}
-    context.ledger.append(Event("watched", name, run, "watch", told))
+    context.ledger.append(Watched.read(told), name, run, "watch")
     if watched.decision == "keep":
         return {**told, "rollback": None}
     return told | _rolled_back(context, run, name, live["version"], before, watched.reason)
@@ -52,10 +51,8 @@ def watch(context: Context, run: str, name: str, as_of: datetime) -> dict[str, A
 def _rolled_back(context: Context, run: str, name: str, champion: str, before: str, why: str) -> dict[str, Any]:
     try:
         done = traffic(context).replace(run, name, f"labels have matured: {why}", champion, before)
-        return {"rollback": done}
-    except RolloutError as error:
-        if error.observation != lease.BUSY:
-            raise
+        return {"rollback": done.as_dict()}
+    except LeaseBusy:
         return {"decision": "keep", "reason": f"{why}; but a rollout is going on, it is left alone", "rollback": None}
 
 

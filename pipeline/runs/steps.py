@@ -16,8 +16,21 @@ from pipeline.context import Context
 from pipeline.deployer import traffic
 from pipeline.errors import PerennialError, RegistryError
 from pipeline.ledger import costs, data_revisions
+from pipeline.ledger.events import (
+    DataLanded,
+    DriftChecked,
+    Event,
+    GatesChecked,
+    RunOpened,
+    RunSettled,
+    StepEnded,
+    StepStarted,
+    VersionRegistered,
+)
 from pipeline.ledger.metering import metered
-from pipeline.ledger.store import Event
+from pipeline.ledger.rollout_events import RolloutEnded, ShadowEnded
+from pipeline.ledger.store import Entry
+from pipeline.rollout.results import Deployment, ShadowResult
 from pipeline.runs import workspace_transfer
 from pipeline.settings import models as params
 from pipeline.training import signing
@@ -34,19 +47,10 @@ def open_run(context: Context, run: str, model: str, as_of: datetime, reason: st
     if context.apart:
         workspace_transfer.prune(context)
     opened = workspace.open_workspace(context.project, context.home, run, model, as_of, reason)
-    context.ledger.append(
-        Event(
-            "run_opened",
-            model,
-            run,
-            body={
-                "as_of": opened.as_of,
-                "reason": reason,
-                "code_revision": opened.code_revision,
-                "uncommitted": opened.uncommitted,
-            },
-        )
+    run_opened = RunOpened(
+        as_of=opened.as_of, reason=reason, code_revision=opened.code_revision, uncommitted=opened.uncommitted
     )
+    context.ledger.append(run_opened, model, run)
     return str(opened.folder)
 
 
@@ -75,16 +79,16 @@ def _keep_data(context: Context, opened: workspace.Workspace, stage: str) -> Non
     source, files = _settings(opened).source, opened.files.snapshot
     with dvc_remote.cache(opened.folder) as kept:
         landed = data_revisions.news(context.ledger, opened.model, listed, files, opened.as_of, source, kept)
-    body = {
-        "data_version": version,
-        "as_of": opened.as_of,
-        "partitions": len(listed),
-        "landed": landed,
-        "remote": pushed.url,
-        "pushed_files": pushed.files,
-        "pushed_bytes": pushed.size,
-    }
-    context.ledger.append(Event("data_landed", opened.model, opened.run, body=body))
+    data_landed = DataLanded(
+        data_version=version,
+        as_of=opened.as_of,
+        partitions=len(listed),
+        landed=landed,
+        remote=pushed.url,
+        pushed_files=pushed.files,
+        pushed_bytes=pushed.size,
+    )
+    context.ledger.append(data_landed, opened.model, opened.run)
     where = f"{pushed.files} files, {pushed.size:,} bytes to {pushed.url}" if pushed.url else "nothing: no DVC remote"
     print(f"data {version}: {len(listed)} partitions, {data_revisions.told(landed)}; pushed {where}")
 
@@ -112,8 +116,8 @@ def _origin(backfill: bool) -> str:
 
 
 def _tell_gates(context: Context, opened: workspace.Workspace, told: list[Verdict]) -> None:
-    body = {"verdicts": [v.as_dict() for v in told]}
-    context.ledger.append(Event("gates_checked", opened.model, opened.run, body=body))
+    gates_checked = GatesChecked(verdicts=[verdict.as_dict() for verdict in told])
+    context.ledger.append(gates_checked, opened.model, opened.run)
     for verdict in told:
         print(verdict)
 
@@ -163,27 +167,21 @@ def _settings(opened: workspace.Workspace) -> params.Model:
 
 
 def _tell_registered(context: Context, opened: workspace.Workspace, mlflow_run: str, version: str, alias: str) -> str:
-    context.ledger.append(
-        Event(
-            "version_registered",
-            opened.model,
-            opened.run,
-            body={
-                "version": version,
-                "mlflow_run": mlflow_run,
-                "data_version": opened.data_version(),
-                "as_of": opened.as_of,
-                "code_revision": opened.code_revision,
-                "alias": alias,
-            },
-        )
+    registered = VersionRegistered(
+        version=version,
+        mlflow_run=mlflow_run,
+        data_version=opened.data_version(),
+        as_of=opened.as_of,
+        code_revision=opened.code_revision,
+        alias=alias,
     )
+    context.ledger.append(registered, opened.model, opened.run)
     return version
 
 
 def roll_out(
     context: Context, run: str, model: str, version: str, reason: str, strategy: str | None = None
-) -> dict[str, Any]:
+) -> Deployment | ShadowResult:
     """Brings the version live, after another rollout of the model has ended; see pipeline.rollout.deploy.deploy."""
     wait_s = context.params.model(model).rollout.wait_s
     return traffic(context).deploy(run, model, version, reason, strategy, wait_s)
@@ -192,7 +190,7 @@ def roll_out(
 def operate(context: Context, run: str, model: str, action: str, reason: str) -> Any:
     """What a person on call asks for: `rollback` of the model, or `reconcile` of everything."""
     if action == "rollback":
-        return traffic(context).rollback(run, model, reason)
+        return traffic(context).rollback(run, model, reason).as_dict()
     return traffic(context).reconcile(run, None)
 
 
@@ -201,37 +199,40 @@ def retire_predecessor(context: Context, run: str, model: str) -> list[str]:
     return traffic(context).retire(run, model)
 
 
-def settle(context: Context, run: str, model: str, backfill: bool = False) -> dict[str, Any]:
+def settle(context: Context, run: str, model: str, backfill: bool = False) -> RunSettled:
     """Closes a run: what came of it and what it cost goes to the ledger, old workspaces go away."""
     if not backfill:
         _mend_cut_off(context, run, model)
         _retire_in_passing(context, run, model)
     events = _since_opened(context.ledger.events(run=run))
-    happened = {e.kind: e.body for e in events}
-    if "rollout_ended" in happened:
-        outcome = f"version {happened['rollout_ended']['version']} went live"
-    elif "shadow_ended" in happened:
-        told = happened["shadow_ended"]
-        outcome = f"shadow of version {told['version']} says {told['verdict']}"
-    elif "version_registered" in happened:
-        made = happened["version_registered"]
-        outcome = f"version {made['version']} was registered as {made['alias']}, not rolled out"
-    else:
-        failed = [e for e in events if e.kind == "step_ended" and e.body["state"] == "failed"]
-        outcome = f"failed at {failed[-1].step}: {failed[-1].body['error']}" if failed else "ended without a version"
     cost = next((r["cost"] for r in costs.runs(context.ledger, context.params.prices, run=run)), 0.0)
-    body = {"outcome": outcome, "cost": round(cost, 6), "currency": context.params.prices.currency}
-    context.ledger.append(Event("run_settled", model, run, body=body))
+    settled = RunSettled(outcome=_outcome(events), cost=round(cost, 6), currency=context.params.prices.currency)
+    context.ledger.append(settled, model, run)
     workspace_transfer.prune(context)
-    return body
+    return settled
 
 
-def _since_opened(events: list[Event]) -> list[Event]:
+def _outcome(entries: list[Entry[Event]]) -> str:
+    """What came of a run, in a few words."""
+    last = {type(entry.event): entry.event for entry in entries}
+    if isinstance(ended := last.get(RolloutEnded), RolloutEnded):
+        return f"version {ended.version} went live"
+    if isinstance(shadow := last.get(ShadowEnded), ShadowEnded):
+        return f"shadow of version {shadow.version} says {shadow.verdict}"
+    if isinstance(registered := last.get(VersionRegistered), VersionRegistered):
+        return f"version {registered.version} was registered as {registered.alias}, not rolled out"
+    for entry in reversed(entries):
+        if isinstance(entry.event, StepEnded) and entry.event.state == "failed":
+            return f"failed at {entry.step}: {entry.event.error}"
+    return "ended without a version"
+
+
+def _since_opened(events: list[Entry[Event]]) -> list[Entry[Event]]:
     """A run's events since it was last begun: done again, by a clear or a backfill, it keeps its name."""
     begun = [
         i
         for i, e in enumerate(events)
-        if e.kind == "run_opened" or (e.kind, e.step) == ("step_started", "open_workspace")
+        if isinstance(e.event, RunOpened) or (isinstance(e.event, StepStarted) and e.step == "open_workspace")
     ]
     return events[begun[-1] :] if begun else events
 
@@ -318,7 +319,7 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> dict[
         from pipeline.registry import record
 
         record.keep_report(context.home, name, champion, report)
-    context.ledger.append(Event("drift_checked", name, run, body=body))
+    context.ledger.append(DriftChecked.read(body), name, run)
     told = report.with_suffix(".json")
     told.parent.mkdir(parents=True, exist_ok=True)
     told.write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
@@ -351,4 +352,4 @@ def retrain(
                 rollout = roll_out(context, run, name, version, reason)
     finally:
         settled = settle(context, run, name)
-    return {"run": run, "version": version, "rollout": rollout, **settled}
+    return {"run": run, "version": version, "rollout": rollout.as_dict() if rollout else None, **settled.body()}

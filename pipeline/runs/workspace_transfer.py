@@ -9,7 +9,8 @@ from typing import Any
 
 from pipeline.context import Context
 from pipeline.errors import DataError, StageError
-from pipeline.ledger.store import Event, Ledger
+from pipeline.ledger.events import RunOpened, RunSettled, StageKept, StepStarted
+from pipeline.ledger.store import Entry, Ledger
 from pipeline.settings import yaml_file
 from pipeline.workspaces import dvc_graph, dvc_remote, workspace
 
@@ -24,46 +25,46 @@ def keep(context: Context, opened: workspace.Workspace, stage: str) -> None:
             "DVC remote", "there is none, and workers share no disk", "name one: `dvc remote add -d store URL`"
         )
     lock = (opened.folder / LOCK).read_text(encoding="utf-8")
-    body = {"stage": stage, "lock": lock, "pushed_files": pushed.files, "pushed_bytes": pushed.size}
-    context.ledger.append(Event("stage_kept", opened.model, opened.run, stage, body))
+    transferred = StageKept(stage=stage, lock=lock, pushed_files=pushed.files, pushed_bytes=pushed.size)
+    context.ledger.append(transferred, opened.model, opened.run, stage)
 
 
 def at_hand(context: Context, folder: str) -> workspace.Workspace:
     """The run's workspace on this worker, as its last stage left it, wherever that was. Raises StageError or DataError."""
     if not context.apart:
         return workspace.read(Path(folder))
-    told = _opened(context, folder)
+    run_opened = _opened(context, folder)
     if not (Path(folder) / workspace.RUN_FILE).is_file():
         # Not only where runs are settled, which this worker's queue may never bring.
         prune(context)
-        _make(context, told)
+        _make(context, run_opened)
     opened = workspace.read(Path(folder))
-    kept = context.ledger.events(kind="stage_kept", run=opened.run, after=told.seq)
-    if kept and _differs(opened, kept[-1].body["lock"]):
-        _bring(opened, kept[-1].body["lock"])
+    transferred = context.ledger.events(StageKept, run=opened.run, after=run_opened.seq)
+    if transferred and _differs(opened, transferred[-1].event.lock):
+        _bring(opened, transferred[-1].event.lock)
     return opened
 
 
-def _opened(context: Context, folder: str) -> Event:
+def _opened(context: Context, folder: str) -> Entry[RunOpened]:
     """The event with which the run's workspace was opened last."""
     name = Path(folder).relative_to(context.home / "workspaces").parts[0]
-    events = [e for e in context.ledger.events(kind="run_opened") if workspace.folder_name(e.run) == name]
-    if not events:
+    entries = [entry for entry in context.ledger.events(RunOpened) if workspace.folder_name(entry.run) == name]
+    if not entries:
         raise StageError(f"workspace {folder}", "is of no run in the ledger", "clear the run's first task")
-    return events[-1]
+    return entries[-1]
 
 
-def _make(context: Context, told: Event) -> None:
-    body = told.body
+def _make(context: Context, entry: Entry[RunOpened]) -> None:
+    opened = entry.event
     workspace.make(
         context.project,
         context.home,
-        told.run,
-        told.model,
-        body["as_of"],
-        body["reason"],
-        body["code_revision"],
-        body["uncommitted"],
+        entry.run,
+        entry.model,
+        opened.as_of,
+        opened.reason,
+        opened.code_revision,
+        opened.uncommitted,
     )
 
 
@@ -76,11 +77,11 @@ def prune(context: Context) -> None:
 def _ended(ledger: Ledger) -> set[str]:
     """Runs that were settled and not taken up again since."""
     ended: set[str] = set()
-    for event in ledger.events(kind=("run_settled", "step_started")):
-        if event.kind == "run_settled":
-            ended.add(event.run)
+    for entry in ledger.events(RunSettled, StepStarted):
+        if isinstance(entry.event, RunSettled):
+            ended.add(entry.run)
         else:
-            ended.discard(event.run)
+            ended.discard(entry.run)
     return ended
 
 

@@ -17,6 +17,8 @@ import pytest
 
 from demo.replay import Replay, requests
 from demo.show import _flights as flights_between
+from pipeline.ledger.events import DriftChecked, RunOpened, StepEnded, VersionRegistered
+from pipeline.ledger.rollout_events import RolledBack
 from pipeline.ledger.store import airflow_run
 from pipeline.registry import versions as registry
 from pipeline.services import control, processes
@@ -38,7 +40,7 @@ def test_1_a_triggered_retrain_goes_live(stack):
     assert set(states.values()) == {"success"}
     assert stack.live(FLIGHTS) == "1"
     name = airflow_run(dag, run)
-    ended = {e.step: e.body for e in stack.context.ledger.events(kind="step_ended", run=name)}
+    ended = {e.step: e.body for e in stack.context.ledger.events(StepEnded, run=name)}
     assert set(ended) == set(states) - {""}
     assert all(b["state"] == "success" and b["wall_s"] > 0 and b["peak_mb"] > 10 for b in ended.values())
     assert ended["train"]["cpu_s"] > 0.5
@@ -82,13 +84,13 @@ def test_3_drift_starts_a_retrain_that_goes_live_under_load(stack):
         assert set(stack.finish(f"monitor__{FLIGHTS}", run).values()) == {"success"}
         started = _asset_triggered(stack, f"retrain__{FLIGHTS}")
         assert set(stack.finish(f"retrain__{FLIGHTS}", started).values()) == {"success"}
-    told = stack.context.ledger.events(kind="drift_checked")[-1].body
+    told = stack.context.ledger.events(DriftChecked)[-1].body
     assert told["verdict"] == "drift"
     assert {"temp", "dewp"} <= set(told["moved"])
     assert told["rows_now"] >= len(june)
     assert told["live_quality"]["labelled"] > 20_000
     assert Path(told["report"]).stat().st_size > 100_000
-    opened = stack.context.ledger.events(kind="run_opened", run=airflow_run(f"retrain__{FLIGHTS}", started))[0].body
+    opened = stack.context.ledger.events(RunOpened, run=airflow_run(f"retrain__{FLIGHTS}", started))[0].body
     assert opened["as_of"] == "2013-07-01T00:00:00+00:00"
     # Which of them moved most is a matter of the sample.
     assert opened["reason"].startswith("drift: ") and "temp" in opened["reason"]
@@ -125,7 +127,7 @@ def test_4_a_failed_gate_stops_the_run_and_shows_every_reason(stack):
     assert registry.champion(stack.home, "hopeless") is None
     (failed,) = [
         e.body
-        for e in stack.context.ledger.events(kind="step_ended", run=airflow_run("retrain__hopeless", run))
+        for e in stack.context.ledger.events(StepEnded, run=airflow_run("retrain__hopeless", run))
         if e.body["state"] == "failed"
     ]
     assert "metric_limit" in failed["error"]
@@ -150,10 +152,10 @@ def test_5_a_backfill_registers_and_never_goes_live(stack):
     states = [stack.finish("retrain__churn", r["dag_run_id"]) for r in found]
     assert [s[""] for s in states] == ["success"] * len(found)
     assert {s["roll_out"] for s in states} == {"skipped"}
-    opened = sorted(e.body["as_of"][:10] for e in stack.context.ledger.events(kind="run_opened", model="churn"))
+    opened = sorted(e.body["as_of"][:10] for e in stack.context.ledger.events(RunOpened, model="churn"))
     assert opened == ["2024-02-21", "2024-02-22"][: len(found)]
     assert registry.champion(stack.home, "churn") is None
-    aliases = {e.body["alias"] for e in stack.context.ledger.events(kind="version_registered", model="churn")}
+    aliases = {e.body["alias"] for e in stack.context.ledger.events(VersionRegistered, model="churn")}
     assert aliases == {f"asof-{day}" for day in opened}
 
 
@@ -167,7 +169,7 @@ def test_5b_operate_rolls_back_and_forward_under_load(stack):
             assert stack.live(FLIGHTS) == expected
             assert registry.champion(stack.home, FLIGHTS) == expected
     assert (load.failed, load.failures) == (0, [])
-    assert [e.body["reason"] for e in stack.context.ledger.events(kind="rolled_back")] == ["a drill", "a drill"]
+    assert [e.body["reason"] for e in stack.context.ledger.events(RolledBack)] == ["a drill", "a drill"]
 
 
 def test_6_the_page_is_behind_the_login_and_shows_what_is_live(stack):

@@ -19,6 +19,8 @@ import pytest
 
 from demo.replay import requests
 from demo.show import _flights as flights_between
+from pipeline.ledger.events import VersionRegistered
+from pipeline.ledger.rollout_events import RolloutEnded, SlotStarting
 from pipeline.ledger.store import airflow_run
 from pipeline.registry import versions as registry
 from pipeline.rollout.routing import route_file
@@ -139,7 +141,7 @@ def test_2_each_week_is_a_version_under_its_own_name(stack, before):
     tasks = {t["task_id"]: t["state"] for t in stack.airflow.tasks(DAG, run)}
     assert (tasks["register"], tasks["roll_out"], tasks["settle"]) == ("success", "skipped", "success")
     assert "comes from a backfill, which never goes live" in stack.airflow.log(DAG, run, "roll_out")
-    ended = stack.context.ledger.events(kind=("rollout_ended", "slot_starting"), run=airflow_run(DAG, run))
+    ended = stack.context.ledger.events(RolloutEnded, SlotStarting, run=airflow_run(DAG, run))
     assert ended == []
     before["versions"] = backfilled
 
@@ -181,7 +183,7 @@ def test_4_again_it_is_the_same_versions(stack, before):
     assert list(states.values()) == ["success"]
     again = {v.version: v.tags["perennial.model_digest"] for v in client.search_model_versions(f"name = '{FLIGHTS}'")}
     assert again == versions
-    registered = stack.context.ledger.events(kind="version_registered", model=FLIGHTS)
+    registered = stack.context.ledger.events(VersionRegistered, model=FLIGHTS)
     assert registered[-1].body["version"] == before["versions"][f"asof-{after(MONDAYS[0], 7)}"]
 
 
@@ -194,7 +196,7 @@ def test_4b_a_week_that_leaves_nothing_to_learn_says_so_and_holds_up_no_other(st
     assert "the data begins on 2013-01-01, so all 10,835 rows are in the 14 days held out" in stack.airflow.log(
         DAG, early, "train"
     )
-    (made,) = stack.context.ledger.events(kind="version_registered", run=airflow_run(DAG, first))
+    (made,) = stack.context.ledger.events(VersionRegistered, run=airflow_run(DAG, first))
     assert made.body["alias"] == "asof-2013-01-21"
     planned = stack.airflow.post(
         "/backfills/dry_run",
@@ -259,7 +261,7 @@ def test_6_runs_of_one_model_and_of_another_at_once(stack):
     states = [stack.finish(dag, run, limit_s=2400) for dag, run in started]
     assert [s[""] for s in states] == ["success"] * sum(counts.values())
     for model, count in counts.items():
-        rollouts = stack.context.ledger.events(kind="rollout_ended", model=model)
+        rollouts = stack.context.ledger.events(RolloutEnded, model=model)
         assert len({e.body["version"] for e in rollouts}) == count
         assert stack.live(model) == registry.champion(stack.home, model) == rollouts[-1].body["version"]
     assert stack.context.ledger.verify()[1] is None
@@ -286,7 +288,7 @@ def test_7_a_scheduled_run_is_the_same_beside_a_backfill_of_its_own_dag(stack):
     times = {r["dag_run_id"]: (r["start_date"], r["end_date"]) for r in stack.airflow.runs("retrain__steady")}
     start, end = times[run]
     assert any(begun < end and start < done for name, (begun, done) in times.items() if name in states), times
-    (made,) = stack.context.ledger.events(kind="version_registered", run=airflow_run("retrain__steady", run))
+    (made,) = stack.context.ledger.events(VersionRegistered, run=airflow_run("retrain__steady", run))
     assert (made.body["alias"], made.body["as_of"]) == ("challenger", f"{midnight:%Y-%m-%dT%H:%M:%S+00:00}")
     version = made.body["version"]
     assert stack.live("steady") == registry.champion(stack.home, "steady") == version

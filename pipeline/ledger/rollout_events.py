@@ -1,0 +1,243 @@
+"""The events of a rollout: one before and one after each side effect, and what was seen of a version on its way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+from typing import Any
+
+from pipeline.ledger.events import NULL, Event
+
+
+class RolloutEvent(Event):
+    """`rollout` is the number of the lease under which it happened."""
+
+    rollout: int | None = None
+
+
+class Opening(RolloutEvent):
+    """A rollout or a rollback begins. `version` is the one that is to be live."""
+
+    version: str
+    slot: str = ""
+    reason: str = ""
+
+    @property
+    def leaving(self) -> str:
+        """The version that a person who rolls back now wants to leave."""
+        return self.version
+
+
+class Move(RolloutEvent):
+    """A version is live from now on, with all traffic. The two kinds of it date what was live when."""
+
+    version: str
+    slot: str = ""
+    engine: str | None = None
+    reason: str | None = None
+
+
+class RolloutStarted(Opening, kind="rollout_started"):
+    strategy: str = "all-at-once"
+    before: str | None = field(default=None, metadata=NULL)
+
+    def sentence(self) -> str:
+        return f"rollout of version {self.version} begins, {self.strategy}: {self.reason}"
+
+
+class RollbackStarted(Opening, kind="rollback_started"):
+    left: str = ""
+
+    @property
+    def leaving(self) -> str:
+        return self.left
+
+
+class SlotStarting(RolloutEvent, kind="slot_starting"):
+    """`why` this engine."""
+
+    version: str
+    slot: str
+    engine: str = ""
+    why: str = ""
+
+
+class SlotStarted(RolloutEvent, kind="slot_started"):
+    version: str
+    slot: str
+    address: str = ""
+
+
+class SlotReady(RolloutEvent, kind="slot_ready"):
+    """`golden` requests were answered as evaluation answered them."""
+
+    version: str
+    slot: str
+    address: str = ""
+    golden: int = 0
+    ready_s: float = 0.0
+
+    def sentence(self) -> str:
+        return f"version {self.version} ready in {self.slot} after {self.golden} golden requests"
+
+
+class SlotRevived(RolloutEvent, kind="slot_revived"):
+    version: str
+    slot: str
+    engine: str = ""
+
+
+class SlotEnding(RolloutEvent, kind="slot_ending"):
+    version: str
+    slot: str
+    engine: str | None = None
+
+
+class SlotEnded(RolloutEvent, kind="slot_ended"):
+    """`cut_off` requests were not answered; None when the slot could not say."""
+
+    version: str
+    slot: str
+    cut_off: int | None = field(default=None, metadata=NULL)
+    engine: str | None = None
+
+    def sentence(self) -> str:
+        lost = "nobody knows how many" if self.cut_off is None else self.cut_off
+        return f"version {self.version} ended in {self.slot}, {lost} requests cut off"
+
+
+class RouteMoving(RolloutEvent, kind="route_moving"):
+    """Version `to` is to get `percent` of the traffic (of copies, with `mirror`); `previous` is behind it."""
+
+    to: str
+    percent: int = 100
+    mirror: bool = False
+    live: str | None = None
+    previous: str | None = field(default=None, metadata=NULL)
+
+
+class RouteMoved(RolloutEvent, kind="route_moved"):
+    to: str
+    percent: int = 100
+    mirror: bool = False
+    switch_s: float = 0.0
+
+    def sentence(self) -> str:
+        share = f"copies of {self.percent} %" if self.mirror else f"{self.percent} %"
+        return f"version {self.to} gets {share}, moved in {self.switch_s:.2f} s"
+
+
+class RouteRemoving(RolloutEvent, kind="route_removing"):
+    pass
+
+
+class RouteRemoved(RolloutEvent, kind="route_removed"):
+    pass
+
+
+class RolloutHolding(RolloutEvent, kind="rollout_holding"):
+    version: str
+    percent: int
+    reason: str
+
+    def sentence(self) -> str:
+        return f"version {self.version} holds at its step: {self.reason}"
+
+
+class Judged(RolloutEvent):
+    """A version was watched; `looks` are those of pipeline.policy.canary.Judgement, as dicts."""
+
+    version: str
+    verdict: str = ""
+    reason: str = ""
+    looks: Sequence[Mapping[str, Any]] = ()
+
+
+class StepBaked(Judged, kind="step_baked"):
+    percent: int = 0
+
+    def sentence(self) -> str:
+        return f"version {self.version} proved itself at {self.percent} %: {self.reason}"
+
+
+class Baked(Judged, kind="baked"):
+    slot: str = ""
+
+
+class ShadowEnded(Judged, kind="shadow_ended"):
+    slot: str = ""
+    engine: str = ""
+    engine_reason: str = ""
+    strategy: str = "shadow"
+    champion: str = ""
+
+    def sentence(self) -> str:
+        return f"shadow of version {self.version} says {self.verdict}: {self.reason}"
+
+
+class Promoting(RolloutEvent, kind="promoting"):
+    version: str
+
+
+class Promoted(RolloutEvent, kind="promoted"):
+    version: str
+
+
+class Demoting(RolloutEvent, kind="demoting"):
+    pass
+
+
+class Demoted(RolloutEvent, kind="demoted"):
+    pass
+
+
+class PruneFailed(RolloutEvent, kind="prune_failed"):
+    error: str
+
+
+class RolloutEnded(Move, kind="rollout_ended"):
+    """`to_traffic_s` is from the start of the rollout to the moment when all traffic had moved."""
+
+    switch_s: float = 0.0
+    engine_reason: str | None = None
+    strategy: str | None = None
+    previous: str | None = field(default=None, metadata=NULL)
+    ready_s: float | None = None
+    to_traffic_s: float | None = None
+    already_live: bool | None = None
+    completed_later: bool | None = None
+
+    def sentence(self) -> str:
+        return f"version {self.version} live in {self.slot}, switched in {self.switch_s:.2f} s"
+
+
+class RolledBack(Move, kind="rolled_back"):
+    """`version` is live again, in place of `left`; `warm` when it had been kept ready."""
+
+    left: str = ""
+    warm: bool | None = None
+    switch_s: float | None = None
+    completed_later: bool | None = None
+
+    def sentence(self) -> str:
+        return f"back to version {self.version} in {self.slot}: {self.reason or ''}"
+
+
+class RolloutFailed(RolloutEvent, kind="rollout_failed"):
+    version: str
+    error: str
+    slot: str | None = field(default=None, metadata=NULL)
+
+    def sentence(self) -> str:
+        return f"version {self.version} did not go live: {self.error}"
+
+
+class AbortAsked(RolloutEvent, kind="abort_asked"):
+    reason: str
+
+    def sentence(self) -> str:
+        return f"called back: {self.reason}"
+
+
+OPENINGS = (RolloutStarted, RollbackStarted)
+MOVES = (RolloutEnded, RolledBack)
