@@ -19,7 +19,7 @@ import psutil
 
 from benchmarks import flights, load, peers
 from benchmarks.limits import kept
-from pipeline.settings.models import project_root
+from pipeline.settings.environment import Environment
 from tests.support.server import server
 
 ROUNDS, REQUESTS = 5, 12_000
@@ -49,7 +49,7 @@ def main() -> bool:
 @contextmanager
 def _attack(port: int, server_pid: int) -> Iterator[int]:
     """Bad clients, once all their connections are there; says how many."""
-    bad = subprocess.Popen([sys.executable, "-m", "benchmarks.attack", str(port)], cwd=project_root())
+    bad = subprocess.Popen([sys.executable, "-m", "benchmarks.attack", str(port)], cwd=Environment.read().project)
     try:
         until = time.monotonic() + 30
         while (open_ones := len(psutil.Process(server_pid).net_connections())) < 1000:

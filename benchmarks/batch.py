@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from benchmarks import flights
 from benchmarks.flights import MODEL
 from benchmarks.limits import kept
-from pipeline.settings.models import load, project_root
+from pipeline.settings.environment import Environment
+from pipeline.settings.models import load
 
 MILLION = 1_000_000
 GROUP_ROWS = 100_000
@@ -55,7 +56,7 @@ def _scored(folder: Path, rows: int) -> Scored:
     command = [sys.executable, "-m", "pipeline", "predict", MODEL, "--input", str(given), "--output", str(output)]
     start = time.monotonic()
     running = subprocess.Popen(
-        command, cwd=project_root(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command, cwd=Environment.read().project, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     peak_kb = 0
     while running.poll() is None:
@@ -81,9 +82,9 @@ def _peak_kb(pid: int) -> int:
 
 def _write_flights(path: Path, rows: int) -> None:
     """The year's flights, over and over, a row group at a time."""
-    model = load(project_root()).model(MODEL)
+    model = load(Environment.read().project).model(MODEL)
     columns = [*model.training.features, model.source.key, model.source.event_time]
-    days = sorted((project_root() / "warehouse" / "flights").glob("*.parquet"))
+    days = sorted((Environment.read().project / "warehouse" / "flights").glob("*.parquet"))
     tables = [pq.read_table(day, columns=columns) for day in days[: 1 + GROUP_ROWS // 500]]
     group = pa.concat_tables(tables, promote_options="permissive").slice(0, GROUP_ROWS).combine_chunks()
     with pq.ParquetWriter(path, group.schema) as writer:

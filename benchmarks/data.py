@@ -18,7 +18,7 @@ import duckdb
 import yaml
 
 from benchmarks.limits import kept
-from pipeline.settings.models import project_root
+from pipeline.settings.environment import Environment
 
 ROWS_A_DAY = 5_000
 COUNTING = Path(__file__).parent / "counting"
@@ -61,7 +61,7 @@ def main() -> bool:
 def _project(folder: Path, days: int) -> Path:
     """A clone with the model `sales`, whose window holds all of `days` and one more."""
     project = folder / "project"
-    subprocess.run(["git", "clone", "-q", str(project_root()), str(project)], check=True)
+    subprocess.run(["git", "clone", "-q", str(Environment.read().project), str(project)], check=True)
     settings = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
     block = next(iter(settings["models"].values()))
     numbers = [f"n{i}" for i in range(8)]

@@ -17,9 +17,10 @@ from typing import Any
 import httpx
 import pandas as pd
 
-from pipeline.registry import versions as registry
+from pipeline.registry.versions import Registry
 from pipeline.runs import steps
-from pipeline.settings.models import load, project_root
+from pipeline.settings.environment import Environment
+from pipeline.settings.models import load
 from pipeline.training import package
 
 MODEL = "flight-delay"
@@ -35,19 +36,23 @@ class Flights:
     home: Path
 
     @property
+    def registry(self) -> Registry:
+        return Registry.of(Environment.read().at(Environment.read().project, self.home))
+
+    @property
     def package(self) -> Path:
-        return registry.package_folder(self.home, MODEL, "1")
+        return self.registry.package_folder(MODEL, "1")
 
     @property
     def skops(self) -> Path:
         """The fitted pipeline as the stages left it."""
-        (file,) = registry.artifact_root(self.home).glob(f"{MODEL}/models/*/artifacts/model.skops")
+        (file,) = self.registry.artifact_root.glob(f"{MODEL}/models/*/artifacts/model.skops")
         return file
 
     def rows(self, count: int) -> list[dict[str, Any]]:
         """Flights after those it learnt from, as requests have them."""
-        model = load(project_root()).model(MODEL)
-        days = sorted((project_root() / "warehouse" / "flights").glob("*.parquet"))
+        model = load(Environment.read().project).model(MODEL)
+        days = sorted((Environment.read().project / "warehouse" / "flights").glob("*.parquet"))
         later = [day for day in days if day.stem >= f"{model.as_of:%Y-%m-%d}"]
         frame = pd.concat([pd.read_parquet(day) for day in later[: 1 + count // 500]], ignore_index=True)
         return package.records(frame.head(count), model.training)
@@ -57,10 +62,10 @@ class Flights:
 def trained() -> Flights:
     """Trains and registers the model."""
     home = Path(_FOLDER.name)
-    os.environ |= {"PERENNIAL_HOME": str(home), "PERENNIAL_PROJECT": str(project_root())}
-    as_of = load(project_root()).model(MODEL).as_of
+    os.environ |= {"PERENNIAL_HOME": str(home), "PERENNIAL_PROJECT": str(Environment.read().project)}
+    as_of = load(Environment.read().project).model(MODEL).as_of
     steps.retrain(steps.Context.here(), "bench", MODEL, as_of, "a benchmark", False, lambda _step: None)
-    registry.promote(home, MODEL, "1")
+    steps.Context.here().registry.promote(MODEL, "1")
     return Flights(home)
 
 

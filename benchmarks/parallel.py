@@ -14,13 +14,13 @@ import time
 from pathlib import Path
 
 from benchmarks.limits import kept
-from pipeline.settings.models import project_root
+from pipeline.settings.environment import Environment
 
 RUNS = 8
 
 
 def main() -> bool:
-    root = project_root()
+    root = Environment.read().project
     cores = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "clone"

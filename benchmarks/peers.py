@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.flights import MODEL, Flights, served
-from pipeline.registry import versions as registry
 from pipeline.serving.trusted import TRUSTED_TYPES
-from pipeline.settings.models import project_root
+from pipeline.settings.environment import Environment
 from pipeline.settings.net import free_port
 
 Rows = list[dict[str, Any]]
@@ -47,7 +46,7 @@ def mlflow(flights: Flights, folder: Path) -> Iterator[Peer]:
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", f"models:/{MODEL}/1", "--env-manager", "local"]
     command += ["--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
-    env = {"MLFLOW_TRACKING_URI": registry.tracking_uri(flights.home), "MLFLOW_DISABLE_TELEMETRY": "true", **ONE_THREAD}
+    env = {"MLFLOW_TRACKING_URI": flights.registry.uri, "MLFLOW_DISABLE_TELEMETRY": "true", **ONE_THREAD}
     with served(command, f"http://127.0.0.1:{port}/ping", _made(folder / "mlflow"), env):
         yield Peer(
             "mlflow models serve", port, "/invocations", records, lambda told: [p[1] for p in told["predictions"]]
@@ -118,8 +117,8 @@ def _made(folder: Path) -> Path:
 
 def _program(name: str) -> str:
     """A program of the peers' environment, which is made when it is not there."""
-    folder = project_root() / ".perennial" / "peers"
-    requirements, installed = project_root() / "requirements" / "peers.txt", folder / "installed.txt"
+    folder = Environment.read().project / ".perennial" / "peers"
+    requirements, installed = Environment.read().project / "requirements" / "peers.txt", folder / "installed.txt"
     if not installed.is_file() or installed.read_bytes() != requirements.read_bytes():
         print("setting up the peers' environment (about a minute; once)")
         uv = [sys.executable, "-m", "uv"]

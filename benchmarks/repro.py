@@ -13,11 +13,11 @@ import time
 from pathlib import Path
 
 from benchmarks.limits import kept
-from pipeline.settings.models import project_root
+from pipeline.settings.environment import Environment
 
 
 def main() -> bool:
-    root = project_root()
+    root = Environment.read().project
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "clone"
         subprocess.run(["git", "clone", "-q", str(root), str(clone)], check=True)

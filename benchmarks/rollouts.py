@@ -25,14 +25,12 @@ from pipeline.errors import RolloutError
 from pipeline.ledger import timeline
 from pipeline.ledger.rollout_events import RolloutEnded, RolloutStarted, RouteMoved, RouteMoving, ShadowEnded
 from pipeline.ledger.store import Entry
-from pipeline.registry import versions as registry
 from pipeline.rollout import deploy, failpoints, probe, rollback
-from pipeline.rollout.engines.base import EngineUnavailable
+from pipeline.rollout.engines.base import EngineSettings, EngineUnavailable
 from pipeline.rollout.engines.docker import DockerEngine
 from pipeline.rollout.results import Deployment, ShadowResult
 from pipeline.rollout.routing import route_file
 from pipeline.runs import steps
-from pipeline.settings import addresses
 from pipeline.settings.net import free_port
 from tests.conftest import CHURN, change_params, make_project
 from tests.support import commands
@@ -60,7 +58,7 @@ def _site(project: Path) -> Iterator[tuple[steps.Context, str]]:
     """A project with three registered versions of a small model, behind a Traefik."""
     make_project(project, {"churn": CHURN})
     try:
-        DockerEngine(project / "home", project)
+        DockerEngine(EngineSettings(project / "home", project))
         engine = "docker"
     except EngineUnavailable as reason:
         engine = "process"
@@ -77,7 +75,7 @@ def _site(project: Path) -> Iterator[tuple[steps.Context, str]]:
         try:
             yield context, f"{at.router}/churn"
         finally:
-            deploy.stop_all(context.home, project, 1)
+            deploy.stop_all(context.rollout("bench").engines, 1)
 
 
 def _deploy(context: steps.Context, version: str) -> Deployment | ShadowResult:
@@ -164,7 +162,7 @@ def _back(context: steps.Context) -> None:
         command = subprocess.Popen(
             [sys.executable, "-m", "pipeline", "rollback", "churn"], env=env, stdout=subprocess.DEVNULL
         )
-        address = f"{addresses.router_url(context.home)}/churn"
+        address = context.rollout("bench").address("churn")
         assert probe.wait_for_version(address, before.previous.version, 30)
         moved.append(time.monotonic() - start)
         assert command.wait() == 0
@@ -188,7 +186,7 @@ def _from_failing_to_back(context: steps.Context, address: str) -> None:
         if name == "after note route_moved" and not died:
             running = route_file.read(context.home, "churn")
             assert running is not None
-            for engine in context.rollout("bench").engines():
+            for engine in context.rollout("bench").engines.all():
                 if engine.find("churn", running.live.slot):
                     died.append(time.monotonic())
                     engine.stop("churn", running.live.slot, 0)
@@ -230,7 +228,7 @@ def races(context: steps.Context, address: str, count: int) -> None:
             current = route_file.read(context.home, "churn")
             told = timeline.live_at(context.ledger, "churn")
             assert current is not None and told is not None and current.live.version in versions
-            assert registry.champion(context.home, "churn") == told["version"] == current.live.version
+            assert context.registry.champion("churn") == told["version"] == current.live.version
     assert tally.failed == 0, tally.failures[:3]
     change_params(context.project, "models.churn.rollout.bake_s", 1)
     print(
@@ -241,7 +239,7 @@ def races(context: steps.Context, address: str, count: int) -> None:
 def _stop_and_start(context: steps.Context) -> None:
     """One server, stopped and started again with the next version: what its users see."""
     port = free_port()
-    package = str(registry.package_folder(context.home, "churn", "1"))
+    package = str(context.registry.package_folder("churn", "1"))
     command = [sys.executable, "-m", "pipeline.serving", "--package", package, "--version", "1", "--slot", "blue"]
     command += ["--port", str(port)]
     address = f"http://127.0.0.1:{port}"

@@ -29,7 +29,7 @@ from benchmarks.peers import Peer, Rows
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route import Route, Share
 from pipeline.serving.settings import Settings
-from pipeline.settings.models import project_root
+from pipeline.settings.environment import Environment
 from pipeline.settings.net import free_port
 from tests.support.router import router
 from tests.support.server import server
@@ -98,7 +98,7 @@ def _all(trained: Flights, folder: Path) -> Iterator[list[Peer]]:
             )
             for n in (1, 2)
         )
-        traefik = stack.enter_context(router(project_root(), trained.home))
+        traefik = stack.enter_context(router(Environment.read().project, trained.home))
         os.environ["PERENNIAL_ROUTER_URL"], os.environ["PERENNIAL_ROUTER_API_URL"] = traefik.router, traefik.router_api
         route_file.write(trained.home, Route(MODEL, Share("blue", "1", ours.url)))
         routed = f"/{MODEL}/invocations"

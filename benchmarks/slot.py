@@ -18,9 +18,9 @@ import psutil
 from benchmarks import flights, load, peers
 from benchmarks.flights import MODEL, Flights
 from benchmarks.limits import kept
-from pipeline.rollout.engines.base import EngineUnavailable, Wanted
+from pipeline.rollout.engines.base import EngineSettings, EngineUnavailable, Wanted
 from pipeline.rollout.engines.docker import LABEL, DockerEngine
-from pipeline.settings.models import project_root
+from pipeline.settings.environment import Environment
 
 STARTS, REQUESTS = 3, 2000
 
@@ -28,7 +28,7 @@ STARTS, REQUESTS = 3, 2000
 def main() -> bool:
     trained = flights.trained()
     try:
-        engine = DockerEngine(trained.home, project_root())
+        engine = DockerEngine(EngineSettings(trained.home, Environment.read().project))
     except EngineUnavailable as reason:
         print(f"skipped: {reason}")
         return True

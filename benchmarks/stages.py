@@ -11,12 +11,13 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.limits import kept
-from pipeline.settings.models import load, project_root
+from pipeline.settings.environment import Environment
+from pipeline.settings.models import load
 from pipeline.workspaces import dvc_graph, stage_server
 
 
 def main() -> bool:
-    root = project_root()
+    root = Environment.read().project
     model = next(iter(load(root).models))
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "clone"

@@ -20,6 +20,7 @@ from closing_schedule import cron_schedule
 from vocabulary import as_of_param, asked_in_form, drift_asset, skip, task_defaults
 
 from pipeline.settings import models as params
+from pipeline.settings.environment import Environment
 
 
 def as_of_run() -> datetime:
@@ -94,6 +95,6 @@ def monitor_dag(model: str, settings: params.Model) -> Any:
 
 
 _asked_for = get_parsing_context().dag_id
-for _name, _settings in params.load(params.project_root()).models.items():
+for _name, _settings in params.load(Environment.read().project).models.items():
     if _asked_for in (None, f"monitor__{_name}"):
         monitor_dag(_name, _settings)

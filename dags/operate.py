@@ -12,6 +12,7 @@ from airflow.sdk import Param, dag, get_current_context, get_parsing_context, ta
 from vocabulary import asked_in_form, task_defaults
 
 from pipeline.settings import models as params
+from pipeline.settings.environment import Environment
 
 
 def operate_dag(model: str) -> Any:
@@ -47,6 +48,6 @@ def operate_dag(model: str) -> Any:
 
 
 _asked_for = get_parsing_context().dag_id
-for _name in params.load(params.project_root()).models:
+for _name in params.load(Environment.read().project).models:
     if _asked_for in (None, f"operate__{_name}"):
         operate_dag(_name)

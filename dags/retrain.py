@@ -21,9 +21,10 @@ from vocabulary import as_of_param, asked_in_form, drift_asset, skip, task_defau
 
 from pipeline.errors import SettingsError
 from pipeline.settings import models as params
+from pipeline.settings.environment import Environment
 from pipeline.workspaces import dvc_graph
 
-PROJECT = params.project_root()
+PROJECT = Environment.read().project
 
 
 def asked_of_run(context: Any) -> tuple[str, str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import timedelta
 from typing import Any, NoReturn
 
@@ -20,6 +19,7 @@ from pipeline.errors import (
     RemoteError,
 )
 from pipeline.settings import models as params
+from pipeline.settings.environment import Environment
 
 RETRIES = 5
 RETRY_AFTER = timedelta(seconds=15)
@@ -32,7 +32,7 @@ def task_defaults() -> dict[str, Any]:
 
     What our own code refuses is refused at once: it would be refused again.
     """
-    if os.environ.get("PERENNIAL_WORKERS_APART", "") != "1":
+    if not Environment.read().server_mode:
         return {}
     policy = ExceptionRetryPolicy(
         rules=[

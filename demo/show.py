@@ -28,6 +28,7 @@ from pipeline.ledger.store import airflow_run
 from pipeline.services import control
 from pipeline.services.settings import USER, kept_secrets
 from pipeline.settings import models as params
+from pipeline.settings.environment import Environment
 
 MODEL = "flight-delay"
 FIRST, SECOND = "2013-04-01T00:00:00Z", "2013-07-01T00:00:00Z"
@@ -42,7 +43,7 @@ def say(text: str) -> None:
 
 
 def main() -> int:
-    project = params.project_root()
+    project = Environment.read().project
     home = project / ".perennial" / "demo"
     os.environ |= {
         "PERENNIAL_HOME": str(home),

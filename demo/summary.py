@@ -16,7 +16,6 @@ from pipeline.context import Context
 from pipeline.ledger import costs
 from pipeline.ledger.events import DriftChecked, GatesChecked, RunOpened, StepEnded
 from pipeline.ledger.rollout_events import RolloutEnded
-from pipeline.registry import versions as registry
 from pipeline.services.settings import USER, Addresses
 from pipeline.serving.runtime import Runtime
 from pipeline.training.evaluate import metrics
@@ -142,11 +141,11 @@ def _version(told: Told, run: str) -> dict[str, Any]:
     version = rollout.event.version
     metric = model.evaluation.metric
     labelled = told.later.dropna(subset=[model.training.target])
-    answers = Runtime.load(registry.package_folder(told.context.home, told.model, version)).predict_frame(labelled)
+    answers = Runtime.load(told.context.registry.package_folder(told.model, version)).predict_frame(labelled)
     return {
         "version": version,
         "as_of": ledger.events(RunOpened, run=run)[-1].event.as_of,
-        "held_out": registry.version_facts(told.context.home, told.model, version)["metrics"][metric],
+        "held_out": told.context.registry.version_facts(told.model, version)["metrics"][metric],
         "later": metrics(model.training.task, labelled[model.training.target].to_numpy(), answers)[metric],
         "gates": len(verdicts),
         "gates_passed": sum(verdict["passed"] for verdict in verdicts),

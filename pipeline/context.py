@@ -1,45 +1,68 @@
-"""Where a step works: the project, this machine's state, the settings and the ledger."""
+"""Where a step works: the environment, the settings, the ledger, and what a step is given to work with."""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.ledger.store import Ledger, open_ledger
-from pipeline.settings import models as params
+from pipeline.ledger.store import Ledger
+from pipeline.settings import models
+from pipeline.settings.environment import Environment
 
 if TYPE_CHECKING:
+    from pipeline.registry.versions import Registry
     from pipeline.rollout.context import RolloutContext
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 @dataclass(frozen=True)
 class Context:
-    """The project, this machine's state, the settings and the ledger."""
+    """The environment and the ledger; settings and registry are read when they are first asked for."""
 
-    project: Path
-    home: Path
+    environment: Environment
     ledger: Ledger
+    clock: Callable[[], datetime] = utc_now
 
     @classmethod
     def here(cls) -> Context:
-        """The context of the project this is run in (or that $PERENNIAL_PROJECT names)."""
-        return cls(params.project_root(), params.home(), open_ledger(params.home()))
-
-    @cached_property
-    def params(self) -> params.Params:
-        """The settings, read when they are first asked for: to look back, none are needed."""
-        return params.load(self.project)
+        """The context of this process: of the project that it is run in, or that $PERENNIAL_PROJECT names."""
+        environment = Environment.read()
+        return cls(environment, Ledger(environment.ledger_url))
 
     @property
-    def apart(self) -> bool:
-        """Whether a run's steps may land on workers that share no disk ($PERENNIAL_WORKERS_APART)."""
-        return os.environ.get("PERENNIAL_WORKERS_APART", "") == "1"
+    def project(self) -> Path:
+        return self.environment.project
+
+    @property
+    def home(self) -> Path:
+        return self.environment.home
+
+    @property
+    def server_mode(self) -> bool:
+        """Whether a run's steps may land on workers that share no disk."""
+        return self.environment.server_mode
+
+    @cached_property
+    def params(self) -> models.Params:
+        """The settings; to look back, none are needed."""
+        return models.load(self.project)
+
+    @cached_property
+    def registry(self) -> Registry:
+        from pipeline.registry.versions import Registry
+
+        return Registry.of(self.environment)
 
     def rollout(self, run: str) -> RolloutContext:
+        """What a rollout of `run` works with. Raises SettingsError."""
         from pipeline.rollout.context import RolloutContext
 
-        limits = {name: m.rollout.serving.rate_limit for name, m in self.params.models.items()}
-        return RolloutContext(self.home, self.project, self.ledger, run, rate_limits=limits)
+        limits = {name: model.rollout.serving.rate_limit for name, model in self.params.models.items()}
+        return RolloutContext.of(self.environment, self.ledger, run, limits)

@@ -43,13 +43,13 @@ class Meter:
 
     @staticmethod
     def _append(task_instance, event):
-        from pipeline.ledger.store import airflow_run, open_ledger
-        from pipeline.settings.models import home
+        from pipeline.ledger.store import Ledger, airflow_run
+        from pipeline.settings.environment import Environment
 
         dag_id = task_instance.dag_id
         model = dag_id.partition("__")[2]
         run = airflow_run(dag_id, task_instance.run_id)
-        open_ledger(home()).append(event, model, run, task_instance.task_id)
+        Ledger(Environment.read().ledger_url).append(event, model, run, task_instance.task_id)
 
 
 def create_page():

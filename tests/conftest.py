@@ -17,10 +17,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from pipeline.ledger.store import Ledger, open_ledger
+from pipeline.ledger.store import Ledger
 from pipeline.settings.models import Params, load
 from pipeline.workspaces import stage_server
 from tests.support import side_by_side
+from tests.support.ledgers import ledger_of
 from tests.support.rollouts import site, trained  # noqa: F401
 
 # For each call httpx reads all the certificates of this machine, 70 ms of processor time; nobody here speaks TLS.
@@ -223,4 +224,4 @@ def settings(project: Path) -> Params:
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
-    return open_ledger(tmp_path / "ledger-home")
+    return ledger_of(tmp_path / "ledger-home")

@@ -29,7 +29,8 @@ def workers(project, tmp_path, monkeypatch):
     change_params(project, "workspaces.keep", 0)
     commit = ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qam", "a remote that both see"]
     subprocess.run(["git", "-C", str(project), *commit], check=True)
-    monkeypatch.setenv("PERENNIAL_WORKERS_APART", "1")
+    monkeypatch.setenv("PERENNIAL_MODE", "server")
+    monkeypatch.setenv("PERENNIAL_DEPLOYER_URL", "")
     monkeypatch.setenv("PERENNIAL_LEDGER_URL", f"sqlite:///{tmp_path}/ledger.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     here = tmp_path / "worker"

@@ -192,9 +192,8 @@ def test_bad_rows_over_the_limit_stop_the_run_and_stay_readable(project):
     assert "enough_rows: 1,531 rows kept, at least 10,000 wanted" in line, "all that is wrong with the data, at once"
     events = json.loads(pipeline("timeline", "churn", "--json").stdout)["events"]
     assert events[-1]["what"].startswith("run ended: failed at validate: churn gates: enough_rows")
-    from pipeline.registry import versions as registry
 
-    client = registry.connect(Context.here().home)
+    client = Context.here().registry.client()
     (run,) = client.search_runs([client.get_experiment_by_name("churn").experiment_id])
     kept = mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path="quarantine.parquet")
     quarantine = pd.read_parquet(kept)

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from pipeline.rollout import deploy
-from pipeline.rollout.engines.base import EngineUnavailable
+from pipeline.rollout.engines.base import EngineSettings, EngineUnavailable
 from pipeline.rollout.engines.docker import LOCAL_BASE, DockerEngine
 from tests.conftest import skip_or_fail
 from tests.support import engine
@@ -29,7 +29,7 @@ def restartable(trained, monkeypatch, tmp_path):
     monkeypatch.setenv("PERENNIAL_PROJECT", str(trained))
     monkeypatch.setenv("PERENNIAL_LEDGER_URL", f"sqlite:///{tmp_path}/ledger.db")
     try:
-        serving = DockerEngine(trained / "home", trained)._bases["onnx"]
+        serving = DockerEngine(EngineSettings(trained / "home", trained))._bases["onnx"]
     except EngineUnavailable as reason:
         skip_or_fail("docker", str(reason))
     if gone := engine.missing():
@@ -44,7 +44,7 @@ def restartable(trained, monkeypatch, tmp_path):
             site = Site(trained, at)
             site.set(engine="docker")
             yield site, daemon
-            deploy.stop_all(site.home, trained, 1)
+            deploy.stop_all(site.engines, 1)
             (trained / "params.yaml").write_text(settings)
             for path in (site.home / "routes").glob("*.yaml"):
                 path.unlink()

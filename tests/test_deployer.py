@@ -4,6 +4,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import jwt
@@ -19,9 +20,10 @@ from pipeline.deployer.api import Here
 from pipeline.deployer.service import Service
 from pipeline.errors import GateError, RegistryError, RolloutError
 from pipeline.ledger.events import DeployerRefused
-from pipeline.ledger.store import open_ledger
 from pipeline.rollout.results import Deployment
+from pipeline.settings.environment import Environment
 from pipeline.settings.net import free_port
+from tests.support.ledgers import ledger_of
 
 KEY = "k" * 48
 DEPLOY = {"call": "c1", "model": "churn", "version": "1", "reason": "a test", "strategy": None, "wait_s": 0}
@@ -54,11 +56,11 @@ class Fake:
 @pytest.fixture
 def made(tmp_path, monkeypatch):
     """(the fake, its ledger, a function that starts the service anew and answers the client's requests with it)."""
-    fake, ledger = Fake(), open_ledger(tmp_path)
+    fake, ledger = Fake(), ledger_of(tmp_path)
     at = {}
 
     def start():
-        made = Service(Context(tmp_path, tmp_path, ledger), fake, KEY)
+        made = Service(Context(Environment.read().at(tmp_path, tmp_path), ledger), fake, KEY)
         at["http"] = TestClient(made.app(), base_url="http://deployer")
 
     def request(method, url, **more):
@@ -68,7 +70,6 @@ def made(tmp_path, monkeypatch):
 
     start()
     monkeypatch.setattr(clients.httpx, "request", request)
-    monkeypatch.setenv("PERENNIAL_DEPLOYER_KEY", KEY)
     fake.restart, fake.http = start, lambda *a, **k: at["http"].request(*a, **k)
     return fake, ledger
 
@@ -79,7 +80,7 @@ def ask(fake, verb, body, token):
 
 def test_a_call_goes_through_and_is_in_the_ledger(made):
     fake, ledger = made
-    assert clients.Deployer("http://deployer").deploy("run/1", "churn", "3", "why", None, 5) == Deployment(
+    assert clients.Deployer("http://deployer", KEY).deploy("run/1", "churn", "3", "why", None, 5) == Deployment(
         "3", "blue", 0.0
     )
     assert fake.asked == [("run/1", "churn", "3")]
@@ -91,14 +92,14 @@ def test_a_call_goes_through_and_is_in_the_ledger(made):
 
 def test_what_was_refused_there_is_raised_here(made):
     with pytest.raises(GateError, match="a: b; c"):
-        clients.Deployer("http://deployer").rollback("", "churn", "why")
+        clients.Deployer("http://deployer", KEY).rollback("", "churn", "why")
     with pytest.raises(RolloutError, match="ZeroDivisionError"):
-        clients.Deployer("http://deployer").retire("", "churn")
+        clients.Deployer("http://deployer", KEY).retire("", "churn")
 
 
 def test_the_log_comes_as_it_is_there(made):
     start = datetime(2024, 1, 1, tzinfo=UTC)
-    rows, logged = clients.Deployer("http://deployer").predictions("churn", start, start)
+    rows, logged = clients.Deployer("http://deployer", KEY).predictions("churn", start, start)
     assert list(rows["key"]) == ["a"] and rows["at"][0] == start and logged == 7
 
 
@@ -185,10 +186,9 @@ def test_a_flood_of_refused_calls_is_counted_and_does_not_fill_the_ledger(made, 
     assert last.body["unwritten_before"] == 2 * service.REFUSALS_A_MINUTE
 
 
-def test_a_short_key_is_none(monkeypatch):
-    monkeypatch.setenv("PERENNIAL_DEPLOYER_KEY", "short")
+def test_a_short_key_is_none():
     with pytest.raises(RolloutError, match="fewer than 32"):
-        clients.Deployer("http://deployer")
+        tokens.key(Environment.read({"PERENNIAL_DEPLOYER_KEY": "short"}))
 
 
 def in_the_middle(fake, ask):
@@ -218,7 +218,7 @@ def in_the_middle(fake, ask):
 def test_a_deployment_that_a_restart_forgot_is_asked_for_again(made, monkeypatch):
     fake, _ = made
     monkeypatch.setattr(clients, "WAIT_S", 0)
-    deployer = clients.Deployer("http://deployer")
+    deployer = clients.Deployer("http://deployer", KEY)
     assert in_the_middle(fake, lambda: deployer.deploy("r", "churn", "3", "", None, 0)) == Deployment("3", "blue", 0.0)
     assert fake.asked == [("r", "churn", "3")] * 2
 
@@ -227,18 +227,17 @@ def test_a_rollback_that_a_restart_forgot_is_not(made, monkeypatch):
     """It would go back once more."""
     fake, _ = made
     monkeypatch.setattr(clients, "WAIT_S", 0)
-    told = in_the_middle(fake, lambda: clients.Deployer("http://deployer").rollback("r", "churn", ""))
+    told = in_the_middle(fake, lambda: clients.Deployer("http://deployer", KEY).rollback("r", "churn", ""))
     assert "restarted in the middle" in str(told) and len(fake.asked) == 1
 
 
 @pytest.mark.slow
-def test_real_slots_are_moved_through_it(site, monkeypatch):
+def test_real_slots_are_moved_through_it(site):
     context, port = Context.here(), free_port()
     server = uvicorn.Server(uvicorn.Config(Service(context, Here(context), KEY).app(), port=port, log_level="warning"))
     threading.Thread(target=server.run, daemon=True).start()
-    monkeypatch.setenv("PERENNIAL_DEPLOYER_URL", f"http://127.0.0.1:{port}")
-    monkeypatch.setenv("PERENNIAL_DEPLOYER_KEY", KEY)
-    asked = traffic(context)
+    environment = replace(context.environment, deployer=f"http://127.0.0.1:{port}", deployer_key=KEY)
+    asked = traffic(replace(context, environment=environment))
     assert isinstance(asked, clients.Deployer)
     try:
         assert asked.deploy("r", "churn", "1", "", None, 0).version == "1"

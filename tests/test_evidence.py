@@ -5,13 +5,17 @@ from __future__ import annotations
 import pytest
 
 from pipeline.policy.canary import Counted, judge
+from pipeline.registry.versions import Registry
 from pipeline.rollout import evidence
 from pipeline.rollout.evidence import Observer, Served
 from pipeline.rollout.routing.route import Share
 from pipeline.rollout.routing.traefik import service_name
+from pipeline.settings.addresses import Router
 from pipeline.settings.models import RolloutLimits
+from pipeline.training.signing import SigningKey
 
 OLD = Share("blue", "1", "http://127.0.0.1:1")
+ROUTER = Router("", "", "")
 NEW = Share("green", "2", "http://127.0.0.1:2")
 
 
@@ -23,7 +27,9 @@ def counted(monkeypatch, tmp_path):
         told = iter(pages)
         name = service_name("churn", NEW)
         monkeypatch.setattr(evidence, "served", lambda *_: {name: page} if (page := next(told)) else {})
-        observer = Observer(tmp_path, "churn", None, NEW, 250, compare_traffic=False)
+        observer = Observer(
+            Registry(tmp_path, "", SigningKey(tmp_path)), ROUTER, "churn", None, NEW, 250, compare_traffic=False
+        )
         return [observer.look() for _ in pages[1:]]
 
     return look_at
@@ -51,7 +57,7 @@ def looks(monkeypatch, home, *pages, shared=False):
         evidence, "served", lambda *_: None if (page := next(told)) is None else dict(zip(names, page, strict=True))
     )
     monkeypatch.setattr(Observer, "_compare", lambda _: (_ for _ in ()).throw(OSError("no packages here")))
-    observer = Observer(home, "churn", OLD, NEW, 250, compare_traffic=shared)
+    observer = Observer(Registry(home, "", SigningKey(home)), ROUTER, "churn", OLD, NEW, 250, compare_traffic=shared)
     return [observer.look() for _ in pages[1:]]
 
 

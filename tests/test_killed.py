@@ -15,7 +15,6 @@ import pytest
 from benchmarks.rollouts import races
 from pipeline.ledger.rollout_events import RolloutStarted, RouteMoved
 from pipeline.ledger.timeline import live_at
-from pipeline.registry import versions as registry
 from pipeline.rollout import recovery
 from pipeline.rollout.routing import route_file
 from pipeline.runs import steps
@@ -49,7 +48,7 @@ def agreed(site):
         assert time.monotonic() < until, (answered, current)
         time.sleep(0.2)
     assert live_at(site.context.ledger, "churn")["version"] == current.live.version
-    assert registry.champion(site.home, "churn") == current.live.version
+    assert site.context.registry.champion("churn") == current.live.version
     assert {slot for slot, _ in site.slots()} <= current.slots
     assert recovery.open_rollout(site.context.ledger, "churn") is None
     assert site.context.ledger.verify()[1] is None

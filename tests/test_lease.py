@@ -8,10 +8,11 @@ import pytest
 from pipeline.errors import LeaseBusy, RolloutError
 from pipeline.ledger import lease
 from pipeline.ledger.rollout_events import RolloutEnded, RolloutStarted
-from pipeline.ledger.store import open_ledger
 from pipeline.rollout.context import RolloutContext
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route import Route, Share
+from pipeline.settings.environment import Environment
+from tests.support.ledgers import ledger_of
 from tests.support.world import world_folder  # noqa: F401
 
 
@@ -61,7 +62,7 @@ RACES = 200
 
 def _races(home, begin, tried, told):
     """One of two processes that deploy at once, again and again: what it may do, it does as a rollout does."""
-    site = RolloutContext(home, home, open_ledger(home))
+    site = RolloutContext.of(Environment.read().at(home, home), ledger_of(home))
     for number in range(RACES):
         begin.wait(30)
         try:
@@ -95,6 +96,6 @@ def raced(home):
     assert [number for number, _ in winners] == list(range(RACES))
     assert [token for _, token in winners] == list(range(1, RACES + 1))
     assert route_file.token_of(home, "churn") == RACES
-    ledger = open_ledger(home)
+    ledger = ledger_of(home)
     assert [e.kind for e in ledger.events()] == ["rollout_started", "rollout_ended"] * RACES
     assert ledger.verify()[1] is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -12,9 +13,9 @@ from pipeline.errors import LedgerError, PerennialError, RegistryError, RolloutE
 from pipeline.ledger import lease
 from pipeline.ledger.rollout_events import Baked, PruneFailed, RolloutEnded
 from pipeline.ledger.timeline import live_at
-from pipeline.rollout import context as site_module
+from pipeline.policy.canary import Judgement
 from pipeline.rollout import deploy as execute
-from pipeline.rollout import failpoints, probe, recovery, rollback, slots, step_watch
+from pipeline.rollout import failpoints, probe, recovery, rollback, slots
 from pipeline.rollout.context import RolloutContext
 from pipeline.rollout.engines.base import Wanted
 from pipeline.rollout.routing import route_file
@@ -259,22 +260,21 @@ def test_a_rollback_that_was_asked_before_another_one_ended_moves_nothing(lived,
     assert agreed(world, site) == "1"
 
 
-def test_the_last_bake_is_judged_at_its_end_too(lived, monkeypatch):
+def test_the_last_bake_is_judged_at_its_end_too(lived):
     """What fails in the last moment before the promotion counts."""
     world, site = lived
     deploy(site, "1")
     began = []
 
-    def judge(*_):
+    def judgement():
         began.append(time.monotonic())
-        late = began[-1] - began[0] >= 0.5
-        return step_watch.Judgement("abort" if late else "promote", "half of the answers failed")
+        at_the_end = began[-1] - began[0] >= 0.5
+        return Judgement("abort" if at_the_end else "promote", "half of the answers failed")
 
-    monkeypatch.setattr(step_watch, "judge", judge)
-    monkeypatch.setattr(step_watch, "LOOK_S", 0.5)
+    late = replace(site, judge=lambda *_: judgement, look_s=0.5)
     settings = SETTINGS.model_copy(update={"bake_s": 0.5})
     with pytest.raises(RolloutError, match=r"version 2 of churn at 100 %: half of the answers failed"):
-        execute.deploy(site, "churn", "2", settings, strategy="all-at-once")
+        execute.deploy(late, "churn", "2", settings, strategy="all-at-once")
     assert agreed(world, site) == "1"
 
 
@@ -320,21 +320,20 @@ def test_a_predecessor_stays_while_a_rollout_has_no_end(lived):
     assert set(world.running) == {"blue", "green"}
 
 
-def test_what_an_engine_left_in_a_slot_while_it_was_away_is_ended_and_nothing_else(lived, monkeypatch):
+def test_what_an_engine_left_in_a_slot_while_it_was_away_is_ended_and_nothing_else(lived):
     """Docker is restarted; meanwhile the process engine starts the live version again. Then both have one in the slot."""
     world, site = lived
     docker = World(site.home)
     world.beside.append(docker)
-    monkeypatch.setattr(slots, "engine_named", lambda *_: (docker, "docker"))
-    monkeypatch.setattr(site_module, "engines", lambda *_: [world, docker])
+    engines = world.engines
+    engines.answering, engines.chosen = [world, docker], docker
     deploy(site, "1")
     away = dict(docker.running)
     docker.running.clear()
-    monkeypatch.setattr(slots, "engine_named", lambda *_: (world, "because docker does not answer"))
-    monkeypatch.setattr(site_module, "engines", lambda *_: [world])
+    engines.answering, engines.chosen = [world], world
     reconcile(site)
     docker.running |= away
-    monkeypatch.setattr(site_module, "engines", lambda *_: [world, docker])
+    engines.answering = [world, docker]
     assert reconcile(site) == ["churn blue: ended version 1, which no route names"]
     assert (set(world.running), docker.running) == ({"blue"}, {})
     assert agreed(world, site) == "1"

@@ -10,9 +10,9 @@ import pytest
 
 from pipeline.errors import RolloutError
 from pipeline.ledger import lease
-from pipeline.rollout.engines.base import Wanted
+from pipeline.rollout.engines.base import EngineSettings, Wanted
 from pipeline.rollout.engines.process import ProcessEngine
-from pipeline.rollout.engines.select import engine_named
+from pipeline.rollout.engines.select import LocalEngines
 from tests.conftest import ROOT
 from tests.support.world import killed_at
 from tests.test_serving import built  # noqa: F401
@@ -20,7 +20,7 @@ from tests.test_serving import built  # noqa: F401
 
 @pytest.fixture
 def engine(tmp_path):
-    made = ProcessEngine(tmp_path / "home", ROOT)
+    made = ProcessEngine(EngineSettings(tmp_path / "home", ROOT))
     yield made
     (tmp_path / "home" / "slots" / "churn-blue.json").touch()
     made.stop("churn", "blue", 0)
@@ -85,6 +85,6 @@ def test_a_process_that_got_the_number_of_a_dead_one_is_another(engine, wanted, 
 def test_on_a_server_no_other_engine_stands_in_for_docker(tmp_path, monkeypatch, wanted):
     """A process beside the engine's socket is what the router could not reach, and a slot must not be."""
     monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent.sock")
-    monkeypatch.setenv("PERENNIAL_SLOT_NETWORK", "perennial_edge")
+    settings = EngineSettings(tmp_path, tmp_path, server_mode=True, network="perennial_edge")
     with pytest.raises(RolloutError, match="no Docker engine answers"):
-        engine_named(wanted, tmp_path, tmp_path)
+        LocalEngines(settings).choose(wanted)

@@ -14,7 +14,6 @@ from pipeline.errors import DataError, RegistryError, RolloutError, StageError
 from pipeline.ledger.events import RunOpened
 from pipeline.ledger.rollout_events import RolloutEnded, RolloutStarted
 from pipeline.ledger.timeline import timeline
-from pipeline.registry import versions as registry
 from pipeline.runs import steps
 from pipeline.runs.provenance import trace
 from pipeline.runs.rebuild import rebuild
@@ -59,7 +58,7 @@ def repro():
 
 
 def digest(version):
-    return registry.version_facts(Context.here().home, "churn", version)["tags"]["perennial.model_digest"]
+    return Context.here().registry.version_facts("churn", version)["tags"]["perennial.model_digest"]
 
 
 def test_a_version_is_rebuilt_when_tree_source_and_cache_have_moved_on(project):
@@ -188,7 +187,7 @@ def test_a_version_is_rebuilt_when_only_our_own_ref_holds_its_code(project):
     (project / "pipeline" / "training.py").open("a").write("\nIDEA = 1\n")
     subprocess.run([*git, "commit", "-qam", "an idea"], check=True)
     retrain(project)
-    code = registry.version_facts(Context.here().home, "churn", "1")["tags"]["perennial.code_revision"]
+    code = Context.here().registry.version_facts("churn", "1")["tags"]["perennial.code_revision"]
     shutil.rmtree(project / ".perennial" / "workspaces")
     for command in (
         ["worktree", "prune"],
@@ -257,7 +256,7 @@ def test_a_lost_list_of_partitions_hides_only_its_own_version(project):
     context = Context.here()
     retrain(project)
     retrain(project, "two", datetime(2024, 3, 2, tzinfo=UTC))
-    lost = registry.version_facts(context.home, "churn", "1")["tags"]["perennial.data_version"]
+    lost = context.registry.version_facts("churn", "1")["tags"]["perennial.data_version"]
     for store in (project / ".dvc" / "cache", project / ".perennial" / "remote"):
         (store / "files" / "md5" / lost[:2] / lost[2:]).unlink()
     told = trace(context, "2024-02-20")
@@ -271,7 +270,7 @@ def test_data_leads_to_versions_and_when_they_were_live(project):
     retrain(project, "two", datetime(2024, 3, 2, tzinfo=UTC))
     for version in ("1", "2", "1"):
         context.ledger.append(RolloutEnded(version=version, slot="blue", switch_s=0.1), "churn")
-    data = registry.version_facts(context.home, "churn", "1")["tags"]["perennial.data_version"]
+    data = context.registry.version_facts("churn", "1")["tags"]["perennial.data_version"]
     (found,) = trace(context, data[:8])["versions"]
     assert (found["version"], found["data_version"], len(found["live"])) == ("1", data, 2)
     assert found["live"][0]["until"] is not None
@@ -330,7 +329,7 @@ def test_other_code_of_ones_own_trains_anew(project):
     (project / "my_settings.py").write_text("C = 0.001\n")
     retrain(project, "two")
     assert digest("2") == digest("1") != digest("3")
-    facts = [registry.version_facts(Context.here().home, "churn", v)["tags"] for v in "123"]
+    facts = [Context.here().registry.version_facts("churn", v)["tags"] for v in "123"]
     assert len({told["perennial.data_version"] for told in facts}) == 1
     assert rebuilt("1")["identical"]
 
@@ -340,16 +339,16 @@ def test_a_backfill_makes_one_version_that_nothing_can_bring_live(project):
     context = Context.here()
     first = backfill(project, "b1")
     assert backfill(project, "b2") == first
-    client = registry.connect(context.home)
+    client = context.registry.client()
     found = client.get_registered_model("churn")
     assert {str(k): str(v) for k, v in found.aliases.items()} == {"asof-2024-03-01": first}
-    for bring_live in (registry.nominate, registry.promote, registry.deployable_package):
+    for bring_live in (context.registry.nominate, context.registry.promote, context.registry.deployable_package):
         with pytest.raises(RegistryError, match="was made by a backfill, which never goes live"):
-            bring_live(context.home, "churn", first)
+            bring_live("churn", first)
     with pytest.raises((RegistryError, RolloutError)):
         steps.roll_out(context, "x", "churn", first, "by hand")
     with pytest.raises(RegistryError, match="is not an as-of"):
-        registry.name_as_of(context.home, "churn", first, "champion")
+        context.registry.name_as_of("churn", first, "champion")
     frame = customers()
     frame.loc[2500, "spend"] += 50
     frame.to_parquet(project / "customers" / "all.parquet")
@@ -358,14 +357,14 @@ def test_a_backfill_makes_one_version_that_nothing_can_bring_live(project):
     assert digest(second) != digest(first)
     assert rebuilt(first)["identical"], "the older version is still what it was"
     assert str(client.get_model_version_by_alias("churn", "asof-2024-03-01").version) == second
-    assert registry.champion(context.home, "churn") is None
+    assert context.registry.champion("churn") is None
 
 
 def kept_of(version):
     """All that a version's MLflow run holds: every file and every tag."""
     import mlflow
 
-    client = registry.connect(Context.here().home)
+    client = Context.here().registry.client()
     run = client.get_run(client.get_model_version("churn", version).run_id)
     folder = workspace.Path(mlflow.artifacts.download_artifacts(run_id=run.info.run_id))
     files = {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}

@@ -21,15 +21,14 @@ from pipeline.ledger.rollout_events import RouteMoved, SlotStarted
 from pipeline.ledger.timeline import live_at
 from pipeline.registry import versions as registry
 from pipeline.rollout import deploy, evidence, probe
-from pipeline.rollout.engines.base import EngineUnavailable
+from pipeline.rollout.engines.base import EngineSettings, EngineUnavailable
 from pipeline.rollout.engines.docker import DockerEngine
 from pipeline.rollout.engines.process import ProcessEngine
-from pipeline.rollout.engines.select import engine_named
+from pipeline.rollout.engines.select import LocalEngines
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.traefik import RETRIED_BYTES
 from pipeline.runs import steps
 from pipeline.serving.runtime import Runtime
-from pipeline.training import signing
 from tests import conftest
 from tests.conftest import skip_or_fail
 from tests.support.load import steady_load
@@ -42,7 +41,7 @@ def test_versions_go_live_in_turn_and_no_request_is_dropped(site):
     """first → second under load → back → forward: blue, green, blue, green, and 0 failed."""
     first = site.deploy("1")
     assert (first["slot"], site.live()) == ("blue", ("1", "blue"))
-    assert registry.champion(site.home, "churn") == "1"
+    assert site.context.registry.champion("churn") == "1"
     with steady_load(site.address, BODY) as tally:
         time.sleep(0.5)
         assert site.deploy("2").slot == "green"
@@ -56,7 +55,7 @@ def test_versions_go_live_in_turn_and_no_request_is_dropped(site):
     assert set(tally.versions) == {"1", "2", "3"}
     assert tally.sent > 100
     assert site.slots() == [("blue", "3"), ("green", "2")]
-    assert registry.champion(site.home, "churn") == "3"
+    assert site.context.registry.champion("churn") == "3"
     assert site.context.ledger.verify()[1] is None
 
 
@@ -70,18 +69,18 @@ def test_deploying_what_is_live_changes_nothing(site):
 def test_a_package_that_answers_otherwise_gets_no_user_request(site):
     """Golden answers of another model: the slot is healthy, and still nothing moves."""
     site.deploy("1")
-    folder = registry.package_folder(site.home, "churn", "2")
+    folder = site.context.registry.package_folder("churn", "2")
     golden, manifest = folder / "golden.json", folder / "manifest.json"
     kept = golden.read_bytes(), manifest.read_bytes()
     told = json.loads(kept[0])
     told["predictions"][0] += 0.5
-    client = registry.connect(site.home)
+    client = site.context.registry.client()
     signed = client.get_model_version("churn", "2").tags[registry.SIGNATURE_TAG]
     try:
         _repackage(folder, json.dumps(told).encode())
         with pytest.raises(RegistryError, match="not signed as one that passed its gates"):
             site.deploy("2")
-        forged = signing.sign(site.home, manifest.read_bytes())
+        forged = site.context.registry.key.sign(manifest.read_bytes())
         client.set_model_version_tag("churn", "2", registry.SIGNATURE_TAG, forged)
         with (
             steady_load(site.address, BODY) as tally,
@@ -91,7 +90,7 @@ def test_a_package_that_answers_otherwise_gets_no_user_request(site):
         assert (tally.failed, set(tally.versions)) == (0, {"1"})
         assert site.live() == ("1", "blue")
         assert site.slots() == [("blue", "1")]
-        assert registry.champion(site.home, "churn") == "1"
+        assert site.context.registry.champion("churn") == "1"
     finally:
         golden.write_bytes(kept[0])
         manifest.write_bytes(kept[1])
@@ -110,13 +109,13 @@ def _repackage(folder, golden, rename=None):
 @contextmanager
 def repackaged(site, change):
     """Version 2 with its files changed by `change(folder)`, and signed as if it had passed its gates so."""
-    folder = registry.package_folder(site.home, "churn", "2")
+    folder = site.context.registry.package_folder("churn", "2")
     kept = [(path, path.read_bytes()) for path in folder.iterdir()]
-    client = registry.connect(site.home)
+    client = site.context.registry.client()
     signed = client.get_model_version("churn", "2").tags[registry.SIGNATURE_TAG]
     try:
         change(folder)
-        forged = signing.sign(site.home, (folder / "manifest.json").read_bytes())
+        forged = site.context.registry.key.sign((folder / "manifest.json").read_bytes())
         client.set_model_version_tag("churn", "2", registry.SIGNATURE_TAG, forged)
         yield
     finally:
@@ -191,7 +190,7 @@ def test_a_slot_that_dies_in_its_bake_gives_the_route_back(site, monkeypatch):
     look = evidence.Observer.look
 
     def end_the_slot(observer):
-        for engine in site.engines():
+        for engine in site.engines.all():
             engine.stop("churn", "green", 0)
         return look(observer)
 
@@ -204,7 +203,7 @@ def test_a_slot_that_dies_in_its_bake_gives_the_route_back(site, monkeypatch):
     assert (tally.failed, tally.failures) == (0, [])
     assert site.live() == ("1", "blue")
     assert site.slots() == [("blue", "1")]
-    assert registry.champion(site.home, "churn") == "1"
+    assert site.context.registry.champion("churn") == "1"
 
 
 @one_engine
@@ -219,7 +218,7 @@ def test_a_registry_that_fails_after_the_move_undoes_the_rollout(site, monkeypat
             site.deploy("2")
     assert (tally.failed, tally.failures) == (0, [])
     assert site.live() == ("1", "blue")
-    assert registry.champion(site.home, "churn") == "1"
+    assert site.context.registry.champion("churn") == "1"
     assert live_at(site.context.ledger, "churn")["version"] == "1"
     assert site.deploy("2").previous == "1"
 
@@ -227,7 +226,7 @@ def test_a_registry_that_fails_after_the_move_undoes_the_rollout(site, monkeypat
 @one_engine
 def test_a_changed_package_is_refused_before_anything_starts(site):
     site.deploy("1")
-    model = registry.package_folder(site.home, "churn", "3") / "model.onnx"
+    model = site.context.registry.package_folder("churn", "3") / "model.onnx"
     kept = model.read_bytes()
     try:
         model.write_bytes(kept[:-1] + b"x")
@@ -241,7 +240,7 @@ def test_a_changed_package_is_refused_before_anything_starts(site):
 def test_a_dead_live_slot_is_covered_by_its_warm_predecessor_and_reconcile_brings_it_back(site):
     site.deploy("1")
     site.deploy("2")
-    for engine in site.engines():
+    for engine in site.engines.all():
         engine.stop("churn", "green", 0)
     until = time.monotonic() + 10
     while httpx.post(f"{site.address}/invocations", content=BODY).status_code != 200:
@@ -269,7 +268,7 @@ def test_a_rollout_that_was_overtaken_touches_nothing(site, monkeypatch):
         with pytest.raises(RolloutError, match="this rollout was overtaken by another"):
             site.deploy("2")
     assert site.live() == ("1", "blue")
-    assert registry.champion(site.home, "churn") == "1"
+    assert site.context.registry.champion("churn") == "1"
     time.sleep(HELD_S)
     site.deploy("2")
     assert site.live() == ("2", "green")
@@ -341,9 +340,9 @@ def test_when_all_slots_have_ended_their_network_is_gone_too(site):
     site.deploy("1")
     (container,) = site.containers()
     (name,) = container.attrs["NetworkSettings"]["Networks"]
-    deploy.stop_all(site.home, site.project)
+    deploy.stop_all(site.engines)
     assert docker.from_env().networks.list(names=[name]) == []
-    deploy.stop_all(site.home, site.project)
+    deploy.stop_all(site.engines)
     site.reconcile()
     assert site.live() == ("1", "blue")
 
@@ -358,11 +357,11 @@ def test_what_onnx_cannot_hold_is_served_by_the_second_image(site):
         context, f"run/skops-{uuid.uuid4().hex[:6]}", "churn", as_of, "a test", False, lambda _: None
     )["version"]
     told = site.deploy(version)
-    assert told.engine == [e.name for e in site.engines() for r in e.all() if r.version == version][0]
+    assert told.engine == [e.name for e in site.engines.all() for r in e.all() if r.version == version][0]
     answer = httpx.post(f"{site.address}/invocations", content=BODY)
     assert answer.headers["x-model-version"] == version
     assert httpx.get(f"{site.address}/v2/models/churn").json()["platform"] == "sklearn_skops"
-    onnx = Runtime.load(registry.package_folder(site.home, "churn", "3"))
+    onnx = Runtime.load(site.context.registry.package_folder("churn", "3"))
     rows = onnx.signature.of_records(json.loads(BODY)["dataframe_records"])
     assert answer.json()["predictions"] == pytest.approx(onnx.predict(rows).tolist(), abs=1e-5)
 
@@ -401,18 +400,18 @@ def test_with_keys_a_rollout_proves_its_slot_and_strangers_are_refused(site):
 
 def test_without_an_engine_the_process_engine_serves_and_says_why(trained, monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent.sock")
-    engine, why = engine_named("auto", trained / "home", trained)
+    engine, why = LocalEngines(EngineSettings(trained / "home", trained)).choose("auto")
     assert isinstance(engine, ProcessEngine)
     assert why.startswith("process engine, because no Docker engine answers")
     assert "\n" not in why
     with pytest.raises(RolloutError, match="no Docker engine answers"):
-        engine_named("docker", trained / "home", trained)
+        LocalEngines(EngineSettings(trained / "home", trained)).choose("docker")
 
 
 def test_without_the_base_image_the_process_engine_serves_and_says_why(trained, tmp_path, monkeypatch):
     """An engine that answers but cannot pull: the reason is one line."""
     try:
-        DockerEngine(trained / "home", trained, prepare=False)
+        DockerEngine(EngineSettings(trained / "home", trained), prepare=False)
     except EngineUnavailable as reason:
         skip_or_fail("docker", str(reason))
     monkeypatch.setattr("pipeline.rollout.engines.docker.LOCAL_BASE", "perennial/none:here")
@@ -424,7 +423,7 @@ def test_without_the_base_image_the_process_engine_serves_and_says_why(trained, 
         shutil.copytree(trained / folder, project / folder)
     with (project / "requirements" / "serving.txt").open("a") as serving:
         serving.write(f"# {uuid.uuid4()}\n")
-    engine, why = engine_named("auto", trained / "home", project)
+    engine, why = LocalEngines(EngineSettings(trained / "home", project)).choose("auto")
     assert isinstance(engine, ProcessEngine)
     assert "it cannot get the base image 127.0.0.1:9/none:here" in why
     assert "\n" not in why

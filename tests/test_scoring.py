@@ -11,7 +11,6 @@ import pytest
 
 from pipeline.cli import commands as command_line
 from pipeline.errors import DataError, RegistryError
-from pipeline.registry import versions as registry
 from pipeline.rollout.slots import predictions_folder
 from pipeline.runs import batch_scoring
 from pipeline.serving.runtime import Runtime
@@ -20,13 +19,25 @@ from tests.conftest import customers
 FEATURES = ["spend", "calls", "plan"]
 
 
+class OneVersion:
+    """A registry whose champion is version 3 with that package; without one it has no champion."""
+
+    def __init__(self, package):
+        self.package = package
+
+    def champion(self, model):
+        return "3" if self.package else None
+
+    def package_folder(self, model, version):
+        return self.package
+
+
 @pytest.fixture
 def champion(churn_package, monkeypatch, tmp_path):
     """Scores with the package of churn, in blocks of 100 rows."""
-    monkeypatch.setattr(registry, "champion", lambda *_: "3")
-    monkeypatch.setattr(registry, "package_folder", lambda *_: churn_package)
+    registry = OneVersion(churn_package)
     monkeypatch.setattr(batch_scoring, "BLOCK_ROWS", 100)
-    return lambda given, output, say=lambda line: None: batch_scoring.score(tmp_path, "churn", given, output, say)
+    return lambda given, output, say=lambda line: None: batch_scoring.score(registry, "churn", given, output, say)
 
 
 @pytest.fixture
@@ -127,7 +138,6 @@ def test_another_input_or_version_begins_anew(champion, rows, expected, tmp_path
     with pytest.raises(ZeroDivisionError):
         champion(given, output)
     monkeypatch.undo()
-    monkeypatch.setattr(registry, "package_folder", lambda *_: 1 / 0)
     parts = batch_scoring.Parts(output, ["another version"])
     assert parts.rows() == 0
 
@@ -175,10 +185,9 @@ def test_files_that_are_none_are_one_line(champion, tmp_path):
         champion(tmp_path / "in.json", tmp_path / "out.csv")
 
 
-def test_without_a_champion_there_is_nobody_to_ask(monkeypatch, tmp_path):
-    monkeypatch.setattr(registry, "champion", lambda *_: None)
+def test_without_a_champion_there_is_nobody_to_ask(tmp_path):
     with pytest.raises(RegistryError, match="has no champion"):
-        batch_scoring.score(tmp_path, "churn", tmp_path / "a.csv", tmp_path / "b.csv", print)
+        batch_scoring.score(OneVersion(None), "churn", tmp_path / "a.csv", tmp_path / "b.csv", print)
 
 
 @pytest.mark.slow
@@ -202,10 +211,12 @@ def test_it_gives_the_live_endpoints_numbers_and_reads_its_log(site, rows, tmp_p
     assert command_line.main(given) == 0
     assert json.loads(capsys.readouterr().out)["rows"] == 50
     assert pd.read_csv(tmp_path / "out.csv", float_precision="round_trip")["prediction"].tolist() == live
-    site.engines()[0].stop("churn", "blue", 1)
+    site.engines.all()[0].stop("churn", "blue", 1)
     log = pa.concat_tables([pq.read_table(path) for path in predictions_folder(site.home, "churn").glob("*.parquet")])
     pq.write_table(log, tmp_path / "log.parquet")
-    told = batch_scoring.score(site.home, "churn", tmp_path / "log.parquet", tmp_path / "again.parquet", print)
+    told = batch_scoring.score(
+        site.context.registry, "churn", tmp_path / "log.parquet", tmp_path / "again.parquet", print
+    )
     again = pd.read_parquet(tmp_path / "again.parquet")
     assert told["rows"] == len(log) > 50
     assert again["prediction"].tolist() == log["prediction"].to_pylist()

@@ -15,7 +15,7 @@ from mlflow.store.db.utils import _get_alembic_config
 from mlflow.store.tracking.dbmodels.initial_models import Base
 
 from pipeline.errors import ServiceError
-from pipeline.rollout.engines.base import EngineUnavailable
+from pipeline.rollout.engines.base import EngineSettings, EngineUnavailable
 from pipeline.rollout.engines.docker import DockerEngine
 from pipeline.services import server
 from tests.conftest import ROOT, skip_or_fail
@@ -60,7 +60,7 @@ def test_once_air_gapped_always(written):
 def test_new_secrets_are_not_drawn_for_databases_that_have_others(project, monkeypatch):
     """On a real engine, before any image is built: a server that was begun so would never start."""
     try:
-        client = DockerEngine(project, project, prepare=False)._client
+        client = DockerEngine(EngineSettings(project, project), prepare=False)._client
     except EngineUnavailable as reason:
         skip_or_fail("docker", str(reason))
     site = f"perennial-{uuid.uuid4().hex[:8]}"

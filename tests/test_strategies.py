@@ -16,12 +16,10 @@ from pipeline.errors import RolloutError
 from pipeline.ledger.rollout_events import RolloutStarted, RouteMoved, SlotEnded, StepBaked
 from pipeline.ledger.timeline import live_at
 from pipeline.pages.overview import overview_page
-from pipeline.registry import versions as registry
 from pipeline.rollout import recovery
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route import Route
 from pipeline.runs import steps
-from pipeline.settings import addresses
 from tests.support import browser
 from tests.support.load import steady_load
 from tests.support.rollouts import BODY, FLIPPED, GOOD, bodies, one_engine
@@ -54,7 +52,7 @@ def test_an_equal_version_gets_its_shares_and_then_all(site, strategy):
     assert [e.body["percent"] for e in proven] == moved[:-1]
     assert all(look["verdict"] == "promote" and look["of"] >= 100 for e in proven for look in e.body["looks"])
     assert site.live() == ("2", "green")
-    assert registry.champion(site.home, "churn") == "2"
+    assert site.context.registry.champion("churn") == "2"
     assert site.slots() == [("blue", "1"), ("green", "2")]
 
 
@@ -69,7 +67,7 @@ def test_a_version_that_answers_otherwise_is_aborted_and_the_champion_keeps_all(
     assert 0 < during < tally.sent / 2
     assert site.live() == ("1", "blue")
     assert site.slots() == [("blue", "1")]
-    assert registry.champion(site.home, "churn") == "1"
+    assert site.context.registry.champion("churn") == "1"
     assert live_at(site.context.ledger, "churn")["version"] == "1"
 
 
@@ -117,7 +115,7 @@ def test_a_shadow_answers_nobody_is_compared_and_promotes_nothing(site, version,
     assert looks["churn"]["of"] > 0
     assert looks["error_rate"]["of"] > 0
     assert site.slots() == [("blue", "1")]
-    assert registry.champion(site.home, "churn") == "1"
+    assert site.context.registry.champion("churn") == "1"
     assert not list((site.home / "predictions" / "churn").glob(f"*-v{version}-*"))
     with pytest.raises(RolloutError, match="has no predecessor to go back to"):
         site.rollback()
@@ -306,7 +304,7 @@ def test_metrics_name_model_slot_and_version(site):
     current = route_file.read(site.home, "churn")
     page = httpx.get(f"{current.live.address}/metrics").text
     assert 'perennial_requests_total{code="200",model="churn",slot="blue",version="1"}' in page
-    router = httpx.get(f"{addresses.router_api_url(site.home)}/metrics").text
+    router = httpx.get(f"{site.context.environment.router_addresses.api_url}/metrics").text
     assert 'service="churn.blue.v1@file"' in router
 
 
@@ -315,7 +313,7 @@ def test_a_rollout_that_was_killed_is_undone_by_the_next_command(site):
     from pipeline.rollout import slots
 
     alone = site.context.rollout("killed")
-    folder = registry.deployable_package(site.home, "churn", "2")
+    folder = site.context.registry.deployable_package("churn", "2")
     alone.record(RolloutStarted(version="2", slot="green", strategy="canary", before="1"), "churn")
     proven = slots.fill(alone, "churn", "2", "green", folder, site.settings())
     current = route_file.read(site.home, "churn")

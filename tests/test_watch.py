@@ -14,7 +14,6 @@ import pytest
 from pipeline.ledger.rollout_events import AbortAsked, RolledBack, RolloutStarted
 from pipeline.ledger.timeline import live_at
 from pipeline.monitoring import live_quality
-from pipeline.registry import versions as registry
 from pipeline.rollout.slots import predictions_folder
 from pipeline.runs import post_rollout_watch as watching
 from pipeline.runs.post_rollout_watch import watch
@@ -63,7 +62,7 @@ def test_a_champion_that_loses_on_mature_labels_is_rolled_back(site):
     assert told["rollback"]["version"] == "1"
     assert (tally.failed, tally.failures) == (0, [])
     assert live_at(site.context.ledger, "churn")["version"] == "1"
-    assert registry.champion(site.home, "churn") == "1"
+    assert site.context.registry.champion("churn") == "1"
     assert "labels have matured" in site.context.ledger.events(RolledBack)[-1].body["reason"]
 
 
@@ -121,7 +120,7 @@ def test_a_rollout_that_is_going_on_is_left_alone(losing):
 def test_a_predecessor_that_wants_what_nobody_is_asked_for_is_not_compared(losing):
     """Monitoring goes on: the watch says so and keeps."""
     site = losing
-    manifest = registry.package_folder(site.home, "churn", "1") / "manifest.json"
+    manifest = site.context.registry.package_folder("churn", "1") / "manifest.json"
     kept = manifest.read_bytes()
     try:
         manifest.write_bytes(kept.replace(b'"calls"', b'"minutes"'))

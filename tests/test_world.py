@@ -143,7 +143,7 @@ class Rollouts(RuleBasedStateMachine):
         for running in self.world.running.values():
             folder = self.world.package(running.version)
             manifest = (folder / signing.MANIFEST).read_bytes()
-            assert signing.verified(self.world.home, manifest, self.world.signatures[running.version])
+            assert self.world.key.verified(manifest, self.world.signatures[running.version])
             assert signing.verified_manifest(folder)
         assert all(r.version in VERSIONS for r in self.world.running.values())
         assert self.world.promoted in (None, *VERSIONS)

@@ -274,7 +274,7 @@ def _predict(chosen: argparse.Namespace) -> None:
     def say(line: str) -> None:
         print(f"{model}: {line}", file=sys.stderr, flush=True)
 
-    told = score(context.home, model, chosen.input, chosen.output, say)
+    told = score(context.registry, model, chosen.input, chosen.output, say)
     line = (
         f"{model}: {told['rows']:,} rows with version {told['version']} to {chosen.output}, in {told['wall_s']:.1f} s"
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
+
+from pipeline.deployer import tokens
 
 if TYPE_CHECKING:
     from pipeline.context import Context
@@ -11,11 +12,12 @@ if TYPE_CHECKING:
 
 
 def traffic(context: Context) -> Traffic:
-    """The deployer that $PERENNIAL_DEPLOYER_URL names, else this process itself."""
-    if url := os.environ.get("PERENNIAL_DEPLOYER_URL"):
+    """The deployer on a server, else this process itself."""
+    environment = context.environment
+    if environment.deployer:
         from pipeline.deployer.client import Deployer
 
-        return Deployer(url)
+        return Deployer(environment.deployer, tokens.key(environment))
     from pipeline.deployer.api import Here
 
     return Here(context)

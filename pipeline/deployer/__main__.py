@@ -28,11 +28,11 @@ def main() -> int:
     try:
         context = Context.here()
         if chosen.stop_slots:
-            for running in deploy.stop_all(context.home, context.project):
+            for running in deploy.stop_all(context.rollout("").engines):
                 print(f"ended {running.model} {running.slot}, version {running.version}")
             return 0
         here = Here(context)
-        service = Service(context, here, tokens.key())
+        service = Service(context, here, tokens.key(context.environment))
     except PerennialError as error:
         print(error, file=sys.stderr)
         return 1

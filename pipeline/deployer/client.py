@@ -35,8 +35,8 @@ class Deployer:
     """The verbs of pipeline.deployer.api.Traffic, carried out by the service at `url`. Each raises what it would
     raise here, and RolloutError when the service cannot be reached."""
 
-    def __init__(self, url: str) -> None:
-        self._url, self._key = url.rstrip("/"), tokens.key()
+    def __init__(self, url: str, key: str) -> None:
+        self._url, self._key = url.rstrip("/"), key
 
     def deploy(
         self, run: str, model: str, version: str, reason: str, strategy: str | None, wait_s: float

@@ -11,7 +11,6 @@ from pipeline.ledger.timeline import live_at, predecessor
 from pipeline.rollout import probe
 from pipeline.rollout.recovery import open_rollout
 from pipeline.rollout.routing import route, route_file
-from pipeline.settings import addresses
 
 
 def models_status(context: Context, model: str = "") -> list[dict[str, Any]]:
@@ -27,7 +26,7 @@ def _model_status(context: Context, name: str) -> dict[str, Any]:
     told: dict[str, Any] = {
         "model": name,
         "description": context.params.model(name).description,
-        "address": f"{addresses.public_url(context.home)}/{name}/invocations",
+        "address": f"{context.environment.router_addresses.public_url}/{name}/invocations",
         "live": None,
         "previous": None,
         "candidate": None,

@@ -5,7 +5,6 @@ HS256 over a key that workers and deployer share ($PERENNIAL_DEPLOYER_KEY, 32 by
 
 from __future__ import annotations
 
-import os
 import secrets
 import threading
 import time
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 import jwt
 
 from pipeline.errors import RolloutError
+from pipeline.settings.environment import Environment
 
 AUDIENCE = "perennial-deployer"
 LIFE_S = 60
@@ -26,9 +26,9 @@ class TokenRefused(Exception):
     """str() says why, and nothing of the token."""
 
 
-def key() -> str:
+def key(environment: Environment) -> str:
     """The shared key. Raises RolloutError when it is not there or too short to be one."""
-    found = os.environ.get("PERENNIAL_DEPLOYER_KEY", "")
+    found = environment.deployer_key
     if len(found) < KEY_BYTES:
         raise RolloutError(
             "PERENNIAL_DEPLOYER_KEY", f"has {len(found)} characters, fewer than {KEY_BYTES}", "`make env` draws one"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -207,8 +206,3 @@ def canonical(value: Any) -> str:
 
 def chain_hash(previous: str, row: dict[str, Any]) -> str:
     return hashlib.sha256((previous + canonical(row)).encode()).hexdigest()
-
-
-def open_ledger(home: Path) -> Ledger:
-    """The ledger of this machine, or the one that $PERENNIAL_LEDGER_URL names."""
-    return Ledger(os.environ.get("PERENNIAL_LEDGER_URL") or f"sqlite:///{home / 'ledger.db'}")

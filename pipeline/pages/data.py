@@ -9,7 +9,6 @@ from pipeline.errors import DataError
 from pipeline.ledger.data_revisions import revisions
 from pipeline.ledger.events import DataLanded
 from pipeline.pages.templates import rendered
-from pipeline.registry import versions as registry
 from pipeline.runs.provenance import trace
 from pipeline.workspaces import dvc_remote
 
@@ -43,7 +42,7 @@ def facts(context: Context, asked: str) -> dict[str, Any]:
                 "md5": md5,
             }
         )
-    uri = registry.tracking_uri(context.home)
+    uri = context.registry.uri
     return {
         "version": version,
         "model": model,

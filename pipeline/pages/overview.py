@@ -11,7 +11,6 @@ from pipeline.ledger import costs
 from pipeline.ledger.events import DataLanded, DriftChecked, GatesChecked, RunSettled
 from pipeline.ledger.rollout_events import RolledBack, RolloutEnded, RolloutFailed, ShadowEnded
 from pipeline.pages.templates import rendered
-from pipeline.registry import versions as registry
 
 RUNS_SHOWN = 25
 DEPLOYMENTS = (RolloutEnded, RolledBack, RolloutFailed, ShadowEnded)
@@ -66,8 +65,8 @@ def report_file(context: Context, model: str, name: str) -> Path | None:
     """The drift report called `name`, when it is one of the model's own: from this disk, or where workers share none from
     MLflow."""
     known = {path.name: path for path in (context.home / "reports").glob("*/*.html") if path.parent.name == model}
-    if name in known or not context.apart:
+    if name in known or not context.server_mode:
         return known.get(name)
     checks = [entry.event for entry in context.ledger.events(DriftChecked, model=model)]
     champions = {Path(check.report).name: check.champion for check in checks if check.report}
-    return registry.report_file(context.home, model, champions[name], name) if name in champions else None
+    return context.registry.report_file(model, champions[name], name) if name in champions else None

@@ -6,7 +6,6 @@ version was made from is never written again.
 
 from __future__ import annotations
 
-import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,12 +23,10 @@ from pipeline.registry.versions import (
     RETRAIN,
     RUN_TAG,
     SIGNATURE_TAG,
-    artifact_root,
-    connect,
-    tracking_uri,
+    Registry,
 )
 from pipeline.settings.models import Model
-from pipeline.training import fit, signing
+from pipeline.training import fit
 from pipeline.training.evaluate import PREDICTION
 from pipeline.workspaces import dvc_remote
 from pipeline.workspaces.dvc_graph import environment, read_json
@@ -44,21 +41,21 @@ GATE_TAG = "gate."
 NO_MODEL = "none"
 
 
-def record(home: Path, workspace: Workspace, model: Model, verdicts: list[Verdict], origin: str) -> str:
+def record(registry: Registry, workspace: Workspace, model: Model, verdicts: list[Verdict], origin: str) -> str:
     """Logs a run's params, data, metrics and verdicts to MLflow and returns the MLflow run's id."""
     told = read_json(workspace.files.metrics)
     figures = told["metrics"] | {f"baseline_{name}": value for name, value in told["baseline"].items()}
-    return _recorded(home, workspace, model, verdicts, _tags(workspace, origin), figures)
+    return _recorded(registry, workspace, model, verdicts, _tags(workspace, origin), figures)
 
 
-def record_refused(home: Path, workspace: Workspace, model: Model, verdicts: list[Verdict], origin: str) -> str:
+def record_refused(registry: Registry, workspace: Workspace, model: Model, verdicts: list[Verdict], origin: str) -> str:
     """The same of a run that stopped at its data: the verdicts, and the rows in quarantine for whoever has to mend them."""
     tags = _run_tags(workspace, origin) | {DIGEST_TAG: NO_MODEL}
-    return _recorded(home, workspace, model, verdicts, tags, {})
+    return _recorded(registry, workspace, model, verdicts, tags, {})
 
 
 def _recorded(
-    home: Path,
+    registry: Registry,
     workspace: Workspace,
     model: Model,
     verdicts: list[Verdict],
@@ -67,8 +64,8 @@ def _recorded(
 ) -> str:
     import mlflow
 
-    client = connect(home)
-    experiment = _experiment(client, home, workspace.model)
+    client = registry.client()
+    experiment = _experiment(client, registry, workspace.model)
     # By the model's digest too: a run done again with another outcome may not change what an older version says of itself.
     same = " and ".join(f"tags.`{tag}` = '{tags[tag]}'" for tag in (RUN_TAG, DIGEST_TAG, DATA_TAG, ORIGIN_TAG))
     found = [run.info.run_id for run in client.search_runs([experiment], same, max_results=1)]
@@ -102,20 +99,20 @@ def _recorded(
         return run.info.run_id
 
 
-def keep_report(home: Path, name: str, version: str, report: Path) -> None:
+def keep_report(registry: Registry, name: str, version: str, report: Path) -> None:
     """Puts a drift report beside the version that it is about, for readers who do not share this disk."""
-    client = connect(home)
+    client = registry.client()
     client.log_artifact(client.get_model_version(name, version).run_id, str(report), REPORTS)
 
 
-def create_version(home: Path, workspace: Workspace, model: Model, mlflow_run: str, origin: str) -> str:
+def create_version(registry: Registry, workspace: Workspace, model: Model, mlflow_run: str, origin: str) -> str:
     """Registers the run's model with its package and reference data, without an alias; returns the version.
 
     The same outcome of the same run, or of the same backfilled as-of, is the version that it was.
     """
     import mlflow
 
-    client = connect(home)
+    client = registry.client()
     tags = _tags(workspace, origin)
     version = _version_of(client, workspace.model, tags)
     if version is None:
@@ -124,17 +121,19 @@ def create_version(home: Path, workspace: Workspace, model: Model, mlflow_run: s
             mlflow.log_artifact(str(workspace.files.reference))
             logged = _log_model(workspace, model)
         if origin == RETRAIN:
-            tags[SIGNATURE_TAG] = _signature(home, client, workspace, mlflow_run)
+            tags[SIGNATURE_TAG] = _signature(registry, client, workspace, mlflow_run)
         _ensure_registered(client, workspace.model, model.description)
         created = client.create_model_version(
             workspace.model, logged.model_uri, mlflow_run, tags=tags, model_id=logged.model_id
         )
         version = str(created.version)
-        client.update_model_version(workspace.model, version, _description(workspace, version, client, mlflow_run))
+        client.update_model_version(
+            workspace.model, version, _description(registry, workspace, version, client, mlflow_run)
+        )
     return version
 
 
-def _signature(home: Path, client: MlflowClient, workspace: Workspace, mlflow_run: str) -> str:
+def _signature(registry: Registry, client: MlflowClient, workspace: Workspace, mlflow_run: str) -> str:
     """Our word that this package passed its gates. Raises GateError when the run does not say so."""
     verdicts = {k: v for k, v in client.get_run(mlflow_run).data.tags.items() if k.startswith(GATE_TAG)}
     failed = [k.removeprefix(GATE_TAG) for k, v in verdicts.items() if not v.startswith("passed ")]
@@ -142,18 +141,18 @@ def _signature(home: Path, client: MlflowClient, workspace: Workspace, mlflow_ru
         raise GateError(
             f"model {workspace.model}", f"did not pass {', '.join(failed) or 'any gate'}", "nothing was registered"
         )
-    return signing.sign(home, (workspace.files.package / "manifest.json").read_bytes())
+    return registry.key.sign((workspace.files.package / "manifest.json").read_bytes())
 
 
-def _experiment(client: MlflowClient, home: Path, name: str) -> str:
+def _experiment(client: MlflowClient, registry: Registry, name: str) -> str:
     """The experiment's id. Not set_experiment: it races and files runs elsewhere without a word."""
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)
     if found is None:
-        local = not tracking_uri(home).startswith("http")
+        local = not registry.uri.startswith("http")
         try:
-            return client.create_experiment(name, str(artifact_root(home) / name) if local else None)
+            return client.create_experiment(name, str(registry.artifact_root / name) if local else None)
         except MlflowException:
             found = client.get_experiment_by_name(name)
             if found is None:
@@ -182,13 +181,12 @@ def _version_of(client: MlflowClient, name: str, tags: dict[str, str]) -> str | 
     return str(found[0].version) if found else None
 
 
-def _description(workspace: Workspace, version: str, client: MlflowClient, mlflow_run: str) -> str:
+def _description(registry: Registry, workspace: Workspace, version: str, client: MlflowClient, mlflow_run: str) -> str:
     """What MLflow's page of a version says, in Markdown: from the model back to its data."""
     data, day = workspace.data_version(), workspace.as_of[:10]
-    airflow = os.environ.get("AIRFLOW__API__BASE_URL", "").rstrip("/")
     experiment = client.get_run(mlflow_run).info.experiment_id
     listed = f"[{data}](#/experiments/{experiment}/runs/{mlflow_run}/artifacts/partitions.json)"
-    page = f", [where else it was used]({airflow}/perennial/data/{data})" if airflow else ""
+    page = f", [where else it was used]({registry.airflow}/perennial/data/{data})" if registry.airflow else ""
     return (
         f"Trained on data version {listed}{page}, as of {day}.\n\n"
         f"`python -m pipeline trace {data}` · `python -m pipeline reproduce {workspace.model} {version}`"

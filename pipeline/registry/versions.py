@@ -19,7 +19,8 @@ from filelock import FileLock
 
 from pipeline.errors import RegistryAwayError, RegistryError
 from pipeline.settings import yaml_file
-from pipeline.training import signing
+from pipeline.settings.environment import Environment
+from pipeline.training.signing import SigningKey
 from pipeline.workspaces.workspace import RUN_FILE
 
 if TYPE_CHECKING:
@@ -41,52 +42,6 @@ RETRAIN, BACKFILL = "retrain", "backfill"
 REPORTS = "drift"
 
 
-def tracking_uri(home: Path) -> str:
-    """$MLFLOW_TRACKING_URI, or this machine's own store."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow' / 'mlflow.db'}"
-
-
-def artifact_root(home: Path) -> Path:
-    return home / "mlflow" / "artifacts"
-
-
-def connect(home: Path) -> MlflowClient:
-    """A client that is known to answer. Raises RegistryError in one line instead of retrying for minutes."""
-    uri = tracking_uri(home)
-    if uri.startswith("http"):
-        try:
-            with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=10):
-                pass
-        except (urllib.error.URLError, OSError) as error:
-            reason = getattr(error, "reason", error)
-            raise RegistryAwayError(
-                f"mlflow {uri}", f"does not answer ({reason})", "is it up? `make up` starts it"
-            ) from error
-    else:
-        (home / "mlflow").mkdir(parents=True, exist_ok=True)
-    import mlflow
-
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    mlflow.set_tracking_uri(uri)
-    made = home / "mlflow" / "made"
-    if not uri.startswith("sqlite") or made.exists():
-        return mlflow.MlflowClient()
-    # Several processes that make MLflow's tables at once break the file for good; that the file is there says nothing.
-    with FileLock(home / "mlflow" / "made.lock"):
-        client = mlflow.MlflowClient()
-        client.search_experiments(max_results=1)
-        made.touch()
-    return client
-
-
-def nominate(home: Path, name: str, version: str) -> None:
-    """Makes `version` the challenger, unless it is the champion already. Raises RegistryError for a backfill's."""
-    client = connect(home)
-    _refuse_backfilled(name, _get(client, name, version))
-    if champion(home, name, client) != version:
-        client.set_registered_model_alias(name, CHALLENGER, version)
-
-
 def _refuse_backfilled(name: str, found: Any) -> None:
     if found.tags.get(ORIGIN_TAG) == BACKFILL:
         raise RegistryError(
@@ -101,47 +56,6 @@ def as_of_alias(as_of: datetime) -> str:
     return f"asof-{as_of:%Y-%m-%d}" + ("" if as_of.time() == time(0) else f"T{as_of:%H%M%S}")
 
 
-def name_as_of(home: Path, name: str, version: str, alias: str) -> None:
-    """Gives a backfill's version its alias. Raises RegistryError for any other kind of alias."""
-    if not alias.startswith("asof-"):
-        raise RegistryError(f"alias {alias}", "is not an as-of", "a backfill is called asof-DATE and nothing else")
-    connect(home).set_registered_model_alias(name, alias, version)
-
-
-def promote(home: Path, name: str, version: str) -> None:
-    """Makes `version` the champion; it is a challenger no longer. Raises RegistryError for a backfill's."""
-    client = connect(home)
-    _refuse_backfilled(name, _get(client, name, version))
-    client.set_registered_model_alias(name, CHAMPION, version)
-    if _alias(client, name, CHALLENGER) == version:
-        client.delete_registered_model_alias(name, CHALLENGER)
-
-
-def demote(home: Path, name: str) -> None:
-    """No version is the champion any more: that of a first rollout that was undone."""
-    client = connect(home)
-    if champion(home, name, client) is not None:
-        client.delete_registered_model_alias(name, CHAMPION)
-
-
-def champion(home: Path, name: str, client: MlflowClient | None = None) -> str | None:
-    """The champion's version, or None."""
-    return _alias(client or connect(home), name, CHAMPION)
-
-
-def version_facts(home: Path, name: str, version: str) -> dict[str, Any]:
-    """{"version", "mlflow_run", "tags", "metrics"} of a version. Raises RegistryError when there is none."""
-    client = connect(home)
-    found = _get(client, name, version)
-    run = client.get_run(found.run_id)
-    return {
-        "version": str(found.version),
-        "mlflow_run": found.run_id,
-        "tags": dict(found.tags),
-        "metrics": dict(run.data.metrics),
-    }
-
-
 @dataclass(frozen=True)
 class Records:
     """What a version needs to be made again: its run.yaml, dvc.lock and params.yaml, its digest and environment."""
@@ -153,88 +67,179 @@ class Records:
     environment: dict[str, str]
 
 
-def records(home: Path, name: str, version: str) -> Records:
-    """The records of a version. Raises RegistryError when there is no such version or it has none."""
-    import mlflow
-    from mlflow.exceptions import MlflowException
+def artifact_root(home: Path) -> Path:
+    return home / "mlflow" / "artifacts"
 
-    client = connect(home)
-    found = _get(client, name, version)
-    with tempfile.TemporaryDirectory() as aside:
 
-        def text(file: str) -> str:
-            got = mlflow.artifacts.download_artifacts(run_id=found.run_id, artifact_path=file, dst_path=aside)
-            return Path(got).read_text(encoding="utf-8")
+@dataclass(frozen=True)
+class Registry:
+    """MLflow at `uri`; what is fetched from it is kept below `home`, and `key` says which packages passed their gates here."""
 
-        try:
-            return Records(
-                yaml_file.parse(text(RUN_FILE)),
-                yaml_file.parse(text("dvc.lock")),
-                text("params.yaml"),
-                found.tags[DIGEST_TAG],
-                json.loads(text("environment.json")),
-            )
-        except (MlflowException, OSError, KeyError) as error:
+    home: Path
+    uri: str
+    key: SigningKey
+    airflow: str = ""
+
+    @classmethod
+    def of(cls, environment: Environment) -> Registry:
+        home = environment.home
+        key = SigningKey(home, environment.signing_key, environment.signing_seed)
+        return cls(home, environment.mlflow_uri, key, environment.airflow)
+
+    @property
+    def artifact_root(self) -> Path:
+        """Where MLflow keeps artefacts when this machine is its server."""
+        return artifact_root(self.home)
+
+    def client(self) -> MlflowClient:
+        """A client that is known to answer. Raises RegistryError in one line instead of retrying for minutes."""
+        uri = self.uri
+        if uri.startswith("http"):
+            try:
+                with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=10):
+                    pass
+            except (urllib.error.URLError, OSError) as error:
+                reason = getattr(error, "reason", error)
+                raise RegistryAwayError(
+                    f"mlflow {uri}", f"does not answer ({reason})", "is it up? `make up` starts it"
+                ) from error
+        else:
+            (self.home / "mlflow").mkdir(parents=True, exist_ok=True)
+        import mlflow
+
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        mlflow.set_tracking_uri(uri)
+        made = self.home / "mlflow" / "made"
+        if not uri.startswith("sqlite") or made.exists():
+            return mlflow.MlflowClient()
+        # Several processes that make MLflow's tables at once break the file for good; that the file is there says nothing.
+        with FileLock(self.home / "mlflow" / "made.lock"):
+            client = mlflow.MlflowClient()
+            client.search_experiments(max_results=1)
+            made.touch()
+        return client
+
+    def nominate(self, name: str, version: str) -> None:
+        """Makes `version` the challenger, unless it is the champion already. Raises RegistryError for a backfill's."""
+        client = self.client()
+        _refuse_backfilled(name, _get(client, name, version))
+        if self.champion(name, client) != version:
+            client.set_registered_model_alias(name, CHALLENGER, version)
+
+    def name_as_of(self, name: str, version: str, alias: str) -> None:
+        """Gives a backfill's version its alias. Raises RegistryError for any other kind of alias."""
+        if not alias.startswith("asof-"):
+            raise RegistryError(f"alias {alias}", "is not an as-of", "a backfill is called asof-DATE and nothing else")
+        self.client().set_registered_model_alias(name, alias, version)
+
+    def promote(self, name: str, version: str) -> None:
+        """Makes `version` the champion; it is a challenger no longer. Raises RegistryError for a backfill's."""
+        client = self.client()
+        _refuse_backfilled(name, _get(client, name, version))
+        client.set_registered_model_alias(name, CHAMPION, version)
+        if _alias(client, name, CHALLENGER) == version:
+            client.delete_registered_model_alias(name, CHALLENGER)
+
+    def demote(self, name: str) -> None:
+        """No version is the champion any more: that of a first rollout that was undone."""
+        client = self.client()
+        if self.champion(name, client) is not None:
+            client.delete_registered_model_alias(name, CHAMPION)
+
+    def champion(self, name: str, client: MlflowClient | None = None) -> str | None:
+        """The champion's version, or None."""
+        return _alias(client or self.client(), name, CHAMPION)
+
+    def version_facts(self, name: str, version: str) -> dict[str, Any]:
+        """{"version", "mlflow_run", "tags", "metrics"} of a version. Raises RegistryError when there is none."""
+        client = self.client()
+        found = _get(client, name, version)
+        run = client.get_run(found.run_id)
+        return {
+            "version": str(found.version),
+            "mlflow_run": found.run_id,
+            "tags": dict(found.tags),
+            "metrics": dict(run.data.metrics),
+        }
+
+    def records(self, name: str, version: str) -> Records:
+        """The records of a version. Raises RegistryError when there is no such version or it has none."""
+        import mlflow
+        from mlflow.exceptions import MlflowException
+
+        client = self.client()
+        found = _get(client, name, version)
+        with tempfile.TemporaryDirectory() as aside:
+
+            def text(file: str) -> str:
+                got = mlflow.artifacts.download_artifacts(run_id=found.run_id, artifact_path=file, dst_path=aside)
+                return Path(got).read_text(encoding="utf-8")
+
+            try:
+                return Records(
+                    yaml_file.parse(text(RUN_FILE)),
+                    yaml_file.parse(text("dvc.lock")),
+                    text("params.yaml"),
+                    found.tags[DIGEST_TAG],
+                    json.loads(text("environment.json")),
+                )
+            except (MlflowException, OSError, KeyError) as error:
+                raise RegistryError(
+                    f"model {name} version {version}",
+                    f"has not all records of its run ({str(error).splitlines()[0]})",
+                    f"look at MLflow's run {found.run_id}",
+                ) from error
+
+    def package_folder(self, name: str, version: str) -> Path:
+        """The package of a version on this machine, fetched from MLflow when it is not here yet."""
+        return self._fetched(name, version, "package")
+
+    def deployable_package(self, name: str, version: str) -> Path:
+        """The package of a version that may go live. Raises RegistryError for a backfill's, and for one without our signature."""
+        found = _get(self.client(), name, version)
+        _refuse_backfilled(name, found)
+        folder = self.package_folder(name, version)
+        if not self.key.verified((folder / "manifest.json").read_bytes(), found.tags.get(SIGNATURE_TAG, "")):
             raise RegistryError(
                 f"model {name} version {version}",
-                f"has not all records of its run ({str(error).splitlines()[0]})",
-                f"look at MLflow's run {found.run_id}",
+                "its package is not signed as one that passed its gates here",
+                f"train it again: `python -m pipeline retrain {name} --as-of {found.tags.get(AS_OF_TAG)}`",
+            )
+        return folder
+
+    def signature(self, name: str, version: str) -> str:
+        """The signature of the manifest of a version's package, in hexadecimal; '' when it has none."""
+        return _get(self.client(), name, version).tags.get(SIGNATURE_TAG, "")
+
+    def reference_file(self, name: str, version: str) -> Path:
+        """The training data sample of a version, with its predictions."""
+        return self._fetched(name, version, "reference.parquet")
+
+    def report_file(self, name: str, version: str, report: str) -> Path:
+        """A drift report of a version, from MLflow. Raises RegistryError when it is not there."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self._fetched(name, version, f"{REPORTS}/{report}")
+        except (MlflowException, OSError) as error:
+            raise RegistryError(
+                f"report {report}", "is not among the version's artefacts", "run the monitor"
             ) from error
 
+    def _fetched(self, name: str, version: str, artifact: str) -> Path:
+        kept = self.home / "versions" / name / version / artifact
+        if kept.exists():
+            return kept
+        client = self.client()
+        found = _get(client, name, version)
+        import mlflow
 
-def package_folder(home: Path, name: str, version: str) -> Path:
-    """The package of a version on this machine, fetched from MLflow when it is not here yet."""
-    return _fetched(home, name, version, "package")
-
-
-def deployable_package(home: Path, name: str, version: str) -> Path:
-    """The package of a version that may go live. Raises RegistryError for a backfill's, and for one without our signature."""
-    found = _get(connect(home), name, version)
-    _refuse_backfilled(name, found)
-    folder = package_folder(home, name, version)
-    if not signing.verified(home, (folder / "manifest.json").read_bytes(), found.tags.get(SIGNATURE_TAG, "")):
-        raise RegistryError(
-            f"model {name} version {version}",
-            "its package is not signed as one that passed its gates here",
-            f"train it again: `python -m pipeline retrain {name} --as-of {found.tags.get(AS_OF_TAG)}`",
-        )
-    return folder
-
-
-def signature(home: Path, name: str, version: str) -> str:
-    """The signature of the manifest of a version's package, in hexadecimal; '' when it has none."""
-    return _get(connect(home), name, version).tags.get(SIGNATURE_TAG, "")
-
-
-def reference_file(home: Path, name: str, version: str) -> Path:
-    """The training data sample of a version, with its predictions."""
-    return _fetched(home, name, version, "reference.parquet")
-
-
-def report_file(home: Path, name: str, version: str, report: str) -> Path:
-    """A drift report of a version, from MLflow. Raises RegistryError when it is not there."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return _fetched(home, name, version, f"{REPORTS}/{report}")
-    except (MlflowException, OSError) as error:
-        raise RegistryError(f"report {report}", "is not among the version's artefacts", "run the monitor") from error
-
-
-def _fetched(home: Path, name: str, version: str, artifact: str) -> Path:
-    kept = home / "versions" / name / version / artifact
-    if kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=kept.parent) as aside:
+            got = mlflow.artifacts.download_artifacts(run_id=found.run_id, artifact_path=artifact, dst_path=aside)
+            if not kept.exists():
+                Path(got).rename(kept)
         return kept
-    client = connect(home)
-    found = _get(client, name, version)
-    import mlflow
-
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=kept.parent) as aside:
-        got = mlflow.artifacts.download_artifacts(run_id=found.run_id, artifact_path=artifact, dst_path=aside)
-        if not kept.exists():
-            Path(got).rename(kept)
-    return kept
 
 
 def _get(client: MlflowClient, name: str, version: str) -> Any:

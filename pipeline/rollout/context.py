@@ -6,9 +6,10 @@ Whatever changes the world is a method here, so that no caller can forget the le
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,13 +32,15 @@ from pipeline.ledger.rollout_events import (
     SlotStarting,
 )
 from pipeline.ledger.store import Entry, Ledger
-from pipeline.registry import versions as registry
+from pipeline.policy.canary import Judgement
+from pipeline.registry.versions import Registry
 from pipeline.rollout import failpoints, probe
-from pipeline.rollout.engines.base import SLOTS, Engine, Running, Wanted
-from pipeline.rollout.engines.select import engines
+from pipeline.rollout.engines.base import SLOTS, Engine, EngineSettings, Running, Wanted
+from pipeline.rollout.engines.select import Engines, LocalEngines
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route import Route, Share
-from pipeline.settings import addresses
+from pipeline.settings.addresses import Router
+from pipeline.settings.environment import Environment
 
 SWITCH_LIMIT_S = 10.0
 R = TypeVar("R", bound=RolloutEvent)
@@ -45,15 +48,31 @@ R = TypeVar("R", bound=RolloutEvent)
 
 @dataclass(frozen=True)
 class RolloutContext:
-    """This machine's state, its project, its ledger, which run asks, the lease that it holds, and how many requests a
+    """This machine's state, what a rollout works with, which run asks, the lease that it holds, and how many requests a
     second a model's clients get through, where that is limited."""
 
     home: Path
-    project: Path
     ledger: Ledger
+    registry: Registry
+    engines: Engines
+    router: Router
     run: str = ""
     lease: Lease | None = None
     rate_limits: Mapping[str, int] = field(default_factory=dict)
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    # Who judges a step, and how often it looks; see pipeline.rollout.step_watch.
+    judge: Callable[..., Callable[[], Judgement]] | None = None
+    look_s: float = 0.5
+
+    @classmethod
+    def of(
+        cls, environment: Environment, ledger: Ledger, run: str = "", rate_limits: Mapping[str, int] | None = None
+    ) -> RolloutContext:
+        """With the registry, the engines and the router of this environment."""
+        registry, engines = Registry.of(environment), LocalEngines(EngineSettings.of(environment))
+        return cls(
+            environment.home, ledger, registry, engines, environment.router_addresses, run, None, rate_limits or {}
+        )
 
     @contextmanager
     def alone(self, model: str, wait_s: float = 0) -> Iterator[RolloutContext]:
@@ -114,10 +133,7 @@ class RolloutContext:
 
     def address(self, model: str) -> str:
         """Where the model's users ask."""
-        return f"{addresses.router_url(self.home)}/{model}"
-
-    def engines(self) -> list[Engine]:
-        return engines(self.home, self.project)
+        return f"{self.router.url}/{model}"
 
     def start(self, engine: Engine, wanted: Wanted, why: str) -> Running:
         """Starts a version in an empty slot; `why` this engine. Does not wait for it."""
@@ -130,7 +146,7 @@ class RolloutContext:
 
     def empty(self, model: str, slot: str, drain_s: float) -> None:
         """Ends what runs in a slot once it has finished what it has; tells the ledger what was cut off."""
-        for engine in self.engines():
+        for engine in self.engines.all():
             self.end(engine, model, slot, drain_s)
 
     def end(self, engine: Engine, model: str, slot: str, drain_s: float) -> None:
@@ -149,14 +165,14 @@ class RolloutContext:
         """Makes the version the registry's champion."""
         self.record(Promoting(version=version), model)
         with failpoints.around("promote"):
-            registry.promote(self.home, model, version)
+            self.registry.promote(model, version)
         self.record(Promoted(version=version), model)
 
     def demote(self, model: str) -> None:
         """Leaves the registry without a champion, as it was before a first rollout."""
         self.record(Demoting(), model)
         with failpoints.around("demote"):
-            registry.demote(self.home, model)
+            self.registry.demote(model)
         self.record(Demoted(), model)
 
 
@@ -173,7 +189,7 @@ def check_router(context: RolloutContext) -> None:
     """Raises RolloutError when Traefik does not answer."""
     import httpx
 
-    url = addresses.router_url(context.home)
+    url = context.router.url
     try:
         httpx.get(url, timeout=3, verify=probe.certified(url))
     except httpx.HTTPError as error:

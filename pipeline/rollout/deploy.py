@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from pipeline.errors import LedgerError, PerennialError, RolloutError
 from pipeline.ledger.rollout_events import (
@@ -25,11 +24,10 @@ from pipeline.ledger.rollout_events import (
 )
 from pipeline.ledger.store import Entry
 from pipeline.ledger.timeline import live_at
-from pipeline.registry import versions as registry
 from pipeline.rollout import recovery, slots, step_watch
 from pipeline.rollout.context import RolloutContext, answers, check_router, other
 from pipeline.rollout.engines.base import SLOTS, Running
-from pipeline.rollout.engines.select import engines
+from pipeline.rollout.engines.select import Engines
 from pipeline.rollout.results import Deployment, ShadowResult
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route import Route, Share
@@ -77,7 +75,7 @@ def deploy(
     with context.alone(model, wait_s) as context:
         started = time.monotonic()
         check_router(context)
-        folder = registry.deployable_package(context.home, model, version)
+        folder = context.registry.deployable_package(model, version)
         current = recovery.unfinished(context, model, settings)
         if current is not None and current.live.version == version and answers(current.live):
             return _finish_live(context, model, current.live)
@@ -110,7 +108,7 @@ def deploy(
 
 def _finish_live(context: RolloutContext, model: str, live: Share) -> Deployment:
     """The version is live already: sees to it that registry and ledger say so too."""
-    if registry.champion(context.home, model) != live.version:
+    if context.registry.champion(model) != live.version:
         context.promote(model, live.version)
     result = Deployment(live.version, live.slot, 0.0, already_live=True)
     if (live_at(context.ledger, model) or {}).get("version") != live.version:
@@ -153,7 +151,7 @@ def _prune(context: RolloutContext, plan: Plan) -> None:
     """What no longer helps anybody to start goes. The version is live: that this fails is told, and undoes nothing."""
     keep = {plan.version, *([plan.champion.version] if plan.champion else [])}
     try:
-        for engine in context.engines():
+        for engine in context.engines.all():
             engine.prune(plan.model, keep)
     except Exception as error:
         print(f"{plan.model}: old images stay, they could not be removed ({error})")
@@ -203,10 +201,10 @@ def _undo(context: RolloutContext, plan: Plan, opened: Entry[Opening], error: Ba
             ) from error
 
 
-def stop_all(home: Path, project: Path, drain_s: float = 10) -> list[Running]:
+def stop_all(engines: Engines, drain_s: float = 10) -> list[Running]:
     """Ends every slot of this home, in every engine. The routes stay: `reconcile` starts their live slots again."""
     ended = []
-    for engine in engines(home, project):
+    for engine in engines.all():
         for running in engine.all():
             engine.stop(running.model, running.slot, drain_s)
             ended.append(running)

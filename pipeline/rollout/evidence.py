@@ -16,7 +16,7 @@ import numpy as np
 
 from pipeline.errors import PerennialError
 from pipeline.policy.canary import Counted, Evidence, Paired
-from pipeline.registry import versions as registry
+from pipeline.registry.versions import Registry
 from pipeline.rollout.probe import certified
 from pipeline.rollout.routing.route import Share
 from pipeline.rollout.routing.traefik import service_name
@@ -25,7 +25,7 @@ from pipeline.serving.errors import PackageRefused
 from pipeline.serving.log_files import GOLDEN_ID, current_files, stem_of
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.signature import Rows
-from pipeline.settings.addresses import router_api_url
+from pipeline.settings.addresses import Router
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -59,12 +59,12 @@ class Served:
         return Served(*(one + other for one, other in zip(astuple(self), astuple(more), strict=True)))
 
 
-def served(home: Path, slow_ms: float) -> dict[str, Served] | None:
+def served(router: Router, slow_ms: float) -> dict[str, Served] | None:
     """What Traefik counted, by service; None when it does not say. Slow is over the next bucket's bound at `slow_ms`."""
     from prometheus_client.parser import text_string_to_metric_families
 
     try:
-        url = f"{router_api_url(home)}/metrics"
+        url = f"{router.api_url}/metrics"
         page = httpx.get(url, timeout=2, verify=certified(url))
         page.raise_for_status()
         families = {f.name: f.samples for f in text_string_to_metric_families(page.text)}
@@ -129,7 +129,8 @@ class Observer:
 
     def __init__(
         self,
-        home: Path,
+        registry: Registry,
+        router: Router,
         model: str,
         champion: Share | None,
         candidate: Share,
@@ -140,20 +141,21 @@ class Observer:
         personal: Collection[str] = (),
     ) -> None:
         self._personal = personal
-        self._home, self._model, self._slow_ms = home, model, slow_ms
+        self._registry, self._router, self._model, self._slow_ms = registry, router, model, slow_ms
+        home = registry.home
         self._champion, self._candidate, self._compare_traffic = champion, candidate, compare_traffic
         folders = {candidate.version: predictions_folder(home, model, shadow)}
         if champion is not None and compare_traffic and not shadow:
             # Of a shadow each request is in both logs; it counts once.
             folders[champion.version] = predictions_folder(home, model)
         self._logs = [_Tail(folder, version) for version, folder in folders.items()]
-        self._last, self._done = served(home, slow_ms), dict[str, Served]()
+        self._last, self._done = served(router, slow_ms), dict[str, Served]()
         # With all traffic moved the champion has none to compare with now: what it did before says what is usual here.
         self._before = self._last.get(service_name(model, champion)) if self._last and champion is not None else None
         self._pair: _Pair | None = None
 
     def look(self) -> Evidence:
-        now = served(self._home, self._slow_ms)
+        now = served(self._router, self._slow_ms)
         if now is None:
             return Evidence(missing="the router's metrics are missing")
         seen = self._traffic(now)
@@ -199,7 +201,7 @@ class Observer:
     def _compare(self) -> Sides:
         assert self._champion is not None
         if self._pair is None:
-            self._pair = _Pair.of(self._home, self._model, self._champion.version, self._candidate.version)
+            self._pair = _Pair.of(self._registry, self._model, self._champion.version, self._candidate.version)
         if hidden := sorted({*self._pair.champion.features, *self._pair.candidate.features} & {*self._personal}):
             raise Hidden(
                 f"predictions were not compared: {', '.join(hidden)} is personal and not in the log as it was asked"
@@ -256,9 +258,9 @@ class _Pair:
     distinct: set[tuple[Any, ...]] = field(default_factory=set)
 
     @classmethod
-    def of(cls, home: Path, model: str, champion: str, candidate: str) -> _Pair:
-        old, new = (Runtime.load(registry.package_folder(home, model, version)) for version in (champion, candidate))
-        return cls(old, new, (champion, candidate), Sides(cuts(home, model, champion, old.task)))
+    def of(cls, registry: Registry, model: str, champion: str, candidate: str) -> _Pair:
+        old, new = (Runtime.load(registry.package_folder(model, version)) for version in (champion, candidate))
+        return cls(old, new, (champion, candidate), Sides(cuts(registry, model, champion, old.task)))
 
     def take(self, table: pa.Table) -> None:
         """Compares logged rows. Raises ValueError naming a feature that the log does not have."""
@@ -297,14 +299,14 @@ def _rows_of(logged: dict[str, np.ndarray], runtime: Runtime) -> Rows:
     return Rows(numbers, texts, [None] * count, [None] * count)
 
 
-def cuts(home: Path, model: str, champion: str, task: str) -> np.ndarray:
+def cuts(registry: Registry, model: str, champion: str, task: str) -> np.ndarray:
     """Where predictions change sides: first the one that counts (0.5; for regression the median), then nine for drift.
 
     They come from what the champion said to its own sample of the training data.
     """
     import pyarrow.parquet as pq
 
-    said = pq.read_table(registry.reference_file(home, model, champion), columns=["prediction"])["prediction"]
+    said = pq.read_table(registry.reference_file(model, champion), columns=["prediction"])["prediction"]
     predictions = said.to_numpy()
     middle = 0.5 if task == "binary" else float(np.median(predictions))
     return np.array([middle, *np.percentile(predictions, CUTS)])

@@ -7,7 +7,7 @@ route; a route that another hand has changed or removed is written again from th
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from pipeline.errors import LeaseBusy, RolloutError
 from pipeline.ledger import lease
@@ -26,7 +26,6 @@ from pipeline.ledger.rollout_events import (
 )
 from pipeline.ledger.store import Entry, Ledger
 from pipeline.ledger.timeline import live_at
-from pipeline.registry import versions as registry
 from pipeline.rollout import probe, slots
 from pipeline.rollout.context import SWITCH_LIMIT_S, RolloutContext, answers
 from pipeline.rollout.routing import route_file
@@ -44,7 +43,7 @@ def reconcile(context: RolloutContext, settings: dict[str, Rollout], models: lis
     `models` None means all that are routed, were ever live, or run. What cannot be mended of one model keeps no other
     from being mended; the first such error is raised at the end.
     """
-    running = [r for engine in context.engines() for r in engine.all()]
+    running = [r for engine in context.engines.all() for r in engine.all()]
     live = {e.model for e in context.ledger.events(*MOVES)}
     done: list[str] = []
     failed: list[Exception] = []
@@ -72,7 +71,7 @@ def _mended(context: RolloutContext, model: str, settings: Rollout) -> list[str]
             current = _revived(context, current, settings, done)
     # By address: of two in one slot, started by two engines, the route names one.
     named = [] if current is None else [s.address for s in (current.live, current.previous) if s is not None]
-    for engine in context.engines():
+    for engine in context.engines.all():
         for running in engine.all():
             if running.model == model and running.address not in named:
                 context.end(engine, model, running.slot, settings.drain_s)
@@ -204,12 +203,12 @@ def _rebuilt(context: RolloutContext, model: str, settings: Rollout, done: list[
         context.unroute(model)
         done.append(f"{model}: its route {why}, and nothing of it was ever live: removed")
         return None
-    found = [r for e in context.engines() for r in e.all() if r.model == model and r.version == told["version"]]
+    found = [r for e in context.engines.all() for r in e.all() if r.model == model and r.version == told["version"]]
     alive = [share for share in map(slots.share_of, found) if answers(share)]
     if alive:
         share = alive[0]
     else:
-        folder = registry.deployable_package(context.home, model, told["version"])
+        folder = context.registry.deployable_package(model, told["version"])
         share = slots.fill(context, model, told["version"], told["slot"], folder, settings).share
     written = context.move(Route(model, share))
     done.append(f"{model}: its route {why}; written again for version {share.version}, as the ledger says")
@@ -239,7 +238,7 @@ def _is_due(context: RolloutContext, current: Route, settings: Rollout) -> bool:
     told = live_at(context.ledger, current.model)
     if current.previous is None or current.candidate is not None or told is None:
         return False
-    kept = datetime.now(UTC) - datetime.fromisoformat(told["since"])
+    kept = context.clock() - datetime.fromisoformat(told["since"])
     return kept >= timedelta(hours=settings.keep_hours)
 
 
@@ -267,7 +266,7 @@ def _alive(context: RolloutContext, model: str, share: Share, settings: Rollout,
     """The slot, started and proven again when it does not answer: what is to get traffic must be able to take it."""
     if answers(share):
         return share
-    folder = registry.deployable_package(context.home, model, share.version)
+    folder = context.registry.deployable_package(model, share.version)
     proven = slots.fill(context, model, share.version, share.slot, folder, settings)
     context.record(SlotRevived(version=share.version, slot=share.slot, engine=proven.engine.name), model)
     done.append(f"{model} {share.slot}: started version {share.version} again ({proven.engine_reason})")

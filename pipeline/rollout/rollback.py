@@ -8,7 +8,6 @@ from dataclasses import replace as replace_fields
 from pipeline.errors import LeaseBusy, RolloutError
 from pipeline.ledger.rollout_events import AbortAsked, RollbackStarted, RolledBack, RolloutFailed
 from pipeline.ledger.timeline import live_at, predecessor
-from pipeline.registry import versions as registry
 from pipeline.rollout import recovery, slots
 from pipeline.rollout.context import RolloutContext, answers, check_router, other
 from pipeline.rollout.results import Rollback
@@ -100,6 +99,6 @@ def _predecessor(context: RolloutContext, current: Route, settings: Rollout, by:
             "has no predecessor to go back to",
             f"deploy another version: `python -m pipeline deploy {current.model} VERSION`",
         )
-    folder = registry.deployable_package(context.home, current.model, version)
+    folder = context.registry.deployable_package(current.model, version)
     slot = other(current.live.slot)
     return slots.fill(context, current.model, version, slot, folder, settings).share, False

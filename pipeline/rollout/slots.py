@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.ledger.rollout_events import SlotReady
-from pipeline.registry import versions as registry
 from pipeline.rollout import probe
 from pipeline.rollout.context import RolloutContext
 from pipeline.rollout.engines.base import Engine, Running, Wanted
-from pipeline.rollout.engines.select import engine_named
 from pipeline.rollout.routing.route import Share
 from pipeline.serving.settings import Settings
 from pipeline.settings.models import Rollout, Serving
@@ -50,7 +48,7 @@ def fill(
     Raises RolloutError (or StageError for a package that is not what was packaged).
     """
     manifest = signing.verified_manifest(folder)
-    engine, why = engine_named(settings.engine, context.home, context.project)
+    engine, why = context.engines.choose(settings.engine)
     context.empty(model, slot, settings.drain_s)
     log = predictions_folder(context.home, model, shadow)
     told, probe_key = _told(context, model, version, settings.serving)
@@ -95,9 +93,9 @@ def _told(context: RolloutContext, model: str, version: str, serving: Serving) -
         batching=serving.batching,
         api_keys=(*serving.api_keys, *digests),
         personal=serving.personal,
-        log_key=signing.log_key(context.home) if serving.personal else "",
-        public_key=signing.public_key(context.home),
-        signature=registry.signature(context.home, model, version),
+        log_key=context.registry.key.log_key() if serving.personal else "",
+        public_key=context.registry.key.public(),
+        signature=context.registry.signature(model, version),
     )
     return settings, probe_key
 

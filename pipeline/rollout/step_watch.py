@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipeline.errors import RolloutError
@@ -14,7 +15,6 @@ from pipeline.rollout.evidence import Observer
 from pipeline.rollout.routing.route import Share
 from pipeline.settings.models import Rollout
 
-LOOK_S = 0.5
 PROBE_S = 0.1
 # A probe that got no answer in time is asked again: one slow second is no death.
 PROBES = 2
@@ -66,21 +66,28 @@ class Stopped(RolloutError):
         self.judgement = judgement
 
 
+def judge_of(context: RolloutContext, step: Step, settings: Rollout) -> Callable[[], Judgement]:
+    """Judges the step by what Traefik counted and the prediction log holds since now; each call is one look."""
+    observer = Observer(
+        context.registry,
+        context.router,
+        step.model,
+        step.champion,
+        step.candidate,
+        settings.limits.p99_ms,
+        compare_traffic=step.shared,
+        shadow=step.percent == SHADOW,
+        personal=settings.serving.personal,
+    )
+    return lambda: judge(observer.look(), settings.limits)
+
+
 class _Watch:
     def __init__(self, context: RolloutContext, step: Step, settings: Rollout) -> None:
         self._context, self._step, self._settings = context, step, settings
         self._since_seq = _last_seq(context, step.model)
         self._told_at = 0.0
-        self._observer = Observer(
-            context.home,
-            step.model,
-            step.champion,
-            step.candidate,
-            settings.limits.p99_ms,
-            compare_traffic=step.shared,
-            shadow=step.percent == SHADOW,
-            personal=settings.serving.personal,
-        )
+        self._judge = (context.judge or judge_of)(context, step, settings)
 
     def until_told(self) -> Judgement:
         start = time.monotonic()
@@ -100,10 +107,7 @@ class _Watch:
                 raise self._stopped(why, "send it more traffic, or set rollout.limits wider", judged)
             if self._step.shared and passed >= self._settings.bake_s:
                 self._say_why_it_holds(judged)
-            self._wait(min(LOOK_S, self._settings.bake_s or LOOK_S))
-
-    def _judge(self) -> Judgement:
-        return judge(self._observer.look(), self._settings.limits)
+            self._wait(min(self._context.look_s, self._settings.bake_s or self._context.look_s))
 
     def _wait(self, seconds: float) -> None:
         until = time.monotonic() + seconds

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.errors import DataError, RegistryError
-from pipeline.registry import versions as registry
+from pipeline.registry.versions import Registry
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.signature import LARGEST, Field, Rows
 from pipeline.training.evaluate import PREDICTION
@@ -34,7 +34,7 @@ KINDS = {".parquet": "Parquet", ".csv": "CSV"}
 PART = re.compile(r"^(\d{12})-(\d{12})\.parquet$")
 
 
-def score(home: Path, model: str, given: Path, output: Path, say: Callable[[str], None]) -> dict[str, Any]:
+def score(registry: Registry, model: str, given: Path, output: Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Writes the predictions for all rows of `given` to `output`, each Parquet or CSV by its name.
 
     The output has the key and the event time where the input has them, else `row`, the number from 0; `prediction`, and
@@ -45,12 +45,12 @@ def score(home: Path, model: str, given: Path, output: Path, say: Callable[[str]
     for path in (given, output):
         if path.suffix not in KINDS:
             raise DataError(str(path), "is neither .parquet nor .csv", "name it by what it is")
-    version = registry.champion(home, model)
+    version = registry.champion(model)
     if version is None:
         raise RegistryError(
             f"model {model}", "has no champion to ask", f"`python -m pipeline retrain {model} --deploy`"
         )
-    runtime = Runtime.load(registry.package_folder(home, model, version))
+    runtime = Runtime.load(registry.package_folder(model, version))
     source = Source(given)
     parts = Parts(output, [source.identity(), model, version, runtime.manifest["files"]])
     resumed = done = parts.rows()

@@ -70,7 +70,6 @@ def _losses(context: Context, name: str, champion: str, before: str, as_of: date
     They stand in the order in which the labels came, so that each look goes on where the last one ended.
     """
     from pipeline.monitoring import live_quality
-    from pipeline.training import signing
     from pipeline.training.evaluate import PREDICTION, bounded_loss
 
     model = context.params.model(name)
@@ -78,7 +77,7 @@ def _losses(context: Context, name: str, champion: str, before: str, as_of: date
     asked, _ = traffic(context).predictions(name, start, as_of)
     asked = asked[asked["version"] == champion]
     labelled = (
-        live_quality.labels(model, context.project, start, as_of, name, signing.log_key(context.home))
+        live_quality.labels(model, context.project, start, as_of, name, context.registry.key.log_key())
         if len(asked)
         else live_quality.NO_LABELS
     )
@@ -93,12 +92,11 @@ def _losses(context: Context, name: str, champion: str, before: str, as_of: date
 
 def _answers(context: Context, name: str, version: str, rows: Any) -> Any:
     """What the version says to the rows, of shape (rows,). Raises Incomparable."""
-    from pipeline.registry import versions as registry
     from pipeline.serving.errors import PackageRefused
     from pipeline.serving.runtime import Runtime
 
     try:
-        runtime = Runtime.load(registry.package_folder(context.home, name, version))
+        runtime = Runtime.load(context.registry.package_folder(name, version))
         personal = context.params.model(name).rollout.serving.personal
         if hidden := [feature for feature in runtime.features if feature in personal]:
             raise Incomparable(f"{', '.join(hidden)} is personal and not in the prediction log")

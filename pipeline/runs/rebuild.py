@@ -44,7 +44,7 @@ def rebuild(context: Context, model: str, version: str, say: Callable[[str], Non
     RegistryError when it cannot be made at all.
     """
     started = time.monotonic()
-    kept = registry.records(context.home, model, version)
+    kept = context.registry.records(model, version)
     folder = context.home / "rebuilds"
     folder.mkdir(parents=True, exist_ok=True)
     _clear_abandoned(context, folder)

@@ -12,15 +12,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.errors import SettingsError
-from pipeline.settings.models import Model, home, load, nearest_root, project_root
+from pipeline.settings.environment import Environment, nearest_root
+from pipeline.settings.models import Model, load
 from pipeline.workspaces.dvc_graph import Artifacts, as_of, outs
 
 
 def snapshot(name: str, model: Model, files: Artifacts) -> str:
     from pipeline.data import snapshot as snapshots
 
-    index = home() / "partitions.db"
-    told = snapshots.take(name, model, project_root(), files.snapshot, files.counts, index, nearest_root(Path.cwd()))
+    environment = Environment.read()
+    index = environment.home / "partitions.db"
+    told = snapshots.take(
+        name, model, environment.project, files.snapshot, files.counts, index, nearest_root(Path.cwd())
+    )
     line = "{rows:,} labelled rows in {partitions} partitions, {landed} of them new".format(**told)
     if model.source.label_time is None:
         line += "; without source.label_time each label counts as known at its row's own time"

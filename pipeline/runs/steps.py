@@ -33,7 +33,6 @@ from pipeline.ledger.store import Entry
 from pipeline.rollout.results import Deployment, ShadowResult
 from pipeline.runs import workspace_transfer
 from pipeline.settings import models as params
-from pipeline.training import signing
 from pipeline.workspaces import dvc_graph, workspace
 
 # Airflow starts a process a task: a step imports what it needs when it runs, not what all of them need.
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
 def open_run(context: Context, run: str, model: str, as_of: datetime, reason: str) -> str:
     """Makes the run's workspace and returns its folder."""
     context.params.model(model)
-    if context.apart:
+    if context.server_mode:
         workspace_transfer.prune(context)
     opened = workspace.open_workspace(context.project, context.home, run, model, as_of, reason)
     run_opened = RunOpened(
@@ -63,7 +62,7 @@ def run_stage(context: Context, folder: str, stage: str, backfill: bool = False)
     workspace.run_stage(opened, stage)
     if stage == next(iter(dvc_graph.order(opened.folder))):
         _keep_data(context, opened, stage)
-    if context.apart:
+    if context.server_mode:
         workspace_transfer.keep(context, opened, stage)
     if opened.files.validation in dvc_graph.outs(opened.folder, stage, opened.model):
         _refuse_bad_data(context, opened, backfill)
@@ -103,7 +102,7 @@ def _refuse_bad_data(context: Context, opened: workspace.Workspace, backfill: bo
     if not all(verdict.passed for verdict in told):
         _tell_gates(context, opened, told)
         try:
-            record.record_refused(context.home, opened, model, told, _origin(backfill))
+            record.record_refused(context.registry, opened, model, told, _origin(backfill))
         except RegistryError as error:
             print(error)  # the data's own fault is what has to be told
     check.refuse_failed(opened.model, told)
@@ -126,15 +125,14 @@ def check_gates(context: Context, folder: str, backfill: bool = False) -> str:
     """Runs all gates, tells the ledger and MLflow, and returns the MLflow run. Raises GateError when one failed."""
     from pipeline.gates import run as check
     from pipeline.registry import record
-    from pipeline.registry import versions as registry
 
     opened = workspace_transfer.at_hand(context, folder)
     model = _settings(opened)
-    champion = None if backfill else registry.champion(context.home, opened.model)
-    package = registry.package_folder(context.home, opened.model, champion) if champion else None
+    champion = None if backfill else context.registry.champion(opened.model)
+    package = context.registry.package_folder(opened.model, champion) if champion else None
     told = check.verdicts(model, opened.files, package, champion, backfill)
     _tell_gates(context, opened, told)
-    mlflow_run = record.record(context.home, opened, model, told, _origin(backfill))
+    mlflow_run = record.record(context.registry, opened, model, told, _origin(backfill))
     check.refuse_failed(opened.model, told)
     return mlflow_run
 
@@ -145,8 +143,8 @@ def register(context: Context, folder: str, mlflow_run: str) -> str:
     from pipeline.registry import versions as registry
 
     opened = workspace_transfer.at_hand(context, folder)
-    version = record.create_version(context.home, opened, _settings(opened), mlflow_run, registry.RETRAIN)
-    registry.nominate(context.home, opened.model, version)
+    version = record.create_version(context.registry, opened, _settings(opened), mlflow_run, registry.RETRAIN)
+    context.registry.nominate(opened.model, version)
     return _tell_registered(context, opened, mlflow_run, version, registry.CHALLENGER)
 
 
@@ -157,8 +155,8 @@ def archive(context: Context, folder: str, mlflow_run: str) -> str:
 
     opened = workspace_transfer.at_hand(context, folder)
     alias = registry.as_of_alias(params.time_of(opened.as_of))
-    version = record.create_version(context.home, opened, _settings(opened), mlflow_run, registry.BACKFILL)
-    registry.name_as_of(context.home, opened.model, version, alias)
+    version = record.create_version(context.registry, opened, _settings(opened), mlflow_run, registry.BACKFILL)
+    context.registry.name_as_of(opened.model, version, alias)
     return _tell_registered(context, opened, mlflow_run, version, alias)
 
 
@@ -266,17 +264,16 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> dict[
 
     from pipeline.monitoring import drift, live_quality
     from pipeline.policy import retrain as retrain_policy
-    from pipeline.registry import versions as registry
 
     model = context.params.model(name)
-    champion = registry.champion(context.home, name)
+    champion = context.registry.champion(name)
     if champion is None:
         raise RegistryError(
             f"model {name}", "has no champion to monitor", f"train one: `python -m pipeline retrain {name} --deploy`"
         )
     limits = model.monitor
     start = as_of - timedelta(days=limits.window_days)
-    reference = pd.read_parquet(registry.reference_file(context.home, name, champion))
+    reference = pd.read_parquet(context.registry.reference_file(name, champion))
     asked, logged = traffic(context).predictions(name, start, as_of)
     report = context.home / "reports" / name / f"{as_of:%Y-%m-%dT%H%M}-v{champion}.html"
     verdict = drift.compare(
@@ -289,10 +286,10 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> dict[
         ),
         report,
     )
-    held_out = registry.version_facts(context.home, name, champion)["metrics"][model.evaluation.metric]
+    held_out = context.registry.version_facts(name, champion)["metrics"][model.evaluation.metric]
     answers = asked[asked["version"] == champion]
     labelled = (
-        live_quality.labels(model, context.project, start, as_of, name, signing.log_key(context.home))
+        live_quality.labels(model, context.project, start, as_of, name, context.registry.key.log_key())
         if len(answers)
         else live_quality.NO_LABELS
     )
@@ -315,10 +312,10 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> dict[
         "decision": receipt.decision,
         "report": str(report) if report.is_file() else None,
     }
-    if context.apart and report.is_file():
+    if context.server_mode and report.is_file():
         from pipeline.registry import record
 
-        record.keep_report(context.home, name, champion, report)
+        record.keep_report(context.registry, name, champion, report)
     context.ledger.append(DriftChecked.read(body), name, run)
     told = report.with_suffix(".json")
     told.parent.mkdir(parents=True, exist_ok=True)

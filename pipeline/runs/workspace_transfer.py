@@ -31,7 +31,7 @@ def keep(context: Context, opened: workspace.Workspace, stage: str) -> None:
 
 def at_hand(context: Context, folder: str) -> workspace.Workspace:
     """The run's workspace on this worker, as its last stage left it, wherever that was. Raises StageError or DataError."""
-    if not context.apart:
+    if not context.server_mode:
         return workspace.read(Path(folder))
     run_opened = _opened(context, folder)
     if not (Path(folder) / workspace.RUN_FILE).is_file():

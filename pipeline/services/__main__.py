@@ -7,7 +7,7 @@ import sys
 from pipeline.errors import PerennialError
 from pipeline.services import control
 from pipeline.services.settings import USER, kept_secrets
-from pipeline.settings.models import home, project_root
+from pipeline.settings.environment import Environment
 
 
 def main(argv: list[str]) -> int:
@@ -15,14 +15,15 @@ def main(argv: list[str]) -> int:
         print("usage: python -m pipeline.services up | down", file=sys.stderr)
         return 2
     try:
+        environment = Environment.read()
         if argv == ["down"]:
-            control.down(project_root(), home(), print)
+            control.down(environment.project, environment.home, print)
             return 0
-        at = control.up(project_root(), home(), print)
+        at = control.up(environment.project, environment.home, print)
     except PerennialError as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"Airflow  {at.airflow}  (user {USER}, password {kept_secrets(home())['password']})")
+    print(f"Airflow  {at.airflow}  (user {USER}, password {kept_secrets(environment.home)['password']})")
     print(f"MLflow   {at.mlflow}\nmodels   {at.router}/MODEL/invocations\nrouter   {at.router_api}/dashboard/")
     return 0
 

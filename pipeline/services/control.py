@@ -20,12 +20,15 @@ import httpx
 import psutil
 
 from pipeline.errors import ServiceError
-from pipeline.ledger.store import open_ledger
+from pipeline.ledger.store import Ledger
 from pipeline.rollout import deploy, recovery
 from pipeline.rollout.context import RolloutContext
+from pipeline.rollout.engines.base import EngineSettings
+from pipeline.rollout.engines.select import LocalEngines
 from pipeline.rollout.probe import certified
 from pipeline.services import processes
 from pipeline.services.settings import Addresses, environment, mlflow_store, write_files
+from pipeline.settings.environment import Environment
 from pipeline.settings.models import load
 
 START_LIMIT_S = 180.0
@@ -51,14 +54,17 @@ def up(project: Path, home: Path, say: Say) -> Addresses:
     _wait_until_up(home, at, say)
     settings = {name: model.rollout for name, model in load(project).models.items()}
     limits = {name: rollout.serving.rate_limit for name, rollout in settings.items()}
-    for line in recovery.reconcile(RolloutContext(home, project, open_ledger(home), rate_limits=limits), settings):
+    here = Environment.read().at(project, home)
+    context = RolloutContext.of(here, Ledger(here.ledger_url), rate_limits=limits)
+    for line in recovery.reconcile(context, settings):
         say(line)
     return at
 
 
 def down(project: Path, home: Path, say: Say) -> int:
     """Ends the services and every slot; returns how many processes and containers that were."""
-    ended = deploy.stop_all(home, project)
+    engines = LocalEngines(EngineSettings.of(Environment.read().at(project, home)))
+    ended = deploy.stop_all(engines)
     for running in ended:
         say(f"ended {running.model} {running.slot}, version {running.version} ({running.engine})")
     ours = processes.family(home)

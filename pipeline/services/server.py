@@ -24,11 +24,12 @@ import sqlalchemy as sa
 import yaml
 
 from pipeline.errors import PerennialError, ServiceError
-from pipeline.ledger.store import open_ledger
+from pipeline.ledger.store import Ledger
 from pipeline.rollout.engines.base import EngineUnavailable
 from pipeline.rollout.engines.docker import has_volume, serving_images
 from pipeline.services import settings
-from pipeline.settings.models import home, load, project_root
+from pipeline.settings.environment import Environment
+from pipeline.settings.models import load
 
 SOCKET = Path("/var/run/docker.sock")
 # Each a role and a database of its own: one that is taken over reads nothing of the others.
@@ -131,9 +132,9 @@ def init() -> None:
     commands = [["airflow", "db", "migrate"], [sys.executable, "-c", UPGRADE_MLFLOW]]
     with ThreadPoolExecutor() as both:
         done = [both.submit(_run, command) for command in commands]
-        open_ledger(home())
+        Ledger(Environment.read().ledger_url)
         _make_buckets()
-        _write_router(home() / "router")
+        _write_router(Environment.read().home / "router")
         for one in done:
             one.result()
     print("databases, buckets and the router's settings are as this version wants them")
@@ -199,9 +200,9 @@ def _is_there(client: Any, bucket: str) -> bool:
 
 def _write_router(folder: Path) -> None:
     """Traefik's static configuration and its plugin, as its container sees them: the folder is its /etc/traefik."""
-    slow_ms = {model.rollout.limits.p99_ms for model in load(project_root()).models.values()}
+    slow_ms = {model.rollout.limits.p99_ms for model in load(Environment.read().project).models.values()}
     told = settings.traefik(Path("/routes"), "0.0.0.0:8000", "0.0.0.0:8001", slow_ms)
-    settings.lay_plugin(project_root(), folder)
+    settings.lay_plugin(Environment.read().project, folder)
     aside = folder / "traefik.yaml.part"
     aside.write_text(yaml.safe_dump(told, sort_keys=False), encoding="utf-8")
     aside.chmod(0o644)
@@ -247,7 +248,7 @@ def main(argv: list[str]) -> int:
     chosen = parser.parse_args(argv)
     try:
         if chosen.command == "env":
-            write_env(project_root(), chosen.airgapped, print)
+            write_env(Environment.read().project, chosen.airgapped, print)
         elif chosen.command == "init":
             init()
         elif chosen.command == "export-store":

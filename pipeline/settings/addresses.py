@@ -1,31 +1,32 @@
-"""Where the services of this machine answer."""
+"""Where the router of this machine answers."""
 
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 
-def router_url(home: Path) -> str:
-    """Where Traefik listens: $PERENNIAL_ROUTER_URL, or what `make up` wrote down, or the default."""
-    return _service(home, "router", "PERENNIAL_ROUTER_URL", "PERENNIAL_ROUTER_PORT", "8000")
+@dataclass(frozen=True)
+class Router:
+    """Traefik's URLs, without a trailing slash: where it takes requests, what users call that, where it reports on itself."""
 
+    url: str
+    public_url: str
+    api_url: str
 
-def public_url(home: Path) -> str:
-    """What users call the router: $PERENNIAL_ROUTER_PUBLIC_URL where they see it under another name than we do."""
-    return os.environ.get("PERENNIAL_ROUTER_PUBLIC_URL", "").rstrip("/") or router_url(home)
+    @classmethod
+    def of(cls, home: Path, variables: Mapping[str, str]) -> Router:
+        """What `variables` say ($PERENNIAL_… without the prefix), else what `make up` wrote down in `home`, else the
+        default ports of the loopback address."""
+        file = home / "services.json"
+        services = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
+        def url(service: str, name: str, default: str) -> str:
+            local = services.get(service) or f"http://127.0.0.1:{variables.get(f'{name}_PORT', default)}"
+            return variables.get(f"{name}_URL", local).rstrip("/")
 
-def router_api_url(home: Path) -> str:
-    """Where Traefik tells of itself: $PERENNIAL_ROUTER_API_URL, or what `make up` wrote down, or the default."""
-    return _service(home, "router_api", "PERENNIAL_ROUTER_API_URL", "PERENNIAL_ROUTER_API_PORT", "8001")
-
-
-def _service(home: Path, name: str, url: str, port: str, default: str) -> str:
-    if named := os.environ.get(url):
-        return named.rstrip("/")
-    told = home / "services.json"
-    if told.is_file():
-        return json.loads(told.read_text(encoding="utf-8"))[name]
-    return f"http://127.0.0.1:{os.environ.get(port, default)}"
+        router = url("router", "ROUTER", "8000")
+        public = variables.get("ROUTER_PUBLIC_URL", router).rstrip("/")
+        return cls(router, public, url("router_api", "ROUTER_API", "8001"))

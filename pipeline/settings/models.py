@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -369,29 +368,3 @@ def _first_fault(error: ValidationError) -> str:
     what = what.removeprefix("Value error, ")
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return f"{what} {where}{more}" if kind in ("extra_forbidden", "missing") else f"{where}: {what}{more}"
-
-
-def project_root() -> Path:
-    """The project's own folder: $PERENNIAL_PROJECT, or the nearest one upwards that has params.yaml.
-
-    In a run's workspace $PERENNIAL_PROJECT still names the project, so that a source's relative
-    paths mean the same files everywhere.
-    """
-    named = os.environ.get("PERENNIAL_PROJECT")
-    if named:
-        return Path(named).resolve()
-    return nearest_root(Path.cwd())
-
-
-def nearest_root(start: Path) -> Path:
-    """The nearest folder at or above `start` with params.yaml and dvc.yaml."""
-    for folder in (start, *start.parents):
-        if (folder / "params.yaml").is_file() and (folder / "dvc.yaml").is_file():
-            return folder
-    raise SettingsError(str(start), "no params.yaml and dvc.yaml here or above", "run from the project's folder")
-
-
-def home() -> Path:
-    """Where this machine's state is kept: $PERENNIAL_HOME, or .perennial in the project."""
-    named = os.environ.get("PERENNIAL_HOME")
-    return Path(named).resolve() if named else project_root() / ".perennial"

@@ -1,4 +1,4 @@
-"""Is a package what was packaged (digests), and who says that it passed its gates (a signature of its manifest)?
+"""A package's digests say that it is what was packaged; the signature of its manifest says that it passed its gates.
 
 Ed25519. The private key is drawn when it is first needed and is readable by its owner only; $PERENNIAL_SIGNING_KEY names
 another file, for workers that share one.
@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import json
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,52 +22,55 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 
 
-def sign(home: Path, content: bytes) -> str:
-    """The signature of `content`, in hexadecimal."""
-    return _key(home).sign(content).hex()
+@dataclass(frozen=True)
+class SigningKey:
+    """This home's private key: drawn when it is first needed, or the one in `file`, or the one of `seed` (hexadecimal)."""
 
+    home: Path
+    file: str = ""
+    seed: str = field(default="", repr=False)
 
-def verified(home: Path, content: bytes, signature: str) -> bool:
-    """Whether this home's key has signed `content`."""
-    from cryptography.exceptions import InvalidSignature
+    def sign(self, content: bytes) -> str:
+        """The signature of `content`, in hexadecimal. Raises RegistryError when the key cannot be read."""
+        return self._private().sign(content).hex()
 
-    try:
-        _key(home).public_key().verify(bytes.fromhex(signature), content)
-    except (InvalidSignature, ValueError):
-        return False
-    return True
+    def verified(self, content: bytes, signature: str) -> bool:
+        """Whether this key has signed `content`."""
+        from cryptography.exceptions import InvalidSignature
 
-
-def public_key(home: Path) -> str:
-    """Who this home's signatures are by, in hexadecimal."""
-    return _key(home).public_key().public_bytes_raw().hex()
-
-
-def log_key(home: Path) -> str:
-    """A secret of this home's own for the pseudonyms in prediction logs, in hexadecimal; it follows from the signing key."""
-    return hmac.new(_key(home).private_bytes_raw(), b"prediction log", hashlib.sha256).hexdigest()
-
-
-def _key(home: Path) -> Ed25519PrivateKey:
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    if seed := os.environ.get("PERENNIAL_SIGNING_SEED"):
         try:
-            return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(seed))
-        except ValueError as error:
-            raise RegistryError("PERENNIAL_SIGNING_SEED", f"is no key ({error})", "`make env` draws one") from error
-    named = os.environ.get("PERENNIAL_SIGNING_KEY")
-    path = Path(named) if named else home / "keys" / "signing.pem"
-    if not path.is_file() and not named:
-        _draw(path)
-    try:
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-    except (OSError, ValueError) as error:
-        raise RegistryError(f"key {path}", f"cannot be read ({error})", "check $PERENNIAL_SIGNING_KEY") from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise RegistryError(f"key {path}", "is no Ed25519 key", "check $PERENNIAL_SIGNING_KEY")
-    return key
+            self._private().public_key().verify(bytes.fromhex(signature), content)
+        except (InvalidSignature, ValueError):
+            return False
+        return True
+
+    def public(self) -> str:
+        """The public key, in hexadecimal."""
+        return self._private().public_key().public_bytes_raw().hex()
+
+    def log_key(self) -> str:
+        """A secret for the pseudonyms in prediction logs, in hexadecimal; it follows from the signing key."""
+        return hmac.new(self._private().private_bytes_raw(), b"prediction log", hashlib.sha256).hexdigest()
+
+    def _private(self) -> Ed25519PrivateKey:
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+        if self.seed:
+            try:
+                return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(self.seed))
+            except ValueError as error:
+                raise RegistryError("PERENNIAL_SIGNING_SEED", f"is no key ({error})", "`make env` draws one") from error
+        path = Path(self.file) if self.file else self.home / "keys" / "signing.pem"
+        if not path.is_file() and not self.file:
+            _draw(path)
+        try:
+            key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+        except (OSError, ValueError) as error:
+            raise RegistryError(f"key {path}", f"cannot be read ({error})", "check $PERENNIAL_SIGNING_KEY") from error
+        if not isinstance(key, Ed25519PrivateKey):
+            raise RegistryError(f"key {path}", "is no Ed25519 key", "check $PERENNIAL_SIGNING_KEY")
+        return key
 
 
 def _draw(path: Path) -> None:

@@ -20,7 +20,6 @@ from demo.show import _flights as flights_between
 from pipeline.ledger.events import DriftChecked, RunOpened, StepEnded, VersionRegistered
 from pipeline.ledger.rollout_events import RolledBack
 from pipeline.ledger.store import airflow_run
-from pipeline.registry import versions as registry
 from pipeline.services import control, processes
 from pipeline.services.settings import USER, kept_secrets
 from tests.conftest import skip_or_fail
@@ -124,7 +123,7 @@ def test_4_a_failed_gate_stops_the_run_and_shows_every_reason(stack):
     log = stack.airflow.log("retrain__hopeless", run, "check_gates")
     for reason in ("metric_limit: roc_auc", "FAILED naive_baseline", "passed onnx_parity"):
         assert reason in log
-    assert registry.champion(stack.home, "hopeless") is None
+    assert stack.context.registry.champion("hopeless") is None
     (failed,) = [
         e.body
         for e in stack.context.ledger.events(StepEnded, run=airflow_run("retrain__hopeless", run))
@@ -154,7 +153,7 @@ def test_5_a_backfill_registers_and_never_goes_live(stack):
     assert {s["roll_out"] for s in states} == {"skipped"}
     opened = sorted(e.body["as_of"][:10] for e in stack.context.ledger.events(RunOpened, model="churn"))
     assert opened == ["2024-02-21", "2024-02-22"][: len(found)]
-    assert registry.champion(stack.home, "churn") is None
+    assert stack.context.registry.champion("churn") is None
     aliases = {e.body["alias"] for e in stack.context.ledger.events(VersionRegistered, model="churn")}
     assert aliases == {f"asof-{day}" for day in opened}
 
@@ -167,7 +166,7 @@ def test_5b_operate_rolls_back_and_forward_under_load(stack):
             run = stack.airflow.trigger(f"operate__{FLIGHTS}", action="rollback", reason="a drill")
             assert set(stack.finish(f"operate__{FLIGHTS}", run).values()) == {"success"}
             assert stack.live(FLIGHTS) == expected
-            assert registry.champion(stack.home, FLIGHTS) == expected
+            assert stack.context.registry.champion(FLIGHTS) == expected
     assert (load.failed, load.failures) == (0, [])
     assert [e.body["reason"] for e in stack.context.ledger.events(RolledBack)] == ["a drill", "a drill"]
 

@@ -22,7 +22,6 @@ from demo.show import _flights as flights_between
 from pipeline.ledger.events import VersionRegistered
 from pipeline.ledger.rollout_events import RolloutEnded, SlotStarting
 from pipeline.ledger.store import airflow_run
-from pipeline.registry import versions as registry
 from pipeline.rollout.routing import route_file
 from pipeline.services.settings import USER, kept_secrets
 from pipeline.workspaces import dvc_graph, dvc_remote
@@ -67,7 +66,7 @@ def ended(stack, backfill, limit_s=2400):
 
 def live_state(stack):
     """All that says what is live: the route file, MLflow's aliases, what answers."""
-    client = registry.connect(stack.home)
+    client = stack.context.registry.client()
     aliases = {str(k): str(v) for k, v in client.get_registered_model(FLIGHTS).aliases.items()}
     return {
         "route": (route_file.routes_folder(stack.home) / f"{FLIGHTS}.yaml").read_bytes(),
@@ -78,14 +77,14 @@ def live_state(stack):
 
 
 def digest(stack, version):
-    return registry.version_facts(stack.home, FLIGHTS, version)["tags"]["perennial.model_digest"]
+    return stack.context.registry.version_facts(FLIGHTS, version)["tags"]["perennial.model_digest"]
 
 
 def kept_partitions(stack, version):
     """The files that a version's MLflow run says it was trained on."""
     import mlflow
 
-    run = registry.version_facts(stack.home, FLIGHTS, version)["mlflow_run"]
+    run = stack.context.registry.version_facts(FLIGHTS, version)["mlflow_run"]
     return mlflow.artifacts.load_dict(f"runs:/{run}/partitions.json")
 
 
@@ -104,7 +103,7 @@ def test_1_weeks_are_backfilled_and_nothing_live_changes(stack, before):
         assert stack.finish(DAG, run)[""] == "success"
     state, events = live_state(stack), stack.context.ledger.events()
     champion = state["champion"]
-    as_of = registry.version_facts(stack.home, FLIGHTS, champion)["tags"]["perennial.as_of"]
+    as_of = stack.context.registry.version_facts(FLIGHTS, champion)["tags"]["perennial.as_of"]
     model = stack.context.params.model(FLIGHTS)
     one = next(requests(flights_between(stack.project, "2013-07-01", "2013-07-02"), model, None))
     with steady_load(f"{stack.at.router}/{FLIGHTS}", one, pace=20) as load:
@@ -127,12 +126,12 @@ def test_1_weeks_are_backfilled_and_nothing_live_changes(stack, before):
 
 def test_2_each_week_is_a_version_under_its_own_name(stack, before):
     """One run an interval, the right windows at both ends, and a task that says why it did not roll out."""
-    aliases = registry.connect(stack.home).get_registered_model(FLIGHTS).aliases
+    aliases = stack.context.registry.client().get_registered_model(FLIGHTS).aliases
     backfilled = {name: str(version) for name, version in aliases.items() if name.startswith("asof-")}
     assert len(set(backfilled.values())) == len(backfilled) == WEEKS
     assert (min(backfilled), max(backfilled)) == (f"asof-{after(MONDAYS[0], 7)}", f"asof-{after(MONDAYS[-1], 7)}")
     for alias, version in backfilled.items():
-        tags = registry.version_facts(stack.home, FLIGHTS, version)["tags"]
+        tags = stack.context.registry.version_facts(FLIGHTS, version)["tags"]
         assert (tags["perennial.as_of"][:10], tags["perennial.origin"]) == (alias.removeprefix("asof-"), "backfill")
     for alias, monday in ((min(backfilled), MONDAYS[0]), (max(backfilled), MONDAYS[-1])):
         days = sorted(dvc_remote.day_of(file) for file in kept_partitions(stack, backfilled[alias]))
@@ -175,7 +174,7 @@ def test_3b_dvc_repro_on_ones_own_machine_makes_the_same_model(stack, before):
 
 def test_4_again_it_is_the_same_versions(stack, before):
     """A week once more: the same digest, no second version."""
-    client = registry.connect(stack.home)
+    client = stack.context.registry.client()
     versions = {
         v.version: v.tags["perennial.model_digest"] for v in client.search_model_versions(f"name = '{FLIGHTS}'")
     }
@@ -209,7 +208,7 @@ def test_5_from_mlflows_page_of_a_version_to_its_data_and_back(stack, before):
     if gone := browser.missing():
         skip_or_fail("browser", gone)
     version = before["versions"]["asof-2013-10-21"]
-    data = registry.version_facts(stack.home, FLIGHTS, version)["tags"]["perennial.data_version"]
+    data = stack.context.registry.version_facts(FLIGHTS, version)["tags"]["perennial.data_version"]
     assert httpx.get(f"{stack.at.airflow}/perennial/data/{data}").status_code == 401
     with browser.browser() as driver:
         browser.log_in(driver, stack.at.airflow, USER, kept_secrets(stack.home)["password"])
@@ -244,7 +243,7 @@ def test_5b_a_backfill_from_the_form_of_airflows_page(stack):
     ended(stack, made[0]["id"])
     runs = stack.airflow.runs("retrain__loyal")
     assert {(r["run_type"], r["state"]) for r in runs} == {("backfill", "success")}
-    aliases = registry.connect(stack.home).get_registered_model("loyal").aliases
+    aliases = stack.context.registry.client().get_registered_model("loyal").aliases
     assert list(aliases) == ["asof-2024-02-19"]
     assert stack.live("loyal") is None
 
@@ -263,7 +262,7 @@ def test_6_runs_of_one_model_and_of_another_at_once(stack):
     for model, count in counts.items():
         rollouts = stack.context.ledger.events(RolloutEnded, model=model)
         assert len({e.body["version"] for e in rollouts}) == count
-        assert stack.live(model) == registry.champion(stack.home, model) == rollouts[-1].body["version"]
+        assert stack.live(model) == stack.context.registry.champion(model) == rollouts[-1].body["version"]
     assert stack.context.ledger.verify()[1] is None
 
 
@@ -291,8 +290,8 @@ def test_7_a_scheduled_run_is_the_same_beside_a_backfill_of_its_own_dag(stack):
     (made,) = stack.context.ledger.events(VersionRegistered, run=airflow_run("retrain__steady", run))
     assert (made.body["alias"], made.body["as_of"]) == ("challenger", f"{midnight:%Y-%m-%dT%H:%M:%S+00:00}")
     version = made.body["version"]
-    assert stack.live("steady") == registry.champion(stack.home, "steady") == version
-    aliases = registry.connect(stack.home).get_registered_model("steady").aliases
+    assert stack.live("steady") == stack.context.registry.champion("steady") == version
+    aliases = stack.context.registry.client().get_registered_model("steady").aliases
     assert len({name for name in aliases if name.startswith("asof-")}) == len(states) > 0
     rebuilt = pipeline("reproduce", "steady", version, "--json")
     out, err = rebuilt.communicate()

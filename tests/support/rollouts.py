@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from pipeline.rollout import deploy, recovery, rollback
-from pipeline.rollout.engines.base import Engine, EngineUnavailable
+from pipeline.rollout.engines.base import EngineSettings, EngineUnavailable
 from pipeline.rollout.engines.docker import DockerEngine
-from pipeline.rollout.engines.select import engines
+from pipeline.rollout.engines.select import Engines
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.slots import predictions_folder
 from pipeline.runs import steps
@@ -71,10 +71,11 @@ class Site:
         return docker.from_env().containers.list(filters={"label": [home]})
 
     def slots(self):
-        return sorted((r.slot, r.version) for e in self.engines() for r in e.all())
+        return sorted((r.slot, r.version) for e in self.engines.all() for r in e.all())
 
-    def engines(self) -> list[Engine]:
-        return engines(self.home, self.project)
+    @property
+    def engines(self) -> Engines:
+        return self.context.rollout("test").engines
 
 
 @pytest.fixture(scope="session")
@@ -107,7 +108,7 @@ def site(request, trained, monkeypatch, tmp_path):
     settings = (trained / "params.yaml").read_text()
     if request.param == "docker":
         try:
-            DockerEngine(trained / "home", trained)
+            DockerEngine(EngineSettings(trained / "home", trained))
         except EngineUnavailable as reason:
             conftest.skip_or_fail("docker", str(reason))
     conftest.change_params(trained, "models.churn.rollout.engine", request.param)
@@ -119,7 +120,7 @@ def site(request, trained, monkeypatch, tmp_path):
         # Another test's slots on the same project may have left theirs.
         shutil.rmtree(predictions_folder(made.home, "churn"), ignore_errors=True)
         yield made
-        deploy.stop_all(made.home, trained)
+        deploy.stop_all(made.engines)
         shutil.rmtree(predictions_folder(made.home, "churn"), ignore_errors=True)
         (trained / "params.yaml").write_text(settings)
         for path in route_file.routes_folder(made.home).glob("*.yaml"):

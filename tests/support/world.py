@@ -17,18 +17,21 @@ from typing import Any
 import pytest
 
 from pipeline.errors import PerennialError, RegistryError, RolloutError
-from pipeline.ledger.store import open_ledger
-from pipeline.rollout import context as site_module
-from pipeline.rollout import deploy, failpoints, probe, recovery, rollback, slots, step_watch
+from pipeline.policy.canary import Judgement
+from pipeline.rollout import failpoints
 from pipeline.rollout.context import RolloutContext
 from pipeline.rollout.engines.base import Running
 from pipeline.rollout.routing import route_file
+from pipeline.settings.addresses import Router
 from pipeline.settings.models import Rollout
 from pipeline.training import signing
+from pipeline.training.signing import SigningKey
+from tests.support.ledgers import ledger_of
 
 SETTINGS = Rollout(engine="process", bake_s=0, ready_timeout_s=2)
 VERSIONS = ("1", "2", "3")
 UNSIGNED = "9"
+GOLDEN = [0.25, 0.75]
 
 
 class Killed(BaseException):
@@ -55,6 +58,19 @@ def killed_at(point: str) -> Iterator[SimpleNamespace]:
             yield told
 
 
+class WorldEngines:
+    """The engines of a world: those that answer now, and the one that a new slot gets."""
+
+    def __init__(self, world):
+        self.answering, self.chosen = [world], world
+
+    def choose(self, name):
+        return self.chosen, "a world of its own"
+
+    def all(self):
+        return list(self.answering)
+
+
 class World:
     """Slots in memory, and one server that plays them all and the router."""
 
@@ -62,6 +78,8 @@ class World:
         self.home, self.running, self.promoted, self._started = home, {}, None, 0
         self.signatures = {}
         self.beside = []  # other engines, whose slots the router reaches too
+        self.engines = WorldEngines(self)
+        self.key = SigningKey(home)
         world = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -73,6 +91,17 @@ class World:
                     self.send_header(key, value)
                 self.send_header("content-length", "0")
                 self.end_headers()
+
+            def do_POST(self):
+                """A slot answers its golden requests as they were recorded."""
+                _, _, slot, number, _ = self.path.split("/")
+                assert world.slot(slot, number)
+                self.rfile.read(int(self.headers["content-length"]))
+                body = json.dumps({"predictions": GOLDEN}).encode()
+                self.send_response(200)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
 
             def log_message(self, *_):
                 pass
@@ -128,13 +157,13 @@ class World:
         pass
 
     # The registry's, with the real signatures.
-    def deployable_package(self, home, model, version):
+    def deployable_package(self, model, version):
         folder = self.package(version)
-        if not signing.verified(home, (folder / signing.MANIFEST).read_bytes(), self.signatures[version]):
+        if not self.key.verified((folder / signing.MANIFEST).read_bytes(), self.signatures[version]):
             raise RegistryError(f"version {version}", "is not signed", "train it")
         return folder
 
-    def signature(self, home, model, version):
+    def signature(self, model, version):
         return self.signatures[version]
 
     def package(self, version):
@@ -144,19 +173,20 @@ class World:
         """A package as evaluation makes it; its signature, which is another's for one that never passed its gates."""
         folder = self.package(version)
         folder.mkdir(parents=True)
-        (folder / "golden.json").write_text(f'{{"version": "{version}"}}')
+        golden = {"version": version, "request": {}, "predictions": GOLDEN}
+        (folder / "golden.json").write_text(json.dumps(golden))
         manifest = {"version": version, "files": {"golden.json": signing.digest(folder / "golden.json")}}
         content = json.dumps(manifest).encode()
         (folder / signing.MANIFEST).write_bytes(content)
-        return signing.sign(self.home, content if version != UNSIGNED else b"another")
+        return self.key.sign(content if version != UNSIGNED else b"another")
 
-    def promote(self, home, model, version):
+    def promote(self, model, version):
         self.promoted = version
 
-    def demote(self, home, model):
+    def demote(self, model):
         self.promoted = None
 
-    def champion(self, home, model):
+    def champion(self, model):
         return self.promoted
 
 
@@ -177,21 +207,20 @@ def lived_in(home: Path) -> Iterator[tuple[World, RolloutContext]]:
     home.mkdir(parents=True, exist_ok=True)
     world = World(home)
     world.signatures = {version: world._pack(version) for version in (*VERSIONS, UNSIGNED)}
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (deploy, recovery, rollback, slots, site_module):
-            patch.setattr(module, "registry", world)
-        patch.setattr(slots, "engine_named", lambda *_: (world, "a world of its own"))
-        patch.setattr(site_module, "engines", lambda *_: [world])
-        patch.setattr(probe, "golden", lambda *_: 1)
-        patch.setattr(step_watch, "Observer", lambda *_, **__: SimpleNamespace(look=lambda: None))
-        patch.setattr(step_watch, "judge", lambda *_: step_watch.Judgement("promote", "all is well"))
-        patch.setattr(step_watch, "LOOK_S", 0.001)
-        patch.setenv("PERENNIAL_ROUTER_URL", world.url)
-        try:
-            yield world, RolloutContext(home, home, open_ledger(home))
-        finally:
-            world.server.shutdown()
-            world.server.server_close()
+    context = RolloutContext(
+        home,
+        ledger_of(home),
+        world,
+        world.engines,
+        Router(world.url, world.url, world.url),
+        judge=lambda *_: lambda: Judgement("promote", "all is well"),
+        look_s=0.001,
+    )
+    try:
+        yield world, context
+    finally:
+        world.server.shutdown()
+        world.server.server_close()
 
 
 def race(call: Callable[[str], Any], one: str, two: str) -> list[Any]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from pipeline.settings.environment import Environment
+
 SLOTS = ("blue", "green")
 
 
@@ -19,6 +21,33 @@ class Running:
     version: str
     address: str
     engine: str
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """What engines are told of this machine: the project, where state is kept, and on a server the `network` that slots
+    share with the router, the `namespace` of this installation's slots, the serving images that are pinned."""
+
+    home: Path
+    project: Path
+    server_mode: bool = False
+    network: str = ""
+    namespace: str = ""
+    serving_images: str = ""
+    base_image: str = ""
+
+    @classmethod
+    def of(cls, environment: Environment) -> EngineSettings:
+        """Raises SettingsError on a server without a network for its slots."""
+        return cls(
+            environment.home,
+            environment.project,
+            environment.server_mode,
+            environment.slot_network if environment.server_mode else "",
+            environment.slot_namespace,
+            environment.serving_images,
+            environment.base_image,
+        )
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from typing import Any
 
 from pipeline.errors import RolloutError
 from pipeline.rollout.engines import docker_network, elf, serving_image
-from pipeline.rollout.engines.base import EngineUnavailable, Running, Wanted, cut_off
+from pipeline.rollout.engines.base import EngineSettings, EngineUnavailable, Running, Wanted, cut_off
 from pipeline.serving.settings import VARIABLE
 
 LOCAL_BASE = "perennial/base:bookworm"
@@ -34,7 +34,7 @@ LABEL = "perennial"
 class DockerEngine:
     name = "docker"
 
-    def __init__(self, home: Path, project: Path, *, prepare: bool = True) -> None:
+    def __init__(self, settings: EngineSettings, *, prepare: bool = True) -> None:
         """Raises EngineUnavailable when no engine answers or, with `prepare`, the base image cannot be had."""
         import docker
         from docker.errors import DockerException
@@ -45,9 +45,9 @@ class DockerEngine:
             self.server_version = self._client.version()["Version"]
         except (DockerException, OSError) as error:
             raise EngineUnavailable(f"no Docker engine answers ({_reason(error)})") from error
-        self._home, self._project = home, project
-        site = os.environ.get("PERENNIAL_SITE") or str(home)
-        self._home_id = hashlib.sha256(site.encode()).hexdigest()[:8]
+        self._settings, self._home, self._project = settings, settings.home, settings.project
+        namespace = settings.namespace or str(settings.home)
+        self._home_id = hashlib.sha256(namespace.encode()).hexdigest()[:8]
         self._bases = {"onnx": self._serving_base("onnx")} if prepare else {}
 
     def start(self, wanted: Wanted) -> Running:
@@ -58,7 +58,9 @@ class DockerEngine:
             raise RolloutError(f"slot {model} {slot}", "is taken", "stop it first")
         user = _give_log(wanted.log)
         name = self._name(model, slot)
-        place = docker_network.placed(name, "" if docker_network.shared_network() else self._network())
+        place = docker_network.placed(
+            name, self._settings.network or self._network(), shared=bool(self._settings.network)
+        )
         labels = {
             **self._labels(wanted),
             f"{LABEL}.home": self._home_id,
@@ -78,7 +80,12 @@ class DockerEngine:
                 user=user,
                 network=place.network,
                 ports=place.ports,
-                volumes={docker_network.on_host(self._client, wanted.log): {"bind": "/log", "mode": "rw"}},
+                volumes={
+                    docker_network.on_host(self._client, wanted.log, shared=bool(self._settings.network)): {
+                        "bind": "/log",
+                        "mode": "rw",
+                    }
+                },
                 read_only=True,
                 tmpfs={"/tmp": "size=16m"},
                 cap_drop=["ALL"],
@@ -213,7 +220,7 @@ class DockerEngine:
         built when it is not there."""
         from docker.errors import DockerException, ImageNotFound
 
-        if pins := os.environ.get("PERENNIAL_SERVING_IMAGES"):
+        if pins := self._settings.serving_images:
             return self._pinned(runtime, pins)
         server = sorted((self._project / "pipeline" / "serving").glob("*.py"))
         recipe = [
@@ -258,7 +265,7 @@ class DockerEngine:
     def _base_image(self) -> str:
         from docker.errors import DockerException, ImageNotFound
 
-        for name in filter(None, (os.environ.get("PERENNIAL_BASE_IMAGE"), LOCAL_BASE, PUBLIC_BASE)):
+        for name in filter(None, (self._settings.base_image, LOCAL_BASE, PUBLIC_BASE)):
             try:
                 self._client.images.get(name)
                 return name
@@ -311,14 +318,14 @@ def serving_images(project: Path) -> str:
 
     Raises EngineUnavailable.
     """
-    engine = DockerEngine(project, project)
+    engine = DockerEngine(EngineSettings(project, project))
     bases = {runtime: engine._serving_base(runtime) for runtime in PACKAGES}
     return ",".join(f"{runtime}={engine._client.images.get(tag).id}" for runtime, tag in bases.items())
 
 
 def has_volume(name: str) -> bool:
     """Whether the engine has a volume of that name. Raises EngineUnavailable."""
-    engine = DockerEngine(Path(), Path(), prepare=False)
+    engine = DockerEngine(EngineSettings(Path(), Path()), prepare=False)
     return any(volume.name == name for volume in engine._client.volumes.list(filters={"name": name}))
 
 

@@ -7,7 +7,6 @@ nothing of our file system, is told where on the host a folder of ours lies.
 
 from __future__ import annotations
 
-import os
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -28,22 +27,17 @@ class Placement:
     ports: dict[str, tuple[str, int]] = field(default_factory=dict)
 
 
-def shared_network() -> str:
-    """The network on which router and slots see each other by name; '' on one machine."""
-    return os.environ.get("PERENNIAL_SLOT_NETWORK", "")
-
-
-def placed(name: str, own_network: str) -> Placement:
-    """Where the container `name` listens."""
-    if network := shared_network():
+def placed(name: str, network: str, *, shared: bool) -> Placement:
+    """Where the container `name` listens on `network`; `shared` when the router is on it too and knows it by name."""
+    if shared:
         return Placement(f"http://{name}:{PORT}", network)
     port = free_port()
-    return Placement(f"http://127.0.0.1:{port}", own_network, {f"{PORT}/tcp": ("127.0.0.1", port)})
+    return Placement(f"http://127.0.0.1:{port}", network, {f"{PORT}/tcp": ("127.0.0.1", port)})
 
 
-def on_host(client: Any, folder: Path) -> str:
-    """What the engine calls `folder`. Raises RolloutError when no volume of ours holds it."""
-    if not shared_network():
+def on_host(client: Any, folder: Path, *, shared: bool) -> str:
+    """What the engine calls `folder`, which on a server is in a volume. Raises RolloutError when no volume of ours holds it."""
+    if not shared:
         return str(folder)
     mounts = client.containers.get(socket.gethostname()).attrs["Mounts"]
     # The innermost, where one is mounted inside another.

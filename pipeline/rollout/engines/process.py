@@ -21,7 +21,7 @@ import psutil
 
 from pipeline.errors import RolloutError
 from pipeline.rollout import failpoints
-from pipeline.rollout.engines.base import Running, Wanted, cut_off
+from pipeline.rollout.engines.base import EngineSettings, Running, Wanted, cut_off
 from pipeline.serving.settings import VARIABLE
 from pipeline.settings.net import free_port
 from pipeline.settings.process_identity import born
@@ -36,8 +36,9 @@ SLOT = "PERENNIAL_SLOT"
 class ProcessEngine:
     name = "process"
 
-    def __init__(self, home: Path, project: Path) -> None:
-        self._folder, self._home, self._project = home / "slots", home, project
+    def __init__(self, settings: EngineSettings) -> None:
+        self._home, self._project = settings.home, settings.project
+        self._folder = self._home / "slots"
 
     def start(self, wanted: Wanted) -> Running:
         model, slot, version = wanted.model, wanted.slot, wanted.version

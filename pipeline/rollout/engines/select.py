@@ -2,43 +2,53 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 from pipeline.errors import RolloutError
-from pipeline.rollout.engines import docker_network
-from pipeline.rollout.engines.base import Engine, EngineUnavailable
+from pipeline.rollout.engines.base import Engine, EngineSettings, EngineUnavailable
 from pipeline.rollout.engines.docker import DockerEngine
 from pipeline.rollout.engines.process import ProcessEngine
 
-
-def engine_named(wanted: Literal["auto", "docker", "process"], home: Path, project: Path) -> tuple[Engine, str]:
-    """(engine, one line that says why it was chosen). Raises RolloutError when docker is demanded and absent.
-
-    On a server only containers are reached by the router: docker is demanded there.
-    """
-
-    if wanted == "process" and not docker_network.shared_network():
-        return ProcessEngine(home, project), "process engine, as params.yaml says"
-    try:
-        engine = DockerEngine(home, project)
-        return engine, f"docker engine {engine.server_version}"
-    except EngineUnavailable as reason:
-        if docker_network.shared_network():
-            raise RolloutError(
-                "docker engine", str(reason), "look at the deployer's log; `make env` again?"
-            ) from reason
-        if wanted == "docker":
-            raise RolloutError("docker engine", str(reason), "start it, or set rollout.engine: process") from reason
-        return ProcessEngine(home, project), f"process engine, because {reason}"
+Name = Literal["auto", "docker", "process"]
 
 
-def engines(home: Path, project: Path) -> list[Engine]:
-    """Every engine that answers here; what runs in any of them is ours to find and stop."""
+class Engines(Protocol):
+    """The engines of a machine."""
 
-    found: list[Engine] = [ProcessEngine(home, project)]
-    try:
-        found.append(DockerEngine(home, project, prepare=False))
-    except EngineUnavailable:
+    def choose(self, name: Name) -> tuple[Engine, str]:
+        """(the engine for `rollout.engine`, one line that says why). Raises RolloutError when it is not to be had."""
+
+    def all(self) -> list[Engine]:
+        """Every engine that answers; what runs in any of them is ours to find and stop."""
+
+
+@dataclass(frozen=True)
+class LocalEngines:
+    """Docker and local processes."""
+
+    settings: EngineSettings
+
+    def choose(self, name: Name) -> tuple[Engine, str]:
+        """On a server only containers are reached by the router: docker is demanded there."""
+        server = self.settings.server_mode
+        if name == "process" and not server:
+            return ProcessEngine(self.settings), "process engine, as params.yaml says"
+        try:
+            engine = DockerEngine(self.settings)
+            return engine, f"docker engine {engine.server_version}"
+        except EngineUnavailable as reason:
+            if server:
+                advice = "look at the deployer's log; `make env` again?"
+                raise RolloutError("docker engine", str(reason), advice) from reason
+            if name == "docker":
+                raise RolloutError("docker engine", str(reason), "start it, or set rollout.engine: process") from reason
+            return ProcessEngine(self.settings), f"process engine, because {reason}"
+
+    def all(self) -> list[Engine]:
+        found: list[Engine] = [ProcessEngine(self.settings)]
+        try:
+            found.append(DockerEngine(self.settings, prepare=False))
+        except EngineUnavailable:
+            return found
         return found
-    return found

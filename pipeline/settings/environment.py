@@ -1,0 +1,115 @@
+"""The environment: every variable that says where things are and what is secret, read once, at a program's edge.
+
+What a model wants stands in params.yaml; these are addresses and secrets. Not here are the channels between two processes of
+ours, which one sets and the other reads: a stage's server, error and usage (pipeline.workspaces), a slot's settings
+(pipeline.serving.settings), and the failpoints of tests (pipeline.rollout.failpoints).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+from pipeline.errors import SettingsError
+from pipeline.settings.addresses import Router
+
+MODES = ("machine", "server")
+DEPLOYER = "http://deployer:8090"
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Where this process works. `server_mode` is the one setting that says whether workers share no disk and a deployer
+    touches the traffic; the addresses below are only addresses."""
+
+    folder: Path
+    named_project: str = ""
+    named_home: str = ""
+    server_mode: bool = False
+    ledger: str = ""
+    mlflow: str = ""
+    router: Mapping[str, str] = field(default_factory=dict)
+    signing_key: str = ""
+    signing_seed: str = field(default="", repr=False)
+    deployer: str = ""
+    deployer_key: str = field(default="", repr=False)
+    slot_network: str = ""
+    slot_namespace: str = ""
+    serving_images: str = ""
+    base_image: str = ""
+    airflow: str = ""
+
+    @classmethod
+    def read(cls, variables: Mapping[str, str] | None = None) -> Environment:
+        """The environment of this process, or the one that `variables` holds. Raises SettingsError."""
+        variables = os.environ if variables is None else variables
+
+        def value(name: str, default: str = "") -> str:
+            return variables.get(f"PERENNIAL_{name}", default)
+
+        mode = value("MODE", MODES[0])
+        if mode not in MODES:
+            raise SettingsError("PERENNIAL_MODE", f"must be one of {', '.join(MODES)}; got {mode}", "correct it")
+        names = ("ROUTER_URL", "ROUTER_PUBLIC_URL", "ROUTER_API_URL", "ROUTER_PORT", "ROUTER_API_PORT")
+        return cls(
+            folder=Path.cwd(),
+            named_project=value("PROJECT"),
+            named_home=value("HOME"),
+            server_mode=mode == "server",
+            ledger=value("LEDGER_URL"),
+            mlflow=variables.get("MLFLOW_TRACKING_URI", ""),
+            router={name: value(name) for name in names if value(name)},
+            signing_key=value("SIGNING_KEY"),
+            signing_seed=value("SIGNING_SEED"),
+            # An empty address means this process itself, also on a server.
+            deployer=value("DEPLOYER_URL", DEPLOYER if mode == "server" else ""),
+            deployer_key=value("DEPLOYER_KEY"),
+            slot_network=value("SLOT_NETWORK"),
+            slot_namespace=value("SITE"),
+            serving_images=value("SERVING_IMAGES"),
+            base_image=value("BASE_IMAGE"),
+            airflow=variables.get("AIRFLOW__API__BASE_URL", "").rstrip("/"),
+        )
+
+    def at(self, project: Path, home: Path) -> Environment:
+        """The same for another project and another place of its state."""
+        return replace(self, named_project=str(project), named_home=str(home))
+
+    @cached_property
+    def project(self) -> Path:
+        """The project's own folder: $PERENNIAL_PROJECT, or the nearest one upwards that has params.yaml.
+
+        In a run's workspace $PERENNIAL_PROJECT still names the project, so that a source's relative paths mean the same
+        files everywhere. Raises SettingsError.
+        """
+        return Path(self.named_project).resolve() if self.named_project else nearest_root(self.folder)
+
+    @cached_property
+    def home(self) -> Path:
+        """Where this machine's state is kept: $PERENNIAL_HOME, or .perennial in the project."""
+        return Path(self.named_home).resolve() if self.named_home else self.project / ".perennial"
+
+    @property
+    def ledger_url(self) -> str:
+        """$PERENNIAL_LEDGER_URL, or this machine's own file."""
+        return self.ledger or f"sqlite:///{self.home / 'ledger.db'}"
+
+    @property
+    def mlflow_uri(self) -> str:
+        """$MLFLOW_TRACKING_URI, or this machine's own store."""
+        return self.mlflow or f"sqlite:///{self.home / 'mlflow' / 'mlflow.db'}"
+
+    @property
+    def router_addresses(self) -> Router:
+        return Router.of(self.home, self.router)
+
+
+def nearest_root(start: Path) -> Path:
+    """The nearest folder at or above `start` with params.yaml and dvc.yaml. Raises SettingsError."""
+    for folder in (start, *start.parents):
+        if (folder / "params.yaml").is_file() and (folder / "dvc.yaml").is_file():
+            return folder
+    raise SettingsError(str(start), "no params.yaml and dvc.yaml here or above", "run from the project's folder")
