@@ -38,7 +38,6 @@ class EngineSettings:
 
     @classmethod
     def of(cls, environment: Environment) -> EngineSettings:
-        """Raises SettingsError on a server without a network for its slots."""
         return cls(
             environment.home,
             environment.project,

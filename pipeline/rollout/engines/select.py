@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from pipeline.errors import RolloutError
+from pipeline.errors import RolloutError, SettingsError
 from pipeline.rollout.engines.base import Engine, EngineSettings, EngineUnavailable
 from pipeline.rollout.engines.docker import DockerEngine
 from pipeline.rollout.engines.process import ProcessEngine
@@ -30,8 +30,11 @@ class LocalEngines:
     settings: EngineSettings
 
     def choose(self, name: Name) -> tuple[Engine, str]:
-        """On a server only containers are reached by the router: docker is demanded there."""
+        """On a server the router reaches containers only, so docker is demanded there. Raises SettingsError, RolloutError."""
         server = self.settings.server_mode
+        if server and not self.settings.network:
+            advice = "name the network that slots share with the router, as docker-compose.yaml does"
+            raise SettingsError("PERENNIAL_SLOT_NETWORK", "is empty on a server", advice)
         if name == "process" and not server:
             return ProcessEngine(self.settings), "process engine, as params.yaml says"
         try:
