@@ -18,7 +18,7 @@ import pytest
 
 from pipeline.errors import PerennialError, RegistryError, RolloutError
 from pipeline.ledger.store import open_ledger
-from pipeline.rollout import context as site_module
+from pipeline.rollout import context as context_module
 from pipeline.rollout import deploy, failpoints, probe, recovery, rollback, slots, step_watch
 from pipeline.rollout.context import RolloutContext
 from pipeline.rollout.engines.base import Running
@@ -173,15 +173,15 @@ def world_folder(tmp_path: Path) -> Iterator[Path]:
 
 @contextmanager
 def lived_in(home: Path) -> Iterator[tuple[World, RolloutContext]]:
-    """A world that the rollout code takes for the real one, and a site in it."""
+    """A world that the rollout code takes for the real one, and a rollout context in it."""
     home.mkdir(parents=True, exist_ok=True)
     world = World(home)
     world.signatures = {version: world._pack(version) for version in (*VERSIONS, UNSIGNED)}
     with pytest.MonkeyPatch.context() as patch:
-        for module in (deploy, recovery, rollback, slots, site_module):
+        for module in (deploy, recovery, rollback, slots, context_module):
             patch.setattr(module, "registry", world)
         patch.setattr(slots, "engine_named", lambda *_: (world, "a world of its own"))
-        patch.setattr(site_module, "engines", lambda *_: [world])
+        patch.setattr(context_module, "engines", lambda *_: [world])
         patch.setattr(probe, "golden", lambda *_: 1)
         patch.setattr(step_watch, "Observer", lambda *_, **__: SimpleNamespace(look=lambda: None))
         patch.setattr(step_watch, "judge", lambda *_: step_watch.Judgement("promote", "all is well"))
@@ -210,3 +210,18 @@ def race(call: Callable[[str], Any], one: str, two: str) -> list[Any]:
     for thread in threads:
         thread.join()
     return list(told.values())
+
+
+def tamper(home: Path, how: str) -> None:
+    """What another hand may do to the route file of `home`: changed, removed, garbled or noted."""
+    path = route_file.route_file(home, "churn")
+    if not path.is_file():
+        return
+    if how == "removed":
+        path.unlink()
+    elif how == "garbled":
+        path.write_text("http: [")
+    else:
+        path.write_text(
+            path.read_text() + "# by another hand\n" if how == "noted" else path.read_text().replace("100", "7")
+        )
