@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 AIRGAPPED ?= $(shell grep -s '^COMPOSE_FILE=.*airgapped' .env)
 
 help:  ## print this list (default)
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(STAMP)  ## the whole loop on the flights of 2013: train, go live, drift, retrain, switch; services stay up
 	@$(BIN)/python -m demo.show
@@ -32,9 +32,23 @@ restore:  ## for a server: put a backup in place of all there is (FROM=backups/T
 undeploy:  ## for a server: end slots and services; the volumes stay
 	@docker/down.sh
 
-test: $(STAMP) warehouse  ## all tests side by side, the quick ones first; those that need an engine or a browser say so when they skip
-	@$(BIN)/python -m pytest -m "not slow" -n logical --maxprocesses 4
-	@$(BIN)/python -m pytest -m slow -n logical --maxprocesses 3 --dist loadscope
+SIDE_BY_SIDE := -n logical --dist loadscope --maxprocesses
+
+test: $(STAMP) warehouse  ## all tests side by side; those that need an engine or a browser say so when they skip
+	@$(BIN)/python -m pytest -m "unit or component" -n logical --maxprocesses 4
+	@$(BIN)/python -m pytest -m "engine or story" $(SIDE_BY_SIDE) 3
+
+test-unit: $(STAMP) warehouse  ## functions and classes alone: no git, DVC, server or other process; within a minute
+	@$(BIN)/python -m pytest -m unit -n logical --maxprocesses 4
+
+test-component: $(STAMP) warehouse  ## one real store or tool: git, DVC, MLflow's store, Postgres, a slot's server, Traefik
+	@$(BIN)/python -m pytest -m component -n logical --maxprocesses 4
+
+test-engine: $(STAMP) warehouse  ## slots on the process engine and on Docker, behind a real Traefik
+	@$(BIN)/python -m pytest -m engine $(SIDE_BY_SIDE) 3
+
+test-story: $(STAMP) warehouse  ## whole services: Airflow, MLflow and Traefik; docker-compose.yaml
+	@$(BIN)/python -m pytest -m story $(SIDE_BY_SIDE) 3
 
 check: $(STAMP)  ## style, types and the direction of imports
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
@@ -64,4 +78,4 @@ $(STAMP): requirements/main.txt requirements/dev.txt pyproject.toml
 	@mkdir -p -m 700 .perennial/dvc-site
 	@touch $@
 
-.PHONY: help demo up down env backup restore undeploy test check bench warehouse setup lock
+.PHONY: help demo up down env backup restore undeploy test test-unit test-component test-engine test-story check bench warehouse setup lock

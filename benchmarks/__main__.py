@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-ALL = ("serving", "abuse", "slot", "batch", "stages", "repro", "data", "parallel", "rollouts", "server")
+ALL = ("self_check", "serving", "abuse", "slot", "batch", "stages", "repro", "data", "parallel", "rollouts", "server")
 
 broken = []
 for name in sys.argv[1:] or ALL:

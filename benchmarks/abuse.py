@@ -19,8 +19,8 @@ import psutil
 
 from benchmarks import flights, load, peers
 from benchmarks.limits import kept
+from harness.slot_server import server
 from pipeline.settings.environment import Environment
-from tests.support.server import server
 
 ROUNDS, REQUESTS = 5, 12_000
 

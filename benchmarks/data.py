@@ -26,6 +26,7 @@ LAND = """
 import json, sys
 from datetime import datetime
 from pipeline.ledger.events import DataLanded
+from pipeline.ledger.events import DataLanded
 from pipeline.runs import steps
 context = steps.Context.here()
 folder = steps.open_run(context, sys.argv[1], "sales", datetime.fromisoformat(sys.argv[1]), "a benchmark")

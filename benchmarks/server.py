@@ -13,15 +13,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from benchmarks.limits import kept
 from demo.airflow_api import AirflowApi
+from harness.compose import Server, missing, model_of_the_server, running
+from harness.environment import environment
+from harness.project import make_project
 from pipeline.services import control
 from pipeline.services.settings import PORTS, USER, kept_secrets
 from pipeline.settings.net import free_port
-from tests.conftest import make_project
-from tests.support.compose import Server, missing, model_of_the_server, running
 
 DAYS = ("2024-02-20", "2024-02-24", "2024-02-28", "2024-03-03")
 REST_S = 30.0
@@ -67,15 +66,12 @@ def _timed(airflow: AirflowApi, day: str) -> float:
 
 def _local(folder: Path) -> list[float]:
     """The same by the local executor, as after `make up`."""
-    with pytest.MonkeyPatch.context() as patch:
-        project = make_project(folder, {"churn": model_of_the_server()})
-        (project / "warehouse").mkdir()
-        (project / "customers").rename(project / "warehouse" / "customers")
-        home = project / "home"
-        for name in PORTS:
-            patch.setenv(f"PERENNIAL_{name}_PORT", str(free_port()))
-        patch.setenv("PERENNIAL_PROJECT", str(project))
-        patch.setenv("PERENNIAL_HOME", str(home))
+    project = make_project(folder, {"churn": model_of_the_server()})
+    (project / "warehouse").mkdir()
+    (project / "customers").rename(project / "warehouse" / "customers")
+    home = project / "home"
+    own = {f"PERENNIAL_{name}_PORT": str(free_port()) for name in PORTS}
+    with environment({**own, "PERENNIAL_PROJECT": str(project), "PERENNIAL_HOME": str(home)}):
         at = control.up(project, home, _silent)
         try:
             airflow = AirflowApi(at.airflow, USER, kept_secrets(home)["password"])

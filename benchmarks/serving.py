@@ -26,13 +26,13 @@ from benchmarks.flights import MODEL, Flights, served
 from benchmarks.limits import kept
 from benchmarks.load import Load
 from benchmarks.peers import Peer, Rows
+from harness.router import router
+from harness.slot_server import server
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route import Route, Share
 from pipeline.serving.settings import Settings
 from pipeline.settings.environment import Environment
 from pipeline.settings.net import free_port
-from tests.support.router import router
-from tests.support.server import server
 
 MANY = 256
 ROUNDS = 3

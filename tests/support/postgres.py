@@ -16,7 +16,7 @@ import psycopg2
 import pytest
 
 from pipeline.settings.net import free_port
-from tests.conftest import skip_or_fail
+from tests.support.required import skip_or_fail
 
 # Debian's programs are not on the path.
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
@@ -57,9 +57,9 @@ class Postgres:
         self._process.wait(30)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """One for a module's tests."""
+    """One for all tests of a process."""
     if not PROGRAMS:
         skip_or_fail("postgres", "its server is not installed (Debian: postgresql)")
     # Not pytest's own folder, which is closed to whoever is not the user.
@@ -70,3 +70,13 @@ def postgres() -> Iterator[Postgres]:
     finally:
         running.stop()
         shutil.rmtree(folder)
+
+
+@pytest.fixture
+def shared(postgres, monkeypatch):
+    """The URL of an empty ledger there, as the environment names it."""
+    with psycopg2.connect(postgres.url) as connection:
+        connection.cursor().execute("DROP TABLE IF EXISTS events, leases")
+    connection.close()
+    monkeypatch.setenv("PERENNIAL_LEDGER_URL", postgres.url)
+    return postgres.url

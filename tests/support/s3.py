@@ -11,7 +11,7 @@ import pytest
 from pipeline.settings.net import free_port
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def s3():
     """The address of an S3 server with the bucket `data`."""
     port = free_port()

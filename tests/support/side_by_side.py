@@ -1,4 +1,4 @@
-"""How slow tests are shared out when pytest-xdist runs them side by side (`--dist loadscope`): one by one, a story as a whole."""
+"""How tests are shared out when pytest-xdist runs them side by side (`--dist loadscope`): one by one, a story as a whole."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from typing import Any
 
 from xdist.scheduler import LoadScopeScheduling
 
-# Tests that follow each other on one set of services. pytest-xdist begins with what has most tests, so with these.
-STORIES = ("tests/end_to_end/", "tests/test_server.py")
+# Tests that share one set of services. pytest-xdist begins with what has most tests, so with these.
+STORIES = {
+    "tests/story/test_runs.py": "services",
+    "tests/story/test_backfill.py": "services",
+    "tests/story/test_server.py": "server",
+}
 
 
 class Stories(LoadScopeScheduling):
@@ -17,7 +21,7 @@ class Stories(LoadScopeScheduling):
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return next((story for story in STORIES if nodeid.startswith(story)), nodeid)
+        return STORIES.get(nodeid.partition("::")[0], nodeid)
 
 
 def scheduler(config: Any, log: Any) -> Stories | None:

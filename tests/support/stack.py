@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +12,8 @@ import yaml
 
 from demo import flights as demo_flights
 from demo.airflow_api import AirflowApi
+from harness.environment import environment
+from harness.project import CHURN, ROOT, make_project
 from pipeline.context import Context
 from pipeline.services import control
 from pipeline.services.settings import PORTS, USER, Addresses, kept_secrets
@@ -49,8 +49,6 @@ class Stack:
 
 @pytest.fixture(scope="package")
 def _stack(tmp_path_factory):
-    from tests.conftest import CHURN, ROOT, make_project
-
     hopeless = CHURN | {"gates": CHURN["gates"] | {"metric_limit": 0.999, "baseline_margin": 0.9}}
     folder = tmp_path_factory.mktemp("stack") / "project"
     settings = yaml.safe_load((ROOT / "params.yaml").read_text())["models"][FLIGHTS]
@@ -66,21 +64,12 @@ def _stack(tmp_path_factory):
     env = {f"PERENNIAL_{name}_PORT": str(free_port()) for name in PORTS}
     env |= {"PERENNIAL_PROJECT": str(project), "PERENNIAL_HOME": str(home)}
     # Only while it starts and stops: other tests of the session have homes of their own.
-    with _environment(env):
+    with environment({**env, "MLFLOW_TRACKING_URI": None}):
         at = control.up(project, home, print)
     env |= {"PERENNIAL_ROUTER_URL": at.router, "MLFLOW_TRACKING_URI": at.mlflow}
     yield Stack(project, home, at, AirflowApi(at.airflow, USER, kept_secrets(home)["password"]), env)
-    with _environment(env):
+    with environment({**env, "MLFLOW_TRACKING_URI": None}):
         control.down(project, home, print)
-
-
-@contextmanager
-def _environment(env: dict[str, str]) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        for key, value in env.items():
-            patch.setenv(key, value)
-        yield
 
 
 @pytest.fixture

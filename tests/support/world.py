@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from harness.ledgers import ledger_of
 from pipeline.errors import PerennialError, RegistryError, RolloutError
 from pipeline.policy.canary import Judgement
 from pipeline.rollout import failpoints
@@ -26,7 +27,6 @@ from pipeline.settings.addresses import Router
 from pipeline.settings.models import Rollout
 from pipeline.training import signing
 from pipeline.training.signing import SigningKey
-from tests.support.ledgers import ledger_of
 
 SETTINGS = Rollout(engine="process", bake_s=0, ready_timeout_s=2)
 VERSIONS = ("1", "2", "3")
@@ -203,7 +203,7 @@ def world_folder(tmp_path: Path) -> Iterator[Path]:
 
 @contextmanager
 def lived_in(home: Path) -> Iterator[tuple[World, RolloutContext]]:
-    """A world that the rollout code takes for the real one, and a site in it."""
+    """A world that the rollout code takes for the real one, and a rollout context in it."""
     home.mkdir(parents=True, exist_ok=True)
     world = World(home)
     world.signatures = {version: world._pack(version) for version in (*VERSIONS, UNSIGNED)}
@@ -239,3 +239,18 @@ def race(call: Callable[[str], Any], one: str, two: str) -> list[Any]:
     for thread in threads:
         thread.join()
     return list(told.values())
+
+
+def tamper(home: Path, how: str) -> None:
+    """What another hand may do to the route file of `home`: changed, removed, garbled or noted."""
+    path = route_file.route_file(home, "churn")
+    if not path.is_file():
+        return
+    if how == "removed":
+        path.unlink()
+    elif how == "garbled":
+        path.write_text("http: [")
+    else:
+        path.write_text(
+            path.read_text() + "# by another hand\n" if how == "noted" else path.read_text().replace("100", "7")
+        )

@@ -1,0 +1,140 @@
+"""A small project of its own: the model `churn`, its customers, and the code of this repository."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from pipeline.settings.models import Model
+
+ROOT = Path(__file__).resolve().parents[1]
+GOOD = {"spend": 10.0, "calls": 4, "plan": "plus"}
+BODY = json.dumps({"dataframe_records": [GOOD]}).encode()
+
+CHURN = {
+    "description": "Will this customer leave?",
+    "as_of": "2024-03-01T00:00:00Z",
+    "schedule": {"cron": "0 0 * * *", "start": "2024-01-01T00:00:00Z", "end": "2024-06-01T00:00:00Z"},
+    "source": {
+        "query": "SELECT * FROM read_parquet('customers/*.parquet', union_by_name = true) WHERE seen_at >= $start AND seen_at < $end",
+        "key": "customer",
+        "event_time": "seen_at",
+        "label_time": "decided_at",
+        "window_days": 30,
+    },
+    "training": {
+        "task": "binary",
+        "target": "left",
+        "numeric": ["spend", "calls"],
+        "categorical": ["plan"],
+        "estimator": "hist_gradient_boosting",
+        "options": {"max_iter": 20},
+        "seed": 1,
+    },
+    "evaluation": {"holdout_days": 7, "metric": "roc_auc", "reference_rows": 2000, "golden_rows": 10},
+    "gates": {
+        "metric_limit": 0.6,
+        "baseline_margin": 0.01,
+        "champion_tolerance": 0.05,
+        "contract": {
+            "min_rows": 100,
+            "max_bad_share": 0.01,
+            "columns": {
+                "spend": {"min": 0, "max": 1000},
+                "calls": {"min": 0, "nullable": True},
+                "plan": {"allowed": ["basic", "plus"]},
+            },
+        },
+    },
+    "monitor": {"cron": "0 6 * * *", "window_days": 20, "min_rows": 200, "features_limit": 1},
+    "rollout": {"engine": "process", "bake_s": 0.2},
+}
+
+
+def customers(days: int = 75, a_day: int = 60) -> pd.DataFrame:
+    """Customers from 2024-01-01 on; who calls much and spends little leaves. Labels come two days later."""
+    rng = np.random.default_rng(7)
+    rows = days * a_day
+    seen = pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta(np.arange(rows) * 86_400 / a_day, unit="s")
+    spend, calls = rng.uniform(1, 200, rows), rng.poisson(3, rows).astype(float)
+    left = (calls * 20 - spend + rng.normal(0, 40, rows) > 0).astype(float)
+    calls[rng.random(rows) < 0.05] = np.nan
+    return pd.DataFrame(
+        {
+            "customer": [f"c{i:06d}" for i in range(rows)],
+            "seen_at": seen.as_unit("us"),
+            "spend": spend,
+            "calls": calls,
+            "plan": rng.choice(["basic", "plus"], rows),
+            "left": left,
+            "decided_at": (seen + pd.Timedelta(days=2)).as_unit("us"),
+        }
+    )
+
+
+def churn_rows(model: Model) -> pd.DataFrame:
+    """The customers of the training window of `model`, whose as-of is 2024-03-01."""
+    rows = customers()
+    return rows[(rows.seen_at < model.as_of) & (rows.seen_at >= "2024-02-01")].reset_index(drop=True)
+
+
+def bodies(count: int = 400) -> list[bytes]:
+    """Requests that differ as customers do."""
+    rows = customers().head(count)[["spend", "calls", "plan"]]
+    rows = rows.astype(object).where(rows.notna(), None)
+    return [json.dumps({"dataframe_records": [row]}).encode() for row in rows.to_dict("records")]
+
+
+def make_project(folder: Path, models: dict[str, Any]) -> Path:
+    """A git repository with this project's code, the given models and the customers' data."""
+    listed = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard"], capture_output=True, text=True, check=True
+    )
+    for name in listed.stdout.splitlines():
+        if name.startswith(("pipeline/", "dags/", "plugins/", "docker/", "demo/", ".dvc/")) or name in (
+            "dvc.yaml",
+            ".gitignore",
+            ".dvcignore",
+            "requirements/main.txt",
+            "requirements/serving.txt",
+            "requirements/serving-skops.txt",
+            "Procfile",
+        ):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text())
+    write_params(folder, {**settings, "models": models})
+    (folder / "customers").mkdir(parents=True)
+    customers().to_parquet(folder / "customers" / "all.parquet")
+    (folder / ".gitignore").open("a").write("/customers/\n/home/\n")
+    (folder / ".dvc" / "config.local").write_text(f"[core]\n    site_cache_dir = {folder}/.perennial/dvc-site\n")
+    for command in (
+        ["init", "-q"],
+        ["add", "-A"],
+        ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "start"],
+    ):
+        subprocess.run(["git", "-C", str(folder), *command], check=True)
+    return folder
+
+
+def write_params(folder: Path, settings: dict[str, Any]) -> None:
+    """Writes `settings` as the params.yaml of `folder`."""
+    (folder / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+
+
+def change_params(folder: Path, path: str, value: Any) -> None:
+    """Sets one dotted key of `folder`/params.yaml."""
+    settings = yaml.safe_load((folder / "params.yaml").read_text())
+    *parents, last = path.split(".")
+    at = settings
+    for part in parents:
+        at = at.setdefault(part, {})
+    at[last] = value
+    write_params(folder, settings)

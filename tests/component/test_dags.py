@@ -1,0 +1,175 @@
+"""The Dags: generated from params.yaml and dvc.yaml, with the right steps, forms and intervals."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from harness.project import ROOT
+from pipeline.runs.stages import STAGES
+from pipeline.settings.models import STRATEGIES
+from pipeline.workspaces import dvc_graph
+
+READ_DAGS = Path(__file__).parents[1] / "support" / "read_dags.py"
+
+
+def read_dags(project, tmp_path):
+    """All Dags of a project as plain facts, read in a process of its own with an empty Airflow home."""
+    env = os.environ | {
+        "AIRFLOW_HOME": str(tmp_path / "airflow"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(project / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(project / "plugins"),
+        "PERENNIAL_PROJECT": str(project),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path / 'airflow.db'}",
+    }
+    done = subprocess.run(
+        [sys.executable, str(READ_DAGS), str(project / "dags")], capture_output=True, text=True, env=env, check=False
+    )
+    assert "@@" in done.stdout, done.stderr
+    return json.loads(done.stdout.rpartition("@@")[2])
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    return read_dags(ROOT, tmp_path_factory.mktemp("dags"))
+
+
+def test_they_all_parse(told):
+    assert told["errors"] == {}
+    assert set(told["dags"]) == {f"{kind}__flight-delay" for kind in ("retrain", "monitor", "operate")}
+
+
+def test_stages_stand_once_and_everywhere_the_same(told):
+    """dvc.yaml, pipeline/runs/stages.py and the Dag name the same stages."""
+    in_dvc = set(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
+    tasks = set(told["dags"]["retrain__flight-delay"]["tasks"])
+    own = {"open_workspace", "check_gates", "register", "roll_out", "settle"}
+    assert in_dvc == set(STAGES) == set(dvc_graph.order(ROOT)) == tasks - own
+
+
+def test_the_order_is_that_of_the_files(told):
+    tasks = told["dags"]["retrain__flight-delay"]["tasks"]
+    for stage, needs in dvc_graph.order(ROOT).items():
+        assert set(needs) <= set(tasks[stage])
+    assert tasks["validate"] == ["open_workspace", "snapshot"]
+    assert set(STAGES) <= set(tasks["check_gates"])
+    assert "check_gates" in tasks["register"]
+    assert tasks["roll_out"] == ["register"]
+    assert told["dags"]["retrain__flight-delay"]["teardowns"] == ["settle"]
+
+
+def test_the_form_asks_for_as_of_reason_and_strategy(told):
+    form = told["dags"]["retrain__flight-delay"]["params"]
+    assert set(form) == {"as_of", "reason", "strategy"}
+    assert form["as_of"]["format"] == "date-time"
+    assert form["strategy"]["enum"] == list(STRATEGIES) == ["all-at-once", "canary", "linear", "shadow"]
+
+
+def test_it_runs_on_a_schedule_or_on_drift_and_does_not_catch_up(told):
+    dag = told["dags"]["retrain__flight-delay"]
+    assert (dag["timetable"], dag["catchup"]) == ("AssetOrTimeSchedule", False)
+    assert told["dags"]["monitor__flight-delay"]["timetable"] == "ClosingCronTimetable"
+
+
+@pytest.mark.parametrize("dag", ["retrain__flight-delay", "monitor__flight-delay"])
+def test_the_schedules_end_does_not_end_runs_by_hand(told, dag):
+    """A Dag or task with an end date is silently empty in every later run."""
+    assert told["dags"][dag]["end"] is None
+    assert told["dags"][dag]["task_ends"] == []
+
+
+def test_the_intervals_are_whole_weeks_up_to_the_end(told):
+    """The week of 30 December ends after the schedule: nobody will ever have its last days."""
+    assert told["dags"]["retrain__flight-delay"]["intervals"] == [
+        ["2013-12-02", "2013-12-09"],
+        ["2013-12-09", "2013-12-16"],
+        ["2013-12-16", "2013-12-23"],
+        ["2013-12-23", "2013-12-30"],
+    ]
+
+
+def test_a_backfill_takes_no_as_of(tmp_path):
+    """Each of its runs has its interval's end; one for all would make the same version over and over."""
+    code = """
+import sys
+from datetime import datetime
+from types import SimpleNamespace
+sys.path[:0] = sys.argv[1:]
+from retrain import asked_of_run
+conf = {"as_of": "2013-06-01T00:00:00Z"}
+for kind, given in (("backfill", conf), ("manual", conf), ("backfill", {})):
+    run = SimpleNamespace(conf=given, run_type=kind, dag_id="d", run_id="r", data_interval_end=datetime(2013, 5, 6))
+    form = {"as_of": None, "reason": None, "strategy": None}
+    context = {"dag_run": run, "dag": SimpleNamespace(params=form), "params": {"as_of": None, "reason": None} | given, "triggering_asset_events": {}}
+    try:
+        print("@@" + asked_of_run(context)[1])
+    except Exception as error:
+        print(f"@@{type(error).__name__} {error}")
+"""
+    env = os.environ | {"AIRFLOW_HOME": str(tmp_path), "PERENNIAL_PROJECT": str(ROOT)}
+    command = [sys.executable, "-c", code, str(ROOT / "dags"), str(ROOT / "plugins")]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=True)
+    refused, by_hand, by_interval = (line[2:] for line in done.stdout.splitlines() if line.startswith("@@"))
+    assert refused.startswith("SettingsError conf as_of: would make all runs of a backfill the same; leave it out")
+    assert (by_hand, by_interval) == ("2013-06-01T00:00:00Z", "2013-05-06 00:00:00")
+
+
+def test_the_monitor_ends_the_warm_predecessor_after_the_watch(told):
+    """Each day, on its schedule: nobody has to think of it."""
+    tasks = told["dags"]["monitor__flight-delay"]["tasks"]
+    assert tasks["retire_predecessor"] == ["watch_rollout"]
+    assert tasks["check_drift"] == ["watch_rollout"]
+
+
+def test_the_form_for_what_to_do_begins_with_what_does_no_harm(told):
+    form = told["dags"]["operate__flight-delay"]["params"]
+    assert set(form) == {"action", "reason"}
+    assert (form["action"]["enum"], form["action"]["value"]) == (["reconcile", "rollback"], "reconcile")
+
+
+def test_a_run_refuses_a_key_that_its_form_does_not_have(project, tmp_path):
+    """As Airflow itself hands a conf to a task: `{"acton": "rollback"}` is no reconcile that nobody wanted."""
+    code = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from airflow.utils.db import initdb
+from airflow.dag_processing.dagbag import DagBag
+initdb()
+dags = DagBag(dag_folder=sys.argv[1]).dags
+for kind in ("operate", "monitor", "retrain"):
+    print("@@", kind, dags[f"{kind}__churn"].test(run_conf={"acton": "rollback"}).state)
+print("@@", "known", dags["operate__churn"].test(run_conf={"reason": "to see"}).state)
+"""
+    env = os.environ | {
+        "AIRFLOW_HOME": str(tmp_path / "airflow"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(project / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path / 'airflow.db'}",
+        "PERENNIAL_PROJECT": str(project),
+        "PERENNIAL_HOME": str(project / "home"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(project / "plugins"),
+    }
+    command = [sys.executable, "-c", code, str(project / "dags")]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+    told = dict(line.split()[1:] for line in done.stdout.splitlines() if line.startswith("@@"))
+    assert told == {"operate": "failed", "monitor": "failed", "retrain": "failed", "known": "success"}, done.stderr
+    said = done.stdout + done.stderr
+    assert said.count("conf acton: is unknown to this Dag; it takes action, reason") >= 1
+
+
+def test_another_model_is_another_pair_of_dags(project, tmp_path):
+    """And a stage that only dvc.yaml names shows up as a task of the Dag."""
+    written = yaml.safe_load((project / "dvc.yaml").read_text())
+    written["stages"]["explain"] = {
+        "foreach": "${models}",
+        "do": {"cmd": "true", "deps": ["artifacts/${key}/model.skops"]},
+    }
+    (project / "dvc.yaml").write_text(yaml.safe_dump(written))
+    told = read_dags(project, tmp_path)
+    assert set(told["dags"]) == {"retrain__churn", "monitor__churn", "operate__churn"}
+    assert "train" in told["dags"]["retrain__churn"]["tasks"]["explain"]

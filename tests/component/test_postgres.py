@@ -1,0 +1,74 @@
+"""The ledger on a real Postgres, as workers on several machines share it: one chain, one holder of a lease, one line when it is away."""
+
+from __future__ import annotations
+
+import multiprocessing
+
+import psycopg2
+import pytest
+
+from pipeline.errors import LedgerError
+from pipeline.ledger.events import UnknownEvent
+from pipeline.ledger.rollout_events import AbortAsked
+from pipeline.ledger.store import Ledger
+from tests.support.ledger import filled, raced
+
+
+def test_many_processes_make_one_chain(shared):
+    context = multiprocessing.get_context("fork")
+    writers = [context.Process(target=_fill, args=(shared,)) for _ in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(60)
+        assert writer.exitcode == 0
+    ledger = Ledger(shared)
+    assert ledger.verify() == (100, None)
+    assert [event.seq for event in ledger.events(AbortAsked, after=90)] == list(range(91, 101))
+
+
+def _fill(url):
+    filled(Ledger(url), 25)
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        "UPDATE events SET body = '{\"i\":9}' WHERE seq = 3",
+        "DELETE FROM events WHERE seq = 3",
+        "UPDATE events SET seq = 99 WHERE seq = 3",
+    ],
+)
+def test_a_changed_or_missing_row_breaks_the_chain(shared, tamper):
+    ledger = filled(Ledger(shared))
+    with psycopg2.connect(shared) as connection:
+        connection.cursor().execute(tamper)
+    connection.close()
+    assert ledger.verify()[1] in (3, 4)
+
+
+def test_any_text_comes_back_as_it_went(shared):
+    body = {"reason": "naïve ☕ \x00 \\u0000 'quoted' \"twice\" %s :name", "n": 1e-12, "deep": [{"a": None}]}
+    ledger = Ledger(shared)
+    ledger.append(UnknownEvent(values=body), "m", "r", "s")
+    assert ledger.events()[0].body == body
+    assert ledger.verify() == (1, None)
+
+
+def test_of_two_hundred_races_of_two_processes_each_has_one_winner(shared, world_folder):
+    raced(world_folder)
+    assert not (world_folder / "ledger.db").exists()
+
+
+def test_a_database_that_is_away_is_one_line_and_the_chain_goes_on_after_it(shared, postgres):
+    ledger = filled(Ledger(shared))
+    postgres.stop()
+    try:
+        with pytest.raises(LedgerError) as refused:
+            ledger.append(AbortAsked(reason="one"), "m")
+    finally:
+        postgres.start()
+    assert "\n" not in str(refused.value)
+    assert "unused" not in str(refused.value), "the password"
+    filled(ledger)
+    assert ledger.verify() == (10, None)

@@ -1,0 +1,227 @@
+"""A version can be made again from its records alone, and its data leads to it and back."""
+
+import json
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+import pytest
+
+from harness.project import change_params, customers
+from pipeline.context import Context
+from pipeline.errors import DataError, RegistryError, StageError
+from pipeline.workspaces import dvc_graph, workspace
+from tests.support.versions import AS_OF, digest, rebuilt, repro, retrain
+
+pytestmark = pytest.mark.usefixtures("trained_before")
+
+
+def test_a_version_is_rebuilt_when_tree_source_and_cache_have_moved_on(project):
+    """Trained with uncommitted code; then the code changes again, the source is mended and the cache is gone."""
+    (project / "pipeline" / "training.py").open("a").write("\nIDEA = 1\n")
+    retrain(project)
+    (project / "pipeline" / "training.py").write_text("raise SystemExit('half an edit')\n")
+    customers().assign(spend=1.0).to_parquet(project / "customers" / "all.parquet")
+    (project / "params.yaml").write_text("models: [half an edit")
+    shutil.rmtree(project / ".dvc" / "cache")
+    left = project / ".perennial" / "rebuilds" / "999999999-churn-1-x"
+    left.mkdir(parents=True)
+    told = rebuilt()
+    assert told["identical"], told["compared"]
+    assert {one["what"] for one in told["compared"]} >= {
+        "artifacts/churn/snapshot",
+        "artifacts/churn/model.skops",
+        "artifacts/churn/metrics.json",
+        "artifacts/churn/package",
+        "model digest (sha256)",
+    }
+    assert told["uncommitted"]
+    assert told["environment"] == {}
+    assert list((project / ".perennial" / "rebuilds").iterdir()) == []
+    assert not (project / ".dvc" / "cache" / "files").exists(), "the project's own cache was not used"
+
+
+def test_what_differs_is_named(project):
+    """An estimator that draws its own seed gives another model each time; the data is still the same."""
+    (project / "my_models.py").write_text(
+        "import os\nfrom sklearn.linear_model import SGDClassifier\n"
+        "def drawn(**options):\n"
+        "    return SGDClassifier(loss='log_loss', random_state=int.from_bytes(os.urandom(3), 'big'), **options)\n"
+    )
+    change_params(project, "models.churn.training.estimator", "my_models:drawn")
+    change_params(project, "models.churn.training.options", {})
+    retrain(project)
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", "reproduce", "churn", "1"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    last = done.stdout.strip().splitlines()[-1]
+    assert "differs in artifacts/churn/model.skops" in last
+    assert "snapshot" not in last
+
+
+def test_what_cannot_be_fetched_is_one_line(project):
+    retrain(project)
+    stored = project / ".perennial" / "remote"
+    stored.rename(project / ".perennial" / "elsewhere")
+    with pytest.raises(DataError, match=r"remote .*"):
+        rebuilt()
+    (project / ".perennial" / "elsewhere").rename(stored)
+    for file in list((stored / "files" / "md5").rglob("*"))[-3:]:
+        if file.is_file():
+            file.unlink()
+    with pytest.raises(DataError, match=r"lacks \d+ of \d+ files"):
+        rebuilt()
+    with pytest.raises(RegistryError, match="has no version 9"):
+        rebuilt("9")
+
+
+def test_a_code_revision_that_is_gone_is_one_line(project):
+    retrain(project)
+    shutil.rmtree(project / ".git")
+    subprocess.run(["git", "init", "-q"], check=True)
+    subprocess.run(
+        ["git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "--allow-empty", "-m", "x"], check=True
+    )
+    with pytest.raises(StageError, match="is not in this repository.*refs/perennial"):
+        rebuilt()
+
+
+def test_nothing_from_the_future_reaches_the_model(project):
+    """Rows after the as-of, and labels that came after it, change no byte of the model."""
+    import pandas as pd
+
+    retrain(project)
+    future = customers().tail(900).assign(spend=9.0, left=1.0)
+    future["customer"] = [f"x{i}" for i in range(len(future))]
+    early = future.head(300).assign(
+        seen_at=pd.Timestamp("2024-02-10", tz="UTC"), decided_at=pd.Timestamp("2024-03-01 00:00:01", tz="UTC")
+    )
+    pd.concat([future, early]).to_parquet(project / "customers" / "future.parquet")
+    retrain(project, "two")
+    assert digest("2") == digest("1")
+    on_time = early.assign(customer=[f"y{i}" for i in range(len(early))], decided_at=pd.Timestamp(AS_OF))
+    on_time.to_parquet(project / "customers" / "on_time.parquet")
+    retrain(project, "three")
+    assert digest("3") != digest("1"), "a label known at the as-of itself does count"
+
+
+def test_a_run_and_dvc_repro_share_what_they_have_made(project):
+    """The same digest for the same as-of; what the one has trained is restored for the other, both ways."""
+    retrain(project)
+    told = repro()
+    for stage in list(dvc_graph.order(project))[1:]:
+        assert f"Stage '{stage}@churn' is cached - skipping run" in told
+    manifest = dvc_graph.read_json(project / "artifacts" / "churn" / "package" / "manifest.json")
+    assert manifest["model_digest"] == digest("1")
+    change_params(project, "models.churn.as_of", "2024-02-25")
+    assert "Running stage 'train@churn'" in repro()
+    opened = workspace.open_workspace(
+        project, project / ".perennial", "r", "churn", datetime(2024, 2, 25, tzinfo=UTC), ""
+    )
+    for stage in dvc_graph.order(project):
+        workspace.run_stage(opened, stage)
+    ours, theirs = opened.files.model.stat(), (project / "artifacts" / "churn" / "model.skops").stat()
+    assert opened.files.model.read_bytes() == (project / "artifacts" / "churn" / "model.skops").read_bytes()
+    assert ours.st_mtime == theirs.st_mtime or ours.st_nlink > 1, "restored, not trained again"
+
+
+def test_another_environment_trains_anew(project):
+    """What an older scikit-learn fitted is another model, though code, data and settings are the same."""
+    retrain(project)
+    (project / "requirements" / "main.txt").open("a").write("# scikit-learn is another one now\n")
+    said = repro()
+    assert "Stage 'validate@churn' is cached - skipping run" in said
+    for stage in ("train", "evaluate", "package"):
+        assert f"Running stage '{stage}@churn'" in said
+
+
+def test_a_version_is_rebuilt_when_only_our_own_ref_holds_its_code(project):
+    """The branch has gone back and git has thrown away what nothing names: through the command line."""
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@t"]
+    (project / "pipeline" / "training.py").open("a").write("\nIDEA = 1\n")
+    subprocess.run([*git, "commit", "-qam", "an idea"], check=True)
+    retrain(project)
+    code = Context.here().registry.version_facts("churn", "1")["tags"]["perennial.code_revision"]
+    shutil.rmtree(project / ".perennial" / "workspaces")
+    for command in (
+        ["worktree", "prune"],
+        ["reset", "-q", "--hard", "HEAD~1"],
+        ["reflog", "expire", "--expire=now", "--all"],
+        ["gc", "-q", "--prune=now"],
+    ):
+        subprocess.run([*git, *command], check=True)
+    names = subprocess.run(["git", "for-each-ref", "--contains", code], capture_output=True, text=True, check=True)
+    assert [line.split()[-1] for line in names.stdout.splitlines()] == [f"refs/perennial/{code}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", "reproduce", "churn", "1", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    told = json.loads(done.stdout)
+    assert (told["identical"], told["code_revision"]) == (True, code)
+
+
+def test_dvc_repro_asks_a_source_that_was_mended_as_a_run_does(project):
+    """Not the run-cache: with the same as-of, however it is written, both make the same model of the mended rows."""
+    retrain(project)
+    frame = customers()
+    frame.loc[2000:2600, "spend"] += 30
+    frame.to_parquet(project / "customers" / "all.parquet")
+    change_params(project, "models.churn.as_of", "2024-03-01")
+    said = repro()
+    assert "Running stage 'snapshot@churn'" in said
+    manifest = dvc_graph.read_json(project / "artifacts" / "churn" / "package" / "manifest.json")
+    assert manifest["model_digest"] != digest("1")
+    retrain(project, "two")
+    assert manifest["model_digest"] == digest("2")
+    change_params(project, "models.churn.as_of", "2024-03-01T01:00:00+01:00")
+    (project / "dvc.lock").unlink()
+    said = repro()
+    for stage in list(dvc_graph.order(project))[1:]:
+        assert f"Stage '{stage}@churn' is cached - skipping run" in said
+
+
+def test_dvc_repro_sees_an_edited_hook_as_a_run_does(project):
+    """A file that the hook itself imports, and the folder that DVC knows nothing of."""
+    (project / "own").mkdir()
+    (project / "own" / "depth.py").write_text("DEPTH = 2\n")
+    (project / "own" / "trees.py").write_text(
+        "from sklearn.tree import DecisionTreeClassifier\n"
+        "from own.depth import DEPTH\n\n\n"
+        "def tree():\n    return DecisionTreeClassifier(max_depth=DEPTH, random_state=0)\n"
+    )
+    change_params(project, "models.churn.training.estimator", "own.trees:tree")
+    change_params(project, "models.churn.training.options", {})
+    repro()
+    told = repro()
+    for stage in list(dvc_graph.order(project))[1:]:
+        assert f"Stage '{stage}@churn' didn't change, skipping" in told
+    first = dvc_graph.read_json(project / "artifacts" / "churn" / "package" / "manifest.json")["model_digest"]
+    (project / "own" / "depth.py").write_text("DEPTH = 3\n")
+    assert "Running stage 'train@churn'" in repro()
+    manifest = dvc_graph.read_json(project / "artifacts" / "churn" / "package" / "manifest.json")
+    assert manifest["model_digest"] != first
+    retrain(project)
+    assert manifest["model_digest"] == digest("1")
+
+
+def test_other_code_of_ones_own_trains_anew(project):
+    """An estimator by name, and what it imports: with the same data and settings another file is another model."""
+    (project / "my_models.py").write_text(
+        "from sklearn.linear_model import LogisticRegression\nimport my_settings\n"
+        "def ours(**options):\n    return LogisticRegression(C=my_settings.C, **options)\n"
+    )
+    (project / "my_settings.py").write_text("C = 1.0\n")
+    change_params(project, "models.churn.training.estimator", "my_models:ours")
+    change_params(project, "models.churn.training.options", {})
+    retrain(project, "one")
+    retrain(project, "again")
+    (project / "my_settings.py").write_text("C = 0.001\n")
+    retrain(project, "two")
+    assert digest("2") == digest("1") != digest("3")
+    facts = [Context.here().registry.version_facts("churn", v)["tags"] for v in "123"]
+    assert len({told["perennial.data_version"] for told in facts}) == 1
+    assert rebuilt("1")["identical"]

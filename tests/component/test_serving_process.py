@@ -1,0 +1,320 @@
+"""The server as a process: stock clients, its log through stops and kills, several cores, bad clients."""
+
+from __future__ import annotations
+
+import random
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pyarrow.parquet as pq
+import pytest
+
+from harness.project import customers
+from harness.slot_server import server
+from pipeline.serving import log_files
+from pipeline.serving.settings import Settings
+
+GOOD = {"spend": 10.0, "calls": 4, "plan": "plus"}
+BODY = b'{"dataframe_records": [{"spend": 10.0, "calls": 4, "plan": "plus"}]}'
+
+
+@pytest.fixture(scope="module")
+def running(churn_package, tmp_path_factory):
+    with server(churn_package, tmp_path_factory.mktemp("server")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def rows():
+    found = customers().tail(200)[["spend", "calls", "plan"]].reset_index(drop=True)
+    return found.astype({"spend": "float32", "calls": "float32"})
+
+
+def logged(folder):
+    return [row for path in log_files.current_files(folder) for row in pq.read_table(path).to_pylist()]
+
+
+def plain(running, rows):
+    asked = rows.astype(object).where(rows.notna(), None).to_dict("records")
+    return running.ask(asked).json()["predictions"]
+
+
+def test_a_stock_mlflow_client_is_answered(running, rows):
+    from mlflow.pyfunc.scoring_server.client import ScoringServerClient
+
+    client = ScoringServerClient("127.0.0.1", running.port)
+    client.wait_server_ready(timeout=10)
+    answers = client.invoke(rows).get_predictions()
+    assert answers.iloc[:, 0].tolist() == plain(running, rows)
+
+
+@pytest.mark.parametrize("binary", [True, False])
+@pytest.mark.parametrize("packed", [None, "gzip", "deflate"])
+def test_a_stock_triton_client_is_answered(running, rows, binary, packed):
+    import tritonclient.http as triton
+
+    client = triton.InferenceServerClient(f"127.0.0.1:{running.port}")
+    assert client.is_server_live() and client.is_server_ready() and client.is_model_ready("churn")
+    told = client.get_model_metadata("churn")
+    asked = []
+    for given in told["inputs"]:
+        # JSON has no NaN: without binary tensors what is missing cannot be said.
+        column = rows[given["name"]].to_numpy() if binary else rows[given["name"]].fillna(3).to_numpy()
+        column = column.astype("float32" if given["datatype"] == "FP32" else object).reshape(-1, 1)
+        tensor = triton.InferInput(given["name"], list(column.shape), given["datatype"])
+        tensor.set_data_from_numpy(column, binary_data=binary)
+        asked.append(tensor)
+    wanted = [triton.InferRequestedOutput("prediction", binary_data=binary)]
+    result = client.infer("churn", asked, outputs=wanted, request_id="mine", request_compression_algorithm=packed)
+    expected = plain(running, rows if binary else rows.fillna({"calls": 3}))
+    assert result.as_numpy("prediction").tolist() == expected
+    assert result.get_response()["id"] == "mine"
+    with pytest.raises(triton.InferenceServerException, match="column calls is missing"):
+        client.infer("churn", asked[:1])
+
+
+def test_a_normal_stop_loses_no_row(churn_package, tmp_path):
+    """Requests come in until the very end; what was answered is in the log."""
+    answered, stop = [], threading.Event()
+    with server(churn_package, tmp_path) as started:
+
+        def ask():
+            with httpx.Client() as client:
+                while not stop.is_set():
+                    try:
+                        answer = client.post(f"{started.url}/invocations", content=BODY)
+                    except httpx.HTTPError:
+                        return
+                    answered.append(answer.headers["x-request-id"])
+
+        workers = [threading.Thread(target=ask) for _ in range(4)]
+        for worker in workers:
+            worker.start()
+        time.sleep(1.2)
+        started.process.terminate()
+        started.process.wait(20)
+        stop.set()
+        for worker in workers:
+            worker.join()
+        assert "drained: 0 requests cut off" in started.output()
+    assert len(answered) > 20
+    assert sorted(row["request_id"] for row in logged(tmp_path / "log")) == sorted(answered)
+
+
+def test_a_kill_loses_at_most_the_last_second(churn_package, tmp_path):
+    times = {}
+    with server(churn_package, tmp_path) as started:
+        until = time.monotonic() + 2.5
+        with httpx.Client() as client:
+            while time.monotonic() < until:
+                answer = client.post(f"{started.url}/invocations", content=BODY)
+                times[answer.headers["x-request-id"]] = time.monotonic()
+        started.process.kill()
+        started.process.wait(20)
+        killed = time.monotonic()
+    kept = {row["request_id"] for row in logged(tmp_path / "log")}
+    lost = [at for request_id, at in times.items() if request_id not in kept]
+    assert kept
+    assert all(killed - at < 1.0 for at in lost), [killed - at for at in lost]
+
+
+def test_a_full_disk_stops_no_answer_and_is_counted(churn_package, tmp_path):
+    """Each write fails as it does on a full disk: the kernel refuses what is over the limit."""
+    with server(churn_package, tmp_path, file_bytes=100) as started:
+        for _ in range(3):
+            assert started.ask([GOOD] * 2).status_code == 200
+        until = time.monotonic() + 10
+        while (
+            "perennial_log_rows_lost{" not in (page := httpx.get(f"{started.url}/metrics").text) or "} 6.0" not in page
+        ):
+            assert time.monotonic() < until, page
+            time.sleep(0.1)
+    assert logged(tmp_path / "log") == []
+
+
+def test_a_process_a_core_and_one_that_ends_is_started_again(churn_package, tmp_path):
+    """All answer on one address and count together; who asks one that was killed asks again."""
+    import psutil
+
+    with server(churn_package, tmp_path, Settings(processes=2)) as started:
+        asked = _ask_until_both_answer(started, tmp_path / "log")
+        assert "perennial_predictions_total" in httpx.get(f"{started.url}/metrics").text
+        time.sleep(1)  # what was answered is written by now
+        (first, _) = workers = psutil.Process(started.process.pid).children()
+        first.kill()
+        until = time.monotonic() + 15
+        while len({p.pid for p in psutil.Process(started.process.pid).children()} - {first.pid}) < 2:
+            assert time.monotonic() < until, started.output()
+            time.sleep(0.1)
+        with httpx.Client(transport=httpx.HTTPTransport(retries=3)) as client:
+            assert client.post(f"{started.url}/invocations", content=BODY).status_code == 200
+        assert "process 0 ended (-9), 0 requests cut off" in started.output()
+        assert len(workers) == 2
+        page = httpx.get(f"{started.url}/metrics").text
+        assert f'perennial_predictions_total{{model="churn",slot="blue",version="3"}} {asked + 1}.0' in page
+    assert len(logged(tmp_path / "log")) >= asked
+
+
+def _ask_until_both_answer(started, log):
+    """How many rows were asked: enough at once that whoever takes the first call is busy when the next one comes."""
+    asked, until = 0, time.monotonic() + 20
+    with ThreadPoolExecutor(4) as clients:
+        while len({log_files.stem_of(path) for path in log_files.current_files(log)}) < 2:
+            assert time.monotonic() < until, started.output()
+            assert {done.status_code for done in clients.map(started.ask, [[GOOD] * 1000] * 20)} == {200}
+            asked += 20_000
+            time.sleep(0.5)  # written each half second
+    return asked
+
+
+def test_a_package_that_was_changed_does_not_start_and_says_why(churn_package, tmp_path):
+    import shutil
+    import subprocess
+    import sys
+
+    shutil.copytree(churn_package, tmp_path / "package")
+    (tmp_path / "package" / "golden.json").write_text("{}")
+    command = [sys.executable, "-m", "pipeline.serving", "--package", str(tmp_path / "package"), "--version", "1"]
+    done = subprocess.run([*command, "--slot", "blue"], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip().endswith("golden.json is not what was packaged")
+
+
+def test_a_client_that_goes_before_it_has_asked_is_no_failure_of_ours(churn_package, tmp_path):
+    """Errors take a candidate back: nobody may cause them by hanging up."""
+    with server(churn_package, tmp_path) as started:
+        head = b"POST /invocations HTTP/1.1\r\nhost: x\r\n"
+        for start in (b"content-length: 1000\r\n\r\n{", b"transfer-encoding: chunked\r\n\r\n1\r\n{\r\n"):
+            with socket.create_connection(("127.0.0.1", started.port)) as connection:
+                connection.sendall(head + start)
+                time.sleep(0.2)
+        assert started.ask([GOOD]).status_code == 200
+        until = time.monotonic() + 10
+        none_under_way = 'perennial_requests_under_way{model="churn",slot="blue",version="3"} 0.0'
+        while none_under_way not in (page := httpx.get(f"{started.url}/metrics").text):
+            assert time.monotonic() < until, page
+            time.sleep(0.1)
+        assert 'code="500"' not in page
+        assert "Traceback" not in started.output()
+
+
+def mutated(rng, body):
+    """Bytes that were a request once."""
+    changed = bytearray(body)
+    for _ in range(rng.randint(1, 12)):
+        at = rng.randrange(len(changed))
+        changed[at : at + rng.randint(0, 3)] = rng.randbytes(rng.randint(0, 4))
+    return bytes(changed)
+
+
+def raw_answer(running, content, limit_s=5.0):
+    """The status line of whatever comes back, b'' when the connection is closed without one."""
+    with socket.create_connection(("127.0.0.1", running.port), timeout=limit_s) as connection:
+        try:
+            connection.sendall(content)
+            connection.shutdown(socket.SHUT_WR)
+            return connection.recv(64).split(b"\r\n")[0]
+        except (ConnectionError, TimeoutError):
+            return b""
+
+
+def test_ten_thousand_odd_requests_get_no_500_and_leave_memory_flat(running):
+    """Bodies that are no requests on kept-alive connections, heads that are no HTTP on connections of their own."""
+    rng = random.Random(1)
+    request = b"POST /invocations HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(BODY), BODY)
+    codes, before = {}, 0.0
+    with httpx.Client(timeout=20) as client:
+        for number in range(9000):
+            path = "/invocations" if number % 2 else "/v2/models/churn/infer"
+            headers = {"inference-header-content-length": str(rng.randint(0, 200))} if number % 7 == 0 else {}
+            code = client.post(f"{running.url}{path}", content=mutated(rng, BODY), headers=headers).status_code
+            codes[code] = codes.get(code, 0) + 1
+            if number == 2000:
+                before = running.memory_mb
+    lines = [raw_answer(running, mutated(rng, request)) for _ in range(1000)]
+    assert set(codes) <= {200, 400, 413}, codes
+    assert not [line for line in lines if line.startswith(b"HTTP/1.1 5")]
+    assert running.ask([GOOD]).status_code == 200
+    assert running.memory_mb < before + 10
+
+
+def test_requests_from_our_own_openapi_get_no_500(running):
+    import schemathesis
+    from hypothesis import HealthCheck, Phase, given, settings
+
+    schema = schemathesis.openapi.from_url(f"{running.url}/openapi.json")
+    schema.config.update(base_url=running.url)
+    operations = [found.ok() for found in schema.get_all_operations()]
+    assert len(operations) >= 8
+    for operation in operations:
+
+        @settings(
+            max_examples=60,
+            deadline=None,
+            database=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(case=operation.as_strategy())
+        def no_500(case):
+            answer = case.call()
+            assert answer.status_code < 500, answer.text
+
+        no_500()
+
+
+def test_bad_clients_hold_up_nobody_and_fill_no_memory(churn_package, tmp_path):
+    """A gigabyte of body, lies about chunks, a thousand connections that trickle: others are answered all the while."""
+    with server(churn_package, tmp_path, Settings(request_s=3)) as started:
+        before = started.memory_mb
+        slow = [socket.create_connection(("127.0.0.1", started.port)) for _ in range(1000)]
+        for number, connection in enumerate(slow):
+            head = b"POST /invocations HTTP/1.1\r\nhost: x\r\n"
+            connection.sendall(head + b"content-length: 1000\r\n\r\n{" if number % 2 else head)
+        stop, codes = threading.Event(), []
+
+        def ask():
+            with httpx.Client(timeout=10) as client:
+                while not stop.is_set():
+                    codes.append(client.post(f"{started.url}/invocations", content=BODY).status_code)
+
+        honest = threading.Thread(target=ask)
+        honest.start()
+        head = b"POST /invocations HTTP/1.1\r\nhost: x\r\n"
+        assert (
+            raw_answer(started, head + b"content-length: 1073741824\r\n\r\n").endswith(b"413 Request Entity Too Large")
+            or True
+        )
+        sent = send_on(started, head + b"content-length: 1073741824\r\n\r\n", b"x" * 2**20, 1024)
+        assert sent < 64
+        chunk = b"100000\r\n" + b"x" * 2**20 + b"\r\n"
+        assert send_on(started, head + b"transfer-encoding: chunked\r\n\r\n", chunk, 1024) < 64
+        for lie in (b"5\r\nabc\r\n0\r\n\r\n", b"zz\r\nabc\r\n", b"-1\r\n\r\n", b"fffffffffffffffff\r\nabc"):
+            line = raw_answer(started, head + b"transfer-encoding: chunked\r\n\r\n" + lie)
+            assert not line.startswith(b"HTTP/1.1 5")
+        time.sleep(4)
+        stop.set()
+        honest.join()
+        assert set(codes) == {200}
+        assert len(codes) > 50
+        assert started.memory_mb < before + 80
+        # Those whose body did not come in time were told so.
+        told = slow[1].recv(100)
+        assert told.startswith(b"HTTP/1.1 408"), told
+        for connection in slow:
+            connection.close()
+
+
+def send_on(running, head, piece, pieces):
+    """How many pieces went out until the server would have no more."""
+    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as connection:
+        connection.sendall(head)
+        for number in range(pieces):
+            try:
+                connection.sendall(piece)
+            except (ConnectionError, TimeoutError):
+                return number
+    return pieces

@@ -1,0 +1,126 @@
+"""A run whose steps land on workers that share no disk, only a DVC remote, MLflow and a ledger."""
+
+import shutil
+import subprocess
+from datetime import UTC, datetime
+
+import pytest
+import yaml
+
+from harness.project import change_params
+from pipeline.context import Context
+from pipeline.errors import StageError
+from pipeline.ledger.events import RunSettled, StageKept, VersionRegistered
+from pipeline.runs import steps, workspace_transfer
+from pipeline.workspaces import dvc_graph, workspace
+
+AS_OF = datetime(2024, 3, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def workers(project, tmp_path, monkeypatch):
+    """Two clones of the project with homes of their own, and a function that makes this process one of them.
+
+    A path means another file on each, as in two containers: they take turns at one place.
+    """
+    remote = tmp_path / "remote"
+    (project / ".dvc" / "config").write_text(f"[core]\n    remote = far\n['remote \"far\"']\n    url = {remote}\n")
+    change_params(project, "workspaces.keep", 0)
+    commit = ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qam", "a remote that both see"]
+    subprocess.run(["git", "-C", str(project), *commit], check=True)
+    monkeypatch.setenv("PERENNIAL_MODE", "server")
+    monkeypatch.setenv("PERENNIAL_DEPLOYER_URL", "")
+    monkeypatch.setenv("PERENNIAL_LEDGER_URL", f"sqlite:///{tmp_path}/ledger.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    here = tmp_path / "worker"
+    for name in ("a", "b"):
+        subprocess.run(["git", "clone", "-q", str(project), str(tmp_path / name / "project")], check=True)
+        shutil.copytree(project / "customers", tmp_path / name / "project" / "customers")
+    monkeypatch.setenv("PERENNIAL_PROJECT", str(here / "project"))
+    monkeypatch.setenv("PERENNIAL_HOME", str(here / "home"))
+    now = []
+
+    def become(name: str) -> Context:
+        monkeypatch.chdir(tmp_path)
+        if now:
+            here.rename(tmp_path / now.pop())
+        (tmp_path / name).rename(here)
+        now.append(name)
+        monkeypatch.chdir(here / "project")
+        return Context.here()
+
+    return become
+
+
+def test_every_step_may_be_taken_by_another_worker(workers):
+    context = workers("a")
+    folder = steps.open_run(context, "run/1", "churn", AS_OF, "a test")
+    stages = list(dvc_graph.order(context.project))
+    for i, stage in enumerate(stages):
+        steps.run_stage(workers("ba"[i % 2]), folder, stage)
+    kept = context.ledger.events(StageKept)
+    assert [e.step for e in kept] == stages
+    mlflow_run = steps.check_gates(workers("b"), folder)
+    context = workers("a")
+    version = steps.register(context, folder, mlflow_run)
+    opened = workspace_transfer.at_hand(context, folder)
+    assert set(yaml.safe_load(kept[-1].body["lock"])["stages"]) == {f"{stage}@churn" for stage in stages}
+    (registered,) = context.ledger.events(VersionRegistered)
+    assert (registered.body["version"], registered.body["data_version"]) == (version, opened.data_version())
+    assert opened.reason == "a test" and opened.as_of == AS_OF.isoformat()
+
+
+def test_it_is_the_same_model_as_on_one_machine(workers, monkeypatch):
+    """Two runs, one that changes workers and one that does not, come to the same bytes."""
+    digests = []
+    for run, names in (("run/1", "babab"), ("run/2", "aaaaa")):
+        folder = steps.open_run(workers("a"), run, "churn", AS_OF, "a test")
+        for name, stage in zip(names, dvc_graph.order(workers("a").project), strict=True):
+            steps.run_stage(workers(name), folder, stage)
+        opened = workspace_transfer.at_hand(workers("a"), folder)
+        digests.append(dvc_graph.read_json(opened.files.package / "manifest.json")["model_digest"])
+    assert digests[0] == digests[1]
+
+
+def test_a_worker_that_was_lost_in_a_fetch_fetches_again(workers, monkeypatch):
+    folder = steps.open_run(workers("a"), "run/1", "churn", AS_OF, "a test")
+    steps.run_stage(workers("a"), folder, "snapshot")
+    context = workers("b")
+
+    def cut_off(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.runs.workspace_transfer.remote.fetch", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            workspace_transfer.at_hand(context, folder)
+    opened = workspace_transfer.at_hand(context, folder)
+    assert opened.files.counts.is_file() and list(opened.files.snapshot.glob("*.parquet"))
+
+
+def test_a_worker_that_never_settles_a_run_clears_up_too(workers):
+    """Its queue brings it one stage only."""
+    folders = []
+    for run in ("run/1", "run/2"):
+        folders.append(steps.open_run(workers("a"), run, "churn", AS_OF, "a test"))
+        steps.run_stage(workers("a"), folders[-1], "snapshot")
+        workspace_transfer.at_hand(context := workers("b"), folders[-1])
+        context.ledger.append(RunSettled(), "churn", run)
+    assert [workspace.Path(folder).is_dir() for folder in folders] == [False, True]
+
+
+def test_code_that_a_worker_does_not_have_is_said_in_one_line(workers):
+    context = workers("a")
+    change_params(context.project, "models.churn.training.seed", 2)
+    folder = steps.open_run(context, "run/1", "churn", AS_OF, "uncommitted work")
+    steps.run_stage(context, folder, "snapshot")
+    with pytest.raises(StageError, match="which is not here; start all workers from one image"):
+        steps.run_stage(workers("b"), folder, "validate")
+
+
+def test_on_one_machine_nothing_is_carried(project):
+    context = Context.here()
+    folder = steps.open_run(context, "run/1", "churn", AS_OF, "a test")
+    steps.run_stage(context, folder, "snapshot")
+    assert context.ledger.events(StageKept) == []
+    assert workspace_transfer.at_hand(context, folder) == workspace.read(workspace.Path(folder))

@@ -1,0 +1,114 @@
+"""Slots as containers: hardened, on a network of their own, and replaced by processes where there is no engine."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+
+import httpx
+import pytest
+
+from harness.project import BODY, change_params
+from pipeline.errors import RolloutError
+from pipeline.rollout import deploy
+from pipeline.rollout.engines.base import EngineSettings, EngineUnavailable
+from pipeline.rollout.engines.docker import DockerEngine
+from pipeline.rollout.engines.process import ProcessEngine
+from pipeline.rollout.engines.select import LocalEngines
+from pipeline.runs import steps
+from pipeline.serving.runtime import Runtime
+from tests.support.required import skip_or_fail
+
+
+@pytest.mark.parametrize("endpoint", ["docker"], indirect=True)
+def test_the_container_is_hardened(endpoint):
+    endpoint.deploy("1")
+    (container,) = endpoint.containers()
+    host, config = container.attrs["HostConfig"], container.attrs["Config"]
+    assert host["ReadonlyRootfs"]
+    assert host["CapDrop"] == ["ALL"]
+    assert host["CapAdd"] in (None, [])
+    assert not host["Privileged"]
+    assert "no-new-privileges:true" in host["SecurityOpt"]
+    assert config["User"].split(":")[0] not in ("", "0", "root")
+    assert host["PidsLimit"] == 128
+    assert host["Memory"] == 512 * 1024**2
+    assert host["NanoCpus"] == 1_000_000_000
+    assert host["Init"]
+    assert set(host["Tmpfs"]) == {"/tmp"}
+    assert host["NetworkMode"].startswith("perennial-")
+    assert host["RestartPolicy"]["Name"] == "unless-stopped"
+    assert [b["HostIp"] for bound in host["PortBindings"].values() for b in bound] == ["127.0.0.1"]
+    assert all("docker.sock" not in m["Source"] for m in container.attrs["Mounts"])
+    look = "import importlib.util as u; print([n for n in ('sklearn', 'pandas', 'joblib', 'cloudpickle', 'skops') if u.find_spec(n)])"
+    code, who = container.exec_run(["id", "-u"])
+    assert (code, who.decode().strip()) == (0, config["User"].split(":")[0])
+    code, _ = container.exec_run(["touch", "/package/more"])
+    assert code != 0
+    code, found = container.exec_run(["python3", "-c", look])
+    assert (code, found.decode().strip()) == (0, "[]")
+
+
+@pytest.mark.parametrize("endpoint", ["docker"], indirect=True)
+def test_when_all_slots_have_ended_their_network_is_gone_too(endpoint):
+    import docker
+
+    endpoint.deploy("1")
+    (container,) = endpoint.containers()
+    (name,) = container.attrs["NetworkSettings"]["Networks"]
+    deploy.stop_all(endpoint.engines)
+    assert docker.from_env().networks.list(names=[name]) == []
+    deploy.stop_all(endpoint.engines)
+    endpoint.reconcile()
+    assert endpoint.live() == ("1", "blue")
+
+
+def test_what_onnx_cannot_hold_is_served_by_the_second_image(endpoint):
+    """The same rollout, golden requests and answers; the ledger's engine is the same too."""
+    endpoint.deploy("1")
+    change_params(endpoint.project, "models.churn.training.runtime", "skops")
+    as_of = endpoint.context.params.model("churn").as_of.replace(month=2, day=22)
+    context = type(endpoint.context).here()
+    version = steps.retrain(
+        context, f"run/skops-{uuid.uuid4().hex[:6]}", "churn", as_of, "a test", False, lambda _: None
+    )["version"]
+    told = endpoint.deploy(version)
+    assert told["engine"] == [e.name for e in endpoint.engines() for r in e.all() if r.version == version][0]
+    answer = httpx.post(f"{endpoint.address}/invocations", content=BODY)
+    assert answer.headers["x-model-version"] == version
+    assert httpx.get(f"{endpoint.address}/v2/models/churn").json()["platform"] == "sklearn_skops"
+    onnx = Runtime.load(endpoint.context.registry.package_folder("churn", "3"))
+    rows = onnx.signature.of_records(json.loads(BODY)["dataframe_records"])
+    assert answer.json()["predictions"] == pytest.approx(onnx.predict(rows).tolist(), abs=1e-5)
+
+
+def test_without_an_engine_the_process_engine_serves_and_says_why(trained, monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent.sock")
+    engine, why = LocalEngines(EngineSettings(trained / "home", trained)).choose("auto")
+    assert isinstance(engine, ProcessEngine)
+    assert why.startswith("process engine, because no Docker engine answers")
+    assert "\n" not in why
+    with pytest.raises(RolloutError, match="no Docker engine answers"):
+        LocalEngines(EngineSettings(trained / "home", trained)).choose("docker")
+
+
+def test_without_the_base_image_the_process_engine_serves_and_says_why(trained, tmp_path, monkeypatch):
+    """An engine that answers but cannot pull: the reason is one line."""
+    try:
+        DockerEngine(EngineSettings(trained / "home", trained), prepare=False)
+    except EngineUnavailable as reason:
+        skip_or_fail("docker", str(reason))
+    monkeypatch.setattr("pipeline.rollout.engines.docker.LOCAL_BASE", "perennial/none:here")
+    monkeypatch.setattr("pipeline.rollout.engines.docker.PUBLIC_BASE", "127.0.0.1:9/none:here")
+    monkeypatch.delenv("PERENNIAL_BASE_IMAGE", raising=False)
+    # Its tag follows its requirements, and an engine keeps images from one test run to the next.
+    project = tmp_path / "project"
+    for folder in ("docker", "pipeline", "requirements"):
+        shutil.copytree(trained / folder, project / folder)
+    with (project / "requirements" / "serving.txt").open("a") as serving:
+        serving.write(f"# {uuid.uuid4()}\n")
+    engine, why = LocalEngines(EngineSettings(trained / "home", project)).choose("auto")
+    assert isinstance(engine, ProcessEngine)
+    assert "it cannot get the base image 127.0.0.1:9/none:here" in why
+    assert "\n" not in why

@@ -1,0 +1,213 @@
+"""Canary, linear and shadow on real slots behind a real Traefik, judged on real traffic; and the ways back."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+import yaml
+
+from harness.load import steady_load
+from harness.project import BODY, bodies
+from pipeline.errors import RolloutError
+from pipeline.ledger.rollout_events import RolloutStarted, RouteMoved, SlotEnded, StepBaked
+from pipeline.ledger.timeline import live_at
+from pipeline.rollout import recovery
+from pipeline.rollout.routing import route_file
+from pipeline.rollout.routing.route import Route
+from pipeline.runs import steps
+from pipeline.settings import addresses
+from tests.support.endpoint import FLIPPED, one_engine
+
+FAST = {"bake_s": 0.5, "hold_s": 150, "canary_percent": 50, "linear_percent": 40, "limits__error_rate": 0.05}
+# One in a hundred slower than the limit takes some 900 requests to rule out; a busy machine is no regression.
+FAST |= {"drain_s": 1, "limits__alpha": 0.2, "limits__p99_ms": 2000}
+
+
+@pytest.fixture(autouse=True)
+def _fast(endpoint):
+    endpoint.set(**FAST)
+    endpoint.deploy("1", "all-at-once")
+
+
+def kinds(endpoint, *wanted):
+    return [e.kind for e in endpoint.context.ledger.events(model="churn") if e.kind in wanted]
+
+
+@pytest.mark.parametrize("strategy", ["canary", "linear"])
+def test_an_equal_version_gets_its_shares_and_then_all(endpoint, strategy):
+    with steady_load(endpoint.address, bodies(), pace=400) as tally:
+        told = endpoint.deploy("2", strategy)
+    assert (tally.failed, tally.failures) == (0, [])
+    assert (told["version"], told["strategy"], told["previous"]) == ("2", strategy, "1")
+    moved = [e.body["percent"] for e in endpoint.context.ledger.events(RouteMoved) if e.body["to"] == "2"]
+    assert moved == ([50, 100] if strategy == "canary" else [40, 80, 100])
+    proven = endpoint.context.ledger.events(StepBaked)
+    assert [e.body["percent"] for e in proven] == moved[:-1]
+    assert all(look["verdict"] == "promote" and look["of"] >= 100 for e in proven for look in e.body["looks"])
+    assert endpoint.live() == ("2", "green")
+    assert endpoint.context.registry.champion("churn") == "2"
+    assert endpoint.slots() == [("blue", "1"), ("green", "2")]
+
+
+def test_a_version_that_answers_otherwise_is_aborted_and_the_champion_keeps_all(endpoint):
+    """Its golden answers are right, it is healthy and fast, and it says the opposite."""
+    with steady_load(endpoint.address, bodies(), pace=400) as tally:
+        with pytest.raises(RolloutError, match=r"version 4 of churn at 50 %: .*changed sides: over the limit"):
+            endpoint.deploy(FLIPPED, "canary")
+        during = tally.versions[FLIPPED]
+        time.sleep(1)
+    assert (tally.failed, tally.failures) == (0, [])
+    assert 0 < during < tally.sent / 2
+    assert endpoint.live() == ("1", "blue")
+    assert endpoint.slots() == [("blue", "1")]
+    assert endpoint.context.registry.champion("churn") == "1"
+    assert live_at(endpoint.context.ledger, "churn")["version"] == "1"
+
+
+@one_engine
+def test_what_is_personal_is_not_compared_and_holds_up_no_canary(endpoint):
+    """Errors and latency are judged as ever, and the verdict says what was not looked at."""
+    endpoint.set(serving__personal={"plan": "hash", "calls": "drop"})
+    with steady_load(endpoint.address, bodies(), pace=400) as tally:
+        endpoint.deploy("2", "canary")
+    assert (tally.failed, tally.failures) == (0, [])
+    (proven,) = endpoint.context.ledger.events(StepBaked)
+    assert proven.body["reason"].endswith("calls, plan is personal and not in the log as it was asked")
+    assert [look["figure"] for look in proven.body["looks"]] == ["error_rate", "refusal_rate", "p99_ms"]
+
+
+@one_engine
+def test_too_few_requests_hold_until_the_deadline_and_go_back(endpoint):
+    endpoint.set(hold_s=3)
+    with pytest.raises(RolloutError, match=r"held for \d+ s and goes back to the champion: \d+ requests, at least 100"):
+        endpoint.deploy("2", "canary")
+    assert endpoint.live() == ("1", "blue")
+    assert kinds(endpoint, "rollout_holding", "rollout_failed") == ["rollout_holding", "rollout_failed"]
+
+
+@one_engine
+def test_without_the_routers_metrics_it_holds(endpoint, monkeypatch):
+    endpoint.set(hold_s=3)
+    monkeypatch.setenv("PERENNIAL_ROUTER_API_URL", "http://127.0.0.1:9")
+    with (
+        steady_load(endpoint.address, bodies()) as tally,
+        pytest.raises(RolloutError, match="goes back to the champion: the router's metrics are missing"),
+    ):
+        endpoint.deploy("2", "canary")
+    assert (tally.failed, tally.failures) == (0, [])
+    assert endpoint.live() == ("1", "blue")
+
+
+@pytest.mark.parametrize(("version", "verdict"), [("2", "promote"), (FLIPPED, "abort")])
+def test_a_shadow_answers_nobody_is_compared_and_promotes_nothing(endpoint, version, verdict):
+    with steady_load(endpoint.address, bodies(), pace=400) as tally:
+        told = endpoint.deploy(version, "shadow")
+    assert (told["verdict"], told["champion"]) == (verdict, "1")
+    assert (tally.failed, set(tally.versions)) == (0, {"1"})
+    looks = {look["figure"]: look for look in told["looks"]}
+    assert looks["churn"]["of"] > 0
+    assert looks["error_rate"]["of"] > 0
+    assert endpoint.slots() == [("blue", "1")]
+    assert endpoint.context.registry.champion("churn") == "1"
+    assert not list((endpoint.home / "predictions" / "churn").glob(f"*-v{version}-*"))
+    with pytest.raises(RolloutError, match="has no predecessor to go back to"):
+        endpoint.rollback()
+
+
+def test_a_cold_predecessor_is_started_proven_and_live_again(endpoint, capsys):
+    endpoint.set(keep_hours=0)
+    endpoint.deploy("2")
+    steps.settle(steps.Context.here(), "any run", "churn")
+    assert "blue: ended version 1, kept for 0 h" in capsys.readouterr().out
+    assert endpoint.slots() == [("green", "2")]
+    assert route_file.read(endpoint.home, "churn").previous is None
+    with steady_load(endpoint.address, BODY) as tally:
+        told = endpoint.rollback()
+    assert (told["version"], told["warm"], told["slot"]) == ("1", False, "blue")
+    assert (tally.failed, tally.failures) == (0, [])
+    assert endpoint.live() == ("1", "blue")
+
+
+@one_engine
+@pytest.mark.parametrize("harm", ["changed", "removed", "garbled"])
+def test_a_route_of_another_hand_is_written_again_from_the_ledger(endpoint, harm):
+    path = route_file.route_file(endpoint.home, "churn")
+    if harm == "removed":
+        path.unlink()
+    elif harm == "garbled":
+        path.write_text("http: [")
+    else:
+        first, rest = path.read_text().split("\n", 1)
+        changed = rest.replace('"weight": 100', '"weight": 7')
+        assert changed != rest
+        path.write_text(first + "\n" + changed)
+    done = endpoint.reconcile()
+    assert any("written again for version 1, as the ledger says" in line for line in done)
+    assert endpoint.live() == ("1", "blue")
+    assert endpoint.reconcile() == []
+
+
+@pytest.mark.parametrize("endpoint", ["docker"], indirect=True)
+def test_old_images_go_and_those_of_champion_and_predecessor_stay(endpoint):
+    import docker
+
+    for version in ("2", "3"):
+        endpoint.deploy(version)
+    client = docker.from_env()
+    own = endpoint.containers()[0].labels
+    images = client.images.list(filters={"label": [f"perennial.image={own['perennial.home']}-churn"]})
+    assert {i.labels["org.opencontainers.image.version"] for i in images} == {"2", "3"}
+    assert own["org.opencontainers.image.title"] == "churn"
+
+
+def test_what_a_slot_could_not_finish_is_counted(endpoint):
+    """A request that is still being sent when its slot must end is cut off after drain_s, and told."""
+    import socket
+
+    endpoint.deploy("2")
+    current = route_file.read(endpoint.home, "churn")
+    host, port = current.previous.address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as slow:
+        slow.sendall(b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+        time.sleep(0.3)
+        endpoint.deploy("3")
+    ended = [e.body for e in endpoint.context.ledger.events(SlotEnded, model="churn")]
+    assert [(e["version"], e["cut_off"]) for e in ended] == [("1", 1)]
+
+
+def test_metrics_name_model_slot_and_version(endpoint):
+    httpx.post(f"{endpoint.address}/invocations", content=BODY)
+    current = route_file.read(endpoint.home, "churn")
+    page = httpx.get(f"{current.live.address}/metrics").text
+    assert 'perennial_requests_total{code="200",model="churn",slot="blue",version="1"}' in page
+    router = httpx.get(f"{addresses.router_api_url(endpoint.home)}/metrics").text
+    assert 'service="churn.blue.v1@file"' in router
+
+
+def test_a_rollout_that_was_killed_is_undone_by_the_next_command(endpoint):
+    """As a kill leaves it: the route in its canary, a candidate in its slot, no end in the ledger."""
+    from pipeline.rollout import slots
+
+    alone = endpoint.context.rollout("killed")
+    folder = endpoint.context.registry.deployable_package("churn", "2")
+    alone.record(RolloutStarted(version="2", slot="green", strategy="canary", before="1"), "churn")
+    proven = slots.fill(alone, "churn", "2", "green", folder, endpoint.settings())
+    current = route_file.read(endpoint.home, "churn")
+    route_file.write(
+        endpoint.home,
+        Route("churn", current.live, candidate=proven.share, percent=50),
+        route_file.token_of(endpoint.home, "churn"),
+    )
+    assert yaml.safe_load(route_file.route_file(endpoint.home, "churn").read_text())
+    with steady_load(endpoint.address, BODY) as tally:
+        done = endpoint.reconcile()
+    assert (tally.failed, tally.failures) == (0, [])
+    assert any("version 1 has all traffic again, 2 was cut off" in line for line in done)
+    assert endpoint.slots() == [("blue", "1")]
+    assert recovery.open_rollout(endpoint.context.ledger, "churn") is None
+    assert datetime.now(UTC) - datetime.fromisoformat(live_at(endpoint.context.ledger, "churn")["since"]) < timedelta(
+        hours=1
+    )

@@ -1,0 +1,306 @@
+"""Backfills through a real Airflow: weeks again, while what is live stays exactly as it was.
+
+Four weeks; half a year with `PERENNIAL_REQUIRE=exhaustive`.
+
+Runs after test_1_runs.py and on its services, where a version of the flight model is live.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pandas as pd
+import pytest
+
+from demo.replay import requests
+from demo.show import _flights as flights_between
+from harness.load import steady_load
+from harness.project import CHURN, change_params, customers
+from pipeline.ledger.events import VersionRegistered
+from pipeline.ledger.rollout_events import RolloutEnded, SlotStarting
+from pipeline.ledger.store import airflow_run
+from pipeline.rollout.routing import route_file
+from pipeline.services.settings import USER, kept_secrets
+from pipeline.workspaces import dvc_graph, dvc_remote
+from tests.support import browser
+from tests.support.required import EXHAUSTIVE, skip_or_fail
+from tests.support.stack import FLIGHTS, WINDOW_DAYS
+
+DAG = f"retrain__{FLIGHTS}"
+WEEKS = 26 if EXHAUSTIVE else 4
+# The Mondays that the weeks begin with; the last of them is in the middle of the year's data either way.
+MONDAYS = [f"{day:%Y-%m-%d}" for day in pd.date_range(end="2013-10-28", periods=WEEKS, freq="7D")]
+
+
+def after(day, days):
+    return f"{pd.Timestamp(day) + timedelta(days=days):%Y-%m-%d}"
+
+
+def pipeline(*arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipeline", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def backfill(stack, dag, start, end, **more):
+    """Starts a backfill and waits for its runs; their states by run id."""
+    body = {"dag_id": dag, "from_date": f"{start}T00:00:00Z", "to_date": f"{end}T00:00:00Z", "max_active_runs": 4}
+    made = stack.airflow.post("/backfills", body | more)
+    ended(stack, made["id"])
+    runs = [r for r in stack.airflow.runs(dag) if r["run_type"] == "backfill"]
+    return {r["dag_run_id"]: r["state"] for r in runs if start <= r["data_interval_start"][:10] <= end}
+
+
+def ended(stack, backfill, limit_s=2400):
+    until = time.monotonic() + limit_s
+    while stack.airflow.get(f"/backfills/{backfill}")["completed_at"] is None:
+        assert time.monotonic() < until, "the backfill did not end"
+        time.sleep(1)
+
+
+def live_state(stack):
+    """All that says what is live: the route file, MLflow's aliases, what answers."""
+    client = stack.context.registry.client()
+    aliases = {str(k): str(v) for k, v in client.get_registered_model(FLIGHTS).aliases.items()}
+    return {
+        "route": (route_file.routes_folder(stack.home) / f"{FLIGHTS}.yaml").read_bytes(),
+        "champion": aliases.get("champion"),
+        "challenger": aliases.get("challenger"),
+        "answers": stack.live(FLIGHTS),
+    }
+
+
+def digest(stack, version):
+    return stack.context.registry.version_facts(FLIGHTS, version)["tags"]["perennial.model_digest"]
+
+
+def kept_partitions(stack, version):
+    """The files that a version's MLflow run says it was trained on."""
+    import mlflow
+
+    run = stack.context.registry.version_facts(FLIGHTS, version)["mlflow_run"]
+    return mlflow.artifacts.load_dict(f"runs:/{run}/partitions.json")
+
+
+@pytest.fixture(scope="module")
+def before():
+    """What one test of the story leaves for the next."""
+    return {}
+
+
+@pytest.mark.timeout(2700)
+def test_1_weeks_are_backfilled_and_nothing_live_changes(stack, before):
+    """Several weeks at once, beside a run from the command line, under load: no failed request, no changed byte."""
+    stack.airflow.wait_for_dag(DAG)
+    if stack.live(FLIGHTS) is None:
+        run = stack.airflow.trigger(DAG, as_of="2013-07-01T00:00:00Z", reason="the first")
+        assert stack.finish(DAG, run)[""] == "success"
+    state, events = live_state(stack), stack.context.ledger.events()
+    champion = state["champion"]
+    as_of = stack.context.registry.version_facts(FLIGHTS, champion)["tags"]["perennial.as_of"]
+    model = stack.context.params.model(FLIGHTS)
+    one = next(requests(flights_between(stack.project, "2013-07-01", "2013-07-02"), model, None))
+    with steady_load(f"{stack.at.router}/{FLIGHTS}", one, pace=20) as load:
+        beside = pipeline("retrain", FLIGHTS, "--as-of", as_of, "--json")
+        states = backfill(stack, DAG, MONDAYS[0], MONDAYS[-1])
+        out, err = beside.communicate()
+    assert list(states.values()) == ["success"] * WEEKS
+    assert beside.returncode == 0, err
+    assert (load.failed, load.failures, set(load.versions)) == (0, [], {champion})
+    assert digest(stack, json.loads(out)["version"]) == digest(stack, champion), "the run beside it made the same model"
+    after = live_state(stack)
+    assert {**after, "challenger": state["challenger"]} == state
+    assert after["challenger"] in (state["challenger"], json.loads(out)["version"]), (
+        "the run beside it may be challenger"
+    )
+    assert stack.context.ledger.events()[: len(events)] == events
+    assert stack.context.ledger.verify()[1] is None
+    before.update(states=states, champion=champion)
+
+
+def test_2_each_week_is_a_version_under_its_own_name(stack, before):
+    """One run an interval, the right windows at both ends, and a task that says why it did not roll out."""
+    aliases = stack.context.registry.client().get_registered_model(FLIGHTS).aliases
+    backfilled = {name: str(version) for name, version in aliases.items() if name.startswith("asof-")}
+    assert len(set(backfilled.values())) == len(backfilled) == WEEKS
+    assert (min(backfilled), max(backfilled)) == (f"asof-{after(MONDAYS[0], 7)}", f"asof-{after(MONDAYS[-1], 7)}")
+    for alias, version in backfilled.items():
+        tags = stack.context.registry.version_facts(FLIGHTS, version)["tags"]
+        assert (tags["perennial.as_of"][:10], tags["perennial.origin"]) == (alias.removeprefix("asof-"), "backfill")
+    for alias, monday in ((min(backfilled), MONDAYS[0]), (max(backfilled), MONDAYS[-1])):
+        days = sorted(dvc_remote.day_of(file) for file in kept_partitions(stack, backfilled[alias]))
+        assert (len(days), days[0], days[-1]) == (WINDOW_DAYS, after(monday, 7 - WINDOW_DAYS), after(monday, 6))
+    run = next(iter(before["states"]))
+    tasks = {t["task_id"]: t["state"] for t in stack.airflow.tasks(DAG, run)}
+    assert (tasks["register"], tasks["roll_out"], tasks["settle"]) == ("success", "skipped", "success")
+    assert "comes from a backfill, which never goes live" in stack.airflow.log(DAG, run, "roll_out")
+    ended = stack.context.ledger.events(RolloutEnded, SlotStarting, run=airflow_run(DAG, run))
+    assert ended == []
+    before["versions"] = backfilled
+
+
+def test_3_one_of_them_is_rebuilt_into_an_empty_cache(stack, before):
+    done = pipeline("reproduce", FLIGHTS, before["versions"]["asof-2013-10-21"], "--json")
+    out, err = done.communicate()
+    told = json.loads(out)
+    assert (done.returncode, told["identical"]) == (0, True), (told["compared"], err)
+    assert told["as_of"].startswith("2013-10-21")
+    assert len(told["compared"]) == 10
+
+
+def test_3b_dvc_repro_on_ones_own_machine_makes_the_same_model(stack, before):
+    """The same digest for the same as-of, and nothing trained: Airflow's run has made it already."""
+    settings = (stack.project / "params.yaml").read_text()
+    change_params(stack.project, f"models.{FLIGHTS}.as_of", "2013-10-21T00:00:00Z")
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "dvc", "repro", f"package@{FLIGHTS}"], capture_output=True, text=True, check=True
+        )
+    finally:
+        (stack.project / "params.yaml").write_text(settings)
+    said = done.stdout + done.stderr
+    assert all(
+        f"Stage '{stage}@{FLIGHTS}' is cached - skipping run" in said for stage in ("train", "evaluate", "package")
+    )
+    manifest = dvc_graph.read_json(stack.project / "artifacts" / FLIGHTS / "package" / "manifest.json")
+    assert manifest["model_digest"] == digest(stack, before["versions"]["asof-2013-10-21"])
+
+
+def test_4_again_it_is_the_same_versions(stack, before):
+    """A week once more: the same digest, no second version."""
+    client = stack.context.registry.client()
+    versions = {
+        v.version: v.tags["perennial.model_digest"] for v in client.search_model_versions(f"name = '{FLIGHTS}'")
+    }
+    states = backfill(stack, DAG, MONDAYS[0], MONDAYS[0], reprocess_behavior="completed")
+    assert list(states.values()) == ["success"]
+    again = {v.version: v.tags["perennial.model_digest"] for v in client.search_model_versions(f"name = '{FLIGHTS}'")}
+    assert again == versions
+    registered = stack.context.ledger.events(VersionRegistered, model=FLIGHTS)
+    assert registered[-1].body["version"] == before["versions"][f"asof-{after(MONDAYS[0], 7)}"]
+
+
+def test_4b_a_week_that_leaves_nothing_to_learn_says_so_and_holds_up_no_other(stack):
+    """At the very beginning of the data; and no interval ends after the schedule."""
+    stack.airflow.wait_for_dag(DAG)
+    states = backfill(stack, DAG, "2013-01-07", "2013-01-14")
+    assert list(states.values()) == ["failed", "success"]
+    early, first = states
+    assert "the data begins on 2013-01-01, so all 10,835 rows are in the 14 days held out" in stack.airflow.log(
+        DAG, early, "train"
+    )
+    (made,) = stack.context.ledger.events(VersionRegistered, run=airflow_run(DAG, first))
+    assert made.body["alias"] == "asof-2013-01-21"
+    planned = stack.airflow.post(
+        "/backfills/dry_run",
+        {"dag_id": DAG, "from_date": "2013-12-16T00:00:00Z", "to_date": "2014-01-31T00:00:00Z", "max_active_runs": 4},
+    )
+    assert [run["logical_date"][:10] for run in planned["backfills"]] == ["2013-12-16", "2013-12-23"]
+
+
+def test_5_from_mlflows_page_of_a_version_to_its_data_and_back(stack, before):
+    if gone := browser.missing():
+        skip_or_fail("browser", gone)
+    version = before["versions"]["asof-2013-10-21"]
+    data = stack.context.registry.version_facts(FLIGHTS, version)["tags"]["perennial.data_version"]
+    assert httpx.get(f"{stack.at.airflow}/perennial/data/{data}").status_code == 401
+    with browser.browser() as driver:
+        browser.log_in(driver, stack.at.airflow, USER, kept_secrets(stack.home)["password"])
+        driver.get(f"{stack.at.mlflow}/#/models/{FLIGHTS}/versions/{version}")
+        link = browser.wait_for(driver, "link text", "where else it was used").get_attribute("href")
+        assert link == f"{stack.at.airflow}/perennial/data/{data}"
+        driver.get(link)
+        rows = driver.find_element("id", "versions").text
+        assert f"version {version}" in rows
+        assert "asof-2013-10-21" in rows
+        assert len(driver.find_elements("css selector", "svg.strip rect")) == WINDOW_DAYS
+        back = driver.find_element("link text", f"version {version}").get_attribute("href")
+        assert back == f"{stack.at.mlflow}/#/models/{FLIGHTS}/versions/{version}"
+        assert driver.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+        severe = [line["message"] for line in driver.get_log("browser") if line["level"] == "SEVERE"]
+        assert [message for message in severe if message.startswith(stack.at.airflow)] == [], "MLflow's own pages aside"
+        driver.get(f"{stack.at.airflow}/perennial/data/{'0' * 32}")
+        assert "There is no such data version" in driver.page_source
+
+
+def test_5b_a_backfill_from_the_form_of_airflows_page(stack):
+    if gone := browser.missing():
+        skip_or_fail("browser", gone)
+    stack.airflow.wait_for_dag("retrain__loyal")
+    with browser.browser() as driver:
+        browser.log_in(driver, stack.at.airflow, USER, kept_secrets(stack.home)["password"])
+        browser.start_backfill(driver, stack.at.airflow, "retrain__loyal", "2024/02/18", "2024/02/18")
+        until = time.monotonic() + 60
+        while not (made := stack.airflow.get("/backfills", dag_id="retrain__loyal")["backfills"]):
+            assert time.monotonic() < until, driver.find_element("tag name", "body").text
+            time.sleep(0.5)
+    ended(stack, made[0]["id"])
+    runs = stack.airflow.runs("retrain__loyal")
+    assert {(r["run_type"], r["state"]) for r in runs} == {("backfill", "success")}
+    aliases = stack.context.registry.client().get_registered_model("loyal").aliases
+    assert list(aliases) == ["asof-2024-02-19"]
+    assert stack.live("loyal") is None
+
+
+@pytest.mark.timeout(2700)
+def test_6_runs_of_one_model_and_of_another_at_once(stack):
+    """None meets another's lock; the roll-outs of one model wait for each other."""
+    counts = {"churn": 4, "loyal": 4} if EXHAUSTIVE else {"churn": 2, "loyal": 1}
+    started = []
+    for model, count in counts.items():
+        stack.airflow.wait_for_dag(f"retrain__{model}")
+        days = [f"2024-03-0{day}T00:00:00Z" for day in range(1, 1 + count)]
+        started += [(f"retrain__{model}", stack.airflow.trigger(f"retrain__{model}", as_of=day)) for day in days]
+    states = [stack.finish(dag, run, limit_s=2400) for dag, run in started]
+    assert [s[""] for s in states] == ["success"] * sum(counts.values())
+    for model, count in counts.items():
+        rollouts = stack.context.ledger.events(RolloutEnded, model=model)
+        assert len({e.body["version"] for e in rollouts}) == count
+        assert stack.live(model) == stack.context.registry.champion(model) == rollouts[-1].body["version"]
+    assert stack.context.ledger.verify()[1] is None
+
+
+@pytest.mark.timeout(2700)
+def test_7_a_scheduled_run_is_the_same_beside_a_backfill_of_its_own_dag(stack):
+    """A model whose schedule has come up: Airflow starts that run by itself. It goes live, and was made of its own data alone."""
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    steady_customers(stack.project, until=midnight + timedelta(days=2))
+    source = CHURN["source"]["query"].replace("customers/*", "customers/steady/*")
+    steady = CHURN | {
+        "schedule": {"cron": "0 0 * * *", "start": "2024-01-01T00:00:00Z"},
+        "source": CHURN["source"] | {"query": source},
+    }
+    change_params(stack.project, "models.steady", steady)
+    stack.airflow.wait_for_dag("retrain__steady")
+    asked = [f"{midnight - timedelta(days=days):%Y-%m-%d}" for days in ((4, 3) if EXHAUSTIVE else (3, 3))]
+    states = backfill(stack, "retrain__steady", *asked)
+    assert set(states.values()) == {"success"}
+    scheduled = next(r for r in stack.airflow.runs("retrain__steady") if r["run_type"] == "scheduled")
+    run = scheduled["dag_run_id"]
+    assert set(stack.finish("retrain__steady", run, limit_s=2400).values()) == {"success"}
+    times = {r["dag_run_id"]: (r["start_date"], r["end_date"]) for r in stack.airflow.runs("retrain__steady")}
+    start, end = times[run]
+    assert any(begun < end and start < done for name, (begun, done) in times.items() if name in states), times
+    (made,) = stack.context.ledger.events(VersionRegistered, run=airflow_run("retrain__steady", run))
+    assert (made.body["alias"], made.body["as_of"]) == ("challenger", f"{midnight:%Y-%m-%dT%H:%M:%S+00:00}")
+    version = made.body["version"]
+    assert stack.live("steady") == stack.context.registry.champion("steady") == version
+    aliases = stack.context.registry.client().get_registered_model("steady").aliases
+    assert len({name for name in aliases if name.startswith("asof-")}) == len(states) > 0
+    rebuilt = pipeline("reproduce", "steady", version, "--json")
+    out, err = rebuilt.communicate()
+    assert json.loads(out)["identical"], err
+
+
+def steady_customers(project, until):
+    """The customers of the other tests, moved so that the last one comes just before `until`."""
+    frame = customers()
+    moved = pd.Timestamp(until) - frame.seen_at.max().ceil("D")
+    folder = project / "customers" / "steady"
+    folder.mkdir()
+    frame.assign(seen_at=frame.seen_at + moved, decided_at=frame.decided_at + moved).to_parquet(folder / "all.parquet")

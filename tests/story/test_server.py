@@ -1,0 +1,368 @@
+"""The whole compose file on a real engine, from images that are built here: what a server does, and what it survives.
+
+The tests follow each other on one server: a first version goes live in 2, and answers under load through all that is done
+to the rest. Its last test destroys everything and restores a backup.
+"""
+
+import json
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+
+import httpx
+import psutil
+import pytest
+
+from harness.compose import NAME, OTHER, Server, env_of, loopback_only, service_of
+from harness.load import steady_load
+from harness.project import BODY, bodies
+from pipeline.deployer import tokens
+from pipeline.settings.net import free_port
+from tests.support.required import EXHAUSTIVE
+
+pytestmark = pytest.mark.timeout(1500)
+
+
+def succeeded(told):
+    return {name: task["state"] for name, task in told.items() if task["state"] != "success"} == {}
+
+
+def processes(server: Server, containers: dict[str, dict]) -> list[str]:
+    """Their command lines, as anybody on the machine can list them."""
+    ids = [c["Id"] for n, c in containers.items() if n != "init"]
+    return [line for one in ids for line in server.run(["docker", "top", one, "-eo", "pid,args"]).stdout.splitlines()]
+
+
+def chain_is_whole(server: Server) -> bool:
+    return server.ask("verify")["intact"]
+
+
+def version_of(server: Server) -> str | None:
+    return server.live()[0]
+
+
+@contextmanager
+def a_run_under_load(server: Server, as_of: str, version: str) -> Iterator[str]:
+    """A retrain during which something is done to the server: it ends well, users notice nothing, the chain is whole."""
+    with steady_load(server.address, BODY, pace=50) as tally:
+        run = server.retrain(as_of)
+        yield run
+        told = server.finish(run)
+    assert succeeded(told), told
+    assert tally.failed == 0, tally.failures[:3]
+    assert version_of(server) == version and chain_is_whole(server)
+    server.wait_healthy()
+
+
+def test_1_all_is_healthy_and_nothing_more_is_open_than_must_be(server: Server):
+    containers = {service_of(c): c for c in server.containers()}
+    assert len(server.workers) == 2 and not server.not_healthy()
+    assert all(loopback_only(c) for c in containers.values())
+    with_socket = [n for n, c in containers.items() if any("docker.sock" in m["Source"] for m in c["Mounts"])]
+    assert with_socket == ["deployer"]
+    # By what runs in it, not by what the file says.
+    users = {
+        n: server.run(["docker", "top", c["Id"], "-eo", "pid,uid"]).stdout.split()[3::2]
+        for n, c in containers.items()
+        if n != "init"
+    }
+    assert all(uid != "0" for uids in users.values() for uid in uids), users
+    told = env_of(server.folder)
+    assert stat.S_IMODE((server.folder / ".env").stat().st_mode) == 0o600
+    known = {told[name] for name in told if name.endswith(("PASSWORD", "SECRET", "SEED"))}
+    assert not [line for line in processes(server, containers) if any(secret in line for secret in known)]
+    signers = {n for n, c in containers.items() if any("PERENNIAL_SIGNING_SEED" in e for e in c["Config"]["Env"])}
+    assert signers == {"worker", "deployer"}
+    secrets = [value for name, value in told.items() if name.endswith(("PASSWORD", "SECRET", "KEY", "SEED"))]
+    assert len(secrets) >= 12 and len(set(secrets)) == len(secrets) and all(len(s) >= 20 for s in secrets)
+    assert {m["Name"] for m in containers["postgres"]["Mounts"]} == {"perennial-test_postgres"}
+    for name, told in ((n, c["HostConfig"]) for n, c in containers.items()):
+        assert told["Memory"] > 0 and told["LogConfig"]["Config"]["max-size"] == "10m", name
+        assert told["RestartPolicy"]["Name"] == ("no" if name == "init" else "unless-stopped"), name
+
+
+def test_2_a_runs_steps_alternate_between_workers_that_share_no_disk(server: Server):
+    """A worker to each queue, and every second step in the other: a run changes workers at each step."""
+    one, two = server.workers
+    with only(server, one, "default"), only(server, two, "other"):
+        told = server.finish(server.retrain("2024-02-20T00:00:00Z"))
+    assert succeeded(told), told
+    at = {name: task["hostname"] for name, task in told.items() if name}
+    assert at == {name: two if name in OTHER else one for name in at}
+    assert server.live() == ("1", "blue")
+    mounts = [
+        {m.get("Name") or m["Source"] for m in c["Mounts"] if m["RW"]}
+        for c in server.containers()
+        if service_of(c) == "worker"
+    ]
+    assert not set.intersection(*mounts)
+    kept = [e for e in server.ask("timeline", "churn")["events"] if e["kind"] == "run_settled"]
+    assert "went live" in kept[-1]["details"]["outcome"] and chain_is_whole(server)
+
+
+def test_3_the_next_version_goes_live_under_load_without_a_failed_request(server: Server):
+    # Requests like the customers that it learnt from: the next test's monitor is to find no drift.
+    with steady_load(server.address, bodies(), pace=100) as tally:
+        told = server.finish(server.retrain("2024-02-25T00:00:00Z"))
+    assert succeeded(told), told
+    assert server.live() == ("2", "green")
+    assert tally.failed == 0, tally.failures[:3]
+    assert set(tally.versions) == {"1", "2"} and tally.sent > 500
+    server.answered = tally.versions["2"]
+    (status,) = server.ask("status", "churn")
+    assert status["live"]["version"] == "2" and status["live"]["answers"] and status["previous"]["warm"]
+    for kind in ("deployer_called", "deployer_answered"):
+        assert {told["verb"] for told in server.events(kind)} >= {"deploy", "retire"}
+
+
+def test_4_the_monitor_sees_the_log_and_its_report_is_read_elsewhere(server: Server):
+    """A worker has no prediction log, and the page's process no report: one comes from the deployer, the other from MLflow."""
+    assert server.airflow is not None
+    run = server.airflow.trigger(
+        "monitor__churn", as_of=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 60))
+    )
+    until = time.monotonic() + 300
+    while server.airflow.run("monitor__churn", run)["state"] not in ("success", "failed"):
+        assert time.monotonic() < until
+        time.sleep(0.5)
+    assert server.airflow.run("monitor__churn", run)["state"] == "success"
+    checked = [e for e in server.ask("timeline", "churn")["events"] if e["kind"] == "drift_checked"][-1]["details"]
+    assert checked["live_quality"]["asked"] >= server.answered > 0
+    name = checked["report"].rpartition("/")[2]
+    page = server.airflow._http.get(f"/perennial/reports/churn/{name}")
+    assert page.status_code == 200 and "html" in page.headers["content-type"] and len(page.content) > 10_000
+    assert "version" in server.airflow._http.get("/perennial/").text
+
+
+def test_5_prometheus_sees_router_and_slots(server: Server):
+    url = f"http://127.0.0.1:{env_of(server.folder)['PROMETHEUS_PORT']}/api/v1"
+    until = time.monotonic() + 120
+    while True:
+        found = httpx.get(f"{url}/targets").json()["data"]["activeTargets"]
+        up = {(t["labels"]["job"], t["labels"].get("role")) for t in found if t["health"] == "up"}
+        if up == {("traefik", None), ("prometheus", None), ("slots", "live"), ("slots", "previous")}:
+            break
+        assert time.monotonic() < until, found
+        time.sleep(1)
+    rules = [r for g in httpx.get(f"{url}/rules").json()["data"]["groups"] for r in g["rules"]]
+    assert len(rules) >= 7 and all(r["health"] in ("ok", "unknown") for r in rules)
+    asked = httpx.get(f"{url}/query", params={"query": 'sum(perennial_predictions_total{model="churn"})'}).json()
+    assert float(asked["data"]["result"][0]["value"][1]) > 500
+
+
+def test_6_a_worker_is_killed_in_training_and_the_deployer_in_the_rollout(server: Server):
+    """The run ends on the other worker; the deployer starts again, undoes what it had begun, and is asked once more."""
+    with a_run_under_load(server, "2024-02-27T00:00:00Z", "3") as run:
+        victim = server.wait_for(run, "train")["hostname"]
+        time.sleep(0.5)
+        old = "$AIRFLOW_HOME/logs/old.log"
+        server.run(["docker", "exec", victim, "sh", "-c", f"touch -d '40 days ago' {old}"])
+        server.run(["docker", "kill", victim])
+        # Half a minute without a heartbeat, then a try elsewhere.
+        server.wait_for(run, "roll_out", limit_s=600)
+        until = time.monotonic() + 120
+        while version_of(server) != "3":  # the route has moved, the bake goes on
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        server.kill("deployer")
+        train = next(task for task in server.tasks(run) if task["task_id"] == "train")
+        assert train["hostname"] != victim and train["try_number"] > 1
+        server.finish(run)
+        server.run(["docker", "start", victim])
+    server.run(["docker", "exec", victim, "sh", "-c", f"! test -e {old} && ls $AIRFLOW_HOME/logs"])
+    events = [e["kind"] for e in server.ask("timeline", "churn")["events"]]
+    assert events.count("rollout_ended") == 3
+
+
+def test_7_postgres_and_redis_are_restarted_and_mlflow_is_down_for_a_minute(server: Server):
+    with a_run_under_load(server, "2024-02-28T00:00:00Z", "4") as run:
+        server.wait_for(run, "snapshot")
+        server.compose("restart", "-t", "5", "postgres", "redis")
+        server.wait_for(run, "evaluate")
+        server.compose("stop", "-t", "2", "mlflow")
+        time.sleep(60)
+        server.compose("start", "mlflow")
+
+
+def test_8_a_worker_whose_disk_is_full_says_so_in_one_line(server: Server):
+    """Its workspaces are put on a disk of a MiB, from outside; the same worker takes every step."""
+    one, two = server.workers
+    pid = json.loads(server.run(["docker", "inspect", one]).stdout)[0]["State"]["Pid"]
+    full = [
+        "nsenter",
+        "-t",
+        str(pid),
+        "-m",
+        "mount",
+        "-t",
+        "tmpfs",
+        "-o",
+        "size=1m,mode=777",
+        "full",
+        "/var/lib/perennial/workspaces",
+    ]
+    server.run(full)
+    with (
+        steady_load(server.address, BODY, pace=50) as tally,
+        only(server, one, "default", "other"),
+        only(server, two),
+    ):
+        told = server.finish(run := server.retrain("2024-03-01T12:00:00Z"))
+    server.run(["nsenter", "-t", str(pid), "-m", "umount", "/var/lib/perennial/workspaces"])
+    assert told[""]["state"] == "failed" and tally.failed == 0 and server.live()[0] == "4"
+    assert server.airflow is not None
+    said = server.airflow.log("retrain__churn", run, "open_workspace", told["open_workspace"]["try_number"])
+    (line,) = {line for line in said.splitlines() if line.endswith("is there room on its disk?")}
+    assert "unable to write file" in line or "No space left on device" in line
+    assert chain_is_whole(server)
+
+
+def test_9_the_deployer_starts_nothing_but_what_was_signed(server: Server):
+    """What a worker that was taken over can try with the key that it has."""
+    key = env_of(server.folder)["PERENNIAL_DEPLOYER_KEY"]
+    before = server.live()
+
+    def ask(verb: str, body: dict, token: str | None = None, model: str = "churn") -> tuple[int, str]:
+        token = token or tokens.drawn(key, "a test", verb, model)
+        code = (
+            "import json,sys,urllib.request,urllib.error\n"
+            "v,b,t=sys.argv[1:]\n"
+            "r=urllib.request.Request('http://deployer:8090/v1/'+v,b.encode(),{'authorization':'Bearer '+t})\n"
+            "try:\n a=urllib.request.urlopen(r);print(a.status,a.read().decode())\n"
+            "except urllib.error.HTTPError as e:print(e.code,e.read().decode())"
+        )
+        said = server.on_worker("python", "-c", code, verb, json.dumps(body), token)
+        status, _, text = said.partition(" ")
+        return int(status), text
+
+    good = {"call": "c1", "model": "churn", "version": "1", "reason": "a test", "strategy": None, "wait_s": 0}
+    assert ask("run", {"image": "perennial/base:bookworm"})[0] == 400
+    assert ask("deploy", good | {"image": "perennial/base:bookworm"})[0] == 400
+    assert ask("deploy", good | {"version": "../../1"})[0] == 400
+    assert ask("deploy", good | {"model": "churn/../x"}, model="churn/../x")[0] == 400
+    assert ask("deploy", good, tokens.drawn("x" * 48, "a test", "deploy", "churn"))[0] == 401
+    assert ask("deploy", good, tokens.drawn(key, "a test", "retire", "churn"))[0] == 401
+    once = tokens.drawn(key, "a test", "status", "churn")
+    assert ask("status", {"call": "c2", "model": "churn"}, once)[0] == 202
+    assert ask("status", {"call": "c3", "model": "churn"}, once)[0] == 401
+    # A version that nobody signed: registered by hand, with a real version's files.
+    unsigned = (
+        "import mlflow;c=mlflow.MlflowClient();v=c.get_model_version('churn','1');"
+        "print(c.create_model_version('churn',v.source,v.run_id,model_id=v.source.rpartition('/')[2]).version)"
+    )
+    version = server.on_worker("python", "-c", unsigned).split()[-1]
+    said = subprocess.run(
+        [*["docker", "exec"], server.workers[0], "python", "-m", "pipeline", "deploy", "churn", version],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert said.returncode == 1 and "is not signed" in said.stderr
+    assert server.live() == before
+    assert len(server.events("deployer_refused")) >= 6 and chain_is_whole(server)
+    # Slots see the router and the deployer; databases, store and queue are on another network.
+    ours = ["docker", "ps", "--filter", f"network={NAME}_edge", "--format", "{{.Names}}"]
+    slot = next(c for c in server.run(ours).stdout.split() if c.endswith("-blue"))
+    # Side by side: a name that nobody knows takes ten seconds.
+    reach = "import socket,sys\ntry: socket.getaddrinfo(sys.argv[1],1)\nexcept OSError: sys.exit(3)"
+    with ThreadPoolExecutor() as all_of_them:
+        names = ("postgres", "redis", "store", "mlflow", "traefik")
+        asked = [["docker", "exec", slot, "python3", "-c", reach, name] for name in names]
+        assert [d.returncode for d in all_of_them.map(partial(subprocess.run, check=False), asked)] == [3] * 4 + [0]
+    assert "docker.sock" not in server.run(["docker", "inspect", slot]).stdout
+
+
+@pytest.fixture
+def another_store() -> Iterator[list[str]]:
+    """An S3 that is not the compose file's own, at the engine's address of this machine: its lines for .env."""
+    (here,) = [a.address for a in psutil.net_if_addrs()["docker0"] if a.family is socket.AF_INET]
+    port = free_port()
+    with subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", here, "-p", str(port)], stderr=subprocess.DEVNULL
+    ) as s3:
+        yield [
+            f"S3_ENDPOINT=http://{here}:{port}",
+            "S3_ACCESS_KEY=another",
+            "S3_SECRET_KEY=store",
+            "S3_DATA_BUCKET=rows",
+        ]
+        s3.terminate()
+
+
+def test_10_all_is_destroyed_and_a_backup_brings_it_back_on_another_store(server: Server, another_store, tmp_path):
+    def facts():
+        timeline = server.ask("timeline", "churn")
+        kinds = ("rollout_ended", "version_registered", "run_settled", "rolled_back", "drift_checked")
+        told = [(e["at"], e["kind"], e["details"].get("version")) for e in timeline["events"] if e["kind"] in kinds]
+        (status,) = server.ask("status", "churn")
+        return {"timeline": told, "live": timeline["live"]["version"], "route": status["shares"][0]["version"]}
+
+    def champion():
+        code = "import mlflow;print(mlflow.MlflowClient().get_model_version_by_alias('churn','champion').version)"
+        return server.on_worker("python", "-c", code).split()[-1]
+
+    before, was_champion, events = facts(), champion(), server.ask("verify")["events"]
+    backup = tmp_path / "backup"
+    server.run(["docker/backup.sh", str(backup)])
+    server.run(["docker/down.sh", "--volumes", "-t", "10"])
+    volumes = server.run(["docker", "volume", "ls", "-q"]).stdout.split()
+    assert not [v for v in volumes if v.startswith("perennial-test_")]
+    assert not server.run(["docker", "ps", "-q", "--filter", "name=perennial-test"]).stdout
+    (server.folder / ".env").write_text("\n".join([*another_store, ""]))
+    torn = shutil.copytree(backup, tmp_path / "torn")
+    with (torn / "ledger.dump").open("ab") as file:
+        file.write(b"x")
+    refused = subprocess.run(["docker/restore.sh", str(torn)], cwd=server.folder, capture_output=True, text=True)
+    assert refused.returncode == 1 and "is not whole, nothing was changed" in refused.stdout
+    server.run(["docker/restore.sh", str(backup)])
+    server.ready()
+    wait_until_live(server, was_champion)
+    assert httpx.post(f"{server.address}/invocations", content=BODY).status_code == 200
+    assert facts() == before and champion() == was_champion
+    verified = server.ask("verify")
+    assert verified["intact"] and verified["events"] >= events
+    told = server.finish(server.retrain("2024-03-03T00:00:00Z"))
+    forgotten = version_of(server)
+    assert succeeded(told) and forgotten not in (None, was_champion) and chain_is_whole(server)
+    if EXHAUSTIVE:  # over all that runs: this version is forgotten, and its number is given to another
+        server.run(["docker/restore.sh", str(backup)])
+        server.ready()
+        wait_until_live(server, was_champion)
+        told = server.finish(server.retrain("2024-03-04T00:00:00Z"))
+        assert succeeded(told) and version_of(server) == forgotten and chain_is_whole(server)
+
+
+def wait_until_live(server: Server, version: str, limit_s: float = 180) -> None:
+    until = time.monotonic() + limit_s
+    while version_of(server) != version:
+        assert time.monotonic() < until, server.live()
+        time.sleep(0.5)
+
+
+class only:
+    """While it is entered, a worker takes steps from these queues and no other."""
+
+    def __init__(self, server: Server, worker: str, *queues: str) -> None:
+        self._server, self._worker = server, worker
+        self._not = [queue for queue in ("default", "other") if queue not in queues]
+
+    def __enter__(self) -> None:
+        self._tell("cancel_consumer")
+
+    def __exit__(self, *_: object) -> None:
+        self._tell("add_consumer")
+
+    def _tell(self, what: str) -> None:
+        def tell(queue: str) -> None:
+            command = f'celery -b "$AIRFLOW__CELERY__BROKER_URL" control -d celery@{self._worker} {what} {queue}'
+            self._server.run(["docker", "exec", self._worker, "sh", "-c", command])
+
+        with ThreadPoolExecutor() as all_of_them:
+            list(all_of_them.map(tell, self._not))

@@ -1,0 +1,103 @@
+"""A model's endpoint on real slots behind a real Traefik, for each engine, and what must hold of it after an accident."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from harness.project import BODY, change_params
+from pipeline.ledger.timeline import live_at
+from pipeline.rollout import deploy, recovery, rollback
+from pipeline.rollout.engines.select import Engines
+from pipeline.rollout.routing import route_file
+from pipeline.runs import steps
+
+FLIPPED = "4"
+LIMIT_S = 10.0
+# For what is decided before or beside a slot, whichever engine runs it: on one of them.
+one_engine = pytest.mark.parametrize("endpoint", ["process"], indirect=True)
+
+
+class Endpoint:
+    """A project with registered versions of churn behind a real router: 1 to 3 alike, 4 trained on labels turned round."""
+
+    def __init__(self, project, at):
+        self.project, self.home, self.at = project, project / "home", at
+        self.context = steps.Context.here()
+        self.address = f"{at.router}/churn"
+
+    def deploy(self, version, strategy=None):
+        return deploy.deploy(steps.Context.here().rollout("test"), "churn", version, self.settings(), strategy=strategy)
+
+    def set(self, **settings):
+        for key, value in settings.items():
+            change_params(self.project, f"models.churn.rollout.{key.replace('__', '.')}", value)
+
+    def rollback(self):
+        return rollback.rollback(steps.Context.here().rollout("test"), "churn", self.settings())
+
+    def reconcile(self):
+        return recovery.reconcile(steps.Context.here().rollout("test"), {"churn": self.settings()})
+
+    def settings(self):
+        return steps.Context.here().params.model("churn").rollout
+
+    def live(self):
+        answer = httpx.post(f"{self.address}/invocations", content=BODY)
+        assert answer.status_code == 200
+        return answer.headers["x-model-version"], answer.headers["x-slot"]
+
+    def containers(self):
+        """This home's own: other tests' are on the same engine."""
+        import docker
+
+        home = f"perennial.home={hashlib.sha256(str(self.home).encode()).hexdigest()[:8]}"
+        return docker.from_env().containers.list(filters={"label": [home]})
+
+    def slots(self):
+        return sorted((r.slot, r.version) for e in self.engines.all() for r in e.all())
+
+    @property
+    def engines(self) -> Engines:
+        return self.context.rollout("test").engines
+
+
+def agreed(endpoint: Endpoint) -> str:
+    """One version is live; route, slots, registry and ledger say the same; nothing is left under way. Returns it."""
+    current = route_file.read(endpoint.home, "churn")
+    assert current.candidate is None
+    until = time.monotonic() + LIMIT_S
+    # A slot that missed a health check on a busy machine is covered by its predecessor until the next one, half a second later.
+    while (answered := answering(endpoint)) != {current.live.version}:
+        assert time.monotonic() < until, (answered, current)
+        time.sleep(0.2)
+    assert live_at(endpoint.context.ledger, "churn")["version"] == current.live.version
+    assert endpoint.context.registry.champion("churn") == current.live.version
+    assert {slot for slot, _ in endpoint.slots()} <= current.slots
+    assert recovery.open_rollout(endpoint.context.ledger, "churn") is None
+    assert endpoint.context.ledger.verify()[1] is None
+    return current.live.version
+
+
+def answering(endpoint: Endpoint) -> set[str]:
+    """The versions of twenty answers in a row."""
+    answers = [httpx.post(f"{endpoint.address}/invocations", content=BODY) for _ in range(20)]
+    return {answer.headers["x-model-version"] for answer in answers if answer.raise_for_status()}
+
+
+def kill_slot(endpoint: Endpoint, slot: str) -> None:
+    """SIGKILL of the server in `slot`."""
+    if endpoint.settings().engine == "docker":
+        for container in endpoint.containers():
+            if container.labels["perennial.slot"] == slot:
+                container.kill()
+    else:
+        state = json.loads((Path(endpoint.home) / "slots" / f"churn-{slot}.json").read_text())
+        os.kill(state["pid"], signal.SIGKILL)

@@ -1,0 +1,58 @@
+"""Events for a ledger, and two processes that want its lease at once, on whichever database it is."""
+
+from __future__ import annotations
+
+import multiprocessing
+
+from harness.ledgers import ledger_of
+from pipeline.errors import LeaseBusy
+from pipeline.ledger.rollout_events import AbortAsked, RolloutEnded, RolloutStarted
+from pipeline.ledger.store import Ledger
+from pipeline.rollout.context import RolloutContext
+from pipeline.rollout.routing import route_file
+from pipeline.rollout.routing.route import Route, Share
+
+RACES = 200
+
+
+def filled(ledger: Ledger, count: int = 5) -> Ledger:
+    """`ledger` with `count` more events."""
+    for i in range(count):
+        ledger.append(AbortAsked(reason=str(i)), "m", "r", f"s{i}")
+    return ledger
+
+
+def _races(home, begin, tried, told):
+    """One of two processes that deploy at once, again and again: what it may do, it does as a rollout does."""
+    context = RolloutContext(home, home, ledger_of(home))
+    for number in range(RACES):
+        begin.wait(30)
+        try:
+            with context.alone("churn") as alone:
+                alone.record(RolloutStarted(version=str(number)), "churn")
+                route_file.write(home, Route("churn", Share("blue", str(number), "http://127.0.0.1:1")), alone.token)
+                tried.wait(30)
+                alone.record(RolloutEnded(version=str(number)), "churn")
+                told.put((number, alone.token))
+        except LeaseBusy:
+            tried.wait(30)
+            told.put((number, None))
+
+
+def raced(home):
+    context = multiprocessing.get_context("fork")
+    begin, tried, told = context.Barrier(2), context.Barrier(2), context.Queue()
+    racers = [context.Process(target=_races, args=(home, begin, tried, told)) for _ in range(2)]
+    for racer in racers:
+        racer.start()
+    results = [told.get(timeout=60) for _ in range(2 * RACES)]
+    for racer in racers:
+        racer.join(30)
+        assert racer.exitcode == 0
+    winners = sorted((number, token) for number, token in results if token is not None)
+    assert [number for number, _ in winners] == list(range(RACES))
+    assert [token for _, token in winners] == list(range(1, RACES + 1))
+    assert route_file.token_of(home, "churn") == RACES
+    ledger = ledger_of(home)
+    assert [e.kind for e in ledger.events()] == ["rollout_started", "rollout_ended"] * RACES
+    assert ledger.verify()[1] is None

@@ -1,0 +1,52 @@
+"""A project without git, and a guard: a unit test that starts a process fails."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.project import CHURN, ROOT, customers, write_params
+
+_guard = {"on": False}
+
+
+def _refuse_processes(event: str, arguments: tuple) -> None:
+    if _guard["on"] and event in ("subprocess.Popen", "os.posix_spawn", "os.fork", "os.forkpty"):
+        raise AssertionError(f"a unit test starts a process ({event} {arguments[:2]}); move it to tests/component")
+
+
+sys.addaudithook(_refuse_processes)
+
+
+@pytest.fixture(autouse=True)
+def _no_processes() -> Iterator[None]:
+    _guard["on"] = True
+    yield
+    _guard["on"] = False
+
+
+@pytest.fixture(scope="session")
+def _customers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The customers as a file, written once."""
+    file = tmp_path_factory.mktemp("customers") / "all.parquet"
+    customers().to_parquet(file)
+    return file
+
+
+@pytest.fixture
+def project(tmp_path: Path, _customers: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The settings and data of a project with the model `churn`, as the current folder; it is no git repository."""
+    import yaml
+
+    folder = tmp_path / "project"
+    (folder / "customers").mkdir(parents=True)
+    shutil.copy(_customers, folder / "customers" / "all.parquet")
+    shutil.copy(ROOT / "dvc.yaml", folder / "dvc.yaml")
+    whole = yaml.safe_load((ROOT / "params.yaml").read_text())
+    write_params(folder, {**whole, "models": {"churn": CHURN}})
+    monkeypatch.chdir(folder)
+    return folder

@@ -1,0 +1,185 @@
+"""`predict` answers as the live slot does, whatever the file's form; cut short, it goes on where it was."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from harness.project import customers
+from pipeline.errors import DataError, RegistryError
+from pipeline.runs import batch_scoring
+from pipeline.serving.runtime import Runtime
+
+FEATURES = ["spend", "calls", "plan"]
+
+
+class OneVersion:
+    """A registry whose champion is version 3 with that package; without one it has no champion."""
+
+    def __init__(self, package):
+        self.package = package
+
+    def champion(self, model):
+        return "3" if self.package else None
+
+    def package_folder(self, model, version):
+        return self.package
+
+
+@pytest.fixture
+def champion(churn_package, monkeypatch, tmp_path):
+    """Scores with the package of churn, in blocks of 100 rows."""
+    registry = OneVersion(churn_package)
+    monkeypatch.setattr(batch_scoring, "BLOCK_ROWS", 100)
+    return lambda given, output, say=lambda line: None: batch_scoring.score(registry, "churn", given, output, say)
+
+
+@pytest.fixture
+def rows():
+    return customers(days=12).drop(columns=["left", "decided_at"])
+
+
+@pytest.fixture
+def expected(churn_package, rows):
+    return Runtime.load(churn_package).predict_frame(rows)
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv"])
+@pytest.mark.parametrize("wanted", ["parquet", "csv"])
+def test_every_row_is_scored_in_its_order(champion, rows, expected, tmp_path, form, wanted):
+    given, output = tmp_path / f"in.{form}", tmp_path / f"out.{wanted}"
+    rows.to_csv(given, index=False) if form == "csv" else rows.to_parquet(given, row_group_size=130)
+    told = champion(given, output)
+    scored = pd.read_csv(output, float_precision="round_trip") if wanted == "csv" else pd.read_parquet(output)
+    assert (told["rows"], told["version"], told["resumed_after"]) == (720, "3", 0)
+    assert scored["customer"].tolist() == rows["customer"].tolist()
+    assert np.array_equal(scored["prediction"], expected)
+    assert list(tmp_path.glob(".out*")) == []
+
+
+def test_no_more_is_held_than_a_part_of_the_file(champion, tmp_path, monkeypatch):
+    """A hundred row groups take no more of Arrow's memory than five."""
+    group = pa.table({"spend": np.random.default_rng(1).random(5000), "calls": [2.0] * 5000, "plan": ["plus"] * 5000})
+    monkeypatch.setattr(batch_scoring, "BLOCK_ROWS", 5000)
+    held, add = [], batch_scoring.Parts.add
+
+    def look(self, *part):
+        held.append(pa.total_allocated_bytes())
+        add(self, *part)
+
+    monkeypatch.setattr(batch_scoring.Parts, "add", look)
+    most = {}
+    for groups in (5, 100):
+        given = tmp_path / f"{groups}.parquet"
+        with pq.ParquetWriter(given, group.schema) as writer:
+            for _ in range(groups):
+                writer.write_table(group)
+        held.clear()
+        champion(given, tmp_path / "out.parquet")
+        most[groups] = max(held)
+    assert most[100] < 1.5 * most[5], most
+
+
+def test_without_a_key_rows_are_numbered(champion, rows, tmp_path):
+    rows[FEATURES].to_parquet(tmp_path / "in.parquet")
+    champion(tmp_path / "in.parquet", tmp_path / "out.parquet")
+    assert pd.read_parquet(tmp_path / "out.parquet")["row"].tolist() == list(range(720))
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv"])
+def test_cut_short_it_goes_on_where_it_was(champion, rows, expected, tmp_path, monkeypatch, form):
+    """What was done is not done again, and nothing is missing or twice."""
+    given, output = tmp_path / f"in.{form}", tmp_path / "out.parquet"
+    rows.to_csv(given, index=False) if form == "csv" else rows.to_parquet(given, row_group_size=130)
+    monkeypatch.setattr(batch_scoring.Source, "_csv", in_blocks(batch_scoring.Source._csv))
+    asked = []
+    predict = Runtime.predict
+
+    def dies(self, some):
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        asked.append(len(some))
+        return predict(self, some)
+
+    monkeypatch.setattr(Runtime, "predict", dies)
+    with pytest.raises(KeyboardInterrupt):
+        champion(given, output)
+    assert not output.exists()
+    monkeypatch.setattr(Runtime, "predict", predict)
+    lines = []
+    told = champion(given, output, lines.append)
+    assert told["resumed_after"] == sum(asked) > 0
+    assert told["rows"] == 720
+    assert "goes on after row" in lines[0]
+    assert np.array_equal(pd.read_parquet(output)["prediction"], expected)
+
+
+def in_blocks(reading):
+    """The same batches, but 100 rows at a time: a file of some megabytes would be wanted else."""
+
+    def read(self, runtime, skip):
+        for batch in reading(self, runtime, 0):
+            for start in range(skip, len(batch), 100):
+                yield batch.slice(start, 100)
+
+    return read
+
+
+def test_another_input_or_version_begins_anew(champion, rows, expected, tmp_path, monkeypatch):
+    given, output = tmp_path / "in.parquet", tmp_path / "out.parquet"
+    rows.to_parquet(given)
+    monkeypatch.setattr(batch_scoring.Parts, "become_output", lambda self: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        champion(given, output)
+    monkeypatch.undo()
+    parts = batch_scoring.Parts(output, ["another version"])
+    assert parts.rows() == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda rows: rows.drop(columns="plan"), "has no column plan"),
+        (
+            lambda rows: rows.assign(spend=rows["spend"].where(rows.index != 250)),
+            "row 250: column spend may not be missing",
+        ),
+        (
+            lambda rows: rows.assign(spend=rows["spend"].where(rows.index != 7, np.inf)),
+            "row 7: column spend wants a finite",
+        ),
+        (
+            lambda rows: rows.assign(plan=rows["plan"].where(rows.index != 301, "free")),
+            "row 301: column plan knows basic",
+        ),
+        (lambda rows: rows.assign(plan=1), "column plan is int64, not text"),
+        (lambda rows: rows.assign(spend="much"), "column spend is"),
+        (lambda rows: rows.head(0), "has no rows"),
+    ],
+)
+def test_a_row_that_breaks_the_contract_is_named(champion, rows, tmp_path, change, told):
+    change(rows).to_parquet(tmp_path / "in.parquet")
+    with pytest.raises(DataError, match=told):
+        champion(tmp_path / "in.parquet", tmp_path / "out.parquet")
+    assert not (tmp_path / "out.parquet").exists()
+
+
+def test_files_that_are_none_are_one_line(champion, tmp_path):
+    (tmp_path / "torn.parquet").write_bytes(b"PAR1 and no more")
+    (tmp_path / "text.csv").write_text("spend,calls,plan\nmuch,1,plus\n")
+    for name, told in (
+        ("torn.parquet", "cannot be read as Parquet"),
+        ("text.csv", "cannot be read as CSV"),
+        ("no.csv", "No such"),
+    ):
+        with pytest.raises(DataError, match=told) as refused:
+            champion(tmp_path / name, tmp_path / "out.csv")
+        assert "\n" not in str(refused.value)
+    with pytest.raises(DataError, match="neither"):
+        champion(tmp_path / "in.json", tmp_path / "out.csv")
+
+
+def test_without_a_champion_there_is_nobody_to_ask(tmp_path):
+    with pytest.raises(RegistryError, match="has no champion"):
+        batch_scoring.score(OneVersion(None), "churn", tmp_path / "a.csv", tmp_path / "b.csv", print)

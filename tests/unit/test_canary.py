@@ -1,0 +1,248 @@
+"""The judge of a canary: valid however often one looks, and not blind."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+
+import numpy as np
+import pytest
+
+from pipeline.policy import canary, watch
+from pipeline.policy.canary import Counted, Evidence, Paired, interval, judge
+from pipeline.settings.models import RolloutLimits
+from tests.support.required import EXHAUSTIVE
+
+LIMITS = RolloutLimits(
+    error_rate=0.01, p99_ms=250, prediction_rate=0.1, churn=0.2, drift=0.2, alpha=0.05, min_requests=100
+)
+SAME = Paired(0, 0, 5000)
+
+
+NONE = Counted(0, 5000)
+
+
+def seen(failed=NONE, against=NONE, **other):
+    told = {
+        "slow": Counted(0, failed.of if failed else 0),
+        "champion_slow": Counted(0, against.of) if against else None,
+        "refused": Counted(0, failed.of if failed else 0),
+        "champion_refused": Counted(0, against.of) if against else None,
+        "sides": SAME,
+        "distribution": (SAME,) * 9,
+        "distinct_rows": 5000,
+    }
+    return Evidence(failed, against, **{**told, **other})
+
+
+LOOKS = np.unique(np.geomspace(100, 9000, 52).astype(int))
+CUTS = np.quantile(np.random.default_rng(0).beta(2, 3, 20_000), np.linspace(0.1, 0.9, 9))
+USUAL = {"failed": 0.002, "refused": 0.002, "slow": 0.012}
+
+
+@pytest.fixture
+def _once_each(monkeypatch):
+    """Equal counts have equal bounds: each pair is worked out once, so that a thousand canaries take seconds."""
+    for name in ("interval", "difference"):
+        monkeypatch.setattr(canary, name, functools.lru_cache(maxsize=None)(getattr(canary, name)))
+
+
+def scores(random, rows, noise=0.02):
+    """(champion, candidate) of equal versions: what both mean, and to each its own noise."""
+    meant = random.beta(2, 3, rows)
+    return tuple(np.clip(meant + random.normal(0, noise, rows), 0, 1) for _ in range(2))
+
+
+def one_canary(random, limits=LIMITS, spoil=lambda scores: scores, **worse):
+    """Yields the judgement of one simulated canary at each look; `worse` shares and `spoil`ed scores are the candidate's."""
+    rows = LOOKS[-1]
+    counts = {}
+    for key, usual in USUAL.items():
+        counts[key] = np.cumsum(random.random(rows) < worse.get(key, usual))
+        counts[f"champion_{key}"] = np.cumsum(random.random(rows) < usual)
+    champion, candidate = scores(random, rows)
+    candidate = spoil(candidate)
+    sides = []
+    for cut in (0.5, *CUTS):
+        before, now = champion > cut, candidate > cut
+        sides.append((np.cumsum(now & ~before), np.cumsum(before & ~now)))
+    for n in LOOKS:
+        told = {key: Counted(int(total[n - 1]), int(n)) for key, total in counts.items()}
+        first, *others = (Paired(int(up[n - 1]), int(down[n - 1]), int(n)) for up, down in sides)
+        yield judge(Evidence(**told, sides=first, distribution=tuple(others), distinct_rows=int(n)), limits)
+
+
+@pytest.mark.usefixtures("_once_each")
+def test_of_many_equal_canaries_at_most_the_nominal_share_is_aborted():
+    """A thousand when all is walked. Each is looked at fifty times, also after a look that would promote it, and none is like its champion to the bit."""
+    random = np.random.default_rng(1)
+    aborted = promoted = changed = 0
+    count = 1000 if EXHAUSTIVE else 300
+    for _ in range(count):
+        told = list(one_canary(random))
+        assert len(told) >= 50
+        aborted += any(look.verdict == "abort" for look in told)
+        promoted += told[-1].verdict == "promote"
+        changed += next(look for look in told[-1].looks if look.figure == "churn").observed > 0.01
+    assert aborted <= LIMITS.alpha * count
+    assert promoted >= count / 2
+    assert changed == count
+
+
+def moved_up(scores):
+    """Half as many again as the limit allows go over the side that counts, and only over that one."""
+    near = np.argsort(np.abs(scores - 0.5) + (scores > 0.5))[: int(0.15 * len(scores))]
+    return np.put(moved := scores.copy(), near, 0.5001) or moved
+
+
+def changed_sides(scores):
+    """As many go up as go down, 15 % each, with a limit of 20 % in all."""
+    moved = scores.copy()
+    for near in (scores + 2 * (scores > 0.5), 1 - scores + 2 * (scores <= 0.5)):
+        chosen = np.argsort(-near * (near < 1.0))[: int(0.15 * len(scores))]
+        moved[chosen] = 1 - scores[chosen]
+    return moved
+
+
+def narrowed(scores):
+    """All that is low says 0.31: the lowest cut moves by far more than the limit, the side that counts by nothing."""
+    return np.where((scores < 0.31), 0.31, scores)
+
+
+PLANTED = {
+    "error_rate": {"failed": USUAL["failed"] + LIMITS.error_rate},
+    "refusal_rate": {"refused": USUAL["refused"] + LIMITS.refusal_rate},
+    "p99_ms": {"slow": USUAL["slow"] + 0.015},
+    "prediction_rate": {"spoil": moved_up},
+    "churn": {"spoil": changed_sides},
+    "drift": {"spoil": narrowed},
+}
+
+
+@pytest.mark.usefixtures("_once_each")
+@pytest.mark.parametrize("figure", PLANTED)
+def test_a_regression_of_the_declared_size_is_caught_by_its_figure(figure):
+    """The limits say how much worse; a figure that must be proven over its limit gets half as much again."""
+    random = np.random.default_rng(2)
+    caught = promoted = 0
+    for _ in range(60):
+        for told in one_canary(random, **PLANTED[figure]):
+            if told.verdict == "abort":
+                caught += figure in {look.figure for look in told.looks if look.verdict == "abort"}
+                break
+            promoted += told.verdict == "promote"
+    assert caught >= 0.8 * 60
+    assert promoted <= LIMITS.alpha * 60
+
+
+def test_an_equal_canary_is_promoted():
+    told = judge(seen(), LIMITS)
+    assert told.verdict == "promote"
+    assert {look.figure for look in told.looks} == {
+        *("error_rate", "refusal_rate", "p99_ms", "prediction_rate", "churn", "drift")
+    }
+
+
+@pytest.mark.parametrize(
+    ("evidence", "why"),
+    [
+        (seen(Counted(0, 20), Counted(0, 9000), sides=Paired(0, 0, 20)), "20 requests, at least 100 wanted"),
+        (seen(Counted(99, 99), Counted(0, 9000)), "99 requests, at least 100 wanted"),
+        (seen(Counted(99, 99), None, champion_slow=None), "99 requests, at least 100 wanted"),
+        (seen(missing="the router gave no metrics"), "the router gave no metrics"),
+        (seen(failed=None), "0 requests"),
+        (seen(slow=None), "nothing was seen of p99_ms"),
+        (seen(sides=None), "nothing was seen of prediction_rate; nothing was seen of churn"),
+        (seen(distribution=()), "nothing was seen of drift"),
+        (seen(against=Counted(0, 0)), "is possible"),
+    ],
+)
+def test_too_little_is_hold_and_says_why(evidence, why):
+    told = judge(evidence, LIMITS)
+    assert told.verdict == "hold"
+    assert why in told.reason
+
+
+@pytest.mark.parametrize(
+    ("evidence", "figure"),
+    [
+        (seen(Counted(60, 300), Counted(0, 300)), "error_rate"),
+        (seen(Counted(60, 300), None, champion_slow=None), "error_rate"),
+        (seen(Counted(400, 5000), Counted(100, 5000), past=True), "error_rate"),
+        (seen(Counted(60, 300), Counted(5, 99), past=True, champion_slow=None), "error_rate"),
+        (seen(refused=Counted(900, 5000), champion_refused=Counted(300, 5000), past=True), "refusal_rate"),
+        (seen(refused=Counted(300, 300), champion_refused=Counted(20, 300)), "refusal_rate"),
+        (seen(slow=Counted(400, 5000)), "p99_ms"),
+        (seen(sides=Paired(1000, 0, 5000)), "prediction_rate"),
+        (seen(sides=Paired(700, 700, 5000)), "churn"),
+        (seen(distribution=(SAME, Paired(1500, 0, 5000))), "drift"),
+    ],
+)
+def test_each_figure_alone_can_abort(evidence, figure):
+    told = judge(evidence, LIMITS)
+    assert told.verdict == "abort"
+    assert [look.figure for look in told.looks if look.verdict == "abort"] == [figure]
+    assert "over the limit" in told.reason
+
+
+def test_one_row_asked_again_and_again_aborts_nothing():
+    told = judge(seen(distribution=(Paired(5000, 0, 5000),), distinct_rows=1), LIMITS)
+    assert told.verdict == "hold"
+    assert "but on 1 different rows, 100 wanted" in told.reason
+
+
+def test_a_champion_that_is_just_as_slow_clears_the_candidate_of_blame():
+    assert judge(seen(slow=Counted(400, 5000), champion_slow=Counted(400, 5000)), LIMITS).verdict == "hold"
+
+
+@pytest.mark.parametrize(
+    "usual",
+    [
+        {"failed": Counted(350, 5000), "against": Counted(500, 9000)},
+        {"refused": Counted(1500, 5000), "champion_refused": Counted(2700, 9000)},
+        {"slow": Counted(400, 5000), "champion_slow": Counted(800, 9000)},
+    ],
+)
+@pytest.mark.parametrize("past", [True, False])
+def test_what_is_usual_here_is_no_fault_of_the_candidate(usual, past):
+    """The champion fails, refuses or is slow as often, beside it or before it."""
+    assert judge(seen(**usual, past=past), LIMITS).verdict != "abort"
+
+
+def test_bad_requests_of_clients_abort_no_first_version():
+    told = judge(seen(against=None, refused=Counted(2500, 5000), past=True), LIMITS)
+    assert told.verdict == "promote"
+
+
+@pytest.mark.parametrize("of", [1, 5, 100, 10**6])
+@pytest.mark.parametrize("other", [1, 7, 10**6])
+def test_a_difference_as_large_as_can_be_has_bounds(of, other):
+    """All of one side and none of the other; one short of all."""
+    for one, two in itertools.product((0, 1, of - 1, of), (0, 1, other - 1, other)):
+        low, high = canary.difference(Counted(one, of), Counted(two, other), 0.01)
+        assert -1 <= low <= one / of - two / other <= high <= 1
+
+
+def test_an_interval_holds_at_all_looks_together():
+    """500 walks, looked at after each of 60 batches: the true share is ever outside in at most alpha of them."""
+    random = np.random.default_rng(3)
+    outside = 0
+    for _ in range(500):
+        hits = np.cumsum(random.binomial(20, 0.1, size=60))
+        bounds = [interval(Counted(int(h), 20 * (i + 1)), 0.1) for i, h in enumerate(hits)]
+        outside += any(not low <= 0.1 <= high for low, high in bounds)
+    assert outside <= 50
+
+
+def test_the_watch_keeps_an_equal_champion_and_finds_a_worse_one():
+    random = np.random.default_rng(4)
+    wrong = 0
+    for _ in range(200):
+        champion, predecessor = random.beta(2, 8, 2000), random.beta(2, 8, 2000)
+        looks = [watch.compare(champion[:n], predecessor[:n], 0.05, 100) for n in (100, 300, 700, 1500, 2000)]
+        wrong += any(look.decision == "roll back" for look in looks)
+    assert wrong <= 10
+    worse = np.clip(random.beta(2, 8, 3000) + 0.05, 0, 1)
+    assert watch.compare(worse, random.beta(2, 8, 3000), 0.05, 100).decision == "roll back"
+    few = watch.compare(worse[:50], worse[:50], 0.05, 100)
+    assert (few.decision, few.reason) == ("keep", "50 rows have labels, at least 100 wanted")

@@ -1,0 +1,224 @@
+"""The deployer's service: who may ask for what, what is asked twice, and that it moves real slots as this process would."""
+
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+import jwt
+import pandas as pd
+import pytest
+from starlette.testclient import TestClient
+
+from harness.ledgers import ledger_of
+from pipeline.context import Context
+from pipeline.deployer import client as clients
+from pipeline.deployer import service, tokens
+from pipeline.deployer.service import Service
+from pipeline.errors import GateError, RolloutError
+from pipeline.ledger.events import DeployerRefused
+from pipeline.settings.environment import Environment
+
+KEY = "k" * 48
+DEPLOY = {"call": "c1", "model": "churn", "version": "1", "reason": "a test", "strategy": None, "wait_s": 0}
+
+
+class Fake:
+    """Remembers what it was asked; `hold` keeps a deployment from ending."""
+
+    def __init__(self):
+        self.asked, self.hold = [], threading.Event()
+        self.hold.set()
+
+    def deploy(self, run, model, version, reason, strategy, wait_s):
+        self.asked.append((run, model, version))
+        assert self.hold.wait(20)
+        return {"version": version}
+
+    def rollback(self, run, model, reason):
+        self.asked.append((run, model, "rollback"))
+        assert self.hold.wait(20)
+        raise GateError("a", "b", "c")
+
+    def retire(self, run, model):
+        raise ZeroDivisionError("ours")
+
+    def predictions(self, model, start, end):
+        return pd.DataFrame({"key": ["a"], "at": [start]}), 7
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """(the fake, its ledger, a function that starts the service anew and answers the client's requests with it)."""
+    fake, ledger = Fake(), ledger_of(tmp_path)
+    at = {}
+
+    def start():
+        made = Service(Context(Environment.read().at(tmp_path, tmp_path), ledger), fake, KEY)
+        at["http"] = TestClient(made.app(), base_url="http://deployer")
+
+    def request(method, url, **more):
+        transport = {name: more.pop(name, None) for name in ("timeout", "verify")}
+        assert transport["verify"] is False  # plain HTTP: no certificates are read for it
+        return at["http"].request(method, url, **more)
+
+    start()
+    monkeypatch.setattr(clients.httpx, "request", request)
+    fake.restart, fake.http = start, lambda *a, **k: at["http"].request(*a, **k)
+    return fake, ledger
+
+
+def ask(fake, verb, body, token):
+    return fake.http("POST", f"/v1/{verb}", json=body, headers={"authorization": f"Bearer {token}"}).status_code
+
+
+def test_a_call_goes_through_and_is_in_the_ledger(made):
+    fake, ledger = made
+    assert clients.Deployer("http://deployer", KEY).deploy("run/1", "churn", "3", "why", None, 5) == {"version": "3"}
+    assert fake.asked == [("run/1", "churn", "3")]
+    called, answered = ledger.events(model="churn")
+    assert (called.kind, called.run, called.body["version"]) == ("deployer_called", "run/1", "3")
+    assert (answered.kind, answered.body["outcome"]) == ("deployer_answered", "done")
+    assert ledger.verify() == (2, None)
+
+
+def test_what_was_refused_there_is_raised_here(made):
+    with pytest.raises(GateError, match="a: b; c"):
+        clients.Deployer("http://deployer", KEY).rollback("", "churn", "why")
+    with pytest.raises(RolloutError, match="ZeroDivisionError"):
+        clients.Deployer("http://deployer", KEY).retire("", "churn")
+
+
+def test_the_log_comes_as_it_is_there(made):
+    start = datetime(2024, 1, 1, tzinfo=UTC)
+    rows, logged = clients.Deployer("http://deployer", KEY).predictions("churn", start, start)
+    assert list(rows["key"]) == ["a"] and rows["at"][0] == start and logged == 7
+
+
+@pytest.mark.parametrize(
+    "verb, change",
+    [
+        ("run", {}),
+        ("deploy", {"image": "debian"}),
+        ("deploy", {"version": "../1"}),
+        ("deploy", {"version": 1}),
+        ("deploy", {"model": "a/../b"}),
+        ("deploy", {"model": ""}),
+        ("deploy", {"wait_s": True}),
+    ],
+)
+def test_what_is_no_verb_or_argument_is_refused(made, verb, change):
+    fake, ledger = made
+    body = DEPLOY | change
+    assert ask(fake, verb, body, tokens.drawn(KEY, "r", verb, str(body["model"]))) == 400
+    assert fake.asked == [] and [e.kind for e in ledger.events()] == ["deployer_refused"]
+
+
+def test_a_token_is_for_one_call(made):
+    fake, ledger = made
+    now = int(time.time())
+    told = {
+        "aud": tokens.AUDIENCE,
+        "sub": "r",
+        "verb": "deploy",
+        "model": "churn",
+        "iat": now,
+        "exp": now + 60,
+        "jti": "1",
+    }
+
+    def own(**change):
+        return jwt.encode(told | change, KEY, algorithm="HS256")
+
+    refused = [
+        "",
+        tokens.drawn("x" * 48, "r", "deploy", "churn"),
+        tokens.drawn(KEY, "r", "retire", "churn"),
+        tokens.drawn(KEY, "r", "deploy", "other"),
+        own(exp=now - 60, iat=now - 120),
+        own(exp=now + 3600),
+        own(aud="another"),
+        jwt.encode(told, "", algorithm="none"),
+    ]
+    assert [ask(fake, "deploy", DEPLOY, token) for token in refused] == [401] * len(refused)
+    assert fake.asked == []
+    once = tokens.drawn(KEY, "r", "deploy", "churn")
+    assert [ask(fake, "deploy", DEPLOY, once) for _ in range(2)] == [202, 401]
+    assert len(ledger.events(DeployerRefused)) == len(refused) + 1
+
+
+def test_a_token_is_taken_once_by_however_many_threads(monkeypatch):
+    checker, interval = tokens.Checker(KEY), sys.getswitchinterval()
+
+    def taken(token):
+        try:
+            return checker.check(token, "deploy", "churn") == "r"
+        except tokens.TokenRefused:
+            return False
+
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            for _ in range(40):
+                token = tokens.drawn(KEY, "r", "deploy", "churn")
+                assert sum(threads.map(taken, [token] * 8)) == 1
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def test_a_flood_of_refused_calls_is_counted_and_does_not_fill_the_ledger(made, monkeypatch):
+    fake, ledger = made
+    now = time.monotonic()
+    monkeypatch.setattr(service.time, "monotonic", lambda: now)
+    assert {ask(fake, "deploy", DEPLOY, "none") for _ in range(3 * service.REFUSALS_A_MINUTE)} == {401}
+    assert len(ledger.events(DeployerRefused)) == service.REFUSALS_A_MINUTE
+    now += 61
+    ask(fake, "deploy", DEPLOY, "none")
+    last = ledger.events(DeployerRefused)[-1]
+    assert last.body["unwritten_before"] == 2 * service.REFUSALS_A_MINUTE
+
+
+def test_a_short_key_is_none():
+    with pytest.raises(RolloutError, match="fewer than 32"):
+        tokens.key(Environment.read({"PERENNIAL_DEPLOYER_KEY": "short"}))
+
+
+def in_the_middle(fake, ask):
+    """Restarts the service while `ask` waits for its answer; what `ask` returned or raised."""
+    fake.hold.clear()
+    came = []
+
+    def call():
+        try:
+            came.append(ask())
+        except RolloutError as error:
+            came.append(error)
+
+    asking = threading.Thread(target=call)
+    asking.start()
+    while not fake.asked:
+        time.sleep(0.01)
+    fake.restart()
+    # Until the new service has been asked: a request that is on its way to the old one would have its answer.
+    while asking.is_alive() and len(fake.asked) < 2:
+        time.sleep(0.01)
+    fake.hold.set()
+    asking.join(60)
+    return came[0]
+
+
+def test_a_deployment_that_a_restart_forgot_is_asked_for_again(made, monkeypatch):
+    fake, _ = made
+    monkeypatch.setattr(clients, "WAIT_S", 0)
+    deployer = clients.Deployer("http://deployer", KEY)
+    assert in_the_middle(fake, lambda: deployer.deploy("r", "churn", "3", "", None, 0)) == {"version": "3"}
+    assert fake.asked == [("r", "churn", "3")] * 2
+
+
+def test_a_rollback_that_a_restart_forgot_is_not(made, monkeypatch):
+    """It would go back once more."""
+    fake, _ = made
+    monkeypatch.setattr(clients, "WAIT_S", 0)
+    told = in_the_middle(fake, lambda: clients.Deployer("http://deployer", KEY).rollback("r", "churn", ""))
+    assert "restarted in the middle" in str(told) and len(fake.asked) == 1

@@ -1,0 +1,157 @@
+"""Drift is found where it is, not where it is not, and never from too little."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness.project import change_params
+from pipeline.monitoring.drift import DriftVerdict, Limits, compare
+from pipeline.monitoring.live_quality import NO_LABELS, LiveQuality, labels, logged, predictions
+from pipeline.monitoring.live_quality import quality as quality_of
+from pipeline.policy.retrain import decide
+from pipeline.serving import log_files
+from pipeline.serving.prediction_log import pseudonym
+from pipeline.settings.models import load
+
+
+def sample(rows, seed, shift=0.0, missing=0.0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(shift, 1, rows)
+    x[rng.random(rows) < missing] = np.nan
+    return pd.DataFrame({"x": x, "kind": rng.choice([f"k{i}" for i in range(100)], rows)})
+
+
+def judged(before, now, **limits):
+    return compare(before, now, ["x"], ["kind"], Limits(**limits))
+
+
+def test_the_same_world_is_no_drift():
+    assert judged(sample(5000, 1), sample(5000, 2)).verdict == "no drift"
+
+
+@pytest.mark.parametrize("rows", [1000, 1001, 3000])
+def test_small_windows_of_the_same_world_raise_no_alarm(rows):
+    """A hundred categories and a thousand rows: PSI alone would alarm, its own noise is in the limit."""
+    verdicts = [judged(sample(5000, s), sample(rows, 100 + s)) for s in range(10)]
+    assert [v.verdict for v in verdicts] == ["no drift"] * 10
+
+
+def test_a_shift_is_drift_and_names_the_feature():
+    told = judged(sample(5000, 1), sample(5000, 2, shift=1.0))
+    assert told.verdict == "drift"
+    assert [f.feature for f in told.moved] == ["x"]
+    assert "x (PSI" in told.reason
+
+
+def test_missing_values_count():
+    told = judged(sample(5000, 1), sample(5000, 2, missing=0.5))
+    assert [f.feature for f in told.moved] == ["x"]
+    assert "missing 0% before" in told.reason
+
+
+def test_a_column_that_is_all_missing_is_drift_not_a_crash():
+    assert judged(sample(5000, 1), sample(5000, 2).assign(x=np.nan)).verdict == "drift"
+
+
+def test_infinities_do_not_crash_it():
+    now = sample(5000, 2)
+    now.loc[0, "x"] = np.inf
+    assert judged(sample(5000, 1), now).verdict == "no drift"
+
+
+@pytest.mark.parametrize("now", [sample(999, 2, shift=5.0), sample(0, 2), sample(5000, 2).drop(columns="x")])
+def test_too_little_is_no_verdict(now):
+    """Neither drift nor its absence."""
+    assert judged(sample(5000, 1), now).verdict == "no verdict"
+
+
+def quality(value, labelled=5000):
+    return LiveQuality("roc_auc", value, 0.8, labelled, 6000)
+
+
+def test_decide_gives_reasons_and_what_would_flip_it(settings):
+    limits = settings.model("churn").monitor
+    calm = DriftVerdict("no drift", "0 of 2 features moved", 5000, 5000)
+    drift = DriftVerdict("drift", "2 of 2 features moved", 5000, 5000)
+    assert decide(calm, quality(0.79), limits).decision == "wait"
+    assert decide(drift, quality(0.79), limits).decision == "retrain"
+    worse = decide(calm, quality(0.7), limits)
+    assert worse.decision == "retrain"
+    assert "a drop of roc_auc of at most 0.05" in worse.would_flip
+    unlabelled = decide(calm, quality(None, 3), limits)
+    assert unlabelled.decision == "wait"
+    assert "live quality: unknown, 3 of 6,000" in unlabelled.reasons[1]
+
+
+def write_log(folder, rows, part=0, features=True):
+    """A part of a prediction log, as a slot writes it; rows give (request id, key, event time)."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {
+        "request_id": [r[0] for r in rows],
+        "received_at": pa.array([pd.Timestamp("2026-01-01", tz="UTC")] * len(rows), pa.timestamp("ms", tz="UTC")),
+        "event_time": [r[2] for r in rows],
+        "key": [r[1] for r in rows],
+        "version": ["1"] * len(rows),
+        "slot": ["blue"] * len(rows),
+        "prediction": [0.5] * len(rows),
+    }
+    if features:
+        columns["features"] = [{"spend": 1.0, "calls": None, "plan": "plus"}] * len(rows)
+    pq.write_table(pa.table(columns), folder / log_files.file_name("blue-v1-1", part, part))
+
+
+def test_the_prediction_log_reads_by_event_time(settings, tmp_path):
+    model = settings.model("churn")
+    times = ["2024-02-01T00:00:00+00:00", "2024-02-02T00:00:00+00:00", None]
+    write_log(tmp_path, [("r", f"c{i}", t) for i, t in enumerate(times)])
+    day = pd.Timestamp("2024-02-02", tz="UTC")
+    found = predictions(tmp_path, model, day, day + pd.Timedelta(days=1))
+    assert found.key.tolist() == ["c1"]
+    assert found.plan.tolist() == ["plus"]
+    by_receipt = predictions(
+        tmp_path, model, pd.Timestamp("2026-01-01", tz="UTC"), pd.Timestamp("2026-01-02", tz="UTC")
+    )
+    assert by_receipt.key.tolist() == ["c2"]
+    assert predictions(tmp_path / "none", model, day, day).empty
+    assert logged(tmp_path) == 3
+
+
+def test_golden_requests_are_no_traffic(settings, tmp_path):
+    write_log(tmp_path, [("golden-blue-v1", None, None), ("abc", None, None)])
+    day = pd.Timestamp("2026-01-01", tz="UTC")
+    assert len(predictions(tmp_path, settings.model("churn"), day, day + pd.Timedelta(days=1))) == logged(tmp_path) == 1
+
+
+def test_a_hashed_key_still_joins_its_labels(project, settings):
+    """The log has a pseudonym, the source the name: both are hashed with the home's key."""
+    change_params(project, "models.churn.rollout.serving.personal", {"customer": "hash"})
+    model, start, as_of = (
+        load(project).model("churn"),
+        *(pd.Timestamp(d, tz="UTC") for d in ("2024-02-01", "2024-02-20")),
+    )
+    named = labels(settings.model("churn"), project, start, as_of, "churn")
+    hidden = labels(model, project, start, as_of, "churn", "00ff")
+    assert hidden["key"].tolist() == [pseudonym(b"\x00\xff", key) for key in named["key"]]
+    assert hidden.drop(columns="key").equals(named.drop(columns="key"))
+    assert (named["known"] <= as_of).all()
+
+
+def test_features_that_are_not_logged_are_missing(settings, tmp_path):
+    """Personal ones may be left out, in some files or in all."""
+    model, day = settings.model("churn"), pd.Timestamp("2026-01-01", tz="UTC")
+    write_log(tmp_path, [("a", "c0", None)], features=False)
+    assert predictions(tmp_path, model, day, day + pd.Timedelta(days=1)).plan.isna().all()
+    write_log(tmp_path, [("b", "c1", None)], part=1)
+    found = predictions(tmp_path, model, day, day + pd.Timedelta(days=1))
+    assert found.set_index("key").plan.fillna("none").to_dict() == {"c0": "none", "c1": "plus"}
+
+
+def test_without_labels_or_keys_quality_is_unknown(settings):
+    """A champion that was asked nothing yet, and requests that carried no key."""
+    model = settings.model("churn")
+    asked = pd.DataFrame({"key": [None, None], "prediction": [0.1, 0.2]})
+    for frame in (asked, asked.head(0), asked.assign(key=["c1", "c2"])):
+        told = quality_of(frame, NO_LABELS, model, 0.8)
+        assert (told.value, told.labelled) == (None, 0)

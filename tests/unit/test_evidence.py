@@ -1,0 +1,85 @@
+"""What Traefik's counters say of a step, also when they begin anew in it."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.policy.canary import Counted, judge
+from pipeline.registry.versions import Registry
+from pipeline.rollout import evidence
+from pipeline.rollout.evidence import Observer, Served
+from pipeline.rollout.routing.route import Share
+from pipeline.rollout.routing.traefik import service_name
+from pipeline.settings.addresses import Router
+from pipeline.settings.models import RolloutLimits
+from pipeline.training.signing import SigningKey
+
+OLD = Share("blue", "1", "http://127.0.0.1:1")
+ROUTER = Router("", "", "")
+ROUTER = Router("", "", "")
+NEW = Share("green", "2", "http://127.0.0.1:2")
+
+
+@pytest.fixture
+def counted(monkeypatch, tmp_path):
+    """An observer of a first version, and what Traefik says at each of its looks."""
+
+    def look_at(*pages):
+        told = iter(pages)
+        name = service_name("churn", NEW)
+        monkeypatch.setattr(evidence, "served", lambda *_: {name: page} if (page := next(told)) else {})
+        observer = Observer(
+            Registry(tmp_path, "", SigningKey(tmp_path)), ROUTER, "churn", None, NEW, 250, compare_traffic=False
+        )
+        return [observer.look() for _ in pages[1:]]
+
+    return look_at
+
+
+def test_a_step_counts_what_came_in_it(counted):
+    first, second = counted(Served(1000, 5, 7), Served(1000, 5, 7), Served(1100, 6, 9))
+    assert first.failed == Counted(0, 0)
+    assert (second.failed, second.slow) == (Counted(1, 100), Counted(2, 100))
+
+
+def test_a_router_that_was_started_again_counts_from_zero(counted):
+    """No count is negative, and what was seen before and after both counts."""
+    looks = counted(Served(1000, 5, 7), Served(1100, 6, 9), None, Served(40, 1, 0), Served(1200, 2, 3))
+    assert [look.failed for look in looks] == [Counted(1, 100), Counted(1, 100), Counted(2, 140), Counted(3, 1300)]
+    assert looks[-1].slow == Counted(5, 1300)
+    assert all(judge(look, RolloutLimits()).verdict == "hold" for look in looks)
+
+
+def looks(monkeypatch, home, *pages, shared=False):
+    """What an observer of both versions sees, of pages with (champion, candidate)."""
+    told = iter(pages)
+    names = service_name("churn", OLD), service_name("churn", NEW)
+    monkeypatch.setattr(
+        evidence, "served", lambda *_: None if (page := next(told)) is None else dict(zip(names, page, strict=True))
+    )
+    monkeypatch.setattr(Observer, "_compare", lambda _: (_ for _ in ()).throw(OSError("no packages here")))
+    observer = Observer(Registry(home, "", SigningKey(home)), ROUTER, "churn", OLD, NEW, 250, compare_traffic=shared)
+    return [observer.look() for _ in pages[1:]]
+
+
+def test_with_all_traffic_moved_the_champions_past_is_what_is_compared_with(monkeypatch, tmp_path):
+    (seen,) = looks(
+        monkeypatch, tmp_path, (Served(900, 9, 5, 90), Served(0)), (Served(900, 9, 5, 90), Served(200, 2, 1, 22))
+    )
+    assert seen.past
+    assert (seen.champion_failed, seen.champion_refused) == (Counted(9, 900), Counted(90, 900))
+    assert (seen.failed, seen.refused) == (Counted(2, 200), Counted(22, 200))
+    assert judge(seen, RolloutLimits()).verdict == "hold"
+
+
+def test_beside_each_other_both_are_counted_from_the_steps_start(monkeypatch, tmp_path):
+    (seen,) = looks(
+        monkeypatch, tmp_path, (Served(900, 9, 5, 90), Served(0)), (Served(1000, 9, 6, 99), Served(50)), shared=True
+    )
+    assert not seen.past
+    assert (seen.champion_failed, seen.champion_refused) == (Counted(0, 100), Counted(9, 100))
+
+
+def test_a_step_that_began_without_metrics_counts_from_the_first_there_are(monkeypatch, tmp_path):
+    first, second = looks(monkeypatch, tmp_path, None, (Served(900), Served(500, 50)), (Served(900), Served(600, 51)))
+    assert (first.failed, second.failed) == (Counted(0, 0), Counted(1, 100))

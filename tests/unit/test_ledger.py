@@ -1,0 +1,131 @@
+"""The ledger appends, tells, and shows when somebody has changed it."""
+
+import sqlite3
+import threading
+
+import pytest
+import sqlalchemy as sa
+
+from pipeline.errors import LedgerError
+from pipeline.ledger import costs
+from pipeline.ledger.events import StepEnded, StepStarted
+from pipeline.ledger.metering import metered
+from pipeline.ledger.rollout_events import RolledBack, RolloutEnded
+from pipeline.ledger.store import EVENTS, Ledger
+from pipeline.ledger.timeline import live_at, timeline, unpulled_predecessor
+from pipeline.settings.models import Baseline, Prices
+from tests.support.ledger import filled
+
+PRICES = Prices(currency="EUR", cpu_core_hour=3600.0, memory_gb_hour=3600.0, engineer_hour=100.0)
+
+
+def test_events_come_back_in_order(ledger):
+    assert [e.body["reason"] for e in filled(ledger).events()] == ["0", "1", "2", "3", "4"]
+    assert filled(ledger).verify() == (10, None)
+
+
+def path_of(ledger):
+    return ledger.url.removeprefix("sqlite:///")
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        "UPDATE events SET body = '{\"i\":9}' WHERE seq = 3",
+        "UPDATE events SET at = '2020-01-01T00:00:00.000Z' WHERE seq = 3",
+        "DELETE FROM events WHERE seq = 3",
+        "UPDATE events SET seq = 99 WHERE seq = 3",
+    ],
+)
+def test_a_changed_or_missing_row_breaks_the_chain(ledger, tamper):
+    filled(ledger)
+    with sqlite3.connect(path_of(ledger)) as connection:
+        connection.execute(tamper)
+    _, broken = ledger.verify()
+    assert broken is not None
+    assert broken <= 4
+
+
+def test_many_writers_make_one_chain(ledger):
+    """Four threads with a ledger object each: no event lost, none follows the same one twice."""
+    threads = [threading.Thread(target=filled, args=(Ledger(ledger.url), 25)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ledger.verify() == (100, None)
+
+
+def test_sqlite_is_durable(ledger):
+    with ledger._engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+    assert [c.name for c in sa.inspect(EVENTS).primary_key] == ["seq"]
+
+
+def test_a_ledger_that_cannot_be_opened_is_one_line_without_the_password():
+    with pytest.raises(LedgerError) as refused:
+        Ledger("postgresql+psycopg2://u:secret@127.0.0.1:1/none")
+    assert "secret" not in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_step_is_metered_whatever_way_it_ends(ledger):
+    with metered(ledger, "r", "m", "good"):
+        sum(i * i for i in range(300_000))
+    with pytest.raises(ZeroDivisionError), metered(ledger, "r", "m", "bad"):
+        1 / 0
+    good, bad = (e.body for e in ledger.events(StepEnded))
+    assert good["state"] == "success"
+    assert good["cpu_s"] > 0
+    assert good["wall_s"] > 0
+    assert good["peak_mb"] > 1
+    assert (bad["state"], bad["error"]) == ("failed", "division by zero")
+
+
+def test_costs_follow_the_formula_and_show_what_never_ended(ledger):
+    ledger.append(StepStarted(), "m", "r", "train")
+    ledger.append(StepEnded(state="success", wall_s=2.0, cpu_s=3.0, peak_mb=512.0), "m", "r", "train")
+    ledger.append(StepStarted(), "m", "r", "killed")
+    (run,) = costs.runs(ledger, PRICES)
+    assert run["cost"] == pytest.approx(3.0 + 0.5 * 2.0)
+    assert [s["state"] for s in run["steps"]] == ["success", "no end recorded"]
+
+
+def test_roi_says_what_is_measured_and_what_is_claimed(ledger):
+    baseline = Baseline(
+        source="a study", manual_engineer_hours_per_deployment=(8, 16), automated_engineer_hours_per_deployment=(0.5, 2)
+    )
+    ledger.append(RolloutEnded(version="1", slot="blue", switch_s=0.1), "m", "r")
+    told = costs.roi(ledger, PRICES, baseline, model="m")
+    assert (told["deployments"], told["engineer_hours_saved_low"], told["engineer_hours_saved_high"]) == (1, 6.0, 15.5)
+    assert told["baseline_source"] == "a study"
+    assert "net_low" in told["claimed"]
+
+
+def test_the_timeline_knows_what_was_live_when(ledger):
+    one = ledger.append(RolloutEnded(version="1", slot="blue", switch_s=0.1), "m", "r", at="2024-01-01T00:00:00.000Z")
+    ledger.append(RolloutEnded(version="2", slot="green", switch_s=0.1), "m", "r", at="2024-02-01T00:00:00.000Z")
+    assert live_at(ledger, "m")["version"] == "2"
+    assert live_at(ledger, "m", "2024-01-15T00:00:00.000Z")["version"] == "1"
+    assert live_at(ledger, "m", "2023-01-15T00:00:00.000Z") is None
+    assert [e["what"] for e in timeline(ledger, "m", one.at)] == ["version 1 live in blue, switched in 0.10 s"]
+
+
+@pytest.mark.parametrize(
+    ("moves", "before"),
+    [
+        ([("1", ""), ("2", "")], {"2": "1", "1": "2"}),
+        ([("1", ""), ("2", ""), ("1", "2")], {"1": None}),
+        ([("1", ""), ("2", ""), ("3", ""), ("2", "3")], {"2": "1"}),
+        ([("1", ""), ("2", ""), ("1", "2"), ("3", "")], {"3": "1"}),
+        ([("1", ""), ("2", ""), ("1", "2"), ("2", ""), ("3", "")], {"3": "2"}),
+    ],
+)
+def test_what_was_gone_back_from_is_nobodys_predecessor_until_it_is_deployed_again(ledger, moves, before):
+    for version, left in moves:
+        moved = (
+            RolledBack(version=version, slot="blue", left=left) if left else RolloutEnded(version=version, slot="blue")
+        )
+        ledger.append(moved, "m")
+    assert {version: unpulled_predecessor(ledger, "m", version) for version in before} == before

@@ -1,0 +1,100 @@
+"""The route file: written whole, read back, refused when another hand wrote it; what Traefik is told."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from pipeline.errors import RolloutError
+from pipeline.rollout.routing import route_file
+from pipeline.rollout.routing.route import Route, Share
+from pipeline.settings.models import MODEL_NAME
+
+BLUE = Share("blue", "3", "http://127.0.0.1:5001")
+GREEN = Share("green", "4", "http://127.0.0.1:5002")
+
+ROUTES = [
+    Route("my-model-2", BLUE),
+    Route("my-model-2", GREEN, BLUE),
+    Route("my-model-2", BLUE, candidate=GREEN, percent=7),
+    Route("my-model-2", BLUE, candidate=GREEN, percent=7, follow="x-customer"),
+    Route("my-model-2", BLUE, candidate=GREEN, percent=100, mirror=True),
+    Route("my-model-2", BLUE, candidate=GREEN, percent=7, follow="x-customer", rate_limit=20),
+    Route("my-model-2", GREEN, BLUE, rate_limit=20),
+]
+
+
+@pytest.mark.parametrize("asked", ROUTES)
+def test_what_is_written_is_read_back(tmp_path, asked):
+    written = route_file.write(tmp_path, asked)
+    assert replace(written, stamp="") == asked
+    assert route_file.read(tmp_path, "my-model-2") == written
+    assert route_file.routed_models(tmp_path) == ["my-model-2"]
+
+
+@pytest.mark.parametrize("asked", ROUTES)
+def test_traefik_reads_the_same_as_we_do(asked):
+    """Every service that is named exists, and the weights add up to a hundred."""
+    told = route_file.render(asked)["http"]
+    services = told["services"]
+    for one in told["routers"].values():
+        assert one.get("service", "my-model-2") in services
+        assert set(one["middlewares"]) <= set(told["middlewares"])
+    for service in services.values():
+        for inner in service.get("weighted", {}).get("services", []):
+            assert inner["name"] in services
+        for name in service.get("failover", {}).values():
+            assert name in services
+    if asked.candidate is not None and not asked.mirror:
+        weights = {s["name"]: s["weight"] for s in services["my-model-2"]["weighted"]["services"]}
+        assert weights == {"my-model-2.champion": 93, "my-model-2.candidate": 7}
+
+
+@pytest.mark.parametrize("asked", ROUTES)
+def test_a_slot_is_left_for_its_health_only_where_another_can_answer(asked):
+    """A live slot that stands alone is never taken for down: a slow answer is better than none."""
+    services = route_file.render(asked)["http"]["services"]
+    balancers = [service["loadBalancer"] for service in services.values() if "loadBalancer" in service]
+    alone = asked.mirror or (asked.previous is None and asked.candidate is None)
+    assert balancers
+    assert all(("healthCheck" in balancer) != alone for balancer in balancers)
+
+
+def test_models_never_share_a_name_in_traefik():
+    """All files make one configuration: a model may be called as a part of another one."""
+    parts = ("candidate", "champion", "to-any", "to-candidate", "strip", "stamp", "retry", "bucket", "blue-v3")
+    models = ["m", *(f"m-{part}" for part in parts)]
+    assert all(MODEL_NAME.match(model) for model in models)
+    taken = Counter()
+    for model in models:
+        told = route_file.render(Route(model, BLUE, candidate=GREEN, percent=7, follow="x-customer"))["http"]
+        taken.update((kind, name) for kind, names in told.items() for name in names)
+    assert set(taken.values()) == {1}
+
+
+def test_no_route_is_none(tmp_path):
+    assert route_file.read(tmp_path, "churn") is None
+
+
+@pytest.mark.parametrize("text", ["", "a: [", "http: {}", "- 1", "http:\n  services: 3\n"])
+def test_a_file_of_another_hand_is_refused(tmp_path, text):
+    route_file.routes_folder(tmp_path).mkdir()
+    route_file.route_file(tmp_path, "churn").write_text(text)
+    with pytest.raises(RolloutError, match="is not one of ours"):
+        route_file.read(tmp_path, "churn")
+    assert route_file.token_of(tmp_path, "churn") == 0
+
+
+def test_a_change_by_hand_is_seen(tmp_path):
+    written = route_file.write(tmp_path, Route("churn", BLUE, GREEN))
+    path = route_file.route_file(tmp_path, "churn")
+    first, rest = path.read_text().split("\n", 1)
+    told = yaml.safe_load(rest)
+    told["http"]["services"]["churn.blue.v3"]["loadBalancer"]["servers"][0]["url"] = "http://127.0.0.1:6666"
+    path.write_text(first + "\n" + yaml.safe_dump(told))
+    with pytest.raises(RolloutError, match="was changed by another hand"):
+        route_file.read(tmp_path, "churn")
+    assert route_file.token_of(tmp_path, written.model) == 0

@@ -1,0 +1,44 @@
+"""The list of stages, dvc.yaml and the folders of the code agree."""
+
+import ast
+import importlib
+import inspect
+from pathlib import Path
+
+import pytest
+import yaml
+
+from harness.project import ROOT
+from pipeline.runs.stages import STAGES
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_the_code_it_runs(stage):
+    """Code that is no dependency changes, and DVC restores what the old one made."""
+    body = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["do"]
+    tree = ast.parse(inspect.getsource(STAGES[stage]))
+    found = [
+        (node.module, name.name) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for name in node.names
+    ]
+    used = {importlib.import_module(f"{package}.{name}") for package, name in found}
+    assert used
+    used |= {m.training for m in used if hasattr(m, "training")}
+    assert {str(Path(m.__file__).relative_to(ROOT)) for m in used} <= set(body["deps"])
+    assert ("requirements/main.txt" in body["deps"]) == (stage in ("train", "evaluate", "package"))
+
+
+def test_nothing_of_the_product_knows_the_demo():
+    """Flights are in params.yaml and in demo/, nowhere else."""
+    words = ("flight", "nycflights", "scheduled_departure", "demo.")
+    for folder in ("pipeline", "dags", "plugins"):
+        for path in (ROOT / folder).rglob("*.py"):
+            text = path.read_text().lower()
+            assert not [w for w in words if w in text], path
+
+
+@pytest.mark.parametrize("folder", ["dags", "plugins"])
+def test_nothing_heavy_is_imported_at_the_top(folder):
+    heavy = ("mlflow", "evidently", "sklearn", "pandas", "onnxruntime")
+    for path in (ROOT / folder).glob("*.py"):
+        for line in path.read_text().splitlines():
+            assert not any(line.startswith((f"import {name}", f"from {name}")) for name in heavy), (path, line)

@@ -1,0 +1,202 @@
+"""Training gives the same file for the same data, and ONNX answers as scikit-learn does."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness.project import churn_rows
+from pipeline.errors import SettingsError, StageError
+from pipeline.serving.errors import PackageRefused
+from pipeline.serving.runtime import Runtime
+from pipeline.settings.models import Training
+from pipeline.training import evaluate, fit, package, signing
+
+ESTIMATORS = ["hist_gradient_boosting", "random_forest", "linear"]
+
+
+@pytest.fixture
+def churn(settings):
+    return settings.model("churn")
+
+
+def with_training(model, **changed):
+    return model.model_copy(update={"training": Training(**(model.training.model_dump() | changed))})
+
+
+def test_a_column_that_is_empty_in_every_row_is_named(churn):
+    with pytest.raises(StageError, match="train: column calls is empty in all"):
+        fit.fit(churn_rows(churn).assign(calls=np.nan), churn)
+
+
+def test_the_held_out_days_are_not_learnt_from(churn):
+    """Nonsense in the held-out rows' labels changes nothing of the model."""
+    rows = churn_rows(churn)
+    spoiled = rows.copy()
+    spoiled.loc[fit.held_out(rows, churn), "left"] = 0.0
+    features = fit.feature_frame(rows, churn.training)
+    one, two = (fit.predict(fit.fit(r, churn), features, churn.training) for r in (rows, spoiled))
+    assert np.array_equal(one, two)
+
+
+@pytest.mark.parametrize("task", ["binary", "regression"])
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_every_estimator_survives_saving_and_onnx(churn, tmp_path, estimator, task):
+    """skops and ONNX give the numbers of the fitted pipeline, missing and unseen values included."""
+    options = {"max_iter": 20} if estimator == "hist_gradient_boosting" else {}
+    target = "left" if task == "binary" else "spend"
+    numeric = ["spend", "calls"] if task == "binary" else ["calls"]
+    model = with_training(churn, task=task, estimator=estimator, options=options, target=target, numeric=numeric)
+    rows = churn_rows(churn)
+    fitted = fit.fit(rows, model)
+    asked = rows.tail(300).copy()
+    asked.iloc[0, asked.columns.get_loc("plan")] = "never seen"
+    asked.iloc[1, asked.columns.get_loc("plan")] = None
+    expected = fit.predict(fitted, fit.feature_frame(asked, model.training), model.training)
+
+    path = tmp_path / "model.skops"
+    fit.save(fitted, path)
+    again = fit.predict(fit.load(path), fit.feature_frame(asked, model.training), model.training)
+    assert np.array_equal(again, expected)
+
+    asked.assign(prediction=expected).to_parquet(tmp_path / "predictions.parquet")
+    package.build("churn", model, path, tmp_path / "predictions.parquet", tmp_path / "package")
+    served = Runtime.load(tmp_path / "package").predict_frame(asked)
+    assert np.allclose(served, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_split_between_two_neighbouring_float32_values_is_served_as_learnt(churn, tmp_path):
+    """Half way between them float32 has no value: rounded up, ONNX would take the other branch."""
+    rows = churn_rows(churn)
+    low = np.float32(44.83)
+    pairs = [(low, np.nextafter(low, np.float32(100))), (np.nextafter(low, np.float32(0)), low)]
+    for under, over in pairs:
+        rows["spend"] = np.where(rows.left == 1, over, under).astype("float64")
+        fitted = fit.fit(rows, churn)
+        expected = fit.predict(fitted, fit.feature_frame(rows, churn.training), churn.training)
+        assert (expected[rows.left == 1] > 0.9).all()
+        fit.save(fitted, tmp_path / "m")
+        rows.assign(prediction=expected).to_parquet(tmp_path / "p")
+        package.build("churn", churn, tmp_path / "m", tmp_path / "p", tmp_path / "package")
+        assert np.allclose(Runtime.load(tmp_path / "package").predict_frame(rows), expected, atol=1e-5)
+
+
+def test_names_that_are_no_identifiers_are_served_too(churn, tmp_path):
+    """ONNX renames "Floor Area"; the request keeps its name."""
+    model = with_training(churn, numeric=["Floor Area", "calls"], categorical=["The Plan"])
+    rows = churn_rows(churn).rename(columns={"spend": "Floor Area", "plan": "The Plan"})
+    fit.save(fit.fit(rows, model), tmp_path / "m")
+    evaluate.evaluate(model, rows, tmp_path / "m", tmp_path / "p", tmp_path / "r", tmp_path / "e.json")
+    package.build("churn", model, tmp_path / "m", tmp_path / "p", tmp_path / "package")
+    scored = pd.read_parquet(tmp_path / "p")
+    assert np.allclose(Runtime.load(tmp_path / "package").predict_frame(scored), scored.prediction, atol=1e-5)
+
+
+@pytest.mark.parametrize("runtime", ["auto", "skops", "onnx"])
+def test_what_onnx_cannot_hold_is_served_from_skops_and_says_so(churn, tmp_path, runtime):
+    model = with_training(
+        churn,
+        task="regression",
+        estimator="sklearn.kernel_ridge:KernelRidge",
+        options={"kernel": "rbf", "alpha": 1.0},
+        target="spend",
+        numeric=["calls"],
+        runtime=runtime,
+    )
+    rows = churn_rows(churn)
+    fit.save(fit.fit(rows, model), tmp_path / "m")
+    scored = fit.predict(fit.load(tmp_path / "m"), fit.feature_frame(rows, model.training), model.training)
+    rows.assign(prediction=scored).to_parquet(tmp_path / "p")
+    if runtime == "onnx":
+        with pytest.raises(StageError, match="cannot be converted to ONNX .*set training.runtime: skops"):
+            package.build("churn", model, tmp_path / "m", tmp_path / "p", tmp_path / "package")
+        return
+    told = package.build("churn", model, tmp_path / "m", tmp_path / "p", tmp_path / "package")
+    assert told["runtime"] == "skops"
+    assert told["runtime_reason"].startswith(
+        "params.yaml says" if runtime == "skops" else "the model cannot be converted"
+    )
+    assert np.array_equal(Runtime.load(tmp_path / "package").predict_frame(rows), scored)
+    (tmp_path / "package" / "model.skops").write_bytes(b"PK")
+    with pytest.raises(PackageRefused, match=r"model\.skops is not what was packaged"):
+        Runtime.load(tmp_path / "package")
+
+
+def test_a_skops_file_of_other_types_is_not_built(churn, tmp_path):
+    """Whatever the file asks for: what may be built is a list of ours."""
+    import skops.io
+    from sklearn.neighbors import KNeighborsClassifier
+
+    from pipeline.serving.signature import Signature
+    from pipeline.serving.skops_model import SkopsModel
+
+    rows = churn_rows(churn)
+    other = skops.io.dumps(KNeighborsClassifier().fit(rows[["spend"]], rows["left"]))
+    signature = Signature({"features": package.features(churn), "key": "customer", "event_time": "seen_at"})
+    with pytest.raises(PackageRefused, match=r"model\.skops cannot be loaded .*KDTree"):
+        SkopsModel(other, signature, "binary")
+
+
+def test_a_constant_target_is_refused(churn):
+    model = with_training(churn, task="regression", target="spend", numeric=["calls"])
+    with pytest.raises(StageError, match="the target spend is 3 in every row"):
+        fit.fit(churn_rows(churn).assign(spend=3.0), model)
+
+
+def test_an_estimator_of_ones_own_is_named_as_a_hook(churn):
+    model = with_training(churn, estimator="sklearn.tree:DecisionTreeClassifier", options={"max_depth": 3})
+    assert fit.fit(churn_rows(churn), model)[-1].max_depth == 3
+
+
+def test_a_model_that_could_not_be_read_back_is_refused_when_it_is_trained(churn, tmp_path):
+    """Its types are on no list of ours, so nothing is written."""
+    fitted = fit.fit(
+        churn_rows(churn), with_training(churn, estimator="sklearn.neighbors:KNeighborsClassifier", options={})
+    )
+    with pytest.raises(StageError, match="the model holds .*KDTree") as refused:
+        fit.save(fitted, tmp_path / "m")
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "m").exists()
+
+
+def test_one_class_is_refused(churn):
+    with pytest.raises(StageError, match="the target left is 1, not both 0 and 1"):
+        fit.fit(churn_rows(churn).assign(left=1.0), churn)
+
+
+def test_an_unknown_estimator_lists_the_known(churn):
+    with pytest.raises(SettingsError, match="hist_gradient_boosting, random_forest, linear or module:function"):
+        fit.pipeline_for(churn.training.model_copy(update={"estimator": "magic"}))
+
+
+def test_a_wrong_option_is_named(churn):
+    with pytest.raises(SettingsError, match="n_wings"):
+        fit.pipeline_for(churn.training.model_copy(update={"options": {"n_wings": 2}}))
+
+
+@pytest.fixture
+def built(churn, tmp_path):
+    rows = churn_rows(churn)
+    fit.save(fit.fit(rows, churn), tmp_path / "m")
+    evaluate.evaluate(churn, rows, tmp_path / "m", tmp_path / "p", tmp_path / "r", tmp_path / "e.json")
+    package.build("churn", churn, tmp_path / "m", tmp_path / "p", tmp_path / "package")
+    return tmp_path / "package"
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "golden.json"])
+def test_a_changed_byte_is_refused_by_the_server_and_by_the_deployer(built, file):
+    content = bytearray((built / file).read_bytes())
+    content[len(content) // 2] ^= 1
+    (built / file).write_bytes(content)
+    with pytest.raises(PackageRefused, match=f"{file} is not what was packaged"):
+        Runtime.load(built)
+    with pytest.raises(StageError, match=f"{file} is not what was packaged"):
+        signing.verified_manifest(built)
+
+
+def test_evaluation_scores_the_held_out_rows_beside_a_guess(churn, tmp_path):
+    rows = churn_rows(churn)
+    fit.save(fit.fit(rows, churn), tmp_path / "m")
+    told = evaluate.evaluate(churn, rows, tmp_path / "m", tmp_path / "p", tmp_path / "r", tmp_path / "e.json")
+    assert told["rows"] == fit.held_out(rows, churn).sum() == len(pd.read_parquet(tmp_path / "p"))
+    assert told["metrics"]["roc_auc"] > 0.75 > told["baseline"]["roc_auc"] == 0.5
+    assert len(pd.read_parquet(tmp_path / "r")) == told["trained_rows"]
