@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 DOCUMENTS = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
-FOLDERS = ("pipeline", "dags", "plugins", "demo", "benchmarks", "docker", "requirements", "tests", "docs")
+FOLDERS = ("pipeline", "harness", "dags", "plugins", "demo", "benchmarks", "docker", "requirements", "tests", "docs")
 PATH = re.compile(rf"(?<![\w./-])(?:{'|'.join(FOLDERS)})/[\w./*-]*\w/?\*?")
 PARTS = ["Context.", "Decision.", "Consequence."]
 MOST_WORDS = 40
