@@ -1,10 +1,13 @@
 """The documents name what exists, explain each word once, and date and reason each decision."""
 
 import re
+import tomllib
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
+
+from pipeline.cli import commands
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -69,10 +72,40 @@ def test_the_search_for_paths_finds_a_path_that_does_not_exist():
     assert named_paths("See `pipeline/nowhere.py`, docs/params.md.") == ["docs/params.md", "pipeline/nowhere.py"]
 
 
+def test_the_readme_names_every_command_and_no_other(capsys):
+    """`stage` is what dvc.yaml calls."""
+    with pytest.raises(SystemExit):
+        commands.main(["--help"])
+    there = set(re.findall(r"^    (\w+)", capsys.readouterr().out, re.MULTILINE))
+    readme = (ROOT / "README.md").read_text()
+    named = set(re.findall(r"python -m pipeline (\w+)", readme))
+    named |= set(re.findall(r" · (\w+)", "".join(line for line in readme.splitlines() if "python -m" in line)))
+    assert named == there - {"stage"}
+
+
+@every_document
+def test_every_make_target_that_a_document_names_exists(document):
+    there = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:`|^|· )make ([a-z-]+)", document.read_text(), re.MULTILINE)) <= there
+
+
 def test_the_architecture_has_a_row_for_every_folder_of_the_product():
     rows = "".join(re.findall(r"^\| \d+ \|[^|]+\|", (DOCS / "architecture.md").read_text(), re.MULTILINE))
     folders = {path.parent.name for path in (ROOT / "pipeline").glob("*/__init__.py")}
     assert {path.split("/")[1] for path in named_paths(rows) if re.fullmatch(r"pipeline/\w+/", path)} == folders
+
+
+def test_the_floors_of_the_architecture_are_those_that_import_linter_checks():
+    rows = re.findall(r"^\| (\d+) \|([^|]+)\|", (DOCS / "architecture.md").read_text(), re.MULTILINE)
+    floors: dict[int, set[str]] = {}
+    for floor, cell in rows:
+        modules = (path.removesuffix(".py").strip("/").replace("/", ".") for path in re.findall("`([^`]+)`", cell))
+        floors.setdefault(int(floor), set()).update(modules)
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = [set(layer.split(" | ")) for layer in next(c for c in contracts if c["type"] == "layers")["layers"]]
+    checked = [layer - {"pipeline.__main__"} for layer in layers]
+    not_checked = {"dags", "plugins"}  # Airflow loads them by path; no module imports them.
+    assert [floors[f] - not_checked for f in sorted(floors, reverse=True)] == [layer for layer in checked if layer]
 
 
 def test_the_glossary_has_at_most_forty_words_in_alphabetical_order():
