@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import commands
+from pipeline.settings.environment import Environment
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -81,6 +82,25 @@ def test_the_readme_names_every_command_and_no_other(capsys):
     named = set(re.findall(r"python -m pipeline (\w+)", readme))
     named |= set(re.findall(r" · (\w+)", "".join(line for line in readme.splitlines() if "python -m" in line)))
     assert named == there - {"stage"}
+
+
+class Recorder(dict):
+    """An empty environment that remembers which variables are read."""
+
+    def __init__(self):
+        self.names = set()
+
+    def get(self, name, default=None):
+        self.names.add(name)
+        return default
+
+
+def test_every_variable_of_the_environment_is_documented():
+    recorder = Recorder()
+    Environment.read(recorder)
+    documented = (DOCS / "params.md").read_text().partition("## The environment")[2]
+    assert "PERENNIAL_MODE" in recorder.names
+    assert [name for name in sorted(recorder.names) if f"`{name}`" not in documented] == []
 
 
 @every_document
