@@ -1,32 +1,32 @@
-# Every command of the project. None needs root or Docker, none asks questions.
+# Every command of the project. None of them asks questions, and those for one machine need neither root nor Docker.
 PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 STAMP := .venv/.installed
-# Once air-gapped, always: `make env` on such a server needs no reminder.
+# An air-gapped server stays air-gapped: its .env says so, and `make env` alone is enough.
 AIRGAPPED ?= $(shell grep -s '^COMPOSE_FILE=.*airgapped' .env)
 
 help:  ## print this list (default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(STAMP)  ## the whole loop on the flights of 2013: train, go live, drift, retrain, switch; services stay up
+demo: $(STAMP)  ## run the whole loop on the flights of 2013: train, go live, drift, retrain, switch; services stay up
 	@$(BIN)/python -m demo.show
 
-up: $(STAMP)  ## start Airflow, MLflow and Traefik for your own models, and what was live
+up: $(STAMP)  ## start Airflow, MLflow and Traefik for your own models, and the slots that were live
 	@$(BIN)/python -m pipeline.services up
 
-down: $(STAMP)  ## stop all services and slots, of the demo too
+down: $(STAMP)  ## stop all services and slots, those of the demo too
 	@$(BIN)/python -m pipeline.services down
 	@PERENNIAL_HOME=$(CURDIR)/.perennial/demo $(BIN)/python -m pipeline.services down
 
-env: $(STAMP)  ## for a server: write .env with secrets of its own (AIRGAPPED=1: build all images, pull none)
+env: $(STAMP)  ## for a server: write .env, with secrets drawn for it (AIRGAPPED=1: build all images, pull none)
 	@$(if $(AIRGAPPED),docker/base/build.sh && docker/base/fetch.sh && docker build -q -t perennial/services:bookworm docker/airgapped)
 	@$(BIN)/python -m pipeline.services.server env $(if $(AIRGAPPED),--airgapped)
 
-backup:  ## for a server: databases, ledger, data, artefacts and routes into backups/TIME
+backup:  ## for a server: back up databases, ledger, data, artifacts and routes into backups/TIME
 	@docker/backup.sh
 
-restore:  ## for a server: put a backup in place of all there is (FROM=backups/TIME)
+restore:  ## for a server: replace everything by a backup (FROM=backups/TIME)
 	@docker/restore.sh "$(FROM)"
 
 undeploy:  ## for a server: end slots and services; the volumes stay
@@ -50,22 +50,22 @@ test-engine: $(STAMP) warehouse  ## slots on the process engine and on Docker, b
 test-story: $(STAMP) warehouse  ## whole services: Airflow, MLflow and Traefik; docker-compose.yaml
 	@$(BIN)/python -m pytest -m story $(SIDE_BY_SIDE) 3
 
-check: $(STAMP)  ## style, types and the direction of imports
+check: $(STAMP)  ## check style, types and the direction of imports
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
-bench: $(STAMP) warehouse  ## speed and size against what one would run instead, as ratios
+bench: $(STAMP) warehouse  ## measure speed and size beside other tools, as ratios
 	@$(BIN)/python -m benchmarks
 
 warehouse: $(STAMP)  ## land the flights of 2013 as daily Parquet files under warehouse/
 	@$(BIN)/python -m demo.flights
 
-setup: $(STAMP)  ## only install the environment into .venv
+setup: $(STAMP)  ## install the environment into .venv, and nothing else
 
 lock: $(STAMP)  ## compile requirements/*.in to hashed requirements/*.txt
 	@for name in main dev store serving serving-skops peers; do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-annotate --no-header requirements/$$name.in -o requirements/$$name.txt; done
 
-# uv installs the hashed lists in a fraction of pip's time; bytecode saves each Airflow process seconds at its start.
+# uv installs the hashed lists in a fraction of pip's time. Compiled bytecode saves each Airflow process seconds at its start.
 $(STAMP): requirements/main.txt requirements/dev.txt pyproject.toml
 	@echo "setting up .venv (about a minute; once)"
 	@$(PYTHON) -c 'import sys; sys.exit("Perennial needs Python 3.11 to 3.13, this is " + sys.version.split()[0]) if not (3, 11) <= sys.version_info[:2] <= (3, 13) else None'
