@@ -82,6 +82,24 @@ def test_a_warm_program_has_the_libraries_and_none_of_our_code(tmp_path):
     assert (gone.returncode, gone.stderr.strip()) == (1, "no-such-program is not installed; look at the PATH")
 
 
+def test_a_library_that_cannot_be_imported_stops_no_program(tmp_path):
+    """Neither one that is missing nor one that is broken stops a scheduler: each is a warning with its name."""
+    (tmp_path / "program").write_text("import sys; print('ran', 'mlflow.sklearn' in sys.modules)\n")
+    (tmp_path / "program").chmod(0o755)
+    for name, text in {
+        "git": "raise ModuleNotFoundError('no git here')",
+        "skl2onnx": "raise AttributeError('float_')",
+    }.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    paths = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "pipeline.services.preload", "program"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | paths)
+    assert done.stdout.splitlines()[-1] == "ran True"
+    output = done.stdout + done.stderr  # Airflow, once imported, sends warnings to stdout
+    assert "preload: git is not imported: ModuleNotFoundError: no git here" in output
+    assert "preload: skl2onnx is not imported: AttributeError: float_" in output
+
+
 def test_a_celery_worker_is_healthy_as_long_as_it_has_its_queue(tmp_path):
     """What its container's health check looks at; tests/story/test_server.py starts real ones."""
     from celery.signals import heartbeat_sent
@@ -93,7 +111,7 @@ def test_a_celery_worker_is_healthy_as_long_as_it_has_its_queue(tmp_path):
         command = [sys.executable, ROOT / "docker/airflow/healthy.py", str(alive)]
         return subprocess.run(command, capture_output=True, text=True, check=False).returncode
 
-    preload._show_that_it_is_alive(alive)
+    preload._touch_at_heartbeats(alive)
     assert told() == 1, "it says nothing before it has reached its queue"
     heartbeat_sent.send(sender=None)
     assert told() == 0
