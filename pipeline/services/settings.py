@@ -159,7 +159,8 @@ def write_traefik(project: Path, home: Path, at: Addresses) -> None:
 def lay_plugin(project: Path, folder: Path) -> None:
     """Copies the router's plugin to where a Traefik that works in `folder` looks for it."""
     plugin = folder / "plugins-local" / "src" / PLUGIN_MODULE
-    shutil.copytree(project / "docker" / "router" / "bucket", plugin, dirs_exist_ok=True)
+    source = project / "docker" / "router" / "bucket"
+    shutil.copytree(source, plugin, ignore=shutil.ignore_patterns("*_test.go"), dirs_exist_ok=True)
 
 
 def traefik(routes: Path, web: str, api: str, slow_ms: set[float]) -> dict:
