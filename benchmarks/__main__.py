@@ -5,7 +5,22 @@ from __future__ import annotations
 import importlib
 import sys
 
-ALL = ("self_check", "serving", "abuse", "slot", "batch", "stages", "repro", "data", "parallel", "rollouts", "server")
+ALL = (
+    "self_check",
+    "serving",
+    "connection",
+    "abuse",
+    "slot",
+    "image",
+    "batch",
+    "stages",
+    "preload",
+    "repro",
+    "data",
+    "parallel",
+    "rollouts",
+    "server",
+)
 
 broken = []
 for name in sys.argv[1:] or ALL:

@@ -19,7 +19,7 @@ from harness.compose import Server, missing, model_of_the_server, running
 from harness.environment import environment
 from harness.project import make_project
 from pipeline.services import control
-from pipeline.services.settings import PORTS, USER, kept_secrets
+from pipeline.services.environment import PORTS, USER, machine_secrets
 from pipeline.settings.net import free_port
 
 DAYS = ("2024-02-20", "2024-02-24", "2024-02-28", "2024-03-03")
@@ -74,7 +74,7 @@ def _local(folder: Path) -> list[float]:
     with environment({**own, "PERENNIAL_PROJECT": str(project), "PERENNIAL_HOME": str(home)}):
         at = control.up(project, home, _silent)
         try:
-            airflow = AirflowApi(at.airflow, USER, kept_secrets(home)["password"])
+            airflow = AirflowApi(at.airflow, USER, machine_secrets(home)["password"])
             airflow.wait_for_dag("retrain__churn")
             return _retrains(airflow)
         finally:

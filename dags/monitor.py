@@ -1,11 +1,12 @@
-"""One monitor Dag a model: watch the last rollout, end a predecessor that was kept warm long enough, compare live
-traffic with the champion's training data, and say so when it pays to retrain.
+"""One monitor Dag for each model: it watches the last rollout, ends a predecessor after its warm hours, compares live
+traffic with the champion's training data, and emits an event when a retrain pays.
 
-The event it emits starts the model's retrain Dag in Airflow.
+The event starts the model's retrain Dag.
 """
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime
 from typing import Any
 
@@ -17,17 +18,19 @@ from airflow.sdk import (
     task,
 )
 from closing_schedule import cron_schedule
-from vocabulary import as_of_param, asked_in_form, drift_asset, skip, task_defaults
+from dag_parts import as_of_param, drift_asset, form_values, skip, task_defaults
 
 from pipeline.settings import models as params
 from pipeline.settings.environment import Environment
 
+log = logging.getLogger(__name__)
+
 
 def as_of_run() -> datetime:
-    """The end of the window that this run looks at: from the form, else from the interval."""
+    """The end of the window that this run checks: from the form, else from the interval."""
     context = get_current_context()
     run = context["dag_run"]
-    return params.time_of(asked_in_form(context).get("as_of") or run.data_interval_end or run.run_after)
+    return params.time_of(form_values(context).get("as_of") or run.data_interval_end or run.run_after)
 
 
 def monitor_dag(model: str, settings: params.Model) -> Any:
@@ -42,7 +45,7 @@ def monitor_dag(model: str, settings: params.Model) -> Any:
         max_active_runs=1,
         tags=["perennial", model],
         default_args=task_defaults(),
-        params={"as_of": as_of_param("End of the window that is looked at.")},
+        params={"as_of": as_of_param("End of the window that is checked.")},
         doc_md=__doc__,
     )
     def monitor():
@@ -52,18 +55,16 @@ def monitor_dag(model: str, settings: params.Model) -> Any:
             from pipeline.runs import steps
 
             run = get_current_context()["dag_run"]
-            told = steps.check_drift(steps.Context.here(), airflow_run(run.dag_id, run.run_id), model, as_of_run())
-            return {key: told[key] for key in ("decision", "reason", "as_of", "moved", "report")}
+            result = steps.check_drift(steps.Context.here(), airflow_run(run.dag_id, run.run_id), model, as_of_run())
+            return {key: result[key] for key in ("decision", "reason", "as_of", "moved", "report")}
 
         @task(outlets=[alerts])
-        def announce_drift(told: dict) -> None:
-            if told["decision"] != "retrain":
-                skip(f"nothing to announce: {told['reason']}")
+        def announce_drift(drift_check: dict) -> None:
+            if drift_check["decision"] != "retrain":
+                skip(f"nothing to announce: {drift_check['reason']}")
+            reason = f"drift: {', '.join(drift_check['moved']) or 'live quality'}"
             events = get_current_context()["outlet_events"]
-            events[alerts].add(
-                drift_asset(model),
-                extra={"as_of": told["as_of"], "reason": f"drift: {', '.join(told['moved']) or 'live quality'}"},
-            )
+            events[alerts].add(drift_asset(model), extra={"as_of": drift_check["as_of"], "reason": reason})
 
         @task
         def watch_rollout() -> dict:
@@ -72,9 +73,9 @@ def monitor_dag(model: str, settings: params.Model) -> Any:
             from pipeline.runs.post_rollout_watch import watch
 
             run = get_current_context()["dag_run"]
-            told = watch(steps.Context.here(), airflow_run(run.dag_id, run.run_id), model, as_of_run())
-            print(f"{told['decision']}: {told['reason']}")
-            return {key: told[key] for key in ("decision", "reason", "rows")}
+            result = watch(steps.Context.here(), airflow_run(run.dag_id, run.run_id), model, as_of_run())
+            log.info("%s: %s", result["decision"], result["reason"])
+            return {key: result[key] for key in ("decision", "reason", "rows")}
 
         @task
         def retire_predecessor() -> list[str]:
@@ -84,17 +85,15 @@ def monitor_dag(model: str, settings: params.Model) -> Any:
             run = get_current_context()["dag_run"]
             return steps.retire_predecessor(steps.Context.here(), airflow_run(run.dag_id, run.run_id), model)
 
-        # The watch may roll the champion back: what is monitored is what is live after it, and until then the
-        # predecessor stays.
-        watched = watch_rollout()
-        checked = check_drift()
-        watched >> [checked, retire_predecessor()]
-        announce_drift(checked)
+        # The watch may roll the champion back. So the drift check comes after it, and the predecessor stays until then.
+        drift_check = check_drift()
+        watch_rollout() >> [drift_check, retire_predecessor()]
+        announce_drift(drift_check)
 
     return monitor()
 
 
-_asked_for = get_parsing_context().dag_id
+_only = get_parsing_context().dag_id
 for _name, _settings in params.load(Environment.read().project).models.items():
-    if _asked_for in (None, f"monitor__{_name}"):
+    if _only in (None, f"monitor__{_name}"):
         monitor_dag(_name, _settings)

@@ -1,7 +1,7 @@
-"""One operate Dag a model, started by hand only: what a person on call does to live traffic, with a line in the ledger.
+"""One operate Dag for each model, triggered by hand only: what a person on call does to live traffic, recorded in the ledger.
 
-`reconcile` makes what runs agree with the routes and harms nothing, so the form begins with it; `rollback` moves the route
-back to the warm predecessor.
+`reconcile` makes slots agree with the routes and harms nothing, so it is the form's default; `rollback` moves the route back
+to the warm predecessor.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.sdk import Param, dag, get_current_context, get_parsing_context, task
-from vocabulary import asked_in_form, task_defaults
+from dag_parts import form_values, task_defaults
 
 from pipeline.settings import models as params
 from pipeline.settings.environment import Environment
@@ -37,9 +37,9 @@ def operate_dag(model: str) -> Any:
             from pipeline.runs import steps
 
             context = get_current_context()
-            run, asked = context["dag_run"], asked_in_form(context)
+            run, form = context["dag_run"], form_values(context)
             return steps.operate(
-                steps.Context.here(), airflow_run(run.dag_id, run.run_id), model, asked["action"], asked["reason"]
+                steps.Context.here(), airflow_run(run.dag_id, run.run_id), model, form["action"], form["reason"]
             )
 
         act()
@@ -47,7 +47,7 @@ def operate_dag(model: str) -> Any:
     return operate()
 
 
-_asked_for = get_parsing_context().dag_id
+_only = get_parsing_context().dag_id
 for _name in params.load(Environment.read().project).models:
-    if _asked_for in (None, f"operate__{_name}"):
+    if _only in (None, f"operate__{_name}"):
         operate_dag(_name)

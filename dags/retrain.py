@@ -1,11 +1,12 @@
-"""One retrain Dag a model: the stages of dvc.yaml, then gates, register, roll out, settle.
+"""One retrain Dag for each model: the stages of dvc.yaml, then gates, register, roll out, settle.
 
 Generated from params.yaml and dvc.yaml; runs on the model's schedule, on its drift event, by hand, or as an
-Airflow backfill (which registers, but never goes live).
+Airflow backfill, whose versions are registered and never go live.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from airflow.sdk import (
@@ -17,7 +18,7 @@ from airflow.sdk import (
     task,
 )
 from closing_schedule import cron_schedule
-from vocabulary import as_of_param, asked_in_form, drift_asset, skip, task_defaults
+from dag_parts import as_of_param, drift_asset, form_values, skip, task_defaults
 
 from pipeline.errors import SettingsError
 from pipeline.settings import models as params
@@ -27,23 +28,32 @@ from pipeline.workspaces import dvc_graph
 PROJECT = Environment.read().project
 
 
-def asked_of_run(context: Any) -> tuple[str, str, str]:
-    """(run, as_of, reason): from the form, else from the drift event, else from the interval.
+@dataclass(frozen=True)
+class RunRequest:
+    """What a run shall do: its id, the end of its training window (UTC ISO 8601), and the reason for the ledger."""
 
-    Raises SettingsError for a backfill with an as_of: all its runs would be one and the same.
+    run: str
+    as_of: str
+    reason: str
+
+
+def run_request(context: Any) -> RunRequest:
+    """The request from the form, else from the drift event, else from the interval.
+
+    Raises SettingsError for a backfill with an as_of, because all its runs would be the same.
     """
     from pipeline.ledger.store import airflow_run
 
-    run, asked = context["dag_run"], asked_in_form(context)
-    if is_backfill(context) and asked.get("as_of"):
+    run, form = context["dag_run"], form_values(context)
+    if is_backfill(context) and form.get("as_of"):
         raise SettingsError(
             "conf as_of", "would make all runs of a backfill the same", "leave it out: each goes by its interval's end"
         )
-    events = [e for found in context["triggering_asset_events"].values() for e in found]
-    extra = events[-1].extra if events else {}
-    as_of = asked.get("as_of") or extra.get("as_of") or run.data_interval_end or run.run_after
-    reason = asked.get("reason") or extra.get("reason") or f"{getattr(run.run_type, 'value', run.run_type)} run"
-    return airflow_run(run.dag_id, run.run_id), str(as_of), reason
+    events = [event for group in context["triggering_asset_events"].values() for event in group]
+    drift = events[-1].extra if events else {}
+    as_of = form.get("as_of") or drift.get("as_of") or run.data_interval_end or run.run_after
+    reason = form.get("reason") or drift.get("reason") or f"{getattr(run.run_type, 'value', run.run_type)} run"
+    return RunRequest(airflow_run(run.dag_id, run.run_id), str(as_of), reason)
 
 
 def is_backfill(context: Any) -> bool:
@@ -84,8 +94,9 @@ def retrain_dag(model: str, settings: params.Model) -> Any:
         def open_workspace() -> str:
             from pipeline.runs import steps
 
-            run, as_of, reason = asked_of_run(get_current_context())
-            return steps.open_run(steps.Context.here(), run, model, params.time_of(as_of), reason)
+            request = run_request(get_current_context())
+            as_of = params.time_of(request.as_of)
+            return steps.open_run(steps.Context.here(), request.run, model, as_of, request.reason)
 
         @step("check_gates")
         def check_gates(folder: str) -> str:
@@ -97,7 +108,7 @@ def retrain_dag(model: str, settings: params.Model) -> Any:
         def register(folder: str, mlflow_run: str) -> str:
             from pipeline.runs import steps
 
-            # Two functions, not one with a flag: what archives a backfill's model cannot nominate it.
+            # Two functions, not one with a flag: `archive` has no way to nominate a backfill's model.
             if is_backfill(get_current_context()):
                 return steps.archive(steps.Context.here(), folder, mlflow_run)
             return steps.register(steps.Context.here(), folder, mlflow_run)
@@ -109,18 +120,16 @@ def retrain_dag(model: str, settings: params.Model) -> Any:
                 skip(f"version {version} comes from a backfill, which never goes live")
             from pipeline.runs import steps
 
-            run, _, reason = asked_of_run(context)
-            return steps.roll_out(
-                steps.Context.here(), run, model, version, reason, context["params"]["strategy"]
-            ).as_dict()
+            request, strategy = run_request(context), context["params"]["strategy"]
+            rollout = steps.roll_out(steps.Context.here(), request.run, model, version, request.reason, strategy)
+            return rollout.as_dict()
 
         @step("settle")
         def settle() -> dict:
             from pipeline.runs import steps
 
             context = get_current_context()
-            run, _, _ = asked_of_run(context)
-            return steps.settle(steps.Context.here(), run, model, is_backfill(context))
+            return steps.settle(steps.Context.here(), run_request(context).run, model, is_backfill(context))
 
         def stage_task(stage: str, folder: str):
             @step(stage)
@@ -140,13 +149,13 @@ def retrain_dag(model: str, settings: params.Model) -> Any:
         gates = check_gates(opened)
         list(stages.values()) >> gates
         live = roll_out(register(opened, gates))
-        # A teardown runs whatever happened before it, and does not hide it: the run fails when a step did.
+        # A teardown runs also after a failed step, and does not hide the failure: the run fails.
         live >> settle().as_teardown(setups=opened.operator.as_setup() if hasattr(opened, "operator") else opened)
 
     return retrain()
 
 
-_asked_for = get_parsing_context().dag_id
+_only = get_parsing_context().dag_id
 for _name, _settings in params.load(PROJECT).models.items():
-    if _asked_for in (None, f"retrain__{_name}"):
+    if _only in (None, f"retrain__{_name}"):
         retrain_dag(_name, _settings)

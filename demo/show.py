@@ -26,7 +26,7 @@ from pipeline.errors import PerennialError, ServiceError
 from pipeline.ledger.events import DriftChecked
 from pipeline.ledger.store import airflow_run
 from pipeline.services import control
-from pipeline.services.settings import USER, kept_secrets
+from pipeline.services.environment import USER, machine_secrets
 from pipeline.settings import models as params
 from pipeline.settings.environment import Environment
 
@@ -59,7 +59,7 @@ def main() -> int:
     except PerennialError as error:
         print(error, file=sys.stderr)
         return 1
-    print_summary(told, kept_secrets(home)["password"])
+    print_summary(told, machine_secrets(home)["password"])
     return 0 if told.requests.failed == 0 else 1
 
 
@@ -83,7 +83,7 @@ def _loop(project: Path, home: Path) -> Told:
         landed.result()
     os.environ["MLFLOW_TRACKING_URI"] = at.mlflow
     context = Context.here()
-    airflow = AirflowApi(at.airflow, USER, kept_secrets(home)["password"])
+    airflow = AirflowApi(at.airflow, USER, machine_secrets(home)["password"])
     airflow.wait_for_dag(f"retrain__{MODEL}")
     airflow.wait_for_dag(f"monitor__{MODEL}")
 

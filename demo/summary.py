@@ -16,7 +16,7 @@ from pipeline.context import Context
 from pipeline.ledger import costs
 from pipeline.ledger.events import DriftChecked, GatesChecked, RunOpened, StepEnded
 from pipeline.ledger.rollout_events import RolloutEnded
-from pipeline.services.settings import USER, Addresses
+from pipeline.services.environment import USER, Addresses
 from pipeline.serving.runtime import Runtime
 from pipeline.training.evaluate import metrics
 

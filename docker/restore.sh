@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Puts a backup in place of what is there, on this machine or a new one. Live slots are started again from the routes.
+# Replaces the server's data by a backup, on this machine or a new one. Live slots are started again from the routes.
 set -eu -o pipefail
 from=$(realpath "${1:?usage: make restore FROM=backups/TIME}")
 source "$(dirname "$0")/compose.sh"
-(cd "$from" 2>/dev/null && sha256sum --status --check SHA256SUMS 2>/dev/null) || { echo "restore: $from is not whole, nothing was changed; take another backup"; exit 1; }
+(cd "$from" 2>/dev/null && sha256sum --status --check SHA256SUMS 2>/dev/null) || { echo "restore: $from is not whole, nothing was changed; use another backup"; exit 1; }
 umask 077
-# Secrets are the backup's; what else this machine has set stays, and so does a store that it names, with its keys.
-# A restore that is done again leaves what the first one kept.
+# Secrets come from the backup. This machine's other settings stay, as do the address and keys of a store that it names.
+# Each restore keeps the .env before it under a name of its own.
 before=.env.before-$(date -u +%Y-%m-%dT%H%M%S.%NZ)
 touch .env
 cp .env "$before"
@@ -22,12 +22,12 @@ awk -F= -v before="$before" '
     for (name in mine) if (!(name in theirs)) print mine[name]
   }' "$before" "$from/env" | sort >.env.part
 mv .env.part .env
-compose exec -T deployer python -m pipeline.deployer --stop-slots >/dev/null 2>&1 || true  # where nothing runs yet
+compose exec -T deployer python -m pipeline.deployer --stop-slots >/dev/null 2>&1 || true  # on a new machine no deployer runs
 services=$(compose config --services | grep -vE '^(postgres|redis|store|init)$')
 compose rm -sf $services >/dev/null
 compose up -d postgres redis store
 for _ in $(seq 60); do compose exec -T postgres pg_isready -q -h 127.0.0.1 && break || sleep 1; done
-# A server that was started before has a password of its own in its volume.
+# The volume of a server that ran before has another password than the backup.
 password=$(sed -n "s/^POSTGRES_PASSWORD=//p" .env | sed "s/'/''/g")
 compose exec -T postgres psql -q -h /var/run/postgresql -U postgres <<<"ALTER ROLE postgres PASSWORD '$password'"
 compose run --rm -T init >/dev/null
@@ -36,9 +36,9 @@ for database in airflow mlflow ledger; do
   compose exec -T postgres pg_restore -h /var/run/postgresql -U postgres --exit-on-error -d "$database" <"$from/$database.dump"
   echo "restore: database $database"
 done
-# Tasks that were on their way: the restored databases know nothing of them, or start them again.
+# Drops queued tasks: the restored databases do not know them, or queue them again.
 compose exec -T redis redis-cli flushall >/dev/null
 compose run --rm -T --no-deps init python -m pipeline.services.server import-store <"$from/store.tar"
 compose run --rm -T --no-deps deployer sh -c 'rm -rf /var/lib/perennial/routes/* /var/lib/perennial/predictions /var/lib/perennial/versions && tar -C /var/lib/perennial -xf -' <"$from/deployer.tar"
 compose up -d
-echo "restore: done (.env as it was: $before); the deployer starts what was live as soon as all is up"
+echo "restore: done (the earlier .env: $before); the deployer starts the live versions as soon as all services are up"

@@ -15,7 +15,7 @@ import httpx
 import psutil
 
 from pipeline.rollout.routing.route_file import routes_folder
-from pipeline.services.settings import TRAEFIK_ENVIRONMENT, Addresses, write_traefik
+from pipeline.services import router_config
 from pipeline.settings.net import free_port
 
 
@@ -23,12 +23,11 @@ class Router:
     """A real Traefik that can be killed and started again."""
 
     def __init__(self, project: Path, home: Path) -> None:
-        self.router, self.router_api = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+        port, api_port = free_port(), free_port()
+        self.router, self.router_api = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{api_port}"
         self._home = home
         routes_folder(home).mkdir(parents=True, exist_ok=True)
-        write_traefik(
-            project, home, Addresses("http://127.0.0.1:1", "http://127.0.0.1:2", self.router, self.router_api)
-        )
+        router_config.write(project, home, port, api_port)
         self.start()
 
     def kept(self) -> psutil.Process:
@@ -42,7 +41,7 @@ class Router:
     def start(self, under: list[str] | None = None) -> None:
         traefik = [shutil.which("traefik") or "traefik", f"--configFile={self._home / 'traefik.yaml'}"]
         command = [*(under or []), *traefik]
-        env = os.environ | TRAEFIK_ENVIRONMENT
+        env = os.environ | router_config.ENVIRONMENT
         self.process = subprocess.Popen(command, cwd=self._home, stdout=subprocess.DEVNULL, env=env)
         until = time.monotonic() + 20
         while not _up(self.router_api):

@@ -1,7 +1,7 @@
 """A cron schedule that ends, for a model whose data ends.
 
-Airflow's own end_date is no such thing: it is handed to every task, and a run triggered by hand after that date
-becomes a success without a single task.
+Airflow's own end_date does not do this: every task gets it, and a run that is triggered by hand after that date succeeds
+without running a task.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pendulum import DateTime, instance, parse
 
 
 class ClosingCronTimetable(CronDataIntervalTimetable):
-    """CronDataIntervalTimetable whose last interval ends at `end` at the latest; runs by hand are not its business."""
+    """CronDataIntervalTimetable whose last interval ends at `end` at the latest. Runs by hand are not limited."""
 
     def __init__(self, cron: str, timezone: Any, end: Any) -> None:
         super().__init__(cron, timezone)
@@ -26,12 +26,12 @@ class ClosingCronTimetable(CronDataIntervalTimetable):
 
     def next_dagrun_info(self, *, last_automated_data_interval: Any, restriction: TimeRestriction) -> DagRunInfo | None:
         latest = self.end if restriction.latest is None else min(self.end, restriction.latest)
-        found = super().next_dagrun_info(
+        info = super().next_dagrun_info(
             last_automated_data_interval=last_automated_data_interval,
             restriction=TimeRestriction(restriction.earliest, latest, restriction.catchup),
         )
-        # One that only starts before the end would wait for days that never come.
-        return found if found and found.data_interval and found.data_interval.end <= self.end else None
+        # An interval that starts before the end and ends after it would wait for data that never comes.
+        return info if info and info.data_interval and info.data_interval.end <= self.end else None
 
     def serialize(self) -> dict[str, Any]:
         return {**super().serialize(), "end": self.end.isoformat()}
@@ -43,7 +43,7 @@ class ClosingCronTimetable(CronDataIntervalTimetable):
 
 
 def cron_schedule(cron: str, end: datetime | None) -> Timetable | BaseTimetable:
-    """Intervals by `cron` in UTC, up to `end` when there is one."""
+    """The timetable of intervals by `cron` in UTC, up to `end` when there is one."""
     if end is None:
         return OpenCronTimetable(cron, timezone="UTC")
     return ClosingCronTimetable(cron, "UTC", end)

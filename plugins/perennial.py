@@ -1,14 +1,14 @@
-"""The Airflow plugin: a listener that meters every task of our Dags, the page in the UI, and order among writers to SQLite."""
+"""The Airflow plugin: a listener that meters every task of our Dags, the page in the UI, and one SQLite writer at a time."""
 
 from airflow.configuration import conf
 from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
 
-OURS = ("retrain__", "monitor__", "operate__")
+PREFIXES = ("retrain__", "monitor__", "operate__")
 
 
 class Meter:
-    """Writes each task's start and end to the ledger: state, wall and CPU seconds, peak memory."""
+    """Records each task's start and end in the ledger: state, wall and processor seconds, peak memory."""
 
     def __init__(self):
         self._start = None
@@ -18,7 +18,7 @@ class Meter:
         from pipeline.ledger.events import StepStarted
         from pipeline.ledger.metering import read
 
-        if task_instance.dag_id.startswith(OURS):
+        if task_instance.dag_id.startswith(PREFIXES):
             self._start = read()
             self._append(task_instance, StepStarted())
 
@@ -38,7 +38,7 @@ class Meter:
         from pipeline.ledger.events import StepEnded
         from pipeline.ledger.metering import since
 
-        if task_instance.dag_id.startswith(OURS) and self._start is not None:
+        if task_instance.dag_id.startswith(PREFIXES) and self._start is not None:
             self._append(task_instance, StepEnded(state=state, error=error, **since(self._start)))
 
     @staticmethod
@@ -72,8 +72,8 @@ def create_page():
         from pipeline.context import Context
         from pipeline.pages.overview import report_file
 
-        found = report_file(Context.here(), model, name)
-        return FileResponse(found) if found else HTMLResponse("There is no such report.", status_code=404)
+        file = report_file(Context.here(), model, name)
+        return FileResponse(file) if file else HTMLResponse("There is no such report.", status_code=404)
 
     @page.get("/data/{version}", response_class=HTMLResponse, dependencies=[Depends(get_user)])
     def data(version: str):
@@ -90,7 +90,7 @@ def create_page():
 
 
 class PageOnDemand:
-    """Builds the page at its first request: plugins load in every process, and only one of them shows pages."""
+    """Builds the page at its first request: plugins load in every process of Airflow, and only the API server shows pages."""
 
     def __init__(self):
         self._page = None
@@ -102,7 +102,7 @@ class PageOnDemand:
 
 
 def middlewares():
-    """On one machine Airflow keeps its state in SQLite, which takes one writer at a time."""
+    """The order of writers where Airflow's database is SQLite, as on one machine; none for another database."""
     if not conf.get("database", "sql_alchemy_conn").startswith("sqlite"):
         return []
     from pipeline.services.airflow_sqlite import OneWriterAtATime

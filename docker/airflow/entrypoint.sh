@@ -1,9 +1,9 @@
 #!/bin/sh
-# Where the DVC remote is and who may log in, from the environment; then what the container is for.
+# Writes the DVC remote and the admin's password from the environment, then starts the container's command.
 set -eu
 umask 077
 mkdir -p "$AIRFLOW_HOME"
-# Of a process that was killed in here: the new one may have its number, and would be taken for it.
+# Left by a process that was killed in this container: a new process may get its pid and be taken for it.
 rm -f "$AIRFLOW_HOME"/*.pid
 if [ -n "${PERENNIAL_DATA_BUCKET:-}" ]; then
   cat > /opt/perennial/.dvc/config.local <<EOF
@@ -19,7 +19,7 @@ if [ -n "${PERENNIAL_ADMIN_PASSWORD:-}" ]; then
   printf '{"admin": "%s"}' "$PERENNIAL_ADMIN_PASSWORD" > "$AIRFLOW_HOME/passwords.json"
   unset PERENNIAL_ADMIN_PASSWORD
 fi
-# Docker rotates what is printed; a task's log is a file of its own, which nobody else deletes.
+# Docker rotates the output; the log of each task is a file, and this loop deletes old ones.
 (while :; do
   if [ -d "$AIRFLOW_HOME/logs" ]; then find "$AIRFLOW_HOME/logs" -type f -mtime "+${PERENNIAL_LOG_DAYS:-30}" -delete; fi
   sleep 3600

@@ -1,5 +1,5 @@
 #!/bin/sh
-# What the official image does at its start: makes the cluster in an empty volume, with the password it is given.
+# Makes the cluster in an empty volume with $POSTGRES_PASSWORD and starts Postgres, as the official image does.
 set -eu
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
   secret=$(mktemp)

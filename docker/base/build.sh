@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Builds perennial/base:bookworm (Debian with Python, nothing else) where no registry can be reached.
+# Builds perennial/base:bookworm (Debian with Python, nothing else) where no registry is reachable.
 # Needs root, debootstrap and a Docker engine. Running it again does nothing.
 set -eu
 tag=perennial/base:bookworm
 if docker image inspect "$tag" >/dev/null 2>&1; then
-  echo "base image: $tag is there already"
+  echo "base image: $tag exists already"
   exit 0
 fi
 root=$(mktemp -d)

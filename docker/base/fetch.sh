@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Downloads what the air-gapped images are built from: Debian packages on top of perennial/base:bookworm, and wheels.
-# Run it where an index and a Debian mirror can be reached; carry the folders over to where they cannot.
+# Downloads the parts of the air-gapped images: Debian packages on top of perennial/base:bookworm, and wheels.
+# Run it where an index and a Debian mirror are reachable, then carry the folders to the air-gapped machine.
 set -eu
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-.venv/bin/python}
@@ -10,7 +10,7 @@ aside=$(mktemp -d)
 trap 'rm -rf "$aside"' EXIT
 if ! ls "$debs"/*.deb >/dev/null 2>&1; then
   mkdir "$aside/partial"
-  # apt works out what is missing in the base, not on this machine.
+  # apt resolves against the packages of the base image, not those of this machine.
   container=$(docker create perennial/base:bookworm true)
   docker cp -q "$container:/var/lib/dpkg/status" "$aside/status" 2>/dev/null || docker cp "$container:/var/lib/dpkg/status" "$aside/status"
   docker rm "$container" >/dev/null
@@ -19,15 +19,15 @@ if ! ls "$debs"/*.deb >/dev/null 2>&1; then
   cp "$aside"/*.deb "$debs"
 fi
 for list in main:docker/airflow/wheels store:docker/airgapped/wheels; do
-  folder=${list#*:} wanted=requirements/${list%%:*}.txt
-  # What was downloaded for another list would be installed with this one.
-  if ! cmp -s "$wanted" "$folder/list.txt"; then
+  folder=${list#*:} requirements=requirements/${list%%:*}.txt
+  # Wheels of an earlier list would be installed too.
+  if ! cmp -s "$requirements" "$folder/list.txt"; then
     rm -f "$folder"/*.whl
-    # Also what an older patch of Python 3.11 needs: Debian's is 3.11.2.
-    sed "s/ ; python_full_version < '3.11[^\\\\]*/ /" "$wanted" >"$aside/list.txt"
-    # The same bytes each time for what is built here from its source, so that an image that holds it is not made again.
+    # Includes the packages for older patch versions of Python 3.11: Debian's is 3.11.2.
+    sed "s/ ; python_full_version < '3.11[^\\\\]*/ /" "$requirements" >"$aside/list.txt"
+    # A fixed date gives wheels that are built from sources the same bytes each time, so that their layer is not rebuilt.
     SOURCE_DATE_EPOCH=315532800 "$python" -m pip wheel -q --disable-pip-version-check --no-deps --require-hashes -r "$aside/list.txt" -w "$folder"
-    cp "$wanted" "$folder/list.txt"
+    cp "$requirements" "$folder/list.txt"
   fi
 done
 echo "fetched: $(ls "$debs"/*.deb | wc -l) Debian packages, $(ls docker/airflow/wheels/*.whl docker/airgapped/wheels/*.whl | wc -l) wheels"

@@ -7,26 +7,21 @@ before it touches anything (Kleppmann, How to do distributed locking, 2016). Tim
 
 from __future__ import annotations
 
-import os
-import re
-import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import sqlalchemy as sa
 
 from pipeline.errors import LeaseBusy, LedgerError, RolloutError
 from pipeline.ledger.store import Ledger
-from pipeline.settings.process_identity import boot, born
+from pipeline.settings.process_identity import ProcessIdentity, this_process
 
 # A holder that was killed is waited for so long; one that lives renews it three times as often.
 HELD_S = 5.0
 TRY_AGAIN_S = 0.1
-HOLDER = re.compile(r"^process (?P<pid>\d+) from (?P<born>\S+) on \S+ (?P<kernel>\(.*\))$")
 
 LEASES = sa.Table(
     "leases",
@@ -76,7 +71,7 @@ def take(ledger: Ledger, model: str, holder: str, above: int = 0) -> Lease | Non
     with ledger.writing() as connection:
         LEASES.create(connection, checkfirst=True)
         current, now = _row(connection, model), _now(connection)
-        if current is not None and current.until > now and not _gone(current.holder):
+        if current is not None and current.until > now and not _has_ended(current.holder):
             return None
         token = max(current.token if current else 0, above) + 1
         row = {"model": model, "token": token, "holder": holder, "until": now + HELD_S}
@@ -93,7 +88,7 @@ def held(ledger: Ledger, model: str, wait_s: float = 0, above: int = 0) -> Itera
 
     `above` is the largest number known elsewhere: a ledger that was restored may have forgotten it.
     """
-    holder = _myself()
+    holder = this_process().describe()
     until = time.monotonic() + wait_s
     while (lease := take(ledger, model, holder, above)) is None:
         if time.monotonic() >= until:
@@ -120,27 +115,10 @@ def _keep_renewing(lease: Lease, ended: threading.Event) -> None:
             continue
 
 
-def _myself() -> str:
-    return f"process {os.getpid()} from {_ticks(os.getpid())} on {socket.gethostname()} {_kernel()}"
-
-
-def _ticks(pid: int) -> str:
-    """When the process was born, within its kernel."""
-    return (born(pid) or "").partition("@")[0]
-
-
-def _kernel() -> str:
-    """This boot of this machine and, in a container, its own view of processes: where a process's number means one process."""
-    view = Path("/proc/self/ns/pid")
-    return f"({boot()} {view.readlink()})" if boot() else "(elsewhere)"
-
-
-def _gone(holder: str) -> bool:
-    """Whether the holder is a process of this very machine that has ended: it need not be waited for."""
-    told = HOLDER.match(holder)
-    if told is None or told["kernel"] != _kernel() or told["kernel"] == "(elsewhere)":
-        return False
-    return _ticks(int(told["pid"])) != told["born"]
+def _has_ended(holder: str) -> bool:
+    """Whether the holder is a process of this very machine that has ended: nobody has to wait for it."""
+    process = ProcessIdentity.parse(holder)
+    return process is not None and process.is_local() and not process.is_running()
 
 
 def _row(connection: sa.Connection, model: str) -> sa.Row | None:

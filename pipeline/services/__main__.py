@@ -6,7 +6,7 @@ import sys
 
 from pipeline.errors import PerennialError
 from pipeline.services import control
-from pipeline.services.settings import USER, kept_secrets
+from pipeline.services.environment import USER, machine_secrets
 from pipeline.settings.environment import Environment
 
 
@@ -23,7 +23,7 @@ def main(argv: list[str]) -> int:
     except PerennialError as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"Airflow  {at.airflow}  (user {USER}, password {kept_secrets(environment.home)['password']})")
+    print(f"Airflow  {at.airflow}  (user {USER}, password {machine_secrets(environment.home)['password']})")
     print(f"MLflow   {at.mlflow}\nmodels   {at.router}/MODEL/invocations\nrouter   {at.router_api}/dashboard/")
     return 0
 

@@ -1,7 +1,7 @@
-"""Starts and stops this machine's services, and knows which processes are its own.
+"""Starts and stops the services of one machine.
 
-`up` starts the Procfile under honcho in a session of its own and waits until all of it answers. `down` ends
-exactly what `up` and the rollouts started, by process id and start time, and says what it ended.
+`up` starts the Procfile under honcho in a session of its own and waits until every service answers. `down` ends exactly the
+processes that `up` and the rollouts started, and reports them.
 """
 
 from __future__ import annotations
@@ -27,69 +27,75 @@ from pipeline.rollout.engines.base import EngineSettings
 from pipeline.rollout.engines.select import LocalEngines
 from pipeline.rollout.probe import certified
 from pipeline.services import processes
-from pipeline.services.settings import Addresses, environment, mlflow_store, write_files
+from pipeline.services.environment import Addresses, environment, mlflow_store, write_files
 from pipeline.settings.environment import Environment
 from pipeline.settings.models import load
 
 START_LIMIT_S = 180.0
 STOP_LIMIT_S = 20.0
 
-Say = Callable[[str], None]
+# Takes a line about the progress, for a person at a terminal.
+Report = Callable[[str], None]
 
 
-def up(project: Path, home: Path, say: Say) -> Addresses:
-    """Starts what does not run yet and returns the addresses. Raises ServiceError in one line."""
+def up(project: Path, home: Path, report: Report) -> Addresses:
+    """Starts the services that do not run yet, reconciles, and returns the addresses. Raises ServiceError."""
     at = Addresses.from_environment()
     if processes.supervisor(home) is not None:
-        say("services run already")
+        report("services run already")
     else:
         _refuse_taken_ports(at)
         write_files(project, home, at)
         env = os.environ | environment(project, home, at)
         if not (home / "airflow" / "airflow.db").is_file():
-            say("making the databases of Airflow and MLflow")
+            report("making the databases of Airflow and MLflow")
             _make_databases(home, env)
-        say("starting Airflow, MLflow and Traefik")
+        report("starting Airflow, MLflow and Traefik")
         _start(project, home, env)
-    _wait_until_up(home, at, say)
+    _wait_until_up(home, at, report)
+    _reconcile(project, home, report)
+    return at
+
+
+def _reconcile(project: Path, home: Path, report: Report) -> None:
+    """Makes slots, routes and ledger agree: the machine may have been off."""
     settings = {name: model.rollout for name, model in load(project).models.items()}
     limits = {name: rollout.serving.rate_limit for name, rollout in settings.items()}
     here = Environment.read().at(project, home)
     context = RolloutContext.of(here, Ledger(here.ledger_url), rate_limits=limits)
     for line in recovery.reconcile(context, settings):
-        say(line)
-    return at
+        report(line)
 
 
-def down(project: Path, home: Path, say: Say) -> int:
-    """Ends the services and every slot; returns how many processes and containers that were."""
+def down(project: Path, home: Path, report: Report) -> int:
+    """Ends the services and every slot; returns the number of processes and containers that it ended."""
     engines = LocalEngines(EngineSettings.of(Environment.read().at(project, home)))
-    ended = deploy.stop_all(engines)
-    for running in ended:
-        say(f"ended {running.model} {running.slot}, version {running.version} ({running.engine})")
-    ours = processes.family(home)
+    slots = deploy.stop_all(engines)
+    for slot in slots:
+        report(f"ended {slot.model} {slot.slot}, version {slot.version} ({slot.engine})")
+    services = processes.family(home)
     supervisor = processes.supervisor(home)
-    # The supervisor ends its own; without one each is asked by itself.
-    for process in [supervisor] if supervisor else ours:
+    # The supervisor ends its own services. When it was killed, each service gets the signal itself.
+    for process in [supervisor] if supervisor else services:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
-    _, alive = psutil.wait_procs(ours, timeout=STOP_LIMIT_S)
+    _, alive = psutil.wait_procs(services, timeout=STOP_LIMIT_S)
     for process in alive:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(alive, timeout=STOP_LIMIT_S)
     processes.forget(home)
-    say(f"ended {len(ours)} service processes" if ours else f"nothing ran in {home}")
-    return len(ended) + len(ours)
+    report(f"ended {len(services)} service processes" if services else f"nothing ran in {home}")
+    return len(slots) + len(services)
 
 
 def running(home: Path) -> bool:
-    """Whether this home's services run."""
+    """Whether the services of this home run."""
     return processes.supervisor(home) is not None
 
 
 def leftovers(home: Path) -> int:
-    """How many processes of this home still run, whatever became of its folder."""
+    """The number of processes of this home that still run, also after its folder was removed."""
     return len(processes.family(home))
 
 
@@ -108,9 +114,9 @@ def _make_databases(home: Path, env: dict[str, str]) -> None:
     commands = [["airflow", "db", "migrate"], ["mlflow", "db", "upgrade", mlflow_store(home)]]
 
     def run(command: list[str]) -> None:
-        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            last = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
+        result = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        if result.returncode != 0:
+            last = (result.stderr.strip() or result.stdout.strip() or "no output").splitlines()[-1]
             raise ServiceError(" ".join(command[:3]), last, f"look at {home}")
 
     with ThreadPoolExecutor() as both:
@@ -125,7 +131,7 @@ def _refuse_taken_ports(at: Addresses) -> None:
                 probe.bind(("127.0.0.1", port))
             except OSError as error:
                 raise ServiceError(
-                    f"port {port}", f"is in use{_user_of(port)}", f"stop that, or set PERENNIAL_{name.upper()}_PORT"
+                    f"port {port}", f"is in use{_user_of(port)}", f"stop its user, or set PERENNIAL_{name.upper()}_PORT"
                 ) from error
 
 
@@ -139,12 +145,12 @@ def _user_of(port: int) -> str:
     return ""
 
 
-def _wait_until_up(home: Path, at: Addresses, say: Say) -> None:
+def _wait_until_up(home: Path, at: Addresses, report: Report) -> None:
     checks = {
         "Traefik": f"{at.router_api}/ping",
         "MLflow": f"{at.mlflow}/health",
         "Airflow": f"{at.airflow}/api/v2/monitor/health",
-        # The first call takes Airflow seconds and a task's own call would time out: warm it up.
+        # The first call takes Airflow seconds, so that a task's own call would time out.
         "Airflow's task API": f"{at.airflow}/execution/health",
     }
     start = time.monotonic()
@@ -157,7 +163,7 @@ def _wait_until_up(home: Path, at: Addresses, say: Say) -> None:
                     name, f"does not answer at {url} after {START_LIMIT_S:g} s", f"read {home / 'services.log'}"
                 )
             time.sleep(0.2)
-        say(f"{name} is up after {time.monotonic() - start:.0f} s")
+        report(f"{name} is up after {time.monotonic() - start:.0f} s")
 
 
 def _healthy(name: str, url: str) -> bool:

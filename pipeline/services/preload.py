@@ -1,16 +1,19 @@
-"""Runs a Python program in this process, with the slow libraries of Airflow's tasks imported before it.
+"""Imports the slow libraries of Airflow's tasks, then runs a Python program in this process.
 
-Each task is a fork of the scheduler's workers and has what they have: without this, it spends seconds of processor time
-importing MLflow or scikit-learn again. Stages, which DVC runs as commands, are forked by a server that this process starts
-(pipeline/workspaces/stage_server.py). Nothing of `pipeline` stays imported, so that a task runs the project's code as it is then. skops
-has another reason to come first: it looks at every module there is, and Airflow's answer with warnings by the thousand.
+Each task is a fork of the scheduler's or the Celery worker's process and shares what that has imported. Without the preload
+each task spends seconds of processor time on importing MLflow or scikit-learn (`python -m benchmarks preload`). Stages, which
+DVC runs as commands, are forks of a server that this process starts (pipeline/workspaces/stage_server.py). Nothing of
+`pipeline` stays imported, so a task runs the project's code as it is then.
+
+A library that cannot be imported is a warning and never an end: the task that needs it imports it itself, or fails with the
+library's own error.
 
     python -m pipeline.services.preload airflow scheduler
 """
 
 from __future__ import annotations
 
-import importlib
+import logging
 import os
 import runpy
 import shutil
@@ -19,8 +22,11 @@ from pathlib import Path
 
 from pipeline.workspaces import stage_server
 
-# Besides those of the stages; what Airflow and MLflow import only when they are used, too. None of these starts a thread of
-# its own that a fork would miss.
+log = logging.getLogger("pipeline.services.preload")
+
+# Libraries of tasks in addition to those of stages, with what Airflow and MLflow import only on first use. skops, which is
+# among those of the stages, inspects every loaded module when it is imported; inside Airflow that gives a thousand warnings.
+# None of these starts a thread that a fork would miss.
 LIBRARIES = (
     "mlflow.sklearn",
     "mlflow.data.pandas_dataset",
@@ -38,34 +44,37 @@ LIBRARIES = (
 
 
 def main(argv: list[str]) -> None:
+    """Runs the program `argv[0]` of the PATH with the arguments `argv[1:]`."""
     program = shutil.which(argv[0])
     if program is None:
         sys.exit(f"{argv[0]} is not installed; look at the PATH")
-    # OpenMP reads it when it is loaded; pipeline.workspaces.workspace says why.
+    # OpenMP reads the variable when it is loaded; pipeline.workspaces.workspace says why it is set.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    for library in (*stage_server.LIBRARIES, *LIBRARIES):
-        importlib.import_module(library)
-    _let_mlflow_look_around()
+    stage_server.import_all((*stage_server.LIBRARIES, *LIBRARIES))
+    _cache_mlflow_package_list()
     stage_server.fork()
     stage_server.forget_our_code()
     if "celery" in argv:
-        _show_that_it_is_alive(Path(os.environ["AIRFLOW_HOME"]) / "worker-alive")
+        _touch_at_heartbeats(Path(os.environ["AIRFLOW_HOME"]) / "worker-alive")
     sys.argv = [program, *argv[1:]]
     runpy.run_path(program, run_name="__main__")
 
 
-def _let_mlflow_look_around() -> None:
-    """It lists the modules of every package there is, once a process, when a model is logged: a second of processor time."""
-    from mlflow.utils.requirements_utils import warn_dependency_requirement_mismatches
+def _cache_mlflow_package_list() -> None:
+    """Lets MLflow list the modules of all packages once. Else each task that logs a model does it: a second of processor time."""
+    try:
+        from mlflow.utils.requirements_utils import warn_dependency_requirement_mismatches
 
-    warn_dependency_requirement_mismatches(["pandas"])
+        warn_dependency_requirement_mismatches(["pandas"])
+    except Exception as error:  # MLflow's own function, not a public one: another version may not have it
+        log.warning("preload: MLflow's list of packages is not cached: %s: %s", type(error).__name__, error)
 
 
-def _show_that_it_is_alive(file: Path) -> None:
-    """A Celery worker touches the file at each heartbeat that it sends to its queue: every two seconds while it has one."""
+def _touch_at_heartbeats(file: Path) -> None:
+    """Touches the file at each heartbeat that a Celery worker sends to its queue: every two seconds while it is connected."""
     from celery.signals import heartbeat_sent
 
-    file.unlink(missing_ok=True)  # of a process before this one
+    file.unlink(missing_ok=True)  # left by an earlier worker
     heartbeat_sent.connect(lambda **_: file.touch(), weak=False)
 
 

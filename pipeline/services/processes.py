@@ -1,63 +1,87 @@
-"""Which processes are this home's own, so that exactly they are ended.
+"""Knows which processes belong to this home, so that exactly these are ended.
 
-The supervisor (honcho) gives each service a session of its own. Those sessions are written down with the
-supervisor, so that a service is found even when the supervisor was killed and the service has overwritten its
-environment (Airflow does, to show a title). A slot is known by the mark in its environment.
+honcho, the supervisor, gives each service a session of its own. `services.pid` records the supervisor and the leaders of
+these sessions, so that a service is found even after the supervisor was killed and the service has overwritten its
+environment (Airflow does, to show a title). A slot is found by the mark in its environment.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from pipeline.rollout.engines.process import OWNER
+from pipeline.settings.process_identity import ProcessIdentity
 
 SERVICES_START_S = 5.0
 
 
+@dataclass(frozen=True)
+class _Record:
+    """What `services.pid` holds: the supervisor, and the leader of each service's session."""
+
+    supervisor: ProcessIdentity
+    leaders: tuple[ProcessIdentity, ...]
+
+
 def record(home: Path, pid: int, services: int) -> None:
-    """Writes down the supervisor `pid` and the sessions of its `services` commands."""
-    supervisor = psutil.Process(pid)
+    """Writes down the supervisor `pid` and the sessions of its `services` commands.
+
+    Raises psutil.NoSuchProcess when the supervisor has ended already.
+    """
+    supervisor = ProcessIdentity.of(pid)
+    if supervisor is None:
+        raise psutil.NoSuchProcess(pid)
     until = time.monotonic() + SERVICES_START_S
-    while len(sessions := _sessions_below(supervisor)) < services and time.monotonic() < until:
+    while len(leaders := _session_leaders(pid)) < services and time.monotonic() < until:
         time.sleep(0.05)
-    told = {"pid": pid, "started": supervisor.create_time(), "sessions": sessions}
-    _file(home).write_text(json.dumps(told), encoding="utf-8")
+    sessions = {str(leader.pid): leader.stamp for leader in leaders}
+    state = {"pid": pid, "started": supervisor.stamp, "sessions": sessions}
+    _file(home).write_text(json.dumps(state), encoding="utf-8")
 
 
 def forget(home: Path) -> None:
+    """Removes the record, when all of its processes have ended."""
     _file(home).unlink(missing_ok=True)
 
 
 def supervisor(home: Path) -> psutil.Process | None:
-    """The supervisor that `record` was told of, when it still runs."""
-    told = _told(home)
-    return _same(told["pid"], told["started"]) if told else None
+    """The recorded supervisor, when it still runs."""
+    recorded = _read(home)
+    if recorded is None or not recorded.supervisor.is_running():
+        return None
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(recorded.supervisor.pid)
+    return None
 
 
 def family(home: Path) -> list[psutil.Process]:
-    """Every process of this home that runs: the supervisor and all below it, its services' sessions, marked ones."""
-    told = _told(home) or {"sessions": {}}
-    leader = supervisor(home)
-    found = {p.pid: p for p in ([leader, *leader.children(recursive=True)] if leader else [])}
-    # A session's number is not given to another while the session lives; a leader of another age means it has ended.
-    ours = {
-        int(s) for s, started in told["sessions"].items() if not psutil.pid_exists(int(s)) or _same(int(s), started)
-    }
+    """Every running process of this home: the supervisor and its descendants, the services' sessions, marked ones."""
+    recorded, parent = _read(home), supervisor(home)
+    members = {p.pid: p for p in ([parent, *parent.children(recursive=True)] if parent else [])}
+    sessions = {leader.pid for leader in recorded.leaders if not _reused(leader)} if recorded else set()
     for process in psutil.process_iter():
-        if process.pid != os.getpid() and (_session(process.pid) in ours or _owner(process) == str(home)):
-            found.setdefault(process.pid, process)
-    return list(found.values())
+        if process.pid != os.getpid() and (_session(process.pid) in sessions or _owner(process) == str(home)):
+            members.setdefault(process.pid, process)
+    return list(members.values())
 
 
-def _sessions_below(process: psutil.Process) -> dict[str, float]:
-    """Session number to start time of its leader, for every session led by a descendant."""
-    below = process.children(recursive=True)
-    return {str(p.pid): p.create_time() for p in below if _session(p.pid) == p.pid}
+def _reused(leader: ProcessIdentity) -> bool:
+    """Whether another process has the leader's pid. The kernel reuses it only after the last process of its session ended."""
+    return ProcessIdentity.of(leader.pid) is not None and not leader.is_running()
+
+
+def _session_leaders(pid: int) -> list[ProcessIdentity]:
+    """The descendants of `pid` that lead a session."""
+    below = psutil.Process(pid).children(recursive=True)
+    leaders = [ProcessIdentity.of(p.pid) for p in below if _session(p.pid) == p.pid]
+    return [leader for leader in leaders if leader is not None]
 
 
 def _session(pid: int) -> int | None:
@@ -68,27 +92,20 @@ def _session(pid: int) -> int | None:
 
 
 def _owner(process: psutil.Process) -> str | None:
+    """The home that the mark in the process's environment names."""
     try:
         return process.environ().get(OWNER)
     except psutil.Error:
         return None
 
 
-def _same(pid: int, started: float) -> psutil.Process | None:
-    """The process `pid` when it is the one that started then and is no zombie."""
+def _read(home: Path) -> _Record | None:
     try:
-        process = psutil.Process(pid)
-        alive = process.status() != psutil.STATUS_ZOMBIE
-        return process if alive and abs(process.create_time() - started) < 1 else None
-    except psutil.NoSuchProcess:
-        return None
-
-
-def _told(home: Path) -> dict | None:
-    try:
-        return json.loads(_file(home).read_text(encoding="utf-8"))
+        state = json.loads(_file(home).read_text(encoding="utf-8"))
     except OSError:
         return None
+    leaders = (ProcessIdentity.recorded(int(pid), started) for pid, started in state["sessions"].items())
+    return _Record(ProcessIdentity.recorded(state["pid"], state["started"]), tuple(leaders))
 
 
 def _file(home: Path) -> Path:

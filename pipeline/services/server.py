@@ -1,12 +1,14 @@
-"""What docker-compose.yaml needs beside itself: `.env` with secrets of its own, and at each start what init makes.
+"""Prepares a server of docker-compose.yaml: writes `.env`, makes databases and buckets, exports and imports the store.
 
-`python -m pipeline.services.server env [--airgapped]` on the host; `… init`, `export-store`, `import-store` in a container.
+`python -m pipeline.services.server env [--airgapped]` runs on the host; `init`, `export-store` and `import-store` run in a
+container.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import logging
 import os
 import secrets
 import shutil
@@ -21,69 +23,78 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-import yaml
 
 from pipeline.errors import PerennialError, ServiceError
 from pipeline.ledger.store import Ledger
 from pipeline.rollout.engines.base import EngineUnavailable
 from pipeline.rollout.engines.docker import has_volume, serving_images
-from pipeline.services import settings
+from pipeline.services import router_config
+from pipeline.settings import logs
 from pipeline.settings.environment import Environment
-from pipeline.settings.models import load
+
+log = logging.getLogger("pipeline.services.server")
 
 SOCKET = Path("/var/run/docker.sock")
-# Each a role and a database of its own: one that is taken over reads nothing of the others.
+# Each has a role and a database of its own, so that an intruder in one service reads no other's data.
 DATABASES = ("airflow", "mlflow", "ledger")
-# By what they are for: a backup may go to a store where they are called otherwise.
+# Purpose of a bucket, and the variable with its name: a backup may be restored into a store with other names.
 BUCKETS = {"data": "PERENNIAL_DATA_BUCKET", "artifacts": "PERENNIAL_ARTIFACT_BUCKET"}
 
-# As `mlflow db upgrade URL`, which would show the password in the list of processes.
+# Does what `mlflow db upgrade URL` does, which would show the password in the list of processes.
 UPGRADE_MLFLOW = (
     "import os; from mlflow.db import commands; commands(['upgrade', os.environ['PERENNIAL_MLFLOW_STORE']])"
 )
 
 
-def write_env(project: Path, airgapped: bool, say: Callable[[str], None]) -> Path:
-    """Writes `.env`: secrets are drawn once and stay, what follows from this machine and commit is written anew.
+def write_env(project: Path, airgapped: bool, report: Callable[[str], None]) -> Path:
+    """Writes `.env` and returns its path: secrets that it has stay; values of this machine and commit are written anew.
 
     Raises ServiceError.
     """
     path = project / ".env"
-    kept = _read_env(path)
-    site = kept.get("COMPOSE_PROJECT_NAME", "perennial")
-    say("building the serving images" if not kept.get("PERENNIAL_SERVING_IMAGES") else "checking the serving images")
+    before = _read_env(path)
+    site = before.get("COMPOSE_PROJECT_NAME", "perennial")
+    report("checking the serving images" if before.get("PERENNIAL_SERVING_IMAGES") else "building the serving images")
     try:
-        _refuse_new_secrets_for_old_data(site, kept)
+        _refuse_new_secrets_for_old_data(site, before)
         pins = serving_images(project)
     except EngineUnavailable as error:
         raise ServiceError("serving images", str(error), "is Docker up, and may this user ask it?") from error
-    airgapped = airgapped or "docker-compose.airgapped.yaml" in kept.get("COMPOSE_FILE", "")
+    airgapped = airgapped or "docker-compose.airgapped.yaml" in before.get("COMPOSE_FILE", "")
     files = ["docker-compose.yaml", *(["docker-compose.airgapped.yaml"] if airgapped else [])]
-    told = {
+    derived = {
         "COMPOSE_PROJECT_NAME": site,
         "COMPOSE_FILE": ":".join(files),
         "PERENNIAL_IMAGE_TAG": _commit(project),
         "PERENNIAL_SERVING_IMAGES": pins,
         "DOCKER_GID": str(SOCKET.stat().st_gid if SOCKET.exists() else os.getgid()),
     }
-    drawn = {name: kept.get(name) or draw() for name, draw in SECRETS.items()}
-    others = {name: value for name, value in kept.items() if name not in told and name not in drawn}
-    lines = [f"{name}={value}" for part in (told, drawn, others) for name, value in part.items()]
-    aside = path.with_name(".env.part")
-    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, stat.S_IRUSR | stat.S_IWUSR), "w") as file:
-        file.write("# Written by `make env`: secrets stay as they are, your own lines too.\n" + "\n".join(lines) + "\n")
-    aside.replace(path)
-    say(f"wrote {path} (readable by its owner only); the admin's password is AIRFLOW_ADMIN_PASSWORD in it")
+    passwords = {name: before.get(name) or draw() for name, draw in SECRETS.items()}
+    others = {name: value for name, value in before.items() if name not in derived and name not in passwords}
+    _write_env_file(path, derived | passwords | others)
+    report(f"wrote {path} (readable by its owner only); the admin's password is AIRFLOW_ADMIN_PASSWORD in it")
     return path
 
 
-def _refuse_new_secrets_for_old_data(site: str, kept: dict[str, str]) -> None:
-    """A Postgres that was made with another password lets nobody in, and a new Fernet key reads no connection."""
+def _write_env_file(path: Path, variables: dict[str, str]) -> None:
+    """Writes the file aside and renames it; only its owner may read it."""
+    lines = "\n".join(f"{name}={value}" for name, value in variables.items())
+    aside = path.with_name(".env.part")
+    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, stat.S_IRUSR | stat.S_IWUSR), "w") as file:
+        file.write(f"# Written by `make env`: secrets stay as they are, your own lines too.\n{lines}\n")
+    aside.replace(path)
+
+
+def _refuse_new_secrets_for_old_data(site: str, before: dict[str, str]) -> None:
+    """Raises ServiceError when a volume holds databases and `.env`, `before`, has no password for them.
+
+    Postgres would refuse the new password, and a new Fernet key could not read Airflow's connections.
+    """
     volume = f"{site}_postgres"
-    if "POSTGRES_PASSWORD" not in kept and has_volume(volume):
+    if "POSTGRES_PASSWORD" not in before and has_volume(volume):
         raise ServiceError(
             f"volume {volume}",
-            "holds a server's data, but .env has no secrets of it",
+            "holds a server's data, but .env has no secrets for it",
             "put its .env back, `make restore` a backup, or give up all its data: "
             f"docker volume rm $(docker volume ls -q --filter label=com.docker.compose.project={site})",
         )
@@ -93,7 +104,7 @@ def _fernet() -> str:
     return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
 
 
-# URL-safe all of them: they stand in addresses of databases.
+# Every secret is URL-safe, because some stand in the URLs of databases.
 SECRETS: dict[str, Callable[[], str]] = {
     **{
         f"{name}_PASSWORD": lambda: secrets.token_urlsafe(24)
@@ -117,13 +128,15 @@ def _read_env(path: Path) -> dict[str, str]:
 
 
 def _commit(project: Path) -> str:
-    """The commit whose code the images hold, short."""
-    done = subprocess.run(
+    """The commit whose code the images hold, in 12 digits."""
+    result = subprocess.run(
         ["git", "-C", str(project), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True
     )
-    if done.returncode != 0:
-        raise ServiceError(str(project), "is not a git repository with a commit", "an image holds what is committed")
-    return done.stdout.strip()
+    if result.returncode != 0:
+        raise ServiceError(
+            str(project), "is not a git repository with a commit", "commit the code: images hold commits"
+        )
+    return result.stdout.strip()
 
 
 def init() -> None:
@@ -131,13 +144,13 @@ def init() -> None:
     _make_databases(os.environ["POSTGRES_ADMIN_URL"])
     commands = [["airflow", "db", "migrate"], [sys.executable, "-c", UPGRADE_MLFLOW]]
     with ThreadPoolExecutor() as both:
-        done = [both.submit(_run, command) for command in commands]
+        migrations = [both.submit(_run, command) for command in commands]
         Ledger(Environment.read().ledger_url)
         _make_buckets()
         _write_router(Environment.read().home / "router")
-        for one in done:
-            one.result()
-    print("databases, buckets and the router's settings are as this version wants them")
+        for migration in migrations:
+            migration.result()
+    log.info("databases, buckets and the router's configuration are up to date with this version")
 
 
 def _make_databases(admin: str) -> None:
@@ -145,8 +158,8 @@ def _make_databases(admin: str) -> None:
     try:
         opened = engine.connect()
     except sa.exc.OperationalError as error:
-        said = str(error.orig).strip().splitlines()[0]
-        raise ServiceError("Postgres", said, "are POSTGRES_HOST and POSTGRES_PASSWORD in .env right?") from error
+        reason = str(error.orig).strip().splitlines()[0]
+        raise ServiceError("Postgres", reason, "are POSTGRES_HOST and POSTGRES_PASSWORD in .env right?") from error
     with opened as connection:
         for name in DATABASES:
             password = os.environ[f"{name.upper()}_DB_PASSWORD"]
@@ -161,9 +174,9 @@ def _make_databases(admin: str) -> None:
 
 
 def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        last = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        last = (result.stderr.strip() or result.stdout.strip() or "no output").splitlines()[-1]
         raise ServiceError(" ".join(command[:3]), last, "is the database up, and its password right?")
 
 
@@ -178,17 +191,17 @@ def _make_buckets() -> None:
     from botocore.exceptions import BotoCoreError, ClientError
 
     client, region = store(), os.environ["AWS_DEFAULT_REGION"]
-    # AWS refuses the name of its first region.
-    where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+    # AWS refuses its first region as a constraint.
+    options = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
     for bucket in (os.environ[name] for name in BUCKETS.values()):
         try:
-            if not _is_there(client, bucket):
-                client.create_bucket(Bucket=bucket, **where)
+            if not _exists(client, bucket):
+                client.create_bucket(Bucket=bucket, **options)
         except (BotoCoreError, ClientError) as error:
             raise ServiceError(f"bucket {bucket}", str(error), "are S3_ENDPOINT and its keys in .env right?") from error
 
 
-def _is_there(client: Any, bucket: str) -> bool:
+def _exists(client: Any, bucket: str) -> bool:
     try:
         client.head_bucket(Bucket=bucket)
     except client.exceptions.ClientError as error:
@@ -199,18 +212,20 @@ def _is_there(client: Any, bucket: str) -> bool:
 
 
 def _write_router(folder: Path) -> None:
-    """Traefik's static configuration and its plugin, as its container sees them: the folder is its /etc/traefik."""
-    slow_ms = {model.rollout.limits.p99_ms for model in load(Environment.read().project).models.values()}
-    told = settings.traefik(Path("/routes"), "0.0.0.0:8000", "0.0.0.0:8001", slow_ms)
-    settings.lay_plugin(Environment.read().project, folder)
+    """Writes Traefik's static configuration and plugin into the folder that is /etc/traefik in its container."""
+    project = Environment.read().project
+    text = router_config.static(
+        Path("/routes"), "0.0.0.0:8000", "0.0.0.0:8001", router_config.latency_limits_ms(project)
+    )
+    router_config.install_plugin(project, folder)
     aside = folder / "traefik.yaml.part"
-    aside.write_text(yaml.safe_dump(told, sort_keys=False), encoding="utf-8")
+    aside.write_text(text, encoding="utf-8")
     aside.chmod(0o644)
     aside.replace(folder / "traefik.yaml")
 
 
 def export_store(out: Any) -> int:
-    """Writes all objects of the store as a tar, `data` or `artifacts`/KEY; returns how many."""
+    """Writes all objects of the store into a tar, as data/KEY or artifacts/KEY; returns their number."""
     client, count = store(), 0
     with tarfile.open(fileobj=out, mode="w|") as archive:
         for kind, bucket in ((kind, os.environ[name]) for kind, name in BUCKETS.items()):
@@ -225,14 +240,14 @@ def export_store(out: Any) -> int:
 
 
 def import_store(source: Any) -> int:
-    """Puts the objects of such a tar into the store; returns how many."""
+    """Puts the objects of a tar of `export_store` into the store; returns their number."""
     client, count = store(), 0
     with tarfile.open(fileobj=source, mode="r|") as archive:
         for member in archive:
             kind, _, key = member.name.partition("/")
             body = archive.extractfile(member)
             assert body is not None
-            # The uploader seeks, for parts of large objects; a stream cannot.
+            # The uploader seeks, to send large objects in parts; a stream cannot.
             with tempfile.TemporaryFile() as whole:
                 shutil.copyfileobj(body, whole)
                 whole.seek(0)
@@ -245,16 +260,17 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m pipeline.services.server", description=__doc__)
     parser.add_argument("command", choices=["env", "init", "export-store", "import-store"])
     parser.add_argument("--airgapped", action="store_true", help="build all images here, pull none")
-    chosen = parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    logs.configure("terminal" if arguments.command == "env" else "service")
     try:
-        if chosen.command == "env":
-            write_env(Environment.read().project, chosen.airgapped, print)
-        elif chosen.command == "init":
+        if arguments.command == "env":
+            write_env(Environment.read().project, arguments.airgapped, print)
+        elif arguments.command == "init":
             init()
-        elif chosen.command == "export-store":
-            print(f"{export_store(sys.stdout.buffer)} objects", file=sys.stderr)
+        elif arguments.command == "export-store":
+            log.info("exported %d objects", export_store(sys.stdout.buffer))
         else:
-            print(f"{import_store(sys.stdin.buffer)} objects", file=sys.stderr)
+            log.info("imported %d objects", import_store(sys.stdin.buffer))
     except PerennialError as error:
         print(error, file=sys.stderr)
         return 1

@@ -16,6 +16,7 @@ import contextlib
 import gc
 import importlib
 import json
+import logging
 import os
 import runpy
 import secrets
@@ -28,10 +29,12 @@ import sys
 import sysconfig
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+log = logging.getLogger("pipeline.workspaces.stage_server")
 
 VARIABLE = "PERENNIAL_FORKSERVER"
 USAGE_VARIABLE = "PERENNIAL_STAGE_USAGE"
@@ -182,6 +185,15 @@ def fork() -> None:
     listener.close()
 
 
+def import_all(libraries: Iterable[str]) -> None:
+    """Imports them; one that cannot be imported is a warning: whoever needs it meets its error."""
+    for library in libraries:
+        try:
+            importlib.import_module(library)
+        except Exception as error:  # a broken library raises anything, and none may stop a scheduler or a worker
+            log.warning("preload: %s is not imported: %s: %s", library, type(error).__name__, error)
+
+
 def _listen() -> socket.socket:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(f"\0perennial-{secrets.token_hex(8)}")
@@ -229,8 +241,7 @@ def _first_of(*files: int) -> list[int]:
 def _load() -> float:
     """Imports what stages need; the processor seconds that took: whoever is served first has to pay for it."""
     before = time.process_time()
-    for library in (*LIBRARIES, *ONLY_STAGES):
-        importlib.import_module(library)
+    import_all((*LIBRARIES, *ONLY_STAGES))
     # A collection in a fork would write to every page that it shares: a third of a second each time.
     gc.collect()
     gc.freeze()
@@ -297,7 +308,8 @@ def _become(request: dict[str, Any], files: list[int]) -> None:
         sys.path[:] = request["path"]
         sys.argv = request["argv"]
         # numpy drew its seed when the server began, and would give every fork the same numbers; Python's own random does not.
-        sys.modules["numpy"].random.seed()
+        if "numpy" in sys.modules:
+            sys.modules["numpy"].random.seed()
         forget_our_code()
         runpy.run_module("pipeline", run_name="__main__", alter_sys=True)
         code = 0

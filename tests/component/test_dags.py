@@ -100,14 +100,14 @@ import sys
 from datetime import datetime
 from types import SimpleNamespace
 sys.path[:0] = sys.argv[1:]
-from retrain import asked_of_run
+from retrain import run_request
 conf = {"as_of": "2013-06-01T00:00:00Z"}
 for kind, given in (("backfill", conf), ("manual", conf), ("backfill", {})):
     run = SimpleNamespace(conf=given, run_type=kind, dag_id="d", run_id="r", data_interval_end=datetime(2013, 5, 6))
     form = {"as_of": None, "reason": None, "strategy": None}
     context = {"dag_run": run, "dag": SimpleNamespace(params=form), "params": {"as_of": None, "reason": None} | given, "triggering_asset_events": {}}
     try:
-        print("@@" + asked_of_run(context)[1])
+        print("@@" + run_request(context).as_of)
     except Exception as error:
         print(f"@@{type(error).__name__} {error}")
 """

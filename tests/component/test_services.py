@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -41,18 +42,18 @@ def wait_for(condition):
 
 def test_one_that_fails_is_started_again_and_stops_when_told(tmp_path):
     command, starts = counted(tmp_path, "sys.exit(3) if n == 1 else time.sleep(60)")
-    kept = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    kept = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: len(lines(starts)) == 2)
     kept.send_signal(signal.SIGTERM)
-    said, _ = kept.communicate(timeout=20)
+    _, said = kept.communicate(timeout=20)
     assert kept.returncode == 0
-    assert "ended with 3; starting it again" in said
+    assert re.search(r"^\d{4}-\d\d-\d\dT\S+Z WARNING \S*python\S* -c ended with 3; starting it again$", said, re.M)
     assert len(lines(starts)) == 2
 
 
 def test_one_that_was_killed_is_started_again(tmp_path):
     command, starts = counted(tmp_path, "time.sleep(60)")
-    kept = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    kept = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     wait_for(lambda: len(lines(starts)) == 1)
     os.kill(int(lines(starts)[0]), signal.SIGKILL)
     wait_for(lambda: len(lines(starts)) == 2)
@@ -82,6 +83,24 @@ def test_a_warm_program_has_the_libraries_and_none_of_our_code(tmp_path):
     assert (gone.returncode, gone.stderr.strip()) == (1, "no-such-program is not installed; look at the PATH")
 
 
+def test_a_library_that_cannot_be_imported_stops_no_program(tmp_path):
+    """Neither one that is missing nor one that is broken stops a scheduler: each is a warning with its name."""
+    (tmp_path / "program").write_text("import sys; print('ran', 'mlflow.sklearn' in sys.modules)\n")
+    (tmp_path / "program").chmod(0o755)
+    for name, text in {
+        "git": "raise ModuleNotFoundError('no git here')",
+        "skl2onnx": "raise AttributeError('float_')",
+    }.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    paths = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "pipeline.services.preload", "program"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | paths)
+    assert done.stdout.splitlines()[-1] == "ran True"
+    output = done.stdout + done.stderr  # Airflow, once imported, sends warnings to stdout
+    assert "preload: git is not imported: ModuleNotFoundError: no git here" in output
+    assert "preload: skl2onnx is not imported: AttributeError: float_" in output
+
+
 def test_a_celery_worker_is_healthy_as_long_as_it_has_its_queue(tmp_path):
     """What its container's health check looks at; tests/story/test_server.py starts real ones."""
     from celery.signals import heartbeat_sent
@@ -93,7 +112,7 @@ def test_a_celery_worker_is_healthy_as_long_as_it_has_its_queue(tmp_path):
         command = [sys.executable, ROOT / "docker/airflow/healthy.py", str(alive)]
         return subprocess.run(command, capture_output=True, text=True, check=False).returncode
 
-    preload._show_that_it_is_alive(alive)
+    preload._touch_at_heartbeats(alive)
     assert told() == 1, "it says nothing before it has reached its queue"
     heartbeat_sent.send(sender=None)
     assert told() == 0
@@ -106,7 +125,7 @@ def test_one_that_cannot_stay_up_ends(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 4
     assert len(lines(starts)) == 5
-    assert done.stdout.strip().endswith("ended 5 times in a row, last with 4")
+    assert done.stderr.strip().endswith("ended 5 times in a row, last with 4")
 
 
 def test_airflows_database_does_not_wait_for_the_disk(tmp_path):

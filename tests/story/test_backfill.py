@@ -25,7 +25,7 @@ from pipeline.ledger.events import VersionRegistered
 from pipeline.ledger.rollout_events import RolloutEnded, SlotStarting
 from pipeline.ledger.store import airflow_run
 from pipeline.rollout.routing import route_file
-from pipeline.services.settings import USER, kept_secrets
+from pipeline.services.environment import USER, machine_secrets
 from pipeline.workspaces import dvc_graph, dvc_remote
 from tests.support import browser
 from tests.support.required import EXHAUSTIVE, skip_or_fail
@@ -210,7 +210,7 @@ def test_5_from_mlflows_page_of_a_version_to_its_data_and_back(stack, before):
     data = stack.context.registry.version_facts(FLIGHTS, version)["tags"]["perennial.data_version"]
     assert httpx.get(f"{stack.at.airflow}/perennial/data/{data}").status_code == 401
     with browser.browser() as driver:
-        browser.log_in(driver, stack.at.airflow, USER, kept_secrets(stack.home)["password"])
+        browser.log_in(driver, stack.at.airflow, USER, machine_secrets(stack.home)["password"])
         driver.get(f"{stack.at.mlflow}/#/models/{FLIGHTS}/versions/{version}")
         link = browser.wait_for(driver, "link text", "where else it was used").get_attribute("href")
         assert link == f"{stack.at.airflow}/perennial/data/{data}"
@@ -233,7 +233,7 @@ def test_5b_a_backfill_from_the_form_of_airflows_page(stack):
         skip_or_fail("browser", gone)
     stack.airflow.wait_for_dag("retrain__loyal")
     with browser.browser() as driver:
-        browser.log_in(driver, stack.at.airflow, USER, kept_secrets(stack.home)["password"])
+        browser.log_in(driver, stack.at.airflow, USER, machine_secrets(stack.home)["password"])
         browser.start_backfill(driver, stack.at.airflow, "retrain__loyal", "2024/02/18", "2024/02/18")
         until = time.monotonic() + 60
         while not (made := stack.airflow.get("/backfills", dag_id="retrain__loyal")["backfills"]):

@@ -22,7 +22,7 @@ from pipeline.ledger.events import DriftChecked, RunOpened, StepEnded, VersionRe
 from pipeline.ledger.rollout_events import RolledBack
 from pipeline.ledger.store import airflow_run
 from pipeline.services import control, processes
-from pipeline.services.settings import USER, kept_secrets
+from pipeline.services.environment import USER, machine_secrets
 from tests.support import browser
 from tests.support.required import skip_or_fail
 from tests.support.stack import FLIGHTS
@@ -174,7 +174,7 @@ def test_6_the_page_is_behind_the_login_and_shows_what_is_live(stack):
         skip_or_fail("browser", gone)
     assert httpx.get(f"{stack.at.airflow}/perennial/").status_code == 401
     with browser.browser() as driver:
-        browser.log_in(driver, stack.at.airflow, USER, kept_secrets(stack.home)["password"])
+        browser.log_in(driver, stack.at.airflow, USER, machine_secrets(stack.home)["password"])
         driver.get(f"{stack.at.airflow}/perennial/")
         card = driver.find_element("id", f"model-{FLIGHTS}").text
         assert "version 2" in card

@@ -16,7 +16,7 @@ from harness.environment import environment
 from harness.project import CHURN, ROOT, make_project
 from pipeline.context import Context
 from pipeline.services import control
-from pipeline.services.settings import PORTS, USER, Addresses, kept_secrets
+from pipeline.services.environment import PORTS, USER, Addresses, machine_secrets
 from pipeline.settings.net import free_port
 
 FLIGHTS = "flight-delay"
@@ -67,7 +67,7 @@ def _stack(tmp_path_factory):
     with environment({**env, "MLFLOW_TRACKING_URI": None}):
         at = control.up(project, home, print)
     env |= {"PERENNIAL_ROUTER_URL": at.router, "MLFLOW_TRACKING_URI": at.mlflow}
-    yield Stack(project, home, at, AirflowApi(at.airflow, USER, kept_secrets(home)["password"]), env)
+    yield Stack(project, home, at, AirflowApi(at.airflow, USER, machine_secrets(home)["password"]), env)
     with environment({**env, "MLFLOW_TRACKING_URI": None}):
         control.down(project, home, print)
 

@@ -1,3 +1,3 @@
 module perennial.local/bucket
 
-go 1.22
+go 1.19

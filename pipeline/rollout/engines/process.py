@@ -1,8 +1,8 @@
 """Slots as local processes: the same server that goes into the image, in this Python.
 
-What was started is written down in `slots/MODEL-SLOT.json` with the process's id and birth, so that a process that merely
-got the same id is never taken for it, nor ended. That it is to start is written down before: one whose starter was killed
-in between, or whose file was lost, is found by the marks in its environment.
+`slots/MODEL-SLOT.json` records each process with its identity, so that a process that merely got the same pid is never taken
+for it, nor ended. A first version of the file is written before the start, without an identity: when the starter is killed
+in between, or the file is torn, the process is found by the marks in its environment.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,22 @@ from pipeline.rollout import failpoints
 from pipeline.rollout.engines.base import EngineSettings, Running, Wanted, cut_off
 from pipeline.serving.settings import VARIABLE
 from pipeline.settings.net import free_port
-from pipeline.settings.process_identity import born
+from pipeline.settings.process_identity import ProcessIdentity
 
 # What a server has beyond its drain time to write its log and end.
 GRACE_S = 5.0
 # Every process of a home carries this in its environment, so that `make down` finds one that lost its parent.
 OWNER = "PERENNIAL_SERVICE_OF"
 SLOT = "PERENNIAL_SLOT"
+
+
+@dataclass(frozen=True)
+class _Server:
+    """A slot's process, the version that it serves, and its address (a URL)."""
+
+    identity: ProcessIdentity
+    version: str
+    address: str
 
 
 class ProcessEngine:
@@ -67,23 +77,24 @@ class ProcessEngine:
                 start_new_session=True,
                 env={**_server_environment(self._home), SLOT: f"{model}-{slot}", VARIABLE: wanted.serving},
             )
-        told = {"pid": process.pid, "born": born(process.pid), "version": version, "address": address}
-        self._write(model, slot, told)
+        identity = ProcessIdentity.of(process.pid)
+        started = {"pid": process.pid, "born": identity.stamp if identity else None}
+        self._write(model, slot, {**started, "version": version, "address": address})
         return Running(model, slot, version, address, self.name)
 
     def find(self, model: str, slot: str) -> Running | None:
-        told = self._told(model, slot)
-        return Running(model, slot, told["version"], told["address"], self.name) if told else None
+        server = self._server_of(model, slot)
+        return Running(model, slot, server.version, server.address, self.name) if server else None
 
     def stop(self, model: str, slot: str, drain_s: float) -> int | None:
-        told = self._told(model, slot)
-        if told is not None:
-            _signal(told, signal.SIGTERM)
-            if not _ended(told, drain_s + GRACE_S):
-                _signal(told, signal.SIGKILL)
-                _ended(told, GRACE_S)
+        server = self._server_of(model, slot)
+        if server is not None:
+            _signal(server.identity, signal.SIGTERM)
+            if not _ended(server.identity, drain_s + GRACE_S):
+                _signal(server.identity, signal.SIGKILL)
+                _ended(server.identity, GRACE_S)
         self._state_file(model, slot).unlink(missing_ok=True)
-        return cut_off(self.output(model, slot)) if told is not None else 0
+        return cut_off(self.output(model, slot)) if server is not None else 0
 
     def output(self, model: str, slot: str) -> str:
         path = self._output_file(model, slot)
@@ -100,20 +111,23 @@ class ProcessEngine:
     def leave(self) -> None:
         """Nothing: processes share the machine's network."""
 
-    def _told(self, model: str, slot: str) -> dict[str, Any] | None:
-        """The process that serves the slot: {"pid", "born", "version", "address"}, or None when none does."""
+    def _server_of(self, model: str, slot: str) -> _Server | None:
+        """The running process that serves the slot; None when none does."""
         try:
-            told = json.loads(self._state_file(model, slot).read_text(encoding="utf-8"))
+            state = json.loads(self._state_file(model, slot).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         except (OSError, ValueError):
-            told = {}
-        if not isinstance(told, dict) or "born" not in told:
-            told = self._marked(f"{model}-{slot}")
-        return told if told and _alive(told) else None
+            state = {}
+        if not isinstance(state, dict) or "born" not in state:
+            return self._marked(f"{model}-{slot}")
+        if state["born"] is None:
+            return None
+        server = _Server(ProcessIdentity.recorded(state["pid"], state["born"]), state["version"], state["address"])
+        return server if server.identity.is_running() else None
 
-    def _marked(self, mark: str) -> dict[str, Any] | None:
-        """The same of a process about which only its environment tells."""
+    def _marked(self, mark: str) -> _Server | None:
+        """The running process with that mark in its environment, for a slot whose state file says nothing of a process."""
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, ValueError):
                 environment = process.environ()
@@ -121,13 +135,13 @@ class ProcessEngine:
                     continue
                 line = process.cmdline()
                 version, port = (line[line.index(option) + 1] for option in ("--version", "--port"))
-                at = {"version": version, "address": f"http://127.0.0.1:{port}"}
-                return {"pid": process.pid, "born": born(process.pid), **at}
+                identity = ProcessIdentity.of(process.pid)
+                return _Server(identity, version, f"http://127.0.0.1:{port}") if identity else None
         return None
 
-    def _write(self, model: str, slot: str, told: dict[str, Any]) -> None:
+    def _write(self, model: str, slot: str, state: dict[str, Any]) -> None:
         aside = self._state_file(model, slot).with_suffix(".part")
-        aside.write_text(json.dumps(told), encoding="utf-8")
+        aside.write_text(json.dumps(state), encoding="utf-8")
         aside.replace(self._state_file(model, slot))
 
     def _state_file(self, model: str, slot: str) -> Path:
@@ -137,20 +151,16 @@ class ProcessEngine:
         return self._folder / f"{model}-{slot}.out"
 
 
-def _alive(told: dict[str, Any]) -> bool:
-    return told["born"] is not None and born(told["pid"]) == told["born"]
-
-
-def _signal(told: dict[str, Any], which: signal.Signals) -> None:
-    if _alive(told):
+def _signal(process: ProcessIdentity, which: signal.Signals) -> None:
+    if process.is_running():
         with contextlib.suppress(ProcessLookupError):
-            os.kill(told["pid"], which)
+            os.kill(process.pid, which)
 
 
-def _ended(told: dict[str, Any], limit_s: float) -> bool:
+def _ended(process: ProcessIdentity, limit_s: float) -> bool:
     """Whether the process ended within `limit_s`."""
     until = time.monotonic() + limit_s
-    while _alive(told):
+    while process.is_running():
         if time.monotonic() > until:
             return False
         time.sleep(0.01)
@@ -158,6 +168,6 @@ def _ended(told: dict[str, Any], limit_s: float) -> bool:
 
 
 def _server_environment(home: Path) -> dict[str, str]:
-    """The server needs no secret and no setting of ours; it gets none."""
-    kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH") if key in os.environ}
-    return {**kept, "PYTHONUNBUFFERED": "1", OWNER: str(home)}
+    """The server's environment: no secret and no setting of ours, because it needs none."""
+    inherited = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH") if key in os.environ}
+    return {**inherited, "PYTHONUNBUFFERED": "1", OWNER: str(home)}

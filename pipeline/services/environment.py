@@ -1,7 +1,7 @@
-"""Addresses, secrets and environment of this machine's services.
+"""Addresses, secrets and environment variables of the services on one machine.
 
-Everything listens on the loopback address. Secrets are drawn at random once and kept, readable by their
-owner only, below the home folder.
+Everything listens on the loopback address. The secrets are drawn at random once and stored below the home folder, readable
+by their owner only.
 """
 
 from __future__ import annotations
@@ -10,25 +10,19 @@ import base64
 import json
 import os
 import secrets
-import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-
-import yaml
 
 from pipeline.errors import ServiceError
 from pipeline.registry.versions import artifact_root
 from pipeline.rollout.engines.process import OWNER
 from pipeline.rollout.routing.route_file import routes_folder
-from pipeline.rollout.routing.traefik import PLUGIN, PLUGIN_MODULE
-from pipeline.settings.models import load
+from pipeline.services import router_config
 from pipeline.workspaces.workspace import private_site_cache
 
 PORTS = {"AIRFLOW": 8080, "MLFLOW": 5000, "ROUTER": 8000, "ROUTER_API": 8001}
 USER = "admin"
-# Of Traefik's latency histograms.
-BOUNDS_S = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
 @dataclass(frozen=True)
@@ -42,12 +36,14 @@ class Addresses:
 
     @classmethod
     def from_environment(cls) -> Addresses:
-        """The defaults, unless $PERENNIAL_AIRFLOW_PORT and its like say otherwise."""
+        """The default ports, or those in $PERENNIAL_AIRFLOW_PORT and the other three. Raises ServiceError."""
         urls = {}
         for name, default in PORTS.items():
             text = os.environ.get(f"PERENNIAL_{name}_PORT", str(default))
             if not text.isdigit() or not 0 < int(text) < 65536:
-                raise ServiceError(f"PERENNIAL_{name}_PORT", f"{text!r} is no port", "give a number from 1 to 65535")
+                raise ServiceError(
+                    f"PERENNIAL_{name}_PORT", f"must be a port from 1 to 65535; got {text!r}", "correct it"
+                )
             urls[name.lower()] = f"http://127.0.0.1:{text}"
         return cls(**urls)
 
@@ -55,8 +51,8 @@ class Addresses:
         return {name: int(url.rpartition(":")[2]) for name, url in vars(self).items()}
 
 
-def kept_secrets(home: Path) -> dict[str, str]:
-    """The machine's secrets, drawn when they are first asked for."""
+def machine_secrets(home: Path) -> dict[str, str]:
+    """The machine's secrets by name; the first call draws them and writes secrets.json."""
     path = home / "secrets.json"
     if not path.is_file():
         home.mkdir(parents=True, exist_ok=True)
@@ -77,8 +73,8 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def environment(project: Path, home: Path, at: Addresses) -> dict[str, str]:
-    """What the Procfile's processes see, on top of this process's own environment."""
-    airflow, drawn, ports = home / "airflow", kept_secrets(home), at.ports()
+    """The variables that the Procfile's processes get in addition to this process's own environment."""
+    airflow, secret, ports = home / "airflow", machine_secrets(home), at.ports()
     settings = {
         "CORE__DAGS_FOLDER": project / "dags",
         "CORE__PLUGINS_FOLDER": project / "plugins",
@@ -89,7 +85,7 @@ def environment(project: Path, home: Path, at: Addresses) -> dict[str, str]:
         "CORE__EXECUTION_API_SERVER_URL": f"{at.airflow}/execution/",
         "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
         "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": airflow / "passwords.json",
-        "CORE__FERNET_KEY": drawn["fernet"],
+        "CORE__FERNET_KEY": secret["fernet"],
         "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{airflow / 'airflow.db'}",
         "DATABASE__SQL_ALCHEMY_CONNECT_ARGS": "pipeline.services.airflow_sqlite.CONNECT_ARGUMENTS",
         "DATABASE__SQL_ALCHEMY_CONNECT_ARGS_ASYNC": "pipeline.services.airflow_sqlite.ASYNC_CONNECT_ARGUMENTS",
@@ -99,8 +95,8 @@ def environment(project: Path, home: Path, at: Addresses) -> dict[str, str]:
         "API__HOST": "127.0.0.1",
         "API__PORT": ports["airflow"],
         "API__BASE_URL": at.airflow,
-        "API__SECRET_KEY": drawn["api"],
-        "API_AUTH__JWT_SECRET": drawn["jwt"],
+        "API__SECRET_KEY": secret["api"],
+        "API_AUTH__JWT_SECRET": secret["jwt"],
         "USAGE_DATA_COLLECTION__ENABLED": False,
     }
     return {
@@ -115,7 +111,7 @@ def environment(project: Path, home: Path, at: Addresses) -> dict[str, str]:
         "PERENNIAL_MLFLOW_STORE": mlflow_store(home),
         "PERENNIAL_MLFLOW_ARTIFACTS": str(artifact_root(home)),
         "PERENNIAL_MLFLOW_HOSTS": f"127.0.0.1:{ports['mlflow']},localhost:{ports['mlflow']}",
-        **TRAEFIK_ENVIRONMENT,
+        **router_config.ENVIRONMENT,
         "PERENNIAL_TRAEFIK_CONFIG": str(home / "traefik.yaml"),
         "PERENNIAL_ROUTER_URL": at.router,
         "MLFLOW_TRACKING_URI": at.mlflow,
@@ -134,59 +130,10 @@ def mlflow_store(home: Path) -> str:
 
 
 def write_files(project: Path, home: Path, at: Addresses) -> None:
-    """What the services read at their start: Traefik's configuration and plugin, Airflow's password, our addresses."""
+    """Writes the files that the services read at their start: Traefik's configuration and plugin, Airflow's password, the addresses."""
     for folder in (home / "airflow", home / "mlflow", routes_folder(home)):
         folder.mkdir(parents=True, exist_ok=True)
-    _write_private(home / "airflow" / "passwords.json", json.dumps({USER: kept_secrets(home)["password"]}))
-    write_traefik(project, home, at)
-    (home / "services.json").write_text(json.dumps(vars(at), indent=2) + "\n", encoding="utf-8")
-
-
-# Its heap is small and its garbage plenty: collected at twice the heap, as is Go's default, half its time goes there.
-TRAEFIK_ENVIRONMENT = {"GOGC": "400"}
-
-
-def write_traefik(project: Path, home: Path, at: Addresses) -> None:
-    """Traefik's static configuration, and the plugin, which it looks for below its working folder."""
-    slow_ms = {model.rollout.limits.p99_ms for model in load(project).models.values()}
+    _write_private(home / "airflow" / "passwords.json", json.dumps({USER: machine_secrets(home)["password"]}))
     ports = at.ports()
-    web, api = (f"127.0.0.1:{ports[name]}" for name in ("router", "router_api"))
-    text = yaml.safe_dump(traefik(routes_folder(home), web, api, slow_ms), sort_keys=False)
-    (home / "traefik.yaml").write_text(text, encoding="utf-8")
-    lay_plugin(project, home)
-
-
-def lay_plugin(project: Path, folder: Path) -> None:
-    """Copies the router's plugin to where a Traefik that works in `folder` looks for it."""
-    plugin = folder / "plugins-local" / "src" / PLUGIN_MODULE
-    shutil.copytree(project / "docker" / "router" / "bucket", plugin, dirs_exist_ok=True)
-
-
-def traefik(routes: Path, web: str, api: str, slow_ms: set[float]) -> dict:
-    """Traefik's static configuration: one entry point, the route files, metrics. `web` and `api` are where it listens.
-
-    `slow_ms` are the models' latency limits: each becomes a bound of the histograms, so that it is judged exactly.
-    """
-    return {
-        "global": {"checkNewVersion": False, "sendAnonymousUsage": False},
-        "entryPoints": {
-            "web": {"address": web},
-            "traefik": {"address": api},
-        },
-        "providers": {
-            "providersThrottleDuration": "100ms",
-            "file": {"directory": str(routes), "watch": True},
-        },
-        "api": {"insecure": True, "dashboard": True},
-        "ping": {"entryPoint": "traefik"},
-        "metrics": {
-            "prometheus": {
-                # All that is asked of it is a slot's: counting each request once more for the entry point costs time.
-                "addServicesLabels": True,
-                "addEntryPointsLabels": False,
-                "buckets": sorted({*BOUNDS_S, *(ms / 1000 for ms in slow_ms)}),
-            }
-        },
-        "experimental": {"localPlugins": {PLUGIN: {"moduleName": PLUGIN_MODULE}}},
-        "log": {"level": "WARN"},
-    }
+    router_config.write(project, home, ports["router"], ports["router_api"])
+    (home / "services.json").write_text(json.dumps(vars(at), indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,77 @@
+"""Parts that the Dags of a model share: retries, the asset of a drift event, the form's fields, a skip with its reason."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import Any, NoReturn
+
+from airflow.sdk import Asset, Param
+from airflow.sdk.definitions.retry_policy import (
+    ExceptionRetryPolicy,
+    RetryAction,
+    RetryRule,
+)
+
+from pipeline.errors import (
+    LedgerError,
+    PerennialError,
+    RegistryAwayError,
+    RemoteError,
+)
+from pipeline.settings import models as params
+from pipeline.settings.environment import Environment
+
+log = logging.getLogger(__name__)
+
+RETRIES = 5
+RETRY_AFTER = timedelta(seconds=15)
+# A service may be down for a minute and take another to start; five tries must last longer than both.
+RETRY_SERVICE_AFTER = timedelta(seconds=30)
+
+
+def task_defaults() -> dict[str, Any]:
+    """Arguments of every task. On a server a task that was killed, or could not reach a service, runs again on any worker.
+
+    A refusal by our own code fails the task at once, because it would be refused again.
+    """
+    if not Environment.read().server_mode:
+        return {}
+    policy = ExceptionRetryPolicy(
+        rules=[
+            RetryRule([RegistryAwayError, RemoteError, LedgerError], RetryAction.RETRY, RETRY_SERVICE_AFTER),
+            RetryRule(PerennialError, RetryAction.FAIL),
+        ]
+    )
+    return {"retries": RETRIES, "retry_delay": RETRY_AFTER, "retry_policy": policy}
+
+
+def drift_asset(model: str) -> Asset:
+    """The asset whose event the monitor Dag emits and the retrain Dag starts from."""
+    return Asset(name=f"drift__{model}", uri=f"perennial://drift/{model}")
+
+
+def as_of_param(description: str) -> Param:
+    """The form's field for the as-of; empty means the interval's end, and now for a run that a person triggers."""
+    return Param(
+        None,
+        type=["null", "string"],
+        format="date-time",
+        title="As of",
+        description=f"{description} Empty: the interval's end; for a run by hand, now.",
+    )
+
+
+def form_values(context: Any) -> dict[str, Any]:
+    """The values of the run's form by field. Raises SettingsError for a key of the run's conf that is no field."""
+    # Airflow adds every key of the conf to the run's params; the fields of the form are the params of the Dag.
+    params.refuse_unknown(context["dag_run"].conf, context["dag"].params)
+    return context["params"]
+
+
+def skip(reason: str) -> NoReturn:
+    """Ends the task as skipped. The reason goes to the task's log first, because Airflow shows it nowhere else."""
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    log.info("skipped: %s", reason)
+    raise AirflowSkipException(reason)

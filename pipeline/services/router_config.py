@@ -1,0 +1,68 @@
+"""Traefik's static configuration and its plugin: what it reads once, at its start. Routes are files of their own."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.rollout.routing.route_file import routes_folder
+from pipeline.rollout.routing.traefik import PLUGIN, PLUGIN_MODULE
+from pipeline.settings.models import load
+
+# Traefik's heap is small and its garbage plenty. With Go's default, a collection at twice the heap, half its time goes there.
+ENVIRONMENT = {"GOGC": "400"}
+# Bounds of Traefik's latency histograms, in seconds.
+BOUNDS_S = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+def write(project: Path, home: Path, port: int, api_port: int) -> None:
+    """Writes the configuration of this machine's Traefik, and the plugin, which it looks for below its working folder."""
+    text = static(routes_folder(home), f"127.0.0.1:{port}", f"127.0.0.1:{api_port}", latency_limits_ms(project))
+    (home / "traefik.yaml").write_text(text, encoding="utf-8")
+    install_plugin(project, home)
+
+
+def latency_limits_ms(project: Path) -> set[float]:
+    """The models' latency limits."""
+    return {model.rollout.limits.p99_ms for model in load(project).models.values()}
+
+
+def install_plugin(project: Path, folder: Path) -> None:
+    """Copies the router's plugin to where a Traefik that works in `folder` looks for it."""
+    plugin = folder / "plugins-local" / "src" / PLUGIN_MODULE
+    source = project / "docker" / "router" / "bucket"
+    shutil.copytree(source, plugin, ignore=shutil.ignore_patterns("*_test.go"), dirs_exist_ok=True)
+
+
+def static(routes: Path, web: str, api: str, limits_ms: set[float]) -> str:
+    """The YAML text: one entry point, the route files, metrics. Traefik listens on `web` and `api`, each HOST:PORT.
+
+    Each of `limits_ms` becomes a bound of the latency histograms, so that the share of slower answers is exact.
+    """
+    configuration: dict[str, Any] = {
+        "global": {"checkNewVersion": False, "sendAnonymousUsage": False},
+        "entryPoints": {
+            "web": {"address": web},
+            "traefik": {"address": api},
+        },
+        "providers": {
+            "providersThrottleDuration": "100ms",
+            "file": {"directory": str(routes), "watch": True},
+        },
+        "api": {"insecure": True, "dashboard": True},
+        "ping": {"entryPoint": "traefik"},
+        "metrics": {
+            "prometheus": {
+                # Only the counts of each slot are used; a second count for the entry point would cost time.
+                "addServicesLabels": True,
+                "addEntryPointsLabels": False,
+                "buckets": sorted({*BOUNDS_S, *(ms / 1000 for ms in limits_ms)}),
+            }
+        },
+        "experimental": {"localPlugins": {PLUGIN: {"moduleName": PLUGIN_MODULE}}},
+        "log": {"level": "WARN"},
+    }
+    return yaml.safe_dump(configuration, sort_keys=False)

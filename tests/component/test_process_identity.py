@@ -1,0 +1,116 @@
+"""A process is known by its pid and start time, whatever happens to the clock, and in every form that a file has held."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pipeline.services import processes
+from pipeline.settings.process_identity import ProcessIdentity, this_process
+
+
+@pytest.fixture
+def sleeper():
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_process_has_an_identity_until_it_ends(sleeper):
+    """A zombie, which its parent has not waited for yet, has ended too."""
+    identity = ProcessIdentity.of(sleeper.pid)
+    assert identity is not None and identity.is_running() and identity.is_local()
+    sleeper.kill()
+    os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)
+    assert psutil.pid_exists(sleeper.pid)
+    assert ProcessIdentity.of(sleeper.pid) is None
+    assert not identity.is_running()
+
+
+def test_the_same_pid_with_another_start_is_another_process():
+    mine = this_process()
+    assert not ProcessIdentity(mine.pid, str(int(mine.started) + 1), mine.boot, mine.namespace).is_running()
+    assert not ProcessIdentity(mine.pid, mine.started, "another-boot", mine.namespace).is_running()
+
+
+def test_a_clock_that_is_set_moves_psutils_start_time_and_not_ours(tmp_path, monkeypatch):
+    """psutil adds btime of /proc/stat, the time of day at boot, which the kernel moves with the clock."""
+    mine, before = this_process(), psutil.Process().create_time()
+    (tmp_path / str(mine.pid)).symlink_to(f"/proc/{mine.pid}")
+    stat = [line for line in Path("/proc/stat").read_text().splitlines(True) if not line.startswith("btime")]
+    (tmp_path / "stat").write_text("".join([*stat, f"btime {int(psutil.boot_time()) + 3600}\n"]))
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path))
+    assert psutil.Process().create_time() == pytest.approx(before + 3600, abs=1)
+    assert mine.is_running() and this_process() == mine
+
+
+def test_what_is_written_is_read_again():
+    mine = this_process()
+    assert ProcessIdentity.parse(mine.describe()) == mine
+    assert ProcessIdentity.recorded(mine.pid, mine.stamp).is_running()
+
+
+@pytest.mark.parametrize(
+    ("text", "identity"),
+    [
+        (
+            "process 12 from 345 on box (b0-07 pid:[4026531836])",
+            ProcessIdentity(12, "345", "b0-07", "pid:[4026531836]"),
+        ),
+        ("process 12 from 1700000000.25 on mac (elsewhere)", ProcessIdentity(12, "1700000000.25")),
+        ("another", None),
+        ("", None),
+    ],
+)
+def test_holders_of_earlier_versions_are_read(text, identity):
+    assert ProcessIdentity.parse(text) == identity
+    assert identity is None or not identity.is_local()
+
+
+@pytest.mark.parametrize("form", ["seconds since 1970", "ticks and boot"])
+def test_services_of_this_and_earlier_versions_are_found(tmp_path, sleeper, form):
+    """services.pid held seconds since 1970; those of a version that runs during an upgrade must be found and ended."""
+    started = psutil.Process(sleeper.pid).create_time()
+    if form == "ticks and boot":
+        processes.record(tmp_path, sleeper.pid, 0)
+    else:
+        state = {
+            "pid": sleeper.pid,
+            "started": started,
+            "sessions": {str(os.getsid(0)): psutil.Process(os.getsid(0)).create_time()},
+        }
+        (tmp_path / "services.pid").write_text(json.dumps(state))
+    found = processes.supervisor(tmp_path)
+    assert found is not None and found.pid == sleeper.pid
+    assert sleeper.pid in {process.pid for process in processes.family(tmp_path)}
+    state = json.loads((tmp_path / "services.pid").read_text())
+    moved = started - 2 if form == "seconds since 1970" else "1@" + state["started"].partition("@")[2]
+    (tmp_path / "services.pid").write_text(json.dumps(state | {"started": moved, "sessions": {}}))
+    assert processes.supervisor(tmp_path) is None
+    assert processes.family(tmp_path) == []
+
+
+def test_a_service_is_found_after_its_supervisor_was_killed(tmp_path):
+    """By its session, though no mark is left in its environment; a session whose number another process has is not ours."""
+    code = "import subprocess, sys, time; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True); print(p.pid, flush=True); time.sleep(60)"
+    supervisor = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    service = int(supervisor.stdout.readline())
+    try:
+        processes.record(tmp_path, supervisor.pid, 1)
+        supervisor.kill()
+        supervisor.wait()
+        assert processes.supervisor(tmp_path) is None
+        assert [process.pid for process in processes.family(tmp_path)] == [service]
+        state = json.loads((tmp_path / "services.pid").read_text())
+        state["sessions"][str(service)] = "1@" + state["started"].partition("@")[2]
+        (tmp_path / "services.pid").write_text(json.dumps(state))
+        assert processes.family(tmp_path) == []
+    finally:
+        psutil.Process(service).kill()
