@@ -6,7 +6,8 @@ import os
 import shutil
 import subprocess
 
-from tests.conftest import ROOT, skip_or_fail
+from harness.project import ROOT
+from tests.support.required import skip_or_fail
 
 
 def test_the_tests_of_the_go_code_pass():
