@@ -18,6 +18,7 @@ from pipeline.deployer import service, tokens
 from pipeline.deployer.service import Service
 from pipeline.errors import GateError, RolloutError
 from pipeline.ledger.events import DeployerRefused
+from pipeline.rollout.results import Deployment
 from pipeline.settings.environment import Environment
 
 KEY = "k" * 48
@@ -34,7 +35,7 @@ class Fake:
     def deploy(self, run, model, version, reason, strategy, wait_s):
         self.asked.append((run, model, version))
         assert self.hold.wait(20)
-        return {"version": version}
+        return Deployment(version, "blue", 0.0)
 
     def rollback(self, run, model, reason):
         self.asked.append((run, model, "rollback"))
@@ -75,7 +76,9 @@ def ask(fake, verb, body, token):
 
 def test_a_call_goes_through_and_is_in_the_ledger(made):
     fake, ledger = made
-    assert clients.Deployer("http://deployer", KEY).deploy("run/1", "churn", "3", "why", None, 5) == {"version": "3"}
+    assert clients.Deployer("http://deployer", KEY).deploy("run/1", "churn", "3", "why", None, 5) == Deployment(
+        "3", "blue", 0.0
+    )
     assert fake.asked == [("run/1", "churn", "3")]
     called, answered = ledger.events(model="churn")
     assert (called.kind, called.run, called.body["version"]) == ("deployer_called", "run/1", "3")
@@ -212,7 +215,7 @@ def test_a_deployment_that_a_restart_forgot_is_asked_for_again(made, monkeypatch
     fake, _ = made
     monkeypatch.setattr(clients, "WAIT_S", 0)
     deployer = clients.Deployer("http://deployer", KEY)
-    assert in_the_middle(fake, lambda: deployer.deploy("r", "churn", "3", "", None, 0)) == {"version": "3"}
+    assert in_the_middle(fake, lambda: deployer.deploy("r", "churn", "3", "", None, 0)) == Deployment("3", "blue", 0.0)
     assert fake.asked == [("r", "churn", "3")] * 2
 
 
