@@ -14,6 +14,7 @@ ALL = (
     "image",
     "batch",
     "stages",
+    "airflow_database",
     "preload",
     "repro",
     "data",

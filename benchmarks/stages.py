@@ -40,7 +40,9 @@ def _run(clone: Path, model: str) -> dict[str, float]:
     spent = {}
     for stage in dvc_graph.order(clone):
         usage = clone / "usage"
-        env = os.environ | {"PERENNIAL_PROJECT": str(clone), stage_server.USAGE_VARIABLE: str(usage)}
+        # As every stage of a run has it: threads that spin while they wait would count as work of a stage.
+        env = os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "PERENNIAL_PROJECT": str(clone)}
+        env[stage_server.USAGE_VARIABLE] = str(usage)
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         command = [sys.executable, "-m", "pipeline", "stage", stage, model]
         subprocess.run(command, cwd=clone, env=env, capture_output=True, check=True)
