@@ -33,9 +33,51 @@ def as_of_run() -> datetime:
     return params.time_of(form_values(context).get("as_of") or run.data_interval_end or run.run_after)
 
 
-def monitor_dag(model: str, settings: params.Model) -> Any:
-    alerts = AssetAlias(f"drift_alerts__{model}")
+def run_id() -> str:
+    """The id of this Dag run in the ledger."""
+    from pipeline.ledger.store import airflow_run
 
+    run = get_current_context()["dag_run"]
+    return airflow_run(run.dag_id, run.run_id)
+
+
+def alias(model: str) -> AssetAlias:
+    """The alias under which the monitor Dag emits the model's drift events."""
+    return AssetAlias(f"drift_alerts__{model}")
+
+
+def check_drift(model: str) -> dict:
+    from pipeline.runs import steps
+
+    result = steps.check_drift(steps.Context.here(), run_id(), model, as_of_run())
+    return {key: result[key] for key in ("decision", "reason", "as_of", "moved", "report")}
+
+
+def announce_drift(model: str, drift_check: dict) -> None:
+    """Emits the event that starts a retrain, or skips."""
+    if drift_check["decision"] != "retrain":
+        skip(f"nothing to announce: {drift_check['reason']}")
+    reason = f"drift: {', '.join(drift_check['moved']) or 'live quality'}"
+    events = get_current_context()["outlet_events"]
+    events[alias(model)].add(drift_asset(model), extra={"as_of": drift_check["as_of"], "reason": reason})
+
+
+def watch_rollout(model: str) -> dict:
+    from pipeline.runs import steps
+    from pipeline.runs.post_rollout_watch import watch
+
+    result = watch(steps.Context.here(), run_id(), model, as_of_run())
+    log.info("%s: %s", result["decision"], result["reason"])
+    return {key: result[key] for key in ("decision", "reason", "rows")}
+
+
+def retire_predecessor(model: str) -> list[str]:
+    from pipeline.runs import steps
+
+    return steps.retire_predecessor(steps.Context.here(), run_id(), model)
+
+
+def monitor_dag(model: str, settings: params.Model) -> Any:
     @dag(
         dag_id=f"monitor__{model}",
         description=f"Drift and live quality of {model}",
@@ -49,46 +91,10 @@ def monitor_dag(model: str, settings: params.Model) -> Any:
         doc_md=__doc__,
     )
     def monitor():
-        @task
-        def check_drift() -> dict:
-            from pipeline.ledger.store import airflow_run
-            from pipeline.runs import steps
-
-            run = get_current_context()["dag_run"]
-            result = steps.check_drift(steps.Context.here(), airflow_run(run.dag_id, run.run_id), model, as_of_run())
-            return {key: result[key] for key in ("decision", "reason", "as_of", "moved", "report")}
-
-        @task(outlets=[alerts])
-        def announce_drift(drift_check: dict) -> None:
-            if drift_check["decision"] != "retrain":
-                skip(f"nothing to announce: {drift_check['reason']}")
-            reason = f"drift: {', '.join(drift_check['moved']) or 'live quality'}"
-            events = get_current_context()["outlet_events"]
-            events[alerts].add(drift_asset(model), extra={"as_of": drift_check["as_of"], "reason": reason})
-
-        @task
-        def watch_rollout() -> dict:
-            from pipeline.ledger.store import airflow_run
-            from pipeline.runs import steps
-            from pipeline.runs.post_rollout_watch import watch
-
-            run = get_current_context()["dag_run"]
-            result = watch(steps.Context.here(), airflow_run(run.dag_id, run.run_id), model, as_of_run())
-            log.info("%s: %s", result["decision"], result["reason"])
-            return {key: result[key] for key in ("decision", "reason", "rows")}
-
-        @task
-        def retire_predecessor() -> list[str]:
-            from pipeline.ledger.store import airflow_run
-            from pipeline.runs import steps
-
-            run = get_current_context()["dag_run"]
-            return steps.retire_predecessor(steps.Context.here(), airflow_run(run.dag_id, run.run_id), model)
-
         # The watch may roll the champion back. So the drift check comes after it, and the predecessor stays until then.
-        drift_check = check_drift()
-        watch_rollout() >> [drift_check, retire_predecessor()]
-        announce_drift(drift_check)
+        drift_check = task(check_drift)(model)
+        task(watch_rollout)(model) >> [drift_check, task(retire_predecessor)(model)]
+        task(outlets=[alias(model)])(announce_drift)(model, drift_check)
 
     return monitor()
 

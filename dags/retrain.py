@@ -6,6 +6,7 @@ Airflow backfill, whose versions are registered and never go live.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +61,73 @@ def is_backfill(context: Any) -> bool:
     return "backfill" in str(context["dag_run"].run_type).lower()
 
 
+def open_workspace(model: str) -> str:
+    from pipeline.runs import steps
+
+    request = run_request(get_current_context())
+    as_of = params.time_of(request.as_of)
+    return steps.open_run(steps.Context.here(), request.run, model, as_of, request.reason)
+
+
+def run_stage(folder: str, stage: str) -> None:
+    from pipeline.runs import steps
+
+    steps.run_stage(steps.Context.here(), folder, stage, is_backfill(get_current_context()))
+
+
+def check_gates(folder: str) -> str:
+    from pipeline.runs import steps
+
+    return steps.check_gates(steps.Context.here(), folder, is_backfill(get_current_context()))
+
+
+def register(folder: str, mlflow_run: str) -> str:
+    from pipeline.runs import steps
+
+    # Two functions, not one with a flag: `archive` has no way to nominate a backfill's model.
+    if is_backfill(get_current_context()):
+        return steps.archive(steps.Context.here(), folder, mlflow_run)
+    return steps.register(steps.Context.here(), folder, mlflow_run)
+
+
+def roll_out(model: str, version: str) -> dict:
+    context = get_current_context()
+    if is_backfill(context):
+        skip(f"version {version} comes from a backfill, which never goes live")
+    from pipeline.runs import steps
+
+    request, strategy = run_request(context), context["params"]["strategy"]
+    rollout = steps.roll_out(steps.Context.here(), request.run, model, version, request.reason, strategy)
+    return rollout.as_dict()
+
+
+def settle(model: str) -> dict:
+    from pipeline.runs import steps
+
+    context = get_current_context()
+    return steps.settle(steps.Context.here(), run_request(context).run, model, is_backfill(context))
+
+
+def add_tasks(model: str, queues: Mapping[str, str]) -> None:
+    """Adds the tasks of a run to the Dag that is being built, each in the queue that params.yaml gives it."""
+
+    def step(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        queue = {"queue": queues[name]} if name in queues else {}
+        return task(task_id=name, **queue)(function)(*arguments)
+
+    folder = step("open_workspace", open_workspace, model)
+    stages: dict[str, Any] = {}
+    for stage, needs in dvc_graph.order(PROJECT).items():
+        stages[stage] = step(stage, run_stage, folder, stage)
+        for needed in needs:
+            stages[needed] >> stages[stage]
+    mlflow_run = step("check_gates", check_gates, folder)
+    list(stages.values()) >> mlflow_run
+    live = step("roll_out", roll_out, model, step("register", register, folder, mlflow_run))
+    # A teardown runs also after a failed step, and does not hide the failure: the run fails.
+    live >> step("settle", settle, model).as_teardown(setups=folder.operator.as_setup())
+
+
 def retrain_dag(model: str, settings: params.Model) -> Any:
     @dag(
         dag_id=f"retrain__{model}",
@@ -85,72 +153,7 @@ def retrain_dag(model: str, settings: params.Model) -> Any:
         doc_md=__doc__,
     )
     def retrain():
-        def step(name: str) -> Any:
-            """A task of that name, in the queue that params.yaml gives it."""
-            queue = settings.schedule.queues.get(name)
-            return task(task_id=name, **({"queue": queue} if queue else {}))
-
-        @step("open_workspace")
-        def open_workspace() -> str:
-            from pipeline.runs import steps
-
-            request = run_request(get_current_context())
-            as_of = params.time_of(request.as_of)
-            return steps.open_run(steps.Context.here(), request.run, model, as_of, request.reason)
-
-        @step("check_gates")
-        def check_gates(folder: str) -> str:
-            from pipeline.runs import steps
-
-            return steps.check_gates(steps.Context.here(), folder, is_backfill(get_current_context()))
-
-        @step("register")
-        def register(folder: str, mlflow_run: str) -> str:
-            from pipeline.runs import steps
-
-            # Two functions, not one with a flag: `archive` has no way to nominate a backfill's model.
-            if is_backfill(get_current_context()):
-                return steps.archive(steps.Context.here(), folder, mlflow_run)
-            return steps.register(steps.Context.here(), folder, mlflow_run)
-
-        @step("roll_out")
-        def roll_out(version: str) -> dict:
-            context = get_current_context()
-            if is_backfill(context):
-                skip(f"version {version} comes from a backfill, which never goes live")
-            from pipeline.runs import steps
-
-            request, strategy = run_request(context), context["params"]["strategy"]
-            rollout = steps.roll_out(steps.Context.here(), request.run, model, version, request.reason, strategy)
-            return rollout.as_dict()
-
-        @step("settle")
-        def settle() -> dict:
-            from pipeline.runs import steps
-
-            context = get_current_context()
-            return steps.settle(steps.Context.here(), run_request(context).run, model, is_backfill(context))
-
-        def stage_task(stage: str, folder: str):
-            @step(stage)
-            def run_stage(folder: str) -> None:
-                from pipeline.runs import steps
-
-                steps.run_stage(steps.Context.here(), folder, stage, is_backfill(get_current_context()))
-
-            return run_stage(folder)
-
-        opened = open_workspace()
-        stages: dict[str, Any] = {}
-        for stage, needs in dvc_graph.order(PROJECT).items():
-            stages[stage] = stage_task(stage, opened)
-            for needed in needs:
-                stages[needed] >> stages[stage]
-        gates = check_gates(opened)
-        list(stages.values()) >> gates
-        live = roll_out(register(opened, gates))
-        # A teardown runs also after a failed step, and does not hide the failure: the run fails.
-        live >> settle().as_teardown(setups=opened.operator.as_setup() if hasattr(opened, "operator") else opened)
+        add_tasks(model, settings.schedule.queues)
 
     return retrain()
 
