@@ -6,7 +6,8 @@ import pytest
 
 from harness.project import change_params, customers
 from pipeline.data import contract, snapshot
-from pipeline.gates import data_contract
+from pipeline.gates import missing_values
+from pipeline.gates.base import ValidatedData
 from pipeline.settings.models import load
 
 DAY = "2024-02-24"  # held out: the window ends on 1 March
@@ -21,7 +22,7 @@ def verdict(project, frames):
     folder, counts = project / "snap", project / "counts.json"
     snapshot.take("churn", model, project, folder, counts, project / "partitions.db")
     told = contract.check("churn", model, folder, counts, project / "quarantine.parquet", project / "report.json")
-    return data_contract.values_as_usual(told, model.gates.contract)
+    return missing_values.verdict(ValidatedData(model, told))
 
 
 def on(frame, day):

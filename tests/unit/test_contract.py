@@ -9,7 +9,8 @@ import pytest
 from harness.project import change_params, customers
 from pipeline.data import contract, day_history
 from pipeline.errors import DataError
-from pipeline.gates import data_contract
+from pipeline.gates import data_contract, rows_a_day
+from pipeline.gates.base import ValidatedData
 from pipeline.settings.models import load
 
 
@@ -74,7 +75,7 @@ def test_a_partition_that_came_twice_is_quarantined_once(project, settings):
     assert (told["in"], told["kept"], told["quarantined"]) == (660, 600, 60)
     assert kept.customer.is_unique
     assert set(quarantine.customer) == set(frame.tail(60).customer)
-    verdict = data_contract.few_bad_rows(told, settings.model("churn").gates.contract)
+    verdict = data_contract.verdict(ValidatedData(settings.model("churn"), told))
     assert not verdict.passed
     assert "customer field_uniqueness: 60 rows, e.g. c0005" in verdict.reason
 
@@ -104,7 +105,7 @@ def test_a_day_out_of_proportion_to_history_is_named(project, day, rows):
     assert usual == {"history": 23, "median": 60.0, "off": {}}
     told = day_history.unusual_days(days | {day: rows} if rows else {d: n for d, n in days.items() if d != day}, model)
     assert told["off"] == {day: rows}
-    verdict = data_contract.usual_days({"days": told}, model.gates.contract)
+    verdict = rows_a_day.verdict(ValidatedData(model, {"days": told}))
     assert not verdict.passed
     assert f"{day}: {rows}" in verdict.reason
 
@@ -122,7 +123,7 @@ def test_history_begins_where_the_data_does(project, first, median):
     model = load(project).model("churn")
     told = day_history.unusual_days({f"{d:%Y-%m-%d}": 60 for d in pd.date_range(first, "2024-02-29")}, model)
     assert (told["median"], told["off"]) == (median, {})
-    verdict = data_contract.usual_days({"days": told}, model.gates.contract)
+    verdict = rows_a_day.verdict(ValidatedData(model, {"days": told}))
     assert verdict.passed
     assert ("no verdict: 6 days of data before the held-out ones, 7 wanted" in verdict.reason) == (median is None)
 
