@@ -5,9 +5,11 @@ import pandas as pd
 import pytest
 
 from harness.project import change_params
-from pipeline.monitoring.drift import DriftVerdict, Limits, compare
+from pipeline.monitoring.drift import DriftVerdict, compare
 from pipeline.monitoring.live_quality import NO_LABELS, LiveQuality, labels, logged, predictions
 from pipeline.monitoring.live_quality import quality as quality_of
+from pipeline.monitoring.measures import missing_share, psi
+from pipeline.monitoring.measures.base import Limits, Tables
 from pipeline.policy.retrain import decide
 from pipeline.serving import log_files
 from pipeline.serving.prediction_log import pseudonym
@@ -37,20 +39,34 @@ def test_small_windows_of_the_same_world_raise_no_alarm(rows):
 
 
 def test_a_shift_is_drift_and_names_the_feature():
-    told = judged(sample(5000, 1), sample(5000, 2, shift=1.0))
-    assert told.verdict == "drift"
-    assert [f.feature for f in told.moved] == ["x"]
-    assert "x (PSI" in told.reason
+    verdict = judged(sample(5000, 1), sample(5000, 2, shift=1.0))
+    assert verdict.verdict == "drift"
+    assert [f.feature for f in verdict.moved] == ["x"]
+    assert "x (PSI" in verdict.reason
 
 
 def test_missing_values_count():
-    told = judged(sample(5000, 1), sample(5000, 2, missing=0.5))
-    assert [f.feature for f in told.moved] == ["x"]
-    assert "missing 0% before" in told.reason
+    verdict = judged(sample(5000, 1), sample(5000, 2, missing=0.5))
+    assert [f.feature for f in verdict.moved] == ["x"]
+    assert "missing 0% before" in verdict.reason
 
 
 def test_a_column_that_is_all_missing_is_drift_not_a_crash():
     assert judged(sample(5000, 1), sample(5000, 2).assign(x=np.nan)).verdict == "drift"
+
+
+def test_each_measure_scores_every_feature_and_the_report_has_all_figures():
+    before, now = sample(5000, 1), sample(5000, 2, shift=1.0, missing=0.5)
+    tables = Tables(before, now, ["x"], ["kind"])
+    for measure in (psi, missing_share):
+        scores = measure.scores(tables, Limits())
+        assert {feature: score.moved for feature, score in scores.items()} == {"x": True, "kind": False}
+    x, kind = judged(before, now).as_dict()["features"]
+    assert list(x) == ["feature", "psi", "psi_limit", "missing_before", "missing_now", "moved", "reason"]
+    assert x["reason"].startswith("PSI ")
+    assert x["reason"].endswith(" and missing 0% before, 50% now")
+    assert kind["reason"].startswith("PSI ")
+    assert " within " in kind["reason"]
 
 
 def test_infinities_do_not_crash_it():
@@ -153,5 +169,5 @@ def test_without_labels_or_keys_quality_is_unknown(settings):
     model = settings.model("churn")
     asked = pd.DataFrame({"key": [None, None], "prediction": [0.1, 0.2]})
     for frame in (asked, asked.head(0), asked.assign(key=["c1", "c2"])):
-        told = quality_of(frame, NO_LABELS, model, 0.8)
-        assert (told.value, told.labelled) == (None, 0)
+        live = quality_of(frame, NO_LABELS, model, 0.8)
+        assert (live.value, live.labelled) == (None, 0)

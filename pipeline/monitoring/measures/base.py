@@ -1,0 +1,61 @@
+"""What a drift measure gets, and the score that it returns for each feature."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pipeline.settings.models import Monitor
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The limits of `monitor` in params.yaml: of each measure, of moved features, and how many rows a verdict takes."""
+
+    psi: float = 0.2
+    missing: float = 0.1
+    features: int = 1
+    min_rows: int = 1000
+    sample_rows: int = 10_000
+
+    @classmethod
+    def of(cls, monitor: Monitor) -> Limits:
+        return cls(
+            psi=monitor.psi_limit,
+            missing=monitor.missing_limit,
+            features=monitor.features_limit,
+            min_rows=monitor.min_rows,
+            sample_rows=monitor.sample_rows,
+        )
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The two tables to compare, and the columns that are features. `report` is where Evidently's picture (HTML) goes."""
+
+    before: pd.DataFrame
+    now: pd.DataFrame
+    numeric: list[str]
+    categorical: list[str]
+    report: Path | None = None
+
+    @property
+    def features(self) -> list[str]:
+        return [*self.numeric, *self.categorical]
+
+
+@dataclass(frozen=True)
+class Score:
+    """One measure of one feature: its `figures` by name, as the drift report has them, and whether they are over the limit.
+
+    A score that has not moved may have no reason.
+    """
+
+    figures: Mapping[str, float | None]
+    moved: bool
+    reason: str = ""
