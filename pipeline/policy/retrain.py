@@ -1,4 +1,4 @@
-"""Should the model be retrained now?"""
+"""Decides whether the model is retrained now."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.settings.models import Monitor
 
 @dataclass(frozen=True)
 class Receipt:
-    """A decision with its reasons, and what would have to be otherwise for the other decision."""
+    """A decision with its reasons, and the change of its inputs that would give the other decision."""
 
     decision: Literal["retrain", "wait"]
     reasons: tuple[str, ...]
@@ -23,7 +23,7 @@ class Receipt:
 
 
 def decide(drift: DriftVerdict, quality: LiveQuality, limits: Monitor) -> Receipt:
-    """Retrain when the inputs have drifted, or the live metric has dropped by more than the limit."""
+    """Decides to retrain when the features have drifted, or when the live metric has dropped by more than the limit."""
     drop = dropped_by(quality)
     worse = drop is not None and drop > limits.quality_drop
     reasons = [f"inputs: {drift.verdict}, {drift.reason}", _quality_line(quality, drop, limits)]
