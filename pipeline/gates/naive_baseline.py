@@ -16,5 +16,5 @@ def verdict(packaged: PackagedModel) -> Verdict:
         gain >= margin,
         gain,
         margin,
-        f"{metric} {score:.4f} against {guess:.4f} for the naive guess, at least {margin:g} better wanted",
+        f"{metric} {score:.4f} against {guess:.4f} for the naive guess, at least {margin:g} better required",
     )

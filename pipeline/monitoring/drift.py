@@ -81,7 +81,7 @@ def compare(
     tables = Tables(before, now, numeric, categorical, report)
     rows = len(before), len(now)
     if min(rows) < limits.min_rows:
-        reason = f"{rows[1]:,} rows now and {rows[0]:,} before, at least {limits.min_rows:,} of each wanted"
+        reason = f"{rows[1]:,} rows now and {rows[0]:,} before, at least {limits.min_rows:,} of each required"
         return DriftVerdict("no verdict", reason, *rows)
     missing = [column for column in tables.features if column not in now.columns or column not in before.columns]
     if missing:

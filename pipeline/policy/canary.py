@@ -124,7 +124,7 @@ def judge(evidence: Evidence, limits: RolloutLimits) -> Judgement:
     if evidence.missing:
         return Judgement("hold", evidence.missing, looks)
     if requests < limits.min_requests:
-        return Judgement("hold", f"{requests} requests, at least {limits.min_requests} wanted", looks)
+        return Judgement("hold", f"{requests} requests, at least {limits.min_requests} required", looks)
     undecided = [look for look in looks if look.verdict == "hold"]
     if undecided:
         return Judgement("hold", "; ".join(look.reason for look in undecided), looks)
@@ -300,11 +300,11 @@ def _drift(distribution: tuple[Paired, ...], limits: RolloutLimits, alpha: float
     return _look("drift", observed, low, high, limits.drift, of, low > limits.drift, text)
 
 
-def _varied(look: Look, distinct: int, wanted: int) -> Look:
-    """The look; an abort on fewer different rows than `wanted` becomes a hold, because all traffic may be one row."""
-    if look.verdict != "abort" or distinct >= wanted:
+def _varied(look: Look, distinct: int, required: int) -> Look:
+    """The look; an abort on fewer different rows than `required` becomes a hold, because all traffic may be one row."""
+    if look.verdict != "abort" or distinct >= required:
         return look
-    return replace(look, verdict="hold", reason=f"{look.reason}, but on {distinct} different rows, {wanted} wanted")
+    return replace(look, verdict="hold", reason=f"{look.reason}, but on {distinct} different rows, {required} required")
 
 
 def _shift(sides: Paired, alpha: float) -> tuple[float, float]:
@@ -326,4 +326,4 @@ def _look(figure: str, observed: float, low: float, high: float, limit: float, o
 
 
 def _unseen(figure: str, limit: float) -> Look:
-    return Look(figure, None, 0.0, 1.0, limit, 0, "hold", f"nothing was seen of {figure}")
+    return Look(figure, None, 0.0, 1.0, limit, 0, "hold", f"{figure} was not observed")

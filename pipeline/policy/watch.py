@@ -33,7 +33,7 @@ def compare(champion: np.ndarray, predecessor: np.ndarray, alpha: float, min_row
     """
     rows = len(champion)
     if rows < min_rows:
-        return WatchVerdict("keep", f"{rows:,} rows have labels, at least {min_rows:,} wanted", rows, None, None)
+        return WatchVerdict("keep", f"{rows:,} rows have labels, at least {min_rows:,} required", rows, None, None)
     # The bound holds for values in [0, 1]; a difference of losses is in [-1, 1].
     scaled = (champion - predecessor + 1) / 2
     excess, low = float(np.mean(champion - predecessor)), 2 * lower_bound(scaled, alpha) - 1

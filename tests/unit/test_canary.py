@@ -146,14 +146,14 @@ def test_an_equal_canary_is_promoted():
 @pytest.mark.parametrize(
     ("evidence", "why"),
     [
-        (seen(Counted(0, 20), Counted(0, 9000), sides=Paired(0, 0, 20)), "20 requests, at least 100 wanted"),
-        (seen(Counted(99, 99), Counted(0, 9000)), "99 requests, at least 100 wanted"),
-        (seen(Counted(99, 99), None, champion_slow=None), "99 requests, at least 100 wanted"),
+        (seen(Counted(0, 20), Counted(0, 9000), sides=Paired(0, 0, 20)), "20 requests, at least 100 required"),
+        (seen(Counted(99, 99), Counted(0, 9000)), "99 requests, at least 100 required"),
+        (seen(Counted(99, 99), None, champion_slow=None), "99 requests, at least 100 required"),
         (seen(missing="the router gave no metrics"), "the router gave no metrics"),
         (seen(failed=None), "0 requests"),
-        (seen(slow=None), "nothing was seen of p99_ms"),
-        (seen(sides=None), "nothing was seen of prediction_rate; nothing was seen of churn"),
-        (seen(distribution=()), "nothing was seen of drift"),
+        (seen(slow=None), "p99_ms was not observed"),
+        (seen(sides=None), "prediction_rate was not observed; churn was not observed"),
+        (seen(distribution=()), "drift was not observed"),
         (seen(against=Counted(0, 0)), "is possible"),
     ],
 )
@@ -188,7 +188,7 @@ def test_each_figure_alone_can_abort(evidence, figure):
 def test_one_row_asked_again_and_again_aborts_nothing():
     told = judge(seen(distribution=(Paired(5000, 0, 5000),), distinct_rows=1), LIMITS)
     assert told.verdict == "hold"
-    assert "but on 1 different rows, 100 wanted" in told.reason
+    assert "but on 1 different rows, 100 required" in told.reason
 
 
 def test_a_champion_that_is_just_as_slow_clears_the_candidate_of_blame():
@@ -245,4 +245,4 @@ def test_the_watch_keeps_an_equal_champion_and_finds_a_worse_one():
     worse = np.clip(random.beta(2, 8, 3000) + 0.05, 0, 1)
     assert watch.compare(worse, random.beta(2, 8, 3000), 0.05, 100).decision == "roll back"
     few = watch.compare(worse[:50], worse[:50], 0.05, 100)
-    assert (few.decision, few.reason) == ("keep", "50 rows have labels, at least 100 wanted")
+    assert (few.decision, few.reason) == ("keep", "50 rows have labels, at least 100 required")

@@ -125,7 +125,7 @@ def test_history_begins_where_the_data_does(project, first, median):
     assert (told["median"], told["off"]) == (median, {})
     verdict = rows_a_day.verdict(ValidatedData(model, {"days": told}))
     assert verdict.passed
-    assert ("no verdict: 6 days of data before the held-out ones, 7 wanted" in verdict.reason) == (median is None)
+    assert ("no verdict: 6 days of data before the held-out ones, 7 required" in verdict.reason) == (median is None)
 
 
 def test_a_label_that_is_not_0_or_1_is_quarantined(project, settings):
