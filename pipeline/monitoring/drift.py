@@ -13,10 +13,11 @@ from typing import Any, Literal
 import pandas as pd
 
 from pipeline.monitoring.measures import missing_share, psi
-from pipeline.monitoring.measures.base import Limits, Score, Tables
+from pipeline.monitoring.measures.base import Score, Tables
+from pipeline.settings.models import DriftLimits
 
 # In the order of a feature's figures and reasons.
-MEASURES: tuple[Callable[[Tables, Limits], dict[str, Score]], ...] = (psi.scores, missing_share.scores)
+MEASURES: tuple[Callable[[Tables, DriftLimits], dict[str, Score]], ...] = (psi.scores, missing_share.scores)
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def compare(
     now: pd.DataFrame,
     numeric: list[str],
     categorical: list[str],
-    limits: Limits,
+    limits: DriftLimits,
     report: Path | None = None,
 ) -> DriftVerdict:
     """Judges `now` against `before`, column by column; writes Evidently's picture to `report` (HTML)."""
@@ -91,8 +92,8 @@ def compare(
         FeatureDrift(feature, tuple(scores[feature] for scores in by_measure)) for feature in tables.features
     )
     moved = [feature for feature in features if feature.moved]
-    reason = f"{len(moved)} of {len(features)} features moved, {limits.features} or more are drift"
+    reason = f"{len(moved)} of {len(features)} features moved, {limits.features_limit} or more are drift"
     if moved:
         by_psi = sorted(moved, key=lambda f: -(f.figures["psi"] or 0.0))
         reason += f": {', '.join(f'{f.feature} ({f.reason})' for f in by_psi)}"
-    return DriftVerdict("drift" if len(moved) >= limits.features else "no drift", reason, *rows, features)
+    return DriftVerdict("drift" if len(moved) >= limits.features_limit else "no drift", reason, *rows, features)

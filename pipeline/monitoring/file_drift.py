@@ -8,7 +8,7 @@ import pandas as pd
 
 from pipeline.errors import DataError
 from pipeline.monitoring.drift import DriftVerdict, compare
-from pipeline.monitoring.measures.base import Limits
+from pipeline.settings.models import DriftLimits
 
 
 def compare_files(reference: Path, current: Path, report: Path | None = None) -> DriftVerdict:
@@ -34,7 +34,7 @@ def compare_files(reference: Path, current: Path, report: Path | None = None) ->
     identifiers = [c for c in before.columns if c not in numeric and before[c].nunique() > 0.9 * len(before)]
     categorical = [c for c in before.columns if c not in {*numeric, *times, *identifiers}]
     frames = [f.assign(**{c: f[c].astype("string").astype(object) for c in categorical}) for f in (before, now)]
-    return compare(frames[0], frames[1], numeric, categorical, Limits(), report)
+    return compare(frames[0], frames[1], numeric, categorical, DriftLimits(), report)
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -263,7 +263,6 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> dict[
     import pandas as pd
 
     from pipeline.monitoring import drift, live_quality
-    from pipeline.monitoring.measures.base import Limits
     from pipeline.policy import retrain as retrain_policy
 
     model = context.params.model(name)
@@ -282,7 +281,7 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> dict[
         asked,
         [c for c in model.training.numeric if c not in model.rollout.serving.personal],
         [c for c in model.training.categorical if c not in model.rollout.serving.personal],
-        Limits.of(limits),
+        limits,
         report,
     )
     held_out = context.registry.version_facts(name, champion)["metrics"][model.evaluation.metric]

@@ -151,7 +151,7 @@ def _estimator(training: Training) -> tuple[BaseEstimator, str]:
     }
     if training.estimator not in known:
         raise SettingsError(
-            f"estimator {training.estimator}", "is unknown", f"use one of {', '.join(known)}, or module:function"
+            f"estimator {training.estimator}", "is unknown", f"use {', '.join(known)} or module:function"
         )
     kind, columns_as = known[training.estimator]
     try:

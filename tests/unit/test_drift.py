@@ -9,11 +9,11 @@ from pipeline.monitoring.drift import DriftVerdict, compare
 from pipeline.monitoring.live_quality import NO_LABELS, LiveQuality, labels, logged, predictions
 from pipeline.monitoring.live_quality import quality as quality_of
 from pipeline.monitoring.measures import missing_share, psi
-from pipeline.monitoring.measures.base import Limits, Tables
+from pipeline.monitoring.measures.base import Tables
 from pipeline.policy.retrain import decide
 from pipeline.serving import log_files
 from pipeline.serving.prediction_log import pseudonym
-from pipeline.settings.models import load
+from pipeline.settings.models import DriftLimits, load
 
 
 def sample(rows, seed, shift=0.0, missing=0.0):
@@ -24,7 +24,7 @@ def sample(rows, seed, shift=0.0, missing=0.0):
 
 
 def judged(before, now, **limits):
-    return compare(before, now, ["x"], ["kind"], Limits(**limits))
+    return compare(before, now, ["x"], ["kind"], DriftLimits(**limits))
 
 
 def test_the_same_world_is_no_drift():
@@ -59,7 +59,7 @@ def test_each_measure_scores_every_feature_and_the_report_has_all_figures():
     before, now = sample(5000, 1), sample(5000, 2, shift=1.0, missing=0.5)
     tables = Tables(before, now, ["x"], ["kind"])
     for measure in (psi, missing_share):
-        scores = measure.scores(tables, Limits())
+        scores = measure.scores(tables, DriftLimits())
         assert {feature: score.moved for feature, score in scores.items()} == {"x": True, "kind": False}
     x, kind = judged(before, now).as_dict()["features"]
     assert list(x) == ["feature", "psi", "psi_limit", "missing_before", "missing_now", "moved", "reason"]

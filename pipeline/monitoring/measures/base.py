@@ -10,29 +10,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pipeline.settings.models import Monitor
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The limits of `monitor` in params.yaml: of each measure, of moved features, and how many rows a verdict takes."""
-
-    psi: float = 0.2
-    missing: float = 0.1
-    features: int = 1
-    min_rows: int = 1000
-    sample_rows: int = 10_000
-
-    @classmethod
-    def of(cls, monitor: Monitor) -> Limits:
-        return cls(
-            psi=monitor.psi_limit,
-            missing=monitor.missing_limit,
-            features=monitor.features_limit,
-            min_rows=monitor.min_rows,
-            sample_rows=monitor.sample_rows,
-        )
-
 
 @dataclass(frozen=True)
 class Tables:

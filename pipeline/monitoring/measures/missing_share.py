@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pipeline.monitoring.measures.base import Limits, Score, Tables
+from pipeline.monitoring.measures.base import Score, Tables
+from pipeline.settings.models import DriftLimits
 
 
-def scores(tables: Tables, limits: Limits) -> dict[str, Score]:
+def scores(tables: Tables, limits: DriftLimits) -> dict[str, Score]:
     """The score of every feature. Figures: `missing_before` and `missing_now`, 0 to 1."""
-    return {feature: _score(tables, feature, limits.missing) for feature in tables.features}
+    return {feature: _score(tables, feature, limits.missing_limit) for feature in tables.features}
 
 
 def _score(tables: Tables, feature: str, limit: float) -> Score:

@@ -14,13 +14,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.monitoring.measures.base import Limits, Score, Tables
+from pipeline.monitoring.measures.base import Score, Tables
+from pipeline.settings.models import DriftLimits
 
 # Evidently sorts the values of a number into at most so many bins.
 NUMBER_BINS = 30
 
 
-def scores(tables: Tables, limits: Limits) -> dict[str, Score]:
+def scores(tables: Tables, limits: DriftLimits) -> dict[str, Score]:
     """The score of every feature. Figures: `psi`, None for one with too few values, and `psi_limit`.
 
     Works on samples of at most `limits.sample_rows` rows; writes Evidently's picture of them to `tables.report`.
@@ -32,12 +33,13 @@ def scores(tables: Tables, limits: Limits) -> dict[str, Score]:
         if min(before[feature].notna().sum(), now[feature].notna().sum()) >= limits.min_rows / 2
     ]
     psi_limits = {
-        feature: limits.psi + _noise(before[feature], now[feature], feature in tables.numeric) for feature in judged
+        feature: limits.psi_limit + _noise(before[feature], now[feature], feature in tables.numeric)
+        for feature in judged
     }
     numeric = [feature for feature in judged if feature in tables.numeric]
     categorical = [feature for feature in judged if feature in tables.categorical]
     psi = _psi(before, now, numeric, categorical, psi_limits, tables.report)
-    return {feature: _score(psi.get(feature), psi_limits.get(feature, limits.psi)) for feature in tables.features}
+    return {feature: _score(psi.get(feature), psi_limits.get(feature, limits.psi_limit)) for feature in tables.features}
 
 
 def _score(psi: float | None, limit: float) -> Score:
