@@ -24,17 +24,18 @@ NO_LABELS = pd.DataFrame({"key": pd.Series(dtype="str"), "target": pd.Series(dty
 class LiveQuality:
     """The model's metric on live predictions whose labels have arrived; `value` is None when they are too few.
 
-    `labelled` of `asked` predictions have a label; `held_out` is the metric of the evaluation.
+    `labelled` of `predictions` have a label; `held_out` is the metric of the evaluation.
     """
 
     metric: str
     value: float | None
     held_out: float
     labelled: int
-    asked: int
+    predictions: int
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """The body's part of a drift event; `asked` is the number of predictions."""
+        return {"asked" if name == "predictions" else name: value for name, value in asdict(self).items()}
 
 
 def predictions(folder: Path, model: Model, start: datetime, end: datetime) -> pd.DataFrame:
@@ -107,18 +108,18 @@ def labels(model: Model, project: Path, start: datetime, as_of: datetime, name: 
     return rows
 
 
-def quality(asked: pd.DataFrame, labelled: pd.DataFrame, model: Model, held_out: float) -> LiveQuality:
+def quality(answers: pd.DataFrame, labelled: pd.DataFrame, model: Model, held_out: float) -> LiveQuality:
     """The model's metric on the predictions whose labels have arrived; of each key only the first answer counts."""
-    joined = with_labels(asked, labelled)
+    joined = with_labels(answers, labelled)
     metric, value = model.evaluation.metric, None
     if len(joined) >= model.monitor.min_rows:
         value = metrics(model.training.task, joined["target"].to_numpy(), joined[PREDICTION].to_numpy())[metric]
-    return LiveQuality(metric, value, held_out, len(joined), len(asked))
+    return LiveQuality(metric, value, held_out, len(joined), len(answers))
 
 
-def with_labels(asked: pd.DataFrame, labelled: pd.DataFrame) -> pd.DataFrame:
+def with_labels(answers: pd.DataFrame, labelled: pd.DataFrame) -> pd.DataFrame:
     """The first answer to each key whose label has arrived, with the columns `target` and `known`."""
-    first = asked.dropna(subset=["key"]).astype({"key": "str"}).drop_duplicates("key")
+    first = answers.dropna(subset=["key"]).astype({"key": "str"}).drop_duplicates("key")
     return first.merge(labelled.drop_duplicates("key"), on="key", how="inner")
 
 

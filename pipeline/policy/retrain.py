@@ -46,7 +46,7 @@ def decide(drift: DriftVerdict, quality: LiveQuality, limits: Monitor) -> Receip
 
 def _quality_line(quality: LiveQuality, drop: float | None, limits: Monitor) -> str:
     if drop is None:
-        return f"live quality: unknown, {quality.labelled:,} of {quality.asked:,} predictions have labels, {limits.min_rows:,} required"
+        return f"live quality: unknown, {quality.labelled:,} of {quality.predictions:,} predictions have labels, {limits.min_rows:,} required"
     return (
         f"live quality: {quality.metric} {quality.value:.4f} on {quality.labelled:,} labelled predictions, "
         f"{quality.held_out:.4f} when held out, a drop of {drop:.4f} (limit {limits.quality_drop:g})"

@@ -164,6 +164,11 @@ def test_features_that_are_not_logged_are_missing(settings, tmp_path):
     assert found.set_index("key").plan.fillna("none").to_dict() == {"c0": "none", "c1": "plus"}
 
 
+def test_live_quality_writes_the_keys_of_the_drift_event():
+    values = {"metric": "roc_auc", "value": 0.7, "held_out": 0.8, "labelled": 5000, "asked": 6000}
+    assert list(quality(0.7).as_dict().items()) == list(values.items())
+
+
 def test_without_labels_or_keys_quality_is_unknown(settings):
     """A champion that was asked nothing yet, and requests that carried no key."""
     model = settings.model("churn")

@@ -110,9 +110,9 @@ def test_what_onnx_cannot_hold_is_served_from_skops_and_says_so(churn, tmp_path,
         with pytest.raises(StageError, match="cannot be converted to ONNX .*set training.runtime: skops"):
             package.build("churn", model, tmp_path / "m", tmp_path / "p", tmp_path / "package")
         return
-    told = package.build("churn", model, tmp_path / "m", tmp_path / "p", tmp_path / "package")
-    assert told["runtime"] == "skops"
-    assert told["runtime_reason"].startswith(
+    manifest = package.build("churn", model, tmp_path / "m", tmp_path / "p", tmp_path / "package")
+    assert manifest["runtime"] == "skops"
+    assert manifest["runtime_reason"].startswith(
         "params.yaml says" if runtime == "skops" else "the model cannot be converted"
     )
     assert np.array_equal(Runtime.load(tmp_path / "package").predict_frame(rows), scored)
