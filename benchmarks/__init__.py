@@ -1,1 +1,1 @@
-"""Speed and size beside what one would run instead, as ratios from one run. `make bench`."""
+"""Speed and size beside the tools that a user would run instead, as ratios from one run. `make bench`."""

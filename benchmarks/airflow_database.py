@@ -1,7 +1,7 @@
-"""Airflow on SQLite with our connections and order of writers, beside Airflow on Postgres: processor seconds and memory.
+"""Airflow on SQLite with our connections and order of writers, against Airflow on Postgres: processor seconds and memory.
 
 The same settings, Dag and number of runs for both, one after the other. Postgres is the machine's own, started in a folder
-of this benchmark; without one this says so and compares nothing.
+of this benchmark. Without a Postgres the benchmark prints that and compares nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from benchmarks.limits import kept
+from benchmarks.limits import within_limit
 from pipeline.services.environment import USER, Addresses, environment, machine_secrets, write_files
 from pipeline.settings.environment import Environment
 from pipeline.settings.net import free_port
@@ -60,13 +60,13 @@ def main() -> bool:
             Path(folder).chmod(0o755)  # Postgres runs as another user when this is root
             database = stack.enter_context(_postgres(postgres_bin, Path(folder))) if name == "Postgres" else None
             used[name] = _measured(Path(folder), database)
-        one = used[name]
+        figures = used[name]
         print(
-            f"{name:9} {RUNS} runs of 5 tasks: {one.runs_s:5.1f} processor seconds, {one.wall_s:4.0f} s; "
-            f"a minute of rest: {one.idle_s:4.1f}; {one.memory_mb:4.0f} MB"
+            f"{name:9} {RUNS} runs of 5 tasks: {figures.runs_s:5.1f} processor seconds, {figures.wall_s:4.0f} s; "
+            f"a minute of rest: {figures.idle_s:4.1f}; {figures.memory_mb:4.0f} MB"
         )
     ratio = used["SQLite"].runs_s / used["Postgres"].runs_s
-    return kept("processor seconds of runs on SQLite, times those on Postgres", ratio, 1.25)
+    return within_limit("processor seconds of runs on SQLite, times those on Postgres", ratio, 1.25)
 
 
 @dataclass(frozen=True)

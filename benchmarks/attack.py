@@ -1,7 +1,7 @@
-"""`python -m benchmarks.attack PORT`: a bad client, until it is ended. A process of its own, so that it slows no load client.
+"""`python -m benchmarks.attack PORT`: bad clients, until the process is ended. A process of its own does not slow the load client.
 
-It keeps a thousand connections open that trickle, half of them in their headers and half in their body, sends bodies of
-a gigabyte, with their length or in chunks without end, and lies about chunks.
+They keep a thousand connections open that send a byte a second, half of them in the headers and half in the body. They send
+bodies of a gigabyte, with their length or in endless chunks, and chunks whose stated length is false.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ GIGABYTE = 2**30
 PAUSE_S = 0.5
 HEAD = b"POST /invocations HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
 CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n"
-LIES = (b"5\r\nabc\r\n0\r\n\r\n", b"zz\r\nabc\r\n", b"-1\r\n\r\n", b"fffffffffffffffff\r\nabc")
+FALSE_CHUNKS = (b"5\r\nabc\r\n0\r\n\r\n", b"zz\r\nabc\r\n", b"-1\r\n\r\n", b"fffffffffffffffff\r\nabc")
 PIECE = b"x" * 2**16
 
 
@@ -24,11 +24,11 @@ async def attack(port: int) -> None:
     trickling = [_trickle(port, in_body=bool(number % 2), wait_s=number / SLOW) for number in range(SLOW)]
     large = _again(port, HEAD + b"content-length: %d\r\n\r\n" % GIGABYTE, PIECE, GIGABYTE // len(PIECE))
     endless = _again(port, CHUNKED, b"%x\r\n%b\r\n" % (len(PIECE), PIECE), GIGABYTE // len(PIECE))
-    await asyncio.gather(*trickling, large, endless, *(_again(port, CHUNKED + lie) for lie in LIES))
+    await asyncio.gather(*trickling, large, endless, *(_again(port, CHUNKED + chunk) for chunk in FALSE_CHUNKS))
 
 
 async def _trickle(port: int, in_body: bool, wait_s: float) -> None:
-    """A byte a second, and anew when the server has had enough."""
+    """Sends a byte a second, and connects again when the server closes the connection."""
     start = HEAD + b"content-length: 1000\r\n\r\n{" if in_body else HEAD + b"x-slow: "
     await asyncio.sleep(wait_s)
     while True:
@@ -44,7 +44,7 @@ async def _trickle(port: int, in_body: bool, wait_s: float) -> None:
 
 
 async def _again(port: int, start: bytes, piece: bytes = b"", pieces: int = 0) -> None:
-    """Sends `start` and so many pieces, as far as the server takes them, again and again."""
+    """Sends `start` and `pieces` times `piece`, until the server refuses them, again and again."""
     while True:
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)

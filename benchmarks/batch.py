@@ -1,4 +1,4 @@
-"""`predict` on a million flights and on ten: rows a minute, and memory that does not grow with the file."""
+"""`predict` on one and on ten million flights: rows a minute, and memory that does not grow with the file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from benchmarks import flights
 from benchmarks.flights import MODEL
-from benchmarks.limits import kept
+from benchmarks.limits import within_limit
 from pipeline.settings.environment import Environment
 from pipeline.settings.models import load
 
@@ -38,22 +38,23 @@ class Scored:
 def main() -> bool:
     flights.trained()
     with tempfile.TemporaryDirectory() as folder:
-        some, many = (_scored(Path(folder), rows) for rows in (MILLION, 10 * MILLION))
-    for one in (some, many):
-        print(
-            f"{one.rows:>10,} rows: {one.wall_s:6.1f} s, {one.a_minute:,.0f} rows a minute, peak {one.peak_mb:.0f} MB"
-        )
+        one, ten = (_scored(Path(folder), rows) for rows in (MILLION, 10 * MILLION))
+    for scored in (one, ten):
+        speed = f"{scored.wall_s:6.1f} s, {scored.a_minute:,.0f} rows a minute"
+        print(f"{scored.rows:>10,} rows: {speed}, peak {scored.peak_mb:.0f} MB")
     fast = [
-        kept(f"million rows a minute, of {one.rows:,}", one.a_minute / MILLION, 1, at_least=True)
-        for one in (some, many)
+        within_limit(f"million rows a minute, of {scored.rows:,}", scored.a_minute / MILLION, 1, at_least=True)
+        for scored in (one, ten)
     ]
-    return all([*fast, kept("peak memory of ten million rows, times that of one", many.peak_mb / some.peak_mb, 1.15)])
+    return all(
+        [*fast, within_limit("peak memory of ten million rows, times that of one", ten.peak_mb / one.peak_mb, 1.15)]
+    )
 
 
 def _scored(folder: Path, rows: int) -> Scored:
-    given, output = folder / f"{rows}.parquet", folder / f"{rows}-scored.parquet"
-    _write_flights(given, rows)
-    command = [sys.executable, "-m", "pipeline", "predict", MODEL, "--input", str(given), "--output", str(output)]
+    source, output = folder / f"{rows}.parquet", folder / f"{rows}-scored.parquet"
+    _write_flights(source, rows)
+    command = [sys.executable, "-m", "pipeline", "predict", MODEL, "--input", str(source), "--output", str(output)]
     start = time.monotonic()
     running = subprocess.Popen(
         command, cwd=Environment.read().project, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -66,22 +67,22 @@ def _scored(folder: Path, rows: int) -> Scored:
     if running.returncode:
         raise SystemExit(f"predict failed: {running.stderr.read() if running.stderr else ''}")
     assert pq.ParquetFile(output).metadata.num_rows == rows
-    for file in (given, output):
+    for file in (source, output):
         file.unlink()
     return Scored(rows, wall_s, peak_kb / 1024)
 
 
 def _peak_kb(pid: int) -> int:
-    """The most that the process ever held, as the kernel counts it since the process runs this program."""
+    """The peak of the process's memory, as the kernel counts it since the process started this program."""
     try:
-        told = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     except OSError:
         return 0
-    return next((int(line.split()[1]) for line in told.splitlines() if line.startswith("VmHWM")), 0)
+    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")), 0)
 
 
 def _write_flights(path: Path, rows: int) -> None:
-    """The year's flights, over and over, a row group at a time."""
+    """Writes the year's flights, repeated up to `rows`, a row group at a time."""
     model = load(Environment.read().project).model(MODEL)
     columns = [*model.training.features, model.source.key, model.source.event_time]
     days = sorted((Environment.read().project / "warehouse" / "flights").glob("*.parquet"))

@@ -1,7 +1,7 @@
-"""What serving/http_connection.py buys: the server with it, with one part of it less, and with uvicorn's own connection.
+"""The gain of serving/http_connection.py: the server with it, without one part of it, and with uvicorn's own connection.
 
-Processor seconds of the server for the same small requests over 8 connections; requests a second are told beside them. The
-variants take turns, round after round, and each is known by its best round: what else the machine does can only make one slower.
+Processor seconds of the server for the same small requests over 8 connections; requests a second are printed beside them. The
+variants take turns, round after round, and the best round of each counts: other work on the machine can only make one slower.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from pathlib import Path
 import psutil
 
 from benchmarks import flights, load, peers
-from benchmarks.limits import kept
+from benchmarks.limits import within_limit
 from pipeline.serving.settings import VARIABLE, Settings
 from pipeline.settings.net import free_port
 
 ROUNDS, REQUESTS = 4, 6000
 OURS, ONE_WRITE, UVICORN = "as it is", "every request through ASGI, answer in one write", "uvicorn's own"
-# Put in place of the connection that `python -m pipeline.serving` names, before it starts.
+# Code that replaces the connection of `python -m pipeline.serving` before the server starts.
 VARIANTS = {
     OURS: "",
     ONE_WRITE: "http_connection.Connection._may_be_short = lambda connection: False",
@@ -42,13 +42,13 @@ def main() -> bool:
         for _ in range(ROUNDS):
             for name, (port, process) in servers.items():
                 before = _processor_s(process)
-                asked = load.ask(port, requests, REQUESTS, warm=200)
-                assert asked.failed == 0, asked.codes
+                answers = load.send(port, requests, REQUESTS, warm=200)
+                assert answers.failed == 0, answers.codes
                 cpu_us[name] = min(cpu_us[name], (_processor_s(process) - before) / (REQUESTS + 200) * 1e6)
-                rate[name] = max(rate[name], asked.rate)
+                rate[name] = max(rate[name], answers.rate)
     for name in VARIANTS:
         print(f"{name:48} {cpu_us[name]:6.1f} µs of processor time a request, {rate[name]:6,.0f} requests/s")
-    return kept(
+    return within_limit(
         "processor time of uvicorn's own connection, times ours", cpu_us[UVICORN] / cpu_us[OURS], 1.2, at_least=True
     )
 

@@ -1,6 +1,6 @@
-"""One more day of data with 10 days there already and with 365: bytes hashed, copied and pushed, and seconds.
+"""One more day of data after 10 days and after 365: bytes hashed, copied and pushed, and seconds.
 
-What one would run instead is an export of the whole window into one file, `dvc add` and `dvc push`.
+The alternative is an export of the whole window into one file, `dvc add` and `dvc push`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import duckdb
 import yaml
 
-from benchmarks.limits import kept
+from benchmarks.limits import within_limit
 from pipeline.settings.environment import Environment
 
 ROWS_A_DAY = 5_000
@@ -45,22 +45,22 @@ def main() -> bool:
     print(f"one more day of {ROWS_A_DAY:,} rows:")
     print(f"{'':12}{'days there':>11}{'partitions new':>15}{'bytes read':>12}{'bytes pushed':>14}{'seconds':>9}")
     for way in ("perennial", "one file"):
-        for days, told in measured.items():
-            one = told[way]
-            print(f"{way:12}{days:>11}{one['new']:>15}{one['read']:>12,}{one['pushed']:>14,}{one['seconds']:>9.1f}")
+        for days, by_way in measured.items():
+            row = by_way[way]
+            print(f"{way:12}{days:>11}{row['new']:>15}{row['read']:>12,}{row['pushed']:>14,}{row['seconds']:>9.1f}")
         few, many = measured[10][way], measured[365][way]
-        ratios = ", ".join(f"{what} {many[what] / few[what]:.2f}" for what in ("read", "pushed", "seconds"))
+        ratios = ", ".join(f"{figure} {many[figure] / few[figure]:.2f}" for figure in ("read", "pushed", "seconds"))
         print(f"{way}: 365 days against 10: {ratios}")
     few, many = measured[10]["perennial"], measured[365]["perennial"]
     compared = "one partition more, 365 days against 10"
     counted = {"new": "partitions written", "read": "bytes read", "pushed": "bytes pushed"}
-    told = [kept(f"{compared}, {name}", many[what] / few[what], 2) for what, name in counted.items()]
-    kept(f"{compared}, seconds", many["seconds"] / few["seconds"], 2, binding=False)
-    return all(told)
+    within = [within_limit(f"{compared}, {name}", many[key] / few[key], 2) for key, name in counted.items()]
+    within_limit(f"{compared}, seconds", many["seconds"] / few["seconds"], 2, binding=False)
+    return all(within)
 
 
 def _project(folder: Path, days: int) -> Path:
-    """A clone with the model `sales`, whose window holds all of `days` and one more."""
+    """A clone with the model `sales` and a window of `days` and one more."""
     project = folder / "project"
     subprocess.run(["git", "clone", "-q", str(Environment.read().project), str(project)], check=True)
     settings = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
@@ -91,15 +91,15 @@ def _project(folder: Path, days: int) -> Path:
 
 
 def _landed(project: Path, days: int) -> dict[str, Any]:
-    """Takes the snapshot as of `days` after the start, as a run does, workspace and push included."""
+    """Takes the snapshot as of `days` after the start, as a run does, with its workspace and its push."""
     as_of = duckdb.execute(f"SELECT TIMESTAMP '2024-01-01' + INTERVAL ({days}) DAY").fetchall()[0][0]
     printed, read, seconds = _counted(project, [sys.executable, "-c", LAND, f"{as_of:%Y-%m-%d}T00:00:00+00:00"])
-    told = json.loads(printed.rpartition("@@")[2])
-    return {"new": len(told["landed"]), "read": read, "pushed": told["pushed_bytes"], "seconds": seconds}
+    body = json.loads(printed.rpartition("@@")[2])
+    return {"new": len(body["landed"]), "read": read, "pushed": body["pushed_bytes"], "seconds": seconds}
 
 
 def _one_file(project: Path, days: int) -> dict[str, Any]:
-    """The window of `days` as one file in DVC, then that of one day more: what the second costs."""
+    """The cost of a window of one day more as one file in DVC, after the window of `days`."""
     read = pushed = 0
     seconds = 0.0
     for until in (days, days + 1):
@@ -113,14 +113,14 @@ def _one_file(project: Path, days: int) -> dict[str, Any]:
 
 
 def _counted(project: Path, command: list[str]) -> tuple[str, int, float]:
-    """(what it printed, bytes of partitions and cache that were opened for reading, seconds)."""
+    """(standard output, bytes of partitions and cache that were opened for reading, seconds) of a command."""
     log = project.parent / "opens"
     log.unlink(missing_ok=True)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     env = os.environ | {"PYTHONPATH": f"{project}{os.pathsep}{COUNTING}", "COUNT_OPENS": str(log), "PATH": path}
     env["DVC_SITE_CACHE_DIR"] = str(project.parent / "dvc-site")
     start = time.monotonic()
-    done = subprocess.run(command, cwd=project, env=env, stdout=subprocess.PIPE, text=True, check=True)
+    process = subprocess.run(command, cwd=project, env=env, stdout=subprocess.PIPE, text=True, check=True)
     seconds = time.monotonic() - start
     opened = log.read_text().splitlines() if log.exists() else []
-    return done.stdout, sum(int(line.partition("\t")[0]) for line in opened), seconds
+    return process.stdout, sum(int(line.partition("\t")[0]) for line in opened), seconds

@@ -1,4 +1,4 @@
-"""What the framework costs: a Starlette application that answers a constant to a POST, on our server's uvicorn settings."""
+"""The cost of the framework: a Starlette application that answers a POST with a constant, on our server's uvicorn settings."""
 
 from __future__ import annotations
 

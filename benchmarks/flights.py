@@ -25,7 +25,7 @@ from pipeline.training import package
 
 MODEL = "flight-delay"
 START_S = 180
-# Goes, with all in it, when the benchmarks end.
+# Removed with its content when the benchmarks end.
 _FOLDER = tempfile.TemporaryDirectory(prefix="perennial-bench-")
 
 
@@ -50,7 +50,7 @@ class Flights:
         return file
 
     def rows(self, count: int) -> list[dict[str, Any]]:
-        """Flights after those it learnt from, as requests have them."""
+        """`count` flights after those of the training window, as records of a request."""
         model = load(Environment.read().project).model(MODEL)
         days = sorted((Environment.read().project / "warehouse" / "flights").glob("*.parquet"))
         later = [day for day in days if day.stem >= f"{model.as_of:%Y-%m-%d}"]
@@ -71,9 +71,9 @@ def trained() -> Flights:
 
 @contextmanager
 def served(command: list[str], url: str, folder: Path, env: dict[str, str] | None = None) -> Iterator[None]:
-    """Runs a server, with all that it starts, from when `url` answers 200. What it prints goes to a file in `folder`."""
-    said = folder / "said"
-    with said.open("wb") as output:
+    """Runs a server and enters the block when `url` answers 200; ends the server and its children. Logs to a file in `folder`."""
+    log = folder / "log"
+    with log.open("wb") as output:
         process = subprocess.Popen(
             command, cwd=folder, env=os.environ | (env or {}), stdout=output, stderr=output, process_group=0
         )
@@ -81,7 +81,7 @@ def served(command: list[str], url: str, folder: Path, env: dict[str, str] | Non
         wait_for(url, lambda: process.poll() is None)
         yield
     except NotReady as error:
-        raise SystemExit(f"{' '.join(command[:5])} did not start: {said.read_text()[-1000:]}") from error
+        raise SystemExit(f"{' '.join(command[:5])} did not start: {log.read_text()[-1000:]}") from error
     finally:
         _end(process)
 
@@ -91,7 +91,7 @@ class NotReady(Exception):
 
 
 def wait_for(url: str, alive: Callable[[], bool] = lambda: True, every_s: float = 0.2) -> None:
-    """Returns when `url` answers 200. Raises NotReady when it does not, or is not `alive`."""
+    """Returns when `url` answers 200. Raises NotReady after START_S, or when the server is no longer `alive`."""
     until = time.monotonic() + START_S
     while not _answers(url):
         if not alive() or time.monotonic() > until:

@@ -1,4 +1,4 @@
-"""The packages of the serving image with debug information and without it, in bytes: what engines/elf.py is for."""
+"""The size of the serving image's packages with debug information and without it: the purpose of engines/elf.py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from unittest import mock
 
-from benchmarks.limits import kept
+from benchmarks.limits import within_limit
 from pipeline.rollout.engines import elf, serving_image
 from pipeline.settings.environment import Environment
 
@@ -25,14 +25,16 @@ def main() -> bool:
             shutil.copytree(whole, cut)
             saved = {library.name: elf.cut_debug(library) for library in cut.rglob("*.so*")}
             print(f"{runtime}: {_megabytes(whole):.1f} MB as the wheels have them, {_megabytes(cut):.1f} MB cut")
-            for name, size in sorted(saved.items(), key=lambda one: -one[1])[:SHOWN]:
+            for name, size in sorted(saved.items(), key=lambda library: -library[1])[:SHOWN]:
                 print(f"  {name}: {size / 1e6:.1f} MB less")
             if shutil.which("strip"):
                 shutil.copytree(whole, stripped)
                 for library in stripped.rglob("*.so*"):
                     subprocess.run(["strip", "--strip-unneeded", library], stderr=subprocess.DEVNULL, check=False)
                 print(f"  {_megabytes(stripped):.1f} MB by strip, which binutils brings")
-        within &= kept(f"{runtime}: MB that cutting saves in each image", sum(saved.values()) / 1e6, 15, at_least=True)
+        within &= within_limit(
+            f"{runtime}: MB that cutting saves in each image", sum(saved.values()) / 1e6, 15, at_least=True
+        )
     return within
 
 

@@ -1,4 +1,4 @@
-"""A load client that costs less than what it measures: requests are bytes made beforehand, connections are kept alive."""
+"""A load client that is cheaper than the server it measures: requests are prepared as bytes, connections are kept alive."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 @dataclass
 class Load:
-    """What came back: `seconds` of each answer, in order, and how many had which code."""
+    """The answers: `seconds` of each in order, and how many had which status code."""
 
     wall_s: float
     seconds: list[float] = field(default_factory=list)
@@ -45,56 +45,56 @@ def request(path: str, body: bytes, headers: dict[str, str] | None = None) -> by
     return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
 
 
-def ask(port: int, requests: Sequence[bytes], count: int, connections: int = 8, warm: int = 200) -> Load:
-    """Sends `requests` round and round, `count` in all, a request at a time on each connection."""
-    uvloop.run(_ask(port, requests, warm, connections))
-    return uvloop.run(_ask(port, requests, count, connections))
+def send(port: int, requests: Sequence[bytes], count: int, connections: int = 8, warm: int = 200) -> Load:
+    """Sends `requests` in a cycle, `count` in all, after `warm` that do not count; one request at a time on each connection."""
+    uvloop.run(_send(port, requests, warm, connections))
+    return uvloop.run(_send(port, requests, count, connections))
 
 
-async def _ask(port: int, requests: Sequence[bytes], count: int, connections: int) -> Load:
+async def _send(port: int, requests: Sequence[bytes], count: int, connections: int) -> Load:
     loop = asyncio.get_running_loop()
     left = itertools.islice(itertools.cycle(requests), count)
-    load, asking = Load(0.0), []
+    load, connected = Load(0.0), []
     start = time.perf_counter()
     for _ in range(connections):
-        done = loop.create_future()
-        await loop.create_connection(lambda done=done: _Connection(left, load, done), "127.0.0.1", port)
-        asking.append(done)
-    await asyncio.gather(*asking)
+        ended = loop.create_future()
+        await loop.create_connection(lambda ended=ended: _Connection(left, load, ended), "127.0.0.1", port)
+        connected.append(ended)
+    await asyncio.gather(*connected)
     load.wall_s = time.perf_counter() - start
     return load
 
 
 class _Connection(asyncio.Protocol):
-    def __init__(self, left, load: Load, done: asyncio.Future) -> None:
-        self._left, self._load, self._done = left, load, done
-        self._answer, self._wanted = bytearray(), 0
+    def __init__(self, left, load: Load, ended: asyncio.Future) -> None:
+        self._left, self._load, self._ended = left, load, ended
+        self._answer, self._expected_bytes = bytearray(), 0
 
     def connection_made(self, transport) -> None:
         self._transport = transport
         self._next()
 
     def connection_lost(self, error: Exception | None) -> None:
-        if not self._done.done():
-            self._done.set_exception(error or ConnectionError("the server closed the connection"))
+        if not self._ended.done():
+            self._ended.set_exception(error or ConnectionError("the server closed the connection"))
 
     def data_received(self, data: bytes) -> None:
         self._answer += data
-        if not self._wanted and (end := self._answer.find(b"\r\n\r\n")) >= 0:
-            told = LENGTH.search(self._answer, 0, end)
-            self._wanted = end + 4 + (int(told[1]) if told else 0)
-        if self._wanted and len(self._answer) >= self._wanted:
-            self._load.seconds.append(time.perf_counter() - self._asked)
+        if not self._expected_bytes and (end := self._answer.find(b"\r\n\r\n")) >= 0:
+            length = LENGTH.search(self._answer, 0, end)
+            self._expected_bytes = end + 4 + (int(length[1]) if length else 0)
+        if self._expected_bytes and len(self._answer) >= self._expected_bytes:
+            self._load.seconds.append(time.perf_counter() - self._sent_at)
             self._load.codes[int(self._answer[9:12])] += 1
             self._next()
 
     def _next(self) -> None:
         request = next(self._left, None)
         if request is None:
-            self._done.set_result(None)
+            self._ended.set_result(None)
             self._transport.close()
             return
         self._answer.clear()
-        self._wanted = 0
-        self._asked = time.perf_counter()
+        self._expected_bytes = 0
+        self._sent_at = time.perf_counter()
         self._transport.write(request)

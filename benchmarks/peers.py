@@ -1,7 +1,7 @@
-"""The servers that one would run instead, each with the flight model that our stages fitted, each with one worker.
+"""The servers that a user would run instead, each with the flight model that our stages fitted, each with one worker.
 
-`mlflow models serve` runs from our own environment and its registry. MLServer and BentoML are installed into one of
-their own (requirements/peers.txt); for them the model is copied from skops to the joblib file that they load.
+`mlflow models serve` runs from our environment and its registry. MLServer and BentoML are installed into an environment of
+their own (requirements/peers.txt); they load the model from a joblib file, which is copied from skops.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from pipeline.settings.environment import Environment
 from pipeline.settings.net import free_port
 
 Rows = list[dict[str, Any]]
-# As our server's: a thread a prediction. With one a core scikit-learn's threads wait for each other, and few rows gain nothing.
+# One thread a prediction, as in our server. With a thread a core scikit-learn's threads wait for each other, which few rows do not repay.
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A server that answers at `path`: how it is asked, and what it says of each row."""
+    """A server that answers at `path`: `body` writes a request, `answers` reads the prediction of each row from its answer."""
 
     name: str
     port: int
@@ -37,7 +37,7 @@ class Peer:
 
 
 def records(rows: Rows) -> bytes:
-    """As MLflow is asked, and as we are."""
+    """A request body as MLflow and our server take it."""
     return json.dumps({"dataframe_records": rows}).encode()
 
 
@@ -47,40 +47,40 @@ def mlflow(flights: Flights, folder: Path) -> Iterator[Peer]:
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", f"models:/{MODEL}/1", "--env-manager", "local"]
     command += ["--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
     env = {"MLFLOW_TRACKING_URI": flights.registry.uri, "MLFLOW_DISABLE_TELEMETRY": "true", **ONE_THREAD}
-    with served(command, f"http://127.0.0.1:{port}/ping", _made(folder / "mlflow"), env):
+    with served(command, f"http://127.0.0.1:{port}/ping", _new_folder(folder / "mlflow"), env):
         yield Peer(
-            "mlflow models serve", port, "/invocations", records, lambda told: [p[1] for p in told["predictions"]]
+            "mlflow models serve", port, "/invocations", records, lambda answer: [p[1] for p in answer["predictions"]]
         )
 
 
 @contextmanager
 def mlserver(flights: Flights, folder: Path) -> Iterator[Peer]:
-    """Its default is one process that speaks HTTP and one that predicts; without its debug mode, which logs requests."""
-    port, at = free_port(), _made(folder / "mlserver")
-    _as_joblib(flights, at)
+    """MLServer with its default, one process for HTTP and one that predicts; without its debug mode, which logs requests."""
+    port, home = free_port(), _new_folder(folder / "mlserver")
+    _as_joblib(flights, home)
     implementation = {"name": MODEL, "implementation": "mlserver_sklearn.SKLearnModel"}
     settings = {"http_port": port, "grpc_port": free_port(), "metrics_port": free_port(), "host": "127.0.0.1"}
     settings |= {"debug": False, "parallel_workers": 1}
-    (at / "settings.json").write_text(json.dumps(settings))
-    (at / "model-settings.json").write_text(json.dumps({**implementation, "parameters": {"uri": "./model.joblib"}}))
+    (home / "settings.json").write_text(json.dumps(settings))
+    (home / "model-settings.json").write_text(json.dumps({**implementation, "parameters": {"uri": "./model.joblib"}}))
     with served(
-        [_program("mlserver"), "start", "."], f"http://127.0.0.1:{port}/v2/models/{MODEL}/ready", at, ONE_THREAD
+        [_program("mlserver"), "start", "."], f"http://127.0.0.1:{port}/v2/models/{MODEL}/ready", home, ONE_THREAD
     ):
         yield Peer(
-            "MLServer", port, f"/v2/models/{MODEL}/infer", tensors, lambda told: told["outputs"][0]["data"][1::2]
+            "MLServer", port, f"/v2/models/{MODEL}/infer", tensors, lambda answer: answer["outputs"][0]["data"][1::2]
         )
 
 
 def tensors(rows: Rows) -> bytes:
-    """The Open Inference Protocol, with MLServer's word for what becomes a data frame."""
+    """A request body of the Open Inference Protocol, with MLServer's content type for a data frame."""
 
     def tensor(name: str) -> dict[str, Any]:
         values, text = [row[name] for row in rows], isinstance(rows[0][name], str)
-        told = {"name": name, "shape": [len(rows), 1], "datatype": "BYTES" if text else "FP64", "data": values}
-        return {**told, "parameters": {"content_type": "str"}} if text else told
+        column = {"name": name, "shape": [len(rows), 1], "datatype": "BYTES" if text else "FP64", "data": values}
+        return {**column, "parameters": {"content_type": "str"}} if text else column
 
-    asked = {"parameters": {"content_type": "pd"}, "inputs": [tensor(name) for name in rows[0]]}
-    return json.dumps({**asked, "outputs": [{"name": "predict_proba"}]}).encode()
+    request = {"parameters": {"content_type": "pd"}, "inputs": [tensor(name) for name in rows[0]]}
+    return json.dumps({**request, "outputs": [{"name": "predict_proba"}]}).encode()
 
 
 BENTO = """
@@ -101,22 +101,22 @@ class Flights:
 
 @contextmanager
 def bentoml(flights: Flights, folder: Path) -> Iterator[Peer]:
-    port, at = free_port(), _made(folder / "bentoml")
-    _as_joblib(flights, at)
-    (at / "service.py").write_text(BENTO)
+    port, home = free_port(), _new_folder(folder / "bentoml")
+    _as_joblib(flights, home)
+    (home / "service.py").write_text(BENTO)
     command = [_program("bentoml"), "serve", "service:Flights", "--host", "127.0.0.1", "--port", str(port)]
-    env = {"BENTOML_HOME": str(at / "home"), "BENTOML_DO_NOT_TRACK": "True", **ONE_THREAD}
-    with served(command, f"http://127.0.0.1:{port}/readyz", at, env):
+    env = {"BENTOML_HOME": str(home / "home"), "BENTOML_DO_NOT_TRACK": "True", **ONE_THREAD}
+    with served(command, f"http://127.0.0.1:{port}/readyz", home, env):
         yield Peer("BentoML", port, "/predict", lambda rows: json.dumps({"rows": rows}).encode(), list)
 
 
-def _made(folder: Path) -> Path:
+def _new_folder(folder: Path) -> Path:
     folder.mkdir(parents=True)
     return folder
 
 
 def _program(name: str) -> str:
-    """A program of the peers' environment, which is made when it is not there."""
+    """The path of a program of the peers' environment, which is set up when it is missing."""
     folder = Environment.read().project / ".perennial" / "peers"
     requirements, installed = Environment.read().project / "requirements" / "peers.txt", folder / "installed.txt"
     if not installed.is_file() or installed.read_bytes() != requirements.read_bytes():

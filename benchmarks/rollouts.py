@@ -1,6 +1,6 @@
-"""A hundred rollouts under steady load: what was dropped (an assertion), and how long the moves take (reported).
+"""A hundred rollouts under steady load: no request may fail (asserted); how long the moves of the route take is printed.
 
-Beside it what one would run instead: a single server that is stopped and started again with the new version.
+The alternative beside it: a single server that is stopped and started again with the new version.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ RACES = 200
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder, _site(Path(folder) / "project") as (context, address):
-        _told(rollouts.hundred(context, address, ROLLOUTS, REQUESTS)[1])
-        _back(context)
-        _from_failing_to_back(context, address)
+    with tempfile.TemporaryDirectory() as folder, _behind_traefik(Path(folder) / "project") as (context, address):
+        _print_durations(rollouts.hundred(context, address, ROLLOUTS, REQUESTS)[1])
+        _time_rollback(context)
+        _time_failing_slot(context, address)
         rollouts.races(context, address, RACES)
         _stop_and_start(context)
 
 
 @contextmanager
-def _site(project: Path) -> Iterator[tuple[steps.Context, str]]:
+def _behind_traefik(project: Path) -> Iterator[tuple[steps.Context, str]]:
     """A project with three registered versions of a small model, behind a Traefik."""
     make_project(project, {"churn": CHURN})
     try:
@@ -67,18 +67,18 @@ def _site(project: Path) -> Iterator[tuple[steps.Context, str]]:
             deploy.stop_all(context.rollout("bench").engines, 1)
 
 
-def _told(times: dict[str, list[float]]) -> None:
+def _print_durations(times: dict[str, list[float]]) -> None:
     for key, values in times.items():
         print(f"{key}: median {statistics.median(values):.2f} s, longest {max(values):.2f} s")
 
 
-def _back(context: steps.Context) -> None:
-    """Rollback from the command to all traffic on the predecessor, in a process of its own as a person runs it."""
-    moved = []
+def _time_rollback(context: steps.Context) -> None:
+    """Times a rollback from the command, in a process of its own as a person runs it, to all traffic on the predecessor."""
+    durations = []
     for _ in range(5):
-        told = context.home / "points"
-        told.unlink(missing_ok=True)
-        env = os.environ | {"PERENNIAL_FAILPOINTS": str(told)}
+        failpoints_log = context.home / "points"
+        failpoints_log.unlink(missing_ok=True)
+        env = os.environ | {"PERENNIAL_FAILPOINTS": str(failpoints_log)}
         before = route_file.read(context.home, "churn")
         assert before is not None and before.previous is not None
         start = time.monotonic()
@@ -87,16 +87,16 @@ def _back(context: steps.Context) -> None:
         )
         address = context.rollout("bench").address("churn")
         assert probe.wait_for_version(address, before.previous.version, 30)
-        moved.append(time.monotonic() - start)
+        durations.append(time.monotonic() - start)
         assert command.wait() == 0
-    print(f"rollback, from the command to the predecessor's answer: median {statistics.median(moved):.2f} s")
+    print(f"rollback, from the command to the predecessor's answer: median {statistics.median(durations):.2f} s")
     start = time.monotonic()
     rollback.rollback(context.rollout("bench"), "churn", context.params.model("churn").rollout)
     print(f"rollback, by a process that runs already: {time.monotonic() - start:.2f} s with registry and ledger")
 
 
-def _from_failing_to_back(context: steps.Context, address: str) -> None:
-    """A slot that dies in its bake: from its death to the champion's having all traffic again."""
+def _time_failing_slot(context: steps.Context, address: str) -> None:
+    """Times the way from the death of a slot in its bake until the champion has all traffic again."""
     change_params(context.project, "models.churn.rollout.bake_s", 20)
     live = route_file.read(context.home, "churn")
     assert live is not None
@@ -122,17 +122,19 @@ def _from_failing_to_back(context: steps.Context, address: str) -> None:
                     context.rollout("bench"), "churn", other, steps.Context.here().params.model("churn").rollout
                 )
             except RolloutError as error:
-                # Here, not after the load: its last requests take what they take.
-                took, why = time.monotonic() - died[0], error
+                # Measured here and not after the load, which waits for its last requests.
+                duration, why = time.monotonic() - died[0], error
     finally:
         failpoints.reach = reach
-    print(f"from a failing slot to rolled back: {took:.2f} s; {tally.sent:,} requests, {tally.failed} failed ({why})")
+    print(
+        f"from a failing slot to rolled back: {duration:.2f} s; {tally.sent:,} requests, {tally.failed} failed ({why})"
+    )
     assert tally.failed == 0, tally.failures[:3]
     change_params(context.project, "models.churn.rollout.bake_s", 1)
 
 
 def _stop_and_start(context: steps.Context) -> None:
-    """One server, stopped and started again with the next version: what its users see."""
+    """Counts the failed requests of one server that is stopped and started again with the next version."""
     port = free_port()
     package = str(context.registry.package_folder("churn", "1"))
     command = [sys.executable, "-m", "pipeline.serving", "--package", package, "--version", "1", "--slot", "blue"]

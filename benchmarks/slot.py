@@ -1,4 +1,4 @@
-"""A slot as Docker runs it: what its image adds to the base, how soon it is ready, what it holds in memory."""
+"""A slot as Docker runs it: megabytes that its image adds to the base, seconds until ready, and memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import psutil
 
 from benchmarks import flights, load, peers
 from benchmarks.flights import MODEL, Flights
-from benchmarks.limits import kept
+from benchmarks.limits import within_limit
 from pipeline.rollout.engines.base import EngineSettings, EngineUnavailable, Wanted
 from pipeline.rollout.engines.docker import LABEL, DockerEngine
 from pipeline.settings.environment import Environment
@@ -40,20 +40,20 @@ def main() -> bool:
         flights.wait_for(f"http://127.0.0.1:{port}/v2/health/ready")
         fresh = _resident(container)
         requests = [load.request("/invocations", peers.records([row])) for row in trained.rows(REQUESTS)]
-        asked = load.ask(port, requests, REQUESTS, warm=1)
+        answers = load.send(port, requests, REQUESTS, warm=1)
         used, added = _resident(container), _added_bytes(container)
-    assert asked.failed == 0, asked.codes
+    assert answers.failed == 0, answers.codes
     print(f"image over its base: {added / 1e6:.1f} MB ({added / 2**20:.1f} MiB)")
     print(f"ready after: median {statistics.median(ready):.2f} s of {', '.join(f'{s:.2f}' for s in ready)}")
     print(f"resident: {fresh / 1e6:.1f} MB when ready, {used / 1e6:.1f} MB after {REQUESTS:,} requests")
-    kept("seconds from a container's start to ready", min(ready), 1.5, binding=False)
-    limits = [kept("MB that the image adds to its base", added / 1e6, 150)]
-    return all([*limits, kept(f"MB resident after {REQUESTS:,} requests", used / 1e6, 120)])
+    within_limit("seconds from a container's start to ready", min(ready), 1.5, binding=False)
+    limits = [within_limit("MB that the image adds to its base", added / 1e6, 150)]
+    return all([*limits, within_limit(f"MB resident after {REQUESTS:,} requests", used / 1e6, 120)])
 
 
 @contextmanager
 def _slot(engine: DockerEngine, trained: Flights) -> Iterator[tuple[int, Any]]:
-    """(its port, its container) of a slot that was just started."""
+    """(port, container) of a slot that was just started."""
     with tempfile.TemporaryDirectory() as log:
         try:
             running = engine.start(Wanted(MODEL, "blue", "1", trained.package, Path(log), 1))
@@ -67,11 +67,11 @@ def _slot(engine: DockerEngine, trained: Flights) -> Iterator[tuple[int, Any]]:
 
 
 def _ready_after(port: int, container: Any) -> float:
-    """Seconds from when the engine says that it started to the first answer that says ready."""
+    """Seconds from the start, as the engine reports it, to the first answer that says ready."""
     flights.wait_for(f"http://127.0.0.1:{port}/v2/health/ready", every_s=0.01)
     now = time.time()
     container.reload()
-    # Docker tells nanoseconds, Python reads microseconds.
+    # Docker reports nanoseconds, Python reads microseconds.
     return now - datetime.fromisoformat(container.attrs["State"]["StartedAt"][:26].rstrip("Z") + "+00:00").timestamp()
 
 
@@ -83,7 +83,7 @@ def _resident(container: Any) -> int:
 
 
 def _added_bytes(container: Any) -> int:
-    """What all layers above the base's hold: the packages, the server and the model."""
+    """The size of all layers above the base: the packages, the server and the model."""
     client = docker.from_env()
     layers = client.images.get(container.attrs["Image"])
     base = client.images.get(layers.labels["org.opencontainers.image.base.name"])

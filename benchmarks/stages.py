@@ -1,4 +1,4 @@
-"""The stages of a run as forks of a server that has their libraries, against a new process for each: processor seconds."""
+"""Processor seconds of a run's stages: as forks of a server with their libraries loaded, against a new process for each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.limits import kept
+from benchmarks.limits import within_limit
 from pipeline.settings.environment import Environment
 from pipeline.settings.models import load
 from pipeline.workspaces import dvc_graph, stage_server
@@ -31,12 +31,12 @@ def main() -> bool:
         print(f"{stage:10} {seconds:7.2f} {again[stage]:7.2f}")
     total, served = sum(alone.values()), sum(again.values())
     print(f"{'a run':10} {total:7.2f} {served:7.2f}, {sum(first.values()):.2f} when the server has to start for it")
-    within = kept("a run's stages alone, times a run's that are served", total / served, 2, at_least=True)
-    return within & kept("the server's start included, times one alone", sum(first.values()) / total, 1)
+    within = within_limit("a run's stages alone, times a run's that are served", total / served, 2, at_least=True)
+    return within & within_limit("the server's start included, times one alone", sum(first.values()) / total, 1)
 
 
 def _run(clone: Path, model: str) -> dict[str, float]:
-    """Processor seconds of each stage, those of the process that asks the server and of what it forks included."""
+    """Processor seconds of each stage, including the process that calls the server and the processes that it forks."""
     spent = {}
     for stage in dvc_graph.order(clone):
         usage = clone / "usage"

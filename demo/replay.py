@@ -1,4 +1,4 @@
-"""Plays recorded flights against the live address in time order, and counts every answer and every failure."""
+"""Sends recorded flights to the live address in time order, and counts every answer and every failure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from pipeline.training import package
 
 @dataclass
 class Tally:
-    """What came back. `seconds` are the times of all answered requests; `answers` their version, when asked, when answered."""
+    """The outcome of all requests. `seconds` has the duration of each answered one; `answers` its version, time of request and
+    time of answer (both Unix seconds)."""
 
     sent: int = 0
     failed: int = 0
@@ -53,7 +54,7 @@ class Tally:
 
 
 def requests(flights: pd.DataFrame, model: Model, every: str | None) -> Iterator[bytes]:
-    """Request bodies in time order: the flights of each `every` (a pandas frequency) together, or one by one."""
+    """Request bodies in time order: one for all flights of each `every` (a pandas frequency), or one a flight for None."""
     features = package.records(flights, model.training)
     times = flights[model.source.event_time]
     for record, key, at in zip(features, flights[model.source.key], times, strict=True):
@@ -67,7 +68,7 @@ def requests(flights: pd.DataFrame, model: Model, every: str | None) -> Iterator
 
 
 class Replay:
-    """Sends bodies over `connections` kept-alive connections, at most `pace` requests a second when given."""
+    """Sends bodies over `connections` kept-alive connections; with `pace` at most so many requests a second."""
 
     def __init__(self, address: str, connections: int = 4, pace: float | None = None) -> None:
         parts = urlsplit(address)
@@ -76,7 +77,7 @@ class Replay:
         self._lock, self.tally, self._stop = threading.Lock(), Tally(), threading.Event()
 
     def play(self, bodies: Iterable[bytes]) -> Tally:
-        """Sends all of them (or until `stop`) and returns the tally."""
+        """Sends all bodies, or those until `stop` is called, and returns the tally."""
         waiting: queue.Queue[bytes | None] = queue.Queue(maxsize=4 * self._connections)
         workers = [threading.Thread(target=self._work, args=(waiting,), daemon=True) for _ in range(self._connections)]
         for worker in workers:
@@ -106,27 +107,27 @@ class Replay:
                 answer = connection.getresponse()
                 content = answer.read()
                 ok, version = answer.status == 200, answer.headers.get("x-model-version", "?")
-                said = "" if ok else f"{answer.status} {content[:200]!r}"
+                failure = "" if ok else f"{answer.status} {content[:200]!r}"
                 count = content.count(b",") + 1
             except (OSError, http.client.HTTPException) as error:
-                ok, version, said, count = False, "?", repr(error), 0
+                ok, version, failure, count = False, "?", repr(error), 0
                 connection.close()
-            self._count(ok, version, said, count, start)
+            self._count(ok, version, failure, count, start)
         connection.close()
 
-    def _count(self, ok: bool, version: str, said: str, rows: int, start: float) -> None:
+    def _count(self, ok: bool, version: str, failure: str, rows: int, start: float) -> None:
         now = time.time()
         with self._lock:
             tally = self.tally
             tally.sent += 1
             if not ok:
                 tally.failed += 1
-                tally.failures.append(said)
+                tally.failures.append(failure)
                 return
             tally.rows += rows
             tally.versions[version] += 1
             tally.first_seen.setdefault(version, now)
             tally.last_seen[version] = now
-            took = time.monotonic() - start
-            tally.seconds.append(took)
-            tally.answers.append((version, now - took, now))
+            duration = time.monotonic() - start
+            tally.seconds.append(duration)
+            tally.answers.append((version, now - duration, now))

@@ -1,8 +1,8 @@
-"""`make demo`: the whole loop for real, on the flights of 2013, with a line for each thing that happens and why.
+"""`make demo`: the whole loop on the flights of 2013, with a line for each thing that happens.
 
-Train as of April and go live; replay April to June against the live address; the monitor finds that the world
-has changed; the retrain Dag starts from that event and the new version goes live while requests keep coming.
-It keeps its state in .perennial/demo, starts over each time, and leaves the services running.
+Trains a model as of April and brings it live. Replays April to June against the live address. The monitor finds that the
+features have drifted, and that event starts the retrain Dag, whose version goes live while requests keep coming. The state is
+in .perennial/demo: each demo starts with an empty one and leaves the services running.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import shutil
 import sys
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -20,13 +22,13 @@ import pandas as pd
 from demo import flights
 from demo.airflow_api import AirflowApi
 from demo.replay import Replay, Tally, requests
-from demo.summary import Told, print_summary
+from demo.summary import DemoResult, print_summary
 from pipeline.context import Context
 from pipeline.errors import PerennialError, ServiceError
 from pipeline.ledger.events import DriftChecked
 from pipeline.ledger.store import airflow_run
 from pipeline.services import control
-from pipeline.services.environment import USER, machine_secrets
+from pipeline.services.environment import USER, Addresses, machine_secrets
 from pipeline.settings import models as params
 from pipeline.settings.environment import Environment
 
@@ -34,12 +36,12 @@ MODEL = "flight-delay"
 FIRST, SECOND = "2013-04-01T00:00:00Z", "2013-07-01T00:00:00Z"
 LATER_DAYS = 14
 RUN_LIMIT_S = 300.0
-BEGAN = time.monotonic()
+START = time.monotonic()
 
 
-def say(text: str) -> None:
-    """One line of progress with the seconds since the start."""
-    print(f"[{time.monotonic() - BEGAN:5.0f} s] {text}", flush=True)
+def progress(text: str) -> None:
+    """Prints a line of progress with the seconds since the start."""
+    print(f"[{time.monotonic() - START:5.0f} s] {text}", flush=True)
 
 
 def main() -> int:
@@ -55,105 +57,122 @@ def main() -> int:
     try:
         params.load(project).model(MODEL)
         _start_over(project, home)
-        told = _loop(project, home)
+        result = _run_loop(project, home)
     except PerennialError as error:
         print(error, file=sys.stderr)
         return 1
-    print_summary(told, machine_secrets(home)["password"])
-    return 0 if told.requests.failed == 0 else 1
+    print_summary(result, machine_secrets(home)["password"])
+    return 0 if result.requests.failed == 0 else 1
 
 
 def _start_over(project: Path, home: Path) -> None:
-    """Whatever an earlier demo left, running or not, goes away; `make up`'s own services make room."""
+    """Ends and removes an earlier demo, and stops the services of `make up`, which use the same ports."""
     own = project / ".perennial"
     if control.running(own):
-        say("stopping the services of `make up` to free their ports; what was live comes back with `make up`")
-        control.down(project, own, say)
+        progress("stopping the services of `make up` to free their ports; what was live comes back with `make up`")
+        control.down(project, own, progress)
     if home.exists() or control.leftovers(home):
-        say("clearing what an earlier demo left")
-        control.down(project, home, say)
+        progress("removing an earlier demo")
+        control.down(project, home, progress)
         shutil.rmtree(home, ignore_errors=True)
 
 
-def _loop(project: Path, home: Path) -> Told:
-    say("landing the flights of 2013 and starting Airflow, MLflow and Traefik")
-    with ThreadPoolExecutor(1) as beside:
-        landed = beside.submit(flights.main, [str(project / "warehouse" / "flights")])
-        at = control.up(project, home, say)
-        landed.result()
-    os.environ["MLFLOW_TRACKING_URI"] = at.mlflow
+def _run_loop(project: Path, home: Path) -> DemoResult:
+    addresses = _start_services(project, home)
     context = Context.here()
-    airflow = AirflowApi(at.airflow, USER, machine_secrets(home)["password"])
+    airflow = AirflowApi(addresses.airflow, USER, machine_secrets(home)["password"])
     airflow.wait_for_dag(f"retrain__{MODEL}")
     airflow.wait_for_dag(f"monitor__{MODEL}")
 
-    say("no model is live yet: triggering retrain as of 1 April through Airflow's REST API")
+    progress("no model is live yet: triggering retrain as of 1 April through Airflow's REST API")
     first = airflow.trigger(f"retrain__{MODEL}", as_of=FIRST, reason="the first model of the demo")
     _follow(airflow, f"retrain__{MODEL}", first)
-    address = f"{at.router}/{MODEL}"
+    address = f"{addresses.router}/{MODEL}"
     model = context.params.model(MODEL)
-    say(f"version 1 is live at {address}; replaying the flights of April to June in time order")
-    spring = _flights(project, "2013-04-01", "2013-07-01")
-    replay = Replay(address, connections=4)
-    told = _watched(replay, requests(spring, model, "30min"), len(spring))
+    progress(f"version 1 is live at {address}; replaying the flights of April to June in time order")
+    spring = flights_between(project, "2013-04-01", "2013-07-01")
+    spring_tally = _play_with_progress(Replay(address, connections=4), requests(spring, model, "30min"), len(spring))
 
-    say("the quarter is over and its flights have landed: triggering the monitor as of 1 July")
-    summer = _flights(project, "2013-07-01", "2013-10-01")
-    keeps_coming = Replay(address, connections=2, pace=60)
-    user = threading.Thread(target=keeps_coming.play, args=(requests(summer, model, None),), daemon=True)
-    user.start()
-    try:
-        monitor = airflow.trigger(f"monitor__{MODEL}", as_of=SECOND)
-        _follow(airflow, f"monitor__{MODEL}", monitor)
-        _tell_drift(context, monitor)
-        second = _started_by_drift(airflow)
-        _follow(airflow, f"retrain__{MODEL}", second)
-        time.sleep(2)
-    finally:
-        keeps_coming.stop()
-        user.join()
-    later = _flights(project, "2013-07-01", f"2013-07-{LATER_DAYS + 1:02d}")
-    return Told(
+    progress("the quarter is over and its flights have landed: triggering the monitor as of 1 July")
+    summer = flights_between(project, "2013-07-01", "2013-10-01")
+    with _playing(Replay(address, connections=2, pace=60), requests(summer, model, None)) as summer_tally:
+        monitor, second = _monitor_and_retrain(context, airflow)
+    return DemoResult(
         context,
-        at,
+        addresses,
         MODEL,
         airflow_run(f"retrain__{MODEL}", first),
         airflow_run(f"retrain__{MODEL}", second),
         airflow_run(f"monitor__{MODEL}", monitor),
-        told + keeps_coming.tally,
-        later,
-        time.monotonic() - BEGAN,
+        spring_tally + summer_tally,
+        flights_between(project, "2013-07-01", f"2013-07-{LATER_DAYS + 1:02d}"),
+        time.monotonic() - START,
     )
 
 
-def _flights(project: Path, start: str, end: str) -> pd.DataFrame:
-    """The warehouse's flights that are due to leave in [start, end), in time order."""
+def _start_services(project: Path, home: Path) -> Addresses:
+    progress("landing the flights of 2013 and starting Airflow, MLflow and Traefik")
+    with ThreadPoolExecutor(1) as beside:
+        warehouse = beside.submit(flights.main, [str(project / "warehouse" / "flights")])
+        addresses = control.up(project, home, progress)
+        warehouse.result()
+    os.environ["MLFLOW_TRACKING_URI"] = addresses.mlflow
+    return addresses
+
+
+def _monitor_and_retrain(context: Context, airflow: AirflowApi) -> tuple[str, str]:
+    """The run of the monitor, and the retrain run that its drift event started; both have ended."""
+    monitor = airflow.trigger(f"monitor__{MODEL}", as_of=SECOND)
+    _follow(airflow, f"monitor__{MODEL}", monitor)
+    _print_drift(context, monitor)
+    second = _started_by_drift(airflow)
+    _follow(airflow, f"retrain__{MODEL}", second)
+    # Requests of a moment more, which the new version answers.
+    time.sleep(2)
+    return monitor, second
+
+
+def flights_between(project: Path, start: str, end: str) -> pd.DataFrame:
+    """The warehouse's flights with scheduled departure in [start, end), in time order."""
     files = [f for f in sorted((project / "warehouse" / "flights").glob("*.parquet")) if start <= f.stem < end]
     return pd.concat([pd.read_parquet(f) for f in files], ignore_index=True)
 
 
-def _watched(replay: Replay, bodies, total: int) -> Tally:
-    """Plays `bodies` with a line every few seconds."""
+@contextmanager
+def _playing(replay: Replay, bodies: Iterable[bytes]) -> Iterator[Tally]:
+    """Sends `bodies` in the background until the block ends; the tally is complete after it."""
+    user = threading.Thread(target=replay.play, args=(bodies,), daemon=True)
+    user.start()
+    try:
+        yield replay.tally
+    finally:
+        replay.stop()
+        user.join()
+
+
+def _play_with_progress(replay: Replay, bodies: Iterable[bytes], total: int) -> Tally:
+    """Sends all `bodies`, with a line of progress every five seconds."""
     worker = threading.Thread(target=replay.play, args=(bodies,), daemon=True)
     worker.start()
     while worker.is_alive():
         worker.join(5)
         tally = replay.tally
-        say(f"  {tally.rows:,} of {total:,} flights asked about in {tally.sent:,} requests, {tally.failed} failed")
+        progress(f"  {tally.rows:,} of {total:,} flights predicted in {tally.sent:,} requests, {tally.failed} failed")
     return replay.tally
 
 
 def _follow(airflow: AirflowApi, dag: str, run: str) -> None:
-    """Says each task as it ends. Raises ServiceError with the failed task's last words."""
-    seen: set[str] = set()
+    """Prints each task when it ends, until the run succeeds. Raises ServiceError with the end of a failed task's log."""
+    ended: set[str] = set()
     until = time.monotonic() + RUN_LIMIT_S
     while True:
         state = airflow.run(dag, run)["state"]
         for task in airflow.tasks(dag, run):
             name = task["task_id"]
-            if task["state"] in ("success", "failed", "skipped", "upstream_failed") and name not in seen:
-                seen.add(name)
-                say(f"  {dag} {name}: {task['state']}" + (f" in {task['duration']:.1f} s" if task["duration"] else ""))
+            if task["state"] in ("success", "failed", "skipped", "upstream_failed") and name not in ended:
+                ended.add(name)
+                duration = f" in {task['duration']:.1f} s" if task["duration"] else ""
+                progress(f"  {dag} {name}: {task['state']}{duration}")
                 if task["state"] == "failed":
                     raise ServiceError(f"task {name}", airflow.log(dag, run, name)[-500:], "see its log in Airflow")
         if state == "success":
@@ -163,19 +182,19 @@ def _follow(airflow: AirflowApi, dag: str, run: str) -> None:
         time.sleep(0.3)
 
 
-def _tell_drift(context: Context, run: str) -> None:
+def _print_drift(context: Context, run: str) -> None:
     check = context.ledger.events(DriftChecked, run=airflow_run(f"monitor__{MODEL}", run))[-1].event
-    say(f"the monitor says {check.verdict}: {', '.join(check.moved)}; decision: {check.decision}")
+    progress(f"the monitor says {check.verdict}: {', '.join(check.moved)}; decision: {check.decision}")
 
 
 def _started_by_drift(airflow: AirflowApi) -> str:
     """The run that the drift event started."""
     until = time.monotonic() + 60
     while time.monotonic() < until:
-        found = [r for r in airflow.runs(f"retrain__{MODEL}") if r["run_type"] == "asset_triggered"]
-        if found:
-            say("Airflow started the retrain Dag from the drift event; requests keep coming meanwhile")
-            return found[-1]["dag_run_id"]
+        started = [run for run in airflow.runs(f"retrain__{MODEL}") if run["run_type"] == "asset_triggered"]
+        if started:
+            progress("Airflow started the retrain Dag from the drift event; requests keep coming meanwhile")
+            return started[-1]["dag_run_id"]
         time.sleep(0.3)
     raise ServiceError("drift event", "started no retrain run within 60 s", "see the asset's events in Airflow")
 

@@ -1,4 +1,4 @@
-"""What the demo tells at its end. Every figure is read from the ledger, the registry or the replay's own count."""
+"""The demo's summary. Every figure is read from the ledger, the registry or the replay's tally."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 from rich.console import Console
+from rich.table import Table
 
 from demo.replay import Tally
 from pipeline.cli import tables
@@ -24,11 +25,12 @@ WIDTH = 120
 
 
 @dataclass(frozen=True)
-class Told:
-    """What the demo has to tell: the runs' names in the ledger, the tally, the flights to score both versions on."""
+class DemoResult:
+    """The demo's outcome: the names of its runs in the ledger, the tally of its requests, and the `later` flights on which both
+    versions are compared."""
 
     context: Context
-    at: Addresses
+    addresses: Addresses
     model: str
     first: str
     second: str
@@ -38,24 +40,24 @@ class Told:
     seconds: float
 
 
-def print_summary(told: Told, password: str) -> None:
-    """Prints the summary and keeps it as JSON beside the demo's state."""
-    facts = summary(told)
-    (told.context.home / "summary.json").write_text(json.dumps(facts, indent=2, default=str) + "\n", encoding="utf-8")
+def print_summary(result: DemoResult, password: str) -> None:
+    """Prints the summary and writes it as JSON beside the demo's state."""
+    facts = summary(result)
+    file = result.context.home / "summary.json"
+    file.write_text(json.dumps(facts, indent=2, default=str) + "\n", encoding="utf-8")
     out = Console(width=WIDTH, highlight=False)
     out.rule("Perennial: what just happened")
-    versions = tables.table(
-        "version",
-        "as of",
-        "engine",
-        ">held out",
-        ">later flights",
-        "gates passed",
-        ">ready s",
-        ">switch s",
-        ">all traffic s",
-        ">to live s",
-    )
+    _print_versions(out, facts)
+    _print_traffic(out, facts)
+    out.print()
+    out.print(_costs(facts))
+    _print_addresses(out, result, facts, password)
+    out.print(f"{facts['seconds']:.0f} s in all. The services keep running; `make down` ends them.", soft_wrap=True)
+
+
+def _print_versions(out: Console, facts: dict[str, Any]) -> None:
+    headings = ("version", "as of", "engine", ">held out", ">later flights", "gates passed")
+    versions = tables.table(*headings, ">ready s", ">switch s", ">all traffic s", ">to live s")
     for v in facts["versions"]:
         versions.add_row(
             v["version"],
@@ -75,49 +77,57 @@ def print_summary(told: Told, password: str) -> None:
     )
     out.print("all traffic: from the start of the rollout; to live: from the trigger")
     out.print(f"engine: {facts['versions'][-1]['engine_reason']}")
-    drift = facts["drift"]
+
+
+def _print_traffic(out: Console, facts: dict[str, Any]) -> None:
+    drift, requests = facts["drift"], facts["requests"]
     out.print(f"drift: {drift['verdict']}, the features that moved: {', '.join(drift['moved'])}")
     for reason in drift["receipt"]["reasons"][1:]:
         out.print(f"       {reason}")
-    asked = facts["requests"]
     out.print(
-        f"requests: {asked['sent']:,} sent ({asked['rows']:,} flights), {asked['failed']} failed; by version {asked['versions']}; "
-        f"p50 {asked['p50_ms']:.1f} ms, p99 {asked['p99_ms']:.1f} ms"
+        f"requests: {requests['sent']:,} sent ({requests['rows']:,} flights), {requests['failed']} failed; "
+        f"by version {requests['versions']}; p50 {requests['p50_ms']:.1f} ms, p99 {requests['p99_ms']:.1f} ms"
     )
     out.print(f"airflow: adds {facts['airflow_s_per_task']:.2f} s a task")
-    out.print()
-    steps = tables.table("what each run cost, by step", *(f">{run['short']}" for run in facts["runs"]))
-    for step in dict.fromkeys(s for run in facts["runs"] for s in run["steps"]):
-        cells = (run["steps"].get(step) for run in facts["runs"])
-        steps.add_row(step, *(f"{c['wall_s']:.1f} s  {c['cost']:.5f}" if c else "" for c in cells))
-    steps.add_row("all", *(f"{run['wall_s']:.1f} s  {run['cost']:.5f} {run['currency']}" for run in facts["runs"]))
-    out.print(steps)
-    at = told.at
+
+
+def _costs(facts: dict[str, Any]) -> Table:
+    """Seconds and money of each run, step by step."""
+    runs = facts["runs"]
+    steps = tables.table("what each run cost, by step", *(f">{run['short']}" for run in runs))
+    for step in dict.fromkeys(step for run in runs for step in run["steps"]):
+        cells = (run["steps"].get(step) for run in runs)
+        steps.add_row(step, *(f"{cell['wall_s']:.1f} s  {cell['cost']:.5f}" if cell else "" for cell in cells))
+    steps.add_row("all", *(f"{run['wall_s']:.1f} s  {run['cost']:.5f} {run['currency']}" for run in runs))
+    return steps
+
+
+def _print_addresses(out: Console, result: DemoResult, facts: dict[str, Any], password: str) -> None:
+    at = result.addresses
     out.print(
         f"look:  Airflow {at.airflow} (user {USER}, password {password}; the page is under Perennial)\n"
-        f"       MLflow {at.mlflow}   router {at.router_api}/dashboard/   model {at.router}/{told.model}/invocations\n"
-        f"       drift report {drift['report']}"
+        f"       MLflow {at.mlflow}   router {at.router_api}/dashboard/   model {at.router}/{result.model}/invocations\n"
+        f"       drift report {facts['drift']['report']}"
     )
     out.print(
         "ask:   . .venv/bin/activate; export PERENNIAL_HOME=.perennial/demo\n"
-        f"       python -m pipeline status · timeline {told.model} · trace 2013-03-31 · reproduce {told.model} 1",
+        f"       python -m pipeline status · timeline {result.model} · trace 2013-03-31 · reproduce {result.model} 1",
         soft_wrap=True,
     )
-    out.print(f"{facts['seconds']:.0f} s in all. The services keep running; `make down` ends them.", soft_wrap=True)
 
 
-def summary(told: Told) -> dict[str, Any]:
+def summary(result: DemoResult) -> dict[str, Any]:
     """The summary's figures."""
-    context = told.context
-    drift = context.ledger.events(DriftChecked, run=told.monitor)[-1].body
+    context = result.context
+    drift = context.ledger.events(DriftChecked, run=result.monitor)[-1].body
     runs = {run["run"]: run for run in costs.runs(context.ledger, context.params.prices)}
-    named = [(told.first, "first retrain"), (told.monitor, "monitor"), (told.second, "drift retrain")]
-    tally = told.requests
-    overhead = [_airflow_overhead(context, run, runs[run]) for run in (told.first, told.second)]
+    named = [(result.first, "first retrain"), (result.monitor, "monitor"), (result.second, "drift retrain")]
+    tally = result.requests
+    overhead = [_airflow_overhead(context, run, runs[run]) for run in (result.first, result.second)]
     return {
-        "metric": context.params.model(told.model).evaluation.metric,
-        "later_rows": int(told.later[context.params.model(told.model).training.target].notna().sum()),
-        "versions": [_version(told, run) for run in (told.first, told.second)],
+        "metric": context.params.model(result.model).evaluation.metric,
+        "later_rows": int(result.later[context.params.model(result.model).training.target].notna().sum()),
+        "versions": [_version(result, run) for run in (result.first, result.second)],
         "drift": {key: drift[key] for key in ("verdict", "reason", "moved", "receipt", "live_quality", "report")},
         "requests": {
             "sent": tally.sent,
@@ -130,22 +140,22 @@ def summary(told: Told) -> dict[str, Any]:
         },
         "runs": [_run(runs[run], short) for run, short in named],
         "airflow_s_per_task": sum(overhead) / len(overhead),
-        "seconds": told.seconds,
+        "seconds": result.seconds,
     }
 
 
-def _version(told: Told, run: str) -> dict[str, Any]:
-    ledger, model = told.context.ledger, told.context.params.model(told.model)
+def _version(result: DemoResult, run: str) -> dict[str, Any]:
+    ledger, model = result.context.ledger, result.context.params.model(result.model)
     rollout = ledger.events(RolloutEnded, run=run)[-1]
     verdicts = ledger.events(GatesChecked, run=run)[-1].event.verdicts
     version = rollout.event.version
     metric = model.evaluation.metric
-    labelled = told.later.dropna(subset=[model.training.target])
-    answers = Runtime.load(told.context.registry.package_folder(told.model, version)).predict_frame(labelled)
+    labelled = result.later.dropna(subset=[model.training.target])
+    answers = Runtime.load(result.context.registry.package_folder(result.model, version)).predict_frame(labelled)
     return {
         "version": version,
         "as_of": ledger.events(RunOpened, run=run)[-1].event.as_of,
-        "held_out": told.context.registry.version_facts(told.model, version)["metrics"][metric],
+        "held_out": result.context.registry.version_facts(result.model, version)["metrics"][metric],
         "later": metrics(model.training.task, labelled[model.training.target].to_numpy(), answers)[metric],
         "gates": len(verdicts),
         "gates_passed": sum(verdict["passed"] for verdict in verdicts),
@@ -157,7 +167,7 @@ def _version(told: Told, run: str) -> dict[str, Any]:
 
 
 def _triggered_at(run: str) -> str:
-    """Airflow writes the time of the trigger into a run's id."""
+    """The time of the trigger, which Airflow writes into a run's id."""
     return run.rpartition("__")[2].partition("_")[0]
 
 
@@ -172,7 +182,7 @@ def _run(run: dict[str, Any], short: str) -> dict[str, Any]:
 
 
 def _airflow_overhead(context: Context, run: str, measured: dict[str, Any]) -> float:
-    """Seconds a task that are not the task's own: from the trigger to the last step's end, less the steps."""
+    """Seconds a task that Airflow adds: from the trigger to the end of the last step, minus the steps' own seconds."""
     last = context.ledger.events(StepEnded, run=run)[-1]
     return (_seconds(_triggered_at(run), last.at) - measured["wall_s"]) / len(measured["steps"])
 

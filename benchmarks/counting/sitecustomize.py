@@ -1,6 +1,6 @@
-"""Put on PYTHONPATH, writes each data file that Python opens for reading to $COUNT_OPENS: size and name.
+"""On PYTHONPATH it writes the size and name of each data file that Python opens for reading to $COUNT_OPENS.
 
-Hashing, copying and pushing all open what they read; the query engines, which read the source, do not go through Python.
+Hashing, copying and pushing open their files in Python; the query engines, which read the source, do not.
 """
 
 import os

@@ -1,1 +1,1 @@
-"""Gates: each one check with a limit, one idea a file. All of them run; a failed one stops the run."""
+"""Gates: one check with a limit a file. Every gate reports; one that fails stops the run."""

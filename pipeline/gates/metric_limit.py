@@ -1,21 +1,19 @@
-"""Is the model good enough on days it has not seen?"""
+"""Is the model good enough on days that it has not seen?"""
 
 from __future__ import annotations
 
-from typing import Any
-
-from pipeline.gates.base import Verdict
+from pipeline.gates.base import PackagedModel, Verdict
 from pipeline.training.evaluate import better_by
 
 
-def good_enough(report: dict[str, Any], limit: float) -> Verdict:
-    metric = report["metric"]
-    observed = report["metrics"][metric]
-    # A metric that could not be computed (NaN) compares false, and so fails.
+def verdict(packaged: PackagedModel) -> Verdict:
+    evaluation, limit = packaged.evaluation, packaged.model.gates.metric_limit
+    observed = evaluation.metrics[evaluation.metric]
+    # A metric that could not be computed is NaN, which compares false, so the gate fails.
     return Verdict(
         "metric_limit",
-        better_by(metric, observed, limit) >= 0,
+        better_by(evaluation.metric, observed, limit) >= 0,
         observed,
         limit,
-        f"{metric} {observed:.4f} on {report['rows']:,} held-out rows, limit {limit:g}",
+        f"{evaluation.metric} {observed:.4f} on {evaluation.rows:,} held-out rows, limit {limit:g}",
     )

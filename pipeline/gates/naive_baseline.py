@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from pipeline.gates.base import Verdict
+from pipeline.gates.base import PackagedModel, Verdict
 from pipeline.training.evaluate import better_by
 
 
-def beats_guess(report: dict[str, Any], margin: float) -> Verdict:
-    metric = report["metric"]
-    ours, guess = report["metrics"][metric], report["baseline"][metric]
-    gain = better_by(metric, ours, guess)
+def verdict(packaged: PackagedModel) -> Verdict:
+    evaluation, margin = packaged.evaluation, packaged.model.gates.baseline_margin
+    metric = evaluation.metric
+    score, guess = evaluation.metrics[metric], evaluation.baseline[metric]
+    gain = better_by(metric, score, guess)
     return Verdict(
         "naive_baseline",
         gain >= margin,
         gain,
         margin,
-        f"{metric} {ours:.4f} against {guess:.4f} for the naive guess, at least {margin:g} better wanted",
+        f"{metric} {score:.4f} against {guess:.4f} for the naive guess, at least {margin:g} better required",
     )

@@ -1,56 +1,81 @@
-"""Runs every gate on a workspace's artifacts. Says no by raising only after all have spoken."""
+"""Runs every gate on the files of a run. Every gate reports, also after one has failed.
+
+A new gate is a file in this folder with a function `verdict`, named in one of the two lists below. It returns None where it
+does not apply.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
 
 from pipeline.errors import GateError
-from pipeline.gates import champion, data_contract, metric_limit, naive_baseline, parity
-from pipeline.gates.base import Verdict
+from pipeline.gates import (
+    champion,
+    data_contract,
+    enough_rows,
+    metric_limit,
+    missing_values,
+    naive_baseline,
+    onnx_parity,
+    rows_a_day,
+)
+from pipeline.gates.base import PackagedModel, ValidatedData, Verdict
 from pipeline.serving.runtime import Runtime
 from pipeline.settings.models import Model
+from pipeline.training.evaluate import Evaluation
 from pipeline.workspaces.dvc_graph import Artifacts, read_json
+
+# In the order of the report. These need only the data, so they run before anything is trained.
+DATA_GATES: tuple[Callable[[ValidatedData], Verdict | None], ...] = (
+    enough_rows.verdict,
+    data_contract.verdict,
+    rows_a_day.verdict,
+    missing_values.verdict,
+)
+MODEL_GATES: tuple[Callable[[PackagedModel], Verdict | None], ...] = (
+    metric_limit.verdict,
+    naive_baseline.verdict,
+    champion.verdict,
+    onnx_parity.verdict,
+)
 
 
 def verdicts(
     model: Model, files: Artifacts, champion_package: Path | None, champion_version: str | None, backfill: bool = False
 ) -> list[Verdict]:
-    """What every gate says of the packaged model, in the order in which a person would ask.
-
-    A backfill's model is not compared with the champion: it never takes its place, and what is live today may
-    not decide what the past looked like.
-    """
-    evaluation = read_json(files.metrics)
-    held_out = pd.read_parquet(files.predictions)
-    current = Runtime.load(champion_package) if champion_package else None
-    gates = model.gates
-    told = data_verdicts(model, files)
-    told += [
-        metric_limit.good_enough(evaluation, gates.metric_limit),
-        naive_baseline.beats_guess(evaluation, gates.baseline_margin),
-    ]
-    if not backfill:
-        told.append(champion.not_worse(held_out, model, current, champion_version))
-    return [*told, parity.same_answers(held_out, Runtime.load(files.package), gates.parity_tolerance)]
+    """The verdicts of all gates on the packaged model, those on its data first."""
+    packaged = PackagedModel(
+        model,
+        read_json(files.validation),
+        Evaluation.read(files.metrics),
+        pd.read_parquet(files.predictions),
+        Runtime.load(files.package),
+        Runtime.load(champion_package) if champion_package else None,
+        champion_version,
+        backfill,
+    )
+    return [*_applicable(gate(packaged) for gate in DATA_GATES), *_applicable(gate(packaged) for gate in MODEL_GATES)]
 
 
 def data_verdicts(model: Model, files: Artifacts) -> list[Verdict]:
-    """What the gates say that ask for nothing but the data; they can speak as soon as it is validated."""
-    validation, contract = read_json(files.validation), model.gates.contract
-    told = [data_contract.enough_rows(validation, contract), data_contract.few_bad_rows(validation, contract)]
-    if contract.rows_a_day is not None:
-        told.append(data_contract.usual_days(validation, contract))
-    return [*told, data_contract.values_as_usual(validation, contract)]
+    """The verdicts of the gates that need only the validated data."""
+    data = ValidatedData(model, read_json(files.validation))
+    return _applicable(gate(data) for gate in DATA_GATES)
 
 
-def refuse_failed(name: str, told: list[Verdict]) -> None:
-    """Raises GateError with every reason when a gate failed."""
-    failed = [v for v in told if not v.passed]
+def _applicable(results: Iterable[Verdict | None]) -> list[Verdict]:
+    return [verdict for verdict in results if verdict is not None]
+
+
+def refuse_failed(name: str, verdicts: list[Verdict]) -> None:
+    """Raises GateError with the reason of every gate that failed."""
+    failed = [verdict for verdict in verdicts if not verdict.passed]
     if failed:
         raise GateError(
             f"{name} gates",
-            "; ".join(f"{v.gate}: {v.reason}" for v in failed),
+            "; ".join(f"{verdict.gate}: {verdict.reason}" for verdict in failed),
             "nothing was registered and what is live stays live",
         )

@@ -1,1 +1,1 @@
-"""What live traffic says of a model: drift, and quality on labels that came."""
+"""Compares live traffic with the training data (drift), and live answers with the labels that arrived."""

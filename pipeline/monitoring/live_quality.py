@@ -1,10 +1,11 @@
-"""What the live slot was asked, what it answered, and what came true."""
+"""Reads the requests and answers of the prediction log, and measures them on the labels that have arrived."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pandas as pd
@@ -21,19 +22,26 @@ NO_LABELS = pd.DataFrame({"key": pd.Series(dtype="str"), "target": pd.Series(dty
 
 @dataclass(frozen=True)
 class LiveQuality:
-    """A metric on live predictions whose labels have arrived; `value` is None when they are too few."""
+    """The model's metric on live predictions whose labels have arrived; `value` is None when they are too few.
+
+    `labelled` of `predictions` have a label; `held_out` is the metric of the evaluation.
+    """
 
     metric: str
     value: float | None
     held_out: float
     labelled: int
-    asked: int
+    predictions: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """The body's part of a drift event; `asked` is the number of predictions."""
+        return {"asked" if name == "predictions" else name: value for name, value in asdict(self).items()}
 
 
 def predictions(folder: Path, model: Model, start: datetime, end: datetime) -> pd.DataFrame:
-    """The prediction log's rows with event time (or, without one, receipt) in [start, end).
+    """The prediction log's rows with event time in [start, end); a row without event time counts by its time of receipt.
 
-    Columns: key, event_time, version, slot, prediction, and the features; one that was not logged is missing throughout.
+    Columns: key, event_time, version, slot, prediction, and the features. A feature that was not logged is missing in all rows.
     """
     columns = ["key", "event_time", "version", "slot", PREDICTION, *model.training.features]
     files = _files(folder)
@@ -41,8 +49,8 @@ def predictions(folder: Path, model: Model, start: datetime, end: datetime) -> p
         return pd.DataFrame(columns=columns)
     kinds = {**dict.fromkeys(model.training.numeric, "DOUBLE"), **dict.fromkeys(model.training.categorical, "VARCHAR")}
     with sql.connect(folder) as connection:
-        logged = _logged_features(connection, files)
-        features = ", ".join(f"{_feature(n, kind, logged)} AS {sql.quoted(n)}" for n, kind in kinds.items())
+        features_of_log = _logged_features(connection, files)
+        features = ", ".join(f"{_feature(n, kind, features_of_log)} AS {sql.quoted(n)}" for n, kind in kinds.items())
         query = f"""
             SELECT * EXCLUDE (request_id) FROM (
                 SELECT key, request_id, coalesce(try_cast(event_time AS TIMESTAMPTZ), received_at) AS event_time,
@@ -58,7 +66,7 @@ def _files(folder: Path) -> list[str]:
 
 
 def _logged_features(connection: duckdb.DuckDBPyConnection, files: list[str]) -> set[str]:
-    """The features that the log holds; personal ones may be left out of it."""
+    """The features that the log holds. Personal ones may be left out."""
     log = connection.read_parquet(files, union_by_name=True)
     kinds = dict(zip(log.columns, log.types, strict=True))
     return {name for name, _ in kinds["features"].children} if "features" in kinds else set()
@@ -69,7 +77,7 @@ def _feature(name: str, kind: str, logged: set[str]) -> str:
 
 
 def logged(folder: Path) -> int:
-    """How many predictions the log holds, golden requests left out."""
+    """The number of predictions in the log, without golden requests."""
     files = _files(folder)
     if not files:
         return 0
@@ -79,42 +87,42 @@ def logged(folder: Path) -> int:
 
 
 def labels(model: Model, project: Path, start: datetime, as_of: datetime, name: str, log_key: str = "") -> pd.DataFrame:
-    """(key, target, known) of the source's rows since `start` whose label was known at `as_of`, and when it came.
+    """The columns key, target and known (when the label arrived) of the source's rows since `start`, for labels known at `as_of`.
 
-    A personal key is the pseudonym that the log has for it, by the home's `log_key`.
+    A personal key is replaced by the pseudonym that the log has for it, drawn with the home's `log_key` (hexadecimal).
     """
     key, target = sql.quoted(model.source.key), sql.quoted(model.training.target)
-    known = "TRUE"
+    known_at_as_of = "TRUE"
     if model.source.label_time:
-        known = f"{sql.quoted(model.source.label_time)} <= $as_of"
-    came = sql.quoted(model.source.label_time or model.source.event_time)
-    query = f"""SELECT CAST({key} AS VARCHAR) AS key, CAST({target} AS DOUBLE) AS target, {came} AS known
-              FROM rows WHERE NOT {sql.unlabelled(model.training.target)} AND {known}"""
+        known_at_as_of = f"{sql.quoted(model.source.label_time)} <= $as_of"
+    known = sql.quoted(model.source.label_time or model.source.event_time)
+    query = f"""SELECT CAST({key} AS VARCHAR) AS key, CAST({target} AS DOUBLE) AS target, {known} AS known
+              FROM rows WHERE NOT {sql.unlabelled(model.training.target)} AND {known_at_as_of}"""
     with sql.connect(project) as connection:
         source_rows.load(connection, model.source, start, as_of, name)
         source_rows.keep_window(connection, model.source, start, as_of)
         source_rows.require(source_rows.column_types(connection), [model.training.target], name)
-        found = connection.execute(query, {"as_of": as_of} if "$as_of" in query else {}).df()
+        rows = connection.execute(query, {"as_of": as_of} if "$as_of" in query else {}).df()
     if model.rollout.serving.personal.get(model.source.key) == "hash":
-        found["key"] = [pseudonym(bytes.fromhex(log_key), value) for value in found["key"]]
-    return found
+        rows["key"] = [pseudonym(bytes.fromhex(log_key), value) for value in rows["key"]]
+    return rows
 
 
-def quality(asked: pd.DataFrame, labelled: pd.DataFrame, model: Model, held_out: float) -> LiveQuality:
-    """The model's metric on the predictions whose labels have arrived; each key counts once, its first answer."""
-    joined = with_labels(asked, labelled)
+def quality(answers: pd.DataFrame, labelled: pd.DataFrame, model: Model, held_out: float) -> LiveQuality:
+    """The model's metric on the predictions whose labels have arrived; of each key only the first answer counts."""
+    joined = with_labels(answers, labelled)
     metric, value = model.evaluation.metric, None
     if len(joined) >= model.monitor.min_rows:
         value = metrics(model.training.task, joined["target"].to_numpy(), joined[PREDICTION].to_numpy())[metric]
-    return LiveQuality(metric, value, held_out, len(joined), len(asked))
+    return LiveQuality(metric, value, held_out, len(joined), len(answers))
 
 
-def with_labels(asked: pd.DataFrame, labelled: pd.DataFrame) -> pd.DataFrame:
-    """The first answer to each key whose label has arrived, with its `target`."""
-    first = asked.dropna(subset=["key"]).astype({"key": "str"}).drop_duplicates("key")
+def with_labels(answers: pd.DataFrame, labelled: pd.DataFrame) -> pd.DataFrame:
+    """The first answer to each key whose label has arrived, with the columns `target` and `known`."""
+    first = answers.dropna(subset=["key"]).astype({"key": "str"}).drop_duplicates("key")
     return first.merge(labelled.drop_duplicates("key"), on="key", how="inner")
 
 
 def dropped_by(quality: LiveQuality) -> float | None:
-    """How much worse than on the held-out rows the model is live, positive when worse; None without labels."""
+    """By how much the live metric is worse than on the held-out rows: positive when worse, None without labels."""
     return None if quality.value is None else better_by(quality.metric, quality.held_out, quality.value)

@@ -1,1 +1,1 @@
-"""Decisions. They touch nothing: facts in, a receipt out."""
+"""Decisions: functions from facts to a verdict or a receipt. They change nothing."""

@@ -1,15 +1,15 @@
-"""Is the new version fit to get more traffic? Promote, abort or hold, however often one looks.
+"""Judges whether a candidate may get more traffic: promote, abort or hold, valid however often it is asked.
 
 Every figure is a share of yes-or-no observations: answers that failed, requests that were refused, answers slower than the
-limit, predictions that changed sides. Each share is enclosed by a confidence sequence, which holds at all looks at once and not only at one
-fixed in advance: the beta-binomial mixture of Robbins (Statistical methods related to the law of the iterated
+limit, predictions that changed sides. A confidence sequence encloses each share. It holds at all looks at once, not only at one
+that was fixed in advance: the beta-binomial mixture of Robbins (Statistical methods related to the law of the iterated
 logarithm, 1970), with the prior of Jeffreys. Of n observations with s hits a share p is still possible while
 B(s + 1/2, n - s + 1/2) / B(1/2, 1/2) < p^s (1 - p)^(n - s) / alpha; by Ville's inequality the true share is ever
 excluded with a probability of at most alpha.
 
-A look aborts when a share is proven over its bound, promotes when all are proven within, and holds otherwise; of fewer
-requests than are wanted it does neither. alpha is divided by the number of figures: an equal version is aborted with a probability of at most alpha, all looks of a step
-together.
+A look aborts when a share is proven over its limit, promotes when all are proven within, and holds otherwise. With fewer
+requests than `rollout.limits.min_requests` it only holds. alpha is divided by the number of figures, so that an equal version
+is aborted with a probability of at most alpha over all looks of a step.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, Literal
 from pipeline.settings.models import RolloutLimits
 
 TINY, NEAR, CLOSE = 1e-15, 1e-6, 1e-6
-SLOW_SHARE = 0.01  # a p99 is kept while at most this share is slower
+SLOW_SHARE = 0.01  # a p99 is within its limit while at most this share of the answers is slower
 Verdict = Literal["promote", "abort", "hold"]
 
 
@@ -39,7 +39,7 @@ class Counted:
 
 @dataclass(frozen=True)
 class Paired:
-    """Two versions asked the same: `up` of `of` went from no to yes with the candidate, `down` from yes to no."""
+    """Both versions on the same `of` rows: with the candidate `up` of them change from no to yes, `down` from yes to no."""
 
     up: int
     down: int
@@ -48,11 +48,12 @@ class Paired:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was seen of a candidate; None is what could not be had.
+    """The observations of a candidate; None is a figure that could not be observed.
 
-    `failed` are 5xx, `refused` 4xx. What is the `champion`'s is None too where it had no traffic: limits are absolute then;
-    with `past` it is what the champion did before all traffic moved.
-    `distinct_rows` of the compared ones differ from each other: one row asked again and again says little of a model.
+    `failed` are answers with 5xx, `refused` with 4xx. The champion's figures are None where it had no traffic; then limits are
+    absolute. With `past` they are from before all traffic moved away from it. `distinct_rows` is the number of different rows
+    among those compared: one row that is requested again and again tells little about a model. `missing` says why nothing was
+    observed, `not_compared` why the versions' predictions were not compared.
     """
 
     failed: Counted | None = None
@@ -71,7 +72,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Look:
-    """One figure at one look: the enclosure [`low`, `high`] of its true value against `limit`."""
+    """One figure at one look: [`low`, `high`] encloses its true value, which is compared with `limit`."""
 
     figure: str
     observed: float | None
@@ -98,41 +99,41 @@ class Judgement:
         return {"verdict": self.verdict, "reason": self.reason, "looks": [look.as_dict() for look in self.looks]}
 
 
-def judge(seen: Evidence, limits: RolloutLimits) -> Judgement:
-    """Judges all that was seen since the step began."""
-    requests = seen.failed.of if seen.failed is not None else 0
-    if seen.past and (seen.champion_failed is None or seen.champion_failed.of < limits.min_requests):
-        seen = replace(seen, champion_failed=None, champion_slow=None, champion_refused=None)
+def judge(evidence: Evidence, limits: RolloutLimits) -> Judgement:
+    """Judges all evidence since the step began."""
+    requests = evidence.failed.of if evidence.failed is not None else 0
+    if evidence.past and (evidence.champion_failed is None or evidence.champion_failed.of < limits.min_requests):
+        evidence = replace(evidence, champion_failed=None, champion_slow=None, champion_refused=None)
     figures = ("error_rate", "refusal_rate", "p99_ms", "prediction_rate", "churn", "drift")
     alpha = limits.alpha / len(figures)
     looks: tuple[Look, ...] = (
-        _errors(seen, limits, alpha),
-        _refusals(seen, limits, alpha),
-        _latency(seen, limits, alpha),
+        _errors(evidence, limits, alpha),
+        _refusals(evidence, limits, alpha),
+        _latency(evidence, limits, alpha),
     )
-    if not seen.not_compared:
+    if not evidence.not_compared:
         compared = (
-            _prediction_rate(seen.sides, limits, alpha),
-            _churn(seen.sides, limits, alpha),
-            _drift(seen.distribution, limits, alpha),
+            _prediction_rate(evidence.sides, limits, alpha),
+            _churn(evidence.sides, limits, alpha),
+            _drift(evidence.distribution, limits, alpha),
         )
-        looks += tuple(_varied(look, seen.distinct_rows, limits.min_requests) for look in compared)
-    bad = [look for look in looks if look.verdict == "abort"]
-    if bad and requests >= limits.min_requests:
-        return Judgement("abort", "; ".join(look.reason for look in bad), looks)
-    if seen.missing:
-        return Judgement("hold", seen.missing, looks)
+        looks += tuple(_varied(look, evidence.distinct_rows, limits.min_requests) for look in compared)
+    over = [look for look in looks if look.verdict == "abort"]
+    if over and requests >= limits.min_requests:
+        return Judgement("abort", "; ".join(look.reason for look in over), looks)
+    if evidence.missing:
+        return Judgement("hold", evidence.missing, looks)
     if requests < limits.min_requests:
-        return Judgement("hold", f"{requests} requests, at least {limits.min_requests} wanted", looks)
-    open_ = [look for look in looks if look.verdict == "hold"]
-    if open_:
-        return Judgement("hold", "; ".join(look.reason for look in open_), looks)
-    reasons = [look.reason for look in looks] + ([seen.not_compared] if seen.not_compared else [])
+        return Judgement("hold", f"{requests} requests, at least {limits.min_requests} required", looks)
+    undecided = [look for look in looks if look.verdict == "hold"]
+    if undecided:
+        return Judgement("hold", "; ".join(look.reason for look in undecided), looks)
+    reasons = [look.reason for look in looks] + ([evidence.not_compared] if evidence.not_compared else [])
     return Judgement("promote", "; ".join(reasons), looks)
 
 
 def interval(counted: Counted, alpha: float) -> tuple[float, float]:
-    """The (low, high) that enclose the true share at all looks with a probability of at least 1 - alpha."""
+    """(low, high): they enclose the true share at all looks with a probability of at least 1 - alpha."""
     if counted.of == 0:
         return 0.0, 1.0
     s, f = counted.hits, counted.of - counted.hits
@@ -148,7 +149,7 @@ def interval(counted: Counted, alpha: float) -> tuple[float, float]:
 
 
 def _edge(excluded: Any, inside: float, outside: float) -> float:
-    """Where between a possible and an impossible share the border is, by halving; errs towards the outside."""
+    """The border between a possible share `inside` and an impossible one `outside`, by halving; errs towards `outside`."""
     for _ in range(16):
         middle = (inside + outside) / 2
         if excluded(middle):
@@ -162,46 +163,45 @@ def _log_beta(a: float, b: float) -> float:
     return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
 
 
-def difference(one: Counted, other: Counted, alpha: float) -> tuple[float, float]:
-    """The (low, high) that enclose one's true share minus the other's, at all looks, like `interval`.
+def difference(candidate: Counted, champion: Counted, alpha: float) -> tuple[float, float]:
+    """(low, high): they enclose the candidate's true share minus the champion's at all looks, as `interval` does.
 
     A difference is impossible when even the two shares that explain it best are 1 / alpha times less likely than the
     mixture (universal inference: Wasserman, Ramdas & Balakrishnan, 2020).
     """
-    if one.of == 0 or other.of == 0:
+    if candidate.of == 0 or champion.of == 0:
         return -1.0, 1.0
-    mixture = sum(_log_beta(c.hits + 0.5, c.of - c.hits + 0.5) - _log_beta(0.5, 0.5) for c in (one, other))
-
-    share = other.share
+    mixture = sum(_log_beta(c.hits + 0.5, c.of - c.hits + 0.5) - _log_beta(0.5, 0.5) for c in (candidate, champion))
+    share = champion.share
 
     def excluded(by: float) -> bool:
         nonlocal share
-        likelihood, share = _best_likelihood(one, other, by, share)
+        likelihood, share = _best_likelihood(candidate, champion, by, share)
         return mixture - likelihood >= -math.log(alpha)
 
-    best = one.share - other.share
+    best = candidate.share - champion.share
     return _edge(excluded, best, -1.0), _edge(excluded, best, 1.0)
 
 
-def _best_likelihood(one: Counted, other: Counted, by: float, p: float) -> tuple[float, float]:
-    """(the largest log likelihood of two shares p + by and p, that p), sought from a p near it.
+def _best_likelihood(candidate: Counted, champion: Counted, by: float, p: float) -> tuple[float, float]:
+    """(the largest log likelihood of the shares p + by and p, that p); the search begins at the given p.
 
-    It is concave in p: Newton's steps find where its slope ends.
+    The likelihood is concave in p: Newton's steps find where its slope is zero.
     """
     low, high = max(0.0, -by), min(1.0, 1.0 - by)
     if high <= low:
         return -math.inf, p
-    parts = ((one.hits, one.of - one.hits, by), (other.hits, other.of - other.hits, 0.0))
+    parts = ((candidate.hits, candidate.of - candidate.hits, by), (champion.hits, champion.of - champion.hits, 0.0))
 
     def slopes(p: float) -> tuple[float, float]:
         """(the slope at p, how fast it falls there)."""
-        # Where there is hardly any room a share rounds to zero or one.
+        # A share close to a border rounds to zero or one.
         shares = [(s, f, max(p + d, TINY), max(1 - p - d, TINY)) for s, f, d in parts]
         return sum(s / y - f / n for s, f, y, n in shares), sum(s / y**2 + f / n**2 for s, f, y, n in shares)
 
-    # Not at a border, where the steps begin too short to be told from the end.
+    # Not at a border: the first steps there are so short that the search would end at once.
     p = min(max(p, low + NEAR), high - NEAR)
-    # The best is at a border only when nothing that was seen is impossible there.
+    # The maximum is at a border only when every observation is possible there.
     (s1, f1, _), (s2, f2, _) = parts
     if (s2 if by >= 0 else s1) == 0 and slopes(low)[0] <= 0:
         p, high = low, low
@@ -219,53 +219,53 @@ def _best_likelihood(one: Counted, other: Counted, by: float, p: float) -> tuple
     return sum(s * math.log(max(p + d, TINY)) + f * math.log(max(1 - p - d, TINY)) for s, f, d in parts), p
 
 
-def _errors(seen: Evidence, limits: RolloutLimits, alpha: float) -> Look:
+def _errors(evidence: Evidence, limits: RolloutLimits, alpha: float) -> Look:
     """Aborts when the candidate fails more often than the champion; promotes when by less than the limit.
 
     Against the champion's past it aborts only over the limit: the times are not the same.
     """
-    if seen.failed is None:
+    if evidence.failed is None:
         return _unseen("error_rate", limits.error_rate)
-    if seen.champion_failed is None:
-        low, high = interval(seen.failed, alpha)
-        worse, text = low > limits.error_rate, f"{seen.failed.share:.2%} of {seen.failed.of:,} answers failed"
+    if evidence.champion_failed is None:
+        low, high = interval(evidence.failed, alpha)
+        worse, text = low > limits.error_rate, f"{evidence.failed.share:.2%} of {evidence.failed.of:,} answers failed"
     else:
-        low, high = difference(seen.failed, seen.champion_failed, alpha)
-        worse = low > (limits.error_rate if seen.past else 0)
+        low, high = difference(evidence.failed, evidence.champion_failed, alpha)
+        worse = low > (limits.error_rate if evidence.past else 0)
         text = (
-            f"{seen.failed.share:.2%} of {seen.failed.of:,} answers failed, "
-            f"{seen.champion_failed.share:.2%} of the champion's {seen.champion_failed.of:,}"
+            f"{evidence.failed.share:.2%} of {evidence.failed.of:,} answers failed, "
+            f"{evidence.champion_failed.share:.2%} of the champion's {evidence.champion_failed.of:,}"
         )
-    return _look("error_rate", seen.failed.share, low, high, limits.error_rate, seen.failed.of, worse, text)
+    return _look("error_rate", evidence.failed.share, low, high, limits.error_rate, evidence.failed.of, worse, text)
 
 
-def _refusals(seen: Evidence, limits: RolloutLimits, alpha: float) -> Look:
-    """Requests that the candidate refuses (4xx) and the champion does not. Clients send bad ones to both alike, so that
-    their number alone says nothing."""
-    if seen.refused is None:
+def _refusals(evidence: Evidence, limits: RolloutLimits, alpha: float) -> Look:
+    """Aborts when the candidate refuses (4xx) more requests than the champion. Clients send bad requests to both, so the
+    number alone proves nothing."""
+    if evidence.refused is None:
         return _unseen("refusal_rate", limits.refusal_rate)
-    mine, text = seen.refused, f"{seen.refused.share:.2%} of {seen.refused.of:,} requests were refused"
-    if seen.champion_refused is None:
+    mine, text = evidence.refused, f"{evidence.refused.share:.2%} of {evidence.refused.of:,} requests were refused"
+    if evidence.champion_refused is None:
         return Look("refusal_rate", mine.share, 0.0, 1.0, limits.refusal_rate, mine.of, "promote", text)
-    low, high = difference(mine, seen.champion_refused, alpha)
-    text += f", {seen.champion_refused.share:.2%} of the champion's {seen.champion_refused.of:,}"
-    worse = low > (limits.refusal_rate if seen.past else 0)
+    low, high = difference(mine, evidence.champion_refused, alpha)
+    text += f", {evidence.champion_refused.share:.2%} of the champion's {evidence.champion_refused.of:,}"
+    worse = low > (limits.refusal_rate if evidence.past else 0)
     return _look("refusal_rate", mine.share, low, high, limits.refusal_rate, mine.of, worse, text)
 
 
-def _latency(seen: Evidence, limits: RolloutLimits, alpha: float) -> Look:
-    """A p99 is over its limit when more than one answer in a hundred is slower; and so is the champion's, it tells nothing."""
-    if seen.slow is None:
+def _latency(evidence: Evidence, limits: RolloutLimits, alpha: float) -> Look:
+    """A p99 is over its limit when more than one answer in a hundred is slower. A champion that is as slow excuses the candidate."""
+    if evidence.slow is None:
         return _unseen("p99_ms", SLOW_SHARE)
-    text = f"{seen.slow.share:.2%} of {seen.slow.of:,} answers took over {limits.p99_ms:g} ms"
-    low, high = interval(seen.slow, alpha / 2)
+    text = f"{evidence.slow.share:.2%} of {evidence.slow.of:,} answers took over {limits.p99_ms:g} ms"
+    low, high = interval(evidence.slow, alpha / 2)
     worse = low > SLOW_SHARE
-    if seen.champion_slow is not None:
-        low_by, high_by = difference(seen.slow, seen.champion_slow, alpha / 2)
+    if evidence.champion_slow is not None:
+        low_by, high_by = difference(evidence.slow, evidence.champion_slow, alpha / 2)
         worse = worse and low_by > 0
         high = min(high, high_by)
-        text += f", {seen.champion_slow.share:.2%} of the champion's {seen.champion_slow.of:,}"
-    return _look("p99_ms", seen.slow.share, low, high, SLOW_SHARE, seen.slow.of, worse, text)
+        text += f", {evidence.champion_slow.share:.2%} of the champion's {evidence.champion_slow.of:,}"
+    return _look("p99_ms", evidence.slow.share, low, high, SLOW_SHARE, evidence.slow.of, worse, text)
 
 
 def _prediction_rate(sides: Paired | None, limits: RolloutLimits, alpha: float) -> Look:
@@ -300,16 +300,16 @@ def _drift(distribution: tuple[Paired, ...], limits: RolloutLimits, alpha: float
     return _look("drift", observed, low, high, limits.drift, of, low > limits.drift, text)
 
 
-def _varied(look: Look, distinct: int, wanted: int) -> Look:
-    """The look, but an abort takes as many different rows as requests are wanted: all traffic may be one row."""
-    if look.verdict != "abort" or distinct >= wanted:
+def _varied(look: Look, distinct: int, required: int) -> Look:
+    """The look; an abort on fewer different rows than `required` becomes a hold, because all traffic may be one row."""
+    if look.verdict != "abort" or distinct >= required:
         return look
-    return replace(look, verdict="hold", reason=f"{look.reason}, but on {distinct} different rows, {wanted} wanted")
+    return replace(look, verdict="hold", reason=f"{look.reason}, but on {distinct} different rows, {required} required")
 
 
 def _shift(sides: Paired, alpha: float) -> tuple[float, float]:
     """Encloses |share with the candidate - share with the champion|."""
-    # Both counts come from the same rows: only enclosures of each alone hold whatever binds them.
+    # Both counts come from the same rows and depend on each other, so each is enclosed by itself.
     (up_low, up_high), (down_low, down_high) = (
         interval(Counted(hits, sides.of), alpha / 2) for hits in (sides.up, sides.down)
     )
@@ -326,4 +326,4 @@ def _look(figure: str, observed: float, low: float, high: float, limit: float, o
 
 
 def _unseen(figure: str, limit: float) -> Look:
-    return Look(figure, None, 0.0, 1.0, limit, 0, "hold", f"nothing was seen of {figure}")
+    return Look(figure, None, 0.0, 1.0, limit, 0, "hold", f"{figure} was not observed")

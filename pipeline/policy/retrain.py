@@ -1,4 +1,4 @@
-"""Should the model be retrained now?"""
+"""Decides whether the model is retrained now."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.settings.models import Monitor
 
 @dataclass(frozen=True)
 class Receipt:
-    """A decision with its reasons, and what would have to be otherwise for the other decision."""
+    """A decision with its reasons, and the change of its inputs that would give the other decision."""
 
     decision: Literal["retrain", "wait"]
     reasons: tuple[str, ...]
@@ -23,7 +23,7 @@ class Receipt:
 
 
 def decide(drift: DriftVerdict, quality: LiveQuality, limits: Monitor) -> Receipt:
-    """Retrain when the inputs have drifted, or the live metric has dropped by more than the limit."""
+    """Decides to retrain when the features have drifted, or when the live metric has dropped by more than the limit."""
     drop = dropped_by(quality)
     worse = drop is not None and drop > limits.quality_drop
     reasons = [f"inputs: {drift.verdict}, {drift.reason}", _quality_line(quality, drop, limits)]
@@ -46,7 +46,7 @@ def decide(drift: DriftVerdict, quality: LiveQuality, limits: Monitor) -> Receip
 
 def _quality_line(quality: LiveQuality, drop: float | None, limits: Monitor) -> str:
     if drop is None:
-        return f"live quality: unknown, {quality.labelled:,} of {quality.asked:,} predictions have labels, {limits.min_rows:,} wanted"
+        return f"live quality: unknown, {quality.labelled:,} of {quality.predictions:,} predictions have labels, {limits.min_rows:,} required"
     return (
         f"live quality: {quality.metric} {quality.value:.4f} on {quality.labelled:,} labelled predictions, "
         f"{quality.held_out:.4f} when held out, a drop of {drop:.4f} (limit {limits.quality_drop:g})"

@@ -1,4 +1,4 @@
-"""When labels mature: does the champion lose against its predecessor on the same rows?"""
+"""Compares champion and predecessor on the same rows once their labels have arrived."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Watched:
-    """`excess` is the champion's mean loss minus its predecessor's; its true value is at least `low`."""
+class WatchVerdict:
+    """`excess` is the champion's mean loss minus the predecessor's; its true value is at least `low`.
+
+    Both are None when there are too few `rows`.
+    """
 
     decision: Literal["roll back", "keep"]
     reason: str
@@ -22,28 +25,28 @@ class Watched:
         return asdict(self)
 
 
-def compare(champion: np.ndarray, predecessor: np.ndarray, alpha: float, min_rows: int) -> Watched:
-    """Judges two losses in [0, 1], both of shape (rows,), in the order in which the labels came.
+def compare(champion: np.ndarray, predecessor: np.ndarray, alpha: float, min_rows: int) -> WatchVerdict:
+    """Judges the losses of both versions: in [0, 1], of shape (rows,), in the order in which the labels arrived.
 
-    Rolls back when the champion is proven worse; however often one looks, an equal champion is rolled back with a
-    probability of at most `alpha`.
+    The decision is to roll back when the champion is proven worse. An equal champion is rolled back with a probability of at
+    most `alpha`, however often it is judged.
     """
     rows = len(champion)
     if rows < min_rows:
-        return Watched("keep", f"{rows:,} rows have labels, at least {min_rows:,} wanted", rows, None, None)
-    # From [-1, 1] to [0, 1], where the bound is at home.
-    halves = (champion - predecessor + 1) / 2
-    excess, low = float(np.mean(champion - predecessor)), 2 * lower_bound(halves, alpha) - 1
-    told = (
+        return WatchVerdict("keep", f"{rows:,} rows have labels, at least {min_rows:,} required", rows, None, None)
+    # The bound holds for values in [0, 1]; a difference of losses is in [-1, 1].
+    scaled = (champion - predecessor + 1) / 2
+    excess, low = float(np.mean(champion - predecessor)), 2 * lower_bound(scaled, alpha) - 1
+    reason = (
         f"on the same {rows:,} labelled rows its loss is {excess:+.5f} against its predecessor's, at least {low:+.5f}"
     )
-    return Watched("roll back" if low > 0 else "keep", told, rows, excess, low)
+    return WatchVerdict("roll back" if low > 0 else "keep", reason, rows, excess, low)
 
 
 def lower_bound(values: np.ndarray, alpha: float) -> float:
-    """What the mean of values in [0, 1] is at least, at all looks together with a probability of at least 1 - alpha.
+    """A lower bound of the mean of values in [0, 1], right at all looks together with a probability of at least 1 - alpha.
 
-    The predictable plug-in empirical-Bernstein confidence sequence, one-sided (Waudby-Smith & Ramdas, Estimating means of
+    It is the predictable plug-in empirical-Bernstein confidence sequence, one-sided (Waudby-Smith & Ramdas, Estimating means of
     bounded random variables by betting, 2024, theorem 2).
     """
     t = np.arange(1, len(values) + 1)

@@ -27,7 +27,7 @@ from pipeline.registry.versions import (
 )
 from pipeline.settings.models import Model
 from pipeline.training import fit
-from pipeline.training.evaluate import PREDICTION
+from pipeline.training.evaluate import PREDICTION, Evaluation
 from pipeline.workspaces import dvc_remote
 from pipeline.workspaces.dvc_graph import environment, read_json
 from pipeline.workspaces.workspace import RUN_FILE, Workspace
@@ -37,14 +37,15 @@ if TYPE_CHECKING:
 
 EXAMPLE_ROWS = 5
 GATE_TAG = "gate."
+VERDICTS = "gates.json"
 # In place of a digest, where data was refused.
 NO_MODEL = "none"
 
 
 def record(registry: Registry, workspace: Workspace, model: Model, verdicts: list[Verdict], origin: str) -> str:
     """Logs a run's params, data, metrics and verdicts to MLflow and returns the MLflow run's id."""
-    told = read_json(workspace.files.metrics)
-    figures = told["metrics"] | {f"baseline_{name}": value for name, value in told["baseline"].items()}
+    evaluation = Evaluation.read(workspace.files.metrics)
+    figures = {**evaluation.metrics, **{f"baseline_{name}": value for name, value in evaluation.baseline.items()}}
     return _recorded(registry, workspace, model, verdicts, _tags(workspace, origin), figures)
 
 
@@ -83,7 +84,7 @@ def _recorded(
             if figures:
                 mlflow.log_input(_dataset(workspace, model), context="training")
         mlflow.log_metrics({k: v for k, v in figures.items() if v == v})
-        mlflow.log_dict({"verdicts": [v.as_dict() for v in verdicts]}, "gates.json")
+        mlflow.log_dict({"verdicts": [v.as_dict() for v in verdicts]}, VERDICTS)
         mlflow.log_dict(dvc_remote.partitions(workspace.folder, workspace.data_version()), "partitions.json")
         mlflow.log_dict(environment(), "environment.json")
         for file in (RUN_FILE, "dvc.lock", "params.yaml"):
@@ -134,14 +135,24 @@ def create_version(registry: Registry, workspace: Workspace, model: Model, mlflo
 
 
 def _signature(registry: Registry, client: MlflowClient, workspace: Workspace, mlflow_run: str) -> str:
-    """Our word that this package passed its gates. Raises GateError when the run does not say so."""
-    verdicts = {k: v for k, v in client.get_run(mlflow_run).data.tags.items() if k.startswith(GATE_TAG)}
-    failed = [k.removeprefix(GATE_TAG) for k, v in verdicts.items() if not v.startswith("passed ")]
+    """Signs a package whose gates all passed, by the verdicts of its MLflow run. Raises GateError for any other."""
+    verdicts = _verdicts(client, mlflow_run)
+    failed = [verdict.gate for verdict in verdicts if not verdict.passed]
     if failed or not verdicts:
         raise GateError(
             f"model {workspace.model}", f"did not pass {', '.join(failed) or 'any gate'}", "nothing was registered"
         )
     return registry.key.sign((workspace.files.package / "manifest.json").read_bytes())
+
+
+def _verdicts(client: MlflowClient, mlflow_run: str) -> list[Verdict]:
+    """The verdicts that a run was recorded with: none when it has no such file. The run's tags are for readers only."""
+    import mlflow
+
+    if not any(file.path == VERDICTS for file in client.list_artifacts(mlflow_run)):
+        return []
+    recorded = mlflow.artifacts.load_dict(f"{client.get_run(mlflow_run).info.artifact_uri}/{VERDICTS}")
+    return [Verdict.from_dict(verdict) for verdict in recorded["verdicts"]]
 
 
 def _experiment(client: MlflowClient, registry: Registry, name: str) -> str:

@@ -51,9 +51,8 @@ def evaluate(name: str, model: Model, files: Artifacts) -> str:
     from pipeline.training import evaluate as evaluation
 
     rows = contract.kept_rows(files.snapshot, files.quarantine)
-    told = evaluation.evaluate(model, rows, files.model, files.predictions, files.reference, files.metrics)
-    metric = told["metric"]
-    return f"{metric} {told['metrics'][metric]:.4f} on {told['rows']:,} held-out rows"
+    result = evaluation.evaluate(model, rows, files.model, files.predictions, files.reference, files.metrics)
+    return f"{result.metric} {result.metrics[result.metric]:.4f} on {result.rows:,} held-out rows"
 
 
 def package_(name: str, model: Model, files: Artifacts) -> str:

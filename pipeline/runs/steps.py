@@ -281,9 +281,7 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> dict[
         asked,
         [c for c in model.training.numeric if c not in model.rollout.serving.personal],
         [c for c in model.training.categorical if c not in model.rollout.serving.personal],
-        drift.Limits(
-            limits.psi_limit, limits.missing_limit, limits.features_limit, limits.min_rows, limits.sample_rows
-        ),
+        limits,
         report,
     )
     held_out = context.registry.version_facts(name, champion)["metrics"][model.evaluation.metric]
@@ -300,13 +298,7 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> dict[
         "champion": champion,
         "as_of": as_of.isoformat(),
         "window_start": start.isoformat(),
-        "live_quality": {
-            "metric": quality.metric,
-            "value": quality.value,
-            "held_out": quality.held_out,
-            "labelled": quality.labelled,
-            "asked": quality.asked,
-        },
+        "live_quality": quality.as_dict(),
         "asked_outside_window": logged - len(asked),
         "receipt": receipt.as_dict(),
         "decision": receipt.decision,

@@ -187,14 +187,19 @@ class Gates(Section):
     contract: Contract = Contract()
 
 
-class Monitor(Section):
-    cron: str
-    window_days: float = Field(gt=0)
+class DriftLimits(Section):
+    """The limits of the drift measures, and the rows that a drift verdict takes; a part of `monitor`."""
+
     min_rows: int = Field(default=1000, ge=1)
     sample_rows: int = Field(default=10_000, ge=1)
     psi_limit: float = Field(default=0.2, gt=0)
     missing_limit: float = Field(default=0.1, gt=0)
     features_limit: int = Field(default=1, ge=1)
+
+
+class Monitor(DriftLimits):
+    cron: str
+    window_days: float = Field(gt=0)
     quality_drop: float = Field(default=0.05, ge=0)
 
 

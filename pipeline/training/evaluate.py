@@ -1,13 +1,16 @@
-"""How good a model is on days it has not seen, beside a guess that needs no model.
+"""Measures a model on days that it has not seen, beside a guess that needs no model.
 
 Writes the held-out rows with scikit-learn's predictions (the gates compare with them), the metrics,
-and a sample of the training data that drift will later be measured against.
+and a sample of the training data (drift is measured against it later).
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,6 +32,29 @@ HIGHER_IS_BETTER = {
 PREDICTION = "prediction"
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """The result on `rows` held-out rows of a model that learnt from `trained_rows`.
+
+    `metric` names the one that params.yaml chooses; `metrics` are the model's and `baseline` the naive guess's, by name.
+    """
+
+    rows: int
+    trained_rows: int
+    metric: str
+    metrics: Mapping[str, float]
+    baseline: Mapping[str, float]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def read(cls, report: Path) -> Evaluation:
+        """Reads the file that `evaluate` wrote."""
+        values = json.loads(report.read_text(encoding="utf-8"))
+        return cls(**{field.name: values[field.name] for field in fields(cls)})
+
+
 def metrics(task: str, target: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
     """All metrics of a task by name. `target` and `prediction`: shape (rows,)."""
     from sklearn import metrics as sk
@@ -39,6 +65,7 @@ def metrics(task: str, target: np.ndarray, prediction: np.ndarray) -> dict[str, 
             "rmse": float(sk.root_mean_squared_error(target, prediction)),
             "r2": float(sk.r2_score(target, prediction)) if len(target) > 1 else float("nan"),
         }
+    # A ranking needs both classes.
     both = len(np.unique(target)) == 2
     return {
         "roc_auc": float(sk.roc_auc_score(target, prediction)) if both else float("nan"),
@@ -49,28 +76,31 @@ def metrics(task: str, target: np.ndarray, prediction: np.ndarray) -> dict[str, 
     }
 
 
-def bounded_loss(task: str, target: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """The loss of `ours` a row, in [0, 1]: the squared error of a probability; of a number the absolute error as a share
-    of the larger one of both versions, so that no outlier outweighs the rest. All of shape (rows,)."""
+def bounded_loss(task: str, target: np.ndarray, prediction: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The loss of each `prediction`, in [0, 1]; all arrays have the shape (rows,).
+
+    For a probability it is the squared error. For a number it is the absolute error as a share of the larger error of the
+    two versions, so that one outlier does not outweigh the other rows.
+    """
     if task == "binary":
-        return (ours - target) ** 2
-    errors = np.abs(ours - target), np.abs(theirs - target)
-    larger = np.maximum(*errors)
-    return np.divide(errors[0], larger, out=np.zeros_like(larger), where=larger > 0)
+        return (prediction - target) ** 2
+    error, other_error = np.abs(prediction - target), np.abs(other - target)
+    larger = np.maximum(error, other_error)
+    return np.divide(error, larger, out=np.zeros_like(larger), where=larger > 0)
 
 
-def better_by(metric: str, ours: float, theirs: float) -> float:
-    """How much better `ours` is, positive when it is, whichever way the metric points."""
-    return ours - theirs if HIGHER_IS_BETTER[metric] else theirs - ours
+def better_by(metric: str, score: float, other: float) -> float:
+    """By how much `score` is better than `other`: positive when it is better, for metrics of either direction."""
+    return score - other if HIGHER_IS_BETTER[metric] else other - score
 
 
 def evaluate(
     model: Model, rows: pd.DataFrame, model_file: Path, predictions: Path, reference: Path, report: Path
-) -> dict:
-    """Scores the held-out rows. Returns and writes {"rows", "metrics", "baseline", "metric"}.
+) -> Evaluation:
+    """Scores the held-out rows, returns the evaluation and writes it to `report` as JSON.
 
-    `predictions` gets the held-out rows with a column `prediction`, `reference` a fixed-seed sample of
-    the rows trained on, scored too. Raises StageError when there is nothing to score.
+    `predictions` gets the held-out rows with a column `prediction`; `reference` gets a fixed-seed sample of the rows that
+    were trained on, with the same column. Raises StageError when no row is held out.
     """
     out = fit.held_out(rows, model)
     if not out.any():
@@ -82,21 +112,21 @@ def evaluate(
     estimator = fit.load(model_file)
     test = _scored(estimator, rows[out], model)
     test.to_parquet(predictions, index=False)
-    learnt = rows[~out]
-    sample = learnt.sample(min(model.evaluation.reference_rows, len(learnt)), random_state=model.training.seed)
+    trained = rows[~out]
+    sample = trained.sample(min(model.evaluation.reference_rows, len(trained)), random_state=model.training.seed)
     _scored(estimator, sample.sort_index(), model).to_parquet(reference, index=False)
 
     target = test[model.training.target].to_numpy()
-    naive = np.full(len(target), learnt[model.training.target].mean())
-    told = {
-        "rows": len(test),
-        "trained_rows": len(learnt),
-        "metric": model.evaluation.metric,
-        "metrics": metrics(model.training.task, target, test[PREDICTION].to_numpy()),
-        "baseline": metrics(model.training.task, target, naive),
-    }
-    report.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-    return told
+    naive = np.full(len(target), trained[model.training.target].mean())
+    evaluation = Evaluation(
+        rows=len(test),
+        trained_rows=len(trained),
+        metric=model.evaluation.metric,
+        metrics=metrics(model.training.task, target, test[PREDICTION].to_numpy()),
+        baseline=metrics(model.training.task, target, naive),
+    )
+    report.write_text(json.dumps(evaluation.as_dict(), indent=2) + "\n", encoding="utf-8")
+    return evaluation
 
 
 def _scored(estimator, rows: pd.DataFrame, model: Model) -> pd.DataFrame:

@@ -1,7 +1,7 @@
-"""Fits a model on the kept rows before the held-out days, the same way bit for bit each time.
+"""Fits a model on the rows before the held-out days; the same data and settings give the same file, bit for bit.
 
-The fitted pipeline is kept as skops, not pickle, in a canonical form (see `canonical`), so that the
-same data and settings give the same file. Numbers are float32 on both sides: that is what ONNX serves.
+The fitted pipeline is stored as skops, not pickle, in a canonical form (see `canonical`). Numbers are float32 in training as
+in serving, because ONNX serves float32.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MISSING_CATEGORY = ""
 
 
 def feature_frame(rows: pd.DataFrame, training: Training) -> pd.DataFrame:
-    """`rows`' features as a model takes them: float32 numbers, strings with '' for a missing one."""
+    """The features of `rows` as a model takes them: numbers as float32, categories as strings with '' for a missing value."""
     numbers = rows[list(training.numeric)].astype("float32")
     categories = (
         rows[list(training.categorical)]
@@ -46,15 +46,35 @@ def held_out(rows: pd.DataFrame, model: Model) -> pd.Series:
 
 def fit(rows: pd.DataFrame, model: Model) -> BaseEstimator:
     """Fits the model's estimator on the rows that are not held out. Raises StageError when it cannot."""
-    learn = rows[~held_out(rows, model)]
-    target = learn[model.training.target]
-    if learn.empty:
+    training_rows = rows[~held_out(rows, model)]
+    if training_rows.empty:
         first, days = f"{rows[model.source.event_time].min():%Y-%m-%d}", model.evaluation.holdout_days
         raise StageError(
             "train",
             f"the data begins on {first}, so all {len(rows):,} rows are in the {days:g} days held out before {model.as_of:%Y-%m-%d}",
-            "nothing can be learnt as of then: take a later as_of, or lower evaluation.holdout_days",
+            "no row is left to train on: choose a later as_of, or lower evaluation.holdout_days",
         )
+    target = _checked_target(training_rows[model.training.target], model)
+    features = feature_frame(training_rows, model.training)
+    if empty := [column for column in model.training.numeric if features[column].isna().all()]:
+        raise StageError(
+            "train",
+            f"column {empty[0]} is empty in all {len(training_rows):,} rows",
+            "check the source, or remove the column from training.numeric",
+        )
+    try:
+        return _with_float32_splits(pipeline_for(model.training).fit(features, target.to_numpy()))
+    except ValueError as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise StageError(
+            "train",
+            f"{model.training.estimator}: {first_line}",
+            "check the rows that were not quarantined, and training.options",
+        ) from error
+
+
+def _checked_target(target: pd.Series, model: Model) -> pd.Series:
+    """The target as the estimator takes it: integers for a binary task. Raises StageError when nothing can be learnt from it."""
     if model.training.task == "regression" and target.nunique() == 1:
         raise StageError(
             "train", f"the target {model.training.target} is {target.iloc[0]:g} in every row", "check the source"
@@ -68,25 +88,14 @@ def fit(rows: pd.DataFrame, model: Model) -> BaseEstimator:
                 "check the target, or set training.task: regression",
             )
         target = target.astype("int64")
-    features = feature_frame(learn, model.training)
-    if empty := [c for c in model.training.numeric if features[c].isna().all()]:
-        raise StageError(
-            "train", f"column {empty[0]} is empty in all {len(learn):,} rows", "check the source, or leave it out"
-        )
-    try:
-        return _with_float32_splits(pipeline_for(model.training).fit(features, target.to_numpy()))
-    except ValueError as error:
-        first = str(error).strip().splitlines()[0]
-        raise StageError(
-            "train", f"{model.training.estimator}: {first}", "look at the kept rows and at training.options"
-        ) from error
+    return target
 
 
 def _with_float32_splits(fitted: Pipeline) -> Pipeline:
     """The same model, with each split of a boosted tree at the next float32 below it: no float32 value lies between.
 
-    scikit-learn splits at a float64 between two values. ONNX rounds it to float32; where the two are neighbours that
-    can be the upper one, which then takes the other branch.
+    scikit-learn splits at a float64 between two values. ONNX rounds that split to float32. Where the two values are
+    neighbours, it can become the upper value, which then takes the other branch.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
@@ -105,12 +114,12 @@ def pipeline_for(training: Training) -> BaseEstimator:
     from sklearn.pipeline import Pipeline, make_pipeline
     from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
-    estimator, wants = _estimator(training)
+    estimator, columns_as = _estimator(training)
     numeric: Any = "passthrough"
     categorical: Any = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
-    if wants == "raw":
+    if columns_as == "raw":
         categorical = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, dtype=np.float32)
-    elif wants == "imputed":
+    elif columns_as == "imputed":
         numeric = SimpleImputer(strategy="median")
     else:
         numeric = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
@@ -123,7 +132,7 @@ def pipeline_for(training: Training) -> BaseEstimator:
 
 
 def _estimator(training: Training) -> tuple[BaseEstimator, str]:
-    """The estimator named in params.yaml, and the columns it wants: raw, imputed, or imputed and scaled."""
+    """The estimator that params.yaml names, and how it takes numeric columns: raw, imputed, or scaled (imputed too)."""
     if ":" in training.estimator:
         from pipeline.data.source import hooked
 
@@ -136,17 +145,17 @@ def _estimator(training: Training) -> tuple[BaseEstimator, str]:
             ensemble.HistGradientBoostingClassifier if binary else ensemble.HistGradientBoostingRegressor,
             "raw",
         ),
-        # Not scaled: a scaled value that falls on the other side of a split in float32 flips a tree.
+        # Not scaled: in float32 a scaled value may fall on the other side of a split and take another branch.
         "random_forest": (ensemble.RandomForestClassifier if binary else ensemble.RandomForestRegressor, "imputed"),
         "linear": (linear_model.LogisticRegression if binary else linear_model.Ridge, "scaled"),
     }
     if training.estimator not in known:
         raise SettingsError(
-            f"estimator {training.estimator}", "is not known here", f"use {', '.join(known)} or module:function"
+            f"estimator {training.estimator}", "is unknown", f"use {', '.join(known)} or module:function"
         )
-    kind, wants = known[training.estimator]
+    kind, columns_as = known[training.estimator]
     try:
-        return kind(random_state=training.seed, **training.options), wants
+        return kind(random_state=training.seed, **training.options), columns_as
     except TypeError as error:
         raise SettingsError("training.options", str(error), f"see scikit-learn's {kind.__name__}") from error
 
@@ -167,24 +176,24 @@ def save(estimator: BaseEstimator, path: Path) -> None:
     if untrusted:
         raise StageError(
             "train",
-            f"the model holds {', '.join(untrusted)}, which is not read back unpickled",
+            f"the model holds {', '.join(untrusted)}, which skops does not load without unpickling",
             "choose another estimator",
         )
     path.write_bytes(canonical(dumped))
 
 
 def load(path: Path) -> BaseEstimator:
-    """Reads a fitted pipeline, building only what TRUSTED_TYPES allows."""
+    """Reads a fitted pipeline; only the types in TRUSTED_TYPES are built."""
     import skops.io
 
     return skops.io.load(path, trusted=TRUSTED_TYPES)
 
 
 def canonical(dumped: bytes) -> bytes:
-    """The same skops file without what differs between two dumps of equal models.
+    """The same skops file without the parts that differ between two dumps of equal models.
 
-    skops numbers objects by their address in memory and stamps the files with the time; here they are
-    numbered in order of appearance and stamped 1980.
+    skops numbers objects by their address in memory and stamps the files with the time. The canonical file numbers them in
+    order of appearance and stamps all files with 1980.
     """
     with zipfile.ZipFile(io.BytesIO(dumped)) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}

@@ -1,8 +1,8 @@
-"""The package: all that a slot needs to serve one model, and the digests to prove it is unchanged.
+"""Builds the package: all files that a slot needs to serve one version, with their digests.
 
-model.onnx       the fitted pipeline, as two matrices in and one out; or model.skops for what ONNX cannot hold
-manifest.json    name, features with what a request may bring, task, runtime, sha256 of every other file
-golden.json      requests with the answers that evaluation recorded
+model.onnx       the fitted pipeline, with two matrices as inputs and one as output; model.skops where ONNX is not possible
+manifest.json    name, features with the values that a request may have, task, runtime, sha256 of every other file
+golden.json      golden requests with the answers that evaluation recorded
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def build(name: str, model: Model, model_file: Path, predictions: Path, folder: 
     Raises StageError for a model that cannot be served as `training.runtime` says.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    runtime, content, why = _served(model_file, model.training)
+    runtime, content, reason = _served(model_file, model.training)
     file = MODELS[runtime]
     (folder / file).write_bytes(content)
     golden = golden_requests(pd.read_parquet(predictions), model)
@@ -40,35 +40,35 @@ def build(name: str, model: Model, model_file: Path, predictions: Path, folder: 
         "model": name,
         "task": model.training.task,
         "runtime": runtime,
-        "runtime_reason": why,
+        "runtime_reason": reason,
         "features": features(model),
         "key": model.source.key,
         "event_time": model.source.event_time,
         "model_digest": digest(model_file),
-        "files": {named: digest(folder / named) for named in (file, GOLDEN)},
+        "files": {path: digest(folder / path) for path in (file, GOLDEN)},
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     return manifest
 
 
 def features(model: Model) -> list[dict[str, Any]]:
-    """What a request must bring, numbers first: kind, and what the data's contract says of each column."""
+    """The columns that a request must have, numbers first, each with its kind and the rules of the data's contract."""
     kinds = {**dict.fromkeys(model.training.numeric, "number"), **dict.fromkeys(model.training.categorical, "string")}
-    told = []
+    columns = []
     for name, kind in kinds.items():
         rule = model.gates.contract.columns.get(name)
-        # Without a rule nothing was promised of the column, not even that it is there.
+        # Without a rule the contract promises nothing about the column, so its values may be missing.
         column = {"name": name, "kind": kind, "nullable": rule is None or rule.nullable}
         if rule is not None and rule.type == "integer":
             column["integer"] = True
         if rule is not None and rule.allowed:
             column["allowed"] = list(rule.allowed)
-        told.append(column)
-    return told
+        columns.append(column)
+    return columns
 
 
 def _served(model_file: Path, settings: Training) -> tuple[str, bytes, str]:
-    """(runtime, the model as it is served, why not ONNX). Raises StageError when ONNX is demanded and cannot be had."""
+    """(runtime, content of the model's file, why not ONNX). Raises StageError when training.runtime demands ONNX in vain."""
     if settings.runtime == "skops":
         return "skops", model_file.read_bytes(), "params.yaml says training.runtime: skops"
     try:
@@ -80,16 +80,16 @@ def _served(model_file: Path, settings: Training) -> tuple[str, bytes, str]:
 
 
 def onnx_bytes(estimator: Any, settings: Training) -> bytes:
-    """The fitted pipeline as ONNX, from a matrix of `numbers` and one of `texts`. Raises StageError when it cannot be converted."""
+    """The fitted pipeline as ONNX, with the input matrices `numbers` and `texts`. Raises StageError when it cannot be converted."""
     from skl2onnx import to_onnx
     from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 
-    wanted = (("numbers", FloatTensorType, settings.numeric), ("texts", StringTensorType, settings.categorical))
-    inputs = [(name, kind([None, len(columns)])) for name, kind, columns in wanted if columns]
-    by_place = _columns_by_place(estimator, settings)
-    options = {id(by_place): {"zipmap": False}} if settings.task == "binary" else None
+    matrices = (("numbers", FloatTensorType, settings.numeric), ("texts", StringTensorType, settings.categorical))
+    inputs = [(name, kind([None, len(columns)])) for name, kind, columns in matrices if columns]
+    by_position = _columns_by_position(estimator, settings)
+    options = {id(by_position): {"zipmap": False}} if settings.task == "binary" else None
     try:
-        converted = to_onnx(by_place, initial_types=inputs, options=options)
+        converted = to_onnx(by_position, initial_types=inputs, options=options)
     except (RuntimeError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise StageError(
@@ -97,27 +97,29 @@ def onnx_bytes(estimator: Any, settings: Training) -> bytes:
             f"the model cannot be converted to ONNX ({first})",
             "choose an estimator that skl2onnx converts, or set training.runtime: skops",
         ) from error
-    # The converter lists its operator sets as a Python set happens to: another order in another process.
-    opsets = sorted(converted.opset_import, key=lambda one: one.domain)
+    # The converter lists its operator sets in the order of a Python set, which differs from process to process.
+    opsets = sorted(converted.opset_import, key=lambda opset: opset.domain)
     del converted.opset_import[:]
     converted.opset_import.extend(opsets)
     return converted.SerializeToString(deterministic=True)
 
 
-def _columns_by_place(estimator: Any, settings: Training) -> Any:
-    """The same pipeline with columns known by place: two inputs run in half the time of one a column."""
-    place = {name: i for i, name in enumerate(settings.features)}
-    moved = copy.copy(estimator)
+def _columns_by_position(estimator: Any, settings: Training) -> Any:
+    """The same pipeline with columns addressed by position: two inputs run in half the time of one input a column."""
+    position = {name: i for i, name in enumerate(settings.features)}
+    addressed = copy.copy(estimator)
     columns = copy.copy(estimator[0])
     columns.transformers_ = [
-        (name, step, [place[column] for column in names]) for name, step, names in columns.transformers_ if len(names)
+        (name, step, [position[column] for column in names])
+        for name, step, names in columns.transformers_
+        if len(names)
     ]
-    moved.steps = [(estimator.steps[0][0], columns), *estimator.steps[1:]]
-    return moved
+    addressed.steps = [(estimator.steps[0][0], columns), *estimator.steps[1:]]
+    return addressed
 
 
 def golden_requests(predictions: pd.DataFrame, model: Model) -> dict[str, Any]:
-    """Held-out rows spread over the range of predictions, as a request with the recorded answers."""
+    """The golden requests: held-out rows spread evenly over the range of predictions, with the recorded answers."""
     ordered = predictions.sort_values(PREDICTION, ignore_index=True)
     count = min(model.evaluation.golden_rows, len(ordered))
     picked = ordered.iloc[[round(i * (len(ordered) - 1) / max(count - 1, 1)) for i in range(count)]]

@@ -189,7 +189,7 @@ def test_bad_rows_over_the_limit_stop_the_run_and_stay_readable(project):
     assert "data_contract: 150 of 1,681 rows break the contract (8.92%)" in line
     assert "plan isin(['basic', 'plus']): 100 rows, e.g. gold silver" in line
     assert "spend finite: 50 rows, e.g. inf" in line
-    assert "enough_rows: 1,531 rows kept, at least 10,000 wanted" in line, "all that is wrong with the data, at once"
+    assert "enough_rows: 1,531 rows kept, at least 10,000 required" in line, "all that is wrong with the data, at once"
     events = json.loads(pipeline("timeline", "churn", "--json").stdout)["events"]
     assert events[-1]["what"].startswith("run ended: failed at validate: churn gates: enough_rows")
 

@@ -6,7 +6,8 @@ import pytest
 
 from harness.project import change_params, customers
 from pipeline.data import contract, snapshot
-from pipeline.gates import data_contract
+from pipeline.gates import missing_values
+from pipeline.gates.base import ValidatedData
 from pipeline.settings.models import load
 
 DAY = "2024-02-24"  # held out: the window ends on 1 March
@@ -20,8 +21,8 @@ def verdict(project, frames):
     model = load(project).model("churn")
     folder, counts = project / "snap", project / "counts.json"
     snapshot.take("churn", model, project, folder, counts, project / "partitions.db")
-    told = contract.check("churn", model, folder, counts, project / "quarantine.parquet", project / "report.json")
-    return data_contract.values_as_usual(told, model.gates.contract)
+    report = contract.check("churn", model, folder, counts, project / "quarantine.parquet", project / "report.json")
+    return missing_values.verdict(ValidatedData(model, report))
 
 
 def on(frame, day):
@@ -38,9 +39,9 @@ def renamed(column, day=DAY):
 def test_a_column_renamed_in_one_new_file_is_named(project, column, usual):
     """A feature without a rule, one of text, the label, and the time at which the label became known."""
     change_params(project, "models.churn.gates.contract.columns", {})
-    told = verdict(project, renamed(column))
-    assert not told.passed
-    assert f"{column} on {DAY}: 100% of 60 rows lack it, usually at most {usual}" in told.reason
+    result = verdict(project, renamed(column))
+    assert not result.passed
+    assert f"{column} on {DAY}: 100% of 60 rows lack it, usually at most {usual}" in result.reason
 
 
 def test_days_as_usual_pass(project):
@@ -76,9 +77,9 @@ def test_labels_that_are_still_to_come_are_no_gap_but_those_of_an_older_day_are(
     frame = customers()
     frame.loc[frame.seen_at >= pd.Timestamp("2024-02-27", tz="UTC"), ["left", "decided_at"]] = [np.nan, pd.NaT]
     frame.loc[on(frame, DAY), ["left", "decided_at"]] = [np.nan, pd.NaT]
-    told = verdict(project, [frame])
-    assert f"left and decided_at on {DAY}: 100% of 60 rows" in told.reason
-    assert told.observed == 1
+    result = verdict(project, [frame])
+    assert f"left and decided_at on {DAY}: 100% of 60 rows" in result.reason
+    assert result.observed == 1
 
 
 def test_without_a_label_time_labels_come_when_they_come(project):
@@ -86,9 +87,9 @@ def test_without_a_label_time_labels_come_when_they_come(project):
     frame = customers()
     frame.loc[frame.seen_at >= pd.Timestamp("2024-02-27", tz="UTC"), "left"] = np.nan
     frame.loc[on(frame, DAY), "left"] = np.nan
-    told = verdict(project, [frame])
-    assert f"left on {DAY}: 100% of 60 rows" in told.reason
-    assert told.observed == 1
+    result = verdict(project, [frame])
+    assert f"left on {DAY}: 100% of 60 rows" in result.reason
+    assert result.observed == 1
 
 
 def test_a_history_that_is_too_short_says_nothing(project):

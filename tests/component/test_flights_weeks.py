@@ -56,9 +56,9 @@ def test_every_week_of_the_year_can_be_backfilled(project, day):
     first = max(as_of - timedelta(days=90), monday("2013-01-01"))
     assert (days[0], days[-1]) == (f"{first:%Y-%m-%d}", f"{as_of - timedelta(days=1):%Y-%m-%d}")
     assert len(days) == (as_of - first).days
-    told = run.data_verdicts(model, files)
-    assert [str(v) for v in told if not v.passed] == []
-    assert any("no verdict" in v.reason for v in told) == (day == "2013-01-21")
+    verdicts = run.data_verdicts(model, files)
+    assert [str(v) for v in verdicts if not v.passed] == []
+    assert any("no verdict" in v.reason for v in verdicts) == (day == "2013-01-21")
     if day == "2013-01-21":
         fit.fit(contract.kept_rows(files.snapshot, files.quarantine), model)
 

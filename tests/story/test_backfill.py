@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 
 from demo.replay import requests
-from demo.show import _flights as flights_between
+from demo.show import flights_between
 from harness.load import steady_load
 from harness.project import CHURN, change_params, customers
 from pipeline.ledger.events import VersionRegistered

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from demo.replay import Replay, requests
-from demo.show import _flights as flights_between
+from demo.show import flights_between
 from harness.load import steady_load
 from pipeline.ledger.events import DriftChecked, RunOpened, StepEnded, VersionRegistered
 from pipeline.ledger.rollout_events import RolledBack

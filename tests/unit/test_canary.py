@@ -23,7 +23,7 @@ NONE = Counted(0, 5000)
 
 
 def seen(failed=NONE, against=NONE, **other):
-    told = {
+    figures = {
         "slow": Counted(0, failed.of if failed else 0),
         "champion_slow": Counted(0, against.of) if against else None,
         "refused": Counted(0, failed.of if failed else 0),
@@ -32,7 +32,7 @@ def seen(failed=NONE, against=NONE, **other):
         "distribution": (SAME,) * 9,
         "distinct_rows": 5000,
     }
-    return Evidence(failed, against, **{**told, **other})
+    return Evidence(failed, against, **{**figures, **other})
 
 
 LOOKS = np.unique(np.geomspace(100, 9000, 52).astype(int))
@@ -67,9 +67,9 @@ def one_canary(random, limits=LIMITS, spoil=lambda scores: scores, **worse):
         before, now = champion > cut, candidate > cut
         sides.append((np.cumsum(now & ~before), np.cumsum(before & ~now)))
     for n in LOOKS:
-        told = {key: Counted(int(total[n - 1]), int(n)) for key, total in counts.items()}
+        counted = {key: Counted(int(total[n - 1]), int(n)) for key, total in counts.items()}
         first, *others = (Paired(int(up[n - 1]), int(down[n - 1]), int(n)) for up, down in sides)
-        yield judge(Evidence(**told, sides=first, distribution=tuple(others), distinct_rows=int(n)), limits)
+        yield judge(Evidence(**counted, sides=first, distribution=tuple(others), distinct_rows=int(n)), limits)
 
 
 @pytest.mark.usefixtures("_once_each")
@@ -79,11 +79,11 @@ def test_of_many_equal_canaries_at_most_the_nominal_share_is_aborted():
     aborted = promoted = changed = 0
     count = 1000 if EXHAUSTIVE else 300
     for _ in range(count):
-        told = list(one_canary(random))
-        assert len(told) >= 50
-        aborted += any(look.verdict == "abort" for look in told)
-        promoted += told[-1].verdict == "promote"
-        changed += next(look for look in told[-1].looks if look.figure == "churn").observed > 0.01
+        judgements = list(one_canary(random))
+        assert len(judgements) >= 50
+        aborted += any(look.verdict == "abort" for look in judgements)
+        promoted += judgements[-1].verdict == "promote"
+        changed += next(look for look in judgements[-1].looks if look.figure == "churn").observed > 0.01
     assert aborted <= LIMITS.alpha * count
     assert promoted >= count / 2
     assert changed == count
@@ -126,19 +126,19 @@ def test_a_regression_of_the_declared_size_is_caught_by_its_figure(figure):
     random = np.random.default_rng(2)
     caught = promoted = 0
     for _ in range(60):
-        for told in one_canary(random, **PLANTED[figure]):
-            if told.verdict == "abort":
-                caught += figure in {look.figure for look in told.looks if look.verdict == "abort"}
+        for judgement in one_canary(random, **PLANTED[figure]):
+            if judgement.verdict == "abort":
+                caught += figure in {look.figure for look in judgement.looks if look.verdict == "abort"}
                 break
-            promoted += told.verdict == "promote"
+            promoted += judgement.verdict == "promote"
     assert caught >= 0.8 * 60
     assert promoted <= LIMITS.alpha * 60
 
 
 def test_an_equal_canary_is_promoted():
-    told = judge(seen(), LIMITS)
-    assert told.verdict == "promote"
-    assert {look.figure for look in told.looks} == {
+    judgement = judge(seen(), LIMITS)
+    assert judgement.verdict == "promote"
+    assert {look.figure for look in judgement.looks} == {
         *("error_rate", "refusal_rate", "p99_ms", "prediction_rate", "churn", "drift")
     }
 
@@ -146,21 +146,21 @@ def test_an_equal_canary_is_promoted():
 @pytest.mark.parametrize(
     ("evidence", "why"),
     [
-        (seen(Counted(0, 20), Counted(0, 9000), sides=Paired(0, 0, 20)), "20 requests, at least 100 wanted"),
-        (seen(Counted(99, 99), Counted(0, 9000)), "99 requests, at least 100 wanted"),
-        (seen(Counted(99, 99), None, champion_slow=None), "99 requests, at least 100 wanted"),
+        (seen(Counted(0, 20), Counted(0, 9000), sides=Paired(0, 0, 20)), "20 requests, at least 100 required"),
+        (seen(Counted(99, 99), Counted(0, 9000)), "99 requests, at least 100 required"),
+        (seen(Counted(99, 99), None, champion_slow=None), "99 requests, at least 100 required"),
         (seen(missing="the router gave no metrics"), "the router gave no metrics"),
         (seen(failed=None), "0 requests"),
-        (seen(slow=None), "nothing was seen of p99_ms"),
-        (seen(sides=None), "nothing was seen of prediction_rate; nothing was seen of churn"),
-        (seen(distribution=()), "nothing was seen of drift"),
+        (seen(slow=None), "p99_ms was not observed"),
+        (seen(sides=None), "prediction_rate was not observed; churn was not observed"),
+        (seen(distribution=()), "drift was not observed"),
         (seen(against=Counted(0, 0)), "is possible"),
     ],
 )
 def test_too_little_is_hold_and_says_why(evidence, why):
-    told = judge(evidence, LIMITS)
-    assert told.verdict == "hold"
-    assert why in told.reason
+    judgement = judge(evidence, LIMITS)
+    assert judgement.verdict == "hold"
+    assert why in judgement.reason
 
 
 @pytest.mark.parametrize(
@@ -179,16 +179,16 @@ def test_too_little_is_hold_and_says_why(evidence, why):
     ],
 )
 def test_each_figure_alone_can_abort(evidence, figure):
-    told = judge(evidence, LIMITS)
-    assert told.verdict == "abort"
-    assert [look.figure for look in told.looks if look.verdict == "abort"] == [figure]
-    assert "over the limit" in told.reason
+    judgement = judge(evidence, LIMITS)
+    assert judgement.verdict == "abort"
+    assert [look.figure for look in judgement.looks if look.verdict == "abort"] == [figure]
+    assert "over the limit" in judgement.reason
 
 
 def test_one_row_asked_again_and_again_aborts_nothing():
-    told = judge(seen(distribution=(Paired(5000, 0, 5000),), distinct_rows=1), LIMITS)
-    assert told.verdict == "hold"
-    assert "but on 1 different rows, 100 wanted" in told.reason
+    judgement = judge(seen(distribution=(Paired(5000, 0, 5000),), distinct_rows=1), LIMITS)
+    assert judgement.verdict == "hold"
+    assert "but on 1 different rows, 100 required" in judgement.reason
 
 
 def test_a_champion_that_is_just_as_slow_clears_the_candidate_of_blame():
@@ -210,8 +210,8 @@ def test_what_is_usual_here_is_no_fault_of_the_candidate(usual, past):
 
 
 def test_bad_requests_of_clients_abort_no_first_version():
-    told = judge(seen(against=None, refused=Counted(2500, 5000), past=True), LIMITS)
-    assert told.verdict == "promote"
+    judgement = judge(seen(against=None, refused=Counted(2500, 5000), past=True), LIMITS)
+    assert judgement.verdict == "promote"
 
 
 @pytest.mark.parametrize("of", [1, 5, 100, 10**6])
@@ -245,4 +245,4 @@ def test_the_watch_keeps_an_equal_champion_and_finds_a_worse_one():
     worse = np.clip(random.beta(2, 8, 3000) + 0.05, 0, 1)
     assert watch.compare(worse, random.beta(2, 8, 3000), 0.05, 100).decision == "roll back"
     few = watch.compare(worse[:50], worse[:50], 0.05, 100)
-    assert (few.decision, few.reason) == ("keep", "50 rows have labels, at least 100 wanted")
+    assert (few.decision, few.reason) == ("keep", "50 rows have labels, at least 100 required")

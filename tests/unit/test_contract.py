@@ -9,7 +9,8 @@ import pytest
 from harness.project import change_params, customers
 from pipeline.data import contract, day_history
 from pipeline.errors import DataError
-from pipeline.gates import data_contract
+from pipeline.gates import data_contract, rows_a_day
+from pipeline.gates.base import ValidatedData
 from pipeline.settings.models import load
 
 
@@ -17,15 +18,15 @@ def check(project, settings, frame, rows_a_day=None, model=None):
     folder = project / "snap"
     folder.mkdir()
     frame.to_parquet(folder / "2024-01-01.parquet")
-    counts, quarantine, report = (project / n for n in ("counts.json", "quarantine.parquet", "report.json"))
+    counts, quarantine, written = (project / n for n in ("counts.json", "quarantine.parquet", "report.json"))
     counts.write_text(json.dumps({"rows_a_day": rows_a_day or {}, "missing_a_day": {}}))
-    told = contract.check("churn", model or settings.model("churn"), folder, counts, quarantine, report)
-    return told, contract.kept_rows(folder, quarantine), pd.read_parquet(quarantine)
+    report = contract.check("churn", model or settings.model("churn"), folder, counts, quarantine, written)
+    return report, contract.kept_rows(folder, quarantine), pd.read_parquet(quarantine)
 
 
 def test_good_rows_are_all_kept(project, settings):
-    told, kept, quarantine = check(project, settings, customers(10))
-    assert (told["kept"], told["quarantined"], told["faults"]) == (600, 0, [])
+    report, kept, quarantine = check(project, settings, customers(10))
+    assert (report["kept"], report["quarantined"], report["faults"]) == (600, 0, [])
     assert len(kept) == 600
     assert quarantine.empty
 
@@ -45,19 +46,19 @@ def test_good_rows_are_all_kept(project, settings):
 def test_each_kind_of_fault_is_found_and_named(project, settings, column, value, check_name):
     frame = customers(10)
     frame.loc[5, column] = value
-    told, kept, quarantine = check(project, settings, frame)
-    assert told["in"] == told["kept"] + told["quarantined"] == 600
-    assert told["quarantined"] == 1 == len(quarantine)
+    report, kept, quarantine = check(project, settings, frame)
+    assert report["in"] == report["kept"] + report["quarantined"] == 600
+    assert report["quarantined"] == 1 == len(quarantine)
     assert len(kept) == 599
-    assert any(f["column"] == column and check_name in f["check"] for f in told["faults"])
+    assert any(f["column"] == column and check_name in f["check"] for f in report["faults"])
     assert column in quarantine.reason.iloc[0]
 
 
 def test_a_row_with_two_faults_counts_once(project, settings):
     frame = customers(10)
     frame.loc[5, ["spend", "plan"]] = [-1.0, "gold"]
-    told, _, quarantine = check(project, settings, frame)
-    assert told["quarantined"] == 1
+    report, _, quarantine = check(project, settings, frame)
+    assert report["quarantined"] == 1
     assert "spend" in quarantine.reason.iloc[0]
     assert "plan" in quarantine.reason.iloc[0]
 
@@ -70,11 +71,11 @@ def test_nothing_left_to_train_on_is_an_error_that_names_the_column(project, set
 def test_a_partition_that_came_twice_is_quarantined_once(project, settings):
     """The first of two equal rows stays, the second goes, and the counts reconcile."""
     frame = customers(10)
-    told, kept, quarantine = check(project, settings, pd.concat([frame, frame.tail(60)], ignore_index=True))
-    assert (told["in"], told["kept"], told["quarantined"]) == (660, 600, 60)
+    report, kept, quarantine = check(project, settings, pd.concat([frame, frame.tail(60)], ignore_index=True))
+    assert (report["in"], report["kept"], report["quarantined"]) == (660, 600, 60)
     assert kept.customer.is_unique
     assert set(quarantine.customer) == set(frame.tail(60).customer)
-    verdict = data_contract.few_bad_rows(told, settings.model("churn").gates.contract)
+    verdict = data_contract.verdict(ValidatedData(settings.model("churn"), report))
     assert not verdict.passed
     assert "customer field_uniqueness: 60 rows, e.g. c0005" in verdict.reason
 
@@ -83,15 +84,15 @@ def test_a_whole_number_that_is_none_breaks_an_integer_column(project):
     change_params(project, "models.churn.gates.contract.columns.calls", {"type": "integer", "nullable": True})
     frame = customers(10)
     frame.loc[5, "calls"] = 2.5
-    told, _, quarantine = check(project, load(project), frame)
-    assert told["quarantined"] == 1
+    report, _, quarantine = check(project, load(project), frame)
+    assert report["quarantined"] == 1
     assert quarantine.reason.tolist() == ["calls: integer"]
 
 
 def test_a_rule_for_the_key_counts_too(project):
     change_params(project, "models.churn.gates.contract.columns.customer", {"allowed": ["c000001"]})
-    told, kept, _ = check(project, load(project), customers(10))
-    assert (told["kept"], kept.customer.tolist()) == (1, ["c000001"])
+    report, kept, _ = check(project, load(project), customers(10))
+    assert (report["kept"], kept.customer.tolist()) == (1, ["c000001"])
 
 
 @pytest.mark.parametrize(("day", "rows"), [("2024-02-25", 3), ("2024-02-26", 0), ("2024-02-27", 900)])
@@ -102,9 +103,11 @@ def test_a_day_out_of_proportion_to_history_is_named(project, day, rows):
     days = {f"{d:%Y-%m-%d}": 60 for d in pd.date_range("2024-01-31", "2024-02-29")}
     usual = day_history.unusual_days(days, model)
     assert usual == {"history": 23, "median": 60.0, "off": {}}
-    told = day_history.unusual_days(days | {day: rows} if rows else {d: n for d, n in days.items() if d != day}, model)
-    assert told["off"] == {day: rows}
-    verdict = data_contract.usual_days({"days": told}, model.gates.contract)
+    days_report = day_history.unusual_days(
+        days | {day: rows} if rows else {d: n for d, n in days.items() if d != day}, model
+    )
+    assert days_report["off"] == {day: rows}
+    verdict = rows_a_day.verdict(ValidatedData(model, {"days": days_report}))
     assert not verdict.passed
     assert f"{day}: {rows}" in verdict.reason
 
@@ -120,18 +123,18 @@ def test_history_begins_where_the_data_does(project, first, median):
     """Days before there was any data are no outage; after less than a week of it there is no verdict, and it is said."""
     change_params(project, "models.churn.gates.contract.rows_a_day", [0.5, 2])
     model = load(project).model("churn")
-    told = day_history.unusual_days({f"{d:%Y-%m-%d}": 60 for d in pd.date_range(first, "2024-02-29")}, model)
-    assert (told["median"], told["off"]) == (median, {})
-    verdict = data_contract.usual_days({"days": told}, model.gates.contract)
+    days_report = day_history.unusual_days({f"{d:%Y-%m-%d}": 60 for d in pd.date_range(first, "2024-02-29")}, model)
+    assert (days_report["median"], days_report["off"]) == (median, {})
+    verdict = rows_a_day.verdict(ValidatedData(model, {"days": days_report}))
     assert verdict.passed
-    assert ("no verdict: 6 days of data before the held-out ones, 7 wanted" in verdict.reason) == (median is None)
+    assert ("no verdict: 6 days of data before the held-out ones, 7 required" in verdict.reason) == (median is None)
 
 
 def test_a_label_that_is_not_0_or_1_is_quarantined(project, settings):
     frame = customers(10)
     frame.loc[5, "left"] = 2.0
-    told, _, quarantine = check(project, settings, frame)
-    assert (told["kept"], told["quarantined"]) == (599, 1)
+    report, _, quarantine = check(project, settings, frame)
+    assert (report["kept"], report["quarantined"]) == (599, 1)
     assert quarantine.reason.tolist() == ["left: isin([0, 1])"]
 
 
@@ -142,5 +145,5 @@ def test_allowed_values_of_a_text_column_are_compared_as_text(project, allowed, 
     """A category may well be a number in params.yaml; in the snapshot it is text."""
     change_params(project, "models.churn.gates.contract.columns.plan", {"allowed": allowed})
     frame = customers(10)
-    told, _, _ = check(project, load(project), frame.assign(plan=np.resize(values, len(frame))))
-    assert (told["quarantined"], told["faults"]) == (0, [])
+    report, _, _ = check(project, load(project), frame.assign(plan=np.resize(values, len(frame))))
+    assert (report["quarantined"], report["faults"]) == (0, [])

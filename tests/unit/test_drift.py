@@ -5,13 +5,15 @@ import pandas as pd
 import pytest
 
 from harness.project import change_params
-from pipeline.monitoring.drift import DriftVerdict, Limits, compare
+from pipeline.monitoring.drift import DriftVerdict, compare
 from pipeline.monitoring.live_quality import NO_LABELS, LiveQuality, labels, logged, predictions
 from pipeline.monitoring.live_quality import quality as quality_of
+from pipeline.monitoring.measures import missing_share, psi
+from pipeline.monitoring.measures.base import Tables
 from pipeline.policy.retrain import decide
 from pipeline.serving import log_files
 from pipeline.serving.prediction_log import pseudonym
-from pipeline.settings.models import load
+from pipeline.settings.models import DriftLimits, load
 
 
 def sample(rows, seed, shift=0.0, missing=0.0):
@@ -22,7 +24,7 @@ def sample(rows, seed, shift=0.0, missing=0.0):
 
 
 def judged(before, now, **limits):
-    return compare(before, now, ["x"], ["kind"], Limits(**limits))
+    return compare(before, now, ["x"], ["kind"], DriftLimits(**limits))
 
 
 def test_the_same_world_is_no_drift():
@@ -37,20 +39,34 @@ def test_small_windows_of_the_same_world_raise_no_alarm(rows):
 
 
 def test_a_shift_is_drift_and_names_the_feature():
-    told = judged(sample(5000, 1), sample(5000, 2, shift=1.0))
-    assert told.verdict == "drift"
-    assert [f.feature for f in told.moved] == ["x"]
-    assert "x (PSI" in told.reason
+    verdict = judged(sample(5000, 1), sample(5000, 2, shift=1.0))
+    assert verdict.verdict == "drift"
+    assert [f.feature for f in verdict.moved] == ["x"]
+    assert "x (PSI" in verdict.reason
 
 
 def test_missing_values_count():
-    told = judged(sample(5000, 1), sample(5000, 2, missing=0.5))
-    assert [f.feature for f in told.moved] == ["x"]
-    assert "missing 0% before" in told.reason
+    verdict = judged(sample(5000, 1), sample(5000, 2, missing=0.5))
+    assert [f.feature for f in verdict.moved] == ["x"]
+    assert "missing 0% before" in verdict.reason
 
 
 def test_a_column_that_is_all_missing_is_drift_not_a_crash():
     assert judged(sample(5000, 1), sample(5000, 2).assign(x=np.nan)).verdict == "drift"
+
+
+def test_each_measure_scores_every_feature_and_the_report_has_all_figures():
+    before, now = sample(5000, 1), sample(5000, 2, shift=1.0, missing=0.5)
+    tables = Tables(before, now, ["x"], ["kind"])
+    for measure in (psi, missing_share):
+        scores = measure.scores(tables, DriftLimits())
+        assert {feature: score.moved for feature, score in scores.items()} == {"x": True, "kind": False}
+    x, kind = judged(before, now).as_dict()["features"]
+    assert list(x) == ["feature", "psi", "psi_limit", "missing_before", "missing_now", "moved", "reason"]
+    assert x["reason"].startswith("PSI ")
+    assert x["reason"].endswith(" and missing 0% before, 50% now")
+    assert kind["reason"].startswith("PSI ")
+    assert " within " in kind["reason"]
 
 
 def test_infinities_do_not_crash_it():
@@ -148,10 +164,15 @@ def test_features_that_are_not_logged_are_missing(settings, tmp_path):
     assert found.set_index("key").plan.fillna("none").to_dict() == {"c0": "none", "c1": "plus"}
 
 
+def test_live_quality_writes_the_keys_of_the_drift_event():
+    values = {"metric": "roc_auc", "value": 0.7, "held_out": 0.8, "labelled": 5000, "asked": 6000}
+    assert list(quality(0.7).as_dict().items()) == list(values.items())
+
+
 def test_without_labels_or_keys_quality_is_unknown(settings):
     """A champion that was asked nothing yet, and requests that carried no key."""
     model = settings.model("churn")
     asked = pd.DataFrame({"key": [None, None], "prediction": [0.1, 0.2]})
     for frame in (asked, asked.head(0), asked.assign(key=["c1", "c2"])):
-        told = quality_of(frame, NO_LABELS, model, 0.8)
-        assert (told.value, told.labelled) == (None, 0)
+        live = quality_of(frame, NO_LABELS, model, 0.8)
+        assert (live.value, live.labelled) == (None, 0)

@@ -25,9 +25,9 @@ def counted(monkeypatch, tmp_path):
     """An observer of a first version, and what Traefik says at each of its looks."""
 
     def look_at(*pages):
-        told = iter(pages)
+        scrapes = iter(pages)
         name = service_name("churn", NEW)
-        monkeypatch.setattr(evidence, "served", lambda *_: {name: page} if (page := next(told)) else {})
+        monkeypatch.setattr(evidence, "served", lambda *_: {name: page} if (page := next(scrapes)) else {})
         observer = Observer(
             Registry(tmp_path, "", SigningKey(tmp_path)), ROUTER, "churn", None, NEW, 250, compare_traffic=False
         )
@@ -52,10 +52,10 @@ def test_a_router_that_was_started_again_counts_from_zero(counted):
 
 def looks(monkeypatch, home, *pages, shared=False):
     """What an observer of both versions sees, of pages with (champion, candidate)."""
-    told = iter(pages)
+    scrapes = iter(pages)
     names = service_name("churn", OLD), service_name("churn", NEW)
     monkeypatch.setattr(
-        evidence, "served", lambda *_: None if (page := next(told)) is None else dict(zip(names, page, strict=True))
+        evidence, "served", lambda *_: None if (page := next(scrapes)) is None else dict(zip(names, page, strict=True))
     )
     monkeypatch.setattr(Observer, "_compare", lambda _: (_ for _ in ()).throw(OSError("no packages here")))
     observer = Observer(Registry(home, "", SigningKey(home)), ROUTER, "churn", OLD, NEW, 250, compare_traffic=shared)

@@ -1,4 +1,4 @@
-"""Each gate says passed or not, what it observed, its limit and why; all of them speak."""
+"""Each gate reports passed or not, what it observed, its limit and the reason; every gate reports."""
 
 import json
 import shutil
@@ -10,6 +10,7 @@ import pytest
 from harness.project import churn_rows
 from pipeline.errors import GateError
 from pipeline.gates import data_contract, metric_limit, naive_baseline, run
+from pipeline.gates.base import PackagedModel, ValidatedData, Verdict
 from pipeline.training import evaluate, fit, package
 from pipeline.workspaces.dvc_graph import Artifacts
 
@@ -34,13 +35,13 @@ def files(churn, tmp_path):
     return made
 
 
-def by_name(told):
-    return {v.gate: v for v in told}
+def by_name(verdicts):
+    return {verdict.gate: verdict for verdict in verdicts}
 
 
 def test_a_good_model_passes_all(churn, files):
-    told = run.verdicts(churn, files, None, None)
-    assert [v.gate for v in told] == [
+    verdicts = run.verdicts(churn, files, None, None)
+    assert [v.gate for v in verdicts] == [
         "enough_rows",
         "data_contract",
         "missing_values",
@@ -49,12 +50,12 @@ def test_a_good_model_passes_all(churn, files):
         "champion",
         "onnx_parity",
     ]
-    assert all(v.passed for v in told)
-    run.refuse_failed("churn", told)
+    assert all(v.passed for v in verdicts)
+    run.refuse_failed("churn", verdicts)
 
 
-def test_all_gates_speak_and_every_failure_is_in_the_line(churn, files):
-    """Two failed gates: both reasons are told, and the others still said passed."""
+def test_every_gate_reports_and_every_failure_is_in_the_line(churn, files):
+    """Two gates fail: the error has both reasons, and the other gates report that they passed."""
     files.validation.write_text(
         json.dumps(
             {
@@ -66,10 +67,10 @@ def test_all_gates_speak_and_every_failure_is_in_the_line(churn, files):
             }
         )
     )
-    told = by_name(run.verdicts(churn, files, None, None))
-    assert {name for name, v in told.items() if not v.passed} == {"enough_rows", "data_contract"}
+    verdicts = by_name(run.verdicts(churn, files, None, None))
+    assert {name for name, v in verdicts.items() if not v.passed} == {"enough_rows", "data_contract"}
     with pytest.raises(GateError) as refused:
-        run.refuse_failed("churn", list(told.values()))
+        run.refuse_failed("churn", list(verdicts.values()))
     assert "50 rows kept" in str(refused.value)
     assert "plan isin: 50 rows, e.g. gold" in str(refused.value)
 
@@ -109,6 +110,13 @@ def test_as_good_as_the_champion_passes(churn, files, tmp_path):
     assert verdict.observed == pytest.approx(0.0, abs=1e-6)
 
 
+def packaged(model, limits, **evaluation):
+    """What the gates on metrics look at: `limits` of params.yaml's gates, and an evaluation."""
+    settings = model.model_copy(update={"gates": model.gates.model_copy(update=limits)})
+    figures = {"rows": 10, "trained_rows": 90, "baseline": {}} | evaluation
+    return PackagedModel(settings, {}, evaluate.Evaluation(**figures), held_out=None, package=None)
+
+
 @pytest.mark.parametrize(
     ("metric", "observed", "limit", "passed"),
     [
@@ -119,18 +127,31 @@ def test_as_good_as_the_champion_passes(churn, files, tmp_path):
         ("roc_auc", float("nan"), 0.1, False),
     ],
 )
-def test_the_limit_points_the_way_of_the_metric(metric, observed, limit, passed):
-    report = {"metric": metric, "metrics": {metric: observed}, "rows": 10}
-    assert metric_limit.good_enough(report, limit).passed is passed
+def test_the_limit_points_the_way_of_the_metric(churn, metric, observed, limit, passed):
+    model = packaged(churn, {"metric_limit": limit}, metric=metric, metrics={metric: observed})
+    assert metric_limit.verdict(model).passed is passed
 
 
-def test_no_better_than_a_guess_fails():
-    report = {"metric": "rmse", "metrics": {"rmse": 2.0}, "baseline": {"rmse": 2.05}}
-    assert not naive_baseline.beats_guess(report, 0.1).passed
-    assert naive_baseline.beats_guess(report, 0.01).passed
+def test_no_better_than_a_guess_fails(churn):
+    rmse = {"metric": "rmse", "metrics": {"rmse": 2.0}, "baseline": {"rmse": 2.05}}
+    assert not naive_baseline.verdict(packaged(churn, {"baseline_margin": 0.1}, **rmse)).passed
+    assert naive_baseline.verdict(packaged(churn, {"baseline_margin": 0.01}, **rmse)).passed
 
 
 def test_bad_rows_over_the_limit_fail(churn):
     report = {"in": 1000, "kept": 980, "quarantined": 20, "faults": []}
-    verdict = data_contract.few_bad_rows(report, churn.gates.contract)
+    verdict = data_contract.verdict(ValidatedData(churn, report))
     assert (verdict.passed, verdict.observed, verdict.limit) == (False, 0.02, 0.01)
+
+
+def test_a_backfill_is_not_compared_with_the_champion(churn, files):
+    verdicts = run.verdicts(churn, files, None, None, backfill=True)
+    assert "champion" not in by_name(verdicts)
+    assert all(verdict.passed for verdict in verdicts)
+
+
+def test_a_verdict_reads_back_from_its_dict():
+    verdict = Verdict("parity", False, 0.5, 0.1, "the difference is too large")
+    assert Verdict.from_dict(json.loads(json.dumps(verdict.as_dict())) | {"added_later": 1}) == verdict
+    with pytest.raises(KeyError, match="passed"):
+        Verdict.from_dict({"gate": "parity"})

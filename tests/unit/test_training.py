@@ -110,9 +110,9 @@ def test_what_onnx_cannot_hold_is_served_from_skops_and_says_so(churn, tmp_path,
         with pytest.raises(StageError, match="cannot be converted to ONNX .*set training.runtime: skops"):
             package.build("churn", model, tmp_path / "m", tmp_path / "p", tmp_path / "package")
         return
-    told = package.build("churn", model, tmp_path / "m", tmp_path / "p", tmp_path / "package")
-    assert told["runtime"] == "skops"
-    assert told["runtime_reason"].startswith(
+    manifest = package.build("churn", model, tmp_path / "m", tmp_path / "p", tmp_path / "package")
+    assert manifest["runtime"] == "skops"
+    assert manifest["runtime_reason"].startswith(
         "params.yaml says" if runtime == "skops" else "the model cannot be converted"
     )
     assert np.array_equal(Runtime.load(tmp_path / "package").predict_frame(rows), scored)
@@ -196,7 +196,8 @@ def test_a_changed_byte_is_refused_by_the_server_and_by_the_deployer(built, file
 def test_evaluation_scores_the_held_out_rows_beside_a_guess(churn, tmp_path):
     rows = churn_rows(churn)
     fit.save(fit.fit(rows, churn), tmp_path / "m")
-    told = evaluate.evaluate(churn, rows, tmp_path / "m", tmp_path / "p", tmp_path / "r", tmp_path / "e.json")
-    assert told["rows"] == fit.held_out(rows, churn).sum() == len(pd.read_parquet(tmp_path / "p"))
-    assert told["metrics"]["roc_auc"] > 0.75 > told["baseline"]["roc_auc"] == 0.5
-    assert len(pd.read_parquet(tmp_path / "r")) == told["trained_rows"]
+    evaluation = evaluate.evaluate(churn, rows, tmp_path / "m", tmp_path / "p", tmp_path / "r", tmp_path / "e.json")
+    assert evaluation.rows == fit.held_out(rows, churn).sum() == len(pd.read_parquet(tmp_path / "p"))
+    assert evaluation.metrics["roc_auc"] > 0.75 > evaluation.baseline["roc_auc"] == 0.5
+    assert len(pd.read_parquet(tmp_path / "r")) == evaluation.trained_rows
+    assert evaluate.Evaluation.read(tmp_path / "e.json") == evaluation

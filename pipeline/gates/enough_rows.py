@@ -1,0 +1,10 @@
+"""Are there enough rows that keep the contract?"""
+
+from __future__ import annotations
+
+from pipeline.gates.base import ValidatedData, Verdict
+
+
+def verdict(data: ValidatedData) -> Verdict:
+    rows, limit = data.validation["kept"], data.model.gates.contract.min_rows
+    return Verdict("enough_rows", rows >= limit, rows, limit, f"{rows:,} rows kept, at least {limit:,} required")
