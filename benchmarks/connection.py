@@ -26,7 +26,7 @@ OURS, ONE_WRITE, UVICORN = "as it is", "every request through ASGI, answer in on
 # Code that replaces the connection of `python -m pipeline.serving` before the server starts.
 VARIANTS = {
     OURS: "",
-    ONE_WRITE: "http_connection.Connection._may_be_short = lambda connection: False",
+    ONE_WRITE: "http_connection.Connection._direct_possible = lambda connection: False",
     UVICORN: "from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol; http_connection.Connection = HttpToolsProtocol",
 }
 START = "import runpy; from pipeline.serving import http_connection; {}; runpy.run_module('pipeline.serving', run_name='__main__')"

@@ -1,4 +1,4 @@
-"""The prediction server as a real process, and what one may do to it."""
+"""The prediction server as a process of its own."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from pipeline.settings.net import free_port
 
 @dataclass
 class Server:
-    """A server that answers at `url`; `log` is its prediction log."""
+    """A server that answers at `url`; `log` is the folder of its prediction log."""
 
     process: subprocess.Popen
     port: int
     log: Path
-    said: Path
+    output_file: Path
 
     @property
     def url(self) -> str:
@@ -39,7 +39,7 @@ class Server:
         return sum(p.memory_info().rss for p in (whole, *whole.children())) / 2**20
 
     def output(self) -> str:
-        return self.said.read_text()
+        return self.output_file.read_text()
 
     def ask(self, rows: list[dict], **more) -> httpx.Response:
         return httpx.post(f"{self.url}/invocations", json={"dataframe_records": rows}, **more)
@@ -49,8 +49,8 @@ class Server:
 def server(
     package: Path, folder: Path, settings: Settings | None = None, *, version: str = "3", file_bytes: int | None = None
 ) -> Iterator[Server]:
-    """The server of a package once it is ready; no file that it writes may be larger than `file_bytes`."""
-    port, log, said = free_port(), folder / "log", folder / "said"
+    """Yields the server of a package once it is ready. It can write no file larger than `file_bytes`."""
+    port, log, output_file = free_port(), folder / "log", folder / "output"
     command = [sys.executable, "-m", "pipeline.serving", "--package", str(package), "--version", version]
     command += ["--slot", "blue", "--port", str(port), "--log", str(log), "--drain", "5"]
 
@@ -58,7 +58,7 @@ def server(
         if file_bytes is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
 
-    with said.open("wb") as output:
+    with output_file.open("wb") as output:
         process = subprocess.Popen(
             command,
             stdout=output,
@@ -66,7 +66,7 @@ def server(
             env=os.environ | {VARIABLE: (settings or Settings()).as_json()},
             preexec_fn=limit,
         )
-    started = Server(process, port, log, said)
+    started = Server(process, port, log, output_file)
     try:
         _wait_ready(started)
         yield started

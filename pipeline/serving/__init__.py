@@ -1,1 +1,1 @@
-"""The prediction server: all that goes into the serving image. Imports nothing else of ours."""
+"""The prediction server: all that goes into the serving image. It imports nothing else of ours."""

@@ -1,81 +1,112 @@
-"""`python -m pipeline.serving`: serves one package on one address until it is told to stop."""
+"""`python -m pipeline.serving`: serves one package on one address until a signal ends it.
+
+All output goes to standard error, each line with time, level, model, version and slot. The last line is
+"drained: N requests cut off"; the engine that ends the slot reads N from it.
+"""
 
 from __future__ import annotations
 
 import argparse
+import logging
 import math
 import signal
 import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import uvicorn
 
-from pipeline.serving import contents, metrics, workers
+from pipeline.serving import contents, workers
 from pipeline.serving.app import App
 from pipeline.serving.errors import PackageRefused
 from pipeline.serving.http_connection import Connection
 from pipeline.serving.identity import Identity
-from pipeline.serving.metrics import Metrics
-from pipeline.serving.prediction_log import LogTable, PredictionLog
+from pipeline.serving.metrics import CUT_OFF, LOG_ROWS_LOST, Metrics
+from pipeline.serving.prediction_log import LogSchema, PredictionLog
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.settings import Settings
 
+logger = logging.getLogger("pipeline.serving")
+
 
 def main() -> int:
-    chosen = _arguments()
+    arguments = _arguments()
     settings = Settings.from_environment()
+    _configure_logging({"version": arguments.version, "slot": arguments.slot})
     try:
-        checked = contents.read(chosen.package, settings.public_key, settings.signature)
-        model = checked.manifest["model"]
-        # Before any process is forked: one that refuses the package would only be started again.
+        checked = contents.read(arguments.package, settings.public_key, settings.signature)
+        identity = Identity(checked.manifest["model"], arguments.version, arguments.slot)
+        # Before the workers are forked: the parent would restart a worker that refuses the package for ever.
         runtime = Runtime(checked)
     except PackageRefused as error:
-        print(error, file=sys.stderr)
+        logger.error("%s", error)
         return 1
-    identity = Identity(model, chosen.version, chosen.slot)
-    counts = Metrics({"model": model, "version": chosen.version, "slot": chosen.slot}, settings.processes)
-    listening = workers.listen(chosen.host, chosen.port)
+    _configure_logging(identity.labels())
+    metrics = Metrics(identity.labels(), settings.processes)
+    listening = workers.listen(arguments.host, arguments.port)
 
     def work(process: int) -> None:
-        counts.process = process
-        mine = runtime if settings.processes == 1 else Runtime(checked)
-        log = _log(chosen, mine, settings, counts)
-        config = uvicorn.Config(
-            App(mine, log, identity, settings, counts),
-            http=Connection,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            # Nobody here asks who the client was; a router tells in five headers.
-            proxy_headers=False,
-            lifespan="off",
-            # Longer than the router keeps a connection: it, not we, ends one that is idle, and no request meets a closing one.
-            timeout_keep_alive=120,
-            timeout_graceful_shutdown=math.ceil(chosen.drain),
-        )
-        server = uvicorn.Server(config)
-
-        def end(*_: object) -> None:
-            server.should_exit = True
-
-        # uvicorn raises the signal that ended it once more when it is done: the log is not closed by then.
-        signal.signal(signal.SIGTERM, end)
-        signal.signal(signal.SIGINT, end)
+        metrics.process = process
+        own = runtime if settings.processes == 1 else Runtime(checked)
+        log = _prediction_log(arguments.log, own, identity, settings, metrics)
+        server = _server(App(own, log, identity, settings, metrics), arguments.drain)
         server.run([listening])
         if log is not None:
             log.close()
 
-    code = workers.serve(settings.processes, counts, work)
-    workers.farewell(counts)
-    return code
+    workers.run(settings.processes, metrics, work)
+    logger.info("drained: %d requests cut off", metrics.total(CUT_OFF))
+    return 0
 
 
-def _log(chosen: argparse.Namespace, runtime: Runtime, settings: Settings, counts: Metrics) -> PredictionLog | None:
-    if chosen.log is None:
+def _server(app: App, drain_s: float) -> uvicorn.Server:
+    """A server that SIGTERM and SIGINT end, after at most `drain_s`."""
+    config = uvicorn.Config(
+        app,
+        http=Connection,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        # The router sends five headers about the client; the application uses none of them.
+        proxy_headers=False,
+        lifespan="off",
+        # Longer than the router's: the router closes idle connections first, and no request meets one that is closing.
+        timeout_keep_alive=120,
+        timeout_graceful_shutdown=math.ceil(drain_s),
+    )
+    server = uvicorn.Server(config)
+
+    def end(*_: object) -> None:
+        server.should_exit = True
+
+    # uvicorn raises the signal again once it has ended. With these handlers that does nothing, and the log is closed after it.
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    return server
+
+
+def _prediction_log(
+    folder: Path | None, runtime: Runtime, identity: Identity, settings: Settings, metrics: Metrics
+) -> PredictionLog | None:
+    if folder is None:
         return None
     key = bytes.fromhex(settings.log_key)
-    table = LogTable(runtime.signature, chosen.version, chosen.slot, settings.personal, key)
-    return PredictionLog(chosen.log, chosen.slot, chosen.version, table, lambda rows: counts.add(metrics.LOST, rows))
+    schema = LogSchema(runtime.signature, identity.version, identity.slot, settings.personal, key)
+    return PredictionLog(folder, identity.slot, identity.version, schema, lambda rows: metrics.add(LOG_ROWS_LOST, rows))
+
+
+def _configure_logging(labels: Mapping[str, str]) -> None:
+    """Writes our records from INFO on, and others from WARNING on, to standard error with the labels on each line."""
+    named = " ".join(f"{name}=%({name})s" for name in labels)
+    form = f"%(asctime)s.%(msecs)03dZ %(levelname)s [{named}] %(message)s"
+    formatter = logging.Formatter(form, "%Y-%m-%dT%H:%M:%S", defaults=dict(labels))
+    formatter.converter = time.gmtime
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    logging.getLogger().handlers = [handler]
+    logging.getLogger("pipeline").setLevel(logging.INFO)
 
 
 def _arguments() -> argparse.Namespace:
@@ -85,8 +116,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--slot", required=True)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8080)
-    parser.add_argument("--log", type=Path, help="folder of the prediction log; none is written without it")
-    parser.add_argument("--drain", type=float, default=10, help="seconds that requests under way get when it ends")
+    parser.add_argument("--log", type=Path, help="folder of the prediction log; without it none is written")
+    parser.add_argument(
+        "--drain", type=float, default=10, help="seconds that requests under way get when the server ends"
+    )
     return parser.parse_args()
 
 

@@ -1,17 +1,17 @@
-"""The HTTP face of a slot: Open Inference Protocol v2, MLflow's scoring protocol, metrics and documentation.
+"""The HTTP application of a slot: Open Inference Protocol v2, MLflow's scoring protocol, metrics and documentation.
 
-Every answer says which model, version and slot gave it, and for which request. Predictions that come whole go a short way
-(see `connection`), others plain ASGI; all else is Starlette.
+Each answer names its model, version, slot and request. Predictions are answered directly or as plain ASGI (see
+`http_connection`); all other pages are Starlette's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import math
 import secrets
 import time
-import traceback
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -23,28 +23,31 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pipeline.serving import docs, forms, http_connection, metrics
-from pipeline.serving.batching import TOGETHER_ROWS, Runner
-from pipeline.serving.errors import Refused
-from pipeline.serving.forms import Asked
+from pipeline.serving import docs, forms, http_connection
+from pipeline.serving.batching import MAX_BATCH_ROWS, BatchRunner
+from pipeline.serving.errors import RequestRefused
+from pipeline.serving.forms import ParsedRequest
 from pipeline.serving.identity import Identity
-from pipeline.serving.intake import Gone, Headers, Intake
-from pipeline.serving.metrics import Metrics
-from pipeline.serving.prediction_log import Entry, PredictionLog
+from pipeline.serving.intake import ClientDisconnected, Headers, Intake
+from pipeline.serving.metrics import CUT_OFF, LOG_ROWS_LOST, MODEL_RUNS, UNDER_WAY, Metrics
+from pipeline.serving.prediction_log import AnsweredRequest, PredictionLog
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.settings import Settings
 
 JSON: forms.Headers = [(b"content-type", b"application/json")]
-JSON_LINE = http_connection.as_lines(JSON)
-# Reading a larger body takes some milliseconds, in which others would wait.
+JSON_LINE = http_connection.header_lines(JSON)
+# Parsing a larger body takes some milliseconds, which would delay other requests; it is parsed in the thread.
 LARGE_BYTES = 128 * 1024
-# What is larger is not asked the short way: with so many rows that they run in a thread it would be read twice.
-SHORT_BYTES = 32 * 1024
-NO_NUMBER = "the model gave an answer that is no number"
+# A larger body takes the ASGI path at once: with rows enough for the thread it would be parsed twice.
+MAX_DIRECT_BYTES = 32 * 1024
+NOT_FINITE = "the model gave a prediction that is not a finite number"
+
+logger = logging.getLogger(__name__)
+Parse = Callable[[bytes, Headers], ParsedRequest]
 
 
 class App:
-    """The ASGI application of one package in one slot. `log` None writes no prediction log."""
+    """The ASGI application of one package in one slot. Without `log` no prediction log is written."""
 
     def __init__(
         self,
@@ -52,134 +55,144 @@ class App:
         log: PredictionLog | None,
         identity: Identity,
         settings: Settings | None = None,
-        counts: Metrics | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         settings = settings or Settings()
         self.runtime, self.log, self.identity, self.settings = runtime, log, identity, settings
-        labels = {"model": identity.model, "version": identity.version, "slot": identity.slot}
-        self.counts = counts or Metrics(labels)
-        self._runner = Runner(runtime, settings.batching, lambda: self.counts.add(metrics.BATCHES))
+        self.metrics = metrics or Metrics(identity.labels())
+        self._runner = BatchRunner(runtime, settings.batching, lambda: self.metrics.add(MODEL_RUNS))
         self._intake = Intake(settings)
-        own = secrets.token_hex(8)
-        self._ids = (f"{own}-{n:x}".encode() for n in itertools.count())
-        self._said = http_connection.as_lines([(k.encode(), v.encode()) for k, v in identity.headers().items()])
+        prefix = secrets.token_hex(8)
+        self._ids = (f"{prefix}-{n:x}".encode() for n in itertools.count())
+        self._identity_lines = http_connection.header_lines(
+            [(k.encode(), v.encode()) for k, v in identity.headers().items()]
+        )
         model = f"/v2/models/{identity.model}"
-        who = (identity.model, identity.version)
-        self._asked: dict[str, Callable[[bytes, Headers], Asked]] = {
+        self._parsers: dict[str, Parse] = {
             "/invocations": lambda body, _: forms.invocations(body, runtime.signature, settings.max_rows)
         }
         for path in (f"{model}/infer", f"{model}/versions/{identity.version}/infer"):
-            self._asked[path] = lambda body, headers: forms.infer(
-                body, runtime.signature, settings.max_rows, headers.get(forms.BINARY_LENGTH), who
+            self._parsers[path] = lambda body, headers: forms.infer(
+                body, runtime.signature, settings.max_rows, headers.get(forms.BINARY_LENGTH), identity
             )
-        self.short = frozenset(path.encode() for path in self._asked)
-        self._short_bytes = min(SHORT_BYTES, settings.max_body_bytes)
+        self.direct_urls = frozenset(path.encode() for path in self._parsers)
+        self._max_direct_bytes = min(MAX_DIRECT_BYTES, settings.max_body_bytes)
         self._pages = _pages(self, model)
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        if scope["type"] == "http" and scope["method"] == "POST" and (read := self._asked.get(scope["path"])):
-            await self._predict(read, scope, receive, send)
+        if scope["type"] == "http" and scope["method"] == "POST" and (parse := self._parsers.get(scope["path"])):
+            await self._handle_asgi(parse, scope, receive, send)
         else:
             await self._pages(scope, receive, send)
 
-    def at_once(self, url: bytes, given: forms.Headers, body: bytes, reply: http_connection.Reply) -> bool:
-        """The short way of `connection.ShortWay`."""
-        headers = dict(given)
-        if len(body) > self._short_bytes or b"content-encoding" in headers:
+    def handle_direct(
+        self, url: bytes, header_list: forms.Headers, body: bytes, respond: http_connection.Respond
+    ) -> bool:
+        """The direct path of `http_connection.DirectApp`."""
+        headers = dict(header_list)
+        if len(body) > self._max_direct_bytes or b"content-encoding" in headers:
             return False
         start = time.perf_counter()
         request_id = self._request_id(headers)
         try:
-            self._intake.refuse_stranger(headers)
-            asked = self._asked[url.decode()](body, headers)
+            self._intake.require_key(headers)
+            request = self._parsers[url.decode()](body, headers)
         except Exception as error:
-            status, told = _failure(error)
-            reply(status, self._lines(request_id, told), told)
-            self.counts.answered(status, time.perf_counter() - start)
+            status, refusal = _error_response(error)
+            respond(status, self._header_lines(request_id, refusal), refusal)
+            self.metrics.count_response(status, time.perf_counter() - start)
             return True
-        if len(asked.rows) > TOGETHER_ROWS:
+        if len(request.rows) > MAX_BATCH_ROWS:
             return False
-        self.counts.add(metrics.UNDER_WAY)
-        self._runner.soon(asked.rows, partial(self._reply, asked, request_id, start, reply))
+        self.metrics.add(UNDER_WAY)
+        self._runner.submit(request.rows, partial(self._respond_direct, request, request_id, start, respond))
         return True
 
-    def _reply(
-        self, asked: Asked, request_id: bytes, start: float, reply: http_connection.Reply, ran: np.ndarray | Exception
+    def _respond_direct(
+        self,
+        request: ParsedRequest,
+        request_id: bytes,
+        start: float,
+        respond: http_connection.Respond,
+        result: np.ndarray | Exception,
     ) -> None:
-        """The end of the short way."""
-        self.counts.add(metrics.UNDER_WAY, -1)
-        status, more = 200, JSON
+        """Ends the direct path with the predictions or the model's error."""
+        self.metrics.add(UNDER_WAY, -1)
+        status, headers = 200, JSON
         try:
-            if isinstance(ran, Exception):
-                raise ran
-            body, more = self._answered(asked, ran, request_id)
+            if isinstance(result, Exception):
+                raise result
+            body, headers = self._prediction_response(request, result, request_id)
         except Exception as error:
-            status, body = _failure(error)
-        reply(status, self._lines(request_id, body, more), body)
-        self.counts.answered(status, time.perf_counter() - start, len(asked.rows) if status == 200 else 0)
+            status, body = _error_response(error)
+        respond(status, self._header_lines(request_id, body, headers), body)
+        self.metrics.count_response(status, time.perf_counter() - start, len(request.rows) if status == 200 else 0)
 
-    async def _predict(self, read: Callable[[bytes, Headers], Asked], scope: Any, receive: Any, send: Any) -> None:
-        """The long way."""
+    async def _handle_asgi(self, parse: Parse, scope: Any, receive: Any, send: Any) -> None:
+        """The ASGI path of a prediction."""
         start = time.perf_counter()
         headers: Headers = dict(scope["headers"])
         request_id = self._request_id(headers)
-        self.counts.add(metrics.UNDER_WAY)
-        status, rows, more = 200, 0, JSON
+        self.metrics.add(UNDER_WAY)
+        status, rows, own_headers = 200, 0, JSON
         try:
             try:
-                asked, predictions = await self._ran(read, headers, receive)
-                (body, more), rows = self._answered(asked, predictions, request_id), len(asked.rows)
-            except Gone:
+                request, predictions = await self._predict(parse, headers, receive)
+                body, own_headers = self._prediction_response(request, predictions, request_id)
+                rows = len(request.rows)
+            except ClientDisconnected:
                 raise
             except Exception as error:
-                status, body = _failure(error)
-        except (Gone, asyncio.CancelledError) as error:
-            # The client went; or the server ends, and this was not done within the time to drain.
-            self.counts.add(metrics.CUT_OFF, isinstance(error, asyncio.CancelledError))
-            if isinstance(error, Gone):
-                return
+                status, body = _error_response(error)
+        except ClientDisconnected:
+            return
+        except asyncio.CancelledError:
+            # The server ends, and this request was not answered within the drain time.
+            self.metrics.add(CUT_OFF)
             raise
         finally:
-            self.counts.add(metrics.UNDER_WAY, -1)
-        lines = self._lines(request_id, body, more)
-        # After a 408 or 413 what is left of the body is not read.
+            self.metrics.add(UNDER_WAY, -1)
+        lines = self._header_lines(request_id, body, own_headers)
+        # After a 408 or 413 the rest of the body is not read.
         closing = status in (408, 413)
-        if closing or not http_connection.answer(scope.get(http_connection.CYCLE), status, lines, body):
+        if closing or not http_connection.write_response(scope.get(http_connection.CYCLE), status, lines, body):
             await _send(send, status, lines + (b"connection: close\r\n" if closing else b""), body)
-        self.counts.answered(status, time.perf_counter() - start, rows)
+        self.metrics.count_response(status, time.perf_counter() - start, rows)
 
-    async def _ran(
-        self, read: Callable[[bytes, Headers], Asked], headers: Headers, receive: Any
-    ) -> tuple[Asked, np.ndarray]:
-        self._intake.refuse_stranger(headers)
+    async def _predict(self, parse: Parse, headers: Headers, receive: Any) -> tuple[ParsedRequest, np.ndarray]:
+        """Reads and parses a request; returns it and its predictions, float64 (rows,)."""
+        self._intake.require_key(headers)
         body = await self._intake.body(headers, receive)
-        asked = read(body, headers) if len(body) < LARGE_BYTES else await self._runner.aside(read, body, headers)
-        return asked, await self._runner.predict(asked.rows)
+        large = len(body) >= LARGE_BYTES
+        request = await self._runner.in_thread(parse, body, headers) if large else parse(body, headers)
+        return request, await self._runner.predict(request.rows)
 
-    def _answered(self, asked: Asked, predictions: np.ndarray, request_id: bytes) -> tuple[bytes, forms.Headers]:
-        """(body, its own headers); the prediction is logged. Raises Refused for what is no number."""
-        # The sum of finite ones is finite, as a rule; it is found in half the time.
+    def _prediction_response(
+        self, request: ParsedRequest, predictions: np.ndarray, request_id: bytes
+    ) -> tuple[bytes, forms.Headers]:
+        """(body, its own headers); logs the prediction. Raises RequestRefused when one is not a finite number."""
+        # A finite sum nearly always means finite numbers, and takes half the time of checking each.
         if not math.isfinite(predictions.sum()) and not np.isfinite(predictions).all():
-            raise Refused(500, NO_NUMBER)
+            raise RequestRefused(500, NOT_FINITE)
         if self.log is not None:
-            self.log.add(Entry(request_id.decode("latin-1"), time.time(), asked.rows, predictions))
-        body, more = asked.write(predictions)
-        return body, more or JSON
+            self.log.add(AnsweredRequest(request_id.decode("latin-1"), time.time(), request.rows, predictions))
+        body, headers = request.encode(predictions)
+        return body, headers or JSON
 
     def _request_id(self, headers: Headers) -> bytes:
         return headers.get(b"x-request-id", b"")[:128] or next(self._ids)
 
-    def _lines(self, request_id: bytes, body: bytes, more: forms.Headers = JSON) -> bytes:
-        own = JSON_LINE if more is JSON else http_connection.as_lines(more)
-        return b"%bx-request-id: %b\r\ncontent-length: %d\r\n%b" % (self._said, request_id, len(body), own)
+    def _header_lines(self, request_id: bytes, body: bytes, headers: forms.Headers = JSON) -> bytes:
+        own = JSON_LINE if headers is JSON else http_connection.header_lines(headers)
+        return b"%bx-request-id: %b\r\ncontent-length: %d\r\n%b" % (self._identity_lines, request_id, len(body), own)
 
 
-def _failure(error: Exception) -> tuple[int, bytes]:
-    """(status, body)."""
-    if isinstance(error, Refused):
+def _error_response(error: Exception) -> tuple[int, bytes]:
+    """(status, body). An error that is no refusal is logged with its traceback."""
+    if isinstance(error, RequestRefused):
         return error.status, orjson.dumps({"error": str(error)})
-    traceback.print_exception(error)
-    return 500, orjson.dumps({"error": "the server failed; its output says how"})
+    logger.error("a request failed", exc_info=error)
+    return 500, orjson.dumps({"error": "the server failed; its output has the traceback"})
 
 
 async def _send(send: Any, status: int, lines: bytes, body: bytes) -> None:
@@ -189,43 +202,50 @@ async def _send(send: Any, status: int, lines: bytes, body: bytes) -> None:
 
 
 def _pages(app: App, model: str) -> Starlette:
-    """Everything but predictions."""
+    """All pages but predictions. `model` is the model's URL in the v2 protocol."""
     identity, signature = app.identity, app.runtime.signature
-    named = identity.headers()
+    identity_headers = identity.headers()
 
-    def told(body: Any) -> Response:
-        return Response(orjson.dumps(body), media_type="application/json", headers=named)
+    def json_response(body: Any) -> Response:
+        return Response(orjson.dumps(body), media_type="application/json", headers=identity_headers)
 
     async def live(_request: Request) -> Response:
-        lost = app.counts.total(metrics.LOST)
-        return told({"live": True, "ready": True, "version": identity.version, "log_rows_lost": lost})
+        lost = app.metrics.total(LOG_ROWS_LOST)
+        return json_response({"live": True, "ready": True, "version": identity.version, "log_rows_lost": lost})
 
     async def server(_request: Request) -> Response:
-        return told({"name": "perennial", "version": "1", "extensions": ["binary_tensor_data"]})
+        return json_response({"name": "perennial", "version": "1", "extensions": ["binary_tensor_data"]})
 
     async def metadata(_request: Request) -> Response:
-        who = (identity.model, identity.version)
-        return told(forms.metadata(signature, who, app.runtime.platform))
+        return json_response(forms.metadata(signature, identity, app.runtime.platform))
 
-    async def counted(_request: Request) -> Response:
-        page, kind = app.counts.text()
-        return Response(page, media_type=kind)
-
-    async def not_found(request: Request, _error: Exception) -> Response:
-        body = {"error": f"{request.method} {request.url.path} is not here; GET /docs lists what is"}
-        return Response(orjson.dumps(body), 404, named, "application/json")
-
-    async def not_allowed(request: Request, error: Any) -> Response:
-        body = {"error": f"{request.method} is not how {request.url.path} is asked; GET /docs says how"}
-        return Response(orjson.dumps(body), 405, {**named, **(error.headers or {})}, "application/json")
+    async def counters(_request: Request) -> Response:
+        page, media_type = app.metrics.page()
+        return Response(page, media_type=media_type)
 
     versioned = f"{model}/versions/{identity.version}"
     pages = dict.fromkeys(("/v2/health/live", "/v2/health/ready", "/ping", "/health"), live)
     pages |= {f"{m}/ready": live for m in (model, versioned)} | dict.fromkeys((model, versioned), metadata)
-    pages |= {"/v2": server, "/v2/": server, "/metrics": counted}
+    pages |= {"/v2": server, "/v2/": server, "/metrics": counters}
+    not_found, not_allowed = _refusals(identity_headers)
     routes = [Route(path, page) for path, page in pages.items()]
-    posts = [Route(path, not_found, methods=["POST"]) for path in app._asked]
+    # POST is answered before it comes here; these make other methods a 405.
+    posts = [Route(path, not_found, methods=["POST"]) for path in app._parsers]
     return Starlette(
         routes=[*routes, *posts, *docs.routes(app.runtime, identity, app.settings)],
         exception_handlers={404: not_found, 405: not_allowed},
     )
+
+
+def _refusals(identity_headers: dict[str, str]) -> tuple[Any, Any]:
+    """The pages for 404 and 405."""
+
+    async def not_found(request: Request, _error: Exception) -> Response:
+        body = {"error": f"{request.method} {request.url.path} does not exist; GET /docs lists all paths"}
+        return Response(orjson.dumps(body), 404, identity_headers, "application/json")
+
+    async def not_allowed(request: Request, error: Any) -> Response:
+        body = {"error": f"{request.url.path} does not allow {request.method}; GET /docs lists the methods"}
+        return Response(orjson.dumps(body), 405, {**identity_headers, **(error.headers or {})}, "application/json")
+
+    return not_found, not_allowed

@@ -1,8 +1,7 @@
-"""Runs requests together that came together.
+"""Predicts for requests that arrive together in one run of the model.
 
-While the model runs, requests gather; what is there when it is done is its next run. Nobody waits for company: a run
-takes along what the same turn of the event loop has read, up to a bound. Many rows at a time run in a thread, so that
-they hold up nobody.
+Requests that one turn of the event loop has read share a run, up to a bound; no request waits for others to come. Requests that
+arrive while the model runs are the next run. Many rows run in a thread, so that they delay no other request.
 """
 
 from __future__ import annotations
@@ -19,77 +18,78 @@ from pipeline.serving.runtime import Runtime
 from pipeline.serving.signature import Rows
 
 T = TypeVar("T")
-# Rows, and who is told of their predictions.
-Waiting = tuple[Rows, Callable[[np.ndarray | Exception], None]]
-# A run of so many rows delays whoever comes meanwhile by some milliseconds; more go to the thread.
-TOGETHER_ROWS = 512
-# Below this gain a run of several costs as much as several runs, and a request had better not share one.
-WORTH_IT = 1.5
+# Gets the predictions, or the error of the run.
+OnResult = Callable[[np.ndarray | Exception], None]
+Pending = tuple[Rows, OnResult]
+# A run of this many rows delays the requests that come meanwhile by some milliseconds; more rows run in the thread.
+MAX_BATCH_ROWS = 512
+# With a smaller speedup a shared run costs as much as single ones, and a request is faster alone.
+MIN_BATCH_SPEEDUP = 1.5
 
 
-class Runner:
-    """Predicts for the requests of one process. `ran()` is told of each run of the model."""
+class BatchRunner:
+    """Predicts for the requests of one process; calls `on_run()` for each run of the model."""
 
-    def __init__(self, runtime: Runtime, batching: str, ran: Callable[[], None]) -> None:
-        """`batching` is on, off, or auto: on where a measurement at the start says that it helps."""
-        self._runtime, self._ran = runtime, ran
-        self.together = batching == "on" or (batching == "auto" and runtime.gains_together() >= WORTH_IT)
-        self._waiting: list[Waiting] = []
+    def __init__(self, runtime: Runtime, batching: str, on_run: Callable[[], None]) -> None:
+        """`batching` is on, off or auto: on when a measurement at the start shows MIN_BATCH_SPEEDUP."""
+        self._runtime, self._on_run = runtime, on_run
+        self._batches = batching == "on" or (batching == "auto" and runtime.batch_speedup() >= MIN_BATCH_SPEEDUP)
+        self._pending: list[Pending] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="many-rows")
 
     async def predict(self, rows: Rows) -> np.ndarray:
         """Predictions, float64 (rows,)."""
-        if len(rows) > TOGETHER_ROWS:
-            self._ran()
-            return await self.aside(self._runtime.predict, rows)
-        answer: asyncio.Future[np.ndarray] = asyncio.get_running_loop().create_future()
-        self.soon(rows, partial(_settle, answer))
-        return await answer
+        if len(rows) > MAX_BATCH_ROWS:
+            self._on_run()
+            return await self.in_thread(self._runtime.predict, rows)
+        result: asyncio.Future[np.ndarray] = asyncio.get_running_loop().create_future()
+        self.submit(rows, partial(_resolve, result))
+        return await result
 
-    def soon(self, rows: Rows, told: Callable[[np.ndarray | Exception], None]) -> None:
-        """Tells the predictions of at most TOGETHER_ROWS rows, or what went wrong, before the loop's next turn."""
-        self._waiting.append((rows, told))
-        if not self.together:
-            self._run()
-        elif len(self._waiting) == 1:
-            asyncio.get_running_loop().call_soon(self._run)
+    def submit(self, rows: Rows, on_result: OnResult) -> None:
+        """Predicts at most MAX_BATCH_ROWS rows and calls `on_result` before the event loop's next turn."""
+        self._pending.append((rows, on_result))
+        if not self._batches:
+            self._run_pending()
+        elif len(self._pending) == 1:
+            asyncio.get_running_loop().call_soon(self._run_pending)
 
-    async def aside(self, work: Callable[..., T], *given: Any) -> T:
-        """What takes long, in the one thread for it."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *given)
+    async def in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Does long work in the one thread for it."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
 
-    def _run(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        while waiting:
+    def _run_pending(self) -> None:
+        pending, self._pending = self._pending, []
+        while pending:
             count = rows = 0
-            while count < len(waiting) and (count == 0 or rows + len(waiting[count][0]) <= TOGETHER_ROWS):
-                rows += len(waiting[count][0])
+            while count < len(pending) and (count == 0 or rows + len(pending[count][0]) <= MAX_BATCH_ROWS):
+                rows += len(pending[count][0])
                 count += 1
-            self._run_one(waiting[:count])
-            waiting = waiting[count:]
+            self._run(pending[:count])
+            pending = pending[count:]
 
-    def _run_one(self, asked: list[Waiting]) -> None:
-        self._ran()
+    def _run(self, batch: list[Pending]) -> None:
+        self._on_run()
         try:
-            predictions = self._runtime.predict(_joined([rows for rows, _ in asked]))
+            predictions = self._runtime.predict(_joined([rows for rows, _ in batch]))
         except Exception as error:
-            # Whatever it is, it is every request's answer, and the server goes on.
-            for _, told in asked:
-                told(error)
+            # Any error of the model is the result of every request in the batch, and the server goes on.
+            for _, on_result in batch:
+                on_result(error)
             return
-        at = 0
-        for rows, told in asked:
-            told(predictions[at : at + len(rows)])
-            at += len(rows)
+        first = 0
+        for rows, on_result in batch:
+            on_result(predictions[first : first + len(rows)])
+            first += len(rows)
 
 
-def _settle(answer: asyncio.Future[np.ndarray], ran: np.ndarray | Exception) -> None:
-    if answer.done():
+def _resolve(future: asyncio.Future[np.ndarray], result: np.ndarray | Exception) -> None:
+    if future.done():
         return
-    if isinstance(ran, Exception):
-        answer.set_exception(ran)
+    if isinstance(result, Exception):
+        future.set_exception(result)
     else:
-        answer.set_result(ran)
+        future.set_result(result)
 
 
 def _joined(several: list[Rows]) -> Rows:

@@ -1,4 +1,4 @@
-"""A package's files, read once and checked: by the digests in its manifest, and the manifest by its signature."""
+"""A package's files, read once and checked: each file by its digest in the manifest, the manifest by its signature."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MANIFEST, GOLDEN = "manifest.json", "golden.json"
 
 @dataclass(frozen=True)
 class Contents:
-    """The manifest and the very bytes that were checked: nothing is read from the disk again."""
+    """The manifest and the bytes that were checked. The model is loaded from these bytes, not from the disk again."""
 
     manifest: dict[str, Any]
     files: dict[str, bytes]
@@ -24,19 +24,19 @@ class Contents:
 def read(folder: Path, public_key: str = "", signature: str = "") -> Contents:
     """Reads a package. With a `public_key` (Ed25519, hexadecimal) its manifest must carry that key's `signature`.
 
-    Raises PackageRefused when it cannot be read, a byte is not what was packaged, or the signature is another's.
+    Raises PackageRefused when it cannot be read, when a file was changed, or when the signature does not fit.
     """
     try:
-        told = (folder / MANIFEST).read_bytes()
-        manifest = json.loads(told)
+        manifest_bytes = (folder / MANIFEST).read_bytes()
+        manifest = json.loads(manifest_bytes)
         files = {name: (folder / name).read_bytes() for name in manifest["files"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PackageRefused(f"package {folder} cannot be read: {error}") from error
-    for name, expected in manifest["files"].items():
-        if hashlib.sha256(files[name]).hexdigest() != expected:
+    for name, digest in manifest["files"].items():
+        if hashlib.sha256(files[name]).hexdigest() != digest:
             raise PackageRefused(f"package {folder}: {name} is not what was packaged")
     if public_key:
-        _refuse_unsigned(folder, told, public_key, signature)
+        _refuse_unsigned(folder, manifest_bytes, public_key, signature)
     return Contents(manifest, files)
 
 

@@ -1,4 +1,4 @@
-"""The documentation that a slot carries: OpenAPI of its own model, and Swagger UI to try it, without any other server."""
+"""The documentation that a slot serves: OpenAPI of its model, and Swagger UI to try it; no other server is needed."""
 
 from __future__ import annotations
 
@@ -20,39 +20,39 @@ PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{tit
 <link rel="icon" href="data:,"><link rel="stylesheet" href="docs/swagger-ui.css"></head>
 <body><div id="swagger-ui"></div><script src="docs/swagger-ui-bundle.js"></script><script src="docs/start.js"></script>
 </body></html>"""
-# Addresses are relative: behind the router the model's name comes before them.
+# The URL is relative: behind the router the model's name comes before it.
 START = """SwaggerUIBundle({url: "openapi.json", dom_id: "#swagger-ui", deepLinking: true, tryItOutEnabled: true});"""
-KINDS = {"swagger-ui.css": "text/css", "swagger-ui-bundle.js": "text/javascript"}
+MEDIA_TYPES = {"swagger-ui.css": "text/css", "swagger-ui-bundle.js": "text/javascript"}
 REFUSALS = {
-    "400": "the request does not keep the contract; `error` names the row and the column",
-    "401": "a key is wanted",
-    "408": "the body did not come in time",
+    "400": "the request breaks the contract; `error` names the row and the column",
+    "401": "no valid key",
+    "408": "the body did not arrive in time",
     "413": "too many bytes or rows",
-    "415": "packed in a way that is not known",
-    "429": "too much at once, try again",
+    "415": "the content encoding is not supported",
+    "429": "too many large requests; try again later",
 }
 
 
 def routes(runtime: Runtime, identity: Identity, settings: Settings) -> Sequence[Route]:
     """/docs and /openapi.json."""
-    told = openapi(runtime, identity, settings)
+    specification = openapi(runtime, identity, settings)
 
     async def page(_request: Request) -> Response:
         return HTMLResponse(PAGE.format(title=f"{identity.model} version {identity.version}"))
 
     async def spec(_request: Request) -> Response:
-        return JSONResponse(told)
+        return JSONResponse(specification)
 
     async def start(_request: Request) -> Response:
         return Response(START, media_type="text/javascript")
 
     async def asset(request: Request) -> Response:
         name = request.path_params["name"]
-        if name not in KINDS:
-            return JSONResponse({"error": f"docs/{name} is not here"}, 404)
+        if name not in MEDIA_TYPES:
+            return JSONResponse({"error": f"docs/{name} does not exist"}, 404)
         vendored = files("swagger_ui_bundle") / "vendor"
         (folder,) = [f for f in vendored.iterdir() if f.name.startswith("swagger-ui")]
-        return Response((folder / name).read_bytes(), media_type=KINDS[name])
+        return Response((folder / name).read_bytes(), media_type=MEDIA_TYPES[name])
 
     return [
         Route("/docs", page),
@@ -63,32 +63,12 @@ def routes(runtime: Runtime, identity: Identity, settings: Settings) -> Sequence
 
 
 def openapi(runtime: Runtime, identity: Identity, settings: Settings) -> dict[str, Any]:
-    """OpenAPI 3.0 of one model: what Swagger UI reads. Its examples are requests that evaluation has asked."""
+    """OpenAPI 3.0 of one model, for Swagger UI. Its examples are rows of the golden request."""
     signature = runtime.signature
-    records = json.loads(runtime.golden)["request"]["dataframe_records"][:1]
-    asked, model = {"dataframe_records": records}, f"/v2/models/{identity.model}"
-    inputs = [
-        {"name": f.name, "datatype": "FP32" if f.number else "BYTES", "shape": [1, 1], "data": [records[0][f.name]]}
-        for f in signature.fields
-    ]
     schemas = {"Row": _row(signature.fields, [signature.key, signature.event_time]), "Inputs": INPUTS}
     schemas |= {"Invocation": _invocation(settings.max_rows), "Refusal": REFUSAL}
-    paths: dict[str, Any] = {
-        "/invocations": {"post": _post("Predict, as MLflow asks", "Invocation", asked, PREDICTIONS)},
-        f"{model}/infer": {
-            "post": _post("Predict, by the Open Inference Protocol v2", "Inputs", {"inputs": inputs}, V2)
-        },
-    }
-    for path, about in (
-        (model, "The model's inputs and outputs"),
-        (f"{model}/ready", "Whether the model answers"),
-        ("/v2", "The server"),
-        ("/v2/health/live", "Whether the server lives"),
-        ("/v2/health/ready", "Whether the server answers"),
-    ):
-        paths[path] = {"get": {"summary": about, "responses": {"200": _answer(about, {"type": "object"})}}}
-    paths["/metrics"] = {"get": {"summary": "Counters for Prometheus", "responses": {"200": {"description": "text"}}}}
-    told: dict[str, Any] = {
+    paths = _paths(runtime, f"/v2/models/{identity.model}")
+    specification: dict[str, Any] = {
         "openapi": "3.0.3",
         "info": {"title": identity.model, "version": identity.version},
         "servers": [{"url": "."}],
@@ -96,14 +76,43 @@ def openapi(runtime: Runtime, identity: Identity, settings: Settings) -> dict[st
         "components": {"schemas": schemas},
     }
     if settings.api_keys:
-        told["components"]["securitySchemes"] = {"key": {"type": "apiKey", "in": "header", "name": "x-api-key"}}
-        for path in ("/invocations", f"{model}/infer"):
-            paths[path]["post"]["security"] = [{"key": []}]
-    return told
+        specification["components"]["securitySchemes"] = {
+            "key": {"type": "apiKey", "in": "header", "name": "x-api-key"}
+        }
+        for methods in paths.values():
+            if "post" in methods:
+                methods["post"]["security"] = [{"key": []}]
+    return specification
 
 
-def _row(fields: Sequence[Field], carried: Sequence[str]) -> dict[str, Any]:
-    properties = {f.name: _column(f) for f in fields} | {name: {"type": "string", "nullable": True} for name in carried}
+def _paths(runtime: Runtime, model: str) -> dict[str, Any]:
+    """The server's URLs; `model` is the model's own in the v2 protocol."""
+    records = json.loads(runtime.golden)["request"]["dataframe_records"][:1]
+    inputs = [
+        {"name": f.name, "datatype": "FP32" if f.number else "BYTES", "shape": [1, 1], "data": [records[0][f.name]]}
+        for f in runtime.signature.fields
+    ]
+    example = {"dataframe_records": records}
+    paths: dict[str, Any] = {
+        "/invocations": {"post": _post("Predict, by MLflow's protocol", "Invocation", example, PREDICTIONS)},
+        f"{model}/infer": {
+            "post": _post("Predict, by the Open Inference Protocol v2", "Inputs", {"inputs": inputs}, V2)
+        },
+    }
+    for path, summary in (
+        (model, "The model's inputs and outputs"),
+        (f"{model}/ready", "Whether the model is ready"),
+        ("/v2", "The server"),
+        ("/v2/health/live", "Whether the server is live"),
+        ("/v2/health/ready", "Whether the server is ready"),
+    ):
+        paths[path] = {"get": {"summary": summary, "responses": {"200": _response(summary, {"type": "object"})}}}
+    paths["/metrics"] = {"get": {"summary": "Counters for Prometheus", "responses": {"200": {"description": "text"}}}}
+    return paths
+
+
+def _row(fields: Sequence[Field], logged: Sequence[str]) -> dict[str, Any]:
+    properties = {f.name: _column(f) for f in fields} | {name: {"type": "string", "nullable": True} for name in logged}
     return {
         "type": "object",
         "properties": properties,
@@ -114,10 +123,10 @@ def _row(fields: Sequence[Field], carried: Sequence[str]) -> dict[str, Any]:
 
 def _column(field: Field) -> dict[str, Any]:
     kind = ("integer" if field.integer else "number") if field.number else "string"
-    told: dict[str, Any] = {"type": kind, "nullable": field.nullable}
+    schema: dict[str, Any] = {"type": kind, "nullable": field.nullable}
     if field.allowed:
-        told["enum"] = [*field.allowed, *([None] if field.nullable else [])]
-    return told
+        schema["enum"] = [*field.allowed, *([None] if field.nullable else [])]
+    return schema
 
 
 def _invocation(max_rows: int) -> dict[str, Any]:
@@ -137,18 +146,18 @@ def _invocation(max_rows: int) -> dict[str, Any]:
     }
 
 
-def _post(about: str, body: str, example: Any, answer: dict[str, Any]) -> dict[str, Any]:
-    refused = {code: _answer(why, {"$ref": "#/components/schemas/Refusal"}) for code, why in REFUSALS.items()}
+def _post(summary: str, body: str, example: Any, answer: dict[str, Any]) -> dict[str, Any]:
+    refusals = {code: _response(reason, {"$ref": "#/components/schemas/Refusal"}) for code, reason in REFUSALS.items()}
     schema = {"$ref": f"#/components/schemas/{body}"}
     return {
-        "summary": about,
+        "summary": summary,
         "requestBody": {"required": True, "content": {"application/json": {"schema": schema, "example": example}}},
-        "responses": {"200": _answer("predictions", answer), **refused},
+        "responses": {"200": _response("predictions", answer), **refusals},
     }
 
 
-def _answer(about: str, schema: dict[str, Any]) -> dict[str, Any]:
-    return {"description": about, "content": {"application/json": {"schema": schema}}}
+def _response(description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
 NUMBERS = {"type": "array", "items": {"type": "number"}}

@@ -1,22 +1,22 @@
-"""What the server refuses, and why."""
+"""What the server refuses: packages and requests."""
 
 from __future__ import annotations
 
 
 class PackageRefused(Exception):
-    """A package that may not be served; str() says why in one line."""
+    """A package that must not be served; str() gives the reason in one line."""
 
 
-class Refused(Exception):
-    """A request that is not answered: an HTTP status and one line that names the field and the row."""
+class RequestRefused(Exception):
+    """A request that gets no predictions: an HTTP status and one line that names the row and the column."""
 
-    def __init__(self, status: int, why: str) -> None:
-        super().__init__(why)
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
         self.status = status
 
 
-class BadRequest(Refused):
-    """A request that does not keep the model's contract."""
+class BadRequest(RequestRefused):
+    """A request that breaks the model's contract: status 400."""
 
-    def __init__(self, why: str) -> None:
-        super().__init__(400, why)
+    def __init__(self, reason: str) -> None:
+        super().__init__(400, reason)

@@ -1,6 +1,6 @@
-"""The forms in which people ask: MLflow's four, and the Open Inference Protocol v2 with its binary tensors.
+"""The forms of request: MLflow's four, and the Open Inference Protocol v2 with its binary tensors.
 
-Each form is read into rows of the model's signature, and answered in its own way. BadRequest says what does not fit.
+Each form is parsed into rows of the model's signature, and has its own form of answer. BadRequest names what does not fit.
 """
 
 from __future__ import annotations
@@ -15,77 +15,78 @@ from typing import Any
 import numpy as np
 import orjson
 
-from pipeline.serving.errors import BadRequest, Refused
+from pipeline.serving.errors import BadRequest, RequestRefused
+from pipeline.serving.identity import Identity
 from pipeline.serving.signature import Rows, Signature
 
 Headers = list[tuple[bytes, bytes]]
 BINARY_LENGTH = b"inference-header-content-length"
-# The protocol's names of types, as numpy reads their bytes.
+# The v2 protocol's datatypes as numpy's.
 TENSORS = {
     "FP16": "<f2", "FP32": "<f4", "FP64": "<f8", "INT8": "<i1", "INT16": "<i2", "INT32": "<i4", "INT64": "<i8",
     "UINT8": "<u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8",
 }  # fmt: skip
-WANTED = "wants dataframe_records, dataframe_split, instances or inputs"
+EXPECTED = "the body must be an object with one of dataframe_records, dataframe_split, instances, inputs"
 
 
 @dataclass(slots=True)
-class Asked:
-    """A request that was read, and how its answer is written: (predictions of shape (rows,)) -> (body, more headers)."""
+class ParsedRequest:
+    """A request's rows, and what encodes its answer: predictions (rows,) -> (body, headers of its own)."""
 
     rows: Rows
-    write: Callable[[np.ndarray], tuple[bytes, Headers]]
+    encode: Callable[[np.ndarray], tuple[bytes, Headers]]
 
 
-def invocations(body: bytes, signature: Signature, max_rows: int) -> Asked:
+def invocations(body: bytes, signature: Signature, max_rows: int) -> ParsedRequest:
     """MLflow's scoring protocol."""
-    told = _json(body)
-    if type(told) is not dict:
-        raise BadRequest(WANTED)
-    if told.get("params"):
-        raise BadRequest("params: the model takes none")
-    given = [name for name in told if name != "params"]
-    if len(given) != 1 or given[0] not in MLFLOW:
-        raise BadRequest(WANTED)
-    return Asked(MLFLOW[given[0]](told[given[0]], signature, max_rows), _predictions)
+    request = _json(body)
+    if type(request) is not dict:
+        raise BadRequest(EXPECTED)
+    if request.get("params"):
+        raise BadRequest("params: the model takes none; leave it out")
+    names = [name for name in request if name != "params"]
+    if len(names) != 1 or names[0] not in MLFLOW:
+        raise BadRequest(EXPECTED)
+    return ParsedRequest(MLFLOW[names[0]](request[names[0]], signature, max_rows), _mlflow_answer)
 
 
-def _predictions(predictions: np.ndarray) -> tuple[bytes, Headers]:
+def _mlflow_answer(predictions: np.ndarray) -> tuple[bytes, Headers]:
     return b'{"predictions":%b}' % orjson.dumps(predictions, option=orjson.OPT_SERIALIZE_NUMPY), []
 
 
-def _records(told: Any, signature: Signature, max_rows: int) -> Rows:
-    if type(told) is not list:
-        raise BadRequest("dataframe_records wants a list with an object a row")
-    _refuse_size(len(told), max_rows)
-    return signature.of_records(told)
+def _records(records: Any, signature: Signature, max_rows: int) -> Rows:
+    if type(records) is not list:
+        raise BadRequest("dataframe_records must be a list with an object for each row")
+    _refuse_size(len(records), max_rows)
+    return signature.of_records(records)
 
 
-def _split(told: Any, signature: Signature, max_rows: int) -> Rows:
-    if type(told) is not dict or type(told.get("columns")) is not list or type(told.get("data")) is not list:
-        raise BadRequest("dataframe_split wants columns and data")
-    names, rows = told["columns"], told["data"]
+def _split(frame: Any, signature: Signature, max_rows: int) -> Rows:
+    if type(frame) is not dict or type(frame.get("columns")) is not list or type(frame.get("data")) is not list:
+        raise BadRequest("dataframe_split must be an object with the lists columns and data")
+    names, rows = frame["columns"], frame["data"]
     if any(type(name) is not str for name in names):
-        raise BadRequest("dataframe_split: the columns are not all text")
+        raise BadRequest("dataframe_split: the names in columns must all be text")
     return _table(names, rows, signature, max_rows)
 
 
-def _instances(told: Any, signature: Signature, max_rows: int) -> Rows:
+def _instances(rows: Any, signature: Signature, max_rows: int) -> Rows:
     """Objects, or plain lists in the order of the signature."""
-    if type(told) is not list:
-        raise BadRequest("instances wants a list with a row each")
-    if told and type(told[0]) is list:
-        return _table([*signature.numbers, *signature.texts], told, signature, max_rows)
-    return _records(told, signature, max_rows)
+    if type(rows) is not list:
+        raise BadRequest("instances must be a list of rows")
+    if rows and type(rows[0]) is list:
+        return _table([*signature.numbers, *signature.texts], rows, signature, max_rows)
+    return _records(rows, signature, max_rows)
 
 
-def _inputs(told: Any, signature: Signature, max_rows: int) -> Rows:
-    """A list of values a column; or, as `instances`, a list of rows."""
-    if type(told) is list:
-        return _instances(told, signature, max_rows)
-    if type(told) is not dict:
-        raise BadRequest("inputs wants an object with a list of values a column")
+def _inputs(inputs: Any, signature: Signature, max_rows: int) -> Rows:
+    """A list of values for each column; or a list of rows, as `instances`."""
+    if type(inputs) is list:
+        return _instances(inputs, signature, max_rows)
+    if type(inputs) is not dict:
+        raise BadRequest("inputs must be an object with a list of values for each column")
     columns: dict[str, Sequence[Any]] = {
-        name: _flat(values) if type(values) is list else [values] for name, values in told.items()
+        name: _flat(values) if type(values) is list else [values] for name, values in inputs.items()
     }
     return _columns(columns, signature, max_rows)
 
@@ -97,15 +98,15 @@ def _table(names: Sequence[str], rows: Sequence[Any], signature: Signature, max_
     _refuse_size(len(rows), max_rows)
     for number, row in enumerate(rows):
         if type(row) is not list or len(row) != len(names):
-            raise BadRequest(f"row {number}: wants {len(names)} values")
+            raise BadRequest(f"row {number}: must be a list of {len(names)} values")
     return signature.of_table(names, rows)
 
 
 def _columns(columns: dict[str, Sequence[Any]], signature: Signature, max_rows: int) -> Rows:
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
-        told = ", ".join(f"{name} {count}" for name, count in lengths.items())
-        raise BadRequest(f"the columns do not all have the same number of rows: {told}"[:300])
+        counts = ", ".join(f"{name} {count}" for name, count in lengths.items())
+        raise BadRequest(f"the columns must all have the same number of rows; got {counts}"[:300])
     _refuse_size(max(lengths.values(), default=0), max_rows)
     return signature.of_columns(columns)
 
@@ -114,11 +115,11 @@ def _refuse_size(rows: int, max_rows: int) -> None:
     if rows == 0:
         raise BadRequest("the request has no rows")
     if rows > max_rows:
-        raise Refused(413, f"the request has {rows} rows, at most {max_rows} are answered at once")
+        raise RequestRefused(413, f"the request has {rows} rows, at most {max_rows} are allowed; split it")
 
 
 def _flat(values: list[Any]) -> list[Any]:
-    """[[1], [2]] and [1, 2] say the same of a column. One of both is refused later, as no number or text."""
+    """[[1], [2]] and [1, 2] are the same column. A mixture is refused later, because a list is no number or text."""
     if not values or type(values[0]) is not list:
         return values
     return [v[0] if type(v) is list and len(v) == 1 else v for v in values]
@@ -132,127 +133,135 @@ def _json(body: bytes) -> Any:
 
 
 def _json_with_nan(body: bytes, error: orjson.JSONDecodeError) -> Any:
-    """MLflow's own client writes NaN for a missing number, which JSON does not know."""
+    """MLflow's own client writes NaN for a missing number, which is not JSON."""
     if b"NaN" in body:
         try:
-            told = json.loads(body, parse_constant={"NaN": None}.__getitem__)
-            # Half characters and numbers beyond 64 bits are refused here as they are without a NaN.
-            orjson.dumps(told)
-            return told
+            parsed = json.loads(body, parse_constant={"NaN": None}.__getitem__)
+            # orjson refuses lone surrogates and numbers beyond 64 bits, in a body without NaN too.
+            orjson.dumps(parsed)
+            return parsed
         except (ValueError, TypeError, KeyError, RecursionError) as second:
             raise BadRequest(f"the body is not JSON ({error})") from second
     raise BadRequest(f"the body is not JSON ({error})") from None
 
 
-def infer(body: bytes, signature: Signature, max_rows: int, json_length: bytes | None, who: tuple[str, str]) -> Asked:
-    """The Open Inference Protocol v2, with Triton's extension for binary tensors; `who` is (model, version)."""
+def infer(
+    body: bytes, signature: Signature, max_rows: int, json_length: bytes | None, identity: Identity
+) -> ParsedRequest:
+    """The Open Inference Protocol v2, with Triton's extension for binary tensors after `json_length` bytes of JSON."""
     if json_length is None:
-        told, binary = _json(body), memoryview(b"")
+        request, binary = _json(body), memoryview(b"")
     else:
         if not json_length.isdigit() or int(json_length) > len(body):
-            raise BadRequest("inference-header-content-length is not the length of the JSON before the tensors")
-        told, binary = _json(body[: int(json_length)]), memoryview(body)[int(json_length) :]
-    if type(told) is not dict or type(told.get("inputs")) is not list:
-        raise BadRequest("wants inputs, one a column")
+            raise BadRequest("inference-header-content-length must be the length of the JSON before the tensors")
+        request, binary = _json(body[: int(json_length)]), memoryview(body)[int(json_length) :]
+    if type(request) is not dict or type(request.get("inputs")) is not list:
+        raise BadRequest("the body must be an object with inputs, a list with an input for each column")
     columns: dict[str, Sequence[Any]] = {}
-    for given in told["inputs"]:
-        if type(given) is not dict or type(given.get("name")) is not str:
-            raise BadRequest("each input wants a name")
-        name = given["name"]
+    for tensor in request["inputs"]:
+        if type(tensor) is not dict or type(tensor.get("name")) is not str:
+            raise BadRequest("each input must be an object with a name")
+        name = tensor["name"]
         if name in columns:
-            raise BadRequest(f"input {name} is there twice")
-        columns[name], binary = _tensor(name, given, binary)
+            raise BadRequest(f"input {name} is given twice")
+        columns[name], binary = _tensor(name, tensor, binary)
     if binary:
-        raise BadRequest(f"{len(binary)} bytes follow the last tensor")
-    asked = _columns(columns, signature, max_rows)
-    answer = _Answer(who, told.get("id"), _wants_binary(told))
-    return Asked(asked, answer.write)
+        raise BadRequest(f"{len(binary)} bytes follow the last tensor; correct binary_data_size")
+    rows = _columns(columns, signature, max_rows)
+    answer = _V2Answer(identity, request.get("id"), _wants_binary(request))
+    return ParsedRequest(rows, answer.encode)
 
 
-def _tensor(name: str, given: dict[str, Any], binary: memoryview) -> tuple[Sequence[Any], memoryview]:
+def _tensor(name: str, tensor: dict[str, Any], binary: memoryview) -> tuple[Sequence[Any], memoryview]:
     """(the values, the bytes of the tensors that follow)."""
-    parameters = given.get("parameters")
+    parameters = tensor.get("parameters")
     size = parameters.get("binary_data_size") if type(parameters) is dict else None
     if size is None:
-        if type(given.get("data")) is not list:
-            raise BadRequest(f"input {name} wants data")
-        return _shaped(name, given, _flat(given["data"])), binary
+        if type(tensor.get("data")) is not list:
+            raise BadRequest(f"input {name}: must have data, a list")
+        return _checked_shape(name, tensor, _flat(tensor["data"])), binary
     if type(size) is not int or not 0 <= size <= len(binary):
-        raise BadRequest(f"input {name}: binary_data_size is not the size of what follows")
-    mine, rest = binary[:size], binary[size:]
-    kind = given.get("datatype")
-    if kind == "BYTES":
-        return _shaped(name, given, _strings(name, mine)), rest
-    if kind not in TENSORS:
-        raise BadRequest(f"input {name}: datatype {str(kind)[:20]} is not known, use FP32, FP64, INT64 or BYTES")
-    dtype = np.dtype(TENSORS[kind])
+        raise BadRequest(f"input {name}: binary_data_size must be a number of bytes, of which {len(binary)} are left")
+    own, rest = binary[:size], binary[size:]
+    datatype = tensor.get("datatype")
+    if datatype == "BYTES":
+        return _checked_shape(name, tensor, _strings(name, own)), rest
+    if datatype not in TENSORS:
+        raise BadRequest(f"input {name}: datatype must be one of {', '.join(TENSORS)}, BYTES; got {str(datatype)[:20]}")
+    dtype = np.dtype(TENSORS[datatype])
     if size % dtype.itemsize:
-        raise BadRequest(f"input {name}: {size} bytes are no whole number of {kind}")
-    values = [None if v != v else v for v in np.frombuffer(mine, dtype).tolist()]
-    return _shaped(name, given, values), rest
+        raise BadRequest(
+            f"input {name}: binary_data_size must be a multiple of {dtype.itemsize} for {datatype}; got {size}"
+        )
+    values = [None if v != v else v for v in np.frombuffer(own, dtype).tolist()]
+    return _checked_shape(name, tensor, values), rest
 
 
-def _shaped(name: str, given: dict[str, Any], values: list[Any]) -> list[Any]:
-    """The values, when the shape says as many, one a row."""
-    shape = given.get("shape")
+def _checked_shape(name: str, tensor: dict[str, Any], values: list[Any]) -> list[Any]:
+    """The values, one for each row. Raises BadRequest when the tensor's shape is another."""
+    shape = tensor.get("shape")
     if type(shape) is not list or not 1 <= len(shape) <= 2 or any(type(s) is not int for s in shape):
-        raise BadRequest(f"input {name} wants a shape, [rows] or [rows, 1]")
+        raise BadRequest(f"input {name}: shape must be [rows] or [rows, 1]")
     if shape[0] != len(values) or shape[1:] not in ([], [1]):
-        raise BadRequest(f"input {name}: shape {str(shape)[:40]} does not fit {len(values)} values, one a row")
+        raise BadRequest(f"input {name}: shape {str(shape)[:40]} does not fit {len(values)} values, one for each row")
     return values
 
 
 def _strings(name: str, tensor: memoryview) -> list[str]:
-    """Strings as the protocol packs them: four bytes of length, little-endian, then the text."""
-    values, at = [], 0
+    """The strings of a BYTES tensor: each has four bytes of length, little-endian, then the text."""
+    values: list[str] = []
+    end = 0
     try:
-        while at < len(tensor):
-            (length,) = struct.unpack_from("<I", tensor, at)
-            at += 4 + length
-            if at > len(tensor):
-                raise BadRequest(f"input {name}: a string ends after its tensor")
-            values.append(str(tensor[at - length : at], "utf-8"))
+        while end < len(tensor):
+            (length,) = struct.unpack_from("<I", tensor, end)
+            end += 4 + length
+            if end > len(tensor):
+                raise BadRequest(f"input {name}: value {len(values)} is longer than the rest of its tensor")
+            values.append(str(tensor[end - length : end], "utf-8"))
     except (struct.error, UnicodeDecodeError):
-        raise BadRequest(f"input {name}: value {len(values)} is no valid text") from None
+        raise BadRequest(f"input {name}: value {len(values)} is not valid UTF-8 text") from None
     return values
 
 
-def _wants_binary(told: dict[str, Any]) -> bool:
-    outputs = told.get("outputs")
-    for asked in (*(outputs if type(outputs) is list else []), told):
-        parameters = asked.get("parameters") if type(asked) is dict else None
+def _wants_binary(request: dict[str, Any]) -> bool:
+    outputs = request.get("outputs")
+    for part in (*(outputs if type(outputs) is list else []), request):
+        parameters = part.get("parameters") if type(part) is dict else None
         if type(parameters) is dict and any(parameters.get(k) for k in ("binary_data", "binary_data_output")):
             return True
     return False
 
 
 @dataclass(slots=True)
-class _Answer:
-    who: tuple[str, str]
-    asked_id: Any
+class _V2Answer:
+    identity: Identity
+    request_id: Any
     binary: bool
 
-    def write(self, predictions: np.ndarray) -> tuple[bytes, Headers]:
+    def encode(self, predictions: np.ndarray) -> tuple[bytes, Headers]:
         output: dict[str, Any] = {"name": "prediction", "datatype": "FP64", "shape": [len(predictions)]}
-        told: dict[str, Any] = {"model_name": self.who[0], "model_version": self.who[1]}
-        if type(self.asked_id) is str:
-            told["id"] = self.asked_id
+        answer: dict[str, Any] = {"model_name": self.identity.model, "model_version": self.identity.version}
+        if type(self.request_id) is str:
+            answer["id"] = self.request_id
         if not self.binary:
             output["data"] = predictions
-            return orjson.dumps(told | {"outputs": [output]}, option=orjson.OPT_SERIALIZE_NUMPY), []
+            return orjson.dumps(answer | {"outputs": [output]}, option=orjson.OPT_SERIALIZE_NUMPY), []
         output["parameters"] = {"binary_data_size": predictions.nbytes}
-        head = orjson.dumps(told | {"outputs": [output]})
+        head = orjson.dumps(answer | {"outputs": [output]})
         length = (BINARY_LENGTH, str(len(head)).encode())
         return head + predictions.astype("<f8").tobytes(), [length, (b"content-type", b"application/octet-stream")]
 
 
-def metadata(signature: Signature, who: tuple[str, str], platform: str) -> dict[str, Any]:
-    """What the protocol tells of a model."""
-    kinds = {**dict.fromkeys(signature.numbers, "FP32"), **dict(zip(signature.texts, repeat("BYTES"), strict=False))}
+def metadata(signature: Signature, identity: Identity, platform: str) -> dict[str, Any]:
+    """The v2 protocol's metadata of the model."""
+    datatypes = {
+        **dict.fromkeys(signature.numbers, "FP32"),
+        **dict(zip(signature.texts, repeat("BYTES"), strict=False)),
+    }
     return {
-        "name": who[0],
-        "versions": [who[1]],
+        "name": identity.model,
+        "versions": [identity.version],
         "platform": platform,
-        "inputs": [{"name": n, "datatype": k, "shape": [-1, 1]} for n, k in kinds.items()],
+        "inputs": [{"name": n, "datatype": k, "shape": [-1, 1]} for n, k in datatypes.items()],
         "outputs": [{"name": "prediction", "datatype": "FP64", "shape": [-1]}],
     }

@@ -1,6 +1,9 @@
-"""uvicorn's connection with three things more: a deadline for headers, so that a thousand who say nothing cost nothing; an
-answer in one write, where ASGI takes two; and a short way for a prediction whose request has come whole, as most do: no task,
-no cycle, no events. A short request is answered by the end of the same turn of the event loop."""
+"""uvicorn's HTTP connection with three additions.
+
+A deadline for headers: a thousand idle connections cost nothing. One write for each response, where ASGI takes two. And a direct
+path for a prediction whose request arrives whole, as nearly all do: it needs no task, no ASGI cycle and no events, and is
+answered within the same turn of the event loop. Every other request takes the ASGI path.
+"""
 
 from __future__ import annotations
 
@@ -10,30 +13,30 @@ from typing import Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-HEADERS_S = 10.0
-# Where a request's scope holds the cycle that `answer` takes.
+HEADERS_TIMEOUT_S = 10.0
+# The key of a request's scope under which `write_response` finds its cycle.
 CYCLE = "perennial.cycle"
 Headers = list[tuple[bytes, bytes]]
-# Writes an answer: its status, its header lines, each with its end, and its body.
-Reply = Callable[[int, bytes, bytes], None]
+# Writes a response: the status, the header lines, each with its line end, and the body.
+Respond = Callable[[int, bytes, bytes], None]
 
 
-class ShortWay(Protocol):
-    """What an application has that takes requests the short way."""
+class DirectApp(Protocol):
+    """An ASGI application that also answers whole requests directly."""
 
-    # The targets that are asked so, by POST.
-    short: frozenset[bytes]
+    # The URLs whose POST requests may take the direct path.
+    direct_urls: frozenset[bytes]
 
-    def at_once(self, url: bytes, headers: Headers, body: bytes, reply: Reply) -> bool:
-        """Takes a whole request, and calls `reply` before the loop's next turn; or returns False: the long way, then."""
+    def handle_direct(self, url: bytes, headers: Headers, body: bytes, respond: Respond) -> bool:
+        """Answers a whole request by calling `respond` before the loop's next turn. False: it must take the ASGI path."""
 
 
-def answer(cycle: RequestResponseCycle | None, status: int, lines: bytes, body: bytes) -> bool:
-    """Writes a whole answer at once. False when that cannot be done: then ASGI's `send` is the way."""
+def write_response(cycle: RequestResponseCycle | None, status: int, lines: bytes, body: bytes) -> bool:
+    """Writes a whole response at once. False when that is impossible: then send it through ASGI."""
     if cycle is None or cycle.response_started or cycle.disconnected or cycle.flow.write_paused:
         return False
     cycle.response_started = cycle.response_complete = True
-    cycle.transport.write(_whole(status, cycle.default_headers, lines, cycle.keep_alive, body))
+    cycle.transport.write(_response(status, cycle.default_headers, lines, cycle.keep_alive, body))
     cycle.message_event.set()
     if not cycle.keep_alive:
         cycle.transport.close()
@@ -41,26 +44,27 @@ def answer(cycle: RequestResponseCycle | None, status: int, lines: bytes, body: 
     return True
 
 
-def as_lines(headers: Headers) -> bytes:
-    """Headers as they go over the wire; they are ours and hold no line break."""
+def header_lines(headers: Headers) -> bytes:
+    """Headers as they go over the wire. All of them are the server's own and hold no line break."""
     return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
-def _whole(status: int, default: Headers, lines: bytes, keep_alive: bool, body: bytes) -> bytes:
+def _response(status: int, default: Headers, lines: bytes, keep_alive: bool, body: bytes) -> bytes:
     end = b"\r\n" if keep_alive else b"connection: close\r\n\r\n"
-    return b"".join((STATUS_LINE[status], as_lines(default), lines, end, body))
+    return b"".join((STATUS_LINE[status], header_lines(default), lines, end, body))
 
 
 class Connection(HttpToolsProtocol):
-    """Closes itself when it has begun, or was opened for, a request whose headers do not end within HEADERS_S."""
+    """Closes itself when the headers of a request do not end within HEADERS_TIMEOUT_S of their start, or of the connection's."""
 
-    app: ShortWay  # type: ignore[assignment]
+    app: DirectApp  # type: ignore[assignment]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._deadline: asyncio.TimerHandle | None = self.loop.call_later(HEADERS_S, self._too_late)
-        # The body of a request that may go the short way, as far as it has come.
+        self._deadline: asyncio.TimerHandle | None = self.loop.call_later(HEADERS_TIMEOUT_S, self._close_late)
+        # The body, as far as it has arrived, of a request that may take the direct path.
         self._pieces: list[bytes] | None = None
+        # Direct requests that wait for their response.
         self._unanswered = 0
         self._ending = False
 
@@ -70,11 +74,11 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._begun = False
-        self._forget_deadline()
-        if self._may_be_short():
+        self._cancel_deadline()
+        if self._direct_possible():
             self._pieces = []
         else:
-            self._the_long_way()
+            self._start_asgi()
 
     def on_body(self, body: bytes) -> None:
         if self._pieces is None:
@@ -89,20 +93,20 @@ class Connection(HttpToolsProtocol):
         body, self._pieces = b"".join(self._pieces), None
         keep_alive = self.parser.should_keep_alive()
 
-        def reply(status: int, lines: bytes, body: bytes) -> None:
+        def respond(status: int, lines: bytes, body: bytes) -> None:
             self._unanswered -= 1
-            # A next request, behind this one, has its task already: it, not this one, is the last at an end.
-            stay = keep_alive and (self._long_under_way or not self._ending)
-            self.transport.write(_whole(status, self.server_state.default_headers, lines, stay, body))
+            # When the server ends, the last request closes the connection: this one, unless ASGI has the next one already.
+            stay = keep_alive and (self._asgi_under_way or not self._ending)
+            self.transport.write(_response(status, self.server_state.default_headers, lines, stay, body))
             if not stay:
                 self.transport.close()
-            if not self._long_under_way:
+            if not self._asgi_under_way:
                 self.on_response_complete()
 
         self._unanswered += 1
-        if not self.app.at_once(self.url, self.headers, body, reply):
+        if not self.app.handle_direct(self.url, self.headers, body, respond):
             self._unanswered -= 1
-            self._the_long_way()
+            self._start_asgi()
             super().on_body(body)
             super().on_message_complete()
 
@@ -110,53 +114,54 @@ class Connection(HttpToolsProtocol):
         self._begun = False
         super().data_received(data)
         if self._begun and self._deadline is None:
-            # Headers came in part: the rest has its time.
-            self._deadline = self.loop.call_later(HEADERS_S, self._too_late)
+            # The headers arrived in part.
+            self._deadline = self.loop.call_later(HEADERS_TIMEOUT_S, self._close_late)
         if self._pieces is not None:
-            # More is to come: whoever waits for it takes a task.
+            # The rest of the body is still to come; an ASGI task waits for it.
             pieces, self._pieces = self._pieces, None
             if not self.transport.is_closing():
-                self._the_long_way()
+                self._start_asgi()
                 for piece in pieces:
                     super().on_body(piece)
 
     def shutdown(self) -> None:
         self._ending = True
-        if self._long_under_way or not self._unanswered:
+        if self._asgi_under_way or not self._unanswered:
             super().shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._forget_deadline()
+        self._cancel_deadline()
         super().connection_lost(exc)
 
-    def _may_be_short(self) -> bool:
-        """Whether nothing stands in the way but that the body must come."""
+    def _direct_possible(self) -> bool:
+        """Whether the request takes the direct path, provided that its body arrives in time."""
         return (
-            self.url in self.app.short
+            self.url in self.app.direct_urls
             and self.parser.get_method() == b"POST"
             and self.parser.get_http_version() == "1.1"
             and not self.parser.should_upgrade()
             and not self.expect_100_continue
             and not self.flow.write_paused
-            # One that waits has its answer before a task for the next one can start.
+            # Responses must leave in the order of their requests. A waiting direct request is answered before the ASGI task of
+            # the next one can start.
             and not self._unanswered
-            and not self._long_under_way
+            and not self._asgi_under_way
         )
 
     @property
-    def _long_under_way(self) -> bool:
+    def _asgi_under_way(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
-    def _the_long_way(self) -> None:
+    def _start_asgi(self) -> None:
         super().on_headers_complete()
         self.scope[CYCLE] = self.cycle  # type: ignore[literal-required]
 
-    def _forget_deadline(self) -> None:
+    def _cancel_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
-    def _too_late(self) -> None:
+    def _close_late(self) -> None:
         self._deadline = None
         if not self.transport.is_closing():
             self.transport.close()

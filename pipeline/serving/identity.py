@@ -1,4 +1,4 @@
-"""Who answers a request."""
+"""Which model, version and slot answer a request."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Identity:
-    """Who answers."""
+    """What a slot serves; each answer carries it in its headers."""
 
     model: str
     version: str
     slot: str
 
+    def labels(self) -> dict[str, str]:
+        """For metrics and log lines."""
+        return {"model": self.model, "version": self.version, "slot": self.slot}
+
     def headers(self) -> dict[str, str]:
+        """For the answers."""
         return {"x-model": self.model, "x-model-version": self.version, "x-slot": self.slot}

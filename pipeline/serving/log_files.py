@@ -1,8 +1,8 @@
-"""The files of a prediction log: what each is called, which of them hold what, and how they are written.
+"""The files of a prediction log: their names, which of them are current, and how they are written.
 
-A process writes a part twice a second, so that a kill costs no more, and merges parts as they get many. A file is
-called `<slot>-v<version>-<process>-<first>-<last>.parquet` after the first and last part in it; a merged file stands
-beside its parts for a while, and then they go. Readers take the widest files.
+A process writes a part twice a second, so that a kill loses no more than that, and merges parts when they are many. A file is
+named `<slot>-v<version>-<process>-<first>-<last>.parquet` after the first and the last part in it. A merged file and its parts
+exist side by side for a while before the parts are deleted; readers take the files that cover the most parts.
 """
 
 from __future__ import annotations
@@ -15,57 +15,58 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-# Requests whose id starts with this were sent by a rollout to prove a slot; they are logged, and are no traffic.
+# The ids of golden requests begin with this; they are logged and do not count as traffic.
 GOLDEN_ID = "golden-"
-# It writes a group of rows at once: some five milliseconds.
+# The Parquet writer holds Python's lock for one group at a time: some five milliseconds.
 GROUP_ROWS = 8192
-NAME = re.compile(r"^(?P<stem>.+)-(?P<first>\d{9})-(?P<last>\d{9})\.parquet$")
+FILE_NAME = re.compile(r"^(?P<stem>.+)-(?P<first>\d{9})-(?P<last>\d{9})\.parquet$")
 
 
 def file_name(stem: str, first: int, last: int) -> str:
+    """The name of a file with the parts `first` to `last` of the process that `stem` names."""
     return f"{stem}-{first:09d}-{last:09d}.parquet"
 
 
 def current_files(folder: Path, pattern: str = "*") -> list[Path]:
-    """The files that together hold each row once, those of one process in the order in which they were written."""
-    found = [(told, path) for path in folder.glob(f"{pattern}.parquet") if (told := NAME.match(path.name))]
-    kept: list[Path] = []
-    stem, reached = "", -1
-    for told, path in sorted(found, key=lambda f: (f[0]["stem"], f[0]["first"], -int(f[0]["last"]))):
-        if told["stem"] != stem:
-            stem, reached = told["stem"], -1
-        if int(told["first"]) > reached:
-            kept.append(path)
-            reached = int(told["last"])
-    return kept
+    """The files that together hold each row once; those of one process in the order in which they were written."""
+    named = [(name, path) for path in folder.glob(f"{pattern}.parquet") if (name := FILE_NAME.match(path.name))]
+    current: list[Path] = []
+    stem, covered = "", -1
+    for name, path in sorted(named, key=lambda f: (f[0]["stem"], f[0]["first"], -int(f[0]["last"]))):
+        if name["stem"] != stem:
+            stem, covered = name["stem"], -1
+        if int(name["first"]) > covered:
+            current.append(path)
+            covered = int(name["last"])
+    return current
 
 
 def stem_of(path: Path) -> str:
-    """Which process wrote the file."""
-    told = NAME.match(path.name)
-    return told["stem"] if told else path.stem
+    """The part of a file's name that identifies the process that wrote it."""
+    name = FILE_NAME.match(path.name)
+    return name["stem"] if name else path.stem
 
 
 def write(path: Path, batches: Any) -> None:
-    """Writes Parquet aside and renames it: a reader sees all of it or nothing. Raises OSError, and leaves nothing then."""
+    """Writes Parquet aside and renames it, so that a reader sees all of it or nothing. Raises OSError and then leaves nothing."""
     from arro3.io import write_parquet
 
-    out = _Yielding()
-    write_parquet(batches, out, compression="zstd(1)", max_row_group_size=GROUP_ROWS)
-    # Another ending: no reader takes it for one of the log.
+    buffer = _YieldingBuffer()
+    write_parquet(batches, buffer, compression="zstd(1)", max_row_group_size=GROUP_ROWS)
+    # Not .parquet: no reader takes it for a file of the log.
     aside = path.with_suffix(".part")
     try:
         with aside.open("wb") as file:
-            file.write(out.getbuffer())
+            file.write(buffer.getbuffer())
         os.replace(aside, path)
     except OSError:
         aside.unlink(missing_ok=True)
         raise
 
 
-class _Yielding(io.BytesIO):
-    """Lets other threads run at each write: the writer keeps Python to itself from one to the next, over a whole file otherwise
-    (a tenth of a second for 128,000 rows, in which nobody is answered)."""
+class _YieldingBuffer(io.BytesIO):
+    """Lets other threads run at each write. Between two writes the Parquet writer holds Python's lock; without this, over a whole
+    file (a tenth of a second for 128,000 rows, in which no request is answered)."""
 
     def write(self, data: Any) -> int:
         time.sleep(0)
@@ -73,7 +74,7 @@ class _Yielding(io.BytesIO):
 
 
 def merged(paths: Iterable[Path]) -> Any:
-    """The rows of all files as one table."""
+    """The rows of all files as one Arrow table."""
     from arro3.core import Table
     from arro3.io import read_parquet
 

@@ -1,4 +1,4 @@
-"""A model as ONNX. Its inputs are one matrix of numbers and one of texts, or, in older packages, a column each."""
+"""An ONNX model. Its inputs are one matrix of numbers and one of texts; in older packages, one input for each column."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ort.disable_telemetry_events()
 
 
 class OnnxModel:
-    """Keeps the interface of a Predictor."""
+    """A Predictor on onnxruntime, in one thread."""
 
     platform = "onnxruntime_onnx"
 
@@ -24,19 +24,22 @@ class OnnxModel:
         try:
             self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            # onnxruntime raises a family of its own, without a common name.
+            # The errors of onnxruntime have no base class of their own.
             raise PackageRefused(f"package: model.onnx cannot be loaded ({error})") from error
         self._output = [self._session.get_outputs()[-1].name]
         self._binary = task == "binary"
-        self._inputs = [given.name for given in self._session.get_inputs()]
-        wanted = [name for name, columns in ((NUMBERS, signature.numbers), (TEXTS, signature.texts)) if columns]
-        self._columns = 0 if self._inputs == wanted else len(signature.fields)
+        self._inputs = [node.name for node in self._session.get_inputs()]
+        matrices = [name for name, columns in ((NUMBERS, signature.numbers), (TEXTS, signature.texts)) if columns]
+        # 0 for matrices, else the number of single columns.
+        self._columns = 0 if self._inputs == matrices else len(signature.fields)
         if self._columns and len(self._inputs) != self._columns:
-            raise PackageRefused(f"the model wants {len(self._inputs)} inputs, the manifest names {self._columns}")
+            raise PackageRefused(
+                f"package: model.onnx has {len(self._inputs)} inputs, the manifest {self._columns} features"
+            )
 
     def __call__(self, numbers: np.ndarray, texts: np.ndarray) -> np.ndarray:
         if self._columns:
-            # By order, not by name: ONNX renames what is no identifier ("Floor Area").
+            # By order, not by name: ONNX renames columns that are no identifiers ("Floor Area").
             columns = [block[:, [i]] for block in (numbers, texts) for i in range(block.shape[1])]
             feed = dict(zip(self._inputs, columns, strict=True))
         else:

@@ -1,6 +1,6 @@
-"""Answers from a package: its contents are checked before anything is loaded. No pickle anywhere.
+"""Predicts with a package. The package's contents are checked before anything is loaded; no pickle is involved.
 
-A package says by which runtime it is served: `onnx`, or `skops` for what ONNX cannot hold.
+The manifest names the runtime: `onnx`, or `skops` for models that ONNX cannot hold.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Predictor(Protocol):
 
 
 class Runtime:
-    """One loaded package: `signature` says what it takes."""
+    """One loaded package; `signature` is the contract of its requests, `golden` the bytes of its golden request."""
 
     def __init__(self, checked: contents.Contents) -> None:
         self.manifest = checked.manifest
@@ -39,42 +39,44 @@ class Runtime:
 
     @classmethod
     def load(cls, folder: Path, public_key: str = "", signature: str = "") -> Runtime:
-        """Reads a package. Raises PackageRefused when a byte is not what was packaged, or signed."""
+        """Reads and loads a package. Raises PackageRefused when a file was changed or the signature does not fit."""
         return cls(contents.read(folder, public_key, signature))
 
     @property
     def platform(self) -> str:
+        """The runtime's name in the v2 protocol."""
         return self._predictor.platform
 
     @property
     def features(self) -> list[str]:
+        """The feature columns: numbers first, then texts."""
         return [*self.signature.numbers, *self.signature.texts]
 
     def predict(self, rows: Rows) -> np.ndarray:
-        """Predictions, float64 of shape (rows,)."""
+        """Predictions, float64 (rows,)."""
         return self._predictor(rows.numbers, rows.texts)
 
     def predict_frame(self, frame: Any) -> np.ndarray:
-        """The same for a pandas frame that has the features as columns."""
+        """Predictions, float64 (rows,), for a pandas frame that has the features as columns."""
         signature = self.signature
         numbers = frame[signature.numbers].to_numpy("float32")
         texts = frame[signature.texts].astype(object)
         return self._predictor(numbers, texts.where(texts.notna(), "").to_numpy(object))
 
-    def gains_together(self) -> float:
-        """How many times cheaper eight rows are asked together than one by one, measured on the golden request."""
+    def batch_speedup(self) -> float:
+        """How many times faster eight rows of the golden request are predicted in one run than in a run each."""
         import orjson
 
         rows = self.signature.of_records(orjson.loads(self.golden)["request"]["dataframe_records"][:8])
-        alone = Rows(rows.numbers[:1], rows.texts[:1], rows.keys[:1], rows.times[:1])
-        return len(rows) * self._seconds(alone) / self._seconds(rows)
+        single = Rows(rows.numbers[:1], rows.texts[:1], rows.keys[:1], rows.times[:1])
+        return len(rows) * self._run_s(single) / self._run_s(rows)
 
-    def _seconds(self, rows: Rows, times: int = 5) -> float:
+    def _run_s(self, rows: Rows, runs: int = 5) -> float:
         self.predict(rows)
         start = time.perf_counter()
-        for _ in range(times):
+        for _ in range(runs):
             self.predict(rows)
-        return (time.perf_counter() - start) / times
+        return (time.perf_counter() - start) / runs
 
 
 def _predictor(manifest: dict[str, Any], files: dict[str, bytes], signature: Signature) -> Predictor:
@@ -88,4 +90,4 @@ def _predictor(manifest: dict[str, Any], files: dict[str, bytes], signature: Sig
 
             return SkopsModel(files["model.skops"], signature, manifest["task"])
         case other:
-            raise PackageRefused(f"package: runtime {other} is not known here")
+            raise PackageRefused(f"package: runtime must be one of onnx, skops; got {other}")

@@ -1,4 +1,4 @@
-"""What a slot is told beside its package. It comes as JSON in one variable of its environment, and holds no secret in clear."""
+"""The settings of a slot. They come as JSON in one environment variable and hold API keys only as digests."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ VARIABLE = "PERENNIAL_SERVING"
 class Settings:
     """Limits, keys and columns of one slot.
 
-    `api_keys` are SHA-256 digests in hexadecimal; none means that everybody may ask. `personal` says which columns the
-    prediction log gets hashed (with `log_key`, in hexadecimal) or not at all. With a `public_key` the package's
-    manifest must carry `signature` by it.
+    `api_keys` are SHA-256 digests in hexadecimal; without any, every client may ask. `personal` names the columns that the
+    prediction log gets as pseudonyms (by `log_key`, in hexadecimal) or not at all. With a `public_key` (Ed25519, in
+    hexadecimal) the package's manifest must carry that key's `signature`.
     """
 
     max_body_bytes: int = 16 * 2**20
@@ -33,12 +33,12 @@ class Settings:
 
     @classmethod
     def from_environment(cls) -> Settings:
-        """What $PERENNIAL_SERVING says; the defaults without it."""
-        told: dict[str, Any] = json.loads(os.environ.get(VARIABLE, "{}"))
-        return cls(**{**told, "api_keys": tuple(told.get("api_keys", ()))})
+        """The settings in $PERENNIAL_SERVING; the defaults when it is not set."""
+        values: dict[str, Any] = json.loads(os.environ.get(VARIABLE, "{}"))
+        return cls(**{**values, "api_keys": tuple(values.get("api_keys", ()))})
 
     def as_json(self) -> str:
-        """What `from_environment` reads."""
+        """The value of $PERENNIAL_SERVING that `from_environment` reads back."""
         return json.dumps({name: _plain(value) for name, value in vars(self).items()})
 
 

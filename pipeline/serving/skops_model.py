@@ -1,4 +1,4 @@
-"""A scikit-learn pipeline from skops, for what ONNX cannot hold. Builds only the types that are trusted here."""
+"""A scikit-learn pipeline from a skops file, for models that ONNX cannot hold. Only trusted types are built."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.serving.trusted import TRUSTED_TYPES
 
 
 class SkopsModel:
-    """Keeps the interface of a Predictor."""
+    """A Predictor on scikit-learn."""
 
     platform = "sklearn_skops"
 
@@ -31,9 +31,9 @@ class SkopsModel:
         self._binary = task == "binary"
 
     def __call__(self, numbers: np.ndarray, texts: np.ndarray) -> np.ndarray:
-        """Transforms block by block, since scikit-learn finds columns by name only in a pandas frame."""
+        """Transforms block by block, because scikit-learn finds columns by name only in a pandas frame."""
         with warnings.catch_warnings():
-            # Fitted with names, asked without: the order is ours to keep.
+            # The model was fitted with column names and gets none here; the blocks keep the order.
             warnings.simplefilter("ignore", UserWarning)
             blocks = [self._block(step, columns, numbers, texts) for _, step, columns in self._columns]
             rows = np.hstack([block for block in blocks if block is not None])

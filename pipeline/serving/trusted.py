@@ -1,4 +1,4 @@
-"""What may be built when a model file is read. Never the list that a file itself asks for."""
+"""The types that a skops file may build beside those that skops trusts itself. Never the list that a file asks for."""
 
 TRUSTED_TYPES = [
     "numpy.dtype",

@@ -1,11 +1,12 @@
-"""A slot's processes: as many as it was given cores, each with its own model, all on one socket.
+"""A slot's worker processes: one for each core it was given, each with its own model, all on one listening socket.
 
-The parent checks the package, then forks; it serves nothing. It starts a process again that ended by itself, and at
-the end tells how many requests all of them together cut off.
+The parent has checked the package, forks the workers and serves nothing itself. It restarts a worker that ends by itself, and
+counts the requests that such a worker cut off.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -13,15 +14,16 @@ import sys
 import time
 from collections.abc import Callable
 
-from pipeline.serving import metrics
 from pipeline.serving.metrics import Metrics
 
-# A process that ends sooner than this after its start is not started again at once.
-QUICK_S = 1.0
+# The parent waits so long before it restarts a worker that ended sooner than this after its start.
+RESTART_DELAY_S = 1.0
+
+logger = logging.getLogger(__name__)
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket that several processes may share."""
+    """A listening socket that several processes can share."""
     listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listening.bind((host, port))
@@ -30,17 +32,18 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def serve(processes: int, counts: Metrics, work: Callable[[int], None]) -> int:
-    """Runs `work(process)` in so many processes until a signal ends them; returns the exit code."""
+def run(processes: int, metrics: Metrics, work: Callable[[int], None]) -> None:
+    """Runs `work(process)` in that many processes until a signal ends them; a single one is this process."""
     if processes == 1:
         work(0)
-        return 0
-    return _Parent(processes, counts, work).run()
+    else:
+        _Parent(processes, metrics, work).run()
 
 
 class _Parent:
-    def __init__(self, processes: int, counts: Metrics, work: Callable[[int], None]) -> None:
-        self._counts, self._work = counts, work
+    def __init__(self, processes: int, metrics: Metrics, work: Callable[[int], None]) -> None:
+        self._metrics, self._work = metrics, work
+        # pid -> (number of the worker, when it started).
         self._running: dict[int, tuple[int, float]] = {}
         self._ending = False
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -68,23 +71,18 @@ class _Parent:
         for pid in self._running:
             os.kill(pid, number)
 
-    def run(self) -> int:
+    def run(self) -> None:
         while self._running:
             try:
                 pid, status = os.wait()
             except InterruptedError:
                 continue
-            process, since = self._running.pop(pid)
-            lost = self._counts.forget_under_way(process)
+            process, started = self._running.pop(pid)
+            cut_off = self._metrics.cut_off_under_way(process)
             if self._ending:
                 continue
-            print(f"process {process} ended ({os.waitstatus_to_exitcode(status)}), {lost} requests cut off", flush=True)
-            if time.monotonic() - since < QUICK_S:
-                time.sleep(QUICK_S)
+            code = os.waitstatus_to_exitcode(status)
+            logger.error("process %d ended (%d), %d requests cut off; it is restarted", process, code, cut_off)
+            if time.monotonic() - started < RESTART_DELAY_S:
+                time.sleep(RESTART_DELAY_S)
             self._fork(process)
-        return 0
-
-
-def farewell(counts: Metrics) -> None:
-    """Prints what the engine that ends the slot reads and tells the ledger."""
-    print(f"drained: {counts.total(metrics.CUT_OFF)} requests cut off", flush=True)

@@ -1,4 +1,4 @@
-"""How requests come over a socket: whole, in pieces, several at once; each is answered in its turn, by the short way or the long."""
+"""Requests over a socket: whole, in pieces, several at once. Each is answered in its order, directly or through ASGI."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def running(request, churn_package, tmp_path_factory):
 
 
 def answers(connection, count):
-    """(status, headers, body) of each answer, read off one connection."""
-    file, told = connection.makefile("rb"), []
+    """(status, headers, body) of the next `count` answers on a connection."""
+    file, read = connection.makefile("rb"), []
     for _ in range(count):
         status = int(file.readline().split()[1])
         headers = dict(line.decode().strip().lower().split(": ", 1) for line in iter(file.readline, b"\r\n"))
-        told.append((status, headers, file.read(int(headers["content-length"]))))
-    return told
+        read.append((status, headers, file.read(int(headers["content-length"]))))
+    return read
 
 
 @pytest.fixture
@@ -37,15 +37,15 @@ def connection(running):
 
 
 def prediction(connection):
-    connection.sendall(raw_http.request("wanted"))
+    connection.sendall(raw_http.request("single"))
     ((status, headers, body),) = answers(connection, 1)
-    assert (status, headers["x-request-id"], headers["x-slot"]) == (200, "wanted", "blue")
+    assert (status, headers["x-request-id"], headers["x-slot"]) == (200, "single", "blue")
     return body
 
 
 def test_requests_sent_together_are_answered_in_their_order(connection):
-    """Good and bad ones, predictions and pages, all in one piece."""
-    wanted = prediction(connection)
+    """Predictions, refusals and pages, sent in one piece."""
+    expected = prediction(connection)
     large = json.dumps({"dataframe_records": json.loads(BODY)["dataframe_records"] * 600}).encode()
     sent = [
         raw_http.request("a"),
@@ -60,49 +60,54 @@ def test_requests_sent_together_are_answered_in_their_order(connection):
         raw_http.request("h"),
     ]
     connection.sendall(b"".join(sent))
-    told = answers(connection, len(sent))
-    assert [status for status, _, _ in told] == [200, 400, 200, 200, 200, 400, 404, 200]
-    named = [headers.get("x-request-id") for _, headers, _ in told]
-    assert named == ["a", "b", "c", None, "e", "f", None, "h"]
-    assert told[0][2] == told[4][2] == told[7][2] == wanted
-    assert len(json.loads(told[2][2])["predictions"]) == 600
+    received = answers(connection, len(sent))
+    assert [status for status, _, _ in received] == [200, 400, 200, 200, 200, 400, 404, 200]
+    ids = [headers.get("x-request-id") for _, headers, _ in received]
+    assert ids == ["a", "b", "c", None, "e", "f", None, "h"]
+    assert received[0][2] == received[4][2] == received[7][2] == expected
+    assert len(json.loads(received[2][2])["predictions"]) == 600
 
 
 @pytest.mark.parametrize("cut", [1, 20, 60, len(raw_http.request("p")) - len(BODY), len(raw_http.request("p")) - 3])
 def test_a_request_in_pieces_is_answered_as_a_whole_one(connection, cut):
-    wanted, request = prediction(connection), raw_http.request("p")
+    """Wherever the pieces are cut: in the headers, between headers and body, or in the body."""
+    expected, request = prediction(connection), raw_http.request("p")
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for piece in (request[:cut], request[cut:] + raw_http.request("q")[:cut], raw_http.request("q")[cut:]):
         connection.sendall(piece)
     assert [(status, headers["x-request-id"], body) for status, headers, body in answers(connection, 2)] == [
-        (200, "p", wanted),
-        (200, "q", wanted),
+        (200, "p", expected),
+        (200, "q", expected),
     ]
 
 
 @pytest.mark.parametrize("how", [{"headers": ["connection: close"]}, {"http": "1.0"}])
-def test_who_wants_the_connection_closed_gets_it_closed(connection, how):
+def test_a_client_can_have_the_connection_closed(connection, how):
+    """By `connection: close`, or by HTTP 1.0."""
     connection.sendall(raw_http.request("last", BODY, *how.get("headers", []), http=how.get("http", "1.1")))
     ((status, headers, _),) = answers(connection, 1)
     assert (status, headers["x-request-id"], headers["connection"]) == (200, "last", "close")
     assert connection.recv(1) == b""
 
 
-def test_chunks_that_come_at_once_are_one_body(connection):
-    wanted = prediction(connection)
+def test_chunks_that_arrive_together_are_one_body(connection):
+    """A chunked request is answered as one with a length."""
+    expected = prediction(connection)
     chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (BODY[:9], BODY[9:], b""))
     connection.sendall(raw_http.request("chunks", chunks, "transfer-encoding: chunked") + raw_http.request("next"))
-    assert [(s, b) for s, _, b in answers(connection, 2)] == [(200, wanted), (200, wanted)]
+    assert [(s, b) for s, _, b in answers(connection, 2)] == [(200, expected), (200, expected)]
 
 
-def test_chunks_that_lie_are_refused_and_the_connection_ends(connection):
-    connection.sendall(raw_http.request("lie", b"5\r\nabcdefgh", "transfer-encoding: chunked"))
+def test_invalid_chunks_get_a_400_and_close_the_connection(connection):
+    """The length of a chunk must be that of its data."""
+    connection.sendall(raw_http.request("invalid", b"5\r\nabcdefgh", "transfer-encoding: chunked"))
     file = connection.makefile("rb")
     assert int(file.readline().split()[1]) == 400
     assert file.read().endswith(b"Invalid HTTP request received.")
 
 
-def test_who_expects_to_be_told_to_continue_is(connection):
+def test_expect_100_continue_is_answered(connection):
+    """The body is sent after the 100, and the prediction follows."""
     request = raw_http.request("patient", BODY, "expect: 100-continue")
     connection.sendall(request[: -len(BODY)])
     assert connection.recv(100).startswith(b"HTTP/1.1 100")

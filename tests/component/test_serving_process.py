@@ -1,4 +1,4 @@
-"""The server as a process: stock clients, its log through stops and kills, several cores, bad clients."""
+"""The server as a process: stock clients, the prediction log at stops and kills, several processes, bad clients."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 
 from harness.project import customers
 from harness.slot_server import server
+from pipeline.rollout.engines.base import cut_off
 from pipeline.serving import log_files
 from pipeline.serving.settings import Settings
 
@@ -29,55 +30,59 @@ def running(churn_package, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rows():
-    found = customers().tail(200)[["spend", "calls", "plan"]].reset_index(drop=True)
-    return found.astype({"spend": "float32", "calls": "float32"})
+    customer_rows = customers().tail(200)[["spend", "calls", "plan"]].reset_index(drop=True)
+    return customer_rows.astype({"spend": "float32", "calls": "float32"})
 
 
 def logged(folder):
     return [row for path in log_files.current_files(folder) for row in pq.read_table(path).to_pylist()]
 
 
-def plain(running, rows):
-    asked = rows.astype(object).where(rows.notna(), None).to_dict("records")
-    return running.ask(asked).json()["predictions"]
+def predicted(running, rows):
+    records = rows.astype(object).where(rows.notna(), None).to_dict("records")
+    return running.ask(records).json()["predictions"]
 
 
 def test_a_stock_mlflow_client_is_answered(running, rows):
+    """MLflow's own client gets the same predictions as a plain request."""
     from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 
     client = ScoringServerClient("127.0.0.1", running.port)
     client.wait_server_ready(timeout=10)
     answers = client.invoke(rows).get_predictions()
-    assert answers.iloc[:, 0].tolist() == plain(running, rows)
+    assert answers.iloc[:, 0].tolist() == predicted(running, rows)
 
 
 @pytest.mark.parametrize("binary", [True, False])
-@pytest.mark.parametrize("packed", [None, "gzip", "deflate"])
-def test_a_stock_triton_client_is_answered(running, rows, binary, packed):
+@pytest.mark.parametrize("compression", [None, "gzip", "deflate"])
+def test_a_stock_triton_client_is_answered(running, rows, binary, compression):
+    """Triton's own client gets the same predictions, with binary tensors or JSON, compressed or not."""
     import tritonclient.http as triton
 
     client = triton.InferenceServerClient(f"127.0.0.1:{running.port}")
     assert client.is_server_live() and client.is_server_ready() and client.is_model_ready("churn")
-    told = client.get_model_metadata("churn")
-    asked = []
-    for given in told["inputs"]:
-        # JSON has no NaN: without binary tensors what is missing cannot be said.
-        column = rows[given["name"]].to_numpy() if binary else rows[given["name"]].fillna(3).to_numpy()
-        column = column.astype("float32" if given["datatype"] == "FP32" else object).reshape(-1, 1)
-        tensor = triton.InferInput(given["name"], list(column.shape), given["datatype"])
+    metadata = client.get_model_metadata("churn")
+    tensors = []
+    for described in metadata["inputs"]:
+        # JSON has no NaN: only binary tensors can hold a missing number.
+        column = rows[described["name"]].to_numpy() if binary else rows[described["name"]].fillna(3).to_numpy()
+        column = column.astype("float32" if described["datatype"] == "FP32" else object).reshape(-1, 1)
+        tensor = triton.InferInput(described["name"], list(column.shape), described["datatype"])
         tensor.set_data_from_numpy(column, binary_data=binary)
-        asked.append(tensor)
-    wanted = [triton.InferRequestedOutput("prediction", binary_data=binary)]
-    result = client.infer("churn", asked, outputs=wanted, request_id="mine", request_compression_algorithm=packed)
-    expected = plain(running, rows if binary else rows.fillna({"calls": 3}))
+        tensors.append(tensor)
+    outputs = [triton.InferRequestedOutput("prediction", binary_data=binary)]
+    result = client.infer(
+        "churn", tensors, outputs=outputs, request_id="own", request_compression_algorithm=compression
+    )
+    expected = predicted(running, rows if binary else rows.fillna({"calls": 3}))
     assert result.as_numpy("prediction").tolist() == expected
-    assert result.get_response()["id"] == "mine"
+    assert result.get_response()["id"] == "own"
     with pytest.raises(triton.InferenceServerException, match="column calls is missing"):
-        client.infer("churn", asked[:1])
+        client.infer("churn", tensors[:1])
 
 
 def test_a_normal_stop_loses_no_row(churn_package, tmp_path):
-    """Requests come in until the very end; what was answered is in the log."""
+    """Clients send requests until the server has ended; every answered request is in the log."""
     answered, stop = [], threading.Event()
     with server(churn_package, tmp_path) as started:
 
@@ -99,12 +104,15 @@ def test_a_normal_stop_loses_no_row(churn_package, tmp_path):
         stop.set()
         for worker in workers:
             worker.join()
-        assert "drained: 0 requests cut off" in started.output()
+        last_line = started.output().splitlines()[-1]
+        assert last_line.endswith("Z INFO [model=churn version=3 slot=blue] drained: 0 requests cut off")
+        assert cut_off(last_line) == 0
     assert len(answered) > 20
     assert sorted(row["request_id"] for row in logged(tmp_path / "log")) == sorted(answered)
 
 
 def test_a_kill_loses_at_most_the_last_second(churn_package, tmp_path):
+    """Older requests are all in the log."""
     times = {}
     with server(churn_package, tmp_path) as started:
         until = time.monotonic() + 2.5
@@ -115,14 +123,14 @@ def test_a_kill_loses_at_most_the_last_second(churn_package, tmp_path):
         started.process.kill()
         started.process.wait(20)
         killed = time.monotonic()
-    kept = {row["request_id"] for row in logged(tmp_path / "log")}
-    lost = [at for request_id, at in times.items() if request_id not in kept]
-    assert kept
+    logged_ids = {row["request_id"] for row in logged(tmp_path / "log")}
+    lost = [at for request_id, at in times.items() if request_id not in logged_ids]
+    assert logged_ids
     assert all(killed - at < 1.0 for at in lost), [killed - at for at in lost]
 
 
-def test_a_full_disk_stops_no_answer_and_is_counted(churn_package, tmp_path):
-    """Each write fails as it does on a full disk: the kernel refuses what is over the limit."""
+def test_requests_are_answered_and_lost_rows_counted_on_a_full_disk(churn_package, tmp_path):
+    """Every write fails as on a full disk: the kernel refuses files over a limit."""
     with server(churn_package, tmp_path, file_bytes=100) as started:
         for _ in range(3):
             assert started.ask([GOOD] * 2).status_code == 200
@@ -135,14 +143,14 @@ def test_a_full_disk_stops_no_answer_and_is_counted(churn_package, tmp_path):
     assert logged(tmp_path / "log") == []
 
 
-def test_a_process_a_core_and_one_that_ends_is_started_again(churn_package, tmp_path):
-    """All answer on one address and count together; who asks one that was killed asks again."""
+def test_a_worker_that_ends_is_restarted(churn_package, tmp_path):
+    """Two workers answer on one address and share their counters; after a kill there are two again, and a line in the log."""
     import psutil
 
     with server(churn_package, tmp_path, Settings(processes=2)) as started:
-        asked = _ask_until_both_answer(started, tmp_path / "log")
+        rows = _ask_until_both_answer(started, tmp_path / "log")
         assert "perennial_predictions_total" in httpx.get(f"{started.url}/metrics").text
-        time.sleep(1)  # what was answered is written by now
+        time.sleep(1)  # all answered requests are in the log by now
         (first, _) = workers = psutil.Process(started.process.pid).children()
         first.kill()
         until = time.monotonic() + 15
@@ -151,26 +159,27 @@ def test_a_process_a_core_and_one_that_ends_is_started_again(churn_package, tmp_
             time.sleep(0.1)
         with httpx.Client(transport=httpx.HTTPTransport(retries=3)) as client:
             assert client.post(f"{started.url}/invocations", content=BODY).status_code == 200
-        assert "process 0 ended (-9), 0 requests cut off" in started.output()
+        assert "ERROR [model=churn version=3 slot=blue] process 0 ended (-9), 0 requests cut off" in started.output()
         assert len(workers) == 2
         page = httpx.get(f"{started.url}/metrics").text
-        assert f'perennial_predictions_total{{model="churn",slot="blue",version="3"}} {asked + 1}.0' in page
-    assert len(logged(tmp_path / "log")) >= asked
+        assert f'perennial_predictions_total{{model="churn",slot="blue",version="3"}} {rows + 1}.0' in page
+    assert len(logged(tmp_path / "log")) >= rows
 
 
 def _ask_until_both_answer(started, log):
-    """How many rows were asked: enough at once that whoever takes the first call is busy when the next one comes."""
-    asked, until = 0, time.monotonic() + 20
+    """Sends so many requests at once that one worker cannot take them all. Returns the number of rows."""
+    rows, until = 0, time.monotonic() + 20
     with ThreadPoolExecutor(4) as clients:
         while len({log_files.stem_of(path) for path in log_files.current_files(log)}) < 2:
             assert time.monotonic() < until, started.output()
-            assert {done.status_code for done in clients.map(started.ask, [[GOOD] * 1000] * 20)} == {200}
-            asked += 20_000
-            time.sleep(0.5)  # written each half second
-    return asked
+            assert {answer.status_code for answer in clients.map(started.ask, [[GOOD] * 1000] * 20)} == {200}
+            rows += 20_000
+            time.sleep(0.5)  # the log is written every half second
+    return rows
 
 
-def test_a_package_that_was_changed_does_not_start_and_says_why(churn_package, tmp_path):
+def test_a_changed_package_is_not_served(churn_package, tmp_path):
+    """The server ends with exit code 1, and its last line gives the reason."""
     import shutil
     import subprocess
     import sys
@@ -178,13 +187,13 @@ def test_a_package_that_was_changed_does_not_start_and_says_why(churn_package, t
     shutil.copytree(churn_package, tmp_path / "package")
     (tmp_path / "package" / "golden.json").write_text("{}")
     command = [sys.executable, "-m", "pipeline.serving", "--package", str(tmp_path / "package"), "--version", "1"]
-    done = subprocess.run([*command, "--slot", "blue"], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 1
-    assert done.stderr.strip().endswith("golden.json is not what was packaged")
+    ended = subprocess.run([*command, "--slot", "blue"], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.strip().endswith("golden.json is not what was packaged")
 
 
-def test_a_client_that_goes_before_it_has_asked_is_no_failure_of_ours(churn_package, tmp_path):
-    """Errors take a candidate back: nobody may cause them by hanging up."""
+def test_a_client_that_disconnects_early_causes_no_error(churn_package, tmp_path):
+    """Errors abort a rollout: a client must not be able to cause them by hanging up."""
     with server(churn_package, tmp_path) as started:
         head = b"POST /invocations HTTP/1.1\r\nhost: x\r\n"
         for start in (b"content-length: 1000\r\n\r\n{", b"transfer-encoding: chunked\r\n\r\n1\r\n{\r\n"):
@@ -202,7 +211,7 @@ def test_a_client_that_goes_before_it_has_asked_is_no_failure_of_ours(churn_pack
 
 
 def mutated(rng, body):
-    """Bytes that were a request once."""
+    """A request with some bytes deleted and inserted at random."""
     changed = bytearray(body)
     for _ in range(rng.randint(1, 12)):
         at = rng.randrange(len(changed))
@@ -211,7 +220,7 @@ def mutated(rng, body):
 
 
 def raw_answer(running, content, limit_s=5.0):
-    """The status line of whatever comes back, b'' when the connection is closed without one."""
+    """The status line of the answer; b'' when the connection is closed without one."""
     with socket.create_connection(("127.0.0.1", running.port), timeout=limit_s) as connection:
         try:
             connection.sendall(content)
@@ -222,7 +231,7 @@ def raw_answer(running, content, limit_s=5.0):
 
 
 def test_ten_thousand_odd_requests_get_no_500_and_leave_memory_flat(running):
-    """Bodies that are no requests on kept-alive connections, heads that are no HTTP on connections of their own."""
+    """Mutated bodies on kept-alive connections, and mutated HTTP on connections of their own."""
     rng = random.Random(1)
     request = b"POST /invocations HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(BODY), BODY)
     codes, before = {}, 0.0
@@ -241,13 +250,14 @@ def test_ten_thousand_odd_requests_get_no_500_and_leave_memory_flat(running):
     assert running.memory_mb < before + 10
 
 
-def test_requests_from_our_own_openapi_get_no_500(running):
+def test_requests_from_the_openapi_document_get_no_500(running):
+    """schemathesis generates them from /openapi.json."""
     import schemathesis
     from hypothesis import HealthCheck, Phase, given, settings
 
     schema = schemathesis.openapi.from_url(f"{running.url}/openapi.json")
     schema.config.update(base_url=running.url)
-    operations = [found.ok() for found in schema.get_all_operations()]
+    operations = [operation.ok() for operation in schema.get_all_operations()]
     assert len(operations) >= 8
     for operation in operations:
 
@@ -267,7 +277,7 @@ def test_requests_from_our_own_openapi_get_no_500(running):
 
 
 def test_bad_clients_hold_up_nobody_and_fill_no_memory(churn_package, tmp_path):
-    """A gigabyte of body, lies about chunks, a thousand connections that trickle: others are answered all the while."""
+    """Against a gigabyte of body, invalid chunks and a thousand slow connections: others are answered all the while."""
     with server(churn_package, tmp_path, Settings(request_s=3)) as started:
         before = started.memory_mb
         slow = [socket.create_connection(("127.0.0.1", started.port)) for _ in range(1000)]
@@ -276,40 +286,39 @@ def test_bad_clients_hold_up_nobody_and_fill_no_memory(churn_package, tmp_path):
             connection.sendall(head + b"content-length: 1000\r\n\r\n{" if number % 2 else head)
         stop, codes = threading.Event(), []
 
-        def ask():
+        def send_good_requests():
             with httpx.Client(timeout=10) as client:
                 while not stop.is_set():
                     codes.append(client.post(f"{started.url}/invocations", content=BODY).status_code)
 
-        honest = threading.Thread(target=ask)
-        honest.start()
+        good_client = threading.Thread(target=send_good_requests)
+        good_client.start()
         head = b"POST /invocations HTTP/1.1\r\nhost: x\r\n"
-        assert (
-            raw_answer(started, head + b"content-length: 1073741824\r\n\r\n").endswith(b"413 Request Entity Too Large")
-            or True
-        )
+        with socket.create_connection(("127.0.0.1", started.port), timeout=10) as too_large:
+            too_large.sendall(head + b"content-length: 1073741824\r\n\r\n")
+            assert too_large.recv(100).startswith(b"HTTP/1.1 413")
         sent = send_on(started, head + b"content-length: 1073741824\r\n\r\n", b"x" * 2**20, 1024)
         assert sent < 64
         chunk = b"100000\r\n" + b"x" * 2**20 + b"\r\n"
         assert send_on(started, head + b"transfer-encoding: chunked\r\n\r\n", chunk, 1024) < 64
-        for lie in (b"5\r\nabc\r\n0\r\n\r\n", b"zz\r\nabc\r\n", b"-1\r\n\r\n", b"fffffffffffffffff\r\nabc"):
-            line = raw_answer(started, head + b"transfer-encoding: chunked\r\n\r\n" + lie)
+        for chunks in (b"5\r\nabc\r\n0\r\n\r\n", b"zz\r\nabc\r\n", b"-1\r\n\r\n", b"fffffffffffffffff\r\nabc"):
+            line = raw_answer(started, head + b"transfer-encoding: chunked\r\n\r\n" + chunks)
             assert not line.startswith(b"HTTP/1.1 5")
         time.sleep(4)
         stop.set()
-        honest.join()
+        good_client.join()
         assert set(codes) == {200}
         assert len(codes) > 50
         assert started.memory_mb < before + 80
-        # Those whose body did not come in time were told so.
-        told = slow[1].recv(100)
-        assert told.startswith(b"HTTP/1.1 408"), told
+        # Requests whose body did not arrive in time have got a 408.
+        status_line = slow[1].recv(100)
+        assert status_line.startswith(b"HTTP/1.1 408"), status_line
         for connection in slow:
             connection.close()
 
 
 def send_on(running, head, piece, pieces):
-    """How many pieces went out until the server would have no more."""
+    """How many pieces could be sent before the server closed the connection."""
     with socket.create_connection(("127.0.0.1", running.port), timeout=10) as connection:
         connection.sendall(head)
         for number in range(pieces):

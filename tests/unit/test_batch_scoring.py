@@ -143,15 +143,15 @@ def test_another_input_or_version_begins_anew(champion, rows, expected, tmp_path
         (lambda rows: rows.drop(columns="plan"), "has no column plan"),
         (
             lambda rows: rows.assign(spend=rows["spend"].where(rows.index != 250)),
-            "row 250: column spend may not be missing",
+            "row 250: column spend must not be missing",
         ),
         (
             lambda rows: rows.assign(spend=rows["spend"].where(rows.index != 7, np.inf)),
-            "row 7: column spend wants a finite",
+            "row 7: column spend must be a finite",
         ),
         (
             lambda rows: rows.assign(plan=rows["plan"].where(rows.index != 301, "free")),
-            "row 301: column plan knows basic",
+            "row 301: column plan must be one of basic",
         ),
         (lambda rows: rows.assign(plan=1), "column plan is int64, not text"),
         (lambda rows: rows.assign(spend="much"), "column spend is"),

@@ -1,4 +1,4 @@
-"""A connection without a socket: how it ends, and what it says when the model breaks."""
+"""A connection without a socket: how it ends, and how a failing model is answered."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support import raw_http
 
 
 class _Wire(asyncio.Transport):
-    """What a connection writes, and whether it has closed."""
+    """Records what a connection writes and whether it has closed."""
 
     def __init__(self):
         super().__init__()
@@ -41,12 +41,12 @@ class _Wire(asyncio.Transport):
         pass
 
 
-@pytest.mark.parametrize(("first", "second"), [("short", None), ("short", "long"), ("long", None)])
+@pytest.mark.parametrize(("first", "second"), [("direct", None), ("direct", "asgi"), ("asgi", None)])
 def test_an_end_lets_every_request_that_has_begun_be_answered(churn_package, first, second):
-    """The server ends in the very turn of the loop in which they came; then the connection closes."""
+    """The server ends in the turn of the event loop in which they arrived; the connection closes after the last answer."""
     app = App(Runtime.load(churn_package), None, Identity("churn", "1", "blue"), Settings(batching="on"))
     config = Config(app, http=Connection, lifespan="off", proxy_headers=False, log_level="warning")
-    sent = {"short": raw_http.request("a"), "long": raw_http.request("b", method="GET", path="/ping")}
+    sent = {"direct": raw_http.request("a"), "asgi": raw_http.request("b", method="GET", path="/ping")}
 
     async def end():
         wire, connection = _Wire(), Connection(config, ServerState(), {})
@@ -64,19 +64,19 @@ def test_an_end_lets_every_request_that_has_begun_be_answered(churn_package, fir
     assert wire.closed
 
 
-def test_what_breaks_in_the_model_is_every_requests_answer(churn_package, capsys):
-    """Of those that run together; the server goes on."""
+def test_a_model_that_fails_is_answered_by_500_and_logged(churn_package, caplog):
+    """Every request of the batch gets the 500, the log gets the traceback, and both are counted."""
     app = App(Runtime.load(churn_package), None, Identity("churn", "1", "blue"), Settings(batching="on"))
-    told = []
+    responses = []
 
     async def two():
         app.runtime.predict = None
         for _ in range(2):
-            assert app.at_once(b"/invocations", [], BODY, lambda status, lines, body: told.append((status, body)))
+            assert app.handle_direct(b"/invocations", [], BODY, lambda status, lines, body: responses.append(status))
         await asyncio.sleep(0)
 
     asyncio.run(two())
-    assert [status for status, _ in told] == [500, 500]
-    assert "TypeError" in capsys.readouterr().err
-    (line,) = [line for line in app.counts.text()[0].splitlines() if b'code="500"' in line]
+    assert responses == [500, 500]
+    assert "TypeError" in caplog.text
+    (line,) = [line for line in app.metrics.page()[0].splitlines() if b'code="500"' in line]
     assert line.endswith(b" 2.0")

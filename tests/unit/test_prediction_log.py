@@ -1,4 +1,4 @@
-"""What was asked and answered is in the log, once, whatever happens to the process or the disk."""
+"""The prediction log holds each answered request once, whatever happens to the process or the disk."""
 
 import json
 
@@ -10,8 +10,8 @@ from starlette.testclient import TestClient
 from pipeline.serving import log_files, prediction_log
 from pipeline.serving.app import App
 from pipeline.serving.identity import Identity
-from pipeline.serving.metrics import LOST, Metrics
-from pipeline.serving.prediction_log import Entry, LogTable, PredictionLog, pseudonym
+from pipeline.serving.metrics import LOG_ROWS_LOST, Metrics
+from pipeline.serving.prediction_log import AnsweredRequest, LogSchema, PredictionLog, pseudonym
 from pipeline.serving.runtime import Runtime
 
 GOOD = {"spend": 10.0, "calls": None, "plan": "plus"}
@@ -23,20 +23,21 @@ def runtime(churn_package):
     return Runtime.load(churn_package)
 
 
-def opened(runtime, folder, lost=lambda rows: None, personal=None):
-    return PredictionLog(folder, "blue", "3", LogTable(runtime.signature, "3", "blue", personal, KEY), lost)
+def opened(runtime, folder, on_lost=lambda rows: None, personal=None):
+    return PredictionLog(folder, "blue", "3", LogSchema(runtime.signature, "3", "blue", personal, KEY), on_lost)
 
 
-def entry(runtime, number, rows=1):
-    asked = runtime.signature.of_records([GOOD | {"customer": f"c{number}"}] * rows)
-    return Entry(f"r{number}", 1.7e9 + number, asked, np.full(rows, number / 100))
+def answered(runtime, number, rows=1):
+    parsed = runtime.signature.of_records([GOOD | {"customer": f"c{number}"}] * rows)
+    return AnsweredRequest(f"r{number}", 1.7e9 + number, parsed, np.full(rows, number / 100))
 
 
 def logged(folder):
     return [row for path in log_files.current_files(folder) for row in pq.read_table(path).to_pylist()]
 
 
-def test_what_was_asked_and_answered_is_logged(runtime, tmp_path):
+def test_an_answered_request_is_logged(runtime, tmp_path):
+    """With its key, event time, features, prediction, version, slot and id."""
     log = opened(runtime, tmp_path)
     client = TestClient(App(runtime, log, Identity("churn", "3", "blue")))
     record = GOOD | {"customer": "c1", "seen_at": "2024-02-01T00:00:00Z"}
@@ -51,65 +52,68 @@ def test_what_was_asked_and_answered_is_logged(runtime, tmp_path):
 
 
 def test_parts_are_merged_and_every_row_is_there_once(runtime, tmp_path, monkeypatch):
-    """In their order, at every moment between; a merged file's parts go only after readers had time for them."""
-    monkeypatch.setattr(prediction_log, "MERGE_AT", 4)
+    """In the order of writing, after every write; the parts of a merged file are deleted only at the next merge."""
+    monkeypatch.setattr(prediction_log, "MERGE_COUNT", 4)
     log = opened(runtime, tmp_path)
     log.close()
     for number in range(70):
-        log._write([entry(runtime, number, rows=2)])
-        wanted = [f"r{n}" for n in range(number + 1) for _ in range(2)]
-        assert [row["request_id"] for row in logged(tmp_path)] == wanted
+        log._write_part([answered(runtime, number, rows=2)])
+        expected = [f"r{n}" for n in range(number + 1) for _ in range(2)]
+        assert [row["request_id"] for row in logged(tmp_path)] == expected
     assert len(log_files.current_files(tmp_path)) < 10
     assert len(list(tmp_path.iterdir())) < 20
 
 
-def test_a_long_file_is_written_in_steps_between_which_others_run(runtime, tmp_path):
+def test_a_large_part_is_written_in_groups(runtime, tmp_path):
+    """Other threads run between two groups, so that requests are answered meanwhile."""
     log = opened(runtime, tmp_path)
     log.close()
-    log._write([entry(runtime, number, rows=1000) for number in range(30)])
+    log._write_part([answered(runtime, number, rows=1000) for number in range(30)])
     (path,) = tmp_path.iterdir()
-    told = pq.ParquetFile(path).metadata
-    assert told.num_rows == 30_000
-    assert max(told.row_group(n).num_rows for n in range(told.num_row_groups)) == log_files.GROUP_ROWS
+    metadata = pq.ParquetFile(path).metadata
+    assert metadata.num_rows == 30_000
+    assert max(metadata.row_group(n).num_rows for n in range(metadata.num_row_groups)) == log_files.GROUP_ROWS
 
 
-def test_a_process_that_was_killed_leaves_nothing_torn(runtime, tmp_path):
-    """What it was writing has no name yet that a reader would open."""
+def test_a_part_that_a_kill_interrupted_is_not_read(runtime, tmp_path):
+    """Until it is complete it has a name that no reader opens."""
     log = opened(runtime, tmp_path)
     log.close()
-    log._write([entry(runtime, 1)])
-    (whole,) = tmp_path.iterdir()
-    (tmp_path / "blue-v3-9-000000000-000000000.part").write_bytes(whole.read_bytes()[:100])
+    log._write_part([answered(runtime, 1)])
+    (complete,) = tmp_path.iterdir()
+    (tmp_path / "blue-v3-9-000000000-000000000.part").write_bytes(complete.read_bytes()[:100])
     assert [row["request_id"] for row in logged(tmp_path)] == ["r1"]
 
 
-def test_a_log_that_cannot_be_written_counts_what_it_lost(runtime, tmp_path):
+def test_rows_that_cannot_be_written_are_counted(runtime, tmp_path):
+    """The request is answered; health page and metrics give the number of lost rows."""
     (tmp_path / "file").write_text("in the way")
-    counts = Metrics({"model": "churn"})
-    log = opened(runtime, tmp_path / "file" / "log", lambda rows: counts.add(LOST, rows))
-    client = TestClient(App(runtime, log, Identity("churn", "3", "blue"), counts=counts))
+    metrics = Metrics({"model": "churn"})
+    log = opened(runtime, tmp_path / "file" / "log", lambda rows: metrics.add(LOG_ROWS_LOST, rows))
+    client = TestClient(App(runtime, log, Identity("churn", "3", "blue"), metrics=metrics))
     assert client.post("/invocations", json={"dataframe_records": [GOOD] * 3}).status_code == 200
     log.close()
     assert client.get("/v2/health/live").json()["log_rows_lost"] == 3
     assert 'perennial_log_rows_lost{model="churn"} 3.0' in client.get("/metrics").text
 
 
-def test_a_log_that_falls_behind_loses_rows_and_waits_for_nobody(runtime, tmp_path, monkeypatch):
-    monkeypatch.setattr(prediction_log, "WAITING_ROWS", 10)
+def test_rows_beyond_the_queue_are_lost_and_counted(runtime, tmp_path, monkeypatch):
+    """A request never waits for a log that falls behind."""
+    monkeypatch.setattr(prediction_log, "MAX_QUEUED_ROWS", 10)
     lost = []
     log = opened(runtime, tmp_path, lost.append)
     for number in range(4):
-        log.add(entry(runtime, number, rows=4))
+        log.add(answered(runtime, number, rows=4))
     log.close()
     assert lost == [4, 4]
     assert len(logged(tmp_path)) == 8
 
 
 def test_personal_columns_are_hashed_or_left_out(runtime, tmp_path):
-    """The same value has the same pseudonym, so that labels join; a number is hashed as it is written."""
+    """The same value has the same pseudonym, so that labels join; a number is hashed as its text."""
     log = opened(runtime, tmp_path, personal={"customer": "hash", "spend": "hash", "plan": "drop"})
     log.close()
-    log._write([entry(runtime, 1)])
+    log._write_part([answered(runtime, 1)])
     (row,) = logged(tmp_path)
     assert row["key"] == pseudonym(KEY, "c1") != pseudonym(KEY[::-1], "c1")
     assert row["features"]["spend"] == pseudonym(KEY, "10.0")

@@ -1,4 +1,4 @@
-"""The server answers what evaluation recorded, says who answered, and refuses by field and row."""
+"""The application of a slot: answers, refusals by row and column, limits, keys, packages and documentation."""
 
 import asyncio
 import gzip
@@ -15,7 +15,7 @@ from nacl.signing import SigningKey
 from starlette.testclient import TestClient
 
 from pipeline.serving.app import App
-from pipeline.serving.batching import Runner
+from pipeline.serving.batching import BatchRunner
 from pipeline.serving.errors import PackageRefused
 from pipeline.serving.identity import Identity
 from pipeline.serving.runtime import Runtime
@@ -39,18 +39,26 @@ def served(package, log=None, **settings):
 
 
 def test_golden_requests_get_the_recorded_answers(client, built):
+    """The predictions are those that evaluation recorded."""
     golden = json.loads((built / "golden.json").read_text())
     answer = client.post("/invocations", json=golden["request"])
     assert answer.json()["predictions"] == pytest.approx(golden["predictions"], abs=1e-6)
 
 
-def test_every_answer_says_who_gave_it(client):
+def test_every_answer_names_its_model_version_slot_and_request(client):
+    """They are headers of the answer; a request's own x-request-id is kept."""
     answer = client.post("/invocations", json={"dataframe_records": [GOOD]}, headers={"x-request-id": "abc"})
-    who = {name: answer.headers[name] for name in ("x-model", "x-model-version", "x-slot", "x-request-id")}
-    assert who == {"x-model": "churn", "x-model-version": "3", "x-slot": "blue", "x-request-id": "abc"}
+    names = ("x-model", "x-model-version", "x-slot", "x-request-id")
+    assert {name: answer.headers[name] for name in names} == {
+        "x-model": "churn",
+        "x-model-version": "3",
+        "x-slot": "blue",
+        "x-request-id": "abc",
+    }
 
 
 def test_all_forms_of_a_request_give_the_same_answer(client):
+    """MLflow's four forms and the v2 protocol."""
     names, values = list(GOOD), list(GOOD.values())
     answers = [
         client.post("/invocations", json=body).json()["predictions"]
@@ -69,43 +77,51 @@ def test_all_forms_of_a_request_give_the_same_answer(client):
 
 
 def test_health_and_metadata(client):
+    """The v2 protocol's health pages answer 200, and its metadata lists the inputs in order."""
     assert client.get("/v2/health/live").status_code == client.get("/v2/health/ready").status_code == 200
-    told = client.get("/v2/models/churn").json()
-    assert [i["name"] for i in told["inputs"]] == ["spend", "calls", "plan"]
+    metadata = client.get("/v2/models/churn").json()
+    assert [i["name"] for i in metadata["inputs"]] == ["spend", "calls", "plan"]
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "message"),
     [
         ({"dataframe_records": [GOOD, {"spend": 1.0, "plan": "plus"}]}, "row 1: column calls is missing"),
-        ({"dataframe_records": [GOOD | {"spend": "much"}]}, "row 0: column spend wants a number"),
-        ({"dataframe_records": [GOOD | {"spend": True}]}, "row 0: column spend wants a number"),
-        ({"dataframe_records": [GOOD | {"plan": 3}]}, "row 0: column plan wants text"),
-        ({"dataframe_records": [GOOD | {"spend": 1e300}]}, "row 0: column spend wants a finite number"),
+        ({"dataframe_records": [GOOD | {"spend": "much"}]}, "row 0: column spend must be a number"),
+        ({"dataframe_records": [GOOD | {"spend": True}]}, "row 0: column spend must be a number"),
+        ({"dataframe_records": [GOOD | {"plan": 3}]}, "row 0: column plan must be text"),
+        ({"dataframe_records": [GOOD | {"spend": 1e300}]}, "row 0: column spend must be a finite number"),
         ({"dataframe_records": [GOOD | {"age": 3}]}, "row 0: column age is unknown"),
-        ({"dataframe_records": [GOOD | {"customer": {"a": 1}}]}, "row 0: column customer wants text or a whole number"),
-        ({"dataframe_records": [GOOD | {"seen_at": "nonsense"}]}, "row 0: column seen_at wants a time"),
-        ({"dataframe_records": [GOOD | {"spend": 1e39}]}, "row 0: column spend wants a finite number"),
-        ({"dataframe_records": [GOOD | {"spend": None}]}, "row 0: column spend may not be missing"),
-        ({"dataframe_records": [GOOD, GOOD | {"plan": "free"}]}, "row 1: column plan knows basic, plus, not"),
-        ({"dataframe_records": [GOOD, 3]}, "row 1: wants an object"),
+        (
+            {"dataframe_records": [GOOD | {"customer": {"a": 1}}]},
+            "row 0: column customer must be text or a whole number",
+        ),
+        ({"dataframe_records": [GOOD | {"seen_at": "nonsense"}]}, "row 0: column seen_at must be a time"),
+        ({"dataframe_records": [GOOD | {"spend": 1e39}]}, "row 0: column spend must be a finite number"),
+        ({"dataframe_records": [GOOD | {"spend": None}]}, "row 0: column spend must not be missing"),
+        (
+            {"dataframe_records": [GOOD, GOOD | {"plan": "free"}]},
+            'row 1: column plan must be one of basic, plus; got "free"',
+        ),
+        ({"dataframe_records": [GOOD, 3]}, "row 1: must be an object"),
         ({"inputs": {"spend": [1, 2], "calls": [1], "plan": ["plus"]}}, "calls 1"),
         ({"inputs": {"spend": [1], "calls": [1], "plan": ["plus"], "age": [1]}}, "column age is unknown"),
         (
             {"dataframe_split": {"columns": [*GOOD, "spend"], "data": [[1, 2, "plus", 3]]}},
-            "column spend is there twice",
+            "column spend is given twice",
         ),
-        ({"dataframe_records": [GOOD], "instances": [GOOD]}, "wants dataframe_records"),
+        ({"dataframe_records": [GOOD], "instances": [GOOD]}, "one of dataframe_records"),
         ({"dataframe_records": []}, "no rows"),
-        ({"dataframe_split": {"columns": ["spend"], "data": [[1, 2]]}}, "row 0: wants 1 values"),
-        ({"rows": []}, "wants dataframe_records"),
-        ([1, 2], "wants dataframe_records"),
+        ({"dataframe_split": {"columns": ["spend"], "data": [[1, 2]]}}, "row 0: must be a list of 1 values"),
+        ({"rows": []}, "one of dataframe_records"),
+        ([1, 2], "one of dataframe_records"),
     ],
 )
-def test_a_bad_request_names_the_field_and_the_row(client, body, told):
+def test_a_bad_request_names_the_row_and_the_column(client, body, message):
+    """The refusal is a 400 whose `error` names the fault and, where there is one, its row and column."""
     answer = client.post("/invocations", content=json.dumps(body).encode())
     assert answer.status_code == 400
-    assert told in answer.json()["error"]
+    assert message in answer.json()["error"]
 
 
 @pytest.mark.parametrize(
@@ -121,33 +137,35 @@ def test_a_bad_request_names_the_field_and_the_row(client, body, told):
         b"9" * 400,
     ],
 )
-def test_bytes_that_are_no_request_get_a_400(client, body):
+def test_a_body_that_is_not_json_gets_a_400(client, body):
+    """Also JSON that is too deep, has lone surrogates, or numbers that no double holds."""
     assert client.post("/invocations", content=body).status_code == 400
 
 
-def test_what_is_over_a_limit_is_refused(built):
-    """Bytes and rows, packed or not."""
+def test_a_request_over_a_limit_gets_a_413(built):
+    """The limits are bytes, compressed or not, and rows."""
     small = served(built, max_body_bytes=2000, max_rows=2)
     bomb = gzip.compress(b" " * 10**6)
     for content, headers in ((b" " * 2001, {}), (bomb, {"content-encoding": "gzip"})):
         answer = small.post("/invocations", content=content, headers=headers)
         assert (answer.status_code, answer.json()["error"]) == (413, "the body is larger than 0.00190735 MiB")
     many = small.post("/invocations", json={"dataframe_records": [GOOD] * 3})
-    assert (many.status_code, many.json()["error"]) == (413, "the request has 3 rows, at most 2 are answered at once")
+    assert (many.status_code, many.json()["error"]) == (413, "the request has 3 rows, at most 2 are allowed; split it")
 
 
-def test_packed_bodies_are_unpacked(client):
+def test_compressed_bodies_are_decompressed(client):
+    """gzip and deflate are supported; a broken body is a 400 and another encoding a 415."""
     body = json.dumps({"dataframe_records": [GOOD]}).encode()
     plain = client.post("/invocations", content=body).json()
-    for encoding, packed in (("gzip", gzip.compress(body)), ("deflate", zlib.compress(body)), ("identity", body)):
-        assert client.post("/invocations", content=packed, headers={"content-encoding": encoding}).json() == plain
-    for encoding, packed, code in (("gzip", body, 400), ("gzip", gzip.compress(body)[:-9], 400), ("br", body, 415)):
-        answer = client.post("/invocations", content=packed, headers={"content-encoding": encoding})
+    for encoding, content in (("gzip", gzip.compress(body)), ("deflate", zlib.compress(body)), ("identity", body)):
+        assert client.post("/invocations", content=content, headers={"content-encoding": encoding}).json() == plain
+    for encoding, content, code in (("gzip", body, 400), ("gzip", gzip.compress(body)[:-9], 400), ("br", body, 415)):
+        answer = client.post("/invocations", content=content, headers={"content-encoding": encoding})
         assert answer.status_code == code, answer.text
 
 
-def test_with_keys_only_who_has_one_may_ask(built):
-    """params.yaml holds digests; health stays open, for the router asks it."""
+def test_with_keys_a_request_needs_a_valid_one(built):
+    """The settings hold digests of the keys; the health pages need no key, because the router asks them."""
     guarded = served(built, api_keys=tuple(hashlib.sha256(key).hexdigest() for key in (b"one", b"two")))
     body = {"dataframe_records": [GOOD]}
     for headers in ({}, {"x-api-key": "three"}, {"x-api-key": ""}, {"authorization": "Bearer three"}):
@@ -158,16 +176,16 @@ def test_with_keys_only_who_has_one_may_ask(built):
     assert guarded.get("/v2/health/ready").status_code == 200
 
 
-def test_a_byte_that_changed_is_refused(built, tmp_path):
-    """Of the model, and of the manifest that is signed."""
+def test_a_changed_package_is_refused(built, tmp_path):
+    """A changed byte of the model, or a manifest without the key's signature."""
     signed = (built / "manifest.json").read_bytes()
     key = SigningKey.generate()
     public, signature = key.verify_key.encode().hex(), key.sign(signed).signature.hex()
     Runtime.load(built, public, signature)
-    stranger = SigningKey.generate().verify_key.encode().hex()
-    for other in ((stranger, signature), (public, "00" * 64), (public, "")):
+    other_key = SigningKey.generate().verify_key.encode().hex()
+    for pair in ((other_key, signature), (public, "00" * 64), (public, "")):
         with pytest.raises(PackageRefused, match=r"manifest\.json is not what was signed"):
-            Runtime.load(built, *other)
+            Runtime.load(built, *pair)
     shutil.copytree(built, tmp_path / "package")
     model = tmp_path / "package" / "model.onnx"
     changed = bytearray(model.read_bytes())
@@ -178,22 +196,22 @@ def test_a_byte_that_changed_is_refused(built, tmp_path):
 
 
 def test_requests_that_come_together_run_together(built):
-    """Each gets its own answer; the model has run fewer times than it was asked."""
+    """Each gets its own predictions from one run of the model."""
     runtime = Runtime.load(built)
     rows = [runtime.signature.of_records([GOOD | {"spend": float(spend)}]) for spend in range(20, 60)]
-    ran = []
+    runs = []
 
-    async def ask():
-        runner = Runner(runtime, "on", lambda: ran.append(1))
+    async def predict_all():
+        runner = BatchRunner(runtime, "on", lambda: runs.append(1))
         return await asyncio.gather(*(runner.predict(row) for row in rows))
 
-    together = asyncio.run(ask())
+    together = asyncio.run(predict_all())
     assert [float(a[0]) for a in together] == [float(runtime.predict(row)[0]) for row in rows]
-    assert len(ran) == 1
+    assert len(runs) == 1
 
 
 def test_a_model_that_fails_is_every_waiting_requests_answer(built, monkeypatch):
-    """A 500 with no more than that, and the next request is answered."""
+    """The answer is a 500, and the next request is answered."""
     runtime = Runtime.load(built)
     client = TestClient(App(runtime, None, Identity("churn", "3", "blue"), Settings(batching="on")))
     fails = iter([True, False])
@@ -203,39 +221,43 @@ def test_a_model_that_fails_is_every_waiting_requests_answer(built, monkeypatch)
     assert [client.post("/invocations", json=body).status_code for _ in range(2)] == [500, 200]
 
 
-def test_an_answer_that_is_no_number_is_no_answer(built, monkeypatch):
+def test_a_prediction_that_is_not_finite_gets_a_500(built, monkeypatch):
+    """NaN from the model never reaches a client."""
     runtime = Runtime.load(built)
     client = TestClient(App(runtime, None, Identity("churn", "3", "blue")))
     monkeypatch.setattr(runtime, "predict", lambda rows: np.full(len(rows.numbers), np.nan))
     assert client.post("/invocations", json={"dataframe_records": [GOOD]}).status_code == 500
 
 
-def test_it_counts_for_prometheus(built):
+def test_requests_and_rows_are_counted_for_prometheus(built):
+    """By code, model, version and slot."""
     client = served(built)
     client.post("/invocations", json={"dataframe_records": [GOOD, GOOD]})
     client.post("/invocations", json={})
     page = client.get("/metrics").text
-    who = 'model="churn",slot="blue",version="3"'
-    assert f'perennial_requests_total{{code="200",{who}}} 1.0' in page
-    assert f'perennial_requests_total{{code="400",{who}}} 1.0' in page
-    assert f"perennial_predictions_total{{{who}}} 2.0" in page
-    assert f'perennial_request_seconds_bucket{{le="+Inf",{who}}} 2.0' in page
+    labels = 'model="churn",slot="blue",version="3"'
+    assert f'perennial_requests_total{{code="200",{labels}}} 1.0' in page
+    assert f'perennial_requests_total{{code="400",{labels}}} 1.0' in page
+    assert f"perennial_predictions_total{{{labels}}} 2.0" in page
+    assert f'perennial_request_seconds_bucket{{le="+Inf",{labels}}} 2.0' in page
 
 
-def test_the_documentations_requests_run_as_they_stand(client):
-    told = client.get("/openapi.json").json()
-    asked = 0
-    for path, methods in told["paths"].items():
-        for method, about in methods.items():
-            example = about.get("requestBody", {}).get("content", {}).get("application/json", {}).get("example")
+def test_the_documentations_requests_are_answered(client):
+    """Every path of /openapi.json answers 200 to its own example."""
+    specification = client.get("/openapi.json").json()
+    examples = 0
+    for path, methods in specification["paths"].items():
+        for method, operation in methods.items():
+            example = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("example")
             answer = client.request(method, path, json=example)
             assert answer.status_code == 200, (path, answer.text)
-            asked += example is not None
-    assert asked == 2
+            examples += example is not None
+    assert examples == 2
 
 
 @pytest.mark.parametrize(("path", "code"), [("/nothing", 404), ("/docs/passwd", 404), ("/invocations", 405)])
-def test_what_is_not_here_says_where_to_look(client, path, code):
+def test_an_unknown_path_or_method_is_an_error_in_json(client, path, code):
+    """404 and 405 have the field `error`, as other refusals."""
     answer = client.get(path)
     assert answer.status_code == code
     assert answer.json()["error"]
@@ -259,7 +281,7 @@ FORMS = st.sampled_from(["dataframe_records", "dataframe_split", "instances", "i
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(form=FORMS, value=JSON, spend=JSON, plan=JSON)
-def test_no_json_makes_it_fail(client, form, value, spend, plan):
+def test_no_json_gets_a_500(client, form, value, spend, plan):
     """Whatever the body, the answer is 200 or 400."""
     bodies = [{form: value}, {form: [{"spend": spend, "calls": 1, "plan": plan}]}]
     for body in bodies:
