@@ -110,7 +110,7 @@ def summary(told: Told) -> dict[str, Any]:
     """The summary's figures."""
     context = told.context
     drift = context.ledger.events(DriftChecked, run=told.monitor)[-1].body
-    runs = {run["run"]: run for run in costs.runs(context.ledger, context.params.prices)}
+    runs = {run.run: run.as_dict() for run in costs.run_costs(context.ledger, context.params.prices)}
     named = [(told.first, "first retrain"), (told.monitor, "monitor"), (told.second, "drift retrain")]
     tally = told.requests
     overhead = [_airflow_overhead(context, run, runs[run]) for run in (told.first, told.second)]

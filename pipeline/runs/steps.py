@@ -203,7 +203,7 @@ def settle(context: Context, run: str, model: str, backfill: bool = False) -> Ru
         _mend_cut_off(context, run, model)
         _retire_in_passing(context, run, model)
     events = _since_opened(context.ledger.events(run=run))
-    cost = next((r["cost"] for r in costs.runs(context.ledger, context.params.prices, run=run)), 0.0)
+    cost = next((costs_of.cost for costs_of in costs.run_costs(context.ledger, context.params.prices, run=run)), 0.0)
     settled = RunSettled(outcome=_outcome(events), cost=round(cost, 6), currency=context.params.prices.currency)
     context.ledger.append(settled, model, run)
     workspace_transfer.prune(context)
