@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline.ledger.events import shown
+from pipeline.ledger.events import timeline_kinds
 from pipeline.ledger.rollout_events import MOVES, RolledBack
 from pipeline.ledger.store import Ledger
 
@@ -54,7 +54,7 @@ def timeline(ledger: Ledger, model: str, until: str = "") -> list[TimelineEvent]
     """The model's events that have a sentence, oldest first."""
     return [
         TimelineEvent(entry.at, entry.kind, entry.run, entry.event.sentence(), entry.body)
-        for entry in ledger.events(*shown(), model=model, until=until)
+        for entry in ledger.events(*timeline_kinds(), model=model, until=until)
     ]
 
 
