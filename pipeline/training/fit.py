@@ -125,9 +125,9 @@ def pipeline_for(training: Training) -> BaseEstimator:
 def _estimator(training: Training) -> tuple[BaseEstimator, str]:
     """The estimator named in params.yaml, and the columns it wants: raw, imputed, or imputed and scaled."""
     if ":" in training.estimator:
-        from pipeline.data.source import hooked
+        from pipeline.data.user_code import hook_function
 
-        return hooked(training.estimator)(**training.options), "scaled"
+        return hook_function(training.estimator)(**training.options), "scaled"
     from sklearn import ensemble, linear_model
 
     binary = training.task == "binary"
