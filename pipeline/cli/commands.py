@@ -38,9 +38,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _told_to_the_run(error: PerennialError) -> bool:
     """Whether a run is waiting for this stage's line; it prints it itself then."""
-    from pipeline.workspaces.workspace import leave_complaint
+    from pipeline.workspaces.workspace import write_stage_error
 
-    return leave_complaint(error)
+    return write_stage_error(error)
 
 
 @contextmanager
