@@ -120,7 +120,7 @@ def summary(result: DemoResult) -> dict[str, Any]:
     """The summary's figures."""
     context = result.context
     drift = context.ledger.events(DriftChecked, run=result.monitor)[-1].body
-    runs = {run["run"]: run for run in costs.runs(context.ledger, context.params.prices)}
+    runs = {run.run: run.as_dict() for run in costs.run_costs(context.ledger, context.params.prices)}
     named = [(result.first, "first retrain"), (result.monitor, "monitor"), (result.second, "drift retrain")]
     tally = result.requests
     overhead = [_airflow_overhead(context, run, runs[run]) for run in (result.first, result.second)]

@@ -108,9 +108,9 @@ def races(context: steps.Context, address: str, count: int) -> None:
             events = context.ledger.events(RolloutStarted, RolloutEnded)[2 * began :]
             assert [e.kind for e in events] == ["rollout_started", "rollout_ended"] * (len(events) // 2)
             current = route_file.read(context.home, "churn")
-            told = timeline.live_at(context.ledger, "churn")
-            assert current is not None and told is not None and current.live.version in versions
-            assert context.registry.champion("churn") == told["version"] == current.live.version
+            live = timeline.live_version(context.ledger, "churn")
+            assert current is not None and current.live.version in versions
+            assert context.registry.champion("churn") == live == current.live.version
     assert tally.failed == 0, tally.failures[:3]
     change_params(context.project, "models.churn.rollout.bake_s", 1)
     print(

@@ -16,10 +16,10 @@ class Meter:
     @hookimpl
     def on_task_instance_running(self, previous_state, task_instance):
         from pipeline.ledger.events import StepStarted
-        from pipeline.ledger.metering import read
+        from pipeline.ledger.metering import read_meter
 
         if task_instance.dag_id.startswith(PREFIXES):
-            self._start = read()
+            self._start = read_meter()
             self._append(task_instance, StepStarted())
 
     @hookimpl
@@ -36,10 +36,10 @@ class Meter:
 
     def _end(self, task_instance, state, error):
         from pipeline.ledger.events import StepEnded
-        from pipeline.ledger.metering import since
+        from pipeline.ledger.metering import usage_since
 
         if task_instance.dag_id.startswith(PREFIXES) and self._start is not None:
-            self._append(task_instance, StepEnded(state=state, error=error, **since(self._start)))
+            self._append(task_instance, StepEnded(state=state, error=error, **vars(usage_since(self._start))))
 
     @staticmethod
     def _append(task_instance, event):

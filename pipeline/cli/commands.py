@@ -38,9 +38,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _told_to_the_run(error: PerennialError) -> bool:
     """Whether a run is waiting for this stage's line; it prints it itself then."""
-    from pipeline.workspaces.workspace import leave_complaint
+    from pipeline.workspaces.workspace import write_stage_error
 
-    return leave_complaint(error)
+    return write_stage_error(error)
 
 
 @contextmanager
@@ -212,11 +212,12 @@ def _timeline(chosen: argparse.Namespace) -> None:
     context = _context()
     until = chosen.at.isoformat(timespec="milliseconds").replace("+00:00", "Z") if chosen.at else ""
     model = _known(context, chosen.model)
+    live = live_at(context.ledger, model, until)
     told = {
         "model": model,
         "at": until or None,
-        "live": live_at(context.ledger, model, until),
-        "events": timeline(context.ledger, model, until),
+        "live": live.as_dict() if live is not None else None,
+        "events": [event.as_dict() for event in timeline(context.ledger, model, until)],
     }
     _print(chosen, told, tables.timeline(told))
 
@@ -226,7 +227,8 @@ def _costs(chosen: argparse.Namespace) -> None:
     from pipeline.ledger import costs
 
     context = _context()
-    told = costs.runs(context.ledger, context.params.prices, run=chosen.run, model=_known(context, chosen.model))
+    model, prices = _known(context, chosen.model), context.params.prices
+    told = [run.as_dict() for run in costs.run_costs(context.ledger, prices, run=chosen.run, model=model)]
     if chosen.run and not told:
         raise SettingsError(f"run {chosen.run}", "is not in the ledger", "`python -m pipeline costs` lists the runs")
     _print(chosen, told, tables.costs(told))
@@ -239,7 +241,7 @@ def _roi(chosen: argparse.Namespace) -> None:
     context = _context()
     told = costs.roi(
         context.ledger, context.params.prices, context.params.baseline, model=_known(context, chosen.model)
-    )
+    ).as_dict()
     _print(chosen, told, tables.roi(told))
 
 

@@ -1,8 +1,7 @@
-"""The data contract: what a row must be like, checked with pandera, and what a day should bring (see `history`).
+"""The data contract: rules for single rows, checked with pandera, and what is usual for a day (see day_history).
 
-Rows that break it go to quarantine with the reason; in = kept + quarantined. The kept rows are not stored a
-second time: they are the snapshot without the quarantine. Whether so many may be missing is for the contract
-gates to say, not for this module.
+Rows that break a rule go to quarantine with the reason; in = kept + quarantined. The kept rows are not stored a second time:
+they are the snapshot without the quarantine. The gates decide whether too many rows are missing, not this module.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.data.day_history import gone_missing, unusual_days
+from pipeline.data.day_history import missing_values, unusual_days
 from pipeline.errors import DataError
 from pipeline.settings.models import Column, Contract, Model
 
@@ -27,48 +26,58 @@ ROW, REASON = "snapshot_row", "reason"
 def check(name: str, model: Model, snapshot: Path, counts: Path, quarantine: Path, report: Path) -> dict[str, Any]:
     """Writes the snapshot's rows that break the contract to `quarantine` (Parquet) and the JSON `report`.
 
-    `quarantine` has the row's number in the snapshot (`row`) and the reason beside its own columns. The report is
-    {"in", "kept", "quarantined", "faults": [{"column", "check", "rows", "examples"}], "days", "missing": see
-    `history`}.
+    `quarantine` has a row's number in the snapshot and the reason beside its own columns. Returns the report: {"in", "kept",
+    "quarantined", "faults": [{"column", "check", "rows", "examples"}], "days", "missing"}, the last two from day_history.
     Raises DataError when no row is left to train on.
     """
     rows, counted = read_snapshot(snapshot), json.loads(counts.read_text(encoding="utf-8"))
     cases = broken_rows(rows, model.gates.contract, model)
+    broken = _with_reasons(rows, cases)
+    broken.to_parquet(quarantine, index=False)
+    validation = {
+        "in": len(rows),
+        "kept": len(rows) - len(broken),
+        "quarantined": len(broken),
+        "faults": _faults(cases),
+        "days": unusual_days(counted["rows_a_day"], model),
+        "missing": missing_values(counted, model),
+    }
+    report.write_text(json.dumps(validation, indent=2) + "\n", encoding="utf-8")
+    if validation["kept"] == 0:
+        raise DataError(
+            f"{name} contract",
+            f"all {len(rows)} rows break it ({faults_line(validation)})",
+            f"correct models.{name}.gates.contract or the source",
+        )
+    return validation
+
+
+def _with_reasons(rows: pd.DataFrame, cases: pd.DataFrame) -> pd.DataFrame:
+    """The rows that break the contract, with their number in the snapshot and the reason."""
     bad = rows.index.isin(cases["index"])
     reasons = (
         cases.groupby("index").apply(
-            lambda c: "; ".join(sorted({f"{x.column}: {x.check}" for x in c.itertuples()})), include_groups=False
+            lambda faults: "; ".join(sorted({f"{fault.column}: {fault.check}" for fault in faults.itertuples()})),
+            include_groups=False,
         )
         if len(cases)
         else pd.Series(dtype=str)
     )
     broken = rows[bad].assign(**{REASON: reasons.reindex(rows.index[bad]).to_numpy(dtype=object)})
     broken.insert(0, ROW, rows.index[bad].astype("int64"))
-    broken.to_parquet(quarantine, index=False)
-    told = {
-        "in": len(rows),
-        "kept": int((~bad).sum()),
-        "quarantined": int(bad.sum()),
-        "faults": [
-            {
-                "column": str(column),
-                "check": str(check),
-                "rows": len(found),
-                "examples": [_plain(v) for v in found.failure_case.head(EXAMPLES)],
-            }
-            for (column, check), found in cases.groupby(["column", "check"], sort=True)
-        ],
-        "days": unusual_days(counted["rows_a_day"], model),
-        "missing": gone_missing(counted, model),
-    }
-    report.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-    if told["kept"] == 0:
-        raise DataError(
-            f"{name} contract",
-            f"all {told['in']} rows break it ({faults_line(told)})",
-            "look at gates.contract in params.yaml and at the source",
-        )
-    return told
+    return broken
+
+
+def _faults(cases: pd.DataFrame) -> list[dict[str, Any]]:
+    return [
+        {
+            "column": str(column),
+            "check": str(check),
+            "rows": len(failures),
+            "examples": [_plain(value) for value in failures.failure_case.head(EXAMPLES)],
+        }
+        for (column, check), failures in cases.groupby(["column", "check"], sort=True)
+    ]
 
 
 def read_snapshot(folder: Path) -> pd.DataFrame:
@@ -87,33 +96,33 @@ def kept_rows(snapshot: Path, quarantine: Path) -> pd.DataFrame:
 
 
 def broken_rows(rows: pd.DataFrame, contract: Contract, model: Model) -> pd.DataFrame:
-    """One row a fault: {"index", "column", "check", "failure_case"}; empty when all is well."""
+    """One row a fault: {"index", "column", "check", "failure_case"}. Raises DataError for a fault of a whole column."""
     import pandera.pandas as pandera
 
-    declared = {c: contract.columns.get(c) for c in model.training.features}
+    rules = {c: contract.columns.get(c) for c in model.training.features}
     binary = Column(allowed=(0, 1)) if model.training.task == "binary" else Column()
-    declared[model.training.target] = contract.columns.get(model.training.target, binary)
+    rules[model.training.target] = contract.columns.get(model.training.target, binary)
     key = contract.columns.get(model.source.key, Column())
     schema = pandera.DataFrameSchema(
-        {c: _column(pandera, rule, c in model.training.categorical) for c, rule in declared.items()}
+        {c: _column(pandera, rule, c in model.training.categorical) for c, rule in rules.items()}
         | {model.source.key: _column(pandera, key, True, unique=True, report_duplicates="exclude_first")}
     )
     try:
         schema.validate(rows, lazy=True)
-    except pandera.errors.SchemaErrors as found:
-        cases = found.failure_cases
-        whole = cases[cases["index"].isna()]
-        if len(whole):
+    except pandera.errors.SchemaErrors as error:
+        cases = error.failure_cases
+        of_columns = cases[cases["index"].isna()]
+        if len(of_columns):
             raise DataError(
-                f"snapshot column {whole.column.iloc[0]}",
-                f"{whole.check.iloc[0]} fails on {whole.failure_case.iloc[0]}",
+                f"snapshot column {of_columns.column.iloc[0]}",
+                f"{of_columns.check.iloc[0]} fails on {of_columns.failure_case.iloc[0]}",
                 "run the snapshot stage again",
-            ) from found
+            ) from error
         return cases.assign(index=cases["index"].astype("int64"))[["index", "column", "check", "failure_case"]]
     return pd.DataFrame({"index": pd.Series(dtype="int64"), "column": [], "check": [], "failure_case": []})
 
 
-def _column(pandera: Any, rule: Column | None, text: bool, **more: Any) -> Any:
+def _column(pandera: Any, rule: Column | None, text: bool, **options: Any) -> Any:
     checks = []
     if not text:
         checks.append(pandera.Check(lambda v: ~v.isin([math.inf, -math.inf]), name="finite"))
@@ -126,16 +135,16 @@ def _column(pandera: Any, rule: Column | None, text: bool, **more: Any) -> Any:
         checks.append(pandera.Check.le(rule.max))
     if rule.allowed is not None:
         checks.append(pandera.Check.isin([_as_text(v) for v in rule.allowed] if text else list(rule.allowed)))
-    return pandera.Column(str if text else "float64", nullable=rule.nullable, checks=checks, **more)
+    return pandera.Column(str if text else "float64", nullable=rule.nullable, checks=checks, **options)
 
 
 def _as_text(value: bool | int | float | str) -> str:
-    """How the snapshot, where categories are text, writes a value of params.yaml."""
+    """A value of params.yaml as the snapshot writes it, where categories are text."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def faults_line(report: dict[str, Any]) -> str:
-    """The faults in one line: column, check, rows, examples."""
+    """The faults of a report in one line: column, check, rows, examples."""
     return ", ".join(
         f"{f['column']} {f['check']}: {f['rows']:,} rows, e.g. {' '.join(map(str, dict.fromkeys(f['examples'])))}"
         for f in report["faults"]

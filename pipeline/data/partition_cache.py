@@ -1,9 +1,8 @@
-"""Partitions that have landed: a day's rows, written once and known again by what is in them.
+"""The files of partitions that have landed, found again by a fingerprint of a day's rows.
 
-DuckDB folds the rows of each day into a fingerprint. A day whose fingerprint has landed before is linked
-from the DVC cache, and DVC is told its hash, so that nothing of it is written, copied or hashed again; any
-other day is written as a new file. The index says which fingerprint is which file. It is no more than a
-memory: without it, or without the cache, the same rows give the same files again.
+DuckDB folds the rows of each day into a fingerprint. A day whose fingerprint is in the index is linked from the DVC cache, and
+DVC gets its hash, so that nothing is written, copied or hashed again. Any other day is written as a new file. The index may be
+deleted: without it, or without the cache, the same rows give the same files again.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ SUFFIX = ".parquet"
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What one day holds: its rows, and two folds of a 64-bit hash of each row, whatever their order."""
+    """The content of one day: the number of rows, and two folds of the 64-bit hashes of its rows, in any order of rows."""
 
     rows: int
     folded: str
@@ -40,7 +39,10 @@ def repository(folder: Path) -> Iterator[Repo]:
 
 
 class Index:
-    """Which fingerprint, made by which recipe, is which file: an SQLite file that runs side by side share."""
+    """From a recipe, a day and its fingerprint to a file: an SQLite database that concurrent runs share.
+
+    A recipe identifies everything but the rows that decides the bytes of a file.
+    """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,14 +53,14 @@ class Index:
         )
 
     def known(self, recipe: str, days: dict[str, Fingerprint]) -> dict[str, tuple[str, int]]:
-        """(md5, size in bytes) of each of `days` that has landed with this very content."""
-        found = self._connection.execute("SELECT day, rows, folded, md5, size FROM landed WHERE recipe = ?", [recipe])
+        """(md5, size in bytes) of each of `days` that has landed with exactly this content."""
+        landed = self._connection.execute("SELECT day, rows, folded, md5, size FROM landed WHERE recipe = ?", [recipe])
         return {
-            day: (md5, size) for day, rows, folded, md5, size in found if days.get(day) == Fingerprint(rows, folded)
+            day: (md5, size) for day, rows, folded, md5, size in landed if days.get(day) == Fingerprint(rows, folded)
         }
 
     def add(self, recipe: str, landed: dict[str, tuple[Fingerprint, str, int]]) -> None:
-        """Remembers days: (fingerprint, md5, size in bytes) each."""
+        """Adds days, each with its (fingerprint, md5, size in bytes)."""
         rows = [(recipe, day, f.rows, f.folded, md5, size) for day, (f, md5, size) in landed.items()]
         with self._connection:
             self._connection.executemany("INSERT OR REPLACE INTO landed VALUES (?, ?, ?, ?, ?, ?)", rows)
@@ -67,8 +69,11 @@ class Index:
         self._connection.close()
 
 
-def link(repo: Repo, folder: Path, files: dict[str, tuple[str, int]]) -> set[str]:
-    """Empties `folder` and links into it the files, day to (md5, size), that the DVC cache has; returns the days linked."""
+def link_cached(repo: Repo, folder: Path, files: dict[str, tuple[str, int]]) -> set[str]:
+    """Empties `folder` and links into it those of `files`, day to (md5, size in bytes), that the DVC cache has.
+
+    Returns the days that were linked.
+    """
     from dvc_data.hashfile.checkout import checkout
     from dvc_data.hashfile.hash_info import HashInfo
     from dvc_data.hashfile.meta import Meta
@@ -78,18 +83,19 @@ def link(repo: Repo, folder: Path, files: dict[str, tuple[str, int]]) -> set[str
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     cache = repo.cache.local
-    held = {day: md5 for day, (md5, size) in files.items() if _whole(Path(cache.oid_to_path(md5)), size)}
-    if held:
+    cached = {day: md5 for day, (md5, size) in files.items() if _is_complete(Path(cache.oid_to_path(md5)), size)}
+    if cached:
         tree = Tree()
-        for day, md5 in held.items():
+        for day, md5 in cached.items():
             tree.add((day + SUFFIX,), Meta(), HashInfo("md5", md5))
         tree.digest()
         checkout(str(folder), localfs, tree, cache, force=True, state=repo.state)
-    return set(held)
+    return set(cached)
 
 
-def _whole(cached: Path, size: int) -> bool:
-    """True when the cache has the file. One that was cut short, by a full disk or a crash, goes: it is written again."""
+def _is_complete(cached: Path, size: int) -> bool:
+    """Whether the cache has the file in its full size. A file that a full disk or a crash cut short is deleted, to be written
+    again."""
     try:
         if cached.stat().st_size == size:
             return True
@@ -99,10 +105,10 @@ def _whole(cached: Path, size: int) -> bool:
     return False
 
 
-def hashed(repo: Repo, file: Path) -> tuple[str, int]:
-    """(md5, size in bytes) of a file, kept in DVC's state so that DVC does not hash it again."""
+def md5_and_size(repo: Repo, file: Path) -> tuple[str, int]:
+    """(md5, size in bytes) of a file. DVC's state keeps them, so that DVC does not hash it again."""
     from dvc_data.hashfile.hash import hash_file
     from dvc_objects.fs.local import localfs
 
-    meta, found = hash_file(str(file), localfs, "md5", state=repo.state)
-    return str(found.value), int(meta.size or 0)
+    meta, hash_info = hash_file(str(file), localfs, "md5", state=repo.state)
+    return str(hash_info.value), int(meta.size or 0)

@@ -1,17 +1,17 @@
 """The snapshot: the labelled rows of one training window as they were known at its as-of.
 
-One Parquet file a day (a partition), the same byte for byte each time, so that DVC keeps a day once however
-many windows it is in; a day that has landed before is linked, not written (see `landing`). Nothing learned
-after the as-of gets in: rows end before it, and a label counts only when its label_time is at or before it.
+It has one Parquet file a day (a partition). The same rows give the same bytes, so that DVC stores a day once for all windows; a
+day that has landed before is linked, not written (see partition_cache). Nothing learned after the as-of gets in: rows
+end before it, and a label counts only when its label_time is at or before it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -19,10 +19,42 @@ import pyarrow.parquet as pq
 
 from pipeline.data import partition_cache, sql
 from pipeline.data import source as source_rows
-from pipeline.data.day_history import no_label
+from pipeline.data.day_history import no_label_key
 from pipeline.data.user_code import own_code
 from pipeline.errors import DataError
 from pipeline.settings.models import Model, Source, Training
+
+
+@dataclass(frozen=True)
+class LabelCounts:
+    """Rows by label: `rows_in` = `without_label` + `label_later` + `rows`. The time of a `label_later` row's label is after
+    the as-of, or missing."""
+
+    rows_in: int
+    without_label: int
+    label_later: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class SnapshotCounts(LabelCounts):
+    """The rows and files of a snapshot; `rows_in` counts the rows `without_time` too. `landed` of its `partitions` were written,
+    the others linked."""
+
+    without_time: int
+    partitions: int
+    landed: int
+
+    def as_dict(self) -> dict[str, int]:
+        """What the file of counts holds: all but `landed`, which depends on the cache."""
+        return {
+            "in": self.rows_in,
+            "without_label": self.without_label,
+            "label_later": self.label_later,
+            "rows": self.rows,
+            "without_time": self.without_time,
+            "partitions": self.partitions,
+        }
 
 
 def window(source: Source, as_of: datetime) -> tuple[datetime, datetime]:
@@ -32,34 +64,40 @@ def window(source: Source, as_of: datetime) -> tuple[datetime, datetime]:
 
 def take(
     name: str, model: Model, root: Path, folder: Path, counts: Path, index: Path, code: Path | None = None
-) -> dict[str, Any]:
+) -> SnapshotCounts:
     """Writes the snapshot of `model` into `folder` and its row counts into the JSON file `counts`.
 
-    Returns {"in", "without_time", "without_label", "label_later", "rows", "partitions", "landed"}, where in =
-    without_time + without_label + label_later + rows, `label_later` are the rows whose label's time had not come, and
-    `landed` (not in the file) is how many partitions had to be written; `index` is the file that remembers which have
-    landed. The file says nothing that was learnt after the as-of. It also names the project's own code that a hook or an
-    estimator brings (see `hooks`; found below `code`, or `root`), so that the later stages depend on it. Raises DataError for a source without rows, without a wanted
-    column, or with a wrong type.
+    `index` is the database of the partitions that have landed (see partition_cache.Index). The file holds nothing that was
+    learned after the as-of. It also lists the files below `code`, or `root`, that a hook or an estimator imports, so that the
+    later stages depend on them (see user_code). Raises DataError for a source that has no rows, lacks a column, or has a column
+    of the wrong type.
     """
     start, end = window(model.source, model.as_of)
     with sql.connect(root) as connection:
         source_rows.load(connection, model.source, start, end, name)
         without_time = source_rows.keep_window(connection, model.source, start, end)
         _require_types(connection, name, model)
-        days_in, gaps = _rows_a_day(connection, model), _missing_a_day(connection, model, end)
-        told = _split_by_label(connection, name, model, start, end)
-        days, landed = _land_days(connection, model, folder, index)
-    told |= {"in": told["in"] + without_time, "without_time": without_time, "partitions": days}
-    kept = {"as_of": model.as_of.isoformat(), **told, "rows_a_day": days_in, "missing_a_day": gaps}
+        rows_a_day, gaps = _rows_a_day(connection, model), _missing_a_day(connection, model, end)
+        by_label = _delete_unlabelled(connection, name, model, start, end)
+        partitions, landed = _land_days(connection, model, folder, index)
+    taken = SnapshotCounts(
+        rows_in=by_label.rows_in + without_time,
+        without_label=by_label.without_label,
+        label_later=by_label.label_later,
+        rows=by_label.rows,
+        without_time=without_time,
+        partitions=partitions,
+        landed=landed,
+    )
+    content = {"as_of": model.as_of.isoformat(), **taken.as_dict(), "rows_a_day": rows_a_day, "missing_a_day": gaps}
     if own := own_code(model, code or root):
-        kept["code"] = own
-    counts.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
-    return {**told, "landed": landed}
+        content["code"] = own
+    counts.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return taken
 
 
 def _rows_a_day(connection: duckdb.DuckDBPyConnection, model: Model) -> dict[str, int]:
-    """All rows of the source by day, labelled or not: what the contract compares with history."""
+    """All rows of the source by day, labelled or not, for the comparison with the days before."""
     day = _day(sql.quoted(model.source.event_time))
     return dict(connection.execute(f"SELECT {day}, count(*) FROM rows GROUP BY 1 ORDER BY 1").fetchall())
 
@@ -76,47 +114,48 @@ def _require_types(connection: duckdb.DuckDBPyConnection, name: str, model: Mode
             raise DataError(
                 f"{name} source",
                 f"column {column} holds {types[column]}, not a number",
-                "cast it in the query, or list it under categorical",
+                f"cast it in models.{name}.source.query, or list it in models.{name}.training.categorical",
             )
 
 
 def _missing_a_day(
     connection: duckdb.DuckDBPyConnection, model: Model, end: datetime
 ) -> dict[str, dict[str, tuple[int, int]]]:
-    """{day: {column: (rows without a value, rows that should have one)}} of all rows of the source; days without gaps are left out.
+    """{day: {column: (rows without a value, rows that should have one)}} of all rows of the source, without days that lack nothing.
 
-    A label should be there once its time has come, and its time where the label is: both come late by nature. The
-    rows that had neither by `end`, the as-of, stand under `history.no_label`, whatever was learnt of them since.
+    Labels come late by nature: a row should have its label once the label's time has come, and the time once it has the
+    label. Rows that had neither at `end`, the as-of, count under `no_label_key`, whatever was learned about them since.
     """
     target, label_time = model.training.target, model.source.label_time
     gaps = {c: (sql.missing(c, c in model.training.numeric), "TRUE") for c in model.training.features}
     unlabelled = sql.unlabelled(target)
     if label_time is None:
-        gaps[no_label(model)] = (unlabelled, "TRUE")
+        gaps[no_label_key(model)] = (unlabelled, "TRUE")
     else:
         time = sql.quoted(label_time)
         gaps[target] = (unlabelled, f"coalesce({time} <= $end, FALSE)")
         gaps[label_time] = (f"{time} IS NULL", f"NOT {unlabelled} AND coalesce({time} <= $end, TRUE)")
-        gaps[no_label(model)] = (f"({unlabelled} AND {time} IS NULL OR coalesce({time} > $end, FALSE))", "TRUE")
+        gaps[no_label_key(model)] = (f"({unlabelled} AND {time} IS NULL OR coalesce({time} > $end, FALSE))", "TRUE")
     counts = ", ".join(f"count(*) FILTER ({of} AND {gone}), count(*) FILTER ({of})" for gone, of in gaps.values())
     query = f"SELECT {_day(sql.quoted(model.source.event_time))}, {counts} FROM rows GROUP BY 1 ORDER BY 1"
-    found = {}
-    for day, *told in connection.execute(query, {"end": end} if "$end" in query else {}).fetchall():
-        pairs = dict(zip(gaps, zip(told[::2], told[1::2], strict=True), strict=True))
-        if there := {column: pair for column, pair in pairs.items() if pair[0]}:
-            found[day] = there
-    return found
+    missing_a_day = {}
+    for day, *numbers in connection.execute(query, {"end": end} if "$end" in query else {}).fetchall():
+        pairs = dict(zip(gaps, zip(numbers[::2], numbers[1::2], strict=True), strict=True))
+        if lacking := {column: pair for column, pair in pairs.items() if pair[0]}:
+            missing_a_day[day] = lacking
+    return missing_a_day
 
 
-def _split_by_label(
+def _delete_unlabelled(
     connection: duckdb.DuckDBPyConnection, name: str, model: Model, start: datetime, end: datetime
-) -> dict[str, int]:
+) -> LabelCounts:
+    """Deletes the rows without a label at the as-of, and counts all rows by label. Raises DataError when no row is left."""
     unknown = sql.unlabelled(model.training.target)
     later = "FALSE"
     if model.source.label_time:
         label_time = sql.quoted(model.source.label_time)
         later = f"({label_time} IS NULL OR {label_time} > $end)"
-    # By time first: a label that is learnt after the as-of may not move a row from one count to the other.
+    # The time decides first: a label that is learned after the as-of must not move a row from one count to the other.
     query = f"""SELECT count(*), count(*) FILTER ({unknown} AND NOT {later}),
                      count(*) FILTER ({later}) FROM rows"""
     counted = connection.execute(query, {"end": end} if "$end" in query else {}).fetchone()
@@ -125,22 +164,22 @@ def _split_by_label(
         raise DataError(
             f"{name} source",
             f"no rows from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}",
-            "check as_of, window_days and that the data is there",
+            f"check models.{name}.as_of, models.{name}.source.window_days and the source",
         )
-    kept = total - without_label - label_later
-    if kept == 0:
+    labelled = total - without_label - label_later
+    if labelled == 0:
         raise DataError(
             f"{name} source",
             f"none of its {total} rows has a label known by {end:%Y-%m-%d %H:%M}",
-            f"check {model.training.target} and {model.source.label_time}",
+            f"check the columns {model.training.target} and {model.source.label_time}",
         )
     delete = f"DELETE FROM rows WHERE {unknown} OR {later}"
     connection.execute(delete, {"end": end} if "$end" in delete else {})
-    return {"in": total, "without_label": without_label, "label_later": label_later, "rows": kept}
+    return LabelCounts(total, without_label, label_later, labelled)
 
 
 def columns_sql(source: Source, training: Training) -> str:
-    """The select list of a snapshot: fixed order and types, whatever the source's own are."""
+    """The select list of a snapshot: its order and types do not depend on the source's."""
     quoted = sql.quoted
     parts = [f"CAST({quoted(source.key)} AS VARCHAR) AS {quoted(source.key)}"]
     times = [source.event_time, *([source.label_time] if source.label_time else [])]
@@ -152,7 +191,7 @@ def columns_sql(source: Source, training: Training) -> str:
 
 
 def _land_days(connection: duckdb.DuckDBPyConnection, model: Model, folder: Path, index_file: Path) -> tuple[int, int]:
-    """Fills `folder` with a file a day. Returns (days, those that had to be written)."""
+    """Fills `folder` with a file a day. Returns (number of days, number of days written)."""
     columns = columns_sql(model.source, model.training)
     with source_rows.readable("source"):
         connection.execute(f"CREATE TEMP TABLE landing AS SELECT {columns} FROM rows")
@@ -162,10 +201,10 @@ def _land_days(connection: duckdb.DuckDBPyConnection, model: Model, folder: Path
     index = partition_cache.Index(index_file)
     try:
         with partition_cache.repository(folder.parent) as repo:
-            linked = partition_cache.link(repo, folder, index.known(recipe, days))
+            linked = partition_cache.link_cached(repo, folder, index.known(recipe, days))
             new = {day: days[day] for day in sorted(set(days) - linked)}
             _write_days(connection, model, folder, new)
-            hashes = {day: partition_cache.hashed(repo, folder / (day + partition_cache.SUFFIX)) for day in new}
+            hashes = {day: partition_cache.md5_and_size(repo, folder / (day + partition_cache.SUFFIX)) for day in new}
         index.add(recipe, {day: (fingerprint, *hashes[day]) for day, fingerprint in new.items()})
     finally:
         index.close()
@@ -173,20 +212,20 @@ def _land_days(connection: duckdb.DuckDBPyConnection, model: Model, folder: Path
 
 
 def _fingerprints(connection: duckdb.DuckDBPyConnection, model: Model) -> dict[str, partition_cache.Fingerprint]:
-    day = _day(sql.quoted(model.source.event_time))
-    # Hashed twice: DuckDB's hash of many columns is linear in the last one, and labels that change places would not show.
+    day_sql = _day(sql.quoted(model.source.event_time))
+    # Hashed twice: DuckDB's hash of many columns is linear in the last one, so that two labels that swap rows would not show.
     row = f"hash(hash({', '.join(sql.quoted(c) for c in source_rows.column_types(connection, 'landing'))}))"
-    query = f"SELECT {day}, count(*), bit_xor({row}), sum({row}) FROM landing GROUP BY 1 ORDER BY 1"
+    query = f"SELECT {day_sql}, count(*), bit_xor({row}), sum({row}) FROM landing GROUP BY 1 ORDER BY 1"
     return {
-        d: partition_cache.Fingerprint(rows, f"{a:x}.{int(b):x}")
-        for d, rows, a, b in connection.execute(query).fetchall()
+        day: partition_cache.Fingerprint(rows, f"{xor:x}.{int(total):x}")
+        for day, rows, xor, total in connection.execute(query).fetchall()
     }
 
 
 def _write_days(
     connection: duckdb.DuckDBPyConnection, model: Model, folder: Path, days: dict[str, partition_cache.Fingerprint]
 ) -> None:
-    """Writes `days` as Parquet. Rows are in one order whatever the source's: by time, by key, then by all the rest."""
+    """Writes `days` as Parquet. The order of rows does not depend on the source's: by time, key, then all other columns."""
     event, key = model.source.event_time, model.source.key
     order = dict.fromkeys([event, key, *source_rows.column_types(connection, "landing")])
     table = source_rows.to_arrow(
@@ -195,7 +234,9 @@ def _write_days(
         f"ORDER BY {', '.join(sql.quoted(c) for c in order)}",
         {"days": list(days)},
     )
-    at = 0
+    offset = 0
     for day, fingerprint in days.items():
-        pq.write_table(table.slice(at, fingerprint.rows), folder / (day + partition_cache.SUFFIX), compression="zstd")
-        at += fingerprint.rows
+        pq.write_table(
+            table.slice(offset, fingerprint.rows), folder / (day + partition_cache.SUFFIX), compression="zstd"
+        )
+        offset += fingerprint.rows

@@ -1,7 +1,7 @@
-"""Asks a model's source for the rows of an interval.
+"""Reads the rows of an interval from a model's source.
 
-The source is DuckDB SQL with `$start` and `$end` (relative paths start at the project's folder), or a
-Python hook `module:function` called with (start, end) that returns a pandas frame.
+The source is DuckDB SQL with `$start` and `$end`, in which relative paths start at the project's folder, or a Python hook
+`module:function` that is called with (start, end) and returns a pandas frame.
 """
 
 from __future__ import annotations
@@ -15,69 +15,79 @@ import pandas as pd
 import pyarrow as pa
 
 from pipeline.data.sql import is_number, quoted
-from pipeline.data.user_code import hooked
+from pipeline.data.user_code import hook_function
 from pipeline.errors import DataError
 from pipeline.settings.models import Source
 
 
 def load(connection: duckdb.DuckDBPyConnection, source: Source, start: datetime, end: datetime, subject: str) -> None:
-    """Puts what the source answers for [start, end) into the table `rows`, its times as TIMESTAMPTZ.
+    """Writes the source's answer for [start, end) into the table `rows`, with its times as TIMESTAMPTZ.
 
-    Raises DataError when the source cannot be read, or its key or times are missing or no times.
+    Raises DataError when the source cannot be read, when its key or a time is missing, or when a time column holds numbers.
     """
     if "," in str(connection.execute("SELECT current_setting('file_search_path')").fetchall()[0][0]):
-        raise DataError(f"{subject} source", "DuckDB takes no search path with a comma", "move the project's folder")
+        raise DataError(
+            f"{subject} source", "DuckDB accepts no search path with a comma", "move the project to another folder"
+        )
     with readable(f"{subject} source", source.event_time):
         if source.query is not None:
             query = source.query.strip().rstrip(";")
             bound = {"start": start, "end": end}
             connection.execute(f"CREATE OR REPLACE TEMP TABLE rows AS SELECT * FROM ({query}\n)", bound)
         else:
-            connection.register("hooked", _frame(source.hook or "", start, end))
-            connection.execute("CREATE OR REPLACE TEMP TABLE rows AS SELECT * FROM hooked")
-            connection.unregister("hooked")
+            connection.register("hook_rows", _frame(source.hook or "", start, end))
+            connection.execute("CREATE OR REPLACE TEMP TABLE rows AS SELECT * FROM hook_rows")
+            connection.unregister("hook_rows")
         types = column_types(connection)
         times = [source.event_time, *([source.label_time] if source.label_time else [])]
         require(types, [source.key, *times], subject)
-        # Times come as dates, text, with and without a zone, in any precision: compared as one type, in UTC.
+        # A time may be a date or a text, with or without a zone, in any precision. One type, in UTC, makes them comparable.
         for column in dict.fromkeys(times):
             if is_number(types[column]):
                 raise DataError(
-                    f"{subject} source", f"column {column} holds {types[column]}, not a time", "cast it in the query"
+                    f"{subject} source",
+                    f"column {column} holds {types[column]}, not a time",
+                    f"cast it in models.{subject}.source.{'hook' if source.query is None else 'query'}",
                 )
             connection.execute(f"ALTER TABLE rows ALTER {quoted(column)} TYPE TIMESTAMPTZ")
 
 
 def keep_window(connection: duckdb.DuckDBPyConnection, source: Source, start: datetime, end: datetime) -> int:
-    """Leaves the rows with event time in [start, end); returns how many had none."""
+    """Deletes the rows whose event time is not in [start, end); returns how many had no event time."""
     event = quoted(source.event_time)
-    counted = connection.execute(f"SELECT count(*) FROM rows WHERE {event} IS NULL").fetchall()
+    without_time = connection.execute(f"SELECT count(*) FROM rows WHERE {event} IS NULL").fetchall()
     outside = f"{event} IS NULL OR {event} < $start OR {event} >= $end"
     connection.execute(f"DELETE FROM rows WHERE {outside}", {"start": start, "end": end})
-    return int(counted[0][0])
+    return int(without_time[0][0])
 
 
 @contextmanager
 def readable(subject: str, event_time: str = "") -> Iterator[None]:
-    """Tells what DuckDB says of the source in one line. Raises DataError."""
+    """Raises DataError, in one line, for an error of DuckDB in the block."""
     try:
         yield
     except duckdb.Error as error:
         first = " ".join(str(error).split())[:300]
         check = "run its query in DuckDB from the project's folder"
         if event_time and "_NS and type" in first:
-            check = f"nanoseconds: write {event_time}::TIMESTAMPTZ in the query"
+            check = f"its times are in nanoseconds: write {event_time}::TIMESTAMPTZ in the query"
         raise DataError(subject, first, check) from error
 
 
 def _frame(hook: str, start: datetime, end: datetime) -> pd.DataFrame:
-    function = hooked(hook)
+    function = hook_function(hook)
     try:
         frame = function(start, end)
-    except Exception as error:  # it is the user's code: whatever it raises is theirs to see
-        raise DataError(f"hook {hook}", f"raised {type(error).__name__}: {error}", "call it by hand") from error
+    except Exception as error:  # a user's code may raise anything
+        raise DataError(
+            f"hook {hook}", f"raised {type(error).__name__}: {error}", "call it in a Python shell to see where"
+        ) from error
     if not isinstance(frame, pd.DataFrame):
-        raise DataError(f"hook {hook}", f"returned {type(frame).__name__}, not a pandas frame", "see docs/params.md")
+        raise DataError(
+            f"hook {hook}",
+            f"returned {type(frame).__name__}, not a pandas frame",
+            "return one, as docs/params.md shows",
+        )
     return frame
 
 
@@ -87,12 +97,14 @@ def column_types(connection: duckdb.DuckDBPyConnection, table: str = "rows") -> 
 
 
 def require(types: dict[str, str], columns: list[str], subject: str) -> None:
-    """Raises DataError when `columns` are not all there."""
+    """Raises DataError when one of `columns` is missing in `types`, a table's columns."""
     missing = [column for column in columns if column not in types]
     if missing:
-        raise DataError(f"{subject} source", f"has no column {', '.join(missing)}", f"it has: {', '.join(types)}")
+        raise DataError(
+            f"{subject} source", f"has no column {', '.join(missing)}", f"add it; the columns are {', '.join(types)}"
+        )
 
 
 def to_arrow(connection: duckdb.DuckDBPyConnection, sql: str, bound: dict | None = None) -> pa.Table:
-    """The answer to `sql` as one Arrow table."""
+    """The result of `sql`, with the values of `bound`, as one Arrow table."""
     return connection.sql(sql, params=bound or {}).to_arrow_table()

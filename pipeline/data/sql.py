@@ -1,4 +1,4 @@
-"""Small pieces of DuckDB SQL: identifiers, what counts as a missing value, what counts as a number."""
+"""Small pieces of DuckDB SQL: identifiers, missing values, number types."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ def connect(root: Path) -> duckdb.DuckDBPyConnection:
 
 
 def is_number(duckdb_type: str) -> bool:
+    """Whether a DuckDB type, as DESCRIBE writes it, is cast to DOUBLE without a loss of meaning."""
     return duckdb_type.upper().split("(")[0] in NUMBER
 
 
@@ -42,7 +43,7 @@ def unlabelled(target: str) -> str:
 
 
 def missing(column: str, number: bool) -> str:
-    """SQL that is true for a row without a value in `column`: NULL, or NaN in a number's."""
+    """SQL that is true for a row without a value in `column`: NULL, or with `number` also NaN."""
     nan = f" OR isnan(CAST({quoted(column)} AS DOUBLE))" if number else ""
     return f"({quoted(column)} IS NULL{nan})"
 

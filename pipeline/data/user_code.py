@@ -1,7 +1,7 @@
-"""Code of a user's own: a source or an estimator named as `module:function` in params.yaml.
+"""A user's own code: a source or an estimator that params.yaml names as `module:function`.
 
-dvc.yaml cannot name its files, which differ from model to model. So each snapshot says which files of the project they
-are and what is in them, and every later stage depends on that: with other code a run and `dvc repro` train anew.
+dvc.yaml cannot list its files, which differ from model to model. So each snapshot lists them with their digests, and every
+later stage depends on that list: after a change of the code, a run and `dvc repro` train again.
 """
 
 from __future__ import annotations
@@ -18,23 +18,25 @@ from pipeline.settings.models import Model
 OURS = "pipeline"
 
 
-def hooked(hook: str) -> Callable:
-    """The function that `module:function` names. Raises SettingsError when there is none."""
+def hook_function(hook: str) -> Callable:
+    """The function that `module:function` names. Raises SettingsError when it cannot be imported."""
     module, _, function = hook.partition(":")
     try:
         return getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
-        raise SettingsError(f"hook {hook}", str(error), "write it as module:function, importable here") from error
+        raise SettingsError(
+            f"hook {hook}", str(error), "write it as module:function, importable from the project's folder"
+        ) from error
 
 
 def own_code(model: Model, root: Path) -> dict[str, str]:
-    """sha256 of each file below `root` that the model's hooks import, by path; installed packages and the stages' own
-    code are not among them. Empty for a model without hooks."""
-    hooks = [named for named in (model.source.hook, model.training.estimator) if named and ":" in named]
+    """{path: sha256} of the files below `root` that the model's hooks import, without installed packages and the stages' own
+    code. Empty for a model without hooks."""
+    hooks = [hook for hook in (model.source.hook, model.training.estimator) if hook and ":" in hook]
     if not hooks:
         return {}
     for hook in hooks:
-        hooked(hook)
+        hook_function(hook)
     root = root.resolve()
     loaded = [(name, getattr(module, "__file__", None)) for name, module in list(sys.modules.items())]
     files = {Path(file).resolve() for name, file in loaded if file and name.partition(".")[0] not in (OURS, "__main__")}
@@ -43,5 +45,5 @@ def own_code(model: Model, root: Path) -> dict[str, str]:
 
 
 def _installed(file: Path) -> bool:
-    """In an environment, which may well be below the project: requirements/main.txt stands for that."""
+    """Whether the file is in a Python environment, which may be below the project; requirements/main.txt pins its packages."""
     return file.is_relative_to(Path(sys.prefix).resolve()) or "site-packages" in file.parts

@@ -42,13 +42,14 @@ def _model_status(context: Context, name: str) -> dict[str, Any]:
         return {**told, "problem": str(error)}
     if current is None:
         return told
-    last = live_at(context.ledger, name) or {}
-    since = _moved_at(context, name) or last.get("since")
+    last = live_at(context.ledger, name)
+    live_since = last.since if last is not None else None
+    since = _moved_at(context, name) or live_since
     told["live"] = {
         **_slot(current.live),
-        "since": last.get("since"),
+        "since": live_since,
         "answers": _answers(current.live),
-        "ledger_agrees": last.get("version") == current.live.version,
+        "ledger_agrees": last is not None and last.version == current.live.version,
     }
     told["shares"] = [{"version": v, "percent": p, "since": since} for v, p in current.shares.items()]
     if current.previous is not None:

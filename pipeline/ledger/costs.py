@@ -1,16 +1,87 @@
-"""What runs cost, and what automation earns against doing the same by hand.
+"""What runs cost, and what automation earns against the same deployments by hand.
 
 cost of a step = cpu_s / 3600 * cpu_core_hour + peak_mb / 1024 * wall_s / 3600 * memory_gb_hour
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline.ledger.events import StepEnded, StepStarted
+from pipeline.ledger.events import Event, StepEnded, StepStarted
 from pipeline.ledger.rollout_events import RolloutEnded
-from pipeline.ledger.store import Ledger
+from pipeline.ledger.store import Entry, Ledger
 from pipeline.settings.models import Baseline, Prices
+
+NO_END = "no end recorded"
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """One attempt of a step: wall and processor seconds, peak memory in MiB, `cost` in `currency`.
+
+    The measures are None while the ledger has no end of the attempt.
+    """
+
+    step: str
+    state: str
+    wall_s: float | None = None
+    cpu_s: float | None = None
+    peak_mb: float | None = None
+    cost: float | None = None
+    currency: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Its fields; an attempt without an end has no measures."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class RunCosts:
+    """One run with its steps. The totals count the attempts that ended: sums, and the largest of `peak_mb`."""
+
+    run: str
+    model: str
+    started_at: str
+    steps: tuple[StepCost, ...]
+    wall_s: float
+    cpu_s: float
+    peak_mb: float
+    cost: float
+    currency: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**vars(self), "steps": [step.as_dict() for step in self.steps]}
+
+
+@dataclass(frozen=True)
+class Roi:
+    """What deployments saved. The first two figures are measured, the others follow from a claim of `baseline_source`.
+
+    `model` is None for all models together; costs are in `currency`.
+    """
+
+    model: str | None
+    deployments: int
+    machine_cost: float
+    engineer_hours_saved_low: float
+    engineer_hours_saved_high: float
+    net_low: float
+    net_high: float
+    currency: str
+    baseline_source: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Its fields, with the names of the figures that are measured and of those that are claimed."""
+        fields = asdict(self)
+        source = fields.pop("baseline_source")
+        return {
+            **fields,
+            "measured": ["deployments", "machine_cost"],
+            "claimed": ["engineer_hours_saved_low", "engineer_hours_saved_high", "net_low", "net_high"],
+            "baseline_source": source,
+        }
 
 
 def step_cost(step: StepEnded, prices: Prices) -> float:
@@ -20,72 +91,61 @@ def step_cost(step: StepEnded, prices: Prices) -> float:
     return processor + memory
 
 
-def runs(ledger: Ledger, prices: Prices, *, run: str = "", model: str = "") -> list[dict[str, Any]]:
-    """One entry a run, oldest first, with its steps; a step without an end is shown as such."""
-    found: dict[str, dict[str, Any]] = {}
+def run_costs(ledger: Ledger, prices: Prices, *, run: str = "", model: str = "") -> list[RunCosts]:
+    """The costs of each run, oldest first. Attempts of a step stand together; one without an end is listed as such."""
+    entries_of: dict[str, list[Entry[Event]]] = {}
     for entry in ledger.events(StepStarted, StepEnded, run=run, model=model):
-        costs = found.setdefault(
-            entry.run, {"run": entry.run, "model": entry.model, "started_at": entry.at, "steps": {}}
-        )
-        tries = costs["steps"].setdefault(entry.step, [])
-        if isinstance(entry.event, StepEnded):
-            _end(tries, entry.step, entry.event, prices)
+        entries_of.setdefault(entry.run, []).append(entry)
+    return [_costs_of_run(entries, prices) for entries in entries_of.values()]
+
+
+def _costs_of_run(entries: Sequence[Entry[Event]], prices: Prices) -> RunCosts:
+    attempts_of: dict[str, list[StepCost]] = {}
+    for entry in entries:
+        attempts = attempts_of.setdefault(entry.step, [])
+        if not isinstance(entry.event, StepEnded):
+            attempts.append(StepCost(entry.step, NO_END))
+        elif attempts and attempts[-1].state == NO_END:
+            attempts[-1] = _ended(entry.step, entry.event, prices)
         else:
-            tries.append({"step": entry.step, "state": "no end recorded"})
-    return [_totals(costs, prices.currency) for costs in found.values()]
+            attempts.append(_ended(entry.step, entry.event, prices))
+    steps = tuple(attempt for attempts in attempts_of.values() for attempt in attempts)
+    return RunCosts(
+        run=entries[0].run,
+        model=entries[0].model,
+        started_at=entries[0].at,
+        steps=steps,
+        wall_s=round(sum(s.wall_s for s in steps if s.wall_s is not None), 3),
+        cpu_s=round(sum(s.cpu_s for s in steps if s.cpu_s is not None), 3),
+        peak_mb=max((s.peak_mb for s in steps if s.peak_mb is not None), default=0.0),
+        cost=sum(s.cost for s in steps if s.cost is not None),
+        currency=prices.currency,
+    )
 
 
-def _end(tries: list[dict[str, Any]], name: str, step: StepEnded, prices: Prices) -> None:
-    ended = {
-        "step": name,
-        "state": step.state,
-        "wall_s": step.wall_s,
-        "cpu_s": step.cpu_s,
-        "peak_mb": step.peak_mb,
-        "cost": step_cost(step, prices),
-        "currency": prices.currency,
-    }
-    if tries and tries[-1]["state"] == "no end recorded":
-        tries[-1] = ended
-    else:
-        tries.append(ended)
+def _ended(name: str, step: StepEnded, prices: Prices) -> StepCost:
+    cost = step_cost(step, prices)
+    return StepCost(name, step.state, step.wall_s, step.cpu_s, step.peak_mb, cost, prices.currency)
 
 
-def _totals(entry: dict[str, Any], currency: str) -> dict[str, Any]:
-    steps = [one for tries in entry["steps"].values() for one in tries]
-    measured = [s for s in steps if "cost" in s]
-    return {
-        **entry,
-        "steps": steps,
-        "wall_s": round(sum(s["wall_s"] for s in measured), 3),
-        "cpu_s": round(sum(s["cpu_s"] for s in measured), 3),
-        "peak_mb": max((s["peak_mb"] for s in measured), default=0.0),
-        "cost": sum(s["cost"] for s in measured),
-        "currency": currency,
-    }
-
-
-def roi(ledger: Ledger, prices: Prices, baseline: Baseline, *, model: str = "") -> dict[str, Any]:
+def roi(ledger: Ledger, prices: Prices, baseline: Baseline, *, model: str = "") -> Roi:
     """What the deployments so far saved against the same ones by hand, as (low, high) ranges.
 
-    The hours are claims of `baseline.source`; deployments and machine cost are measured here.
+    The hours are claims of `baseline.source`; deployments and machine cost are measured in this ledger.
     low = fewest manual hours - most automated ones; high the other way round.
     """
     deployments = len(ledger.events(RolloutEnded, model=model))
-    machine = sum(entry["cost"] for entry in runs(ledger, prices, model=model))
+    machine = sum(costs.cost for costs in run_costs(ledger, prices, model=model))
     manual, automated = baseline.manual_engineer_hours_per_deployment, baseline.automated_engineer_hours_per_deployment
-    hours = (manual[0] - automated[1], manual[1] - automated[0])
-    saved = [deployments * h * prices.engineer_hour for h in hours]
-    return {
-        "model": model or None,
-        "deployments": deployments,
-        "machine_cost": machine,
-        "engineer_hours_saved_low": deployments * hours[0],
-        "engineer_hours_saved_high": deployments * hours[1],
-        "net_low": saved[0] - machine,
-        "net_high": saved[1] - machine,
-        "currency": prices.currency,
-        "measured": ["deployments", "machine_cost"],
-        "claimed": ["engineer_hours_saved_low", "engineer_hours_saved_high", "net_low", "net_high"],
-        "baseline_source": baseline.source,
-    }
+    hours_low, hours_high = manual[0] - automated[1], manual[1] - automated[0]
+    return Roi(
+        model=model or None,
+        deployments=deployments,
+        machine_cost=machine,
+        engineer_hours_saved_low=deployments * hours_low,
+        engineer_hours_saved_high=deployments * hours_high,
+        net_low=deployments * hours_low * prices.engineer_hour - machine,
+        net_high=deployments * hours_high * prices.engineer_hour - machine,
+        currency=prices.currency,
+        baseline_source=baseline.source,
+    )

@@ -1,13 +1,13 @@
 """The history of a model's partitions: which revisions of a day have landed, in which order, with how many rows.
 
-A day's file grows by itself: seen at a later as-of, more of its labels are known. That is the same revision, seen later. Rows
-that came late or were corrected make another one: of them something is different that was known already.
+The file of a day changes without a new revision: seen at a later as-of, more of its labels are known. A new revision is a
+file that differs in something that was known already, because rows came late or were corrected.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ from pipeline.settings.models import Source, time_of
 
 @dataclass(frozen=True)
 class Revision:
-    """One content of one partition. `number` counts from 1 in the order of landing; contents that differ only in the labels
-    known at their `as_of` share it. `why` is what made it another content than those before."""
+    """One file of one partition. `number` counts revisions from 1 in the order of landing; files that differ only in the
+    labels known at their `as_of` share it. `why` says how the file differs from the ones before it."""
 
     number: int
     md5: str
@@ -31,70 +31,83 @@ class Revision:
     why: str
 
 
+@dataclass(frozen=True)
+class LandedPartition:
+    """A file that the ledger did not have. `delta_rows` is against the newest file of that partition; `view_of` is the md5 of
+    a file of the same revision seen at another as-of, or None; `why` is FIRST, LATER_LABELS or REVISED."""
+
+    md5: str
+    rows: int
+    delta_rows: int
+    view_of: str | None
+    why: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
 def revisions(ledger: Ledger, model: str) -> dict[str, list[Revision]]:
-    """Every partition's contents, by file name, in the order of landing. Two runs that landed the same one count once."""
-    found: dict[str, list[Revision]] = {}
+    """The files of every partition, by file name, in the order of landing. A file that several runs landed counts once."""
+    histories: dict[str, list[Revision]] = {}
     for entry in ledger.events(DataLanded, model=model):
         for name, landed in entry.event.landed.items():
-            history = found.setdefault(name, [])
+            history = histories.setdefault(name, [])
             md5 = landed["md5"]
-            if md5 in {known.md5 for known in history}:
+            if md5 in {revision.md5 for revision in history}:
                 continue
-            number = next((known.number for known in history if known.md5 == landed.get("view_of")), None)
-            number = number or max((known.number for known in history), default=0) + 1
+            number = next((revision.number for revision in history if revision.md5 == landed.get("view_of")), None)
+            number = number or max((revision.number for revision in history), default=0) + 1
             why = landed.get("why") or (REVISED if history else FIRST)
             history.append(Revision(number, md5, landed["rows"], entry.at, entry.run, entry.event.as_of, why))
-    return found
+    return histories
 
 
-def news(
+def new_partitions(
     ledger: Ledger,
     model: str,
-    listed: dict[str, str],
+    listed: Mapping[str, str],
     folder: Path,
     as_of: str,
     source: Source,
-    kept: Callable[[str], Path | None],
-) -> dict[str, dict[str, Any]]:
-    """Those of the snapshot's files (name to md5) that the ledger does not know yet: {"md5", "rows", "delta_rows",
-    "view_of", "why"} each.
+    cached_file: Callable[[str], Path | None],
+) -> dict[str, LandedPartition]:
+    """Those of a snapshot's files, `listed` as name to md5, that the ledger does not have yet.
 
-    `delta_rows` is against the newest content known; `view_of` is the md5 of one that is the same revision seen at another
-    as-of, or None. `folder` holds the files, `kept(md5)` finds an older one, or None where it is gone: then nobody can say
-    that it is the same, and it counts as a revision.
+    `folder` holds the files. `cached_file(md5)` returns an older file, or None when it is gone; then nothing can show that the
+    new file is the same revision, and it counts as another one.
     """
     import pyarrow.parquet as pq
 
-    known = revisions(ledger, model)
-    found = {}
+    histories = revisions(ledger, model)
+    landed = {}
     for name, md5 in listed.items():
-        history = known.get(name, [])
-        if md5 in {one.md5 for one in history}:
+        history, file = histories.get(name, []), folder / name
+        if md5 in {revision.md5 for revision in history}:
             continue
-        rows = pq.read_metadata(folder / name).num_rows
-        file, newest_first = folder / name, reversed(history if source.label_time else [])
-        same = next((one for one in newest_first if _same(one, kept(one.md5), as_of, file, source)), None)
-        found[name] = {
-            "md5": md5,
-            "rows": rows,
-            "delta_rows": rows - (history[-1].rows if history else 0),
-            "view_of": same.md5 if same else None,
-            "why": LATER_LABELS if same else REVISED if history else FIRST,
-        }
-    return found
+        rows = pq.read_metadata(file).num_rows
+        newest_first = reversed(history if source.label_time else [])
+        same = next((r for r in newest_first if _same_revision(r, cached_file(r.md5), as_of, file, source)), None)
+        landed[name] = LandedPartition(
+            md5=md5,
+            rows=rows,
+            delta_rows=rows - (history[-1].rows if history else 0),
+            view_of=same.md5 if same else None,
+            why=LATER_LABELS if same else REVISED if history else FIRST,
+        )
+    return landed
 
 
-def told(landed: dict[str, dict[str, Any]]) -> str:
-    """What `news` found, in a few words: how many contents are new here, and of what kind."""
+def landing_summary(landed: Mapping[str, LandedPartition]) -> str:
+    """How many files are new, and of which kind, as in "3 new (2 first, 1 late or corrected rows)"."""
     counts = dict.fromkeys((FIRST, LATER_LABELS, REVISED), 0)
-    for one in landed.values():
-        counts[one["why"]] += 1
+    for partition in landed.values():
+        counts[partition.why] += 1
     kinds = ", ".join(f"{count} {why}" for why, count in counts.items() if count)
-    return f"{len(landed)} new here" + (f" ({kinds})" if kinds else "")
+    return f"{len(landed)} new" + (f" ({kinds})" if kinds else "")
 
 
-def _same(older: Revision, older_file: Path | None, as_of: str, file: Path, source: Source) -> bool:
-    """Whether both hold the same of what is in both windows and was known at the earlier of the two as-ofs."""
+def _same_revision(older: Revision, older_file: Path | None, as_of: str, file: Path, source: Source) -> bool:
+    """Whether both files hold the same rows of what is in both windows and was known at the earlier of the two as-ofs."""
     import pandas as pd
 
     if older_file is None:

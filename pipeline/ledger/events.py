@@ -1,18 +1,18 @@
-"""Events, one class for each kind: what is particular to it, how its body is written and read, and its sentence.
+"""Events, one class for each kind: its fields, how its body is written and read, and its sentence.
 
-A body holds the class's fields; units are in their names. A body that an older version wrote is read too: a field that it lacks
-has its default, a field that is gone is ignored. An event with a sentence is shown in a model's timeline. A rollout's
-events are in rollout_events.py.
+A body holds the class's fields; their names carry the units. Bodies that an older version wrote are read too: a missing
+field gets its default, and a field that no longer exists is ignored. The timeline shows the events that have a sentence.
+The events of a rollout are in rollout_events.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, ClassVar, Self, dataclass_transform
 
 FIRST, LATER_LABELS, REVISED = "first", "labels known at another as-of", "late or corrected rows"
-# Metadata of an optional field that is written as null; without it, None is left out.
+# Metadata of an optional field: None is written as null. Without it, a field that is None is left out of the body.
 NULL = {"null": True}
 
 KINDS: dict[str, type[Event]] = {}
@@ -21,34 +21,52 @@ KINDS: dict[str, type[Event]] = {}
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field,))
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """What happened. A subclass with a `kind` is a frozen dataclass of its body; the kind is its name in the ledger."""
+    """Something that happened. A subclass with a `kind`, its name in the ledger, is a frozen dataclass of its body.
+
+    The kind is the class's name in snake_case. A field without a default is required in every body, old ones included.
+    """
 
     KIND: ClassVar[str] = ""
 
     def __init_subclass__(cls, kind: str = "") -> None:
         dataclass(frozen=True, kw_only=True)(cls)
         cls.KIND = kind
+        if kind in KINDS:
+            raise ValueError(
+                f"event kind {kind}: {KINDS[kind].__name__} has it already; choose another for {cls.__name__}"
+            )
         if kind:
             KINDS[kind] = cls
 
     def body(self) -> dict[str, Any]:
-        """What the ledger keeps of it. An optional field that is None is left out."""
+        """The JSON object that the ledger stores."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         optional = {f.name for f in fields(self) if f.default is None and not f.metadata.get("null")}
         return {name: value for name, value in values.items() if value is not None or name not in optional}
 
     @classmethod
     def read(cls, body: Mapping[str, Any]) -> Self:
-        """The event with that body. Raises TypeError when a field without a default is missing."""
+        """The event with that body. Raises MissingField when the body lacks a required field."""
+        missing = [f.name for f in fields(cls) if _is_required(f) and f.name not in body]
+        if missing:
+            raise MissingField(", ".join(missing))
         return cls(**{f.name: body[f.name] for f in fields(cls) if f.name in body})
 
     def sentence(self) -> str:
-        """One line for a person; '' for what the timeline does not show."""
+        """One line for a person; '' when the timeline does not show the event."""
         return ""
 
 
+class MissingField(Exception):
+    """A body lacks fields that its kind requires; str() names them."""
+
+
+def _is_required(f: Field[Any]) -> bool:
+    return f.default is MISSING and f.default_factory is MISSING
+
+
 class UnknownEvent(Event):
-    """An event of a kind that this version does not know."""
+    """An event whose kind this version of the code does not know. `values` is its body."""
 
     values: Mapping[str, Any]
 
@@ -71,7 +89,7 @@ class StepStarted(Event, kind="step_started"):
 
 
 class StepEnded(Event, kind="step_ended"):
-    """`state` is success, failed or skipped; a step's subprocesses are counted in."""
+    """`state` is success, failed or skipped. The measures include the step's subprocesses; `peak_mb` is in MiB."""
 
     state: str
     wall_s: float
@@ -81,7 +99,10 @@ class StepEnded(Event, kind="step_ended"):
 
 
 class DataLanded(Event, kind="data_landed"):
-    """`landed` is {file name: {"md5", "rows", "delta_rows", "view_of", "why"}} of the partitions that are new."""
+    """`landed` is {file name: {"md5", "rows", "delta_rows", "view_of", "why"}} of the new partitions.
+
+    See pipeline.ledger.data_revisions.LandedPartition. `remote` is None when the project has no DVC remote.
+    """
 
     data_version: str
     as_of: str
@@ -99,7 +120,7 @@ class DataLanded(Event, kind="data_landed"):
 
 
 class StageKept(Event, kind="stage_kept"):
-    """`lock` is the text of the run's dvc.lock after the stage."""
+    """The files of a stage were pushed for the next worker. `lock` is the text of the run's dvc.lock after the stage."""
 
     stage: str
     lock: str
@@ -108,7 +129,7 @@ class StageKept(Event, kind="stage_kept"):
 
 
 class GatesChecked(Event, kind="gates_checked"):
-    """`verdicts` are those of pipeline.gates.base.Verdict, as dicts."""
+    """`verdicts` are of pipeline.gates.base.Verdict, as dicts."""
 
     verdicts: Sequence[Mapping[str, Any]]
 
@@ -142,7 +163,10 @@ class RunSettled(Event, kind="run_settled"):
 
 
 class DriftChecked(Event, kind="drift_checked"):
-    """`features` are those of pipeline.monitoring.drift.DriftVerdict, `receipt` of pipeline.policy.retrain.Receipt."""
+    """`features` are of pipeline.monitoring.drift.DriftVerdict, `receipt` is a pipeline.policy.retrain.Receipt, as dicts.
+
+    `asked_outside_window` counts the logged requests that are not in the checked window. `report` is a path.
+    """
 
     verdict: str
     reason: str
@@ -164,7 +188,7 @@ class DriftChecked(Event, kind="drift_checked"):
 
 
 class Watched(Event, kind="watched"):
-    """`excess` and `low` are in units of the bounded loss, 0 to 1."""
+    """Champion and predecessor were compared on labelled rows. `excess` and `low` are differences of losses from 0 to 1."""
 
     decision: str
     reason: str
@@ -180,6 +204,8 @@ class Watched(Event, kind="watched"):
 
 
 class DeployerCalled(Event, kind="deployer_called"):
+    """The body holds `arguments` beside `verb`, not below a key of their own."""
+
     verb: str
     arguments: Mapping[str, Any]
 
@@ -188,6 +214,8 @@ class DeployerCalled(Event, kind="deployer_called"):
 
     @classmethod
     def read(cls, body: Mapping[str, Any]) -> Self:
+        if "verb" not in body:
+            raise MissingField("verb")
         return cls(verb=body["verb"], arguments={name: value for name, value in body.items() if name != "verb"})
 
 
@@ -197,13 +225,13 @@ class DeployerAnswered(Event, kind="deployer_answered"):
 
 
 class DeployerRefused(Event, kind="deployer_refused"):
-    """`unwritten_before` refusals came since the last one that was written."""
+    """`unwritten_before` counts the refusals since the last one that the ledger has: a flood of calls must not fill it."""
 
     verb: str
     why: str
     unwritten_before: int = 0
 
 
-def shown() -> list[type[Event]]:
-    """The kinds that a timeline shows: those with a sentence."""
+def timeline_kinds() -> list[type[Event]]:
+    """The events that have a sentence."""
     return [kind for kind in KINDS.values() if kind.sentence is not Event.sentence]

@@ -1,8 +1,8 @@
 """A lease: the right to change what is live of one model, for as long as its holder renews it.
 
-It stands in the ledger's database, so that all machines that share the ledger share it. Each taking draws the next
-number, the fencing token; a holder that was asleep while another took the lease finds its number outdated and is refused,
-before it touches anything (Kleppmann, How to do distributed locking, 2016). Time is the database's own, not the machines'.
+The lease is a row of the ledger's database, so that all machines that share the ledger share it. Each holder draws the next
+number, the fencing token. A holder that slept while another took the lease has an outdated number and is refused before it
+changes anything (Kleppmann, How to do distributed locking, 2016). The time is the database's own, not the machines'.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pipeline.errors import LeaseBusy, LedgerError, RolloutError
 from pipeline.ledger.store import Ledger
 from pipeline.settings.process_identity import ProcessIdentity, this_process
 
-# A holder that was killed is waited for so long; one that lives renews it three times as often.
+# How long a lease is valid after its last renewal. A live holder renews it three times in this time.
 HELD_S = 5.0
 TRY_AGAIN_S = 0.1
 
@@ -35,7 +35,7 @@ LEASES = sa.Table(
 
 @dataclass(frozen=True)
 class Lease:
-    """What a holder has: `token` grows with each taking of the model's lease."""
+    """A holder's right to one model. `token` is larger for each later holder."""
 
     ledger: Ledger
     model: str
@@ -43,31 +43,33 @@ class Lease:
     holder: str
 
     def check(self) -> None:
-        """Raises RolloutError when another has taken the lease since."""
+        """Raises RolloutError when another process has taken the lease since."""
         with self.ledger.writing() as connection:
             current = _row(connection, self.model)
         if current is None or current.token != self.token:
             by = f" by {current.holder.partition(' (')[0]}" if current and current.holder else ""
             raise RolloutError(
-                f"model {self.model}", f"this rollout was overtaken{by}", "look at its timeline, then start it again"
+                f"model {self.model}",
+                f"this rollout was overtaken{by}",
+                f"see `python -m pipeline timeline {self.model}`, then start the rollout again",
             )
 
     def renew(self) -> bool:
-        """Holds it for another while; False when another has taken it."""
+        """Extends the lease by HELD_S seconds; False when another process has taken it."""
         with self.ledger.writing() as connection:
             mine = (LEASES.c.model == self.model) & (LEASES.c.token == self.token)
             until = _now(connection) + HELD_S
             return connection.execute(LEASES.update().where(mine).values(until=until)).rowcount == 1
 
     def release(self) -> None:
-        """Gives it back; the number stays, so that the next one is larger."""
+        """Ends the lease. Its number stays, so that the next holder's is larger."""
         with self.ledger.writing() as connection:
             mine = (LEASES.c.model == self.model) & (LEASES.c.token == self.token)
             connection.execute(LEASES.update().where(mine).values(until=0.0, holder=""))
 
 
 def take(ledger: Ledger, model: str, holder: str, above: int = 0) -> Lease | None:
-    """The model's lease, or None while another holds it; its number is larger than `above` too. Raises LedgerError."""
+    """The model's lease with a number above `above`, or None while another process holds it. Raises LedgerError."""
     with ledger.writing() as connection:
         LEASES.create(connection, checkfirst=True)
         current, now = _row(connection, model), _now(connection)
@@ -84,9 +86,9 @@ def take(ledger: Ledger, model: str, holder: str, above: int = 0) -> Lease | Non
 
 @contextmanager
 def held(ledger: Ledger, model: str, wait_s: float = 0, above: int = 0) -> Iterator[Lease]:
-    """Takes the lease, renews it meanwhile and gives it back. Raises LeaseBusy when it is not free within `wait_s`.
+    """Takes the lease, renews it in a thread and releases it at the end. Raises LeaseBusy when it is not free within `wait_s`.
 
-    `above` is the largest number known elsewhere: a ledger that was restored may have forgotten it.
+    `above` is the largest number known elsewhere: a ledger that was restored from a backup may lack it.
     """
     holder = this_process().describe()
     until = time.monotonic() + wait_s
@@ -111,12 +113,12 @@ def _keep_renewing(lease: Lease, ended: threading.Event) -> None:
             if not lease.renew():
                 return
         except LedgerError:
-            # A database that is away for a moment: the next try, or the check before the next step, will tell.
+            # The database may be away for a moment: the next renewal, or the check before the next step, finds out.
             continue
 
 
 def _has_ended(holder: str) -> bool:
-    """Whether the holder is a process of this very machine that has ended: nobody has to wait for it."""
+    """Whether the holder is a process of this machine that has ended, so that its lease is free at once."""
     process = ProcessIdentity.parse(holder)
     return process is not None and process.is_local() and not process.is_running()
 

@@ -1,8 +1,8 @@
 """Measures a step: wall and processor seconds, and peak memory, its subprocesses included.
 
-Linux counts both for a process and for the children it has waited for (getrusage(2)); ru_maxrss is in
-KiB, and that of children is the largest one's, so the peak is the larger of the two, not their sum. Stages that a server
-forked are nobody's children here; they leave word (pipeline.workspaces.stage_server.ELSEWHERE).
+Linux counts both for a process and for the children it has waited for (getrusage(2)). ru_maxrss is in KiB; for children it is
+the largest child's, so the peak is the larger of the two values, not their sum. The stage server's processes are not children
+of this one; they report their usage in a file (pipeline.workspaces.stage_server.ELSEWHERE).
 """
 
 from __future__ import annotations
@@ -20,35 +20,43 @@ from pipeline.workspaces.stage_server import ELSEWHERE
 
 @dataclass(frozen=True)
 class Reading:
-    """A meter's reading: `taken` is the wall clock, `cpu_s` processor seconds so far."""
+    """The state of the meter: `monotonic_s` is time.monotonic(), `cpu_s` the processor seconds so far."""
 
-    taken: float
+    monotonic_s: float
     cpu_s: float
 
 
-def read() -> Reading:
+@dataclass(frozen=True)
+class Usage:
+    """Wall and processor seconds between two readings, and the peak memory in MiB since the process started."""
+
+    wall_s: float
+    cpu_s: float
+    peak_mb: float
+
+
+def read_meter() -> Reading:
     own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    here = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
-    return Reading(time.monotonic(), here + ELSEWHERE.cpu_s)
+    cpu_s = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+    return Reading(time.monotonic(), cpu_s + ELSEWHERE.cpu_s)
 
 
-def since(start: Reading) -> dict[str, float]:
-    """{"wall_s", "cpu_s", "peak_mb"} from `start` to now."""
-    end = read()
-    here = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    peak_kib = max(*here, ELSEWHERE.peak_kib)
-    return {
-        "wall_s": round(end.taken - start.taken, 3),
-        "cpu_s": round(end.cpu_s - start.cpu_s, 3),
-        "peak_mb": round(peak_kib / 1024, 1),
-    }
+def usage_since(start: Reading) -> Usage:
+    """What was used from `start` to now."""
+    end = read_meter()
+    peaks_kib = (resource.getrusage(scope).ru_maxrss for scope in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return Usage(
+        wall_s=round(end.monotonic_s - start.monotonic_s, 3),
+        cpu_s=round(end.cpu_s - start.cpu_s, 3),
+        peak_mb=round(max(*peaks_kib, ELSEWHERE.peak_kib) / 1024, 1),
+    )
 
 
 @contextmanager
 def metered(ledger: Ledger, run: str, model: str, step: str) -> Iterator[None]:
-    """Writes the start and the end of a step to the ledger, whatever way it ends."""
+    """Writes the start and the end of a step to the ledger, also when it raises."""
     ledger.append(StepStarted(), model, run, step)
-    start = read()
+    start = read_meter()
     state, error = "success", ""
     try:
         yield
@@ -56,4 +64,4 @@ def metered(ledger: Ledger, run: str, model: str, step: str) -> Iterator[None]:
         state, error = "failed", str(raised)
         raise
     finally:
-        ledger.append(StepEnded(state=state, error=error, **since(start)), model, run, step)
+        ledger.append(StepEnded(state=state, error=error, **vars(usage_since(start))), model, run, step)

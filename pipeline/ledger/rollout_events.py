@@ -1,4 +1,4 @@
-"""The events of a rollout: one before and one after each side effect, and what was seen of a version on its way."""
+"""The events of a rollout: one before and one after each side effect, and the judgements of a version on its way."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pipeline.ledger.events import NULL, Event
 
 
 class RolloutEvent(Event):
-    """`rollout` is the number of the lease under which it happened."""
+    """`rollout` is the fencing token of the lease that was held; None when the event needs no lease."""
 
     rollout: int | None = None
 
 
 class Opening(RolloutEvent):
-    """A rollout or a rollback begins. `version` is the one that is to be live."""
+    """A rollout or a rollback begins. `version` is to be live at its end."""
 
     version: str
     slot: str = ""
@@ -24,12 +24,12 @@ class Opening(RolloutEvent):
 
     @property
     def leaving(self) -> str:
-        """The version that a person who rolls back now wants to leave."""
+        """The version that a rollback at this moment has to leave."""
         return self.version
 
 
 class Move(RolloutEvent):
-    """A version is live from now on, with all traffic. The two kinds of it date what was live when."""
+    """A version is live from now on, with all traffic. Its two kinds are the record of what was live at which time."""
 
     version: str
     slot: str = ""
@@ -54,7 +54,7 @@ class RollbackStarted(Opening, kind="rollback_started"):
 
 
 class SlotStarting(RolloutEvent, kind="slot_starting"):
-    """`why` this engine."""
+    """`why` says why the slot is on this engine."""
 
     version: str
     slot: str
@@ -69,7 +69,7 @@ class SlotStarted(RolloutEvent, kind="slot_started"):
 
 
 class SlotReady(RolloutEvent, kind="slot_ready"):
-    """`golden` requests were answered as evaluation answered them."""
+    """The slot gave the answers that evaluation recorded, to each of `golden` requests."""
 
     version: str
     slot: str
@@ -94,7 +94,7 @@ class SlotEnding(RolloutEvent, kind="slot_ending"):
 
 
 class SlotEnded(RolloutEvent, kind="slot_ended"):
-    """`cut_off` requests were not answered; None when the slot could not say."""
+    """`cut_off` requests got no answer; None when the slot did not report a number."""
 
     version: str
     slot: str
@@ -102,12 +102,12 @@ class SlotEnded(RolloutEvent, kind="slot_ended"):
     engine: str | None = None
 
     def sentence(self) -> str:
-        lost = "nobody knows how many" if self.cut_off is None else self.cut_off
+        lost = "an unknown number of" if self.cut_off is None else self.cut_off
         return f"version {self.version} ended in {self.slot}, {lost} requests cut off"
 
 
 class RouteMoving(RolloutEvent, kind="route_moving"):
-    """Version `to` is to get `percent` of the traffic (of copies, with `mirror`); `previous` is behind it."""
+    """Version `to` is to get `percent` of the traffic, or of its copies with `mirror`; `previous` is its failover."""
 
     to: str
     percent: int = 100
@@ -145,7 +145,7 @@ class RolloutHolding(RolloutEvent, kind="rollout_holding"):
 
 
 class Judged(RolloutEvent):
-    """A version was watched; `looks` are those of pipeline.policy.canary.Judgement, as dicts."""
+    """A version was watched; `looks` are of pipeline.policy.canary.Judgement, as dicts."""
 
     version: str
     verdict: str = ""
@@ -196,7 +196,10 @@ class PruneFailed(RolloutEvent, kind="prune_failed"):
 
 
 class RolloutEnded(Move, kind="rollout_ended"):
-    """`to_traffic_s` is from the start of the rollout to the moment when all traffic had moved."""
+    """`to_traffic_s` is the time from the rollout's start until all traffic had moved.
+
+    `already_live` when nothing had to move; `completed_later` when recovery finished a rollout that was cut off.
+    """
 
     switch_s: float = 0.0
     engine_reason: str | None = None
@@ -207,12 +210,19 @@ class RolloutEnded(Move, kind="rollout_ended"):
     already_live: bool | None = None
     completed_later: bool | None = None
 
+    def body(self) -> dict[str, Any]:
+        """Without `previous` when nothing moved: the move before this one names the predecessor."""
+        body = super().body()
+        if self.already_live and self.previous is None:
+            del body["previous"]
+        return body
+
     def sentence(self) -> str:
         return f"version {self.version} live in {self.slot}, switched in {self.switch_s:.2f} s"
 
 
 class RolledBack(Move, kind="rolled_back"):
-    """`version` is live again, in place of `left`; `warm` when it had been kept ready."""
+    """`version` is live again in place of `left`; `warm` when its slot was still running."""
 
     left: str = ""
     warm: bool | None = None

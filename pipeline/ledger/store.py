@@ -1,8 +1,8 @@
-"""The table itself: append, read, verify.
+"""The ledger's table: append, read, verify.
 
-Each event carries the hash of the one before it, so that a changed, removed or inserted row breaks the
-chain from there on: hash = sha256(previous hash + canonical JSON of the event's own fields). SQLite (WAL,
-synchronous FULL) by default, Postgres by $PERENNIAL_LEDGER_URL.
+Each row carries the hash of the row before it, so that a changed, removed or inserted row breaks the chain from there on:
+hash = sha256(previous hash + canonical JSON of the row's own fields). The database is SQLite (WAL, synchronous FULL) by
+default, Postgres with $PERENNIAL_LEDGER_URL.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import Any, Generic, TypeVar
 import sqlalchemy as sa
 
 from pipeline.errors import LedgerError
-from pipeline.ledger import rollout_events  # noqa: F401, which adds its kinds
-from pipeline.ledger.events import KINDS, Event, UnknownEvent
+from pipeline.ledger import rollout_events  # noqa: F401, registers its kinds
+from pipeline.ledger.events import KINDS, Event, MissingField, UnknownEvent
 
 GENESIS = "0" * 64
-# Any constant will do: writers of one ledger on Postgres take this advisory lock in turn.
+# Any constant serves: all writers of a ledger on Postgres take this advisory lock in turn.
 POSTGRES_LOCK = 7_305_377_461
 
 EVENTS = sa.Table(
@@ -48,7 +48,7 @@ E_co = TypeVar("E_co", bound=Event, covariant=True)
 
 @dataclass(frozen=True)
 class Entry(Generic[E_co]):
-    """One row: an event, when it happened, and to which model, run and step. `body` is the row's own, as it was written."""
+    """One row: an event, when it happened (UTC, ISO 8601), and to which model, run and step. `body` is as it was written."""
 
     seq: int
     at: str
@@ -61,36 +61,38 @@ class Entry(Generic[E_co]):
 
     @cached_property
     def event(self) -> E_co:
-        """The event with its fields. Raises LedgerError for a body that is not one of its kind."""
+        """The event with its fields. Raises LedgerError when the body lacks a required field."""
         kind = KINDS.get(self.kind)
         if kind is None:
             return UnknownEvent(values=self.body)  # type: ignore[return-value]
         try:
             return kind.read(self.body)  # type: ignore[return-value]
-        except (TypeError, KeyError) as error:
-            observed = f"its body is not that of {self.kind} ({error})"
-            raise LedgerError(f"event {self.seq}", observed, "`python -m pipeline verify` checks the ledger") from error
+        except MissingField as error:
+            observed = f"the body of this {self.kind} has no {error}"
+            raise LedgerError(
+                f"event {self.seq}", observed, "run `python -m pipeline verify` to check the ledger"
+            ) from error
 
 
 def now() -> str:
-    """The present in UTC, ISO 8601 with milliseconds."""
+    """The present time in UTC, ISO 8601 with milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def airflow_run(dag_id: str, run_id: str) -> str:
-    """The ledger's name of a run that Airflow started."""
+    """The ledger's name for a run that Airflow started."""
     return f"{dag_id}/{run_id}"
 
 
 class Ledger:
-    """Opens the ledger at `url`, creating the table when it is new."""
+    """Opens the ledger at the SQLAlchemy `url` and creates its table when that does not exist. Raises LedgerError."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         try:
             if url.startswith("sqlite:///"):
                 Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-            self._engine = sa.create_engine(_with_our_driver(url), poolclass=sa.pool.NullPool)
+            self._engine = sa.create_engine(_with_psycopg2(url), poolclass=sa.pool.NullPool)
             if self._engine.dialect.name == "sqlite":
                 sa.event.listen(self._engine, "connect", _durable)
             with self._locked() as connection:
@@ -99,7 +101,7 @@ class Ledger:
             raise self._failed(error) from error
 
     def append(self, event: E, model: str = "", run: str = "", step: str = "", *, at: str = "") -> Entry[E]:
-        """Adds `event` at the end of the chain and returns its entry; `at` is the present. Raises LedgerError."""
+        """Adds `event` at the end of the chain and returns its entry; `at` defaults to now. Raises LedgerError."""
         body = event.body()
         try:
             with self._locked() as connection:
@@ -125,7 +127,8 @@ class Ledger:
     def events(
         self, *kinds: type[E], model: str = "", run: str = "", until: str = "", after: int = 0
     ) -> list[Entry[E]]:
-        """The entries that match and came after the one numbered `after`, oldest first; without `kinds` those of any."""
+        """The entries that match, oldest first: of any of `kinds` (of all, without), at or before `until`, numbered above
+        `after`. Raises LedgerError."""
         query = sa.select(EVENTS).where(EVENTS.c.seq > after).order_by(EVENTS.c.seq)
         if kinds:
             query = query.where(EVENTS.c.kind.in_([kind.KIND for kind in kinds]))
@@ -142,7 +145,7 @@ class Ledger:
         return [Entry(r.seq, r.at, r.model, r.run, r.step, r.kind, json.loads(r.body), r.hash) for r in rows]
 
     def verify(self) -> tuple[int, int | None]:
-        """(events read, seq of the first one that breaks the chain, or None)."""
+        """(rows read, seq of the first row that breaks the chain, or None)."""
         previous, count = GENESIS, 0
         with self._engine.connect() as connection:
             for r in connection.execute(sa.select(EVENTS).order_by(EVENTS.c.seq)):
@@ -163,7 +166,7 @@ class Ledger:
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
-        """A transaction of its own for what stands beside the events; one writer at a time. Raises LedgerError."""
+        """A transaction for tables beside the events, such as leases; one writer at a time. Raises LedgerError."""
         try:
             with self._locked() as connection:
                 yield connection
@@ -172,7 +175,7 @@ class Ledger:
 
     @contextmanager
     def _locked(self) -> Iterator[sa.Connection]:
-        """One writer at a time, so that no two events follow the same one."""
+        """A transaction with one writer at a time, so that no two rows follow the same row."""
         with self._engine.connect() as connection:
             if self._engine.dialect.name == "sqlite":
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -186,14 +189,14 @@ class Ledger:
         return LedgerError(f"ledger {shown}", str(error).splitlines()[0], "check $PERENNIAL_LEDGER_URL and the disk")
 
 
-def _with_our_driver(url: str) -> sa.engine.URL:
-    """SQLAlchemy takes plain `postgresql://` for psycopg 3; the one that Airflow uses, too, is installed."""
-    made = sa.engine.make_url(url)
-    return made.set(drivername="postgresql+psycopg2") if made.drivername == "postgresql" else made
+def _with_psycopg2(url: str) -> sa.engine.URL:
+    """Names psycopg2 in a plain `postgresql://`, which SQLAlchemy reads as psycopg 3: Airflow installs psycopg2."""
+    parsed = sa.engine.make_url(url)
+    return parsed.set(drivername="postgresql+psycopg2") if parsed.drivername == "postgresql" else parsed
 
 
 def _durable(connection: Any, _record: Any) -> None:
-    # Python's driver would open transactions by itself; here BEGIN IMMEDIATE does.
+    # Python's driver opens transactions by itself otherwise; `_locked` begins them with BEGIN IMMEDIATE.
     connection.isolation_level = None
     for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL"):
         connection.execute(f"PRAGMA {pragma}")

@@ -1,35 +1,76 @@
-"""What happened to a model, and which version was live at a given time, told from the ledger."""
+"""What happened to a model, and which version was live at a given time, as the ledger has it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline.ledger.events import shown
+from pipeline.ledger.events import timeline_kinds
 from pipeline.ledger.rollout_events import MOVES, RolledBack
 from pipeline.ledger.store import Ledger
 
 
-def timeline(ledger: Ledger, model: str, until: str = "") -> list[dict[str, Any]]:
-    """The events a person asks about, oldest first, each with one line of what it says."""
+@dataclass(frozen=True)
+class TimelineEvent:
+    """One line of a timeline: `what` is the event's sentence, `details` its body."""
+
+    at: str
+    kind: str
+    run: str
+    what: str
+    details: Mapping[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Its fields; an empty body is left out."""
+        return {name: value for name, value in asdict(self).items() if name != "details" or value}
+
+
+@dataclass(frozen=True)
+class LiveVersion:
+    """A version with all traffic since `since` (UTC, ISO 8601). `engine` is None where an older event does not have it."""
+
+    version: str
+    slot: str
+    engine: str | None
+    since: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class LivePeriod:
+    """A version was live from `start` to `end` (UTC, ISO 8601); `end` is None while it is live."""
+
+    start: str
+    end: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"from": self.start, "until": self.end}
+
+
+def timeline(ledger: Ledger, model: str, until: str = "") -> list[TimelineEvent]:
+    """The model's events that have a sentence, oldest first."""
     return [
-        {
-            "at": entry.at,
-            "kind": entry.kind,
-            "run": entry.run,
-            "what": entry.event.sentence(),
-            **({"details": entry.body} if entry.body else {}),
-        }
-        for entry in ledger.events(*shown(), model=model, until=until)
+        TimelineEvent(entry.at, entry.kind, entry.run, entry.event.sentence(), entry.body)
+        for entry in ledger.events(*timeline_kinds(), model=model, until=until)
     ]
 
 
-def live_at(ledger: Ledger, model: str, until: str = "") -> dict[str, Any] | None:
-    """{"version", "slot", "since", "engine"} of what was live at `until` (default now), or None."""
+def live_at(ledger: Ledger, model: str, until: str = "") -> LiveVersion | None:
+    """What was live at `until` (default: now); None when nothing was."""
     moves = ledger.events(*MOVES, model=model, until=until)
     if not moves:
         return None
     last = moves[-1]
-    return {"version": last.event.version, "slot": last.event.slot, "engine": last.event.engine, "since": last.at}
+    return LiveVersion(last.event.version, last.event.slot, last.event.engine, last.at)
+
+
+def live_version(ledger: Ledger, model: str) -> str:
+    """The version that is live now; '' when none is."""
+    live = live_at(ledger, model)
+    return live.version if live is not None else ""
 
 
 def predecessor(ledger: Ledger, model: str, version: str) -> str | None:
@@ -39,29 +80,28 @@ def predecessor(ledger: Ledger, model: str, version: str) -> str | None:
     return others[-1] if others else None
 
 
-def unpulled_predecessor(ledger: Ledger, model: str, version: str) -> str | None:
-    """The version that was live before `version`, but for those that were gone back from: nobody wants them back."""
-    pulled: set[str] = set()
+def trusted_predecessor(ledger: Ledger, model: str, version: str) -> str | None:
+    """The version that was live before `version`, or None. A version that was rolled back counts again once it is deployed
+    again."""
+    rolled_back: set[str] = set()
     others: list[str] = []
     for move in ledger.events(*MOVES, model=model):
-        pulled.discard(move.event.version)
+        rolled_back.discard(move.event.version)
         if isinstance(move.event, RolledBack):
-            pulled.add(move.event.left)
+            rolled_back.add(move.event.left)
         if move.event.version != version:
             others.append(move.event.version)
-    return next((other for other in reversed(others) if other not in pulled), None)
+    return next((other for other in reversed(others) if other not in rolled_back), None)
 
 
-def live_periods(ledger: Ledger, model: str, version: str) -> list[dict[str, Any]]:
-    """When `version` was live: [{"from", "until"}], until None for as long as it is."""
-    periods: list[dict[str, Any]] = []
-    current = None
+def live_periods(ledger: Ledger, model: str, version: str) -> list[LivePeriod]:
+    """When `version` was live, oldest first."""
+    periods: list[LivePeriod] = []
+    current, start = None, ""
     for move in ledger.events(*MOVES, model=model):
         if move.event.version == current:
             continue
         if current == version:
-            periods[-1]["until"] = move.at
-        current = move.event.version
-        if current == version:
-            periods.append({"from": move.at, "until": None})
-    return periods
+            periods.append(LivePeriod(start, move.at))
+        current, start = move.event.version, move.at
+    return [*periods, LivePeriod(start, None)] if current == version else periods

@@ -23,7 +23,7 @@ def overview_page(context: Context) -> str:
 
 def facts(context: Context) -> dict[str, Any]:
     """What the page shows."""
-    runs = list(reversed(costs.runs(context.ledger, context.params.prices)))
+    runs = [run.as_dict() for run in reversed(costs.run_costs(context.ledger, context.params.prices))]
     most = max((run["cost"] for run in runs[:RUNS_SHOWN]), default=0.0) or 1.0
     ledger = context.ledger
     gates = {entry.run: entry.event.verdicts for entry in ledger.events(GatesChecked)}
@@ -49,7 +49,7 @@ def facts(context: Context) -> dict[str, Any]:
         "runs_in_all": len(runs),
         "cost_in_all": sum(run["cost"] for run in runs),
         "moves": list(reversed(moves)),
-        "roi": costs.roi(context.ledger, context.params.prices, context.params.baseline),
+        "roi": costs.roi(context.ledger, context.params.prices, context.params.baseline).as_dict(),
     }
 
 

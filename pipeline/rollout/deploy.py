@@ -23,7 +23,7 @@ from pipeline.ledger.rollout_events import (
     StepBaked,
 )
 from pipeline.ledger.store import Entry
-from pipeline.ledger.timeline import live_at
+from pipeline.ledger.timeline import live_version
 from pipeline.rollout import recovery, slots, step_watch
 from pipeline.rollout.context import RolloutContext, answers, check_router, other
 from pipeline.rollout.engines.base import SLOTS, Running
@@ -111,7 +111,7 @@ def _finish_live(context: RolloutContext, model: str, live: Share) -> Deployment
     if context.registry.champion(model) != live.version:
         context.promote(model, live.version)
     result = Deployment(live.version, live.slot, 0.0, already_live=True)
-    if (live_at(context.ledger, model) or {}).get("version") != live.version:
+    if live_version(context.ledger, model) != live.version:
         context.record(RolloutEnded.read(result.as_dict()), model)
     return result
 

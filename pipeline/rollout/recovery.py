@@ -25,7 +25,7 @@ from pipeline.ledger.rollout_events import (
     SlotRevived,
 )
 from pipeline.ledger.store import Entry, Ledger
-from pipeline.ledger.timeline import live_at
+from pipeline.ledger.timeline import live_at, live_version
 from pipeline.rollout import probe, slots
 from pipeline.rollout.context import SWITCH_LIMIT_S, RolloutContext, answers
 from pipeline.rollout.routing import route_file
@@ -96,7 +96,7 @@ def unfinished(
         current = context.move(Route(model, _alive(context, model, current.live, settings, done)))
         context.empty(model, left.slot, settings.drain_s)
         done.append(f"{model}: version {current.live.version} has all traffic again, {left.version} was cut off")
-    if current is not None and (live_at(context.ledger, model) or {}).get("version") != current.live.version:
+    if current is not None and live_version(context.ledger, model) != current.live.version:
         return _settled(context, current, opened, settings, done)
     if opened is not None:
         version, slot = opened.event.version, opened.event.slot or None
@@ -196,20 +196,20 @@ def _rebuilt(context: RolloutContext, model: str, settings: Rollout, done: list[
         why = "is gone"
     except RolloutError as error:
         current, why = None, error.observation
-    told = live_at(context.ledger, model)
-    if current is not None or (told is None and not route_file.route_file(context.home, model).is_file()):
+    live = live_at(context.ledger, model)
+    if current is not None or (live is None and not route_file.route_file(context.home, model).is_file()):
         return current
-    if told is None:
+    if live is None:
         context.unroute(model)
         done.append(f"{model}: its route {why}, and nothing of it was ever live: removed")
         return None
-    found = [r for e in context.engines.all() for r in e.all() if r.model == model and r.version == told["version"]]
+    found = [r for e in context.engines.all() for r in e.all() if r.model == model and r.version == live.version]
     alive = [share for share in map(slots.share_of, found) if answers(share)]
     if alive:
         share = alive[0]
     else:
-        folder = context.registry.deployable_package(model, told["version"])
-        share = slots.fill(context, model, told["version"], told["slot"], folder, settings).share
+        folder = context.registry.deployable_package(model, live.version)
+        share = slots.fill(context, model, live.version, live.slot, folder, settings).share
     written = context.move(Route(model, share))
     done.append(f"{model}: its route {why}; written again for version {share.version}, as the ledger says")
     return written
@@ -235,10 +235,10 @@ def retire(context: RolloutContext, model: str, settings: Rollout) -> list[str]:
 
 
 def _is_due(context: RolloutContext, current: Route, settings: Rollout) -> bool:
-    told = live_at(context.ledger, current.model)
-    if current.previous is None or current.candidate is not None or told is None:
+    live = live_at(context.ledger, current.model)
+    if current.previous is None or current.candidate is not None or live is None:
         return False
-    kept = context.clock() - datetime.fromisoformat(told["since"])
+    kept = context.clock() - datetime.fromisoformat(live.since)
     return kept >= timedelta(hours=settings.keep_hours)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace as replace_fields
 
 from pipeline.errors import LeaseBusy, RolloutError
 from pipeline.ledger.rollout_events import AbortAsked, RollbackStarted, RolledBack, RolloutFailed
-from pipeline.ledger.timeline import live_at, predecessor
+from pipeline.ledger.timeline import live_version, predecessor
 from pipeline.rollout import recovery, slots
 from pipeline.rollout.context import RolloutContext, answers, check_router, other
 from pipeline.rollout.results import Rollback
@@ -53,7 +53,7 @@ def _on_its_way(context: RolloutContext, model: str) -> str:
     opened = recovery.open_rollout(context.ledger, model)
     if opened is not None:
         return opened.event.leaving
-    return (live_at(context.ledger, model) or {}).get("version", "")
+    return live_version(context.ledger, model)
 
 
 def _nothing_moved(current: Route, left: str) -> Rollback:

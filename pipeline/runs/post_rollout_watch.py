@@ -13,7 +13,7 @@ from pipeline.context import Context
 from pipeline.deployer import traffic
 from pipeline.errors import LeaseBusy, PerennialError
 from pipeline.ledger.events import Watched
-from pipeline.ledger.timeline import live_at, unpulled_predecessor
+from pipeline.ledger.timeline import live_at, trusted_predecessor
 
 
 def watch(context: Context, run: str, name: str, as_of: datetime) -> dict[str, Any]:
@@ -27,25 +27,25 @@ def watch(context: Context, run: str, name: str, as_of: datetime) -> dict[str, A
 
     settings = context.params.model(name).rollout
     live = live_at(context.ledger, name)
-    before = unpulled_predecessor(context.ledger, name, live["version"]) if live else None
+    before = trusted_predecessor(context.ledger, name, live.version) if live else None
     if live is None or before is None:
         return _nothing(f"{name} has no predecessor to compare with")
     if open_rollout(context.ledger, name) is not None:
         return _nothing(f"a rollout of {name} is going on, it is left alone")
-    since = datetime.fromisoformat(live["since"])
+    since = datetime.fromisoformat(live.since)
     if datetime.now(UTC) - since > timedelta(days=settings.watch_days):
-        return _nothing(f"version {live['version']} has been live for more than {settings.watch_days:g} days")
+        return _nothing(f"version {live.version} has been live for more than {settings.watch_days:g} days")
     try:
-        champion, old = _losses(context, name, live["version"], before, as_of)
+        champion, old = _losses(context, name, live.version, before, as_of)
     except Incomparable as error:
-        return _nothing(f"versions {live['version']} and {before} cannot be compared: {error}")
+        return _nothing(f"versions {live.version} and {before} cannot be compared: {error}")
     limits = settings.limits
     watched = policy.compare(champion, old, limits.alpha, limits.min_requests)
-    told = {**watched.as_dict(), "champion": live["version"], "predecessor": before, "as_of": as_of.isoformat()}
+    told = {**watched.as_dict(), "champion": live.version, "predecessor": before, "as_of": as_of.isoformat()}
     context.ledger.append(Watched.read(told), name, run, "watch")
     if watched.decision == "keep":
         return {**told, "rollback": None}
-    return told | _rolled_back(context, run, name, live["version"], before, watched.reason)
+    return told | _rolled_back(context, run, name, live.version, before, watched.reason)
 
 
 def _rolled_back(context: Context, run: str, name: str, champion: str, before: str, why: str) -> dict[str, Any]:

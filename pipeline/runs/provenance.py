@@ -84,5 +84,5 @@ def _version(
         ),
         "run": entry.run,
         "registered_at": entry.at,
-        "live": live_periods(context.ledger, entry.model, registered.version),
+        "live": [period.as_dict() for period in live_periods(context.ledger, entry.model, registered.version)],
     }

@@ -22,10 +22,10 @@ def snapshot(name: str, model: Model, files: Artifacts) -> str:
 
     environment = Environment.read()
     index = environment.home / "partitions.db"
-    told = snapshots.take(
+    taken = snapshots.take(
         name, model, environment.project, files.snapshot, files.counts, index, nearest_root(Path.cwd())
     )
-    line = "{rows:,} labelled rows in {partitions} partitions, {landed} of them new".format(**told)
+    line = f"{taken.rows:,} labelled rows in {taken.partitions} partitions, {taken.landed} of them new"
     if model.source.label_time is None:
         line += "; without source.label_time each label counts as known at its row's own time"
     return line

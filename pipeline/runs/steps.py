@@ -76,20 +76,22 @@ def _keep_data(context: Context, opened: workspace.Workspace, stage: str) -> Non
     pushed = dvc_remote.push(opened.folder, opened.outs(stage).values())
     listed = dvc_remote.partitions(opened.folder, version)
     source, files = _settings(opened).source, opened.files.snapshot
-    with dvc_remote.cache(opened.folder) as kept:
-        landed = data_revisions.news(context.ledger, opened.model, listed, files, opened.as_of, source, kept)
+    with dvc_remote.cached_files(opened.folder) as cached_file:
+        landed = data_revisions.new_partitions(
+            context.ledger, opened.model, listed, files, opened.as_of, source, cached_file
+        )
     data_landed = DataLanded(
         data_version=version,
         as_of=opened.as_of,
         partitions=len(listed),
-        landed=landed,
+        landed={name: partition.as_dict() for name, partition in landed.items()},
         remote=pushed.url,
         pushed_files=pushed.files,
         pushed_bytes=pushed.size,
     )
     context.ledger.append(data_landed, opened.model, opened.run)
     where = f"{pushed.files} files, {pushed.size:,} bytes to {pushed.url}" if pushed.url else "nothing: no DVC remote"
-    print(f"data {version}: {len(listed)} partitions, {data_revisions.told(landed)}; pushed {where}")
+    print(f"data {version}: {len(listed)} partitions, {data_revisions.landing_summary(landed)}; pushed {where}")
 
 
 def _refuse_bad_data(context: Context, opened: workspace.Workspace, backfill: bool) -> None:
@@ -203,7 +205,7 @@ def settle(context: Context, run: str, model: str, backfill: bool = False) -> Ru
         _mend_cut_off(context, run, model)
         _retire_in_passing(context, run, model)
     events = _since_opened(context.ledger.events(run=run))
-    cost = next((r["cost"] for r in costs.runs(context.ledger, context.params.prices, run=run)), 0.0)
+    cost = next((costs_of.cost for costs_of in costs.run_costs(context.ledger, context.params.prices, run=run)), 0.0)
     settled = RunSettled(outcome=_outcome(events), cost=round(cost, 6), currency=context.params.prices.currency)
     context.ledger.append(settled, model, run)
     workspace_transfer.prune(context)

@@ -56,7 +56,7 @@ def _opened(context: Context, folder: str) -> Entry[RunOpened]:
 
 def _make(context: Context, entry: Entry[RunOpened]) -> None:
     opened = entry.event
-    workspace.make(
+    workspace.create_workspace(
         context.project,
         context.home,
         entry.run,

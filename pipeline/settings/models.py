@@ -1,4 +1,4 @@
-"""params.yaml, read once, typed and frozen. A function gets its own section, never the whole."""
+"""params.yaml, read once into typed, frozen sections. A function gets the section that it needs, not the whole file."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ MODEL_NAME = re.compile(r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")
 
 
 def utc(value: datetime) -> datetime:
-    """Times without a zone are UTC."""
+    """The time in UTC; a time without a zone is UTC already."""
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 def time_of(value: datetime | str) -> datetime:
-    """A time as a person or Airflow gives it, in UTC. Raises SettingsError for anything else."""
+    """A time from a person or from Airflow, in UTC. Raises SettingsError for any other text."""
     try:
         return utc(value if isinstance(value, datetime) else datetime.fromisoformat(value))
     except ValueError as error:
@@ -40,10 +40,10 @@ def time_of(value: datetime | str) -> datetime:
 
 
 def refuse_unknown(conf: Mapping | None, known: Mapping) -> None:
-    """Raises SettingsError for a key of a run's conf that its form does not have: it would be ignored without a word."""
+    """Raises SettingsError for keys of a run's conf that its Dag does not have, because Airflow ignores them silently."""
     unknown = sorted(set(conf or {}) - set(known))
     if unknown:
-        raise SettingsError(f"conf {', '.join(unknown)}", "is unknown to this Dag", f"it takes {', '.join(known)}")
+        raise SettingsError(f"conf {', '.join(unknown)}", "is unknown to this Dag", f"use {', '.join(known)}")
 
 
 def _written_as_time(value: object) -> object:
@@ -52,14 +52,16 @@ def _written_as_time(value: object) -> object:
     return value
 
 
-def _thinkable(value: datetime) -> datetime:
+def _in_supported_years(value: datetime) -> datetime:
     if not 1900 <= value.year < 9999:
         raise ValueError("the year must be from 1900 to 9998")
     return value
 
 
-UtcTime = Annotated[datetime, BeforeValidator(_written_as_time), AfterValidator(utc), AfterValidator(_thinkable)]
-# Columns that the stages add to the source's own.
+UtcTime = Annotated[
+    datetime, BeforeValidator(_written_as_time), AfterValidator(utc), AfterValidator(_in_supported_years)
+]
+# Columns that the stages add to those of the source.
 RESERVED = {"snapshot_row", "reason", "prediction"}
 
 
@@ -68,7 +70,7 @@ class Section(BaseModel):
 
 
 class Prices(Section):
-    """Prices in `currency`; see pipeline.ledger.costs for the formula."""
+    """Prices in `currency`; pipeline.ledger.costs has the formula."""
 
     currency: str = "USD"
     cpu_core_hour: float = Field(ge=0)
@@ -77,7 +79,7 @@ class Prices(Section):
 
 
 class Baseline(Section):
-    """The claims that ROI is compared with: (low, high) engineer hours a deployment."""
+    """The claims that ROI uses: (low, high) engineer hours for one deployment, and their source."""
 
     source: str
     manual_engineer_hours_per_deployment: tuple[float, float]
@@ -85,7 +87,7 @@ class Baseline(Section):
 
 
 class Workspaces(Section):
-    """Which workspaces stay on disk: the newest ended ones, and those without an end for so long."""
+    """Which workspaces stay on disk: the newest `keep` of ended runs, and unended ones that were used in `abandoned_hours`."""
 
     keep: int = Field(default=3, ge=0)
     abandoned_hours: float = Field(default=48, gt=0)
@@ -95,12 +97,12 @@ class Schedule(Section):
     cron: str
     start: UtcTime
     end: UtcTime | None = None
-    # By step of the run: the Celery queue whose workers take it.
+    # From a step of the run to the Celery queue for its task.
     queues: dict[str, Annotated[str, Field(min_length=1, max_length=64)]] = {}
 
 
 class Source(Section):
-    """Where rows come from: DuckDB SQL with $start and $end, or a Python hook `module:function`."""
+    """The source of rows: DuckDB SQL with $start and $end, or a Python hook `module:function`."""
 
     query: str | None = None
     hook: str | None = None
@@ -159,15 +161,13 @@ class Column(Section):
     nullable: bool = False
 
     def does_not_fit(self, text: bool) -> str:
-        """What of this rule cannot be said of a text column, or of a number; '' when all of it can."""
+        """The part of this rule that does not fit a text column, or a number; '' when all of it fits."""
         if self.type and (self.type == "text") != text:
-            return (
-                f"type: {self.type} does not fit, features under numeric and the target are numbers, all else is text"
-            )
+            return f"type: {self.type} does not fit; features under numeric and the target are numbers, other columns are text"
         if text and (self.min is not None or self.max is not None):
-            return "min and max: they are for numbers, and this column is text"
+            return "min and max: are for numbers, but this column is text"
         if not text and any(isinstance(value, str) for value in self.allowed or ()):
-            return "allowed: it lists text, and this column holds numbers"
+            return "allowed: lists text, but this column holds numbers"
         return ""
 
 
@@ -210,12 +210,12 @@ HEADER_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}$")
 
 
 def followed_column(follow: str) -> str:
-    """The column of a request's body that `follow` names, as `body:customer`; '' for a header, or nothing."""
+    """The column in a `follow` such as `body:customer`; '' when `follow` is a request header or empty."""
     return follow.removeprefix(FOLLOWED_COLUMN) if follow.startswith(FOLLOWED_COLUMN) else ""
 
 
 class RolloutLimits(Section):
-    """What a candidate may differ by from the champion; shares are 0 to 1. See pipeline.policy.canary."""
+    """How much a candidate may differ from the champion; shares are from 0 to 1. See pipeline.policy.canary."""
 
     error_rate: float = Field(default=0.01, gt=0, lt=1)
     refusal_rate: float = Field(default=0.05, gt=0, lt=1)
@@ -229,12 +229,12 @@ class RolloutLimits(Section):
 
 def _sha256(digest: str) -> str:
     if not re.fullmatch("[0-9a-f]{64}", digest):
-        raise ValueError("wants the SHA-256 of a key as 64 hexadecimal digits, never the key itself")
+        raise ValueError("must be the SHA-256 of a key as 64 hexadecimal digits, not the key itself")
     return digest
 
 
 class Serving(Section):
-    """What one slot's server is given and allows. `api_keys` are SHA-256 digests in hexadecimal."""
+    """The resources and limits of one slot's server. `api_keys` are SHA-256 digests in hexadecimal."""
 
     cpus: float = Field(default=1.0, gt=0, le=64)
     memory_mb: int = Field(default=512, ge=128)
@@ -270,11 +270,11 @@ class Rollout(Section):
         if self.hold_s <= self.bake_s:
             raise ValueError("hold_s must be longer than bake_s")
         if self.follow and not (HEADER_NAME.match(self.follow) or followed_column(self.follow)):
-            raise ValueError(f"follow: {self.follow!r} is no name of a request header, and not body:COLUMN")
+            raise ValueError(f"follow must be the name of a request header or body:COLUMN; got {self.follow!r}")
         return self
 
     def percents(self, strategy: str) -> list[int]:
-        """The candidate's shares, one a step, before it gets all."""
+        """The candidate's share of traffic in each step before it gets all, in percent."""
         if strategy == "canary":
             return [self.canary_percent]
         if strategy == "linear":
@@ -308,7 +308,7 @@ class Model(Section):
             raise ValueError("evaluation.holdout_days must be shorter than source.window_days")
         own = {self.source.key, self.source.event_time, self.source.label_time}
         if taken := [f for f in self.training.features if f in own | RESERVED]:
-            why = "is the key or a time" if taken[0] in own else "is a name that the stages use themselves"
+            why = "is the key or a time" if taken[0] in own else "is a name that the stages use"
             raise ValueError(f"training: {taken[0]} {why} and cannot be a feature")
         columns = {*self.training.features, self.source.key}
         if stray := [c for c in self.rollout.serving.personal if c not in columns]:
@@ -340,16 +340,16 @@ class Params(Section):
         return models
 
     def model(self, name: str) -> Model:
-        """The model called `name`. Raises SettingsError that lists the names there are."""
+        """The model called `name`. Raises SettingsError, which lists the names in params.yaml."""
         if name not in self.models:
             raise SettingsError(
-                f"model {name}", "params.yaml has no such model", f"its models are: {', '.join(self.models) or 'none'}"
+                f"model {name}", "is not in params.yaml", f"use one of its models: {', '.join(self.models) or 'none'}"
             )
         return self.models[name]
 
 
 def load(root: Path) -> Params:
-    """Reads `root`/params.yaml. Raises SettingsError naming the first key that is wrong."""
+    """Reads `root`/params.yaml. Raises SettingsError, which names the first wrong key."""
     path = root / "params.yaml"
     try:
         raw = yaml_file.parse(path.read_text(encoding="utf-8"))

@@ -134,9 +134,9 @@ def pipeline_for(training: Training) -> BaseEstimator:
 def _estimator(training: Training) -> tuple[BaseEstimator, str]:
     """The estimator that params.yaml names, and how it takes numeric columns: raw, imputed, or scaled (imputed too)."""
     if ":" in training.estimator:
-        from pipeline.data.source import hooked
+        from pipeline.data.user_code import hook_function
 
-        return hooked(training.estimator)(**training.options), "scaled"
+        return hook_function(training.estimator)(**training.options), "scaled"
     from sklearn import ensemble, linear_model
 
     binary = training.task == "binary"

@@ -1,6 +1,6 @@
-"""Which stages there are, in which order, and where their files are: read off dvc.yaml, never written twice.
+"""The stages, their order and their files, read from dvc.yaml so that nothing is written twice.
 
-Also what else a model's bytes come from: the packages here.
+Also the versions of the packages that decide a model's bytes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DECISIVE = ("scikit-learn", "numpy", "pandas", "pyarrow", "skops", "skl2onnx", "
 
 
 class Artifacts:
-    """Where a model's files are, below a project or a workspace."""
+    """The paths of a model's files in a project or a workspace."""
 
     def __init__(self, root: Path, name: str) -> None:
         folder = root / "artifacts" / name
@@ -37,9 +37,9 @@ class Artifacts:
 
 
 def order(root: Path) -> dict[str, list[str]]:
-    """The stages of `root`/dvc.yaml in an order that can run, each with the stages it needs.
+    """The stages of `root`/dvc.yaml in an order in which they can run, each with the stages it needs.
 
-    The graph is read off the files: a stage needs those whose outs are among its deps.
+    A stage needs the stages whose outs are among its deps. Raises SettingsError when dvc.yaml cannot be read.
     """
     try:
         stages = yaml_file.parse((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
@@ -56,19 +56,19 @@ def order(root: Path) -> dict[str, list[str]]:
         }
     except (OSError, yaml.YAMLError, KeyError, AttributeError, TypeError) as error:
         raise SettingsError(
-            "dvc.yaml", f"its stages cannot be read ({error})", "compare with docs/architecture.md"
+            "dvc.yaml", f"its stages cannot be read ({error})", "compare it with docs/architecture.md"
         ) from error
     ordered: dict[str, list[str]] = {}
     while len(ordered) < len(needs):
-        ready = [n for n in needs if n not in ordered and all(m in ordered for m in needs[n])]
+        ready = [name for name in needs if name not in ordered and all(need in ordered for need in needs[name])]
         if not ready:
-            raise SettingsError("dvc.yaml", "its stages need each other in a circle", "look at deps and outs")
+            raise SettingsError("dvc.yaml", "its stages need each other in a circle", "correct their deps and outs")
         ordered |= {name: needs[name] for name in ready}
     return ordered
 
 
 def outs(root: Path, stage: str, name: str) -> list[Path]:
-    """The files and folders that a stage makes for the model `name`."""
+    """The files and folders that a stage writes for the model `name`."""
     stages = yaml_file.parse((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     body = stages[stage].get("do", stages[stage])
     listed = [_path(out) for kind in ("outs", "metrics") for out in body.get(kind, [])]
@@ -76,7 +76,7 @@ def outs(root: Path, stage: str, name: str) -> list[Path]:
 
 
 def environment() -> dict[str, str]:
-    """The versions of what decides a model's bytes."""
+    """The versions of Python, the machine and the packages that decide a model's bytes."""
     return {"python": platform.python_version(), "machine": platform.machine()} | {
         package: version(package) for package in DECISIVE
     }
@@ -87,7 +87,8 @@ def _path(entry: str | dict) -> str:
 
 
 def as_of(counts: Path) -> datetime:
-    """The as-of that a snapshot was taken for, from its counts: the later stages go by it, however params.yaml writes it."""
+    """The as-of of a snapshot, from the file of its counts. The later stages use it: params.yaml may write the same time in
+    another way."""
     return datetime.fromisoformat(read_json(counts)["as_of"])
 
 

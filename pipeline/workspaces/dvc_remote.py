@@ -1,6 +1,6 @@
 """The DVC remote: where a snapshot goes before anything is trained on it, and where a rebuild fetches it from.
 
-Which remote is for the project's own DVC configuration to say: a folder by default, S3 and the like by URL.
+The project's own DVC configuration names the remote: a folder by default, S3 and the like by URL.
 Hashes are DVC's: md5, with `.dir` at the end for a folder.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.errors import DataError, RemoteError
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Pushed:
-    """What a push moved: `files` and `size` (bytes) that the remote did not have; `url` is None without a remote."""
+    """What a push copied: the number of `files` that the remote lacked and their `size` in bytes. `url` is None without a
+    remote."""
 
     files: int
     size: int
@@ -37,13 +38,16 @@ def push(folder: Path, hashes: Iterable[str]) -> Pushed:
             return Pushed(0, 0, None)
         moved, failed = _transferred(repo, "push", hashes)
         if failed:
-            raise RemoteError(f"remote {url}", f"took {len(moved)} files and failed on {len(failed)}", "is there room?")
-        paths = [repo.cache.local.oid_to_path(one.value) for one in moved]
+            raise RemoteError(
+                f"remote {url}", f"{len(failed)} files failed, {len(moved)} were pushed", "check its free space"
+            )
+        paths = [repo.cache.local.oid_to_path(pushed.value) for pushed in moved]
         return Pushed(len(moved), sum(os.stat(path).st_size for path in paths), url)
 
 
 def fetch(folder: Path, outs: dict[str, str]) -> None:
-    """Brings `outs` (path to hash) from the remote into the cache and the folder. Raises DataError when they are not all there."""
+    """Copies `outs` (path to hash) from the remote into the cache, and links them into the folder. Raises DataError when a
+    file is missing."""
     from dvc_data.hashfile.checkout import checkout
     from dvc_data.hashfile.hash_info import HashInfo
     from dvc_data.hashfile.tree import Tree
@@ -52,62 +56,62 @@ def fetch(folder: Path, outs: dict[str, str]) -> None:
     with _repository(folder) as repo:
         url, cache = _url(repo), repo.cache.local
         if url is None:
-            raise DataError("remote", "there is none", "name one with `dvc remote add -d store URL`")
+            raise DataError("DVC remote", "the project has none", "add one with `dvc remote add -d store URL`")
         _, failed = _transferred(repo, "pull", outs.values())
-        needed = {one for md5 in outs.values() for one in (md5, *_files_of(repo, md5))}
-        gone = needed - set(cache.oids_exist(sorted(needed)))
-        if failed or gone:
+        needed = {needed_md5 for md5 in outs.values() for needed_md5 in (md5, *_files_of(repo, md5))}
+        missing = needed - set(cache.oids_exist(sorted(needed)))
+        if failed or missing:
             raise DataError(
                 f"remote {url}",
-                f"lacks {max(len(gone), 1)} of {len(needed)} files of this version",
-                "was it pushed from here?",
+                f"lacks {max(len(missing), 1)} of {len(needed)} files of this version",
+                "check that the run that made it pushed to this remote",
             )
         for path, md5 in outs.items():
-            found = HashInfo("md5", md5)
-            target = Tree.load(cache, found) if found.isdir else cache.get(md5)
+            hash_info = HashInfo("md5", md5)
+            target = Tree.load(cache, hash_info) if hash_info.isdir else cache.get(md5)
             checkout(str(folder / path), localfs, target, cache, force=True, state=repo.state)
 
 
 def partitions(folder: Path, data_version: str) -> dict[str, str]:
-    """The files of a data version, name to md5, as the cache or else the remote lists them. Raises DataError."""
+    """The files of a data version, name to md5, from the cache or else from the remote. Raises DataError."""
     with _repository(folder) as repo:
         return _files(repo, data_version)
 
 
 def listings(folder: Path, data_versions: Iterable[str]) -> dict[str, dict[str, str] | None]:
-    """`partitions` of many data versions; None for one that is neither in the cache nor in the remote.
+    """`partitions` of many data versions; None for a version that neither the cache nor the remote has.
 
-    Raises DataError when the remote would have to be asked and does not answer: that is no news of any version.
+    Raises RemoteError when the remote is needed and does not answer: nothing is known of the version then.
     """
     with _repository(folder) as repo:
         return {version: _listed(repo, version) for version in data_versions}
 
 
 @contextmanager
-def cache(folder: Path) -> Iterator[Callable[[str], Path | None]]:
-    """A function from a file's hash to where the cache keeps it, fetched from the remote where it is only there; None when
+def cached_files(folder: Path) -> Iterator[Callable[[str], Path | None]]:
+    """A function from a file's md5 to its path in the cache. It fetches a file that only the remote has, and returns None when
     neither has it."""
 
-    def kept(md5: str) -> Path | None:
+    def cached_file(md5: str) -> Path | None:
         path = Path(repo.cache.local.oid_to_path(md5))
         if not path.is_file() and _url(repo) is not None:
             _transferred(repo, "pull", [md5])
         return path if path.is_file() else None
 
     with _repository(folder) as repo:
-        yield kept
+        yield cached_file
 
 
 def hash_of(path: Path) -> str:
-    """The DVC hash of a file or folder, from its bytes and nothing remembered."""
+    """The DVC hash of a file or folder, computed from its bytes without DVC's memory of earlier hashes."""
     from dvc_data.hashfile.build import build
     from dvc_data.hashfile.db import get_odb
     from dvc_objects.fs.local import LocalFileSystem
 
-    with tempfile.TemporaryDirectory() as nowhere:
+    with tempfile.TemporaryDirectory() as empty:
         local = LocalFileSystem()
-        _, _, found = build(get_odb(local, nowhere, hash_name="md5"), str(path), local, "md5", dry_run=True)
-    return str(found.hash_info.value)
+        _, _, built = build(get_odb(local, empty, hash_name="md5"), str(path), local, "md5", dry_run=True)
+    return str(built.hash_info.value)
 
 
 def _files_of(repo: Repo, md5: str) -> list[str]:
@@ -117,50 +121,53 @@ def _files_of(repo: Repo, md5: str) -> list[str]:
 def _files(repo: Repo, md5: str) -> dict[str, str]:
     listed = _listed(repo, md5)
     if listed is None:
-        raise DataError(f"data version {md5}", "is neither in the DVC cache nor in the remote", "see `dvc remote list`")
+        raise DataError(
+            f"data version {md5}",
+            "is neither in the DVC cache nor in the remote",
+            "check the remote with `dvc remote list`",
+        )
     return listed
 
 
 def _listed(repo: Repo, md5: str) -> dict[str, str] | None:
-    """The files of a folder's hash, name to md5, as the cache or else the remote lists them; None when neither does.
+    """The files of a folder's hash, name to md5, from the cache or else from the remote; None when neither has it.
 
-    Raises DataError in one line when it cannot be read, whatever the remote's own client raises.
+    Raises RemoteError when the list cannot be read, whatever the remote's own client raises.
     """
     from dvc_data.hashfile.hash_info import HashInfo
     from dvc_data.hashfile.tree import Tree
 
     cache = repo.cache.local
-    at_hand = cache.exists(md5) or _url(repo) is None
+    in_cache = cache.exists(md5) or _url(repo) is None
     try:
-        odb = cache if at_hand else repo.cloud.get_remote_odb()
-        return {"/".join(key): str(found.value) for key, _, found in Tree.load(odb, HashInfo("md5", md5)) if found}
+        odb = cache if in_cache else repo.cloud.get_remote_odb()
+        return {"/".join(key): str(info.value) for key, _, info in Tree.load(odb, HashInfo("md5", md5)) if info}
     except FileNotFoundError:
         return None
     except Exception as error:
-        where = "the DVC cache" if at_hand else f"remote {_url(repo)}"
         raise RemoteError(
-            where,
+            "the DVC cache" if in_cache else f"remote {_url(repo)}",
             f"the list of data version {md5} cannot be read: {_first_line(error)}",
-            "can it be reached, and with which keys?",
+            "check its address and its keys",
         ) from error
 
 
-def _transferred(repo: Repo, way: str, hashes: Iterable[str]) -> tuple[set, set]:
+def _transferred(repo: Repo, direction: Literal["push", "pull"], hashes: Iterable[str]) -> tuple[set, set]:
     """(moved, failed) of a push or a pull, folders with their files.
 
-    Raises DataError in one line, whatever the remote's own client raises.
+    Raises DataError; it is a RemoteError whatever the remote's own client raises.
     """
     from dvc_data.hashfile.hash_info import HashInfo
 
     try:
-        wanted = set(hashes)
-        wanted |= {file for md5 in tuple(wanted) for file in _files_of(repo, md5)}
-        return getattr(repo.cloud, way)({HashInfo("md5", md5) for md5 in wanted})
+        folders_and_files = set(hashes)
+        folders_and_files |= {file for md5 in tuple(folders_and_files) for file in _files_of(repo, md5)}
+        return getattr(repo.cloud, direction)({HashInfo("md5", md5) for md5 in folders_and_files})
     except DataError:
         raise
     except Exception as error:
         raise RemoteError(
-            f"remote {_url(repo)}", f"{way}: {_first_line(error)}", "can it be reached, and with which keys?"
+            f"remote {_url(repo)}", f"{direction} failed: {_first_line(error)}", "check its address and its keys"
         ) from error
 
 
@@ -182,5 +189,5 @@ def _repository(folder: Path) -> Iterator[Repo]:
 
 
 def day_of(file: str) -> str:
-    """The day that a partition's file is for."""
+    """The day of a partition, from its file's name."""
     return PurePosixPath(file).stem

@@ -121,13 +121,13 @@ class Rollouts(RuleBasedStateMachine):
     def all_agree(self):
         """After reconcile: one live version, which route, slots, registry and ledger agree on."""
         current = route_file.read(self.context.home, "churn")
-        told = live_at(self.ledger, "churn")
+        live = live_at(self.ledger, "churn")
         if current is None:
-            assert told is None
+            assert live is None
             assert not self.world.running
             return
         assert current.candidate is None
-        assert told["version"] == current.live.version == self.world.promoted
+        assert live.version == current.live.version == self.world.promoted
         assert self.world.routed("churn")["x-model-version"] == current.live.version
         assert set(self.world.running) <= current.slots
         assert recovery.open_rollout(self.ledger, "churn") is None

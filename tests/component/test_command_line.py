@@ -82,7 +82,7 @@ def test_a_failed_gate_stops_before_registration_with_every_reason(project):
     "command", [["retrain", "nothing"], ["timeline", "nothing"], ["costs", "nothing"], ["status", "nothing"]]
 )
 def test_an_unknown_model_is_one_line(project, command):
-    assert "params.yaml has no such model; its models are: churn" in refused(*command)
+    assert "is not in params.yaml; use one of its models: churn" in refused(*command)
 
 
 def test_a_missing_column_is_one_line(project):

@@ -159,7 +159,7 @@ print("@@", "known", dags["operate__churn"].test(run_conf={"reason": "to see"}).
     told = dict(line.split()[1:] for line in done.stdout.splitlines() if line.startswith("@@"))
     assert told == {"operate": "failed", "monitor": "failed", "retrain": "failed", "known": "success"}, done.stderr
     said = done.stdout + done.stderr
-    assert said.count("conf acton: is unknown to this Dag; it takes action, reason") >= 1
+    assert said.count("conf acton: is unknown to this Dag; use action, reason") >= 1
 
 
 def test_another_model_is_another_pair_of_dags(project, tmp_path):

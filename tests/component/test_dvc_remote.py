@@ -122,7 +122,7 @@ def test_trace_says_in_one_line_that_the_remote_cannot_be_read(project):
     assert "Traceback" not in done.stderr
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("remote s3://data/x: the list of data version")
-    assert last.endswith("can it be reached, and with which keys?")
+    assert last.endswith("check its address and its keys")
 
 
 def test_a_remote_that_cannot_be_written_is_one_line_and_nothing_is_lost(project):
@@ -144,7 +144,7 @@ def test_without_a_remote_a_run_goes_on_and_says_so(project, capsys):
     opened, told = land("one")
     assert (told["remote"], told["pushed_files"]) == (None, 0)
     assert "pushed nothing: no DVC remote" in capsys.readouterr().out
-    with pytest.raises(DataError, match="there is none; name one with"):
+    with pytest.raises(DataError, match="the project has none; add one with"):
         dvc_remote.fetch(opened.folder, opened.outs("snapshot"))
 
 

@@ -74,6 +74,6 @@ def test_a_revision_is_rows_that_came_late_or_were_corrected_and_no_later_look(p
     assert [v["partition"]["revision"] for v in told["versions"]] == [1, 1, 1, 2, 2, 3]
     assert rebuilt("1")["identical"], "an earlier run still rebuilds with the old one"
     assert "3, as of 2024-03-02: 61 rows" in said(["trace", day]).stdout
-    lines = [e["what"] for e in timeline(context.ledger, "churn") if e["kind"] == "data_landed"]
+    lines = [e.what for e in timeline(context.ledger, "churn") if e.kind == "data_landed"]
     assert "with late or corrected rows" in lines[-1]
     assert "with late or corrected rows" not in lines[1]

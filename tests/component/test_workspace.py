@@ -45,7 +45,7 @@ def test_no_two_runs_share_a_workspace(project):
     assert max(map(len, names)) < 128
     made = opened(project)
     made.folder.rename(made.folder.with_name("rerun-1"))
-    with pytest.raises(StageError, match="is of run run/1 of churn, not of rerun-1; move it out of the way"):
+    with pytest.raises(StageError, match="belongs to run run/1 of churn, not to rerun-1; move it to another folder"):
         opened(project, "rerun-1")
 
 

@@ -114,7 +114,7 @@ def test_code_that_a_worker_does_not_have_is_said_in_one_line(workers):
     change_params(context.project, "models.churn.training.seed", 2)
     folder = steps.open_run(context, "run/1", "churn", AS_OF, "uncommitted work")
     steps.run_stage(context, folder, "snapshot")
-    with pytest.raises(StageError, match="which is not here; start all workers from one image"):
+    with pytest.raises(StageError, match="which this clone lacks; start all workers from one image"):
         steps.run_stage(workers("b"), folder, "validate")
 
 

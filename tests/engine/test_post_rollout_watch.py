@@ -61,7 +61,7 @@ def test_a_champion_that_loses_on_mature_labels_is_rolled_back(endpoint):
     assert (told["decision"], told["champion"], told["predecessor"]) == ("roll back", FLIPPED, "1")
     assert told["rollback"]["version"] == "1"
     assert (tally.failed, tally.failures) == (0, [])
-    assert live_at(endpoint.context.ledger, "churn")["version"] == "1"
+    assert live_at(endpoint.context.ledger, "churn").version == "1"
     assert endpoint.context.registry.champion("churn") == "1"
     assert "labels have matured" in endpoint.context.ledger.events(RolledBack)[-1].body["reason"]
 

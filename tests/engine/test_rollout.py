@@ -63,7 +63,7 @@ def test_a_registry_that_fails_after_the_move_undoes_the_rollout(endpoint, monke
     assert (tally.failed, tally.failures) == (0, [])
     assert endpoint.live() == ("1", "blue")
     assert endpoint.context.registry.champion("churn") == "1"
-    assert live_at(endpoint.context.ledger, "churn")["version"] == "1"
+    assert live_at(endpoint.context.ledger, "churn").version == "1"
     assert endpoint.deploy("2").previous == "1"
 
 

@@ -64,7 +64,7 @@ def test_a_version_that_answers_otherwise_is_aborted_and_the_champion_keeps_all(
     assert endpoint.live() == ("1", "blue")
     assert endpoint.slots() == [("blue", "1")]
     assert endpoint.context.registry.champion("churn") == "1"
-    assert live_at(endpoint.context.ledger, "churn")["version"] == "1"
+    assert live_at(endpoint.context.ledger, "churn").version == "1"
 
 
 @one_engine
@@ -208,6 +208,6 @@ def test_a_rollout_that_was_killed_is_undone_by_the_next_command(endpoint):
     assert any("version 1 has all traffic again, 2 was cut off" in line for line in done)
     assert endpoint.slots() == [("blue", "1")]
     assert recovery.open_rollout(endpoint.context.ledger, "churn") is None
-    assert datetime.now(UTC) - datetime.fromisoformat(live_at(endpoint.context.ledger, "churn")["since"]) < timedelta(
+    assert datetime.now(UTC) - datetime.fromisoformat(live_at(endpoint.context.ledger, "churn").since) < timedelta(
         hours=1
     )

@@ -198,10 +198,10 @@ def test_7_the_ledger_tells_it_all_and_its_chain_is_intact(stack):
 
     context = stack.context
     assert context.ledger.verify()[1] is None
-    runs = costs.runs(context.ledger, context.params.prices, model=FLIGHTS)
+    runs = costs.run_costs(context.ledger, context.params.prices, model=FLIGHTS)
     assert len(runs) == 5
-    assert all(run["cost"] > 0 for run in runs)
-    assert costs.roi(context.ledger, context.params.prices, context.params.baseline)["deployments"] == 2
+    assert all(run.cost > 0 for run in runs)
+    assert costs.roi(context.ledger, context.params.prices, context.params.baseline).deployments == 2
 
 
 def test_8_everything_listens_on_the_loopback_address_only(stack):

@@ -219,7 +219,7 @@ def test_8_a_worker_whose_disk_is_full_says_so_in_one_line(server: Server):
     assert told[""]["state"] == "failed" and tally.failed == 0 and server.live()[0] == "4"
     assert server.airflow is not None
     said = server.airflow.log("retrain__churn", run, "open_workspace", told["open_workspace"]["try_number"])
-    (line,) = {line for line in said.splitlines() if line.endswith("is there room on its disk?")}
+    (line,) = {line for line in said.splitlines() if line.endswith("check the free space of its disk")}
     assert "unable to write file" in line or "No space left on device" in line
     assert chain_is_whole(server)
 

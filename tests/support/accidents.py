@@ -45,7 +45,7 @@ def agreed(world: World, context: RolloutContext) -> str:
     current = route_file.read(context.home, "churn")
     assert current.candidate is None
     assert world.routed("churn")["x-model-version"] == current.live.version == world.promoted
-    assert live_at(context.ledger, "churn")["version"] == current.live.version
+    assert live_at(context.ledger, "churn").version == current.live.version
     assert set(world.running) <= current.slots
     assert recovery.open_rollout(context.ledger, "churn") is None
     assert reconcile(context) == []

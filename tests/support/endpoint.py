@@ -78,7 +78,7 @@ def agreed(endpoint: Endpoint) -> str:
     while (answered := answering(endpoint)) != {current.live.version}:
         assert time.monotonic() < until, (answered, current)
         time.sleep(0.2)
-    assert live_at(endpoint.context.ledger, "churn")["version"] == current.live.version
+    assert live_at(endpoint.context.ledger, "churn").version == current.live.version
     assert endpoint.context.registry.champion("churn") == current.live.version
     assert {slot for slot, _ in endpoint.slots()} <= current.slots
     assert recovery.open_rollout(endpoint.context.ledger, "churn") is None

@@ -12,7 +12,7 @@ from pipeline.ledger.events import StepEnded, StepStarted
 from pipeline.ledger.metering import metered
 from pipeline.ledger.rollout_events import RolledBack, RolloutEnded
 from pipeline.ledger.store import EVENTS, Ledger
-from pipeline.ledger.timeline import live_at, timeline, unpulled_predecessor
+from pipeline.ledger.timeline import live_at, timeline, trusted_predecessor
 from pipeline.settings.models import Baseline, Prices
 from tests.support.ledger import filled
 
@@ -87,9 +87,9 @@ def test_costs_follow_the_formula_and_show_what_never_ended(ledger):
     ledger.append(StepStarted(), "m", "r", "train")
     ledger.append(StepEnded(state="success", wall_s=2.0, cpu_s=3.0, peak_mb=512.0), "m", "r", "train")
     ledger.append(StepStarted(), "m", "r", "killed")
-    (run,) = costs.runs(ledger, PRICES)
-    assert run["cost"] == pytest.approx(3.0 + 0.5 * 2.0)
-    assert [s["state"] for s in run["steps"]] == ["success", "no end recorded"]
+    (run,) = costs.run_costs(ledger, PRICES)
+    assert run.cost == pytest.approx(3.0 + 0.5 * 2.0)
+    assert [s.state for s in run.steps] == ["success", "no end recorded"]
 
 
 def test_roi_says_what_is_measured_and_what_is_claimed(ledger):
@@ -97,19 +97,19 @@ def test_roi_says_what_is_measured_and_what_is_claimed(ledger):
         source="a study", manual_engineer_hours_per_deployment=(8, 16), automated_engineer_hours_per_deployment=(0.5, 2)
     )
     ledger.append(RolloutEnded(version="1", slot="blue", switch_s=0.1), "m", "r")
-    told = costs.roi(ledger, PRICES, baseline, model="m")
-    assert (told["deployments"], told["engineer_hours_saved_low"], told["engineer_hours_saved_high"]) == (1, 6.0, 15.5)
-    assert told["baseline_source"] == "a study"
-    assert "net_low" in told["claimed"]
+    roi = costs.roi(ledger, PRICES, baseline, model="m")
+    assert (roi.deployments, roi.engineer_hours_saved_low, roi.engineer_hours_saved_high) == (1, 6.0, 15.5)
+    assert roi.as_dict()["baseline_source"] == "a study"
+    assert "net_low" in roi.as_dict()["claimed"]
 
 
 def test_the_timeline_knows_what_was_live_when(ledger):
     one = ledger.append(RolloutEnded(version="1", slot="blue", switch_s=0.1), "m", "r", at="2024-01-01T00:00:00.000Z")
     ledger.append(RolloutEnded(version="2", slot="green", switch_s=0.1), "m", "r", at="2024-02-01T00:00:00.000Z")
-    assert live_at(ledger, "m")["version"] == "2"
-    assert live_at(ledger, "m", "2024-01-15T00:00:00.000Z")["version"] == "1"
+    assert live_at(ledger, "m").version == "2"
+    assert live_at(ledger, "m", "2024-01-15T00:00:00.000Z").version == "1"
     assert live_at(ledger, "m", "2023-01-15T00:00:00.000Z") is None
-    assert [e["what"] for e in timeline(ledger, "m", one.at)] == ["version 1 live in blue, switched in 0.10 s"]
+    assert [e.what for e in timeline(ledger, "m", one.at)] == ["version 1 live in blue, switched in 0.10 s"]
 
 
 @pytest.mark.parametrize(
@@ -128,4 +128,4 @@ def test_what_was_gone_back_from_is_nobodys_predecessor_until_it_is_deployed_aga
             RolledBack(version=version, slot="blue", left=left) if left else RolloutEnded(version=version, slot="blue")
         )
         ledger.append(moved, "m")
-    assert {version: unpulled_predecessor(ledger, "m", version) for version in before} == before
+    assert {version: trusted_predecessor(ledger, "m", version) for version in before} == before

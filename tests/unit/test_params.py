@@ -24,12 +24,12 @@ def test_the_projects_own_params_are_valid():
         ("models.churn.training.numeric", ["left"], "the target left may not be a feature"),
         ("models.churn.source.query", "SELECT 1", "must use $start and $end"),
         ("models.churn.gates.contract.columns", {"age": {}}, "names no feature, key or target: age"),
-        ("models.churn.gates.contract.columns", {"plan": {"min": 1}}, "columns.plan.min and max: they are for numbers"),
-        ("models.churn.gates.contract.columns", {"spend": {"allowed": ["a"]}}, "columns.spend.allowed: it lists text"),
+        ("models.churn.gates.contract.columns", {"plan": {"min": 1}}, "columns.plan.min and max: are for numbers"),
+        ("models.churn.gates.contract.columns", {"spend": {"allowed": ["a"]}}, "columns.spend.allowed: lists text"),
         ("models.churn.gates.contract.columns", {"spend": {"type": "text"}}, "columns.spend.type: text does not fit"),
         ("models.churn.training.numeric", ["prediction"], "prediction is a name that the stages use themselves"),
         ("models.churn.training.numeric", ["decided_at"], "decided_at is the key or a time"),
-        ("models.churn.rollout.follow", "x customer", "is no name of a request header, and not body:COLUMN"),
+        ("models.churn.rollout.follow", "x customer", "follow must be the name of a request header or body:COLUMN"),
         ("models.churn.rollout.follow", "body:nobody", "rollout.follow names no feature or key: nobody"),
         ("models.churn.as_of", 20240301, "models.churn.as_of: write it like 2013-04-01T00:00:00Z"),
         ("models.churn.as_of", "0001-01-01T00:00:00Z", "the year must be from 1900 to 9998"),
@@ -82,5 +82,5 @@ def test_every_key_is_documented():
 def test_a_time_that_is_none_and_a_key_that_no_form_has_are_one_line():
     with pytest.raises(SettingsError, match="as_of 'yesterday': is not a time"):
         time_of("yesterday")
-    with pytest.raises(SettingsError, match="conf as_off: is unknown to this Dag; it takes as_of"):
+    with pytest.raises(SettingsError, match="conf as_off: is unknown to this Dag; use as_of"):
         refuse_unknown({"as_off": 1}, {"as_of": None})
