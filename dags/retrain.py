@@ -105,7 +105,7 @@ def settle(model: str) -> dict:
     from pipeline.runs import steps
 
     context = get_current_context()
-    return steps.settle(steps.Context.here(), run_request(context).run, model, is_backfill(context))
+    return steps.settle(steps.Context.here(), run_request(context).run, model, is_backfill(context)).body()
 
 
 def add_tasks(model: str, queues: Mapping[str, str]) -> None:

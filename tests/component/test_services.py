@@ -95,7 +95,8 @@ def test_a_library_that_cannot_be_imported_stops_no_program(tmp_path):
     paths = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(tmp_path)}
     command = [sys.executable, "-m", "pipeline.services.preload", "program"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | paths)
-    assert done.stdout.splitlines()[-1] == "ran True"
+    # Not the last line: the stage server, which is forked before, meets the broken library too, at its own time.
+    assert "ran True" in done.stdout.splitlines()
     output = done.stdout + done.stderr  # Airflow, once imported, sends warnings to stdout
     assert "preload: git is not imported: ModuleNotFoundError: no git here" in output
     assert "preload: skl2onnx is not imported: AttributeError: float_" in output

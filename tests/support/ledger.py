@@ -11,6 +11,7 @@ from pipeline.ledger.store import Ledger
 from pipeline.rollout.context import RolloutContext
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route import Route, Share
+from pipeline.settings.environment import Environment
 
 RACES = 200
 
@@ -24,7 +25,7 @@ def filled(ledger: Ledger, count: int = 5) -> Ledger:
 
 def _races(home, begin, tried, told):
     """One of two processes that deploy at once, again and again: what it may do, it does as a rollout does."""
-    context = RolloutContext(home, home, ledger_of(home))
+    context = RolloutContext.of(Environment(home).at(home, home), ledger_of(home))
     for number in range(RACES):
         begin.wait(30)
         try:
