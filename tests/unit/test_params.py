@@ -27,7 +27,7 @@ def test_the_projects_own_params_are_valid():
         ("models.churn.gates.contract.columns", {"plan": {"min": 1}}, "columns.plan.min and max: are for numbers"),
         ("models.churn.gates.contract.columns", {"spend": {"allowed": ["a"]}}, "columns.spend.allowed: lists text"),
         ("models.churn.gates.contract.columns", {"spend": {"type": "text"}}, "columns.spend.type: text does not fit"),
-        ("models.churn.training.numeric", ["prediction"], "prediction is a name that the stages use themselves"),
+        ("models.churn.training.numeric", ["prediction"], "prediction is a name that the stages use"),
         ("models.churn.training.numeric", ["decided_at"], "decided_at is the key or a time"),
         ("models.churn.rollout.follow", "x customer", "follow must be the name of a request header or body:COLUMN"),
         ("models.churn.rollout.follow", "body:nobody", "rollout.follow names no feature or key: nobody"),
@@ -47,7 +47,7 @@ def test_a_wrong_key_is_named(project, key, value, told):
 
 
 def test_an_unknown_model_lists_the_known_ones(settings):
-    with pytest.raises(SettingsError, match="its models are: churn"):
+    with pytest.raises(SettingsError, match="use one of its models: churn"):
         settings.model("chrun")
 
 
