@@ -1,7 +1,7 @@
-"""Slots as containers: one thin image a version on a ready base, without root, without the engine's socket.
+"""Slots as containers, without root and without the engine's socket: a thin image for each version, on a serving image.
 
-The base image is built once from docker/serving; the packages of the server are laid beside it from
-outside, because a build may have no way to an index.
+The serving image is built once from docker/serving. Its packages are installed outside and copied into the build, because
+a build may have no access to a package index.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 from pipeline.errors import RolloutError
 from pipeline.rollout.engines import docker_network, elf, serving_image
-from pipeline.rollout.engines.base import EngineSettings, EngineUnavailable, Running, Wanted, cut_off
+from pipeline.rollout.engines.base import EngineSettings, EngineUnavailable, Running, SlotSpec, cut_off
 from pipeline.serving.settings import VARIABLE
 
 LOCAL_BASE = "perennial/base:bookworm"
@@ -35,12 +35,12 @@ class DockerEngine:
     name = "docker"
 
     def __init__(self, settings: EngineSettings, *, prepare: bool = True) -> None:
-        """Raises EngineUnavailable when no engine answers or, with `prepare`, the base image cannot be had."""
+        """Raises EngineUnavailable when no engine answers or, with `prepare`, the serving image cannot be built."""
         import docker
         from docker.errors import DockerException
 
         try:
-            # mypy takes our own folder docker/ for the package.
+            # mypy mistakes our folder docker/ for the package.
             self._client: Any = docker.from_env(timeout=60)  # type: ignore[attr-defined]
             self.server_version = self._client.version()["Version"]
         except (DockerException, OSError) as error:
@@ -50,30 +50,30 @@ class DockerEngine:
         self._home_id = hashlib.sha256(namespace.encode()).hexdigest()[:8]
         self._bases = {"onnx": self._serving_base("onnx")} if prepare else {}
 
-    def start(self, wanted: Wanted) -> Running:
+    def start(self, spec: SlotSpec) -> Running:
         from docker.errors import DockerException
 
-        model, slot, version = wanted.model, wanted.slot, wanted.version
+        model, slot, version = spec.model, spec.slot, spec.version
         if self._container(model, slot) is not None:
             raise RolloutError(f"slot {model} {slot}", "is taken", "stop it first")
-        user = _give_log(wanted.log)
+        user = _give_log(spec.log)
         name = self._name(model, slot)
-        place = docker_network.placed(
+        place = docker_network.placement(
             name, self._settings.network or self._network(), shared=bool(self._settings.network)
         )
         labels = {
-            **self._labels(wanted),
+            **self._labels(spec),
             f"{LABEL}.home": self._home_id,
             f"{LABEL}.model": model,
             f"{LABEL}.slot": slot,
             f"{LABEL}.version": version,
             f"{LABEL}.address": place.address,
         }
-        given = {"--version": version, "--slot": slot, "--drain": wanted.drain_s}
+        options = {"--version": version, "--slot": slot, "--drain": spec.drain_s}
         try:
             self._client.containers.run(
-                self._image(wanted),
-                [*FIXED_ARGUMENTS, *(str(part) for pair in given.items() for part in pair)],
+                self._image(spec),
+                [*FIXED_ARGUMENTS, *(str(part) for pair in options.items() for part in pair)],
                 name=name,
                 detach=True,
                 labels=labels,
@@ -81,7 +81,7 @@ class DockerEngine:
                 network=place.network,
                 ports=place.ports,
                 volumes={
-                    docker_network.on_host(self._client, wanted.log, shared=bool(self._settings.network)): {
+                    docker_network.on_host(self._client, spec.log, shared=bool(self._settings.network)): {
                         "bind": "/log",
                         "mode": "rw",
                     }
@@ -91,9 +91,9 @@ class DockerEngine:
                 cap_drop=["ALL"],
                 security_opt=["no-new-privileges:true"],
                 pids_limit=128,
-                mem_limit=f"{wanted.memory_mb}m",
-                nano_cpus=int(wanted.cpus * 1e9),
-                environment={VARIABLE: wanted.serving},
+                mem_limit=f"{spec.memory_mb}m",
+                nano_cpus=int(spec.cpus * 1e9),
+                environment={VARIABLE: spec.serving},
                 init=True,
                 restart_policy={"Name": "unless-stopped"},
                 log_config={"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}},
@@ -116,9 +116,9 @@ class DockerEngine:
             if container is None:
                 return 0
             container.stop(timeout=math.ceil(drain_s) + GRACE_S)
-            said = container.logs(tail=3).decode(errors="replace")
+            output = container.logs(tail=3).decode(errors="replace")
             container.remove(force=True)
-        return cut_off(said)
+        return cut_off(output)
 
     def output(self, model: str, slot: str) -> str:
         with _answering():
@@ -155,21 +155,21 @@ class DockerEngine:
                     if error.status_code not in (404, 409):
                         raise RolloutError(f"image {image.id}", _reason(error), "look at `docker images`") from error
 
-    def leave(self) -> None:
+    def clean_up(self) -> None:
         from docker.errors import APIError, NotFound
 
-        # An engine has addresses for some thirty networks.
+        # An engine has addresses for about thirty networks.
         with _answering():
             try:
                 self._client.networks.get(f"{NETWORK}-{self._home_id}").remove()
             except NotFound:
                 return
             except APIError as error:
-                if error.status_code != 403:  # a slot that another process starts now is in it
+                if error.status_code != 403:  # a slot that another process is starting uses it
                     raise
 
     def _network(self) -> str:
-        """A bridge of this home's slots alone: they see neither other containers nor each other's ports by name."""
+        """The name of this home's bridge, on which slots reach neither other containers nor each other."""
         from docker.errors import APIError, NotFound
 
         name = f"{NETWORK}-{self._home_id}"
@@ -185,39 +185,38 @@ class DockerEngine:
                     raise
         return name
 
-    def _labels(self, wanted: Wanted) -> dict[str, str]:
-        """By the OCI image specification's convention, and ours to find it again."""
+    def _labels(self, spec: SlotSpec) -> dict[str, str]:
+        """The labels of the OCI image specification, and our own, by which images are found."""
         named = "org.opencontainers.image"
         return {
-            f"{named}.title": wanted.model,
-            f"{named}.version": wanted.version,
-            f"{named}.revision": wanted.code_revision,
-            f"{named}.base.name": self._base_for(wanted),
+            f"{named}.title": spec.model,
+            f"{named}.version": spec.version,
+            f"{named}.revision": spec.code_revision,
+            f"{named}.base.name": self._base_for(spec),
             f"{named}.vendor": "Perennial",
-            f"{LABEL}.manifest": _manifest_digest(wanted),
-            f"{LABEL}.image": f"{self._home_id}-{wanted.model}",
+            f"{LABEL}.manifest": _manifest_digest(spec),
+            f"{LABEL}.image": f"{self._home_id}-{spec.model}",
         }
 
-    def _image(self, wanted: Wanted) -> str:
-        """The id of the image of one version: the serving base plus the package, from a tar in memory."""
-        files = {f"package/{f.name}": f.read_bytes() for f in sorted(wanted.package.iterdir())}
-        files["Dockerfile"] = f"FROM {self._base_for(wanted)}\nCOPY --chown=0:0 package /package\n".encode()
-        tag = f"perennial/{wanted.model}:v{wanted.version}-{_manifest_digest(wanted)[:12]}"
-        return self._build(_tar(files), tag, self._labels(wanted), {})
+    def _image(self, spec: SlotSpec) -> str:
+        """The id of a version's image, which is built from a tar in memory: the serving image with the package."""
+        files = {f"package/{f.name}": f.read_bytes() for f in sorted(spec.package.iterdir())}
+        files["Dockerfile"] = f"FROM {self._base_for(spec)}\nCOPY --chown=0:0 package /package\n".encode()
+        tag = f"perennial/{spec.model}:v{spec.version}-{_manifest_digest(spec)[:12]}"
+        return self._build(_tar(files), tag, self._labels(spec), {})
 
-    def _base_for(self, wanted: Wanted) -> str:
-        """The image that the package's runtime takes. Raises RolloutError when it cannot be had."""
-        if wanted.runtime not in self._bases:
+    def _base_for(self, spec: SlotSpec) -> str:
+        """The serving image of the package's runtime. Raises RolloutError when it cannot be built."""
+        if spec.runtime not in self._bases:
             try:
-                self._bases[wanted.runtime] = self._serving_base(wanted.runtime)
+                self._bases[spec.runtime] = self._serving_base(spec.runtime)
             except EngineUnavailable as error:
-                subject = f"slot {wanted.model} {wanted.slot}"
+                subject = f"slot {spec.model} {spec.slot}"
                 raise RolloutError(subject, str(error), "look at docker/serving") from error
-        return self._bases[wanted.runtime]
+        return self._bases[spec.runtime]
 
     def _serving_base(self, runtime: str) -> str:
-        """The image with the server and a runtime's packages: the one that is pinned, else the one of this code, which is
-        built when it is not there."""
+        """The image with the server and a runtime's packages: the pinned one, else this code's, which is built when it is missing."""
         from docker.errors import DockerException, ImageNotFound
 
         if pins := self._settings.serving_images:
@@ -228,7 +227,7 @@ class DockerEngine:
             self._project / "requirements" / PACKAGES[runtime],
         ]
         parts = [*recipe, self._project / "pipeline" / "__init__.py", *server]
-        # What is left out is part of the recipe too.
+        # The code that builds the image decides what is left out of it, so it is part of the tag.
         content = b"".join(
             p.read_bytes() for p in (*parts, Path(elf.__file__), Path(serving_image.__file__), Path(__file__))
         )
@@ -244,17 +243,17 @@ class DockerEngine:
             files["Dockerfile"] = recipe[0].read_bytes()
             with tempfile.TemporaryDirectory() as aside:
                 folder = Path(aside) / "site-packages"
-                serving_image.lay(recipe[1], folder, runtime)
+                serving_image.install_packages(recipe[1], folder, runtime)
                 self._build(_tar(files, folder), tag, {}, {"BASE_IMAGE": base})
         except (DockerException, OSError, RolloutError) as error:
             raise EngineUnavailable(f"its serving image cannot be built ({_reason(error)})") from error
         return tag
 
     def _pinned(self, runtime: str, pins: str) -> str:
-        """The serving image by its digest; `pins` are written `onnx=sha256:…,skops=sha256:…`."""
+        """The serving image by its digest, from `pins` like `onnx=sha256:…,skops=sha256:…`."""
         from docker.errors import DockerException
 
-        pinned = dict(one.split("=", 1) for one in pins.split(",") if "=" in one).get(runtime, "")
+        pinned = dict(pin.split("=", 1) for pin in pins.split(",") if "=" in pin).get(runtime, "")
         if not re.fullmatch(r"sha256:[0-9a-f]{64}", pinned):
             raise EngineUnavailable(f"no serving image is pinned for {runtime} in PERENNIAL_SERVING_IMAGES")
         try:
@@ -296,14 +295,14 @@ class DockerEngine:
         return image.id
 
 
-# By runtime: what goes into its image.
+# The requirements of each runtime's image.
 PACKAGES = {"onnx": "serving.txt", "skops": "serving-skops.txt"}
 FIXED_ARGUMENTS = ("--package", "/package", "--host", "0.0.0.0", "--log", "/log")
 
 
 @contextmanager
 def _answering() -> Iterator[None]:
-    """Raises RolloutError when the engine went away since it was found."""
+    """Raises RolloutError when the engine no longer answers."""
     import requests
     from docker.errors import DockerException
 
@@ -314,7 +313,7 @@ def _answering() -> Iterator[None]:
 
 
 def serving_images(project: Path) -> str:
-    """Builds the serving images of this code and pins them by digest, as PERENNIAL_SERVING_IMAGES takes them.
+    """Builds the serving images of this code; returns their digests as PERENNIAL_SERVING_IMAGES takes them.
 
     Raises EngineUnavailable.
     """
@@ -324,28 +323,28 @@ def serving_images(project: Path) -> str:
 
 
 def has_volume(name: str) -> bool:
-    """Whether the engine has a volume of that name. Raises EngineUnavailable."""
+    """Whether the Docker engine has a volume of that name. Raises EngineUnavailable."""
     engine = DockerEngine(EngineSettings(Path(), Path()), prepare=False)
     return any(volume.name == name for volume in engine._client.volumes.list(filters={"name": name}))
 
 
-def _manifest_digest(wanted: Wanted) -> str:
-    return hashlib.sha256((wanted.package / "manifest.json").read_bytes()).hexdigest()
+def _manifest_digest(spec: SlotSpec) -> str:
+    return hashlib.sha256((spec.package / "manifest.json").read_bytes()).hexdigest()
 
 
 def _running(container: Any) -> Running:
-    told = container.labels
+    labels = container.labels
     return Running(
-        told[f"{LABEL}.model"],
-        told[f"{LABEL}.slot"],
-        told[f"{LABEL}.version"],
-        told[f"{LABEL}.address"],
+        labels[f"{LABEL}.model"],
+        labels[f"{LABEL}.slot"],
+        labels[f"{LABEL}.version"],
+        labels[f"{LABEL}.address"],
         DockerEngine.name,
     )
 
 
 def _give_log(folder: Path) -> str:
-    """Makes the log folder writable for the container's user, who is never root, and returns that user."""
+    """Makes the log folder writable for the container's user, which is never root; returns that user."""
     folder.mkdir(parents=True, exist_ok=True)
     if os.getuid() == 0:
         os.chown(folder, SERVER_USER, SERVER_USER)
@@ -367,7 +366,7 @@ def _tar(files: dict[str, bytes], packages: Path | None = None) -> io.BytesIO:
 
 
 def _reason(error: Exception) -> str:
-    """The cause of an error in one line: an engine that is not there hides it three exceptions deep."""
+    """The cause of an error in one line: docker's client wraps a missing engine in three exceptions."""
     while error.__cause__ is not None or error.__context__ is not None:
         error = error.__cause__ or error.__context__  # type: ignore[assignment]
     return " ".join(str(getattr(error, "explanation", None) or error).split())[-200:]
