@@ -19,7 +19,8 @@ from benchmarks import flights, load, peers
 from benchmarks.flights import MODEL, Flights
 from benchmarks.limits import within_limit
 from pipeline.rollout.engines.base import EngineSettings, EngineUnavailable, SlotSpec
-from pipeline.rollout.engines.docker import LABEL, DockerEngine
+from pipeline.rollout.engines.docker import DockerEngine
+from pipeline.rollout.engines.docker_images import LABEL
 from pipeline.settings.environment import Environment
 
 STARTS, REQUESTS = 3, 2000

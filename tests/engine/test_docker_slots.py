@@ -99,8 +99,8 @@ def test_without_the_base_image_the_process_engine_serves_and_says_why(trained, 
         DockerEngine(EngineSettings(trained / "home", trained), prepare=False)
     except EngineUnavailable as reason:
         skip_or_fail("docker", str(reason))
-    monkeypatch.setattr("pipeline.rollout.engines.docker.LOCAL_BASE", "perennial/none:here")
-    monkeypatch.setattr("pipeline.rollout.engines.docker.PUBLIC_BASE", "127.0.0.1:9/none:here")
+    monkeypatch.setattr("pipeline.rollout.engines.docker_images.LOCAL_BASE", "perennial/none:here")
+    monkeypatch.setattr("pipeline.rollout.engines.docker_images.PUBLIC_BASE", "127.0.0.1:9/none:here")
     monkeypatch.delenv("PERENNIAL_BASE_IMAGE", raising=False)
     # Its tag follows its requirements, and an engine keeps images from one test run to the next.
     project = tmp_path / "project"
