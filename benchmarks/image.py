@@ -21,7 +21,9 @@ def main() -> bool:
         with tempfile.TemporaryDirectory() as folder:
             whole, cut, stripped = (Path(folder) / name for name in ("whole", "cut", "stripped"))
             with mock.patch.object(elf, "cut_debug"):
-                serving_image.lay(Environment.read().project / "requirements" / requirements, whole, runtime)
+                serving_image.install_packages(
+                    Environment.read().project / "requirements" / requirements, whole, runtime
+                )
             shutil.copytree(whole, cut)
             saved = {library.name: elf.cut_debug(library) for library in cut.rglob("*.so*")}
             print(f"{runtime}: {_megabytes(whole):.1f} MB as the wheels have them, {_megabytes(cut):.1f} MB cut")

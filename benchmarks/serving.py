@@ -29,7 +29,7 @@ from benchmarks.peers import Peer, Rows
 from harness.router import router
 from harness.slot_server import server
 from pipeline.rollout.routing import route_file
-from pipeline.rollout.routing.route import Route, Share
+from pipeline.rollout.routing.route import Route, RoutedSlot
 from pipeline.serving.settings import Settings
 from pipeline.settings.environment import Environment
 from pipeline.settings.net import free_port
@@ -108,7 +108,7 @@ def _all(trained: Flights, folder: Path) -> Iterator[list[Peer]]:
         )
         traefik = stack.enter_context(router(Environment.read().project, trained.home))
         os.environ["PERENNIAL_ROUTER_URL"], os.environ["PERENNIAL_ROUTER_API_URL"] = traefik.router, traefik.router_api
-        route_file.write(trained.home, Route(MODEL, Share("blue", "1", ours.url)))
+        route_file.write(trained.home, Route(MODEL, RoutedSlot("blue", "1", ours.url)))
         routed = f"/{MODEL}/invocations"
         (route_file.routes_folder(trained.home) / "bare.yaml").write_text(yaml.safe_dump(_bare(ours.url)))
         for path in (f"{MODEL}/v2/health/ready", "bare/v2/health/ready"):

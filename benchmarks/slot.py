@@ -18,8 +18,9 @@ import psutil
 from benchmarks import flights, load, peers
 from benchmarks.flights import MODEL, Flights
 from benchmarks.limits import within_limit
-from pipeline.rollout.engines.base import EngineSettings, EngineUnavailable, Wanted
-from pipeline.rollout.engines.docker import LABEL, DockerEngine
+from pipeline.rollout.engines.base import EngineSettings, EngineUnavailable, SlotSpec
+from pipeline.rollout.engines.docker import DockerEngine
+from pipeline.rollout.engines.docker_images import LABEL
 from pipeline.settings.environment import Environment
 
 STARTS, REQUESTS = 3, 2000
@@ -56,7 +57,7 @@ def _slot(engine: DockerEngine, trained: Flights) -> Iterator[tuple[int, Any]]:
     """(port, container) of a slot that was just started."""
     with tempfile.TemporaryDirectory() as log:
         try:
-            running = engine.start(Wanted(MODEL, "blue", "1", trained.package, Path(log), 1))
+            running = engine.start(SlotSpec(MODEL, "blue", "1", trained.package, Path(log), 1))
             ours = {"label": f"{LABEL}.address={running.address}"}
             (container,) = docker.from_env().containers.list(filters=ours)
             port = urlsplit(running.address).port

@@ -201,7 +201,7 @@ def _status(chosen: argparse.Namespace) -> None:
     from pipeline.deployer import traffic
 
     context = _context()
-    told = traffic(context).status(_known(context, chosen.model))
+    told = [status.as_dict() for status in traffic(context).status(_known(context, chosen.model))]
     _print(chosen, told, tables.status(told))
 
 

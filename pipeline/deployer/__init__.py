@@ -1,4 +1,4 @@
-"""Who touches live traffic: this process on one machine, or a service that alone has the engine's socket."""
+"""Changes to live traffic: by this process on one machine, on a server by a service that alone has the engine's socket."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 def traffic(context: Context) -> Traffic:
-    """The deployer on a server, else this process itself."""
+    """Through the deployer on a server, else by this process."""
     environment = context.environment
     if environment.deployer:
-        from pipeline.deployer.client import Deployer
+        from pipeline.deployer.client import RemoteTraffic
 
-        return Deployer(environment.deployer, tokens.key(environment))
-    from pipeline.deployer.api import Here
+        return RemoteTraffic(environment.deployer, tokens.key(environment))
+    from pipeline.deployer.api import LocalTraffic
 
-    return Here(context)
+    return LocalTraffic(context)

@@ -1,8 +1,9 @@
-"""`python -m pipeline.deployer [--host H] [--port P]`: mends what was cut off, then serves. `--stop-slots` ends all slots."""
+"""`python -m pipeline.deployer [--host H] [--port P]`: recovers what was cut off, and serves. `--stop-slots` ends all slots."""
 
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import threading
 import time
@@ -11,12 +12,16 @@ import uvicorn
 
 from pipeline.context import Context
 from pipeline.deployer import tokens
-from pipeline.deployer.api import Here
+from pipeline.deployer.api import LocalTraffic
 from pipeline.deployer.service import Service
 from pipeline.errors import PerennialError
 from pipeline.rollout import deploy
+from pipeline.settings import logs
 
-AGAIN_S = 5.0
+RETRY_S = 5.0
+RUN = "deployer/start"
+
+logger = logging.getLogger(__name__)
 
 
 def main() -> int:
@@ -25,32 +30,36 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=8090)
     parser.add_argument("--stop-slots", action="store_true", help="end every slot and return; the routes stay")
     chosen = parser.parse_args()
+    logs.configure("service")
     try:
         context = Context.here()
         if chosen.stop_slots:
             for running in deploy.stop_all(context.rollout("").engines):
                 print(f"ended {running.model} {running.slot}, version {running.version}")
             return 0
-        here = Here(context)
-        service = Service(context, here, tokens.key(context.environment))
+        traffic = LocalTraffic(context)
+        service = Service(context, traffic, tokens.key(context.environment))
     except PerennialError as error:
-        print(error, file=sys.stderr)
+        logger.error("%s", error)
         return 1
-    threading.Thread(target=_reconcile, args=(here,), daemon=True).start()
+    threading.Thread(target=_reconcile, args=(traffic,), daemon=True).start()
     uvicorn.run(service.app(), host=chosen.host, port=chosen.port, log_level="warning", timeout_graceful_shutdown=20)
     return 0
 
 
-def _reconcile(here: Here) -> None:
-    """Undoes or finishes what a deployer that was killed has left, as soon as all that takes can be reached."""
-    while True:
-        try:
-            for line in here.reconcile("deployer/start", None):
-                print(line, flush=True)
-            return
-        except Exception as error:
-            print(f"not reconciled yet: {error}", flush=True)
-            time.sleep(AGAIN_S)
+def _reconcile(traffic: LocalTraffic) -> None:
+    """Recovers what a killed deployer has left, and tries again until router, ledger and registry can be reached."""
+    with logs.about(run=RUN):
+        while True:
+            try:
+                for line in traffic.reconcile(RUN, None):
+                    logger.info("%s", line)
+                return
+            except PerennialError as error:
+                logger.warning("not reconciled yet, next try in %g s: %s", RETRY_S, error)
+            except Exception:
+                logger.exception("not reconciled yet, next try in %g s", RETRY_S)
+            time.sleep(RETRY_S)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,17 @@
-"""All that may be done to live traffic. On one machine this process does it; on a server the deployer, with this very code.
+"""All that may be done to live traffic. On one machine this process does it; on a server the deployer runs the same code.
 
-No verb takes an image, a command or an address: a caller names a model and a registered version, and what is started is
-what passed its gates and carries our signature.
+No verb takes an image, a command or an address: a caller names a model and a registered version, and only a package that
+passed its gates and carries our signature is started.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pipeline.context import Context
 from pipeline.deployer import status
+from pipeline.deployer.status import ModelStatus
 from pipeline.rollout import deploy, recovery, rollback
 from pipeline.rollout.results import Deployment, Rollback, ShadowResult
 from pipeline.rollout.slots import predictions_folder
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Traffic(Protocol):
-    """What a run, a monitor or a person may ask for. `run` is who asks, for the ledger."""
+    """What a run, a monitor or a person may do. `run` names the caller in the ledger."""
 
     def deploy(
         self, run: str, model: str, version: str, reason: str, strategy: str | None, wait_s: float
@@ -40,15 +41,15 @@ class Traffic(Protocol):
     def retire(self, run: str, model: str) -> list[str]:
         """See pipeline.rollout.recovery.retire."""
 
-    def status(self, model: str) -> list[dict[str, Any]]:
+    def status(self, model: str) -> list[ModelStatus]:
         """See pipeline.deployer.status.models_status; '' means all models."""
 
     def predictions(self, model: str, start: datetime, end: datetime) -> tuple[pd.DataFrame, int]:
-        """(the prediction log's rows in [start, end), how many the log holds in all); see pipeline.monitoring.live_quality."""
+        """(the prediction log's rows in [start, end), the number of rows in the whole log); see pipeline.monitoring.live_quality."""
 
 
-class Here:
-    """This process does it."""
+class LocalTraffic:
+    """This process carries the verbs out."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -71,16 +72,15 @@ class Here:
     def retire(self, run: str, model: str) -> list[str]:
         return recovery.retire(self._context.rollout(run), model, self._rollout(model))
 
-    def status(self, model: str) -> list[dict[str, Any]]:
+    def status(self, model: str) -> list[ModelStatus]:
         return status.models_status(self._context, model)
 
     def predictions(self, model: str, start: datetime, end: datetime) -> tuple[pd.DataFrame, int]:
         from pipeline.monitoring import live_quality
 
         folder = predictions_folder(self._context.home, model)
-        return live_quality.predictions(folder, self._context.params.model(model), start, end), live_quality.logged(
-            folder
-        )
+        rows = live_quality.predictions(folder, self._context.params.model(model), start, end)
+        return rows, live_quality.logged(folder)
 
     def _rollout(self, model: str) -> Rollout:
         return self._context.params.model(model).rollout

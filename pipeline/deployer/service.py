@@ -1,7 +1,7 @@
-"""The deployer: the one container with the engine's socket. `python -m pipeline.deployer` serves it.
+"""The deployer's HTTP service: the one container with the engine's socket. `python -m pipeline.deployer` serves it.
 
-Fixed verbs with fixed arguments; each call carries a token (pipeline.deployer.tokens) and has its events in the ledger,
-refused ones too. What takes long is carried out in a thread, and asked after by its number.
+The verbs and their arguments are fixed. Each call carries a token (pipeline.deployer.tokens) and has its events in the
+ledger, a refused call too. A call that takes long runs in a thread; the caller polls it by its number.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import logging
 import re
 import threading
 import time
-import traceback
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -32,16 +32,17 @@ from pipeline.errors import PerennialError, SettingsError
 from pipeline.ledger.events import DeployerAnswered, DeployerCalled, DeployerRefused, Event
 from pipeline.rollout.results import Result
 from pipeline.rollout.routing import route_file
+from pipeline.settings import logs
 
 MAX_BODY = 65_536
-KEPT_CALLS = 200
+REMEMBERED_CALLS = 200
 LONGEST_WAIT_S = 30.0
-# Whoever reaches the address can be refused: a flood of that is counted, not written down one by one.
+# Anybody who reaches the address can send calls that are refused: above this rate they are counted, not recorded.
 REFUSALS_A_MINUTE = 30
 TEXT, NUMBER, MAYBE = (str,), (int, float), (str, type(None))
 NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 VERSION = re.compile(r"[0-9]{1,9}")
-# By verb: its arguments beside the model, with their types.
+# The arguments of each verb beside the model, with their types.
 ARGUMENTS: dict[str, dict[str, tuple[type, ...]]] = {
     "deploy": {"version": TEXT, "reason": TEXT, "strategy": MAYBE, "wait_s": NUMBER},
     "rollback": {"reason": TEXT},
@@ -51,12 +52,15 @@ ARGUMENTS: dict[str, dict[str, tuple[type, ...]]] = {
     "status": {},
     "predictions": {"start": TEXT, "end": TEXT},
 }
+# These verbs take '' for all models.
 FOR_ALL = ("reconcile", "status")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
 class Call:
-    """One call: it runs, or has ended with an answer or an error."""
+    """One call, which is running or has ended with an answer or an error."""
 
     verb: str
     run: str
@@ -65,7 +69,8 @@ class Call:
     answer: Any = None
     error: dict[str, str] | None = None
 
-    def told(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
+        """{"state": "running"}, {"state": "failed", "error": …} or {"state": "done", "answer": …}."""
         if not self.ended.is_set():
             return {"state": "running"}
         if self.error is not None:
@@ -74,7 +79,7 @@ class Call:
 
 
 class Service:
-    """Checks tokens and arguments, writes the ledger, and lets `traffic` do what was asked."""
+    """Checks tokens and arguments, records each call in the ledger, and carries it out with `traffic`."""
 
     def __init__(self, context: Context, traffic: Traffic, key: str) -> None:
         self._context, self._traffic, self._checker = context, traffic, Checker(key)
@@ -96,28 +101,28 @@ class Service:
         return PlainTextResponse("ok\n")
 
     async def _slots(self, request: Request) -> Response:
-        """Prometheus's service discovery: where the slots of all routes tell of themselves. Names only, no secret."""
+        """Prometheus's service discovery: the addresses of all routed slots' metrics, which are no secret."""
         return JSONResponse(await run_in_threadpool(targets, self._context))
 
     async def _begin(self, request: Request) -> Response:
-        return await self._checked(request, request.path_params["verb"], self._begun)
+        return await self._checked(request, request.path_params["verb"], self._start_call)
 
     async def _predictions(self, request: Request) -> Response:
-        return await self._checked(request, "predictions", self._log)
+        return await self._checked(request, "predictions", self._prediction_log)
 
     async def _call(self, request: Request) -> Response:
-        """How a call stands, after at most `wait_s`: 404 for one that this process does not know."""
+        """The state of a call, once it has ended or `wait_s` seconds have passed; 404 for a call that is not known."""
         call = self._calls.get(request.path_params["call"])
         try:
             self._checker.check(_token(request), "calls", call.model if call else _model_of(request))
         except TokenRefused as why:
             return await run_in_threadpool(self._refused, "calls", "", str(why))
         if call is None:
-            return JSONResponse(_told(SettingsError("call", "is not known here", "ask again")), 404)
+            return JSONResponse(error_body(SettingsError("call", "is not known here", "ask again")), 404)
         until = time.monotonic() + min(LONGEST_WAIT_S, _seconds(request.query_params.get("wait_s")))
         while not call.ended.is_set() and time.monotonic() < until:
             await asyncio.sleep(0.05)
-        return JSONResponse(call.told())
+        return JSONResponse(call.state())
 
     async def _checked(self, request: Request, verb: str, then: Callable[[str, dict[str, Any], str], Response]):
         body = b""
@@ -129,34 +134,36 @@ class Service:
 
         def checked() -> Response:
             try:
-                asked = arguments_of(verb, body)
+                arguments = arguments_of(verb, body)
             except SettingsError as error:
                 return self._refused(verb, "", str(error), 400, error)
             try:
-                run = self._checker.check(token, verb, asked["model"])
+                run = self._checker.check(token, verb, arguments["model"])
             except TokenRefused as why:
-                return self._refused(verb, asked["model"], str(why))
+                return self._refused(verb, arguments["model"], str(why))
             try:
-                return then(verb, asked, run)
+                return then(verb, arguments, run)
             except PerennialError as error:
-                return JSONResponse(_told(error), 503)
+                return JSONResponse(error_body(error), 503)
 
         return await run_in_threadpool(checked)
 
     def _refused(
         self, verb: str, model: str, why: str, code: int = 401, error: PerennialError | None = None
     ) -> Response:
-        told = error or SettingsError("token", f"is refused: {why}", "are both given the same key?")
+        refusal = error or SettingsError(
+            "token", f"is refused: {why}", "check that caller and deployer have the same PERENNIAL_DEPLOYER_KEY"
+        )
         if (unwritten := self._refusals_before()) is not None:
             refused = DeployerRefused(verb=verb[:40], why=why[:300], unwritten_before=unwritten)
             try:
                 self._context.ledger.append(refused, model)
-            except PerennialError as lost:
-                print(lost, flush=True)
-        return JSONResponse(_told(told), code)
+            except PerennialError as unrecorded:
+                logger.error("a refused call of %s is not in the ledger: %s", verb[:40], unrecorded)
+        return JSONResponse(error_body(refusal), code)
 
     def _refusals_before(self) -> int | None:
-        """How many were not written down since the last that was; None when this one is not to be either."""
+        """How many refusals were not recorded since the last one that was; None when this one must not be recorded either."""
         now = time.monotonic()
         with self._counting:
             while self._refusals and now - self._refusals[0] > 60:
@@ -168,51 +175,60 @@ class Service:
             before, self._unwritten = self._unwritten, 0
             return before
 
-    def _begun(self, verb: str, asked: dict[str, Any], run: str) -> Response:
-        number = asked.pop("call")
-        # One that is sent twice at once is carried out once.
+    def _start_call(self, verb: str, arguments: dict[str, Any], run: str) -> Response:
+        number = arguments.pop("call")
+        # A call that is sent twice at once is carried out once.
         with self._beginning:
             if number not in self._calls:
-                call = Call(verb, run, asked["model"])
-                self._record(DeployerCalled(verb=call.verb, arguments=asked), call)
+                call = Call(verb, run, arguments["model"])
+                self._record(DeployerCalled(verb=call.verb, arguments=arguments), call)
                 self._calls[number] = call
-                while len(self._calls) > KEPT_CALLS and next(iter(self._calls.values())).ended.is_set():
+                while len(self._calls) > REMEMBERED_CALLS and next(iter(self._calls.values())).ended.is_set():
                     self._calls.popitem(last=False)
-                threading.Thread(target=self._carry_out, args=(call, asked), name=f"{verb} {call.model}").start()
+                threading.Thread(target=self._carry_out, args=(call, arguments), name=f"{verb} {call.model}").start()
         return JSONResponse({"call": number}, 202)
 
-    def _carry_out(self, call: Call, asked: dict[str, Any]) -> None:
-        try:
-            call.answer = self._do(call, asked)
-            outcome = "done"
-        except PerennialError as error:
-            call.error, outcome = _told(error), str(error)
-        except Exception as error:
-            traceback.print_exc()
-            outcome = f"{type(error).__name__}: {error}"
-            call.error = {"subject": f"{call.verb} {call.model}", "observation": outcome, "next_check": "read its log"}
-        try:
+    def _carry_out(self, call: Call, arguments: dict[str, Any]) -> None:
+        with logs.about(call.model, call.run):
+            try:
+                call.answer = self._execute(call, arguments)
+                outcome = "done"
+                if call.verb != "status":
+                    logger.info("%s: done", call.verb)
+            except PerennialError as error:
+                call.error, outcome = error_body(error), str(error)
+                logger.warning("%s: %s", call.verb, outcome)
+            except Exception as error:
+                logger.exception("%s failed", call.verb)
+                outcome = f"{type(error).__name__}: {error}"
+                subject, check = f"{call.verb} {call.model}", "look at the deployer's log"
+                call.error = {"subject": subject, "observation": outcome, "next_check": check}
             if call.verb != "status":
-                self._record(DeployerAnswered(verb=call.verb, outcome=outcome), call)
-        except PerennialError as lost:
-            print(lost, flush=True)
+                self._record_answer(call, outcome)
         call.ended.set()
 
-    def _do(self, call: Call, asked: dict[str, Any]) -> Any:
-        arguments = {name: value for name, value in asked.items() if name != "model"}
+    def _record_answer(self, call: Call, outcome: str) -> None:
+        try:
+            self._record(DeployerAnswered(verb=call.verb, outcome=outcome), call)
+        except PerennialError as unrecorded:
+            logger.error("the outcome of %s is not in the ledger: %s", call.verb, unrecorded)
+
+    def _execute(self, call: Call, arguments: dict[str, Any]) -> Any:
+        """What the verb returns, as JSON takes it."""
+        rest = {name: value for name, value in arguments.items() if name != "model"}
         if call.verb == "status":
-            return self._traffic.status(call.model)
+            return [status.as_dict() for status in self._traffic.status(call.model)]
         if call.verb == "reconcile":
             return self._traffic.reconcile(call.run, [call.model] if call.model else None)
-        result = getattr(self._traffic, call.verb)(call.run, call.model, **arguments)
+        result = getattr(self._traffic, call.verb)(call.run, call.model, **rest)
         return result.as_dict() if isinstance(result, Result) else result
 
-    def _log(self, verb: str, asked: dict[str, Any], run: str) -> Response:
-        """The prediction log's rows of a time, as Parquet."""
-        call = Call(verb, run, asked["model"])
-        self._record(DeployerCalled(verb=call.verb, arguments=asked), call)
-        start, end = (datetime.fromisoformat(asked[name]) for name in ("start", "end"))
-        rows, logged = self._traffic.predictions(asked["model"], start, end)
+    def _prediction_log(self, verb: str, arguments: dict[str, Any], run: str) -> Response:
+        """The prediction log's rows between two times, as Parquet."""
+        call = Call(verb, run, arguments["model"])
+        self._record(DeployerCalled(verb=call.verb, arguments=arguments), call)
+        start, end = (datetime.fromisoformat(arguments[name]) for name in ("start", "end"))
+        rows, logged = self._traffic.predictions(arguments["model"], start, end)
         out = io.BytesIO()
         rows.to_parquet(out, index=False)
         return Response(out.getvalue(), media_type="application/vnd.apache.parquet", headers={"x-logged": str(logged)})
@@ -222,56 +238,57 @@ class Service:
 
 
 def arguments_of(verb: str, body: bytes) -> dict[str, Any]:
-    """{"model", "call", …} of a call. Raises SettingsError for a verb, a name or a value that is not one."""
+    """The arguments of a call: {"model", "call", …}. Raises SettingsError for a verb, a name or a value that is not allowed."""
     if verb not in ARGUMENTS:
-        raise SettingsError(f"verb {verb[:40]}", "is not known", f"the verbs are {', '.join(ARGUMENTS)}")
+        raise SettingsError(f"verb {verb[:40]}", "is not known", f"must be one of {', '.join(ARGUMENTS)}")
     try:
-        told = json.loads(body)
+        arguments = json.loads(body)
     except ValueError as error:
         raise SettingsError(verb, "its arguments are no JSON", "send an object") from error
-    wanted = {"model": TEXT, **ARGUMENTS[verb]} | ({} if verb == "predictions" else {"call": TEXT})
-    if not isinstance(told, dict) or set(told) != set(wanted):
-        raise SettingsError(verb, "has other arguments than it takes", f"it takes {', '.join(wanted)}")
-    for name, types in wanted.items():
-        if not isinstance(told[name], types) or isinstance(told[name], bool):
-            raise SettingsError(verb, f"{name} is of another type", f"it is {types[0].__name__}")
-    if not NAME.fullmatch(told["model"]) and not (verb in FOR_ALL and told["model"] == ""):
-        raise SettingsError(verb, "the model has no name that a model can have", "see params.yaml")
+    types = {"model": TEXT, **ARGUMENTS[verb]} | ({} if verb == "predictions" else {"call": TEXT})
+    if not isinstance(arguments, dict) or set(arguments) != set(types):
+        raise SettingsError(verb, "its arguments have other names", f"send {', '.join(types)}")
+    for name, allowed in types.items():
+        if not isinstance(arguments[name], allowed) or isinstance(arguments[name], bool):
+            raise SettingsError(verb, f"{name} has another type", f"must be {allowed[0].__name__}")
+    if not NAME.fullmatch(arguments["model"]) and not (verb in FOR_ALL and arguments["model"] == ""):
+        raise SettingsError(verb, "its model is not a valid name", "give a model of params.yaml")
     for name in ("version", "leaving", "by"):
-        if name in told and not VERSION.fullmatch(told[name]):
-            raise SettingsError(verb, f"{name} is no version", "give the registry's number")
+        if name in arguments and not VERSION.fullmatch(arguments[name]):
+            raise SettingsError(verb, f"{name} is not a version", "give the registry's number")
     for name in ("start", "end"):
-        if name in told:
-            _time(verb, told[name])
-    return told
+        if name in arguments:
+            _check_time(verb, arguments[name])
+    return arguments
 
 
-def _time(verb: str, text: str) -> None:
+def _check_time(verb: str, text: str) -> None:
     try:
         datetime.fromisoformat(text)
     except ValueError as error:
-        raise SettingsError(verb, f"{text[:40]} is no time", "write it as ISO 8601") from error
+        raise SettingsError(verb, f"{text[:40]} is not a time", "write it as ISO 8601") from error
 
 
 def targets(context: Context) -> list[dict[str, Any]]:
-    """One entry a slot that has or may get traffic: {"targets": ["host:port"], "labels": {…}}."""
-    found = []
+    """One entry for each slot that has or may get traffic: {"targets": ["host:port"], "labels": {…}}."""
+    entries: list[dict[str, Any]] = []
     for model in route_file.routed_models(context.home):
         try:
             current = route_file.read(context.home, model)
         except PerennialError:
-            continue  # reconcile says so, and writes it again
+            continue  # reconcile writes such a route again
         if current is None:
             continue
         for role in ("live", "previous", "candidate"):
-            share = getattr(current, role)
-            if share is not None:
-                labels = {"model": model, "slot": share.slot, "version": share.version, "role": role}
-                found.append({"targets": [share.address.partition("://")[2]], "labels": labels})
-    return found
+            routed = getattr(current, role)
+            if routed is not None:
+                labels = {"model": model, "slot": routed.slot, "version": routed.version, "role": role}
+                entries.append({"targets": [routed.address.partition("://")[2]], "labels": labels})
+    return entries
 
 
-def _told(error: PerennialError) -> dict[str, str]:
+def error_body(error: PerennialError) -> dict[str, str]:
+    """The error as JSON; pipeline.deployer.client raises it again."""
     return {
         "kind": type(error).__name__,
         "subject": error.subject,

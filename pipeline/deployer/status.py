@@ -1,8 +1,10 @@
-"""Which version of which model is live where: the route says it, the slot confirms it, the ledger dates it."""
+"""Which version of which model is live where: the route names it, the slot confirms it, the ledger dates it."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
 
 from pipeline.context import Context
 from pipeline.errors import RolloutError
@@ -10,71 +12,160 @@ from pipeline.ledger.rollout_events import RolledBack, RolloutHolding, RolloutSt
 from pipeline.ledger.timeline import live_at, predecessor
 from pipeline.rollout import probe
 from pipeline.rollout.recovery import open_rollout
-from pipeline.rollout.routing import route, route_file
+from pipeline.rollout.routing import route_file
+from pipeline.rollout.routing.route import Route, RoutedSlot
 
 
-def models_status(context: Context, model: str = "") -> list[dict[str, Any]]:
-    """One entry a model: {"model", "live", "previous", "candidate", "shares", "baking", "holds", "undo", "problem", …}.
+@dataclass(frozen=True)
+class SlotStatus:
+    """A slot of the model's route."""
 
-    `shares` lists {"version", "percent", "since"}: who answers how much of the traffic, since when.
+    version: str
+    slot: str
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The slot from its part of `ModelStatus.as_dict`."""
+        return cls(**{f.name: values[f.name] for f in fields(cls)})
+
+
+@dataclass(frozen=True)
+class LiveStatus(SlotStatus):
+    """The live slot: since when (ISO 8601) its version is live by the ledger, and whether slot and ledger confirm the route."""
+
+    since: str | None
+    answers: bool
+    ledger_agrees: bool
+
+
+@dataclass(frozen=True)
+class PredecessorStatus(SlotStatus):
+    """The predecessor's slot; `warm` when it still answers."""
+
+    warm: bool
+
+
+@dataclass(frozen=True)
+class CandidateStatus(SlotStatus):
+    """The candidate's slot, with `percent` of the traffic, or of copies with `mirror`; `follow` as in the route."""
+
+    percent: int
+    mirror: bool
+    since: str | None
+    answers: bool
+    follow: str | None
+
+
+@dataclass(frozen=True)
+class TrafficShare:
+    """A version answers `percent` of the traffic since that time."""
+
+    version: str
+    percent: int
+    since: str | None
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """What is live of a model. `shares` says who answers how much of the traffic; `problem` why the route cannot be read.
+
+    `baking` is the version in its bake, `holds` the reason for which its step is held, `undo` the command that rolls back.
     """
+
+    model: str
+    description: str
+    address: str
+    live: LiveStatus | None = None
+    previous: PredecessorStatus | None = None
+    candidate: CandidateStatus | None = None
+    shares: tuple[TrafficShare, ...] = ()
+    problem: str | None = None
+    undo: str | None = None
+    baking: str | None = None
+    holds: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON takes it: for `status --json`, the pages and the deployer's callers."""
+        return {**asdict(self), "shares": [asdict(share) for share in self.shares]}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The status that `as_dict` wrote."""
+        kinds: dict[str, type[SlotStatus]] = {
+            "live": LiveStatus,
+            "previous": PredecessorStatus,
+            "candidate": CandidateStatus,
+        }
+        nested = {name: kind.from_dict(values[name]) if values[name] else None for name, kind in kinds.items()}
+        shares = tuple(TrafficShare(**share) for share in values["shares"])
+        return cls(**{f.name: values[f.name] for f in fields(cls)} | nested | {"shares": shares})
+
+
+def models_status(context: Context, model: str = "") -> list[ModelStatus]:
+    """The status of one model; '' means all models of params.yaml."""
     names = [model] if model else list(context.params.models)
     return [_model_status(context, name) for name in names]
 
 
-def _model_status(context: Context, name: str) -> dict[str, Any]:
-    told: dict[str, Any] = {
-        "model": name,
-        "description": context.params.model(name).description,
-        "address": f"{context.environment.router_addresses.public_url}/{name}/invocations",
-        "live": None,
-        "previous": None,
-        "candidate": None,
-        "shares": [],
-        "problem": None,
-        "undo": None,
-        "baking": None,
-        "holds": None,
-    }
+def _model_status(context: Context, name: str) -> ModelStatus:
+    description = context.params.model(name).description
+    address = f"{context.environment.router_addresses.public_url}/{name}/invocations"
     try:
         current = route_file.read(context.home, name)
     except RolloutError as error:
-        return {**told, "problem": str(error)}
+        return ModelStatus(name, description, address, problem=str(error))
     if current is None:
-        return told
+        return ModelStatus(name, description, address)
     last = live_at(context.ledger, name)
     live_since = last.since if last is not None else None
     since = _moved_at(context, name) or live_since
-    told["live"] = {
-        **_slot(current.live),
-        "since": live_since,
-        "answers": _answers(current.live),
-        "ledger_agrees": last is not None and last.version == current.live.version,
-    }
-    told["shares"] = [{"version": v, "percent": p, "since": since} for v, p in current.shares.items()]
-    if current.previous is not None:
-        told["previous"] = {**_slot(current.previous), "warm": _answers(current.previous)}
-    opened = open_rollout(context.ledger, name)
-    if current.candidate is not None:
-        told["candidate"] = {**_slot(current.candidate), "percent": current.percent, "mirror": current.mirror}
-        told["candidate"] |= {"since": since, "answers": _answers(current.candidate), "follow": current.follow or None}
-    baking = current.candidate or (
-        current.live if opened is not None and isinstance(opened.event, RolloutStarted) else None
+    live = LiveStatus(
+        current.live.version,
+        current.live.slot,
+        since=live_since,
+        answers=_answers(current.live),
+        ledger_agrees=last is not None and last.version == current.live.version,
     )
-    told["baking"] = baking.version if baking is not None else None
-    told["holds"] = _why_it_holds(context, name, opened.seq) if opened is not None else None
+    opened = open_rollout(context.ledger, name)
+    going_on = opened is not None and isinstance(opened.event, RolloutStarted)
+    baking = current.candidate or (current.live if going_on else None)
     before = predecessor(context.ledger, name, current.live.version)
-    if opened is not None or current.previous is not None or before is not None:
-        told["undo"] = f"rollback {name}"
-    return told
+    reversible = opened is not None or current.previous is not None or before is not None
+    return ModelStatus(
+        name,
+        description,
+        address,
+        live,
+        _predecessor_status(current.previous),
+        _candidate_status(current, since),
+        tuple(TrafficShare(version, percent, since) for version, percent in current.shares.items()),
+        undo=f"rollback {name}" if reversible else None,
+        baking=baking.version if baking is not None else None,
+        holds=_hold_reason(context, name, opened.seq) if opened is not None else None,
+    )
 
 
-def _slot(share: route.Share) -> dict[str, Any]:
-    return {"version": share.version, "slot": share.slot}
+def _predecessor_status(routed: RoutedSlot | None) -> PredecessorStatus | None:
+    return PredecessorStatus(routed.version, routed.slot, _answers(routed)) if routed is not None else None
 
 
-def _answers(share: route.Share) -> bool:
-    return probe.answering_version(share.address, timeout_s=1) == share.version
+def _candidate_status(current: Route, since: str | None) -> CandidateStatus | None:
+    candidate = current.candidate
+    if candidate is None:
+        return None
+    return CandidateStatus(
+        candidate.version,
+        candidate.slot,
+        current.percent,
+        current.mirror,
+        since,
+        _answers(candidate),
+        current.follow or None,
+    )
+
+
+def _answers(routed: RoutedSlot) -> bool:
+    return probe.answering_version(routed.address, timeout_s=1) == routed.version
 
 
 def _moved_at(context: Context, name: str) -> str | None:
@@ -82,8 +173,8 @@ def _moved_at(context: Context, name: str) -> str | None:
     return moves[-1].at if moves else None
 
 
-def _why_it_holds(context: Context, name: str, since: int) -> str | None:
-    """Why the step that goes on now is not left yet, as far as it has been said."""
+def _hold_reason(context: Context, name: str, since: int) -> str | None:
+    """The reason for which the step that is going on is held, as the newest event says it; None when it is not held."""
     entries = context.ledger.events(RolloutHolding, RouteMoved, model=name, after=since)
     last = entries[-1].event if entries else None
     return last.reason if isinstance(last, RolloutHolding) else None

@@ -35,7 +35,7 @@ def facts(context: Context) -> dict[str, Any]:
         for entry in ledger.events(*DEPLOYMENTS)
     ]
     return {
-        "models": [{**m, "drift": _last_drift(context, m["model"])} for m in traffic(context).status("")],
+        "models": [{**m.as_dict(), "drift": _last_drift(context, m.model)} for m in traffic(context).status("")],
         "runs": [
             {
                 **run,

@@ -1,1 +1,1 @@
-"""Blue-green: start the new version beside the live one, prove it, move the route, watch, or move back."""
+"""Blue-green rollouts: start the candidate beside the champion, prove it, move the route by steps, bake, or roll back."""

@@ -1,6 +1,6 @@
-"""Where rollouts happen, and the one way in which they write: under a lease, an event before and after each side effect.
+"""The context of a rollout, and its side effects: each under the lease, with an event before and after it.
 
-Whatever changes the world is a method here, so that no caller can forget the lease or the events.
+Every side effect is a method here, so that no caller can forget the lease or the events.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from pipeline.ledger.store import Entry, Ledger
 from pipeline.policy.canary import Judgement
 from pipeline.registry.versions import Registry
 from pipeline.rollout import failpoints, probe
-from pipeline.rollout.engines.base import SLOTS, Engine, EngineSettings, Running, Wanted
+from pipeline.rollout.engines.base import SLOTS, Engine, EngineSettings, Running, SlotSpec
 from pipeline.rollout.engines.select import Engines, LocalEngines
 from pipeline.rollout.routing import route_file
-from pipeline.rollout.routing.route import Route, Share
+from pipeline.rollout.routing.route import Route, RoutedSlot
 from pipeline.settings.addresses import Router
 from pipeline.settings.environment import Environment
 
@@ -48,8 +48,10 @@ R = TypeVar("R", bound=RolloutEvent)
 
 @dataclass(frozen=True)
 class RolloutContext:
-    """This machine's state, what a rollout works with, which run asks, the lease that it holds, and how many requests a
-    second a model's clients get through, where that is limited."""
+    """What a rollout works with: this machine's state, registry, engines and router, the run that asked for it, and its lease.
+
+    `rate_limits` are requests a second for each client, by model; a model without one has no limit.
+    """
 
     home: Path
     ledger: Ledger
@@ -60,7 +62,7 @@ class RolloutContext:
     lease: Lease | None = None
     rate_limits: Mapping[str, int] = field(default_factory=dict)
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
-    # Who judges a step, and how often it looks; see pipeline.rollout.step_watch.
+    # Judges a step, every `look_s` seconds; None is the judge of pipeline.rollout.step_watch.
     judge: Callable[..., Callable[[], Judgement]] | None = None
     look_s: float = 0.5
 
@@ -68,29 +70,29 @@ class RolloutContext:
     def of(
         cls, environment: Environment, ledger: Ledger, run: str = "", rate_limits: Mapping[str, int] | None = None
     ) -> RolloutContext:
-        """With the registry, the engines and the router of this environment."""
+        """A context with the registry, the engines and the router of this environment."""
         registry, engines = Registry.of(environment), LocalEngines(EngineSettings.of(environment))
         return cls(
             environment.home, ledger, registry, engines, environment.router_addresses, run, None, rate_limits or {}
         )
 
     @contextmanager
-    def alone(self, model: str, wait_s: float = 0) -> Iterator[RolloutContext]:
-        """One rollout of a model at a time, on all machines that share the ledger: the same context, with the lease.
+    def leased(self, model: str, wait_s: float = 0) -> Iterator[RolloutContext]:
+        """The same context with the model's lease: one rollout of a model at a time, on all machines that share the ledger.
 
-        Another rollout is waited for at most `wait_s`. Raises RolloutError when it has not ended by then.
+        Waits at most `wait_s` seconds for another rollout to end. Raises LeaseBusy when it has not.
         """
-        with lease.held(self.ledger, model, wait_s, route_file.token_of(self.home, model)) as taken:
-            yield replace(self, lease=taken)
+        with lease.held(self.ledger, model, wait_s, route_file.token_of(self.home, model)) as held:
+            yield replace(self, lease=held)
 
-    def check(self) -> None:
+    def check_lease(self) -> None:
         """Raises RolloutError when another rollout has overtaken this one."""
         if self.lease is not None:
             self.lease.check()
 
     def record(self, event: R, model: str) -> Entry[R]:
-        """Writes an event, which comes before and after each side effect. Raises RolloutError when overtaken."""
-        self.check()
+        """Writes an event with the lease's number. Raises RolloutError when another rollout has overtaken this one."""
+        self.check_lease()
         event = replace(event, rollout=self.lease.token if self.lease else None)
         with failpoints.around(f"note {event.KIND}"):
             return self.ledger.append(event, model, self.run, "roll_out")
@@ -99,13 +101,16 @@ class RolloutContext:
     def token(self) -> int:
         return self.lease.token if self.lease else 0
 
-    def move(self, to: Route) -> Route:
-        """Replaces the route, unless a younger rollout has moved it already, and waits until Traefik follows it."""
+    def move_route(self, to: Route) -> Route:
+        """Writes the route, and waits until Traefik follows it. Returns it with its stamp.
+
+        Raises RolloutError when a younger rollout has moved it already, or Traefik does not follow.
+        """
         to = replace(to, rate_limit=self.rate_limits.get(to.model, 0))
-        gains = to.candidate or to.live
+        receiver = to.candidate or to.live
         percent = to.percent if to.candidate else 100
         moving = RouteMoving(
-            to=gains.version,
+            to=receiver.version,
             percent=percent,
             mirror=to.mirror,
             live=to.live.version,
@@ -121,40 +126,44 @@ class RolloutContext:
                 f"route {to.model}", f"{address} does not follow its file", "is Traefik up? look at its log"
             )
         switch_s = round(time.monotonic() - start, 3)
-        self.record(RouteMoved(to=gains.version, percent=percent, mirror=to.mirror, switch_s=switch_s), to.model)
+        self.record(RouteMoved(to=receiver.version, percent=percent, mirror=to.mirror, switch_s=switch_s), to.model)
         return written
 
-    def unroute(self, model: str) -> None:
-        """Takes the model off the router, unless a younger rollout has moved its route."""
+    def remove_route(self, model: str) -> None:
+        """Takes the model off the router. Raises RolloutError when a younger rollout has moved its route."""
         self.record(RouteRemoving(), model)
         with failpoints.around("remove route"):
             route_file.remove(self.home, model, self.token)
         self.record(RouteRemoved(), model)
 
     def address(self, model: str) -> str:
-        """Where the model's users ask."""
+        """The URL at which users ask the model."""
         return f"{self.router.url}/{model}"
 
-    def start(self, engine: Engine, wanted: Wanted, why: str) -> Running:
-        """Starts a version in an empty slot; `why` this engine. Does not wait for it."""
-        version, slot = wanted.version, wanted.slot
-        self.record(SlotStarting(version=version, slot=slot, engine=engine.name, why=why), wanted.model)
+    def start_slot(self, engine: Engine, spec: SlotSpec, why: str) -> Running:
+        """Starts a version in an empty slot and does not wait for it. `why` is the reason for this engine."""
+        version, slot = spec.version, spec.slot
+        self.record(SlotStarting(version=version, slot=slot, engine=engine.name, why=why), spec.model)
         with failpoints.around("start slot"):
-            running = engine.start(wanted)
-        self.record(SlotStarted(version=version, slot=slot, address=running.address), wanted.model)
+            running = engine.start(spec)
+        self.record(SlotStarted(version=version, slot=slot, address=running.address), spec.model)
         return running
 
-    def empty(self, model: str, slot: str, drain_s: float) -> None:
-        """Ends what runs in a slot once it has finished what it has; tells the ledger what was cut off."""
+    def empty_slot(self, model: str, slot: str, drain_s: float) -> None:
+        """Ends what runs in a slot, in every engine, as `end_slot` does."""
         for engine in self.engines.all():
-            self.end(engine, model, slot, drain_s)
+            self.end_slot(engine, model, slot, drain_s)
 
-    def end(self, engine: Engine, model: str, slot: str, drain_s: float) -> None:
-        """The same for one engine: two have something in one slot when one of them was away while the other started."""
+    def end_slot(self, engine: Engine, model: str, slot: str, drain_s: float) -> None:
+        """Ends what one engine runs in a slot, once its requests are answered or `drain_s` seconds have passed.
+
+        Two engines can have a server in the same slot: one was away while the other started its own. The event says how
+        many requests were cut off.
+        """
         running = engine.find(model, slot)
         if running is not None:
             self.record(SlotEnding(version=running.version, slot=slot, engine=engine.name), model)
-        self.check()
+        self.check_lease()
         with failpoints.around("empty slot"):
             cut_off = engine.stop(model, slot, drain_s)
         if running is not None:
@@ -176,12 +185,13 @@ class RolloutContext:
         self.record(Demoted(), model)
 
 
-def answers(share: Share) -> bool:
-    """Whether the slot answers, with the version that the route says."""
-    return probe.answering_version(share.address) == share.version
+def answers(routed: RoutedSlot) -> bool:
+    """Whether the slot answers with the version that the route names."""
+    return probe.answering_version(routed.address) == routed.version
 
 
-def other(slot: str) -> str:
+def other_slot(slot: str) -> str:
+    """blue for green, green for blue."""
     return SLOTS[1 - SLOTS.index(slot)]
 
 
@@ -191,7 +201,7 @@ def check_router(context: RolloutContext) -> None:
 
     url = context.router.url
     try:
-        httpx.get(url, timeout=3, verify=probe.certified(url))
+        httpx.get(url, timeout=3, verify=probe.is_https(url))
     except httpx.HTTPError as error:
         raise RolloutError(
             f"router {url}", f"does not answer ({error})", "is Traefik up? `make up` starts it"

@@ -1,4 +1,4 @@
-"""Carries a rollout out: start, prove, move share by share, watch, promote. What it may do next is judged elsewhere.
+"""Carries a rollout out: start, prove, move step by step, bake, promote. pipeline.policy.canary judges whether it may go on.
 
 Each side effect has an event in the ledger before and after it. Whatever goes wrong, the champion gets all traffic
 back, and the candidate's slot is emptied.
@@ -7,6 +7,7 @@ back, and the candidate's slot is emptied.
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from dataclasses import dataclass
 
@@ -25,19 +26,21 @@ from pipeline.ledger.rollout_events import (
 from pipeline.ledger.store import Entry
 from pipeline.ledger.timeline import live_version
 from pipeline.rollout import recovery, slots, step_watch
-from pipeline.rollout.context import RolloutContext, answers, check_router, other
+from pipeline.rollout.context import RolloutContext, answers, check_router, other_slot
 from pipeline.rollout.engines.base import SLOTS, Running
 from pipeline.rollout.engines.select import Engines
 from pipeline.rollout.results import Deployment, ShadowResult
 from pipeline.rollout.routing import route_file
-from pipeline.rollout.routing.route import Route, Share
+from pipeline.rollout.routing.route import Route, RoutedSlot
 from pipeline.rollout.step_watch import SHADOW, Step
 from pipeline.settings.models import STRATEGIES, Rollout
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One rollout: which version goes where, how, and what was live before it."""
+    """One rollout: the version, its slot, its strategy and reason, and the route before it."""
 
     model: str
     version: str
@@ -48,7 +51,7 @@ class Plan:
     settings: Rollout
 
     @property
-    def champion(self) -> Share | None:
+    def champion(self) -> RoutedSlot | None:
         return self.before.live if self.before is not None else None
 
 
@@ -63,25 +66,27 @@ def deploy(
 ) -> Deployment | ShadowResult:
     """Brings a registered version live.
 
-    `strategy` None means the one of `settings`; the first version of a model has nobody to share with and gets all at
-    once. A shadow promotes nothing: it returns its verdict. Another rollout of the model is waited for at
-    most `wait_s`.
+    `strategy` None means `rollout.strategy`. A model's first version gets all traffic at once, because no other version can
+    share it. A shadow promotes nothing: it returns its verdict. Waits at most `wait_s` seconds for another rollout of
+    the model to end.
 
-    Raises RolloutError (or RegistryError) with the live version untouched or restored.
+    Raises RolloutError or RegistryError; the live version is then untouched or restored.
     """
     strategy = strategy or settings.strategy
     if strategy not in STRATEGIES:
-        raise RolloutError(f"strategy {strategy}", "is not known", f"use {', '.join(STRATEGIES)}")
-    with context.alone(model, wait_s) as context:
+        raise RolloutError(
+            f"strategy {strategy}", "is not known", f"rollout.strategy must be one of {', '.join(STRATEGIES)}"
+        )
+    with context.leased(model, wait_s) as context:
         started = time.monotonic()
         check_router(context)
         folder = context.registry.deployable_package(model, version)
-        current = recovery.unfinished(context, model, settings)
+        current = recovery.recovered_route(context, model, settings)
         if current is not None and current.live.version == version and answers(current.live):
             return _finish_live(context, model, current.live)
         if current is None and strategy == "shadow":
-            raise RolloutError(f"model {model}", "has nothing live to shadow", "deploy a first version all-at-once")
-        slot = SLOTS[0] if current is None else other(current.live.slot)
+            raise RolloutError(f"model {model}", "has no live version to shadow", "deploy a first version all-at-once")
+        slot = SLOTS[0] if current is None else other_slot(current.live.slot)
         plan = Plan(model, version, slot, strategy if current else "all-at-once", reason, current, settings)
         started_event = RolloutStarted(
             version=version,
@@ -106,8 +111,8 @@ def deploy(
         return result
 
 
-def _finish_live(context: RolloutContext, model: str, live: Share) -> Deployment:
-    """The version is live already: sees to it that registry and ledger say so too."""
+def _finish_live(context: RolloutContext, model: str, live: RoutedSlot) -> Deployment:
+    """The version is live already: makes registry and ledger say so too."""
     if context.registry.champion(model) != live.version:
         context.promote(model, live.version)
     result = Deployment(live.version, live.slot, 0.0, already_live=True)
@@ -116,19 +121,21 @@ def _finish_live(context: RolloutContext, model: str, live: Share) -> Deployment
     return result
 
 
-def _go_live(context: RolloutContext, plan: Plan, proven: slots.Proven, started: float) -> Deployment:
-    """Share by share, then all; each is watched. Then the version is the champion."""
-    new = proven.share
+def _go_live(context: RolloutContext, plan: Plan, proven: slots.ProvenSlot, started: float) -> Deployment:
+    """Moves the traffic step by step, bakes each step, and promotes the version."""
+    candidate = proven.routed
     for percent in plan.settings.percents(plan.strategy):
         assert plan.before is not None
-        context.move(Route(plan.model, plan.before.live, candidate=new, percent=percent, follow=plan.settings.follow))
-        judged = step_watch.watch(context, Step(plan.model, plan.champion, new, percent), plan.settings)
+        context.move_route(
+            Route(plan.model, plan.before.live, candidate=candidate, percent=percent, follow=plan.settings.follow)
+        )
+        judged = step_watch.watch(context, Step(plan.model, plan.champion, candidate, percent), plan.settings)
         context.record(StepBaked(version=plan.version, percent=percent, **judged.as_dict()), plan.model)
     warm = plan.champion if plan.champion is not None and answers(plan.champion) else None
     moving = time.monotonic()
-    context.move(Route(plan.model, new, warm))
+    context.move_route(Route(plan.model, candidate, warm))
     moved = time.monotonic()
-    judged = step_watch.watch(context, Step(plan.model, plan.champion, new, 100), plan.settings)
+    judged = step_watch.watch(context, Step(plan.model, plan.champion, candidate, 100), plan.settings)
     context.record(Baked(version=plan.version, slot=plan.slot, **judged.as_dict()), plan.model)
     context.promote(plan.model, plan.version)
     result = Deployment(
@@ -148,25 +155,25 @@ def _go_live(context: RolloutContext, plan: Plan, proven: slots.Proven, started:
 
 
 def _prune(context: RolloutContext, plan: Plan) -> None:
-    """What no longer helps anybody to start goes. The version is live: that this fails is told, and undoes nothing."""
+    """Removes images of versions that are no longer live or warm. The version is live, so a failure is logged and undoes nothing."""
     keep = {plan.version, *([plan.champion.version] if plan.champion else [])}
     try:
         for engine in context.engines.all():
             engine.prune(plan.model, keep)
     except Exception as error:
-        print(f"{plan.model}: old images stay, they could not be removed ({error})")
+        logger.warning("%s: old images stay, they could not be removed (%s)", plan.model, error)
         context.record(PruneFailed(error=str(error) or type(error).__name__), plan.model)
 
 
-def _shadow(context: RolloutContext, plan: Plan, proven: slots.Proven) -> ShadowResult:
-    """Copies of the champion's requests go to the candidate, whose answers nobody gets; then all is as before."""
+def _shadow(context: RolloutContext, plan: Plan, proven: slots.ProvenSlot) -> ShadowResult:
+    """Sends the candidate copies of the champion's requests, whose answers no user gets; then restores the route."""
     assert plan.before is not None
     percent = plan.settings.shadow_percent
-    copied = Route(plan.model, plan.before.live, candidate=proven.share, percent=percent, mirror=True)
-    context.move(copied)
-    judged = step_watch.shadow(context, Step(plan.model, plan.champion, proven.share, SHADOW), plan.settings)
-    context.move(Route(plan.model, plan.before.live))
-    context.empty(plan.model, plan.slot, plan.settings.drain_s)
+    copied = Route(plan.model, plan.before.live, candidate=proven.routed, percent=percent, mirror=True)
+    context.move_route(copied)
+    judged = step_watch.shadow(context, Step(plan.model, plan.champion, proven.routed, SHADOW), plan.settings)
+    context.move_route(Route(plan.model, plan.before.live))
+    context.empty_slot(plan.model, plan.slot, plan.settings.drain_s)
     result = ShadowResult(
         version=plan.version,
         slot=plan.slot,
@@ -180,10 +187,10 @@ def _shadow(context: RolloutContext, plan: Plan, proven: slots.Proven) -> Shadow
 
 
 def _undo(context: RolloutContext, plan: Plan, opened: Entry[Opening], error: BaseException) -> None:
-    """Gives the champion all traffic and its alias back, and empties the candidate's slot; says in the ledger why."""
+    """Gives the champion all traffic and its alias back, empties the candidate's slot, and records why."""
     why = str(error) or type(error).__name__
     try:
-        moved = recovery.give_back(context, plan.model, plan.before, plan.slot, plan.settings.drain_s)
+        moved = recovery.restore_traffic(context, plan.model, plan.before, plan.slot, plan.settings.drain_s)
         recovery.restore_champion(context, plan.model, opened, plan.champion.version if plan.champion else None)
         if moved and plan.before is not None:
             live, reason = plan.before.live, f"version {plan.version} failed: {why}"
@@ -192,7 +199,7 @@ def _undo(context: RolloutContext, plan: Plan, opened: Entry[Opening], error: Ba
         context.record(RolloutFailed(version=plan.version, slot=plan.slot, error=why), plan.model)
     except PerennialError as second:
         if isinstance(second, LedgerError) and plan.before is not None:
-            # Users do not wait for the ledger: the file itself refuses an older rollout. `reconcile` tells it later.
+            # Users must not wait for the ledger, and the file itself refuses an older rollout. `reconcile` writes the event later.
             with contextlib.suppress(PerennialError):
                 route_file.write(context.home, Route(plan.model, plan.before.live), context.token)
         if str(second) != str(error):
@@ -202,11 +209,11 @@ def _undo(context: RolloutContext, plan: Plan, opened: Entry[Opening], error: Ba
 
 
 def stop_all(engines: Engines, drain_s: float = 10) -> list[Running]:
-    """Ends every slot of this home, in every engine. The routes stay: `reconcile` starts their live slots again."""
+    """Ends every slot of this home, in every engine, and returns them. The routes stay: `reconcile` starts live slots again."""
     ended = []
     for engine in engines.all():
         for running in engine.all():
             engine.stop(running.model, running.slot, drain_s)
             ended.append(running)
-        engine.leave()
+        engine.clean_up()
     return ended

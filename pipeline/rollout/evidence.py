@@ -1,4 +1,4 @@
-"""What a candidate did since its step began: Traefik counts answers and their times, the prediction log has what was said.
+"""The evidence on a candidate since its step began: Traefik counts answers and their times, the prediction log has predictions.
 
 Every row that either version answered is scored with the other's package too, so that both are compared on the same
 requests, whatever their shares.
@@ -17,8 +17,8 @@ import numpy as np
 from pipeline.errors import PerennialError
 from pipeline.policy.canary import Counted, Evidence, Paired
 from pipeline.registry.versions import Registry
-from pipeline.rollout.probe import certified
-from pipeline.rollout.routing.route import Share
+from pipeline.rollout.probe import is_https
+from pipeline.rollout.routing.route import RoutedSlot
 from pipeline.rollout.routing.traefik import service_name
 from pipeline.rollout.slots import predictions_folder
 from pipeline.serving.errors import PackageRefused
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 CUTS = tuple(range(10, 100, 10))
-# More different rows than this are not told apart.
-MANY = 10_000
+# Distinct rows are counted up to this number.
+MAX_DISTINCT = 10_000
 
 
 @dataclass(frozen=True)
 class Served:
-    """What Traefik counted of one slot."""
+    """Traefik's counts of one slot's answers: all, 5xx, slow and 4xx."""
 
     answers: int = 0
     failed: int = 0
@@ -46,26 +46,26 @@ class Served:
 
     @property
     def counts(self) -> tuple[Counted, Counted, Counted]:
-        """Failed, slow and refused, of all answers."""
+        """(failed, slow, refused), each of all answers."""
         failed, slow, refused = (Counted(min(n, self.answers), self.answers) for n in astuple(self)[1:])
         return failed, slow, refused
 
     def since(self, before: Served) -> Served:
-        """What came after `before`; a counter that fell is that of a Traefik that was started again, from zero."""
+        """The counts after `before`. A counter that fell belongs to a Traefik that was restarted, and began at zero."""
         fell = any(now < then for now, then in zip(astuple(self), astuple(before), strict=True))
         return self if fell else Served(*(now - then for now, then in zip(astuple(self), astuple(before), strict=True)))
 
     def __add__(self, more: Served) -> Served:
-        return Served(*(one + other for one, other in zip(astuple(self), astuple(more), strict=True)))
+        return Served(*(a + b for a, b in zip(astuple(self), astuple(more), strict=True)))
 
 
 def served(router: Router, slow_ms: float) -> dict[str, Served] | None:
-    """What Traefik counted, by service; None when it does not say. Slow is over the next bucket's bound at `slow_ms`."""
+    """Traefik's counts by service; None when it does not answer. Slow is over the first bucket's bound at or above `slow_ms`."""
     from prometheus_client.parser import text_string_to_metric_families
 
     try:
         url = f"{router.api_url}/metrics"
-        page = httpx.get(url, timeout=2, verify=certified(url))
+        page = httpx.get(url, timeout=2, verify=is_https(url))
         page.raise_for_status()
         families = {f.name: f.samples for f in text_string_to_metric_families(page.text)}
     except (httpx.HTTPError, ValueError):
@@ -95,7 +95,7 @@ def served(router: Router, slow_ms: float) -> dict[str, Served] | None:
 
 @dataclass
 class Sides:
-    """Counts of the rows on which two versions say otherwise, at each cut."""
+    """Counts of the rows whose predictions by two versions lie on different sides of a cut, at each of `cuts`."""
 
     cuts: np.ndarray
     up: np.ndarray = field(init=False)
@@ -106,7 +106,7 @@ class Sides:
         self.up, self.down = np.zeros(len(self.cuts), dtype=int), np.zeros(len(self.cuts), dtype=int)
 
     def add(self, champion: np.ndarray, candidate: np.ndarray) -> None:
-        """Takes the answers of both to the same rows, each of shape (rows,)."""
+        """Adds the predictions of both versions for the same rows, each of shape (rows,)."""
         before, now = champion[:, None] > self.cuts, candidate[:, None] > self.cuts
         self.up += (now & ~before).sum(axis=0)
         self.down += (before & ~now).sum(axis=0)
@@ -116,15 +116,15 @@ class Sides:
         return [Paired(int(u), int(d), self.rows) for u, d in zip(self.up, self.down, strict=True)]
 
 
-class Hidden(Exception):
-    """The log does not hold what was asked, on purpose; str() names the columns."""
+class PersonalFeatures(Exception):
+    """The log does not hold the values of personal features, so predictions cannot be compared; str() names the features."""
 
 
 class Observer:
-    """Watches one step: `look()` gives all that was seen since it was made.
+    """Collects the evidence of one step: `look()` covers the time since the observer was created.
 
-    `champion` is None when it has no package to compare with; `compare_traffic` says that both get traffic now. With `personal` features
-    among a version's, predictions are not compared: their values are not in the log.
+    `champion` is None when there is no package to compare with; `compare_traffic` says that both versions get traffic now.
+    Predictions are not compared when a version uses `personal` features, whose values are not in the log.
     """
 
     def __init__(
@@ -132,8 +132,8 @@ class Observer:
         registry: Registry,
         router: Router,
         model: str,
-        champion: Share | None,
-        candidate: Share,
+        champion: RoutedSlot | None,
+        candidate: RoutedSlot,
         slow_ms: float,
         *,
         compare_traffic: bool,
@@ -146,64 +146,65 @@ class Observer:
         self._champion, self._candidate, self._compare_traffic = champion, candidate, compare_traffic
         folders = {candidate.version: predictions_folder(home, model, shadow)}
         if champion is not None and compare_traffic and not shadow:
-            # Of a shadow each request is in both logs; it counts once.
+            # Not with a shadow: each request is in both logs then, and must count once.
             folders[champion.version] = predictions_folder(home, model)
         self._logs = [_Tail(folder, version) for version, folder in folders.items()]
-        self._last, self._done = served(router, slow_ms), dict[str, Served]()
-        # With all traffic moved the champion has none to compare with now: what it did before says what is usual here.
+        self._last, self._counted = served(router, slow_ms), dict[str, Served]()
+        # With all traffic moved the champion has none now; its earlier counts say what is usual.
         self._before = self._last.get(service_name(model, champion)) if self._last and champion is not None else None
         self._pair: _Pair | None = None
 
     def look(self) -> Evidence:
+        """All that was counted and logged since the step began."""
         now = served(self._router, self._slow_ms)
         if now is None:
             return Evidence(missing="the router's metrics are missing")
-        seen = self._traffic(now)
+        traffic = self._traffic(now)
         if self._champion is None:
-            return seen
+            return traffic
         try:
             first, *distribution = self._compare().paired()
-        except Hidden as why:
-            return replace(seen, not_compared=str(why))
+        except PersonalFeatures as why:
+            return replace(traffic, not_compared=str(why))
         except (PackageRefused, PerennialError, OSError, ValueError, KeyError) as error:
-            return replace(seen, missing=f"the two versions' predictions cannot be compared ({error})")
+            return replace(traffic, missing=f"the two versions' predictions cannot be compared ({error})")
         distinct = len(self._pair.distinct) if self._pair is not None else 0
-        return replace(seen, sides=first, distribution=tuple(distribution), distinct_rows=distinct)
+        return replace(traffic, sides=first, distribution=tuple(distribution), distinct_rows=distinct)
 
     def _traffic(self, now: dict[str, Served]) -> Evidence:
-        # Without a count at its start, a step begins with the first one there is.
+        # When Traefik did not answer at the start of the step, the step begins with the first counts.
         self._last = self._last if self._last is not None else dict(now)
-        mine, theirs = self._since(now, self._last, self._candidate), self._before
+        candidate, champion = self._since(now, self._last, self._candidate), self._before
         if self._champion is not None and self._compare_traffic:
-            theirs = self._since(now, self._last, self._champion)
-        failed, slow, refused = mine.counts
+            champion = self._since(now, self._last, self._champion)
+        failed, slow, refused = candidate.counts
         none = (None, None, None)
-        their_failed, their_slow, their_refused = theirs.counts if theirs is not None else none
+        champion_failed, champion_slow, champion_refused = champion.counts if champion is not None else none
         return Evidence(
             failed,
-            their_failed,
+            champion_failed,
             slow,
-            their_slow,
+            champion_slow,
             refused=refused,
-            champion_refused=their_refused,
+            champion_refused=champion_refused,
             past=not self._compare_traffic,
         )
 
-    def _since(self, now: dict[str, Served], last: dict[str, Served], share: Share) -> Served:
-        """What the slot did in this step, from look to look: of a Traefik that is started again only what came after the
-        last look is lost."""
-        name = service_name(self._model, share)
+    def _since(self, now: dict[str, Served], last: dict[str, Served], routed: RoutedSlot) -> Served:
+        """The slot's counts in this step, added up from look to look: a restart of Traefik loses only what came after the
+        last look."""
+        name = service_name(self._model, routed)
         counted = now.get(name, Served())
-        self._done[name] = self._done.get(name, Served()) + counted.since(last.get(name, Served()))
+        self._counted[name] = self._counted.get(name, Served()) + counted.since(last.get(name, Served()))
         last[name] = counted
-        return self._done[name]
+        return self._counted[name]
 
     def _compare(self) -> Sides:
         assert self._champion is not None
         if self._pair is None:
             self._pair = _Pair.of(self._registry, self._model, self._champion.version, self._candidate.version)
         if hidden := sorted({*self._pair.champion.features, *self._pair.candidate.features} & {*self._personal}):
-            raise Hidden(
+            raise PersonalFeatures(
                 f"predictions were not compared: {', '.join(hidden)} is personal and not in the log as it was asked"
             )
         for log in self._logs:
@@ -213,7 +214,7 @@ class Observer:
 
 
 class _Tail:
-    """The rows that a version's slots add to the prediction log from now on."""
+    """Reads the rows that a version's slots add to the prediction log from now on."""
 
     def __init__(self, folder: Path, version: str) -> None:
         self._folder, self._pattern = folder, f"*-v{version}-*"
@@ -221,18 +222,18 @@ class _Tail:
         self._read = {stem: sum(count for _, count in files) for stem, files in self._files().items()}
 
     def _files(self) -> dict[str, list[tuple[Path, int]]]:
-        """(file, rows) of each process that logs, in order: files are merged meanwhile, their rows keep their places."""
+        """The (file, rows) of each process that logs, in order. Files are merged meanwhile; their rows keep their places."""
         import pyarrow.parquet as pq
 
-        found: dict[str, list[tuple[Path, int]]] = {}
+        files: dict[str, list[tuple[Path, int]]] = {}
         for path in current_files(self._folder, self._pattern):
             if path not in self._counts:
                 self._counts[path] = pq.read_metadata(path).num_rows
-            found.setdefault(stem_of(path), []).append((path, self._counts[path]))
-        return found
+            files.setdefault(stem_of(path), []).append((path, self._counts[path]))
+        return files
 
     def rows(self) -> Iterator[pa.Table]:
-        """Tables of new rows, golden requests left out."""
+        """Tables of the new rows without golden requests."""
         import pyarrow.compute as pc
         import pyarrow.parquet as pq
 
@@ -249,7 +250,7 @@ class _Tail:
 
 @dataclass
 class _Pair:
-    """The packages of both versions."""
+    """The packages of both versions, and the comparison of their predictions."""
 
     champion: Runtime
     candidate: Runtime
@@ -263,16 +264,16 @@ class _Pair:
         return cls(old, new, (champion, candidate), Sides(cuts(registry, model, champion, old.task)))
 
     def take(self, table: pa.Table) -> None:
-        """Compares logged rows. Raises ValueError naming a feature that the log does not have."""
+        """Compares the predictions for logged rows. Raises ValueError when the log lacks a feature."""
         if not len(table):
             return
         logged = _features(table)
-        own_version, said_then = table["version"].to_numpy(), table["prediction"].to_numpy()
+        answered_by, logged_predictions = table["version"].to_numpy(), table["prediction"].to_numpy()
         answers = {}
         for version, runtime in zip(self.versions, (self.champion, self.candidate), strict=True):
             rows = _rows_of(logged, runtime)
-            answers[version] = np.where(own_version == version, said_then, runtime.predict(rows))
-            if len(self.distinct) < MANY:
+            answers[version] = np.where(answered_by == version, logged_predictions, runtime.predict(rows))
+            if len(self.distinct) < MAX_DISTINCT:
                 self.distinct |= {(n.tobytes(), *t) for n, t in zip(rows.numbers, rows.texts, strict=True)}
         self.sides.add(answers[self.versions[0]], answers[self.versions[1]])
 
@@ -282,11 +283,11 @@ def _features(table: pa.Table) -> dict[str, np.ndarray]:
     if "features" not in table.column_names:
         return {}
     features = table["features"].combine_chunks()
-    return {one.name: features.field(i).to_numpy(zero_copy_only=False) for i, one in enumerate(features.type)}
+    return {column.name: features.field(i).to_numpy(zero_copy_only=False) for i, column in enumerate(features.type)}
 
 
 def _rows_of(logged: dict[str, np.ndarray], runtime: Runtime) -> Rows:
-    """What was logged as a version takes it."""
+    """The logged features in the form that a version's package takes."""
     if missing := [name for name in runtime.features if name not in logged]:
         raise ValueError(f"the log has no column {missing[0]}")
     count = len(next(iter(logged.values()), ()))
@@ -300,13 +301,13 @@ def _rows_of(logged: dict[str, np.ndarray], runtime: Runtime) -> Rows:
 
 
 def cuts(registry: Registry, model: str, champion: str, task: str) -> np.ndarray:
-    """Where predictions change sides: first the one that counts (0.5; for regression the median), then nine for drift.
+    """The cuts, of shape (10,): 0.5 or, for regression, the median; then the nine deciles, for a change of the distribution.
 
-    They come from what the champion said to its own sample of the training data.
+    Median and deciles are those of the champion's predictions for its own sample of the training data.
     """
     import pyarrow.parquet as pq
 
-    said = pq.read_table(registry.reference_file(model, champion), columns=["prediction"])["prediction"]
-    predictions = said.to_numpy()
+    reference = pq.read_table(registry.reference_file(model, champion), columns=["prediction"])
+    predictions = reference["prediction"].to_numpy()
     middle = 0.5 if task == "binary" else float(np.median(predictions))
     return np.array([middle, *np.percentile(predictions, CUTS)])

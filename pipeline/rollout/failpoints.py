@@ -1,7 +1,7 @@
 """Named points around each side effect of a rollout, at which a test ends the process as a power cut would.
 
-$PERENNIAL_FAIL_AT is `NAME` or `NAME#N`, the N-th time that the point is reached (1 when not said).
-$PERENNIAL_FAILPOINTS names a file to which the points are written as they are reached: what there is to walk.
+$PERENNIAL_FAIL_AT is `NAME` or `NAME#N`: the process ends the N-th time that the point is reached, or the first time.
+$PERENNIAL_FAILPOINTS names a file; each point is added to it when it is reached, so that a test knows them all.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def around(effect: str) -> Iterator[None]:
 
 
 def reach(name: str) -> None:
-    """Says that the point has been reached; ends the process at once when it is the one that was asked for."""
+    """Records that the point was reached; kills this process when it is the one of $PERENNIAL_FAIL_AT."""
     _reached[name] += 1
-    here = f"{name}#{_reached[name]}"
-    if told := os.environ.get("PERENNIAL_FAILPOINTS"):
-        with Path(told).open("a", encoding="utf-8") as file:
-            file.write(here + "\n")
-    asked = os.environ.get("PERENNIAL_FAIL_AT", "")
-    if asked and here == (asked if "#" in asked else f"{asked}#1"):
+    point = f"{name}#{_reached[name]}"
+    if path := os.environ.get("PERENNIAL_FAILPOINTS"):
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(point + "\n")
+    fail_at = os.environ.get("PERENNIAL_FAIL_AT", "")
+    if fail_at and point == (fail_at if "#" in fail_at else f"{fail_at}#1"):
         os.kill(os.getpid(), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Asks a slot, or the route, before any user does."""
+"""Requests to a slot, or through the route, that come before any user's."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from pipeline.serving.log_files import GOLDEN_ID
 
 
 def answering_version(address: str, timeout_s: float = 2.0) -> str | None:
-    """The version that answers at `address`, or None when nothing does."""
+    """The version that answers at `address`; None when nothing answers."""
     try:
-        answer = httpx.get(f"{address}{READY}", timeout=timeout_s, verify=certified(address))
+        answer = httpx.get(f"{address}{READY}", timeout=timeout_s, verify=is_https(address))
     except httpx.HTTPError:
         return None
     return answer.headers.get("x-model-version") if answer.status_code == 200 else None
 
 
-def certified(url: str) -> bool:
-    """Whether certificates are wanted. Loading all that one trusts takes 30 ms of CPU, at each question; HTTP has none."""
+def is_https(url: str) -> bool:
+    """Whether to load the trusted certificates, which takes 30 ms of CPU at each request; plain HTTP needs none."""
     return url.startswith("https:")
 
 
 def wait_for_stamp(address: str, stamp: str, limit_s: float) -> bool:
     """Whether, within `limit_s`, an answer at `address` came through the route file that carries `stamp`."""
     start = time.monotonic()
-    with httpx.Client(timeout=2.0, verify=certified(address)) as client:
+    with httpx.Client(timeout=2.0, verify=is_https(address)) as client:
         while time.monotonic() - start < limit_s:
             with contextlib.suppress(httpx.HTTPError):
                 answer = client.get(f"{address}{READY}")
@@ -54,7 +54,7 @@ def wait_for_version(address: str, version: str, limit_s: float) -> bool:
 
 
 def wait_ready(engine: Engine, running: Running, limit_s: float) -> float:
-    """Seconds until the slot answered. Raises RolloutError with its last words when it did not."""
+    """Seconds until the slot answered. Raises RolloutError with the last lines that it printed when it did not."""
     start = time.monotonic()
     while time.monotonic() - start < limit_s:
         if answering_version(running.address) == running.version:
@@ -62,50 +62,50 @@ def wait_ready(engine: Engine, running: Running, limit_s: float) -> float:
         if engine.find(running.model, running.slot) is None:
             break
         time.sleep(0.05)
-    said = engine.output(running.model, running.slot) or "it printed nothing"
+    output = engine.output(running.model, running.slot) or "it printed nothing"
     raise RolloutError(
         f"slot {running.model} {running.slot}",
-        f"version {running.version} did not get ready in {limit_s:g} s: {said}",
+        f"version {running.version} was not ready within {limit_s:g} s: {output}",
         "did the server start? its output is above",
     )
 
 
-def golden(running: Running, package: Path, tolerance: float, api_key: str = "") -> int:
-    """Sends the package's golden requests to the slot; returns how many answers were right.
+def check_golden_requests(running: Running, package: Path, tolerance: float, api_key: str = "") -> int:
+    """Sends the package's golden requests to the slot; returns how many predictions were compared.
 
-    Raises RolloutError when one is not what evaluation recorded, so that a slot which is healthy but
-    answers nonsense gets no user's request.
+    Raises RolloutError when one differs from what evaluation recorded: a slot that is healthy but wrong gets no user's
+    request.
     """
-    told = json.loads((package / "golden.json").read_text(encoding="utf-8"))
+    recorded = json.loads((package / "golden.json").read_text(encoding="utf-8"))
     subject = f"slot {running.model} {running.slot}"
     try:
-        who = {"x-request-id": f"{GOLDEN_ID}{running.slot}-v{running.version}"}
-        who |= {"x-api-key": api_key} if api_key else {}
+        headers = {"x-request-id": f"{GOLDEN_ID}{running.slot}-v{running.version}"}
+        headers |= {"x-api-key": api_key} if api_key else {}
         answer = httpx.post(
             f"{running.address}/invocations",
-            json=told["request"],
-            headers=who,
+            json=recorded["request"],
+            headers=headers,
             timeout=10,
-            verify=certified(running.address),
+            verify=is_https(running.address),
         )
         answer.raise_for_status()
-        got = answer.json()["predictions"]
+        answered = answer.json()["predictions"]
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
         raise RolloutError(
-            subject, f"failed its golden requests ({error})", "look at the package and the slot's output"
+            subject, f"failed its golden requests ({error})", "look at the package and at what the slot printed"
         ) from error
-    expected = told["predictions"]
-    wrong = [row for row, (a, b) in enumerate(zip(got, expected, strict=False)) if not _same(a, b, tolerance)]
-    if wrong or len(got) != len(expected):
+    expected = recorded["predictions"]
+    wrong = [row for row, (a, b) in enumerate(zip(answered, expected, strict=False)) if not _same(a, b, tolerance)]
+    if wrong or len(answered) != len(expected):
         raise RolloutError(
             subject,
-            f"{len(wrong) or abs(len(got) - len(expected))} of {len(expected)} golden answers are wrong",
-            "the package does not answer as evaluation did",
+            f"{len(wrong) or abs(len(answered) - len(expected))} of {len(expected)} golden answers are wrong",
+            "the slot does not predict what evaluation recorded; look at the package's runtime",
         )
     return len(expected)
 
 
-def _same(got: object, expected: float, tolerance: float) -> bool:
-    if not isinstance(got, int | float) or not math.isfinite(got):
+def _same(answered: object, expected: float, tolerance: float) -> bool:
+    if not isinstance(answered, int | float) or not math.isfinite(answered):
         return False
-    return abs(got - expected) <= tolerance * max(1.0, abs(expected))
+    return abs(answered - expected) <= tolerance * max(1.0, abs(expected))

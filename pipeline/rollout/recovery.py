@@ -1,11 +1,12 @@
-"""Finishes or undoes what was cut off, so that one version is live and route, slots and ledger agree on it.
+"""Recovers what was cut off, so that one version is live, and route, slots and ledger agree on it.
 
-A rollout that was killed is undone, unless its bake had ended well: then it is finished. What is live is read from the
-route; a route that another hand has changed or removed is written again from the ledger.
+A rollout that was killed is undone; when its bake had ended well, it is finished. The route says what is live; when another
+hand has changed or removed the route, it is written again from the ledger.
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -29,158 +30,175 @@ from pipeline.ledger.timeline import live_at, live_version
 from pipeline.rollout import probe, slots
 from pipeline.rollout.context import SWITCH_LIMIT_S, RolloutContext, answers
 from pipeline.rollout.routing import route_file
-from pipeline.rollout.routing.route import Route, Share
+from pipeline.rollout.routing.route import Route, RoutedSlot
 from pipeline.settings.models import Rollout
 
-# What was killed on another machine holds its lease a little longer; it is waited for.
+# A rollout that was killed on another machine still holds its lease for a moment: wait until it runs out.
 RECONCILE_WAIT_S = 2 * lease.HELD_S
 CLOSINGS = (*MOVES, RolloutFailed, ShadowEnded)
 
+logger = logging.getLogger(__name__)
+
 
 def reconcile(context: RolloutContext, settings: dict[str, Rollout], models: list[str] | None = None) -> list[str]:
-    """Makes what runs agree with the routes, and the routes with the ledger; returns what it did, one line each.
+    """Makes what runs agree with the routes, and the routes with the ledger; returns its actions, one line each.
 
-    `models` None means all that are routed, were ever live, or run. What cannot be mended of one model keeps no other
-    from being mended; the first such error is raised at the end.
+    `models` None means all that are routed, were ever live, or run. When the recovery of one model fails, the others are
+    still recovered; the first such error is raised at the end, and the actions are logged.
     """
     running = [r for engine in context.engines.all() for r in engine.all()]
     live = {e.model for e in context.ledger.events(*MOVES)}
-    done: list[str] = []
-    failed: list[Exception] = []
+    actions: list[str] = []
+    errors: list[Exception] = []
     for model in models or sorted({*route_file.routed_models(context.home), *live, *(r.model for r in running)}):
         try:
-            with context.alone(model, RECONCILE_WAIT_S) as alone:
-                done += _mended(alone, model, settings.get(model, Rollout()))
+            with context.leased(model, RECONCILE_WAIT_S) as leased:
+                actions += _recover(leased, model, settings.get(model, Rollout()))
         except LeaseBusy:
-            done.append(f"{model}: left alone, a rollout of it is going on")
+            actions.append(f"{model}: left alone, a rollout of it is going on")
         except Exception as error:
-            failed.append(error)
-    if failed:
-        for line in done:
-            print(line)
-        raise failed[0]
-    return done
+            errors.append(error)
+    if errors:
+        for line in actions:
+            logger.info("%s", line)
+        raise errors[0]
+    return actions
 
 
-def _mended(context: RolloutContext, model: str, settings: Rollout) -> list[str]:
-    done: list[str] = []
-    current = unfinished(context, model, settings, done, rebuild=True)
+def _recover(context: RolloutContext, model: str, settings: Rollout) -> list[str]:
+    actions: list[str] = []
+    current = recovered_route(context, model, settings, actions, rebuild=True)
     if current is not None:
-        current = _retired(context, current, settings, done)
+        current = _end_due_predecessor(context, current, settings, actions)
         if not answers(current.live):
-            current = _revived(context, current, settings, done)
-    # By address: of two in one slot, started by two engines, the route names one.
+            current = _with_live_restarted(context, current, settings, actions)
+    # By address: when two engines have a server in one slot, the route names one of them.
     named = [] if current is None else [s.address for s in (current.live, current.previous) if s is not None]
     for engine in context.engines.all():
         for running in engine.all():
             if running.model == model and running.address not in named:
-                context.end(engine, model, running.slot, settings.drain_s)
-                done.append(f"{model} {running.slot}: ended version {running.version}, which no route names")
-    return done
+                context.end_slot(engine, model, running.slot, settings.drain_s)
+                actions.append(f"{model} {running.slot}: ended version {running.version}, which no route names")
+    return actions
 
 
-def unfinished(
-    context: RolloutContext, model: str, settings: Rollout, done: list[str] | None = None, *, rebuild: bool = False
+def recovered_route(
+    context: RolloutContext, model: str, settings: Rollout, actions: list[str] | None = None, *, rebuild: bool = False
 ) -> Route | None:
-    """The model's route, after whatever a rollout that was cut off has left was finished or undone.
+    """The model's route, once a rollout that was cut off is finished or undone; None when nothing is live.
 
-    Adds a line for each thing done. Raises RolloutError for a route of another hand, unless `rebuild` may write it again.
+    Adds a line to `actions` for each thing that it did. Raises RolloutError for a route that another hand changed; with
+    `rebuild` it writes such a route again.
     """
-    done = [] if done is None else done
-    current = _rebuilt(context, model, settings, done) if rebuild else route_file.read(context.home, model)
+    actions = [] if actions is None else actions
+    current = _rebuilt_route(context, model, settings, actions) if rebuild else route_file.read(context.home, model)
     opened = open_rollout(context.ledger, model)
     if current is not None and opened is not None:
-        _refuse_unfollowed(context, current)
+        _check_followed(context, current)
     if current is not None and current.candidate is not None:
-        left = current.candidate
-        current = context.move(Route(model, _alive(context, model, current.live, settings, done)))
-        context.empty(model, left.slot, settings.drain_s)
-        done.append(f"{model}: version {current.live.version} has all traffic again, {left.version} was cut off")
+        candidate = current.candidate
+        live = _answering_slot(context, model, current.live, settings, actions)
+        current = context.move_route(Route(model, live))
+        context.empty_slot(model, candidate.slot, settings.drain_s)
+        actions.append(f"{model}: version {live.version} has all traffic again, {candidate.version} was cut off")
     if current is not None and live_version(context.ledger, model) != current.live.version:
-        return _settled(context, current, opened, settings, done)
+        return _finished_or_undone(context, current, opened, settings, actions)
     if opened is not None:
         version, slot = opened.event.version, opened.event.slot or None
         restore_champion(context, model, opened, current.live.version if current is not None else None)
         context.record(RolloutFailed(version=version, slot=slot, error="it was cut off"), model)
-        done.append(f"{model}: the rollout of version {version} was cut off and is undone")
+        actions.append(f"{model}: the rollout of version {version} was cut off and is undone")
     return current
 
 
-def _refuse_unfollowed(context: RolloutContext, current: Route) -> None:
-    """The file may have been written in the very moment of the kill: what is said next must be true of the traffic.
+def _check_followed(context: RolloutContext, current: Route) -> None:
+    """Raises RolloutError when Traefik does not follow the route file.
 
-    Where nobody can answer there is no traffic to be true of; who is started again moves the route anyway.
+    The rollout may have been killed just after it wrote the file, and the next events must be true of the traffic. When
+    no slot answers there is no traffic, and the slot that is started again moves the route anyway.
     """
     address = context.address(current.model)
     if any(map(answers, current.answering)) and not probe.wait_for_stamp(address, current.stamp, SWITCH_LIMIT_S):
-        raise RolloutError(f"route {current.model}", f"{address} does not follow its file", "is Traefik up?")
+        raise RolloutError(
+            f"route {current.model}", f"{address} does not follow its file", "is Traefik up? look at its log"
+        )
 
 
 def open_rollout(ledger: Ledger, model: str) -> Entry[Opening] | None:
-    """The event that opened a rollout or a rollback of which no end is told, or None."""
+    """The event that opened a rollout or a rollback which has no end in the ledger; None when there is none."""
     closings = ledger.events(*CLOSINGS, model=model)
     openings = ledger.events(*OPENINGS, model=model, after=closings[-1].seq if closings else 0)
     return openings[-1] if openings else None
 
 
-def _settled(
-    context: RolloutContext, current: Route, opened: Entry[Opening] | None, settings: Rollout, done: list[str]
+def _finished_or_undone(
+    context: RolloutContext, current: Route, opened: Entry[Opening] | None, settings: Rollout, actions: list[str]
 ) -> Route:
-    """All traffic had moved and the ledger does not know: finish when that was proven right, else back."""
+    """The route after all traffic had moved without the last event: finished after a good bake or a rollback, else undone."""
     model, live, previous = current.model, current.live, current.previous
-    started = opened.seq if opened else 0
-    baked = bool(context.ledger.events(Baked, model=model, after=started))
-    back = opened.event if opened is not None and isinstance(opened.event, RollbackStarted) else None
-    if opened is not None and not (baked or back) and previous is not None:
-        previous = _alive(context, model, previous, settings, done)
-        give_back(context, model, Route(model, previous), live.slot, settings.drain_s)
-        reason = f"the rollout of version {live.version} was cut off in its bake"
-        undone = RolledBack(version=previous.version, slot=previous.slot, reason=reason, left=live.version)
-        context.record(undone, model)
-        done.append(f"{model}: back on version {previous.version}, {reason}")
-        return route_file.read(context.home, model) or Route(model, previous)
+    baked = bool(context.ledger.events(Baked, model=model, after=opened.seq if opened else 0))
+    rollback = opened.event if opened is not None and isinstance(opened.event, RollbackStarted) else None
+    if opened is not None and not (baked or rollback) and previous is not None:
+        return _undone(context, model, live, previous, settings, actions)
     if not answers(live):
-        current = _revived(context, current, settings, done)
+        current = _with_live_restarted(context, current, settings, actions)
         live = current.live
     context.promote(model, live.version)
     version, slot = live.version, live.slot
-    if back is not None:
-        reason = back.reason
+    if rollback is not None:
+        reason, left = rollback.reason, rollback.left
         context.record(
-            RolledBack(version=version, slot=slot, switch_s=0.0, completed_later=True, reason=reason, left=back.left),
-            model,
+            RolledBack(version=version, slot=slot, switch_s=0.0, completed_later=True, reason=reason, left=left), model
         )
     else:
         before = previous.version if previous else None
         ended = RolloutEnded(version=version, slot=slot, switch_s=0.0, completed_later=True, previous=before)
         context.record(ended, model)
-    done.append(f"{model}: version {live.version} is live, which the ledger had not been told")
+    actions.append(f"{model}: version {live.version} is live; the ledger now says so too")
     return current
 
 
-def give_back(context: RolloutContext, model: str, before: Route | None, slot: str, drain_s: float) -> bool:
-    """Gives `before`'s live slot all traffic and empties `slot`; returns whether that slot had had all.
+def _undone(
+    context: RolloutContext,
+    model: str,
+    live: RoutedSlot,
+    previous: RoutedSlot,
+    settings: Rollout,
+    actions: list[str],
+) -> Route:
+    """The route with all traffic on `previous` again, after a rollout of `live` was cut off in its bake."""
+    previous = _answering_slot(context, model, previous, settings, actions)
+    restore_traffic(context, model, Route(model, previous), live.slot, settings.drain_s)
+    reason = f"the rollout of version {live.version} was cut off in its bake"
+    undone = RolledBack(version=previous.version, slot=previous.slot, reason=reason, left=live.version)
+    context.record(undone, model)
+    actions.append(f"{model}: back on version {previous.version}, {reason}")
+    return route_file.read(context.home, model) or Route(model, previous)
 
-    Without a `before` nothing was live: the model leaves the router.
+
+def restore_traffic(context: RolloutContext, model: str, before: Route | None, slot: str, drain_s: float) -> bool:
+    """Gives the live slot of `before` all traffic and empties `slot`; returns whether `slot` had all traffic.
+
+    `before` None means that nothing was live: the model leaves the router.
     """
-    now = route_file.read(context.home, model)
-    had_all = now is not None and now.live.slot == slot
+    current = route_file.read(context.home, model)
+    had_all = current is not None and current.live.slot == slot
     if before is None:
-        context.unroute(model)
-    elif now is None or replace(now, stamp="", rate_limit=0) != Route(model, before.live):
-        taken = now.live if now is not None and had_all else now.candidate if now is not None else None
-        known = now is not None and before.live in (now.live, now.previous)
-        if known and taken is not None and not answers(taken):
-            # Requests that are being retried keep the configuration they began with, and its health checks end when the
-            # file changes: Traefik must have found the slot dead before that, or they are retried against it to the end.
+        context.remove_route(model)
+    elif current is None or replace(current, stamp="", rate_limit=0) != Route(model, before.live):
+        leaving = current.live if current is not None and had_all else current.candidate if current else None
+        known = current is not None and before.live in (current.live, current.previous)
+        if known and leaving is not None and not answers(leaving):
+            # A request that is being retried keeps the configuration that it began with, and its health checks end when
+            # the file changes. Traefik must find the slot dead before that, or it retries against the dead slot to the end.
             probe.wait_for_version(context.address(model), before.live.version, SWITCH_LIMIT_S)
-        context.move(Route(model, before.live))
-    context.empty(model, slot, drain_s)
+        context.move_route(Route(model, before.live))
+    context.empty_slot(model, slot, drain_s)
     return had_all
 
 
 def restore_champion(context: RolloutContext, model: str, opened: Entry[Opening], version: str | None) -> None:
-    """Makes `version` the champion again (None: nobody), when the rollout that began with `opened` had promoted its own."""
+    """Makes `version` the champion again (None: no champion), when the rollout that `opened` began had promoted its own."""
     if not context.ledger.events(Promoting, model=model, after=opened.seq):
         return
     if version is None:
@@ -189,8 +207,8 @@ def restore_champion(context: RolloutContext, model: str, opened: Entry[Opening]
         context.promote(model, version)
 
 
-def _rebuilt(context: RolloutContext, model: str, settings: Rollout, done: list[str]) -> Route | None:
-    """The route as the file has it, or written again from the ledger when another hand changed or removed it."""
+def _rebuilt_route(context: RolloutContext, model: str, settings: Rollout, actions: list[str]) -> Route | None:
+    """The route of the file; written again from the ledger when another hand has changed or removed it."""
     try:
         current = route_file.read(context.home, model)
         why = "is gone"
@@ -200,74 +218,77 @@ def _rebuilt(context: RolloutContext, model: str, settings: Rollout, done: list[
     if current is not None or (live is None and not route_file.route_file(context.home, model).is_file()):
         return current
     if live is None:
-        context.unroute(model)
-        done.append(f"{model}: its route {why}, and nothing of it was ever live: removed")
+        context.remove_route(model)
+        actions.append(f"{model}: its route {why}, and no version of it was ever live; removed")
         return None
-    found = [r for e in context.engines.all() for r in e.all() if r.model == model and r.version == live.version]
-    alive = [share for share in map(slots.share_of, found) if answers(share)]
-    if alive:
-        share = alive[0]
+    running = [r for e in context.engines.all() for r in e.all() if r.model == model and r.version == live.version]
+    answering = [routed for routed in map(slots.routed_slot, running) if answers(routed)]
+    if answering:
+        routed = answering[0]
     else:
         folder = context.registry.deployable_package(model, live.version)
-        share = slots.fill(context, model, live.version, live.slot, folder, settings).share
-    written = context.move(Route(model, share))
-    done.append(f"{model}: its route {why}; written again for version {share.version}, as the ledger says")
+        routed = slots.fill(context, model, live.version, live.slot, folder, settings).routed
+    written = context.move_route(Route(model, routed))
+    actions.append(f"{model}: its route {why}; written again for version {routed.version}, as the ledger says")
     return written
 
 
 def retire(context: RolloutContext, model: str, settings: Rollout) -> list[str]:
-    """Ends the model's predecessor when it was kept warm for long enough; returns what it did, one line each.
+    """Ends the model's predecessor when it was kept warm for `keep_hours`; returns its actions, one line each.
 
-    A rollout that is going on, or was cut off, is left alone.
+    Does nothing while a rollout is going on or has no end in the ledger.
     """
-    done: list[str] = []
+    actions: list[str] = []
     current = route_file.read(context.home, model)
     if current is None or not _is_due(context, current, settings):
-        return done
+        return actions
     try:
-        with context.alone(model) as alone:
+        with context.leased(model) as leased:
             current = route_file.read(context.home, model)
             if current is not None and open_rollout(context.ledger, model) is None:
-                _retired(alone, current, settings, done)
+                _end_due_predecessor(leased, current, settings, actions)
     except LeaseBusy:
-        return done
-    return done
+        return actions
+    return actions
 
 
 def _is_due(context: RolloutContext, current: Route, settings: Rollout) -> bool:
     live = live_at(context.ledger, current.model)
     if current.previous is None or current.candidate is not None or live is None:
         return False
-    kept = context.clock() - datetime.fromisoformat(live.since)
-    return kept >= timedelta(hours=settings.keep_hours)
+    warm_for = context.clock() - datetime.fromisoformat(live.since)
+    return warm_for >= timedelta(hours=settings.keep_hours)
 
 
-def _retired(context: RolloutContext, current: Route, settings: Rollout, done: list[str]) -> Route:
-    """Ends a predecessor that was kept warm for long enough, once the route no longer falls back on it."""
+def _end_due_predecessor(context: RolloutContext, current: Route, settings: Rollout, actions: list[str]) -> Route:
+    """The route without its predecessor, which is ended after it was kept warm for `keep_hours`."""
     previous = current.previous
     if previous is None or not _is_due(context, current, settings) or not answers(current.live):
         return current
-    alone = context.move(Route(current.model, current.live))
-    context.empty(current.model, previous.slot, settings.drain_s)
-    done.append(
+    # The route first: it must not fall back on a slot that has ended.
+    live_only = context.move_route(Route(current.model, current.live))
+    context.empty_slot(current.model, previous.slot, settings.drain_s)
+    actions.append(
         f"{current.model} {previous.slot}: ended version {previous.version}, kept for {settings.keep_hours:g} h"
     )
-    return alone
+    return live_only
 
 
-def _revived(context: RolloutContext, current: Route, settings: Rollout, done: list[str]) -> Route:
-    """The route with its live version started again in its slot; its warm predecessor answers meanwhile."""
-    live = _alive(context, current.model, current.live, settings, done)
+def _with_live_restarted(context: RolloutContext, current: Route, settings: Rollout, actions: list[str]) -> Route:
+    """The route with its live version started again in its slot; a warm predecessor answers meanwhile."""
+    live = _answering_slot(context, current.model, current.live, settings, actions)
     previous = current.previous if current.previous is not None and answers(current.previous) else None
-    return context.move(Route(current.model, live, previous))
+    return context.move_route(Route(current.model, live, previous))
 
 
-def _alive(context: RolloutContext, model: str, share: Share, settings: Rollout, done: list[str]) -> Share:
-    """The slot, started and proven again when it does not answer: what is to get traffic must be able to take it."""
-    if answers(share):
-        return share
-    folder = context.registry.deployable_package(model, share.version)
-    proven = slots.fill(context, model, share.version, share.slot, folder, settings)
-    context.record(SlotRevived(version=share.version, slot=share.slot, engine=proven.engine.name), model)
-    done.append(f"{model} {share.slot}: started version {share.version} again ({proven.engine_reason})")
-    return proven.share
+def _answering_slot(
+    context: RolloutContext, model: str, routed: RoutedSlot, settings: Rollout, actions: list[str]
+) -> RoutedSlot:
+    """The slot; when it does not answer, it is started and proven again before it gets traffic."""
+    if answers(routed):
+        return routed
+    folder = context.registry.deployable_package(model, routed.version)
+    proven = slots.fill(context, model, routed.version, routed.slot, folder, settings)
+    context.record(SlotRevived(version=routed.version, slot=routed.slot, engine=proven.engine.name), model)
+    actions.append(f"{model} {routed.slot}: started version {routed.version} again ({proven.engine_reason})")
+    return proven.routed

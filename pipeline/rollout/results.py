@@ -1,4 +1,4 @@
-"""What came of a rollout or a rollback, for the command line, Airflow and the deployer's callers."""
+"""Results of a rollout and of a rollback, for the command line, Airflow and the deployer's callers."""
 
 from __future__ import annotations
 
@@ -9,22 +9,26 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class Result:
-    """Crosses processes as JSON: `as_dict` on one side, `from_dict` on the other."""
+    """A result crosses processes as JSON: `as_dict` on one side, `from_dict` on the other."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Its fields; what does not apply is left out."""
+        """The fields that are not None."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The result that `as_dict` wrote; fields of a newer version are ignored."""
         known = {f.name for f in fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in known})
 
 
 @dataclass(frozen=True)
 class Deployment(Result):
-    """The version has all traffic. `ready_s` from start to golden requests, `switch_s` the last move of the route,
-    `to_traffic_s` from the start of the rollout to that move's end. `already_live` when there was nothing to do."""
+    """The version has all traffic.
+
+    Seconds: `ready_s` from the slot's start until it was ready, `switch_s` for the last move of the route, `to_traffic_s` from the
+    start of the rollout to the end of that move. `already_live`: there was nothing to do.
+    """
 
     version: str
     slot: str
@@ -39,13 +43,13 @@ class Deployment(Result):
     already_live: bool | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        # A first version says that it has no predecessor.
+        # null says that a first version has no predecessor.
         return super().as_dict() | ({} if self.already_live else {"previous": self.previous})
 
 
 @dataclass(frozen=True)
 class ShadowResult(Result):
-    """A shadow ended as it began, with a verdict on the version: promote, abort or hold."""
+    """The route is as it was before the shadow; the verdict on the version is promote, abort or hold."""
 
     version: str
     slot: str
@@ -60,8 +64,11 @@ class ShadowResult(Result):
 
 @dataclass(frozen=True)
 class Rollback(Result):
-    """Version `version` has all traffic in place of `left`. `warm` when it had been kept ready; `called_back` when a rollout
-    that was going on gave the traffic back; `already` when another had left `left` before, so that nothing moved."""
+    """Version `version` has all traffic in place of `left`.
+
+    `warm`: its slot was still ready. `called_back`: a rollout that was going on gave the traffic back. `already`: another
+    rollback had left `left` before, so that nothing moved.
+    """
 
     version: str
     slot: str
@@ -74,5 +81,5 @@ class Rollback(Result):
 
 
 def deploy_result(values: Mapping[str, Any]) -> Deployment | ShadowResult:
-    """The result of a deploy from its dict."""
+    """The result of a deploy from what `as_dict` gave."""
     return (ShadowResult if values.get("strategy") == "shadow" else Deployment).from_dict(values)

@@ -1,4 +1,4 @@
-"""Rolls back: onto the warm predecessor at once, onto a cold one after starting and proving it."""
+"""Rolls back to the predecessor: at once when it is warm, after it was started and proven when it is not."""
 
 from __future__ import annotations
 
@@ -9,47 +9,44 @@ from pipeline.errors import LeaseBusy, RolloutError
 from pipeline.ledger.rollout_events import AbortAsked, RollbackStarted, RolledBack, RolloutFailed
 from pipeline.ledger.timeline import live_version, predecessor
 from pipeline.rollout import recovery, slots
-from pipeline.rollout.context import RolloutContext, answers, check_router, other
+from pipeline.rollout.context import RolloutContext, answers, check_router, other_slot
 from pipeline.rollout.results import Rollback
-from pipeline.rollout.routing.route import Route, Share
+from pipeline.rollout.routing.route import Route, RoutedSlot
 from pipeline.settings.models import Rollout
 
-# How long a rollout that is called back may take to give the traffic back.
+# Seconds in which a rollout that is called back must give the traffic back.
 CALL_BACK_S = 30.0
 
 
 def rollback(context: RolloutContext, model: str, settings: Rollout, reason: str = "by hand") -> Rollback:
     """Brings the predecessor live again, with all traffic.
 
-    A rollout that is going on is called back instead: it gives the champion all traffic and ends. What is left is the
-    version that is live or on its way when this is asked: when another has left it by the time that this one's turn
-    comes, nothing moves and `already` is true. Raises RolloutError when there is nothing to go back to.
+    A rollout that is going on is called back instead: it gives the champion all traffic and ends. This leaves the version
+    that is live, or being rolled out, at the time of the call. When another rollback has left that version before this
+    one gets the lease, nothing moves and `already` is true. Raises RolloutError when there is no predecessor.
     """
-    leaving = _on_its_way(context, model)
+    leaving = _newest_version(context, model)
     try:
-        with context.alone(model) as alone:
-            return _roll_back(alone, model, settings, reason, leaving)
+        with context.leased(model) as leased:
+            return _roll_back(leased, model, settings, reason, leaving)
     except LeaseBusy:
-        asked = context.ledger.append(AbortAsked(reason=reason), model, context.run, "roll_out")
-    with context.alone(model, CALL_BACK_S) as alone:
-        ended = context.ledger.events(RolloutFailed, model=model, after=asked.seq)
-        current = recovery.unfinished(alone, model, settings)
+        call_back = context.ledger.append(AbortAsked(reason=reason), model, context.run, "roll_out")
+    with context.leased(model, CALL_BACK_S) as leased:
+        ended = context.ledger.events(RolloutFailed, model=model, after=call_back.seq)
+        current = recovery.recovered_route(leased, model, settings)
         if not ended or current is None:
-            return _roll_back(alone, model, settings, reason, leaving)
+            return _roll_back(leased, model, settings, reason, leaving)
     return replace_fields(_nothing_moved(current, ended[-1].event.version), called_back=True)
 
 
 def replace(context: RolloutContext, model: str, settings: Rollout, reason: str, leaving: str, by: str) -> Rollback:
-    """Goes back from the version `leaving` to the version `by`, as `rollback` does, but calls no rollout back.
-
-    Raises LeaseBusy when one is going on.
-    """
-    with context.alone(model) as alone:
-        return _roll_back(alone, model, settings, reason, leaving, by)
+    """Rolls back from the version `leaving` to the version `by`. Raises LeaseBusy when a rollout is going on."""
+    with context.leased(model) as leased:
+        return _roll_back(leased, model, settings, reason, leaving, by)
 
 
-def _on_its_way(context: RolloutContext, model: str) -> str:
-    """The version that who asks now wants to leave: the newest that gets or is to get traffic; '' when nothing is live."""
+def _newest_version(context: RolloutContext, model: str) -> str:
+    """The newest version that gets traffic or is being rolled out, which a rollback leaves; '' when nothing is live."""
     opened = recovery.open_rollout(context.ledger, model)
     if opened is not None:
         return opened.event.leaving
@@ -63,7 +60,7 @@ def _nothing_moved(current: Route, left: str) -> Rollback:
 def _roll_back(
     context: RolloutContext, model: str, settings: Rollout, reason: str, leaving: str, by: str | None = None
 ) -> Rollback:
-    current = recovery.unfinished(context, model, settings)
+    current = recovery.recovered_route(context, model, settings)
     if current is None:
         raise RolloutError(
             f"model {model}", "is not live", f"deploy a version first: `python -m pipeline deploy {model} VERSION`"
@@ -72,22 +69,22 @@ def _roll_back(
         return replace_fields(_nothing_moved(current, leaving), already=True)
     check_router(context)
     left = current.live
-    back, warm = _predecessor(context, current, settings, by)
-    started = RollbackStarted(version=back.version, slot=back.slot, left=left.version, reason=reason)
+    target, warm = _target(context, current, settings, by)
+    started = RollbackStarted(version=target.version, slot=target.slot, left=left.version, reason=reason)
     context.record(started, model)
     start = time.monotonic()
-    context.move(Route(model, back, left if answers(left) else None))
+    context.move_route(Route(model, target, left if answers(left) else None))
     switch_s = time.monotonic() - start
-    context.promote(model, back.version)
-    result = Rollback(back.version, back.slot, left.version, round(switch_s, 3), reason, warm)
+    context.promote(model, target.version)
+    result = Rollback(target.version, target.slot, left.version, round(switch_s, 3), reason, warm)
     context.record(RolledBack.read(result.as_dict()), model)
     return result
 
 
-def _predecessor(context: RolloutContext, current: Route, settings: Rollout, by: str | None) -> tuple[Share, bool]:
-    """(the slot to go back to, whether it was warm), with version `by` (None: whatever was live before).
+def _target(context: RolloutContext, current: Route, settings: Rollout, by: str | None) -> tuple[RoutedSlot, bool]:
+    """(the slot to roll back to, whether it was warm), with version `by`; None means the version that was live before.
 
-    A cold one is started in the idle slot.
+    A version that is not warm is started in the idle slot.
     """
     warm = current.previous
     if warm is not None and by in (None, warm.version) and answers(warm):
@@ -100,5 +97,5 @@ def _predecessor(context: RolloutContext, current: Route, settings: Rollout, by:
             f"deploy another version: `python -m pipeline deploy {current.model} VERSION`",
         )
     folder = context.registry.deployable_package(current.model, version)
-    slot = other(current.live.slot)
-    return slots.fill(context, current.model, version, slot, folder, settings).share, False
+    slot = other_slot(current.live.slot)
+    return slots.fill(context, current.model, version, slot, folder, settings).routed, False

@@ -1,4 +1,4 @@
-"""Filling a slot: start a version in it and prove it, before any user's request reaches it."""
+"""Fills a slot: starts a version in it and proves it, before any user's request reaches it."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from pathlib import Path
 from pipeline.ledger.rollout_events import SlotReady
 from pipeline.rollout import probe
 from pipeline.rollout.context import RolloutContext
-from pipeline.rollout.engines.base import Engine, Running, Wanted
-from pipeline.rollout.routing.route import Share
+from pipeline.rollout.engines.base import Engine, Running, SlotSpec
+from pipeline.rollout.routing.route import RoutedSlot
 from pipeline.serving.settings import Settings
 from pipeline.settings.models import Rollout, Serving
 from pipeline.training import signing
 
 
 @dataclass(frozen=True)
-class Proven:
-    """A slot that answered its golden requests."""
+class ProvenSlot:
+    """A slot that answered its golden requests, and the seconds until it was ready."""
 
-    share: Share
+    routed: RoutedSlot
     engine: Engine
     engine_reason: str
     ready_s: float
 
 
 def predictions_folder(home: Path, model: str, shadow: bool = False) -> Path:
-    """Where slots log; a shadow's answers are no traffic and lie apart."""
+    """The folder of the slots' prediction logs; a shadow's is apart, because users do not get its answers."""
     folder = home / "predictions" / model
     return folder / "shadow" if shadow else folder
 
@@ -42,17 +42,17 @@ def fill(
     settings: Rollout,
     *,
     shadow: bool = False,
-) -> Proven:
-    """Starts `version` in the slot and asks it what evaluation asked. Empties the slot on failure.
+) -> ProvenSlot:
+    """Starts `version` in the slot and sends it the golden requests. Empties the slot when that fails.
 
-    Raises RolloutError (or StageError for a package that is not what was packaged).
+    Raises RolloutError, or StageError when the package is not what its manifest says.
     """
     manifest = signing.verified_manifest(folder)
     engine, why = context.engines.choose(settings.engine)
-    context.empty(model, slot, settings.drain_s)
+    context.empty_slot(model, slot, settings.drain_s)
     log = predictions_folder(context.home, model, shadow)
-    told, probe_key = _told(context, model, version, settings.serving)
-    wanted = Wanted(
+    server, probe_key = _server_settings(context, model, version, settings.serving)
+    spec = SlotSpec(
         model,
         slot,
         version,
@@ -60,28 +60,28 @@ def fill(
         log,
         settings.drain_s,
         manifest.get("code_revision", ""),
-        told.as_json(),
+        server.as_json(),
         settings.serving.cpus,
         settings.serving.memory_mb,
         manifest.get("runtime", "onnx"),
     )
     try:
-        running = context.start(engine, wanted, why)
+        running = context.start_slot(engine, spec, why)
         ready_s = probe.wait_ready(engine, running, settings.ready_timeout_s)
-        count = probe.golden(running, folder, settings.golden_tolerance, probe_key)
+        count = probe.check_golden_requests(running, folder, settings.golden_tolerance, probe_key)
     except BaseException:
-        # Not when this rollout was overtaken: what runs in the slot now may be the younger one's.
-        context.empty(model, slot, 0)
+        # `empty_slot` refuses when this rollout was overtaken: the slot may hold the younger rollout's version by now.
+        context.empty_slot(model, slot, 0)
         raise
     ready = SlotReady(version=version, slot=slot, address=running.address, golden=count, ready_s=round(ready_s, 3))
     context.record(ready, model)
-    return Proven(share_of(running), engine, why, ready_s)
+    return ProvenSlot(routed_slot(running), engine, why, ready_s)
 
 
-def _told(context: RolloutContext, model: str, version: str, serving: Serving) -> tuple[Settings, str]:
-    """(what the slot's server is told: its limits, and whose signature its package must carry; a key to ask it with).
+def _server_settings(context: RolloutContext, model: str, version: str, serving: Serving) -> tuple[Settings, str]:
+    """(the settings of the slot's server: its limits, its keys, its package's signature; an API key for the golden requests).
 
-    The digests in params.yaml open nothing: the slot takes one key more, which nobody else ever sees.
+    params.yaml holds only digests of the users' keys, so the slot accepts one more key, which is used here and nowhere else.
     """
     probe_key = secrets.token_hex(32) if serving.api_keys else ""
     digests = (hashlib.sha256(probe_key.encode()).hexdigest(),) if probe_key else ()
@@ -100,5 +100,6 @@ def _told(context: RolloutContext, model: str, version: str, serving: Serving) -
     return settings, probe_key
 
 
-def share_of(running: Running) -> Share:
-    return Share(running.slot, running.version, running.address)
+def routed_slot(running: Running) -> RoutedSlot:
+    """The running slot as a route names it."""
+    return RoutedSlot(running.slot, running.version, running.address)

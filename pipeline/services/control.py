@@ -25,7 +25,7 @@ from pipeline.rollout import deploy, recovery
 from pipeline.rollout.context import RolloutContext
 from pipeline.rollout.engines.base import EngineSettings
 from pipeline.rollout.engines.select import LocalEngines
-from pipeline.rollout.probe import certified
+from pipeline.rollout.probe import is_https
 from pipeline.services import processes
 from pipeline.services.environment import Addresses, environment, mlflow_store, write_files
 from pipeline.settings.environment import Environment
@@ -168,7 +168,7 @@ def _wait_until_up(home: Path, at: Addresses, report: Report) -> None:
 
 def _healthy(name: str, url: str) -> bool:
     try:
-        answer = httpx.get(url, timeout=20, verify=certified(url))
+        answer = httpx.get(url, timeout=20, verify=is_https(url))
     except httpx.HTTPError:
         return False
     if name == "Airflow":

@@ -23,7 +23,7 @@ from tests.support.world import SETTINGS
     ],
 )
 @pytest.mark.parametrize("dead", [["blue"], ["green"], ["blue", "green"]])
-def test_a_killed_rollout_whose_slots_died_too_is_mended(lived, strategy, point, left, dead):
+def test_a_killed_rollout_whose_slots_died_too_is_recovered(lived, strategy, point, left, dead):
     world, context = lived
     deploy(context, "1")
     kill_at(point, lambda: deploy(context, "2", strategy))
@@ -34,7 +34,7 @@ def test_a_killed_rollout_whose_slots_died_too_is_mended(lived, strategy, point,
 
 
 @pytest.mark.parametrize("point", ["after note rollback_started", "after move route", "before note rolled_back"])
-def test_a_killed_rollback_whose_slots_died_too_is_mended(lived, point):
+def test_a_killed_rollback_whose_slots_died_too_is_recovered(lived, point):
     world, context = lived
     deploy(context, "1")
     deploy(context, "2")
@@ -71,7 +71,7 @@ def passed(monkeypatch, call):
 
 
 @pytest.mark.parametrize("strategy", ["canary", "linear", "shadow"])
-def test_a_rollout_by_steps_killed_at_any_point_is_mended(lived, monkeypatch, strategy):
+def test_a_rollout_by_steps_killed_at_any_point_is_recovered(lived, monkeypatch, strategy):
     """tests/engine/test_killed.py walks all-at-once and rollback on real slots; here each step's own points are walked too."""
     world, context = lived
     deploy(context, "2")
@@ -101,7 +101,7 @@ ACCIDENTS = {
 
 
 @pytest.mark.parametrize("accident", ACCIDENTS)
-def test_what_mends_may_be_killed_at_any_point_and_is_mended(lived, monkeypatch, accident):
+def test_a_recovery_may_be_killed_at_any_point_and_is_recovered(lived, monkeypatch, accident):
     world, context = lived
 
     def happen():

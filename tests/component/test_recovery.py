@@ -1,7 +1,8 @@
-"""Accidents in a world of slots in memory: what each leaves behind, and that it is mended. tests/engine/test_killed.py has the real ones."""
+"""Accidents in a world of slots in memory: whatever each leaves behind is recovered. tests/engine/test_killed.py has the real ones."""
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import replace
 
@@ -18,7 +19,7 @@ from pipeline.policy.canary import Judgement
 from pipeline.rollout import deploy as deployments
 from pipeline.rollout import probe, recovery, rollback, slots
 from pipeline.rollout.context import RolloutContext
-from pipeline.rollout.engines.base import Wanted
+from pipeline.rollout.engines.base import SlotSpec
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route import Route
 from tests.support.accidents import agreed, deploy, kill_at, reconcile
@@ -35,10 +36,10 @@ def test_a_rollout_that_was_overtaken_takes_nothing_from_the_younger_one(lived):
         with context.ledger.writing() as connection:
             connection.execute(lease.LEASES.update().values(token=lease.LEASES.c.token + 1, holder="another"))
         world.stop("churn", running.slot, 0)
-        younger = world.start(Wanted("churn", running.slot, "3", context.home, context.home, 0))
+        younger = world.start(SlotSpec("churn", running.slot, "3", context.home, context.home, 0))
         live = route_file.read(context.home, "churn").live
-        share = slots.share_of(younger)
-        route_file.write(context.home, Route("churn", live, candidate=share, percent=50), token_of(context) + 1)
+        candidate = slots.routed_slot(younger)
+        route_file.write(context.home, Route("churn", live, candidate=candidate, percent=50), token_of(context) + 1)
         raise RolloutError("slot", "did not get ready", "look at it")
 
     with pytest.MonkeyPatch.context() as during:
@@ -77,7 +78,7 @@ PAIRS_ENDED = {
 
 
 def test_each_effect_has_an_event_before_and_after_it(lived, monkeypatch):
-    """Forwards, back, cold, failed, shadowed, mended: whoever changes the world says so twice."""
+    """Forwards, back, cold, failed, shadowed, recovered: each change of the world has two events."""
     world, context = lived
     done = []
     for name in ("start", "stop", "promote"):
@@ -132,13 +133,13 @@ def test_a_first_rollout_that_is_undone_after_its_promotion_leaves_no_champion(l
     assert (world.promoted, world.running, route_file.read(context.home, "churn")) == (None, {}, None)
 
 
-def test_old_images_that_cannot_be_removed_undo_nothing(lived, monkeypatch, capsys):
+def test_old_images_that_cannot_be_removed_undo_nothing(lived, monkeypatch, caplog):
     world, context = lived
     deploy(context, "1")
     monkeypatch.setattr(world, "prune", lambda *_: (_ for _ in ()).throw(OSError("the disk is read-only")))
     assert deploy(context, "2").version == "2"
     assert agreed(world, context) == "2"
-    assert "old images stay, they could not be removed (the disk is read-only)" in capsys.readouterr().out
+    assert "old images stay, they could not be removed (the disk is read-only)" in caplog.text
     assert context.ledger.events(PruneFailed)[-1].body["error"] == "the disk is read-only"
 
 
@@ -147,8 +148,8 @@ def test_two_rollbacks_at_once_are_one(lived):
     world, context = lived
     deploy(context, "1")
     deploy(context, "2")
-    told = race(lambda _: rollback.rollback(context, "churn", SETTINGS), "one", "two")
-    assert sorted((t["version"], t["left"], t.get("already", False)) for t in told) == [
+    results = race(lambda _: rollback.rollback(context, "churn", SETTINGS), "one", "two")
+    assert sorted((result.version, result.left, bool(result.already)) for result in results) == [
         ("1", "2", False),
         ("1", "2", True),
     ]
@@ -161,14 +162,14 @@ def test_a_rollback_that_was_asked_before_another_one_ended_moves_nothing(lived,
     world, context = lived
     deploy(context, "1")
     deploy(context, "2")
-    alone = RolloutContext.alone
+    leased = RolloutContext.leased
 
     def sleep_first(asking, model, wait_s=0):
-        monkeypatch.setattr(RolloutContext, "alone", alone)
+        monkeypatch.setattr(RolloutContext, "leased", leased)
         rollback.rollback(context, "churn", SETTINGS)
-        return alone(asking, model, wait_s)
+        return leased(asking, model, wait_s)
 
-    monkeypatch.setattr(RolloutContext, "alone", sleep_first)
+    monkeypatch.setattr(RolloutContext, "leased", sleep_first)
     assert rollback.rollback(context, "churn", SETTINGS).already
     assert agreed(world, context) == "1"
 
@@ -191,15 +192,16 @@ def test_the_last_bake_is_judged_at_its_end_too(lived):
     assert agreed(world, context) == "1"
 
 
-def test_what_cannot_be_mended_of_one_model_keeps_no_other_from_being_mended(lived, monkeypatch, capsys):
+def test_when_one_model_cannot_be_recovered_the_others_still_are(lived, caplog):
     world, context = lived
+    caplog.set_level(logging.INFO, logger="pipeline")
     deploy(context, "1")
     world.running.clear()
     for model in ("a-broken-one", "zz-broken-too"):
         context.ledger.append(RolloutEnded(version="9", slot="blue", switch_s=0.0), model)
     with pytest.raises(RegistryError, match="version 9: is not signed"):
         reconcile(context)
-    assert "started version 1 again" in capsys.readouterr().out
+    assert "started version 1 again" in caplog.text
     assert world.routed("churn") is not None
 
 
@@ -211,7 +213,7 @@ def test_a_predecessor_is_kept_warm_and_then_ended_and_never_while_the_route_fal
     assert set(world.running) == {"blue", "green"}
     began = context.ledger.events()[-1].seq
     at_once = SETTINGS.model_copy(update={"keep_hours": 0})
-    with context.alone("churn"):
+    with context.leased("churn"):
         assert recovery.retire(context, "churn", at_once) == []
     assert recovery.retire(context, "churn", at_once) == ["churn blue: ended version 1, kept for 0 h"]
     assert [e.kind for e in context.ledger.events(after=began)] == [

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from harness.router import router
 from pipeline.rollout import probe
 from pipeline.rollout.routing import route_file
-from pipeline.rollout.routing.route import Route, Share
+from pipeline.rollout.routing.route import Route, RoutedSlot
 
 
 class _Ready(BaseHTTPRequestHandler):
@@ -30,7 +30,7 @@ def test_traefik_takes_every_text_for_text(project, monkeypatch):
         for stamp in ("088777615330", "123456e78901", "000000000000", "0x1234567890", "1_000", "1:30", "yes", "~"):
             monkeypatch.setattr(route_file.uuid, "uuid4", lambda stamp=stamp: SimpleNamespace(hex=stamp))
             written = route_file.write(
-                project / "home", Route(model, Share("blue", "1", f"http://127.0.0.1:{slot.server_port}"))
+                project / "home", Route(model, RoutedSlot("blue", "1", f"http://127.0.0.1:{slot.server_port}"))
             )
             assert written == route_file.read(project / "home", model)
             assert probe.wait_for_stamp(f"{at.router}/{model}", stamp, 10), stamp

@@ -145,7 +145,7 @@ def test_a_slot_that_dies_in_its_bake_gives_the_route_back(endpoint, monkeypatch
     look = evidence.Observer.look
 
     def end_the_slot(observer):
-        for engine in endpoint.engines():
+        for engine in endpoint.engines.all():
             engine.stop("churn", "green", 0)
         return look(observer)
 

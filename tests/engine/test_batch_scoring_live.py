@@ -39,7 +39,7 @@ def test_it_gives_the_live_endpoints_numbers_and_reads_its_log(endpoint, rows, t
     assert command_line.main(given) == 0
     assert json.loads(capsys.readouterr().out)["rows"] == 50
     assert pd.read_csv(tmp_path / "out.csv", float_precision="round_trip")["prediction"].tolist() == live
-    endpoint.engines()[0].stop("churn", "blue", 1)
+    endpoint.engines.all()[0].stop("churn", "blue", 1)
     log = pa.concat_tables(
         [pq.read_table(path) for path in predictions_folder(endpoint.home, "churn").glob("*.parquet")]
     )

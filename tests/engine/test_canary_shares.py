@@ -69,7 +69,7 @@ def see_the_page(endpoint, folder):
 
 
 @one_engine
-def test_shares_are_exact_and_status_tells_them(endpoint, tmp_path):
+def test_shares_are_exact_and_in_the_status(endpoint, tmp_path):
     endpoint.set(canary_percent=7)
     thread, told, current = in_background(endpoint, "2", "canary")
     time.sleep(1)
@@ -79,7 +79,7 @@ def test_shares_are_exact_and_status_tells_them(endpoint, tmp_path):
         )
     # What the rollout itself asks while it watches goes to the slot, not through the router.
     assert counted == {"1": 930, "2": 70}
-    (shown,) = status.models_status(endpoint.context)
+    (shown,) = (status.as_dict() for status in status.models_status(endpoint.context))
     assert [(s["version"], s["percent"]) for s in shown["shares"]] == [("1", 93), ("2", 7)]
     assert (shown["candidate"]["version"], shown["baking"], shown["undo"]) == ("2", "2", "rollback churn")
     assert "the limit is" in shown["holds"] or "at least 100 wanted" in shown["holds"]

@@ -9,7 +9,7 @@ import uvicorn
 from pipeline.context import Context
 from pipeline.deployer import client as clients
 from pipeline.deployer import traffic
-from pipeline.deployer.api import Here
+from pipeline.deployer.api import LocalTraffic
 from pipeline.deployer.service import Service
 from pipeline.errors import RegistryError
 from pipeline.settings.net import free_port
@@ -19,11 +19,13 @@ KEY = "k" * 48
 
 def test_real_slots_are_moved_through_it(endpoint):
     context, port = Context.here(), free_port()
-    server = uvicorn.Server(uvicorn.Config(Service(context, Here(context), KEY).app(), port=port, log_level="warning"))
+    server = uvicorn.Server(
+        uvicorn.Config(Service(context, LocalTraffic(context), KEY).app(), port=port, log_level="warning")
+    )
     threading.Thread(target=server.run, daemon=True).start()
     environment = replace(context.environment, deployer=f"http://127.0.0.1:{port}", deployer_key=KEY)
     asked = traffic(replace(context, environment=environment))
-    assert isinstance(asked, clients.Deployer)
+    assert isinstance(asked, clients.RemoteTraffic)
     try:
         assert asked.deploy("r", "churn", "1", "", None, 0).version == "1"
         assert asked.deploy("r", "churn", "2", "", None, 0).previous == "1"
@@ -33,7 +35,7 @@ def test_real_slots_are_moved_through_it(endpoint):
         with pytest.raises(RegistryError, match="has no version 99"):
             asked.deploy("r", "churn", "99", "", None, 0)
         (status,) = asked.status("churn")
-        assert status["live"]["version"] == "1" and status == Here(context).status("churn")[0]
+        assert status.live.version == "1" and status == LocalTraffic(context).status("churn")[0]
         assert asked.reconcile("r", ["churn"]) == [] and asked.retire("r", "churn") == []
         assert context.ledger.verify()[1] is None
     finally:

@@ -13,7 +13,8 @@ from harness.project import BODY
 from harness.router import router
 from pipeline.rollout import deploy
 from pipeline.rollout.engines.base import EngineSettings, EngineUnavailable
-from pipeline.rollout.engines.docker import LOCAL_BASE, DockerEngine
+from pipeline.rollout.engines.docker import DockerEngine
+from pipeline.rollout.engines.docker_images import LOCAL_BASE
 from tests.support import docker_daemon
 from tests.support.endpoint import LIMIT_S, Endpoint, agreed
 from tests.support.required import skip_or_fail
@@ -27,7 +28,7 @@ def restartable(trained, monkeypatch, tmp_path):
     monkeypatch.setenv("PERENNIAL_PROJECT", str(trained))
     monkeypatch.setenv("PERENNIAL_LEDGER_URL", f"sqlite:///{tmp_path}/ledger.db")
     try:
-        serving = DockerEngine(EngineSettings(trained / "home", trained))._bases["onnx"]
+        serving = DockerEngine(EngineSettings(trained / "home", trained)).images.serving_base("onnx")
     except EngineUnavailable as reason:
         skip_or_fail("docker", str(reason))
     if gone := docker_daemon.missing():

@@ -73,8 +73,8 @@ def test_what_onnx_cannot_hold_is_served_by_the_second_image(endpoint):
     version = steps.retrain(
         context, f"run/skops-{uuid.uuid4().hex[:6]}", "churn", as_of, "a test", False, lambda _: None
     )["version"]
-    told = endpoint.deploy(version)
-    assert told["engine"] == [e.name for e in endpoint.engines() for r in e.all() if r.version == version][0]
+    result = endpoint.deploy(version)
+    assert result.engine == [e.name for e in endpoint.engines.all() for r in e.all() if r.version == version][0]
     answer = httpx.post(f"{endpoint.address}/invocations", content=BODY)
     assert answer.headers["x-model-version"] == version
     assert httpx.get(f"{endpoint.address}/v2/models/churn").json()["platform"] == "sklearn_skops"
@@ -99,8 +99,8 @@ def test_without_the_base_image_the_process_engine_serves_and_says_why(trained, 
         DockerEngine(EngineSettings(trained / "home", trained), prepare=False)
     except EngineUnavailable as reason:
         skip_or_fail("docker", str(reason))
-    monkeypatch.setattr("pipeline.rollout.engines.docker.LOCAL_BASE", "perennial/none:here")
-    monkeypatch.setattr("pipeline.rollout.engines.docker.PUBLIC_BASE", "127.0.0.1:9/none:here")
+    monkeypatch.setattr("pipeline.rollout.engines.docker_images.LOCAL_BASE", "perennial/none:here")
+    monkeypatch.setattr("pipeline.rollout.engines.docker_images.PUBLIC_BASE", "127.0.0.1:9/none:here")
     monkeypatch.delenv("PERENNIAL_BASE_IMAGE", raising=False)
     # Its tag follows its requirements, and an engine keeps images from one test run to the next.
     project = tmp_path / "project"

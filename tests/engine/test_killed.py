@@ -1,4 +1,4 @@
-"""The process that deploys is killed before and after each side effect; whatever it was, what is left is mended."""
+"""The process that deploys is killed before and after each side effect; whatever it leaves is recovered."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def start(endpoint, tmp_path):
     return endpoint
 
 
-def test_a_rollout_killed_at_any_point_is_mended(start, tmp_path):
+def test_a_rollout_killed_at_any_point_is_recovered(start, tmp_path):
     """The walk over them, shared out to the engines, under load: no failed request, and within ten seconds one version is live."""
     endpoint = start
     endpoint.deploy("2", "all-at-once")
@@ -122,7 +122,7 @@ def test_a_canary_killed_in_its_step_is_given_back(start):
         ("shadow", "before note route_moving#1", "after note shadow_ended#1"),
     ],
 )
-def test_a_rollout_by_steps_killed_at_any_point_is_mended(start, tmp_path, strategy, own, until):
+def test_a_rollout_by_steps_killed_at_any_point_is_recovered(start, tmp_path, strategy, own, until):
     """Where each strategy goes its own way: before that and after it does what all-at-once does, and linear begins as canary."""
     endpoint = start
     endpoint.set(linear_percent=34, bake_s=0.1)
@@ -150,7 +150,7 @@ def test_a_rollout_by_steps_killed_at_any_point_is_mended(start, tmp_path, strat
 
 @one_engine
 @pytest.mark.parametrize(("left_at", "strategy"), [("after move route", "canary"), ("after note baked", "all-at-once")])
-def test_what_mends_killed_at_any_point_is_mended(start, tmp_path, left_at, strategy):
+def test_a_recovery_killed_at_any_point_is_recovered(start, tmp_path, left_at, strategy):
     """A rollout that is to be undone and one that is to be finished: the `reconcile` that does so is killed, and the next one ends it."""
     endpoint = start
 
@@ -178,7 +178,7 @@ def test_of_two_deploys_at_once_on_real_slots_one_wins(start):
     agreed(start)
 
 
-def test_a_rollback_killed_at_any_point_is_mended(start, tmp_path):
+def test_a_rollback_killed_at_any_point_is_recovered(start, tmp_path):
     endpoint = start
     endpoint.deploy("2", "all-at-once")
     with steady_load(endpoint.address, BODY) as tally:
@@ -229,10 +229,10 @@ def test_a_killed_router_reads_the_same_route_again(start):
 def test_a_router_that_is_killed_in_a_canary_changes_nothing_of_it(start):
     """Its keeper starts it again, as in a home of its own; the canary goes on to its end on what is counted anew."""
     endpoint = start
-    told = {}
+    results = {}
 
     def deploy():
-        told["done"] = endpoint.deploy("2", "canary")
+        results["deploy"] = endpoint.deploy("2", "canary")
 
     rollout = threading.Thread(target=deploy)
     endpoint.set(bake_s=4)
@@ -253,7 +253,7 @@ def test_a_router_that_is_killed_in_a_canary_changes_nothing_of_it(start):
             time.sleep(0.05)
         assert up in ("1", "2")
         rollout.join(240)
-    assert told["done"]["version"] == "2"
+    assert results["deploy"].version == "2"
     assert agreed(endpoint) == "2"
     print(f"{tally.sent} requests, {tally.failed} failed while Traefik was away")
     # Those that were under way, that came while nobody listened, or before Traefik, which listens first, had read the
@@ -271,7 +271,7 @@ def answers(address):
 
 
 @one_engine
-def test_the_end_of_a_run_mends_the_rollout_that_was_killed_in_it(start):
+def test_the_end_of_a_run_recovers_the_rollout_that_was_killed_in_it(start):
     """Airflow's teardown: a task that was killed undoes nothing, so the run's last step does."""
     endpoint = start
     endpoint.context.rollout("run/killed").record(RolloutStarted(version="2", slot="green", before="1"), "churn")

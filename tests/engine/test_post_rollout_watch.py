@@ -105,7 +105,7 @@ def test_a_version_that_was_gone_back_from_never_comes_back_by_itself(losing):
 @pytest.mark.parametrize("endpoint", ["process"], indirect=True)
 def test_a_rollout_that_is_going_on_is_left_alone(losing):
     endpoint = losing
-    with endpoint.context.rollout("another").alone("churn") as alone:
+    with endpoint.context.rollout("another").leased("churn") as alone:
         told = watch(endpoint.context, "w", "churn", AS_OF)
         assert (told["decision"], told["rollback"]) == ("keep", None)
         assert told["reason"].endswith("but a rollout is going on, it is left alone")

@@ -11,7 +11,7 @@ import pytest
 from harness.project import ROOT
 from pipeline.errors import RolloutError
 from pipeline.ledger import lease
-from pipeline.rollout.engines.base import EngineSettings, Wanted
+from pipeline.rollout.engines.base import EngineSettings, SlotSpec
 from pipeline.rollout.engines.process import ProcessEngine
 from pipeline.rollout.engines.select import LocalEngines
 from tests.support.world import killed_at
@@ -26,42 +26,42 @@ def engine(tmp_path):
 
 
 @pytest.fixture
-def wanted(churn_package, tmp_path):
-    return Wanted("churn", "blue", "3", churn_package, tmp_path / "log", 0)
+def spec(churn_package, tmp_path):
+    return SlotSpec("churn", "blue", "3", churn_package, tmp_path / "log", 0)
 
 
-def test_one_whose_starter_was_killed_before_it_could_write_it_down_is_found_and_ended(engine, wanted):
+def test_one_whose_starter_was_killed_before_it_could_write_it_down_is_found_and_ended(engine, spec):
     with killed_at("after start process") as told:
-        engine.start(wanted)
+        engine.start(spec)
     assert told.killed
     (found,) = engine.all()
     assert (found.model, found.slot, found.version) == ("churn", "blue", "3")
     assert found == engine.find("churn", "blue")
     engine.stop("churn", "blue", 0)
     assert engine.all() == []
-    assert engine.start(wanted).version == "3"
+    assert engine.start(spec).version == "3"
 
 
-def test_one_that_was_to_start_and_never_did_is_nobody(engine, wanted):
+def test_one_that_was_to_start_and_never_did_is_nobody(engine, spec):
     with killed_at("before start process") as told:
-        engine.start(wanted)
+        engine.start(spec)
     assert told.killed
     assert (engine.all(), engine.find("churn", "blue")) == ([], None)
-    assert engine.start(wanted).version == "3"
+    assert engine.start(spec).version == "3"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1'])
-def test_a_torn_file_hides_no_process(engine, wanted, tmp_path, text):
-    started = engine.start(wanted)
+def test_a_torn_file_hides_no_process(engine, spec, tmp_path, text):
+    started = engine.start(spec)
     (tmp_path / "home" / "slots" / "churn-blue.json").write_text(text)
     assert engine.all() == [started]
     engine.stop("churn", "blue", 0)
     assert engine.all() == []
 
 
-def test_a_clock_that_is_set_makes_no_process_another(engine, wanted, ledger, monkeypatch):
+def test_a_clock_that_is_set_makes_no_process_another(engine, spec, ledger, monkeypatch):
     """Neither a slot nor the holder of a lease: both live, whatever the time of day says of their birth."""
-    started = engine.start(wanted)
+    started = engine.start(spec)
     with lease.held(ledger, "churn"):
         create_time = psutil.Process.create_time
         monkeypatch.setattr(psutil.Process, "create_time", lambda process: create_time(process) + 3600)
@@ -69,8 +69,8 @@ def test_a_clock_that_is_set_makes_no_process_another(engine, wanted, ledger, mo
         assert lease.take(ledger, "churn", "another") is None
 
 
-def test_a_process_that_got_the_number_of_a_dead_one_is_another(engine, wanted, tmp_path):
-    engine.start(wanted)
+def test_a_process_that_got_the_number_of_a_dead_one_is_another(engine, spec, tmp_path):
+    engine.start(spec)
     path = tmp_path / "home" / "slots" / "churn-blue.json"
     told = path.read_text()
     engine.stop("churn", "blue", 0)
@@ -80,10 +80,10 @@ def test_a_process_that_got_the_number_of_a_dead_one_is_another(engine, wanted, 
     assert psutil.pid_exists(os.getpid())
 
 
-@pytest.mark.parametrize("wanted", ["auto", "process"])
-def test_on_a_server_no_other_engine_stands_in_for_docker(tmp_path, monkeypatch, wanted):
+@pytest.mark.parametrize("engine_name", ["auto", "process"])
+def test_on_a_server_no_other_engine_stands_in_for_docker(tmp_path, monkeypatch, engine_name):
     """A process beside the engine's socket is what the router could not reach, and a slot must not be."""
     monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent.sock")
     settings = EngineSettings(tmp_path, tmp_path, server_mode=True, network="perennial_edge")
     with pytest.raises(RolloutError, match="no Docker engine answers"):
-        LocalEngines(settings).choose(wanted)
+        LocalEngines(settings).choose(engine_name)

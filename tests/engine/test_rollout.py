@@ -70,7 +70,7 @@ def test_a_registry_that_fails_after_the_move_undoes_the_rollout(endpoint, monke
 def test_a_dead_live_slot_is_covered_by_its_warm_predecessor_and_reconcile_brings_it_back(endpoint):
     endpoint.deploy("1")
     endpoint.deploy("2")
-    for engine in endpoint.engines():
+    for engine in endpoint.engines.all():
         engine.stop("churn", "green", 0)
     until = time.monotonic() + 10
     while httpx.post(f"{endpoint.address}/invocations", content=BODY).status_code != 200:
@@ -127,7 +127,7 @@ def test_refusals_are_one_line_and_change_nothing(endpoint):
     with pytest.raises(RolloutError, match="has no predecessor to go back to"):
         endpoint.rollback()
     with (
-        endpoint.context.rollout("test").alone("churn"),
+        endpoint.context.rollout("test").leased("churn"),
         pytest.raises(RolloutError, match="another rollout of it is going on"),
     ):
         endpoint.deploy("2")

@@ -18,7 +18,6 @@ from pipeline.rollout import recovery
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route import Route
 from pipeline.runs import steps
-from pipeline.settings import addresses
 from tests.support.endpoint import FLIPPED, one_engine
 
 FAST = {"bake_s": 0.5, "hold_s": 150, "canary_percent": 50, "linear_percent": 40, "limits__error_rate": 0.05}
@@ -32,16 +31,16 @@ def _fast(endpoint):
     endpoint.deploy("1", "all-at-once")
 
 
-def kinds(endpoint, *wanted):
-    return [e.kind for e in endpoint.context.ledger.events(model="churn") if e.kind in wanted]
+def kinds(endpoint, *kinds):
+    return [e.kind for e in endpoint.context.ledger.events(model="churn") if e.kind in kinds]
 
 
 @pytest.mark.parametrize("strategy", ["canary", "linear"])
 def test_an_equal_version_gets_its_shares_and_then_all(endpoint, strategy):
     with steady_load(endpoint.address, bodies(), pace=400) as tally:
-        told = endpoint.deploy("2", strategy)
+        result = endpoint.deploy("2", strategy)
     assert (tally.failed, tally.failures) == (0, [])
-    assert (told["version"], told["strategy"], told["previous"]) == ("2", strategy, "1")
+    assert (result.version, result.strategy, result.previous) == ("2", strategy, "1")
     moved = [e.body["percent"] for e in endpoint.context.ledger.events(RouteMoved) if e.body["to"] == "2"]
     assert moved == ([50, 100] if strategy == "canary" else [40, 80, 100])
     proven = endpoint.context.ledger.events(StepBaked)
@@ -104,10 +103,10 @@ def test_without_the_routers_metrics_it_holds(endpoint, monkeypatch):
 @pytest.mark.parametrize(("version", "verdict"), [("2", "promote"), (FLIPPED, "abort")])
 def test_a_shadow_answers_nobody_is_compared_and_promotes_nothing(endpoint, version, verdict):
     with steady_load(endpoint.address, bodies(), pace=400) as tally:
-        told = endpoint.deploy(version, "shadow")
-    assert (told["verdict"], told["champion"]) == (verdict, "1")
+        result = endpoint.deploy(version, "shadow")
+    assert (result.verdict, result.champion) == (verdict, "1")
     assert (tally.failed, set(tally.versions)) == (0, {"1"})
-    looks = {look["figure"]: look for look in told["looks"]}
+    looks = {look["figure"]: look for look in result.looks}
     assert looks["churn"]["of"] > 0
     assert looks["error_rate"]["of"] > 0
     assert endpoint.slots() == [("blue", "1")]
@@ -125,8 +124,8 @@ def test_a_cold_predecessor_is_started_proven_and_live_again(endpoint, capsys):
     assert endpoint.slots() == [("green", "2")]
     assert route_file.read(endpoint.home, "churn").previous is None
     with steady_load(endpoint.address, BODY) as tally:
-        told = endpoint.rollback()
-    assert (told["version"], told["warm"], told["slot"]) == ("1", False, "blue")
+        result = endpoint.rollback()
+    assert (result.version, result.warm, result.slot) == ("1", False, "blue")
     assert (tally.failed, tally.failures) == (0, [])
     assert endpoint.live() == ("1", "blue")
 
@@ -144,8 +143,8 @@ def test_a_route_of_another_hand_is_written_again_from_the_ledger(endpoint, harm
         changed = rest.replace('"weight": 100', '"weight": 7')
         assert changed != rest
         path.write_text(first + "\n" + changed)
-    done = endpoint.reconcile()
-    assert any("written again for version 1, as the ledger says" in line for line in done)
+    actions = endpoint.reconcile()
+    assert any("written again for version 1, as the ledger says" in line for line in actions)
     assert endpoint.live() == ("1", "blue")
     assert endpoint.reconcile() == []
 
@@ -183,7 +182,7 @@ def test_metrics_name_model_slot_and_version(endpoint):
     current = route_file.read(endpoint.home, "churn")
     page = httpx.get(f"{current.live.address}/metrics").text
     assert 'perennial_requests_total{code="200",model="churn",slot="blue",version="1"}' in page
-    router = httpx.get(f"{addresses.router_api_url(endpoint.home)}/metrics").text
+    router = httpx.get(f"{endpoint.context.environment.router_addresses.api_url}/metrics").text
     assert 'service="churn.blue.v1@file"' in router
 
 
@@ -191,21 +190,21 @@ def test_a_rollout_that_was_killed_is_undone_by_the_next_command(endpoint):
     """As a kill leaves it: the route in its canary, a candidate in its slot, no end in the ledger."""
     from pipeline.rollout import slots
 
-    alone = endpoint.context.rollout("killed")
+    killed = endpoint.context.rollout("killed")
     folder = endpoint.context.registry.deployable_package("churn", "2")
-    alone.record(RolloutStarted(version="2", slot="green", strategy="canary", before="1"), "churn")
-    proven = slots.fill(alone, "churn", "2", "green", folder, endpoint.settings())
+    killed.record(RolloutStarted(version="2", slot="green", strategy="canary", before="1"), "churn")
+    proven = slots.fill(killed, "churn", "2", "green", folder, endpoint.settings())
     current = route_file.read(endpoint.home, "churn")
     route_file.write(
         endpoint.home,
-        Route("churn", current.live, candidate=proven.share, percent=50),
+        Route("churn", current.live, candidate=proven.routed, percent=50),
         route_file.token_of(endpoint.home, "churn"),
     )
     assert yaml.safe_load(route_file.route_file(endpoint.home, "churn").read_text())
     with steady_load(endpoint.address, BODY) as tally:
-        done = endpoint.reconcile()
+        actions = endpoint.reconcile()
     assert (tally.failed, tally.failures) == (0, [])
-    assert any("version 1 has all traffic again, 2 was cut off" in line for line in done)
+    assert any("version 1 has all traffic again, 2 was cut off" in line for line in actions)
     assert endpoint.slots() == [("blue", "1")]
     assert recovery.open_rollout(endpoint.context.ledger, "churn") is None
     assert datetime.now(UTC) - datetime.fromisoformat(live_at(endpoint.context.ledger, "churn").since) < timedelta(

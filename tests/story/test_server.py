@@ -230,7 +230,7 @@ def test_9_the_deployer_starts_nothing_but_what_was_signed(server: Server):
     before = server.live()
 
     def ask(verb: str, body: dict, token: str | None = None, model: str = "churn") -> tuple[int, str]:
-        token = token or tokens.drawn(key, "a test", verb, model)
+        token = token or tokens.issue(key, "a test", verb, model)
         code = (
             "import json,sys,urllib.request,urllib.error\n"
             "v,b,t=sys.argv[1:]\n"
@@ -247,9 +247,9 @@ def test_9_the_deployer_starts_nothing_but_what_was_signed(server: Server):
     assert ask("deploy", good | {"image": "perennial/base:bookworm"})[0] == 400
     assert ask("deploy", good | {"version": "../../1"})[0] == 400
     assert ask("deploy", good | {"model": "churn/../x"}, model="churn/../x")[0] == 400
-    assert ask("deploy", good, tokens.drawn("x" * 48, "a test", "deploy", "churn"))[0] == 401
-    assert ask("deploy", good, tokens.drawn(key, "a test", "retire", "churn"))[0] == 401
-    once = tokens.drawn(key, "a test", "status", "churn")
+    assert ask("deploy", good, tokens.issue("x" * 48, "a test", "deploy", "churn"))[0] == 401
+    assert ask("deploy", good, tokens.issue(key, "a test", "retire", "churn"))[0] == 401
+    once = tokens.issue(key, "a test", "status", "churn")
     assert ask("status", {"call": "c2", "model": "churn"}, once)[0] == 202
     assert ask("status", {"call": "c3", "model": "churn"}, once)[0] == 401
     # A version that nobody signed: registered by hand, with a real version's files.

@@ -1,4 +1,4 @@
-"""Rollouts in the world in memory: begun, killed, recovered, and what must hold of them afterwards."""
+"""Rollouts in the world in memory: they are killed and recovered, and then one version is live everywhere."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from pipeline.errors import LedgerError, PerennialError
+from pipeline.ledger.rollout_events import RolloutEnded
 from pipeline.ledger.timeline import live_at
 from pipeline.rollout import deploy as deployments
 from pipeline.rollout import recovery
 from pipeline.rollout.context import RolloutContext
+from pipeline.rollout.results import Deployment, ShadowResult
 from pipeline.rollout.routing import route_file
 from tests.support.world import SETTINGS, World, killed_at, lived_in
 
@@ -25,7 +27,7 @@ def lived(world_folder: Path) -> Iterator[tuple[World, RolloutContext]]:
         yield world, context
 
 
-def deploy(context: RolloutContext, version: str, strategy: str = "all-at-once") -> dict[str, Any]:
+def deploy(context: RolloutContext, version: str, strategy: str = "all-at-once") -> Deployment | ShadowResult:
     return deployments.deploy(context, "churn", version, SETTINGS, strategy=strategy)
 
 
@@ -35,9 +37,9 @@ def reconcile(context: RolloutContext) -> list[str]:
 
 def kill_at(point: str, call: Callable[[], Any]) -> None:
     """`call` is killed at the failpoint `point`, which it must reach."""
-    with killed_at(point) as told, contextlib.suppress(PerennialError):
+    with killed_at(point) as outcome, contextlib.suppress(PerennialError):
         call()
-    assert told.killed, point
+    assert outcome.killed, point
 
 
 def agreed(world: World, context: RolloutContext) -> str:
@@ -54,12 +56,12 @@ def agreed(world: World, context: RolloutContext) -> str:
 
 @pytest.fixture
 def the_end_cannot_be_recorded(monkeypatch):
-    """The ledger fails in the very moment in which a rollout would end well."""
-    note = RolloutContext.note
+    """The ledger fails at the moment at which a rollout of version 2 would end well."""
+    record = RolloutContext.record
 
-    def failing(context, kind, model, **body):
-        if kind == "rollout_ended" and body["version"] == "2":
+    def failing(context, event, model):
+        if isinstance(event, RolloutEnded) and event.version == "2":
             raise LedgerError("ledger", "is away", "wait")
-        return note(context, kind, model, **body)
+        return record(context, event, model)
 
-    monkeypatch.setattr(RolloutContext, "note", failing)
+    monkeypatch.setattr(RolloutContext, "record", failing)

@@ -10,7 +10,7 @@ from pipeline.ledger.rollout_events import AbortAsked, RolloutEnded, RolloutStar
 from pipeline.ledger.store import Ledger
 from pipeline.rollout.context import RolloutContext
 from pipeline.rollout.routing import route_file
-from pipeline.rollout.routing.route import Route, Share
+from pipeline.rollout.routing.route import Route, RoutedSlot
 from pipeline.settings.environment import Environment
 
 RACES = 200
@@ -29,9 +29,11 @@ def _races(home, begin, tried, told):
     for number in range(RACES):
         begin.wait(30)
         try:
-            with context.alone("churn") as alone:
+            with context.leased("churn") as alone:
                 alone.record(RolloutStarted(version=str(number)), "churn")
-                route_file.write(home, Route("churn", Share("blue", str(number), "http://127.0.0.1:1")), alone.token)
+                route_file.write(
+                    home, Route("churn", RoutedSlot("blue", str(number), "http://127.0.0.1:1")), alone.token
+                )
                 tried.wait(30)
                 alone.record(RolloutEnded(version=str(number)), "churn")
                 told.put((number, alone.token))

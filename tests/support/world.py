@@ -1,4 +1,4 @@
-"""A world of its own: slots in memory, and one server that plays them all and the router from the route file."""
+"""A world in memory: slots, and one server that answers for all of them and, by the route file, for the router."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ class Killed(BaseException):
 def killed_at(point: str) -> Iterator[SimpleNamespace]:
     """The rollout in this block ends at the failpoint, `NAME` or `NAME#N`, as a killed process does: it does nothing more.
 
-    `killed` of what is given says whether it came there.
+    The `killed` of the result says whether the rollout reached it.
     """
-    told, reached = SimpleNamespace(killed=False), Counter()
+    outcome, reached = SimpleNamespace(killed=False), Counter()
 
     def reach(name: str) -> None:
         reached[name] += 1
-        told.killed = told.killed or point in (f"{name}#{reached[name]}", name)
-        if told.killed:
+        outcome.killed = outcome.killed or point in (f"{name}#{reached[name]}", name)
+        if outcome.killed:
             raise Killed
 
     with pytest.MonkeyPatch.context() as during:
         during.setattr(failpoints, "reach", reach)
         with suppress(Killed):
-            yield told
+            yield outcome
 
 
 class WorldEngines:
@@ -85,9 +85,9 @@ class World:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
                 name = self.path.strip("/").split("/")
-                told = world.slot(name[1], name[2]) if name[0] == "slot" else world.routed(name[0])
-                self.send_response(200 if told else 503)
-                for key, value in (told or {}).items():
+                headers = world.slot(name[1], name[2]) if name[0] == "slot" else world.routed(name[0])
+                self.send_response(200 if headers else 503)
+                for key, value in (headers or {}).items():
                     self.send_header(key, value)
                 self.send_header("content-length", "0")
                 self.end_headers()
@@ -122,22 +122,22 @@ class World:
             return None
         if current is None:
             return None
-        for share in current.answering:
+        for routed in current.answering:
             for engine in (self, *self.beside):
-                running = engine.running.get(share.slot)
-                if running is not None and running.address == share.address:
+                running = engine.running.get(routed.slot)
+                if running is not None and running.address == routed.address:
                     return {"x-model-version": running.version, "x-route": current.stamp}
         return None
 
     # The engine's interface.
     name = "world"
 
-    def start(self, wanted):
-        assert wanted.slot not in self.running
+    def start(self, spec):
+        assert spec.slot not in self.running
         self._started += 1  # like a port: another one each time
-        address = f"{self.url}/slot/{wanted.slot}/{self._started}"
-        running = Running(wanted.model, wanted.slot, wanted.version, address, self.name)
-        self.running[wanted.slot] = running
+        address = f"{self.url}/slot/{spec.slot}/{self._started}"
+        running = Running(spec.model, spec.slot, spec.version, address, self.name)
+        self.running[spec.slot] = running
         return running
 
     def find(self, model, slot):
@@ -224,21 +224,21 @@ def lived_in(home: Path) -> Iterator[tuple[World, RolloutContext]]:
 
 
 def race(call: Callable[[str], Any], one: str, two: str) -> list[Any]:
-    """Both at once; what came of each."""
-    told: dict[str, Any] = {}
+    """Both calls at once; the result or the error of each."""
+    results: dict[str, Any] = {}
 
     def run(name: str, version: str) -> None:
         try:
-            told[name] = call(version)
+            results[name] = call(version)
         except PerennialError as error:
-            told[name] = error
+            results[name] = error
 
     threads = [threading.Thread(target=run, args=pair) for pair in (("one", one), ("two", two))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return list(told.values())
+    return list(results.values())
 
 
 def tamper(home: Path, how: str) -> None:

@@ -76,7 +76,7 @@ def ask(fake, verb, body, token):
 
 def test_a_call_goes_through_and_is_in_the_ledger(made):
     fake, ledger = made
-    assert clients.Deployer("http://deployer", KEY).deploy("run/1", "churn", "3", "why", None, 5) == Deployment(
+    assert clients.RemoteTraffic("http://deployer", KEY).deploy("run/1", "churn", "3", "why", None, 5) == Deployment(
         "3", "blue", 0.0
     )
     assert fake.asked == [("run/1", "churn", "3")]
@@ -88,14 +88,14 @@ def test_a_call_goes_through_and_is_in_the_ledger(made):
 
 def test_what_was_refused_there_is_raised_here(made):
     with pytest.raises(GateError, match="a: b; c"):
-        clients.Deployer("http://deployer", KEY).rollback("", "churn", "why")
+        clients.RemoteTraffic("http://deployer", KEY).rollback("", "churn", "why")
     with pytest.raises(RolloutError, match="ZeroDivisionError"):
-        clients.Deployer("http://deployer", KEY).retire("", "churn")
+        clients.RemoteTraffic("http://deployer", KEY).retire("", "churn")
 
 
 def test_the_log_comes_as_it_is_there(made):
     start = datetime(2024, 1, 1, tzinfo=UTC)
-    rows, logged = clients.Deployer("http://deployer", KEY).predictions("churn", start, start)
+    rows, logged = clients.RemoteTraffic("http://deployer", KEY).predictions("churn", start, start)
     assert list(rows["key"]) == ["a"] and rows["at"][0] == start and logged == 7
 
 
@@ -114,7 +114,7 @@ def test_the_log_comes_as_it_is_there(made):
 def test_what_is_no_verb_or_argument_is_refused(made, verb, change):
     fake, ledger = made
     body = DEPLOY | change
-    assert ask(fake, verb, body, tokens.drawn(KEY, "r", verb, str(body["model"]))) == 400
+    assert ask(fake, verb, body, tokens.issue(KEY, "r", verb, str(body["model"]))) == 400
     assert fake.asked == [] and [e.kind for e in ledger.events()] == ["deployer_refused"]
 
 
@@ -136,9 +136,9 @@ def test_a_token_is_for_one_call(made):
 
     refused = [
         "",
-        tokens.drawn("x" * 48, "r", "deploy", "churn"),
-        tokens.drawn(KEY, "r", "retire", "churn"),
-        tokens.drawn(KEY, "r", "deploy", "other"),
+        tokens.issue("x" * 48, "r", "deploy", "churn"),
+        tokens.issue(KEY, "r", "retire", "churn"),
+        tokens.issue(KEY, "r", "deploy", "other"),
         own(exp=now - 60, iat=now - 120),
         own(exp=now + 3600),
         own(aud="another"),
@@ -146,7 +146,7 @@ def test_a_token_is_for_one_call(made):
     ]
     assert [ask(fake, "deploy", DEPLOY, token) for token in refused] == [401] * len(refused)
     assert fake.asked == []
-    once = tokens.drawn(KEY, "r", "deploy", "churn")
+    once = tokens.issue(KEY, "r", "deploy", "churn")
     assert [ask(fake, "deploy", DEPLOY, once) for _ in range(2)] == [202, 401]
     assert len(ledger.events(DeployerRefused)) == len(refused) + 1
 
@@ -164,7 +164,7 @@ def test_a_token_is_taken_once_by_however_many_threads(monkeypatch):
     try:
         with ThreadPoolExecutor(8) as threads:
             for _ in range(40):
-                token = tokens.drawn(KEY, "r", "deploy", "churn")
+                token = tokens.issue(KEY, "r", "deploy", "churn")
                 assert sum(threads.map(taken, [token] * 8)) == 1
     finally:
         sys.setswitchinterval(interval)
@@ -214,7 +214,7 @@ def in_the_middle(fake, ask):
 def test_a_deployment_that_a_restart_forgot_is_asked_for_again(made, monkeypatch):
     fake, _ = made
     monkeypatch.setattr(clients, "WAIT_S", 0)
-    deployer = clients.Deployer("http://deployer", KEY)
+    deployer = clients.RemoteTraffic("http://deployer", KEY)
     assert in_the_middle(fake, lambda: deployer.deploy("r", "churn", "3", "", None, 0)) == Deployment("3", "blue", 0.0)
     assert fake.asked == [("r", "churn", "3")] * 2
 
@@ -223,5 +223,5 @@ def test_a_rollback_that_a_restart_forgot_is_not(made, monkeypatch):
     """It would go back once more."""
     fake, _ = made
     monkeypatch.setattr(clients, "WAIT_S", 0)
-    told = in_the_middle(fake, lambda: clients.Deployer("http://deployer", KEY).rollback("r", "churn", ""))
+    told = in_the_middle(fake, lambda: clients.RemoteTraffic("http://deployer", KEY).rollback("r", "churn", ""))
     assert "restarted in the middle" in str(told) and len(fake.asked) == 1

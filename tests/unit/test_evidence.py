@@ -8,16 +8,16 @@ from pipeline.policy.canary import Counted, judge
 from pipeline.registry.versions import Registry
 from pipeline.rollout import evidence
 from pipeline.rollout.evidence import Observer, Served
-from pipeline.rollout.routing.route import Share
+from pipeline.rollout.routing.route import RoutedSlot
 from pipeline.rollout.routing.traefik import service_name
 from pipeline.settings.addresses import Router
 from pipeline.settings.models import RolloutLimits
 from pipeline.training.signing import SigningKey
 
-OLD = Share("blue", "1", "http://127.0.0.1:1")
+OLD = RoutedSlot("blue", "1", "http://127.0.0.1:1")
 ROUTER = Router("", "", "")
 ROUTER = Router("", "", "")
-NEW = Share("green", "2", "http://127.0.0.1:2")
+NEW = RoutedSlot("green", "2", "http://127.0.0.1:2")
 
 
 @pytest.fixture

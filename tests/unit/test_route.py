@@ -10,11 +10,11 @@ import yaml
 
 from pipeline.errors import RolloutError
 from pipeline.rollout.routing import route_file
-from pipeline.rollout.routing.route import Route, Share
+from pipeline.rollout.routing.route import Route, RoutedSlot
 from pipeline.settings.models import MODEL_NAME
 
-BLUE = Share("blue", "3", "http://127.0.0.1:5001")
-GREEN = Share("green", "4", "http://127.0.0.1:5002")
+BLUE = RoutedSlot("blue", "3", "http://127.0.0.1:5001")
+GREEN = RoutedSlot("green", "4", "http://127.0.0.1:5002")
 
 ROUTES = [
     Route("my-model-2", BLUE),
@@ -83,7 +83,7 @@ def test_no_route_is_none(tmp_path):
 def test_a_file_of_another_hand_is_refused(tmp_path, text):
     route_file.routes_folder(tmp_path).mkdir()
     route_file.route_file(tmp_path, "churn").write_text(text)
-    with pytest.raises(RolloutError, match="is not one of ours"):
+    with pytest.raises(RolloutError, match="was not written by Perennial"):
         route_file.read(tmp_path, "churn")
     assert route_file.token_of(tmp_path, "churn") == 0
 

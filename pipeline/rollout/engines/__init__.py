@@ -1,1 +1,1 @@
-"""What runs slots: containers, or local processes."""
+"""The engines that run slots: containers, or local processes."""

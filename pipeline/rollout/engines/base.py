@@ -1,4 +1,4 @@
-"""What runs slots. Two engines keep this interface: docker, and process for machines without one."""
+"""The interface of an engine, which runs slots: docker, or process for machines without Docker."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SLOTS = ("blue", "green")
 
 @dataclass(frozen=True)
 class Running:
-    """A slot that was started: what it serves, and where it answers."""
+    """A slot that was started: the version that it serves, and its URL."""
 
     model: str
     slot: str
@@ -25,8 +25,8 @@ class Running:
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """What engines are told of this machine: the project, where state is kept, and on a server the `network` that slots
-    share with the router, the `namespace` of this installation's slots, the serving images that are pinned."""
+    """The settings of the engines: the project, the folder of its state, and on a server the `network` that slots share with
+    the router, the `namespace` of this installation's slots, and the pinned serving images."""
 
     home: Path
     project: Path
@@ -50,9 +50,9 @@ class EngineSettings:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A slot to start: the package of a version, where it logs its predictions, how long it may drain, and what its
-    server is told (`serving`), given (`cpus`, `memory_mb`) and made of (`runtime`: onnx or skops)."""
+class SlotSpec:
+    """A slot to start: the package of a version, the folder of its prediction log, the seconds that it may drain, the settings
+    of its server as JSON (`serving`), its limits (`cpus`, `memory_mb`), and the package's `runtime` (onnx or skops)."""
 
     model: str
     slot: str
@@ -68,7 +68,7 @@ class Wanted:
 
 
 class EngineUnavailable(Exception):
-    """This engine cannot run slots here; str() is the reason in one line."""
+    """The engine cannot run slots on this machine; str() is the reason in one line."""
 
 
 class Engine(Protocol):
@@ -76,36 +76,36 @@ class Engine(Protocol):
 
     name: str
 
-    def start(self, wanted: Wanted) -> Running:
+    def start(self, spec: SlotSpec) -> Running:
         """Starts a package in an empty slot; does not wait for it. Raises RolloutError."""
 
     def find(self, model: str, slot: str) -> Running | None:
-        """What runs in the slot now, or None."""
+        """The version that runs in the slot; None when the slot is empty."""
 
     def stop(self, model: str, slot: str, drain_s: float) -> int | None:
-        """Ends the slot once it has finished what it has, at most `drain_s` later; an empty slot is left alone.
+        """Ends the slot when its requests are answered, at most `drain_s` seconds later. Does nothing for an empty slot.
 
-        Returns how many requests were cut off, None when the slot could not say.
+        Returns how many requests were cut off; None when that is not known.
         """
 
     def output(self, model: str, slot: str) -> str:
-        """The last lines the slot printed, for a person who asks why it did not start."""
+        """The last lines that the slot printed, which say why it did not start."""
 
     def all(self) -> list[Running]:
-        """Every slot that runs for this home."""
+        """All slots that run for this home."""
 
     def prune(self, model: str, keep: set[str]) -> None:
-        """Removes what was kept to start versions other than `keep` faster."""
+        """Removes what makes versions start faster, for all versions but `keep`."""
 
-    def leave(self) -> None:
-        """Removes what is there for slots of this home, once all of them have ended."""
+    def clean_up(self) -> None:
+        """Removes what the slots of this home shared, once all of them have ended."""
 
 
-# What a server prints last, and what it says there.
+# A server prints this line last.
 DRAINED = re.compile(r"drained: (\d+) requests cut off")
 
 
 def cut_off(output: str) -> int | None:
-    """How many requests a server's last words say were cut off; None when they do not say."""
-    found = DRAINED.findall(output)
-    return int(found[-1]) if found else None
+    """How many requests were cut off, by the last line that a server printed; None when it does not say."""
+    counts = DRAINED.findall(output)
+    return int(counts[-1]) if counts else None

@@ -1,8 +1,8 @@
-"""Where a slot's container listens, and what the engine calls a folder of ours.
+"""The address of a slot's container, and the host's path of one of our folders.
 
-On one machine a slot is published on the loopback address. Where we ourselves are a container ($PERENNIAL_SLOT_NETWORK
-names the network that slots and router share) it is published nowhere and called by its name, and the engine, which knows
-nothing of our file system, is told where on the host a folder of ours lies.
+On one machine a slot is published on the loopback address. On a server we are a container too: slots and router share the
+network of $PERENNIAL_SLOT_NETWORK, a slot is published nowhere, and the router reaches it by its container's name. The engine
+does not know our file system, so it gets the path that a folder has on the host.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ PORT = 8080
 
 @dataclass(frozen=True)
 class Placement:
-    """A slot's address, and how `containers.run` is told of it."""
+    """A slot's URL, and its arguments for `containers.run`."""
 
     address: str
     network: str
     ports: dict[str, tuple[str, int]] = field(default_factory=dict)
 
 
-def placed(name: str, network: str, *, shared: bool) -> Placement:
-    """Where the container `name` listens on `network`; `shared` when the router is on it too and knows it by name."""
+def placement(name: str, network: str, *, shared: bool) -> Placement:
+    """The placement of the container `name` on `network`; `shared` when the router is in the same network."""
     if shared:
         return Placement(f"http://{name}:{PORT}", network)
     port = free_port()
@@ -36,11 +36,11 @@ def placed(name: str, network: str, *, shared: bool) -> Placement:
 
 
 def on_host(client: Any, folder: Path, *, shared: bool) -> str:
-    """What the engine calls `folder`, which on a server is in a volume. Raises RolloutError when no volume of ours holds it."""
+    """The path of `folder` on the host; on a server it is in a volume. Raises RolloutError when it is in none of our volumes."""
     if not shared:
         return str(folder)
     mounts = client.containers.get(socket.gethostname()).attrs["Mounts"]
-    # The innermost, where one is mounted inside another.
+    # Longest path first: one volume may be mounted inside another.
     for mount in sorted(mounts, key=lambda m: len(m["Destination"]), reverse=True):
         inside = PurePosixPath(mount["Destination"])
         if folder.is_relative_to(inside):

@@ -22,7 +22,7 @@ import psutil
 
 from pipeline.errors import RolloutError
 from pipeline.rollout import failpoints
-from pipeline.rollout.engines.base import EngineSettings, Running, Wanted, cut_off
+from pipeline.rollout.engines.base import EngineSettings, Running, SlotSpec, cut_off
 from pipeline.serving.settings import VARIABLE
 from pipeline.settings.net import free_port
 from pipeline.settings.process_identity import ProcessIdentity
@@ -50,23 +50,23 @@ class ProcessEngine:
         self._home, self._project = settings.home, settings.project
         self._folder = self._home / "slots"
 
-    def start(self, wanted: Wanted) -> Running:
-        model, slot, version = wanted.model, wanted.slot, wanted.version
+    def start(self, spec: SlotSpec) -> Running:
+        model, slot, version = spec.model, spec.slot, spec.version
         if self.find(model, slot) is not None:
             raise RolloutError(f"slot {model} {slot}", "is taken", "stop it first")
         self._folder.mkdir(parents=True, exist_ok=True)
         port = free_port()
-        given = {
-            "--package": wanted.package,
+        options = {
+            "--package": spec.package,
             "--version": version,
             "--slot": slot,
             "--port": port,
-            "--log": wanted.log,
-            "--drain": wanted.drain_s,
+            "--log": spec.log,
+            "--drain": spec.drain_s,
         }
         address = f"http://127.0.0.1:{port}"
         self._write(model, slot, {"version": version, "address": address})
-        command = [sys.executable, "-m", "pipeline.serving", *(str(part) for pair in given.items() for part in pair)]
+        command = [sys.executable, "-m", "pipeline.serving", *(str(part) for pair in options.items() for part in pair)]
         with self._output_file(model, slot).open("wb") as output, failpoints.around("start process"):
             process = subprocess.Popen(
                 command,
@@ -75,7 +75,7 @@ class ProcessEngine:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                env={**_server_environment(self._home), SLOT: f"{model}-{slot}", VARIABLE: wanted.serving},
+                env={**_server_environment(self._home), SLOT: f"{model}-{slot}", VARIABLE: spec.serving},
             )
         identity = ProcessIdentity.of(process.pid)
         started = {"pid": process.pid, "born": identity.stamp if identity else None}
@@ -108,7 +108,7 @@ class ProcessEngine:
     def prune(self, model: str, keep: set[str]) -> None:
         """Nothing: a process starts from the package itself."""
 
-    def leave(self) -> None:
+    def clean_up(self) -> None:
         """Nothing: processes share the machine's network."""
 
     def _server_of(self, model: str, slot: str) -> _Server | None:

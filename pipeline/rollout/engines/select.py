@@ -1,4 +1,4 @@
-"""Which engine runs a slot, and every engine that answers here."""
+"""Selects the engine of a new slot, and lists every engine that answers on this machine."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Engines(Protocol):
     """The engines of a machine."""
 
     def choose(self, name: Name) -> tuple[Engine, str]:
-        """(the engine for `rollout.engine`, one line that says why). Raises RolloutError when it is not to be had."""
+        """(the engine for `rollout.engine`, the reason in one line). Raises RolloutError when it is not available."""
 
     def all(self) -> list[Engine]:
-        """Every engine that answers; what runs in any of them is ours to find and stop."""
+        """Every engine that answers; slots may run in any of them."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class LocalEngines:
     settings: EngineSettings
 
     def choose(self, name: Name) -> tuple[Engine, str]:
-        """On a server the router reaches containers only, so docker is demanded there. Raises SettingsError, RolloutError."""
+        """As `Engines.choose`; on a server always docker, because the router reaches only containers. Raises SettingsError too."""
         server = self.settings.server_mode
         if server and not self.settings.network:
             advice = "name the network that slots share with the router, as docker-compose.yaml does"
@@ -42,16 +42,16 @@ class LocalEngines:
             return engine, f"docker engine {engine.server_version}"
         except EngineUnavailable as reason:
             if server:
-                advice = "look at the deployer's log; `make env` again?"
+                advice = "look at the deployer's log, and run `make env` again when an image is missing"
                 raise RolloutError("docker engine", str(reason), advice) from reason
             if name == "docker":
                 raise RolloutError("docker engine", str(reason), "start it, or set rollout.engine: process") from reason
             return ProcessEngine(self.settings), f"process engine, because {reason}"
 
     def all(self) -> list[Engine]:
-        found: list[Engine] = [ProcessEngine(self.settings)]
+        engines: list[Engine] = [ProcessEngine(self.settings)]
         try:
-            found.append(DockerEngine(self.settings, prepare=False))
+            engines.append(DockerEngine(self.settings, prepare=False))
         except EngineUnavailable:
-            return found
-        return found
+            return engines
+        return engines

@@ -1,4 +1,4 @@
-"""The packages that go into a serving image: those of its list, less what a server never reads."""
+"""The packages of a serving image: those of its requirements, without the files that a server never reads."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from pipeline.errors import RolloutError
 from pipeline.rollout.engines import elf
 
-# Of those packages, what a server never reads: tests, tools to make models, sources and maps, and what only such tools
-# import. onnxruntime's Python module holds the runtime itself; the library beside it is for programs in C.
+# Files that a server never reads: tests, tools that make models, sources and maps, and what only such tools import.
+# onnxruntime's Python module holds the runtime itself; the library beside it is for programs in C.
 LEFT_OUT = (
     "onnxruntime/capi/libonnxruntime.so*",
     "google",
@@ -40,13 +40,13 @@ LEFT_OUT = (
     "swagger_ui_bundle/vendor/*/swagger-ui-standalone-preset.js",
     "uvloop/loop.c",
 )
-# scipy, for one, looks for it.
+# Left out of one runtime's image only: scipy, which skops needs, looks for numpy.f2py.
 LEFT_OUT_OF: dict[str, tuple[str, ...]] = {"onnx": ("numpy/f2py",), "skops": ()}
 
 
-def lay(requirements: Path, folder: Path, runtime: str) -> None:
-    """Installs the server's packages into `folder` for the image's Python 3.11, whatever Python this is, but for the
-    files that its server never reads. Raises RolloutError."""
+def install_packages(requirements: Path, folder: Path, runtime: str) -> None:
+    """Installs the server's packages into `folder` for the image's Python 3.11, whatever Python this is, without the files
+    that the server never reads. Raises RolloutError."""
     command = [
         sys.executable,
         "-m",
@@ -68,17 +68,17 @@ def lay(requirements: Path, folder: Path, runtime: str) -> None:
         "--link-mode",
         "copy",
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
         raise RolloutError(
             "serving packages",
-            done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "uv failed",
-            "check the way to the package index",
+            result.stderr.strip().splitlines()[-1] if result.stderr.strip() else "uv failed",
+            "check that the package index can be reached",
         )
-    for left in [path for pattern in (*LEFT_OUT, *LEFT_OUT_OF[runtime]) for path in folder.glob(pattern)]:
-        if left.is_dir():
-            shutil.rmtree(left)
+    for unread in [path for pattern in (*LEFT_OUT, *LEFT_OUT_OF[runtime]) for path in folder.glob(pattern)]:
+        if unread.is_dir():
+            shutil.rmtree(unread)
         else:
-            left.unlink(missing_ok=True)
+            unread.unlink(missing_ok=True)
     for library in folder.rglob("*.so*"):
         elf.cut_debug(library)

@@ -1,1 +1,1 @@
-"""The route: who answers a model's address, in our words and in Traefik's."""
+"""The route, its file, and its form for Traefik."""

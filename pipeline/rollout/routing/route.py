@@ -1,4 +1,4 @@
-"""A route: who answers a model's address, and with which share of its traffic."""
+"""A route: the slots that answer a model's address, and their shares of its traffic."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Share:
-    """One slot in a route."""
+class RoutedSlot:
+    """A slot in a route: its name (blue or green), its version and its URL."""
 
     slot: str
     version: str
@@ -16,18 +16,18 @@ class Share:
 
 @dataclass(frozen=True)
 class Route:
-    """Who answers a model's address.
+    """The slots that answer a model's address.
 
-    `live` does, but for the `percent` (1 to 99) that a `candidate` gets; with `mirror` it gets copies and answers
-    nobody. `previous` is the warm predecessor, which takes over only while `live` fails its health checks. `follow`
-    names the header, or as `body:COLUMN` the column, whose value decides, '' for none. `rate_limit` is how many requests
-    a second one client gets through, 0 for all. `stamp` is what answers through this very file carry.
+    `live` answers all requests, except for the `percent` (1 to 99) that a `candidate` gets; with `mirror` the candidate gets
+    copies, and no user gets its answers. `previous` is the warm predecessor, which takes over only while `live` fails its
+    health checks. `follow` names a header, or as `body:COLUMN` a column, which decides the slot of a request; '' for none.
+    `rate_limit` is in requests a second for each client, 0 for no limit. `stamp` is in each answer that came through this file.
     """
 
     model: str
-    live: Share
-    previous: Share | None = None
-    candidate: Share | None = None
+    live: RoutedSlot
+    previous: RoutedSlot | None = None
+    candidate: RoutedSlot | None = None
     percent: int = 0
     mirror: bool = False
     follow: str = ""
@@ -42,8 +42,8 @@ class Route:
         return {self.live.version: 100 - self.percent, self.candidate.version: self.percent}
 
     @property
-    def answering(self) -> list[Share]:
-        """Who can answer a user, also when only one of them is left."""
+    def answering(self) -> list[RoutedSlot]:
+        """The slots that can answer a user; while the others are dead, one of them answers all requests."""
         shadow = self.candidate if self.mirror else None
         return [s for s in (self.live, self.previous, self.candidate) if s is not None and s != shadow]
 

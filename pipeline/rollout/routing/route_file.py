@@ -1,8 +1,8 @@
-"""The route: one Traefik dynamic file a model that says which slot gets which share of its traffic.
+"""The route file: one Traefik dynamic file for each model, which says what share of its traffic each slot gets.
 
-The file is the truth about traffic: Traefik reads the same one after a restart, and we read back from it who
-is live. It is written aside, synced and renamed, so that nobody ever reads half of it. Its first line says in our
-words what the rest says in Traefik's.
+The file is the truth about traffic: Traefik reads it after a restart, and we read from it which version is live. It is
+written aside, synced and renamed, so that no reader sees half of it. Its first line is the route as JSON; the rest is the
+same in Traefik's form.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import yaml
 from filelock import FileLock
 
 from pipeline.errors import RolloutError
-from pipeline.rollout.routing.route import Route, Share
+from pipeline.rollout.routing.route import Route, RoutedSlot
 from pipeline.rollout.routing.traefik import render
 from pipeline.settings import yaml_file
 
@@ -35,18 +35,18 @@ def route_file(home: Path, model: str) -> Path:
 
 
 def read(home: Path, model: str) -> Route | None:
-    """The model's route, or None when it has none. Raises RolloutError for a file that is not as we wrote it."""
+    """The model's route; None when it has none. Raises RolloutError when the file is not as we wrote it."""
     path = route_file(home, model)
     if not path.is_file():
         return None
     first, _, rest = path.read_text(encoding="utf-8").partition("\n")
     try:
-        told = json.loads(first.removeprefix(OURS))["route"]
-        shares = {k: Share(**told[k]) if told[k] else None for k in ("live", "previous", "candidate")}
-        route = Route(**{**told, **shares})
+        values = json.loads(first.removeprefix(OURS))["route"]
+        slots = {k: RoutedSlot(**values[k]) if values[k] else None for k in ("live", "previous", "candidate")}
+        route = Route(**{**values, **slots})
         changed = yaml_file.parse(rest) != render(route)
     except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        raise _foreign(path, f"is not one of ours ({error!r})") from error
+        raise _foreign(path, f"was not written by Perennial ({error!r})") from error
     if changed:
         raise _foreign(path, "was changed by another hand")
     return route
@@ -57,25 +57,25 @@ def _foreign(path: Path, what: str) -> RolloutError:
 
 
 def routed_models(home: Path) -> list[str]:
-    """The models that have a route file."""
+    """The names of the models that have a route file."""
     return [path.stem for path in sorted(routes_folder(home).glob("*.yaml"))]
 
 
 def write(home: Path, route: Route, token: int = 0) -> Route:
-    """Replaces the model's route file at once and for good; returns the route with its new stamp.
+    """Replaces the model's route file atomically and durably; returns the route with its new stamp.
 
-    `token` is the lease's number. Raises RolloutError when the file was written under a larger one: its writer has
-    been overtaken.
+    `token` is the lease's number. Raises RolloutError when the file was written under a larger number: then this rollout
+    has been overtaken.
     """
     route = replace(route, stamp=uuid.uuid4().hex[:12])
-    with _unmoved(home, route.model, token):
+    with _locked(home, route.model, token):
         _replace(route_file(home, route.model), route, token)
     return route
 
 
 @contextmanager
-def _unmoved(home: Path, model: str, token: int) -> Iterator[None]:
-    """Nobody else writes the model's file meanwhile. Raises RolloutError when it was written under a larger number."""
+def _locked(home: Path, model: str, token: int) -> Iterator[None]:
+    """Keeps other writers from the model's file. Raises RolloutError when it was written under a larger number."""
     routes_folder(home).mkdir(parents=True, exist_ok=True)
     (home / "locks").mkdir(exist_ok=True)
     with FileLock(home / "locks" / f"{model}.route"):
@@ -97,12 +97,12 @@ def token_of(home: Path, model: str) -> int:
 
 
 def _replace(path: Path, route: Route, token: int) -> None:
-    # Traefik reads only *.yaml and *.toml: it never sees the file that is being written.
+    # Traefik reads only *.yaml and *.toml, so it does not see the file that is being written.
     aside = path.with_name(f".{route.model}.part")
     with aside.open("w", encoding="utf-8") as file:
         file.write(OURS + json.dumps({"token": token, "route": asdict(route)}) + "\n")
-        # JSON, which is YAML with all text in quotes: Traefik's YAML reads a stamp like 088777615330 as a number, PyYAML's does not, and
-        # so does not quote it.
+        # JSON is YAML with all text in quotes. Traefik's YAML reads a stamp like 088777615330 as a number; PyYAML does not, and
+        # would write it without quotes.
         json.dump(render(route), file, indent=1)
         file.flush()
         os.fsync(file.fileno())
@@ -111,13 +111,14 @@ def _replace(path: Path, route: Route, token: int) -> None:
 
 
 def remove(home: Path, model: str, token: int = 0) -> None:
-    """Takes the model off the router, for good. Raises RolloutError as `write` does."""
-    with _unmoved(home, model, token):
+    """Takes the model off the router, durably. Raises RolloutError as `write` does."""
+    with _locked(home, model, token):
         route_file(home, model).unlink(missing_ok=True)
         sync_folder(routes_folder(home))
 
 
 def sync_folder(folder: Path) -> None:
+    """Makes a rename or a removal in the folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

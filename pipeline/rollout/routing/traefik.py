@@ -1,22 +1,22 @@
-"""A route as Traefik's dynamic configuration, and what Traefik counts of it.
+"""A route as Traefik's dynamic configuration.
 
-Shares are its weighted services, which are exact to the request; the takeover by the other slot is its failover, the
-copies of a shadow its mirroring. A rollout that follows a header or a column takes two routers more, told apart by the bucket
-that the plugin in docker/router puts the request into.
+Shares are Traefik's weighted services, which are exact to the request. The predecessor takes over by failover, and a shadow
+gets its copies by mirroring. A rollout that follows a header or a column needs a router for each side; the plugin in
+docker/router puts a request into a bucket, and the bucket selects the router.
 
-All models share Traefik's names. A dot, which no model's name has, parts a model from what is of it: `m.candidate` is
-of the model `m`, and `m-candidate` another model.
+All models share one namespace in Traefik. A dot, which no model's name has, ends the model's name: `m.candidate` belongs to
+the model `m`, and `m-candidate` is another model.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from pipeline.rollout.routing.route import Route, Share
+from pipeline.rollout.routing.route import Route, RoutedSlot
 from pipeline.settings.models import followed_column
 
-# Traefik sets so many bytes aside for each request, whatever its size: a MiB costs it more than all else that it does.
-# What is larger is sent once.
+# Traefik allocates so many bytes for each request, whatever its size; with a MiB that costs more than all its other work. A
+# larger request is sent once and not retried.
 RETRIED_BYTES = 131_072
 RETRY = {
     "attempts": 8,
@@ -33,9 +33,9 @@ PLUGIN = "bucket"
 PLUGIN_MODULE = "perennial.local/bucket"
 
 
-def service_name(model: str, share: Share) -> str:
-    """What Traefik calls a slot in its configuration and its metrics."""
-    return f"{model}.{share.slot}.v{share.version}"
+def service_name(model: str, routed: RoutedSlot) -> str:
+    """The name of a slot in Traefik's configuration and metrics."""
+    return f"{model}.{routed.slot}.v{routed.version}"
 
 
 def render(route: Route) -> dict[str, Any]:
@@ -47,12 +47,12 @@ def render(route: Route) -> dict[str, Any]:
         f"{m}.retry": {"retry": RETRY},
     }
     if route.rate_limit:
-        # By client address, in bursts of a second's worth.
+        # For each client address; a burst may hold the requests of one second.
         limit = {"average": route.rate_limit, "burst": route.rate_limit}
         middlewares = {f"{m}.rate": {"rateLimit": limit}, **middlewares}
     top = {"rule": f"Path(`/{m}`) || PathPrefix(`/{m}/`)", "entryPoints": ["web"], "middlewares": list(middlewares)}
     routers: dict[str, Any] = {m: {**top, "service": m}}
-    # Only where somebody else can answer: a slot that stands alone and is slow for a second is better than nobody.
+    # Only where another slot can answer: a single slot that is slow for a second must stay in the route.
     checked = {"healthCheck": HEALTH} if len(route.answering) > 1 else {}
     services = {
         service_name(m, s): {"loadBalancer": {"servers": [{"url": s.address}], **checked}}
@@ -70,21 +70,21 @@ def render(route: Route) -> dict[str, Any]:
             middlewares[f"{m}.bucket"] = {"plugin": {PLUGIN: {**_followed_value(route.follow), "salt": m}}}
             routers = _followed(route, {**top, "middlewares": [f"{m}.bucket"]}, list(middlewares)[:-1])
     if route.rate_limit:
-        # Whether a route is followed is asked often.
+        # A rollout polls this path to see that the route is followed, so it has no rate limit.
         free = [name for name in top["middlewares"] if name != f"{m}.rate"]
         ready = {**top, "rule": f"Path(`/{m}{READY}`)", "priority": 1000, "middlewares": free, "service": m}
         routers = {**routers, f"{m}.ready": ready}
     return {"http": {"routers": routers, "middlewares": middlewares, "services": services}}
 
 
-def _with_failover(model: str, first: Share, second: Share | None) -> dict[str, Any]:
+def _with_failover(model: str, first: RoutedSlot, second: RoutedSlot | None) -> dict[str, Any]:
     if second is None:
         return {"weighted": {"services": [{"name": service_name(model, first), "weight": 100}]}}
     return {"failover": {"service": service_name(model, first), "fallback": service_name(model, second)}}
 
 
 def _split(route: Route) -> dict[str, Any]:
-    """Each side has the other one behind it: a slot that dies in its canary costs no request."""
+    """Weighted services for both versions. Each fails over to the other, so that no request is lost when a slot dies."""
     m, candidate = route.model, route.candidate
     assert candidate is not None
     shares = [{"name": f"{m}.champion", "weight": 100 - route.percent}]
@@ -101,16 +101,16 @@ def _followed_value(follow: str) -> dict[str, str]:
     return {"column": column} if column else {"header": follow}
 
 
-def _followed(route: Route, top: dict[str, Any], then: list[str]) -> dict[str, Any]:
-    """A router that finds the bucket, and below it one for each side and one for requests without the header."""
+def _followed(route: Route, top: dict[str, Any], middlewares: list[str]) -> dict[str, Any]:
+    """A router that finds the bucket; below it one router for each side, and one for requests without the header."""
     m = route.model
-    theirs = "|".join(str(bucket) for bucket in range(route.percent))
-    below = {"parentRefs": [m], "middlewares": then}
+    buckets = "|".join(str(bucket) for bucket in range(route.percent))
+    below = {"parentRefs": [m], "middlewares": middlewares}
     return {
         m: top,
         f"{m}.to-candidate": {
             **below,
-            "rule": f"HeaderRegexp(`{BUCKET}`, `^({theirs})$`)",
+            "rule": f"HeaderRegexp(`{BUCKET}`, `^({buckets})$`)",
             "service": f"{m}.candidate",
             "priority": 30,
         },
