@@ -17,8 +17,9 @@ from typing import Any
 import httpx
 import pandas as pd
 
+from pipeline.context import Context
 from pipeline.registry.versions import Registry
-from pipeline.runs import steps
+from pipeline.runs.retrain import retrain
 from pipeline.settings.environment import Environment
 from pipeline.settings.models import load
 from pipeline.training import package
@@ -64,8 +65,8 @@ def trained() -> Flights:
     home = Path(_FOLDER.name)
     os.environ |= {"PERENNIAL_HOME": str(home), "PERENNIAL_PROJECT": str(Environment.read().project)}
     as_of = load(Environment.read().project).model(MODEL).as_of
-    steps.retrain(steps.Context.here(), "bench", MODEL, as_of, "a benchmark", False, lambda _step: None)
-    steps.Context.here().registry.promote(MODEL, "1")
+    retrain(Context.here(), "bench", MODEL, as_of, "a benchmark", False)
+    Context.here().registry.promote(MODEL, "1")
     return Flights(home)
 
 

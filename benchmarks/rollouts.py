@@ -21,12 +21,13 @@ from harness import rollouts
 from harness.load import steady_load
 from harness.project import CHURN, bodies, change_params, make_project
 from harness.router import router
+from pipeline.context import Context
 from pipeline.errors import RolloutError
 from pipeline.rollout import deploy, failpoints, probe, rollback
 from pipeline.rollout.engines.base import EngineSettings, EngineUnavailable
 from pipeline.rollout.engines.docker import DockerEngine
 from pipeline.rollout.routing import route_file
-from pipeline.runs import steps
+from pipeline.runs.retrain import retrain
 from pipeline.settings.net import free_port
 
 ROLLOUTS, REQUESTS = 100, 100_000
@@ -43,7 +44,7 @@ def main() -> None:
 
 
 @contextmanager
-def _behind_traefik(project: Path) -> Iterator[tuple[steps.Context, str]]:
+def _behind_traefik(project: Path) -> Iterator[tuple[Context, str]]:
     """A project with three registered versions of a small model, behind a Traefik."""
     make_project(project, {"churn": CHURN})
     try:
@@ -55,10 +56,10 @@ def _behind_traefik(project: Path) -> Iterator[tuple[steps.Context, str]]:
     change_params(project, "models.churn.rollout.engine", engine)
     os.environ |= {"PERENNIAL_PROJECT": str(project), "PERENNIAL_HOME": str(project / "home")}
     os.chdir(project)
-    context = steps.Context.here()
+    context = Context.here()
     as_of = context.params.model("churn").as_of
     for day in (20, 21, 22):
-        steps.retrain(context, f"bench/{day}", "churn", as_of.replace(month=2, day=day), "bench", False, lambda _: None)
+        retrain(context, f"bench/{day}", "churn", as_of.replace(month=2, day=day), "bench", False)
     with router(project, project / "home") as at:
         os.environ |= {"PERENNIAL_ROUTER_URL": at.router, "PERENNIAL_ROUTER_API_URL": at.router_api}
         try:
@@ -72,7 +73,7 @@ def _print_durations(times: dict[str, list[float]]) -> None:
         print(f"{key}: median {statistics.median(values):.2f} s, longest {max(values):.2f} s")
 
 
-def _time_rollback(context: steps.Context) -> None:
+def _time_rollback(context: Context) -> None:
     """Times a rollback from the command, in a process of its own as a person runs it, to all traffic on the predecessor."""
     durations = []
     for _ in range(5):
@@ -95,7 +96,7 @@ def _time_rollback(context: steps.Context) -> None:
     print(f"rollback, by a process that runs already: {time.monotonic() - start:.2f} s with registry and ledger")
 
 
-def _time_failing_slot(context: steps.Context, address: str) -> None:
+def _time_failing_slot(context: Context, address: str) -> None:
     """Times the way from the death of a slot in its bake until the champion has all traffic again."""
     change_params(context.project, "models.churn.rollout.bake_s", 20)
     live = route_file.read(context.home, "churn")
@@ -118,9 +119,7 @@ def _time_failing_slot(context: steps.Context, address: str) -> None:
     try:
         with steady_load(address, bodies(), pace=rollouts.PACE) as tally:
             try:
-                deploy.deploy(
-                    context.rollout("bench"), "churn", other, steps.Context.here().params.model("churn").rollout
-                )
+                deploy.deploy(context.rollout("bench"), "churn", other, Context.here().params.model("churn").rollout)
             except RolloutError as error:
                 # Measured here and not after the load, which waits for its last requests.
                 duration, why = time.monotonic() - died[0], error
@@ -133,7 +132,7 @@ def _time_failing_slot(context: steps.Context, address: str) -> None:
     change_params(context.project, "models.churn.rollout.bake_s", 1)
 
 
-def _stop_and_start(context: steps.Context) -> None:
+def _stop_and_start(context: Context) -> None:
     """Counts the failed requests of one server that is stopped and started again with the next version."""
     port = free_port()
     package = str(context.registry.package_folder("churn", "1"))

@@ -47,9 +47,10 @@ def alias(model: str) -> AssetAlias:
 
 
 def check_drift(model: str) -> dict:
-    from pipeline.runs import steps
+    from pipeline.context import Context
+    from pipeline.runs import drift_check
 
-    result = steps.check_drift(steps.Context.here(), run_id(), model, as_of_run())
+    result = drift_check.check_drift(Context.here(), run_id(), model, as_of_run()).as_dict()
     return {key: result[key] for key in ("decision", "reason", "as_of", "moved", "report")}
 
 
@@ -67,8 +68,8 @@ def watch_rollout(model: str) -> dict:
     from pipeline.runs.post_rollout_watch import watch
 
     result = watch(steps.Context.here(), run_id(), model, as_of_run())
-    log.info("%s: %s", result["decision"], result["reason"])
-    return {key: result[key] for key in ("decision", "reason", "rows")}
+    log.info("%s: %s", result.decision, result.reason)
+    return {"decision": result.decision, "reason": result.reason, "rows": result.rows}
 
 
 def retire_predecessor(model: str) -> list[str]:

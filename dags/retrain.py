@@ -102,10 +102,11 @@ def roll_out(model: str, version: str) -> dict:
 
 
 def settle(model: str) -> dict:
-    from pipeline.runs import steps
+    from pipeline.context import Context
+    from pipeline.runs import settle as last_step
 
     context = get_current_context()
-    return steps.settle(steps.Context.here(), run_request(context).run, model, is_backfill(context)).body()
+    return last_step.settle(Context.here(), run_request(context).run, model, is_backfill(context)).body()
 
 
 def add_tasks(model: str, queues: Mapping[str, str]) -> None:

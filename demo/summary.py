@@ -155,7 +155,7 @@ def _version(result: DemoResult, run: str) -> dict[str, Any]:
     return {
         "version": version,
         "as_of": ledger.events(RunOpened, run=run)[-1].event.as_of,
-        "held_out": result.context.registry.version_facts(result.model, version)["metrics"][metric],
+        "held_out": result.context.registry.version_facts(result.model, version).metrics[metric],
         "later": metrics(model.training.task, labelled[model.training.target].to_numpy(), answers)[metric],
         "gates": len(verdicts),
         "gates_passed": sum(verdict["passed"] for verdict in verdicts),

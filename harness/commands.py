@@ -10,8 +10,8 @@ import tempfile
 from pathlib import Path
 
 PRELOADED = [
-    "pipeline.cli.commands",
-    "pipeline.runs.steps",
+    "pipeline.cli.main",
+    "pipeline.runs.retrain",
     "pipeline.deployer.status",
     "pipeline.deployer.api",
     "pipeline.rollout.deploy",
@@ -53,7 +53,7 @@ def _run(folder: Path, command: list[str], environment: dict[str, str], out: str
 
 
 def _main(folder: str, command: list[str], environment: dict[str, str], out: str, err: str) -> None:
-    from pipeline.cli.commands import main
+    from pipeline.cli.main import main
 
     for path, stream in ((out, sys.stdout), (err, sys.stderr)):
         if path:

@@ -1,4 +1,4 @@
-"""`python -m pipeline`, the command line; a stage is handed to the stage server where one runs."""
+"""`python -m pipeline`, the command line. Hands a stage to the stage server where one runs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         code = 1
     if code is None:
-        from pipeline.cli.commands import main
+        from pipeline.cli.main import main
 
         code = main()
     sys.stdout.flush()
     sys.stderr.flush()
-    # Not sys.exit: the threads of a native library below us now and then abort while the interpreter takes itself apart,
-    # and a stage whose files are all written would count as failed.
+    # Not sys.exit: while the interpreter shuts down, the threads of a native library sometimes abort the process, and a
+    # stage with all its files written would count as failed.
     os._exit(code)

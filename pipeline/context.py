@@ -1,4 +1,4 @@
-"""Where a step works: the environment, the settings, the ledger, and what a step is given to work with."""
+"""A step's context: the environment, the settings, the ledger and the registry."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def utc_now() -> datetime:
 
 @dataclass(frozen=True)
 class Context:
-    """The environment and the ledger; settings and registry are read when they are first asked for."""
+    """The environment and the ledger. Settings and registry are read at their first use."""
 
     environment: Environment
     ledger: Ledger
@@ -32,7 +32,7 @@ class Context:
 
     @classmethod
     def here(cls) -> Context:
-        """The context of this process: of the project that it is run in, or that $PERENNIAL_PROJECT names."""
+        """This process's context, for the project of the working folder or of $PERENNIAL_PROJECT."""
         environment = Environment.read()
         return cls(environment, Ledger(environment.ledger_url))
 
@@ -46,12 +46,12 @@ class Context:
 
     @property
     def server_mode(self) -> bool:
-        """Whether a run's steps may land on workers that share no disk."""
+        """Whether a run's steps may run on workers that share no disk."""
         return self.environment.server_mode
 
     @cached_property
     def params(self) -> models.Params:
-        """The settings; to look back, none are needed."""
+        """The settings. Commands that only look back work without them."""
         return models.load(self.project)
 
     @cached_property
@@ -61,7 +61,7 @@ class Context:
         return Registry.of(self.environment)
 
     def rollout(self, run: str) -> RolloutContext:
-        """What a rollout of `run` works with. Raises SettingsError."""
+        """The context of a rollout that `run` makes. Raises SettingsError."""
         from pipeline.rollout.context import RolloutContext
 
         limits = {name: model.rollout.serving.rate_limit for name, model in self.params.models.items()}

@@ -1,4 +1,4 @@
-"""What can go wrong, told in one line: the subject, what was observed, and what to check next."""
+"""The errors. Each message is one line: the subject, what was observed, and the next step."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Self
 
 
 class PerennialError(Exception):
-    """Refused or failed. `str()` is the one line a person reads."""
+    """Something was refused or failed. `str()` is the line that a person reads."""
 
     def __init__(self, subject: str, observation: str, next_check: str) -> None:
         super().__init__(subject, observation, next_check)
@@ -19,35 +19,35 @@ class PerennialError(Exception):
 
 
 class SettingsError(PerennialError):
-    """params.yaml, dvc.yaml or the environment says something we cannot act on."""
+    """A setting in params.yaml, dvc.yaml or the environment is missing or wrong."""
 
 
 class DataError(PerennialError):
-    """The source, a snapshot or its contract."""
+    """The source, a snapshot or another data file cannot be used."""
 
 
 class RemoteError(DataError):
-    """The DVC remote did not do as asked; it may in a minute."""
+    """The DVC remote failed. A later attempt may succeed."""
 
 
 class StageError(PerennialError):
-    """A stage of dvc.yaml ended badly."""
+    """A stage of dvc.yaml or its workspace failed."""
 
 
 class GateError(PerennialError):
-    """At least one gate said no. Nothing was registered."""
+    """At least one gate failed. Nothing was registered."""
 
 
 class RegistryError(PerennialError):
-    """MLflow cannot be reached, or does not hold what was asked for."""
+    """MLflow cannot be reached, or refuses or lacks a version."""
 
 
 class RegistryAwayError(RegistryError):
-    """MLflow cannot be reached now; it may be in a minute."""
+    """MLflow does not answer. A later attempt may succeed."""
 
 
 class RolloutError(PerennialError):
-    """A version could not go live. What was live still is."""
+    """A version could not go live. The version that was live still is."""
 
 
 class LeaseBusy(RolloutError):
@@ -63,4 +63,4 @@ class LedgerError(PerennialError):
 
 
 class ServiceError(PerennialError):
-    """A service of this machine (Airflow, MLflow, Traefik) did not do as asked."""
+    """A service (Airflow, MLflow, Traefik) did not start, stop or answer."""

@@ -1,9 +1,9 @@
-"""Answers as text for a terminal. The same facts go out as JSON with --json."""
+"""Answers as text for a terminal. --json gives the same facts as JSON."""
 
 from __future__ import annotations
 
 import io
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -11,11 +11,20 @@ from rich.table import Table
 
 from pipeline.rollout.results import Deployment, Rollback, ShadowResult
 
+if TYPE_CHECKING:
+    from pipeline.deployer.status import ModelStatus
+    from pipeline.ledger.costs import Roi, RunCosts, StepCost
+    from pipeline.ledger.timeline import LiveVersion, TimelineEvent
+    from pipeline.monitoring.drift import DriftVerdict
+    from pipeline.runs.drift_check import DriftCheck
+    from pipeline.runs.provenance import Trace
+    from pipeline.runs.rebuild import RebuildResult
+
 WIDTH = 110
 
 
 def deployment(result: Deployment | ShadowResult) -> str:
-    """One line on what came of a deploy."""
+    """A deploy's result in one line."""
     if isinstance(result, ShadowResult):
         return f"shadow of version {result.version} says {result.verdict}: {result.reason}"
     if result.already_live:
@@ -27,7 +36,7 @@ def deployment(result: Deployment | ShadowResult) -> str:
 
 
 def rollback(result: Rollback) -> str:
-    """One line on what came of a rollback."""
+    """A rollback's result in one line."""
     if result.called_back:
         return f"version {result.left} was called back, version {result.version} has all traffic"
     if result.already:
@@ -45,160 +54,159 @@ def text(*parts: Any) -> str:
 
 
 def table(*columns: str, title: str | None = None) -> Table:
-    """A table whose columns that start with '>' are set to the right."""
-    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    """An empty table; a column whose name starts with '>' is aligned to the right."""
+    empty = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        made.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
-    return made
+        empty.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
+    return empty
 
 
-def status(told: list[dict[str, Any]]) -> str:
-    made = table("model", "version", ">share", "slot", "since", "answers", "to undo", "address")
+def status(models: list[ModelStatus]) -> str:
+    rows = table("model", "version", ">share", "slot", "since", "answers", "to undo", "address")
     notes = []
-    for m in told:
-        live, candidate = m["live"], m["candidate"]
-        if m["problem"]:
-            notes.append(m["problem"])
+    for m in models:
+        live, candidate = m.live, m.candidate
+        if m.problem:
+            notes.append(m.problem)
         if live is None:
-            made.add_row(
-                m["model"], "-", "", "-", "-", "-", f"not live yet: retrain {m['model']} --deploy", m["address"]
-            )
+            rows.add_row(m.model, "-", "", "-", "-", "-", f"not live yet: retrain {m.model} --deploy", m.address)
             continue
-        shares = {s["version"]: s for s in m["shares"]}
-        since = _minute(shares[live["version"]]["since"] or "?")
-        warm = m["previous"] and m["previous"]["warm"]
-        undo = f"{m['undo']} (to {m['previous']['version']}, warm)" if warm else m["undo"] or "no predecessor"
-        answers = "yes" if live["answers"] else "NO: run reconcile"
-        share = f"{shares[live['version']]['percent']} %"
-        made.add_row(m["model"], live["version"], share, live["slot"], since, answers, undo, m["address"])
+        share = next(share for share in reversed(m.shares) if share.version == live.version)
+        answers = "yes" if live.answers else "NO: run reconcile"
+        since = _minute(share.since or "?")
+        rows.add_row(m.model, live.version, f"{share.percent} %", live.slot, since, answers, _undo(m), m.address)
         if candidate is not None:
-            share = f"copies of {candidate['percent']} %" if candidate["mirror"] else f"{candidate['percent']} %"
-            answers = "yes" if candidate["answers"] else "NO"
-            made.add_row("", candidate["version"], share, candidate["slot"], since, answers, "", "")
-        if m["baking"]:
-            why = f"; it holds: {m['holds']}" if m["holds"] else ""
-            notes.append(f"{m['model']}: version {m['baking']} is baking{why}")
-    return text(made, *notes)
+            percent = f"copies of {candidate.percent} %" if candidate.mirror else f"{candidate.percent} %"
+            answers = "yes" if candidate.answers else "NO"
+            rows.add_row("", candidate.version, percent, candidate.slot, since, answers, "", "")
+        if m.baking:
+            hold = f"; it holds: {m.holds}" if m.holds else ""
+            notes.append(f"{m.model}: version {m.baking} is baking{hold}")
+    return text(rows, *notes)
 
 
-def timeline(told: dict[str, Any]) -> str:
-    if not told["events"]:
-        return f"{told['model']}: nothing happened yet"
-    made = table("at", "what")
-    for event in told["events"]:
-        made.add_row(event["at"], event["what"])
-    live = told["live"]
-    last = f"live: version {live['version']} in {live['slot']} since {live['since']}" if live else "live: nothing"
-    return text(made, last)
+def _undo(model: ModelStatus) -> str:
+    """The command that rolls back, and where it leads when that is warm."""
+    if model.previous and model.previous.warm:
+        return f"{model.undo} (to {model.previous.version}, warm)"
+    return model.undo or "no predecessor"
 
 
-def trace(told: dict[str, Any]) -> str:
+def timeline(model: str, live: LiveVersion | None, events: list[TimelineEvent]) -> str:
+    if not events:
+        return f"{model}: nothing happened yet"
+    rows = table("at", "what")
+    for event in events:
+        rows.add_row(event.at, event.what)
+    last = f"live: version {live.version} in {live.slot} since {live.since}" if live else "live: nothing"
+    return text(rows, last)
+
+
+def trace(traced: Trace) -> str:
     lines = []
-    for model, history in told.get("revisions", {}).items():
+    for model, history in (traced.revisions or {}).items():
         landed = "; ".join(
-            f"{r['number']}, as of {r['as_of'][:10]}: {r['rows']:,} rows on {_minute(r['at'])} ({r['why']})"
-            for r in history
+            f"{r.number}, as of {r.as_of[:10]}: {r.rows:,} rows on {_minute(r.at)} ({r.why})" for r in history
         )
-        lines.append(f"{model}: revisions of the partition {told['asked']}: {landed}")
-    if told["unreadable"]:
-        lines.append(f"in neither cache nor remote, and left out: {', '.join(told['unreadable'])}")
-    if not told["versions"]:
-        return "\n".join([*lines, f"no version was registered from it (data {', '.join(told['data_versions'])})"])
-    made = table("model", "version", "registered as", "as of", "data", "revision", "live")
-    for v in told["versions"]:
-        live = [f"{_minute(p['from'])} to {_minute(p['until']) if p['until'] else 'now'}" for p in v["live"]]
-        made.add_row(
-            v["model"],
-            v["version"],
-            v["registered_as"],
-            v["as_of"][:10],
-            v["data_version"][:12],
-            str(v["partition"]["revision"]) if v["partition"] else "",
+        lines.append(f"{model}: revisions of the partition {traced.data}: {landed}")
+    if traced.unreadable:
+        lines.append(f"in neither cache nor remote, and left out: {', '.join(traced.unreadable)}")
+    if not traced.versions:
+        return "\n".join([*lines, f"no version was registered from it (data {', '.join(traced.data_versions)})"])
+    rows = table("model", "version", "registered as", "as of", "data", "revision", "live")
+    for v in traced.versions:
+        live = [f"{_minute(p.start)} to {_minute(p.end) if p.end else 'now'}" for p in v.live]
+        rows.add_row(
+            v.model,
+            v.version,
+            v.registered_as,
+            v.as_of[:10],
+            v.data_version[:12],
+            str(v.partition.revision) if v.partition else "",
             "; ".join(live) or "never",
         )
-    return "\n".join([*lines, text(made)])
+    return "\n".join([*lines, text(rows)])
 
 
 def _minute(at: str) -> str:
     return at[:16].replace("T", " ")
 
 
-def rebuild(told: dict[str, Any]) -> str:
-    made = table("what", "recorded", "rebuilt", "")
-    for one in told["compared"]:
-        made.add_row(one["what"], one["recorded"][:16], one["rebuilt"][:16], "same" if one["same"] else "DIFFERS")
-    metrics = ", ".join(f"{name} {value:.6f}" for name, value in told["metrics"].items())
-    differ = [one["what"] for one in told["compared"] if not one["same"]]
-    verdict = "identical" if told["identical"] else f"differs in {', '.join(differ)}"
-    lines = [text(made), f"metrics: {metrics}"]
-    lines += [f"environment: {name} was {old}, is {new} here" for name, (old, new) in told["environment"].items()]
-    lines.append(f"{told['model']} version {told['version']}: rebuilt in {told['wall_s']:.1f} s, {verdict}")
+def rebuild(result: RebuildResult) -> str:
+    rows = table("what", "recorded", "rebuilt", "")
+    for compared in result.compared:
+        same = "same" if compared.same else "DIFFERS"
+        rows.add_row(compared.what, compared.recorded[:16], compared.rebuilt[:16], same)
+    metrics = ", ".join(f"{name} {value:.6f}" for name, value in result.metrics.items())
+    differ = [compared.what for compared in result.compared if not compared.same]
+    verdict = "identical" if result.identical else f"differs in {', '.join(differ)}"
+    lines = [text(rows), f"metrics: {metrics}"]
+    lines += [f"environment: {name} was {old}, is {new} here" for name, (old, new) in result.environment.items()]
+    lines.append(f"{result.model} version {result.version}: rebuilt in {result.wall_s:.1f} s, {verdict}")
     return "\n".join(lines)
 
 
-def costs(told: list[dict[str, Any]]) -> str:
-    if not told:
+def costs(runs: list[RunCosts]) -> str:
+    if not runs:
         return "no run yet"
-    parts = [run_costs(run) for run in told]
-    total = sum(run["cost"] for run in told)
-    return text(*parts, f"{len(told)} runs, {total:.4f} {told[0]['currency']} in all")
+    total = sum(run.cost for run in runs)
+    return text(*map(run_costs, runs), f"{len(runs)} runs, {total:.4f} {runs[0].currency} in all")
 
 
-def run_costs(run: dict[str, Any]) -> Table:
+def run_costs(run: RunCosts) -> Table:
     """One run's steps as a table."""
-    made = table("step", "state", ">wall s", ">cpu s", ">peak MB", f">{run['currency']}", title=run["run"])
-    for s in run["steps"]:
-        if "cost" in s:
-            made.add_row(
-                s["step"],
-                s["state"],
-                f"{s['wall_s']:.1f}",
-                f"{s['cpu_s']:.1f}",
-                f"{s['peak_mb']:.0f}",
-                f"{s['cost']:.5f}",
-            )
-        else:
-            made.add_row(s["step"], s["state"], "", "", "", "")
-    made.add_row(
-        "all", "", f"{run['wall_s']:.1f}", f"{run['cpu_s']:.1f}", f"{run['peak_mb']:.0f}", f"{run['cost']:.5f}"
-    )
-    return made
+    rows = table("step", "state", ">wall s", ">cpu s", ">peak MB", f">{run.currency}", title=run.run)
+    for step in run.steps:
+        rows.add_row(step.step, step.state, *_measures(step))
+    rows.add_row("all", "", *_measures(run))
+    return rows
 
 
-def roi(told: dict[str, Any]) -> str:
+def _measures(costs: StepCost | RunCosts) -> list[str]:
+    """The cells of wall and processor seconds, memory and money; empty for a step without an end."""
+    if costs.wall_s is None or costs.cpu_s is None or costs.peak_mb is None or costs.cost is None:
+        return [""] * 4
+    return [f"{costs.wall_s:.1f}", f"{costs.cpu_s:.1f}", f"{costs.peak_mb:.0f}", f"{costs.cost:.5f}"]
+
+
+def roi(earned: Roi) -> str:
+    hours = f"{earned.engineer_hours_saved_low:.1f} to {earned.engineer_hours_saved_high:.1f}"
+    net = f"{earned.net_low:,.2f} to {earned.net_high:,.2f}"
     return (
-        f"measured: {told['deployments']} deployments, {told['machine_cost']:.4f} {told['currency']} of machine time\n"
-        f"claimed:  {told['engineer_hours_saved_low']:.1f} to {told['engineer_hours_saved_high']:.1f} engineer hours saved, "
-        f"{told['net_low']:,.2f} to {told['net_high']:,.2f} {told['currency']} net\n"
-        f"          against the manual baseline of {told['baseline_source']}: a claim of its authors, not a measurement"
+        f"measured: {earned.deployments} deployments, {earned.machine_cost:.4f} {earned.currency} of machine time\n"
+        f"claimed:  {hours} engineer hours saved, {net} {earned.currency} net\n"
+        f"          against the manual baseline of {earned.baseline_source}: a claim of its authors, not a measurement"
     )
 
 
-def drift(told: dict[str, Any]) -> str:
-    lines = [f"{told['verdict']}: {told['reason']}"]
-    if told["features"]:
-        made = table("feature", ">PSI", ">limit", ">missing before", ">now", "")
-        for f in sorted(told["features"], key=lambda f: -(f["psi"] or 0)):
-            psi = "-" if f["psi"] is None else f"{f['psi']:.3f}"
-            made.add_row(
-                f["feature"],
-                psi,
-                f"{f['psi_limit']:.3f}",
-                f"{f['missing_before']:.1%}",
-                f"{f['missing_now']:.1%}",
-                "moved" if f["moved"] else "",
-            )
-        lines.append(text(made))
-    if told.get("asked_outside_window"):
-        lines.append(
-            f"{told['asked_outside_window']:,} more requests are outside the window from {told['window_start'][:10]} to "
-            f"{told['as_of'][:10]}; --as-of moves it"
+def drift(verdict: DriftVerdict) -> str:
+    first = f"{verdict.verdict}: {verdict.reason}"
+    if not verdict.features:
+        return first
+    rows = table("feature", ">PSI", ">limit", ">missing before", ">now", "")
+    for f in sorted((feature.as_dict() for feature in verdict.features), key=lambda f: -(f["psi"] or 0)):
+        rows.add_row(
+            f["feature"],
+            "-" if f["psi"] is None else f"{f['psi']:.3f}",
+            f"{f['psi_limit']:.3f}",
+            f"{f['missing_before']:.1%}",
+            f"{f['missing_now']:.1%}",
+            "moved" if f["moved"] else "",
         )
-    if "receipt" in told:
-        receipt = told["receipt"]
-        lines += [
-            f"decision: {receipt['decision']}",
-            *(f"  {r}" for r in receipt["reasons"]),
-            f"  would flip with {receipt['would_flip']}",
-        ]
+    return f"{first}\n{text(rows)}"
+
+
+def drift_check(check: DriftCheck) -> str:
+    lines = [drift(check.drift)]
+    if check.asked_outside_window:
+        lines.append(
+            f"{check.asked_outside_window:,} more requests are outside the window from {check.window_start:%Y-%m-%d} to "
+            f"{check.as_of:%Y-%m-%d}; --as-of moves it"
+        )
+    receipt = check.receipt
+    lines += [
+        f"decision: {receipt.decision}",
+        *(f"  {reason}" for reason in receipt.reasons),
+        f"  would flip with {receipt.would_flip}",
+    ]
     return "\n".join(lines)

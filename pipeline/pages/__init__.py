@@ -1,1 +1,1 @@
-"""The pages, as functions from a Context to HTML; the Airflow plugin puts them behind its login."""
+"""The pages, as functions from a Context to HTML. The Airflow plugin serves them behind its login."""

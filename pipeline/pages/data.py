@@ -13,42 +13,48 @@ from pipeline.runs.provenance import trace
 from pipeline.workspaces import dvc_remote
 
 
-def data_page(context: Context, asked: str) -> str:
+def data_page(context: Context, data: str) -> str:
     """The page as HTML. Raises DataError for a data version that no run has landed."""
-    return rendered("data.html", facts(context, asked))
+    return rendered("data.html", facts(context, data))
 
 
-def facts(context: Context, asked: str) -> dict[str, Any]:
-    """What the page shows."""
-    told = trace(context, asked)
-    version = told["data_versions"][0]
+def facts(context: Context, data: str) -> dict[str, Any]:
+    """The template's values."""
+    traced = trace(context, data)
+    version = traced.data_versions[0]
     model = next(e.model for e in context.ledger.events(DataLanded) if e.event.data_version == version)
+    days = _days(context, model, version)
+    uri = context.registry.uri
+    return {
+        "version": version,
+        "model": model,
+        "versions": [traced_version.as_dict() for traced_version in traced.versions],
+        "days": days,
+        "rows": sum(day["rows"] for day in days),
+        "most": max((day["rows"] for day in days), default=1) or 1,
+        "mlflow": uri.rstrip("/") if uri.startswith("http") else "",
+    }
+
+
+def _days(context: Context, model: str, version: str) -> list[dict[str, Any]]:
+    """The data version's partitions with their rows and revisions, oldest first. Raises DataError."""
     history = revisions(context.ledger, model)
     days: list[dict[str, Any]] = []
     for name, md5 in sorted(dvc_remote.partitions(context.project, version).items()):
-        known = history.get(name, [])
-        one = next((r for r in known if r.md5 == md5), None)
-        if one is None:
+        of_day = history.get(name, [])
+        revision = next((r for r in of_day if r.md5 == md5), None)
+        if revision is None:
             raise DataError(
                 f"partition {name}", "is not in the ledger", "`python -m pipeline verify` checks the ledger"
             )
         days.append(
             {
                 "day": dvc_remote.day_of(name),
-                "revision": one.number,
-                "of": max(r.number for r in known),
-                "rows": one.rows,
-                "at": one.at,
+                "revision": revision.number,
+                "of": max(r.number for r in of_day),
+                "rows": revision.rows,
+                "at": revision.at,
                 "md5": md5,
             }
         )
-    uri = context.registry.uri
-    return {
-        "version": version,
-        "model": model,
-        "versions": told["versions"],
-        "days": days,
-        "rows": sum(d["rows"] for d in days),
-        "most": max((d["rows"] for d in days), default=1) or 1,
-        "mlflow": uri.rstrip("/") if uri.startswith("http") else "",
-    }
+    return days

@@ -1,4 +1,4 @@
-"""The overview: models with what is live, the runs with their costs, the deployments."""
+"""The overview page: the models and their live versions, the runs and their costs, the deployments."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ DEPLOYMENTS = (RolloutEnded, RolledBack, RolloutFailed, ShadowEnded)
 
 
 def overview_page(context: Context) -> str:
-    """The page as HTML. Everything on it is read from the route files and the ledger."""
+    """The page as HTML. All of it is read from the route files and the ledger."""
     return rendered("overview.html", facts(context))
 
 
 def facts(context: Context) -> dict[str, Any]:
-    """What the page shows."""
+    """The template's values."""
     runs = [run.as_dict() for run in reversed(costs.run_costs(context.ledger, context.params.prices))]
-    most = max((run["cost"] for run in runs[:RUNS_SHOWN]), default=0.0) or 1.0
+    highest = max((run["cost"] for run in runs[:RUNS_SHOWN]), default=0.0) or 1.0
     ledger = context.ledger
     gates = {entry.run: entry.event.verdicts for entry in ledger.events(GatesChecked)}
     data = {entry.run: entry.event.data_version for entry in ledger.events(DataLanded)}
@@ -35,11 +35,13 @@ def facts(context: Context) -> dict[str, Any]:
         for entry in ledger.events(*DEPLOYMENTS)
     ]
     return {
-        "models": [{**m.as_dict(), "drift": _last_drift(context, m.model)} for m in traffic(context).status("")],
+        "models": [
+            {**status.as_dict(), "drift": _last_drift(context, status.model)} for status in traffic(context).status("")
+        ],
         "runs": [
             {
                 **run,
-                "share": run["cost"] / most,
+                "share": run["cost"] / highest,
                 "verdicts": gates.get(run["run"], []),
                 "outcome": outcomes.get(run["run"], ""),
                 "data_version": data.get(run["run"], ""),
@@ -62,11 +64,10 @@ def _last_drift(context: Context, model: str) -> dict[str, Any] | None:
 
 
 def report_file(context: Context, model: str, name: str) -> Path | None:
-    """The drift report called `name`, when it is one of the model's own: from this disk, or where workers share none from
-    MLflow."""
-    known = {path.name: path for path in (context.home / "reports").glob("*/*.html") if path.parent.name == model}
-    if name in known or not context.server_mode:
-        return known.get(name)
+    """The model's drift report called `name`, or None: from this disk, or from MLflow where workers share no disk."""
+    local = {path.name: path for path in (context.home / "reports").glob("*/*.html") if path.parent.name == model}
+    if name in local or not context.server_mode:
+        return local.get(name)
     checks = [entry.event for entry in context.ledger.events(DriftChecked, model=model)]
     champions = {Path(check.report).name: check.champion for check in checks if check.report}
     return context.registry.report_file(model, champions[name], name) if name in champions else None

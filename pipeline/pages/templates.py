@@ -1,4 +1,4 @@
-"""The pages' templates, and how a time is written on them."""
+"""Renders the pages' templates, and formats their times."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jinja2
 
 
 def rendered(template: str, facts: dict[str, Any]) -> str:
-    """The template with its facts as HTML. Raises for a fact that is missing."""
+    """The template filled with `facts`, as HTML. Raises jinja2.UndefinedError for a missing fact."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -19,5 +19,5 @@ def rendered(template: str, facts: dict[str, Any]) -> str:
 
 
 def moment(text: str | None) -> str:
-    """A time of the ledger as a person reads it, in UTC."""
+    """A time of the ledger, formatted for a person, in UTC."""
     return datetime.fromisoformat(text).strftime("%d %b %Y %H:%M:%S") if text else "?"

@@ -1,1 +1,1 @@
-"""MLflow, and nothing else knows it."""
+"""All that talks to MLflow: registered versions, and the record that a run leaves."""

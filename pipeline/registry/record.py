@@ -1,7 +1,7 @@
-"""What a run leaves with MLflow: one MLflow run with its params, data, metrics and verdicts, and one version.
+"""A run's record in MLflow: one MLflow run with params, data, metrics and verdicts, and one version.
 
-Everything here may be called again for the same run without a second version: a run is known by its tags. What a
-version was made from is never written again.
+Every function may be called again for the same run and makes no second version: the tags identify the run. The record of a
+registered version is never written again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 EXAMPLE_ROWS = 5
 GATE_TAG = "gate."
 VERDICTS = "gates.json"
-# In place of a digest, where data was refused.
+# In place of a digest, when the data failed its gates.
 NO_MODEL = "none"
 
 
@@ -46,16 +46,16 @@ def record(registry: Registry, workspace: Workspace, model: Model, verdicts: lis
     """Logs a run's params, data, metrics and verdicts to MLflow and returns the MLflow run's id."""
     evaluation = Evaluation.read(workspace.files.metrics)
     figures = {**evaluation.metrics, **{f"baseline_{name}": value for name, value in evaluation.baseline.items()}}
-    return _recorded(registry, workspace, model, verdicts, _tags(workspace, origin), figures)
+    return _record(registry, workspace, model, verdicts, _tags(workspace, origin), figures)
 
 
 def record_refused(registry: Registry, workspace: Workspace, model: Model, verdicts: list[Verdict], origin: str) -> str:
-    """The same of a run that stopped at its data: the verdicts, and the rows in quarantine for whoever has to mend them."""
+    """The same for a run that stopped at its data: the verdicts, and the quarantined rows for the person who corrects them."""
     tags = _run_tags(workspace, origin) | {DIGEST_TAG: NO_MODEL}
-    return _recorded(registry, workspace, model, verdicts, tags, {})
+    return _record(registry, workspace, model, verdicts, tags, {})
 
 
-def _recorded(
+def _record(
     registry: Registry,
     workspace: Workspace,
     model: Model,
@@ -67,19 +67,19 @@ def _recorded(
 
     client = registry.client()
     experiment = _experiment(client, registry, workspace.model)
-    # By the model's digest too: a run done again with another outcome may not change what an older version says of itself.
+    # The digest is part of the search: a run done again with another outcome may not change an older version's record.
     same = " and ".join(f"tags.`{tag}` = '{tags[tag]}'" for tag in (RUN_TAG, DIGEST_TAG, DATA_TAG, ORIGIN_TAG))
-    found = [run.info.run_id for run in client.search_runs([experiment], same, max_results=1)]
-    # Nor may the same outcome: it may have come from other code, other settings or other packages since.
-    if found and client.search_model_versions(f"run_id = '{found[0]}'"):
-        return found[0]
+    earlier = next((run.info.run_id for run in client.search_runs([experiment], same, max_results=1)), None)
+    # The same outcome may not either: code, settings or packages may have changed since.
+    if earlier and client.search_model_versions(f"run_id = '{earlier}'"):
+        return earlier
     with mlflow.start_run(
-        run_id=found[0] if found else None,
-        experiment_id=None if found else experiment,
-        run_name=None if found else workspace.run,
+        run_id=earlier,
+        experiment_id=None if earlier else experiment,
+        run_name=None if earlier else workspace.run,
     ) as run:
         mlflow.set_tags(tags | {f"{GATE_TAG}{v.gate}": str(v) for v in verdicts})
-        if not found:
+        if not earlier:
             mlflow.log_params(_flat(model))
             if figures:
                 mlflow.log_input(_dataset(workspace, model), context="training")
@@ -87,21 +87,23 @@ def _recorded(
         mlflow.log_dict({"verdicts": [v.as_dict() for v in verdicts]}, VERDICTS)
         mlflow.log_dict(dvc_remote.partitions(workspace.folder, workspace.data_version()), "partitions.json")
         mlflow.log_dict(environment(), "environment.json")
-        for file in (RUN_FILE, "dvc.lock", "params.yaml"):
-            mlflow.log_artifact(str(workspace.folder / file))
-        if read_json(workspace.files.validation)["quarantined"]:
-            mlflow.log_artifact(str(workspace.files.quarantine))
-        for report in (
-            workspace.files.validation,
-            workspace.files.counts,
-            *([workspace.files.metrics] if figures else []),
-        ):
-            mlflow.log_artifact(str(report))
+        for file in _files(workspace, evaluated=bool(figures)):
+            mlflow.log_artifact(str(file))
         return run.info.run_id
 
 
-def keep_report(registry: Registry, name: str, version: str, report: Path) -> None:
-    """Puts a drift report beside the version that it is about, for readers who do not share this disk."""
+def _files(workspace: Workspace, *, evaluated: bool) -> list[Path]:
+    """The files of the workspace that belong to the record."""
+    files = workspace.files
+    recorded = [workspace.folder / name for name in (RUN_FILE, "dvc.lock", "params.yaml")]
+    if read_json(files.validation)["quarantined"]:
+        recorded.append(files.quarantine)
+    recorded += [files.validation, files.counts]
+    return [*recorded, files.metrics] if evaluated else recorded
+
+
+def log_report(registry: Registry, name: str, version: str, report: Path) -> None:
+    """Adds a drift report to its version's artifacts, for readers that do not share this disk."""
     client = registry.client()
     client.log_artifact(client.get_model_version(name, version).run_id, str(report), REPORTS)
 
@@ -109,7 +111,7 @@ def keep_report(registry: Registry, name: str, version: str, report: Path) -> No
 def create_version(registry: Registry, workspace: Workspace, model: Model, mlflow_run: str, origin: str) -> str:
     """Registers the run's model with its package and reference data, without an alias; returns the version.
 
-    The same outcome of the same run, or of the same backfilled as-of, is the version that it was.
+    The same outcome of the same run, or of a backfill's same as-of, returns the version that exists.
     """
     import mlflow
 
@@ -156,19 +158,19 @@ def _verdicts(client: MlflowClient, mlflow_run: str) -> list[Verdict]:
 
 
 def _experiment(client: MlflowClient, registry: Registry, name: str) -> str:
-    """The experiment's id. Not set_experiment: it races and files runs elsewhere without a word."""
+    """The experiment's id. Not by set_experiment: in a race it puts runs into another experiment without an error."""
     from mlflow.exceptions import MlflowException
 
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
         local = not registry.uri.startswith("http")
         try:
             return client.create_experiment(name, str(registry.artifact_root / name) if local else None)
         except MlflowException:
-            found = client.get_experiment_by_name(name)
-            if found is None:
+            experiment = client.get_experiment_by_name(name)
+            if experiment is None:
                 raise
-    return found.experiment_id
+    return experiment.experiment_id
 
 
 def _ensure_registered(client: MlflowClient, name: str, description: str) -> None:
@@ -183,17 +185,13 @@ def _ensure_registered(client: MlflowClient, name: str, description: str) -> Non
 
 def _version_of(client: MlflowClient, name: str, tags: dict[str, str]) -> str | None:
     """The version with the same outcome: of this run, or for a backfill of any run with this as-of."""
-    alike = [DIGEST_TAG, DATA_TAG, ORIGIN_TAG, AS_OF_TAG if tags[ORIGIN_TAG] == BACKFILL else RUN_TAG]
-    found = [
-        v
-        for v in client.search_model_versions(f"name = '{name}'")
-        if all(v.tags.get(tag) == tags[tag] for tag in alike)
-    ]
-    return str(found[0].version) if found else None
+    compared = [DIGEST_TAG, DATA_TAG, ORIGIN_TAG, AS_OF_TAG if tags[ORIGIN_TAG] == BACKFILL else RUN_TAG]
+    versions = client.search_model_versions(f"name = '{name}'")
+    return next((str(v.version) for v in versions if all(v.tags.get(tag) == tags[tag] for tag in compared)), None)
 
 
 def _description(registry: Registry, workspace: Workspace, version: str, client: MlflowClient, mlflow_run: str) -> str:
-    """What MLflow's page of a version says, in Markdown: from the model back to its data."""
+    """The text of a version's page in MLflow, in Markdown: it leads from the model back to its data."""
     data, day = workspace.data_version(), workspace.as_of[:10]
     experiment = client.get_run(mlflow_run).info.experiment_id
     listed = f"[{data}](#/experiments/{experiment}/runs/{mlflow_run}/artifacts/partitions.json)"
@@ -217,7 +215,7 @@ def _run_tags(workspace: Workspace, origin: str) -> dict[str, str]:
         AS_OF_TAG: workspace.as_of,
         "perennial.reason": workspace.reason,
         "perennial.uncommitted": str(workspace.uncommitted).lower(),
-        # Airflow keeps a run's id when a backfill does it again: the same name, and still another run.
+        # A backfill that does a run again keeps Airflow's run id: the same name, but another run.
         ORIGIN_TAG: origin,
     }
 
@@ -233,8 +231,8 @@ def _flat(model: Model) -> dict[str, str]:
         else:
             flat[prefix] = str(value)[:6000]
 
-    chosen = model.model_dump(mode="json")
-    walk("", {key: chosen[key] for key in ("as_of", "source", "training", "evaluation", "gates")})
+    settings = model.model_dump(mode="json")
+    walk("", {key: settings[key] for key in ("as_of", "source", "training", "evaluation", "gates")})
     return flat
 
 
@@ -262,15 +260,15 @@ def _log_model(workspace: Workspace, model: Model) -> Any:
     rows = pd.read_parquet(workspace.files.reference).head(EXAMPLE_ROWS)
     example = fit.feature_frame(rows, model.training)
     estimator = fit.load(workspace.files.model)
-    answer = fit.predict(estimator, example, model.training)
+    predictions = fit.predict(estimator, example, model.training)
     return mlflow.sklearn.log_model(
         estimator,
         name="model",
         serialization_format="skops",
         skops_trusted_types=fit.TRUSTED_TYPES,
-        signature=mlflow.models.infer_signature(example, answer),
+        signature=mlflow.models.infer_signature(example, predictions),
         input_example=example,
-        # Named here: left to itself MLflow loads the model in another process to find out.
+        # Without this list MLflow would load the model in another process to infer it.
         pip_requirements=[f"scikit-learn=={sklearn.__version__}", f"skops=={skops.__version__}", "pandas"],
         pyfunc_predict_fn="predict_proba" if model.training.task == "binary" else "predict",
     )

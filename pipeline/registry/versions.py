@@ -1,6 +1,6 @@
-"""MLflow's registered versions: their aliases, and what is fetched back of them. `recording` puts them there.
+"""MLflow's registered versions: their aliases, and the files fetched from them. record.py creates them.
 
-MLflow is imported inside the functions, so that only the steps that need it wait for it.
+MLflow is imported inside the functions: its import is slow, and most steps do not need it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import tempfile
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, time
 from pathlib import Path
@@ -25,6 +26,7 @@ from pipeline.workspaces.workspace import RUN_FILE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 RUN_TAG, DATA_TAG, CODE_TAG, AS_OF_TAG, DIGEST_TAG, ORIGIN_TAG, SIGNATURE_TAG = (
@@ -36,29 +38,29 @@ RUN_TAG, DATA_TAG, CODE_TAG, AS_OF_TAG, DIGEST_TAG, ORIGIN_TAG, SIGNATURE_TAG = 
     "perennial.origin",
     "perennial.signature",
 )
-# What a version was made by, written when it is created and never changed. A backfill's never goes live.
+# A version's origin, written when it is created and never changed. A backfill's version never goes live.
 RETRAIN, BACKFILL = "retrain", "backfill"
-# The folder of drift reports among a version's artefacts.
+# The folder of drift reports among a version's artifacts.
 REPORTS = "drift"
 
 
-def _refuse_backfilled(name: str, found: Any) -> None:
-    if found.tags.get(ORIGIN_TAG) == BACKFILL:
+def _refuse_backfilled(name: str, version: ModelVersion) -> None:
+    if version.tags.get(ORIGIN_TAG) == BACKFILL:
         raise RegistryError(
             f"model {name}",
-            f"version {found.version} was made by a backfill, which never goes live",
-            f"`python -m pipeline retrain {name} --as-of {found.tags.get(AS_OF_TAG)}` makes one that may",
+            f"version {version.version} was made by a backfill, which never goes live",
+            f"train one that may: `python -m pipeline retrain {name} --as-of {version.tags.get(AS_OF_TAG)}`",
         )
 
 
 def as_of_alias(as_of: datetime) -> str:
-    """What a backfill's version is called: asof-2013-06-01, with the time of day when that is not midnight."""
+    """The alias of a backfill's version: asof-2013-06-01, with the time of day unless that is midnight."""
     return f"asof-{as_of:%Y-%m-%d}" + ("" if as_of.time() == time(0) else f"T{as_of:%H%M%S}")
 
 
 @dataclass(frozen=True)
 class Records:
-    """What a version needs to be made again: its run.yaml, dvc.lock and params.yaml, its digest and environment."""
+    """What a rebuild of a version needs: its run.yaml, dvc.lock and params.yaml, its digest and environment."""
 
     run: dict[str, Any]
     lock: dict[str, Any]
@@ -67,13 +69,23 @@ class Records:
     environment: dict[str, str]
 
 
+@dataclass(frozen=True)
+class VersionFacts:
+    """A version with its tags (the *_TAG constants) and the metrics of its MLflow run."""
+
+    version: str
+    mlflow_run: str
+    tags: Mapping[str, str]
+    metrics: Mapping[str, float]
+
+
 def artifact_root(home: Path) -> Path:
     return home / "mlflow" / "artifacts"
 
 
 @dataclass(frozen=True)
 class Registry:
-    """MLflow at `uri`; what is fetched from it is kept below `home`, and `key` says which packages passed their gates here."""
+    """MLflow at `uri`. Fetched files are stored below `home`; `key` signs the packages that passed their gates."""
 
     home: Path
     uri: str
@@ -88,11 +100,11 @@ class Registry:
 
     @property
     def artifact_root(self) -> Path:
-        """Where MLflow keeps artefacts when this machine is its server."""
+        """Where MLflow keeps artifacts when this machine is its server."""
         return artifact_root(self.home)
 
     def client(self) -> MlflowClient:
-        """A client that is known to answer. Raises RegistryError in one line instead of retrying for minutes."""
+        """A client of a server that answers. Raises RegistryAwayError at once, where MLflow would retry for minutes."""
         uri = self.uri
         if uri.startswith("http"):
             try:
@@ -101,7 +113,7 @@ class Registry:
             except (urllib.error.URLError, OSError) as error:
                 reason = getattr(error, "reason", error)
                 raise RegistryAwayError(
-                    f"mlflow {uri}", f"does not answer ({reason})", "is it up? `make up` starts it"
+                    f"mlflow {uri}", f"does not answer ({reason})", "start it: `make up`"
                 ) from error
         else:
             (self.home / "mlflow").mkdir(parents=True, exist_ok=True)
@@ -109,14 +121,14 @@ class Registry:
 
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         mlflow.set_tracking_uri(uri)
-        made = self.home / "mlflow" / "made"
-        if not uri.startswith("sqlite") or made.exists():
+        tables_exist = self.home / "mlflow" / "made"
+        if not uri.startswith("sqlite") or tables_exist.exists():
             return mlflow.MlflowClient()
-        # Several processes that make MLflow's tables at once break the file for good; that the file is there says nothing.
+        # Processes that create MLflow's tables at the same time break the file for good. The file exists before its tables.
         with FileLock(self.home / "mlflow" / "made.lock"):
             client = mlflow.MlflowClient()
             client.search_experiments(max_results=1)
-            made.touch()
+            tables_exist.touch()
         return client
 
     def nominate(self, name: str, version: str) -> None:
@@ -129,11 +141,13 @@ class Registry:
     def name_as_of(self, name: str, version: str, alias: str) -> None:
         """Gives a backfill's version its alias. Raises RegistryError for any other kind of alias."""
         if not alias.startswith("asof-"):
-            raise RegistryError(f"alias {alias}", "is not an as-of", "a backfill is called asof-DATE and nothing else")
+            raise RegistryError(
+                f"alias {alias}", "does not begin with asof-", "give a backfill's version an alias like asof-2013-06-01"
+            )
         self.client().set_registered_model_alias(name, alias, version)
 
     def promote(self, name: str, version: str) -> None:
-        """Makes `version` the champion; it is a challenger no longer. Raises RegistryError for a backfill's."""
+        """Makes `version` the champion and no longer the challenger. Raises RegistryError for a backfill's."""
         client = self.client()
         _refuse_backfilled(name, _get(client, name, version))
         client.set_registered_model_alias(name, CHAMPION, version)
@@ -141,7 +155,7 @@ class Registry:
             client.delete_registered_model_alias(name, CHALLENGER)
 
     def demote(self, name: str) -> None:
-        """No version is the champion any more: that of a first rollout that was undone."""
+        """Removes the champion: a first rollout was undone, so that there is no version to go back to."""
         client = self.client()
         if self.champion(name, client) is not None:
             client.delete_registered_model_alias(name, CHAMPION)
@@ -150,110 +164,106 @@ class Registry:
         """The champion's version, or None."""
         return _alias(client or self.client(), name, CHAMPION)
 
-    def version_facts(self, name: str, version: str) -> dict[str, Any]:
-        """{"version", "mlflow_run", "tags", "metrics"} of a version. Raises RegistryError when there is none."""
+    def version_facts(self, name: str, version: str) -> VersionFacts:
+        """A version's tags and metrics. Raises RegistryError when there is no such version."""
         client = self.client()
-        found = _get(client, name, version)
-        run = client.get_run(found.run_id)
-        return {
-            "version": str(found.version),
-            "mlflow_run": found.run_id,
-            "tags": dict(found.tags),
-            "metrics": dict(run.data.metrics),
-        }
+        registered = _get(client, name, version)
+        run = client.get_run(registered.run_id)
+        return VersionFacts(str(registered.version), registered.run_id, dict(registered.tags), dict(run.data.metrics))
 
     def records(self, name: str, version: str) -> Records:
-        """The records of a version. Raises RegistryError when there is no such version or it has none."""
+        """The records of a version. Raises RegistryError when there is no such version, or a record is missing."""
         import mlflow
         from mlflow.exceptions import MlflowException
 
         client = self.client()
-        found = _get(client, name, version)
+        registered = _get(client, name, version)
+        run = registered.run_id
         with tempfile.TemporaryDirectory() as aside:
 
             def text(file: str) -> str:
-                got = mlflow.artifacts.download_artifacts(run_id=found.run_id, artifact_path=file, dst_path=aside)
-                return Path(got).read_text(encoding="utf-8")
+                path = mlflow.artifacts.download_artifacts(run_id=run, artifact_path=file, dst_path=aside)
+                return Path(path).read_text(encoding="utf-8")
 
             try:
                 return Records(
                     yaml_file.parse(text(RUN_FILE)),
                     yaml_file.parse(text("dvc.lock")),
                     text("params.yaml"),
-                    found.tags[DIGEST_TAG],
+                    registered.tags[DIGEST_TAG],
                     json.loads(text("environment.json")),
                 )
             except (MlflowException, OSError, KeyError) as error:
                 raise RegistryError(
                     f"model {name} version {version}",
-                    f"has not all records of its run ({str(error).splitlines()[0]})",
-                    f"look at MLflow's run {found.run_id}",
+                    f"lacks a record of its run ({str(error).splitlines()[0]})",
+                    f"look at MLflow's run {run}",
                 ) from error
 
     def package_folder(self, name: str, version: str) -> Path:
-        """The package of a version on this machine, fetched from MLflow when it is not here yet."""
+        """The folder of a version's package; fetches it from MLflow once."""
         return self._fetched(name, version, "package")
 
     def deployable_package(self, name: str, version: str) -> Path:
-        """The package of a version that may go live. Raises RegistryError for a backfill's, and for one without our signature."""
-        found = _get(self.client(), name, version)
-        _refuse_backfilled(name, found)
+        """The package of a version that may go live. Raises RegistryError for a backfill's, or without a valid signature."""
+        registered = _get(self.client(), name, version)
+        _refuse_backfilled(name, registered)
         folder = self.package_folder(name, version)
-        if not self.key.verified((folder / "manifest.json").read_bytes(), found.tags.get(SIGNATURE_TAG, "")):
+        if not self.key.verified((folder / "manifest.json").read_bytes(), registered.tags.get(SIGNATURE_TAG, "")):
             raise RegistryError(
                 f"model {name} version {version}",
                 "its package is not signed as one that passed its gates here",
-                f"train it again: `python -m pipeline retrain {name} --as-of {found.tags.get(AS_OF_TAG)}`",
+                f"train it again: `python -m pipeline retrain {name} --as-of {registered.tags.get(AS_OF_TAG)}`",
             )
         return folder
 
     def signature(self, name: str, version: str) -> str:
-        """The signature of the manifest of a version's package, in hexadecimal; '' when it has none."""
+        """The signature of the manifest of a version's package, hexadecimal; '' without one."""
         return _get(self.client(), name, version).tags.get(SIGNATURE_TAG, "")
 
     def reference_file(self, name: str, version: str) -> Path:
-        """The training data sample of a version, with its predictions."""
+        """The sample of a version's training data, with the version's predictions."""
         return self._fetched(name, version, "reference.parquet")
 
     def report_file(self, name: str, version: str, report: str) -> Path:
-        """A drift report of a version, from MLflow. Raises RegistryError when it is not there."""
+        """A drift report of a version. Raises RegistryError when the version has no such report."""
         from mlflow.exceptions import MlflowException
 
         try:
             return self._fetched(name, version, f"{REPORTS}/{report}")
         except (MlflowException, OSError) as error:
             raise RegistryError(
-                f"report {report}", "is not among the version's artefacts", "run the monitor"
+                f"report {report}", "is not among the version's artifacts", f"run `python -m pipeline drift {name}`"
             ) from error
 
     def _fetched(self, name: str, version: str, artifact: str) -> Path:
-        kept = self.home / "versions" / name / version / artifact
-        if kept.exists():
-            return kept
-        client = self.client()
-        found = _get(client, name, version)
+        local = self.home / "versions" / name / version / artifact
+        if local.exists():
+            return local
+        run = _get(self.client(), name, version).run_id
         import mlflow
 
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=kept.parent) as aside:
-            got = mlflow.artifacts.download_artifacts(run_id=found.run_id, artifact_path=artifact, dst_path=aside)
-            if not kept.exists():
-                Path(got).rename(kept)
-        return kept
+        local.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=local.parent) as aside:
+            path = mlflow.artifacts.download_artifacts(run_id=run, artifact_path=artifact, dst_path=aside)
+            if not local.exists():
+                Path(path).rename(local)
+        return local
 
 
 def _get(client: MlflowClient, name: str, version: str) -> Any:
+    """MLflow's ModelVersion. Raises RegistryError when there is none."""
     from mlflow.exceptions import MlflowException
 
     try:
         return client.get_model_version(name, version)
     except MlflowException as error:
-        known = _versions(client, name)
-        hint = (
-            f"its versions are: {', '.join(known)}" if known else f"train it first: `python -m pipeline retrain {name}`"
-        )
+        versions = _versions(client, name)
+        if not versions:
+            train = f"train it first: `python -m pipeline retrain {name}`"
+            raise RegistryError(f"model {name}", "was never trained", train) from error
         raise RegistryError(
-            f"model {name}", f"has no version {version}" if known else "was never trained", hint
+            f"model {name}", f"has no version {version}", f"its versions are: {', '.join(versions)}"
         ) from error
 
 
@@ -265,10 +275,10 @@ def _alias(client: MlflowClient, name: str, alias: str) -> str | None:
     from mlflow.exceptions import MlflowException
 
     try:
-        found = client.get_registered_model(name)
+        registered = client.get_registered_model(name)
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return None
         raise RegistryError(f"mlflow model {name}", str(error).splitlines()[0], "look at MLflow's log") from error
-    version = found.aliases.get(alias)
+    version = registered.aliases.get(alias)
     return None if version is None else str(version)

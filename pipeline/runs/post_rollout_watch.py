@@ -1,97 +1,132 @@
 """The watch after a rollout: when labels mature, days later, champion and predecessor are compared on the same rows.
 
-It brings back only what nobody has gone back from, and never disturbs a rollout that is going on. What keeps it from
-comparing is said, and keeps nobody else from anything: the decision is "keep" then.
+It never goes back to a version that was itself rolled back, and never disturbs another rollout. When the versions cannot be
+compared, the decision is "keep" and the reason says why.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.context import Context
 from pipeline.deployer import traffic
 from pipeline.errors import LeaseBusy, PerennialError
 from pipeline.ledger.events import Watched
 from pipeline.ledger.timeline import live_at, trusted_predecessor
+from pipeline.rollout.results import Rollback
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
 
 
-def watch(context: Context, run: str, name: str, as_of: datetime) -> dict[str, Any]:
-    """Compares the champion with its predecessor, and rolls back when it is proven worse.
+@dataclass(frozen=True)
+class WatchResult:
+    """The decision and its reason; `comparison` is None when no rows were compared.
 
-    Labels known at `as_of` count. Writes a "watched" event. Returns {"decision", "reason", "rows", "rollback", …}; the
-    decision is "keep" when there is nothing to watch.
+    `rollback` is set when the champion was rolled back. The comparison may say "roll back" and the decision still be
+    "keep", while another rollout holds the lease.
+    """
+
+    decision: Literal["roll back", "keep"]
+    reason: str
+    comparison: Watched | None = None
+    rollback: Rollback | None = None
+
+    @property
+    def rows(self) -> int:
+        """How many labelled rows were compared."""
+        return self.comparison.rows if self.comparison else 0
+
+    def as_dict(self) -> dict[str, Any]:
+        values: dict[str, Any] = {"decision": self.decision, "reason": self.reason, "rows": self.rows}
+        if compared := self.comparison:
+            values |= {
+                "excess": compared.excess,
+                "low": compared.low,
+                "champion": compared.champion,
+                "predecessor": compared.predecessor,
+                "as_of": compared.as_of,
+            }
+        return {**values, "rollback": self.rollback.as_dict() if self.rollback else None}
+
+
+def watch(context: Context, run: str, name: str, as_of: datetime) -> WatchResult:
+    """Compares the champion with its predecessor on rows whose labels are known at `as_of`; rolls back on a proven loss.
+
+    Writes a Watched event when the two were compared.
     """
     from pipeline.policy import watch as policy
     from pipeline.rollout.recovery import open_rollout
 
     settings = context.params.model(name).rollout
     live = live_at(context.ledger, name)
-    before = trusted_predecessor(context.ledger, name, live.version) if live else None
-    if live is None or before is None:
-        return _nothing(f"{name} has no predecessor to compare with")
+    predecessor = trusted_predecessor(context.ledger, name, live.version) if live else None
+    if live is None or predecessor is None:
+        return WatchResult("keep", f"{name} has no predecessor to compare with")
     if open_rollout(context.ledger, name) is not None:
-        return _nothing(f"a rollout of {name} is going on, it is left alone")
-    since = datetime.fromisoformat(live.since)
+        return WatchResult("keep", f"a rollout of {name} is going on, it is left alone")
+    champion, since = live.version, datetime.fromisoformat(live.since)
     if datetime.now(UTC) - since > timedelta(days=settings.watch_days):
-        return _nothing(f"version {live.version} has been live for more than {settings.watch_days:g} days")
+        return WatchResult("keep", f"version {champion} has been live for more than {settings.watch_days:g} days")
     try:
-        champion, old = _losses(context, name, live.version, before, as_of)
+        new, old = _losses(context, name, champion, predecessor, as_of)
     except Incomparable as error:
-        return _nothing(f"versions {live.version} and {before} cannot be compared: {error}")
-    limits = settings.limits
-    watched = policy.compare(champion, old, limits.alpha, limits.min_requests)
-    told = {**watched.as_dict(), "champion": live.version, "predecessor": before, "as_of": as_of.isoformat()}
-    context.ledger.append(Watched.read(told), name, run, "watch")
-    if watched.decision == "keep":
-        return {**told, "rollback": None}
-    return told | _rolled_back(context, run, name, live.version, before, watched.reason)
+        return WatchResult("keep", f"versions {champion} and {predecessor} cannot be compared: {error}")
+    judged = policy.compare(new, old, settings.limits.alpha, settings.limits.min_requests)
+    versions = {"champion": champion, "predecessor": predecessor, "as_of": as_of.isoformat()}
+    watched = Watched.read({**judged.as_dict(), **versions})
+    context.ledger.append(watched, name, run, "watch")
+    if judged.decision == "keep":
+        return WatchResult("keep", watched.reason, watched)
+    return _rolled_back(context, run, name, watched)
 
 
-def _rolled_back(context: Context, run: str, name: str, champion: str, before: str, why: str) -> dict[str, Any]:
+def _rolled_back(context: Context, run: str, name: str, watched: Watched) -> WatchResult:
+    reason, champion, predecessor = watched.reason, watched.champion, watched.predecessor
     try:
-        done = traffic(context).replace(run, name, f"labels have matured: {why}", champion, before)
-        return {"rollback": done.as_dict()}
+        rollback = traffic(context).replace(run, name, f"labels have matured: {reason}", champion, predecessor)
     except LeaseBusy:
-        return {"decision": "keep", "reason": f"{why}; but a rollout is going on, it is left alone", "rollback": None}
-
-
-def _nothing(reason: str) -> dict[str, Any]:
-    return {"decision": "keep", "reason": reason, "rows": 0, "rollback": None}
+        return WatchResult("keep", f"{reason}; but a rollout is going on, it is left alone", watched)
+    return WatchResult("roll back", reason, watched, rollback)
 
 
 class Incomparable(Exception):
     """Two versions that cannot be compared on the same rows; str() says why."""
 
 
-def _losses(context: Context, name: str, champion: str, before: str, as_of: datetime) -> tuple[Any, Any]:
-    """The losses of both versions, each of shape (rows,), on what the champion was asked and whose label is known.
+def _losses(
+    context: Context, name: str, champion: str, predecessor: str, as_of: datetime
+) -> tuple[np.ndarray, np.ndarray]:
+    """(the champion's losses, its predecessor's), each of shape (rows,), on the champion's requests with a known label.
 
-    They stand in the order in which the labels came, so that each look goes on where the last one ended.
+    The rows are in the order in which their labels came, so that each look continues where the last one ended.
     """
     from pipeline.monitoring import live_quality
     from pipeline.training.evaluate import PREDICTION, bounded_loss
 
     model = context.params.model(name)
     start = as_of - timedelta(days=model.rollout.watch_days + model.monitor.window_days)
-    asked, _ = traffic(context).predictions(name, start, as_of)
-    asked = asked[asked["version"] == champion]
-    labelled = (
+    requests, _ = traffic(context).predictions(name, start, as_of)
+    requests = requests[requests["version"] == champion]
+    labels = (
         live_quality.labels(model, context.project, start, as_of, name, context.registry.key.log_key())
-        if len(asked)
+        if len(requests)
         else live_quality.NO_LABELS
     )
-    rows = live_quality.with_labels(asked, labelled)
+    rows = live_quality.with_labels(requests, labels)
     if len(rows):
         rows = rows.sort_values(["known", "key"])
-    old = _answers(context, name, before, rows)
+    old = _answers(context, name, predecessor, rows)
     target = rows["target"].to_numpy(dtype="float64")
     new = rows[PREDICTION].to_numpy(dtype="float64")
     return bounded_loss(model.training.task, target, new, old), bounded_loss(model.training.task, target, old, new)
 
 
-def _answers(context: Context, name: str, version: str, rows: Any) -> Any:
-    """What the version says to the rows, of shape (rows,). Raises Incomparable."""
+def _answers(context: Context, name: str, version: str, rows: pd.DataFrame) -> np.ndarray:
+    """The version's predictions for the rows, of shape (rows,). Raises Incomparable."""
     from pipeline.serving.errors import PackageRefused
     from pipeline.serving.runtime import Runtime
 
@@ -101,7 +136,7 @@ def _answers(context: Context, name: str, version: str, rows: Any) -> Any:
         if hidden := [feature for feature in runtime.features if feature in personal]:
             raise Incomparable(f"{', '.join(hidden)} is personal and not in the prediction log")
         if missing := [feature for feature in runtime.features if feature not in rows.columns]:
-            raise Incomparable(f"version {version} wants {', '.join(missing)}, which nobody is asked for any more")
+            raise Incomparable(f"version {version} needs {', '.join(missing)}, which requests no longer carry")
         return runtime.predict_frame(rows)
     except (PackageRefused, PerennialError, OSError, ValueError, KeyError) as error:
-        raise Incomparable(f"version {version} does not answer them ({error})") from error
+        raise Incomparable(f"version {version} cannot predict these rows ({error})") from error

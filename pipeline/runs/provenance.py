@@ -1,8 +1,10 @@
-"""From data to the versions that learnt from it, and when each of those was live."""
+"""From data to the versions that were trained on it, and when each of those was live."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.context import Context
@@ -10,79 +12,130 @@ from pipeline.errors import DataError
 from pipeline.ledger.data_revisions import Revision, revisions
 from pipeline.ledger.events import DataLanded, VersionRegistered
 from pipeline.ledger.store import Entry
-from pipeline.ledger.timeline import live_periods
+from pipeline.ledger.timeline import LivePeriod, live_periods
 from pipeline.workspaces import dvc_remote
 
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+# Fewer characters of a data version name too many of them.
+SHORTEST_PREFIX = 4
 
 
-def trace(context: Context, asked: str, model: str = "") -> dict[str, Any]:
-    """The versions trained on `asked`: a data version (its first characters will do) or a partition's date.
+@dataclass(frozen=True)
+class TracedPartition:
+    """The day's content that a version was trained on."""
 
-    Returns {"asked", "data_versions", "unreadable": data versions whose list of partitions is lost, "revisions":
-    {model: [...]} of a date, "versions": [{"model", "version", "registered_as", "as_of", "data_version", "partition", "run", "mlflow_run", "registered_at", "live": [{"from",
-    "until"}]}]}. Raises DataError when nothing is known of it.
+    date: str
+    revision: int
+    rows: int
+    md5: str
+
+
+@dataclass(frozen=True)
+class TracedVersion:
+    """A registered version; `partition` is set when a day was traced, `live` are the periods in which it was live."""
+
+    model: str
+    version: str
+    registered_as: str
+    as_of: str
+    data_version: str
+    mlflow_run: str
+    partition: TracedPartition | None
+    run: str
+    registered_at: str
+    live: list[LivePeriod]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "live": [period.as_dict() for period in self.live]}
+
+
+@dataclass(frozen=True)
+class Trace:
+    """`data` is what was traced, `unreadable` the data versions whose list of partitions is lost.
+
+    `revisions` holds the day's contents by model; None when a data version was traced.
+    """
+
+    data: str
+    data_versions: list[str]
+    unreadable: list[str]
+    versions: list[TracedVersion]
+    revisions: Mapping[str, list[Revision]] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        values: dict[str, Any] = {
+            "asked": self.data,
+            "data_versions": self.data_versions,
+            "unreadable": self.unreadable,
+            "versions": [version.as_dict() for version in self.versions],
+        }
+        if self.revisions is not None:
+            values["revisions"] = {
+                model: [asdict(revision) for revision in history] for model, history in self.revisions.items()
+            }
+        return values
+
+
+def trace(context: Context, data: str, model: str = "") -> Trace:
+    """The versions trained on `data`: a data version, of which the first characters are enough, or a partition's date.
+
+    Raises DataError when no run has landed it.
     """
     landed = context.ledger.events(DataLanded, model=model)
-    day = asked if DAY.fullmatch(asked) else None
-    histories = {name: revisions(context.ledger, name) for name in sorted({e.model for e in landed})}
-    used, lost = _with_day(context, landed, day) if day else (_starting_with(landed, asked), [])
+    day = data if DAY.fullmatch(data) else None
+    histories = {name: revisions(context.ledger, name) for name in sorted({entry.model for entry in landed})}
+    used, lost = _with_day(context, landed, day) if day else (_with_prefix(landed, data), [])
     if not used and not lost:
-        known = "\n".join(dict.fromkeys(e.event.data_version for e in landed)).split()[-3:]
+        latest = "\n".join(dict.fromkeys(entry.event.data_version for entry in landed)).split()[-3:]
         raise DataError(
-            f"data {asked}",
+            f"data {data}",
             "is no data version and no partition's date that a run has landed",
-            f"give at least 4 characters; the latest data versions are: {', '.join(known) or 'none'}",
+            f"give at least {SHORTEST_PREFIX} characters; the latest data versions are: {', '.join(latest) or 'none'}",
         )
     versions = [
         _version(context, entry, histories[entry.model], day, used[entry.event.data_version])
         for entry in _registered(context, model)
         if entry.event.data_version in used
     ]
-    told: dict[str, Any] = {"asked": asked, "data_versions": list(used), "unreadable": lost, "versions": versions}
-    if day:
-        told["revisions"] = {
-            name: [vars(one) for one in history[f"{day}.parquet"]]
-            for name, history in histories.items()
-            if f"{day}.parquet" in history
-        }
-    return told
+    of_day = {name: history[f"{day}.parquet"] for name, history in histories.items() if f"{day}.parquet" in history}
+    return Trace(data, list(used), lost, versions, of_day if day else None)
 
 
-def _starting_with(landed: list[Entry[DataLanded]], asked: str) -> dict[str, str]:
-    return {e.event.data_version: "" for e in landed if len(asked) >= 4 and e.event.data_version.startswith(asked)}
+def _with_prefix(landed: list[Entry[DataLanded]], prefix: str) -> dict[str, str]:
+    """The data versions that begin with `prefix`, each with '' in place of a partition's md5."""
+    if len(prefix) < SHORTEST_PREFIX:
+        return {}
+    return {e.event.data_version: "" for e in landed if e.event.data_version.startswith(prefix)}
 
 
 def _with_day(context: Context, landed: list[Entry[DataLanded]], day: str) -> tuple[dict[str, str], list[str]]:
     """(data versions that hold a partition of `day`, each with its md5; those whose list of partitions is lost)."""
-    listed = dvc_remote.listings(context.project, dict.fromkeys(e.event.data_version for e in landed))
+    listings = dvc_remote.listings(context.project, dict.fromkeys(e.event.data_version for e in landed))
     name = f"{day}.parquet"
-    found = {version: files[name] for version, files in listed.items() if files and name in files}
-    return found, [version for version, files in listed.items() if files is None]
+    with_day = {version: files[name] for version, files in listings.items() if files and name in files}
+    return with_day, [version for version, files in listings.items() if files is None]
 
 
 def _registered(context: Context, model: str) -> list[Entry[VersionRegistered]]:
-    """The registrations, once each version: a run done again registers nothing new."""
+    """The first registration of each version: a run that is done again registers the same one again."""
     entries = context.ledger.events(VersionRegistered, model=model)
     return list({(e.model, e.event.version): e for e in reversed(entries)}.values())[::-1]
 
 
 def _version(
     context: Context, entry: Entry[VersionRegistered], history: dict[str, list[Revision]], day: str | None, md5: str
-) -> dict[str, Any]:
+) -> TracedVersion:
     registered = entry.event
     of_day = history.get(f"{day}.parquet", []) if day else []
-    return {
-        "model": entry.model,
-        "version": registered.version,
-        "registered_as": registered.alias,
-        "as_of": registered.as_of,
-        "data_version": registered.data_version,
-        "mlflow_run": registered.mlflow_run,
-        "partition": next(
-            ({"date": day, "revision": r.number, "rows": r.rows, "md5": md5} for r in of_day if r.md5 == md5), None
-        ),
-        "run": entry.run,
-        "registered_at": entry.at,
-        "live": [period.as_dict() for period in live_periods(context.ledger, entry.model, registered.version)],
-    }
+    return TracedVersion(
+        model=entry.model,
+        version=registered.version,
+        registered_as=registered.alias,
+        as_of=registered.as_of,
+        data_version=registered.data_version,
+        mlflow_run=registered.mlflow_run,
+        partition=next((TracedPartition(str(day), r.number, r.rows, md5) for r in of_day if r.md5 == md5), None),
+        run=entry.run,
+        registered_at=entry.at,
+        live=live_periods(context.ledger, entry.model, registered.version),
+    )

@@ -1,8 +1,8 @@
 """The stages: pure file-in, file-out, named and ordered in dvc.yaml and nowhere else.
 
-`python -m pipeline stage NAME MODEL` runs one in the current folder: that is what dvc.yaml calls. A
-stage reads and writes only under artifacts/MODEL (snapshot also asks the source, and links what has landed). Each is a
-process of its own, and imports no more than it needs.
+dvc.yaml calls `python -m pipeline stage NAME MODEL`, which runs one stage in the current folder. A stage reads and writes
+only under artifacts/MODEL; snapshot also queries the source and links partitions that have landed before. Each stage runs
+in its own process and imports only what it needs.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ def snapshot(name: str, model: Model, files: Artifacts) -> str:
     taken = snapshots.take(
         name, model, environment.project, files.snapshot, files.counts, index, nearest_root(Path.cwd())
     )
-    line = f"{taken.rows:,} labelled rows in {taken.partitions} partitions, {taken.landed} of them new"
+    summary = f"{taken.rows:,} labelled rows in {taken.partitions} partitions, {taken.landed} of them new"
     if model.source.label_time is None:
-        line += "; without source.label_time each label counts as known at its row's own time"
-    return line
+        summary += "; without source.label_time each label counts as known at its row's own time"
+    return summary
 
 
 def validate(name: str, model: Model, files: Artifacts) -> str:
     from pipeline.data import contract
 
-    told = contract.check(name, model, files.snapshot, files.counts, files.quarantine, files.validation)
-    return f"{told['kept']:,} rows kept, {told['quarantined']:,} in quarantine"
+    validation = contract.check(name, model, files.snapshot, files.counts, files.quarantine, files.validation)
+    return f"{validation['kept']:,} rows kept, {validation['quarantined']:,} in quarantine"
 
 
 def train(name: str, model: Model, files: Artifacts) -> str:
@@ -58,11 +58,11 @@ def evaluate(name: str, model: Model, files: Artifacts) -> str:
 def package_(name: str, model: Model, files: Artifacts) -> str:
     from pipeline.training import package
 
-    told = package.build(name, model, files.model, files.predictions, files.package)
+    manifest = package.build(name, model, files.model, files.predictions, files.package)
     size = sum(f.stat().st_size for f in files.package.iterdir())
-    if told["runtime"] == "onnx":
+    if manifest["runtime"] == "onnx":
         return f"{size / 1e6:.1f} MB of ONNX"
-    return f"{size / 1e6:.1f} MB, served from skops: {told['runtime_reason']}"
+    return f"{size / 1e6:.1f} MB, served from skops: {manifest['runtime_reason']}"
 
 
 STAGES: dict[str, Callable[[str, Model, Artifacts], str]] = {
@@ -75,9 +75,9 @@ STAGES: dict[str, Callable[[str, Model, Artifacts], str]] = {
 
 
 def run(stage: str, name: str) -> str:
-    """Runs one stage in the current project or workspace and returns what it did, in one line."""
+    """Runs one stage in the current project or workspace and returns its summary, one line."""
     if stage not in STAGES:
-        raise SettingsError(f"stage {stage}", "there is no such stage", f"the stages are: {', '.join(STAGES)}")
+        raise SettingsError(f"stage {stage}", "does not exist", f"use one of: {', '.join(STAGES)}")
     root = nearest_root(Path.cwd())
     files = Artifacts(root, name)
     model = load(root).model(name)
@@ -90,7 +90,7 @@ def run(stage: str, name: str) -> str:
 
 
 def _remove(out: Path) -> None:
-    """An output of before may be a link into DVC's cache: written in place, it would change what the cache holds."""
+    """Removes an earlier output. It may be a link into DVC's cache: writing in place would change the cache."""
     if out.is_dir() and not out.is_symlink():
         shutil.rmtree(out)
     else:

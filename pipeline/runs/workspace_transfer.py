@@ -1,5 +1,7 @@
-"""A run's workspace where workers share no disk: after each stage its outs go to the DVC remote and its dvc.lock to the
-ledger, and whichever worker takes the next step makes the workspace as it was left.
+"""A run's workspace where workers share no disk.
+
+After each stage its outs go to the DVC remote and its dvc.lock to the ledger. The worker that takes the next step makes the
+workspace as the last stage left it.
 """
 
 from __future__ import annotations
@@ -17,40 +19,40 @@ from pipeline.workspaces import dvc_graph, dvc_remote, workspace
 LOCK = "dvc.lock"
 
 
-def keep(context: Context, opened: workspace.Workspace, stage: str) -> None:
-    """Lets other workers go on from here. Raises DataError when the outs cannot all be pushed, or there is no remote."""
+def push(context: Context, opened: workspace.Workspace, stage: str) -> None:
+    """Makes a stage's result available to other workers. Raises DataError without a remote, or when a push fails."""
     pushed = dvc_remote.push(opened.folder, opened.outs(stage).values())
     if pushed.url is None:
         raise DataError(
-            "DVC remote", "there is none, and workers share no disk", "name one: `dvc remote add -d store URL`"
+            "DVC remote", "is not configured, and workers share no disk", "add one: `dvc remote add -d store URL`"
         )
     lock = (opened.folder / LOCK).read_text(encoding="utf-8")
     transferred = StageKept(stage=stage, lock=lock, pushed_files=pushed.files, pushed_bytes=pushed.size)
     context.ledger.append(transferred, opened.model, opened.run, stage)
 
 
-def at_hand(context: Context, folder: str) -> workspace.Workspace:
-    """The run's workspace on this worker, as its last stage left it, wherever that was. Raises StageError or DataError."""
+def current_workspace(context: Context, folder: str) -> workspace.Workspace:
+    """The run's workspace on this worker, as the last stage left it on any worker. Raises StageError or DataError."""
     if not context.server_mode:
         return workspace.read(Path(folder))
-    run_opened = _opened(context, folder)
+    run_opened = _last_opening(context, folder)
     if not (Path(folder) / workspace.RUN_FILE).is_file():
-        # Not only where runs are settled, which this worker's queue may never bring.
+        # Not only where runs are settled: this worker's queue may never bring it that step.
         prune(context)
         _make(context, run_opened)
     opened = workspace.read(Path(folder))
     transferred = context.ledger.events(StageKept, run=opened.run, after=run_opened.seq)
     if transferred and _differs(opened, transferred[-1].event.lock):
-        _bring(opened, transferred[-1].event.lock)
+        _fetch(opened, transferred[-1].event.lock)
     return opened
 
 
-def _opened(context: Context, folder: str) -> Entry[RunOpened]:
+def _last_opening(context: Context, folder: str) -> Entry[RunOpened]:
     """The event with which the run's workspace was opened last."""
     name = Path(folder).relative_to(context.home / "workspaces").parts[0]
     entries = [entry for entry in context.ledger.events(RunOpened) if workspace.folder_name(entry.run) == name]
     if not entries:
-        raise StageError(f"workspace {folder}", "is of no run in the ledger", "clear the run's first task")
+        raise StageError(f"workspace {folder}", "belongs to no run in the ledger", "clear the run's first task")
     return entries[-1]
 
 
@@ -69,20 +71,22 @@ def _make(context: Context, entry: Entry[RunOpened]) -> None:
 
 
 def prune(context: Context) -> None:
-    """Removes old workspaces of this worker's; see pipeline.workspaces.workspace.prune."""
+    """Removes old workspaces of this worker; see pipeline.workspaces.workspace.prune."""
     rule = context.params.workspaces
-    workspace.prune(context.project, context.home, rule.keep, _ended(context.ledger), rule.abandoned_hours * 3600)
+    workspace.prune(
+        context.project, context.home, rule.keep, _settled_runs(context.ledger), rule.abandoned_hours * 3600
+    )
 
 
-def _ended(ledger: Ledger) -> set[str]:
-    """Runs that were settled and not taken up again since."""
-    ended: set[str] = set()
+def _settled_runs(ledger: Ledger) -> set[str]:
+    """Runs that were settled and have not been started again since."""
+    settled: set[str] = set()
     for entry in ledger.events(RunSettled, StepStarted):
         if isinstance(entry.event, RunSettled):
-            ended.add(entry.run)
+            settled.add(entry.run)
         else:
-            ended.discard(entry.run)
-    return ended
+            settled.discard(entry.run)
+    return settled
 
 
 def _differs(opened: workspace.Workspace, lock: str) -> bool:
@@ -90,8 +94,8 @@ def _differs(opened: workspace.Workspace, lock: str) -> bool:
     return not path.is_file() or path.read_text(encoding="utf-8") != lock
 
 
-def _bring(opened: workspace.Workspace, lock: str) -> None:
-    """Fetches what the stages of `lock` made; the lock is written last, so that a fetch cut short is done again."""
+def _fetch(opened: workspace.Workspace, lock: str) -> None:
+    """Fetches the outs of the stages in `lock`. The lock is written last, so that a fetch that was cut off is repeated."""
     locked: dict[str, Any] = yaml_file.parse(lock)
     outs: dict[str, str] = {}
     for stage in dvc_graph.order(opened.folder):

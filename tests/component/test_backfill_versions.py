@@ -13,6 +13,7 @@ from pipeline.errors import RegistryError, RolloutError
 from pipeline.ledger.events import RunOpened
 from pipeline.ledger.rollout_events import RolloutEnded, RolloutStarted
 from pipeline.runs import steps
+from pipeline.runs.settle import settle
 from pipeline.settings.models import load
 from pipeline.workspaces import dvc_graph, workspace
 from tests.support.required import EXHAUSTIVE
@@ -84,8 +85,8 @@ def test_a_run_that_a_backfill_does_again_is_settled_for_what_the_backfill_did(p
     context.ledger.append(RolloutEnded(version="1", slot="blue", switch_s=0.1), "churn", "one")
     context.ledger.append(RolloutStarted(version="1", slot="blue"), "churn", "one")
     second = backfill(project, "one")
-    told = steps.settle(context, "one", "churn", backfill=True)
-    assert told.outcome == f"version {second} was registered as asof-2024-03-01, not rolled out"
+    settled = settle(context, "one", "churn", backfill=True)
+    assert settled.outcome == f"version {second} was registered as asof-2024-03-01, not rolled out"
     assert recovery.open_rollout(context.ledger, "churn") is not None
 
 

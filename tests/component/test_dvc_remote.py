@@ -139,11 +139,12 @@ def test_a_remote_that_cannot_be_written_is_one_line_and_nothing_is_lost(project
     assert told["pushed_files"] == 31
 
 
-def test_without_a_remote_a_run_goes_on_and_says_so(project, capsys):
+def test_without_a_remote_a_run_goes_on_and_says_so(project, caplog):
+    caplog.set_level("INFO", "pipeline")
     dvc("remote", "remove", "store")
     opened, told = land("one")
     assert (told["remote"], told["pushed_files"]) == (None, 0)
-    assert "pushed nothing: no DVC remote" in capsys.readouterr().out
+    assert "pushed nothing: no DVC remote" in caplog.text
     with pytest.raises(DataError, match="the project has none; add one with"):
         dvc_remote.fetch(opened.folder, opened.outs("snapshot"))
 

@@ -20,12 +20,12 @@ def test_a_lost_list_of_partitions_hides_only_its_own_version(project):
     context = Context.here()
     retrain(project)
     retrain(project, "two", datetime(2024, 3, 2, tzinfo=UTC))
-    lost = context.registry.version_facts("churn", "1")["tags"]["perennial.data_version"]
+    lost = context.registry.version_facts("churn", "1").tags["perennial.data_version"]
     for store in (project / ".dvc" / "cache", project / ".perennial" / "remote"):
         (store / "files" / "md5" / lost[:2] / lost[2:]).unlink()
-    told = trace(context, "2024-02-20")
-    assert [v["version"] for v in told["versions"]] == ["2"]
-    assert told["unreadable"] == [lost]
+    traced = trace(context, "2024-02-20")
+    assert [v.version for v in traced.versions] == ["2"]
+    assert traced.unreadable == [lost]
 
 
 def test_data_leads_to_versions_and_when_they_were_live(project):
@@ -34,14 +34,14 @@ def test_data_leads_to_versions_and_when_they_were_live(project):
     retrain(project, "two", datetime(2024, 3, 2, tzinfo=UTC))
     for version in ("1", "2", "1"):
         context.ledger.append(RolloutEnded(version=version, slot="blue", switch_s=0.1), "churn")
-    data = context.registry.version_facts("churn", "1")["tags"]["perennial.data_version"]
-    (found,) = trace(context, data[:8])["versions"]
-    assert (found["version"], found["data_version"], len(found["live"])) == ("1", data, 2)
-    assert found["live"][0]["until"] is not None
-    assert found["live"][1]["until"] is None
-    both = trace(context, "2024-02-20")
-    assert [v["version"] for v in both["versions"]] == ["1", "2"]
-    assert {v["partition"]["revision"] for v in both["versions"]} == {1}
+    data = context.registry.version_facts("churn", "1").tags["perennial.data_version"]
+    (version,) = trace(context, data[:8]).versions
+    assert (version.version, version.data_version, len(version.live)) == ("1", data, 2)
+    assert version.live[0].end is not None
+    assert version.live[1].end is None
+    both = trace(context, "2024-02-20").versions
+    assert [v.version for v in both] == ["1", "2"]
+    assert {v.partition.revision for v in both} == {1}
     for unknown in ("0000", "2031-01-01", "ab"):
         with pytest.raises(DataError, match="is no data version and no partition's date"):
             trace(context, unknown)
@@ -52,9 +52,9 @@ def test_a_revision_is_rows_that_came_late_or_were_corrected_and_no_later_look(p
     context, day = Context.here(), "2024-02-28"
     for number, as_of in enumerate((2, 1, 3), start=1):
         retrain(project, f"look {number}", datetime(2024, 3, as_of, tzinfo=UTC))
-    told = trace(context, day)["revisions"]["churn"]
-    assert [(r["number"], r["rows"], r["as_of"][:10]) for r in told] == [(1, 60, "2024-03-02"), (1, 1, "2024-03-01")]
-    assert [r["why"] for r in told] == ["first", "labels known at another as-of"]
+    revisions = trace(context, day).revisions["churn"]
+    assert [(r.number, r.rows, r.as_of[:10]) for r in revisions] == [(1, 60, "2024-03-02"), (1, 1, "2024-03-01")]
+    assert [r.why for r in revisions] == ["first", "labels known at another as-of"]
     frame = customers()
     corrected = frame.customer == frame.customer[frame.seen_at.dt.strftime("%Y-%m-%d") == day].iloc[0]
     frame.loc[corrected, "spend"] += 1
@@ -64,15 +64,15 @@ def test_a_revision_is_rows_that_came_late_or_were_corrected_and_no_later_look(p
     late = frame[corrected].assign(customer="late")
     late.to_parquet(project / "customers" / "late.parquet")
     retrain(project, "late", datetime(2024, 3, 2, tzinfo=UTC))
-    told = trace(context, day)
-    assert [(r["number"], r["rows"]) for r in told["revisions"]["churn"]] == [(1, 60), (1, 1), (2, 60), (2, 1), (3, 61)]
-    assert [r["why"] for r in told["revisions"]["churn"]][2:] == [
+    traced = trace(context, day)
+    assert [(r.number, r.rows) for r in traced.revisions["churn"]] == [(1, 60), (1, 1), (2, 60), (2, 1), (3, 61)]
+    assert [r.why for r in traced.revisions["churn"]][2:] == [
         "late or corrected rows",
         "labels known at another as-of",
         "late or corrected rows",
     ]
-    assert [v["partition"]["revision"] for v in told["versions"]] == [1, 1, 1, 2, 2, 3]
-    assert rebuilt("1")["identical"], "an earlier run still rebuilds with the old one"
+    assert [v.partition.revision for v in traced.versions] == [1, 1, 1, 2, 2, 3]
+    assert rebuilt("1").identical, "an earlier run still rebuilds with the old one"
     assert "3, as of 2024-03-02: 61 rows" in said(["trace", day]).stdout
     lines = [e.what for e in timeline(context.ledger, "churn") if e.kind == "data_landed"]
     assert "with late or corrected rows" in lines[-1]

@@ -27,17 +27,17 @@ def test_a_version_is_rebuilt_when_tree_source_and_cache_have_moved_on(project):
     shutil.rmtree(project / ".dvc" / "cache")
     left = project / ".perennial" / "rebuilds" / "999999999-churn-1-x"
     left.mkdir(parents=True)
-    told = rebuilt()
-    assert told["identical"], told["compared"]
-    assert {one["what"] for one in told["compared"]} >= {
+    result = rebuilt()
+    assert result.identical, result.compared
+    assert {compared.what for compared in result.compared} >= {
         "artifacts/churn/snapshot",
         "artifacts/churn/model.skops",
         "artifacts/churn/metrics.json",
         "artifacts/churn/package",
         "model digest (sha256)",
     }
-    assert told["uncommitted"]
-    assert told["environment"] == {}
+    assert result.uncommitted
+    assert result.environment == {}
     assert list((project / ".perennial" / "rebuilds").iterdir()) == []
     assert not (project / ".dvc" / "cache" / "files").exists(), "the project's own cache was not used"
 
@@ -110,9 +110,9 @@ def test_nothing_from_the_future_reaches_the_model(project):
 def test_a_run_and_dvc_repro_share_what_they_have_made(project):
     """The same digest for the same as-of; what the one has trained is restored for the other, both ways."""
     retrain(project)
-    told = repro()
+    output = repro()
     for stage in list(dvc_graph.order(project))[1:]:
-        assert f"Stage '{stage}@churn' is cached - skipping run" in told
+        assert f"Stage '{stage}@churn' is cached - skipping run" in output
     manifest = dvc_graph.read_json(project / "artifacts" / "churn" / "package" / "manifest.json")
     assert manifest["model_digest"] == digest("1")
     change_params(project, "models.churn.as_of", "2024-02-25")
@@ -131,10 +131,10 @@ def test_another_environment_trains_anew(project):
     """What an older scikit-learn fitted is another model, though code, data and settings are the same."""
     retrain(project)
     (project / "requirements" / "main.txt").open("a").write("# scikit-learn is another one now\n")
-    said = repro()
-    assert "Stage 'validate@churn' is cached - skipping run" in said
+    output = repro()
+    assert "Stage 'validate@churn' is cached - skipping run" in output
     for stage in ("train", "evaluate", "package"):
-        assert f"Running stage '{stage}@churn'" in said
+        assert f"Running stage '{stage}@churn'" in output
 
 
 def test_a_version_is_rebuilt_when_only_our_own_ref_holds_its_code(project):
@@ -143,7 +143,7 @@ def test_a_version_is_rebuilt_when_only_our_own_ref_holds_its_code(project):
     (project / "pipeline" / "training.py").open("a").write("\nIDEA = 1\n")
     subprocess.run([*git, "commit", "-qam", "an idea"], check=True)
     retrain(project)
-    code = Context.here().registry.version_facts("churn", "1")["tags"]["perennial.code_revision"]
+    code = Context.here().registry.version_facts("churn", "1").tags["perennial.code_revision"]
     shutil.rmtree(project / ".perennial" / "workspaces")
     for command in (
         ["worktree", "prune"],
@@ -160,8 +160,8 @@ def test_a_version_is_rebuilt_when_only_our_own_ref_holds_its_code(project):
         text=True,
         check=True,
     )
-    told = json.loads(done.stdout)
-    assert (told["identical"], told["code_revision"]) == (True, code)
+    result = json.loads(done.stdout)
+    assert (result["identical"], result["code_revision"]) == (True, code)
 
 
 def test_dvc_repro_asks_a_source_that_was_mended_as_a_run_does(project):
@@ -171,17 +171,17 @@ def test_dvc_repro_asks_a_source_that_was_mended_as_a_run_does(project):
     frame.loc[2000:2600, "spend"] += 30
     frame.to_parquet(project / "customers" / "all.parquet")
     change_params(project, "models.churn.as_of", "2024-03-01")
-    said = repro()
-    assert "Running stage 'snapshot@churn'" in said
+    output = repro()
+    assert "Running stage 'snapshot@churn'" in output
     manifest = dvc_graph.read_json(project / "artifacts" / "churn" / "package" / "manifest.json")
     assert manifest["model_digest"] != digest("1")
     retrain(project, "two")
     assert manifest["model_digest"] == digest("2")
     change_params(project, "models.churn.as_of", "2024-03-01T01:00:00+01:00")
     (project / "dvc.lock").unlink()
-    said = repro()
+    output = repro()
     for stage in list(dvc_graph.order(project))[1:]:
-        assert f"Stage '{stage}@churn' is cached - skipping run" in said
+        assert f"Stage '{stage}@churn' is cached - skipping run" in output
 
 
 def test_dvc_repro_sees_an_edited_hook_as_a_run_does(project):
@@ -196,9 +196,9 @@ def test_dvc_repro_sees_an_edited_hook_as_a_run_does(project):
     change_params(project, "models.churn.training.estimator", "own.trees:tree")
     change_params(project, "models.churn.training.options", {})
     repro()
-    told = repro()
+    output = repro()
     for stage in list(dvc_graph.order(project))[1:]:
-        assert f"Stage '{stage}@churn' didn't change, skipping" in told
+        assert f"Stage '{stage}@churn' didn't change, skipping" in output
     first = dvc_graph.read_json(project / "artifacts" / "churn" / "package" / "manifest.json")["model_digest"]
     (project / "own" / "depth.py").write_text("DEPTH = 3\n")
     assert "Running stage 'train@churn'" in repro()
@@ -222,6 +222,6 @@ def test_other_code_of_ones_own_trains_anew(project):
     (project / "my_settings.py").write_text("C = 0.001\n")
     retrain(project, "two")
     assert digest("2") == digest("1") != digest("3")
-    facts = [Context.here().registry.version_facts("churn", v)["tags"] for v in "123"]
-    assert len({told["perennial.data_version"] for told in facts}) == 1
-    assert rebuilt("1")["identical"]
+    tags_of = [Context.here().registry.version_facts("churn", v).tags for v in "123"]
+    assert len({tags["perennial.data_version"] for tags in tags_of}) == 1
+    assert rebuilt("1").identical

@@ -58,13 +58,13 @@ def test_every_step_may_be_taken_by_another_worker(workers):
     stages = list(dvc_graph.order(context.project))
     for i, stage in enumerate(stages):
         steps.run_stage(workers("ba"[i % 2]), folder, stage)
-    kept = context.ledger.events(StageKept)
-    assert [e.step for e in kept] == stages
+    transferred = context.ledger.events(StageKept)
+    assert [entry.step for entry in transferred] == stages
     mlflow_run = steps.check_gates(workers("b"), folder)
     context = workers("a")
     version = steps.register(context, folder, mlflow_run)
-    opened = workspace_transfer.at_hand(context, folder)
-    assert set(yaml.safe_load(kept[-1].body["lock"])["stages"]) == {f"{stage}@churn" for stage in stages}
+    opened = workspace_transfer.current_workspace(context, folder)
+    assert set(yaml.safe_load(transferred[-1].event.lock)["stages"]) == {f"{stage}@churn" for stage in stages}
     (registered,) = context.ledger.events(VersionRegistered)
     assert (registered.body["version"], registered.body["data_version"]) == (version, opened.data_version())
     assert opened.reason == "a test" and opened.as_of == AS_OF.isoformat()
@@ -77,7 +77,7 @@ def test_it_is_the_same_model_as_on_one_machine(workers, monkeypatch):
         folder = steps.open_run(workers("a"), run, "churn", AS_OF, "a test")
         for name, stage in zip(names, dvc_graph.order(workers("a").project), strict=True):
             steps.run_stage(workers(name), folder, stage)
-        opened = workspace_transfer.at_hand(workers("a"), folder)
+        opened = workspace_transfer.current_workspace(workers("a"), folder)
         digests.append(dvc_graph.read_json(opened.files.package / "manifest.json")["model_digest"])
     assert digests[0] == digests[1]
 
@@ -91,10 +91,10 @@ def test_a_worker_that_was_lost_in_a_fetch_fetches_again(workers, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.runs.workspace_transfer.remote.fetch", cut_off)
+        patch.setattr("pipeline.runs.workspace_transfer.dvc_remote.fetch", cut_off)
         with pytest.raises(KeyboardInterrupt):
-            workspace_transfer.at_hand(context, folder)
-    opened = workspace_transfer.at_hand(context, folder)
+            workspace_transfer.current_workspace(context, folder)
+    opened = workspace_transfer.current_workspace(context, folder)
     assert opened.files.counts.is_file() and list(opened.files.snapshot.glob("*.parquet"))
 
 
@@ -104,7 +104,7 @@ def test_a_worker_that_never_settles_a_run_clears_up_too(workers):
     for run in ("run/1", "run/2"):
         folders.append(steps.open_run(workers("a"), run, "churn", AS_OF, "a test"))
         steps.run_stage(workers("a"), folders[-1], "snapshot")
-        workspace_transfer.at_hand(context := workers("b"), folders[-1])
+        workspace_transfer.current_workspace(context := workers("b"), folders[-1])
         context.ledger.append(RunSettled(), "churn", run)
     assert [workspace.Path(folder).is_dir() for folder in folders] == [False, True]
 
@@ -118,9 +118,9 @@ def test_code_that_a_worker_does_not_have_is_said_in_one_line(workers):
         steps.run_stage(workers("b"), folder, "validate")
 
 
-def test_on_one_machine_nothing_is_carried(project):
+def test_on_one_machine_nothing_is_transferred(project):
     context = Context.here()
     folder = steps.open_run(context, "run/1", "churn", AS_OF, "a test")
     steps.run_stage(context, folder, "snapshot")
     assert context.ledger.events(StageKept) == []
-    assert workspace_transfer.at_hand(context, folder) == workspace.read(workspace.Path(folder))
+    assert workspace_transfer.current_workspace(context, folder) == workspace.read(workspace.Path(folder))

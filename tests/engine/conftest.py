@@ -9,12 +9,13 @@ import pytest
 
 from harness.project import CHURN, change_params, make_project
 from harness.router import router
+from pipeline.context import Context
 from pipeline.rollout import deploy
 from pipeline.rollout.engines.base import EngineSettings, EngineUnavailable
 from pipeline.rollout.engines.docker import DockerEngine
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.slots import predictions_folder
-from pipeline.runs import steps
+from pipeline.runs.retrain import retrain
 from tests.support.endpoint import Endpoint
 from tests.support.postgres import postgres, shared  # noqa: F401
 from tests.support.required import skip_or_fail
@@ -28,15 +29,15 @@ def trained(tmp_path_factory):
         patch.chdir(project)
         patch.setenv("PERENNIAL_HOME", str(project / "home"))
         patch.setenv("PERENNIAL_PROJECT", str(project))
-        context = steps.Context.here()
+        context = Context.here()
         for day in (20, 21, 22):
             as_of = context.params.model("churn").as_of.replace(month=2, day=day)
-            steps.retrain(context, f"run/{day}", "churn", as_of, "a test", False, lambda _step: None)
+            retrain(context, f"run/{day}", "churn", as_of, "a test", False)
         customers = project / "customers" / "all.parquet"
         content = customers.read_bytes()
         rows = pd.read_parquet(customers)
         rows.assign(left=1 - rows["left"]).to_parquet(customers)
-        steps.retrain(context, "run/flipped", "churn", as_of, "a test", False, lambda _step: None)
+        retrain(context, "run/flipped", "churn", as_of, "a test", False)
         customers.write_bytes(content)
         yield project
 

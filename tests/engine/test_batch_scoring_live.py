@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from harness.commands import said
 from harness.project import customers
-from pipeline.cli import commands as command_line
 from pipeline.rollout.slots import predictions_folder
 from pipeline.runs import batch_scoring
 
@@ -20,14 +20,14 @@ def rows():
 
 
 @pytest.mark.parametrize("endpoint", ["process"], indirect=True)
-def test_it_gives_the_live_endpoints_numbers_and_reads_its_log(endpoint, rows, tmp_path, capsys):
+def test_it_gives_the_live_endpoints_numbers_and_reads_its_log(endpoint, rows, tmp_path):
     """The same rows through the router, from a file, and from the prediction log."""
     endpoint.deploy("1")
     asked = rows.head(50).astype(object).assign(seen_at=[t.isoformat() for t in rows["seen_at"].head(50)])
     records = asked.where(asked.notna(), None).to_dict("records")
     live = httpx.post(f"{endpoint.address}/invocations", json={"dataframe_records": records}).json()["predictions"]
     rows.head(50).to_parquet(tmp_path / "in.parquet")
-    given = [
+    command = [
         "predict",
         "churn",
         "--input",
@@ -36,18 +36,18 @@ def test_it_gives_the_live_endpoints_numbers_and_reads_its_log(endpoint, rows, t
         str(tmp_path / "out.csv"),
         "--json",
     ]
-    assert command_line.main(given) == 0
-    assert json.loads(capsys.readouterr().out)["rows"] == 50
+    done = said(command)
+    assert (done.returncode, json.loads(done.stdout)["rows"]) == (0, 50)
     assert pd.read_csv(tmp_path / "out.csv", float_precision="round_trip")["prediction"].tolist() == live
     endpoint.engines.all()[0].stop("churn", "blue", 1)
     log = pa.concat_tables(
         [pq.read_table(path) for path in predictions_folder(endpoint.home, "churn").glob("*.parquet")]
     )
     pq.write_table(log, tmp_path / "log.parquet")
-    told = batch_scoring.score(
-        endpoint.context.registry, "churn", tmp_path / "log.parquet", tmp_path / "again.parquet", print
+    result = batch_scoring.score(
+        endpoint.context.registry, "churn", tmp_path / "log.parquet", tmp_path / "again.parquet"
     )
     again = pd.read_parquet(tmp_path / "again.parquet")
-    assert told["rows"] == len(log) > 50
+    assert result.rows == len(log) > 50
     assert again["prediction"].tolist() == log["prediction"].to_pylist()
     assert set(asked["customer"]) <= set(again["customer"])

@@ -16,7 +16,7 @@ from pipeline.rollout.engines.base import EngineSettings, EngineUnavailable
 from pipeline.rollout.engines.docker import DockerEngine
 from pipeline.rollout.engines.process import ProcessEngine
 from pipeline.rollout.engines.select import LocalEngines
-from pipeline.runs import steps
+from pipeline.runs.retrain import retrain
 from pipeline.serving.runtime import Runtime
 from tests.support.required import skip_or_fail
 
@@ -70,9 +70,7 @@ def test_what_onnx_cannot_hold_is_served_by_the_second_image(endpoint):
     change_params(endpoint.project, "models.churn.training.runtime", "skops")
     as_of = endpoint.context.params.model("churn").as_of.replace(month=2, day=22)
     context = type(endpoint.context).here()
-    version = steps.retrain(
-        context, f"run/skops-{uuid.uuid4().hex[:6]}", "churn", as_of, "a test", False, lambda _: None
-    )["version"]
+    version = retrain(context, f"run/skops-{uuid.uuid4().hex[:6]}", "churn", as_of, "a test", False).version
     result = endpoint.deploy(version)
     assert result.engine == [e.name for e in endpoint.engines.all() for r in e.all() if r.version == version][0]
     answer = httpx.post(f"{endpoint.address}/invocations", content=BODY)

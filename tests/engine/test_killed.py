@@ -15,7 +15,7 @@ from harness.project import BODY, bodies
 from harness.rollouts import races
 from pipeline.ledger.rollout_events import RolloutStarted, RouteMoved
 from pipeline.rollout import recovery
-from pipeline.runs import steps
+from pipeline.runs.settle import settle
 from tests.support.endpoint import LIMIT_S, agreed, kill_slot, one_engine
 from tests.support.required import EXHAUSTIVE
 
@@ -276,7 +276,7 @@ def test_the_end_of_a_run_recovers_the_rollout_that_was_killed_in_it(start):
     endpoint = start
     endpoint.context.rollout("run/killed").record(RolloutStarted(version="2", slot="green", before="1"), "churn")
     assert recovery.open_rollout(endpoint.context.ledger, "churn") is not None
-    steps.settle(endpoint.context, "run/another", "churn")
+    settle(endpoint.context, "run/another", "churn")
     assert recovery.open_rollout(endpoint.context.ledger, "churn") is not None
-    steps.settle(endpoint.context, "run/killed", "churn")
+    settle(endpoint.context, "run/killed", "churn")
     assert agreed(endpoint) == "1"

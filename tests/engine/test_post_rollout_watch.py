@@ -53,13 +53,14 @@ def test_a_champion_that_loses_on_mature_labels_is_rolled_back(endpoint):
     endpoint.deploy(FLIPPED)
     asked = ask(endpoint, AS_OF - timedelta(days=10))
     early = watch(endpoint.context, "w", "churn", AS_OF - timedelta(days=9))
-    assert (early["decision"], early["rollback"]) == ("keep", None)
+    assert (early.decision, early.rollback) == ("keep", None)
     with steady_load(endpoint.address, BODY) as tally:
-        told = watch(endpoint.context, "w", "churn", AS_OF)
+        result = watch(endpoint.context, "w", "churn", AS_OF)
     # The labels of the last two days are not known yet.
-    assert 0.7 * asked < told["rows"] < asked, told
-    assert (told["decision"], told["champion"], told["predecessor"]) == ("roll back", FLIPPED, "1")
-    assert told["rollback"]["version"] == "1"
+    assert 0.7 * asked < result.rows < asked, result
+    compared = result.comparison
+    assert (result.decision, compared.champion, compared.predecessor) == ("roll back", FLIPPED, "1")
+    assert result.rollback.version == "1"
     assert (tally.failed, tally.failures) == (0, [])
     assert live_at(endpoint.context.ledger, "churn").version == "1"
     assert endpoint.context.registry.champion("churn") == "1"
@@ -68,17 +69,17 @@ def test_a_champion_that_loses_on_mature_labels_is_rolled_back(endpoint):
 
 @pytest.mark.parametrize("endpoint", ["process"], indirect=True)
 def test_a_champion_that_is_no_worse_stays(endpoint):
-    assert watch(endpoint.context, "w", "churn", AS_OF)["reason"] == "churn has no predecessor to compare with"
+    assert watch(endpoint.context, "w", "churn", AS_OF).reason == "churn has no predecessor to compare with"
     endpoint.deploy("1")
     endpoint.deploy("2")
     ask(endpoint, AS_OF - timedelta(days=10))
-    told = watch(endpoint.context, "w", "churn", AS_OF)
-    assert (told["decision"], told["rollback"]) == ("keep", None)
-    assert told["rows"] > 300
+    result = watch(endpoint.context, "w", "churn", AS_OF)
+    assert (result.decision, result.rollback) == ("keep", None)
+    assert result.rows > 300
     assert endpoint.live() == ("2", "green")
     endpoint.set(watch_days=0)
     late = watch(type(endpoint.context).here(), "w", "churn", AS_OF)
-    assert late["reason"] == "version 2 has been live for more than 0 days"
+    assert late.reason == "version 2 has been live for more than 0 days"
 
 
 @pytest.fixture
@@ -97,8 +98,8 @@ def test_a_version_that_was_gone_back_from_never_comes_back_by_itself(losing):
     endpoint.rollback()
     endpoint.rollback()
     assert endpoint.live()[0] == FLIPPED
-    told = watch(endpoint.context, "w", "churn", AS_OF)
-    assert (told["decision"], told["reason"]) == ("keep", "churn has no predecessor to compare with")
+    result = watch(endpoint.context, "w", "churn", AS_OF)
+    assert (result.decision, result.reason) == ("keep", "churn has no predecessor to compare with")
     assert endpoint.live()[0] == FLIPPED
 
 
@@ -106,30 +107,30 @@ def test_a_version_that_was_gone_back_from_never_comes_back_by_itself(losing):
 def test_a_rollout_that_is_going_on_is_left_alone(losing):
     endpoint = losing
     with endpoint.context.rollout("another").leased("churn") as alone:
-        told = watch(endpoint.context, "w", "churn", AS_OF)
-        assert (told["decision"], told["rollback"]) == ("keep", None)
-        assert told["reason"].endswith("but a rollout is going on, it is left alone")
+        result = watch(endpoint.context, "w", "churn", AS_OF)
+        assert (result.decision, result.rollback) == ("keep", None)
+        assert result.reason.endswith("but a rollout is going on, it is left alone")
         alone.record(RolloutStarted(version="2", slot="blue", strategy="canary", before=FLIPPED), "churn")
-        told = watch(endpoint.context, "w", "churn", AS_OF)
-        assert told["reason"] == "a rollout of churn is going on, it is left alone"
+        result = watch(endpoint.context, "w", "churn", AS_OF)
+        assert result.reason == "a rollout of churn is going on, it is left alone"
     assert endpoint.context.ledger.events(AbortAsked) == []
     assert endpoint.live()[0] == FLIPPED
 
 
 @pytest.mark.parametrize("endpoint", ["process"], indirect=True)
-def test_a_predecessor_that_wants_what_nobody_is_asked_for_is_not_compared(losing):
-    """Monitoring goes on: the watch says so and keeps."""
+def test_a_predecessor_whose_features_are_no_longer_logged_is_not_compared(losing):
+    """The watch keeps the champion and gives the reason; monitoring continues."""
     endpoint = losing
     manifest = endpoint.context.registry.package_folder("churn", "1") / "manifest.json"
     kept = manifest.read_bytes()
     try:
         manifest.write_bytes(kept.replace(b'"calls"', b'"minutes"'))
-        told = watch(endpoint.context, "w", "churn", AS_OF)
+        result = watch(endpoint.context, "w", "churn", AS_OF)
     finally:
         manifest.write_bytes(kept)
-    assert told["decision"] == "keep"
-    why = "version 1 wants minutes, which nobody is asked for any more"
-    assert told["reason"] == f"versions {FLIPPED} and 1 cannot be compared: {why}"
+    assert result.decision == "keep"
+    why = "version 1 needs minutes, which requests no longer carry"
+    assert result.reason == f"versions {FLIPPED} and 1 cannot be compared: {why}"
 
 
 @pytest.mark.parametrize("endpoint", ["process"], indirect=True)

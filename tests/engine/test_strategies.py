@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -17,7 +18,7 @@ from pipeline.ledger.timeline import live_at
 from pipeline.rollout import recovery
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route import Route
-from pipeline.runs import steps
+from pipeline.runs.settle import settle
 from tests.support.endpoint import FLIPPED, one_engine
 
 FAST = {"bake_s": 0.5, "hold_s": 150, "canary_percent": 50, "linear_percent": 40, "limits__error_rate": 0.05}
@@ -116,11 +117,12 @@ def test_a_shadow_answers_nobody_is_compared_and_promotes_nothing(endpoint, vers
         endpoint.rollback()
 
 
-def test_a_cold_predecessor_is_started_proven_and_live_again(endpoint, capsys):
+def test_a_cold_predecessor_is_started_proven_and_live_again(endpoint, caplog):
+    caplog.set_level(logging.INFO, "pipeline")
     endpoint.set(keep_hours=0)
     endpoint.deploy("2")
-    steps.settle(steps.Context.here(), "any run", "churn")
-    assert "blue: ended version 1, kept for 0 h" in capsys.readouterr().out
+    settle(endpoint.context, "any run", "churn")
+    assert "blue: ended version 1, kept for 0 h" in caplog.text
     assert endpoint.slots() == [("green", "2")]
     assert route_file.read(endpoint.home, "churn").previous is None
     with steady_load(endpoint.address, BODY) as tally:

@@ -76,14 +76,14 @@ def live_state(stack):
 
 
 def digest(stack, version):
-    return stack.context.registry.version_facts(FLIGHTS, version)["tags"]["perennial.model_digest"]
+    return stack.context.registry.version_facts(FLIGHTS, version).tags["perennial.model_digest"]
 
 
 def kept_partitions(stack, version):
     """The files that a version's MLflow run says it was trained on."""
     import mlflow
 
-    run = stack.context.registry.version_facts(FLIGHTS, version)["mlflow_run"]
+    run = stack.context.registry.version_facts(FLIGHTS, version).mlflow_run
     return mlflow.artifacts.load_dict(f"runs:/{run}/partitions.json")
 
 
@@ -102,7 +102,7 @@ def test_1_weeks_are_backfilled_and_nothing_live_changes(stack, before):
         assert stack.finish(DAG, run)[""] == "success"
     state, events = live_state(stack), stack.context.ledger.events()
     champion = state["champion"]
-    as_of = stack.context.registry.version_facts(FLIGHTS, champion)["tags"]["perennial.as_of"]
+    as_of = stack.context.registry.version_facts(FLIGHTS, champion).tags["perennial.as_of"]
     model = stack.context.params.model(FLIGHTS)
     one = next(requests(flights_between(stack.project, "2013-07-01", "2013-07-02"), model, None))
     with steady_load(f"{stack.at.router}/{FLIGHTS}", one, pace=20) as load:
@@ -130,7 +130,7 @@ def test_2_each_week_is_a_version_under_its_own_name(stack, before):
     assert len(set(backfilled.values())) == len(backfilled) == WEEKS
     assert (min(backfilled), max(backfilled)) == (f"asof-{after(MONDAYS[0], 7)}", f"asof-{after(MONDAYS[-1], 7)}")
     for alias, version in backfilled.items():
-        tags = stack.context.registry.version_facts(FLIGHTS, version)["tags"]
+        tags = stack.context.registry.version_facts(FLIGHTS, version).tags
         assert (tags["perennial.as_of"][:10], tags["perennial.origin"]) == (alias.removeprefix("asof-"), "backfill")
     for alias, monday in ((min(backfilled), MONDAYS[0]), (max(backfilled), MONDAYS[-1])):
         days = sorted(dvc_remote.day_of(file) for file in kept_partitions(stack, backfilled[alias]))
@@ -207,7 +207,7 @@ def test_5_from_mlflows_page_of_a_version_to_its_data_and_back(stack, before):
     if gone := browser.missing():
         skip_or_fail("browser", gone)
     version = before["versions"]["asof-2013-10-21"]
-    data = stack.context.registry.version_facts(FLIGHTS, version)["tags"]["perennial.data_version"]
+    data = stack.context.registry.version_facts(FLIGHTS, version).tags["perennial.data_version"]
     assert httpx.get(f"{stack.at.airflow}/perennial/data/{data}").status_code == 401
     with browser.browser() as driver:
         browser.log_in(driver, stack.at.airflow, USER, machine_secrets(stack.home)["password"])

@@ -10,18 +10,15 @@ from datetime import UTC, datetime
 from pipeline.context import Context
 from pipeline.runs import steps
 from pipeline.runs.rebuild import rebuild
+from pipeline.runs.retrain import retrain as run_all_steps
 from pipeline.workspaces import dvc_graph
 
 AS_OF = datetime(2024, 3, 1, tzinfo=UTC)
 
 
-def quiet(_step):
-    pass
-
-
 def retrain(project, run="one", as_of=AS_OF):
     """Trains and registers `churn` without Airflow, and returns the version."""
-    return steps.retrain(Context.here(), run, "churn", as_of, "a test", False, quiet)["version"]
+    return run_all_steps(Context.here(), run, "churn", as_of, "a test", False).version
 
 
 def backfill(project, run, as_of=AS_OF):
@@ -34,7 +31,7 @@ def backfill(project, run, as_of=AS_OF):
 
 
 def rebuilt(version="1"):
-    return rebuild(Context.here(), "churn", version, quiet)
+    return rebuild(Context.here(), "churn", version)
 
 
 def repro():
@@ -45,4 +42,4 @@ def repro():
 
 
 def digest(version):
-    return Context.here().registry.version_facts("churn", version)["tags"]["perennial.model_digest"]
+    return Context.here().registry.version_facts("churn", version).tags["perennial.model_digest"]

@@ -32,7 +32,7 @@ def champion(churn_package, monkeypatch, tmp_path):
     """Scores with the package of churn, in blocks of 100 rows."""
     registry = OneVersion(churn_package)
     monkeypatch.setattr(batch_scoring, "BLOCK_ROWS", 100)
-    return lambda given, output, say=lambda line: None: batch_scoring.score(registry, "churn", given, output, say)
+    return lambda given, output: batch_scoring.score(registry, "churn", given, output)
 
 
 @pytest.fixture
@@ -50,9 +50,9 @@ def expected(churn_package, rows):
 def test_every_row_is_scored_in_its_order(champion, rows, expected, tmp_path, form, wanted):
     given, output = tmp_path / f"in.{form}", tmp_path / f"out.{wanted}"
     rows.to_csv(given, index=False) if form == "csv" else rows.to_parquet(given, row_group_size=130)
-    told = champion(given, output)
+    result = champion(given, output)
     scored = pd.read_csv(output, float_precision="round_trip") if wanted == "csv" else pd.read_parquet(output)
-    assert (told["rows"], told["version"], told["resumed_after"]) == (720, "3", 0)
+    assert (result.rows, result.version, result.resumed_after) == (720, "3", 0)
     assert scored["customer"].tolist() == rows["customer"].tolist()
     assert np.array_equal(scored["prediction"], expected)
     assert list(tmp_path.glob(".out*")) == []
@@ -88,7 +88,7 @@ def test_without_a_key_rows_are_numbered(champion, rows, tmp_path):
 
 
 @pytest.mark.parametrize("form", ["parquet", "csv"])
-def test_cut_short_it_goes_on_where_it_was(champion, rows, expected, tmp_path, monkeypatch, form):
+def test_cut_short_it_goes_on_where_it_was(champion, rows, expected, tmp_path, monkeypatch, caplog, form):
     """What was done is not done again, and nothing is missing or twice."""
     given, output = tmp_path / f"in.{form}", tmp_path / "out.parquet"
     rows.to_csv(given, index=False) if form == "csv" else rows.to_parquet(given, row_group_size=130)
@@ -107,11 +107,11 @@ def test_cut_short_it_goes_on_where_it_was(champion, rows, expected, tmp_path, m
         champion(given, output)
     assert not output.exists()
     monkeypatch.setattr(Runtime, "predict", predict)
-    lines = []
-    told = champion(given, output, lines.append)
-    assert told["resumed_after"] == sum(asked) > 0
-    assert told["rows"] == 720
-    assert "goes on after row" in lines[0]
+    caplog.set_level("INFO", "pipeline")
+    result = champion(given, output)
+    assert result.resumed_after == sum(asked) > 0
+    assert result.rows == 720
+    assert f"churn: continues after row {sum(asked)}" in caplog.text
     assert np.array_equal(pd.read_parquet(output)["prediction"], expected)
 
 
@@ -138,7 +138,7 @@ def test_another_input_or_version_begins_anew(champion, rows, expected, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda rows: rows.drop(columns="plan"), "has no column plan"),
         (
@@ -153,14 +153,14 @@ def test_another_input_or_version_begins_anew(champion, rows, expected, tmp_path
             lambda rows: rows.assign(plan=rows["plan"].where(rows.index != 301, "free")),
             "row 301: column plan must be one of basic",
         ),
-        (lambda rows: rows.assign(plan=1), "column plan is int64, not text"),
-        (lambda rows: rows.assign(spend="much"), "column spend is"),
+        (lambda rows: rows.assign(plan=1), "column plan holds int64, not text"),
+        (lambda rows: rows.assign(spend="much"), "column spend holds string, not numbers"),
         (lambda rows: rows.head(0), "has no rows"),
     ],
 )
-def test_a_row_that_breaks_the_contract_is_named(champion, rows, tmp_path, change, told):
+def test_a_row_that_breaks_the_contract_is_named(champion, rows, tmp_path, change, message):
     change(rows).to_parquet(tmp_path / "in.parquet")
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         champion(tmp_path / "in.parquet", tmp_path / "out.parquet")
     assert not (tmp_path / "out.parquet").exists()
 
@@ -168,18 +168,18 @@ def test_a_row_that_breaks_the_contract_is_named(champion, rows, tmp_path, chang
 def test_files_that_are_none_are_one_line(champion, tmp_path):
     (tmp_path / "torn.parquet").write_bytes(b"PAR1 and no more")
     (tmp_path / "text.csv").write_text("spend,calls,plan\nmuch,1,plus\n")
-    for name, told in (
+    for name, message in (
         ("torn.parquet", "cannot be read as Parquet"),
         ("text.csv", "cannot be read as CSV"),
         ("no.csv", "No such"),
     ):
-        with pytest.raises(DataError, match=told) as refused:
+        with pytest.raises(DataError, match=message) as refused:
             champion(tmp_path / name, tmp_path / "out.csv")
         assert "\n" not in str(refused.value)
     with pytest.raises(DataError, match="neither"):
         champion(tmp_path / "in.json", tmp_path / "out.csv")
 
 
-def test_without_a_champion_there_is_nobody_to_ask(tmp_path):
+def test_without_a_champion_there_is_nothing_to_score_with(tmp_path):
     with pytest.raises(RegistryError, match="has no champion"):
-        batch_scoring.score(OneVersion(None), "churn", tmp_path / "a.csv", tmp_path / "b.csv", print)
+        batch_scoring.score(OneVersion(None), "churn", tmp_path / "a.csv", tmp_path / "b.csv")

@@ -1,0 +1,64 @@
+"""Runs one command: its answer goes to standard output, all else to standard error; a refusal is one line and exit code 1."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pipeline.cli.parser import parser
+from pipeline.errors import PerennialError
+from pipeline.settings import logs
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The exit code of the command `argv`. Raises SystemExit(2) for wrong usage."""
+    arguments = parser().parse_args(argv)
+    logs.configure("terminal")
+    try:
+        with _stdout_for_the_answer():
+            answer = arguments.call(arguments)
+        as_json = getattr(arguments, "json", False)
+        print(json.dumps(_finite(answer.values), indent=2, default=str) if as_json else answer.text)
+        return answer.exit_code
+    except PerennialError as error:
+        if not (arguments.command == "stage" and _left_for_the_run(error)):
+            print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped by hand; what was live stays live", file=sys.stderr)
+        return 1
+
+
+def _left_for_the_run(error: PerennialError) -> bool:
+    """Whether a run waits for the stage's error, and shows it itself."""
+    from pipeline.workspaces.workspace import write_stage_error
+
+    return write_stage_error(error)
+
+
+@contextmanager
+def _stdout_for_the_answer() -> Iterator[None]:
+    """Sends what DVC, MLflow and the stages print to standard error, so that a pipe gets the answer alone."""
+    sys.stdout.flush()
+    stdout = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(stdout, 1)
+        os.close(stdout)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: a figure that could not be computed is null."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,106 @@
+"""The command line's words: each command's arguments, its help, and the function in commands.py that runs it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from pipeline.cli import commands
+from pipeline.cli.commands import Answer
+
+
+def parser() -> argparse.ArgumentParser:
+    """Parses a command into its arguments; `call` is its function. Every command but `stage` takes --json."""
+    top = argparse.ArgumentParser(prog="python -m pipeline", description="The command line")
+    names = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, call: Callable[[argparse.Namespace], Answer], about: str) -> argparse.ArgumentParser:
+        command = names.add_parser(name, help=about, description=about)
+        command.set_defaults(call=call)
+        return command
+
+    def add_with_json(name: str, call: Callable[[argparse.Namespace], Answer], about: str) -> argparse.ArgumentParser:
+        command = add(name, call, about)
+        command.add_argument("--json", action="store_true", help="machine-readable")
+        return command
+
+    stage = add("stage", commands.stage, "run one stage here; what dvc.yaml calls")
+    stage.add_argument("stage")
+    stage.add_argument("model")
+    _add_run_commands(add_with_json)
+    _add_rollout_commands(add_with_json)
+    _add_ledger_commands(add_with_json)
+    _add_data_commands(add_with_json)
+    return top
+
+
+Add = Callable[[str, Callable[[argparse.Namespace], Answer], str], argparse.ArgumentParser]
+
+
+def _add_run_commands(add: Add) -> None:
+    retrain = add("retrain", commands.retrain, "the whole run without Airflow")
+    retrain.add_argument("model")
+    retrain.add_argument(
+        "--as-of", type=_time, help="end of the training window, ISO 8601 (default: the model's as_of)"
+    )
+    retrain.add_argument("--reason", default="by hand")
+    retrain.add_argument("--deploy", action="store_true", help="bring the new version live")
+    reproduce = add("reproduce", commands.reproduce, "rebuild a version from its records, and compare")
+    reproduce.add_argument("model")
+    reproduce.add_argument("version")
+    predict = add("predict", commands.predict, "score a Parquet or CSV file with the champion")
+    predict.add_argument("model")
+    predict.add_argument("--input", type=Path, required=True, metavar="FILE")
+    predict.add_argument("--output", type=Path, required=True, metavar="FILE")
+
+
+def _add_rollout_commands(add: Add) -> None:
+    from pipeline.settings.models import STRATEGIES
+
+    deploy = add("deploy", commands.deploy, "bring a registered version live")
+    deploy.add_argument("model")
+    deploy.add_argument("version")
+    deploy.add_argument("--strategy", choices=list(STRATEGIES), help="default: the one in params.yaml")
+    rollback = add("rollback", commands.rollback, "bring the predecessor live again, or call a rollout back")
+    rollback.add_argument("model")
+    watch = add("watch", commands.watch, "compare champion and predecessor on matured labels; roll back if worse")
+    watch.add_argument("model")
+    watch.add_argument("--as-of", type=_time, help="labels known at this time count, ISO 8601 (default: now)")
+    add("reconcile", commands.reconcile, "make what runs agree with the routes")
+    status = add("status", commands.status, "which version is live where, since when")
+    status.add_argument("model", nargs="?")
+
+
+def _add_ledger_commands(add: Add) -> None:
+    timeline = add("timeline", commands.timeline, "what happened to a model")
+    timeline.add_argument("model")
+    timeline.add_argument("--at", type=_time, help="until this time, ISO 8601")
+    costs = add("costs", commands.costs, "what runs cost, step by step")
+    costs.add_argument("model", nargs="?")
+    costs.add_argument("--run", default="", metavar="ID")
+    roi = add("roi", commands.roi, "what automation earns against doing the same by hand")
+    roi.add_argument("model", nargs="?")
+    add("verify", commands.verify, "check the ledger's chain")
+
+
+def _add_data_commands(add: Add) -> None:
+    trace = add("trace", commands.trace, "which versions were trained on some data, and when each was live")
+    trace.add_argument("data", help="a data version, or the date of a partition")
+    trace.add_argument("--model", default="", help="only this one")
+    drift = add("drift", commands.drift, "compare live traffic, or two files, with the training data")
+    drift.add_argument("model", nargs="?")
+    drift.add_argument("--as-of", type=_time, help="end of the window, ISO 8601 (default: now)")
+    drift.add_argument("--reference", type=Path, metavar="FILE")
+    drift.add_argument("--current", type=Path, metavar="FILE")
+    drift.add_argument("--report", type=Path, metavar="HTML", help="with files: where to write Evidently's picture")
+
+
+def _time(text: str) -> datetime:
+    from pipeline.settings.models import utc
+
+    try:
+        return utc(datetime.fromisoformat(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time; write it like 2013-04-01T00:00:00Z") from error

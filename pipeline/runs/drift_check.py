@@ -1,0 +1,125 @@
+"""The drift check: compares live traffic with the champion's training data, and decides whether to retrain."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.context import Context
+from pipeline.deployer import traffic
+from pipeline.errors import RegistryError
+from pipeline.ledger.events import DriftChecked
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pipeline.monitoring.drift import DriftVerdict
+    from pipeline.monitoring.live_quality import LiveQuality
+    from pipeline.policy.retrain import Receipt
+
+
+@dataclass(frozen=True)
+class DriftCheck:
+    """The result of one check of the requests with event time in [window_start, as_of).
+
+    `asked_outside_window` counts the logged requests outside the window; `report` is Evidently's picture (HTML), or None
+    when too few rows were compared.
+    """
+
+    drift: DriftVerdict
+    champion: str
+    as_of: datetime
+    window_start: datetime
+    live_quality: LiveQuality
+    asked_outside_window: int
+    receipt: Receipt
+    report: Path | None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            **self.drift.as_dict(),
+            "champion": self.champion,
+            "as_of": self.as_of.isoformat(),
+            "window_start": self.window_start.isoformat(),
+            "live_quality": self.live_quality.as_dict(),
+            "asked_outside_window": self.asked_outside_window,
+            "receipt": self.receipt.as_dict(),
+            "decision": self.receipt.decision,
+            "report": str(self.report) if self.report else None,
+        }
+
+
+def check_drift(context: Context, run: str, name: str, as_of: datetime) -> DriftCheck:
+    """Compares the requests and labels of the window that ends at `as_of` with the champion's training data.
+
+    Writes the report, its JSON beside it, and a DriftChecked event. Raises RegistryError when the model has no champion.
+    """
+    from pipeline.policy import retrain as retrain_policy
+
+    model = context.params.model(name)
+    champion = context.registry.champion(name)
+    if champion is None:
+        raise RegistryError(
+            f"model {name}", "has no champion to monitor", f"train one: `python -m pipeline retrain {name} --deploy`"
+        )
+    start = as_of - timedelta(days=model.monitor.window_days)
+    requests, logged = traffic(context).predictions(name, start, as_of)
+    report = context.home / "reports" / name / f"{as_of:%Y-%m-%dT%H%M}-v{champion}.html"
+    drift = _drift_verdict(context, name, champion, requests, report)
+    quality = _live_quality(context, name, champion, requests, start, as_of)
+    check = DriftCheck(
+        drift=drift,
+        champion=champion,
+        as_of=as_of,
+        window_start=start,
+        live_quality=quality,
+        asked_outside_window=logged - len(requests),
+        receipt=retrain_policy.decide(drift, quality, model.monitor),
+        report=report if report.is_file() else None,
+    )
+    if context.server_mode and check.report:
+        from pipeline.registry import record
+
+        record.log_report(context.registry, name, champion, check.report)
+    context.ledger.append(DriftChecked.read(check.as_dict()), name, run)
+    report.parent.mkdir(parents=True, exist_ok=True)
+    report.with_suffix(".json").write_text(json.dumps(check.as_dict(), indent=2) + "\n", encoding="utf-8")
+    return check
+
+
+def _drift_verdict(context: Context, name: str, champion: str, requests: pd.DataFrame, report: Path) -> DriftVerdict:
+    """Compares the features of the requests with the champion's training sample. Leaves personal features out."""
+    import pandas as pd
+
+    from pipeline.monitoring import drift
+
+    model = context.params.model(name)
+    personal = model.rollout.serving.personal
+    return drift.compare(
+        pd.read_parquet(context.registry.reference_file(name, champion)),
+        requests,
+        [c for c in model.training.numeric if c not in personal],
+        [c for c in model.training.categorical if c not in personal],
+        model.monitor,
+        report,
+    )
+
+
+def _live_quality(
+    context: Context, name: str, champion: str, requests: pd.DataFrame, start: datetime, as_of: datetime
+) -> LiveQuality:
+    """The champion's metric on its own answers whose labels are known at `as_of`."""
+    from pipeline.monitoring import live_quality
+
+    model = context.params.model(name)
+    held_out = context.registry.version_facts(name, champion).metrics[model.evaluation.metric]
+    answers = requests[requests["version"] == champion]
+    labels = (
+        live_quality.labels(model, context.project, start, as_of, name, context.registry.key.log_key())
+        if len(answers)
+        else live_quality.NO_LABELS
+    )
+    return live_quality.quality(answers, labels, model, held_out)

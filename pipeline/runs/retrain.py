@@ -1,0 +1,65 @@
+"""A whole run without Airflow: every step in turn, in this process."""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pipeline.context import Context
+from pipeline.ledger.events import RunSettled
+from pipeline.ledger.metering import metered
+from pipeline.rollout.results import Deployment, ShadowResult
+from pipeline.runs import steps
+from pipeline.runs.settle import settle
+from pipeline.workspaces import dvc_graph
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A run that registered a version; `rollout` is None when the run was not to deploy it."""
+
+    run: str
+    version: str
+    rollout: Deployment | ShadowResult | None
+    settled: RunSettled
+
+    def as_dict(self) -> dict[str, Any]:
+        rollout = self.rollout.as_dict() if self.rollout else None
+        return {"run": self.run, "version": self.version, "rollout": rollout, **self.settled.body()}
+
+
+def retrain(context: Context, run: str, name: str, as_of: datetime, reason: str, deploy: bool) -> RunResult:
+    """Trains and registers a version of the model `name`, and brings it live with `deploy`.
+
+    Settles the run also when a step fails. Raises the PerennialError of the step that failed.
+    """
+
+    def step(title: str) -> AbstractContextManager[Any]:
+        log.info("%s as of %s: %s", name, f"{as_of:%Y-%m-%d}", title)
+        return metered(context.ledger, run, name, title)
+
+    os.environ.setdefault("PERENNIAL_PROJECT", str(context.project))
+    try:
+        with step("open_workspace"):
+            folder = steps.open_run(context, run, name, as_of, reason)
+        for stage in dvc_graph.order(Path(folder)):
+            with step(stage):
+                steps.run_stage(context, folder, stage)
+        with step("check_gates"):
+            mlflow_run = steps.check_gates(context, folder)
+        with step("register"):
+            version = steps.register(context, folder, mlflow_run)
+        rollout = None
+        if deploy:
+            with step("roll_out"):
+                rollout = steps.roll_out(context, run, name, version, reason)
+    finally:
+        settled = settle(context, run, name)
+    return RunResult(run, version, rollout, settled)
