@@ -49,6 +49,7 @@ def test_a_killed_rollback_whose_slots_died_too_is_recovered(lived, point):
     "point", ["after move route#2", "before promote#2", "after promote#2", "before note rolled_back"]
 )
 def test_one_that_is_killed_while_it_is_undone_is_undone_by_reconcile(lived, point):
+    """A rollout that is killed while it is undone is undone by reconcile."""
     world, context = lived
     deploy(context, "1")
     kill_at(point, lambda: deploy(context, "2"))

@@ -94,6 +94,7 @@ def test_shares_are_exact_and_in_the_status(endpoint, tmp_path):
 
 @one_engine
 def test_one_customer_stays_on_one_side(endpoint):
+    """Requests with the same value of the followed header go to the same version."""
     endpoint.set(canary_percent=30, follow="x-customer")
     thread, _, _ = in_background(endpoint, "2", "canary")
     time.sleep(1)
@@ -114,7 +115,7 @@ def test_one_customer_stays_on_one_side(endpoint):
 
 @one_engine
 def test_one_key_stays_on_one_side_however_it_is_asked(endpoint):
-    """The key in the body, in each form; what has none, or is no JSON, is shared out and answered as ever."""
+    """Requests with the same key in the body go to the same version in every format, and those without a key are shared out."""
     endpoint.set(canary_percent=30, follow="body:customer")
     thread, _, _ = in_background(endpoint, "2", "canary")
     time.sleep(1)

@@ -95,7 +95,7 @@ def before():
 
 @pytest.mark.timeout(2700)
 def test_1_weeks_are_backfilled_and_nothing_live_changes(stack, before):
-    """Several weeks at once, beside a run from the command line, under load: no failed request, no changed byte."""
+    """Weeks are backfilled at once beside a retrain from the command line, and nothing live changes."""
     stack.airflow.wait_for_dag(DAG)
     if stack.live(FLIGHTS) is None:
         run = stack.airflow.trigger(DAG, as_of="2013-07-01T00:00:00Z", reason="the first")
@@ -124,7 +124,7 @@ def test_1_weeks_are_backfilled_and_nothing_live_changes(stack, before):
 
 
 def test_2_each_week_is_a_version_under_its_own_name(stack, before):
-    """One run an interval, the right windows at both ends, and a task that says why it did not roll out."""
+    """Each week is one version with its own as-of alias and window, and its roll_out task says why it was skipped."""
     aliases = stack.context.registry.client().get_registered_model(FLIGHTS).aliases
     backfilled = {name: str(version) for name, version in aliases.items() if name.startswith("asof-")}
     assert len(set(backfilled.values())) == len(backfilled) == WEEKS
@@ -145,6 +145,7 @@ def test_2_each_week_is_a_version_under_its_own_name(stack, before):
 
 
 def test_3_one_of_them_is_rebuilt_into_an_empty_cache(stack, before):
+    """A backfilled version is rebuilt identically into an empty cache."""
     done = pipeline("reproduce", FLIGHTS, before["versions"]["asof-2013-10-21"], "--json")
     out, err = done.communicate()
     told = json.loads(out)
@@ -154,7 +155,7 @@ def test_3_one_of_them_is_rebuilt_into_an_empty_cache(stack, before):
 
 
 def test_3b_dvc_repro_on_ones_own_machine_makes_the_same_model(stack, before):
-    """The same digest for the same as-of, and nothing trained: Airflow's run has made it already."""
+    """`dvc repro` restores what Airflow's run of the same as-of made, with the same digest."""
     settings = (stack.project / "params.yaml").read_text()
     change_params(stack.project, f"models.{FLIGHTS}.as_of", "2013-10-21T00:00:00Z")
     try:
@@ -172,7 +173,7 @@ def test_3b_dvc_repro_on_ones_own_machine_makes_the_same_model(stack, before):
 
 
 def test_4_again_it_is_the_same_versions(stack, before):
-    """A week once more: the same digest, no second version."""
+    """A week that is backfilled again makes the same digest and no second version."""
     client = stack.context.registry.client()
     versions = {
         v.version: v.tags["perennial.model_digest"] for v in client.search_model_versions(f"name = '{FLIGHTS}'")
@@ -186,7 +187,7 @@ def test_4_again_it_is_the_same_versions(stack, before):
 
 
 def test_4b_a_week_that_leaves_nothing_to_learn_says_so_and_holds_up_no_other(stack):
-    """At the very beginning of the data; and no interval ends after the schedule."""
+    """A week without training rows fails with the reason, the next week succeeds, and no interval ends after the schedule."""
     stack.airflow.wait_for_dag(DAG)
     states = backfill(stack, DAG, "2013-01-07", "2013-01-14")
     assert list(states.values()) == ["failed", "success"]
@@ -204,6 +205,7 @@ def test_4b_a_week_that_leaves_nothing_to_learn_says_so_and_holds_up_no_other(st
 
 
 def test_5_from_mlflows_page_of_a_version_to_its_data_and_back(stack, before):
+    """MLflow's page of a version links to the page of its data, which links back."""
     if gone := browser.missing():
         skip_or_fail("browser", gone)
     version = before["versions"]["asof-2013-10-21"]
@@ -229,6 +231,7 @@ def test_5_from_mlflows_page_of_a_version_to_its_data_and_back(stack, before):
 
 
 def test_5b_a_backfill_from_the_form_of_airflows_page(stack):
+    """A backfill that is started from Airflow's own form registers its week and goes live nowhere."""
     if gone := browser.missing():
         skip_or_fail("browser", gone)
     stack.airflow.wait_for_dag("retrain__loyal")
@@ -249,7 +252,7 @@ def test_5b_a_backfill_from_the_form_of_airflows_page(stack):
 
 @pytest.mark.timeout(2700)
 def test_6_runs_of_one_model_and_of_another_at_once(stack):
-    """None meets another's lock; the roll-outs of one model wait for each other."""
+    """Runs of two models at once all succeed, and rollouts of one model follow each other."""
     counts = {"churn": 4, "loyal": 4} if EXHAUSTIVE else {"churn": 2, "loyal": 1}
     started = []
     for model, count in counts.items():
@@ -267,7 +270,7 @@ def test_6_runs_of_one_model_and_of_another_at_once(stack):
 
 @pytest.mark.timeout(2700)
 def test_7_a_scheduled_run_is_the_same_beside_a_backfill_of_its_own_dag(stack):
-    """A model whose schedule has come up: Airflow starts that run by itself. It goes live, and was made of its own data alone."""
+    """A scheduled run beside a backfill of its own Dag goes live and is rebuilt identically."""
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     steady_customers(stack.project, until=midnight + timedelta(days=2))
     source = CHURN["source"]["query"].replace("customers/*", "customers/steady/*")

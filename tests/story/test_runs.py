@@ -29,7 +29,7 @@ from tests.support.stack import FLIGHTS
 
 
 def test_1_a_triggered_retrain_goes_live(stack):
-    """Trigger → stages → gates → MLflow → slot → route, each step metered."""
+    """A triggered retrain passes its gates, is registered and goes live, and each step is metered."""
     dag = f"retrain__{FLIGHTS}"
     stack.airflow.wait_for_dag(dag)
     run = stack.airflow.trigger(dag, as_of="2013-04-01T00:00:00Z", reason="the first")
@@ -45,7 +45,7 @@ def test_1_a_triggered_retrain_goes_live(stack):
 
 
 def test_2_mlflow_knows_the_run_and_the_version(stack):
-    """One experiment a model; params, metrics, dataset, signature, example; the version's tags; verdicts."""
+    """MLflow has the run's parameters, metrics, dataset and verdicts, and the version's signature and tags."""
     import mlflow
 
     mlflow.set_tracking_uri(stack.at.mlflow)
@@ -69,7 +69,7 @@ def test_2_mlflow_knows_the_run_and_the_version(stack):
 
 
 def test_3_drift_starts_a_retrain_that_goes_live_under_load(stack):
-    """Summer's flights through the live address → monitor → event → retrain → the other slot, 0 failed."""
+    """Drift in the live requests starts a retrain that goes live, without a failed request."""
     model = stack.context.params.model(FLIGHTS)
     june = flights_between(stack.project, "2013-06-05", "2013-07-01")
     tally = Replay(f"{stack.at.router}/{FLIGHTS}").play(requests(june, model, "1h"))
@@ -107,7 +107,7 @@ def _asset_triggered(stack, dag):
 
 
 def test_4_a_failed_gate_stops_the_run_and_shows_every_reason(stack):
-    """Nothing is registered, the run is failed although it was settled, what is live stays live."""
+    """A failed gate fails the run, shows every reason, registers nothing and leaves what is live."""
     now = datetime.now(UTC).isoformat()  # what the trigger form sends, long after the schedule's end
     body = {"logical_date": now, "conf": {"as_of": "2024-03-01T00:00:00Z"}}
     run = stack.airflow.post("/dags/retrain__hopeless/dagRuns", body)["dag_run_id"]
@@ -132,6 +132,7 @@ def test_4_a_failed_gate_stops_the_run_and_shows_every_reason(stack):
 
 
 def test_5_a_backfill_registers_and_never_goes_live(stack):
+    """A backfill registers a version for each interval and changes nothing that is live."""
     body = {
         "dag_id": "retrain__churn",
         "from_date": "2024-02-20T00:00:00Z",
@@ -157,6 +158,7 @@ def test_5_a_backfill_registers_and_never_goes_live(stack):
 
 
 def test_5b_operate_rolls_back_and_forward_under_load(stack):
+    """The operate Dag rolls back and forward again, without a failed request."""
     model = stack.context.params.model(FLIGHTS)
     one = next(requests(flights_between(stack.project, "2013-07-01", "2013-07-02"), model, None))
     with steady_load(f"{stack.at.router}/{FLIGHTS}", one, pace=50) as load:
@@ -170,6 +172,7 @@ def test_5b_operate_rolls_back_and_forward_under_load(stack):
 
 
 def test_6_the_page_is_behind_the_login_and_shows_what_is_live(stack):
+    """The overview page needs a login and shows the live version."""
     if gone := browser.missing():
         skip_or_fail("browser", gone)
     assert httpx.get(f"{stack.at.airflow}/perennial/").status_code == 401
@@ -194,6 +197,7 @@ def test_6_the_page_is_behind_the_login_and_shows_what_is_live(stack):
 
 
 def test_7_the_ledger_tells_it_all_and_its_chain_is_intact(stack):
+    """The ledger has every event of the runs, and its chain is intact."""
     from pipeline.ledger import costs
 
     context = stack.context
@@ -205,7 +209,7 @@ def test_7_the_ledger_tells_it_all_and_its_chain_is_intact(stack):
 
 
 def test_8_everything_listens_on_the_loopback_address_only(stack):
-    """Services and slots alike."""
+    """Services and slots listen on the loopback address only."""
     ours = {p.pid for p in processes.family(stack.home)} | {
         json.loads(f.read_text())["pid"] for f in (stack.home / "slots").glob("*.json")
     }
@@ -214,7 +218,7 @@ def test_8_everything_listens_on_the_loopback_address_only(stack):
 
 
 def test_8b_a_service_that_dies_comes_back_and_live_traffic_does_not_notice(stack):
-    """The scheduler is killed; the route answers on, and the next run is scheduled by its successor."""
+    """A scheduler that is killed is started again and schedules the next run, without a failed request."""
     named = {p: " ".join(p.cmdline()) for p in processes.family(stack.home)}
     schedulers = [p for p, title in named.items() if "airflow scheduler" in title and "keep" not in title]
     model = stack.context.params.model(FLIGHTS)
@@ -230,6 +234,7 @@ def test_8b_a_service_that_dies_comes_back_and_live_traffic_does_not_notice(stac
 
 
 def test_9_down_ends_all_even_what_lost_its_supervisor_and_up_brings_back_what_was_live(stack):
+    """`down` ends all services and slots, and `up` makes the last champion live again."""
     processes.supervisor(stack.home).kill()
     time.sleep(1)
     assert len(processes.family(stack.home)) > 5

@@ -62,6 +62,7 @@ def a_run_under_load(server: Server, as_of: str, version: str) -> Iterator[str]:
 
 
 def test_1_all_is_healthy_and_nothing_more_is_open_than_must_be(server: Server):
+    """All services are healthy, none runs as root, ports are on loopback, and each secret is where it is needed only."""
     containers = {service_of(c): c for c in server.containers()}
     assert len(server.workers) == 2 and not server.not_healthy()
     assert all(loopback_only(c) for c in containers.values())
@@ -89,7 +90,7 @@ def test_1_all_is_healthy_and_nothing_more_is_open_than_must_be(server: Server):
 
 
 def test_2_a_runs_steps_alternate_between_workers_that_share_no_disk(server: Server):
-    """A worker to each queue, and every second step in the other: a run changes workers at each step."""
+    """A run whose steps alternate between two workers without a shared disk goes live."""
     one, two = server.workers
     with only(server, one, "default"), only(server, two, "other"):
         told = server.finish(server.retrain("2024-02-20T00:00:00Z"))
@@ -108,6 +109,7 @@ def test_2_a_runs_steps_alternate_between_workers_that_share_no_disk(server: Ser
 
 
 def test_3_the_next_version_goes_live_under_load_without_a_failed_request(server: Server):
+    """The next version goes live through Airflow without a failed request."""
     # Requests like the customers that it learnt from: the next test's monitor is to find no drift.
     with steady_load(server.address, bodies(), pace=100) as tally:
         told = server.finish(server.retrain("2024-02-25T00:00:00Z"))
@@ -123,7 +125,7 @@ def test_3_the_next_version_goes_live_under_load_without_a_failed_request(server
 
 
 def test_4_the_monitor_sees_the_log_and_its_report_is_read_elsewhere(server: Server):
-    """A worker has no prediction log, and the page's process no report: one comes from the deployer, the other from MLflow."""
+    """The monitor reads the deployer's prediction log, and the page shows its report from MLflow."""
     assert server.airflow is not None
     run = server.airflow.trigger(
         "monitor__churn", as_of=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 60))
@@ -142,6 +144,7 @@ def test_4_the_monitor_sees_the_log_and_its_report_is_read_elsewhere(server: Ser
 
 
 def test_5_prometheus_sees_router_and_slots(server: Server):
+    """Prometheus scrapes router and slots, and its rules load."""
     url = f"http://127.0.0.1:{env_of(server.folder)['PROMETHEUS_PORT']}/api/v1"
     until = time.monotonic() + 120
     while True:
@@ -158,7 +161,7 @@ def test_5_prometheus_sees_router_and_slots(server: Server):
 
 
 def test_6_a_worker_is_killed_in_training_and_the_deployer_in_the_rollout(server: Server):
-    """The run ends on the other worker; the deployer starts again, undoes what it had begun, and is asked once more."""
+    """A run goes live though its worker is killed in training and the deployer in the rollout."""
     with a_run_under_load(server, "2024-02-27T00:00:00Z", "3") as run:
         victim = server.wait_for(run, "train")["hostname"]
         time.sleep(0.5)
@@ -182,6 +185,7 @@ def test_6_a_worker_is_killed_in_training_and_the_deployer_in_the_rollout(server
 
 
 def test_7_postgres_and_redis_are_restarted_and_mlflow_is_down_for_a_minute(server: Server):
+    """A run goes live through restarts of Postgres and Redis and a minute without MLflow."""
     with a_run_under_load(server, "2024-02-28T00:00:00Z", "4") as run:
         server.wait_for(run, "snapshot")
         server.compose("restart", "-t", "5", "postgres", "redis")
@@ -192,7 +196,7 @@ def test_7_postgres_and_redis_are_restarted_and_mlflow_is_down_for_a_minute(serv
 
 
 def test_8_a_worker_whose_disk_is_full_says_so_in_one_line(server: Server):
-    """Its workspaces are put on a disk of a MiB, from outside; the same worker takes every step."""
+    """A worker with a full disk fails the run with one line, and what is live stays live."""
     one, two = server.workers
     pid = json.loads(server.run(["docker", "inspect", one]).stdout)[0]["State"]["Pid"]
     full = [
@@ -225,7 +229,7 @@ def test_8_a_worker_whose_disk_is_full_says_so_in_one_line(server: Server):
 
 
 def test_9_the_deployer_starts_nothing_but_what_was_signed(server: Server):
-    """What a worker that was taken over can try with the key that it has."""
+    """The deployer refuses unknown calls, wrong or used tokens and unsigned versions, and slots reach no database."""
     key = env_of(server.folder)["PERENNIAL_DEPLOYER_KEY"]
     before = server.live()
 
@@ -297,6 +301,8 @@ def another_store() -> Iterator[list[str]]:
 
 
 def test_10_all_is_destroyed_and_a_backup_brings_it_back_on_another_store(server: Server, another_store, tmp_path):
+    """A backup brings a destroyed server back, on another store, with what was live."""
+
     def facts():
         timeline = server.ask("timeline", "churn")
         kinds = ("rollout_ended", "version_registered", "run_settled", "rolled_back", "drift_checked")
