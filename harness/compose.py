@@ -36,7 +36,6 @@ class Server:
     airflow: AirflowApi | None = None
     up_s: float = 0.0
     workers: list[str] = field(default_factory=list)
-    answered: int = 0  # what one test's load got from the version that went live, for the next one
 
     def compose(self, *arguments: str, **more: Any) -> subprocess.CompletedProcess:
         return self.run([*compose_command(), *arguments], **more)

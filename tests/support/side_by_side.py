@@ -8,7 +8,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 # Tests that share one set of services. pytest-xdist begins with what has most tests, so with these.
 STORIES = {
-    "tests/story/test_runs.py": "services",
+    "tests/story/test_airflow_runs.py": "services",
     "tests/story/test_backfill.py": "services",
     "tests/story/test_server.py": "server",
 }
