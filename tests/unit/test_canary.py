@@ -40,11 +40,14 @@ CUTS = np.quantile(np.random.default_rng(0).beta(2, 3, 20_000), np.linspace(0.1,
 USUAL = {"failed": 0.002, "refused": 0.002, "slow": 0.012}
 
 
+BOUNDS = {name: functools.cache(getattr(canary, name)) for name in ("interval", "difference")}
+
+
 @pytest.fixture
 def _once_each(monkeypatch):
-    """Equal counts have equal bounds: each pair is worked out once, so that a thousand canaries take seconds."""
-    for name in ("interval", "difference"):
-        monkeypatch.setattr(canary, name, functools.lru_cache(maxsize=None)(getattr(canary, name)))
+    """Equal counts have equal bounds: each pair is worked out once in this file, so that a thousand canaries take seconds."""
+    for name, bounds in BOUNDS.items():
+        monkeypatch.setattr(canary, name, bounds)
 
 
 def scores(random, rows, noise=0.02):
