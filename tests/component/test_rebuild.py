@@ -19,9 +19,9 @@ pytestmark = pytest.mark.usefixtures("trained_before")
 
 def test_a_version_is_rebuilt_when_tree_source_and_cache_have_moved_on(project):
     """A version is rebuilt identically after its code and source have changed and the cache is gone."""
-    (project / "pipeline" / "training.py").open("a").write("\nIDEA = 1\n")
+    (project / "pipeline" / "training" / "fit.py").open("a").write("\nIDEA = 1\n")
     retrain(project)
-    (project / "pipeline" / "training.py").write_text("raise SystemExit('half an edit')\n")
+    (project / "pipeline" / "training" / "fit.py").write_text("raise SystemExit('half an edit')\n")
     customers().assign(spend=1.0).to_parquet(project / "customers" / "all.parquet")
     (project / "params.yaml").write_text("models: [half an edit")
     shutil.rmtree(project / ".dvc" / "cache")
@@ -142,7 +142,7 @@ def test_another_environment_trains_anew(project):
 def test_a_version_is_rebuilt_when_only_our_own_ref_holds_its_code(project):
     """A version is rebuilt when only refs/perennial holds its commit."""
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@t"]
-    (project / "pipeline" / "training.py").open("a").write("\nIDEA = 1\n")
+    (project / "pipeline" / "training" / "fit.py").open("a").write("\nIDEA = 1\n")
     subprocess.run([*git, "commit", "-qam", "an idea"], check=True)
     retrain(project)
     code = Context.here().registry.version_facts("churn", "1")["tags"]["perennial.code_revision"]

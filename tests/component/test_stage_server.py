@@ -66,7 +66,7 @@ def run(do: str, stage: str = "snapshot", **more: str) -> subprocess.CompletedPr
 
 @pytest.fixture
 def instead(project: Path) -> Path:
-    with (project / "pipeline" / "stages.py").open("a") as file:
+    with (project / "pipeline" / "runs" / "stages.py").open("a") as file:
         file.write(INSTEAD)
     return project
 
@@ -81,7 +81,7 @@ def test_it_runs_the_code_of_the_folder_as_it_is_then(instead, tmp_path):
     told = {stage_server.USAGE_VARIABLE: str(usage)}
     done = run("burn", OF_THE_CALLER="here", **told)
     assert (done.returncode, done.stdout, served(usage)) == (0, "burnt here\n", True)
-    stages = instead / "pipeline" / "stages.py"
+    stages = instead / "pipeline" / "runs" / "stages.py"
     stages.write_text(stages.read_text().replace('"burnt "', '"scorched "'))
     assert run("burn", OF_THE_CALLER="here", **told).stdout == "scorched here\n"
     usage.unlink()
