@@ -60,6 +60,7 @@ def test_a_column_that_is_all_missing_is_drift_not_a_crash():
 
 
 def test_each_measure_scores_every_feature_and_the_report_has_all_figures():
+    """Each measure scores every feature, and the report holds the figures and reasons of both."""
     before, now = sample(5000, 1), sample(5000, 2, shift=1.0, missing=0.5)
     tables = Tables(before, now, ["x"], ["kind"])
     for measure in (psi, missing_share):
@@ -173,6 +174,7 @@ def test_features_that_are_not_logged_are_missing(settings, tmp_path):
 
 
 def test_live_quality_writes_the_keys_of_the_drift_event():
+    """Live quality is written with the keys of the drift event."""
     values = {"metric": "roc_auc", "value": 0.7, "held_out": 0.8, "labelled": 5000, "asked": 6000}
     assert list(quality(0.7).as_dict().items()) == list(values.items())
 

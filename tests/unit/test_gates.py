@@ -152,12 +152,14 @@ def test_bad_rows_over_the_limit_fail(churn):
 
 
 def test_a_backfill_is_not_compared_with_the_champion(churn, files):
+    """A backfill has no champion gate."""
     verdicts = run.verdicts(churn, files, None, None, backfill=True)
     assert "champion" not in by_name(verdicts)
     assert all(verdict.passed for verdict in verdicts)
 
 
 def test_a_verdict_reads_back_from_its_dict():
+    """A verdict reads back from its dictionary, unknown keys included, and a missing key is an error."""
     verdict = Verdict("parity", False, 0.5, 0.1, "the difference is too large")
     assert Verdict.from_dict(json.loads(json.dumps(verdict.as_dict())) | {"added_later": 1}) == verdict
     with pytest.raises(KeyError, match="passed"):
