@@ -19,6 +19,7 @@ from harness.project import CHURN, churn_rows, make_project
 from pipeline.ledger.store import Ledger
 from pipeline.settings.models import Model, Params, load
 from pipeline.workspaces import stage_server
+from pipeline.workspaces.dvc_graph import Artifacts
 from tests.support import side_by_side
 from tests.support.once import made_once
 
@@ -71,19 +72,26 @@ def _forget_environment() -> None:
 
 
 @pytest.fixture(scope="session")
-def churn_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package of the model CHURN, made once."""
-    return made_once(tmp_path_factory, "churn", _package_churn) / "package"
+def churn_artifacts(tmp_path_factory: pytest.TempPathFactory) -> Artifacts:
+    """What the stages from training on make of the model CHURN, made once; a test that changes a file changes a copy."""
+    return Artifacts(made_once(tmp_path_factory, "churn", _train_churn), "churn")
 
 
-def _package_churn(folder: Path) -> None:
+def _train_churn(folder: Path) -> None:
     from pipeline.training import evaluate, fit, package
 
-    model = Model.model_validate(CHURN)
+    files, model = Artifacts(folder, "churn"), Model.model_validate(CHURN)
+    files.folder.mkdir(parents=True)
     rows = churn_rows(model)
-    fit.save(fit.fit(rows, model), folder / "m")
-    evaluate.evaluate(model, rows, folder / "m", folder / "p", folder / "r", folder / "e.json")
-    package.build("churn", model, folder / "m", folder / "p", folder / "package")
+    fit.save(fit.fit(rows, model), files.model)
+    evaluate.evaluate(model, rows, files.model, files.predictions, files.reference, files.metrics)
+    package.build("churn", model, files.model, files.predictions, files.package)
+
+
+@pytest.fixture(scope="session")
+def churn_package(churn_artifacts: Artifacts) -> Path:
+    """The package of the model CHURN."""
+    return churn_artifacts.package
 
 
 @pytest.fixture

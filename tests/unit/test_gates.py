@@ -11,7 +11,7 @@ from harness.project import churn_rows
 from pipeline.errors import GateError
 from pipeline.gates import data_contract, metric_limit, naive_baseline, run
 from pipeline.gates.base import PackagedModel, ValidatedData, Verdict
-from pipeline.training import evaluate, fit, package
+from pipeline.training import evaluate
 from pipeline.workspaces.dvc_graph import Artifacts
 
 
@@ -21,18 +21,13 @@ def churn(settings):
 
 
 @pytest.fixture
-def files(churn, tmp_path):
+def files(churn, churn_artifacts, tmp_path):
     """Artifacts of a model that is good."""
-    made = Artifacts(tmp_path, "churn")
-    made.folder.mkdir(parents=True)
-    rows = churn_rows(churn)
-    fit.save(fit.fit(rows, churn), made.model)
-    evaluate.evaluate(churn, rows, made.model, made.predictions, made.reference, made.metrics)
-    package.build("churn", churn, made.model, made.predictions, made.package)
-    made.validation.write_text(
-        json.dumps({"in": len(rows), "kept": len(rows), "quarantined": 0, "faults": [], "missing": []})
-    )
-    return made
+    files = Artifacts(tmp_path, "churn")
+    shutil.copytree(churn_artifacts.folder, files.folder)
+    rows = len(churn_rows(churn))
+    files.validation.write_text(json.dumps({"in": rows, "kept": rows, "quarantined": 0, "faults": [], "missing": []}))
+    return files
 
 
 def by_name(verdicts):

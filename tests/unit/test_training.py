@@ -1,5 +1,7 @@
 """Training gives the same file for the same data, and ONNX answers as scikit-learn does."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -181,12 +183,9 @@ def test_a_wrong_option_is_named(churn):
 
 
 @pytest.fixture
-def built(churn, tmp_path):
-    rows = churn_rows(churn)
-    fit.save(fit.fit(rows, churn), tmp_path / "m")
-    evaluate.evaluate(churn, rows, tmp_path / "m", tmp_path / "p", tmp_path / "r", tmp_path / "e.json")
-    package.build("churn", churn, tmp_path / "m", tmp_path / "p", tmp_path / "package")
-    return tmp_path / "package"
+def built(churn_package, tmp_path):
+    """A package of its own."""
+    return shutil.copytree(churn_package, tmp_path / "package")
 
 
 @pytest.mark.parametrize("file", ["model.onnx", "golden.json"])
