@@ -24,6 +24,7 @@ from tests.support.world import SETTINGS
 )
 @pytest.mark.parametrize("dead", [["blue"], ["green"], ["blue", "green"]])
 def test_a_killed_rollout_whose_slots_died_too_is_recovered(lived, strategy, point, left, dead):
+    """A rollout that was killed, and whose slots died too, is finished or undone by reconcile."""
     world, context = lived
     deploy(context, "1")
     kill_at(point, lambda: deploy(context, "2", strategy))
@@ -35,6 +36,7 @@ def test_a_killed_rollout_whose_slots_died_too_is_recovered(lived, strategy, poi
 
 @pytest.mark.parametrize("point", ["after note rollback_started", "after move route", "before note rolled_back"])
 def test_a_killed_rollback_whose_slots_died_too_is_recovered(lived, point):
+    """A rollback that was killed, and whose slots died too, is finished or undone by reconcile."""
     world, context = lived
     deploy(context, "1")
     deploy(context, "2")
@@ -103,6 +105,7 @@ ACCIDENTS = {
 
 @pytest.mark.parametrize("accident", ACCIDENTS)
 def test_a_recovery_may_be_killed_at_any_point_and_is_recovered(lived, monkeypatch, accident):
+    """A reconcile that is killed at any of its failpoints is completed by the next reconcile."""
     world, context = lived
 
     def happen():

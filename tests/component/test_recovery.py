@@ -197,6 +197,7 @@ def test_the_last_bake_is_judged_at_its_end_too(lived):
 
 
 def test_when_one_model_cannot_be_recovered_the_others_still_are(lived, caplog):
+    """A model that cannot be recovered does not keep another model from being recovered."""
     world, context = lived
     caplog.set_level(logging.INFO, logger="pipeline")
     deploy(context, "1")

@@ -70,6 +70,7 @@ def see_the_page(endpoint, folder):
 
 @one_engine
 def test_shares_are_exact_and_in_the_status(endpoint, tmp_path):
+    """A canary gets exactly its share of 1,000 requests, status and page show the shares, and a rollback calls it back."""
     endpoint.set(canary_percent=7)
     thread, told, current = in_background(endpoint, "2", "canary")
     time.sleep(1)

@@ -180,6 +180,7 @@ def test_of_two_deploys_at_once_on_real_slots_one_wins(start):
 
 
 def test_a_rollback_killed_at_any_point_is_recovered(start, tmp_path):
+    """A rollback that is killed at any failpoint is finished or undone, without a failed request."""
     endpoint = start
     endpoint.deploy("2", "all-at-once")
     with steady_load(endpoint.address, BODY) as tally:
