@@ -32,23 +32,23 @@ restore:  ## for a server: replace everything by a backup (FROM=backups/TIME)
 undeploy:  ## for a server: end slots and services; the volumes stay
 	@docker/down.sh
 
-SIDE_BY_SIDE := -n logical --dist loadscope --maxprocesses
+# Stories and slots wait as much as they work: one worker more than there are processors. Stories take longest and come first.
+WAITING := -n $(shell n=$$(nproc); echo $$(( n < 4 ? n + 1 : 4 ))) --dist loadscope --no-loadscope-reorder
 
-test: $(STAMP) warehouse  ## all tests side by side; those that need an engine or a browser say so when they skip
-	@$(BIN)/python -m pytest -m "unit or component" -n logical --maxprocesses 4
-	@$(BIN)/python -m pytest -m "engine or story" $(SIDE_BY_SIDE) 3
+test: test-unit  ## all tests side by side, the quickest first; those that need an engine or a browser say so when they skip
+	@$(BIN)/python -m pytest tests/story tests/component tests/engine $(WAITING)
 
 test-unit: $(STAMP) warehouse  ## functions and classes alone: no git, DVC, server or other process; within a minute
-	@$(BIN)/python -m pytest -m unit -n logical --maxprocesses 4
+	@$(BIN)/python -m pytest tests/unit -n logical --maxprocesses 4
 
 test-component: $(STAMP) warehouse  ## one real store or tool: git, DVC, MLflow's store, Postgres, a slot's server, Traefik
-	@$(BIN)/python -m pytest -m component -n logical --maxprocesses 4
+	@$(BIN)/python -m pytest tests/component $(WAITING)
 
 test-engine: $(STAMP) warehouse  ## slots on the process engine and on Docker, behind a real Traefik
-	@$(BIN)/python -m pytest -m engine $(SIDE_BY_SIDE) 3
+	@$(BIN)/python -m pytest tests/engine $(WAITING)
 
 test-story: $(STAMP) warehouse  ## whole services: Airflow, MLflow and Traefik; docker-compose.yaml
-	@$(BIN)/python -m pytest -m story $(SIDE_BY_SIDE) 3
+	@$(BIN)/python -m pytest tests/story $(WAITING)
 
 check: $(STAMP)  ## check style, types and the direction of imports
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -36,7 +37,6 @@ class Server:
     airflow: AirflowApi | None = None
     up_s: float = 0.0
     workers: list[str] = field(default_factory=list)
-    answered: int = 0  # what one test's load got from the version that went live, for the next one
 
     def compose(self, *arguments: str, **more: Any) -> subprocess.CompletedProcess:
         return self.run([*compose_command(), *arguments], **more)
@@ -198,15 +198,26 @@ def running(folder: Path) -> Iterator[Server]:
     # What is exported for another stack would win over .env.
     exported = [n for n in os.environ if n.startswith(("PERENNIAL_", "COMPOSE_", "AIRFLOW_", "S3_"))]
     with environment(dict.fromkeys(set(exported) - {"PERENNIAL_REQUIRE"})):
-        made = Server(_project(folder))
-        _end_what_is_left(made)
-        _make_env(made)
-        made.compose("build", "-q")
+        with _images_lock():
+            made = Server(_project(folder))
+            _end_what_is_left(made)
+            _make_env(made)
+            made.compose("build", "-q")
         try:
             made.up()
             yield made
         finally:
             made.run(["docker/down.sh", "--volumes", "-t", "5"])
+
+
+@contextlib.contextmanager
+def _images_lock() -> Iterator[None]:
+    """Images are built by one process at a time: the next one finds their layers. `.ci/run` begins with them."""
+    path = ROOT / ".perennial" / "images.lock"
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def model_of_the_server() -> dict[str, Any]:

@@ -19,7 +19,9 @@ from harness.project import CHURN, churn_rows, make_project
 from pipeline.ledger.store import Ledger
 from pipeline.settings.models import Model, Params, load
 from pipeline.workspaces import stage_server
+from pipeline.workspaces.dvc_graph import Artifacts
 from tests.support import side_by_side
+from tests.support.once import made_once
 
 # For each call httpx reads all the certificates of this machine, 70 ms of processor time; no test speaks TLS.
 httpx._transports.default.create_ssl_context = functools.cache(httpx.create_ssl_context)
@@ -70,16 +72,26 @@ def _forget_environment() -> None:
 
 
 @pytest.fixture(scope="session")
-def churn_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package of the model CHURN, made once."""
+def churn_artifacts(tmp_path_factory: pytest.TempPathFactory) -> Artifacts:
+    """What the stages from training on make of the model CHURN, made once; a test that changes a file changes a copy."""
+    return Artifacts(made_once(tmp_path_factory, "churn", _train_churn), "churn")
+
+
+def _train_churn(folder: Path) -> None:
     from pipeline.training import evaluate, fit, package
 
-    folder, model = tmp_path_factory.mktemp("package"), Model.model_validate(CHURN)
+    files, model = Artifacts(folder, "churn"), Model.model_validate(CHURN)
+    files.folder.mkdir(parents=True)
     rows = churn_rows(model)
-    fit.save(fit.fit(rows, model), folder / "m")
-    evaluate.evaluate(model, rows, folder / "m", folder / "p", folder / "r", folder / "e.json")
-    package.build("churn", model, folder / "m", folder / "p", folder / "package")
-    return folder / "package"
+    fit.save(fit.fit(rows, model), files.model)
+    evaluate.evaluate(model, rows, files.model, files.predictions, files.reference, files.metrics)
+    package.build("churn", model, files.model, files.predictions, files.package)
+
+
+@pytest.fixture(scope="session")
+def churn_package(churn_artifacts: Artifacts) -> Path:
+    """The package of the model CHURN."""
+    return churn_artifacts.package
 
 
 @pytest.fixture
@@ -93,10 +105,14 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def _cache_of_a_first_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The DVC cache of a project in which `churn` was trained once."""
-    folder = make_project(tmp_path_factory.mktemp("before") / "project", {"churn": CHURN})
-    env = os.environ | {"PATH": f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"}
-    subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=folder, env=env, capture_output=True, check=True)
-    return folder / ".dvc" / "cache"
+
+    def train(folder: Path) -> None:
+        project = make_project(tmp_path_factory.mktemp("before") / "project", {"churn": CHURN})
+        env = os.environ | {"PATH": f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"}
+        subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=project, env=env, capture_output=True, check=True)
+        shutil.copytree(project / ".dvc" / "cache", folder, dirs_exist_ok=True)
+
+    return made_once(tmp_path_factory, "first-run", train)
 
 
 @pytest.fixture

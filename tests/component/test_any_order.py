@@ -155,6 +155,7 @@ def machine(world_folder):
 
 
 def test_whatever_happens_in_whatever_order(machine):
+    """Deploys, crashes, rollbacks, races and tampering in any order leave one signed version live and an intact ledger."""
     explore = int(os.environ.get("PERENNIAL_EXPLORE", "0"))
     chosen = settings(
         max_examples=explore or 30,
@@ -182,7 +183,7 @@ def test_whatever_happens_in_whatever_order(machine):
 
 
 def test_of_many_races_each_has_one_winner(machine):
-    """Two hundred when all is walked. One deploys, the other is refused; or it came after and found the version live, or another one to follow."""
+    """Of two deploys at once one wins and the other is refused or follows it, and their events never overlap."""
     world = machine()
     world.begin()
     try:

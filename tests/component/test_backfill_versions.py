@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("trained_before")
 
 
 def test_a_backfill_makes_one_version_that_nothing_can_bring_live(project):
-    """Done again it is the same version; with other data it is another one, under the same alias."""
+    """A backfill registers one version for its as-of and data, and no command can make it live."""
     context = Context.here()
     first = backfill(project, "b1")
     assert backfill(project, "b2") == first
@@ -60,7 +60,7 @@ def kept_of(version):
 
 
 def test_a_run_done_again_writes_nothing_into_what_a_version_was_made_from(project):
-    """By a backfill, to which Airflow gives the run's own name, and cleared, from other code after its workspace was pruned."""
+    """A run that is repeated, by a backfill or from other code, changes nothing in the MLflow run of an earlier version."""
     context = Context.here()
     first = retrain(project, "one")
     before = kept_of(first)
@@ -77,7 +77,7 @@ def test_a_run_done_again_writes_nothing_into_what_a_version_was_made_from(proje
 
 
 def test_a_run_that_a_backfill_does_again_is_settled_for_what_the_backfill_did(project):
-    """Not for the scheduled run of the same name, whose rollout it does not touch either."""
+    """A backfill that repeats a scheduled run is settled with its own version and leaves that run's rollout alone."""
     from pipeline.rollout import recovery
 
     context = Context.here()
@@ -91,7 +91,7 @@ def test_a_run_that_a_backfill_does_again_is_settled_for_what_the_backfill_did(p
 
 
 def test_a_backfill_is_not_compared_with_what_is_live(project):
-    """A champion that has seen those very days would keep every honest version of the past from being registered."""
+    """A backfill has no champion gate, because the champion may have seen its days."""
     from pipeline.gates import run as check
 
     context = Context.here()
@@ -105,7 +105,7 @@ def test_a_backfill_is_not_compared_with_what_is_live(project):
 
 
 def test_runs_side_by_side_from_the_command_line(project):
-    """Two of one model, two of another, or four; no lock error, each with its own dvc.lock."""
+    """Retrains of two models that run at once all succeed without a lock error, each with its own dvc.lock."""
     import yaml
 
     each = 4 if EXHAUSTIVE else 2

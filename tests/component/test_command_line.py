@@ -36,7 +36,7 @@ def refused(*arguments, start=pipeline, **env):
 
 
 def test_dvc_repro_runs_all_stages_and_a_second_one_only_asks_the_source(project):
-    """On one's own machine, with no service started."""
+    """`dvc repro` runs all five stages without services, and a second one runs only the snapshot."""
     shutil.rmtree(project / ".dvc" / "cache")
     dvc = [sys.executable, "-m", "dvc", "repro"]
     env = os.environ | {"PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"}
@@ -49,6 +49,7 @@ def test_dvc_repro_runs_all_stages_and_a_second_one_only_asks_the_source(project
 
 
 def test_retrain_without_services_then_costs_timeline_and_verify(project):
+    """A retrain works without services, and costs, timeline, status, roi and verify report it."""
     told = json.loads(pipeline("retrain", "churn", "--json").stdout)
     assert told["version"] == "1"
     assert told["outcome"] == "version 1 was registered as challenger, not rolled out"
@@ -67,6 +68,7 @@ def test_retrain_without_services_then_costs_timeline_and_verify(project):
 
 
 def test_a_failed_gate_stops_before_registration_with_every_reason(project):
+    """A failed gate ends the run before registration, and the message gives the reason of every failed gate."""
     change_params(project, "models.churn.gates.metric_limit", 0.999)
     change_params(project, "models.churn.gates.baseline_margin", 0.9)
     line = refused("retrain", "churn")
@@ -82,16 +84,19 @@ def test_a_failed_gate_stops_before_registration_with_every_reason(project):
     "command", [["retrain", "nothing"], ["timeline", "nothing"], ["costs", "nothing"], ["status", "nothing"]]
 )
 def test_an_unknown_model_is_one_line(project, command):
+    """A command for an unknown model fails with one line that lists the models of params.yaml."""
     assert "is not in params.yaml; use one of its models: churn" in refused(*command)
 
 
 def test_a_missing_column_is_one_line(project):
+    """A source without a feature's column fails with one line that names the column."""
     customers().drop(columns="spend").to_parquet(project / "customers" / "all.parquet")
     assert "churn source: has no column spend" in refused("retrain", "churn")
     assert "churn source: has no column spend" in refused("stage", "snapshot", "churn")
 
 
 def test_without_a_label_time_the_snapshot_says_what_it_takes_for_granted(project):
+    """Without source.label_time the snapshot says that it takes labels as known at their row's time."""
     granted = "without source.label_time each label counts as known at its row's own time"
     assert granted not in pipeline("stage", "snapshot", "churn").stdout
     change_params(project, "models.churn.source.label_time", None)
@@ -99,24 +104,29 @@ def test_without_a_label_time_the_snapshot_says_what_it_takes_for_granted(projec
 
 
 def test_an_unknown_key_is_one_line(project):
+    """An unknown key in params.yaml fails with one line that gives the key's full name."""
     change_params(project, "models.churn.source.widow_days", 3)
     assert refused("status").startswith("params.yaml: unknown key models.churn.source.widow_days")
 
 
 def test_a_query_that_returns_nothing_is_one_line(project):
+    """A query without rows fails with one line that gives the window's start."""
     assert "no rows from 2030-12-02" in refused("retrain", "churn", "--as-of", "2031-01-01")
 
 
 def test_a_model_that_was_never_trained_is_one_line(project):
+    """The drift check of a model without a champion fails with one line."""
     assert "model churn: has no champion to monitor" in refused("drift", "churn")
 
 
 def test_no_mlflow_is_one_line_and_quick(project):
+    """An MLflow that does not answer fails the command with one line and no retries of minutes."""
     line = refused("-m", "pipeline", "retrain", "churn", start=python, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert line.startswith("mlflow http://127.0.0.1:9: does not answer")
 
 
 def test_no_router_is_one_line(project):
+    """A router that does not answer fails a deployment with one line."""
     pipeline("retrain", "churn")
     assert "router http://127.0.0.1:9: does not answer" in refused(
         "deploy", "churn", "1", PERENNIAL_ROUTER_URL="http://127.0.0.1:9"
@@ -124,6 +134,7 @@ def test_no_router_is_one_line(project):
 
 
 def test_a_port_in_use_is_one_line_that_names_the_port_and_its_user(project):
+    """`up` on a port that is taken fails with one line that names the port and its setting."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -134,21 +145,25 @@ def test_a_port_in_use_is_one_line_that_names_the_port_and_its_user(project):
 
 
 def test_no_git_repository_is_one_line(project):
+    """A retrain outside a git repository fails with one line."""
     shutil.rmtree(project / ".git")
     assert "is not a git repository with a commit" in refused("retrain", "churn")
 
 
 def test_outside_a_project_is_one_line(tmp_path, monkeypatch):
+    """A command outside a project fails with one line that names the files it looked for."""
     monkeypatch.chdir(tmp_path)
     assert "no params.yaml and dvc.yaml here or above" in refused("status")
 
 
 def test_wrong_usage_is_exit_code_2(project):
+    """An unknown command or an argument that does not parse ends with exit code 2."""
     assert python("-m", "pipeline", "fly").returncode == 2
     assert pipeline("timeline", "churn", "--at", "yesterday").returncode == 2
 
 
 def test_drift_between_two_files_needs_no_model(project, tmp_path):
+    """`drift` compares two files of different formats without any model."""
     before, now = customers(30), customers(30)
     before.to_parquet(tmp_path / "before.parquet")
     now.assign(spend=now.spend * 3).to_csv(tmp_path / "now.csv", index=False)
@@ -161,7 +176,7 @@ def test_drift_between_two_files_needs_no_model(project, tmp_path):
 
 
 def test_one_definition_serves_every_model(project):
-    """A second model in params.yaml is all it takes."""
+    """A second model needs nothing but its block in params.yaml."""
     second = CHURN | {
         "training": CHURN["training"]
         | {"task": "regression", "target": "spend", "numeric": ["calls", "left"], "options": {}},
@@ -173,7 +188,7 @@ def test_one_definition_serves_every_model(project):
 
 
 def test_bad_rows_over_the_limit_stop_the_run_and_stay_readable(project):
-    """Columns, counts and examples in the one line, before training fails on them; the rows with their reasons at MLflow."""
+    """Too many bad rows stop the run before training, with counts and examples, and the rows are kept at MLflow."""
     import mlflow
     import pandas as pd
 

@@ -40,6 +40,7 @@ def told(tmp_path_factory):
 
 
 def test_they_all_parse(told):
+    """Airflow reads all Dags without an error: three for each model of params.yaml."""
     assert told["errors"] == {}
     assert set(told["dags"]) == {f"{kind}__flight-delay" for kind in ("retrain", "monitor", "operate")}
 
@@ -53,6 +54,7 @@ def test_stages_stand_once_and_everywhere_the_same(told):
 
 
 def test_the_order_is_that_of_the_files(told):
+    """Each stage's task runs after the stages whose files it needs, and the steps of the run come after all stages."""
     tasks = told["dags"]["retrain__flight-delay"]["tasks"]
     for stage, needs in dvc_graph.order(ROOT).items():
         assert set(needs) <= set(tasks[stage])
@@ -64,6 +66,7 @@ def test_the_order_is_that_of_the_files(told):
 
 
 def test_the_form_asks_for_as_of_reason_and_strategy(told):
+    """The form of the retrain Dag has an as-of, a reason and one of the strategies."""
     form = told["dags"]["retrain__flight-delay"]["params"]
     assert set(form) == {"as_of", "reason", "strategy"}
     assert form["as_of"]["format"] == "date-time"
@@ -71,6 +74,7 @@ def test_the_form_asks_for_as_of_reason_and_strategy(told):
 
 
 def test_it_runs_on_a_schedule_or_on_drift_and_does_not_catch_up(told):
+    """The retrain Dag runs on its schedule or on a drift event, and makes up for no missed run."""
     dag = told["dags"]["retrain__flight-delay"]
     assert (dag["timetable"], dag["catchup"]) == ("AssetOrTimeSchedule", False)
     assert told["dags"]["monitor__flight-delay"]["timetable"] == "ClosingCronTimetable"
@@ -78,13 +82,13 @@ def test_it_runs_on_a_schedule_or_on_drift_and_does_not_catch_up(told):
 
 @pytest.mark.parametrize("dag", ["retrain__flight-delay", "monitor__flight-delay"])
 def test_the_schedules_end_does_not_end_runs_by_hand(told, dag):
-    """A Dag or task with an end date is silently empty in every later run."""
+    """Neither Dag nor task has an end date, which would make later manual runs empty."""
     assert told["dags"][dag]["end"] is None
     assert told["dags"][dag]["task_ends"] == []
 
 
 def test_the_intervals_are_whole_weeks_up_to_the_end(told):
-    """The week of 30 December ends after the schedule: nobody will ever have its last days."""
+    """A backfill's intervals are whole weeks, and none ends after the schedule's end."""
     assert told["dags"]["retrain__flight-delay"]["intervals"] == [
         ["2013-12-02", "2013-12-09"],
         ["2013-12-09", "2013-12-16"],
@@ -94,7 +98,7 @@ def test_the_intervals_are_whole_weeks_up_to_the_end(told):
 
 
 def test_a_backfill_takes_no_as_of(tmp_path):
-    """Each of its runs has its interval's end; one for all would make the same version over and over."""
+    """A backfill refuses an as-of in its conf, and each of its runs takes its interval's end."""
     code = """
 import sys
 from datetime import datetime
@@ -120,20 +124,21 @@ for kind, given in (("backfill", conf), ("manual", conf), ("backfill", {})):
 
 
 def test_the_monitor_ends_the_warm_predecessor_after_the_watch(told):
-    """Each day, on its schedule: nobody has to think of it."""
+    """The monitor Dag ends an old predecessor after it has watched the rollout."""
     tasks = told["dags"]["monitor__flight-delay"]["tasks"]
     assert tasks["retire_predecessor"] == ["watch_rollout"]
     assert tasks["check_drift"] == ["watch_rollout"]
 
 
 def test_the_form_for_what_to_do_begins_with_what_does_no_harm(told):
+    """The form of the operate Dag offers reconcile before rollback."""
     form = told["dags"]["operate__flight-delay"]["params"]
     assert set(form) == {"action", "reason"}
     assert (form["action"]["enum"], form["action"]["value"]) == (["reconcile", "rollback"], "reconcile")
 
 
 def test_a_run_refuses_a_key_that_its_form_does_not_have(project, tmp_path):
-    """As Airflow itself hands a conf to a task: `{"acton": "rollback"}` is no reconcile that nobody wanted."""
+    """A run whose conf has an unknown key fails and lists the keys of its form."""
     code = """
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -163,7 +168,7 @@ print("@@", "known", dags["operate__churn"].test(run_conf={"reason": "to see"}).
 
 
 def test_another_model_is_another_pair_of_dags(project, tmp_path):
-    """And a stage that only dvc.yaml names shows up as a task of the Dag."""
+    """Each model of params.yaml gets its Dags, and a stage that is only in dvc.yaml becomes a task."""
     written = yaml.safe_load((project / "dvc.yaml").read_text())
     written["stages"]["explain"] = {
         "foreach": "${models}",

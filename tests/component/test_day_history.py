@@ -37,7 +37,7 @@ def renamed(column, day=DAY):
 
 @pytest.mark.parametrize(("column", "usual"), [("calls", "8%"), ("plan", "0%"), ("left", "0%"), ("decided_at", "0%")])
 def test_a_column_renamed_in_one_new_file_is_named(project, column, usual):
-    """A feature without a rule, one of text, the label, and the time at which the label became known."""
+    """A column that is missing on one new day fails the gate, with column, day and shares."""
     change_params(project, "models.churn.gates.contract.columns", {})
     result = verdict(project, renamed(column))
     assert not result.passed
@@ -45,20 +45,24 @@ def test_a_column_renamed_in_one_new_file_is_named(project, column, usual):
 
 
 def test_days_as_usual_pass(project):
+    """Days whose share of missing values is as in their history pass."""
     assert verdict(project, [customers()]).passed
 
 
 def test_an_old_day_is_history(project):
+    """A gap on a day before the held-out ones counts as history and is not judged."""
     assert verdict(project, renamed("calls", "2024-02-10")).passed
 
 
 def test_the_limit_can_be_lifted_and_params_without_it_still_load(project):
+    """gates.contract.missing_a_day is 0.8 by default, and 1 turns the check off."""
     assert load(project).model("churn").gates.contract.missing_a_day == 0.8
     change_params(project, "models.churn.gates.contract.missing_a_day", 1)
     assert verdict(project, renamed("calls")).passed
 
 
 def test_a_part_of_the_day_is_measured_against_the_limit(project):
+    """A day whose missing share is over missing_a_day fails, even when some rows have a value."""
     frame = customers()
     some = frame.index[on(frame, DAY)][:40]
     frame.loc[some, "calls"] = np.nan
@@ -67,13 +71,14 @@ def test_a_part_of_the_day_is_measured_against_the_limit(project):
 
 
 def test_a_column_that_is_empty_on_whole_days_by_nature_is_not_judged(project):
+    """A column that is empty on whole days of its history is not judged."""
     frame = customers()
     quiet = frame.seen_at.dt.day % 4 == 0
     assert verdict(project, [frame.assign(calls=frame.calls.mask(quiet))]).passed
 
 
 def test_labels_that_are_still_to_come_are_no_gap_but_those_of_an_older_day_are(project):
-    """The newest days have neither label nor its time yet; a day before them should."""
+    """The newest days may lack labels, and an older day without labels fails."""
     frame = customers()
     frame.loc[frame.seen_at >= pd.Timestamp("2024-02-27", tz="UTC"), ["left", "decided_at"]] = [np.nan, pd.NaT]
     frame.loc[on(frame, DAY), ["left", "decided_at"]] = [np.nan, pd.NaT]
@@ -83,6 +88,7 @@ def test_labels_that_are_still_to_come_are_no_gap_but_those_of_an_older_day_are(
 
 
 def test_without_a_label_time_labels_come_when_they_come(project):
+    """Without source.label_time the newest days may lack labels, and an older day without labels fails."""
     change_params(project, "models.churn.source.label_time", None)
     frame = customers()
     frame.loc[frame.seen_at >= pd.Timestamp("2024-02-27", tz="UTC"), "left"] = np.nan
@@ -93,6 +99,7 @@ def test_without_a_label_time_labels_come_when_they_come(project):
 
 
 def test_a_history_that_is_too_short_says_nothing(project):
+    """A history of less than a week gives no verdict."""
     frame = customers()
     young = frame[frame.seen_at >= pd.Timestamp("2024-02-19", tz="UTC")]
     assert verdict(project, [young.assign(calls=young.calls.mask(on(young, DAY)))]).passed

@@ -8,6 +8,7 @@ from tests.support.required import skip_or_fail
 
 
 def test_the_page_sends_the_request_that_it_shows(churn_package, tmp_path):
+    """A slot's /docs page loads without another server, and its example request gets a prediction."""
     if gone := browser.missing():
         skip_or_fail("browser", gone)
     with server(churn_package, tmp_path) as started, browser.browser() as driver:

@@ -50,7 +50,7 @@ def url(request, project, monkeypatch):
 
 
 def test_only_what_is_new_is_pushed(project, url):
-    """All of the first window; then a day later what changed; the same again, nothing; a corrected day, that day."""
+    """A run pushes only the partitions that are new or changed."""
     opened, first = land("one")
     assert first["remote"] == url
     assert len(first["landed"]) == first["partitions"] == 29
@@ -74,7 +74,7 @@ def test_only_what_is_new_is_pushed(project, url):
 
 
 def test_dvc_hashes_no_partition_a_second_time(project, monkeypatch):
-    """The stage hashes the new ones as it writes them; DVC, which commits and pushes them, reads none."""
+    """DVC hashes no partition again that the snapshot stage has hashed."""
     import dvc_data.hashfile.hash as hashing
 
     land("one")
@@ -88,7 +88,7 @@ def test_dvc_hashes_no_partition_a_second_time(project, monkeypatch):
 
 
 def test_what_was_pushed_comes_back(project, url):
-    """Also the older revision of a day, after its source was corrected and the cache lost."""
+    """A data version comes back from the remote after its source was corrected and the cache lost."""
     opened, first = land("one")
     before = {f.name: f.read_bytes() for f in opened.files.snapshot.iterdir()}
     customers().assign(spend=3.0).to_parquet(project / "customers" / "all.parquet")
@@ -102,6 +102,7 @@ def test_what_was_pushed_comes_back(project, url):
 
 
 def test_a_listing_is_read_from_the_remote_when_the_cache_is_gone(project):
+    """The list of a data version's partitions is read from the remote when the cache is gone."""
     _, first = land("one")
     shutil.rmtree(project / ".dvc" / "cache")
     assert len(dvc_remote.partitions(project, first["data_version"])) == 29
@@ -110,7 +111,7 @@ def test_a_listing_is_read_from_the_remote_when_the_cache_is_gone(project):
 
 
 def test_trace_says_in_one_line_that_the_remote_cannot_be_read(project):
-    """Its list of partitions is only there, and nobody answers; a list that is lost is another thing."""
+    """`trace` with a remote that does not answer fails with one line that names the remote."""
     land("one")
     shutil.rmtree(project / ".dvc" / "cache")
     dvc("remote", "modify", "--local", "store", "url", "s3://data/x")
@@ -126,7 +127,7 @@ def test_trace_says_in_one_line_that_the_remote_cannot_be_read(project):
 
 
 def test_a_remote_that_cannot_be_written_is_one_line_and_nothing_is_lost(project):
-    """The run fails before it trains; when the remote is back, the same run goes on."""
+    """A remote that cannot be written fails the run before training, and the same run goes on when it is back."""
     blocked = project / "blocked"
     blocked.write_text("a file where the folder should be")
     dvc("remote", "modify", "--local", "store", "url", str(blocked / "remote"))
@@ -140,6 +141,7 @@ def test_a_remote_that_cannot_be_written_is_one_line_and_nothing_is_lost(project
 
 
 def test_without_a_remote_a_run_goes_on_and_says_so(project, caplog):
+    """Without a DVC remote a run goes on, prints that it pushed nothing, and a fetch is refused."""
     caplog.set_level("INFO", "pipeline")
     dvc("remote", "remove", "store")
     opened, told = land("one")
@@ -150,6 +152,7 @@ def test_without_a_remote_a_run_goes_on_and_says_so(project, caplog):
 
 
 def test_the_runs_own_copy_of_the_remotes_keys_is_private(project, s3):  # noqa: F811
+    """The workspace's copy of the remote's keys is readable by its owner only, and no event holds a key."""
     dvc("remote", "modify", "--local", "store", "url", "s3://data/x")
     dvc("remote", "modify", "--local", "store", "endpointurl", s3)
     dvc("remote", "modify", "--local", "store", "access_key_id", "a")

@@ -13,6 +13,7 @@ RUN = "import asyncio, uvloop; print(uvloop.__file__, uvloop.run(asyncio.sleep(0
 
 
 def test_a_cut_library_is_much_smaller_and_runs(tmp_path):
+    """A library without its debug sections is less than half as large and still loads."""
     package = shutil.copytree(Path(uvloop.__file__).parent, tmp_path / "uvloop")
     (library,) = package.glob("loop.*.so")
     before = library.stat().st_size
@@ -23,6 +24,7 @@ def test_a_cut_library_is_much_smaller_and_runs(tmp_path):
 
 
 def test_what_is_no_library_is_left_alone(tmp_path):
+    """A file that is no ELF library is not changed."""
     script = tmp_path / "libfake.so"
     script.write_text("INPUT(libreal.so)")
     assert cut_debug(script) == 0

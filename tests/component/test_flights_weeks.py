@@ -49,7 +49,7 @@ def monday(day):
     ["2013-01-21", "2013-01-28", "2013-02-11", "2013-02-18", "2013-04-01", "2013-05-13", "2013-09-16", "2013-12-30"],
 )
 def test_every_week_of_the_year_can_be_backfilled(project, day):
-    """The first week that leaves something to learn, blizzard and holes in the weather, the last one: right windows, gates passed."""
+    """Each of the year's hard weeks has the right window and passes the data gates."""
     as_of = monday(day)
     model, files = landed(project, as_of)
     days = sorted(file.stem for file in files.snapshot.iterdir())
@@ -65,14 +65,14 @@ def test_every_week_of_the_year_can_be_backfilled(project, day):
 
 @pytest.mark.parametrize("day", ["2013-01-07", "2013-01-14"])
 def test_the_weeks_before_anything_can_be_learnt_are_refused_in_one_line(project, day):
-    """All rows are in the held-out days: such a run of a backfill ends here, the others do not wait for it."""
+    """A week whose rows are all held out is refused with one line."""
     model, files = landed(project, monday(day))
     with pytest.raises(StageError, match=f"begins on 2013-01-01, so all .* in the 14 days held out before {day}"):
         fit.fit(contract.kept_rows(files.snapshot, files.quarantine), model)
 
 
 def test_the_day_that_the_weather_does_not_cover_is_refused_by_name(project):
-    """The schedule has ended by then: only a run by hand gets here."""
+    """The day without weather fails the gate, with column and day."""
     model, files = landed(project, monday("2014-01-01"))
     (failed,) = [v for v in run.data_verdicts(model, files) if not v.passed]
     assert "temp on 2013-12-31: 99% of 844 rows lack it" in failed.reason

@@ -24,6 +24,7 @@ from tests.support.world import SETTINGS
 )
 @pytest.mark.parametrize("dead", [["blue"], ["green"], ["blue", "green"]])
 def test_a_killed_rollout_whose_slots_died_too_is_recovered(lived, strategy, point, left, dead):
+    """A rollout that was killed, and whose slots died too, is finished or undone by reconcile."""
     world, context = lived
     deploy(context, "1")
     kill_at(point, lambda: deploy(context, "2", strategy))
@@ -35,6 +36,7 @@ def test_a_killed_rollout_whose_slots_died_too_is_recovered(lived, strategy, poi
 
 @pytest.mark.parametrize("point", ["after note rollback_started", "after move route", "before note rolled_back"])
 def test_a_killed_rollback_whose_slots_died_too_is_recovered(lived, point):
+    """A rollback that was killed, and whose slots died too, is finished or undone by reconcile."""
     world, context = lived
     deploy(context, "1")
     deploy(context, "2")
@@ -49,6 +51,7 @@ def test_a_killed_rollback_whose_slots_died_too_is_recovered(lived, point):
     "point", ["after move route#2", "before promote#2", "after promote#2", "before note rolled_back"]
 )
 def test_one_that_is_killed_while_it_is_undone_is_undone_by_reconcile(lived, point):
+    """A rollout that is killed while it is undone is undone by reconcile."""
     world, context = lived
     deploy(context, "1")
     kill_at(point, lambda: deploy(context, "2"))
@@ -102,6 +105,7 @@ ACCIDENTS = {
 
 @pytest.mark.parametrize("accident", ACCIDENTS)
 def test_a_recovery_may_be_killed_at_any_point_and_is_recovered(lived, monkeypatch, accident):
+    """A reconcile that is killed at any of its failpoints is completed by the next reconcile."""
     world, context = lived
 
     def happen():

@@ -4,5 +4,5 @@ from tests.support.ledger import raced
 
 
 def test_of_two_hundred_races_of_two_processes_each_has_one_winner(world_folder):
-    """The other is refused; what the winner writes stands, and no two rollouts ever overlap."""
+    """Of two processes that want a lease at once, one gets it, in each of 200 races, and no two rollouts overlap."""
     raced(world_folder)

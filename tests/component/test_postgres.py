@@ -15,6 +15,7 @@ from tests.support.ledger import filled, raced
 
 
 def test_many_processes_make_one_chain(shared):
+    """Four processes that write to one Postgres ledger make one unbroken chain."""
     context = multiprocessing.get_context("fork")
     writers = [context.Process(target=_fill, args=(shared,)) for _ in range(4)]
     for writer in writers:
@@ -40,6 +41,7 @@ def _fill(url):
     ],
 )
 def test_a_changed_or_missing_row_breaks_the_chain(shared, tamper):
+    """A row of a Postgres ledger that was changed, deleted or renumbered breaks the chain."""
     ledger = filled(Ledger(shared))
     with psycopg2.connect(shared) as connection:
         connection.cursor().execute(tamper)
@@ -48,6 +50,7 @@ def test_a_changed_or_missing_row_breaks_the_chain(shared, tamper):
 
 
 def test_any_text_comes_back_as_it_went(shared):
+    """Any text in an event's body comes back from Postgres unchanged."""
     body = {"reason": "naïve ☕ \x00 \\u0000 'quoted' \"twice\" %s :name", "n": 1e-12, "deep": [{"a": None}]}
     ledger = Ledger(shared)
     ledger.append(UnknownEvent(values=body), "m", "r", "s")
@@ -56,11 +59,13 @@ def test_any_text_comes_back_as_it_went(shared):
 
 
 def test_of_two_hundred_races_of_two_processes_each_has_one_winner(shared, world_folder):
+    """Of two processes that want a lease on Postgres at once, one gets it, in each of 200 races."""
     raced(world_folder)
     assert not (world_folder / "ledger.db").exists()
 
 
 def test_a_database_that_is_away_is_one_line_and_the_chain_goes_on_after_it(shared, postgres):
+    """A Postgres that is away gives one line without its password, and the chain goes on when it is back."""
     ledger = filled(Ledger(shared))
     postgres.stop()
     try:

@@ -35,6 +35,7 @@ def test_a_process_has_an_identity_until_it_ends(sleeper):
 
 
 def test_the_same_pid_with_another_start_is_another_process():
+    """A pid with another start time or another boot is another process."""
     mine = this_process()
     assert not ProcessIdentity(mine.pid, str(int(mine.started) + 1), mine.boot, mine.namespace).is_running()
     assert not ProcessIdentity(mine.pid, mine.started, "another-boot", mine.namespace).is_running()
@@ -52,6 +53,7 @@ def test_a_clock_that_is_set_moves_psutils_start_time_and_not_ours(tmp_path, mon
 
 
 def test_what_is_written_is_read_again():
+    """An identity that was written is read back equal."""
     mine = this_process()
     assert ProcessIdentity.parse(mine.describe()) == mine
     assert ProcessIdentity.recorded(mine.pid, mine.stamp).is_running()
@@ -70,6 +72,7 @@ def test_what_is_written_is_read_again():
     ],
 )
 def test_holders_of_earlier_versions_are_read(text, identity):
+    """Holders that earlier versions wrote are still read."""
     assert ProcessIdentity.parse(text) == identity
     assert identity is None or not identity.is_local()
 

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.usefixtures("trained_before")
 
 
 def test_a_lost_list_of_partitions_hides_only_its_own_version(project):
+    """A data version whose list of partitions is lost is reported as unreadable, and the others are still traced."""
     context = Context.here()
     retrain(project)
     retrain(project, "two", datetime(2024, 3, 2, tzinfo=UTC))
@@ -29,6 +30,7 @@ def test_a_lost_list_of_partitions_hides_only_its_own_version(project):
 
 
 def test_data_leads_to_versions_and_when_they_were_live(project):
+    """A data version or a partition's date leads to the versions made from it and the times when they were live."""
     context = Context.here()
     retrain(project)
     retrain(project, "two", datetime(2024, 3, 2, tzinfo=UTC))
@@ -48,7 +50,7 @@ def test_data_leads_to_versions_and_when_they_were_live(project):
 
 
 def test_a_revision_is_rows_that_came_late_or_were_corrected_and_no_later_look(project):
-    """Labels come two days late: a day seen at another as-of, later or earlier, has other rows and is the same revision."""
+    """A partition gets a new revision for late or corrected rows, and none for labels seen at another as-of."""
     context, day = Context.here(), "2024-02-28"
     for number, as_of in enumerate((2, 1, 3), start=1):
         retrain(project, f"look {number}", datetime(2024, 3, as_of, tzinfo=UTC))

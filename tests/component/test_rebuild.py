@@ -18,10 +18,10 @@ pytestmark = pytest.mark.usefixtures("trained_before")
 
 
 def test_a_version_is_rebuilt_when_tree_source_and_cache_have_moved_on(project):
-    """Trained with uncommitted code; then the code changes again, the source is mended and the cache is gone."""
-    (project / "pipeline" / "training.py").open("a").write("\nIDEA = 1\n")
+    """A version is rebuilt identically after its code and source have changed and the cache is gone."""
+    (project / "pipeline" / "training" / "fit.py").open("a").write("\nIDEA = 1\n")
     retrain(project)
-    (project / "pipeline" / "training.py").write_text("raise SystemExit('half an edit')\n")
+    (project / "pipeline" / "training" / "fit.py").write_text("raise SystemExit('half an edit')\n")
     customers().assign(spend=1.0).to_parquet(project / "customers" / "all.parquet")
     (project / "params.yaml").write_text("models: [half an edit")
     shutil.rmtree(project / ".dvc" / "cache")
@@ -43,7 +43,7 @@ def test_a_version_is_rebuilt_when_tree_source_and_cache_have_moved_on(project):
 
 
 def test_what_differs_is_named(project):
-    """An estimator that draws its own seed gives another model each time; the data is still the same."""
+    """A rebuild that differs fails and names the file that differs."""
     (project / "my_models.py").write_text(
         "import os\nfrom sklearn.linear_model import SGDClassifier\n"
         "def drawn(**options):\n"
@@ -62,6 +62,7 @@ def test_what_differs_is_named(project):
 
 
 def test_what_cannot_be_fetched_is_one_line(project):
+    """A rebuild whose data or version is missing fails with one line that says what is missing."""
     retrain(project)
     stored = project / ".perennial" / "remote"
     stored.rename(project / ".perennial" / "elsewhere")
@@ -78,6 +79,7 @@ def test_what_cannot_be_fetched_is_one_line(project):
 
 
 def test_a_code_revision_that_is_gone_is_one_line(project):
+    """A rebuild whose code revision is no longer in the repository fails with one line."""
     retrain(project)
     shutil.rmtree(project / ".git")
     subprocess.run(["git", "init", "-q"], check=True)
@@ -108,7 +110,7 @@ def test_nothing_from_the_future_reaches_the_model(project):
 
 
 def test_a_run_and_dvc_repro_share_what_they_have_made(project):
-    """The same digest for the same as-of; what the one has trained is restored for the other, both ways."""
+    """A run and `dvc repro` with the same as-of make the same digest and restore each other's outputs."""
     retrain(project)
     output = repro()
     for stage in list(dvc_graph.order(project))[1:]:
@@ -128,7 +130,7 @@ def test_a_run_and_dvc_repro_share_what_they_have_made(project):
 
 
 def test_another_environment_trains_anew(project):
-    """What an older scikit-learn fitted is another model, though code, data and settings are the same."""
+    """Changed requirements train again, and restore only the data stages."""
     retrain(project)
     (project / "requirements" / "main.txt").open("a").write("# scikit-learn is another one now\n")
     output = repro()
@@ -138,9 +140,9 @@ def test_another_environment_trains_anew(project):
 
 
 def test_a_version_is_rebuilt_when_only_our_own_ref_holds_its_code(project):
-    """The branch has gone back and git has thrown away what nothing names: through the command line."""
+    """A version is rebuilt when only refs/perennial holds its commit."""
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@t"]
-    (project / "pipeline" / "training.py").open("a").write("\nIDEA = 1\n")
+    (project / "pipeline" / "training" / "fit.py").open("a").write("\nIDEA = 1\n")
     subprocess.run([*git, "commit", "-qam", "an idea"], check=True)
     retrain(project)
     code = Context.here().registry.version_facts("churn", "1").tags["perennial.code_revision"]
@@ -164,8 +166,8 @@ def test_a_version_is_rebuilt_when_only_our_own_ref_holds_its_code(project):
     assert (result["identical"], result["code_revision"]) == (True, code)
 
 
-def test_dvc_repro_asks_a_source_that_was_mended_as_a_run_does(project):
-    """Not the run-cache: with the same as-of, however it is written, both make the same model of the mended rows."""
+def test_dvc_repro_asks_a_source_that_was_corrected_as_a_run_does(project):
+    """`dvc repro` asks a corrected source again, as a run does, and makes the same model."""
     retrain(project)
     frame = customers()
     frame.loc[2000:2600, "spend"] += 30
@@ -185,7 +187,7 @@ def test_dvc_repro_asks_a_source_that_was_mended_as_a_run_does(project):
 
 
 def test_dvc_repro_sees_an_edited_hook_as_a_run_does(project):
-    """A file that the hook itself imports, and the folder that DVC knows nothing of."""
+    """`dvc repro` trains again when a file that a hook imports has changed."""
     (project / "own").mkdir()
     (project / "own" / "depth.py").write_text("DEPTH = 2\n")
     (project / "own" / "trees.py").write_text(
@@ -209,7 +211,7 @@ def test_dvc_repro_sees_an_edited_hook_as_a_run_does(project):
 
 
 def test_other_code_of_ones_own_trains_anew(project):
-    """An estimator by name, and what it imports: with the same data and settings another file is another model."""
+    """A run trains again when a module that a hook imports has changed."""
     (project / "my_models.py").write_text(
         "from sklearn.linear_model import LogisticRegression\nimport my_settings\n"
         "def ours(**options):\n    return LogisticRegression(C=my_settings.C, **options)\n"

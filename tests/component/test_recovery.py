@@ -27,7 +27,7 @@ from tests.support.world import SETTINGS, World, race
 
 
 def test_a_rollout_that_was_overtaken_takes_nothing_from_the_younger_one(lived):
-    """It wakes up while a younger one has a slot and the route: neither is touched, whatever it would clean up."""
+    """A rollout that lost its lease touches neither slot nor route of the younger one."""
     world, context = lived
     deploy(context, "1")
 
@@ -55,6 +55,7 @@ def token_of(context):
 
 
 def test_a_route_is_removed_by_no_older_rollout(lived):
+    """A rollout with an older lease cannot remove the route of a younger one."""
     _, context = lived
     deploy(context, "1")
     with pytest.raises(RolloutError, match="was moved by a younger rollout"):
@@ -118,6 +119,7 @@ def test_each_effect_has_an_event_before_and_after_it(lived, monkeypatch):
 
 @pytest.mark.usefixtures("the_end_cannot_be_recorded")
 def test_a_rollout_that_is_undone_after_its_promotion_gives_the_alias_back(lived):
+    """A rollout that is undone after its promotion gives the champion alias back to the predecessor."""
     world, context = lived
     deploy(context, "1")
     with pytest.raises(LedgerError):
@@ -127,6 +129,7 @@ def test_a_rollout_that_is_undone_after_its_promotion_gives_the_alias_back(lived
 
 @pytest.mark.usefixtures("the_end_cannot_be_recorded")
 def test_a_first_rollout_that_is_undone_after_its_promotion_leaves_no_champion(lived):
+    """A first rollout that is undone after its promotion leaves no champion, slot or route."""
     world, context = lived
     with pytest.raises(LedgerError):
         deploy(context, "2")
@@ -134,6 +137,7 @@ def test_a_first_rollout_that_is_undone_after_its_promotion_leaves_no_champion(l
 
 
 def test_old_images_that_cannot_be_removed_undo_nothing(lived, monkeypatch, caplog):
+    """A failure to remove old images is reported and recorded, and undoes no rollout."""
     world, context = lived
     deploy(context, "1")
     monkeypatch.setattr(world, "prune", lambda *_: (_ for _ in ()).throw(OSError("the disk is read-only")))
@@ -144,7 +148,7 @@ def test_old_images_that_cannot_be_removed_undo_nothing(lived, monkeypatch, capl
 
 
 def test_two_rollbacks_at_once_are_one(lived):
-    """The second finds that what it was to leave has been left; twice in turn is there and back again."""
+    """Of two rollbacks at once one moves the route, and the other finds it done."""
     world, context = lived
     deploy(context, "1")
     deploy(context, "2")
@@ -158,7 +162,7 @@ def test_two_rollbacks_at_once_are_one(lived):
 
 
 def test_a_rollback_that_was_asked_before_another_one_ended_moves_nothing(lived, monkeypatch):
-    """It read what is live, slept, and got its turn when the first had ended."""
+    """A rollback that waited for another one does not roll back a second time."""
     world, context = lived
     deploy(context, "1")
     deploy(context, "2")
@@ -175,7 +179,7 @@ def test_a_rollback_that_was_asked_before_another_one_ended_moves_nothing(lived,
 
 
 def test_the_last_bake_is_judged_at_its_end_too(lived):
-    """What fails in the last moment before the promotion counts."""
+    """A fault in the last moment of the last bake aborts the rollout."""
     world, context = lived
     deploy(context, "1")
     began = []
@@ -193,6 +197,7 @@ def test_the_last_bake_is_judged_at_its_end_too(lived):
 
 
 def test_when_one_model_cannot_be_recovered_the_others_still_are(lived, caplog):
+    """A model that cannot be recovered does not keep another model from being recovered."""
     world, context = lived
     caplog.set_level(logging.INFO, logger="pipeline")
     deploy(context, "1")
@@ -206,6 +211,7 @@ def test_when_one_model_cannot_be_recovered_the_others_still_are(lived, caplog):
 
 
 def test_a_predecessor_is_kept_warm_and_then_ended_and_never_while_the_route_falls_back_on_it(lived):
+    """A predecessor's slot is ended after keep_hours, once the route no longer falls back on it."""
     world, context = lived
     deploy(context, "1")
     deploy(context, "2")
@@ -227,6 +233,7 @@ def test_a_predecessor_is_kept_warm_and_then_ended_and_never_while_the_route_fal
 
 
 def test_a_predecessor_stays_while_a_rollout_has_no_end(lived):
+    """A predecessor's slot is not ended while a rollout is open."""
     world, context = lived
     deploy(context, "1")
     deploy(context, "2")
@@ -236,7 +243,7 @@ def test_a_predecessor_stays_while_a_rollout_has_no_end(lived):
 
 
 def test_what_an_engine_left_in_a_slot_while_it_was_away_is_ended_and_nothing_else(lived):
-    """Docker is restarted; meanwhile the process engine starts the live version again. Then both have one in the slot."""
+    """A slot that an engine kept while it was away is ended when the route names another."""
     world, context = lived
     docker = World(context.home)
     world.beside.append(docker)
@@ -257,6 +264,7 @@ def test_what_an_engine_left_in_a_slot_while_it_was_away_is_ended_and_nothing_el
 
 
 def test_a_ledger_that_goes_away_in_a_bake_keeps_no_users_from_the_champion(lived, monkeypatch):
+    """A ledger that is away during a bake undoes the rollout: users keep the champion."""
     world, context = lived
     deploy(context, "1")
     record = RolloutContext.record

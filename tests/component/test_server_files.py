@@ -38,6 +38,7 @@ def written(project, monkeypatch):
 
 
 def test_secrets_are_drawn_once_and_own_lines_stay(written):
+    """`env` draws each secret once, and a second `env` keeps the secrets and the user's own lines."""
     first = written()
     secrets = [first[name] for name in server.SECRETS]
     assert len(set(secrets)) == len(secrets) and min(map(len, secrets)) >= 20
@@ -53,11 +54,12 @@ def test_secrets_are_drawn_once_and_own_lines_stay(written):
 
 
 def test_once_air_gapped_always(written):
+    """An air-gapped .env stays air-gapped without being asked again."""
     assert written(airgapped=True)["COMPOSE_FILE"] == written()["COMPOSE_FILE"]
 
 
 def test_new_secrets_are_not_drawn_for_databases_that_have_others(project, monkeypatch):
-    """On a real engine, before any image is built: a server that was begun so would never start."""
+    """`env` refuses to draw new secrets while the volume of the old databases exists."""
     try:
         client = DockerEngine(EngineSettings(project, project), prepare=False)._client
     except EngineUnavailable as reason:
@@ -76,7 +78,7 @@ def test_new_secrets_are_not_drawn_for_databases_that_have_others(project, monke
 
 
 def test_a_restored_server_has_the_backups_secrets_and_its_own_addresses(tmp_path):
-    """The script's first half; what it does to databases is seen in tests/story/test_server.py."""
+    """A restore takes the backup's secrets and keeps the server's own addresses."""
     for name in ("restore.sh", "compose.sh"):
         (tmp_path / "docker").mkdir(exist_ok=True)
         shutil.copy(ROOT / "docker" / name, tmp_path / "docker" / name)
@@ -119,6 +121,7 @@ def named(monkeypatch, address, data, artifacts):
 
 
 def test_what_a_store_holds_goes_to_one_whose_buckets_are_called_otherwise(s3, monkeypatch):
+    """All objects of a store are exported and imported into buckets with other names."""
     large = os.urandom(9_000_000)  # more than one part of an upload
     objects = {
         ("data", "files/md5/ab/cd"): b"rows",
@@ -142,12 +145,14 @@ def test_what_a_store_holds_goes_to_one_whose_buckets_are_called_otherwise(s3, m
 
 
 def test_a_store_that_does_not_answer_is_said_in_one_line(monkeypatch):
+    """A store that does not answer gives one line that names the settings to look at."""
     named(monkeypatch, "http://127.0.0.1:9", "data", "artifacts")
     with pytest.raises(ServiceError, match="^bucket data: .*; are S3_ENDPOINT and its keys in .env right[?]$"):
         server._make_buckets()
 
 
 def test_a_database_that_does_not_answer_is_said_in_one_line():
+    """A Postgres that does not answer gives one line that names the settings to look at."""
     with pytest.raises(
         ServiceError, match="^Postgres: .*refused.*; are POSTGRES_HOST and POSTGRES_PASSWORD in .env right[?]$"
     ):
@@ -184,7 +189,7 @@ def revision(url):
 
 
 def test_what_older_versions_left_is_brought_up_to_date(initial):
-    """`init` on tables as Airflow 3.0.0 and MLflow of February 2025 had them: what `up` does after an upgrade."""
+    """`init` upgrades tables of Airflow 3.0.0 and of MLflow of February 2025, and keeps their rows."""
     airflow, mlflow = os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"], os.environ["PERENNIAL_MLFLOW_STORE"]
     newest = revision(airflow), revision(mlflow)
     server._run(["airflow", "db", "downgrade", "-n", "3.0.0", "-y"])

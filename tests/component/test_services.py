@@ -41,6 +41,7 @@ def wait_for(condition):
 
 
 def test_one_that_fails_is_started_again_and_stops_when_told(tmp_path):
+    """A service that fails is started again, and a stop signal ends it and its supervisor."""
     command, starts = counted(tmp_path, "sys.exit(3) if n == 1 else time.sleep(60)")
     kept = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: len(lines(starts)) == 2)
@@ -52,6 +53,7 @@ def test_one_that_fails_is_started_again_and_stops_when_told(tmp_path):
 
 
 def test_one_that_was_killed_is_started_again(tmp_path):
+    """A service that was killed is started again."""
     command, starts = counted(tmp_path, "time.sleep(60)")
     kept = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     wait_for(lambda: len(lines(starts)) == 1)
@@ -62,7 +64,7 @@ def test_one_that_was_killed_is_started_again(tmp_path):
 
 
 def test_a_warm_program_has_the_libraries_and_none_of_our_code(tmp_path):
-    """Its forks have them too; ours they import themselves, as it is then."""
+    """A preloaded program has the slow libraries imported and none of our modules."""
     program = tmp_path / "program"
     program.write_text(
         "#!/usr/bin/env python\n"
@@ -103,7 +105,7 @@ def test_a_library_that_cannot_be_imported_stops_no_program(tmp_path):
 
 
 def test_a_celery_worker_is_healthy_as_long_as_it_has_its_queue(tmp_path):
-    """What its container's health check looks at; tests/story/test_server.py starts real ones."""
+    """A Celery worker is healthy while its heartbeats to the queue are younger than 30 s."""
     from celery.signals import heartbeat_sent
 
     alive = tmp_path / "worker-alive"
@@ -122,6 +124,7 @@ def test_a_celery_worker_is_healthy_as_long_as_it_has_its_queue(tmp_path):
 
 
 def test_one_that_cannot_stay_up_ends(tmp_path):
+    """A service that fails five times in a row is not started again, and its exit code is passed on."""
     command, starts = counted(tmp_path, "sys.exit(4)")
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 4
@@ -130,13 +133,14 @@ def test_one_that_cannot_stay_up_ends(tmp_path):
 
 
 def test_airflows_database_does_not_wait_for_the_disk(tmp_path):
+    """Connections to Airflow's SQLite database use synchronous = NORMAL."""
     with sqlite3.connect(tmp_path / "a.db", **CONNECT_ARGUMENTS) as connection:
         assert connection.execute("PRAGMA synchronous").fetchone() == (1,)
 
 
 @pytest.mark.parametrize("arguments", [{"timeout": 60}, CONNECT_ARGUMENTS], ids=["plain", "ours"])
 def test_a_savepoint_that_reads_before_it_writes_is_not_refused(tmp_path, arguments):
-    """As Airflow creates backfills, while something else writes; with the driver as it comes it is."""
+    """A savepoint that reads first can write beside another writer with our connection arguments, and not without."""
     file = tmp_path / "a.db"
     engine = sa.create_engine(f"sqlite:///{file}", connect_args=arguments | {"check_same_thread": False})
     with engine.begin() as connection:
@@ -168,7 +172,7 @@ def test_a_savepoint_that_reads_before_it_writes_is_not_refused(tmp_path, argume
 
 @pytest.mark.parametrize("ordered", [False, True], ids=["as it comes", "ours"])
 def test_two_requests_that_write_do_not_wait_for_each_other(tmp_path, ordered):
-    """As Airflow's API server: the action's log in the event loop, the endpoint in a thread, its commit when the loop says so."""
+    """Two writing requests to Airflow's API do not block each other with our middleware, and do without it."""
 
     def connect():
         return sqlite3.connect(tmp_path / "a.db", timeout=1.0, check_same_thread=False)
@@ -217,7 +221,7 @@ def test_two_requests_that_write_do_not_wait_for_each_other(tmp_path, ordered):
 
 
 def test_who_reads_and_who_is_slow_to_send_holds_up_nobody():
-    """A read goes past a write; a request whose body is not there yet has no turn."""
+    """A reading request does not wait for a writing one, and a request without its body holds nobody up."""
     going, arrived, order = asyncio.Event(), asyncio.Event(), []
 
     async def server(scope, receive, send):

@@ -27,6 +27,7 @@ def digests(folder):
 
 
 def test_rows_end_before_as_of_and_labels_are_known_by_then(project):
+    """A snapshot holds the rows of the window before the as-of, with labels known by then, and counts all others."""
     folder, counts = take(project)
     rows = read_snapshot(folder)
     as_of = pd.Timestamp("2024-03-01", tz="UTC")
@@ -41,7 +42,7 @@ def test_rows_end_before_as_of_and_labels_are_known_by_then(project):
 
 
 def test_the_same_window_gives_the_same_bytes(project):
-    """Also without any memory of what has landed."""
+    """The same window gives the same bytes, also without the index of landed partitions."""
     before = digests(take(project, "one")[0])
     (project / "partitions.db").unlink()
     assert digests(take(project, "two")[0]) == before
@@ -59,7 +60,7 @@ def commit(project, folder):
 
 
 def test_a_partition_lands_once(project):
-    """Asked again, nothing is written; a corrected row and a late one make new files of their days alone."""
+    """An unchanged partition is not written again, and corrected or late rows rewrite their days only."""
     folder, first = take(project, "one")
     assert first.landed == first.partitions
     before = digests(folder)
@@ -79,7 +80,7 @@ def test_a_partition_lands_once(project):
 
 
 def test_a_lost_cache_loses_nothing(project):
-    """The index remembers files that the cache no longer has: they are written again, the same."""
+    """Partitions that the DVC cache has lost are written again with the same bytes."""
     folder, first = take(project, "one")
     commit(project, folder)
     before = digests(folder)
@@ -90,7 +91,7 @@ def test_a_lost_cache_loses_nothing(project):
 
 
 def test_a_file_of_the_cache_that_was_cut_short_is_written_again(project):
-    """It is there, and is not what it should be; a run must neither train on it nor stop at it."""
+    """A truncated file in the DVC cache is written again."""
     folder, _ = take(project, "one")
     commit(project, folder)
     before = digests(folder)
@@ -109,7 +110,7 @@ def test_a_file_of_the_cache_that_was_cut_short_is_written_again(project):
 
 
 def test_the_order_of_the_source_does_not_matter(project):
-    """Not even that of rows with the same time and key."""
+    """The order of the source's rows does not change the snapshot's bytes."""
     frame = pd.concat([customers(), customers().head(1800).assign(spend=1.0)])
     frame.to_parquet(project / "customers" / "all.parquet")
     before = digests(take(project, "one")[0])
@@ -119,7 +120,7 @@ def test_the_order_of_the_source_does_not_matter(project):
 
 
 def test_rows_and_labels_of_the_future_change_nothing(project):
-    """Planted rows after the as-of, and labels that come later, leave every byte as it was."""
+    """Rows after the as-of, and labels that come later, change no byte of the snapshot."""
     before = digests(take(project, "one")[0])
     (project / "partitions.db").unlink()
     planted = customers().tail(500).assign(customer=[f"x{i}" for i in range(500)])
@@ -131,7 +132,7 @@ def test_rows_and_labels_of_the_future_change_nothing(project):
 
 
 def test_no_file_tells_what_was_learnt_later(project):
-    """The snapshot and its counts are byte for byte what they were at the as-of itself, before the later labels came."""
+    """The snapshot and its counts are byte for byte what they were at the as-of itself."""
     as_of, file = pd.Timestamp("2024-03-01", tz="UTC"), project / "customers" / "all.parquet"
     now = customers()
     then = now[now.seen_at < as_of].copy()
@@ -147,6 +148,7 @@ def test_no_file_tells_what_was_learnt_later(project):
 
 
 def test_a_missing_column_is_named_with_those_there_are(project):
+    """A missing column is named together with the columns that the source has."""
     frame = customers().drop(columns="spend")
     frame.to_parquet(project / "customers" / "all.parquet")
     with pytest.raises(DataError, match="has no column spend; add it; the columns are customer, seen_at"):
@@ -154,18 +156,21 @@ def test_a_missing_column_is_named_with_those_there_are(project):
 
 
 def test_a_retyped_column_is_named(project):
+    """A numeric column that holds text is named with its type."""
     customers().assign(spend="much").to_parquet(project / "customers" / "all.parquet")
     with pytest.raises(DataError, match="column spend holds VARCHAR, not a number"):
         take(project)
 
 
 def test_no_rows_is_one_line(project):
+    """A window without rows gives one line with the window's start."""
     change_params(project, "models.churn.as_of", "2031-01-01T00:00:00Z")
     with pytest.raises(DataError, match="no rows from 2030-12-02"):
         take(project)
 
 
 def test_a_renamed_column_is_named(project):
+    """A renamed column is reported as missing, beside the columns that the source has."""
     customers().rename(columns={"calls": "phone_calls"}).to_parquet(project / "customers" / "all.parquet")
     with pytest.raises(
         DataError, match="has no column calls; add it; the columns are customer, seen_at, spend, phone_calls"
@@ -174,7 +179,7 @@ def test_a_renamed_column_is_named(project):
 
 
 def test_one_file_of_another_type_than_the_rest_is_one_line(project):
-    """As when one day's export wrote numbers as text."""
+    """A file whose column has another type than in the other files gives one line with the column."""
     frame = customers()
     (project / "customers" / "all.parquet").unlink()
     frame.head(2400).to_parquet(project / "customers" / "a.parquet")
@@ -186,6 +191,7 @@ def test_one_file_of_another_type_than_the_rest_is_one_line(project):
 
 
 def test_a_truncated_file_is_one_line(project):
+    """A truncated source file gives one line."""
     path = project / "customers" / "all.parquet"
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(DataError) as refused:
@@ -194,7 +200,7 @@ def test_a_truncated_file_is_one_line(project):
 
 
 def test_a_hook_can_be_the_source(project, monkeypatch):
-    """module:function(start, end) instead of SQL, where SQL is not enough."""
+    """A hook module:function(start, end) gives the same snapshot as a query."""
     (project / "my_source.py").write_text(
         "import pandas as pd\n"
         "def rows(start, end):\n"
@@ -209,7 +215,7 @@ def test_a_hook_can_be_the_source(project, monkeypatch):
 
 
 def test_any_kind_of_time_column_is_compared_in_utc(project):
-    """Dates, text, nanoseconds, with and without a zone: the same rows, to the byte."""
+    """Dates, text and nanoseconds, with and without a zone, give the same snapshot."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -233,7 +239,7 @@ def test_any_kind_of_time_column_is_compared_in_utc(project):
 
 
 def test_a_query_that_compares_nanoseconds_is_told_what_to_write(project):
-    """pandas writes them by default, and DuckDB compares them with no other time."""
+    """A query that compares a nanosecond column fails with the cast to write."""
     frame = customers()
     frame.assign(seen_at=frame.seen_at.dt.as_unit("ns")).to_parquet(project / "customers" / "all.parquet")
     with pytest.raises(DataError, match="write seen_at::TIMESTAMPTZ in the query"):
@@ -247,6 +253,7 @@ def test_a_query_that_compares_nanoseconds_is_told_what_to_write(project):
 
 
 def test_a_time_that_is_a_number_is_named(project):
+    """A time column that holds a number is named, with the advice to cast it in the query."""
     customers().assign(decided_at=1709251200).to_parquet(project / "customers" / "all.parquet")
     with pytest.raises(
         DataError, match="column decided_at holds BIGINT, not a time; cast it in models.churn.source.query"
@@ -255,6 +262,7 @@ def test_a_time_that_is_a_number_is_named(project):
 
 
 def test_a_source_may_have_any_other_column(project):
+    """Columns that no setting names change nothing of the snapshot."""
     frame = customers().assign(day=1, rows=2, landing="x")
     before = digests(take(project, "one")[0])
     frame.to_parquet(project / "customers" / "all.parquet")
@@ -262,7 +270,7 @@ def test_a_source_may_have_any_other_column(project):
 
 
 def test_rows_without_a_time_or_a_label_are_counted(project, monkeypatch):
-    """NaN is no label either. in = without_time + without_label + label_later + rows."""
+    """Rows without a time or with a missing label are counted and left out."""
     (project / "untimely_source.py").write_text(
         "import pandas as pd\n"
         "def rows(start, end):\n"
@@ -283,6 +291,7 @@ def test_rows_without_a_time_or_a_label_are_counted(project, monkeypatch):
     ("body", "told"), [("raise ValueError('boom')", "raised ValueError: boom"), ("return None", "returned NoneType")]
 )
 def test_a_hook_that_fails_is_one_line(project, monkeypatch, body, told):
+    """A source hook that raises or returns no frame gives one line that names the hook."""
     name = f"hook_{len(body)}"
     (project / f"{name}.py").write_text(f"def rows(start, end):\n    {body}\n")
     monkeypatch.syspath_prepend(str(project))
@@ -293,7 +302,7 @@ def test_a_hook_that_fails_is_one_line(project, monkeypatch, body, told):
 
 
 def test_labels_that_change_places_make_another_partition(project):
-    """The counts stay what they were, and so would a fold that is linear in the label."""
+    """Two labels that change places make another partition, though all counts stay the same."""
     import duckdb
 
     frame = customers()

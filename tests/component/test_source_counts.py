@@ -11,7 +11,7 @@ from pipeline.settings.models import load
 
 
 def test_every_row_of_the_source_is_counted_exactly_once(project):
-    """No time, no label, a label that came later, bad, there twice, or kept: from the source's files to both reports."""
+    """Each row of the source is counted once: without time, without label, label later, quarantined or kept."""
     frame = customers()
     as_of, start = pd.Timestamp("2024-03-01", tz="UTC"), pd.Timestamp("2024-01-31", tz="UTC")
     frame = frame[(frame.seen_at >= start) & (frame.seen_at < as_of)].reset_index(drop=True)

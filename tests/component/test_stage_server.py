@@ -66,7 +66,7 @@ def run(do: str, stage: str = "snapshot", **more: str) -> subprocess.CompletedPr
 
 @pytest.fixture
 def instead(project: Path) -> Path:
-    with (project / "pipeline" / "stages.py").open("a") as file:
+    with (project / "pipeline" / "runs" / "stages.py").open("a") as file:
         file.write(INSTEAD)
     return project
 
@@ -76,11 +76,12 @@ def served(usage: Path) -> bool:
 
 
 def test_it_runs_the_code_of_the_folder_as_it_is_then(instead, tmp_path):
+    """The stage server runs the project's code as it is at the time of the call."""
     usage = tmp_path / "usage"
     told = {stage_server.USAGE_VARIABLE: str(usage)}
     done = run("burn", OF_THE_CALLER="here", **told)
     assert (done.returncode, done.stdout, served(usage)) == (0, "burnt here\n", True)
-    stages = instead / "pipeline" / "stages.py"
+    stages = instead / "pipeline" / "runs" / "stages.py"
     stages.write_text(stages.read_text().replace('"burnt "', '"scorched "'))
     assert run("burn", OF_THE_CALLER="here", **told).stdout == "scorched here\n"
     usage.unlink()
@@ -89,7 +90,7 @@ def test_it_runs_the_code_of_the_folder_as_it_is_then(instead, tmp_path):
 
 
 def test_it_is_like_a_new_process(instead):
-    """It draws numbers that no other drew, and has the caller's mask, zone and input."""
+    """A stage in the stage server draws its own random numbers and has its caller's umask, time zone and input."""
     under_mask = f"umask 027; exec {shlex.join(command())}"
     env = {**os.environ, "DO": "new", "TZ": "Asia/Tokyo"}
     one, two = (
@@ -103,6 +104,7 @@ def test_it_is_like_a_new_process(instead):
 
 
 def test_failures_come_back_as_they_are(instead):
+    """Messages and exit codes of a stage come back through the stage server unchanged."""
     done = run("nothing", "nonsense")
     assert done.returncode == 1
     assert done.stderr.startswith("stage nonsense: there is no such stage")
@@ -112,6 +114,7 @@ def test_failures_come_back_as_they_are(instead):
 
 
 def test_a_server_that_ends_under_a_stage_is_one_line(instead):
+    """A stage server that ends while a stage runs gives one line."""
     done = run("orphan")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.endswith("the server that ran it ended; run it again\n")
@@ -134,6 +137,7 @@ def start() -> Iterator[Callable[..., subprocess.Popen]]:
 
 
 def test_a_stage_ends_with_who_asked_for_it(instead, start):
+    """A stage and its child processes end when their caller is killed."""
     asked = start(command(), env={**os.environ, "DO": "linger"})
     started = pids(instead)
     asked.kill()
@@ -153,6 +157,7 @@ def pids(project: Path) -> list[psutil.Process]:
 
 
 def test_its_processor_time_is_the_runs(instead, ledger, monkeypatch):
+    """Processor time that a stage uses in the stage server is metered for the run."""
     stages = {"snapshot": {"foreach": ["churn"], "do": {"cmd": " ".join(command())}}}
     (instead / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
     monkeypatch.setenv("DO", "burn")
@@ -167,7 +172,7 @@ def test_its_processor_time_is_the_runs(instead, ledger, monkeypatch):
 
 @pytest.mark.parametrize("change", ["the packages", "nothing"])
 def test_another_environment_is_not_served(change, project):
-    """Packages that were installed since it began: what it has imported is not what a new process would."""
+    """The stage server refuses a caller whose installed packages differ from its own."""
     key = stage_server._key()
     if change == "the packages":
         key[-1] += 1
@@ -189,12 +194,13 @@ def test_another_environment_is_not_served(change, project):
 
 
 def test_without_its_server_a_stage_runs_by_itself(instead):
+    """A stage runs in its own process when the stage server does not answer."""
     done = run("burn", **{stage_server.VARIABLE: "gone"})
     assert (done.returncode, done.stdout) == (0, "burnt \n")
 
 
 def test_the_server_ends_with_the_process_that_wanted_it(instead, start):
-    """Killed even; what is asked of it meanwhile goes on as long as who asked."""
+    """The stage server ends when its owner is killed, and stages under way run on until their callers end."""
     holder = (
         "import os, time\n"
         "from pipeline.workspaces import stage_server\n"
@@ -220,7 +226,7 @@ def test_the_server_ends_with_the_process_that_wanted_it(instead, start):
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 def test_another_user_is_not_served_and_serves_nobody(instead):
-    """Who holds a name that a server had would be told the environment of who asks."""
+    """The stage server and its callers refuse a peer that runs as another user."""
     ask = (
         "import os, socket, sys\n"
         "os.setuid(65534)\n"
@@ -246,6 +252,7 @@ def test_another_user_is_not_served_and_serves_nobody(instead):
 
 
 def test_what_is_made_is_the_same_to_the_byte(project):
+    """Stages make the same bytes with and without the stage server."""
     made = {}
     for name, server in (("served", os.environ[stage_server.VARIABLE]), ("alone", "")):
         for stage in ("snapshot", "validate", "train", "evaluate", "package"):

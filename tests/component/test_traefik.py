@@ -22,7 +22,7 @@ class _Ready(BaseHTTPRequestHandler):
 
 
 def test_traefik_takes_every_text_for_text(project, monkeypatch):
-    """What looks like a number, of whichever YAML, too: a stamp that came back otherwise would undo its rollout."""
+    """Traefik answers with each stamp unchanged, also where YAML could read it as a number or a boolean."""
     slot = HTTPServer(("127.0.0.1", 0), _Ready)
     threading.Thread(target=slot.serve_forever, daemon=True).start()
     model = "1e5"

@@ -16,7 +16,7 @@ def churn(settings):
 
 
 def test_the_same_model_gives_the_same_onnx_in_another_process(churn, tmp_path, project):
-    """Whatever the seed that Python hashes strings with: the converter goes by sets."""
+    """Processes with different hash seeds convert a model to the same ONNX bytes."""
     fit.save(fit.fit(churn_rows(churn), churn), tmp_path / "model.skops")
     code = (
         "import sys, hashlib; from pathlib import Path; from pipeline.training import fit, package; from pipeline.settings.models import load\n"
@@ -34,6 +34,7 @@ def test_the_same_model_gives_the_same_onnx_in_another_process(churn, tmp_path, 
 
 
 def test_the_same_data_gives_the_same_file_in_another_process(churn, tmp_path, project):
+    """Two processes that train on the same rows write the same model file."""
     churn_rows(churn).to_parquet(tmp_path / "rows.parquet")
     code = (
         "import sys, pandas as pd; from pathlib import Path; from pipeline.training import fit; from pipeline.settings.models import load\n"

@@ -29,6 +29,7 @@ def opened(project, run="run/1"):
 
 
 def test_it_has_its_own_as_of_and_leaves_the_projects_alone(project):
+    """A workspace has its run's as-of, and the project's params.yaml is not changed."""
     before = (project / "params.yaml").read_text()
     made = opened(project)
     assert load(made.folder).model("churn").as_of == AS_OF
@@ -37,7 +38,7 @@ def test_it_has_its_own_as_of_and_leaves_the_projects_alone(project):
 
 
 def test_no_two_runs_share_a_workspace(project):
-    """Names that differ only in what a folder's name cannot hold, or after its longest; and a folder of another run is refused."""
+    """Runs with similar or long names get different workspaces, and a folder of another run is refused."""
     alike = ["rerun_1", "rerun 1", "rerun/1", "rerun-1", "-rerun-1", "x" * 250, "x" * 251]
     names = {workspace.folder_name(run) for run in alike}
     assert len(names) == len(alike)
@@ -50,7 +51,7 @@ def test_no_two_runs_share_a_workspace(project):
 
 
 def test_uncommitted_work_is_in_it_and_named_by_a_commit(project):
-    """The branch, the index and the files stay as they are."""
+    """A workspace holds uncommitted work as a commit, and branch, index and files stay as they are."""
     head = git(project, "rev-parse", "HEAD")
     clean = opened(project)
     assert (clean.code_revision, clean.uncommitted) == (head, False)
@@ -64,6 +65,7 @@ def test_uncommitted_work_is_in_it_and_named_by_a_commit(project):
 
 
 def test_stages_run_in_it_and_a_second_run_is_restored(project):
+    """A second run with the same inputs gets its outputs from the DVC cache."""
     made = opened(project)
     for stage in dvc_graph.order(made.folder):
         workspace.run_stage(made, stage)
@@ -76,6 +78,7 @@ def test_stages_run_in_it_and_a_second_run_is_restored(project):
 
 
 def test_a_failed_stage_tells_its_own_line(project):
+    """The error of a failed stage is the line that the stage printed."""
     (project / "customers" / "all.parquet").unlink()
     made = opened(project)
     with pytest.raises(StageError, match="churn source: .*No files found"):
@@ -83,6 +86,7 @@ def test_a_failed_stage_tells_its_own_line(project):
 
 
 def test_four_runs_side_by_side_do_not_meet(project):
+    """Four runs that open workspaces at once get one each."""
     runs = [f"run/{i}" for i in range(4)]
     with ThreadPoolExecutor(4) as pool:
         made = list(pool.map(lambda run: opened(project, run), runs))
@@ -91,6 +95,7 @@ def test_four_runs_side_by_side_do_not_meet(project):
 
 
 def test_a_half_made_workspace_does_not_block_the_next(project):
+    """A workspace without its run file is made again."""
     made = opened(project)
     (made.folder / workspace.RUN_FILE).unlink()
     assert opened(project).folder == made.folder
@@ -114,7 +119,7 @@ def killed_in_worktree_add(project, worktree, tmp_path):
 
 
 def test_git_killed_in_the_middle_of_a_workspace_does_not_block_the_next(project, tmp_path):
-    """It leaves a worktree that is locked and half there."""
+    """A worktree that a killed git left locked and half made does not block the next run."""
     worktree = opened(project).folder
     prune(project, keep=0, ended={"run/1"})
     lock = killed_in_worktree_add(project, worktree, tmp_path)
@@ -127,6 +132,7 @@ def test_git_killed_in_the_middle_of_a_workspace_does_not_block_the_next(project
 
 
 def test_a_lock_that_a_killed_git_left_on_a_kept_commit_blocks_nobody(project):
+    """An old lock file on a ref of ours is removed, and a fresh one matters only when the ref must be written."""
     head = git(project, "rev-parse", "HEAD")
     lock = project / ".git" / "refs" / "perennial" / f"{head}.lock"
     lock.parent.mkdir(parents=True)
@@ -140,6 +146,7 @@ def test_a_lock_that_a_killed_git_left_on_a_kept_commit_blocks_nobody(project):
 
 
 def test_old_workspaces_of_ended_runs_are_pruned(project):
+    """Pruning removes workspaces of ended runs beyond the number to keep."""
     for i in range(4):
         opened(project, f"run/{i}")
     assert len(prune(project, keep=1, ended={"run/0", "run/1", "run/2"})) == 2
@@ -151,7 +158,7 @@ def prune(project, keep, ended, abandoned_s=3600.0):
 
 
 def test_a_killed_runs_workspace_goes_when_nothing_happens_there(project):
-    """It never ends, so that is known by time; one that works on is left alone."""
+    """The workspace of a killed run is pruned when it has not changed for a while."""
     for i in range(2):
         opened(project, f"run/{i}")
     long_ago = time.time() - 7200
@@ -162,6 +169,7 @@ def test_a_killed_runs_workspace_goes_when_nothing_happens_there(project):
 
 
 def test_a_pruning_that_was_cut_short_leaves_nothing_that_looks_whole(project, monkeypatch):
+    """A pruning that was interrupted leaves no folder that looks like a workspace."""
     made = opened(project)
     with monkeypatch.context() as during:
         during.setattr(workspace.shutil, "rmtree", lambda *_, **__: None)
@@ -172,7 +180,7 @@ def test_a_pruning_that_was_cut_short_leaves_nothing_that_looks_whole(project, m
 
 
 def test_a_stage_that_was_killed_can_run_again_in_the_same_workspace(project):
-    """SIGKILL in mid-stage leaves DVC's lock files; they belong to nobody."""
+    """A stage that was killed runs again in spite of the lock files that DVC left."""
     made = opened(project)
     code = (
         "from pathlib import Path; from pipeline.workspaces import workspace; import sys; "
@@ -194,6 +202,7 @@ def test_a_stage_that_was_killed_can_run_again_in_the_same_workspace(project):
 
 
 def test_without_a_repository_it_is_one_line(tmp_path, project):
+    """Opening a workspace without a git repository fails with one line."""
     import shutil
 
     bare = tmp_path / "bare"
@@ -204,7 +213,7 @@ def test_without_a_repository_it_is_one_line(tmp_path, project):
 
 
 def test_dvc_lock_is_no_part_of_the_code_wherever_the_project_is(project, tmp_path):
-    """A project in a folder of a bigger repository, whose other folders are nobody's business either."""
+    """dvc.lock and files outside the project do not count as uncommitted work."""
     import shutil
 
     big = tmp_path / "big repo"
@@ -228,6 +237,7 @@ def test_dvc_lock_is_no_part_of_the_code_wherever_the_project_is(project, tmp_pa
 
 
 def test_a_path_with_a_comma_is_read_as_one(project, tmp_path):
+    """A project path with a comma is refused where it would split a search path."""
     import shutil
 
     odd = tmp_path / "a, b"
@@ -237,7 +247,7 @@ def test_a_path_with_a_comma_is_read_as_one(project, tmp_path):
 
 
 def test_a_stage_run_by_hand_leaves_the_cache_alone(project):
-    """What it made before may be a link into the cache: written in place, it would change other versions."""
+    """A stage that is run by hand writes no file of the DVC cache in place."""
     made = opened(project)
     for stage in dvc_graph.order(made.folder):
         workspace.run_stage(made, stage)
@@ -262,7 +272,7 @@ def _come_and_go(project, name):
 
 
 def test_worktrees_that_come_and_go_at_once_meet_no_half_made_one(project):
-    """git reads those of others while it makes or forgets one."""
+    """Eight processes that add and remove worktrees at once do not disturb each other."""
     with ProcessPoolExecutor(8) as several:
         for done in [several.submit(_come_and_go, project, f"w{number}") for number in range(8)]:
             done.result()

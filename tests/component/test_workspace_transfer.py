@@ -53,6 +53,7 @@ def workers(project, tmp_path, monkeypatch):
 
 
 def test_every_step_may_be_taken_by_another_worker(workers):
+    """A run whose steps alternate between workers registers the version that its stages made."""
     context = workers("a")
     folder = steps.open_run(context, "run/1", "churn", AS_OF, "a test")
     stages = list(dvc_graph.order(context.project))
@@ -71,7 +72,7 @@ def test_every_step_may_be_taken_by_another_worker(workers):
 
 
 def test_it_is_the_same_model_as_on_one_machine(workers, monkeypatch):
-    """Two runs, one that changes workers and one that does not, come to the same bytes."""
+    """A run that changes workers makes the same model digest as one that does not."""
     digests = []
     for run, names in (("run/1", "babab"), ("run/2", "aaaaa")):
         folder = steps.open_run(workers("a"), run, "churn", AS_OF, "a test")
@@ -83,6 +84,7 @@ def test_it_is_the_same_model_as_on_one_machine(workers, monkeypatch):
 
 
 def test_a_worker_that_was_lost_in_a_fetch_fetches_again(workers, monkeypatch):
+    """A worker that was interrupted while it fetched a workspace fetches it again."""
     folder = steps.open_run(workers("a"), "run/1", "churn", AS_OF, "a test")
     steps.run_stage(workers("a"), folder, "snapshot")
     context = workers("b")
@@ -99,7 +101,7 @@ def test_a_worker_that_was_lost_in_a_fetch_fetches_again(workers, monkeypatch):
 
 
 def test_a_worker_that_never_settles_a_run_clears_up_too(workers):
-    """Its queue brings it one stage only."""
+    """A worker removes workspaces of settled runs, also when it settles none itself."""
     folders = []
     for run in ("run/1", "run/2"):
         folders.append(steps.open_run(workers("a"), run, "churn", AS_OF, "a test"))
@@ -110,6 +112,7 @@ def test_a_worker_that_never_settles_a_run_clears_up_too(workers):
 
 
 def test_code_that_a_worker_does_not_have_is_said_in_one_line(workers):
+    """A worker without the run's code revision fails with one line."""
     context = workers("a")
     change_params(context.project, "models.churn.training.seed", 2)
     folder = steps.open_run(context, "run/1", "churn", AS_OF, "uncommitted work")
@@ -119,6 +122,7 @@ def test_code_that_a_worker_does_not_have_is_said_in_one_line(workers):
 
 
 def test_on_one_machine_nothing_is_transferred(project):
+    """On one machine no workspace is transferred."""
     context = Context.here()
     folder = steps.open_run(context, "run/1", "churn", AS_OF, "a test")
     steps.run_stage(context, folder, "snapshot")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -17,29 +18,44 @@ from pipeline.rollout.routing import route_file
 from pipeline.rollout.slots import predictions_folder
 from pipeline.runs.retrain import retrain
 from tests.support.endpoint import Endpoint
+from tests.support.once import made_once
 from tests.support.postgres import postgres, shared  # noqa: F401
 from tests.support.required import skip_or_fail
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
-    """A project and its versions, made once."""
+    """A project with four versions. One worker runs their stages, the others restore them from its DVC cache."""
     with pytest.MonkeyPatch.context() as patch:
         project = make_project(tmp_path_factory.mktemp("rollout") / "project", {"churn": CHURN})
+        cache = project / ".dvc" / "cache"
         patch.chdir(project)
         patch.setenv("PERENNIAL_HOME", str(project / "home"))
         patch.setenv("PERENNIAL_PROJECT", str(project))
-        context = Context.here()
-        for day in (20, 21, 22):
-            as_of = context.params.model("churn").as_of.replace(month=2, day=day)
-            retrain(context, f"run/{day}", "churn", as_of, "a test", False)
-        customers = project / "customers" / "all.parquet"
-        content = customers.read_bytes()
-        rows = pd.read_parquet(customers)
-        rows.assign(left=1 - rows["left"]).to_parquet(customers)
-        retrain(context, "run/flipped", "churn", as_of, "a test", False)
-        customers.write_bytes(content)
+
+        def train(folder: Path) -> None:
+            _register_versions(project)
+            shutil.copytree(cache, folder, dirs_exist_ok=True)
+
+        shared = made_once(tmp_path_factory, "versions", train)
+        if not cache.is_dir():
+            shutil.copytree(shared, cache)
+            _register_versions(project)
         yield project
+
+
+def _register_versions(project: Path) -> None:
+    """Versions 1 to 3 as of three days, and 4, which is trained on labels turned round."""
+    context = Context.here()
+    for day in (20, 21, 22):
+        as_of = context.params.model("churn").as_of.replace(month=2, day=day)
+        retrain(context, f"run/{day}", "churn", as_of, "a test", False)
+    customers = project / "customers" / "all.parquet"
+    content = customers.read_bytes()
+    rows = pd.read_parquet(customers)
+    rows.assign(left=1 - rows["left"]).to_parquet(customers)
+    retrain(context, "run/flipped", "churn", as_of, "a test", False)
+    customers.write_bytes(content)
 
 
 @pytest.fixture(params=["process", "docker"])

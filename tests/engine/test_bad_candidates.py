@@ -22,7 +22,7 @@ from tests.support.endpoint import one_engine
 
 
 def test_a_package_that_answers_otherwise_gets_no_user_request(endpoint):
-    """Golden answers of another model: the slot is healthy, and still nothing moves."""
+    """A candidate with wrong golden answers is refused before any user request reaches it."""
     endpoint.deploy("1")
     folder = endpoint.context.registry.package_folder("churn", "2")
     golden, manifest = folder / "golden.json", folder / "manifest.json"
@@ -111,7 +111,7 @@ def answering_always(number):
 @one_engine
 @pytest.mark.parametrize("said", [0.5, float("nan")])
 def test_a_slot_that_answers_nonsense_gets_no_user_request(endpoint, said):
-    """The real server with a real model that says the same, or no number, to everything: golden requests find it."""
+    """A candidate that answers a constant or no number is refused by its golden requests."""
     endpoint.deploy("1")
     wrong = "10 of 10 golden answers are wrong|failed its golden requests"
     with (
@@ -129,6 +129,7 @@ def test_a_slot_that_answers_nonsense_gets_no_user_request(endpoint, said):
 @one_engine
 @pytest.mark.parametrize("strategy", ["all-at-once", "canary"])
 def test_a_version_that_refuses_what_the_champion_answers_is_undone(endpoint, strategy):
+    """A candidate that refuses requests which the champion answers is rolled back."""
     endpoint.deploy("1")
     endpoint.set(bake_s=5, canary_percent=50, limits__p99_ms=5000)
     with repackaged(endpoint, other_features), steady_load(endpoint.address, BODY):
@@ -139,7 +140,7 @@ def test_a_version_that_refuses_what_the_champion_answers_is_undone(endpoint, st
 
 
 def test_a_slot_that_dies_in_its_bake_gives_the_route_back(endpoint, monkeypatch):
-    """The old version answers again, stays champion, and no request fails."""
+    """A candidate that dies in its bake gives the route back to the champion, without a failed request."""
     endpoint.deploy("1")
 
     look = evidence.Observer.look
@@ -163,6 +164,7 @@ def test_a_slot_that_dies_in_its_bake_gives_the_route_back(endpoint, monkeypatch
 
 @one_engine
 def test_a_changed_package_is_refused_before_anything_starts(endpoint):
+    """A package with a changed file is refused before any slot starts."""
     endpoint.deploy("1")
     model = endpoint.context.registry.package_folder("churn", "3") / "model.onnx"
     kept = model.read_bytes()

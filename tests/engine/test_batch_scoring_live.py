@@ -21,7 +21,7 @@ def rows():
 
 @pytest.mark.parametrize("endpoint", ["process"], indirect=True)
 def test_it_gives_the_live_endpoints_numbers_and_reads_its_log(endpoint, rows, tmp_path):
-    """The same rows through the router, from a file, and from the prediction log."""
+    """The same rows get the same predictions through the router, from a file, and from the prediction log."""
     endpoint.deploy("1")
     asked = rows.head(50).astype(object).assign(seen_at=[t.isoformat() for t in rows["seen_at"].head(50)])
     records = asked.where(asked.notna(), None).to_dict("records")

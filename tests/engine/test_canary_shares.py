@@ -70,6 +70,7 @@ def see_the_page(endpoint, folder):
 
 @one_engine
 def test_shares_are_exact_and_in_the_status(endpoint, tmp_path):
+    """A canary gets exactly its share of 1,000 requests, status and page show the shares, and a rollback calls it back."""
     endpoint.set(canary_percent=7)
     thread, told, current = in_background(endpoint, "2", "canary")
     time.sleep(1)
@@ -94,6 +95,7 @@ def test_shares_are_exact_and_in_the_status(endpoint, tmp_path):
 
 @one_engine
 def test_one_customer_stays_on_one_side(endpoint):
+    """Requests with the same value of the followed header go to the same version."""
     endpoint.set(canary_percent=30, follow="x-customer")
     thread, _, _ = in_background(endpoint, "2", "canary")
     time.sleep(1)
@@ -114,7 +116,7 @@ def test_one_customer_stays_on_one_side(endpoint):
 
 @one_engine
 def test_one_key_stays_on_one_side_however_it_is_asked(endpoint):
-    """The key in the body, in each form; what has none, or is no JSON, is shared out and answered as ever."""
+    """Requests with the same key in the body go to the same version in every format, and those without a key are shared out."""
     endpoint.set(canary_percent=30, follow="body:customer")
     thread, _, _ = in_background(endpoint, "2", "canary")
     time.sleep(1)

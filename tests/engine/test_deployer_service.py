@@ -18,6 +18,7 @@ KEY = "k" * 48
 
 
 def test_real_slots_are_moved_through_it(endpoint):
+    """Deploy, rollback, replace, status, reconcile and retire work through the deployer's service."""
     context, port = Context.here(), free_port()
     server = uvicorn.Server(
         uvicorn.Config(Service(context, LocalTraffic(context), KEY).app(), port=port, log_level="warning")

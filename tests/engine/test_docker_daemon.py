@@ -50,6 +50,7 @@ def restartable(trained, monkeypatch, tmp_path):
 
 
 def test_a_restarted_daemon_changes_nothing_that_is_live(restartable):
+    """Slots survive a restart of the Docker daemon, and the next deployment works."""
     endpoint, daemon = restartable
     endpoint.deploy("1")
     endpoint.deploy("2")

@@ -23,6 +23,7 @@ from tests.support.required import skip_or_fail
 
 @pytest.mark.parametrize("endpoint", ["docker"], indirect=True)
 def test_the_container_is_hardened(endpoint):
+    """A slot's container has no root, no capabilities, a read-only file system, limits, and a loopback port only."""
     endpoint.deploy("1")
     (container,) = endpoint.containers()
     host, config = container.attrs["HostConfig"], container.attrs["Config"]
@@ -52,6 +53,7 @@ def test_the_container_is_hardened(endpoint):
 
 @pytest.mark.parametrize("endpoint", ["docker"], indirect=True)
 def test_when_all_slots_have_ended_their_network_is_gone_too(endpoint):
+    """The slots' network is removed with the last slot, and made again by reconcile."""
     import docker
 
     endpoint.deploy("1")
@@ -65,7 +67,7 @@ def test_when_all_slots_have_ended_their_network_is_gone_too(endpoint):
 
 
 def test_what_onnx_cannot_hold_is_served_by_the_second_image(endpoint):
-    """The same rollout, golden requests and answers; the ledger's engine is the same too."""
+    """A skops package is deployed on the same engine and gives the ONNX predictions."""
     endpoint.deploy("1")
     change_params(endpoint.project, "models.churn.training.runtime", "skops")
     as_of = endpoint.context.params.model("churn").as_of.replace(month=2, day=22)
@@ -82,6 +84,7 @@ def test_what_onnx_cannot_hold_is_served_by_the_second_image(endpoint):
 
 
 def test_without_an_engine_the_process_engine_serves_and_says_why(trained, monkeypatch):
+    """Where no Docker engine answers, `auto` takes the process engine and says why, and `docker` fails."""
     monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent.sock")
     engine, why = LocalEngines(EngineSettings(trained / "home", trained)).choose("auto")
     assert isinstance(engine, ProcessEngine)
@@ -92,7 +95,7 @@ def test_without_an_engine_the_process_engine_serves_and_says_why(trained, monke
 
 
 def test_without_the_base_image_the_process_engine_serves_and_says_why(trained, tmp_path, monkeypatch):
-    """An engine that answers but cannot pull: the reason is one line."""
+    """Where the base image cannot be pulled, `auto` takes the process engine and says why in one line."""
     try:
         DockerEngine(EngineSettings(trained / "home", trained), prepare=False)
     except EngineUnavailable as reason:

@@ -103,6 +103,7 @@ def test_a_rollout_killed_at_any_point_is_recovered(start, tmp_path):
 
 
 def test_a_canary_killed_in_its_step_is_given_back(start):
+    """A canary that is killed in its step gives all traffic back to the champion, without a failed request."""
     endpoint = start
     with steady_load(endpoint.address, BODY, pace=150) as tally:
         for point in ("before move route", "after move route", "before note route_moved"):
@@ -173,12 +174,13 @@ def test_a_recovery_killed_at_any_point_is_recovered(start, tmp_path, left_at, s
 
 @one_engine
 def test_of_two_deploys_at_once_on_real_slots_one_wins(start):
-    """`make bench` runs two hundred."""
+    """Of two deploys at once on real slots one wins, in each of ten races."""
     races(start.context, start.address, 10)
     agreed(start)
 
 
 def test_a_rollback_killed_at_any_point_is_recovered(start, tmp_path):
+    """A rollback that is killed at any failpoint is finished or undone, without a failed request."""
     endpoint = start
     endpoint.deploy("2", "all-at-once")
     with steady_load(endpoint.address, BODY) as tally:
@@ -194,7 +196,7 @@ def test_a_rollback_killed_at_any_point_is_recovered(start, tmp_path):
 
 
 def test_a_killed_slot_is_covered_and_comes_back(start):
-    """kill -9 of the server that has all traffic: its warm predecessor answers, reconcile brings it back."""
+    """The warm predecessor answers for a champion that was killed, and reconcile starts the champion again."""
     endpoint = start
     endpoint.deploy("2", "all-at-once")
     with steady_load(endpoint.address, BODY) as tally:
@@ -212,7 +214,7 @@ def test_a_killed_slot_is_covered_and_comes_back(start):
 
 @one_engine
 def test_a_killed_router_reads_the_same_route_again(start):
-    """Traefik is killed and started again: the file is the truth, in the middle of a canary too."""
+    """A Traefik that was killed reads the same route when it starts again."""
     endpoint = start
     endpoint.deploy("2", "all-at-once")
     endpoint.at.process.kill()
@@ -227,7 +229,7 @@ def test_a_killed_router_reads_the_same_route_again(start):
 
 @one_engine
 def test_a_router_that_is_killed_in_a_canary_changes_nothing_of_it(start):
-    """Its keeper starts it again, as in a home of its own; the canary goes on to its end on what is counted anew."""
+    """A canary goes on to its end when Traefik is killed in it and started again by its supervisor."""
     endpoint = start
     results = {}
 

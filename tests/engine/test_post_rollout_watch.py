@@ -49,6 +49,7 @@ def ask(endpoint, since):
 
 @pytest.mark.parametrize("endpoint", ["process"], indirect=True)
 def test_a_champion_that_loses_on_mature_labels_is_rolled_back(endpoint):
+    """A champion that is worse than its predecessor on matured labels is rolled back."""
     endpoint.deploy("1")
     endpoint.deploy(FLIPPED)
     asked = ask(endpoint, AS_OF - timedelta(days=10))
@@ -69,6 +70,7 @@ def test_a_champion_that_loses_on_mature_labels_is_rolled_back(endpoint):
 
 @pytest.mark.parametrize("endpoint", ["process"], indirect=True)
 def test_a_champion_that_is_no_worse_stays(endpoint):
+    """A champion that is no worse than its predecessor stays, and is not watched after watch_days."""
     assert watch(endpoint.context, "w", "churn", AS_OF).reason == "churn has no predecessor to compare with"
     endpoint.deploy("1")
     endpoint.deploy("2")
@@ -92,8 +94,8 @@ def losing(endpoint):
 
 
 @pytest.mark.parametrize("endpoint", ["process"], indirect=True)
-def test_a_version_that_was_gone_back_from_never_comes_back_by_itself(losing):
-    """An operator pulled version 1 in favour of a worse one: that is the operator's decision."""
+def test_a_version_that_was_rolled_back_never_comes_back_by_itself(losing):
+    """A version that an operator rolled back does not come back through the watch."""
     endpoint = losing
     endpoint.rollback()
     endpoint.rollback()
@@ -105,6 +107,7 @@ def test_a_version_that_was_gone_back_from_never_comes_back_by_itself(losing):
 
 @pytest.mark.parametrize("endpoint", ["process"], indirect=True)
 def test_a_rollout_that_is_going_on_is_left_alone(losing):
+    """The watch does nothing while a rollout is going on."""
     endpoint = losing
     with endpoint.context.rollout("another").leased("churn") as alone:
         result = watch(endpoint.context, "w", "churn", AS_OF)
@@ -119,7 +122,7 @@ def test_a_rollout_that_is_going_on_is_left_alone(losing):
 
 @pytest.mark.parametrize("endpoint", ["process"], indirect=True)
 def test_a_predecessor_whose_features_are_no_longer_logged_is_not_compared(losing):
-    """The watch keeps the champion and gives the reason; monitoring continues."""
+    """A predecessor that needs a feature which is no longer logged is not compared, and the watch says why."""
     endpoint = losing
     manifest = endpoint.context.registry.package_folder("churn", "1") / "manifest.json"
     kept = manifest.read_bytes()
@@ -135,7 +138,7 @@ def test_a_predecessor_whose_features_are_no_longer_logged_is_not_compared(losin
 
 @pytest.mark.parametrize("endpoint", ["process"], indirect=True)
 def test_each_look_goes_on_where_the_last_one_ended(losing):
-    """Labels come in another order than their rows: what was seen first stays first, or looking again proves nothing."""
+    """A later look of the watch adds rows to those of the look before and does not reorder them."""
     endpoint = losing
     path = endpoint.project / "customers" / "all.parquet"
     kept = path.read_bytes()

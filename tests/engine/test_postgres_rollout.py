@@ -11,7 +11,7 @@ from tests.support.endpoint import agreed
 
 @pytest.mark.parametrize("endpoint", ["process"], indirect=True)
 def test_versions_go_live_and_back(endpoint, shared):
-    """A whole rollout, its lease and its reconcile."""
+    """Deploy, rollback and reconcile work with the ledger and its lease on Postgres."""
     endpoint.context = steps.Context.here()
     endpoint.deploy("1")
     endpoint.deploy("2")

@@ -31,6 +31,7 @@ def spec(churn_package, tmp_path):
 
 
 def test_one_whose_starter_was_killed_before_it_could_write_it_down_is_found_and_ended(engine, spec):
+    """A slot whose starter was killed right after the start is found and can be ended."""
     with killed_at("after start process") as told:
         engine.start(spec)
     assert told.killed
@@ -43,6 +44,7 @@ def test_one_whose_starter_was_killed_before_it_could_write_it_down_is_found_and
 
 
 def test_one_that_was_to_start_and_never_did_is_nobody(engine, spec):
+    """A slot whose starter was killed before the start does not exist."""
     with killed_at("before start process") as told:
         engine.start(spec)
     assert told.killed
@@ -52,6 +54,7 @@ def test_one_that_was_to_start_and_never_did_is_nobody(engine, spec):
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1'])
 def test_a_torn_file_hides_no_process(engine, spec, tmp_path, text):
+    """A damaged state file does not hide its slot's process."""
     started = engine.start(spec)
     (tmp_path / "home" / "slots" / "churn-blue.json").write_text(text)
     assert engine.all() == [started]
@@ -60,7 +63,7 @@ def test_a_torn_file_hides_no_process(engine, spec, tmp_path, text):
 
 
 def test_a_clock_that_is_set_makes_no_process_another(engine, spec, ledger, monkeypatch):
-    """Neither a slot nor the holder of a lease: both live, whatever the time of day says of their birth."""
+    """A clock that is set makes neither a slot nor a lease's holder another process."""
     started = engine.start(spec)
     with lease.held(ledger, "churn"):
         create_time = psutil.Process.create_time
@@ -70,6 +73,7 @@ def test_a_clock_that_is_set_makes_no_process_another(engine, spec, ledger, monk
 
 
 def test_a_process_that_got_the_number_of_a_dead_one_is_another(engine, spec, tmp_path):
+    """A process that got a dead slot's pid is not taken for the slot."""
     engine.start(spec)
     path = tmp_path / "home" / "slots" / "churn-blue.json"
     told = path.read_text()
@@ -82,7 +86,7 @@ def test_a_process_that_got_the_number_of_a_dead_one_is_another(engine, spec, tm
 
 @pytest.mark.parametrize("engine_name", ["auto", "process"])
 def test_on_a_server_no_other_engine_stands_in_for_docker(tmp_path, monkeypatch, engine_name):
-    """A process beside the engine's socket is what the router could not reach, and a slot must not be."""
+    """On a server a Docker engine that does not answer is an error, and no process engine takes its place."""
     monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent.sock")
     settings = EngineSettings(tmp_path, tmp_path, server_mode=True, network="perennial_edge")
     with pytest.raises(RolloutError, match="no Docker engine answers"):

@@ -22,7 +22,7 @@ from tests.support.endpoint import one_engine
 
 
 def test_versions_go_live_in_turn_and_no_request_is_dropped(endpoint):
-    """first → second under load → back → forward: blue, green, blue, green, and 0 failed."""
+    """Deploy, rollback and forward again switch between blue and green, without a failed request."""
     first = endpoint.deploy("1")
     assert (first["slot"], endpoint.live()) == ("blue", ("1", "blue"))
     assert endpoint.context.registry.champion("churn") == "1"
@@ -45,6 +45,7 @@ def test_versions_go_live_in_turn_and_no_request_is_dropped(endpoint):
 
 @one_engine
 def test_deploying_what_is_live_changes_nothing(endpoint):
+    """A deployment of the live version changes nothing."""
     endpoint.deploy("1")
     assert endpoint.deploy("1").already_live
     assert endpoint.slots() == [("blue", "1")]
@@ -52,7 +53,7 @@ def test_deploying_what_is_live_changes_nothing(endpoint):
 
 @one_engine
 def test_a_registry_that_fails_after_the_move_undoes_the_rollout(endpoint, monkeypatch):
-    """Route, alias and ledger keep saying the same: the old version is live, and the next rollout goes through."""
+    """A registry that fails after the move undoes the rollout, and the next one succeeds."""
     endpoint.deploy("1")
     with monkeypatch.context() as during, steady_load(endpoint.address, BODY) as tally:
         during.setattr(
@@ -68,6 +69,7 @@ def test_a_registry_that_fails_after_the_move_undoes_the_rollout(endpoint, monke
 
 
 def test_a_dead_live_slot_is_covered_by_its_warm_predecessor_and_reconcile_brings_it_back(endpoint):
+    """The warm predecessor answers for a dead champion, and reconcile starts the champion again."""
     endpoint.deploy("1")
     endpoint.deploy("2")
     for engine in endpoint.engines.all():
@@ -83,7 +85,7 @@ def test_a_dead_live_slot_is_covered_by_its_warm_predecessor_and_reconcile_bring
 
 @one_engine
 def test_a_rollout_that_was_overtaken_touches_nothing(endpoint, monkeypatch):
-    """It slept while another took its lease and went live; when it wakes up it is refused, and the other stays live."""
+    """A rollout that lost its lease is refused, and what is live stays live."""
     endpoint.deploy("1")
     waited = probe.wait_ready
 
@@ -106,6 +108,7 @@ def test_a_rollout_that_was_overtaken_touches_nothing(endpoint, monkeypatch):
 
 @one_engine
 def test_a_route_is_not_moved_back_by_an_older_rollout(endpoint):
+    """A rollout with an older lease cannot move the route, even after a ledger was restored."""
     endpoint.deploy("1")
     current = route_file.read(endpoint.home, "churn")
     token = route_file.token_of(endpoint.home, "churn")
@@ -119,6 +122,7 @@ def test_a_route_is_not_moved_back_by_an_older_rollout(endpoint):
 
 @one_engine
 def test_refusals_are_one_line_and_change_nothing(endpoint):
+    """Unknown versions, rollbacks without a predecessor and concurrent rollouts are refused and change nothing."""
     with pytest.raises(RegistryError, match="has no version 99; its versions are: 1, 2, 3"):
         endpoint.deploy("99")
     with pytest.raises(RolloutError, match="is not live"):
@@ -136,7 +140,7 @@ def test_refusals_are_one_line_and_change_nothing(endpoint):
 
 @one_engine
 def test_the_router_lets_no_client_through_faster_than_the_limit(endpoint):
-    """A rollout asks whether its route is followed as often as it likes."""
+    """The router limits clients to rate_limit, and a rollout's own requests are not limited."""
     endpoint.set(serving__rate_limit=5)
     endpoint.deploy("1")
     with httpx.Client() as client:
@@ -152,6 +156,7 @@ def test_the_router_lets_no_client_through_faster_than_the_limit(endpoint):
 
 @one_engine
 def test_a_request_larger_than_is_kept_for_another_try_is_answered(endpoint):
+    """A request larger than Traefik's retry buffer is answered."""
     endpoint.deploy("1")
     body = json.dumps({"dataframe_records": json.loads(BODY).dataframe_records * 5000}).encode()
     assert len(body) > RETRIED_BYTES
@@ -160,6 +165,7 @@ def test_a_request_larger_than_is_kept_for_another_try_is_answered(endpoint):
 
 @one_engine
 def test_with_keys_a_rollout_proves_its_slot_and_strangers_are_refused(endpoint):
+    """With API keys a rollout still checks its slot, and requests without a key get a 401."""
     endpoint.set(serving__api_keys=[hashlib.sha256(b"mine").hexdigest()])
     endpoint.deploy("1")
     assert httpx.post(f"{endpoint.address}/invocations", content=BODY).status_code == 401

@@ -4,7 +4,7 @@ from harness import rollouts
 
 
 def test_the_hundred_rollouts_in_small(endpoint):
-    """No request fails, and none is answered by a version that has no part in the route."""
+    """Rollouts and a shadow under load fail no request, and each answer comes from a version in the route."""
     endpoint.set(limits__p99_ms=5000, limits__error_rate=0.05, bake_s=0.5)
     tally, times = rollouts.hundred(type(endpoint.context).here(), endpoint.address, rollouts=4, requests=1000)
     assert len(tally.answers) == tally.sent >= 1000

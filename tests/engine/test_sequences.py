@@ -20,7 +20,7 @@ SEQUENCE_FILES = sorted(SEQUENCES.glob("*.json"))
 
 @pytest.mark.parametrize("sequence", SEQUENCE_FILES, ids=[path.stem for path in SEQUENCE_FILES])
 def test_a_sequence_is_replayed_on_real_slots(endpoint, sequence):
-    """The same steps with real slots and a real Traefik; after each reconcile all agree."""
+    """A recorded sequence of accidents on real slots ends with route, slots, registry and ledger in agreement."""
     endpoint.set(bake_s=0.2)
     for name, *asked in json.loads(sequence.read_text()):
         try:

@@ -38,6 +38,7 @@ def kinds(endpoint, *kinds):
 
 @pytest.mark.parametrize("strategy", ["canary", "linear"])
 def test_an_equal_version_gets_its_shares_and_then_all(endpoint, strategy):
+    """An equal candidate goes through the shares of its strategy and becomes champion, without a failed request."""
     with steady_load(endpoint.address, bodies(), pace=400) as tally:
         result = endpoint.deploy("2", strategy)
     assert (tally.failed, tally.failures) == (0, [])
@@ -53,7 +54,7 @@ def test_an_equal_version_gets_its_shares_and_then_all(endpoint, strategy):
 
 
 def test_a_version_that_answers_otherwise_is_aborted_and_the_champion_keeps_all(endpoint):
-    """Its golden answers are right, it is healthy and fast, and it says the opposite."""
+    """A candidate with opposite predictions is aborted in its canary, and the champion keeps all traffic."""
     with steady_load(endpoint.address, bodies(), pace=400) as tally:
         with pytest.raises(RolloutError, match=r"version 4 of churn at 50 %: .*changed sides: over the limit"):
             endpoint.deploy(FLIPPED, "canary")
@@ -69,7 +70,7 @@ def test_a_version_that_answers_otherwise_is_aborted_and_the_champion_keeps_all(
 
 @one_engine
 def test_what_is_personal_is_not_compared_and_holds_up_no_canary(endpoint):
-    """Errors and latency are judged as ever, and the verdict says what was not looked at."""
+    """Personal columns switch off the comparison of predictions, the verdict says so, and other figures are judged."""
     endpoint.set(serving__personal={"plan": "hash", "calls": "drop"})
     with steady_load(endpoint.address, bodies(), pace=400) as tally:
         endpoint.deploy("2", "canary")
@@ -81,6 +82,7 @@ def test_what_is_personal_is_not_compared_and_holds_up_no_canary(endpoint):
 
 @one_engine
 def test_too_few_requests_hold_until_the_deadline_and_go_back(endpoint):
+    """A canary with too few requests holds until hold_s and rolls back."""
     endpoint.set(hold_s=3)
     with pytest.raises(RolloutError, match=r"held for \d+ s and goes back to the champion: \d+ requests, at least 100"):
         endpoint.deploy("2", "canary")
@@ -90,6 +92,7 @@ def test_too_few_requests_hold_until_the_deadline_and_go_back(endpoint):
 
 @one_engine
 def test_without_the_routers_metrics_it_holds(endpoint, monkeypatch):
+    """A canary without the router's metrics holds until hold_s and rolls back."""
     endpoint.set(hold_s=3)
     monkeypatch.setenv("PERENNIAL_ROUTER_API_URL", "http://127.0.0.1:9")
     with (
@@ -103,6 +106,7 @@ def test_without_the_routers_metrics_it_holds(endpoint, monkeypatch):
 
 @pytest.mark.parametrize(("version", "verdict"), [("2", "promote"), (FLIPPED, "abort")])
 def test_a_shadow_answers_nobody_is_compared_and_promotes_nothing(endpoint, version, verdict):
+    """A shadow gets copies of requests, gets a verdict, answers no user and is not promoted."""
     with steady_load(endpoint.address, bodies(), pace=400) as tally:
         result = endpoint.deploy(version, "shadow")
     assert (result.verdict, result.champion) == (verdict, "1")
@@ -118,6 +122,7 @@ def test_a_shadow_answers_nobody_is_compared_and_promotes_nothing(endpoint, vers
 
 
 def test_a_cold_predecessor_is_started_proven_and_live_again(endpoint, caplog):
+    """A rollback to a predecessor whose slot has ended starts and checks it first, without a failed request."""
     caplog.set_level(logging.INFO, "pipeline")
     endpoint.set(keep_hours=0)
     endpoint.deploy("2")
@@ -135,6 +140,7 @@ def test_a_cold_predecessor_is_started_proven_and_live_again(endpoint, caplog):
 @one_engine
 @pytest.mark.parametrize("harm", ["changed", "removed", "garbled"])
 def test_a_route_of_another_hand_is_written_again_from_the_ledger(endpoint, harm):
+    """Reconcile writes a route again that was changed, removed or garbled by another hand."""
     path = route_file.route_file(endpoint.home, "churn")
     if harm == "removed":
         path.unlink()
@@ -153,6 +159,7 @@ def test_a_route_of_another_hand_is_written_again_from_the_ledger(endpoint, harm
 
 @pytest.mark.parametrize("endpoint", ["docker"], indirect=True)
 def test_old_images_go_and_those_of_champion_and_predecessor_stay(endpoint):
+    """A rollout removes old images and keeps those of champion and predecessor."""
     import docker
 
     for version in ("2", "3"):
@@ -165,7 +172,7 @@ def test_old_images_go_and_those_of_champion_and_predecessor_stay(endpoint):
 
 
 def test_what_a_slot_could_not_finish_is_counted(endpoint):
-    """A request that is still being sent when its slot must end is cut off after drain_s, and told."""
+    """A request that is still being sent when its slot ends is cut off after drain_s and counted."""
     import socket
 
     endpoint.deploy("2")
@@ -180,6 +187,7 @@ def test_what_a_slot_could_not_finish_is_counted(endpoint):
 
 
 def test_metrics_name_model_slot_and_version(endpoint):
+    """Metrics of slot and router carry model, slot and version."""
     httpx.post(f"{endpoint.address}/invocations", content=BODY)
     current = route_file.read(endpoint.home, "churn")
     page = httpx.get(f"{current.live.address}/metrics").text
@@ -189,7 +197,7 @@ def test_metrics_name_model_slot_and_version(endpoint):
 
 
 def test_a_rollout_that_was_killed_is_undone_by_the_next_command(endpoint):
-    """As a kill leaves it: the route in its canary, a candidate in its slot, no end in the ledger."""
+    """A canary that a kill left open is undone by reconcile, without a failed request."""
     from pipeline.rollout import slots
 
     killed = endpoint.context.rollout("killed")

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from harness import compose
+from tests.support.flights_story import backfilled, first_version, second_version  # noqa: F401
 from tests.support.required import skip_or_fail
+from tests.support.server_story import first_release, second_release  # noqa: F401
 from tests.support.stack import _stack, stack  # noqa: F401
 
 

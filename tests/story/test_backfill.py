@@ -2,7 +2,7 @@
 
 Four weeks; half a year with `PERENNIAL_REQUIRE=exhaustive`.
 
-Runs after test_1_runs.py and on its services, where a version of the flight model is live.
+The tests share the services and the weeks, which are a fixture: each runs alone too.
 """
 
 from __future__ import annotations
@@ -17,62 +17,18 @@ import httpx
 import pandas as pd
 import pytest
 
-from demo.replay import requests
-from demo.show import flights_between
-from harness.load import steady_load
 from harness.project import CHURN, change_params, customers
 from pipeline.ledger.events import VersionRegistered
 from pipeline.ledger.rollout_events import RolloutEnded, SlotStarting
 from pipeline.ledger.store import airflow_run
-from pipeline.rollout.routing import route_file
 from pipeline.services.environment import USER, machine_secrets
 from pipeline.workspaces import dvc_graph, dvc_remote
 from tests.support import browser
+from tests.support.flights_story import MONDAYS, RETRAIN, WEEKS, after, backfill, ended, pipeline
 from tests.support.required import EXHAUSTIVE, skip_or_fail
 from tests.support.stack import FLIGHTS, WINDOW_DAYS
 
-DAG = f"retrain__{FLIGHTS}"
-WEEKS = 26 if EXHAUSTIVE else 4
-# The Mondays that the weeks begin with; the last of them is in the middle of the year's data either way.
-MONDAYS = [f"{day:%Y-%m-%d}" for day in pd.date_range(end="2013-10-28", periods=WEEKS, freq="7D")]
-
-
-def after(day, days):
-    return f"{pd.Timestamp(day) + timedelta(days=days):%Y-%m-%d}"
-
-
-def pipeline(*arguments):
-    return subprocess.Popen(
-        [sys.executable, "-m", "pipeline", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def backfill(stack, dag, start, end, **more):
-    """Starts a backfill and waits for its runs; their states by run id."""
-    body = {"dag_id": dag, "from_date": f"{start}T00:00:00Z", "to_date": f"{end}T00:00:00Z", "max_active_runs": 4}
-    made = stack.airflow.post("/backfills", body | more)
-    ended(stack, made["id"])
-    runs = [r for r in stack.airflow.runs(dag) if r["run_type"] == "backfill"]
-    return {r["dag_run_id"]: r["state"] for r in runs if start <= r["data_interval_start"][:10] <= end}
-
-
-def ended(stack, backfill, limit_s=2400):
-    until = time.monotonic() + limit_s
-    while stack.airflow.get(f"/backfills/{backfill}")["completed_at"] is None:
-        assert time.monotonic() < until, "the backfill did not end"
-        time.sleep(1)
-
-
-def live_state(stack):
-    """All that says what is live: the route file, MLflow's aliases, what answers."""
-    client = stack.context.registry.client()
-    aliases = {str(k): str(v) for k, v in client.get_registered_model(FLIGHTS).aliases.items()}
-    return {
-        "route": (route_file.routes_folder(stack.home) / f"{FLIGHTS}.yaml").read_bytes(),
-        "champion": aliases.get("champion"),
-        "challenger": aliases.get("challenger"),
-        "answers": stack.live(FLIGHTS),
-    }
+pytestmark = pytest.mark.timeout(2700)
 
 
 def digest(stack, version):
@@ -87,65 +43,46 @@ def kept_partitions(stack, version):
     return mlflow.artifacts.load_dict(f"runs:/{run}/partitions.json")
 
 
-@pytest.fixture(scope="module")
-def before():
-    """What one test of the story leaves for the next."""
-    return {}
-
-
-@pytest.mark.timeout(2700)
-def test_1_weeks_are_backfilled_and_nothing_live_changes(stack, before):
-    """Several weeks at once, beside a run from the command line, under load: no failed request, no changed byte."""
-    stack.airflow.wait_for_dag(DAG)
-    if stack.live(FLIGHTS) is None:
-        run = stack.airflow.trigger(DAG, as_of="2013-07-01T00:00:00Z", reason="the first")
-        assert stack.finish(DAG, run)[""] == "success"
-    state, events = live_state(stack), stack.context.ledger.events()
+def test_1_weeks_are_backfilled_and_nothing_live_changes(stack, backfilled):
+    """Weeks are backfilled at once beside a retrain from the command line, and nothing live changes."""
+    state, live, load = backfilled.live_before, backfilled.live_after, backfilled.load
     champion = state["champion"]
-    as_of = stack.context.registry.version_facts(FLIGHTS, champion).tags["perennial.as_of"]
-    model = stack.context.params.model(FLIGHTS)
-    one = next(requests(flights_between(stack.project, "2013-07-01", "2013-07-02"), model, None))
-    with steady_load(f"{stack.at.router}/{FLIGHTS}", one, pace=20) as load:
-        beside = pipeline("retrain", FLIGHTS, "--as-of", as_of, "--json")
-        states = backfill(stack, DAG, MONDAYS[0], MONDAYS[-1])
-        out, err = beside.communicate()
-    assert list(states.values()) == ["success"] * WEEKS
-    assert beside.returncode == 0, err
+    code, out, err = backfilled.beside
+    assert list(backfilled.states.values()) == ["success"] * WEEKS
+    assert code == 0, err
     assert (load.failed, load.failures, set(load.versions)) == (0, [], {champion})
     assert digest(stack, json.loads(out)["version"]) == digest(stack, champion), "the run beside it made the same model"
-    after = live_state(stack)
-    assert {**after, "challenger": state["challenger"]} == state
-    assert after["challenger"] in (state["challenger"], json.loads(out)["version"]), (
+    assert {**live, "challenger": state["challenger"]} == state
+    assert live["challenger"] in (state["challenger"], json.loads(out)["version"]), (
         "the run beside it may be challenger"
     )
+    events = backfilled.events_before
     assert stack.context.ledger.events()[: len(events)] == events
     assert stack.context.ledger.verify()[1] is None
-    before.update(states=states, champion=champion)
 
 
-def test_2_each_week_is_a_version_under_its_own_name(stack, before):
-    """One run an interval, the right windows at both ends, and a task that says why it did not roll out."""
-    aliases = stack.context.registry.client().get_registered_model(FLIGHTS).aliases
-    backfilled = {name: str(version) for name, version in aliases.items() if name.startswith("asof-")}
-    assert len(set(backfilled.values())) == len(backfilled) == WEEKS
-    assert (min(backfilled), max(backfilled)) == (f"asof-{after(MONDAYS[0], 7)}", f"asof-{after(MONDAYS[-1], 7)}")
-    for alias, version in backfilled.items():
+def test_2_each_week_is_a_version_under_its_own_name(stack, backfilled):
+    """Each week is one version with its own as-of alias and window, and its roll_out task says why it was skipped."""
+    versions = backfilled.versions
+    assert len(set(versions.values())) == len(versions) == WEEKS
+    assert (min(versions), max(versions)) == (f"asof-{after(MONDAYS[0], 7)}", f"asof-{after(MONDAYS[-1], 7)}")
+    for alias, version in versions.items():
         tags = stack.context.registry.version_facts(FLIGHTS, version).tags
         assert (tags["perennial.as_of"][:10], tags["perennial.origin"]) == (alias.removeprefix("asof-"), "backfill")
-    for alias, monday in ((min(backfilled), MONDAYS[0]), (max(backfilled), MONDAYS[-1])):
-        days = sorted(dvc_remote.day_of(file) for file in kept_partitions(stack, backfilled[alias]))
+    for alias, monday in ((min(versions), MONDAYS[0]), (max(versions), MONDAYS[-1])):
+        days = sorted(dvc_remote.day_of(file) for file in kept_partitions(stack, versions[alias]))
         assert (len(days), days[0], days[-1]) == (WINDOW_DAYS, after(monday, 7 - WINDOW_DAYS), after(monday, 6))
-    run = next(iter(before["states"]))
-    tasks = {t["task_id"]: t["state"] for t in stack.airflow.tasks(DAG, run)}
+    run = next(iter(backfilled.states))
+    tasks = {t["task_id"]: t["state"] for t in stack.airflow.tasks(RETRAIN, run)}
     assert (tasks["register"], tasks["roll_out"], tasks["settle"]) == ("success", "skipped", "success")
-    assert "comes from a backfill, which never goes live" in stack.airflow.log(DAG, run, "roll_out")
-    ended = stack.context.ledger.events(RolloutEnded, SlotStarting, run=airflow_run(DAG, run))
+    assert "comes from a backfill, which never goes live" in stack.airflow.log(RETRAIN, run, "roll_out")
+    ended = stack.context.ledger.events(RolloutEnded, SlotStarting, run=airflow_run(RETRAIN, run))
     assert ended == []
-    before["versions"] = backfilled
 
 
-def test_3_one_of_them_is_rebuilt_into_an_empty_cache(stack, before):
-    done = pipeline("reproduce", FLIGHTS, before["versions"]["asof-2013-10-21"], "--json")
+def test_3_one_of_them_is_rebuilt_into_an_empty_cache(stack, backfilled):
+    """A backfilled version is rebuilt identically into an empty cache."""
+    done = pipeline("reproduce", FLIGHTS, backfilled.versions["asof-2013-10-21"], "--json")
     out, err = done.communicate()
     told = json.loads(out)
     assert (done.returncode, told["identical"]) == (0, True), (told["compared"], err)
@@ -153,8 +90,8 @@ def test_3_one_of_them_is_rebuilt_into_an_empty_cache(stack, before):
     assert len(told["compared"]) == 10
 
 
-def test_3b_dvc_repro_on_ones_own_machine_makes_the_same_model(stack, before):
-    """The same digest for the same as-of, and nothing trained: Airflow's run has made it already."""
+def test_3b_dvc_repro_on_ones_own_machine_makes_the_same_model(stack, backfilled):
+    """`dvc repro` restores what Airflow's run of the same as-of made, with the same digest."""
     settings = (stack.project / "params.yaml").read_text()
     change_params(stack.project, f"models.{FLIGHTS}.as_of", "2013-10-21T00:00:00Z")
     try:
@@ -168,45 +105,51 @@ def test_3b_dvc_repro_on_ones_own_machine_makes_the_same_model(stack, before):
         f"Stage '{stage}@{FLIGHTS}' is cached - skipping run" in said for stage in ("train", "evaluate", "package")
     )
     manifest = dvc_graph.read_json(stack.project / "artifacts" / FLIGHTS / "package" / "manifest.json")
-    assert manifest["model_digest"] == digest(stack, before["versions"]["asof-2013-10-21"])
+    assert manifest["model_digest"] == digest(stack, backfilled.versions["asof-2013-10-21"])
 
 
-def test_4_again_it_is_the_same_versions(stack, before):
-    """A week once more: the same digest, no second version."""
+def test_4_again_it_is_the_same_versions(stack, backfilled):
+    """A week that is backfilled again makes the same digest and no second version."""
     client = stack.context.registry.client()
     versions = {
         v.version: v.tags["perennial.model_digest"] for v in client.search_model_versions(f"name = '{FLIGHTS}'")
     }
-    states = backfill(stack, DAG, MONDAYS[0], MONDAYS[0], reprocess_behavior="completed")
+    states = backfill(stack, RETRAIN, MONDAYS[0], MONDAYS[0], reprocess_behavior="completed")
     assert list(states.values()) == ["success"]
     again = {v.version: v.tags["perennial.model_digest"] for v in client.search_model_versions(f"name = '{FLIGHTS}'")}
     assert again == versions
     registered = stack.context.ledger.events(VersionRegistered, model=FLIGHTS)
-    assert registered[-1].body["version"] == before["versions"][f"asof-{after(MONDAYS[0], 7)}"]
+    assert registered[-1].body["version"] == backfilled.versions[f"asof-{after(MONDAYS[0], 7)}"]
 
 
 def test_4b_a_week_that_leaves_nothing_to_learn_says_so_and_holds_up_no_other(stack):
-    """At the very beginning of the data; and no interval ends after the schedule."""
-    stack.airflow.wait_for_dag(DAG)
-    states = backfill(stack, DAG, "2013-01-07", "2013-01-14")
+    """A week without training rows fails with the reason, the next week succeeds, and no interval ends after the schedule."""
+    stack.airflow.wait_for_dag(RETRAIN)
+    states = backfill(stack, RETRAIN, "2013-01-07", "2013-01-14")
     assert list(states.values()) == ["failed", "success"]
     early, first = states
     assert "the data begins on 2013-01-01, so all 10,835 rows are in the 14 days held out" in stack.airflow.log(
-        DAG, early, "train"
+        RETRAIN, early, "train"
     )
-    (made,) = stack.context.ledger.events(VersionRegistered, run=airflow_run(DAG, first))
+    (made,) = stack.context.ledger.events(VersionRegistered, run=airflow_run(RETRAIN, first))
     assert made.body["alias"] == "asof-2013-01-21"
     planned = stack.airflow.post(
         "/backfills/dry_run",
-        {"dag_id": DAG, "from_date": "2013-12-16T00:00:00Z", "to_date": "2014-01-31T00:00:00Z", "max_active_runs": 4},
+        {
+            "dag_id": RETRAIN,
+            "from_date": "2013-12-16T00:00:00Z",
+            "to_date": "2014-01-31T00:00:00Z",
+            "max_active_runs": 4,
+        },
     )
     assert [run["logical_date"][:10] for run in planned["backfills"]] == ["2013-12-16", "2013-12-23"]
 
 
-def test_5_from_mlflows_page_of_a_version_to_its_data_and_back(stack, before):
+def test_5_from_mlflows_page_of_a_version_to_its_data_and_back(stack, backfilled):
+    """MLflow's page of a version links to the page of its data, which links back."""
     if gone := browser.missing():
         skip_or_fail("browser", gone)
-    version = before["versions"]["asof-2013-10-21"]
+    version = backfilled.versions["asof-2013-10-21"]
     data = stack.context.registry.version_facts(FLIGHTS, version).tags["perennial.data_version"]
     assert httpx.get(f"{stack.at.airflow}/perennial/data/{data}").status_code == 401
     with browser.browser() as driver:
@@ -229,6 +172,7 @@ def test_5_from_mlflows_page_of_a_version_to_its_data_and_back(stack, before):
 
 
 def test_5b_a_backfill_from_the_form_of_airflows_page(stack):
+    """A backfill that is started from Airflow's own form registers its week and goes live nowhere."""
     if gone := browser.missing():
         skip_or_fail("browser", gone)
     stack.airflow.wait_for_dag("retrain__loyal")
@@ -247,9 +191,8 @@ def test_5b_a_backfill_from_the_form_of_airflows_page(stack):
     assert stack.live("loyal") is None
 
 
-@pytest.mark.timeout(2700)
 def test_6_runs_of_one_model_and_of_another_at_once(stack):
-    """None meets another's lock; the roll-outs of one model wait for each other."""
+    """Runs of two models at once all succeed, and rollouts of one model follow each other."""
     counts = {"churn": 4, "loyal": 4} if EXHAUSTIVE else {"churn": 2, "loyal": 1}
     started = []
     for model, count in counts.items():
@@ -265,9 +208,8 @@ def test_6_runs_of_one_model_and_of_another_at_once(stack):
     assert stack.context.ledger.verify()[1] is None
 
 
-@pytest.mark.timeout(2700)
 def test_7_a_scheduled_run_is_the_same_beside_a_backfill_of_its_own_dag(stack):
-    """A model whose schedule has come up: Airflow starts that run by itself. It goes live, and was made of its own data alone."""
+    """A scheduled run beside a backfill of its own Dag goes live and is rebuilt identically."""
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     steady_customers(stack.project, until=midnight + timedelta(days=2))
     source = CHURN["source"]["query"].replace("customers/*", "customers/steady/*")

@@ -1,4 +1,4 @@
-"""How tests are shared out when pytest-xdist runs them side by side (`--dist loadscope`): one by one, a story as a whole."""
+"""How tests are shared out when pytest-xdist runs them side by side (`--dist loadscope`): one by one, a group as a whole."""
 
 from __future__ import annotations
 
@@ -6,24 +6,30 @@ from typing import Any
 
 from xdist.scheduler import LoadScopeScheduling
 
-# Tests that share one set of services. pytest-xdist begins with what has most tests, so with these.
-STORIES = {
-    "tests/story/test_runs.py": "services",
+# Files whose tests share what takes long to start: the services of a story, servers, a warehouse, a Postgres.
+GROUPS = {
+    "tests/story/test_airflow_runs.py": "services",
     "tests/story/test_backfill.py": "services",
     "tests/story/test_server.py": "server",
+    "tests/component/test_dags.py": "dags",
+    "tests/component/test_flights_weeks.py": "flights",
+    "tests/component/test_http_connection.py": "http connection",
+    "tests/component/test_postgres.py": "postgres",
+    "tests/component/test_server_files.py": "postgres",
+    "tests/component/test_serving_process.py": "serving process",
 }
 
 
-class Stories(LoadScopeScheduling):
-    """Any worker takes any test, but the tests of a story go to one of them, in their order.
+class Groups(LoadScopeScheduling):
+    """Any worker takes any test, but the tests of a group go to one of them, in their order.
 
     pytest-xdist has `--dist loadgroup` for that; with pytest 9 it does not see the groups (xdist 3.8.0).
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return STORIES.get(nodeid.partition("::")[0], nodeid)
+        return GROUPS.get(nodeid.partition("::")[0], nodeid)
 
 
-def scheduler(config: Any, log: Any) -> Stories | None:
+def scheduler(config: Any, log: Any) -> Groups | None:
     """For pytest_xdist_make_scheduler."""
-    return Stories(config, log) if config.getvalue("dist") == "loadscope" else None
+    return Groups(config, log) if config.getvalue("dist") == "loadscope" else None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,9 +74,14 @@ def _stack(tmp_path_factory):
         control.down(project, home, print)
 
 
+@contextmanager
+def inside(stack: Stack) -> Iterator[Stack]:
+    """For the time of the block this process works in the stack's project."""
+    with environment(stack.env), chdir(stack.project):
+        yield stack
+
+
 @pytest.fixture
-def stack(_stack, monkeypatch):
-    for key, value in _stack.env.items():
-        monkeypatch.setenv(key, value)
-    monkeypatch.chdir(_stack.project)
-    return _stack
+def stack(_stack):
+    with inside(_stack):
+        yield _stack

@@ -48,6 +48,7 @@ def expected(churn_package, rows):
 @pytest.mark.parametrize("form", ["parquet", "csv"])
 @pytest.mark.parametrize("wanted", ["parquet", "csv"])
 def test_every_row_is_scored_in_its_order(champion, rows, expected, tmp_path, form, wanted):
+    """Each row of a CSV or Parquet file gets its prediction, in the file's order."""
     given, output = tmp_path / f"in.{form}", tmp_path / f"out.{wanted}"
     rows.to_csv(given, index=False) if form == "csv" else rows.to_parquet(given, row_group_size=130)
     result = champion(given, output)
@@ -59,7 +60,7 @@ def test_every_row_is_scored_in_its_order(champion, rows, expected, tmp_path, fo
 
 
 def test_no_more_is_held_than_a_part_of_the_file(champion, tmp_path, monkeypatch):
-    """A hundred row groups take no more of Arrow's memory than five."""
+    """Scoring a hundred row groups takes no more memory than scoring five."""
     group = pa.table({"spend": np.random.default_rng(1).random(5000), "calls": [2.0] * 5000, "plan": ["plus"] * 5000})
     monkeypatch.setattr(batch_scoring, "BLOCK_ROWS", 5000)
     held, add = [], batch_scoring.Parts.add
@@ -82,6 +83,7 @@ def test_no_more_is_held_than_a_part_of_the_file(champion, tmp_path, monkeypatch
 
 
 def test_without_a_key_rows_are_numbered(champion, rows, tmp_path):
+    """A file without the key's column gets row numbers."""
     rows[FEATURES].to_parquet(tmp_path / "in.parquet")
     champion(tmp_path / "in.parquet", tmp_path / "out.parquet")
     assert pd.read_parquet(tmp_path / "out.parquet")["row"].tolist() == list(range(720))
@@ -89,7 +91,7 @@ def test_without_a_key_rows_are_numbered(champion, rows, tmp_path):
 
 @pytest.mark.parametrize("form", ["parquet", "csv"])
 def test_cut_short_it_goes_on_where_it_was(champion, rows, expected, tmp_path, monkeypatch, caplog, form):
-    """What was done is not done again, and nothing is missing or twice."""
+    """Scoring that was interrupted goes on after the last part, and no row is missing or repeated."""
     given, output = tmp_path / f"in.{form}", tmp_path / "out.parquet"
     rows.to_csv(given, index=False) if form == "csv" else rows.to_parquet(given, row_group_size=130)
     monkeypatch.setattr(batch_scoring.Source, "_csv", in_blocks(batch_scoring.Source._csv))
@@ -127,6 +129,7 @@ def in_blocks(reading):
 
 
 def test_another_input_or_version_begins_anew(champion, rows, expected, tmp_path, monkeypatch):
+    """Parts of another input or version are not used."""
     given, output = tmp_path / "in.parquet", tmp_path / "out.parquet"
     rows.to_parquet(given)
     monkeypatch.setattr(batch_scoring.Parts, "become_output", lambda self: 1 / 0)
@@ -159,6 +162,7 @@ def test_another_input_or_version_begins_anew(champion, rows, expected, tmp_path
     ],
 )
 def test_a_row_that_breaks_the_contract_is_named(champion, rows, tmp_path, change, message):
+    """A row that breaks the schema is named with its column, and no output is written."""
     change(rows).to_parquet(tmp_path / "in.parquet")
     with pytest.raises(DataError, match=message):
         champion(tmp_path / "in.parquet", tmp_path / "out.parquet")
@@ -166,6 +170,7 @@ def test_a_row_that_breaks_the_contract_is_named(champion, rows, tmp_path, chang
 
 
 def test_files_that_are_none_are_one_line(champion, tmp_path):
+    """A file that cannot be read gives one line."""
     (tmp_path / "torn.parquet").write_bytes(b"PAR1 and no more")
     (tmp_path / "text.csv").write_text("spend,calls,plan\nmuch,1,plus\n")
     for name, message in (
@@ -181,5 +186,6 @@ def test_files_that_are_none_are_one_line(champion, tmp_path):
 
 
 def test_without_a_champion_there_is_nothing_to_score_with(tmp_path):
+    """Scoring without a champion is refused."""
     with pytest.raises(RegistryError, match="has no champion"):
         batch_scoring.score(OneVersion(None), "churn", tmp_path / "a.csv", tmp_path / "b.csv")

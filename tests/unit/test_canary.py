@@ -40,11 +40,14 @@ CUTS = np.quantile(np.random.default_rng(0).beta(2, 3, 20_000), np.linspace(0.1,
 USUAL = {"failed": 0.002, "refused": 0.002, "slow": 0.012}
 
 
+BOUNDS = {name: functools.cache(getattr(canary, name)) for name in ("interval", "difference")}
+
+
 @pytest.fixture
 def _once_each(monkeypatch):
-    """Equal counts have equal bounds: each pair is worked out once, so that a thousand canaries take seconds."""
-    for name in ("interval", "difference"):
-        monkeypatch.setattr(canary, name, functools.lru_cache(maxsize=None)(getattr(canary, name)))
+    """Equal counts have equal bounds: each pair is worked out once in this file, so that a thousand canaries take seconds."""
+    for name, bounds in BOUNDS.items():
+        monkeypatch.setattr(canary, name, bounds)
 
 
 def scores(random, rows, noise=0.02):
@@ -74,7 +77,7 @@ def one_canary(random, limits=LIMITS, spoil=lambda scores: scores, **worse):
 
 @pytest.mark.usefixtures("_once_each")
 def test_of_many_equal_canaries_at_most_the_nominal_share_is_aborted():
-    """A thousand when all is walked. Each is looked at fifty times, also after a look that would promote it, and none is like its champion to the bit."""
+    """At most the share alpha of equal canaries is aborted, over all their looks together."""
     random = np.random.default_rng(1)
     aborted = promoted = changed = 0
     count = 1000 if EXHAUSTIVE else 300
@@ -122,7 +125,7 @@ PLANTED = {
 @pytest.mark.usefixtures("_once_each")
 @pytest.mark.parametrize("figure", PLANTED)
 def test_a_regression_of_the_declared_size_is_caught_by_its_figure(figure):
-    """The limits say how much worse; a figure that must be proven over its limit gets half as much again."""
+    """A regression of the size that the limit declares is caught by its figure in four of five canaries."""
     random = np.random.default_rng(2)
     caught = promoted = 0
     for _ in range(60):
@@ -136,6 +139,7 @@ def test_a_regression_of_the_declared_size_is_caught_by_its_figure(figure):
 
 
 def test_an_equal_canary_is_promoted():
+    """A candidate that equals its champion in every figure is promoted."""
     judgement = judge(seen(), LIMITS)
     assert judgement.verdict == "promote"
     assert {look.figure for look in judgement.looks} == {
@@ -158,6 +162,7 @@ def test_an_equal_canary_is_promoted():
     ],
 )
 def test_too_little_is_hold_and_says_why(evidence, why):
+    """Missing or too little evidence gives hold, with the figure that is missing."""
     judgement = judge(evidence, LIMITS)
     assert judgement.verdict == "hold"
     assert why in judgement.reason
@@ -179,6 +184,7 @@ def test_too_little_is_hold_and_says_why(evidence, why):
     ],
 )
 def test_each_figure_alone_can_abort(evidence, figure):
+    """Each figure alone aborts a canary when it is over its limit."""
     judgement = judge(evidence, LIMITS)
     assert judgement.verdict == "abort"
     assert [look.figure for look in judgement.looks if look.verdict == "abort"] == [figure]
@@ -186,12 +192,14 @@ def test_each_figure_alone_can_abort(evidence, figure):
 
 
 def test_one_row_asked_again_and_again_aborts_nothing():
+    """Many requests with the same row abort nothing: the distribution needs different rows."""
     judgement = judge(seen(distribution=(Paired(5000, 0, 5000),), distinct_rows=1), LIMITS)
     assert judgement.verdict == "hold"
     assert "but on 1 different rows, 100 required" in judgement.reason
 
 
 def test_a_champion_that_is_just_as_slow_clears_the_candidate_of_blame():
+    """A candidate that is as slow as its champion is not aborted."""
     assert judge(seen(slow=Counted(400, 5000), champion_slow=Counted(400, 5000)), LIMITS).verdict == "hold"
 
 
@@ -205,11 +213,12 @@ def test_a_champion_that_is_just_as_slow_clears_the_candidate_of_blame():
 )
 @pytest.mark.parametrize("past", [True, False])
 def test_what_is_usual_here_is_no_fault_of_the_candidate(usual, past):
-    """The champion fails, refuses or is slow as often, beside it or before it."""
+    """Failures, refusals or latency that the champion has too abort no candidate."""
     assert judge(seen(**usual, past=past), LIMITS).verdict != "abort"
 
 
 def test_bad_requests_of_clients_abort_no_first_version():
+    """Refused requests do not abort a first version, which has no champion to compare with."""
     judgement = judge(seen(against=None, refused=Counted(2500, 5000), past=True), LIMITS)
     assert judgement.verdict == "promote"
 
@@ -217,14 +226,14 @@ def test_bad_requests_of_clients_abort_no_first_version():
 @pytest.mark.parametrize("of", [1, 5, 100, 10**6])
 @pytest.mark.parametrize("other", [1, 7, 10**6])
 def test_a_difference_as_large_as_can_be_has_bounds(of, other):
-    """All of one side and none of the other; one short of all."""
+    """The bounds of a difference hold at its extremes."""
     for one, two in itertools.product((0, 1, of - 1, of), (0, 1, other - 1, other)):
         low, high = canary.difference(Counted(one, of), Counted(two, other), 0.01)
         assert -1 <= low <= one / of - two / other <= high <= 1
 
 
 def test_an_interval_holds_at_all_looks_together():
-    """500 walks, looked at after each of 60 batches: the true share is ever outside in at most alpha of them."""
+    """An interval misses the true share at any of 60 looks in at most the share alpha of 500 walks."""
     random = np.random.default_rng(3)
     outside = 0
     for _ in range(500):
@@ -235,6 +244,7 @@ def test_an_interval_holds_at_all_looks_together():
 
 
 def test_the_watch_keeps_an_equal_champion_and_finds_a_worse_one():
+    """The watch after a rollout keeps an equal champion, rolls a worse one back, and waits for enough labels."""
     random = np.random.default_rng(4)
     wrong = 0
     for _ in range(200):

@@ -25,6 +25,7 @@ def check(project, settings, frame, rows_a_day=None, model=None):
 
 
 def test_good_rows_are_all_kept(project, settings):
+    """Rows that fit the contract are all kept."""
     report, kept, quarantine = check(project, settings, customers(10))
     assert (report["kept"], report["quarantined"], report["faults"]) == (600, 0, [])
     assert len(kept) == 600
@@ -44,6 +45,7 @@ def test_good_rows_are_all_kept(project, settings):
     ],
 )
 def test_each_kind_of_fault_is_found_and_named(project, settings, column, value, check_name):
+    """Each kind of fault quarantines its row and names column and check."""
     frame = customers(10)
     frame.loc[5, column] = value
     report, kept, quarantine = check(project, settings, frame)
@@ -55,6 +57,7 @@ def test_each_kind_of_fault_is_found_and_named(project, settings, column, value,
 
 
 def test_a_row_with_two_faults_counts_once(project, settings):
+    """A row with two faults is quarantined once, with both reasons."""
     frame = customers(10)
     frame.loc[5, ["spend", "plan"]] = [-1.0, "gold"]
     report, _, quarantine = check(project, settings, frame)
@@ -64,12 +67,13 @@ def test_a_row_with_two_faults_counts_once(project, settings):
 
 
 def test_nothing_left_to_train_on_is_an_error_that_names_the_column(project, settings):
+    """A contract that quarantines all rows is an error that names the column."""
     with pytest.raises(DataError, match="all 600 rows break it .*plan"):
         check(project, settings, customers(10).assign(plan="gold"))
 
 
 def test_a_partition_that_came_twice_is_quarantined_once(project, settings):
-    """The first of two equal rows stays, the second goes, and the counts reconcile."""
+    """Of rows that came twice the first stays and the second is quarantined."""
     frame = customers(10)
     report, kept, quarantine = check(project, settings, pd.concat([frame, frame.tail(60)], ignore_index=True))
     assert (report["in"], report["kept"], report["quarantined"]) == (660, 600, 60)
@@ -81,6 +85,7 @@ def test_a_partition_that_came_twice_is_quarantined_once(project, settings):
 
 
 def test_a_whole_number_that_is_none_breaks_an_integer_column(project):
+    """A fraction in an integer column is quarantined."""
     change_params(project, "models.churn.gates.contract.columns.calls", {"type": "integer", "nullable": True})
     frame = customers(10)
     frame.loc[5, "calls"] = 2.5
@@ -90,6 +95,7 @@ def test_a_whole_number_that_is_none_breaks_an_integer_column(project):
 
 
 def test_a_rule_for_the_key_counts_too(project):
+    """A rule for the key column is checked like that of a feature."""
     change_params(project, "models.churn.gates.contract.columns.customer", {"allowed": ["c000001"]})
     report, kept, _ = check(project, load(project), customers(10))
     assert (report["kept"], kept.customer.tolist()) == (1, ["c000001"])
@@ -97,7 +103,7 @@ def test_a_rule_for_the_key_counts_too(project):
 
 @pytest.mark.parametrize(("day", "rows"), [("2024-02-25", 3), ("2024-02-26", 0), ("2024-02-27", 900)])
 def test_a_day_out_of_proportion_to_history_is_named(project, day, rows):
-    """Too few, none at all, or too many; a day cut off by the window's end is not judged."""
+    """A held-out day with too few, no or too many rows is named."""
     change_params(project, "models.churn.gates.contract.rows_a_day", [0.5, 2])
     model = load(project).model("churn")
     days = {f"{d:%Y-%m-%d}": 60 for d in pd.date_range("2024-01-31", "2024-02-29")}
@@ -113,6 +119,7 @@ def test_a_day_out_of_proportion_to_history_is_named(project, day, rows):
 
 
 def test_an_old_unusual_day_is_history_and_not_judged(project):
+    """A day before the held-out ones counts as history and is not judged."""
     change_params(project, "models.churn.gates.contract.rows_a_day", [0.5, 2])
     days = {f"{d:%Y-%m-%d}": 60 for d in pd.date_range("2024-01-31", "2024-02-29")} | {"2024-02-05": 0}
     assert day_history.unusual_days(days, load(project).model("churn"))["off"] == {}
@@ -120,7 +127,7 @@ def test_an_old_unusual_day_is_history_and_not_judged(project):
 
 @pytest.mark.parametrize(("first", "median"), [("2024-02-10", 60.0), ("2024-02-15", 60.0), ("2024-02-17", None)])
 def test_history_begins_where_the_data_does(project, first, median):
-    """Days before there was any data are no outage; after less than a week of it there is no verdict, and it is said."""
+    """Days before the first data are no outage, and less than a week of history gives no verdict."""
     change_params(project, "models.churn.gates.contract.rows_a_day", [0.5, 2])
     model = load(project).model("churn")
     days_report = day_history.unusual_days({f"{d:%Y-%m-%d}": 60 for d in pd.date_range(first, "2024-02-29")}, model)
@@ -131,6 +138,7 @@ def test_history_begins_where_the_data_does(project, first, median):
 
 
 def test_a_label_that_is_not_0_or_1_is_quarantined(project, settings):
+    """A label of a binary model other than 0 and 1 is quarantined."""
     frame = customers(10)
     frame.loc[5, "left"] = 2.0
     report, _, quarantine = check(project, settings, frame)
@@ -142,7 +150,7 @@ def test_a_label_that_is_not_0_or_1_is_quarantined(project, settings):
     ("allowed", "values"), [([1, 2], ["1", "2"]), ([True, False], ["true", "false"]), ([1.5], ["1.5", "1.5"])]
 )
 def test_allowed_values_of_a_text_column_are_compared_as_text(project, allowed, values):
-    """A category may well be a number in params.yaml; in the snapshot it is text."""
+    """Allowed values of a text column are compared as text, also numbers and booleans."""
     change_params(project, "models.churn.gates.contract.columns.plan", {"allowed": allowed})
     frame = customers(10)
     report, _, _ = check(project, load(project), frame.assign(plan=np.resize(values, len(frame))))

@@ -75,6 +75,7 @@ def ask(fake, verb, body, token):
 
 
 def test_a_call_goes_through_and_is_in_the_ledger(made):
+    """A call reaches the deployer, and call and answer are in the ledger."""
     fake, ledger = made
     assert clients.RemoteTraffic("http://deployer", KEY).deploy("run/1", "churn", "3", "why", None, 5) == Deployment(
         "3", "blue", 0.0
@@ -87,6 +88,7 @@ def test_a_call_goes_through_and_is_in_the_ledger(made):
 
 
 def test_what_was_refused_there_is_raised_here(made):
+    """An error in the deployer is raised in the caller with the same type and message."""
     with pytest.raises(GateError, match="a: b; c"):
         clients.RemoteTraffic("http://deployer", KEY).rollback("", "churn", "why")
     with pytest.raises(RolloutError, match="ZeroDivisionError"):
@@ -94,6 +96,7 @@ def test_what_was_refused_there_is_raised_here(made):
 
 
 def test_the_log_comes_as_it_is_there(made):
+    """The prediction log comes through the deployer unchanged."""
     start = datetime(2024, 1, 1, tzinfo=UTC)
     rows, logged = clients.RemoteTraffic("http://deployer", KEY).predictions("churn", start, start)
     assert list(rows["key"]) == ["a"] and rows["at"][0] == start and logged == 7
@@ -112,6 +115,7 @@ def test_the_log_comes_as_it_is_there(made):
     ],
 )
 def test_what_is_no_verb_or_argument_is_refused(made, verb, change):
+    """A call with an unknown verb, an unknown argument or a wrong type is refused and not carried out."""
     fake, ledger = made
     body = DEPLOY | change
     assert ask(fake, verb, body, tokens.issue(KEY, "r", verb, str(body["model"]))) == 400
@@ -119,6 +123,7 @@ def test_what_is_no_verb_or_argument_is_refused(made, verb, change):
 
 
 def test_a_token_is_for_one_call(made):
+    """A token is valid for one verb, one model, a short time, and one use."""
     fake, ledger = made
     now = int(time.time())
     told = {
@@ -152,6 +157,7 @@ def test_a_token_is_for_one_call(made):
 
 
 def test_a_token_is_taken_once_by_however_many_threads(monkeypatch):
+    """Of eight threads with the same token, one is let in."""
     checker, interval = tokens.Checker(KEY), sys.getswitchinterval()
 
     def taken(token):
@@ -171,6 +177,7 @@ def test_a_token_is_taken_once_by_however_many_threads(monkeypatch):
 
 
 def test_a_flood_of_refused_calls_is_counted_and_does_not_fill_the_ledger(made, monkeypatch):
+    """Refused calls beyond the limit a minute are counted and not written to the ledger."""
     fake, ledger = made
     now = time.monotonic()
     monkeypatch.setattr(service.time, "monotonic", lambda: now)
@@ -183,6 +190,7 @@ def test_a_flood_of_refused_calls_is_counted_and_does_not_fill_the_ledger(made, 
 
 
 def test_a_short_key_is_none():
+    """A deployer key of fewer than 32 characters is refused."""
     with pytest.raises(RolloutError, match="fewer than 32"):
         tokens.key(Environment.read({"PERENNIAL_DEPLOYER_KEY": "short"}))
 
@@ -212,6 +220,7 @@ def in_the_middle(fake, ask):
 
 
 def test_a_deployment_that_a_restart_forgot_is_asked_for_again(made, monkeypatch):
+    """A client repeats a deployment that the deployer lost in a restart."""
     fake, _ = made
     monkeypatch.setattr(clients, "WAIT_S", 0)
     deployer = clients.RemoteTraffic("http://deployer", KEY)
@@ -220,7 +229,7 @@ def test_a_deployment_that_a_restart_forgot_is_asked_for_again(made, monkeypatch
 
 
 def test_a_rollback_that_a_restart_forgot_is_not(made, monkeypatch):
-    """It would go back once more."""
+    """A client does not repeat a rollback that the deployer lost in a restart."""
     fake, _ = made
     monkeypatch.setattr(clients, "WAIT_S", 0)
     told = in_the_middle(fake, lambda: clients.RemoteTraffic("http://deployer", KEY).rollback("r", "churn", ""))

@@ -45,17 +45,20 @@ def topics() -> dict[str, dict[str, str]]:
 
 @every_document
 def test_every_path_that_a_document_names_exists(document):
+    """Each path that a document names exists."""
     assert [path for path in named_paths(document.read_text()) if not (ROOT / path).exists()] == []
 
 
 @every_document
 def test_every_module_that_a_document_names_without_its_folder_exists(document):
+    """Each module that a document names without its folder exists."""
     there = {path.name for folder in ("pipeline", "dags", "plugins") for path in (ROOT / folder).rglob("*.py")}
     assert [name for name in re.findall(r"`(\w+\.py)`", document.read_text()) if name not in there] == []
 
 
 @every_document
 def test_every_link_to_a_file_of_the_project_leads_to_one(document):
+    """Each link or image of a document leads to a file."""
     links = re.findall(r"\]\(([^)#\s]+)[^)]*\)|(?:src|srcset)=\"([^\"]+)\"", document.read_text())
     targets = [link or image for link, image in links if not (link or image).startswith("http")]
     assert [target for target in targets if not (document.parent / target).exists()] == []
@@ -63,6 +66,7 @@ def test_every_link_to_a_file_of_the_project_leads_to_one(document):
 
 @every_document
 def test_every_link_to_a_heading_leads_to_one(document):
+    """Each link to a heading leads to one in the same document."""
     text = document.read_text()
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
@@ -70,6 +74,7 @@ def test_every_link_to_a_heading_leads_to_one(document):
 
 
 def test_the_search_for_paths_finds_a_path_that_does_not_exist():
+    """The search for paths also finds those that do not exist."""
     assert named_paths("See `pipeline/nowhere.py`, docs/params.md.") == ["docs/params.md", "pipeline/nowhere.py"]
 
 
@@ -96,6 +101,7 @@ class Recorder(dict):
 
 
 def test_every_variable_of_the_environment_is_documented():
+    """docs/params.md lists each variable that the environment reads."""
     recorder = Recorder()
     Environment.read(recorder)
     documented = (DOCS / "params.md").read_text().partition("## The environment")[2]
@@ -105,17 +111,20 @@ def test_every_variable_of_the_environment_is_documented():
 
 @every_document
 def test_every_make_target_that_a_document_names_exists(document):
+    """Each make target that a document names exists."""
     there = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"(?:`|^|· )make ([a-z-]+)", document.read_text(), re.MULTILINE)) <= there
 
 
 def test_the_architecture_has_a_row_for_every_folder_of_the_product():
+    """docs/architecture.md has a row for each folder of pipeline/."""
     rows = "".join(re.findall(r"^\| \d+ \|[^|]+\|", (DOCS / "architecture.md").read_text(), re.MULTILINE))
     folders = {path.parent.name for path in (ROOT / "pipeline").glob("*/__init__.py")}
     assert {path.split("/")[1] for path in named_paths(rows) if re.fullmatch(r"pipeline/\w+/", path)} == folders
 
 
 def test_the_floors_of_the_architecture_are_those_that_import_linter_checks():
+    """The floors of docs/architecture.md are the layers that import-linter checks."""
     rows = re.findall(r"^\| (\d+) \|([^|]+)\|", (DOCS / "architecture.md").read_text(), re.MULTILINE)
     floors: dict[int, set[str]] = {}
     for floor, cell in rows:
@@ -129,16 +138,19 @@ def test_the_floors_of_the_architecture_are_those_that_import_linter_checks():
 
 
 def test_the_glossary_has_at_most_forty_words_in_alphabetical_order():
+    """The glossary has at most forty words, in alphabetical order."""
     words = [word for word, _ in glossary()]
     assert 0 < len(words) <= MOST_WORDS
     assert words == sorted(set(words))
 
 
 def test_the_glossary_explains_each_word_in_one_sentence():
+    """The glossary explains each word in one sentence."""
     assert [word for word, meaning in glossary() if not re.fullmatch(r"[^.]+(\.\w[^.]*)*\.", meaning)] == []
 
 
 def test_every_decision_has_a_date_and_a_title():
+    """Each decision has a date and a title."""
     for entries in topics().values():
         for heading in entries:
             day, _, title = heading.partition(" ")
@@ -147,12 +159,14 @@ def test_every_decision_has_a_date_and_a_title():
 
 
 def test_every_decision_has_a_context_a_decision_and_a_consequence():
+    """Each decision has a context, a decision and a consequence."""
     for entries in topics().values():
         for heading, text in entries.items():
             assert re.findall(r"^\*\*(\w+\.)\*\* ?\S?", text, re.MULTILINE) == PARTS, heading
 
 
 def test_the_newest_decision_of_a_topic_comes_first():
+    """The decisions of a topic begin with the newest."""
     for topic, entries in topics().items():
         days = [heading.partition(" ")[0] for heading in entries]
         assert days, topic

@@ -28,17 +28,19 @@ def judged(before, now, **limits):
 
 
 def test_the_same_world_is_no_drift():
+    """Two samples of the same distribution show no drift."""
     assert judged(sample(5000, 1), sample(5000, 2)).verdict == "no drift"
 
 
 @pytest.mark.parametrize("rows", [1000, 1001, 3000])
 def test_small_windows_of_the_same_world_raise_no_alarm(rows):
-    """A hundred categories and a thousand rows: PSI alone would alarm, its own noise is in the limit."""
+    """Windows of a thousand rows with a hundred categories raise no alarm from noise."""
     verdicts = [judged(sample(5000, s), sample(rows, 100 + s)) for s in range(10)]
     assert [v.verdict for v in verdicts] == ["no drift"] * 10
 
 
 def test_a_shift_is_drift_and_names_the_feature():
+    """A shifted feature is drift, and the verdict names the feature."""
     verdict = judged(sample(5000, 1), sample(5000, 2, shift=1.0))
     assert verdict.verdict == "drift"
     assert [f.feature for f in verdict.moved] == ["x"]
@@ -46,16 +48,19 @@ def test_a_shift_is_drift_and_names_the_feature():
 
 
 def test_missing_values_count():
+    """A growing share of missing values is drift."""
     verdict = judged(sample(5000, 1), sample(5000, 2, missing=0.5))
     assert [f.feature for f in verdict.moved] == ["x"]
     assert "missing 0% before" in verdict.reason
 
 
 def test_a_column_that_is_all_missing_is_drift_not_a_crash():
+    """A column that is all missing is drift."""
     assert judged(sample(5000, 1), sample(5000, 2).assign(x=np.nan)).verdict == "drift"
 
 
 def test_each_measure_scores_every_feature_and_the_report_has_all_figures():
+    """Each measure scores every feature, and the report holds the figures and reasons of both."""
     before, now = sample(5000, 1), sample(5000, 2, shift=1.0, missing=0.5)
     tables = Tables(before, now, ["x"], ["kind"])
     for measure in (psi, missing_share):
@@ -70,6 +75,7 @@ def test_each_measure_scores_every_feature_and_the_report_has_all_figures():
 
 
 def test_infinities_do_not_crash_it():
+    """One infinite value is no drift and no error."""
     now = sample(5000, 2)
     now.loc[0, "x"] = np.inf
     assert judged(sample(5000, 1), now).verdict == "no drift"
@@ -77,7 +83,7 @@ def test_infinities_do_not_crash_it():
 
 @pytest.mark.parametrize("now", [sample(999, 2, shift=5.0), sample(0, 2), sample(5000, 2).drop(columns="x")])
 def test_too_little_is_no_verdict(now):
-    """Neither drift nor its absence."""
+    """Too few rows or a missing column give no verdict."""
     assert judged(sample(5000, 1), now).verdict == "no verdict"
 
 
@@ -86,6 +92,7 @@ def quality(value, labelled=5000):
 
 
 def test_decide_gives_reasons_and_what_would_flip_it(settings):
+    """A decision to retrain or wait gives its reasons and the input that would change it."""
     limits = settings.model("churn").monitor
     calm = DriftVerdict("no drift", "0 of 2 features moved", 5000, 5000)
     drift = DriftVerdict("drift", "2 of 2 features moved", 5000, 5000)
@@ -119,6 +126,7 @@ def write_log(folder, rows, part=0, features=True):
 
 
 def test_the_prediction_log_reads_by_event_time(settings, tmp_path):
+    """Logged predictions are selected by event time, or by receipt where there is none."""
     model = settings.model("churn")
     times = ["2024-02-01T00:00:00+00:00", "2024-02-02T00:00:00+00:00", None]
     write_log(tmp_path, [("r", f"c{i}", t) for i, t in enumerate(times)])
@@ -135,13 +143,14 @@ def test_the_prediction_log_reads_by_event_time(settings, tmp_path):
 
 
 def test_golden_requests_are_no_traffic(settings, tmp_path):
+    """Golden requests in the log do not count as traffic."""
     write_log(tmp_path, [("golden-blue-v1", None, None), ("abc", None, None)])
     day = pd.Timestamp("2026-01-01", tz="UTC")
     assert len(predictions(tmp_path, settings.model("churn"), day, day + pd.Timedelta(days=1))) == logged(tmp_path) == 1
 
 
 def test_a_hashed_key_still_joins_its_labels(project, settings):
-    """The log has a pseudonym, the source the name: both are hashed with the home's key."""
+    """Labels join a log whose key is hashed."""
     change_params(project, "models.churn.rollout.serving.personal", {"customer": "hash"})
     model, start, as_of = (
         load(project).model("churn"),
@@ -155,7 +164,7 @@ def test_a_hashed_key_still_joins_its_labels(project, settings):
 
 
 def test_features_that_are_not_logged_are_missing(settings, tmp_path):
-    """Personal ones may be left out, in some files or in all."""
+    """Features that some or all log files lack are read as missing."""
     model, day = settings.model("churn"), pd.Timestamp("2026-01-01", tz="UTC")
     write_log(tmp_path, [("a", "c0", None)], features=False)
     assert predictions(tmp_path, model, day, day + pd.Timedelta(days=1)).plan.isna().all()
@@ -165,12 +174,13 @@ def test_features_that_are_not_logged_are_missing(settings, tmp_path):
 
 
 def test_live_quality_writes_the_keys_of_the_drift_event():
+    """Live quality is written with the keys of the drift event."""
     values = {"metric": "roc_auc", "value": 0.7, "held_out": 0.8, "labelled": 5000, "asked": 6000}
     assert list(quality(0.7).as_dict().items()) == list(values.items())
 
 
 def test_without_labels_or_keys_quality_is_unknown(settings):
-    """A champion that was asked nothing yet, and requests that carried no key."""
+    """Live quality is unknown without requests, keys or labels."""
     model = settings.model("churn")
     asked = pd.DataFrame({"key": [None, None], "prediction": [0.1, 0.2]})
     for frame in (asked, asked.head(0), asked.assign(key=["c1", "c2"])):

@@ -37,13 +37,14 @@ def counted(monkeypatch, tmp_path):
 
 
 def test_a_step_counts_what_came_in_it(counted):
+    """A step counts the requests that came after its start."""
     first, second = counted(Served(1000, 5, 7), Served(1000, 5, 7), Served(1100, 6, 9))
     assert first.failed == Counted(0, 0)
     assert (second.failed, second.slow) == (Counted(1, 100), Counted(2, 100))
 
 
 def test_a_router_that_was_started_again_counts_from_zero(counted):
-    """No count is negative, and what was seen before and after both counts."""
+    """Counts continue across a restart of the router and are never negative."""
     looks = counted(Served(1000, 5, 7), Served(1100, 6, 9), None, Served(40, 1, 0), Served(1200, 2, 3))
     assert [look.failed for look in looks] == [Counted(1, 100), Counted(1, 100), Counted(2, 140), Counted(3, 1300)]
     assert looks[-1].slow == Counted(5, 1300)
@@ -63,6 +64,7 @@ def looks(monkeypatch, home, *pages, shared=False):
 
 
 def test_with_all_traffic_moved_the_champions_past_is_what_is_compared_with(monkeypatch, tmp_path):
+    """With all traffic moved, the candidate is compared with the champion's past."""
     (seen,) = looks(
         monkeypatch, tmp_path, (Served(900, 9, 5, 90), Served(0)), (Served(900, 9, 5, 90), Served(200, 2, 1, 22))
     )
@@ -73,6 +75,7 @@ def test_with_all_traffic_moved_the_champions_past_is_what_is_compared_with(monk
 
 
 def test_beside_each_other_both_are_counted_from_the_steps_start(monkeypatch, tmp_path):
+    """With shared traffic, both versions are counted from the step's start."""
     (seen,) = looks(
         monkeypatch, tmp_path, (Served(900, 9, 5, 90), Served(0)), (Served(1000, 9, 6, 99), Served(50)), shared=True
     )
@@ -81,5 +84,6 @@ def test_beside_each_other_both_are_counted_from_the_steps_start(monkeypatch, tm
 
 
 def test_a_step_that_began_without_metrics_counts_from_the_first_there_are(monkeypatch, tmp_path):
+    """A step that began without metrics counts from the first metrics it gets."""
     first, second = looks(monkeypatch, tmp_path, None, (Served(900), Served(500, 50)), (Served(900), Served(600, 51)))
     assert (first.failed, second.failed) == (Counted(0, 0), Counted(1, 100))

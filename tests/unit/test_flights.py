@@ -19,25 +19,28 @@ def made():
 
 
 def test_every_flight_is_there_once(raw, made):
+    """Each flight of 2013 is in the warehouse once, ordered by departure."""
     assert len(made) == len(raw) == 336_776
     assert made.flight_id.is_unique
     assert made.scheduled_departure.is_monotonic_increasing
 
 
 def test_late_is_more_than_fifteen_minutes_and_null_without_an_arrival(raw, made):
+    """The label is an arrival delay over 15 minutes, and missing without an arrival."""
     assert made.late.isna().sum() == raw.arr_delay.isna().sum()
     assert made.late.sum() == (raw.arr_delay > 15).sum()
     assert made.landed_at.isna().equals(made.late.isna())
 
 
 def test_nothing_known_only_after_departure_is_a_column(made):
+    """No column or feature holds what is known only after departure."""
     assert not {"dep_delay", "dep_time", "air_time", "arr_time", "arr_delay", "tailnum"} & set(made.columns)
     features = load(ROOT).models["flight-delay"].training.features
     assert not {"late", "landed_at"} & set(features)
 
 
 def test_weather_is_that_of_the_last_full_hour_before(made):
-    """A 06:00 flight gets the weather of 05:00, a 06:01 flight that of 06:00."""
+    """A 06:00 flight gets the weather of 05:00, and a 06:01 flight that of 06:00."""
     weather = pd.read_csv(flights.source_folder() / "weather.csv")
     weather["at"] = pd.to_datetime(weather.time_hour, utc=True)
     temp = weather.drop_duplicates(["origin", "at"]).set_index(["origin", "at"]).temp
@@ -50,7 +53,7 @@ def test_weather_is_that_of_the_last_full_hour_before(made):
 
 
 def test_a_flight_lands_after_it_was_in_the_air(raw, made):
-    """By timetable, time zones and delay; never sooner than take-off plus air time."""
+    """Landing times follow timetable, time zones and delay."""
     took = (made.landed_at - made.scheduled_departure).dt.total_seconds().dropna() / 60
     assert took.min() > 10
     assert 100 < took.median() < 250
@@ -59,6 +62,7 @@ def test_a_flight_lands_after_it_was_in_the_air(raw, made):
 
 
 def test_one_file_a_utc_day(made, tmp_path):
+    """Flights are landed as one file for each UTC day."""
     some = made[made.scheduled_departure < "2013-01-04"]
     assert flights.land(some, tmp_path) == 3
     for file in tmp_path.glob("*.parquet"):

@@ -11,7 +11,7 @@ from harness.project import churn_rows
 from pipeline.errors import GateError
 from pipeline.gates import data_contract, metric_limit, naive_baseline, run
 from pipeline.gates.base import PackagedModel, ValidatedData, Verdict
-from pipeline.training import evaluate, fit, package
+from pipeline.training import evaluate
 from pipeline.workspaces.dvc_graph import Artifacts
 
 
@@ -21,18 +21,13 @@ def churn(settings):
 
 
 @pytest.fixture
-def files(churn, tmp_path):
+def files(churn, churn_artifacts, tmp_path):
     """Artifacts of a model that is good."""
-    made = Artifacts(tmp_path, "churn")
-    made.folder.mkdir(parents=True)
-    rows = churn_rows(churn)
-    fit.save(fit.fit(rows, churn), made.model)
-    evaluate.evaluate(churn, rows, made.model, made.predictions, made.reference, made.metrics)
-    package.build("churn", churn, made.model, made.predictions, made.package)
-    made.validation.write_text(
-        json.dumps({"in": len(rows), "kept": len(rows), "quarantined": 0, "faults": [], "missing": []})
-    )
-    return made
+    files = Artifacts(tmp_path, "churn")
+    shutil.copytree(churn_artifacts.folder, files.folder)
+    rows = len(churn_rows(churn))
+    files.validation.write_text(json.dumps({"in": rows, "kept": rows, "quarantined": 0, "faults": [], "missing": []}))
+    return files
 
 
 def by_name(verdicts):
@@ -40,6 +35,7 @@ def by_name(verdicts):
 
 
 def test_a_good_model_passes_all(churn, files):
+    """A good model passes every gate."""
     verdicts = run.verdicts(churn, files, None, None)
     assert [v.gate for v in verdicts] == [
         "enough_rows",
@@ -76,6 +72,7 @@ def test_every_gate_reports_and_every_failure_is_in_the_line(churn, files):
 
 
 def test_a_package_that_answers_otherwise_fails_parity(churn, files):
+    """A package whose prediction differs from the evaluation's fails onnx_parity."""
     predictions = pd.read_parquet(files.predictions)
     predictions.loc[3, "prediction"] += 0.01
     predictions.to_parquet(files.predictions)
@@ -85,6 +82,7 @@ def test_a_package_that_answers_otherwise_fails_parity(churn, files):
 
 
 def test_a_nan_answer_fails_parity(churn, files):
+    """A package whose evaluation has no number fails onnx_parity."""
     predictions = pd.read_parquet(files.predictions)
     predictions.loc[3, "prediction"] = np.nan
     predictions.to_parquet(files.predictions)
@@ -92,7 +90,7 @@ def test_a_nan_answer_fails_parity(churn, files):
 
 
 def test_worse_than_the_champion_fails_and_names_its_version(churn, files, tmp_path):
-    """The champion answers the same rows through its own package."""
+    """A model that is worse than the champion on the same rows fails and names the champion's version."""
     champion = shutil.copytree(files.package, tmp_path / "champion")
     predictions = pd.read_parquet(files.predictions)
     predictions["prediction"] = np.random.default_rng(0).random(len(predictions))
@@ -104,6 +102,7 @@ def test_worse_than_the_champion_fails_and_names_its_version(churn, files, tmp_p
 
 
 def test_as_good_as_the_champion_passes(churn, files, tmp_path):
+    """A model that equals the champion passes the champion gate."""
     champion = shutil.copytree(files.package, tmp_path / "champion")
     verdict = by_name(run.verdicts(churn, files, champion, "7"))["champion"]
     assert verdict.passed
@@ -128,29 +127,34 @@ def packaged(model, limits, **evaluation):
     ],
 )
 def test_the_limit_points_the_way_of_the_metric(churn, metric, observed, limit, passed):
+    """metric_limit is a lower limit for scores, an upper one for losses, and a missing metric fails."""
     model = packaged(churn, {"metric_limit": limit}, metric=metric, metrics={metric: observed})
     assert metric_limit.verdict(model).passed is passed
 
 
 def test_no_better_than_a_guess_fails(churn):
+    """A model that does not beat the naive baseline by its margin fails."""
     rmse = {"metric": "rmse", "metrics": {"rmse": 2.0}, "baseline": {"rmse": 2.05}}
     assert not naive_baseline.verdict(packaged(churn, {"baseline_margin": 0.1}, **rmse)).passed
     assert naive_baseline.verdict(packaged(churn, {"baseline_margin": 0.01}, **rmse)).passed
 
 
 def test_bad_rows_over_the_limit_fail(churn):
+    """More quarantined rows than max_bad_share fail the data contract."""
     report = {"in": 1000, "kept": 980, "quarantined": 20, "faults": []}
     verdict = data_contract.verdict(ValidatedData(churn, report))
     assert (verdict.passed, verdict.observed, verdict.limit) == (False, 0.02, 0.01)
 
 
 def test_a_backfill_is_not_compared_with_the_champion(churn, files):
+    """A backfill has no champion gate."""
     verdicts = run.verdicts(churn, files, None, None, backfill=True)
     assert "champion" not in by_name(verdicts)
     assert all(verdict.passed for verdict in verdicts)
 
 
 def test_a_verdict_reads_back_from_its_dict():
+    """A verdict reads back from its dictionary, unknown keys included, and a missing key is an error."""
     verdict = Verdict("parity", False, 0.5, 0.1, "the difference is too large")
     assert Verdict.from_dict(json.loads(json.dumps(verdict.as_dict())) | {"added_later": 1}) == verdict
     with pytest.raises(KeyError, match="passed"):

@@ -32,6 +32,7 @@ def moves(*routes):
     ],
 )
 def test_an_answer_by_a_version_that_has_no_part_in_the_route_is_found(version, asked, answered, right):
+    """An answer is accepted only from a version in a route that could be Traefik's at that time."""
     ledger = list(
         moves(
             (1, "1", None, "1", False),

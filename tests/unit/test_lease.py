@@ -9,6 +9,7 @@ from pipeline.ledger import lease
 
 
 def test_one_holder_at_a_time_and_each_has_a_larger_number(ledger):
+    """A lease has one holder at a time, and each next holder gets a larger token."""
     with lease.held(ledger, "churn") as first:
         assert lease.take(ledger, "churn", "another") is None
         with lease.held(ledger, "loyal"):
@@ -24,6 +25,7 @@ def test_one_holder_at_a_time_and_each_has_a_larger_number(ledger):
 
 
 def test_it_is_waited_for(ledger):
+    """A lease that is held is waited for as long as wait_s, then refused."""
     with lease.held(ledger, "churn"), pytest.raises(RolloutError, match="another rollout of it is going on"):
         start = time.monotonic()
         with lease.held(ledger, "churn", wait_s=0.4):
@@ -32,6 +34,7 @@ def test_it_is_waited_for(ledger):
 
 
 def test_it_outlives_its_time_while_it_is_renewed(ledger, monkeypatch):
+    """A lease lasts longer than HELD_S while its holder renews it."""
     monkeypatch.setattr(lease, "HELD_S", 0.3)
     with lease.held(ledger, "churn") as mine:
         time.sleep(1.0)
@@ -40,6 +43,7 @@ def test_it_outlives_its_time_while_it_is_renewed(ledger, monkeypatch):
 
 
 def test_one_that_is_not_renewed_falls_to_the_next(ledger, monkeypatch):
+    """A lease that is not renewed goes to the next, and its old holder is refused."""
     monkeypatch.setattr(lease, "HELD_S", 0.2)
     asleep = lease.take(ledger, "churn", "asleep")
     time.sleep(0.3)

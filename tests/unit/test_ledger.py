@@ -20,6 +20,7 @@ PRICES = Prices(currency="EUR", cpu_core_hour=3600.0, memory_gb_hour=3600.0, eng
 
 
 def test_events_come_back_in_order(ledger):
+    """Events come back in the order in which they were written."""
     assert [e.body["reason"] for e in filled(ledger).events()] == ["0", "1", "2", "3", "4"]
     assert filled(ledger).verify() == (10, None)
 
@@ -38,6 +39,7 @@ def path_of(ledger):
     ],
 )
 def test_a_changed_or_missing_row_breaks_the_chain(ledger, tamper):
+    """A changed, deleted or renumbered event breaks the chain."""
     filled(ledger)
     with sqlite3.connect(path_of(ledger)) as connection:
         connection.execute(tamper)
@@ -47,7 +49,7 @@ def test_a_changed_or_missing_row_breaks_the_chain(ledger, tamper):
 
 
 def test_many_writers_make_one_chain(ledger):
-    """Four threads with a ledger object each: no event lost, none follows the same one twice."""
+    """Four threads that write at once make one chain without a lost event."""
     threads = [threading.Thread(target=filled, args=(Ledger(ledger.url), 25)) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -57,6 +59,7 @@ def test_many_writers_make_one_chain(ledger):
 
 
 def test_sqlite_is_durable(ledger):
+    """An SQLite ledger uses WAL and synchronous = FULL."""
     with ledger._engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
@@ -64,6 +67,7 @@ def test_sqlite_is_durable(ledger):
 
 
 def test_a_ledger_that_cannot_be_opened_is_one_line_without_the_password():
+    """A ledger that cannot be opened gives one line without its password."""
     with pytest.raises(LedgerError) as refused:
         Ledger("postgresql+psycopg2://u:secret@127.0.0.1:1/none")
     assert "secret" not in str(refused.value)
@@ -71,6 +75,7 @@ def test_a_ledger_that_cannot_be_opened_is_one_line_without_the_password():
 
 
 def test_a_step_is_metered_whatever_way_it_ends(ledger):
+    """A step's time, processor time and memory are recorded, whether it succeeds or fails."""
     with metered(ledger, "r", "m", "good"):
         sum(i * i for i in range(300_000))
     with pytest.raises(ZeroDivisionError), metered(ledger, "r", "m", "bad"):
@@ -84,6 +89,7 @@ def test_a_step_is_metered_whatever_way_it_ends(ledger):
 
 
 def test_costs_follow_the_formula_and_show_what_never_ended(ledger):
+    """Costs follow the documented formula, and a step without an end is shown as such."""
     ledger.append(StepStarted(), "m", "r", "train")
     ledger.append(StepEnded(state="success", wall_s=2.0, cpu_s=3.0, peak_mb=512.0), "m", "r", "train")
     ledger.append(StepStarted(), "m", "r", "killed")
@@ -93,6 +99,7 @@ def test_costs_follow_the_formula_and_show_what_never_ended(ledger):
 
 
 def test_roi_says_what_is_measured_and_what_is_claimed(ledger):
+    """ROI tells measured counts from claimed hours and names the baseline's source."""
     baseline = Baseline(
         source="a study", manual_engineer_hours_per_deployment=(8, 16), automated_engineer_hours_per_deployment=(0.5, 2)
     )
@@ -104,6 +111,7 @@ def test_roi_says_what_is_measured_and_what_is_claimed(ledger):
 
 
 def test_the_timeline_knows_what_was_live_when(ledger):
+    """The timeline gives the version that was live at a time."""
     one = ledger.append(RolloutEnded(version="1", slot="blue", switch_s=0.1), "m", "r", at="2024-01-01T00:00:00.000Z")
     ledger.append(RolloutEnded(version="2", slot="green", switch_s=0.1), "m", "r", at="2024-02-01T00:00:00.000Z")
     assert live_at(ledger, "m").version == "2"
@@ -122,7 +130,8 @@ def test_the_timeline_knows_what_was_live_when(ledger):
         ([("1", ""), ("2", ""), ("1", "2"), ("2", ""), ("3", "")], {"3": "2"}),
     ],
 )
-def test_what_was_gone_back_from_is_nobodys_predecessor_until_it_is_deployed_again(ledger, moves, before):
+def test_what_was_rolled_back_is_nobodys_predecessor_until_it_is_deployed_again(ledger, moves, before):
+    """A version that was rolled back is no predecessor until it is deployed again."""
     for version, left in moves:
         moved = (
             RolledBack(version=version, slot="blue", left=left) if left else RolloutEnded(version=version, slot="blue")

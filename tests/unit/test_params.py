@@ -10,6 +10,7 @@ from pipeline.settings.models import Params, load, refuse_unknown, time_of
 
 
 def test_the_projects_own_params_are_valid():
+    """The params.yaml of this repository is valid."""
     assert "flight-delay" in load(ROOT).models
 
 
@@ -38,7 +39,7 @@ def test_the_projects_own_params_are_valid():
     ],
 )
 def test_a_wrong_key_is_named(project, key, value, told):
-    """The line names the key and what is wrong with it."""
+    """A wrong key or value gives one line with the key's full name."""
     change_params(project, key, value)
     with pytest.raises(SettingsError) as refused:
         load(project)
@@ -47,11 +48,13 @@ def test_a_wrong_key_is_named(project, key, value, told):
 
 
 def test_an_unknown_model_lists_the_known_ones(settings):
+    """An unknown model's error lists the known models."""
     with pytest.raises(SettingsError, match="use one of its models: churn"):
         settings.model("chrun")
 
 
 def test_settings_are_frozen(settings):
+    """Settings cannot be changed after they are read."""
     with pytest.raises(ValueError, match="frozen"):
         settings.models["churn"].as_of = None
 
@@ -68,7 +71,7 @@ def keys(section, prefix=""):
 
 
 def test_every_key_is_documented():
-    """docs/params.md has a line for each key that params.yaml may have, and no line for one it may not."""
+    """docs/params.md has a line for each key that params.yaml may have, and no other."""
     text = (ROOT / "docs" / "params.md").read_text().partition("## The environment")[0]
     documented = {
         k
@@ -80,6 +83,7 @@ def test_every_key_is_documented():
 
 
 def test_a_time_that_is_none_and_a_key_that_no_form_has_are_one_line():
+    """A text that is no time and a conf key that no form has give one line each."""
     with pytest.raises(SettingsError, match="as_of 'yesterday': is not a time"):
         time_of("yesterday")
     with pytest.raises(SettingsError, match="conf as_off: is unknown to this Dag; use as_of"):

@@ -29,6 +29,7 @@ ROUTES = [
 
 @pytest.mark.parametrize("asked", ROUTES)
 def test_what_is_written_is_read_back(tmp_path, asked):
+    """A route that is written is read back unchanged."""
     written = route_file.write(tmp_path, asked)
     assert replace(written, stamp="") == asked
     assert route_file.read(tmp_path, "my-model-2") == written
@@ -37,7 +38,7 @@ def test_what_is_written_is_read_back(tmp_path, asked):
 
 @pytest.mark.parametrize("asked", ROUTES)
 def test_traefik_reads_the_same_as_we_do(asked):
-    """Every service that is named exists, and the weights add up to a hundred."""
+    """A rendered route names only services and middlewares that it defines, and its weights add up to 100."""
     told = route_file.render(asked)["http"]
     services = told["services"]
     for one in told["routers"].values():
@@ -55,7 +56,7 @@ def test_traefik_reads_the_same_as_we_do(asked):
 
 @pytest.mark.parametrize("asked", ROUTES)
 def test_a_slot_is_left_for_its_health_only_where_another_can_answer(asked):
-    """A live slot that stands alone is never taken for down: a slow answer is better than none."""
+    """A slot has a health check only where another slot can answer."""
     services = route_file.render(asked)["http"]["services"]
     balancers = [service["loadBalancer"] for service in services.values() if "loadBalancer" in service]
     alone = asked.mirror or (asked.previous is None and asked.candidate is None)
@@ -64,7 +65,7 @@ def test_a_slot_is_left_for_its_health_only_where_another_can_answer(asked):
 
 
 def test_models_never_share_a_name_in_traefik():
-    """All files make one configuration: a model may be called as a part of another one."""
+    """Names in Traefik's configuration are unique, even for models named like parts of another."""
     parts = ("candidate", "champion", "to-any", "to-candidate", "strip", "stamp", "retry", "bucket", "blue-v3")
     models = ["m", *(f"m-{part}" for part in parts)]
     assert all(MODEL_NAME.match(model) for model in models)
@@ -76,11 +77,13 @@ def test_models_never_share_a_name_in_traefik():
 
 
 def test_no_route_is_none(tmp_path):
+    """A model without a route file has no route."""
     assert route_file.read(tmp_path, "churn") is None
 
 
 @pytest.mark.parametrize("text", ["", "a: [", "http: {}", "- 1", "http:\n  services: 3\n"])
 def test_a_file_of_another_hand_is_refused(tmp_path, text):
+    """A route file that is not ours is refused."""
     route_file.routes_folder(tmp_path).mkdir()
     route_file.route_file(tmp_path, "churn").write_text(text)
     with pytest.raises(RolloutError, match="was not written by Perennial"):
@@ -89,6 +92,7 @@ def test_a_file_of_another_hand_is_refused(tmp_path, text):
 
 
 def test_a_change_by_hand_is_seen(tmp_path):
+    """A route file that was changed by another hand is refused."""
     written = route_file.write(tmp_path, Route("churn", BLUE, GREEN))
     path = route_file.route_file(tmp_path, "churn")
     first, rest = path.read_text().split("\n", 1)

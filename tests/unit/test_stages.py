@@ -14,7 +14,7 @@ from pipeline.runs.stages import STAGES
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_depends_on_the_code_it_runs(stage):
-    """Code that is no dependency changes, and DVC restores what the old one made."""
+    """Each stage of dvc.yaml lists the modules it runs as dependencies."""
     body = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["do"]
     tree = ast.parse(inspect.getsource(STAGES[stage]))
     found = [
@@ -28,7 +28,7 @@ def test_a_stage_depends_on_the_code_it_runs(stage):
 
 
 def test_nothing_of_the_product_knows_the_demo():
-    """Flights are in params.yaml and in demo/, nowhere else."""
+    """No module of pipeline/, dags/ or plugins/ mentions the demo's flights."""
     words = ("flight", "nycflights", "scheduled_departure", "demo.")
     for folder in ("pipeline", "dags", "plugins"):
         for path in (ROOT / folder).rglob("*.py"):
@@ -38,6 +38,7 @@ def test_nothing_of_the_product_knows_the_demo():
 
 @pytest.mark.parametrize("folder", ["dags", "plugins"])
 def test_nothing_heavy_is_imported_at_the_top(folder):
+    """No Dag or plugin file imports a heavy library at its top."""
     heavy = ("mlflow", "evidently", "sklearn", "pandas", "onnxruntime")
     for path in (ROOT / folder).glob("*.py"):
         for line in path.read_text().splitlines():

@@ -1,5 +1,7 @@
 """Training gives the same file for the same data, and ONNX answers as scikit-learn does."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -24,12 +26,13 @@ def with_training(model, **changed):
 
 
 def test_a_column_that_is_empty_in_every_row_is_named(churn):
+    """A feature that is empty in every row is refused by name."""
     with pytest.raises(StageError, match="train: column calls is empty in all"):
         fit.fit(churn_rows(churn).assign(calls=np.nan), churn)
 
 
 def test_the_held_out_days_are_not_learnt_from(churn):
-    """Nonsense in the held-out rows' labels changes nothing of the model."""
+    """Labels of the held-out days do not change the model."""
     rows = churn_rows(churn)
     spoiled = rows.copy()
     spoiled.loc[fit.held_out(rows, churn), "left"] = 0.0
@@ -41,7 +44,7 @@ def test_the_held_out_days_are_not_learnt_from(churn):
 @pytest.mark.parametrize("task", ["binary", "regression"])
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_every_estimator_survives_saving_and_onnx(churn, tmp_path, estimator, task):
-    """skops and ONNX give the numbers of the fitted pipeline, missing and unseen values included."""
+    """skops and ONNX give the fitted pipeline's predictions, also for missing and unseen values."""
     options = {"max_iter": 20} if estimator == "hist_gradient_boosting" else {}
     target = "left" if task == "binary" else "spend"
     numeric = ["spend", "calls"] if task == "binary" else ["calls"]
@@ -65,7 +68,7 @@ def test_every_estimator_survives_saving_and_onnx(churn, tmp_path, estimator, ta
 
 
 def test_a_split_between_two_neighbouring_float32_values_is_served_as_learnt(churn, tmp_path):
-    """Half way between them float32 has no value: rounded up, ONNX would take the other branch."""
+    """A split between two neighbouring float32 values is served as it was learnt."""
     rows = churn_rows(churn)
     low = np.float32(44.83)
     pairs = [(low, np.nextafter(low, np.float32(100))), (np.nextafter(low, np.float32(0)), low)]
@@ -81,7 +84,7 @@ def test_a_split_between_two_neighbouring_float32_values_is_served_as_learnt(chu
 
 
 def test_names_that_are_no_identifiers_are_served_too(churn, tmp_path):
-    """ONNX renames "Floor Area"; the request keeps its name."""
+    """Columns whose names are no identifiers are served under their names."""
     model = with_training(churn, numeric=["Floor Area", "calls"], categorical=["The Plan"])
     rows = churn_rows(churn).rename(columns={"spend": "Floor Area", "plan": "The Plan"})
     fit.save(fit.fit(rows, model), tmp_path / "m")
@@ -93,6 +96,7 @@ def test_names_that_are_no_identifiers_are_served_too(churn, tmp_path):
 
 @pytest.mark.parametrize("runtime", ["auto", "skops", "onnx"])
 def test_what_onnx_cannot_hold_is_served_from_skops_and_says_so(churn, tmp_path, runtime):
+    """A model that ONNX cannot hold is packaged with skops and the reason, or refused where training.runtime is onnx."""
     model = with_training(
         churn,
         task="regression",
@@ -122,7 +126,7 @@ def test_what_onnx_cannot_hold_is_served_from_skops_and_says_so(churn, tmp_path,
 
 
 def test_a_skops_file_of_other_types_is_not_built(churn, tmp_path):
-    """Whatever the file asks for: what may be built is a list of ours."""
+    """A skops file with types outside our list is refused."""
     import skops.io
     from sklearn.neighbors import KNeighborsClassifier
 
@@ -137,18 +141,20 @@ def test_a_skops_file_of_other_types_is_not_built(churn, tmp_path):
 
 
 def test_a_constant_target_is_refused(churn):
+    """A target with one value in all rows is refused."""
     model = with_training(churn, task="regression", target="spend", numeric=["calls"])
     with pytest.raises(StageError, match="the target spend is 3 in every row"):
         fit.fit(churn_rows(churn).assign(spend=3.0), model)
 
 
 def test_an_estimator_of_ones_own_is_named_as_a_hook(churn):
+    """An estimator can be given as module:function or module:class."""
     model = with_training(churn, estimator="sklearn.tree:DecisionTreeClassifier", options={"max_depth": 3})
     assert fit.fit(churn_rows(churn), model)[-1].max_depth == 3
 
 
 def test_a_model_that_could_not_be_read_back_is_refused_when_it_is_trained(churn, tmp_path):
-    """Its types are on no list of ours, so nothing is written."""
+    """A model with types outside our list is refused at training, and no file is written."""
     fitted = fit.fit(
         churn_rows(churn), with_training(churn, estimator="sklearn.neighbors:KNeighborsClassifier", options={})
     )
@@ -159,31 +165,32 @@ def test_a_model_that_could_not_be_read_back_is_refused_when_it_is_trained(churn
 
 
 def test_one_class_is_refused(churn):
+    """A binary target with one class is refused."""
     with pytest.raises(StageError, match="the target left is 1, not both 0 and 1"):
         fit.fit(churn_rows(churn).assign(left=1.0), churn)
 
 
 def test_an_unknown_estimator_lists_the_known(churn):
+    """An unknown estimator's error lists the known ones."""
     with pytest.raises(SettingsError, match="hist_gradient_boosting, random_forest, linear or module:function"):
         fit.pipeline_for(churn.training.model_copy(update={"estimator": "magic"}))
 
 
 def test_a_wrong_option_is_named(churn):
+    """An option that the estimator does not have is refused by name."""
     with pytest.raises(SettingsError, match="n_wings"):
         fit.pipeline_for(churn.training.model_copy(update={"options": {"n_wings": 2}}))
 
 
 @pytest.fixture
-def built(churn, tmp_path):
-    rows = churn_rows(churn)
-    fit.save(fit.fit(rows, churn), tmp_path / "m")
-    evaluate.evaluate(churn, rows, tmp_path / "m", tmp_path / "p", tmp_path / "r", tmp_path / "e.json")
-    package.build("churn", churn, tmp_path / "m", tmp_path / "p", tmp_path / "package")
-    return tmp_path / "package"
+def built(churn_package, tmp_path):
+    """A package of its own."""
+    return shutil.copytree(churn_package, tmp_path / "package")
 
 
 @pytest.mark.parametrize("file", ["model.onnx", "golden.json"])
 def test_a_changed_byte_is_refused_by_the_server_and_by_the_deployer(built, file):
+    """A package with a changed byte is refused by the server and by the deployer."""
     content = bytearray((built / file).read_bytes())
     content[len(content) // 2] ^= 1
     (built / file).write_bytes(content)
@@ -194,6 +201,7 @@ def test_a_changed_byte_is_refused_by_the_server_and_by_the_deployer(built, file
 
 
 def test_evaluation_scores_the_held_out_rows_beside_a_guess(churn, tmp_path):
+    """Evaluation scores the held-out rows beside a naive baseline."""
     rows = churn_rows(churn)
     fit.save(fit.fit(rows, churn), tmp_path / "m")
     evaluation = evaluate.evaluate(churn, rows, tmp_path / "m", tmp_path / "p", tmp_path / "r", tmp_path / "e.json")

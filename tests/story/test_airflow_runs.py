@@ -1,6 +1,6 @@
 """The whole loop on real flights through a real Airflow, MLflow and Traefik, with the process engine.
 
-The tests of this file are one story and run in order; they share the services.
+The tests share the services, and take the versions that they start from as fixtures: each runs alone too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 
-from demo.replay import Replay, requests
+from demo.replay import requests
 from demo.show import flights_between
 from harness.load import steady_load
 from pipeline.ledger.events import DriftChecked, RunOpened, StepEnded, VersionRegistered
@@ -24,33 +24,33 @@ from pipeline.ledger.store import airflow_run
 from pipeline.services import control, processes
 from pipeline.services.environment import USER, machine_secrets
 from tests.support import browser
+from tests.support.flights_story import MONITOR, OPERATE, RETRAIN
 from tests.support.required import skip_or_fail
 from tests.support.stack import FLIGHTS
 
+pytestmark = pytest.mark.timeout(2700)
 
-def test_1_a_triggered_retrain_goes_live(stack):
-    """Trigger → stages → gates → MLflow → slot → route, each step metered."""
-    dag = f"retrain__{FLIGHTS}"
-    stack.airflow.wait_for_dag(dag)
-    run = stack.airflow.trigger(dag, as_of="2013-04-01T00:00:00Z", reason="the first")
-    states = stack.finish(dag, run)
+
+def test_1_a_triggered_retrain_goes_live(stack, first_version):
+    """A triggered retrain passes its gates, is registered and goes live, and each step is metered."""
+    run, states = first_version.run, first_version.states
     assert set(states.values()) == {"success"}
     assert stack.live(FLIGHTS) == "1"
-    name = airflow_run(dag, run)
+    name = airflow_run(RETRAIN, run)
     ended = {e.step: e.body for e in stack.context.ledger.events(StepEnded, run=name)}
     assert set(ended) == set(states) - {""}
     assert all(b["state"] == "success" and b["wall_s"] > 0 and b["peak_mb"] > 10 for b in ended.values())
     assert ended["train"]["cpu_s"] > 0.5
-    assert "deprecated" not in stack.airflow.log(dag, run, "register"), "skops was there before Airflow was"
+    assert "deprecated" not in stack.airflow.log(RETRAIN, run, "register"), "skops was there before Airflow was"
 
 
-def test_2_mlflow_knows_the_run_and_the_version(stack):
-    """One experiment a model; params, metrics, dataset, signature, example; the version's tags; verdicts."""
+def test_2_mlflow_knows_the_run_and_the_version(stack, first_version):
+    """MLflow has the run's parameters, metrics, dataset and verdicts, and the version's signature and tags."""
     import mlflow
 
     mlflow.set_tracking_uri(stack.at.mlflow)
     client = mlflow.MlflowClient()
-    version = client.get_model_version_by_alias(FLIGHTS, "champion")
+    version = client.get_model_version(FLIGHTS, "1")
     run = client.get_run(version.run_id)
     assert client.get_experiment(run.info.experiment_id).name == FLIGHTS
     assert run.data.params["training.estimator"] == "hist_gradient_boosting"
@@ -59,7 +59,7 @@ def test_2_mlflow_knows_the_run_and_the_version(stack):
     assert run.inputs.dataset_inputs[0].dataset.digest == data_version[:32]
     assert len(version.tags["perennial.code_revision"]) == 40
     assert version.tags["perennial.as_of"] == "2013-04-01T00:00:00+00:00"
-    info = mlflow.models.get_model_info(f"models:/{FLIGHTS}@champion")
+    info = mlflow.models.get_model_info(f"models:/{FLIGHTS}/1")
     assert info.signature is not None
     assert info.saved_input_example_info is not None
     assert [t for t in run.data.tags if t.startswith("gate.")] != []
@@ -68,26 +68,19 @@ def test_2_mlflow_knows_the_run_and_the_version(stack):
     assert all(v["passed"] and v["reason"] for v in verdicts)
 
 
-def test_3_drift_starts_a_retrain_that_goes_live_under_load(stack):
-    """Summer's flights through the live address → monitor → event → retrain → the other slot, 0 failed."""
-    model = stack.context.params.model(FLIGHTS)
-    june = flights_between(stack.project, "2013-06-05", "2013-07-01")
-    tally = Replay(f"{stack.at.router}/{FLIGHTS}").play(requests(june, model, "1h"))
-    assert (tally.failed, tally.rows) == (0, len(june))
-    time.sleep(1)  # the prediction log is at most half a second behind
-    one = next(requests(june, model, None))
-    with steady_load(f"{stack.at.router}/{FLIGHTS}", one, pace=50) as load:
-        run = stack.airflow.trigger(f"monitor__{FLIGHTS}", as_of="2013-07-01T00:00:00Z")
-        assert set(stack.finish(f"monitor__{FLIGHTS}", run).values()) == {"success"}
-        started = _asset_triggered(stack, f"retrain__{FLIGHTS}")
-        assert set(stack.finish(f"retrain__{FLIGHTS}", started).values()) == {"success"}
+def test_3_drift_starts_a_retrain_that_goes_live_under_load(stack, second_version):
+    """Drift in the live requests starts a retrain that goes live, without a failed request."""
+    load, started = second_version.load, second_version.run
+    assert (second_version.replayed.failed, second_version.replayed.rows) == (0, second_version.flights)
+    assert set(second_version.monitored.values()) == {"success"}
+    assert set(second_version.states.values()) == {"success"}
     told = stack.context.ledger.events(DriftChecked)[-1].body
     assert told["verdict"] == "drift"
     assert {"temp", "dewp"} <= set(told["moved"])
-    assert told["rows_now"] >= len(june)
+    assert told["rows_now"] >= second_version.flights
     assert told["live_quality"]["labelled"] > 20_000
     assert Path(told["report"]).stat().st_size > 100_000
-    opened = stack.context.ledger.events(RunOpened, run=airflow_run(f"retrain__{FLIGHTS}", started))[0].body
+    opened = stack.context.ledger.events(RunOpened, run=airflow_run(RETRAIN, started))[0].body
     assert opened["as_of"] == "2013-07-01T00:00:00+00:00"
     # Which of them moved most is a matter of the sample.
     assert opened["reason"].startswith("drift: ") and "temp" in opened["reason"]
@@ -96,18 +89,10 @@ def test_3_drift_starts_a_retrain_that_goes_live_under_load(stack):
     assert stack.live(FLIGHTS) == "2"
 
 
-def _asset_triggered(stack, dag):
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        found = [r for r in stack.airflow.runs(dag) if r["run_type"] == "asset_triggered"]
-        if found:
-            return found[-1]["dag_run_id"]
-        time.sleep(0.3)
-    pytest.fail("the drift event started no run within 60 s")
-
-
-def test_4_a_failed_gate_stops_the_run_and_shows_every_reason(stack):
-    """Nothing is registered, the run is failed although it was settled, what is live stays live."""
+def test_4_a_failed_gate_stops_the_run_and_shows_every_reason(stack, first_version):
+    """A failed gate fails the run, shows every reason, registers nothing and leaves what is live."""
+    live = stack.live(FLIGHTS)
+    assert live is not None
     now = datetime.now(UTC).isoformat()  # what the trigger form sends, long after the schedule's end
     body = {"logical_date": now, "conf": {"as_of": "2024-03-01T00:00:00Z"}}
     run = stack.airflow.post("/dags/retrain__hopeless/dagRuns", body)["dag_run_id"]
@@ -128,10 +113,11 @@ def test_4_a_failed_gate_stops_the_run_and_shows_every_reason(stack):
         if e.body["state"] == "failed"
     ]
     assert "metric_limit" in failed["error"]
-    assert stack.live(FLIGHTS) == "2"
+    assert stack.live(FLIGHTS) == live
 
 
 def test_5_a_backfill_registers_and_never_goes_live(stack):
+    """A backfill registers a version for each interval and changes nothing that is live."""
     body = {
         "dag_id": "retrain__churn",
         "from_date": "2024-02-20T00:00:00Z",
@@ -156,20 +142,22 @@ def test_5_a_backfill_registers_and_never_goes_live(stack):
     assert aliases == {f"asof-{day}" for day in opened}
 
 
-def test_5b_operate_rolls_back_and_forward_under_load(stack):
+def test_5b_operate_rolls_back_and_forward_under_load(stack, second_version):
+    """The operate Dag rolls back and forward again, without a failed request."""
     model = stack.context.params.model(FLIGHTS)
     one = next(requests(flights_between(stack.project, "2013-07-01", "2013-07-02"), model, None))
     with steady_load(f"{stack.at.router}/{FLIGHTS}", one, pace=50) as load:
         for expected in ("1", "2"):
-            run = stack.airflow.trigger(f"operate__{FLIGHTS}", action="rollback", reason="a drill")
-            assert set(stack.finish(f"operate__{FLIGHTS}", run).values()) == {"success"}
+            run = stack.airflow.trigger(OPERATE, action="rollback", reason="a drill")
+            assert set(stack.finish(OPERATE, run).values()) == {"success"}
             assert stack.live(FLIGHTS) == expected
             assert stack.context.registry.champion(FLIGHTS) == expected
     assert (load.failed, load.failures) == (0, [])
     assert [e.body["reason"] for e in stack.context.ledger.events(RolledBack)] == ["a drill", "a drill"]
 
 
-def test_6_the_page_is_behind_the_login_and_shows_what_is_live(stack):
+def test_6_the_page_is_behind_the_login_and_shows_what_is_live(stack, second_version):
+    """The overview page needs a login and shows the live version."""
     if gone := browser.missing():
         skip_or_fail("browser", gone)
     assert httpx.get(f"{stack.at.airflow}/perennial/").status_code == 401
@@ -193,19 +181,21 @@ def test_6_the_page_is_behind_the_login_and_shows_what_is_live(stack):
         assert "password" not in driver.page_source
 
 
-def test_7_the_ledger_tells_it_all_and_its_chain_is_intact(stack):
+def test_7_the_ledger_tells_it_all_and_its_chain_is_intact(stack, second_version):
+    """The ledger has every event of the runs, and its chain is intact."""
     from pipeline.ledger import costs
 
     context = stack.context
     assert context.ledger.verify()[1] is None
     runs = costs.run_costs(context.ledger, context.params.prices, model=FLIGHTS)
-    assert len(runs) == 5
+    known = {airflow_run(dag, r["dag_run_id"]) for dag in (RETRAIN, MONITOR, OPERATE) for r in stack.airflow.runs(dag)}
+    assert {run.run for run in runs} == known
     assert all(run.cost > 0 for run in runs)
     assert costs.roi(context.ledger, context.params.prices, context.params.baseline).deployments == 2
 
 
-def test_8_everything_listens_on_the_loopback_address_only(stack):
-    """Services and slots alike."""
+def test_8_everything_listens_on_the_loopback_address_only(stack, first_version):
+    """Services and slots listen on the loopback address only."""
     ours = {p.pid for p in processes.family(stack.home)} | {
         json.loads(f.read_text())["pid"] for f in (stack.home / "slots").glob("*.json")
     }
@@ -213,23 +203,26 @@ def test_8_everything_listens_on_the_loopback_address_only(stack):
     assert listening == {"127.0.0.1"}
 
 
-def test_8b_a_service_that_dies_comes_back_and_live_traffic_does_not_notice(stack):
-    """The scheduler is killed; the route answers on, and the next run is scheduled by its successor."""
+def test_8b_a_service_that_dies_comes_back_and_live_traffic_does_not_notice(stack, first_version):
+    """A scheduler that is killed is started again and schedules the next run, without a failed request."""
     named = {p: " ".join(p.cmdline()) for p in processes.family(stack.home)}
-    schedulers = [p for p, title in named.items() if "airflow scheduler" in title and "keep" not in title]
+    schedulers = [p for p, title in named.items() if "airflow scheduler" in title and "supervisor" not in title]
     model = stack.context.params.model(FLIGHTS)
     one = next(requests(flights_between(stack.project, "2013-07-01", "2013-07-02"), model, None))
     with steady_load(f"{stack.at.router}/{FLIGHTS}", one, pace=50) as load:
         assert schedulers
         for process in schedulers:
             process.kill()
-        run = stack.airflow.trigger(f"operate__{FLIGHTS}", action="reconcile", reason="a drill")
-        assert set(stack.finish(f"operate__{FLIGHTS}", run).values()) == {"success"}
+        run = stack.airflow.trigger(OPERATE, action="reconcile", reason="a drill")
+        assert set(stack.finish(OPERATE, run).values()) == {"success"}
     assert (load.failed, load.failures) == (0, [])
     assert processes.supervisor(stack.home) is not None
 
 
-def test_9_down_ends_all_even_what_lost_its_supervisor_and_up_brings_back_what_was_live(stack):
+def test_9_down_ends_all_even_what_lost_its_supervisor_and_up_brings_back_what_was_live(stack, first_version):
+    """`down` ends all services and slots, and `up` makes the last champion live again."""
+    live = stack.live(FLIGHTS)
+    assert live is not None
     processes.supervisor(stack.home).kill()
     time.sleep(1)
     assert len(processes.family(stack.home)) > 5
@@ -241,4 +234,4 @@ def test_9_down_ends_all_even_what_lost_its_supervisor_and_up_brings_back_what_w
         if str(stack.home) in " ".join(p.info["cmdline"] or []) and p.pid != os.getpid()
     ]
     control.up(stack.project, stack.home, print)
-    assert stack.live(FLIGHTS) == "2"
+    assert stack.live(FLIGHTS) == live
