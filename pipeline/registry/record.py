@@ -7,6 +7,7 @@ registered version is never written again.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 EXAMPLE_ROWS = 5
 GATE_TAG = "gate."
-VERDICTS = "gates.json"
 # In place of a digest, when the data failed its gates.
 NO_MODEL = "none"
 
@@ -84,7 +84,7 @@ def _record(
             if figures:
                 mlflow.log_input(_dataset(workspace, model), context="training")
         mlflow.log_metrics({k: v for k, v in figures.items() if v == v})
-        mlflow.log_dict({"verdicts": [v.as_dict() for v in verdicts]}, VERDICTS)
+        mlflow.log_dict({"verdicts": [v.as_dict() for v in verdicts]}, "gates.json")
         mlflow.log_dict(dvc_remote.partitions(workspace.folder, workspace.data_version()), "partitions.json")
         mlflow.log_dict(environment(), "environment.json")
         for file in _files(workspace, evaluated=bool(figures)):
@@ -108,10 +108,13 @@ def log_report(registry: Registry, name: str, version: str, report: Path) -> Non
     client.log_artifact(client.get_model_version(name, version).run_id, str(report), REPORTS)
 
 
-def create_version(registry: Registry, workspace: Workspace, model: Model, mlflow_run: str, origin: str) -> str:
+def create_version(
+    registry: Registry, workspace: Workspace, model: Model, mlflow_run: str, origin: str, verdicts: Sequence[Verdict]
+) -> str:
     """Registers the run's model with its package and reference data, without an alias; returns the version.
 
-    The same outcome of the same run, or of a backfill's same as-of, returns the version that exists.
+    `verdicts` are those of the run's gates: a package is signed only when all passed. The same outcome of the same run, or of a
+    backfill's same as-of, returns the version that exists. Raises GateError.
     """
     import mlflow
 
@@ -124,7 +127,7 @@ def create_version(registry: Registry, workspace: Workspace, model: Model, mlflo
             mlflow.log_artifact(str(workspace.files.reference))
             logged = _log_model(workspace, model)
         if origin == RETRAIN:
-            tags[SIGNATURE_TAG] = _signature(registry, client, workspace, mlflow_run)
+            tags[SIGNATURE_TAG] = _signature(registry, workspace, verdicts)
         _ensure_registered(client, workspace.model, model.description)
         created = client.create_model_version(
             workspace.model, logged.model_uri, mlflow_run, tags=tags, model_id=logged.model_id
@@ -136,25 +139,14 @@ def create_version(registry: Registry, workspace: Workspace, model: Model, mlflo
     return version
 
 
-def _signature(registry: Registry, client: MlflowClient, workspace: Workspace, mlflow_run: str) -> str:
-    """Signs a package whose gates all passed, by the verdicts of its MLflow run. Raises GateError for any other."""
-    verdicts = _verdicts(client, mlflow_run)
+def _signature(registry: Registry, workspace: Workspace, verdicts: Sequence[Verdict]) -> str:
+    """The signature of a package whose gates all passed. Raises GateError for any other."""
     failed = [verdict.gate for verdict in verdicts if not verdict.passed]
     if failed or not verdicts:
         raise GateError(
             f"model {workspace.model}", f"did not pass {', '.join(failed) or 'any gate'}", "nothing was registered"
         )
     return registry.key.sign((workspace.files.package / "manifest.json").read_bytes())
-
-
-def _verdicts(client: MlflowClient, mlflow_run: str) -> list[Verdict]:
-    """The verdicts that a run was recorded with: none when it has no such file. The run's tags are for readers only."""
-    import mlflow
-
-    if not any(file.path == VERDICTS for file in client.list_artifacts(mlflow_run)):
-        return []
-    recorded = mlflow.artifacts.load_dict(f"{client.get_run(mlflow_run).info.artifact_uri}/{VERDICTS}")
-    return [Verdict.from_dict(verdict) for verdict in recorded["verdicts"]]
 
 
 def _experiment(client: MlflowClient, registry: Registry, name: str) -> str:

@@ -110,6 +110,14 @@ def _record_verdicts(context: Context, opened: workspace.Workspace, verdicts: li
         log.info("%s", verdict)
 
 
+def _recorded_verdicts(context: Context, opened: workspace.Workspace) -> list[Verdict]:
+    """The verdicts of the run's last gates, from the ledger; none when no gate was checked."""
+    from pipeline.gates.base import Verdict
+
+    entries = context.ledger.events(GatesChecked, run=opened.run)
+    return [Verdict.from_dict(verdict) for verdict in entries[-1].event.verdicts] if entries else []
+
+
 def check_gates(context: Context, folder: str, backfill: bool = False) -> str:
     """Runs all gates, records the verdicts in the ledger and MLflow, and returns the MLflow run's id.
 
@@ -135,7 +143,9 @@ def register(context: Context, folder: str, mlflow_run: str) -> str:
     from pipeline.registry import versions as registry
 
     opened = workspace_transfer.current_workspace(context, folder)
-    version = record.create_version(context.registry, opened, _settings(opened), mlflow_run, registry.RETRAIN)
+    version = record.create_version(
+        context.registry, opened, _settings(opened), mlflow_run, registry.RETRAIN, _recorded_verdicts(context, opened)
+    )
     context.registry.nominate(opened.model, version)
     return _record_registered(context, opened, mlflow_run, version, registry.CHALLENGER)
 
@@ -147,7 +157,9 @@ def archive(context: Context, folder: str, mlflow_run: str) -> str:
 
     opened = workspace_transfer.current_workspace(context, folder)
     alias = registry.as_of_alias(models.time_of(opened.as_of))
-    version = record.create_version(context.registry, opened, _settings(opened), mlflow_run, registry.BACKFILL)
+    version = record.create_version(
+        context.registry, opened, _settings(opened), mlflow_run, registry.BACKFILL, _recorded_verdicts(context, opened)
+    )
     context.registry.name_as_of(opened.model, version, alias)
     return _record_registered(context, opened, mlflow_run, version, alias)
 
