@@ -24,7 +24,7 @@ from tests.support.endpoint import one_engine
 def test_versions_go_live_in_turn_and_no_request_is_dropped(endpoint):
     """Deploy, rollback and forward again switch between blue and green, without a failed request."""
     first = endpoint.deploy("1")
-    assert (first["slot"], endpoint.live()) == ("blue", ("1", "blue"))
+    assert (first.slot, endpoint.live()) == ("blue", ("1", "blue"))
     assert endpoint.context.registry.champion("churn") == "1"
     with steady_load(endpoint.address, BODY) as tally:
         time.sleep(0.5)
