@@ -110,8 +110,8 @@ class Rollouts(RuleBasedStateMachine):
     @rule(one=st.sampled_from(VERSIONS), two=st.sampled_from(VERSIONS))
     def race(self, one, two):
         self.steps.append(["race", one, two])
-        told = race(lambda version: deploy.deploy(self.context, "churn", version, SETTINGS), one, two)
-        assert sum(isinstance(t, LeaseBusy) for t in told) <= 1
+        results = race(lambda version: deploy.deploy(self.context, "churn", version, SETTINGS), one, two)
+        assert sum(isinstance(result, LeaseBusy) for result in results) <= 1
 
     @rule()
     def reconcile(self):
@@ -190,12 +190,12 @@ def test_of_many_races_each_has_one_winner(machine):
         for turn in range(200 if EXHAUSTIVE else 60):
             began = len(world.ledger.events(RolloutStarted))
             one, two = VERSIONS[turn % 3], VERSIONS[(turn + 1) % 3]
-            told = race(lambda version: deploy.deploy(world.context, "churn", version, SETTINGS), one, two)
-            refused = [t for t in told if isinstance(t, RolloutError)]
-            won = [t for t in told if isinstance(t, Deployment)]
+            results = race(lambda version: deploy.deploy(world.context, "churn", version, SETTINGS), one, two)
+            refused = [result for result in results if isinstance(result, RolloutError)]
+            won = [result for result in results if isinstance(result, Deployment)]
             assert len(won) + len(refused) == 2
             assert len(won) >= 1
-            assert all(isinstance(t, LeaseBusy) for t in refused)
+            assert all(isinstance(error, LeaseBusy) for error in refused)
             # Rollouts never overlap: each one's events stand together.
             events = world.ledger.events(RolloutStarted, RolloutEnded)[2 * began :]
             assert [e.kind for e in events] == ["rollout_started", "rollout_ended"] * (len(events) // 2)

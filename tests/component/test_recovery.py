@@ -81,17 +81,17 @@ PAIRS_ENDED = {
 def test_each_effect_has_an_event_before_and_after_it(lived, monkeypatch):
     """Forwards, back, cold, failed, shadowed, recovered: each change of the world has two events."""
     world, context = lived
-    done = []
+    calls = []
     for name in ("start", "stop", "promote"):
         real = getattr(world, name)
         monkeypatch.setattr(
             world,
             name,
-            lambda *a, n=name, r=real: (done.append(n) if n != "stop" or world.running.get(a[1]) else None, r(*a))[1],
+            lambda *a, n=name, r=real: (calls.append(n) if n != "stop" or world.running.get(a[1]) else None, r(*a))[1],
         )
     for name in ("write", "remove"):
         real = getattr(route_file, name)
-        monkeypatch.setattr(route_file, name, lambda *a, n=name, r=real: (done.append(n), r(*a))[1])
+        monkeypatch.setattr(route_file, name, lambda *a, n=name, r=real: (calls.append(n), r(*a))[1])
     with monkeypatch.context() as during:
         during.setattr(probe, "wait_ready", lambda *_: (_ for _ in ()).throw(RolloutError("slot", "is not ready", "")))
         with pytest.raises(RolloutError):
@@ -113,7 +113,7 @@ def test_each_effect_has_an_event_before_and_after_it(lived, monkeypatch):
         "write": "route_moving",
         "remove": "route_removing",
     }
-    assert begun == [names[n] for n in done]
+    assert begun == [names[n] for n in calls]
     assert set(begun) == set(PAIRS)
 
 

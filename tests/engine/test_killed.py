@@ -34,10 +34,10 @@ def deploy(endpoint, command, **environment):
 
 def points(endpoint, tmp_path, command):
     """All failpoints that the command passes, in their order."""
-    told = tmp_path / "points"
-    code = deploy(endpoint, command, PERENNIAL_FAILPOINTS=str(told))
+    points = tmp_path / "points"
+    code = deploy(endpoint, command, PERENNIAL_FAILPOINTS=str(points))
     assert code == 0
-    return told.read_text().splitlines()
+    return points.read_text().splitlines()
 
 
 def apart(walk):

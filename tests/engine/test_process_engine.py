@@ -1,4 +1,4 @@
-"""Slots as processes: found again whatever happened to the one that started them, and never taken for another."""
+"""Slots as processes: each is found again after its starter was killed, and no other process is taken for it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from tests.support.world import killed_at
 
 @pytest.fixture
 def engine(tmp_path):
-    made = ProcessEngine(EngineSettings(tmp_path / "home", ROOT))
-    yield made
+    engine = ProcessEngine(EngineSettings(tmp_path / "home", ROOT))
+    yield engine
     (tmp_path / "home" / "slots" / "churn-blue.json").touch()
-    made.stop("churn", "blue", 0)
+    engine.stop("churn", "blue", 0)
 
 
 @pytest.fixture
@@ -32,12 +32,12 @@ def spec(churn_package, tmp_path):
 
 def test_one_whose_starter_was_killed_before_it_could_write_it_down_is_found_and_ended(engine, spec):
     """A slot whose starter was killed right after the start is found and can be ended."""
-    with killed_at("after start process") as told:
+    with killed_at("after start process") as outcome:
         engine.start(spec)
-    assert told.killed
-    (found,) = engine.all()
-    assert (found.model, found.slot, found.version) == ("churn", "blue", "3")
-    assert found == engine.find("churn", "blue")
+    assert outcome.killed
+    (running,) = engine.all()
+    assert (running.model, running.slot, running.version) == ("churn", "blue", "3")
+    assert running == engine.find("churn", "blue")
     engine.stop("churn", "blue", 0)
     assert engine.all() == []
     assert engine.start(spec).version == "3"
@@ -45,9 +45,9 @@ def test_one_whose_starter_was_killed_before_it_could_write_it_down_is_found_and
 
 def test_one_that_was_to_start_and_never_did_is_nobody(engine, spec):
     """A slot whose starter was killed before the start does not exist."""
-    with killed_at("before start process") as told:
+    with killed_at("before start process") as outcome:
         engine.start(spec)
-    assert told.killed
+    assert outcome.killed
     assert (engine.all(), engine.find("churn", "blue")) == ([], None)
     assert engine.start(spec).version == "3"
 
@@ -76,9 +76,9 @@ def test_a_process_that_got_the_number_of_a_dead_one_is_another(engine, spec, tm
     """A process that got a dead slot's pid is not taken for the slot."""
     engine.start(spec)
     path = tmp_path / "home" / "slots" / "churn-blue.json"
-    told = path.read_text()
+    state = path.read_text()
     engine.stop("churn", "blue", 0)
-    path.write_text(json.dumps(json.loads(told) | {"pid": os.getpid()}))
+    path.write_text(json.dumps(json.loads(state) | {"pid": os.getpid()}))
     assert engine.find("churn", "blue") is None
     engine.stop("churn", "blue", 0)
     assert psutil.pid_exists(os.getpid())

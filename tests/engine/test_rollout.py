@@ -24,7 +24,7 @@ from tests.support.endpoint import one_engine
 def test_versions_go_live_in_turn_and_no_request_is_dropped(endpoint):
     """Deploy, rollback and forward again switch between blue and green, without a failed request."""
     first = endpoint.deploy("1")
-    assert (first["slot"], endpoint.live()) == ("blue", ("1", "blue"))
+    assert (first.slot, endpoint.live()) == ("blue", ("1", "blue"))
     assert endpoint.context.registry.champion("churn") == "1"
     with steady_load(endpoint.address, BODY) as tally:
         time.sleep(0.5)
@@ -77,8 +77,8 @@ def test_a_dead_live_slot_is_covered_by_its_warm_predecessor_and_reconcile_bring
     until = time.monotonic() + 10
     while httpx.post(f"{endpoint.address}/invocations", content=BODY).status_code != 200:
         assert time.monotonic() < until
-    done = endpoint.reconcile()
-    assert any("started version 2 again" in line for line in done)
+    actions = endpoint.reconcile()
+    assert any("started version 2 again" in line for line in actions)
     assert endpoint.live() == ("2", "green")
     assert endpoint.reconcile() == []
 
@@ -158,7 +158,7 @@ def test_the_router_lets_no_client_through_faster_than_the_limit(endpoint):
 def test_a_request_larger_than_is_kept_for_another_try_is_answered(endpoint):
     """A request larger than Traefik's retry buffer is answered."""
     endpoint.deploy("1")
-    body = json.dumps({"dataframe_records": json.loads(BODY).dataframe_records * 5000}).encode()
+    body = json.dumps({"dataframe_records": json.loads(BODY)["dataframe_records"] * 5000}).encode()
     assert len(body) > RETRIED_BYTES
     assert len(httpx.post(f"{endpoint.address}/invocations", content=body).json()["predictions"]) == 5000
 

@@ -23,32 +23,32 @@ def filled(ledger: Ledger, count: int = 5) -> Ledger:
     return ledger
 
 
-def _races(home, begin, tried, told):
+def _races(home, begin, tried, outcomes):
     """One of two processes that deploy at once, again and again: what it may do, it does as a rollout does."""
     context = RolloutContext.of(Environment(home).at(home, home), ledger_of(home))
     for number in range(RACES):
         begin.wait(30)
         try:
-            with context.leased("churn") as alone:
-                alone.record(RolloutStarted(version=str(number)), "churn")
+            with context.leased("churn") as leased:
+                leased.record(RolloutStarted(version=str(number)), "churn")
                 route_file.write(
-                    home, Route("churn", RoutedSlot("blue", str(number), "http://127.0.0.1:1")), alone.token
+                    home, Route("churn", RoutedSlot("blue", str(number), "http://127.0.0.1:1")), leased.token
                 )
                 tried.wait(30)
-                alone.record(RolloutEnded(version=str(number)), "churn")
-                told.put((number, alone.token))
+                leased.record(RolloutEnded(version=str(number)), "churn")
+                outcomes.put((number, leased.token))
         except LeaseBusy:
             tried.wait(30)
-            told.put((number, None))
+            outcomes.put((number, None))
 
 
 def raced(home):
     context = multiprocessing.get_context("fork")
-    begin, tried, told = context.Barrier(2), context.Barrier(2), context.Queue()
-    racers = [context.Process(target=_races, args=(home, begin, tried, told)) for _ in range(2)]
+    begin, tried, outcomes = context.Barrier(2), context.Barrier(2), context.Queue()
+    racers = [context.Process(target=_races, args=(home, begin, tried, outcomes)) for _ in range(2)]
     for racer in racers:
         racer.start()
-    results = [told.get(timeout=60) for _ in range(2 * RACES)]
+    results = [outcomes.get(timeout=60) for _ in range(2 * RACES)]
     for racer in racers:
         racer.join(30)
         assert racer.exitcode == 0

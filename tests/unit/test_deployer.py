@@ -50,14 +50,14 @@ class Fake:
 
 
 @pytest.fixture
-def made(tmp_path, monkeypatch):
+def served(tmp_path, monkeypatch):
     """(the fake, its ledger, a function that starts the service anew and answers the client's requests with it)."""
     fake, ledger = Fake(), ledger_of(tmp_path)
     at = {}
 
     def start():
-        made = Service(Context(Environment.read().at(tmp_path, tmp_path), ledger), fake, KEY)
-        at["http"] = TestClient(made.app(), base_url="http://deployer")
+        anew = Service(Context(Environment.read().at(tmp_path, tmp_path), ledger), fake, KEY)
+        at["http"] = TestClient(anew.app(), base_url="http://deployer")
 
     def request(method, url, **more):
         transport = {name: more.pop(name, None) for name in ("timeout", "verify")}
@@ -74,9 +74,9 @@ def ask(fake, verb, body, token):
     return fake.http("POST", f"/v1/{verb}", json=body, headers={"authorization": f"Bearer {token}"}).status_code
 
 
-def test_a_call_goes_through_and_is_in_the_ledger(made):
+def test_a_call_goes_through_and_is_in_the_ledger(served):
     """A call reaches the deployer, and call and answer are in the ledger."""
-    fake, ledger = made
+    fake, ledger = served
     assert clients.RemoteTraffic("http://deployer", KEY).deploy("run/1", "churn", "3", "why", None, 5) == Deployment(
         "3", "blue", 0.0
     )
@@ -87,7 +87,7 @@ def test_a_call_goes_through_and_is_in_the_ledger(made):
     assert ledger.verify() == (2, None)
 
 
-def test_what_was_refused_there_is_raised_here(made):
+def test_what_was_refused_there_is_raised_here(served):
     """An error in the deployer is raised in the caller with the same type and message."""
     with pytest.raises(GateError, match="a: b; c"):
         clients.RemoteTraffic("http://deployer", KEY).rollback("", "churn", "why")
@@ -95,7 +95,7 @@ def test_what_was_refused_there_is_raised_here(made):
         clients.RemoteTraffic("http://deployer", KEY).retire("", "churn")
 
 
-def test_the_log_comes_as_it_is_there(made):
+def test_the_log_comes_as_it_is_there(served):
     """The prediction log comes through the deployer unchanged."""
     start = datetime(2024, 1, 1, tzinfo=UTC)
     rows, logged = clients.RemoteTraffic("http://deployer", KEY).predictions("churn", start, start)
@@ -114,19 +114,19 @@ def test_the_log_comes_as_it_is_there(made):
         ("deploy", {"wait_s": True}),
     ],
 )
-def test_what_is_no_verb_or_argument_is_refused(made, verb, change):
+def test_what_is_no_verb_or_argument_is_refused(served, verb, change):
     """A call with an unknown verb, an unknown argument or a wrong type is refused and not carried out."""
-    fake, ledger = made
+    fake, ledger = served
     body = DEPLOY | change
     assert ask(fake, verb, body, tokens.issue(KEY, "r", verb, str(body["model"]))) == 400
     assert fake.asked == [] and [e.kind for e in ledger.events()] == ["deployer_refused"]
 
 
-def test_a_token_is_for_one_call(made):
+def test_a_token_is_for_one_call(served):
     """A token is valid for one verb, one model, a short time, and one use."""
-    fake, ledger = made
+    fake, ledger = served
     now = int(time.time())
-    told = {
+    claims = {
         "aud": tokens.AUDIENCE,
         "sub": "r",
         "verb": "deploy",
@@ -137,7 +137,7 @@ def test_a_token_is_for_one_call(made):
     }
 
     def own(**change):
-        return jwt.encode(told | change, KEY, algorithm="HS256")
+        return jwt.encode(claims | change, KEY, algorithm="HS256")
 
     refused = [
         "",
@@ -147,7 +147,7 @@ def test_a_token_is_for_one_call(made):
         own(exp=now - 60, iat=now - 120),
         own(exp=now + 3600),
         own(aud="another"),
-        jwt.encode(told, "", algorithm="none"),
+        jwt.encode(claims, "", algorithm="none"),
     ]
     assert [ask(fake, "deploy", DEPLOY, token) for token in refused] == [401] * len(refused)
     assert fake.asked == []
@@ -176,9 +176,9 @@ def test_a_token_is_taken_once_by_however_many_threads(monkeypatch):
         sys.setswitchinterval(interval)
 
 
-def test_a_flood_of_refused_calls_is_counted_and_does_not_fill_the_ledger(made, monkeypatch):
+def test_a_flood_of_refused_calls_is_counted_and_does_not_fill_the_ledger(served, monkeypatch):
     """Refused calls beyond the limit a minute are counted and not written to the ledger."""
-    fake, ledger = made
+    fake, ledger = served
     now = time.monotonic()
     monkeypatch.setattr(service.time, "monotonic", lambda: now)
     assert {ask(fake, "deploy", DEPLOY, "none") for _ in range(3 * service.REFUSALS_A_MINUTE)} == {401}
@@ -219,18 +219,18 @@ def in_the_middle(fake, ask):
     return came[0]
 
 
-def test_a_deployment_that_a_restart_forgot_is_asked_for_again(made, monkeypatch):
+def test_a_deployment_that_a_restart_forgot_is_asked_for_again(served, monkeypatch):
     """A client repeats a deployment that the deployer lost in a restart."""
-    fake, _ = made
+    fake, _ = served
     monkeypatch.setattr(clients, "WAIT_S", 0)
     deployer = clients.RemoteTraffic("http://deployer", KEY)
     assert in_the_middle(fake, lambda: deployer.deploy("r", "churn", "3", "", None, 0)) == Deployment("3", "blue", 0.0)
     assert fake.asked == [("r", "churn", "3")] * 2
 
 
-def test_a_rollback_that_a_restart_forgot_is_not(made, monkeypatch):
+def test_a_rollback_that_a_restart_forgot_is_not(served, monkeypatch):
     """A client does not repeat a rollback that the deployer lost in a restart."""
-    fake, _ = made
+    fake, _ = served
     monkeypatch.setattr(clients, "WAIT_S", 0)
-    told = in_the_middle(fake, lambda: clients.RemoteTraffic("http://deployer", KEY).rollback("r", "churn", ""))
-    assert "restarted in the middle" in str(told) and len(fake.asked) == 1
+    error = in_the_middle(fake, lambda: clients.RemoteTraffic("http://deployer", KEY).rollback("r", "churn", ""))
+    assert "restarted in the middle" in str(error) and len(fake.asked) == 1

@@ -1,4 +1,4 @@
-"""The route file: written whole, read back, refused when another hand wrote it; what Traefik is told."""
+"""The route file: written whole, read back, refused when another hand wrote it; its form for Traefik."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def test_what_is_written_is_read_back(tmp_path, asked):
 @pytest.mark.parametrize("asked", ROUTES)
 def test_traefik_reads_the_same_as_we_do(asked):
     """A rendered route names only services and middlewares that it defines, and its weights add up to 100."""
-    told = route_file.render(asked)["http"]
-    services = told["services"]
-    for one in told["routers"].values():
-        assert one.get("service", "my-model-2") in services
-        assert set(one["middlewares"]) <= set(told["middlewares"])
+    rendered = route_file.render(asked)["http"]
+    services = rendered["services"]
+    for router in rendered["routers"].values():
+        assert router.get("service", "my-model-2") in services
+        assert set(router["middlewares"]) <= set(rendered["middlewares"])
     for service in services.values():
         for inner in service.get("weighted", {}).get("services", []):
             assert inner["name"] in services
@@ -71,8 +71,8 @@ def test_models_never_share_a_name_in_traefik():
     assert all(MODEL_NAME.match(model) for model in models)
     taken = Counter()
     for model in models:
-        told = route_file.render(Route(model, BLUE, candidate=GREEN, percent=7, follow="x-customer"))["http"]
-        taken.update((kind, name) for kind, names in told.items() for name in names)
+        rendered = route_file.render(Route(model, BLUE, candidate=GREEN, percent=7, follow="x-customer"))["http"]
+        taken.update((kind, name) for kind, names in rendered.items() for name in names)
     assert set(taken.values()) == {1}
 
 
@@ -96,9 +96,9 @@ def test_a_change_by_hand_is_seen(tmp_path):
     written = route_file.write(tmp_path, Route("churn", BLUE, GREEN))
     path = route_file.route_file(tmp_path, "churn")
     first, rest = path.read_text().split("\n", 1)
-    told = yaml.safe_load(rest)
-    told["http"]["services"]["churn.blue.v3"]["loadBalancer"]["servers"][0]["url"] = "http://127.0.0.1:6666"
-    path.write_text(first + "\n" + yaml.safe_dump(told))
+    config = yaml.safe_load(rest)
+    config["http"]["services"]["churn.blue.v3"]["loadBalancer"]["servers"][0]["url"] = "http://127.0.0.1:6666"
+    path.write_text(first + "\n" + yaml.safe_dump(config))
     with pytest.raises(RolloutError, match="was changed by another hand"):
         route_file.read(tmp_path, "churn")
     assert route_file.token_of(tmp_path, written.model) == 0

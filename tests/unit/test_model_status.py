@@ -1,0 +1,42 @@
+"""A model's status as JSON: the form that pages, command line and the deployer's callers read."""
+
+import json
+
+import pytest
+
+from pipeline.deployer.status import CandidateStatus, LiveStatus, ModelStatus, PredecessorStatus, TrafficShare
+
+AT = "2026-01-02T03:04:05.678Z"
+NOTHING_LIVE = ModelStatus("churn", "who leaves", "http://127.0.0.1:8000/churn/invocations")
+IN_A_CANARY = ModelStatus(
+    "churn",
+    "who leaves",
+    "http://127.0.0.1:8000/churn/invocations",
+    LiveStatus("1", "blue", AT, answers=True, ledger_agrees=True),
+    PredecessorStatus("3", "green", warm=False),
+    CandidateStatus("2", "green", 7, mirror=False, since=AT, answers=True, follow=None),
+    (TrafficShare("1", 93, AT), TrafficShare("2", 7, AT)),
+    undo="rollback churn",
+    baking="2",
+    holds="at least 100 requests wanted",
+)
+
+
+def test_the_json_has_the_keys_that_readers_know():
+    """The JSON of a status has the keys, and the order of keys, that it had before the status was a class."""
+    assert json.dumps(IN_A_CANARY.as_dict()) == (
+        '{"model": "churn", "description": "who leaves", "address": "http://127.0.0.1:8000/churn/invocations", '
+        f'"live": {{"version": "1", "slot": "blue", "since": "{AT}", "answers": true, "ledger_agrees": true}}, '
+        '"previous": {"version": "3", "slot": "green", "warm": false}, '
+        f'"candidate": {{"version": "2", "slot": "green", "percent": 7, "mirror": false, "since": "{AT}", '
+        '"answers": true, "follow": null}, '
+        f'"shares": [{{"version": "1", "percent": 93, "since": "{AT}"}}, '
+        f'{{"version": "2", "percent": 7, "since": "{AT}"}}], '
+        '"problem": null, "undo": "rollback churn", "baking": "2", "holds": "at least 100 requests wanted"}'
+    )
+
+
+@pytest.mark.parametrize("status", [NOTHING_LIVE, IN_A_CANARY])
+def test_a_status_comes_through_the_deployer_unchanged(status):
+    """A status that went through JSON is equal to the one that was sent."""
+    assert ModelStatus.from_dict(json.loads(json.dumps(status.as_dict()))) == status
