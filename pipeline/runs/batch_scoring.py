@@ -74,7 +74,7 @@ def score(registry: Registry, model: str, source_file: Path, output: Path) -> Sc
     resumed_after = parts.rows()
     if resumed_after:
         log.info("%s: continues after row %s, where it was cut off", model, f"{resumed_after:,}")
-    progress = Progress(model, resumed_after)
+    progress = Progress(model, resumed_after, start)
     rows = resumed_after
     for block in source.blocks(runtime, resumed_after):
         predictions = runtime.predict(_rows_of(block, runtime, source_file, rows))
@@ -90,10 +90,10 @@ def score(registry: Registry, model: str, source_file: Path, output: Path) -> Sc
 class Progress:
     """Logs how far a scoring is, and its rows a second, at most once in LOG_EVERY_S."""
 
-    def __init__(self, model: str, resumed_after: int) -> None:
+    def __init__(self, model: str, resumed_after: int, started: float) -> None:
         self._model = model
         self._resumed_after = resumed_after
-        self._started = self._logged_at = time.monotonic()
+        self._started = self._logged_at = started
 
     def log(self, rows: int, total: int | None) -> None:
         now = time.monotonic()

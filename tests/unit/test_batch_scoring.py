@@ -157,7 +157,7 @@ def test_another_input_or_version_begins_anew(champion, rows, expected, tmp_path
             "row 301: column plan must be one of basic",
         ),
         (lambda rows: rows.assign(plan=1), "column plan holds int64, not text"),
-        (lambda rows: rows.assign(spend="much"), "column spend holds string, not numbers"),
+        (lambda rows: rows.assign(spend="much"), "column spend holds .*string, not numbers"),
         (lambda rows: rows.head(0), "has no rows"),
     ],
 )

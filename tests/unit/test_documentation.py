@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli import commands
+from pipeline.cli.main import main
 from pipeline.settings.environment import Environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,7 +81,7 @@ def test_the_search_for_paths_finds_a_path_that_does_not_exist():
 def test_the_readme_names_every_command_and_no_other(capsys):
     """`stage` is what dvc.yaml calls."""
     with pytest.raises(SystemExit):
-        commands.main(["--help"])
+        main(["--help"])
     there = set(re.findall(r"^    (\w+)", capsys.readouterr().out, re.MULTILINE))
     readme = (ROOT / "README.md").read_text()
     named = set(re.findall(r"python -m pipeline (\w+)", readme))
