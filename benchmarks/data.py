@@ -25,10 +25,10 @@ COUNTING = Path(__file__).parent / "counting"
 LAND = """
 import json, sys
 from datetime import datetime
-from pipeline.ledger.events import DataLanded
+from pipeline.context import Context
 from pipeline.ledger.events import DataLanded
 from pipeline.runs import steps
-context = steps.Context.here()
+context = Context.here()
 folder = steps.open_run(context, sys.argv[1], "sales", datetime.fromisoformat(sys.argv[1]), "a benchmark")
 steps.run_stage(context, folder, "snapshot")
 print("@@" + json.dumps(context.ledger.events(DataLanded, run=sys.argv[1])[-1].body))

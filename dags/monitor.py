@@ -20,6 +20,7 @@ from airflow.sdk import (
 from closing_schedule import cron_schedule
 from dag_parts import as_of_param, drift_asset, form_values, skip, task_defaults
 
+from pipeline.context import Context
 from pipeline.settings import models as params
 from pipeline.settings.environment import Environment
 
@@ -64,10 +65,9 @@ def announce_drift(model: str, drift_check: dict) -> None:
 
 
 def watch_rollout(model: str) -> dict:
-    from pipeline.runs import steps
     from pipeline.runs.post_rollout_watch import watch
 
-    result = watch(steps.Context.here(), run_id(), model, as_of_run())
+    result = watch(Context.here(), run_id(), model, as_of_run())
     log.info("%s: %s", result.decision, result.reason)
     return {"decision": result.decision, "reason": result.reason, "rows": result.rows}
 
@@ -75,7 +75,7 @@ def watch_rollout(model: str) -> dict:
 def retire_predecessor(model: str) -> list[str]:
     from pipeline.runs import steps
 
-    return steps.retire_predecessor(steps.Context.here(), run_id(), model)
+    return steps.retire_predecessor(Context.here(), run_id(), model)
 
 
 def monitor_dag(model: str, settings: params.Model) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 from airflow.sdk import Param, dag, get_current_context, get_parsing_context, task
 from dag_parts import form_values, task_defaults
 
+from pipeline.context import Context
 from pipeline.settings import models as params
 from pipeline.settings.environment import Environment
 
@@ -39,7 +40,7 @@ def operate_dag(model: str) -> Any:
             context = get_current_context()
             run, form = context["dag_run"], form_values(context)
             return steps.operate(
-                steps.Context.here(), airflow_run(run.dag_id, run.run_id), model, form["action"], form["reason"]
+                Context.here(), airflow_run(run.dag_id, run.run_id), model, form["action"], form["reason"]
             )
 
         act()

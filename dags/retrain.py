@@ -21,6 +21,7 @@ from airflow.sdk import (
 from closing_schedule import cron_schedule
 from dag_parts import as_of_param, drift_asset, form_values, skip, task_defaults
 
+from pipeline.context import Context
 from pipeline.errors import SettingsError
 from pipeline.settings import models as params
 from pipeline.settings.environment import Environment
@@ -66,19 +67,19 @@ def open_workspace(model: str) -> str:
 
     request = run_request(get_current_context())
     as_of = params.time_of(request.as_of)
-    return steps.open_run(steps.Context.here(), request.run, model, as_of, request.reason)
+    return steps.open_run(Context.here(), request.run, model, as_of, request.reason)
 
 
 def run_stage(folder: str, stage: str) -> None:
     from pipeline.runs import steps
 
-    steps.run_stage(steps.Context.here(), folder, stage, is_backfill(get_current_context()))
+    steps.run_stage(Context.here(), folder, stage, is_backfill(get_current_context()))
 
 
 def check_gates(folder: str) -> str:
     from pipeline.runs import steps
 
-    return steps.check_gates(steps.Context.here(), folder, is_backfill(get_current_context()))
+    return steps.check_gates(Context.here(), folder, is_backfill(get_current_context()))
 
 
 def register(folder: str, mlflow_run: str) -> str:
@@ -86,8 +87,8 @@ def register(folder: str, mlflow_run: str) -> str:
 
     # Two functions, not one with a flag: `archive` has no way to nominate a backfill's model.
     if is_backfill(get_current_context()):
-        return steps.archive(steps.Context.here(), folder, mlflow_run)
-    return steps.register(steps.Context.here(), folder, mlflow_run)
+        return steps.archive(Context.here(), folder, mlflow_run)
+    return steps.register(Context.here(), folder, mlflow_run)
 
 
 def roll_out(model: str, version: str) -> dict:
@@ -97,7 +98,7 @@ def roll_out(model: str, version: str) -> dict:
     from pipeline.runs import steps
 
     request, strategy = run_request(context), context["params"]["strategy"]
-    rollout = steps.roll_out(steps.Context.here(), request.run, model, version, request.reason, strategy)
+    rollout = steps.roll_out(Context.here(), request.run, model, version, request.reason, strategy)
     return rollout.as_dict()
 
 

@@ -11,24 +11,24 @@ from demo.replay import Tally
 from harness import commands
 from harness.load import steady_load
 from harness.project import bodies, change_params
+from pipeline.context import Context
 from pipeline.ledger import timeline
 from pipeline.ledger.rollout_events import RolloutEnded, RolloutStarted, RouteMoved, RouteMoving, ShadowEnded
 from pipeline.ledger.store import Entry
 from pipeline.rollout import deploy
 from pipeline.rollout.results import Deployment, ShadowResult
 from pipeline.rollout.routing import route_file
-from pipeline.runs import steps
 
 PACE = 450.0
 # The ledger tells milliseconds.
 CLOCK_S = 0.005
 
 
-def deploy_version(context: steps.Context, version: str) -> Deployment | ShadowResult:
+def deploy_version(context: Context, version: str) -> Deployment | ShadowResult:
     return deploy.deploy(context.rollout("harness"), "churn", version, context.params.model("churn").rollout)
 
 
-def hundred(context: steps.Context, address: str, rollouts: int, requests: int) -> tuple[Tally, dict[str, list[float]]]:
+def hundred(context: Context, address: str, rollouts: int, requests: int) -> tuple[Tally, dict[str, list[float]]]:
     """Versions 1 and 2 in turn; each tenth time a version that is never promoted runs beside them and gets copies.
 
     Returns the tally and the seconds of the rollouts. Raises AssertionError for a request that failed, or was answered by
@@ -90,7 +90,7 @@ def _seconds(event: Entry) -> float:
     return datetime.fromisoformat(event.at).timestamp()
 
 
-def races(context: steps.Context, address: str, count: int) -> None:
+def races(context: Context, address: str, count: int) -> None:
     """Two processes deploy two versions at once, `count` times: one wins each; the other is refused, or came when it had
     ended, or found its version live.
 

@@ -117,22 +117,22 @@ def ask(argv: list[str]) -> int | None:
                 return None
         except OSError:
             return None
-        told = answers.readline()
-    if not told:
+        report = answers.readline()
+    if not report:
         print(f"{' '.join(argv)}: the server that ran it ended; run it again", file=sys.stderr)
         return 1
     if USAGE_VARIABLE in os.environ:
-        Path(os.environ[USAGE_VARIABLE]).write_text(told, encoding="utf-8")
-    code = json.loads(told)["exit"]
+        Path(os.environ[USAGE_VARIABLE]).write_text(report, encoding="utf-8")
+    code = json.loads(report)["exit"]
     return code if code >= 0 else 128 - code
 
 
 def collect(usage: Path) -> None:
     """Counts what a stage has left in $PERENNIAL_STAGE_USAGE as spent ELSEWHERE."""
     with contextlib.suppress(FileNotFoundError):
-        told = json.loads(usage.read_text(encoding="utf-8"))
-        ELSEWHERE.cpu_s += told["cpu_s"]
-        ELSEWHERE.peak_kib = max(ELSEWHERE.peak_kib, told["peak_kib"])
+        report = json.loads(usage.read_text(encoding="utf-8"))
+        ELSEWHERE.cpu_s += report["cpu_s"]
+        ELSEWHERE.peak_kib = max(ELSEWHERE.peak_kib, report["peak_kib"])
         usage.unlink()
 
 
@@ -271,13 +271,13 @@ def _answer(connection: socket.socket, key: list[Any], owed: float) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(stage, signal.SIGKILL)
     _, status, used = os.wait4(stage, 0)
-    told = {
+    report = {
         "exit": os.waitstatus_to_exitcode(status),
         "cpu_s": round(used.ru_utime + used.ru_stime + owed, 3),
         "peak_kib": used.ru_maxrss,
     }
     with contextlib.suppress(OSError):
-        connection.sendall(json.dumps(told).encode() + b"\n")
+        connection.sendall(json.dumps(report).encode() + b"\n")
 
 
 def _receive(connection: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:

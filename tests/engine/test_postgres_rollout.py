@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline.context import Context
 from pipeline.ledger.store import Ledger
-from pipeline.runs import steps
 from tests.support.endpoint import agreed
 
 
 @pytest.mark.parametrize("endpoint", ["process"], indirect=True)
 def test_versions_go_live_and_back(endpoint, shared):
     """Deploy, rollback and reconcile work with the ledger and its lease on Postgres."""
-    endpoint.context = steps.Context.here()
+    endpoint.context = Context.here()
     endpoint.deploy("1")
     endpoint.deploy("2")
     assert endpoint.live()[0] == "2"

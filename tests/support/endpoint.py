@@ -13,11 +13,11 @@ import httpx
 import pytest
 
 from harness.project import BODY, change_params
+from pipeline.context import Context
 from pipeline.ledger.timeline import live_at
 from pipeline.rollout import deploy, recovery, rollback
 from pipeline.rollout.engines.select import Engines
 from pipeline.rollout.routing import route_file
-from pipeline.runs import steps
 
 FLIPPED = "4"
 LIMIT_S = 10.0
@@ -30,24 +30,24 @@ class Endpoint:
 
     def __init__(self, project, at):
         self.project, self.home, self.at = project, project / "home", at
-        self.context = steps.Context.here()
+        self.context = Context.here()
         self.address = f"{at.router}/churn"
 
     def deploy(self, version, strategy=None):
-        return deploy.deploy(steps.Context.here().rollout("test"), "churn", version, self.settings(), strategy=strategy)
+        return deploy.deploy(Context.here().rollout("test"), "churn", version, self.settings(), strategy=strategy)
 
     def set(self, **settings):
         for key, value in settings.items():
             change_params(self.project, f"models.churn.rollout.{key.replace('__', '.')}", value)
 
     def rollback(self):
-        return rollback.rollback(steps.Context.here().rollout("test"), "churn", self.settings())
+        return rollback.rollback(Context.here().rollout("test"), "churn", self.settings())
 
     def reconcile(self):
-        return recovery.reconcile(steps.Context.here().rollout("test"), {"churn": self.settings()})
+        return recovery.reconcile(Context.here().rollout("test"), {"churn": self.settings()})
 
     def settings(self):
-        return steps.Context.here().params.model("churn").rollout
+        return Context.here().params.model("churn").rollout
 
     def live(self):
         answer = httpx.post(f"{self.address}/invocations", content=BODY)
