@@ -83,7 +83,7 @@ def test_shares_are_exact_and_in_the_status(endpoint, tmp_path):
     (shown,) = (status.as_dict() for status in status.models_status(endpoint.context))
     assert [(s["version"], s["percent"]) for s in shown["shares"]] == [("1", 93), ("2", 7)]
     assert (shown["candidate"]["version"], shown["baking"], shown["undo"]) == ("2", "2", "rollback churn")
-    assert "the limit is" in shown["holds"] or "at least 100 wanted" in shown["holds"]
+    assert "the limit is" in shown["holds"] or "at least 100 required" in shown["holds"]
     see_the_page(endpoint, tmp_path)
     back = endpoint.rollback()
     thread.join()

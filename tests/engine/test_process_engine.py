@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 
 import psutil
 import pytest
@@ -35,7 +36,12 @@ def test_one_whose_starter_was_killed_before_it_could_write_it_down_is_found_and
     with killed_at("after start process") as outcome:
         engine.start(spec)
     assert outcome.killed
-    (running,) = engine.all()
+    # The kernel shows the environment of a process a moment after it has begun.
+    until = time.monotonic() + 5
+    while not (slots := engine.all()):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    (running,) = slots
     assert (running.model, running.slot, running.version) == ("churn", "blue", "3")
     assert running == engine.find("churn", "blue")
     engine.stop("churn", "blue", 0)
