@@ -87,7 +87,7 @@ def test_shares_are_exact_and_in_the_status(endpoint, tmp_path):
     see_the_page(endpoint, tmp_path)
     back = endpoint.rollback()
     thread.join()
-    assert (back["called_back"], back["version"], back["left"]) == (True, "1", "2")
+    assert (back.called_back, back.version, back.left) == (True, "1", "2")
     assert "was called back by hand" in str(told["error"])
     assert endpoint.live() == ("1", "blue")
     assert current.shares == {"1": 93, "2": 7}
