@@ -23,7 +23,9 @@ def main(argv: list[str] | None = None) -> int:
         with _stdout_for_the_answer():
             answer = arguments.call(arguments)
         as_json = getattr(arguments, "json", False)
-        print(json.dumps(_finite(answer.values), indent=2, default=str) if as_json else answer.text)
+        text = json.dumps(_finite(answer.values), indent=2, default=str) if as_json else answer.text
+        if text:
+            print(text)
         return answer.exit_code
     except PerennialError as error:
         if not (arguments.command == "stage" and _left_for_the_run(error)):

@@ -107,7 +107,7 @@ def test_failures_come_back_as_they_are(instead):
     """Messages and exit codes of a stage come back through the stage server unchanged."""
     done = run("nothing", "nonsense")
     assert done.returncode == 1
-    assert done.stderr.startswith("stage nonsense: there is no such stage")
+    assert done.stderr.startswith("stage nonsense: does not exist; use one of: snapshot, ")
     usage = subprocess.run([*command(), "too much"], capture_output=True, text=True, check=False)
     assert (usage.returncode, usage.stdout) == (2, "")
     assert run("killed").returncode == 128 + signal.SIGKILL
