@@ -111,7 +111,10 @@ def settle(model: str) -> dict:
 
 
 def add_tasks(model: str, queues: Mapping[str, str]) -> None:
-    """Adds the tasks of a run to the Dag that is being built, each in the queue that params.yaml gives it."""
+    """Adds the tasks of a run to the Dag that is being built, each in the queue that params.yaml gives it.
+
+    pipeline/runs/retrain.py has the same order for the command line.
+    """
 
     def step(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         queue = {"queue": queues[name]} if name in queues else {}

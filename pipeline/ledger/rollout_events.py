@@ -251,3 +251,4 @@ class AbortAsked(RolloutEvent, kind="abort_asked"):
 
 OPENINGS = (RolloutStarted, RollbackStarted)
 MOVES = (RolloutEnded, RolledBack)
+CLOSINGS = (*MOVES, RolloutFailed, ShadowEnded)

@@ -24,7 +24,7 @@ from pipeline.ledger import rollout_events  # noqa: F401, registers its kinds
 from pipeline.ledger.events import KINDS, Event, MissingField, UnknownEvent
 
 GENESIS = "0" * 64
-# Any constant serves: all writers of a ledger on Postgres take this advisory lock in turn.
+# Key of the advisory lock that writers on Postgres take in turn; any fixed number would do.
 POSTGRES_LOCK = 7_305_377_461
 
 EVENTS = sa.Table(
@@ -127,8 +127,8 @@ class Ledger:
     def events(
         self, *kinds: type[E], model: str = "", run: str = "", until: str = "", after: int = 0
     ) -> list[Entry[E]]:
-        """The entries that match, oldest first: of any of `kinds` (of all, without), at or before `until`, numbered above
-        `after`. Raises LedgerError."""
+        """The entries that match, oldest first. No `kinds` means all; `until` is inclusive; only those after number `after`.
+        Raises LedgerError."""
         query = sa.select(EVENTS).where(EVENTS.c.seq > after).order_by(EVENTS.c.seq)
         if kinds:
             query = query.where(EVENTS.c.kind.in_([kind.KIND for kind in kinds]))
@@ -145,7 +145,7 @@ class Ledger:
         return [Entry(r.seq, r.at, r.model, r.run, r.step, r.kind, json.loads(r.body), r.hash) for r in rows]
 
     def verify(self) -> tuple[int, int | None]:
-        """(rows read, seq of the first row that breaks the chain, or None)."""
+        """(rows read up to and with the first broken one, its seq or None)."""
         previous, count = GENESIS, 0
         with self._engine.connect() as connection:
             for r in connection.execute(sa.select(EVENTS).order_by(EVENTS.c.seq)):
@@ -196,7 +196,7 @@ def _with_psycopg2(url: str) -> sa.engine.URL:
 
 
 def _durable(connection: Any, _record: Any) -> None:
-    # Python's driver opens transactions by itself otherwise; `_locked` begins them with BEGIN IMMEDIATE.
+    # Keeps sqlite3 from opening transactions itself; `_locked` begins them with BEGIN IMMEDIATE.
     connection.isolation_level = None
     for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL"):
         connection.execute(f"PRAGMA {pragma}")

@@ -37,6 +37,11 @@ class FeatureDrift:
         return " and ".join(score.reason for score in self.scores if score.moved == self.moved and score.reason)
 
     @property
+    def leading_figure(self) -> float | None:
+        """The figure of the first of MEASURES, by which features are ordered."""
+        return next(iter(self.figures.values()))
+
+    @property
     def figures(self) -> dict[str, float | None]:
         return {name: figure for score in self.scores for name, figure in score.figures.items()}
 
@@ -56,8 +61,8 @@ class DriftVerdict:
 
     @property
     def moved(self) -> list[FeatureDrift]:
-        """The features that moved: first those without a PSI, then by falling PSI."""
-        return sorted((f for f in self.features if f.moved), key=lambda f: -(f.figures["psi"] or float("inf")))
+        """The features that moved: first those without a figure of the first measure, then by falling figure."""
+        return sorted((f for f in self.features if f.moved), key=lambda f: -(f.leading_figure or float("inf")))
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -94,6 +99,6 @@ def compare(
     moved = [feature for feature in features if feature.moved]
     reason = f"{len(moved)} of {len(features)} features moved, {limits.features_limit} or more are drift"
     if moved:
-        by_psi = sorted(moved, key=lambda f: -(f.figures["psi"] or 0.0))
-        reason += f": {', '.join(f'{f.feature} ({f.reason})' for f in by_psi)}"
+        strongest_first = sorted(moved, key=lambda f: -(f.leading_figure or 0.0))
+        reason += f": {', '.join(f'{f.feature} ({f.reason})' for f in strongest_first)}"
     return DriftVerdict("drift" if len(moved) >= limits.features_limit else "no drift", reason, *rows, features)

@@ -1,7 +1,7 @@
-"""Carries a rollout out: start, prove, move step by step, bake, promote. pipeline.policy.canary judges whether it may go on.
+"""Carries a rollout out: start, prove, then move traffic and watch it step by step, promote.
 
-Each side effect has an event in the ledger before and after it. Whatever goes wrong, the champion gets all traffic
-back, and the candidate's slot is emptied.
+pipeline.policy.canary judges each step. Each change to route, slots or registry has an event in the ledger before and after it. A
+rollout that fails gives the champion, if there is one, all traffic back and empties the candidate's slot.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ def deploy(
 ) -> Deployment | ShadowResult:
     """Brings a registered version live.
 
-    `strategy` None means `rollout.strategy`. A model's first version gets all traffic at once, because no other version can
-    share it. A shadow promotes nothing: it returns its verdict. Waits at most `wait_s` seconds for another rollout of
-    the model to end.
+    `strategy` None means `rollout.strategy`. A model's first version gets all traffic at once, because there is no
+    other version to share the traffic with. A shadow promotes nothing: it returns its verdict. Waits at most `wait_s` seconds
+    for the model's lease, which another rollout may hold.
 
     Raises RolloutError or RegistryError; the live version is then untouched or restored.
     """
@@ -81,7 +81,7 @@ def deploy(
         started = time.monotonic()
         check_router(context)
         folder = context.registry.deployable_package(model, version)
-        current = recovery.recovered_route(context, model, settings)
+        current = recovery.recover_route(context, model, settings)
         if current is not None and current.live.version == version and answers(current.live):
             return _finish_live(context, model, current.live)
         if current is None and strategy == "shadow":
@@ -155,7 +155,7 @@ def _go_live(context: RolloutContext, plan: Plan, proven: slots.ProvenSlot, star
 
 
 def _prune(context: RolloutContext, plan: Plan) -> None:
-    """Removes images of versions that are no longer live or warm. The version is live, so a failure is logged and undoes nothing."""
+    """Removes images of versions that are no longer live or warm. When it fails the new version stays live; the ledger says so."""
     keep = {plan.version, *([plan.champion.version] if plan.champion else [])}
     try:
         for engine in context.engines.all():
@@ -166,7 +166,7 @@ def _prune(context: RolloutContext, plan: Plan) -> None:
 
 
 def _shadow(context: RolloutContext, plan: Plan, proven: slots.ProvenSlot) -> ShadowResult:
-    """Sends the candidate copies of the champion's requests, whose answers no user gets; then restores the route."""
+    """Copies the champion's requests to the candidate, whose answers users never get; then restores the route."""
     assert plan.before is not None
     percent = plan.settings.shadow_percent
     copied = Route(plan.model, plan.before.live, candidate=proven.routed, percent=percent, mirror=True)
@@ -187,7 +187,7 @@ def _shadow(context: RolloutContext, plan: Plan, proven: slots.ProvenSlot) -> Sh
 
 
 def _undo(context: RolloutContext, plan: Plan, opened: Entry[Opening], error: BaseException) -> None:
-    """Gives the champion all traffic and its alias back, empties the candidate's slot, and records why."""
+    """Gives traffic and alias back to the version that was live before, empties the candidate's slot, and records why."""
     why = str(error) or type(error).__name__
     try:
         moved = recovery.restore_traffic(context, plan.model, plan.before, plan.slot, plan.settings.drain_s)
@@ -199,7 +199,8 @@ def _undo(context: RolloutContext, plan: Plan, opened: Entry[Opening], error: Ba
         context.record(RolloutFailed(version=plan.version, slot=plan.slot, error=why), plan.model)
     except PerennialError as second:
         if isinstance(second, LedgerError) and plan.before is not None:
-            # Users must not wait for the ledger, and the file itself refuses an older rollout. `reconcile` writes the event later.
+            # The ledger is away: the route moves without it. `route_file.write` checks the lease's number, so that a rollout
+            # that was overtaken cannot. `reconcile` records the move later.
             with contextlib.suppress(PerennialError):
                 route_file.write(context.home, Route(plan.model, plan.before.live), context.token)
         if str(second) != str(error):

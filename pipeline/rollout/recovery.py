@@ -1,7 +1,7 @@
-"""Recovers what was cut off, so that one version is live, and route, slots and ledger agree on it.
+"""After a crash: makes route, slots, registry and ledger agree on one live version for each model.
 
-A rollout that was killed is undone; when its bake had ended well, it is finished. The route says what is live; when another
-hand has changed or removed the route, it is written again from the ledger.
+A rollout that was killed is undone. It is finished when its bake had ended well, and also when the route names no predecessor to go
+back to. The route says what is live; a route that somebody else changed or removed is written again from the ledger.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from pipeline.errors import LeaseBusy, RolloutError
 from pipeline.ledger import lease
 from pipeline.ledger.rollout_events import (
+    CLOSINGS,
     MOVES,
     OPENINGS,
     Baked,
@@ -22,7 +23,6 @@ from pipeline.ledger.rollout_events import (
     RolledBack,
     RolloutEnded,
     RolloutFailed,
-    ShadowEnded,
     SlotRevived,
 )
 from pipeline.ledger.store import Entry, Ledger
@@ -35,7 +35,6 @@ from pipeline.settings.models import Rollout
 
 # A rollout that was killed on another machine still holds its lease for a moment: wait until it runs out.
 RECONCILE_WAIT_S = 2 * lease.HELD_S
-CLOSINGS = (*MOVES, RolloutFailed, ShadowEnded)
 
 logger = logging.getLogger(__name__)
 
@@ -67,11 +66,11 @@ def reconcile(context: RolloutContext, settings: dict[str, Rollout], models: lis
 
 def _recover(context: RolloutContext, model: str, settings: Rollout) -> list[str]:
     actions: list[str] = []
-    current = recovered_route(context, model, settings, actions, rebuild=True)
+    current = recover_route(context, model, settings, actions, rebuild=True)
     if current is not None:
         current = _end_due_predecessor(context, current, settings, actions)
         if not answers(current.live):
-            current = _with_live_restarted(context, current, settings, actions)
+            current = _restart_live(context, current, settings, actions)
     # By address: when two engines have a server in one slot, the route names one of them.
     named = [] if current is None else [s.address for s in (current.live, current.previous) if s is not None]
     for engine in context.engines.all():
@@ -82,27 +81,27 @@ def _recover(context: RolloutContext, model: str, settings: Rollout) -> list[str
     return actions
 
 
-def recovered_route(
+def recover_route(
     context: RolloutContext, model: str, settings: Rollout, actions: list[str] | None = None, *, rebuild: bool = False
 ) -> Route | None:
-    """The model's route, once a rollout that was cut off is finished or undone; None when nothing is live.
+    """Finishes or undoes a rollout that was cut off, then returns the model's route; None when nothing is live.
 
-    Adds a line to `actions` for each thing that it did. Raises RolloutError for a route that another hand changed; with
+    Adds a line to `actions` for each thing that it did. Raises RolloutError for a route that somebody else changed; with
     `rebuild` it writes such a route again.
     """
     actions = [] if actions is None else actions
-    current = _rebuilt_route(context, model, settings, actions) if rebuild else route_file.read(context.home, model)
+    current = _rebuild_route(context, model, settings, actions) if rebuild else route_file.read(context.home, model)
     opened = open_rollout(context.ledger, model)
     if current is not None and opened is not None:
         _check_followed(context, current)
     if current is not None and current.candidate is not None:
         candidate = current.candidate
-        live = _answering_slot(context, model, current.live, settings, actions)
+        live = _answer_or_restart(context, model, current.live, settings, actions)
         current = context.move_route(Route(model, live))
         context.empty_slot(model, candidate.slot, settings.drain_s)
         actions.append(f"{model}: version {live.version} has all traffic again, {candidate.version} was cut off")
     if current is not None and live_version(context.ledger, model) != current.live.version:
-        return _finished_or_undone(context, current, opened, settings, actions)
+        return _finish_or_undo(context, current, opened, settings, actions)
     if opened is not None:
         version, slot = opened.event.version, opened.event.slot or None
         restore_champion(context, model, opened, current.live.version if current is not None else None)
@@ -114,8 +113,8 @@ def recovered_route(
 def _check_followed(context: RolloutContext, current: Route) -> None:
     """Raises RolloutError when Traefik does not follow the route file.
 
-    The rollout may have been killed just after it wrote the file, and the next events must be true of the traffic. When
-    no slot answers there is no traffic, and the slot that is started again moves the route anyway.
+    The rollout may have been killed just after it wrote the file, and the ledger is about to say what is live: Traefik must
+    really follow the file. Where no slot answers this is skipped, because restarting one writes the route again.
     """
     address = context.address(current.model)
     if any(map(answers, current.answering)) and not probe.wait_for_stamp(address, current.stamp, SWITCH_LIMIT_S):
@@ -125,23 +124,26 @@ def _check_followed(context: RolloutContext, current: Route) -> None:
 
 
 def open_rollout(ledger: Ledger, model: str) -> Entry[Opening] | None:
-    """The event that opened a rollout or a rollback which has no end in the ledger; None when there is none."""
+    """The newest start of a rollout or a rollback with no closing event after it, or None."""
     closings = ledger.events(*CLOSINGS, model=model)
     openings = ledger.events(*OPENINGS, model=model, after=closings[-1].seq if closings else 0)
     return openings[-1] if openings else None
 
 
-def _finished_or_undone(
+def _finish_or_undo(
     context: RolloutContext, current: Route, opened: Entry[Opening] | None, settings: Rollout, actions: list[str]
 ) -> Route:
-    """The route after all traffic had moved without the last event: finished after a good bake or a rollback, else undone."""
+    """Returns the route when it has a live version that the ledger does not know yet.
+
+    A rollback, a rollout whose bake ended well, and one without a predecessor in the route are finished; any other is undone.
+    """
     model, live, previous = current.model, current.live, current.previous
     baked = bool(context.ledger.events(Baked, model=model, after=opened.seq if opened else 0))
     rollback = opened.event if opened is not None and isinstance(opened.event, RollbackStarted) else None
     if opened is not None and not (baked or rollback) and previous is not None:
-        return _undone(context, model, live, previous, settings, actions)
+        return _undo_in_bake(context, model, live, previous, settings, actions)
     if not answers(live):
-        current = _with_live_restarted(context, current, settings, actions)
+        current = _restart_live(context, current, settings, actions)
         live = current.live
     context.promote(model, live.version)
     version, slot = live.version, live.slot
@@ -154,11 +156,11 @@ def _finished_or_undone(
         before = previous.version if previous else None
         ended = RolloutEnded(version=version, slot=slot, switch_s=0.0, completed_later=True, previous=before)
         context.record(ended, model)
-    actions.append(f"{model}: version {live.version} is live; the ledger now says so too")
+    actions.append(f"{model}: version {live.version} is live; its missing end is now in the ledger")
     return current
 
 
-def _undone(
+def _undo_in_bake(
     context: RolloutContext,
     model: str,
     live: RoutedSlot,
@@ -166,8 +168,8 @@ def _undone(
     settings: Rollout,
     actions: list[str],
 ) -> Route:
-    """The route with all traffic on `previous` again, after a rollout of `live` was cut off in its bake."""
-    previous = _answering_slot(context, model, previous, settings, actions)
+    """Gives `previous` all traffic again after a rollout of `live` was cut off in its bake; returns the route."""
+    previous = _answer_or_restart(context, model, previous, settings, actions)
     restore_traffic(context, model, Route(model, previous), live.slot, settings.drain_s)
     reason = f"the rollout of version {live.version} was cut off in its bake"
     undone = RolledBack(version=previous.version, slot=previous.slot, reason=reason, left=live.version)
@@ -176,24 +178,26 @@ def _undone(
     return route_file.read(context.home, model) or Route(model, previous)
 
 
-def restore_traffic(context: RolloutContext, model: str, before: Route | None, slot: str, drain_s: float) -> bool:
-    """Gives the live slot of `before` all traffic and empties `slot`; returns whether `slot` had all traffic.
+def restore_traffic(
+    context: RolloutContext, model: str, before: Route | None, failed_slot: str, drain_s: float
+) -> bool:
+    """Gives the live slot of `before` all traffic and empties `failed_slot`; returns whether that one had all traffic.
 
     `before` None means that nothing was live: the model leaves the router.
     """
     current = route_file.read(context.home, model)
-    had_all = current is not None and current.live.slot == slot
+    had_all = current is not None and current.live.slot == failed_slot
     if before is None:
         context.remove_route(model)
     elif current is None or replace(current, stamp="", rate_limit=0) != Route(model, before.live):
         leaving = current.live if current is not None and had_all else current.candidate if current else None
         known = current is not None and before.live in (current.live, current.previous)
         if known and leaving is not None and not answers(leaving):
-            # A request that is being retried keeps the configuration that it began with, and its health checks end when
-            # the file changes. Traefik must find the slot dead before that, or it retries against the dead slot to the end.
+            # Traefik retries a request with the configuration that the request began with, and ends that one's health checks
+            # once the file changes. Wait until Traefik has found the slot dead, or those retries go to it until they give up.
             probe.wait_for_version(context.address(model), before.live.version, SWITCH_LIMIT_S)
         context.move_route(Route(model, before.live))
-    context.empty_slot(model, slot, drain_s)
+    context.empty_slot(model, failed_slot, drain_s)
     return had_all
 
 
@@ -207,7 +211,7 @@ def restore_champion(context: RolloutContext, model: str, opened: Entry[Opening]
         context.promote(model, version)
 
 
-def _rebuilt_route(context: RolloutContext, model: str, settings: Rollout, actions: list[str]) -> Route | None:
+def _rebuild_route(context: RolloutContext, model: str, settings: Rollout, actions: list[str]) -> Route | None:
     """The route of the file; written again from the ledger when another hand has changed or removed it."""
     try:
         current = route_file.read(context.home, model)
@@ -261,7 +265,7 @@ def _is_due(context: RolloutContext, current: Route, settings: Rollout) -> bool:
 
 
 def _end_due_predecessor(context: RolloutContext, current: Route, settings: Rollout, actions: list[str]) -> Route:
-    """The route without its predecessor, which is ended after it was kept warm for `keep_hours`."""
+    """Ends a predecessor that was warm for longer than `keep_hours`; returns the route, unchanged when none is due."""
     previous = current.previous
     if previous is None or not _is_due(context, current, settings) or not answers(current.live):
         return current
@@ -274,14 +278,14 @@ def _end_due_predecessor(context: RolloutContext, current: Route, settings: Roll
     return live_only
 
 
-def _with_live_restarted(context: RolloutContext, current: Route, settings: Rollout, actions: list[str]) -> Route:
+def _restart_live(context: RolloutContext, current: Route, settings: Rollout, actions: list[str]) -> Route:
     """The route with its live version started again in its slot; a warm predecessor answers meanwhile."""
-    live = _answering_slot(context, current.model, current.live, settings, actions)
+    live = _answer_or_restart(context, current.model, current.live, settings, actions)
     previous = current.previous if current.previous is not None and answers(current.previous) else None
     return context.move_route(Route(current.model, live, previous))
 
 
-def _answering_slot(
+def _answer_or_restart(
     context: RolloutContext, model: str, routed: RoutedSlot, settings: Rollout, actions: list[str]
 ) -> RoutedSlot:
     """The slot; when it does not answer, it is started and proven again before it gets traffic."""

@@ -33,7 +33,7 @@ def rollback(context: RolloutContext, model: str, settings: Rollout, reason: str
         call_back = context.ledger.append(AbortAsked(reason=reason), model, context.run, "roll_out")
     with context.leased(model, CALL_BACK_S) as leased:
         ended = context.ledger.events(RolloutFailed, model=model, after=call_back.seq)
-        current = recovery.recovered_route(leased, model, settings)
+        current = recovery.recover_route(leased, model, settings)
         if not ended or current is None:
             return _roll_back(leased, model, settings, reason, leaving)
     return replace_fields(_nothing_moved(current, ended[-1].event.version), called_back=True)
@@ -60,7 +60,7 @@ def _nothing_moved(current: Route, left: str) -> Rollback:
 def _roll_back(
     context: RolloutContext, model: str, settings: Rollout, reason: str, leaving: str, by: str | None = None
 ) -> Rollback:
-    current = recovery.recovered_route(context, model, settings)
+    current = recovery.recover_route(context, model, settings)
     if current is None:
         raise RolloutError(
             f"model {model}", "is not live", f"deploy a version first: `python -m pipeline deploy {model} VERSION`"

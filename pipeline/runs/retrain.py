@@ -36,7 +36,7 @@ class RunResult:
 
 
 def retrain(context: Context, run: str, name: str, as_of: datetime, reason: str, deploy: bool) -> RunResult:
-    """Trains and registers a version of the model `name`, and brings it live with `deploy`.
+    """Trains and registers a version of the model `name`, and brings it live with `deploy`. dags/retrain.py has the same order.
 
     Settles the run also when a step fails. Raises the PerennialError of the step that failed.
     """

@@ -1,6 +1,7 @@
-"""A run's steps, called by the Dags' tasks and by the command line alike; settle.py holds the last one.
+"""A run's steps, called by the Dags' tasks and by the command line alike. The last step is in settle.py.
 
-Steps pass each other only paths, ids and verdicts. Each step may be run again.
+Steps pass each other only paths, ids and verdicts. A step that is run again comes to the same. Their order stands in dags/retrain.py
+for Airflow and in retrain.py for the command line. `operate` and `retire_predecessor` are what other Dags call.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pipeline.runs import workspace_transfer
 from pipeline.settings import models
 from pipeline.workspaces import dvc_graph, workspace
 
-# Airflow starts a process for each task, so each step imports only what it needs, when it runs.
+# Airflow starts a process for each task: MLflow, pandas and the gates are imported inside the steps that need them.
 if TYPE_CHECKING:
     from pipeline.gates.base import Verdict
 
@@ -55,7 +56,7 @@ def run_stage(context: Context, folder: str, stage: str, backfill: bool = False)
 
 
 def _push_data(context: Context, opened: workspace.Workspace, stage: str) -> None:
-    """Pushes the snapshot, so that no version loses its data, and records in the ledger what landed."""
+    """Pushes the snapshot, so that no version loses its data, and records which partitions are new."""
     from pipeline.workspaces import dvc_remote
 
     version = opened.data_version()
@@ -82,7 +83,7 @@ def _push_data(context: Context, opened: workspace.Workspace, stage: str) -> Non
 
 
 def _refuse_bad_data(context: Context, opened: workspace.Workspace, backfill: bool) -> None:
-    """Runs the gates on the data before training, which would fail on bad data with a less helpful message."""
+    """Runs the gates on the data now: training would fail on bad data with a worse message."""
     from pipeline.gates import run as gates
     from pipeline.registry import record
 

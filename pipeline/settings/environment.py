@@ -1,8 +1,9 @@
-"""The environment: every variable that says where things are and what is secret, read once, at a program's edge.
+"""The environment: the variables that say where things are and what is secret, read once, at a program's edge.
 
-What a model wants stands in params.yaml; these are addresses and secrets. Not here are the channels between two processes of
-ours, which one sets and the other reads: a stage's server, error and usage (pipeline.workspaces), a slot's settings
-(pipeline.serving.settings), and the failpoints of tests (pipeline.rollout.failpoints).
+What a model wants stands in params.yaml; these are addresses and secrets. pipeline.services sets the services' own variables and
+reads them (ports, databases, buckets). Not here either are the channels between two processes of ours, which one sets and the other
+reads: a stage's server, error and usage (pipeline.workspaces), a slot's settings (pipeline.serving.settings), and the failpoints of
+tests (pipeline.rollout.failpoints).
 """
 
 from __future__ import annotations

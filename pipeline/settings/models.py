@@ -247,8 +247,11 @@ class Serving(Section):
     personal: dict[str, Literal["hash", "drop"]] = Field(default_factory=dict)
 
 
+EngineName = Literal["auto", "docker", "process"]
+
+
 class Rollout(Section):
-    engine: Literal["auto", "docker", "process"] = "auto"
+    engine: EngineName = "auto"
     strategy: Strategy = "all-at-once"
     canary_percent: int = Field(default=10, ge=1, le=99)
     linear_percent: int = Field(default=25, ge=1, le=99)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 from pipeline.errors import RolloutError, SettingsError
 from pipeline.rollout.engines.base import Engine, EngineSettings, EngineUnavailable
 from pipeline.rollout.engines.docker import DockerEngine
 from pipeline.rollout.engines.process import ProcessEngine
-
-Name = Literal["auto", "docker", "process"]
+from pipeline.settings.models import EngineName
 
 
 class Engines(Protocol):
     """The engines of a machine."""
 
-    def choose(self, name: Name) -> tuple[Engine, str]:
+    def choose(self, name: EngineName) -> tuple[Engine, str]:
         """(the engine for `rollout.engine`, the reason in one line). Raises RolloutError when it is not available."""
 
     def all(self) -> list[Engine]:
@@ -29,7 +28,7 @@ class LocalEngines:
 
     settings: EngineSettings
 
-    def choose(self, name: Name) -> tuple[Engine, str]:
+    def choose(self, name: EngineName) -> tuple[Engine, str]:
         """As `Engines.choose`; on a server always docker, because the router reaches only containers. Raises SettingsError too."""
         server = self.settings.server_mode
         if server and not self.settings.network:
