@@ -53,17 +53,17 @@ def write_env(project: Path, airgapped: bool, report: Callable[[str], None]) -> 
     """
     path = project / ".env"
     before = _read_env(path)
-    site = before.get("COMPOSE_PROJECT_NAME", "perennial")
+    installation = before.get("COMPOSE_PROJECT_NAME", "perennial")
     report("checking the serving images" if before.get("PERENNIAL_SERVING_IMAGES") else "building the serving images")
     try:
-        _refuse_new_secrets_for_old_data(site, before)
+        _refuse_new_secrets_for_old_data(installation, before)
         pins = serving_images(project)
     except EngineUnavailable as error:
         raise ServiceError("serving images", str(error), "is Docker up, and may this user ask it?") from error
     airgapped = airgapped or "docker-compose.airgapped.yaml" in before.get("COMPOSE_FILE", "")
     files = ["docker-compose.yaml", *(["docker-compose.airgapped.yaml"] if airgapped else [])]
     derived = {
-        "COMPOSE_PROJECT_NAME": site,
+        "COMPOSE_PROJECT_NAME": installation,
         "COMPOSE_FILE": ":".join(files),
         "PERENNIAL_IMAGE_TAG": _commit(project),
         "PERENNIAL_SERVING_IMAGES": pins,
@@ -85,18 +85,18 @@ def _write_env_file(path: Path, variables: dict[str, str]) -> None:
     aside.replace(path)
 
 
-def _refuse_new_secrets_for_old_data(site: str, before: dict[str, str]) -> None:
+def _refuse_new_secrets_for_old_data(installation: str, before: dict[str, str]) -> None:
     """Raises ServiceError when a volume holds databases and `.env`, `before`, has no password for them.
 
     Postgres would refuse the new password, and a new Fernet key could not read Airflow's connections.
     """
-    volume = f"{site}_postgres"
+    volume = f"{installation}_postgres"
     if "POSTGRES_PASSWORD" not in before and has_volume(volume):
         raise ServiceError(
             f"volume {volume}",
             "holds a server's data, but .env has no secrets for it",
             "put its .env back, `make restore` a backup, or give up all its data: "
-            f"docker volume rm $(docker volume ls -q --filter label=com.docker.compose.project={site})",
+            f"docker volume rm $(docker volume ls -q --filter label=com.docker.compose.project={installation})",
         )
 
 
