@@ -17,7 +17,7 @@ from pipeline.settings.process_identity import ProcessIdentity, this_process
 
 @pytest.fixture
 def sleeper():
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
     yield process
     process.kill()
     process.wait()
@@ -84,11 +84,7 @@ def test_services_of_this_and_earlier_versions_are_found(tmp_path, sleeper, form
     if form == "ticks and boot":
         processes.record(tmp_path, sleeper.pid, 0)
     else:
-        state = {
-            "pid": sleeper.pid,
-            "started": started,
-            "sessions": {str(os.getsid(0)): psutil.Process(os.getsid(0)).create_time()},
-        }
+        state = {"pid": sleeper.pid, "started": started, "sessions": {str(sleeper.pid): started}}
         (tmp_path / "services.pid").write_text(json.dumps(state))
     found = processes.supervisor(tmp_path)
     assert found is not None and found.pid == sleeper.pid

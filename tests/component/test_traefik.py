@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
+
+import httpx
 
 from harness.router import router
 from pipeline.rollout import probe
@@ -12,27 +16,54 @@ from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route import Route, RoutedSlot
 
 
-class _Ready(BaseHTTPRequestHandler):
+class _Slot(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
     def do_GET(self):
-        self.send_response(200)
+        self.answer(200)
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.answer(self.server.codes.pop(0) if self.server.codes else 200, body)
+
+    def answer(self, code, body=b""):
+        self.send_response(code)
+        self.send_header("content-length", str(len(body)))
         self.end_headers()
+        self.wfile.write(body)
 
     def log_message(self, *_):
         pass
 
 
+@contextmanager
+def answering(codes: tuple[int, ...] = ()) -> Iterator[RoutedSlot]:
+    """A server that answers POST with each of `codes` once, and then with 200 and the body."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Slot)
+    server.codes = list(codes)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield RoutedSlot("blue", "1", f"http://127.0.0.1:{server.server_port}")
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 def test_traefik_takes_every_text_for_text(project, monkeypatch):
     """Traefik answers with each stamp unchanged, also where YAML could read it as a number or a boolean."""
-    slot = HTTPServer(("127.0.0.1", 0), _Ready)
-    threading.Thread(target=slot.serve_forever, daemon=True).start()
     model = "1e5"
-    with router(project, project / "home") as at:
+    with router(project, project / "home") as at, answering() as slot:
         for stamp in ("088777615330", "123456e78901", "000000000000", "0x1234567890", "1_000", "1:30", "yes", "~"):
             monkeypatch.setattr(route_file.uuid, "uuid4", lambda stamp=stamp: SimpleNamespace(hex=stamp))
-            written = route_file.write(
-                project / "home", Route(model, RoutedSlot("blue", "1", f"http://127.0.0.1:{slot.server_port}"))
-            )
+            written = route_file.write(project / "home", Route(model, slot))
             assert written == route_file.read(project / "home", model)
             assert probe.wait_for_stamp(f"{at.router}/{model}", stamp, 10), stamp
-    slot.shutdown()
-    slot.server_close()
+
+
+def test_a_request_that_met_a_dying_slot_is_sent_again(project):
+    """Each answer that Traefik itself gives for a slot that dies is tried again, with the same body."""
+    with router(project, project / "home") as at, answering((500, 502, 503, 504)) as slot:
+        stamp = route_file.write(project / "home", Route("churn", slot)).stamp
+        assert probe.wait_for_stamp(f"{at.router}/churn", stamp, 10)
+        answer = httpx.post(f"{at.router}/churn/invocations", content=b"rows")
+        assert (answer.status_code, answer.content) == (200, b"rows")

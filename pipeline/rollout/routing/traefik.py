@@ -18,12 +18,14 @@ from pipeline.settings.models import followed_column
 # Traefik allocates so many bytes for each request, whatever its size; with a MiB that costs more than all its other work. A
 # larger request is sent once and not retried.
 RETRIED_BYTES = 131_072
+# Traefik's own answers when a slot dies: 502 mostly, and 500 when the slot closed an idle connection just as the request was
+# written to it.
 RETRY = {
     "attempts": 8,
     "initialInterval": "100ms",
     "retryNonIdempotentMethod": True,
     "maxRequestBodyBytes": RETRIED_BYTES,
-    "status": ["502", "503", "504"],
+    "status": ["500", "502", "503", "504"],
 }
 READY = "/v2/health/ready"
 HEALTH = {"path": READY, "interval": "500ms", "timeout": "1s"}
