@@ -30,9 +30,8 @@ class OneVersion:
 @pytest.fixture
 def champion(churn_package, monkeypatch, tmp_path):
     """Scores with the package of churn, in blocks of 100 rows."""
-    registry = OneVersion(churn_package)
     monkeypatch.setattr(batch_scoring, "BLOCK_ROWS", 100)
-    return lambda given, output: batch_scoring.score(registry, "churn", given, output)
+    return lambda given, output: batch_scoring.score(OneVersion(churn_package), "churn", given, output)
 
 
 @pytest.fixture
