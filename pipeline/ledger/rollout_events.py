@@ -69,16 +69,31 @@ class SlotStarted(RolloutEvent, kind="slot_started"):
 
 
 class SlotReady(RolloutEvent, kind="slot_ready"):
-    """The slot gave the answers that evaluation recorded, to each of `golden` requests."""
+    """The slot gave the answers that evaluation recorded, to each of `golden` requests.
+
+    `settings` is the `rollout` section of params.yaml with which it was started; None in an older body.
+    """
 
     version: str
     slot: str
     address: str = ""
     golden: int = 0
     ready_s: float = 0.0
+    settings: Mapping[str, Any] | None = None
 
     def sentence(self) -> str:
         return f"version {self.version} ready in {self.slot} after {self.golden} golden requests"
+
+
+class SettingsApplied(RolloutEvent, kind="settings_applied"):
+    """Every slot of the route runs with `settings`, a `rollout` section of params.yaml. `version` is live in `slot`."""
+
+    version: str
+    slot: str
+    settings: Mapping[str, Any] | None = None
+
+    def sentence(self) -> str:
+        return f"version {self.version} runs in {self.slot} with the changed settings of rollout.serving"
 
 
 class SlotRevived(RolloutEvent, kind="slot_revived"):

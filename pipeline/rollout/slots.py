@@ -11,6 +11,7 @@ from pipeline.ledger.rollout_events import SlotReady
 from pipeline.rollout import probe
 from pipeline.rollout.context import RolloutContext
 from pipeline.rollout.engines.base import Engine, Running, SlotSpec
+from pipeline.rollout.recorded import as_recorded
 from pipeline.rollout.routing.route import RoutedSlot
 from pipeline.serving.settings import Settings
 from pipeline.settings.models import Rollout, Serving
@@ -73,7 +74,14 @@ def fill(
         # `empty_slot` refuses when this rollout was overtaken: the slot may hold the younger rollout's version by now.
         context.empty_slot(model, slot, 0)
         raise
-    ready = SlotReady(version=version, slot=slot, address=running.address, golden=count, ready_s=round(ready_s, 3))
+    ready = SlotReady(
+        version=version,
+        slot=slot,
+        address=running.address,
+        golden=count,
+        ready_s=round(ready_s, 3),
+        settings=as_recorded(settings),
+    )
     context.record(ready, model)
     return ProvenSlot(routed_slot(running), engine, why, ready_s)
 

@@ -101,6 +101,8 @@ ROLLOUT_BODIES = [
     ("slot_starting", {**SLOT, "engine": "docker", "why": "an engine answers"}),
     ("slot_started", {**SLOT, "address": "http://127.0.0.1:1"}),
     ("slot_ready", {**SLOT, "address": "http://127.0.0.1:1", "golden": 20, "ready_s": 0.5}),
+    ("slot_ready", {**SLOT, "address": "http://h:1", "golden": 3, "ready_s": 0.5, "settings": {"drain_s": 5}}),
+    ("settings_applied", {**SLOT, "settings": {"serving": {"max_rows": 9}}}),
     ("slot_revived", {**SLOT, "engine": "docker"}),
     ("slot_ending", {**SLOT, "engine": "docker"}),
     ("slot_ended", {**SLOT, "cut_off": None, "engine": "docker"}),

@@ -1,0 +1,62 @@
+"""The settings with which slots were started, as the ledger has them.
+
+Each slot that proved itself has an event with the whole `rollout` section. So it is known with which settings a slot runs, and a
+model whose block is gone or broken is started again as it ran: with its API keys and its personal columns, never with defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from pipeline.ledger.rollout_events import SettingsApplied, SlotReady, SlotStarting
+from pipeline.ledger.store import Entry, Ledger
+from pipeline.ledger.timeline import live_version
+from pipeline.rollout.routing.route import RoutedSlot
+from pipeline.settings.models import Rollout
+
+
+def recorded_settings(ledger: Ledger, model: str, version: str = "") -> Rollout | None:
+    """The newest settings with which `version` (default: the live one) was started; None when the ledger has none."""
+    version = version or live_version(ledger, model)
+    entries: list[Entry[SlotReady | SettingsApplied]] = ledger.events(SlotReady, SettingsApplied, model=model)
+    for entry in reversed(entries):
+        if entry.event.version == version and (settings := _read(entry.event.settings)) is not None:
+            return settings
+    return None
+
+
+def slot_settings(ledger: Ledger, model: str, routed: RoutedSlot) -> Rollout | None:
+    """The settings with which what runs in this slot was started; None when the ledger does not have them."""
+    entries: list[Entry[SlotStarting | SlotReady]] = ledger.events(SlotStarting, SlotReady, model=model)
+    last = next((entry.event for entry in reversed(entries) if entry.event.slot == routed.slot), None)
+    # A start that was not proven comes after it: what runs there now may be that one.
+    if not isinstance(last, SlotReady) or (last.version, last.address) != (routed.version, routed.address):
+        return None
+    return _read(last.settings)
+
+
+def as_recorded(settings: Rollout) -> dict[str, Any]:
+    """The settings as an event holds them. API keys are digests already."""
+    return settings.model_dump(mode="json")
+
+
+def _read(values: Mapping[str, Any] | None) -> Rollout | None:
+    if values is None:
+        return None
+    try:
+        return Rollout.model_validate(_known(Rollout, values))
+    except ValidationError:
+        return None
+
+
+def _known(section: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the keys that this version of the code no longer has, or does not have yet."""
+    kept = {name: value for name, value in values.items() if name in section.model_fields}
+    for name, field in section.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel) and isinstance(kept.get(name), Mapping):
+            kept[name] = _known(inner, kept[name])
+    return kept
