@@ -32,6 +32,7 @@ from pipeline.settings.net import free_port
 
 ROLLOUTS, REQUESTS = 100, 100_000
 RACES = 200
+SETTINGS_CHANGES = 20
 
 
 def main() -> None:
@@ -40,6 +41,7 @@ def main() -> None:
         _time_rollback(context)
         _time_failing_slot(context, address)
         rollouts.races(context, address, RACES)
+        _change_settings(context, address)
         _stop_and_start(context)
 
 
@@ -130,6 +132,17 @@ def _time_failing_slot(context: Context, address: str) -> None:
     )
     assert tally.failed == 0, tally.failures[:3]
     change_params(context.project, "models.churn.rollout.bake_s", 1)
+
+
+def _change_settings(context: Context, address: str) -> None:
+    """Changes keys and personal columns of the live version and its predecessor under load."""
+    rollouts.deploy_version(context, "1")
+    rollouts.deploy_version(context, "2")
+    tally, seconds = rollouts.settings_changes(context, address, SETTINGS_CHANGES)
+    print(
+        f"{SETTINGS_CHANGES} changes of keys and personal columns: median {statistics.median(seconds):.2f} s until both slots have "
+        f"them, longest {max(seconds):.2f} s; {tally.sent:,} requests, {tally.failed} failed, no revoked key answered"
+    )
 
 
 def _stop_and_start(context: Context) -> None:

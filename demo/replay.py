@@ -70,10 +70,11 @@ def requests(flights: pd.DataFrame, model: Model, every: str | None) -> Iterator
 class Replay:
     """Sends bodies over `connections` kept-alive connections; with `pace` at most so many requests a second."""
 
-    def __init__(self, address: str, connections: int = 4, pace: float | None = None) -> None:
+    def __init__(self, address: str, connections: int = 4, pace: float | None = None, api_key: str = "") -> None:
         parts = urlsplit(address)
         self._host, self._path = parts.netloc, f"{parts.path.rstrip('/')}/invocations"
         self._connections, self._pace = connections, pace
+        self._headers = {"content-type": "application/json"} | ({"x-api-key": api_key} if api_key else {})
         self._lock, self.tally, self._stop = threading.Lock(), Tally(), threading.Event()
 
     def play(self, bodies: Iterable[bytes]) -> Tally:
@@ -103,7 +104,7 @@ class Replay:
         while (body := waiting.get()) is not None:
             start = time.monotonic()
             try:
-                connection.request("POST", self._path, body, {"content-type": "application/json"})
+                connection.request("POST", self._path, body, self._headers)
                 answer = connection.getresponse()
                 content = answer.read()
                 ok, version = answer.status == 200, answer.headers.get("x-model-version", "?")

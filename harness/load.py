@@ -11,9 +11,9 @@ from demo.replay import Replay, Tally
 
 
 @contextmanager
-def steady_load(address: str, body: bytes | list[bytes], pace: float = 200.0) -> Iterator[Tally]:
+def steady_load(address: str, body: bytes | list[bytes], pace: float = 200.0, api_key: str = "") -> Iterator[Tally]:
     """Sends `body`, or each of them in turn, over and over; the tally is complete once the block has ended."""
-    replay = Replay(address, connections=4, pace=pace)
+    replay = Replay(address, connections=4, pace=pace, api_key=api_key)
     stopped = threading.Event()
 
     def bodies() -> Iterator[bytes]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import bisect
+import hashlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
+import httpx
+
 from demo.replay import Tally
 from harness import commands
 from harness.load import steady_load
-from harness.project import bodies, change_params
+from harness.project import BODY, bodies, change_params
 from pipeline.context import Context
 from pipeline.ledger import timeline
 from pipeline.ledger.rollout_events import RolloutEnded, RolloutStarted, RouteMoved, RouteMoving, ShadowEnded
@@ -57,6 +60,50 @@ def hundred(context: Context, address: str, rollouts: int, requests: int) -> tup
     assert tally.sent >= requests
     assert shadowed
     return tally, times
+
+
+def settings_changes(context: Context, address: str, changes: int, pace: float = PACE) -> tuple[Tally, list[float]]:
+    """Changes API keys and personal columns `changes` times under load, each time by a deploy of the live version.
+
+    Returns the tally and the seconds of the changes. Raises AssertionError for a request that failed, and for a slot that
+    answers a revoked key, or refuses a new one, after a deploy has returned.
+    """
+    serving = "models.churn.rollout.serving"
+
+    def change(key: str, personal: dict[str, str]) -> None:
+        change_params(context.project, f"{serving}.api_keys", [_digest("mine"), _digest(key)])
+        change_params(context.project, f"{serving}.personal", personal)
+        deploy_version(Context.here(), "2")
+
+    # The load has its key before and after each change: what it asks may never be refused.
+    change("key 0", {})
+    durations = []
+    with steady_load(address, bodies(), pace, "mine") as tally:
+        for number in range(1, changes + 1):
+            started = time.monotonic()
+            change(f"key {number}", {"plan": "hash"} if number % 2 else {})
+            durations.append(time.monotonic() - started)
+            current = route_file.read(context.home, "churn")
+            assert current is not None and current.previous is not None
+            for at in (address, current.live.address, current.previous.address):
+                assert asked(at, "mine") == asked(at, f"key {number}") == 200, at
+                assert asked(at, f"key {number - 1}") == asked(at, "") == 401, at
+        time.sleep(1)
+    change_params(context.project, f"{serving}.api_keys", [])
+    change_params(context.project, f"{serving}.personal", {})
+    deploy_version(Context.here(), "2")
+    assert tally.failed == 0, tally.failures[:3]
+    return tally, durations
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def asked(address: str, key: str) -> int:
+    """The status code of one prediction with that API key; without one for ''."""
+    headers = {"x-api-key": key} if key else {}
+    return httpx.post(f"{address}/invocations", content=BODY, headers=headers, timeout=10).status_code
 
 
 def strange(answers: list[tuple[str, float, float]], moves: list[Entry]) -> list[tuple[str, float, float]]:

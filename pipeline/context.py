@@ -64,5 +64,4 @@ class Context:
         """The context of a rollout that `run` makes. Raises SettingsError."""
         from pipeline.rollout.context import RolloutContext
 
-        limits = {name: model.rollout.serving.rate_limit for name, model in self.params.models.items()}
-        return RolloutContext.of(self.environment, self.ledger, run, limits)
+        return RolloutContext.of(self.environment, self.ledger, run, self.params.models)

@@ -28,7 +28,8 @@ def deployment(result: Deployment | ShadowResult) -> str:
     if isinstance(result, ShadowResult):
         return f"shadow of version {result.version} says {result.verdict}: {result.reason}"
     if result.already_live:
-        return f"version {result.version} is live already in {result.slot}"
+        changed = "".join(f"\n  {line}" for line in result.changed or ())
+        return f"version {result.version} is live already in {result.slot}" + changed
     return (
         f"version {result.version} is live in {result.slot} ({result.engine_reason}); "
         f"ready after {result.ready_s:.2f} s, switched in {result.switch_s:.2f} s"
@@ -68,6 +69,7 @@ def status(models: list[ModelStatus]) -> str:
         live, candidate = m.live, m.candidate
         if m.problem:
             notes.append(m.problem)
+        notes += [f"{m.model}: {m.note}"] if m.note else []
         if live is None:
             rows.add_row(m.model, "-", "", "-", "-", "-", f"not live yet: retrain {m.model} --deploy", m.address)
             continue

@@ -11,6 +11,7 @@ from pipeline.errors import RolloutError
 from pipeline.ledger.rollout_events import RolledBack, RolloutHolding, RolloutStarted, RouteMoved
 from pipeline.ledger.timeline import live_at, predecessor
 from pipeline.rollout import probe
+from pipeline.rollout.recorded import is_outdated
 from pipeline.rollout.recovery import open_rollout
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route import Route, RoutedSlot
@@ -69,7 +70,8 @@ class TrafficShare:
 class ModelStatus:
     """What is live of a model. `shares` says who answers how much of the traffic; `problem` why the route cannot be read.
 
-    `baking` is the version in its bake, `holds` the reason for which its step is held, `undo` the command that rolls back.
+    `baking` is the version in its bake, `holds` the reason for which its step is held, `undo` the command that rolls back. `note`
+    says that slots run with other settings than params.yaml has, and which command applies them.
     """
 
     model: str
@@ -83,6 +85,7 @@ class ModelStatus:
     undo: str | None = None
     baking: str | None = None
     holds: str | None = None
+    note: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON takes it: for `status --json`, the pages and the deployer's callers."""
@@ -142,6 +145,23 @@ def _model_status(context: Context, name: str) -> ModelStatus:
         undo=f"rollback {name}" if reversible else None,
         baking=baking.version if baking is not None else None,
         holds=_hold_reason(context, name, opened.seq) if opened is not None else None,
+        note=_settings_note(context, name, current),
+    )
+
+
+def _settings_note(context: Context, name: str, current: Route) -> str | None:
+    """That slots of the route run with other settings than the block's; None when all run with those."""
+    model = context.params.model(name)
+    outdated = [
+        f"version {routed.version} in {routed.slot}"
+        for routed in (current.live, current.previous, current.candidate)
+        if routed is not None and is_outdated(context.ledger, name, routed, model.rollout, model.columns)
+    ]
+    if not outdated:
+        return None
+    return (
+        f"{' and '.join(outdated)} run with other settings than rollout.serving; "
+        f"`python -m pipeline deploy {name} {current.live.version}` applies them"
     )
 
 

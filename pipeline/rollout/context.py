@@ -34,13 +34,14 @@ from pipeline.ledger.rollout_events import (
 from pipeline.ledger.store import Entry, Ledger
 from pipeline.policy.canary import Judgement
 from pipeline.registry.versions import Registry
-from pipeline.rollout import failpoints, probe
+from pipeline.rollout import failpoints, probe, recorded
 from pipeline.rollout.engines.base import SLOTS, Engine, EngineSettings, Running, SlotSpec
 from pipeline.rollout.engines.select import Engines, LocalEngines
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route import Route, RoutedSlot
 from pipeline.settings.addresses import Router
 from pipeline.settings.environment import Environment
+from pipeline.settings.models import Model, Rollout
 
 SWITCH_LIMIT_S = 10.0
 R = TypeVar("R", bound=RolloutEvent)
@@ -50,7 +51,8 @@ R = TypeVar("R", bound=RolloutEvent)
 class RolloutContext:
     """What a rollout works with: this machine's state, registry, engines and router, the run that asked for it, and its lease.
 
-    `rate_limits` are requests a second for each client, by model; a model without one has no limit.
+    `rate_limits` are requests a second for each client, by model; a model without one has no limit. `columns` are the features
+    and the key of each model's block. Without `may_start` no slot is started, because nobody knows the model's settings.
     """
 
     home: Path
@@ -61,6 +63,8 @@ class RolloutContext:
     run: str = ""
     lease: Lease | None = None
     rate_limits: Mapping[str, int] = field(default_factory=dict)
+    columns: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    may_start: bool = True
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     # Judges a step, every `look_s` seconds; None is the judge of pipeline.rollout.step_watch.
     judge: Callable[..., Callable[[], Judgement]] | None = None
@@ -68,12 +72,15 @@ class RolloutContext:
 
     @classmethod
     def of(
-        cls, environment: Environment, ledger: Ledger, run: str = "", rate_limits: Mapping[str, int] | None = None
+        cls, environment: Environment, ledger: Ledger, run: str = "", models: Mapping[str, Model] | None = None
     ) -> RolloutContext:
-        """A context with the registry, the engines and the router of this environment."""
+        """A context with the registry, the engines and the router of this environment, for the models of params.yaml."""
         registry, engines = Registry.of(environment), LocalEngines(EngineSettings.of(environment))
-        return cls(
-            environment.home, ledger, registry, engines, environment.router_addresses, run, None, rate_limits or {}
+        context = cls(environment.home, ledger, registry, engines, environment.router_addresses, run)
+        return replace(
+            context,
+            rate_limits={name: model.rollout.serving.rate_limit for name, model in (models or {}).items()},
+            columns={name: model.columns for name, model in (models or {}).items()},
         )
 
     @contextmanager
@@ -84,6 +91,20 @@ class RolloutContext:
         """
         with lease.held(self.ledger, model, wait_s, route_file.token_of(self.home, model)) as held:
             yield replace(self, lease=held)
+
+    def check_start(self, model: str) -> None:
+        """Raises RolloutError when nobody knows with which settings a slot of the model has to start."""
+        if not self.may_start:
+            raise RolloutError(
+                f"model {model}",
+                "has no block in params.yaml and no recorded settings: a slot without them would take every request",
+                f"put its block back, or end it: `python -m pipeline undeploy {model}`",
+            )
+
+    def settings_of_version(self, model: str, version: str, settings: Rollout) -> Rollout:
+        """As `recorded.settings_of_version`."""
+        columns = self.columns.get(model, frozenset())
+        return recorded.settings_of_version(self.ledger, model, version, settings, columns)
 
     def check_lease(self) -> None:
         """Raises RolloutError when another rollout has overtaken this one."""

@@ -25,7 +25,7 @@ from pipeline.ledger.rollout_events import (
 )
 from pipeline.ledger.store import Entry
 from pipeline.ledger.timeline import live_version
-from pipeline.rollout import recovery, slots, step_watch
+from pipeline.rollout import recovery, settings_change, slots, step_watch
 from pipeline.rollout.context import RolloutContext, answers, check_router, other_slot
 from pipeline.rollout.engines.base import SLOTS, Running
 from pipeline.rollout.engines.select import Engines
@@ -82,8 +82,10 @@ def deploy(
         check_router(context)
         folder = context.registry.deployable_package(model, version)
         current = recovery.recover_route(context, model, settings)
-        if current is not None and current.live.version == version and answers(current.live):
-            return _finish_live(context, model, current.live)
+        if current is not None and answers(current.live):
+            current, changed = _apply_settings(context, current, version, settings)
+            if current.live.version == version:
+                return _finish_live(context, model, current.live, changed)
         if current is None and strategy == "shadow":
             raise RolloutError(f"model {model}", "has no live version to shadow", "deploy a first version all-at-once")
         slot = SLOTS[0] if current is None else other_slot(current.live.slot)
@@ -111,11 +113,30 @@ def deploy(
         return result
 
 
-def _finish_live(context: RolloutContext, model: str, live: RoutedSlot) -> Deployment:
+def _apply_settings(
+    context: RolloutContext, current: Route, version: str, settings: Rollout
+) -> tuple[Route, list[str]]:
+    """(the route, the slots that run with changed settings now, one line each). What is live never has other settings than a candidate.
+
+    A live version that does not start with them keeps nobody from deploying another one; it will not be kept warm.
+    """
+    actions: list[str] = []
+    is_live = current.live.version == version
+    try:
+        return settings_change.apply(context, current, settings, actions, keep_warm=is_live), actions
+    except RolloutError as error:
+        if is_live:
+            raise
+        context.check_lease()
+        logger.warning("%s", error)
+        return route_file.read(context.home, current.model) or current, actions
+
+
+def _finish_live(context: RolloutContext, model: str, live: RoutedSlot, changed: list[str]) -> Deployment:
     """The version is live already: makes registry and ledger say so too."""
     if context.registry.champion(model) != live.version:
         context.promote(model, live.version)
-    result = Deployment(live.version, live.slot, 0.0, already_live=True)
+    result = Deployment(live.version, live.slot, 0.0, already_live=True, changed=changed or None)
     if live_version(context.ledger, model) != live.version:
         context.record(RolloutEnded.read(result.as_dict()), model)
     return result
@@ -131,13 +152,17 @@ def _go_live(context: RolloutContext, plan: Plan, proven: slots.ProvenSlot, star
         )
         judged = step_watch.watch(context, Step(plan.model, plan.champion, candidate, percent), plan.settings)
         context.record(StepBaked(version=plan.version, percent=percent, **judged.as_dict()), plan.model)
-    warm = plan.champion if plan.champion is not None and answers(plan.champion) else None
+    champion = plan.champion
+    outdated = champion is not None and settings_change.is_outdated(context, plan.model, champion, plan.settings)
+    warm = champion if champion is not None and not outdated and answers(champion) else None
     moving = time.monotonic()
     context.move_route(Route(plan.model, candidate, warm))
     moved = time.monotonic()
     judged = step_watch.watch(context, Step(plan.model, plan.champion, candidate, 100), plan.settings)
     context.record(Baked(version=plan.version, slot=plan.slot, **judged.as_dict()), plan.model)
     context.promote(plan.model, plan.version)
+    if champion is not None and outdated:
+        context.empty_slot(plan.model, champion.slot, plan.settings.drain_s)
     result = Deployment(
         version=plan.version,
         slot=plan.slot,

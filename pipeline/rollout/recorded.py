@@ -15,7 +15,7 @@ from pipeline.ledger.rollout_events import SettingsApplied, SlotReady, SlotStart
 from pipeline.ledger.store import Entry, Ledger
 from pipeline.ledger.timeline import live_version
 from pipeline.rollout.routing.route import RoutedSlot
-from pipeline.settings.models import Rollout
+from pipeline.settings.models import Rollout, Serving
 
 
 def recorded_settings(ledger: Ledger, model: str, version: str = "") -> Rollout | None:
@@ -36,6 +36,38 @@ def slot_settings(ledger: Ledger, model: str, routed: RoutedSlot) -> Rollout | N
     if not isinstance(last, SlotReady) or (last.version, last.address) != (routed.version, routed.address):
         return None
     return _read(last.settings)
+
+
+def settings_of_version(
+    ledger: Ledger, model: str, version: str, settings: Rollout, columns: frozenset[str] = frozenset()
+) -> Rollout:
+    """The settings for a slot with that version; `columns` are those of the model's block.
+
+    `personal` may name only columns of the block. A column that an older version still takes, and that was dropped from the block
+    since, stays personal for that version.
+    """
+    recorded = recorded_settings(ledger, model, version)
+    personal = settings.serving.personal
+    gone = set(recorded.serving.personal if recorded else ()) - set(personal) - columns
+    if recorded is None or not gone:
+        return settings
+    kept = {column: how for column, how in recorded.serving.personal.items() if column in gone}
+    serving = settings.serving.model_copy(update={"personal": {**kept, **personal}})
+    return settings.model_copy(update={"serving": serving})
+
+
+def is_outdated(
+    ledger: Ledger, model: str, routed: RoutedSlot, settings: Rollout, columns: frozenset[str] = frozenset()
+) -> bool:
+    """Whether the slot runs with another `rollout.serving` than these settings have, or nobody knows with which."""
+    running = slot_settings(ledger, model, routed)
+    wanted = settings_of_version(ledger, model, routed.version, settings, columns)
+    return running is None or _of_a_slot(running.serving) != _of_a_slot(wanted.serving)
+
+
+def _of_a_slot(serving: Serving) -> Serving:
+    """What a slot's server goes by: the rate limit is the router's, and the order of the keys does not matter."""
+    return serving.model_copy(update={"rate_limit": 0, "api_keys": tuple(sorted(set(serving.api_keys)))})
 
 
 def as_recorded(settings: Rollout) -> dict[str, Any]:

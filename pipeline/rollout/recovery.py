@@ -27,8 +27,9 @@ from pipeline.ledger.rollout_events import (
 )
 from pipeline.ledger.store import Entry, Ledger
 from pipeline.ledger.timeline import live_at, live_version
-from pipeline.rollout import probe, slots
+from pipeline.rollout import probe, settings_change, slots
 from pipeline.rollout.context import SWITCH_LIMIT_S, RolloutContext, answers
+from pipeline.rollout.recorded import recorded_settings
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route import Route, RoutedSlot
 from pipeline.settings.models import Rollout
@@ -52,7 +53,7 @@ def reconcile(context: RolloutContext, settings: dict[str, Rollout], models: lis
     for model in models or sorted({*route_file.routed_models(context.home), *live, *(r.model for r in running)}):
         try:
             with context.leased(model, RECONCILE_WAIT_S) as leased:
-                actions += _recover(leased, model, settings.get(model, Rollout()))
+                actions += _recover(*_with_settings(leased, model, settings.get(model)))
         except LeaseBusy:
             actions.append(f"{model}: left alone, a rollout of it is going on")
         except Exception as error:
@@ -64,6 +65,14 @@ def reconcile(context: RolloutContext, settings: dict[str, Rollout], models: lis
     return actions
 
 
+def _with_settings(
+    context: RolloutContext, model: str, settings: Rollout | None
+) -> tuple[RolloutContext, str, Rollout]:
+    """A model without a block goes by the settings it went live with; where the ledger has none either, no slot is started."""
+    settings = settings or recorded_settings(context.ledger, model)
+    return replace(context, may_start=settings is not None), model, settings or Rollout()
+
+
 def _recover(context: RolloutContext, model: str, settings: Rollout) -> list[str]:
     actions: list[str] = []
     current = recover_route(context, model, settings, actions, rebuild=True)
@@ -71,6 +80,7 @@ def _recover(context: RolloutContext, model: str, settings: Rollout) -> list[str
         current = _end_due_predecessor(context, current, settings, actions)
         if not answers(current.live):
             current = _restart_live(context, current, settings, actions)
+        current = settings_change.apply(context, current, settings, actions)
     # By address: when two engines have a server in one slot, the route names one of them.
     named = [] if current is None else [s.address for s in (current.live, current.previous) if s is not None]
     for engine in context.engines.all():

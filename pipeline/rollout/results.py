@@ -27,7 +27,8 @@ class Deployment(Result):
     """The version has all traffic.
 
     Seconds: `ready_s` from the slot's start until it was ready, `switch_s` for the last move of the route, `to_traffic_s` from the
-    start of the rollout to the end of that move. `already_live`: there was nothing to do.
+    start of the rollout to the end of that move. `already_live`: there was nothing to move. `changed`: which slots were started
+    again with changed settings, one line each.
     """
 
     version: str
@@ -41,6 +42,7 @@ class Deployment(Result):
     ready_s: float | None = None
     to_traffic_s: float | None = None
     already_live: bool | None = None
+    changed: Sequence[str] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         # null says that a first version has no predecessor.

@@ -8,7 +8,7 @@ from dataclasses import replace as replace_fields
 from pipeline.errors import LeaseBusy, RolloutError
 from pipeline.ledger.rollout_events import AbortAsked, RollbackStarted, RolledBack, RolloutFailed
 from pipeline.ledger.timeline import live_version, predecessor
-from pipeline.rollout import recovery, slots
+from pipeline.rollout import recovery, settings_change, slots
 from pipeline.rollout.context import RolloutContext, answers, check_router, other_slot
 from pipeline.rollout.results import Rollback
 from pipeline.rollout.routing.route import Route, RoutedSlot
@@ -73,9 +73,12 @@ def _roll_back(
     started = RollbackStarted(version=target.version, slot=target.slot, left=left.version, reason=reason)
     context.record(started, model)
     start = time.monotonic()
-    context.move_route(Route(model, target, left if answers(left) else None))
+    outdated = settings_change.is_outdated(context, model, left, settings)
+    context.move_route(Route(model, target, left if answers(left) and not outdated else None))
     switch_s = time.monotonic() - start
     context.promote(model, target.version)
+    if outdated:
+        context.empty_slot(model, left.slot, settings.drain_s)
     result = Rollback(target.version, target.slot, left.version, round(switch_s, 3), reason, warm)
     context.record(RolledBack.read(result.as_dict()), model)
     return result
@@ -84,11 +87,16 @@ def _roll_back(
 def _target(context: RolloutContext, current: Route, settings: Rollout, by: str | None) -> tuple[RoutedSlot, bool]:
     """(the slot to roll back to, whether it was warm), with version `by`; None means the version that was live before.
 
-    A version that is not warm is started in the idle slot.
+    A version that is not warm is started in the idle slot. A warm one that runs with other settings is started again: it would
+    answer with keys that were revoked.
     """
     warm = current.previous
     if warm is not None and by in (None, warm.version) and answers(warm):
-        return warm, True
+        if not settings_change.is_outdated(context, current.model, warm, settings):
+            return warm, True
+        renewed = settings_change.renew_predecessor(context, current, settings).previous
+        assert renewed is not None
+        return renewed, False
     version = by or predecessor(context.ledger, current.model, current.live.version)
     if version is None:
         raise RolloutError(

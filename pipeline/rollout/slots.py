@@ -48,6 +48,8 @@ def fill(
 
     Raises RolloutError, or StageError when the package is not what its manifest says.
     """
+    context.check_start(model)
+    settings = context.settings_of_version(model, version, settings)
     manifest = signing.verified_manifest(folder)
     engine, why = context.engines.choose(settings.engine)
     context.empty_slot(model, slot, settings.drain_s)

@@ -59,11 +59,10 @@ def up(project: Path, home: Path, report: Report) -> Addresses:
 
 def _reconcile(project: Path, home: Path, report: Report) -> None:
     """Makes slots, routes and ledger agree: the machine may have been off."""
-    settings = {name: model.rollout for name, model in load(project).models.items()}
-    limits = {name: rollout.serving.rate_limit for name, rollout in settings.items()}
+    models = load(project).models
     here = Environment.read().at(project, home)
-    context = RolloutContext.of(here, Ledger(here.ledger_url), rate_limits=limits)
-    for line in recovery.reconcile(context, settings):
+    context = RolloutContext.of(here, Ledger(here.ledger_url), models=models)
+    for line in recovery.reconcile(context, {name: model.rollout for name, model in models.items()}):
         report(line)
 
 

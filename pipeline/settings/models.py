@@ -296,6 +296,11 @@ class Model(Section):
     monitor: Monitor
     rollout: Rollout = Rollout()
 
+    @property
+    def columns(self) -> frozenset[str]:
+        """The features and the key: the columns that a request may have."""
+        return frozenset({*self.training.features, self.source.key})
+
     @field_validator("evaluation")
     @classmethod
     def metric_fits(cls, evaluation: Evaluation, info) -> Evaluation:
@@ -313,7 +318,7 @@ class Model(Section):
         if taken := [f for f in self.training.features if f in own | RESERVED]:
             why = "is the key or a time" if taken[0] in own else "is a name that the stages use"
             raise ValueError(f"training: {taken[0]} {why} and cannot be a feature")
-        columns = {*self.training.features, self.source.key}
+        columns = self.columns
         if stray := [c for c in self.rollout.serving.personal if c not in columns]:
             raise ValueError(f"rollout.serving.personal names no feature or key: {stray[0]}")
         if (followed := followed_column(self.rollout.follow)) not in {"", *columns}:
