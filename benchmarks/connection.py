@@ -6,7 +6,6 @@ variants take turns, round after round, and the best round of each counts: other
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,6 @@ import psutil
 
 from benchmarks import flights, load, peers
 from benchmarks.limits import within_limit
-from pipeline.serving.settings import VARIABLE, Settings
 from pipeline.settings.net import free_port
 
 ROUNDS, REQUESTS = 4, 6000
@@ -60,7 +58,7 @@ def _server(package: Path, code: str) -> Iterator[tuple[int, psutil.Process]]:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-c", START.format(code or "pass"), "--package", str(package), "--version", "1"]
         command += ["--slot", "blue", "--port", str(port), "--log", str(Path(folder) / "log"), "--drain", "5"]
-        process = subprocess.Popen(command, env=os.environ | {VARIABLE: Settings(processes=1).as_json()})
+        process = subprocess.Popen(command)
         try:
             flights.wait_for(f"http://127.0.0.1:{port}/v2/health/ready", lambda: process.poll() is None)
             yield port, psutil.Process(process.pid)

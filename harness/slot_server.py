@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from pipeline.rollout.engines import slot_settings
 from pipeline.serving.settings import VARIABLE, Settings
 from pipeline.settings.net import free_port
 
@@ -51,6 +52,8 @@ def server(
 ) -> Iterator[Server]:
     """Yields the server of a package once it is ready. It can write no file larger than `file_bytes`."""
     port, log, output_file = free_port(), folder / "log", folder / "output"
+    settings_file = folder / "settings"
+    slot_settings.write(settings_file, (settings or Settings()).as_json())
     command = [sys.executable, "-m", "pipeline.serving", "--package", str(package), "--version", version]
     command += ["--slot", "blue", "--port", str(port), "--log", str(log), "--drain", "5"]
 
@@ -63,7 +66,7 @@ def server(
             command,
             stdout=output,
             stderr=output,
-            env=os.environ | {VARIABLE: (settings or Settings()).as_json()},
+            env=os.environ | {VARIABLE: str(settings_file)},
             preexec_fn=limit,
         )
     started = Server(process, port, log, output_file)

@@ -26,6 +26,7 @@ from pipeline.registry.versions import (
     SIGNATURE_TAG,
     Registry,
 )
+from pipeline.serving.signature import Field
 from pipeline.settings.models import Model
 from pipeline.training import fit
 from pipeline.training.evaluate import PREDICTION, Evaluation
@@ -259,8 +260,17 @@ def _log_model(workspace: Workspace, model: Model) -> Any:
         serialization_format="skops",
         skops_trusted_types=fit.TRUSTED_TYPES,
         signature=mlflow.models.infer_signature(example, predictions),
-        input_example=example,
+        input_example=_input_example(workspace, model),
         # Without this list MLflow would load the model in another process to infer it.
         pip_requirements=[f"scikit-learn=={sklearn.__version__}", f"skops=={skops.__version__}", "pandas"],
         pyfunc_predict_fn="predict_proba" if model.training.task == "binary" else "predict",
     )
+
+
+def _input_example(workspace: Workspace, model: Model) -> Any:
+    """One row that the contract allows, for MLflow's page and its requests: no row of the data is copied to where people look."""
+    import pandas as pd
+
+    manifest = read_json(workspace.files.package / "manifest.json")
+    row = {field.name: field.example() for field in map(Field.from_manifest, manifest["features"])}
+    return fit.feature_frame(pd.DataFrame([row]), model.training)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
@@ -63,7 +62,7 @@ def routes(runtime: Runtime, identity: Identity, settings: Settings) -> Sequence
 
 
 def openapi(runtime: Runtime, identity: Identity, settings: Settings) -> dict[str, Any]:
-    """OpenAPI 3.0 of one model, for Swagger UI. Its examples are rows of the golden request."""
+    """OpenAPI 3.0 of one model, for Swagger UI. Its examples come from the contract alone: a golden request is a person's row."""
     signature = runtime.signature
     schemas = {"Row": _row(signature.fields, [signature.key, signature.event_time]), "Inputs": INPUTS}
     schemas |= {"Invocation": _invocation(settings.max_rows), "Refusal": REFUSAL}
@@ -87,12 +86,12 @@ def openapi(runtime: Runtime, identity: Identity, settings: Settings) -> dict[st
 
 def _paths(runtime: Runtime, model: str) -> dict[str, Any]:
     """The server's URLs; `model` is the model's own in the v2 protocol."""
-    records = json.loads(runtime.golden)["request"]["dataframe_records"][:1]
+    record = {field.name: field.example() for field in runtime.signature.fields}
     inputs = [
-        {"name": f.name, "datatype": "FP32" if f.number else "BYTES", "shape": [1, 1], "data": [records[0][f.name]]}
+        {"name": f.name, "datatype": "FP32" if f.number else "BYTES", "shape": [1, 1], "data": [record[f.name]]}
         for f in runtime.signature.fields
     ]
-    example = {"dataframe_records": records}
+    example = {"dataframe_records": [record]}
     paths: dict[str, Any] = {
         "/invocations": {"post": _post("Predict, by MLflow's protocol", "Invocation", example, PREDICTIONS)},
         f"{model}/infer": {

@@ -7,6 +7,7 @@ exist side by side for a while before the parts are deleted; readers take the fi
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -47,8 +48,22 @@ def stem_of(path: Path) -> str:
     return name["stem"] if name else path.stem
 
 
+def make_private(folder: Path) -> None:
+    """Makes the folder of a log where it is missing. It and its files, old ones too, are then their owner's alone.
+
+    Files of another owner are left as they are: in such a folder nobody else reaches them. Raises OSError.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for path in (folder, *folder.glob("*.parquet")):
+        with contextlib.suppress(PermissionError, FileNotFoundError):
+            path.chmod(0o700 if path == folder else 0o600)
+
+
 def write(path: Path, batches: Any) -> None:
-    """Writes Parquet aside and renames it, so that a reader sees all of it or nothing. Raises OSError and then leaves nothing."""
+    """Writes Parquet aside and renames it, so that a reader sees all of it or nothing. Raises OSError and then leaves nothing.
+
+    The file is its owner's alone: rows are data of people.
+    """
     from arro3.io import write_parquet
 
     buffer = _YieldingBuffer()
@@ -56,7 +71,7 @@ def write(path: Path, batches: Any) -> None:
     # Not .parquet: no reader takes it for a file of the log.
     aside = path.with_suffix(".part")
     try:
-        with aside.open("wb") as file:
+        with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(buffer.getbuffer())
         os.replace(aside, path)
     except OSError:

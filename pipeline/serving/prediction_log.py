@@ -6,6 +6,7 @@ falls behind, the server goes on answering and counts the rows that it could not
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import os
@@ -57,6 +58,9 @@ class PredictionLog:
         self._parts, self._levels = 0, Levels()
         # The parts of the last merge, which a reader may still have open.
         self._superseded: list[Path] = []
+        # A disk that is full now may have room later.
+        with contextlib.suppress(OSError):
+            log_files.make_private(folder)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._write_queue, name="prediction-log", daemon=True)
         self._thread.start()
@@ -87,7 +91,7 @@ class PredictionLog:
     def _write_part(self, requests: list[AnsweredRequest]) -> None:
         path = self._folder / log_files.file_name(self._stem, self._parts, self._parts)
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             log_files.write(path, self._schema.table(requests))
         except OSError:
             self._on_lost(sum(len(r.rows) for r in requests))

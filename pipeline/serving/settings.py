@@ -1,4 +1,4 @@
-"""The settings of a slot. They come as JSON in one environment variable and hold API keys only as digests."""
+"""The settings of a slot. They come as JSON in a file, which an environment variable names, and hold API keys only as digests."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
+# Names the file. The settings themselves hold a secret, and an environment can be read in many places.
 VARIABLE = "PERENNIAL_SERVING"
 
 
@@ -33,12 +35,13 @@ class Settings:
 
     @classmethod
     def from_environment(cls) -> Settings:
-        """The settings in $PERENNIAL_SERVING; the defaults when it is not set."""
-        values: dict[str, Any] = json.loads(os.environ.get(VARIABLE, "{}"))
+        """The settings in the file that $PERENNIAL_SERVING names; the defaults when it is not set."""
+        path = os.environ.get(VARIABLE)
+        values: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
         return cls(**{**values, "api_keys": tuple(values.get("api_keys", ()))})
 
     def as_json(self) -> str:
-        """The value of $PERENNIAL_SERVING that `from_environment` reads back."""
+        """The content of the file that `from_environment` reads back."""
         return json.dumps({name: _plain(value) for name, value in vars(self).items()})
 
 

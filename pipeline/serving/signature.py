@@ -40,6 +40,12 @@ class Field:
         rules = {k: feature[k] for k in ("nullable", "integer") if k in feature}
         return cls(feature["name"], feature["kind"] == "number", **rules, allowed=tuple(feature.get("allowed") or ()))
 
+    def example(self) -> Any:
+        """A value that the contract allows, and that tells nothing about any row."""
+        if self.allowed:
+            return self.allowed[0]
+        return (0 if self.integer else 0.0) if self.number else "text"
+
     def fault(self, value: Any) -> str:
         """What is wrong with a value, in words that follow the column's name; '' when nothing is."""
         if value is None or value != value:

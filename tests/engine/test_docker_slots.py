@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import stat
+import time
 import uuid
+from pathlib import Path
 
 import httpx
+import pyarrow.parquet as pq
 import pytest
 
 from harness.project import BODY, change_params
@@ -17,6 +21,8 @@ from pipeline.rollout.engines.docker import DockerEngine
 from pipeline.rollout.engines.process import ProcessEngine
 from pipeline.rollout.engines.select import LocalEngines
 from pipeline.runs.retrain import retrain
+from pipeline.serving import log_files
+from pipeline.serving.prediction_log import pseudonym
 from pipeline.serving.runtime import Runtime
 from tests.support.required import skip_or_fail
 
@@ -49,6 +55,39 @@ def test_the_container_is_hardened(endpoint):
     assert code != 0
     code, found = container.exec_run(["python3", "-c", look])
     assert (code, found.decode().strip()) == (0, "[]")
+
+
+def test_no_secret_of_a_slot_is_where_others_can_read_it(endpoint):
+    """The key of pseudonyms is in a file for the server's user alone, which a restarted slot reads again; the log is private too."""
+    endpoint.set(serving__personal={"plan": "hash"})
+    endpoint.deploy("1")
+    key = endpoint.context.registry.key.log_key()
+    (settings_file,) = (endpoint.home / "slots").glob("churn-blue.*.settings")
+    assert key in settings_file.read_text()
+    assert stat.filemode(settings_file.stat().st_mode) == "-rw-------"
+    if endpoint.settings().engine == "docker":
+        (container,) = endpoint.containers()
+        seen = json.dumps(container.attrs)
+        assert settings_file.stat().st_uid == int(container.attrs["Config"]["User"].split(":")[0])
+        container.restart()
+    else:
+        process = Path("/proc") / str(json.loads((endpoint.home / "slots" / "churn-blue.json").read_text())["pid"])
+        seen = (process / "environ").read_text() + (process / "cmdline").read_text()
+    assert key not in seen
+    until = time.monotonic() + 20
+    while (answer := httpx.post(f"{endpoint.address}/invocations", content=BODY)).status_code != 200:
+        assert time.monotonic() < until, answer.text
+        time.sleep(0.1)
+    log = endpoint.home / "predictions" / "churn"
+    deploy.stop_all(endpoint.engines)
+    assert stat.filemode(log.stat().st_mode) == "drwx------"
+    files = log_files.current_files(log)
+    assert {stat.filemode(path.stat().st_mode) for path in files} == {"-rw-------"}
+    rows = [row for path in files for row in pq.read_table(path).to_pylist()]
+    assert {row["features"]["plan"] for row in rows if row["request_id"] == answer.headers["x-request-id"]} == {
+        pseudonym(bytes.fromhex(key), "plus")
+    }
+    assert not settings_file.exists()
 
 
 @pytest.mark.parametrize("endpoint", ["docker"], indirect=True)

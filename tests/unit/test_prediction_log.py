@@ -1,6 +1,7 @@
 """The prediction log holds each answered request once, whatever happens to the process or the disk."""
 
 import json
+import stat
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -49,6 +50,20 @@ def test_an_answered_request_is_logged(runtime, tmp_path):
     assert np.isnan(row["features"]["calls"])
     assert row["prediction"] == answer.json()["predictions"][0]
     assert (row["version"], row["slot"], row["request_id"]) == ("3", "blue", answer.headers["x-request-id"])
+
+
+def test_the_log_is_its_owners_alone(runtime, tmp_path):
+    """Folder and files, also those that an older server left readable."""
+    folder = tmp_path / "log"
+    folder.mkdir(mode=0o755)
+    old = folder / log_files.file_name("green-v2-1.1", 0, 0)
+    old.touch(mode=0o644)
+    log = opened(runtime, folder)
+    log.add(answered(runtime, 1))
+    log.close()
+    assert len(list(folder.iterdir())) == 2
+    assert {stat.filemode(path.stat().st_mode) for path in folder.iterdir()} == {"-rw-------"}
+    assert stat.filemode(folder.stat().st_mode) == "drwx------"
 
 
 def test_parts_are_merged_and_every_row_is_there_once(runtime, tmp_path, monkeypatch):

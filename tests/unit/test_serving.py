@@ -255,6 +255,16 @@ def test_the_documentations_requests_are_answered(client):
     assert examples == 2
 
 
+def test_the_documentation_shows_no_row_of_the_data(client, built):
+    """Its examples are made from the contract: an allowed value, else 0 or the word text."""
+    specification = client.get("/openapi.json").json()
+    example = specification["paths"]["/invocations"]["post"]["requestBody"]["content"]["application/json"]["example"]
+    assert example == {"dataframe_records": [{"spend": 0.0, "calls": 0.0, "plan": "basic"}]}
+    golden = json.loads((built / "golden.json").read_text())["request"]["dataframe_records"]
+    shown = client.get("/openapi.json").text + client.get("/docs").text + client.get("/v2/models/churn").text
+    assert [row["spend"] for row in golden if str(row["spend"]) in shown] == []
+
+
 @pytest.mark.parametrize(("path", "code"), [("/nothing", 404), ("/docs/passwd", 404), ("/invocations", 405)])
 def test_an_unknown_path_or_method_is_an_error_in_json(client, path, code):
     """404 and 405 have the field `error`, as other refusals."""

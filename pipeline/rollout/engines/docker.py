@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import RolloutError
-from pipeline.rollout.engines import docker_network
+from pipeline.rollout.engines import docker_network, slot_settings
 from pipeline.rollout.engines.base import EngineSettings, EngineUnavailable, Running, SlotSpec, cut_off
 from pipeline.rollout.engines.docker_images import LABEL, DockerImages, reason_of
+from pipeline.serving import log_files
 from pipeline.serving.settings import VARIABLE
 
 SERVER_USER = 10001
 GRACE_S = 5
 NETWORK = "perennial"
 FIXED_ARGUMENTS = ("--package", "/package", "--host", "0.0.0.0", "--log", "/log")
+SETTINGS = "/settings.json"
 # Options of every slot's container: it has no rights, and it is started again after a crash or with the engine.
 CONFINED: dict[str, Any] = {
     "detach": True,
@@ -67,6 +69,9 @@ class DockerEngine:
         options = {"--version": version, "--slot": slot, "--drain": spec.drain_s}
         try:
             log = docker_network.on_host(self._client, spec.log, shared=shared)
+            settings_file = self._settings_file(model, slot)
+            slot_settings.write(settings_file, spec.serving, SERVER_USER if os.getuid() == 0 else None)
+            settings = docker_network.on_host(self._client, settings_file, shared=shared)
             self._client.containers.run(
                 self.images.image_of(spec),
                 [*FIXED_ARGUMENTS, *(str(part) for pair in options.items() for part in pair)],
@@ -75,10 +80,10 @@ class DockerEngine:
                 user=user,
                 network=place.network,
                 ports=place.ports,
-                volumes={log: {"bind": "/log", "mode": "rw"}},
+                volumes={log: {"bind": "/log", "mode": "rw"}, settings: {"bind": SETTINGS, "mode": "ro"}},
                 mem_limit=f"{spec.memory_mb}m",
                 nano_cpus=int(spec.cpus * 1e9),
-                environment={VARIABLE: spec.serving},
+                environment={VARIABLE: SETTINGS},
                 **CONFINED,
             )
         except DockerException as error:
@@ -87,6 +92,9 @@ class DockerEngine:
                 f"slot {model} {slot}", f"docker did not start it ({reason_of(error)})", "look at `docker info`"
             ) from error
         return Running(model, slot, version, place.address, self.name)
+
+    def _settings_file(self, model: str, slot: str) -> Path:
+        return slot_settings.path_of(self._settings.home, self.name, model, slot)
 
     def _labels(self, spec: SlotSpec, address: str) -> dict[str, str]:
         """The image's labels, and those by which the slot is found again."""
@@ -112,10 +120,12 @@ class DockerEngine:
         with _answering():
             container = self._container(model, slot)
             if container is None:
+                self._settings_file(model, slot).unlink(missing_ok=True)
                 return 0
             container.stop(timeout=math.ceil(drain_s) + GRACE_S)
             output = container.logs(tail=3).decode(errors="replace")
             container.remove(force=True)
+        self._settings_file(model, slot).unlink(missing_ok=True)
         return cut_off(output)
 
     def output(self, model: str, slot: str) -> str:
@@ -209,8 +219,8 @@ def _running(container: Any) -> Running:
 
 
 def _give_log(folder: Path) -> str:
-    """Makes the log folder writable for the container's user, which is never root; returns that user."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Gives the log folder to the container's user, which is never root, and to nobody else; returns that user."""
+    log_files.make_private(folder)
     if os.getuid() == 0:
         os.chown(folder, SERVER_USER, SERVER_USER)
         return f"{SERVER_USER}:{SERVER_USER}"

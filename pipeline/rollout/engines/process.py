@@ -22,6 +22,7 @@ import psutil
 
 from pipeline.errors import RolloutError
 from pipeline.rollout import failpoints
+from pipeline.rollout.engines import slot_settings
 from pipeline.rollout.engines.base import EngineSettings, Running, SlotSpec, cut_off
 from pipeline.serving.settings import VARIABLE
 from pipeline.settings.net import free_port
@@ -66,6 +67,8 @@ class ProcessEngine:
         }
         address = f"http://127.0.0.1:{port}"
         self._write(model, slot, {"version": version, "address": address})
+        settings_file = slot_settings.path_of(self._home, self.name, model, slot)
+        slot_settings.write(settings_file, spec.serving)
         command = [sys.executable, "-m", "pipeline.serving", *(str(part) for pair in options.items() for part in pair)]
         with self._output_file(model, slot).open("wb") as output, failpoints.around("start process"):
             process = subprocess.Popen(
@@ -75,7 +78,7 @@ class ProcessEngine:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                env={**_server_environment(self._home), SLOT: f"{model}-{slot}", VARIABLE: spec.serving},
+                env={**_server_environment(self._home), SLOT: f"{model}-{slot}", VARIABLE: str(settings_file)},
             )
         identity = ProcessIdentity.of(process.pid)
         started = {"pid": process.pid, "born": identity.stamp if identity else None}
@@ -94,6 +97,7 @@ class ProcessEngine:
                 _signal(server.identity, signal.SIGKILL)
                 _ended(server.identity, GRACE_S)
         self._state_file(model, slot).unlink(missing_ok=True)
+        slot_settings.path_of(self._home, self.name, model, slot).unlink(missing_ok=True)
         return cut_off(self.output(model, slot)) if server is not None else 0
 
     def output(self, model: str, slot: str) -> str:
