@@ -86,13 +86,18 @@ class App:
             await self._pages(scope, receive, send)
 
     def handle_direct(
-        self, url: bytes, header_list: forms.Headers, body: bytes, respond: http_connection.Respond
+        self,
+        url: bytes,
+        header_list: forms.Headers,
+        body: bytes,
+        respond: http_connection.Respond,
+        arrived: float | None = None,
     ) -> bool:
         """The direct path of `http_connection.DirectApp`."""
         headers = dict(header_list)
         if len(body) > self._max_direct_bytes or b"content-encoding" in headers:
             return False
-        start = time.perf_counter()
+        start = arrived if arrived is not None else time.perf_counter()
         request_id = self._request_id(headers)
         try:
             self._intake.require_key(headers)
@@ -130,7 +135,7 @@ class App:
 
     async def _handle_asgi(self, parse: Parse, scope: Any, receive: Any, send: Any) -> None:
         """The ASGI path of a prediction."""
-        start = time.perf_counter()
+        start = scope.get(http_connection.ARRIVED) or time.perf_counter()
         headers: Headers = dict(scope["headers"])
         request_id = self._request_id(headers)
         self.metrics.add(UNDER_WAY)

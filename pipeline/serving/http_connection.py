@@ -8,6 +8,9 @@ answered within the same turn of the event loop. Every other request takes the A
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -16,6 +19,11 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 HEADERS_TIMEOUT_S = 10.0
 # The key of a request's scope under which `write_response` finds its cycle.
 CYCLE = "perennial.cycle"
+# The key under which it says when the request arrived.
+ARRIVED = "perennial.arrived"
+# tcpi_last_data_recv of Linux's struct tcp_info: the milliseconds since the connection last received data.
+TCP_INFO = getattr(socket, "TCP_INFO", None)
+LAST_RECEIVED = struct.Struct("52xI")
 Headers = list[tuple[bytes, bytes]]
 # Writes a response: the status, the header lines, each with its line end, and the body.
 Respond = Callable[[int, bytes, bytes], None]
@@ -27,8 +35,13 @@ class DirectApp(Protocol):
     # The URLs whose POST requests may take the direct path.
     direct_urls: frozenset[bytes]
 
-    def handle_direct(self, url: bytes, headers: Headers, body: bytes, respond: Respond) -> bool:
-        """Answers a whole request by calling `respond` before the loop's next turn. False: it must take the ASGI path."""
+    def handle_direct(
+        self, url: bytes, headers: Headers, body: bytes, respond: Respond, arrived: float | None = None
+    ) -> bool:
+        """Answers a whole request by calling `respond` before the loop's next turn. False: it must take the ASGI path.
+
+        `arrived` is when its first bytes came, in seconds of time.perf_counter.
+        """
 
 
 def write_response(cycle: RequestResponseCycle | None, status: int, lines: bytes, body: bytes) -> bool:
@@ -42,6 +55,22 @@ def write_response(cycle: RequestResponseCycle | None, status: int, lines: bytes
         cycle.transport.close()
     cycle.on_response()
     return True
+
+
+def arrival(transport: asyncio.Transport) -> float:
+    """When the data that was just read arrived, in seconds of time.perf_counter.
+
+    While the event loop was busy the data waited in the kernel, which knows for how long. Where it does not say, it is now.
+    """
+    now = time.perf_counter()
+    connection = transport.get_extra_info("socket")
+    if TCP_INFO is None or connection is None:
+        return now
+    try:
+        (waited_ms,) = LAST_RECEIVED.unpack(connection.getsockopt(socket.IPPROTO_TCP, TCP_INFO, LAST_RECEIVED.size))
+    except (OSError, struct.error):
+        return now
+    return now - waited_ms / 1000
 
 
 def header_lines(headers: Headers) -> bytes:
@@ -71,6 +100,7 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._begun = True
+        self._arrived = arrival(self.transport)
 
     def on_headers_complete(self) -> None:
         self._begun = False
@@ -104,7 +134,7 @@ class Connection(HttpToolsProtocol):
                 self.on_response_complete()
 
         self._unanswered += 1
-        if not self.app.handle_direct(self.url, self.headers, body, respond):
+        if not self.app.handle_direct(self.url, self.headers, body, respond, self._arrived):
             self._unanswered -= 1
             self._start_asgi()
             super().on_body(body)
@@ -155,6 +185,7 @@ class Connection(HttpToolsProtocol):
     def _start_asgi(self) -> None:
         super().on_headers_complete()
         self.scope[CYCLE] = self.cycle  # type: ignore[literal-required]
+        self.scope[ARRIVED] = self._arrived  # type: ignore[literal-required]
 
     def _cancel_deadline(self) -> None:
         if self._deadline is not None:
