@@ -56,8 +56,10 @@ def static(routes: Path, web: str, api: str, limits_ms: set[float]) -> str:
         "ping": {"entryPoint": "traefik"},
         "metrics": {
             "prometheus": {
-                # Only the counts of each slot are used; a second count for the entry point would cost time.
+                # A rollout reads the counts of each slot; those of each router are what clients got, the router's own 429, 500
+                # and 502 too. A third count for the entry point would cost time.
                 "addServicesLabels": True,
+                "addRoutersLabels": True,
                 "addEntryPointsLabels": False,
                 "buckets": sorted({*BOUNDS_S, *(ms / 1000 for ms in limits_ms)}),
             }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import httpx
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
+from harness.project import ROOT
 from harness.router import router
 from pipeline.rollout import probe
 from pipeline.rollout.routing import route_file
@@ -67,3 +71,33 @@ def test_a_request_that_met_a_dying_slot_is_sent_again(project):
         assert probe.wait_for_stamp(f"{at.router}/churn", stamp, 10)
         answer = httpx.post(f"{at.router}/churn/invocations", content=b"rows")
         assert (answer.status_code, answer.content) == (200, b"rows")
+
+
+def test_what_the_router_answers_by_itself_is_counted_for_its_model(project):
+    """429 over the rate limit, 502 for a slot that is gone, and 500: once each, by the router that the rules look for."""
+    gone = RoutedSlot("blue", "1", "http://127.0.0.1:9")
+    with router(project, project / "home") as at, answering() as slot, answering((500,) * 9) as failing:
+        followed = Route("followed", slot, candidate=failing, percent=50, follow="x-customer")
+        for route in (followed, Route("gone", gone), Route("limited", slot, rate_limit=2)):
+            stamp = route_file.write(project / "home", route).stamp
+        assert probe.wait_for_stamp(f"{at.router}/limited", stamp, 10)
+        sent = [
+            (model, str(httpx.post(f"{at.router}/{model}/invocations", content=b"", headers=headers).status_code))
+            for model, headers in (
+                *[("limited", {})] * 4,
+                *[("gone", {})] * 2,
+                *[("followed", {"x-customer": str(customer)}) for customer in range(6)],
+            )
+        ]
+        page = httpx.get(f"{at.router_api}/metrics").text
+    assert {("limited", "429"), ("gone", "502"), ("followed", "200"), ("followed", "500")} <= set(sent)
+    rules = yaml.safe_load((ROOT / "docker" / "prometheus" / "rules.yaml").read_text())["groups"][0]["rules"]
+    (expression,) = [rule["expr"] for rule in rules if rule.get("record") == "perennial:answers:rate5m"]
+    (pattern,) = re.findall(r'router=~"(.+?)"', expression)
+    (family,) = [f for f in text_string_to_metric_families(page) if f.name == "traefik_router_requests"]
+    counted = {}
+    for sample in family.samples:
+        if re.fullmatch(pattern, sample.labels["router"]) and sample.labels["method"] == "POST":
+            at_router = sample.labels["router"].removesuffix("@file"), sample.labels["code"]
+            counted[at_router] = counted.get(at_router, 0) + sample.value
+    assert counted == {answer: sent.count(answer) for answer in sent}

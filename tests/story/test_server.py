@@ -144,7 +144,7 @@ def test_4_the_monitor_sees_the_log_and_its_report_is_read_elsewhere(server: Ser
 
 
 def test_5_prometheus_sees_router_and_slots(server: Server, second_release: Retrained):
-    """Prometheus scrapes router and slots, and its rules load."""
+    """Prometheus scrapes router and slots, its rules load, and an outage raises the alerts that their tests name."""
     url = f"http://127.0.0.1:{env_of(server.folder)['PROMETHEUS_PORT']}/api/v1"
     until = time.monotonic() + 120
     while True:
@@ -156,6 +156,9 @@ def test_5_prometheus_sees_router_and_slots(server: Server, second_release: Retr
         time.sleep(1)
     rules = [r for g in httpx.get(f"{url}/rules").json()["data"]["groups"] for r in g["rules"]]
     assert len(rules) >= 7 and all(r["health"] in ("ok", "unknown") for r in rules)
+    server.compose("exec", "-T", "prometheus", "promtool", "test", "rules", "/etc/perennial/rules_test.yaml")
+    asked = httpx.get(f"{url}/query", params={"query": 'perennial:answers:rate5m{model="churn", code="200"}'}).json()
+    assert len(asked["data"]["result"]) == 1
     asked = httpx.get(f"{url}/query", params={"query": 'sum(perennial_predictions_total{model="churn"})'}).json()
     assert float(asked["data"]["result"][0]["value"][1]) > 500
 
