@@ -40,6 +40,8 @@ JSON_LINE = http_connection.header_lines(JSON)
 LARGE_BYTES = 128 * 1024
 # A larger body takes the ASGI path at once: with rows enough for the thread it would be parsed twice.
 MAX_DIRECT_BYTES = 32 * 1024
+# Triton's, by the names that it gives them.
+EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository"]
 NOT_FINITE = "the model gave a prediction that is not a finite number"
 
 logger = logging.getLogger(__name__)
@@ -219,7 +221,21 @@ def _pages(app: App, model: str) -> Starlette:
         return json_response({"live": True, "ready": True, "version": identity.version, "log_rows_lost": lost})
 
     async def server(_request: Request) -> Response:
-        return json_response({"name": "perennial", "version": "1", "extensions": ["binary_tensor_data"]})
+        return json_response({"name": "perennial", "version": "1", "extensions": EXTENSIONS})
+
+    async def ready(_request: Request) -> Response:
+        return json_response({"name": identity.model, "ready": True})
+
+    async def repository(_request: Request) -> Response:
+        listed = {"name": identity.model, "version": identity.version, "state": "READY", "reason": ""}
+        return json_response([listed])
+
+    async def unloadable(_request: Request) -> Response:
+        refusal = {"error": "a slot serves one version; a rollout loads another: perennial deploy MODEL VERSION"}
+        return Response(orjson.dumps(refusal), 400, identity_headers, "application/json")
+
+    async def configuration(_request: Request) -> Response:
+        return json_response(forms.configuration(signature, identity, app.runtime.platform))
 
     async def metadata(_request: Request) -> Response:
         return json_response(forms.metadata(signature, identity, app.runtime.platform))
@@ -230,12 +246,17 @@ def _pages(app: App, model: str) -> Starlette:
 
     versioned = f"{model}/versions/{identity.version}"
     pages = dict.fromkeys(("/v2/health/live", "/v2/health/ready", "/ping", "/health"), live)
-    pages |= {f"{m}/ready": live for m in (model, versioned)} | dict.fromkeys((model, versioned), metadata)
+    pages |= {f"{m}/ready": ready for m in (model, versioned)}
+    pages |= {f"{m}/config": configuration for m in (model, versioned)} | dict.fromkeys((model, versioned), metadata)
     pages |= {"/v2": server, "/v2/": server, "/metrics": counters}
     not_found, not_allowed = _refusals(identity_headers)
     routes = [Route(path, page) for path, page in pages.items()]
     # POST is answered before it comes here; these make other methods a 405.
     posts = [Route(path, not_found, methods=["POST"]) for path in app._parsers]
+    posts += [Route("/v2/repository/index", repository, methods=["POST"])]
+    posts += [
+        Route(f"/v2/repository/models/{{name}}/{verb}", unloadable, methods=["POST"]) for verb in ("load", "unload")
+    ]
     return Starlette(
         routes=[*routes, *posts, *docs.routes(app.runtime, identity, app.settings)],
         exception_handlers={404: not_found, 405: not_allowed},

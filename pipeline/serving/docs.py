@@ -14,6 +14,7 @@ from pipeline.serving.identity import Identity
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.settings import Settings
 from pipeline.serving.signature import Field
+from pipeline.serving.tensors import DATATYPES
 
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <link rel="icon" href="data:,"><link rel="stylesheet" href="docs/swagger-ui.css"></head>
@@ -101,6 +102,7 @@ def _paths(runtime: Runtime, model: str) -> dict[str, Any]:
     for path, summary in (
         (model, "The model's inputs and outputs"),
         (f"{model}/ready", "Whether the model is ready"),
+        (f"{model}/config", "The model's configuration, as Triton describes it"),
         ("/v2", "The server"),
         ("/v2/health/live", "Whether the server is live"),
         ("/v2/health/ready", "Whether the server is ready"),
@@ -175,7 +177,7 @@ INPUTS = {
                 "required": ["name", "shape", "datatype", "data"],
                 "properties": {
                     "name": {"type": "string"},
-                    "datatype": {"enum": ["FP32", "FP64", "INT32", "INT64", "BYTES"]},
+                    "datatype": {"enum": list(DATATYPES)},
                     "shape": {"type": "array", "items": {"type": "integer"}, "minItems": 1, "maxItems": 2},
                     "data": {"type": "array", "items": {}},
                 },

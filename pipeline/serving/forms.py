@@ -15,16 +15,18 @@ from typing import Any
 import numpy as np
 import orjson
 
+from pipeline.serving import tensors
 from pipeline.serving.errors import BadRequest, RequestRefused
 from pipeline.serving.identity import Identity
 from pipeline.serving.signature import Rows, Signature
 
 Headers = list[tuple[bytes, bytes]]
+OUTPUT = "prediction"
 BINARY_LENGTH = b"inference-header-content-length"
 # The v2 protocol's datatypes as numpy's.
 TENSORS = {
     "FP16": "<f2", "FP32": "<f4", "FP64": "<f8", "INT8": "<i1", "INT16": "<i2", "INT32": "<i4", "INT64": "<i8",
-    "UINT8": "<u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8",
+    "UINT8": "<u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8", "BOOL": "<u1",
 }  # fmt: skip
 EXPECTED = "the body must be an object with one of dataframe_records, dataframe_split, instances, inputs"
 
@@ -152,9 +154,9 @@ def infer(
     if json_length is None:
         request, binary = _json(body), memoryview(b"")
     else:
-        if not json_length.isdigit() or int(json_length) > len(body):
+        if (end := whole_number(json_length)) is None or end > len(body):
             raise BadRequest("inference-header-content-length must be the length of the JSON before the tensors")
-        request, binary = _json(body[: int(json_length)]), memoryview(body)[int(json_length) :]
+        request, binary = _json(body[:end]), memoryview(body)[end:]
     if type(request) is not dict or type(request.get("inputs")) is not list:
         raise BadRequest("the body must be an object with inputs, a list with an input for each column")
     columns: dict[str, Sequence[Any]] = {}
@@ -164,18 +166,29 @@ def infer(
         name = tensor["name"]
         if name in columns:
             raise BadRequest(f"input {name} is given twice")
-        columns[name], binary = _tensor(name, tensor, binary)
+        values, binary = _tensor(name, tensor, binary)
+        columns[name] = tensors.column(name, tensor, values, signature)
     if binary:
         raise BadRequest(f"{len(binary)} bytes follow the last tensor; correct binary_data_size")
     rows = _columns(columns, signature, max_rows)
-    answer = _V2Answer(identity, request.get("id"), _wants_binary(request))
+    tensors.content_type(request, "the request", tensors.REQUEST_CONTENT_TYPES)
+    if type(request.get("id")) not in (str, type(None)):
+        raise BadRequest("id must be text")
+    answer = _V2Answer(identity, request.get("id"), tensors.wants_binary(request, OUTPUT))
     return ParsedRequest(rows, answer.encode)
+
+
+def whole_number(header: bytes) -> int | None:
+    """The value of a header that must be a whole number; None for anything else. int() takes "+1" and "1_0", and fails for 5,000
+    digits."""
+    return int(header) if header.isdigit() and len(header) < 20 else None
 
 
 def _tensor(name: str, tensor: dict[str, Any], binary: memoryview) -> tuple[Sequence[Any], memoryview]:
     """(the values, the bytes of the tensors that follow)."""
-    parameters = tensor.get("parameters")
-    size = parameters.get("binary_data_size") if type(parameters) is dict else None
+    size = tensors.parameters(tensor, f"input {name}").get("binary_data_size")
+    if size is not None and tensor.get("data") is not None:
+        raise BadRequest(f"input {name}: has both data and binary_data_size; send one of them")
     if size is None:
         if type(tensor.get("data")) is not list:
             raise BadRequest(f"input {name}: must have data, a list")
@@ -223,15 +236,6 @@ def _strings(name: str, tensor: memoryview) -> list[str]:
     return values
 
 
-def _wants_binary(request: dict[str, Any]) -> bool:
-    outputs = request.get("outputs")
-    for part in (*(outputs if type(outputs) is list else []), request):
-        parameters = part.get("parameters") if type(part) is dict else None
-        if type(parameters) is dict and any(parameters.get(k) for k in ("binary_data", "binary_data_output")):
-            return True
-    return False
-
-
 @dataclass(slots=True)
 class _V2Answer:
     identity: Identity
@@ -239,7 +243,7 @@ class _V2Answer:
     binary: bool
 
     def encode(self, predictions: np.ndarray) -> tuple[bytes, Headers]:
-        output: dict[str, Any] = {"name": "prediction", "datatype": "FP64", "shape": [len(predictions)]}
+        output: dict[str, Any] = {"name": OUTPUT, "datatype": "FP64", "shape": [len(predictions)]}
         answer: dict[str, Any] = {"model_name": self.identity.model, "model_version": self.identity.version}
         if type(self.request_id) is str:
             answer["id"] = self.request_id
@@ -250,6 +254,29 @@ class _V2Answer:
         head = orjson.dumps(answer | {"outputs": [output]})
         length = (BINARY_LENGTH, str(len(head)).encode())
         return head + predictions.astype("<f8").tobytes(), [length, (b"content-type", b"application/octet-stream")]
+
+
+def configuration(signature: Signature, identity: Identity, platform: str) -> dict[str, Any]:
+    """Triton's model configuration. Its shapes are whole, the rows included, which it calls a max_batch_size of 0."""
+
+    def described(tensors: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": tensor["name"],
+                "data_type": f"TYPE_{tensor['datatype']}".replace("BYTES", "STRING"),
+                "dims": tensor["shape"],
+            }
+            for tensor in tensors
+        ]
+
+    model = metadata(signature, identity, platform)
+    return {
+        "name": model["name"],
+        "platform": model["platform"],
+        "max_batch_size": 0,
+        "input": described(model["inputs"]),
+        "output": described(model["outputs"]),
+    }
 
 
 def metadata(signature: Signature, identity: Identity, platform: str) -> dict[str, Any]:
@@ -263,5 +290,5 @@ def metadata(signature: Signature, identity: Identity, platform: str) -> dict[st
         "versions": [identity.version],
         "platform": platform,
         "inputs": [{"name": n, "datatype": k, "shape": [-1, 1]} for n, k in datatypes.items()],
-        "outputs": [{"name": "prediction", "datatype": "FP64", "shape": [-1]}],
+        "outputs": [{"name": OUTPUT, "datatype": "FP64", "shape": [-1]}],
     }

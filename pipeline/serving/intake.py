@@ -43,8 +43,9 @@ class Intake:
 
     async def body(self, headers: Headers, receive: Receive) -> bytes:
         """The request's body, decompressed. Raises RequestRefused or ClientDisconnected."""
-        length = headers.get(b"content-length")
-        if length is not None and int(length) > self._settings.max_body_bytes:
+        # An HTTP parser takes any number of leading zeros, and int() no more than 4,300 digits.
+        length = headers.get(b"content-length", b"").lstrip(b"0")
+        if length and int(length) > self._settings.max_body_bytes:
             raise self._too_large()
         message = await receive()
         if message["type"] == "http.disconnect":

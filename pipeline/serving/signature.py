@@ -52,20 +52,20 @@ class Field:
             return "" if self.nullable else "must not be missing"
         if not self.number:
             if type(value) is not str:
-                return f"must be text; got {_shown(value)}"
+                return f"must be text; got {shown(value)}"
             return self._not_allowed(value)
         if isinstance(value, bool) or not isinstance(value, int | float):
-            return f"must be a number; got {_shown(value)}"
+            return f"must be a number; got {shown(value)}"
         if abs(value) > LARGEST:
             return "must be a finite number"
         if self.integer and value != int(value):
-            return f"must be a whole number; got {_shown(value)}"
+            return f"must be a whole number; got {shown(value)}"
         return self._not_allowed(value)
 
     def _not_allowed(self, value: Any) -> str:
         if not self.allowed or value in self.allowed:
             return ""
-        return f"must be one of {', '.join(map(str, self.allowed))}; got {_shown(value)}"
+        return f"must be one of {', '.join(map(str, self.allowed))}; got {shown(value)}"
 
 
 @dataclass(slots=True)
@@ -268,7 +268,7 @@ def _checked_times(times: list[Any], column: str) -> list[str | None]:
     return times
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value as a refusal quotes it: at most 40 characters."""
     try:
         return json.dumps(value)[:40]

@@ -62,6 +62,8 @@ def test_a_stock_triton_client_is_answered(running, rows, binary, compression):
     client = triton.InferenceServerClient(f"127.0.0.1:{running.port}")
     assert client.is_server_live() and client.is_server_ready() and client.is_model_ready("churn")
     metadata = client.get_model_metadata("churn")
+    assert client.get_model_repository_index()[0]["state"] == "READY"
+    assert client.get_model_config("churn", "3")["input"][0]["data_type"] == "TYPE_FP32"
     tensors = []
     for described in metadata["inputs"]:
         # JSON has no NaN: only binary tensors can hold a missing number.

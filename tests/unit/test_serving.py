@@ -70,7 +70,8 @@ def test_all_forms_of_a_request_give_the_same_answer(client):
             {"inputs": {name: [value] for name, value in GOOD.items()}},
         )
     ]
-    inputs = [{"name": n, "datatype": "BYTES", "shape": [1, 1], "data": [v]} for n, v in GOOD.items()]
+    kinds = {"spend": "FP32", "calls": "FP32", "plan": "BYTES"}
+    inputs = [{"name": n, "datatype": kinds[n], "shape": [1, 1], "data": [v]} for n, v in GOOD.items()]
     v2 = client.post("/v2/models/churn/infer", json={"inputs": inputs}).json()
     assert [v2["outputs"][0]["data"]] * len(answers) == answers
     assert v2["model_version"] == "3"

@@ -1,0 +1,134 @@
+"""What the v2 protocol says of a tensor, checked: its datatype, its content type, and which of its values fit both.
+
+A conversion that loses nothing is allowed: a number column takes any datatype of numbers, and BOOL as 0 and 1; a text or a time
+takes BYTES; a key takes BYTES or whole numbers. Numbers become float32, as in each form of request and in training. A null is a
+missing value in each datatype, because JSON has no NaN.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline.serving.errors import BadRequest
+from pipeline.serving.signature import Signature, shown
+
+WHOLE = {name: np.iinfo(name.lower()) for name in (f"{u}INT{b}" for u in ("", "U") for b in (8, 16, 32, 64))}
+LARGEST = {"FP16": float(np.finfo("float16").max), "FP32": float(np.finfo("float32").max), "FP64": float("inf")}
+DATATYPES = (*LARGEST, *WHOLE, "BOOL", "BYTES")
+# What MLServer's clients may say of a tensor. They change nothing here, but for base64.
+CONTENT_TYPES = ("base64", "np", "str")
+# The same of a whole request: named columns are a data frame already.
+REQUEST_CONTENT_TYPES = ("np", "pd")
+NO_NUMBER = (bool, str, list, dict)
+
+
+def column(name: str, tensor: dict[str, Any], values: Sequence[Any], signature: Signature) -> Sequence[Any]:
+    """The values of an input as its column takes them. Raises BadRequest when they do not fit its datatype or the column."""
+    datatype = tensor.get("datatype")
+    if type(datatype) is not str or datatype not in DATATYPES:
+        raise BadRequest(f"input {name}: datatype must be one of {', '.join(DATATYPES)}; got {shown(datatype)}")
+    accepted = _accepted(name, signature)
+    if datatype not in accepted:
+        raise BadRequest(f"input {name}: datatype must be one of {', '.join(accepted)} for this column; got {datatype}")
+    fits, rule = _rule(datatype)
+    for number, value in enumerate(values):
+        if value is not None and not fits(value):
+            raise BadRequest(f"input {name}: value {number} must be {rule} for {datatype}; got {shown(value)}")
+    if datatype == "BOOL":
+        return [None if value is None else int(value) for value in values]
+    return _decoded(name, datatype, content_type(tensor, f"input {name}", CONTENT_TYPES), values)
+
+
+def parameters(part: dict[str, Any], subject: str) -> dict[str, Any]:
+    """The parameters of a request, an input or an output. Raises BadRequest when they are no object."""
+    given = part.get("parameters")
+    if given is None:
+        return {}
+    if type(given) is not dict:
+        raise BadRequest(f"{subject}: parameters must be an object")
+    for name in given:
+        # Ignored, they would answer with other data than was asked for.
+        if name == "classification" or name.startswith("shared_memory"):
+            raise BadRequest(f"{subject}: parameter {name[:40]} is not supported; send and get the data in the request")
+    return given
+
+
+def content_type(part: dict[str, Any], subject: str, known: Sequence[str]) -> str | None:
+    """Its content_type. Raises BadRequest for one that is not known: ignored, the data would mean something else."""
+    value = parameters(part, subject).get("content_type")
+    if value is not None and value not in known:
+        raise BadRequest(f"{subject}: content_type must be one of {', '.join(known)}; got {shown(value)}")
+    return value
+
+
+def flag(part: dict[str, Any], subject: str, name: str) -> bool | None:
+    """A parameter that is true or false; None when it is not given. Raises BadRequest."""
+    value = parameters(part, subject).get(name)
+    if value is not None and type(value) is not bool:
+        raise BadRequest(f"{subject}: {name} must be true or false; got {shown(value)}")
+    return value
+
+
+def wants_binary(request: dict[str, Any], output: str) -> bool:
+    """Whether the model's only output is to be binary: the output's own parameter goes before the request's.
+
+    Raises BadRequest for an output that the model does not have.
+    """
+    wanted = request.get("outputs")
+    if wanted is not None and type(wanted) is not list:
+        raise BadRequest("outputs must be a list with an object for each output")
+    binary = flag(request, "the request", "binary_data_output") or False
+    for number, part in enumerate(wanted or ()):
+        if type(part) is not dict or type(part.get("name")) is not str:
+            raise BadRequest("each output must be an object with a name")
+        if part["name"] != output:
+            raise BadRequest(f"output {part['name'][:40]} does not exist; the model has {output}")
+        if number:
+            raise BadRequest(f"output {output} is given twice")
+        content_type(part, f"output {output}", ("np",))
+        own = flag(part, f"output {output}", "binary_data")
+        binary = binary if own is None else own
+    return binary
+
+
+def _accepted(name: str, signature: Signature) -> Sequence[str]:
+    """The datatypes that a column takes; all for a column that the model does not have, which is refused by its name."""
+    if name in signature.numbers:
+        return (*LARGEST, *WHOLE, "BOOL")
+    if name in signature.texts or name == signature.event_time:
+        return ("BYTES",)
+    return ("BYTES", *WHOLE) if name == signature.key else DATATYPES
+
+
+def _rule(datatype: str) -> tuple[Callable[[Any], bool], str]:
+    """(whether a value fits the datatype, what must be so, in words)."""
+    if datatype == "BYTES":
+        return lambda value: type(value) is str, "text"
+    if datatype == "BOOL":
+        return lambda value: type(value) in (bool, int) and value in (0, 1), "true or false"
+    if datatype in LARGEST:
+        largest = LARGEST[datatype]
+        return lambda value: type(value) not in NO_NUMBER and abs(value) <= largest, f"a number up to {largest:g}"
+    bounds = WHOLE[datatype]
+    low, high = int(bounds.min), int(bounds.max)
+    rule = f"a whole number from {low} to {high}"
+    return lambda value: type(value) not in NO_NUMBER and low <= value <= high and value % 1 == 0, rule
+
+
+def _decoded(name: str, datatype: str, kind: str | None, values: Sequence[Any]) -> Sequence[Any]:
+    if kind in ("base64", "str") and datatype != "BYTES":
+        raise BadRequest(f"input {name}: datatype must be BYTES with content_type {kind}; got {datatype}")
+    if kind != "base64":
+        return values
+    texts: list[str | None] = []
+    for number, value in enumerate(values):
+        try:
+            texts.append(None if value is None else base64.b64decode(value, validate=True).decode())
+        except (binascii.Error, ValueError):
+            raise BadRequest(f"input {name}: value {number} is not base64 of UTF-8 text") from None
+    return texts
