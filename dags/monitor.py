@@ -1,5 +1,5 @@
 """One monitor Dag for each model: it watches the last rollout, ends a predecessor after its warm hours, compares live
-traffic with the champion's training data, and emits an event when a retrain pays.
+traffic with the champion's training data, and emits an event when a retrain pays. Once a day it verifies the ledger.
 
 The event starts the model's retrain Dag.
 """
@@ -78,6 +78,15 @@ def retire_predecessor(model: str) -> list[str]:
     return steps.retire_predecessor(Context.here(), run_id(), model)
 
 
+def verify_ledger(model: str) -> str:
+    """Once a day: is the ledger whole? A task of its own, so that a broken ledger fails loudly and stops no drift check."""
+    from pipeline.runs.ledger_check import verify_daily
+
+    found = verify_daily(Context.here(), run_id(), model)
+    log.info("%s", found)
+    return found
+
+
 def monitor_dag(model: str, settings: params.Model) -> Any:
     @dag(
         dag_id=f"monitor__{model}",
@@ -96,6 +105,7 @@ def monitor_dag(model: str, settings: params.Model) -> Any:
         drift_check = task(check_drift)(model)
         task(watch_rollout)(model) >> [drift_check, task(retire_predecessor)(model)]
         task(outlets=[alias(model)])(announce_drift)(model, drift_check)
+        task(verify_ledger)(model)
 
     return monitor()
 

@@ -165,11 +165,11 @@ def roi(arguments: argparse.Namespace) -> Answer:
 
 
 def verify(arguments: argparse.Namespace) -> Answer:
-    count, broken = _context().ledger.verify()
-    values = {"events": count, "intact": broken is None, "first_broken_seq": broken}
-    if broken is None:
-        return Answer(f"ledger: {count} events, the chain is intact", values)
-    return Answer(f"ledger: the chain breaks at event {broken}; compare that row with a backup", values, 1)
+    from pipeline.cli import tables
+    from pipeline.runs.ledger_check import accept, verify
+
+    checked = accept(_context(), arguments.accept) if arguments.accept else verify(_context())
+    return Answer(tables.ledger_check(checked), checked.as_dict(), 0 if checked.intact else 1)
 
 
 def trace(arguments: argparse.Namespace) -> Answer:

@@ -82,7 +82,9 @@ def _add_ledger_commands(add: Add) -> None:
     costs.add_argument("--run", default="", metavar="ID")
     roi = add("roi", commands.roi, "what automation earns against doing the same by hand")
     roi.add_argument("model", nargs="?")
-    add("verify", commands.verify, "check the ledger's chain")
+    verify = add("verify", commands.verify, "check the ledger's chain, and the anchors outside it")
+    accepted = "a ledger that was restored on purpose: no longer compare it with the anchors of what is lost"
+    verify.add_argument("--accept", default="", metavar="REASON", help=accepted)
 
 
 def _add_data_commands(add: Add) -> None:

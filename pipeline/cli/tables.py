@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pipeline.ledger.timeline import LiveVersion, TimelineEvent
     from pipeline.monitoring.drift import DriftVerdict
     from pipeline.runs.drift_check import DriftCheck
+    from pipeline.runs.ledger_check import LedgerCheck
     from pipeline.runs.provenance import Trace
     from pipeline.runs.rebuild import RebuildResult
 
@@ -99,9 +100,16 @@ def timeline(model: str, live: LiveVersion | None, events: list[TimelineEvent]) 
         return f"{model}: nothing happened yet"
     rows = table("at", "what")
     for event in events:
-        rows.add_row(event.at, event.what)
+        mark = f" (a clock was set back: an earlier event has {event.earlier})" if event.earlier else ""
+        rows.add_row(event.at, event.what + mark)
     last = f"live: version {live.version} in {live.slot} since {live.since}" if live else "live: nothing"
     return text(rows, last)
+
+
+def ledger_check(checked: LedgerCheck) -> str:
+    """A check of the ledger, and what it could not check."""
+    whole = f"ledger: {checked.events} events, the chain is intact; {checked.anchors} anchors outside it agree"
+    return "\n".join([checked.problem or whole, *checked.notes])
 
 
 def trace(traced: Trace) -> str:

@@ -203,6 +203,30 @@ class Watched(Event, kind="watched"):
         return f"watch of version {self.champion} says {self.decision}: {self.reason}"
 
 
+class LedgerVerified(Event, kind="ledger_verified"):
+    """The ledger was read as a whole, `events` rows of it, and compared with `anchors` heads outside it."""
+
+    intact: bool
+    events: int
+    anchors: int = 0
+    problem: str = ""
+    notes: Sequence[str] = ()
+
+    def sentence(self) -> str:
+        found = "the chain is intact" if self.intact else self.problem
+        return f"ledger verified: {self.events:,} events, {self.anchors} anchors; {'; '.join([found, *self.notes])}"
+
+
+class AnchorsAccepted(Event, kind="anchors_accepted"):
+    """A person restored an older ledger on purpose: the heads `anchors` outside it are no longer compared with it."""
+
+    reason: str
+    anchors: Sequence[str]
+
+    def sentence(self) -> str:
+        return f"{len(self.anchors)} anchors that the ledger does not agree with were accepted: {self.reason}"
+
+
 class DeployerCalled(Event, kind="deployer_called"):
     """The body holds `arguments` beside `verb`, not below a key of their own."""
 

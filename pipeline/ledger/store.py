@@ -1,15 +1,14 @@
 """The ledger's table: append, read, verify.
 
-Each row carries the hash of the row before it, so that a changed, removed or inserted row breaks the chain from there on:
-hash = sha256(previous hash + canonical JSON of the row's own fields). The database is SQLite (WAL, synchronous FULL) by
-default, Postgres with $PERENNIAL_LEDGER_URL.
+The order of events is that of their numbers; a clock that was set back changes no order. The rows are a chain of hashes
+(chain.py). The database is SQLite (WAL, synchronous FULL) by default, Postgres with $PERENNIAL_LEDGER_URL.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,10 +19,10 @@ from typing import Any, Generic, TypeVar
 import sqlalchemy as sa
 
 from pipeline.errors import LedgerError
-from pipeline.ledger import rollout_events  # noqa: F401, registers its kinds
+from pipeline.ledger import chain, rollout_events  # noqa: F401, registers its kinds
+from pipeline.ledger.chain import ChainCheck, ClockStep, Head, canonical, chain_hash
 from pipeline.ledger.events import KINDS, Event, MissingField, UnknownEvent
 
-GENESIS = "0" * 64
 # Key of the advisory lock that writers on Postgres take in turn; any fixed number would do.
 POSTGRES_LOCK = 7_305_377_461
 
@@ -42,13 +41,20 @@ EVENTS = sa.Table(
 )
 
 
+# What a database that is away, torn or no database at all raises; SQLAlchemy passes some of it on unwrapped.
+FAILURES = (sa.exc.SQLAlchemyError, sqlite3.Error, OSError, UnicodeError)
+VERIFY = "run `python -m pipeline verify` to check the ledger"
+
 E = TypeVar("E", bound=Event)
 E_co = TypeVar("E_co", bound=Event, covariant=True)
 
 
 @dataclass(frozen=True)
 class Entry(Generic[E_co]):
-    """One row: an event, when it happened (UTC, ISO 8601), and to which model, run and step. `body` is as it was written."""
+    """One row: an event, when it happened (UTC, ISO 8601), and to which model, run and step. `text` is its body's JSON.
+
+    The text is read at its first use, so that one broken row stops only those who need that very event.
+    """
 
     seq: int
     at: str
@@ -56,12 +62,28 @@ class Entry(Generic[E_co]):
     run: str
     step: str
     kind: str
-    body: dict[str, Any]
+    text: str
     hash: str
+
+    @property
+    def head(self) -> Head:
+        """The chain's head when this was its last row."""
+        return Head(self.seq, self.hash)
+
+    @cached_property
+    def body(self) -> dict[str, Any]:
+        """The body as it was written. Raises LedgerError when it is no JSON object."""
+        try:
+            body = json.loads(self.text)
+        except (ValueError, TypeError) as error:
+            raise LedgerError(f"event {self.seq}", f"its body is no JSON ({error})", VERIFY) from error
+        if not isinstance(body, dict):
+            raise LedgerError(f"event {self.seq}", "its body is no JSON object", VERIFY)
+        return body
 
     @cached_property
     def event(self) -> E_co:
-        """The event with its fields. Raises LedgerError when the body lacks a required field."""
+        """The event with its fields. Raises LedgerError when the body cannot be read or lacks a required field."""
         kind = KINDS.get(self.kind)
         if kind is None:
             return UnknownEvent(values=self.body)  # type: ignore[return-value]
@@ -69,9 +91,7 @@ class Entry(Generic[E_co]):
             return kind.read(self.body)  # type: ignore[return-value]
         except MissingField as error:
             observed = f"the body of this {self.kind} has no {error}"
-            raise LedgerError(
-                f"event {self.seq}", observed, "run `python -m pipeline verify` to check the ledger"
-            ) from error
+            raise LedgerError(f"event {self.seq}", observed, VERIFY) from error
 
 
 def now() -> str:
@@ -97,80 +117,87 @@ class Ledger:
                 sa.event.listen(self._engine, "connect", _durable)
             with self._locked() as connection:
                 EVENTS.create(connection, checkfirst=True)
-        except (sa.exc.SQLAlchemyError, OSError, ImportError) as error:
+        except (*FAILURES, ImportError) as error:
             raise self._failed(error) from error
 
     def append(self, event: E, model: str = "", run: str = "", step: str = "", *, at: str = "") -> Entry[E]:
         """Adds `event` at the end of the chain and returns its entry; `at` defaults to now. Raises LedgerError."""
-        body = event.body()
-        try:
-            with self._locked() as connection:
-                last = connection.execute(
-                    sa.select(EVENTS.c.seq, EVENTS.c.hash).order_by(EVENTS.c.seq.desc()).limit(1)
-                ).first()
-                seq, previous = (last.seq + 1, last.hash) if last else (1, GENESIS)
-                row = {
-                    "seq": seq,
-                    "at": at or now(),
-                    "run": run,
-                    "model": model,
-                    "kind": event.KIND,
-                    "step": step,
-                    "body": canonical(body),
-                }
-                chained = {**row, "previous": previous, "hash": chain_hash(previous, row)}
-                connection.execute(EVENTS.insert().values(**chained))
-        except (sa.exc.SQLAlchemyError, OSError) as error:
-            raise self._failed(error) from error
-        return Entry(seq, str(row["at"]), model, run, step, event.KIND, body, str(chained["hash"]))
+        text = chain.writable(canonical(event.body()))
+        with self._reported(), self._locked() as connection:
+            last = connection.execute(_by_number(EVENTS.c.seq, EVENTS.c.hash).limit(1)).first()
+            seq, previous = (last.seq + 1, last.hash) if last else (1, chain.GENESIS)
+            row = {
+                "seq": seq,
+                "at": at or now(),
+                "run": run,
+                "model": model,
+                "kind": event.KIND,
+                "step": step,
+                "body": text,
+            }
+            chained = {**row, "previous": previous, "hash": chain_hash(previous, row)}
+            connection.execute(EVENTS.insert().values(**chained))
+        return Entry(seq, str(row["at"]), model, run, step, event.KIND, text, str(chained["hash"]))
 
     def events(
         self, *kinds: type[E], model: str = "", run: str = "", until: str = "", after: int = 0
     ) -> list[Entry[E]]:
-        """The entries that match, oldest first. No `kinds` means all; `until` is inclusive; only those after number `after`.
-        Raises LedgerError."""
+        """The entries that match, in the order of their numbers. No `kinds` means all; only those after number `after`.
+
+        `until` (inclusive) ends at the first event of a later time: what a clock that was set back stamped after that event
+        happened after it. Raises LedgerError.
+        """
         query = sa.select(EVENTS).where(EVENTS.c.seq > after).order_by(EVENTS.c.seq)
         if kinds:
             query = query.where(EVENTS.c.kind.in_([kind.KIND for kind in kinds]))
         for column, value in ((EVENTS.c.model, model), (EVENTS.c.run, run)):
             if value:
                 query = query.where(column == value)
-        if until:
-            query = query.where(EVENTS.c.at <= until)
-        try:
-            with self._engine.connect() as connection:
-                rows = connection.execute(query).all()
-        except sa.exc.SQLAlchemyError as error:
-            raise self._failed(error) from error
-        return [Entry(r.seq, r.at, r.model, r.run, r.step, r.kind, json.loads(r.body), r.hash) for r in rows]
+        with self._reported(), self._engine.connect() as connection:
+            if until:
+                later = sa.select(EVENTS.c.seq).where(EVENTS.c.at > until).order_by(EVENTS.c.seq).limit(1)
+                first = connection.execute(later).scalar()
+                query = query.where(EVENTS.c.seq < first) if first is not None else query
+            rows = connection.execute(query).all()
+        return [Entry(r.seq, r.at, r.model, r.run, r.step, r.kind, r.body, r.hash) for r in rows]
+
+    def models(self) -> set[str]:
+        """The names of the models that have an event."""
+        with self._reported(), self._engine.connect() as connection:
+            return set(connection.execute(sa.select(EVENTS.c.model).distinct()).scalars()) - {""}
+
+    def check_chain(self, wanted: Collection[int] = ()) -> ChainCheck:
+        """Reads every row and computes its hash anew; returns also the hashes of the rows with the numbers `wanted`."""
+        with self._reported(), self._engine.connect().execution_options(yield_per=1000) as connection:
+            rows = connection.execute(sa.select(EVENTS).order_by(EVENTS.c.seq))
+            return chain.check((row._asdict() for row in rows), wanted)
 
     def verify(self) -> tuple[int, int | None]:
         """(rows read up to and with the first broken one, its seq or None)."""
-        previous, count = GENESIS, 0
-        with self._engine.connect() as connection:
-            for r in connection.execute(sa.select(EVENTS).order_by(EVENTS.c.seq)):
-                count += 1
-                row = {
-                    "seq": r.seq,
-                    "at": r.at,
-                    "run": r.run,
-                    "model": r.model,
-                    "kind": r.kind,
-                    "step": r.step,
-                    "body": r.body,
-                }
-                if r.seq != count or r.previous != previous or r.hash != chain_hash(previous, row):
-                    return count, r.seq
-                previous = r.hash
-        return count, None
+        checked = self.check_chain()
+        return checked.events, checked.broken
+
+    def clock_steps(self) -> list[ClockStep]:
+        """The events whose time is more than a second before that of an earlier event."""
+        earlier = sa.func.max(EVENTS.c.at).over(order_by=EVENTS.c.seq, rows=(None, -1)).label("earlier")
+        timed = sa.select(EVENTS.c.seq, EVENTS.c.at, earlier).subquery()
+        query = sa.select(timed).where(timed.c.at < timed.c.earlier).order_by(timed.c.seq)
+        with self._reported(), self._engine.connect() as connection:
+            steps = [ClockStep(r.seq, r.at, r.earlier) for r in connection.execute(query)]
+        return [step for step in steps if step.is_set_back]
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """A transaction for tables beside the events, such as leases; one writer at a time. Raises LedgerError."""
+        with self._reported(), self._locked() as connection:
+            yield connection
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        """Turns a failure of the database into LedgerError, one line."""
         try:
-            with self._locked() as connection:
-                yield connection
-        except (sa.exc.SQLAlchemyError, OSError) as error:
+            yield
+        except FAILURES as error:
             raise self._failed(error) from error
 
     @contextmanager
@@ -186,7 +213,15 @@ class Ledger:
 
     def _failed(self, error: Exception) -> LedgerError:
         shown = sa.engine.make_url(self.url).render_as_string(hide_password=True)
-        return LedgerError(f"ledger {shown}", str(error).splitlines()[0], "check $PERENNIAL_LEDGER_URL and the disk")
+        observed = (str(error) or type(error).__name__).splitlines()[0]
+        torn = "malformed" in observed or "not a database" in observed
+        remedy = "restore the file from a backup" if torn else "check $PERENNIAL_LEDGER_URL and the disk"
+        return LedgerError(f"ledger {shown}", observed, remedy)
+
+
+def _by_number(*columns: Any) -> Any:
+    """A query for the newest row first."""
+    return sa.select(*columns).order_by(EVENTS.c.seq.desc())
 
 
 def _with_psycopg2(url: str) -> sa.engine.URL:
@@ -198,14 +233,7 @@ def _with_psycopg2(url: str) -> sa.engine.URL:
 def _durable(connection: Any, _record: Any) -> None:
     # Keeps sqlite3 from opening transactions itself; `_locked` begins them with BEGIN IMMEDIATE.
     connection.isolation_level = None
+    # A byte that is no UTF-8 makes its own row unreadable, not the whole query.
+    connection.text_factory = lambda content: content.decode("utf-8", "surrogateescape")
     for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL"):
         connection.execute(f"PRAGMA {pragma}")
-
-
-def canonical(value: Any) -> str:
-    """JSON that is the same for equal values: sorted keys, no spaces."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
-
-
-def chain_hash(previous: str, row: dict[str, Any]) -> str:
-    return hashlib.sha256((previous + canonical(row)).encode()).hexdigest()

@@ -13,17 +13,21 @@ from pipeline.ledger.store import Ledger
 
 @dataclass(frozen=True)
 class TimelineEvent:
-    """One line of a timeline: `what` is the event's sentence, `details` its body."""
+    """One line of a timeline: `what` is the event's sentence, `details` its body.
+
+    `earlier` is set when a clock was set back: an event before this one in the ledger has that later time.
+    """
 
     at: str
     kind: str
     run: str
     what: str
     details: Mapping[str, Any]
+    earlier: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """Its fields; an empty body is left out."""
-        return {name: value for name, value in asdict(self).items() if name != "details" or value}
+        """Its fields; an empty body, and `earlier` where it is not set, are left out."""
+        return {name: value for name, value in asdict(self).items() if name not in ("details", "earlier") or value}
 
 
 @dataclass(frozen=True)
@@ -51,15 +55,16 @@ class LivePeriod:
 
 
 def timeline(ledger: Ledger, model: str, until: str = "") -> list[TimelineEvent]:
-    """The model's events that have a sentence, oldest first."""
+    """The model's events that have a sentence, in the order in which they happened."""
+    set_back = {step.seq: step.earlier for step in ledger.clock_steps()}
     return [
-        TimelineEvent(entry.at, entry.kind, entry.run, entry.event.sentence(), entry.body)
+        TimelineEvent(entry.at, entry.kind, entry.run, entry.event.sentence(), entry.body, set_back.get(entry.seq, ""))
         for entry in ledger.events(*timeline_kinds(), model=model, until=until)
     ]
 
 
 def live_at(ledger: Ledger, model: str, until: str = "") -> LiveVersion | None:
-    """What was live at `until` (default: now); None when nothing was."""
+    """What was live at `until` (default: now); None when nothing was. The order is that of the events' numbers."""
     moves = ledger.events(*MOVES, model=model, until=until)
     if not moves:
         return None

@@ -10,7 +10,7 @@ import os
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, time
 from pathlib import Path
@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from pipeline.errors import RegistryAwayError, RegistryError
+from pipeline.ledger import chain
+from pipeline.ledger.chain import Anchor, Head
 from pipeline.settings import yaml_file
 from pipeline.settings.environment import Environment
 from pipeline.training.signing import SigningKey
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION, CHALLENGER = "champion", "challenger"
-RUN_TAG, DATA_TAG, CODE_TAG, AS_OF_TAG, DIGEST_TAG, ORIGIN_TAG, SIGNATURE_TAG = (
+RUN_TAG, DATA_TAG, CODE_TAG, AS_OF_TAG, DIGEST_TAG, ORIGIN_TAG, SIGNATURE_TAG, LEDGER_TAG = (
     "perennial.run",
     "perennial.data_version",
     "perennial.code_revision",
@@ -37,6 +39,7 @@ RUN_TAG, DATA_TAG, CODE_TAG, AS_OF_TAG, DIGEST_TAG, ORIGIN_TAG, SIGNATURE_TAG = 
     "perennial.model_digest",
     "perennial.origin",
     "perennial.signature",
+    "perennial.ledger_head",
 )
 # A version's origin, written when it is created and never changed. A backfill's version never goes live.
 RETRAIN, BACKFILL = "retrain", "backfill"
@@ -103,6 +106,11 @@ class Registry:
         """Where MLflow keeps artifacts when this machine is its server."""
         return artifact_root(self.home)
 
+    @property
+    def _is_new(self) -> bool:
+        """Whether this machine's own store was not made yet, so that it has no version."""
+        return self.uri.startswith("sqlite:///") and not Path(self.uri.removeprefix("sqlite:///")).exists()
+
     def client(self) -> MlflowClient:
         """A client of a server that answers. Raises RegistryAwayError at once, where MLflow would retry for minutes."""
         uri = self.uri
@@ -145,6 +153,29 @@ class Registry:
                 f"alias {alias}", "does not begin with asof-", "give a backfill's version an alias like asof-2013-06-01"
             )
         self.client().set_registered_model_alias(name, alias, version)
+
+    def anchor(self, name: str, version: str, head: Head) -> None:
+        """Writes the ledger's head into the version's tags, unless they have a later one."""
+        client = self.client()
+        tagged = Head.parse(_get(client, name, version).tags.get(LEDGER_TAG))
+        if chain.later(tagged, head) is not tagged:
+            client.set_model_version_tag(name, version, LEDGER_TAG, str(head))
+
+    def anchors(self, names: Iterable[str]) -> list[Anchor]:
+        """For each version of the models `names` the ledger's head in its tags."""
+        if self._is_new:
+            return []
+        client = self.client()
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return [
+                Anchor(f"version {version.version} of {name} in MLflow", Head.parse(version.tags.get(LEDGER_TAG)))
+                for name in names
+                for version in client.search_model_versions(f"name = '{name}'")
+            ]
+        except MlflowException as error:
+            raise _refused(self.uri, error) from error
 
     def promote(self, name: str, version: str) -> None:
         """Makes `version` the champion and no longer the challenger. Raises RegistryError for a backfill's."""
@@ -249,6 +280,10 @@ class Registry:
             if not local.exists():
                 Path(path).rename(local)
         return local
+
+
+def _refused(uri: str, error: Exception) -> RegistryError:
+    return RegistryError(f"mlflow {uri}", (str(error) or type(error).__name__).splitlines()[0], "look at MLflow's log")
 
 
 def _get(client: MlflowClient, name: str, version: str) -> Any:

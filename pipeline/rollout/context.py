@@ -5,6 +5,7 @@ Every side effect is a method here, so that no caller can forget the lease or th
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,8 +16,10 @@ from typing import TypeVar
 
 from pipeline.errors import RolloutError
 from pipeline.ledger import lease
+from pipeline.ledger.chain import Head
 from pipeline.ledger.lease import Lease
 from pipeline.ledger.rollout_events import (
+    CLOSINGS,
     Demoted,
     Demoting,
     Promoted,
@@ -44,6 +47,7 @@ from pipeline.settings.environment import Environment
 from pipeline.settings.models import Model, Rollout
 
 SWITCH_LIMIT_S = 10.0
+logger = logging.getLogger(__name__)
 R = TypeVar("R", bound=RolloutEvent)
 
 
@@ -112,11 +116,24 @@ class RolloutContext:
             self.lease.check()
 
     def record(self, event: R, model: str) -> Entry[R]:
-        """Writes an event with the lease's number. Raises RolloutError when another rollout has overtaken this one."""
+        """Writes an event with the lease's number. Raises RolloutError when another rollout has overtaken this one.
+
+        The last event of a rollout is anchored in the tags of its version.
+        """
         self.check_lease()
         event = replace(event, rollout=self.lease.token if self.lease else None)
         with failpoints.around(f"note {event.KIND}"):
-            return self.ledger.append(event, model, self.run, "roll_out")
+            entry = self.ledger.append(event, model, self.run, "roll_out")
+        if isinstance(event, CLOSINGS):
+            self._anchor(model, event.version, entry.head)
+        return entry
+
+    def _anchor(self, model: str, version: str, head: Head) -> None:
+        """Writes the ledger's head into the version's tags. A rollout does not fail because that is not possible."""
+        try:
+            self.registry.anchor(model, version, head)
+        except Exception as error:
+            logger.warning("%s: the ledger's head is not in the tags of version %s (%s)", model, version, error)
 
     @property
     def token(self) -> int:
@@ -137,10 +154,10 @@ class RolloutContext:
             live=to.live.version,
             previous=to.previous.version if to.previous else None,
         )
-        self.record(moving, to.model)
+        head = self.record(moving, to.model).head
         start = time.monotonic()
         with failpoints.around("move route"):
-            written = route_file.write(self.home, to, self.token)
+            written = route_file.write(self.home, to, self.token, head)
         address = self.address(to.model)
         if not probe.wait_for_stamp(address, written.stamp, SWITCH_LIMIT_S):
             raise RolloutError(
@@ -193,9 +210,10 @@ class RolloutContext:
 
     def promote(self, model: str, version: str) -> None:
         """Makes the version the registry's champion."""
-        self.record(Promoting(version=version), model)
+        head = self.record(Promoting(version=version), model).head
         with failpoints.around("promote"):
             self.registry.promote(model, version)
+        self._anchor(model, version, head)
         self.record(Promoted(version=version), model)
 
     def demote(self, model: str) -> None:

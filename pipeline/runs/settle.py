@@ -8,6 +8,7 @@ from pipeline.context import Context
 from pipeline.deployer import traffic
 from pipeline.errors import PerennialError
 from pipeline.ledger import costs
+from pipeline.ledger.chain import Head
 from pipeline.ledger.events import Event, RunOpened, RunSettled, StepEnded, StepStarted, VersionRegistered
 from pipeline.ledger.rollout_events import RolloutEnded, ShadowEnded
 from pipeline.ledger.store import Entry
@@ -27,9 +28,19 @@ def settle(context: Context, run: str, model: str, backfill: bool = False) -> Ru
     entries = _since_opened(context.ledger.events(run=run))
     cost = next((r.cost for r in costs.run_costs(context.ledger, context.params.prices, run=run)), 0.0)
     settled = RunSettled(outcome=_outcome(entries), cost=round(cost, 6), currency=context.params.prices.currency)
-    context.ledger.append(settled, model, run)
+    _anchor(context, model, entries, context.ledger.append(settled, model, run).head)
     workspace_transfer.prune(context)
     return settled
+
+
+def _anchor(context: Context, model: str, entries: list[Entry[Event]], head: Head) -> None:
+    """Writes the ledger's head into the tags of the run's version. An error does not fail the run."""
+    versions = [entry.event.version for entry in entries if isinstance(entry.event, VersionRegistered)]
+    if versions:
+        try:
+            context.registry.anchor(model, versions[-1], head)
+        except PerennialError as error:
+            log.warning("%s", error)
 
 
 def _outcome(entries: list[Entry[Event]]) -> str:

@@ -178,7 +178,8 @@ def _record_registered(context: Context, opened: workspace.Workspace, mlflow_run
         code_revision=opened.code_revision,
         alias=alias,
     )
-    context.ledger.append(registered, opened.model, opened.run)
+    entry = context.ledger.append(registered, opened.model, opened.run)
+    context.registry.anchor(opened.model, version, entry.head)
     return version
 
 

@@ -130,6 +130,13 @@ def test_the_monitor_ends_the_warm_predecessor_after_the_watch(told):
     assert tasks["check_drift"] == ["watch_rollout"]
 
 
+def test_a_broken_ledger_stops_no_drift_check(told):
+    """The monitor Dag verifies the ledger in a task that no other task waits for."""
+    tasks = told["dags"]["monitor__flight-delay"]["tasks"]
+    assert tasks["verify_ledger"] == []
+    assert not [name for name, after in tasks.items() if "verify_ledger" in after]
+
+
 def test_the_form_for_what_to_do_begins_with_what_does_no_harm(told):
     """The form of the operate Dag offers reconcile before rollback."""
     form = told["dags"]["operate__flight-delay"]["params"]

@@ -9,8 +9,9 @@ import pytest
 
 from pipeline.errors import LedgerError
 from pipeline.ledger.events import UnknownEvent
-from pipeline.ledger.rollout_events import AbortAsked
+from pipeline.ledger.rollout_events import AbortAsked, RolloutEnded
 from pipeline.ledger.store import Ledger
+from pipeline.ledger.timeline import live_at
 from tests.support.ledger import filled, raced
 
 
@@ -47,6 +48,30 @@ def test_a_changed_or_missing_row_breaks_the_chain(shared, tamper):
         connection.cursor().execute(tamper)
     connection.close()
     assert ledger.verify()[1] in (3, 4)
+
+
+def test_the_order_is_that_of_the_numbers_when_a_clock_is_set_back(shared):
+    """On Postgres too a clock that was set back changes no order, and is marked."""
+    ledger = Ledger(shared)
+    for version, at in (("1", "01-01"), ("2", "01-10"), ("3", "01-08"), ("4", "01-12")):
+        ledger.append(RolloutEnded(version=version, slot="blue"), "m", at=f"2024-{at}T00:00:00.000Z")
+    live = {day: live_at(ledger, "m", f"2024-01-{day}T00:00:00.000Z").version for day in ("09", "11", "12")}
+    assert live == {"09": "1", "11": "3", "12": "4"}
+    assert [(step.seq, step.earlier) for step in ledger.clock_steps()] == [(3, "2024-01-10T00:00:00.000Z")]
+
+
+def test_a_chain_that_lost_its_end_is_shorter_than_the_head_that_was_written_down(shared):
+    """On Postgres too the chain's head is known, a row without JSON is named, and lost last rows make the chain shorter."""
+    ledger = filled(Ledger(shared), 10)
+    head = ledger.events()[-1].head
+    checked = ledger.check_chain({10})
+    assert (checked.head, checked.hashes) == (head, {10: head.hash})
+    with psycopg2.connect(shared) as connection:
+        connection.cursor().execute("DELETE FROM events WHERE seq > 7")
+        connection.cursor().execute("UPDATE events SET body = 'no JSON' WHERE seq = 6")
+    connection.close()
+    checked = ledger.check_chain({10})
+    assert (checked.events, checked.broken, checked.hashes) == (6, 6, {})
 
 
 def test_any_text_comes_back_as_it_went(shared):

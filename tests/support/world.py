@@ -76,7 +76,7 @@ class World:
 
     def __init__(self, home: Path):
         self.home, self.running, self.promoted, self._started = home, {}, None, 0
-        self.signatures = {}
+        self.signatures, self.anchors = {}, {}
         self.beside = []  # other engines, whose slots the router reaches too
         self.engines = WorldEngines(self)
         self.key = SigningKey(home)
@@ -182,6 +182,9 @@ class World:
 
     def promote(self, model, version):
         self.promoted = version
+
+    def anchor(self, model, version, head):
+        self.anchors[version] = head
 
     def demote(self, model):
         self.promoted = None

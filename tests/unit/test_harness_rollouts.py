@@ -1,5 +1,7 @@
 """The check that a load test makes of each answer: the version that gave it had a part in the route then."""
 
+import json
+
 import pytest
 
 from harness import rollouts
@@ -11,7 +13,7 @@ def moves(*routes):
     for second, live, previous, to, mirror in routes:
         body = {"live": live, "previous": previous, "to": to, "mirror": mirror}
         for kind, at in (("route_moving", "000"), ("route_moved", "500")):
-            yield Entry(1, f"2026-01-01T00:00:{second:02d}.{at}Z", "churn", "", "", kind, body, "")
+            yield Entry(1, f"2026-01-01T00:00:{second:02d}.{at}Z", "churn", "", "", kind, json.dumps(body), "")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pipeline.errors import LedgerError
 from pipeline.ledger import costs
 from pipeline.ledger.events import StepEnded, StepStarted
 from pipeline.ledger.metering import metered
-from pipeline.ledger.rollout_events import RolledBack, RolloutEnded
+from pipeline.ledger.rollout_events import AbortAsked, RolledBack, RolloutEnded
 from pipeline.ledger.store import EVENTS, Ledger
 from pipeline.ledger.timeline import live_at, timeline, trusted_predecessor
 from pipeline.settings.models import Baseline, Prices
@@ -36,16 +36,57 @@ def path_of(ledger):
         "UPDATE events SET at = '2020-01-01T00:00:00.000Z' WHERE seq = 3",
         "DELETE FROM events WHERE seq = 3",
         "UPDATE events SET seq = 99 WHERE seq = 3",
+        "UPDATE events SET body = CAST(x'7b22ff227d' AS TEXT) WHERE seq = 3",
+        "UPDATE events SET body = x'7b22ff227d' WHERE seq = 3",
+        "UPDATE events SET kind = CAST(x'ff' AS TEXT) WHERE seq = 3",
+        "UPDATE events SET body = 'no JSON' WHERE seq = 3",
     ],
 )
 def test_a_changed_or_missing_row_breaks_the_chain(ledger, tamper):
-    """A changed, deleted or renumbered event breaks the chain."""
+    """An event that was changed, deleted, renumbered or made unreadable breaks the chain at its number."""
     filled(ledger)
     with sqlite3.connect(path_of(ledger)) as connection:
         connection.execute(tamper)
-    _, broken = ledger.verify()
-    assert broken is not None
-    assert broken <= 4
+    assert ledger.verify()[1] == (3 if "UPDATE" in tamper and "seq = 99" not in tamper else 4)
+
+
+@pytest.mark.parametrize("content", ["CAST(x'7b22ff227d' AS TEXT)", "'no JSON'", "'[1]'"])
+def test_an_unreadable_body_stops_only_who_needs_that_event(ledger, content):
+    """An event with an unreadable body is one line for who reads it, and no obstacle for other models."""
+    for model in ("m", "other"):
+        ledger.append(RolloutEnded(version="1", slot="blue"), model)
+    with sqlite3.connect(path_of(ledger)) as connection:
+        connection.execute(f"UPDATE events SET body = {content} WHERE seq = 1")
+    assert live_at(ledger, "other").version == "1"
+    assert [entry.model for entry in ledger.events(RolloutEnded)] == ["m", "other"]
+    with pytest.raises(LedgerError, match=r"event 1: its body is no JSON.*; run `python -m pipeline verify`"):
+        live_at(ledger, "m")
+
+
+def test_half_a_surrogate_pair_is_written_and_read_back(ledger):
+    """A text that UTF-8 cannot write, such as a file's name, is written with an escape and read back unchanged."""
+    ledger.append(AbortAsked(reason="a\udcff"), "m")
+    assert ledger.events()[0].event.reason == "a\udcff"
+    assert ledger.verify() == (1, None)
+
+
+def test_the_order_is_that_of_the_numbers_when_a_clock_is_set_back(ledger):
+    """A clock that was set back two days makes no later version live before an earlier one, and is marked."""
+    for version, at in (("1", "01-01"), ("2", "01-10"), ("3", "01-08"), ("4", "01-12")):
+        ledger.append(RolloutEnded(version=version, slot="blue"), "m", at=f"2024-{at}T00:00:00.000Z")
+    live = {day: live_at(ledger, "m", f"2024-01-{day}T00:00:00.000Z") for day in ("05", "09", "11", "12")}
+    assert {day: move.version for day, move in live.items()} == {"05": "1", "09": "1", "11": "3", "12": "4"}
+    assert live_at(ledger, "m").version == "4"
+    marked = {event.what.split()[1]: event.earlier for event in timeline(ledger, "m") if event.earlier}
+    assert marked == {"3": "2024-01-10T00:00:00.000Z"}
+    assert [step.seq for step in ledger.clock_steps()] == [3]
+
+
+def test_clocks_of_several_machines_are_not_marked(ledger):
+    """Times that differ by milliseconds, as those of several machines do, are not marked."""
+    for at in ("00:00:01.500", "00:00:01.480", "00:00:02.000"):
+        ledger.append(AbortAsked(reason="r"), "m", at=f"2024-01-01T{at}Z")
+    assert ledger.clock_steps() == []
 
 
 def test_many_writers_make_one_chain(ledger):

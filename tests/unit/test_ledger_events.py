@@ -89,6 +89,8 @@ BODIES = [
     ),
     ("watched", {**WATCHED, "rows": 40, "excess": None, "low": None}),
     ("watched", {**WATCHED, "rows": 400, "excess": 0.1, "low": 0.05}),
+    ("ledger_verified", {"intact": True, "events": 90, "anchors": 4, "problem": "", "notes": ["not checked: it"]}),
+    ("anchors_accepted", {"reason": "restored", "anchors": ["90:ab"]}),
     ("deployer_called", {"verb": "deploy", "model": "churn", "version": "2", "wait_s": 60}),
     ("deployer_answered", {"verb": "deploy", "outcome": "ok"}),
     ("deployer_refused", {"verb": "deploy", "why": "unknown token", "unwritten_before": 3}),

@@ -1,8 +1,8 @@
 """The route file: one Traefik dynamic file for each model, which says what share of its traffic each slot gets.
 
 The file is the truth about traffic: Traefik reads it after a restart, and we read from it which version is live. It is
-written aside, synced and renamed, so that no reader sees half of it. Its first line is the route as JSON; the rest is the
-same in Traefik's form.
+written aside, synced and renamed, so that no reader sees half of it. Its first line is the route as JSON, with the lease's
+number and the ledger's head at that time; the rest is the route in Traefik's form.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 from filelock import FileLock
 
 from pipeline.errors import RolloutError
+from pipeline.ledger import chain
+from pipeline.ledger.chain import Head
 from pipeline.rollout.routing.route import Route, RoutedSlot
 from pipeline.rollout.routing.traefik import render
 from pipeline.settings import yaml_file
@@ -61,15 +64,15 @@ def routed_models(home: Path) -> list[str]:
     return [path.stem for path in sorted(routes_folder(home).glob("*.yaml"))]
 
 
-def write(home: Path, route: Route, token: int = 0) -> Route:
+def write(home: Path, route: Route, token: int = 0, head: Head | None = None) -> Route:
     """Replaces the model's route file atomically and durably; returns the route with its new stamp.
 
-    `token` is the lease's number. Raises RolloutError when the file was written under a larger number: then this rollout
+    `token` is the lease's number, `head` the ledger's at this moment, as far as it can be read. Raises RolloutError when the file was written under a larger number: then this rollout
     has been overtaken.
     """
     route = replace(route, stamp=uuid.uuid4().hex[:12])
     with _locked(home, route.model, token):
-        _replace(route_file(home, route.model), route, token)
+        _replace(route_file(home, route.model), route, token, chain.later(head, head_of(home, route.model)))
     return route
 
 
@@ -88,19 +91,35 @@ def _locked(home: Path, model: str, token: int) -> Iterator[None]:
 
 def token_of(home: Path, model: str) -> int:
     """The number of the lease under which the model's route was written; 0 for none."""
-    path = route_file(home, model)
-    first = path.read_text(encoding="utf-8").partition("\n")[0] if path.is_file() else ""
     try:
-        return int(json.loads(first.removeprefix(OURS))["token"]) if first.startswith(OURS) else 0
-    except (ValueError, KeyError, TypeError):
+        return int(_first_line(home, model).get("token", 0))
+    except (ValueError, TypeError):
         return 0
 
 
-def _replace(path: Path, route: Route, token: int) -> None:
+def head_of(home: Path, model: str) -> Head | None:
+    """The ledger's head when the model's route was last written; None when the file does not say."""
+    return Head.parse(_first_line(home, model).get("ledger"))
+
+
+def _first_line(home: Path, model: str) -> dict[str, Any]:
+    """The values of the file's first line; none when another hand wrote it."""
+    path = route_file(home, model)
+    try:
+        with path.open(encoding="utf-8") as file:
+            first = file.readline()
+        values = json.loads(first.removeprefix(OURS)) if first.startswith(OURS) else {}
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _replace(path: Path, route: Route, token: int, head: Head | None) -> None:
     # Traefik reads only *.yaml and *.toml, so it does not see the file that is being written.
     aside = path.with_name(f".{route.model}.part")
     with aside.open("w", encoding="utf-8") as file:
-        file.write(OURS + json.dumps({"token": token, "route": asdict(route)}) + "\n")
+        anchor = {"ledger": str(head)} if head is not None else {}
+        file.write(OURS + json.dumps({"token": token, **anchor, "route": asdict(route)}) + "\n")
         # JSON is YAML with all text in quotes. Traefik's YAML reads a stamp like 088777615330 as a number; PyYAML does not, and
         # would write it without quotes.
         json.dump(render(route), file, indent=1)
