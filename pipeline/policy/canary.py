@@ -7,9 +7,9 @@ logarithm, 1970), with the prior of Jeffreys. Of n observations with s hits a sh
 B(s + 1/2, n - s + 1/2) / B(1/2, 1/2) < p^s (1 - p)^(n - s) / alpha; by Ville's inequality the true share is ever
 excluded with a probability of at most alpha.
 
-A look aborts when a share is proven over its limit, promotes when all are proven within, and holds otherwise. With fewer
-requests than `rollout.limits.min_requests` it only holds. alpha is divided by the number of figures, so that an equal version
-is aborted with a probability of at most alpha over all looks of a step.
+A look aborts when a share is proven over its limit, promotes when all are proven within, and holds otherwise. Fewer requests
+than `rollout.limits.min_requests` hold a promotion back; they excuse no proven failure. alpha is divided by the number of
+figures, so that an equal version is aborted with a probability of at most alpha over all looks of a step.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pipeline.settings.models import RolloutLimits
 
 TINY, NEAR, CLOSE = 1e-15, 1e-6, 1e-6
 SLOW_SHARE = 0.01  # a p99 is within its limit while at most this share of the answers is slower
+MAJORITY = 0.5
 Verdict = Literal["promote", "abort", "hold"]
 
 
@@ -52,8 +53,9 @@ class Evidence:
 
     `failed` are answers with 5xx, `refused` with 4xx. The champion's figures are None where it had no traffic; then limits are
     absolute. With `past` they are from before all traffic moved away from it. `distinct_rows` is the number of different rows
-    among those compared: one row that is requested again and again tells little about a model. `missing` says why nothing was
-    observed, `not_compared` why the versions' predictions were not compared.
+    among those compared, and `distinct_sides` and `distinct_distribution` count each of these once: one row that is requested
+    again and again tells little about a model. `missing` says why nothing was observed, `not_compared` why the versions'
+    predictions were not compared.
     """
 
     failed: Counted | None = None
@@ -63,6 +65,8 @@ class Evidence:
     sides: Paired | None = None
     distribution: tuple[Paired, ...] = ()
     distinct_rows: int = 0
+    distinct_sides: Paired | None = None
+    distinct_distribution: tuple[Paired, ...] = ()
     refused: Counted | None = None
     champion_refused: Counted | None = None
     past: bool = False
@@ -89,11 +93,19 @@ class Look:
 
 @dataclass(frozen=True)
 class Judgement:
-    """The verdict with its reason, and every figure behind it."""
+    """The verdict with its reason, and every figure behind it.
+
+    `suspicion` names failures or refusals that are over their limit beside the champion's and not proven to be; '' for none.
+    `improbable` says that an equal version shows them with a probability of at most alpha. That holds for one look, so it
+    may be used once: when a hold ends. `warning` is what a person must hear also when the version goes live.
+    """
 
     verdict: Verdict
     reason: str
     looks: tuple[Look, ...] = ()
+    suspicion: str = ""
+    improbable: bool = False
+    warning: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return {"verdict": self.verdict, "reason": self.reason, "looks": [look.as_dict() for look in self.looks]}
@@ -102,8 +114,27 @@ class Judgement:
 def judge(evidence: Evidence, limits: RolloutLimits) -> Judgement:
     """Judges all evidence since the step began."""
     requests = evidence.failed.of if evidence.failed is not None else 0
-    if evidence.past and (evidence.champion_failed is None or evidence.champion_failed.of < limits.min_requests):
-        evidence = replace(evidence, champion_failed=None, champion_slow=None, champion_refused=None)
+    looks = _looks(evidence, limits)
+    over = [look for look in looks if look.verdict == "abort"]
+    if over:
+        return Judgement("abort", "; ".join(look.reason for look in over), looks)
+    suspicion, improbable = _suspicion(evidence, limits)
+    warning = suspicion or _majority_refused(evidence, limits)
+    undecided = [look.reason for look in looks if look.verdict == "hold"]
+    verdict: Verdict = "hold"
+    if evidence.missing:
+        reasons = [evidence.missing]
+    elif requests < limits.min_requests:
+        reasons = [f"{requests} requests, at least {limits.min_requests} required", warning]
+    elif undecided:
+        reasons = undecided
+    else:
+        verdict, reasons = "promote", [*(look.reason for look in looks), warning, evidence.not_compared]
+    return Judgement(verdict, "; ".join(filter(None, reasons)), looks, suspicion, improbable, warning)
+
+
+def _looks(evidence: Evidence, limits: RolloutLimits) -> tuple[Look, ...]:
+    """One look at each figure; at predictions only where those were compared."""
     figures = ("error_rate", "refusal_rate", "p99_ms", "prediction_rate", "churn", "drift")
     alpha = limits.alpha / len(figures)
     looks: tuple[Look, ...] = (
@@ -111,25 +142,69 @@ def judge(evidence: Evidence, limits: RolloutLimits) -> Judgement:
         _refusals(evidence, limits, alpha),
         _latency(evidence, limits, alpha),
     )
-    if not evidence.not_compared:
-        compared = (
-            _prediction_rate(evidence.sides, limits, alpha),
-            _churn(evidence.sides, limits, alpha),
-            _drift(evidence.distribution, limits, alpha),
+    if evidence.not_compared:
+        return looks
+    compared = _compared(evidence.sides, evidence.distribution, limits, alpha)
+    if evidence.distinct_rows >= limits.min_requests:
+        return (*looks, *compared)
+    once = _compared(evidence.distinct_sides, evidence.distinct_distribution, limits, alpha)
+    return (*looks, *(_varied(look, alone, evidence.distinct_rows) for look, alone in zip(compared, once, strict=True)))
+
+
+def _compared(
+    sides: Paired | None, distribution: tuple[Paired, ...], limits: RolloutLimits, alpha: float
+) -> tuple[Look, ...]:
+    return (
+        _prediction_rate(sides, limits, alpha),
+        _churn(sides, limits, alpha),
+        _drift(distribution, limits, alpha),
+    )
+
+
+def _suspicion(evidence: Evidence, limits: RolloutLimits) -> tuple[str, bool]:
+    """(the failures and refusals that, as observed, exceed the champion's by more than their limit; whether that is improbable).
+
+    Nothing is suspected where the champion has no figure: a refusal may be the client's fault.
+    """
+    suspected, improbable = [], False
+    for mine, champion, limit, what in (
+        (evidence.failed, evidence.champion_failed, limits.error_rate, "answers failed"),
+        (evidence.refused, evidence.champion_refused, limits.refusal_rate, "requests were refused"),
+    ):
+        if mine is None or champion is None or not champion.of or mine.share <= champion.share + limit:
+            continue
+        suspected.append(
+            f"{mine.hits:,} of {mine.of:,} {what}, {champion.share:.2%} of the champion's {champion.of:,}: "
+            f"over the limit of {limit:g}, not proven"
         )
-        looks += tuple(_varied(look, evidence.distinct_rows, limits.min_requests) for look in compared)
-    over = [look for look in looks if look.verdict == "abort"]
-    if over and requests >= limits.min_requests:
-        return Judgement("abort", "; ".join(look.reason for look in over), looks)
-    if evidence.missing:
-        return Judgement("hold", evidence.missing, looks)
-    if requests < limits.min_requests:
-        return Judgement("hold", f"{requests} requests, at least {limits.min_requests} required", looks)
-    undecided = [look for look in looks if look.verdict == "hold"]
-    if undecided:
-        return Judgement("hold", "; ".join(look.reason for look in undecided), looks)
-    reasons = [look.reason for look in looks] + ([evidence.not_compared] if evidence.not_compared else [])
-    return Judgement("promote", "; ".join(reasons), looks)
+        usual = min(1.0, (champion.hits + 0.5) / (champion.of + 1) + limit)
+        improbable |= _at_least(mine, usual) <= limits.alpha
+    return "; ".join(suspected), improbable
+
+
+def _majority_refused(evidence: Evidence, limits: RolloutLimits) -> str:
+    """Says that most requests are proven to be refused where no champion's figure tells whose fault it is; '' otherwise."""
+    mine, champion = evidence.refused, evidence.champion_refused
+    if mine is None or (champion is not None and champion.of) or interval(mine, limits.alpha)[0] <= MAJORITY:
+        return ""
+    return (
+        f"{mine.hits:,} of {mine.of:,} requests were refused, and no champion's figure to compare with: "
+        "do clients send the columns of this version?"
+    )
+
+
+def _at_least(counted: Counted, p: float) -> float:
+    """The probability of so many hits or more, each with probability `p` < counted.share."""
+    n, total, term = counted.of, 0.0, 1.0
+    for hits in range(counted.hits, n + 1):
+        choose = math.lgamma(n + 1) - math.lgamma(hits + 1) - math.lgamma(n - hits + 1)
+        term = (
+            math.exp(choose + hits * math.log(p) + ((n - hits) * math.log1p(-p) if hits < n else 0.0)) if p < 1 else 1.0
+        )
+        total += term
+        if term < TINY * total:
+            break
+    return min(1.0, total)
 
 
 def interval(counted: Counted, alpha: float) -> tuple[float, float]:
@@ -222,50 +297,60 @@ def _best_likelihood(candidate: Counted, champion: Counted, by: float, p: float)
 def _errors(evidence: Evidence, limits: RolloutLimits, alpha: float) -> Look:
     """Aborts when the candidate fails more often than the champion; promotes when by less than the limit.
 
-    Against the champion's past it aborts only over the limit: the times are not the same.
+    Against the champion's past it aborts only over the limit: the times are not the same. A past of fewer than
+    `min_requests` answers is no usual figure yet, so the limit is absolute.
     """
-    if evidence.failed is None:
+    mine, champion = evidence.failed, evidence.champion_failed
+    if mine is None:
         return _unseen("error_rate", limits.error_rate)
-    if evidence.champion_failed is None:
-        low, high = interval(evidence.failed, alpha)
-        worse, text = low > limits.error_rate, f"{evidence.failed.share:.2%} of {evidence.failed.of:,} answers failed"
+    text = f"{mine.share:.2%} of {mine.of:,} answers failed"
+    if champion is None or (evidence.past and champion.of < limits.min_requests):
+        low, high = interval(mine, alpha)
+        worse = low > limits.error_rate
     else:
-        low, high = difference(evidence.failed, evidence.champion_failed, alpha)
+        low, high = difference(mine, champion, alpha)
         worse = low > (limits.error_rate if evidence.past else 0)
-        text = (
-            f"{evidence.failed.share:.2%} of {evidence.failed.of:,} answers failed, "
-            f"{evidence.champion_failed.share:.2%} of the champion's {evidence.champion_failed.of:,}"
-        )
-    return _look("error_rate", evidence.failed.share, low, high, limits.error_rate, evidence.failed.of, worse, text)
+        text += f", {champion.share:.2%} of the champion's {champion.of:,}"
+    return _look("error_rate", mine.share, low, high, limits.error_rate, mine.of, worse, text)
 
 
 def _refusals(evidence: Evidence, limits: RolloutLimits, alpha: float) -> Look:
     """Aborts when the candidate refuses (4xx) more requests than the champion. Clients send bad requests to both, so the
-    number alone proves nothing."""
-    if evidence.refused is None:
+    number alone proves nothing without a champion's figure.
+
+    However short the champion's past is, the difference is valid, so it always counts.
+    """
+    mine, champion = evidence.refused, evidence.champion_refused
+    if mine is None:
         return _unseen("refusal_rate", limits.refusal_rate)
-    mine, text = evidence.refused, f"{evidence.refused.share:.2%} of {evidence.refused.of:,} requests were refused"
-    if evidence.champion_refused is None:
-        return Look("refusal_rate", mine.share, 0.0, 1.0, limits.refusal_rate, mine.of, "promote", text)
-    low, high = difference(mine, evidence.champion_refused, alpha)
-    text += f", {evidence.champion_refused.share:.2%} of the champion's {evidence.champion_refused.of:,}"
+    text = f"{mine.share:.2%} of {mine.of:,} requests were refused"
+    if champion is None or champion.of == 0 and evidence.past:
+        low, high = interval(mine, alpha)
+        return Look("refusal_rate", mine.share, low, high, limits.refusal_rate, mine.of, "promote", text)
+    low, high = difference(mine, champion, alpha)
+    text += f", {champion.share:.2%} of the champion's {champion.of:,}"
     worse = low > (limits.refusal_rate if evidence.past else 0)
     return _look("refusal_rate", mine.share, low, high, limits.refusal_rate, mine.of, worse, text)
 
 
 def _latency(evidence: Evidence, limits: RolloutLimits, alpha: float) -> Look:
-    """A p99 is over its limit when more than one answer in a hundred is slower. A champion that is as slow excuses the candidate."""
-    if evidence.slow is None:
+    """A p99 is over its limit when more than one answer in a hundred is slower. A champion that is as slow excuses the candidate.
+
+    One stall of a moment slows all answers that are under way, so slow answers come together. With fewer than
+    `min_requests` answers a majority must be proven slow.
+    """
+    mine, champion = evidence.slow, evidence.champion_slow
+    if mine is None:
         return _unseen("p99_ms", SLOW_SHARE)
-    text = f"{evidence.slow.share:.2%} of {evidence.slow.of:,} answers took over {limits.p99_ms:g} ms"
-    low, high = interval(evidence.slow, alpha / 2)
-    worse = low > SLOW_SHARE
-    if evidence.champion_slow is not None:
-        low_by, high_by = difference(evidence.slow, evidence.champion_slow, alpha / 2)
+    text = f"{mine.share:.2%} of {mine.of:,} answers took over {limits.p99_ms:g} ms"
+    low, high = interval(mine, alpha / 2)
+    worse = low > (SLOW_SHARE if mine.of >= limits.min_requests else MAJORITY)
+    if champion is not None and not (evidence.past and champion.of < limits.min_requests):
+        low_by, high_by = difference(mine, champion, alpha / 2)
         worse = worse and low_by > 0
         high = min(high, high_by)
-        text += f", {evidence.champion_slow.share:.2%} of the champion's {evidence.champion_slow.of:,}"
-    return _look("p99_ms", evidence.slow.share, low, high, SLOW_SHARE, evidence.slow.of, worse, text)
+        text += f", {champion.share:.2%} of the champion's {champion.of:,}"
+    return _look("p99_ms", mine.share, low, high, SLOW_SHARE, mine.of, worse, text)
 
 
 def _prediction_rate(sides: Paired | None, limits: RolloutLimits, alpha: float) -> Look:
@@ -300,11 +385,16 @@ def _drift(distribution: tuple[Paired, ...], limits: RolloutLimits, alpha: float
     return _look("drift", observed, low, high, limits.drift, of, low > limits.drift, text)
 
 
-def _varied(look: Look, distinct: int, required: int) -> Look:
-    """The look; an abort on fewer different rows than `required` becomes a hold, because all traffic may be one row."""
-    if look.verdict != "abort" or distinct >= required:
+def _varied(look: Look, once: Look, distinct: int) -> Look:
+    """The look; an abort on few different rows becomes a hold, unless `once`, which counts each of them once, aborts too.
+
+    All traffic may be one row.
+    """
+    if look.verdict != "abort" or once.verdict == "abort":
         return look
-    return replace(look, verdict="hold", reason=f"{look.reason}, but on {distinct} different rows, {required} required")
+    return replace(
+        look, verdict="hold", reason=f"{look.reason}, but on {distinct} different rows, which prove too little"
+    )
 
 
 def _shift(sides: Paired, alpha: float) -> tuple[float, float]:

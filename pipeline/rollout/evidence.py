@@ -168,8 +168,17 @@ class Observer:
             return replace(traffic, not_compared=str(why))
         except (PackageRefused, PerennialError, OSError, ValueError, KeyError) as error:
             return replace(traffic, missing=f"the two versions' predictions cannot be compared ({error})")
-        distinct = len(self._pair.distinct) if self._pair is not None else 0
-        return replace(traffic, sides=first, distribution=tuple(distribution), distinct_rows=distinct)
+        once, *once_distribution = (
+            self._pair.distinct_sides.paired() if self._pair is not None else [first, *distribution]
+        )
+        return replace(
+            traffic,
+            sides=first,
+            distribution=tuple(distribution),
+            distinct_rows=once.of,
+            distinct_sides=once,
+            distinct_distribution=tuple(once_distribution),
+        )
 
     def _traffic(self, now: dict[str, Served]) -> Evidence:
         # When Traefik did not answer at the start of the step, the step begins with the first counts.
@@ -250,18 +259,20 @@ class _Tail:
 
 @dataclass
 class _Pair:
-    """The packages of both versions, and the comparison of their predictions."""
+    """The packages of both versions, and the comparison of their predictions: of all rows, and of each different row once."""
 
     champion: Runtime
     candidate: Runtime
     versions: tuple[str, str]
     sides: Sides
+    distinct_sides: Sides
     distinct: set[tuple[Any, ...]] = field(default_factory=set)
 
     @classmethod
     def of(cls, registry: Registry, model: str, champion: str, candidate: str) -> _Pair:
         old, new = (Runtime.load(registry.package_folder(model, version)) for version in (champion, candidate))
-        return cls(old, new, (champion, candidate), Sides(cuts(registry, model, champion, old.task)))
+        at = cuts(registry, model, champion, old.task)
+        return cls(old, new, (champion, candidate), Sides(at), Sides(at))
 
     def take(self, table: pa.Table) -> None:
         """Compares the predictions for logged rows. Raises ValueError when the log lacks a feature."""
@@ -269,13 +280,26 @@ class _Pair:
             return
         logged = _features(table)
         answered_by, logged_predictions = table["version"].to_numpy(), table["prediction"].to_numpy()
-        answers = {}
-        for version, runtime in zip(self.versions, (self.champion, self.candidate), strict=True):
-            rows = _rows_of(logged, runtime)
-            answers[version] = np.where(answered_by == version, logged_predictions, runtime.predict(rows))
-            if len(self.distinct) < MAX_DISTINCT:
-                self.distinct |= {(n.tobytes(), *t) for n, t in zip(rows.numbers, rows.texts, strict=True)}
-        self.sides.add(answers[self.versions[0]], answers[self.versions[1]])
+        pair = [_rows_of(logged, runtime) for runtime in (self.champion, self.candidate)]
+        champion, candidate = (
+            np.where(answered_by == version, logged_predictions, runtime.predict(rows))
+            for version, runtime, rows in zip(self.versions, (self.champion, self.candidate), pair, strict=True)
+        )
+        self.sides.add(champion, candidate)
+        new = self._new_rows(pair)
+        self.distinct_sides.add(champion[new], candidate[new])
+
+    def _new_rows(self, pair: list[Rows]) -> list[int]:
+        """The places of the rows that were not seen before, each different row once, until MAX_DISTINCT are known."""
+        if len(self.distinct) >= MAX_DISTINCT:
+            return []
+        new = []
+        for i in range(len(pair[0])):
+            row = tuple(value for rows in pair for value in (rows.numbers[i].tobytes(), *rows.texts[i]))
+            if row not in self.distinct:
+                self.distinct.add(row)
+                new.append(i)
+        return new
 
 
 def _features(table: pa.Table) -> dict[str, np.ndarray]:

@@ -47,7 +47,8 @@ def watch(context: RolloutContext, step: Step, settings: Rollout) -> Judgement:
     """Returns when the rollout may go on to its next step. Raises RolloutError, with the reason, when it must be undone.
 
     While both versions get requests, going on needs a proof that all limits are kept. With all traffic moved already it
-    needs `bake_s` seconds without a proof that a limit is broken.
+    needs `bake_s` seconds without a proof that a limit is broken. Failures or refusals that are over a limit and not proven
+    hold it there too, for `hold_s` at most; it then goes back when an equal version would hardly show them.
     """
     return _Watch(context, step, settings).until_judged()
 
@@ -101,16 +102,27 @@ class _Watch:
             judged = self._judge()
             if judged.verdict == "abort":
                 raise self._stopped(judged.reason, "the champion has all traffic again", judged)
-            if passed >= self._settings.bake_s and (judged.verdict == "promote" or not self._step.shared):
+            if passed >= self._settings.bake_s and self._may_go_on(judged, passed):
                 # The slot may have ended during the last look.
                 self._check_answers()
+                if judged.warning:
+                    logger.warning("%s goes on: %s", self._subject, judged.warning)
                 return judged
             if passed >= self._settings.hold_s:
                 why = f"held for {passed:.0f} s and goes back to the champion: {judged.reason}"
                 raise self._stopped(why, "send it more traffic, or set wider rollout.limits", judged)
-            if self._step.shared and passed >= self._settings.bake_s:
+            if passed >= self._settings.bake_s:
                 self._report_hold(judged)
             self._wait(min(self._context.look_s, self._settings.bake_s or self._context.look_s))
+
+    def _may_go_on(self, judged: Judgement, passed: float) -> bool:
+        if judged.verdict == "promote":
+            return True
+        if self._step.shared:
+            return False
+        if not judged.suspicion:
+            return True
+        return passed >= self._settings.hold_s and not judged.improbable
 
     def _wait(self, seconds: float) -> None:
         until = time.monotonic() + seconds
@@ -141,9 +153,12 @@ class _Watch:
             holding = RolloutHolding(version=version, percent=self._step.percent, reason=judged.reason)
             self._context.record(holding, model)
 
+    @property
+    def _subject(self) -> str:
+        return f"version {self._step.candidate.version} of {self._step.model} {self._step}"
+
     def _stopped(self, observed: str, check: str, judged: Judgement) -> Stopped:
-        subject = f"version {self._step.candidate.version} of {self._step.model} {self._step}"
-        return Stopped(subject, observed, check, judged)
+        return Stopped(self._subject, observed, check, judged)
 
 
 def _last_seq(context: RolloutContext, model: str) -> int:

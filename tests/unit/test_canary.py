@@ -35,6 +35,13 @@ def seen(failed=NONE, against=NONE, **other):
     return Evidence(failed, against, **{**figures, **other})
 
 
+def once(sides):
+    """The predictions of as many rows as `sides` has, each row another one."""
+    same = (Paired(0, 0, sides.of),) * 9
+    different = {"distinct_rows": sides.of, "distinct_sides": sides, "distinct_distribution": same}
+    return {"sides": sides, "distribution": same, **different}
+
+
 LOOKS = np.unique(np.geomspace(100, 9000, 52).astype(int))
 CUTS = np.quantile(np.random.default_rng(0).beta(2, 3, 20_000), np.linspace(0.1, 0.9, 9))
 USUAL = {"failed": 0.002, "refused": 0.002, "slow": 0.012}
@@ -151,8 +158,8 @@ def test_an_equal_canary_is_promoted():
     ("evidence", "why"),
     [
         (seen(Counted(0, 20), Counted(0, 9000), sides=Paired(0, 0, 20)), "20 requests, at least 100 required"),
-        (seen(Counted(99, 99), Counted(0, 9000)), "99 requests, at least 100 required"),
-        (seen(Counted(99, 99), None, champion_slow=None), "99 requests, at least 100 required"),
+        (seen(Counted(0, 99), None, champion_slow=None), "99 requests, at least 100 required"),
+        (seen(Counted(1, 99), Counted(0, 99)), "99 requests, at least 100 required"),
         (seen(missing="the router gave no metrics"), "the router gave no metrics"),
         (seen(failed=None), "0 requests"),
         (seen(slow=None), "p99_ms was not observed"),
@@ -181,6 +188,15 @@ def test_too_little_is_hold_and_says_why(evidence, why):
         (seen(sides=Paired(1000, 0, 5000)), "prediction_rate"),
         (seen(sides=Paired(700, 700, 5000)), "churn"),
         (seen(distribution=(SAME, Paired(1500, 0, 5000))), "drift"),
+        (seen(Counted(99, 99), Counted(0, 9000)), "error_rate"),
+        (seen(Counted(4, 4), None, champion_slow=None), "error_rate"),
+        (
+            seen(refused=Counted(4, 4), champion_refused=Counted(0, 300), failed=Counted(0, 4), past=True),
+            "refusal_rate",
+        ),
+        (seen(refused=Counted(9, 9), champion_refused=Counted(0, 12), failed=Counted(0, 9), past=True), "refusal_rate"),
+        (seen(Counted(0, 40), slow=Counted(40, 40), champion_slow=Counted(0, 300)), "p99_ms"),
+        (seen(Counted(0, 40), **once(Paired(20, 20, 40))), "churn"),
     ],
 )
 def test_each_figure_alone_can_abort(evidence, figure):
@@ -193,9 +209,10 @@ def test_each_figure_alone_can_abort(evidence, figure):
 
 def test_one_row_asked_again_and_again_aborts_nothing():
     """Many requests with the same row abort nothing: the distribution needs different rows."""
-    judgement = judge(seen(distribution=(Paired(5000, 0, 5000),), distinct_rows=1), LIMITS)
+    alone = {"distinct_sides": Paired(0, 0, 1), "distinct_distribution": (Paired(1, 0, 1),)}
+    judgement = judge(seen(distribution=(Paired(5000, 0, 5000),), distinct_rows=1, **alone), LIMITS)
     assert judgement.verdict == "hold"
-    assert "but on 1 different rows, 100 required" in judgement.reason
+    assert "but on 1 different rows, which prove too little" in judgement.reason
 
 
 def test_a_champion_that_is_just_as_slow_clears_the_candidate_of_blame():
@@ -221,6 +238,67 @@ def test_bad_requests_of_clients_abort_no_first_version():
     """Refused requests do not abort a first version, which has no champion to compare with."""
     judgement = judge(seen(against=None, refused=Counted(2500, 5000), past=True), LIMITS)
     assert judgement.verdict == "promote"
+
+
+def test_a_first_version_that_refuses_nearly_all_is_promoted_and_it_is_said():
+    """Refusals without any figure of a champion to compare with promote, and a proven majority of them is in the reason."""
+    judgement = judge(seen(against=None, refused=Counted(4900, 5000), past=True), LIMITS)
+    assert judgement.verdict == "promote"
+    assert "4,900 of 5,000 requests were refused, and no champion's figure to compare with" in judgement.warning
+    assert judgement.warning in judgement.reason
+    few = judge(seen(Counted(0, 12), None, refused=Counted(12, 12), past=True), LIMITS)
+    assert (few.verdict, few.suspicion) == ("hold", "")
+    assert "12 of 12 requests were refused" in few.reason
+
+
+def test_a_stall_that_slows_some_of_few_answers_proves_no_slow_candidate():
+    """Slow answers come together, so of few answers a majority must be proven slow."""
+    few = {"failed": Counted(0, 40), "champion_slow": Counted(0, 300)}
+    assert judge(seen(**few, slow=Counted(12, 40)), LIMITS).verdict == "hold"
+
+
+@pytest.mark.parametrize(
+    ("refused", "champion", "suspected", "improbable"),
+    [
+        (Counted(1, 1), Counted(0, 300), True, False),
+        (Counted(3, 3), Counted(0, 300), True, True),
+        (Counted(8, 8), Counted(0, 2), True, True),
+        (Counted(1, 30), Counted(0, 300), False, False),
+        (Counted(2, 5), Counted(120, 300), False, False),
+        (Counted(3, 3), Counted(0, 0), False, False),
+        (Counted(3, 3), None, False, False),
+    ],
+)
+def test_refusals_over_the_limit_that_are_not_proven_are_suspected(refused, champion, suspected, improbable):
+    """Refusals over the limit that few requests do not prove are suspected, and the reason has them."""
+    judgement = judge(
+        seen(Counted(0, refused.of), refused=refused, champion_refused=champion, past=True, champion_slow=None), LIMITS
+    )
+    assert judgement.verdict == "hold"
+    assert (bool(judgement.suspicion), judgement.improbable) == (suspected, improbable)
+    assert judgement.suspicion in judgement.reason
+
+
+@pytest.mark.usefixtures("_once_each")
+def test_of_many_equal_bakes_with_few_requests_at_most_the_nominal_share_goes_back():
+    """Of equal versions with few requests in the last bake at most the share alpha is aborted or goes back at its end."""
+    random = np.random.default_rng(5)
+    aborted = returned = 0
+    for past in (20, 300):
+        for _ in range(200):
+            champion = Counted(int(random.binomial(past, 0.03)), past)
+            refused = np.cumsum(random.random(40) < 0.03)
+            looks = [
+                judge(
+                    seen(Counted(0, n), refused=Counted(int(refused[n - 1]), n), champion_refused=champion, past=True),
+                    LIMITS,
+                )
+                for n in range(1, 41)
+            ]
+            aborted += any(look.verdict == "abort" for look in looks)
+            returned += looks[int(random.integers(40))].improbable
+    assert aborted <= LIMITS.alpha * 400
+    assert returned <= LIMITS.alpha * 400
 
 
 @pytest.mark.parametrize("of", [1, 5, 100, 10**6])
