@@ -79,7 +79,8 @@ def run_stage(folder: str, stage: str) -> None:
 def check_gates(folder: str) -> str:
     from pipeline.runs import steps
 
-    return steps.check_gates(Context.here(), folder, is_backfill(get_current_context()))
+    context = get_current_context()
+    return steps.check_gates(Context.here(), folder, is_backfill(context), context["params"]["accept_schema_change"])
 
 
 def register(folder: str, mlflow_run: str) -> str:
@@ -98,7 +99,8 @@ def roll_out(model: str, version: str) -> dict:
     from pipeline.runs import steps
 
     request, strategy = run_request(context), context["params"]["strategy"]
-    rollout = steps.roll_out(Context.here(), request.run, model, version, request.reason, strategy)
+    accept = context["params"]["accept_schema_change"]
+    rollout = steps.roll_out(Context.here(), request.run, model, version, request.reason, strategy, accept)
     return rollout.as_dict()
 
 
@@ -153,6 +155,12 @@ def retrain_dag(model: str, settings: params.Model) -> Any:
                 enum=list(params.STRATEGIES),
                 title="Strategy",
                 description="How the new version gets its traffic.",
+            ),
+            "accept_schema_change": Param(
+                False,
+                type="boolean",
+                title="Accept schema change",
+                description="The version may take other columns than the live one: the clients know.",
             ),
         },
         doc_md=__doc__,

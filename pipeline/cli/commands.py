@@ -53,7 +53,8 @@ def retrain(arguments: argparse.Namespace) -> Answer:
     as_of = arguments.as_of or context.params.model(model).as_of
     run = f"cli/{model}/{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
     with stage_server.running(at_once=True):
-        result = retrain(context, run, model, as_of, arguments.reason, arguments.deploy)
+        accept = arguments.accept_schema_change
+        result = retrain(context, run, model, as_of, arguments.reason, arguments.deploy, accept)
     settled = result.settled
     text = f"{settled.outcome}, for {settled.cost:.4f} {settled.currency} (run {run})"
     return Answer(text, result.as_dict())
@@ -86,7 +87,8 @@ def deploy(arguments: argparse.Namespace) -> Answer:
 
     context = _context()
     model = _known(context, arguments.model)
-    result = traffic(context).deploy("", model, arguments.version, "by hand", arguments.strategy, 0)
+    accept = arguments.accept_schema_change
+    result = traffic(context).deploy("", model, arguments.version, "by hand", arguments.strategy, 0, accept)
     return Answer(f"{model}: {tables.deployment(result)}", result.as_dict())
 
 

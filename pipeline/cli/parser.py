@@ -47,6 +47,7 @@ def _add_run_commands(add: Add) -> None:
     )
     retrain.add_argument("--reason", default="by hand")
     retrain.add_argument("--deploy", action="store_true", help="bring the new version live")
+    _add_accept_schema_change(retrain)
     reproduce = add("reproduce", commands.reproduce, "rebuild a version from its records, and compare")
     reproduce.add_argument("model")
     reproduce.add_argument("version")
@@ -63,6 +64,7 @@ def _add_rollout_commands(add: Add) -> None:
     deploy.add_argument("model")
     deploy.add_argument("version")
     deploy.add_argument("--strategy", choices=list(STRATEGIES), help="default: the one in params.yaml")
+    _add_accept_schema_change(deploy)
     rollback = add("rollback", commands.rollback, "bring the predecessor live again, or call a rollout back")
     rollback.add_argument("model")
     watch = add("watch", commands.watch, "compare champion and predecessor on matured labels; roll back if worse")
@@ -71,6 +73,11 @@ def _add_rollout_commands(add: Add) -> None:
     add("reconcile", commands.reconcile, "make what runs agree with the routes")
     status = add("status", commands.status, "which version is live where, since when")
     status.add_argument("model", nargs="?")
+
+
+def _add_accept_schema_change(command: argparse.ArgumentParser) -> None:
+    about = "the version may take other columns than the live one: the clients know"
+    command.add_argument("--accept-schema-change", action="store_true", help=about)
 
 
 def _add_ledger_commands(add: Add) -> None:

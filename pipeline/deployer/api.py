@@ -25,7 +25,14 @@ class Traffic(Protocol):
     """What a run, a monitor or a person may do. `run` names the caller in the ledger."""
 
     def deploy(
-        self, run: str, model: str, version: str, reason: str, strategy: str | None, wait_s: float
+        self,
+        run: str,
+        model: str,
+        version: str,
+        reason: str,
+        strategy: str | None,
+        wait_s: float,
+        accept_schema_change: bool = False,
     ) -> Deployment | ShadowResult:
         """See pipeline.rollout.deploy.deploy."""
 
@@ -55,9 +62,17 @@ class LocalTraffic:
         self._context = context
 
     def deploy(
-        self, run: str, model: str, version: str, reason: str, strategy: str | None, wait_s: float
+        self,
+        run: str,
+        model: str,
+        version: str,
+        reason: str,
+        strategy: str | None,
+        wait_s: float,
+        accept_schema_change: bool = False,
     ) -> Deployment | ShadowResult:
-        return deploy.deploy(self._context.rollout(run), model, version, self._rollout(model), reason, strategy, wait_s)
+        rollout, settings = self._context.rollout(run), self._rollout(model)
+        return deploy.deploy(rollout, model, version, settings, reason, strategy, wait_s, accept_schema_change)
 
     def rollback(self, run: str, model: str, reason: str) -> Rollback:
         return rollback.rollback(self._context.rollout(run), model, self._rollout(model), reason)

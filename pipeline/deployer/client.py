@@ -40,9 +40,18 @@ class RemoteTraffic:
         self._url, self._key = url.rstrip("/"), key
 
     def deploy(
-        self, run: str, model: str, version: str, reason: str, strategy: str | None, wait_s: float
+        self,
+        run: str,
+        model: str,
+        version: str,
+        reason: str,
+        strategy: str | None,
+        wait_s: float,
+        accept_schema_change: bool = False,
     ) -> Deployment | ShadowResult:
-        arguments = {"version": version, "reason": reason, "strategy": strategy, "wait_s": wait_s}
+        arguments: dict[str, Any] = {"version": version, "reason": reason, "strategy": strategy, "wait_s": wait_s}
+        if accept_schema_change:
+            arguments["accept_schema_change"] = True
         return deploy_result(self._result("deploy", run, model, arguments))
 
     def rollback(self, run: str, model: str, reason: str) -> Rollback:

@@ -39,12 +39,12 @@ REMEMBERED_CALLS = 200
 LONGEST_WAIT_S = 30.0
 # Anybody who reaches the address can send calls that are refused: above this rate they are counted, not recorded.
 REFUSALS_A_MINUTE = 30
-TEXT, NUMBER, MAYBE = (str,), (int, float), (str, type(None))
+TEXT, NUMBER, MAYBE, FLAG = (str,), (int, float), (str, type(None)), (bool,)
 NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 VERSION = re.compile(r"[0-9]{1,9}")
 # The arguments of each verb beside the model, with their types.
 ARGUMENTS: dict[str, dict[str, tuple[type, ...]]] = {
-    "deploy": {"version": TEXT, "reason": TEXT, "strategy": MAYBE, "wait_s": NUMBER},
+    "deploy": {"version": TEXT, "reason": TEXT, "strategy": MAYBE, "wait_s": NUMBER, "accept_schema_change": FLAG},
     "rollback": {"reason": TEXT},
     "replace": {"reason": TEXT, "leaving": TEXT, "by": TEXT},
     "reconcile": {},
@@ -52,6 +52,8 @@ ARGUMENTS: dict[str, dict[str, tuple[type, ...]]] = {
     "status": {},
     "predictions": {"start": TEXT, "end": TEXT},
 }
+# A caller may leave these out.
+OPTIONAL = {"accept_schema_change"}
 # These verbs take '' for all models.
 FOR_ALL = ("reconcile", "status")
 
@@ -246,10 +248,12 @@ def arguments_of(verb: str, body: bytes) -> dict[str, Any]:
     except ValueError as error:
         raise SettingsError(verb, "its arguments are no JSON", "send an object") from error
     types = {"model": TEXT, **ARGUMENTS[verb]} | ({} if verb == "predictions" else {"call": TEXT})
-    if not isinstance(arguments, dict) or set(arguments) != set(types):
+    if not isinstance(arguments, dict) or set(arguments) | OPTIONAL & set(types) != set(types):
         raise SettingsError(verb, "its arguments have other names", f"send {', '.join(types)}")
     for name, allowed in types.items():
-        if not isinstance(arguments[name], allowed) or isinstance(arguments[name], bool):
+        if name in OPTIONAL and name not in arguments:
+            continue
+        if not isinstance(arguments[name], allowed) or isinstance(arguments[name], bool) != (allowed == FLAG):
             raise SettingsError(verb, f"{name} has another type", f"must be {allowed[0].__name__}")
     if not NAME.fullmatch(arguments["model"]) and not (verb in FOR_ALL and arguments["model"] == ""):
         raise SettingsError(verb, "its model is not a valid name", "give a model of params.yaml")

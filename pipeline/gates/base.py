@@ -49,7 +49,7 @@ class PackagedModel(ValidatedData):
     """A model after the stage `package`, with the champion that it is to replace.
 
     `held_out` has the held-out rows with scikit-learn's answers in the column `prediction`; `package` and `champion` answer
-    as their slots do. There may be no champion.
+    as their slots do. There may be no champion. With `accept_schema_change` the model may take other columns than the champion.
     """
 
     evaluation: Evaluation
@@ -58,3 +58,4 @@ class PackagedModel(ValidatedData):
     champion: Runtime | None = None
     champion_version: str | None = None
     backfill: bool = False
+    accept_schema_change: bool = False

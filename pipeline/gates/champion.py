@@ -1,7 +1,9 @@
 """Is the new model not worse than the champion on the same held-out rows?
 
 The champion answers through its own package, as it does live. It may have been trained on some of these rows. That favours
-the champion, so the gate errs on the side of the version that is live.
+the champion, so the gate errs on the side of the version that is live. A champion that needs a column which the data no longer
+has cannot be compared. The gate then passes and says so: failing would stop this run and every later one, and the gate `schema` has
+asked a person already.
 """
 
 from __future__ import annotations
@@ -19,10 +21,12 @@ def verdict(packaged: PackagedModel) -> Verdict | None:
     tolerance, metric = model.gates.champion_tolerance, model.evaluation.metric
     if packaged.champion is None:
         return Verdict("champion", True, 0.0, -tolerance, "there is no champion yet")
-    missing = sorted(set(packaged.champion.features) - set(held_out.columns))
-    if missing:
-        reason = f"the champion, version {version}, needs {', '.join(missing)}, which the data no longer has"
-        return Verdict("champion", False, float("nan"), -tolerance, reason)
+    if missing := _missing(packaged):
+        reason = (
+            f"not comparable: the champion, version {version}, needs {', '.join(missing)}, which the data no longer has; "
+            "the other gates judge the model alone"
+        )
+        return Verdict("champion", True, 0.0, -tolerance, reason)
     target = held_out[model.training.target].to_numpy()
     champion = metrics(model.training.task, target, packaged.champion.predict_frame(held_out))[metric]
     candidate = metrics(model.training.task, target, held_out[PREDICTION].to_numpy())[metric]
@@ -34,3 +38,13 @@ def verdict(packaged: PackagedModel) -> Verdict | None:
         -tolerance,
         f"{metric} {candidate:.4f} against {champion:.4f} for version {version} on the same {len(held_out):,} rows",
     )
+
+
+def _missing(packaged: PackagedModel) -> list[str]:
+    """The champion's columns that the held-out rows do not have, or have in another kind."""
+    assert packaged.champion is not None
+    champion, candidate = packaged.champion.signature, packaged.package.signature
+    columns = set(packaged.held_out.columns)
+    numbers = set(champion.numbers) - (columns - set(candidate.texts))
+    texts = set(champion.texts) - (columns - set(candidate.numbers))
+    return sorted(numbers | texts)

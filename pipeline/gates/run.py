@@ -21,6 +21,7 @@ from pipeline.gates import (
     naive_baseline,
     onnx_parity,
     rows_a_day,
+    schema,
 )
 from pipeline.gates.base import PackagedModel, ValidatedData, Verdict
 from pipeline.serving.runtime import Runtime
@@ -38,13 +39,19 @@ DATA_GATES: tuple[Callable[[ValidatedData], Verdict | None], ...] = (
 MODEL_GATES: tuple[Callable[[PackagedModel], Verdict | None], ...] = (
     metric_limit.verdict,
     naive_baseline.verdict,
+    schema.verdict,
     champion.verdict,
     onnx_parity.verdict,
 )
 
 
 def verdicts(
-    model: Model, files: Artifacts, champion_package: Path | None, champion_version: str | None, backfill: bool = False
+    model: Model,
+    files: Artifacts,
+    champion_package: Path | None,
+    champion_version: str | None,
+    backfill: bool = False,
+    accept_schema_change: bool = False,
 ) -> list[Verdict]:
     """The verdicts of all gates on the packaged model, those on its data first."""
     packaged = PackagedModel(
@@ -56,6 +63,7 @@ def verdicts(
         Runtime.load(champion_package) if champion_package else None,
         champion_version,
         backfill,
+        accept_schema_change,
     )
     return [*_applicable(gate(packaged) for gate in DATA_GATES), *_applicable(gate(packaged) for gate in MODEL_GATES)]
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from pipeline.data import source as source_rows
 from pipeline.data import sql
-from pipeline.serving.log_files import GOLDEN_ID, current_files
+from pipeline.serving.log_files import GOLDEN, GOLDEN_ID, current_files
 from pipeline.serving.prediction_log import pseudonym
 from pipeline.settings.models import Model
 from pipeline.training.evaluate import PREDICTION, better_by, metrics
@@ -52,11 +52,11 @@ def predictions(folder: Path, model: Model, start: datetime, end: datetime) -> p
         features_of_log = _logged_features(connection, files)
         features = ", ".join(f"{_feature(n, kind, features_of_log)} AS {sql.quoted(n)}" for n, kind in kinds.items())
         query = f"""
-            SELECT * EXCLUDE (request_id) FROM (
-                SELECT key, request_id, coalesce(try_cast(event_time AS TIMESTAMPTZ), received_at) AS event_time,
+            SELECT * EXCLUDE (is_golden) FROM (
+                SELECT key, {_golden(connection, files)} AS is_golden, coalesce(try_cast(event_time AS TIMESTAMPTZ), received_at) AS event_time,
                        version, slot, prediction AS {PREDICTION}, {features}
                 FROM read_parquet($files, union_by_name = true))
-            WHERE event_time >= $start AND event_time < $end AND NOT starts_with(request_id, '{GOLDEN_ID}')
+            WHERE event_time >= $start AND event_time < $end AND NOT is_golden
             ORDER BY event_time, key"""
         return connection.execute(query, {"files": files, "start": start, "end": end}).df()
 
@@ -72,6 +72,13 @@ def _logged_features(connection: duckdb.DuckDBPyConnection, files: list[str]) ->
     return {name for name, _ in kinds["features"].children} if "features" in kinds else set()
 
 
+def _golden(connection: duckdb.DuckDBPyConnection, files: list[str]) -> str:
+    """The SQL for whether a row is a golden request's. Only a slot writes the column; older files lack it and go by the id."""
+    by_id = f"starts_with(request_id, '{GOLDEN_ID}')"
+    logged = GOLDEN in connection.read_parquet(files, union_by_name=True).columns
+    return f"coalesce({GOLDEN}, {by_id})" if logged else by_id
+
+
 def _feature(name: str, kind: str, logged: set[str]) -> str:
     return f"try_cast(features.{sql.quoted(name)} AS {kind})" if name in logged else f"CAST(NULL AS {kind})"
 
@@ -81,8 +88,9 @@ def logged(folder: Path) -> int:
     files = _files(folder)
     if not files:
         return 0
-    query = f"SELECT count(*) FROM read_parquet($files, union_by_name = true) WHERE NOT starts_with(request_id, '{GOLDEN_ID}')"
     with sql.connect(folder) as connection:
+        golden = _golden(connection, files)
+        query = f"SELECT count(*) FROM read_parquet($files, union_by_name = true) WHERE NOT {golden}"
         return (connection.execute(query, {"files": files}).fetchone() or (0,))[0]
 
 

@@ -7,11 +7,14 @@ rollout that fails gives the champion, if there is one, all traffic back and emp
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from pipeline.errors import LedgerError, PerennialError, RolloutError
+from pipeline.gates import schema
 from pipeline.ledger.rollout_events import (
     Baked,
     Opening,
@@ -33,7 +36,9 @@ from pipeline.rollout.results import Deployment, ShadowResult
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route import Route, RoutedSlot
 from pipeline.rollout.step_watch import SHADOW, Step
+from pipeline.serving.signature import Signature
 from pipeline.settings.models import STRATEGIES, Rollout
+from pipeline.training import signing
 
 logger = logging.getLogger(__name__)
 
@@ -63,12 +68,14 @@ def deploy(
     reason: str = "by hand",
     strategy: str | None = None,
     wait_s: float = 0,
+    accept_schema_change: bool = False,
 ) -> Deployment | ShadowResult:
     """Brings a registered version live.
 
     `strategy` None means `rollout.strategy`. A model's first version gets all traffic at once, because there is no
     other version to share the traffic with. A shadow promotes nothing: it returns its verdict. Waits at most `wait_s` seconds
-    for the model's lease, which another rollout may hold.
+    for the model's lease, which another rollout may hold. Only with `accept_schema_change` the version may take other columns
+    than the live one.
 
     Raises RolloutError or RegistryError; the live version is then untouched or restored.
     """
@@ -88,6 +95,8 @@ def deploy(
                 return _finish_live(context, model, current.live, changed)
         if current is None and strategy == "shadow":
             raise RolloutError(f"model {model}", "has no live version to shadow", "deploy a first version all-at-once")
+        if current is not None:
+            reason += _accepted_change(context, model, version, folder, current, accept_schema_change)
         slot = SLOTS[0] if current is None else other_slot(current.live.slot)
         plan = Plan(model, version, slot, strategy if current else "all-at-once", reason, current, settings)
         started_event = RolloutStarted(
@@ -130,6 +139,25 @@ def _apply_settings(
         context.check_lease()
         logger.warning("%s", error)
         return route_file.read(context.home, current.model) or current, actions
+
+
+def _accepted_change(
+    context: RolloutContext, model: str, version: str, folder: Path, current: Route, accept: bool
+) -> str:
+    """The words for the ledger on a schema change that was accepted; '' without a change. Raises RolloutError for any other."""
+    live = current.live.version
+    subject = f"version {version} of {model}"
+    try:
+        changed = schema.changes(*(_signature(f) for f in (context.registry.package_folder(model, live), folder)))
+    except (PerennialError, OSError, ValueError, KeyError, TypeError) as error:
+        changed = [f"its columns cannot be compared with those of version {live} ({error})"]
+    if changed and not accept:
+        raise RolloutError(subject, f"beside version {live}, which is live: {', '.join(changed)}", schema.ACCEPT)
+    return f"; schema change accepted: {', '.join(changed)}" if changed else ""
+
+
+def _signature(folder: Path) -> Signature:
+    return Signature(json.loads((folder / signing.MANIFEST).read_text(encoding="utf-8")))
 
 
 def _finish_live(context: RolloutContext, model: str, live: RoutedSlot, changed: list[str]) -> Deployment:

@@ -1,4 +1,4 @@
-"""The evidence on a candidate since its step began: Traefik counts answers and their times, the prediction log has predictions.
+"""The evidence on a candidate since its step began: slots and Traefik count predictions, the prediction log has their values.
 
 Every row that either version answered is scored with the other's package too, so that both are compared on the same
 requests, whatever their shares.
@@ -7,22 +7,21 @@ requests, whatever their shares.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import numpy as np
 
 from pipeline.errors import PerennialError
-from pipeline.policy.canary import Counted, Evidence, Paired
+from pipeline.policy.canary import Evidence, Paired
 from pipeline.registry.versions import Registry
-from pipeline.rollout.probe import is_https
+from pipeline.rollout.answer_counts import Answered, Served, served, since, total
 from pipeline.rollout.routing.route import RoutedSlot
 from pipeline.rollout.routing.traefik import service_name
 from pipeline.rollout.slots import predictions_folder
 from pipeline.serving.errors import PackageRefused
-from pipeline.serving.log_files import GOLDEN_ID, current_files, stem_of
+from pipeline.serving.log_files import GOLDEN, GOLDEN_ID, current_files, stem_of
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.signature import Rows
 from pipeline.settings.addresses import Router
@@ -33,64 +32,6 @@ if TYPE_CHECKING:
 CUTS = tuple(range(10, 100, 10))
 # Distinct rows are counted up to this number.
 MAX_DISTINCT = 10_000
-
-
-@dataclass(frozen=True)
-class Served:
-    """Traefik's counts of one slot's answers: all, 5xx, slow and 4xx."""
-
-    answers: int = 0
-    failed: int = 0
-    slow: int = 0
-    refused: int = 0
-
-    @property
-    def counts(self) -> tuple[Counted, Counted, Counted]:
-        """(failed, slow, refused), each of all answers."""
-        failed, slow, refused = (Counted(min(n, self.answers), self.answers) for n in astuple(self)[1:])
-        return failed, slow, refused
-
-    def since(self, before: Served) -> Served:
-        """The counts after `before`. A counter that fell belongs to a Traefik that was restarted, and began at zero."""
-        fell = any(now < then for now, then in zip(astuple(self), astuple(before), strict=True))
-        return self if fell else Served(*(now - then for now, then in zip(astuple(self), astuple(before), strict=True)))
-
-    def __add__(self, more: Served) -> Served:
-        return Served(*(a + b for a, b in zip(astuple(self), astuple(more), strict=True)))
-
-
-def served(router: Router, slow_ms: float) -> dict[str, Served] | None:
-    """Traefik's counts by service; None when it does not answer. Slow is over the first bucket's bound at or above `slow_ms`."""
-    from prometheus_client.parser import text_string_to_metric_families
-
-    try:
-        url = f"{router.api_url}/metrics"
-        page = httpx.get(url, timeout=2, verify=is_https(url))
-        page.raise_for_status()
-        families = {f.name: f.samples for f in text_string_to_metric_families(page.text)}
-    except (httpx.HTTPError, ValueError):
-        return None
-    answers: dict[str, int] = {}
-    failed: dict[str, int] = {}
-    refused: dict[str, int] = {}
-    fast: dict[str, tuple[float, int]] = {}
-    for sample in families.get("traefik_service_requests", ()):
-        name = sample.labels["service"].removesuffix("@file")
-        answers[name] = answers.get(name, 0) + int(sample.value)
-        failed[name] = failed.get(name, 0) + int(sample.value) * (sample.labels["code"] >= "500")
-        # 499 is a client that went away.
-        refused[name] = refused.get(name, 0) + int(sample.value) * ("400" <= sample.labels["code"] < "499")
-    within: dict[str, dict[float, int]] = {}
-    for sample in families.get("traefik_service_request_duration_seconds", ()):
-        if sample.name.endswith("_bucket"):
-            bounds = within.setdefault(sample.labels["service"].removesuffix("@file"), {})
-            bound = float(sample.labels["le"])
-            bounds[bound] = bounds.get(bound, 0) + int(sample.value)
-    for name, bounds in within.items():
-        bound = min(b for b in bounds if b >= slow_ms / 1000)
-        fast[name] = (bound, bounds[bound])
-    slow = {n: max(0, count - fast[n][1]) if n in fast else 0 for n, count in answers.items()}
-    return {n: Served(count, failed[n], slow[n], refused[n]) for n, count in answers.items()}
 
 
 @dataclass
@@ -116,8 +57,8 @@ class Sides:
         return [Paired(int(u), int(d), self.rows) for u, d in zip(self.up, self.down, strict=True)]
 
 
-class PersonalFeatures(Exception):
-    """The log does not hold the values of personal features, so predictions cannot be compared; str() names the features."""
+class NotCompared(Exception):
+    """The log does not hold what both versions need, so predictions cannot be compared; str() names the features."""
 
 
 class Observer:
@@ -134,7 +75,7 @@ class Observer:
         model: str,
         champion: RoutedSlot | None,
         candidate: RoutedSlot,
-        slow_ms: float,
+        slow_ms: float | None,
         *,
         compare_traffic: bool,
         shadow: bool = False,
@@ -148,15 +89,17 @@ class Observer:
         if champion is not None and compare_traffic and not shadow:
             # Not with a shadow: each request is in both logs then, and must count once.
             folders[champion.version] = predictions_folder(home, model)
-        self._logs = [_Tail(folder, version) for version, folder in folders.items()]
-        self._last, self._counted = served(router, slow_ms), dict[str, Served]()
+        self._logs = {version: _Tail(folder, version) for version, folder in folders.items()}
+        self._slots = {service_name(model, s): s.address for s in (champion, candidate) if s is not None}
+        self._last, self._counted = self._served(), dict[str, Answered]()
         # With all traffic moved the champion has none now; its earlier counts say what is usual.
-        self._before = self._last.get(service_name(model, champion)) if self._last and champion is not None else None
+        past = self._last.get(service_name(model, champion)) if self._last and champion is not None else None
+        self._before = total(past) if past is not None else None
         self._pair: _Pair | None = None
 
     def look(self) -> Evidence:
         """All that was counted and logged since the step began."""
-        now = served(self._router, self._slow_ms)
+        now = self._served()
         if now is None:
             return Evidence(missing="the router's metrics are missing")
         traffic = self._traffic(now)
@@ -164,7 +107,7 @@ class Observer:
             return traffic
         try:
             first, *distribution = self._compare().paired()
-        except PersonalFeatures as why:
+        except NotCompared as why:
             return replace(traffic, not_compared=str(why))
         except (PackageRefused, PerennialError, OSError, ValueError, KeyError) as error:
             return replace(traffic, missing=f"the two versions' predictions cannot be compared ({error})")
@@ -192,20 +135,23 @@ class Observer:
         return Evidence(
             failed,
             champion_failed,
-            slow,
-            champion_slow,
+            slow if self._slow_ms is not None else None,
+            champion_slow if self._slow_ms is not None else None,
             refused=refused,
             champion_refused=champion_refused,
             past=not self._compare_traffic,
         )
 
-    def _since(self, now: dict[str, Served], last: dict[str, Served], routed: RoutedSlot) -> Served:
-        """The slot's counts in this step, added up from look to look: a restart of Traefik loses only what came after the
-        last look."""
+    def _served(self) -> dict[str, Served] | None:
+        return served(self._router, self._slots, self._slow_ms)
+
+    def _since(self, now: dict[str, Served], last: dict[str, Served], routed: RoutedSlot) -> Answered:
+        """The slot's counts in this step, added up from look to look: a restart loses only what came after the last look."""
         name = service_name(self._model, routed)
         counted = now.get(name, Served())
-        self._counted[name] = self._counted.get(name, Served()) + counted.since(last.get(name, Served()))
-        last[name] = counted
+        self._counted[name] = self._counted.get(name, Answered()) + since(counted, last.get(name, Served()))
+        # A slot that did not answer has its counters still, unless it begins anew.
+        last[name] = replace(counted, slot=counted.slot or last.get(name, Served()).slot)
         return self._counted[name]
 
     def _compare(self) -> Sides:
@@ -213,10 +159,14 @@ class Observer:
         if self._pair is None:
             self._pair = _Pair.of(self._registry, self._model, self._champion.version, self._candidate.version)
         if hidden := sorted({*self._pair.champion.features, *self._pair.candidate.features} & {*self._personal}):
-            raise PersonalFeatures(
+            raise NotCompared(
                 f"predictions were not compared: {', '.join(hidden)} is personal and not in the log as it was asked"
             )
-        for log in self._logs:
+        scored = [log for version, log in self._logs.items() if not self._pair.lacking(version)]
+        if not scored:
+            lacking = {name: None for version in self._logs for name in self._pair.lacking(version)}
+            raise NotCompared(f"predictions were not compared: the requests lack {', '.join(lacking)}")
+        for log in scored:
             for table in log.rows():
                 self._pair.take(table)
         return self._pair.sides
@@ -253,7 +203,9 @@ class _Tail:
                 before += count
                 if new > 0:
                     table = pq.read_table(path).slice(count - new)
-                    yield table.filter(pc.invert(pc.starts_with(table["request_id"], GOLDEN_ID)))
+                    logged = GOLDEN in table.column_names
+                    golden = table[GOLDEN] if logged else pc.starts_with(table["request_id"], GOLDEN_ID)
+                    yield table.filter(pc.invert(golden))
             self._read[stem] = before
 
 
@@ -273,6 +225,13 @@ class _Pair:
         old, new = (Runtime.load(registry.package_folder(model, version)) for version in (champion, candidate))
         at = cuts(registry, model, champion, old.task)
         return cls(old, new, (champion, candidate), Sides(at), Sides(at))
+
+    def lacking(self, version: str) -> list[str]:
+        """The columns that the other version needs and requests to `version` do not have, or have in another kind."""
+        own, other = self.champion.signature, self.candidate.signature
+        if version == self.versions[1]:
+            own, other = other, own
+        return sorted({*other.numbers} - {*own.numbers} | {*other.texts} - {*own.texts})
 
     def take(self, table: pa.Table) -> None:
         """Compares the predictions for logged rows. Raises ValueError when the log lacks a feature."""

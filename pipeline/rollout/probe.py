@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
@@ -70,8 +71,8 @@ def wait_ready(engine: Engine, running: Running, limit_s: float) -> float:
     )
 
 
-def check_golden_requests(running: Running, package: Path, tolerance: float, api_key: str = "") -> int:
-    """Sends the package's golden requests to the slot; returns how many predictions were compared.
+def check_golden_requests(running: Running, package: Path, tolerance: float, keys: Mapping[str, str]) -> int:
+    """Sends the package's golden requests to the slot, with `keys` as headers; returns how many predictions were compared.
 
     Raises RolloutError when one differs from what evaluation recorded: a slot that is healthy but wrong gets no user's
     request.
@@ -80,11 +81,10 @@ def check_golden_requests(running: Running, package: Path, tolerance: float, api
     subject = f"slot {running.model} {running.slot}"
     try:
         headers = {"x-request-id": f"{GOLDEN_ID}{running.slot}-v{running.version}"}
-        headers |= {"x-api-key": api_key} if api_key else {}
         answer = httpx.post(
             f"{running.address}/invocations",
             json=recorded["request"],
-            headers=headers,
+            headers={**headers, **keys},
             timeout=10,
             verify=is_https(running.address),
         )

@@ -13,6 +13,7 @@ from pipeline.rollout.context import RolloutContext
 from pipeline.rollout.engines.base import Engine, Running, SlotSpec
 from pipeline.rollout.recorded import as_recorded
 from pipeline.rollout.routing.route import RoutedSlot
+from pipeline.serving.intake import GOLDEN_HEADER
 from pipeline.serving.settings import Settings
 from pipeline.settings.models import Rollout, Serving
 from pipeline.training import signing
@@ -54,7 +55,7 @@ def fill(
     engine, why = context.engines.choose(settings.engine)
     context.empty_slot(model, slot, settings.drain_s)
     log = predictions_folder(context.home, model, shadow)
-    server, probe_key = _server_settings(context, model, version, settings.serving)
+    server, keys = _server_settings(context, model, version, settings.serving)
     spec = SlotSpec(
         model,
         slot,
@@ -71,7 +72,7 @@ def fill(
     try:
         running = context.start_slot(engine, spec, why)
         ready_s = probe.wait_ready(engine, running, settings.ready_timeout_s)
-        count = probe.check_golden_requests(running, folder, settings.golden_tolerance, probe_key)
+        count = probe.check_golden_requests(running, folder, settings.golden_tolerance, keys)
     except BaseException:
         # `empty_slot` refuses when this rollout was overtaken: the slot may hold the younger rollout's version by now.
         context.empty_slot(model, slot, 0)
@@ -88,13 +89,18 @@ def fill(
     return ProvenSlot(routed_slot(running), engine, why, ready_s)
 
 
-def _server_settings(context: RolloutContext, model: str, version: str, serving: Serving) -> tuple[Settings, str]:
-    """(the settings of the slot's server: its limits, its keys, its package's signature; an API key for the golden requests).
+def _server_settings(
+    context: RolloutContext, model: str, version: str, serving: Serving
+) -> tuple[Settings, dict[str, str]]:
+    """(the settings of the slot's server: its limits, its keys, its package's signature; the headers of the golden requests).
 
-    params.yaml holds only digests of the users' keys, so the slot accepts one more key, which is used here and nowhere else.
+    The key of the golden requests is drawn here and used nowhere else. params.yaml holds only digests of the users' API keys,
+    so the slot accepts it as one more of these.
     """
-    probe_key = secrets.token_hex(32) if serving.api_keys else ""
-    digests = (hashlib.sha256(probe_key.encode()).hexdigest(),) if probe_key else ()
+    key = secrets.token_hex(32)
+    golden = hashlib.sha256(key.encode()).hexdigest()
+    digests = (golden,) if serving.api_keys else ()
+    headers = {GOLDEN_HEADER.decode(): key, "x-api-key": key}
     settings = Settings(
         max_body_bytes=int(serving.max_body_mb * 2**20),
         max_rows=serving.max_rows,
@@ -106,8 +112,9 @@ def _server_settings(context: RolloutContext, model: str, version: str, serving:
         log_key=context.registry.key.log_key() if serving.personal else "",
         public_key=context.registry.key.public(),
         signature=context.registry.signature(model, version),
+        golden_key=golden,
     )
-    return settings, probe_key
+    return settings, headers
 
 
 def routed_slot(running: Running) -> RoutedSlot:

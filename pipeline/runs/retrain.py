@@ -35,7 +35,15 @@ class RunResult:
         return {"run": self.run, "version": self.version, "rollout": rollout, **self.settled.body()}
 
 
-def retrain(context: Context, run: str, name: str, as_of: datetime, reason: str, deploy: bool) -> RunResult:
+def retrain(
+    context: Context,
+    run: str,
+    name: str,
+    as_of: datetime,
+    reason: str,
+    deploy: bool,
+    accept_schema_change: bool = False,
+) -> RunResult:
     """Trains and registers a version of the model `name`, and brings it live with `deploy`. dags/retrain.py has the same order.
 
     Settles the run also when a step fails. Raises the PerennialError of the step that failed.
@@ -53,13 +61,13 @@ def retrain(context: Context, run: str, name: str, as_of: datetime, reason: str,
             with step(stage):
                 steps.run_stage(context, folder, stage)
         with step("check_gates"):
-            mlflow_run = steps.check_gates(context, folder)
+            mlflow_run = steps.check_gates(context, folder, accept_schema_change=accept_schema_change)
         with step("register"):
             version = steps.register(context, folder, mlflow_run)
         rollout = None
         if deploy:
             with step("roll_out"):
-                rollout = steps.roll_out(context, run, name, version, reason)
+                rollout = steps.roll_out(context, run, name, version, reason, None, accept_schema_change)
     finally:
         settled = settle(context, run, name)
     return RunResult(run, version, rollout, settled)

@@ -119,9 +119,10 @@ def _recorded_verdicts(context: Context, opened: workspace.Workspace) -> list[Ve
     return [Verdict.from_dict(verdict) for verdict in entries[-1].event.verdicts] if entries else []
 
 
-def check_gates(context: Context, folder: str, backfill: bool = False) -> str:
+def check_gates(context: Context, folder: str, backfill: bool = False, accept_schema_change: bool = False) -> str:
     """Runs all gates, records the verdicts in the ledger and MLflow, and returns the MLflow run's id.
 
+    With `accept_schema_change` the model may take other columns than the champion.
     Raises GateError when a gate failed.
     """
     from pipeline.gates import run as gates
@@ -131,7 +132,7 @@ def check_gates(context: Context, folder: str, backfill: bool = False) -> str:
     model = _settings(opened)
     champion = None if backfill else context.registry.champion(opened.model)
     package = context.registry.package_folder(opened.model, champion) if champion else None
-    verdicts = gates.verdicts(model, opened.files, package, champion, backfill)
+    verdicts = gates.verdicts(model, opened.files, package, champion, backfill, accept_schema_change)
     _record_verdicts(context, opened, verdicts)
     mlflow_run = record.record(context.registry, opened, model, verdicts, _origin(backfill))
     gates.refuse_failed(opened.model, verdicts)
@@ -184,11 +185,17 @@ def _record_registered(context: Context, opened: workspace.Workspace, mlflow_run
 
 
 def roll_out(
-    context: Context, run: str, model: str, version: str, reason: str, strategy: str | None = None
+    context: Context,
+    run: str,
+    model: str,
+    version: str,
+    reason: str,
+    strategy: str | None = None,
+    accept_schema_change: bool = False,
 ) -> Deployment | ShadowResult:
     """Brings the version live. Waits while another rollout of the model runs; see pipeline.rollout.deploy.deploy."""
     wait_s = context.params.model(model).rollout.wait_s
-    return traffic(context).deploy(run, model, version, reason, strategy, wait_s)
+    return traffic(context).deploy(run, model, version, reason, strategy, wait_s, accept_schema_change)
 
 
 def operate(context: Context, run: str, model: str, action: str, reason: str) -> Any:

@@ -100,25 +100,27 @@ class App:
         if len(body) > self._max_direct_bytes or b"content-encoding" in headers:
             return False
         start = arrived if arrived is not None else time.perf_counter()
-        request_id = self._request_id(headers)
+        request_id, golden = self._request_id(headers), self._intake.is_golden(headers)
         try:
             self._intake.require_key(headers)
             request = self._parsers[url.decode()](body, headers)
         except Exception as error:
             status, refusal = _error_response(error)
             respond(status, self._header_lines(request_id, refusal), refusal)
-            self.metrics.count_response(status, time.perf_counter() - start)
+            if not golden:
+                self.metrics.count_response(status, time.perf_counter() - start)
             return True
         if len(request.rows) > MAX_BATCH_ROWS:
             return False
         self.metrics.add(UNDER_WAY)
-        self._runner.submit(request.rows, partial(self._respond_direct, request, request_id, start, respond))
+        self._runner.submit(request.rows, partial(self._respond_direct, request, request_id, golden, start, respond))
         return True
 
     def _respond_direct(
         self,
         request: ParsedRequest,
         request_id: bytes,
+        golden: bool,
         start: float,
         respond: http_connection.Respond,
         result: np.ndarray | Exception,
@@ -129,23 +131,24 @@ class App:
         try:
             if isinstance(result, Exception):
                 raise result
-            body, headers = self._prediction_response(request, result, request_id)
+            body, headers = self._prediction_response(request, result, request_id, golden)
         except Exception as error:
             status, body = _error_response(error)
         respond(status, self._header_lines(request_id, body, headers), body)
-        self.metrics.count_response(status, time.perf_counter() - start, len(request.rows) if status == 200 else 0)
+        if not golden:
+            self.metrics.count_response(status, time.perf_counter() - start, len(request.rows) if status == 200 else 0)
 
     async def _handle_asgi(self, parse: Parse, scope: Any, receive: Any, send: Any) -> None:
         """The ASGI path of a prediction."""
         start = scope.get(http_connection.ARRIVED) or time.perf_counter()
         headers: Headers = dict(scope["headers"])
-        request_id = self._request_id(headers)
+        request_id, golden = self._request_id(headers), self._intake.is_golden(headers)
         self.metrics.add(UNDER_WAY)
         status, rows, own_headers = 200, 0, JSON
         try:
             try:
                 request, predictions = await self._predict(parse, headers, receive)
-                body, own_headers = self._prediction_response(request, predictions, request_id)
+                body, own_headers = self._prediction_response(request, predictions, request_id, golden)
                 rows = len(request.rows)
             except ClientDisconnected:
                 raise
@@ -164,7 +167,8 @@ class App:
         closing = status in (408, 413)
         if closing or not http_connection.write_response(scope.get(http_connection.CYCLE), status, lines, body):
             await _send(send, status, lines + (b"connection: close\r\n" if closing else b""), body)
-        self.metrics.count_response(status, time.perf_counter() - start, rows)
+        if not golden:
+            self.metrics.count_response(status, time.perf_counter() - start, rows)
 
     async def _predict(self, parse: Parse, headers: Headers, receive: Any) -> tuple[ParsedRequest, np.ndarray]:
         """Reads and parses a request; returns it and its predictions, float64 (rows,)."""
@@ -175,14 +179,14 @@ class App:
         return request, await self._runner.predict(request.rows)
 
     def _prediction_response(
-        self, request: ParsedRequest, predictions: np.ndarray, request_id: bytes
+        self, request: ParsedRequest, predictions: np.ndarray, request_id: bytes, golden: bool
     ) -> tuple[bytes, forms.Headers]:
         """(body, its own headers); logs the prediction. Raises RequestRefused when one is not a finite number."""
         # A finite sum nearly always means finite numbers, and takes half the time of checking each.
         if not math.isfinite(predictions.sum()) and not np.isfinite(predictions).all():
             raise RequestRefused(500, NOT_FINITE)
         if self.log is not None:
-            self.log.add(AnsweredRequest(request_id.decode("latin-1"), time.time(), request.rows, predictions))
+            self.log.add(AnsweredRequest(request_id.decode("latin-1"), time.time(), request.rows, predictions, golden))
         body, headers = request.encode(predictions)
         return body, headers or JSON
 

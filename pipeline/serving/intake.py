@@ -14,6 +14,7 @@ from pipeline.serving.settings import Settings
 
 Headers = dict[bytes, bytes]
 Receive = Callable[[], Awaitable[Any]]
+GOLDEN_HEADER = b"x-golden-key"
 # The bodies that arrive in pieces may together be so many times the limit of one, or they would fill the memory.
 MAX_PARTIAL_BODIES = 4
 
@@ -28,6 +29,8 @@ class Intake:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._keys = [bytes.fromhex(digest) for digest in settings.api_keys]
+        # Without a key no digest is equal to it.
+        self._golden_key = bytes.fromhex(settings.golden_key)
         # The bytes of all bodies that are still incomplete.
         self._partial_bytes = 0
 
@@ -40,6 +43,11 @@ class Intake:
         # All keys are compared, each in full, so that the time reveals nothing.
         if not sum([hmac.compare_digest(digest, key) for key in self._keys]):
             raise RequestRefused(401, "no valid key; send one in x-api-key, or in authorization: Bearer")
+
+    def is_golden(self, headers: Headers) -> bool:
+        """Whether the request proves by the slot's own key that it is a golden one, which is no traffic."""
+        given = headers.get(GOLDEN_HEADER)
+        return given is not None and hmac.compare_digest(hashlib.sha256(given).digest(), self._golden_key)
 
     async def body(self, headers: Headers, receive: Receive) -> bytes:
         """The request's body, decompressed. Raises RequestRefused or ClientDisconnected."""

@@ -31,12 +31,13 @@ STEP_ROWS = 4096
 
 
 class AnsweredRequest(NamedTuple):
-    """One answered request. `received_at` is in seconds since 1970; `predictions` is float64 (rows,)."""
+    """One answered request. `received_at` is in seconds since 1970; `predictions` is float64 (rows,); a golden one is no traffic."""
 
     request_id: str
     received_at: float
     rows: Rows
     predictions: np.ndarray
+    golden: bool = False
 
 
 class PredictionLog:
@@ -148,7 +149,7 @@ class LogSchema:
     def table(self, requests: Sequence[AnsweredRequest]) -> Any:
         """An Arrow table with one row for each row of the requests.
 
-        Columns: request_id, received_at (UTC, milliseconds), event_time, key, version, slot, prediction, features.
+        Columns: request_id, golden, received_at (UTC, milliseconds), event_time, key, version, slot, prediction, features.
         """
         from arro3.core import Table
 
@@ -175,6 +176,7 @@ class LogSchema:
         features = self._features(numbers, texts)
         columns = {
             "request_id": Array([r.request_id for r in requests], text).take(per_request),
+            "golden": Array([r.golden for r in requests], DataType.bool()).take(per_request),
             "received_at": Array(received_ms).cast(DataType.timestamp("ms", tz="UTC")).take(per_request),
             "event_time": Array([t for r in requests for t in r.rows.times], text),
             "key": Array(self._masked(self._signature.key, [k for r in requests for k in r.rows.keys]), text),

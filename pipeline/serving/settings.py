@@ -19,7 +19,8 @@ class Settings:
 
     `api_keys` are SHA-256 digests in hexadecimal; without any, every client may ask. `personal` names the columns that the
     prediction log gets as pseudonyms (by `log_key`, in hexadecimal) or not at all. With a `public_key` (Ed25519, in
-    hexadecimal) the package's manifest must carry that key's `signature`.
+    hexadecimal) the package's manifest must carry that key's `signature`. `golden_key` is the digest of the key that a golden
+    request carries: it is drawn at each start of a slot, and only who started the slot has it.
     """
 
     max_body_bytes: int = 16 * 2**20
@@ -32,6 +33,7 @@ class Settings:
     log_key: str = ""
     public_key: str = ""
     signature: str = ""
+    golden_key: str = ""
 
     @classmethod
     def from_environment(cls) -> Settings:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+import httpx
 import numpy as np
 import onnx
 import pytest
@@ -15,7 +17,7 @@ from onnx import helper, numpy_helper
 from harness.load import steady_load
 from harness.project import BODY
 from pipeline.errors import RegistryError, RolloutError, StageError
-from pipeline.ledger.rollout_events import RouteMoved, SlotStarted
+from pipeline.ledger.rollout_events import RolloutStarted, RouteMoved, SlotStarted
 from pipeline.registry.versions import SIGNATURE_TAG
 from pipeline.rollout import evidence
 from tests.support.endpoint import one_engine
@@ -135,8 +137,45 @@ def test_a_version_that_refuses_what_the_champion_answers_is_undone(endpoint, st
     with repackaged(endpoint, other_features), steady_load(endpoint.address, BODY):
         time.sleep(1)
         with pytest.raises(RolloutError, match=r"[\d.]+% of [\d,]+ requests were refused, 0.00% of the champion's"):
-            endpoint.deploy("2", strategy)
+            endpoint.deploy("2", strategy, accept_schema_change=True)
     assert endpoint.live() == ("1", "blue")
+
+
+@one_engine
+def test_the_fourth_refused_request_undoes_a_version_that_wants_another_column(endpoint):
+    """Four refused requests undo a version in its last bake, however many min_requests are wanted."""
+    endpoint.deploy("1")
+    for _ in range(300):
+        httpx.post(f"{endpoint.address}/invocations", content=BODY).raise_for_status()
+    endpoint.set(bake_s=0.2, hold_s=60)
+    answers = []
+
+    def ask_slowly():
+        while "400" not in answers[-4:-3]:
+            answers.append(str(httpx.post(f"{endpoint.address}/invocations", content=BODY).status_code))
+            time.sleep(0.1)
+
+    with repackaged(endpoint, other_features), ThreadPoolExecutor() as pool:
+        asking = pool.submit(ask_slowly)
+        with pytest.raises(RolloutError, match="requests were refused, 0.00% of the champion's"):
+            endpoint.deploy("2", accept_schema_change=True)
+        asking.result(60)
+    assert endpoint.live() == ("1", "blue")
+
+
+@one_engine
+def test_other_columns_than_the_live_version_has_are_refused_before_a_slot_starts(endpoint):
+    """A version that takes other columns than the live one starts no slot, unless that is accepted; the ledger says so."""
+    endpoint.deploy("1")
+    with repackaged(endpoint, other_features):
+        with pytest.raises(
+            RolloutError, match="column minutes is added, column calls is dropped.*--accept-schema-change"
+        ):
+            endpoint.deploy("2")
+        assert [e.body["version"] for e in endpoint.context.ledger.events(SlotStarted)] == ["1"]
+        endpoint.deploy("2", accept_schema_change=True)
+    opened = endpoint.context.ledger.events(RolloutStarted)[-1].event
+    assert "schema change accepted: column minutes is added, column calls is dropped" in opened.reason
 
 
 def test_a_slot_that_dies_in_its_bake_gives_the_route_back(endpoint, monkeypatch):

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+import socket
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -78,6 +82,33 @@ def test_what_is_personal_is_not_compared_and_holds_up_no_canary(endpoint):
     (proven,) = endpoint.context.ledger.events(StepBaked)
     assert proven.body["reason"].endswith("calls, plan is personal and not in the log as it was asked")
     assert [look["figure"] for look in proven.body["looks"]] == ["error_rate", "refusal_rate", "p99_ms"]
+
+
+@one_engine
+def test_pages_and_cut_bodies_are_no_evidence_of_a_canary(endpoint):
+    """A canary that sees only pages, refused methods and bodies that clients cut off has seen no request."""
+    endpoint.set(hold_s=4, serving__personal={"plan": "hash", "calls": "drop"})
+    ended = threading.Event()
+
+    def ask_for_pages():
+        host, port = urlsplit(endpoint.at.router).hostname, urlsplit(endpoint.at.router).port
+        while not ended.is_set():
+            for method, path in (("GET", "ping"), ("GET", "docs"), ("POST", "ping"), ("POST", "nothing")):
+                httpx.request(method, f"{endpoint.address}/{path}")
+            with socket.create_connection((host, port)) as cut:
+                cut.sendall(
+                    b"POST /churn/invocations HTTP/1.1\r\nhost: x\r\ncontent-length: 600000\r\n\r\n" + b" " * 200000
+                )
+
+    with ThreadPoolExecutor() as pool:
+        asking = [pool.submit(ask_for_pages) for _ in range(2)]
+        try:
+            with pytest.raises(RolloutError, match="goes back to the champion: 0 requests, at least 100 required"):
+                endpoint.deploy("2", "canary")
+        finally:
+            ended.set()
+        [asked.result(20) for asked in asking]
+    assert endpoint.live() == ("1", "blue")
 
 
 @one_engine

@@ -33,8 +33,9 @@ class Endpoint:
         self.context = Context.here()
         self.address = f"{at.router}/churn"
 
-    def deploy(self, version, strategy=None):
-        return deploy.deploy(Context.here().rollout("test"), "churn", version, self.settings(), strategy=strategy)
+    def deploy(self, version, strategy=None, **more):
+        context = Context.here().rollout("test")
+        return deploy.deploy(context, "churn", version, self.settings(), strategy=strategy, **more)
 
     def set(self, **settings):
         for key, value in settings.items():

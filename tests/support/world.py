@@ -166,6 +166,9 @@ class World:
     def signature(self, model, version):
         return self.signatures[version]
 
+    def package_folder(self, model, version):
+        return self.package(version)
+
     def package(self, version):
         return self.home / "versions" / version
 
@@ -175,7 +178,8 @@ class World:
         folder.mkdir(parents=True)
         golden = {"version": version, "request": {}, "predictions": GOLDEN}
         (folder / "golden.json").write_text(json.dumps(golden))
-        manifest = {"version": version, "files": {"golden.json": signing.digest(folder / "golden.json")}}
+        schema = {"features": [], "key": "customer", "event_time": "seen_at"}
+        manifest = {"version": version, **schema, "files": {"golden.json": signing.digest(folder / "golden.json")}}
         content = json.dumps(manifest).encode()
         (folder / signing.MANIFEST).write_bytes(content)
         return self.key.sign(content if version != UNSIGNED else b"another")

@@ -32,7 +32,7 @@ class Fake:
         self.asked, self.hold = [], threading.Event()
         self.hold.set()
 
-    def deploy(self, run, model, version, reason, strategy, wait_s):
+    def deploy(self, run, model, version, reason, strategy, wait_s, accept_schema_change=False):
         self.asked.append((run, model, version))
         assert self.hold.wait(20)
         return Deployment(version, "blue", 0.0)

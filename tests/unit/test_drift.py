@@ -106,7 +106,7 @@ def test_decide_gives_reasons_and_what_would_flip_it(settings):
     assert "live quality: unknown, 3 of 6,000" in unlabelled.reasons[1]
 
 
-def write_log(folder, rows, part=0, features=True):
+def write_log(folder, rows, part=0, features=True, golden=None):
     """A part of a prediction log, as a slot writes it; rows give (request id, key, event time)."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -120,6 +120,8 @@ def write_log(folder, rows, part=0, features=True):
         "slot": ["blue"] * len(rows),
         "prediction": [0.5] * len(rows),
     }
+    if golden is not None:
+        columns["golden"] = golden
     if features:
         columns["features"] = [{"spend": 1.0, "calls": None, "plan": "plus"}] * len(rows)
     pq.write_table(pa.table(columns), folder / log_files.file_name("blue-v1-1", part, part))
@@ -147,6 +149,14 @@ def test_golden_requests_are_no_traffic(settings, tmp_path):
     write_log(tmp_path, [("golden-blue-v1", None, None), ("abc", None, None)])
     day = pd.Timestamp("2026-01-01", tz="UTC")
     assert len(predictions(tmp_path, settings.model("churn"), day, day + pd.Timedelta(days=1))) == logged(tmp_path) == 1
+
+
+def test_an_id_from_outside_hides_no_row_of_a_slot_that_marks_its_golden_requests(settings, tmp_path):
+    """The column `golden` says what is no traffic; only where a file lacks it the id does."""
+    write_log(tmp_path, [("golden-blue-v1", None, None), ("abc", None, None)])
+    write_log(tmp_path, [("golden-outside", None, None), ("golden-blue-v1", None, None)], part=1, golden=[False, True])
+    day = pd.Timestamp("2026-01-01", tz="UTC")
+    assert len(predictions(tmp_path, settings.model("churn"), day, day + pd.Timedelta(days=1))) == logged(tmp_path) == 2
 
 
 def test_a_hashed_key_still_joins_its_labels(project, settings):

@@ -1,13 +1,16 @@
-"""What Traefik's counters say of a step, also when they begin anew in it."""
+"""What the counters of slots and router say of a step, also when they begin anew in it."""
 
 from __future__ import annotations
+
+from types import SimpleNamespace
 
 import pytest
 
 from pipeline.policy.canary import Counted, judge
 from pipeline.registry.versions import Registry
 from pipeline.rollout import evidence
-from pipeline.rollout.evidence import Observer, Served
+from pipeline.rollout.answer_counts import RouterCounts, Served, SlotCounts
+from pipeline.rollout.evidence import Observer
 from pipeline.rollout.routing.route import RoutedSlot
 from pipeline.rollout.routing.traefik import service_name
 from pipeline.settings.addresses import Router
@@ -16,8 +19,12 @@ from pipeline.training.signing import SigningKey
 
 OLD = RoutedSlot("blue", "1", "http://127.0.0.1:1")
 ROUTER = Router("", "", "")
-ROUTER = Router("", "", "")
 NEW = RoutedSlot("green", "2", "http://127.0.0.1:2")
+
+
+def page(answers=0, failed=0, slow=0, refused=0, router_failed=0):
+    """What slot and router have counted."""
+    return Served(SlotCounts(answers, failed, refused), RouterCounts(answers - refused, slow, router_failed))
 
 
 @pytest.fixture
@@ -27,7 +34,7 @@ def counted(monkeypatch, tmp_path):
     def look_at(*pages):
         scrapes = iter(pages)
         name = service_name("churn", NEW)
-        monkeypatch.setattr(evidence, "served", lambda *_: {name: page} if (page := next(scrapes)) else {})
+        monkeypatch.setattr(evidence, "served", lambda *_: {name: seen} if (seen := next(scrapes)) else {})
         observer = Observer(
             Registry(tmp_path, "", SigningKey(tmp_path)), ROUTER, "churn", None, NEW, 250, compare_traffic=False
         )
@@ -38,14 +45,14 @@ def counted(monkeypatch, tmp_path):
 
 def test_a_step_counts_what_came_in_it(counted):
     """A step counts the requests that came after its start."""
-    first, second = counted(Served(1000, 5, 7), Served(1000, 5, 7), Served(1100, 6, 9))
+    first, second = counted(page(1000, 5, 7), page(1000, 5, 7), page(1100, 6, 9))
     assert first.failed == Counted(0, 0)
     assert (second.failed, second.slow) == (Counted(1, 100), Counted(2, 100))
 
 
 def test_a_router_that_was_started_again_counts_from_zero(counted):
     """Counts continue across a restart of the router and are never negative."""
-    looks = counted(Served(1000, 5, 7), Served(1100, 6, 9), None, Served(40, 1, 0), Served(1200, 2, 3))
+    looks = counted(page(1000, 5, 7), page(1100, 6, 9), None, page(40, 1, 0), page(1200, 2, 3))
     assert [look.failed for look in looks] == [Counted(1, 100), Counted(1, 100), Counted(2, 140), Counted(3, 1300)]
     assert looks[-1].slow == Counted(5, 1300)
     assert all(judge(look, RolloutLimits()).verdict == "hold" for look in looks)
@@ -56,7 +63,7 @@ def looks(monkeypatch, home, *pages, shared=False):
     scrapes = iter(pages)
     names = service_name("churn", OLD), service_name("churn", NEW)
     monkeypatch.setattr(
-        evidence, "served", lambda *_: None if (page := next(scrapes)) is None else dict(zip(names, page, strict=True))
+        evidence, "served", lambda *_: None if (seen := next(scrapes)) is None else dict(zip(names, seen, strict=True))
     )
     monkeypatch.setattr(Observer, "_compare", lambda _: (_ for _ in ()).throw(OSError("no packages here")))
     observer = Observer(Registry(home, "", SigningKey(home)), ROUTER, "churn", OLD, NEW, 250, compare_traffic=shared)
@@ -65,9 +72,7 @@ def looks(monkeypatch, home, *pages, shared=False):
 
 def test_with_all_traffic_moved_the_champions_past_is_what_is_compared_with(monkeypatch, tmp_path):
     """With all traffic moved, the candidate is compared with the champion's past."""
-    (seen,) = looks(
-        monkeypatch, tmp_path, (Served(900, 9, 5, 90), Served(0)), (Served(900, 9, 5, 90), Served(200, 2, 1, 22))
-    )
+    (seen,) = looks(monkeypatch, tmp_path, (page(900, 9, 5, 90), page(0)), (page(900, 9, 5, 90), page(200, 2, 1, 22)))
     assert seen.past
     assert (seen.champion_failed, seen.champion_refused) == (Counted(9, 900), Counted(90, 900))
     assert (seen.failed, seen.refused) == (Counted(2, 200), Counted(22, 200))
@@ -77,7 +82,7 @@ def test_with_all_traffic_moved_the_champions_past_is_what_is_compared_with(monk
 def test_beside_each_other_both_are_counted_from_the_steps_start(monkeypatch, tmp_path):
     """With shared traffic, both versions are counted from the step's start."""
     (seen,) = looks(
-        monkeypatch, tmp_path, (Served(900, 9, 5, 90), Served(0)), (Served(1000, 9, 6, 99), Served(50)), shared=True
+        monkeypatch, tmp_path, (page(900, 9, 5, 90), page(0)), (page(1000, 9, 6, 99), page(50)), shared=True
     )
     assert not seen.past
     assert (seen.champion_failed, seen.champion_refused) == (Counted(0, 100), Counted(9, 100))
@@ -85,5 +90,31 @@ def test_beside_each_other_both_are_counted_from_the_steps_start(monkeypatch, tm
 
 def test_a_step_that_began_without_metrics_counts_from_the_first_there_are(monkeypatch, tmp_path):
     """A step that began without metrics counts from the first metrics it gets."""
-    first, second = looks(monkeypatch, tmp_path, None, (Served(900), Served(500, 50)), (Served(900), Served(600, 51)))
+    first, second = looks(monkeypatch, tmp_path, None, (page(900), page(500, 50)), (page(900), page(600, 51)))
     assert (first.failed, second.failed) == (Counted(0, 0), Counted(1, 100))
+
+
+@pytest.mark.parametrize(
+    ("candidate", "lacking"),
+    [
+        (["spend"], ([], ["calls"])),
+        (["spend", "calls", "age"], (["age"], [])),
+        (["age"], (["age"], ["calls", "spend"])),
+    ],
+)
+def test_predictions_are_compared_on_requests_that_have_the_columns_of_both(candidate, lacking):
+    """Requests to a version are compared when they have every column that the other version needs."""
+    old, new = (
+        SimpleNamespace(signature=SimpleNamespace(numbers=names, texts=[])) for names in (["spend", "calls"], candidate)
+    )
+    pair = evidence._Pair(old, new, ("1", "2"), None, None)
+    assert (pair.lacking("1"), pair.lacking("2")) == lacking
+
+
+def test_errors_of_the_router_count_only_while_the_slot_is_away(counted):
+    """Traefik's own 5xx are failures while the slot does not answer or begins anew, and a cut body's otherwise."""
+    away, again = Served(None, RouterCounts(100, 0, 7)), Served(SlotCounts(20), RouterCounts(100, 0, 9))
+    cut, dead, again = counted(page(100), page(100, router_failed=3), away, again)
+    assert cut.failed == Counted(0, 0)
+    assert dead.failed == Counted(4, 4)
+    assert again.failed == Counted(6, 26)

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -9,8 +11,11 @@ import pytest
 
 from harness.project import churn_rows
 from pipeline.errors import GateError
-from pipeline.gates import data_contract, metric_limit, naive_baseline, run
+from pipeline.gates import champion as champion_gate
+from pipeline.gates import data_contract, metric_limit, naive_baseline, run, schema
 from pipeline.gates.base import PackagedModel, ValidatedData, Verdict
+from pipeline.serving.runtime import Runtime
+from pipeline.serving.signature import Signature
 from pipeline.training import evaluate
 from pipeline.workspaces.dvc_graph import Artifacts
 
@@ -43,6 +48,7 @@ def test_a_good_model_passes_all(churn, files):
         "missing_values",
         "metric_limit",
         "naive_baseline",
+        "schema",
         "champion",
         "onnx_parity",
     ]
@@ -107,6 +113,63 @@ def test_as_good_as_the_champion_passes(churn, files, tmp_path):
     verdict = by_name(run.verdicts(churn, files, champion, "7"))["champion"]
     assert verdict.passed
     assert verdict.observed == pytest.approx(0.0, abs=1e-6)
+
+
+def with_features(folder, change):
+    """The package in `folder` with another list of features in its manifest."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["features"] = change(manifest["features"])
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+CHANGED = {
+    "column calls is added": lambda features: [f for f in features if f["name"] != "calls"],
+    "column visits is dropped": lambda features: [*features, {"name": "visits", "kind": "number"}],
+    "column plan is now text": lambda features: [
+        {"name": "plan", "kind": "number"} if f["name"] == "plan" else f for f in features
+    ],
+    "column spend may no longer be missing": lambda features: [{**f, "nullable": True} for f in features],
+    "column plan may no longer be gold": lambda features: [
+        {**f, "allowed": [*f["allowed"], "gold"]} if "allowed" in f else f for f in features
+    ],
+}
+
+
+@pytest.mark.parametrize("change", CHANGED)
+def test_other_columns_than_the_champions_fail_unless_they_are_accepted(churn, files, change):
+    """A model that takes other columns than the champion fails `schema` with each column's name, and passes on purpose."""
+    now = Runtime.load(files.package)
+    champion = SimpleNamespace(
+        signature=Signature({**now.manifest, "features": CHANGED[change](now.manifest["features"])})
+    )
+    packaged = PackagedModel(churn, {}, None, None, now, champion, "7")
+    refused, accepted = schema.verdict(packaged), schema.verdict(replace(packaged, accept_schema_change=True))
+    assert (refused.passed, accepted.passed) == (False, True)
+    assert change in refused.reason and "--accept-schema-change" in refused.reason
+    assert change in accepted.reason and "accepted on purpose" in accepted.reason
+
+
+def test_wider_rules_and_another_order_are_no_schema_change(churn, files):
+    """A model that takes every request that the champion takes passes `schema`."""
+    now = Runtime.load(files.package)
+    narrower = [{**f, "nullable": False} for f in reversed(now.manifest["features"])]
+    champion = SimpleNamespace(signature=Signature({**now.manifest, "features": narrower}))
+    assert schema.verdict(PackagedModel(churn, {}, None, None, now, champion, "7")).passed
+
+
+def test_a_champion_that_needs_a_dropped_column_stops_no_run(churn, files, tmp_path):
+    """A dropped feature makes the champion not comparable: with the change accepted every gate passes and one says so."""
+    champion = with_features(shutil.copytree(files.package, tmp_path / "champion"), lambda features: features)
+    names = churn.training.features
+    predictions = pd.read_parquet(files.predictions).drop(columns=names[0])
+    signature = SimpleNamespace(numbers=["calls"], texts=["plan"])
+    held = PackagedModel(
+        churn, {}, None, predictions, SimpleNamespace(signature=signature), Runtime.load(champion), "7"
+    )
+    verdict = champion_gate.verdict(held)
+    assert verdict.passed
+    assert "not comparable: the champion, version 7, needs spend" in verdict.reason
 
 
 def packaged(model, limits, **evaluation):

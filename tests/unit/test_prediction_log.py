@@ -1,5 +1,6 @@
 """The prediction log holds each answered request once, whatever happens to the process or the disk."""
 
+import hashlib
 import json
 import stat
 
@@ -11,9 +12,10 @@ from starlette.testclient import TestClient
 from pipeline.serving import log_files, prediction_log
 from pipeline.serving.app import App
 from pipeline.serving.identity import Identity
-from pipeline.serving.metrics import LOG_ROWS_LOST, Metrics
+from pipeline.serving.metrics import LOG_ROWS_LOST, PREDICTIONS, Metrics
 from pipeline.serving.prediction_log import AnsweredRequest, LogSchema, PredictionLog, pseudonym
 from pipeline.serving.runtime import Runtime
+from pipeline.serving.settings import Settings
 
 GOOD = {"spend": 10.0, "calls": None, "plan": "plus"}
 KEY = bytes(range(32))
@@ -35,6 +37,21 @@ def answered(runtime, number, rows=1):
 
 def logged(folder):
     return [row for path in log_files.current_files(folder) for row in pq.read_table(path).to_pylist()]
+
+
+def test_only_the_slots_own_key_makes_a_request_golden(runtime, tmp_path):
+    """A request is golden by the slot's key, whatever its id says; a golden one is logged as such and not counted."""
+    log, metrics = opened(runtime, tmp_path), Metrics({})
+    settings = Settings(golden_key=hashlib.sha256(b"drawn").hexdigest())
+    client = TestClient(App(runtime, log, Identity("churn", "3", "blue"), settings, metrics))
+    for key in ("drawn", "guessed", ""):
+        headers = {"x-request-id": f"golden-{key}", "x-golden-key": key}
+        client.post("/invocations", json={"dataframe_records": [GOOD]}, headers=headers)
+    log.close()
+    assert {row["request_id"]: row["golden"] for row in logged(tmp_path)} == {
+        **{"golden-drawn": True, "golden-guessed": False, "golden-": False}
+    }
+    assert metrics.total(PREDICTIONS) == 2
 
 
 def test_an_answered_request_is_logged(runtime, tmp_path):
