@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import GateError
 from pipeline.gates.base import Verdict
+from pipeline.registry import logged_model
 from pipeline.registry.versions import (
     AS_OF_TAG,
     BACKFILL,
@@ -26,9 +27,7 @@ from pipeline.registry.versions import (
     SIGNATURE_TAG,
     Registry,
 )
-from pipeline.serving.signature import Field
 from pipeline.settings.models import Model
-from pipeline.training import fit
 from pipeline.training.evaluate import PREDICTION, Evaluation
 from pipeline.workspaces import dvc_remote
 from pipeline.workspaces.dvc_graph import environment, read_json
@@ -37,7 +36,6 @@ from pipeline.workspaces.workspace import RUN_FILE, Workspace
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-EXAMPLE_ROWS = 5
 GATE_TAG = "gate."
 # In place of a digest, when the data failed its gates.
 NO_MODEL = "none"
@@ -126,7 +124,7 @@ def create_version(
         with mlflow.start_run(run_id=mlflow_run):
             mlflow.log_artifacts(str(workspace.files.package), "package")
             mlflow.log_artifact(str(workspace.files.reference))
-            logged = _log_model(workspace, model)
+            logged = logged_model.log(workspace, model)
         if origin == RETRAIN:
             tags[SIGNATURE_TAG] = _signature(registry, workspace, verdicts)
         _ensure_registered(client, workspace.model, model.description)
@@ -242,35 +240,3 @@ def _dataset(workspace: Workspace, model: Model) -> Any:
         name=f"{workspace.model} snapshot (schema from a sample)",
         digest=workspace.data_version()[:32],
     )
-
-
-def _log_model(workspace: Workspace, model: Model) -> Any:
-    import mlflow
-    import pandas as pd
-    import sklearn
-    import skops
-
-    rows = pd.read_parquet(workspace.files.reference).head(EXAMPLE_ROWS)
-    example = fit.feature_frame(rows, model.training)
-    estimator = fit.load(workspace.files.model)
-    predictions = fit.predict(estimator, example, model.training)
-    return mlflow.sklearn.log_model(
-        estimator,
-        name="model",
-        serialization_format="skops",
-        skops_trusted_types=fit.TRUSTED_TYPES,
-        signature=mlflow.models.infer_signature(example, predictions),
-        input_example=_input_example(workspace, model),
-        # Without this list MLflow would load the model in another process to infer it.
-        pip_requirements=[f"scikit-learn=={sklearn.__version__}", f"skops=={skops.__version__}", "pandas"],
-        pyfunc_predict_fn="predict_proba" if model.training.task == "binary" else "predict",
-    )
-
-
-def _input_example(workspace: Workspace, model: Model) -> Any:
-    """One row that the contract allows, for MLflow's page and its requests: no row of the data is copied to where people look."""
-    import pandas as pd
-
-    manifest = read_json(workspace.files.package / "manifest.json")
-    row = {field.name: field.example() for field in map(Field.from_manifest, manifest["features"])}
-    return fit.feature_frame(pd.DataFrame([row]), model.training)

@@ -71,7 +71,9 @@ class App:
         )
         model = f"/v2/models/{identity.model}"
         self._parsers: dict[str, Parse] = {
-            "/invocations": lambda body, _: forms.invocations(body, runtime.signature, settings.max_rows)
+            "/invocations": lambda body, headers: forms.invocations(
+                body, runtime.signature, settings.max_rows, headers.get(b"content-type", b"")
+            )
         }
         for path in (f"{model}/infer", f"{model}/versions/{identity.version}/infer"):
             self._parsers[path] = lambda body, headers: forms.infer(

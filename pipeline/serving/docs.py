@@ -93,8 +93,11 @@ def _paths(runtime: Runtime, model: str) -> dict[str, Any]:
         for f in runtime.signature.fields
     ]
     example = {"dataframe_records": [record]}
+    by_mlflow = _post("Predict, by MLflow's protocol", "Invocation", example, PREDICTIONS)
+    lines = [",".join(record), ",".join(str(value) for value in record.values())]
+    by_mlflow["requestBody"]["content"]["text/csv"] = {"schema": {"type": "string"}, "example": "\n".join(lines)}
     paths: dict[str, Any] = {
-        "/invocations": {"post": _post("Predict, by MLflow's protocol", "Invocation", example, PREDICTIONS)},
+        "/invocations": {"post": by_mlflow},
         f"{model}/infer": {
             "post": _post("Predict, by the Open Inference Protocol v2", "Inputs", {"inputs": inputs}, V2)
         },

@@ -1,4 +1,4 @@
-"""The forms of request: MLflow's four, and the Open Inference Protocol v2 with its binary tensors.
+"""The forms of request: MLflow's four and CSV, and the Open Inference Protocol v2 with its binary tensors.
 
 Each form is parsed into rows of the model's signature, and has its own form of answer. BadRequest names what does not fit.
 """
@@ -6,8 +6,9 @@ Each form is parsed into rows of the model's signature, and has its own form of 
 from __future__ import annotations
 
 import json
+import re
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
@@ -15,13 +16,15 @@ from typing import Any
 import numpy as np
 import orjson
 
-from pipeline.serving import tensors
+from pipeline.serving import csv_form, tensors
 from pipeline.serving.errors import BadRequest, RequestRefused
 from pipeline.serving.identity import Identity
 from pipeline.serving.signature import Rows, Signature
 
 Headers = list[tuple[bytes, bytes]]
 OUTPUT = "prediction"
+# Some programs on Windows write it before a text; json.loads and pandas skip it.
+BOM = b"\xef\xbb\xbf"
 BINARY_LENGTH = b"inference-header-content-length"
 # The v2 protocol's datatypes as numpy's.
 TENSORS = {
@@ -39,13 +42,13 @@ class ParsedRequest:
     encode: Callable[[np.ndarray], tuple[bytes, Headers]]
 
 
-def invocations(body: bytes, signature: Signature, max_rows: int) -> ParsedRequest:
-    """MLflow's scoring protocol."""
-    request = _json(body)
+def invocations(body: bytes, signature: Signature, max_rows: int, content_type: bytes = b"") -> ParsedRequest:
+    """MLflow's scoring protocol. The model has no params; given ones change nothing, as with MLflow's own server."""
+    if content_type.partition(b";")[0].strip().lower() == b"text/csv":
+        return ParsedRequest(_csv(body, content_type, signature, max_rows), _mlflow_answer)
+    request = _json(body.removeprefix(BOM))
     if type(request) is not dict:
         raise BadRequest(EXPECTED)
-    if request.get("params"):
-        raise BadRequest("params: the model takes none; leave it out")
     names = [name for name in request if name != "params"]
     if len(names) != 1 or names[0] not in MLFLOW:
         raise BadRequest(EXPECTED)
@@ -54,6 +57,17 @@ def invocations(body: bytes, signature: Signature, max_rows: int) -> ParsedReque
 
 def _mlflow_answer(predictions: np.ndarray) -> tuple[bytes, Headers]:
     return b'{"predictions":%b}' % orjson.dumps(predictions, option=orjson.OPT_SERIALIZE_NUMPY), []
+
+
+def _csv(body: bytes, content_type: bytes, signature: Signature, max_rows: int) -> Rows:
+    charset = re.search(rb"charset *= *\"?([^\s;\"]+)", content_type.lower())
+    if charset is not None and charset[1] not in (b"utf-8", b"utf8"):
+        raise RequestRefused(415, f"charset must be utf-8; got {charset[1][:20].decode('latin-1')}")
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"the body is not UTF-8 ({error.reason} at byte {error.start})") from None
+    return _columns(csv_form.columns(text, signature.numbers, max_rows), signature, max_rows)
 
 
 def _records(records: Any, signature: Signature, max_rows: int) -> Rows:
@@ -73,7 +87,9 @@ def _split(frame: Any, signature: Signature, max_rows: int) -> Rows:
 
 
 def _instances(rows: Any, signature: Signature, max_rows: int) -> Rows:
-    """Objects, or plain lists in the order of the signature."""
+    """Objects, or plain lists in the order of the signature; or a list of values for each column, as `inputs`."""
+    if type(rows) is dict:
+        return _inputs(rows, signature, max_rows)
     if type(rows) is not list:
         raise BadRequest("instances must be a list of rows")
     if rows and type(rows[0]) is list:
@@ -104,7 +120,7 @@ def _table(names: Sequence[str], rows: Sequence[Any], signature: Signature, max_
     return signature.of_table(names, rows)
 
 
-def _columns(columns: dict[str, Sequence[Any]], signature: Signature, max_rows: int) -> Rows:
+def _columns(columns: Mapping[str, Sequence[Any]], signature: Signature, max_rows: int) -> Rows:
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"{name} {count}" for name, count in lengths.items())

@@ -154,6 +154,30 @@ def test_a_request_over_a_limit_gets_a_413(built):
     assert (many.status_code, many.json()["error"]) == (413, "the request has 3 rows, at most 2 are allowed; split it")
 
 
+def test_csv_keeps_the_limits_and_names_row_and_column(built):
+    """Too many lines, a field that never ends, and values that the contract forbids."""
+    small = served(built, max_rows=2)
+    head = "spend,calls,plan\n"
+    for body, code, message in (
+        (head + "1,2,plus\n" * 3, 413, "the request has 3 rows, at most 2 are allowed"),
+        (head + "1,2,plus\n" + "1,2,free\n", 400, 'row 1: column plan must be one of basic, plus; got "free"'),
+        (head + "1,2,plus\n" + ",2,plus\n", 400, "row 1: column spend must not be missing"),
+        (head + "1e39,2,plus\n", 400, "row 0: column spend must be a finite number"),
+        (head + "inf,2,plus\n", 400, 'row 0: column spend must be a number; got "inf"'),
+        (head + "1,2\n", 400, "row 0: must have 3 values"),
+        (head + '1,2,"plus\n', 400, "the body is not CSV"),
+        (head + "1,2," + "x" * 200_000, 400, "the body is not CSV"),
+        ("spend,spend,calls,plan\n1,1,2,plus\n", 400, "column spend is given twice"),
+        (head, 400, "the request has no rows"),
+        ("", 400, "the request has no rows"),
+        ("\n\n", 400, "the request has no rows"),
+        (",\n1,\n", 400, "given twice"),
+        (head + "\0,2,plus\n", 400, ""),
+    ):
+        answer = small.post("/invocations", content=body, headers={"content-type": "text/csv"})
+        assert (answer.status_code, message in answer.json()["error"]) == (code, True), (body[:60], answer.text)
+
+
 def test_compressed_bodies_are_decompressed(client):
     """gzip and deflate are supported; a broken body is a 400 and another encoding a 415."""
     body = json.dumps({"dataframe_records": [GOOD]}).encode()

@@ -1,0 +1,76 @@
+"""The model as MLflow has it, for MLflow's page and for `mlflow models serve`; a slot serves the package instead.
+
+MLflow's own server answers as a slot does: a binary model gives the probability of 1, a number for each row. MLflow can call
+predict_proba, which gives both probabilities, so the logged pipeline has two steps that keep the second one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pipeline.serving.signature import Field
+from pipeline.settings.models import Model, Training
+from pipeline.training import fit
+from pipeline.workspaces.dvc_graph import read_json
+from pipeline.workspaces.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from sklearn.base import BaseEstimator
+
+EXAMPLE_ROWS = 5
+
+
+def log(workspace: Workspace, model: Model) -> Any:
+    """Logs the run's model to the active MLflow run; returns MLflow's record of it."""
+    import mlflow
+    import pandas as pd
+    import sklearn
+    import skops
+
+    rows = pd.read_parquet(workspace.files.reference).head(EXAMPLE_ROWS)
+    example = fit.feature_frame(rows, model.training)
+    estimator = fit.load(workspace.files.model)
+    predictions = fit.predict(estimator, example, model.training)
+    return mlflow.sklearn.log_model(
+        one_number(estimator, model.training),
+        name="model",
+        serialization_format="skops",
+        skops_trusted_types=fit.TRUSTED_TYPES,
+        signature=mlflow.models.infer_signature(example, predictions),
+        input_example=_input_example(workspace, model),
+        # Without this list MLflow would load the model in another process to infer it.
+        pip_requirements=[f"scikit-learn=={sklearn.__version__}", f"skops=={skops.__version__}", "pandas"],
+    )
+
+
+def one_number(estimator: BaseEstimator, training: Training) -> BaseEstimator:
+    """A pipeline whose `predict` gives what `fit.predict` gives: for a binary model the probability of 1.
+
+    It has only scikit-learn's own classes: stacking gives the probability of the second class to the next step, and that step
+    is a line through it, times 1 plus 0, which changes no bit.
+    """
+    if training.task != "binary":
+        return estimator
+    import numpy as np
+    from sklearn.ensemble import StackingClassifier
+    from sklearn.linear_model import LinearRegression
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import LabelEncoder
+
+    probability = StackingClassifier([("model", estimator)], cv="prefit", stack_method="predict_proba")
+    probability.estimators_, probability.stack_method_ = [estimator], ["predict_proba"]
+    probability._label_encoder = LabelEncoder().fit([0, 1])
+    probability.classes_, probability.final_estimator_ = np.array([0, 1]), None
+    same = LinearRegression()
+    same.coef_, same.intercept_, same.n_features_in_ = np.array([1.0]), 0.0, 1
+    return Pipeline([("probability", probability), ("same", same)])
+
+
+def _input_example(workspace: Workspace, model: Model) -> pd.DataFrame:
+    """One row that the contract allows, for MLflow's page and its requests: no row of the data is copied to where people look."""
+    import pandas as pd
+
+    manifest = read_json(workspace.files.package / "manifest.json")
+    row = {field.name: field.example() for field in map(Field.from_manifest, manifest["features"])}
+    return fit.feature_frame(pd.DataFrame([row]), model.training)

@@ -1,0 +1,64 @@
+"""text/csv as a form of request: a line of names, then a line for each row.
+
+A number may be missing in each of the spellings that pandas knows, which MLflow's server reads CSV with. A text is missing only
+when it is empty: in the data that a model learned from, NA is a country. The index that pandas writes by default is left out.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Collection
+from typing import Any
+
+from pipeline.serving.errors import BadRequest
+
+MISSING = frozenset(
+    (
+        *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
+        *("<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
+    )
+)
+# Python's float() takes 1_0 too.
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+
+def columns(text: str, numbers: Collection[str], max_rows: int) -> dict[str, list[Any]]:
+    """The columns of the text by name, those in `numbers` as numbers. One row more than `max_rows` at most. Raises BadRequest."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        names = next(reader, [])
+        rows: list[list[str]] = []
+        for row in reader:
+            # pandas skips empty lines too.
+            if row:
+                rows.append(row)
+            if len(rows) > max_rows:
+                break
+    except csv.Error as error:
+        raise BadRequest(f"the body is not CSV ({error}, line {reader.line_num})") from None
+    if len(set(names)) < len(names):
+        raise BadRequest(f"row 0: column {next(n for n in names if names.count(n) > 1)} is given twice")
+    for number, row in enumerate(rows):
+        if len(row) != len(names):
+            raise BadRequest(f"row {number}: must have {len(names)} values, one for each name in the first line")
+    read: dict[str, list[Any]] = {
+        name: list(values) for name, values in zip(names, zip(*rows, strict=True), strict=False)
+    }
+    read = read or {name: [] for name in names}
+    if names[:1] == [""]:
+        del read[""]
+    return {name: [_number(v) for v in values] if name in numbers else _texts(values) for name, values in read.items()}
+
+
+def _number(value: str) -> Any:
+    """The number; the text itself where it is none, which the column's rule refuses by row and name."""
+    value = value.strip()
+    if value in MISSING:
+        return None
+    return float(value) if NUMBER.fullmatch(value) else value
+
+
+def _texts(values: list[str]) -> list[str | None]:
+    return [value or None for value in values]
