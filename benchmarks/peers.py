@@ -71,8 +71,8 @@ def mlserver(flights: Flights, folder: Path) -> Iterator[Peer]:
         )
 
 
-def tensors(rows: Rows) -> bytes:
-    """A request body of the Open Inference Protocol, with MLServer's content type for a data frame."""
+def tensors(rows: Rows, output: str = "predict_proba") -> bytes:
+    """A request body of the Open Inference Protocol for one output, with MLServer's content type for a data frame."""
 
     def tensor(name: str) -> dict[str, Any]:
         values, text = [row[name] for row in rows], isinstance(rows[0][name], str)
@@ -80,7 +80,7 @@ def tensors(rows: Rows) -> bytes:
         return {**column, "parameters": {"content_type": "str"}} if text else column
 
     request = {"parameters": {"content_type": "pd"}, "inputs": [tensor(name) for name in rows[0]]}
-    return json.dumps({**request, "outputs": [{"name": "predict_proba"}]}).encode()
+    return json.dumps({**request, "outputs": [{"name": output}]}).encode()
 
 
 BENTO = """

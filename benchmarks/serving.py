@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -144,7 +145,8 @@ def _bare(url: str) -> dict[str, Any]:
 
 def _with_tensors(name: str, port: int) -> Peer:
     path = f"/v2/models/{MODEL}/infer"
-    return Peer(name, port, path, peers.tensors, lambda answer: answer["outputs"][0]["data"])
+    body = partial(peers.tensors, output="prediction")
+    return Peer(name, port, path, body, lambda answer: answer["outputs"][0]["data"])
 
 
 def _new_folder(folder: Path) -> Path:

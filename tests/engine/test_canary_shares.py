@@ -124,7 +124,8 @@ def test_one_key_stays_on_one_side_however_it_is_asked(endpoint):
     def forms(key):
         row = GOOD | {"customer": key}
         names, values = list(row), list(row.values())
-        tensors = [{"name": n, "shape": [1], "datatype": "BYTES", "data": [v]} for n, v in row.items()]
+        kinds = {name: "BYTES" if isinstance(value, str) else "FP64" for name, value in row.items()}
+        tensors = [{"name": n, "shape": [1], "datatype": kinds[n], "data": [v]} for n, v in row.items()]
         yield "/invocations", {"dataframe_records": [row, row | {"customer": "another"}]}
         yield "/invocations", {"dataframe_split": {"columns": names, "data": [values]}}
         yield "/invocations", {"instances": [row]}
