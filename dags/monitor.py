@@ -48,10 +48,14 @@ def alias(model: str) -> AssetAlias:
 
 
 def check_drift(model: str) -> dict:
+    """The decision with its reason; skips while the model has no champion to compare with."""
     from pipeline.context import Context
     from pipeline.runs import drift_check
 
-    result = drift_check.check_drift(Context.here(), run_id(), model, as_of_run()).as_dict()
+    context = Context.here()
+    if context.registry.champion(model) is None:
+        skip(f"model {model}: no version is live yet")
+    result = drift_check.check_drift(context, run_id(), model, as_of_run()).as_dict()
     return {key: result[key] for key in ("decision", "reason", "as_of", "moved", "report")}
 
 

@@ -31,16 +31,21 @@ class Router:
         self.start()
 
     def kept(self) -> psutil.Process:
-        """From now on it runs under its keeper, as `make up` runs it; returns Traefik's own process."""
+        """From now on it runs under the supervisor, as `make up` runs it; returns Traefik's own process."""
         self.process.terminate()
         self.process.wait(10)
-        self.start([sys.executable, "-m", "pipeline.services.supervisor"])
+        procfile = self._home / "Procfile"
+        procfile.write_text(f"router: cd '{self._home}' && exec {' '.join(self._traefik)}\n")
+        self.start([sys.executable, "-m", "pipeline.services.supervisor", str(self._home), str(procfile)])
         (traefik,) = psutil.Process(self.process.pid).children()
         return traefik
 
-    def start(self, under: list[str] | None = None) -> None:
-        traefik = [shutil.which("traefik") or "traefik", f"--configFile={self._home / 'traefik.yaml'}"]
-        command = [*(under or []), *traefik]
+    @property
+    def _traefik(self) -> list[str]:
+        return [shutil.which("traefik") or "traefik", f"--configFile={self._home / 'traefik.yaml'}"]
+
+    def start(self, supervisor: list[str] | None = None) -> None:
+        command = supervisor or self._traefik
         env = os.environ | router_config.ENVIRONMENT
         self.process = subprocess.Popen(command, cwd=self._home, stdout=subprocess.DEVNULL, env=env)
         until = time.monotonic() + 20

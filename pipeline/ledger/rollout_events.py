@@ -102,6 +102,21 @@ class SlotRevived(RolloutEvent, kind="slot_revived"):
     engine: str = ""
 
 
+class SlotDied(RolloutEvent, kind="slot_died"):
+    """A slot's server ended though nobody ended it, `times` times in a row so far; `output` is what it printed last."""
+
+    version: str
+    slot: str
+    engine: str = ""
+    cause: str = ""
+    output: str = ""
+    times: int = 1
+
+    def sentence(self) -> str:
+        again = f" {self.times} times in a row" if self.times > 1 else ""
+        return f"version {self.version} died in {self.slot}{again}: {self.cause}; last output: {self.output or 'none'}"
+
+
 class SlotEnding(RolloutEvent, kind="slot_ending"):
     version: str
     slot: str

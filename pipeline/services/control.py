@@ -1,79 +1,137 @@
 """Starts and stops the services of one machine.
 
-`up` starts the Procfile under honcho in a session of its own and waits until every service answers. `down` ends exactly the
-processes that `up` and the rollouts started, and reports them.
+`up` starts the Procfile under a supervisor in a session of its own, or lets a new supervisor take over what runs, and waits until
+every service answers. `down` ends exactly the processes that `up` and the rollouts started, and reports them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import psutil
 
-from pipeline.errors import ServiceError
+from pipeline.errors import PerennialError, ServiceError
 from pipeline.ledger.store import Ledger
 from pipeline.rollout import deploy, recovery
 from pipeline.rollout.context import RolloutContext
 from pipeline.rollout.engines.base import EngineSettings
+from pipeline.rollout.engines.process import ProcessEngine
 from pipeline.rollout.engines.select import LocalEngines
-from pipeline.rollout.probe import is_https
+from pipeline.rollout.probe import answering_version, is_https
 from pipeline.services import processes
-from pipeline.services.environment import Addresses, environment, mlflow_store, write_files
+from pipeline.services.environment import Addresses, environment, write_files
+from pipeline.services.slot_keeper import gets_traffic
 from pipeline.settings.environment import Environment
 from pipeline.settings.models import load
 
 START_LIMIT_S = 180.0
 STOP_LIMIT_S = 20.0
+# Slots that were started again get so long to answer before they are started anew.
+SLOTS_LIMIT_S = 15.0
 
 # Takes a line about the progress, for a person at a terminal.
 Report = Callable[[str], None]
 
 
 def up(project: Path, home: Path, report: Report) -> Addresses:
-    """Starts the services that do not run yet, reconciles, and returns the addresses. Raises ServiceError."""
+    """Starts the services that do not run yet, reconciles, and returns the addresses. Raises ServiceError.
+
+    Live traffic comes first: the router, then the slots. A service that does not come up holds up no other.
+    """
     at = Addresses.from_environment()
-    if processes.supervisor(home) is not None:
-        report("services run already")
-    else:
-        _refuse_taken_ports(at)
-        write_files(project, home, at)
-        env = os.environ | environment(project, home, at)
+    with _one_at_a_time(home, report):
+        supervisor = processes.supervisor(home)
+        if supervisor is not None:
+            report("services run already")
+            # One that is waiting for its next try has it now. A supervisor of an earlier version knows no such signal.
+            if (recorded := processes.read(home)) is not None and recorded.home:
+                supervisor.send_signal(signal.SIGUSR1)
+        else:
+            _refuse_taken_ports(home, at)
+            write_files(project, home, at)
+            _start(project, home, os.environ | environment(project, home, at))
+        waiting = _Waiting(home, report)
+        waiting.until_up("Traefik", f"{at.router_api}/ping", "router")
+        _wait_for_slots(project, home)
+        errors = [*waiting.errors, *_reconcile(project, home, report)]
         if not (home / "airflow" / "airflow.db").is_file():
             report("making the databases of Airflow and MLflow")
-            _make_databases(home, env)
-        report("starting Airflow, MLflow and Traefik")
-        _start(project, home, env)
-    _wait_until_up(home, at, report)
-    _reconcile(project, home, report)
+        waiting.until_up("MLflow", f"{at.mlflow}/health", "mlflow", "databases")
+        airflow = ("api", "scheduler", "dags", "databases")
+        waiting.until_up("Airflow", f"{at.airflow}/api/v2/monitor/health", *airflow)
+        # The first call takes Airflow seconds, so that a task's own call would time out.
+        waiting.until_up("Airflow's task API", f"{at.airflow}/execution/health", *airflow)
+    for error in dict.fromkeys([*errors, *waiting.errors]):
+        raise error
     return at
 
 
-def _reconcile(project: Path, home: Path, report: Report) -> None:
-    """Makes slots, routes and ledger agree: the machine may have been off."""
+@contextlib.contextmanager
+def _one_at_a_time(home: Path, report: Report) -> Iterator[None]:
+    """Only one `up` or `down` works on a home at a time; the kernel frees the lock of one that was killed."""
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "services.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            report("another `make up` or `make down` is going on here: waiting for its end")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _wait_for_slots(project: Path, home: Path) -> None:
+    """Waits until the slots that get traffic answer: their keeper starts those again that died, with the machine for example."""
+    settings = EngineSettings.of(Environment.read().at(project, home))
+    processes_of_slots, until = ProcessEngine(settings), time.monotonic() + SLOTS_LIMIT_S
+    while any(gets_traffic(home, dead.model, dead.slot) for dead in processes_of_slots.dead()):
+        if time.monotonic() > until:
+            return
+        time.sleep(0.05)
+    for slot in [running for engine in LocalEngines(settings).all() for running in engine.all()]:
+        while answering_version(slot.address) is None and time.monotonic() < until:
+            time.sleep(0.05)
+
+
+def _reconcile(project: Path, home: Path, report: Report) -> list[PerennialError]:
+    """Makes slots, routes and ledger agree, because the machine may have been off; returns the error of one that it could not."""
     models = load(project).models
     here = Environment.read().at(project, home)
     context = RolloutContext.of(here, Ledger(here.ledger_url), models=models)
-    for line in recovery.reconcile(context, {name: model.rollout for name, model in models.items()}):
-        report(line)
+    try:
+        for line in recovery.reconcile(context, {name: model.rollout for name, model in models.items()}):
+            report(line)
+    except PerennialError as error:
+        return [error]
+    return []
 
 
 def down(project: Path, home: Path, report: Report) -> int:
     """Ends the services and every slot; returns the number of processes and containers that it ended."""
-    engines = LocalEngines(EngineSettings.of(Environment.read().at(project, home)))
-    slots = deploy.stop_all(engines)
-    for slot in slots:
-        report(f"ended {slot.model} {slot.slot}, version {slot.version} ({slot.engine})")
-    services = processes.family(home)
-    supervisor = processes.supervisor(home)
+    with _one_at_a_time(home, report):
+        # Services first: one of them could start a slot again.
+        services = _end_services(home)
+        engines = LocalEngines(EngineSettings.of(Environment.read().at(project, home)))
+        slots = deploy.stop_all(engines)
+        for slot in slots:
+            report(f"ended {slot.model} {slot.slot}, version {slot.version} ({slot.engine})")
+    report(f"ended {services} service processes" if services else f"nothing ran in {home}")
+    return len(slots) + services
+
+
+def _end_services(home: Path) -> int:
+    """Ends the supervisor and all services; returns the number of their processes."""
+    services, supervisor = processes.family(home), processes.supervisor(home)
+    services = [process for process in services if not processes.is_slot(process)]
     # The supervisor ends its own services. When it was killed, each service gets the signal itself.
     for process in [supervisor] if supervisor else services:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -84,8 +142,7 @@ def down(project: Path, home: Path, report: Report) -> int:
             process.kill()
     psutil.wait_procs(alive, timeout=STOP_LIMIT_S)
     processes.forget(home)
-    report(f"ended {len(services)} service processes" if services else f"nothing ran in {home}")
-    return len(slots) + len(services)
+    return len(services)
 
 
 def running(home: Path) -> bool:
@@ -99,70 +156,79 @@ def leftovers(home: Path) -> int:
 
 
 def _start(project: Path, home: Path, env: dict[str, str]) -> None:
-    procfile = project / "Procfile"
-    command = [sys.executable, "-m", "honcho", "--no-prefix", "--env", os.devnull, "-f", str(procfile), "start"]
+    command = [sys.executable, "-m", "pipeline.services.supervisor", str(home), str(project / "Procfile")]
     with (home / "services.log").open("ab") as log:
         process = subprocess.Popen(
             command, cwd=project, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
-    commands = [line for line in procfile.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
-    processes.record(home, process.pid, len(commands))
+    until = time.monotonic() + START_LIMIT_S
+    while (supervisor := processes.supervisor(home)) is None or supervisor.pid != process.pid:
+        if process.poll() is not None or time.monotonic() > until:
+            raise ServiceError("supervisor", "ended at its start", f"read the end of {home / 'services.log'}")
+        time.sleep(0.05)
 
 
-def _make_databases(home: Path, env: dict[str, str]) -> None:
-    commands = [["airflow", "db", "migrate"], ["mlflow", "db", "upgrade", mlflow_store(home)]]
-
-    def run(command: list[str]) -> None:
-        result = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-        if result.returncode != 0:
-            last = (result.stderr.strip() or result.stdout.strip() or "no output").splitlines()[-1]
-            raise ServiceError(" ".join(command[:3]), last, f"look at {home}")
-
-    with ThreadPoolExecutor() as both:
-        list(both.map(run, commands))
-
-
-def _refuse_taken_ports(at: Addresses) -> None:
+def _refuse_taken_ports(home: Path, at: Addresses) -> None:
+    """Raises ServiceError when a port is in use by another program than a service of this home, which is taken over."""
     for name, port in at.ports().items():
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError as error:
+                if _listener(port) in {process.pid for process in processes.family(home)}:
+                    continue
                 raise ServiceError(
                     f"port {port}", f"is in use{_user_of(port)}", f"stop its user, or set PERENNIAL_{name.upper()}_PORT"
                 ) from error
 
 
-def _user_of(port: int) -> str:
+def _listener(port: int) -> int | None:
+    """The pid of the process that listens on the port, where it can be seen."""
     try:
         for connection in psutil.net_connections("tcp"):
             if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
-                return f" by {psutil.Process(connection.pid).name()} (process {connection.pid})"
+                return connection.pid
+    except psutil.Error:
+        return None
+    return None
+
+
+def _user_of(port: int) -> str:
+    pid = _listener(port)
+    try:
+        return f" by {psutil.Process(pid).name()} (process {pid})" if pid is not None else ""
     except psutil.Error:
         return ""
-    return ""
 
 
-def _wait_until_up(home: Path, at: Addresses, report: Report) -> None:
-    checks = {
-        "Traefik": f"{at.router_api}/ping",
-        "MLflow": f"{at.mlflow}/health",
-        "Airflow": f"{at.airflow}/api/v2/monitor/health",
-        # The first call takes Airflow seconds, so that a task's own call would time out.
-        "Airflow's task API": f"{at.airflow}/execution/health",
-    }
-    start = time.monotonic()
-    for name, url in checks.items():
+class _Waiting:
+    """Waits for one service after the other, all within START_LIMIT_S; `errors` are those of services that did not come."""
+
+    def __init__(self, home: Path, report: Report) -> None:
+        self._home, self._report, self._start = home, report, time.monotonic()
+        self.errors: list[PerennialError] = []
+
+    def until_up(self, name: str, url: str, *services: str) -> None:
+        """Until `name` answers at `url`; gives up when one of the Procfile's `services` that it needs cannot stay up."""
+        log = self._home / "services.log"
         while not _healthy(name, url):
-            if processes.supervisor(home) is None:
-                raise ServiceError(name, "ended at its start", f"read the end of {home / 'services.log'}")
-            if time.monotonic() - start > START_LIMIT_S:
-                raise ServiceError(
-                    name, f"does not answer at {url} after {START_LIMIT_S:g} s", f"read {home / 'services.log'}"
+            recorded = processes.read(self._home)
+            down = [s for s in services if recorded and s in recorded.services and recorded.services[s].is_down]
+            if processes.supervisor(self._home) is None:
+                self.errors.append(ServiceError(name, "has no supervisor any more", f"`make up` starts it; read {log}"))
+            elif down:
+                advice = f"read the end of {log}; it is tried again at least once a minute"
+                self.errors.append(ServiceError(name, f"cannot start: {down[0]} ends again and again", advice))
+            elif time.monotonic() - self._start > START_LIMIT_S:
+                self.errors.append(
+                    ServiceError(name, f"does not answer at {url} after {START_LIMIT_S:g} s", f"read {log}")
                 )
-            time.sleep(0.2)
-        report(f"{name} is up after {time.monotonic() - start:.0f} s")
+            else:
+                time.sleep(0.2)
+                continue
+            return
+        self._report(f"{name} is up after {time.monotonic() - self._start:.0f} s")
 
 
 def _healthy(name: str, url: str) -> bool:

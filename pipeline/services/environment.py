@@ -67,9 +67,11 @@ def machine_secrets(home: Path) -> dict[str, str]:
 
 
 def _write_private(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    aside = path.with_name(f"{path.name}.part")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
+    aside.replace(path)
 
 
 def environment(project: Path, home: Path, at: Addresses) -> dict[str, str]:

@@ -1,8 +1,8 @@
-"""Knows which processes belong to this home, so that exactly these are ended.
+"""Knows which processes belong to this home, so that exactly these are ended, or taken over.
 
-honcho, the supervisor, gives each service a session of its own. `services.pid` records the supervisor and the leaders of
-these sessions, so that a service is found even after the supervisor was killed and the service has overwritten its
-environment (Airflow does, to show a title). A slot is found by the mark in its environment.
+The supervisor gives each service a session of its own. `services.pid` records the supervisor and the leaders of these sessions,
+so that a service is found even after the supervisor was killed and the service has overwritten its environment (Airflow does, to
+show a title). A slot is found by the mark in its environment.
 """
 
 from __future__ import annotations
@@ -10,40 +10,85 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
-from pipeline.rollout.engines.process import OWNER
+from pipeline.rollout.engines.process import OWNER, SLOT
 from pipeline.settings.process_identity import ProcessIdentity
 
-SERVICES_START_S = 5.0
+# The mark of a service: its name in the Procfile.
+SERVICE = "PERENNIAL_SERVICE"
+# From so many early ends in a row on, a service counts as one that cannot stay up.
+LIMIT = 5
 
 
 @dataclass(frozen=True)
-class _Record:
-    """What `services.pid` holds: the supervisor, and the leader of each service's session."""
+class ServiceRecord:
+    """A service: the leader of its session (None while it does not run), the digest of its command, how often in a row it ended
+    soon after its start, and the exit code of the last time."""
+
+    leader: ProcessIdentity | None
+    digest: str = ""
+    early_ends: int = 0
+    code: int | None = None
+
+    @property
+    def is_down(self) -> bool:
+        """Whether it cannot stay up; it is still tried again from time to time."""
+        return self.early_ends >= LIMIT
+
+
+@dataclass(frozen=True)
+class Record:
+    """What `services.pid` holds: the supervisor, the home that its services work for, and the services by name."""
 
     supervisor: ProcessIdentity
-    leaders: tuple[ProcessIdentity, ...]
+    home: str = ""
+    services: Mapping[str, ServiceRecord] = field(default_factory=dict)
+
+    @property
+    def leaders(self) -> list[ProcessIdentity]:
+        return [service.leader for service in self.services.values() if service.leader is not None]
 
 
-def record(home: Path, pid: int, services: int) -> None:
-    """Writes down the supervisor `pid` and the sessions of its `services` commands.
+def write(home: Path, record: Record) -> None:
+    """Replaces the record. Raises OSError."""
+    services = {
+        name: {
+            "pid": service.leader.pid if service.leader else None,
+            "started": service.leader.stamp if service.leader else None,
+            "digest": service.digest,
+            "early_ends": service.early_ends,
+            "code": service.code,
+        }
+        for name, service in record.services.items()
+    }
+    supervisor = {"pid": record.supervisor.pid, "started": record.supervisor.stamp}
+    aside = _file(home).with_suffix(".part")
+    aside.write_text(json.dumps({**supervisor, "home": record.home, "services": services}, indent=1), encoding="utf-8")
+    aside.replace(_file(home))
 
-    Raises psutil.NoSuchProcess when the supervisor has ended already.
-    """
-    supervisor = ProcessIdentity.of(pid)
-    if supervisor is None:
-        raise psutil.NoSuchProcess(pid)
-    until = time.monotonic() + SERVICES_START_S
-    while len(leaders := _session_leaders(pid)) < services and time.monotonic() < until:
-        time.sleep(0.05)
-    sessions = {str(leader.pid): leader.stamp for leader in leaders}
-    state = {"pid": pid, "started": supervisor.stamp, "sessions": sessions}
-    _file(home).write_text(json.dumps(state), encoding="utf-8")
+
+def read(home: Path) -> Record | None:
+    """The record; None when there is none, or a torn one."""
+    try:
+        state = json.loads(_file(home).read_text(encoding="utf-8"))
+        supervisor = ProcessIdentity.recorded(state["pid"], state["started"])
+        services = {name: _service(service) for name, service in state.get("services", {}).items()}
+        # Earlier versions wrote the leaders' start times by pid, without names.
+        for pid, started in state.get("sessions", {}).items():
+            services[f"session {pid}"] = ServiceRecord(ProcessIdentity.recorded(int(pid), started))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return Record(supervisor, state.get("home", ""), services)
+
+
+def _service(state: Mapping) -> ServiceRecord:
+    leader = ProcessIdentity.recorded(state["pid"], state["started"]) if state["pid"] is not None else None
+    return ServiceRecord(leader, state["digest"], state["early_ends"], state["code"])
 
 
 def forget(home: Path) -> None:
@@ -53,7 +98,7 @@ def forget(home: Path) -> None:
 
 def supervisor(home: Path) -> psutil.Process | None:
     """The recorded supervisor, when it still runs."""
-    recorded = _read(home)
+    recorded = read(home)
     if recorded is None or not recorded.supervisor.is_running():
         return None
     with contextlib.suppress(psutil.NoSuchProcess):
@@ -63,25 +108,46 @@ def supervisor(home: Path) -> psutil.Process | None:
 
 def family(home: Path) -> list[psutil.Process]:
     """Every running process of this home: the supervisor and its descendants, the services' sessions, marked ones."""
-    recorded, parent = _read(home), supervisor(home)
+    recorded, parent = read(home), supervisor(home)
     members = {p.pid: p for p in ([parent, *parent.children(recursive=True)] if parent else [])}
     sessions = {leader.pid for leader in recorded.leaders if not _reused(leader)} if recorded else set()
     for process in psutil.process_iter():
-        if process.pid != os.getpid() and (_session(process.pid) in sessions or _owner(process) == str(home)):
+        if process.pid != os.getpid() and (
+            _session(process.pid) in sessions or _marks(process).get(OWNER) == str(home)
+        ):
             members.setdefault(process.pid, process)
     return list(members.values())
+
+
+def is_slot(process: psutil.Process) -> bool:
+    """Whether the process serves a slot, which its engine ends."""
+    return SLOT in _marks(process)
+
+
+def service_sessions(home: Path) -> list[ProcessIdentity]:
+    """The leaders of all sessions in which a service of this home runs, recorded or not; a leader may have ended."""
+    recorded = read(home)
+    found = {leader.pid: leader for leader in (recorded.leaders if recorded else []) if session_of(leader)}
+    for process in psutil.process_iter():
+        marks, session = _marks(process), _session(process.pid)
+        if marks.get(OWNER) == str(home) and SERVICE in marks and SLOT not in marks and session == process.pid:
+            leader = ProcessIdentity.of(process.pid)
+            if leader is not None:
+                found.setdefault(process.pid, leader)
+    return list(found.values())
+
+
+def session_of(leader: ProcessIdentity | None) -> list[int]:
+    """The pids of the processes of the leader's session, the leader's own first; without zombies."""
+    if leader is None or _reused(leader):
+        return []
+    members = [pid for pid in psutil.pids() if pid == leader.pid or _session(pid) == leader.pid]
+    return sorted((pid for pid in members if ProcessIdentity.of(pid) is not None), key=lambda pid: pid != leader.pid)
 
 
 def _reused(leader: ProcessIdentity) -> bool:
     """Whether another process has the leader's pid. The kernel reuses it only after the last process of its session ended."""
     return ProcessIdentity.of(leader.pid) is not None and not leader.is_running()
-
-
-def _session_leaders(pid: int) -> list[ProcessIdentity]:
-    """The descendants of `pid` that lead a session."""
-    below = psutil.Process(pid).children(recursive=True)
-    leaders = [ProcessIdentity.of(p.pid) for p in below if _session(p.pid) == p.pid]
-    return [leader for leader in leaders if leader is not None]
 
 
 def _session(pid: int) -> int | None:
@@ -91,21 +157,12 @@ def _session(pid: int) -> int | None:
         return None
 
 
-def _owner(process: psutil.Process) -> str | None:
-    """The home that the mark in the process's environment names."""
+def _marks(process: psutil.Process) -> Mapping[str, str]:
+    """The environment of the process; empty when it may not be read."""
     try:
-        return process.environ().get(OWNER)
-    except psutil.Error:
-        return None
-
-
-def _read(home: Path) -> _Record | None:
-    try:
-        state = json.loads(_file(home).read_text(encoding="utf-8"))
-    except OSError:
-        return None
-    leaders = (ProcessIdentity.recorded(int(pid), started) for pid, started in state["sessions"].items())
-    return _Record(ProcessIdentity.recorded(state["pid"], state["started"]), tuple(leaders))
+        return process.environ()
+    except (psutil.Error, OSError):
+        return {}
 
 
 def _file(home: Path) -> Path:

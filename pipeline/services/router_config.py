@@ -21,7 +21,10 @@ BOUNDS_S = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 def write(project: Path, home: Path, port: int, api_port: int) -> None:
     """Writes the configuration of this machine's Traefik, and the plugin, which it looks for below its working folder."""
     text = static(routes_folder(home), f"127.0.0.1:{port}", f"127.0.0.1:{api_port}", latency_limits_ms(project))
-    (home / "traefik.yaml").write_text(text, encoding="utf-8")
+    # Aside first: on a full disk the router keeps what it has.
+    aside = home / "traefik.yaml.part"
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(home / "traefik.yaml")
     install_plugin(project, home)
 
 

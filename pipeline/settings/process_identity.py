@@ -88,6 +88,10 @@ class ProcessIdentity:
             return started is not None and abs(float(started) - float(self.started)) < TIME_OF_DAY_TOLERANCE_S
         return (current.started, current.boot) == (self.started, self.boot)
 
+    def is_local_boot(self) -> bool:
+        """Whether the process was started since this machine's last boot, as far as that was recorded."""
+        return not self.boot or self.boot == _boot()
+
     def is_local(self) -> bool:
         """Whether `pid` counts in this process's own boot and PID namespace, so that `is_running` can answer here."""
         return bool(self.boot) and (self.boot, self.namespace) == (_boot(), _namespace())

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from pipeline.services import processes
+from pipeline.services.processes import Record, ServiceRecord
 from pipeline.settings.process_identity import ProcessIdentity, this_process
 
 
@@ -82,7 +83,8 @@ def test_services_of_this_and_earlier_versions_are_found(tmp_path, sleeper, form
     """services.pid held seconds since 1970; those of a version that runs during an upgrade must be found and ended."""
     started = psutil.Process(sleeper.pid).create_time()
     if form == "ticks and boot":
-        processes.record(tmp_path, sleeper.pid, 0)
+        identity = ProcessIdentity.of(sleeper.pid)
+        processes.write(tmp_path, Record(identity, str(tmp_path), {"api": ServiceRecord(identity)}))
     else:
         state = {"pid": sleeper.pid, "started": started, "sessions": {str(sleeper.pid): started}}
         (tmp_path / "services.pid").write_text(json.dumps(state))
@@ -91,7 +93,7 @@ def test_services_of_this_and_earlier_versions_are_found(tmp_path, sleeper, form
     assert sleeper.pid in {process.pid for process in processes.family(tmp_path)}
     state = json.loads((tmp_path / "services.pid").read_text())
     moved = started - 2 if form == "seconds since 1970" else "1@" + state["started"].partition("@")[2]
-    (tmp_path / "services.pid").write_text(json.dumps(state | {"started": moved, "sessions": {}}))
+    (tmp_path / "services.pid").write_text(json.dumps(state | {"started": moved, "sessions": {}, "services": {}}))
     assert processes.supervisor(tmp_path) is None
     assert processes.family(tmp_path) == []
 
@@ -102,13 +104,15 @@ def test_a_service_is_found_after_its_supervisor_was_killed(tmp_path):
     supervisor = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     service = int(supervisor.stdout.readline())
     try:
-        processes.record(tmp_path, supervisor.pid, 1)
+        of = ProcessIdentity.of
+        record = Record(of(supervisor.pid), str(tmp_path), {"api": ServiceRecord(of(service))})
+        processes.write(tmp_path, record)
         supervisor.kill()
         supervisor.wait()
         assert processes.supervisor(tmp_path) is None
         assert [process.pid for process in processes.family(tmp_path)] == [service]
         state = json.loads((tmp_path / "services.pid").read_text())
-        state["sessions"][str(service)] = "1@" + state["started"].partition("@")[2]
+        state["services"]["api"]["started"] = "1@" + state["started"].partition("@")[2]
         (tmp_path / "services.pid").write_text(json.dumps(state))
         assert processes.family(tmp_path) == []
     finally:

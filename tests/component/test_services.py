@@ -1,10 +1,8 @@
-"""A service that ends by itself is started again; one that cannot stay up, or was told to stop, is not."""
+"""What the services get from us: preloaded libraries, a worker's health, and SQLite settings for Airflow."""
 
 import asyncio
 import json
 import os
-import re
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -17,50 +15,6 @@ import sqlalchemy as sa
 from harness.project import ROOT
 from pipeline.services import preload
 from pipeline.services.airflow_sqlite import CONNECT_ARGUMENTS, OneWriterAtATime
-
-KEEP = [sys.executable, "-m", "pipeline.services.supervisor"]
-
-
-def counted(folder, then):
-    """A service that notes each start in a file and then does `then`; the file."""
-    starts = folder / "starts"
-    starts.touch()
-    code = f"import os, sys, time; open({str(starts)!r}, 'a').write(f'{{os.getpid()}}\\n'); n = len(open({str(starts)!r}).readlines()); {then}"
-    return [*KEEP, sys.executable, "-c", code], starts
-
-
-def lines(file):
-    return file.read_text().splitlines()
-
-
-def wait_for(condition):
-    until = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.05)
-
-
-def test_one_that_fails_is_started_again_and_stops_when_told(tmp_path):
-    """A service that fails is started again, and a stop signal ends it and its supervisor."""
-    command, starts = counted(tmp_path, "sys.exit(3) if n == 1 else time.sleep(60)")
-    kept = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: len(lines(starts)) == 2)
-    kept.send_signal(signal.SIGTERM)
-    _, said = kept.communicate(timeout=20)
-    assert kept.returncode == 0
-    assert re.search(r"^\d{4}-\d\d-\d\dT\S+Z WARNING \S*python\S* -c ended with 3; starting it again$", said, re.M)
-    assert len(lines(starts)) == 2
-
-
-def test_one_that_was_killed_is_started_again(tmp_path):
-    """A service that was killed is started again."""
-    command, starts = counted(tmp_path, "time.sleep(60)")
-    kept = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    wait_for(lambda: len(lines(starts)) == 1)
-    os.kill(int(lines(starts)[0]), signal.SIGKILL)
-    wait_for(lambda: len(lines(starts)) == 2)
-    kept.terminate()
-    assert kept.wait(20) == 0
 
 
 def test_a_warm_program_has_the_libraries_and_none_of_our_code(tmp_path):
@@ -121,15 +75,6 @@ def test_a_celery_worker_is_healthy_as_long_as_it_has_its_queue(tmp_path):
     assert told() == 0
     os.utime(alive, (time.time() - 31,) * 2)
     assert told() == 1
-
-
-def test_one_that_cannot_stay_up_ends(tmp_path):
-    """A service that fails five times in a row is not started again, and its exit code is passed on."""
-    command, starts = counted(tmp_path, "sys.exit(4)")
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 4
-    assert len(lines(starts)) == 5
-    assert done.stderr.strip().endswith("ended 5 times in a row, last with 4")
 
 
 def test_airflows_database_does_not_wait_for_the_disk(tmp_path):

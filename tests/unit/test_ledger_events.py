@@ -106,6 +106,10 @@ ROLLOUT_BODIES = [
     ("slot_ready", {**SLOT, "address": "http://h:1", "golden": 3, "ready_s": 0.5, "settings": {"drain_s": 5}}),
     ("settings_applied", {**SLOT, "settings": {"serving": {"max_rows": 9}}}),
     ("slot_revived", {**SLOT, "engine": "docker"}),
+    (
+        "slot_died",
+        {**SLOT, "engine": "docker", "cause": "killed for memory (exit code 137)", "output": "a | b", "times": 2},
+    ),
     ("slot_ending", {**SLOT, "engine": "docker"}),
     ("slot_ended", {**SLOT, "cut_off": None, "engine": "docker"}),
     ("slot_ended", {**SLOT, "cut_off": 0, "engine": "docker"}),

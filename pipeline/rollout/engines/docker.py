@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,7 @@ class DockerEngine:
         except (DockerException, OSError) as error:
             raise EngineUnavailable(f"no Docker engine answers ({reason_of(error)})") from error
         self._settings = settings
-        namespace = settings.namespace or str(settings.home)
-        self._home_id = hashlib.sha256(namespace.encode()).hexdigest()[:8]
+        self._home_id = home_id(settings)
         self.images = DockerImages(self._client, settings, self._home_id)
         if prepare:
             self.images.prepare("onnx")
@@ -134,6 +134,17 @@ class DockerEngine:
             text = container.logs(tail=3).decode(errors="replace") if container is not None else ""
         return " | ".join(text.strip().splitlines())
 
+    def output_until(self, container: str, at: datetime) -> str:
+        """The last lines that a container, which may run again, had printed at that time; '' when it is gone."""
+        from docker.errors import NotFound
+
+        with _answering():
+            try:
+                text = self._client.containers.get(container).logs(tail=3, until=at.timestamp())
+            except NotFound:
+                return ""
+        return " | ".join(text.decode(errors="replace").strip().splitlines())
+
     def all(self) -> list[Running]:
         ours = {"label": f"{LABEL}.home={self._home_id}"}
         with _answering():
@@ -199,6 +210,11 @@ def serving_images(project: Path) -> str:
     Raises EngineUnavailable.
     """
     return DockerEngine(EngineSettings(project, project)).images.pins()
+
+
+def home_id(settings: EngineSettings) -> str:
+    """The mark of this home's containers, images and network."""
+    return hashlib.sha256((settings.namespace or str(settings.home)).encode()).hexdigest()[:8]
 
 
 def has_volume(name: str) -> bool:

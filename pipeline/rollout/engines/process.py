@@ -3,6 +3,9 @@
 `slots/MODEL-SLOT.json` records each process with its identity, so that a process that merely got the same pid is never taken
 for it, nor ended. A first version of the file is written before the start, without an identity: when the starter is killed
 in between, or the file is torn, the process is found by the marks in its environment.
+
+The file also holds how the server was started, with paths below the home as relative ones, so that `revive` starts one that died
+with exactly the same settings on the same port. A lock for each slot keeps starts, ends and revivals apart.
 """
 
 from __future__ import annotations
@@ -14,11 +17,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
+from filelock import FileLock, Timeout
 
 from pipeline.errors import RolloutError
 from pipeline.rollout import failpoints
@@ -33,6 +38,16 @@ GRACE_S = 5.0
 # Every process of a home carries this in its environment, so that `make down` finds one that lost its parent.
 OWNER = "PERENNIAL_SERVICE_OF"
 SLOT = "PERENNIAL_SLOT"
+
+
+@dataclass(frozen=True)
+class DeadSlot:
+    """A slot whose process ended though nobody ended it."""
+
+    model: str
+    slot: str
+    version: str
+    identity: ProcessIdentity
 
 
 @dataclass(frozen=True)
@@ -53,23 +68,33 @@ class ProcessEngine:
 
     def start(self, spec: SlotSpec) -> Running:
         model, slot, version = spec.model, spec.slot, spec.version
-        if self.find(model, slot) is not None:
-            raise RolloutError(f"slot {model} {slot}", "is taken", "stop it first")
-        self._folder.mkdir(parents=True, exist_ok=True)
-        port = free_port()
-        options = {
-            "--package": spec.package,
-            "--version": version,
-            "--slot": slot,
-            "--port": port,
-            "--log": spec.log,
-            "--drain": spec.drain_s,
-        }
-        address = f"http://127.0.0.1:{port}"
-        self._write(model, slot, {"version": version, "address": address})
+        with self._locked(model, slot):
+            if self.find(model, slot) is not None:
+                raise RolloutError(f"slot {model} {slot}", "is taken", "stop it first")
+            port = free_port()
+            options = {
+                "--package": self._from_home(spec.package),
+                "--version": version,
+                "--slot": slot,
+                "--port": str(port),
+                "--log": self._from_home(spec.log),
+                "--drain": str(spec.drain_s),
+            }
+            address = f"http://127.0.0.1:{port}"
+            state = {"version": version, "address": address, "options": options}
+            self._write(model, slot, state)
+            slot_settings.write(slot_settings.path_of(self._home, self.name, model, slot), spec.serving)
+            self._launch(model, slot, state)
+        return Running(model, slot, version, address, self.name)
+
+    def _launch(self, model: str, slot: str, state: dict[str, Any]) -> subprocess.Popen[bytes]:
+        """Starts the server that `state` describes, and writes down its identity."""
+        options = dict(state["options"])
+        for name in ("--package", "--log"):
+            options[name] = str(self._home / options[name])
+        command = [sys.executable, "-m", "pipeline.serving", *(part for pair in options.items() for part in pair)]
         settings_file = slot_settings.path_of(self._home, self.name, model, slot)
-        slot_settings.write(settings_file, spec.serving)
-        command = [sys.executable, "-m", "pipeline.serving", *(str(part) for pair in options.items() for part in pair)]
+        environment = {**_server_environment(self._home), SLOT: f"{model}-{slot}", VARIABLE: str(settings_file)}
         with self._output_file(model, slot).open("wb") as output, failpoints.around("start process"):
             process = subprocess.Popen(
                 command,
@@ -78,26 +103,55 @@ class ProcessEngine:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                env={**_server_environment(self._home), SLOT: f"{model}-{slot}", VARIABLE: str(settings_file)},
+                env=environment,
             )
         identity = ProcessIdentity.of(process.pid)
-        started = {"pid": process.pid, "born": identity.stamp if identity else None}
-        self._write(model, slot, {**started, "version": version, "address": address})
-        return Running(model, slot, version, address, self.name)
+        self._write(model, slot, state | {"pid": process.pid, "born": identity.stamp if identity else None})
+        return process
+
+    def revive(self, dead: DeadSlot) -> subprocess.Popen[bytes] | None:
+        """Starts the server of a dead slot again, as it was started; None when the slot has been ended or started since, or is
+        being worked on. Raises OSError, for example on a full disk."""
+        try:
+            with self._locked(dead.model, dead.slot, wait=False):
+                if dead not in self.dead():
+                    return None
+                return self._launch(dead.model, dead.slot, self._state(dead.model, dead.slot))
+        except Timeout:
+            return None
+
+    def dead(self) -> list[DeadSlot]:
+        """The slots whose process ended though nobody ended it, and that can be revived."""
+        found = []
+        for path in sorted(self._folder.glob("*.json")):
+            model, _, slot = path.stem.rpartition("-")
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+                state = self._state(model, slot)
+                if "options" in state and state.get("born") is not None:
+                    identity = ProcessIdentity.recorded(state["pid"], state["born"])
+                    if not identity.is_running():
+                        found.append(DeadSlot(model, slot, state["version"], identity))
+        return found
+
+    def identity(self, model: str, slot: str) -> ProcessIdentity | None:
+        """The process that serves the slot; None when none does."""
+        server = self._server_of(model, slot)
+        return server.identity if server else None
 
     def find(self, model: str, slot: str) -> Running | None:
         server = self._server_of(model, slot)
         return Running(model, slot, server.version, server.address, self.name) if server else None
 
     def stop(self, model: str, slot: str, drain_s: float) -> int | None:
-        server = self._server_of(model, slot)
-        if server is not None:
-            _signal(server.identity, signal.SIGTERM)
-            if not _ended(server.identity, drain_s + GRACE_S):
-                _signal(server.identity, signal.SIGKILL)
-                _ended(server.identity, GRACE_S)
-        self._state_file(model, slot).unlink(missing_ok=True)
-        slot_settings.path_of(self._home, self.name, model, slot).unlink(missing_ok=True)
+        with self._locked(model, slot):
+            server = self._server_of(model, slot)
+            if server is not None:
+                _signal(server.identity, signal.SIGTERM)
+                if not _ended(server.identity, drain_s + GRACE_S):
+                    _signal(server.identity, signal.SIGKILL)
+                    _ended(server.identity, GRACE_S)
+            self._state_file(model, slot).unlink(missing_ok=True)
+            slot_settings.path_of(self._home, self.name, model, slot).unlink(missing_ok=True)
         return cut_off(self.output(model, slot)) if server is not None else 0
 
     def output(self, model: str, slot: str) -> str:
@@ -118,7 +172,7 @@ class ProcessEngine:
     def _server_of(self, model: str, slot: str) -> _Server | None:
         """The running process that serves the slot; None when none does."""
         try:
-            state = json.loads(self._state_file(model, slot).read_text(encoding="utf-8"))
+            state = self._state(model, slot)
         except FileNotFoundError:
             return None
         except (OSError, ValueError):
@@ -147,6 +201,21 @@ class ProcessEngine:
         aside = self._state_file(model, slot).with_suffix(".part")
         aside.write_text(json.dumps(state), encoding="utf-8")
         aside.replace(self._state_file(model, slot))
+
+    def _state(self, model: str, slot: str) -> dict[str, Any]:
+        """Raises OSError, and ValueError for a torn file."""
+        return json.loads(self._state_file(model, slot).read_text(encoding="utf-8"))
+
+    @contextlib.contextmanager
+    def _locked(self, model: str, slot: str, *, wait: bool = True) -> Iterator[None]:
+        """Raises filelock.Timeout when another has the slot and this one must not wait."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self._folder / f"{model}-{slot}.lock", timeout=-1 if wait else 0):
+            yield
+
+    def _from_home(self, path: Path) -> str:
+        """The path as the state file holds it: relative below the home, which may be moved."""
+        return str(path.relative_to(self._home) if path.is_relative_to(self._home) else path.absolute())
 
     def _state_file(self, model: str, slot: str) -> Path:
         return self._folder / f"{model}-{slot}.json"

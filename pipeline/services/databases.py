@@ -1,0 +1,56 @@
+"""Makes the databases of Airflow and MLflow before the services that need them start; does nothing once they are made.
+
+MLflow's tables must be there before several processes use them: processes that create them at the same time break the file.
+
+    python -m pipeline.services.databases
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from pipeline.errors import ServiceError
+from pipeline.settings import logs
+
+log = logging.getLogger("pipeline.services.databases")
+
+
+def make(home: Path, mlflow_store: str) -> bool:
+    """Makes both databases, also those that an earlier try left half made; returns False when they are there. Raises ServiceError."""
+    made, being_made = home / "airflow" / "airflow.db", home / "airflow" / "airflow.db.being-made"
+    if made.is_file() and not being_made.exists():
+        return False
+    being_made.touch()
+    with ThreadPoolExecutor() as both:
+        list(both.map(_run, [["airflow", "db", "migrate"], ["mlflow", "db", "upgrade", mlflow_store]]))
+    being_made.unlink()
+    return True
+
+
+def _run(command: list[str]) -> None:
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        last = (result.stderr.strip() or result.stdout.strip() or "no output").splitlines()[-1]
+        raise ServiceError(
+            " ".join(command[:3]), last, "is there room on the disk? are the files below the home intact?"
+        )
+
+
+def main() -> int:
+    logs.configure("service")
+    try:
+        if make(Path(os.environ["PERENNIAL_HOME"]), os.environ["PERENNIAL_MLFLOW_STORE"]):
+            log.info("made the databases of Airflow and MLflow")
+    except (ServiceError, OSError) as error:
+        log.error("%s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
