@@ -37,6 +37,7 @@ log = logging.getLogger("pipeline.services.slot_keeper")
 
 TICK_S, DOCKER_S, NOTE_S = 0.5, 5.0, 10.0
 PAUSE_S, LONGEST_PAUSE_S, EARLY_S = 0.5, 60.0, 10.0
+EXIT_S = 1.0
 # So many deaths wait for a ledger that cannot be written.
 WAITING_DEATHS = 100
 
@@ -188,7 +189,7 @@ def kills_for_memory() -> int:
 
 
 def _cause(identity: ProcessIdentity, watched: _Watched, killed_for_memory: bool, output: str) -> str:
-    code = watched.child.poll() if watched.child is not None and watched.child.pid == identity.pid else None
+    code = _exit_code(watched.child) if watched.child is not None and watched.child.pid == identity.pid else None
     seen = f", {watched.peak_mb} MB when last seen" if watched.identity == identity and watched.peak_mb else ""
     if not identity.is_local_boot():
         return "the machine was started anew"
@@ -197,6 +198,14 @@ def _cause(identity: ProcessIdentity, watched: _Watched, killed_for_memory: bool
     if code is not None:
         return f"killed by signal {-code}{seen}" if code < 0 else f"ended with {code}{seen}"
     return f"ended, or was killed{seen}"
+
+
+def _exit_code(child: subprocess.Popen[bytes]) -> int | None:
+    """The exit code of a process that is ending: its leader is a zombie a moment before its last thread has ended."""
+    try:
+        return child.wait(EXIT_S)
+    except subprocess.TimeoutExpired:
+        return None
 
 
 def _memory_mb(pid: int) -> int:

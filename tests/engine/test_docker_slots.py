@@ -10,16 +10,20 @@ import uuid
 from pathlib import Path
 
 import httpx
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
 from harness.project import BODY, change_params
 from pipeline.errors import RolloutError
+from pipeline.ledger.rollout_events import SlotDied
 from pipeline.rollout import deploy
 from pipeline.rollout.engines.base import EngineSettings, EngineUnavailable
-from pipeline.rollout.engines.docker import DockerEngine
+from pipeline.rollout.engines.docker import DockerEngine, home_id
+from pipeline.rollout.engines.docker_events import ContainerDeaths
 from pipeline.rollout.engines.process import ProcessEngine
 from pipeline.rollout.engines.select import LocalEngines
+from pipeline.rollout.slot_deaths import Death, note
 from pipeline.runs.retrain import retrain
 from pipeline.serving import log_files
 from pipeline.serving.prediction_log import pseudonym
@@ -152,3 +156,26 @@ def test_without_the_base_image_the_process_engine_serves_and_says_why(trained, 
     assert isinstance(engine, ProcessEngine)
     assert "it cannot get the base image 127.0.0.1:9/none:here" in why
     assert "\n" not in why
+
+
+@pytest.mark.parametrize("endpoint", ["docker"], indirect=True)
+def test_a_container_that_dies_leaves_an_event_and_one_that_is_ended_none(endpoint):
+    """The event names the exit code and what the server printed last; Docker starts the container again."""
+    endpoint.deploy("1")
+    deaths = ContainerDeaths(home_id(EngineSettings.of(endpoint.context.environment)), time.time())
+    (container,) = endpoint.containers()
+    (server,) = psutil.Process(container.attrs["State"]["Pid"]).children()
+    server.kill()
+    found, until = [], time.monotonic() + 30
+    while not found:
+        assert time.monotonic() < until
+        time.sleep(0.2)
+        found = deaths.look()
+    (death,) = found
+    assert (death.model, death.slot, death.version, death.cause) == ("churn", "blue", "1", "ended with 137")
+    note(endpoint.context.environment, [Death.of_container(death, 1)])
+    (entry,) = endpoint.context.ledger.events(SlotDied, model="churn")
+    assert (entry.event.engine, entry.event.cause) == ("docker", "ended with 137")
+    deploy.stop_all(endpoint.engines)
+    time.sleep(2)
+    assert deaths.look() == []

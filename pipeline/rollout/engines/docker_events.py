@@ -47,6 +47,8 @@ class ContainerDeaths:
         """Raises OSError or http.client.HTTPException when the engine does not answer."""
         until = time.time() - SETTLED_S
         if until <= self.since:
+            # A clock that was set back must not end the looks until it is there again.
+            self.since = until if self.since - until > LIMIT_S else self.since
             return []
         labels = [f"{LABEL}.home={self.home_id}"]
         # What comes just after `until` says why something ended just before it.
