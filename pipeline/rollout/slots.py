@@ -105,6 +105,7 @@ def _server_settings(
         max_body_bytes=int(serving.max_body_mb * 2**20),
         max_rows=serving.max_rows,
         request_s=serving.request_s,
+        memory_mb=serving.memory_mb,
         processes=max(1, round(serving.cpus)),
         batching=serving.batching,
         api_keys=(*serving.api_keys, *digests),

@@ -29,17 +29,19 @@ from pipeline.serving.errors import RequestRefused
 from pipeline.serving.forms import ParsedRequest
 from pipeline.serving.identity import Identity
 from pipeline.serving.intake import ClientDisconnected, Headers, Intake
+from pipeline.serving.memory import Memory, Reservation
 from pipeline.serving.metrics import CUT_OFF, LOG_ROWS_LOST, MODEL_RUNS, UNDER_WAY, Metrics
 from pipeline.serving.prediction_log import AnsweredRequest, PredictionLog
 from pipeline.serving.runtime import Runtime
+from pipeline.serving.scan import UNSCANNED_BYTES, Bounds, Scan
 from pipeline.serving.settings import Settings
 
 JSON: forms.Headers = [(b"content-type", b"application/json")]
 JSON_LINE = http_connection.header_lines(JSON)
 # Parsing a larger body takes some milliseconds, which would delay other requests; it is parsed in the thread.
 LARGE_BYTES = 128 * 1024
-# A larger body takes the ASGI path at once: with rows enough for the thread it would be parsed twice.
-MAX_DIRECT_BYTES = 32 * 1024
+# What a text of a request takes until the model has it, in bytes: its object, and the pointers to it.
+ROW_TEXT_BYTES = 80
 # Triton's, by the names that it gives them.
 EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository"]
 NOT_FINITE = "the model gave a prediction that is not a finite number"
@@ -64,6 +66,8 @@ class App:
         self.metrics = metrics or Metrics(identity.labels())
         self._runner = BatchRunner(runtime, settings.batching, lambda: self.metrics.add(MODEL_RUNS))
         self._intake = Intake(settings)
+        self._memory = Memory.of(settings)
+        self._bounds = Bounds.of(runtime.signature, settings.max_rows)
         prefix = secrets.token_hex(8)
         self._ids = (f"{prefix}-{n:x}".encode() for n in itertools.count())
         self._identity_lines = http_connection.header_lines(
@@ -75,12 +79,14 @@ class App:
                 body, runtime.signature, settings.max_rows, headers.get(b"content-type", b"")
             )
         }
+        self._infer: Parse = lambda body, headers: forms.infer(
+            body, runtime.signature, settings.max_rows, headers.get(forms.BINARY_LENGTH), identity
+        )
         for path in (f"{model}/infer", f"{model}/versions/{identity.version}/infer"):
-            self._parsers[path] = lambda body, headers: forms.infer(
-                body, runtime.signature, settings.max_rows, headers.get(forms.BINARY_LENGTH), identity
-            )
+            self._parsers[path] = self._infer
         self.direct_urls = frozenset(path.encode() for path in self._parsers)
-        self._max_direct_bytes = min(MAX_DIRECT_BYTES, settings.max_body_bytes)
+        # A larger body is scanned first; with rows enough for the thread it would be parsed twice.
+        self._max_direct_bytes = min(UNSCANNED_BYTES, settings.max_body_bytes)
         self._pages = _pages(self, model)
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -175,10 +181,29 @@ class App:
     async def _predict(self, parse: Parse, headers: Headers, receive: Any) -> tuple[ParsedRequest, np.ndarray]:
         """Reads and parses a request; returns it and its predictions, float64 (rows,)."""
         self._intake.require_key(headers)
-        body = await self._intake.body(headers, receive)
-        large = len(body) >= LARGE_BYTES
-        request = await self._runner.in_thread(parse, body, headers) if large else parse(body, headers)
-        return request, await self._runner.predict(request.rows)
+        with self._memory.reservation() as reserved:
+            request = await self._request(parse, headers, receive, reserved)
+            rows = request.rows
+            reserved.take(rows.numbers.nbytes + ROW_TEXT_BYTES * rows.texts.size)
+            return request, await self._runner.predict(rows)
+
+    async def _request(self, parse: Parse, headers: Headers, receive: Any, reserved: Reservation) -> ParsedRequest:
+        """Reads and parses a request: a small one as it is, a larger one after a scan."""
+        body = await self._intake.body(headers, receive, reserved)
+        encoding = headers.get(b"content-encoding", b"")
+        if (small := self._intake.decompressed_small(body, encoding)) is not None:
+            return parse(small, headers)
+        if len(body) < LARGE_BYTES and not encoding:
+            return self._scanned(parse, body, headers, reserved)
+        return await self._runner.in_thread(self._scanned, parse, body, headers, reserved)
+
+    def _scanned(self, parse: Parse, body: bytes, headers: Headers, reserved: Reservation) -> ParsedRequest:
+        """Parses a body that the scan lets pass, with the memory for it reserved."""
+        end = forms.json_end(headers) if parse is self._infer else None
+        scan = Scan(self._bounds, end)
+        body = self._intake.checked(body, headers.get(b"content-encoding", b""), scan, reserved)
+        with reserved.during(scan.parse_bytes(body, end)):
+            return parse(body, headers)
 
     def _prediction_response(
         self, request: ParsedRequest, predictions: np.ndarray, request_id: bytes, golden: bool

@@ -163,6 +163,11 @@ def _json_with_nan(body: bytes, error: orjson.JSONDecodeError) -> Any:
     raise BadRequest(f"the body is not JSON ({error})") from None
 
 
+def json_end(headers: Mapping[bytes, bytes]) -> int | None:
+    """Where the JSON of a v2 request ends and its binary tensors begin; None when it has none, or a header that `infer` refuses."""
+    return whole_number(headers.get(BINARY_LENGTH, b""))
+
+
 def infer(
     body: bytes, signature: Signature, max_rows: int, json_length: bytes | None, identity: Identity
 ) -> ParsedRequest:
@@ -175,6 +180,8 @@ def infer(
         request, binary = _json(body[:end]), memoryview(body)[end:]
     if type(request) is not dict or type(request.get("inputs")) is not list:
         raise BadRequest("the body must be an object with inputs, a list with an input for each column")
+    if len(request["inputs"]) > signature.columns:
+        raise BadRequest(f"the body has {len(request['inputs'])} inputs, and the model has {signature.columns} columns")
     columns: dict[str, Sequence[Any]] = {}
     for tensor in request["inputs"]:
         if type(tensor) is not dict or type(tensor.get("name")) is not str:
@@ -182,7 +189,7 @@ def infer(
         name = tensor["name"]
         if name in columns:
             raise BadRequest(f"input {name} is given twice")
-        values, binary = _tensor(name, tensor, binary)
+        values, binary = _tensor(name, tensor, binary, max_rows)
         columns[name] = tensors.column(name, tensor, values, signature)
     if binary:
         raise BadRequest(f"{len(binary)} bytes follow the last tensor; correct binary_data_size")
@@ -200,7 +207,7 @@ def whole_number(header: bytes) -> int | None:
     return int(header) if header.isdigit() and len(header) < 20 else None
 
 
-def _tensor(name: str, tensor: dict[str, Any], binary: memoryview) -> tuple[Sequence[Any], memoryview]:
+def _tensor(name: str, tensor: dict[str, Any], binary: memoryview, max_rows: int) -> tuple[Sequence[Any], memoryview]:
     """(the values, the bytes of the tensors that follow)."""
     size = tensors.parameters(tensor, f"input {name}").get("binary_data_size")
     if size is not None and tensor.get("data") is not None:
@@ -214,7 +221,7 @@ def _tensor(name: str, tensor: dict[str, Any], binary: memoryview) -> tuple[Sequ
     own, rest = binary[:size], binary[size:]
     datatype = tensor.get("datatype")
     if datatype == "BYTES":
-        return _checked_shape(name, tensor, _strings(name, own)), rest
+        return _checked_shape(name, tensor, _strings(name, own, max_rows)), rest
     if datatype not in TENSORS:
         raise BadRequest(f"input {name}: datatype must be one of {', '.join(TENSORS)}, BYTES; got {str(datatype)[:20]}")
     dtype = np.dtype(TENSORS[datatype])
@@ -222,6 +229,8 @@ def _tensor(name: str, tensor: dict[str, Any], binary: memoryview) -> tuple[Sequ
         raise BadRequest(
             f"input {name}: binary_data_size must be a multiple of {dtype.itemsize} for {datatype}; got {size}"
         )
+    if size // dtype.itemsize > max_rows:
+        _refuse_size(size // dtype.itemsize, max_rows)
     values = [None if v != v else v for v in np.frombuffer(own, dtype).tolist()]
     return _checked_shape(name, tensor, values), rest
 
@@ -236,12 +245,16 @@ def _checked_shape(name: str, tensor: dict[str, Any], values: list[Any]) -> list
     return values
 
 
-def _strings(name: str, tensor: memoryview) -> list[str]:
+def _strings(name: str, tensor: memoryview, max_rows: int) -> list[str]:
     """The strings of a BYTES tensor: each has four bytes of length, little-endian, then the text."""
     values: list[str] = []
     end = 0
     try:
         while end < len(tensor):
+            if len(values) == max_rows:
+                raise RequestRefused(
+                    413, f"input {name}: has more than {max_rows} values, one for each row; split the request"
+                )
             (length,) = struct.unpack_from("<I", tensor, end)
             end += 4 + length
             if end > len(tensor):

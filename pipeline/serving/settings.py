@@ -26,6 +26,7 @@ class Settings:
     max_body_bytes: int = 16 * 2**20
     max_rows: int = 10_000
     request_s: float = 30.0
+    memory_mb: int = 512
     processes: int = 1
     batching: Literal["auto", "on", "off"] = "auto"
     api_keys: tuple[str, ...] = ()

@@ -93,6 +93,8 @@ class Signature:
         self.numbers = [f.name for f in self.fields if f.number]
         self.texts = [f.name for f in self.fields if not f.number]
         self._known = frozenset([*self.numbers, *self.texts, self.key, self.event_time])
+        # How many columns a request can have.
+        self.columns = len(self._known - {None, ""})
         self._by_name = {f.name: f for f in self.fields}
         self._pick_numbers, self._pick_texts = _picker(self.numbers), _picker(self.texts)
         numbers = [self._by_name[n] for n in self.numbers]
