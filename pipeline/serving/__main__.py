@@ -72,6 +72,7 @@ def _server(app: App, drain_s: float) -> uvicorn.Server:
         # The router sends five headers about the client; the application uses none of them.
         proxy_headers=False,
         lifespan="off",
+        ws="none",
         # Longer than the router's: the router closes idle connections first, and no request meets one that is closing.
         timeout_keep_alive=120,
         timeout_graceful_shutdown=math.ceil(drain_s),

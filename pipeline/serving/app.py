@@ -288,10 +288,13 @@ def _pages(app: App, model: str) -> Starlette:
     posts += [
         Route(f"/v2/repository/models/{{name}}/{verb}", unloadable, methods=["POST"]) for verb in ("load", "unload")
     ]
-    return Starlette(
+    application = Starlette(
         routes=[*routes, *posts, *docs.routes(app.runtime, identity, app.settings)],
         exception_handlers={404: not_found, 405: not_allowed},
     )
+    # A redirect would name the slot by the Host header, without the model's name that the router takes off.
+    application.router.redirect_slashes = False
+    return application
 
 
 def _refusals(identity_headers: dict[str, str]) -> tuple[Any, Any]:

@@ -1,8 +1,9 @@
-"""uvicorn's HTTP connection with three additions.
+"""uvicorn's HTTP connection with four additions.
 
 A deadline for headers: a thousand idle connections cost nothing. One write for each response, where ASGI takes two. And a direct
 path for a prediction whose request arrives whole, as nearly all do: it needs no task, no ASGI cycle and no events, and is
-answered within the same turn of the event loop. Every other request takes the ASGI path.
+answered within the same turn of the event loop. Every other request takes the ASGI path. A request that asks for another protocol is
+answered in this one.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 HEADERS_TIMEOUT_S = 10.0
@@ -105,6 +107,9 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._begun = False
         self._cancel_deadline()
+        if self.parser.should_upgrade():
+            # The parser stops here; `_without_upgrade` goes on.
+            return
         if self._direct_possible():
             self._pieces = []
         else:
@@ -117,6 +122,8 @@ class Connection(HttpToolsProtocol):
             self._pieces.append(body)
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         if self._pieces is None:
             super().on_message_complete()
             return
@@ -142,7 +149,14 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._begun = False
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._without_upgrade(data[upgrade.args[0] :])
+            return
+        except httptools.HttpParserError:
+            self.send_400_response("the request is not valid HTTP")
         if self._begun and self._deadline is None:
             # The headers arrived in part.
             self._deadline = self.loop.call_later(HEADERS_TIMEOUT_S, self._close_late)
@@ -153,6 +167,29 @@ class Connection(HttpToolsProtocol):
                 self._start_asgi()
                 for piece in pieces:
                     super().on_body(piece)
+
+    def send_400_response(self, msg: str) -> None:
+        body = b'{"error":"%b"}' % msg.encode()
+        lines = b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body)
+        self.transport.write(_response(400, self.server_state.default_headers, lines, False, body))
+        self.transport.close()
+
+    def _without_upgrade(self, rest: bytes) -> None:
+        """Reads the request and `rest`, its body, as if it had asked for no other protocol, as HTTP lets a server do.
+
+        Java's client asks for HTTP/2 so with each POST. Without this the body would stay unread.
+        """
+        if self.parser.get_method() == b"CONNECT":
+            self.send_400_response("CONNECT is not supported")
+            return
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+        for name, value in self.headers:
+            if name == b"connection":
+                value = b",".join(token for token in value.split(b",") if token.strip().lower() != b"upgrade")
+            if name != b"upgrade":
+                lines.append(b"%b: %b" % (name, value))
+        self.parser = httptools.HttpRequestParser(self)
+        self.data_received(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
 
     def shutdown(self) -> None:
         self._ending = True
@@ -169,7 +206,6 @@ class Connection(HttpToolsProtocol):
             self.url in self.app.direct_urls
             and self.parser.get_method() == b"POST"
             and self.parser.get_http_version() == "1.1"
-            and not self.parser.should_upgrade()
             and not self.expect_100_continue
             and not self.flow.write_paused
             # Responses must leave in the order of their requests. A waiting direct request is answered before the ASGI task of

@@ -103,7 +103,7 @@ def test_invalid_chunks_get_a_400_and_close_the_connection(connection):
     connection.sendall(raw_http.request("invalid", b"5\r\nabcdefgh", "transfer-encoding: chunked"))
     file = connection.makefile("rb")
     assert int(file.readline().split()[1]) == 400
-    assert file.read().endswith(b"Invalid HTTP request received.")
+    assert file.read().endswith(b'{"error":"the request is not valid HTTP"}')
 
 
 def test_expect_100_continue_is_answered(connection):
@@ -113,3 +113,42 @@ def test_expect_100_continue_is_answered(connection):
     assert connection.recv(100).startswith(b"HTTP/1.1 100")
     connection.sendall(BODY)
     assert answers(connection, 1)[0][0] == 200
+
+
+@pytest.mark.parametrize("protocol", ["websocket", "h2c"])
+@pytest.mark.parametrize("cut", [0, 60, -5])
+def test_a_request_for_another_protocol_is_answered_in_this_one(connection, protocol, cut):
+    """As a plain request, in its order, wherever it is cut; the next one on the connection too."""
+    expected = prediction(connection)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    wish = ("connection: keep-alive, Upgrade, HTTP2-Settings", f"upgrade: {protocol}", "http2-settings: AAMAAABk")
+    request = raw_http.request("other", BODY, *wish)
+    for piece in (raw_http.request("before") + request[:cut], request[cut:] + raw_http.request("after")):
+        connection.sendall(piece)
+    assert [(s, h["x-request-id"], b) for s, h, b in answers(connection, 3)] == [
+        (200, name, expected) for name in ("before", "other", "after")
+    ]
+    connection.sendall(raw_http.request("page", b"", *wish, method="GET", path="/ping"))
+    assert answers(connection, 1)[0][0] == 200
+
+
+def test_a_tunnel_is_refused(connection):
+    """CONNECT is a 400 in JSON."""
+    connection.sendall(raw_http.request("tunnel", b"", method="CONNECT", path="example.org:80"))
+    status, headers, body = answers(connection, 1)[0]
+    assert (status, headers["content-type"]) == (400, "application/json")
+    assert json.loads(body)["error"] == "CONNECT is not supported"
+
+
+@pytest.mark.parametrize("start", [b"", b"{"])
+def test_a_body_that_does_not_come_gets_a_408(churn_package, tmp_path, start):
+    """After `request_s`, with the first byte of the body or without."""
+    head = raw_http.request("late", b"", "content-length: 100").replace(b"content-length: 0\r\n", b"")
+    with (
+        server(churn_package, tmp_path, Settings(request_s=0.5)) as started,
+        socket.create_connection(("127.0.0.1", started.port), timeout=5) as opened,
+    ):
+        opened.sendall(head + start)
+        ((status, headers, body),) = answers(opened, 1)
+    assert (status, headers["connection"]) == (408, "close")
+    assert json.loads(body)["error"] == "the body did not arrive within 0.5 s"

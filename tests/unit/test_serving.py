@@ -193,9 +193,19 @@ def test_with_keys_a_request_needs_a_valid_one(built):
     """The settings hold digests of the keys; the health pages need no key, because the router asks them."""
     guarded = served(built, api_keys=tuple(hashlib.sha256(key).hexdigest() for key in (b"one", b"two")))
     body = {"dataframe_records": [GOOD]}
-    for headers in ({}, {"x-api-key": "three"}, {"x-api-key": ""}, {"authorization": "Bearer three"}):
+    for headers in (
+        {},
+        {"x-api-key": "three"},
+        {"x-api-key": ""},
+        {"authorization": "Bearer three"},
+        {"authorization": "Basic one"},
+    ):
         assert guarded.post("/invocations", json=body, headers=headers).status_code == 401
-    for headers in ({"x-api-key": "one"}, {"x-api-key": "two"}, {"authorization": "Bearer two"}):
+    for headers in (
+        {"x-api-key": "one"},
+        {"x-api-key": "two"},
+        *({"authorization": f"{scheme} two"} for scheme in ("Bearer", "bearer", "BEARER", "bearer ")),
+    ):
         assert guarded.post("/invocations", json=body, headers=headers).status_code == 200
     assert guarded.post("/v2/models/churn/infer", json={"inputs": []}).status_code == 401
     assert guarded.get("/v2/health/ready").status_code == 200
@@ -290,10 +300,13 @@ def test_the_documentation_shows_no_row_of_the_data(client, built):
     assert [row["spend"] for row in golden if str(row["spend"]) in shown] == []
 
 
-@pytest.mark.parametrize(("path", "code"), [("/nothing", 404), ("/docs/passwd", 404), ("/invocations", 405)])
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [("/nothing", 404), ("/docs/passwd", 404), ("/invocations/", 404), ("/ping/", 404), ("/invocations", 405)],
+)
 def test_an_unknown_path_or_method_is_an_error_in_json(client, path, code):
     """404 and 405 have the field `error`, as other refusals."""
-    answer = client.get(path)
+    answer = client.get(path, follow_redirects=False)
     assert answer.status_code == code
     assert answer.json()["error"]
 
