@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from pipeline.rollout.routing.route_file import routes_folder
-from pipeline.rollout.routing.traefik import PLUGIN, PLUGIN_MODULE
+from pipeline.rollout.routing.traefik import PLUGIN_MODULES
 from pipeline.settings.models import load
 
 # Traefik's heap is small and its garbage plenty. With Go's default, a collection at twice the heap, half its time goes there.
@@ -20,12 +20,18 @@ BOUNDS_S = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 
 def write(project: Path, home: Path, port: int, api_port: int) -> None:
     """Writes the configuration of this machine's Traefik, and the plugin, which it looks for below its working folder."""
-    text = static(routes_folder(home), f"127.0.0.1:{port}", f"127.0.0.1:{api_port}", latency_limits_ms(project))
+    text = static(
+        routes_folder(home),
+        f"127.0.0.1:{port}",
+        f"127.0.0.1:{api_port}",
+        latency_limits_ms(project),
+        request_s(project),
+    )
     # Aside first: on a full disk the router keeps what it has.
     aside = home / "traefik.yaml.part"
     aside.write_text(text, encoding="utf-8")
     aside.replace(home / "traefik.yaml")
-    install_plugin(project, home)
+    install_plugins(project, home)
 
 
 def latency_limits_ms(project: Path) -> set[float]:
@@ -33,22 +39,29 @@ def latency_limits_ms(project: Path) -> set[float]:
     return {model.rollout.limits.p99_ms for model in load(project).models.values()}
 
 
-def install_plugin(project: Path, folder: Path) -> None:
-    """Copies the router's plugin to where a Traefik that works in `folder` looks for it."""
-    plugin = folder / "plugins-local" / "src" / PLUGIN_MODULE
-    source = project / "docker" / "router" / "bucket"
-    shutil.copytree(source, plugin, ignore=shutil.ignore_patterns("*_test.go"), dirs_exist_ok=True)
+def request_s(project: Path) -> float:
+    """The longest time that a model gives a request to arrive."""
+    return max((model.rollout.serving.request_s for model in load(project).models.values()), default=30.0)
 
 
-def static(routes: Path, web: str, api: str, limits_ms: set[float]) -> str:
+def install_plugins(project: Path, folder: Path) -> None:
+    """Copies the router's plugins to where a Traefik that works in `folder` looks for them."""
+    for name, module in PLUGIN_MODULES.items():
+        plugin = folder / "plugins-local" / "src" / module
+        source = project / "docker" / "router" / name
+        shutil.copytree(source, plugin, ignore=shutil.ignore_patterns("*_test.go"), dirs_exist_ok=True)
+
+
+def static(routes: Path, web: str, api: str, limits_ms: set[float], read_s: float = 30.0) -> str:
     """The YAML text: one entry point, the route files, metrics. Traefik listens on `web` and `api`, each HOST:PORT.
 
     Each of `limits_ms` becomes a bound of the latency histograms, so that the share of slower answers is exact.
+    A request must have arrived after `read_s`.
     """
     configuration: dict[str, Any] = {
         "global": {"checkNewVersion": False, "sendAnonymousUsage": False},
         "entryPoints": {
-            "web": {"address": web},
+            "web": {"address": web, "transport": {"respondingTimeouts": {"readTimeout": f"{read_s:g}s"}}},
             "traefik": {"address": api},
         },
         "providers": {
@@ -67,7 +80,7 @@ def static(routes: Path, web: str, api: str, limits_ms: set[float]) -> str:
                 "buckets": sorted({*BOUNDS_S, *(ms / 1000 for ms in limits_ms)}),
             }
         },
-        "experimental": {"localPlugins": {PLUGIN: {"moduleName": PLUGIN_MODULE}}},
+        "experimental": {"localPlugins": {name: {"moduleName": module} for name, module in PLUGIN_MODULES.items()}},
         "log": {"level": "WARN"},
     }
     return yaml.safe_dump(configuration, sort_keys=False)

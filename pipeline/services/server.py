@@ -215,9 +215,13 @@ def _write_router(folder: Path) -> None:
     """Writes Traefik's static configuration and plugin into the folder that is /etc/traefik in its container."""
     project = Environment.read().project
     text = router_config.static(
-        Path("/routes"), "0.0.0.0:8000", "0.0.0.0:8001", router_config.latency_limits_ms(project)
+        Path("/routes"),
+        "0.0.0.0:8000",
+        "0.0.0.0:8001",
+        router_config.latency_limits_ms(project),
+        router_config.request_s(project),
     )
-    router_config.install_plugin(project, folder)
+    router_config.install_plugins(project, folder)
     aside = folder / "traefik.yaml.part"
     aside.write_text(text, encoding="utf-8")
     aside.chmod(0o644)

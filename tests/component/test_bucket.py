@@ -1,4 +1,4 @@
-"""Traefik's middleware for rollouts that follow a key is written in Go, and its tests are too (docker/router/bucket)."""
+"""Our middlewares of Traefik are written in Go, and their tests are too (docker/router)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import os
 import shutil
 import subprocess
 
+import pytest
+
 from harness.project import ROOT
 from tests.support.required import skip_or_fail
 
 
-def test_the_tests_of_the_go_code_pass():
+@pytest.mark.parametrize("plugin", ["bucket", "guard"])
+def test_the_tests_of_the_go_code_pass(plugin):
     """`go test` passes; without Go on the machine the test skips, unless $PERENNIAL_REQUIRE names go."""
     go = shutil.which("go")
     if go is None:
@@ -18,7 +21,7 @@ def test_the_tests_of_the_go_code_pass():
     # Neither a toolchain nor a module is downloaded: the code has no dependency.
     env = os.environ | {"GOTOOLCHAIN": "local", "GOPROXY": "off", "GOFLAGS": "-count=1"}
     result = subprocess.run(
-        [go, "test", "./..."], cwd=ROOT / "docker/router/bucket", env=env, capture_output=True, text=True, check=False
+        [go, "test", "./..."], cwd=ROOT / "docker/router" / plugin, env=env, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.startswith("ok "), "no test ran"

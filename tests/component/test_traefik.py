@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import re
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import httpx
+import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from harness.project import ROOT
+from harness.project import BODY, ROOT, change_params
 from harness.router import router
+from harness.slot_server import server
 from pipeline.rollout import probe
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route import Route, RoutedSlot
@@ -27,8 +33,21 @@ class _Slot(BaseHTTPRequestHandler):
         self.answer(200)
 
     def do_POST(self):
-        body = self.rfile.read(int(self.headers["content-length"]))
+        body = (
+            self.rfile.read(int(self.headers["content-length"])) if "content-length" in self.headers else self.chunks()
+        )
+        self.server.received += 1
+        if self.server.dies:
+            self.close_connection = True
+            return
         self.answer(self.server.codes.pop(0) if self.server.codes else 200, body)
+
+    def chunks(self):
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size + 2)[:size]
+        self.rfile.readline()
+        return body
 
     def answer(self, code, body=b""):
         self.send_response(code)
@@ -43,14 +62,21 @@ class _Slot(BaseHTTPRequestHandler):
 @contextmanager
 def answering(codes: tuple[int, ...] = ()) -> Iterator[RoutedSlot]:
     """A server that answers POST with each of `codes` once, and then with 200 and the body."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Slot)
-    server.codes = list(codes)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with listening(codes) as listener:
+        yield RoutedSlot("blue", "1", f"http://127.0.0.1:{listener.server_port}")
+
+
+@contextmanager
+def listening(codes: tuple[int, ...] = (), dies: bool = False) -> Iterator[ThreadingHTTPServer]:
+    """As `answering`; counts the POST requests that it `received`. With `dies` it breaks each of them off."""
+    listener = ThreadingHTTPServer(("127.0.0.1", 0), _Slot)
+    listener.codes, listener.received, listener.dies = list(codes), 0, dies
+    threading.Thread(target=listener.serve_forever, daemon=True).start()
     try:
-        yield RoutedSlot("blue", "1", f"http://127.0.0.1:{server.server_port}")
+        yield listener
     finally:
-        server.shutdown()
-        server.server_close()
+        listener.shutdown()
+        listener.server_close()
 
 
 def test_traefik_takes_every_text_for_text(project, monkeypatch):
@@ -101,3 +127,110 @@ def test_what_the_router_answers_by_itself_is_counted_for_its_model(project):
             at_router = sample.labels["router"].removesuffix("@file"), sample.labels["code"]
             counted[at_router] = counted.get(at_router, 0) + sample.value
     assert counted == {answer: sent.count(answer) for answer in sent}
+
+
+@pytest.mark.parametrize("follow", ["", "x-customer"])
+def test_a_request_that_may_have_killed_a_slot_is_sent_once(project, follow):
+    """A packed or a large body that a slot broke off at goes to no other slot, and the client gets a 502; a small one goes on."""
+    with router(project, project / "home") as at, listening(dies=True) as first, listening() as second:
+        slots = [
+            RoutedSlot(slot, version, f"http://127.0.0.1:{listener.server_port}")
+            for slot, version, listener in (("blue", "1", first), ("green", "2", second))
+        ]
+        route = Route("churn", slots[0], candidate=slots[1], percent=50, follow=follow) if follow else None
+        stamp = route_file.write(project / "home", route or Route("churn", slots[0], slots[1])).stamp
+        assert probe.wait_for_stamp(f"{at.router}/churn", stamp, 10)
+        packed = gzip.compress(BODY)
+        for sent, headers in (
+            (packed, {"content-encoding": "gzip"}),
+            (iter([packed]), {"content-encoding": "gzip"}),
+            (b"x" * 200_000, {}),
+            (iter([b"x" * 100_000] * 2), {}),
+        ):
+            before = first.received + second.received
+            answer = httpx.post(f"{at.router}/churn/invocations", content=sent, headers=headers)
+            assert first.received + second.received == before + 1
+            assert answer.status_code == 200 or answer.json()["error"]
+            assert first.received or answer.status_code == 200
+        before = first.received
+        answers = [httpx.post(f"{at.router}/churn/invocations", content=b"rows") for _ in range(4)]
+        assert first.received > before
+        if follow:
+            assert {answer.status_code for answer in answers} == {200}
+
+
+@pytest.fixture(scope="module")
+def slot_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("slot")
+
+
+@pytest.fixture
+def routed(project, churn_package, slot_folder):
+    """The port of a router before a real slot; a request must arrive within a second and a half."""
+    change_params(project, "models.churn.rollout.serving.request_s", 1.5)
+    with router(project, project / "home") as at, server(churn_package, slot_folder) as started:
+        stamp = route_file.write(project / "home", Route("churn", RoutedSlot("blue", "3", started.url))).stamp
+        assert probe.wait_for_stamp(f"{at.router}/churn", stamp, 10)
+        yield int(at.router.rpartition(":")[2])
+
+
+def sent(port, start, *, half_close):
+    """(status, headers, body) of the answer to a request of which only `start` is sent; None when the connection is closed."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(b"POST /churn/invocations HTTP/1.1\r\nhost: x\r\n" + start)
+        if half_close:
+            connection.shutdown(socket.SHUT_WR)
+        file = connection.makefile("rb")
+        if not (line := file.readline()):
+            return None
+        headers = dict(line.decode().strip().lower().split(": ", 1) for line in iter(file.readline, b"\r\n"))
+        return int(line.split()[1]), headers, file.read(int(headers["content-length"]))
+
+
+PARTS = {
+    "no byte": b"content-length: 100\r\n\r\n",
+    "some bytes": b"content-length: 100\r\n\r\n{",
+    "a chunk": b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(BODY), BODY),
+    "the start of a large body": b"content-length: 1000000\r\n\r\n{",
+    "much of a large body": b"content-length: 1000000\r\n\r\n{%b" % (b" " * 300_000),
+    "packed": b"content-encoding: gzip\r\ncontent-length: 100\r\n\r\n" + gzip.compress(BODY)[:20],
+}
+
+
+def test_a_body_that_is_not_whole_is_refused(routed):
+    """Cut by a half-close it is a 400, and stalled a 408 when its time is over: in JSON, and never a 200."""
+    for part, start in PARTS.items():
+        for half_close, code in ((True, 400), (False, 408)):
+            begun = time.monotonic()
+            status, headers, body = sent(routed, start, half_close=half_close)
+            assert (status, headers["content-type"]) == (code, "application/json"), (part, status, body)
+            assert json.loads(body)["error"]
+            assert half_close or 1 < time.monotonic() - begun < 4, part
+    status, _, body = sent(routed, b"transfer-encoding: chunked\r\n\r\nzz\r\nabc", half_close=False)
+    assert (status, bool(json.loads(body)["error"])) == (400, True)
+
+
+def test_a_request_for_another_protocol_is_answered_through_the_router(routed):
+    """The router does not pass the wish on."""
+    for protocol in (b"websocket", b"h2c"):
+        head = b"connection: Upgrade\r\nupgrade: %b\r\ncontent-length: %d\r\n\r\n" % (protocol, len(BODY))
+        status, _, body = sent(routed, head + BODY, half_close=False)
+        assert status == 200, body
+        assert json.loads(body)["predictions"]
+
+
+def test_the_routers_own_errors_are_json(project):
+    """502 of a slot that breaks off, 429 of the rate limit and 503 of slots that are all down."""
+    with router(project, project / "home") as at, listening(dies=True) as dying, listening() as alive:
+        dead = RoutedSlot("blue", "1", f"http://127.0.0.1:{dying.server_port}")
+        route_file.write(project / "home", Route("churn", dead))
+        slot = RoutedSlot("blue", "1", f"http://127.0.0.1:{alive.server_port}")
+        stamp = route_file.write(project / "home", Route("other", slot, rate_limit=1)).stamp
+        assert probe.wait_for_stamp(f"{at.router}/other", stamp, 10)
+        answers = [httpx.post(f"{at.router}/churn/invocations", content=b"x" * 200_000)]
+        limited = [httpx.post(f"{at.router}/other/invocations", content=b"x") for _ in range(5)]
+        answers += [answer for answer in limited if answer.status_code != 200]
+    assert {answer.status_code for answer in answers} == {502, 429}
+    for answer in answers:
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.json()["error"]

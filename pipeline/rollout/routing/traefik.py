@@ -27,12 +27,17 @@ RETRY = {
     "maxRequestBodyBytes": RETRIED_BYTES,
     "status": ["500", "502", "503", "504"],
 }
+# A packed body may unpack to anything: only when nothing of it was sent yet, because nobody listened, it is sent again.
+RETRY_UNSENT = {"attempts": RETRY["attempts"], "initialInterval": RETRY["initialInterval"]}
+PACKED = "HeaderRegexp(`Content-Encoding`, `.`)"
+# Takes precedence over the router of the same model for other requests, and not over the one that has no rate limit.
+PACKED_PRIORITY = 500
 READY = "/v2/health/ready"
 HEALTH = {"path": READY, "interval": "500ms", "timeout": "1s"}
 BUCKET = "X-Perennial-Bucket"
 STAMP = "x-route"
-PLUGIN = "bucket"
-PLUGIN_MODULE = "perennial.local/bucket"
+PLUGIN, GUARD = "bucket", "guard"
+PLUGIN_MODULES = {name: f"perennial.local/{name}" for name in (PLUGIN, GUARD)}
 
 
 def service_name(model: str, routed: RoutedSlot) -> str:
@@ -45,13 +50,17 @@ def render(route: Route) -> dict[str, Any]:
     m = route.model
     middlewares: dict[str, Any] = {
         f"{m}.strip": {"stripPrefix": {"prefixes": [f"/{m}"]}},
-        f"{m}.stamp": {"headers": {"customResponseHeaders": {STAMP: route.stamp}}},
+        # A slot speaks HTTP/1.1 and nothing else: a client that asks for another protocol is answered in this one.
+        f"{m}.stamp": {
+            "headers": {"customResponseHeaders": {STAMP: route.stamp}, "customRequestHeaders": {"Upgrade": ""}}
+        },
         f"{m}.retry": {"retry": RETRY},
     }
     if route.rate_limit:
         # For each client address; a burst may hold the requests of one second.
         limit = {"average": route.rate_limit, "burst": route.rate_limit}
         middlewares = {f"{m}.rate": {"rateLimit": limit}, **middlewares}
+    middlewares = {f"{m}.guard": {"plugin": {GUARD: {}}}, **middlewares}
     top = {"rule": f"Path(`/{m}`) || PathPrefix(`/{m}/`)", "entryPoints": ["web"], "middlewares": list(middlewares)}
     routers: dict[str, Any] = {m: {**top, "service": m}}
     # Only where another slot can answer: a single slot that is slow for a second must stay in the route.
@@ -69,14 +78,29 @@ def render(route: Route) -> dict[str, Any]:
     else:
         services |= _split(route)
         if route.follow:
+            routers = _followed(route, {**top, "middlewares": [f"{m}.guard", f"{m}.bucket"]}, list(middlewares)[1:])
             middlewares[f"{m}.bucket"] = {"plugin": {PLUGIN: {**_followed_value(route.follow), "salt": m}}}
-            routers = _followed(route, {**top, "middlewares": [f"{m}.bucket"]}, list(middlewares)[:-1])
+    routers |= {_packed_name(m, name): _for_packed(m, name, router) for name, router in routers.items()}
+    middlewares[f"{m}.retry-unsent"] = {"retry": RETRY_UNSENT}
     if route.rate_limit:
         # A rollout polls this path to see that the route is followed, so it has no rate limit.
         free = [name for name in top["middlewares"] if name != f"{m}.rate"]
         ready = {**top, "rule": f"Path(`/{m}{READY}`)", "priority": 1000, "middlewares": free, "service": m}
         routers = {**routers, f"{m}.ready": ready}
     return {"http": {"routers": routers, "middlewares": middlewares, "services": services}}
+
+
+def _packed_name(model: str, router: str) -> str:
+    return f"{model}.packed{router.removeprefix(model)}"
+
+
+def _for_packed(model: str, name: str, router: dict[str, Any]) -> dict[str, Any]:
+    """The router for requests with a content-encoding: the same, but a request is not sent again once a slot may have had it."""
+    middlewares = [f"{model}.retry-unsent" if m == f"{model}.retry" else m for m in router["middlewares"]]
+    if "parentRefs" in router:
+        return {**router, "middlewares": middlewares, "parentRefs": [_packed_name(model, model)]}
+    rule = f"({router['rule']}) && {PACKED}"
+    return {**router, "middlewares": middlewares, "rule": rule, "priority": PACKED_PRIORITY}
 
 
 def _with_failover(model: str, first: RoutedSlot, second: RoutedSlot | None) -> dict[str, Any]:

@@ -1,0 +1,3 @@
+module perennial.local/guard
+
+go 1.19
