@@ -33,7 +33,7 @@ from pipeline.serving.memory import Memory, Reservation
 from pipeline.serving.metrics import CUT_OFF, LOG_ROWS_LOST, MODEL_RUNS, UNDER_WAY, Metrics
 from pipeline.serving.prediction_log import AnsweredRequest, PredictionLog
 from pipeline.serving.runtime import Runtime
-from pipeline.serving.scan import UNSCANNED_BYTES, Bounds, Scan
+from pipeline.serving.scan import UNSCANNED_BYTES, Bounds, CsvScan, Scan
 from pipeline.serving.settings import Settings
 
 JSON: forms.Headers = [(b"content-type", b"application/json")]
@@ -200,7 +200,9 @@ class App:
     def _scanned(self, parse: Parse, body: bytes, headers: Headers, reserved: Reservation) -> ParsedRequest:
         """Parses a body that the scan lets pass, with the memory for it reserved."""
         end = forms.json_end(headers) if parse is self._infer else None
-        scan = Scan(self._bounds, end)
+        # The v2 protocol has no CSV: there such a body is parsed as JSON.
+        as_csv = parse is not self._infer and forms.is_csv(headers.get(b"content-type", b""))
+        scan = CsvScan() if as_csv else Scan(self._bounds, end)
         body = self._intake.checked(body, headers.get(b"content-encoding", b""), scan, reserved)
         with reserved.during(scan.parse_bytes(body, end)):
             return parse(body, headers)

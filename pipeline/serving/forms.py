@@ -44,7 +44,7 @@ class ParsedRequest:
 
 def invocations(body: bytes, signature: Signature, max_rows: int, content_type: bytes = b"") -> ParsedRequest:
     """MLflow's scoring protocol. The model has no params; given ones change nothing, as with MLflow's own server."""
-    if content_type.partition(b";")[0].strip().lower() == b"text/csv":
+    if is_csv(content_type):
         return ParsedRequest(_csv(body, content_type, signature, max_rows), _mlflow_answer)
     request = _json(body.removeprefix(BOM))
     if type(request) is not dict:
@@ -53,6 +53,11 @@ def invocations(body: bytes, signature: Signature, max_rows: int, content_type: 
     if len(names) != 1 or names[0] not in MLFLOW:
         raise BadRequest(EXPECTED)
     return ParsedRequest(MLFLOW[names[0]](request[names[0]], signature, max_rows), _mlflow_answer)
+
+
+def is_csv(content_type: bytes) -> bool:
+    """Whether a body of this content type is CSV; any other is JSON."""
+    return content_type.partition(b";")[0].strip().lower() == b"text/csv"
 
 
 def _mlflow_answer(predictions: np.ndarray) -> tuple[bytes, Headers]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.serving.errors import BadRequest, RequestRefused
 from pipeline.serving.memory import Reservation
-from pipeline.serving.scan import PIECE_BYTES, UNSCANNED_BYTES, Scan
+from pipeline.serving.scan import PIECE_BYTES, UNSCANNED_BYTES, CsvScan, Scan
 from pipeline.serving.settings import Settings
 
 Headers = dict[bytes, bytes]
@@ -107,7 +107,7 @@ class Intake:
             return None
         return None if decompressor.unused_data else plain
 
-    def checked(self, body: bytes, encoding: bytes, scan: Scan, reserved: Reservation) -> bytes:
+    def checked(self, body: bytes, encoding: bytes, scan: Scan | CsvScan, reserved: Reservation) -> bytes:
         """The body, decompressed, once the scan has seen all of it. Raises RequestRefused as soon as it is over a limit."""
         bits = _bits(encoding)
         if bits == 0:

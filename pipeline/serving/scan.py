@@ -58,7 +58,7 @@ class Scan:
         self.values = 0
 
     def parse_bytes(self, body: bytes, end: int | None) -> int:
-        """The memory that parsing takes at most, once the whole body has been fed."""
+        """The memory in bytes that parsing takes at most, once the whole body has been fed."""
         text = len(body) if end is None else min(end, len(body))
         tensors = min((len(body) - text) * TENSOR_BYTES, self._bounds.values * TENSOR_VALUE_BYTES)
         return self.values * VALUE_BYTES + text * (NAN_TEXT_BYTES if b"NaN" in body else TEXT_BYTES) + tensors
@@ -109,3 +109,18 @@ class Scan:
         inside = np.logical_xor.accumulate(quotes) ^ self._in_string
         self._in_string = bool(inside[-1])
         return marks[~(inside | quotes)]
+
+
+class CsvScan:
+    """The count of a CSV body. A comma may be part of a text, so no count is too many: the memory for it is the bound."""
+
+    def __init__(self) -> None:
+        self.values = 0
+
+    def parse_bytes(self, body: bytes, _end: int | None) -> int:
+        """As `Scan.parse_bytes`."""
+        return self.values * VALUE_BYTES + len(body) * TEXT_BYTES
+
+    def feed(self, piece: bytes) -> None:
+        """Counts the ends of values in the next piece of the body."""
+        self.values += piece.count(b",") + piece.count(b"\n") + piece.count(b"\r")

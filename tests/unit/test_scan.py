@@ -72,6 +72,29 @@ def test_a_hostile_body_is_refused(client, kind, encoding):
         assert answer.json()["error"]
 
 
+def test_brackets_in_a_large_csv_are_text(client):
+    """A CSV of any size keeps its meaning: its brackets and quotes are no JSON."""
+    rows = b"".join(b'%d,4,plus,"[[[[[[[[[[ ""{"\n' % n for n in range(3_000))
+    answer = client.post(
+        "/invocations", content=b"spend,calls,plan,customer\n" + rows, headers={"content-type": "text/csv"}
+    )
+    assert answer.status_code == 200, answer.text
+    assert len(answer.json()["predictions"]) == 3_000
+
+
+def test_a_csv_of_more_values_than_the_memory_holds_is_refused(churn_package):
+    """A line of millions of commas is refused before it is parsed."""
+    app = App(Runtime.load(churn_package), None, Identity("churn", "3", "blue"), Settings())
+    body = b"spend,calls,plan\n" + b"," * 8_000_000
+    assert TestClient(app).post("/invocations", content=body, headers={"content-type": "text/csv"}).status_code == 413
+
+
+def test_a_csv_content_type_does_not_spare_the_v2_protocol_its_scan(client):
+    """The v2 protocol reads JSON whatever the content type says, so the body is scanned as JSON."""
+    answer = client.post(V2, content=b"[" * 1_000_000, headers={"content-type": "text/csv"})
+    assert (answer.status_code, "deeper" in answer.text) == (400, True)
+
+
 def test_a_refusal_costs_no_memory(client):
     """48 KB of gzip with 7.5 million lists are refused within 4 MB; parsed they take 400."""
     bomb = gzip.compress(HOSTILE["rows of empty lists"][0])
