@@ -141,14 +141,13 @@ def test_one_that_dies_at_once_is_tried_after_longer_pauses(engine, keeper, home
 
 
 def test_a_full_disk_delays_it_only(live, engine, keeper, home, monkeypatch):
-    """A slot that cannot be written down is not started; it is as soon as there is room."""
+    """A server that cannot be written down does not run unknown, with the port taken; it is started as soon as there is room."""
     keeper.look()
     kill(engine)
     with monkeypatch.context() as full:
         full.setattr(ProcessEngine, "_write", _no_room)
-        full.setattr(ProcessEngine, "_launch", _no_room)
         keeper.look()
-        assert engine.find("churn", "blue") is None
+        assert engine._marked("churn-blue") is None
     time.sleep(slot_keeper.PAUSE_S)
     keeper.look()
     until_it_answers(live)

@@ -88,7 +88,7 @@ class ProcessEngine:
         return Running(model, slot, version, address, self.name)
 
     def _launch(self, model: str, slot: str, state: dict[str, Any]) -> subprocess.Popen[bytes]:
-        """Starts the server that `state` describes, and writes down its identity."""
+        """Starts the server that `state` describes, and writes down its identity. Raises OSError; no server runs then."""
         options = dict(state["options"])
         for name in ("--package", "--log"):
             options[name] = str(self._home / options[name])
@@ -106,7 +106,13 @@ class ProcessEngine:
                 env=environment,
             )
         identity = ProcessIdentity.of(process.pid)
-        self._write(model, slot, state | {"pid": process.pid, "born": identity.stamp if identity else None})
+        try:
+            self._write(model, slot, state | {"pid": process.pid, "born": identity.stamp if identity else None})
+        except OSError:
+            # A server that nobody knows of would hold the port for ever.
+            process.kill()
+            process.wait()
+            raise
         return process
 
     def revive(self, dead: DeadSlot) -> subprocess.Popen[bytes] | None:
