@@ -1,7 +1,8 @@
 """One operate Dag for each model, triggered by hand only: what a person on call does to live traffic, recorded in the ledger.
 
 `reconcile` makes slots agree with the routes and harms nothing, so it is the form's default; `rollback` moves the route back
-to the warm predecessor.
+to the warm predecessor; `undeploy` takes the model off the router and ends its slots. A model whose block was deleted has no
+such Dag any more: `python -m pipeline undeploy MODEL` ends it.
 """
 
 from __future__ import annotations
@@ -19,14 +20,16 @@ from pipeline.settings.environment import Environment
 def operate_dag(model: str) -> Any:
     @dag(
         dag_id=f"operate__{model}",
-        description=f"Roll {model} back, or reconcile it",
+        description=f"Roll {model} back, reconcile it, or take it off the router",
         schedule=None,
         catchup=False,
         max_active_runs=1,
         tags=["perennial", model],
         default_args=task_defaults(),
         params={
-            "action": Param("reconcile", enum=["reconcile", "rollback"], title="Action", description="What to do."),
+            "action": Param(
+                "reconcile", enum=["reconcile", "rollback", "undeploy"], title="Action", description="What to do."
+            ),
             "reason": Param("by hand", type="string", title="Reason", description="Why, for the ledger."),
         },
         doc_md=__doc__,

@@ -34,8 +34,13 @@ def _context() -> Context:
 
 
 def _known(context: Context, model: str | None) -> str:
-    """The model's name, or '' for all models. Raises SettingsError for a model that params.yaml does not have."""
-    if model:
+    """The model's name, or '' for all models. Raises SettingsError for a name that neither params.yaml nor the ledger has.
+
+    A model without a block is known as long as the ledger says that it was live: it can be seen, rolled back and ended.
+    """
+    from pipeline.ledger.rollout_events import MOVES
+
+    if model and not context.ledger.events(*MOVES, model=model):
         context.params.model(model)
     return model or ""
 
@@ -100,6 +105,15 @@ def rollback(arguments: argparse.Namespace) -> Answer:
     model = _known(context, arguments.model)
     result = traffic(context).rollback("", model, "by hand")
     return Answer(f"{model}: {tables.rollback(result)}", result.as_dict())
+
+
+def undeploy(arguments: argparse.Namespace) -> Answer:
+    from pipeline.cli import tables
+    from pipeline.deployer import traffic
+
+    context, model = _context(), arguments.model
+    result = traffic(context).undeploy("", model, "by hand")
+    return Answer(f"{model}: {tables.undeployment(model, result, model in context.params.models)}", result.as_dict())
 
 
 def watch(arguments: argparse.Namespace) -> Answer:

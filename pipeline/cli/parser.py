@@ -67,6 +67,8 @@ def _add_rollout_commands(add: Add) -> None:
     _add_accept_schema_change(deploy)
     rollback = add("rollback", commands.rollback, "bring the predecessor live again, or call a rollout back")
     rollback.add_argument("model")
+    undeploy = add("undeploy", commands.undeploy, "take a model off the router and end its slots; needs no block")
+    undeploy.add_argument("model")
     watch = add("watch", commands.watch, "compare champion and predecessor on matured labels; roll back if worse")
     watch.add_argument("model")
     watch.add_argument("--as-of", type=_time, help="labels known at this time count, ISO 8601 (default: now)")

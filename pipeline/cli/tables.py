@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.rollout.results import Deployment, Rollback, ShadowResult
+from pipeline.rollout.results import Deployment, Rollback, ShadowResult, Undeployment
 
 if TYPE_CHECKING:
     from pipeline.deployer.status import ModelStatus
@@ -53,6 +53,13 @@ def text(*parts: Any) -> str:
     for part in parts:
         console.print(part)
     return out.getvalue().rstrip()
+
+
+def undeployment(model: str, result: Undeployment, has_block: bool) -> str:
+    was = f"version {result.version} is off the router" if result.version else "off the router"
+    ended = f"; ended {', '.join(result.ended)}" if result.ended else ""
+    later = f"; its next run brings a version live again unless you pause retrain__{model}" if has_block else ""
+    return f"{was}{ended}{later}"
 
 
 def table(*columns: str, title: str | None = None) -> Table:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Protocol
 from pipeline.context import Context
 from pipeline.deployer import status
 from pipeline.deployer.status import ModelStatus
-from pipeline.rollout import deploy, recovery, rollback
-from pipeline.rollout.results import Deployment, Rollback, ShadowResult
+from pipeline.rollout import deploy, recovery, rollback, undeploy
+from pipeline.rollout.recorded import recorded_settings
+from pipeline.rollout.results import Deployment, Rollback, ShadowResult, Undeployment
 from pipeline.rollout.slots import predictions_folder
 from pipeline.settings.models import Rollout
 
@@ -41,6 +42,9 @@ class Traffic(Protocol):
 
     def replace(self, run: str, model: str, reason: str, leaving: str, by: str) -> Rollback:
         """See pipeline.rollout.rollback.replace."""
+
+    def undeploy(self, run: str, model: str, reason: str) -> Undeployment:
+        """See pipeline.rollout.undeploy.undeploy."""
 
     def reconcile(self, run: str, models: list[str] | None) -> list[str]:
         """See pipeline.rollout.recovery.reconcile."""
@@ -71,7 +75,7 @@ class LocalTraffic:
         wait_s: float,
         accept_schema_change: bool = False,
     ) -> Deployment | ShadowResult:
-        rollout, settings = self._context.rollout(run), self._rollout(model)
+        rollout, settings = self._context.rollout(run), self._context.params.model(model).rollout
         return deploy.deploy(rollout, model, version, settings, reason, strategy, wait_s, accept_schema_change)
 
     def rollback(self, run: str, model: str, reason: str) -> Rollback:
@@ -79,6 +83,12 @@ class LocalTraffic:
 
     def replace(self, run: str, model: str, reason: str, leaving: str, by: str) -> Rollback:
         return rollback.replace(self._context.rollout(run), model, self._rollout(model), reason, leaving, by)
+
+    def undeploy(self, run: str, model: str, reason: str) -> Undeployment:
+        # It needs no block: how long slots may drain is all that settings say about it.
+        block = self._context.params.models.get(model)
+        settings = block.rollout if block else recorded_settings(self._context.ledger, model) or Rollout()
+        return undeploy.undeploy(self._context.rollout(run), model, settings.drain_s, reason)
 
     def reconcile(self, run: str, models: list[str] | None) -> list[str]:
         settings = {name: m.rollout for name, m in self._context.params.models.items()}
@@ -98,4 +108,7 @@ class LocalTraffic:
         return rows, live_quality.logged(folder)
 
     def _rollout(self, model: str) -> Rollout:
-        return self._context.params.model(model).rollout
+        """The block's settings. A model without a block goes by those that it went live with. Raises SettingsError."""
+        params = self._context.params
+        recorded = None if model in params.models else recorded_settings(self._context.ledger, model)
+        return recorded or params.model(model).rollout

@@ -18,7 +18,7 @@ from pipeline import errors
 from pipeline.deployer import tokens
 from pipeline.deployer.status import ModelStatus
 from pipeline.rollout.probe import is_https
-from pipeline.rollout.results import Deployment, Rollback, ShadowResult, deploy_result
+from pipeline.rollout.results import Deployment, Rollback, ShadowResult, Undeployment, deploy_result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,6 +60,9 @@ class RemoteTraffic:
     def replace(self, run: str, model: str, reason: str, leaving: str, by: str) -> Rollback:
         arguments = {"reason": reason, "leaving": leaving, "by": by}
         return Rollback.from_dict(self._result("replace", run, model, arguments))
+
+    def undeploy(self, run: str, model: str, reason: str) -> Undeployment:
+        return Undeployment.from_dict(self._result("undeploy", run, model, {"reason": reason}))
 
     def reconcile(self, run: str, models: list[str] | None) -> list[str]:
         if models is None:

@@ -47,6 +47,7 @@ ARGUMENTS: dict[str, dict[str, tuple[type, ...]]] = {
     "deploy": {"version": TEXT, "reason": TEXT, "strategy": MAYBE, "wait_s": NUMBER, "accept_schema_change": FLAG},
     "rollback": {"reason": TEXT},
     "replace": {"reason": TEXT, "leaving": TEXT, "by": TEXT},
+    "undeploy": {"reason": TEXT},
     "reconcile": {},
     "retire": {},
     "status": {},

@@ -8,10 +8,10 @@ from typing import Any, Self
 
 from pipeline.context import Context
 from pipeline.errors import RolloutError
-from pipeline.ledger.rollout_events import RolledBack, RolloutHolding, RolloutStarted, RouteMoved
-from pipeline.ledger.timeline import live_at, predecessor
+from pipeline.ledger.rollout_events import MOVES, RolledBack, RolloutHolding, RolloutStarted, RouteMoved
+from pipeline.ledger.timeline import live_at, live_models, predecessor
 from pipeline.rollout import probe
-from pipeline.rollout.recorded import is_outdated
+from pipeline.rollout.recorded import is_outdated, recorded_settings
 from pipeline.rollout.recovery import open_rollout
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route import Route, RoutedSlot
@@ -71,7 +71,7 @@ class ModelStatus:
     """What is live of a model. `shares` says who answers how much of the traffic; `problem` why the route cannot be read.
 
     `baking` is the version in its bake, `holds` the reason for which its step is held, `undo` the command that rolls back. `note`
-    says that slots run with other settings than params.yaml has, and which command applies them.
+    says that slots run with other settings than params.yaml has, or that it has no block, and which command helps.
     """
 
     model: str
@@ -105,20 +105,27 @@ class ModelStatus:
 
 
 def models_status(context: Context, model: str = "") -> list[ModelStatus]:
-    """The status of one model; '' means all models of params.yaml."""
-    names = [model] if model else list(context.params.models)
+    """The status of one model; '' means all models of params.yaml, and those that are live without a block there.
+
+    Raises SettingsError for a name that neither params.yaml nor the ledger has.
+    """
+    if model and not context.ledger.events(*MOVES, model=model):
+        context.params.model(model)
+    live = {*live_models(context.ledger), *route_file.routed_models(context.home)}
+    names = [model] if model else [*context.params.models, *sorted(live - set(context.params.models))]
     return [_model_status(context, name) for name in names]
 
 
 def _model_status(context: Context, name: str) -> ModelStatus:
-    description = context.params.model(name).description
+    block = context.params.models.get(name)
+    description, note = (block.description, None) if block is not None else ("", _without_a_block(context, name))
     address = f"{context.environment.router_addresses.public_url}/{name}/invocations"
     try:
         current = route_file.read(context.home, name)
     except RolloutError as error:
-        return ModelStatus(name, description, address, problem=str(error))
+        return ModelStatus(name, description, address, problem=str(error), note=note)
     if current is None:
-        return ModelStatus(name, description, address)
+        return ModelStatus(name, description, address, note=note)
     last = live_at(context.ledger, name)
     live_since = last.since if last is not None else None
     since = _moved_at(context, name) or live_since
@@ -145,8 +152,17 @@ def _model_status(context: Context, name: str) -> ModelStatus:
         undo=f"rollback {name}" if reversible else None,
         baking=baking.version if baking is not None else None,
         holds=_hold_reason(context, name, opened.seq) if opened is not None else None,
-        note=_settings_note(context, name, current),
+        note=_settings_note(context, name, current) if block is not None else note,
     )
+
+
+def _without_a_block(context: Context, name: str) -> str:
+    """Why a model is shown that params.yaml does not have, with which settings it is started again, and how to end it."""
+    recorded = recorded_settings(context.ledger, name) is not None
+    restart = (
+        "it is started again with the settings it went live with" if recorded else "its slots are not started again"
+    )
+    return f"no block in params.yaml: {restart}; `python -m pipeline undeploy {name}` ends it"
 
 
 def _settings_note(context: Context, name: str, current: Route) -> str | None:

@@ -53,6 +53,10 @@ class RollbackStarted(Opening, kind="rollback_started"):
         return self.left
 
 
+class UndeployStarted(Opening, kind="undeploy_started"):
+    """`version` is to leave the router; '' when only slots are left of the model."""
+
+
 class SlotStarting(RolloutEvent, kind="slot_starting"):
     """`why` says why the slot is on this engine."""
 
@@ -272,6 +276,18 @@ class RolloutFailed(RolloutEvent, kind="rollout_failed"):
         return f"version {self.version} did not go live: {self.error}"
 
 
+class Undeployed(RolloutEvent, kind="undeployed"):
+    """Nothing of the model is live from now on. `version` was live, and `slots` have ended."""
+
+    version: str
+    slots: Sequence[str] = ()
+    reason: str = ""
+
+    def sentence(self) -> str:
+        what = f"version {self.version}" if self.version else "what was left"
+        return f"{what} is off the router, and its slots have ended: {self.reason}"
+
+
 class AbortAsked(RolloutEvent, kind="abort_asked"):
     reason: str
 
@@ -279,6 +295,6 @@ class AbortAsked(RolloutEvent, kind="abort_asked"):
         return f"called back: {self.reason}"
 
 
-OPENINGS = (RolloutStarted, RollbackStarted)
+OPENINGS = (RolloutStarted, RollbackStarted, UndeployStarted)
 MOVES = (RolloutEnded, RolledBack)
-CLOSINGS = (*MOVES, RolloutFailed, ShadowEnded)
+CLOSINGS = (*MOVES, RolloutFailed, ShadowEnded, Undeployed)

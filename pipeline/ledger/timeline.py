@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.ledger.events import timeline_kinds
-from pipeline.ledger.rollout_events import MOVES, RolledBack
-from pipeline.ledger.store import Ledger
+from pipeline.ledger.rollout_events import MOVES, Move, RolledBack, Undeployed
+from pipeline.ledger.store import Entry, Ledger
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,16 @@ def timeline(ledger: Ledger, model: str, until: str = "") -> list[TimelineEvent]
 
 def live_at(ledger: Ledger, model: str, until: str = "") -> LiveVersion | None:
     """What was live at `until` (default: now); None when nothing was. The order is that of the events' numbers."""
-    moves = ledger.events(*MOVES, model=model, until=until)
-    if not moves:
+    moves: list[Entry[Move | Undeployed]] = ledger.events(*MOVES, Undeployed, model=model, until=until)
+    last = moves[-1] if moves else None
+    if last is None or isinstance(last.event, Undeployed):
         return None
-    last = moves[-1]
     return LiveVersion(last.event.version, last.event.slot, last.event.engine, last.at)
+
+
+def live_models(ledger: Ledger) -> list[str]:
+    """The models of which a version is live, by the ledger."""
+    return [model for model in sorted({move.model for move in ledger.events(*MOVES)}) if live_version(ledger, model)]
 
 
 def live_version(ledger: Ledger, model: str) -> str:
@@ -103,10 +108,12 @@ def live_periods(ledger: Ledger, model: str, version: str) -> list[LivePeriod]:
     """When `version` was live, oldest first."""
     periods: list[LivePeriod] = []
     current, start = None, ""
-    for move in ledger.events(*MOVES, model=model):
-        if move.event.version == current:
+    moves: list[Entry[Move | Undeployed]] = ledger.events(*MOVES, Undeployed, model=model)
+    for move in moves:
+        live = None if isinstance(move.event, Undeployed) else move.event.version
+        if live == current:
             continue
         if current == version:
             periods.append(LivePeriod(start, move.at))
-        current, start = move.event.version, move.at
+        current, start = live, move.at
     return [*periods, LivePeriod(start, None)] if current == version else periods

@@ -9,11 +9,11 @@ from pipeline.context import Context
 from pipeline.deployer import traffic
 from pipeline.ledger import costs
 from pipeline.ledger.events import DataLanded, DriftChecked, GatesChecked, RunSettled
-from pipeline.ledger.rollout_events import RolledBack, RolloutEnded, RolloutFailed, ShadowEnded
+from pipeline.ledger.rollout_events import RolledBack, RolloutEnded, RolloutFailed, ShadowEnded, Undeployed
 from pipeline.pages.templates import rendered
 
 RUNS_SHOWN = 25
-DEPLOYMENTS = (RolloutEnded, RolledBack, RolloutFailed, ShadowEnded)
+DEPLOYMENTS = (RolloutEnded, RolledBack, RolloutFailed, ShadowEnded, Undeployed)
 
 
 def overview_page(context: Context) -> str:

@@ -55,7 +55,7 @@ R = TypeVar("R", bound=RolloutEvent)
 class RolloutContext:
     """What a rollout works with: this machine's state, registry, engines and router, the run that asked for it, and its lease.
 
-    `rate_limits` are requests a second for each client, by model; a model without one has no limit. `columns` are the features
+    `rate_limits` are requests a second for each client, by model; a model without one keeps its recorded limit. `columns` are the features
     and the key of each model's block. Without `may_start` no slot is started, because nobody knows the model's settings.
     """
 
@@ -144,7 +144,7 @@ class RolloutContext:
 
         Raises RolloutError when a younger rollout has moved it already, or Traefik does not follow.
         """
-        to = replace(to, rate_limit=self.rate_limits.get(to.model, 0))
+        to = replace(to, rate_limit=self._rate_limit(to.model))
         receiver = to.candidate or to.live
         percent = to.percent if to.candidate else 100
         moving = RouteMoving(
@@ -166,6 +166,13 @@ class RolloutContext:
         switch_s = round(time.monotonic() - start, 3)
         self.record(RouteMoved(to=receiver.version, percent=percent, mirror=to.mirror, switch_s=switch_s), to.model)
         return written
+
+    def _rate_limit(self, model: str) -> int:
+        """The block's; for a model without one, that with which it went live."""
+        if model in self.rate_limits:
+            return self.rate_limits[model]
+        known = recorded.recorded_settings(self.ledger, model)
+        return known.serving.rate_limit if known is not None else 0
 
     def remove_route(self, model: str) -> None:
         """Takes the model off the router. Raises RolloutError when a younger rollout has moved its route."""

@@ -24,10 +24,11 @@ from pipeline.ledger.rollout_events import (
     RolloutEnded,
     RolloutFailed,
     SlotRevived,
+    UndeployStarted,
 )
 from pipeline.ledger.store import Entry, Ledger
 from pipeline.ledger.timeline import live_at, live_version
-from pipeline.rollout import probe, settings_change, slots
+from pipeline.rollout import probe, settings_change, slots, undeploy
 from pipeline.rollout.context import SWITCH_LIMIT_S, RolloutContext, answers
 from pipeline.rollout.recorded import recorded_settings
 from pipeline.rollout.routing import route_file
@@ -100,6 +101,11 @@ def recover_route(
     `rebuild` it writes such a route again.
     """
     actions = [] if actions is None else actions
+    begun = open_rollout(context.ledger, model)
+    if begun is not None and isinstance(begun.event, UndeployStarted):
+        undeploy.take_down(context, model, settings.drain_s, begun.event.reason)
+        actions.append(f"{model}: an undeploy was cut off and is completed; nothing of it is live")
+        return None
     current = _rebuild_route(context, model, settings, actions) if rebuild else route_file.read(context.home, model)
     opened = open_rollout(context.ledger, model)
     if current is not None and opened is not None:

@@ -82,6 +82,15 @@ class Rollback(Result):
     already: bool | None = None
 
 
+@dataclass(frozen=True)
+class Undeployment(Result):
+    """Nothing of the model gets traffic any more. `version` was live, '' for none; `ended` are its slots, as SLOT: VERSION."""
+
+    version: str
+    ended: Sequence[str] = ()
+    reason: str | None = None
+
+
 def deploy_result(values: Mapping[str, Any]) -> Deployment | ShadowResult:
     """The result of a deploy from what `as_dict` gave."""
     return (ShadowResult if values.get("strategy") == "shadow" else Deployment).from_dict(values)

@@ -199,9 +199,11 @@ def roll_out(
 
 
 def operate(context: Context, run: str, model: str, action: str, reason: str) -> Any:
-    """Does what a person on call chose: `rollback` of the model, or `reconcile` of all models; returns JSON."""
+    """Does what a person on call chose: `rollback` or `undeploy` of the model, or `reconcile` of all models; returns JSON."""
     if action == "rollback":
         return traffic(context).rollback(run, model, reason).as_dict()
+    if action == "undeploy":
+        return traffic(context).undeploy(run, model, reason).as_dict()
     return traffic(context).reconcile(run, None)
 
 

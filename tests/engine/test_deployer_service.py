@@ -3,9 +3,11 @@
 import threading
 from dataclasses import replace
 
+import httpx
 import pytest
 import uvicorn
 
+from harness.project import BODY
 from pipeline.context import Context
 from pipeline.deployer import client as clients
 from pipeline.deployer import traffic
@@ -18,7 +20,7 @@ KEY = "k" * 48
 
 
 def test_real_slots_are_moved_through_it(endpoint):
-    """Deploy, rollback, replace, status, reconcile and retire work through the deployer's service."""
+    """Deploy, rollback, replace, status, reconcile, retire and undeploy work through the deployer's service."""
     context, port = Context.here(), free_port()
     server = uvicorn.Server(
         uvicorn.Config(Service(context, LocalTraffic(context), KEY).app(), port=port, log_level="warning")
@@ -38,6 +40,9 @@ def test_real_slots_are_moved_through_it(endpoint):
         (status,) = asked.status("churn")
         assert status.live.version == "1" and status == LocalTraffic(context).status("churn")[0]
         assert asked.reconcile("r", ["churn"]) == [] and asked.retire("r", "churn") == []
+        assert asked.undeploy("r", "churn", "its season is over").version == "1"
+        assert endpoint.slots() == [] and asked.status("churn")[0].live is None
+        assert httpx.post(f"{endpoint.address}/invocations", content=BODY).status_code == 404
         assert context.ledger.verify()[1] is None
     finally:
         server.should_exit = True

@@ -104,6 +104,8 @@ ROLLOUT_BODIES = [
     ("slot_started", {**SLOT, "address": "http://127.0.0.1:1"}),
     ("slot_ready", {**SLOT, "address": "http://127.0.0.1:1", "golden": 20, "ready_s": 0.5}),
     ("slot_ready", {**SLOT, "address": "http://h:1", "golden": 3, "ready_s": 0.5, "settings": {"drain_s": 5}}),
+    ("undeploy_started", {"version": "2", "slot": "", "reason": "its block is gone"}),
+    ("undeployed", {"version": "2", "slots": ["green: 2"], "reason": "its block is gone"}),
     ("settings_applied", {**SLOT, "settings": {"serving": {"max_rows": 9}}}),
     ("slot_revived", {**SLOT, "engine": "docker"}),
     (
