@@ -52,7 +52,7 @@ def test_it_is_shown_restarted_with_its_keys_rolled_back_and_ended(without_a_blo
     assert httpx.post(f"{endpoint.address}/invocations", content=BODY).status_code == 404
     assert models_status(Context.here()) == []
     assert main(["rollback", "churn"]) == 1
-    assert "is not live" in capsys.readouterr().err
+    assert "is not in params.yaml" in capsys.readouterr().err
     assert main(["undeploy", "nobody"]) == 1
 
 
