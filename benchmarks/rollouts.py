@@ -65,7 +65,8 @@ def _behind_traefik(project: Path) -> Iterator[tuple[Context, str]]:
     with router(project, project / "home") as at:
         os.environ |= {"PERENNIAL_ROUTER_URL": at.router, "PERENNIAL_ROUTER_API_URL": at.router_api}
         try:
-            yield context, f"{at.router}/churn"
+            # Read again: a context holds the environment as it was when it was made.
+            yield Context.here(), f"{at.router}/churn"
         finally:
             deploy.stop_all(context.rollout("bench").engines, 1)
 
