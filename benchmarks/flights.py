@@ -18,6 +18,7 @@ import httpx
 import pandas as pd
 
 from pipeline.context import Context
+from pipeline.ledger.rollout_events import RolloutEnded
 from pipeline.registry.versions import Registry
 from pipeline.runs.retrain import retrain
 from pipeline.settings.environment import Environment
@@ -66,7 +67,9 @@ def trained() -> Flights:
     os.environ |= {"PERENNIAL_HOME": str(home), "PERENNIAL_PROJECT": str(Environment.read().project)}
     as_of = load(Environment.read().project).model(MODEL).as_of
     retrain(Context.here(), "bench", MODEL, as_of, "a benchmark", False)
-    Context.here().registry.promote(MODEL, "1")
+    context = Context.here()
+    context.registry.promote(MODEL, "1")
+    context.ledger.append(RolloutEnded(version="1", slot="blue", reason="a benchmark"), MODEL)
     return Flights(home)
 
 

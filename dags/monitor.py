@@ -49,11 +49,11 @@ def alias(model: str) -> AssetAlias:
 
 def check_drift(model: str) -> dict:
     """The decision with its reason; skips while the model has no champion to compare with."""
-    from pipeline.context import Context
+    from pipeline.ledger.timeline import live_version
     from pipeline.runs import drift_check
 
     context = Context.here()
-    if context.registry.champion(model) is None:
+    if not live_version(context.ledger, model):
         skip(f"model {model}: no version is live yet")
     result = drift_check.check_drift(context, run_id(), model, as_of_run()).as_dict()
     return {key: result[key] for key in ("decision", "reason", "as_of", "moved", "report")}

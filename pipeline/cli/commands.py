@@ -75,11 +75,13 @@ def reproduce(arguments: argparse.Namespace) -> Answer:
 
 
 def predict(arguments: argparse.Namespace) -> Answer:
+    from pipeline.ledger.timeline import live_at
     from pipeline.runs.batch_scoring import score
 
     context = _context()
     model = _known(context, arguments.model)
-    result = score(context.registry, model, arguments.input, arguments.output)
+    live = live_at(context.ledger, model)
+    result = score(context.registry, model, arguments.input, arguments.output, live)
     text = (
         f"{model}: {result.rows:,} rows with version {result.version} to {arguments.output}, in {result.wall_s:.1f} s"
     )

@@ -29,10 +29,14 @@ class Opening(RolloutEvent):
 
 
 class Move(RolloutEvent):
-    """A version is live from now on, with all traffic. Its two kinds are the record of what was live at which time."""
+    """A version is live from now on, with all traffic. Its two kinds are the record of what was live at which time.
+
+    `digest` is the package's: a number of the registry can come to name another one.
+    """
 
     version: str
     slot: str = ""
+    digest: str | None = None
     engine: str | None = None
     reason: str | None = None
 

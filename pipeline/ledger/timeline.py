@@ -32,12 +32,13 @@ class TimelineEvent:
 
 @dataclass(frozen=True)
 class LiveVersion:
-    """A version with all traffic since `since` (UTC, ISO 8601). `engine` is None where an older event does not have it."""
+    """A version with all traffic since `since` (UTC, ISO 8601); `digest` is its package's. Older events lack engine or digest."""
 
     version: str
     slot: str
     engine: str | None
     since: str
+    digest: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -69,7 +70,7 @@ def live_at(ledger: Ledger, model: str, until: str = "") -> LiveVersion | None:
     last = moves[-1] if moves else None
     if last is None or isinstance(last.event, Undeployed):
         return None
-    return LiveVersion(last.event.version, last.event.slot, last.event.engine, last.at)
+    return LiveVersion(last.event.version, last.event.slot, last.event.engine, last.at, last.event.digest or "")
 
 
 def live_models(ledger: Ledger) -> list[str]:

@@ -21,6 +21,8 @@ from filelock import FileLock
 from pipeline.errors import RegistryAwayError, RegistryError
 from pipeline.ledger import chain
 from pipeline.ledger.chain import Anchor, Head
+from pipeline.registry import packages
+from pipeline.serving.runtime import Runtime
 from pipeline.settings import yaml_file
 from pipeline.settings.environment import Environment
 from pipeline.training.signing import SigningKey
@@ -139,6 +141,21 @@ class Registry:
             tables_exist.touch()
         return client
 
+    def check_experiment(self, name: str) -> None:
+        """Raises RegistryError when the model's experiment was deleted. While MLflow is away it is not checked."""
+        if self._is_new:
+            return
+        try:
+            experiment = self.client().get_experiment_by_name(name)
+        except RegistryAwayError:
+            return
+        if experiment is not None and experiment.lifecycle_stage == "deleted":
+            raise RegistryError(
+                f"mlflow experiment {name}",
+                "was deleted",
+                f"restore it: `MLFLOW_TRACKING_URI={self.uri} mlflow experiments restore -x {experiment.experiment_id}`",
+            )
+
     def nominate(self, name: str, version: str) -> None:
         """Makes `version` the challenger, unless it is the champion already. Raises RegistryError for a backfill's."""
         client = self.client()
@@ -231,22 +248,46 @@ class Registry:
                     f"look at MLflow's run {run}",
                 ) from error
 
-    def package_folder(self, name: str, version: str) -> Path:
-        """The folder of a version's package; fetches it from MLflow once."""
-        return self._fetched(name, version, "package")
+    def package_folder(self, name: str, version: str, digest: str = "") -> Path:
+        """The folder of a version's package, checked as a slot checks it. Fetched from MLflow once, and again when it is damaged.
 
-    def deployable_package(self, name: str, version: str) -> Path:
+        `digest` is that of the package which was live with this number, as far as it is known. Raises RegistryError.
+        """
+        registered = _get(self.client(), name, version)
+        signature, model_digest = registered.tags.get(SIGNATURE_TAG, ""), registered.tags.get(DIGEST_TAG, "")
+        local = self._cached(name, version, "package")
+        local.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(local.parent / "package.lock"):
+            refused = packages.refusal(local, self.key, signature, model_digest)
+            if refused:
+                with tempfile.TemporaryDirectory(dir=local.parent) as aside:
+                    fetched = self._download(name, registered, "package", Path(aside) / "fetched")
+                    refused = packages.refusal(fetched, self.key, signature, model_digest)
+                    if refused:
+                        raise _refused_package(name, registered, refused)
+                    if local.exists():
+                        local.rename(Path(aside) / "replaced")
+                    fetched.rename(local)
+        if digest and packages.package_digest(local) != digest:
+            raise RegistryError(
+                f"model {name} version {version}",
+                "in MLflow is another package than the one that went live with this number",
+                f"deploy a version by its number: `python -m pipeline deploy {name} VERSION`",
+            )
+        return local
+
+    def runtime(self, name: str, version: str, digest: str = "") -> Runtime:
+        """The loaded package of a version that passed its gates, with the checks that a slot makes. Raises RegistryError."""
+        folder = self.deployable_package(name, version, digest)
+        return Runtime.load(folder, self.key.public(), self.signature(name, version))
+
+    def deployable_package(self, name: str, version: str, digest: str = "") -> Path:
         """The package of a version that may go live. Raises RegistryError for a backfill's, or without a valid signature."""
         registered = _get(self.client(), name, version)
         _refuse_backfilled(name, registered)
-        folder = self.package_folder(name, version)
-        if not self.key.verified((folder / "manifest.json").read_bytes(), registered.tags.get(SIGNATURE_TAG, "")):
-            raise RegistryError(
-                f"model {name} version {version}",
-                "its package is not signed as one that passed its gates here",
-                f"train it again: `python -m pipeline retrain {name} --as-of {registered.tags.get(AS_OF_TAG)}`",
-            )
-        return folder
+        if not registered.tags.get(SIGNATURE_TAG):
+            raise _refused_package(name, registered, "signed")
+        return self.package_folder(name, version, digest)
 
     def signature(self, name: str, version: str) -> str:
         """The signature of the manifest of a version's package, hexadecimal; '' without one."""
@@ -267,8 +308,11 @@ class Registry:
                 f"report {report}", "is not among the version's artifacts", f"run `python -m pipeline drift {name}`"
             ) from error
 
+    def _cached(self, name: str, version: str, artifact: str) -> Path:
+        return self.home / "versions" / name / version / artifact
+
     def _fetched(self, name: str, version: str, artifact: str) -> Path:
-        local = self.home / "versions" / name / version / artifact
+        local = self._cached(name, version, artifact)
         if local.exists():
             return local
         run = _get(self.client(), name, version).run_id
@@ -280,6 +324,31 @@ class Registry:
             if not local.exists():
                 Path(path).rename(local)
         return local
+
+    def _download(self, name: str, registered: ModelVersion, artifact: str, folder: Path) -> Path:
+        """Fetches an artifact of a version into `folder`. Raises RegistryError when MLflow does not have it."""
+        import mlflow
+        from mlflow.exceptions import MlflowException
+
+        run = registered.run_id
+        folder.mkdir()
+        try:
+            return Path(mlflow.artifacts.download_artifacts(run_id=run, artifact_path=artifact, dst_path=str(folder)))
+        except (MlflowException, OSError) as error:
+            raise RegistryError(
+                f"model {name} version {registered.version}",
+                f"its {artifact} cannot be fetched ({str(error).splitlines()[0]})",
+                f"look at MLflow's run {run}; a deleted one comes back with `mlflow runs restore --run-id {run}`",
+            ) from error
+
+
+def _refused_package(name: str, registered: ModelVersion, why: str) -> RegistryError:
+    unsigned = "its package is not signed as one that passed its gates here"
+    return RegistryError(
+        f"model {name} version {registered.version}",
+        unsigned if "signed" in why else f"its package is damaged, here and in MLflow ({why})",
+        f"train it again: `python -m pipeline retrain {name} --as-of {registered.tags.get(AS_OF_TAG)}`",
+    )
 
 
 def _refused(uri: str, error: Exception) -> RegistryError:

@@ -10,7 +10,7 @@ import contextlib
 import json
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.errors import LedgerError, PerennialError, RolloutError
@@ -27,7 +27,7 @@ from pipeline.ledger.rollout_events import (
     StepBaked,
 )
 from pipeline.ledger.store import Entry
-from pipeline.ledger.timeline import live_version
+from pipeline.registry.packages import package_digest
 from pipeline.rollout import recovery, settings_change, slots, step_watch
 from pipeline.rollout.context import RolloutContext, answers, check_router, other_slot
 from pipeline.rollout.engines.base import SLOTS, Running
@@ -89,15 +89,21 @@ def deploy(
         check_router(context)
         folder = context.registry.deployable_package(model, version)
         current = recovery.recover_route(context, model, settings)
+        same_number = current.live if current is not None and current.live.version == version else None
+        other_package = same_number is not None and same_number.digest not in ("", package_digest(folder))
         if current is not None and answers(current.live):
-            current, changed = _apply_settings(context, current, version, settings)
-            if current.live.version == version:
+            current, changed = _apply_settings(context, current, "" if other_package else version, settings)
+            if current.live.version == version and not other_package:
                 return _finish_live(context, model, current.live, changed)
         if current is None and strategy == "shadow":
             raise RolloutError(f"model {model}", "has no live version to shadow", "deploy a first version all-at-once")
         if current is not None:
             reason += _accepted_change(context, model, version, folder, current, accept_schema_change)
         slot = SLOTS[0] if current is None else other_slot(current.live.slot)
+        if other_package and strategy != "all-at-once":
+            # Prediction log and route name versions by number, so two packages of one number cannot share the traffic.
+            logger.warning("%s: version %s is another package than the live one of this number", model, version)
+            strategy = "all-at-once"
         plan = Plan(model, version, slot, strategy if current else "all-at-once", reason, current, settings)
         started_event = RolloutStarted(
             version=version,
@@ -148,7 +154,8 @@ def _accepted_change(
     live = current.live.version
     subject = f"version {version} of {model}"
     try:
-        changed = schema.changes(*(_signature(f) for f in (context.registry.package_folder(model, live), folder)))
+        before = context.registry.package_folder(model, live, current.live.digest)
+        changed = schema.changes(_signature(before), _signature(folder))
     except (PerennialError, OSError, ValueError, KeyError, TypeError) as error:
         changed = [f"its columns cannot be compared with those of version {live} ({error})"]
     if changed and not accept:
@@ -165,8 +172,8 @@ def _finish_live(context: RolloutContext, model: str, live: RoutedSlot, changed:
     if context.registry.champion(model) != live.version:
         context.promote(model, live.version)
     result = Deployment(live.version, live.slot, 0.0, already_live=True, changed=changed or None)
-    if live_version(context.ledger, model) != live.version:
-        context.record(RolloutEnded.read(result.as_dict()), model)
+    if not recovery.is_recorded(context.ledger, model, live):
+        context.record(replace(RolloutEnded.read(result.as_dict()), digest=live.digest or None), model)
     return result
 
 
@@ -203,7 +210,7 @@ def _go_live(context: RolloutContext, plan: Plan, proven: slots.ProvenSlot, star
         switch_s=round(moved - moving, 3),
         to_traffic_s=round(moved - started, 3),
     )
-    context.record(RolloutEnded.read(result.as_dict()), plan.model)
+    context.record(replace(RolloutEnded.read(result.as_dict()), digest=candidate.digest or None), plan.model)
     return result
 
 

@@ -10,7 +10,7 @@ import logging
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from pipeline.errors import LeaseBusy, RolloutError
+from pipeline.errors import LeaseBusy, RegistryAwayError, RegistryError, RolloutError
 from pipeline.ledger import lease
 from pipeline.ledger.rollout_events import (
     CLOSINGS,
@@ -27,7 +27,7 @@ from pipeline.ledger.rollout_events import (
     UndeployStarted,
 )
 from pipeline.ledger.store import Entry, Ledger
-from pipeline.ledger.timeline import live_at, live_version
+from pipeline.ledger.timeline import live_at
 from pipeline.rollout import probe, settings_change, slots, undeploy
 from pipeline.rollout.context import SWITCH_LIMIT_S, RolloutContext, answers
 from pipeline.rollout.recorded import recorded_settings
@@ -82,6 +82,7 @@ def _recover(context: RolloutContext, model: str, settings: Rollout) -> list[str
         if not answers(current.live):
             current = _restart_live(context, current, settings, actions)
         current = settings_change.apply(context, current, settings, actions)
+        _restore_alias(context, current, actions)
     # By address: when two engines have a server in one slot, the route names one of them.
     named = [] if current is None else [s.address for s in (current.live, current.previous) if s is not None]
     for engine in context.engines.all():
@@ -90,6 +91,24 @@ def _recover(context: RolloutContext, model: str, settings: Rollout) -> list[str
                 context.end_slot(engine, model, running.slot, settings.drain_s)
                 actions.append(f"{model} {running.slot}: ended version {running.version}, which no route names")
     return actions
+
+
+def _restore_alias(context: RolloutContext, current: Route, actions: list[str]) -> None:
+    """Puts MLflow's alias back on the live version when another hand moved or deleted it. Not while MLflow is away."""
+    model, version = current.model, current.live.version
+    try:
+        champion = context.registry.champion(model)
+    except RegistryAwayError:
+        return
+    if champion == version:
+        return
+    try:
+        context.promote(model, version)
+    except RegistryError as error:
+        actions.append(f"{model}: version {version} is live, and MLflow does not have it as that ({error})")
+        return
+    was = f"on version {champion}" if champion else "gone"
+    actions.append(f"{model}: MLflow's alias champion was {was}; it is on version {version} again, which is live")
 
 
 def recover_route(
@@ -116,7 +135,7 @@ def recover_route(
         current = context.move_route(Route(model, live))
         context.empty_slot(model, candidate.slot, settings.drain_s)
         actions.append(f"{model}: version {live.version} has all traffic again, {candidate.version} was cut off")
-    if current is not None and live_version(context.ledger, model) != current.live.version:
+    if current is not None and not is_recorded(context.ledger, model, current.live):
         return _finish_or_undo(context, current, opened, settings, actions)
     if opened is not None:
         version, slot = opened.event.version, opened.event.slot or None
@@ -124,6 +143,14 @@ def recover_route(
         context.record(RolloutFailed(version=version, slot=slot, error="it was cut off"), model)
         actions.append(f"{model}: the rollout of version {version} was cut off and is undone")
     return current
+
+
+def is_recorded(ledger: Ledger, model: str, live: RoutedSlot) -> bool:
+    """Whether the ledger says that this version is live, and with this package as far as both name one."""
+    last = live_at(ledger, model)
+    if last is None or last.version != live.version:
+        return False
+    return "" in (last.digest, live.digest) or last.digest == live.digest
 
 
 def _check_followed(context: RolloutContext, current: Route) -> None:
@@ -165,13 +192,12 @@ def _finish_or_undo(
     version, slot = live.version, live.slot
     if rollback is not None:
         reason, left = rollback.reason, rollback.left
-        context.record(
-            RolledBack(version=version, slot=slot, switch_s=0.0, completed_later=True, reason=reason, left=left), model
-        )
+        back = RolledBack(version=version, slot=slot, switch_s=0.0, completed_later=True, reason=reason, left=left)
+        context.record(replace(back, digest=live.digest or None), model)
     else:
         before = previous.version if previous else None
         ended = RolloutEnded(version=version, slot=slot, switch_s=0.0, completed_later=True, previous=before)
-        context.record(ended, model)
+        context.record(replace(ended, digest=live.digest or None), model)
     actions.append(f"{model}: version {live.version} is live; its missing end is now in the ledger")
     return current
 
@@ -189,7 +215,7 @@ def _undo_in_bake(
     restore_traffic(context, model, Route(model, previous), live.slot, settings.drain_s)
     reason = f"the rollout of version {live.version} was cut off in its bake"
     undone = RolledBack(version=previous.version, slot=previous.slot, reason=reason, left=live.version)
-    context.record(undone, model)
+    context.record(replace(undone, digest=previous.digest or None), model)
     actions.append(f"{model}: back on version {previous.version}, {reason}")
     return route_file.read(context.home, model) or Route(model, previous)
 
@@ -244,9 +270,9 @@ def _rebuild_route(context: RolloutContext, model: str, settings: Rollout, actio
     running = [r for e in context.engines.all() for r in e.all() if r.model == model and r.version == live.version]
     answering = [routed for routed in map(slots.routed_slot, running) if answers(routed)]
     if answering:
-        routed = answering[0]
+        routed = replace(answering[0], digest=live.digest)
     else:
-        folder = context.registry.deployable_package(model, live.version)
+        folder = context.registry.deployable_package(model, live.version, live.digest)
         routed = slots.fill(context, model, live.version, live.slot, folder, settings).routed
     written = context.move_route(Route(model, routed))
     actions.append(f"{model}: its route {why}; written again for version {routed.version}, as the ledger says")
@@ -307,7 +333,7 @@ def _answer_or_restart(
     """The slot; when it does not answer, it is started and proven again before it gets traffic."""
     if answers(routed):
         return routed
-    folder = context.registry.deployable_package(model, routed.version)
+    folder = context.registry.deployable_package(model, routed.version, routed.digest)
     proven = slots.fill(context, model, routed.version, routed.slot, folder, settings)
     context.record(SlotRevived(version=routed.version, slot=routed.slot, engine=proven.engine.name), model)
     actions.append(f"{model} {routed.slot}: started version {routed.version} again ({proven.engine_reason})")

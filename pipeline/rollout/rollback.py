@@ -80,7 +80,7 @@ def _roll_back(
     if outdated:
         context.empty_slot(model, left.slot, settings.drain_s)
     result = Rollback(target.version, target.slot, left.version, round(switch_s, 3), reason, warm)
-    context.record(RolledBack.read(result.as_dict()), model)
+    context.record(replace_fields(RolledBack.read(result.as_dict()), digest=target.digest or None), model)
     return result
 
 

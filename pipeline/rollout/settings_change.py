@@ -60,7 +60,7 @@ def _renew_live(
     was_warm = previous is not None and answers(previous)
     before = _end_predecessor(context, current, settings)
     try:
-        renewed = _start(context, model, live.version, other_slot(live.slot), settings)
+        renewed = _start(context, model, live, other_slot(live.slot), settings)
     except PerennialError as error:
         _restore_predecessor(context, current, before)
         raise RolloutError(
@@ -74,7 +74,7 @@ def _renew_live(
     if previous is None or not (was_warm and keep_warm):
         return route
     try:
-        warm = _start(context, model, previous.version, live.slot, settings)
+        warm = _start(context, model, previous, live.slot, settings)
     except PerennialError as error:
         logger.warning("%s: version %s does not start with the changed settings (%s)", model, previous.version, error)
         actions.append(f"{model}: version {previous.version} is no longer warm; a rollback has to start it")
@@ -92,7 +92,7 @@ def renew_predecessor(context: RolloutContext, current: Route, settings: Rollout
     assert previous is not None
     before = _end_predecessor(context, current, settings)
     try:
-        warm = _start(context, model, previous.version, previous.slot, settings)
+        warm = _start(context, model, previous, previous.slot, settings)
     except PerennialError as error:
         _restore_predecessor(context, current, before)
         raise RolloutError(
@@ -103,9 +103,10 @@ def renew_predecessor(context: RolloutContext, current: Route, settings: Rollout
     return context.move_route(Route(model, current.live, warm))
 
 
-def _start(context: RolloutContext, model: str, version: str, slot: str, settings: Rollout) -> RoutedSlot:
-    folder = context.registry.deployable_package(model, version)
-    return slots.fill(context, model, version, slot, folder, settings).routed
+def _start(context: RolloutContext, model: str, running: RoutedSlot, slot: str, settings: Rollout) -> RoutedSlot:
+    """Starts the version of the slot `running`, from the same package, in `slot`."""
+    folder = context.registry.deployable_package(model, running.version, running.digest)
+    return slots.fill(context, model, running.version, slot, folder, settings).routed
 
 
 def _end_predecessor(context: RolloutContext, current: Route, settings: Rollout) -> Rollout | None:
@@ -126,5 +127,5 @@ def _restore_predecessor(context: RolloutContext, current: Route, before: Rollou
     if previous is None or before is None:
         return
     with contextlib.suppress(PerennialError):
-        warm = _start(context, current.model, previous.version, previous.slot, before)
+        warm = _start(context, current.model, previous, previous.slot, before)
         context.move_route(Route(current.model, current.live, warm))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.ledger.rollout_events import SlotReady
+from pipeline.registry.packages import package_digest
 from pipeline.rollout import probe
 from pipeline.rollout.context import RolloutContext
 from pipeline.rollout.engines.base import Engine, Running, SlotSpec
@@ -86,7 +87,8 @@ def fill(
         settings=as_recorded(settings),
     )
     context.record(ready, model)
-    return ProvenSlot(routed_slot(running), engine, why, ready_s)
+    routed = replace(routed_slot(running), digest=package_digest(folder))
+    return ProvenSlot(routed, engine, why, ready_s)
 
 
 def _server_settings(

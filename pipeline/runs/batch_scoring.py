@@ -1,4 +1,4 @@
-"""Scores a file of any size with a model's champion, block by block, with the answers that its live slot would give.
+"""Scores a file of any size with a model's live version, block by block, with the answers that its live slot would give.
 
 Each finished block is a part beside the output. A run that was cut off continues after the last part, as long as input and
 version are the same. At the end the parts become the output, which appears whole or not at all.
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.errors import DataError, RegistryError
+from pipeline.ledger.timeline import LiveVersion
 from pipeline.registry.versions import Registry
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.signature import LARGEST, Field, Rows
@@ -51,8 +52,8 @@ class ScoringResult:
         return asdict(self)
 
 
-def score(registry: Registry, model: str, source_file: Path, output: Path) -> ScoringResult:
-    """Writes the predictions for all rows of `source_file` to `output`; the suffix of each says Parquet or CSV.
+def score(registry: Registry, model: str, source_file: Path, output: Path, live: LiveVersion | None) -> ScoringResult:
+    """Writes the predictions of the version `live` for all rows of `source_file` to `output`, both Parquet or CSV by suffix.
 
     The output has the key and the event time where the input has them, else `row`, the number from 0; then `prediction` and
     `version`. Raises DataError for a row that breaks the model's contract; the parts before it stay.
@@ -61,14 +62,14 @@ def score(registry: Registry, model: str, source_file: Path, output: Path) -> Sc
     for path in (source_file, output):
         if path.suffix not in FORMATS:
             raise DataError(str(path), "ends in neither .parquet nor .csv", "rename it to match its format")
-    version = registry.champion(model)
-    if version is None:
+    if live is None:
         raise RegistryError(
             f"model {model}",
-            "has no champion to score with",
+            "has no live version to score with",
             f"deploy one: `python -m pipeline retrain {model} --deploy`",
         )
-    runtime = Runtime.load(registry.package_folder(model, version))
+    version = live.version
+    runtime = registry.runtime(model, version, live.digest)
     source = Source(source_file)
     parts = Parts(output, [source.identity(), model, version, runtime.manifest["files"]])
     resumed_after = parts.rows()

@@ -12,6 +12,7 @@ from pipeline.context import Context
 from pipeline.deployer import traffic
 from pipeline.errors import RegistryError
 from pipeline.ledger.events import DriftChecked
+from pipeline.ledger.timeline import live_version
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,8 +61,9 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
     from pipeline.policy import retrain as retrain_policy
 
     model = context.params.model(name)
-    champion = context.registry.champion(name)
-    if champion is None:
+    # By what is live: somebody can move the registry's alias.
+    champion = live_version(context.ledger, name)
+    if not champion:
         raise RegistryError(
             f"model {name}", "has no champion to monitor", f"train one: `python -m pipeline retrain {name} --deploy`"
         )

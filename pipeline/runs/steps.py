@@ -15,6 +15,7 @@ from pipeline.deployer import traffic
 from pipeline.errors import RegistryError
 from pipeline.ledger import data_revisions
 from pipeline.ledger.events import DataLanded, GatesChecked, RunOpened, VersionRegistered
+from pipeline.ledger.timeline import live_at
 from pipeline.rollout.results import Deployment, ShadowResult
 from pipeline.runs import workspace_transfer
 from pipeline.settings import models
@@ -28,8 +29,9 @@ log = logging.getLogger(__name__)
 
 
 def open_run(context: Context, run: str, model: str, as_of: datetime, reason: str) -> str:
-    """Makes the run's workspace and returns its folder."""
+    """Makes the run's workspace and returns its folder. Raises RegistryError when MLflow could not record the run later."""
     context.params.model(model)
+    context.registry.check_experiment(model)
     if context.server_mode:
         workspace_transfer.prune(context)
     opened = workspace.open_workspace(context.project, context.home, run, model, as_of, reason)
@@ -130,8 +132,9 @@ def check_gates(context: Context, folder: str, backfill: bool = False, accept_sc
 
     opened = workspace_transfer.current_workspace(context, folder)
     model = _settings(opened)
-    champion = None if backfill else context.registry.champion(opened.model)
-    package = context.registry.package_folder(opened.model, champion) if champion else None
+    live = None if backfill else live_at(context.ledger, opened.model)
+    champion = live.version if live else None
+    package = context.registry.package_folder(opened.model, live.version, live.digest) if live else None
     verdicts = gates.verdicts(model, opened.files, package, champion, backfill, accept_schema_change)
     _record_verdicts(context, opened, verdicts)
     mlflow_run = record.record(context.registry, opened, model, verdicts, _origin(backfill))

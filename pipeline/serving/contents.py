@@ -24,7 +24,8 @@ class Contents:
 def read(folder: Path, public_key: str = "", signature: str = "") -> Contents:
     """Reads a package. With a `public_key` (Ed25519, hexadecimal) its manifest must carry that key's `signature`.
 
-    Raises PackageRefused when it cannot be read, when a file was changed, or when the signature does not fit.
+    Raises PackageRefused when it cannot be read, when a file was changed or is not in the manifest, or when the signature
+    does not fit.
     """
     try:
         manifest_bytes = (folder / MANIFEST).read_bytes()
@@ -35,6 +36,9 @@ def read(folder: Path, public_key: str = "", signature: str = "") -> Contents:
     for name, digest in manifest["files"].items():
         if hashlib.sha256(files[name]).hexdigest() != digest:
             raise PackageRefused(f"package {folder}: {name} is not what was packaged")
+    known = {folder / MANIFEST, *(folder / name for name in manifest["files"])}
+    if unnamed := sorted(path for path in folder.rglob("*") if not path.is_dir() and path not in known):
+        raise PackageRefused(f"package {folder}: {unnamed[0].relative_to(folder)} is not in its {MANIFEST}")
     if public_key:
         _refuse_unsigned(folder, manifest_bytes, public_key, signature)
     return Contents(manifest, files)

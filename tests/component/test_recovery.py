@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from dataclasses import replace
@@ -15,6 +16,7 @@ from pipeline.ledger.rollout_events import (
     PruneFailed,
     RolloutEnded,
 )
+from pipeline.ledger.timeline import live_at
 from pipeline.policy.canary import Judgement
 from pipeline.rollout import deploy as deployments
 from pipeline.rollout import probe, recovery, rollback, slots
@@ -22,8 +24,9 @@ from pipeline.rollout.context import RolloutContext
 from pipeline.rollout.engines.base import SlotSpec
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route import Route
+from pipeline.training import signing
 from tests.support.accidents import agreed, deploy, kill_at, reconcile
-from tests.support.world import SETTINGS, World, race
+from tests.support.world import GOLDEN, SETTINGS, World, race
 
 
 def test_a_rollout_that_was_overtaken_takes_nothing_from_the_younger_one(lived):
@@ -284,3 +287,33 @@ def test_a_ledger_that_goes_away_in_a_bake_keeps_no_users_from_the_champion(live
         assert world.routed("churn")["x-model-version"] == "1"
     reconcile(context)
     assert agreed(world, context) == "1"
+
+
+@pytest.mark.parametrize("moved", ["1", None])
+def test_an_alias_that_another_hand_moved_is_put_back(lived, moved):
+    """Reconcile puts MLflow's champion back on the live version and says where it was."""
+    world, context = lived
+    deploy(context, "1")
+    deploy(context, "2")
+    world.promoted = moved
+    was = f"on version {moved}" if moved else "gone"
+    assert reconcile(context) == [f"churn: MLflow's alias champion was {was}; it is on version 2 again, which is live"]
+    assert agreed(world, context) == "2"
+
+
+def test_a_number_that_names_another_package_is_not_live_already(lived):
+    """A version with the live one's number and another package goes live; ledger and route name its digest."""
+    world, context = lived
+    deploy(context, "1")
+    before = live_at(context.ledger, "churn").digest
+    (world.package("1") / "golden.json").write_text(json.dumps({"request": {}, "predictions": GOLDEN}))
+    schema = {"features": [], "key": "customer", "event_time": "seen_at"}
+    manifest = {**schema, "files": {"golden.json": signing.digest(world.package("1") / "golden.json")}}
+    (world.package("1") / signing.MANIFEST).write_text(json.dumps(manifest))
+    world.signatures["1"] = world.key.sign((world.package("1") / signing.MANIFEST).read_bytes())
+    assert deploy(context, "1", "canary").already_live is not True
+    after = live_at(context.ledger, "churn").digest
+    assert after != before
+    assert route_file.read(context.home, "churn").live.digest == after
+    assert agreed(world, context) == "1"
+    assert deploy(context, "1").already_live

@@ -10,6 +10,7 @@ import pytest
 
 from harness.commands import said
 from harness.project import customers
+from pipeline.ledger.timeline import live_at
 from pipeline.rollout.slots import predictions_folder
 from pipeline.runs import batch_scoring
 
@@ -45,7 +46,11 @@ def test_it_gives_the_live_endpoints_numbers_and_reads_its_log(endpoint, rows, t
     )
     pq.write_table(log, tmp_path / "log.parquet")
     result = batch_scoring.score(
-        endpoint.context.registry, "churn", tmp_path / "log.parquet", tmp_path / "again.parquet"
+        endpoint.context.registry,
+        "churn",
+        tmp_path / "log.parquet",
+        tmp_path / "again.parquet",
+        live_at(endpoint.context.ledger, "churn"),
     )
     again = pd.read_parquet(tmp_path / "again.parquet")
     assert result.rows == len(log) > 50

@@ -16,6 +16,7 @@ from harness.project import BODY
 from pipeline.ledger.rollout_events import AbortAsked, RolledBack, RolloutStarted
 from pipeline.ledger.timeline import live_at
 from pipeline.monitoring import live_quality
+from pipeline.registry.versions import SIGNATURE_TAG
 from pipeline.rollout.slots import predictions_folder
 from pipeline.runs import post_rollout_watch as watching
 from pipeline.runs.post_rollout_watch import watch
@@ -126,11 +127,15 @@ def test_a_predecessor_whose_features_are_no_longer_logged_is_not_compared(losin
     endpoint = losing
     manifest = endpoint.context.registry.package_folder("churn", "1") / "manifest.json"
     kept = manifest.read_bytes()
+    registry = endpoint.context.registry
+    client, signed = registry.client(), registry.signature("churn", "1")
     try:
         manifest.write_bytes(kept.replace(b'"calls"', b'"minutes"'))
+        client.set_model_version_tag("churn", "1", SIGNATURE_TAG, registry.key.sign(manifest.read_bytes()))
         result = watch(endpoint.context, "w", "churn", AS_OF)
     finally:
         manifest.write_bytes(kept)
+        client.set_model_version_tag("churn", "1", SIGNATURE_TAG, signed)
     assert result.decision == "keep"
     why = "version 1 needs minutes, which requests no longer carry"
     assert result.reason == f"versions {FLIPPED} and 1 cannot be compared: {why}"

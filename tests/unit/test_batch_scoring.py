@@ -8,6 +8,7 @@ import pytest
 
 from harness.project import customers
 from pipeline.errors import DataError, RegistryError
+from pipeline.ledger.timeline import LiveVersion
 from pipeline.runs import batch_scoring
 from pipeline.serving.runtime import Runtime
 
@@ -15,23 +16,25 @@ FEATURES = ["spend", "calls", "plan"]
 
 
 class OneVersion:
-    """A registry whose champion is version 3 with that package; without one it has no champion."""
+    """A registry whose version 3 has that package."""
 
     def __init__(self, package):
         self.package = package
 
-    def champion(self, model):
-        return "3" if self.package else None
+    def runtime(self, model, version, digest):
+        assert (version, digest) == ("3", "d")
+        return Runtime.load(self.package)
 
-    def package_folder(self, model, version):
-        return self.package
+
+LIVE = LiveVersion("3", "blue", None, "2024-01-01T00:00:00.000Z", "d")
 
 
 @pytest.fixture
 def champion(churn_package, monkeypatch, tmp_path):
     """Scores with the package of churn, in blocks of 100 rows."""
     monkeypatch.setattr(batch_scoring, "BLOCK_ROWS", 100)
-    return lambda given, output: batch_scoring.score(OneVersion(churn_package), "churn", given, output)
+    package = OneVersion(churn_package)
+    return lambda given, output: batch_scoring.score(package, "churn", given, output, LIVE)
 
 
 @pytest.fixture
@@ -184,7 +187,7 @@ def test_files_that_are_none_are_one_line(champion, tmp_path):
         champion(tmp_path / "in.json", tmp_path / "out.csv")
 
 
-def test_without_a_champion_there_is_nothing_to_score_with(tmp_path):
-    """Scoring without a champion is refused."""
-    with pytest.raises(RegistryError, match="has no champion"):
-        batch_scoring.score(OneVersion(None), "churn", tmp_path / "a.csv", tmp_path / "b.csv")
+def test_without_a_live_version_there_is_nothing_to_score_with(tmp_path):
+    """Scoring while nothing is live is refused."""
+    with pytest.raises(RegistryError, match="has no live version to score with"):
+        batch_scoring.score(OneVersion(None), "churn", tmp_path / "a.csv", tmp_path / "b.csv", None)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RoutedSlot:
-    """A slot in a route: its name (blue or green), its version and its URL."""
+    """A slot in a route: its name (blue or green), its version, its URL, and its package's digest where that is known."""
 
     slot: str
     version: str
     address: str
+    digest: str = ""
 
 
 @dataclass(frozen=True)
