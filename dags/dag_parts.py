@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, NoReturn
 
-from airflow.sdk import Asset, Param
+from airflow.sdk import Asset, Param, get_parsing_context
 from airflow.sdk.definitions.retry_policy import (
     ExceptionRetryPolicy,
     RetryAction,
     RetryRule,
 )
 
+from pipeline.context import Context
 from pipeline.errors import (
     LedgerError,
     PerennialError,
     RegistryAwayError,
     RemoteError,
 )
+from pipeline.runs.dag_settings import DagSettings, dag_settings
 from pipeline.settings import models as params
 from pipeline.settings.environment import Environment
 
@@ -44,6 +47,19 @@ def task_defaults() -> dict[str, Any]:
         ]
     )
     return {"retries": RETRIES, "retry_delay": RETRY_AFTER, "retry_policy": policy}
+
+
+def each_model(kind: str, build: Callable[[str, DagSettings], object]) -> None:
+    """Builds the Dag `KIND__MODEL` of each model; a task's own process builds only the task's Dag."""
+    only = get_parsing_context().dag_id
+    for name, settings in dag_settings(Context.here()).items():
+        if only in (None, f"{kind}__{name}"):
+            build(name, settings)
+
+
+def documentation(module: str | None, settings: DagSettings) -> str:
+    """The Dag's page: its file's docstring, and before it why its model's runs fail now."""
+    return f"**Every run fails at once: {settings.fault}**\n\n{module}" if settings.fault else module or ""
 
 
 def drift_asset(model: str) -> Asset:

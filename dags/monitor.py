@@ -14,15 +14,14 @@ from airflow.sdk import (
     AssetAlias,
     dag,
     get_current_context,
-    get_parsing_context,
     task,
 )
 from closing_schedule import cron_schedule
-from dag_parts import as_of_param, drift_asset, form_values, skip, task_defaults
+from dag_parts import as_of_param, documentation, drift_asset, each_model, form_values, skip, task_defaults
 
 from pipeline.context import Context
+from pipeline.runs.dag_settings import DagSettings
 from pipeline.settings import models as params
-from pipeline.settings.environment import Environment
 
 log = logging.getLogger(__name__)
 
@@ -91,18 +90,24 @@ def verify_ledger(model: str) -> str:
     return found
 
 
-def monitor_dag(model: str, settings: params.Model) -> Any:
+def monitor_schedule(settings: DagSettings) -> Any:
+    if settings.schedule is None or settings.monitor_cron is None:
+        return None
+    return cron_schedule(settings.monitor_cron, settings.schedule.end)
+
+
+def monitor_dag(model: str, settings: DagSettings) -> Any:
     @dag(
         dag_id=f"monitor__{model}",
-        description=f"Drift and live quality of {model}",
-        schedule=cron_schedule(settings.monitor.cron, settings.schedule.end),
-        start_date=settings.schedule.start,
+        description=settings.fault or f"Drift and live quality of {model}",
+        schedule=monitor_schedule(settings),
+        start_date=settings.start,
         catchup=False,
         max_active_runs=1,
         tags=["perennial", model],
         default_args=task_defaults(),
         params={"as_of": as_of_param("End of the window that is checked.")},
-        doc_md=__doc__,
+        doc_md=documentation(__doc__, settings),
     )
     def monitor():
         # The watch may roll the champion back. So the drift check comes after it, and the predecessor stays until then.
@@ -114,7 +119,4 @@ def monitor_dag(model: str, settings: params.Model) -> Any:
     return monitor()
 
 
-_only = get_parsing_context().dag_id
-for _name, _settings in params.load(Environment.read().project).models.items():
-    if _only in (None, f"monitor__{_name}"):
-        monitor_dag(_name, _settings)
+each_model("monitor", monitor_dag)

@@ -1,23 +1,22 @@
 """One operate Dag for each model, triggered by hand only: what a person on call does to live traffic, recorded in the ledger.
 
 `reconcile` makes slots agree with the routes and harms nothing, so it is the form's default; `rollback` moves the route back
-to the warm predecessor; `undeploy` takes the model off the router and ends its slots. A model whose block was deleted has no
-such Dag any more: `python -m pipeline undeploy MODEL` ends it.
+to the warm predecessor; `undeploy` takes the model off the router and ends its slots. All three go on for a model whose block of
+params.yaml is broken. A model whose block was deleted has no such Dag any more: `python -m pipeline undeploy MODEL` ends it.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk import Param, dag, get_current_context, get_parsing_context, task
-from dag_parts import form_values, task_defaults
+from airflow.sdk import Param, dag, get_current_context, task
+from dag_parts import each_model, form_values, task_defaults
 
 from pipeline.context import Context
-from pipeline.settings import models as params
-from pipeline.settings.environment import Environment
+from pipeline.runs.dag_settings import DagSettings
 
 
-def operate_dag(model: str) -> Any:
+def operate_dag(model: str, settings: DagSettings) -> Any:
     @dag(
         dag_id=f"operate__{model}",
         description=f"Roll {model} back, reconcile it, or take it off the router",
@@ -51,7 +50,4 @@ def operate_dag(model: str) -> Any:
     return operate()
 
 
-_only = get_parsing_context().dag_id
-for _name in params.load(Environment.read().project).models:
-    if _only in (None, f"operate__{_name}"):
-        operate_dag(_name)
+each_model("operate", operate_dag)

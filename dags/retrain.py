@@ -15,14 +15,14 @@ from airflow.sdk import (
     Param,
     dag,
     get_current_context,
-    get_parsing_context,
     task,
 )
 from closing_schedule import cron_schedule
-from dag_parts import as_of_param, drift_asset, form_values, skip, task_defaults
+from dag_parts import as_of_param, documentation, drift_asset, each_model, form_values, skip, task_defaults
 
 from pipeline.context import Context
 from pipeline.errors import SettingsError
+from pipeline.runs.dag_settings import DagSettings
 from pipeline.settings import models as params
 from pipeline.settings.environment import Environment
 from pipeline.workspaces import dvc_graph
@@ -135,14 +135,18 @@ def add_tasks(model: str, queues: Mapping[str, str]) -> None:
     live >> step("settle", settle, model).as_teardown(setups=folder.operator.as_setup())
 
 
-def retrain_dag(model: str, settings: params.Model) -> Any:
+def retrain_schedule(model: str, schedule: params.Schedule | None) -> Any:
+    if schedule is None:
+        return None
+    return AssetOrTimeSchedule(timetable=cron_schedule(schedule.cron, schedule.end), assets=[drift_asset(model)])
+
+
+def retrain_dag(model: str, settings: DagSettings) -> Any:
     @dag(
         dag_id=f"retrain__{model}",
-        description=settings.description,
-        schedule=AssetOrTimeSchedule(
-            timetable=cron_schedule(settings.schedule.cron, settings.schedule.end), assets=[drift_asset(model)]
-        ),
-        start_date=settings.schedule.start,
+        description=settings.fault or settings.description,
+        schedule=retrain_schedule(model, settings.schedule),
+        start_date=settings.start,
         catchup=False,
         max_active_runs=4,
         tags=["perennial", model],
@@ -151,7 +155,7 @@ def retrain_dag(model: str, settings: params.Model) -> Any:
             "as_of": as_of_param("End of the training window; nothing learned later is used."),
             "reason": Param(None, type=["null", "string"], title="Reason", description="Why, for the ledger."),
             "strategy": Param(
-                settings.rollout.strategy,
+                settings.strategy,
                 enum=list(params.STRATEGIES),
                 title="Strategy",
                 description="How the new version gets its traffic.",
@@ -163,15 +167,12 @@ def retrain_dag(model: str, settings: params.Model) -> Any:
                 description="The version may take other columns than the live one: the clients know.",
             ),
         },
-        doc_md=__doc__,
+        doc_md=documentation(__doc__, settings),
     )
     def retrain():
-        add_tasks(model, settings.schedule.queues)
+        add_tasks(model, settings.queues)
 
     return retrain()
 
 
-_only = get_parsing_context().dag_id
-for _name, _settings in params.load(PROJECT).models.items():
-    if _only in (None, f"retrain__{_name}"):
-        retrain_dag(_name, _settings)
+each_model("retrain", retrain_dag)

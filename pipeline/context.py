@@ -51,7 +51,7 @@ class Context:
 
     @cached_property
     def params(self) -> models.Params:
-        """The settings. Commands that only look back work without them."""
+        """The settings. Who asks for a broken part of them gets a SettingsError; all else works without that part."""
         return models.load(self.project)
 
     @cached_property
@@ -60,8 +60,19 @@ class Context:
 
         return Registry.of(self.environment)
 
+    def rollout_settings(self, name: str) -> models.Rollout:
+        """The model's `rollout` settings. Where its block cannot be read, those that its live version went live with.
+
+        Raises SettingsError, the block's fault, when the ledger has none either.
+        """
+        from pipeline.rollout.recorded import recorded_settings
+
+        if name in self.params.models:
+            return self.params.models[name].rollout
+        return recorded_settings(self.ledger, name) or self.params.model(name).rollout
+
     def rollout(self, run: str) -> RolloutContext:
-        """The context of a rollout that `run` makes. Raises SettingsError."""
+        """The context of a rollout that `run` makes."""
         from pipeline.rollout.context import RolloutContext
 
         return RolloutContext.of(self.environment, self.ledger, run, self.params.models)

@@ -36,11 +36,11 @@ def _context() -> Context:
 def _known(context: Context, model: str | None) -> str:
     """The model's name, or '' for all models. Raises SettingsError for a name that neither params.yaml nor the ledger has.
 
-    A model without a block is known as long as the ledger says that it was live: it can be seen, rolled back and ended.
+    A model whose block is broken or gone is known as long as the ledger says that it was live: it can be seen, rolled back and ended.
     """
     from pipeline.ledger.rollout_events import MOVES
 
-    if model and not context.ledger.events(*MOVES, model=model):
+    if model and model not in context.params.broken and not context.ledger.events(*MOVES, model=model):
         context.params.model(model)
     return model or ""
 
@@ -55,7 +55,8 @@ def retrain(arguments: argparse.Namespace) -> Answer:
     from pipeline.runs.retrain import retrain
 
     context, model = _context(), arguments.model
-    as_of = arguments.as_of or context.params.model(model).as_of
+    settings = context.params.model_of_a_run(model)
+    as_of = arguments.as_of or settings.as_of
     run = f"cli/{model}/{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
     with stage_server.running(at_once=True):
         accept = arguments.accept_schema_change
@@ -140,7 +141,8 @@ def status(arguments: argparse.Namespace) -> Answer:
 
     context = _context()
     models = traffic(context).status(_known(context, arguments.model))
-    return Answer(tables.status(models), [model.as_dict() for model in models])
+    faults = [str(fault) for fault in context.params.faults.values()]
+    return Answer(tables.status(models, faults), [model.as_dict() for model in models])
 
 
 def timeline(arguments: argparse.Namespace) -> Answer:

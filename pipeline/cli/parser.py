@@ -109,7 +109,7 @@ def _add_data_commands(add: Add) -> None:
 
 
 def _time(text: str) -> datetime:
-    from pipeline.settings.models import utc
+    from pipeline.settings.times import utc
 
     try:
         return utc(datetime.fromisoformat(text))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -47,11 +48,11 @@ def rollback(result: Rollback) -> str:
 
 
 def text(*parts: Any) -> str:
-    """Rich renderables as plain text."""
+    """Rich renderables as plain text; what is text already keeps its lines."""
     out = io.StringIO()
     console = Console(file=out, width=WIDTH, highlight=False)
     for part in parts:
-        console.print(part)
+        console.print(part, soft_wrap=isinstance(part, str))
     return out.getvalue().rstrip()
 
 
@@ -70,16 +71,27 @@ def table(*columns: str, title: str | None = None) -> Table:
     return empty
 
 
-def status(models: list[ModelStatus]) -> str:
+def status(models: list[ModelStatus], faults: Sequence[str] = ()) -> str:
+    """`faults` are those of params.yaml that are no model's own."""
     rows = table("model", "version", ">share", "slot", "since", "answers", "to undo", "address")
-    notes = []
+    notes = list(faults)
     for m in models:
         live, candidate = m.live, m.candidate
+        notes += [f"{m.model}: {m.fault}"] if m.fault else []
         if m.problem:
             notes.append(m.problem)
         notes += [f"{m.model}: {m.note}"] if m.note else []
         if live is None:
-            rows.add_row(m.model, "-", "", "-", "-", "-", f"not live yet: retrain {m.model} --deploy", m.address)
+            rows.add_row(
+                m.model,
+                "-",
+                "",
+                "-",
+                "-",
+                "-",
+                "" if m.fault else f"not live yet: retrain {m.model} --deploy",
+                m.address,
+            )
             continue
         share = next(share for share in reversed(m.shares) if share.version == live.version)
         answers = "yes" if live.answers else "NO: run reconcile"

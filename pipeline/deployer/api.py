@@ -79,10 +79,12 @@ class LocalTraffic:
         return deploy.deploy(rollout, model, version, settings, reason, strategy, wait_s, accept_schema_change)
 
     def rollback(self, run: str, model: str, reason: str) -> Rollback:
-        return rollback.rollback(self._context.rollout(run), model, self._rollout(model), reason)
+        settings = self._context.rollout_settings(model)
+        return rollback.rollback(self._context.rollout(run), model, settings, reason)
 
     def replace(self, run: str, model: str, reason: str, leaving: str, by: str) -> Rollback:
-        return rollback.replace(self._context.rollout(run), model, self._rollout(model), reason, leaving, by)
+        settings = self._context.rollout_settings(model)
+        return rollback.replace(self._context.rollout(run), model, settings, reason, leaving, by)
 
     def undeploy(self, run: str, model: str, reason: str) -> Undeployment:
         # It needs no block: how long slots may drain is all that settings say about it.
@@ -95,7 +97,7 @@ class LocalTraffic:
         return recovery.reconcile(self._context.rollout(run), settings, models)
 
     def retire(self, run: str, model: str) -> list[str]:
-        return recovery.retire(self._context.rollout(run), model, self._rollout(model))
+        return recovery.retire(self._context.rollout(run), model, self._context.rollout_settings(model))
 
     def status(self, model: str) -> list[ModelStatus]:
         return status.models_status(self._context, model)
@@ -106,9 +108,3 @@ class LocalTraffic:
         folder = predictions_folder(self._context.home, model)
         rows = live_quality.predictions(folder, self._context.params.model(model), start, end)
         return rows, live_quality.logged(folder)
-
-    def _rollout(self, model: str) -> Rollout:
-        """The block's settings. A model without a block goes by those that it went live with. Raises SettingsError."""
-        params = self._context.params
-        recorded = None if model in params.models else recorded_settings(self._context.ledger, model)
-        return recorded or params.model(model).rollout

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
 from pipeline.context import Context
@@ -71,7 +71,8 @@ class ModelStatus:
     """What is live of a model. `shares` says who answers how much of the traffic; `problem` why the route cannot be read.
 
     `baking` is the version in its bake, `holds` the reason for which its step is held, `undo` the command that rolls back. `note`
-    says that slots run with other settings than params.yaml has, or that it has no block, and which command helps.
+    says that slots run with other settings than params.yaml has, or that it has no block, and which command helps. `fault` is why
+    its block cannot be used: then no run begins, and what is live stays live.
     """
 
     model: str
@@ -86,6 +87,7 @@ class ModelStatus:
     baking: str | None = None
     holds: str | None = None
     note: str | None = None
+    fault: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON takes it: for `status --json`, the pages and the deployer's callers."""
@@ -105,27 +107,41 @@ class ModelStatus:
 
 
 def models_status(context: Context, model: str = "") -> list[ModelStatus]:
-    """The status of one model; '' means all models of params.yaml, and those that are live without a block there.
+    """The status of one model; '' means all models of params.yaml, those with a broken block too, and all that are live without one.
 
     Raises SettingsError for a name that neither params.yaml nor the ledger has.
     """
-    if model and not context.ledger.events(*MOVES, model=model):
+    if model and model not in context.params.broken and not context.ledger.events(*MOVES, model=model):
         context.params.model(model)
+    return [_model_status(context, name) for name in ([model] if model else known_models(context))]
+
+
+def known_models(context: Context) -> list[str]:
+    """The models of params.yaml, those with a broken block too, and those that are live without a block."""
+    params = context.params
+    named = [*params.models, *params.broken]
     live = {*live_models(context.ledger), *route_file.routed_models(context.home)}
-    names = [model] if model else [*context.params.models, *sorted(live - set(context.params.models))]
-    return [_model_status(context, name) for name in names]
+    return [*named, *sorted(live - set(named))]
 
 
 def _model_status(context: Context, name: str) -> ModelStatus:
-    block = context.params.models.get(name)
-    description, note = (block.description, None) if block is not None else ("", _without_a_block(context, name))
+    params = context.params
+    if name in params.models:
+        return _route_status(context, name, params.models[name].description)
+    fault = params.broken.get(name) or params.no_models
+    if fault is not None:
+        return replace(_route_status(context, name), fault=str(fault))
+    return replace(_route_status(context, name), note=_without_a_block(context, name))
+
+
+def _route_status(context: Context, name: str, description: str = "") -> ModelStatus:
     address = f"{context.environment.router_addresses.public_url}/{name}/invocations"
     try:
         current = route_file.read(context.home, name)
     except RolloutError as error:
-        return ModelStatus(name, description, address, problem=str(error), note=note)
+        return ModelStatus(name, description, address, problem=str(error))
     if current is None:
-        return ModelStatus(name, description, address, note=note)
+        return ModelStatus(name, description, address)
     last = live_at(context.ledger, name)
     live_since = last.since if last is not None else None
     since = _moved_at(context, name) or live_since
@@ -152,7 +168,7 @@ def _model_status(context: Context, name: str) -> ModelStatus:
         undo=f"rollback {name}" if reversible else None,
         baking=baking.version if baking is not None else None,
         holds=_hold_reason(context, name, opened.seq) if opened is not None else None,
-        note=_settings_note(context, name, current) if block is not None else note,
+        note=_settings_note(context, name, current) if name in context.params.models else None,
     )
 
 

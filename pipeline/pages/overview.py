@@ -23,9 +23,11 @@ def overview_page(context: Context) -> str:
 
 def facts(context: Context) -> dict[str, Any]:
     """The template's values."""
-    runs = [run.as_dict() for run in reversed(costs.run_costs(context.ledger, context.params.prices))]
+    ledger, params = context.ledger, context.params
+    # Without prices no run has a cost: the page shows the fault in their place.
+    priced = not {"", "prices", "baseline"} & set(params.faults)
+    runs = [run.as_dict() for run in reversed(costs.run_costs(ledger, params.prices))] if priced else []
     highest = max((run["cost"] for run in runs[:RUNS_SHOWN]), default=0.0) or 1.0
-    ledger = context.ledger
     gates = {entry.run: entry.event.verdicts for entry in ledger.events(GatesChecked)}
     data = {entry.run: entry.event.data_version for entry in ledger.events(DataLanded)}
     outcomes = {entry.run: entry.event.outcome for entry in ledger.events(RunSettled)}
@@ -51,7 +53,8 @@ def facts(context: Context) -> dict[str, Any]:
         "runs_in_all": len(runs),
         "cost_in_all": sum(run["cost"] for run in runs),
         "moves": list(reversed(moves)),
-        "roi": costs.roi(context.ledger, context.params.prices, context.params.baseline).as_dict(),
+        "roi": costs.roi(ledger, params.prices, params.baseline).as_dict() if priced else None,
+        "faults": [str(fault) for fault in params.faults.values()],
     }
 
 

@@ -55,8 +55,9 @@ R = TypeVar("R", bound=RolloutEvent)
 class RolloutContext:
     """What a rollout works with: this machine's state, registry, engines and router, the run that asked for it, and its lease.
 
-    `rate_limits` are requests a second for each client, by model; a model without one keeps its recorded limit. `columns` are the features
-    and the key of each model's block. Without `may_start` no slot is started, because nobody knows the model's settings.
+    `rate_limits` are requests a second for each client, by model, 0 for no limit; a model without one keeps its recorded limit.
+    `columns` are the features and the key of each model's block. Without `may_start` no slot is started, because nobody knows the
+    model's settings.
     """
 
     home: Path
@@ -101,8 +102,8 @@ class RolloutContext:
         if not self.may_start:
             raise RolloutError(
                 f"model {model}",
-                "has no block in params.yaml and no recorded settings: a slot without them would take every request",
-                f"put its block back, or end it: `python -m pipeline undeploy {model}`",
+                "has no readable block in params.yaml and no recorded settings: a slot without them would take every request",
+                f"correct its block or put it back, or end it: `python -m pipeline undeploy {model}`",
             )
 
     def settings_of_version(self, model: str, version: str, settings: Rollout) -> Rollout:
@@ -144,7 +145,7 @@ class RolloutContext:
 
         Raises RolloutError when a younger rollout has moved it already, or Traefik does not follow.
         """
-        to = replace(to, rate_limit=self._rate_limit(to.model))
+        to = replace(to, rate_limit=self.rate_limit(to.model))
         receiver = to.candidate or to.live
         percent = to.percent if to.candidate else 100
         moving = RouteMoving(
@@ -167,12 +168,18 @@ class RolloutContext:
         self.record(RouteMoved(to=receiver.version, percent=percent, mirror=to.mirror, switch_s=switch_s), to.model)
         return written
 
-    def _rate_limit(self, model: str) -> int:
-        """The block's; for a model without one, that with which it went live."""
+    def rate_limit(self, model: str) -> int:
+        """The block's; for a model whose block cannot be read, that with which it went live, or its route's."""
         if model in self.rate_limits:
             return self.rate_limits[model]
         known = recorded.recorded_settings(self.ledger, model)
-        return known.serving.rate_limit if known is not None else 0
+        if known is not None:
+            return known.serving.rate_limit
+        try:
+            current = route_file.read(self.home, model)
+        except RolloutError:
+            return 0
+        return current.rate_limit if current is not None else 0
 
     def remove_route(self, model: str) -> None:
         """Takes the model off the router. Raises RolloutError when a younger rollout has moved its route."""

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 def open_run(context: Context, run: str, model: str, as_of: datetime, reason: str) -> str:
     """Makes the run's workspace and returns its folder. Raises RegistryError when MLflow could not record the run later."""
-    context.params.model(model)
+    context.params.model_of_a_run(model)
     context.registry.check_experiment(model)
     if context.server_mode:
         workspace_transfer.prune(context)

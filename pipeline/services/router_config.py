@@ -10,6 +10,7 @@ import yaml
 
 from pipeline.rollout.routing.route_file import routes_folder
 from pipeline.rollout.routing.traefik import PLUGIN_MODULES
+from pipeline.settings import yaml_file
 from pipeline.settings.models import load
 
 # Traefik's heap is small and its garbage plenty. With Go's default, a collection at twice the heap, half its time goes there.
@@ -20,23 +21,36 @@ BOUNDS_S = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 
 def write(project: Path, home: Path, port: int, api_port: int) -> None:
     """Writes the configuration of this machine's Traefik, and the plugin, which it looks for below its working folder."""
+    file = home / "traefik.yaml"
     text = static(
         routes_folder(home),
         f"127.0.0.1:{port}",
         f"127.0.0.1:{api_port}",
-        latency_limits_ms(project),
+        latency_limits_ms(project, file),
         request_s(project),
     )
     # Aside first: on a full disk the router keeps what it has.
     aside = home / "traefik.yaml.part"
     aside.write_text(text, encoding="utf-8")
-    aside.replace(home / "traefik.yaml")
+    aside.replace(file)
     install_plugins(project, home)
 
 
-def latency_limits_ms(project: Path) -> set[float]:
-    """The models' latency limits."""
-    return {model.rollout.limits.p99_ms for model in load(project).models.values()}
+def latency_limits_ms(project: Path, file: Path) -> set[float]:
+    """The models' latency limits. Those of a model whose settings cannot be read are in the configuration that `file` holds."""
+    params = load(project)
+    limits = {model.rollout.limits.p99_ms for model in params.models.values()}
+    return limits | _written_limits_ms(file) if params.broken or params.no_models else limits
+
+
+def _written_limits_ms(file: Path) -> set[float]:
+    try:
+        written = yaml_file.parse(file.read_text(encoding="utf-8"))
+        return {seconds * 1000 for seconds in written["metrics"]["prometheus"]["buckets"]} - {
+            s * 1000 for s in BOUNDS_S
+        }
+    except (OSError, yaml.YAMLError, TypeError, KeyError):
+        return set()
 
 
 def request_s(project: Path) -> float:

@@ -109,8 +109,12 @@ class Environment:
 
 
 def nearest_root(start: Path) -> Path:
-    """The nearest folder at or above `start` with params.yaml and dvc.yaml. Raises SettingsError."""
-    for folder in (start, *start.parents):
-        if (folder / "params.yaml").is_file() and (folder / "dvc.yaml").is_file():
-            return folder
+    """The nearest folder at or above `start` with params.yaml and dvc.yaml. Raises SettingsError.
+
+    A project that has lost its params.yaml is known by dvc.yaml and its state: what is live there can still be seen and ended.
+    """
+    for name in ("params.yaml", ".perennial"):
+        for folder in (start, *start.parents):
+            if (folder / name).exists() and (folder / "dvc.yaml").is_file():
+                return folder
     raise SettingsError(str(start), "no params.yaml and dvc.yaml here or above", "run from the project's folder")

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, NoReturn, cast, get_args
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -22,13 +21,10 @@ from pydantic import (
 
 from pipeline.errors import SettingsError
 from pipeline.settings import yaml_file
+from pipeline.settings.faults import fault, first_fault, read_sections
+from pipeline.settings.times import Cron, UtcTime, utc
 
 MODEL_NAME = re.compile(r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")
-
-
-def utc(value: datetime) -> datetime:
-    """The time in UTC; a time without a zone is UTC already."""
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 def time_of(value: datetime | str) -> datetime:
@@ -46,21 +42,6 @@ def refuse_unknown(conf: Mapping | None, known: Mapping) -> None:
         raise SettingsError(f"conf {', '.join(unknown)}", "is unknown to this Dag", f"use {', '.join(known)}")
 
 
-def _written_as_time(value: object) -> object:
-    if isinstance(value, bool | int | float):
-        raise ValueError("write it like 2013-04-01T00:00:00Z")
-    return value
-
-
-def _in_supported_years(value: datetime) -> datetime:
-    if not 1900 <= value.year < 9999:
-        raise ValueError("the year must be from 1900 to 9998")
-    return value
-
-
-UtcTime = Annotated[
-    datetime, BeforeValidator(_written_as_time), AfterValidator(utc), AfterValidator(_in_supported_years)
-]
 # Columns that the stages add to those of the source.
 RESERVED = {"snapshot_row", "reason", "prediction"}
 
@@ -94,7 +75,7 @@ class Workspaces(Section):
 
 
 class Schedule(Section):
-    cron: str
+    cron: Cron
     start: UtcTime
     end: UtcTime | None = None
     # From a step of the run to the Celery queue for its task.
@@ -198,7 +179,7 @@ class DriftLimits(Section):
 
 
 class Monitor(DriftLimits):
-    cron: str
+    cron: Cron
     window_days: float = Field(gt=0)
     quality_drop: float = Field(default=0.05, ge=0)
 
@@ -333,51 +314,99 @@ class Model(Section):
         return self
 
 
-class Params(Section):
+class ParamsFile(Section):
+    """All keys of params.yaml. Each section, and each model's block, is read by itself."""
+
     prices: Prices
     baseline: Baseline
     workspaces: Workspaces = Workspaces()
     models: dict[str, Model]
 
-    @field_validator("models")
-    @classmethod
-    def names_fit_addresses(cls, models: dict[str, Model]) -> dict[str, Model]:
-        for name in models:
-            if not MODEL_NAME.match(name):
-                raise ValueError(f"model name {name!r}: use a-z, 0-9 and '-', at most 40 characters")
-        return models
+
+@dataclass(frozen=True)
+class Params:
+    """params.yaml as far as it is right: what is wrong in one place keeps nobody from the rest.
+
+    `models` are the right blocks, `broken` the faults of the others. `faults` are those outside of the blocks, by key; '' is
+    the whole file's. Who asks for something broken gets its fault.
+    """
+
+    models: Mapping[str, Model]
+    broken: Mapping[str, SettingsError]
+    faults: Mapping[str, SettingsError]
+    sections: Mapping[str, Section]
+
+    @property
+    def prices(self) -> Prices:
+        return cast(Prices, self._section("prices"))
+
+    @property
+    def baseline(self) -> Baseline:
+        return cast(Baseline, self._section("baseline"))
+
+    @property
+    def workspaces(self) -> Workspaces:
+        return cast(Workspaces, self._section("workspaces"))
+
+    @property
+    def no_models(self) -> SettingsError | None:
+        """Why no block can be read at all; None when blocks can be read."""
+        return self.faults.get("") or self.faults.get("models")
+
+    def _section(self, key: str) -> Section:
+        self._refuse("", key)
+        return self.sections[key]
 
     def model(self, name: str) -> Model:
-        """The model called `name`. Raises SettingsError, which lists the names in params.yaml."""
+        """The model called `name`. Raises SettingsError: its block's fault, or the names in params.yaml."""
+        if name in self.broken:
+            raise SettingsError(*self.broken[name].args)
+        self._refuse("", "models")
         if name not in self.models:
-            raise SettingsError(
-                f"model {name}", "is not in params.yaml", f"use one of its models: {', '.join(self.models) or 'none'}"
-            )
+            names = ", ".join(self.models) or "none"
+            raise SettingsError(f"model {name}", "is not in params.yaml", f"use one of its models: {names}")
         return self.models[name]
+
+    def model_of_a_run(self, name: str) -> Model:
+        """The same for a new run, which also goes by what all models share: raises SettingsError for a fault there too."""
+        self._refuse(*self.faults)
+        return self.model(name)
+
+    def _refuse(self, *keys: str) -> None:
+        for key in keys:
+            if key in self.faults:
+                raise SettingsError(*self.faults[key].args)
 
 
 def load(root: Path) -> Params:
-    """Reads `root`/params.yaml. Raises SettingsError, which names the first wrong key."""
-    path = root / "params.yaml"
+    """Reads `root`/params.yaml. Raises nothing: its faults are in the result."""
     try:
-        raw = yaml_file.parse(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(str(path), str(error.strerror), "run from the project's folder") from error
-    except yaml.YAMLError as error:
-        raise SettingsError(str(path), f"is not YAML ({error})", "check the indentation there") from error
-    try:
-        return Params.model_validate(raw)
-    except ValidationError as error:
-        raise SettingsError(
-            "params.yaml", _first_fault(error), "correct it there; docs/params.md lists every key"
-        ) from error
+        raw = yaml_file.mapping(root / "params.yaml")
+    except SettingsError as error:
+        return Params({}, {}, {"": error}, {})
+    blocks = raw.pop("models", None)
+    read, faults = read_sections(ParamsFile, raw, leave_out=("models",))
+    models: dict[str, Model] = {}
+    broken: dict[str, SettingsError] = {}
+    if not isinstance(blocks, dict):
+        faults["models"] = fault(
+            "missing key models" if blocks is None else "models: must be the models by their names"
+        )
+        blocks = {}
+    for name, block in blocks.items():
+        try:
+            models[name] = Model.model_validate(block) if _is_model_name(name) else _refuse_name(name)
+        except ValidationError as error:
+            broken[str(name)] = fault(first_fault(error, f"models.{name}"))
+        except SettingsError as error:
+            broken[str(name)] = error
+    return Params(models, broken, faults, read)
 
 
-def _first_fault(error: ValidationError) -> str:
-    faults = error.errors()
-    where = ".".join(str(part) for part in faults[0]["loc"]) or "the file"
-    kind = faults[0]["type"]
-    what = {"extra_forbidden": "unknown key", "missing": "missing key"}.get(kind, faults[0]["msg"])
-    what = what.removeprefix("Value error, ")
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return f"{what} {where}{more}" if kind in ("extra_forbidden", "missing") else f"{where}: {what}{more}"
+def _is_model_name(name: object) -> bool:
+    return isinstance(name, str) and MODEL_NAME.fullmatch(name) is not None
+
+
+def _refuse_name(name: object) -> NoReturn:
+    rule = "use a-z, 0-9 and '-', at most 40 characters" if isinstance(name, str) else "write it in quotes"
+    raise fault(f"model name {name!r}: {rule}")

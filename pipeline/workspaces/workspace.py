@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -320,17 +320,34 @@ def _worktrees(top: Path) -> Iterator[None]:
 
 
 def _set_as_of(params: Path, model: str, as_of: datetime) -> None:
-    """Changes the model's as_of in params.yaml and keeps comments and order."""
+    """Changes the model's as_of in params.yaml and keeps comments and order. Writes each time as text.
+
+    DVC refuses a file with YAML's own times, also when they stand in the block of another model.
+    """
     round_trip = YAML()
     round_trip.preserve_quotes = True
     round_trip.width = 4096
     settings = round_trip.load(params.read_text(encoding="utf-8"))
-    if time_of(settings["models"][model]["as_of"]) == as_of:
+    quoted = _quote_times(settings)
+    if time_of(settings["models"][model]["as_of"]) != as_of:
+        settings["models"][model]["as_of"] = as_of.strftime("%Y-%m-%dT%H:%M:%SZ")
+    elif not quoted:
         return  # DVC would take the same time in other words for a new value
-    settings["models"][model]["as_of"] = as_of.strftime("%Y-%m-%dT%H:%M:%SZ")
     text = io.StringIO()
     round_trip.dump(settings, text)
     params.write_text(text.getvalue(), encoding="utf-8")
+
+
+def _quote_times(values: Any) -> bool:
+    """Replaces the times in lists and mappings by their text; returns whether there were any."""
+    items = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
+    found = False
+    for key, value in list(items):
+        if isinstance(value, date):
+            values[key], found = value.isoformat(), True
+        else:
+            found = _quote_times(value) or found
+    return found
 
 
 def configure_dvc(folder: Path, project: Path, home: Path, cache: Path | None = None) -> None:

@@ -106,7 +106,7 @@ def test_without_a_label_time_the_snapshot_says_what_it_takes_for_granted(projec
 def test_an_unknown_key_is_one_line(project):
     """An unknown key in params.yaml fails with one line that gives the key's full name."""
     change_params(project, "models.churn.source.widow_days", 3)
-    assert refused("status").startswith("params.yaml: unknown key models.churn.source.widow_days")
+    assert refused("retrain", "churn").startswith("params.yaml: unknown key models.churn.source.widow_days")
 
 
 def test_a_query_that_returns_nothing_is_one_line(project):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness.project import ROOT
+from harness.project import CHURN, ROOT, change_params
 from pipeline.runs.stages import STAGES
 from pipeline.settings.models import STRATEGIES
 from pipeline.workspaces import dvc_graph
@@ -188,3 +188,87 @@ def test_another_model_is_another_pair_of_dags(project, tmp_path):
     told = read_dags(project, tmp_path)
     assert set(told["dags"]) == {"retrain__churn", "monitor__churn", "operate__churn"}
     assert "train" in told["dags"]["retrain__churn"]["tasks"]["explain"]
+
+
+BROKEN = (
+    "params.yaml: unknown key models.other.rollout.serving.max_rwos; correct it there; docs/params.md lists every key"
+)
+
+
+def test_a_models_broken_block_leaves_all_dags_and_schedules_where_they_were(project, tmp_path):
+    """A broken block keeps its model's Dags with their schedules and says so on them; the other model's Dags do not change."""
+    change_params(project, "models.other", CHURN)
+    before = read_dags(project, tmp_path)
+    assert len(before["dags"]) == 6
+    change_params(project, "models.other.rollout.serving", {"max_rwos": 3})
+    after = read_dags(project, tmp_path)
+    assert (after["errors"], set(after["dags"])) == ({}, set(before["dags"]))
+    for name, dag in after["dags"].items():
+        if name in ("retrain__other", "monitor__other"):
+            assert dag["about"] == BROKEN
+            assert dag["page"].startswith(f"**Every run fails at once: {BROKEN}**")
+            same = ("tasks", "timetable", "intervals", "teardowns", "catchup")
+            assert {key: dag[key] for key in same} == {key: before["dags"][name][key] for key in same}
+        else:
+            assert dag == before["dags"][name]
+
+
+def test_a_block_that_was_never_right_has_dags_without_a_schedule(project, tmp_path):
+    """A model whose first block is broken has its Dags, which say so and never start by themselves."""
+    change_params(project, "models.other", {"as_of": "yesterday"})
+    change_params(project, "models.no/dag", {})
+    told = read_dags(project, tmp_path)
+    assert told["errors"] == {}
+    assert {f"{kind}__{name}" for kind in ("retrain", "monitor", "operate") for name in ("churn", "other")} == set(
+        told["dags"]
+    )
+    assert told["dags"]["retrain__other"]["timetable"] == "NullTimetable"
+    assert "models.other" in told["dags"]["monitor__other"]["about"]
+
+
+@pytest.mark.parametrize("content", ["models:\n  churn: [\n", ""])
+def test_a_file_that_cannot_be_read_takes_no_dag_away(project, tmp_path, content):
+    """When params.yaml is no YAML, or empty, all Dags stay with their schedules, and each says what is wrong."""
+    before = read_dags(project, tmp_path)
+    (project / "params.yaml").write_text(content)
+    after = read_dags(project, tmp_path)
+    assert (after["errors"], set(after["dags"])) == ({}, set(before["dags"]))
+    dag = after["dags"]["retrain__churn"]
+    assert "params.yaml" in dag["about"]
+    assert dag["timetable"] == "AssetOrTimeSchedule"
+    assert dag["intervals"] == before["dags"]["retrain__churn"]["intervals"]
+
+
+def test_runs_of_a_broken_block_fail_at_once_with_its_line_and_operate_goes_on(project, tmp_path):
+    """Retrain and monitor runs of a broken block fail in their first task with the block's line; reconcile by operate works."""
+    code = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from airflow.utils.db import initdb
+from airflow.dag_processing.dagbag import DagBag
+initdb()
+dags = DagBag(dag_folder=sys.argv[1]).dags
+for kind in ("monitor", "retrain", "operate"):
+    run = dags[f"{kind}__other"].test()
+    print("@@", kind, run.state, *sorted(t.task_id for t in run.get_task_instances() if t.state == "failed"))
+"""
+    change_params(project, "models.other", CHURN)
+    change_params(project, "models.other.rollout.serving", {"max_rwos": 3})
+    env = os.environ | {
+        "AIRFLOW_HOME": str(tmp_path / "airflow"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(project / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path / 'airflow.db'}",
+        "PERENNIAL_PROJECT": str(project),
+        "PERENNIAL_HOME": str(project / "home"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(project / "plugins"),
+    }
+    command = [sys.executable, "-c", code, str(project / "dags")]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+    told = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("@@")]
+    assert told == [
+        ["monitor", "failed", "watch_rollout"],
+        ["retrain", "failed", "open_workspace"],
+        ["operate", "success"],
+    ], done.stderr
+    assert (done.stdout + done.stderr).count(BROKEN) >= 2

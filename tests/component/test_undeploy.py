@@ -120,7 +120,7 @@ def test_without_a_block_and_without_recorded_settings_no_slot_is_started(lived,
             deployments.deploy(context, "churn", version, KEYED)
     assert recovery.reconcile(context, {}) == []
     world.running.pop(route_file.read(context.home, "churn").live.slot)
-    with pytest.raises(RolloutError, match="has no block in params.yaml and no recorded settings"):
+    with pytest.raises(RolloutError, match="has no readable block in params.yaml and no recorded settings"):
         recovery.reconcile(context, {})
     assert world.running == {} and route_file.read(context.home, "churn").live.version == "2"
     undeploy.undeploy(context, "churn", 0)

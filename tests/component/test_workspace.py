@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 
 import psutil
 import pytest
+import yaml
 
 from pipeline.errors import StageError
-from pipeline.settings.models import load
+from pipeline.settings.models import load, time_of
 from pipeline.workspaces import dvc_graph, workspace
 
 AS_OF = datetime(2024, 2, 20, tzinfo=UTC)
@@ -35,6 +36,20 @@ def test_it_has_its_own_as_of_and_leaves_the_projects_alone(project):
     assert load(made.folder).model("churn").as_of == AS_OF
     assert (project / "params.yaml").read_text() == before
     assert workspace.read(made.folder) == made == opened(project)
+
+
+@pytest.mark.parametrize(
+    "block", ["{rollout: {serving: {max_rwos: 3}}}", "[a list]", "{as_of: 2024-03-01T02:00:00+02:00}"]
+)
+def test_a_broken_block_of_another_model_stops_no_stage(project, block):
+    """A model's stages run while another model's block is broken, also by a time that DVC would refuse."""
+    (project / "params.yaml").open("a").write(f"  other: {block}\n")
+    made = opened(project)
+    workspace.run_stage(made, "snapshot")
+    assert made.files.snapshot.is_dir()
+    written = yaml.safe_load((made.folder / "params.yaml").read_text())["models"]["other"]
+    if "as_of" in written:
+        assert time_of(written["as_of"]) == datetime(2024, 3, 1, tzinfo=UTC)
 
 
 def test_no_two_runs_share_a_workspace(project):

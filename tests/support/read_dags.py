@@ -24,6 +24,8 @@ def facts(dag):
         "params": {k: {**dag.params.get_param(k).schema, "value": dag.params.get_param(k).value} for k in dag.params},
         "timetable": type(dag.timetable).__name__,
         "catchup": dag.catchup,
+        "about": dag.description,
+        "page": dag.doc_md,
         "end": dag.end_date,
         "task_ends": [t.end_date for t in dag.tasks if t.end_date],
         "intervals": intervals(dag),

@@ -33,7 +33,7 @@ def test_the_json_has_the_keys_that_readers_know():
         f'"shares": [{{"version": "1", "percent": 93, "since": "{AT}"}}, '
         f'{{"version": "2", "percent": 7, "since": "{AT}"}}], '
         '"problem": null, "undo": "rollback churn", "baking": "2", "holds": "at least 100 requests wanted", '
-        '"note": null}'
+        '"note": null, "fault": null}'
     )
 
 

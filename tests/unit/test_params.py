@@ -3,15 +3,17 @@
 import re
 
 import pytest
+import yaml
 
-from harness.project import ROOT, change_params
+from harness.project import CHURN, ROOT, change_params, write_params
 from pipeline.errors import SettingsError
-from pipeline.settings.models import Params, load, refuse_unknown, time_of
+from pipeline.settings.models import ParamsFile, load, refuse_unknown, time_of
 
 
 def test_the_projects_own_params_are_valid():
     """The params.yaml of this repository is valid."""
-    assert "flight-delay" in load(ROOT).models
+    read = load(ROOT)
+    assert (list(read.models), read.broken, read.faults) == (["flight-delay"], {}, {})
 
 
 @pytest.mark.parametrize(
@@ -34,6 +36,8 @@ def test_the_projects_own_params_are_valid():
         ("models.churn.rollout.follow", "body:nobody", "rollout.follow names no feature or key: nobody"),
         ("models.churn.as_of", 20240301, "models.churn.as_of: write it like 2013-04-01T00:00:00Z"),
         ("models.churn.as_of", "0001-01-01T00:00:00Z", "the year must be from 1900 to 9998"),
+        ("models.churn.schedule.cron", "every monday", "models.churn.schedule.cron: must be a cron schedule of five"),
+        ("models.churn.monitor.cron", "0 0 * * 1 5", "models.churn.monitor.cron: must be a cron schedule of five"),
         ("models.churn.source.window_days", 1e9, "models.churn.source.window_days"),
         ("models.churn.source.window_days", float("inf"), "models.churn.source.window_days"),
     ],
@@ -42,9 +46,122 @@ def test_a_wrong_key_is_named(project, key, value, told):
     """A wrong key or value gives one line with the key's full name."""
     change_params(project, key, value)
     with pytest.raises(SettingsError) as refused:
-        load(project)
+        load(project).model_of_a_run("churn")
     assert told in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("models.other.rollout.serving.max_rwos", 3, "unknown key models.other.rollout.serving.max_rwos"),
+        ("models.other.as_of", None, "models.other.as_of: Input should be a valid datetime"),
+        ("models.other.source", "a query", "models.other.source: Input should be a valid dictionary"),
+        ("models.other", None, "models.other: Input should be a valid dictionary"),
+        ("models.other", ["a", "list"], "models.other: Input should be a valid dictionary"),
+        ("models.Other", CHURN, "model name 'Other': use a-z, 0-9 and '-', at most 40 characters"),
+        ("models.other\n", CHURN, "model name 'other\\n': use a-z, 0-9 and '-', at most 40 characters"),
+    ],
+)
+def test_a_broken_block_is_its_models_own_trouble(project, key, value, told):
+    """A broken block is refused with one line for its own model, and the other model's block is read."""
+    change_params(project, "models.other", CHURN)
+    _, name, *rest = key.split(".")
+    settings = yaml.safe_load((project / "params.yaml").read_text())
+    settings["models"].setdefault(name, {})
+    write_params(project, settings)
+    change_params(project, key, value)
+    read = load(project)
+    assert read.model_of_a_run("churn").training.target == "left"
+    assert list(read.broken) == [name]
+    with pytest.raises(SettingsError) as refused:
+        read.model(name)
+    assert told in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("written", "name"), [("2024", "2024"), ("on", "True"), ("2024-01-01", "2024-01-01")])
+def test_a_name_that_yaml_takes_for_no_text_is_refused_alone(project, written, name):
+    """A model's name that YAML reads as a number, a truth value or a day must be quoted; the other models are read."""
+    path = project / "params.yaml"
+    path.write_text(path.read_text() + f"  {written}: {{}}\n")
+    read = load(project)
+    assert list(read.models) == ["churn"]
+    assert "write it in quotes" in str(read.broken[name])
+
+
+def test_a_day_that_does_not_exist_is_its_own_keys_fault(project):
+    """A time without quotes that no calendar has is a fault of its key and not of the file."""
+    path = project / "params.yaml"
+    path.write_text(path.read_text().replace("as_of: '2024-03-01T00:00:00Z'", "as_of: 2024-13-01"))
+    read = load(project)
+    assert "models.churn.as_of: Input should be a valid datetime" in str(read.broken["churn"])
+    assert read.prices.currency == "USD"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("speed", "high", "unknown key speed"),
+        ("prices.cpu_core_hour", -1, "prices.cpu_core_hour: Input should be greater than or equal to 0"),
+        ("prices", None, "prices: Input should be a valid dictionary"),
+        ("baseline.source", None, "baseline.source: Input should be a valid string"),
+        ("workspaces.kept", 3, "unknown key workspaces.kept"),
+    ],
+)
+def test_a_fault_outside_of_the_blocks_stops_new_runs_and_nothing_else(project, key, value, told):
+    """A fault in what all models share refuses a new run; a model's own settings can be read all the same."""
+    change_params(project, key, value)
+    read = load(project)
+    assert read.model("churn").training.target == "left"
+    with pytest.raises(SettingsError) as refused:
+        read.model_of_a_run("churn")
+    assert told in str(refused.value)
+    first = key.partition(".")[0]
+    if first != "speed":
+        with pytest.raises(SettingsError, match=r"params.yaml"):
+            getattr(read, first)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "params.yaml: is empty"),
+        (b"- prices\n- models\n", "params.yaml: is a list, no keys with values"),
+        (b"prices: {}\nmodels:\n  churn: [\n", "params.yaml line 3: is not YAML (did not find expected node content"),
+        (b"prices: {}\n<<<<<<< HEAD\nmodels: {}\n", "params.yaml line 3: is not YAML (could not find expected ':')"),
+        (
+            b"prices: {}\nmodels:\n  churn: {}\n  churn: {}\n",
+            "params.yaml line 4: is not YAML (churn is written twice)",
+        ),
+        (b"prices: {}\nmodels: \xff\xfe\n", "params.yaml line 2: is no UTF-8"),
+        (b"prices: !!python/name:os.system\n", "params.yaml line 1: is not YAML (could not determine a constructor"),
+        (b"prices: " + b"9" * 5000, "params.yaml: is not YAML (Exceeds the limit"),
+        (b"[" * 5000, "params.yaml line 1: is not YAML"),
+        (None, "params.yaml: cannot be read (No such file or directory)"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_line_for_whoever_asks(project, content, told):
+    """A file that is no YAML, or none that has keys, is refused with its line when somebody asks for a setting, not before."""
+    path = project / "params.yaml"
+    path.unlink() if content is None else path.write_bytes(content)
+    read = load(project)
+    assert (read.models, read.broken) == ({}, {})
+    for ask in (lambda: read.model("churn"), lambda: read.prices, lambda: read.model_of_a_run("churn")):
+        with pytest.raises(SettingsError) as refused:
+            ask()
+        assert told in str(refused.value)
+        assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("models", ["models: 3\n", "models:\n", ""])
+def test_a_file_without_models_says_so(project, models):
+    """A file whose `models` is missing or no mapping has no model, and says which key is wrong."""
+    (project / "params.yaml").write_text("prices: {cpu_core_hour: 1, memory_gb_hour: 1, engineer_hour: 1}\n" + models)
+    read = load(project)
+    assert read.prices.cpu_core_hour == 1
+    with pytest.raises(SettingsError, match="models"):
+        read.model("churn")
 
 
 def test_an_unknown_model_lists_the_known_ones(settings):
@@ -79,7 +196,7 @@ def test_every_key_is_documented():
         if line.startswith("| `")
         for k in re.findall(r"`([a-z0-9_.]+)`", line.split("|")[1])
     }
-    assert documented == set(keys(Params))
+    assert documented == set(keys(ParamsFile))
 
 
 def test_a_time_that_is_none_and_a_key_that_no_form_has_are_one_line():
