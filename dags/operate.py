@@ -1,8 +1,9 @@
 """One operate Dag for each model, triggered by hand only: what a person on call does to live traffic, recorded in the ledger.
 
-`reconcile` makes slots agree with the routes and harms nothing, so it is the form's default; `rollback` moves the route back
-to the warm predecessor; `undeploy` takes the model off the router and ends its slots. All three go on for a model whose block of
-params.yaml is broken. A model whose block was deleted has no such Dag any more: `python -m pipeline undeploy MODEL` ends it.
+`reconcile` makes the model's slots agree with its route and harms nothing, so it is the form's default; `rollback` moves the
+route back to the predecessor, and never to a version that was itself rolled back; `undeploy` takes the model off the router and
+ends its slots. Other models are left alone. All three go on for a model whose block of params.yaml is broken. A model whose block
+was deleted has no such Dag any more: `python -m pipeline undeploy MODEL` ends it.
 """
 
 from __future__ import annotations

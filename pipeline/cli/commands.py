@@ -131,7 +131,9 @@ def watch(arguments: argparse.Namespace) -> Answer:
 def reconcile(arguments: argparse.Namespace) -> Answer:
     from pipeline.deployer import traffic
 
-    changes = traffic(_context()).reconcile("", None)
+    context = _context()
+    models = [_known(context, model) for model in arguments.models]
+    changes = traffic(context).reconcile("", models or None)
     return Answer("\n".join(changes) or "nothing to do: what runs agrees with the routes", {"done": changes})
 
 

@@ -72,7 +72,8 @@ def _add_rollout_commands(add: Add) -> None:
     watch = add("watch", commands.watch, "compare champion and predecessor on matured labels; roll back if worse")
     watch.add_argument("model")
     watch.add_argument("--as-of", type=_time, help="labels known at this time count, ISO 8601 (default: now)")
-    add("reconcile", commands.reconcile, "make what runs agree with the routes")
+    reconcile = add("reconcile", commands.reconcile, "make what runs agree with the routes")
+    reconcile.add_argument("models", nargs="*", metavar="MODEL", help="only these (default: all)")
     status = add("status", commands.status, "which version is live where, since when")
     status.add_argument("model", nargs="?")
 

@@ -7,6 +7,7 @@ be repeated is sent again, for any other the error says how to find out what is 
 from __future__ import annotations
 
 import io
+import logging
 import time
 import uuid
 from datetime import datetime
@@ -30,6 +31,8 @@ WAIT_S = 20
 # Sent again after a restart these have the same result; a second rollback would go back once more.
 REPEATABLE = ("deploy", "reconcile", "retire", "status", "predictions")
 ATTEMPTS = 3
+
+logger = logging.getLogger(__name__)
 
 
 class RemoteTraffic:
@@ -65,9 +68,18 @@ class RemoteTraffic:
         return Undeployment.from_dict(self._result("undeploy", run, model, {"reason": reason}))
 
     def reconcile(self, run: str, models: list[str] | None) -> list[str]:
-        if models is None:
-            return self._result("reconcile", run, "", {})
-        return [line for model in models for line in self._result("reconcile", run, model, {})]
+        lines: list[str] = []
+        failed: list[errors.PerennialError] = []
+        for model in [""] if models is None else models:
+            try:
+                lines += self._result("reconcile", run, model, {})
+            except errors.PerennialError as error:
+                failed.append(error)
+        if failed:
+            for line in lines:
+                logger.info("%s", line)
+            raise failed[0]
+        return lines
 
     def retire(self, run: str, model: str) -> list[str]:
         return self._result("retire", run, model, {})

@@ -9,7 +9,7 @@ from typing import Any, Self
 from pipeline.context import Context
 from pipeline.errors import RolloutError
 from pipeline.ledger.rollout_events import MOVES, RolledBack, RolloutHolding, RolloutStarted, RouteMoved
-from pipeline.ledger.timeline import live_at, live_models, predecessor
+from pipeline.ledger.timeline import live_at, live_models, trusted_predecessor
 from pipeline.rollout import probe
 from pipeline.rollout.recorded import is_outdated, recorded_settings
 from pipeline.rollout.recovery import open_rollout
@@ -155,8 +155,8 @@ def _route_status(context: Context, name: str, description: str = "") -> ModelSt
     opened = open_rollout(context.ledger, name)
     going_on = opened is not None and isinstance(opened.event, RolloutStarted)
     baking = current.candidate or (current.live if going_on else None)
-    before = predecessor(context.ledger, name, current.live.version)
-    reversible = opened is not None or current.previous is not None or before is not None
+    before = trusted_predecessor(context.ledger, name, current.live.version)
+    reversible = opened is not None or before is not None
     return ModelStatus(
         name,
         description,

@@ -84,25 +84,25 @@ def live_version(ledger: Ledger, model: str) -> str:
     return live.version if live is not None else ""
 
 
-def predecessor(ledger: Ledger, model: str, version: str) -> str | None:
-    """The version that was live before `version` last was, or None."""
-    moves = ledger.events(*MOVES, model=model)
-    others = [move.event.version for move in moves if move.event.version != version]
-    return others[-1] if others else None
-
-
 def trusted_predecessor(ledger: Ledger, model: str, version: str) -> str | None:
-    """The version that was live before `version`, or None. A version that was rolled back counts again once it is deployed
-    again."""
-    rolled_back: set[str] = set()
-    others: list[str] = []
-    for move in ledger.events(*MOVES, model=model):
-        rolled_back.discard(move.event.version)
-        if isinstance(move.event, RolledBack):
-            rolled_back.add(move.event.left)
-        if move.event.version != version:
-            others.append(move.event.version)
+    """The newest version that was live before `version` and was not left by a rollback, or None.
+
+    A version that was rolled back counts again once it is deployed again.
+    """
+    rolled_back = rolled_back_versions(ledger, model)
+    others = [move.event.version for move in ledger.events(*MOVES, model=model) if move.event.version != version]
     return next((other for other in reversed(others) if other not in rolled_back), None)
+
+
+def rolled_back_versions(ledger: Ledger, model: str) -> list[str]:
+    """The versions that a rollback left and that were not deployed again since, the newest last."""
+    rolled_back: dict[str, None] = {}
+    for move in ledger.events(*MOVES, model=model):
+        rolled_back.pop(move.event.version, None)
+        if isinstance(move.event, RolledBack) and move.event.left:
+            rolled_back.pop(move.event.left, None)
+            rolled_back[move.event.left] = None
+    return list(rolled_back)
 
 
 def live_periods(ledger: Ledger, model: str, version: str) -> list[LivePeriod]:

@@ -232,15 +232,20 @@ def restore_traffic(
     if before is None:
         context.remove_route(model)
     elif current is None or replace(current, stamp="", rate_limit=0) != Route(model, before.live):
-        leaving = current.live if current is not None and had_all else current.candidate if current else None
-        known = current is not None and before.live in (current.live, current.previous)
-        if known and leaving is not None and not answers(leaving):
-            # Traefik retries a request with the configuration that the request began with, and ends that one's health checks
-            # once the file changes. Wait until Traefik has found the slot dead, or those retries go to it until they give up.
-            probe.wait_for_version(context.address(model), before.live.version, SWITCH_LIMIT_S)
-        context.move_route(Route(model, before.live))
+        leave(context, current, Route(model, before.live))
     context.empty_slot(model, failed_slot, drain_s)
     return had_all
+
+
+def leave(context: RolloutContext, current: Route | None, to: Route) -> Route:
+    """Moves the route away from a slot of `current` that is to get no traffic any more; that slot may have died."""
+    if current is not None and to.live in (current.live, current.previous):
+        leaving = current.candidate if to.live == current.live else current.live
+        if leaving is not None and not answers(leaving):
+            # Traefik retries a request with the configuration that the request began with, and ends that one's health checks
+            # once the file changes. Wait until Traefik has found the slot dead, or those retries go to it until they give up.
+            probe.wait_for_version(context.address(to.model), to.live.version, SWITCH_LIMIT_S)
+    return context.move_route(to)
 
 
 def restore_champion(context: RolloutContext, model: str, opened: Entry[Opening], version: str | None) -> None:

@@ -1,13 +1,18 @@
-"""Rolls back to the predecessor: at once when it is warm, after it was started and proven when it is not."""
+"""Rolls back to the predecessor: at once when it is warm, after it was started and proven when it is not.
+
+The predecessor is the newest version that was live before and that no rollback has left. The version that a rollback leaves
+gets no traffic any more, not even as a failover, until somebody deploys it again by its number.
+"""
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import replace as replace_fields
 
 from pipeline.errors import LeaseBusy, RolloutError
 from pipeline.ledger.rollout_events import AbortAsked, RollbackStarted, RolledBack, RolloutFailed
-from pipeline.ledger.timeline import live_version, predecessor
+from pipeline.ledger.timeline import live_version, rolled_back_versions, trusted_predecessor
 from pipeline.rollout import recovery, settings_change, slots
 from pipeline.rollout.context import RolloutContext, answers, check_router, other_slot
 from pipeline.rollout.results import Rollback
@@ -17,9 +22,11 @@ from pipeline.settings.models import Rollout
 # Seconds in which a rollout that is called back must give the traffic back.
 CALL_BACK_S = 30.0
 
+logger = logging.getLogger(__name__)
+
 
 def rollback(context: RolloutContext, model: str, settings: Rollout, reason: str = "by hand") -> Rollback:
-    """Brings the predecessor live again, with all traffic.
+    """Brings the predecessor live again, with all traffic, and ends the slot of the version that it leaves.
 
     A rollout that is going on is called back instead: it gives the champion all traffic and ends. This leaves the version
     that is live, or being rolled out, at the time of the call. When another rollback has left that version before this
@@ -73,15 +80,22 @@ def _roll_back(
     started = RollbackStarted(version=target.version, slot=target.slot, left=left.version, reason=reason)
     context.record(started, model)
     start = time.monotonic()
-    outdated = settings_change.is_outdated(context, model, left, settings)
-    context.move_route(Route(model, target, left if answers(left) and not outdated else None))
+    # Without `left` as a failover: it is being pulled, perhaps because its answers do harm.
+    recovery.leave(context, current, Route(model, target))
     switch_s = time.monotonic() - start
     context.promote(model, target.version)
-    if outdated:
-        context.empty_slot(model, left.slot, settings.drain_s)
     result = Rollback(target.version, target.slot, left.version, round(switch_s, 3), reason, warm)
     context.record(replace_fields(RolledBack.read(result.as_dict()), digest=target.digest or None), model)
+    _end_left(context, model, left, settings)
     return result
+
+
+def _end_left(context: RolloutContext, model: str, left: RoutedSlot, settings: Rollout) -> None:
+    """Ends the slot that has no traffic any more. When that fails the rollback stays, and `reconcile` ends the slot."""
+    try:
+        context.empty_slot(model, left.slot, settings.drain_s)
+    except Exception as error:
+        logger.warning("%s %s: version %s still runs (%s); `reconcile` ends it", model, left.slot, left.version, error)
 
 
 def _target(context: RolloutContext, current: Route, settings: Rollout, by: str | None) -> tuple[RoutedSlot, bool]:
@@ -91,19 +105,27 @@ def _target(context: RolloutContext, current: Route, settings: Rollout, by: str 
     answer with keys that were revoked.
     """
     warm = current.previous
-    if warm is not None and by in (None, warm.version) and answers(warm):
+    version = by or trusted_predecessor(context.ledger, current.model, current.live.version)
+    if version is None:
+        raise _no_predecessor(context, current)
+    if warm is not None and warm.version == version and answers(warm):
         if not settings_change.is_outdated(context, current.model, warm, settings):
             return warm, True
         renewed = settings_change.renew_predecessor(context, current, settings).previous
         assert renewed is not None
         return renewed, False
-    version = by or predecessor(context.ledger, current.model, current.live.version)
-    if version is None:
-        raise RolloutError(
-            f"model {current.model}",
-            "has no predecessor to go back to",
-            f"deploy another version: `python -m pipeline deploy {current.model} VERSION`",
-        )
     folder = context.registry.deployable_package(current.model, version)
     slot = other_slot(current.live.slot)
     return slots.fill(context, current.model, version, slot, folder, settings).routed, False
+
+
+def _no_predecessor(context: RolloutContext, current: Route) -> RolloutError:
+    model, live = current.model, current.live.version
+    pulled = [version for version in rolled_back_versions(context.ledger, model) if version != live]
+    if not pulled:
+        check = f"deploy another version: `python -m pipeline deploy {model} VERSION`"
+        return RolloutError(f"model {model}", "has no predecessor to go back to", check)
+    were = f"version {pulled[0]} was" if len(pulled) == 1 else f"versions {', '.join(pulled)} were"
+    observed = f"has no predecessor to go back to: version {live} is live, and {were} rolled back before"
+    check = f"to bring version {pulled[-1]} live all the same: `python -m pipeline deploy {model} {pulled[-1]}`"
+    return RolloutError(f"model {model}", observed, check)

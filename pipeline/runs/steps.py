@@ -202,12 +202,12 @@ def roll_out(
 
 
 def operate(context: Context, run: str, model: str, action: str, reason: str) -> Any:
-    """Does what a person on call chose: `rollback` or `undeploy` of the model, or `reconcile` of all models; returns JSON."""
+    """Does what a person on call chose, `rollback`, `undeploy` or `reconcile`, to this model and no other; returns JSON."""
     if action == "rollback":
         return traffic(context).rollback(run, model, reason).as_dict()
     if action == "undeploy":
         return traffic(context).undeploy(run, model, reason).as_dict()
-    return traffic(context).reconcile(run, None)
+    return traffic(context).reconcile(run, [model])
 
 
 def retire_predecessor(context: Context, run: str, model: str) -> list[str]:

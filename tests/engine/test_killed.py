@@ -188,6 +188,8 @@ def test_a_rollback_killed_at_any_point_is_recovered(start, tmp_path):
         assert "before move route#1" in walk
         walk = shared_out(endpoint, walk)
         for point in walk:
+            if agreed(endpoint) == "1":
+                endpoint.deploy("2", "all-at-once")
             code = deploy(endpoint, ["rollback", "churn"], PERENNIAL_FAIL_AT=point)
             assert code == -signal.SIGKILL, point
             endpoint.reconcile()

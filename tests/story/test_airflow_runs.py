@@ -18,6 +18,7 @@ import pytest
 from demo.replay import requests
 from demo.show import flights_between
 from harness.load import steady_load
+from pipeline.deployer import traffic
 from pipeline.ledger.events import DriftChecked, RunOpened, StepEnded, VersionRegistered
 from pipeline.ledger.rollout_events import RolledBack
 from pipeline.ledger.store import airflow_run
@@ -143,17 +144,19 @@ def test_5_a_backfill_registers_and_never_goes_live(stack):
 
 
 def test_5b_operate_rolls_back_and_forward_under_load(stack, second_version):
-    """The operate Dag rolls back and forward again, without a failed request."""
+    """The operate Dag rolls back, and refuses to bring the pulled version back; a person does by its number. No request fails."""
     model = stack.context.params.model(FLIGHTS)
     one = next(requests(flights_between(stack.project, "2013-07-01", "2013-07-02"), model, None))
     with steady_load(f"{stack.at.router}/{FLIGHTS}", one, pace=50) as load:
-        for expected in ("1", "2"):
+        for state in ("success", "failed"):
             run = stack.airflow.trigger(OPERATE, action="rollback", reason="a drill")
-            assert set(stack.finish(OPERATE, run).values()) == {"success"}
-            assert stack.live(FLIGHTS) == expected
-            assert stack.context.registry.champion(FLIGHTS) == expected
+            assert set(stack.finish(OPERATE, run).values()) == {state}
+            assert stack.live(FLIGHTS) == "1"
+            assert stack.context.registry.champion(FLIGHTS) == "1"
+        traffic(stack.context).deploy("", FLIGHTS, "2", "the drill is over", "all-at-once", 0)
+        assert stack.live(FLIGHTS) == "2"
     assert (load.failed, load.failures) == (0, [])
-    assert [e.body["reason"] for e in stack.context.ledger.events(RolledBack)] == ["a drill", "a drill"]
+    assert [e.body["reason"] for e in stack.context.ledger.events(RolledBack)] == ["a drill"]
 
 
 def test_6_the_page_is_behind_the_login_and_shows_what_is_live(stack, second_version):
@@ -191,7 +194,7 @@ def test_7_the_ledger_tells_it_all_and_its_chain_is_intact(stack, second_version
     known = {airflow_run(dag, r["dag_run_id"]) for dag in (RETRAIN, MONITOR, OPERATE) for r in stack.airflow.runs(dag)}
     assert {run.run for run in runs} == known
     assert all(run.cost > 0 for run in runs)
-    assert costs.roi(context.ledger, context.params.prices, context.params.baseline).deployments == 2
+    assert costs.roi(context.ledger, context.params.prices, context.params.baseline).deployments == 3
 
 
 def test_8_everything_listens_on_the_loopback_address_only(stack, first_version):

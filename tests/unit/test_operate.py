@@ -1,0 +1,44 @@
+"""What a person on call chooses for one model is done to that model and to no other."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.deployer import client
+from pipeline.errors import RolloutError
+from pipeline.runs import steps
+
+
+class Asked:
+    """Traffic that remembers what it was asked."""
+
+    def __init__(self):
+        self.reconciled = []
+
+    def reconcile(self, run, models):
+        self.reconciled.append((run, models))
+        return ["done"]
+
+
+def test_operate_reconciles_its_own_model_only(monkeypatch):
+    """The default action of a model's operate Dag leaves the other models alone."""
+    asked = Asked()
+    monkeypatch.setattr(steps, "traffic", lambda context: asked)
+    assert steps.operate(None, "operate__churn/1", "churn", "reconcile", "by hand") == ["done"]
+    assert asked.reconciled == [("operate__churn/1", ["churn"])]
+
+
+def test_a_model_that_cannot_be_reconciled_by_the_deployer_does_not_keep_the_next_one_from_it(monkeypatch):
+    """Of the models that a command names each is reconciled; then the first error is raised."""
+    remote, asked = client.RemoteTraffic("http://deployer", "k" * 48), []
+
+    def result(verb, run, model, arguments):
+        asked.append(model)
+        if model == "broken":
+            raise RolloutError("model broken", "cannot be recovered", "look at it")
+        return [f"{model}: done"]
+
+    monkeypatch.setattr(remote, "_result", result)
+    with pytest.raises(RolloutError, match="model broken: cannot be recovered"):
+        remote.reconcile("r", ["broken", "churn"])
+    assert asked == ["broken", "churn"]
