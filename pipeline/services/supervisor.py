@@ -116,7 +116,8 @@ class Supervisor:
         """Starts the service when it does not run and may start."""
         if self._stopped or service.done or service.is_running():
             return
-        if service.leader is not None:
+        # A command that ended before its identity could be read has a child and no leader.
+        if service.leader is not None or service.child is not None:
             self._note_end(service)
         if service.done or not self._may_start(service) or _end_leftovers([service]):
             return

@@ -66,9 +66,10 @@ def test_the_order_is_that_of_the_files(told):
 
 
 def test_the_form_asks_for_as_of_reason_and_strategy(told):
-    """The form of the retrain Dag has an as-of, a reason and one of the strategies."""
+    """The form of the retrain Dag has an as-of, a reason, one of the strategies, and no schema change is accepted unasked."""
     form = told["dags"]["retrain__flight-delay"]["params"]
-    assert set(form) == {"as_of", "reason", "strategy"}
+    assert set(form) == {"as_of", "reason", "strategy", "accept_schema_change"}
+    assert form["accept_schema_change"]["value"] is False
     assert form["as_of"]["format"] == "date-time"
     assert form["strategy"]["enum"] == list(STRATEGIES) == ["all-at-once", "canary", "linear", "shadow"]
 
@@ -138,10 +139,11 @@ def test_a_broken_ledger_stops_no_drift_check(told):
 
 
 def test_the_form_for_what_to_do_begins_with_what_does_no_harm(told):
-    """The form of the operate Dag offers reconcile before rollback."""
+    """The form of the operate Dag offers reconcile before rollback and undeploy."""
     form = told["dags"]["operate__flight-delay"]["params"]
     assert set(form) == {"action", "reason"}
-    assert (form["action"]["enum"], form["action"]["value"]) == (["reconcile", "rollback"], "reconcile")
+    assert form["action"]["enum"] == ["reconcile", "rollback", "undeploy"]
+    assert form["action"]["value"] == "reconcile"
 
 
 def test_a_run_refuses_a_key_that_its_form_does_not_have(project, tmp_path):

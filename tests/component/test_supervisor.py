@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from pipeline.services import processes
+from pipeline.services.supervisor import Supervisor
 from pipeline.settings.process_identity import ProcessIdentity
 
 SUPERVISOR = [sys.executable, "-m", "pipeline.services.supervisor"]
@@ -87,6 +88,18 @@ def test_one_that_fails_is_started_again_and_all_stop_when_told(supervised):
     assert re.search(r"^\d{4}-\d\d-\d\dT\S+Z WARNING fails ended with 3; starting it again$", said, re.M)
     assert len(supervised.starts("starts")) == 2
     assert not any(map(ProcessIdentity.of, supervised.starts("starts")))
+
+
+def test_one_that_ends_before_its_identity_is_read_has_a_pause_too(tmp_path, monkeypatch):
+    """On a busy machine a command may end before anybody looks: its end is noted, and it is not started again at once."""
+    monkeypatch.setattr(ProcessIdentity, "of", lambda _pid: None)
+    supervisor = Supervisor(tmp_path, {"quick": "exit 3"})
+    (quick,) = supervisor._services
+    supervisor._keep(quick)
+    first = quick.child
+    first.wait(LIMIT_S)
+    supervisor._keep(quick)
+    assert (quick.code, quick.early_ends, quick.child) == (3, 1, None)
 
 
 def test_one_that_cannot_stay_up_ends_no_other_and_is_tried_for_ever_after_longer_pauses(supervised):
