@@ -65,7 +65,7 @@ def test_2_mlflow_knows_the_run_and_the_version(stack, first_version):
     assert info.saved_input_example_info is not None
     assert [t for t in run.data.tags if t.startswith("gate.")] != []
     verdicts = mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/gates.json")["verdicts"]
-    assert len(verdicts) == 8
+    assert {"schema", "champion", "metric_limit", "onnx_parity"} <= {v["gate"] for v in verdicts}
     assert all(v["passed"] and v["reason"] for v in verdicts)
 
 
