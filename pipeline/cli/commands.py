@@ -140,11 +140,11 @@ def reconcile(arguments: argparse.Namespace) -> Answer:
 def status(arguments: argparse.Namespace) -> Answer:
     from pipeline.cli import tables
     from pipeline.deployer import traffic
+    from pipeline.deployer.status import faults
 
     context = _context()
     models = traffic(context).status(_known(context, arguments.model))
-    faults = [str(fault) for fault in context.params.faults.values()]
-    return Answer(tables.status(models, faults), [model.as_dict() for model in models])
+    return Answer(tables.status(models, faults(context)), [model.as_dict() for model in models])
 
 
 def timeline(arguments: argparse.Namespace) -> Answer:

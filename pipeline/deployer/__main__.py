@@ -7,6 +7,7 @@ import logging
 import sys
 import threading
 import time
+from pathlib import Path
 
 import uvicorn
 
@@ -16,9 +17,11 @@ from pipeline.deployer.api import LocalTraffic
 from pipeline.deployer.service import Service
 from pipeline.errors import PerennialError
 from pipeline.rollout import deploy
+from pipeline.rollout.routing import foreign_files
 from pipeline.settings import logs
 
 RETRY_S = 5.0
+LOOK_S = 1.0
 RUN = "deployer/start"
 
 logger = logging.getLogger(__name__)
@@ -42,9 +45,21 @@ def main() -> int:
     except PerennialError as error:
         logger.error("%s", error)
         return 1
+    threading.Thread(target=_watch_routes, args=(context.home,), daemon=True).start()
     threading.Thread(target=_reconcile, args=(traffic,), daemon=True).start()
     uvicorn.run(service.app(), host=chosen.host, port=chosen.port, log_level="warning", timeout_graceful_shutdown=20)
     return 0
+
+
+def _watch_routes(home: Path) -> None:
+    """Sets foreign files in routes/ aside, which would stop the router's routes."""
+    routes = foreign_files.Watch(home)
+    while True:
+        try:
+            routes.look()
+        except Exception:
+            logger.exception("a look at the routes failed")
+        time.sleep(LOOK_S)
 
 
 def _reconcile(traffic: LocalTraffic) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
@@ -13,8 +14,11 @@ from pipeline.ledger.timeline import live_at, live_models, trusted_predecessor
 from pipeline.rollout import probe
 from pipeline.rollout.recorded import is_outdated, recorded_settings
 from pipeline.rollout.recovery import open_rollout
-from pipeline.rollout.routing import route_file
+from pipeline.rollout.routing import foreign_files, route_file
 from pipeline.rollout.routing.route import Route, RoutedSlot
+
+# Traefik reads a changed route file after a tenth of a second.
+FOLLOWS_S = 0.3
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,13 @@ class SlotStatus:
 
 @dataclass(frozen=True)
 class LiveStatus(SlotStatus):
-    """The live slot: since when (ISO 8601) its version is live by the ledger, and whether slot and ledger confirm the route."""
+    """The live slot: since when (ISO 8601) its version is live by the ledger, whether it answers at the model's address, through
+    the router, and else why not, and whether the ledger confirms the route."""
 
     since: str | None
     answers: bool
     ledger_agrees: bool
+    why_not: str | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +122,12 @@ def models_status(context: Context, model: str = "") -> list[ModelStatus]:
     return [_model_status(context, name) for name in ([model] if model else known_models(context))]
 
 
+def faults(context: Context) -> list[str]:
+    """What is wrong and no model's own: in params.yaml, and foreign files that lay in routes/."""
+    lines = [str(fault) for fault in context.params.faults.values()]
+    return [*lines, *filter(None, [foreign_files.were_set_aside(context.home)])]
+
+
 def known_models(context: Context) -> list[str]:
     """The models of params.yaml, those with a broken block too, and those that are live without a block."""
     params = context.params
@@ -145,12 +157,14 @@ def _route_status(context: Context, name: str, description: str = "") -> ModelSt
     last = live_at(context.ledger, name)
     live_since = last.since if last is not None else None
     since = _moved_at(context, name) or live_since
+    why_not = _why_no_answer(f"{context.environment.router_addresses.url}/{name}", current)
     live = LiveStatus(
         current.live.version,
         current.live.slot,
         since=live_since,
-        answers=_answers(current.live),
+        answers=why_not is None,
         ledger_agrees=last is not None and last.version == current.live.version,
+        why_not=why_not,
     )
     opened = open_rollout(context.ledger, name)
     going_on = opened is not None and isinstance(opened.event, RolloutStarted)
@@ -218,6 +232,27 @@ def _candidate_status(current: Route, since: str | None) -> CandidateStatus | No
 
 def _answers(routed: RoutedSlot) -> bool:
     return probe.answering_version(routed.address, timeout_s=1) == routed.version
+
+
+def _why_no_answer(address: str, current: Route) -> str | None:
+    """Why the live version does not answer at the model's address; None when it does.
+
+    A slot that is asked by itself would also answer while the router does not know the model.
+    """
+    code, version, stamp = probe.through_router(address)
+    if code == 200 and stamp != current.stamp:
+        # The route may have been moved this very moment.
+        time.sleep(FOLLOWS_S)
+        code, version, stamp = probe.through_router(address)
+    if code == 0:
+        return "the router does not answer"
+    if code == 200 and stamp != current.stamp:
+        return "the router does not follow the route file"
+    if code == 200 and (version == current.live.version or _answers(current.live)):
+        return None
+    if code == 200:
+        return f"version {version} answers in its place"
+    return f"the router says {code}"
 
 
 def _moved_at(context: Context, name: str) -> str | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.context import Context
 from pipeline.deployer import traffic
+from pipeline.deployer.status import faults
 from pipeline.ledger import costs
 from pipeline.ledger.events import DataLanded, DriftChecked, GatesChecked, RunSettled
 from pipeline.ledger.rollout_events import RolledBack, RolloutEnded, RolloutFailed, ShadowEnded, Undeployed
@@ -54,7 +55,7 @@ def facts(context: Context) -> dict[str, Any]:
         "cost_in_all": sum(run["cost"] for run in runs),
         "moves": list(reversed(moves)),
         "roi": costs.roi(ledger, params.prices, params.baseline).as_dict() if priced else None,
-        "faults": [str(fault) for fault in params.faults.values()],
+        "faults": faults(context),
     }
 
 

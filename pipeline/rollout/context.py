@@ -40,7 +40,7 @@ from pipeline.registry.versions import Registry
 from pipeline.rollout import failpoints, probe, recorded
 from pipeline.rollout.engines.base import SLOTS, Engine, EngineSettings, Running, SlotSpec
 from pipeline.rollout.engines.select import Engines, LocalEngines
-from pipeline.rollout.routing import route_file
+from pipeline.rollout.routing import foreign_files, route_file
 from pipeline.rollout.routing.route import Route, RoutedSlot
 from pipeline.settings.addresses import Router
 from pipeline.settings.environment import Environment
@@ -145,6 +145,7 @@ class RolloutContext:
 
         Raises RolloutError when a younger rollout has moved it already, or Traefik does not follow.
         """
+        foreign_files.set_aside(self.home)
         to = replace(to, rate_limit=self.rate_limit(to.model))
         receiver = to.candidate or to.live
         percent = to.percent if to.candidate else 100
@@ -183,6 +184,7 @@ class RolloutContext:
 
     def remove_route(self, model: str) -> None:
         """Takes the model off the router. Raises RolloutError when a younger rollout has moved its route."""
+        foreign_files.set_aside(self.home)
         self.record(RouteRemoving(), model)
         with failpoints.around("remove route"):
             route_file.remove(self.home, model, self.token)

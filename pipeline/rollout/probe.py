@@ -26,6 +26,15 @@ def answering_version(address: str, timeout_s: float = 2.0) -> str | None:
     return answer.headers.get("x-model-version") if answer.status_code == 200 else None
 
 
+def through_router(address: str, timeout_s: float = 2.0) -> tuple[int, str | None, str | None]:
+    """(status code, version, stamp of the route file) of the model's answer at its address; code 0 when the router does not answer."""
+    try:
+        answer = httpx.get(f"{address}{READY}", timeout=timeout_s, verify=is_https(address))
+    except httpx.HTTPError:
+        return 0, None, None
+    return answer.status_code, answer.headers.get("x-model-version"), answer.headers.get(STAMP)
+
+
 def is_https(url: str) -> bool:
     """Whether to load the trusted certificates, which takes 30 ms of CPU at each request; plain HTTP needs none."""
     return url.startswith("https:")

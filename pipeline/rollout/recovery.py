@@ -31,7 +31,7 @@ from pipeline.ledger.timeline import live_at
 from pipeline.rollout import probe, settings_change, slots, undeploy
 from pipeline.rollout.context import SWITCH_LIMIT_S, RolloutContext, answers
 from pipeline.rollout.recorded import recorded_settings
-from pipeline.rollout.routing import route_file
+from pipeline.rollout.routing import foreign_files, route_file
 from pipeline.rollout.routing.route import Route, RoutedSlot
 from pipeline.settings.models import Rollout
 
@@ -47,9 +47,9 @@ def reconcile(context: RolloutContext, settings: dict[str, Rollout], models: lis
     `models` None means all that are routed, were ever live, or run. When the recovery of one model fails, the others are
     still recovered; the first such error is raised at the end, and the actions are logged.
     """
+    actions = foreign_files.set_aside(context.home)
     running = [r for engine in context.engines.all() for r in engine.all()]
     live = {e.model for e in context.ledger.events(*MOVES)}
-    actions: list[str] = []
     errors: list[Exception] = []
     for model in models or sorted({*route_file.routed_models(context.home), *live, *(r.model for r in running)}):
         try:

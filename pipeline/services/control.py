@@ -28,6 +28,7 @@ from pipeline.rollout.engines.base import EngineSettings
 from pipeline.rollout.engines.process import ProcessEngine
 from pipeline.rollout.engines.select import LocalEngines
 from pipeline.rollout.probe import answering_version, is_https
+from pipeline.rollout.routing import foreign_files
 from pipeline.services import processes
 from pipeline.services.environment import Addresses, environment, write_files
 from pipeline.services.slot_keeper import gets_traffic
@@ -50,6 +51,8 @@ def up(project: Path, home: Path, report: Report) -> Addresses:
     """
     at = Addresses.from_environment()
     with _one_at_a_time(home, report):
+        for line in foreign_files.set_aside(home):
+            report(line)
         supervisor = processes.supervisor(home)
         if supervisor is not None:
             report("services run already")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,17 @@ BOUNDS_S = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 
 def write(project: Path, home: Path, port: int, api_port: int) -> None:
     """Writes the configuration of this machine's Traefik, and the plugin, which it looks for below its working folder."""
-    file = home / "traefik.yaml"
     text = static(
         routes_folder(home),
         f"127.0.0.1:{port}",
         f"127.0.0.1:{api_port}",
-        latency_limits_ms(project, file),
-        request_s(project),
+        latency_limits_ms(project, home / "traefik.yaml"),
+        request_s(project, home / "traefik.yaml"),
     )
     # Aside first: on a full disk the router keeps what it has.
     aside = home / "traefik.yaml.part"
     aside.write_text(text, encoding="utf-8")
-    aside.replace(file)
+    aside.replace(home / "traefik.yaml")
     install_plugins(project, home)
 
 
@@ -40,22 +40,26 @@ def latency_limits_ms(project: Path, file: Path) -> set[float]:
     """The models' latency limits. Those of a model whose settings cannot be read are in the configuration that `file` holds."""
     params = load(project)
     limits = {model.rollout.limits.p99_ms for model in params.models.values()}
-    return limits | _written_limits_ms(file) if params.broken or params.no_models else limits
+    if params.broken or params.no_models:
+        with suppress(OSError, yaml.YAMLError, TypeError, KeyError):
+            counted = _written(file)["metrics"]["prometheus"]["buckets"]
+            limits |= {seconds * 1000 for seconds in counted if seconds not in BOUNDS_S}
+    return limits
 
 
-def _written_limits_ms(file: Path) -> set[float]:
-    try:
-        written = yaml_file.parse(file.read_text(encoding="utf-8"))
-        return {seconds * 1000 for seconds in written["metrics"]["prometheus"]["buckets"]} - {
-            s * 1000 for s in BOUNDS_S
-        }
-    except (OSError, yaml.YAMLError, TypeError, KeyError):
-        return set()
+def request_s(project: Path, file: Path) -> float:
+    """The longest time that a model gives a request to arrive; while settings cannot be read, no less than `file` gives."""
+    params = load(project)
+    longest = [model.rollout.serving.request_s for model in params.models.values()] or [30.0]
+    if params.broken or params.no_models:
+        with suppress(OSError, yaml.YAMLError, TypeError, KeyError, ValueError):
+            timeouts = _written(file)["entryPoints"]["web"]["transport"]["respondingTimeouts"]
+            longest.append(float(timeouts["readTimeout"].removesuffix("s")))
+    return max(longest)
 
 
-def request_s(project: Path) -> float:
-    """The longest time that a model gives a request to arrive."""
-    return max((model.rollout.serving.request_s for model in load(project).models.values()), default=30.0)
+def _written(file: Path) -> dict[str, Any]:
+    return yaml_file.parse(file.read_text(encoding="utf-8"))
 
 
 def install_plugins(project: Path, folder: Path) -> None:

@@ -219,7 +219,7 @@ def _write_router(folder: Path) -> None:
         "0.0.0.0:8000",
         "0.0.0.0:8001",
         router_config.latency_limits_ms(project, folder / "traefik.yaml"),
-        router_config.request_s(project),
+        router_config.request_s(project, folder / "traefik.yaml"),
     )
     router_config.install_plugins(project, folder)
     aside = folder / "traefik.yaml.part"

@@ -3,6 +3,7 @@
 A slot comes back when a route sends it traffic, as live or as predecessor: with the settings that it was started with, on its
 port, so that the route stays as it is. One that was ended on purpose has no state file any more. A candidate stays dead, because
 its rollout is watching it and must see that. One that dies again and again is tried after pauses that grow to a minute.
+It also sets foreign files in routes/ aside, which would stop the router's routes.
 
 Only deaths need the ledger and Docker's library. They are noted in a fork of this process, which stays small.
 
@@ -27,7 +28,7 @@ from pipeline.rollout.engines.base import EngineSettings
 from pipeline.rollout.engines.docker import home_id
 from pipeline.rollout.engines.docker_events import ContainerDeaths
 from pipeline.rollout.engines.process import DeadSlot, ProcessEngine
-from pipeline.rollout.routing import route_file
+from pipeline.rollout.routing import foreign_files, route_file
 from pipeline.rollout.slot_deaths import Death, note
 from pipeline.settings import logs
 from pipeline.settings.environment import Environment
@@ -69,10 +70,12 @@ class SlotKeeper:
     def __post_init__(self) -> None:
         settings = EngineSettings.of(self.environment)
         self._engine = ProcessEngine(settings)
+        self._routes = foreign_files.Watch(self.environment.home)
         self._containers = ContainerDeaths(home_id(settings))
         self._kills_for_memory = kills_for_memory()
 
     def look(self) -> None:
+        self._routes.look()
         self._watch_living()
         kills, before = kills_for_memory(), self._kills_for_memory
         self._kills_for_memory = kills

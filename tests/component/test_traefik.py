@@ -18,16 +18,21 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from harness.ledgers import ledger_of
 from harness.project import BODY, ROOT, change_params
 from harness.router import router
 from harness.slot_server import server
+from pipeline.context import Context
+from pipeline.deployer.api import LocalTraffic
 from pipeline.rollout import probe
-from pipeline.rollout.routing import route_file
+from pipeline.rollout.routing import foreign_files, route_file
 from pipeline.rollout.routing.route import Route, RoutedSlot
+from pipeline.settings.environment import Environment
 
 
 class _Slot(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    version = ""
 
     def do_GET(self):
         self.answer(200)
@@ -51,6 +56,8 @@ class _Slot(BaseHTTPRequestHandler):
 
     def answer(self, code, body=b""):
         self.send_response(code)
+        if self.version:
+            self.send_header("x-model-version", self.version)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -234,3 +241,68 @@ def test_the_routers_own_errors_are_json(project):
     for answer in answers:
         assert answer.headers["content-type"] == "application/json"
         assert answer.json()["error"]
+
+
+def test_a_foreign_broken_file_stops_no_route_and_no_restart(project):
+    """With a file in routes/ that does not parse, another model's route still moves, and after a restart of the router all answer."""
+    home = project / "home"
+    with router(project, home) as at, answering() as slot:
+        followed = {}
+
+        def move(model):
+            foreign_files.set_aside(home)
+            followed[model] = route_file.write(home, Route(model, slot)).stamp
+            assert probe.wait_for_stamp(f"{at.router}/{model}", followed[model], 10), model
+
+        move("churn")
+        move("fraud")
+        broken = route_file.routes_folder(home) / "notes.yaml"
+        broken.write_text("a: [\n")
+        # What the file provider makes of it: no route moves any more.
+        stuck = route_file.write(home, Route("churn", slot)).stamp
+        assert not probe.wait_for_stamp(f"{at.router}/churn", stuck, 1)
+        move("churn")
+        route_file.route_file(home, "fraud").write_text("http: [\n")
+        move("churn")
+        assert probe.wait_for_stamp(f"{at.router}/fraud", followed["fraud"], 10)
+        broken.write_text("a: [\n")
+        at.process.terminate()
+        at.process.wait(10)
+        at.start()
+        assert probe.through_router(f"{at.router}/churn")[0] == 404
+        assert "notes.yaml" in " ".join(foreign_files.Watch(home).look())
+        for model, stamp in followed.items():
+            assert probe.wait_for_stamp(f"{at.router}/{model}", stamp, 10), model
+
+
+def test_status_asks_through_the_router(project, monkeypatch):
+    """A slot that answers counts only when the router sends requests to it, by the route file as it is now."""
+    home = project / "home"
+    monkeypatch.setattr(_Slot, "version", "1")
+
+    def why_not():
+        context = Context(Environment.read({"PERENNIAL_HOME": str(home), "PERENNIAL_ROUTER_URL": at.router}), ledger)
+        (status,) = LocalTraffic(context).status("churn")
+        assert status.live.answers == (status.live.why_not is None)
+        return status.live.why_not
+
+    with router(project, home) as at, answering() as slot:
+        ledger = ledger_of(home)
+        stamp = route_file.write(home, Route("churn", slot)).stamp
+        assert probe.wait_for_stamp(f"{at.router}/churn", stamp, 10)
+        assert why_not() is None
+        (route_file.routes_folder(home) / "notes.yaml").write_text("a: [\n")
+        time.sleep(0.5)
+        route_file.write(home, Route("churn", slot))
+        assert why_not() == "the router does not follow the route file"
+        at.process.terminate()
+        at.process.wait(10)
+        at.start()
+        assert why_not() == "the router says 404"
+        foreign_files.set_aside(home)
+        stamp = route_file.write(home, Route("churn", slot)).stamp
+        assert probe.wait_for_stamp(f"{at.router}/churn", stamp, 10)
+        assert why_not() is None
+        monkeypatch.setattr(_Slot, "version", "9")
+        assert why_not() == "version 9 answers in its place"
+    assert why_not() == "the router does not answer"

@@ -26,7 +26,7 @@ def test_the_json_has_the_keys_that_readers_know():
     """The JSON of a status has the keys, and the order of keys, that it had before the status was a class."""
     assert json.dumps(IN_A_CANARY.as_dict()) == (
         '{"model": "churn", "description": "who leaves", "address": "http://127.0.0.1:8000/churn/invocations", '
-        f'"live": {{"version": "1", "slot": "blue", "since": "{AT}", "answers": true, "ledger_agrees": true}}, '
+        f'"live": {{"version": "1", "slot": "blue", "since": "{AT}", "answers": true, "ledger_agrees": true, "why_not": null}}, '
         '"previous": {"version": "3", "slot": "green", "warm": false}, '
         f'"candidate": {{"version": "2", "slot": "green", "percent": 7, "mirror": false, "since": "{AT}", '
         '"answers": true, "follow": null}, '

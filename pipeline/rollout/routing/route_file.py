@@ -25,6 +25,7 @@ from pipeline.ledger.chain import Head
 from pipeline.rollout.routing.route import Route, RoutedSlot
 from pipeline.rollout.routing.traefik import render
 from pipeline.settings import yaml_file
+from pipeline.settings.models import MODEL_NAME
 
 OURS = "# perennial "
 
@@ -42,51 +43,95 @@ def read(home: Path, model: str) -> Route | None:
     path = route_file(home, model)
     if not path.is_file():
         return None
-    first, _, rest = path.read_text(encoding="utf-8").partition("\n")
+    try:
+        return route_of(path.read_text(encoding="utf-8"), model)
+    except (OSError, ValueError) as error:
+        what = str(error) if isinstance(error, NotOurs) else f"cannot be read ({error})"
+        again = "`python -m pipeline reconcile` writes it again"
+        raise RolloutError(f"route {path}", what, again) from error
+
+
+class NotOurs(ValueError):
+    """A text is no route file of ours. `str()` says why; `said` is what its first line says all the same, None when nothing."""
+
+    def __init__(self, why: str, said: Route | None = None) -> None:
+        super().__init__(why)
+        self.said = said
+
+
+def route_of(text: str, model: str) -> Route:
+    """The route of the model, from the text of its file. Raises NotOurs."""
+    first, _, rest = text.partition("\n")
     try:
         values = json.loads(first.removeprefix(OURS))["route"]
         slots = {k: RoutedSlot(**values[k]) if values[k] else None for k in ("live", "previous", "candidate")}
         route = Route(**{**values, **slots})
-        changed = yaml_file.parse(rest) != render(route)
-    except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        raise _foreign(path, f"was not written by Perennial ({error!r})") from error
+        rendered = render(route)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise NotOurs(f"was not written by Perennial ({error!r})") from error
+    if route.model != model:
+        raise NotOurs(f"is a copy of the route of {route.model}")
+    try:
+        changed = yaml_file.parse(rest) != rendered
+    except yaml.YAMLError as error:
+        raise NotOurs("is damaged", route) from error
     if changed:
-        raise _foreign(path, "was changed by another hand")
+        raise NotOurs("was changed by another hand", route)
     return route
-
-
-def _foreign(path: Path, what: str) -> RolloutError:
-    return RolloutError(f"route {path}", what, "`python -m pipeline reconcile` writes it again from the ledger")
 
 
 def routed_models(home: Path) -> list[str]:
     """The names of the models that have a route file."""
-    return [path.stem for path in sorted(routes_folder(home).glob("*.yaml"))]
+    return [path.stem for path in sorted(routes_folder(home).glob("*.yaml")) if MODEL_NAME.fullmatch(path.stem)]
 
 
 def write(home: Path, route: Route, token: int = 0, head: Head | None = None) -> Route:
     """Replaces the model's route file atomically and durably; returns the route with its new stamp.
 
-    `token` is the lease's number, `head` the ledger's at this moment, as far as it can be read. Raises RolloutError when the file was written under a larger number: then this rollout
-    has been overtaken.
+    `token` is the lease's number, `head` the ledger's at this moment, as far as it can be read. Raises RolloutError when the file
+    was written under a larger number: then this rollout has been overtaken.
     """
     route = replace(route, stamp=uuid.uuid4().hex[:12])
     with _locked(home, route.model, token):
-        _replace(route_file(home, route.model), route, token, chain.later(head, head_of(home, route.model)))
+        text = text_of(route, token, chain.later(head, head_of(home, route.model)))
+        keep(home, route.model, text)
+        put(home, route.model, text)
     return route
+
+
+def keep(home: Path, model: str, text: str) -> None:
+    """Keeps a copy of the file beside routes/, to restore it from when another hand damages it.
+
+    Written before the file, so that it is never older. Without room for it there is no copy.
+    """
+    copy = kept_file(home, model)
+    try:
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_text(text, encoding="utf-8")
+    except OSError:
+        copy.unlink(missing_ok=True)
+
+
+def kept_file(home: Path, model: str) -> Path:
+    return home / "routes-kept" / f"{model}.yaml"
 
 
 @contextmanager
 def _locked(home: Path, model: str, token: int) -> Iterator[None]:
     """Keeps other writers from the model's file. Raises RolloutError when it was written under a larger number."""
     routes_folder(home).mkdir(parents=True, exist_ok=True)
-    (home / "locks").mkdir(exist_ok=True)
-    with FileLock(home / "locks" / f"{model}.route"):
+    with lock(home, model):
         written = token_of(home, model)
         if written > token:
             observed = f"was moved by a younger rollout ({written} against {token})"
             raise RolloutError(f"route {model}", observed, "look at its timeline")
         yield
+
+
+def lock(home: Path, model: str) -> FileLock:
+    """Allows one writer of the model's file at a time."""
+    (home / "locks").mkdir(exist_ok=True)
+    return FileLock(home / "locks" / f"{model}.route")
 
 
 def token_of(home: Path, model: str) -> int:
@@ -114,15 +159,22 @@ def _first_line(home: Path, model: str) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def _replace(path: Path, route: Route, token: int, head: Head | None) -> None:
-    # Traefik reads only *.yaml and *.toml, so it does not see the file that is being written.
-    aside = path.with_name(f".{route.model}.part")
+def text_of(route: Route, token: int, head: Head | None) -> str:
+    """The file's content."""
+    anchor = {"ledger": str(head)} if head is not None else {}
+    # JSON is YAML with all text in quotes. Traefik's YAML reads a stamp like 088777615330 as a number; PyYAML does not, and would
+    # write it without quotes.
+    first = OURS + json.dumps({"token": token, **anchor, "route": asdict(route)})
+    return f"{first}\n{json.dumps(render(route), indent=1)}"
+
+
+def put(home: Path, model: str, text: str) -> None:
+    """Replaces the model's file, atomically and durably."""
+    path = route_file(home, model)
+    # Traefik reads only *.yaml, *.yml and *.toml, so it does not see the file that is being written.
+    aside = path.with_name(f".{model}.part")
     with aside.open("w", encoding="utf-8") as file:
-        anchor = {"ledger": str(head)} if head is not None else {}
-        file.write(OURS + json.dumps({"token": token, **anchor, "route": asdict(route)}) + "\n")
-        # JSON is YAML with all text in quotes. Traefik's YAML reads a stamp like 088777615330 as a number; PyYAML does not, and
-        # would write it without quotes.
-        json.dump(render(route), file, indent=1)
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     aside.replace(path)
@@ -134,6 +186,7 @@ def remove(home: Path, model: str, token: int = 0) -> None:
     with _locked(home, model, token):
         route_file(home, model).unlink(missing_ok=True)
         sync_folder(routes_folder(home))
+        kept_file(home, model).unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
