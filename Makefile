@@ -17,7 +17,7 @@ up: $(STAMP)  ## start Airflow, MLflow and Traefik for your own models, and the 
 
 down: $(STAMP)  ## stop all services and slots, those of the demo too
 	@$(BIN)/python -m pipeline.services down
-	@PERENNIAL_HOME=$(CURDIR)/.perennial/demo $(BIN)/python -m pipeline.services down
+	@PERENNIAL_HOME="$$PWD/.perennial/demo" $(BIN)/python -m pipeline.services down
 
 env: $(STAMP)  ## for a server: write .env, with secrets drawn for it (AIRGAPPED=1: build all images, pull none)
 	@$(if $(AIRGAPPED),docker/base/build.sh && docker/base/fetch.sh && docker build -q -t perennial/services:bookworm docker/airgapped)
@@ -74,8 +74,7 @@ $(STAMP): requirements/main.txt requirements/dev.txt pyproject.toml
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r .venv/uv.txt
 	@$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes --compile-bytecode -r requirements/main.txt -r requirements/dev.txt
 	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -e .
-	@printf '[core]\n    site_cache_dir = %s/.perennial/dvc-site\n' "$(CURDIR)" > .dvc/config.local
-	@mkdir -p -m 700 .perennial/dvc-site
+	@$(BIN)/python -m pipeline.workspaces.dvc_config
 	@touch $@
 
 .PHONY: help demo up down env backup restore undeploy test test-unit test-component test-engine test-story check bench warehouse setup lock

@@ -16,6 +16,7 @@ import pandas as pd
 import yaml
 
 from pipeline.settings.models import Model
+from pipeline.workspaces import dvc_config
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = ("pipeline/", "dags/", "plugins/", "docker/", "demo/", ".dvc/")
@@ -104,7 +105,7 @@ def make_project(folder: Path, models: dict[str, Any]) -> Path:
     """A git repository with this project's code, the given models and the customers' data."""
     folder.mkdir(parents=True, exist_ok=True)
     subprocess.run(["cp", "-a", f"{_template(json.dumps(models))}/.", str(folder)], check=True)
-    (folder / ".dvc" / "config.local").write_text(f"[core]\n    site_cache_dir = {folder}/.perennial/dvc-site\n")
+    dvc_config.write_site_cache(folder)
     _git(folder, "update-index", "-q", "--refresh")
     return folder
 

@@ -33,6 +33,7 @@ from pipeline.ledger.events import DeployerAnswered, DeployerCalled, DeployerRef
 from pipeline.rollout.results import Result
 from pipeline.rollout.routing import route_file
 from pipeline.settings import logs
+from pipeline.settings.models import MODEL_NAME
 
 MAX_BODY = 65_536
 REMEMBERED_CALLS = 200
@@ -40,7 +41,6 @@ LONGEST_WAIT_S = 30.0
 # Anybody who reaches the address can send calls that are refused: above this rate they are counted, not recorded.
 REFUSALS_A_MINUTE = 30
 TEXT, NUMBER, MAYBE, FLAG = (str,), (int, float), (str, type(None)), (bool,)
-NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 VERSION = re.compile(r"[0-9]{1,9}")
 # The arguments of each verb beside the model, with their types.
 ARGUMENTS: dict[str, dict[str, tuple[type, ...]]] = {
@@ -256,7 +256,7 @@ def arguments_of(verb: str, body: bytes) -> dict[str, Any]:
             continue
         if not isinstance(arguments[name], allowed) or isinstance(arguments[name], bool) != (allowed == FLAG):
             raise SettingsError(verb, f"{name} has another type", f"must be {allowed[0].__name__}")
-    if not NAME.fullmatch(arguments["model"]) and not (verb in FOR_ALL and arguments["model"] == ""):
+    if not MODEL_NAME.fullmatch(arguments["model"]) and not (verb in FOR_ALL and arguments["model"] == ""):
         raise SettingsError(verb, "its model is not a valid name", "give a model of params.yaml")
     for name in ("version", "leaving", "by"):
         if name in arguments and not VERSION.fullmatch(arguments[name]):

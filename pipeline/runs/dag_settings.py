@@ -19,8 +19,8 @@ from pipeline.context import Context
 from pipeline.settings.models import Model, Schedule, Strategy
 from pipeline.settings.times import UtcTime
 
-# Airflow's own rule for the id of a Dag.
-DAG_ID = re.compile(r"[\w.-]{1,200}", re.ASCII)
+# Airflow's own rule for the id of a Dag, and the ledger's longest name.
+DAG_ID = re.compile(r"[\w.-]{1,40}", re.ASCII)
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ import yaml
 from pipeline.context import Context
 from pipeline.errors import StageError
 from pipeline.registry.versions import Records
-from pipeline.workspaces import dvc_graph, dvc_remote, workspace
+from pipeline.workspaces import dvc_config, dvc_graph, dvc_remote, workspace
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ def _open_workspace(context: Context, records: Records, aside: Path) -> workspac
             f"is not in this repository ({error.observation})",
             "fetch refs/perennial/* from the clone in which the run was made",
         ) from error
-    workspace.configure_dvc(folder, context.project, context.home, aside / "cache")
+    dvc_config.configure(folder, context.project, context.home, aside / "cache")
     (folder / "params.yaml").write_text(records.params, encoding="utf-8")
     first = f"{next(iter(dvc_graph.order(folder)))}@{run['model']}"
     only_data = {**records.lock, "stages": {first: records.lock["stages"][first]}}

@@ -34,7 +34,8 @@ def open_run(context: Context, run: str, model: str, as_of: datetime, reason: st
     context.registry.check_experiment(model)
     if context.server_mode:
         workspace_transfer.prune(context)
-    opened = workspace.open_workspace(context.project, context.home, run, model, as_of, reason)
+    limit_mb = context.params.workspaces.max_untracked_mb
+    opened = workspace.open_workspace(context.project, context.home, run, model, as_of, reason, limit_mb)
     run_opened = RunOpened(
         as_of=opened.as_of, reason=reason, code_revision=opened.code_revision, uncommitted=opened.uncommitted
     )

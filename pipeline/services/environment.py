@@ -19,7 +19,7 @@ from pipeline.registry.versions import artifact_root
 from pipeline.rollout.engines.process import OWNER
 from pipeline.rollout.routing.route_file import routes_folder
 from pipeline.services import router_config
-from pipeline.workspaces.workspace import private_site_cache
+from pipeline.workspaces.dvc_config import private_site_cache
 
 PORTS = {"AIRFLOW": 8080, "MLFLOW": 5000, "ROUTER": 8000, "ROUTER_API": 8001}
 USER = "admin"

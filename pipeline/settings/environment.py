@@ -90,8 +90,11 @@ class Environment:
 
     @cached_property
     def home(self) -> Path:
-        """Where this machine's state is kept: $PERENNIAL_HOME, or .perennial in the project."""
-        return Path(self.named_home).resolve() if self.named_home else self.project / ".perennial"
+        """Where this machine's state is kept: $PERENNIAL_HOME, or .perennial in the project. Raises SettingsError."""
+        home = Path(self.named_home).resolve() if self.named_home else self.project / ".perennial"
+        for folder in (home, self.project):
+            _refuse_what_databases_misread(str(folder))
+        return home
 
     @property
     def ledger_url(self) -> str:
@@ -106,6 +109,14 @@ class Environment:
     @property
     def router_addresses(self) -> Router:
         return Router.of(self.home, self.router)
+
+
+def _refuse_what_databases_misread(folder: str) -> None:
+    """In an address of SQLite a question mark ends the path; MLflow cannot store a path with both kinds of quotes."""
+    if "?" in folder or {"'", '"'} <= set(folder):
+        raise SettingsError(
+            folder, "has a question mark or both kinds of quotes, which databases misread", "rename that folder"
+        )
 
 
 def nearest_root(start: Path) -> Path:

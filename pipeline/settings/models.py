@@ -68,10 +68,12 @@ class Baseline(Section):
 
 
 class Workspaces(Section):
-    """Which workspaces stay on disk: the newest `keep` of ended runs, and unended ones that were used in `abandoned_hours`."""
+    """Which workspaces stay on disk: the newest `keep` of ended runs, and unended ones that were used in `abandoned_hours`; and
+    how much untracked content a run takes along."""
 
     keep: int = Field(default=3, ge=0)
     abandoned_hours: float = Field(default=48, gt=0)
+    max_untracked_mb: float = Field(default=50, ge=0)
 
 
 class Schedule(Section):

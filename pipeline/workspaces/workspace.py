@@ -25,14 +25,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from configobj import ConfigObj
 from filelock import FileLock
 from ruamel.yaml import YAML
 
 from pipeline.errors import PerennialError, StageError
 from pipeline.settings import yaml_file
-from pipeline.settings.models import time_of
-from pipeline.workspaces import dvc_graph, stage_server
+from pipeline.settings.models import Workspaces, time_of
+from pipeline.workspaces import dvc_config, dvc_graph, stage_server, untracked
 
 RUN_FILE = "run.yaml"
 ERROR_FILE = ".stage-error"
@@ -43,6 +42,7 @@ SEPARATOR = "\x1f"
 NOT_CODE = ":(exclude,glob)**/dvc.lock"
 STALE_LOCK_S = 60
 LONGEST_NAME = 100
+DEFAULT_MAX_UNTRACKED_MB = Workspaces().max_untracked_mb
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,17 @@ def locked_outs(lock: dict[str, Any], stage: str, model: str) -> dict[str, str]:
     return {out["path"]: out["md5"] for out in lock["stages"][f"{stage}@{model}"]["outs"]}
 
 
-def open_workspace(project: Path, home: Path, run: str, model: str, as_of: datetime, reason: str) -> Workspace:
-    """The workspace of `run`, created when it does not exist. Raises StageError when the project is not in a git repository, or
-    when the folder is another run's."""
+def open_workspace(
+    project: Path,
+    home: Path,
+    run: str,
+    model: str,
+    as_of: datetime,
+    reason: str,
+    max_untracked_mb: float = DEFAULT_MAX_UNTRACKED_MB,
+) -> Workspace:
+    """The workspace of `run`, created when it does not exist. Raises StageError when the project is not in a git repository, when
+    more than `max_untracked_mb` of it is neither tracked nor ignored, or when the folder is another run's."""
     as_of = as_of.replace(microsecond=0)
     top, inner = _repository(project)
     worktree = home / "workspaces" / folder_name(run)
@@ -93,6 +101,7 @@ def open_workspace(project: Path, home: Path, run: str, model: str, as_of: datet
                 "move it to another folder",
             )
         return existing
+    untracked.refuse_much(*_repository(project), max_untracked_mb)
     revision, uncommitted = code_revision(project)
     return create_workspace(project, home, run, model, as_of.isoformat(), reason, revision, uncommitted)
 
@@ -112,7 +121,7 @@ def create_workspace(
         ) from error
     add_worktree(project, worktree, revision)
     _set_as_of(folder / "params.yaml", model, time_of(as_of))
-    configure_dvc(folder, project, home)
+    dvc_config.configure(folder, project, home)
     workspace = Workspace(folder, project, run, model, as_of, reason, revision, uncommitted)
     values = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(workspace).items()}
     # Written last, and by renaming: a workspace that has a run.yaml is complete.
@@ -348,32 +357,6 @@ def _quote_times(values: Any) -> bool:
         else:
             found = _quote_times(value) or found
     return found
-
-
-def configure_dvc(folder: Path, project: Path, home: Path, cache: Path | None = None) -> None:
-    """Writes the project's DVC remote and cache, or `cache` instead, into `folder`/.dvc/config.local, which overrides its config."""
-    from dvc.repo import Repo
-
-    with Repo(str(project)) as repo:
-        remote = repo.config["core"].get("remote")
-        options = dict(repo.config["remote"][remote]) if remote else {}
-        shared = repo.cache.local_cache_dir
-    local = ConfigObj(encoding="utf-8", list_values=True)
-    local["cache"] = {"dir": str(cache or shared)}
-    local["core"] = {"site_cache_dir": str(private_site_cache(home))}
-    if remote:
-        local["core"]["remote"] = remote
-        local[f'remote "{remote}"'] = options
-    # The remote's options may hold keys, so only the owner may read the file.
-    with open(os.open(folder / ".dvc" / "config.local", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        local.write(file)
-
-
-def private_site_cache(home: Path) -> Path:
-    """A site cache for DVC that only the owner can open. DVC keeps pickles there, and its default is open to all users."""
-    folder = home / "dvc-site"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
 
 
 @contextlib.contextmanager

@@ -52,6 +52,29 @@ def test_a_broken_block_of_another_model_stops_no_stage(project, block):
         assert time_of(written["as_of"]) == datetime(2024, 3, 1, tzinfo=UTC)
 
 
+def test_much_untracked_data_is_refused_by_name_and_ignored_data_is_not(project):
+    """Untracked data over the limit is refused with the line for .gitignore before anything is committed; with that line the run opens."""
+    data = project / "data" / "raw [1].parquet"
+    data.parent.mkdir()
+    data.write_bytes(os.urandom(2_500_000))
+    before = git(project, "count-objects", "-v")
+
+    def opened_with(limit_mb, run):
+        return workspace.open_workspace(project, project / "home", run, "churn", AS_OF, "a test", limit_mb)
+
+    with pytest.raises(StageError) as refused:
+        opened_with(2, "run/1")
+    line = str(refused.value)
+    assert line.startswith("data/raw [1].parquet: is 2.5 MB that git neither tracks nor ignores")
+    assert "workspaces.max_untracked_mb is 2" in line
+    assert git(project, "count-objects", "-v") == before
+    ignored = line.partition('add "')[2].partition('" to .gitignore')[0]
+    (project / ".gitignore").open("a").write(f"{ignored}\n")
+    assert not (opened_with(2, "run/1").folder / "data").exists()
+    data.rename(project / "other.parquet")
+    assert (opened_with(3, "run/2").folder / "other.parquet").is_file()
+
+
 def test_no_two_runs_share_a_workspace(project):
     """Runs with similar or long names get different workspaces, and a folder of another run is refused."""
     alike = ["rerun_1", "rerun 1", "rerun/1", "rerun-1", "-rerun-1", "x" * 250, "x" * 251]

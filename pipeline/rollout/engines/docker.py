@@ -159,7 +159,7 @@ class DockerEngine:
             return None
 
     def _name(self, model: str, slot: str) -> str:
-        return f"perennial-{self._home_id}-{model}-{slot}"
+        return docker_network.container_name(self._home_id, model, slot, shared=bool(self._settings.network))
 
     def clean_up(self) -> None:
         from docker.errors import APIError, NotFound

@@ -7,6 +7,7 @@ does not know our file system, so it gets the path that a folder has on the host
 
 from __future__ import annotations
 
+import hashlib
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -16,6 +17,8 @@ from pipeline.errors import RolloutError
 from pipeline.settings.net import free_port
 
 PORT = 8080
+# Of one part of a host's name, between two dots.
+LONGEST_HOST = 63
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,15 @@ def placement(name: str, network: str, *, shared: bool) -> Placement:
         return Placement(f"http://{name}:{PORT}", network)
     port = free_port()
     return Placement(f"http://127.0.0.1:{port}", network, {f"{PORT}/tcp": ("127.0.0.1", port)})
+
+
+def container_name(home_id: str, model: str, slot: str, *, shared: bool) -> str:
+    """The name of a slot's container, which in a shared network is its host's name too: at most LONGEST_HOST characters."""
+    name = f"perennial-{home_id}-{model}-{slot}"
+    if not shared or len(name) <= LONGEST_HOST:
+        return name
+    digest = f"{hashlib.sha256(model.encode()).hexdigest()[:8]}-{slot}"
+    return f"{name[: LONGEST_HOST - len(digest) - 1]}-{digest}"
 
 
 def on_host(client: Any, folder: Path, *, shared: bool) -> str:
