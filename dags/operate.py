@@ -42,9 +42,8 @@ def operate_dag(model: str, settings: DagSettings) -> Any:
 
             context = get_current_context()
             run, form = context["dag_run"], form_values(context)
-            return steps.operate(
-                Context.here(), airflow_run(run.dag_id, run.run_id), model, form["action"], form["reason"]
-            )
+            here = Context.here(run.triggering_user_name)
+            return steps.operate(here, airflow_run(run.dag_id, run.run_id), model, form["action"], form["reason"])
 
         act()
 

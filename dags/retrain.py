@@ -100,7 +100,8 @@ def roll_out(model: str, version: str) -> dict:
 
     request, strategy = run_request(context), context["params"]["strategy"]
     accept = context["params"]["accept_schema_change"]
-    rollout = steps.roll_out(Context.here(), request.run, model, version, request.reason, strategy, accept)
+    here = Context.here(context["dag_run"].triggering_user_name)
+    rollout = steps.roll_out(here, request.run, model, version, request.reason, strategy, accept)
     return rollout.as_dict()
 
 

@@ -24,17 +24,21 @@ def utc_now() -> datetime:
 
 @dataclass(frozen=True)
 class Context:
-    """The environment and the ledger. Settings and registry are read at their first use."""
+    """The environment and the ledger. Settings and registry are read at their first use.
+
+    `asked_by` is the person who asks for what is done here; '' when nobody does.
+    """
 
     environment: Environment
     ledger: Ledger
     clock: Callable[[], datetime] = utc_now
+    asked_by: str = ""
 
     @classmethod
-    def here(cls) -> Context:
+    def here(cls, asked_by: str | None = "") -> Context:
         """This process's context, for the project of the working folder or of $PERENNIAL_PROJECT."""
         environment = Environment.read()
-        return cls(environment, Ledger(environment.ledger_url))
+        return cls(environment, Ledger(environment.ledger_url), asked_by=asked_by or "")
 
     @property
     def project(self) -> Path:
@@ -75,4 +79,4 @@ class Context:
         """The context of a rollout that `run` makes."""
         from pipeline.rollout.context import RolloutContext
 
-        return RolloutContext.of(self.environment, self.ledger, run, self.params.models)
+        return RolloutContext.of(self.environment, self.ledger, run, self.params.models, self.asked_by)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,8 @@ class Answer:
 def _context() -> Context:
     from pipeline.context import Context
 
-    return Context.here()
+    context = Context.here()
+    return replace(context, asked_by=context.environment.user)
 
 
 def _known(context: Context, model: str | None) -> str:

@@ -17,7 +17,7 @@ def traffic(context: Context) -> Traffic:
     if environment.deployer:
         from pipeline.deployer.client import RemoteTraffic
 
-        return RemoteTraffic(environment.deployer, tokens.key(environment))
+        return RemoteTraffic(environment.deployer, tokens.key(environment), context.asked_by)
     from pipeline.deployer.api import LocalTraffic
 
     return LocalTraffic(context)

@@ -6,6 +6,7 @@ passed its gates and carries our signature is started.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 class Traffic(Protocol):
     """What a run, a monitor or a person may do. `run` names the caller in the ledger."""
+
+    def asked_by(self, person: str) -> Traffic:
+        """The same for what this person asks: the ledger has the name."""
 
     def deploy(
         self,
@@ -64,6 +68,9 @@ class LocalTraffic:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+
+    def asked_by(self, person: str) -> LocalTraffic:
+        return LocalTraffic(replace(self._context, asked_by=person))
 
     def deploy(
         self,

@@ -39,8 +39,12 @@ class RemoteTraffic:
     """The verbs of pipeline.deployer.api.Traffic, carried out by the deployer at `url`. Each raises the same errors as
     LocalTraffic, and RolloutError when the deployer cannot be reached."""
 
-    def __init__(self, url: str, key: str) -> None:
+    def __init__(self, url: str, key: str, asked_by: str = "") -> None:
         self._url, self._key = url.rstrip("/"), key
+        self._who = {"asked_by": asked_by} if asked_by else {}
+
+    def asked_by(self, person: str) -> RemoteTraffic:
+        return RemoteTraffic(self._url, self._key, person)
 
     def deploy(
         self,
@@ -53,19 +57,20 @@ class RemoteTraffic:
         accept_schema_change: bool = False,
     ) -> Deployment | ShadowResult:
         arguments: dict[str, Any] = {"version": version, "reason": reason, "strategy": strategy, "wait_s": wait_s}
+        arguments |= self._who
         if accept_schema_change:
             arguments["accept_schema_change"] = True
         return deploy_result(self._result("deploy", run, model, arguments))
 
     def rollback(self, run: str, model: str, reason: str) -> Rollback:
-        return Rollback.from_dict(self._result("rollback", run, model, {"reason": reason}))
+        return Rollback.from_dict(self._result("rollback", run, model, {"reason": reason} | self._who))
 
     def replace(self, run: str, model: str, reason: str, leaving: str, by: str) -> Rollback:
-        arguments = {"reason": reason, "leaving": leaving, "by": by}
+        arguments = {"reason": reason, "leaving": leaving, "by": by} | self._who
         return Rollback.from_dict(self._result("replace", run, model, arguments))
 
     def undeploy(self, run: str, model: str, reason: str) -> Undeployment:
-        return Undeployment.from_dict(self._result("undeploy", run, model, {"reason": reason}))
+        return Undeployment.from_dict(self._result("undeploy", run, model, {"reason": reason} | self._who))
 
     def reconcile(self, run: str, models: list[str] | None) -> list[str]:
         lines: list[str] = []

@@ -38,23 +38,27 @@ from pipeline.settings.models import MODEL_NAME
 MAX_BODY = 65_536
 REMEMBERED_CALLS = 200
 LONGEST_WAIT_S = 30.0
+LONGEST_NAME = 100
 # Anybody who reaches the address can send calls that are refused: above this rate they are counted, not recorded.
 REFUSALS_A_MINUTE = 30
 TEXT, NUMBER, MAYBE, FLAG = (str,), (int, float), (str, type(None)), (bool,)
 VERSION = re.compile(r"[0-9]{1,9}")
+# The person who asks.
+WHO: dict[str, tuple[type, ...]] = {"asked_by": TEXT}
 # The arguments of each verb beside the model, with their types.
 ARGUMENTS: dict[str, dict[str, tuple[type, ...]]] = {
-    "deploy": {"version": TEXT, "reason": TEXT, "strategy": MAYBE, "wait_s": NUMBER, "accept_schema_change": FLAG},
-    "rollback": {"reason": TEXT},
-    "replace": {"reason": TEXT, "leaving": TEXT, "by": TEXT},
-    "undeploy": {"reason": TEXT},
+    "deploy": {"version": TEXT, "reason": TEXT, "strategy": MAYBE, "wait_s": NUMBER, "accept_schema_change": FLAG}
+    | WHO,
+    "rollback": {"reason": TEXT} | WHO,
+    "replace": {"reason": TEXT, "leaving": TEXT, "by": TEXT} | WHO,
+    "undeploy": {"reason": TEXT} | WHO,
     "reconcile": {},
     "retire": {},
     "status": {},
     "predictions": {"start": TEXT, "end": TEXT},
 }
 # A caller may leave these out.
-OPTIONAL = {"accept_schema_change"}
+OPTIONAL = {"accept_schema_change", *WHO}
 # These verbs take '' for all models.
 FOR_ALL = ("reconcile", "status")
 
@@ -223,7 +227,8 @@ class Service:
             return [status.as_dict() for status in self._traffic.status(call.model)]
         if call.verb == "reconcile":
             return self._traffic.reconcile(call.run, [call.model] if call.model else None)
-        result = getattr(self._traffic, call.verb)(call.run, call.model, **rest)
+        traffic = self._traffic.asked_by(rest.pop("asked_by", "")[:LONGEST_NAME])
+        result = getattr(traffic, call.verb)(call.run, call.model, **rest)
         return result.as_dict() if isinstance(result, Result) else result
 
     def _prediction_log(self, verb: str, arguments: dict[str, Any], run: str) -> Response:

@@ -16,11 +16,17 @@ class RolloutEvent(Event):
 
 
 class Opening(RolloutEvent):
-    """A rollout or a rollback begins. `version` is to be live at its end."""
+    """A rollout or a rollback begins. `version` is to be live at its end; `asked_by` is the person who asked, if any."""
 
     version: str
     slot: str = ""
     reason: str = ""
+    asked_by: str | None = None
+
+    @property
+    def why(self) -> str:
+        """The reason, and who asked."""
+        return f"{self.reason}, asked by {self.asked_by}" if self.asked_by else self.reason
 
     @property
     def leaving(self) -> str:
@@ -46,7 +52,7 @@ class RolloutStarted(Opening, kind="rollout_started"):
     before: str | None = field(default=None, metadata=NULL)
 
     def sentence(self) -> str:
-        return f"rollout of version {self.version} begins, {self.strategy}: {self.reason}"
+        return f"rollout of version {self.version} begins, {self.strategy}: {self.why}"
 
 
 class RollbackStarted(Opening, kind="rollback_started"):
@@ -56,9 +62,15 @@ class RollbackStarted(Opening, kind="rollback_started"):
     def leaving(self) -> str:
         return self.left
 
+    def sentence(self) -> str:
+        return f"rollback from version {self.left} to version {self.version} begins: {self.why}"
+
 
 class UndeployStarted(Opening, kind="undeploy_started"):
     """`version` is to leave the router; '' when only slots are left of the model."""
+
+    def sentence(self) -> str:
+        return f"undeploy of {f'version {self.version}' if self.version else 'what is left'} begins: {self.why}"
 
 
 class SlotStarting(RolloutEvent, kind="slot_starting"):
@@ -294,9 +306,10 @@ class Undeployed(RolloutEvent, kind="undeployed"):
 
 class AbortAsked(RolloutEvent, kind="abort_asked"):
     reason: str
+    asked_by: str | None = None
 
     def sentence(self) -> str:
-        return f"called back: {self.reason}"
+        return f"called back{f' by {self.asked_by}' if self.asked_by else ''}: {self.reason}"
 
 
 OPENINGS = (RolloutStarted, RollbackStarted, UndeployStarted)

@@ -22,6 +22,7 @@ from pipeline.ledger.rollout_events import (
     CLOSINGS,
     Demoted,
     Demoting,
+    Opening,
     Promoted,
     Promoting,
     RolloutEvent,
@@ -53,7 +54,8 @@ R = TypeVar("R", bound=RolloutEvent)
 
 @dataclass(frozen=True)
 class RolloutContext:
-    """What a rollout works with: this machine's state, registry, engines and router, the run that asked for it, and its lease.
+    """What a rollout works with: this machine's state, registry, engines and router, the run or the person that asked for it, and
+    its lease.
 
     `rate_limits` are requests a second for each client, by model, 0 for no limit; a model without one keeps its recorded limit.
     `columns` are the features and the key of each model's block. Without `may_start` no slot is started, because nobody knows the
@@ -66,6 +68,7 @@ class RolloutContext:
     engines: Engines
     router: Router
     run: str = ""
+    asked_by: str = ""
     lease: Lease | None = None
     rate_limits: Mapping[str, int] = field(default_factory=dict)
     columns: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -77,11 +80,16 @@ class RolloutContext:
 
     @classmethod
     def of(
-        cls, environment: Environment, ledger: Ledger, run: str = "", models: Mapping[str, Model] | None = None
+        cls,
+        environment: Environment,
+        ledger: Ledger,
+        run: str = "",
+        models: Mapping[str, Model] | None = None,
+        asked_by: str = "",
     ) -> RolloutContext:
         """A context with the registry, the engines and the router of this environment, for the models of params.yaml."""
         registry, engines = Registry.of(environment), LocalEngines(EngineSettings.of(environment))
-        context = cls(environment.home, ledger, registry, engines, environment.router_addresses, run)
+        context = cls(environment.home, ledger, registry, engines, environment.router_addresses, run, asked_by)
         return replace(
             context,
             rate_limits={name: model.rollout.serving.rate_limit for name, model in (models or {}).items()},
@@ -123,6 +131,8 @@ class RolloutContext:
         """
         self.check_lease()
         event = replace(event, rollout=self.lease.token if self.lease else None)
+        if isinstance(event, Opening):
+            event = replace(event, asked_by=self.asked_by or None)
         with failpoints.around(f"note {event.KIND}"):
             entry = self.ledger.append(event, model, self.run, "roll_out")
         if isinstance(event, CLOSINGS):

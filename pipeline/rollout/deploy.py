@@ -28,7 +28,7 @@ from pipeline.ledger.rollout_events import (
 )
 from pipeline.ledger.store import Entry
 from pipeline.registry.packages import package_digest
-from pipeline.rollout import recovery, settings_change, slots, step_watch
+from pipeline.rollout import precedence, recovery, settings_change, slots, step_watch
 from pipeline.rollout.context import RolloutContext, answers, check_router, other_slot
 from pipeline.rollout.engines.base import SLOTS, Running
 from pipeline.rollout.engines.select import Engines
@@ -75,7 +75,7 @@ def deploy(
     `strategy` None means `rollout.strategy`. A model's first version gets all traffic at once, because there is no
     other version to share the traffic with. A shadow promotes nothing: it returns its verdict. Waits at most `wait_s` seconds
     for the model's lease, which another rollout may hold. Only with `accept_schema_change` the version may take other columns
-    than the live one.
+    than the live one. A run's version may have come too late (pipeline.rollout.precedence).
 
     Raises RolloutError or RegistryError; the live version is then untouched or restored.
     """
@@ -91,6 +91,8 @@ def deploy(
         current = recovery.recover_route(context, model, settings)
         same_number = current.live if current is not None and current.live.version == version else None
         other_package = same_number is not None and same_number.digest not in ("", package_digest(folder))
+        if strategy != "shadow" and (same_number is None or other_package):
+            precedence.check(context.ledger, context.run, model, version)
         if current is not None and answers(current.live):
             current, changed = _apply_settings(context, current, "" if other_package else version, settings)
             if current.live.version == version and not other_package:

@@ -37,7 +37,9 @@ def rollback(context: RolloutContext, model: str, settings: Rollout, reason: str
         with context.leased(model) as leased:
             return _roll_back(leased, model, settings, reason, leaving)
     except LeaseBusy:
-        call_back = context.ledger.append(AbortAsked(reason=reason), model, context.run, "roll_out")
+        call_back = context.ledger.append(
+            AbortAsked(reason=reason, asked_by=context.asked_by or None), model, context.run, "roll_out"
+        )
     with context.leased(model, CALL_BACK_S) as leased:
         ended = context.ledger.events(RolloutFailed, model=model, after=call_back.seq)
         current = recovery.recover_route(leased, model, settings)

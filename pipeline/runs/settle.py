@@ -45,13 +45,19 @@ def _anchor(context: Context, model: str, entries: list[Entry[Event]], head: Hea
 
 def _outcome(entries: list[Entry[Event]]) -> str:
     """A run's outcome in a few words."""
-    last = {type(entry.event): entry.event for entry in entries}
-    if isinstance(ended := last.get(RolloutEnded), RolloutEnded):
-        return f"version {ended.version} went live"
-    if isinstance(shadow := last.get(ShadowEnded), ShadowEnded):
-        return f"shadow of version {shadow.version} says {shadow.verdict}"
-    if isinstance(registered := last.get(VersionRegistered), VersionRegistered):
-        return f"version {registered.version} was registered as {registered.alias}, not rolled out"
+    refused = ""
+    for entry in reversed(entries):
+        if isinstance(entry.event, RolloutEnded):
+            return f"version {entry.event.version} went live"
+        if isinstance(entry.event, ShadowEnded):
+            return f"shadow of version {entry.event.version} says {entry.event.verdict}"
+        if isinstance(entry.event, StepEnded) and (entry.step, entry.event.state) == ("roll_out", "failed"):
+            # What is before it, a rollout too, is of an earlier try: the task was cleared.
+            refused = f": {entry.event.error}"
+            break
+    for entry in reversed(entries):
+        if isinstance(entry.event, VersionRegistered):
+            return f"version {entry.event.version} was registered as {entry.event.alias}, not rolled out{refused}"
     for entry in reversed(entries):
         if isinstance(entry.event, StepEnded) and entry.event.state == "failed":
             return f"failed at {entry.step}: {entry.event.error}"

@@ -9,6 +9,7 @@ tests (pipeline.rollout.failpoints).
 from __future__ import annotations
 
 import os
+import pwd
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -42,6 +43,7 @@ class Environment:
     serving_images: str = ""
     base_image: str = ""
     airflow: str = ""
+    user: str = ""
 
     @classmethod
     def read(cls, variables: Mapping[str, str] | None = None) -> Environment:
@@ -73,6 +75,7 @@ class Environment:
             serving_images=value("SERVING_IMAGES"),
             base_image=value("BASE_IMAGE"),
             airflow=variables.get("AIRFLOW__API__BASE_URL", "").rstrip("/"),
+            user=value("USER") or user_of(variables),
         )
 
     def at(self, project: Path, home: Path) -> Environment:
@@ -117,6 +120,17 @@ def _refuse_what_databases_misread(folder: str) -> None:
         raise SettingsError(
             folder, "has a question mark or both kinds of quotes, which databases misread", "rename that folder"
         )
+
+
+def user_of(variables: Mapping[str, str]) -> str:
+    """The name of the person at the command line, as far as the machine knows one."""
+    for name in ("SUDO_USER", "LOGNAME", "USER"):
+        if variables.get(name):
+            return variables[name]
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"user {os.getuid()}"
 
 
 def nearest_root(start: Path) -> Path:

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 
 from harness.project import CHURN, change_params, customers
-from pipeline.ledger.events import VersionRegistered
+from pipeline.ledger.events import RunOpened, RunSettled, VersionRegistered
 from pipeline.ledger.rollout_events import RolloutEnded, SlotStarting
 from pipeline.ledger.store import airflow_run
 from pipeline.services.environment import USER, machine_secrets
@@ -192,20 +192,35 @@ def test_5b_a_backfill_from_the_form_of_airflows_page(stack):
 
 
 def test_6_runs_of_one_model_and_of_another_at_once(stack):
-    """Runs of two models at once all succeed, and rollouts of one model follow each other."""
+    """Of runs of one model at once, each goes live over what its gates saw, or is refused and says so; another model's go on."""
     counts = {"churn": 4, "loyal": 4} if EXHAUSTIVE else {"churn": 2, "loyal": 1}
     started = []
     for model, count in counts.items():
         stack.airflow.wait_for_dag(f"retrain__{model}")
         days = [f"2024-03-0{day}T00:00:00Z" for day in range(1, 1 + count)]
         started += [(f"retrain__{model}", stack.airflow.trigger(f"retrain__{model}", as_of=day)) for day in days]
-    states = [stack.finish(dag, run, limit_s=2400) for dag, run in started]
-    assert [s[""] for s in states] == ["success"] * sum(counts.values())
+    states = {airflow_run(dag, run): stack.finish(dag, run, limit_s=2400)[""] for dag, run in started}
     for model, count in counts.items():
         rollouts = stack.context.ledger.events(RolloutEnded, model=model)
-        assert len({e.body["version"] for e in rollouts}) == count
+        live = {e.run for e in rollouts}
+        settled = {e.run: e.event.outcome for e in stack.context.ledger.events(RunSettled, model=model)}
+        assert len(settled) == count and live, "the first run to end goes live"
+        for run, outcome in settled.items():
+            assert states[run] == ("success" if run in live else "failed")
+            assert run in live or (
+                "not rolled out: " in outcome and "not compared" in outcome or "is younger" in outcome
+            )
+        as_ofs = [stack.context.ledger.events(RunOpened, run=e.run)[0].event.as_of for e in rollouts]
+        assert as_ofs == sorted(as_ofs), "no version replaces one of a younger as-of"
         assert stack.live(model) == stack.context.registry.champion(model) == rollouts[-1].body["version"]
     assert stack.context.ledger.verify()[1] is None
+    live = stack.live("churn")
+    versions = {e.run: e.event.version for e in stack.context.ledger.events(VersionRegistered, model="churn")}
+    late = next(run for dag, run in started if dag == "retrain__churn" and versions[airflow_run(dag, run)] != live)
+    cleared = {"dag_run_id": late, "task_ids": ["roll_out"], "only_failed": False, "dry_run": False}
+    stack.airflow.post("/dags/retrain__churn/clearTaskInstances", cleared | {"reset_dag_runs": True})
+    assert stack.finish("retrain__churn", late)["roll_out"] == "failed", "a run that is cleared comes too late"
+    assert stack.live("churn") == stack.context.registry.champion("churn") == live
 
 
 def test_7_a_scheduled_run_is_the_same_beside_a_backfill_of_its_own_dag(stack):

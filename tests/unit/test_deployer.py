@@ -17,7 +17,7 @@ from pipeline.deployer import client as clients
 from pipeline.deployer import service, tokens
 from pipeline.deployer.service import Service
 from pipeline.errors import GateError, RolloutError
-from pipeline.ledger.events import DeployerRefused
+from pipeline.ledger.events import DeployerCalled, DeployerRefused
 from pipeline.rollout.results import Deployment
 from pipeline.settings.environment import Environment
 
@@ -31,6 +31,11 @@ class Fake:
     def __init__(self):
         self.asked, self.hold = [], threading.Event()
         self.hold.set()
+        self.people = []
+
+    def asked_by(self, person):
+        self.people.append(person)
+        return self
 
     def deploy(self, run, model, version, reason, strategy, wait_s, accept_schema_change=False):
         self.asked.append((run, model, version))
@@ -87,6 +92,18 @@ def test_a_call_goes_through_and_is_in_the_ledger(served):
     assert ledger.verify() == (2, None)
 
 
+def test_who_asks_is_known_there(served):
+    """The name of the person who asks reaches the deployer, cut to a hundred characters, and is in the ledger; a run has none."""
+    fake, ledger = served
+    traffic = clients.RemoteTraffic("http://deployer", KEY)
+    traffic.deploy("run/1", "churn", "3", "why", None, 5)
+    traffic.asked_by("anna" * 100).deploy("", "churn", "3", "by hand", None, 0)
+    with pytest.raises(GateError):
+        traffic.asked_by("bea").rollback("", "churn", "why")
+    assert fake.people == ["", "anna" * 25, "bea"]
+    assert [e.body.get("asked_by", "")[:4] for e in ledger.events(DeployerCalled)] == ["", "anna", "bea"]
+
+
 def test_what_was_refused_there_is_raised_here(served):
     """An error in the deployer is raised in the caller with the same type and message."""
     with pytest.raises(GateError, match="a: b; c"):
@@ -112,6 +129,7 @@ def test_the_log_comes_as_it_is_there(served):
         ("deploy", {"model": "a/../b"}),
         ("deploy", {"model": ""}),
         ("deploy", {"wait_s": True}),
+        ("deploy", {"asked_by": 7}),
     ],
 )
 def test_what_is_no_verb_or_argument_is_refused(served, verb, change):

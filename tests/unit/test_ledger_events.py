@@ -99,7 +99,7 @@ BODIES = [
 ROLLOUT_BODIES = [
     ("rollout_started", {**SLOT, "strategy": "canary", "reason": "by hand", "before": None}),
     ("rollout_started", {**SLOT, "strategy": "canary", "reason": "by hand", "before": "1"}),
-    ("rollback_started", {**SLOT, "left": "3", "reason": "by hand"}),
+    ("rollback_started", {**SLOT, "left": "3", "reason": "by hand", "asked_by": "anna"}),
     ("slot_starting", {**SLOT, "engine": "docker", "why": "an engine answers"}),
     ("slot_started", {**SLOT, "address": "http://127.0.0.1:1"}),
     ("slot_ready", {**SLOT, "address": "http://127.0.0.1:1", "golden": 20, "ready_s": 0.5}),
