@@ -17,6 +17,7 @@ from pipeline.deployer.api import LocalTraffic
 from pipeline.deployer.service import Service
 from pipeline.errors import PerennialError
 from pipeline.rollout import deploy
+from pipeline.rollout.cut_off import CutOff
 from pipeline.rollout.routing import foreign_files
 from pipeline.settings import logs
 
@@ -46,9 +47,29 @@ def main() -> int:
         logger.error("%s", error)
         return 1
     threading.Thread(target=_watch_routes, args=(context.home,), daemon=True).start()
+    threading.Thread(target=_recover_cut_off, args=(context, traffic), daemon=True).start()
     threading.Thread(target=_reconcile, args=(traffic,), daemon=True).start()
     uvicorn.run(service.app(), host=chosen.host, port=chosen.port, log_level="warning", timeout_graceful_shutdown=20)
     return 0
+
+
+def _recover_cut_off(context: Context, traffic: LocalTraffic) -> None:
+    """Recovers a rollout that was cut off while this process lives on: its ledger or the disk was away for a while."""
+    cut_off = CutOff(context.ledger)
+    with logs.about(run=RUN):
+        while True:
+            pause = LOOK_S
+            try:
+                for model in cut_off.due():
+                    cut_off.tries(model)
+                    for line in traffic.reconcile(RUN, [model]):
+                        logger.info("%s", line)
+            except PerennialError as error:
+                logger.warning("%s", error)
+                pause = RETRY_S
+            except Exception:
+                logger.exception("a look at the rollouts failed")
+            time.sleep(pause)
 
 
 def _watch_routes(home: Path) -> None:

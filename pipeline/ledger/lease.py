@@ -7,11 +7,12 @@ changes anything (Kleppmann, How to do distributed locking, 2016). The time is t
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
@@ -22,6 +23,13 @@ from pipeline.settings.process_identity import ProcessIdentity, this_process
 # How long a lease is valid after its last renewal. A live holder renews it three times in this time.
 HELD_S = 5.0
 TRY_AGAIN_S = 0.1
+# A holder that could not renew its lease for so long stops: a disk that is full keeps its events from being written too.
+RENEWAL_LIMIT_S = 2 * HELD_S
+# Whoever wants the lease waits so long for a recovery, which nobody asked for and which ends by itself.
+RECOVERY_WAIT_S = 30.0
+RECOVERY = "recovery by "
+
+log = logging.getLogger(__name__)
 
 LEASES = sa.Table(
     "leases",
@@ -33,17 +41,25 @@ LEASES = sa.Table(
 )
 
 
-@dataclass(frozen=True)
+@dataclass
 class Lease:
-    """A holder's right to one model. `token` is larger for each later holder."""
+    """A holder's right to one model. `token` is larger for each later holder; `renewed_at` is in monotonic seconds."""
 
     ledger: Ledger
     model: str
     token: int
     holder: str
+    renewed_at: float = field(default_factory=time.monotonic)
 
     def check(self) -> None:
-        """Raises RolloutError when another process has taken the lease since."""
+        """Raises RolloutError when another process has taken the lease since, LedgerError when it could not be renewed for long."""
+        waited = time.monotonic() - self.renewed_at
+        if waited > RENEWAL_LIMIT_S:
+            raise LedgerError(
+                f"lease of {self.model}",
+                f"could not be renewed for {waited:.0f} s",
+                "is its disk full, or its database away? what was live stays live",
+            )
         with self.ledger.writing() as connection:
             current = _row(connection, self.model)
         if current is None or current.token != self.token:
@@ -59,7 +75,9 @@ class Lease:
         with self.ledger.writing() as connection:
             mine = (LEASES.c.model == self.model) & (LEASES.c.token == self.token)
             until = _now(connection) + HELD_S
-            return connection.execute(LEASES.update().where(mine).values(until=until)).rowcount == 1
+            renewed = connection.execute(LEASES.update().where(mine).values(until=until)).rowcount == 1
+        self.renewed_at = time.monotonic()
+        return renewed
 
     def release(self) -> None:
         """Ends the lease. Its number stays, so that the next holder's is larger."""
@@ -85,15 +103,17 @@ def take(ledger: Ledger, model: str, holder: str, above: int = 0) -> Lease | Non
 
 
 @contextmanager
-def held(ledger: Ledger, model: str, wait_s: float = 0, above: int = 0) -> Iterator[Lease]:
+def held(ledger: Ledger, model: str, wait_s: float = 0, above: int = 0, *, recovering: bool = False) -> Iterator[Lease]:
     """Takes the lease, renews it in a thread and releases it at the end. Raises LeaseBusy when it is not free within `wait_s`.
 
-    `above` is the largest number known elsewhere: a ledger that was restored from a backup may lack it.
+    A recovery, by a holder with `recovering`, is waited for anyway. `above` is the largest number known elsewhere: a ledger that was
+    restored from a backup may lack it.
     """
-    holder = this_process().describe()
-    until = time.monotonic() + wait_s
+    holder = (RECOVERY if recovering else "") + this_process().describe()
+    start = time.monotonic()
     while (lease := take(ledger, model, holder, above)) is None:
-        if time.monotonic() >= until:
+        waited = time.monotonic() - start
+        if waited >= wait_s and not (waited < RECOVERY_WAIT_S and _is_in_recovery(ledger, model)):
             raise LeaseBusy.of(model)
         time.sleep(TRY_AGAIN_S)
     ended = threading.Event()
@@ -104,7 +124,11 @@ def held(ledger: Ledger, model: str, wait_s: float = 0, above: int = 0) -> Itera
     finally:
         ended.set()
         renewing.join()
-        lease.release()
+        try:
+            lease.release()
+        except LedgerError as error:
+            # The lease runs out by itself. What the holder raises says more than this.
+            log.warning("%s", error)
 
 
 def _keep_renewing(lease: Lease, ended: threading.Event) -> None:
@@ -117,9 +141,37 @@ def _keep_renewing(lease: Lease, ended: threading.Event) -> None:
             continue
 
 
+@dataclass(frozen=True)
+class Holder:
+    """Who has, or had, a model's lease: '' when it was released. `is_held`: nobody else can take it now."""
+
+    token: int
+    name: str
+    is_held: bool
+
+    @property
+    def is_local(self) -> bool:
+        process = ProcessIdentity.parse(self.name.removeprefix(RECOVERY))
+        return process is not None and process.is_local()
+
+
+def holders(ledger: Ledger) -> dict[str, Holder]:
+    """The last holder of each model's lease. Raises LedgerError."""
+    with ledger.writing() as connection:
+        LEASES.create(connection, checkfirst=True)
+        rows, now = connection.execute(sa.select(LEASES)).all(), _now(connection)
+    return {r.model: Holder(r.token, r.holder, r.until > now and not _has_ended(r.holder)) for r in rows}
+
+
+def _is_in_recovery(ledger: Ledger, model: str) -> bool:
+    with ledger.writing() as connection:
+        current = _row(connection, model)
+    return current is not None and current.holder.startswith(RECOVERY)
+
+
 def _has_ended(holder: str) -> bool:
     """Whether the holder is a process of this machine that has ended, so that its lease is free at once."""
-    process = ProcessIdentity.parse(holder)
+    process = ProcessIdentity.parse(holder.removeprefix(RECOVERY))
     return process is not None and process.is_local() and not process.is_running()
 
 

@@ -48,8 +48,12 @@ class Move(RolloutEvent):
 
 
 class RolloutStarted(Opening, kind="rollout_started"):
+    """`before` is live when it begins; `warm` is the predecessor that makes room for the candidate, with its package's digest."""
+
     strategy: str = "all-at-once"
     before: str | None = field(default=None, metadata=NULL)
+    warm: str | None = None
+    warm_digest: str | None = None
 
     def sentence(self) -> str:
         return f"rollout of version {self.version} begins, {self.strategy}: {self.why}"

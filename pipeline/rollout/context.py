@@ -97,12 +97,14 @@ class RolloutContext:
         )
 
     @contextmanager
-    def leased(self, model: str, wait_s: float = 0) -> Iterator[RolloutContext]:
+    def leased(self, model: str, wait_s: float = 0, *, recovering: bool = False) -> Iterator[RolloutContext]:
         """The same context with the model's lease: one rollout of a model at a time, on all machines that share the ledger.
 
-        Waits at most `wait_s` seconds for another rollout to end. Raises LeaseBusy when it has not.
+        Waits at most `wait_s` seconds for another rollout to end, and longer for a recovery, which has `recovering`. Raises LeaseBusy
+        when it has not ended.
         """
-        with lease.held(self.ledger, model, wait_s, route_file.token_of(self.home, model)) as held:
+        token = route_file.token_of(self.home, model)
+        with lease.held(self.ledger, model, wait_s, token, recovering=recovering) as held:
             yield replace(self, lease=held)
 
     def check_start(self, model: str) -> None:

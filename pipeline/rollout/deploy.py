@@ -6,7 +6,6 @@ rollout that fails gives the champion, if there is one, all traffic back and emp
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import time
@@ -28,7 +27,7 @@ from pipeline.ledger.rollout_events import (
 )
 from pipeline.ledger.store import Entry
 from pipeline.registry.packages import package_digest
-from pipeline.rollout import precedence, recovery, settings_change, slots, step_watch
+from pipeline.rollout import precedence, predecessor, recovery, settings_change, slots, step_watch
 from pipeline.rollout.context import RolloutContext, answers, check_router, other_slot
 from pipeline.rollout.engines.base import SLOTS, Running
 from pipeline.rollout.engines.select import Engines
@@ -107,15 +106,19 @@ def deploy(
             logger.warning("%s: version %s is another package than the live one of this number", model, version)
             strategy = "all-at-once"
         plan = Plan(model, version, slot, strategy if current else "all-at-once", reason, current, settings)
+        warm = predecessor.warm(current)
         started_event = RolloutStarted(
             version=version,
             slot=slot,
             strategy=plan.strategy,
             reason=reason,
             before=current.live.version if current else None,
+            warm=warm.version if warm is not None else None,
+            warm_digest=warm.digest or None if warm is not None else None,
         )
         opened = context.record(started_event, model)
         try:
+            predecessor.make_room(context, current)
             proven = slots.fill(context, model, version, slot, folder, settings, shadow=strategy == "shadow")
             result: Deployment | ShadowResult
             if strategy == "shadow":
@@ -124,8 +127,11 @@ def deploy(
                 result = _go_live(context, plan, proven, started)
         except BaseException as error:
             _undo(context, plan, opened, error)
+            predecessor.bring_back_after(context, model, settings)
             raise
-        if strategy != "shadow":
+        if strategy == "shadow":
+            predecessor.bring_back_after(context, model, settings)
+        else:
             _prune(context, plan)
         return result
 
@@ -260,15 +266,30 @@ def _undo(context: RolloutContext, plan: Plan, opened: Entry[Opening], error: Ba
             context.record(undone, plan.model)
         context.record(RolloutFailed(version=plan.version, slot=plan.slot, error=why), plan.model)
     except PerennialError as second:
-        if isinstance(second, LedgerError) and plan.before is not None:
-            # The ledger is away: the route moves without it. `route_file.write` checks the lease's number, so that a rollout
-            # that was overtaken cannot. `reconcile` records the move later.
-            with contextlib.suppress(PerennialError):
-                route_file.write(context.home, Route(plan.model, plan.before.live), context.token)
-        if str(second) != str(error):
+        if isinstance(second, LedgerError) and _go_back_without_ledger(context, plan):
+            logger.warning("%s: the traffic is where it was before; `reconcile` notes that in the ledger", plan.model)
+        elif str(second) != str(error):
             raise RolloutError(
-                f"model {plan.model}", f"{why}; and going back failed: {second}", "run `python -m pipeline reconcile`"
+                f"model {plan.model}",
+                f"{why}; and going back failed: {second}",
+                f"run `python -m pipeline reconcile {plan.model}`",
             ) from error
+
+
+def _go_back_without_ledger(context: RolloutContext, plan: Plan) -> bool:
+    """Writes the route of before, though no event can be written; whether that was possible.
+
+    `route_file` checks the lease's number, so that a rollout that was overtaken cannot.
+    """
+    try:
+        if plan.before is not None:
+            route_file.write(context.home, Route(plan.model, plan.before.live), context.token)
+        else:
+            route_file.remove(context.home, plan.model, context.token)
+    except PerennialError as error:
+        logger.error("%s", error)
+        return False
+    return True
 
 
 def stop_all(engines: Engines, drain_s: float = 10) -> list[Running]:

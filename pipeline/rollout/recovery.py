@@ -7,6 +7,7 @@ back to. The route says what is live; a route that somebody else changed or remo
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -28,7 +29,7 @@ from pipeline.ledger.rollout_events import (
 )
 from pipeline.ledger.store import Entry, Ledger
 from pipeline.ledger.timeline import live_at
-from pipeline.rollout import probe, settings_change, slots, undeploy
+from pipeline.rollout import predecessor, probe, settings_change, slots, undeploy
 from pipeline.rollout.context import SWITCH_LIMIT_S, RolloutContext, answers
 from pipeline.rollout.recorded import recorded_settings
 from pipeline.rollout.routing import foreign_files, route_file
@@ -47,23 +48,38 @@ def reconcile(context: RolloutContext, settings: dict[str, Rollout], models: lis
     `models` None means all that are routed, were ever live, or run. When the recovery of one model fails, the others are
     still recovered; the first such error is raised at the end, and the actions are logged.
     """
-    actions = foreign_files.set_aside(context.home)
+    restored = foreign_files.set_aside(context.home)
+    actions = list(restored)
     running = [r for engine in context.engines.all() for r in engine.all()]
     live = {e.model for e in context.ledger.events(*MOVES)}
     errors: list[Exception] = []
     for model in models or sorted({*route_file.routed_models(context.home), *live, *(r.model for r in running)}):
         try:
-            with context.leased(model, RECONCILE_WAIT_S) as leased:
+            with context.leased(model, RECONCILE_WAIT_S, recovering=True) as leased:
                 actions += _recover(*_with_settings(leased, model, settings.get(model)))
         except LeaseBusy:
             actions.append(f"{model}: left alone, a rollout of it is going on")
         except Exception as error:
             errors.append(error)
+    if restored:
+        _wait_for_routes(context, models)
     if errors:
         for line in actions:
             logger.info("%s", line)
         raise errors[0]
     return actions
+
+
+def _wait_for_routes(context: RolloutContext, models: list[str] | None) -> None:
+    """Waits until Traefik follows the files in routes/ again: one that another hand had emptied took its model off the router."""
+    until = time.monotonic() + SWITCH_LIMIT_S
+    for model in models or route_file.routed_models(context.home):
+        try:
+            current = route_file.read(context.home, model)
+        except RolloutError:
+            continue
+        if current is not None and any(map(answers, current.answering)):
+            probe.wait_for_stamp(context.address(model), current.stamp, max(0.0, until - time.monotonic()))
 
 
 def _with_settings(
@@ -82,6 +98,8 @@ def _recover(context: RolloutContext, model: str, settings: Rollout) -> list[str
         if not answers(current.live):
             current = _restart_live(context, current, settings, actions)
         current = settings_change.apply(context, current, settings, actions)
+        if not _kept_long_enough(context, model, settings):
+            current = predecessor.bring_back(context, current, settings, actions)
         _restore_alias(context, current, actions)
     # By address: when two engines have a server in one slot, the route names one of them.
     named = [] if current is None else [s.address for s in (current.live, current.previous) if s is not None]
@@ -304,11 +322,17 @@ def retire(context: RolloutContext, model: str, settings: Rollout) -> list[str]:
 
 
 def _is_due(context: RolloutContext, current: Route, settings: Rollout) -> bool:
-    live = live_at(context.ledger, current.model)
-    if current.previous is None or current.candidate is not None or live is None:
+    if current.previous is None or current.candidate is not None:
         return False
-    warm_for = context.clock() - datetime.fromisoformat(live.since)
-    return warm_for >= timedelta(hours=settings.keep_hours)
+    return _kept_long_enough(context, current.model, settings)
+
+
+def _kept_long_enough(context: RolloutContext, model: str, settings: Rollout) -> bool:
+    """Whether a predecessor of what is live has been warm for `keep_hours`."""
+    live = live_at(context.ledger, model)
+    if live is None:
+        return False
+    return context.clock() - datetime.fromisoformat(live.since) >= timedelta(hours=settings.keep_hours)
 
 
 def _end_due_predecessor(context: RolloutContext, current: Route, settings: Rollout, actions: list[str]) -> Route:

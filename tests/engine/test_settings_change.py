@@ -14,7 +14,7 @@ from pipeline.context import Context
 from pipeline.deployer.status import models_status
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.slots import predictions_folder
-from tests.support.endpoint import answering, kill_slot, one_engine
+from tests.support.endpoint import WIDE, answering, kill_slot, one_engine
 
 MINE, OLD, NEW = (hashlib.sha256(key.encode()).hexdigest() for key in ("mine", "old", "new"))
 
@@ -66,8 +66,8 @@ def test_the_next_run_and_the_predecessor_log_no_column_that_has_become_personal
     endpoint.deploy("1")
     endpoint.deploy("2")
     assert "plus" in logged(endpoint)
-    endpoint.set(serving__personal={"plan": "drop"})
-    with steady_load(endpoint.address, BODY, pace=50) as tally:
+    endpoint.set(serving__personal={"plan": "drop"}, canary_percent=50, **WIDE)
+    with steady_load(endpoint.address, BODY, pace=100) as tally:
         endpoint.deploy("3", "canary")
     assert tally.failed == 0 and {"2", "3"} <= set(tally.versions)
     began = time.time()

@@ -21,6 +21,9 @@ from pipeline.rollout.routing import route_file
 
 FLIPPED = "4"
 LIMIT_S = 10.0
+# With these limits a step of a canary between equal versions ends after some twenty requests.
+WIDE = {"bake_s": 0.2, "hold_s": 150, "limits__error_rate": 0.5, "limits__min_requests": 20, "limits__alpha": 0.4}
+WIDE |= {"limits__p99_ms": 5000, "limits__churn": 0.9, "limits__drift": 0.9, "limits__prediction_rate": 0.9}
 # For what is decided before or beside a slot, whichever engine runs it: on one of them.
 one_engine = pytest.mark.parametrize("endpoint", ["process"], indirect=True)
 

@@ -7,6 +7,7 @@ number and the ledger's head at that time; the rest is the route in Traefik's fo
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import uuid
@@ -28,6 +29,8 @@ from pipeline.settings import yaml_file
 from pipeline.settings.models import MODEL_NAME
 
 OURS = "# perennial "
+# So large is the file that the next route is written over: a full disk must not keep traffic where it harms. A route has some 6 KB.
+RESERVE_BYTES = 16_384
 
 
 def routes_folder(home: Path) -> Path:
@@ -89,7 +92,7 @@ def write(home: Path, route: Route, token: int = 0, head: Head | None = None) ->
     """Replaces the model's route file atomically and durably; returns the route with its new stamp.
 
     `token` is the lease's number, `head` the ledger's at this moment, as far as it can be read. Raises RolloutError when the file
-    was written under a larger number: then this rollout has been overtaken.
+    was written under a larger number: then this rollout has been overtaken; and when the file cannot be written.
     """
     route = replace(route, stamp=uuid.uuid4().hex[:12])
     with _locked(home, route.model, token):
@@ -118,14 +121,19 @@ def kept_file(home: Path, model: str) -> Path:
 
 @contextmanager
 def _locked(home: Path, model: str, token: int) -> Iterator[None]:
-    """Keeps other writers from the model's file. Raises RolloutError when it was written under a larger number."""
-    routes_folder(home).mkdir(parents=True, exist_ok=True)
-    with lock(home, model):
-        written = token_of(home, model)
-        if written > token:
-            observed = f"was moved by a younger rollout ({written} against {token})"
-            raise RolloutError(f"route {model}", observed, "look at its timeline")
-        yield
+    """Keeps other writers from the model's file. Raises RolloutError when it was written under a larger number, and when the system
+    does not let it be written."""
+    try:
+        routes_folder(home).mkdir(parents=True, exist_ok=True)
+        with lock(home, model):
+            written = token_of(home, model)
+            if written > token:
+                observed = f"was moved by a younger rollout ({written} against {token})"
+                raise RolloutError(f"route {model}", observed, "look at its timeline")
+            yield
+    except OSError as error:
+        check = f"make room, or give back the right to write there; then `python -m pipeline reconcile {model}`"
+        raise RolloutError(f"route {route_file(home, model)}", f"cannot be written ({error})", check) from error
 
 
 def lock(home: Path, model: str) -> FileLock:
@@ -169,16 +177,23 @@ def text_of(route: Route, token: int, head: Head | None) -> str:
 
 
 def put(home: Path, model: str, text: str) -> None:
-    """Replaces the model's file, atomically and durably."""
-    path = route_file(home, model)
-    # Traefik reads only *.yaml, *.yml and *.toml, so it does not see the file that is being written.
-    aside = path.with_name(f".{model}.part")
-    with aside.open("w", encoding="utf-8") as file:
-        file.write(text)
+    """Replaces the model's file, atomically and durably; on a full disk too, once after each time that there was room."""
+    path, aside = route_file(home, model), _aside(home, model)
+    # Over the bytes of the reserve, which the file system has given already.
+    with aside.open("r+b" if aside.is_file() else "xb") as file:
+        file.write(text.encode())
+        file.truncate()
         file.flush()
         os.fsync(file.fileno())
     aside.replace(path)
     sync_folder(path.parent)
+    with contextlib.suppress(OSError):
+        aside.write_bytes(bytes(RESERVE_BYTES))
+
+
+def _aside(home: Path, model: str) -> Path:
+    """Where the next route is written, and the reserve for it. Traefik reads only *.yaml, *.yml and *.toml."""
+    return routes_folder(home) / f".{model}.part"
 
 
 def remove(home: Path, model: str, token: int = 0) -> None:
@@ -187,6 +202,7 @@ def remove(home: Path, model: str, token: int = 0) -> None:
         route_file(home, model).unlink(missing_ok=True)
         sync_folder(routes_folder(home))
         kept_file(home, model).unlink(missing_ok=True)
+        _aside(home, model).unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
