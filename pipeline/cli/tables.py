@@ -81,6 +81,7 @@ def status(models: list[ModelStatus], faults: Sequence[str] = ()) -> str:
         if m.problem:
             notes.append(m.problem)
         notes += [f"{m.model}: {m.note}"] if m.note else []
+        notes += m.registry
         if live is None:
             rows.add_row(
                 m.model,
@@ -105,7 +106,8 @@ def status(models: list[ModelStatus], faults: Sequence[str] = ()) -> str:
         if m.baking:
             hold = f"; it holds: {m.holds}" if m.holds else ""
             notes.append(f"{m.model}: version {m.baking} is baking{hold}")
-    return text(rows, *notes)
+    # That MLflow is away is one line, for however many models.
+    return text(rows, *dict.fromkeys(notes))
 
 
 def _undo(model: ModelStatus) -> str:

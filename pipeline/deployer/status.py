@@ -8,14 +8,17 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
 from pipeline.context import Context
-from pipeline.errors import RolloutError
+from pipeline.errors import RegistryError, RolloutError
 from pipeline.ledger.rollout_events import MOVES, RolledBack, RolloutHolding, RolloutStarted, RouteMoved
-from pipeline.ledger.timeline import live_at, live_models, trusted_predecessor
-from pipeline.rollout import probe
+from pipeline.ledger.timeline import PackageOfVersion, live_at, live_models, trusted_predecessor
+from pipeline.registry.versions import Registry
+from pipeline.rollout import probe, registry_agreement
 from pipeline.rollout.recorded import is_outdated, recorded_settings
-from pipeline.rollout.recovery import open_rollout
+from pipeline.rollout.recovery import is_recorded, open_rollout
 from pipeline.rollout.routing import foreign_files, route_file
 from pipeline.rollout.routing.route import Route, RoutedSlot
+from pipeline.services import processes
+from pipeline.settings.addresses import services_of
 
 # Traefik reads a changed route file after a tenth of a second.
 FOLLOWS_S = 0.3
@@ -78,7 +81,8 @@ class ModelStatus:
 
     `baking` is the version in its bake, `holds` the reason for which its step is held, `undo` the command that rolls back. `note`
     says that slots run with other settings than params.yaml has, or that it has no block, and which command helps. `fault` is why
-    its block cannot be used: then no run begins, and what is live stays live.
+    its block cannot be used: then no run begins, and what is live stays live. `registry` has one line for each thing in MLflow that
+    does not agree with the live version.
     """
 
     model: str
@@ -94,10 +98,12 @@ class ModelStatus:
     holds: str | None = None
     note: str | None = None
     fault: str | None = None
+    registry: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON takes it: for `status --json`, the pages and the deployer's callers."""
-        return {**asdict(self), "shares": [asdict(share) for share in self.shares]}
+        lists = {"shares": [asdict(share) for share in self.shares], "registry": list(self.registry)}
+        return {**asdict(self), **lists}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -109,7 +115,8 @@ class ModelStatus:
         }
         nested = {name: kind.from_dict(values[name]) if values[name] else None for name, kind in kinds.items()}
         shares = tuple(TrafficShare(**share) for share in values["shares"])
-        return cls(**{f.name: values[f.name] for f in fields(cls)} | nested | {"shares": shares})
+        lists = {"shares": shares, "registry": tuple(values["registry"])}
+        return cls(**{f.name: values[f.name] for f in fields(cls)} | nested | lists)
 
 
 def models_status(context: Context, model: str = "") -> list[ModelStatus]:
@@ -119,7 +126,39 @@ def models_status(context: Context, model: str = "") -> list[ModelStatus]:
     """
     if model and model not in context.params.broken and not context.ledger.events(*MOVES, model=model):
         context.params.model(model)
-    return [_model_status(context, name) for name in ([model] if model else known_models(context))]
+    registry = _registry(context)
+    found = []
+    for name in [model] if model else known_models(context):
+        status = _model_status(context, name)
+        live = live_at(context.ledger, name) if status.live is not None else None
+        found.append(replace(status, registry=registry.lines(name, live.package)) if live is not None else status)
+    return found
+
+
+def _registry(context: Context) -> _Asked:
+    """MLflow, asked through its server where one runs: to read the store's file itself, MLflow has to be imported for seconds."""
+    registry, url = context.registry, services_of(context.home).get("mlflow")
+    if url and registry.uri.startswith("sqlite") and processes.supervisor(context.home) is not None:
+        registry = replace(registry, uri=url)
+    return _Asked(registry)
+
+
+@dataclass
+class _Asked:
+    """An MLflow that is asked for no further model once it has not answered; `away` is the line that says so."""
+
+    registry: Registry
+    away: str = ""
+
+    def lines(self, model: str, live: PackageOfVersion) -> tuple[str, ...]:
+        """What of the model does not agree in MLflow."""
+        if not self.away:
+            try:
+                held = self.registry.held(model, live.version, live.digest)
+                return tuple(registry_agreement.lines(model, live.version, held, self.registry.uri))
+            except RegistryError as error:
+                self.away = registry_agreement.away(error)
+        return (self.away,)
 
 
 def faults(context: Context) -> list[str]:
@@ -163,13 +202,13 @@ def _route_status(context: Context, name: str, description: str = "") -> ModelSt
         current.live.slot,
         since=live_since,
         answers=why_not is None,
-        ledger_agrees=last is not None and last.version == current.live.version,
+        ledger_agrees=is_recorded(context.ledger, name, current.live),
         why_not=why_not,
     )
     opened = open_rollout(context.ledger, name)
     going_on = opened is not None and isinstance(opened.event, RolloutStarted)
     baking = current.candidate or (current.live if going_on else None)
-    before = trusted_predecessor(context.ledger, name, current.live.version)
+    before = trusted_predecessor(context.ledger, name, current.live.package)
     reversible = opened is not None or before is not None
     return ModelStatus(
         name,

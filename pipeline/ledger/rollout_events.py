@@ -16,12 +16,16 @@ class RolloutEvent(Event):
 
 
 class Opening(RolloutEvent):
-    """A rollout or a rollback begins. `version` is to be live at its end; `asked_by` is the person who asked, if any."""
+    """A rollout or a rollback begins. `version` is to be live at its end; `asked_by` is the person who asked, if any.
+
+    `digest` is the package's.
+    """
 
     version: str
     slot: str = ""
     reason: str = ""
     asked_by: str | None = None
+    digest: str | None = None
 
     @property
     def why(self) -> str:
@@ -29,9 +33,9 @@ class Opening(RolloutEvent):
         return f"{self.reason}, asked by {self.asked_by}" if self.asked_by else self.reason
 
     @property
-    def leaving(self) -> str:
-        """The version that a rollback at this moment has to leave."""
-        return self.version
+    def leaving(self) -> tuple[str, str]:
+        """(version, digest) of what a rollback at this moment has to leave; '' for a digest that is not known."""
+        return self.version, self.digest or ""
 
 
 class Move(RolloutEvent):
@@ -61,10 +65,11 @@ class RolloutStarted(Opening, kind="rollout_started"):
 
 class RollbackStarted(Opening, kind="rollback_started"):
     left: str = ""
+    left_digest: str | None = None
 
     @property
-    def leaving(self) -> str:
-        return self.left
+    def leaving(self) -> tuple[str, str]:
+        return self.left, self.left_digest or ""
 
     def sentence(self) -> str:
         return f"rollback from version {self.left} to version {self.version} begins: {self.why}"
@@ -276,9 +281,10 @@ class RolloutEnded(Move, kind="rollout_ended"):
 
 
 class RolledBack(Move, kind="rolled_back"):
-    """`version` is live again in place of `left`; `warm` when its slot was still running."""
+    """`version` is live again in place of `left`; `warm` when its slot was still running. `left_digest` is the left package's."""
 
     left: str = ""
+    left_digest: str | None = None
     warm: bool | None = None
     switch_s: float | None = None
     completed_later: bool | None = None

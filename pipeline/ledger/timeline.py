@@ -31,6 +31,21 @@ class TimelineEvent:
 
 
 @dataclass(frozen=True)
+class PackageOfVersion:
+    """A version's number and its package's digest, '' where an older event lacks it.
+
+    The number alone can name two packages: a registered model that is deleted and made again counts from 1 again.
+    """
+
+    version: str
+    digest: str = ""
+
+    def is_same(self, other: PackageOfVersion) -> bool:
+        """Whether both are one package, as far as both digests are known."""
+        return self.version == other.version and ("" in (self.digest, other.digest) or self.digest == other.digest)
+
+
+@dataclass(frozen=True)
 class LiveVersion:
     """A version with all traffic since `since` (UTC, ISO 8601); `digest` is its package's. Older events lack engine or digest."""
 
@@ -39,6 +54,10 @@ class LiveVersion:
     engine: str | None
     since: str
     digest: str = ""
+
+    @property
+    def package(self) -> PackageOfVersion:
+        return PackageOfVersion(self.version, self.digest)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -84,25 +103,47 @@ def live_version(ledger: Ledger, model: str) -> str:
     return live.version if live is not None else ""
 
 
-def trusted_predecessor(ledger: Ledger, model: str, version: str) -> str | None:
-    """The newest version that was live before `version` and was not left by a rollback, or None.
+def trusted_predecessor(
+    ledger: Ledger, model: str, live: PackageOfVersion, version: str = ""
+) -> PackageOfVersion | None:
+    """The newest package that was live before `live` and was not left by a rollback, or None; with `version` only of that number.
 
     A version that was rolled back counts again once it is deployed again.
     """
     rolled_back = rolled_back_versions(ledger, model)
-    others = [move.event.version for move in ledger.events(*MOVES, model=model) if move.event.version != version]
-    return next((other for other in reversed(others) if other not in rolled_back), None)
+    for move in reversed(ledger.events(*MOVES, model=model)):
+        package = _package(move.event)
+        pulled = any(package.is_same(left) for left in rolled_back)
+        if not pulled and not package.is_same(live) and version in ("", package.version):
+            return package
+    return None
 
 
-def rolled_back_versions(ledger: Ledger, model: str) -> list[str]:
-    """The versions that a rollback left and that were not deployed again since, the newest last."""
-    rolled_back: dict[str, None] = {}
+def rolled_back_versions(ledger: Ledger, model: str) -> list[PackageOfVersion]:
+    """What a rollback left and what was not deployed again since, the newest last."""
+    rolled_back: list[PackageOfVersion] = []
     for move in ledger.events(*MOVES, model=model):
-        rolled_back.pop(move.event.version, None)
+        again = [_package(move.event)]
         if isinstance(move.event, RolledBack) and move.event.left:
-            rolled_back.pop(move.event.left, None)
-            rolled_back[move.event.left] = None
-    return list(rolled_back)
+            again.append(PackageOfVersion(move.event.left, move.event.left_digest or ""))
+        rolled_back = [left for left in rolled_back if not any(left.is_same(package) for package in again)] + again[1:]
+    return rolled_back
+
+
+def number_is_its_own_since(ledger: Ledger, model: str, live: PackageOfVersion) -> str:
+    """The time (ISO 8601) until which another package was live under this number; '' when none ever was."""
+    since, other = "", False
+    moves: list[Entry[Move | Undeployed]] = ledger.events(*MOVES, Undeployed, model=model)
+    for move in moves:
+        if other:
+            since = move.at
+        package = None if isinstance(move.event, Undeployed) else _package(move.event)
+        other = package is not None and package.version == live.version and not package.is_same(live)
+    return since
+
+
+def _package(move: Move) -> PackageOfVersion:
+    return PackageOfVersion(move.version, move.digest or "")
 
 
 def live_periods(ledger: Ledger, model: str, version: str) -> list[LivePeriod]:

@@ -12,6 +12,8 @@ import pandas as pd
 
 from pipeline.data import source as source_rows
 from pipeline.data import sql
+from pipeline.ledger.store import Ledger
+from pipeline.ledger.timeline import LiveVersion, number_is_its_own_since
 from pipeline.serving.log_files import GOLDEN, GOLDEN_ID, current_files
 from pipeline.serving.prediction_log import pseudonym
 from pipeline.settings.models import Model
@@ -41,9 +43,9 @@ class LiveQuality:
 def predictions(folder: Path, model: Model, start: datetime, end: datetime) -> pd.DataFrame:
     """The prediction log's rows with event time in [start, end); a row without event time counts by its time of receipt.
 
-    Columns: key, event_time, version, slot, prediction, and the features. A feature that was not logged is missing in all rows.
+    Columns: key, event_time, received_at, version, slot, prediction, and the features. A feature that was not logged is missing in all rows.
     """
-    columns = ["key", "event_time", "version", "slot", PREDICTION, *model.training.features]
+    columns = ["key", "event_time", "received_at", "version", "slot", PREDICTION, *model.training.features]
     files = _files(folder)
     if not files:
         return pd.DataFrame(columns=columns)
@@ -54,11 +56,21 @@ def predictions(folder: Path, model: Model, start: datetime, end: datetime) -> p
         query = f"""
             SELECT * EXCLUDE (is_golden) FROM (
                 SELECT key, {_golden(connection, files)} AS is_golden, coalesce(try_cast(event_time AS TIMESTAMPTZ), received_at) AS event_time,
-                       version, slot, prediction AS {PREDICTION}, {features}
+                       received_at, version, slot, prediction AS {PREDICTION}, {features}
                 FROM read_parquet($files, union_by_name = true))
             WHERE event_time >= $start AND event_time < $end AND NOT is_golden
             ORDER BY event_time, key"""
         return connection.execute(query, {"files": files, "start": start, "end": end}).df()
+
+
+def answered_by(requests: pd.DataFrame, ledger: Ledger, name: str, live: LiveVersion) -> pd.DataFrame:
+    """The requests that the live package answered, without those to another package that was live under its number before."""
+    answered = requests[requests["version"] == live.version]
+    since = number_is_its_own_since(ledger, name, live.package)
+    # A deployer of an earlier version sends no times of receipt.
+    if since and "received_at" in answered.columns:
+        answered = answered[answered["received_at"] >= pd.Timestamp(since)]
+    return answered
 
 
 def _files(folder: Path) -> list[str]:

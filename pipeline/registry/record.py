@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import GateError
 from pipeline.gates.base import Verdict
 from pipeline.registry import logged_model
+from pipeline.registry.packages import package_digest
 from pipeline.registry.versions import (
     AS_OF_TAG,
     BACKFILL,
@@ -21,6 +22,8 @@ from pipeline.registry.versions import (
     DATA_TAG,
     DIGEST_TAG,
     ORIGIN_TAG,
+    PACKAGE_TAG,
+    REFERENCE_TAG,
     REPORTS,
     RETRAIN,
     RUN_TAG,
@@ -28,6 +31,7 @@ from pipeline.registry.versions import (
     Registry,
 )
 from pipeline.settings.models import Model
+from pipeline.training import signing
 from pipeline.training.evaluate import PREDICTION, Evaluation
 from pipeline.workspaces import dvc_remote
 from pipeline.workspaces.dvc_graph import environment, read_json
@@ -125,6 +129,8 @@ def create_version(
             mlflow.log_artifacts(str(workspace.files.package), "package")
             mlflow.log_artifact(str(workspace.files.reference))
             logged = logged_model.log(workspace, model)
+        tags[PACKAGE_TAG] = package_digest(workspace.files.package)
+        tags[REFERENCE_TAG] = signing.digest(workspace.files.reference)
         if origin == RETRAIN:
             tags[SIGNATURE_TAG] = _signature(registry, workspace, verdicts)
         _ensure_registered(client, workspace.model, model.description)

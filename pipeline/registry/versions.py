@@ -10,7 +10,8 @@ import os
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, time
 from pathlib import Path
@@ -21,10 +22,20 @@ from filelock import FileLock
 from pipeline.errors import RegistryAwayError, RegistryError
 from pipeline.ledger import chain
 from pipeline.ledger.chain import Anchor, Head
-from pipeline.registry import packages
+from pipeline.registry import held, packages
+from pipeline.registry.held import Client, Held, Rest
+from pipeline.registry.lookups import (
+    AS_OF_TAG,
+    another_package,
+    model_version,
+    refused,
+    refused_package,
+    version_of_alias,
+)
 from pipeline.serving.runtime import Runtime
 from pipeline.settings import yaml_file
 from pipeline.settings.environment import Environment
+from pipeline.training import signing
 from pipeline.training.signing import SigningKey
 from pipeline.workspaces.workspace import RUN_FILE
 
@@ -33,20 +44,18 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION, CHALLENGER = "champion", "challenger"
-RUN_TAG, DATA_TAG, CODE_TAG, AS_OF_TAG, DIGEST_TAG, ORIGIN_TAG, SIGNATURE_TAG, LEDGER_TAG = (
-    "perennial.run",
-    "perennial.data_version",
-    "perennial.code_revision",
-    "perennial.as_of",
+RUN_TAG, DATA_TAG, CODE_TAG = "perennial.run", "perennial.data_version", "perennial.code_revision"
+DIGEST_TAG, PACKAGE_TAG, REFERENCE_TAG = (
     "perennial.model_digest",
-    "perennial.origin",
-    "perennial.signature",
-    "perennial.ledger_head",
+    "perennial.package_digest",
+    "perennial.reference_digest",
 )
+ORIGIN_TAG, SIGNATURE_TAG, LEDGER_TAG = "perennial.origin", "perennial.signature", "perennial.ledger_head"
 # A version's origin, written when it is created and never changed. A backfill's version never goes live.
 RETRAIN, BACKFILL = "retrain", "backfill"
 # The folder of drift reports among a version's artifacts.
 REPORTS = "drift"
+REFERENCE = "reference.parquet"
 
 
 def _refuse_backfilled(name: str, version: ModelVersion) -> None:
@@ -159,7 +168,7 @@ class Registry:
     def nominate(self, name: str, version: str) -> None:
         """Makes `version` the challenger, unless it is the champion already. Raises RegistryError for a backfill's."""
         client = self.client()
-        _refuse_backfilled(name, _get(client, name, version))
+        _refuse_backfilled(name, model_version(client, name, version))
         if self.champion(name, client) != version:
             client.set_registered_model_alias(name, CHALLENGER, version)
 
@@ -174,7 +183,7 @@ class Registry:
     def anchor(self, name: str, version: str, head: Head) -> None:
         """Writes the ledger's head into the version's tags, unless they have a later one."""
         client = self.client()
-        tagged = Head.parse(_get(client, name, version).tags.get(LEDGER_TAG))
+        tagged = Head.parse(model_version(client, name, version).tags.get(LEDGER_TAG))
         if chain.later(tagged, head) is not tagged:
             client.set_model_version_tag(name, version, LEDGER_TAG, str(head))
 
@@ -192,14 +201,14 @@ class Registry:
                 for version in client.search_model_versions(f"name = '{name}'")
             ]
         except MlflowException as error:
-            raise _refused(self.uri, error) from error
+            raise refused(self.uri, error) from error
 
     def promote(self, name: str, version: str) -> None:
         """Makes `version` the champion and no longer the challenger. Raises RegistryError for a backfill's."""
         client = self.client()
-        _refuse_backfilled(name, _get(client, name, version))
+        _refuse_backfilled(name, model_version(client, name, version))
         client.set_registered_model_alias(name, CHAMPION, version)
-        if _alias(client, name, CHALLENGER) == version:
+        if version_of_alias(client, name, CHALLENGER) == version:
             client.delete_registered_model_alias(name, CHALLENGER)
 
     def demote(self, name: str) -> None:
@@ -210,13 +219,12 @@ class Registry:
 
     def champion(self, name: str, client: MlflowClient | None = None) -> str | None:
         """The champion's version, or None."""
-        return _alias(client or self.client(), name, CHAMPION)
+        return version_of_alias(client or self.client(), name, CHAMPION)
 
-    def version_facts(self, name: str, version: str) -> VersionFacts:
-        """A version's tags and metrics. Raises RegistryError when there is no such version."""
-        client = self.client()
-        registered = _get(client, name, version)
-        run = client.get_run(registered.run_id)
+    def version_facts(self, name: str, version: str, digest: str = "") -> VersionFacts:
+        """A version's tags and metrics. `digest` as in `reference_file`. Raises RegistryError when there is no such version."""
+        registered = self._registered(name, version, digest)
+        run = self.client().get_run(registered.run_id)
         return VersionFacts(str(registered.version), registered.run_id, dict(registered.tags), dict(run.data.metrics))
 
     def records(self, name: str, version: str) -> Records:
@@ -225,7 +233,7 @@ class Registry:
         from mlflow.exceptions import MlflowException
 
         client = self.client()
-        registered = _get(client, name, version)
+        registered = model_version(client, name, version)
         run = registered.run_id
         with tempfile.TemporaryDirectory() as aside:
 
@@ -251,79 +259,113 @@ class Registry:
     def package_folder(self, name: str, version: str, digest: str = "") -> Path:
         """The folder of a version's package, checked as a slot checks it. Fetched from MLflow once, and again when it is damaged.
 
-        `digest` is that of the package which was live with this number, as far as it is known. Raises RegistryError.
+        `digest` is that of the package which was live with this number, as far as it is known: MLflow is not asked for one that
+        is kept here. Raises RegistryError.
         """
-        registered = _get(self.client(), name, version)
+        if digest and (kept := packages.kept(self._folder(name, version), self.key, digest)):
+            return kept
+        registered = model_version(self.client(), name, version)
         signature, model_digest = registered.tags.get(SIGNATURE_TAG, ""), registered.tags.get(DIGEST_TAG, "")
-        local = self._cached(name, version, "package")
-        local.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(local.parent / "package.lock"):
+        local = self._folder(name, version) / packages.PACKAGE
+        with self._fetching(name, version) as aside:
             refused = packages.refusal(local, self.key, signature, model_digest)
             if refused:
-                with tempfile.TemporaryDirectory(dir=local.parent) as aside:
-                    fetched = self._download(name, registered, "package", Path(aside) / "fetched")
-                    refused = packages.refusal(fetched, self.key, signature, model_digest)
-                    if refused:
-                        raise _refused_package(name, registered, refused)
-                    if local.exists():
-                        local.rename(Path(aside) / "replaced")
-                    fetched.rename(local)
+                fetched = self._download(name, registered, packages.PACKAGE, aside / "fetched")
+                refused = packages.refusal(fetched, self.key, signature, model_digest)
+                if refused:
+                    raise refused_package(name, registered, refused)
+                packages.put_aside(local, self.key, aside)
+                fetched.rename(local)
+            packages.keep_signature(local, signature)
         if digest and packages.package_digest(local) != digest:
-            raise RegistryError(
-                f"model {name} version {version}",
-                "in MLflow is another package than the one that went live with this number",
-                f"deploy a version by its number: `python -m pipeline deploy {name} VERSION`",
-            )
+            raise another_package(name, version)
         return local
 
     def runtime(self, name: str, version: str, digest: str = "") -> Runtime:
         """The loaded package of a version that passed its gates, with the checks that a slot makes. Raises RegistryError."""
         folder = self.deployable_package(name, version, digest)
-        return Runtime.load(folder, self.key.public(), self.signature(name, version))
+        return Runtime.load(folder, self.key.public(), self.signature(name, version, digest))
 
     def deployable_package(self, name: str, version: str, digest: str = "") -> Path:
-        """The package of a version that may go live. Raises RegistryError for a backfill's, or without a valid signature."""
-        registered = _get(self.client(), name, version)
+        """The package of a version that may go live. Raises RegistryError for a backfill's, or without a valid signature.
+
+        One with this `digest` that is kept here has gone live before: it is taken whatever has become of its version in MLflow.
+        """
+        if digest and (kept := packages.kept(self._folder(name, version), self.key, digest)):
+            return kept
+        registered = model_version(self.client(), name, version)
         _refuse_backfilled(name, registered)
         if not registered.tags.get(SIGNATURE_TAG):
-            raise _refused_package(name, registered, "signed")
+            raise refused_package(name, registered, "signed")
         return self.package_folder(name, version, digest)
 
-    def signature(self, name: str, version: str) -> str:
-        """The signature of the manifest of a version's package, hexadecimal; '' without one."""
-        return _get(self.client(), name, version).tags.get(SIGNATURE_TAG, "")
+    def signature(self, name: str, version: str, digest: str = "") -> str:
+        """The signature of the manifest of a version's package, hexadecimal; '' without one. `digest` as in `package_folder`."""
+        if digest and (kept := packages.kept(self._folder(name, version), self.key, digest)):
+            return packages.kept_signature(kept)
+        return model_version(self.client(), name, version).tags.get(SIGNATURE_TAG, "")
 
-    def reference_file(self, name: str, version: str) -> Path:
-        """The sample of a version's training data, with the version's predictions."""
-        return self._fetched(name, version, "reference.parquet")
+    def reference_file(self, name: str, version: str, digest: str = "") -> Path:
+        """The sample of a version's training data, with the version's predictions, as it was registered.
+
+        Raises RegistryError when the sample is not the one that the version's tag names, or when MLflow's version is of another
+        package than the one with this `digest`.
+        """
+        registered = self._registered(name, version, digest)
+        expected = registered.tags.get(REFERENCE_TAG, "")
+        local = self._folder(name, version) / REFERENCE
+        with self._fetching(name, version) as aside:
+            if not _has_digest(local, expected):
+                fetched = self._download(name, registered, REFERENCE, aside / "fetched")
+                if not _has_digest(fetched, expected):
+                    raise refused_package(name, registered, "its digest differs", REFERENCE)
+                fetched.replace(local)
+        return local
 
     def report_file(self, name: str, version: str, report: str) -> Path:
         """A drift report of a version. Raises RegistryError when the version has no such report."""
-        from mlflow.exceptions import MlflowException
-
+        local = self._folder(name, version) / REPORTS / report
+        if local.exists():
+            return local
+        registered = model_version(self.client(), name, version)
+        local.parent.mkdir(parents=True, exist_ok=True)
         try:
-            return self._fetched(name, version, f"{REPORTS}/{report}")
-        except (MlflowException, OSError) as error:
+            with self._fetching(name, version) as aside:
+                self._download(name, registered, f"{REPORTS}/{report}", aside / "fetched").replace(local)
+        except RegistryError as error:
             raise RegistryError(
                 f"report {report}", "is not among the version's artifacts", f"run `python -m pipeline drift {name}`"
             ) from error
-
-    def _cached(self, name: str, version: str, artifact: str) -> Path:
-        return self.home / "versions" / name / version / artifact
-
-    def _fetched(self, name: str, version: str, artifact: str) -> Path:
-        local = self._cached(name, version, artifact)
-        if local.exists():
-            return local
-        run = _get(self.client(), name, version).run_id
-        import mlflow
-
-        local.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=local.parent) as aside:
-            path = mlflow.artifacts.download_artifacts(run_id=run, artifact_path=artifact, dst_path=aside)
-            if not local.exists():
-                Path(path).rename(local)
         return local
+
+    def held(self, name: str, version: str, digest: str) -> Held:
+        """What MLflow holds of a live version whose package has this `digest`. Raises RegistryError when MLflow does not say."""
+        if self._is_new:
+            return Held()
+        reader = Rest(self.uri) if self.uri.startswith("http") else Client(self.client())
+        return held.held(reader, name, version, lambda tags: self._is_another(name, version, tags, digest))
+
+    def _is_another(self, name: str, version: str, tags: Mapping[str, str], digest: str) -> bool:
+        tagged, signature = tags.get(PACKAGE_TAG, ""), tags.get(SIGNATURE_TAG, "")
+        return packages.is_another(self._folder(name, version), self.key, tagged, signature, digest)
+
+    def _registered(self, name: str, version: str, digest: str) -> Any:
+        """MLflow's ModelVersion, whose package has this `digest`. Raises RegistryError when it has another, or there is none."""
+        registered = model_version(self.client(), name, version)
+        if self._is_another(name, version, registered.tags, digest):
+            raise another_package(name, version)
+        return registered
+
+    def _folder(self, name: str, version: str) -> Path:
+        return self.home / "versions" / name / version
+
+    @contextmanager
+    def _fetching(self, name: str, version: str) -> Iterator[Path]:
+        """A folder aside, on the same disk, while no other process fetches files of the version."""
+        folder = self._folder(name, version)
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "package.lock"), tempfile.TemporaryDirectory(dir=folder) as aside:
+            yield Path(aside)
 
     def _download(self, name: str, registered: ModelVersion, artifact: str, folder: Path) -> Path:
         """Fetches an artifact of a version into `folder`. Raises RegistryError when MLflow does not have it."""
@@ -342,47 +384,6 @@ class Registry:
             ) from error
 
 
-def _refused_package(name: str, registered: ModelVersion, why: str) -> RegistryError:
-    unsigned = "its package is not signed as one that passed its gates here"
-    return RegistryError(
-        f"model {name} version {registered.version}",
-        unsigned if "signed" in why else f"its package is damaged, here and in MLflow ({why})",
-        f"train it again: `python -m pipeline retrain {name} --as-of {registered.tags.get(AS_OF_TAG)}`",
-    )
-
-
-def _refused(uri: str, error: Exception) -> RegistryError:
-    return RegistryError(f"mlflow {uri}", (str(error) or type(error).__name__).splitlines()[0], "look at MLflow's log")
-
-
-def _get(client: MlflowClient, name: str, version: str) -> Any:
-    """MLflow's ModelVersion. Raises RegistryError when there is none."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return client.get_model_version(name, version)
-    except MlflowException as error:
-        versions = _versions(client, name)
-        if not versions:
-            train = f"train it first: `python -m pipeline retrain {name}`"
-            raise RegistryError(f"model {name}", "was never trained", train) from error
-        raise RegistryError(
-            f"model {name}", f"has no version {version}", f"its versions are: {', '.join(versions)}"
-        ) from error
-
-
-def _versions(client: MlflowClient, name: str) -> list[str]:
-    return sorted((str(v.version) for v in client.search_model_versions(f"name = '{name}'")), key=int)
-
-
-def _alias(client: MlflowClient, name: str, alias: str) -> str | None:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        registered = client.get_registered_model(name)
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return None
-        raise RegistryError(f"mlflow model {name}", str(error).splitlines()[0], "look at MLflow's log") from error
-    version = registered.aliases.get(alias)
-    return None if version is None else str(version)
+def _has_digest(file: Path, digest: str) -> bool:
+    """Whether the file is there, and is the one with this sha256; '' is any one: an older version has no tag with it."""
+    return file.is_file() and digest in ("", signing.digest(file))

@@ -26,6 +26,7 @@ from pipeline.ledger.rollout_events import (
     StepBaked,
 )
 from pipeline.ledger.store import Entry
+from pipeline.ledger.timeline import PackageOfVersion
 from pipeline.registry.packages import package_digest
 from pipeline.rollout import precedence, predecessor, recovery, settings_change, slots, step_watch
 from pipeline.rollout.context import RolloutContext, answers, check_router, other_slot
@@ -53,6 +54,7 @@ class Plan:
     reason: str
     before: Route | None
     settings: Rollout
+    digest: str
 
     @property
     def champion(self) -> RoutedSlot | None:
@@ -88,9 +90,10 @@ def deploy(
         check_router(context)
         folder = context.registry.deployable_package(model, version)
         current = recovery.recover_route(context, model, settings)
-        same_number = current.live if current is not None and current.live.version == version else None
-        other_package = same_number is not None and same_number.digest not in ("", package_digest(folder))
-        if strategy != "shadow" and (same_number is None or other_package):
+        wanted = PackageOfVersion(version, package_digest(folder))
+        same_number = current is not None and current.live.version == version
+        other_package = current is not None and same_number and not current.live.package.is_same(wanted)
+        if strategy != "shadow" and (not same_number or other_package):
             precedence.check(context.ledger, context.run, model, version)
         if current is not None and answers(current.live):
             current, changed = _apply_settings(context, current, "" if other_package else version, settings)
@@ -105,7 +108,8 @@ def deploy(
             # Prediction log and route name versions by number, so two packages of one number cannot share the traffic.
             logger.warning("%s: version %s is another package than the live one of this number", model, version)
             strategy = "all-at-once"
-        plan = Plan(model, version, slot, strategy if current else "all-at-once", reason, current, settings)
+        planned = strategy if current else "all-at-once"
+        plan = Plan(model, version, slot, planned, reason, current, settings, wanted.digest)
         warm = predecessor.warm(current)
         started_event = RolloutStarted(
             version=version,
@@ -113,6 +117,7 @@ def deploy(
             strategy=plan.strategy,
             reason=reason,
             before=current.live.version if current else None,
+            digest=wanted.digest,
             warm=warm.version if warm is not None else None,
             warm_digest=warm.digest or None if warm is not None else None,
         )
@@ -263,7 +268,7 @@ def _undo(context: RolloutContext, plan: Plan, opened: Entry[Opening], error: Ba
         if moved and plan.before is not None:
             live, reason = plan.before.live, f"version {plan.version} failed: {why}"
             undone = RolledBack(version=live.version, slot=live.slot, reason=reason, left=plan.version)
-            context.record(undone, plan.model)
+            context.record(replace(undone, digest=live.digest or None, left_digest=plan.digest), plan.model)
         context.record(RolloutFailed(version=plan.version, slot=plan.slot, error=why), plan.model)
     except PerennialError as second:
         if isinstance(second, LedgerError) and _go_back_without_ledger(context, plan):

@@ -85,11 +85,11 @@ class Observer:
         self._registry, self._router, self._model, self._slow_ms = registry, router, model, slow_ms
         home = registry.home
         self._champion, self._candidate, self._compare_traffic = champion, candidate, compare_traffic
-        folders = {candidate.version: predictions_folder(home, model, shadow)}
+        folders = {candidate: predictions_folder(home, model, shadow)}
         if champion is not None and compare_traffic and not shadow:
             # Not with a shadow: each request is in both logs then, and must count once.
-            folders[champion.version] = predictions_folder(home, model)
-        self._logs = {version: _Tail(folder, version) for version, folder in folders.items()}
+            folders[champion] = predictions_folder(home, model)
+        self._logs = {routed: _Tail(folder, routed) for routed, folder in folders.items()}
         self._slots = {service_name(model, s): s.address for s in (champion, candidate) if s is not None}
         self._last, self._counted = self._served(), dict[str, Answered]()
         # With all traffic moved the champion has none now; its earlier counts say what is usual.
@@ -157,14 +157,14 @@ class Observer:
     def _compare(self) -> Sides:
         assert self._champion is not None
         if self._pair is None:
-            self._pair = _Pair.of(self._registry, self._model, self._champion.version, self._candidate.version)
+            self._pair = _Pair.of(self._registry, self._model, self._champion, self._candidate)
         if hidden := sorted({*self._pair.champion.features, *self._pair.candidate.features} & {*self._personal}):
             raise NotCompared(
                 f"predictions were not compared: {', '.join(hidden)} is personal and not in the log as it was asked"
             )
-        scored = [log for version, log in self._logs.items() if not self._pair.lacking(version)]
+        scored = [log for routed, log in self._logs.items() if not self._pair.lacking(routed)]
         if not scored:
-            lacking = {name: None for version in self._logs for name in self._pair.lacking(version)}
+            lacking = {name: None for routed in self._logs for name in self._pair.lacking(routed)}
             raise NotCompared(f"predictions were not compared: the requests lack {', '.join(lacking)}")
         for log in scored:
             for table in log.rows():
@@ -173,10 +173,10 @@ class Observer:
 
 
 class _Tail:
-    """Reads the rows that a version's slots add to the prediction log from now on."""
+    """Reads the rows that a slot with its version adds to the prediction log from now on."""
 
-    def __init__(self, folder: Path, version: str) -> None:
-        self._folder, self._pattern = folder, f"*-v{version}-*"
+    def __init__(self, folder: Path, routed: RoutedSlot) -> None:
+        self._folder, self._pattern = folder, f"{routed.slot}-v{routed.version}-*"
         self._counts: dict[Path, int] = {}
         self._read = {stem: sum(count for _, count in files) for stem, files in self._files().items()}
 
@@ -215,21 +215,24 @@ class _Pair:
 
     champion: Runtime
     candidate: Runtime
-    versions: tuple[str, str]
+    slots: tuple[RoutedSlot, RoutedSlot]
     sides: Sides
     distinct_sides: Sides
     distinct: set[tuple[Any, ...]] = field(default_factory=set)
 
     @classmethod
-    def of(cls, registry: Registry, model: str, champion: str, candidate: str) -> _Pair:
-        old, new = (Runtime.load(registry.package_folder(model, version)) for version in (champion, candidate))
+    def of(cls, registry: Registry, model: str, champion: RoutedSlot, candidate: RoutedSlot) -> _Pair:
+        old, new = (
+            Runtime.load(registry.package_folder(model, routed.version, routed.digest))
+            for routed in (champion, candidate)
+        )
         at = cuts(registry, model, champion, old.task)
         return cls(old, new, (champion, candidate), Sides(at), Sides(at))
 
-    def lacking(self, version: str) -> list[str]:
-        """The columns that the other version needs and requests to `version` do not have, or have in another kind."""
+    def lacking(self, routed: RoutedSlot) -> list[str]:
+        """The columns that the other version needs and requests to this slot do not have, or have in another kind."""
         own, other = self.champion.signature, self.candidate.signature
-        if version == self.versions[1]:
+        if routed == self.slots[1]:
             own, other = other, own
         return sorted({*other.numbers} - {*own.numbers} | {*other.texts} - {*own.texts})
 
@@ -238,11 +241,13 @@ class _Pair:
         if not len(table):
             return
         logged = _features(table)
-        answered_by, logged_predictions = table["version"].to_numpy(), table["prediction"].to_numpy()
+        # By slot too: both packages may have the same number.
+        versions, slots = table["version"].to_numpy(), table["slot"].to_numpy()
+        logged_predictions = table["prediction"].to_numpy()
         pair = [_rows_of(logged, runtime) for runtime in (self.champion, self.candidate)]
         champion, candidate = (
-            np.where(answered_by == version, logged_predictions, runtime.predict(rows))
-            for version, runtime, rows in zip(self.versions, (self.champion, self.candidate), pair, strict=True)
+            np.where((versions == by.version) & (slots == by.slot), logged_predictions, runtime.predict(rows))
+            for by, runtime, rows in zip(self.slots, (self.champion, self.candidate), pair, strict=True)
         )
         self.sides.add(champion, candidate)
         new = self._new_rows(pair)
@@ -283,14 +288,15 @@ def _rows_of(logged: dict[str, np.ndarray], runtime: Runtime) -> Rows:
     return Rows(numbers, texts, [None] * count, [None] * count)
 
 
-def cuts(registry: Registry, model: str, champion: str, task: str) -> np.ndarray:
+def cuts(registry: Registry, model: str, champion: RoutedSlot, task: str) -> np.ndarray:
     """The cuts, of shape (10,): 0.5 or, for regression, the median; then the nine deciles, for a change of the distribution.
 
     Median and deciles are those of the champion's predictions for its own sample of the training data.
     """
     import pyarrow.parquet as pq
 
-    reference = pq.read_table(registry.reference_file(model, champion), columns=["prediction"])
+    file = registry.reference_file(model, champion.version, champion.digest)
+    reference = pq.read_table(file, columns=["prediction"])
     predictions = reference["prediction"].to_numpy()
     middle = 0.5 if task == "binary" else float(np.median(predictions))
     return np.array([middle, *np.percentile(predictions, CUTS)])

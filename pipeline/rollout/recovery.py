@@ -11,7 +11,7 @@ import time
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from pipeline.errors import LeaseBusy, RegistryAwayError, RegistryError, RolloutError
+from pipeline.errors import LeaseBusy, RegistryError, RolloutError
 from pipeline.ledger import lease
 from pipeline.ledger.rollout_events import (
     CLOSINGS,
@@ -29,7 +29,7 @@ from pipeline.ledger.rollout_events import (
 )
 from pipeline.ledger.store import Entry, Ledger
 from pipeline.ledger.timeline import live_at
-from pipeline.rollout import predecessor, probe, settings_change, slots, undeploy
+from pipeline.rollout import predecessor, probe, registry_agreement, settings_change, slots, undeploy
 from pipeline.rollout.context import SWITCH_LIMIT_S, RolloutContext, answers
 from pipeline.rollout.recorded import recorded_settings
 from pipeline.rollout.routing import foreign_files, route_file
@@ -63,6 +63,8 @@ def reconcile(context: RolloutContext, settings: dict[str, Rollout], models: lis
             errors.append(error)
     if restored:
         _wait_for_routes(context, models)
+    # That MLflow is away is one line, for however many models.
+    actions = list(dict.fromkeys(actions))
     if errors:
         for line in actions:
             logger.info("%s", line)
@@ -112,21 +114,22 @@ def _recover(context: RolloutContext, model: str, settings: Rollout) -> list[str
 
 
 def _restore_alias(context: RolloutContext, current: Route, actions: list[str]) -> None:
-    """Puts MLflow's alias back on the live version when another hand moved or deleted it. Not while MLflow is away."""
-    model, version = current.model, current.live.version
+    """Puts MLflow's alias back on the live version when another hand moved or deleted it, and says what else does not agree.
+
+    The alias never names the live version's number while that is another package in MLflow.
+    """
+    model, live = current.model, current.live
     try:
-        champion = context.registry.champion(model)
-    except RegistryAwayError:
-        return
-    if champion == version:
-        return
-    try:
-        context.promote(model, version)
+        held = context.registry.held(model, live.version, live.digest)
+        if held.has_version and not held.is_another and held.champion != live.version:
+            context.promote(model, live.version)
+            was = f"on version {held.champion}" if held.champion else "gone"
+            again = f"it is on version {live.version} again, which is live"
+            actions.append(f"{model}: MLflow's alias champion was {was}; {again}")
+            held = replace(held, champion=live.version)
+        actions += registry_agreement.lines(model, live.version, held, context.registry.uri)
     except RegistryError as error:
-        actions.append(f"{model}: version {version} is live, and MLflow does not have it as that ({error})")
-        return
-    was = f"on version {champion}" if champion else "gone"
-    actions.append(f"{model}: MLflow's alias champion was {was}; it is on version {version} again, which is live")
+        actions.append(registry_agreement.away(error))
 
 
 def recover_route(
@@ -166,9 +169,7 @@ def recover_route(
 def is_recorded(ledger: Ledger, model: str, live: RoutedSlot) -> bool:
     """Whether the ledger says that this version is live, and with this package as far as both name one."""
     last = live_at(ledger, model)
-    if last is None or last.version != live.version:
-        return False
-    return "" in (last.digest, live.digest) or last.digest == live.digest
+    return last is not None and last.package.is_same(live.package)
 
 
 def _check_followed(context: RolloutContext, current: Route) -> None:
@@ -211,7 +212,7 @@ def _finish_or_undo(
     if rollback is not None:
         reason, left = rollback.reason, rollback.left
         back = RolledBack(version=version, slot=slot, switch_s=0.0, completed_later=True, reason=reason, left=left)
-        context.record(replace(back, digest=live.digest or None), model)
+        context.record(replace(back, digest=live.digest or None, left_digest=rollback.left_digest), model)
     else:
         before = previous.version if previous else None
         ended = RolloutEnded(version=version, slot=slot, switch_s=0.0, completed_later=True, previous=before)
@@ -233,7 +234,7 @@ def _undo_in_bake(
     restore_traffic(context, model, Route(model, previous), live.slot, settings.drain_s)
     reason = f"the rollout of version {live.version} was cut off in its bake"
     undone = RolledBack(version=previous.version, slot=previous.slot, reason=reason, left=live.version)
-    context.record(replace(undone, digest=previous.digest or None), model)
+    context.record(replace(undone, digest=previous.digest or None, left_digest=live.digest or None), model)
     actions.append(f"{model}: back on version {previous.version}, {reason}")
     return route_file.read(context.home, model) or Route(model, previous)
 

@@ -12,7 +12,7 @@ from dataclasses import replace as replace_fields
 
 from pipeline.errors import LeaseBusy, RolloutError
 from pipeline.ledger.rollout_events import AbortAsked, RollbackStarted, RolledBack, RolloutFailed
-from pipeline.ledger.timeline import live_version, rolled_back_versions, trusted_predecessor
+from pipeline.ledger.timeline import PackageOfVersion, live_at, rolled_back_versions, trusted_predecessor
 from pipeline.rollout import recovery, settings_change, slots
 from pipeline.rollout.context import RolloutContext, answers, check_router, other_slot
 from pipeline.rollout.results import Rollback
@@ -51,15 +51,16 @@ def rollback(context: RolloutContext, model: str, settings: Rollout, reason: str
 def replace(context: RolloutContext, model: str, settings: Rollout, reason: str, leaving: str, by: str) -> Rollback:
     """Rolls back from the version `leaving` to the version `by`. Raises LeaseBusy when a rollout is going on."""
     with context.leased(model) as leased:
-        return _roll_back(leased, model, settings, reason, leaving, by)
+        return _roll_back(leased, model, settings, reason, PackageOfVersion(leaving), by)
 
 
-def _newest_version(context: RolloutContext, model: str) -> str:
-    """The newest version that gets traffic or is being rolled out, which a rollback leaves; '' when nothing is live."""
+def _newest_version(context: RolloutContext, model: str) -> PackageOfVersion | None:
+    """The newest version that gets traffic or is being rolled out, which a rollback leaves; None when nothing is live."""
     opened = recovery.open_rollout(context.ledger, model)
     if opened is not None:
-        return opened.event.leaving
-    return live_version(context.ledger, model)
+        return PackageOfVersion(*opened.event.leaving)
+    live = live_at(context.ledger, model)
+    return live.package if live is not None else None
 
 
 def _nothing_moved(current: Route, left: str) -> Rollback:
@@ -67,27 +68,34 @@ def _nothing_moved(current: Route, left: str) -> Rollback:
 
 
 def _roll_back(
-    context: RolloutContext, model: str, settings: Rollout, reason: str, leaving: str, by: str | None = None
+    context: RolloutContext,
+    model: str,
+    settings: Rollout,
+    reason: str,
+    leaving: PackageOfVersion | None,
+    by: str = "",
 ) -> Rollback:
     current = recovery.recover_route(context, model, settings)
     if current is None:
         raise RolloutError(
             f"model {model}", "is not live", f"deploy a version first: `python -m pipeline deploy {model} VERSION`"
         )
-    if leaving and current.live.version != leaving:
-        return replace_fields(_nothing_moved(current, leaving), already=True)
+    if leaving is not None and leaving.version and not current.live.package.is_same(leaving):
+        return replace_fields(_nothing_moved(current, leaving.version), already=True)
     check_router(context)
     left = current.live
     target, warm = _target(context, current, settings, by)
     started = RollbackStarted(version=target.version, slot=target.slot, left=left.version, reason=reason)
-    context.record(started, model)
+    digest, left_digest = target.digest or None, left.digest or None
+    context.record(replace_fields(started, digest=digest, left_digest=left_digest), model)
     start = time.monotonic()
     # Without `left` as a failover: it is being pulled, perhaps because its answers do harm.
     recovery.leave(context, current, Route(model, target))
     switch_s = time.monotonic() - start
     context.promote(model, target.version)
     result = Rollback(target.version, target.slot, left.version, round(switch_s, 3), reason, warm)
-    context.record(replace_fields(RolledBack.read(result.as_dict()), digest=target.digest or None), model)
+    rolled_back = RolledBack.read(result.as_dict())
+    context.record(replace_fields(rolled_back, digest=digest, left_digest=left_digest), model)
     _end_left(context, model, left, settings)
     return result
 
@@ -100,30 +108,31 @@ def _end_left(context: RolloutContext, model: str, left: RoutedSlot, settings: R
         logger.warning("%s %s: version %s still runs (%s); `reconcile` ends it", model, left.slot, left.version, error)
 
 
-def _target(context: RolloutContext, current: Route, settings: Rollout, by: str | None) -> tuple[RoutedSlot, bool]:
-    """(the slot to roll back to, whether it was warm), with version `by`; None means the version that was live before.
+def _target(context: RolloutContext, current: Route, settings: Rollout, by: str) -> tuple[RoutedSlot, bool]:
+    """(the slot to roll back to, whether it was warm), with version `by`; '' means the version that was live before.
 
     A version that is not warm is started in the idle slot. A warm one that runs with other settings is started again: it would
     answer with keys that were revoked.
     """
     warm = current.previous
-    version = by or trusted_predecessor(context.ledger, current.model, current.live.version)
-    if version is None:
+    before = trusted_predecessor(context.ledger, current.model, current.live.package, by)
+    if before is None:
         raise _no_predecessor(context, current)
-    if warm is not None and warm.version == version and answers(warm):
+    if warm is not None and warm.package.is_same(before) and answers(warm):
         if not settings_change.is_outdated(context, current.model, warm, settings):
             return warm, True
         renewed = settings_change.renew_predecessor(context, current, settings).previous
         assert renewed is not None
         return renewed, False
-    folder = context.registry.deployable_package(current.model, version)
+    folder = context.registry.deployable_package(current.model, before.version, before.digest)
     slot = other_slot(current.live.slot)
-    return slots.fill(context, current.model, version, slot, folder, settings).routed, False
+    return slots.fill(context, current.model, before.version, slot, folder, settings).routed, False
 
 
 def _no_predecessor(context: RolloutContext, current: Route) -> RolloutError:
     model, live = current.model, current.live.version
-    pulled = [version for version in rolled_back_versions(context.ledger, model) if version != live]
+    left = rolled_back_versions(context.ledger, model)
+    pulled = [package.version for package in left if not package.is_same(current.live.package)]
     if not pulled:
         check = f"deploy another version: `python -m pipeline deploy {model} VERSION`"
         return RolloutError(f"model {model}", "has no predecessor to go back to", check)

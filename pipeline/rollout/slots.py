@@ -56,7 +56,8 @@ def fill(
     engine, why = context.engines.choose(settings.engine)
     context.empty_slot(model, slot, settings.drain_s)
     log = predictions_folder(context.home, model, shadow)
-    server, keys = _server_settings(context, model, version, settings.serving)
+    digest = package_digest(folder)
+    server, keys = _server_settings(context, model, version, digest, settings.serving)
     spec = SlotSpec(
         model,
         slot,
@@ -87,12 +88,12 @@ def fill(
         settings=as_recorded(settings),
     )
     context.record(ready, model)
-    routed = replace(routed_slot(running), digest=package_digest(folder))
+    routed = replace(routed_slot(running), digest=digest)
     return ProvenSlot(routed, engine, why, ready_s)
 
 
 def _server_settings(
-    context: RolloutContext, model: str, version: str, serving: Serving
+    context: RolloutContext, model: str, version: str, digest: str, serving: Serving
 ) -> tuple[Settings, dict[str, str]]:
     """(the settings of the slot's server: its limits, its keys, its package's signature; the headers of the golden requests).
 
@@ -114,7 +115,7 @@ def _server_settings(
         personal=serving.personal,
         log_key=context.registry.key.log_key() if serving.personal else "",
         public_key=context.registry.key.public(),
-        signature=context.registry.signature(model, version),
+        signature=context.registry.signature(model, version, digest),
         golden_key=golden,
     )
     return settings, headers

@@ -12,7 +12,7 @@ from pipeline.context import Context
 from pipeline.deployer import traffic
 from pipeline.errors import RegistryError
 from pipeline.ledger.events import DriftChecked
-from pipeline.ledger.timeline import live_version
+from pipeline.ledger.timeline import LiveVersion, live_at
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,16 +62,17 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
 
     model = context.params.model(name)
     # By what is live: somebody can move the registry's alias.
-    champion = live_version(context.ledger, name)
-    if not champion:
+    live = live_at(context.ledger, name)
+    if live is None:
         raise RegistryError(
             f"model {name}", "has no champion to monitor", f"train one: `python -m pipeline retrain {name} --deploy`"
         )
     start = as_of - timedelta(days=model.monitor.window_days)
     requests, logged = traffic(context).predictions(name, start, as_of)
+    champion = live.version
     report = context.home / "reports" / name / f"{as_of:%Y-%m-%dT%H%M}-v{champion}.html"
-    drift = _drift_verdict(context, name, champion, requests, report)
-    quality = _live_quality(context, name, champion, requests, start, as_of)
+    drift = _drift_verdict(context, name, live, requests, report)
+    quality = _live_quality(context, name, live, requests, start, as_of)
     check = DriftCheck(
         drift=drift,
         champion=champion,
@@ -92,7 +93,9 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
     return check
 
 
-def _drift_verdict(context: Context, name: str, champion: str, requests: pd.DataFrame, report: Path) -> DriftVerdict:
+def _drift_verdict(
+    context: Context, name: str, champion: LiveVersion, requests: pd.DataFrame, report: Path
+) -> DriftVerdict:
     """Compares the features of the requests with the champion's training sample. Leaves personal features out."""
     import pandas as pd
 
@@ -101,7 +104,7 @@ def _drift_verdict(context: Context, name: str, champion: str, requests: pd.Data
     model = context.params.model(name)
     personal = model.rollout.serving.personal
     return drift.compare(
-        pd.read_parquet(context.registry.reference_file(name, champion)),
+        pd.read_parquet(context.registry.reference_file(name, champion.version, champion.digest)),
         requests,
         [c for c in model.training.numeric if c not in personal],
         [c for c in model.training.categorical if c not in personal],
@@ -111,14 +114,14 @@ def _drift_verdict(context: Context, name: str, champion: str, requests: pd.Data
 
 
 def _live_quality(
-    context: Context, name: str, champion: str, requests: pd.DataFrame, start: datetime, as_of: datetime
+    context: Context, name: str, champion: LiveVersion, requests: pd.DataFrame, start: datetime, as_of: datetime
 ) -> LiveQuality:
     """The champion's metric on its own answers whose labels are known at `as_of`."""
     from pipeline.monitoring import live_quality
 
     model = context.params.model(name)
-    held_out = context.registry.version_facts(name, champion).metrics[model.evaluation.metric]
-    answers = requests[requests["version"] == champion]
+    held_out = context.registry.version_facts(name, champion.version, champion.digest).metrics[model.evaluation.metric]
+    answers = live_quality.answered_by(requests, context.ledger, name, champion)
     labels = (
         live_quality.labels(model, context.project, start, as_of, name, context.registry.key.log_key())
         if len(answers)

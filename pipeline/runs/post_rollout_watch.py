@@ -14,7 +14,7 @@ from pipeline.context import Context
 from pipeline.deployer import traffic
 from pipeline.errors import LeaseBusy, PerennialError
 from pipeline.ledger.events import Watched
-from pipeline.ledger.timeline import live_at, trusted_predecessor
+from pipeline.ledger.timeline import LiveVersion, PackageOfVersion, live_at, trusted_predecessor
 from pipeline.rollout.results import Rollback
 
 if TYPE_CHECKING:
@@ -63,16 +63,16 @@ def watch(context: Context, run: str, name: str, as_of: datetime) -> WatchResult
 
     settings = context.params.model(name).rollout
     live = live_at(context.ledger, name)
-    predecessor = trusted_predecessor(context.ledger, name, live.version) if live else None
-    if live is None or predecessor is None:
+    before = trusted_predecessor(context.ledger, name, live.package) if live else None
+    if live is None or before is None:
         return WatchResult("keep", f"{name} has no predecessor to compare with")
     if open_rollout(context.ledger, name) is not None:
         return WatchResult("keep", f"a rollout of {name} is going on, it is left alone")
-    champion, since = live.version, datetime.fromisoformat(live.since)
+    champion, predecessor, since = live.version, before.version, datetime.fromisoformat(live.since)
     if datetime.now(UTC) - since > timedelta(days=settings.watch_days):
         return WatchResult("keep", f"version {champion} has been live for more than {settings.watch_days:g} days")
     try:
-        new, old = _losses(context, name, champion, predecessor, as_of)
+        new, old = _losses(context, name, live, before, as_of)
     except Incomparable as error:
         return WatchResult("keep", f"versions {champion} and {predecessor} cannot be compared: {error}")
     judged = policy.compare(new, old, settings.limits.alpha, settings.limits.min_requests)
@@ -98,7 +98,7 @@ class Incomparable(Exception):
 
 
 def _losses(
-    context: Context, name: str, champion: str, predecessor: str, as_of: datetime
+    context: Context, name: str, champion: LiveVersion, predecessor: PackageOfVersion, as_of: datetime
 ) -> tuple[np.ndarray, np.ndarray]:
     """(the champion's losses, its predecessor's), each of shape (rows,), on the champion's requests with a known label.
 
@@ -110,7 +110,7 @@ def _losses(
     model = context.params.model(name)
     start = as_of - timedelta(days=model.rollout.watch_days + model.monitor.window_days)
     requests, _ = traffic(context).predictions(name, start, as_of)
-    requests = requests[requests["version"] == champion]
+    requests = live_quality.answered_by(requests, context.ledger, name, champion)
     labels = (
         live_quality.labels(model, context.project, start, as_of, name, context.registry.key.log_key())
         if len(requests)
@@ -125,13 +125,14 @@ def _losses(
     return bounded_loss(model.training.task, target, new, old), bounded_loss(model.training.task, target, old, new)
 
 
-def _answers(context: Context, name: str, version: str, rows: pd.DataFrame) -> np.ndarray:
-    """The version's predictions for the rows, of shape (rows,). Raises Incomparable."""
+def _answers(context: Context, name: str, before: PackageOfVersion, rows: pd.DataFrame) -> np.ndarray:
+    """The predecessor's predictions for the rows, of shape (rows,). Raises Incomparable."""
     from pipeline.serving.errors import PackageRefused
     from pipeline.serving.runtime import Runtime
 
+    version = before.version
     try:
-        runtime = Runtime.load(context.registry.package_folder(name, version))
+        runtime = Runtime.load(context.registry.package_folder(name, version, before.digest))
         personal = context.params.model(name).rollout.serving.personal
         if hidden := [feature for feature in runtime.features if feature in personal]:
             raise Incomparable(f"{', '.join(hidden)} is personal and not in the prediction log")

@@ -8,6 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
+def services_of(home: Path) -> dict[str, str]:
+    """The URLs that `make up` wrote down in `home`, by service; none before its first time."""
+    file = home / "services.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
 @dataclass(frozen=True)
 class Router:
     """Traefik's URLs, without a trailing slash: where it takes requests, what users call that, where it reports on itself."""
@@ -20,8 +26,7 @@ class Router:
     def of(cls, home: Path, variables: Mapping[str, str]) -> Router:
         """What `variables` say ($PERENNIAL_… without the prefix), else what `make up` wrote down in `home`, else the
         default ports of the loopback address."""
-        file = home / "services.json"
-        services = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        services = services_of(home)
 
         def url(service: str, name: str, default: str) -> str:
             local = services.get(service) or f"http://127.0.0.1:{variables.get(f'{name}_PORT', default)}"

@@ -9,8 +9,9 @@ from pipeline.context import Context
 from pipeline.errors import RegistryError
 from pipeline.ledger.rollout_events import RolloutEnded
 from pipeline.registry.packages import package_digest
-from pipeline.registry.versions import SIGNATURE_TAG
+from pipeline.registry.versions import PACKAGE_TAG, REFERENCE_TAG, SIGNATURE_TAG
 from pipeline.runs import batch_scoring, steps
+from pipeline.training import signing
 from tests.support.versions import AS_OF, retrain
 
 pytestmark = pytest.mark.usefixtures("trained_before")
@@ -54,7 +55,7 @@ def test_what_is_wrong_in_the_registry_too_is_refused(registry, project):
 
 
 def test_a_model_that_is_deleted_and_made_again_is_not_taken_from_the_cache(registry, project):
-    """The new version 1 has its own package, and the old one's digest is refused for it."""
+    """The new version 1 has its own package; the old one is still found by its digest, and refused where no copy of it is kept."""
     old = package_digest(registry.package_folder("churn", "1"))
     registry.client().delete_registered_model("churn")
     customers = project / "customers" / "all.parquet"
@@ -67,6 +68,11 @@ def test_a_model_that_is_deleted_and_made_again_is_not_taken_from_the_cache(regi
     new = package_digest(registry.deployable_package("churn", "1"))
     assert new != old
     assert json.loads((registry.package_folder("churn", "1") / "manifest.json").read_text())
+    tags = registry.version_facts("churn", "1", new).tags
+    assert tags[PACKAGE_TAG] == new
+    assert tags[REFERENCE_TAG] == signing.digest(registry.reference_file("churn", "1", new))
+    assert package_digest(registry.deployable_package("churn", "1", old)) == old
+    shutil.rmtree(registry.home / "versions" / "churn" / "1" / "earlier")
     with pytest.raises(RegistryError, match="in MLflow is another package than the one that went live"):
         registry.deployable_package("churn", "1", old)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pipeline.errors import RolloutError
+from pipeline.ledger.rollout_events import RolledBack
+from pipeline.registry.packages import package_digest
 from pipeline.rollout import rollback
 from pipeline.rollout.routing import route_file
 from tests.support.accidents import agreed, deploy, reconcile
@@ -79,3 +81,18 @@ def test_a_slot_that_cannot_be_ended_does_not_undo_a_rollback(lived, monkeypatch
     assert "version 2 still runs (the engine is away); `reconcile` ends it" in caplog.text
     assert reconcile(context) == ["churn green: ended version 2, which no route names"]
     assert agreed(world, context) == "1"
+
+
+def test_a_rollback_asks_for_the_package_that_was_live_not_for_its_number(lived, monkeypatch):
+    """The predecessor is started from the package with the digest that the ledger has for it."""
+    world, context = lived
+    for version in ("1", "2", "3"):
+        deploy(context, version)
+    before = package_digest(world.package("1"))
+    back(context)
+    asked, package = [], world.deployable_package
+    monkeypatch.setattr(world, "deployable_package", lambda *at: asked.append(at) or package(*at))
+    assert back(context).version == "1"
+    assert ("churn", "1", before) in asked
+    left = context.ledger.events(RolledBack, model="churn")[-1].event
+    assert (left.digest, left.left, left.left_digest) == (before, "2", package_digest(world.package("2")))

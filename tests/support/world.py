@@ -19,6 +19,7 @@ import pytest
 from harness.ledgers import ledger_of
 from pipeline.errors import PerennialError, RegistryError, RolloutError
 from pipeline.policy.canary import Judgement
+from pipeline.registry.held import Held
 from pipeline.rollout import failpoints
 from pipeline.rollout.context import RolloutContext
 from pipeline.rollout.engines.base import Running
@@ -163,7 +164,7 @@ class World:
             raise RegistryError(f"version {version}", "is not signed", "train it")
         return folder
 
-    def signature(self, model, version):
+    def signature(self, model, version, digest=""):
         return self.signatures[version]
 
     def package_folder(self, model, version, digest=""):
@@ -195,6 +196,11 @@ class World:
 
     def champion(self, model):
         return self.promoted
+
+    uri = "memory"
+
+    def held(self, model, version, digest):
+        return Held(True, True, self.promoted, run="r", run_state="active", experiment="1", experiment_state="active")
 
 
 @pytest.fixture

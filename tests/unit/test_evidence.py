@@ -107,8 +107,8 @@ def test_predictions_are_compared_on_requests_that_have_the_columns_of_both(cand
     old, new = (
         SimpleNamespace(signature=SimpleNamespace(numbers=names, texts=[])) for names in (["spend", "calls"], candidate)
     )
-    pair = evidence._Pair(old, new, ("1", "2"), None, None)
-    assert (pair.lacking("1"), pair.lacking("2")) == lacking
+    pair = evidence._Pair(old, new, (OLD, NEW), None, None)
+    assert (pair.lacking(OLD), pair.lacking(NEW)) == lacking
 
 
 def test_errors_of_the_router_count_only_while_the_slot_is_away(counted):
@@ -118,3 +118,21 @@ def test_errors_of_the_router_count_only_while_the_slot_is_away(counted):
     assert cut.failed == Counted(0, 0)
     assert dead.failed == Counted(4, 4)
     assert again.failed == Counted(6, 26)
+
+
+def test_two_packages_of_one_number_are_told_apart_by_their_slots():
+    """A row counts as the answer of the slot that gave it, when champion and candidate have the same number."""
+    import numpy as np
+    import pyarrow as pa
+
+    signature = SimpleNamespace(numbers=["spend"], texts=[])
+    old, new = (
+        SimpleNamespace(signature=signature, features=["spend"], predict=lambda rows, at=at: np.full(len(rows), at))
+        for at in (0.1, 0.9)
+    )
+    again = RoutedSlot("green", "1", NEW.address)
+    pair = evidence._Pair(old, new, (OLD, again), evidence.Sides(np.array([0.5])), evidence.Sides(np.array([0.5])))
+    logged = pa.array([{"spend": 1.0}, {"spend": 2.0}])
+    columns = {"version": ["1", "1"], "slot": ["green", "green"], "prediction": [0.8, 0.8], "features": logged}
+    pair.take(pa.table(columns))
+    assert (pair.sides.up.tolist(), pair.sides.down.tolist(), pair.sides.rows) == ([2], [0], 2)

@@ -12,7 +12,14 @@ from pipeline.ledger.events import StepEnded, StepStarted
 from pipeline.ledger.metering import metered
 from pipeline.ledger.rollout_events import AbortAsked, RolledBack, RolloutEnded
 from pipeline.ledger.store import EVENTS, Ledger
-from pipeline.ledger.timeline import live_at, timeline, trusted_predecessor
+from pipeline.ledger.timeline import (
+    PackageOfVersion,
+    live_at,
+    number_is_its_own_since,
+    rolled_back_versions,
+    timeline,
+    trusted_predecessor,
+)
 from pipeline.settings.models import Baseline, Prices
 from tests.support.ledger import filled
 
@@ -178,4 +185,22 @@ def test_what_was_rolled_back_is_nobodys_predecessor_until_it_is_deployed_again(
             RolledBack(version=version, slot="blue", left=left) if left else RolloutEnded(version=version, slot="blue")
         )
         ledger.append(moved, "m")
-    assert {version: trusted_predecessor(ledger, "m", version) for version in before} == before
+    found = {version: trusted_predecessor(ledger, "m", PackageOfVersion(version)) for version in before}
+    assert {version: package and package.version for version, package in found.items()} == before
+
+
+def test_a_number_that_names_two_packages_is_two_versions(ledger):
+    """A model that was made again counts from 1 again: its new version 1 has the old one among its predecessors, by digest."""
+    old, two, new = PackageOfVersion("1", "a"), PackageOfVersion("2", "b"), PackageOfVersion("1", "c")
+    for package in (old, two, new):
+        ledger.append(RolloutEnded(version=package.version, digest=package.digest), "m")
+    moves = ledger.events(RolloutEnded)
+    assert trusted_predecessor(ledger, "m", new) == two
+    assert trusted_predecessor(ledger, "m", new, "1") == old
+    assert number_is_its_own_since(ledger, "m", new) == moves[1].at
+    assert number_is_its_own_since(ledger, "m", two) == ""
+    ledger.append(RolledBack(version="2", digest="b", left="1", left_digest="c"), "m")
+    assert trusted_predecessor(ledger, "m", two) == old
+    assert rolled_back_versions(ledger, "m") == [new]
+    ledger.append(RolledBack(version="1", digest="a", left="2"), "m")
+    assert trusted_predecessor(ledger, "m", old) is None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pipeline.ledger.timeline import PackageOfVersion
+
 
 @dataclass(frozen=True)
 class RoutedSlot:
@@ -13,6 +15,10 @@ class RoutedSlot:
     version: str
     address: str
     digest: str = ""
+
+    @property
+    def package(self) -> PackageOfVersion:
+        return PackageOfVersion(self.version, self.digest)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,226 @@
+"""Accidents in MLflow, each made by hand in a real store: `status` and `reconcile` say each in one line, and what is live goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from harness.commands import said
+from pipeline.context import Context
+from pipeline.deployer.status import models_status
+from pipeline.errors import RegistryError
+from pipeline.ledger.rollout_events import RolloutEnded, SlotReady
+from pipeline.registry.packages import package_digest
+from pipeline.registry.versions import DIGEST_TAG, PACKAGE_TAG, REFERENCE_TAG, SIGNATURE_TAG, Registry
+from pipeline.rollout.engines.base import Running
+from pipeline.rollout.recorded import as_recorded
+from pipeline.rollout.routing import route_file
+from pipeline.rollout.routing.route import Route, RoutedSlot
+from pipeline.training import signing
+from pipeline.workspaces.dvc_graph import Artifacts
+from tests.support.accidents import reconcile
+from tests.support.world import SETTINGS, lived_in
+
+NEW = "bring a new version live: `python -m pipeline retrain churn --deploy`"
+IS_LIVE = "version 1, which is live and goes on"
+
+
+@dataclass
+class Live:
+    """A project in which version 1 of `churn` is live and its slot answers, and MLflow's client."""
+
+    registry: Registry
+    client: MlflowClient
+    reconciled: Callable[[], list[str]]
+    artifacts: Artifacts
+    digest: str
+
+    def status(self) -> list[str]:
+        """What `status` says of MLflow."""
+        return list(models_status(Context.here(), "churn")[0].registry)
+
+    @property
+    def run(self) -> str:
+        return self.client.get_model_version("churn", "1").run_id
+
+    def remade(self) -> None:
+        """The registered model is deleted and made again: its version 1 is another package now."""
+        self.client.delete_registered_model("churn")
+        assert registered(self.registry, self.artifacts, "another") == "1"
+
+
+def registered(registry: Registry, artifacts: Artifacts, which: str) -> str:
+    """A version in MLflow with the tags that a run gives it; its package is `which`."""
+    client = registry.client()
+    experiment = client.get_experiment_by_name("churn")
+    root = registry.artifact_root / "churn"
+    experiment_id = experiment.experiment_id if experiment else client.create_experiment("churn", str(root))
+    run = client.create_run(experiment_id).info.run_id
+    package = Path(shutil.copytree(artifacts.package, registry.home / "made" / run / "package"))
+    manifest = json.loads((package / "manifest.json").read_text()) | {"code_revision": which}
+    (package / "manifest.json").write_text(json.dumps(manifest))
+    client.log_artifacts(run, str(package), "package")
+    client.log_artifact(run, str(artifacts.reference))
+    with contextlib.suppress(MlflowException):
+        client.create_registered_model("churn")
+    tags = {
+        DIGEST_TAG: manifest["model_digest"],
+        PACKAGE_TAG: package_digest(package),
+        REFERENCE_TAG: signing.digest(artifacts.reference),
+        SIGNATURE_TAG: registry.key.sign((package / "manifest.json").read_bytes()),
+    }
+    return str(client.create_model_version("churn", f"{root}/{run}", run, tags=tags).version)
+
+
+@pytest.fixture
+def live(project, churn_artifacts):
+    context = Context.here()
+    registry = context.registry
+    assert registered(registry, churn_artifacts, "one") == "1"
+    digest = package_digest(registry.deployable_package("churn", "1"))
+    registry.promote("churn", "1")
+    with lived_in(context.home / "world") as (world, rollout):
+        rollout = replace(rollout, home=context.home, ledger=context.ledger, registry=registry)
+        world.home = context.home
+        routed = RoutedSlot("blue", "1", f"{world.url}/slot/blue/1", digest)
+        world.running["blue"] = Running("churn", "blue", "1", routed.address, "world")
+        ready = SlotReady(version="1", slot="blue", address=routed.address, settings=as_recorded(SETTINGS))
+        context.ledger.append(ready, "churn")
+        context.ledger.append(RolloutEnded(version="1", slot="blue", digest=digest), "churn")
+        route_file.write(context.home, Route("churn", routed))
+        yield Live(registry, registry.client(), lambda: reconcile(rollout), churn_artifacts, digest)
+        # Whatever was done in MLflow: the slot that was live is live.
+        assert route_file.read(context.home, "churn").live == routed
+        assert list(world.running) == ["blue"]
+
+
+def test_an_mlflow_that_agrees_has_no_line(live):
+    """Without an accident `status` says nothing of MLflow, and `reconcile` does nothing."""
+    assert (live.status(), live.reconciled()) == ([], [])
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_an_alias_that_was_moved_or_deleted_is_put_back(live, gone):
+    """`status` names the alias and the command; `reconcile` puts it back on the live version and says so."""
+    if gone:
+        live.client.delete_registered_model_alias("churn", "champion")
+    else:
+        assert registered(live.registry, live.artifacts, "two") == "2"
+        live.client.set_registered_model_alias("churn", "champion", "2")
+    was = "gone" if gone else "on version 2"
+    (line,) = live.status()
+    assert line == (
+        f"churn: MLflow's alias champion is {was}, and version 1 is live; put it back: `python -m pipeline reconcile churn`"
+    )
+    (done,) = live.reconciled()
+    assert done == f"churn: MLflow's alias champion was {was}; it is on version 1 again, which is live"
+    assert live.registry.champion("churn") == "1"
+    assert (live.status(), live.reconciled()) == ([], [])
+
+
+def test_a_run_that_was_deleted_is_named_with_the_command_that_restores_it(live):
+    """The line of a deleted run leads to a store that agrees again."""
+    live.client.delete_run(run := live.run)
+    uri = live.registry.uri
+    line = f"churn: MLflow's run {run} of {IS_LIVE}, was deleted; restore it: `MLFLOW_TRACKING_URI={uri} mlflow runs restore --run-id {run}`"
+    assert (live.status(), live.reconciled()) == ([line], [line])
+    live.client.restore_run(run)
+    assert live.status() == []
+
+
+def test_an_experiment_that_was_deleted_is_one_line(live):
+    """An experiment that was deleted, and its runs with it, is one line with the command that restores both."""
+    experiment = live.client.get_experiment_by_name("churn").experiment_id
+    live.client.delete_experiment(experiment)
+    (line,) = live.status()
+    assert line.startswith("churn: MLflow's experiment churn was deleted, so no run of it can begin; restore it: ")
+    assert line.endswith(f"mlflow experiments restore -x {experiment}`")
+    assert live.reconciled() == [line]
+    live.client.restore_experiment(experiment)
+    assert live.status() == []
+
+
+def test_a_registered_model_or_version_that_was_deleted_leaves_what_is_live(live):
+    """The line of a deleted version, then of a deleted model, says that the live version goes on, and what brings a new one."""
+    live.client.delete_model_version("churn", "1")
+    line = f"churn: MLflow no longer has {IS_LIVE}; {NEW}"
+    assert (live.status(), live.reconciled()) == ([line], [line])
+    live.client.delete_registered_model("churn")
+    line = f"churn: MLflow's registered model churn was deleted, with {IS_LIVE}; {NEW}"
+    assert (live.status(), live.reconciled()) == ([line], [line])
+
+
+@pytest.mark.parametrize("tagged", [True, False])
+def test_a_number_that_names_another_package_is_said_and_gets_no_alias(live, tagged):
+    """After the model was made again, its version 1 is not taken for the live one, also where no tag has the package's digest."""
+    live.remade()
+    if not tagged:
+        live.client.delete_model_version_tag("churn", "1", PACKAGE_TAG)
+    (line,) = live.status()
+    assert line == (
+        f"churn: MLflow's version 1 is another package than {IS_LIVE}: the registered model was made again; "
+        f"bring MLflow's live: `python -m pipeline deploy churn 1`, or {NEW}"
+    )
+    assert live.reconciled() == [line]
+    assert live.registry.champion("churn") is None
+
+
+def test_what_is_live_is_started_again_whatever_became_of_its_version(live):
+    """The live package and its signature are kept here: they are there when the model was made again, or is gone altogether."""
+    registry, old = live.registry, live.digest
+    signature = registry.signature("churn", "1", old)
+    live.remade()
+    new = package_digest(registry.deployable_package("churn", "1"))
+    assert new != old
+    live.client.delete_registered_model("churn")
+    for digest in (old, new):
+        assert package_digest(registry.deployable_package("churn", "1", digest)) == digest
+    assert registry.signature("churn", "1", old) == signature
+    assert registry.runtime("churn", "1", old).features == ["spend", "calls", "plan"]
+    with pytest.raises(RegistryError, match="was never trained"):
+        registry.deployable_package("churn", "1")
+
+
+def test_the_training_sample_is_the_one_that_was_registered(live):
+    """A changed copy of the sample is fetched again; one that is changed in MLflow too, or another package's, is refused."""
+    registry, digest = live.registry, live.digest
+    sample = registry.reference_file("churn", "1", digest)
+    whole = sample.read_bytes()
+    sample.write_bytes(b"another")
+    assert registry.reference_file("churn", "1", digest).read_bytes() == whole
+    sample.write_bytes(b"another")
+    live.client.log_artifact(live.run, str(sample))
+    with pytest.raises(RegistryError, match=r"its reference\.parquet is damaged, here and in MLflow") as refused:
+        registry.reference_file("churn", "1", digest)
+    assert "\n" not in str(refused.value)
+    live.remade()
+    for read in (registry.reference_file, registry.version_facts):
+        with pytest.raises(RegistryError, match="in MLflow is another package than the one that went live"):
+            read("churn", "1", digest)
+
+
+def test_the_command_says_each_accident_as_text_and_as_json(live):
+    """`status` and `status --json` have the same line."""
+    live.client.delete_registered_model_alias("churn", "champion")
+    (line,) = live.status()
+    assert line in said(["status"]).stdout.replace("\n", "")
+    assert json.loads(said(["status", "--json"]).stdout)[0]["registry"] == [line]
+
+
+def test_an_mlflow_that_does_not_answer_is_one_line_and_no_wait(live):
+    """With an MLflow that is away `status` answers at once, and says in one line that nothing was compared."""
+    began = time.monotonic()
+    done = said(["status"], MLFLOW_TRACKING_URI="http://127.0.0.1:1")
+    assert time.monotonic() - began < 8
+    lines = [line for line in done.stdout.splitlines() if line.startswith("mlflow http://127.0.0.1:1: does not answer")]
+    assert len(lines) == 1
+    assert lines[0].endswith(", so it was not compared with what is live; start it: `make up`")
