@@ -3,6 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 STAMP := .venv/.installed
+# The stamp names the folder that .venv was made in or has followed: its programs hold that path.
+MOVED := $(shell [ ! -e $(STAMP) ] || [ -L .venv ] || [ "$$(cat $(STAMP))" = "$$(pwd -P)" ] || \
+  $(BIN)/python -m pipeline.services.moved_venv 1>&2)
 # An air-gapped server stays air-gapped: its .env says so, and `make env` alone is enough.
 AIRGAPPED ?= $(shell grep -s '^COMPOSE_FILE=.*airgapped' .env)
 
@@ -75,6 +78,6 @@ $(STAMP): requirements/main.txt requirements/dev.txt pyproject.toml
 	@$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes --compile-bytecode -r requirements/main.txt -r requirements/dev.txt
 	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -e .
 	@$(BIN)/python -m pipeline.workspaces.dvc_config
-	@touch $@
+	@pwd -P > $@
 
 .PHONY: help demo up down env backup restore undeploy test test-unit test-component test-engine test-story check bench warehouse setup lock

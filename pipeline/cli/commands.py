@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import secrets
+import sys
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -145,7 +146,13 @@ def status(arguments: argparse.Namespace) -> Answer:
 
     context = _context()
     models = traffic(context).status(_known(context, arguments.model))
-    return Answer(tables.status(models, faults(context)), [model.as_dict() for model in models])
+    shared = faults(context)
+    values = [{**model.as_dict(), "shared_faults": shared} for model in models]
+    if arguments.json and not models:
+        # The list is empty, so that it cannot have them.
+        for line in shared:
+            print(line, file=sys.stderr)
+    return Answer(tables.status(models, shared), values)
 
 
 def timeline(arguments: argparse.Namespace) -> Answer:

@@ -162,9 +162,9 @@ class _Asked:
 
 
 def faults(context: Context) -> list[str]:
-    """What is wrong and no model's own: in params.yaml, and foreign files that lay in routes/."""
+    """What is wrong and no model's own: in params.yaml, services that are down, and foreign files that lay in routes/."""
     lines = [str(fault) for fault in context.params.faults.values()]
-    return [*lines, *filter(None, [foreign_files.were_set_aside(context.home)])]
+    return [*lines, *processes.trouble(context.home), *filter(None, [foreign_files.were_set_aside(context.home)])]
 
 
 def known_models(context: Context) -> list[str]:

@@ -22,7 +22,7 @@ from filelock import FileLock
 from pipeline.errors import RegistryAwayError, RegistryError
 from pipeline.ledger import chain
 from pipeline.ledger.chain import Anchor, Head
-from pipeline.registry import held, packages
+from pipeline.registry import held, moved_store, packages
 from pipeline.registry.held import Client, Held, Rest
 from pipeline.registry.lookups import (
     AS_OF_TAG,
@@ -140,14 +140,19 @@ class Registry:
 
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         mlflow.set_tracking_uri(uri)
+        if not uri.startswith("sqlite:///"):
+            return mlflow.MlflowClient()
+        # Its content is the home for which the store was made: a moved one has to follow.
         tables_exist = self.home / "mlflow" / "made"
-        if not uri.startswith("sqlite") or tables_exist.exists():
+        if tables_exist.is_file() and tables_exist.read_text(encoding="utf-8") == str(self.home):
             return mlflow.MlflowClient()
         # Processes that create MLflow's tables at the same time break the file for good. The file exists before its tables.
         with FileLock(self.home / "mlflow" / "made.lock"):
             client = mlflow.MlflowClient()
             client.search_experiments(max_results=1)
-            tables_exist.touch()
+            if (own := self.home / "mlflow" / "mlflow.db") == Path(uri.removeprefix("sqlite:///")):
+                moved_store.follow(own, self.artifact_root)
+            tables_exist.write_text(str(self.home), encoding="utf-8")
         return client
 
     def check_experiment(self, name: str) -> None:

@@ -53,11 +53,17 @@ def up(project: Path, home: Path, report: Report) -> Addresses:
     with _one_at_a_time(home, report):
         for line in foreign_files.set_aside(home):
             report(line)
+        recorded = processes.read(home)
+        if recorded is not None and recorded.home not in ("", str(home)):
+            if Path(recorded.home).exists():
+                processes.forget(home)  # this is a copy: what runs is the other's
+            else:
+                _end_moved(project, home, Path(recorded.home), report)
         supervisor = processes.supervisor(home)
         if supervisor is not None:
             report("services run already")
             # One that is waiting for its next try has it now. A supervisor of an earlier version knows no such signal.
-            if (recorded := processes.read(home)) is not None and recorded.home:
+            if recorded is not None and recorded.home:
                 supervisor.send_signal(signal.SIGUSR1)
         else:
             _refuse_taken_ports(home, at)
@@ -90,6 +96,17 @@ def _one_at_a_time(home: Path, report: Report) -> Iterator[None]:
             report("another `make up` or `make down` is going on here: waiting for its end")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _end_moved(project: Path, home: Path, old: Path, report: Report) -> None:
+    """Ends what still runs for the folder in which this home was before: it would write there."""
+    ended = []
+    # Processes are in the files of this folder, and containers carry the mark of the old one.
+    for place in (home, old):
+        ended += deploy.stop_all(LocalEngines(EngineSettings.of(Environment.read().at(project, place))))
+    services = _end_services(home)
+    if ended or services:
+        report(f"this folder was moved from {old}: what ran there is ended ({len(ended)} slots), and is started here")
 
 
 def _wait_for_slots(project: Path, home: Path) -> None:

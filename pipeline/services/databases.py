@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pipeline.errors import ServiceError
+from pipeline.registry import moved_store
+from pipeline.registry.versions import artifact_root
 from pipeline.settings import logs
 
 log = logging.getLogger("pipeline.services.databases")
@@ -44,9 +47,12 @@ def _run(command: list[str]) -> None:
 def main() -> int:
     logs.configure("service")
     try:
-        if make(Path(os.environ["PERENNIAL_HOME"]), os.environ["PERENNIAL_MLFLOW_STORE"]):
+        home = Path(os.environ["PERENNIAL_HOME"])
+        if make(home, os.environ["PERENNIAL_MLFLOW_STORE"]):
             log.info("made the databases of Airflow and MLflow")
-    except (ServiceError, OSError) as error:
+        for old in moved_store.follow(home / "mlflow" / "mlflow.db", artifact_root(home)):
+            log.info("MLflow's artifacts were in %s and are in %s", old, artifact_root(home))
+    except (ServiceError, OSError, sqlite3.Error) as error:
         log.error("%s", error)
         return 1
     return 0

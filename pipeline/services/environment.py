@@ -91,6 +91,9 @@ def environment(project: Path, home: Path, at: Addresses) -> dict[str, str]:
         "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{airflow / 'airflow.db'}",
         "DATABASE__SQL_ALCHEMY_CONNECT_ARGS": "pipeline.services.airflow_sqlite.CONNECT_ARGUMENTS",
         "DATABASE__SQL_ALCHEMY_CONNECT_ARGS_ASYNC": "pipeline.services.airflow_sqlite.ASYNC_CONNECT_ARGUMENTS",
+        # Airflow wrote the paths of its first start into airflow.cfg; in a moved folder they are others.
+        "LOGGING__BASE_LOG_FOLDER": airflow / "logs",
+        "LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY": airflow / "logs" / "dag_processor",
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": 0.5,
         "WORKERS__MIN_HEARTBEAT_INTERVAL": 1,
         "DAG_PROCESSOR__REFRESH_INTERVAL": 10,

@@ -28,12 +28,14 @@ LIMIT = 5
 @dataclass(frozen=True)
 class ServiceRecord:
     """A service: the leader of its session (None while it does not run), the digest of its command, how often in a row it ended
-    soon after its start, and the exit code of the last time."""
+    soon after its start, since when (UTC, ISO 8601), the exit code of the last time, and the last line of the log before that."""
 
     leader: ProcessIdentity | None
     digest: str = ""
     early_ends: int = 0
     code: int | None = None
+    since: str = ""
+    last_line: str = ""
 
     @property
     def is_down(self) -> bool:
@@ -63,6 +65,8 @@ def write(home: Path, record: Record) -> None:
             "digest": service.digest,
             "early_ends": service.early_ends,
             "code": service.code,
+            "since": service.since,
+            "last_line": service.last_line,
         }
         for name, service in record.services.items()
     }
@@ -88,7 +92,28 @@ def read(home: Path) -> Record | None:
 
 def _service(state: Mapping) -> ServiceRecord:
     leader = ProcessIdentity.recorded(state["pid"], state["started"]) if state["pid"] is not None else None
-    return ServiceRecord(leader, state["digest"], state["early_ends"], state["code"])
+    told = state.get("since", ""), state.get("last_line", "")
+    return ServiceRecord(leader, state["digest"], state["early_ends"], state["code"], *told)
+
+
+def trouble(home: Path) -> list[str]:
+    """One line for each service that cannot stay up, and one when nobody keeps those that run; none where no service was started."""
+    record = read(home)
+    if record is None or record.home not in ("", str(home)):
+        return []
+    log, lines = home / "services.log", []
+    for name, service in sorted(record.services.items()):
+        if service.is_down:
+            ended = "an unknown code" if service.code is None else service.code
+            last = f"; the last line of {log} before that: {service.last_line}" if service.last_line else ""
+            since = f" since {service.since}" if service.since else ""
+            seen = f"is down{since}, it ended with {ended} {service.early_ends} times in a row{last}"
+            lines.append(f"service {name}: {seen}; mend that, then `make up` tries it at once")
+    if not record.supervisor.is_running():
+        lines.append(
+            f"services: their supervisor ended, and none that dies comes back; `make up` starts it; read {log}"
+        )
+    return lines
 
 
 def forget(home: Path) -> None:

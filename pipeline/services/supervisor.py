@@ -13,12 +13,14 @@ import contextlib
 import hashlib
 import logging
 import os
+import re
 import select
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline.services import processes
@@ -34,6 +36,9 @@ TICK_S = 0.5
 # What is left of a service, after its leader, gets so long to end by itself.
 LEFTOVERS_S = 5.0
 STOP_S = 15.0
+TAIL_BYTES, LINE_LENGTH = 4096, 200
+# The supervisor's own words about a service.
+OWN_LINE = re.compile(r"; starting it again$|; the next try is in [\d.]+ s$|runs already, as process \d+$")
 # The line of the Procfile that ends by itself; those below it start when it has ended with 0.
 ONCE = "databases"
 
@@ -50,6 +55,10 @@ class Kept:
     started: float = 0.0
     early_ends: int = 0
     code: int | None = None
+    since: str = ""
+    last_line: str = ""
+    # The length of the log when it was started last, in bytes.
+    log_at: int = 0
     start_at: float = 0.0
     # The session of an earlier run whose members must end first, and when they are killed.
     leftover: ProcessIdentity | None = None
@@ -121,6 +130,7 @@ class Supervisor:
             self._note_end(service)
         if service.done or not self._may_start(service) or _end_leftovers([service]):
             return
+        service.log_at = _size(self._home / "services.log")
         try:
             child = subprocess.Popen(
                 ["/bin/sh", "-c", service.command],
@@ -151,6 +161,9 @@ class Supervisor:
 
     def _pause(self, service: Kept, why: str, early: bool) -> None:
         service.early_ends = service.early_ends + 1 if early else 0
+        service.last_line = _last_line(self._home / "services.log", service.log_at)
+        if service.early_ends <= 1:
+            service.since = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
         pause = min(LONGEST_PAUSE_S, PAUSE_S * 2 ** max(0, service.early_ends - 1))
         service.start_at = time.monotonic() + pause
         if service.early_ends < LIMIT:
@@ -162,7 +175,7 @@ class Supervisor:
     def _save(self) -> None:
         """Writes services.pid when it would change. On a full disk the next tick tries again."""
         services = {
-            s.name: ServiceRecord(s.leader, s.digest, s.early_ends, s.code)
+            s.name: ServiceRecord(s.leader, s.digest, s.early_ends, s.code, s.since, s.last_line)
             for s in self._services
             if s.leader is not None or s.early_ends
         }
@@ -211,6 +224,25 @@ def _signal_session(leader: ProcessIdentity | None, number: signal.Signals, *, l
         if not leader_only or leader is None or pid == leader.pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
+
+
+def _last_line(log: Path, start: int) -> str:
+    """What was written last since `start`, most likely by the service that has just ended; '' for a log that cannot be read."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(start, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+            lines = file.read().decode(errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    others = [line for line in lines if not OWN_LINE.search(line)]
+    return others[-1].strip()[-LINE_LENGTH:] if others else ""
+
+
+def _size(log: Path) -> int:
+    try:
+        return log.stat().st_size
+    except OSError:
+        return 0
 
 
 def _digest(command: str) -> str:

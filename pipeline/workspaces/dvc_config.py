@@ -13,11 +13,14 @@ from pathlib import Path
 
 from configobj import ConfigObj
 
+SITE_CACHE = ".perennial/dvc-site"
+
 
 def configure(folder: Path, project: Path, home: Path, cache: Path | None = None) -> None:
     """Writes the project's DVC remote and cache, or `cache` instead, into `folder`/.dvc/config.local, which overrides its config."""
     from dvc.repo import Repo
 
+    _follow_project(project)
     with Repo(str(project)) as repo:
         remote = repo.config["core"].get("remote")
         options = dict(repo.config["remote"][remote]) if remote else {}
@@ -31,6 +34,15 @@ def configure(folder: Path, project: Path, home: Path, cache: Path | None = None
     # The remote's options may hold keys, so only the owner may read the file.
     with open(os.open(folder / ".dvc" / "config.local", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         local.write(file)
+
+
+def _follow_project(project: Path) -> None:
+    """Names the project's own site cache again after its folder was moved: DVC would make the old folder again for it."""
+    path = project / ".dvc" / "config.local"
+    named = ConfigObj(str(path), encoding="utf-8").get("core", {}).get("site_cache_dir", "") if path.is_file() else ""
+    own = project / SITE_CACHE
+    if named.endswith(f"/{SITE_CACHE}") and named != str(own) and not Path(named).exists():
+        write_site_cache(project)
 
 
 def private_site_cache(home: Path) -> Path:

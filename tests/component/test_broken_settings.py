@@ -106,6 +106,24 @@ def test_a_model_whose_settings_cannot_be_read_keeps_its_routes_limit(live):
     assert rollout.rate_limit("churn") == 0
 
 
+def test_the_json_has_what_is_wrong_and_no_models_own(live):
+    """`status --json` has shared faults and the names of foreign files at each model; with no model they are on standard error."""
+    change_params(live, "prices.cpu_core_hour", -1)
+    aside = live / "home" / "routes-set-aside"
+    aside.mkdir()
+    (aside / "notes.txt.1").write_text("a note")
+    for status in statuses().values():
+        (prices, lay) = status["shared_faults"]
+        assert "prices.cpu_core_hour" in prices
+        assert "notes.txt.1 lay in routes/" in lay
+    empty = said(["status", "--json"], PERENNIAL_HOME=str(live / "home" / "nothing"))
+    assert [status["live"] for status in json.loads(empty.stdout)] == [None, None]
+    (live / "params.yaml").write_text("models: [\n")
+    (live / ".perennial").mkdir(exist_ok=True)
+    empty = said(["status", "--json"], PERENNIAL_HOME=str(live / "home" / "nothing"))
+    assert (json.loads(empty.stdout), empty.stderr.count("params.yaml")) == ([], 1), empty.stderr
+
+
 def test_what_is_live_of_a_broken_block_goes_on_by_what_is_recorded(lived, project, monkeypatch):
     """Rollback, reconcile and retire of a model with a broken block work, with the settings that its version went live with."""
     world, rollout = lived

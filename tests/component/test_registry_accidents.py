@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
 from harness.commands import said
 from pipeline.context import Context
@@ -20,14 +16,14 @@ from pipeline.deployer.status import models_status
 from pipeline.errors import RegistryError
 from pipeline.ledger.rollout_events import RolloutEnded, SlotReady
 from pipeline.registry.packages import package_digest
-from pipeline.registry.versions import DIGEST_TAG, PACKAGE_TAG, REFERENCE_TAG, SIGNATURE_TAG, Registry
+from pipeline.registry.versions import PACKAGE_TAG, Registry
 from pipeline.rollout.engines.base import Running
 from pipeline.rollout.recorded import as_recorded
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route import Route, RoutedSlot
-from pipeline.training import signing
 from pipeline.workspaces.dvc_graph import Artifacts
 from tests.support.accidents import reconcile
+from tests.support.versions import registered
 from tests.support.world import SETTINGS, lived_in
 
 NEW = "bring a new version live: `python -m pipeline retrain churn --deploy`"
@@ -56,29 +52,6 @@ class Live:
         """The registered model is deleted and made again: its version 1 is another package now."""
         self.client.delete_registered_model("churn")
         assert registered(self.registry, self.artifacts, "another") == "1"
-
-
-def registered(registry: Registry, artifacts: Artifacts, which: str) -> str:
-    """A version in MLflow with the tags that a run gives it; its package is `which`."""
-    client = registry.client()
-    experiment = client.get_experiment_by_name("churn")
-    root = registry.artifact_root / "churn"
-    experiment_id = experiment.experiment_id if experiment else client.create_experiment("churn", str(root))
-    run = client.create_run(experiment_id).info.run_id
-    package = Path(shutil.copytree(artifacts.package, registry.home / "made" / run / "package"))
-    manifest = json.loads((package / "manifest.json").read_text()) | {"code_revision": which}
-    (package / "manifest.json").write_text(json.dumps(manifest))
-    client.log_artifacts(run, str(package), "package")
-    client.log_artifact(run, str(artifacts.reference))
-    with contextlib.suppress(MlflowException):
-        client.create_registered_model("churn")
-    tags = {
-        DIGEST_TAG: manifest["model_digest"],
-        PACKAGE_TAG: package_digest(package),
-        REFERENCE_TAG: signing.digest(artifacts.reference),
-        SIGNATURE_TAG: registry.key.sign((package / "manifest.json").read_bytes()),
-    }
-    return str(client.create_model_version("churn", f"{root}/{run}", run, tags=tags).version)
 
 
 @pytest.fixture

@@ -105,7 +105,7 @@ def test_one_that_ends_before_its_identity_is_read_has_a_pause_too(tmp_path, mon
 def test_one_that_cannot_stay_up_ends_no_other_and_is_tried_for_ever_after_longer_pauses(supervised):
     """A service that ends at once is named as down and tried again; the others run on, and one that was killed comes back."""
     process = supervised.start(
-        broken=supervised.counting("broken", "exit 4"),
+        broken=supervised.counting("broken", "echo 'no such table: what'; exit 4"),
         router=supervised.counting("router", "exec sleep 60"),
     )
     wait_for(
@@ -114,6 +114,12 @@ def test_one_that_cannot_stay_up_ends_no_other_and_is_tried_for_ever_after_longe
     assert len(supervised.starts("router")) == 1
     (recorded,) = [s for s in processes.read(supervised.home).services.items() if s[1].is_down]
     assert (recorded[0], recorded[1].code) == ("broken", 4)
+    (line,) = processes.trouble(supervised.home)
+    assert re.fullmatch(
+        r"service broken: is down since 20\S+Z, it ended with 4 \d times in a row; the last line of \S+/services\.log before "
+        r"that: no such table: what; mend that, then `make up` tries it at once",
+        line,
+    )
     os.kill(supervised.starts("router")[0], signal.SIGKILL)
     wait_for(lambda: len(supervised.starts("router")) == 2)
     tried = len(supervised.starts("broken"))
@@ -135,6 +141,10 @@ def test_a_next_supervisor_takes_over_what_a_killed_one_left(supervised):
     wait_for(lambda: supervised.starts("router") and supervised.starts("mlflow"))
     process.kill()
     process.wait()
+    (line,) = processes.trouble(supervised.home)
+    assert line.startswith(
+        "services: their supervisor ended, and none that dies comes back; `make up` starts it; read "
+    )
     supervised.start(router=router, mlflow=f"true; {mlflow}")
     wait_for(lambda: len(supervised.starts("mlflow")) == 2)
     assert len(supervised.starts("router")) == 1
