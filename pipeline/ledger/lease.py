@@ -143,16 +143,24 @@ def _keep_renewing(lease: Lease, ended: threading.Event) -> None:
 
 @dataclass(frozen=True)
 class Holder:
-    """Who has, or had, a model's lease: '' when it was released. `is_held`: nobody else can take it now."""
+    """Who has, or had, a model's lease: '' when it was released. It ran out `overdue_s` seconds ago; that is negative while it lasts."""
 
     token: int
     name: str
-    is_held: bool
+    overdue_s: float
 
     @property
     def is_local(self) -> bool:
         process = ProcessIdentity.parse(self.name.removeprefix(RECOVERY))
         return process is not None and process.is_local()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the holder goes on, as far as can be seen: a local one may be late with its renewal, on a busy machine or after
+        the machine was asleep."""
+        if self.is_local:
+            return not _has_ended(self.name) and self.overdue_s < RENEWAL_LIMIT_S
+        return self.overdue_s < 0
 
 
 def holders(ledger: Ledger) -> dict[str, Holder]:
@@ -160,7 +168,7 @@ def holders(ledger: Ledger) -> dict[str, Holder]:
     with ledger.writing() as connection:
         LEASES.create(connection, checkfirst=True)
         rows, now = connection.execute(sa.select(LEASES)).all(), _now(connection)
-    return {r.model: Holder(r.token, r.holder, r.until > now and not _has_ended(r.holder)) for r in rows}
+    return {row.model: Holder(row.token, row.holder, now - row.until) for row in rows}
 
 
 def _is_in_recovery(ledger: Ledger, model: str) -> bool:

@@ -46,7 +46,7 @@ class CutOff:
         now, seen = time.monotonic(), {}
         for model, holder in lease.holders(self.ledger).items():
             opened = self._open.get(model, 0)
-            if not holder.is_held and (holder.name or opened) and self.concerns(model, holder):
+            if not holder.is_alive and (holder.name or opened) and self.concerns(model, holder):
                 seen[model] = holder.token, opened
         due = [m for m, key in seen.items() if self._seen.get(m) == key and now >= self._tried_of(m).again_at]
         self._seen = seen

@@ -75,6 +75,18 @@ def test_a_rollout_that_ended_without_its_end_in_the_ledger_is_due(lived):
     assert (watch.due(), watch.due()) == ([], ["churn"])
 
 
+def test_one_that_is_late_with_its_renewal_is_left_alone_while_its_process_lives(lived):
+    """On a busy machine, or after its sleep, a lease may run out before it is renewed: only after ten seconds is that the end."""
+    _, context = lived
+    deploy(context, "1")
+    watch = CutOff(context.ledger)
+    with context.leased("churn") as leased:
+        holder(context, leased.lease.holder, -2)
+        assert watch.due() == watch.due() == []
+        holder(context, leased.lease.holder, -lease.RENEWAL_LIMIT_S - 1)
+        assert (watch.due(), watch.due()) == ([], ["churn"])
+
+
 def test_it_is_tried_again_after_pauses_that_grow(lived, monkeypatch):
     """While a recovery fails, on a full disk for example, the next one comes after 2, 4, 8 … and at most 60 seconds."""
     _, context = lived
