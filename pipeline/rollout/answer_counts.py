@@ -12,7 +12,7 @@ from dataclasses import astuple, dataclass
 
 import httpx
 
-from pipeline.policy.canary import Counted
+from pipeline.policy.confidence import Counted
 from pipeline.rollout.probe import is_https
 from pipeline.settings.addresses import Router
 

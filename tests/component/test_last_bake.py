@@ -9,7 +9,8 @@ import pytest
 
 from pipeline.errors import RolloutError
 from pipeline.ledger.rollout_events import Baked, RolloutHolding
-from pipeline.policy.canary import Counted, Evidence, judge
+from pipeline.policy.canary import Evidence, judge
+from pipeline.policy.confidence import Counted
 from pipeline.rollout import deploy as deployments
 from pipeline.rollout.routing import route_file
 from tests.support.world import SETTINGS

@@ -8,8 +8,9 @@ import itertools
 import numpy as np
 import pytest
 
-from pipeline.policy import canary, watch
-from pipeline.policy.canary import Counted, Evidence, Paired, interval, judge
+from pipeline.policy import canary, confidence, watch
+from pipeline.policy.canary import Evidence, Paired, judge
+from pipeline.policy.confidence import Counted, interval
 from pipeline.settings.models import RolloutLimits
 from tests.support.required import EXHAUSTIVE
 
@@ -47,7 +48,7 @@ CUTS = np.quantile(np.random.default_rng(0).beta(2, 3, 20_000), np.linspace(0.1,
 USUAL = {"failed": 0.002, "refused": 0.002, "slow": 0.012}
 
 
-BOUNDS = {name: functools.cache(getattr(canary, name)) for name in ("interval", "difference")}
+BOUNDS = {name: functools.cache(getattr(confidence, name)) for name in ("interval", "difference")}
 
 
 @pytest.fixture
@@ -306,7 +307,7 @@ def test_of_many_equal_bakes_with_few_requests_at_most_the_nominal_share_goes_ba
 def test_a_difference_as_large_as_can_be_has_bounds(of, other):
     """The bounds of a difference hold at its extremes."""
     for one, two in itertools.product((0, 1, of - 1, of), (0, 1, other - 1, other)):
-        low, high = canary.difference(Counted(one, of), Counted(two, other), 0.01)
+        low, high = confidence.difference(Counted(one, of), Counted(two, other), 0.01)
         assert -1 <= low <= one / of - two / other <= high <= 1
 
 

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.policy.canary import Counted, judge
+from pipeline.policy.canary import judge
+from pipeline.policy.confidence import Counted
 from pipeline.registry.versions import Registry
 from pipeline.rollout import evidence
 from pipeline.rollout.answer_counts import RouterCounts, Served, SlotCounts
