@@ -25,6 +25,7 @@ from pipeline.errors import SettingsError
 from pipeline.runs.dag_settings import DagSettings
 from pipeline.settings import models as params
 from pipeline.settings.environment import Environment
+from pipeline.settings.rollout import STRATEGIES
 from pipeline.workspaces import dvc_graph
 
 PROJECT = Environment.read().project
@@ -157,7 +158,7 @@ def retrain_dag(model: str, settings: DagSettings) -> Any:
             "reason": Param(None, type=["null", "string"], title="Reason", description="Why, for the ledger."),
             "strategy": Param(
                 settings.strategy,
-                enum=list(params.STRATEGIES),
+                enum=list(STRATEGIES),
                 title="Strategy",
                 description="How the new version gets its traffic.",
             ),

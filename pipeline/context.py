@@ -16,6 +16,7 @@ from pipeline.settings.environment import Environment
 if TYPE_CHECKING:
     from pipeline.registry.versions import Registry
     from pipeline.rollout.context import RolloutContext
+    from pipeline.settings.rollout import Rollout
 
 
 def utc_now() -> datetime:
@@ -64,7 +65,7 @@ class Context:
 
         return Registry.of(self.environment)
 
-    def rollout_settings(self, name: str) -> models.Rollout:
+    def rollout_settings(self, name: str) -> Rollout:
         """The model's `rollout` settings. Where its block cannot be read, those that its live version went live with.
 
         Raises SettingsError, the block's fault, when the ledger has none either.

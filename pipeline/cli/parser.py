@@ -58,7 +58,7 @@ def _add_run_commands(add: Add) -> None:
 
 
 def _add_rollout_commands(add: Add) -> None:
-    from pipeline.settings.models import STRATEGIES
+    from pipeline.settings.rollout import STRATEGIES
 
     deploy = add("deploy", commands.deploy, "bring a registered version live")
     deploy.add_argument("model")

@@ -82,6 +82,7 @@ def status(models: list[ModelStatus], faults: Sequence[str] = ()) -> str:
             notes.append(m.problem)
         notes += [f"{m.model}: {m.note}"] if m.note else []
         notes += m.registry
+        notes += [f"{m.model}: rollout.limits: {', '.join(m.limits_off)} off"] if m.limits_off else []
         if live is None:
             rows.add_row(
                 m.model,

@@ -17,7 +17,7 @@ from pipeline.rollout import deploy, recovery, rollback, undeploy
 from pipeline.rollout.recorded import recorded_settings
 from pipeline.rollout.results import Deployment, Rollback, ShadowResult, Undeployment
 from pipeline.rollout.slots import predictions_folder
-from pipeline.settings.models import Rollout
+from pipeline.settings.rollout import Rollout
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -82,7 +82,7 @@ class ModelStatus:
     `baking` is the version in its bake, `holds` the reason for which its step is held, `undo` the command that rolls back. `note`
     says that slots run with other settings than params.yaml has, or that it has no block, and which command helps. `fault` is why
     its block cannot be used: then no run begins, and what is live stays live. `registry` has one line for each thing in MLflow that
-    does not agree with the live version.
+    does not agree with the live version. `limits_off` are the `rollout.limits` that are null.
     """
 
     model: str
@@ -99,10 +99,12 @@ class ModelStatus:
     note: str | None = None
     fault: str | None = None
     registry: tuple[str, ...] = ()
+    limits_off: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON takes it: for `status --json`, the pages and the deployer's callers."""
-        lists = {"shares": [asdict(share) for share in self.shares], "registry": list(self.registry)}
+        shares = [asdict(share) for share in self.shares]
+        lists = {"shares": shares, "registry": list(self.registry), "limits_off": list(self.limits_off)}
         return {**asdict(self), **lists}
 
     @classmethod
@@ -115,7 +117,7 @@ class ModelStatus:
         }
         nested = {name: kind.from_dict(values[name]) if values[name] else None for name, kind in kinds.items()}
         shares = tuple(TrafficShare(**share) for share in values["shares"])
-        lists = {"shares": shares, "registry": tuple(values["registry"])}
+        lists = {"shares": shares} | {name: tuple(values[name]) for name in ("registry", "limits_off")}
         return cls(**{f.name: values[f.name] for f in fields(cls)} | nested | lists)
 
 
@@ -178,7 +180,8 @@ def known_models(context: Context) -> list[str]:
 def _model_status(context: Context, name: str) -> ModelStatus:
     params = context.params
     if name in params.models:
-        return _route_status(context, name, params.models[name].description)
+        model = params.models[name]
+        return replace(_route_status(context, name, model.description), limits_off=model.rollout.limits.off)
     fault = params.broken.get(name) or params.no_models
     if fault is not None:
         return replace(_route_status(context, name), fault=str(fault))

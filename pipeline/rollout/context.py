@@ -45,7 +45,8 @@ from pipeline.rollout.routing import foreign_files, route_file
 from pipeline.rollout.routing.route import Route, RoutedSlot
 from pipeline.settings.addresses import Router
 from pipeline.settings.environment import Environment
-from pipeline.settings.models import Model, Rollout
+from pipeline.settings.models import Model
+from pipeline.settings.rollout import Rollout
 
 SWITCH_LIMIT_S = 10.0
 logger = logging.getLogger(__name__)

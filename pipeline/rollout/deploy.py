@@ -37,7 +37,7 @@ from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route import Route, RoutedSlot
 from pipeline.rollout.step_watch import SHADOW, Step
 from pipeline.serving.signature import Signature
-from pipeline.settings.models import STRATEGIES, Rollout
+from pipeline.settings.rollout import STRATEGIES, Rollout
 from pipeline.training import signing
 
 logger = logging.getLogger(__name__)
@@ -85,6 +85,8 @@ def deploy(
         raise RolloutError(
             f"strategy {strategy}", "is not known", f"rollout.strategy must be one of {', '.join(STRATEGIES)}"
         )
+    if fault := settings.nothing_to_judge(strategy):
+        raise RolloutError(f"model {model}", fault, "set one of these rollout.limits, or use strategy all-at-once")
     with context.leased(model, wait_s) as context:
         started = time.monotonic()
         check_router(context)

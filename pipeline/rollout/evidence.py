@@ -65,7 +65,8 @@ class Observer:
     """Collects the evidence of one step: `look()` covers the time since the observer was created.
 
     `champion` is None when there is no package to compare with; `compare_traffic` says that both versions get traffic now.
-    Predictions are not compared when a version uses `personal` features, whose values are not in the log.
+    Answers are not timed without `slow_ms`. Predictions are not compared without `compare_predictions`, nor when a version uses
+    `personal` features, whose values are not in the log.
     """
 
     def __init__(
@@ -78,10 +79,11 @@ class Observer:
         slow_ms: float | None,
         *,
         compare_traffic: bool,
+        compare_predictions: bool = True,
         shadow: bool = False,
         personal: Collection[str] = (),
     ) -> None:
-        self._personal = personal
+        self._personal, self._compare_predictions = personal, compare_predictions
         self._registry, self._router, self._model, self._slow_ms = registry, router, model, slow_ms
         home = registry.home
         self._champion, self._candidate, self._compare_traffic = champion, candidate, compare_traffic
@@ -103,7 +105,7 @@ class Observer:
         if now is None:
             return Evidence(missing="the router's metrics are missing")
         traffic = self._traffic(now)
-        if self._champion is None:
+        if self._champion is None or not self._compare_predictions:
             return traffic
         try:
             first, *distribution = self._compare().paired()

@@ -11,7 +11,7 @@ from pipeline.rollout import slots
 from pipeline.rollout.context import RolloutContext, answers, other_slot
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route import Route, RoutedSlot
-from pipeline.settings.models import Rollout
+from pipeline.settings.rollout import Rollout
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from pipeline.ledger.rollout_events import SettingsApplied, SlotReady, SlotStart
 from pipeline.ledger.store import Entry, Ledger
 from pipeline.ledger.timeline import live_version
 from pipeline.rollout.routing.route import RoutedSlot
-from pipeline.settings.models import Rollout, Serving
+from pipeline.settings.rollout import Rollout, Serving
 
 
 def recorded_settings(ledger: Ledger, model: str, version: str = "") -> Rollout | None:

@@ -34,7 +34,7 @@ from pipeline.rollout.context import SWITCH_LIMIT_S, RolloutContext, answers
 from pipeline.rollout.recorded import recorded_settings
 from pipeline.rollout.routing import foreign_files, route_file
 from pipeline.rollout.routing.route import Route, RoutedSlot
-from pipeline.settings.models import Rollout
+from pipeline.settings.rollout import Rollout
 
 # A rollout that was killed on another machine still holds its lease for a moment: wait until it runs out.
 RECONCILE_WAIT_S = 2 * lease.HELD_S

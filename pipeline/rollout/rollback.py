@@ -17,7 +17,7 @@ from pipeline.rollout import recovery, settings_change, slots
 from pipeline.rollout.context import RolloutContext, answers, check_router, other_slot
 from pipeline.rollout.results import Rollback
 from pipeline.rollout.routing.route import Route, RoutedSlot
-from pipeline.settings.models import Rollout
+from pipeline.settings.rollout import Rollout
 
 # Seconds in which a rollout that is called back must give the traffic back.
 CALL_BACK_S = 30.0

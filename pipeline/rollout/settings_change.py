@@ -16,7 +16,7 @@ from pipeline.rollout import recorded, slots
 from pipeline.rollout.context import RolloutContext, answers, other_slot
 from pipeline.rollout.recorded import slot_settings
 from pipeline.rollout.routing.route import Route, RoutedSlot
-from pipeline.settings.models import Rollout
+from pipeline.settings.rollout import Rollout
 
 logger = logging.getLogger(__name__)
 

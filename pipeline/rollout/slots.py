@@ -16,7 +16,7 @@ from pipeline.rollout.recorded import as_recorded
 from pipeline.rollout.routing.route import RoutedSlot
 from pipeline.serving.intake import GOLDEN_HEADER
 from pipeline.serving.settings import Settings
-from pipeline.settings.models import Rollout, Serving
+from pipeline.settings.rollout import Rollout, Serving
 from pipeline.training import signing
 
 

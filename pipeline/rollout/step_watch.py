@@ -14,7 +14,7 @@ from pipeline.rollout import probe
 from pipeline.rollout.context import RolloutContext
 from pipeline.rollout.evidence import Observer
 from pipeline.rollout.routing.route import RoutedSlot
-from pipeline.settings.models import Rollout
+from pipeline.settings.rollout import Rollout
 
 PROBE_S = 0.1
 # A slot counts as dead after so many probes without an answer: one slow second must not end a rollout.
@@ -80,6 +80,7 @@ def judge_of(context: RolloutContext, step: Step, settings: Rollout) -> Callable
         step.candidate,
         settings.limits.p99_ms,
         compare_traffic=step.shared,
+        compare_predictions=settings.limits.compare_predictions,
         shadow=step.percent == SHADOW,
         personal=settings.serving.personal,
     )

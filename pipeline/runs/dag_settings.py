@@ -16,7 +16,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from pipeline.context import Context
-from pipeline.settings.models import Model, Schedule, Strategy
+from pipeline.settings.models import Model, Schedule
+from pipeline.settings.rollout import Strategy
 from pipeline.settings.times import UtcTime
 
 # Airflow's own rule for the id of a Dag, and the ledger's longest name.

@@ -39,7 +39,8 @@ def write(project: Path, home: Path, port: int, api_port: int) -> None:
 def latency_limits_ms(project: Path, file: Path) -> set[float]:
     """The models' latency limits. Those of a model whose settings cannot be read are in the configuration that `file` holds."""
     params = load(project)
-    limits = {model.rollout.limits.p99_ms for model in params.models.values()}
+    every = {model.rollout.limits.p99_ms for model in params.models.values()}
+    limits = {limit for limit in every if limit is not None}
     if params.broken or params.no_models:
         with suppress(OSError, yaml.YAMLError, TypeError, KeyError):
             counted = _written(file)["metrics"]["prometheus"]["buckets"]

@@ -7,21 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn, cast, get_args
+from typing import Annotated, Literal, NoReturn, cast
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from pipeline.errors import SettingsError
 from pipeline.settings import yaml_file
 from pipeline.settings.faults import fault, first_fault, read_sections
+from pipeline.settings.rollout import Rollout, followed_column
+from pipeline.settings.section import Section
 from pipeline.settings.times import Cron, UtcTime, utc
 
 MODEL_NAME = re.compile(r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")
@@ -44,10 +38,6 @@ def refuse_unknown(conf: Mapping | None, known: Mapping) -> None:
 
 # Columns that the stages add to those of the source.
 RESERVED = {"snapshot_row", "reason", "prediction"}
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Prices(Section):
@@ -184,88 +174,6 @@ class Monitor(DriftLimits):
     cron: Cron
     window_days: float = Field(gt=0)
     quality_drop: float = Field(default=0.05, ge=0)
-
-
-Strategy = Literal["all-at-once", "canary", "linear", "shadow"]
-STRATEGIES: tuple[str, ...] = get_args(Strategy)
-FOLLOWED_COLUMN = "body:"
-HEADER_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}$")
-
-
-def followed_column(follow: str) -> str:
-    """The column in a `follow` such as `body:customer`; '' when `follow` is a request header or empty."""
-    return follow.removeprefix(FOLLOWED_COLUMN) if follow.startswith(FOLLOWED_COLUMN) else ""
-
-
-class RolloutLimits(Section):
-    """How much a candidate may differ from the champion; shares are from 0 to 1. See pipeline.policy.canary."""
-
-    error_rate: float = Field(default=0.01, gt=0, lt=1)
-    refusal_rate: float = Field(default=0.05, gt=0, lt=1)
-    p99_ms: float = Field(default=250, gt=0)
-    prediction_rate: float = Field(default=0.2, gt=0, le=1)
-    churn: float = Field(default=0.3, gt=0, le=1)
-    drift: float = Field(default=0.4, gt=0, le=1)
-    alpha: float = Field(default=0.05, gt=0, lt=0.5)
-    min_requests: int = Field(default=100, ge=1)
-
-
-def _sha256(digest: str) -> str:
-    if not re.fullmatch("[0-9a-f]{64}", digest):
-        raise ValueError("must be the SHA-256 of a key as 64 hexadecimal digits, not the key itself")
-    return digest
-
-
-class Serving(Section):
-    """The resources and limits of one slot's server. `api_keys` are SHA-256 digests in hexadecimal."""
-
-    cpus: float = Field(default=1.0, gt=0, le=64)
-    memory_mb: int = Field(default=512, ge=128)
-    max_body_mb: float = Field(default=16, gt=0, le=1024)
-    max_rows: int = Field(default=10_000, ge=1)
-    request_s: float = Field(default=30, gt=0)
-    batching: Literal["auto", "on", "off"] = "auto"
-    api_keys: tuple[Annotated[str, AfterValidator(_sha256)], ...] = ()
-    rate_limit: int = Field(default=0, ge=0)
-    personal: dict[str, Literal["hash", "drop"]] = Field(default_factory=dict)
-
-
-EngineName = Literal["auto", "docker", "process"]
-
-
-class Rollout(Section):
-    engine: EngineName = "auto"
-    strategy: Strategy = "all-at-once"
-    canary_percent: int = Field(default=10, ge=1, le=99)
-    linear_percent: int = Field(default=25, ge=1, le=99)
-    shadow_percent: int = Field(default=100, ge=1, le=100)
-    follow: str = ""
-    golden_tolerance: float = Field(default=1e-5, gt=0)
-    ready_timeout_s: float = Field(default=30, gt=0)
-    bake_s: float = Field(default=1.0, ge=0)
-    hold_s: float = Field(default=900, gt=0)
-    drain_s: float = Field(default=10, ge=0, le=600)
-    keep_hours: float = Field(default=72, ge=0)
-    watch_days: float = Field(default=14, ge=0)
-    wait_s: float = Field(default=600, ge=0)
-    limits: RolloutLimits = RolloutLimits()
-    serving: Serving = Serving()
-
-    @model_validator(mode="after")
-    def deadlines_leave_time(self) -> Rollout:
-        if self.hold_s <= self.bake_s:
-            raise ValueError("hold_s must be longer than bake_s")
-        if self.follow and not (HEADER_NAME.match(self.follow) or followed_column(self.follow)):
-            raise ValueError(f"follow must be the name of a request header or body:COLUMN; got {self.follow!r}")
-        return self
-
-    def percents(self, strategy: str) -> list[int]:
-        """The candidate's share of traffic in each step before it gets all, in percent."""
-        if strategy == "canary":
-            return [self.canary_percent]
-        if strategy == "linear":
-            return list(range(self.linear_percent, 100, self.linear_percent))
-        return []
 
 
 class Model(Section):

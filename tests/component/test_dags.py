@@ -11,7 +11,7 @@ import yaml
 
 from harness.project import CHURN, ROOT, change_params
 from pipeline.runs.stages import STAGES
-from pipeline.settings.models import STRATEGIES
+from pipeline.settings.rollout import STRATEGIES
 from pipeline.workspaces import dvc_graph
 
 READ_DAGS = Path(__file__).parents[1] / "support" / "read_dags.py"

@@ -6,7 +6,7 @@ from pipeline.ledger.rollout_events import RolloutEnded, SettingsApplied, SlotRe
 from pipeline.rollout import deploy as deployments
 from pipeline.rollout.recorded import as_recorded, recorded_settings, slot_settings
 from pipeline.rollout.routing import route_file
-from pipeline.settings.models import Serving
+from pipeline.settings.rollout import Serving
 from tests.support.world import SETTINGS
 
 KEYED = SETTINGS.model_copy(update={"serving": Serving(api_keys=("a" * 64,), personal={"email": "drop"})})

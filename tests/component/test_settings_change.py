@@ -12,7 +12,7 @@ from pipeline.rollout import deploy as deployments
 from pipeline.rollout import failpoints, probe, recovery, rollback
 from pipeline.rollout.recorded import slot_settings
 from pipeline.rollout.routing import route_file
-from pipeline.settings.models import Rollout, Serving
+from pipeline.settings.rollout import Rollout, Serving
 from tests.support.world import SETTINGS, killed_at
 
 COLUMNS = {"churn": frozenset({"email", "age"})}

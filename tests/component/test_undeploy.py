@@ -10,7 +10,7 @@ from pipeline.rollout import deploy as deployments
 from pipeline.rollout import failpoints, recovery, rollback, undeploy
 from pipeline.rollout.recorded import slot_settings
 from pipeline.rollout.routing import route_file
-from pipeline.settings.models import Serving
+from pipeline.settings.rollout import Serving
 from tests.support.world import SETTINGS, killed_at
 
 KEYED = SETTINGS.model_copy(update={"serving": Serving(api_keys=("a" * 64,), personal={"email": "drop"})})

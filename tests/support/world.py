@@ -25,7 +25,7 @@ from pipeline.rollout.context import RolloutContext
 from pipeline.rollout.engines.base import Running
 from pipeline.rollout.routing import route_file
 from pipeline.settings.addresses import Router
-from pipeline.settings.models import Rollout
+from pipeline.settings.rollout import Rollout
 from pipeline.training import signing
 from pipeline.training.signing import SigningKey
 

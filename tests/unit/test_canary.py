@@ -11,7 +11,7 @@ import pytest
 from pipeline.policy import canary, confidence, watch
 from pipeline.policy.canary import Evidence, Paired, judge
 from pipeline.policy.confidence import Counted, interval
-from pipeline.settings.models import RolloutLimits
+from pipeline.settings.rollout import RolloutLimits
 from tests.support.required import EXHAUSTIVE
 
 LIMITS = RolloutLimits(
@@ -335,3 +335,53 @@ def test_the_watch_keeps_an_equal_champion_and_finds_a_worse_one():
     assert watch.compare(worse, random.beta(2, 8, 3000), 0.05, 100).decision == "roll back"
     few = watch.compare(worse[:50], worse[:50], 0.05, 100)
     assert (few.decision, few.reason) == ("keep", "50 rows have labels, at least 100 required")
+
+
+WORSE = {
+    "error_rate": {"failed": Counted(400, 5000)},
+    "refusal_rate": {"refused": Counted(300, 300)},
+    "p99_ms": {"slow": Counted(400, 5000)},
+    "prediction_rate": {"sides": Paired(800, 0, 5000)},
+    "churn": {"sides": Paired(700, 700, 5000)},
+    "drift": {"distribution": (SAME, Paired(1500, 0, 5000))},
+}
+
+
+@pytest.mark.parametrize("figure", WORSE)
+def test_a_figure_that_is_off_is_neither_judged_nor_waited_for(figure):
+    """A candidate whose only fault is in a figure that is off goes on, also where that figure was not observed."""
+    off = LIMITS.model_copy(update={figure: None})
+    assert judge(seen(**WORSE[figure]), LIMITS).verdict == "abort"
+    judgement = judge(seen(**WORSE[figure]), off)
+    assert judgement.verdict == "promote"
+    assert figure not in {look.figure for look in judgement.looks}
+    assert len(judgement.looks) == 5
+    unseen = {"p99_ms": {"slow": None}, "drift": {"distribution": ()}}.get(figure, {})
+    assert judge(seen(**unseen), off).verdict == "promote"
+
+
+def test_the_figures_that_are_on_share_alpha():
+    """With fewer figures on, each takes a larger part of alpha, so that it is proven by fewer requests."""
+    alone = LIMITS.model_copy(update=dict.fromkeys(WORSE, None) | {"error_rate": 0.01})
+    few = seen(Counted(0, 1300), Counted(0, 11_700))
+    assert judge(few, alone).verdict == "promote"
+    assert judge(few, LIMITS).verdict == "hold"
+
+
+def test_failures_whose_limit_is_off_are_no_suspicion():
+    """Failures and refusals hold no last bake when their limits are off."""
+    few = seen(Counted(1, 5), Counted(0, 300), refused=Counted(1, 5), champion_refused=Counted(0, 300), past=True)
+    assert judge(few, LIMITS).suspicion
+    off = LIMITS.model_copy(update={"error_rate": None, "refusal_rate": None})
+    assert judge(few, off).suspicion == ""
+    first = seen(against=None, refused=Counted(4900, 5000), past=True)
+    assert judge(first, off).warning == ""
+
+
+def test_a_canary_that_has_nothing_left_to_judge_holds():
+    """A canary whose figures are off, or could not be compared, is not promoted by having nothing against it."""
+    only_churn = LIMITS.model_copy(update=dict.fromkeys(WORSE, None) | {"churn": 0.2})
+    judgement = judge(seen(not_compared="predictions were not compared: plan is personal"), only_churn)
+    assert judgement.verdict == "hold"
+    assert "plan is personal; nothing is left to judge: rollout.limits.error_rate, " in judgement.reason
+    assert judgement.reason.endswith("rollout.limits.drift are null (off)")

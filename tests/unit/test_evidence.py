@@ -15,7 +15,7 @@ from pipeline.rollout.evidence import Observer
 from pipeline.rollout.routing.route import RoutedSlot
 from pipeline.rollout.routing.traefik import service_name
 from pipeline.settings.addresses import Router
-from pipeline.settings.models import RolloutLimits
+from pipeline.settings.rollout import RolloutLimits
 from pipeline.training.signing import SigningKey
 
 OLD = RoutedSlot("blue", "1", "http://127.0.0.1:1")
@@ -93,6 +93,20 @@ def test_a_step_that_began_without_metrics_counts_from_the_first_there_are(monke
     """A step that began without metrics counts from the first metrics it gets."""
     first, second = looks(monkeypatch, tmp_path, None, (page(900), page(500, 50)), (page(900), page(600, 51)))
     assert (first.failed, second.failed) == (Counted(0, 0), Counted(1, 100))
+
+
+def test_without_a_limit_for_the_latency_or_the_predictions_neither_is_looked_at(monkeypatch, tmp_path):
+    """Answers are not timed, and predictions not compared, when the limits for them are off."""
+    asked = []
+    names = service_name("churn", OLD), service_name("churn", NEW)
+    monkeypatch.setattr(
+        evidence, "served", lambda *of: asked.append(of[-1]) or dict(zip(names, (page(), page()), strict=True))
+    )
+    registry = Registry(tmp_path, "", SigningKey(tmp_path))
+    observer = Observer(registry, ROUTER, "churn", OLD, NEW, None, compare_traffic=True, compare_predictions=False)
+    seen = observer.look()
+    assert set(asked) == {None}
+    assert (seen.slow, seen.champion_slow, seen.sides, seen.missing) == (None, None, None, "")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ IN_A_CANARY = ModelStatus(
     baking="2",
     holds="at least 100 requests wanted",
     registry=("churn: MLflow's alias champion is gone",),
+    limits_off=("p99_ms",),
 )
 
 
@@ -34,7 +35,7 @@ def test_the_json_has_the_keys_that_readers_know():
         f'"shares": [{{"version": "1", "percent": 93, "since": "{AT}"}}, '
         f'{{"version": "2", "percent": 7, "since": "{AT}"}}], '
         '"problem": null, "undo": "rollback churn", "baking": "2", "holds": "at least 100 requests wanted", '
-        '"note": null, "fault": null, "registry": ["churn: MLflow\'s alias champion is gone"]}'
+        '"note": null, "fault": null, "registry": ["churn: MLflow\'s alias champion is gone"], "limits_off": ["p99_ms"]}'
     )
 
 

@@ -7,7 +7,9 @@ import yaml
 
 from harness.project import CHURN, ROOT, change_params, write_params
 from pipeline.errors import SettingsError
+from pipeline.services import router_config
 from pipeline.settings.models import ParamsFile, load, refuse_unknown, time_of
+from pipeline.settings.rollout import FIGURES, RolloutLimits
 
 
 def test_the_projects_own_params_are_valid():
@@ -34,6 +36,12 @@ def test_the_projects_own_params_are_valid():
         ("models.churn.training.numeric", ["decided_at"], "decided_at is the key or a time"),
         ("models.churn.rollout.follow", "x customer", "follow must be the name of a request header or body:COLUMN"),
         ("models.churn.rollout.follow", "body:nobody", "rollout.follow names no feature or key: nobody"),
+        (
+            "models.churn.rollout",
+            {"strategy": "canary", "limits": dict.fromkeys(FIGURES)},
+            "strategy canary would judge nothing, since all of limits.error_rate, limits.refusal_rate, limits.p99_ms",
+        ),
+        ("models.churn.rollout.limits.p99_ms", "off", "models.churn.rollout.limits.p99_ms"),
         ("models.churn.as_of", 20240301, "models.churn.as_of: write it like 2013-04-01T00:00:00Z"),
         ("models.churn.as_of", "0001-01-01T00:00:00Z", "the year must be from 1900 to 9998"),
         ("models.churn.schedule.cron", "every monday", "models.churn.schedule.cron: must be a cron schedule of five"),
@@ -49,6 +57,24 @@ def test_a_wrong_key_is_named(project, key, value, told):
         load(project).model_of_a_run("churn")
     assert told in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_the_router_counts_for_the_latency_limits_that_are_on(project):
+    """A latency limit that is off adds no bound to the router's histograms."""
+    change_params(project, "models.other", CHURN)
+    change_params(project, "models.other.rollout.limits", {"p99_ms": None})
+    change_params(project, "models.churn.rollout.limits", {"p99_ms": 333})
+    assert router_config.latency_limits_ms(project, project / "traefik.yaml") == {333}
+
+
+def test_each_limit_of_a_rollout_can_be_off(project):
+    """A limit of a rollout that is null is off, and the others stay on."""
+    for figure in FIGURES:
+        change_params(project, "models.churn.rollout.limits", {figure: None})
+        limits = load(project).model_of_a_run("churn").rollout.limits
+        assert limits.off == (figure,)
+        assert limits.on == tuple(other for other in FIGURES if other != figure)
+    assert RolloutLimits().off == ()
 
 
 @pytest.mark.parametrize(

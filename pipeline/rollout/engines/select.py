@@ -9,7 +9,7 @@ from pipeline.errors import RolloutError, SettingsError
 from pipeline.rollout.engines.base import Engine, EngineSettings, EngineUnavailable
 from pipeline.rollout.engines.docker import DockerEngine
 from pipeline.rollout.engines.process import ProcessEngine
-from pipeline.settings.models import EngineName
+from pipeline.settings.rollout import EngineName
 
 
 class Engines(Protocol):

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.rollout.routing.route import Route, RoutedSlot
-from pipeline.settings.models import followed_column
+from pipeline.settings.rollout import followed_column
 
 # Traefik allocates so many bytes for each request, whatever its size; with a MiB that costs more than all its other work. A
 # larger request is sent once and not retried.
