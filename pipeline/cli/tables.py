@@ -107,6 +107,7 @@ def status(models: list[ModelStatus], faults: Sequence[str] = ()) -> str:
         if m.baking:
             hold = f"; it holds: {m.holds}" if m.holds else ""
             notes.append(f"{m.model}: version {m.baking} is baking{hold}")
+            notes += [f"{m.model}: {m.evidence}"] if m.evidence else []
     # That MLflow is away is one line, for however many models.
     return text(rows, *dict.fromkeys(notes))
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from pipeline.context import Context
 from pipeline.errors import RegistryError, RolloutError
-from pipeline.ledger.rollout_events import MOVES, RolledBack, RolloutHolding, RolloutStarted, RouteMoved
+from pipeline.ledger.rollout_events import MOVES, EvidenceNeeded, RolledBack, RolloutHolding, RolloutStarted, RouteMoved
 from pipeline.ledger.timeline import PackageOfVersion, live_at, live_models, trusted_predecessor
 from pipeline.registry.versions import Registry
 from pipeline.rollout import probe, registry_agreement
@@ -82,7 +82,8 @@ class ModelStatus:
     `baking` is the version in its bake, `holds` the reason for which its step is held, `undo` the command that rolls back. `note`
     says that slots run with other settings than params.yaml has, or that it has no block, and which command helps. `fault` is why
     its block cannot be used: then no run begins, and what is live stays live. `registry` has one line for each thing in MLflow that
-    does not agree with the live version. `limits_off` are the `rollout.limits` that are null.
+    does not agree with the live version. `limits_off` are the `rollout.limits` that are null,
+    `evidence` is what the step that is going on needs.
     """
 
     model: str
@@ -100,6 +101,7 @@ class ModelStatus:
     fault: str | None = None
     registry: tuple[str, ...] = ()
     limits_off: tuple[str, ...] = ()
+    evidence: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON takes it: for `status --json`, the pages and the deployer's callers."""
@@ -224,6 +226,7 @@ def _route_status(context: Context, name: str, description: str = "") -> ModelSt
         undo=f"rollback {name}" if reversible else None,
         baking=baking.version if baking is not None else None,
         holds=_hold_reason(context, name, opened.seq) if opened is not None else None,
+        evidence=_evidence_needed(context, name, opened.seq) if going_on and opened is not None else None,
         note=_settings_note(context, name, current) if name in context.params.models else None,
     )
 
@@ -300,6 +303,12 @@ def _why_no_answer(address: str, current: Route) -> str | None:
 def _moved_at(context: Context, name: str) -> str | None:
     moves = context.ledger.events(RouteMoved, RolledBack, model=name)
     return moves[-1].at if moves else None
+
+
+def _evidence_needed(context: Context, name: str, since: int) -> str | None:
+    """What the step that is going on needs, as it was said before it; None when nothing was."""
+    entries = context.ledger.events(EvidenceNeeded, model=name, after=since)
+    return entries[-1].event.sentence() if entries else None
 
 
 def _hold_reason(context: Context, name: str, since: int) -> str | None:

@@ -194,6 +194,28 @@ class RouteRemoved(RolloutEvent, kind="route_removed"):
     pass
 
 
+class EvidenceNeeded(RolloutEvent, kind="evidence_needed"):
+    """What a step will need, said before it begins: the candidate's requests by figure (None: no number is enough), and in all.
+
+    They take `takes_s` at today's traffic, None when that is none or not known; `off` are limits that are null. `step` and `text`
+    are for a person.
+    """
+
+    version: str
+    step: str = ""
+    text: str = ""
+    figures: Mapping[str, int | None] = field(default_factory=dict)
+    off: Sequence[str] = ()
+    requests: int | None = field(default=None, metadata=NULL)
+    takes_s: float | None = field(default=None, metadata=NULL)
+    allowed_s: float = 0.0
+    traffic_requests: int | None = field(default=None, metadata=NULL)
+    traffic_hours: float | None = field(default=None, metadata=NULL)
+
+    def sentence(self) -> str:
+        return f"version {self.version} {self.step} {self.text}"
+
+
 class RolloutHolding(RolloutEvent, kind="rollout_holding"):
     version: str
     percent: int

@@ -32,6 +32,7 @@ from pipeline.rollout import precedence, predecessor, recovery, settings_change,
 from pipeline.rollout.context import RolloutContext, answers, check_router, other_slot
 from pipeline.rollout.engines.base import SLOTS, Running
 from pipeline.rollout.engines.select import Engines
+from pipeline.rollout.evidence_needed import EvidenceNotice
 from pipeline.rollout.results import Deployment, ShadowResult
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route import Route, RoutedSlot
@@ -195,20 +196,25 @@ def _finish_live(context: RolloutContext, model: str, live: RoutedSlot, changed:
 def _go_live(context: RolloutContext, plan: Plan, proven: slots.ProvenSlot, started: float) -> Deployment:
     """Moves the traffic step by step, bakes each step, and promotes the version."""
     candidate = proven.routed
+    notice = EvidenceNotice(context, plan.model, plan.champion, plan.strategy, plan.settings)
     for percent in plan.settings.percents(plan.strategy):
         assert plan.before is not None
+        step = Step(plan.model, plan.champion, candidate, percent)
+        notice.announce(step)
         context.move_route(
             Route(plan.model, plan.before.live, candidate=candidate, percent=percent, follow=plan.settings.follow)
         )
-        judged = step_watch.watch(context, Step(plan.model, plan.champion, candidate, percent), plan.settings)
+        judged = step_watch.watch(context, step, plan.settings)
         context.record(StepBaked(version=plan.version, percent=percent, **judged.as_dict()), plan.model)
     champion = plan.champion
     outdated = champion is not None and settings_change.is_outdated(context, plan.model, champion, plan.settings)
     warm = champion if champion is not None and not outdated and answers(champion) else None
+    last = Step(plan.model, plan.champion, candidate, 100)
+    notice.announce(last)
     moving = time.monotonic()
     context.move_route(Route(plan.model, candidate, warm))
     moved = time.monotonic()
-    judged = step_watch.watch(context, Step(plan.model, plan.champion, candidate, 100), plan.settings)
+    judged = step_watch.watch(context, last, plan.settings)
     context.record(Baked(version=plan.version, slot=plan.slot, **judged.as_dict()), plan.model)
     context.promote(plan.model, plan.version)
     if champion is not None and outdated:
@@ -245,8 +251,10 @@ def _shadow(context: RolloutContext, plan: Plan, proven: slots.ProvenSlot) -> Sh
     assert plan.before is not None
     percent = plan.settings.shadow_percent
     copied = Route(plan.model, plan.before.live, candidate=proven.routed, percent=percent, mirror=True)
+    step = Step(plan.model, plan.champion, proven.routed, SHADOW)
+    EvidenceNotice(context, plan.model, plan.champion, plan.strategy, plan.settings).announce(step)
     context.move_route(copied)
-    judged = step_watch.shadow(context, Step(plan.model, plan.champion, proven.routed, SHADOW), plan.settings)
+    judged = step_watch.shadow(context, step, plan.settings)
     context.move_route(Route(plan.model, plan.before.live))
     context.empty_slot(plan.model, plan.slot, plan.settings.drain_s)
     result = ShadowResult(

@@ -12,6 +12,7 @@ from pipeline.registry.versions import Registry
 from pipeline.rollout import evidence
 from pipeline.rollout.answer_counts import RouterCounts, Served, SlotCounts
 from pipeline.rollout.evidence import Observer
+from pipeline.rollout.paired import Pair, Sides
 from pipeline.rollout.routing.route import RoutedSlot
 from pipeline.rollout.routing.traefik import service_name
 from pipeline.settings.addresses import Router
@@ -122,7 +123,7 @@ def test_predictions_are_compared_on_requests_that_have_the_columns_of_both(cand
     old, new = (
         SimpleNamespace(signature=SimpleNamespace(numbers=names, texts=[])) for names in (["spend", "calls"], candidate)
     )
-    pair = evidence._Pair(old, new, (OLD, NEW), None, None)
+    pair = Pair(old, new, (OLD, NEW), None, None)
     assert (pair.lacking(OLD), pair.lacking(NEW)) == lacking
 
 
@@ -146,7 +147,7 @@ def test_two_packages_of_one_number_are_told_apart_by_their_slots():
         for at in (0.1, 0.9)
     )
     again = RoutedSlot("green", "1", NEW.address)
-    pair = evidence._Pair(old, new, (OLD, again), evidence.Sides(np.array([0.5])), evidence.Sides(np.array([0.5])))
+    pair = Pair(old, new, (OLD, again), Sides(np.array([0.5])), Sides(np.array([0.5])))
     logged = pa.array([{"spend": 1.0}, {"spend": 2.0}])
     columns = {"version": ["1", "1"], "slot": ["green", "green"], "prediction": [0.8, 0.8], "features": logged}
     pair.take(pa.table(columns))

@@ -119,6 +119,14 @@ ROLLOUT_BODIES = [
     ("route_moved", {"to": "2", "percent": 10, "mirror": True, "switch_s": 0.02}),
     ("route_removing", {}),
     ("route_removed", {}),
+    (
+        "evidence_needed",
+        {
+            **{"version": "2", "step": "at 10 %", "text": "needs at least 1,424 requests", "off": ["p99_ms"]},
+            **{"figures": {"error_rate": 1424, "drift": None}, "requests": 1424, "takes_s": None, "allowed_s": 900.0},
+            **{"traffic_requests": 0, "traffic_hours": 24.0},
+        },
+    ),
     ("rollout_holding", {"version": "2", "percent": 10, "reason": "too few requests"}),
     ("step_baked", {"version": "2", "percent": 10, **JUDGEMENT}),
     ("baked", {**SLOT, **JUDGEMENT}),

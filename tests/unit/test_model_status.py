@@ -21,6 +21,7 @@ IN_A_CANARY = ModelStatus(
     holds="at least 100 requests wanted",
     registry=("churn: MLflow's alias champion is gone",),
     limits_off=("p99_ms",),
+    evidence="a proof takes at least 1,424 requests",
 )
 
 
@@ -35,7 +36,8 @@ def test_the_json_has_the_keys_that_readers_know():
         f'"shares": [{{"version": "1", "percent": 93, "since": "{AT}"}}, '
         f'{{"version": "2", "percent": 7, "since": "{AT}"}}], '
         '"problem": null, "undo": "rollback churn", "baking": "2", "holds": "at least 100 requests wanted", '
-        '"note": null, "fault": null, "registry": ["churn: MLflow\'s alias champion is gone"], "limits_off": ["p99_ms"]}'
+        '"note": null, "fault": null, "registry": ["churn: MLflow\'s alias champion is gone"], "limits_off": ["p99_ms"], '
+        '"evidence": "a proof takes at least 1,424 requests"}'
     )
 
 

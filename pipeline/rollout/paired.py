@@ -1,0 +1,142 @@
+"""Compares the predictions of two versions for the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.policy.canary import Paired
+from pipeline.registry.versions import Registry
+from pipeline.rollout.routing.route import RoutedSlot
+from pipeline.serving.runtime import Runtime
+from pipeline.serving.signature import Rows
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+CUTS = tuple(range(10, 100, 10))
+# Distinct rows are counted up to this number.
+MAX_DISTINCT = 10_000
+
+
+@dataclass
+class Sides:
+    """Counts of the rows whose predictions by two versions lie on different sides of a cut, at each of `cuts`."""
+
+    cuts: np.ndarray
+    up: np.ndarray = field(init=False)
+    down: np.ndarray = field(init=False)
+    rows: int = 0
+
+    def __post_init__(self) -> None:
+        self.up, self.down = np.zeros(len(self.cuts), dtype=int), np.zeros(len(self.cuts), dtype=int)
+
+    def add(self, champion: np.ndarray, candidate: np.ndarray) -> None:
+        """Adds the predictions of both versions for the same rows, each of shape (rows,)."""
+        before, now = champion[:, None] > self.cuts, candidate[:, None] > self.cuts
+        self.up += (now & ~before).sum(axis=0)
+        self.down += (before & ~now).sum(axis=0)
+        self.rows += len(champion)
+
+    def paired(self) -> list[Paired]:
+        return [Paired(int(u), int(d), self.rows) for u, d in zip(self.up, self.down, strict=True)]
+
+
+@dataclass
+class Pair:
+    """The packages of both versions, and the comparison of their predictions: of all rows, and of each different row once."""
+
+    champion: Runtime
+    candidate: Runtime
+    slots: tuple[RoutedSlot, RoutedSlot]
+    sides: Sides
+    distinct_sides: Sides
+    distinct: set[tuple[Any, ...]] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, registry: Registry, model: str, champion: RoutedSlot, candidate: RoutedSlot) -> Pair:
+        old, new = (
+            Runtime.load(registry.package_folder(model, routed.version, routed.digest))
+            for routed in (champion, candidate)
+        )
+        at = cuts(registry, model, champion, old.task)
+        return cls(old, new, (champion, candidate), Sides(at), Sides(at))
+
+    def lacking(self, routed: RoutedSlot) -> list[str]:
+        """The columns that the other version needs and requests to this slot do not have, or have in another kind."""
+        own, other = self.champion.signature, self.candidate.signature
+        if routed == self.slots[1]:
+            own, other = other, own
+        return sorted({*other.numbers} - {*own.numbers} | {*other.texts} - {*own.texts})
+
+    def take(self, table: pa.Table) -> None:
+        """Compares the predictions for logged rows. Raises ValueError when the log lacks a feature."""
+        if not len(table):
+            return
+        logged = features_of(table)
+        # By slot too: both packages may have the same number.
+        versions, slots = table["version"].to_numpy(), table["slot"].to_numpy()
+        logged_predictions = table["prediction"].to_numpy()
+        pair = [rows_of(logged, runtime) for runtime in (self.champion, self.candidate)]
+        champion, candidate = (
+            np.where((versions == by.version) & (slots == by.slot), logged_predictions, runtime.predict(rows))
+            for by, runtime, rows in zip(self.slots, (self.champion, self.candidate), pair, strict=True)
+        )
+        self.compare(pair, champion, candidate)
+
+    def compare(self, rows: Sequence[Rows], champion: np.ndarray, candidate: np.ndarray) -> None:
+        """Adds the predictions of both versions, each of shape (rows,), for the same rows, as each version's package takes them."""
+        self.sides.add(champion, candidate)
+        new = self._new_rows(rows)
+        self.distinct_sides.add(champion[new], candidate[new])
+
+    def _new_rows(self, pair: Sequence[Rows]) -> list[int]:
+        """The places of the rows that were not seen before, each different row once, until MAX_DISTINCT are known."""
+        if len(self.distinct) >= MAX_DISTINCT:
+            return []
+        new = []
+        for i in range(len(pair[0])):
+            row = tuple(value for rows in pair for value in (rows.numbers[i].tobytes(), *rows.texts[i]))
+            if row not in self.distinct:
+                self.distinct.add(row)
+                new.append(i)
+        return new
+
+
+def features_of(table: pa.Table) -> dict[str, np.ndarray]:
+    """The logged features by name, each of shape (rows,)."""
+    if "features" not in table.column_names:
+        return {}
+    features = table["features"].combine_chunks()
+    return {column.name: features.field(i).to_numpy(zero_copy_only=False) for i, column in enumerate(features.type)}
+
+
+def rows_of(logged: dict[str, np.ndarray], runtime: Runtime) -> Rows:
+    """The logged features in the form that a version's package takes."""
+    if missing := [name for name in runtime.features if name not in logged]:
+        raise ValueError(f"the log has no column {missing[0]}")
+    count = len(next(iter(logged.values()), ()))
+    numbers = np.empty((count, len(runtime.signature.numbers)), "float32")
+    texts = np.empty((count, len(runtime.signature.texts)), object)
+    for i, name in enumerate(runtime.signature.numbers):
+        numbers[:, i] = logged[name]
+    for i, name in enumerate(runtime.signature.texts):
+        texts[:, i] = [value or "" for value in logged[name]]
+    return Rows(numbers, texts, [None] * count, [None] * count)
+
+
+def cuts(registry: Registry, model: str, champion: RoutedSlot, task: str) -> np.ndarray:
+    """The cuts, of shape (10,): 0.5 or, for regression, the median; then the nine deciles, for a change of the distribution.
+
+    Median and deciles are those of the champion's predictions for its own sample of the training data.
+    """
+    import pyarrow.parquet as pq
+
+    file = registry.reference_file(model, champion.version, champion.digest)
+    reference = pq.read_table(file, columns=["prediction"])
+    predictions = reference["prediction"].to_numpy()
+    middle = 0.5 if task == "binary" else float(np.median(predictions))
+    return np.array([middle, *np.percentile(predictions, CUTS)])
