@@ -104,10 +104,10 @@ def status(models: list[ModelStatus], faults: Sequence[str] = ()) -> str:
             percent = f"copies of {candidate.percent} %" if candidate.mirror else f"{candidate.percent} %"
             answers = "yes" if candidate.answers else "NO"
             rows.add_row("", candidate.version, percent, candidate.slot, since, answers, "", "")
+        notes += [f"{m.model}: {m.evidence}"] if m.evidence else []
         if m.baking:
             hold = f"; it holds: {m.holds}" if m.holds else ""
             notes.append(f"{m.model}: version {m.baking} is baking{hold}")
-            notes += [f"{m.model}: {m.evidence}"] if m.evidence else []
     # That MLflow is away is one line, for however many models.
     return text(rows, *dict.fromkeys(notes))
 

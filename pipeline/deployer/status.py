@@ -212,7 +212,8 @@ def _route_status(context: Context, name: str, description: str = "") -> ModelSt
     )
     opened = open_rollout(context.ledger, name)
     going_on = opened is not None and isinstance(opened.event, RolloutStarted)
-    baking = current.candidate or (current.live if going_on else None)
+    moved = going_on and opened is not None and opened.event.version == current.live.version
+    baking = current.candidate or (current.live if moved else None)
     before = trusted_predecessor(context.ledger, name, current.live.package)
     reversible = opened is not None or before is not None
     return ModelStatus(

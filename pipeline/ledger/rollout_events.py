@@ -241,6 +241,18 @@ class StepBaked(Judged, kind="step_baked"):
         return f"version {self.version} proved itself at {self.percent} %: {self.reason}"
 
 
+class Replayed(Judged, kind="replayed"):
+    """The version answered `requests` logged requests; `left_out` are rows by the reason for which they were not sent."""
+
+    requests: int = 0
+    rows: int = 0
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    def sentence(self) -> str:
+        left = "".join(f"; {count:,} rows left out: they {why}" for why, count in self.left_out.items())
+        return f"version {self.version} proved itself on {self.requests:,} logged requests: {self.reason}{left}"
+
+
 class Baked(Judged, kind="baked"):
     slot: str = ""
 

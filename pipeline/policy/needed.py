@@ -88,9 +88,12 @@ class Needs:
 
     def late(self, limits: RolloutLimits, traffic: Traffic, allowed_s: float) -> list[str]:
         """The keys of `rollout.limits` that cannot be proven in the allowed time."""
+        return self.more_than(allowed_s * traffic.a_second * self.share, limits)
+
+    def more_than(self, requests: float, limits: RolloutLimits) -> list[str]:
+        """The keys of `rollout.limits` that so many requests of the candidate cannot prove."""
         wanted = {**self.figures, "min_requests": limits.min_requests}
-        allowed = allowed_s * traffic.a_second * self.share
-        return [key for key, requests in wanted.items() if requests is None or requests > allowed]
+        return [key for key, fewest in wanted.items() if fewest is None or fewest > requests]
 
     def __str__(self) -> str:
         named = [f"{figure} {'more than any number' if n is None else f'{n:,}'}" for figure, n in self.figures.items()]

@@ -18,6 +18,7 @@ from pipeline.ledger.rollout_events import (
     Baked,
     Opening,
     PruneFailed,
+    Replayed,
     RolledBack,
     RolloutEnded,
     RolloutFailed,
@@ -33,10 +34,11 @@ from pipeline.rollout.context import RolloutContext, answers, check_router, othe
 from pipeline.rollout.engines.base import SLOTS, Running
 from pipeline.rollout.engines.select import Engines
 from pipeline.rollout.evidence_needed import EvidenceNotice
+from pipeline.rollout.replay import Replay, ReplayedLog, replayed_log
 from pipeline.rollout.results import Deployment, ShadowResult
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route import Route, RoutedSlot
-from pipeline.rollout.step_watch import SHADOW, Step
+from pipeline.rollout.step_watch import REPLAY, SHADOW, Step
 from pipeline.serving.signature import Signature
 from pipeline.settings.rollout import STRATEGIES, Rollout
 from pipeline.training import signing
@@ -124,6 +126,7 @@ def deploy(
             warm=warm.version if warm is not None else None,
             warm_digest=warm.digest or None if warm is not None else None,
         )
+        log = _log_to_replay(context, plan)
         opened = context.record(started_event, model)
         try:
             predecessor.make_room(context, current)
@@ -132,7 +135,7 @@ def deploy(
             if strategy == "shadow":
                 result = _shadow(context, plan, proven)
             else:
-                result = _go_live(context, plan, proven, started)
+                result = _go_live(context, plan, proven, started, log)
         except BaseException as error:
             _undo(context, plan, opened, error)
             predecessor.bring_back_after(context, model, settings)
@@ -193,10 +196,14 @@ def _finish_live(context: RolloutContext, model: str, live: RoutedSlot, changed:
     return result
 
 
-def _go_live(context: RolloutContext, plan: Plan, proven: slots.ProvenSlot, started: float) -> Deployment:
-    """Moves the traffic step by step, bakes each step, and promotes the version."""
+def _go_live(
+    context: RolloutContext, plan: Plan, proven: slots.ProvenSlot, started: float, log: ReplayedLog | None
+) -> Deployment:
+    """Replays the log, if there is one, moves the traffic step by step, bakes each step, and promotes the version."""
     candidate = proven.routed
     notice = EvidenceNotice(context, plan.model, plan.champion, plan.strategy, plan.settings)
+    if log is not None:
+        _replay(context, plan, proven, notice, log)
     for percent in plan.settings.percents(plan.strategy):
         assert plan.before is not None
         step = Step(plan.model, plan.champion, candidate, percent)
@@ -233,6 +240,33 @@ def _go_live(context: RolloutContext, plan: Plan, proven: slots.ProvenSlot, star
     )
     context.record(replace(RolloutEnded.read(result.as_dict()), digest=candidate.digest or None), plan.model)
     return result
+
+
+def _log_to_replay(context: RolloutContext, plan: Plan) -> ReplayedLog | None:
+    """The requests that the plan's candidate is to get, None for another strategy. Raises RolloutError when there are none."""
+    if plan.strategy != "replay" or plan.champion is None:
+        return None
+    candidate = RoutedSlot(plan.slot, plan.version, "", plan.digest)
+    return replayed_log(context, plan.model, plan.champion, candidate, plan.settings)
+
+
+def _replay(
+    context: RolloutContext, plan: Plan, proven: slots.ProvenSlot, notice: EvidenceNotice, log: ReplayedLog
+) -> None:
+    """Proves the candidate on logged requests; users get no answer of it. Raises RolloutError when it is not proven."""
+    step = Step(plan.model, plan.champion, proven.routed, REPLAY)
+    notice.announce(step, log)
+    with Replay.of(log, proven, plan.settings) as replay:
+        judged = step_watch.watch(context, step, plan.settings, replay)
+        replayed = Replayed(
+            version=plan.version,
+            requests=replay.sent,
+            rows=replay.rows,
+            left_out=dict(replay.left_out),
+            **judged.as_dict(),
+        )
+    logger.info("%s %s", plan.model, replayed.sentence())
+    context.record(replayed, plan.model)
 
 
 def _prune(context: RolloutContext, plan: Plan) -> None:

@@ -14,6 +14,7 @@ from pipeline.policy.needed import Comparison, Traffic, Usual, span, step_needs
 from pipeline.rollout import logged_requests
 from pipeline.rollout.answer_counts import served, total
 from pipeline.rollout.context import RolloutContext
+from pipeline.rollout.replay import ReplayedLog
 from pipeline.rollout.routing.route import RoutedSlot
 from pipeline.rollout.routing.traefik import service_name
 from pipeline.rollout.step_watch import SHADOW, Step
@@ -32,12 +33,21 @@ class EvidenceNotice:
     strategy: str
     settings: Rollout
 
-    def announce(self, step: Step) -> None:
-        """Logs what the step needs, and records it for the timeline. What cannot be read is said, and holds up no rollout."""
+    def announce(self, step: Step, log: ReplayedLog | None = None) -> None:
+        """Logs what the step needs, and records it for the timeline. What cannot be read is said, and holds up no rollout.
+
+        A replay needs no traffic: `log` has its requests.
+        """
         traffic, known = self._read
         settings, off = self.settings, self.settings.limits.off
         needs, takes_s = None, None
-        if step.shared:
+        if log is not None:
+            needs = step_needs(
+                settings.limits, Comparison(None, log.rows / len(log.requests)), Usual(slow=self._usual.slow)
+            )
+            late = needs.more_than(len(log.requests), settings.limits)
+            text = f"needs {needs}; it gets {log}" + (self._replay_consequence(late) if late else "")
+        elif step.shared:
             needs = step_needs(settings.limits, *self._comparison(step))
             takes_s = needs.takes_s(traffic) if traffic is not None else None
             text = f"needs {needs}; {known}" + (f" make that {span(takes_s)}" if takes_s is not None else "")
@@ -78,12 +88,16 @@ class EvidenceNotice:
     def _consequence(self, step: Step, late: list[str]) -> str:
         """What will happen to a step for which today's traffic is too little, and the keys that change it."""
         end = "says hold" if step.percent == SHADOW else "gives all traffic back to the champion"
-        figures = [key for key in late if key != "min_requests"]
-        keys = ["a longer rollout.hold_s", f"a larger rollout.{self.strategy}_percent"]
-        keys += [f"wider rollout.limits, or null for off ({', '.join(figures)})"] if figures else []
-        keys += ["a smaller rollout.limits.min_requests"] if len(figures) < len(late) else []
+        keys = ["a longer rollout.hold_s", f"a larger rollout.{self.strategy}_percent", *_limits(late)]
         held = span(self.settings.hold_s)
-        return f", so it will probably end after {held} without a proof, and {end}. What helps: {', '.join(keys)}"
+        return (
+            f", so it will probably end after {held} without a proof, and {end}. What helps: {', '.join(keys)}, or strategy "
+            "replay, which takes logged requests"
+        )
+
+    def _replay_consequence(self, late: list[str]) -> str:
+        keys = ["a longer rollout.replay_days", "a larger rollout.replay_rows", *_limits(late)]
+        return f", so it will probably end without a proof, and the champion keeps all traffic. What helps: {', '.join(keys)}"
 
     @cached_property
     def _read(self) -> tuple[Traffic | None, str]:
@@ -102,3 +116,10 @@ class EvidenceNotice:
         name, limits = service_name(self.model, self.champion), self.settings.limits
         counted = served(self.context.router, {name: self.champion.address}, limits.p99_ms)
         return Usual.of(*total(counted[name]).counts, limits.min_requests) if counted else Usual()
+
+
+def _limits(late: list[str]) -> list[str]:
+    """What to change in `rollout.limits` so that these keys take fewer requests."""
+    figures = [key for key in late if key != "min_requests"]
+    keys = [f"wider rollout.limits, or null for off ({', '.join(figures)})"] if figures else []
+    return [*keys, "a smaller rollout.limits.min_requests"] if len(figures) < len(late) else keys

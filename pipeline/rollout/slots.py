@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.ledger.rollout_events import SlotReady
@@ -22,12 +23,13 @@ from pipeline.training import signing
 
 @dataclass(frozen=True)
 class ProvenSlot:
-    """A slot that answered its golden requests, and the seconds until it was ready."""
+    """A slot that answered its golden requests, and the seconds until it was ready. A request with `golden_headers` is no traffic."""
 
     routed: RoutedSlot
     engine: Engine
     engine_reason: str
     ready_s: float
+    golden_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def predictions_folder(home: Path, model: str, shadow: bool = False) -> Path:
@@ -89,7 +91,7 @@ def fill(
     )
     context.record(ready, model)
     routed = replace(routed_slot(running), digest=digest)
-    return ProvenSlot(routed, engine, why, ready_s)
+    return ProvenSlot(routed, engine, why, ready_s, keys)
 
 
 def _server_settings(
@@ -97,7 +99,7 @@ def _server_settings(
 ) -> tuple[Settings, dict[str, str]]:
     """(the settings of the slot's server: its limits, its keys, its package's signature; the headers of the golden requests).
 
-    The key of the golden requests is drawn here and used nowhere else. params.yaml holds only digests of the users' API keys,
+    The key of the golden requests is drawn here; only a replay uses it again. params.yaml holds only digests of the users' API keys,
     so the slot accepts it as one more of these.
     """
     key = secrets.token_hex(32)

@@ -13,6 +13,7 @@ from pipeline.policy.canary import Judgement, judge
 from pipeline.rollout import probe
 from pipeline.rollout.context import RolloutContext
 from pipeline.rollout.evidence import Observer
+from pipeline.rollout.replay import Replay
 from pipeline.rollout.routing.route import RoutedSlot
 from pipeline.settings.rollout import Rollout
 
@@ -20,14 +21,14 @@ PROBE_S = 0.1
 # A slot counts as dead after so many probes without an answer: one slow second must not end a rollout.
 PROBES = 2
 HOLD_REPORT_S = 30.0
-SHADOW = -1
+SHADOW, REPLAY = -1, -2
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Step:
-    """`candidate` with `percent` of the traffic (100 for all, SHADOW for copies) beside `champion`."""
+    """`candidate` with `percent` of the traffic (100 for all, SHADOW for copies, REPLAY for logged requests) beside `champion`."""
 
     model: str
     champion: RoutedSlot | None
@@ -36,21 +37,23 @@ class Step:
 
     @property
     def shared(self) -> bool:
-        """Whether both versions get requests now, so that they can be compared."""
+        """Whether the candidate is compared with a champion that has traffic, so that going on takes a proof."""
         return self.champion is not None and self.percent != 100
 
     def __str__(self) -> str:
-        return "in its shadow" if self.percent == SHADOW else f"at {self.percent} %"
+        return {SHADOW: "in its shadow", REPLAY: "in its replay"}.get(self.percent, f"at {self.percent} %")
 
 
-def watch(context: RolloutContext, step: Step, settings: Rollout) -> Judgement:
+def watch(context: RolloutContext, step: Step, settings: Rollout, replay: Replay | None = None) -> Judgement:
     """Returns when the rollout may go on to its next step. Raises RolloutError, with the reason, when it must be undone.
 
     While both versions get requests, going on needs a proof that all limits are kept. With all traffic moved already it
     needs `bake_s` seconds without a proof that a limit is broken. Failures or refusals that are over a limit and not proven
     hold it there too, for `hold_s` at most; it then goes back when an equal version would hardly show them.
+
+    A `replay` is the step's evidence in place of traffic; it ends with its last request.
     """
-    return _Watch(context, step, settings).until_judged()
+    return _Watch(context, step, settings, replay).until_judged()
 
 
 def shadow(context: RolloutContext, step: Step, settings: Rollout) -> Judgement:
@@ -88,11 +91,11 @@ def judge_of(context: RolloutContext, step: Step, settings: Rollout) -> Callable
 
 
 class _Watch:
-    def __init__(self, context: RolloutContext, step: Step, settings: Rollout) -> None:
-        self._context, self._step, self._settings = context, step, settings
+    def __init__(self, context: RolloutContext, step: Step, settings: Rollout, replay: Replay | None = None) -> None:
+        self._context, self._step, self._settings, self._replay = context, step, settings, replay
         self._since_seq = _last_seq(context, step.model)
         self._reported_at = 0.0
-        self._judge = (context.judge or judge_of)(context, step, settings)
+        self._judge = (context.judge or judge_of)(context, step, settings) if replay is None else self._judge_replay
 
     def until_judged(self) -> Judgement:
         start = time.monotonic()
@@ -109,12 +112,21 @@ class _Watch:
                 if judged.warning:
                     logger.warning("%s goes on: %s", self._subject, judged.warning)
                 return judged
+            if self._replay is not None and self._replay.done and judged.verdict != "promote":
+                why = f"held after all {self._replay.sent:,} logged requests, and the champion keeps all traffic"
+                check = "set a longer rollout.replay_days, wider rollout.limits, or null (off) for one of them"
+                raise self._stopped(f"{why}: {judged.reason}", check, judged)
             if passed >= self._settings.hold_s:
                 why = f"held for {passed:.0f} s and goes back to the champion: {judged.reason}"
-                raise self._stopped(why, "send it more traffic, or set wider rollout.limits", judged)
+                more = "send it more traffic" if self._replay is None else "set a longer rollout.hold_s"
+                raise self._stopped(why, f"{more}, or set wider rollout.limits", judged)
             if passed >= self._settings.bake_s:
                 self._report_hold(judged)
             self._wait(min(self._context.look_s, self._settings.bake_s or self._context.look_s))
+
+    def _judge_replay(self) -> Judgement:
+        assert self._replay is not None
+        return judge(self._replay.look(), self._settings.limits)
 
     def _may_go_on(self, judged: Judgement, passed: float) -> bool:
         if judged.verdict == "promote":

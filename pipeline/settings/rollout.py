@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.settings.section import Section
 
-Strategy = Literal["all-at-once", "canary", "linear", "shadow"]
+Strategy = Literal["all-at-once", "canary", "linear", "shadow", "replay"]
 STRATEGIES: tuple[str, ...] = get_args(Strategy)
 # The figures of a candidate, by their keys in `rollout.limits`.
 PREDICTION_FIGURES = ("prediction_rate", "churn", "drift")
@@ -80,6 +80,8 @@ class Rollout(Section):
     canary_percent: int = Field(default=10, ge=1, le=99)
     linear_percent: int = Field(default=25, ge=1, le=99)
     shadow_percent: int = Field(default=100, ge=1, le=100)
+    replay_rows: int = Field(default=10_000, ge=1)
+    replay_days: float = Field(default=30, gt=0, le=3650)
     follow: str = ""
     golden_tolerance: float = Field(default=1e-5, gt=0)
     ready_timeout_s: float = Field(default=30, gt=0)

@@ -71,7 +71,7 @@ def test_the_form_asks_for_as_of_reason_and_strategy(told):
     assert set(form) == {"as_of", "reason", "strategy", "accept_schema_change"}
     assert form["accept_schema_change"]["value"] is False
     assert form["as_of"]["format"] == "date-time"
-    assert form["strategy"]["enum"] == list(STRATEGIES) == ["all-at-once", "canary", "linear", "shadow"]
+    assert form["strategy"]["enum"] == list(STRATEGIES) == ["all-at-once", "canary", "linear", "shadow", "replay"]
 
 
 def test_it_runs_on_a_schedule_or_on_drift_and_does_not_catch_up(told):

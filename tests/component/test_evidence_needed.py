@@ -47,6 +47,7 @@ def test_with_too_little_traffic_the_line_says_what_will_happen_and_what_changes
         "rollout.canary_percent",
         "rollout.limits, or null for off (error_rate, ",
         "min_requests",
+        "strategy replay",
     ):
         assert key in first.sentence()
     assert first.sentence().endswith("; off: p99_ms")

@@ -129,6 +129,7 @@ ROLLOUT_BODIES = [
     ),
     ("rollout_holding", {"version": "2", "percent": 10, "reason": "too few requests"}),
     ("step_baked", {"version": "2", "percent": 10, **JUDGEMENT}),
+    ("replayed", {"version": "2", "requests": 9, "rows": 12, "left_out": {"lack calls": 3}, **JUDGEMENT}),
     ("baked", {**SLOT, **JUDGEMENT}),
     (
         "shadow_ended",
