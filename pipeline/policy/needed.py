@@ -62,12 +62,8 @@ class Traffic:
         return self.requests / (self.hours * 3600)
 
     def __str__(self) -> str:
-        hours = f"{self.hours:.1f}".removesuffix(".0") if self.hours >= 0.1 else f"{self.hours:.2g}"
-        return (
-            f"the {self.requests:,} requests of the last {hours} h"
-            if self.requests
-            else f"no requests came in the last {hours} h"
-        )
+        last = f"the last {span(self.hours * 3600)}"
+        return f"the {self.requests:,} requests of {last}" if self.requests else f"no requests came in {last}"
 
 
 @dataclass(frozen=True)
@@ -112,7 +108,7 @@ def step_needs(limits: RolloutLimits, comparison: Comparison, usual: Usual, shar
 def span(seconds: float) -> str:
     """A time for a person: 40 s, 15 min, 3.5 d."""
     for unit, name in UNITS:
-        if seconds >= 2 * unit or seconds == unit:
+        if seconds >= 2 * unit:
             return f"{f'{seconds / unit:,.1f}'.removesuffix('.0')} {name}"
     return f"{seconds:g} s" if seconds < 10 else f"{seconds:.0f} s"
 

@@ -24,7 +24,7 @@ from pipeline.ledger.timeline import live_at
 from pipeline.policy.canary import Evidence
 from pipeline.policy.confidence import Counted
 from pipeline.rollout.context import RolloutContext
-from pipeline.rollout.logged_requests import newest
+from pipeline.rollout.logged_requests import newest_rows
 from pipeline.rollout.paired import Pair, features_of, rows_of
 from pipeline.rollout.probe import is_https
 from pipeline.rollout.routing.route import RoutedSlot
@@ -82,7 +82,7 @@ def replayed_log(
     since = context.clock() - timedelta(days=settings.replay_days)
     try:
         pair = Pair.of(context.registry, model, champion, candidate)
-        tables = newest(predictions_folder(context.home, model), since, settings.replay_rows)
+        tables = newest_rows(predictions_folder(context.home, model), since, settings.replay_rows).tables
         live = live_at(context.ledger, model)
         known_since = live.since if live is not None and live.package.is_same(champion.package) else ""
         left_out: Counter[str] = Counter()

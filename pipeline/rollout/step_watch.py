@@ -105,7 +105,8 @@ class _Watch:
             # Judged at the very end of the bake too: what failed in its last half second counts.
             judged = self._judge()
             if judged.verdict == "abort":
-                raise self._stopped(judged.reason, "the champion has all traffic again", judged)
+                keeps = "has all traffic again" if self._replay is None else "keeps all traffic"
+                raise self._stopped(judged.reason, f"the champion {keeps}", judged)
             if passed >= self._settings.bake_s and self._may_go_on(judged, passed):
                 # The slot may have ended during the last look.
                 self._check_answers()
@@ -118,11 +119,16 @@ class _Watch:
                 raise self._stopped(f"{why}: {judged.reason}", check, judged)
             if passed >= self._settings.hold_s:
                 why = f"held for {passed:.0f} s and goes back to the champion: {judged.reason}"
-                more = "send it more traffic" if self._replay is None else "set a longer rollout.hold_s"
-                raise self._stopped(why, f"{more}, or set wider rollout.limits", judged)
+                raise self._stopped(why, self._after_a_hold(), judged)
             if passed >= self._settings.bake_s:
                 self._report_hold(judged)
             self._wait(min(self._context.look_s, self._settings.bake_s or self._context.look_s))
+
+    def _after_a_hold(self) -> str:
+        if self._replay is not None:
+            return "set a longer rollout.hold_s, or wider rollout.limits"
+        replay = ", or use strategy replay" if self._step.shared else ""
+        return f"send it more traffic, or set wider rollout.limits{replay}"
 
     def _judge_replay(self) -> Judgement:
         assert self._replay is not None

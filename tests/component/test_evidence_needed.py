@@ -6,7 +6,11 @@ import logging
 
 import pytest
 
+from pipeline.context import Context
+from pipeline.deployer.status import LiveStatus, ModelStatus
 from pipeline.ledger.timeline import timeline
+from pipeline.pages import overview
+from pipeline.pages.templates import rendered
 from pipeline.rollout import deploy as deployments
 from pipeline.rollout import logged_requests
 from pipeline.rollout.logged_requests import Traffic
@@ -61,7 +65,7 @@ def test_with_enough_traffic_nothing_is_foretold(lived, monkeypatch):
     _, context = lived
     monkeypatch.setattr(logged_requests, "traffic", lambda *_: Traffic(3_600_000, 3_600_000, 1.0))
     first, _ = [e.event for e in deploy(context, "canary") if e.kind == "evidence_needed"]
-    assert first.sentence().endswith("the 3,600,000 requests of the last 1 h make that 14 s")
+    assert first.sentence().endswith("the 3,600,000 requests of the last 60 min make that 14 s")
 
 
 def test_a_log_that_cannot_be_read_holds_up_no_rollout(lived, monkeypatch):
@@ -75,3 +79,14 @@ def test_a_log_that_cannot_be_read_holds_up_no_rollout(lived, monkeypatch):
     first, _ = [e.event for e in deploy(context, "canary") if e.kind == "evidence_needed"]
     assert first.sentence().endswith("today's traffic is not known (no such disk)")
     assert first.traffic_requests is None
+
+
+def test_the_page_shows_what_a_step_needs_and_which_limits_are_off(project):
+    """The overview page has what the step that is going on needs, and the limits that are off."""
+    live = LiveStatus("1", "blue", "2026-01-02T03:04:05.678Z", answers=True, ledger_agrees=True)
+    told = {"limits_off": ("p99_ms",), "evidence": "a proof takes at least 1,424 requests"}
+    status = ModelStatus("churn", "", "", live, **told)
+    seen = overview.facts(Context.here())
+    page = rendered("overview.html", {**seen, "models": [{**status.as_dict(), "drift": None}]})
+    assert "A proof takes at least 1,424 requests" in page
+    assert "Limits of a rollout that are off: p99_ms." in page

@@ -7,6 +7,7 @@ import time
 import httpx
 import pytest
 
+from harness import commands
 from harness.project import bodies
 from pipeline.errors import RolloutError
 from pipeline.ledger.rollout_events import EvidenceNeeded, Replayed, RouteMoved
@@ -15,7 +16,7 @@ from pipeline.monitoring import live_quality
 from pipeline.rollout.answer_counts import slot_counts
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.slots import predictions_folder
-from tests.support.endpoint import FLIPPED, one_engine
+from tests.support.endpoint import FLIPPED, agreed, one_engine
 
 REQUESTS = 300
 
@@ -87,3 +88,16 @@ def test_what_cannot_be_replayed_is_refused_before_a_slot_is_started(quiet):
     with pytest.raises(RolloutError, match="no logged request can be replayed: 0 logged requests of the last 1e-06 d"):
         quiet.deploy("2", "replay")
     assert quiet.slots() == [("blue", "1")]
+
+
+@one_engine
+def test_a_replay_that_is_killed_is_undone(quiet):
+    """A rollout that is killed in its replay leaves no slot and no traffic behind."""
+    code = commands.run(
+        quiet.project, ["deploy", "churn", "2", "--strategy", "replay"], PERENNIAL_FAIL_AT="before note replayed"
+    )
+    assert code != 0
+    assert ("green", "2") in quiet.slots()
+    quiet.reconcile()
+    assert quiet.slots() == [("blue", "1")]
+    assert agreed(quiet) == "1"

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from pipeline.cli import tables
 from pipeline.deployer.status import CandidateStatus, LiveStatus, ModelStatus, PredecessorStatus, TrafficShare
 
 AT = "2026-01-02T03:04:05.678Z"
@@ -39,6 +40,13 @@ def test_the_json_has_the_keys_that_readers_know():
         '"note": null, "fault": null, "registry": ["churn: MLflow\'s alias champion is gone"], "limits_off": ["p99_ms"], '
         '"evidence": "a proof takes at least 1,424 requests"}'
     )
+
+
+def test_the_table_says_which_limits_are_off_and_what_a_step_needs():
+    """`status` names the limits that are off, and what the step that is going on needs."""
+    lines = tables.status([IN_A_CANARY]).splitlines()
+    assert "churn: rollout.limits: p99_ms off" in lines
+    assert "churn: a proof takes at least 1,424 requests" in lines
 
 
 @pytest.mark.parametrize("status", [NOTHING_LIVE, IN_A_CANARY])

@@ -95,7 +95,7 @@ def log(churn_package, tmp_path):
     folder = predictions_folder(tmp_path, "churn")
     parts = iter(range(100))
 
-    def write(*requests, golden=False):
+    def write(*requests, golden=False, process=7):
         answered = []
         for hours, rows in requests:
             parsed = runtime.signature.of_records([{"spend": 10.0, "calls": 1, "plan": "plus"}] * rows)
@@ -103,7 +103,7 @@ def log(churn_package, tmp_path):
             answered.append(AnsweredRequest("same id", at, parsed, np.full(rows, 0.5), golden))
         folder.mkdir(parents=True, exist_ok=True)
         part = next(parts)
-        path = folder / log_files.file_name("blue-v1-7.1", part, part)
+        path = folder / log_files.file_name(f"blue-v1-{process}.1", part, part)
         log_files.write(path, schema.table(answered))
         newest = max(request.received_at for request in answered)
         os.utime(path, (newest, newest))
@@ -141,3 +141,11 @@ def test_a_large_log_is_read_only_as_far_as_it_takes(log, monkeypatch):
     log((20, 9))
     context = log((2, 2), (1, 2))
     assert logged_requests.traffic(context, "churn") == Traffic(2, 4, 2.0)
+
+
+def test_what_several_processes_log_side_by_side_is_counted_together(log, monkeypatch):
+    """The rate is that of all processes in the same time, also when the newest file alone has rows enough."""
+    monkeypatch.setattr(logged_requests, "MOST_ROWS", 4)
+    log(*((hours, 1) for hours in (9, 8, 7, 6, 5, 4, 3, 2)), process=7)
+    context = log(*((hours, 1) for hours in (9, 8, 7, 6, 5, 4, 3, 1.5)), process=8)
+    assert logged_requests.traffic(context, "churn") == Traffic(4, 4, 3.0)
