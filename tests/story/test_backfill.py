@@ -201,9 +201,10 @@ def test_6_runs_of_one_model_and_of_another_at_once(stack):
         started += [(f"retrain__{model}", stack.airflow.trigger(f"retrain__{model}", as_of=day)) for day in days]
     states = {airflow_run(dag, run): stack.finish(dag, run, limit_s=2400)[""] for dag, run in started}
     for model, count in counts.items():
-        rollouts = stack.context.ledger.events(RolloutEnded, model=model)
+        rollouts = [e for e in stack.context.ledger.events(RolloutEnded, model=model) if e.run in states]
         live = {e.run for e in rollouts}
-        settled = {e.run: e.event.outcome for e in stack.context.ledger.events(RunSettled, model=model)}
+        ends = stack.context.ledger.events(RunSettled, model=model)
+        settled = {e.run: e.event.outcome for e in ends if e.run in states}
         assert len(settled) == count and live, "the first run to end goes live"
         for run, outcome in settled.items():
             assert states[run] == ("success" if run in live else "failed")
