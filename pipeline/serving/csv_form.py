@@ -9,10 +9,12 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
 from pipeline.serving.errors import BadRequest
+from pipeline.serving.scan import MAX_TEXT_BYTES, too_long
 
 MISSING = frozenset(
     (
@@ -20,8 +22,9 @@ MISSING = frozenset(
         *("<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
     )
 )
-# Python's float() takes 1_0 too.
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+# Python's float() takes 1_0 too. Each digit fits one place of the pattern only, or a long number that is none would be tried in
+# each way to cut it: 30,000 digits and a letter took a minute.
+NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def columns(text: str, numbers: Collection[str], max_rows: int) -> dict[str, list[Any]]:
@@ -39,7 +42,7 @@ def columns(text: str, numbers: Collection[str], max_rows: int) -> dict[str, lis
     except csv.Error as error:
         raise BadRequest(f"the body is not CSV ({error}, line {reader.line_num})") from None
     if len(set(names)) < len(names):
-        raise BadRequest(f"row 0: column {next(n for n in names if names.count(n) > 1)} is given twice")
+        raise BadRequest(f"row 0: column {Counter(names).most_common(1)[0][0]} is given twice")
     for number, row in enumerate(rows):
         if len(row) != len(names):
             raise BadRequest(f"row {number}: must have {len(names)} values, one for each name in the first line")
@@ -49,7 +52,9 @@ def columns(text: str, numbers: Collection[str], max_rows: int) -> dict[str, lis
     read = read or {name: [] for name in names}
     if names[:1] == [""]:
         del read[""]
-    return {name: [_number(v) for v in values] if name in numbers else _texts(values) for name, values in read.items()}
+    return {
+        name: [_number(v) for v in values] if name in numbers else _texts(name, values) for name, values in read.items()
+    }
 
 
 def _number(value: str) -> Any:
@@ -60,5 +65,8 @@ def _number(value: str) -> Any:
     return float(value) if NUMBER.fullmatch(value) else value
 
 
-def _texts(values: list[str]) -> list[str | None]:
+def _texts(name: str, values: list[str]) -> list[str | None]:
+    for row, value in enumerate(values):
+        if len(value) > MAX_TEXT_BYTES:
+            raise too_long(f"row {row}: column {name}")
     return [value or None for value in values]

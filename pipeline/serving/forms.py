@@ -19,6 +19,7 @@ import orjson
 from pipeline.serving import csv_form, tensors
 from pipeline.serving.errors import BadRequest, RequestRefused
 from pipeline.serving.identity import Identity
+from pipeline.serving.scan import MAX_TEXT_BYTES, too_long
 from pipeline.serving.signature import Rows, Signature
 
 Headers = list[tuple[bytes, bytes]]
@@ -262,6 +263,8 @@ def _strings(name: str, tensor: memoryview, max_rows: int) -> list[str]:
                 )
             (length,) = struct.unpack_from("<I", tensor, end)
             end += 4 + length
+            if length > MAX_TEXT_BYTES:
+                raise too_long(f"input {name}: value {len(values)}")
             if end > len(tensor):
                 raise BadRequest(f"input {name}: value {len(values)} is longer than the rest of its tensor")
             values.append(str(tensor[end - length : end], "utf-8"))

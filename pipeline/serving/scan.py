@@ -1,4 +1,4 @@
-"""Counts the depth and the values of a JSON body before anything is parsed, piece by piece, as the body arrives or is unpacked.
+"""Counts depth, values and longest text of a JSON body before anything is parsed, piece by piece, as it arrives or is unpacked.
 
 Parsed JSON takes up to a hundred times the room of its text, so a body is refused by its count: the parser never sees it. The scan
 agrees with the parser on every byte up to the body's first fault, and the parser stops there.
@@ -15,6 +15,9 @@ from pipeline.serving.signature import Signature
 
 # A body of this size cannot hurt, whatever is in it: 16,000 empty lists, parsed in a millisecond into 2 MB. It is not scanned.
 UNSCANNED_BYTES = 32 * 1024
+# So much one text may have, as it is sent; a number too. Nothing that is done with one value can be stopped in its middle: each step
+# of a longer one (parsing, the model, the log) would hold up all other requests.
+MAX_TEXT_BYTES = UNSCANNED_BYTES
 # The deepest form of request has five levels: the v2 protocol with a list for each row.
 MAX_DEPTH = 8
 # Values beside the rows' own: names of columns, shapes, parameters.
@@ -26,21 +29,23 @@ VALUE_BYTES, TEXT_BYTES, NAN_TEXT_BYTES = 100, 5, 13
 # What a value of a binary tensor takes, and a byte of one: a half-precision number of two bytes becomes one of forty.
 TENSOR_VALUE_BYTES, TENSOR_BYTES = 60, 20
 
-_MARKS = b'"[]{},:'
-_OTHERS = bytes(set(range(256)) - set(_MARKS))
-# By byte: what it adds to the depth, and whether a value may follow it. A value follows a bracket, a comma or a colon.
-_STEP, _LEADS = np.zeros(256, "int8"), np.zeros(256, bool)
+# By byte: whether it ends or begins a text or a value, what it adds to the depth, and whether a value may follow it. A value
+# follows a bracket, a comma or a colon.
+_MARKS, _STEP, _LEADS = np.zeros(256, bool), np.zeros(256, "int8"), np.zeros(256, bool)
+_MARKS[list(b'"[]{},:')] = True
 _STEP[list(b"[{")], _STEP[list(b"]}")] = 1, -1
 _LEADS[list(b"[{,:")] = True
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How deep a body may be nested, and how many values it may have: names of an object's members are values too."""
+    """How deep a body may be nested, how many values it may have (names of an object's members are values too), and how long one
+    of them may be in bytes."""
 
     depth: int
     values: int
     reason: str
+    text: int = MAX_TEXT_BYTES
 
     @classmethod
     def of(cls, signature: Signature, max_rows: int) -> Bounds:
@@ -55,6 +60,8 @@ class Scan:
     def __init__(self, bounds: Bounds, end: int | None = None) -> None:
         self._bounds, self._left = bounds, end
         self._depth, self._in_string, self._backslash = 0, False, b""
+        # The bytes since the last mark: so much has come of a text or a number.
+        self._text = 0
         self.values = 0
 
     def parse_bytes(self, body: bytes, end: int | None) -> int:
@@ -77,10 +84,12 @@ class Scan:
         if b"\0" in piece:
             # No JSON in UTF-8 has this byte. Python's parser would take the body for UTF-16, where these counts mean nothing.
             raise BadRequest("the body is not JSON in UTF-8 (it has a byte of 0)")
-        marks = self._without_escapes(piece).translate(None, _OTHERS)
-        if not marks:
-            return
-        found = self._outside_strings(np.frombuffer(marks, "uint8"))
+        codes = np.frombuffer(self._without_escapes(piece), "uint8")
+        places = np.flatnonzero(_MARKS[codes])
+        marks = codes[places]
+        quotes, outside = self._outside_strings(marks)
+        self._refuse_long_text(places[quotes | outside], len(codes))
+        found = marks[outside]
         self.values += int(np.count_nonzero(_LEADS[found]))
         if self.values > self._bounds.values:
             raise RequestRefused(413, f"the body has more than {self._bounds.values} values; {self._bounds.reason}")
@@ -89,6 +98,17 @@ class Scan:
             if self._depth + int(depths.max()) > self._bounds.depth:
                 raise BadRequest(f"the body is nested deeper than {self._bounds.depth} levels")
             self._depth += int(depths[-1])
+
+    def _refuse_long_text(self, ends: np.ndarray, length: int) -> None:
+        """Measures the texts and numbers between `ends`, the places of marks in a piece of `length` bytes."""
+        if len(ends) == 0:
+            self._text += length
+            longest = self._text
+        else:
+            first, self._text = self._text + int(ends[0]), length - int(ends[-1]) - 1
+            longest = max(first, int(np.diff(ends).max(initial=1)) - 1, self._text)
+        if longest > self._bounds.text:
+            raise too_long("the body")
 
     def _without_escapes(self, piece: bytes) -> bytes:
         """The piece with each escaped backslash and quote replaced. A backslash at its end belongs to the next piece."""
@@ -101,14 +121,22 @@ class Scan:
             self._backslash, piece = b"\\", piece[:-1]
         return piece.replace(b'\\"', b"..")
 
-    def _outside_strings(self, marks: np.ndarray) -> np.ndarray:
-        """The marks that are neither quotes nor within strings."""
+    def _outside_strings(self, marks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(which of the marks are quotes, which are neither quotes nor within strings)."""
         quotes = marks == ord('"')
         if not quotes.any():
-            return marks[:0] if self._in_string else marks
+            return quotes, np.full(len(marks), not self._in_string)
         inside = np.logical_xor.accumulate(quotes) ^ self._in_string
         self._in_string = bool(inside[-1])
-        return marks[~(inside | quotes)]
+        return quotes, ~(inside | quotes)
+
+
+def too_long(subject: str) -> RequestRefused:
+    """The refusal of a text that is longer than any may be."""
+    return RequestRefused(
+        413,
+        f"{subject} has a text or a number of more than {MAX_TEXT_BYTES // 1024} KiB, which is the most for one value",
+    )
 
 
 class CsvScan:

@@ -271,8 +271,13 @@ def _checked_times(times: list[Any], column: str) -> list[str | None]:
 
 
 def shown(value: Any) -> str:
-    """A value as a refusal quotes it: at most 40 characters."""
+    """A value as a refusal quotes it: at most 40 characters, whatever its size."""
+    text = ""
     try:
-        return json.dumps(value)[:40]
+        for part in json.JSONEncoder().iterencode(value):
+            text += part[:40]
+            if len(text) >= 40:
+                break
+        return text[:40]
     except (TypeError, ValueError):
         return type(value).__name__

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import struct
 import threading
+import time
 import tracemalloc
 import zlib
 
@@ -20,11 +22,10 @@ from pipeline.serving.errors import RequestRefused
 from pipeline.serving.identity import Identity
 from pipeline.serving.memory import Memory
 from pipeline.serving.runtime import Runtime
-from pipeline.serving.scan import MAX_DEPTH, PIECE_BYTES, UNSCANNED_BYTES, Bounds, Scan
+from pipeline.serving.scan import MAX_DEPTH, MAX_TEXT_BYTES, PIECE_BYTES, UNSCANNED_BYTES, Bounds, Scan
 from pipeline.serving.settings import Settings
 
 GOOD = {"spend": 10.0, "calls": 4, "plan": "plus"}
-OPEN = Bounds(10**9, 10**9, "")
 V2 = "/v2/models/churn/infer"
 
 
@@ -53,8 +54,8 @@ HOSTILE = {
     "lists in lists": (b"[" * 1_000_000, 400),
     "objects in objects": (b'{"a":' * 500_000, 400),
     "lists in lists with a NaN": (b'{"instances":[NaN,%b' % (b"[" * 100_000), 400),
-    "a long text": (b'{"instances":"%b"}' % (b"a" * 8_000_000), 400),
-    "a huge number": (b'{"instances":[[%b, 1, "plus"]]}' % (b"9" * 1_000_000), 400),
+    "a long text": (b'{"instances":"%b"}' % (b"a" * 8_000_000), 413),
+    "a huge number": (b'{"instances":[[%b, 1, "plus"]]}' % (b"9" * 1_000_000), 413),
     "UTF-16 with NaN": (("[" * 100_000).encode("utf-16") + b"NaN", 400),
 }
 
@@ -173,11 +174,86 @@ def test_the_scan_counts_as_the_parser_does(value, cuts):
 @pytest.mark.parametrize("backslashes", [1, 2, 3, 4, PIECE_BYTES - 6, PIECE_BYTES - 5, 2 * PIECE_BYTES + 1])
 def test_a_run_of_backslashes_escapes_the_quote_or_not(backslashes):
     """An odd run does and an even run does not, also where it goes over the end of a piece."""
-    scan = Scan(Bounds(MAX_DEPTH, 3, ""))
+    scan = Scan(Bounds(MAX_DEPTH, 3, "", 10**9))
     text = b'["' + b"\\" * backslashes + b'",[]' + (b'"]' if backslashes % 2 else b"]")
     json.loads(text)
     scan.feed(text)
     assert scan.values == (1 if backslashes % 2 else 3)
+
+
+def with_text(text):
+    """A request with the text as a key, in each form: (path, body, headers)."""
+    row = {**GOOD, "customer": text}
+    tensors = [
+        {"name": n, "shape": [1], "datatype": "BYTES" if type(v) is str else "FP64", "data": [v]}
+        for n, v in row.items()
+        if n != "customer"
+    ]
+    value = struct.pack("<I", len(text.encode())) + text.encode()
+    parameters = {"binary_data_size": len(value)}
+    last = {"name": "customer", "shape": [1], "datatype": "BYTES", "parameters": parameters}
+    head = json.dumps({"inputs": [*tensors, last]}).encode()
+    plain = json.dumps({"dataframe_records": [row]}).encode()
+    return [
+        ("/invocations", plain, {}),
+        ("/invocations", plain.replace(b'"calls": 4', b'"calls": NaN'), {}),
+        ("/invocations", gzip.compress(plain), {"content-encoding": "gzip"}),
+        ("/invocations", json.dumps({"inputs": {n: [v] for n, v in row.items()}}).encode(), {}),
+        ("/invocations", b"spend,calls,plan,customer\n10,4,plus,%b\n" % text.encode(), {"content-type": "text/csv"}),
+        (V2, head + value, {"inference-header-content-length": str(len(head))}),
+    ]
+
+
+def test_a_value_has_a_length(client):
+    """A text of 32 KiB is answered in each form, and one of a byte more is refused by its length."""
+    for length, code in ((MAX_TEXT_BYTES, 200), (MAX_TEXT_BYTES + 1, 413)):
+        for path, body, headers in with_text("t" * length):
+            answer = client.post(path, content=body, headers=headers)
+            assert answer.status_code == code, (length, path, headers, answer.text[:300])
+            assert code == 200 or "32 KiB" in answer.json()["error"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(value=VALUES, cuts=st.lists(st.integers(0, 200), max_size=4))
+def test_the_scan_finds_the_longest_value(value, cuts):
+    """The longest run of bytes without a quote, and outside texts without a mark, wherever the body is cut."""
+    body = json.dumps([value], ensure_ascii=False, separators=(",", ":")).encode()
+    parts = re.findall(rb'"((?:[^"\\]|\\.)*)"|([^"\[\]{},:]+)', body)
+    longest = max((len(text or plain) for text, plain in parts), default=0)
+    places = sorted({0, *(min(cut, len(body)) for cut in cuts), len(body)})
+
+    def scanned(most):
+        scan = Scan(Bounds(10**9, 10**9, "", most))
+        for start, end in zip(places, places[1:], strict=False):
+            scan.feed(body[start:end])
+
+    scanned(longest)
+    if longest:
+        with pytest.raises(RequestRefused):
+            scanned(longest - 1)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"spend,calls,plan\n%bx,4,plus\n" % (b"1" * 30_000),
+        b"spend,calls,plan\n%b,4,plus\n" % (b"1." * 15_000),
+        b"%b,c0\n1\n" % b",".join(b"c%d" % n for n in range(200_000, -1, -1)),
+    ],
+)
+def test_a_csv_that_is_wrong_late_is_refused_at_once(client, body):
+    """A long number that is none, and the last of many names given twice: each took minutes."""
+    started = time.monotonic()
+    answer = client.post("/invocations", content=body, headers={"content-type": "text/csv"})
+    assert answer.status_code == 400, answer.text[:300]
+    assert time.monotonic() - started < 5
+
+
+def test_a_refusal_quotes_the_start_of_a_value(client):
+    """Of a list of a hundred thousand values it writes forty characters, and no more is made of it."""
+    body = b'{"instances":[[%b, 1, "plus"]]}' % (b"[%b1]" % (b"1," * 100_000))
+    answer = client.post("/invocations", content=body)
+    assert (answer.status_code, len(answer.json()["error"]) < 120) == (400, True)
 
 
 def test_bytes_after_the_json_are_not_scanned(client, app):
