@@ -18,7 +18,7 @@ from pipeline.deployer.service import Service
 from pipeline.errors import PerennialError
 from pipeline.rollout import deploy
 from pipeline.rollout.cut_off import CutOff
-from pipeline.rollout.routing import foreign_files
+from pipeline.rollout.routing import foreign_files, no_model
 from pipeline.settings import logs
 
 RETRY_S = 5.0
@@ -73,10 +73,13 @@ def _recover_cut_off(context: Context, traffic: LocalTraffic) -> None:
 
 
 def _watch_routes(home: Path) -> None:
-    """Sets foreign files in routes/ aside, which would stop the router's routes."""
-    routes = foreign_files.Watch(home)
+    """Writes the route of what belongs to no model; then sets foreign files in routes/ aside, which would stop the router's routes."""
+    routes, written = foreign_files.Watch(home), False
     while True:
         try:
+            if not written:
+                no_model.write(home)
+                written = True
             routes.look()
         except Exception:
             logger.exception("a look at the routes failed")

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from pipeline.rollout.routing import no_model
 from pipeline.rollout.routing.route_file import routes_folder
 from pipeline.rollout.routing.traefik import PLUGIN_MODULES
 from pipeline.settings import yaml_file
@@ -21,7 +22,8 @@ BOUNDS_S = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 
 
 def write(project: Path, home: Path, port: int, api_port: int) -> None:
-    """Writes the configuration of this machine's Traefik, and the plugin, which it looks for below its working folder."""
+    """Writes the configuration of this machine's Traefik, its plugins, which it looks for below its working folder, and the route of
+    what belongs to no model."""
     text = static(
         routes_folder(home),
         f"127.0.0.1:{port}",
@@ -34,6 +36,7 @@ def write(project: Path, home: Path, port: int, api_port: int) -> None:
     aside.write_text(text, encoding="utf-8")
     aside.replace(home / "traefik.yaml")
     install_plugins(project, home)
+    no_model.write(home)
 
 
 def latency_limits_ms(project: Path, file: Path) -> set[float]:

@@ -243,6 +243,33 @@ def test_the_routers_own_errors_are_json(project):
         assert answer.json()["error"]
 
 
+def test_what_belongs_to_no_model_is_an_error_in_json(project):
+    """An unknown model, the root, a name that only begins as a model's does: 404, also while no model is live."""
+    with router(project, project / "home") as at, answering() as slot:
+        until = time.monotonic() + 10
+        while "error" not in httpx.get(at.router).text:
+            assert time.monotonic() < until
+        stamp = route_file.write(project / "home", Route("churn", slot)).stamp
+        assert probe.wait_for_stamp(f"{at.router}/churn", stamp, 10)
+        for path in (
+            "/",
+            "/nobody/invocations",
+            "/churnx/invocations",
+            "/v2/models/churn/infer",
+            "/%2e%2e/x",
+        ):
+            for method in ("GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"):
+                answer = httpx.request(method, f"{at.router}{path}", content=b"x" * 300_000)
+                assert answer.status_code == 404, (method, path)
+                assert answer.headers["content-type"] == "application/json"
+                assert "/MODEL/invocations" in answer.json()["error"]
+            assert httpx.head(f"{at.router}{path}").status_code == 404
+        assert httpx.post(f"{at.router}/churn/invocations", content=b"rows").status_code == 200
+        page = httpx.get(f"{at.router_api}/metrics").text
+    # Counted for no model, not even one of its own.
+    assert set(re.findall(r'router="(.+?)"', page)) == {"churn@file"}
+
+
 def test_a_foreign_broken_file_stops_no_route_and_no_restart(project):
     """With a file in routes/ that does not parse, another model's route still moves, and after a restart of the router all answer."""
     home = project / "home"

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from pipeline.ledger.chain import Head
-from pipeline.rollout.routing import foreign_files, route_file
+from pipeline.rollout.routing import foreign_files, no_model, route_file
 from pipeline.rollout.routing.route import Route, RoutedSlot
 
 BLUE = RoutedSlot("blue", "3", "http://127.0.0.1:1001")
@@ -33,6 +33,21 @@ def test_our_own_files_stay(routes):
     assert foreign_files.set_aside(routes) == []
     assert content(routes) == before
     assert foreign_files.were_set_aside(routes) == ""
+
+
+@pytest.mark.parametrize("text", ["a: [", "", '{"http": {}}'])
+def test_the_route_of_no_model_is_ours(routes, text):
+    """As we wrote it, it stays; changed, it is written again, and what was there is kept aside."""
+    no_model.write(routes)
+    assert foreign_files.set_aside(routes) == []
+    before = content(routes)
+    (routes / "routes" / no_model.NAME).write_text(text)
+    (line,) = foreign_files.set_aside(routes)
+    assert no_model.NAME in line
+    assert content(routes) == before
+    (aside,) = foreign_files.set_aside_folder(routes).iterdir()
+    assert aside.read_text() == text
+    assert route_file.routed_models(routes) == ["churn", "fraud"]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ const maxStartBytes = 131072
 
 var messages = map[int]string{
 	400: "the body ended before its length was reached, or its chunks are invalid; send the whole body",
-	404: "the router has nothing at this address",
+	404: "no model is live at this address; a model's requests go to /MODEL/invocations",
 	408: "the body did not arrive in time; the models' rollout.serving.request_s is the limit",
 	429: "too many requests from this address; the model's rollout.serving.rate_limit is the limit a second",
 	499: "the client closed the connection before it was answered",
@@ -29,21 +29,30 @@ var messages = map[int]string{
 	504: "the slot did not answer in time; try again later",
 }
 
-// Config is empty.
-type Config struct{}
+// Config says how a request is answered that belongs to no model; 0 for a model's, which are passed on.
+type Config struct {
+	Status int `json:"status,omitempty"`
+}
 
-// CreateConfig returns the empty configuration.
+// CreateConfig returns the configuration of a model's guard.
 func CreateConfig() *Config { return &Config{} }
 
-type guard struct{ next http.Handler }
+type guard struct {
+	next   http.Handler
+	status int
+}
 
 // New returns the middleware in front of the handler next.
-func New(_ context.Context, next http.Handler, _ *Config, _ string) (http.Handler, error) {
-	return &guard{next}, nil
+func New(_ context.Context, next http.Handler, config *Config, _ string) (http.Handler, error) {
+	return &guard{next, config.Status}, nil
 }
 
 func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a := &answer{ResponseWriter: w}
+	if g.status != 0 {
+		a.WriteHeader(g.status)
+		return
+	}
 	if r.ContentLength != 0 && r.Body != nil {
 		if err := readStart(r, a); err != nil {
 			a.partial = true

@@ -102,3 +102,13 @@ func TestNothingWrittenIsNo200(t *testing.T) {
 		t.Errorf("%d", answer.Code)
 	}
 }
+
+func TestWhatBelongsToNoModelIsAnsweredAtOnce(t *testing.T) {
+	next := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("passed on") })
+	handler, _ := New(context.Background(), next, &Config{Status: 404}, "guard")
+	recorder := httptest.NewRecorder()
+	handler.ServeHTTP(recorder, httptest.NewRequest("GET", "/nobody", nil))
+	if recorder.Code != 404 || recorder.Body.String() != `{"error":"`+messages[404]+`"}` {
+		t.Errorf("%d %s", recorder.Code, recorder.Body.String())
+	}
+}

@@ -15,12 +15,12 @@ import re
 import shutil
 from pathlib import Path
 
-from pipeline.rollout.routing import route_file
+from pipeline.rollout.routing import no_model, route_file
 from pipeline.rollout.routing.route_file import NotOurs, kept_file, routes_folder
 from pipeline.settings.models import MODEL_NAME
 
 # A route that is being written.
-PART = re.compile(r"\.[a-z0-9-]+\.part")
+PART = re.compile(r"\._?[a-z0-9-]+\.part")
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +80,8 @@ def _mended(home: Path, path: Path) -> str:
         return ""
     model = path.stem
     try:
+        if path.name == no_model.NAME:
+            return _no_model_mended(home, path)
         if path.suffix != ".yaml" or not MODEL_NAME.fullmatch(model):
             return f"routes/{path.name}: is no route of ours; it is now {_moved_aside(home, path)}"
         with route_file.lock(home, model):
@@ -88,6 +90,15 @@ def _mended(home: Path, path: Path) -> str:
         return ""  # gone since it was listed
     except OSError as error:
         return f"routes/{path.name}: is no route of ours, and cannot be set aside ({error}); move it away by hand"
+
+
+def _no_model_mended(home: Path, path: Path) -> str:
+    """The same for the file of what belongs to no model, whose content is always the same."""
+    if not path.is_symlink() and _bytes(path) == no_model.TEXT.encode():
+        return ""
+    aside = _copied_aside(home, path)
+    no_model.write(home)
+    return f"routes/{path.name}: was changed by another hand; written again as it was, and the changed file is {aside}"
 
 
 def _own_file_mended(home: Path, model: str, path: Path) -> str:
