@@ -27,6 +27,8 @@ from pipeline.serving.prediction_log import LogSchema, PredictionLog
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.settings import Settings
 
+SWITCH_S = 0.001
+
 logger = logging.getLogger("pipeline.serving")
 
 
@@ -55,6 +57,9 @@ def main() -> int:
         if log is not None:
             log.close()
 
+    # How long the thread that parses large bodies may keep Python to itself while a small request waits. Python's default of 5 ms is
+    # more than a small request takes in all.
+    sys.setswitchinterval(SWITCH_S)
     workers.run(settings.processes, metrics, work)
     logger.info("drained: %d requests cut off", metrics.total(CUT_OFF))
     return 0

@@ -202,7 +202,7 @@ class App:
         end = forms.json_end(headers) if parse is self._infer else None
         # The v2 protocol has no CSV: there such a body is parsed as JSON.
         as_csv = parse is not self._infer and forms.is_csv(headers.get(b"content-type", b""))
-        scan = CsvScan() if as_csv else Scan(self._bounds, end)
+        scan = CsvScan(self.runtime.signature.columns) if as_csv else Scan(self._bounds, end)
         body = self._intake.checked(body, headers.get(b"content-encoding", b""), scan, reserved)
         with reserved.during(scan.parse_bytes(body, end)):
             return parse(body, headers)

@@ -27,11 +27,14 @@ MISSING = frozenset(
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
-def columns(text: str, numbers: Collection[str], max_rows: int) -> dict[str, list[Any]]:
+def columns(text: str, numbers: Collection[str], max_columns: int, max_rows: int) -> dict[str, list[Any]]:
     """The columns of the text by name, those in `numbers` as numbers. One row more than `max_rows` at most. Raises BadRequest."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    # Through a generator: the reader would take all lines of a row, thousands maybe, without letting another request in.
+    reader = csv.reader((line for line in io.StringIO(text, newline="")), strict=True)
     try:
         names = next(reader, [])
+        if len(names) > max_columns + 1:
+            raise BadRequest(f"the first line has {len(names)} names, and the model has {max_columns} columns")
         rows: list[list[str]] = []
         for row in reader:
             # pandas skips empty lines too.

@@ -73,7 +73,7 @@ def _csv(body: bytes, content_type: bytes, signature: Signature, max_rows: int) 
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadRequest(f"the body is not UTF-8 ({error.reason} at byte {error.start})") from None
-    return _columns(csv_form.columns(text, signature.numbers, max_rows), signature, max_rows)
+    return _columns(csv_form.columns(text, signature.numbers, signature.columns, max_rows), signature, max_rows)
 
 
 def _records(records: Any, signature: Signature, max_rows: int) -> Rows:

@@ -33,6 +33,8 @@ TENSOR_VALUE_BYTES, TENSOR_BYTES = 60, 20
 # follows a bracket, a comma or a colon.
 _MARKS, _STEP, _LEADS = np.zeros(256, bool), np.zeros(256, "int8"), np.zeros(256, bool)
 _MARKS[list(b'"[]{},:')] = True
+_CSV_MARKS = np.zeros(256, bool)
+_CSV_MARKS[list(b',"\r\n')] = True
 _STEP[list(b"[{")], _STEP[list(b"]}")] = 1, -1
 _LEADS[list(b"[{,:")] = True
 
@@ -62,13 +64,14 @@ class Scan:
         self._depth, self._in_string, self._backslash = 0, False, b""
         # The bytes since the last mark: so much has come of a text or a number.
         self._text = 0
+        self._nan, self._last = False, b""
         self.values = 0
 
     def parse_bytes(self, body: bytes, end: int | None) -> int:
         """The memory in bytes that parsing takes at most, once the whole body has been fed."""
         text = len(body) if end is None else min(end, len(body))
         tensors = min((len(body) - text) * TENSOR_BYTES, self._bounds.values * TENSOR_VALUE_BYTES)
-        return self.values * VALUE_BYTES + text * (NAN_TEXT_BYTES if b"NaN" in body else TEXT_BYTES) + tensors
+        return self.values * VALUE_BYTES + text * (NAN_TEXT_BYTES if self._nan else TEXT_BYTES) + tensors
 
     def feed(self, piece: bytes) -> None:
         """Counts the next piece of the body. Raises RequestRefused when the body is over a bound."""
@@ -84,6 +87,9 @@ class Scan:
         if b"\0" in piece:
             # No JSON in UTF-8 has this byte. Python's parser would take the body for UTF-16, where these counts mean nothing.
             raise BadRequest("the body is not JSON in UTF-8 (it has a byte of 0)")
+        # In pieces: a search of a whole body would keep Python from all other requests meanwhile.
+        self._nan = self._nan or b"NaN" in self._last + piece
+        self._last = piece[-2:]
         codes = np.frombuffer(self._without_escapes(piece), "uint8")
         places = np.flatnonzero(_MARKS[codes])
         marks = codes[places]
@@ -101,12 +107,7 @@ class Scan:
 
     def _refuse_long_text(self, ends: np.ndarray, length: int) -> None:
         """Measures the texts and numbers between `ends`, the places of marks in a piece of `length` bytes."""
-        if len(ends) == 0:
-            self._text += length
-            longest = self._text
-        else:
-            first, self._text = self._text + int(ends[0]), length - int(ends[-1]) - 1
-            longest = max(first, int(np.diff(ends).max(initial=1)) - 1, self._text)
+        longest, self._text = _longest_run(self._text, ends, length)
         if longest > self._bounds.text:
             raise too_long("the body")
 
@@ -140,15 +141,40 @@ def too_long(subject: str) -> RequestRefused:
 
 
 class CsvScan:
-    """The count of a CSV body. A comma may be part of a text, so no count is too many: the memory for it is the bound."""
+    """The count of a CSV body. A comma may be part of a text, so no count is too many: the memory for it is the bound.
 
-    def __init__(self) -> None:
+    A run of bytes without comma, quote or line end is longer in no value that is allowed, and a line in none of `columns` values.
+    """
+
+    def __init__(self, columns: int) -> None:
         self.values = 0
+        self._longest_line = (columns + 1) * (MAX_TEXT_BYTES + 3)
+        self._text = self._line = 0
 
     def parse_bytes(self, body: bytes, _end: int | None) -> int:
         """As `Scan.parse_bytes`."""
         return self.values * VALUE_BYTES + len(body) * TEXT_BYTES
 
     def feed(self, piece: bytes) -> None:
-        """Counts the ends of values in the next piece of the body."""
-        self.values += piece.count(b",") + piece.count(b"\n") + piece.count(b"\r")
+        """Counts the ends of values in the next piece of the body. Raises RequestRefused for a value that is too long."""
+        for start in range(0, len(piece), PIECE_BYTES):
+            codes = np.frombuffer(piece[start : start + PIECE_BYTES], "uint8")
+            places = np.flatnonzero(_CSV_MARKS[codes])
+            marks = codes[places]
+            ends = marks != ord('"')
+            self.values += int(np.count_nonzero(ends))
+            longest, self._text = _longest_run(self._text, places, len(codes))
+            if longest > MAX_TEXT_BYTES:
+                raise too_long("the body")
+            longest, self._line = _longest_run(self._line, places[ends & (marks != ord(","))], len(codes))
+            if longest > self._longest_line:
+                raise RequestRefused(413, f"the body has a line of more than {self._longest_line // 1024} KiB")
+
+
+def _longest_run(before: int, ends: np.ndarray, length: int) -> tuple[int, int]:
+    """(the longest run of bytes between `ends`, what of the last one is in this piece of `length` bytes); `before` is what came of
+    the first one before it."""
+    if len(ends) == 0:
+        return before + length, before + length
+    last = length - int(ends[-1]) - 1
+    return max(before + int(ends[0]), int(np.diff(ends).max(initial=1)) - 1, last), last

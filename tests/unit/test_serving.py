@@ -166,7 +166,7 @@ def test_csv_keeps_the_limits_and_names_row_and_column(built):
         (head + "inf,2,plus\n", 400, 'row 0: column spend must be a number; got "inf"'),
         (head + "1,2\n", 400, "row 0: must have 3 values"),
         (head + '1,2,"plus\n', 400, "the body is not CSV"),
-        (head + "1,2," + "x" * 200_000, 400, "the body is not CSV"),
+        (head + "1,2," + "x" * 200_000, 413, "more than 32 KiB"),
         ("spend,spend,calls,plan\n1,1,2,plus\n", 400, "column spend is given twice"),
         (head, 400, "the request has no rows"),
         ("", 400, "the request has no rows"),
