@@ -9,6 +9,7 @@ ALL = (
     "self_check",
     "serving",
     "connection",
+    "slow_clients",
     "abuse",
     "slot",
     "image",

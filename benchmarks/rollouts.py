@@ -11,64 +11,37 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 
+from benchmarks import live
 from harness import rollouts
 from harness.load import steady_load
-from harness.project import CHURN, bodies, change_params, make_project
-from harness.router import router
+from harness.project import bodies, change_params
 from pipeline.context import Context
 from pipeline.errors import RolloutError
 from pipeline.rollout import deploy, failpoints, probe, rollback
-from pipeline.rollout.engines.base import EngineSettings, EngineUnavailable
-from pipeline.rollout.engines.docker import DockerEngine
 from pipeline.rollout.routing import route_file
-from pipeline.runs.retrain import retrain
 from pipeline.settings.net import free_port
 
 ROLLOUTS, REQUESTS = 100, 100_000
 RACES = 200
 SETTINGS_CHANGES = 20
+KILLS = 20
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder, _behind_traefik(Path(folder) / "project") as (context, address):
-        _print_durations(rollouts.hundred(context, address, ROLLOUTS, REQUESTS)[1])
-        _time_rollback(context)
-        _time_failing_slot(context, address)
-        rollouts.races(context, address, RACES)
-        _change_settings(context, address)
-        _stop_and_start(context)
-
-
-@contextmanager
-def _behind_traefik(project: Path) -> Iterator[tuple[Context, str]]:
-    """A project with three registered versions of a small model, behind a Traefik."""
-    make_project(project, {"churn": CHURN})
-    try:
-        DockerEngine(EngineSettings(project / "home", project))
-        engine = "docker"
-    except EngineUnavailable as reason:
-        engine = "process"
-        print(f"process engine, because {reason}")
-    change_params(project, "models.churn.rollout.engine", engine)
-    os.environ |= {"PERENNIAL_PROJECT": str(project), "PERENNIAL_HOME": str(project / "home")}
-    os.chdir(project)
-    context = Context.here()
-    as_of = context.params.model("churn").as_of
-    for day in (20, 21, 22):
-        retrain(context, f"bench/{day}", "churn", as_of.replace(month=2, day=day), "bench", False)
-    with router(project, project / "home") as at:
-        os.environ |= {"PERENNIAL_ROUTER_URL": at.router, "PERENNIAL_ROUTER_API_URL": at.router_api}
-        try:
-            # Read again: a context holds the environment as it was when it was made.
-            yield Context.here(), f"{at.router}/churn"
-        finally:
-            deploy.stop_all(context.rollout("bench").engines, 1)
+    with tempfile.TemporaryDirectory() as folder:
+        project = live.trained(Path(folder) / "project", 3)
+        with live.behind_traefik(project, live.engines(project)[0]) as (context, address):
+            _print_durations(rollouts.hundred(context, address, ROLLOUTS, REQUESTS)[1])
+            _time_rollback(context)
+            _time_failing_slot(context, address)
+            rollouts.races(context, address, RACES)
+            _change_settings(context, address)
+            _kill_deploys(context, address)
+            _stop_and_start(context)
 
 
 def _print_durations(times: dict[str, list[float]]) -> None:
@@ -104,9 +77,9 @@ def _time_rollback(context: Context) -> None:
 def _time_failing_slot(context: Context, address: str) -> None:
     """Times the way from the death of a slot in its bake until the champion has all traffic again."""
     change_params(context.project, "models.churn.rollout.bake_s", 20)
-    live = route_file.read(context.home, "churn")
-    assert live is not None
-    other = {"1": "2", "2": "1"}[live.live.version]
+    current = route_file.read(context.home, "churn")
+    assert current is not None
+    other = {"1": "2", "2": "1"}[current.live.version]
     died: list[float] = []
     reach = failpoints.reach
 
@@ -145,6 +118,15 @@ def _change_settings(context: Context, address: str) -> None:
     print(
         f"{SETTINGS_CHANGES} changes of keys and personal columns: median {statistics.median(seconds):.2f} s until both slots have "
         f"them, longest {max(seconds):.2f} s; {tally.sent:,} requests, {tally.failed} failed, no revoked key answered"
+    )
+
+
+def _kill_deploys(context: Context, address: str) -> None:
+    """Kills deploys at random moments under load; `reconcile` brings each to an end."""
+    tally, seconds = rollouts.killed_deploys(context, address, KILLS)
+    print(
+        f"{KILLS} deploys killed at random moments: median {statistics.median(seconds):.2f} s until all is as it was or as it should "
+        f"be, longest {max(seconds):.2f} s; {tally.sent:,} requests, {tally.failed} failed"
     )
 
 

@@ -111,15 +111,18 @@ def _all(trained: Flights, folder: Path) -> Iterator[list[Peer]]:
         os.environ["PERENNIAL_ROUTER_URL"], os.environ["PERENNIAL_ROUTER_API_URL"] = traefik.router, traefik.router_api
         route_file.write(trained.home, Route(MODEL, RoutedSlot("blue", "1", ours.url)))
         routed = f"/{MODEL}/invocations"
-        (route_file.routes_folder(trained.home) / "bare.yaml").write_text(yaml.safe_dump(_bare(ours.url)))
-        for path in (f"{MODEL}/v2/health/ready", "bare/v2/health/ready"):
-            flights.wait_for(f"{traefik.router}/{path}")
+        # In a router of its own: what is no route of ours is set aside.
+        apart = _new_folder(folder / "bare")
+        bare = stack.enter_context(router(Environment.read().project, apart))
+        (route_file.routes_folder(apart) / "bare.yaml").write_text(yaml.safe_dump(_bare(ours.url)))
+        for ready in (f"{traefik.router}/{MODEL}", f"{bare.router}/bare"):
+            flights.wait_for(f"{ready}/v2/health/ready")
         started = [
             _with_records(OURS, ours.port, "/invocations"),
             _with_tensors(OURS_IN_TENSORS, ours.port),
             _with_tensors(OURS_OF_TWO, two.port),
             _with_records(ROUTED, urlsplit(traefik.router).port, routed),
-            _with_records(BARE, urlsplit(traefik.router).port, "/bare/invocations"),
+            _with_records(BARE, urlsplit(bare.router).port, "/bare/invocations"),
             _with_records(EMPTY, stack.enter_context(_empty(folder)), "/invocations"),
         ]
         for peer in (peers.mlflow, peers.mlserver, peers.bentoml):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -35,6 +36,16 @@ _server.set_forkserver_preload(PRELOADED)
 def run(folder: Path, command: list[str], **environment: str) -> int:
     """The exit code of `python -m pipeline COMMAND` in `folder`; that of a signal is negative."""
     return _run(folder, command, environment, "", "")
+
+
+def killed(folder: Path, command: list[str], after_s: float, **environment: str) -> bool:
+    """Kills `python -m pipeline COMMAND` so many seconds after its start; False when it had ended before."""
+    process = _server.Process(target=_main, args=(str(folder), command, {**os.environ, **environment}, "", ""))
+    process.start()
+    process.join(after_s)
+    process.kill()
+    process.join(10)
+    return process.exitcode == -signal.SIGKILL
 
 
 def said(command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import hashlib
+import random
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -94,6 +95,37 @@ def settings_changes(context: Context, address: str, changes: int, pace: float =
     deploy_version(Context.here(), "2")
     assert tally.failed == 0, tally.failures[:3]
     return tally, durations
+
+
+def killed_deploys(context: Context, address: str, kills: int) -> tuple[Tally, list[float]]:
+    """Kills a deploy from the command line at `kills` random moments under load, and reconciles after each.
+
+    Returns the tally and the seconds of each recovery. Raises AssertionError for a request that failed, and when route, registry and
+    ledger do not agree on the live version afterwards.
+    """
+    draw = random.Random(20)
+    change_params(context.project, "models.churn.rollout.bake_s", 0.2)
+    deploy_version(Context.here(), "1")
+    started = time.monotonic()
+    assert commands.run(context.project, ["deploy", "churn", "2"]) == 0
+    whole_s, recoveries = time.monotonic() - started, list[float]()
+    with steady_load(address, bodies(), PACE) as tally:
+        while len(recoveries) < kills:
+            current = route_file.read(context.home, "churn")
+            assert current is not None
+            other = "2" if current.live.version == "1" else "1"
+            if not commands.killed(context.project, ["deploy", "churn", other], draw.uniform(0, whole_s)):
+                continue
+            started = time.monotonic()
+            assert commands.run(context.project, ["reconcile", "churn"]) == 0
+            recoveries.append(time.monotonic() - started)
+            route = route_file.read(context.home, "churn")
+            assert route is not None and route.candidate is None
+            live = timeline.live_version(context.ledger, "churn")
+            assert context.registry.champion("churn") == live == route.live.version
+    assert tally.failed == 0, tally.failures[:3]
+    change_params(context.project, "models.churn.rollout.bake_s", 1)
+    return tally, recoveries
 
 
 def _digest(key: str) -> str:

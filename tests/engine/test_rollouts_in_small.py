@@ -9,3 +9,10 @@ def test_the_hundred_rollouts_in_small(endpoint):
     tally, times = rollouts.hundred(type(endpoint.context).here(), endpoint.address, rollouts=4, requests=1000)
     assert len(tally.answers) == tally.sent >= 1000
     assert len(times["to_traffic_s"]) == 4
+
+
+def test_the_twenty_kills_in_small(endpoint):
+    """A deploy that is killed at any moment is brought to its end by `reconcile`, and no request fails."""
+    endpoint.set(limits__p99_ms=5000, limits__error_rate=0.05, bake_s=0.2)
+    _, recoveries = rollouts.killed_deploys(type(endpoint.context).here(), endpoint.address, kills=3)
+    assert len(recoveries) == 3
