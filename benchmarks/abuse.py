@@ -38,7 +38,7 @@ from pipeline.rollout.engines.process import ProcessEngine
 from pipeline.settings.net import free_port
 
 RATE, SECONDS = 50, 4.0
-ROUNDS, LIMIT = 4, 2.0
+ROUNDS, LIMIT = 3, 2.0
 # (requests a second, clients at once) of all kinds together; slow clients are beside them.
 TOGETHER = ((2, 2), (5, 8), (10, 16))
 ALONE = (4, 4)

@@ -217,6 +217,33 @@ def test_a_body_that_is_not_whole_is_refused(routed):
     assert (status, bool(json.loads(body)["error"])) == (400, True)
 
 
+def frame(kind, flags, stream, content):
+    """A frame of HTTP/2."""
+    return len(content).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + content
+
+
+def field(name, value):
+    """A header of HTTP/2, with nothing packed."""
+    return b"\x00" + bytes([len(name)]) + name + bytes([len(value)]) + value
+
+
+def test_a_body_that_stalls_in_http_2_is_refused_in_time(routed):
+    """A client that begins in HTTP/2 gets the 408 too, when the time is over."""
+    path, host = field(b":path", b"/churn/invocations"), field(b":authority", b"x")
+    head = field(b":method", b"POST") + field(b":scheme", b"http") + path + host
+    with socket.create_connection(("127.0.0.1", routed), timeout=10) as connection:
+        begun = time.monotonic()
+        start = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"")
+        connection.sendall(start + frame(1, 4, 1, head) + frame(0, 0, 1, b"{"))
+        came = b""
+        while b"}" not in came:
+            part = connection.recv(4096)
+            assert part, came
+            came += part
+    assert b'{"error":"the body did not arrive in time' in came
+    assert 1 < time.monotonic() - begun < 6
+
+
 def test_a_request_for_another_protocol_is_answered_through_the_router(routed):
     """The router does not pass the wish on."""
     for protocol in (b"websocket", b"h2c"):

@@ -6,9 +6,11 @@ package guard
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -93,7 +95,8 @@ func readStart(r *http.Request, a *answer) error {
 
 // statusOf returns 408 for a body that stalls, and 400 for one that is cut short or has invalid chunks.
 func statusOf(err error) int {
-	if late, ok := err.(net.Error); ok && late.Timeout() {
+	// HTTP/2 wraps the error.
+	if late, ok := err.(net.Error); (ok && late.Timeout()) || errors.Is(err, os.ErrDeadlineExceeded) {
 		return http.StatusRequestTimeout
 	}
 	return http.StatusBadRequest

@@ -3,6 +3,7 @@ package guard
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -57,6 +58,7 @@ func TestAWholeBodyIsPassedOn(t *testing.T) {
 func TestABodyThatDoesNotArriveIsRefused(t *testing.T) {
 	for err, code := range map[error]int{
 		io.ErrUnexpectedEOF: 400, errors.New("invalid chunk"): 400, os.ErrDeadlineExceeded: 408,
+		fmt.Errorf("%w", os.ErrDeadlineExceeded): 408,
 	} {
 		for _, size := range []int{0, 10, maxStartBytes + 1, 2 * maxStartBytes} {
 			for _, length := range []int64{4 * maxStartBytes, -1} {
