@@ -29,12 +29,11 @@ VALUE_BYTES, TEXT_BYTES, NAN_TEXT_BYTES = 100, 5, 13
 # What a value of a binary tensor takes, and a byte of one: a half-precision number of two bytes becomes one of forty.
 TENSOR_VALUE_BYTES, TENSOR_BYTES = 60, 20
 
-# By byte: whether it ends or begins a text or a value, what it adds to the depth, and whether a value may follow it. A value
-# follows a bracket, a comma or a colon.
-_MARKS, _STEP, _LEADS = np.zeros(256, bool), np.zeros(256, "int8"), np.zeros(256, bool)
-_MARKS[list(b'"[]{},:')] = True
-_CSV_MARKS = np.zeros(256, bool)
-_CSV_MARKS[list(b',"\r\n')] = True
+# By byte: whether it ends or begins a text or a value, in JSON and in CSV. As a table for bytes.translate: that takes a quarter of the
+# time of numpy's.
+_MARKS, _CSV_MARKS = (bytes(byte in marks for byte in range(256)) for marks in (b'"[]{},:', b'",\r\n'))
+# By byte: what it adds to the depth, and whether a value may follow it. A value follows a bracket, a comma or a colon.
+_STEP, _LEADS = np.zeros(256, "int8"), np.zeros(256, bool)
 _STEP[list(b"[{")], _STEP[list(b"]}")] = 1, -1
 _LEADS[list(b"[{,:")] = True
 
@@ -87,14 +86,14 @@ class Scan:
         if b"\0" in piece:
             # No JSON in UTF-8 has this byte. Python's parser would take the body for UTF-16, where these counts mean nothing.
             raise BadRequest("the body is not JSON in UTF-8 (it has a byte of 0)")
-        # In pieces: a search of a whole body would keep Python from all other requests meanwhile.
-        self._nan = self._nan or b"NaN" in self._last + piece
+        # In pieces: a search of a whole body would keep Python from all other requests meanwhile. A byte is found faster than a word.
+        if not self._nan and b"N" in (begun := self._last + piece):
+            self._nan = b"NaN" in begun
         self._last = piece[-2:]
-        codes = np.frombuffer(self._without_escapes(piece), "uint8")
-        places = np.flatnonzero(_MARKS[codes])
-        marks = codes[places]
+        piece = self._without_escapes(piece)
+        places, marks = _marked(piece, _MARKS)
         quotes, outside = self._outside_strings(marks)
-        self._refuse_long_text(places[quotes | outside], len(codes))
+        self._refuse_long_text(places[quotes | outside], len(piece))
         found = marks[outside]
         self.values += int(np.count_nonzero(_LEADS[found]))
         if self.values > self._bounds.values:
@@ -158,17 +157,22 @@ class CsvScan:
     def feed(self, piece: bytes) -> None:
         """Counts the ends of values in the next piece of the body. Raises RequestRefused for a value that is too long."""
         for start in range(0, len(piece), PIECE_BYTES):
-            codes = np.frombuffer(piece[start : start + PIECE_BYTES], "uint8")
-            places = np.flatnonzero(_CSV_MARKS[codes])
-            marks = codes[places]
+            part = piece[start : start + PIECE_BYTES]
+            places, marks = _marked(part, _CSV_MARKS)
             ends = marks != ord('"')
             self.values += int(np.count_nonzero(ends))
-            longest, self._text = _longest_run(self._text, places, len(codes))
+            longest, self._text = _longest_run(self._text, places, len(part))
             if longest > MAX_TEXT_BYTES:
                 raise too_long("the body")
-            longest, self._line = _longest_run(self._line, places[ends & (marks != ord(","))], len(codes))
+            longest, self._line = _longest_run(self._line, places[ends & (marks != ord(","))], len(part))
             if longest > self._longest_line:
                 raise RequestRefused(413, f"the body has a line of more than {self._longest_line // 1024} KiB")
+
+
+def _marked(piece: bytes, table: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """(the places of the bytes that the table marks, those bytes)."""
+    places = np.flatnonzero(np.frombuffer(piece.translate(table), bool))
+    return places, np.frombuffer(piece, "uint8")[places]
 
 
 def _longest_run(before: int, ends: np.ndarray, length: int) -> tuple[int, int]:
