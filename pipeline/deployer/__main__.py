@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import http.client
 import logging
 import sys
 import threading
@@ -17,6 +18,7 @@ from pipeline.deployer.api import LocalTraffic
 from pipeline.deployer.service import Service
 from pipeline.errors import PerennialError
 from pipeline.rollout import deploy
+from pipeline.rollout.container_deaths import ContainerWatch, DeathNotes
 from pipeline.rollout.cut_off import CutOff
 from pipeline.rollout.routing import foreign_files, no_model
 from pipeline.settings import logs
@@ -49,6 +51,7 @@ def main() -> int:
     threading.Thread(target=_watch_routes, args=(context.home,), daemon=True).start()
     threading.Thread(target=_recover_cut_off, args=(context, traffic), daemon=True).start()
     threading.Thread(target=_reconcile, args=(traffic,), daemon=True).start()
+    threading.Thread(target=_note_deaths, args=(context,), daemon=True).start()
     uvicorn.run(service.app(), host=chosen.host, port=chosen.port, log_level="warning", timeout_graceful_shutdown=20)
     return 0
 
@@ -84,6 +87,19 @@ def _watch_routes(home: Path) -> None:
         except Exception:
             logger.exception("a look at the routes failed")
         time.sleep(LOOK_S)
+
+
+def _note_deaths(context: Context) -> None:
+    """Notes each container that dies. Docker starts it again, and nobody else on a server would say so."""
+    notes = DeathNotes(context.environment, ContainerWatch.of(context.environment))
+    while True:
+        try:
+            notes.look()
+        except (PerennialError, OSError, http.client.HTTPException) as error:
+            logger.warning("deaths of slots are not in the ledger yet: %s", error)
+        except Exception:
+            logger.exception("a look at the containers failed")
+        time.sleep(RETRY_S)
 
 
 def _reconcile(traffic: LocalTraffic) -> None:

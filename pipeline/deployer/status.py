@@ -9,8 +9,9 @@ from typing import Any, Self
 
 from pipeline.context import Context
 from pipeline.errors import RegistryError, RolloutError
+from pipeline.ledger.package_of_version import PackageOfVersion
 from pipeline.ledger.rollout_events import MOVES, EvidenceNeeded, RolledBack, RolloutHolding, RolloutStarted, RouteMoved
-from pipeline.ledger.timeline import PackageOfVersion, live_at, live_models, trusted_predecessor
+from pipeline.ledger.timeline import live_at, live_models, trusted_predecessor
 from pipeline.registry.versions import Registry
 from pipeline.rollout import probe, registry_agreement
 from pipeline.rollout.recorded import is_outdated, recorded_settings

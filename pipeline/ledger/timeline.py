@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.ledger.events import timeline_kinds
+from pipeline.ledger.package_of_version import PackageOfVersion
 from pipeline.ledger.rollout_events import MOVES, Move, RolledBack, Undeployed
 from pipeline.ledger.store import Entry, Ledger
 
@@ -28,21 +29,6 @@ class TimelineEvent:
     def as_dict(self) -> dict[str, Any]:
         """Its fields; an empty body, and `earlier` where it is not set, are left out."""
         return {name: value for name, value in asdict(self).items() if name not in ("details", "earlier") or value}
-
-
-@dataclass(frozen=True)
-class PackageOfVersion:
-    """A version's number and its package's digest, '' where an older event lacks it.
-
-    The number alone can name two packages: a registered model that is deleted and made again counts from 1 again.
-    """
-
-    version: str
-    digest: str = ""
-
-    def is_same(self, other: PackageOfVersion) -> bool:
-        """Whether both are one package, as far as both digests are known."""
-        return self.version == other.version and ("" in (self.digest, other.digest) or self.digest == other.digest)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pipeline.errors import LedgerError, PerennialError, RolloutError
 from pipeline.gates import schema
+from pipeline.ledger.package_of_version import PackageOfVersion
 from pipeline.ledger.rollout_events import (
     Baked,
     Opening,
@@ -27,7 +28,6 @@ from pipeline.ledger.rollout_events import (
     StepBaked,
 )
 from pipeline.ledger.store import Entry
-from pipeline.ledger.timeline import PackageOfVersion
 from pipeline.registry.packages import package_digest
 from pipeline.rollout import precedence, predecessor, recovery, settings_change, slots, step_watch
 from pipeline.rollout.context import RolloutContext, answers, check_router, other_slot

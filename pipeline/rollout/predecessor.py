@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from pipeline.errors import PerennialError
+from pipeline.ledger.package_of_version import PackageOfVersion
 from pipeline.ledger.rollout_events import OPENINGS, RolloutEnded, RolloutStarted
 from pipeline.ledger.store import Ledger
 from pipeline.rollout import slots
@@ -32,20 +34,43 @@ def bring_back(context: RolloutContext, current: Route, settings: Rollout, actio
 
     Where it cannot be started, a rollback has to do it: that is a line too.
     """
-    model = current.model
-    opened = _last_rollout_in_vain(context.ledger, model)
+    opened = _last_rollout_in_vain(context.ledger, current.model)
     if opened is None or not opened.warm or opened.before != current.live.version or current.previous is not None:
         return current
-    slot = other_slot(current.live.slot)
+    return _start(context, current, PackageOfVersion(opened.warm, opened.warm_digest or ""), settings, actions)
+
+
+def start_again(
+    context: RolloutContext, current: Route, before: RoutedSlot | None, settings: Rollout, actions: list[str]
+) -> Route:
+    """The route with the predecessor `before` that it named, which is started where it does not answer; adds a line to `actions`.
+
+    Its slot may have ended with the machine's services: the live version alone would leave a rollback waiting.
+    """
+    if (
+        before is None
+        or not context.may_start
+        or warm(current) is not None
+        or before.package.is_same(current.live.package)
+    ):
+        return current
+    make_room(context, current)
+    return _start(context, replace(current, previous=None), before.package, settings, actions)
+
+
+def _start(
+    context: RolloutContext, current: Route, package: PackageOfVersion, settings: Rollout, actions: list[str]
+) -> Route:
+    model, version, slot = current.model, package.version, other_slot(current.live.slot)
     try:
-        folder = context.registry.deployable_package(model, opened.warm, opened.warm_digest or "")
-        routed = slots.fill(context, model, opened.warm, slot, folder, settings).routed
+        folder = context.registry.deployable_package(model, version, package.digest)
+        routed = slots.fill(context, model, version, slot, folder, settings).routed
         current = context.move_route(Route(model, current.live, routed))
     except PerennialError as error:
         context.check_lease()
-        actions.append(f"{model}: version {opened.warm} is no longer warm ({error}); a rollback has to start it")
+        actions.append(f"{model}: version {version} is no longer warm ({error}); a rollback has to start it")
         return current
-    actions.append(f"{model} {slot}: version {opened.warm} is warm again")
+    actions.append(f"{model} {slot}: version {version} is warm again")
     return current
 
 

@@ -97,9 +97,11 @@ def _recover(context: RolloutContext, model: str, settings: Rollout) -> list[str
     current = recover_route(context, model, settings, actions, rebuild=True)
     if current is not None:
         current = _end_due_predecessor(context, current, settings, actions)
+        before = current.previous
         if not answers(current.live):
             current = _restart_live(context, current, settings, actions)
         current = settings_change.apply(context, current, settings, actions)
+        current = predecessor.start_again(context, current, before, settings, actions)
         if not _kept_long_enough(context, model, settings):
             current = predecessor.bring_back(context, current, settings, actions)
         _restore_alias(context, current, actions)

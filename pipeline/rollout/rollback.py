@@ -11,8 +11,9 @@ import time
 from dataclasses import replace as replace_fields
 
 from pipeline.errors import LeaseBusy, RolloutError
+from pipeline.ledger.package_of_version import PackageOfVersion
 from pipeline.ledger.rollout_events import AbortAsked, RollbackStarted, RolledBack, RolloutFailed
-from pipeline.ledger.timeline import PackageOfVersion, live_at, rolled_back_versions, trusted_predecessor
+from pipeline.ledger.timeline import live_at, rolled_back_versions, trusted_predecessor
 from pipeline.rollout import recovery, settings_change, slots
 from pipeline.rollout.context import RolloutContext, answers, check_router, other_slot
 from pipeline.rollout.results import Rollback

@@ -41,6 +41,11 @@ class Death:
         )
 
 
+def is_noted(death: Death) -> bool:
+    """Of a slot that dies again and again the 1st, 2nd, 4th, 8th … death is noted."""
+    return death.times & (death.times - 1) == 0
+
+
 def note(environment: Environment, deaths: list[Death]) -> None:
     """Appends a SlotDied for each. Raises LedgerError; what was appended before is then appended again at the next try.
 

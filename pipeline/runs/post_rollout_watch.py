@@ -14,7 +14,8 @@ from pipeline.context import Context
 from pipeline.deployer import traffic
 from pipeline.errors import LeaseBusy, PerennialError
 from pipeline.ledger.events import Watched
-from pipeline.ledger.timeline import LiveVersion, PackageOfVersion, live_at, trusted_predecessor
+from pipeline.ledger.package_of_version import PackageOfVersion
+from pipeline.ledger.timeline import LiveVersion, live_at, trusted_predecessor
 from pipeline.rollout.results import Rollback
 
 if TYPE_CHECKING:

@@ -24,12 +24,11 @@ from pathlib import Path
 import psutil
 
 from pipeline.errors import PerennialError, RolloutError
+from pipeline.rollout.container_deaths import WAITING_DEATHS, ContainerWatch
 from pipeline.rollout.engines.base import EngineSettings
-from pipeline.rollout.engines.docker import home_id
-from pipeline.rollout.engines.docker_events import ContainerDeaths
 from pipeline.rollout.engines.process import DeadSlot, ProcessEngine
 from pipeline.rollout.routing import foreign_files, route_file
-from pipeline.rollout.slot_deaths import Death, note
+from pipeline.rollout.slot_deaths import Death, is_noted, note
 from pipeline.settings import logs
 from pipeline.settings.environment import Environment
 from pipeline.settings.process_identity import ProcessIdentity
@@ -39,8 +38,6 @@ log = logging.getLogger("pipeline.services.slot_keeper")
 TICK_S, DOCKER_S, NOTE_S = 0.5, 5.0, 10.0
 PAUSE_S, LONGEST_PAUSE_S, EARLY_S = 0.5, 60.0, 10.0
 EXIT_S = 1.0
-# So many deaths wait for a ledger that cannot be written.
-WAITING_DEATHS = 100
 
 
 @dataclass
@@ -71,7 +68,7 @@ class SlotKeeper:
         settings = EngineSettings.of(self.environment)
         self._engine = ProcessEngine(settings)
         self._routes = foreign_files.Watch(self.environment.home)
-        self._containers = ContainerDeaths(home_id(settings))
+        self._containers = ContainerWatch.of(self.environment)
         self._kills_for_memory = kills_for_memory()
 
     def look(self) -> None:
@@ -127,20 +124,10 @@ class SlotKeeper:
         except (OSError, http.client.HTTPException, ValueError, KeyError):
             return  # no engine here, or one that restarts: the next look asks for the same time again
         for death in deaths:
-            self._add(Death.of_container(death, self._watched_container(death.container)))
-
-    def _watched_container(self, container: str) -> int:
-        """How often in a row the container died soon after its start, this time included."""
-        watched = self._watched.setdefault(("", container), _Watched())
-        now = time.monotonic()
-        # Docker's own pause before a restart grows to a minute.
-        watched.early = watched.early + 1 if now - watched.since < LONGEST_PAUSE_S + 2 * EARLY_S else 1
-        watched.since = now
-        return watched.early
+            self._add(death)
 
     def _add(self, death: Death) -> None:
-        # Of a slot that dies again and again the 1st, 2nd, 4th, 8th … death is noted.
-        if death.times & (death.times - 1) == 0:
+        if is_noted(death):
             self._deaths = [*self._deaths, death][-WAITING_DEATHS:]
 
     def _note_deaths(self) -> None:

@@ -9,13 +9,16 @@ import pytest
 from harness.commands import said
 from harness.ledgers import ledger_of
 from harness.project import CHURN, change_params
+from pipeline.cli.main import main
 from pipeline.context import Context
 from pipeline.deployer.api import LocalTraffic
 from pipeline.errors import SettingsError
 from pipeline.ledger.rollout_events import RolloutEnded
 from pipeline.pages.overview import overview_page
+from pipeline.rollout.context import RolloutContext
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route import Route, RoutedSlot
+from pipeline.services import control
 from pipeline.settings.environment import Environment
 from tests.support.accidents import agreed, deploy
 
@@ -139,3 +142,32 @@ def test_what_is_live_of_a_broken_block_goes_on_by_what_is_recorded(lived, proje
     assert agreed(world, rollout) == "1"
     with pytest.raises(SettingsError, match=r"unknown key models\.churn\.rollout\.serving\.max_rwos"):
         traffic.deploy("", "churn", "2", "by hand", None, 0)
+
+
+@pytest.mark.parametrize("content", [None, "models:\n  churn: [\n"])
+def test_what_is_live_is_rolled_back_started_again_and_ended_without_a_readable_file(
+    lived, project, monkeypatch, capsys, content
+):
+    """With a params.yaml that is gone or no YAML, `rollback`, `reconcile`, `make up`'s recovery and `undeploy` do their work."""
+    world, rollout = lived
+    for version in ("1", "2"):
+        deploy(rollout, version)
+    monkeypatch.setenv("PERENNIAL_HOME", str(rollout.home))
+    (project / "params.yaml").unlink() if content is None else (project / "params.yaml").write_text(content)
+    (project / ".perennial").mkdir(exist_ok=True)
+    monkeypatch.setattr(Context, "rollout", lambda context, run: rollout)
+    monkeypatch.setattr(RolloutContext, "of", lambda *_, **__: rollout)
+    assert main(["rollback", "churn"]) == 0
+    assert "back on version 1" in capsys.readouterr().out
+    world.running.clear()
+    assert main(["reconcile"]) == 0
+    assert "started version 1 again" in capsys.readouterr().out
+    world.running.clear()
+    lines: list[str] = []
+    assert control._reconcile(project, rollout.home, lines.append) == []
+    assert "params.yaml" in lines[0]
+    assert "started version 1 again" in lines[1]
+    assert agreed(world, rollout) == "1"
+    assert main(["undeploy", "churn"]) == 0
+    assert "version 1 is off the router" in capsys.readouterr().out
+    assert (world.running, world.promoted) == ({}, None)

@@ -318,3 +318,26 @@ def test_a_number_that_names_another_package_is_not_live_already(lived):
     assert route_file.read(context.home, "churn").live.digest == after
     assert agreed(world, context) == "1"
     assert deploy(context, "1").already_live
+
+
+def test_after_all_slots_have_ended_the_predecessor_is_warm_again(lived):
+    """`reconcile`, and so `make up`, starts live version and predecessor; a predecessor that does not start is one line."""
+    world, context = lived
+    for version in ("1", "2"):
+        deploy(context, version)
+    world.running.clear()
+    assert [line.partition(" (")[0] for line in reconcile(context)] == [
+        "churn green: started version 2 again",
+        "churn blue: version 1 is warm again",
+    ]
+    assert agreed(world, context) == "2"
+    assert route_file.read(context.home, "churn").previous.version == "1"
+    del world.running["blue"]
+    (line,) = reconcile(context)
+    assert line == "churn blue: version 1 is warm again"
+    world.running.clear()
+    (world.package("1") / "manifest.json").write_text("{}")
+    started, lost = reconcile(context)
+    assert started.startswith("churn green: started version 2 again")
+    assert lost.startswith("churn: version 1 is no longer warm (")
+    assert agreed(world, context) == "2"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline.context import Context
 from pipeline.errors import RegistryError, RolloutError
 from pipeline.ledger import timeline
+from pipeline.pages.overview import overview_page
 from pipeline.rollout import deploy as deployments
 from pipeline.rollout import failpoints, recovery, rollback, undeploy
 from pipeline.rollout.recorded import slot_settings
@@ -125,3 +127,16 @@ def test_without_a_block_and_without_recorded_settings_no_slot_is_started(lived,
     assert world.running == {} and route_file.read(context.home, "churn").live.version == "2"
     undeploy.undeploy(context, "churn", 0)
     assert nothing_is_left(world, context)
+
+
+def test_the_page_shows_an_undeploy_and_nothing_live(two, project, monkeypatch):
+    """The overview lists the undeploy with its reason among the deployments, and the model's card has no live version."""
+    _, context = two
+    monkeypatch.setenv("PERENNIAL_HOME", str(context.home))
+    undeploy.undeploy(context, "churn", 0, "its season is over")
+    page = overview_page(Context.here())
+    deployments = page[page.index('id="deployments"') :]
+    assert "version 2 is off the router, and its slots have ended: its season is over" in deployments
+    card = page[page.index('id="model-churn"') : page.index('id="deployments"')]
+    assert "Live:" not in card
+    assert "Not live" in card

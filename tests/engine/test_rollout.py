@@ -15,10 +15,12 @@ from pipeline.errors import RegistryError, RolloutError
 from pipeline.ledger.lease import HELD_S, LEASES
 from pipeline.ledger.timeline import live_at
 from pipeline.registry.versions import Registry
+from pipeline.rollout import deploy as deployments
 from pipeline.rollout import probe
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.traefik import RETRIED_BYTES
-from tests.support.endpoint import one_engine
+from pipeline.services import control
+from tests.support.endpoint import agreed, one_engine
 
 
 def test_versions_go_live_in_turn_and_no_request_is_dropped(endpoint):
@@ -170,3 +172,17 @@ def test_with_keys_a_rollout_proves_its_slot_and_strangers_are_refused(endpoint)
     endpoint.deploy("1")
     assert httpx.post(f"{endpoint.address}/invocations", content=BODY).status_code == 401
     assert httpx.post(f"{endpoint.address}/invocations", content=BODY, headers={"x-api-key": "mine"}).status_code == 200
+
+
+def test_after_down_and_up_the_predecessor_is_warm_again(endpoint):
+    """All slots end with `make down`; what `make up` does then starts live version and predecessor, and a rollback is warm."""
+    endpoint.deploy("1")
+    endpoint.deploy("2")
+    deployments.stop_all(endpoint.engines)
+    assert endpoint.slots() == []
+    lines: list[str] = []
+    assert control._reconcile(endpoint.project, endpoint.home, lines.append) == []
+    assert "churn blue: version 1 is warm again" in lines
+    assert agreed(endpoint) == "2"
+    assert endpoint.slots() == [("blue", "1"), ("green", "2")]
+    assert endpoint.rollback().warm

@@ -10,10 +10,10 @@ from pipeline.errors import LedgerError
 from pipeline.ledger import costs
 from pipeline.ledger.events import StepEnded, StepStarted
 from pipeline.ledger.metering import metered
+from pipeline.ledger.package_of_version import PackageOfVersion
 from pipeline.ledger.rollout_events import AbortAsked, RolledBack, RolloutEnded
 from pipeline.ledger.store import EVENTS, Ledger
 from pipeline.ledger.timeline import (
-    PackageOfVersion,
     live_at,
     number_is_its_own_since,
     rolled_back_versions,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from pipeline.deployer import client
 from pipeline.errors import RolloutError
+from pipeline.rollout.results import Undeployment
 from pipeline.runs import steps
 
 
@@ -42,3 +45,18 @@ def test_a_model_that_cannot_be_reconciled_by_the_deployer_does_not_keep_the_nex
     with pytest.raises(RolloutError, match="model broken: cannot be recovered"):
         remote.reconcile("r", ["broken", "churn"])
     assert asked == ["broken", "churn"]
+
+
+def test_operate_takes_its_model_off_the_router(monkeypatch):
+    """The action undeploy ends this model with the form's reason, and its result is JSON for Airflow."""
+    asked = []
+
+    class Undeploying:
+        def undeploy(self, run, model, reason):
+            asked.append((run, model, reason))
+            return Undeployment("2", ["blue: 2"], reason)
+
+    monkeypatch.setattr(steps, "traffic", lambda context: Undeploying())
+    result = steps.operate(None, "operate__churn/1", "churn", "undeploy", "its season is over")
+    assert asked == [("operate__churn/1", "churn", "its season is over")]
+    assert json.loads(json.dumps(result)) == {"version": "2", "ended": ["blue: 2"], "reason": "its season is over"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.ledger.timeline import PackageOfVersion
+from pipeline.ledger.package_of_version import PackageOfVersion
 
 
 @dataclass(frozen=True)
