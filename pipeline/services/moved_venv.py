@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import sys
 from pathlib import Path
@@ -43,7 +44,12 @@ def follow(venv: Path) -> int:
             text = file.read_text(encoding="utf-8")
             file.write_text(text.replace(f"{old}/{venv.name}", str(venv)), encoding="utf-8")
         written += _follow_import(venv, old)
-    (venv / STAMP).write_text(f"{venv.parent}\n", encoding="utf-8")
+    stamp = venv / STAMP
+    made = stamp.stat() if stamp.exists() else None
+    stamp.write_text(f"{venv.parent}\n", encoding="utf-8")
+    if made is not None:
+        # Its time says which requirements are installed.
+        os.utime(stamp, ns=(made.st_atime_ns, made.st_mtime_ns))
     return written
 
 

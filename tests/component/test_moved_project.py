@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import sqlite3
 import stat
@@ -46,7 +47,10 @@ def test_a_moved_environment_runs_its_programs_again(tmp_path, old, new):
     finder.parent.mkdir(parents=True)
     finder.write_text(f"MAPPING = { ({'pipeline': f'{old}/pipeline'})!r}\n")
     (venv / "bin" / "system").write_text("#!/usr/bin/python3\n")
+    (venv / ".installed").touch()
+    os.utime(venv / ".installed", (1, 1))
     assert moved_venv.follow(venv) == 2
+    assert (venv / ".installed").stat().st_mtime == 1
     ran = subprocess.run([str(tool), "a", "b c"], capture_output=True, text=True, check=True)
     assert ran.stdout == "['a', 'b c']\n"
     assert tool.stat().st_mode & stat.S_IXUSR

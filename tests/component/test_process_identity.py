@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pipeline.rollout.engines.base import EngineSettings
+from pipeline.rollout.engines.process import ProcessEngine
 from pipeline.services import processes
 from pipeline.services.processes import Record, ServiceRecord
 from pipeline.settings.process_identity import ProcessIdentity, this_process
@@ -51,6 +54,36 @@ def test_a_clock_that_is_set_moves_psutils_start_time_and_not_ours(tmp_path, mon
     monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path))
     assert psutil.Process().create_time() == pytest.approx(before + 3600, abs=1)
     assert mine.is_running() and this_process() == mine
+
+
+@pytest.mark.parametrize("step_s", [-172_800, 3600])
+def test_a_clock_step_hides_no_service_and_no_slot(tmp_path, sleeper, monkeypatch, step_s):
+    """After the clock was set, `make up` and `make down` still find supervisor, services and slots, and can signal them."""
+    home, proc = tmp_path / "home", tmp_path / "proc"
+    (home / "slots").mkdir(parents=True)
+    proc.mkdir()
+    identity = ProcessIdentity.of(sleeper.pid)
+    processes.write(home, Record(identity, str(home), {"api": ServiceRecord(identity)}))
+    address = "http://127.0.0.1:1"
+    slot = {"version": "1", "address": address, "options": {}, "pid": sleeper.pid, "born": identity.stamp}
+    (home / "slots" / "churn-blue.json").write_text(json.dumps(slot))
+    for entry in Path("/proc").iterdir():
+        if entry.name != "stat":
+            (proc / entry.name).symlink_to(entry)
+    stat = [line for line in Path("/proc/stat").read_text().splitlines(True) if not line.startswith("btime")]
+    (proc / "stat").write_text("".join([*stat, f"btime {int(psutil.boot_time()) + step_s}\n"]))
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(proc))
+    supervisor = processes.supervisor(home)
+    assert supervisor is not None and supervisor.pid == sleeper.pid
+    assert [leader.pid for leader in processes.service_sessions(home)] == [sleeper.pid]
+    assert sleeper.pid in {process.pid for process in processes.family(home)}
+    assert processes.trouble(home) == []
+    engine = ProcessEngine(EngineSettings(home, tmp_path))
+    assert [(running.slot, running.version) for running in engine.all()] == [("blue", "1")]
+    assert engine.dead() == []
+    supervisor.terminate()
+    assert sleeper.wait(10) == -signal.SIGTERM
+    assert processes.supervisor(home) is None
 
 
 def test_what_is_written_is_read_again():
