@@ -55,10 +55,7 @@ def up(project: Path, home: Path, report: Report) -> Addresses:
             report(line)
         recorded = processes.read(home)
         if recorded is not None and recorded.home not in ("", str(home)):
-            if Path(recorded.home).exists():
-                processes.forget(home)  # this is a copy: what runs is the other's
-            else:
-                _end_moved(project, home, Path(recorded.home), report)
+            _end_moved(project, home, Path(recorded.home), report)
         supervisor = processes.supervisor(home)
         if supervisor is not None:
             report("services run already")

@@ -77,7 +77,7 @@ def write(home: Path, record: Record) -> None:
 
 
 def read(home: Path) -> Record | None:
-    """The record; None when there is none, or a torn one."""
+    """The record; None when there is none, a torn one, or one that was copied here with another home's folder."""
     try:
         state = json.loads(_file(home).read_text(encoding="utf-8"))
         supervisor = ProcessIdentity.recorded(state["pid"], state["started"])
@@ -87,7 +87,10 @@ def read(home: Path) -> Record | None:
             services[f"session {pid}"] = ServiceRecord(ProcessIdentity.recorded(int(pid), started))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return Record(supervisor, state.get("home", ""), services)
+    recorded = state.get("home", "")
+    if recorded not in ("", str(home)) and _file(Path(recorded)).is_file():
+        return None
+    return Record(supervisor, recorded, services)
 
 
 def _service(state: Mapping) -> ServiceRecord:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
 from pipeline.rollout.engines.base import EngineSettings
-from pipeline.rollout.engines.process import ProcessEngine
-from pipeline.services import processes
+from pipeline.rollout.engines.process import OWNER, SLOT, ProcessEngine
+from pipeline.services import control, processes
 from pipeline.services.processes import Record, ServiceRecord
 from pipeline.settings.process_identity import ProcessIdentity, this_process
 
@@ -84,6 +87,40 @@ def test_a_clock_step_hides_no_service_and_no_slot(tmp_path, sleeper, monkeypatc
     supervisor.terminate()
     assert sleeper.wait(10) == -signal.SIGTERM
     assert processes.supervisor(home) is None
+
+
+def test_a_copy_of_a_project_ends_nothing_of_the_one_that_runs(tmp_path, monkeypatch):
+    """In a folder that was copied while its services ran, `make down` finds none of them; in one that was moved `make up` ends all."""
+    home, copy = tmp_path / "home", tmp_path / "copy"
+    (home / "slots").mkdir(parents=True)
+    marks = os.environ | {OWNER: str(home), SLOT: "churn-blue"}
+    sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+    process = subprocess.Popen(sleep, start_new_session=True, env=marks)
+    try:
+        time.sleep(0.2)  # until the new program has its environment
+        identity = ProcessIdentity.of(process.pid)
+        slot = {"version": "1", "address": "http://a", "options": {}, "pid": process.pid, "born": identity.stamp}
+        (home / "slots" / "churn-blue.json").write_text(json.dumps(slot))
+        processes.write(home, Record(identity, str(home), {"api": ServiceRecord(identity)}))
+        shutil.copytree(home, copy)
+        engine = ProcessEngine(EngineSettings(copy, tmp_path))
+        assert (processes.supervisor(copy), processes.family(copy), engine.all()) == (None, [], [])
+        assert engine.stop("churn", "blue", 0) == 0
+        assert process.poll() is None
+        assert ProcessEngine(EngineSettings(home, tmp_path)).find("churn", "blue") is not None
+        shutil.rmtree(copy)
+        home.rename(copy)
+        assert processes.supervisor(copy).pid == process.pid
+        assert ProcessEngine(EngineSettings(copy, tmp_path)).find("churn", "blue") is not None
+        only_processes = SimpleNamespace(all=lambda: [ProcessEngine(EngineSettings(copy, tmp_path))])
+        monkeypatch.setattr(control, "LocalEngines", lambda settings: only_processes)
+        said: list[str] = []
+        control._end_moved(tmp_path, copy, home, said.append)
+        assert ProcessIdentity.of(process.pid) is None
+        assert said == [f"this folder was moved from {home}: what ran there is ended (1 slots), and is started here"]
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_what_is_written_is_read_again():

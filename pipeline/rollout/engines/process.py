@@ -188,7 +188,15 @@ class ProcessEngine:
         if state["born"] is None:
             return None
         server = _Server(ProcessIdentity.recorded(state["pid"], state["born"]), state["version"], state["address"])
-        return server if server.identity.is_running() else None
+        return server if server.identity.is_running() and not self._is_of_another(server, model, slot) else None
+
+    def _is_of_another(self, server: _Server, model: str, slot: str) -> bool:
+        """Whether the process serves the slot of another home, from which this one's files were copied."""
+        try:
+            owner = psutil.Process(server.identity.pid).environ().get(OWNER, "")
+        except psutil.Error:
+            return False
+        return owner not in ("", str(self._home)) and (Path(owner) / "slots" / f"{model}-{slot}.json").is_file()
 
     def _marked(self, mark: str) -> _Server | None:
         """The running process with that mark in its environment, for a slot whose state file says nothing of a process."""
