@@ -122,7 +122,7 @@ def _change_settings(context: Context, address: str) -> None:
 
 
 def _kill_deploys(context: Context, address: str) -> None:
-    """Kills deploys at random moments under load; `reconcile` brings each to an end."""
+    """Kills deploys at random moments under load; nobody calls `reconcile`."""
     tally, seconds = rollouts.killed_deploys(context, address, KILLS)
     print(
         f"{KILLS} deploys killed at random moments: median {statistics.median(seconds):.2f} s until all is as it was or as it should "

@@ -5,8 +5,12 @@ from __future__ import annotations
 import bisect
 import hashlib
 import random
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime
 
 import httpx
@@ -16,16 +20,18 @@ from harness import commands
 from harness.load import steady_load
 from harness.project import BODY, bodies, change_params
 from pipeline.context import Context
-from pipeline.ledger import timeline
+from pipeline.ledger import lease, timeline
 from pipeline.ledger.rollout_events import RolloutEnded, RolloutStarted, RouteMoved, RouteMoving, ShadowEnded
 from pipeline.ledger.store import Entry
 from pipeline.rollout import deploy
+from pipeline.rollout.recovery import open_rollout
 from pipeline.rollout.results import Deployment, ShadowResult
 from pipeline.rollout.routing import route_file
 
 PACE = 450.0
 # The ledger tells milliseconds.
 CLOCK_S = 0.005
+RECOVERY_LIMIT_S = 120.0
 
 
 def deploy_version(context: Context, version: str) -> Deployment | ShadowResult:
@@ -98,10 +104,10 @@ def settings_changes(context: Context, address: str, changes: int, pace: float =
 
 
 def killed_deploys(context: Context, address: str, kills: int) -> tuple[Tally, list[float]]:
-    """Kills a deploy from the command line at `kills` random moments under load, and reconciles after each.
+    """Kills a deploy from the command line at `kills` random moments under load; the service `rollouts` recovers each.
 
-    Returns the tally and the seconds of each recovery. Raises AssertionError for a request that failed, and when route, registry and
-    ledger do not agree on the live version afterwards.
+    Returns the tally and the seconds from each kill to the end of its recovery. Raises AssertionError for a request that failed, and
+    when route, registry and ledger do not agree on the live version afterwards.
     """
     draw = random.Random(20)
     change_params(context.project, "models.churn.rollout.bake_s", 0.2)
@@ -109,7 +115,7 @@ def killed_deploys(context: Context, address: str, kills: int) -> tuple[Tally, l
     started = time.monotonic()
     assert commands.run(context.project, ["deploy", "churn", "2"]) == 0
     whole_s, recoveries = time.monotonic() - started, list[float]()
-    with steady_load(address, bodies(), PACE) as tally:
+    with _rollout_keeper(context), steady_load(address, bodies(), PACE) as tally:
         while len(recoveries) < kills:
             current = route_file.read(context.home, "churn")
             assert current is not None
@@ -117,7 +123,9 @@ def killed_deploys(context: Context, address: str, kills: int) -> tuple[Tally, l
             if not commands.killed(context.project, ["deploy", "churn", other], draw.uniform(0, whole_s)):
                 continue
             started = time.monotonic()
-            assert commands.run(context.project, ["reconcile", "churn"]) == 0
+            while _is_cut_off(context):
+                assert time.monotonic() - started < RECOVERY_LIMIT_S
+                time.sleep(0.05)
             recoveries.append(time.monotonic() - started)
             route = route_file.read(context.home, "churn")
             assert route is not None and route.candidate is None
@@ -126,6 +134,23 @@ def killed_deploys(context: Context, address: str, kills: int) -> tuple[Tally, l
     assert tally.failed == 0, tally.failures[:3]
     change_params(context.project, "models.churn.rollout.bake_s", 1)
     return tally, recoveries
+
+
+@contextmanager
+def _rollout_keeper(context: Context) -> Iterator[None]:
+    """The service of `make up` that recovers what was cut off."""
+    process = subprocess.Popen([sys.executable, "-m", "pipeline.services.rollout_keeper"], cwd=context.project)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _is_cut_off(context: Context) -> bool:
+    """Whether the killed deploy's lease or its rollout is still as it left them."""
+    holder = lease.holders(context.ledger)["churn"]
+    return bool(holder.name) or open_rollout(context.ledger, "churn") is not None
 
 
 def _digest(key: str) -> str:
