@@ -12,11 +12,12 @@ import pandas as pd
 import pytest
 
 from harness.load import steady_load
-from harness.project import BODY
+from harness.project import BODY, CHURN, change_params
+from pipeline.context import Context
+from pipeline.ledger.package_of_version import PackageOfVersion
 from pipeline.ledger.rollout_events import AbortAsked, RolledBack, RolloutStarted
 from pipeline.ledger.timeline import live_at
 from pipeline.monitoring import live_quality
-from pipeline.registry.versions import SIGNATURE_TAG
 from pipeline.rollout.slots import predictions_folder
 from pipeline.runs import post_rollout_watch as watching
 from pipeline.runs.post_rollout_watch import watch
@@ -123,19 +124,16 @@ def test_a_rollout_that_is_going_on_is_left_alone(losing):
 def test_a_predecessor_whose_features_are_no_longer_logged_is_not_compared(losing):
     """A predecessor that needs a feature which is no longer logged is not compared, and the watch says why."""
     endpoint = losing
-    manifest = endpoint.context.registry.package_folder("churn", "1") / "manifest.json"
-    kept = manifest.read_bytes()
-    registry = endpoint.context.registry
-    client, signed = registry.client(), registry.signature("churn", "1")
+    settings = (endpoint.project / "params.yaml").read_text()
     try:
-        manifest.write_bytes(kept.replace(b'"calls"', b'"minutes"'))
-        client.set_model_version_tag("churn", "1", SIGNATURE_TAG, registry.key.sign(manifest.read_bytes()))
-        result = watch(endpoint.context, "w", "churn", AS_OF)
+        change_params(endpoint.project, "models.churn.training.numeric", ["spend"])
+        contract = {name: rule for name, rule in CHURN["gates"]["contract"]["columns"].items() if name != "calls"}
+        change_params(endpoint.project, "models.churn.gates.contract.columns", contract)
+        result = watch(Context.here(), "w", "churn", AS_OF)
     finally:
-        manifest.write_bytes(kept)
-        client.set_model_version_tag("churn", "1", SIGNATURE_TAG, signed)
+        (endpoint.project / "params.yaml").write_text(settings)
     assert result.decision == "keep"
-    why = "version 1 needs minutes, which requests no longer carry"
+    why = "version 1 needs calls, which requests no longer carry"
     assert result.reason == f"versions {FLIPPED} and 1 cannot be compared: {why}"
 
 
@@ -144,13 +142,13 @@ def test_each_look_goes_on_where_the_last_one_ended(losing):
     """A later look of the watch adds rows to those of the look before and does not reorder them."""
     endpoint = losing
     path = endpoint.project / "customers" / "all.parquet"
-    kept = path.read_bytes()
+    kept, live = path.read_bytes(), live_at(endpoint.context.ledger, "churn")
     try:
         rows = pd.read_parquet(path)
         waits = pd.to_timedelta(np.random.default_rng(1).integers(0, 72, len(rows)), unit="h")
         rows.assign(decided_at=(rows["seen_at"] + waits).dt.as_unit("us")).to_parquet(path)
         early, late = (
-            watching._losses(endpoint.context, "churn", FLIPPED, "1", at)[0]
+            watching._losses(endpoint.context, "churn", live, PackageOfVersion("1"), at)[0]
             for at in (AS_OF - timedelta(days=2), AS_OF)
         )
     finally:
