@@ -100,6 +100,8 @@ def deploy(
         other_package = current is not None and same_number and not current.live.package.is_same(wanted)
         if strategy != "shadow" and (not same_number or other_package):
             precedence.check(context.ledger, context.run, model, version)
+        if current is not None and not answers(current.live) and predecessor.warm(current) is not None:
+            current = _revive_live(context, current, settings)
         if current is not None and answers(current.live):
             current, changed = _apply_settings(context, current, "" if other_package else version, settings)
             if current.live.version == version and not other_package:
@@ -115,36 +117,52 @@ def deploy(
             strategy = "all-at-once"
         planned = strategy if current else "all-at-once"
         plan = Plan(model, version, slot, planned, reason, current, settings, wanted.digest)
-        warm = predecessor.warm(current)
-        started_event = RolloutStarted(
-            version=version,
-            slot=slot,
-            strategy=plan.strategy,
-            reason=reason,
-            before=current.live.version if current else None,
-            digest=wanted.digest,
-            warm=warm.version if warm is not None else None,
-            warm_digest=warm.digest or None if warm is not None else None,
-        )
-        log = _log_to_replay(context, plan)
-        opened = context.record(started_event, model)
-        try:
-            predecessor.make_room(context, current)
-            proven = slots.fill(context, model, version, slot, folder, settings, shadow=strategy == "shadow")
-            result: Deployment | ShadowResult
-            if strategy == "shadow":
-                result = _shadow(context, plan, proven)
-            else:
-                result = _go_live(context, plan, proven, started, log)
-        except BaseException as error:
-            _undo(context, plan, opened, error)
-            predecessor.bring_back_after(context, model, settings)
-            raise
-        if strategy == "shadow":
-            predecessor.bring_back_after(context, model, settings)
-        else:
-            _prune(context, plan)
-        return result
+        return _carry_out(context, plan, folder, started)
+
+
+def _revive_live(context: RolloutContext, current: Route, settings: Rollout) -> Route:
+    """Starts a live slot that does not answer, so that the predecessor which covers it may make room.
+
+    A version that does not start keeps nobody from deploying another one.
+    """
+    try:
+        return recovery.restart_live(context, current, settings, [])
+    except PerennialError as error:
+        context.check_lease()
+        logger.warning("%s: version %s, which is live, does not start (%s)", current.model, current.live.version, error)
+        return current
+
+
+def _carry_out(context: RolloutContext, plan: Plan, folder: Path, started: float) -> Deployment | ShadowResult:
+    """The rollout itself, between its first event and its last."""
+    before, shadow = plan.before, plan.strategy == "shadow"
+    warm = predecessor.warm(before)
+    started_event = RolloutStarted(
+        version=plan.version,
+        slot=plan.slot,
+        strategy=plan.strategy,
+        reason=plan.reason,
+        before=before.live.version if before else None,
+        digest=plan.digest,
+        warm=warm.version if warm is not None else None,
+        warm_digest=warm.digest or None if warm is not None else None,
+    )
+    log = _log_to_replay(context, plan)
+    opened = context.record(started_event, plan.model)
+    try:
+        predecessor.make_room(context, before)
+        proven = slots.fill(context, plan.model, plan.version, plan.slot, folder, plan.settings, shadow=shadow)
+        result: Deployment | ShadowResult
+        result = _shadow(context, plan, proven) if shadow else _go_live(context, plan, proven, started, log)
+    except BaseException as error:
+        _undo(context, plan, opened, error)
+        predecessor.bring_back_after(context, plan.model, plan.settings)
+        raise
+    if shadow:
+        predecessor.bring_back_after(context, plan.model, plan.settings)
+    else:
+        _prune(context, plan)
+    return result
 
 
 def _apply_settings(

@@ -24,8 +24,11 @@ def warm(current: Route | None) -> RoutedSlot | None:
 
 
 def make_room(context: RolloutContext, current: Route | None) -> None:
-    """Takes the predecessor out of the route, which must not fall back on a slot that a candidate is about to get."""
-    if current is not None and current.previous is not None:
+    """Takes the predecessor out of the route, which must not fall back on a slot that a candidate is about to get.
+
+    The route stays where the live slot does not answer: nothing could confirm it, and until its slot ends the predecessor answers.
+    """
+    if current is not None and current.previous is not None and answers(current.live):
         context.move_route(Route(current.model, current.live))
 
 

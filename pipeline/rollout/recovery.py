@@ -99,7 +99,7 @@ def _recover(context: RolloutContext, model: str, settings: Rollout) -> list[str
         current = _end_due_predecessor(context, current, settings, actions)
         before = current.previous
         if not answers(current.live):
-            current = _restart_live(context, current, settings, actions)
+            current = restart_live(context, current, settings, actions)
         current = settings_change.apply(context, current, settings, actions)
         current = predecessor.start_again(context, current, before, settings, actions)
         if not _kept_long_enough(context, model, settings):
@@ -207,7 +207,7 @@ def _finish_or_undo(
     if opened is not None and not (baked or rollback) and previous is not None:
         return _undo_in_bake(context, model, live, previous, settings, actions)
     if not answers(live):
-        current = _restart_live(context, current, settings, actions)
+        current = restart_live(context, current, settings, actions)
         live = current.live
     context.promote(model, live.version)
     version, slot = live.version, live.slot
@@ -352,7 +352,7 @@ def _end_due_predecessor(context: RolloutContext, current: Route, settings: Roll
     return live_only
 
 
-def _restart_live(context: RolloutContext, current: Route, settings: Rollout, actions: list[str]) -> Route:
+def restart_live(context: RolloutContext, current: Route, settings: Rollout, actions: list[str]) -> Route:
     """The route with its live version started again in its slot; a warm predecessor answers meanwhile."""
     live = _answer_or_restart(context, current.model, current.live, settings, actions)
     previous = current.previous if current.previous is not None and answers(current.previous) else None

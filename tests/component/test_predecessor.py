@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pipeline.errors import RegistryError, RolloutError
-from pipeline.ledger.rollout_events import RouteMoved, SlotEnding
+from pipeline.ledger.rollout_events import RouteMoved, SlotEnding, SlotRevived
 from pipeline.policy.canary import Judgement
 from pipeline.rollout import rollback
 from pipeline.rollout.routing import route_file
@@ -56,6 +56,30 @@ def test_the_route_leaves_the_predecessor_before_its_slot_is_emptied(warm):
     assert moved.seq < emptied.seq
 
 
+def test_one_that_covers_a_dead_live_slot_makes_room_once_that_is_back(warm):
+    """The live slot is started again before its cover is ended, and the rollout goes on."""
+    world, context = warm
+    world.running.pop(route_file.read(context.home, "churn").live.slot)
+    assert world.routed("churn")["x-model-version"] == "1"
+    before = context.ledger.events()[-1].seq
+    deploy(context, "3", "canary")
+    assert agreed(world, context) == "3"
+    revived = context.ledger.events(SlotRevived, after=before)[0]
+    emptied = next(e for e in context.ledger.events(SlotEnding, after=before) if e.event.version == "1")
+    assert revived.event.version == "2" and revived.seq < emptied.seq
+
+
+def test_a_live_version_that_does_not_start_again_keeps_nobody_from_deploying(warm, monkeypatch):
+    """The next version goes live though the live slot is dead for good."""
+    world, context = warm
+    world.running.pop(route_file.read(context.home, "churn").live.slot)
+    package = context.registry.deployable_package
+    monkeypatch.setattr(context.registry, "deployable_package", lambda *a: broken(a, package, "2"))
+    deploy(context, "3")
+    monkeypatch.undo()
+    assert agreed(world, context) == "3"
+
+
 def test_a_shadow_leaves_the_predecessor_warm(warm):
     """A shadow promotes nothing and takes nothing away."""
     world, context = warm
@@ -85,9 +109,9 @@ def test_one_that_does_not_start_again_is_said_and_the_failure_stays_the_failure
     assert (route_file.read(context.home, "churn").live.version, predecessor(context)) == ("2", None)
 
 
-def broken(arguments, package):
-    if arguments[1] == "1":
-        raise RegistryError("version 1", "is damaged", "fetch it")
+def broken(arguments, package, version="1"):
+    if arguments[1] == version:
+        raise RegistryError(f"version {version}", "is damaged", "fetch it")
     return package(*arguments)
 
 
