@@ -88,7 +88,7 @@ def test_of_many_equal_canaries_at_most_the_nominal_share_is_aborted():
     """At most the share alpha of equal canaries is aborted, over all their looks together."""
     random = np.random.default_rng(1)
     aborted = promoted = changed = 0
-    count = 1000 if EXHAUSTIVE else 300
+    count = 1000 if EXHAUSTIVE else 150
     for _ in range(count):
         judgements = list(one_canary(random))
         assert len(judgements) >= 50

@@ -179,17 +179,17 @@ def test_the_command_says_it_in_one_line(project, capsys, monkeypatch):
     """`verify` exits with 1 and one line for a ledger that has lost its end, for a torn file, and for a file of another kind."""
     home = project / "home"
     monkeypatch.setenv("PERENNIAL_HOME", str(home))
-    ledger = filled(ledger_of(home), 2000)
+    ledger = filled(ledger_of(home), 150)
     route_file.write(home, ROUTE, head=ledger.events()[-1].head)
     assert main(["verify"]) == 0
-    assert capsys.readouterr().out.startswith("ledger: 2000 events, the chain is intact; 1 anchors outside it agree")
-    change(Context(Environment.read(), ledger), "DELETE FROM events WHERE seq > 1990")
+    assert capsys.readouterr().out.startswith("ledger: 150 events, the chain is intact; 1 anchors outside it agree")
+    change(Context(Environment.read(), ledger), "DELETE FROM events WHERE seq > 140")
     assert main(["verify"]) == 1
     assert "at least 10 events are missing" in capsys.readouterr().out
     file = Path(ledger.url.removeprefix("sqlite:///"))
     change(Context(Environment.read(), ledger), "PRAGMA wal_checkpoint(TRUNCATE)")
     content = bytearray(file.read_bytes())
-    content[3 * 4096 : 40 * 4096] = b"\xff" * (37 * 4096)
+    content[3 * 4096 : 12 * 4096] = b"\xff" * (9 * 4096)
     for damaged in (bytes(content), b"this is no database at all" * 500):
         for beside in home.glob("ledger.db*"):
             beside.unlink()
