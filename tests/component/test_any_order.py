@@ -158,7 +158,7 @@ def test_whatever_happens_in_whatever_order(machine):
     """Deploys, crashes, rollbacks, races and tampering in any order leave one signed version live and an intact ledger."""
     explore = int(os.environ.get("PERENNIAL_EXPLORE", "0"))
     chosen = settings(
-        max_examples=explore or 30,
+        max_examples=explore or 20,
         stateful_step_count=12,
         deadline=None,
         suppress_health_check=list(HealthCheck),

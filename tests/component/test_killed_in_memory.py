@@ -9,6 +9,7 @@ import pytest
 from pipeline.rollout import failpoints, rollback
 from pipeline.rollout.routing import route_file
 from tests.support.accidents import agreed, deploy, kill_at, reconcile
+from tests.support.required import EXHAUSTIVE
 from tests.support.world import SETTINGS
 
 
@@ -84,7 +85,8 @@ def test_a_rollout_by_steps_killed_at_any_point_is_recovered(lived, monkeypatch,
     assert {"before move route#2", f"before {step}#1", "before note slot_ending#1", "after note route_moved#1"} <= set(
         points
     )
-    for point in points:
+    # A linear rollout passes the same points again at each of its steps.
+    for point in points if EXHAUSTIVE or strategy != "linear" else points[::2]:
         current = route_file.read(context.home, "churn").live.version
         other = "3" if current == "1" else "1"
         if set(world.running) != {"blue", "green"}:
