@@ -29,7 +29,7 @@ from benchmarks import flights, hostile, live, paced
 from benchmarks.limits import within_limit
 from benchmarks.paced import Paced
 from harness import rollouts
-from harness.project import bodies
+from harness.project import ROOT, bodies
 from pipeline.context import Context
 from pipeline.ledger.rollout_events import SlotDied
 from pipeline.rollout.engines.base import EngineSettings
@@ -184,7 +184,9 @@ def _attack(place: Place, attack: tuple[list[str], float, int] | None, rounds: R
         return
     kinds, rate, clients = attack
     command = [sys.executable, "-m", "benchmarks.hostile", str(place.port), place.prefix, str(rate), str(clients)]
-    bad = subprocess.Popen([*command, str(SECONDS + 0.5), *kinds], stdout=subprocess.PIPE, text=True)
+    # The working folder is the measured project's.
+    command += [str(SECONDS + 0.5), *kinds]
+    bad = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert bad.stdout is not None and bad.stdout.readline() == "ready\n"
     yield
     rounds.answers += Counter(json.loads(bad.stdout.read()))
