@@ -18,6 +18,8 @@ UNSCANNED_BYTES = 32 * 1024
 # So much one text may have, as it is sent; a number too. Nothing that is done with one value can be stopped in its middle: each step
 # of a longer one (parsing, the model, the log) would hold up all other requests.
 MAX_TEXT_BYTES = UNSCANNED_BYTES
+# So much all texts may have together beyond the first bytes of each: the parser turns a body's texts into Python's in one go.
+SHORT_BYTES, MAX_LONG_BYTES = 64, 4 * 2**20
 # The deepest form of request has five levels: the v2 protocol with a list for each row.
 MAX_DEPTH = 8
 # Values beside the rows' own: names of columns, shapes, parameters.
@@ -62,7 +64,7 @@ class Scan:
         self._bounds, self._left = bounds, end
         self._depth, self._in_string, self._backslash = 0, False, b""
         # The bytes since the last mark: so much has come of a text or a number.
-        self._text = 0
+        self._text = self._long = 0
         self._nan, self._last = False, b""
         self.values = 0
 
@@ -106,9 +108,11 @@ class Scan:
 
     def _refuse_long_text(self, ends: np.ndarray, length: int) -> None:
         """Measures the texts and numbers between `ends`, the places of marks in a piece of `length` bytes."""
-        longest, self._text = _longest_run(self._text, ends, length)
+        longest, long, self._text = _runs(self._text, ends, length)
         if longest > self._bounds.text:
             raise too_long("the body")
+        self._long += long
+        _refuse_much_text(self._long)
 
     def _without_escapes(self, piece: bytes) -> bytes:
         """The piece with each escaped backslash and quote replaced. A backslash at its end belongs to the next piece."""
@@ -148,7 +152,7 @@ class CsvScan:
     def __init__(self, columns: int) -> None:
         self.values = 0
         self._longest_line = (columns + 1) * (MAX_TEXT_BYTES + 3)
-        self._text = self._line = 0
+        self._text = self._line = self._long = 0
 
     def parse_bytes(self, body: bytes, _end: int | None) -> int:
         """As `Scan.parse_bytes`."""
@@ -161,10 +165,12 @@ class CsvScan:
             places, marks = _marked(part, _CSV_MARKS)
             ends = marks != ord('"')
             self.values += int(np.count_nonzero(ends))
-            longest, self._text = _longest_run(self._text, places, len(part))
+            longest, long, self._text = _runs(self._text, places, len(part))
             if longest > MAX_TEXT_BYTES:
                 raise too_long("the body")
-            longest, self._line = _longest_run(self._line, places[ends & (marks != ord(","))], len(part))
+            self._long += long
+            _refuse_much_text(self._long)
+            longest, _, self._line = _runs(self._line, places[ends & (marks != ord(","))], len(part))
             if longest > self._longest_line:
                 raise RequestRefused(413, f"the body has a line of more than {self._longest_line // 1024} KiB")
 
@@ -175,10 +181,17 @@ def _marked(piece: bytes, table: bytes) -> tuple[np.ndarray, np.ndarray]:
     return places, np.frombuffer(piece, "uint8")[places]
 
 
-def _longest_run(before: int, ends: np.ndarray, length: int) -> tuple[int, int]:
-    """(the longest run of bytes between `ends`, what of the last one is in this piece of `length` bytes); `before` is what came of
-    the first one before it."""
+def _runs(before: int, ends: np.ndarray, length: int) -> tuple[int, int, int]:
+    """(the longest run of bytes between `ends`, how many bytes those that have ended are longer than SHORT_BYTES together, what of the
+    last one is in this piece of `length` bytes); `before` is what came of the first one before it."""
     if len(ends) == 0:
-        return before + length, before + length
-    last = length - int(ends[-1]) - 1
-    return max(before + int(ends[0]), int(np.diff(ends).max(initial=1)) - 1, last), last
+        return before + length, 0, before + length
+    first, runs, last = before + int(ends[0]), np.diff(ends) - 1, length - int(ends[-1]) - 1
+    long = max(0, first - SHORT_BYTES) + int(np.maximum(runs - SHORT_BYTES, 0).sum())
+    return max(first, int(runs.max(initial=0)), last), long, last
+
+
+def _refuse_much_text(long: int) -> None:
+    if long > MAX_LONG_BYTES:
+        most = f"{MAX_LONG_BYTES // 2**20} MiB of text beyond the first {SHORT_BYTES} bytes of each value"
+        raise RequestRefused(413, f"the body has more than {most}; split it")

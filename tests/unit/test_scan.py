@@ -213,6 +213,23 @@ def test_a_value_has_a_length(client):
             assert code == 200 or "32 KiB" in answer.json()["error"]
 
 
+@pytest.mark.parametrize("form", ["json", "csv"])
+@pytest.mark.parametrize("letters", ["t" * 1000, "é" * 500])
+def test_all_texts_together_have_a_length(client, form, letters):
+    """Texts of a thousand bytes are answered up to 4 MiB in all, and refused by that above it; short ones are not counted."""
+    for text, rows, code in ((letters, 4000, 200), (letters, 5000, 413), ("t" * 64, 10_000, 200)):
+        if form == "json":
+            data = [[1, 2, "plus", text]] * rows
+            frame = {"dataframe_split": {"columns": ["spend", "calls", "plan", "customer"], "data": data}}
+            body, headers = json.dumps(frame, ensure_ascii=False).encode(), {}
+        else:
+            body = b"spend,calls,plan,customer\n" + f"1,2,plus,{text}\n".encode() * rows
+            headers = {"content-type": "text/csv"}
+        answer = client.post("/invocations", content=body, headers=headers)
+        assert answer.status_code == code, (rows, answer.text[:200])
+        assert code == 200 or "4 MiB of text beyond the first 64 bytes" in answer.json()["error"]
+
+
 @settings(max_examples=300, deadline=None)
 @given(value=VALUES, cuts=st.lists(st.integers(0, 200), max_size=4))
 def test_the_scan_finds_the_longest_value(value, cuts):
