@@ -85,7 +85,7 @@ def _train_churn(folder: Path) -> None:
     rows = churn_rows(model)
     fit.save(fit.fit(rows, model), files.model)
     evaluate.evaluate(model, rows, files.model, files.predictions, files.reference, files.metrics)
-    package.build("churn", model, files.model, files.predictions, files.package)
+    package.build("churn", model, files.model, files.predictions, files.package, files.snapshot)
 
 
 @pytest.fixture(scope="session")

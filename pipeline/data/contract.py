@@ -16,7 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.data.day_history import missing_values, unusual_days
+from pipeline.data.schema_rules import with_rules
 from pipeline.errors import DataError
+from pipeline.serving.schema import Column as Ruled
+from pipeline.serving.schema import Schema, spelling
 from pipeline.settings.models import Column, Contract, Model
 
 EXAMPLES = 3
@@ -31,7 +34,7 @@ def check(name: str, model: Model, snapshot: Path, counts: Path, quarantine: Pat
     Raises DataError when no row is left to train on.
     """
     rows, counted = read_snapshot(snapshot), json.loads(counts.read_text(encoding="utf-8"))
-    cases = broken_rows(rows, model.gates.contract, model)
+    cases = broken_rows(rows, model.gates.contract, model, Schema.of_snapshot(snapshot))
     broken = _with_reasons(rows, cases)
     broken.to_parquet(quarantine, index=False)
     validation = {
@@ -81,11 +84,18 @@ def _faults(cases: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def read_snapshot(folder: Path) -> pd.DataFrame:
-    """All partitions of a snapshot, in time order; the index is the row's number in the snapshot."""
+    """All partitions of a snapshot, in time order, with categories as a model takes them; the index is the row's number in it."""
     files = sorted(folder.glob("*.parquet"))
     if not files:
         raise DataError(f"snapshot {folder}", "has no partitions", "run the snapshot stage first")
-    return pa.concat_tables([pq.read_table(file) for file in files]).to_pandas()
+    rows = pa.concat_tables([pq.read_table(file) for file in files]).to_pandas()
+    schema = Schema.of_snapshot(folder)
+    for column in () if schema is None else schema.columns:
+        if column.spelling != "text":
+            # A category has one text in all models' readings; the partition has the one that the source wrote.
+            spelt = {text: column.read(text) for text in rows[column.name].dropna().unique()}
+            rows[column.name] = rows[column.name].map(spelt, na_action="ignore").astype(object)
+    return rows
 
 
 def kept_rows(snapshot: Path, quarantine: Path) -> pd.DataFrame:
@@ -95,16 +105,21 @@ def kept_rows(snapshot: Path, quarantine: Path) -> pd.DataFrame:
     return rows.drop(index=broken.to_numpy()).reset_index(drop=True)
 
 
-def broken_rows(rows: pd.DataFrame, contract: Contract, model: Model) -> pd.DataFrame:
-    """One row a fault: {"index", "column", "check", "failure_case"}. Raises DataError for a fault of a whole column."""
+def broken_rows(rows: pd.DataFrame, contract: Contract, model: Model, drawn: Schema | None = None) -> pd.DataFrame:
+    """One row a fault: {"index", "column", "check", "failure_case"}. Raises DataError for a fault of a whole column.
+
+    `drawn`, the snapshot's schema, says how a value of `allowed` is spelt.
+    """
     import pandera.pandas as pandera
+
+    ruled = {column.name: column for column in with_rules(drawn, model).columns} if drawn is not None else {}
 
     rules = {c: contract.columns.get(c) for c in model.training.features}
     binary = Column(allowed=(0, 1)) if model.training.task == "binary" else Column()
     rules[model.training.target] = contract.columns.get(model.training.target, binary)
     key = contract.columns.get(model.source.key, Column())
     schema = pandera.DataFrameSchema(
-        {c: _column(pandera, rule, c in model.training.categorical) for c, rule in rules.items()}
+        {c: _column(pandera, rule, c in model.training.categorical, ruled.get(c)) for c, rule in rules.items()}
         | {model.source.key: _column(pandera, key, True, unique=True, report_duplicates="exclude_first")}
     )
     try:
@@ -122,25 +137,23 @@ def broken_rows(rows: pd.DataFrame, contract: Contract, model: Model) -> pd.Data
     return pd.DataFrame({"index": pd.Series(dtype="int64"), "column": [], "check": [], "failure_case": []})
 
 
-def _column(pandera: Any, rule: Column | None, text: bool, **options: Any) -> Any:
+def _column(pandera: Any, rule: Column | None, text: bool, ruled: Ruled | None = None, **options: Any) -> Any:
     checks = []
     if not text:
         checks.append(pandera.Check(lambda v: ~v.isin([math.inf, -math.inf]), name="finite"))
     rule = rule or Column(nullable=True)
-    if rule.type == "integer":
+    if rule.type == "boolean" and not text:
+        checks.append(pandera.Check.isin([0.0, 1.0], name="boolean"))
+    if rule.type == "integer" and not text:
         checks.append(pandera.Check(lambda v: v % 1 == 0, name="integer"))
     if rule.min is not None:
         checks.append(pandera.Check.ge(rule.min))
     if rule.max is not None:
         checks.append(pandera.Check.le(rule.max))
     if rule.allowed is not None:
-        checks.append(pandera.Check.isin([_as_text(v) for v in rule.allowed] if text else list(rule.allowed)))
+        allowed = [spelling.category(v) for v in rule.allowed] if text else list(rule.allowed)
+        checks.append(pandera.Check.isin(list(ruled.allowed) if ruled is not None else allowed))
     return pandera.Column(str if text else "float64", nullable=rule.nullable, checks=checks, **options)
-
-
-def _as_text(value: bool | int | float | str) -> str:
-    """A value of params.yaml as the snapshot writes it, where categories are text."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def faults_line(report: dict[str, Any]) -> str:

@@ -2,7 +2,8 @@
 
 It has one Parquet file a day (a partition). The same rows give the same bytes, so that DVC stores a day once for all windows; a
 day that has landed before is linked, not written (see partition_cache). Nothing learned after the as-of gets in: rows
-end before it, and a label counts only when its label_time is at or before it.
+end before it, and a label counts only when its label_time is at or before it. Cells are in their neutral form (see neutral_sql), and
+schema.json beside the partitions says what they mean.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.data import partition_cache, sql
+from pipeline.data import drawn_schema, neutral_sql, partition_cache, sql
 from pipeline.data import source as source_rows
 from pipeline.data.day_history import no_label_key
 from pipeline.data.user_code import own_code
@@ -76,10 +77,12 @@ def take(
     with sql.connect(root) as connection:
         source_rows.load(connection, model.source, start, end, name)
         without_time = source_rows.keep_window(connection, model.source, start, end)
-        _require_types(connection, name, model)
+        types = _required_types(connection, name, model)
         rows_a_day, gaps = _rows_a_day(connection, model), _missing_a_day(connection, model, end)
         by_label = _delete_unlabelled(connection, name, model, start, end)
-        partitions, landed = _land_days(connection, model, folder, index)
+        partitions, landed = _land_days(connection, model, types, folder, index)
+        schema = drawn_schema.draw(connection, name, model, types)
+    schema.write(folder)
     taken = SnapshotCounts(
         rows_in=by_label.rows_in + without_time,
         without_label=by_label.without_label,
@@ -106,7 +109,8 @@ def _day(time_sql: str) -> str:
     return f"strftime({time_sql}, '%Y-%m-%d')"
 
 
-def _require_types(connection: duckdb.DuckDBPyConnection, name: str, model: Model) -> None:
+def _required_types(connection: duckdb.DuckDBPyConnection, name: str, model: Model) -> dict[str, str]:
+    """The DuckDB types of the columns. Raises DataError for a column that is missing or holds something else."""
     types = source_rows.column_types(connection)
     source_rows.require(types, [*model.training.features, model.training.target], name)
     for column in [*model.training.numeric, model.training.target]:
@@ -116,6 +120,8 @@ def _require_types(connection: duckdb.DuckDBPyConnection, name: str, model: Mode
                 f"column {column} holds {types[column]}, not a number",
                 f"cast it in models.{name}.source.query, or list it in models.{name}.training.categorical",
             )
+    drawn_schema.refuse_unfit(connection, name, model, types)
+    return types
 
 
 def _missing_a_day(
@@ -178,26 +184,31 @@ def _delete_unlabelled(
     return LabelCounts(total, without_label, label_later, labelled)
 
 
-def columns_sql(source: Source, training: Training) -> str:
-    """The select list of a snapshot: its order and types do not depend on the source's."""
+def columns_sql(source: Source, training: Training, types: dict[str, str]) -> str:
+    """The select list of a snapshot: its order and types do not depend on the source's `types`, and neither do its cells."""
     quoted = sql.quoted
-    parts = [f"CAST({quoted(source.key)} AS VARCHAR) AS {quoted(source.key)}"]
+    parts = [f"{neutral_sql.key(source.key, types[source.key])} AS {quoted(source.key)}"]
     times = [source.event_time, *([source.label_time] if source.label_time else [])]
     parts += [f"CAST({quoted(c)} AS TIMESTAMPTZ) AS {quoted(c)}" for c in dict.fromkeys(times)]
     parts += [f"CAST({quoted(c)} AS DOUBLE) AS {quoted(c)}" for c in training.numeric]
-    parts += [f"CAST({quoted(c)} AS VARCHAR) AS {quoted(c)}" for c in training.categorical]
+    parts += [f"{neutral_sql.category(c, types[c])} AS {quoted(c)}" for c in training.categorical]
     parts.append(f"CAST({quoted(training.target)} AS DOUBLE) AS {quoted(training.target)}")
     return ", ".join(dict.fromkeys(parts))
 
 
-def _land_days(connection: duckdb.DuckDBPyConnection, model: Model, folder: Path, index_file: Path) -> tuple[int, int]:
+def _land_days(
+    connection: duckdb.DuckDBPyConnection, model: Model, types: dict[str, str], folder: Path, index_file: Path
+) -> tuple[int, int]:
     """Fills `folder` with a file a day. Returns (number of days, number of days written)."""
-    columns = columns_sql(model.source, model.training)
+    columns = columns_sql(model.source, model.training, types)
     with source_rows.readable("source"):
         connection.execute(f"CREATE TEMP TABLE landing AS SELECT {columns} FROM rows")
     days = _fingerprints(connection, model)
-    made_by = f"{columns} duckdb {duckdb.__version__} arrow {pa.__version__}".encode() + Path(__file__).read_bytes()
-    recipe = hashlib.sha256(made_by).hexdigest()
+    # Not the select list itself: it follows the types of the source, and the cells do not.
+    plan = f"{model.source.key} {model.source.event_time} {model.source.label_time} {model.training.features}"
+    made_by = f"{plan} {model.training.target} duckdb {duckdb.__version__} arrow {pa.__version__}".encode()
+    code = b"".join(Path(file).read_bytes() for file in (__file__, neutral_sql.__file__))
+    recipe = hashlib.sha256(made_by + code).hexdigest()
     index = partition_cache.Index(index_file)
     try:
         with partition_cache.repository(folder.parent) as repo:

@@ -7,7 +7,7 @@ refuses requests that its predecessor answers, until clients change them. That m
 from __future__ import annotations
 
 from pipeline.gates.base import PackagedModel, Verdict
-from pipeline.serving.signature import Field, Signature
+from pipeline.serving.schema import Column, Schema
 
 ACCEPT = "tell the clients, then accept it: --accept-schema-change, or the field of that name in the form"
 
@@ -18,7 +18,7 @@ def verdict(packaged: PackagedModel) -> Verdict | None:
         return None
     if packaged.champion is None:
         return Verdict("schema", True, 0, 0, "there is no champion yet")
-    changed = changes(packaged.champion.signature, packaged.package.signature)
+    changed = changes(packaged.champion.signature.schema, packaged.package.signature.schema)
     against = f"beside version {packaged.champion_version}"
     if not changed:
         return Verdict("schema", True, 0, 0, f"the same columns {against}")
@@ -27,13 +27,13 @@ def verdict(packaged: PackagedModel) -> Verdict | None:
     return Verdict("schema", accepted, len(changed), 0, f"{against}: {', '.join(changed)}; {how}")
 
 
-def changes(live: Signature, candidate: Signature) -> list[str]:
+def changes(live: Schema, candidate: Schema) -> list[str]:
     """Each change that makes the candidate refuse a request which the live version takes, with its column's name."""
-    before, now = ({f.name: f for f in signature.fields} for signature in (live, candidate))
+    before, now = ({column.name: column for column in schema.columns} for schema in (live, candidate))
     found = [f"column {name} is added" for name in now if name not in before]
     found += [f"column {name} is dropped" for name in before if name not in now]
     for name in before:
-        if name in now and (how := _narrowed(before[name], now[name])):
+        if name in now and (how := _narrowed(before[name], now[name], bounds=not live.strict)):
             found.append(f"column {name} {how}")
     for what in ("key", "event_time"):
         one, other = getattr(live, what), getattr(candidate, what)
@@ -42,11 +42,23 @@ def changes(live: Signature, candidate: Signature) -> list[str]:
     return found
 
 
-def _narrowed(before: Field, now: Field) -> str:
-    if before.number != now.number:
-        return "is now a number" if now.number else "is now text"
-    if now.integer and not before.integer:
-        return "is now a whole number"
+KINDS = {
+    "number": "a number",
+    "integer": "a whole number",
+    "boolean": "true or false",
+    "datetime": "a time",
+    "category": "text",
+}
+
+
+def _narrowed(before: Column, now: Column, bounds: bool) -> str:
+    """What of a column's values is refused now; `bounds` says whether the live version knows any."""
+    if before.kind != now.kind and (before.kind, now.kind) != ("integer", "number"):
+        return f"is now {KINDS[now.kind]}"
+    if bounds and now.min is not None and (before.min is None or before.min < now.min):
+        return f"must now be at least {now.min:g}"
+    if bounds and now.max is not None and (before.max is None or before.max > now.max):
+        return f"must now be at most {now.max:g}"
     if before.nullable and not now.nullable:
         return "may no longer be missing"
     gone = [str(value) for value in before.allowed if value not in now.allowed]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pipeline.serving.signature import Field
+from pipeline.serving.schema import Schema
 from pipeline.settings.models import Model, Training
 from pipeline.training import fit
 from pipeline.workspaces.dvc_graph import read_json
@@ -71,6 +71,6 @@ def _input_example(workspace: Workspace, model: Model) -> pd.DataFrame:
     """One row that the contract allows, for MLflow's page and its requests: no row of the data is copied to where people look."""
     import pandas as pd
 
-    manifest = read_json(workspace.files.package / "manifest.json")
-    row = {field.name: field.example() for field in map(Field.from_manifest, manifest["features"])}
+    schema = Schema.of_manifest(read_json(workspace.files.package / "manifest.json"))
+    row = {column.name: column.read(column.example()) for column in schema.columns}
     return fit.feature_frame(pd.DataFrame([row]), model.training)

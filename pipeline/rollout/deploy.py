@@ -39,7 +39,7 @@ from pipeline.rollout.results import Deployment, ShadowResult
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route import Route, RoutedSlot
 from pipeline.rollout.step_watch import REPLAY, SHADOW, Step
-from pipeline.serving.signature import Signature
+from pipeline.serving.schema import Schema
 from pipeline.settings.rollout import STRATEGIES, Rollout
 from pipeline.training import signing
 
@@ -192,7 +192,7 @@ def _accepted_change(
     subject = f"version {version} of {model}"
     try:
         before = context.registry.package_folder(model, live, current.live.digest)
-        changed = schema.changes(_signature(before), _signature(folder))
+        changed = schema.changes(_schema(before), _schema(folder))
     except (PerennialError, OSError, ValueError, KeyError, TypeError) as error:
         changed = [f"its columns cannot be compared with those of version {live} ({error})"]
     if changed and not accept:
@@ -200,8 +200,8 @@ def _accepted_change(
     return f"; schema change accepted: {', '.join(changed)}" if changed else ""
 
 
-def _signature(folder: Path) -> Signature:
-    return Signature(json.loads((folder / signing.MANIFEST).read_text(encoding="utf-8")))
+def _schema(folder: Path) -> Schema:
+    return Schema.of_manifest(json.loads((folder / signing.MANIFEST).read_text(encoding="utf-8")))
 
 
 def _finish_live(context: RolloutContext, model: str, live: RoutedSlot, changed: list[str]) -> Deployment:

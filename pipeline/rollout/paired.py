@@ -12,7 +12,7 @@ from pipeline.policy.canary import Paired
 from pipeline.registry.versions import Registry
 from pipeline.rollout.routing.route import RoutedSlot
 from pipeline.serving.runtime import Runtime
-from pipeline.serving.signature import Rows
+from pipeline.serving.schema import Rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -125,7 +125,9 @@ def rows_of(logged: dict[str, np.ndarray], runtime: Runtime) -> Rows:
         numbers[:, i] = logged[name]
     for i, name in enumerate(runtime.signature.texts):
         texts[:, i] = [value or "" for value in logged[name]]
-    return Rows(numbers, texts, [None] * count, [None] * count)
+    # The other version may have another spelling for what is the same category.
+    unknown = runtime.signature.spell(texts)
+    return Rows(numbers, texts, [None] * count, [None] * count, unknown)
 
 
 def cuts(registry: Registry, model: str, champion: RoutedSlot, task: str) -> np.ndarray:

@@ -30,7 +30,7 @@ from pipeline.rollout.probe import is_https
 from pipeline.rollout.routing.route import RoutedSlot
 from pipeline.rollout.slots import ProvenSlot, predictions_folder
 from pipeline.serving.errors import PackageRefused
-from pipeline.serving.signature import Rows, Signature
+from pipeline.serving.schema import Reader, Rows
 from pipeline.settings.rollout import Rollout
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _requests(
     for a, b in kept:
         end = start + b - a
         rows = [_part(rows, start, end) for rows in (champion, candidate)]
-        yield at[start].as_py(), LoggedRequest(names, _values(rows[1]), rows, said[start:end])
+        yield at[start].as_py(), LoggedRequest(names, _values(rows[1], signature), rows, said[start:end])
         start = end
 
 
@@ -176,7 +176,7 @@ def _whys(logged: Mapping[str, np.ndarray], count: int, pair: Pair) -> list[str]
     return whys
 
 
-def _columns(signature: Signature) -> list[tuple[str, bool]]:
+def _columns(signature: Reader) -> list[tuple[str, bool]]:
     """(name, whether it is a number) of each feature."""
     return [(name, True) for name in signature.numbers] + [(name, False) for name in signature.texts]
 
@@ -196,11 +196,13 @@ def _part(rows: Rows, start: int, end: int) -> Rows:
     return Rows(rows.numbers[start:end], rows.texts[start:end], rows.keys[start:end], rows.times[start:end])
 
 
-def _values(rows: Rows) -> list[list[Any]]:
-    """The rows' values as JSON takes them; a missing one is null."""
-    numbers = [[None if value != value else value for value in row] for row in rows.numbers.tolist()]
-    texts = [[value or None for value in row] for row in rows.texts.tolist()]
-    return [[*n, *t] for n, t in zip(numbers, texts, strict=True)]
+def _values(rows: Rows, reader: Reader) -> list[list[Any]]:
+    """The rows' values as a JSON request has them."""
+    columns = [reader.schema[name] for name in (*reader.numbers, *reader.texts)]
+    return [
+        [column.written(value) for column, value in zip(columns, (*numbers, *texts), strict=True)]
+        for numbers, texts in zip(rows.numbers.tolist(), rows.texts.tolist(), strict=True)
+    ]
 
 
 class Replay:

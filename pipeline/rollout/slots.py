@@ -113,6 +113,7 @@ def _server_settings(
         memory_mb=serving.memory_mb,
         processes=max(1, round(serving.cpus)),
         batching=serving.batching,
+        on_breach=serving.on_breach,
         api_keys=(*serving.api_keys, *digests),
         personal=serving.personal,
         log_key=context.registry.key.log_key() if serving.personal else "",

@@ -24,7 +24,8 @@ from pipeline.errors import DataError, RegistryError
 from pipeline.ledger.timeline import LiveVersion
 from pipeline.registry.versions import Registry
 from pipeline.serving.runtime import Runtime
-from pipeline.serving.signature import LARGEST, Field, Rows
+from pipeline.serving.schema import RowRefused, Rows
+from pipeline.serving.schema.spelling import MISSING
 from pipeline.training.evaluate import PREDICTION
 
 if TYPE_CHECKING:
@@ -131,9 +132,7 @@ class Source:
             yield from read(runtime, skip)
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             observed = f"cannot be read as {FORMATS[self._path.suffix]} ({str(error).splitlines()[0][:200]})"
-            raise DataError(
-                str(self._path), observed, "check that it is complete and that number columns hold only numbers"
-            ) from error
+            raise DataError(str(self._path), observed, "check that it is complete") from error
 
     def _parquet(self, runtime: Runtime, skip: int) -> Iterator[pa.RecordBatch]:
         import pyarrow.parquet as pq
@@ -175,7 +174,8 @@ class Source:
         with self._path.open(encoding="utf-8", newline="") as file:
             names = next(read_csv(file), [])
         columns = self._feature_columns(names, runtime) + [name for name in _identifying(runtime) if name in names]
-        types = {name: pa.float64() if name in runtime.signature.numbers else pa.string() for name in columns}
+        # As texts: the schema says what a cell means, not Arrow.
+        types = dict.fromkeys(columns, pa.string())
         options = csv.ConvertOptions(column_types=types, include_columns=columns, strings_can_be_null=False)
         blocks = csv.ReadOptions(use_threads=False, block_size=8 * 2**20)
         yield from _after(csv.open_csv(self._path, blocks, convert_options=options), skip)
@@ -202,67 +202,45 @@ def _after(batches: Any, skip: int) -> Iterator[pa.RecordBatch]:
 
 def _rows_of(block: pa.RecordBatch, runtime: Runtime, file: Path, first_row: int) -> Rows:
     """The model's input. Raises DataError that names the first row, counted from 0, that breaks the contract."""
-    fields = {f.name: f for f in runtime.signature.fields}
-    numbers = [_numbers(block[n], fields[n], file, first_row) for n in runtime.signature.numbers]
-    texts = [_texts(block[n], fields[n], file, first_row) for n in runtime.signature.texts]
-    empty = [None] * len(block)
-    return Rows(_matrix(numbers, len(block), "float32"), _matrix(texts, len(block), object), empty, empty)
+    reader = runtime.signature
+    columns = {name: _cells(block[name], name in reader.plain_numbers) for name in runtime.features}
+    try:
+        return reader.of_arrays(columns)
+    except RowRefused as error:
+        raise DataError(f"{file} row {first_row + error.row}", error.fault, "correct the row and run again") from error
 
 
-def _matrix(columns: list[np.ndarray], rows: int, dtype: Any) -> np.ndarray:
-    matrix = np.empty((rows, len(columns)), dtype)
-    for i, column in enumerate(columns):
-        matrix[:, i] = column
-    return matrix
-
-
-def _numbers(column: pa.Array, field: Field, file: Path, first_row: int) -> np.ndarray:
+def _cells(column: pa.Array, number: bool) -> np.ndarray:
+    """The cells as the schema reads them: float64 for numbers where that loses nothing, else one object a cell."""
     import pyarrow as pa
 
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
     held = column.type
-    if not (
-        pa.types.is_integer(held) or pa.types.is_floating(held) or pa.types.is_decimal(held) or pa.types.is_null(held)
-    ):
-        raise DataError(str(file), f"column {field.name} holds {held}, not numbers", "check what writes it")
-    values = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
-    missing = np.isnan(values)
-    bad = np.abs(values) > LARGEST
-    if not field.nullable:
-        bad |= missing
-    if field.integer:
-        bad |= ~missing & (values != np.floor(values))
-    if field.allowed:
-        bad |= ~missing & ~np.isin(values, np.array(field.allowed, "float64"))
-    _refuse_first(bad, values, field, file, first_row)
-    return values
+    if number and (pa.types.is_integer(held) or pa.types.is_floating(held) or pa.types.is_decimal(held)):
+        return column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    if number and pa.types.is_string(held) and (read := _numbers(column)) is not None:
+        return read
+    # A float as numpy has it: the text of a float32 is shorter than that of the double beside it.
+    cells = column.to_numpy(zero_copy_only=False) if pa.types.is_floating(held) else column.to_pylist()
+    objects = np.empty(len(column), object)
+    objects[:] = list(cells)
+    return objects
 
 
-def _texts(column: pa.Array, field: Field, file: Path, first_row: int) -> np.ndarray:
+def _numbers(column: pa.Array) -> np.ndarray | None:
+    """A CSV's texts as numbers; None where Arrow reads one in another way than the schema, or cannot."""
     import pyarrow as pa
+    from pyarrow import compute
 
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or pa.types.is_null(column.type)):
-        if not pa.types.is_dictionary(column.type):
-            raise DataError(str(file), f"column {field.name} holds {column.type}, not text", "check what writes it")
-        column = column.cast(pa.string())
-    values = column.cast(pa.string()).fill_null("").to_numpy(zero_copy_only=False)
-    bad = np.zeros(len(values), bool)
-    if not field.nullable:
-        bad |= values == ""
-    if field.allowed:
-        bad |= ~np.isin(values, [*field.allowed, *([""] if field.nullable else [])])
-    _refuse_first(bad, values, field, file, first_row)
-    return values
-
-
-def _refuse_first(bad: np.ndarray, values: np.ndarray, field: Field, file: Path, first_row: int) -> None:
-    if bad.any():
-        row = int(bad.argmax())
-        value = values[row].item() if field.number else values[row] or None
-        raise DataError(
-            f"{file} row {first_row + row}",
-            f"column {field.name} {field.fault(value)}",
-            "correct the row and run again",
-        )
+    texts = compute.ascii_trim_whitespace(column)
+    texts = compute.if_else(compute.is_in(texts, pa.array(sorted(MISSING))), None, texts)
+    try:
+        numbers = texts.cast(pa.float64())
+    except pa.ArrowInvalid:
+        return None
+    read = numbers.to_numpy(zero_copy_only=False)
+    return read if int(np.isnan(read).sum()) == numbers.null_count else None
 
 
 def _output_rows(

@@ -58,7 +58,7 @@ def evaluate(name: str, model: Model, files: Artifacts) -> str:
 def package_(name: str, model: Model, files: Artifacts) -> str:
     from pipeline.training import package
 
-    manifest = package.build(name, model, files.model, files.predictions, files.package)
+    manifest = package.build(name, model, files.model, files.predictions, files.package, files.snapshot)
     size = sum(f.stat().st_size for f in files.package.iterdir())
     if manifest["runtime"] == "onnx":
         return f"{size / 1e6:.1f} MB of ONNX"

@@ -40,7 +40,7 @@ def main() -> int:
         checked = contents.read(arguments.package, settings.public_key, settings.signature)
         identity = Identity(checked.manifest["model"], arguments.version, arguments.slot)
         # Before the workers are forked: the parent would restart a worker that refuses the package for ever.
-        runtime = Runtime(checked)
+        runtime = Runtime(checked, settings.on_breach)
     except PackageRefused as error:
         logger.error("%s", error)
         return 1
@@ -50,7 +50,7 @@ def main() -> int:
 
     def work(process: int) -> None:
         metrics.process = process
-        own = runtime if settings.processes == 1 else Runtime(checked)
+        own = runtime if settings.processes == 1 else Runtime(checked, settings.on_breach)
         log = _prediction_log(arguments.log, own, identity, settings, metrics)
         server = _server(App(own, log, identity, settings, metrics), arguments.drain)
         server.run([listening])

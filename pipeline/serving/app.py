@@ -30,7 +30,7 @@ from pipeline.serving.forms import ParsedRequest
 from pipeline.serving.identity import Identity
 from pipeline.serving.intake import ClientDisconnected, Headers, Intake
 from pipeline.serving.memory import Memory, Reservation
-from pipeline.serving.metrics import CUT_OFF, LOG_ROWS_LOST, MODEL_RUNS, UNDER_WAY, Metrics
+from pipeline.serving.metrics import BREACHING, CUT_OFF, LOG_ROWS_LOST, MODEL_RUNS, UNDER_WAY, UNKNOWN, Metrics
 from pipeline.serving.prediction_log import AnsweredRequest, PredictionLog
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.scan import UNSCANNED_BYTES, Bounds, CsvScan, Scan
@@ -217,6 +217,10 @@ class App:
         if self.log is not None:
             self.log.add(AnsweredRequest(request_id.decode("latin-1"), time.time(), request.rows, predictions, golden))
         body, headers = request.encode(predictions)
+        if request.rows.unknown and not golden:
+            self.metrics.add(UNKNOWN, len(request.rows.unknown))
+        if request.rows.breaches and not golden:
+            self.metrics.add(BREACHING, len(request.rows.breaches))
         return body, headers or JSON
 
     def _request_id(self, headers: Headers) -> bytes:

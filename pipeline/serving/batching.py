@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from pipeline.serving.runtime import Runtime
-from pipeline.serving.signature import Rows
+from pipeline.serving.schema import Rows
 
 T = TypeVar("T")
 # Gets the predictions, or the error of the run.

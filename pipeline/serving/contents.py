@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.serving.errors import PackageRefused
 
-MANIFEST, GOLDEN = "manifest.json", "golden.json"
+MANIFEST, GOLDEN, CATEGORIES = "manifest.json", "golden.json", "categories.json"
 
 
 @dataclass(frozen=True)

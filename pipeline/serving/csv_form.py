@@ -8,23 +8,13 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
 from pipeline.serving.errors import BadRequest
 from pipeline.serving.scan import MAX_TEXT_BYTES, too_long
-
-MISSING = frozenset(
-    (
-        *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
-        *("<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
-    )
-)
-# Python's float() takes 1_0 too. Each digit fits one place of the pattern only, or a long number that is none would be tried in
-# each way to cut it: 30,000 digits and a letter took a minute.
-NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+from pipeline.serving.schema.spelling import MISSING, NUMBER
 
 
 def columns(text: str, numbers: Collection[str], max_columns: int, max_rows: int) -> dict[str, list[Any]]:
@@ -61,7 +51,7 @@ def columns(text: str, numbers: Collection[str], max_columns: int, max_rows: int
 
 
 def _number(value: str) -> Any:
-    """The number; the text itself where it is none, which the column's rule refuses by row and name."""
+    """The number; the text itself where it is none, which the schema refuses by row and name."""
     value = value.strip()
     if value in MISSING:
         return None

@@ -12,8 +12,8 @@ from starlette.routing import Route
 
 from pipeline.serving.identity import Identity
 from pipeline.serving.runtime import Runtime
+from pipeline.serving.schema import Column
 from pipeline.serving.settings import Settings
-from pipeline.serving.signature import Field
 from pipeline.serving.tensors import DATATYPES
 
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>
@@ -22,6 +22,13 @@ PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{tit
 </body></html>"""
 # The URL is relative: behind the router the model's name comes before it.
 START = """SwaggerUIBundle({url: "openapi.json", dom_id: "#swagger-ui", deepLinking: true, tryItOutEnabled: true});"""
+JSON_TYPES: dict[str, dict[str, str]] = {
+    "number": {"type": "number"},
+    "integer": {"type": "integer"},
+    "boolean": {"type": "boolean"},
+    "datetime": {"type": "string", "format": "date-time"},
+    "category": {"type": "string"},
+}
 MEDIA_TYPES = {"swagger-ui.css": "text/css", "swagger-ui-bundle.js": "text/javascript"}
 REFUSALS = {
     "400": "the request breaks the contract; `error` names the row and the column",
@@ -89,7 +96,7 @@ def _paths(runtime: Runtime, model: str) -> dict[str, Any]:
     """The server's URLs; `model` is the model's own in the v2 protocol."""
     record = {field.name: field.example() for field in runtime.signature.fields}
     inputs = [
-        {"name": f.name, "datatype": "FP32" if f.number else "BYTES", "shape": [1, 1], "data": [record[f.name]]}
+        {"name": f.name, "datatype": f.datatype, "shape": [1, 1], "data": [record[f.name]]}
         for f in runtime.signature.fields
     ]
     example = {"dataframe_records": [record]}
@@ -115,7 +122,7 @@ def _paths(runtime: Runtime, model: str) -> dict[str, Any]:
     return paths
 
 
-def _row(fields: Sequence[Field], logged: Sequence[str]) -> dict[str, Any]:
+def _row(fields: Sequence[Column], logged: Sequence[str]) -> dict[str, Any]:
     properties = {f.name: _column(f) for f in fields} | {name: {"type": "string", "nullable": True} for name in logged}
     return {
         "type": "object",
@@ -125,9 +132,9 @@ def _row(fields: Sequence[Field], logged: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _column(field: Field) -> dict[str, Any]:
-    kind = ("integer" if field.integer else "number") if field.number else "string"
-    schema: dict[str, Any] = {"type": kind, "nullable": field.nullable}
+def _column(field: Column) -> dict[str, Any]:
+    schema: dict[str, Any] = {**JSON_TYPES[field.kind], "nullable": field.nullable}
+    schema |= {name: bound for name, bound in (("minimum", field.min), ("maximum", field.max)) if bound is not None}
     if field.allowed:
         schema["enum"] = [*field.allowed, *([None] if field.nullable else [])]
     return schema

@@ -10,7 +10,6 @@ import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from pipeline.serving import csv_form, tensors
 from pipeline.serving.errors import BadRequest, RequestRefused
 from pipeline.serving.identity import Identity
 from pipeline.serving.scan import MAX_TEXT_BYTES, too_long
-from pipeline.serving.signature import Rows, Signature
+from pipeline.serving.schema import Reader, Rows
 
 Headers = list[tuple[bytes, bytes]]
 OUTPUT = "prediction"
@@ -43,7 +42,7 @@ class ParsedRequest:
     encode: Callable[[np.ndarray], tuple[bytes, Headers]]
 
 
-def invocations(body: bytes, signature: Signature, max_rows: int, content_type: bytes = b"") -> ParsedRequest:
+def invocations(body: bytes, signature: Reader, max_rows: int, content_type: bytes = b"") -> ParsedRequest:
     """MLflow's scoring protocol. The model has no params; given ones change nothing, as with MLflow's own server."""
     if is_csv(content_type):
         return ParsedRequest(_csv(body, content_type, signature, max_rows), _mlflow_answer)
@@ -65,7 +64,7 @@ def _mlflow_answer(predictions: np.ndarray) -> tuple[bytes, Headers]:
     return b'{"predictions":%b}' % orjson.dumps(predictions, option=orjson.OPT_SERIALIZE_NUMPY), []
 
 
-def _csv(body: bytes, content_type: bytes, signature: Signature, max_rows: int) -> Rows:
+def _csv(body: bytes, content_type: bytes, signature: Reader, max_rows: int) -> Rows:
     charset = re.search(rb"charset *= *\"?([^\s;\"]+)", content_type.lower())
     if charset is not None and charset[1] not in (b"utf-8", b"utf8"):
         raise RequestRefused(415, f"charset must be utf-8; got {charset[1][:20].decode('latin-1')}")
@@ -73,17 +72,17 @@ def _csv(body: bytes, content_type: bytes, signature: Signature, max_rows: int) 
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadRequest(f"the body is not UTF-8 ({error.reason} at byte {error.start})") from None
-    return _columns(csv_form.columns(text, signature.numbers, signature.columns, max_rows), signature, max_rows)
+    return _columns(csv_form.columns(text, signature.plain_numbers, signature.columns, max_rows), signature, max_rows)
 
 
-def _records(records: Any, signature: Signature, max_rows: int) -> Rows:
+def _records(records: Any, signature: Reader, max_rows: int) -> Rows:
     if type(records) is not list:
         raise BadRequest("dataframe_records must be a list with an object for each row")
     _refuse_size(len(records), max_rows)
     return signature.of_records(records)
 
 
-def _split(frame: Any, signature: Signature, max_rows: int) -> Rows:
+def _split(frame: Any, signature: Reader, max_rows: int) -> Rows:
     if type(frame) is not dict or type(frame.get("columns")) is not list or type(frame.get("data")) is not list:
         raise BadRequest("dataframe_split must be an object with the lists columns and data")
     names, rows = frame["columns"], frame["data"]
@@ -92,7 +91,7 @@ def _split(frame: Any, signature: Signature, max_rows: int) -> Rows:
     return _table(names, rows, signature, max_rows)
 
 
-def _instances(rows: Any, signature: Signature, max_rows: int) -> Rows:
+def _instances(rows: Any, signature: Reader, max_rows: int) -> Rows:
     """Objects, or plain lists in the order of the signature; or a list of values for each column, as `inputs`."""
     if type(rows) is dict:
         return _inputs(rows, signature, max_rows)
@@ -103,7 +102,7 @@ def _instances(rows: Any, signature: Signature, max_rows: int) -> Rows:
     return _records(rows, signature, max_rows)
 
 
-def _inputs(inputs: Any, signature: Signature, max_rows: int) -> Rows:
+def _inputs(inputs: Any, signature: Reader, max_rows: int) -> Rows:
     """A list of values for each column; or a list of rows, as `instances`."""
     if type(inputs) is list:
         return _instances(inputs, signature, max_rows)
@@ -118,7 +117,7 @@ def _inputs(inputs: Any, signature: Signature, max_rows: int) -> Rows:
 MLFLOW = {"dataframe_records": _records, "dataframe_split": _split, "instances": _instances, "inputs": _inputs}
 
 
-def _table(names: Sequence[str], rows: Sequence[Any], signature: Signature, max_rows: int) -> Rows:
+def _table(names: Sequence[str], rows: Sequence[Any], signature: Reader, max_rows: int) -> Rows:
     _refuse_size(len(rows), max_rows)
     for number, row in enumerate(rows):
         if type(row) is not list or len(row) != len(names):
@@ -126,7 +125,7 @@ def _table(names: Sequence[str], rows: Sequence[Any], signature: Signature, max_
     return signature.of_table(names, rows)
 
 
-def _columns(columns: Mapping[str, Sequence[Any]], signature: Signature, max_rows: int) -> Rows:
+def _columns(columns: Mapping[str, Sequence[Any]], signature: Reader, max_rows: int) -> Rows:
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"{name} {count}" for name, count in lengths.items())
@@ -175,7 +174,7 @@ def json_end(headers: Mapping[bytes, bytes]) -> int | None:
 
 
 def infer(
-    body: bytes, signature: Signature, max_rows: int, json_length: bytes | None, identity: Identity
+    body: bytes, signature: Reader, max_rows: int, json_length: bytes | None, identity: Identity
 ) -> ParsedRequest:
     """The Open Inference Protocol v2, with Triton's extension for binary tensors after `json_length` bytes of JSON."""
     if json_length is None:
@@ -293,7 +292,7 @@ class _V2Answer:
         return head + predictions.astype("<f8").tobytes(), [length, (b"content-type", b"application/octet-stream")]
 
 
-def configuration(signature: Signature, identity: Identity, platform: str) -> dict[str, Any]:
+def configuration(signature: Reader, identity: Identity, platform: str) -> dict[str, Any]:
     """Triton's model configuration. Its shapes are whole, the rows included, which it calls a max_batch_size of 0."""
 
     def described(tensors: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -316,12 +315,9 @@ def configuration(signature: Signature, identity: Identity, platform: str) -> di
     }
 
 
-def metadata(signature: Signature, identity: Identity, platform: str) -> dict[str, Any]:
+def metadata(signature: Reader, identity: Identity, platform: str) -> dict[str, Any]:
     """The v2 protocol's metadata of the model."""
-    datatypes = {
-        **dict.fromkeys(signature.numbers, "FP32"),
-        **dict(zip(signature.texts, repeat("BYTES"), strict=False)),
-    }
+    datatypes = {name: signature.schema[name].datatype for name in (*signature.numbers, *signature.texts)}
     return {
         "name": identity.model,
         "versions": [identity.version],

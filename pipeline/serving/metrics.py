@@ -17,12 +17,12 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 
 CODES = (200, 400, 401, 404, 405, 408, 413, 415, 429, 500, 503)
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-# The columns of a process's row: one for each code, one for each bucket, all seconds in nanoseconds, then these five.
-PREDICTIONS, MODEL_RUNS, UNDER_WAY, LOG_ROWS_LOST, CUT_OFF = range(5)
+# The columns of a process's row: one for each code, one for each bucket, all seconds in nanoseconds, then these seven.
+PREDICTIONS, MODEL_RUNS, UNDER_WAY, LOG_ROWS_LOST, CUT_OFF, UNKNOWN, BREACHING = range(7)
 _FIRST_BUCKET = len(CODES)
 _NANOSECONDS = _FIRST_BUCKET + len(SECONDS) + 1
 _OTHERS = _NANOSECONDS + 1
-WIDTH = _OTHERS + 5
+WIDTH = _OTHERS + 7
 
 
 class Metrics:
@@ -45,11 +45,11 @@ class Metrics:
         row[_OTHERS + PREDICTIONS] += predictions
 
     def add(self, counter: int, by: int = 1) -> None:
-        """Adds to PREDICTIONS, MODEL_RUNS, UNDER_WAY, LOG_ROWS_LOST or CUT_OFF."""
+        """Adds to PREDICTIONS, MODEL_RUNS or another of these."""
         self._shared[self.process, _OTHERS + counter] += by
 
     def total(self, counter: int) -> int:
-        """The sum of PREDICTIONS, MODEL_RUNS, UNDER_WAY, LOG_ROWS_LOST or CUT_OFF over all processes."""
+        """The sum of PREDICTIONS, MODEL_RUNS or another of these over all processes."""
         return int(self._shared[:, _OTHERS + counter].sum())
 
     def cut_off_under_way(self, process: int) -> int:
@@ -84,6 +84,8 @@ class Metrics:
             (GaugeMetricFamily, "requests_under_way", "Requests under way", UNDER_WAY),
             (GaugeMetricFamily, "log_rows_lost", "Predictions that could not be logged", LOG_ROWS_LOST),
             (CounterMetricFamily, "requests_cut_off", "Requests that the end of the slot cut off", CUT_OFF),
+            (CounterMetricFamily, "unknown_category_rows", "Rows with a category that training never saw", UNKNOWN),
+            (CounterMetricFamily, "flagged_rows", "Rows that were answered though they break the contract", BREACHING),
         ):
             family = kind(f"perennial_{name}", description, labels=names)
             family.add_metric(values, others[counter])

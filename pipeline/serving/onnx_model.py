@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime as ort
 
 from pipeline.serving.errors import PackageRefused
-from pipeline.serving.signature import Signature
+from pipeline.serving.schema import Reader
 
 NUMBERS, TEXTS = "numbers", "texts"
 ort.disable_telemetry_events()
@@ -17,7 +17,7 @@ class OnnxModel:
 
     platform = "onnxruntime_onnx"
 
-    def __init__(self, model: bytes, signature: Signature, task: str) -> None:
+    def __init__(self, model: bytes, signature: Reader, task: str) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
+import json
 import os
 import threading
 import time
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline.serving import log_files
-from pipeline.serving.signature import Rows, Signature
+from pipeline.serving.schema import Reader, Rows
 
 FLUSH_S = 0.5
 # So many files of one level are merged into one of the next, unless that would be larger than this: a merge must not delay the
@@ -141,7 +142,7 @@ class LogSchema:
     """The log's columns for one model: makes Arrow tables of requests. Personal columns become pseudonyms or are left out."""
 
     def __init__(
-        self, signature: Signature, version: str, slot: str, personal: Mapping[str, str] | None = None, key: bytes = b""
+        self, signature: Reader, version: str, slot: str, personal: Mapping[str, str] | None = None, key: bytes = b""
     ) -> None:
         self._signature, self._version, self._slot = signature, version, slot
         self._personal, self._key = dict(personal or {}), key
@@ -149,7 +150,8 @@ class LogSchema:
     def table(self, requests: Sequence[AnsweredRequest]) -> Any:
         """An Arrow table with one row for each row of the requests.
 
-        Columns: request_id, golden, received_at (UTC, milliseconds), event_time, key, version, slot, prediction, features.
+        Columns: request_id, golden, received_at (UTC, milliseconds), event_time, key, version, slot, prediction, features,
+        and as JSON lists `unknown`, the columns whose category no training saw, and `breaches`, the rules that a flagged row breaks.
         """
         from arro3.core import Table
 
@@ -184,6 +186,11 @@ class LogSchema:
             "slot": Array([self._slot], text).take(constant),
             "prediction": Array(np.concatenate([r.predictions for r in requests])),
         }
+        none = Array([None], text)
+        for name in ("unknown", "breaches"):
+            # Few rows have any.
+            has_some = any(getattr(r.rows, name) for r in requests)
+            columns[name] = Array(_words(requests, name), text) if has_some else none.take(constant)
         if features:
             fields = [Field(name, array.type, nullable=True) for name, array in features.items()]
             columns["features"] = struct_array(list(features.values()), fields=fields)
@@ -215,6 +222,15 @@ class LogSchema:
                 return [None] * len(values)
             case _:
                 return values
+
+
+def _words(requests: Sequence[AnsweredRequest], name: str) -> list[str | None]:
+    """A sparse part of all rows, as JSON."""
+    words: list[str | None] = []
+    for request in requests:
+        sparse = getattr(request.rows, name)
+        words += [json.dumps(sparse[row]) if row in sparse else None for row in range(len(request.rows))]
+    return words
 
 
 def pseudonym(key: bytes, value: str) -> str:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from pipeline.serving import contents
 from pipeline.serving.errors import PackageRefused
-from pipeline.serving.signature import Rows, Signature
+from pipeline.serving.schema import Reader, Rows, Schema
 
 
 class Predictor(Protocol):
@@ -28,10 +28,10 @@ class Predictor(Protocol):
 class Runtime:
     """One loaded package; `signature` is the contract of its requests, `golden` the bytes of its golden request."""
 
-    def __init__(self, checked: contents.Contents) -> None:
+    def __init__(self, checked: contents.Contents, on_breach: Literal["refuse", "flag"] = "refuse") -> None:
         self.manifest = checked.manifest
         try:
-            self.signature, self.task = Signature(self.manifest), self.manifest["task"]
+            self.signature, self.task = Reader(schema_of(checked), on_breach), self.manifest["task"]
             self._predictor = _predictor(self.manifest, checked.files, self.signature)
         except (KeyError, TypeError) as error:
             raise PackageRefused(f"package: its manifest has no {error}") from error
@@ -79,7 +79,15 @@ class Runtime:
         return (time.perf_counter() - start) / runs
 
 
-def _predictor(manifest: dict[str, Any], files: dict[str, bytes], signature: Signature) -> Predictor:
+def schema_of(checked: contents.Contents) -> Schema:
+    """The schema of a package. Raises KeyError or TypeError when its manifest has none."""
+    import orjson
+
+    learnt = orjson.loads(checked.files[contents.CATEGORIES]) if contents.CATEGORIES in checked.files else None
+    return Schema.of_manifest(checked.manifest, learnt)
+
+
+def _predictor(manifest: dict[str, Any], files: dict[str, bytes], signature: Reader) -> Predictor:
     match manifest.get("runtime", "onnx"):
         case "onnx":
             from pipeline.serving.onnx_model import OnnxModel

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.serving.errors import BadRequest, RequestRefused
-from pipeline.serving.signature import Signature
+from pipeline.serving.schema import Reader
 
 # A body of this size cannot hurt, whatever is in it: 16,000 empty lists, parsed in a millisecond into 2 MB. It is not scanned.
 UNSCANNED_BYTES = 32 * 1024
@@ -51,7 +51,7 @@ class Bounds:
     text: int = MAX_TEXT_BYTES
 
     @classmethod
-    def of(cls, signature: Signature, max_rows: int) -> Bounds:
+    def of(cls, signature: Reader, max_rows: int) -> Bounds:
         """What a request of `max_rows` rows needs in the form that has most values: an object for each row."""
         reason = f"at most {max_rows} rows of {signature.columns} columns are allowed; split it"
         return cls(MAX_DEPTH, max_rows * (2 * signature.columns + 2) + OTHER_VALUES, reason)

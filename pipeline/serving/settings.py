@@ -29,6 +29,7 @@ class Settings:
     memory_mb: int = 512
     processes: int = 1
     batching: Literal["auto", "on", "off"] = "auto"
+    on_breach: Literal["refuse", "flag"] = "refuse"
     api_keys: tuple[str, ...] = ()
     personal: Mapping[str, Literal["hash", "drop"]] = field(default_factory=dict)
     log_key: str = ""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.serving.errors import PackageRefused
-from pipeline.serving.signature import Signature
+from pipeline.serving.schema import Reader
 from pipeline.serving.trusted import TRUSTED_TYPES
 
 
@@ -17,7 +17,7 @@ class SkopsModel:
 
     platform = "sklearn_skops"
 
-    def __init__(self, model: bytes, signature: Signature, task: str) -> None:
+    def __init__(self, model: bytes, signature: Reader, task: str) -> None:
         import skops.io
         from skops.io.exceptions import UntrustedTypesFoundException
 

@@ -1,8 +1,8 @@
 """What the v2 protocol says of a tensor, checked: its datatype, its content type, and which of its values fit both.
 
-A conversion that loses nothing is allowed: a number column takes any datatype of numbers, and BOOL as 0 and 1; a text or a time
-takes BYTES; a key takes BYTES or whole numbers. Numbers become float32, as in each form of request and in training. A null is a
-missing value in each datatype, because JSON has no NaN.
+A conversion that loses nothing is allowed: a number column takes any datatype of numbers, and BOOL as 0 and 1; a time takes BYTES; a
+key takes BYTES or whole numbers; a category takes all, by its schema. Numbers become float32, as in each form of request and in
+training. A null is a missing value in each datatype, because JSON has no NaN.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.serving.errors import BadRequest
-from pipeline.serving.signature import Signature, shown
+from pipeline.serving.schema import Reader
+from pipeline.serving.schema.spelling import shown
 
 WHOLE = {name: np.iinfo(name.lower()) for name in (f"{u}INT{b}" for u in ("", "U") for b in (8, 16, 32, 64))}
 LARGEST = {"FP16": float(np.finfo("float16").max), "FP32": float(np.finfo("float32").max), "FP64": float("inf")}
@@ -27,7 +28,7 @@ REQUEST_CONTENT_TYPES = ("np", "pd")
 NO_NUMBER = (bool, str, list, dict)
 
 
-def column(name: str, tensor: dict[str, Any], values: Sequence[Any], signature: Signature) -> Sequence[Any]:
+def column(name: str, tensor: dict[str, Any], values: Sequence[Any], signature: Reader) -> Sequence[Any]:
     """The values of an input as its column takes them. Raises BadRequest when they do not fit its datatype or the column."""
     datatype = tensor.get("datatype")
     if type(datatype) is not str or datatype not in DATATYPES:
@@ -40,7 +41,13 @@ def column(name: str, tensor: dict[str, Any], values: Sequence[Any], signature: 
         if value is not None and not fits(value):
             raise BadRequest(f"input {name}: value {number} must be {rule} for {datatype}; got {shown(value)}")
     if datatype == "BOOL":
-        return [None if value is None else int(value) for value in values]
+        # A plain number takes 1 and 0 in every version.
+        as_its_kind = int if name in signature.plain_numbers else bool
+        return [None if value is None else as_its_kind(value) for value in values]
+    if datatype in ("FP16", "FP32") and name not in signature.plain_numbers:
+        # In its own precision: as a category, the FP32 0.1 is 0.1, and no double near it.
+        single = np.dtype(datatype.replace("FP", "float")).type
+        return [None if value is None else single(value) for value in values]
     return _decoded(name, datatype, content_type(tensor, f"input {name}", CONTENT_TYPES), values)
 
 
@@ -96,13 +103,15 @@ def wants_binary(request: dict[str, Any], output: str) -> bool:
     return binary
 
 
-def _accepted(name: str, signature: Signature) -> Sequence[str]:
+def _accepted(name: str, signature: Reader) -> Sequence[str]:
     """The datatypes that a column takes; all for a column that the model does not have, which is refused by its name."""
-    if name in signature.numbers:
+    if name in signature.plain_numbers:
         return (*LARGEST, *WHOLE, "BOOL")
-    if name in signature.texts or name == signature.event_time:
+    if name == signature.event_time:
         return ("BYTES",)
-    return ("BYTES", *WHOLE) if name == signature.key else DATATYPES
+    if name == signature.key:
+        return ("BYTES", *WHOLE)
+    return ("BYTES",) if signature.schema.strict and name in signature.texts else DATATYPES
 
 
 def _rule(datatype: str) -> tuple[Callable[[Any], bool], str]:

@@ -127,7 +127,7 @@ class Evaluation(Section):
 
 
 class Column(Section):
-    type: Literal["number", "integer", "text"] | None = None
+    type: Literal["number", "integer", "boolean", "text"] | None = None
     min: float | None = None
     max: float | None = None
     allowed: tuple[bool | int | float | str, ...] | None = None
@@ -135,8 +135,8 @@ class Column(Section):
 
     def does_not_fit(self, text: bool) -> str:
         """The part of this rule that does not fit a text column, or a number; '' when all of it fits."""
-        if self.type and (self.type == "text") != text:
-            return f"type: {self.type} does not fit; features under numeric and the target are numbers, other columns are text"
+        if self.type == "text" and not text:
+            return f"type: {self.type} does not fit; features under numeric and the target are numbers"
         if text and (self.min is not None or self.max is not None):
             return "min and max: are for numbers, but this column is text"
         if not text and any(isinstance(value, str) for value in self.allowed or ()):

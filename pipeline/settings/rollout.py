@@ -66,6 +66,7 @@ class Serving(Section):
     max_rows: int = Field(default=10_000, ge=1)
     request_s: float = Field(default=30, gt=0)
     batching: Literal["auto", "on", "off"] = "auto"
+    on_breach: Literal["refuse", "flag"] = "refuse"
     api_keys: tuple[Annotated[str, AfterValidator(_sha256)], ...] = ()
     rate_limit: int = Field(default=0, ge=0)
     personal: dict[str, Literal["hash", "drop"]] = Field(default_factory=dict)

@@ -10,6 +10,7 @@ import io
 import json
 import re
 import zipfile
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import SettingsError, StageError
+from pipeline.serving.schema import Column, Schema
 from pipeline.serving.trusted import TRUSTED_TYPES
 from pipeline.settings.models import Model, Training
 
@@ -37,6 +39,44 @@ def feature_frame(rows: pd.DataFrame, training: Training) -> pd.DataFrame:
         .where(rows[list(training.categorical)].notna(), MISSING_CATEGORY)
     )
     return pd.concat([numbers, categories], axis=1)
+
+
+def schema_of(model: Model, snapshot: Path | None = None) -> Schema:
+    """The schema that was drawn with the snapshot. Without one, or from before schemas: numbers, and texts as they are."""
+    drawn = Schema.of_snapshot(snapshot) if snapshot is not None else None
+    if drawn is not None:
+        return drawn
+    columns = [Column(name) for name in model.training.numeric]
+    columns += [Column(name, "category") for name in model.training.categorical]
+    return Schema(tuple(columns), model.source.key, model.source.event_time)
+
+
+def with_learnt(schema: Schema, fitted: Pipeline) -> Schema:
+    """The schema with the categories that the fitted encoder knows; a missing value is none of them."""
+    if not schema.texts:
+        return schema
+    encoder = fitted[0].named_transformers_["categorical"]
+    known = dict(zip(schema.texts, encoder.categories_, strict=True))
+    return replace(
+        schema,
+        columns=tuple(
+            column if column.number else replace(column, learnt=frozenset(map(str, known[column.name])) - {""})
+            for column in schema.columns
+        ),
+    )
+
+
+def records(rows: pd.DataFrame, schema: Schema) -> list[dict[str, Any]]:
+    """Rows as a JSON request has them."""
+    columns = {
+        column.name: rows[column.name].astype("float32") if column.number else rows[column.name].astype(object)
+        for column in schema.columns
+    }
+    written = {
+        name: [schema[name].written(None if pd.isna(value) else value) for value in values.tolist()]
+        for name, values in columns.items()
+    }
+    return [dict(zip(written, row, strict=True)) for row in zip(*written.values(), strict=True)]
 
 
 def held_out(rows: pd.DataFrame, model: Model) -> pd.Series:

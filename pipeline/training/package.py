@@ -1,7 +1,8 @@
 """Builds the package: all files that a slot needs to serve one version, with their digests.
 
 model.onnx       the fitted pipeline, with two matrices as inputs and one as output; model.skops where ONNX is not possible
-manifest.json    name, features with the values that a request may have, task, runtime, sha256 of every other file
+manifest.json    name, the schema of its columns, task, runtime, sha256 of every other file
+categories.json  the categories that the model learnt, by column
 golden.json      golden requests with the answers that evaluation recorded
 """
 
@@ -9,13 +10,15 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from pipeline.data.schema_rules import with_rules
 from pipeline.errors import StageError
+from pipeline.serving.contents import CATEGORIES
+from pipeline.serving.schema import Schema
 from pipeline.settings.models import Model, Training
 from pipeline.training import fit
 from pipeline.training.evaluate import PREDICTION
@@ -25,54 +28,67 @@ GOLDEN = "golden.json"
 MODELS = {"onnx": "model.onnx", "skops": "model.skops"}
 
 
-def build(name: str, model: Model, model_file: Path, predictions: Path, folder: Path) -> dict[str, Any]:
-    """Writes the package of a fitted model into `folder` and returns its manifest.
+def build(
+    name: str, model: Model, model_file: Path, predictions: Path, folder: Path, snapshot: Path | None = None
+) -> dict[str, Any]:
+    """Writes the package of a fitted model into `folder` and returns its manifest. The schema is that of `snapshot`.
 
     Raises StageError for a model that cannot be served as `training.runtime` says.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    runtime, content, reason = _served(model_file, model.training)
+    fitted = fit.load(model_file)
+    schema = fit.with_learnt(with_rules(fit.schema_of(model, snapshot), model), fitted)
+    runtime, content, reason = _served(model_file, fitted, model.training)
     file = MODELS[runtime]
     (folder / file).write_bytes(content)
-    golden = golden_requests(pd.read_parquet(predictions), model)
+    (folder / CATEGORIES).write_text(_categories(schema), encoding="utf-8")
+    golden = golden_requests(pd.read_parquet(predictions), model, schema)
     (folder / GOLDEN).write_text(json.dumps(golden, indent=1) + "\n", encoding="utf-8")
     manifest = {
         "model": name,
         "task": model.training.task,
         "runtime": runtime,
         "runtime_reason": reason,
-        "features": features(model),
+        "schema": schema.as_json(),
+        "features": features(schema),
         "key": model.source.key,
         "event_time": model.source.event_time,
         "model_digest": digest(model_file),
-        "files": {path: digest(folder / path) for path in (file, GOLDEN)},
+        "files": {path: digest(folder / path) for path in (file, GOLDEN, CATEGORIES)},
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     return manifest
 
 
-def features(model: Model) -> list[dict[str, Any]]:
-    """The columns that a request must have, numbers first, each with its kind and the rules of the data's contract."""
-    kinds = {**dict.fromkeys(model.training.numeric, "number"), **dict.fromkeys(model.training.categorical, "string")}
+def _categories(schema: Schema) -> str:
+    """The categories that the model learnt, by column."""
+    learnt = {column.name: sorted(column.learnt) for column in schema.columns if column.learnt is not None}
+    return json.dumps(learnt, indent=1) + "\n"
+
+
+def features(schema: Schema) -> list[dict[str, Any]]:
+    """The columns as manifests had them before schemas: a slot of that time can still serve the package."""
     columns = []
-    for name, kind in kinds.items():
-        rule = model.gates.contract.columns.get(name)
-        # Without a rule the contract promises nothing about the column, so its values may be missing.
-        column = {"name": name, "kind": kind, "nullable": rule is None or rule.nullable}
-        if rule is not None and rule.type == "integer":
-            column["integer"] = True
-        if rule is not None and rule.allowed:
-            column["allowed"] = list(rule.allowed)
-        columns.append(column)
+    for column in schema.columns:
+        feature: dict[str, Any] = {
+            "name": column.name,
+            "kind": "number" if column.number else "string",
+            "nullable": column.nullable,
+        }
+        if column.kind == "integer":
+            feature["integer"] = True
+        if column.allowed:
+            feature["allowed"] = list(column.allowed)
+        columns.append(feature)
     return columns
 
 
-def _served(model_file: Path, settings: Training) -> tuple[str, bytes, str]:
+def _served(model_file: Path, fitted: Any, settings: Training) -> tuple[str, bytes, str]:
     """(runtime, content of the model's file, why not ONNX). Raises StageError when training.runtime demands ONNX in vain."""
     if settings.runtime == "skops":
         return "skops", model_file.read_bytes(), "params.yaml says training.runtime: skops"
     try:
-        return "onnx", onnx_bytes(fit.load(model_file), settings), ""
+        return "onnx", onnx_bytes(fitted, settings), ""
     except StageError as error:
         if settings.runtime == "onnx":
             raise
@@ -118,24 +134,12 @@ def _columns_by_position(estimator: Any, settings: Training) -> Any:
     return addressed
 
 
-def golden_requests(predictions: pd.DataFrame, model: Model) -> dict[str, Any]:
+def golden_requests(predictions: pd.DataFrame, model: Model, schema: Schema) -> dict[str, Any]:
     """The golden requests: held-out rows spread evenly over the range of predictions, with the recorded answers."""
     ordered = predictions.sort_values(PREDICTION, ignore_index=True)
     count = min(model.evaluation.golden_rows, len(ordered))
     picked = ordered.iloc[[round(i * (len(ordered) - 1) / max(count - 1, 1)) for i in range(count)]]
     return {
-        "request": {"dataframe_records": records(picked, model.training)},
+        "request": {"dataframe_records": fit.records(picked, schema)},
         "predictions": picked[PREDICTION].tolist(),
     }
-
-
-def records(rows: pd.DataFrame, settings: Training) -> list[dict[str, Any]]:
-    """Feature rows as JSON objects; a missing value is null."""
-    features = fit.feature_frame(rows, settings)
-    return [{c: _plain(v) for c, v in row.items()} for row in features.to_dict("records")]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, str):
-        return value or None
-    return None if math.isnan(value) else float(value)

@@ -73,13 +73,14 @@ def fetch(folder: Path, outs: dict[str, str]) -> None:
 
 
 def partitions(folder: Path, data_version: str) -> dict[str, str]:
-    """The files of a data version, name to md5, from the cache or else from the remote. Raises DataError."""
+    """The partitions of a data version, file name to md5, from the cache or else from the remote. Raises DataError."""
     with _repository(folder) as repo:
-        return _files(repo, data_version)
+        # Beside them lies their schema.
+        return {name: md5 for name, md5 in _files(repo, data_version).items() if name.endswith(".parquet")}
 
 
 def listings(folder: Path, data_versions: Iterable[str]) -> dict[str, dict[str, str] | None]:
-    """`partitions` of many data versions; None for a version that neither the cache nor the remote has.
+    """The files of many data versions, name to md5; None for a version that neither the cache nor the remote has.
 
     Raises RemoteError when the remote is needed and does not answer: nothing is known of the version then.
     """

@@ -59,7 +59,7 @@ def _repackage(folder, golden, rename=None):
     (folder / "golden.json").write_bytes(golden)
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["files"]["golden.json"] = hashlib.sha256(golden).hexdigest()
-    for feature in manifest["features"]:
+    for feature in manifest["schema"]["columns"]:
         feature["name"] = (rename or {}).get(feature["name"], feature["name"])
     (folder / "manifest.json").write_text(json.dumps(manifest))
 

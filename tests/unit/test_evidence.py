@@ -141,7 +141,7 @@ def test_two_packages_of_one_number_are_told_apart_by_their_slots():
     import numpy as np
     import pyarrow as pa
 
-    signature = SimpleNamespace(numbers=["spend"], texts=[])
+    signature = SimpleNamespace(numbers=["spend"], texts=[], spell=lambda texts: {})
     old, new = (
         SimpleNamespace(signature=signature, features=["spend"], predict=lambda rows, at=at: np.full(len(rows), at))
         for at in (0.1, 0.9)

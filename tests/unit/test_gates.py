@@ -15,7 +15,7 @@ from pipeline.gates import champion as champion_gate
 from pipeline.gates import data_contract, metric_limit, naive_baseline, run, schema
 from pipeline.gates.base import PackagedModel, ValidatedData, Verdict
 from pipeline.serving.runtime import Runtime
-from pipeline.serving.signature import Signature
+from pipeline.serving.schema import Reader, Schema
 from pipeline.training import evaluate
 from pipeline.workspaces.dvc_graph import Artifacts
 
@@ -116,11 +116,17 @@ def test_as_good_as_the_champion_passes(churn, files, tmp_path):
 
 
 def with_features(folder, change):
-    """The package in `folder` with another list of features in its manifest."""
+    """The package in `folder` with other columns in its manifest's schema."""
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["features"] = change(manifest["features"])
+    manifest["schema"]["columns"] = change(manifest["schema"]["columns"])
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
+
+
+def with_columns(manifest, change):
+    """The reader of a manifest whose schema has other columns."""
+    schema = manifest["schema"]
+    return Reader(Schema.from_json({**schema, "columns": change(schema["columns"])}))
 
 
 CHANGED = {
@@ -140,9 +146,7 @@ CHANGED = {
 def test_other_columns_than_the_champions_fail_unless_they_are_accepted(churn, files, change):
     """A model that takes other columns than the champion fails `schema` with each column's name, and passes on purpose."""
     now = Runtime.load(files.package)
-    champion = SimpleNamespace(
-        signature=Signature({**now.manifest, "features": CHANGED[change](now.manifest["features"])})
-    )
+    champion = SimpleNamespace(signature=with_columns(now.manifest, CHANGED[change]))
     packaged = PackagedModel(churn, {}, None, None, now, champion, "7")
     refused, accepted = schema.verdict(packaged), schema.verdict(replace(packaged, accept_schema_change=True))
     assert (refused.passed, accepted.passed) == (False, True)
@@ -153,8 +157,8 @@ def test_other_columns_than_the_champions_fail_unless_they_are_accepted(churn, f
 def test_wider_rules_and_another_order_are_no_schema_change(churn, files):
     """A model that takes every request that the champion takes passes `schema`."""
     now = Runtime.load(files.package)
-    narrower = [{**f, "nullable": False} for f in reversed(now.manifest["features"])]
-    champion = SimpleNamespace(signature=Signature({**now.manifest, "features": narrower}))
+    narrower = with_columns(now.manifest, lambda columns: [{**c, "nullable": False} for c in reversed(columns)])
+    champion = SimpleNamespace(signature=narrower)
     assert schema.verdict(PackagedModel(churn, {}, None, None, now, champion, "7")).passed
 
 

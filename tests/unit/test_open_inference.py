@@ -91,7 +91,7 @@ def test_booleans_are_zero_and_one(client):
         ({"spend": tensor("spend", [10.0], None)}, "got null"),
         ({"spend": tensor("spend", [10.0], ["FP32"])}, "input spend: datatype must be one of"),
         ({"spend": tensor("spend", ["10"], "BYTES")}, "for this column; got BYTES"),
-        ({"plan": tensor("plan", [1], "INT32")}, "input plan: datatype must be one of BYTES for this column"),
+        ({"plan": tensor("plan", [1], "INT32")}, 'column plan must be one of basic, plus; got "1"'),
         ({"plan": tensor("plan", [1], "BYTES")}, "input plan: value 0 must be text for BYTES; got 1"),
         ({"customer": tensor("customer", [1.0], "FP32")}, "input customer: datatype must be one of BYTES, INT8"),
         ({"calls": tensor("calls", [4.5], "INT32")}, "value 0 must be a whole number from -2147483648 to 2147483647"),

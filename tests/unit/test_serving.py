@@ -90,7 +90,7 @@ def test_health_and_metadata(client):
         ({"dataframe_records": [GOOD, {"spend": 1.0, "plan": "plus"}]}, "row 1: column calls is missing"),
         ({"dataframe_records": [GOOD | {"spend": "much"}]}, "row 0: column spend must be a number"),
         ({"dataframe_records": [GOOD | {"spend": True}]}, "row 0: column spend must be a number"),
-        ({"dataframe_records": [GOOD | {"plan": 3}]}, "row 0: column plan must be text"),
+        ({"dataframe_records": [GOOD | {"plan": [3]}]}, "row 0: column plan must be text"),
         ({"dataframe_records": [GOOD | {"spend": 1e300}]}, "row 0: column spend must be a finite number"),
         ({"dataframe_records": [GOOD | {"age": 3}]}, "row 0: column age is unknown"),
         (

@@ -130,12 +130,12 @@ def test_a_skops_file_of_other_types_is_not_built(churn, tmp_path):
     import skops.io
     from sklearn.neighbors import KNeighborsClassifier
 
-    from pipeline.serving.signature import Signature
+    from pipeline.serving.schema import Reader
     from pipeline.serving.skops_model import SkopsModel
 
     rows = churn_rows(churn)
     other = skops.io.dumps(KNeighborsClassifier().fit(rows[["spend"]], rows["left"]))
-    signature = Signature({"features": package.features(churn), "key": "customer", "event_time": "seen_at"})
+    signature = Reader(fit.schema_of(churn))
     with pytest.raises(PackageRefused, match=r"model\.skops cannot be loaded .*KDTree"):
         SkopsModel(other, signature, "binary")
 

@@ -1,0 +1,109 @@
+"""Draws a model's schema from the rows of its training window, and checks it against params.yaml.
+
+It goes by the window's rows, not by the types of the source's columns, which a file of another day may change.
+"""
+
+from __future__ import annotations
+
+import re
+
+import duckdb
+
+from pipeline.data import neutral_sql, sql
+from pipeline.errors import DataError
+from pipeline.serving.schema import Column, Schema
+from pipeline.serving.schema.columns import Kind
+from pipeline.serving.schema.spelling import Spelling
+from pipeline.settings.models import Column as Rule
+from pipeline.settings.models import Model
+
+# A number as a category, without leading zeros: these are a name's, like the postal code 01067. A fraction has no zeros at its end: these
+# are a version's, like 1.10.
+NUMBER = re.compile(r"[+-]?(0|[1-9]\d*)(\.0*|\.\d*[1-9])?", re.ASCII)
+TRUTHS = ({"true", "false"}, {"yes", "no"})
+# A column that is different in more of its rows than this, of so many rows at least, says who somebody is.
+IDENTIFYING, IDENTIFYING_ROWS = 0.9, 50
+TIME = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?", re.ASCII)
+DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
+
+
+def draw(connection: duckdb.DuckDBPyConnection, name: str, model: Model, types: dict[str, str]) -> Schema:
+    """The schema of the rows in the table `landing`, which came from a source with these DuckDB types.
+
+    Raises DataError, with advice, for a category that has a value in no row, or another one in nearly every row.
+    """
+    rules = model.gates.contract.columns
+    columns = [_number(c, rules.get(c), types[c]) for c in model.training.numeric]
+    columns += [_category(connection, name, c, rules.get(c)) for c in model.training.categorical]
+    return Schema(tuple(columns), model.source.key, model.source.event_time)
+
+
+def refuse_unfit(connection: duckdb.DuckDBPyConnection, name: str, model: Model, types: dict[str, str]) -> None:
+    """Raises DataError for columns of the table `rows` whose cells have no one text: by their type, or because digits are lost."""
+    for column in (model.source.key, *model.training.categorical):
+        if neutral_sql.unfit_category(types[column]) and column not in (
+            model.source.event_time,
+            model.source.label_time,
+        ):
+            advice = f"cast it to text in models.{name}.source.query, or leave it out"
+            raise DataError(f"{name} source", f"column {column} holds {types[column]}, not one text", advice)
+        lost = neutral_sql.lost_digits(column, types[column])
+        counted = connection.execute(f"SELECT count(*) FILTER ({lost}) FROM rows").fetchone() if lost else None
+        if counted and counted[0]:
+            raise DataError(
+                f"{name} source",
+                f"column {column} holds {types[column]}, and {counted[0]:,} rows are too large for it: their last digits are lost",
+                "write the column as BIGINT or as text where the data is made",
+            )
+
+
+def _number(name: str, rule: Rule | None, duckdb_type: str) -> Column:
+    kind: Kind = "boolean" if duckdb_type == "BOOLEAN" else "number"
+    if rule is not None and rule.type in ("integer", "boolean", "number"):
+        kind = rule.type
+    return Column(name, kind)
+
+
+def _category(connection: duckdb.DuckDBPyConnection, model: str, name: str, rule: Rule | None) -> Column:
+    cell = sql.quoted(name)
+    counted = connection.execute(f"SELECT count({cell}), count(DISTINCT {cell}) FROM landing").fetchone() or (0, 0)
+    rows, different = counted
+    values = [
+        str(value)
+        for (value,) in connection.execute(f"SELECT DISTINCT {cell} FROM landing WHERE {cell} IS NOT NULL").fetchall()
+    ]
+    if rows == 0:
+        raise DataError(
+            f"{model} source",
+            f"column {name} has a value in no row",
+            f"check the source, or take it out of models.{model}.training.categorical",
+        )
+    if rows >= IDENTIFYING_ROWS and different > IDENTIFYING * rows:
+        raise DataError(
+            f"{model} source",
+            f"column {name} has {different:,} different values in {rows:,} rows, e.g. {min(values)[:40]}: nothing can be learnt from it",
+            _advice(model, values),
+        )
+    return Column(name, "category", spelling=_spelling(values, rule))
+
+
+def _spelling(values: list[str], rule: Rule | None) -> Spelling:
+    if rule is not None and rule.type in ("text", "boolean", "number", "integer"):
+        return {"text": "text", "boolean": "truth", "number": "number", "integer": "number"}[rule.type]  # type: ignore[return-value]
+    lower = {value.strip().lower() for value in values}
+    # NO alone is a country.
+    if lower in TRUTHS or (lower <= TRUTHS[0] and lower == set(values)):
+        return "truth"
+    return "number" if all(NUMBER.fullmatch(value.strip()) for value in values) else "text"
+
+
+def _advice(model: str, values: list[str]) -> str:
+    """What to do with a column that is different in nearly every row, by what its values look like."""
+    some = values[:1000]
+    if all(TIME.fullmatch(value) for value in some):
+        return f"it is a time: use a part of it in models.{model}.source.query, like its month or the days since then"
+    if all(DECIMAL_COMMA.fullmatch(value) for value in some):
+        return f"it is a number with a decimal comma: write replace(column, ',', '.')::DOUBLE in models.{model}.source.query"
+    if all(NUMBER.fullmatch(value) for value in some):
+        return f"it is a number: list it in models.{model}.training.numeric, or take it out if it identifies the row"
+    return f"it is free text or an identifier: take it out of models.{model}.training.categorical"

@@ -1,0 +1,215 @@
+"""A model's columns, as its package and its snapshot keep them.
+
+A package that was built before schemas (its manifest has no `schema`) has numbers and texts only, and says neither which categories
+were learnt nor the smallest and largest numbers. Its requests are read by the rules that it was released with: `strict`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from pipeline.serving.schema import spelling as spellings
+from pipeline.serving.schema import times
+from pipeline.serving.schema.spelling import Spelling, Unreadable, shown
+
+Kind = Literal["number", "integer", "boolean", "datetime", "category"]
+FILE = "schema.json"
+LARGEST = float(np.finfo("float32").max)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One feature. `min` and `max` are for numbers. `allowed` holds values as the model takes them; empty means any.
+
+    `learnt` are the categories that training saw; None where that is not known.
+    """
+
+    name: str
+    kind: Kind = "number"
+    nullable: bool = True
+    min: float | None = None
+    max: float | None = None
+    allowed: tuple[Any, ...] = ()
+    spelling: Spelling = "text"
+    learnt: frozenset[str] | None = field(default=None, compare=False)
+
+    @property
+    def number(self) -> bool:
+        """Whether a model gets it as a number."""
+        return self.kind != "category"
+
+    @property
+    def datatype(self) -> str:
+        """Its datatype in the v2 protocol's metadata; others are taken too."""
+        return {"boolean": "BOOL", "datetime": "BYTES", "category": "BYTES"}.get(self.kind, "FP32")
+
+    def read(self, cell: Any) -> float | str | None:
+        """The one value that a cell means; None when it is missing. Raises Unreadable."""
+        match self.kind:
+            case "category":
+                return spellings.category(cell, self.spelling)
+            case "boolean":
+                return spellings.truth(cell)
+            case "datetime":
+                return times.days(cell)
+        value = spellings.number(cell)
+        if value is not None and abs(value) > LARGEST:
+            raise Unreadable("must be a finite number")
+        return value
+
+    def written(self, value: float | str | None) -> Any:
+        """A value of `read` as a JSON request has it. A missing value is null."""
+        if value is None or value != value or value == "":
+            return None
+        match self.kind:
+            case "boolean":
+                return bool(value)
+            case "integer":
+                return int(value)
+            case "datetime":
+                assert isinstance(value, float)
+                return times.canonical(times.EPOCH + timedelta(days=value))
+        return value
+
+    def example(self) -> Any:
+        """A value that the contract allows, and that tells nothing about any row."""
+        match self.kind:
+            case "category" if not self.allowed:
+                return {"text": "text", "number": "0", "truth": "true"}[self.spelling]
+            case "boolean":
+                return bool(self.allowed[0]) if self.allowed else True
+            case "datetime":
+                return "2000-01-01T00:00:00Z"
+        if self.allowed:
+            return self.allowed[0]
+        value = min(max(0.0, self.min or 0.0), self.max if self.max is not None else math.inf)
+        return int(value) if self.kind == "integer" else value
+
+    def breach(self, value: float | str | None) -> str:
+        """Which rule a value breaks, in words that follow the column's name; '' when it breaks none."""
+        if value is None:
+            return "" if self.nullable else "must not be missing"
+        if isinstance(value, float):
+            if self.kind == "integer" and value % 1:
+                return f"must be a whole number; got {shown(value)}"
+            if self.min is not None and np.float32(value) < np.float32(self.min):
+                return f"must be at least {self.min:g}; got {shown(value)}"
+            if self.max is not None and np.float32(value) > np.float32(self.max):
+                return f"must be at most {self.max:g}; got {shown(value)}"
+        if self.allowed and not self._allows(value):
+            return f"must be one of {', '.join(map(_said, self.allowed))}; got {shown(value)}"
+        return ""
+
+    def _allows(self, value: float | str) -> bool:
+        """Compares numbers as a model takes them: a client's float32 0.1 is 0.1."""
+        if isinstance(value, float):
+            return bool(np.isin(np.float32(value), np.array(self.allowed, "float32")))
+        return value in self.allowed
+
+    def fault(self, cell: Any) -> str:
+        """What is wrong with a cell, in words that follow the column's name; '' when nothing is."""
+        try:
+            return self.breach(self.read(cell))
+        except Unreadable as error:
+            return str(error)
+
+    def with_allowed(self, values: Iterable[Any]) -> Column:
+        """The same column, which takes only `values`, in any spelling. Raises Unreadable for one that it cannot take at all."""
+        read = [self.read(value) for value in values]
+        return replace(self, allowed=tuple(value for value in dict.fromkeys(read) if value is not None))
+
+    def as_json(self) -> dict[str, Any]:
+        """All but what was learnt, without what is as for any column."""
+        plain = asdict(replace(self, learnt=None))
+        usual = asdict(Column(""))
+        return {"name": self.name, "kind": self.kind} | {k: v for k, v in plain.items() if v != usual[k]}
+
+    @classmethod
+    def from_json(cls, given: Mapping[str, Any], learnt: Iterable[str] | None = None) -> Column:
+        """Reads `as_json` back. Raises TypeError or KeyError for anything else."""
+        rules = {**given, "allowed": tuple(given.get("allowed", ()))}
+        return cls(**rules, learnt=None if learnt is None else frozenset(learnt))
+
+    @classmethod
+    def before_schemas(cls, feature: Mapping[str, Any]) -> Column:
+        """The column of a feature in a manifest without a schema."""
+        kind: Kind = "category"
+        if feature["kind"] == "number":
+            kind = "integer" if feature.get("integer") else "number"
+        return cls(feature["name"], kind, feature.get("nullable", True), allowed=tuple(feature.get("allowed") or ()))
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The columns of a model in its order, and the names of its key and its event time ('' for none)."""
+
+    columns: tuple[Column, ...]
+    key: str = ""
+    event_time: str = ""
+    strict: bool = False
+
+    @property
+    def numbers(self) -> list[str]:
+        """The columns that a model gets as numbers."""
+        return [column.name for column in self.columns if column.number]
+
+    @property
+    def texts(self) -> list[str]:
+        return [column.name for column in self.columns if not column.number]
+
+    def __getitem__(self, name: str) -> Column:
+        """The column of that name. Raises KeyError."""
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise KeyError(name)
+
+    def as_json(self) -> dict[str, Any]:
+        """The schema without what was learnt: equal schemas give equal bytes."""
+        return {
+            "columns": [column.as_json() for column in self.columns],
+            "key": self.key,
+            "event_time": self.event_time,
+        }
+
+    def digest(self) -> str:
+        """The SHA-256 of `as_json`."""
+        return hashlib.sha256(json.dumps(self.as_json(), sort_keys=True).encode()).hexdigest()
+
+    @classmethod
+    def from_json(cls, given: Mapping[str, Any], learnt: Mapping[str, Iterable[str]] | None = None) -> Schema:
+        """Reads `as_json` back; `learnt` has the categories by column. Raises TypeError or KeyError for anything else."""
+        known = learnt or {}
+        columns = tuple(Column.from_json(column, known.get(column["name"])) for column in given["columns"])
+        return cls(columns, given["key"], given["event_time"])
+
+    def write(self, folder: Path) -> None:
+        """Writes the schema of a snapshot, beside its partitions."""
+        (folder / FILE).write_text(json.dumps(self.as_json(), indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def of_snapshot(cls, folder: Path) -> Schema | None:
+        """The schema of a snapshot; None for one from before schemas."""
+        file = folder / FILE
+        return cls.from_json(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+
+    @classmethod
+    def of_manifest(cls, manifest: Mapping[str, Any], learnt: Mapping[str, Iterable[str]] | None = None) -> Schema:
+        """The schema of a package. Raises TypeError or KeyError when the manifest has none."""
+        if "schema" in manifest:
+            return cls.from_json(manifest["schema"], learnt)
+        columns = [Column.before_schemas(feature) for feature in manifest["features"]]
+        return cls(tuple(columns), manifest["key"], manifest["event_time"], strict=True)
+
+
+def _said(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

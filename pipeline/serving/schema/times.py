@@ -1,0 +1,69 @@
+"""The one parser of times.
+
+YYYY-MM-DD, then optionally T or a space and HH:MM, :SS, a point or a comma with 1 to 9 digits (cut to microseconds), then optionally
+Z, UTC, +HH, +HHMM or +HH:MM. A time without a zone is UTC; a date alone is its begin. No other form: 20240201 is a number to half of all
+programs, and 2024-W05 a week.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, timedelta, timezone
+from typing import Any
+
+from pipeline.serving.schema.spelling import MISSING, Unreadable, missing, shown
+
+FORMS = "2024-02-01, 2024-02-01T10:00:00Z or 2024-02-01 10:00:00.123+01:00"
+TIME = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)"
+    r"(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?\s?(?:(Z|UTC)|([+-])(\d\d):?(\d\d)?)?)?",
+    re.ASCII,
+)
+EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+def instant(cell: Any) -> datetime | None:
+    """The time in UTC; None for a missing value. Raises Unreadable."""
+    if isinstance(cell, datetime):
+        if missing(cell):
+            return None
+        return cell.replace(tzinfo=UTC) if cell.tzinfo is None else cell.astimezone(UTC)
+    if isinstance(cell, date):
+        return datetime(cell.year, cell.month, cell.day, tzinfo=UTC)
+    if type(cell) is not str:
+        if missing(cell):
+            return None
+        raise Unreadable(f"must be a time like {FORMS}; got {shown(cell)}")
+    text = cell.strip()
+    if text in MISSING:
+        return None
+    parts = TIME.fullmatch(text)
+    try:
+        if parts is None:
+            raise ValueError
+        return _of_parts(parts)
+    except (ValueError, OverflowError):
+        raise Unreadable(f"must be a time like {FORMS}; got {shown(cell)}") from None
+
+
+def _of_parts(parts: re.Match[str]) -> datetime:
+    year, month, day, hour, minute, second = (int(part or 0) for part in parts.groups()[:6])
+    fraction, _, sign, hours, minutes = parts.groups()[6:]
+    micros = int(((fraction or "") + "000000")[:6])
+    zone = UTC
+    if sign:
+        offset = timedelta(hours=int(hours), minutes=int(minutes or 0))
+        zone = timezone(-offset if sign == "-" else offset)
+    return datetime(year, month, day, hour, minute, second, micros, tzinfo=zone).astimezone(UTC)
+
+
+def canonical(cell: Any) -> str | None:
+    """The time's one text, in UTC: 2024-02-01T10:00:00Z, with microseconds where it has some."""
+    time = instant(cell)
+    return None if time is None else time.isoformat().replace("+00:00", "Z")
+
+
+def days(cell: Any) -> float | None:
+    """What a model gets of a datetime: days since 2000-01-01 UTC."""
+    time = instant(cell)
+    return None if time is None else (time - EPOCH) / timedelta(days=1)

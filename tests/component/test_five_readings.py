@@ -1,0 +1,178 @@
+"""One table, read by training, by the endpoint in each form of a request, and by `predict`: each cell is one value everywhere."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import duckdb
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pyarrow import csv as arrow_csv
+
+from harness.project import CHURN
+from pipeline.data import drawn_schema, neutral_sql
+from pipeline.data import snapshot as snapshots
+from pipeline.data import source as source_rows
+from pipeline.data.contract import read_snapshot
+from pipeline.runs import batch_scoring
+from pipeline.serving import forms
+from pipeline.serving.identity import Identity
+from pipeline.serving.schema import Reader
+from pipeline.settings.models import Model
+from pipeline.training import fit
+
+NUMERIC = ["double", "whole", "decimal", "flag"]
+CATEGORICAL = ["text", "code", "code_null", "code_text", "size", "truth", "day", "dictionary"]
+TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), min_size=1, max_size=6)
+ODD = st.sampled_from(["NA", "nan", "null", "007", " a ", "TRUE", "2.0", "ä", "1e5", "a,b", 'say "x"', "None"])
+
+
+def or_none(values):
+    return st.one_of(st.none(), values)
+
+
+ROW = st.fixed_dictionaries(
+    {
+        "double": or_none(st.floats(-1e6, 1e6, width=32)),
+        "whole": st.integers(-(10**6), 10**6),
+        "decimal": or_none(st.decimals(-1000, 1000, places=2)),
+        "flag": or_none(st.booleans()),
+        "text": or_none(st.one_of(TEXTS, ODD)),
+        "code": st.integers(-50, 10**12),
+        "code_null": or_none(st.integers(0, 9)),
+        "code_text": or_none(st.integers(0, 9).map(str)),
+        "size": or_none(st.sampled_from([0.5, 1.0, 1.5, 2.0])),
+        "truth": or_none(st.booleans()),
+        "day": or_none(st.dates(datetime(1990, 1, 1).date(), datetime(2030, 1, 1).date())),
+        "dictionary": or_none(st.sampled_from(["red", "green"])),
+    }
+)
+TYPES = {
+    "double": pa.float64(),
+    "whole": pa.int32(),
+    "decimal": pa.decimal128(9, 2),
+    "flag": pa.bool_(),
+    "text": pa.string(),
+    "code": pa.int64(),
+    # What pandas makes of integers with a missing value.
+    "code_null": pa.float64(),
+    "code_text": pa.string(),
+    "size": pa.float32(),
+    "truth": pa.bool_(),
+    "day": pa.date32(),
+    "dictionary": pa.dictionary(pa.int8(), pa.string()),
+}
+
+
+@pytest.fixture(scope="module")
+def model():
+    training = {**CHURN["training"], "numeric": NUMERIC, "categorical": CATEGORICAL}
+    contract = {"min_rows": 1, "max_bad_share": 0.01}
+    return Model.model_validate({**CHURN, "training": training, "gates": {**CHURN["gates"], "contract": contract}})
+
+
+def trained_on(table, model, folder):
+    """(the reader of a model that learnt from the table, the features as training took them)."""
+    table = table.append_column("customer", pa.array(range(len(table))))
+    start = datetime(2024, 2, 20, tzinfo=UTC)
+    times = pa.array([start + timedelta(minutes=i) for i in range(len(table))])
+    table = table.append_column("seen_at", times).append_column("decided_at", times)
+    table = table.append_column("left", pa.array([float(i % 2) for i in range(len(table))]))
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.register("given", table)
+        connection.execute("CREATE TABLE rows AS SELECT * FROM given")
+        types = source_rows.column_types(connection)
+        drawn_schema.refuse_unfit(connection, "churn", model, types)
+        select = snapshots.columns_sql(model.source, model.training, types)
+        connection.execute(f"CREATE TABLE landing AS SELECT {select} FROM rows")
+        schema = drawn_schema.draw(connection, "churn", model, types)
+        landed = connection.sql("SELECT * FROM landing ORDER BY seen_at").to_arrow_table()
+    folder.mkdir(exist_ok=True)
+    pq.write_table(landed, folder / "2024-02-20.parquet")
+    schema.write(folder)
+    features = fit.feature_frame(read_snapshot(folder), model.training)
+    return Reader(
+        fit.with_learnt(schema, fit.pipeline_for(model.training).fit(features, np.arange(len(features)) % 2))
+    ), features
+
+
+def plain(value):
+    return float(value) if isinstance(value, Decimal) else value
+
+
+def requested(table, reader):
+    """The table as a client sends it, read in each form of a request."""
+    records = [{name: plain(value) for name, value in row.items()} for row in table.to_pylist()]
+    for name in ("size",):
+        for record in records:
+            # orjson writes a float32 as what it is.
+            record[name] = None if record[name] is None else float(np.format_float_positional(np.float32(record[name])))
+    yield "records", reader.of_records(orjson.loads(orjson.dumps(records)))
+    columns = {name: [record[name] for record in records] for name in table.column_names}
+    yield "inputs", reader.of_columns(orjson.loads(orjson.dumps(columns)))
+    text = table.to_pandas().to_csv(index=False, na_rep="")
+    yield "pandas' CSV", forms.invocations(text.encode(), reader, 10_000, b"text/csv").rows
+    out = io.BytesIO()
+    arrow_csv.write_csv(table, out)
+    yield "Arrow's CSV", forms.invocations(out.getvalue(), reader, 10_000, b"text/csv").rows
+    tensors = [
+        {"name": name, "datatype": datatype(table, name), "shape": [len(records)], "data": columns[name]}
+        for name in table.column_names
+    ]
+    body = orjson.dumps({"inputs": tensors})
+    yield "v2", forms.infer(body, reader, 10_000, None, Identity("churn", "1", "blue")).rows
+
+
+def datatype(table, name):
+    held = table.schema.field(name).type
+    known = {pa.float64(): "FP64", pa.float32(): "FP32", pa.int32(): "INT32", pa.int64(): "INT64", pa.bool_(): "BOOL"}
+    return "FP64" if pa.types.is_decimal(held) else known.get(held, "BYTES")
+
+
+def scored(table, reader, folder):
+    """The table as `predict` reads it from a file."""
+    runtime = type("OfReader", (), {"signature": reader, "features": [*reader.numbers, *reader.texts]})
+    pq.write_table(table, folder / "in.parquet")
+    table.to_pandas().to_csv(folder / "in.csv", index=False)
+    for name in ("in.parquet", "in.csv"):
+        (block,) = batch_scoring.Source(folder / name).blocks(runtime, 0)
+        yield name, batch_scoring._rows_of(block, runtime, folder / name, 0)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(rows=st.lists(ROW, min_size=2, max_size=12))
+def test_each_reading_of_a_table_gives_the_same_values(rows, model, tmp_path_factory):
+    """The very table that a model learnt from is the same to training, to the endpoint in each form, and to `predict`."""
+    # A column that is empty in all rows is refused, and every category has to have been seen.
+    full = {"double": 1.0, "decimal": Decimal("1.00"), "flag": True, "text": "a", "code_null": 1, "code_text": "1"}
+    full |= {"size": 1.0, "truth": True, "day": datetime(2024, 2, 1).date(), "dictionary": "red"}
+    rows = [rows[0] | full, *rows]
+    table = pa.table({name: pa.array([row[name] for row in rows], kind) for name, kind in TYPES.items()})
+    folder = tmp_path_factory.mktemp("readings")
+    reader, features = trained_on(table, model, folder / "snapshot")
+    numbers, texts = features[NUMERIC].to_numpy("float32"), features[CATEGORICAL].to_numpy(object)
+    for form, read in (*requested(table, reader), *scored(table, reader, folder)):
+        assert np.array_equal(read.numbers, numbers, equal_nan=True), form
+        assert read.texts.tolist() == texts.tolist(), form
+        assert not read.unknown, form
+
+
+@pytest.mark.parametrize(
+    ("written", "duckdb_type"),
+    [("'2'", "VARCHAR"), ("2", "BIGINT"), ("2", "DOUBLE"), ("2", "FLOAT"), ("2", "DECIMAL(9,2)"), ("2", "UTINYINT")],
+)
+def test_a_category_has_one_neutral_form_whatever_its_column_holds(written, duckdb_type):
+    """A later file that turns a column into another type changes no cell of an earlier one."""
+    query = f"SELECT {neutral_sql.category('c', duckdb_type)}, {neutral_sql.key('c', duckdb_type)}"
+    with duckdb.connect() as connection:
+        assert connection.execute(f"{query} FROM (SELECT {written}::{duckdb_type} AS c)").fetchall() == [("2", "2")]
+        empty = "NULL" if duckdb_type != "VARCHAR" else "''"
+        assert connection.execute(f"{query} FROM (SELECT {empty}::{duckdb_type} AS c)").fetchall() == [(None, None)]

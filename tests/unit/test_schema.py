@@ -1,0 +1,242 @@
+"""The spellings of one value, kind by kind, and rules that hold in each form of a request."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, date, datetime
+from decimal import Decimal
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.serving.errors import BadRequest
+from pipeline.serving.schema import Column, Reader, Schema, Unreadable, spelling, times
+
+NO_VALUE = [None, float("nan"), np.float32("nan"), pd.NaT, pd.NA, Decimal("NaN"), ""]
+
+
+@pytest.mark.parametrize(
+    ("read", "value", "cells"),
+    [
+        (
+            spelling.number,
+            5.0,
+            [5, 5.0, np.int8(5), np.float32(5), Decimal("5.00"), "5", "+5", " 5 ", "5e0", "005", "5."],
+        ),
+        (spelling.number, 0.0, [0, -0.0, "-0", Decimal("-0"), ".0"]),
+        (spelling.number, 0.37, [0.37, "0.37", ".37", "37e-2"]),
+        (spelling.truth, 1.0, [True, np.True_, 1, 1.0, "True", "true", "TRUE", " yes ", "Y", "t", "1", "1.0"]),
+        (spelling.truth, 0.0, [False, 0, "False", "no", "N", "f", "0", "0.0"]),
+        (
+            lambda c: spelling.category(c, "number"),
+            "2",
+            [2, 2.0, np.float32(2), Decimal("2.00"), "2", "2.0", "+2", " 2 ", "002"],
+        ),
+        (lambda c: spelling.category(c, "number"), "2.5", [2.5, np.float32(2.5), Decimal("2.50"), "2.5", "2.50"]),
+        (lambda c: spelling.category(c, "number"), "0.1", [0.1, np.float32(0.1), np.float16(0.1), "0.1"]),
+        (lambda c: spelling.category(c, "number"), "two", ["two"]),
+        (lambda c: spelling.category(c, "truth"), "true", [True, "True", "yes", 1, 1.0, "1"]),
+        (lambda c: spelling.category(c, "truth"), "maybe", ["maybe"]),
+        (spelling.category, "2", [2, 2.0, "2"]),
+        (spelling.category, "2.0", ["2.0"]),
+        (spelling.category, "007", ["007"]),
+        (spelling.category, "NA", ["NA"]),
+        (spelling.category, " a ", [" a "]),
+        (spelling.category, "true", [True, np.True_, "true"]),
+        (spelling.category, "2024-02-01", [date(2024, 2, 1), "2024-02-01"]),
+        (spelling.key, "7920", [7920, 7920.0, "7920", "7920.0", "7920.00", Decimal("7920"), np.int64(7920)]),
+        (spelling.key, "007", ["007"]),
+        (spelling.key, "12e5", ["12e5"]),
+        (spelling.key, "0", [0, -0.0, "-0.0", "0.0"]),
+    ],
+)
+def test_the_spellings_of_one_value(read, value, cells):
+    """Each spelling gives the one value, whatever wrote it."""
+    assert [read(cell) for cell in cells] == [value] * len(cells)
+
+
+@pytest.mark.parametrize("read", [spelling.number, spelling.truth, spelling.category, spelling.key, times.instant])
+def test_a_missing_value_is_missing_in_every_kind(read):
+    """None, NaN, NaT, pandas' NA and an empty text are a missing value, never a text."""
+    assert [read(cell) for cell in NO_VALUE] == [None] * len(NO_VALUE)
+
+
+@pytest.mark.parametrize(
+    ("read", "cell", "message"),
+    [
+        *(
+            (spelling.number, cell, "must be a number")
+            for cell in ("1,000", "0,37", "1_0", "0x1", "٣", "much", True, [1], {})
+        ),
+        *((spelling.number, cell, "must be a finite number") for cell in (math.inf, -math.inf, 10**400, "1e999")),
+        (spelling.number, "9" * 500, "must be a number"),
+        *((spelling.truth, cell, "must be true or false") for cell in (2, 0.5, "maybe", [True])),
+        *((spelling.category, cell, "must be text") for cell in ([1], {"a": 1}, datetime(2024, 2, 1), b"a")),
+        *(
+            (spelling.category, cell, "must be text or a whole number below")
+            for cell in (2.0**53, np.float32(2**24), math.inf)
+        ),
+        *(
+            (spelling.key, cell, "must be text or a whole number")
+            for cell in (0.5, True, [1], 2.0**53, datetime(2024, 2, 1))
+        ),
+        *(
+            (times.instant, cell, "must be a time like")
+            for cell in ("20240201", "2024-W05-4", "2024-02-30", "01.02.2024", 17, "now")
+        ),
+    ],
+)
+def test_what_is_no_value_of_its_kind_is_refused(read, cell, message):
+    """A cell that cannot be read is refused by what it must be; it never becomes another value."""
+    with pytest.raises(Unreadable, match=message):
+        read(cell)
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        ("2024-02-01", "2024-02-01T00:00:00Z"),
+        ("2024-02-01T10:00", "2024-02-01T10:00:00Z"),
+        ("2024-02-01 10:00:00Z", "2024-02-01T10:00:00Z"),
+        ("2024-02-01 10:00:00 UTC", "2024-02-01T10:00:00Z"),
+        ("2024-02-01T10:00:00,5+01:00", "2024-02-01T09:00:00.500000Z"),
+        ("2024-02-01T10:00:00.123456789-0330", "2024-02-01T13:30:00.123456Z"),
+        ("2024-02-01T10:00:00+01", "2024-02-01T09:00:00Z"),
+        (datetime(2024, 2, 1, 10), "2024-02-01T10:00:00Z"),
+        (pd.Timestamp("2024-02-01T10:00:00+01:00"), "2024-02-01T09:00:00Z"),
+        (date(2024, 2, 1), "2024-02-01T00:00:00Z"),
+    ],
+)
+def test_a_time_has_one_text(cell, expected):
+    """Each form of a time gives its text in UTC."""
+    assert times.canonical(cell) == expected
+    assert times.instant(expected) == times.instant(cell)
+    assert datetime(2000, 1, 1, tzinfo=UTC) == times.EPOCH
+
+
+COLUMNS = (
+    Column("age", min=0, max=100),
+    Column("calls", "integer", nullable=False),
+    Column("paid", "boolean"),
+    Column("since", "datetime"),
+    Column("size", allowed=(0.1, 2.0)),
+    Column("shop", "category", spelling="number", learnt=frozenset({"1", "2"})),
+    Column("plan", "category", allowed=("basic", "plus"), learnt=frozenset({"basic", "plus"})),
+)
+GOOD = {
+    "age": 30.5,
+    "calls": 3,
+    "paid": True,
+    "since": "2000-01-02T12:00:00Z",
+    "size": 0.1,
+    "shop": "2",
+    "plan": "plus",
+}
+
+
+def forms_of(row):
+    names, values = list(row), list(row.values())
+    arrays = {}
+    for name, value in row.items():
+        arrays[name] = np.empty(1, object)
+        arrays[name][0] = value
+    return {
+        "records": lambda reader: reader.of_records([row]),
+        "table": lambda reader: reader.of_table(names, [values]),
+        "columns": lambda reader: reader.of_columns({name: [value] for name, value in row.items()}),
+        "arrays": lambda reader: reader.of_arrays(arrays),
+    }
+
+
+@pytest.mark.parametrize("form", forms_of(GOOD))
+@pytest.mark.parametrize(
+    "spelt",
+    [
+        {},
+        {"shop": 2},
+        {"shop": 2.0},
+        {"shop": "2.0"},
+        {"paid": 1, "calls": "3", "age": "30.5"},
+        {"paid": "yes", "since": "2000-01-02 12:00"},
+    ],
+)
+def test_every_form_of_a_request_reads_the_same_value(form, spelt):
+    """A row has one reading, in each form and each spelling."""
+    rows = forms_of(GOOD | spelt)[form](Reader(Schema(COLUMNS)))
+    assert rows.numbers.tolist() == [[30.5, 3.0, 1.0, 1.5, np.float32(0.1).item()]]
+    assert rows.texts.tolist() == [["2", "plus"]]
+    assert not rows.unknown
+
+
+@pytest.mark.parametrize("form", forms_of(GOOD))
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ({"age": -1}, "age must be at least 0; got -1"),
+        ({"age": 100.5}, "age must be at most 100; got 100.5"),
+        ({"calls": 2.5}, "calls must be a whole number"),
+        ({"calls": None}, "calls must not be missing"),
+        ({"size": 0.5}, "size must be one of 0.1, 2"),
+        ({"plan": "gold"}, "plan must be one of basic, plus"),
+    ],
+)
+def test_a_broken_rule_is_refused_or_flagged(form, broken, message):
+    """Each rule of the contract holds in each form of a request; a slot that flags answers the row and names the rule."""
+    reads = forms_of(GOOD | broken)[form]
+    with pytest.raises(BadRequest, match=f"row 0: column {message}"):
+        reads(Reader(Schema(COLUMNS)))
+    flagged = reads(Reader(Schema(COLUMNS), "flag"))
+    assert len(flagged) == 1
+    ((rule,),) = flagged.breaches.values()
+    assert message in rule
+
+
+@pytest.mark.parametrize("form", forms_of(GOOD))
+def test_what_cannot_be_read_is_refused_also_where_breaches_are_flagged(form):
+    """A cell that is no value of its column is refused whatever the slot does with broken rules."""
+    for unreadable in ({"age": "old"}, {"paid": "maybe"}, {"since": "soon"}, {"plan": ["plus"]}, {"age": 1e39}):
+        with pytest.raises(BadRequest, match=f"row 0: column {next(iter(unreadable))} must be"):
+            forms_of(GOOD | unreadable)[form](Reader(Schema(COLUMNS), "flag"))
+
+
+def test_categories_that_no_training_saw_are_named_by_row():
+    """A category that was never learnt is answered and counted; a missing one is none."""
+    rows = Reader(Schema(COLUMNS)).of_records([GOOD, GOOD | {"shop": 7}, GOOD | {"shop": None}, GOOD | {"shop": "x"}])
+    assert rows.texts[:, 0].tolist() == ["2", "7", "", "x"]
+    assert rows.unknown == {1: ["shop"], 3: ["shop"]}
+
+
+def test_a_schema_is_read_back_as_it_was_written(tmp_path):
+    """A snapshot's schema, and a package's with what was learnt, are the same after a round trip."""
+    schema = Schema(COLUMNS, "customer", "seen_at")
+    schema.write(tmp_path)
+    assert Schema.of_snapshot(tmp_path) == schema
+    learnt = {"shop": ["1", "2"], "plan": ["basic", "plus"]}
+    read = Schema.of_manifest({"schema": schema.as_json()}, learnt)
+    assert (read, read["shop"].learnt) == (schema, frozenset({"1", "2"}))
+    assert read.digest() == schema.digest()
+
+
+def test_a_value_is_written_as_it_is_read():
+    """What a golden request or a replay writes is the value again at the door."""
+    reader = Reader(Schema(COLUMNS))
+    rows = reader.of_records([GOOD, GOOD | {"age": None, "paid": None, "since": None, "shop": None}])
+    names = [*reader.numbers, *reader.texts]
+    written = [
+        {name: reader.schema[name].written(value) for name, value in zip(names, (*n, *t), strict=True)}
+        for n, t in zip(rows.numbers.tolist(), rows.texts.tolist(), strict=True)
+    ]
+    again = reader.of_records(written)
+    assert np.array_equal(again.numbers, rows.numbers, equal_nan=True)
+    assert again.texts.tolist() == rows.texts.tolist()
+
+
+def test_a_package_from_before_schemas_reads_as_it_did():
+    """A version without a schema refuses a number as a category: it may have learnt another text of it."""
+    features = [{"name": "age", "kind": "number"}, {"name": "shop", "kind": "string", "allowed": ["1"]}]
+    reader = Reader(Schema.of_manifest({"features": features, "key": "", "event_time": ""}))
+    assert reader.of_records([{"age": 1, "shop": "1"}]).texts.tolist() == [["1"]]
+    for refused in ({"age": 1, "shop": 1}, {"age": "1", "shop": "1"}, {"age": True, "shop": "1"}):
+        with pytest.raises(BadRequest):
+            reader.of_records([refused])
