@@ -22,6 +22,7 @@ from pipeline.gates import (
     onnx_parity,
     rows_a_day,
     schema,
+    unknown_categories,
 )
 from pipeline.gates.base import PackagedModel, ValidatedData, Verdict
 from pipeline.serving.runtime import Runtime
@@ -40,6 +41,7 @@ MODEL_GATES: tuple[Callable[[PackagedModel], Verdict | None], ...] = (
     metric_limit.verdict,
     naive_baseline.verdict,
     schema.verdict,
+    unknown_categories.verdict,
     champion.verdict,
     onnx_parity.verdict,
 )

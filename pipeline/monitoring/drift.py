@@ -5,19 +5,23 @@ A new measure is a file in pipeline/monitoring/measures/ with a function `scores
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
-from pipeline.monitoring.measures import missing_share, psi
+from pipeline.monitoring.measures import missing_share, psi, unknown_share
 from pipeline.monitoring.measures.base import Score, Tables
 from pipeline.settings.models import DriftLimits
 
 # In the order of a feature's figures and reasons.
-MEASURES: tuple[Callable[[Tables, DriftLimits], dict[str, Score]], ...] = (psi.scores, missing_share.scores)
+MEASURES: tuple[Callable[[Tables, DriftLimits], dict[str, Score]], ...] = (
+    psi.scores,
+    missing_share.scores,
+    unknown_share.scores,
+)
 
 
 @dataclass(frozen=True)
@@ -82,9 +86,10 @@ def compare(
     categorical: list[str],
     limits: DriftLimits,
     report: Path | None = None,
+    learnt: Mapping[str, frozenset[str]] | None = None,
 ) -> DriftVerdict:
-    """Judges `now` against `before`, column by column; writes Evidently's picture to `report` (HTML)."""
-    tables = Tables(before, now, numeric, categorical, report)
+    """Judges `now` against `before`, column by column; writes Evidently's picture to `report` (HTML). `learnt` as in Tables."""
+    tables = Tables(before, now, numeric, categorical, report, learnt or {})
     rows = len(before), len(now)
     if min(rows) < limits.min_rows:
         reason = f"{rows[1]:,} rows now and {rows[0]:,} before, at least {limits.min_rows:,} of each required"

@@ -110,7 +110,17 @@ def _drift_verdict(
         [c for c in model.training.categorical if c not in personal],
         model.monitor,
         report,
+        _learnt(context, name, champion),
     )
+
+
+def _learnt(context: Context, name: str, champion: LiveVersion) -> dict[str, frozenset[str]]:
+    """The categories that the champion learnt, by column; empty for a version from before schemas."""
+    from pipeline.serving import contents
+    from pipeline.serving.runtime import schema_of
+
+    schema = schema_of(contents.read(context.registry.package_folder(name, champion.version, champion.digest)))
+    return {column.name: column.learnt for column in schema.columns if column.learnt is not None}
 
 
 def _live_quality(

@@ -156,6 +156,7 @@ class Gates(Section):
     metric_limit: float
     baseline_margin: float = 0.0
     champion_tolerance: float = Field(default=0.0, ge=0)
+    unknown_share: float = Field(default=0.5, ge=0, le=1)
     parity_tolerance: float = Field(default=1e-5, gt=0)
     contract: Contract = Contract()
 
@@ -167,6 +168,7 @@ class DriftLimits(Section):
     sample_rows: int = Field(default=10_000, ge=1)
     psi_limit: float = Field(default=0.2, gt=0)
     missing_limit: float = Field(default=0.1, gt=0)
+    unknown_limit: float = Field(default=0.1, gt=0)
     features_limit: int = Field(default=1, ge=1)
 
 

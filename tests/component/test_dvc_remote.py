@@ -54,7 +54,7 @@ def test_only_what_is_new_is_pushed(project, url):
     opened, first = land("one")
     assert first["remote"] == url
     assert len(first["landed"]) == first["partitions"] == 29
-    assert first["pushed_files"] == 29 + 2, "the partitions, the list of them, and the counts"
+    assert first["pushed_files"] == 29 + 3, "the partitions, their schema, the list of them, and the counts"
     kept = sum(f.stat().st_size for f in opened.files.snapshot.iterdir())
     assert kept < first["pushed_bytes"] < kept + 10_000
     _, again = land("two")

@@ -59,6 +59,32 @@ def test_a_column_that_is_all_missing_is_drift_not_a_crash():
     assert judged(sample(5000, 1), sample(5000, 2).assign(x=np.nan)).verdict == "drift"
 
 
+@pytest.mark.parametrize("column", ["x", "kind"])
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("now", [True, False])
+def test_an_empty_column_keeps_no_other_from_its_verdict(tmp_path, column, before, now):
+    """A column without a value, before or now, is judged by that alone; the others have theirs, and the picture is written."""
+    other = "kind" if column == "x" else "x"
+    tables = [sample(5000, 1), sample(5000, 2, shift=0.0)]
+    tables = [t.assign(**{column: None}) if empty else t for t, empty in zip(tables, (before, now), strict=True)]
+    verdict = compare(*tables, ["x"], ["kind"], DriftLimits(), tmp_path / "report.html")
+    assert [f.feature for f in verdict.moved] == ([column] if before != now else [])
+    figures = {f.feature: f.figures for f in verdict.features}
+    assert figures[other]["psi"] is not None
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_categories_that_training_never_saw_are_drift():
+    """A column whose values the model does not know has moved, with a value that shows why; one that it knows has not."""
+    known = {"kind": frozenset(f"k{i}" for i in range(100))}
+    before, now = sample(5000, 1), sample(5000, 2)
+    assert compare(before, now, ["x"], ["kind"], DriftLimits(), learnt=known).verdict == "no drift"
+    renamed = now.assign(kind=now["kind"].where(now.index % 5 > 0, now["kind"].str.upper()))
+    verdict = compare(before, renamed, ["x"], ["kind"], DriftLimits(psi_limit=9), learnt=known)
+    assert verdict.verdict == "drift"
+    assert "kind (20% unknown to the model, e.g. K" in verdict.reason
+
+
 def test_each_measure_scores_every_feature_and_the_report_has_all_figures():
     """Each measure scores every feature, and the report holds the figures and reasons of both."""
     before, now = sample(5000, 1), sample(5000, 2, shift=1.0, missing=0.5)
@@ -67,7 +93,7 @@ def test_each_measure_scores_every_feature_and_the_report_has_all_figures():
         scores = measure.scores(tables, DriftLimits())
         assert {feature: score.moved for feature, score in scores.items()} == {"x": True, "kind": False}
     x, kind = judged(before, now).as_dict()["features"]
-    assert list(x) == ["feature", "psi", "psi_limit", "missing_before", "missing_now", "moved", "reason"]
+    assert list(x) == ["feature", "psi", "psi_limit", "missing_before", "missing_now", "unknown", "moved", "reason"]
     assert x["reason"].startswith("PSI ")
     assert x["reason"].endswith(" and missing 0% before, 50% now")
     assert kind["reason"].startswith("PSI ")

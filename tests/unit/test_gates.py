@@ -12,7 +12,7 @@ import pytest
 from harness.project import churn_rows
 from pipeline.errors import GateError
 from pipeline.gates import champion as champion_gate
-from pipeline.gates import data_contract, metric_limit, naive_baseline, run, schema
+from pipeline.gates import data_contract, metric_limit, naive_baseline, onnx_parity, run, schema, unknown_categories
 from pipeline.gates.base import PackagedModel, ValidatedData, Verdict
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.schema import Reader, Schema
@@ -49,6 +49,7 @@ def test_a_good_model_passes_all(churn, files):
         "metric_limit",
         "naive_baseline",
         "schema",
+        "unknown_categories",
         "champion",
         "onnx_parity",
     ]
@@ -121,6 +122,36 @@ def with_features(folder, change):
     manifest["schema"]["columns"] = change(manifest["schema"]["columns"])
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
+
+
+def test_a_column_that_is_mostly_unknown_fails(churn, files):
+    """Held-out categories that training never saw are counted by column; more than the limit fail the gate with an example."""
+    predictions = pd.read_parquet(files.predictions)
+    kept, of = len(predictions), by_name(run.verdicts(churn, files, None, None))
+    assert of["unknown_categories"].passed
+    assert "held-out rows: none" in of["unknown_categories"].reason
+    rows = predictions.assign(
+        plan=predictions["plan"].str.upper().where(predictions.index < kept * 0.6, predictions["plan"])
+    )
+    held = PackagedModel(churn, {}, None, rows, Runtime.load(files.package))
+    verdict = unknown_categories.verdict(held)
+    assert not verdict.passed
+    assert verdict.observed == pytest.approx(0.6, abs=0.01)
+    assert "plan 60" in verdict.reason and "gates.unknown_share" in verdict.reason
+
+
+def test_a_model_that_refuses_the_rows_it_was_tested_on_fails(churn, files):
+    """The parity gate asks as a user does: a row that the door refuses is a failed gate with the row and the rule."""
+    held_out = pd.read_parquet(files.predictions)
+    reader = with_columns(
+        Runtime.load(files.package).manifest, lambda columns: [{**c, "nullable": False} for c in columns]
+    )
+    package = SimpleNamespace(signature=reader, predict=None)
+    held_out.loc[3, "calls"] = np.nan
+    verdict = onnx_parity.verdict(PackagedModel(churn, {}, None, held_out, package))
+    assert not verdict.passed
+    assert "the package refuses a row that it was tested on: row" in verdict.reason
+    assert "column calls must not be missing" in verdict.reason
 
 
 def with_columns(manifest, change):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,13 +13,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tables:
-    """The two tables to compare, and the columns that are features. `report` is where Evidently's picture (HTML) goes."""
+    """The two tables to compare, and the columns that are features. `report` is where Evidently's picture (HTML) goes.
+
+    `learnt` has the categories that training saw, by column, where there is a model and it knows them.
+    """
 
     before: pd.DataFrame
     now: pd.DataFrame
     numeric: list[str]
     categorical: list[str]
     report: Path | None = None
+    learnt: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @property
     def features(self) -> list[str]:
