@@ -61,7 +61,10 @@ class Runtime:
         signature = self.signature
         numbers = frame[signature.numbers].to_numpy("float32")
         texts = frame[signature.texts].astype(object)
-        return self._predictor(numbers, texts.where(texts.notna(), "").to_numpy(object))
+        words = texts.where(texts.notna(), "").to_numpy(object)
+        # Another version's rows may spell what is the same category in another way.
+        signature.spell(words)
+        return self._predictor(numbers, words)
 
     def batch_speedup(self) -> float:
         """How many times faster eight rows of the golden request are predicted in one run than in a run each."""
