@@ -61,7 +61,7 @@ class Runtime:
         signature = self.signature
         numbers = frame[signature.numbers].to_numpy("float32")
         texts = frame[signature.texts].astype(object)
-        words = texts.where(texts.notna(), "").to_numpy(object)
+        words = texts.where(texts.notna(), "").to_numpy(object, copy=True)
         # Another version's rows may spell what is the same category in another way.
         signature.spell(words)
         return self._predictor(numbers, words)

@@ -243,7 +243,7 @@ class Reader:
         """The first row that breaks a rule or holds a number that is too large, of rows that were read."""
         broken = self._breaches(matrix, words)
         rows, columns = np.nonzero(np.abs(matrix) > LARGEST)
-        if len(rows) and (not broken or rows[0] < min(broken)):
+        if len(rows) and (not broken or rows[0] <= min(broken)):
             return RowRefused(int(rows[0]), f"column {self.numbers[columns[0]]} must be a finite number")
         row = min(broken)
         return RowRefused(row, f"column {broken[row][0]}")
