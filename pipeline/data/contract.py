@@ -118,10 +118,11 @@ def broken_rows(rows: pd.DataFrame, contract: Contract, model: Model, drawn: Sch
     binary = Column(allowed=(0, 1)) if model.training.task == "binary" else Column()
     rules[model.training.target] = contract.columns.get(model.training.target, binary)
     key = contract.columns.get(model.source.key, Column())
-    schema = pandera.DataFrameSchema(
-        {c: _column(pandera, rule, c in model.training.categorical, ruled.get(c)) for c, rule in rules.items()}
-        | {model.source.key: _column(pandera, key, True, unique=True, report_duplicates="exclude_first")}
-    )
+    columns = {c: _column(pandera, rule, c in model.training.categorical, ruled.get(c)) for c, rule in rules.items()}
+    if model.source.key != model.source.event_time:
+        columns[model.source.key] = _column(pandera, key, True)
+    schema = pandera.DataFrameSchema(columns)
+    repeated = _repeated(rows, model)
     try:
         schema.validate(rows, lazy=True)
     except pandera.errors.SchemaErrors as error:
@@ -133,8 +134,23 @@ def broken_rows(rows: pd.DataFrame, contract: Contract, model: Model, drawn: Sch
                 f"{of_columns.check.iloc[0]} fails on {of_columns.failure_case.iloc[0]}",
                 "run the snapshot stage again",
             ) from error
-        return cases.assign(index=cases["index"].astype("int64"))[["index", "column", "check", "failure_case"]]
-    return pd.DataFrame({"index": pd.Series(dtype="int64"), "column": [], "check": [], "failure_case": []})
+        cases = cases.assign(index=cases["index"].astype("int64"))[["index", "column", "check", "failure_case"]]
+        return pd.concat([cases, repeated], ignore_index=True) if len(repeated) else cases
+    return repeated
+
+
+def _repeated(rows: pd.DataFrame, model: Model) -> pd.DataFrame:
+    """A fault for each row whose key and event time an earlier row has: a row is known by both, as a key may come again."""
+    identity = [model.source.key, model.source.event_time]
+    again = rows[rows.duplicated(list(dict.fromkeys(identity)), keep="first") & rows[model.source.key].notna()]
+    return pd.DataFrame(
+        {
+            "index": again.index.astype("int64"),
+            "column": model.source.key,
+            "check": "unique_with_its_time",
+            "failure_case": again[model.source.key].astype("object"),
+        }
+    ).reset_index(drop=True)
 
 
 def _column(pandera: Any, rule: Column | None, text: bool, ruled: Ruled | None = None, **options: Any) -> Any:

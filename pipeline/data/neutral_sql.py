@@ -10,7 +10,8 @@ from __future__ import annotations
 from pipeline.data.sql import is_number, quoted
 
 # As DuckDB writes them; a parameter, as in DECIMAL(18,3), is cut off.
-TEXTS = ("VARCHAR", "ENUM", "UUID", "DATE")
+# A column that is empty everywhere has the type NULL.
+TEXTS = ("VARCHAR", "ENUM", "UUID", "DATE", "NULL")
 FLOATS = {"FLOAT": 2**24, "DOUBLE": 2**53}
 
 
@@ -57,4 +58,4 @@ def lost_digits(column: str, duckdb_type: str) -> str | None:
 
 def _base(duckdb_type: str) -> str:
     # A list's type begins with that of its items: INTEGER[].
-    return "LIST" if duckdb_type.endswith("]") else duckdb_type.upper().split("(")[0]
+    return "LIST" if duckdb_type.endswith("]") else duckdb_type.upper().split("(")[0].strip(chr(34))

@@ -187,7 +187,9 @@ def _delete_unlabelled(
 def columns_sql(source: Source, training: Training, types: dict[str, str]) -> str:
     """The select list of a snapshot: its order and types do not depend on the source's `types`, and neither do its cells."""
     quoted = sql.quoted
+    # A key may be the event time itself.
     parts = [f"{neutral_sql.key(source.key, types[source.key])} AS {quoted(source.key)}"]
+    parts = parts if source.key not in (source.event_time, source.label_time) else []
     times = [source.event_time, *([source.label_time] if source.label_time else [])]
     parts += [f"CAST({quoted(c)} AS TIMESTAMPTZ) AS {quoted(c)}" for c in dict.fromkeys(times)]
     parts += [f"CAST({quoted(c)} AS DOUBLE) AS {quoted(c)}" for c in training.numeric]

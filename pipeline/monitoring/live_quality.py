@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pandas as pd
 
+from pipeline.data import neutral_sql, sql
 from pipeline.data import source as source_rows
-from pipeline.data import sql
 from pipeline.ledger.store import Ledger
 from pipeline.ledger.timeline import LiveVersion, number_is_its_own_since
+from pipeline.monitoring.label_join import TIME, at_other_times, with_labels
 from pipeline.serving.log_files import GOLDEN, GOLDEN_ID, current_files
 from pipeline.serving.prediction_log import pseudonym
+from pipeline.serving.schema import times
 from pipeline.settings.models import Model
 from pipeline.training.evaluate import PREDICTION, better_by, metrics
 
-NO_LABELS = pd.DataFrame({"key": pd.Series(dtype="str"), "target": pd.Series(dtype="float64")})
+NO_LABELS = pd.DataFrame(
+    {
+        "key": pd.Series(dtype="str"),
+        "event_time": pd.Series(dtype=TIME),
+        "target": pd.Series(dtype="float64"),
+        "known": pd.Series(dtype=TIME),
+    }
+)
 
 
 @dataclass(frozen=True)
 class LiveQuality:
     """The model's metric on live predictions whose labels have arrived; `value` is None when they are too few.
 
-    `labelled` of `predictions` have a label; `held_out` is the metric of the evaluation.
+    `labelled` of `predictions` have a label; `held_out` is the metric of the evaluation. `other_time` are answers whose key has labels,
+    none of them at the answer's time.
     """
 
     metric: str
@@ -34,6 +44,7 @@ class LiveQuality:
     held_out: float
     labelled: int
     predictions: int
+    other_time: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """The body's part of a drift event; `asked` is the number of predictions."""
@@ -43,9 +54,10 @@ class LiveQuality:
 def predictions(folder: Path, model: Model, start: datetime, end: datetime) -> pd.DataFrame:
     """The prediction log's rows with event time in [start, end); a row without event time counts by its time of receipt.
 
-    Columns: key, event_time, received_at, version, slot, prediction, and the features. A feature that was not logged is missing in all rows.
+    Columns: key, event_time, timed (whether the request had an event time), received_at, version, slot, prediction, and the features. A
+    feature that was not logged is missing in all rows. The rows are in the order of their arrival.
     """
-    columns = ["key", "event_time", "received_at", "version", "slot", PREDICTION, *model.training.features]
+    columns = ["key", "event_time", "timed", "received_at", "version", "slot", PREDICTION, *model.training.features]
     files = _files(folder)
     if not files:
         return pd.DataFrame(columns=columns)
@@ -54,12 +66,13 @@ def predictions(folder: Path, model: Model, start: datetime, end: datetime) -> p
         features_of_log = _logged_features(connection, files)
         features = ", ".join(f"{_feature(n, kind, features_of_log)} AS {sql.quoted(n)}" for n, kind in kinds.items())
         query = f"""
-            SELECT * EXCLUDE (is_golden) FROM (
+            SELECT * EXCLUDE (is_golden, request_id, place) FROM (
                 SELECT key, {_golden(connection, files)} AS is_golden, coalesce(try_cast(event_time AS TIMESTAMPTZ), received_at) AS event_time,
-                       received_at, version, slot, prediction AS {PREDICTION}, {features}
-                FROM read_parquet($files, union_by_name = true))
+                       try_cast(event_time AS TIMESTAMPTZ) IS NOT NULL AS timed,
+                       received_at, version, slot, prediction AS {PREDICTION}, request_id, file_row_number AS place, {features}
+                FROM read_parquet($files, union_by_name = true, file_row_number = true))
             WHERE event_time >= $start AND event_time < $end AND NOT is_golden
-            ORDER BY event_time, key"""
+            ORDER BY received_at, request_id, place"""
         return connection.execute(query, {"files": files, "start": start, "end": end}).df()
 
 
@@ -107,40 +120,41 @@ def logged(folder: Path) -> int:
 
 
 def labels(model: Model, project: Path, start: datetime, as_of: datetime, name: str, log_key: str = "") -> pd.DataFrame:
-    """The columns key, target and known (when the label arrived) of the source's rows since `start`, for labels known at `as_of`.
+    """The columns key, event_time, target and known (when the label arrived) of the source's rows since `start`, for labels known at
+    `as_of`.
 
     A personal key is replaced by the pseudonym that the log has for it, drawn with the home's `log_key` (hexadecimal).
     """
-    key, target = sql.quoted(model.source.key), sql.quoted(model.training.target)
+    key, target, event = model.source.key, sql.quoted(model.training.target), sql.quoted(model.source.event_time)
     known_at_as_of = "TRUE"
     if model.source.label_time:
         known_at_as_of = f"{sql.quoted(model.source.label_time)} <= $as_of"
     known = sql.quoted(model.source.label_time or model.source.event_time)
-    query = f"""SELECT CAST({key} AS VARCHAR) AS key, CAST({target} AS DOUBLE) AS target, {known} AS known
-              FROM rows WHERE NOT {sql.unlabelled(model.training.target)} AND {known_at_as_of}"""
     with sql.connect(project) as connection:
         source_rows.load(connection, model.source, start, as_of, name)
         source_rows.keep_window(connection, model.source, start, as_of)
-        source_rows.require(source_rows.column_types(connection), [model.training.target], name)
+        types = source_rows.column_types(connection)
+        source_rows.require(types, [model.training.target], name)
+        query = f"""SELECT {neutral_sql.key(key, types[key])} AS key, {event} AS event_time, CAST({target} AS DOUBLE) AS target,
+                           {known} AS known
+                  FROM rows WHERE NOT {sql.unlabelled(model.training.target)} AND {known_at_as_of}
+                  ORDER BY event_time, key, known, target"""
         rows = connection.execute(query, {"as_of": as_of} if "$as_of" in query else {}).df()
-    if model.rollout.serving.personal.get(model.source.key) == "hash":
+    if key == model.source.event_time:
+        rows["key"] = [times.canonical(time) for time in rows["event_time"]]
+    if model.rollout.serving.personal.get(key) == "hash":
         rows["key"] = [pseudonym(bytes.fromhex(log_key), value) for value in rows["key"]]
     return rows
 
 
 def quality(answers: pd.DataFrame, labelled: pd.DataFrame, model: Model, held_out: float) -> LiveQuality:
-    """The model's metric on the predictions whose labels have arrived; of each key only the first answer counts."""
-    joined = with_labels(answers, labelled)
+    """The model's metric on the predictions whose labels have arrived; of the answers to one row only one counts."""
+    tolerance = timedelta(seconds=model.monitor.label_tolerance_s)
+    joined = with_labels(answers, labelled, tolerance)
     metric, value = model.evaluation.metric, None
     if len(joined) >= model.monitor.min_rows:
         value = metrics(model.training.task, joined["target"].to_numpy(), joined[PREDICTION].to_numpy())[metric]
-    return LiveQuality(metric, value, held_out, len(joined), len(answers))
-
-
-def with_labels(answers: pd.DataFrame, labelled: pd.DataFrame) -> pd.DataFrame:
-    """The first answer to each key whose label has arrived, with the columns `target` and `known`."""
-    first = answers.dropna(subset=["key"]).astype({"key": "str"}).drop_duplicates("key")
-    return first.merge(labelled.drop_duplicates("key"), on="key", how="inner")
+    return LiveQuality(metric, value, held_out, len(joined), len(answers), at_other_times(answers, labelled, tolerance))
 
 
 def dropped_by(quality: LiveQuality) -> float | None:

@@ -46,7 +46,10 @@ def decide(drift: DriftVerdict, quality: LiveQuality, limits: Monitor) -> Receip
 
 def _quality_line(quality: LiveQuality, drop: float | None, limits: Monitor) -> str:
     if drop is None:
-        return f"live quality: unknown, {quality.labelled:,} of {quality.predictions:,} predictions have labels, {limits.min_rows:,} required"
+        line = f"live quality: unknown, {quality.labelled:,} of {quality.predictions:,} predictions have labels, {limits.min_rows:,} required"
+        if quality.other_time:
+            line += f"; {quality.other_time:,} have labels of their key at other times only (monitor.label_tolerance_s)"
+        return line
     return (
         f"live quality: {quality.metric} {quality.value:.4f} on {quality.labelled:,} labelled predictions, "
         f"{quality.held_out:.4f} when held out, a drop of {drop:.4f} (limit {limits.quality_drop:g})"

@@ -105,7 +105,7 @@ def _losses(
 
     The rows are in the order in which their labels came, so that each look continues where the last one ended.
     """
-    from pipeline.monitoring import live_quality
+    from pipeline.monitoring import label_join, live_quality
     from pipeline.training.evaluate import PREDICTION, bounded_loss
 
     model = context.params.model(name)
@@ -117,7 +117,7 @@ def _losses(
         if len(requests)
         else live_quality.NO_LABELS
     )
-    rows = live_quality.with_labels(requests, labels)
+    rows = label_join.with_labels(requests, labels, timedelta(seconds=model.monitor.label_tolerance_s))
     if len(rows):
         rows = rows.sort_values(["known", "key"])
     old = _answers(context, name, predecessor, rows)

@@ -175,6 +175,7 @@ class DriftLimits(Section):
 class Monitor(DriftLimits):
     cron: Cron
     window_days: float = Field(gt=0)
+    label_tolerance_s: float = Field(default=60, ge=0)
     quality_drop: float = Field(default=0.05, ge=0)
 
 

@@ -211,7 +211,7 @@ def test_features_that_are_not_logged_are_missing(settings, tmp_path):
 
 def test_live_quality_writes_the_keys_of_the_drift_event():
     """Live quality is written with the keys of the drift event."""
-    values = {"metric": "roc_auc", "value": 0.7, "held_out": 0.8, "labelled": 5000, "asked": 6000}
+    values = {"metric": "roc_auc", "value": 0.7, "held_out": 0.8, "labelled": 5000, "asked": 6000, "other_time": 0}
     assert list(quality(0.7).as_dict().items()) == list(values.items())
 
 

@@ -272,6 +272,8 @@ class Reader:
         return "each row must be an object with a value for each column"
 
     def _key_texts(self, keys: list[Any]) -> list[str | None]:
+        if self.key and self.key == self.event_time:
+            return self._time_texts(keys)
         if set(map(type, keys)) == {NONE}:
             return keys
         texts: list[str | None] = []
