@@ -203,7 +203,8 @@ class Reader:
             return None
         unknown: Mapping[int, Sequence[str]] = {}
         if self._spelt and not all(
-            learnt is not None and learnt.issuperset(words[:, i].tolist()) for i, learnt in enumerate(self._learnt)
+            learnt is not None and learnt.issuperset(column)
+            for learnt, column in zip(self._learnt, words.T.tolist(), strict=True)
         ):
             unknown = self.spell(words)
         breaches: Mapping[int, Sequence[str]] = {}
@@ -327,10 +328,9 @@ class _Rules:
     def __init__(self, numbers: Sequence[Column], texts: Sequence[Column]) -> None:
         self._required = [i for i, c in enumerate(numbers) if not c.nullable]
         self._integers = [i for i, c in enumerate(numbers) if c.kind == "integer"]
-        self._bounded = [i for i, c in enumerate(numbers) if c.min is not None or c.max is not None]
-        bounds = [(numbers[i].min, numbers[i].max) for i in self._bounded]
-        self._low = np.array([-LARGEST if low is None else low for low, _ in bounds], "float32")
-        self._high = np.array([LARGEST if high is None else high for _, high in bounds], "float32")
+        self._bounded = any(c.min is not None or c.max is not None for c in numbers)
+        self._low = np.array([-LARGEST if c.min is None else c.min for c in numbers], "float32")
+        self._high = np.array([LARGEST if c.max is None else c.max for c in numbers], "float32")
         self._listed = [(i, np.array(c.allowed, "float32")) for i, c in enumerate(numbers) if c.allowed]
         self._required_texts = [i for i, c in enumerate(texts) if not c.nullable]
         self._listed_texts = [(i, frozenset([*c.allowed, ""])) for i, c in enumerate(texts) if c.allowed]
@@ -341,10 +341,8 @@ class _Rules:
             return True
         if any((np.abs(matrix[:, i] % 1) > 0).any() for i in self._integers):
             return True
-        if self._bounded:
-            held = numbers[:, self._bounded]
-            if ((held < self._low) | (held > self._high)).any():
-                return True
+        if self._bounded and ((numbers < self._low).any() or (numbers > self._high).any()):
+            return True
         if any(not (np.isnan(numbers[:, i]) | np.isin(numbers[:, i], allowed)).all() for i, allowed in self._listed):
             return True
         if any("" in words[:, i].tolist() for i in self._required_texts):

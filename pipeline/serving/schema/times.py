@@ -59,8 +59,21 @@ def _of_parts(parts: re.Match[str]) -> datetime:
 
 def canonical(cell: Any) -> str | None:
     """The time's one text, in UTC: 2024-02-01T10:00:00Z, with microseconds where it has some."""
+    if type(cell) is str and len(cell) == 20 and _is_canonical(cell):
+        return cell
     time = instant(cell)
     return None if time is None else time.isoformat().replace("+00:00", "Z")
+
+
+def _is_canonical(text: str) -> bool:
+    """Whether a text of 20 characters is a time's one text. Most clients write it so, and this takes a fifth of the time."""
+    if text[19] != "Z" or text[10] != "T" or text[4] + text[7] + text[13] + text[16] != "--::" or not text.isascii():
+        return False
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def days(cell: Any) -> float | None:
