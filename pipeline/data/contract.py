@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.data import unread
 from pipeline.data.day_history import missing_values, unusual_days
 from pipeline.data.schema_rules import with_rules
 from pipeline.errors import DataError
@@ -31,17 +32,20 @@ def check(name: str, model: Model, snapshot: Path, counts: Path, quarantine: Pat
 
     `quarantine` has a row's number in the snapshot and the reason beside its own columns. Returns the report: {"in", "kept",
     "quarantined", "faults": [{"column", "check", "rows", "examples"}], "days", "missing"}, the last two from day_history.
+    Rows whose event time could not be read are in no partition; they count as quarantined, and `quarantine` does not have them.
     Raises DataError when no row is left to train on.
     """
     rows, counted = read_snapshot(snapshot), json.loads(counts.read_text(encoding="utf-8"))
-    cases = broken_rows(rows, model.gates.contract, model, Schema.of_snapshot(snapshot))
+    drawn = Schema.of_snapshot(snapshot)
+    cases = with_unread(rows, broken_rows(rows, model.gates.contract, model, drawn), model)
     broken = _with_reasons(rows, cases)
     broken.to_parquet(quarantine, index=False)
+    unread_times = counted.get("unread_times", {"rows": 0})
     validation = {
-        "in": len(rows),
+        "in": len(rows) + unread_times["rows"],
         "kept": len(rows) - len(broken),
-        "quarantined": len(broken),
-        "faults": _faults(cases),
+        "quarantined": len(broken) + unread_times["rows"],
+        "faults": [*_faults(cases), *([{**unread_times, "check": "time"}] if unread_times["rows"] else [])],
         "days": unusual_days(counted["rows_a_day"], model),
         "missing": missing_values(counted, model),
     }
@@ -53,6 +57,24 @@ def check(name: str, model: Model, snapshot: Path, counts: Path, quarantine: Pat
             f"correct models.{name}.gates.contract or the source",
         )
     return validation
+
+
+def with_unread(rows: pd.DataFrame, cases: pd.DataFrame, model: Model) -> pd.DataFrame:
+    """`cases`, with one for each cell that could not be read in place of those for its being missing."""
+    if unread.COLUMN not in rows:
+        return cases
+    times = (model.source.event_time, model.source.label_time)
+    of_rows = rows[unread.COLUMN].dropna().map(unread.cells)
+    found = [
+        {"index": row, "column": column, "check": "time" if column in times else "number", "failure_case": text}
+        for row, cells in of_rows.items()
+        for column, text in cells.items()
+    ]
+    told = {(case["index"], case["column"]) for case in found}
+    # Without the time of a label the snapshot has no label either.
+    told |= {(row, model.training.target) for row, column in told if column == model.source.label_time}
+    others = [(row, column) not in told for row, column in zip(cases["index"], cases["column"], strict=True)]
+    return pd.concat([cases[others], pd.DataFrame(found)], ignore_index=True)
 
 
 def _with_reasons(rows: pd.DataFrame, cases: pd.DataFrame) -> pd.DataFrame:
@@ -88,7 +110,7 @@ def read_snapshot(folder: Path) -> pd.DataFrame:
     files = sorted(folder.glob("*.parquet"))
     if not files:
         raise DataError(f"snapshot {folder}", "has no partitions", "run the snapshot stage first")
-    rows = pa.concat_tables([pq.read_table(file) for file in files]).to_pandas()
+    rows = pa.concat_tables([pq.read_table(file) for file in files], promote_options="default").to_pandas()
     schema = Schema.of_snapshot(folder)
     for column in () if schema is None else schema.columns:
         if column.spelling != "text":
@@ -102,7 +124,7 @@ def kept_rows(snapshot: Path, quarantine: Path) -> pd.DataFrame:
     """The snapshot's rows that are not in quarantine, in time order."""
     rows = read_snapshot(snapshot)
     broken = pd.read_parquet(quarantine, columns=[ROW])[ROW]
-    return rows.drop(index=broken.to_numpy()).reset_index(drop=True)
+    return rows.drop(index=broken.to_numpy()).drop(columns=unread.COLUMN, errors="ignore").reset_index(drop=True)
 
 
 def broken_rows(rows: pd.DataFrame, contract: Contract, model: Model, drawn: Schema | None = None) -> pd.DataFrame:

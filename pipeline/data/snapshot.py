@@ -18,7 +18,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.data import drawn_schema, neutral_sql, partition_cache, sql
+from pipeline.data import drawn_schema, neutral_sql, partition_cache, sql, unread
 from pipeline.data import source as source_rows
 from pipeline.data.day_history import no_label_key
 from pipeline.data.user_code import own_code
@@ -75,7 +75,8 @@ def take(
     """
     start, end = window(model.source, model.as_of)
     with sql.connect(root) as connection:
-        source_rows.load(connection, model.source, start, end, name)
+        source_rows.load(connection, model.source, model.training, start, end, name)
+        unread_times = unread.times(connection, model.source.event_time)
         without_time = source_rows.keep_window(connection, model.source, start, end)
         types = _required_types(connection, name, model)
         rows_a_day, gaps = _rows_a_day(connection, model), _missing_a_day(connection, model, end)
@@ -93,6 +94,7 @@ def take(
         landed=landed,
     )
     content = {"as_of": model.as_of.isoformat(), **taken.as_dict(), "rows_a_day": rows_a_day, "missing_a_day": gaps}
+    content |= unread_times.as_dict(model.source.event_time)
     if own := own_code(model, code or root):
         content["code"] = own
     counts.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -156,11 +158,12 @@ def _delete_unlabelled(
     connection: duckdb.DuckDBPyConnection, name: str, model: Model, start: datetime, end: datetime
 ) -> LabelCounts:
     """Deletes the rows without a label at the as-of, and counts all rows by label. Raises DataError when no row is left."""
-    unknown = sql.unlabelled(model.training.target)
+    unread_label = unread.of(model.training.target, model.source.label_time)
+    unknown = f"({sql.unlabelled(model.training.target)} AND NOT {unread_label})"
     later = "FALSE"
     if model.source.label_time:
         label_time = sql.quoted(model.source.label_time)
-        later = f"({label_time} IS NULL OR {label_time} > $end)"
+        later = f"(({label_time} IS NULL AND NOT {unread.of(model.source.label_time)}) OR coalesce({label_time} > $end, FALSE))"
     # The time decides first: a label that is learned after the as-of must not move a row from one count to the other.
     query = f"""SELECT count(*), count(*) FILTER ({unknown} AND NOT {later}),
                      count(*) FILTER ({later}) FROM rows"""
@@ -204,7 +207,7 @@ def _land_days(
     """Fills `folder` with a file a day. Returns (number of days, number of days written)."""
     columns = columns_sql(model.source, model.training, types)
     with source_rows.readable("source"):
-        connection.execute(f"CREATE TEMP TABLE landing AS SELECT {columns} FROM rows")
+        connection.execute(f"CREATE TEMP TABLE landing AS SELECT {columns}, {unread.COLUMN} FROM rows")
     days = _fingerprints(connection, model)
     # Not the select list itself: it follows the types of the source, and the cells do not.
     plan = f"{model.source.key} {model.source.event_time} {model.source.label_time} {model.training.features}"
@@ -249,7 +252,6 @@ def _write_days(
     )
     offset = 0
     for day, fingerprint in days.items():
-        pq.write_table(
-            table.slice(offset, fingerprint.rows), folder / (day + partition_cache.SUFFIX), compression="zstd"
-        )
+        rows = unread.only_if_any(table.slice(offset, fingerprint.rows))
+        pq.write_table(rows, folder / (day + partition_cache.SUFFIX), compression="zstd")
         offset += fingerprint.rows

@@ -1,7 +1,7 @@
 """Reads the rows of an interval from a model's source.
 
-The source is DuckDB SQL with `$start` and `$end`, in which relative paths start at the project's folder, or a Python hook
-`module:function` that is called with (start, end) and returns a pandas frame.
+The source is DuckDB SQL with `$start` and `$end`, in which relative paths start at the project's folder; or a list of files (see
+file_source); or a Python hook `module:function` that is called with (start, end) and returns a pandas frame.
 """
 
 from __future__ import annotations
@@ -9,35 +9,50 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 
 import duckdb
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.data.sql import is_number, quoted
+from pipeline.data import file_source, unread
+from pipeline.data.hook_frame import write_rows
+from pipeline.data.sampled_types import refuse_sampled_types
+from pipeline.data.sql import column_types, is_number, quoted
 from pipeline.data.user_code import hook_function
 from pipeline.errors import DataError
-from pipeline.settings.models import Source
+from pipeline.settings.models import Source, Training
 
 
-def load(connection: duckdb.DuckDBPyConnection, source: Source, start: datetime, end: datetime, subject: str) -> None:
-    """Writes the source's answer for [start, end) into the table `rows`, with its times as TIMESTAMPTZ.
+def load(
+    connection: duckdb.DuckDBPyConnection,
+    source: Source,
+    training: Training,
+    start: datetime,
+    end: datetime,
+    subject: str,
+) -> None:
+    """Writes the source's answer for [start, end) into the table `rows`, with its times as TIMESTAMPTZ and its texts read.
 
-    Raises DataError when the source cannot be read, when its key or a time is missing, or when a time column holds numbers.
+    What of it could not be read is in the column `unread`. Raises DataError when the source cannot be read, when its key or a
+    time is missing, or when a time column holds numbers.
     """
-    if "," in str(connection.execute("SELECT current_setting('file_search_path')").fetchall()[0][0]):
+    folder = str(connection.execute("SELECT current_setting('file_search_path')").fetchall()[0][0])
+    if "," in folder:
         raise DataError(
             f"{subject} source", "DuckDB accepts no search path with a comma", "move the project to another folder"
         )
     with readable(f"{subject} source", source.event_time):
         if source.query is not None:
+            refuse_sampled_types(connection, source.query, subject)
             query = source.query.strip().rstrip(";")
             bound = {"start": start, "end": end}
             connection.execute(f"CREATE OR REPLACE TEMP TABLE rows AS SELECT * FROM ({query}\n)", bound)
+        elif source.files is not None:
+            file_source.load(connection, source, training, Path(folder), start, end, subject)
         else:
-            connection.register("hook_rows", _frame(source.hook or "", start, end))
-            connection.execute("CREATE OR REPLACE TEMP TABLE rows AS SELECT * FROM hook_rows")
-            connection.unregister("hook_rows")
+            write_rows(connection, _frame(source.hook or "", start, end), source.hook or "")
+        unread.read(connection, source, training, subject)
         types = column_types(connection)
         times = [source.event_time, *([source.label_time] if source.label_time else [])]
         require(types, [source.key, *times], subject)
@@ -47,7 +62,7 @@ def load(connection: duckdb.DuckDBPyConnection, source: Source, start: datetime,
                 raise DataError(
                     f"{subject} source",
                     f"column {column} holds {types[column]}, not a time",
-                    f"cast it in models.{subject}.source.{'hook' if source.query is None else 'query'}",
+                    f"cast it in models.{subject}.source.{'query' if source.kind == 'files' else source.kind}",
                 )
             connection.execute(f"ALTER TABLE rows ALTER {quoted(column)} TYPE TIMESTAMPTZ")
 
@@ -89,11 +104,6 @@ def _frame(hook: str, start: datetime, end: datetime) -> pd.DataFrame:
             "return one, as docs/params.md shows",
         )
     return frame
-
-
-def column_types(connection: duckdb.DuckDBPyConnection, table: str = "rows") -> dict[str, str]:
-    """Column name to DuckDB type of a table."""
-    return {row[0]: str(row[1]) for row in connection.execute(f"DESCRIBE {table}").fetchall()}
 
 
 def require(types: dict[str, str], columns: list[str], subject: str) -> None:

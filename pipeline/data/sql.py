@@ -32,6 +32,11 @@ def connect(root: Path) -> duckdb.DuckDBPyConnection:
     return connection
 
 
+def column_types(connection: duckdb.DuckDBPyConnection, table: str = "rows") -> dict[str, str]:
+    """Column name to DuckDB type of a table, or of a SELECT in brackets."""
+    return {row[0]: str(row[1]) for row in connection.execute(f"DESCRIBE SELECT * FROM {table}").fetchall()}
+
+
 def is_number(duckdb_type: str) -> bool:
     """Whether a DuckDB type, as DESCRIBE writes it, is cast to DOUBLE without a loss of meaning."""
     return duckdb_type.upper().split("(")[0] in NUMBER

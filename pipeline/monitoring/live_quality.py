@@ -131,7 +131,7 @@ def labels(model: Model, project: Path, start: datetime, as_of: datetime, name: 
         known_at_as_of = f"{sql.quoted(model.source.label_time)} <= $as_of"
     known = sql.quoted(model.source.label_time or model.source.event_time)
     with sql.connect(project) as connection:
-        source_rows.load(connection, model.source, start, as_of, name)
+        source_rows.load(connection, model.source, model.training, start, as_of, name)
         source_rows.keep_window(connection, model.source, start, as_of)
         types = source_rows.column_types(connection)
         source_rows.require(types, [model.training.target], name)

@@ -37,7 +37,7 @@ def refuse_unknown(conf: Mapping | None, known: Mapping) -> None:
 
 
 # Columns that the stages add to those of the source.
-RESERVED = {"snapshot_row", "reason", "prediction"}
+RESERVED = {"snapshot_row", "reason", "prediction", "unread"}
 
 
 class Prices(Section):
@@ -74,20 +74,72 @@ class Schedule(Section):
     queues: dict[str, Annotated[str, Field(min_length=1, max_length=64)]] = {}
 
 
+class Csv(Section):
+    """How the model's CSV files are written: those of source.files, and those that `predict` scores."""
+
+    delimiter: str = Field(default=",", min_length=1, max_length=1)
+    decimal: Literal[".", ","] = "."
+    encoding: Literal["utf-8", "latin-1", "utf-16"] = "utf-8"
+
+    @field_validator("encoding", mode="before")
+    @classmethod
+    def known_encoding(cls, encoding: object) -> object:
+        if encoding not in ("utf-8", "latin-1", "utf-16"):
+            raise ValueError(
+                f"must be utf-8, latin-1 or utf-16; got {encoding}. `iconv -f {encoding} -t utf-8` turns others into utf-8"
+            )
+        return encoding
+
+    @model_validator(mode="after")
+    def delimiter_is_no_part_of_a_value(self) -> Csv:
+        if self.delimiter.isalnum() or self.delimiter in '"\n\r+-.' or not self.delimiter.isascii():
+            raise ValueError(f"delimiter: {self.delimiter!r} is part of values; use , ; | or a tab")
+        if self.delimiter == self.decimal:
+            raise ValueError(
+                "delimiter and decimal are both a comma; files with decimal commas mostly have delimiter ;"
+            )
+        return self
+
+
+# The files that source.files may name, by the end of their names.
+CSV_SUFFIXES, PARQUET_SUFFIX = (".csv", ".csv.gz"), ".parquet"
+
+
 class Source(Section):
-    """The source of rows: DuckDB SQL with $start and $end, or a Python hook `module:function`."""
+    """The source of rows: DuckDB SQL with $start and $end, files, or a Python hook `module:function`."""
 
     query: str | None = None
+    files: tuple[str, ...] | None = None
     hook: str | None = None
+    csv: Csv = Csv()
     key: str
     event_time: str
     label_time: str | None = None
     window_days: float = Field(gt=0, le=36_500)
 
+    @property
+    def kind(self) -> Literal["query", "files", "hook"]:
+        """The key that names the rows."""
+        return "query" if self.query is not None else "files" if self.files is not None else "hook"
+
+    @field_validator("files")
+    @classmethod
+    def files_are_csv_or_parquet(cls, files: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if files is not None and not files:
+            raise ValueError("name at least one file, like data/*.csv")
+        for name in files or ():
+            if "://" in name:
+                raise ValueError(f"{name}: files are on a disk; read an address with query")
+            if not name.endswith((*CSV_SUFFIXES, PARQUET_SUFFIX)):
+                raise ValueError(f"{name}: must end in {', '.join(CSV_SUFFIXES)} or {PARQUET_SUFFIX}")
+        if len({name.endswith(PARQUET_SUFFIX) for name in files or ()}) > 1:
+            raise ValueError("names both CSV and Parquet; one model reads one of them")
+        return files
+
     @model_validator(mode="after")
-    def one_of_query_and_hook(self) -> Source:
-        if (self.query is None) == (self.hook is None):
-            raise ValueError("give either query or hook")
+    def one_of_query_files_and_hook(self) -> Source:
+        if sum(given is not None for given in (self.query, self.files, self.hook)) != 1:
+            raise ValueError("give one of query, files and hook")
         if self.query is not None and not ("$start" in self.query and "$end" in self.query):
             raise ValueError("the query must use $start and $end")
         return self

@@ -1,0 +1,183 @@
+"""CSV files as DuckDB relations in which every column is text: nothing is guessed from the first lines.
+
+We read the header ourselves and state all columns, because DuckDB's sniffer fixes types by a sample, rounds what comes later to
+them, and leaves out the header and the rows before a change of width. What a text means is decided afterwards (see text_sql).
+"""
+
+from __future__ import annotations
+
+import csv
+import glob
+import gzip
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from pipeline.data.sql import quoted
+from pipeline.data.text_sql import literal
+from pipeline.errors import DataError
+from pipeline.settings.models import Csv
+
+# The column that says which file a row is from.
+FILE = "perennial_file"
+_LONGEST_HEADER = 4 * 2**20
+# What "surrogateescape" makes of bytes that are none of the encoding.
+_UNDECODED = re.compile("[\udc80-\udcff]")
+
+
+@dataclass(frozen=True)
+class CsvReader:
+    """Reads files that are written as `form` says; `key` is the settings key of the form, for messages."""
+
+    form: Csv
+    key: str
+
+    def header(self, file: Path) -> list[str]:
+        """The column names in the first line of `file`; [] for an empty file. Raises DataError."""
+        try:
+            with self._opened(file) as text:
+                lines = iter(lambda: text.readline(_LONGEST_HEADER), "")
+                names = next(csv.reader(lines, delimiter=self.form.delimiter, strict=True), None)
+        except UnicodeError as error:
+            raise self._not_encoded(f"{file} line {self._line_of_fault(file) or 1}") from error
+        except csv.Error as error:
+            raise DataError(
+                f"{file} line 1", f"is no line of names ({error})", "write the column names there"
+            ) from error
+        except (OSError, EOFError) as error:
+            raise DataError(
+                str(file), f"cannot be read ({_reason(error)})", "check that it is there, and whole"
+            ) from error
+        if names == []:
+            raise DataError(f"{file} line 1", "is empty", "the first line must hold the column names")
+        return names or []
+
+    def _opened(self, file: Path, errors: str = "strict") -> io.TextIOWrapper:
+        encoding = "utf-8-sig" if self.form.encoding == "utf-8" else self.form.encoding
+        raw = gzip.open(file, "rb") if file.name.endswith(".gz") else file.open("rb")  # noqa: SIM115
+        return io.TextIOWrapper(raw, encoding=encoding, errors=errors, newline="")  # type: ignore[arg-type]
+
+    def relation(self, files: Sequence[Path], names: Sequence[str], columns: Sequence[str]) -> str:
+        """A SELECT of `columns` as text, NULL for those that are not in `names`, the header that all `files` share; and FILE.
+
+        An empty cell is NULL.
+        """
+        stated = ", ".join(f"'c{i}': 'VARCHAR'" for i in range(len(names)))
+        options = (
+            f"auto_detect = false, header = true, columns = {{{stated}}}, delim = {literal(self.form.delimiter)},"
+            f" quote = '\"', escape = '\"', encoding = '{self.form.encoding}', filename = '{FILE}'"
+        )
+        picked = [f"{f'c{names.index(c)}' if c in names else 'NULL::VARCHAR'} AS {quoted(c)}" for c in columns]
+        paths = ", ".join(literal(glob.escape(str(file))) for file in files)
+        return f"SELECT {', '.join([*picked, FILE])} FROM read_csv([{paths}], {options})"
+
+    def refuse(self, file: Path, names: Sequence[str], needed: Sequence[str]) -> None:
+        """Raises DataError when a column of `needed` is not in the header `names`, or is in it twice."""
+        for column in needed:
+            if column not in names:
+                raise DataError(str(file), *self._without(column, names))
+            if names.count(column) > 1:
+                raise DataError(str(file), f"has the column {column} twice", "rename one of them")
+
+    def _without(self, column: str, names: Sequence[str]) -> tuple[str, str]:
+        observed = f"has no column {column} in its first line, {self.form.delimiter.join(names)!r:.200}"
+        other = next((mark for mark in ";\t|," if mark != self.form.delimiter and mark in names[0]), None)
+        if len(names) == 1 and other:
+            return observed, f"set {self.key}.delimiter to {other!r}"
+        if names[0].isprintable():
+            return observed, "the first line must hold the column names"
+        return observed, f"set {self.key}.encoding, or save it as {self.form.encoding}"
+
+    @contextmanager
+    def readable(self) -> Iterator[None]:
+        """Raises DataError with file and line for what DuckDB says of a CSV in the block."""
+        try:
+            yield
+        except duckdb.Error as error:
+            refused = self._fault(str(error))
+            if refused is None:
+                raise
+            raise refused from error
+
+    def _fault(self, said: str) -> DataError | None:
+        file = re.search(r"^\s*file = (.+)$", said, re.MULTILINE)
+        line = re.search(r"CSV Error on Line: (\d+)", said)
+        where = file[1].strip() if file else "a CSV file"
+        if line:
+            where += f" line {self._line_of_fault(Path(where)) or line[1]}"
+        if "not utf-8 encoded" in said or "Invalid unicode" in said:
+            return self._not_encoded(where)
+        if width := re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", said):
+            return DataError(
+                where,
+                f"has {width[2]} values, and the first line has {width[1]} names",
+                f"correct the line; a value with {self.form.delimiter!r} in it must be in quotes",
+            )
+        if "unterminated quote" in said:
+            return DataError(
+                where, "has a quote that does not end where the value does", 'write "" for a quote in a value'
+            )
+        if "reached an invalid state" in said:
+            return DataError(where, "has line ends of two kinds, or a stray quote", "save it with one kind of line end")
+        if "Maximum line size" in said:
+            return DataError(where, "is longer than 2 MB", "is there a quote that does not end?")
+        if line or "GZIP" in said.upper():
+            return DataError(where, " ".join(said.split())[:200], "check that the file is whole")
+        return None
+
+    def _line_of_fault(self, file: Path) -> int | None:
+        """The first line that has not as many values as the header, or bytes in another encoding. DuckDB counts rows, not lines."""
+        width, begins = 0, 1
+        try:
+            with self._opened(file, errors="surrogateescape") as text:
+                reader = csv.reader(text, delimiter=self.form.delimiter, strict=True)
+                for row in reader:
+                    width = width or len(row)
+                    if row and (len(row) != width or any(map(_UNDECODED.search, row))):
+                        return begins
+                    begins = reader.line_num + 1
+        except csv.Error:
+            return begins
+        except (OSError, EOFError, UnicodeError):
+            pass
+        return None
+
+    def _not_encoded(self, where: str) -> DataError:
+        others = " or ".join(sorted({"utf-8", "latin-1", "utf-16"} - {self.form.encoding}))
+        return DataError(
+            where, f"is not {self.form.encoding}", f"set {self.key}.encoding to {others}, or save it as utf-8"
+        )
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
+
+
+def matching(root: Path, patterns: Sequence[str], subject: str) -> list[Path]:
+    """The files that match one of the glob `patterns`, which start at `root`, each once, in order of their names."""
+    found = {Path(name) for pattern in patterns for name in glob.glob(str(_below(root, pattern)), recursive=True)}
+    if not found:
+        raise DataError(
+            f"{subject} source", f"no file matches {', '.join(patterns)}", f"check models.{subject}.source.files"
+        )
+    for folder in sorted(path for path in found if path.is_dir()):
+        raise DataError(str(folder), "is a folder", f"write {folder.name}/* in models.{subject}.source.files")
+    return sorted(found)
+
+
+def _below(root: Path, pattern: str) -> Path:
+    return Path(pattern) if Path(pattern).is_absolute() else Path(glob.escape(str(root))) / pattern
+
+
+def by_header(reader: CsvReader, files: Sequence[Path]) -> Mapping[tuple[str, ...], list[Path]]:
+    """The files that are not empty, by their headers."""
+    groups: dict[tuple[str, ...], list[Path]] = {}
+    for file in files:
+        if names := reader.header(file):
+            groups.setdefault(tuple(names), []).append(file)
+    return groups

@@ -1,0 +1,103 @@
+"""The rows of `source.files`: the window of a glob of CSV or Parquet files, without a query.
+
+The columns of a CSV are text here; unread.read turns them into numbers and times. A row whose event time cannot be read belongs to
+no window. It counts with the window of its file: with each, when no time of the file can be read.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import duckdb
+
+from pipeline.data import text_sql
+from pipeline.data.csv_files import FILE, CsvReader, by_header, matching
+from pipeline.data.sql import column_types, is_number, quoted
+from pipeline.errors import DataError
+from pipeline.settings.models import PARQUET_SUFFIX, Source, Training
+
+
+def load(
+    connection: duckdb.DuckDBPyConnection,
+    source: Source,
+    training: Training,
+    root: Path,
+    start: datetime,
+    end: datetime,
+    subject: str,
+) -> None:
+    """Writes the rows of the files below `root` with event times in [start, end), or without one, into the table `rows`.
+
+    It has the columns that the model names. Raises DataError.
+    """
+    files = matching(root, source.files or (), subject)
+    needed = [source.key, source.event_time, *([source.label_time] if source.label_time else [])]
+    needed = list(dict.fromkeys([*needed, *training.features, training.target]))
+    reader = CsvReader(source.csv, f"models.{subject}.source.csv")
+    if all(file.name.endswith(PARQUET_SUFFIX) for file in files):
+        relation = _parquet(connection, files, needed, subject)
+    else:
+        relation = _csv(reader, files, needed, source, subject)
+    event = quoted(source.event_time)
+    types = column_types(connection, f"({relation})")
+    if is_number(types[source.event_time]):
+        raise DataError(
+            f"{subject} source",
+            f"column {source.event_time} holds {types[source.event_time]}, not a time",
+            f"read the files with models.{subject}.source.query, and cast it there",
+        )
+    time = (
+        text_sql.time(text_sql.stripped(event))
+        if types[source.event_time] == "VARCHAR"
+        else f"CAST({event} AS TIMESTAMPTZ)"
+    )
+    with reader.readable():
+        connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE rows AS SELECT * FROM (SELECT *, {time} AS perennial_time FROM ({relation}))"
+            " WHERE perennial_time IS NULL OR (perennial_time >= $start AND perennial_time < $end)",
+            {"start": start, "end": end},
+        )
+    _leave_to_other_windows(connection, relation, time)
+    connection.execute("ALTER TABLE rows DROP COLUMN perennial_time")
+    connection.execute(f"ALTER TABLE rows DROP COLUMN {FILE}")
+
+
+def _csv(reader: CsvReader, files: Sequence[Path], needed: list[str], source: Source, subject: str) -> str:
+    groups = by_header(reader, files)
+    if not groups:
+        raise DataError(
+            f"{subject} source", f"{files[0]}{' and all others' * (len(files) > 1)} is empty", "check what writes it"
+        )
+    for names, group in groups.items():
+        reader.refuse(group[0], names, [source.key, source.event_time])
+    for column in needed:
+        having = next(
+            ((names, group) for names, group in groups.items() if column in names), next(iter(groups.items()))
+        )
+        reader.refuse(having[1][0], having[0], [column])
+    for names, group in groups.items():
+        reader.refuse(group[0], names, [column for column in needed if column in names])
+    return " UNION ALL ".join(reader.relation(group, names, needed) for names, group in groups.items())
+
+
+def _parquet(connection: duckdb.DuckDBPyConnection, files: Sequence[Path], needed: list[str], subject: str) -> str:
+    paths = ", ".join(text_sql.literal(glob.escape(str(file))) for file in files)
+    table = f"read_parquet([{paths}], union_by_name = true, filename = '{FILE}')"
+    types = column_types(connection, f"(SELECT * FROM {table})")
+    for column in needed:
+        if column not in types:
+            have = ", ".join(c for c in types if c != FILE)
+            raise DataError(f"{subject} source", f"has no column {column}", f"add it; the columns are {have}")
+    return f"SELECT {', '.join(map(quoted, needed))}, {FILE} FROM {table}"
+
+
+def _leave_to_other_windows(connection: duckdb.DuckDBPyConnection, relation: str, time: str) -> None:
+    """Deletes the rows without a time of those files that have times, and none in the window."""
+    inside = f"SELECT {FILE} FROM rows WHERE perennial_time IS NOT NULL"
+    outside = connection.execute(f"SELECT DISTINCT {FILE} FROM rows WHERE {FILE} NOT IN ({inside})").fetchall()
+    if outside:
+        timed = f"SELECT {FILE} FROM ({relation}) WHERE list_contains($outside, {FILE}) AND {time} IS NOT NULL"
+        connection.execute(f"DELETE FROM rows WHERE {FILE} IN ({timed})", {"outside": [name for (name,) in outside]})

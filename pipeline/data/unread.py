@@ -1,0 +1,161 @@
+"""Texts in the columns of numbers and times become values; what is no value of its kind stays beside the row as `unread`.
+
+`unread` is JSON, {column: text}, and NULL for a row whose cells could all be read. The unreadable cell itself is NULL. The stage
+`validate` puts such rows into quarantine, with the text as an example, so that nothing becomes a missing value silently.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import duckdb
+import pyarrow as pa
+
+from pipeline.data import text_sql
+from pipeline.data.sql import column_types, quoted
+from pipeline.errors import DataError
+from pipeline.settings.models import Source, Training
+
+COLUMN = "unread"
+# Longer texts are cut: an unread cell may be a whole page.
+TEXT_LENGTH = 100
+EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class UnreadTimes:
+    """Rows whose event time is a text that is no time. They are in no partition, since they belong to no day."""
+
+    rows: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    def as_dict(self, column: str) -> dict[str, object]:
+        """What the file of counts holds of them; {} when there are none."""
+        return {"unread_times": {"column": column, "rows": self.rows, "examples": self.examples}} if self.rows else {}
+
+
+def read(connection: duckdb.DuckDBPyConnection, source: Source, training: Training, subject: str) -> None:
+    """Reads the texts of the table `rows`, and adds the column `unread` to it.
+
+    The times are read here only for source.files. Raises DataError when most texts of a column are no value of its kind.
+    """
+    types = column_types(connection)
+    decimal = source.csv.decimal if source.kind == "files" else "."
+    texts = {
+        column: text_sql.number(_cell(column), decimal)
+        for column in [*training.numeric, training.target]
+        if types.get(column) == "VARCHAR"
+    }
+    if source.kind == "files":
+        texts |= {c: text_sql.time(_cell(c)) for c in _times(source) if types[c] == "VARCHAR"}
+    _replace_rows(connection, types, texts, source.label_time, training.target)
+    _refuse_mostly_unreadable(connection, source, list(texts), subject)
+
+
+def _replace_rows(
+    connection: duckdb.DuckDBPyConnection,
+    types: Mapping[str, str],
+    values: Mapping[str, str],
+    label_time: str | None,
+    target: str,
+) -> None:
+    """Puts the `values`, SQL by column, into the place of the texts of the table `rows`, and what is unreadable into `unread`."""
+    # One SELECT inside the other, so that DuckDB strips and reads a cell once.
+    columns = ", ".join(quoted(column) for column in types if column != COLUMN)
+    cells = ", ".join([columns, *(f"{text_sql.stripped(quoted(c))} AS {_cell(c)}" for c in values)])
+    read = ", ".join(["*", *(f"{value} AS {_value(c)}" for c, value in values.items())])
+    faults = {c: text_sql.unreadable(_cell(c), _value(c)) for c in values}
+    results = {c: _value(c) if c in values else quoted(c) for c in types if c != COLUMN}
+    if label_time in faults and target in results:
+        # Whether the label was known at the as-of cannot be told, so it may not get into the snapshot.
+        results[target] = f"CASE WHEN NOT {faults[label_time]} THEN {results[target]} END"
+    selected = ", ".join(f"{result} AS {quoted(c)}" for c, result in results.items())
+    connection.execute(
+        f"CREATE TEMP TABLE rows_read AS SELECT {selected}, {_as_json(faults)} AS {COLUMN}"
+        f" FROM (SELECT {read} FROM (SELECT {cells} FROM rows))"
+    )
+    connection.execute("DROP TABLE rows")
+    connection.execute("ALTER TABLE rows_read RENAME TO rows")
+
+
+def _times(source: Source) -> list[str]:
+    return list(dict.fromkeys([source.event_time, *([source.label_time] if source.label_time else [])]))
+
+
+def _cell(column: str) -> str:
+    return quoted(f"perennial cell {column}")
+
+
+def _value(column: str) -> str:
+    return quoted(f"perennial value {column}")
+
+
+def of(*columns: str | None) -> str:
+    """SQL that is true for a row in which one of `columns` is unread."""
+    names = ", ".join(text_sql.literal(column) for column in columns if column)
+    return f"coalesce(list_has_any(json_keys({COLUMN}), [{names}]), FALSE)"
+
+
+def times(connection: duckdb.DuckDBPyConnection, event_time: str) -> UnreadTimes:
+    """The rows of the table `rows` whose event time is unread."""
+    rows = connection.execute(f"SELECT {COLUMN} FROM rows WHERE {of(event_time)} ORDER BY ALL").fetchall()
+    texts = [json.loads(cells)[event_time] for (cells,) in rows]
+    return UnreadTimes(len(texts), list(dict.fromkeys(texts))[:EXAMPLES])
+
+
+def only_if_any(partition: pa.Table) -> pa.Table:
+    """`partition` without the column `unread` when that is empty, so that one more column changes no other file's bytes."""
+    empty = partition[COLUMN].null_count == len(partition)
+    return partition.drop_columns([COLUMN]) if empty else partition
+
+
+def cells(text: str | None) -> Mapping[str, str]:
+    """{column: text} of a row's `unread`."""
+    return json.loads(text) if isinstance(text, str) else {}
+
+
+def _as_json(faults: Mapping[str, str]) -> str:
+    if not faults:
+        return "NULL::VARCHAR"
+    pairs = [
+        f"CASE WHEN {fault} THEN {text_sql.literal(json.dumps(column, ensure_ascii=False) + ': ')}"
+        f" || to_json(left({quoted(column)}, {TEXT_LENGTH})) END"
+        for column, fault in faults.items()
+    ]
+    return f"CASE WHEN {' OR '.join(faults.values())} THEN '{{' || concat_ws(', ', {', '.join(pairs)}) || '}}' END"
+
+
+def _refuse_mostly_unreadable(
+    connection: duckdb.DuckDBPyConnection, source: Source, columns: Sequence[str], subject: str
+) -> None:
+    unread: dict[str, list[str]] = {}
+    for (row,) in connection.execute(f"SELECT {COLUMN} FROM rows WHERE {COLUMN} IS NOT NULL").fetchall():
+        for column, text in cells(row).items():
+            unread.setdefault(column, []).append(text)
+    for column in [column for column in columns if column in unread]:
+        texts = unread[column]
+        ((has_value,),) = connection.execute(f"SELECT count({quoted(column)}) FROM rows").fetchall()
+        if len(texts) <= has_value:
+            continue
+        kind = "time" if column in _times(source) else "number"
+        examples = ", ".join(repr(text[:40]) for text in sorted(set(texts))[:EXAMPLES])
+        raise DataError(
+            f"{subject} source",
+            f"column {column} is no {kind} in {len(texts):,} of {len(texts) + has_value:,} rows, e.g. {examples}",
+            _advice(source, kind, texts, subject),
+        )
+
+
+def _advice(source: Source, kind: str, texts: Sequence[str], subject: str) -> str:
+    query = f"models.{subject}.source.query"
+    if kind == "time":
+        return f"times must be like {text_sql.TIME_FORMS}; correct what writes the files, or cast it in {query}"
+    other = "," if source.csv.decimal == "." else "."
+    swapped = re.compile(rf"\s*[+-]?\d*{re.escape(other)}\d+\s*")
+    if source.kind == "files" and sum(swapped.fullmatch(text) is not None for text in texts) * 2 > len(texts):
+        return f"set models.{subject}.source.csv.decimal to '{other}'"
+    correct = "correct what writes the files" if source.kind == "files" else f"cast it in {query[:-5]}{source.kind}"
+    return f"{correct}, or list it in models.{subject}.training.categorical"
