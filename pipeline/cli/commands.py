@@ -84,7 +84,10 @@ def predict(arguments: argparse.Namespace) -> Answer:
     context = _context()
     model = _known(context, arguments.model)
     live = live_at(context.ledger, model)
-    result = score(context.registry, model, arguments.input, arguments.output, live)
+    # A model whose block is broken, or gone, is still scored: by the usual form of a CSV.
+    settings = context.params.models.get(model)
+    form = settings.source.csv if settings else None
+    result = score(context.registry, model, arguments.input, arguments.output, live, form)
     text = (
         f"{model}: {result.rows:,} rows with version {result.version} to {arguments.output}, in {result.wall_s:.1f} s"
     )

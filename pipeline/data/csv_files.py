@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 
+from pipeline.data import unread
 from pipeline.data.sql import quoted
 from pipeline.data.text_sql import literal
 from pipeline.errors import DataError
@@ -75,6 +77,20 @@ class CsvReader:
         picked = [f"{f'c{names.index(c)}' if c in names else 'NULL::VARCHAR'} AS {quoted(c)}" for c in columns]
         paths = ", ".join(literal(glob.escape(str(file))) for file in files)
         return f"SELECT {', '.join([*picked, FILE])} FROM read_csv([{paths}], {options})"
+
+    def batches(
+        self, file: Path, columns: Sequence[str], numbers: Sequence[str], rows: int
+    ) -> Iterator[pa.RecordBatch]:
+        """The `columns` of `file` in batches of at most `rows` rows, in its order; those of `numbers` as numbers, and `unread`.
+
+        Raises DataError.
+        """
+        relation = self.relation([file], self.header(file), columns)
+        query = unread.with_values(f"({relation})", columns, unread.numbers(numbers, self.form.decimal))
+        with duckdb.connect() as connection, self.readable():
+            # DuckDB gives whole vectors of its own, 2,048 rows or more.
+            for batch in connection.sql(query).to_arrow_reader(rows):
+                yield from (batch.slice(first, rows) for first in range(0, len(batch), rows))
 
     def refuse(self, file: Path, names: Sequence[str], needed: Sequence[str]) -> None:
         """Raises DataError when a column of `needed` is not in the header `names`, or is in it twice."""

@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import sys
 
-from pipeline.serving.csv_form import MISSING
+from pipeline.serving.schema.spelling import MAX_DIGITS, MISSING
 
-TIME_FORMS = "2024-02-01, 2024-02-01T10:00:00Z or 2024-02-01 10:00:00.123+01:00"
-# The longest text that is read as a number, as at the endpoint.
-MAX_DIGITS = 400
 _TIME = r"\d{4}-\d\d-\d\d([T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d([.,]\d{1,9})?)?(\s?(Z|UTC|[+-]([01]\d|2[0-3])(:?[0-5]\d)?))?)?"
 
 
@@ -59,4 +56,4 @@ def literal(text: str) -> str:
 
 _SPACE = "[" + "".join(chr(code) for code in range(sys.maxunicode + 1) if chr(code).isspace()) + "]"
 _SPACES = literal(f"^{_SPACE}+|{_SPACE}+$")
-_MISSING = ", ".join(literal(spelling) for spelling in sorted(MISSING | {"NaT"}))
+_MISSING = ", ".join(literal(spelling) for spelling in sorted(MISSING))

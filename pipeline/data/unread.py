@@ -17,6 +17,7 @@ import pyarrow as pa
 from pipeline.data import text_sql
 from pipeline.data.sql import column_types, quoted
 from pipeline.errors import DataError
+from pipeline.serving.schema.times import FORMS
 from pipeline.settings.models import Source, Training
 
 COLUMN = "unread"
@@ -44,15 +45,11 @@ def read(connection: duckdb.DuckDBPyConnection, source: Source, training: Traini
     """
     types = column_types(connection)
     decimal = source.csv.decimal if source.kind == "files" else "."
-    texts = {
-        column: text_sql.number(_cell(column), decimal)
-        for column in [*training.numeric, training.target]
-        if types.get(column) == "VARCHAR"
-    }
+    values = numbers([c for c in [*training.numeric, training.target] if types.get(c) == "VARCHAR"], decimal)
     if source.kind == "files":
-        texts |= {c: text_sql.time(_cell(c)) for c in _times(source) if types[c] == "VARCHAR"}
-    _replace_rows(connection, types, texts, source.label_time, training.target)
-    _refuse_mostly_unreadable(connection, source, list(texts), subject)
+        values |= {c: text_sql.time(_cell(c)) for c in _times(source) if types[c] == "VARCHAR"}
+    _replace_rows(connection, types, values, source.label_time, training.target)
+    _refuse_mostly_unreadable(connection, source, list(values), subject)
 
 
 def _replace_rows(
@@ -63,22 +60,31 @@ def _replace_rows(
     target: str,
 ) -> None:
     """Puts the `values`, SQL by column, into the place of the texts of the table `rows`, and what is unreadable into `unread`."""
-    # One SELECT inside the other, so that DuckDB strips and reads a cell once.
-    columns = ", ".join(quoted(column) for column in types if column != COLUMN)
-    cells = ", ".join([columns, *(f"{text_sql.stripped(quoted(c))} AS {_cell(c)}" for c in values)])
-    read = ", ".join(["*", *(f"{value} AS {_value(c)}" for c, value in values.items())])
-    faults = {c: text_sql.unreadable(_cell(c), _value(c)) for c in values}
-    results = {c: _value(c) if c in values else quoted(c) for c in types if c != COLUMN}
-    if label_time in faults and target in results:
-        # Whether the label was known at the as-of cannot be told, so it may not get into the snapshot.
-        results[target] = f"CASE WHEN NOT {faults[label_time]} THEN {results[target]} END"
-    selected = ", ".join(f"{result} AS {quoted(c)}" for c, result in results.items())
-    connection.execute(
-        f"CREATE TEMP TABLE rows_read AS SELECT {selected}, {_as_json(faults)} AS {COLUMN}"
-        f" FROM (SELECT {read} FROM (SELECT {cells} FROM rows))"
-    )
+    columns = [column for column in types if column != COLUMN]
+    connection.execute(f"CREATE TEMP TABLE rows_read AS {with_values('rows', columns, values)}")
     connection.execute("DROP TABLE rows")
     connection.execute("ALTER TABLE rows_read RENAME TO rows")
+    if label_time in values and target in columns:
+        # Whether the label was known at the as-of cannot be told, so it may not get into the snapshot.
+        connection.execute(f"UPDATE rows SET {quoted(target)} = NULL WHERE {of(label_time)}")
+
+
+def numbers(columns: Sequence[str], decimal: str) -> dict[str, str]:
+    """The `values` of `with_values` for columns of numbers."""
+    return {column: text_sql.number(_cell(column), decimal) for column in columns}
+
+
+def with_values(relation: str, columns: Sequence[str], values: Mapping[str, str]) -> str:
+    """A SELECT of `columns` of `relation`, with the `values` in the place of their texts, and of `unread`."""
+    # One SELECT inside the other, so that DuckDB strips and reads a cell once.
+    texts = ", ".join(quoted(column) for column in columns)
+    cells = ", ".join([texts, *(f"{text_sql.stripped(quoted(c))} AS {_cell(c)}" for c in values)])
+    read = ", ".join(["*", *(f"{value} AS {_value(c)}" for c, value in values.items())])
+    faults = {c: text_sql.unreadable(_cell(c), _value(c)) for c in values}
+    results = ", ".join(f"{_value(c)} AS {quoted(c)}" if c in values else quoted(c) for c in columns)
+    return (
+        f"SELECT {results}, {_as_json(faults)} AS {COLUMN} FROM (SELECT {read} FROM (SELECT {cells} FROM {relation}))"
+    )
 
 
 def _times(source: Source) -> list[str]:
@@ -152,7 +158,7 @@ def _refuse_mostly_unreadable(
 def _advice(source: Source, kind: str, texts: Sequence[str], subject: str) -> str:
     query = f"models.{subject}.source.query"
     if kind == "time":
-        return f"times must be like {text_sql.TIME_FORMS}; correct what writes the files, or cast it in {query}"
+        return f"times must be like {FORMS}; correct what writes the files, or cast it in {query}"
     other = "," if source.csv.decimal == "." else "."
     swapped = re.compile(rf"\s*[+-]?\d*{re.escape(other)}\d+\s*")
     if source.kind == "files" and sum(swapped.fullmatch(text) is not None for text in texts) * 2 > len(texts):

@@ -13,19 +13,21 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from csv import reader as read_csv
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.data import unread
+from pipeline.data.csv_files import CsvReader
 from pipeline.errors import DataError, RegistryError
 from pipeline.ledger.timeline import LiveVersion
 from pipeline.registry.versions import Registry
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.schema import RowRefused, Rows
 from pipeline.serving.schema.spelling import MISSING
+from pipeline.settings.models import Csv
 from pipeline.training.evaluate import PREDICTION
 
 if TYPE_CHECKING:
@@ -53,9 +55,12 @@ class ScoringResult:
         return asdict(self)
 
 
-def score(registry: Registry, model: str, source_file: Path, output: Path, live: LiveVersion | None) -> ScoringResult:
+def score(
+    registry: Registry, model: str, source_file: Path, output: Path, live: LiveVersion | None, form: Csv | None = None
+) -> ScoringResult:
     """Writes the predictions of the version `live` for all rows of `source_file` to `output`, both Parquet or CSV by suffix.
 
+    A CSV is written as `form` says, the model's source.csv.
     The output has the key and the event time where the input has them, else `row`, the number from 0; then `prediction` and
     `version`. Raises DataError for a row that breaks the model's contract; the parts before it stay.
     """
@@ -71,7 +76,7 @@ def score(registry: Registry, model: str, source_file: Path, output: Path, live:
         )
     version = live.version
     runtime = registry.runtime(model, version, live.digest)
-    source = Source(source_file)
+    source = Source(source_file, CsvReader(form or Csv(), f"models.{model}.source.csv"))
     parts = Parts(output, [source.identity(), model, version, runtime.manifest["files"]])
     resumed_after = parts.rows()
     if resumed_after:
@@ -110,8 +115,9 @@ class Progress:
 class Source:
     """The file that is scored, read in blocks."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, csv: CsvReader) -> None:
         self._path = path
+        self._reader = csv
         # Known once a Parquet file is open.
         self.total: int | None = None
 
@@ -168,17 +174,29 @@ class Source:
         return pa.RecordBatch.from_pydict(columns)
 
     def _csv(self, runtime: Runtime, skip: int) -> Iterator[pa.RecordBatch]:
-        import pyarrow as pa
-        from pyarrow import csv
+        names = self._reader.header(self._path)
+        if not names:
+            return
+        columns = [*runtime.features, *(name for name in _identifying(runtime) if name in names)]
+        self._reader.refuse(self._path, names, columns)
+        row = 0
+        # All but plain numbers stay texts: the schema says what they mean.
+        for batch in self._reader.batches(self._path, columns, runtime.signature.plain_numbers, BLOCK_ROWS):
+            self._refuse_unread(batch, row)
+            row += len(batch)
+            yield from _after([batch], max(0, skip - (row - len(batch))))
 
-        with self._path.open(encoding="utf-8", newline="") as file:
-            names = next(read_csv(file), [])
-        columns = self._feature_columns(names, runtime) + [name for name in _identifying(runtime) if name in names]
-        # As texts: the schema says what a cell means, not Arrow.
-        types = dict.fromkeys(columns, pa.string())
-        options = csv.ConvertOptions(column_types=types, include_columns=columns, strings_can_be_null=False)
-        blocks = csv.ReadOptions(use_threads=False, block_size=8 * 2**20)
-        yield from _after(csv.open_csv(self._path, blocks, convert_options=options), skip)
+    def _refuse_unread(self, batch: pa.RecordBatch, first_row: int) -> None:
+        """Raises DataError for the first row with a text that is no number."""
+        texts = batch[unread.COLUMN]
+        if texts.null_count < len(batch):
+            at = next(i for i, text in enumerate(texts) if text.is_valid)
+            column, text = next(iter(unread.cells(texts[at].as_py()).items()))
+            raise DataError(
+                f"{self._path} row {first_row + at}",
+                f"column {column} must be a number; got {text!r:.60}",
+                f"correct the row and run again; for another decimal sign set {self._reader.key}.decimal",
+            )
 
     def _feature_columns(self, names: list[str], runtime: Runtime) -> list[str]:
         if missing := [name for name in runtime.features if name not in names]:

@@ -11,6 +11,8 @@ from pipeline.errors import DataError, RegistryError
 from pipeline.ledger.timeline import LiveVersion
 from pipeline.runs import batch_scoring
 from pipeline.serving.runtime import Runtime
+from pipeline.settings.models import Csv
+from tests.support.spellings import NUMBERS, UNREADABLE
 
 FEATURES = ["spend", "calls", "plan"]
 
@@ -34,7 +36,7 @@ def champion(churn_package, monkeypatch, tmp_path):
     """Scores with the package of churn, in blocks of 100 rows."""
     monkeypatch.setattr(batch_scoring, "BLOCK_ROWS", 100)
     package = OneVersion(churn_package)
-    return lambda given, output: batch_scoring.score(package, "churn", given, output, LIVE)
+    return lambda given, output, form=None: batch_scoring.score(package, "churn", given, output, LIVE, form)
 
 
 @pytest.fixture
@@ -96,7 +98,6 @@ def test_cut_short_it_goes_on_where_it_was(champion, rows, expected, tmp_path, m
     """Scoring that was interrupted goes on after the last part, and no row is missing or repeated."""
     given, output = tmp_path / f"in.{form}", tmp_path / "out.parquet"
     rows.to_csv(given, index=False) if form == "csv" else rows.to_parquet(given, row_group_size=130)
-    monkeypatch.setattr(batch_scoring.Source, "_csv", in_blocks(batch_scoring.Source._csv))
     asked = []
     predict = Runtime.predict
 
@@ -117,17 +118,6 @@ def test_cut_short_it_goes_on_where_it_was(champion, rows, expected, tmp_path, m
     assert result.rows == 720
     assert f"churn: continues after row {sum(asked)}" in caplog.text
     assert np.array_equal(pd.read_parquet(output)["prediction"], expected)
-
-
-def in_blocks(reading):
-    """The same batches, but 100 rows at a time: a file of some megabytes would be wanted else."""
-
-    def read(self, runtime, skip):
-        for batch in reading(self, runtime, 0):
-            for start in range(skip, len(batch), 100):
-                yield batch.slice(start, 100)
-
-    return read
 
 
 def test_another_input_or_version_begins_anew(champion, rows, expected, tmp_path, monkeypatch):
@@ -171,13 +161,59 @@ def test_a_row_that_breaks_the_contract_is_named(champion, rows, tmp_path, chang
     assert not (tmp_path / "out.parquet").exists()
 
 
+def test_a_csv_is_read_as_the_source_reads_it(champion, churn_package, tmp_path):
+    """Each spelling of a number is its number, or is refused with row and column; a text is the text."""
+    good = [(text, value) for text, value in NUMBERS if value != UNREADABLE and (value is None or 0 <= value <= 1000)]
+    texts = ['"' + text.replace('"', '""') + '"' for text, _ in good]
+    (tmp_path / "in.csv").write_text(
+        "\ufeffplan,calls,spend,more\r\n" + "".join(f"plus,{t},7,x\r\n" for t in texts), newline=""
+    )
+    champion(tmp_path / "in.csv", tmp_path / "out.parquet")
+    rows = pd.DataFrame({"spend": 7.0, "calls": [value for _, value in good], "plan": "plus"}).astype({"calls": float})
+    expected = Runtime.load(churn_package).predict_frame(rows)
+    assert np.array_equal(pd.read_parquet(tmp_path / "out.parquet")["prediction"], expected)
+    for text in [text for text, value in NUMBERS if value == UNREADABLE][::5]:
+        quoted = text.replace('"', '""')
+        (tmp_path / "in.csv").write_text(f'plan,calls,spend\nplus,1,7\nplus,"{quoted}",7\n')
+        with pytest.raises(DataError, match="in.csv row 1: column calls must be a number; got"):
+            champion(tmp_path / "in.csv", tmp_path / "out.parquet")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("plan;calls;spend\nplus;1;7\n", "set models.churn.source.csv.delimiter to ';'"),
+        (
+            'plan,calls,spend\nplus,1,"0,5"\n',
+            "row 0: column spend must be a number; got '0,5'; .* set models.churn.source.csv.decimal",
+        ),
+        ("plan,calls,spend\nplus,1,7\nplus,1\n", "in.csv line 3: has 2 values, and the first line has 3 names"),
+        ('plan,calls,spend\nplus,1,"7\nplus,1,8\n', "has a quote that does not end"),
+        ("", "has no rows"),
+        ("plan,calls,spend\n", "has no rows"),
+    ],
+)
+def test_a_csv_of_another_form_is_one_line(champion, tmp_path, content, told):
+    """A CSV that is written otherwise gives one line with the setting, or with the line of the file."""
+    (tmp_path / "in.csv").write_text(content)
+    with pytest.raises(DataError, match=told):
+        champion(tmp_path / "in.csv", tmp_path / "out.parquet")
+
+
+def test_a_csv_is_read_as_the_models_settings_say(champion, rows, expected, tmp_path):
+    """Semicolons, decimal commas and latin-1 are scored by source.csv."""
+    rows.to_csv(tmp_path / "in.csv", index=False, sep=";", decimal=",", encoding="latin-1")
+    champion(tmp_path / "in.csv", tmp_path / "out.parquet", Csv(delimiter=";", decimal=",", encoding="latin-1"))
+    assert np.array_equal(pd.read_parquet(tmp_path / "out.parquet")["prediction"], expected)
+
+
 def test_files_that_are_none_are_one_line(champion, tmp_path):
     """A file that cannot be read gives one line."""
     (tmp_path / "torn.parquet").write_bytes(b"PAR1 and no more")
     (tmp_path / "text.csv").write_text("spend,calls,plan\nmuch,1,plus\n")
     for name, message in (
         ("torn.parquet", "cannot be read as Parquet"),
-        ("text.csv", "text.csv row 0: column spend must be a number"),
+        ("text.csv", "text.csv row 0: column spend must be a number; got 'much'"),
         ("no.csv", "No such"),
     ):
         with pytest.raises(DataError, match=message) as refused:
