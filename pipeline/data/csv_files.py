@@ -34,10 +34,10 @@ _UNDECODED = re.compile("[\udc80-\udcff]")
 
 @dataclass(frozen=True)
 class CsvReader:
-    """Reads files that are written as `form` says; `key` is the settings key of the form, for messages."""
+    """Reads files that are written as `form` says; `key` is the settings key of the form, for messages, "" without one."""
 
     form: Csv
-    key: str
+    key: str = ""
 
     def header(self, file: Path) -> list[str]:
         """The column names in the first line of `file`; [] for an empty file. Raises DataError."""
@@ -87,7 +87,7 @@ class CsvReader:
         """
         relation = self.relation([file], self.header(file), columns)
         query = unread.with_values(f"({relation})", columns, unread.numbers(numbers, self.form.decimal))
-        with duckdb.connect() as connection, self.readable():
+        with duckdb.connect() as connection, self.readable(str(file)):
             # DuckDB gives whole vectors of its own, 2,048 rows or more.
             for batch in connection.sql(query).to_arrow_reader(rows):
                 yield from (batch.slice(first, rows) for first in range(0, len(batch), rows))
@@ -100,25 +100,33 @@ class CsvReader:
             if names.count(column) > 1:
                 raise DataError(str(file), f"has the column {column} twice", "rename one of them")
 
+    def refuse_one_column(self, file: Path, names: Sequence[str]) -> None:
+        """Raises DataError when `names` is one name that another delimiter cuts into several."""
+        if advice := self._other_delimiter(names):
+            raise DataError(str(file), f"has one column, {names[0]!r:.200}", advice)
+
     def _without(self, column: str, names: Sequence[str]) -> tuple[str, str]:
         observed = f"has no column {column} in its first line, {self.form.delimiter.join(names)!r:.200}"
+        return observed, self._other_delimiter(names) or "the first line must hold the column names"
+
+    def _other_delimiter(self, names: Sequence[str]) -> str:
         other = next((mark for mark in ";\t|," if mark != self.form.delimiter and mark in names[0]), None)
-        if len(names) == 1 and other:
-            return observed, f"set {self.key}.delimiter to {other!r}"
-        if names[0].isprintable():
-            return observed, "the first line must hold the column names"
-        return observed, f"set {self.key}.encoding, or save it as {self.form.encoding}"
+        if len(names) > 1 or other is None:
+            return ""
+        return self._set("delimiter", repr(other), f"separate the values by {self.form.delimiter!r}")
+
+    def _set(self, name: str, value: str, otherwise: str) -> str:
+        return f"set {self.key}.{name} to {value}, or {otherwise}" if self.key else otherwise
 
     @contextmanager
-    def readable(self) -> Iterator[None]:
-        """Raises DataError with file and line for what DuckDB says of a CSV in the block."""
+    def readable(self, subject: str) -> Iterator[None]:
+        """Raises DataError for what DuckDB says in the block: with file and line of a fault in a CSV, else of `subject`."""
         try:
             yield
         except duckdb.Error as error:
-            refused = self._fault(str(error))
-            if refused is None:
-                raise
-            raise refused from error
+            said = str(error)
+            other = DataError(subject, " ".join(said.split())[:200], "check what writes it")
+            raise (self._fault(said) or other) from error
 
     def _fault(self, said: str) -> DataError | None:
         file = re.search(r"^\s*file = (.+)$", said, re.MULTILINE)
@@ -165,9 +173,7 @@ class CsvReader:
 
     def _not_encoded(self, where: str) -> DataError:
         others = " or ".join(sorted({"utf-8", "latin-1", "utf-16"} - {self.form.encoding}))
-        return DataError(
-            where, f"is not {self.form.encoding}", f"set {self.key}.encoding to {others}, or save it as utf-8"
-        )
+        return DataError(where, f"is not {self.form.encoding}", self._set("encoding", others, "save it as utf-8"))
 
 
 def _reason(error: Exception) -> str:

@@ -54,7 +54,7 @@ def load(
         if types[source.event_time] == "VARCHAR"
         else f"CAST({event} AS TIMESTAMPTZ)"
     )
-    with reader.readable():
+    with reader.readable(f"{subject} source"):
         connection.execute(
             f"CREATE OR REPLACE TEMP TABLE rows AS SELECT * FROM (SELECT *, {time} AS perennial_time FROM ({relation}))"
             " WHERE perennial_time IS NULL OR (perennial_time >= $start AND perennial_time < $end)",

@@ -1,19 +1,33 @@
-"""Drift between two files, without a model: every column that both have."""
+"""Drift between two files, without a model: every column that both have.
+
+The first file says what a column is. In a CSV it is of numbers or times when all of its cells are, by the rule of a CSV source; a
+column with leading zeros is one of codes, which are text.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
+import duckdb
 import pandas as pd
 
+from pipeline.data import text_sql, unread
+from pipeline.data.csv_files import CsvReader
+from pipeline.data.sql import quoted
 from pipeline.errors import DataError
 from pipeline.monitoring.drift import DriftVerdict, compare
-from pipeline.settings.models import DriftLimits
+from pipeline.settings.models import CSV_SUFFIXES, Csv, DriftLimits
+
+Kind = Literal["number", "time", "category"]
 
 
 def compare_files(reference: Path, current: Path, report: Path | None = None) -> DriftVerdict:
     """Judges `current` against `reference` (Parquet or CSV). Raises DataError when they cannot be compared."""
-    before, now = _read(reference), _read(current)
+    before = _read(reference, None)
+    kinds = {column: _kind(before[column]) for column in before.columns}
+    now = _read(current, kinds)
     missing = [c for c in before.columns if c not in now.columns]
     if missing:
         raise DataError(
@@ -21,29 +35,93 @@ def compare_files(reference: Path, current: Path, report: Path | None = None) ->
             f"has no column {', '.join(map(str, missing))}",
             f"{reference} has it: compare files with the same columns",
         )
-    numeric = [c for c in before.columns if pd.api.types.is_numeric_dtype(before[c])]
-    not_numeric = [c for c in numeric if not pd.api.types.is_numeric_dtype(now[c])]
+    numeric = [c for c, kind in kinds.items() if kind == "number"]
+    not_numeric = [c for c in numeric if _kind(now[c]) != "number"]
     if not_numeric:
         raise DataError(
             str(current),
             f"column {not_numeric[0]} is not a number as in {reference}",
             "correct the program that writes it",
         )
-    times = [c for c in before.columns if pd.api.types.is_datetime64_any_dtype(before[c])]
     # A column that differs in nearly every row is an identifier, not a feature.
-    identifiers = [c for c in before.columns if c not in numeric and before[c].nunique() > 0.9 * len(before)]
-    categorical = [c for c in before.columns if c not in {*numeric, *times, *identifiers}]
-    frames = [f.assign(**{c: f[c].astype("string").astype(object) for c in categorical}) for f in (before, now)]
+    texts = [c for c, kind in kinds.items() if kind == "category"]
+    categorical = [c for c in texts if before[c].nunique() <= 0.9 * len(before)]
+    frames = [f.assign(**{c: _as_text(f[c]) for c in categorical}) for f in (before, now)]
     return compare(frames[0], frames[1], numeric, categorical, DriftLimits(), report)
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _kind(column: pd.Series) -> Kind:
+    if pd.api.types.is_datetime64_any_dtype(column):
+        return "time"
+    number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+    return "number" if number else "category"
+
+
+def _as_text(column: pd.Series) -> pd.Series:
+    """The categories as text. Truth values are "true" and "false", however a file spells them."""
+    text = column.astype("string")
+    lower = text.str.lower()
+    truth = pd.api.types.is_bool_dtype(column) or lower.dropna().isin(["true", "false"]).all()
+    return (lower if truth else text).astype(object)
+
+
+def _read(path: Path, kinds: Mapping[str, Kind] | None) -> pd.DataFrame:
+    if path.name.endswith(CSV_SUFFIXES):
+        return _read_csv(path, kinds)
     try:
-        frame = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+        return pd.read_parquet(path).rename(columns=str)
     except (OSError, ValueError) as error:
         raise DataError(
             str(path),
-            f"cannot be read as {'CSV' if path.suffix == '.csv' else 'Parquet'} ({str(error).splitlines()[0]})",
+            f"cannot be read as Parquet ({str(error).splitlines()[0]})",
             "check that the file exists and is complete",
         ) from error
-    return frame.rename(columns=str)
+
+
+def _read_csv(path: Path, kinds: Mapping[str, Kind] | None) -> pd.DataFrame:
+    """The file's columns, typed by `kinds`, or without them by all of their cells. A column without a name is left out."""
+    reader = CsvReader(Csv())
+    names = reader.header(path)
+    if not names:
+        raise DataError(str(path), "is empty", "check what writes it")
+    reader.refuse_one_column(path, names)
+    columns = [name for name in names if name]
+    reader.refuse(path, names, columns)
+    with duckdb.connect() as connection, reader.readable(str(path)):
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(f"CREATE TABLE texts AS {reader.relation([path], names, columns)}")
+        kinds = kinds or _kinds_of_texts(connection, columns)
+        numbers = [column for column in columns if kinds.get(column) == "number"]
+        times = {c: text_sql.time(text_sql.stripped(quoted(c))) for c in columns if kinds.get(c) == "time"}
+        values = unread.numbers(numbers, ".")
+        frame = connection.sql(unread.with_values("texts", columns, values)).df()
+        for column, value in times.items():
+            frame[column] = connection.sql(f"SELECT {value} AS t FROM texts").df()["t"]
+    _refuse_unread(path, frame.pop(unread.COLUMN), len(frame))
+    return frame
+
+
+def _kinds_of_texts(connection: duckdb.DuckDBPyConnection, columns: Sequence[str]) -> dict[str, Kind]:
+    kinds: dict[str, Kind] = {}
+    for column in columns:
+        cell, number, time = "cell", text_sql.number("cell"), text_sql.time("cell")
+        ((no_numbers, no_times, codes),) = connection.execute(
+            f"SELECT count(*) FILTER ({text_sql.unreadable(cell, number)}),"
+            f" count(*) FILTER ({text_sql.unreadable(cell, time)}),"
+            f" count(*) FILTER (regexp_matches(cell, '^[+-]?0\\d'))"
+            f" FROM (SELECT {text_sql.stripped(quoted(column))} AS cell FROM texts)"
+        ).fetchall()
+        kinds[column] = "number" if not no_numbers and not codes else "category" if no_times else "time"
+    return kinds
+
+
+def _refuse_unread(path: Path, unread_cells: pd.Series, rows: int) -> None:
+    """Raises DataError for a text in a column that the other file has as numbers."""
+    cells = [unread.cells(text) for text in unread_cells.dropna()]
+    for column in dict.fromkeys(column for row in cells for column in row):
+        texts = [row[column] for row in cells if column in row]
+        raise DataError(
+            str(path),
+            f"column {column} is no number in {len(texts):,} of {rows:,} rows, e.g. {texts[0]!r:.60}",
+            "correct the program that writes it",
+        )

@@ -1,0 +1,81 @@
+"""Two files are compared by what their cells are, in CSV and in Parquet alike."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.errors import DataError
+from pipeline.monitoring.file_drift import compare_files
+from tests.support.spellings import NUMBERS, UNREADABLE
+
+
+@pytest.fixture
+def rows():
+    """A table with numbers, a code, truth values, a category and a time; its text NA is a country."""
+    rng = np.random.default_rng(3)
+    count = 3000
+    return pd.DataFrame(
+        {
+            "id": [f"c{i}" for i in range(count)],
+            "spend": rng.uniform(1, 9, count).round(2),
+            "code": rng.choice(["040", "041", "007"], count),
+            "member": rng.random(count) < 0.5,
+            "country": rng.choice(["NA", "DE", "FR"], count),
+            "seen_at": pd.date_range("2024-01-01", periods=count, freq="h", tz="UTC").floor("D"),
+        }
+    )
+
+
+@pytest.mark.parametrize("reference", ["csv", "csv.gz", "parquet"])
+@pytest.mark.parametrize("current", ["csv", "parquet"])
+def test_the_same_table_has_not_moved_whatever_its_form(rows, tmp_path, reference, current):
+    """A table compared with itself has the same features and no drift in each pair of forms, and its times are left out."""
+    write(rows, tmp_path / f"a.{reference}")
+    write(rows, tmp_path / f"b.{current}")
+    verdict = compare_files(tmp_path / f"a.{reference}", tmp_path / f"b.{current}")
+    assert (verdict.verdict, verdict.moved) == ("no drift", [])
+    assert sorted(f.feature for f in verdict.features) == ["code", "country", "member", "spend"]
+
+
+def write(rows, path):
+    rows.to_parquet(path) if path.suffix == ".parquet" else rows.to_csv(path, index=False)
+
+
+def test_a_late_decimal_counts_as_what_it_is(rows, tmp_path):
+    """Whole numbers and then decimals are numbers; a code that appears late makes its column one of texts."""
+    spends = ["7"] * 29_000 + ["0.37"] * 1000
+    pd.DataFrame({"spend": spends, "code": ["7"] * 29_999 + ["040"]}).to_csv(tmp_path / "a.csv", index=False)
+    pd.DataFrame({"spend": ["7"] * 30_000, "code": ["7"] * 30_000}).to_csv(tmp_path / "b.csv", index=False)
+    verdict = compare_files(tmp_path / "a.csv", tmp_path / "b.csv")
+    assert {f.feature for f in verdict.features} == {"spend", "code"}
+
+
+def test_each_spelling_of_a_number_is_the_number(rows, tmp_path):
+    """A column in the spellings of the table is one of numbers, and one text that is none is refused by column and count."""
+    good = [text for text, value in NUMBERS if value != UNREADABLE and not text.strip().lstrip("-+").startswith("0")]
+    frame = pd.DataFrame({"n": good * 40, "c": "x"})
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    pd.concat([frame, pd.DataFrame({"n": ["1,5"], "c": "x"})]).to_csv(tmp_path / "b.csv", index=False)
+    assert compare_files(tmp_path / "a.csv", tmp_path / "a.csv").verdict == "no drift"
+    with pytest.raises(DataError, match=f"b.csv: column n is no number in 1 of {len(frame) + 1:,} rows, e.g. '1,5'"):
+        compare_files(tmp_path / "a.csv", tmp_path / "b.csv")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("id;spend\n1;2\n", "has one column, 'id;spend'; separate the values by ','"),
+        ("", "is empty"),
+        ("id,spend\n1,2,3\n", "a.csv line 2: has 3 values, and the first line has 2 names"),
+        ("id,id\n1,2\n", "has the column id twice"),
+        ("id,ID\n1,2\n", "a.csv: "),
+        ("größe\n1\n", "a.csv line 1: is not utf-8; save it as utf-8"),
+    ],
+)
+def test_a_file_of_another_form_is_one_line(tmp_path, content, told):
+    """A file that cannot be read gives one line."""
+    (tmp_path / "a.csv").write_bytes(content.encode("latin-1"))
+    with pytest.raises(DataError) as refused:
+        compare_files(tmp_path / "a.csv", tmp_path / "a.csv")
+    assert told in str(refused.value)
+    assert "\n" not in str(refused.value)
