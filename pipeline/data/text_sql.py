@@ -1,4 +1,4 @@
-"""DuckDB expressions that read a text as a number or as a time, and never guess.
+"""DuckDB expressions that read a text as a number, a truth value or a time, and never guess.
 
 A number is what the table of spellings says (pipeline.serving.schema): ASCII digits with a sign, a decimal point and an exponent,
 and spaces around it. A time is YYYY-MM-DD, with or without HH:MM, seconds, a fraction of up to nine digits and a zone. DuckDB's
@@ -8,8 +8,9 @@ own casts take more: 1_000 is a number to them, and a time with an offset of 25 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 
-from pipeline.serving.schema.spelling import MAX_DIGITS, MISSING
+from pipeline.serving.schema.spelling import MAX_DIGITS, MISSING, WORDS
 
 _TIME = r"\d{4}-\d\d-\d\d([T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d([.,]\d{1,9})?)?(\s?(Z|UTC|[+-]([01]\d|2[0-3])(:?[0-5]\d)?))?)?"
 
@@ -44,6 +45,21 @@ def time(cell: str) -> str:
     )
 
 
+def truth(cell: str) -> str:
+    """SQL for the BOOLEAN that the SQL `cell` spells: NULL where it is missing, and where it is none."""
+    true, false = (_words(truth for truth in WORDS if WORDS[truth] == wanted) for wanted in (True, False))
+    return f"CASE WHEN lower({cell}) IN ({true}) THEN TRUE WHEN lower({cell}) IN ({false}) THEN FALSE END"
+
+
+def is_word(cell: str) -> str:
+    """SQL that is true for a spelling of true or false that is no number."""
+    return f"lower({cell}) IN ({_words(word for word in WORDS if word.isalpha())})"
+
+
+def _words(words: Iterable[str]) -> str:
+    return ", ".join(literal(word) for word in words)
+
+
 def unreadable(cell: str, value: str) -> str:
     """SQL that is true where `cell` is not missing, and `value`, one of the above of it, has no value."""
     return f"({cell} IS NOT NULL AND {value} IS NULL AND {cell} NOT IN ({_MISSING}))"
@@ -56,4 +72,4 @@ def literal(text: str) -> str:
 
 _SPACE = "[" + "".join(chr(code) for code in range(sys.maxunicode + 1) if chr(code).isspace()) + "]"
 _SPACES = literal(f"^{_SPACE}+|{_SPACE}+$")
-_MISSING = ", ".join(literal(spelling) for spelling in sorted(MISSING))
+_MISSING = _words(sorted(MISSING))

@@ -45,11 +45,32 @@ def read(connection: duckdb.DuckDBPyConnection, source: Source, training: Traini
     """
     types = column_types(connection)
     decimal = source.csv.decimal if source.kind == "files" else "."
-    values = numbers([c for c in [*training.numeric, training.target] if types.get(c) == "VARCHAR"], decimal)
+    texts = [c for c in [*training.numeric, training.target] if types.get(c) == "VARCHAR"]
+    values = numbers(texts, decimal) | {c: text_sql.truth(_cell(c)) for c in _truths(connection, texts, decimal)}
     if source.kind == "files":
         values |= {c: text_sql.time(_cell(c)) for c in _times(source) if types[c] == "VARCHAR"}
+    if not values:
+        if COLUMN in types:
+            connection.execute(f"ALTER TABLE rows DROP COLUMN {COLUMN}")
+        connection.execute(f"ALTER TABLE rows ADD COLUMN {COLUMN} VARCHAR")
+        return
     _replace_rows(connection, types, values, source.label_time, training.target)
     _refuse_mostly_unreadable(connection, source, list(values), subject)
+
+
+def _truths(connection: duckdb.DuckDBPyConnection, columns: Sequence[str], decimal: str) -> list[str]:
+    """Those of `columns` in which more cells are words like true and false than numbers."""
+    truths = []
+    for column in columns:
+        cell = f"(SELECT {text_sql.stripped(quoted(column))} AS cell FROM rows)"
+        words = f"SELECT count(*) FROM {cell} WHERE {text_sql.is_word('cell')}"
+        ((counted,),) = connection.execute(words).fetchall()
+        if counted:
+            ((others,),) = connection.execute(
+                f"SELECT count({text_sql.number('cell', decimal)}) FROM {cell}"
+            ).fetchall()
+            truths += [column] if counted > others else []
+    return truths
 
 
 def _replace_rows(

@@ -265,7 +265,7 @@ def test_a_time_that_is_a_number_is_named(project):
 
 def test_a_source_may_have_any_other_column(project):
     """Columns that no setting names change nothing of the snapshot."""
-    frame = customers().assign(day=1, rows=2, landing="x")
+    frame = customers().assign(day=1, rows=2, landing="x", unread="y", perennial_file="z")
     before = digests(take(project, "one")[0])
     frame.to_parquet(project / "customers" / "all.parquet")
     assert digests(take(project, "two")[0]) == before

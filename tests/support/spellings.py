@@ -69,3 +69,11 @@ TIMES: list[tuple[str, datetime | str | None]] = [
         for text in ("2024-02-01T10:05:60", "٢٠٢٤-02-01", "2024-02-01Z", "2024-02-01 10:05 CET", "epoch")
     ),
 ]
+
+# In a column of truth values.
+TRUTHS: list[tuple[str, bool | str | None]] = [
+    *((text, True) for text in ("true", "True", "TRUE", "t", "yes", "Y", "1", "1.0", " true ")),
+    *((text, False) for text in ("false", "False", "F", "no", "N", "0", "0.0")),
+    *((text, MISSING) for text in ("", "NA", "nan", "None")),
+    *((text, UNREADABLE) for text in ("2", "maybe", "truee", "on", "-1", "wahr", "1e0")),
+]

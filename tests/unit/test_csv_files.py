@@ -43,6 +43,19 @@ def test_missing_and_unread_numbers_are_told_apart(tmp_path):
     assert list(rows.unread.dropna()) == ['{"spend": "much"}', '{"spend": "1,5"}']
 
 
+def test_a_column_of_truth_values_is_one(tmp_path):
+    """Where most cells are words like True, the column is boolean, and one cell that is neither is unread."""
+    row = "c{},2024-02-10,{},1,plus,{},2024-02-12\n"
+    cells = [("True", "yes"), ("false", "no"), ("1", "NO"), ("", "Yes"), ("much", "no")]
+    write(tmp_path, HEADER + "\n" + "".join(row.format(i, *cell) for i, cell in enumerate(cells)))
+    rows, _ = load(tmp_path)
+    assert [None if value is None else bool(value) for value in rows.left] == [True, False, False, True, False]
+    assert list(rows.spend.astype(object).where(rows.spend.notna(), None)) == [True, False, True, None, None]
+    assert list(rows.unread.dropna()) == ['{"spend": "much"}']
+    write(tmp_path, lines("1", "2", "true"))
+    assert list(load(tmp_path)[0].unread.dropna()) == ['{"spend": "true"}']
+
+
 def test_two_unread_cells_of_a_row_are_both_kept(tmp_path):
     """A row has all its unread cells, and a label whose time is unread is not known."""
     write(tmp_path, lines("1", "2", "3") + "c9,2024-02-10,x,y,plus,1,soon\n")

@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.data import text_sql
 from pipeline.serving.csv_form import columns
-from tests.support.spellings import MISSING, NUMBERS, TIMES, UNREADABLE
+from tests.support.spellings import MISSING, NUMBERS, TIMES, TRUTHS, UNREADABLE
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +62,11 @@ def test_a_time_is_what_the_table_says(duck, text, expected):
     value, unreadable = read(duck, text_sql.time("cell"), text)
     assert unreadable == (expected == UNREADABLE)
     assert value == (None if unreadable else expected)
+
+
+@pytest.mark.parametrize(("text", "expected"), TRUTHS)
+def test_a_truth_value_is_what_the_table_says(duck, text, expected):
+    """Each spelling is true or false, missing, or unreadable."""
+    value, unreadable = read(duck, text_sql.truth("cell"), text)
+    assert unreadable == (expected == UNREADABLE)
+    assert value is (None if unreadable else expected)
