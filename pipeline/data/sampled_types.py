@@ -17,7 +17,7 @@ import duckdb
 from pipeline.errors import DataError
 
 _READERS = re.compile(r"^read_(csv|json|ndjson)(_auto|_objects|_objects_auto)?$")
-_FILE = re.compile(r"\.(csv|tsv|json|jsonl|ndjson)(\.gz|\.zst)?$", re.IGNORECASE)
+_FILE = re.compile(r"\.(csv|tsv|json|jsonl|ndjson)(\.gz|\.zst)?(\?.*)?$", re.IGNORECASE)
 _IN_TEXT = re.compile(
     r"\bread_(?:csv|json|ndjson)(?:_auto)?\s*\(|'[^']*\.(?:csv|tsv|json|jsonl|ndjson)(?:\.gz|\.zst)?'", re.I
 )
@@ -42,10 +42,16 @@ def _faults(node: Any) -> Iterator[tuple[str, str, str]]:
     elif isinstance(node, dict):
         if node.get("type") == "TABLE_FUNCTION":
             yield from _faults_of_reader(node["function"])
-        elif node.get("type") == "BASE_TABLE" and _FILE.search(name := node["table_name"]):
-            reader = "read_csv" if re.search(r"\.[ct]sv", name, re.IGNORECASE) else "read_json"
-            yield f"'{name}'", _GUESSED, f"write {reader}('{name}', sample_size = -1){_OR_FILES}"
+        elif node.get("type") == "BASE_TABLE":
+            # A name without quotes too: DuckDB reads the file data.csv for the table csv of the schema data.
+            yield from _faults_of_file(".".join(node["qualified_name"]["path"]))
         yield from _faults(list(node.values()))
+
+
+def _faults_of_file(name: str) -> Iterator[tuple[str, str, str]]:
+    if _FILE.search(name):
+        reader = "read_csv" if re.search(r"\.[ct]sv", name, re.IGNORECASE) else "read_json"
+        yield f"'{name}'", _GUESSED, f"write {reader}('{name}', sample_size = -1){_OR_FILES}"
 
 
 _GUESSED = "takes its types from the first 20,480 lines, and then rounds 0.37 to 0 without an error"
@@ -54,6 +60,9 @@ _OR_FILES = ", or use source.files, which reads all columns by their kind"
 
 def _faults_of_reader(function: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     name = function["function_name"].lower()
+    if name in ("query", "query_table"):
+        for text in _texts(function["arguments"]):
+            yield from _faults_of_text(text) if name == "query" else _faults_of_file(text)
     if not _READERS.match(name) or "objects" in name:
         return
     options = dict(_option(argument) for argument in function["arguments"])
