@@ -1,10 +1,12 @@
 """A text cell becomes a number or a time by one table of spellings, and never by DuckDB's guess."""
 
+import random
+
 import duckdb
 import pytest
 
 from pipeline.data import text_sql
-from pipeline.serving.csv_form import columns
+from pipeline.serving.schema import spelling, times
 from tests.support.spellings import MISSING, NUMBERS, TIMES, TRUTHS, UNREADABLE
 
 
@@ -30,12 +32,21 @@ def test_a_number_is_what_the_table_says(duck, text, expected):
     assert str(value) != "-0.0"
 
 
-@pytest.mark.parametrize(("text", "expected"), [(t, e) for t, e in NUMBERS if "1e400" not in t and len(t) < 400])
-def test_the_endpoint_reads_the_same_numbers(text, expected):
-    """A cell of a request's CSV means what a cell of the source's CSV means."""
-    quoted = '"' + text.replace('"', '""') + '"'
-    (value,) = columns(f"n,k\n{quoted},1\n", ["n"], 2, 2)["n"]
-    assert isinstance(value, str) if expected == UNREADABLE else value == expected
+@pytest.mark.parametrize(
+    ("read_cell", "text", "expected"),
+    [
+        *((spelling.number, text, value) for text, value in NUMBERS),
+        *((spelling.truth, text, value) for text, value in TRUTHS),
+        *((times.instant, text, value) for text, value in TIMES),
+    ],
+)
+def test_the_schema_reads_the_same_values(read_cell, text, expected):
+    """A cell of a request means what a cell of the source's CSV means."""
+    if expected == UNREADABLE:
+        with pytest.raises(spelling.Unreadable):
+            read_cell(text)
+    else:
+        assert read_cell(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -70,3 +81,51 @@ def test_a_truth_value_is_what_the_table_says(duck, text, expected):
     value, unreadable = read(duck, text_sql.truth("cell"), text)
     assert unreadable == (expected == UNREADABLE)
     assert value is (None if unreadable else expected)
+
+
+@pytest.mark.parametrize(
+    ("in_sql", "read_cell", "pieces"),
+    [
+        (text_sql.number, spelling.number, [*"0123456789+-.eE,_ ٣x", "NA", "\xa0", "\t", "000", "308", "17976931"]),
+        (text_sql.truth, spelling.truth, ["true", "T", "rue", "NO", "no", "y", "es", "1", "0", ".0", " ", "nan"]),
+        (
+            text_sql.time,
+            times.instant,
+            [
+                "2024-02-",
+                "29",
+                "30",
+                "1",
+                "T",
+                " ",
+                "10:",
+                "23:",
+                "59",
+                "60",
+                ".5",
+                ",123456789",
+                "Z",
+                "UTC",
+                "+02",
+                ":30",
+                "-24",
+            ],
+        ),
+    ],
+)
+def test_any_text_is_read_alike_in_sql_and_in_python(duck, in_sql, read_cell, pieces):
+    """Random texts have the same value, or none, by SQL and by the schema."""
+    draw = random.Random(7)
+    texts = sorted({"".join(draw.choices(pieces, k=draw.randint(1, 9))) for _ in range(20_000)})
+
+    def expected(text):
+        try:
+            return read_cell(text), False
+        except spelling.Unreadable:
+            return None, True
+
+    cells = f"(SELECT {text_sql.stripped('text')} AS cell FROM (SELECT unnest($texts) AS text))"
+    select = f"SELECT {in_sql('cell')}, {text_sql.unreadable('cell', in_sql('cell'))} FROM {cells}"
+    found = duck.execute(select, {"texts": texts}).fetchall()
+    assert [(text, *pair) for text, pair in zip(texts, found, strict=True) if pair != expected(text)] == []
+    assert len({unreadable for _, unreadable in found}) == 2
