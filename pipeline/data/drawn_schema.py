@@ -34,7 +34,7 @@ def draw(connection: duckdb.DuckDBPyConnection, name: str, model: Model, types: 
     """
     rules = model.gates.contract.columns
     columns = [_number(c, rules.get(c), types[c]) for c in model.training.numeric]
-    columns += [_category(connection, name, c, rules.get(c)) for c in model.training.categorical]
+    columns += [_category(connection, name, c, rules.get(c), model.source.kind) for c in model.training.categorical]
     return Schema(tuple(columns), model.source.key, model.source.event_time)
 
 
@@ -64,7 +64,7 @@ def _number(name: str, rule: Rule | None, duckdb_type: str) -> Column:
     return Column(name, kind)
 
 
-def _category(connection: duckdb.DuckDBPyConnection, model: str, name: str, rule: Rule | None) -> Column:
+def _category(connection: duckdb.DuckDBPyConnection, model: str, name: str, rule: Rule | None, source: str) -> Column:
     cell = sql.quoted(name)
     counted = connection.execute(f"SELECT count({cell}), count(DISTINCT {cell}) FROM landing").fetchone() or (0, 0)
     rows, different = counted
@@ -82,7 +82,7 @@ def _category(connection: duckdb.DuckDBPyConnection, model: str, name: str, rule
         raise DataError(
             f"{model} source",
             f"column {name} has {different:,} different values in {rows:,} rows, e.g. {min(values)[:40]}: nothing can be learnt from it",
-            _advice(model, values),
+            _advice(model, values, source),
         )
     return Column(name, "category", spelling=_spelling(values, rule))
 
@@ -97,12 +97,14 @@ def _spelling(values: list[str], rule: Rule | None) -> Spelling:
     return "number" if all(NUMBER.fullmatch(value.strip()) for value in values) else "text"
 
 
-def _advice(model: str, values: list[str]) -> str:
+def _advice(model: str, values: list[str], source: str) -> str:
     """What to do with a column that is different in nearly every row, by what its values look like."""
     some = values[:1000]
     if all(TIME.fullmatch(value) for value in some):
         return f"it is a time: use a part of it in models.{model}.source.query, like its month or the days since then"
     if all(DECIMAL_COMMA.fullmatch(value) for value in some):
+        if source == "files":
+            return f"it is a number: list it in models.{model}.training.numeric, and set models.{model}.source.csv.decimal to ','"
         return f"it is a number with a decimal comma: write replace(column, ',', '.')::DOUBLE in models.{model}.source.query"
     if all(NUMBER.fullmatch(value) for value in some):
         return f"it is a number: list it in models.{model}.training.numeric, or take it out if it identifies the row"

@@ -2,11 +2,14 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from harness.project import change_params, customers
 from pipeline.data import contract
+from pipeline.data.contract import read_snapshot
+from pipeline.errors import DataError
 from pipeline.gates import data_contract
 from pipeline.gates.base import ValidatedData
 from pipeline.settings.models import load
@@ -135,3 +138,34 @@ def test_live_quality_reads_the_labels_of_a_csv(project, as_csv):
     in_window = frame[(frame.seen_at >= start) & (frame.decided_at <= model.as_of) & (frame.index != 2500)]
     assert list(known.target[in_window.customer]) == list(in_window.left)
     assert frame.customer[2500] not in known.index
+
+
+def test_truth_values_and_codes_are_what_they_are_in_parquet(project, as_csv):
+    """Truth values, integers that pandas writes as 2.0, and codes with leading zeros train the same from CSV and Parquet."""
+    rng = np.random.default_rng(5)
+    frame = customers().assign(
+        flag=lambda rows: rng.random(len(rows)) < 0.5,
+        size=lambda rows: rng.choice([1.0, 2.0, np.nan], len(rows)),
+        zip=lambda rows: rng.choice(["040", "10115", "NA"], len(rows)),
+        left=lambda rows: rows.left.astype(bool),
+    )
+    change_params(project, "models.churn.training.numeric", ["spend", "calls", "flag"])
+    change_params(project, "models.churn.training.categorical", ["plan", "size", "zip"])
+    as_csv(frame)
+    by_csv = read_snapshot(take(project, "csv")[0])
+    frame.to_parquet(project / "customers" / "all.parquet")
+    change_params(project, "models.churn.source.files", ["customers/*.parquet"])
+    pd.testing.assert_frame_equal(by_csv, read_snapshot(take(project, "parquet")[0]))
+    assert set(by_csv["size"].dropna()) == {"1", "2"}
+    assert set(by_csv.zip) == {"040", "10115", "NA"}
+    assert (project / "csv" / "schema.json").exists()
+    assert (project / "csv" / "schema.json").read_text() == (project / "parquet" / "schema.json").read_text()
+
+
+def test_a_category_with_decimal_commas_is_told_the_setting(project, as_csv):
+    """A column of numbers with decimal commas, listed as a category, is refused with the keys to set."""
+    as_csv(customers().assign(plan=lambda rows: [f"{i},5" for i in range(len(rows))]))
+    with pytest.raises(
+        DataError, match="list it in models.churn.training.numeric, and set models.churn.source.csv.decimal"
+    ):
+        take(project)
