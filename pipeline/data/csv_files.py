@@ -6,6 +6,7 @@ them, and leaves out the header and the rows before a change of width. What a te
 
 from __future__ import annotations
 
+import codecs
 import csv
 import glob
 import gzip
@@ -15,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import duckdb
 import pyarrow as pa
@@ -42,6 +44,7 @@ class CsvReader:
     def header(self, file: Path) -> list[str]:
         """The column names in the first line of `file`; [] for an empty file. Raises DataError."""
         try:
+            self._refuse_utf16(file)
             with self._opened(file) as text:
                 lines = iter(lambda: text.readline(_LONGEST_HEADER), "")
                 names = next(csv.reader(lines, delimiter=self.form.delimiter, strict=True), None)
@@ -59,10 +62,17 @@ class CsvReader:
             raise DataError(f"{file} line 1", "is empty", "the first line must hold the column names")
         return names or []
 
+    def _refuse_utf16(self, file: Path) -> None:
+        with self._bytes(file) as raw:
+            if raw.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+                raise DataError(str(file), "is utf-16", "`iconv -f utf-16 -t utf-8` turns it into utf-8")
+
+    def _bytes(self, file: Path) -> BinaryIO:
+        return cast(BinaryIO, gzip.open(file, "rb") if file.name.endswith(".gz") else file.open("rb"))
+
     def _opened(self, file: Path, errors: str = "strict") -> io.TextIOWrapper:
         encoding = "utf-8-sig" if self.form.encoding == "utf-8" else self.form.encoding
-        raw = gzip.open(file, "rb") if file.name.endswith(".gz") else file.open("rb")  # noqa: SIM115
-        return io.TextIOWrapper(raw, encoding=encoding, errors=errors, newline="")  # type: ignore[arg-type]
+        return io.TextIOWrapper(self._bytes(file), encoding=encoding, errors=errors, newline="")
 
     def relation(self, files: Sequence[Path], names: Sequence[str], columns: Sequence[str]) -> str:
         """A SELECT of `columns` as text, NULL for those that are not in `names`, the header that all `files` share; and FILE.
@@ -172,8 +182,7 @@ class CsvReader:
         return None
 
     def _not_encoded(self, where: str) -> DataError:
-        others = " or ".join(sorted({"utf-8", "latin-1", "utf-16"} - {self.form.encoding}))
-        return DataError(where, f"is not {self.form.encoding}", self._set("encoding", others, "save it as utf-8"))
+        return DataError(where, f"is not {self.form.encoding}", self._set("encoding", "latin-1", "save it as utf-8"))
 
 
 def _reason(error: Exception) -> str:

@@ -79,14 +79,14 @@ class Csv(Section):
 
     delimiter: str = Field(default=",", min_length=1, max_length=1)
     decimal: Literal[".", ","] = "."
-    encoding: Literal["utf-8", "latin-1", "utf-16"] = "utf-8"
+    encoding: Literal["utf-8", "latin-1"] = "utf-8"
 
     @field_validator("encoding", mode="before")
     @classmethod
     def known_encoding(cls, encoding: object) -> object:
-        if encoding not in ("utf-8", "latin-1", "utf-16"):
+        if encoding not in ("utf-8", "latin-1"):
             raise ValueError(
-                f"must be utf-8, latin-1 or utf-16; got {encoding}. `iconv -f {encoding} -t utf-8` turns others into utf-8"
+                f"must be utf-8 or latin-1; got {encoding}. `iconv -f {encoding} -t utf-8` turns others into utf-8"
             )
         return encoding
 

@@ -42,7 +42,7 @@ def test_the_projects_own_params_are_valid():
         (
             "models.churn.source.csv",
             {"encoding": "cp1252"},
-            "must be utf-8, latin-1 or utf-16; got cp1252. `iconv -f cp1252",
+            "must be utf-8 or latin-1; got cp1252. `iconv -f cp1252",
         ),
         ("models.churn.training.numeric", ["unread"], "unread is a name that the stages use"),
         ("models.churn.gates.contract.columns", {"age": {}}, "names no feature, key or target: age"),
