@@ -115,9 +115,9 @@ class Progress:
 class Source:
     """The file that is scored, read in blocks."""
 
-    def __init__(self, path: Path, csv: CsvReader) -> None:
+    def __init__(self, path: Path, csv: CsvReader | None = None) -> None:
         self._path = path
-        self._reader = csv
+        self._reader = csv or CsvReader(Csv())
         # Known once a Parquet file is open.
         self.total: int | None = None
 
