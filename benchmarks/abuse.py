@@ -195,7 +195,7 @@ def _attack(place: Place, attack: tuple[list[str], float, int] | None, rounds: R
 
 @contextmanager
 def _memory(pids: Sequence[int], rounds: Rounds) -> Iterator[None]:
-    """Looks every 50 ms how much memory the largest of the processes takes, with its children."""
+    """Looks every 50 ms how much memory the largest of the processes takes, with its children; what they share counts once."""
     ended = threading.Event()
 
     def watch() -> None:
@@ -215,7 +215,7 @@ def _memory(pids: Sequence[int], rounds: Rounds) -> Iterator[None]:
 def _resident_mb(pid: int) -> float:
     try:
         whole = psutil.Process(pid)
-        return sum(process.memory_info().rss for process in (whole, *whole.children(recursive=True))) / 2**20
+        return sum(p.memory_full_info().pss for p in (whole, *whole.children(recursive=True))) / 2**20
     except psutil.NoSuchProcess:
         return 0.0
 

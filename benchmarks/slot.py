@@ -77,10 +77,10 @@ def _ready_after(port: int, container: Any) -> float:
 
 
 def _resident(container: Any) -> int:
-    """Bytes of the server, without the init that starts it."""
+    """Bytes of the server's processes, without the init that starts them; what they share counts once."""
     container.reload()
     first = psutil.Process(container.attrs["State"]["Pid"])
-    return sum(process.memory_info().rss for process in first.children(recursive=True))
+    return sum(process.memory_full_info().pss for process in first.children(recursive=True))
 
 
 def _added_bytes(container: Any) -> int:

@@ -199,10 +199,11 @@ def _exit_code(child: subprocess.Popen[bytes]) -> int | None:
 
 
 def _memory_mb(pid: int) -> int:
-    """The memory of the process and of those that it forked."""
+    """The memory of the process or of those that it forked, which share much of it: whichever is more."""
     try:
         process = psutil.Process(pid)
-        return sum(p.memory_info().rss for p in [process, *process.children()]) // 2**20
+        forked = sum(p.memory_info().rss for p in process.children())
+        return max(process.memory_info().rss, forked) // 2**20
     except psutil.Error:
         return 0
 

@@ -10,9 +10,11 @@ import argparse
 import logging
 import math
 import signal
+import socket
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import uvicorn
@@ -20,9 +22,10 @@ import uvicorn
 from pipeline.serving import contents, workers
 from pipeline.serving.app import App
 from pipeline.serving.errors import PackageRefused
+from pipeline.serving.expendable import Expendable
 from pipeline.serving.http_connection import Connection
 from pipeline.serving.identity import Identity
-from pipeline.serving.metrics import CUT_OFF, LOG_ROWS_LOST, Metrics
+from pipeline.serving.metrics import CRASHED, CUT_OFF, LOG_ROWS_LOST, Metrics
 from pipeline.serving.prediction_log import LogSchema, PredictionLog
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.settings import Settings
@@ -51,8 +54,9 @@ def main() -> int:
     def work(process: int) -> None:
         metrics.process = process
         own = runtime if settings.processes == 1 else Runtime(checked, settings.on_breach)
+        expendable = _expendable(own, identity, settings, metrics, listening)
         log = _prediction_log(arguments.log, own, identity, settings, metrics)
-        server = _server(App(own, log, identity, settings, metrics), arguments.drain)
+        server = _server(App(own, log, identity, settings, metrics, expendable), arguments.drain)
         server.run([listening])
         if log is not None:
             log.close()
@@ -63,6 +67,19 @@ def main() -> int:
     workers.run(settings.processes, metrics, work)
     logger.info("drained: %d requests cut off", metrics.total(CUT_OFF))
     return 0
+
+
+def _expendable(
+    runtime: Runtime, identity: Identity, settings: Settings, metrics: Metrics, listening: socket.socket
+) -> Expendable:
+    # What decides about batches runs the model, and libraries that start threads for that cannot be forked any more.
+    alone = replace(settings, batching="off")
+    return Expendable.fork(
+        lambda: App(runtime, None, identity, alone).predictions,
+        settings.request_s,
+        lambda: metrics.add(CRASHED),
+        listening,
+    )
 
 
 def _server(app: App, drain_s: float) -> uvicorn.Server:

@@ -25,12 +25,22 @@ from starlette.routing import Route
 
 from pipeline.serving import docs, forms, http_connection
 from pipeline.serving.batching import MAX_BATCH_ROWS, BatchRunner
-from pipeline.serving.errors import RequestRefused
+from pipeline.serving.errors import EndedItsProcess, RequestRefused
+from pipeline.serving.expendable import SENT_AGAIN, Expendable
 from pipeline.serving.forms import ParsedRequest
 from pipeline.serving.identity import Identity
 from pipeline.serving.intake import ClientDisconnected, Headers, Intake
 from pipeline.serving.memory import Memory, Reservation
-from pipeline.serving.metrics import BREACHING, CUT_OFF, LOG_ROWS_LOST, MODEL_RUNS, UNDER_WAY, UNKNOWN, Metrics
+from pipeline.serving.metrics import (
+    BREACHING,
+    CUT_OFF,
+    LOG_ROWS_LOST,
+    MODEL_RUNS,
+    SENT_AGAIN_TO_US,
+    UNDER_WAY,
+    UNKNOWN,
+    Metrics,
+)
 from pipeline.serving.prediction_log import AnsweredRequest, PredictionLog
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.scan import UNSCANNED_BYTES, Bounds, CsvScan, Scan
@@ -38,6 +48,8 @@ from pipeline.serving.settings import Settings
 
 JSON: forms.Headers = [(b"content-type", b"application/json")]
 JSON_LINE = http_connection.header_lines(JSON)
+# The router tries this answer's request no more.
+FINAL: forms.Headers = [*JSON, (b"x-perennial-final", b"1")]
 # Parsing a larger body takes some milliseconds, which would delay other requests; it is parsed in the thread.
 LARGE_BYTES = 128 * 1024
 # What a text of a request takes until the model has it, in bytes: its object, and the pointers to it.
@@ -45,13 +57,15 @@ ROW_TEXT_BYTES = 80
 # Triton's, by the names that it gives them.
 EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository"]
 NOT_FINITE = "the model gave a prediction that is not a finite number"
+FAILED = "the server failed; its output has the traceback"
 
 logger = logging.getLogger(__name__)
 Parse = Callable[[bytes, Headers], ParsedRequest]
 
 
 class App:
-    """The ASGI application of one package in one slot. Without `log` no prediction log is written."""
+    """The ASGI application of one package in one slot. Without `log` no prediction log is written, and without `expendable` a request
+    that is sent again is answered as any other."""
 
     def __init__(
         self,
@@ -60,8 +74,10 @@ class App:
         identity: Identity,
         settings: Settings | None = None,
         metrics: Metrics | None = None,
+        expendable: Expendable | None = None,
     ) -> None:
         settings = settings or Settings()
+        self._expendable = expendable
         self.runtime, self.log, self.identity, self.settings = runtime, log, identity, settings
         self.metrics = metrics or Metrics(identity.labels())
         self._runner = BatchRunner(runtime, settings.batching, lambda: self.metrics.add(MODEL_RUNS))
@@ -105,7 +121,7 @@ class App:
     ) -> bool:
         """The direct path of `http_connection.DirectApp`."""
         headers = dict(header_list)
-        if len(body) > self._max_direct_bytes or b"content-encoding" in headers:
+        if len(body) > self._max_direct_bytes or b"content-encoding" in headers or SENT_AGAIN in headers:
             return False
         start = arrived if arrived is not None else time.perf_counter()
         request_id, golden = self._request_id(headers), self._intake.is_golden(headers)
@@ -155,13 +171,14 @@ class App:
         status, rows, own_headers = 200, 0, JSON
         try:
             try:
-                request, predictions = await self._predict(parse, headers, receive)
+                request, predictions = await self._predict(parse, scope["path"], headers, receive)
                 body, own_headers = self._prediction_response(request, predictions, request_id, golden)
                 rows = len(request.rows)
             except ClientDisconnected:
                 raise
             except Exception as error:
                 status, body = _error_response(error)
+                own_headers = FINAL if isinstance(error, EndedItsProcess) else JSON
         except ClientDisconnected:
             return
         except asyncio.CancelledError:
@@ -178,24 +195,60 @@ class App:
         if not golden:
             self.metrics.count_response(status, time.perf_counter() - start, rows)
 
-    async def _predict(self, parse: Parse, headers: Headers, receive: Any) -> tuple[ParsedRequest, np.ndarray]:
+    async def _predict(
+        self, parse: Parse, path: str, headers: Headers, receive: Any
+    ) -> tuple[ParsedRequest, np.ndarray]:
         """Reads and parses a request; returns it and its predictions, float64 (rows,)."""
         self._intake.require_key(headers)
         with self._memory.reservation() as reserved:
-            request = await self._request(parse, headers, receive, reserved)
+            body = await self._intake.body(headers, receive, reserved)
+            proven = await self._proven(path, headers, body)
+            request = await self._request(parse, headers, body, reserved)
             rows = request.rows
             reserved.take(rows.numbers.nbytes + ROW_TEXT_BYTES * rows.texts.size)
-            return request, await self._runner.predict(rows)
+            return request, proven if proven is not None else await self._runner.predict(rows)
 
-    async def _request(self, parse: Parse, headers: Headers, receive: Any, reserved: Reservation) -> ParsedRequest:
-        """Reads and parses a request: a small one as it is, a larger one after a scan."""
-        body = await self._intake.body(headers, receive, reserved)
-        encoding = headers.get(b"content-encoding", b"")
-        if (small := self._intake.decompressed_small(body, encoding)) is not None:
-            return parse(small, headers)
-        if len(body) < LARGE_BYTES and not encoding:
+    async def _proven(self, path: str, headers: Headers, body: bytes) -> np.ndarray | None:
+        """The predictions of the expendable process for a request that is sent again; None for any other.
+
+        Only then is the request parsed here: what parses a body may die of it too. The router sends none again that is large or packed.
+        """
+        if self._expendable is None or SENT_AGAIN not in headers or len(body) > LARGE_BYTES:
+            return None
+        self.metrics.add(SENT_AGAIN_TO_US)
+        predictions = await self._expendable.predictions(path, headers, body)
+        self.metrics.add(MODEL_RUNS)
+        return predictions
+
+    def predictions(self, path: str, headers: Headers, body: bytes) -> np.ndarray:
+        """Predictions, float64 (rows,), made at once in this thread, and encoded to see that this can be done."""
+        try:
+            parse = self._parsers[path]
+            with self._memory.reservation() as reserved:
+                request = self._small(parse, headers, body)
+                if request is None:
+                    request = self._scanned(parse, body, headers, reserved)
+                predictions = self.runtime.predict(request.rows)
+                request.encode(predictions)
+                return predictions
+        except RequestRefused:
+            raise
+        except Exception as error:
+            logger.error("a request failed", exc_info=error)
+            raise RequestRefused(500, FAILED) from error
+
+    async def _request(self, parse: Parse, headers: Headers, body: bytes, reserved: Reservation) -> ParsedRequest:
+        """Parses a request: a small one as it is, a larger one after a scan."""
+        if (small := self._small(parse, headers, body)) is not None:
+            return small
+        if len(body) < LARGE_BYTES and not headers.get(b"content-encoding"):
             return self._scanned(parse, body, headers, reserved)
         return await self._runner.in_thread(self._scanned, parse, body, headers, reserved)
+
+    def _small(self, parse: Parse, headers: Headers, body: bytes) -> ParsedRequest | None:
+        """A small request, parsed; None for a larger one."""
+        small = self._intake.decompressed_small(body, headers.get(b"content-encoding", b""))
+        return parse(small, headers) if small is not None else None
 
     def _scanned(self, parse: Parse, body: bytes, headers: Headers, reserved: Reservation) -> ParsedRequest:
         """Parses a body that the scan lets pass, with the memory for it reserved."""
@@ -236,7 +289,7 @@ def _error_response(error: Exception) -> tuple[int, bytes]:
     if isinstance(error, RequestRefused):
         return error.status, orjson.dumps({"error": str(error)})
     logger.error("a request failed", exc_info=error)
-    return 500, orjson.dumps({"error": "the server failed; its output has the traceback"})
+    return 500, orjson.dumps({"error": FAILED})
 
 
 async def _send(send: Any, status: int, lines: bytes, body: bytes) -> None:

@@ -20,3 +20,10 @@ class BadRequest(RequestRefused):
 
     def __init__(self, reason: str) -> None:
         super().__init__(400, reason)
+
+
+class EndedItsProcess(RequestRefused):
+    """A request that ended the process that answered it: status 500, and nobody may try it again."""
+
+    def __init__(self, observed: str) -> None:
+        super().__init__(500, f"{observed}, as it may have ended a slot before; it is not sent again")

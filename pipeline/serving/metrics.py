@@ -17,12 +17,12 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 
 CODES = (200, 400, 401, 404, 405, 408, 413, 415, 429, 500, 503)
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-# The columns of a process's row: one for each code, one for each bucket, all seconds in nanoseconds, then these seven.
-PREDICTIONS, MODEL_RUNS, UNDER_WAY, LOG_ROWS_LOST, CUT_OFF, UNKNOWN, BREACHING = range(7)
+# The columns of a process's row: one for each code, one for each bucket, all seconds in nanoseconds, then these nine.
+PREDICTIONS, MODEL_RUNS, UNDER_WAY, LOG_ROWS_LOST, CUT_OFF, UNKNOWN, BREACHING, SENT_AGAIN_TO_US, CRASHED = range(9)
 _FIRST_BUCKET = len(CODES)
 _NANOSECONDS = _FIRST_BUCKET + len(SECONDS) + 1
 _OTHERS = _NANOSECONDS + 1
-WIDTH = _OTHERS + 7
+WIDTH = _OTHERS + 9
 
 
 class Metrics:
@@ -86,6 +86,8 @@ class Metrics:
             (CounterMetricFamily, "requests_cut_off", "Requests that the end of the slot cut off", CUT_OFF),
             (CounterMetricFamily, "unknown_category_rows", "Rows with a category that training never saw", UNKNOWN),
             (CounterMetricFamily, "flagged_rows", "Rows that were answered though they break the contract", BREACHING),
+            (CounterMetricFamily, "requests_sent_again", "Requests that a slot had broken off at", SENT_AGAIN_TO_US),
+            (CounterMetricFamily, "requests_crashed", "Of these, requests that ended the process for them", CRASHED),
         ):
             family = kind(f"perennial_{name}", description, labels=names)
             family.add_metric(values, others[counter])

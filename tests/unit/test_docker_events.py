@@ -46,6 +46,14 @@ def test_one_that_ends_by_itself_has_its_exit_code(monkeypatch):
     assert causes(monkeypatch, "die", "start", "die") == ["ended with 137"] * 2
 
 
+def test_a_kill_for_memory_that_a_container_outlived_is_not_its_end(monkeypatch):
+    """The process for requests that are sent again is killed first; what the container dies of later is another cause."""
+    start = time.time() - 30
+    found = [*events("oom", start=start), *events("die", start=start + 10)]
+    monkeypatch.setattr(docker_events, "_events", lambda *_: found)
+    assert [death.cause for death in ContainerDeaths("home", start - 1).look()] == ["ended with 137"]
+
+
 def test_one_that_somebody_ended_did_not_die(monkeypatch):
     """A container that was stopped, killed by hand or removed leaves no death."""
     assert causes(monkeypatch, "kill", "die", "stop", "destroy") == []

@@ -11,6 +11,7 @@ import yaml
 from pipeline.errors import RolloutError
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route import Route, RoutedSlot
+from pipeline.rollout.routing.traefik import SENT_AGAIN
 from pipeline.settings.models import MODEL_NAME
 
 BLUE = RoutedSlot("blue", "3", "http://127.0.0.1:5001")
@@ -52,6 +53,19 @@ def test_traefik_reads_the_same_as_we_do(asked):
     if asked.candidate is not None and not asked.mirror:
         weights = {s["name"]: s["weight"] for s in services["my-model-2"]["weighted"]["services"]}
         assert weights == {"my-model-2.champion": 93, "my-model-2.candidate": 7}
+
+
+@pytest.mark.parametrize("asked", ROUTES)
+def test_each_attempt_is_seen_behind_what_retries_and_packed_requests_are_left_whole(asked):
+    """What marks later attempts reads the rest of a body, so it stands only where Traefik keeps a copy; no client can mark."""
+    rendered = route_file.render(asked)["http"]
+    retried = [r["middlewares"] for r in rendered["routers"].values() if "my-model-2.retry" in r["middlewares"]]
+    assert retried and all(names[-2:] == ["my-model-2.retry", "my-model-2.attempts"] for names in retried)
+    for router in rendered["routers"].values():
+        names = router["middlewares"]
+        assert ("my-model-2.attempts" in names) == ("my-model-2.retry" in names)
+    taken_off = rendered["middlewares"]["my-model-2.stamp"]["headers"]["customRequestHeaders"]
+    assert taken_off[SENT_AGAIN] == ""
 
 
 @pytest.mark.parametrize("asked", ROUTES)

@@ -1,6 +1,7 @@
 // Package guard is Traefik's outermost middleware of each model. It reads the start of a body before the middleware that
 // retries does, which takes a body that was cut short for a whole one. And it gives each error that the router makes itself as
-// JSON, as the slots give theirs. Traefik interprets this file with Yaegi; nothing is compiled.
+// JSON, as the slots give theirs. attempts.go is the same model's innermost middleware. Traefik interprets these files with
+// Yaegi; nothing is compiled.
 package guard
 
 import (
@@ -31,9 +32,11 @@ var messages = map[int]string{
 	504: "the slot did not answer in time; try again later",
 }
 
-// Config says how a request is answered that belongs to no model; 0 for a model's, which are passed on.
+// Config says how a request is answered that belongs to no model (0 for a model's, which are passed on), and whether this is the
+// middleware that sees each attempt.
 type Config struct {
-	Status int `json:"status,omitempty"`
+	Status   int  `json:"status,omitempty"`
+	Attempts bool `json:"attempts,omitempty"`
 }
 
 // CreateConfig returns the configuration of a model's guard.
@@ -46,6 +49,9 @@ type guard struct {
 
 // New returns the middleware in front of the handler next.
 func New(_ context.Context, next http.Handler, config *Config, _ string) (http.Handler, error) {
+	if config.Attempts {
+		return &attempts{next}, nil
+	}
 	return &guard{next, config.Status}, nil
 }
 
@@ -60,6 +66,9 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			a.partial = true
 			a.WriteHeader(statusOf(err))
 			return
+		}
+		if 0 < r.ContentLength && r.ContentLength <= maxStartBytes {
+			r = remembering(r)
 		}
 	}
 	g.next.ServeHTTP(a, r)
@@ -136,6 +145,10 @@ func (a *answer) WriteHeader(code int) {
 		return
 	}
 	header := a.Header()
+	if code == finalStatus {
+		code = http.StatusInternalServerError
+		header.Del(finalHeader)
+	}
 	if a.partial {
 		header.Set("Connection", "close") // or the server waits for the rest of the body before it answers
 	}

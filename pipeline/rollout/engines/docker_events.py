@@ -20,6 +20,8 @@ SOCKET = "unix:///var/run/docker.sock"
 LIMIT_S = 10.0
 # An engine reports an end and the kill for memory that caused it one after the other, in any order.
 SETTLED_S = 1.0
+# A kill for memory this long before an end was another process's: that of a request which is sent again is killed first.
+CAUSE_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class ContainerDeaths:
 
     home_id: str
     since: float = field(default_factory=time.time)
-    _killed_for_memory: set[str] = field(default_factory=set)
+    # When a process of the container was killed for memory last, in seconds since 1970.
+    _killed_for_memory: dict[str, float] = field(default_factory=dict)
     _ended_on_purpose: set[str] = field(default_factory=set)
 
     def look(self) -> list[ContainerDeath]:
@@ -55,7 +58,7 @@ class ContainerDeaths:
         found = _events(self.since, until + SETTLED_S, labels)
         for event in found:
             if event["Action"] == "oom":
-                self._killed_for_memory.add(event["Actor"]["ID"])
+                self._killed_for_memory[event["Actor"]["ID"]] = event["timeNano"] / 1e9
             elif event["Action"] in ("kill", "stop", "destroy"):
                 self._ended_on_purpose.add(event["Actor"]["ID"])
         deaths = [self._death(e) for e in found if e["Action"] == "die" and e["timeNano"] / 1e9 <= until]
@@ -70,15 +73,15 @@ class ContainerDeaths:
         if container in self._ended_on_purpose:
             return None
         code = told.get("exitCode", "?")
-        for_memory = container in self._killed_for_memory
-        self._killed_for_memory.discard(container)
+        at = event["timeNano"] / 1e9
+        for_memory = abs(at - self._killed_for_memory.pop(container, 0.0)) < CAUSE_S
         cause = (
             f"killed for memory (exit code {code}); see rollout.serving.memory_mb"
             if for_memory
             else f"ended with {code}"
         )
         model, slot, version = (told[f"{LABEL}.{name}"] for name in ("model", "slot", "version"))
-        return ContainerDeath(model, slot, version, container, cause, event["timeNano"] / 1e9)
+        return ContainerDeath(model, slot, version, container, cause, at)
 
 
 def _events(since: float, until: float, labels: list[str]) -> list[dict[str, Any]]:

@@ -200,16 +200,23 @@ class ProcessEngine:
 
     def _marked(self, mark: str) -> _Server | None:
         """The running process with that mark in its environment, for a slot whose state file says nothing of a process."""
-        for process in psutil.process_iter():
+        marked = {process.pid: process for process in psutil.process_iter() if self._has(process, mark)}
+        for process in marked.values():
             with contextlib.suppress(psutil.Error, ValueError):
-                environment = process.environ()
-                if (environment.get(OWNER), environment.get(SLOT)) != (str(self._home), mark):
-                    continue
+                if process.ppid() in marked:
+                    continue  # what the server has forked
                 line = process.cmdline()
                 version, port = (line[line.index(option) + 1] for option in ("--version", "--port"))
                 identity = ProcessIdentity.of(process.pid)
                 return _Server(identity, version, f"http://127.0.0.1:{port}") if identity else None
         return None
+
+    def _has(self, process: psutil.Process, mark: str) -> bool:
+        try:
+            environment = process.environ()
+        except (psutil.Error, ValueError):
+            return False
+        return (environment.get(OWNER), environment.get(SLOT)) == (str(self._home), mark)
 
     def _write(self, model: str, slot: str, state: dict[str, Any]) -> None:
         aside = self._state_file(model, slot).with_suffix(".part")

@@ -36,6 +36,8 @@ READY = "/v2/health/ready"
 HEALTH = {"path": READY, "interval": "500ms", "timeout": "1s"}
 BUCKET = "X-Perennial-Bucket"
 STAMP = "x-route"
+# The guard sets it on a small request that was written to a slot which gave no answer; from outside it is taken off.
+SENT_AGAIN = "X-Perennial-Sent-Again"
 PLUGIN, GUARD = "bucket", "guard"
 PLUGIN_MODULES = {name: f"perennial.local/{name}" for name in (PLUGIN, GUARD)}
 
@@ -52,9 +54,13 @@ def render(route: Route) -> dict[str, Any]:
         f"{m}.strip": {"stripPrefix": {"prefixes": [f"/{m}"]}},
         # A slot speaks HTTP/1.1 and nothing else: a client that asks for another protocol is answered in this one.
         f"{m}.stamp": {
-            "headers": {"customResponseHeaders": {STAMP: route.stamp}, "customRequestHeaders": {"Upgrade": ""}}
+            "headers": {
+                "customResponseHeaders": {STAMP: route.stamp},
+                "customRequestHeaders": {"Upgrade": "", SENT_AGAIN: ""},
+            }
         },
         f"{m}.retry": {"retry": RETRY},
+        f"{m}.attempts": {"plugin": {GUARD: {"attempts": True}}},
     }
     if route.rate_limit:
         # For each client address; a burst may hold the requests of one second.
@@ -96,7 +102,8 @@ def _packed_name(model: str, router: str) -> str:
 
 def _for_packed(model: str, name: str, router: dict[str, Any]) -> dict[str, Any]:
     """The router for requests with a content-encoding: the same, but a request is not sent again once a slot may have had it."""
-    middlewares = [f"{model}.retry-unsent" if m == f"{model}.retry" else m for m in router["middlewares"]]
+    retry, attempts = f"{model}.retry", f"{model}.attempts"
+    middlewares = [f"{retry}-unsent" if m == retry else m for m in router["middlewares"] if m != attempts]
     if "parentRefs" in router:
         return {**router, "middlewares": middlewares, "parentRefs": [_packed_name(model, model)]}
     rule = f"({router['rule']}) && {PACKED}"
