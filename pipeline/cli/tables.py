@@ -96,8 +96,9 @@ def status(models: list[ModelStatus], faults: Sequence[str] = ()) -> str:
             )
             continue
         share = next(share for share in reversed(m.shares) if share.version == live.version)
-        answers = "yes" if live.answers else "NO: run reconcile"
-        notes += [f"{m.model}: does not answer: {live.why_not}"] if live.why_not else []
+        answers = "yes" if live.answers else "NO"
+        helps = f"; run `{live.what_helps}`" if live.what_helps else ""
+        notes += [f"{m.model}: does not answer: {live.why_not}{helps}"] if live.why_not else []
         since = _minute(share.since or "?")
         rows.add_row(m.model, live.version, f"{share.percent} %", live.slot, since, answers, _undo(m), m.address)
         if candidate is not None:

@@ -23,6 +23,7 @@ from pipeline.settings.addresses import services_of
 
 # Traefik reads a changed route file after a tenth of a second.
 FOLLOWS_S = 0.3
+ROUTER_AWAY = "the router does not answer"
 
 
 @dataclass(frozen=True)
@@ -35,18 +36,19 @@ class SlotStatus:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The slot from its part of `ModelStatus.as_dict`."""
-        return cls(**{f.name: values[f.name] for f in fields(cls)})
+        return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})
 
 
 @dataclass(frozen=True)
 class LiveStatus(SlotStatus):
     """The live slot: since when (ISO 8601) its version is live by the ledger, whether it answers at the model's address, through
-    the router, and else why not, and whether the ledger confirms the route."""
+    the router, and else why not and what helps, and whether the ledger confirms the route."""
 
     since: str | None
     answers: bool
     ledger_agrees: bool
     why_not: str | None = None
+    what_helps: str | None = None
 
 
 @dataclass(frozen=True)
@@ -210,6 +212,7 @@ def _route_status(context: Context, name: str, description: str = "") -> ModelSt
         answers=why_not is None,
         ledger_agrees=is_recorded(context.ledger, name, current.live),
         why_not=why_not,
+        what_helps=_what_helps(why_not, context.server_mode) if why_not is not None else None,
     )
     opened = open_rollout(context.ledger, name)
     going_on = opened is not None and isinstance(opened.event, RolloutStarted)
@@ -281,6 +284,13 @@ def _answers(routed: RoutedSlot) -> bool:
     return probe.answering_version(routed.address, timeout_s=1) == routed.version
 
 
+def _what_helps(why_not: str, on_server: bool) -> str:
+    """The command: `reconcile` starts slots and writes routes, but no router."""
+    if why_not != ROUTER_AWAY:
+        return "reconcile"
+    return "docker compose up -d" if on_server else "make up"
+
+
 def _why_no_answer(address: str, current: Route) -> str | None:
     """Why the live version does not answer at the model's address; None when it does.
 
@@ -292,7 +302,7 @@ def _why_no_answer(address: str, current: Route) -> str | None:
         time.sleep(FOLLOWS_S)
         code, version, stamp = probe.through_router(address)
     if code == 0:
-        return "the router does not answer"
+        return ROUTER_AWAY
     if code == 200 and stamp != current.stamp:
         return "the router does not follow the route file"
     if code == 200 and (version == current.live.version or _answers(current.live)):

@@ -366,12 +366,15 @@ def test_status_asks_through_the_router(project, monkeypatch):
     home = project / "home"
     monkeypatch.setattr(_Slot, "version", "1")
 
-    def why_not():
-        context = Context(Environment.read({"PERENNIAL_HOME": str(home), "PERENNIAL_ROUTER_URL": at.router}), ledger)
+    def why_not(**more):
+        variables = {"PERENNIAL_HOME": str(home), "PERENNIAL_ROUTER_URL": at.router, **more}
+        context = Context(Environment.read(variables), ledger)
         (status,) = LocalTraffic(context).status("churn")
         assert status.live.answers == (status.live.why_not is None)
+        advice.append(status.live.what_helps)
         return status.live.why_not
 
+    advice: list[str | None] = []
     with router(project, home) as at, answering() as slot:
         ledger = ledger_of(home)
         stamp = route_file.write(home, Route("churn", slot)).stamp
@@ -391,4 +394,7 @@ def test_status_asks_through_the_router(project, monkeypatch):
         assert why_not() is None
         monkeypatch.setattr(_Slot, "version", "9")
         assert why_not() == "version 9 answers in its place"
-    assert why_not() == "the router does not answer"
+        assert set(advice) == {None, "reconcile"}
+    # No reconcile starts a router.
+    assert why_not() == why_not(PERENNIAL_MODE="server") == "the router does not answer"
+    assert advice[-2:] == ["make up", "docker compose up -d"]

@@ -1,11 +1,13 @@
 """A model's status as JSON: the form that pages, command line and the deployer's callers read."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from pipeline.cli import tables
 from pipeline.deployer.status import CandidateStatus, LiveStatus, ModelStatus, PredecessorStatus, TrafficShare
+from pipeline.pages.templates import rendered
 
 AT = "2026-01-02T03:04:05.678Z"
 NOTHING_LIVE = ModelStatus("churn", "who leaves", "http://127.0.0.1:8000/churn/invocations")
@@ -30,7 +32,8 @@ def test_the_json_has_the_keys_that_readers_know():
     """The JSON of a status has the keys, and the order of keys, that it had before the status was a class."""
     assert json.dumps(IN_A_CANARY.as_dict()) == (
         '{"model": "churn", "description": "who leaves", "address": "http://127.0.0.1:8000/churn/invocations", '
-        f'"live": {{"version": "1", "slot": "blue", "since": "{AT}", "answers": true, "ledger_agrees": true, "why_not": null}}, '
+        f'"live": {{"version": "1", "slot": "blue", "since": "{AT}", "answers": true, "ledger_agrees": true, "why_not": null, '
+        '"what_helps": null}, '
         '"previous": {"version": "3", "slot": "green", "warm": false}, '
         f'"candidate": {{"version": "2", "slot": "green", "percent": 7, "mirror": false, "since": "{AT}", '
         '"answers": true, "follow": null}, '
@@ -47,6 +50,17 @@ def test_the_table_says_which_limits_are_off_and_what_a_step_needs():
     lines = tables.status([IN_A_CANARY]).splitlines()
     assert "churn: rollout.limits: p99_ms off" in lines
     assert "churn: a proof takes at least 1,424 requests" in lines
+
+
+def test_table_and_page_say_what_helps_a_live_version_that_does_not_answer():
+    """The command is the status's own: none is right for every cause."""
+    for command in ("reconcile", "make up", "docker compose up -d"):
+        live = replace(IN_A_CANARY.live, answers=False, why_not="it is away", what_helps=command)
+        silent = replace(IN_A_CANARY, live=live)
+        assert f"churn: does not answer: it is away; run `{command}`" in tables.status([silent]).splitlines()
+        nothing = {"runs": [], "moves": [], "roi": None, "faults": [], "runs_in_all": 0, "cost_in_all": 0}
+        page = rendered("overview.html", {**nothing, "models": [{**silent.as_dict(), "drift": None}]})
+        assert f"does not answer (it is away): run <code>{command}</code>" in page
 
 
 @pytest.mark.parametrize("status", [NOTHING_LIVE, IN_A_CANARY])
