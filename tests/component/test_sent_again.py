@@ -17,12 +17,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.project import BODY, ROOT
+from harness.router import router
 from harness.slot_server import server
+from pipeline.rollout import probe
+from pipeline.rollout.routing import route_file
+from pipeline.rollout.routing.route import Route, RoutedSlot
+from pipeline.rollout.routing.traefik import SENT_AGAIN
 from pipeline.serving import expendable, log_files
 from pipeline.serving.errors import EndedItsProcess, RequestRefused
 from pipeline.serving.expendable import Expendable
 from pipeline.serving.settings import Settings
 from tests.support import crashing
+from tests.support.fake_slot import listening
 
 AGAIN = {"x-perennial-sent-again": "1"}
 LIMIT_S = 10
@@ -179,3 +185,29 @@ def test_each_gets_its_own_answer_in_its_turn():
     assert [type(answers[i]) for i in (1, 3, 5)] == [EndedItsProcess, RequestRefused, EndedItsProcess]
     assert (answers[3].status, str(answers[3])) == (400, "café")
     assert len(crashes) == 2
+
+
+@pytest.mark.parametrize("follow", ["", "x-customer"])
+def test_what_a_slot_broke_off_at_is_marked_when_it_is_sent_again(project, follow):
+    """A slot that nobody listens on marks nothing; a client cannot mark; and a marked request's last word is sent on as it is."""
+    with router(project, project / "home") as at, listening(dies=True) as dying, listening() as alive:
+        there = RoutedSlot("green", "2", f"http://127.0.0.1:{alive.server_port}")
+
+        def ask(port):
+            gone = RoutedSlot("blue", "1", f"http://127.0.0.1:{port}")
+            split = Route("churn", gone, candidate=there, percent=1, follow=follow)
+            stamp = route_file.write(project / "home", split if follow else Route("churn", gone, there)).stamp
+            assert probe.wait_for_stamp(f"{at.router}/churn", stamp, 10)
+            alive.marks.clear()
+            headers = {SENT_AGAIN: "1", "x-customer": "one of the champion"}
+            return httpx.post(f"{at.router}/churn/invocations", content=b"rows", headers=headers)
+
+        dying.stays_dead = True
+        assert ask(9).status_code == 200
+        assert alive.marks == [None]
+        alive.own = {"x-slot": "green", "x-perennial-final": "1", "content-type": "application/json"}
+        alive.codes = [500] * 20
+        answer = ask(dying.server_port)
+        assert (dying.marks[0], alive.marks) == (None, ["1"])
+        assert (answer.status_code, answer.content) == (500, b"rows")
+        assert "x-perennial-final" not in answer.headers

@@ -6,11 +6,7 @@ import gzip
 import json
 import re
 import socket
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import httpx
@@ -27,69 +23,8 @@ from pipeline.deployer.api import LocalTraffic
 from pipeline.rollout import probe
 from pipeline.rollout.routing import foreign_files, route_file
 from pipeline.rollout.routing.route import Route, RoutedSlot
-from pipeline.rollout.routing.traefik import SENT_AGAIN
 from pipeline.settings.environment import Environment
-
-
-class _Slot(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    version = ""
-
-    def do_GET(self):
-        self.answer(503 if self.server.stays_dead and self.server.received else 200)
-
-    def do_POST(self):
-        body = (
-            self.rfile.read(int(self.headers["content-length"])) if "content-length" in self.headers else self.chunks()
-        )
-        self.server.received += 1
-        self.server.marks.append(self.headers.get(SENT_AGAIN))
-        if self.server.dies:
-            self.close_connection = True
-            return
-        self.answer(self.server.codes.pop(0) if self.server.codes else 200, body)
-
-    def chunks(self):
-        body = b""
-        while size := int(self.rfile.readline(), 16):
-            body += self.rfile.read(size + 2)[:size]
-        self.rfile.readline()
-        return body
-
-    def answer(self, code, body=b""):
-        self.send_response(code)
-        for name, value in (self.server.own if code == 500 else {}).items():
-            self.send_header(name, value)
-        if self.version:
-            self.send_header("x-model-version", self.version)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
-
-@contextmanager
-def answering(codes: tuple[int, ...] = ()) -> Iterator[RoutedSlot]:
-    """A server that answers POST with each of `codes` once, and then with 200 and the body."""
-    with listening(codes) as listener:
-        yield RoutedSlot("blue", "1", f"http://127.0.0.1:{listener.server_port}")
-
-
-@contextmanager
-def listening(codes: tuple[int, ...] = (), dies: bool = False) -> Iterator[ThreadingHTTPServer]:
-    """As `answering`; counts the POST requests that it `received`, and keeps their `marks`. With `dies` it breaks each of them off. Its
-    500 has the headers `own`."""
-    listener = ThreadingHTTPServer(("127.0.0.1", 0), _Slot)
-    listener.codes, listener.received, listener.dies = list(codes), 0, dies
-    listener.marks, listener.own, listener.stays_dead = [], {}, False
-    threading.Thread(target=listener.serve_forever, daemon=True).start()
-    try:
-        yield listener
-    finally:
-        listener.shutdown()
-        listener.server_close()
+from tests.support.fake_slot import FakeSlot, answering, listening
 
 
 def test_traefik_takes_every_text_for_text(project, monkeypatch):
@@ -170,32 +105,6 @@ def test_a_request_that_may_have_killed_a_slot_is_sent_once(project, follow):
         assert first.received > before
         if follow:
             assert {answer.status_code for answer in answers} == {200}
-
-
-@pytest.mark.parametrize("follow", ["", "x-customer"])
-def test_what_a_slot_broke_off_at_is_marked_when_it_is_sent_again(project, follow):
-    """A slot that nobody listens on marks nothing; a client cannot mark; and a marked request's last word is sent on as it is."""
-    with router(project, project / "home") as at, listening(dies=True) as dying, listening() as alive:
-        there = RoutedSlot("green", "2", f"http://127.0.0.1:{alive.server_port}")
-
-        def ask(port):
-            gone = RoutedSlot("blue", "1", f"http://127.0.0.1:{port}")
-            split = Route("churn", gone, candidate=there, percent=1, follow=follow)
-            stamp = route_file.write(project / "home", split if follow else Route("churn", gone, there)).stamp
-            assert probe.wait_for_stamp(f"{at.router}/churn", stamp, 10)
-            alive.marks.clear()
-            headers = {SENT_AGAIN: "1", "x-customer": "one of the champion"}
-            return httpx.post(f"{at.router}/churn/invocations", content=b"rows", headers=headers)
-
-        dying.stays_dead = True
-        assert ask(9).status_code == 200
-        assert alive.marks == [None]
-        alive.own = {"x-slot": "green", "x-perennial-final": "1", "content-type": "application/json"}
-        alive.codes = [500] * 20
-        answer = ask(dying.server_port)
-        assert (dying.marks[0], alive.marks) == (None, ["1"])
-        assert (answer.status_code, answer.content) == (500, b"rows")
-        assert "x-perennial-final" not in answer.headers
 
 
 @pytest.fixture(scope="module")
@@ -364,7 +273,7 @@ def test_a_foreign_broken_file_stops_no_route_and_no_restart(project):
 def test_status_asks_through_the_router(project, monkeypatch):
     """A slot that answers counts only when the router sends requests to it, by the route file as it is now."""
     home = project / "home"
-    monkeypatch.setattr(_Slot, "version", "1")
+    monkeypatch.setattr(FakeSlot, "version", "1")
 
     def why_not(**more):
         variables = {"PERENNIAL_HOME": str(home), "PERENNIAL_ROUTER_URL": at.router, **more}
@@ -392,7 +301,7 @@ def test_status_asks_through_the_router(project, monkeypatch):
         stamp = route_file.write(home, Route("churn", slot)).stamp
         assert probe.wait_for_stamp(f"{at.router}/churn", stamp, 10)
         assert why_not() is None
-        monkeypatch.setattr(_Slot, "version", "9")
+        monkeypatch.setattr(FakeSlot, "version", "9")
         assert why_not() == "version 9 answers in its place"
         assert set(advice) == {None, "reconcile"}
     # No reconcile starts a router.
