@@ -86,7 +86,7 @@ class DockerImages:
         if pins := self._settings.serving_images:
             return self._pinned(runtime, pins)
         project = self._settings.project
-        server = sorted((project / "pipeline" / "serving").glob("*.py"))
+        server = sorted((project / "pipeline" / "serving").rglob("*.py"))
         recipe = [
             project / "docker" / "serving" / "Dockerfile",
             project / "requirements" / PACKAGES[runtime],
