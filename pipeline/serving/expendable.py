@@ -112,8 +112,15 @@ class Expendable:
 
     async def _start(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         ours, theirs = socket.socketpair()
-        with theirs:
-            socket.send_fds(self._nursery, [b"."], [theirs.fileno()])
+        try:
+            with theirs:
+                socket.send_fds(self._nursery, [b"."], [theirs.fileno()])
+        except OSError:
+            ours.close()
+            # Not final: another slot may have its nursery.
+            raise RequestRefused(
+                503, "the slot cannot answer what is sent again, because its nursery was killed"
+            ) from None
         return await asyncio.open_unix_connection(sock=ours)
 
     def _end(self) -> None:

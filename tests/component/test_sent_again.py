@@ -159,6 +159,21 @@ def test_a_process_for_them_ends_when_none_came_for_a_while(monkeypatch):
     assert crashes == []
 
 
+def test_without_its_nursery_a_slot_says_so():
+    """No request is blamed for that, and the router may try another slot."""
+    crashes = []
+
+    async def work(forked):
+        (nursery,) = [process for process in psutil.Process().children() if process.pid not in before]
+        nursery.kill()
+        nursery.wait()
+        return await asyncio.gather(forked.predictions("/", {}, b"1"), return_exceptions=True)
+
+    before = {process.pid for process in psutil.Process().children()}
+    (refusal,) = in_turn(work, crashes)
+    assert (type(refusal), refusal.status, crashes) == (RequestRefused, 503, [])
+
+
 def test_an_answer_that_nobody_waits_for_is_nobody_elses(monkeypatch):
     """A request that was given up does not shift the answers of those after it."""
 
