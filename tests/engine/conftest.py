@@ -16,46 +16,52 @@ from pipeline.rollout.engines.base import EngineSettings, EngineUnavailable
 from pipeline.rollout.engines.docker import DockerEngine
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.slots import predictions_folder
-from pipeline.runs.retrain import retrain
-from tests.support.endpoint import Endpoint
+from pipeline.runs.stages import STAGES
+from pipeline.settings.models import Model
+from pipeline.workspaces.dvc_graph import Artifacts
+from tests.support.endpoint import FLIPPED, SKOPS, Endpoint
 from tests.support.once import made_once
 from tests.support.postgres import postgres, shared  # noqa: F401
 from tests.support.required import skip_or_fail
+from tests.support.versions import registered
+
+# Versions 1 to 3 are as of three days; 4 is trained on labels turned round, 5 is as 3 and served from skops.
+DAYS = {"1": 20, "2": 21, "3": 22, FLIPPED: 22, SKOPS: 22}
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
-    """A project with four versions. One worker runs their stages, the others restore them from its DVC cache."""
+    """A project with five versions. Their files are made once for all workers, and registered in a project for each."""
     with pytest.MonkeyPatch.context() as patch:
         project = make_project(tmp_path_factory.mktemp("rollout") / "project", {"churn": CHURN})
-        cache = project / ".dvc" / "cache"
         patch.chdir(project)
         patch.setenv("PERENNIAL_HOME", str(project / "home"))
         patch.setenv("PERENNIAL_PROJECT", str(project))
-
-        def train(folder: Path) -> None:
-            _register_versions(project)
-            shutil.copytree(cache, folder, dirs_exist_ok=True)
-
-        shared = made_once(tmp_path_factory, "versions", train)
-        if not cache.is_dir():
-            shutil.copytree(shared, cache)
-            _register_versions(project)
+        made = made_once(tmp_path_factory, "versions", _train)
+        registry = Context.here().registry
+        registry.client()
+        for version in DAYS:
+            assert registered(registry, Artifacts(made / version, "churn"), f"code of {version}") == version
         yield project
 
 
-def _register_versions(project: Path) -> None:
-    """Versions 1 to 3 as of three days, and 4, which is trained on labels turned round."""
-    context = Context.here()
-    for day in (20, 21, 22):
-        as_of = context.params.model("churn").as_of.replace(month=2, day=day)
-        retrain(context, f"run/{day}", "churn", as_of, "a test", False)
-    customers = project / "customers" / "all.parquet"
-    content = customers.read_bytes()
-    rows = pd.read_parquet(customers)
-    rows.assign(left=1 - rows["left"]).to_parquet(customers)
-    retrain(context, "run/flipped", "churn", as_of, "a test", False)
-    customers.write_bytes(content)
+def _train(folder: Path) -> None:
+    """Every stage for each version, in this process; the current folder is the project."""
+    customers = Path("customers") / "all.parquet"
+    content, rows = customers.read_bytes(), pd.read_parquet(customers)
+    for version, day in DAYS.items():
+        model = Model.model_validate(CHURN)
+        training = model.training.model_copy(update={"runtime": "skops"} if version == SKOPS else {})
+        model = model.model_copy(update={"as_of": model.as_of.replace(month=2, day=day), "training": training})
+        if version == FLIPPED:
+            rows.assign(left=1 - rows["left"]).to_parquet(customers)
+        files = Artifacts(Path.cwd(), "churn")
+        files.folder.mkdir(parents=True)
+        for stage in STAGES.values():
+            stage("churn", model, files)
+        shutil.copytree(files.folder, Artifacts(folder / version, "churn").folder)
+        shutil.rmtree(files.folder)
+        customers.write_bytes(content)
 
 
 @pytest.fixture(params=["process", "docker"])

@@ -14,7 +14,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from harness.project import BODY, change_params
+from harness.project import BODY
 from pipeline.errors import RolloutError
 from pipeline.ledger.rollout_events import SlotDied
 from pipeline.rollout import deploy
@@ -24,10 +24,10 @@ from pipeline.rollout.engines.docker_events import ContainerDeaths
 from pipeline.rollout.engines.process import ProcessEngine
 from pipeline.rollout.engines.select import LocalEngines
 from pipeline.rollout.slot_deaths import Death, note
-from pipeline.runs.retrain import retrain
 from pipeline.serving import log_files
 from pipeline.serving.prediction_log import pseudonym
 from pipeline.serving.runtime import Runtime
+from tests.support.endpoint import SKOPS
 from tests.support.required import skip_or_fail
 
 
@@ -112,14 +112,10 @@ def test_when_all_slots_have_ended_their_network_is_gone_too(endpoint):
 def test_what_onnx_cannot_hold_is_served_by_the_second_image(endpoint):
     """A skops package is deployed on the same engine and gives the ONNX predictions."""
     endpoint.deploy("1")
-    change_params(endpoint.project, "models.churn.training.runtime", "skops")
-    as_of = endpoint.context.params.model("churn").as_of.replace(month=2, day=22)
-    context = type(endpoint.context).here()
-    version = retrain(context, f"run/skops-{uuid.uuid4().hex[:6]}", "churn", as_of, "a test", False).version
-    result = endpoint.deploy(version)
-    assert result.engine == [e.name for e in endpoint.engines.all() for r in e.all() if r.version == version][0]
+    result = endpoint.deploy(SKOPS)
+    assert result.engine == [e.name for e in endpoint.engines.all() for r in e.all() if r.version == SKOPS][0]
     answer = httpx.post(f"{endpoint.address}/invocations", content=BODY)
-    assert answer.headers["x-model-version"] == version
+    assert answer.headers["x-model-version"] == SKOPS
     assert httpx.get(f"{endpoint.address}/v2/models/churn").json()["platform"] == "sklearn_skops"
     onnx = Runtime.load(endpoint.context.registry.package_folder("churn", "3"))
     rows = onnx.signature.of_records(json.loads(BODY)["dataframe_records"])

@@ -19,7 +19,7 @@ from pipeline.rollout import deploy, recovery, rollback
 from pipeline.rollout.engines.select import Engines
 from pipeline.rollout.routing import route_file
 
-FLIPPED = "4"
+FLIPPED, SKOPS = "4", "5"
 LIMIT_S = 10.0
 # With these limits a step of a canary between equal versions ends after some twenty requests.
 WIDE = {"bake_s": 0.2, "hold_s": 150, "limits__error_rate": 0.5, "limits__min_requests": 20, "limits__alpha": 0.4}
@@ -29,7 +29,7 @@ one_engine = pytest.mark.parametrize("endpoint", ["process"], indirect=True)
 
 
 class Endpoint:
-    """A project with registered versions of churn behind a real router: 1 to 3 alike, 4 trained on labels turned round."""
+    """A project with registered versions of churn behind a real router: 1 to 3 alike, FLIPPED has labels turned round, SKOPS is no ONNX."""
 
     def __init__(self, project, at):
         self.project, self.home, self.at = project, project / "home", at
