@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness.project import CHURN, ROOT, change_params
+from harness.project import CHURN, ROOT, change_params, make_project
 from pipeline.runs.stages import STAGES
 from pipeline.settings.rollout import STRATEGIES
 from pipeline.workspaces import dvc_graph
@@ -17,26 +17,48 @@ from pipeline.workspaces import dvc_graph
 READ_DAGS = Path(__file__).parents[1] / "support" / "read_dags.py"
 
 
-def read_dags(project, tmp_path):
-    """All Dags of a project as plain facts, read in a process of its own with an empty Airflow home."""
-    env = os.environ | {
-        "AIRFLOW_HOME": str(tmp_path / "airflow"),
+def airflow_of(project, folder):
+    """The environment of an Airflow of its own, in `folder`, with the Dags and plugins of `project`."""
+    return os.environ | {
+        "AIRFLOW_HOME": str(folder / "airflow"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(project / "dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(project / "plugins"),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{folder / 'airflow.db'}",
         "PERENNIAL_PROJECT": str(project),
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path / 'airflow.db'}",
     }
-    done = subprocess.run(
-        [sys.executable, str(READ_DAGS), str(project / "dags")], capture_output=True, text=True, env=env, check=False
-    )
-    assert "@@" in done.stdout, done.stderr
-    return json.loads(done.stdout.rpartition("@@")[2])
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory):
-    return read_dags(ROOT, tmp_path_factory.mktemp("dags"))
+def reader(tmp_path_factory):
+    """A process that has imported Airflow, and forks another for each project whose Dags it is asked for."""
+    env = airflow_of(ROOT, tmp_path_factory.mktemp("reader"))
+    command = [sys.executable, str(READ_DAGS)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env) as process:
+        yield process
+        process.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def read_dags(reader):
+    """Reads all Dags of a project as plain facts."""
+
+    def read(project):
+        reader.stdin.write(f"{project}\n")
+        reader.stdin.flush()
+        for line in reader.stdout:
+            if line.startswith("@@"):
+                told = json.loads(line.removeprefix("@@"))
+                assert told, "no Dags could be read; the reader's output says why"
+                return told
+        raise AssertionError("the reader of Dags ended")
+
+    return read
+
+
+@pytest.fixture(scope="module")
+def told(read_dags):
+    return read_dags(ROOT)
 
 
 def test_they_all_parse(told):
@@ -146,40 +168,49 @@ def test_the_form_for_what_to_do_begins_with_what_does_no_harm(told):
     assert form["action"]["value"] == "reconcile"
 
 
-def test_a_run_refuses_a_key_that_its_form_does_not_have(project, tmp_path):
-    """An unknown key of a run's conf fails it and lists the form's; the monitor of a model without a champion skips its check."""
-    code = """
+RUN_DAGS = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from airflow.utils.db import initdb
 from airflow.dag_processing.dagbag import DagBag
 initdb()
 dags = DagBag(dag_folder=sys.argv[1]).dags
-for kind in ("operate", "monitor", "retrain"):
-    print("@@", kind, dags[f"{kind}__churn"].test(run_conf={"acton": "rollback"}).state)
-print("@@", "early", dags["monitor__churn"].test().state)
-print("@@", "known", dags["operate__churn"].test(run_conf={"reason": "to see"}).state)
+unknown, known = {"acton": "rollback"}, {"reason": "to see"}
+for dag, conf in (
+    ("operate__churn", unknown), ("monitor__churn", unknown), ("retrain__churn", unknown), ("monitor__churn", None),
+    ("operate__churn", known), ("monitor__other", None), ("retrain__other", None), ("operate__other", None),
+):
+    run = dags[dag].test(run_conf=conf)
+    failed = sorted(t.task_id for t in run.get_task_instances() if t.state == "failed")
+    print("@@", dag, *(conf or {"nothing": ""}), run.state, *failed)
 """
-    env = os.environ | {
-        "AIRFLOW_HOME": str(tmp_path / "airflow"),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(project / "dags"),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path / 'airflow.db'}",
-        "PERENNIAL_PROJECT": str(project),
-        "PERENNIAL_HOME": str(project / "home"),
-        "AIRFLOW__CORE__PLUGINS_FOLDER": str(project / "plugins"),
-    }
-    command = [sys.executable, "-c", code, str(project / "dags")]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """(the state and the failed tasks of each run by its Dag and its conf's key, all that was said), with a right and a broken block."""
+    folder = tmp_path_factory.mktemp("runs")
+    project = make_project(folder / "project", {"churn": CHURN, "other": CHURN})
+    change_params(project, "models.other.rollout.serving", {"max_rwos": 3})
+    env = airflow_of(project, folder) | {"PERENNIAL_HOME": str(project / "home")}
+    command = [sys.executable, "-c", RUN_DAGS, str(project / "dags")]
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
-    told = dict(line.split()[1:] for line in done.stdout.splitlines() if line.startswith("@@"))
-    refused = {"operate": "failed", "monitor": "failed", "retrain": "failed"}
-    assert told == refused | {"known": "success", "early": "success"}, done.stderr
-    said = done.stdout + done.stderr
+    told = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("@@")]
+    assert len(told) == 8, done.stderr
+    return {(dag, key): tuple(found) for dag, key, *found in told}, done.stdout + done.stderr
+
+
+def test_a_run_refuses_a_key_that_its_form_does_not_have(runs):
+    """An unknown key of a run's conf fails it and lists the form's; the monitor of a model without a champion skips its check."""
+    ended, said = runs
+    states = {run: found[0] for run, found in ended.items() if run[0].endswith("__churn")}
+    refused = {(f"{kind}__churn", "acton"): "failed" for kind in ("operate", "monitor", "retrain")}
+    assert states == refused | {("operate__churn", "reason"): "success", ("monitor__churn", "nothing"): "success"}, said
     assert "model churn: no version is live yet" in said
     assert said.count("conf acton: is unknown to this Dag; use action, reason") >= 1
 
 
-def test_another_model_is_another_pair_of_dags(project, tmp_path):
+def test_another_model_is_another_pair_of_dags(project, read_dags):
     """Each model of params.yaml gets its Dags, and a stage that is only in dvc.yaml becomes a task."""
     written = yaml.safe_load((project / "dvc.yaml").read_text())
     written["stages"]["explain"] = {
@@ -187,7 +218,7 @@ def test_another_model_is_another_pair_of_dags(project, tmp_path):
         "do": {"cmd": "true", "deps": ["artifacts/${key}/model.skops"]},
     }
     (project / "dvc.yaml").write_text(yaml.safe_dump(written))
-    told = read_dags(project, tmp_path)
+    told = read_dags(project)
     assert set(told["dags"]) == {"retrain__churn", "monitor__churn", "operate__churn"}
     assert "train" in told["dags"]["retrain__churn"]["tasks"]["explain"]
 
@@ -197,13 +228,13 @@ BROKEN = (
 )
 
 
-def test_a_models_broken_block_leaves_all_dags_and_schedules_where_they_were(project, tmp_path):
+def test_a_models_broken_block_leaves_all_dags_and_schedules_where_they_were(project, read_dags):
     """A broken block keeps its model's Dags with their schedules and says so on them; the other model's Dags do not change."""
     change_params(project, "models.other", CHURN)
-    before = read_dags(project, tmp_path)
+    before = read_dags(project)
     assert len(before["dags"]) == 6
     change_params(project, "models.other.rollout.serving", {"max_rwos": 3})
-    after = read_dags(project, tmp_path)
+    after = read_dags(project)
     assert (after["errors"], set(after["dags"])) == ({}, set(before["dags"]))
     for name, dag in after["dags"].items():
         if name in ("retrain__other", "monitor__other"):
@@ -215,11 +246,11 @@ def test_a_models_broken_block_leaves_all_dags_and_schedules_where_they_were(pro
             assert dag == before["dags"][name]
 
 
-def test_a_block_that_was_never_right_has_dags_without_a_schedule(project, tmp_path):
+def test_a_block_that_was_never_right_has_dags_without_a_schedule(project, read_dags):
     """A model whose first block is broken has its Dags, which say so and never start by themselves."""
     change_params(project, "models.other", {"as_of": "yesterday"})
     change_params(project, "models.no/dag", {})
-    told = read_dags(project, tmp_path)
+    told = read_dags(project)
     assert told["errors"] == {}
     assert {f"{kind}__{name}" for kind in ("retrain", "monitor", "operate") for name in ("churn", "other")} == set(
         told["dags"]
@@ -229,11 +260,11 @@ def test_a_block_that_was_never_right_has_dags_without_a_schedule(project, tmp_p
 
 
 @pytest.mark.parametrize("content", ["models:\n  churn: [\n", ""])
-def test_a_file_that_cannot_be_read_takes_no_dag_away(project, tmp_path, content):
+def test_a_file_that_cannot_be_read_takes_no_dag_away(project, read_dags, content):
     """When params.yaml is no YAML, or empty, all Dags stay with their schedules, and each says what is wrong."""
-    before = read_dags(project, tmp_path)
+    before = read_dags(project)
     (project / "params.yaml").write_text(content)
-    after = read_dags(project, tmp_path)
+    after = read_dags(project)
     assert (after["errors"], set(after["dags"])) == ({}, set(before["dags"]))
     dag = after["dags"]["retrain__churn"]
     assert "params.yaml" in dag["about"]
@@ -241,36 +272,12 @@ def test_a_file_that_cannot_be_read_takes_no_dag_away(project, tmp_path, content
     assert dag["intervals"] == before["dags"]["retrain__churn"]["intervals"]
 
 
-def test_runs_of_a_broken_block_fail_at_once_with_its_line_and_operate_goes_on(project, tmp_path):
+def test_runs_of_a_broken_block_fail_at_once_with_its_line_and_operate_goes_on(runs):
     """Retrain and monitor runs of a broken block fail in their first task with the block's line; reconcile by operate works."""
-    code = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from airflow.utils.db import initdb
-from airflow.dag_processing.dagbag import DagBag
-initdb()
-dags = DagBag(dag_folder=sys.argv[1]).dags
-for kind in ("monitor", "retrain", "operate"):
-    run = dags[f"{kind}__other"].test()
-    print("@@", kind, run.state, *sorted(t.task_id for t in run.get_task_instances() if t.state == "failed"))
-"""
-    change_params(project, "models.other", CHURN)
-    change_params(project, "models.other.rollout.serving", {"max_rwos": 3})
-    env = os.environ | {
-        "AIRFLOW_HOME": str(tmp_path / "airflow"),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(project / "dags"),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path / 'airflow.db'}",
-        "PERENNIAL_PROJECT": str(project),
-        "PERENNIAL_HOME": str(project / "home"),
-        "AIRFLOW__CORE__PLUGINS_FOLDER": str(project / "plugins"),
-    }
-    command = [sys.executable, "-c", code, str(project / "dags")]
-    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
-    told = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("@@")]
-    assert told == [
-        ["monitor", "failed", "watch_rollout"],
-        ["retrain", "failed", "open_workspace"],
-        ["operate", "success"],
-    ], done.stderr
-    assert (done.stdout + done.stderr).count(BROKEN) >= 2
+    ended, said = runs
+    assert {dag: found for (dag, _), found in ended.items() if dag.endswith("__other")} == {
+        "monitor__other": ("failed", "watch_rollout"),
+        "retrain__other": ("failed", "open_workspace"),
+        "operate__other": ("success",),
+    }, said
+    assert said.count(BROKEN) >= 2

@@ -1,7 +1,12 @@
-"""Prints all Dags of a folder as plain facts. Run in a process of its own, with an Airflow home of its own."""
+"""Prints all Dags of each project that it is asked for as plain facts, in a fork of a process that has imported Airflow.
+
+Run with an Airflow home of its own. Nothing of `pipeline` or the project is imported before the fork.
+"""
 
 import json
+import os
 import sys
+import traceback
 
 from airflow._shared.timezones import timezone
 from airflow.dag_processing.dagbag import DagBag
@@ -32,7 +37,21 @@ def facts(dag):
     }
 
 
-sys.path.insert(0, sys.argv[1])  # as the dag processor and the workers have it
-bag = DagBag(dag_folder=sys.argv[1])
-told = {"errors": bag.import_errors, "dags": {name: facts(dag) for name, dag in bag.dags.items()}}
-print("@@" + json.dumps(told, default=str))
+def read(project):
+    os.environ["PERENNIAL_PROJECT"] = project
+    dags = f"{project}/dags"
+    sys.path.insert(0, dags)  # as the dag processor and the workers have it
+    bag = DagBag(dag_folder=dags)
+    told = {"errors": bag.import_errors, "dags": {name: facts(dag) for name, dag in bag.dags.items()}}
+    print("@@" + json.dumps(told, default=str), flush=True)
+
+
+for line in sys.stdin:
+    if (child := os.fork()) == 0:
+        try:
+            read(line.rstrip("\n"))
+        except BaseException:
+            traceback.print_exc()
+            print("@@null", flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
