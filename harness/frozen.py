@@ -4,6 +4,9 @@ import gc
 
 from sqlalchemy.orm import configure_mappers
 
+from pipeline.services.preload import cache_mlflow_package_list
+
 configure_mappers()
+cache_mlflow_package_list()
 gc.collect()
 gc.freeze()

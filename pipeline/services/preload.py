@@ -51,7 +51,7 @@ def main(argv: list[str]) -> None:
     # OpenMP reads the variable when it is loaded; pipeline.workspaces.workspace says why it is set.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     stage_server.import_all((*stage_server.LIBRARIES, *LIBRARIES))
-    _cache_mlflow_package_list()
+    cache_mlflow_package_list()
     stage_server.fork()
     stage_server.forget_our_code()
     if "celery" in argv:
@@ -60,7 +60,7 @@ def main(argv: list[str]) -> None:
     runpy.run_path(program, run_name="__main__")
 
 
-def _cache_mlflow_package_list() -> None:
+def cache_mlflow_package_list() -> None:
     """Lets MLflow list the modules of all packages once. Else each task that logs a model does it: a second of processor time."""
     try:
         from mlflow.utils.requirements_utils import warn_dependency_requirement_mismatches
