@@ -38,7 +38,9 @@ def deploy_version(context: Context, version: str) -> Deployment | ShadowResult:
     return deploy.deploy(context.rollout("harness"), "churn", version, context.params.model("churn").rollout)
 
 
-def hundred(context: Context, address: str, rollouts: int, requests: int) -> tuple[Tally, dict[str, list[float]]]:
+def hundred(
+    context: Context, address: str, rollouts: int, requests: int, pace: float = PACE
+) -> tuple[Tally, dict[str, list[float]]]:
     """Versions 1 and 2 in turn; each tenth time a version that is never promoted runs beside them and gets copies.
 
     Returns the tally and the seconds of the rollouts. Raises AssertionError for a request that failed, or was answered by
@@ -47,7 +49,7 @@ def hundred(context: Context, address: str, rollouts: int, requests: int) -> tup
     settings = context.params.model("churn").rollout
     deploy_version(context, "1")
     times: dict[str, list[float]] = {"to_traffic_s": [], "switch_s": [], "ready_s": []}
-    with steady_load(address, bodies(), pace=PACE) as tally:
+    with steady_load(address, bodies(), pace) as tally:
         for turn in range(rollouts):
             told = deploy_version(context, "21"[turn % 2])
             for key, values in times.items():
@@ -103,7 +105,7 @@ def settings_changes(context: Context, address: str, changes: int, pace: float =
     return tally, durations
 
 
-def killed_deploys(context: Context, address: str, kills: int) -> tuple[Tally, list[float]]:
+def killed_deploys(context: Context, address: str, kills: int, pace: float = PACE) -> tuple[Tally, list[float]]:
     """Kills a deploy from the command line at `kills` random moments under load; the service `rollouts` recovers each.
 
     Returns the tally and the seconds from each kill to the end of its recovery. Raises AssertionError for a request that failed, and
@@ -115,7 +117,7 @@ def killed_deploys(context: Context, address: str, kills: int) -> tuple[Tally, l
     started = time.monotonic()
     assert commands.run(context.project, ["deploy", "churn", "2"]) == 0
     whole_s, recoveries = time.monotonic() - started, list[float]()
-    with _rollout_keeper(context), steady_load(address, bodies(), PACE) as tally:
+    with _rollout_keeper(context), steady_load(address, bodies(), pace) as tally:
         while len(recoveries) < kills:
             current = route_file.read(context.home, "churn")
             assert current is not None

@@ -41,7 +41,7 @@ def test_a_package_that_answers_otherwise_gets_no_user_request(endpoint):
         forged = endpoint.context.registry.key.sign(manifest.read_bytes())
         client.set_model_version_tag("churn", "2", SIGNATURE_TAG, forged)
         with (
-            steady_load(endpoint.address, BODY) as tally,
+            steady_load(endpoint.address, BODY, pace=100) as tally,
             pytest.raises(RolloutError, match="1 of 10 golden answers are wrong"),
         ):
             endpoint.deploy("2")
@@ -119,7 +119,7 @@ def test_a_slot_that_answers_nonsense_gets_no_user_request(endpoint, said):
     wrong = "10 of 10 golden answers are wrong|failed its golden requests"
     with (
         repackaged(endpoint, answering_always(said)),
-        steady_load(endpoint.address, BODY) as tally,
+        steady_load(endpoint.address, BODY, pace=100) as tally,
         pytest.raises(RolloutError, match=wrong),
     ):
         endpoint.deploy("2")
@@ -135,7 +135,7 @@ def test_a_version_that_refuses_what_the_champion_answers_is_undone(endpoint, st
     """A candidate that refuses requests which the champion answers is rolled back."""
     endpoint.deploy("1")
     endpoint.set(bake_s=5, canary_percent=50, limits__p99_ms=5000)
-    with repackaged(endpoint, other_features), steady_load(endpoint.address, BODY):
+    with repackaged(endpoint, other_features), steady_load(endpoint.address, BODY, pace=100):
         time.sleep(1)
         with pytest.raises(RolloutError, match=r"[\d.]+% of [\d,]+ requests were refused, 0.00% of the champion's"):
             endpoint.deploy("2", strategy, accept_schema_change=True)
@@ -190,7 +190,7 @@ def test_a_slot_that_dies_in_its_bake_gives_the_route_back(endpoint, monkeypatch
             engine.stop("churn", "green", 0)
         return look(observer)
 
-    with monkeypatch.context() as during, steady_load(endpoint.address, BODY) as tally:
+    with monkeypatch.context() as during, steady_load(endpoint.address, BODY, pace=100) as tally:
         during.setattr(evidence.Observer, "look", end_the_slot)
         # Either watcher may be the first to see it: the probe of the slot, or Traefik's count of failed answers.
         with pytest.raises(RolloutError, match="stopped answering during its bake|answers failed"):

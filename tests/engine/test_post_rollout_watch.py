@@ -57,7 +57,7 @@ def test_a_champion_that_loses_on_mature_labels_is_rolled_back(endpoint):
     asked = ask(endpoint, AS_OF - timedelta(days=10))
     early = watch(endpoint.context, "w", "churn", AS_OF - timedelta(days=9))
     assert (early.decision, early.rollback) == ("keep", None)
-    with steady_load(endpoint.address, BODY) as tally:
+    with steady_load(endpoint.address, BODY, pace=100) as tally:
         result = watch(endpoint.context, "w", "churn", AS_OF)
     # The labels of the last two days are not known yet.
     assert 0.7 * asked < result.rows < asked, result
