@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
+from types import MappingProxyType
 
 from pipeline.policy.canary import Evidence, Paired, judge
 from pipeline.policy.confidence import Counted
@@ -113,8 +114,12 @@ def span(seconds: float) -> str:
     return f"{seconds:g} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
-def needed(limits: RolloutLimits, comparison: Comparison, usual: Usual) -> dict[str, int | None]:
-    """The requests of the candidate that a proof takes, by figure that is on; None when no number is enough."""
+@lru_cache(maxsize=16)
+def needed(limits: RolloutLimits, comparison: Comparison, usual: Usual) -> Mapping[str, int | None]:
+    """The requests of the candidate that a proof takes, by figure that is on; None when no number is enough.
+
+    The last results are kept: each costs some eighty judgements, and each step of a linear rollout asks for the same.
+    """
     known: dict[int, Mapping[str, bool]] = {}
 
     def proven(figure: str, requests: int) -> bool:
@@ -124,7 +129,7 @@ def needed(limits: RolloutLimits, comparison: Comparison, usual: Usual) -> dict[
         return known[requests][figure]
 
     on = [figure for figure in limits.on if comparison.predictions or figure not in PREDICTION_FIGURES]
-    return {figure: _fewest(partial(proven, figure)) for figure in on}
+    return MappingProxyType({figure: _fewest(partial(proven, figure)) for figure in on})
 
 
 def _fewest(proven: Callable[[int], bool]) -> int | None:
