@@ -145,14 +145,14 @@ class Server:
             return self.airflow.tasks("retrain__churn", run)
         return []
 
-    def wait_for(self, run: str, task: str, limit_s: float = 300) -> dict[str, Any]:
-        """Waits until a task runs; the task."""
+    def wait_for(self, run: str, task: str, limit_s: float = 300, state: str = "running") -> dict[str, Any]:
+        """Waits until a task is in that state; the task."""
         until = time.monotonic() + limit_s
         while True:
             for told in self.tasks(run):
-                if told["task_id"] == task and told["state"] == "running":
+                if told["task_id"] == task and told["state"] == state:
                     return told
-            assert time.monotonic() < until, f"{task} does not run: {self.tasks(run)}"
+            assert time.monotonic() < until, f"{task} is not {state}: {self.tasks(run)}"
             time.sleep(0.3)
 
     @property

@@ -19,7 +19,7 @@ from demo.replay import requests
 from demo.show import flights_between
 from harness.load import steady_load
 from pipeline.deployer import traffic
-from pipeline.ledger.events import DriftChecked, RunOpened, StepEnded, VersionRegistered
+from pipeline.ledger.events import DriftChecked, RunOpened, StepEnded
 from pipeline.ledger.rollout_events import RolledBack
 from pipeline.ledger.store import airflow_run
 from pipeline.services import control, processes
@@ -115,32 +115,6 @@ def test_4_a_failed_gate_stops_the_run_and_shows_every_reason(stack, first_versi
     ]
     assert "metric_limit" in failed["error"]
     assert stack.live(FLIGHTS) == live
-
-
-def test_5_a_backfill_registers_and_never_goes_live(stack):
-    """A backfill registers a version for each interval and changes nothing that is live."""
-    body = {
-        "dag_id": "retrain__churn",
-        "from_date": "2024-02-20T00:00:00Z",
-        "to_date": "2024-02-21T00:00:00Z",
-        "max_active_runs": 2,
-    }
-    stack.airflow.post("/backfills", body)
-    until = time.monotonic() + 240
-    while True:
-        found = stack.airflow.runs("retrain__churn")
-        if found and all(r["state"] in ("success", "failed") for r in found):
-            break
-        assert time.monotonic() < until
-        time.sleep(0.5)
-    states = [stack.finish("retrain__churn", r["dag_run_id"]) for r in found]
-    assert [s[""] for s in states] == ["success"] * len(found)
-    assert {s["roll_out"] for s in states} == {"skipped"}
-    opened = sorted(e.body["as_of"][:10] for e in stack.context.ledger.events(RunOpened, model="churn"))
-    assert opened == ["2024-02-21", "2024-02-22"][: len(found)]
-    assert stack.context.registry.champion("churn") is None
-    aliases = {e.body["alias"] for e in stack.context.ledger.events(VersionRegistered, model="churn")}
-    assert aliases == {f"asof-{day}" for day in opened}
 
 
 def test_5b_operate_rolls_back_and_forward_under_load(stack, second_version):

@@ -187,14 +187,19 @@ def test_6_a_worker_is_killed_in_training_and_the_deployer_in_the_rollout(server
     assert len(server.events("rollout_ended")) == rollouts + 1
 
 
-def test_7_postgres_and_redis_are_restarted_and_mlflow_is_down_for_a_minute(server: Server, first_release: Retrained):
-    """A run goes live through restarts of Postgres and Redis and a minute without MLflow."""
+def test_7_postgres_and_redis_are_restarted_and_mlflow_is_down_when_it_is_asked(
+    server: Server, first_release: Retrained
+):
+    """A run goes live through restarts of Postgres and Redis, and tries again after MLflow was away."""
     with a_run_under_load(server, "2024-02-28T00:00:00Z") as run:
         server.wait_for(run, "snapshot")
         server.compose("restart", "-t", "5", "postgres", "redis")
         server.wait_for(run, "evaluate")
         server.compose("stop", "-t", "2", "mlflow")
-        time.sleep(60)
+        # The first step that asks MLflow fails, and is to be tried again.
+        server.wait_for(run, "check_gates", state="up_for_retry")
+        if EXHAUSTIVE:
+            time.sleep(60)
         server.compose("start", "mlflow")
 
 
