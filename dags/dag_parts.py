@@ -59,7 +59,10 @@ def each_model(kind: str, build: Callable[[str, DagSettings], object]) -> None:
 
 def documentation(module: str | None, settings: DagSettings) -> str:
     """The Dag's page: its file's docstring, and before it why its model's runs fail now."""
-    return f"**Every run fails at once: {settings.fault}**\n\n{module}" if settings.fault else module or ""
+    lines = settings.fault.splitlines()
+    if len(lines) < 2:
+        return f"**Every run fails at once: {settings.fault}**\n\n{module}" if lines else module or ""
+    return "\n".join(["**Every run fails at once:**\n", *(f"- {line}" for line in lines), f"\n{module}"])
 
 
 def drift_asset(model: str) -> Asset:

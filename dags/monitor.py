@@ -99,7 +99,7 @@ def monitor_schedule(settings: DagSettings) -> Any:
 def monitor_dag(model: str, settings: DagSettings) -> Any:
     @dag(
         dag_id=f"monitor__{model}",
-        description=settings.fault or f"Drift and live quality of {model}",
+        description=settings.first_fault or f"Drift and live quality of {model}",
         schedule=monitor_schedule(settings),
         start_date=settings.start,
         catchup=False,

@@ -146,7 +146,7 @@ def retrain_schedule(model: str, schedule: params.Schedule | None) -> Any:
 def retrain_dag(model: str, settings: DagSettings) -> Any:
     @dag(
         dag_id=f"retrain__{model}",
-        description=settings.fault or settings.description,
+        description=settings.first_fault or settings.description,
         schedule=retrain_schedule(model, settings.schedule),
         start_date=settings.start,
         catchup=False,

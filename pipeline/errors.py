@@ -1,8 +1,12 @@
-"""The errors. Each message is one line: the subject, what was observed, and the next step."""
+"""The errors. Each message is one line: the subject, what was observed, and the next step. Faults of params.yaml that are found
+together are such a line each."""
 
 from __future__ import annotations
 
 from typing import Self
+
+# Between several observations of one error, which are a line each. No text of another program has it.
+NEXT_LINE = "\x1e"
 
 
 class PerennialError(Exception):
@@ -15,7 +19,8 @@ class PerennialError(Exception):
         self.next_check = next_check
 
     def __str__(self) -> str:
-        return " ".join(f"{self.subject}: {self.observation}; {self.next_check}".split())
+        observations = self.observation.split(NEXT_LINE)
+        return "\n".join(" ".join(f"{self.subject}: {seen}; {self.next_check}".split()) for seen in observations)
 
 
 class SettingsError(PerennialError):

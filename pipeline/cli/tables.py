@@ -77,7 +77,7 @@ def status(models: list[ModelStatus], faults: Sequence[str] = ()) -> str:
     notes = list(faults)
     for m in models:
         live, candidate = m.live, m.candidate
-        notes += [f"{m.model}: {m.fault}"] if m.fault else []
+        notes += [f"{m.model}: {line}" for line in (m.fault or "").splitlines()]
         if m.problem:
             notes.append(m.problem)
         notes += [f"{m.model}: {m.note}"] if m.note else []

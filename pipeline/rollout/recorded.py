@@ -16,6 +16,7 @@ from pipeline.ledger.store import Entry, Ledger
 from pipeline.ledger.timeline import live_version
 from pipeline.rollout.routing.route import RoutedSlot
 from pipeline.settings.rollout import Rollout, Serving
+from pipeline.settings.section import RECORDED
 
 
 def recorded_settings(ledger: Ledger, model: str, version: str = "") -> Rollout | None:
@@ -79,7 +80,7 @@ def _read(values: Mapping[str, Any] | None) -> Rollout | None:
     if values is None:
         return None
     try:
-        return Rollout.model_validate(_known(Rollout, values))
+        return Rollout.model_validate(_known(Rollout, values), context=RECORDED)
     except ValidationError:
         return None
 

@@ -12,12 +12,14 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.context import Context
 from pipeline.settings.models import Model, Schedule
 from pipeline.settings.rollout import Strategy
+from pipeline.settings.section import RECORDED
 from pipeline.settings.times import UtcTime
 
 # Airflow's own rule for the id of a Dag, and the ledger's longest name.
@@ -38,6 +40,12 @@ class DagSettings(BaseModel):
     fault: str = ""
 
     @property
+    def first_fault(self) -> str:
+        """The fault in one line: the first of several, and how many there are."""
+        first, *others = self.fault.splitlines() or [""]
+        return f"{len(others) + 1} faults, the first: {first}" if others else first
+
+    @property
     def start(self) -> UtcTime | None:
         return self.schedule.start if self.schedule else None
 
@@ -53,9 +61,6 @@ class DagSettings(BaseModel):
             monitor_cron=model.monitor.cron,
             strategy=model.rollout.strategy,
         )
-
-
-_FILE = TypeAdapter(dict[str, DagSettings])
 
 
 def dag_settings(context: Context) -> dict[str, DagSettings]:
@@ -80,9 +85,17 @@ def _ever_live(context: Context) -> list[str]:
 
 
 def _remembered(file: Path) -> dict[str, DagSettings]:
+    """The settings of the last time. What was right then is taken as it is: a rule may have got stricter since."""
     try:
-        return _FILE.validate_json(file.read_bytes())
-    except (OSError, ValidationError):
+        return {name: DagSettings.model_validate(last, context=RECORDED) for name, last in _read(file).items()}
+    except ValidationError:
+        return {}
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_bytes())
+    except (OSError, ValueError):
         return {}
 
 
@@ -90,7 +103,10 @@ def _remember(file: Path, settings: dict[str, DagSettings]) -> None:
     aside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(json.dumps(_FILE.dump_python(settings, mode="json"), indent=1), encoding="utf-8")
+        aside.write_text(
+            json.dumps({name: last.model_dump(mode="json") for name, last in settings.items()}, indent=1),
+            encoding="utf-8",
+        )
         aside.replace(file)
     except OSError as error:
         # The Dags of today are right; only a file that breaks later would not find them.

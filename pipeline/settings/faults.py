@@ -1,28 +1,50 @@
-"""Faults of params.yaml: each is one line with the key's full name, and each section has its own."""
+"""Faults of params.yaml. Each is one line with the key's full name; those of one section or model are told together."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from pipeline.errors import SettingsError
+from pipeline.errors import NEXT_LINE, SettingsError
+from pipeline.settings.examples import example
+
+# Where a value may be of several kinds, pydantic tells its fault once for each kind, with the kind's name after the key.
+KINDS = ("bool", "int", "float", "str")
+OF_ANY_KIND = ("allowed", "options")
+
+AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
 
-def fault(what: str) -> SettingsError:
-    return SettingsError("params.yaml", what, "correct it there; docs/params.md lists every key")
+def fault(*what: str) -> SettingsError:
+    """The faults as one error, a line for each."""
+    return SettingsError("params.yaml", NEXT_LINE.join(what), "correct it there; docs/params.md lists every key")
 
 
-def first_fault(error: ValidationError, at: str) -> str:
-    """The first fault of the section at the key `at`, and how many more there are."""
-    faults = error.errors()
-    where = ".".join([at, *(str(part) for part in faults[0]["loc"])])
-    kind = faults[0]["type"]
-    what = {"extra_forbidden": "unknown key", "missing": "missing key"}.get(kind, faults[0]["msg"])
-    what = what.removeprefix("Value error, ")
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return f"{what} {where}{more}" if kind in ("extra_forbidden", "missing") else f"{where}: {what}{more}"
+def missing(key: str) -> str:
+    added = example(key)
+    return f"missing key {key} (for example {added})" if added else f"missing key {key}"
+
+
+def all_faults(error: ValidationError, at: str, between: Iterable[tuple[str, str]] = ()) -> list[str]:
+    """The faults of the section at the key `at`: those of its keys, then those `between` them, as (key, what)."""
+    found = [_told(at, list(map(str, single["loc"])), single["type"], single["msg"]) for single in error.errors()]
+    found += [_told(at, [key] if key else [], "", what) for key, what in between]
+    return list(dict.fromkeys(found))
+
+
+def _told(at: str, parts: list[str], kind: str, what: str) -> str:
+    if parts and parts[-1] in KINDS and {*OF_ANY_KIND} & {*parts}:
+        parts, what = parts[:-1], "must be text, a number, true or false"
+    key = ".".join([at, *parts])
+    if kind == "tuple_type":
+        what = "must be a list, like [a, b]"
+    if kind == "missing":
+        return missing(key)
+    if kind == "extra_forbidden":
+        return f"unknown key {key}"
+    return f"{key}: {what.removeprefix('Value error, ')}"
 
 
 def read_sections(
@@ -40,9 +62,35 @@ def read_sections(
             if key in raw:
                 read[key] = section.model_validate(raw[key])
             elif field.is_required():
-                faults[key] = fault(f"missing key {key}")
+                faults[key] = fault(missing(key))
             else:
                 read[key] = field.default
         except ValidationError as error:
-            faults[key] = fault(first_fault(error, key))
+            faults[key] = fault(*all_faults(error, key))
     return read, faults
+
+
+def readable_part(kind: type[AnyModel], raw: Any, error: ValidationError) -> AnyModel:
+    """`kind` made of what is right in `raw`, whose faults `error` has. It lacks the attributes of keys that are wrong or missing."""
+    return _part(kind, raw, [single["loc"] for single in error.errors()])
+
+
+def _part(kind: type[AnyModel], raw: Any, faults: Sequence[tuple[int | str, ...]]) -> AnyModel:
+    values = raw if isinstance(raw, Mapping) else {}
+    right: dict[str, Any] = {}
+    lacking = []
+    for name, field in kind.model_fields.items():
+        section, inside = field.annotation, [loc[1:] for loc in faults if loc[:1] == (name,)]
+        if name not in values:
+            lacking += [name] if field.is_required() else []
+        elif isinstance(section, type) and issubclass(section, BaseModel) and isinstance(values[name], Mapping):
+            right[name] = _part(section, values[name], inside)
+        elif inside:
+            lacking.append(name)
+        else:
+            annotation: Any = Annotated[section, field]
+            right[name] = TypeAdapter(annotation).validate_python(values[name])
+    part = kind.model_construct(**right)
+    for name in lacking:
+        part.__dict__.pop(name, None)
+    return part

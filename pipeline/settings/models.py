@@ -7,16 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn, cast
+from typing import Annotated, Any, Literal, NoReturn, cast
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+import yaml
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from pipeline.errors import SettingsError
-from pipeline.settings import yaml_file
-from pipeline.settings.faults import fault, first_fault, read_sections
-from pipeline.settings.rollout import Rollout, followed_column
+from pipeline.settings import agreement, yaml_file
+from pipeline.settings.columns import ColumnName, Hook
+from pipeline.settings.cron import Cron
+from pipeline.settings.faults import all_faults, fault, read_sections, readable_part
+from pipeline.settings.rollout import Rollout
 from pipeline.settings.section import Section
-from pipeline.settings.times import Cron, UtcTime, utc
+from pipeline.settings.times import UtcTime, utc
 
 MODEL_NAME = re.compile(r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")
 
@@ -36,14 +39,25 @@ def refuse_unknown(conf: Mapping | None, known: Mapping) -> None:
         raise SettingsError(f"conf {', '.join(unknown)}", "is unknown to this Dag", f"use {', '.join(known)}")
 
 
-# Columns that the stages add to those of the source.
-RESERVED = {"snapshot_row", "reason", "prediction", "unread"}
+# So many rows, trees or files no machine has; a number above it is a slip, and databases may not hold it.
+MOST = 10**12
+LONGEST_DAYS = 36_500
+
+
+def _low_to_high(pair: tuple[float, float]) -> tuple[float, float]:
+    low, high = pair
+    if not 0 <= low <= high:
+        raise ValueError(f"must be [low, high] with 0 <= low <= high; got [{low:g}, {high:g}]")
+    return pair
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_low_to_high)]
 
 
 class Prices(Section):
     """Prices in `currency`; pipeline.ledger.costs has the formula."""
 
-    currency: str = "USD"
+    currency: str = Field(default="USD", min_length=1)
     cpu_core_hour: float = Field(ge=0)
     memory_gb_hour: float = Field(ge=0)
     engineer_hour: float = Field(ge=0)
@@ -53,15 +67,15 @@ class Baseline(Section):
     """The claims that ROI uses: (low, high) engineer hours for one deployment, and their source."""
 
     source: str
-    manual_engineer_hours_per_deployment: tuple[float, float]
-    automated_engineer_hours_per_deployment: tuple[float, float]
+    manual_engineer_hours_per_deployment: Range
+    automated_engineer_hours_per_deployment: Range
 
 
 class Workspaces(Section):
     """Which workspaces stay on disk: the newest `keep` of ended runs, and unended ones that were used in `abandoned_hours`; and
     how much untracked content a run takes along."""
 
-    keep: int = Field(default=3, ge=0)
+    keep: int = Field(default=3, ge=0, le=MOST)
     abandoned_hours: float = Field(default=48, gt=0)
     max_untracked_mb: float = Field(default=50, ge=0)
 
@@ -71,7 +85,7 @@ class Schedule(Section):
     start: UtcTime
     end: UtcTime | None = None
     # From a step of the run to the Celery queue for its task.
-    queues: dict[str, Annotated[str, Field(min_length=1, max_length=64)]] = {}
+    queues: dict[str, str] = {}
 
 
 class Csv(Section):
@@ -110,12 +124,12 @@ class Source(Section):
 
     query: str | None = None
     files: tuple[str, ...] | None = None
-    hook: str | None = None
+    hook: Hook | None = None
     csv: Csv = Csv()
-    key: str
-    event_time: str
-    label_time: str | None = None
-    window_days: float = Field(gt=0, le=36_500)
+    key: ColumnName
+    event_time: ColumnName
+    label_time: ColumnName | None = None
+    window_days: float = Field(gt=0, le=LONGEST_DAYS)
 
     @property
     def kind(self) -> Literal["query", "files", "hook"]:
@@ -136,46 +150,27 @@ class Source(Section):
             raise ValueError("names both CSV and Parquet; one model reads one of them")
         return files
 
-    @model_validator(mode="after")
-    def one_of_query_files_and_hook(self) -> Source:
-        if sum(given is not None for given in (self.query, self.files, self.hook)) != 1:
-            raise ValueError("give one of query, files and hook")
-        if self.query is not None and not ("$start" in self.query and "$end" in self.query):
-            raise ValueError("the query must use $start and $end")
-        return self
-
 
 class Training(Section):
     task: Literal["binary", "regression"] = "binary"
-    target: str
-    numeric: tuple[str, ...] = ()
-    categorical: tuple[str, ...] = ()
+    target: ColumnName
+    numeric: tuple[ColumnName, ...] = ()
+    categorical: tuple[ColumnName, ...] = ()
     estimator: str = "hist_gradient_boosting"
     options: dict[str, float | int | str | bool | None] = Field(default_factory=dict)
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**32)
     runtime: Literal["auto", "onnx", "skops"] = "auto"
 
     @property
     def features(self) -> list[str]:
         return [*self.numeric, *self.categorical]
 
-    @model_validator(mode="after")
-    def features_are_features(self) -> Training:
-        if not self.features:
-            raise ValueError("name at least one numeric or categorical feature")
-        twice = {f for f in self.features if self.features.count(f) > 1}
-        if twice:
-            raise ValueError(f"named twice: {', '.join(sorted(twice))}")
-        if self.target in self.features:
-            raise ValueError(f"the target {self.target} may not be a feature")
-        return self
-
 
 class Evaluation(Section):
     holdout_days: float = Field(gt=0)
     metric: Literal["roc_auc", "average_precision", "log_loss", "brier", "accuracy", "mae", "rmse", "r2"]
-    reference_rows: int = Field(default=10_000, ge=1)
-    golden_rows: int = Field(default=20, ge=1)
+    reference_rows: int = Field(default=10_000, ge=1, le=MOST)
+    golden_rows: int = Field(default=20, ge=1, le=MOST)
 
 
 class Column(Section):
@@ -193,13 +188,17 @@ class Column(Section):
             return "min and max: are for numbers, but this column is text"
         if not text and any(isinstance(value, str) for value in self.allowed or ()):
             return "allowed: lists text, but this column holds numbers"
+        if self.allowed == ():
+            return "allowed: is an empty list, so no value is right"
+        if self.min is not None and self.max is not None and self.min > self.max:
+            return f"min and max: {self.min:g} is above {self.max:g}, so no value is right"
         return ""
 
 
 class Contract(Section):
-    min_rows: int = Field(default=1, ge=1)
+    min_rows: int = Field(default=1, ge=1, le=MOST)
     max_bad_share: float = Field(default=0.0, ge=0, le=1)
-    rows_a_day: tuple[float, float] | None = None
+    rows_a_day: Range | None = None
     missing_a_day: float = Field(default=0.8, gt=0, le=1)
     columns: dict[str, Column] = Field(default_factory=dict)
 
@@ -216,18 +215,18 @@ class Gates(Section):
 class DriftLimits(Section):
     """The limits of the drift measures, and the rows that a drift verdict takes; a part of `monitor`."""
 
-    min_rows: int = Field(default=1000, ge=1)
-    sample_rows: int = Field(default=10_000, ge=1)
+    min_rows: int = Field(default=1000, ge=1, le=MOST)
+    sample_rows: int = Field(default=10_000, ge=1, le=MOST)
     psi_limit: float = Field(default=0.2, gt=0)
-    missing_limit: float = Field(default=0.1, gt=0)
-    unknown_limit: float = Field(default=0.1, gt=0)
-    features_limit: int = Field(default=1, ge=1)
+    missing_limit: float = Field(default=0.1, gt=0, le=1)
+    unknown_limit: float = Field(default=0.1, gt=0, le=1)
+    features_limit: int = Field(default=1, ge=1, le=MOST)
 
 
 class Monitor(DriftLimits):
     cron: Cron
-    window_days: float = Field(gt=0)
-    label_tolerance_s: float = Field(default=60, ge=0)
+    window_days: float = Field(gt=0, le=LONGEST_DAYS)
+    label_tolerance_s: float = Field(default=60, ge=0, le=LONGEST_DAYS * 86_400)
     quality_drop: float = Field(default=0.05, ge=0)
 
 
@@ -247,35 +246,11 @@ class Model(Section):
         """The features and the key: the columns that a request may have."""
         return frozenset({*self.training.features, self.source.key})
 
-    @field_validator("evaluation")
-    @classmethod
-    def metric_fits(cls, evaluation: Evaluation, info) -> Evaluation:
-        training = info.data.get("training")
-        regression = evaluation.metric in ("mae", "rmse", "r2")
-        if training is not None and (training.task == "regression") != regression:
-            raise ValueError(f"metric {evaluation.metric} does not fit the task {training.task}")
-        return evaluation
-
     @model_validator(mode="after")
-    def holdout_fits_window(self) -> Model:
-        if self.evaluation.holdout_days >= self.source.window_days:
-            raise ValueError("evaluation.holdout_days must be shorter than source.window_days")
-        own = {self.source.key, self.source.event_time, self.source.label_time}
-        if taken := [f for f in self.training.features if f in own | RESERVED]:
-            why = "is the key or a time" if taken[0] in own else "is a name that the stages use"
-            raise ValueError(f"training: {taken[0]} {why} and cannot be a feature")
-        columns = self.columns
-        if stray := [c for c in self.rollout.serving.personal if c not in columns]:
-            raise ValueError(f"rollout.serving.personal names no feature or key: {stray[0]}")
-        if (followed := followed_column(self.rollout.follow)) not in {"", *columns}:
-            raise ValueError(f"rollout.follow names no feature or key: {followed}")
-        text = {self.source.key, *self.training.categorical}
-        numbers = {*self.training.numeric, self.training.target}
-        for column, rule in self.gates.contract.columns.items():
-            if column not in text | numbers:
-                raise ValueError(f"gates.contract.columns names no feature, key or target: {column}")
-            if fault := rule.does_not_fit(column in text):
-                raise ValueError(f"gates.contract.columns.{column}.{fault}")
+    def sections_agree(self, info: ValidationInfo) -> Model:
+        """`info.context` has the stages of the project's dvc.yaml."""
+        if faults := agreement.faults(self, info.context or agreement.STAGES):
+            raise agreement.validation_error(faults)
         return self
 
 
@@ -358,14 +333,29 @@ def load(root: Path) -> Params:
             "missing key models" if blocks is None else "models: must be the models by their names"
         )
         blocks = {}
+    stages = _stages(root) if any(map(_has_queues, blocks.values())) else agreement.STAGES
     for name, block in blocks.items():
         try:
-            models[name] = Model.model_validate(block) if _is_model_name(name) else _refuse_name(name)
+            models[name] = Model.model_validate(block, context=stages) if _is_model_name(name) else _refuse_name(name)
         except ValidationError as error:
-            broken[str(name)] = fault(first_fault(error, f"models.{name}"))
+            between = agreement.faults(readable_part(Model, block, error), stages, partial=True)
+            broken[str(name)] = fault(*all_faults(error, f"models.{name}", between))
         except SettingsError as error:
             broken[str(name)] = error
     return Params(models, broken, faults, read)
+
+
+def _has_queues(block: Any) -> bool:
+    schedule = block.get("schedule") if isinstance(block, dict) else None
+    return isinstance(schedule, dict) and bool(schedule.get("queues"))
+
+
+def _stages(root: Path) -> tuple[str, ...]:
+    """The names in `root`/dvc.yaml; the usual ones when it cannot be read, which is another error."""
+    try:
+        return tuple(yaml_file.parse((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"])
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+        return agreement.STAGES
 
 
 def _is_model_name(name: object) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal, get_args
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 
 from pipeline.settings.section import Section
 
@@ -95,26 +95,12 @@ class Rollout(Section):
     limits: RolloutLimits = RolloutLimits()
     serving: Serving = Serving()
 
-    @model_validator(mode="after")
-    def a_strategy_has_something_to_judge(self) -> Rollout:
-        if fault := self.nothing_to_judge(self.strategy):
-            raise ValueError(fault)
-        return self
-
     def nothing_to_judge(self, strategy: str) -> str:
         """Why the strategy, which compares two versions before all traffic moves, has nothing to compare; '' when it has."""
         if strategy == "all-at-once" or self.limits.on:
             return ""
         keys = ", ".join(f"limits.{figure}" for figure in FIGURES)
         return f"strategy {strategy} would judge nothing, since all of {keys} are null (off)"
-
-    @model_validator(mode="after")
-    def deadlines_leave_time(self) -> Rollout:
-        if self.hold_s <= self.bake_s:
-            raise ValueError("hold_s must be longer than bake_s")
-        if self.follow and not (HEADER_NAME.match(self.follow) or followed_column(self.follow)):
-            raise ValueError(f"follow must be the name of a request header or body:COLUMN; got {self.follow!r}")
-        return self
 
     def percents(self, strategy: str) -> list[int]:
         """The candidate's share of traffic in each step before it gets all, in percent."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,36 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 _Loader.add_constructor("tag:yaml.org,2002:timestamp", _Loader.time_or_text)
 
 
-def parse(text: str) -> Any:
+class _SettingsLoader(_Loader):
+    """What people write, read as DVC reads it, by YAML 1.2: NO, on and 1:30 are text, 1e-5 is a number.
+
+    A number with a zero before it stays text too. PyYAML takes 010 for 8 and DVC for 10, and as a category it is "010"; where a
+    number stands it is read as 10.
+    """
+
+    yaml_implicit_resolvers = {
+        first: [(tag, form) for tag, form in forms if tag.rpartition(":")[2] not in ("bool", "int", "float")]
+        for first, forms in _Loader.yaml_implicit_resolvers.items()
+    }
+
+
+for _kind, _form, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?(?:0|[1-9][0-9_]*)|0x[0-9a-fA-F_]+|0b[01_]+", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?(?:(?:0|[1-9][0-9_]*)(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+0123456789.",
+    ),
+):
+    _SettingsLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"^(?:{_form})$"), list(_first))
+
+
+def parse(text: str, loader: type[_Loader] = _Loader) -> Any:
     """Raises yaml.YAMLError."""
     try:
-        return yaml.load(text, Loader=_Loader)
+        return yaml.load(text, Loader=loader)
     except (ValueError, RecursionError) as error:  # a number of 5,000 digits, nesting without an end
         raise yaml.YAMLError(str(error)) from error
 
@@ -43,7 +70,7 @@ def mapping(path: Path) -> dict[Any, Any]:
     """The file's keys and values. Raises SettingsError, which names the line where the file is no YAML, or has no keys."""
     try:
         text = path.read_text(encoding="utf-8")
-        values = parse(text)
+        values = parse(text, _SettingsLoader)
     except OSError as error:
         raise SettingsError(
             str(path), f"cannot be read ({error.strerror})", "is it there, and yours to read?"

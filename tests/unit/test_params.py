@@ -26,7 +26,7 @@ def test_the_projects_own_params_are_valid():
         ("models.churn.gates.metric_limit", "good", "models.churn.gates.metric_limit"),
         ("models.churn.evaluation.metric", "mae", "does not fit the task binary"),
         ("models.churn.evaluation.holdout_days", 30, "shorter than source.window_days"),
-        ("models.churn.training.numeric", ["left"], "the target left may not be a feature"),
+        ("models.churn.training.numeric", ["spend", "calls", "left"], "the target left may not be a feature"),
         ("models.churn.source.query", "SELECT 1", "must use $start and $end"),
         ("models.churn.source.files", ["a.csv"], "models.churn.source: give one of query, files and hook"),
         ("models.churn.source.files", [], "name at least one file, like data/*.csv"),
@@ -46,13 +46,13 @@ def test_the_projects_own_params_are_valid():
         ),
         ("models.churn.training.numeric", ["unread"], "unread is a name that the stages use"),
         ("models.churn.gates.contract.columns", {"age": {}}, "names no feature, key or target: age"),
-        ("models.churn.gates.contract.columns", {"plan": {"min": 1}}, "columns.plan.min and max: are for numbers"),
-        ("models.churn.gates.contract.columns", {"spend": {"allowed": ["a"]}}, "columns.spend.allowed: lists text"),
-        ("models.churn.gates.contract.columns", {"spend": {"type": "text"}}, "columns.spend.type: text does not fit"),
-        ("models.churn.training.numeric", ["prediction"], "prediction is a name that the stages use"),
-        ("models.churn.training.numeric", ["decided_at"], "decided_at is the key or a time"),
+        ("models.churn.gates.contract.columns", {"plan": {"min": 1}}, "columns.plan: min and max: are for numbers"),
+        ("models.churn.gates.contract.columns", {"spend": {"allowed": ["a"]}}, "columns.spend: allowed: lists text"),
+        ("models.churn.gates.contract.columns", {"spend": {"type": "text"}}, "columns.spend: type: text does not fit"),
+        ("models.churn.training.numeric", ["spend", "calls", "prediction"], "prediction is a name that the stages use"),
+        ("models.churn.training.numeric", ["spend", "calls", "decided_at"], "decided_at is the key or a time"),
         ("models.churn.rollout.follow", "x customer", "follow must be the name of a request header or body:COLUMN"),
-        ("models.churn.rollout.follow", "body:nobody", "rollout.follow names no feature or key: nobody"),
+        ("models.churn.rollout.follow", "body:nobody", "rollout.follow: names no feature or key: nobody"),
         (
             "models.churn.rollout",
             {"strategy": "canary", "limits": dict.fromkeys(FIGURES)},
@@ -123,7 +123,7 @@ def test_a_broken_block_is_its_models_own_trouble(project, key, value, told):
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize(("written", "name"), [("2024", "2024"), ("on", "True"), ("2024-01-01", "2024-01-01")])
+@pytest.mark.parametrize(("written", "name"), [("2024", "2024"), ("true", "True"), ("2024-01-01", "2024-01-01")])
 def test_a_name_that_yaml_takes_for_no_text_is_refused_alone(project, written, name):
     """A model's name that YAML reads as a number, a truth value or a day must be quoted; the other models are read."""
     path = project / "params.yaml"

@@ -10,6 +10,7 @@ import yaml
 
 from harness.project import ROOT
 from pipeline.runs.stages import STAGES
+from pipeline.settings.models import Model
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -43,3 +44,14 @@ def test_nothing_heavy_is_imported_at_the_top(folder):
     for path in (ROOT / folder).glob("*.py"):
         for line in path.read_text().splitlines():
             assert not any(line.startswith((f"import {name}", f"from {name}")) for name in heavy), (path, line)
+
+
+def test_no_stage_depends_on_a_key_that_may_be_left_out():
+    """The params of each stage in dvc.yaml are keys, or sections, that each block has: DVC fails for one that is missing."""
+    for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values():
+        for param in stage["do"]["params"]:
+            section = Model
+            for part in param.removeprefix("models.${key}.").split("."):
+                field = section.model_fields[part]
+                assert field.is_required(), param
+                section = field.annotation

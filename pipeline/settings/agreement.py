@@ -1,0 +1,241 @@
+"""What the keys of a model's block must say together: each check looks at several keys, and says which one is wrong.
+
+A check gets a block that may lack keys which are wrong or missing themselves, and then says nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import attrgetter
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from pipeline.settings.columns import HOOK, RESERVED, named_twice, one_name
+from pipeline.settings.estimators import OPTIONS
+from pipeline.settings.examples import example
+from pipeline.settings.rollout import HEADER_NAME, followed_column
+
+# (the key below the model's name, what is wrong with it)
+Fault = tuple[str, str]
+
+# The steps of a run: the stages of dvc.yaml, where a project may have more, and what dags/retrain.py has around them.
+STAGES = ("snapshot", "validate", "train", "evaluate", "package")
+AROUND = ("open_workspace", "check_gates", "register", "roll_out", "settle")
+REGRESSION_METRICS = ("mae", "rmse", "r2")
+QUEUE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+AT_MOST_1 = ("roc_auc", "average_precision", "accuracy", "r2")
+ERRORS = ("log_loss", "brier", "mae", "rmse")
+# Not in the sections themselves: what is live by a larger value goes on.
+LARGEST = {
+    "rollout.replay_rows": 10**9,
+    "rollout.ready_timeout_s": 86_400,
+    "rollout.bake_s": 31_536_000,
+    "rollout.hold_s": 31_536_000,
+    "rollout.wait_s": 31_536_000,
+    "rollout.keep_hours": 876_000,
+    "rollout.watch_days": 36_500,
+    "rollout.limits.p99_ms": 3_600_000,
+    "rollout.limits.min_requests": 10**9,
+    "rollout.serving.memory_mb": 16_777_216,
+    "rollout.serving.max_rows": 10**9,
+    "rollout.serving.request_s": 86_400,
+    "rollout.serving.rate_limit": 10**6,
+}
+
+
+def faults(model: Any, stages: Sequence[str] = STAGES, partial: bool = False) -> list[Fault]:
+    """All that is wrong between the keys of the block, in a project whose dvc.yaml has `stages`; `partial` says that the block may
+    lack keys."""
+    found: list[Fault] = []
+    for check in (*CHECKS, lambda block: _queues(block, stages)):
+        try:
+            found += check(model)
+        except AttributeError:
+            if not partial:
+                raise
+    return found
+
+
+def validation_error(found: Iterable[Fault]) -> ValidationError:
+    """The faults as pydantic tells those of single keys."""
+    details = [
+        InitErrorDetails(
+            type=PydanticCustomError("agreement", "{what}", {"what": what}),
+            loc=tuple(filter(None, key.split("."))),
+            input=None,
+        )
+        for key, what in found
+    ]
+    return ValidationError.from_exception_data("Model", details)
+
+
+def _schedule(model: Any) -> Iterator[Fault]:
+    start, end = model.schedule.start, model.schedule.end
+    if end is not None and start >= end:
+        yield "schedule.end", f"must be after schedule.start; {end:%Y-%m-%d %H:%M} is not after {start:%Y-%m-%d %H:%M}"
+
+
+def _queues(model: Any, stages: Sequence[str]) -> Iterator[Fault]:
+    for step, queue in model.schedule.queues.items():
+        if step not in (*stages, *AROUND):
+            yield "schedule.queues", f"no step is called {step}; the steps are {', '.join((*stages, *AROUND))}"
+        if not QUEUE_NAME.fullmatch(queue):
+            yield f"schedule.queues.{step}", f"a queue has up to 64 letters, digits and _ . -; got {queue!r}"
+
+
+def _source(model: Any) -> Iterator[Fault]:
+    query = model.source.query
+    if sum(given is not None for given in (query, model.source.files, model.source.hook)) != 1:
+        yield "source", f"give one of query, files and hook, for example {example('models.NAME.source.query')}"
+    if query is not None and not ("$start" in query and "$end" in query):
+        yield "source.query", "the query must use $start and $end"
+
+
+def _names_in_the_source(model: Any) -> Iterator[Fault]:
+    """A snapshot has each column once, and the stages add their own."""
+    source, target = model.source, model.training.target
+    times = {"source.event_time": source.event_time, "source.label_time": source.label_time}
+    own = {one_name(name) for name in (source.key, *times.values()) if name is not None}
+    for key, name in (*times.items(), ("training.target", target)):
+        if name is not None and one_name(name) == one_name(source.key):
+            yield key, f"{name} is the key already"
+    if one_name(target) in {one_name(time) for time in times.values() if time is not None}:
+        yield "training.target", f"{target} is a time already"
+    for key, name in (("source.key", source.key), *times.items(), ("training.target", target)):
+        if name is not None and one_name(name) in RESERVED:
+            yield key, f"{name} is a name that the stages use; rename the column in the query"
+    for kind in ("numeric", "categorical"):
+        for name in getattr(model.training, kind):
+            if one_name(name) in own | RESERVED:
+                why = "is the key or a time" if one_name(name) in own else "is a name that the stages use"
+                yield f"training.{kind}", f"{name} {why} and cannot be a feature"
+
+
+def _features(model: Any) -> Iterator[Fault]:
+    features = model.training.features
+    if not features:
+        added = example("models.NAME.training.numeric")
+        yield "training", f"name at least one numeric or categorical feature, for example {added}"
+    for name in named_twice(features):
+        yield "training", f"named twice: {name} (upper and lower case are one column)"
+    if one_name(model.training.target) in {one_name(name) for name in features}:
+        yield "training", f"the target {model.training.target} may not be a feature"
+
+
+def _estimator(model: Any) -> Iterator[Fault]:
+    estimator = model.training.estimator
+    if ":" in estimator:
+        if not HOOK.fullmatch(estimator):
+            yield "training.estimator", f"must be written as module:function; got {estimator}"
+    elif estimator not in OPTIONS:
+        yield "training.estimator", f"must be one of {', '.join(OPTIONS)} or module:function; got {estimator!r}"
+
+
+def _options(model: Any) -> Iterator[Fault]:
+    known = OPTIONS.get(model.training.estimator, {}).get(model.training.task, [])
+    for option in model.training.options if known else ():
+        if option == "random_state":
+            yield "training.options", "random_state is training.seed"
+        elif option not in known:
+            yield "training.options", f"{model.training.estimator} has no option {option}; it has {', '.join(known)}"
+
+
+def _metric(model: Any) -> Iterator[Fault]:
+    metric = model.evaluation.metric
+    if (model.training.task == "regression") != (metric in REGRESSION_METRICS):
+        yield "evaluation.metric", f"metric {metric} does not fit the task {model.training.task}"
+
+
+def _limits_of_the_metric(model: Any) -> Iterator[Fault]:
+    metric, limit, margin = model.evaluation.metric, model.gates.metric_limit, model.gates.baseline_margin
+    if metric in AT_MOST_1 and limit > 1:
+        yield "gates.metric_limit", f"{metric} is at most 1, so {limit:g} is never reached; 60 percent are 0.6"
+    if metric in ERRORS and limit <= 0:
+        yield "gates.metric_limit", f"{metric} is never below 0, so {limit:g} is never reached"
+    if metric in AT_MOST_1 and margin > 1:
+        yield "gates.baseline_margin", f"{metric} is at most 1, so a margin of {margin:g} is never reached"
+
+
+def _holdout(model: Any) -> Iterator[Fault]:
+    if model.evaluation.holdout_days >= model.source.window_days:
+        yield "evaluation.holdout_days", "evaluation.holdout_days must be shorter than source.window_days"
+
+
+def _golden(model: Any) -> Iterator[Fault]:
+    golden, rows = model.evaluation.golden_rows, model.rollout.serving.max_rows
+    if golden > rows:
+        yield "evaluation.golden_rows", f"is {golden:,}, but a request may have rollout.serving.max_rows, {rows:,}"
+
+
+def _columns_of_rules(model: Any) -> Iterator[Fault]:
+    text = {model.source.key, *model.training.categorical}
+    numbers = {*model.training.numeric, model.training.target}
+    for column, rule in model.gates.contract.columns.items():
+        if column not in text | numbers:
+            yield "gates.contract.columns", f"names no feature, key or target: {column}"
+        elif fault := rule.does_not_fit(column in text):
+            yield f"gates.contract.columns.{column}", fault
+
+
+def _personal(model: Any) -> Iterator[Fault]:
+    for column in model.rollout.serving.personal:
+        if column not in {*model.training.features, model.source.key}:
+            yield "rollout.serving.personal", f"names no feature or key: {column}"
+
+
+def _follow(model: Any) -> Iterator[Fault]:
+    follow = model.rollout.follow
+    followed = followed_column(follow)
+    if follow and not (HEADER_NAME.match(follow) or followed):
+        yield "rollout.follow", f"follow must be the name of a request header or body:COLUMN; got {follow!r}"
+    elif followed and followed not in {*model.training.features, model.source.key}:
+        yield "rollout.follow", f"names no feature or key: {followed}"
+
+
+def _drift(model: Any) -> Iterator[Fault]:
+    limit, features = model.monitor.features_limit, model.training.features
+    if limit > max(len(features), 1):
+        yield (
+            "monitor.features_limit",
+            f"is {limit}, but the model has {len(features)} features, so nothing is ever drift",
+        )
+
+
+def _rollout(model: Any) -> Iterator[Fault]:
+    rollout = model.rollout
+    if rollout.hold_s <= rollout.bake_s:
+        yield "rollout.hold_s", "hold_s must be longer than bake_s"
+    if fault := rollout.nothing_to_judge(rollout.strategy):
+        yield "rollout.strategy", fault
+
+
+def _size(key: str, largest: int) -> Callable[[Any], Iterator[Fault]]:
+    def check(model: Any) -> Iterator[Fault]:
+        value = attrgetter(key)(model)
+        if value is not None and value > largest:
+            yield key, f"must be at most {largest:,}; got {value:g}"
+
+    return check
+
+
+CHECKS = (
+    _schedule,
+    _source,
+    _names_in_the_source,
+    _features,
+    _estimator,
+    _options,
+    _metric,
+    _limits_of_the_metric,
+    _holdout,
+    _golden,
+    _columns_of_rules,
+    _personal,
+    _follow,
+    _drift,
+    _rollout,
+    *(_size(key, largest) for key, largest in LARGEST.items()),
+)

@@ -1,0 +1,238 @@
+"""All faults of a model's block are told at once, each with its key, and what cannot work is refused when it is read."""
+
+import copy
+import inspect
+import json
+import re
+
+import pytest
+import yaml
+from sklearn import ensemble, linear_model
+
+from harness.project import CHURN, ROOT, change_params
+from pipeline.runs.dag_settings import _remembered
+from pipeline.settings import agreement, yaml_file
+from pipeline.settings.estimators import OPTIONS
+from pipeline.settings.examples import EXAMPLES, example
+from pipeline.settings.models import Model, ParamsFile, load
+from pipeline.settings.rollout import Rollout
+from pipeline.settings.section import RECORDED
+from pipeline.workspaces import dvc_graph
+
+NAN, INF = float("nan"), float("inf")
+
+
+def told(project) -> list[str]:
+    """The lines about the block of churn; none when it is right."""
+    fault = load(project).broken.get("churn")
+    return str(fault).splitlines() if fault else []
+
+
+def changed(project, key, value) -> list[str]:
+    change_params(project, f"models.churn.{key}", value)
+    return told(project)
+
+
+def without(project, key) -> list[str]:
+    """The lines about the block without one key."""
+    settings = yaml.safe_load((project / "params.yaml").read_text())
+    *parents, last = key.split(".")
+    at = settings["models"]["churn"]
+    for part in parents:
+        at = at[part]
+    del at[last]
+    (project / "params.yaml").write_text(yaml.safe_dump(settings))
+    return told(project)
+
+
+def required(section, at):
+    """The keys that a section must have."""
+    for name, field in section.model_fields.items():
+        if field.is_required() and hasattr(field.annotation, "model_fields"):
+            yield from required(field.annotation, f"{at}{name}.")
+        elif field.is_required():
+            yield f"{at}{name}"
+
+
+def test_all_that_is_wrong_or_missing_is_told_at_once(project):
+    """A block with several faults gives a line for each, with its key; missing ones come with an example."""
+    without(project, "source.key")
+    without(project, "schedule")
+    changed(project, "monitor.cron", "0 0 31 2 *")
+    changed(project, "gates.metric_limit", NAN)
+    changed(project, "evaluation.holdout_days", 40)
+    lines = changed(project, "training.option", {})
+    assert all(line.startswith("params.yaml: ") and line.endswith("docs/params.md lists every key") for line in lines)
+    for expected in (
+        "missing key models.churn.schedule (for example schedule: {cron: ",
+        "missing key models.churn.source.key (for example key: order_id)",
+        "unknown key models.churn.training.option;",
+        "models.churn.evaluation.holdout_days: evaluation.holdout_days must be shorter",
+        "models.churn.gates.metric_limit: must be a finite number; got nan",
+        "models.churn.monitor.cron: day '31', month '2'",
+    ):
+        assert any(expected in line for line in lines), lines
+    assert len(lines) == 6
+
+
+@pytest.mark.parametrize("key", ["as_of", "source.key", "training.target", "monitor.cron"])
+def test_one_missing_key_is_one_line_with_an_example(project, key):
+    """A block that lacks one key gives one line with an example for it."""
+    assert f"missing key models.churn.{key} (for example {key.rpartition('.')[2]}: " in without(project, key)[0]
+
+
+def test_the_examples_are_settings():
+    """Each required key has an example, no other key has one, and the examples together are the smallest right settings."""
+    shared = yaml.safe_load("\n".join(map(example, ("prices", "baseline"))))
+    model = yaml.safe_load(example("models.m"))["m"]
+    read = ParamsFile.model_validate(shared | {"models": {"m": model}})
+    assert read.models["m"].training.features == ["price", "weight"]
+    needed = {*required(Model, "models.NAME."), *required(ParamsFile, "")} - {"models"}
+    assert needed | {"models.NAME.source.query", "models.NAME.training.numeric"} == set(EXAMPLES)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "line"),
+    [
+        ("as_of", "1700000000", "as_of: write it like 2013-04-01T00:00:00Z"),
+        ("schedule.end", "2023-01-01T00:00:00Z", "schedule.end: must be after schedule.start"),
+        (
+            "schedule.queues",
+            {"trian": "big"},
+            "schedule.queues: no step is called trian; the steps are snapshot, ",
+        ),
+        ("schedule.queues", {"train": "a,b"}, "schedule.queues.train: a queue has up to 64 letters"),
+        ("source.hook", "orders", "source.hook: must be written as module:function"),
+        ("source.hook", "orders:rows", "source: give either query or hook"),
+        ("source.key", "", "source.key: must be the name of a column; got an empty one"),
+        ("source.key", "a\nb", "source.key: the column 'a\\nb' has a line break"),
+        ("source.key", "Left", "training.target: left is the key already"),
+        ("source.event_time", "customer", "source.event_time: customer is the key already"),
+        ("source.label_time", "Prediction", "source.label_time: Prediction is a name that the stages use"),
+        ("source.window_days", True, "source.window_days: must not be true"),
+        ("training.target", "seen_at", "training.target: seen_at is a time already"),
+        ("training.numeric", "spend", "training.numeric: must be a list, like [a, b]"),
+        ("training.numeric", ["spend", "calls", "SPEND"], "training: named twice: SPEND"),
+        ("training.estimator", "xgboost", "training.estimator: must be one of hist_gradient_boosting, random_forest"),
+        ("training.estimator", "my-own:f", "training.estimator: must be written as module:function"),
+        (
+            "training.options",
+            {"max_itr": 3},
+            "training.options: hist_gradient_boosting has no option max_itr; it has class_",
+        ),
+        ("training.options", {"random_state": 3}, "training.options: random_state is training.seed"),
+        ("training.options", {"tol": [1]}, "training.options.tol: must be text, a number, true or false"),
+        ("training.seed", -1, "training.seed: "),
+        ("training.seed", True, "training.seed: must not be true"),
+        (
+            "evaluation.golden_rows",
+            20_000,
+            "evaluation.golden_rows: is 20,000, but a request may have rollout.serving.max_rows",
+        ),
+        ("evaluation.reference_rows", 10**20, "evaluation.reference_rows: "),
+        ("gates.metric_limit", 60, "gates.metric_limit: roc_auc is at most 1, so 60 is never reached"),
+        ("gates.metric_limit", NAN, "gates.metric_limit: must be a finite number; got nan"),
+        ("gates.baseline_margin", 2, "gates.baseline_margin: roc_auc is at most 1"),
+        ("gates.contract.rows_a_day", [3, 0.3], "rows_a_day: must be [low, high] with 0 <= low <= high; got [3, 0.3]"),
+        ("gates.contract.rows_a_day", [NAN, 3], "rows_a_day: must be a finite number"),
+        ("gates.contract.columns.spend", {"min": 5, "max": 1}, "columns.spend: min and max: 5 is above 1"),
+        ("gates.contract.columns.spend", {"min": INF}, "columns.spend.min: must be a finite number"),
+        ("gates.contract.columns.spend", {"allowed": [NAN]}, "columns.spend.allowed: must be a finite number"),
+        ("gates.contract.columns.plan", {"allowed": []}, "columns.plan: allowed: is an empty list"),
+        ("monitor.window_days", 1e9, "monitor.window_days: "),
+        ("monitor.missing_limit", 10, "monitor.missing_limit: "),
+        ("monitor.features_limit", 9, "monitor.features_limit: is 9, but the model has 3 features"),
+        ("rollout.hold_s", INF, "rollout.hold_s: must be a finite number"),
+        ("rollout.keep_hours", 1e15, "rollout.keep_hours: must be at most 876,000"),
+        ("rollout.canary_percent", True, "rollout.canary_percent: must not be true"),
+        ("rollout.serving.request_s", 1e12, "rollout.serving.request_s: must be at most 86,400"),
+    ],
+)
+def test_what_would_fail_later_is_refused_when_it_is_read(project, key, value, line):
+    """A setting that would fail minutes into a run, in Airflow or at a deploy, or would never do anything, gives one line."""
+    assert any(line in told for told in changed(project, key, value))
+
+
+def test_the_claims_and_shared_settings_go_from_low_to_high(project):
+    """The claims of `roi` must be from low to high, and not below 0."""
+    change_params(project, "baseline.manual_engineer_hours_per_deployment", [16, 8])
+    change_params(project, "prices", {"cpu_core_hour": INF})
+    faults = load(project).faults
+    assert "must be [low, high] with 0 <= low <= high; got [16, 8]" in str(faults["baseline"])
+    assert [line.split("; correct")[0] for line in str(faults["prices"]).splitlines()] == [
+        "params.yaml: prices.cpu_core_hour: must be a finite number; got inf",
+        "params.yaml: missing key prices.memory_gb_hour (for example memory_gb_hour: 0.006)",
+        "params.yaml: missing key prices.engineer_hour (for example engineer_hour: 95)",
+    ]
+
+
+def test_steps_with_queues_are_the_steps_of_a_run():
+    """The steps that `schedule.queues` may name are the stages of dvc.yaml, and the tasks of dags/retrain.py around them."""
+    assert list(agreement.STAGES) == list(dvc_graph.order(ROOT))
+    named = re.findall(r'step\("(\w+)"', (ROOT / "dags" / "retrain.py").read_text())
+    assert {*named} == {*agreement.AROUND}
+
+
+def test_a_stage_that_a_project_adds_can_have_a_queue(project):
+    """A step that is a stage of the project's own dvc.yaml is a step; without that file the usual stages are."""
+    written = yaml.safe_load((project / "dvc.yaml").read_text())
+    written["stages"]["explain"] = {"foreach": "${models}", "do": {"cmd": "true"}}
+    (project / "dvc.yaml").write_text(yaml.safe_dump(written))
+    assert changed(project, "schedule.queues", {"explain": "big", "settle": "small"}) == []
+    (project / "dvc.yaml").write_text("stages: [")
+    assert "no step is called explain" in told(project)[0]
+
+
+def test_the_options_of_estimators_are_those_of_scikit_learn():
+    """The options that are written down are the parameters of scikit-learn's classes."""
+    classes = {
+        "hist_gradient_boosting": (ensemble.HistGradientBoostingClassifier, ensemble.HistGradientBoostingRegressor),
+        "random_forest": (ensemble.RandomForestClassifier, ensemble.RandomForestRegressor),
+        "linear": (linear_model.LogisticRegression, linear_model.Ridge),
+    }
+    own = {
+        name: [{*inspect.signature(kind).parameters} - {"random_state"} for kind in both]
+        for name, both in classes.items()
+    }
+    assert {name: [{*options["binary"]}, {*options["regression"]}] for name, options in OPTIONS.items()} == own
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("NO", "NO"),
+        ("on", "on"),
+        ("1e-5", 1e-5),
+        ("010", "010"),
+        ("1:30", "1:30"),
+        ("true", True),
+        ("-3", -3),
+        (".5", 0.5),
+    ],
+)
+def test_values_are_read_as_dvc_reads_them(tmp_path, written, value):
+    """A file that people write is read by YAML 1.2, as DVC reads it; a number with a zero before it stays text."""
+    (tmp_path / "params.yaml").write_text(f"a: {written}\n")
+    assert yaml_file.mapping(tmp_path / "params.yaml") == {"a": value}
+
+
+def test_a_countrys_name_is_no_truth_value(project):
+    """`allowed: [NO, SE]` lists two texts."""
+    text = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(text.replace("- basic\n", "- NO\n"))
+    assert load(project).model("churn").gates.contract.columns["plan"].allowed == ("NO", "plus")
+
+
+def test_what_is_live_goes_on_by_settings_that_a_stricter_rule_refuses(tmp_path):
+    """Settings that were right when they were recorded are read, for a slot that is live and for a Dag's schedule."""
+    recorded = Rollout().model_dump(mode="json") | {"hold_s": INF, "bake_s": 1e9}
+    assert Rollout.model_validate(recorded, context=RECORDED).hold_s == INF
+    file = tmp_path / "dag-settings.json"
+    schedule = {"cron": "0 0 * * fri-mon", "start": "2024-01-01T00:00:00Z", "queues": {"trian": "big"}}
+    file.write_text(json.dumps({"m": {"schedule": schedule, "monitor_cron": "0 0 31 2 *"}}))
+    assert _remembered(file)["m"].schedule.cron == "0 0 * * fri-mon"
+
+
+def test_a_block_that_is_right_has_no_faults():
+    """The model of the tests and its smallest form are right."""
+    assert agreement.faults(Model.model_validate(copy.deepcopy(CHURN))) == []
