@@ -6,6 +6,7 @@ registered version is never written again.
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -218,7 +219,8 @@ def _run_tags(workspace: Workspace, origin: str) -> dict[str, str]:
 
 
 def _flat(model: Model) -> dict[str, str]:
-    """Settings as MLflow params, dotted, at most 6,000 characters each."""
+    """Settings as MLflow params, dotted, at most 6,000 characters each. The rules of columns are one param, as JSON: MLflow allows
+    few letters in a param's name, and a column may have any."""
     flat: dict[str, str] = {}
 
     def walk(prefix: str, value: Any) -> None:
@@ -229,6 +231,8 @@ def _flat(model: Model) -> dict[str, str]:
             flat[prefix] = str(value)[:6000]
 
     settings = model.model_dump(mode="json")
+    contract = settings["gates"]["contract"]
+    contract["columns"] = json.dumps(contract["columns"], ensure_ascii=False)
     walk("", {key: settings[key] for key in ("as_of", "source", "training", "evaluation", "gates")})
     return flat
 

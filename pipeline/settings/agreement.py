@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from pipeline.settings.columns import HOOK, RESERVED, named_twice, one_name
+from pipeline.settings.columns import BESIDE_FEATURES, HOOK, RESERVED, named_twice, one_name
 from pipeline.settings.estimators import OPTIONS
 from pipeline.settings.examples import example
 from pipeline.settings.rollout import HEADER_NAME, followed_column
@@ -109,9 +109,12 @@ def _names_in_the_source(model: Any) -> Iterator[Fault]:
             yield key, f"{name} is a name that the stages use; rename the column in the query"
     for kind in ("numeric", "categorical"):
         for name in getattr(model.training, kind):
-            if one_name(name) in own | RESERVED:
-                why = "is the key or a time" if one_name(name) in own else "is a name that the stages use"
-                yield f"training.{kind}", f"{name} {why} and cannot be a feature"
+            if one_name(name) in own:
+                yield f"training.{kind}", f"{name} is the key or a time and cannot be a feature"
+            elif one_name(name) in RESERVED | BESIDE_FEATURES:
+                user = "the stages use" if one_name(name) in RESERVED else "the monitor uses"
+                why = f"{name} is a name that {user} and cannot be a feature"
+                yield f"training.{kind}", f"{why}; rename the column in the query"
 
 
 def _features(model: Any) -> Iterator[Fault]:

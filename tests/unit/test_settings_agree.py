@@ -10,8 +10,10 @@ import yaml
 from sklearn import ensemble, linear_model
 
 from harness.project import CHURN, ROOT, change_params
+from pipeline.monitoring import live_quality
 from pipeline.runs.dag_settings import _remembered
 from pipeline.settings import agreement, yaml_file
+from pipeline.settings.columns import BESIDE_FEATURES, RESERVED
 from pipeline.settings.estimators import OPTIONS
 from pipeline.settings.examples import EXAMPLES, example
 from pipeline.settings.models import Model, ParamsFile, load
@@ -113,6 +115,11 @@ def test_the_examples_are_settings():
         ("training.target", "seen_at", "training.target: seen_at is a time already"),
         ("training.numeric", "spend", "training.numeric: must be a list, like [a, b]"),
         ("training.numeric", ["spend", "calls", "SPEND"], "training: named twice: SPEND"),
+        (
+            "training.numeric",
+            ["spend", "Version"],
+            "training.numeric: Version is a name that the monitor uses and cannot be",
+        ),
         ("training.estimator", "xgboost", "training.estimator: must be one of hist_gradient_boosting, random_forest"),
         ("training.estimator", "my-own:f", "training.estimator: must be written as module:function"),
         (
@@ -236,3 +243,10 @@ def test_what_is_live_goes_on_by_settings_that_a_stricter_rule_refuses(tmp_path)
 def test_a_block_that_is_right_has_no_faults():
     """The model of the tests and its smallest form are right."""
     assert agreement.faults(Model.model_validate(copy.deepcopy(CHURN))) == []
+
+
+def test_no_feature_has_the_name_of_a_column_that_the_monitor_adds(tmp_path):
+    """The columns that the monitor has beside the features, its own and those of labels, are names that no feature may have."""
+    model = Model.model_validate(CHURN)
+    beside = {*live_quality.predictions(tmp_path, model, model.as_of, model.as_of).columns} - {*model.training.features}
+    assert beside | {*live_quality.NO_LABELS.columns, "is_golden"} <= RESERVED | BESIDE_FEATURES

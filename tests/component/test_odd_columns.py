@@ -1,0 +1,141 @@
+"""Columns with names that programs misread go through a whole run, and what reads their values afterwards."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import mlflow
+import pandas as pd
+import pytest
+
+from harness.commands import said
+from harness.project import CHURN, customers, make_project
+from harness.router import router
+
+KEY, SEEN, DECIDED, TARGET = 'Kunde "Nr." [1]', "seen: at", "decided/at", "left? it's 50%"
+NUMBERS = ["Floor Area [m²]", "50%", "x..y", "a:b", " lead", "index", "$start", 'it\'s "x"']
+TEXTS = ["größe", "a/b", "a.b", "{z}", "`t`; --", "${d}"]
+MODEL = CHURN | {
+    "source": {
+        "query": f"""SELECT * FROM read_parquet('odd/*.parquet') WHERE "{SEEN}" >= $start AND "{SEEN}" < $end""",
+        "key": KEY,
+        "event_time": SEEN,
+        "label_time": DECIDED,
+        "window_days": 30,
+    },
+    "training": CHURN["training"] | {"target": TARGET, "numeric": NUMBERS, "categorical": TEXTS},
+    "gates": {
+        "metric_limit": 0.6,
+        "contract": {
+            "columns": {name: {"min": 0, "nullable": True} for name in NUMBERS}
+            | {name: {"allowed": ["basic", "plus"]} for name in TEXTS}
+            | {KEY: {"nullable": False}, TARGET: {"allowed": [0, 1]}}
+        },
+    },
+    "monitor": {"cron": "0 6 * * *", "window_days": 30, "min_rows": 20},
+    "rollout": CHURN["rollout"] | {"follow": f"body:{KEY}", "serving": {"personal": {KEY: "hash", "größe": "drop"}}},
+}
+
+
+def odd_customers() -> pd.DataFrame:
+    """The customers, with their columns under odd names and again under others."""
+    rows = customers().rename(columns={"customer": KEY, "seen_at": SEEN, "decided_at": DECIDED, "left": TARGET})
+    for place, name in enumerate(NUMBERS):
+        rows[name] = rows[("spend", "calls")[place % 2]]
+    for name in TEXTS:
+        rows[name] = rows["plan"]
+    return rows.drop(columns=["spend", "calls", "plan"])
+
+
+@pytest.fixture
+def odd(tmp_path, monkeypatch) -> Path:
+    folder = make_project(tmp_path / "project", {"odd": MODEL})
+    (folder / "odd").mkdir()
+    odd_customers().to_parquet(folder / "odd" / "all.parquet")
+    with (folder / ".gitignore").open("a") as ignored:
+        ignored.write("/odd/\n")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def as_csv(records: list[dict]) -> str:
+    out = io.StringIO()
+    written = csv.DictWriter(out, list(records[0]))
+    written.writeheader()
+    written.writerows(records)
+    return out.getvalue()
+
+
+def as_tensors(records: list[dict]) -> dict:
+    tensors = [
+        {
+            "name": name,
+            "shape": [len(records)],
+            "datatype": "FP32" if name in NUMBERS else "BYTES",
+            "data": [r[name] for r in records],
+        }
+        for name in records[0]
+    ]
+    return {"inputs": tensors}
+
+
+def in_mlflow(project: Path, rows: pd.DataFrame) -> list[float]:
+    """What the version that MLflow has predicts; its signature has the columns, and its params the rules."""
+    mlflow.set_tracking_uri(f"sqlite:///{project / '.perennial' / 'mlflow' / 'mlflow.db'}")
+    model = mlflow.pyfunc.load_model("models:/odd/1")
+    assert model.metadata.get_input_schema().input_names() == [*NUMBERS, *TEXTS]
+    params = mlflow.get_run(model.metadata.run_id).data.params
+    assert json.loads(params["gates.contract.columns"])["Floor Area [m²]"]["min"] == 0
+    asked = rows[[*NUMBERS, *TEXTS]].astype(dict.fromkeys(NUMBERS, "float32"))
+    return model.predict(asked).tolist()
+
+
+def own_python() -> dict[str, str]:
+    return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def test_odd_names_go_from_the_source_to_mlflow_the_slot_a_file_and_the_monitor(odd):
+    """A run trains, registers and goes live; JSON, CSV, tensors and a file give the same predictions; drift is checked."""
+    rows = odd_customers().tail(40).drop(columns=[TARGET, DECIDED])
+    asked = rows.astype(object).assign(**{SEEN: [time.isoformat() for time in rows[SEEN]]})
+    records = asked.where(asked.notna(), None).to_dict("records")
+    with router(odd, odd / ".perennial") as at:
+        addresses = {"PERENNIAL_ROUTER_URL": at.router, "PERENNIAL_ROUTER_API_URL": at.router_api}
+        try:
+            done = said(["retrain", "odd", "--deploy", "--json"], **addresses)
+            assert done.returncode == 0, done.stderr
+            assert json.loads(done.stdout)["outcome"] == "version 1 went live"
+            url = f"{at.router}/odd/invocations"
+            answer = httpx.post(url, json={"dataframe_records": records})
+            live = answer.json()["predictions"]
+            assert len(live) == 40, answer.text
+            by_csv = httpx.post(url, content=as_csv(records), headers={"content-type": "text/csv"})
+            assert by_csv.json() == answer.json()
+            by_tensor = httpx.post(f"{at.router}/odd/v2/models/odd/infer", json=as_tensors(records))
+            assert by_tensor.status_code == 200, by_tensor.text
+            assert by_tensor.json()["outputs"][0]["data"] == live
+            rows.to_parquet("in.parquet")
+            for output in ("out.parquet", "out.csv"):
+                scored = said(["predict", "odd", "--input", "in.parquet", "--output", output])
+                assert scored.returncode == 0, scored.stderr
+            assert pd.read_parquet("out.parquet")["prediction"].tolist() == live
+            checked = said(["drift", "odd", "--as-of", "2024-03-19T00:00:00Z", "--json"], **addresses)
+            assert checked.returncode == 0, checked.stderr
+            drift = json.loads(checked.stdout)
+            assert {feature["feature"] for feature in drift["features"]} == {*NUMBERS, *TEXTS} - {"größe"}
+            assert drift["live_quality"]["labelled"] == 40
+            assert "Floor Area [m" in Path(drift["report"]).read_text()
+        finally:
+            said(["undeploy", "odd"], **addresses)
+    assert in_mlflow(odd, rows) == pytest.approx(live, abs=1e-6)
+    reproduced = subprocess.run(
+        [sys.executable, "-m", "dvc", "repro"], capture_output=True, text=True, check=False, env=own_python()
+    )
+    assert reproduced.returncode == 0, reproduced.stderr
