@@ -47,6 +47,19 @@ def test_a_shift_is_drift_and_names_the_feature():
     assert "x (PSI" in verdict.reason
 
 
+def test_the_picture_runs_no_script_that_a_client_sent(tmp_path):
+    """A category, or a column's name, that would end the page's script stands in it as text, and is judged as any other."""
+    end = "</script><script>alert(1)</script>"
+    before, now = pd.DataFrame({"x <1": ["a", "b"] * 500}), pd.DataFrame({"x <1": ["a", end] * 500})
+    verdict = compare(before, now, [], ["x <1"], DriftLimits(min_rows=10), tmp_path / "picture.html")
+    assert [f.feature for f in verdict.moved] == ["x <1"]
+    page = (tmp_path / "picture.html").read_text()
+    assert "alert(1)" in page
+    assert "<script>alert(1)" not in page
+    plain = compare(before, now.replace(end, "c"), [], ["x <1"], DriftLimits(min_rows=10))
+    assert verdict.features[0].leading_figure == plain.features[0].leading_figure
+
+
 def test_missing_values_count():
     """A growing share of missing values is drift."""
     verdict = judged(sample(5000, 1), sample(5000, 2, missing=0.5))

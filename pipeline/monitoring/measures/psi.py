@@ -84,13 +84,29 @@ def _psi(
         columns = [*numeric, *categorical]
         if not columns:
             return {}
-        definition = DataDefinition(numerical_columns=numeric, categorical_columns=categorical)
-        metrics = [ValueDrift(column=column, method="psi", threshold=limits[column]) for column in columns]
+        shown = {column: _shown(column) for column in columns}
+        definition = DataDefinition(
+            numerical_columns=[shown[column] for column in numeric],
+            categorical_columns=[shown[column] for column in categorical],
+        )
+        metrics = [ValueDrift(column=shown[column], method="psi", threshold=limits[column]) for column in columns]
+        current, reference = (_as_shown(table, numeric, categorical) for table in (now, before))
         snapshot = Report(metrics, include_tests=True).run(
-            Dataset.from_pandas(now[columns], data_definition=definition),
-            Dataset.from_pandas(before[columns], data_definition=definition),
+            Dataset.from_pandas(current, data_definition=definition),
+            Dataset.from_pandas(reference, data_definition=definition),
         )
         if report is not None:
             report.parent.mkdir(parents=True, exist_ok=True)
             snapshot.save_html(str(report))
-    return {metric["config"]["column"]: float(metric["value"]) for metric in snapshot.dict()["metrics"]}
+    by_shown = {metric["config"]["column"]: float(metric["value"]) for metric in snapshot.dict()["metrics"]}
+    return {column: by_shown[shown[column]] for column in columns}
+
+
+def _shown(text: object) -> str:
+    """A name, or a value that a client sent, as it may stand in a script of Evidently's page, which it could otherwise end."""
+    return str(text).replace("<", "‹")
+
+
+def _as_shown(table: pd.DataFrame, numeric: list[str], categorical: list[str]) -> pd.DataFrame:
+    texts = {column: table[column].astype(object).map(_shown, na_action="ignore") for column in categorical}
+    return table[[*numeric, *categorical]].assign(**texts).rename(columns=_shown)
