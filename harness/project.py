@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import functools
 import json
+import re
 import shutil
 import subprocess
 import tempfile
@@ -139,9 +140,20 @@ def _git(folder: Path, *arguments: str) -> str:
     return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True).stdout
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes a text such as 1e5, which is a number for those who read YAML 1.2."""
+
+    def text(self, value: str) -> yaml.ScalarNode:
+        quoted = re.fullmatch(r"[-+]?[0-9.]+e[-+]?[0-9]+", value, re.IGNORECASE)
+        return self.represent_scalar("tag:yaml.org,2002:str", value, style="'" if quoted else None)
+
+
+_Dumper.add_representer(str, _Dumper.text)
+
+
 def write_params(folder: Path, settings: dict[str, Any]) -> None:
     """Writes `settings` as the params.yaml of `folder`."""
-    (folder / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    (folder / "params.yaml").write_text(yaml.dump(settings, Dumper=_Dumper, sort_keys=False))
 
 
 def change_params(folder: Path, path: str, value: Any) -> None:

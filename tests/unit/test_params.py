@@ -123,7 +123,9 @@ def test_a_broken_block_is_its_models_own_trouble(project, key, value, told):
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize(("written", "name"), [("2024", "2024"), ("true", "True"), ("2024-01-01", "2024-01-01")])
+@pytest.mark.parametrize(
+    ("written", "name"), [("2024", "2024"), ("true", "True"), ("1e5", "100000.0"), ("2024-01-01", "2024-01-01")]
+)
 def test_a_name_that_yaml_takes_for_no_text_is_refused_alone(project, written, name):
     """A model's name that YAML reads as a number, a truth value or a day must be quoted; the other models are read."""
     path = project / "params.yaml"
