@@ -99,9 +99,11 @@ def _names_in_the_source(model: Any) -> Iterator[Fault]:
     source, target = model.source, model.training.target
     times = {"source.event_time": source.event_time, "source.label_time": source.label_time}
     own = {one_name(name) for name in (source.key, *times.values()) if name is not None}
-    for key, name in (*times.items(), ("training.target", target)):
-        if name is not None and one_name(name) == one_name(source.key):
-            yield key, f"{name} is the key already"
+    for key, name in times.items():
+        if name not in (None, source.key) and one_name(name) == one_name(source.key):
+            yield key, f"{name} is the column {source.key}: write it as source.key does"
+    if one_name(target) == one_name(source.key):
+        yield "training.target", f"{target} is the key already"
     if one_name(target) in {one_name(time) for time in times.values() if time is not None}:
         yield "training.target", f"{target} is a time already"
     for key, name in (("source.key", source.key), *times.items(), ("training.target", target)):

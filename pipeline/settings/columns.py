@@ -22,7 +22,21 @@ Hook = Annotated[str, AfterValidator(_hook)]
 # Columns that the stages add to those of the source.
 RESERVED = frozenset({"snapshot_row", "reason", "prediction", "unread"})
 # Columns that the monitor has beside the features of the prediction log.
-BESIDE_FEATURES = frozenset({"key", "event_time", "received_at", "version", "slot", "is_golden", "target", "known"})
+BESIDE_FEATURES = frozenset(
+    {
+        "key",
+        "event_time",
+        "received_at",
+        "version",
+        "slot",
+        "is_golden",
+        "target",
+        "known",
+        "timed",
+        "request_id",
+        "place",
+    }
+)
 
 
 def _column_name(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 
 import pytest
@@ -61,6 +62,21 @@ def test_a_broken_block_is_shown_where_its_model_is_shown(live):
         ["status", "churn"],
     ):
         assert said(command).returncode == 0, command
+
+
+def test_several_faults_are_a_line_each_wherever_they_are_shown(live):
+    """A block with two faults is two lines at the command line, on the page, and for who begins a run."""
+    change_params(live, "models.other.rollout.serving", {"max_rwos": 3})
+    change_params(live, "models.other.schedule.cron", "0 0 31 2 *")
+    second = "params.yaml: models.other.schedule.cron: day '31', month '2'"
+    status = said(["status"]).stdout.splitlines()
+    page = html.unescape(overview_page(Context.here()))
+    refused = said(["retrain", "other"]).stderr.strip().splitlines()
+    for line in (LINE, second):
+        assert len([told for told in status if told.startswith(f"other: {line}")]) == 1
+        assert page.count(f'<p class="bad">{line}') == 1
+        assert len([told for told in refused if told.startswith(line)]) == 1
+    assert len(refused) == 2
 
 
 def test_a_broken_block_refuses_its_own_runs_and_deploys_with_its_line(live):

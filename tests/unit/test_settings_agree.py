@@ -109,7 +109,11 @@ def test_the_examples_are_settings():
         ("source.key", "", "source.key: must be the name of a column; got an empty one"),
         ("source.key", "a\nb", "source.key: the column 'a\\nb' has a line break"),
         ("source.key", "Left", "training.target: left is the key already"),
-        ("source.event_time", "customer", "source.event_time: customer is the key already"),
+        (
+            "source.event_time",
+            "Customer",
+            "source.event_time: Customer is the column customer: write it as source.key does",
+        ),
         ("source.label_time", "Prediction", "source.label_time: Prediction is a name that the stages use"),
         ("source.window_days", True, "source.window_days: must not be true"),
         ("training.target", "seen_at", "training.target: seen_at is a time already"),
