@@ -38,12 +38,16 @@ BESIDE_FEATURES = frozenset(
     }
 )
 
+LONGEST_NAME = 250
+
 
 def _column_name(name: str) -> str:
     if not name.strip():
         raise ValueError("must be the name of a column; got an empty one")
     if not name.isprintable():
         raise ValueError(f"the column {name!r} has a line break, a tab or another letter that is not shown")
+    if len(name) > LONGEST_NAME:
+        raise ValueError(f"a column's name may have {LONGEST_NAME} letters; this one has {len(name):,}")
     return name
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
@@ -14,12 +15,16 @@ from pipeline.settings.examples import example
 KINDS = ("bool", "int", "float", "str")
 OF_ANY_KIND = ("allowed", "options")
 
+# A value that somebody pasted into a wrong place may have any length.
+LONGEST_LINE = 600
+
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
 
 def fault(*what: str) -> SettingsError:
     """The faults as one error, a line for each."""
-    return SettingsError("params.yaml", NEXT_LINE.join(what), "correct it there; docs/params.md lists every key")
+    short = [line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}…" for line in what]
+    return SettingsError("params.yaml", NEXT_LINE.join(short), "correct it there; docs/params.md lists every key")
 
 
 def missing(key: str) -> str:
@@ -75,6 +80,13 @@ def readable_part(kind: type[AnyModel], raw: Any, error: ValidationError) -> Any
     return _part(kind, raw, [single["loc"] for single in error.errors()])
 
 
+@functools.cache
+def _reader(kind: type[BaseModel], name: str) -> TypeAdapter[Any]:
+    field = kind.model_fields[name]
+    annotation: Any = Annotated[field.annotation, field]
+    return TypeAdapter(annotation)
+
+
 def _part(kind: type[AnyModel], raw: Any, faults: Sequence[tuple[int | str, ...]]) -> AnyModel:
     values = raw if isinstance(raw, Mapping) else {}
     right: dict[str, Any] = {}
@@ -88,8 +100,7 @@ def _part(kind: type[AnyModel], raw: Any, faults: Sequence[tuple[int | str, ...]
         elif inside:
             lacking.append(name)
         else:
-            annotation: Any = Annotated[section, field]
-            right[name] = TypeAdapter(annotation).validate_python(values[name])
+            right[name] = _reader(kind, name).validate_python(values[name])
     part = kind.model_construct(**right)
     for name in lacking:
         part.__dict__.pop(name, None)

@@ -256,7 +256,8 @@ def test_a_block_that_was_never_right_has_dags_without_a_schedule(project, read_
         told["dags"]
     )
     assert told["dags"]["retrain__other"]["timetable"] == "NullTimetable"
-    assert "models.other" in told["dags"]["monitor__other"]["about"]
+    assert "faults, the first: params.yaml: " in told["dags"]["monitor__other"]["about"]
+    assert "\n- params.yaml: missing key models.other.source (for example" in told["dags"]["retrain__other"]["page"]
 
 
 @pytest.mark.parametrize("content", ["models:\n  churn: [\n", ""])

@@ -164,6 +164,41 @@ def test_what_would_fail_later_is_refused_when_it_is_read(project, key, value, l
     assert any(line in told for told in changed(project, key, value))
 
 
+def leaves(section, at=""):
+    """All keys of a section and of those in it."""
+    for name, field in section.model_fields.items():
+        if hasattr(field.annotation, "model_fields"):
+            yield from leaves(field.annotation, f"{at}{name}.")
+        else:
+            yield f"{at}{name}"
+
+
+NEVER_RIGHT = (True, NAN, INF, [[1]])
+
+
+def test_any_wrong_value_of_any_key_is_a_line_and_no_traceback(project):
+    """A value of each sort at each key is read or refused with the key; truth values, NaN, nested lists are right nowhere."""
+    settings = yaml.safe_load((project / "params.yaml").read_text())
+    cases = [(key, value) for key in leaves(Model) for value in (*NEVER_RIGHT, None, "x" * 1000)]
+    for number, (key, value) in enumerate(cases):
+        *parents, last = key.split(".")
+        at = settings["models"][f"case-{number}"] = copy.deepcopy(CHURN)
+        for part in parents:
+            at = at.setdefault(part, {})
+        at[last] = value
+    # JSON is YAML but for its numbers that are none, and is written in a tenth of the time.
+    written = json.dumps(settings).replace("NaN", ".nan").replace("Infinity", ".inf")
+    (project / "params.yaml").write_text(written)
+    read = load(project)
+    for number, (key, value) in enumerate(cases):
+        fault = read.broken.get(f"case-{number}")
+        assert fault is not None or value not in NEVER_RIGHT, (key, value)
+        for line in str(fault).splitlines() if fault else []:
+            assert line.startswith("params.yaml: "), (key, line)
+            assert len(line) < 800, (key, line)
+            assert f"models.case-{number}." in line, (key, line)
+
+
 def test_the_claims_and_shared_settings_go_from_low_to_high(project):
     """The claims of `roi` must be from low to high, and not below 0."""
     change_params(project, "baseline.manual_engineer_hours_per_deployment", [16, 8])
