@@ -44,7 +44,7 @@ def test_the_projects_own_params_are_valid():
             {"encoding": "cp1252"},
             "must be utf-8 or latin-1; got cp1252. `iconv -f cp1252",
         ),
-        ("models.churn.training.numeric", ["unread"], "unread is a name that the stages use"),
+        ("models.churn.training.numeric", ["spend", "calls", "unread"], "unread is a name that the stages use"),
         ("models.churn.gates.contract.columns", {"age": {}}, "names no feature, key or target: age"),
         ("models.churn.gates.contract.columns", {"plan": {"min": 1}}, "columns.plan: min and max: are for numbers"),
         ("models.churn.gates.contract.columns", {"spend": {"allowed": ["a"]}}, "columns.spend: allowed: lists text"),

@@ -105,7 +105,7 @@ def test_the_examples_are_settings():
         ),
         ("schedule.queues", {"train": "a,b"}, "schedule.queues.train: a queue has up to 64 letters"),
         ("source.hook", "orders", "source.hook: must be written as module:function"),
-        ("source.hook", "orders:rows", "source: give either query or hook"),
+        ("source.hook", "orders:rows", "source: give one of query, files and hook"),
         ("source.key", "", "source.key: must be the name of a column; got an empty one"),
         ("source.key", "a\nb", "source.key: the column 'a\\nb' has a line break"),
         ("source.key", "Left", "training.target: left is the key already"),
