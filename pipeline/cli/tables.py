@@ -82,6 +82,7 @@ def status(models: list[ModelStatus], faults: Sequence[str] = ()) -> str:
             notes.append(m.problem)
         notes += [f"{m.model}: {m.note}"] if m.note else []
         notes += m.registry
+        notes += [f"{m.model}: {m.log}"] if m.log else []
         notes += [f"{m.model}: rollout.limits: {', '.join(m.limits_off)} off"] if m.limits_off else []
         if live is None:
             rows.add_row(
@@ -238,6 +239,8 @@ def drift_check(check: DriftCheck) -> str:
             f"{check.asked_outside_window:,} more requests are outside the window from {check.window_start:%Y-%m-%d} to "
             f"{check.as_of:%Y-%m-%d}; --as-of moves it"
         )
+    if check.damaged_log_files:
+        lines.append(f"damaged files of the prediction log: {check.damaged_log_files}; their rows are left out")
     receipt = check.receipt
     lines += [
         f"decision: {receipt.decision}",

@@ -20,7 +20,7 @@ from pipeline.rollout.slots import predictions_folder
 from pipeline.settings.rollout import Rollout
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from pipeline.monitoring.live_quality import LoggedPredictions
 
 
 class Traffic(Protocol):
@@ -59,8 +59,8 @@ class Traffic(Protocol):
     def status(self, model: str) -> list[ModelStatus]:
         """See pipeline.deployer.status.models_status; '' means all models."""
 
-    def predictions(self, model: str, start: datetime, end: datetime) -> tuple[pd.DataFrame, int]:
-        """(the prediction log's rows in [start, end), the number of rows in the whole log); see pipeline.monitoring.live_quality."""
+    def predictions(self, model: str, start: datetime, end: datetime) -> LoggedPredictions:
+        """See pipeline.monitoring.live_quality.read_log."""
 
 
 class LocalTraffic:
@@ -109,9 +109,8 @@ class LocalTraffic:
     def status(self, model: str) -> list[ModelStatus]:
         return status.models_status(self._context, model)
 
-    def predictions(self, model: str, start: datetime, end: datetime) -> tuple[pd.DataFrame, int]:
+    def predictions(self, model: str, start: datetime, end: datetime) -> LoggedPredictions:
         from pipeline.monitoring import live_quality
 
         folder = predictions_folder(self._context.home, model)
-        rows = live_quality.predictions(folder, self._context.params.model(model), start, end)
-        return rows, live_quality.logged(folder)
+        return live_quality.read_log(folder, self._context.params.model(model), start, end)

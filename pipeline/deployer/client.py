@@ -22,7 +22,7 @@ from pipeline.rollout.probe import is_https
 from pipeline.rollout.results import Deployment, Rollback, ShadowResult, Undeployment, deploy_result
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from pipeline.monitoring.live_quality import LoggedPredictions
 
 # Seconds without an answer after which the deployer counts as unreachable; a restart takes less.
 AWAY_S = 120.0
@@ -92,8 +92,10 @@ class RemoteTraffic:
     def status(self, model: str) -> list[ModelStatus]:
         return [ModelStatus.from_dict(values) for values in self._result("status", "", model, {})]
 
-    def predictions(self, model: str, start: datetime, end: datetime) -> tuple[pd.DataFrame, int]:
+    def predictions(self, model: str, start: datetime, end: datetime) -> LoggedPredictions:
         import pandas as pd
+
+        from pipeline.monitoring.live_quality import LoggedPredictions
 
         answer = self._request(
             "POST",
@@ -105,7 +107,9 @@ class RemoteTraffic:
         )
         if answer.status_code != 200:
             raise _error(answer.json())
-        return pd.read_parquet(io.BytesIO(answer.content)), int(answer.headers["x-logged"])
+        rows = pd.read_parquet(io.BytesIO(answer.content))
+        # A deployer of an earlier version does not count damaged files.
+        return LoggedPredictions(rows, int(answer.headers["x-logged"]), int(answer.headers.get("x-damaged-files", 0)))
 
     def _result(self, verb: str, run: str, model: str, arguments: dict[str, Any]) -> Any:
         """The answer of the verb, as JSON, once the call has ended."""

@@ -236,10 +236,11 @@ class Service:
         call = Call(verb, run, arguments["model"])
         self._record(DeployerCalled(verb=call.verb, arguments=arguments), call)
         start, end = (datetime.fromisoformat(arguments[name]) for name in ("start", "end"))
-        rows, logged = self._traffic.predictions(arguments["model"], start, end)
+        log = self._traffic.predictions(arguments["model"], start, end)
         out = io.BytesIO()
-        rows.to_parquet(out, index=False)
-        return Response(out.getvalue(), media_type="application/vnd.apache.parquet", headers={"x-logged": str(logged)})
+        log.rows.to_parquet(out, index=False)
+        headers = {"x-logged": str(log.logged), "x-damaged-files": str(log.damaged_files)}
+        return Response(out.getvalue(), media_type="application/vnd.apache.parquet", headers=headers)
 
     def _record(self, event: Event, call: Call) -> None:
         self._context.ledger.append(event, call.model, call.run, "deployer")

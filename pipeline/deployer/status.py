@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Self
 
 from pipeline.context import Context
@@ -18,7 +19,9 @@ from pipeline.rollout.recorded import is_outdated, recorded_settings
 from pipeline.rollout.recovery import is_recorded, open_rollout
 from pipeline.rollout.routing import foreign_files, route_file
 from pipeline.rollout.routing.route import Route, RoutedSlot
+from pipeline.rollout.slots import predictions_folder
 from pipeline.services import processes
+from pipeline.serving import log_files
 from pipeline.settings.addresses import services_of
 
 # Traefik reads a changed route file after a tenth of a second.
@@ -86,7 +89,7 @@ class ModelStatus:
     says that slots run with other settings than params.yaml has, or that it has no block, and which command helps. `fault` is why
     its block cannot be used: then no run begins, and what is live stays live. `registry` has one line for each thing in MLflow that
     does not agree with the live version. `limits_off` are the `rollout.limits` that are null,
-    `evidence` is what the step that is going on needs.
+    `evidence` is what the step that is going on needs. `log` says that files of the prediction log are damaged.
     """
 
     model: str
@@ -105,6 +108,7 @@ class ModelStatus:
     registry: tuple[str, ...] = ()
     limits_off: tuple[str, ...] = ()
     evidence: str | None = None
+    log: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON takes it: for `status --json`, the pages and the deployer's callers."""
@@ -136,7 +140,7 @@ def models_status(context: Context, model: str = "") -> list[ModelStatus]:
     registry = _registry(context)
     found = []
     for name in [model] if model else known_models(context):
-        status = _model_status(context, name)
+        status = replace(_model_status(context, name), log=log_line(context.home, name))
         live = live_at(context.ledger, name) if status.live is not None else None
         found.append(replace(status, registry=registry.lines(name, live.package)) if live is not None else status)
     return found
@@ -233,6 +237,24 @@ def _route_status(context: Context, name: str, description: str = "") -> ModelSt
         holds=_hold_reason(context, name, opened.seq) if opened is not None else None,
         evidence=_evidence_needed(context, name, opened.seq) if going_on and opened is not None else None,
         note=_settings_note(context, name, current) if name in context.params.models else None,
+    )
+
+
+def log_line(home: Path, name: str) -> str | None:
+    """That files of the model's prediction log are damaged, or that it cannot be read; None when all is well."""
+    try:
+        damaged = [
+            path
+            for shadow in (False, True)
+            for path in log_files.listed(predictions_folder(home, name, shadow)).damaged
+        ]
+    except OSError as error:
+        return f"the prediction log cannot be read ({error})"
+    if not damaged:
+        return None
+    return (
+        f"damaged files of the prediction log: {len(damaged)}, whose rows no check sees; restore them from a backup, or "
+        f"delete them: {damaged[-1]}{' and others' if len(damaged) > 1 else ''}"
     )
 
 

@@ -165,7 +165,8 @@ class RunSettled(Event, kind="run_settled"):
 class DriftChecked(Event, kind="drift_checked"):
     """`features` are of pipeline.monitoring.drift.DriftVerdict, `receipt` is a pipeline.policy.retrain.Receipt, as dicts.
 
-    `asked_outside_window` counts the logged requests that are not in the checked window. `report` is a path.
+    `asked_outside_window` counts the logged requests that are not in the checked window, `damaged_log_files` the files of the prediction
+    log whose rows were left out. `report` is a path.
     """
 
     verdict: str
@@ -179,6 +180,7 @@ class DriftChecked(Event, kind="drift_checked"):
     moved: Sequence[str] = ()
     live_quality: Mapping[str, Any] | None = None
     asked_outside_window: int = 0
+    damaged_log_files: int | None = None
     receipt: Mapping[str, Any] | None = None
     decision: str = ""
     report: str | None = field(default=None, metadata=NULL)

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import duckdb
 import pandas as pd
 
 from pipeline.data import neutral_sql, sql
 from pipeline.data import source as source_rows
+from pipeline.errors import DataError
 from pipeline.ledger.store import Ledger
 from pipeline.ledger.timeline import LiveVersion, number_is_its_own_since
 from pipeline.monitoring.label_join import TIME, at_other_times, with_labels
-from pipeline.serving.log_files import GOLDEN, GOLDEN_ID, current_files
+from pipeline.monitoring.log_reader import ATTEMPTS, LogFiles, LogReader
+from pipeline.serving.log_files import GOLDEN, GOLDEN_ID
 from pipeline.serving.prediction_log import pseudonym
 from pipeline.serving.schema import times
 from pipeline.settings.models import Model
 from pipeline.training.evaluate import PREDICTION, better_by, metrics
+
+T = TypeVar("T")
 
 NO_LABELS = pd.DataFrame(
     {
@@ -51,29 +56,100 @@ class LiveQuality:
         return {"asked" if name == "predictions" else name: value for name, value in asdict(self).items()}
 
 
-def predictions(folder: Path, model: Model, start: datetime, end: datetime) -> pd.DataFrame:
+class LoggedPredictions(NamedTuple):
+    """The prediction log's rows of a span of time, the number of rows in the whole log without golden requests, and the number of its
+    damaged files, whose rows are in neither."""
+
+    rows: pd.DataFrame
+    logged: int
+    damaged_files: int = 0
+
+
+def read_log(folder: Path, model: Model, start: datetime, end: datetime) -> LoggedPredictions:
     """The prediction log's rows with event time in [start, end); a row without event time counts by its time of receipt.
 
     Columns: key, event_time, timed (whether the request had an event time), received_at, version, slot, prediction, and the features. A
     feature that was not logged is missing in all rows. The rows are in the order of their arrival.
     """
-    columns = ["key", "event_time", "timed", "received_at", "version", "slot", PREDICTION, *model.training.features]
-    files = _files(folder)
-    if not files:
-        return pd.DataFrame(columns=columns)
+    return _read(folder, lambda connection, files: _predictions(connection, files, model, start, end))
+
+
+def predictions(folder: Path, model: Model, start: datetime, end: datetime) -> pd.DataFrame:
+    """The rows of `read_log`."""
+    return read_log(folder, model, start, end).rows
+
+
+def logged(folder: Path) -> int:
+    """The number of predictions in the log, without golden requests."""
+    return _read(folder, _logged)
+
+
+def _read(folder: Path, read: Callable[[duckdb.DuckDBPyConnection, LogFiles], T]) -> T:
+    """What `read` makes of all files that can be read."""
+    reader = LogReader(folder)
+    for attempt in range(ATTEMPTS):
+        files = _files_of(reader)
+        try:
+            with sql.connect(folder) as connection:
+                return read(connection, files)
+        except duckdb.Error:
+            if attempt == ATTEMPTS - 1 or not _broken(files, reader):
+                raise
+    raise AssertionError
+
+
+def _files_of(reader: LogReader) -> LogFiles:
+    try:
+        return reader.files()
+    except OSError as error:
+        check = "is it readable for this user?"
+        raise DataError(f"prediction log {reader.folder}", f"cannot be read ({error})", check) from error
+
+
+def _broken(files: LogFiles, reader: LogReader) -> bool:
+    """Whether a file of these is damaged, which the reader then leaves out, or gone."""
+    found = False
+    for path in files.contents:
+        if not path.exists():
+            found = True
+            continue
+        try:
+            with sql.connect(reader.folder) as connection:
+                # So each value is read.
+                connection.execute("SELECT max(hash(log)) FROM read_parquet($file) AS log", {"file": str(path)})
+        except duckdb.Error as error:
+            found = True
+            reader.leave_out(path, error)
+    return found
+
+
+def _predictions(
+    connection: duckdb.DuckDBPyConnection, files: LogFiles, model: Model, start: datetime, end: datetime
+) -> LoggedPredictions:
+    damaged = len(files.damaged)
+    if not files.contents:
+        columns = ["key", "event_time", "timed", "received_at", "version", "slot", PREDICTION, *model.training.features]
+        return LoggedPredictions(pd.DataFrame(columns=columns), 0, damaged)
     kinds = {**dict.fromkeys(model.training.numeric, "DOUBLE"), **dict.fromkeys(model.training.categorical, "VARCHAR")}
-    with sql.connect(folder) as connection:
-        features_of_log = _logged_features(connection, files)
-        features = ", ".join(f"{_feature(n, kind, features_of_log)} AS {sql.quoted(n)}" for n, kind in kinds.items())
-        query = f"""
-            SELECT * EXCLUDE (is_golden, request_id, place) FROM (
-                SELECT key, {_golden(connection, files)} AS is_golden, coalesce(try_cast(event_time AS TIMESTAMPTZ), received_at) AS event_time,
-                       try_cast(event_time AS TIMESTAMPTZ) IS NOT NULL AS timed,
-                       received_at, version, slot, prediction AS {PREDICTION}, request_id, file_row_number AS place, {features}
-                FROM read_parquet($files, union_by_name = true, file_row_number = true))
-            WHERE event_time >= $start AND event_time < $end AND NOT is_golden
-            ORDER BY received_at, request_id, place"""
-        return connection.execute(query, {"files": files, "start": start, "end": end}).df()
+    in_log = files.features
+    features = ", ".join(f"{_feature(n, kind, in_log)} AS {sql.quoted(n)}" for n, kind in kinds.items())
+    query = f"""
+        SELECT * EXCLUDE (is_golden, request_id, place) FROM (
+            SELECT key, {_golden(files)} AS is_golden, coalesce(try_cast(event_time AS TIMESTAMPTZ), received_at) AS event_time,
+                   try_cast(event_time AS TIMESTAMPTZ) IS NOT NULL AS timed,
+                   received_at, version, slot, prediction AS {PREDICTION}, request_id, file_row_number AS place, {features}
+            FROM read_parquet($files, union_by_name = true, file_row_number = true))
+        WHERE event_time >= $start AND event_time < $end AND NOT is_golden
+        ORDER BY received_at, request_id, place"""
+    rows = connection.execute(query, {"files": files.names, "start": start, "end": end}).df()
+    return LoggedPredictions(rows, _logged(connection, files), damaged)
+
+
+def _logged(connection: duckdb.DuckDBPyConnection, files: LogFiles) -> int:
+    if not files.contents:
+        return 0
+    query = f"SELECT count(*) FROM read_parquet($files, union_by_name = true) WHERE NOT {_golden(files)}"
+    return (connection.execute(query, {"files": files.names}).fetchone() or (0,))[0]
 
 
 def answered_by(requests: pd.DataFrame, ledger: Ledger, name: str, live: LiveVersion) -> pd.DataFrame:
@@ -86,37 +162,14 @@ def answered_by(requests: pd.DataFrame, ledger: Ledger, name: str, live: LiveVer
     return answered
 
 
-def _files(folder: Path) -> list[str]:
-    return [str(path) for path in current_files(folder)]
-
-
-def _logged_features(connection: duckdb.DuckDBPyConnection, files: list[str]) -> set[str]:
-    """The features that the log holds. Personal ones may be left out."""
-    log = connection.read_parquet(files, union_by_name=True)
-    kinds = dict(zip(log.columns, log.types, strict=True))
-    return {name for name, _ in kinds["features"].children} if "features" in kinds else set()
-
-
-def _golden(connection: duckdb.DuckDBPyConnection, files: list[str]) -> str:
+def _golden(files: LogFiles) -> str:
     """The SQL for whether a row is a golden request's. Only a slot writes the column; older files lack it and go by the id."""
     by_id = f"starts_with(request_id, '{GOLDEN_ID}')"
-    logged = GOLDEN in connection.read_parquet(files, union_by_name=True).columns
-    return f"coalesce({GOLDEN}, {by_id})" if logged else by_id
+    return f"coalesce({GOLDEN}, {by_id})" if files.golden else by_id
 
 
 def _feature(name: str, kind: str, logged: set[str]) -> str:
     return f"try_cast(features.{sql.quoted(name)} AS {kind})" if name in logged else f"CAST(NULL AS {kind})"
-
-
-def logged(folder: Path) -> int:
-    """The number of predictions in the log, without golden requests."""
-    files = _files(folder)
-    if not files:
-        return 0
-    with sql.connect(folder) as connection:
-        golden = _golden(connection, files)
-        query = f"SELECT count(*) FROM read_parquet($files, union_by_name = true) WHERE NOT {golden}"
-        return (connection.execute(query, {"files": files}).fetchone() or (0,))[0]
 
 
 def labels(model: Model, project: Path, start: datetime, as_of: datetime, name: str, log_key: str = "") -> pd.DataFrame:

@@ -52,11 +52,12 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Traffic:
-    """`requests` of the model, with together `rows` rows, were answered in the last `hours`."""
+    """`requests` of the model, with together `rows` rows, were answered in the last `hours`; damaged files of the log are not in it."""
 
     requests: int
     rows: int
     hours: float
+    damaged_files: int = 0
 
     @property
     def a_second(self) -> float:
@@ -64,7 +65,10 @@ class Traffic:
 
     def __str__(self) -> str:
         last = f"the last {span(self.hours * 3600)}"
-        return f"the {self.requests:,} requests of {last}" if self.requests else f"no requests came in {last}"
+        without = f", without {self.damaged_files} damaged files of the log" if self.damaged_files else ""
+        return (
+            f"the {self.requests:,} requests of {last}" if self.requests else f"no requests came in {last}"
+        ) + without
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,15 @@ requests, whatever their shares.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import PerennialError
+from pipeline.monitoring import log_reader
+from pipeline.monitoring.log_reader import LogReader
 from pipeline.policy.canary import Evidence
 from pipeline.registry.versions import Registry
 from pipeline.rollout.answer_counts import Answered, Served, served, since, total
@@ -20,7 +23,7 @@ from pipeline.rollout.routing.route import RoutedSlot
 from pipeline.rollout.routing.traefik import service_name
 from pipeline.rollout.slots import predictions_folder
 from pipeline.serving.errors import PackageRefused
-from pipeline.serving.log_files import GOLDEN, GOLDEN_ID, current_files, stem_of
+from pipeline.serving.log_files import GOLDEN, GOLDEN_ID, Damaged, stem_of
 from pipeline.settings.addresses import Router
 
 if TYPE_CHECKING:
@@ -145,37 +148,49 @@ class Observer:
 
 
 class _Tail:
-    """Reads the rows that a slot with its version adds to the prediction log from now on."""
+    """Reads the rows that a slot with its version adds to the prediction log from now on. Damaged files are left out, and said."""
 
     def __init__(self, folder: Path, routed: RoutedSlot) -> None:
-        self._folder, self._pattern = folder, f"{routed.slot}-v{routed.version}-*"
-        self._counts: dict[Path, int] = {}
-        self._read = {stem: sum(count for _, count in files) for stem, files in self._files().items()}
+        self._reader = LogReader(folder, f"{routed.slot}-v{routed.version}-*")
+        self._read: dict[str, int] | None = None
+        # A log that cannot be read now is missing at the first look, with its reason.
+        with contextlib.suppress(OSError):
+            self._begin()
+
+    def _begin(self) -> dict[str, int]:
+        """The rows of each process that were there before."""
+        if self._read is None:
+            self._read = {stem: sum(count for _, count in files) for stem, files in self._files().items()}
+        return self._read
 
     def _files(self) -> dict[str, list[tuple[Path, int]]]:
         """The (file, rows) of each process that logs, in order. Files are merged meanwhile; their rows keep their places."""
-        import pyarrow.parquet as pq
-
         files: dict[str, list[tuple[Path, int]]] = {}
-        for path in current_files(self._folder, self._pattern):
-            if path not in self._counts:
-                self._counts[path] = pq.read_metadata(path).num_rows
-            files.setdefault(stem_of(path), []).append((path, self._counts[path]))
+        for path, contents in self._reader.files().contents.items():
+            files.setdefault(stem_of(path), []).append((path, contents.rows))
         return files
 
     def rows(self) -> Iterator[pa.Table]:
-        """Tables of the new rows without golden requests."""
+        """Tables of the new rows without golden requests. Raises FileNotFoundError when a file was merged meanwhile."""
         import pyarrow.compute as pc
-        import pyarrow.parquet as pq
 
+        read = self._begin()
         for stem, files in self._files().items():
             before = 0
             for path, count in files:
-                new = before + count - max(before, self._read.get(stem, 0))
-                before += count
+                new = before + count - max(before, read.get(stem, 0))
                 if new > 0:
-                    table = pq.read_table(path).slice(count - new)
+                    try:
+                        table = log_reader.table(path).slice(count - new)
+                    except Damaged as error:
+                        self._reader.leave_out(path, error)
+                        left = sum(rows for _, rows in self._files().get(stem, []))
+                        if left <= sum(rows for _, rows in files) - count:
+                            # No other file has its rows: those after it move up.
+                            read[stem] = min(read.get(stem, 0), before)
+                        break
                     logged = GOLDEN in table.column_names
                     golden = table[GOLDEN] if logged else pc.starts_with(table["request_id"], GOLDEN_ID)
+                    read[stem] = before + count
                     yield table.filter(pc.invert(golden))
-            self._read[stem] = before
+                before += count

@@ -12,18 +12,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.ledger.rollout_events import MOVES
+from pipeline.monitoring import log_reader
+from pipeline.monitoring.log_reader import ATTEMPTS, LogReader
 from pipeline.policy.needed import Traffic
 from pipeline.rollout.context import RolloutContext
 from pipeline.rollout.slots import predictions_folder
-from pipeline.serving.log_files import GOLDEN, GOLDEN_ID, current_files
+from pipeline.serving.log_files import GOLDEN, GOLDEN_ID, Damaged
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 TODAY_HOURS = 24.0
 # Enough to know how many come; a log of a busy model has millions.
 MOST_ROWS = 20_000
-ATTEMPTS = 3
 WHO_AND_WHEN = ("request_id", "received_at")
 
 
@@ -36,15 +38,17 @@ def traffic(context: RolloutContext, model: str) -> Traffic:
         since = max(since, datetime.fromisoformat(moves[0].at))
     newest = newest_rows(predictions_folder(context.home, model), since, MOST_ROWS, WHO_AND_WHEN)
     requests = sum(table.group_by(list(WHO_AND_WHEN)).aggregate([]).num_rows for table in newest.tables)
-    return Traffic(requests, newest.rows, max((now - newest.since).total_seconds(), 1.0) / 3600)
+    hours = max((now - newest.since).total_seconds(), 1.0) / 3600
+    return Traffic(requests, newest.rows, hours, newest.damaged_files)
 
 
 @dataclass(frozen=True)
 class NewestRows:
-    """All rows of a log that were received from `since` on, the newest request first in each table."""
+    """All rows of a log that were received from `since` on, the newest request first in each table; none of its damaged files."""
 
     tables: Sequence[pa.Table]
     since: datetime
+    damaged_files: int = 0
 
     @property
     def rows(self) -> int:
@@ -56,9 +60,15 @@ def newest_rows(folder: Path, since: datetime, most_rows: int, columns: Sequence
 
     Raises OSError or ValueError.
     """
+    reader = LogReader(folder)
     for attempt in range(ATTEMPTS):
         try:
-            return _newest_rows(folder, since, most_rows, columns)
+            while True:
+                known = len(reader.unreadable)
+                newest = _newest_rows(reader, since, most_rows, columns)
+                if len(reader.unreadable) == known:
+                    return newest
+                # The parts of a merged file that is damaged may be there still.
         except FileNotFoundError:
             # A slot has just merged the files that were listed.
             if attempt == ATTEMPTS - 1:
@@ -66,8 +76,9 @@ def newest_rows(folder: Path, since: datetime, most_rows: int, columns: Sequence
     raise AssertionError
 
 
-def _newest_rows(folder: Path, since: datetime, most_rows: int, columns: Sequence[str] | None) -> NewestRows:
-    written = sorted(((path.stat().st_mtime, path) for path in current_files(folder)), reverse=True)
+def _newest_rows(reader: LogReader, since: datetime, most_rows: int, columns: Sequence[str] | None) -> NewestRows:
+    files = reader.listed()
+    written = sorted(((path.stat().st_mtime, path) for path in files.files), reverse=True)
     tables: list[pa.Table] = []
     times = np.empty(0, "datetime64[ms]")
     for at, path in written:
@@ -75,7 +86,11 @@ def _newest_rows(folder: Path, since: datetime, most_rows: int, columns: Sequenc
         if at < since.timestamp():
             break
         # A group of rows may begin within a request, which matters where requests are wanted whole.
-        table = _rows(path, columns, since, most_rows if columns else sys.maxsize)
+        try:
+            table = _rows(path, columns, since, most_rows if columns else sys.maxsize)
+        except Damaged as error:
+            reader.leave_out(path, error)
+            continue
         if not len(table):
             continue
         tables.append(table)
@@ -83,7 +98,8 @@ def _newest_rows(folder: Path, since: datetime, most_rows: int, columns: Sequenc
         if len(times) >= most_rows:
             times = np.sort(times)[-most_rows:]
             since = max(since, times[0].astype(datetime).replace(tzinfo=UTC))
-    return NewestRows([newer for table in tables if len(newer := _from(table, since))], since)
+    newest = [newer for table in tables if len(newer := _from(table, since))]
+    return NewestRows(newest, since, len(files.damaged))
 
 
 def _from(table: pa.Table, since: datetime) -> pa.Table:
@@ -93,14 +109,16 @@ def _from(table: pa.Table, since: datetime) -> pa.Table:
 
 
 def _rows(path: Path, columns: Sequence[str] | None, since: datetime, most_rows: int) -> pa.Table:
-    """The last rows of a file that came after `since`, without golden ones; no more groups of rows are read than that takes."""
+    """The last rows of a file that came after `since`, without golden ones; no more groups of rows are read than that takes.
+
+    Raises Damaged, or FileNotFoundError.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
-    tables: list[pa.Table] = []
-    rows = 0
-    with pq.ParquetFile(path) as file:
+    def newest(file: pq.ParquetFile) -> pa.Table:
+        tables: list[pa.Table] = []
+        rows = 0
         marked = GOLDEN in file.schema_arrow.names
         wanted = [*columns, *([GOLDEN] if marked else [])] if columns else None
         for group in reversed(range(file.num_row_groups)):
@@ -112,3 +130,5 @@ def _rows(path: Path, columns: Sequence[str] | None, since: datetime, most_rows:
             if rows >= most_rows:
                 break
         return pa.concat_tables(tables) if tables else file.schema_arrow.empty_table()
+
+    return log_reader.table(path, newest)

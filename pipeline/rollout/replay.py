@@ -58,12 +58,14 @@ class LoggedRequest:
 
 @dataclass(frozen=True)
 class ReplayedLog:
-    """What the log has for a replay: the requests, the newest first, and how many rows were left out for which reason."""
+    """What the log has for a replay: the requests, the newest first, and how many rows were left out for which reason. Damaged files of
+    the log are left out, and counted."""
 
     requests: Sequence[LoggedRequest]
     left_out: Counter[str]
     days: float
     pair: Pair
+    damaged_files: int = 0
 
     @property
     def rows(self) -> int:
@@ -71,7 +73,8 @@ class ReplayedLog:
 
     def __str__(self) -> str:
         left = "".join(f"; {count:,} rows left out: they {why}" for why, count in self.left_out.most_common())
-        return f"{len(self.requests):,} logged requests of the last {self.days:g} d, {self.rows:,} rows{left}"
+        damaged = f"; damaged files left out: {self.damaged_files}" if self.damaged_files else ""
+        return f"{len(self.requests):,} logged requests of the last {self.days:g} d, {self.rows:,} rows{left}{damaged}"
 
 
 def replayed_log(
@@ -82,17 +85,18 @@ def replayed_log(
     since = context.clock() - timedelta(days=settings.replay_days)
     try:
         pair = Pair.of(context.registry, model, champion, candidate)
-        tables = newest_rows(predictions_folder(context.home, model), since, settings.replay_rows).tables
+        newest = newest_rows(predictions_folder(context.home, model), since, settings.replay_rows)
         live = live_at(context.ledger, model)
         known_since = live.since if live is not None and live.package.is_same(champion.package) else ""
         left_out: Counter[str] = Counter()
-        dated = [request for table in tables for request in _requests(table, pair, known_since, left_out)]
+        dated = [request for table in newest.tables for request in _requests(table, pair, known_since, left_out)]
     except (PackageRefused, PerennialError, OSError, ValueError, KeyError) as error:
         raise RolloutError(
             subject, f"logged requests cannot be replayed ({error})", "use another rollout.strategy"
         ) from error
     dated.sort(key=lambda of: of[0], reverse=True)
-    log = ReplayedLog(_first(dated, settings.replay_rows), left_out, settings.replay_days, pair)
+    first = _first(dated, settings.replay_rows)
+    log = ReplayedLog(first, left_out, settings.replay_days, pair, newest.damaged_files)
     if not log.requests:
         raise RolloutError(
             subject,

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 class DriftCheck:
     """The result of one check of the requests with event time in [window_start, as_of).
 
-    `asked_outside_window` counts the logged requests outside the window; `report` is Evidently's picture (HTML), or None
-    when too few rows were compared.
+    `asked_outside_window` counts the logged requests outside the window, `damaged_log_files` the files of the prediction log whose rows
+    are left out; `report` is Evidently's picture (HTML), or None when too few rows were compared.
     """
 
     drift: DriftVerdict
@@ -36,6 +36,7 @@ class DriftCheck:
     window_start: datetime
     live_quality: LiveQuality
     asked_outside_window: int
+    damaged_log_files: int
     receipt: Receipt
     report: Path | None
 
@@ -47,6 +48,7 @@ class DriftCheck:
             "window_start": self.window_start.isoformat(),
             "live_quality": self.live_quality.as_dict(),
             "asked_outside_window": self.asked_outside_window,
+            "damaged_log_files": self.damaged_log_files,
             "receipt": self.receipt.as_dict(),
             "decision": self.receipt.decision,
             "report": str(self.report) if self.report else None,
@@ -68,7 +70,8 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
             f"model {name}", "has no champion to monitor", f"train one: `python -m pipeline retrain {name} --deploy`"
         )
     start = as_of - timedelta(days=model.monitor.window_days)
-    requests, logged = traffic(context).predictions(name, start, as_of)
+    log = traffic(context).predictions(name, start, as_of)
+    requests = log.rows
     champion = live.version
     report = context.home / "reports" / name / f"{as_of:%Y-%m-%dT%H%M}-v{champion}.html"
     drift = _drift_verdict(context, name, live, requests, report)
@@ -79,7 +82,8 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
         as_of=as_of,
         window_start=start,
         live_quality=quality,
-        asked_outside_window=logged - len(requests),
+        asked_outside_window=log.logged - len(requests),
+        damaged_log_files=log.damaged_files,
         receipt=retrain_policy.decide(drift, quality, model.monitor),
         report=report if report.is_file() else None,
     )

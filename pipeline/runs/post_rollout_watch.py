@@ -110,7 +110,7 @@ def _losses(
 
     model = context.params.model(name)
     start = as_of - timedelta(days=model.rollout.watch_days + model.monitor.window_days)
-    requests, _ = traffic(context).predictions(name, start, as_of)
+    requests = traffic(context).predictions(name, start, as_of).rows
     requests = live_quality.answered_by(requests, context.ledger, name, champion)
     labels = (
         live_quality.labels(model, context.project, start, as_of, name, context.registry.key.log_key())

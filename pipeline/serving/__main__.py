@@ -25,7 +25,7 @@ from pipeline.serving.errors import PackageRefused
 from pipeline.serving.expendable import Expendable
 from pipeline.serving.http_connection import Connection
 from pipeline.serving.identity import Identity
-from pipeline.serving.metrics import CRASHED, CUT_OFF, LOG_ROWS_LOST, Metrics
+from pipeline.serving.metrics import CRASHED, CUT_OFF, LOG_FILES_DAMAGED, LOG_ROWS_LOST, Metrics
 from pipeline.serving.prediction_log import LogSchema, PredictionLog
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.settings import Settings
@@ -117,7 +117,14 @@ def _prediction_log(
         return None
     key = bytes.fromhex(settings.log_key)
     schema = LogSchema(runtime.signature, identity.version, identity.slot, settings.personal, key)
-    return PredictionLog(folder, identity.slot, identity.version, schema, lambda rows: metrics.add(LOG_ROWS_LOST, rows))
+    return PredictionLog(
+        folder,
+        identity.slot,
+        identity.version,
+        schema,
+        on_lost=lambda rows: metrics.add(LOG_ROWS_LOST, rows),
+        on_damaged=lambda files: metrics.add(LOG_FILES_DAMAGED, files),
+    )
 
 
 def _configure_logging(labels: Mapping[str, str]) -> None:

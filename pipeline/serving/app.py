@@ -34,6 +34,7 @@ from pipeline.serving.memory import Memory, Reservation
 from pipeline.serving.metrics import (
     BREACHING,
     CUT_OFF,
+    LOG_FILES_DAMAGED,
     LOG_ROWS_LOST,
     MODEL_RUNS,
     SENT_AGAIN_TO_US,
@@ -307,8 +308,11 @@ def _pages(app: App, model: str) -> Starlette:
         return Response(orjson.dumps(body), media_type="application/json", headers=identity_headers)
 
     async def live(_request: Request) -> Response:
-        lost = app.metrics.total(LOG_ROWS_LOST)
-        return json_response({"live": True, "ready": True, "version": identity.version, "log_rows_lost": lost})
+        log = {
+            "log_rows_lost": app.metrics.total(LOG_ROWS_LOST),
+            "log_files_damaged": app.metrics.total(LOG_FILES_DAMAGED),
+        }
+        return json_response({"live": True, "ready": True, "version": identity.version, **log})
 
     async def server(_request: Request) -> Response:
         return json_response({"name": "perennial", "version": "1", "extensions": EXTENSIONS})

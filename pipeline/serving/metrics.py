@@ -17,12 +17,13 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 
 CODES = (200, 400, 401, 404, 405, 408, 413, 415, 429, 500, 503)
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-# The columns of a process's row: one for each code, one for each bucket, all seconds in nanoseconds, then these nine.
-PREDICTIONS, MODEL_RUNS, UNDER_WAY, LOG_ROWS_LOST, CUT_OFF, UNKNOWN, BREACHING, SENT_AGAIN_TO_US, CRASHED = range(9)
+# The columns of a process's row: one for each code, one for each bucket, all seconds in nanoseconds, then these ten.
+PREDICTIONS, MODEL_RUNS, UNDER_WAY, LOG_ROWS_LOST, LOG_FILES_DAMAGED = range(5)
+CUT_OFF, UNKNOWN, BREACHING, SENT_AGAIN_TO_US, CRASHED = range(5, 10)
 _FIRST_BUCKET = len(CODES)
 _NANOSECONDS = _FIRST_BUCKET + len(SECONDS) + 1
 _OTHERS = _NANOSECONDS + 1
-WIDTH = _OTHERS + 9
+WIDTH = _OTHERS + 10
 
 
 class Metrics:
@@ -83,6 +84,12 @@ class Metrics:
             (CounterMetricFamily, "model_runs", "Runs of the model: requests that came together share one", MODEL_RUNS),
             (GaugeMetricFamily, "requests_under_way", "Requests under way", UNDER_WAY),
             (GaugeMetricFamily, "log_rows_lost", "Predictions that could not be logged", LOG_ROWS_LOST),
+            (
+                GaugeMetricFamily,
+                "log_files_damaged",
+                "Damaged files of the prediction log that were set aside",
+                LOG_FILES_DAMAGED,
+            ),
             (CounterMetricFamily, "requests_cut_off", "Requests that the end of the slot cut off", CUT_OFF),
             (CounterMetricFamily, "unknown_category_rows", "Rows with a category that training never saw", UNKNOWN),
             (CounterMetricFamily, "flagged_rows", "Rows that were answered though they break the contract", BREACHING),

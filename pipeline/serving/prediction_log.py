@@ -1,7 +1,8 @@
 """The prediction log: each request's rows and predictions as Parquet, for the monitor to read and for labels to join.
 
 No answer waits for it: the rows go into a queue, and a thread writes them twice a second. When the disk is full or the thread
-falls behind, the server goes on answering and counts the rows that it could not log.
+falls behind, the server goes on answering and counts the rows that it could not log. The thread sets damaged files aside, and no
+error ends it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import contextlib
 import hashlib
 import hmac
 import json
+import logging
 import os
 import threading
 import time
@@ -30,6 +32,8 @@ MERGE_COUNT, MAX_MERGED_BYTES = 32, 16 * 2**20
 MAX_QUEUED_ROWS = 200_000
 STEP_ROWS = 4096
 
+logger = logging.getLogger(__name__)
+
 
 class AnsweredRequest(NamedTuple):
     """One answered request. `received_at` is in seconds since 1970; `predictions` is float64 (rows,); a golden one is no traffic."""
@@ -41,8 +45,16 @@ class AnsweredRequest(NamedTuple):
     golden: bool = False
 
 
+class LogFile(NamedTuple):
+    """A file that this process wrote, and its rows."""
+
+    path: Path
+    rows: int
+
+
 class PredictionLog:
-    """Writes the log of one process into `folder`; calls `on_lost(rows)` for rows that could not be logged."""
+    """Writes the log of one process into `folder`; calls `on_lost(rows)` for rows that could not be logged, or whose file was damaged,
+    and `on_damaged(files)` for files that it sets aside."""
 
     def __init__(
         self,
@@ -51,15 +63,18 @@ class PredictionLog:
         version: str,
         schema: LogSchema,
         on_lost: Callable[[int], None],
+        on_damaged: Callable[[int], None] = lambda files: None,
     ) -> None:
-        self._folder, self._schema, self._on_lost = folder, schema, on_lost
+        self._folder, self._schema, self._on_lost, self._on_damaged = folder, schema, on_lost, on_damaged
         self._stem = f"{slot}-v{version}-{os.getpid()}.{time.time_ns()}"
         self._queue: deque[AnsweredRequest] = deque()
         # Rows. Each counter is changed by one thread only; their difference is the length of the queue.
         self._added = self._taken = 0
         self._parts, self._levels = 0, Levels()
-        # The parts of the last merge, which a reader may still have open.
-        self._superseded: list[Path] = []
+        # Merged files, each with its parts, which a reader may still have open.
+        self._superseded: list[tuple[LogFile, list[LogFile]]] = []
+        self._columns: Any = None
+        self._said: set[tuple[str, object]] = set()
         # A disk that is full now may have room later.
         with contextlib.suppress(OSError):
             log_files.make_private(folder)
@@ -82,59 +97,148 @@ class PredictionLog:
         self._thread.join(timeout=10)
 
     def _write_queue(self) -> None:
+        with contextlib.suppress(OSError):
+            for path, why in log_files.left_behind(self._folder):
+                self._set_aside(path, why, "its rows are left out")
         stopped = False
         while not stopped:
             stopped = self._stop.wait(FLUSH_S)
             requests = [self._queue.popleft() for _ in range(len(self._queue))]
             if requests:
-                self._taken += sum(len(r.rows) for r in requests)
+                self._taken += _rows(requests)
                 self._write_part(requests)
 
-    def _write_part(self, requests: list[AnsweredRequest]) -> None:
-        path = self._folder / log_files.file_name(self._stem, self._parts, self._parts)
+    def _write_part(self, requests: Sequence[AnsweredRequest]) -> None:
+        """Writes a part, then merges what is due. Raises nothing.
+
+        Where the rows make no table, the part is halved until the request at fault is alone: no other is lost with it.
+        """
         try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            log_files.write(path, self._schema.table(requests))
-        except OSError:
-            self._on_lost(sum(len(r.rows) for r in requests))
-            return
-        self._parts += 1
-        self._levels.add(0, path)
+            self._write_rows(requests)
+        except OSError as error:
+            self._lose(requests, error)
+        except BaseException as error:
+            # A panic of the Parquet writer is no Exception.
+            if len(requests) == 1:
+                self._lose(requests, error)
+                return
+            middle = len(requests) // 2
+            self._write_part(requests[:middle])
+            self._write_part(requests[middle:])
         while due := self._levels.take_due():
             self._merge(*due)
 
-    def _merge(self, level: int, paths: list[Path]) -> None:
-        first, last = (log_files.FILE_NAME.match(p.name) for p in (paths[0], paths[-1]))
+    def _write_rows(self, requests: Sequence[AnsweredRequest]) -> None:
+        path = self._folder / log_files.file_name(self._stem, self._parts, self._parts)
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        table = self._schema.table(requests)
+        log_files.write(path, table)
+        self._parts, self._columns = self._parts + 1, table.schema
+        self._levels.add(0, LogFile(path, len(table)))
+
+    def _merge(self, level: int, files: list[LogFile]) -> None:
+        """Writes one file in place of several. When that fails no row is lost: they stay as they are."""
+        first, last = (log_files.FILE_NAME.match(f.path.name) for f in (files[0], files[-1]))
         assert first is not None and last is not None
         target = self._folder / log_files.file_name(self._stem, int(first["first"]), int(last["last"]))
         try:
-            log_files.write(target, log_files.merged(paths))
-            self._levels.add(level + 1, target)
-        except OSError:
-            # No row is lost: the parts stay as they are.
-            return
-        # A reader that has listed these parts may still open them; by now it has read those of the merge before.
-        for path in self._superseded:
-            path.unlink(missing_ok=True)
-        self._superseded = paths
+            self._delete_superseded()
+            merged = self._write_merged(target, files)
+            if merged is not None:
+                self._superseded.append((merged, files))
+                self._levels.add(level + 1, merged)
+        except BaseException as error:
+            self._levels.leave(level + 1)
+            self._say("files of the prediction log are not merged", error)
+
+    def _write_merged(self, target: Path, files: Sequence[LogFile]) -> LogFile | None:
+        """Merges the files that are whole, and sets the others aside; None when none is. Raises OSError."""
+        tables = []
+        for file in files:
+            try:
+                tables.append(log_files.read(file.path, self._columns))
+            except FileNotFoundError:
+                # Somebody deleted it.
+                continue
+            except log_files.Damaged as error:
+                self._on_lost(file.rows)
+                self._set_aside(file.path, str(error), f"its {file.rows} rows are lost")
+        if not tables:
+            return None
+        table = log_files.together(tables)
+        log_files.write(target, table)
+        return LogFile(target, len(table))
+
+    def _delete_superseded(self) -> None:
+        """Deletes the parts of earlier merges. A reader that had listed them may have opened them; by now it has read them.
+
+        Where a merged file is not whole they stay, and it is written from them again. Raises OSError.
+        """
+        pending, self._superseded = self._superseded, []
+        for merged, parts in pending:
+            try:
+                why = log_files.fault(merged.path)
+            except FileNotFoundError:
+                why = "is gone"
+            if why is None:
+                for part in parts:
+                    part.path.unlink(missing_ok=True)
+                continue
+            self._superseded.append((merged, parts))
+            self._set_aside(merged.path, why, "its rows are written again")
+            self._write_merged(merged.path, parts)
+
+    def _set_aside(self, path: Path, why: str, consequence: str) -> None:
+        try:
+            if not log_files.set_aside(path):
+                return
+        except OSError as error:
+            why = f"{why} and cannot be renamed ({error})"
+        self._on_damaged(1)
+        logger.warning("%s of the prediction log %s, it is set aside: %s", path, why, consequence)
+
+    def _lose(self, requests: Sequence[AnsweredRequest], error: BaseException) -> None:
+        self._on_lost(_rows(requests))
+        self._say("rows cannot be written into the prediction log", error)
+
+    def _say(self, what: str, error: BaseException) -> None:
+        """Logs each kind of failure once: the same line twice a second would fill the disk."""
+        kind = what, getattr(error, "errno", None) or type(error)
+        if kind not in self._said:
+            self._said.add(kind)
+            logger.error("%s: %s: %s", what, type(error).__name__, error)
+
+
+def _rows(requests: Sequence[AnsweredRequest]) -> int:
+    return sum(len(r.rows) for r in requests)
 
 
 class Levels:
-    """The files that wait to be merged, by level: how often their rows were merged already."""
+    """The files that wait to be merged, by level: how often their rows were merged already.
+
+    Those of a level follow each other without a gap: readers take a merged file for all from its first to its last part.
+    """
 
     def __init__(self) -> None:
-        self._waiting: dict[int, list[Path]] = {}
+        self._waiting: dict[int, list[LogFile]] = {}
 
-    def add(self, level: int, path: Path) -> None:
-        if path.stat().st_size * MERGE_COUNT <= MAX_MERGED_BYTES or level == 0:
-            self._waiting.setdefault(level, []).append(path)
+    def add(self, level: int, file: LogFile) -> None:
+        if level == 0 or file.path.stat().st_size * MERGE_COUNT <= MAX_MERGED_BYTES:
+            self._waiting.setdefault(level, []).append(file)
+        else:
+            self.leave(level)
 
-    def take_due(self) -> tuple[int, list[Path]] | None:
+    def leave(self, level: int) -> None:
+        """A file of that level stays as it is, and so do the earlier ones that wait there and above: no merge may reach over it."""
+        for above in [waiting for waiting in self._waiting if waiting >= level]:
+            del self._waiting[above]
+
+    def take_due(self) -> tuple[int, list[LogFile]] | None:
         """Removes and returns (level, the files of it that are due to be merged); None when none are due."""
-        for level, paths in self._waiting.items():
-            if len(paths) >= MERGE_COUNT:
+        for level, files in self._waiting.items():
+            if len(files) >= MERGE_COUNT:
                 self._waiting[level] = []
-                return level, paths
+                return level, files
         return None
 
 

@@ -18,6 +18,7 @@ from pipeline.deployer import service, tokens
 from pipeline.deployer.service import Service
 from pipeline.errors import GateError, RolloutError
 from pipeline.ledger.events import DeployerCalled, DeployerRefused
+from pipeline.monitoring.live_quality import LoggedPredictions
 from pipeline.rollout.results import Deployment
 from pipeline.settings.environment import Environment
 
@@ -51,7 +52,7 @@ class Fake:
         raise ZeroDivisionError("ours")
 
     def predictions(self, model, start, end):
-        return pd.DataFrame({"key": ["a"], "at": [start]}), 7
+        return LoggedPredictions(pd.DataFrame({"key": ["a"], "at": [start]}), 7, 2)
 
 
 @pytest.fixture
@@ -115,8 +116,9 @@ def test_what_was_refused_there_is_raised_here(served):
 def test_the_log_comes_as_it_is_there(served):
     """The prediction log comes through the deployer unchanged."""
     start = datetime(2024, 1, 1, tzinfo=UTC)
-    rows, logged = clients.RemoteTraffic("http://deployer", KEY).predictions("churn", start, start)
-    assert list(rows["key"]) == ["a"] and rows["at"][0] == start and logged == 7
+    log = clients.RemoteTraffic("http://deployer", KEY).predictions("churn", start, start)
+    assert list(log.rows["key"]) == ["a"] and log.rows["at"][0] == start
+    assert (log.logged, log.damaged_files) == (7, 2)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ IN_A_CANARY = ModelStatus(
     registry=("churn: MLflow's alias champion is gone",),
     limits_off=("p99_ms",),
     evidence="a proof takes at least 1,424 requests",
+    log="damaged files of the prediction log: 1",
 )
 
 
@@ -41,15 +42,16 @@ def test_the_json_has_the_keys_that_readers_know():
         f'{{"version": "2", "percent": 7, "since": "{AT}"}}], '
         '"problem": null, "undo": "rollback churn", "baking": "2", "holds": "at least 100 requests wanted", '
         '"note": null, "fault": null, "registry": ["churn: MLflow\'s alias champion is gone"], "limits_off": ["p99_ms"], '
-        '"evidence": "a proof takes at least 1,424 requests"}'
+        '"evidence": "a proof takes at least 1,424 requests", "log": "damaged files of the prediction log: 1"}'
     )
 
 
 def test_the_table_says_which_limits_are_off_and_what_a_step_needs():
-    """`status` names the limits that are off, and what the step that is going on needs."""
+    """`status` names the limits that are off, what the step that is going on needs, and that the log is damaged."""
     lines = tables.status([IN_A_CANARY]).splitlines()
     assert "churn: rollout.limits: p99_ms off" in lines
     assert "churn: a proof takes at least 1,424 requests" in lines
+    assert "churn: damaged files of the prediction log: 1" in lines
 
 
 def test_table_and_page_say_what_helps_a_live_version_that_does_not_answer():
