@@ -9,7 +9,7 @@ asked a person already.
 from __future__ import annotations
 
 from pipeline.gates.base import PackagedModel, Verdict
-from pipeline.training.evaluate import PREDICTION, better_by, metrics
+from pipeline.training.evaluate import PREDICTION, gain, metrics, shown, shown_gain
 
 
 def verdict(packaged: PackagedModel) -> Verdict | None:
@@ -30,13 +30,15 @@ def verdict(packaged: PackagedModel) -> Verdict | None:
     target = held_out[model.training.target].to_numpy()
     champion = metrics(model.training.task, target, packaged.champion.predict_frame(held_out))[metric]
     candidate = metrics(model.training.task, target, held_out[PREDICTION].to_numpy())[metric]
-    gain = better_by(metric, candidate, champion)
+    by = gain(metric, candidate, champion, packaged.evaluation.baseline[metric])
+    allowed = f", at most {shown_gain(metric, tolerance)} worse allowed (gates.champion_tolerance)" if tolerance else ""
     return Verdict(
         "champion",
-        gain >= -tolerance,
-        gain,
+        by >= -tolerance,
+        by,
         -tolerance,
-        f"{metric} {candidate:.4f} against {champion:.4f} for version {version} on the same {len(held_out):,} rows",
+        f"{metric} {shown(metric, candidate)} against {shown(metric, champion)} for version {version} on the same "
+        f"{len(held_out):,} rows{allowed}",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.gates.base import PackagedModel, Verdict
-from pipeline.training.evaluate import better_by
+from pipeline.training.evaluate import better_by, shown
 
 
 def verdict(packaged: PackagedModel) -> Verdict:
@@ -15,5 +15,5 @@ def verdict(packaged: PackagedModel) -> Verdict:
         better_by(evaluation.metric, observed, limit) >= 0,
         observed,
         limit,
-        f"{evaluation.metric} {observed:.4f} on {evaluation.rows:,} held-out rows, limit {limit:g}",
+        f"{evaluation.metric} {shown(evaluation.metric, observed)} on {evaluation.rows:,} held-out rows, limit {limit:g}",
     )

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from pipeline.gates.base import PackagedModel, Verdict
-from pipeline.training.evaluate import better_by
+from pipeline.training.evaluate import gain, shown, shown_gain
 
 
 def verdict(packaged: PackagedModel) -> Verdict:
     evaluation, margin = packaged.evaluation, packaged.model.gates.baseline_margin
     metric = evaluation.metric
     score, guess = evaluation.metrics[metric], evaluation.baseline[metric]
-    gain = better_by(metric, score, guess)
+    by = gain(metric, score, guess, guess)
     return Verdict(
         "naive_baseline",
-        gain >= margin,
-        gain,
+        by >= margin,
+        by,
         margin,
-        f"{metric} {score:.4f} against {guess:.4f} for the naive guess, at least {margin:g} better required",
+        f"{metric} {shown(metric, score)} against {shown(metric, guess)} for the naive guess, at least {shown_gain(metric, margin)} "
+        "better required (gates.baseline_margin)",
     )

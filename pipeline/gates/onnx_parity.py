@@ -17,13 +17,14 @@ import numpy as np
 from pipeline.gates.base import PackagedModel, Verdict
 from pipeline.serving.errors import BadRequest
 from pipeline.serving.schema import Rows
+from pipeline.training import parity
 from pipeline.training.evaluate import PREDICTION
 
 BLOCK_ROWS = 10_000
 
 
 def verdict(packaged: PackagedModel) -> Verdict:
-    """The observed difference is relative where predictions are larger than 1."""
+    """The observed difference is a share of the predictions' spread; see pipeline.training.parity."""
     held_out, tolerance = packaged.held_out, packaged.model.gates.parity_tolerance
     expected = held_out[PREDICTION].to_numpy()
     try:
@@ -31,14 +32,16 @@ def verdict(packaged: PackagedModel) -> Verdict:
     except BadRequest as error:
         reason = f"the package refuses a row that it was tested on: {error}; correct gates.contract.columns"
         return Verdict("onnx_parity", False, math.inf, tolerance, reason)
-    difference = float(np.max(np.abs(answers - expected) / np.maximum(1.0, np.abs(expected))))
+    scale = parity.scale_of(packaged.model.training.task, expected)
+    difference = parity.difference(answers, expected, scale)
+    of = "" if packaged.model.training.task == "binary" else f" of the predictions' spread ({scale:g})"
     # An answer of NaN makes the difference NaN, which compares false, so the gate fails.
     return Verdict(
         "onnx_parity",
         difference <= tolerance,
         difference,
         tolerance,
-        f"largest difference {difference:.1e} over {len(held_out):,} rows, limit {tolerance:.0e}",
+        f"largest difference {difference:.1e}{of} over {len(held_out):,} rows, limit {tolerance:g} (gates.parity_tolerance)",
     )
 
 

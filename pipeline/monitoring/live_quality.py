@@ -22,7 +22,7 @@ from pipeline.serving.log_files import GOLDEN, GOLDEN_ID
 from pipeline.serving.prediction_log import pseudonym
 from pipeline.serving.schema import times
 from pipeline.settings.models import Model
-from pipeline.training.evaluate import PREDICTION, better_by, metrics
+from pipeline.training.evaluate import PREDICTION, gain, metrics
 
 T = TypeVar("T")
 
@@ -40,8 +40,8 @@ NO_LABELS = pd.DataFrame(
 class LiveQuality:
     """The model's metric on live predictions whose labels have arrived; `value` is None when they are too few.
 
-    `labelled` of `predictions` have a label; `held_out` is the metric of the evaluation. `other_time` are answers whose key has labels,
-    none of them at the answer's time.
+    `labelled` of `predictions` have a label; `held_out` is the metric of the evaluation, and `naive` that of its naive guess, which
+    older versions do not say. `other_time` are answers whose key has labels, none of them at the answer's time.
     """
 
     metric: str
@@ -50,10 +50,12 @@ class LiveQuality:
     labelled: int
     predictions: int
     other_time: int = 0
+    naive: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The body's part of a drift event; `asked` is the number of predictions."""
-        return {"asked" if name == "predictions" else name: value for name, value in asdict(self).items()}
+        body = {"asked" if name == "predictions" else name: value for name, value in asdict(self).items()}
+        return body if self.naive is not None else {name: value for name, value in body.items() if name != "naive"}
 
 
 class LoggedPredictions(NamedTuple):
@@ -200,16 +202,23 @@ def labels(model: Model, project: Path, start: datetime, as_of: datetime, name: 
     return rows
 
 
-def quality(answers: pd.DataFrame, labelled: pd.DataFrame, model: Model, held_out: float) -> LiveQuality:
+def quality(
+    answers: pd.DataFrame, labelled: pd.DataFrame, model: Model, held_out: float, naive: float | None = None
+) -> LiveQuality:
     """The model's metric on the predictions whose labels have arrived; of the answers to one row only one counts."""
     tolerance = timedelta(seconds=model.monitor.label_tolerance_s)
     joined = with_labels(answers, labelled, tolerance)
     metric, value = model.evaluation.metric, None
     if len(joined) >= model.monitor.min_rows:
         value = metrics(model.training.task, joined["target"].to_numpy(), joined[PREDICTION].to_numpy())[metric]
-    return LiveQuality(metric, value, held_out, len(joined), len(answers), at_other_times(answers, labelled, tolerance))
+    other_time = at_other_times(answers, labelled, tolerance)
+    return LiveQuality(metric, value, held_out, len(joined), len(answers), other_time, naive)
 
 
 def dropped_by(quality: LiveQuality) -> float | None:
-    """By how much the live metric is worse than on the held-out rows: positive when worse, None without labels."""
-    return None if quality.value is None else better_by(quality.metric, quality.held_out, quality.value)
+    """By how much the live metric is worse than on the held-out rows, as `gain` measures it: positive when worse, None without labels."""
+    if quality.value is None:
+        return None
+    # Of an older version the naive guess is not known; a share of its own error is stricter, for it is the smaller one.
+    naive = quality.held_out if quality.naive is None else quality.naive
+    return gain(quality.metric, quality.held_out, quality.value, naive)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pipeline.monitoring.drift import DriftVerdict
 from pipeline.monitoring.live_quality import LiveQuality, dropped_by
 from pipeline.settings.models import Monitor
+from pipeline.training.evaluate import shown, shown_gain
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ def decide(drift: DriftVerdict, quality: LiveQuality, limits: Monitor) -> Receip
         if drift.verdict == "drift":
             flips.append(f"fewer than {limits.features_limit} moved features")
         if worse:
-            flips.append(f"a drop of {quality.metric} of at most {limits.quality_drop:g}")
+            flips.append(f"a drop of {quality.metric} of at most {_limit(quality, limits)}")
         return Receipt("retrain", tuple(reasons), " and ".join(flips))
     if drift.verdict == "no verdict":
         return Receipt("wait", tuple(reasons), f"at least {limits.min_rows:,} requests in the window")
@@ -40,17 +41,22 @@ def decide(drift: DriftVerdict, quality: LiveQuality, limits: Monitor) -> Receip
     return Receipt(
         "wait",
         tuple(reasons),
-        f"{missing} more moved features, or a drop of {quality.metric} over {limits.quality_drop:g}",
+        f"{missing} more moved features, or a drop of {quality.metric} over {_limit(quality, limits)}",
     )
 
 
+def _limit(quality: LiveQuality, limits: Monitor) -> str:
+    return shown_gain(quality.metric, limits.quality_drop)
+
+
 def _quality_line(quality: LiveQuality, drop: float | None, limits: Monitor) -> str:
-    if drop is None:
+    if drop is None or quality.value is None:
         line = f"live quality: unknown, {quality.labelled:,} of {quality.predictions:,} predictions have labels, {limits.min_rows:,} required"
         if quality.other_time:
             line += f"; {quality.other_time:,} have labels of their key at other times only (monitor.label_tolerance_s)"
         return line
     return (
-        f"live quality: {quality.metric} {quality.value:.4f} on {quality.labelled:,} labelled predictions, "
-        f"{quality.held_out:.4f} when held out, a drop of {drop:.4f} (limit {limits.quality_drop:g})"
+        f"live quality: {quality.metric} {shown(quality.metric, quality.value)} on {quality.labelled:,} labelled predictions, "
+        f"{shown(quality.metric, quality.held_out)} when held out, a drop of {shown_gain(quality.metric, drop)} "
+        f"(limit {limits.quality_drop:g}, monitor.quality_drop)"
     )

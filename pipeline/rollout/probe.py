@@ -16,6 +16,9 @@ from pipeline.rollout.engines.base import Engine, Running
 from pipeline.rollout.routing.traefik import READY, STAMP
 from pipeline.serving.log_files import GOLDEN_ID
 
+# For packages that do not say how far an answer may differ.
+TOLERANCE_BEFORE = 1e-5
+
 
 def answering_version(address: str, timeout_s: float = 2.0) -> str | None:
     """The version that answers at `address`; None when nothing answers."""
@@ -80,7 +83,7 @@ def wait_ready(engine: Engine, running: Running, limit_s: float) -> float:
     )
 
 
-def check_golden_requests(running: Running, package: Path, tolerance: float, keys: Mapping[str, str]) -> int:
+def check_golden_requests(running: Running, package: Path, keys: Mapping[str, str]) -> int:
     """Sends the package's golden requests to the slot, with `keys` as headers; returns how many predictions were compared.
 
     Raises RolloutError when one differs from what evaluation recorded: a slot that is healthy but wrong gets no user's
@@ -104,17 +107,22 @@ def check_golden_requests(running: Running, package: Path, tolerance: float, key
             subject, f"failed its golden requests ({error})", "look at the package and at what the slot printed"
         ) from error
     expected = recorded["predictions"]
-    wrong = [row for row, (a, b) in enumerate(zip(answered, expected, strict=False)) if not _same(a, b, tolerance)]
+    scale, tolerance = recorded.get("scale"), recorded.get("tolerance", TOLERANCE_BEFORE)
+    differences = [_difference(a, b, scale) for a, b in zip(answered, expected, strict=False)]
+    # One that is no number is within no limit.
+    wrong = [difference for difference in differences if not difference <= tolerance]
     if wrong or len(answered) != len(expected):
+        largest = f", by up to {max(wrong):.1e} (gates.parity_tolerance was {tolerance:g})" if wrong else ""
         raise RolloutError(
             subject,
-            f"{len(wrong) or abs(len(answered) - len(expected))} of {len(expected)} golden answers are wrong",
+            f"{len(wrong) or abs(len(answered) - len(expected))} of {len(expected)} golden answers are wrong{largest}",
             "the slot does not predict what evaluation recorded; look at the package's runtime",
         )
     return len(expected)
 
 
-def _same(answered: object, expected: float, tolerance: float) -> bool:
+def _difference(answered: object, expected: float, scale: float | None) -> float:
+    """As a share of the package's scale (pipeline.training.parity). An older package has none: relative for answers above 1."""
     if not isinstance(answered, int | float) or not math.isfinite(answered):
-        return False
-    return abs(answered - expected) <= tolerance * max(1.0, abs(expected))
+        return math.inf
+    return abs(answered - expected) / (scale or max(1.0, abs(expected)))

@@ -76,7 +76,7 @@ def fill(
     try:
         running = context.start_slot(engine, spec, why)
         ready_s = probe.wait_ready(engine, running, settings.ready_timeout_s)
-        count = probe.check_golden_requests(running, folder, settings.golden_tolerance, keys)
+        count = probe.check_golden_requests(running, folder, keys)
     except BaseException:
         # `empty_slot` refuses when this rollout was overtaken: the slot may hold the younger rollout's version by now.
         context.empty_slot(model, slot, 0)

@@ -134,11 +134,12 @@ def _live_quality(
     from pipeline.monitoring import live_quality
 
     model = context.params.model(name)
-    held_out = context.registry.version_facts(name, champion.version, champion.digest).metrics[model.evaluation.metric]
+    metric = model.evaluation.metric
+    held_out = context.registry.version_facts(name, champion.version, champion.digest).metrics
     answers = live_quality.answered_by(requests, context.ledger, name, champion)
     labels = (
         live_quality.labels(model, context.project, start, as_of, name, context.registry.key.log_key())
         if len(answers)
         else live_quality.NO_LABELS
     )
-    return live_quality.quality(answers, labels, model, held_out)
+    return live_quality.quality(answers, labels, model, held_out[metric], held_out.get(f"baseline_{metric}"))

@@ -52,7 +52,7 @@ def evaluate(name: str, model: Model, files: Artifacts) -> str:
 
     rows = contract.kept_rows(files.snapshot, files.quarantine)
     result = evaluation.evaluate(model, rows, files.model, files.predictions, files.reference, files.metrics)
-    return f"{result.metric} {result.metrics[result.metric]:.4f} on {result.rows:,} held-out rows"
+    return f"{result.metric} {evaluation.shown(result.metric, result.metrics[result.metric])} on {result.rows:,} held-out rows"
 
 
 def package_(name: str, model: Model, files: Artifacts) -> str:

@@ -164,6 +164,14 @@ def _limits_of_the_metric(model: Any) -> Iterator[Fault]:
         yield "gates.baseline_margin", f"{metric} is at most 1, so a margin of {margin:g} is never reached"
 
 
+def _shares(model: Any) -> Iterator[Fault]:
+    """Of an error in the target's own unit these limits are shares of the naive guess's error."""
+    if model.evaluation.metric in ("mae", "rmse"):
+        for key in ("gates.baseline_margin", "gates.champion_tolerance", "monitor.quality_drop"):
+            if (value := attrgetter(key)(model)) > 1:
+                yield key, f"is a share of the naive guess's {model.evaluation.metric}, from 0 to 1; got {value:g}"
+
+
 def _holdout(model: Any) -> Iterator[Fault]:
     if model.evaluation.holdout_days >= model.source.window_days:
         yield "evaluation.holdout_days", "evaluation.holdout_days must be shorter than source.window_days"
@@ -235,6 +243,7 @@ CHECKS = (
     _options,
     _metric,
     _limits_of_the_metric,
+    _shares,
     _holdout,
     _golden,
     _columns_of_rules,

@@ -208,7 +208,7 @@ class Gates(Section):
     baseline_margin: float = 0.0
     champion_tolerance: float = Field(default=0.0, ge=0)
     unknown_share: float = Field(default=0.5, ge=0, le=1)
-    parity_tolerance: float = Field(default=1e-5, gt=0)
+    parity_tolerance: float = Field(default=1e-4, gt=0, lt=1)
     contract: Contract = Contract()
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.settings.section import Section
 
@@ -84,7 +84,6 @@ class Rollout(Section):
     replay_rows: int = Field(default=10_000, ge=1)
     replay_days: float = Field(default=30, gt=0, le=3650)
     follow: str = ""
-    golden_tolerance: float = Field(default=1e-5, gt=0)
     ready_timeout_s: float = Field(default=30, gt=0)
     bake_s: float = Field(default=1.0, ge=0)
     hold_s: float = Field(default=900, gt=0)
@@ -94,6 +93,15 @@ class Rollout(Section):
     wait_s: float = Field(default=600, ge=0)
     limits: RolloutLimits = RolloutLimits()
     serving: Serving = Serving()
+
+    @model_validator(mode="before")
+    @classmethod
+    def one_tolerance(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "golden_tolerance" in values:
+            raise ValueError(
+                "golden_tolerance is gone: gates.parity_tolerance is for golden requests too; delete the line"
+            )
+        return values
 
     def nothing_to_judge(self, strategy: str) -> str:
         """Why the strategy, which compares two versions before all traffic moves, has nothing to compare; '' when it has."""

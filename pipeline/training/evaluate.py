@@ -7,6 +7,7 @@ and a sample of the training data (drift is measured against it later).
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -29,6 +30,8 @@ HIGHER_IS_BETTER = {
     "mae": False,
     "rmse": False,
 }
+# Errors in the target's own unit: a limit on their difference is a share of the naive guess's error.
+IN_TARGETS_UNIT = ("mae", "rmse")
 PREDICTION = "prediction"
 
 
@@ -92,6 +95,28 @@ def bounded_loss(task: str, target: np.ndarray, prediction: np.ndarray, other: n
 def better_by(metric: str, score: float, other: float) -> float:
     """By how much `score` is better than `other`: positive when it is better, for metrics of either direction."""
     return score - other if HIGHER_IS_BETTER[metric] else other - score
+
+
+def gain(metric: str, score: float, other: float, naive: float) -> float:
+    """By how much `score` is better than `other`, for `gates` and `monitor.quality_drop`: of an error in the target's own unit as a
+    share of the naive guess's."""
+    better = better_by(metric, score, other)
+    return better / naive if metric in IN_TARGETS_UNIT and naive > 0 else better
+
+
+def shown(metric: str, value: float) -> str:
+    """A metric's value for people: four digits that count, whatever the target's unit."""
+    if metric not in IN_TARGETS_UNIT:
+        return f"{value:.4f}"
+    if 1e-4 <= abs(value) < 1e9:
+        digits = max(0, 3 - math.floor(math.log10(abs(value))))
+        return f"{value:,.{digits}f}"
+    return f"{value:.4g}"
+
+
+def shown_gain(metric: str, by: float) -> str:
+    """A result of `gain`, or its limit, for people."""
+    return f"{by:.4g} of the naive guess's {metric}" if metric in IN_TARGETS_UNIT else f"{by:.4g}"
 
 
 def evaluate(

@@ -3,7 +3,7 @@
 model.onnx       the fitted pipeline, with two matrices as inputs and one as output; model.skops where ONNX is not possible
 manifest.json    name, the schema of its columns, task, runtime, sha256 of every other file
 categories.json  the categories that the model learnt, by column
-golden.json      golden requests with the answers that evaluation recorded
+golden.json      golden requests with the answers that evaluation recorded, and how far a slot's may differ
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ import pandas as pd
 from pipeline.data.schema_rules import with_rules
 from pipeline.errors import StageError
 from pipeline.serving.contents import CATEGORIES
+from pipeline.serving.runtime import Runtime
 from pipeline.serving.schema import Schema
 from pipeline.settings.models import Model, Training
-from pipeline.training import fit
+from pipeline.training import fit, parity
 from pipeline.training.evaluate import PREDICTION
 from pipeline.training.signing import MANIFEST, digest
 
@@ -38,12 +39,30 @@ def build(
     folder.mkdir(parents=True, exist_ok=True)
     fitted = fit.load(model_file)
     schema = fit.with_learnt(with_rules(fit.schema_of(model, snapshot), model), fitted)
+    held_out = pd.read_parquet(predictions)
+    golden = golden_requests(held_out, model, schema)
+    (folder / CATEGORIES).write_text(_categories(schema), encoding="utf-8")
+    (folder / GOLDEN).write_text(json.dumps(golden, indent=1) + "\n", encoding="utf-8")
     runtime, content, reason = _served(model_file, fitted, model.training)
+    manifest = _written(name, model, schema, model_file, folder, runtime, content, reason)
+    if runtime == "onnx" and model.training.runtime == "auto":
+        answers = Runtime.load(folder).predict_frame(held_out)
+        difference = parity.difference(answers, held_out[PREDICTION].to_numpy(), golden["scale"])
+        # NaN is within no limit.
+        if not difference <= model.gates.parity_tolerance:
+            (folder / MODELS[runtime]).unlink()
+            limit = f"limit {model.gates.parity_tolerance:g} (gates.parity_tolerance)"
+            reason = f"ONNX answers held-out rows otherwise: largest difference {difference:.1e}, {limit}"
+            manifest = _written(name, model, schema, model_file, folder, "skops", model_file.read_bytes(), reason)
+    return manifest
+
+
+def _written(
+    name: str, model: Model, schema: Schema, model_file: Path, folder: Path, runtime: str, content: bytes, reason: str
+) -> dict[str, Any]:
+    """Writes the model in that form, and the manifest, which it returns."""
     file = MODELS[runtime]
     (folder / file).write_bytes(content)
-    (folder / CATEGORIES).write_text(_categories(schema), encoding="utf-8")
-    golden = golden_requests(pd.read_parquet(predictions), model, schema)
-    (folder / GOLDEN).write_text(json.dumps(golden, indent=1) + "\n", encoding="utf-8")
     manifest = {
         "model": name,
         "task": model.training.task,
@@ -142,4 +161,6 @@ def golden_requests(predictions: pd.DataFrame, model: Model, schema: Schema) -> 
     return {
         "request": {"dataframe_records": fit.records(picked, schema)},
         "predictions": picked[PREDICTION].tolist(),
+        "scale": parity.scale_of(model.training.task, predictions[PREDICTION].to_numpy()),
+        "tolerance": model.gates.parity_tolerance,
     }
