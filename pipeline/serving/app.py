@@ -24,12 +24,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pipeline.serving import docs, forms, http_connection
+from pipeline.serving.arrival import Arrival, ClientDisconnected, Headers, Incoming
 from pipeline.serving.batching import MAX_BATCH_ROWS, BatchRunner
 from pipeline.serving.errors import EndedItsProcess, RequestRefused
 from pipeline.serving.expendable import SENT_AGAIN, Expendable
 from pipeline.serving.forms import ParsedRequest
 from pipeline.serving.identity import Identity
-from pipeline.serving.intake import ClientDisconnected, Headers, Intake
+from pipeline.serving.intake import LARGE_BYTES, Intake
 from pipeline.serving.memory import Memory, Reservation
 from pipeline.serving.metrics import (
     BREACHING,
@@ -51,8 +52,6 @@ JSON: forms.Headers = [(b"content-type", b"application/json")]
 JSON_LINE = http_connection.header_lines(JSON)
 # The router tries this answer's request no more.
 FINAL: forms.Headers = [*JSON, (b"x-perennial-final", b"1")]
-# Parsing a larger body takes some milliseconds, which would delay other requests; it is parsed in the thread.
-LARGE_BYTES = 128 * 1024
 # What a text of a request takes until the model has it, in bytes: its object, and the pointers to it.
 ROW_TEXT_BYTES = 80
 # Triton's, by the names that it gives them.
@@ -168,11 +167,12 @@ class App:
         start = scope.get(http_connection.ARRIVED) or time.perf_counter()
         headers: Headers = dict(scope["headers"])
         request_id, golden = self._request_id(headers), self._intake.is_golden(headers)
+        incoming = self._intake.incoming(headers, receive)
         self.metrics.add(UNDER_WAY)
-        status, rows, own_headers = 200, 0, JSON
+        status, rows, own_headers, whole = 200, 0, JSON, True
         try:
             try:
-                request, predictions = await self._predict(parse, scope["path"], headers, receive)
+                request, predictions = await self._predict(parse, scope["path"], headers, incoming)
                 body, own_headers = self._prediction_response(request, predictions, request_id, golden)
                 rows = len(request.rows)
             except ClientDisconnected:
@@ -180,6 +180,7 @@ class App:
             except Exception as error:
                 status, body = _error_response(error)
                 own_headers = FINAL if isinstance(error, EndedItsProcess) else JSON
+                whole = status != 408 and await incoming.read_rest()
         except ClientDisconnected:
             return
         except asyncio.CancelledError:
@@ -187,24 +188,25 @@ class App:
             self.metrics.add(CUT_OFF)
             raise
         finally:
+            incoming.close()
             self.metrics.add(UNDER_WAY, -1)
         lines = self._header_lines(request_id, body, own_headers)
-        # After a 408 or 413 the rest of the body is not read.
-        closing = status in (408, 413)
-        if closing or not http_connection.write_response(scope.get(http_connection.CYCLE), status, lines, body):
-            await _send(send, status, lines + (b"connection: close\r\n" if closing else b""), body)
+        cycle = scope.get(http_connection.CYCLE)
+        if not http_connection.write_response(cycle, status, lines, body, last=not whole):
+            await _send(send, status, lines if whole else lines + b"connection: close\r\n", body)
         if not golden:
             self.metrics.count_response(status, time.perf_counter() - start, rows)
 
     async def _predict(
-        self, parse: Parse, path: str, headers: Headers, receive: Any
+        self, parse: Parse, path: str, headers: Headers, incoming: Incoming
     ) -> tuple[ParsedRequest, np.ndarray]:
         """Reads and parses a request; returns it and its predictions, float64 (rows,)."""
         self._intake.require_key(headers)
         with self._memory.reservation() as reserved:
-            body = await self._intake.body(headers, receive, reserved)
-            proven = await self._proven(path, headers, body)
-            request = await self._request(parse, headers, body, reserved)
+            packed = bool(headers.get(b"content-encoding"))
+            start = await self._intake.start(incoming, packed, SENT_AGAIN in headers, reserved)
+            proven = None if incoming.more else await self._proven(path, headers, start)
+            request = await self._request(parse, headers, start, incoming, reserved)
             rows = request.rows
             reserved.take(rows.numbers.nbytes + ROW_TEXT_BYTES * rows.texts.size)
             return request, proven if proven is not None else await self._runner.predict(rows)
@@ -228,7 +230,7 @@ class App:
             with self._memory.reservation() as reserved:
                 request = self._small(parse, headers, body)
                 if request is None:
-                    request = self._scanned(parse, body, headers, reserved)
+                    request = self._scanned(parse, headers, body, reserved)
                 predictions = self.runtime.predict(request.rows)
                 request.encode(predictions)
                 return predictions
@@ -238,27 +240,47 @@ class App:
             logger.error("a request failed", exc_info=error)
             raise RequestRefused(500, FAILED) from error
 
-    async def _request(self, parse: Parse, headers: Headers, body: bytes, reserved: Reservation) -> ParsedRequest:
-        """Parses a request: a small one as it is, a larger one after a scan."""
-        if (small := self._small(parse, headers, body)) is not None:
-            return small
-        if len(body) < LARGE_BYTES and not headers.get(b"content-encoding"):
-            return self._scanned(parse, body, headers, reserved)
-        return await self._runner.in_thread(self._scanned, parse, body, headers, reserved)
+    async def _request(
+        self, parse: Parse, headers: Headers, start: bytes, incoming: Incoming, reserved: Reservation
+    ) -> ParsedRequest:
+        """Reads and parses a request: a small one as it is, a larger one after a scan, which begins while it arrives."""
+        if not incoming.more:
+            if (small := self._small(parse, headers, start)) is not None:
+                return small
+            if len(start) <= LARGE_BYTES and not headers.get(b"content-encoding"):
+                return self._scanned(parse, headers, start, reserved)
+            return await self._runner.in_thread(self._scanned, parse, headers, start, reserved)
+        scan = self._scan(parse, headers)
+        arrival = self._intake.arrival(headers.get(b"content-encoding", b""), scan, reserved)
+        await self._runner.in_thread(arrival.feed, start)
+        while incoming.more:
+            await self._runner.in_thread(arrival.feed, await incoming.piece())
+        return await self._runner.in_thread(self._parsed, parse, arrival, scan, headers, reserved)
 
     def _small(self, parse: Parse, headers: Headers, body: bytes) -> ParsedRequest | None:
         """A small request, parsed; None for a larger one."""
         small = self._intake.decompressed_small(body, headers.get(b"content-encoding", b""))
         return parse(small, headers) if small is not None else None
 
-    def _scanned(self, parse: Parse, body: bytes, headers: Headers, reserved: Reservation) -> ParsedRequest:
-        """Parses a body that the scan lets pass, with the memory for it reserved."""
-        end = forms.json_end(headers) if parse is self._infer else None
+    def _scanned(self, parse: Parse, headers: Headers, body: bytes, reserved: Reservation) -> ParsedRequest:
+        """Scans and parses a whole body."""
+        scan = self._scan(parse, headers)
+        arrival = self._intake.arrival(headers.get(b"content-encoding", b""), scan, reserved)
+        arrival.feed(body)
+        return self._parsed(parse, arrival, scan, headers, reserved)
+
+    def _scan(self, parse: Parse, headers: Headers) -> Scan | CsvScan:
         # The v2 protocol has no CSV: there such a body is parsed as JSON.
-        as_csv = parse is not self._infer and forms.is_csv(headers.get(b"content-type", b""))
-        scan = CsvScan(self.runtime.signature.columns) if as_csv else Scan(self._bounds, end)
-        body = self._intake.checked(body, headers.get(b"content-encoding", b""), scan, reserved)
-        with reserved.during(scan.parse_bytes(body, end)):
+        if parse is not self._infer and forms.is_csv(headers.get(b"content-type", b"")):
+            return CsvScan(self.runtime.signature.columns, self.settings.max_rows)
+        return Scan(self._bounds, forms.json_end(headers) if parse is self._infer else None)
+
+    def _parsed(
+        self, parse: Parse, arrival: Arrival, scan: Scan | CsvScan, headers: Headers, reserved: Reservation
+    ) -> ParsedRequest:
+        """Parses a body that the scan has let pass, with the memory for it reserved."""
+        body = arrival.whole()
+        with reserved.during(scan.parse_bytes()):
             return parse(body, headers)
 
     def _prediction_response(

@@ -7,9 +7,8 @@ when it is empty: in the data that a model learned from, NA is a country. The in
 from __future__ import annotations
 
 import csv
-import io
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from pipeline.serving.errors import BadRequest
@@ -17,10 +16,10 @@ from pipeline.serving.scan import MAX_TEXT_BYTES, too_long
 from pipeline.serving.schema.spelling import MISSING, NUMBER
 
 
-def columns(text: str, numbers: Collection[str], max_columns: int, max_rows: int) -> dict[str, list[Any]]:
-    """The columns of the text by name, those in `numbers` as numbers. One row more than `max_rows` at most. Raises BadRequest."""
+def columns(lines: Iterable[str], numbers: Collection[str], max_columns: int, max_rows: int) -> dict[str, list[Any]]:
+    """The columns of a text's lines by name, those in `numbers` as numbers. One row more than `max_rows` at most. Raises BadRequest."""
     # Through a generator: the reader would take all lines of a row, thousands maybe, without letting another request in.
-    reader = csv.reader((line for line in io.StringIO(text, newline="")), strict=True)
+    reader = csv.reader((line for line in lines), strict=True)
     try:
         names = next(reader, [])
         if len(names) > max_columns + 1:

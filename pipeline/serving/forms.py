@@ -5,7 +5,7 @@ Each form is parsed into rows of the model's signature, and has its own form of 
 
 from __future__ import annotations
 
-import json
+import io
 import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ import orjson
 from pipeline.serving import csv_form, tensors
 from pipeline.serving.errors import BadRequest, RequestRefused
 from pipeline.serving.identity import Identity
-from pipeline.serving.scan import MAX_TEXT_BYTES, too_long
+from pipeline.serving.scan import MAX_TEXT_BYTES, PIECE_BYTES, too_long, too_many_rows
 from pipeline.serving.schema import Reader, Rows
 
 Headers = list[tuple[bytes, bytes]]
@@ -68,11 +68,22 @@ def _csv(body: bytes, content_type: bytes, signature: Reader, max_rows: int) -> 
     charset = re.search(rb"charset *= *\"?([^\s;\"]+)", content_type.lower())
     if charset is not None and charset[1] not in (b"utf-8", b"utf8"):
         raise RequestRefused(415, f"charset must be utf-8; got {charset[1][:20].decode('latin-1')}")
+    # Decoded as it is read: not all of 16 MB in one step, and no line after the last that counts.
+    lines = io.TextIOWrapper(io.BytesIO(body), "utf-8-sig", newline="")
     try:
-        text = body.decode("utf-8-sig")
+        columns = csv_form.columns(lines, signature.plain_numbers, signature.columns, max_rows)
     except UnicodeDecodeError as error:
-        raise BadRequest(f"the body is not UTF-8 ({error.reason} at byte {error.start})") from None
-    return _columns(csv_form.columns(text, signature.plain_numbers, signature.columns, max_rows), signature, max_rows)
+        raise BadRequest(f"the body is not UTF-8 ({error.reason} at byte {_first_fault(body)})") from None
+    return _columns(columns, signature, max_rows)
+
+
+def _first_fault(body: bytes) -> int:
+    """Where a body that is not UTF-8 is wrong; its decoder, which gets a piece at a time, counts from the piece's start."""
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        return error.start
+    return len(body)
 
 
 def _records(records: Any, signature: Reader, max_rows: int) -> Rows:
@@ -138,7 +149,7 @@ def _refuse_size(rows: int, max_rows: int) -> None:
     if rows == 0:
         raise BadRequest("the request has no rows")
     if rows > max_rows:
-        raise RequestRefused(413, f"the request has {rows} rows, at most {max_rows} are allowed; split it")
+        raise too_many_rows(rows, max_rows)
 
 
 def _flat(values: list[Any]) -> list[Any]:
@@ -157,15 +168,31 @@ def _json(body: bytes) -> Any:
 
 def _json_with_nan(body: bytes, error: orjson.JSONDecodeError) -> Any:
     """MLflow's own client writes NaN for a missing number, which is not JSON."""
-    if b"NaN" in body:
+    if b"NaN" in body and b"\0" not in body:
         try:
-            parsed = json.loads(body, parse_constant={"NaN": None}.__getitem__)
-            # orjson refuses lone surrogates and numbers beyond 64 bits, in a body without NaN too.
-            orjson.dumps(parsed)
-            return parsed
-        except (ValueError, TypeError, KeyError, RecursionError) as second:
+            return orjson.loads(_null_for_nan(body))
+        except orjson.JSONDecodeError as second:
             raise BadRequest(f"the body is not JSON ({error})") from second
     raise BadRequest(f"the body is not JSON ({error})") from None
+
+
+def _null_for_nan(body: bytes) -> bytes:
+    """The body with null for each NaN that is not part of a text. In pieces, each up to a quote: a step of a large body would hold up
+    all other requests, and a body of nothing but quotes would fill the memory."""
+    if escaped := b"\\" in body:
+        # What stands in no JSON, for a backslash and a quote within a text.
+        body = body.replace(b"\\\\", b"\0\1").replace(b'\\"', b"\0\2")
+    pieces: list[bytes] = []
+    start = inside = 0
+    while start < len(body):
+        end = body.find(b'"', start + PIECE_BYTES)
+        parts = body[start : end if end >= 0 else len(body)].split(b'"')
+        parts[inside::2] = [part.replace(b"NaN", b"null") for part in parts[inside::2]]
+        inside = (inside + len(parts) - 1) % 2
+        pieces.append(b'"'.join(parts))
+        start = end if end >= 0 else len(body)
+    plain = b"".join(pieces)
+    return plain.replace(b"\0\1", b"\\\\").replace(b"\0\2", b'\\"') if escaped else plain
 
 
 def json_end(headers: Mapping[bytes, bytes]) -> int | None:

@@ -26,6 +26,8 @@ ARRIVED = "perennial.arrived"
 # tcpi_last_data_recv of Linux's struct tcp_info: the milliseconds since the connection last received data.
 TCP_INFO = getattr(socket, "TCP_INFO", None)
 LAST_RECEIVED = struct.Struct("52xI")
+# A client that is still sending gets so long to read its last response, and may send so much meanwhile.
+LAST_RESPONSE_S, DROPPED_BYTES = 1.0, 16 * 2**20
 Headers = list[tuple[bytes, bytes]]
 # Writes a response: the status, the header lines, each with its line end, and the body.
 Respond = Callable[[int, bytes, bytes], None]
@@ -46,14 +48,22 @@ class DirectApp(Protocol):
         """
 
 
-def write_response(cycle: RequestResponseCycle | None, status: int, lines: bytes, body: bytes) -> bool:
-    """Writes a whole response at once. False when that is impossible: then send it through ASGI."""
+def write_response(
+    cycle: RequestResponseCycle | None, status: int, lines: bytes, body: bytes, last: bool = False
+) -> bool:
+    """Writes a whole response at once. False when that is impossible: then send it through ASGI.
+
+    With `last` the rest of the request is not read, and the connection ends.
+    """
     if cycle is None or cycle.response_started or cycle.disconnected or cycle.flow.write_paused:
         return False
     cycle.response_started = cycle.response_complete = True
-    cycle.transport.write(_response(status, cycle.default_headers, lines, cycle.keep_alive, body))
+    cycle.transport.write(_response(status, cycle.default_headers, lines, cycle.keep_alive and not last, body))
     cycle.message_event.set()
-    if not cycle.keep_alive:
+    connection = cycle.transport.get_protocol()
+    if last and isinstance(connection, Connection):
+        connection.end_after_client()
+    elif last or not cycle.keep_alive:
         cycle.transport.close()
     cycle.on_response()
     return True
@@ -98,6 +108,8 @@ class Connection(HttpToolsProtocol):
         # Direct requests that wait for their response.
         self._unanswered = 0
         self._ending = False
+        # How many bytes may still come and be dropped once the last response is written; None before that.
+        self._dropped: int | None = None
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -147,7 +159,22 @@ class Connection(HttpToolsProtocol):
             super().on_body(body)
             super().on_message_complete()
 
+    def end_after_client(self) -> None:
+        """Ends the connection once the client, which is still sending, has had time to read its response.
+
+        A connection that is closed while bytes arrive is reset, and a client that meets that while it sends never reads the response:
+        Traefik made a 502 of every third refusal.
+        """
+        self._dropped = DROPPED_BYTES
+        self.transport.write_eof()
+        self.loop.call_later(LAST_RESPONSE_S, self.transport.close)
+
     def data_received(self, data: bytes) -> None:
+        if self._dropped is not None:
+            self._dropped -= len(data)
+            if self._dropped < 0:
+                self.transport.close()
+            return
         self._begun = False
         self._unset_keepalive_if_required()
         try:

@@ -61,6 +61,13 @@ class Reservation:
 
     def take(self, count: int) -> None:
         """Reserves `count` bytes more. Raises RequestRefused: 413 when no request may take as much, else 429."""
+        self.refuse_impossible(count)
+        if not self._memory.add(count):
+            raise RequestRefused(429, "the slot's memory is taken by other large requests; try again later")
+        self.held += count
+
+    def refuse_impossible(self, count: int) -> None:
+        """Raises RequestRefused (413) when no request may take `count` bytes more than this one has."""
         if self.held + count > self._memory.limit:
             needed, limit = (n / 2**20 for n in (self.held + count, self._memory.limit))
             raise RequestRefused(
@@ -68,9 +75,6 @@ class Reservation:
                 f"the request would take {needed:.0f} MB of memory, and the slot has {limit:.0f} MB for requests; "
                 "split it, or raise rollout.serving.memory_mb",
             )
-        if not self._memory.add(count):
-            raise RequestRefused(429, "the slot's memory is taken by other large requests; try again later")
-        self.held += count
 
     def give_back(self, count: int) -> None:
         """Gives `count` of the bytes back."""

@@ -26,7 +26,7 @@ MAX_DEPTH = 8
 OTHER_VALUES = 10_000
 PIECE_BYTES = 64 * 1024
 # What parsing takes at most, measured over every form of request and over bodies that fit none: bytes for each value, with its row
-# and all copies of it, and for each byte of the body. Python's own parser, which reads bodies with a NaN, takes more.
+# and all copies of it, and for each byte of the body. One with a NaN is copied before, with null in the place of it.
 VALUE_BYTES, TEXT_BYTES, NAN_TEXT_BYTES = 100, 5, 13
 # What a value of a binary tensor takes, and a byte of one: a half-precision number of two bytes becomes one of forty.
 TENSOR_VALUE_BYTES, TENSOR_BYTES = 60, 20
@@ -38,6 +38,9 @@ _MARKS, _CSV_MARKS = (bytes(byte in marks for byte in range(256)) for marks in (
 _STEP, _LEADS = np.zeros(256, "int8"), np.zeros(256, bool)
 _STEP[list(b"[{")], _STEP[list(b"]}")] = 1, -1
 _LEADS[list(b"[{,:")] = True
+# By byte: whether a quote after it begins a text of a CSV, or goes on with one in which the quote is written twice.
+_OPENS = np.zeros(256, bool)
+_OPENS[list(b',\r\n"')] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,21 +69,24 @@ class Scan:
         # The bytes since the last mark: so much has come of a text or a number.
         self._text = self._long = 0
         self._nan, self._last = False, b""
+        # The bytes of JSON, and those after it.
+        self._json_bytes = self._tensor_bytes = 0
         self.values = 0
 
-    def parse_bytes(self, body: bytes, end: int | None) -> int:
-        """The memory in bytes that parsing takes at most, once the whole body has been fed."""
-        text = len(body) if end is None else min(end, len(body))
-        tensors = min((len(body) - text) * TENSOR_BYTES, self._bounds.values * TENSOR_VALUE_BYTES)
-        return self.values * VALUE_BYTES + text * (NAN_TEXT_BYTES if self._nan else TEXT_BYTES) + tensors
+    def parse_bytes(self) -> int:
+        """The memory in bytes that parsing what has been fed takes at most."""
+        tensors = min(self._tensor_bytes * TENSOR_BYTES, self._bounds.values * TENSOR_VALUE_BYTES)
+        return self.values * VALUE_BYTES + self._json_bytes * (NAN_TEXT_BYTES if self._nan else TEXT_BYTES) + tensors
 
     def feed(self, piece: bytes) -> None:
         """Counts the next piece of the body. Raises RequestRefused when the body is over a bound."""
         for start in range(0, len(piece), PIECE_BYTES):
             part = piece[start : start + PIECE_BYTES]
             if self._left is not None:
+                self._tensor_bytes += max(0, len(part) - self._left)
                 part = part[: self._left]
                 self._left -= len(part)
+            self._json_bytes += len(part)
             if part:
                 self._feed(part)
 
@@ -144,24 +150,26 @@ def too_long(subject: str) -> RequestRefused:
 
 
 class CsvScan:
-    """The count of a CSV body. A comma may be part of a text, so no count is too many: the memory for it is the bound.
+    """The count of a CSV body. A comma may be part of a text, so no count of values is too many: the memory for it is the bound.
 
     A run of bytes without comma, quote or line end is longer in no value that is allowed, and a line in none of `columns` values.
     """
 
-    def __init__(self, columns: int) -> None:
-        self.values = 0
+    def __init__(self, columns: int, max_rows: int) -> None:
+        self.values = self._bytes = 0
         self._longest_line = (columns + 1) * (MAX_TEXT_BYTES + 3)
         self._text = self._line = self._long = 0
+        self._lines = _Lines(max_rows)
 
-    def parse_bytes(self, body: bytes, _end: int | None) -> int:
+    def parse_bytes(self) -> int:
         """As `Scan.parse_bytes`."""
-        return self.values * VALUE_BYTES + len(body) * TEXT_BYTES
+        return self.values * VALUE_BYTES + self._bytes * TEXT_BYTES
 
     def feed(self, piece: bytes) -> None:
-        """Counts the ends of values in the next piece of the body. Raises RequestRefused for a value that is too long."""
+        """Counts the ends of values in the next piece of the body. Raises RequestRefused for a value that is too long, or too many rows."""
         for start in range(0, len(piece), PIECE_BYTES):
             part = piece[start : start + PIECE_BYTES]
+            self._bytes += len(part)
             places, marks = _marked(part, _CSV_MARKS)
             ends = marks != ord('"')
             self.values += int(np.count_nonzero(ends))
@@ -173,6 +181,48 @@ class CsvScan:
             longest, _, self._line = _runs(self._line, places[ends & (marks != ord(","))], len(part))
             if longest > self._longest_line:
                 raise RequestRefused(413, f"the body has a line of more than {self._longest_line // 1024} KiB")
+            self._lines.feed(part, places, marks)
+
+
+class _Lines:
+    """Counts the lines of a CSV that are rows, up to the first quote that the parser takes for text or refuses."""
+
+    def __init__(self, max_rows: int) -> None:
+        self._max_rows, self._count, self._known = max_rows, 0, True
+        self._in_quotes = self._closed = False
+        self._last = ord("\n")
+
+    def feed(self, part: bytes, places: np.ndarray, marks: np.ndarray) -> None:
+        """Counts on in the next part with its marks. Raises RequestRefused for more lines than there may be rows."""
+        if not self._known:
+            return
+        if self._closed and (len(places) == 0 or places[0] > 0):
+            self._known = False
+            return
+        quotes = marks == ord('"')
+        inside = np.logical_xor.accumulate(quotes) ^ self._in_quotes
+        # The byte before each mark; and whether another mark follows at once, or the part ends.
+        before = np.frombuffer(bytes((self._last,)) + part, "uint8")[places]
+        followed = np.append(places[1:], len(part)) == places + 1
+        odd = quotes & np.where(inside, ~_OPENS[before], ~followed)
+        if odd.any():
+            self._known = False
+            first = int(odd.argmax())
+            marks, inside, before = marks[:first], inside[:first], before[:first]
+        ends = (marks != ord(",")) & (marks != ord('"')) & ~inside
+        # An empty line is no row, and a line feed after a carriage return no line.
+        self._count += int(np.count_nonzero(ends & (before != ord("\n")) & (before != ord("\r"))))
+        if self._count > self._max_rows + 1:
+            raise too_many_rows(self._max_rows + 1, self._max_rows)
+        if len(inside):
+            self._in_quotes = bool(inside[-1])
+        self._last = part[-1]
+        self._closed = self._last == ord('"') and not self._in_quotes
+
+
+def too_many_rows(rows: int, max_rows: int) -> RequestRefused:
+    """The refusal of a request that has more rows than the settings allow."""
+    return RequestRefused(413, f"the request has {rows} rows, at most {max_rows} are allowed; split it")
 
 
 def _marked(piece: bytes, table: bytes) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,9 @@ import gzip
 import json
 import socket
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 
 from harness.project import BODY, ROOT
@@ -163,3 +165,53 @@ def test_a_head_request_has_the_status_of_its_page(port):
         with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
             connection.sendall(raw)
             assert int(connection.recv(1000).split()[1]) == code
+
+
+LARGE = 15_000_000
+ARRIVING = {
+    "lists in lists": (b"[" * LARGE, b"x-a: 1", 400),
+    "rows of empty lists": (b'{"instances":[%b' % (b"[[],[],[]]," * (LARGE // 11)), b"x-a: 1", 413),
+    "one long text": (b'{"instances":["' + b"a" * LARGE, b"x-a: 1", 413),
+    "one long number": (b'{"instances":[' + b"9" * LARGE, b"x-a: 1", 413),
+    "lists in lists, packed": (gzip.compress(b"[" * LARGE, 0), b"content-encoding: gzip", 400),
+    "lines of CSV": (b"spend,calls,plan\n" + b"1,2,plus\n" * (LARGE // 9), b"content-type: text/csv", 413),
+}
+
+
+@pytest.mark.parametrize("name", ARRIVING)
+def test_a_large_body_is_refused_before_its_last_byte_was_sent(port, name):
+    """A client that sends its 15 MB slowly has its answer after less than one, and the connection is closed."""
+    body, header, code = ARRIVING[name]
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(request(header, b"content-length: %d" % len(body), body=b"", length=False))
+        answer, sent = b"", 0
+        while not answer and sent < len(body):
+            sent += connection.send(body[sent : sent + 65536])
+            answer = received_within(connection, 0.1)
+        assert sent < 2**20
+        answer += b"".join(iter(lambda: connection.recv(65536), b""))
+    head, _, refusal = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % code), answer
+    assert b"connection: close" in head.lower()
+    assert json.loads(refusal)["error"]
+
+
+def received_within(connection, seconds):
+    connection.settimeout(seconds)
+    try:
+        return connection.recv(65536)
+    except TimeoutError:
+        return b""
+    finally:
+        connection.settimeout(10)
+
+
+@pytest.mark.parametrize(("body", "code"), [(b" " * (2**24 + 1), 413), (b"[" * LARGE, 400)])
+def test_a_client_that_is_still_sending_gets_the_slots_refusal(port, body, code):
+    """The slot ends a connection that it reads no more only when the router has had its answer, so none becomes a 502."""
+
+    def answered_with(_number):
+        return httpx.post(f"http://127.0.0.1:{port}/churn/invocations", content=body, timeout=20).status_code
+
+    with ThreadPoolExecutor(4) as clients:
+        assert set(clients.map(answered_with, range(16))) == {code}
