@@ -35,7 +35,7 @@ def draw(connection: duckdb.DuckDBPyConnection, name: str, model: Model, types: 
     rules = model.gates.contract.columns
     columns = [_number(c, rules.get(c), types[c]) for c in model.training.numeric]
     columns += [_category(connection, name, c, rules.get(c), model.source.kind) for c in model.training.categorical]
-    return Schema(tuple(columns), model.source.key, model.source.event_time)
+    return Schema(tuple(columns), model.source.key, model.source.event_time, model.source.timezone)
 
 
 def refuse_unfit(connection: duckdb.DuckDBPyConnection, name: str, model: Model, types: dict[str, str]) -> None:

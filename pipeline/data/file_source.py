@@ -34,8 +34,7 @@ def load(
     It has the columns that the model names. Raises DataError.
     """
     files = matching(root, source.files or (), subject)
-    needed = [source.key, source.event_time, *([source.label_time] if source.label_time else [])]
-    needed = list(dict.fromkeys([*needed, *training.features, training.target]))
+    needed = list(dict.fromkeys([source.key, *source.times, *training.features, training.target]))
     reader = CsvReader(source.csv, f"models.{subject}.source.csv")
     if all(file.name.endswith(PARQUET_SUFFIX) for file in files):
         relation = _parquet(connection, files, needed, subject)

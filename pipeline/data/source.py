@@ -19,6 +19,7 @@ from pipeline.data import file_source, unread
 from pipeline.data.hook_frame import write_rows
 from pipeline.data.sampled_types import refuse_sampled_types
 from pipeline.data.sql import column_types, is_number, quoted
+from pipeline.data.text_sql import is_day, literal
 from pipeline.data.user_code import hook_function
 from pipeline.errors import DataError
 from pipeline.settings.models import Source, Training
@@ -42,7 +43,7 @@ def load(
         raise DataError(
             f"{subject} source", "DuckDB accepts no search path with a comma", "move the project to another folder"
         )
-    with readable(f"{subject} source", source.event_time):
+    with readable(f"{subject} source", source.event_time), _in_zone(connection, source.timezone):
         if source.query is not None:
             refuse_sampled_types(connection, source.query, subject)
             query = source.query.strip().rstrip(";")
@@ -54,22 +55,41 @@ def load(
             write_rows(connection, _frame(source.hook or "", start, end), source.hook or "")
         unread.read(connection, source, training, subject)
         types = column_types(connection)
-        times = [source.event_time, *([source.label_time] if source.label_time else [])]
-        require(types, [source.key, *times], subject)
-        # A time may be a date or a text, with or without a zone, in any precision. One type, in UTC, makes them comparable.
-        for column in dict.fromkeys(times):
+        require(types, [source.key, *source.times], subject)
+        # A time may be a date or a text, with or without a zone, in any precision. One type makes them comparable.
+        for column in source.times:
             if is_number(types[column]):
                 raise DataError(
                     f"{subject} source",
                     f"column {column} holds {types[column]}, not a time",
                     f"cast it in models.{subject}.source.{'query' if source.kind == 'files' else source.kind}",
                 )
-            connection.execute(f"ALTER TABLE rows ALTER {quoted(column)} TYPE TIMESTAMPTZ")
+            instant = f"CAST({quoted(column)} AS TIMESTAMPTZ)"
+            if unread.ends_with_its_day(source, column) and types[column] in ("DATE", "VARCHAR"):
+                day = "TRUE" if types[column] == "DATE" else is_day(f"trim({quoted(column)})")
+                instant = f"CASE WHEN {day} THEN {instant} + INTERVAL 1 DAY ELSE {instant} END"
+            connection.execute(f"ALTER TABLE rows ALTER {quoted(column)} TYPE TIMESTAMPTZ USING {instant}")
+
+
+@contextmanager
+def _in_zone(connection: duckdb.DuckDBPyConnection, zone: str) -> Iterator[None]:
+    """In the block DuckDB reads times without a zone as times of `zone`: an hour that a clock goes through twice is its second time,
+    so that nothing is known too early, and one that it leaves out is the hour after."""
+    connection.execute(f"SET TimeZone = {literal(zone)}")
+    try:
+        yield
+    finally:
+        connection.execute("SET TimeZone = 'UTC'")
 
 
 def keep_window(connection: duckdb.DuckDBPyConnection, source: Source, start: datetime, end: datetime) -> int:
-    """Deletes the rows whose event time is not in [start, end); returns how many had no event time."""
+    """Deletes the rows whose event time is not in [start, end), and those that arrived after `end`; returns how many had no event time.
+
+    Nobody knew of a row before its `arrival_time`, so it is not even counted: at `end` there was none to count.
+    """
     event = quoted(source.event_time)
+    if source.arrival_time is not None:
+        connection.execute(f"DELETE FROM rows WHERE {quoted(source.arrival_time)} > $end", {"end": end})
     without_time = connection.execute(f"SELECT count(*) FROM rows WHERE {event} IS NULL").fetchall()
     outside = f"{event} IS NULL OR {event} < $start OR {event} >= $end"
     connection.execute(f"DELETE FROM rows WHERE {outside}", {"start": start, "end": end})

@@ -34,15 +34,22 @@ def number(cell: str, decimal: str = ".") -> str:
 
 
 def time(cell: str) -> str:
-    """SQL for the TIMESTAMPTZ that the SQL `cell` spells, UTC without a zone: NULL where it is missing, and where it is none."""
-    # The session's zone is UTC, so that Z and UTC may go; DuckDB takes no space before an offset and no comma.
-    plain = f"regexp_replace(replace({cell}, ',', '.'), '\\s?(Z|UTC)$|\\s([+-]\\d\\d)', '\\2')"
+    """SQL for the TIMESTAMPTZ that the SQL `cell` spells, in the session's time zone where it names none: NULL where it is missing, and
+    where it is none."""
+    # DuckDB takes no space before an offset and no comma, and reads UTC by name only in some versions.
+    pointed = f"regexp_replace(replace({cell}, ',', '.'), '\\s?(Z|UTC)$', '+00')"
+    plain = f"regexp_replace({pointed}, '\\s([+-]\\d\\d)', '\\1')"
     value = f"try_cast({plain} AS TIMESTAMPTZ)"
     last = "TIMESTAMPTZ '9999-12-31 23:59:59.999999+00'"
     return (
         f"CASE WHEN regexp_full_match({cell}, {literal(_TIME)})"
         f" AND {value} BETWEEN TIMESTAMPTZ '0001-01-01 00:00:00+00' AND {last} THEN {value} END"
     )
+
+
+def is_day(cell: str) -> str:
+    """SQL that is true for a text of a date without a time."""
+    return f"regexp_full_match({cell}, '\\d{{4}}-\\d\\d-\\d\\d')"
 
 
 def truth(cell: str) -> str:

@@ -48,7 +48,7 @@ def read(connection: duckdb.DuckDBPyConnection, source: Source, training: Traini
     texts = [c for c in [*training.numeric, training.target] if types.get(c) == "VARCHAR"]
     values = numbers(texts, decimal) | {c: text_sql.truth(_cell(c)) for c in _truths(connection, texts, decimal)}
     if source.kind == "files":
-        values |= {c: text_sql.time(_cell(c)) for c in _times(source) if types[c] == "VARCHAR"}
+        values |= {c: _time(source, c) for c in source.times if types[c] == "VARCHAR"}
     if not values:
         if COLUMN in types:
             connection.execute(f"ALTER TABLE rows DROP COLUMN {COLUMN}")
@@ -108,8 +108,16 @@ def with_values(relation: str, columns: Sequence[str], values: Mapping[str, str]
     )
 
 
-def _times(source: Source) -> list[str]:
-    return list(dict.fromkeys([source.event_time, *([source.label_time] if source.label_time else [])]))
+def _time(source: Source, column: str) -> str:
+    time = text_sql.time(_cell(column))
+    if not ends_with_its_day(source, column):
+        return time
+    return f"CASE WHEN {text_sql.is_day(_cell(column))} THEN {time} + INTERVAL 1 DAY ELSE {time} END"
+
+
+def ends_with_its_day(source: Source, column: str) -> bool:
+    """Whether a date alone means the end of that day: what was learnt on a day was not known at its begin."""
+    return column in (source.label_time, source.arrival_time) and column != source.event_time
 
 
 def _cell(column: str) -> str:
@@ -167,7 +175,7 @@ def _refuse_mostly_unreadable(
         ((has_value,),) = connection.execute(f"SELECT count({quoted(column)}) FROM rows").fetchall()
         if len(texts) <= has_value:
             continue
-        kind = "time" if column in _times(source) else "number"
+        kind = "time" if column in source.times else "number"
         examples = ", ".join(repr(text[:40]) for text in sorted(set(texts))[:EXAMPLES])
         raise DataError(
             f"{subject} source",

@@ -97,7 +97,11 @@ def _source(model: Any) -> Iterator[Fault]:
 def _names_in_the_source(model: Any) -> Iterator[Fault]:
     """A snapshot has each column once, and the stages add their own."""
     source, target = model.source, model.training.target
-    times = {"source.event_time": source.event_time, "source.label_time": source.label_time}
+    times = {
+        "source.event_time": source.event_time,
+        "source.label_time": source.label_time,
+        "source.arrival_time": source.arrival_time,
+    }
     own = {one_name(name) for name in (source.key, *times.values()) if name is not None}
     for key, name in times.items():
         if name not in (None, source.key) and one_name(name) == one_name(source.key):

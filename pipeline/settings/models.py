@@ -19,7 +19,7 @@ from pipeline.settings.cron import Cron
 from pipeline.settings.faults import all_faults, fault, read_sections, readable_part
 from pipeline.settings.rollout import Rollout
 from pipeline.settings.section import Section
-from pipeline.settings.times import UtcTime, utc
+from pipeline.settings.times import UtcTime, ZoneName, utc
 
 MODEL_NAME = re.compile(r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")
 
@@ -129,7 +129,15 @@ class Source(Section):
     key: ColumnName
     event_time: ColumnName
     label_time: ColumnName | None = None
+    arrival_time: ColumnName | None = None
+    timezone: ZoneName = "UTC"
     window_days: float = Field(gt=0, le=LONGEST_DAYS)
+
+    @property
+    def times(self) -> list[str]:
+        """The columns that hold times."""
+        named = (self.event_time, self.label_time, self.arrival_time)
+        return list(dict.fromkeys(name for name in named if name is not None))
 
     @property
     def kind(self) -> Literal["query", "files", "hook"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from typing import Annotated
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BeforeValidator
 
@@ -29,6 +30,15 @@ def _in_supported_years(value: datetime) -> datetime:
     return value
 
 
+def _known_zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError(f"must be a time zone like Europe/Berlin or UTC; got {value}") from error
+    return value
+
+
+ZoneName = Annotated[str, AfterValidator(_known_zone)]
 UtcTime = Annotated[
     datetime, BeforeValidator(_written_as_time), AfterValidator(utc), AfterValidator(_in_supported_years)
 ]

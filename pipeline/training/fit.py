@@ -48,7 +48,7 @@ def schema_of(model: Model, snapshot: Path | None = None) -> Schema:
         return drawn
     columns = [Column(name) for name in model.training.numeric]
     columns += [Column(name, "category") for name in model.training.categorical]
-    return Schema(tuple(columns), model.source.key, model.source.event_time)
+    return Schema(tuple(columns), model.source.key, model.source.event_time, model.source.timezone)
 
 
 def with_learnt(schema: Schema, fitted: Pipeline) -> Schema:

@@ -13,6 +13,7 @@ from harness.project import change_params, customers
 from pipeline.data import partition_cache, snapshot
 from pipeline.data.contract import read_snapshot
 from pipeline.errors import DataError
+from pipeline.serving.schema import Schema
 from pipeline.settings.models import load
 
 
@@ -321,3 +322,66 @@ def test_labels_that_change_places_make_another_partition(project):
         duckdb.sql(fold.format(rows.format(164567))).fetchall()
         != duckdb.sql(fold.format(rows.format(47030))).fetchall()
     )
+
+
+def rewritten(project, change):
+    """The project's customers as `change(frame)` has them."""
+    frame = change(customers())
+    for file in (project / "customers").iterdir():
+        file.unlink()
+    frame.to_parquet(project / "customers" / "all.parquet")
+
+
+LOCAL = "America/Los_Angeles"
+
+
+def test_local_times_are_of_the_sources_zone(project):
+    """Times without a zone are local ones where source.timezone says so: the same rows, and no label that came after the as-of."""
+    expected = read_snapshot(take(project)[0])
+
+    def local(frame):
+        times = {c: frame[c].dt.tz_convert(LOCAL).dt.tz_localize(None) for c in ("seen_at", "decided_at")}
+        return frame.assign(**times)
+
+    rewritten(project, local)
+    change_params(project, "models.churn.source.timezone", LOCAL)
+    folder, _ = take(project, "two")
+    rows = read_snapshot(folder)
+    assert rows.equals(expected)
+    assert Schema.of_snapshot(folder).timezone == LOCAL
+
+
+def test_a_label_with_a_date_alone_is_known_at_the_end_of_that_day(project):
+    """A DATE says that a label became known on that day, so at the day's begin it was not known yet, whatever type the column has."""
+    as_of = pd.Timestamp("2024-03-01", tz="UTC")
+    dates = {
+        "a DATE": lambda frame: frame.assign(decided_at=frame["decided_at"].dt.date),
+        "a text": lambda frame: frame.assign(decided_at=frame["decided_at"].dt.strftime("%Y-%m-%d")),
+    }
+    change_params(project, "models.churn.as_of", as_of.isoformat())
+    for name, change in dates.items():
+        rewritten(project, change)
+        rows = read_snapshot(take(project, name.replace(" ", "-"))[0])
+        # A customer of the 27th is decided on the 29th, which ends at the as-of; one of the 28th on the as-of's own day.
+        assert f"{rows.seen_at.max():%Y-%m-%d}" == "2024-02-27", name
+        assert rows.decided_at.max() == as_of, name
+
+
+def test_a_row_that_arrived_later_is_in_no_earlier_as_of(project):
+    """With an arrival time, rows that came late are not in an as-of before, not even in its counts."""
+    before = take(project)
+    frame = customers()
+    late = frame[frame["seen_at"].dt.strftime("%Y-%m-%d").isin(["2024-02-10", "2024-02-11"])]
+    late = late.assign(customer="late" + late["customer"])
+
+    def add(frame):
+        arrived = frame.assign(arrived_at=frame["seen_at"])
+        return pd.concat([arrived, late.assign(arrived_at=pd.Timestamp("2024-04-01", tz="UTC"))], ignore_index=True)
+
+    rewritten(project, add)
+    with_late = read_snapshot(take(project, "late")[0])
+    assert with_late["customer"].str.startswith("late").sum() == 120
+    change_params(project, "models.churn.source.arrival_time", "arrived_at")
+    after = take(project, "known")
+    assert digests(after[0]) == digests(before[0])
+    assert (project / "known.json").read_text() == (project / "one.json").read_text()

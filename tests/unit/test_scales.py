@@ -106,6 +106,6 @@ def test_an_old_key_and_a_limit_in_another_unit_are_refused_by_name(project):
     assert "golden_tolerance is gone: gates.parity_tolerance is for" in str(load(project).broken["churn"])
     large = {"monitor": CHURN["monitor"] | {"quality_drop": 5}}
     with pytest.raises(
-        ValueError, match="monitor.quality_drop: is a share of the naive guess's mae, from 0 to 1; got 5"
+        ValueError, match=r"monitor.quality_drop\s+is a share of the naive guess's mae, from 0 to 1; got 5"
     ):
         Model.model_validate(CHURN | REGRESSION | large)

@@ -1,6 +1,8 @@
 """A text cell becomes a number or a time by one table of spellings, and never by DuckDB's guess."""
 
 import random
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import duckdb
 import pytest
@@ -73,6 +75,28 @@ def test_a_time_is_what_the_table_says(duck, text, expected):
     value, unreadable = read(duck, text_sql.time("cell"), text)
     assert unreadable == (expected == UNREADABLE)
     assert value == (None if unreadable else expected)
+
+
+@pytest.mark.parametrize("zone", ["America/Los_Angeles", "Europe/Berlin", "Australia/Lord_Howe", "Asia/Kolkata", "UTC"])
+def test_a_time_without_a_zone_is_the_same_to_source_and_schema(zone):
+    """Local times around each change of the clock in a year, as texts and typed, mean the same instant to DuckDB and to a request."""
+    local = ZoneInfo(zone)
+    start = datetime(2024, 1, 1, tzinfo=UTC)
+    hours = [(start + timedelta(hours=h)).astimezone(local).utcoffset() for h in range(366 * 24)]
+    changes = [start + timedelta(hours=h) for h in range(1, len(hours)) if hours[h] != hours[h - 1]]
+    around = [
+        (c.astimezone(local).replace(tzinfo=None) + timedelta(minutes=m)) for c in changes for m in range(-150, 151, 15)
+    ]
+    naive = [*around, datetime(2024, 7, 1, 12, 30)]
+    with duckdb.connect() as connection:
+        connection.execute(f"SET TimeZone = '{zone}'")
+        for time in naive:
+            text = time.isoformat(sep=" ")
+            by_text, _ = read(connection, text_sql.time("cell"), text)
+            (typed,) = connection.execute("SELECT CAST($t AS TIMESTAMP)::TIMESTAMPTZ", {"t": text}).fetchone()
+            assert by_text == typed == times.instant(text, local) == times.instant(time, local), text
+            zoned, _ = read(connection, text_sql.time("cell"), text + "Z")
+            assert zoned == times.instant(text + "Z", local) == time.replace(tzinfo=UTC), text
 
 
 @pytest.mark.parametrize(("text", "expected"), TRUTHS)

@@ -150,11 +150,15 @@ class Column:
 
 @dataclass(frozen=True)
 class Schema:
-    """The columns of a model in its order, and the names of its key and its event time ('' for none)."""
+    """The columns of a model in its order, and the names of its key and its event time ('' for none).
+
+    `timezone` is that of times without a zone, at the source as in requests.
+    """
 
     columns: tuple[Column, ...]
     key: str = ""
     event_time: str = ""
+    timezone: str = "UTC"
     strict: bool = False
 
     @property
@@ -179,6 +183,7 @@ class Schema:
             "columns": [column.as_json() for column in self.columns],
             "key": self.key,
             "event_time": self.event_time,
+            "timezone": self.timezone,
         }
 
     def digest(self) -> str:
@@ -190,7 +195,7 @@ class Schema:
         """Reads `as_json` back; `learnt` has the categories by column. Raises TypeError or KeyError for anything else."""
         known = learnt or {}
         columns = tuple(Column.from_json(column, known.get(column["name"])) for column in given["columns"])
-        return cls(columns, given["key"], given["event_time"])
+        return cls(columns, given["key"], given["event_time"], given.get("timezone", "UTC"))
 
     def write(self, folder: Path) -> None:
         """Writes the schema of a snapshot, beside its partitions."""

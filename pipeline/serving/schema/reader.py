@@ -9,13 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
 from itertools import chain
 from operator import itemgetter
 from typing import Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 
-from pipeline.serving.errors import BadRequest
+from pipeline.serving.errors import BadRequest, PackageRefused
 from pipeline.serving.schema import spelling, times
 from pipeline.serving.schema.columns import LARGEST, Column, Schema
 from pipeline.serving.schema.spelling import Unreadable, shown
@@ -62,6 +64,10 @@ class Reader:
         self.schema, self._flag = schema, on_breach == "flag"
         self.fields = list(schema.columns)
         self.key, self.event_time = schema.key, schema.event_time
+        try:
+            self._zone: tzinfo = UTC if schema.timezone == "UTC" else ZoneInfo(schema.timezone)
+        except ZoneInfoNotFoundError:
+            raise PackageRefused(f"package: no data of the time zone {schema.timezone}; install tzdata") from None
         self.numbers, self.texts = schema.numbers, schema.texts
         self._names = (*self.numbers, *self.texts)
         self._known = frozenset([*self._names, self.key, self.event_time])
@@ -291,7 +297,7 @@ class Reader:
         texts: list[str | None] = []
         for row, moment in enumerate(moments):
             try:
-                texts.append(times.canonical(moment))
+                texts.append(times.canonical(moment, self._zone))
             except Unreadable as error:
                 raise BadRequest(f"row {row}: column {self.event_time} {error}") from None
         return texts

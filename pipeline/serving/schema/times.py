@@ -1,14 +1,15 @@
 """The one parser of times.
 
 YYYY-MM-DD, then optionally T or a space and HH:MM, :SS, a point or a comma with 1 to 9 digits (cut to microseconds), then optionally
-Z, UTC, +HH, +HHMM or +HH:MM. A time without a zone is UTC; a date alone is its begin. No other form: 20240201 is a number to half of all
+Z, UTC, +HH, +HHMM or +HH:MM. A time without a zone is one of the schema's zone; a date alone is its begin. An hour that a clock goes
+through twice is its second time, and one that it leaves out is the hour after, as in pipeline.data.source. No other form: 20240201 is a number to half of all
 programs, and 2024-W05 a week.
 """
 
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from typing import Any
 
 from pipeline.serving.schema.spelling import MISSING, Unreadable, missing, shown
@@ -22,14 +23,14 @@ TIME = re.compile(
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 
-def instant(cell: Any) -> datetime | None:
-    """The time in UTC; None for a missing value. Raises Unreadable."""
+def instant(cell: Any, zone: tzinfo = UTC) -> datetime | None:
+    """The time in UTC, of `zone` where it names none; None for a missing value. Raises Unreadable."""
     if isinstance(cell, datetime):
         if missing(cell):
             return None
-        return cell.replace(tzinfo=UTC) if cell.tzinfo is None else cell.astimezone(UTC)
+        return _local(cell, zone) if cell.tzinfo is None else cell.astimezone(UTC)
     if isinstance(cell, date):
-        return datetime(cell.year, cell.month, cell.day, tzinfo=UTC)
+        return _local(datetime(cell.year, cell.month, cell.day), zone)
     if type(cell) is not str:
         if missing(cell):
             return None
@@ -41,15 +42,24 @@ def instant(cell: Any) -> datetime | None:
     try:
         if parts is None:
             raise ValueError
-        return _of_parts(parts)
+        return _of_parts(parts, zone)
     except (ValueError, OverflowError):
         raise Unreadable(f"must be a time like {FORMS}; got {shown(cell)}") from None
 
 
-def _of_parts(parts: re.Match[str]) -> datetime:
+def _local(time: datetime, zone: tzinfo) -> datetime:
+    """A time without a zone as one of `zone`, in UTC."""
+    if zone is UTC:
+        return time.replace(tzinfo=UTC)
+    return max(time.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
+
+
+def _of_parts(parts: re.Match[str], own: tzinfo) -> datetime:
     year, month, day, hour, minute, second = (int(part or 0) for part in parts.groups()[:6])
-    fraction, _, sign, hours, minutes = parts.groups()[6:]
+    fraction, named, sign, hours, minutes = parts.groups()[6:]
     micros = int(((fraction or "") + "000000")[:6])
+    if not named and not sign:
+        return _local(datetime(year, month, day, hour, minute, second, micros), own)
     zone = UTC
     if sign:
         offset = timedelta(hours=int(hours), minutes=int(minutes or 0))
@@ -57,11 +67,11 @@ def _of_parts(parts: re.Match[str]) -> datetime:
     return datetime(year, month, day, hour, minute, second, micros, tzinfo=zone).astimezone(UTC)
 
 
-def canonical(cell: Any) -> str | None:
+def canonical(cell: Any, zone: tzinfo = UTC) -> str | None:
     """The time's one text, in UTC: 2024-02-01T10:00:00Z, with microseconds where it has some."""
     if type(cell) is str and len(cell) == 20 and _is_canonical(cell):
         return cell
-    time = instant(cell)
+    time = instant(cell, zone)
     return None if time is None else time.isoformat().replace("+00:00", "Z")
 
 
