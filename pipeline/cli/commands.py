@@ -84,10 +84,11 @@ def predict(arguments: argparse.Namespace) -> Answer:
     context = _context()
     model = _known(context, arguments.model)
     live = live_at(context.ledger, model)
-    # A model whose block is broken, or gone, is still scored: by the usual form of a CSV.
+    # A model whose block is broken, or gone, is still scored: by the usual form of a CSV, and strictly.
     settings = context.params.models.get(model)
     form = settings.source.csv if settings else None
-    result = score(context.registry, model, arguments.input, arguments.output, live, form)
+    on_breach = settings.rollout.serving.on_breach if settings else "refuse"
+    result = score(context.registry, model, arguments.input, arguments.output, live, form, on_breach)
     text = (
         f"{model}: {result.rows:,} rows with version {result.version} to {arguments.output}, in {result.wall_s:.1f} s"
     )

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from pipeline.errors import DataError, RegistryError
 from pipeline.ledger.timeline import LiveVersion
 from pipeline.registry.versions import Registry
 from pipeline.serving.runtime import Runtime
-from pipeline.serving.schema import RowRefused, Rows
+from pipeline.serving.schema import Reader, RowRefused, Rows
 from pipeline.serving.schema.spelling import MISSING
 from pipeline.settings.models import Csv
 from pipeline.training.evaluate import PREDICTION
@@ -56,13 +56,20 @@ class ScoringResult:
 
 
 def score(
-    registry: Registry, model: str, source_file: Path, output: Path, live: LiveVersion | None, form: Csv | None = None
+    registry: Registry,
+    model: str,
+    source_file: Path,
+    output: Path,
+    live: LiveVersion | None,
+    form: Csv | None = None,
+    on_breach: Literal["refuse", "flag"] = "refuse",
 ) -> ScoringResult:
     """Writes the predictions of the version `live` for all rows of `source_file` to `output`, both Parquet or CSV by suffix.
 
     A CSV is written as `form` says, the model's source.csv.
     The output has the key and the event time where the input has them, else `row`, the number from 0; then `prediction` and
-    `version`. Raises DataError for a row that breaks the model's contract; the parts before it stay.
+    `version`. Raises DataError for a row that breaks the model's contract; the parts before it stay. With `flag`, as its slots have it,
+    such a row is scored, and the column `breaches` names the rules.
     """
     start = time.monotonic()
     for path in (source_file, output):
@@ -76,16 +83,18 @@ def score(
         )
     version = live.version
     runtime = registry.runtime(model, version, live.digest)
+    runtime.signature = Reader(runtime.signature.schema, on_breach)
     source = Source(source_file, CsvReader(form or Csv(), f"models.{model}.source.csv"))
-    parts = Parts(output, [source.identity(), model, version, runtime.manifest["files"]])
+    parts = Parts(output, [source.identity(), model, version, runtime.manifest["files"], on_breach])
     resumed_after = parts.rows()
     if resumed_after:
         log.info("%s: continues after row %s, where it was cut off", model, f"{resumed_after:,}")
     progress = Progress(model, resumed_after, start)
     rows = resumed_after
     for block in source.blocks(runtime, resumed_after):
-        predictions = runtime.predict(_rows_of(block, runtime, source_file, rows))
-        parts.add(rows, _output_rows(block, runtime, predictions, version, rows))
+        read = _rows_of(block, runtime, source_file, rows)
+        scored = _output_rows(block, runtime, runtime.predict(read), version, rows)
+        parts.add(rows, scored if on_breach == "refuse" else _with_breaches(scored, read))
         rows += len(block)
         progress.log(rows, source.total)
     if rows == 0:
@@ -271,6 +280,14 @@ def _output_rows(
     if not names:
         columns["row"] = np.arange(first_row, first_row + len(block))
     return pa.table({**columns, PREDICTION: predictions, "version": [version] * len(block)})
+
+
+def _with_breaches(scored: pa.Table, read: Rows) -> pa.Table:
+    """The table with the rules that each row breaks, as a JSON list; NULL for none."""
+    import pyarrow as pa
+
+    broken = [json.dumps(read.breaches[row]) if row in read.breaches else None for row in range(len(read))]
+    return scored.append_column("breaches", pa.array(broken, pa.string()))
 
 
 @dataclass(frozen=True)

@@ -207,6 +207,18 @@ def test_a_csv_is_read_as_the_models_settings_say(champion, rows, expected, tmp_
     assert np.array_equal(pd.read_parquet(tmp_path / "out.parquet")["prediction"], expected)
 
 
+def test_rows_that_break_the_contract_are_scored_where_slots_flag_them(churn_package, rows, expected, tmp_path):
+    """With `on_breach: flag` each row has its prediction, and one that breaks a rule has the rule beside it."""
+    rows.loc[250, "spend"] = 5000.0
+    rows.to_parquet(tmp_path / "in.parquet")
+    registry, output = OneVersion(churn_package), tmp_path / "out.parquet"
+    batch_scoring.score(registry, "churn", tmp_path / "in.parquet", output, LIVE, on_breach="flag")
+    scored = pd.read_parquet(output)
+    assert scored["breaches"].dropna().to_dict() == {250: '["spend must be at most 1000; got 5000.0"]'}
+    others = scored.index != 250
+    assert np.array_equal(scored["prediction"][others], expected[others])
+
+
 def test_files_that_are_none_are_one_line(champion, tmp_path):
     """A file that cannot be read gives one line."""
     (tmp_path / "torn.parquet").write_bytes(b"PAR1 and no more")
