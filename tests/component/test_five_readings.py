@@ -147,7 +147,7 @@ def scored(table, reader, folder):
         yield name, batch_scoring._rows_of(block, runtime, folder / name, 0)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(rows=st.lists(ROW, min_size=2, max_size=12))
 def test_each_reading_of_a_table_gives_the_same_values(rows, model, tmp_path_factory):
     """The very table that a model learnt from is the same to training, to the endpoint in each form, and to `predict`."""

@@ -55,3 +55,11 @@ def test_no_stage_depends_on_a_key_that_may_be_left_out():
                 field = section.model_fields[part]
                 assert field.is_required(), param
                 section = field.annotation
+
+
+def test_no_stage_depends_on_a_folder_of_code():
+    """Python writes its own files into such a folder, so that no other clone would have the same dependency."""
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    code = [dep for stage in stages.values() for dep in stage["do"]["deps"] if not dep.startswith("artifacts/")]
+    assert len(code) > 20
+    assert [dep for dep in code if not (ROOT / dep).is_file()] == []
