@@ -215,7 +215,7 @@ def test_a_schema_is_read_back_as_it_was_written(tmp_path):
     learnt = {"shop": ["1", "2"], "plan": ["basic", "plus"]}
     read = Schema.of_manifest({"schema": schema.as_json()}, learnt)
     assert (read, read["shop"].learnt) == (schema, frozenset({"1", "2"}))
-    assert read.digest() == schema.digest()
+    assert read.as_json() == schema.as_json()
 
 
 def test_a_value_is_written_as_it_is_read():

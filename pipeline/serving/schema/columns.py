@@ -6,7 +6,6 @@ were learnt nor the smallest and largest numbers. Its requests are read by the r
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -185,10 +184,6 @@ class Schema:
             "event_time": self.event_time,
             "timezone": self.timezone,
         }
-
-    def digest(self) -> str:
-        """The SHA-256 of `as_json`."""
-        return hashlib.sha256(json.dumps(self.as_json(), sort_keys=True).encode()).hexdigest()
 
     @classmethod
     def from_json(cls, given: Mapping[str, Any], learnt: Mapping[str, Iterable[str]] | None = None) -> Schema:
