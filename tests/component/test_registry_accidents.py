@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
+import httpx
 import pytest
 from mlflow import MlflowClient
 
 from harness.commands import said
 from pipeline.context import Context
 from pipeline.deployer.status import models_status
-from pipeline.errors import RegistryError
+from pipeline.errors import RegistryAwayError, RegistryError
 from pipeline.ledger.rollout_events import RolloutEnded, SlotReady
 from pipeline.registry.packages import package_digest
 from pipeline.registry.versions import PACKAGE_TAG, Registry
@@ -189,11 +192,49 @@ def test_the_command_says_each_accident_as_text_and_as_json(live):
     assert json.loads(said(["status", "--json"]).stdout)[0]["registry"] == [line]
 
 
-def test_an_mlflow_that_does_not_answer_is_one_line_and_no_wait(live):
-    """With an MLflow that is away `status` answers at once, and says in one line that nothing was compared."""
-    began = time.monotonic()
-    done = said(["status"], MLFLOW_TRACKING_URI="http://127.0.0.1:1")
-    assert time.monotonic() - began < 8
-    lines = [line for line in done.stdout.splitlines() if line.startswith("mlflow http://127.0.0.1:1: does not answer")]
-    assert len(lines) == 1
+@contextmanager
+def mute(closes: bool) -> Iterator[tuple[str, list[socket.socket]]]:
+    """The address of a server that accepts each connection, and then closes it or is silent; and those that it accepted."""
+    came: list[socket.socket] = []
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                came.append(listener.accept()[0])
+                if closes:
+                    came[-1].close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        waiting = threading.Thread(target=accept)
+        waiting.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", came
+        listener.shutdown(socket.SHUT_RDWR)
+        waiting.join()
+    for connection in came:
+        connection.close()
+
+
+@pytest.mark.parametrize("closes", [True, False])
+def test_an_mlflow_that_does_not_answer_is_one_line_and_asked_once(live, closes):
+    """`status` asks an MLflow that breaks off or is silent a single time, and says in one line that nothing was compared."""
+    with mute(closes) as (url, asked):
+        done = said(["status"], MLFLOW_TRACKING_URI=url)
+    lines = [line for line in done.stdout.splitlines() if line.startswith(f"mlflow {url}: does not answer")]
+    assert len(lines) == 1, done
     assert lines[0].endswith(", so it was not compared with what is live; start it: `make up`")
+    assert closes or "timed out" in lines[0]
+    assert len(asked) == 1
+
+
+def test_an_mlflow_that_is_silent_is_given_up_after_the_limit(live, monkeypatch):
+    """The only question to a silent MLflow has the limit of two seconds."""
+    limits, get = [], httpx.get
+
+    def noted(url, timeout, **more):
+        limits.append(timeout)
+        return get(url, timeout=0.1, **more)
+
+    monkeypatch.setattr(httpx, "get", noted)
+    with mute(closes=False) as (url, asked), pytest.raises(RegistryAwayError, match="timed out"):
+        replace(live.registry, uri=url).held("churn", "1", live.digest)
+    assert (limits, len(asked)) == ([2.0], 1)
