@@ -33,7 +33,7 @@ class Router:
     def kept(self) -> psutil.Process:
         """From now on it runs under the supervisor, as `make up` runs it; returns Traefik's own process."""
         self.process.terminate()
-        self.process.wait(10)
+        self.process.wait(60)
         procfile = self._home / "Procfile"
         procfile.write_text(f"router: cd '{self._home}' && exec {' '.join(self._traefik)}\n")
         self.start([sys.executable, "-m", "pipeline.services.supervisor", str(self._home), str(procfile)])
@@ -48,7 +48,7 @@ class Router:
         command = supervisor or self._traefik
         env = os.environ | router_config.ENVIRONMENT
         self.process = subprocess.Popen(command, cwd=self._home, stdout=subprocess.DEVNULL, env=env)
-        until = time.monotonic() + 20
+        until = time.monotonic() + 120
         while not _up(self.router_api):
             assert time.monotonic() < until, "Traefik did not start"
             time.sleep(0.05)
@@ -62,7 +62,7 @@ def router(project: Path, home: Path) -> Iterator[Router]:
         yield running
     finally:
         running.process.terminate()
-        running.process.wait(10)
+        running.process.wait(60)
 
 
 def _up(api: str) -> bool:

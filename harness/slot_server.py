@@ -76,11 +76,11 @@ def server(
     finally:
         if process.poll() is None:
             process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def _wait_ready(started: Server) -> None:
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while True:
         try:
             if httpx.get(f"{started.url}/v2/health/ready").status_code == 200:

@@ -122,13 +122,13 @@ def test_whoever_wants_the_lease_waits_for_a_recovery_and_not_for_a_rollout(live
     def hold(recovering):
         with context.leased("churn", recovering=recovering):
             inside.set()
-            end.wait(20)
+            end.wait(60)
 
     for recovering in (False, True):
         inside.clear(), end.clear()
         holding = threading.Thread(target=hold, args=(recovering,))
         holding.start()
-        inside.wait(20)
+        inside.wait(60)
         if recovering:
             threading.Timer(0.5, end.set).start()
             deploy(context, "2")

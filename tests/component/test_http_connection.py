@@ -32,7 +32,7 @@ def answers(connection, count):
 
 @pytest.fixture
 def connection(running):
-    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as opened:
+    with socket.create_connection(("127.0.0.1", running.port), timeout=60) as opened:
         yield opened
 
 
@@ -146,7 +146,7 @@ def test_a_body_that_does_not_come_gets_a_408(churn_package, tmp_path, start):
     head = raw_http.request("late", b"", "content-length: 100").replace(b"content-length: 0\r\n", b"")
     with (
         server(churn_package, tmp_path, Settings(request_s=0.5)) as started,
-        socket.create_connection(("127.0.0.1", started.port), timeout=5) as opened,
+        socket.create_connection(("127.0.0.1", started.port), timeout=60) as opened,
     ):
         opened.sendall(head + start)
         ((status, headers, body),) = answers(opened, 1)

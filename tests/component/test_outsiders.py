@@ -119,13 +119,13 @@ def port(churn_package, tmp_path_factory):
     home = tmp_path_factory.mktemp("outsiders")
     with router(ROOT, home) as at, server(churn_package, home) as started:
         stamp = route_file.write(home, Route("churn", RoutedSlot("blue", "3", started.url))).stamp
-        assert probe.wait_for_stamp(f"{at.router}/churn", stamp, 10)
+        assert probe.wait_for_stamp(f"{at.router}/churn", stamp, 60)
         yield int(at.router.rpartition(":")[2])
 
 
 def answered(port, raw):
     """(status, headers, body, what else came) of the last answer to the bytes."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall(raw)
         file = connection.makefile("rb")
         status = 100
@@ -162,7 +162,7 @@ def test_a_head_request_has_the_status_of_its_page(port):
     """HEAD is answered with the headers alone."""
     for path, code in ((b"/churn/v2/health/ready", 200), (b"/churn/invocations", 405), (b"/nobody", 404)):
         raw = request(line=b"HEAD %b HTTP/1.1" % path, body=b"", length=False)
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
             connection.sendall(raw)
             assert int(connection.recv(1000).split()[1]) == code
 
@@ -182,13 +182,14 @@ ARRIVING = {
 def test_a_large_body_is_refused_before_its_last_byte_was_sent(port, name):
     """A client that sends its 15 MB slowly has its answer after less than one, and the connection is closed."""
     body, header, code = ARRIVING[name]
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall(request(header, b"content-length: %d" % len(body), body=b"", length=False))
         answer, sent = b"", 0
-        while not answer and sent < len(body):
+        while not answer and sent < 2**20 - 65536:
             sent += connection.send(body[sent : sent + 65536])
             answer = received_within(connection, 0.1)
-        assert sent < 2**20
+        answer = answer or received_within(connection, 60)
+        assert answer
         answer += b"".join(iter(lambda: connection.recv(65536), b""))
     head, _, refusal = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 %d " % code), answer
@@ -203,7 +204,7 @@ def received_within(connection, seconds):
     except TimeoutError:
         return b""
     finally:
-        connection.settimeout(10)
+        connection.settimeout(60)
 
 
 @pytest.mark.parametrize(("body", "code"), [(b" " * (2**24 + 1), 413), (b"[" * LARGE, 400)])
@@ -211,7 +212,7 @@ def test_a_client_that_is_still_sending_gets_the_slots_refusal(port, body, code)
     """The slot ends a connection that it reads no more only when the router has had its answer, so none becomes a 502."""
 
     def answered_with(_number):
-        return httpx.post(f"http://127.0.0.1:{port}/churn/invocations", content=body, timeout=20).status_code
+        return httpx.post(f"http://127.0.0.1:{port}/churn/invocations", content=body, timeout=60).status_code
 
     with ThreadPoolExecutor(4) as clients:
         assert set(clients.map(answered_with, range(16))) == {code}

@@ -85,7 +85,7 @@ def test_a_clock_step_hides_no_service_and_no_slot(tmp_path, sleeper, monkeypatc
     assert [(running.slot, running.version) for running in engine.all()] == [("blue", "1")]
     assert engine.dead() == []
     supervisor.terminate()
-    assert sleeper.wait(10) == -signal.SIGTERM
+    assert sleeper.wait(60) == -signal.SIGTERM
     assert processes.supervisor(home) is None
 
 

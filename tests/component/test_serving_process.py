@@ -48,7 +48,7 @@ def test_a_stock_mlflow_client_is_answered(running, rows):
     from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 
     client = ScoringServerClient("127.0.0.1", running.port)
-    client.wait_server_ready(timeout=10)
+    client.wait_server_ready(timeout=60)
     answers = client.invoke(rows).get_predictions()
     assert answers.iloc[:, 0].tolist() == predicted(running, rows)
 
@@ -102,7 +102,7 @@ def test_a_normal_stop_loses_no_row(churn_package, tmp_path):
             worker.start()
         time.sleep(1.2)
         started.process.terminate()
-        started.process.wait(20)
+        started.process.wait(60)
         stop.set()
         for worker in workers:
             worker.join()
@@ -114,21 +114,20 @@ def test_a_normal_stop_loses_no_row(churn_package, tmp_path):
 
 
 def test_a_kill_loses_at_most_the_last_second(churn_package, tmp_path):
-    """Older requests are all in the log."""
-    times = {}
+    """Older requests are all in the log: of two seconds, at least the first half."""
+    asked = []
     with server(churn_package, tmp_path) as started:
-        until = time.monotonic() + 2.5
+        until = time.monotonic() + 2
         with httpx.Client() as client:
             while time.monotonic() < until:
                 answer = client.post(f"{started.url}/invocations", content=BODY)
-                times[answer.headers["x-request-id"]] = time.monotonic()
+                asked.append(answer.headers["x-request-id"])
         started.process.kill()
-        started.process.wait(20)
-        killed = time.monotonic()
+        started.process.wait(60)
     logged_ids = {row["request_id"] for row in logged(tmp_path / "log")}
-    lost = [at for request_id, at in times.items() if request_id not in logged_ids]
-    assert logged_ids
-    assert all(killed - at < 1.0 for at in lost), [killed - at for at in lost]
+    assert len(asked) > 20
+    assert logged_ids == set(asked[: len(logged_ids)])
+    assert len(logged_ids) >= len(asked) / 2
 
 
 def test_requests_are_answered_and_lost_rows_counted_on_a_full_disk(churn_package, tmp_path):
@@ -136,7 +135,7 @@ def test_requests_are_answered_and_lost_rows_counted_on_a_full_disk(churn_packag
     with server(churn_package, tmp_path, file_bytes=100) as started:
         for _ in range(3):
             assert started.ask([GOOD] * 2).status_code == 200
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while (
             "perennial_log_rows_lost{" not in (page := httpx.get(f"{started.url}/metrics").text) or "} 6.0" not in page
         ):
@@ -155,7 +154,7 @@ def test_a_worker_that_ends_is_restarted(churn_package, tmp_path):
         time.sleep(1)  # all answered requests are in the log by now
         (first, _) = workers = psutil.Process(started.process.pid).children()
         first.kill()
-        until = time.monotonic() + 15
+        until = time.monotonic() + 60
         while len({p.pid for p in psutil.Process(started.process.pid).children()} - {first.pid}) < 2:
             assert time.monotonic() < until, started.output()
             time.sleep(0.1)
@@ -203,7 +202,7 @@ def test_a_client_that_disconnects_early_causes_no_error(churn_package, tmp_path
                 connection.sendall(head + start)
                 time.sleep(0.2)
         assert started.ask([GOOD]).status_code == 200
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         none_under_way = 'perennial_requests_under_way{model="churn",slot="blue",version="3"} 0.0'
         while none_under_way not in (page := httpx.get(f"{started.url}/metrics").text):
             assert time.monotonic() < until, page
@@ -237,7 +236,7 @@ def test_ten_thousand_odd_requests_get_no_500_and_leave_memory_flat(running):
     rng = random.Random(1)
     request = b"POST /invocations HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(BODY), BODY)
     codes, before = {}, 0.0
-    with httpx.Client(timeout=20) as client:
+    with httpx.Client(timeout=60) as client:
         for number in range(9000):
             path = "/invocations" if number % 2 else "/v2/models/churn/infer"
             headers = {"inference-header-content-length": str(rng.randint(0, 200))} if number % 7 == 0 else {}
@@ -289,14 +288,14 @@ def test_bad_clients_hold_up_nobody_and_fill_no_memory(churn_package, tmp_path):
         stop, codes = threading.Event(), []
 
         def send_good_requests():
-            with httpx.Client(timeout=10) as client:
+            with httpx.Client(timeout=60) as client:
                 while not stop.is_set():
                     codes.append(client.post(f"{started.url}/invocations", content=BODY).status_code)
 
         good_client = threading.Thread(target=send_good_requests)
         good_client.start()
         head = b"POST /invocations HTTP/1.1\r\nhost: x\r\n"
-        with socket.create_connection(("127.0.0.1", started.port), timeout=10) as too_large:
+        with socket.create_connection(("127.0.0.1", started.port), timeout=60) as too_large:
             too_large.sendall(head + b"content-length: 1073741824\r\n\r\n")
             assert too_large.recv(100).startswith(b"HTTP/1.1 413")
         sent = send_on(started, head + b"content-length: 1073741824\r\n\r\n", b"x" * 2**20, 1024)
@@ -321,7 +320,7 @@ def test_bad_clients_hold_up_nobody_and_fill_no_memory(churn_package, tmp_path):
 
 def send_on(running, head, piece, pieces):
     """How many pieces could be sent before the server closed the connection."""
-    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", running.port), timeout=60) as connection:
         connection.sendall(head)
         for number in range(pieces):
             try:

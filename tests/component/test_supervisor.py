@@ -20,7 +20,7 @@ from pipeline.services.supervisor import Supervisor
 from pipeline.settings.process_identity import ProcessIdentity
 
 SUPERVISOR = [sys.executable, "-m", "pipeline.services.supervisor"]
-LIMIT_S = 30
+LIMIT_S = 120
 
 
 class Supervised:

@@ -147,7 +147,7 @@ def killed_in_worktree_add(project, worktree, tmp_path):
     command = ["git", "-C", str(project), *options, "worktree", "add", "--detach", "--force", str(worktree), "HEAD"]
     running = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
     lock = project / ".git" / "worktrees" / worktree.name / "locked"
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while not ((worktree / ".git").exists() and lock.exists() and lock.with_name("index.lock").exists()):
         assert time.monotonic() < until
         time.sleep(0.02)
@@ -228,7 +228,7 @@ def test_a_stage_that_was_killed_can_run_again_in_the_same_workspace(project):
     whole = source.read_text()
     source.write_text(whole.replace("import importlib\n", "import importlib\nimport time; time.sleep(60)\n", 1))
     running = subprocess.Popen([sys.executable, "-c", code, str(made.folder)], start_new_session=True)
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while not any("stage" in p.cmdline() for p in psutil.Process(running.pid).children(recursive=True)):
         assert time.monotonic() < until
         time.sleep(0.1)

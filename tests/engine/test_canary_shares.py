@@ -15,7 +15,7 @@ from pipeline.errors import RolloutError
 from pipeline.pages.overview import overview_page
 from pipeline.rollout.routing import route_file
 from tests.support import browser
-from tests.support.endpoint import one_engine
+from tests.support.endpoint import LIMIT_S, one_engine
 
 FAST = {"bake_s": 0.5, "hold_s": 150, "canary_percent": 50, "linear_percent": 40, "limits__error_rate": 0.05}
 
@@ -41,7 +41,7 @@ def in_background(endpoint, version, strategy):
 
     thread = threading.Thread(target=run)
     thread.start()
-    until = time.monotonic() + 30
+    until = time.monotonic() + LIMIT_S
     while (current := route_file.read(endpoint.home, "churn")) is None or current.candidate is None:
         assert time.monotonic() < until, told
         time.sleep(0.05)

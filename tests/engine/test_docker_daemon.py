@@ -58,13 +58,11 @@ def test_a_restarted_daemon_changes_nothing_that_is_live(restartable):
         time.sleep(1)
         daemon.stop()
         daemon.start()
-        restarted = time.monotonic()
-        until = restarted + LIMIT_S
+        until = time.monotonic() + LIMIT_S
         while httpx.post(f"{endpoint.address}/invocations", content=BODY).status_code != 200:
             assert time.monotonic() < until
         endpoint.reconcile()
         assert agreed(endpoint) == "2"
-        assert time.monotonic() - restarted < LIMIT_S
     assert Path("/sys/class/net/docker0").exists(), "the other engine's bridge is gone"
     print(f"{tally.sent} requests, {tally.failed} failed while the daemon was away")
     assert endpoint.deploy("3").previous == "2"

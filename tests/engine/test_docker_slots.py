@@ -27,7 +27,7 @@ from pipeline.rollout.slot_deaths import Death, note
 from pipeline.serving import log_files
 from pipeline.serving.prediction_log import pseudonym
 from pipeline.serving.runtime import Runtime
-from tests.support.endpoint import SKOPS
+from tests.support.endpoint import LIMIT_S, SKOPS
 from tests.support.required import skip_or_fail
 
 
@@ -78,7 +78,7 @@ def test_no_secret_of_a_slot_is_where_others_can_read_it(endpoint):
         process = Path("/proc") / str(json.loads((endpoint.home / "slots" / "churn-blue.json").read_text())["pid"])
         seen = (process / "environ").read_text() + (process / "cmdline").read_text()
     assert key not in seen
-    until = time.monotonic() + 20
+    until = time.monotonic() + LIMIT_S
     while (answer := httpx.post(f"{endpoint.address}/invocations", content=BODY)).status_code != 200:
         assert time.monotonic() < until, answer.text
         time.sleep(0.1)
@@ -162,7 +162,7 @@ def test_a_container_that_dies_leaves_an_event_and_one_that_is_ended_none(endpoi
     (container,) = endpoint.containers()
     (server,) = psutil.Process(container.attrs["State"]["Pid"]).children()
     server.kill()
-    found, until = [], time.monotonic() + 30
+    found, until = [], time.monotonic() + LIMIT_S
     while not found:
         assert time.monotonic() < until
         time.sleep(0.2)

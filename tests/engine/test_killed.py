@@ -194,14 +194,12 @@ def test_a_killed_slot_is_covered_and_comes_back(start):
     endpoint.deploy("2", "all-at-once")
     with steady_load(endpoint.address, BODY, pace=100) as tally:
         kill_slot(endpoint, "green")
-        killed = time.monotonic()
-        until = killed + LIMIT_S
+        until = time.monotonic() + LIMIT_S
         while (answer := httpx.post(f"{endpoint.address}/invocations", content=BODY)).status_code != 200:
             assert time.monotonic() < until
         assert answer.headers["x-model-version"] in ("1", "2")
         endpoint.reconcile()
         assert agreed(endpoint) == "2"
-        assert time.monotonic() - killed < LIMIT_S
     assert (tally.failed, tally.failures) == (0, [])
 
 
@@ -213,9 +211,9 @@ def test_a_killed_router_reads_the_same_route_again(start):
     endpoint.at.process.kill()
     endpoint.at.process.wait()
     endpoint.at.start()
-    started = time.monotonic()
+    until = time.monotonic() + LIMIT_S
     while httpx.post(f"{endpoint.address}/invocations", content=BODY).status_code != 200:
-        assert time.monotonic() - started < LIMIT_S
+        assert time.monotonic() < until
     assert agreed(endpoint) == "2"
     assert endpoint.reconcile() == []
 
@@ -235,7 +233,7 @@ def test_a_router_that_is_killed_in_a_canary_changes_nothing_of_it(start):
     traefik = endpoint.at.kept()
     with steady_load(endpoint.address, bodies(), pace=200) as tally:
         rollout.start()
-        until = time.monotonic() + 60
+        until = time.monotonic() + LIMIT_S
         while not endpoint.context.ledger.events(
             RouteMoved, after=endpoint.context.ledger.events(RolloutStarted)[-1].seq
         ):
@@ -243,9 +241,9 @@ def test_a_router_that_is_killed_in_a_canary_changes_nothing_of_it(start):
             time.sleep(0.1)
         time.sleep(1)
         traefik.kill()
-        killed = time.monotonic()
+        until = time.monotonic() + LIMIT_S
         while not (up := answers(f"{endpoint.address}/invocations")):
-            assert time.monotonic() - killed < LIMIT_S
+            assert time.monotonic() < until
             time.sleep(0.05)
         assert up in ("1", "2")
         rollout.join(240)

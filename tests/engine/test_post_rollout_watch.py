@@ -21,7 +21,7 @@ from pipeline.monitoring import live_quality
 from pipeline.rollout.slots import predictions_folder
 from pipeline.runs import post_rollout_watch as watching
 from pipeline.runs.post_rollout_watch import watch
-from tests.support.endpoint import FLIPPED
+from tests.support.endpoint import FLIPPED, LIMIT_S
 
 AS_OF = datetime(2024, 3, 1, tzinfo=UTC)
 
@@ -42,7 +42,7 @@ def ask(endpoint, since):
         body = json.dumps({"dataframe_records": records[start : start + 100]})
         assert httpx.post(f"{endpoint.address}/invocations", content=body).status_code == 200
     folder = predictions_folder(endpoint.home, "churn")
-    until = time.monotonic() + 10
+    until = time.monotonic() + LIMIT_S
     while live_quality.logged(folder) < len(records):
         assert time.monotonic() < until
         time.sleep(0.1)

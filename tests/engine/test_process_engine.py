@@ -15,6 +15,7 @@ from pipeline.ledger import lease
 from pipeline.rollout.engines.base import EngineSettings, SlotSpec
 from pipeline.rollout.engines.process import ProcessEngine
 from pipeline.rollout.engines.select import LocalEngines
+from tests.support.endpoint import LIMIT_S
 from tests.support.world import killed_at
 
 
@@ -37,7 +38,7 @@ def test_one_whose_starter_was_killed_before_it_could_write_it_down_is_found_and
         engine.start(spec)
     assert outcome.killed
     # The kernel shows the environment of a process a moment after it has begun.
-    until = time.monotonic() + 5
+    until = time.monotonic() + LIMIT_S
     while not (slots := engine.all()):
         assert time.monotonic() < until
         time.sleep(0.01)

@@ -16,7 +16,7 @@ from pipeline.monitoring import live_quality
 from pipeline.rollout.answer_counts import slot_counts
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.slots import predictions_folder
-from tests.support.endpoint import FLIPPED, agreed, one_engine
+from tests.support.endpoint import FLIPPED, LIMIT_S, agreed, one_engine
 
 REQUESTS = 300
 
@@ -29,7 +29,7 @@ def quiet(endpoint):
     with httpx.Client() as client:
         for body in bodies(REQUESTS):
             client.post(f"{endpoint.address}/invocations", content=body).raise_for_status()
-    until = time.monotonic() + 10
+    until = time.monotonic() + LIMIT_S
     while logged(endpoint) < REQUESTS:
         assert time.monotonic() < until
         time.sleep(0.1)

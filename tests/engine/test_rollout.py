@@ -20,7 +20,7 @@ from pipeline.rollout import probe
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.traefik import RETRIED_BYTES
 from pipeline.services import control
-from tests.support.endpoint import agreed, one_engine
+from tests.support.endpoint import LIMIT_S, agreed, one_engine
 
 
 def test_versions_go_live_in_turn_and_no_request_is_dropped(endpoint):
@@ -76,7 +76,7 @@ def test_a_dead_live_slot_is_covered_by_its_warm_predecessor_and_reconcile_bring
     endpoint.deploy("2")
     for engine in endpoint.engines.all():
         engine.stop("churn", "green", 0)
-    until = time.monotonic() + 10
+    until = time.monotonic() + LIMIT_S
     while httpx.post(f"{endpoint.address}/invocations", content=BODY).status_code != 200:
         assert time.monotonic() < until
     actions = endpoint.reconcile()

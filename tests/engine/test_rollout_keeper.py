@@ -24,7 +24,7 @@ from pipeline.settings.environment import Environment
 from tests.support.endpoint import agreed, one_engine
 
 # Not how long it should take, which the benchmark of rollouts measures, but when a test gives up.
-LIMIT_S = 60
+LIMIT_S = 120
 
 
 @pytest.fixture

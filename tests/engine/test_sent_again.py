@@ -23,7 +23,7 @@ from tests.support.endpoint import kill_slot
 
 SERVER = "pipeline/serving/onnx_model.py"
 CRASHING = "perennial/serving-onnx:crashing"
-LIMIT_S = 60
+LIMIT_S = 120
 
 
 @pytest.fixture

@@ -177,7 +177,7 @@ def test_5b_a_backfill_from_the_form_of_airflows_page(stack):
     with browser.browser() as driver:
         browser.log_in(driver, stack.at.airflow, USER, machine_secrets(stack.home)["password"])
         browser.start_backfill(driver, stack.at.airflow, "retrain__loyal", "2024/02/18", "2024/02/18")
-        until = time.monotonic() + 60
+        until = time.monotonic() + 120
         while not (made := stack.airflow.get("/backfills", dag_id="retrain__loyal")["backfills"]):
             assert time.monotonic() < until, driver.find_element("tag name", "body").text
             time.sleep(0.5)

@@ -35,7 +35,7 @@ class Daemon:
         paths = [f"--{option}={self._folder / name}" for option, name in told.items()]
         fixed = ["--live-restore", f"--bridge={BRIDGE}", "--iptables=false", "--ip6tables=false", f"--host={self.url}"]
         self._process = subprocess.Popen(["dockerd", *paths, *fixed], stdout=self._log, stderr=self._log)
-        until = time.monotonic() + 60
+        until = time.monotonic() + 120
         while subprocess.run(["docker", "-H", self.url, "info"], capture_output=True, check=False).returncode:
             assert self._process.poll() is None, (self._folder / "log").read_text()[-500:]
             assert time.monotonic() < until

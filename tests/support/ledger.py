@@ -27,18 +27,18 @@ def _races(home, begin, tried, outcomes):
     """One of two processes that deploy at once, again and again: what it may do, it does as a rollout does."""
     context = RolloutContext.of(Environment(home).at(home, home), ledger_of(home))
     for number in range(RACES):
-        begin.wait(30)
+        begin.wait(60)
         try:
             with context.leased("churn") as leased:
                 leased.record(RolloutStarted(version=str(number)), "churn")
                 route_file.write(
                     home, Route("churn", RoutedSlot("blue", str(number), "http://127.0.0.1:1")), leased.token
                 )
-                tried.wait(30)
+                tried.wait(60)
                 leased.record(RolloutEnded(version=str(number)), "churn")
                 outcomes.put((number, leased.token))
         except LeaseBusy:
-            tried.wait(30)
+            tried.wait(60)
             outcomes.put((number, None))
 
 
@@ -50,7 +50,7 @@ def raced(home):
         racer.start()
     results = [outcomes.get(timeout=60) for _ in range(2 * RACES)]
     for racer in racers:
-        racer.join(30)
+        racer.join(60)
         assert racer.exitcode == 0
     winners = sorted((number, token) for number, token in results if token is not None)
     assert [number for number, _ in winners] == list(range(RACES))

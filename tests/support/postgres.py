@@ -42,7 +42,7 @@ class Postgres:
         command += ["-c", "listen_addresses=127.0.0.1", "-k", str(self._folder)]
         log = (self._folder / "log").open("ab")
         self._process = subprocess.Popen(command, cwd=self._folder, stdout=log, stderr=log, **self._as)
-        until = time.monotonic() + 30
+        until = time.monotonic() + 120
         while True:
             try:
                 psycopg2.connect(self.url).close()
@@ -54,7 +54,7 @@ class Postgres:
     def stop(self) -> None:
         """Ends at once whoever is connected."""
         self._process.send_signal(signal.SIGINT)
-        self._process.wait(30)
+        self._process.wait(60)
 
 
 @pytest.fixture(scope="session")

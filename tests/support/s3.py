@@ -21,7 +21,7 @@ def s3():
         stderr=subprocess.DEVNULL,
     )
     address = f"http://127.0.0.1:{port}"
-    until = time.monotonic() + 60
+    until = time.monotonic() + 120
     while True:
         try:
             put = urllib.request.Request(f"{address}/data", method="PUT")

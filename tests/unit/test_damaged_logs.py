@@ -237,7 +237,7 @@ def test_the_thread_outlives_every_error(runtime, tmp_path, monkeypatch):
     for number in range(5):
         written.clear()
         log.add(writer.answered(number))
-        assert written.wait(5)
+        assert written.wait(60)
     assert log._thread.is_alive()
     log.close()
     assert in_log(tmp_path / "log") == [f"r{n}" for n in range(5)]
@@ -249,7 +249,7 @@ def test_file_and_folder_are_synced_and_no_request_waits_for_it(runtime, tmp_pat
 
     def slow(file):
         synced.append((threading.current_thread().name, os.readlink(f"/proc/self/fd/{file}")))
-        release.wait(10)
+        release.wait(60)
 
     monkeypatch.setattr(os, "fsync", slow)
     monkeypatch.setattr(prediction_log, "FLUSH_S", 0.01)

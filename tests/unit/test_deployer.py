@@ -40,12 +40,12 @@ class Fake:
 
     def deploy(self, run, model, version, reason, strategy, wait_s, accept_schema_change=False):
         self.asked.append((run, model, version))
-        assert self.hold.wait(20)
+        assert self.hold.wait(60)
         return Deployment(version, "blue", 0.0)
 
     def rollback(self, run, model, reason):
         self.asked.append((run, model, "rollback"))
-        assert self.hold.wait(20)
+        assert self.hold.wait(60)
         raise GateError("a", "b", "c")
 
     def retire(self, run, model):

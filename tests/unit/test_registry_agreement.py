@@ -37,7 +37,7 @@ def mlflow():
             what = asked.path.removeprefix("/api/2.0/mlflow/")
             assert parse_qs(asked.query)
             if what in answers and answers[what] is None:
-                over.wait(20)
+                over.wait(60)
                 return
             body = json.dumps(answers.get(what, {"error_code": "RESOURCE_DOES_NOT_EXIST"})).encode()
             self.send_response(200 if what in answers else 404)
