@@ -53,12 +53,25 @@ def stage(arguments: argparse.Namespace) -> Answer:
     return Answer(stages.run(arguments.stage, arguments.model))
 
 
+def init(arguments: argparse.Namespace) -> Answer:
+    from pipeline.cli import tables
+    from pipeline.init.request import Request
+    from pipeline.init.run import init as make_block
+    from pipeline.settings.environment import Environment
+
+    asked = {key: value for key, value in vars(arguments).items() if key in Request.__dataclass_fields__}
+    result = make_block(Request(**asked), Environment.read().project, arguments.dry_run)
+    return Answer(tables.init(result), result.as_dict())
+
+
 def retrain(arguments: argparse.Namespace) -> Answer:
     from pipeline.runs.retrain import retrain
 
     context, model = _context(), arguments.model
     settings = context.params.model_of_a_run(model)
     as_of = arguments.as_of or settings.as_of
+    if arguments.deploy:
+        _start_router(context)
     run = f"cli/{model}/{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
     with stage_server.running(at_once=True):
         accept = arguments.accept_schema_change
@@ -66,6 +79,24 @@ def retrain(arguments: argparse.Namespace) -> Answer:
     settled = result.settled
     text = f"{settled.outcome}, for {settled.cost:.4f} {settled.currency} (run {run})"
     return Answer(text, result.as_dict())
+
+
+def _start_router(context: Context) -> None:
+    """Starts the services of this machine when no router answers, because a version is to go live on it."""
+    from pipeline.errors import RolloutError
+    from pipeline.rollout.context import check_router
+    from pipeline.services import control
+
+    if context.environment.deployer or control.running(context.home):
+        return
+    try:
+        check_router(context.rollout("cli/router"))
+    except RolloutError:
+        print(
+            "no router answers here, so the services are started as `make up` does; `make down` ends them",
+            file=sys.stderr,
+        )
+        control.up(context.project, context.home, lambda line: print(line, file=sys.stderr), wait_for_all=False)
 
 
 def reproduce(arguments: argparse.Namespace) -> Answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ from pipeline.cli.commands import Answer
 
 def parser() -> argparse.ArgumentParser:
     """Parses a command into its arguments; `call` is its function. Every command but `stage` takes --json."""
-    top = argparse.ArgumentParser(prog="python -m pipeline", description="The command line")
+    top = argparse.ArgumentParser(prog="perennial", description="The command line")
     names = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name: str, call: Callable[[argparse.Namespace], Answer], about: str) -> argparse.ArgumentParser:
@@ -29,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
     stage = add("stage", commands.stage, "run one stage here; what dvc.yaml calls")
     stage.add_argument("stage")
     stage.add_argument("model")
+    _add_init(add_with_json)
     _add_run_commands(add_with_json)
     _add_rollout_commands(add_with_json)
     _add_ledger_commands(add_with_json)
@@ -37,6 +39,36 @@ def parser() -> argparse.ArgumentParser:
 
 
 Add = Callable[[str, Callable[[argparse.Namespace], Answer], str], argparse.ArgumentParser]
+
+
+def _add_init(add: Add) -> None:
+    init = add("init", commands.init, "a model's block for params.yaml, from a table")
+    init.add_argument("model")
+    init.add_argument(
+        "--data", required=True, metavar="FILES", help="a CSV or Parquet file, a folder, a glob, or a SELECT"
+    )
+    init.add_argument("--target", required=True, metavar="COLUMN", help="what is to be predicted")
+    init.add_argument("--dry-run", action="store_true", help="show the block and write nothing")
+    inferred = init.add_argument_group("instead of what is inferred")
+    inferred.add_argument("--time", metavar="COLUMN", help="when a row's features were known")
+    inferred.add_argument("--key", metavar="COLUMN", help="what a row is called; labels are joined by it and the time")
+    inferred.add_argument("--label-time", metavar="COLUMN", help="when the target was known")
+    inferred.add_argument("--timezone", default="UTC", metavar="NAME", help="of times without a zone (default: UTC)")
+    inferred.add_argument("--task", metavar="TASK", help="binary or regression")
+    inferred.add_argument("--metric", metavar="METRIC", help="what versions are compared by")
+    for kind in ("numeric", "categorical", "leave-out"):
+        about = "no features" if kind == "leave-out" else f"{kind} features, whatever they look like"
+        inferred.add_argument(
+            f"--{kind}", type=_names, default=(), metavar="COLUMNS", help=f"{about}, separated by commas"
+        )
+    inferred.add_argument("--window-days", type=float, metavar="DAYS", help="how much a run learns from")
+    inferred.add_argument("--holdout-days", type=float, metavar="DAYS", help="how much of it judges a version")
+    inferred.add_argument("--cron", metavar="CRON", help="when a run starts by itself")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Names as a CSV has them, so that a name with a comma goes in quotes."""
+    return tuple(name.strip() for name in next(csv.reader([text], skipinitialspace=True), []) if name.strip())
 
 
 def _add_run_commands(add: Add) -> None:

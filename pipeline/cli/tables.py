@@ -14,6 +14,7 @@ from pipeline.rollout.results import Deployment, Rollback, ShadowResult, Undeplo
 
 if TYPE_CHECKING:
     from pipeline.deployer.status import ModelStatus
+    from pipeline.init.run import Result as InitResult
     from pipeline.ledger.costs import Roi, RunCosts, StepCost
     from pipeline.ledger.timeline import LiveVersion, TimelineEvent
     from pipeline.monitoring.drift import DriftVerdict
@@ -23,6 +24,18 @@ if TYPE_CHECKING:
     from pipeline.runs.rebuild import RebuildResult
 
 WIDTH = 110
+
+
+def init(result: InitResult) -> str:
+    """Each assumption in one line; then the block, when it was not written, or what to do next."""
+    said = [*map(str, result.draft.assumptions), *map(str, result.draft.left_out)]
+    model = result.draft.model
+    end = (
+        f"params.yaml has the block models.{model} now; next: perennial retrain {model} --deploy"
+        if result.written
+        else f"params.yaml was not changed; this is the block:\n\n{result.block}"
+    )
+    return "\n".join([*said, end])
 
 
 def deployment(result: Deployment | ShadowResult) -> str:

@@ -44,10 +44,11 @@ SLOTS_LIMIT_S = 15.0
 Report = Callable[[str], None]
 
 
-def up(project: Path, home: Path, report: Report) -> Addresses:
+def up(project: Path, home: Path, report: Report, wait_for_all: bool = True) -> Addresses:
     """Starts the services that do not run yet, reconciles, and returns the addresses. Raises ServiceError.
 
-    Live traffic comes first: the router, then the slots. A service that does not come up holds up no other.
+    Live traffic comes first: the router, then the slots. A service that does not come up holds up no other. Without
+    `wait_for_all` MLflow and Airflow may still be starting when this returns.
     """
     at = Addresses.from_environment()
     with _one_at_a_time(home, report):
@@ -70,13 +71,8 @@ def up(project: Path, home: Path, report: Report) -> Addresses:
         waiting.until_up("Traefik", f"{at.router_api}/ping", "router")
         _wait_for_slots(project, home)
         errors = [*waiting.errors, *_reconcile(project, home, report)]
-        if not (home / "airflow" / "airflow.db").is_file():
-            report("making the databases of Airflow and MLflow")
-        waiting.until_up("MLflow", f"{at.mlflow}/health", "mlflow", "databases")
-        airflow = ("api", "scheduler", "dags", "databases")
-        waiting.until_up("Airflow", f"{at.airflow}/api/v2/monitor/health", *airflow)
-        # The first call takes Airflow seconds, so that a task's own call would time out.
-        waiting.until_up("Airflow's task API", f"{at.airflow}/execution/health", *airflow)
+        if wait_for_all:
+            waiting.for_the_rest(at)
     for error in dict.fromkeys([*errors, *waiting.errors]):
         raise error
     return at
@@ -228,6 +224,16 @@ class _Waiting:
     def __init__(self, home: Path, report: Report) -> None:
         self._home, self._report, self._start = home, report, time.monotonic()
         self.errors: list[PerennialError] = []
+
+    def for_the_rest(self, at: Addresses) -> None:
+        """Until MLflow and Airflow are up."""
+        if not (self._home / "airflow" / "airflow.db").is_file():
+            self._report("making the databases of Airflow and MLflow")
+        self.until_up("MLflow", f"{at.mlflow}/health", "mlflow", "databases")
+        airflow = ("api", "scheduler", "dags", "databases")
+        self.until_up("Airflow", f"{at.airflow}/api/v2/monitor/health", *airflow)
+        # The first call takes Airflow seconds, so that a task's own call would time out.
+        self.until_up("Airflow's task API", f"{at.airflow}/execution/health", *airflow)
 
     def until_up(self, name: str, url: str, *services: str) -> None:
         """Until `name` answers at `url`; gives up when one of the Procfile's `services` that it needs cannot stay up."""

@@ -84,8 +84,8 @@ def test_the_readme_names_every_command_and_no_other(capsys):
         main(["--help"])
     there = set(re.findall(r"^    (\w+)", capsys.readouterr().out, re.MULTILINE))
     readme = (ROOT / "README.md").read_text()
-    named = set(re.findall(r"python -m pipeline (\w+)", readme))
-    named |= set(re.findall(r" · (\w+)", "".join(line for line in readme.splitlines() if "python -m" in line)))
+    named = set(re.findall(r"(?:^|`)perennial (\w+)", readme, re.MULTILINE))
+    named |= set(re.findall(r" · (\w+)", "".join(line for line in readme.splitlines() if line.startswith("perennial"))))
     assert named == there - {"stage"}
 
 

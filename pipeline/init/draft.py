@@ -1,0 +1,127 @@
+"""The block's settings, from the roles of the columns and the windows: nothing that is a default, so that a block stays short."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import SettingsError
+from pipeline.init.facts import Facts
+from pipeline.init.request import Assumption, Draft, LeftOut, Request
+from pipeline.init.roles import Roles
+from pipeline.init.table import Origin
+from pipeline.init.windows import Windows
+from pipeline.settings.models import Csv
+
+# roc_auc of a guess; a version must be better than it by the margin.
+GUESSED_AUC, AUC_MARGIN = 0.5, 0.02
+# A share of the naive guess's error.
+ERROR_MARGIN = 0.02
+BAD_SHARE = 0.01
+
+
+def make(
+    request: Request,
+    origin: Origin,
+    roles: Roles,
+    windows: Windows,
+    target: np.ndarray,
+    is_held_out: np.ndarray,
+    leaks: list[LeftOut],
+    columns: Mapping[str, Facts],
+) -> Draft:
+    """The draft; `target` and `is_held_out` have the shape (labelled rows,)."""
+    said = [*roles.assumptions, *windows.said]
+    leaking = {leak.column for leak in leaks}
+    training: dict[str, Any] = {"task": roles.task, "target": roles.target.name}
+    for kind in ("numeric", "categorical"):
+        if names := [name for name in getattr(roles, kind) if name not in leaking]:
+            training[kind] = names
+    settings = {
+        "as_of": f"{windows.as_of:%Y-%m-%dT%H:%M:%SZ}",
+        "schedule": {"cron": windows.cron, "start": f"{windows.as_of:%Y-%m-%dT%H:%M:%SZ}"},
+        "source": _source(request, origin, roles, windows),
+        "training": training,
+        "evaluation": {"holdout_days": windows.holdout_days, "metric": _metric(request, roles, said)},
+        "gates": _gates(request, roles, target, is_held_out, said)
+        | {"contract": {"min_rows": max(1, len(target) // 10), "max_bad_share": _bad_share(training, columns, said)}},
+        "monitor": {"cron": "0 6 * * *", "window_days": windows.monitor_days},
+    }
+    return Draft(request.model, settings, said, [*roles.left_out, *leaks])
+
+
+def _source(request: Request, origin: Origin, roles: Roles, windows: Windows) -> dict[str, Any]:
+    source: dict[str, Any] = {}
+    if origin.query is not None:
+        time = '"' + roles.time.name.replace('"', '""') + '"'
+        source["query"] = f"SELECT * FROM (\n{origin.query}\n) WHERE {time} >= $start AND {time} < $end"
+    else:
+        source["files"] = list(origin.files)
+    form = {key: value for key, value in origin.csv.model_dump().items() if value != getattr(Csv(), key)}
+    if form:
+        source["csv"] = form
+    source["key"] = roles.key.name
+    source["event_time"] = roles.time.name
+    if roles.label_time is not None:
+        source["label_time"] = roles.label_time.name
+    if request.timezone != "UTC":
+        source["timezone"] = request.timezone
+    return source | {"window_days": windows.window_days}
+
+
+def _metric(request: Request, roles: Roles, said: list[Assumption]) -> str:
+    if request.metric is not None:
+        from pipeline.training.evaluate import metrics
+
+        known = metrics(roles.task, np.array([0.0, 1.0]), np.array([0.5, 0.5]))
+        if request.metric not in known:
+            raise SettingsError(
+                f"--metric {request.metric}", f"is no metric of a {roles.task} task", f"use one of {', '.join(known)}"
+            )
+        return request.metric
+    metric = "roc_auc" if roles.task == "binary" else "mae"
+    why = "how well it ranks, whatever the share of positives" if roles.task == "binary" else "in the target's own unit"
+    said.append(Assumption("metric", metric, why, "--metric"))
+    return metric
+
+
+def _gates(
+    request: Request, roles: Roles, target: np.ndarray, is_held_out: np.ndarray, said: list[Assumption]
+) -> dict[str, Any]:
+    limit, margin = GUESSED_AUC, AUC_MARGIN
+    guess = "a guess has 0.5"
+    metric = request.metric or ("roc_auc" if roles.task == "binary" else "mae")
+    if metric != "roc_auc":
+        limit, margin = (
+            _naive(metric, roles.task, target, is_held_out),
+            ERROR_MARGIN if metric in ("mae", "rmse") else 0.0,
+        )
+        guess = "as good as guessing the mean of the rows before"
+    said.append(
+        Assumption("gate", f"{metric} {limit:.4g}", f"{guess}, and a margin of {margin:g} better than guessing")
+    )
+    return {"metric_limit": float(f"{limit:.4g}"), "baseline_margin": margin}
+
+
+def _bad_share(training: dict[str, Any], columns: Mapping[str, Facts], said: list[Assumption]) -> float:
+    """The share of rows that may go to quarantine: twice that of today, because cells that are no numbers come again."""
+    numbers = [columns[name] for name in [*training.get("numeric", []), training["target"]]]
+    unread = {each.name: each.unread / each.rows for each in numbers if each.unread}
+    share = round(min(1.0, max(BAD_SHARE, 2 * sum(unread.values()))), 4)
+    if unread:
+        worst = max(unread, key=lambda name: unread[name])
+        why = f"{unread[worst]:.2%} of the cells of {worst} are no numbers: their rows are left out, and counted"
+        said.append(Assumption("rows that may be left out", f"{share:.2%}", why, f"--categorical {worst} keeps them"))
+    return share
+
+
+def _naive(metric: str, task: str, target: np.ndarray, is_held_out: np.ndarray) -> float:
+    from pipeline.training.evaluate import HIGHER_IS_BETTER, metrics
+
+    held = target[is_held_out]
+    score = metrics(task, held, np.full(len(held), target[~is_held_out].mean()))[metric]
+    # Rounded to what is written, never to a limit that the guess itself misses.
+    step = 10.0 ** (np.floor(np.log10(abs(score))) - 3) if score else 0.0
+    return float(score - step if HIGHER_IS_BETTER[metric] else score + step)

@@ -1,0 +1,133 @@
+"""What the cells of each column of a table are, counted over all rows: no sample, so that the last row counts as the first does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import duckdb
+
+from pipeline.data import text_sql
+from pipeline.data.neutral_sql import unfit_category
+from pipeline.data.sql import column_types, is_number, quoted
+from pipeline.init.table import TABLE
+from pipeline.serving.schema.spelling import MISSING
+
+# A text of so many words is no name of a category.
+WORDS_OF_A_TEXT = 4
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Counts of one column's cells; a cell may count as several kinds, such as 1 as a number and a truth.
+
+    `rows` all; `filled` neither missing nor empty; `different` values; `numbers`, `whole` numbers, `times`, `truths` (words such as yes) and
+    `zeros` (a zero before a number, as in a postal code) among them; `sentences` of WORDS_OF_A_TEXT words or more. `low` and `high` of the
+    numbers, `first` and `last` of the times.
+    """
+
+    name: str
+    type: str
+    rows: int
+    filled: int
+    different: int
+    numbers: int
+    whole: int
+    times: int
+    truths: int
+    zeros: int
+    sentences: int
+    longest: int
+    low: float | None
+    high: float | None
+    first: datetime | None
+    last: datetime | None
+    example: str
+
+    @property
+    def fits(self) -> bool:
+        """Whether a cell of this type has one text or number at all; a list has none."""
+        return self.is_time or not unfit_category(self.type)
+
+    @property
+    def is_number(self) -> bool:
+        """Nearly all its cells are numbers, or words such as yes, and none is a name that looks like one."""
+        return self.filled > 0 and not self.zeros and max(self.numbers, self.truths) >= 0.95 * self.filled
+
+    @property
+    def unread(self) -> int:
+        """The cells that are no number and no truth, if it is to hold numbers."""
+        return self.filled - max(self.numbers, self.truths)
+
+    @property
+    def is_truth(self) -> bool:
+        return self.filled > 0 and (self.type == "BOOLEAN" or self.truths >= 0.95 * self.filled)
+
+    @property
+    def is_time(self) -> bool:
+        return self.filled > 0 and self.times >= 0.95 * self.filled
+
+    @property
+    def is_text(self) -> bool:
+        return self.sentences > 0.5 * max(self.filled, 1)
+
+    @property
+    def identifies(self) -> bool:
+        """Another value in nearly each row, as a name, not as a measurement."""
+        fraction = self.numbers > self.whole
+        return (
+            self.filled >= 50 and self.different > 0.9 * self.filled and not (fraction or self.is_time or self.is_text)
+        )
+
+
+def count(connection: duckdb.DuckDBPyConnection, decimal: str = ".") -> list[Facts]:
+    """The facts of each column of the table TABLE, in its order."""
+    types = column_types(connection, TABLE)
+    return [_of_column(connection, column, duckdb_type, decimal) for column, duckdb_type in types.items()]
+
+
+def _of_column(connection: duckdb.DuckDBPyConnection, column: str, duckdb_type: str, decimal: str) -> Facts:
+    sql = _expressions(column, duckdb_type, decimal)
+    filled = f"({sql['filled']})"
+    query = f"""
+        SELECT count(*), count(*) FILTER ({filled}), count(DISTINCT cell) FILTER ({filled}),
+            count(number) FILTER ({filled}), count(*) FILTER ({filled} AND number = trunc(number)),
+            count(time) FILTER ({filled}), count(*) FILTER ({filled} AND {sql["truth"]}),
+            count(*) FILTER ({filled} AND regexp_matches(cell, '^[+-]?0[0-9]')),
+            count(*) FILTER ({filled} AND len(string_split(cell, ' ')) >= {WORDS_OF_A_TEXT}),
+            coalesce(max(length(cell)), 0), min(number), max(number), min(time), max(time), coalesce(min(cell) FILTER ({filled}), '')
+        FROM (SELECT {sql["cell"]} AS cell, {sql["number"]} AS number, {sql["time"]} AS time
+              FROM (SELECT {sql["stripped"]} AS stripped, {quoted(column)} AS given FROM {TABLE}))"""
+    (row,) = connection.execute(query).fetchall()
+    return Facts(column, duckdb_type, *row)
+
+
+def _expressions(column: str, duckdb_type: str, decimal: str) -> Mapping[str, str]:
+    """SQL over `given`, a cell, and `stripped`, its text without spaces around it."""
+    base = duckdb_type.upper().split("(")[0]
+    given = quoted(column)
+    if base == "VARCHAR":
+        missing = ", ".join(text_sql.literal(text) for text in sorted({*MISSING, ""}))
+        return {
+            "stripped": text_sql.stripped(given),
+            "cell": "stripped",
+            "number": text_sql.number("stripped", decimal),
+            "time": text_sql.time("stripped"),
+            "truth": text_sql.is_word("cell"),
+            "filled": f"cell IS NOT NULL AND cell NOT IN ({missing})",
+        }
+    number = "CAST(given AS DOUBLE)" if is_number(duckdb_type) else "NULL::DOUBLE"
+    time = "CAST(given AS TIMESTAMPTZ)" if base.startswith(("DATE", "TIMESTAMP")) else "NULL::TIMESTAMPTZ"
+    return {
+        "stripped": "NULL",
+        "cell": "CAST(given AS VARCHAR)",
+        "number": number,
+        "time": time,
+        "truth": "FALSE" if base != "BOOLEAN" else "TRUE",
+        "filled": "cell IS NOT NULL AND NOT coalesce(isnan(number), FALSE)",
+    }
+
+
+def by_name(facts: Sequence[Facts]) -> dict[str, Facts]:
+    return {each.name: each for each in facts}

@@ -1,0 +1,78 @@
+"""What can be seen in a table before anything is trained: one class, too few rows to judge by, features that know the answer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from pipeline.errors import DataError
+from pipeline.init.request import LeftOut
+from pipeline.init.roles import Roles
+from pipeline.init.windows import FEWEST_HELD_OUT, Windows
+
+# Rows that are looked at, evenly over time; a feature that alone predicts the target better than this knows it.
+LOOKED_AT, TOO_GOOD = 20_000, 0.99
+# A tree of this depth finds a rule that one column states.
+DEPTH, LEAF = 4, 20
+SEED = 0
+
+
+def refuse_unjudgeable(target: np.ndarray, is_held_out: np.ndarray, task: str, windows: Windows) -> None:
+    """Raises DataError when rows to train on, rows to judge by, or a class in either are missing. Arrays: shape (rows,)."""
+    parts = {"before": target[~is_held_out], "from": target[is_held_out]}
+    for side, values in parts.items():
+        which = f"{side} {windows.holdout_start:%Y-%m-%d %H:%M}, {'to train on' if side == 'before' else 'to judge by'}"
+        if len(values) < FEWEST_HELD_OUT:
+            raise DataError(
+                "--holdout-days",
+                f"{windows.holdout_days:g} leaves {len(values):,} rows {which}; {FEWEST_HELD_OUT} are the fewest",
+                "give another number of days",
+            )
+        if task == "binary" and len(np.unique(values)) < 2:
+            raise DataError(
+                "--holdout-days",
+                f"{windows.holdout_days:g} leaves only rows of the class {values[0]:g} {which}",
+                "give another number of days, or data with both classes in each part",
+            )
+
+
+def leaks(frame: pd.DataFrame, is_held_out: np.ndarray, roles: Roles) -> list[LeftOut]:
+    """The features that alone predict the target nearly without a fault on held-out rows; `frame` is in order of time.
+
+    No feature that is known before the label does that; one that is written after it does.
+    """
+    step = max(1, len(frame) // LOOKED_AT)
+    some, held = frame.iloc[::step], is_held_out[::step]
+    target = some[roles.target.name].to_numpy()
+    found = []
+    for column in [*roles.numeric, *roles.categorical]:
+        score = _alone(_as_numbers(some[column], target, held, column in roles.numeric), target, held, roles.task)
+        if score > TOO_GOOD:
+            metric = "roc_auc" if roles.task == "binary" else "r2"
+            why = f"it alone predicts {roles.target.name} with {metric} {score:.3f}, so it is probably written after it"
+            found.append(LeftOut(column, why, f"--{'numeric' if column in roles.numeric else 'categorical'} keeps it"))
+    return found
+
+
+def _as_numbers(cells: pd.Series, target: np.ndarray, held: np.ndarray, is_number: bool) -> np.ndarray:
+    """Shape (rows, 1). A category becomes the mean of its target among the rows that are not held out."""
+    if is_number:
+        return cells.to_numpy(dtype="float64", na_value=np.nan).reshape(-1, 1)
+    texts = cells.astype(object).where(cells.notna(), "")
+    means = pd.Series(target[~held]).groupby(texts[~held].to_numpy()).mean()
+    return texts.map(means).to_numpy(dtype="float64").reshape(-1, 1)
+
+
+def _alone(values: np.ndarray, target: np.ndarray, held: np.ndarray, task: str) -> float:
+    from sklearn.metrics import r2_score, roc_auc_score
+    from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+    if task == "binary":
+        if len(np.unique(target[held])) < 2 or len(np.unique(target[~held])) < 2:
+            return 0.0
+        tree = DecisionTreeClassifier(max_depth=DEPTH, min_samples_leaf=LEAF, random_state=SEED)
+        tree.fit(values[~held], target[~held])
+        return float(roc_auc_score(target[held], tree.predict_proba(values[held])[:, 1]))
+    tree = DecisionTreeRegressor(max_depth=10, min_samples_leaf=LEAF, random_state=SEED)
+    tree.fit(values[~held], target[~held])
+    return float(r2_score(target[held], tree.predict(values[held])))

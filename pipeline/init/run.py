@@ -1,0 +1,141 @@
+"""`perennial init`: looks at a table, drafts a block, checks it as params.yaml is checked, and writes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+from pydantic import ValidationError
+
+from pipeline.data import sql, text_sql
+from pipeline.data.source import readable
+from pipeline.data.sql import quoted
+from pipeline.errors import SettingsError
+from pipeline.init import block, draft, facts, first_checks, roles, windows
+from pipeline.init.request import Draft, Request
+from pipeline.init.table import TABLE, Origin, open_table
+from pipeline.settings.faults import all_faults, fault
+from pipeline.settings.models import MODEL_NAME, Model
+
+PARAMS = "params.yaml"
+
+
+@dataclass(frozen=True)
+class Result:
+    """The draft, the block's text, and whether it was written."""
+
+    draft: Draft
+    block: str
+    written: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.draft.model,
+            "settings": self.draft.settings,
+            "assumptions": [vars(each) for each in self.draft.assumptions],
+            "left_out": [vars(each) for each in self.draft.left_out],
+            "written": self.written,
+        }
+
+
+def init(request: Request, project: Path, dry_run: bool) -> Result:
+    """Drafts the block of `request`, and adds it to the project's params.yaml unless `dry_run`.
+
+    Raises SettingsError or DataError for what cannot be a model; params.yaml is then as it was.
+    """
+    if not MODEL_NAME.fullmatch(request.model):
+        raise SettingsError(
+            f"model name {request.model!r}", "cannot be used", "use a-z, 0-9 and '-', at most 40 characters"
+        )
+    with sql.connect(project) as connection:
+        drafted = _draft(connection, request, project)
+    try:
+        Model.model_validate(drafted.settings)
+    except ValidationError as error:
+        raise fault(*all_faults(error, f"models.{request.model}", [])) from error
+    if not dry_run:
+        block.add(project / PARAMS, drafted)
+    return Result(drafted, block.text(drafted), not dry_run)
+
+
+def _draft(connection: duckdb.DuckDBPyConnection, request: Request, project: Path) -> Draft:
+    origin = open_table(connection, project, request.data, request.model)
+    connection.execute(f"SET TimeZone = {text_sql.literal(request.timezone)}")
+    columns = facts.by_name(facts.count(connection, origin.csv.decimal))
+    found = roles.find(request, columns, _different(connection), _follows(connection, request))
+    instant = _instant(columns[found.time.name])
+    label = f"{_value(columns[found.target.name], origin)} IS NOT NULL"
+    chosen = windows.choose(connection, request, found, instant, label)
+    frame = _frame(connection, origin, columns, found, instant, label)
+    is_held_out = (frame.pop("perennial_time") >= pd.Timestamp(chosen.holdout_start)).to_numpy()
+    target = frame[found.target.name].to_numpy()
+    first_checks.refuse_unjudgeable(target, is_held_out, found.task, chosen)
+    kept = {*request.numeric, *request.categorical}
+    leaks = [leak for leak in first_checks.leaks(frame, is_held_out, found) if leak.column not in kept]
+    return draft.make(request, origin, found, chosen, target, is_held_out, leaks, columns)
+
+
+def _frame(
+    connection: duckdb.DuckDBPyConnection,
+    origin: Origin,
+    columns: dict[str, facts.Facts],
+    found: roles.Roles,
+    instant: str,
+    label: str,
+) -> pd.DataFrame:
+    """The labelled rows in order of time: target and numeric features as float64, categories as text, and `perennial_time`."""
+    parts = [
+        f"{instant} AS perennial_time",
+        f"{_value(columns[found.target.name], origin)} AS {quoted(found.target.name)}",
+    ]
+    parts += [f"{_value(columns[name], origin)} AS {quoted(name)}" for name in found.numeric]
+    parts += [f"CAST({quoted(name)} AS VARCHAR) AS {quoted(name)}" for name in found.categorical]
+    query = f"SELECT {', '.join(parts)} FROM {TABLE} WHERE {label} AND {instant} IS NOT NULL ORDER BY 1"
+    with readable("--data"):
+        frame = connection.sql(query).df()
+    for name in [found.target.name, *found.numeric]:
+        frame[name] = frame[name].astype("float64")
+    return frame
+
+
+def _value(column: facts.Facts, origin: Origin) -> str:
+    """SQL for the number of a cell."""
+    cell = quoted(column.name)
+    if column.type != "VARCHAR":
+        return f"CASE WHEN NOT isnan(CAST({cell} AS DOUBLE)) THEN CAST({cell} AS DOUBLE) END"
+    stripped = text_sql.stripped(cell)
+    if column.is_truth:
+        return f"CAST({text_sql.truth(stripped)} AS DOUBLE)"
+    return text_sql.number(stripped, origin.csv.decimal)
+
+
+def _instant(column: facts.Facts) -> str:
+    cell = quoted(column.name)
+    return text_sql.time(text_sql.stripped(cell)) if column.type == "VARCHAR" else f"CAST({cell} AS TIMESTAMPTZ)"
+
+
+def _different(connection: duckdb.DuckDBPyConnection) -> roles.Different:
+    def count(columns: Any) -> int:
+        names = ", ".join(map(quoted, columns))
+        ((rows,),) = connection.execute(f"SELECT count(*) FROM (SELECT DISTINCT {names} FROM {TABLE})").fetchall()
+        return int(rows)
+
+    return count
+
+
+def _follows(connection: duckdb.DuckDBPyConnection, request: Request) -> roles.Follows:
+    def holds(later: str, earlier: str) -> bool:
+        after, before, target = (
+            text_sql.time(text_sql.stripped(f"CAST({quoted(name)} AS VARCHAR)"))
+            if name != request.target
+            else quoted(name)
+            for name in (later, earlier, request.target)
+        )
+        query = f"SELECT count(*) FILTER ({after} < {before}), count(*) FILTER ({target} IS NOT NULL AND {after} IS NULL) FROM {TABLE}"
+        ((earlier_rows, without),) = connection.execute(query).fetchall()
+        return earlier_rows == 0 and without == 0
+
+    return holds

@@ -1,0 +1,154 @@
+"""The table that `init` looks at: files or a query, as text where a CSV has text, so that nothing is guessed from its first lines."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import gzip
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import duckdb
+
+from pipeline.data import text_sql
+from pipeline.data.csv_files import FILE, CsvReader, by_header
+from pipeline.data.sampled_types import refuse_sampled_types
+from pipeline.data.source import readable
+from pipeline.data.sql import column_types, quoted
+from pipeline.errors import DataError
+from pipeline.settings.columns import named_twice
+from pipeline.settings.models import CSV_SUFFIXES, PARQUET_SUFFIX, Csv
+
+DELIMITERS = ",;\t|"
+SNIFFED_LINES = 100
+TABLE = "given"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a table is from, as a block's `source` says it: `files` with their form, or a `query` without $start and $end."""
+
+    files: tuple[str, ...] = ()
+    csv: Csv = Csv()
+    query: str | None = None
+
+    @property
+    def is_csv(self) -> bool:
+        return any(name.endswith(CSV_SUFFIXES) for name in self.files)
+
+
+def open_table(connection: duckdb.DuckDBPyConnection, root: Path, data: str, name: str) -> Origin:
+    """Writes the rows of `data`, a file, folder, glob or SELECT, into the table TABLE; paths start at `root`. Raises DataError."""
+    if data.lstrip("( \n").upper().startswith(("SELECT ", "SELECT\n", "FROM ", "WITH ")):
+        query = data.strip().rstrip(";")
+        with readable("--data"):
+            refuse_sampled_types(connection, query, name)
+            connection.execute(f"CREATE TEMP TABLE {TABLE} AS SELECT * FROM ({query}\n)")
+        return Origin(query=query)
+    pattern, files = _files(root, data)
+    if files[0].name.endswith(PARQUET_SUFFIX):
+        paths = ", ".join(text_sql.literal(glob.escape(str(file))) for file in files)
+        with readable("--data"):
+            connection.execute(
+                f"CREATE TEMP TABLE {TABLE} AS SELECT * FROM read_parquet([{paths}], union_by_name = true)"
+            )
+        return Origin((pattern,))
+    form = _form(files)
+    _read_csv(connection, files, form)
+    return Origin((pattern,), _with_decimal(connection, form))
+
+
+def _files(root: Path, data: str) -> tuple[str, list[Path]]:
+    """The glob for `source.files`, from the project's folder where the files are below it, and the files that match it now."""
+    path = Path(data).expanduser()
+    path = path if path.is_absolute() else Path.cwd() / path
+    pattern = _pattern_of_folder(path) if path.is_dir() else str(path)
+    escaped = glob.escape(pattern) if Path(pattern).is_file() else pattern
+    files = sorted(Path(found) for found in glob.glob(escaped, recursive=True) if Path(found).is_file())
+    if not files:
+        raise DataError(f"--data {data}", "names no file", "give a CSV or Parquet file, a folder, a glob or a SELECT")
+    known = (*CSV_SUFFIXES, PARQUET_SUFFIX)
+    if other := [file for file in files if not file.name.endswith(known)]:
+        raise DataError(
+            str(other[0]), f"does not end in {', '.join(known)}", "rename it, or read it with a SELECT as --data"
+        )
+    if len({file.name.endswith(PARQUET_SUFFIX) for file in files}) > 1:
+        raise DataError(f"--data {data}", "names both CSV and Parquet files", "give a glob that names one kind")
+    below = escaped.removeprefix(f"{glob.escape(str(root.resolve()))}/") if escaped != pattern else pattern
+    return str(below).removeprefix(f"{root.resolve()}/"), files
+
+
+def _pattern_of_folder(folder: Path) -> str:
+    """A glob for the files below `folder`: those of the suffix that most of them have."""
+    counts = {
+        suffix: len([file for file in folder.rglob(f"*{suffix}") if file.is_file()])
+        for suffix in (PARQUET_SUFFIX, *CSV_SUFFIXES)
+    }
+    suffix = max(counts, key=lambda each: counts[each])
+    deep = any(file.parent != folder for file in folder.rglob(f"*{suffix}"))
+    return f"{glob.escape(str(folder))}/{'**/' if deep else ''}*{suffix}"
+
+
+def _form(files: Sequence[Path]) -> Csv:
+    """How CSV `files` are written, but for the decimal mark."""
+    encoding = "utf-8" if all(map(_is_utf8, files)) else "latin-1"
+    first = files[0]
+    with _opened(first, encoding) as text:
+        lines = [line for line, _ in zip(text, range(SNIFFED_LINES), strict=False)]
+    # More columns are better as long as every row has them; of equals the first. The last row may be cut in the middle.
+    rows = {mark: [row for row in csv.reader(lines, delimiter=mark) if row] for mark in DELIMITERS}
+    widths = {mark: {len(row) for row in (some[:-1] if len(some) > 2 else some)} for mark, some in rows.items()}
+    regular = {mark: next(iter(width)) for mark, width in widths.items() if len(width) == 1}
+    best = max(regular, key=lambda mark: regular[mark], default=",")
+    return Csv(delimiter=best, encoding=encoding)  # type: ignore[arg-type]
+
+
+def _opened(file: Path, encoding: str) -> io.TextIOWrapper:
+    raw = gzip.open(file, "rb") if file.name.endswith(".gz") else file.open("rb")  # noqa: SIM115
+    return io.TextIOWrapper(cast(BinaryIO, raw), encoding=encoding, newline="")
+
+
+def _is_utf8(file: Path) -> bool:
+    try:
+        with _opened(file, "utf-8") as text:
+            while text.read(2**20):
+                pass
+    except UnicodeDecodeError:
+        return False
+    except (OSError, EOFError) as error:
+        raise DataError(str(file), f"cannot be read ({error})", "check that it is there, and whole") from error
+    return True
+
+
+def _read_csv(connection: duckdb.DuckDBPyConnection, files: Sequence[Path], form: Csv) -> None:
+    reader = CsvReader(form)
+    groups = by_header(reader, files)
+    if not groups:
+        raise DataError(str(files[0]), "is empty", "give a file with a line of column names")
+    columns = list(dict.fromkeys(name for names in groups for name in names))
+    if twice := named_twice(columns):
+        raise DataError(
+            str(files[0]), f"has {twice[0]} twice (upper and lower case are one column)", "rename one of them"
+        )
+    for names, group in groups.items():
+        reader.refuse_one_column(group[0], names)
+        reader.refuse(group[0], names, names)
+    parts = [reader.relation(group, names, columns) for names, group in groups.items()]
+    with reader.readable(str(files[0])):
+        connection.execute(f"CREATE TEMP TABLE {TABLE} AS SELECT * EXCLUDE ({FILE}) FROM ({' UNION ALL '.join(parts)})")
+
+
+def _with_decimal(connection: duckdb.DuckDBPyConnection, form: Csv) -> Csv:
+    """`form` with a decimal comma when the table has numbers with one, and none with a point."""
+    if form.delimiter == ",":
+        return form
+    cells = [text_sql.stripped(quoted(column)) for column in column_types(connection, TABLE)]
+    commas, points = (
+        " + ".join(f"count(*) FILTER (regexp_full_match({cell}, '[+-]?\\d+[{mark}]\\d+'))" for cell in cells)
+        for mark in (",", ".")
+    )
+    counted = connection.execute(f"SELECT {commas}, {points} FROM {TABLE}").fetchone() or (0, 0)
+    return form.model_copy(update={"decimal": "," if counted[0] and not counted[1] else "."})

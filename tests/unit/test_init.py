@@ -1,0 +1,273 @@
+"""`perennial init`: what it infers from a table, what it leaves out and refuses, and how the block gets into params.yaml."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from pipeline.errors import PerennialError
+from pipeline.init import block
+from pipeline.init.request import Draft, Request
+from pipeline.init.run import init
+from pipeline.settings.models import load
+
+ROWS = 2000
+RANDOM = np.random.default_rng(7)
+SEEN = pd.Series(pd.Timestamp("2024-01-01") + pd.to_timedelta(np.sort(RANDOM.uniform(0, 100 * 86400, ROWS)), unit="s"))
+SPEND = RANDOM.normal(size=ROWS).round(3)
+CHURNED = (SPEND + RANDOM.normal(size=ROWS) > 0.4).astype(int)
+TABLE = pd.DataFrame(
+    {
+        "customer_id": np.arange(ROWS) + 5000,
+        "seen_at": SEEN.dt.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "spend": SPEND,
+        "plan": RANDOM.choice(["basic", "plus", "pro"], ROWS),
+        "zip": [f"{n:05d}" for n in RANDOM.integers(0, 90, ROWS)],
+        "churned": CHURNED,
+    }
+)
+PARAMS = """# of all models
+prices: {cpu_core_hour: 0.05, memory_gb_hour: 0.006, engineer_hour: 95}   # ours
+baseline:
+  source: "an estimate"
+  manual_engineer_hours_per_deployment: [8, 16]
+  automated_engineer_hours_per_deployment: [0.5, 2]
+models:
+"""
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def drafted(project, table=TABLE, file="customers.csv", dry_run=True, **asked):
+    """init's result for `table` in a CSV or Parquet file of the project."""
+    if file.endswith(".csv"):
+        table.to_csv(project / file, index=False)
+    else:
+        table.to_parquet(project / file, index=False)
+    return init(Request("churn", **({"data": file, "target": "churned"} | asked)), project, dry_run)
+
+
+def left_out(result):
+    return {each.column: each.why for each in result.draft.left_out}
+
+
+def test_a_table_becomes_a_block_that_is_right_as_it_stands(project):
+    """The block from a CSV has key, time, features, windows and gates, and params.yaml with it has no fault."""
+    result = drafted(project, dry_run=False)
+    params = load(project)
+    assert not params.faults and not params.broken
+    model = params.models["churn"]
+    assert (model.source.files, model.source.key, model.source.event_time) == (
+        ("customers.csv",),
+        "customer_id",
+        "seen_at",
+    )
+    assert (model.training.task, model.training.numeric, model.training.categorical) == (
+        "binary",
+        ("spend",),
+        ("plan", "zip"),
+    )
+    assert (model.as_of, model.source.window_days) == (pd.Timestamp("2024-04-10", tz="UTC"), 100)
+    held_out = (
+        pd.Timestamp(model.as_of).tz_convert(None) - pd.Timedelta(days=model.evaluation.holdout_days) <= SEEN
+    ).mean()
+    assert 0.19 < held_out < 0.22
+    assert result.written and "key: customer_id, it is different in each row (--key)" in map(
+        str, result.draft.assumptions
+    )
+
+
+@pytest.mark.parametrize("file", ["customers.csv", "customers.parquet"])
+def test_each_kind_of_column_is_told_apart(project, file):
+    """Numbers, truths and categories are features; constants, empty columns, identifiers, times and free text are left out, with why."""
+    table = TABLE.assign(
+        calls=pd.array([None, 1, 2, 3] * (ROWS // 4), dtype="Int64"),
+        active=[True, False] * (ROWS // 2),
+        agreed=["yes", "no"] * (ROWS // 2),
+        email=[f"user{n}@example.org" for n in range(ROWS)],
+        constant="x",
+        empty=None,
+        born=pd.date_range("1950-01-01", periods=ROWS).strftime("%Y-%m-%d"),
+        note=[f"called {n} times about the last bill" for n in range(ROWS)],
+    )
+    result = drafted(project, table, file, time="seen_at")
+    assert result.draft.settings["training"]["numeric"] == ["spend", "calls", "active", "agreed"]
+    assert result.draft.settings["training"]["categorical"] == ["plan", "zip"]
+    whys = left_out(result)
+    assert set(whys) == {"email", "constant", "empty", "born", "note"}
+    assert "2,000 different values" in whys["email"] and "value in no row" in whys["empty"]
+    assert "time" in whys["born"] and "free text" in whys["note"]
+
+
+def test_a_feature_that_knows_the_answer_is_left_out(project):
+    """A column that is written after the label is called a leak, and stays when a flag names it."""
+    table = TABLE.assign(
+        refund=np.where(CHURNED, RANDOM.integers(1, 9, ROWS), 0), reason=np.where(CHURNED, "price", "none")
+    )
+    assert set(left_out(drafted(project, table))) == {"refund", "reason"}
+    kept = drafted(project, table, numeric=("refund",))
+    assert set(left_out(kept)) == {"reason"} and "refund" in kept.draft.settings["training"]["numeric"]
+
+
+def test_labels_that_come_later_are_seen(project):
+    """A time that each label has, and that is never before the row's own, is the label time; the as-of waits for the last label."""
+    later = (SEEN + pd.Timedelta(days=9)).dt.strftime("%Y-%m-%dT%H:%M:%SZ")
+    source = drafted(project, TABLE.assign(decided_at=later), time="seen_at").draft.settings["source"]
+    assert source["label_time"] == "decided_at"
+    sometimes = later.where(RANDOM.uniform(size=ROWS) < 0.5)
+    result = drafted(project, TABLE.assign(decided_at=sometimes), time="seen_at")
+    assert "label_time" not in result.draft.settings["source"] and "decided_at" in left_out(result)
+
+
+def test_how_a_csv_is_written_is_seen(project):
+    """Semicolons, decimal commas and latin-1 are in source.csv, and numbers are numbers."""
+    table = TABLE.assign(spend=TABLE.spend.astype(str).str.replace(".", ","), plan=TABLE.plan.replace("pro", "größer"))
+    table.to_csv(project / "semi.csv", sep=";", index=False, encoding="latin-1")
+    settings = init(Request("churn", "semi.csv", "churned"), project, True).draft.settings
+    assert settings["source"]["csv"] == {"delimiter": ";", "decimal": ",", "encoding": "latin-1"}
+    assert settings["training"]["numeric"] == ["spend"]
+
+
+def test_a_query_and_a_folder_are_sources_too(project):
+    """A SELECT gets $start and $end around it; a folder becomes a glob from the project's folder."""
+    (project / "days").mkdir()
+    TABLE.head(1000).to_parquet(project / "days" / "a.parquet", index=False)
+    TABLE.tail(1000).to_parquet(project / "days" / "b.parquet", index=False)
+    assert init(Request("churn", "days", "churned"), project, True).draft.settings["source"]["files"] == [
+        "days/*.parquet"
+    ]
+    init(Request("churn", "SELECT * FROM read_parquet('days/*.parquet') -- all", "churned"), project, False)
+    query = load(project).models["churn"].source.query
+    assert "$start" in query and '"seen_at" < $end' in query
+
+
+def test_a_number_is_a_regression_with_a_limit_from_the_data(project):
+    """A numeric target is judged by its mean error, and the limit is what the naive guess reaches."""
+    table = TABLE.assign(churned=np.exp(SPEND + RANDOM.normal(size=ROWS)) * 1e4)
+    settings = drafted(project, table, dry_run=False).draft.settings
+    assert (settings["training"]["task"], settings["evaluation"]["metric"]) == ("regression", "mae")
+    held = pd.Timestamp("2024-04-10") - pd.Timedelta(days=settings["evaluation"]["holdout_days"]) <= SEEN
+    naive = (table.churned[held] - table.churned[~held].mean()).abs().mean()
+    assert settings["gates"]["metric_limit"] == pytest.approx(naive, rel=2e-3)
+
+
+def test_cells_that_are_no_numbers_are_counted_and_said(project):
+    """A numeric column with some words stays numeric, and as many rows may be left out as it needs."""
+    table = TABLE.assign(spend=TABLE.spend.astype(str).where(RANDOM.uniform(size=ROWS) > 0.02, "unknown"))
+    result = drafted(project, table)
+    assert "spend" in result.draft.settings["training"]["numeric"]
+    assert 0.02 < result.draft.settings["gates"]["contract"]["max_bad_share"] < 0.08
+    assert any("of the cells of spend are no numbers" in str(each) for each in result.draft.assumptions)
+
+
+@pytest.mark.parametrize(
+    ("change", "asked", "line"),
+    [
+        (lambda t: t.head(10), {}, "--data: has 10 rows with a label and a time; 250 are the fewest"),
+        (lambda t: t.assign(churned=0), {}, "--target churned: is '0' in every row"),
+        (lambda t: t.assign(churned=None), {}, "--target churned: has a value in no row"),
+        (
+            lambda t: t.assign(churned=np.where(CHURNED, "gone", "here")),
+            {},
+            "--target churned: has 2 different labels, such as 'gone'",
+        ),
+        (
+            lambda t: t,
+            {"target": "Churned"},
+            "--target Churned: is no column of the data; write it as it is there: churned",
+        ),
+        (
+            lambda t: t,
+            {"target": "left"},
+            "--target left: is no column of the data; its columns are customer_id, seen_at",
+        ),
+        (lambda t: t.drop(columns="seen_at"), {}, "--time: is not given, and no column holds times"),
+        (lambda t: t.assign(other=t.seen_at), {}, "--time: is not given, and 2 columns hold times: seen_at, other"),
+        (
+            lambda t: t.assign(seen_at="01/02/2024"),
+            {"time": "seen_at"},
+            "--time seen_at: is a time like 2024-03-01T09:00:00Z in 0 of 2,000",
+        ),
+        (
+            lambda t: t.assign(seen_at="2024-01-02"),
+            {"time": "seen_at"},
+            "--time seen_at: is 2024-01-02 00:00 in every row",
+        ),
+        (lambda t: t.assign(Spend=1), {}, "has Spend twice (upper and lower case are one column)"),
+        (lambda t: t[["customer_id", "seen_at", "churned"]], {}, "--data: has no column to learn churned from"),
+        (
+            lambda t: t.assign(churned=np.arange(ROWS) % 50 == 0).sort_values("churned"),
+            {"holdout_days": 0.001},
+            "--holdout-days: 0.001 leaves",
+        ),
+        (lambda t: t, {"data": "nowhere.csv"}, "--data nowhere.csv: names no file"),
+        (lambda t: t, {"data": "params.yaml"}, "does not end in .csv, .csv.gz, .parquet"),
+        (lambda t: t, {"metric": "auc"}, "--metric auc: is no metric of a binary task; use one of roc_auc"),
+        (lambda t: t, {"data": "SELECT * FROM 'customers.csv'"}, "takes its types from the first 20,480 lines"),
+    ],
+)
+def test_what_cannot_be_a_model_is_one_line(project, change, asked, line):
+    """A table or a flag that fits no model is refused in one line with the next step, and params.yaml stays as it is."""
+    with pytest.raises(PerennialError) as refused:
+        drafted(project, change(TABLE), dry_run=False, **asked)
+    assert line in str(refused.value) and "\n" not in str(refused.value)
+    assert (project / "params.yaml").read_text() == PARAMS
+
+
+DRAFT = Draft("late-fee", {"as_of": "2024-01-01T00:00:00Z", "source": {"files": ["a b.csv"], "key": "no"}})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        PARAMS,
+        PARAMS + "  one:\n    description: |\n      two\n\n      lines\n\n# the end\n",
+        PARAMS.replace(
+            "models:\n",
+            "models:   # all of them\n    one: {a: 1}\n    # about two\n    two: {b: [1, 2]}\nworkspaces:\n  keep: 3\n",
+        ),
+        PARAMS.replace("models:\n", "models: {}  # none yet\nworkspaces: {keep: 3}\n"),
+        PARAMS.replace("models:\n", ""),
+        PARAMS.rstrip("\n"),
+    ],
+)
+def test_a_block_changes_nothing_else_in_the_file(tmp_path, given):
+    """Whatever params.yaml looks like, each of its lines stays, comments too, and the new block is one of its models."""
+    file = tmp_path / "params.yaml"
+    file.write_text(given)
+    block.add(file, DRAFT)
+    after = file.read_text()
+    read = yaml.safe_load(after)
+    assert read["models"].pop("late-fee") == DRAFT.settings
+    before = yaml.safe_load(given)
+    assert {**read, "models": read["models"] or {}} == {**before, "models": before.get("models") or {}}
+    comments = [line.partition("#")[2] for line in given.splitlines() if "#" in line]
+    assert all(comment in after for comment in comments)
+
+
+def test_a_model_that_is_there_already_is_not_written_again(project):
+    """A second block of the same name is refused, and the first stays."""
+    drafted(project, dry_run=False)
+    first = (project / "params.yaml").read_text()
+    with pytest.raises(PerennialError, match="model churn: is in params.yaml already; give another name"):
+        drafted(project, dry_run=False)
+    assert (project / "params.yaml").read_text() == first
+
+
+@pytest.mark.parametrize(
+    "name", ["on", "no", "1e5", "Floor Area [m²]", 'it\'s "x"', "a: b", "#", "null", "${x}", "0012", "~"]
+)
+def test_any_name_of_a_column_is_a_text_in_yaml(tmp_path, name):
+    """A column's name comes back as the same text, by YAML 1.1 and by 1.2, which DVC reads."""
+    from ruamel.yaml import YAML
+
+    (tmp_path / "params.yaml").write_text("models:\n")
+    block.add(tmp_path / "params.yaml", Draft("m", {"training": {"numeric": [name] * 30, "target": name}}))
+    text = (tmp_path / "params.yaml").read_text()
+    for read in (yaml.safe_load(text), YAML(typ="safe").load(text)):
+        assert read["models"]["m"]["training"] == {"numeric": [name] * 30, "target": name}
