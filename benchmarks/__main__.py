@@ -17,6 +17,7 @@ ALL = (
     "stages",
     "airflow_database",
     "preload",
+    "portfolio",
     "repro",
     "data",
     "parallel",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
+from functools import cache
 from typing import Any, NoReturn
 
-from airflow.sdk import Asset, Param, get_parsing_context
+from airflow.sdk import DAG, Asset, Param, get_parsing_context, task
+from airflow.sdk.definitions.param import ParamsDict
 from airflow.sdk.definitions.retry_policy import (
     ExceptionRetryPolicy,
     RetryAction,
@@ -47,6 +49,25 @@ def task_defaults() -> dict[str, Any]:
         ]
     )
     return {"retries": RETRIES, "retry_delay": RETRY_AFTER, "retry_policy": policy}
+
+
+@cache
+def task_of(function: Callable[..., Any], name: str = "", queue: str | None = None) -> Callable[..., Any]:
+    """The task of all models' Dags: Airflow looks at the function's arguments once, not for each model."""
+    return task(task_id=name or function.__name__, **({"queue": queue} if queue else {}))(function)
+
+
+def set_form(made: DAG, form: ParamsDict) -> None:
+    """Gives the Dag its form: after its tasks, which would each get a copy of it, and past its check, which `checked` has made once for
+    all models."""
+    object.__setattr__(made, "params", form)
+
+
+def checked(fields: Mapping[str, Param]) -> ParamsDict:
+    """A form for `set_form`."""
+    form = ParamsDict(dict(fields))
+    form.validate()
+    return form
 
 
 def each_model(kind: str, build: Callable[[str, DagSettings], object]) -> None:

@@ -11,19 +11,32 @@ from datetime import datetime
 from typing import Any
 
 from airflow.sdk import (
+    DAG,
     AssetAlias,
-    dag,
     get_current_context,
     task,
 )
 from closing_schedule import cron_schedule
-from dag_parts import as_of_param, documentation, drift_asset, each_model, form_values, skip, task_defaults
+from dag_parts import (
+    as_of_param,
+    checked,
+    documentation,
+    drift_asset,
+    each_model,
+    form_values,
+    set_form,
+    skip,
+    task_defaults,
+    task_of,
+)
 
 from pipeline.context import Context
 from pipeline.runs.dag_settings import DagSettings
 from pipeline.settings import models as params
 
 log = logging.getLogger(__name__)
+
+FORM = checked({"as_of": as_of_param("End of the window that is checked.")})
 
 
 def as_of_run() -> datetime:
@@ -97,7 +110,7 @@ def monitor_schedule(settings: DagSettings) -> Any:
 
 
 def monitor_dag(model: str, settings: DagSettings) -> Any:
-    @dag(
+    with DAG(
         dag_id=f"monitor__{model}",
         description=settings.first_fault or f"Drift and live quality of {model}",
         schedule=monitor_schedule(settings),
@@ -106,17 +119,15 @@ def monitor_dag(model: str, settings: DagSettings) -> Any:
         max_active_runs=1,
         tags=["perennial", model],
         default_args=task_defaults(),
-        params={"as_of": as_of_param("End of the window that is checked.")},
         doc_md=documentation(__doc__, settings),
-    )
-    def monitor():
+    ) as dag:
         # The watch may roll the champion back. So the drift check comes after it, and the predecessor stays until then.
-        drift_check = task(check_drift)(model)
-        task(watch_rollout)(model) >> [drift_check, task(retire_predecessor)(model)]
+        drift_check = task_of(check_drift)(model)
+        task_of(watch_rollout)(model) >> [drift_check, task_of(retire_predecessor)(model)]
         task(outlets=[alias(model)])(announce_drift)(model, drift_check)
-        task(verify_ledger)(model)
-
-    return monitor()
+        task_of(verify_ledger)(model)
+    set_form(dag, FORM)
+    return dag
 
 
 each_model("monitor", monitor_dag)

@@ -8,17 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from airflow.sdk import (
+    DAG,
     AssetOrTimeSchedule,
     Param,
-    dag,
     get_current_context,
-    task,
 )
 from closing_schedule import cron_schedule
-from dag_parts import as_of_param, documentation, drift_asset, each_model, form_values, skip, task_defaults
+from dag_parts import (
+    as_of_param,
+    checked,
+    documentation,
+    drift_asset,
+    each_model,
+    form_values,
+    set_form,
+    skip,
+    task_defaults,
+    task_of,
+)
 
 from pipeline.context import Context
 from pipeline.errors import SettingsError
@@ -28,7 +39,8 @@ from pipeline.settings.environment import Environment
 from pipeline.settings.rollout import STRATEGIES
 from pipeline.workspaces import dvc_graph
 
-PROJECT = Environment.read().project
+# Read once, not for each model.
+STAGES = dvc_graph.order(Environment.read().project)
 
 
 @dataclass(frozen=True)
@@ -121,12 +133,11 @@ def add_tasks(model: str, queues: Mapping[str, str]) -> None:
     """
 
     def step(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        queue = {"queue": queues[name]} if name in queues else {}
-        return task(task_id=name, **queue)(function)(*arguments)
+        return task_of(function, name, queues.get(name))(*arguments)
 
     folder = step("open_workspace", open_workspace, model)
     stages: dict[str, Any] = {}
-    for stage, needs in dvc_graph.order(PROJECT).items():
+    for stage, needs in STAGES.items():
         stages[stage] = step(stage, run_stage, folder, stage)
         for needed in needs:
             stages[needed] >> stages[stage]
@@ -144,7 +155,7 @@ def retrain_schedule(model: str, schedule: params.Schedule | None) -> Any:
 
 
 def retrain_dag(model: str, settings: DagSettings) -> Any:
-    @dag(
+    with DAG(
         dag_id=f"retrain__{model}",
         description=settings.first_fault or settings.description,
         schedule=retrain_schedule(model, settings.schedule),
@@ -153,28 +164,26 @@ def retrain_dag(model: str, settings: DagSettings) -> Any:
         max_active_runs=4,
         tags=["perennial", model],
         default_args=task_defaults(),
-        params={
+        doc_md=documentation(__doc__, settings),
+    ) as dag:
+        add_tasks(model, settings.queues)
+    set_form(dag, form(settings.strategy))
+    return dag
+
+
+@cache
+def form(strategy: str) -> Any:
+    """The fields of the form, whose strategy is that of params.yaml unless a person chooses another."""
+    about = "How the new version gets its traffic."
+    changed = "The version may take other columns than the live one: the clients know."
+    return checked(
+        {
             "as_of": as_of_param("End of the training window; nothing learned later is used."),
             "reason": Param(None, type=["null", "string"], title="Reason", description="Why, for the ledger."),
-            "strategy": Param(
-                settings.strategy,
-                enum=list(STRATEGIES),
-                title="Strategy",
-                description="How the new version gets its traffic.",
-            ),
-            "accept_schema_change": Param(
-                False,
-                type="boolean",
-                title="Accept schema change",
-                description="The version may take other columns than the live one: the clients know.",
-            ),
-        },
-        doc_md=documentation(__doc__, settings),
+            "strategy": Param(strategy, enum=list(STRATEGIES), title="Strategy", description=about),
+            "accept_schema_change": Param(False, type="boolean", title="Accept schema change", description=changed),
+        }
     )
-    def retrain():
-        add_tasks(model, settings.queues)
-
-    return retrain()
 
 
 each_model("retrain", retrain_dag)

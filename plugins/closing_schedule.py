@@ -7,6 +7,7 @@ without running a task.
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
@@ -42,6 +43,7 @@ class ClosingCronTimetable(CronDataIntervalTimetable):
         return cls(open_ended._expression, open_ended._timezone, parse(data["end"]))
 
 
+@cache
 def cron_schedule(cron: str, end: datetime | None) -> Timetable | BaseTimetable:
     """The timetable of intervals by `cron` in UTC, up to `end` when there is one."""
     if end is None:

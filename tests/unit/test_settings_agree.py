@@ -276,7 +276,7 @@ def test_what_is_live_goes_on_by_settings_that_a_stricter_rule_refuses(tmp_path)
     file = tmp_path / "dag-settings.json"
     schedule = {"cron": "0 0 * * fri-mon", "start": "2024-01-01T00:00:00Z", "queues": {"trian": "big"}}
     file.write_text(json.dumps({"m": {"schedule": schedule, "monitor_cron": "0 0 31 2 *"}}))
-    assert _remembered(file)["m"].schedule.cron == "0 0 * * fri-mon"
+    assert _remembered(file).settings["m"].schedule.cron == "0 0 * * fri-mon"
 
 
 def test_a_block_that_is_right_has_no_faults():
