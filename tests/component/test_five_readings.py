@@ -1,4 +1,4 @@
-"""One table, read by training, by the endpoint in each form of a request, and by `predict`: each cell is one value everywhere."""
+"""One table, read by snapshot and training, by the endpoint, by `predict` and by the monitor: each cell is one value everywhere."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ from pipeline.data import drawn_schema, neutral_sql
 from pipeline.data import snapshot as snapshots
 from pipeline.data import source as source_rows
 from pipeline.data.contract import read_snapshot
+from pipeline.monitoring import live_quality
 from pipeline.runs import batch_scoring
-from pipeline.serving import forms
+from pipeline.serving import forms, log_files
 from pipeline.serving.identity import Identity
+from pipeline.serving.prediction_log import AnsweredRequest, LogSchema
 from pipeline.serving.schema import Reader
 from pipeline.settings.models import Model
 from pipeline.training import fit
@@ -147,10 +149,28 @@ def scored(table, reader, folder):
         yield name, batch_scoring._rows_of(block, runtime, folder / name, 0)
 
 
+def monitored(readings, reader, model, folder):
+    """What the monitor reads of the requests, by form, from the prediction log of a slot that answered them."""
+    now = datetime(2024, 3, 2, tzinfo=UTC)
+    answered = [
+        AnsweredRequest(form, now.timestamp() + i, read, np.zeros(len(read)))
+        for i, (form, read) in enumerate(readings.items())
+    ]
+    log_files.make_private(folder)
+    schema = LogSchema(reader, "1", "blue", {}, b"")
+    log_files.write(folder / log_files.file_name("blue-v1-1.1", 0, 0), schema.table(answered))
+    rows = live_quality.predictions(folder, model, now, now + timedelta(days=1))
+    start = 0
+    for form, read in readings.items():
+        yield form, rows.iloc[start : start + len(read)]
+        start += len(read)
+    assert start == len(rows)
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(rows=st.lists(ROW, min_size=2, max_size=12))
 def test_each_reading_of_a_table_gives_the_same_values(rows, model, tmp_path_factory):
-    """The very table that a model learnt from is the same to training, to the endpoint in each form, and to `predict`."""
+    """The very table that a model learnt from is the same to training, to the endpoint in each form, to `predict` and to the monitor."""
     # A column that is empty in all rows is refused, and every category has to have been seen.
     full = {"double": 1.0, "decimal": Decimal("1.00"), "flag": True, "text": "a", "code_null": 1, "code_text": "1"}
     full |= {"size": 1.0, "truth": True, "day": datetime(2024, 2, 1).date(), "dictionary": "red"}
@@ -159,10 +179,14 @@ def test_each_reading_of_a_table_gives_the_same_values(rows, model, tmp_path_fac
     folder = tmp_path_factory.mktemp("readings")
     reader, features = trained_on(table, model, folder / "snapshot")
     numbers, texts = features[NUMERIC].to_numpy("float32"), features[CATEGORICAL].to_numpy(object)
-    for form, read in (*requested(table, reader), *scored(table, reader, folder)):
+    readings = dict((*requested(table, reader), *scored(table, reader, folder)))
+    for form, read in readings.items():
         assert np.array_equal(read.numbers, numbers, equal_nan=True), form
         assert read.texts.tolist() == texts.tolist(), form
         assert not read.unknown, form
+    for form, rows in monitored(readings, reader, model, folder / "predictions"):
+        assert np.array_equal(rows[NUMERIC].to_numpy("float64"), numbers.astype("float64"), equal_nan=True), form
+        assert rows[CATEGORICAL].astype(object).fillna("").to_numpy().tolist() == texts.tolist(), form
 
 
 @pytest.mark.parametrize(
@@ -170,9 +194,9 @@ def test_each_reading_of_a_table_gives_the_same_values(rows, model, tmp_path_fac
     [("'2'", "VARCHAR"), ("2", "BIGINT"), ("2", "DOUBLE"), ("2", "FLOAT"), ("2", "DECIMAL(9,2)"), ("2", "UTINYINT")],
 )
 def test_a_category_has_one_neutral_form_whatever_its_column_holds(written, duckdb_type):
-    """A later file that turns a column into another type changes no cell of an earlier one."""
+    """catboost 482: a later file that turns a column into another type, or has a NaN, changes no cell of an earlier one."""
     query = f"SELECT {neutral_sql.category('c', duckdb_type)}, {neutral_sql.key('c', duckdb_type)}"
     with duckdb.connect() as connection:
         assert connection.execute(f"{query} FROM (SELECT {written}::{duckdb_type} AS c)").fetchall() == [("2", "2")]
-        empty = "NULL" if duckdb_type != "VARCHAR" else "''"
+        empty = {"VARCHAR": "''", "DOUBLE": "'nan'", "FLOAT": "'nan'"}.get(duckdb_type, "NULL")
         assert connection.execute(f"{query} FROM (SELECT {empty}::{duckdb_type} AS c)").fetchall() == [(None, None)]

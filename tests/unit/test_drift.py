@@ -76,7 +76,7 @@ def test_a_column_that_is_all_missing_is_drift_not_a_crash():
 @pytest.mark.parametrize("before", [True, False])
 @pytest.mark.parametrize("now", [True, False])
 def test_an_empty_column_keeps_no_other_from_its_verdict(tmp_path, column, before, now):
-    """A column without a value, before or now, is judged by that alone; the others have theirs, and the picture is written."""
+    """Evidently 1480: a column without a value, before or now, is judged by that alone; the others have theirs, and the picture is written."""
     other = "kind" if column == "x" else "x"
     tables = [sample(5000, 1), sample(5000, 2, shift=0.0)]
     tables = [t.assign(**{column: None}) if empty else t for t, empty in zip(tables, (before, now), strict=True)]
