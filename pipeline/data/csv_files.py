@@ -12,7 +12,7 @@ import glob
 import gzip
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from pipeline.data import unread
 from pipeline.data.sql import quoted
-from pipeline.data.text_sql import literal
+from pipeline.data.text_sql import literal, pointed
 from pipeline.errors import DataError
 from pipeline.settings.models import Csv
 
@@ -74,28 +74,33 @@ class CsvReader:
         encoding = "utf-8-sig" if self.form.encoding == "utf-8" else self.form.encoding
         return io.TextIOWrapper(self._bytes(file), encoding=encoding, errors=errors, newline="")
 
-    def relation(self, files: Sequence[Path], names: Sequence[str], columns: Sequence[str]) -> str:
+    def relation(
+        self, files: Sequence[Path], names: Sequence[str], columns: Sequence[str], texts: Collection[str] = ()
+    ) -> str:
         """A SELECT of `columns` as text, NULL for those that are not in `names`, the header that all `files` share; and FILE.
 
-        An empty cell is NULL.
+        An empty cell is NULL. In a column of `texts` a number has a point, whatever the files have: 2,0 is the text 2.0.
         """
         stated = ", ".join(f"'c{i}': 'VARCHAR'" for i in range(len(names)))
         options = (
             f"auto_detect = false, header = true, columns = {{{stated}}}, delim = {literal(self.form.delimiter)},"
             f" quote = '\"', escape = '\"', encoding = '{self.form.encoding}', filename = '{FILE}'"
         )
-        picked = [f"{f'c{names.index(c)}' if c in names else 'NULL::VARCHAR'} AS {quoted(c)}" for c in columns]
+        cells = {c: f"c{names.index(c)}" if c in names else "NULL::VARCHAR" for c in columns}
+        if self.form.decimal == ",":
+            cells |= {c: pointed(cells[c]) for c in texts if c in names}
+        picked = [f"{cell} AS {quoted(c)}" for c, cell in cells.items()]
         paths = ", ".join(literal(glob.escape(str(file))) for file in files)
         return f"SELECT {', '.join([*picked, FILE])} FROM read_csv([{paths}], {options})"
 
     def batches(
-        self, file: Path, columns: Sequence[str], numbers: Sequence[str], rows: int
+        self, file: Path, columns: Sequence[str], numbers: Sequence[str], texts: Collection[str], rows: int
     ) -> Iterator[pa.RecordBatch]:
         """The `columns` of `file` in batches of at most `rows` rows, in its order; those of `numbers` as numbers, and `unread`.
 
-        Raises DataError.
+        Those of `texts` as in `relation`. Raises DataError.
         """
-        relation = self.relation([file], self.header(file), columns)
+        relation = self.relation([file], self.header(file), columns, texts)
         query = unread.with_values(f"({relation})", columns, unread.numbers(numbers, self.form.decimal))
         with duckdb.connect() as connection, self.readable(str(file)):
             # DuckDB gives whole vectors of its own, 2,048 rows or more.

@@ -39,7 +39,8 @@ def load(
     if all(file.name.endswith(PARQUET_SUFFIX) for file in files):
         relation = _parquet(connection, files, needed, subject)
     else:
-        relation = _csv(reader, files, needed, source, subject)
+        texts = [column for column in (source.key, *training.categorical) if column not in source.times]
+        relation = _csv(reader, files, needed, texts, source, subject)
     event = quoted(source.event_time)
     types = column_types(connection, f"({relation})")
     if is_number(types[source.event_time]):
@@ -64,7 +65,9 @@ def load(
     connection.execute(f"ALTER TABLE rows DROP COLUMN {FILE}")
 
 
-def _csv(reader: CsvReader, files: Sequence[Path], needed: list[str], source: Source, subject: str) -> str:
+def _csv(
+    reader: CsvReader, files: Sequence[Path], needed: list[str], texts: list[str], source: Source, subject: str
+) -> str:
     groups = by_header(reader, files)
     if not groups:
         raise DataError(
@@ -79,7 +82,7 @@ def _csv(reader: CsvReader, files: Sequence[Path], needed: list[str], source: So
         reader.refuse(having[1][0], having[0], [column])
     for names, group in groups.items():
         reader.refuse(group[0], names, [column for column in needed if column in names])
-    return " UNION ALL ".join(reader.relation(group, names, needed) for names, group in groups.items())
+    return " UNION ALL ".join(reader.relation(group, names, needed, texts) for names, group in groups.items())
 
 
 def _parquet(connection: duckdb.DuckDBPyConnection, files: Sequence[Path], needed: list[str], subject: str) -> str:

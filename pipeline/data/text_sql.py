@@ -33,6 +33,12 @@ def number(cell: str, decimal: str = ".") -> str:
     )
 
 
+def pointed(cell: str) -> str:
+    """SQL for the text of `cell`, with a point in the place of a number's decimal comma."""
+    comma = r"\s*[+-]?(\d+,\d*|,\d+)\s*"
+    return f"CASE WHEN regexp_full_match({cell}, {literal(comma)}) THEN replace({cell}, ',', '.') ELSE {cell} END"
+
+
 def time(cell: str) -> str:
     """SQL for the TIMESTAMPTZ that the SQL `cell` spells, in the session's time zone where it names none: NULL where it is missing, and
     where it is none."""

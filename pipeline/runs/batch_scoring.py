@@ -190,7 +190,9 @@ class Source:
         self._reader.refuse(self._path, names, columns)
         row = 0
         # All but plain numbers stay texts: the schema says what they mean.
-        for batch in self._reader.batches(self._path, columns, runtime.signature.plain_numbers, BLOCK_ROWS):
+        numbers = runtime.signature.plain_numbers
+        texts = [name for name in runtime.features if name not in numbers]
+        for batch in self._reader.batches(self._path, columns, numbers, texts, BLOCK_ROWS):
             self._refuse_unread(batch, row)
             row += len(batch)
             yield from _after([batch], max(0, skip - (row - len(batch))))

@@ -13,11 +13,16 @@ from typing import Any
 
 from pipeline.serving.errors import BadRequest
 from pipeline.serving.scan import MAX_TEXT_BYTES, too_long
-from pipeline.serving.schema.spelling import MISSING, NUMBER
+from pipeline.serving.schema.spelling import MISSING, NUMBER, shown
 
 
-def columns(lines: Iterable[str], numbers: Collection[str], max_columns: int, max_rows: int) -> dict[str, list[Any]]:
-    """The columns of a text's lines by name, those in `numbers` as numbers. One row more than `max_rows` at most. Raises BadRequest."""
+def columns(
+    lines: Iterable[str], numbers: Collection[str], needed: int, max_columns: int, max_rows: int
+) -> dict[str, list[Any]]:
+    """The columns of a text's lines by name, those in `numbers` as numbers. One row more than `max_rows` at most.
+
+    `needed` are the columns that there must be. Raises BadRequest.
+    """
     # Through a generator: the reader would take all lines of a row, thousands maybe, without letting another request in.
     reader = csv.reader((line for line in lines), strict=True)
     try:
@@ -33,6 +38,10 @@ def columns(lines: Iterable[str], numbers: Collection[str], max_columns: int, ma
                 break
     except csv.Error as error:
         raise BadRequest(f"the body is not CSV ({error}, line {reader.line_num})") from None
+    if len(names) == 1 < needed and (mark := next((mark for mark in ";\t|" if mark in names[0]), None)):
+        raise BadRequest(
+            f"the first line has one name, {shown(names[0])}; values must be separated by commas, not by {mark!r}"
+        )
     if len(set(names)) < len(names):
         raise BadRequest(f"row 0: column {Counter(names).most_common(1)[0][0]} is given twice")
     for number, row in enumerate(rows):

@@ -71,7 +71,7 @@ def _csv(body: bytes, content_type: bytes, signature: Reader, max_rows: int) -> 
     # Decoded as it is read: not all of 16 MB in one step, and no line after the last that counts.
     lines = io.TextIOWrapper(io.BytesIO(body), "utf-8-sig", newline="")
     try:
-        columns = csv_form.columns(lines, signature.plain_numbers, signature.columns, max_rows)
+        columns = csv_form.columns(lines, signature.plain_numbers, len(signature.fields), signature.columns, max_rows)
     except UnicodeDecodeError as error:
         raise BadRequest(f"the body is not UTF-8 ({error.reason} at byte {_first_fault(body)})") from None
     return _columns(columns, signature, max_rows)

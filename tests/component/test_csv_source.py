@@ -9,10 +9,13 @@ import pytest
 from harness.project import change_params, customers
 from pipeline.data import contract
 from pipeline.data.contract import read_snapshot
+from pipeline.data.csv_files import CsvReader
 from pipeline.errors import DataError
 from pipeline.gates import data_contract
 from pipeline.gates.base import ValidatedData
-from pipeline.settings.models import load
+from pipeline.runs.batch_scoring import Source, _rows_of
+from pipeline.serving.schema import Column, Reader, Schema
+from pipeline.settings.models import Csv, load
 from tests.component.test_snapshot import digests, take
 
 
@@ -160,6 +163,29 @@ def test_truth_values_and_codes_are_what_they_are_in_parquet(project, as_csv):
     assert set(by_csv.zip) == {"040", "10115", "NA"}
     assert (project / "csv" / "schema.json").exists()
     assert (project / "csv" / "schema.json").read_text() == (project / "parquet" / "schema.json").read_text()
+
+
+def test_a_decimal_comma_in_a_category_or_a_key_is_a_point(project, as_csv):
+    """2,0 is the category 2 and the key 2 where the files have decimal commas, as 2.0 is elsewhere; so it is in `predict`."""
+    frame = customers().assign(
+        plan=lambda rows: [i % 3 + 1 for i in range(len(rows))], customer=lambda rows: range(len(rows))
+    )
+    change_params(project, "models.churn.source.csv", {"delimiter": ";", "decimal": ","})
+    change_params(project, "models.churn.gates.contract.columns", {})
+    commas = {"index": False, "sep": ";", "decimal": ","}
+    first, second = frame.iloc[:2000], frame.iloc[2000:].astype({"plan": "float64", "customer": "float64"})
+    first.to_csv(project / "customers" / "1.csv", **commas)
+    second.to_csv(project / "customers" / "2.csv", **commas)
+    landed = read_snapshot(take(project)[0])
+    assert set(landed.plan) == {"1", "2", "3"}
+    assert set(landed.customer) <= set(map(str, range(len(frame))))
+    assert '"spelling": "number"' in (project / "one" / "schema.json").read_text()
+    reader = Reader(Schema((Column("spend"), Column("plan", "category", spelling="number")), "customer", "seen_at"))
+    runtime = type("OfReader", (), {"signature": reader, "features": ["spend", "plan"]})
+    file = project / "customers" / "2.csv"
+    (block,) = Source(file, CsvReader(Csv(delimiter=";", decimal=","))).blocks(runtime, 0)
+    assert set(_rows_of(block, runtime, file, 0).texts.ravel()) == {"1", "2", "3"}
+    assert block["customer"][0].as_py() == "2000,0", "the output has the file's own text"
 
 
 def test_a_category_with_decimal_commas_is_told_the_setting(project, as_csv):

@@ -168,6 +168,7 @@ def test_csv_keeps_the_limits_and_names_row_and_column(built):
         (head + '1,2,"plus\n', 400, "the body is not CSV"),
         (head + "1,2," + "x" * 200_000, 413, "more than 32 KiB"),
         ("spend,spend,calls,plan\n1,1,2,plus\n", 400, "column spend is given twice"),
+        ("spend;calls;plan\n1,5;2;plus\n", 400, "values must be separated by commas, not by ';'"),
         (head, 400, "the request has no rows"),
         ("", 400, "the request has no rows"),
         ("\n\n", 400, "the request has no rows"),
