@@ -96,6 +96,7 @@ def status(models: list[ModelStatus], faults: Sequence[str] = ()) -> str:
         notes += [f"{m.model}: {m.note}"] if m.note else []
         notes += m.registry
         notes += [f"{m.model}: {m.log}"] if m.log else []
+        notes += [f"{m.model}: {m.labels}"] if m.labels else []
         notes += [f"{m.model}: rollout.limits: {', '.join(m.limits_off)} off"] if m.limits_off else []
         if live is None:
             rows.add_row(
@@ -254,6 +255,7 @@ def drift_check(check: DriftCheck) -> str:
         )
     if check.damaged_log_files:
         lines.append(f"damaged files of the prediction log: {check.damaged_log_files}; their rows are left out")
+    lines += check.notes
     receipt = check.receipt
     lines += [
         f"decision: {receipt.decision}",

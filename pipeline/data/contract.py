@@ -31,7 +31,8 @@ def check(name: str, model: Model, snapshot: Path, counts: Path, quarantine: Pat
     """Writes the snapshot's rows that break the contract to `quarantine` (Parquet) and the JSON `report`.
 
     `quarantine` has a row's number in the snapshot and the reason beside its own columns. Returns the report: {"in", "kept",
-    "quarantined", "faults": [{"column", "check", "rows", "examples"}], "days", "missing"}, the last two from day_history.
+    "quarantined", "held_out": kept rows of the held-out days, "label_delay_s": the snapshot's, "faults": [{"column", "check", "rows",
+    "examples"}], "days", "missing"}, the last two from day_history.
     Rows whose event time could not be read are in no partition; they count as quarantined, and `quarantine` does not have them.
     Raises DataError when no row is left to train on.
     """
@@ -45,6 +46,8 @@ def check(name: str, model: Model, snapshot: Path, counts: Path, quarantine: Pat
         "in": len(rows) + unread_times["rows"],
         "kept": len(rows) - len(broken),
         "quarantined": len(broken) + unread_times["rows"],
+        "held_out": int((rows.drop(index=broken.index)[model.source.event_time] >= model.held_out_from).sum()),
+        "label_delay_s": counted.get("label_delay_s"),
         "faults": [*_faults(cases), *([{**unread_times, "check": "time"}] if unread_times["rows"] else [])],
         "days": unusual_days(counted["rows_a_day"], model),
         "missing": missing_values(counted, model),

@@ -90,7 +90,7 @@ def _days(rows_a_day: dict[str, int], model: Model) -> tuple[list[str], list[str
     """(days before the held-out days, held-out days): the whole days of the window from the first one that has rows."""
     start, end = model.as_of - timedelta(days=model.source.window_days), model.as_of
     whole = pd.date_range(pd.Timestamp(start).ceil("D"), pd.Timestamp(end).floor("D"), inclusive="left")
-    held_out = pd.Timestamp(end - timedelta(days=model.evaluation.holdout_days))
+    held_out = pd.Timestamp(model.held_out_from)
     first = min(rows_a_day, default="")
     days = [(day, f"{day:%Y-%m-%d}") for day in whole if f"{day:%Y-%m-%d}" >= first]
     return [name for day, name in days if day < held_out], [name for day, name in days if day >= held_out]

@@ -18,9 +18,10 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.data import drawn_schema, neutral_sql, partition_cache, sql, unread
+from pipeline.data import drawn_schema, label_delay, neutral_sql, partition_cache, sql, unread
 from pipeline.data import source as source_rows
 from pipeline.data.day_history import no_label_key
+from pipeline.data.label_delay import LabelDelay
 from pipeline.data.user_code import own_code
 from pipeline.errors import DataError
 from pipeline.settings.models import Model, Source, Training
@@ -40,14 +41,15 @@ class LabelCounts:
 @dataclass(frozen=True)
 class SnapshotCounts(LabelCounts):
     """The rows and files of a snapshot; `rows_in` counts the rows `without_time` too. `landed` of its `partitions` were written,
-    the others linked."""
+    the others linked. `delay` is None for a source without label times."""
 
     without_time: int
     partitions: int
     landed: int
+    delay: LabelDelay | None = None
 
     def as_dict(self) -> dict[str, int]:
-        """What the file of counts holds: all but `landed`, which depends on the cache."""
+        """What the file of counts holds of rows and files: all but `landed`, which depends on the cache."""
         return {
             "in": self.rows_in,
             "without_label": self.without_label,
@@ -81,6 +83,7 @@ def take(
         types = _required_types(connection, name, model)
         rows_a_day, gaps = _rows_a_day(connection, model), _missing_a_day(connection, model, end)
         by_label = _delete_unlabelled(connection, name, model, start, end)
+        delay = label_delay.measured(connection, model.source, model.training.target, start, end)
         partitions, landed = _land_days(connection, model, types, folder, index)
         schema = drawn_schema.draw(connection, name, model, types)
     schema.write(folder)
@@ -92,8 +95,10 @@ def take(
         without_time=without_time,
         partitions=partitions,
         landed=landed,
+        delay=delay,
     )
     content = {"as_of": model.as_of.isoformat(), **taken.as_dict(), "rows_a_day": rows_a_day, "missing_a_day": gaps}
+    content |= {"label_delay_s": delay.as_dict()} if delay is not None else {}
     content |= unread_times.as_dict(model.source.event_time)
     if own := own_code(model, code or root):
         content["code"] = own

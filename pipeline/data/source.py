@@ -82,14 +82,21 @@ def _in_zone(connection: duckdb.DuckDBPyConnection, zone: str) -> Iterator[None]
         connection.execute("SET TimeZone = 'UTC'")
 
 
-def keep_window(connection: duckdb.DuckDBPyConnection, source: Source, start: datetime, end: datetime) -> int:
-    """Deletes the rows whose event time is not in [start, end), and those that arrived after `end`; returns how many had no event time.
+def keep_window(
+    connection: duckdb.DuckDBPyConnection,
+    source: Source,
+    start: datetime,
+    end: datetime,
+    as_of: datetime | None = None,
+) -> int:
+    """Deletes the rows whose event time is not in [start, end), and those that arrived after `as_of`, or `end`; returns how many had no
+    event time.
 
     Nobody knew of a row before its `arrival_time`, so it is not even counted: at `end` there was none to count.
     """
     event = quoted(source.event_time)
     if source.arrival_time is not None:
-        connection.execute(f"DELETE FROM rows WHERE {quoted(source.arrival_time)} > $end", {"end": end})
+        connection.execute(f"DELETE FROM rows WHERE {quoted(source.arrival_time)} > $as_of", {"as_of": as_of or end})
     without_time = connection.execute(f"SELECT count(*) FROM rows WHERE {event} IS NULL").fetchall()
     outside = f"{event} IS NULL OR {event} < $start OR {event} >= $end"
     connection.execute(f"DELETE FROM rows WHERE {outside}", {"start": start, "end": end})

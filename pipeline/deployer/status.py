@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from pipeline.context import Context
+from pipeline.data.label_delay import LabelDelay
 from pipeline.errors import RegistryError, RolloutError
+from pipeline.ledger import label_delays
 from pipeline.ledger.package_of_version import PackageOfVersion
 from pipeline.ledger.rollout_events import MOVES, EvidenceNeeded, RolledBack, RolloutHolding, RolloutStarted, RouteMoved
 from pipeline.ledger.timeline import live_at, live_models, trusted_predecessor
@@ -89,7 +91,8 @@ class ModelStatus:
     says that slots run with other settings than params.yaml has, or that it has no block, and which command helps. `fault` is why
     its block cannot be used: then no run begins, and what is live stays live. `registry` has one line for each thing in MLflow that
     does not agree with the live version. `limits_off` are the `rollout.limits` that are null,
-    `evidence` is what the step that is going on needs. `log` says that files of the prediction log are damaged.
+    `evidence` is what the step that is going on needs. `log` says that files of the prediction log are damaged,
+    `label_delay_s` how long labels took in the newest snapshot, as pipeline.data.label_delay.LabelDelay has it.
     """
 
     model: str
@@ -109,6 +112,13 @@ class ModelStatus:
     limits_off: tuple[str, ...] = ()
     evidence: str | None = None
     log: str | None = None
+    label_delay_s: Mapping[str, int | None] | None = None
+
+    @property
+    def labels(self) -> str | None:
+        """How long labels take, for people; None where nothing is known of it."""
+        delay = LabelDelay.read(self.label_delay_s)
+        return str(delay) if delay is not None else None
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON takes it: for `status --json`, the pages and the deployer's callers."""
@@ -140,7 +150,12 @@ def models_status(context: Context, model: str = "") -> list[ModelStatus]:
     registry = _registry(context)
     found = []
     for name in [model] if model else known_models(context):
-        status = replace(_model_status(context, name), log=log_line(context.home, name))
+        delay = label_delays.newest(context.ledger, name)
+        status = replace(
+            _model_status(context, name),
+            log=log_line(context.home, name),
+            label_delay_s=delay.as_dict() if delay is not None else None,
+        )
         live = live_at(context.ledger, name) if status.live is not None else None
         found.append(replace(status, registry=registry.lines(name, live.package)) if live is not None else status)
     return found

@@ -16,6 +16,7 @@ from pipeline.gates import (
     champion,
     data_contract,
     enough_rows,
+    held_out_rows,
     metric_limit,
     missing_values,
     naive_baseline,
@@ -33,6 +34,7 @@ from pipeline.workspaces.dvc_graph import Artifacts, read_json
 # In the order of the report. These need only the data, so they run before anything is trained.
 DATA_GATES: tuple[Callable[[ValidatedData], Verdict | None], ...] = (
     enough_rows.verdict,
+    held_out_rows.verdict,
     data_contract.verdict,
     rows_a_day.verdict,
     missing_values.verdict,

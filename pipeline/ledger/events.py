@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, ClassVar, Self, dataclass_transform
 
+from pipeline.data.label_delay import LabelDelay
+
 FIRST, LATER_LABELS, REVISED = "first", "labels known at another as-of", "late or corrected rows"
 # Metadata of an optional field: None is written as null. Without it, a field that is None is left out of the body.
 NULL = {"null": True}
@@ -101,7 +103,8 @@ class StepEnded(Event, kind="step_ended"):
 class DataLanded(Event, kind="data_landed"):
     """`landed` is {file name: {"md5", "rows", "delta_rows", "view_of", "why"}} of the new partitions.
 
-    See pipeline.ledger.data_revisions.LandedPartition. `remote` is None when the project has no DVC remote.
+    See pipeline.ledger.data_revisions.LandedPartition. `remote` is None when the project has no DVC remote. `label_delay_s` is of
+    pipeline.data.label_delay.LabelDelay, {"median", "p95"}, and None for a source without label times.
     """
 
     data_version: str
@@ -111,12 +114,15 @@ class DataLanded(Event, kind="data_landed"):
     remote: str | None = field(default=None, metadata=NULL)
     pushed_files: int = 0
     pushed_bytes: int = 0
+    label_delay_s: Mapping[str, Any] | None = None
 
     def sentence(self) -> str:
         moved = f"{self.pushed_bytes:,} bytes pushed" if self.remote else "no remote to push to"
         revised = sum(partition.get("why") == REVISED for partition in self.landed.values())
         new = f"{len(self.landed)} new" + (f", {revised} of them with {REVISED}" if revised else "")
-        return f"data {self.data_version[:12]}: {self.partitions} partitions, {new}; {moved}"
+        delay = LabelDelay.read(self.label_delay_s)
+        labels = f"; {delay}" if delay is not None else ""
+        return f"data {self.data_version[:12]}: {self.partitions} partitions, {new}; {moved}{labels}"
 
 
 class StageKept(Event, kind="stage_kept"):
@@ -166,7 +172,7 @@ class DriftChecked(Event, kind="drift_checked"):
     """`features` are of pipeline.monitoring.drift.DriftVerdict, `receipt` is a pipeline.policy.retrain.Receipt, as dicts.
 
     `asked_outside_window` counts the logged requests that are not in the checked window, `damaged_log_files` the files of the prediction
-    log whose rows were left out. `report` is a path.
+    log whose rows were left out. `notes` are lines about labels that do not come in time. `report` is a path.
     """
 
     verdict: str
@@ -181,6 +187,7 @@ class DriftChecked(Event, kind="drift_checked"):
     live_quality: Mapping[str, Any] | None = None
     asked_outside_window: int = 0
     damaged_log_files: int | None = None
+    notes: Sequence[str] | None = None
     receipt: Mapping[str, Any] | None = None
     decision: str = ""
     report: str | None = field(default=None, metadata=NULL)

@@ -41,7 +41,8 @@ class LiveQuality:
     """The model's metric on live predictions whose labels have arrived; `value` is None when they are too few.
 
     `labelled` of `predictions` have a label; `held_out` is the metric of the evaluation, and `naive` that of its naive guess, which
-    older versions do not say. `other_time` are answers whose key has labels, none of them at the answer's time.
+    older versions do not say. `other_time` are answers whose key has labels, none of them at the answer's time. Judged were the
+    answers to rows from `judged_from` up to `judged_until` (ISO 8601), which older checks do not say.
     """
 
     metric: str
@@ -51,11 +52,14 @@ class LiveQuality:
     predictions: int
     other_time: int = 0
     naive: float | None = None
+    judged_from: str | None = None
+    judged_until: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The body's part of a drift event; `asked` is the number of predictions."""
         body = {"asked" if name == "predictions" else name: value for name, value in asdict(self).items()}
-        return body if self.naive is not None else {name: value for name, value in body.items() if name != "naive"}
+        unsaid = [name for name in ("naive", "judged_from", "judged_until") if body[name] is None]
+        return {name: value for name, value in body.items() if name not in unsaid}
 
 
 class LoggedPredictions(NamedTuple):
@@ -174,9 +178,17 @@ def _feature(name: str, kind: str, logged: set[str]) -> str:
     return f"try_cast(features.{sql.quoted(name)} AS {kind})" if name in logged else f"CAST(NULL AS {kind})"
 
 
-def labels(model: Model, project: Path, start: datetime, as_of: datetime, name: str, log_key: str = "") -> pd.DataFrame:
-    """The columns key, event_time, target and known (when the label arrived) of the source's rows since `start`, for labels known at
-    `as_of`.
+def labels(
+    model: Model,
+    project: Path,
+    start: datetime,
+    as_of: datetime,
+    name: str,
+    log_key: str = "",
+    end: datetime | None = None,
+) -> pd.DataFrame:
+    """The columns key, event_time, target and known (when the label arrived) of the source's rows of [start, `end`), or up to `as_of`,
+    for labels known at `as_of`.
 
     A personal key is replaced by the pseudonym that the log has for it, drawn with the home's `log_key` (hexadecimal).
     """
@@ -186,8 +198,8 @@ def labels(model: Model, project: Path, start: datetime, as_of: datetime, name: 
         known_at_as_of = f"{sql.quoted(model.source.label_time)} <= $as_of"
     known = sql.quoted(model.source.label_time or model.source.event_time)
     with sql.connect(project) as connection:
-        source_rows.load(connection, model.source, model.training, start, as_of, name)
-        source_rows.keep_window(connection, model.source, start, as_of)
+        source_rows.load(connection, model.source, model.training, start, end or as_of, name)
+        source_rows.keep_window(connection, model.source, start, end or as_of, as_of)
         types = source_rows.column_types(connection)
         source_rows.require(types, [model.training.target], name)
         query = f"""SELECT {neutral_sql.key(key, types[key])} AS key, {event} AS event_time, CAST({target} AS DOUBLE) AS target,

@@ -39,7 +39,8 @@ def facts(context: Context) -> dict[str, Any]:
     ]
     return {
         "models": [
-            {**status.as_dict(), "drift": _last_drift(context, status.model)} for status in traffic(context).status("")
+            {**status.as_dict(), "labels": status.labels, "drift": _last_drift(context, status.model)}
+            for status in traffic(context).status("")
         ],
         "runs": [
             {

@@ -49,14 +49,28 @@ def _limit(quality: LiveQuality, limits: Monitor) -> str:
     return shown_gain(quality.metric, limits.quality_drop)
 
 
+def _days(quality: LiveQuality) -> str:
+    """Which days were judged: the newest ones have no labels yet."""
+    if quality.judged_from is None or quality.judged_until is None:
+        return ""
+    return f" from {_minute(quality.judged_from)} to {_minute(quality.judged_until)}"
+
+
+def _minute(at: str) -> str:
+    return at[:16].replace("T", " ").removesuffix(" 00:00")
+
+
 def _quality_line(quality: LiveQuality, drop: float | None, limits: Monitor) -> str:
     if drop is None or quality.value is None:
-        line = f"live quality: unknown, {quality.labelled:,} of {quality.predictions:,} predictions have labels, {limits.min_rows:,} required"
+        line = (
+            f"live quality: unknown, {quality.labelled:,} of {quality.predictions:,} predictions{_days(quality)} have labels, "
+            f"{limits.min_rows:,} required"
+        )
         if quality.other_time:
             line += f"; {quality.other_time:,} have labels of their key at other times only (monitor.label_tolerance_s)"
         return line
     return (
-        f"live quality: {quality.metric} {shown(quality.metric, quality.value)} on {quality.labelled:,} labelled predictions, "
-        f"{shown(quality.metric, quality.held_out)} when held out, a drop of {shown_gain(quality.metric, drop)} "
+        f"live quality: {quality.metric} {shown(quality.metric, quality.value)} on {quality.labelled:,} labelled "
+        f"predictions{_days(quality)}, {shown(quality.metric, quality.held_out)} when held out, a drop of {shown_gain(quality.metric, drop)} "
         f"(limit {limits.quality_drop:g}, monitor.quality_drop)"
     )

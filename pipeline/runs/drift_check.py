@@ -1,9 +1,13 @@
-"""The drift check: compares live traffic with the champion's training data, and decides whether to retrain."""
+"""The drift check: compares live traffic with the champion's training data, and decides whether to retrain.
+
+Drift is looked for in the newest window. Live quality takes a window of the same length that ends where the labels have matured: in the
+newest one there would be the quick labels alone, or none.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +17,7 @@ from pipeline.deployer import traffic
 from pipeline.errors import RegistryError
 from pipeline.ledger.events import DriftChecked
 from pipeline.ledger.timeline import LiveVersion, live_at
+from pipeline.runs import label_maturity
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,10 +29,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DriftCheck:
-    """The result of one check of the requests with event time in [window_start, as_of).
+    """The result of one check of the requests with event time in [window_start, as_of); `live_quality` says which it looked at.
 
     `asked_outside_window` counts the logged requests outside the window, `damaged_log_files` the files of the prediction log whose rows
-    are left out; `report` is Evidently's picture (HTML), or None when too few rows were compared.
+    are left out; `report` is Evidently's picture (HTML), or None when too few rows were compared. `notes` say which spans of the settings
+    labels do not reach, and when the champion's first labels are due.
     """
 
     drift: DriftVerdict
@@ -39,6 +45,7 @@ class DriftCheck:
     damaged_log_files: int
     receipt: Receipt
     report: Path | None
+    notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -49,6 +56,7 @@ class DriftCheck:
             "live_quality": self.live_quality.as_dict(),
             "asked_outside_window": self.asked_outside_window,
             "damaged_log_files": self.damaged_log_files,
+            "notes": list(self.notes),
             "receipt": self.receipt.as_dict(),
             "decision": self.receipt.decision,
             "report": str(self.report) if self.report else None,
@@ -75,7 +83,12 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
     champion = live.version
     report = context.home / "reports" / name / f"{as_of:%Y-%m-%dT%H%M}-v{champion}.html"
     drift = _drift_verdict(context, name, live, requests, report)
-    quality = _live_quality(context, name, live, requests, start, as_of)
+    mature = label_maturity.mature_after(model, label_maturity.measured(context, name, as_of))
+    matured = traffic(context).predictions(name, start - mature, as_of - mature).rows if mature else requests
+    quality = _live_quality(context, name, live, matured, as_of - mature, as_of)
+    notes = label_maturity.unreached(context, name, as_of)
+    if quality.value is None:
+        notes += _labels_due(live, mature, as_of)
     check = DriftCheck(
         drift=drift,
         champion=champion,
@@ -86,6 +99,7 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
         damaged_log_files=log.damaged_files,
         receipt=retrain_policy.decide(drift, quality, model.monitor),
         report=report if report.is_file() else None,
+        notes=tuple(notes),
     )
     if context.server_mode and check.report:
         from pipeline.registry import record
@@ -127,19 +141,30 @@ def _learnt(context: Context, name: str, champion: LiveVersion) -> dict[str, fro
     return {column.name: column.learnt for column in schema.columns if column.learnt is not None}
 
 
+def _labels_due(live: LiveVersion, mature: timedelta, as_of: datetime) -> list[str]:
+    """That no label of the champion's own answers can have matured yet; nothing when some can, or where the past is looked at again."""
+    since = datetime.fromisoformat(live.since)
+    if not since <= as_of < since + mature:
+        return []
+    first = f"its first labels are due on {since + mature:%Y-%m-%d}"
+    return [f"version {live.version} is live since {since:%Y-%m-%d}: {first}, so its live quality is not known yet"]
+
+
 def _live_quality(
-    context: Context, name: str, champion: LiveVersion, requests: pd.DataFrame, start: datetime, as_of: datetime
+    context: Context, name: str, champion: LiveVersion, requests: pd.DataFrame, end: datetime, as_of: datetime
 ) -> LiveQuality:
-    """The champion's metric on its own answers whose labels are known at `as_of`."""
+    """The champion's metric on its own answers to rows of the window that ends at `end`, by the labels that are known at `as_of`."""
     from pipeline.monitoring import live_quality
 
     model = context.params.model(name)
+    start = end - timedelta(days=model.monitor.window_days)
     metric = model.evaluation.metric
     held_out = context.registry.version_facts(name, champion.version, champion.digest).metrics
     answers = live_quality.answered_by(requests, context.ledger, name, champion)
     labels = (
-        live_quality.labels(model, context.project, start, as_of, name, context.registry.key.log_key())
+        live_quality.labels(model, context.project, start, as_of, name, context.registry.key.log_key(), end)
         if len(answers)
         else live_quality.NO_LABELS
     )
-    return live_quality.quality(answers, labels, model, held_out[metric], held_out.get(f"baseline_{metric}"))
+    found = live_quality.quality(answers, labels, model, held_out[metric], held_out.get(f"baseline_{metric}"))
+    return replace(found, judged_from=start.isoformat(), judged_until=end.isoformat())

@@ -6,7 +6,7 @@ compared, the decision is "keep" and the reason says why.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +17,7 @@ from pipeline.ledger.events import Watched
 from pipeline.ledger.package_of_version import PackageOfVersion
 from pipeline.ledger.timeline import LiveVersion, live_at, trusted_predecessor
 from pipeline.rollout.results import Rollback
+from pipeline.runs import label_maturity
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,6 +78,9 @@ def watch(context: Context, run: str, name: str, as_of: datetime) -> WatchResult
     except Incomparable as error:
         return WatchResult("keep", f"versions {champion} and {predecessor} cannot be compared: {error}")
     judged = policy.compare(new, old, settings.limits.alpha, settings.limits.min_requests)
+    late = [line for line in label_maturity.unreached(context, name, as_of) if "rollout.watch_days" in line]
+    if judged.low is None and late:
+        judged = replace(judged, reason="; ".join([judged.reason, *late]))
     versions = {"champion": champion, "predecessor": predecessor, "as_of": as_of.isoformat()}
     watched = Watched.read({**judged.as_dict(), **versions})
     context.ledger.append(watched, name, run, "watch")

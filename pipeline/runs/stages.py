@@ -26,6 +26,11 @@ def snapshot(name: str, model: Model, files: Artifacts) -> str:
         name, model, environment.project, files.snapshot, files.counts, index, nearest_root(Path.cwd())
     )
     summary = f"{taken.rows:,} labelled rows in {taken.partitions} partitions, {taken.landed} of them new"
+    if left_out := taken.without_label + taken.label_later:
+        known = f"{taken.without_label:,} lack it though its time has come, {taken.label_later:,} had none at the as-of"
+        summary += f"; {left_out:,} of {taken.rows_in:,} rows left out for want of a label ({known})"
+    if taken.delay is not None:
+        summary += f"; {taken.delay}"
     if model.source.label_time is None:
         summary += "; without source.label_time each label counts as known at its row's own time"
     return summary

@@ -17,7 +17,7 @@ from pipeline.ledger import data_revisions
 from pipeline.ledger.events import DataLanded, GatesChecked, RunOpened, VersionRegistered
 from pipeline.ledger.timeline import live_at
 from pipeline.rollout.results import Deployment, ShadowResult
-from pipeline.runs import workspace_transfer
+from pipeline.runs import label_maturity, workspace_transfer
 from pipeline.settings import models
 from pipeline.workspaces import dvc_graph, workspace
 
@@ -40,6 +40,9 @@ def open_run(context: Context, run: str, model: str, as_of: datetime, reason: st
         as_of=opened.as_of, reason=reason, code_revision=opened.code_revision, uncommitted=opened.uncommitted
     )
     context.ledger.append(run_opened, model, run)
+    # Said, not refused: this run's snapshot measures anew, and the gate held_out_rows refuses by what it finds.
+    for line in label_maturity.unreached(context, model, as_of):
+        log.warning("%s", line)
     return str(opened.folder)
 
 
@@ -66,6 +69,7 @@ def _push_data(context: Context, opened: workspace.Workspace, stage: str) -> Non
     pushed = dvc_remote.push(opened.folder, opened.outs(stage).values())
     partitions = dvc_remote.partitions(opened.folder, version)
     source, files = _settings(opened).source, opened.files.snapshot
+    delay = dvc_graph.read_json(opened.files.counts).get("label_delay_s")
     with dvc_remote.cached_files(opened.folder) as cached_file:
         landed = data_revisions.new_partitions(
             context.ledger, opened.model, partitions, files, opened.as_of, source, cached_file
@@ -78,6 +82,7 @@ def _push_data(context: Context, opened: workspace.Workspace, stage: str) -> Non
         remote=pushed.url,
         pushed_files=pushed.files,
         pushed_bytes=pushed.size,
+        label_delay_s=delay,
     )
     context.ledger.append(data_landed, opened.model, opened.run)
     moved = f"{pushed.files} files, {pushed.size:,} bytes to {pushed.url}" if pushed.url else "nothing: no DVC remote"

@@ -16,6 +16,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from pipeline.settings.columns import BESIDE_FEATURES, HOOK, RESERVED, named_twice, one_name
 from pipeline.settings.estimators import OPTIONS
 from pipeline.settings.examples import example
+from pipeline.settings.label_reach import stated
 from pipeline.settings.rollout import HEADER_NAME, followed_column
 
 # (the key below the model's name, what is wrong with it)
@@ -249,6 +250,7 @@ CHECKS = (
     _limits_of_the_metric,
     _shares,
     _holdout,
+    stated,
     _golden,
     _columns_of_rules,
     _personal,

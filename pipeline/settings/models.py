@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, cast
 
@@ -130,6 +130,7 @@ class Source(Section):
     event_time: ColumnName
     label_time: ColumnName | None = None
     arrival_time: ColumnName | None = None
+    label_delay_days: float | None = Field(default=None, ge=0, le=LONGEST_DAYS)
     timezone: ZoneName = "UTC"
     window_days: float = Field(gt=0, le=LONGEST_DAYS)
 
@@ -177,6 +178,7 @@ class Training(Section):
 class Evaluation(Section):
     holdout_days: float = Field(gt=0)
     metric: Literal["roc_auc", "average_precision", "log_loss", "brier", "accuracy", "mae", "rmse", "r2"]
+    min_holdout_rows: int = Field(default=50, ge=1, le=MOST)
     reference_rows: int = Field(default=10_000, ge=1, le=MOST)
     golden_rows: int = Field(default=20, ge=1, le=MOST)
 
@@ -253,6 +255,11 @@ class Model(Section):
     def columns(self) -> frozenset[str]:
         """The features and the key: the columns that a request may have."""
         return frozenset({*self.training.features, self.source.key})
+
+    @property
+    def held_out_from(self) -> datetime:
+        """The rows whose event time is not before this are held out: training never sees them."""
+        return self.as_of - timedelta(days=self.evaluation.holdout_days)
 
     @model_validator(mode="after")
     def sections_agree(self, info: ValidationInfo) -> Model:

@@ -11,7 +11,6 @@ import json
 import re
 import zipfile
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +80,7 @@ def records(rows: pd.DataFrame, schema: Schema) -> list[dict[str, Any]]:
 
 def held_out(rows: pd.DataFrame, model: Model) -> pd.Series:
     """True for the rows of the window's last `holdout_days`, which training never sees."""
-    return rows[model.source.event_time] >= model.as_of - timedelta(days=model.evaluation.holdout_days)
+    return rows[model.source.event_time] >= model.held_out_from
 
 
 def fit(rows: pd.DataFrame, model: Model) -> BaseEstimator:

@@ -136,7 +136,7 @@ def test_4_the_monitor_sees_the_log_and_its_report_is_read_elsewhere(server: Ser
     assert server.airflow.run("monitor__churn", run)["state"] == "success"
     checked = [e for e in server.ask("timeline", "churn")["events"] if e["kind"] == "drift_checked"][-1]["details"]
     assert second_release.load is not None
-    assert checked["live_quality"]["asked"] >= second_release.load.versions["2"] > 0
+    assert checked["rows_now"] >= second_release.load.versions["2"] > 0
     name = checked["report"].rpartition("/")[2]
     page = server.airflow._http.get(f"/perennial/reports/churn/{name}")
     assert page.status_code == 200 and "html" in page.headers["content-type"] and len(page.content) > 10_000

@@ -12,7 +12,16 @@ import pytest
 from harness.project import churn_rows
 from pipeline.errors import GateError
 from pipeline.gates import champion as champion_gate
-from pipeline.gates import data_contract, metric_limit, naive_baseline, onnx_parity, run, schema, unknown_categories
+from pipeline.gates import (
+    data_contract,
+    held_out_rows,
+    metric_limit,
+    naive_baseline,
+    onnx_parity,
+    run,
+    schema,
+    unknown_categories,
+)
 from pipeline.gates.base import PackagedModel, ValidatedData, Verdict
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.schema import Reader, Schema
@@ -31,7 +40,8 @@ def files(churn, churn_artifacts, tmp_path):
     files = Artifacts(tmp_path, "churn")
     shutil.copytree(churn_artifacts.folder, files.folder)
     rows = len(churn_rows(churn))
-    files.validation.write_text(json.dumps({"in": rows, "kept": rows, "quarantined": 0, "faults": [], "missing": []}))
+    report = {"in": rows, "kept": rows, "quarantined": 0, "held_out": 300, "faults": [], "missing": []}
+    files.validation.write_text(json.dumps(report))
     return files
 
 
@@ -44,6 +54,7 @@ def test_a_good_model_passes_all(churn, files):
     verdicts = run.verdicts(churn, files, None, None)
     assert [v.gate for v in verdicts] == [
         "enough_rows",
+        "held_out_rows",
         "data_contract",
         "missing_values",
         "metric_limit",
@@ -76,6 +87,22 @@ def test_every_gate_reports_and_every_failure_is_in_the_line(churn, files):
         run.refuse_failed("churn", list(verdicts.values()))
     assert "50 rows kept" in str(refused.value)
     assert "plan isin: 50 rows, e.g. gold" in str(refused.value)
+
+
+def test_too_few_held_out_rows_are_refused_with_the_label_delay(churn):
+    """A model is not judged on a handful of rows: the line has their number, the limit, the held-out days and the labels' delay."""
+    delay = {"median": 4 * 86_400, "p95": 9 * 86_400}
+    data = ValidatedData(churn, {"held_out": 49, "label_delay_s": delay})
+    verdict = held_out_rows.verdict(data)
+    assert (verdict.passed, verdict.observed, verdict.limit) == (False, 49, 50)
+    assert verdict.reason == (
+        "49 labelled rows in the last 7 days (evaluation.holdout_days), at least 50 required (evaluation.min_holdout_rows); "
+        "label delay 4 days (median), 95 % within 9 days"
+    )
+    assert held_out_rows.verdict(replace(data, validation={"held_out": 50})).passed
+    assert held_out_rows.verdict(replace(data, validation={})) is None
+    fewer = churn.model_copy(update={"evaluation": churn.evaluation.model_copy(update={"min_holdout_rows": 49})})
+    assert held_out_rows.verdict(replace(data, model=fewer)).passed
 
 
 def test_a_package_that_answers_otherwise_fails_parity(churn, files):

@@ -26,6 +26,7 @@ IN_A_CANARY = ModelStatus(
     limits_off=("p99_ms",),
     evidence="a proof takes at least 1,424 requests",
     log="damaged files of the prediction log: 1",
+    label_delay_s={"median": 3600, "p95": 864_000},
 )
 
 
@@ -42,7 +43,8 @@ def test_the_json_has_the_keys_that_readers_know():
         f'{{"version": "2", "percent": 7, "since": "{AT}"}}], '
         '"problem": null, "undo": "rollback churn", "baking": "2", "holds": "at least 100 requests wanted", '
         '"note": null, "fault": null, "registry": ["churn: MLflow\'s alias champion is gone"], "limits_off": ["p99_ms"], '
-        '"evidence": "a proof takes at least 1,424 requests", "log": "damaged files of the prediction log: 1"}'
+        '"evidence": "a proof takes at least 1,424 requests", "log": "damaged files of the prediction log: 1", '
+        '"label_delay_s": {"median": 3600, "p95": 864000}}'
     )
 
 
@@ -54,15 +56,29 @@ def test_the_table_says_which_limits_are_off_and_what_a_step_needs():
     assert "churn: damaged files of the prediction log: 1" in lines
 
 
+def test_table_and_page_say_how_long_labels_take():
+    """With median and 95 %, or that it is not known; nothing for a model without label times or snapshots."""
+    assert "churn: label delay 1 hour (median), 95 % within 10 days" in tables.status([IN_A_CANARY]).splitlines()
+    assert "Label delay 1 hour (median), 95 % within 10 days." in page(IN_A_CANARY)
+    unknown = replace(NOTHING_LIVE, label_delay_s={"median": None, "p95": None})
+    assert "churn: label delay not known: fewer than 20 labelled rows in" in tables.status([unknown])
+    assert "Label delay not known: fewer than 20 labelled rows in" in page(unknown)
+    assert "abel delay" not in tables.status([NOTHING_LIVE]) + page(NOTHING_LIVE)
+
+
+def page(status):
+    nothing = {"runs": [], "moves": [], "roi": None, "faults": [], "runs_in_all": 0, "cost_in_all": 0}
+    model = {**status.as_dict(), "labels": status.labels, "drift": None}
+    return rendered("overview.html", {**nothing, "models": [model]})
+
+
 def test_table_and_page_say_what_helps_a_live_version_that_does_not_answer():
     """The command is the status's own: none is right for every cause."""
     for command in ("reconcile", "make up", "docker compose up -d"):
         live = replace(IN_A_CANARY.live, answers=False, why_not="it is away", what_helps=command)
         silent = replace(IN_A_CANARY, live=live)
         assert f"churn: does not answer: it is away; run `{command}`" in tables.status([silent]).splitlines()
-        nothing = {"runs": [], "moves": [], "roi": None, "faults": [], "runs_in_all": 0, "cost_in_all": 0}
-        page = rendered("overview.html", {**nothing, "models": [{**silent.as_dict(), "drift": None}]})
-        assert f"does not answer (it is away): run <code>{command}</code>" in page
+        assert f"does not answer (it is away): run <code>{command}</code>" in page(silent)
 
 
 @pytest.mark.parametrize("status", [NOTHING_LIVE, IN_A_CANARY])

@@ -279,6 +279,50 @@ def test_what_is_live_goes_on_by_settings_that_a_stricter_rule_refuses(tmp_path)
     assert _remembered(file).settings["m"].schedule.cron == "0 0 * * fri-mon"
 
 
+LATE = "labels come 10 days after their rows (source.label_delay_days)"
+NO_HELD_OUT = (
+    f"models.churn.evaluation.holdout_days: is 7 days, but {LATE}: of the held-out rows none has a label; "
+    "set more than 10 days and less than source.window_days, 30"
+)
+NO_WATCH = (
+    f"models.churn.rollout.watch_days: is 8 days, but {LATE}: of a new champion's rows none has one by then; "
+    "set more than 10 days, or 0 for no watch"
+)
+NO_WINDOW = (
+    f"models.churn.source.window_days: is 9 days, but {LATE}: of its rows none has a label at the as-of; "
+    "set more than 10 days, and evaluation.holdout_days, now 7, in between"
+)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, [NO_HELD_OUT]),
+        ({"rollout.watch_days": 8}, [NO_HELD_OUT, NO_WATCH]),
+        ({"evaluation.holdout_days": 11, "rollout.watch_days": 10.5}, []),
+        ({"evaluation.holdout_days": 11, "rollout.watch_days": 0}, []),
+        ({"evaluation.holdout_days": 10}, [NO_HELD_OUT.replace("is 7", "is 10")]),
+        ({"source.window_days": 9}, [NO_WINDOW]),
+        # Live quality looks at the rows whose labels have matured.
+        ({"evaluation.holdout_days": 11, "monitor.window_days": 1}, []),
+    ],
+)
+def test_spans_that_no_label_can_reach_are_refused_with_their_numbers(project, settings, expected):
+    """With labels that come after ten days: the held-out days, the watch after a rollout and the whole window must be longer."""
+    change_params(project, "models.churn.source.label_delay_days", 10)
+    for key, value in settings.items():
+        change_params(project, f"models.churn.{key}", value)
+    lines = told(project)
+    assert [line.removeprefix("params.yaml: ").partition("; correct it there")[0] for line in lines] == expected
+
+
+def test_a_block_without_a_stated_delay_is_as_before(project):
+    """Nothing is refused for a delay that nobody has stated, nor for labels that come at once."""
+    assert changed(project, "rollout.watch_days", 0.01) == []
+    assert changed(project, "source.label_delay_days", 0) == []
+    assert "models.churn.source.label_delay_days" in changed(project, "source.label_delay_days", -1)[0]
+
+
 def test_a_block_that_is_right_has_no_faults():
     """The model of the tests and its smallest form are right."""
     assert agreement.faults(Model.model_validate(copy.deepcopy(CHURN))) == []
