@@ -68,6 +68,8 @@ def check_drift(model: str) -> dict:
     if not live_version(context.ledger, model):
         skip(f"model {model}: no version is live yet")
     result = drift_check.check_drift(context, run_id(), model, as_of_run()).as_dict()
+    for line in (*result["receipt"]["reasons"], *result["notes"]):
+        log.info("%s", line)
     return {key: result[key] for key in ("decision", "reason", "as_of", "moved", "report")}
 
 

@@ -39,8 +39,7 @@ def facts(context: Context) -> dict[str, Any]:
     ]
     return {
         "models": [
-            {**status.as_dict(), "labels": status.labels, "drift": _last_drift(context, status.model)}
-            for status in traffic(context).status("")
+            {**status.as_dict(), "drift": _last_drift(context, status.model)} for status in traffic(context).status("")
         ],
         "runs": [
             {

@@ -8,6 +8,8 @@ from typing import Any
 
 import jinja2
 
+from pipeline.data.label_delay import LabelDelay
+
 
 def rendered(template: str, facts: dict[str, Any]) -> str:
     """The template filled with `facts`, as HTML. Raises jinja2.UndefinedError for a missing fact."""
@@ -15,6 +17,7 @@ def rendered(template: str, facts: dict[str, Any]) -> str:
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
     environment.filters["moment"] = moment
+    environment.filters["label_delay"] = LabelDelay.read
     return environment.get_template(template).render(facts)
 
 

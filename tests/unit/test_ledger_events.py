@@ -52,6 +52,7 @@ BODIES = [
             "remote": None,
             "pushed_files": 0,
             "pushed_bytes": 0,
+            "label_delay_s": {"median": 3600, "p95": None},
         },
     ),
     ("stage_kept", {"stage": "train", "lock": "stages: {}", "pushed_files": 1, "pushed_bytes": 10}),
@@ -82,6 +83,7 @@ BODIES = [
             "window_start": "2024-02-01",
             "live_quality": {"metric": "roc_auc", "value": None},
             "asked_outside_window": 0,
+            "notes": ["labels come late"],
             "receipt": {"decision": "retrain"},
             "decision": "retrain",
             "report": None,
@@ -177,6 +179,11 @@ OLDER = [
         "data_landed",
         {"data_version": "d.dir", "as_of": "2024-03-01", "partitions": 2},
         "data d.dir: 2 partitions, 0 new; no remote to push to",
+    ),
+    (
+        "data_landed",
+        {"data_version": "d", "as_of": "t", "partitions": 2, "label_delay_s": {"median": 3600, "p95": 86_400}},
+        "data d: 2 partitions, 0 new; no remote to push to; label delay 1 hour (median), 95 % within 1 day",
     ),
 ]
 

@@ -66,10 +66,16 @@ def test_table_and_page_say_how_long_labels_take():
     assert "abel delay" not in tables.status([NOTHING_LIVE]) + page(NOTHING_LIVE)
 
 
-def page(status):
+def test_the_page_has_the_notes_of_the_last_drift_check():
+    """A span that labels do not reach is said beside the verdict; an older check has no notes."""
+    drift = {"as_of": "2024-03-01", "verdict": "no drift", "moved": [], "report_name": None}
+    assert "no drift" in page(NOTHING_LIVE, drift)
+    assert "its first labels are due" in page(NOTHING_LIVE, {**drift, "notes": ["its first labels are due"]})
+
+
+def page(status, drift=None):
     nothing = {"runs": [], "moves": [], "roi": None, "faults": [], "runs_in_all": 0, "cost_in_all": 0}
-    model = {**status.as_dict(), "labels": status.labels, "drift": None}
-    return rendered("overview.html", {**nothing, "models": [model]})
+    return rendered("overview.html", {**nothing, "models": [{**status.as_dict(), "drift": drift}]})
 
 
 def test_table_and_page_say_what_helps_a_live_version_that_does_not_answer():
