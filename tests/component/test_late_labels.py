@@ -11,8 +11,10 @@ import pytest
 
 from harness.project import change_params, customers
 from pipeline.context import Context
+from pipeline.deployer import traffic
 from pipeline.errors import GateError
 from pipeline.ledger.events import DataLanded, GatesChecked
+from pipeline.pages import overview
 from pipeline.runs import stages, steps
 from tests.support.versions import AS_OF
 
@@ -70,6 +72,9 @@ def test_held_out_days_that_no_label_reaches_are_refused_before_anything_is_trai
     landed = context.ledger.events(DataLanded)[-1].event
     assert landed.label_delay_s == {"median": 9 * DAY_S, "p95": 9 * DAY_S}
     assert landed.sentence().endswith(LATE)
+    (status,) = traffic(context).status("churn")
+    assert (status.label_delay_s, status.labels) == (landed.label_delay_s, LATE)
+    assert LATE.capitalize() in overview.overview_page(context)
     failed = [v["gate"] for v in context.ledger.events(GatesChecked)[-1].event.verdicts if not v["passed"]]
     assert failed == ["held_out_rows"]
     caplog.clear()

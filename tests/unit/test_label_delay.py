@@ -148,5 +148,7 @@ def test_an_as_of_is_judged_by_what_was_measured_by_then(ledger):
     assert label_delays.known_at(ledger, "churn", END) == LabelDelay(3, 4)
     assert label_delays.known_at(ledger, "churn", END - timedelta(seconds=1)) == LabelDelay(1, 2)
     assert label_delays.known_at(ledger, "churn", START - timedelta(days=9)) is None
+    landed(ledger, "2024-03-01T00:00:00+00:00", {"median": 5, "p95": 6})
+    assert label_delays.known_at(ledger, "churn", END) == LabelDelay(5, 6), "the last one of the same as-of"
     assert label_delays.newest(ledger, "churn") == LabelDelay(7, 8)
     assert label_delays.newest(ledger, "other") is None
