@@ -20,7 +20,7 @@ from pipeline.ledger.store import Ledger
 from pipeline.registry.versions import Registry
 from pipeline.settings.models import Model, Params, load
 from pipeline.training.signing import SigningKey
-from pipeline.workspaces import stage_server
+from pipeline.workspaces import dvc_config, stage_server
 from pipeline.workspaces.dvc_graph import Artifacts
 from tests.support import side_by_side
 from tests.support.once import made_once
@@ -40,7 +40,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Each test has the marker of its folder: tests/unit has `unit`."""
+    """Each test has the marker of its folder: tests/unit has `unit`. Those that take long come first."""
+    side_by_side.longest_first(items)
     for item in items:
         item.add_marker(tier_of(item.path))
 
@@ -135,8 +136,46 @@ def trained_before(project: Path, _cache_of_a_first_run: Path, _empty_store: Pat
 
     The stages are restored, which takes a tenth of the time; the store follows into its home as that of a moved project does.
     """
-    shutil.copytree(_cache_of_a_first_run, project / ".dvc" / "cache")
-    shutil.copytree(_empty_store, project / ".perennial" / "mlflow")
+    _lay_in(project, _cache_of_a_first_run, _empty_store)
+    return project
+
+
+def _lay_in(project: Path, cache: Path, store: Path) -> None:
+    shutil.copytree(cache, project / ".dvc" / "cache")
+    shutil.copytree(store, project / ".perennial" / "mlflow")
+
+
+@pytest.fixture(scope="session")
+def _project_with_a_version(
+    tmp_path_factory: pytest.TempPathFactory, _cache_of_a_first_run: Path, _empty_store: Path
+) -> Path:
+    """A project as `trained_before`, in which the run `one` has then registered version 1; without that run's workspace."""
+
+    from tests.support.versions import retrain
+
+    def make(folder: Path) -> None:
+        project = make_project(folder / "project", {"churn": CHURN})
+        _lay_in(project, _cache_of_a_first_run, _empty_store)
+        with contextlib.chdir(project):
+            assert retrain(project) == "1"
+        # What names this folder: the run's worktree, and DVC's notes.
+        shutil.rmtree(project / ".perennial" / "dvc-site")
+        for workspace in (project / ".perennial" / "workspaces").iterdir():
+            shutil.rmtree(workspace)
+        subprocess.run(["git", "-C", str(project), "worktree", "prune"], check=True)
+
+    made = made_once(tmp_path_factory, "version-one", make)
+    _forget_environment()
+    return made / "project"
+
+
+@pytest.fixture
+def version_one(project: Path, _project_with_a_version: Path) -> Path:
+    """`project` after a first retrain: it is moved here, as a person may move a project, which takes less than to train it here."""
+    shutil.rmtree(project)
+    subprocess.run(["cp", "-a", str(_project_with_a_version), str(project)], check=True)
+    dvc_config.write_site_cache(project)
+    os.chdir(project)
     return project
 
 

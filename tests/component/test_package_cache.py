@@ -18,9 +18,8 @@ pytestmark = pytest.mark.usefixtures("trained_before")
 
 
 @pytest.fixture
-def registry(project):
+def registry(version_one):
     """The registry with one version of churn, whose package was fetched."""
-    retrain(project, "one")
     found = Context.here().registry
     found.package_folder("churn", "1")
     return found

@@ -16,10 +16,9 @@ from tests.support.versions import rebuilt, retrain
 pytestmark = pytest.mark.usefixtures("trained_before")
 
 
-def test_a_lost_list_of_partitions_hides_only_its_own_version(project):
+def test_a_lost_list_of_partitions_hides_only_its_own_version(project, version_one):
     """A data version whose list of partitions is lost is reported as unreadable, and the others are still traced."""
     context = Context.here()
-    retrain(project)
     retrain(project, "two", datetime(2024, 3, 2, tzinfo=UTC))
     lost = context.registry.version_facts("churn", "1").tags["perennial.data_version"]
     for store in (project / ".dvc" / "cache", project / ".perennial" / "remote"):
@@ -29,10 +28,9 @@ def test_a_lost_list_of_partitions_hides_only_its_own_version(project):
     assert traced.unreadable == [lost]
 
 
-def test_data_leads_to_versions_and_when_they_were_live(project):
+def test_data_leads_to_versions_and_when_they_were_live(project, version_one):
     """A data version or a partition's date leads to the versions made from it and the times when they were live."""
     context = Context.here()
-    retrain(project)
     retrain(project, "two", datetime(2024, 3, 2, tzinfo=UTC))
     for version in ("1", "2", "1"):
         context.ledger.append(RolloutEnded(version=version, slot="blue", switch_s=0.1), "churn")

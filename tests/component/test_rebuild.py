@@ -61,9 +61,8 @@ def test_what_differs_is_named(project):
     assert "snapshot" not in last
 
 
-def test_what_cannot_be_fetched_is_one_line(project):
+def test_what_cannot_be_fetched_is_one_line(project, version_one):
     """A rebuild whose data or version is missing fails with one line that says what is missing."""
-    retrain(project)
     stored = project / ".perennial" / "remote"
     stored.rename(project / ".perennial" / "elsewhere")
     with pytest.raises(DataError, match=r"remote .*"):
@@ -78,9 +77,8 @@ def test_what_cannot_be_fetched_is_one_line(project):
         rebuilt("9")
 
 
-def test_a_code_revision_that_is_gone_is_one_line(project):
+def test_a_code_revision_that_is_gone_is_one_line(project, version_one):
     """A rebuild whose code revision is no longer in the repository fails with one line."""
-    retrain(project)
     shutil.rmtree(project / ".git")
     subprocess.run(["git", "init", "-q"], check=True)
     subprocess.run(
@@ -90,11 +88,10 @@ def test_a_code_revision_that_is_gone_is_one_line(project):
         rebuilt()
 
 
-def test_nothing_from_the_future_reaches_the_model(project):
+def test_nothing_from_the_future_reaches_the_model(project, version_one):
     """Rows after the as-of, and labels that came after it, change no byte of the model."""
     import pandas as pd
 
-    retrain(project)
     future = customers().tail(900).assign(spend=9.0, left=1.0)
     future["customer"] = [f"x{i}" for i in range(len(future))]
     early = future.head(300).assign(
@@ -109,9 +106,8 @@ def test_nothing_from_the_future_reaches_the_model(project):
     assert digest("3") != digest("1"), "a label known at the as-of itself does count"
 
 
-def test_a_run_and_dvc_repro_share_what_they_have_made(project):
+def test_a_run_and_dvc_repro_share_what_they_have_made(project, version_one):
     """A run and `dvc repro` with the same as-of make the same digest and restore each other's outputs."""
-    retrain(project)
     output = repro()
     for stage in list(dvc_graph.order(project))[1:]:
         assert f"Stage '{stage}@churn' is cached - skipping run" in output
@@ -129,9 +125,8 @@ def test_a_run_and_dvc_repro_share_what_they_have_made(project):
     assert ours.st_mtime == theirs.st_mtime or ours.st_nlink > 1, "restored, not trained again"
 
 
-def test_another_environment_trains_anew(project):
+def test_another_environment_trains_anew(project, version_one):
     """Changed requirements train again, and restore only the data stages."""
-    retrain(project)
     (project / "requirements" / "main.txt").open("a").write("# scikit-learn is another one now\n")
     output = repro()
     assert "Stage 'validate@churn' is cached - skipping run" in output
@@ -166,9 +161,8 @@ def test_a_version_is_rebuilt_when_only_our_own_ref_holds_its_code(project):
     assert (result["identical"], result["code_revision"]) == (True, code)
 
 
-def test_dvc_repro_asks_a_source_that_was_corrected_as_a_run_does(project):
+def test_dvc_repro_asks_a_source_that_was_corrected_as_a_run_does(project, version_one):
     """`dvc repro` asks a corrected source again, as a run does, and makes the same model."""
-    retrain(project)
     frame = customers()
     frame.loc[2000:2600, "spend"] += 30
     frame.to_parquet(project / "customers" / "all.parquet")

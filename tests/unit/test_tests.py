@@ -1,11 +1,12 @@
 """The tests keep their own rules: a tier for each file, a docstring for each test, and files of a readable length."""
 
 import ast
+from types import SimpleNamespace
 
 import pytest
 
 from tests.conftest import TESTS, TIERS, tier_of
-from tests.support.side_by_side import GROUPS
+from tests.support.side_by_side import GROUPS, longest_first
 
 FILES = sorted(TESTS.rglob("*.py"))
 MOST_LINES = 400
@@ -43,3 +44,17 @@ def test_no_test_file_is_too_long():
 def test_each_group_of_files_exists():
     """Each file whose tests go to one worker exists."""
     assert [file for file in GROUPS if not (TESTS.parent / file).is_file()] == []
+
+
+def test_the_longest_come_first_and_in_their_order():
+    """Stories begin, groups of files come next, and single tests of components are left for the end."""
+    given = (
+        "component/test_dvc_remote.py::b",
+        "component/test_dags.py::b",
+        "engine/test_killed.py::b",
+        "story/test_server.py::b",
+    )
+    items = [SimpleNamespace(nodeid=f"tests/{name}{number}") for name in given for number in "21"]
+    longest_first(items)
+    files = [item.nodeid.removeprefix("tests/") for item in items]
+    assert files == [f"{given[place]}{number}" for place in (3, 1, 2, 0) for number in "21"]
