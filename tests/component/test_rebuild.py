@@ -3,11 +3,11 @@
 import json
 import shutil
 import subprocess
-import sys
 from datetime import UTC, datetime
 
 import pytest
 
+from harness.commands import said
 from harness.project import change_params, customers
 from pipeline.context import Context
 from pipeline.errors import DataError, RegistryError, StageError
@@ -52,9 +52,7 @@ def test_what_differs_is_named(project):
     change_params(project, "models.churn.training.estimator", "my_models:drawn")
     change_params(project, "models.churn.training.options", {})
     retrain(project)
-    done = subprocess.run(
-        [sys.executable, "-m", "pipeline", "reproduce", "churn", "1"], capture_output=True, text=True, check=False
-    )
+    done = said(["reproduce", "churn", "1"])
     assert done.returncode == 1, done.stderr
     last = done.stdout.strip().splitlines()[-1]
     assert "differs in artifacts/churn/model.skops" in last
@@ -151,13 +149,7 @@ def test_a_version_is_rebuilt_when_only_our_own_ref_holds_its_code(project):
         subprocess.run([*git, *command], check=True)
     names = subprocess.run(["git", "for-each-ref", "--contains", code], capture_output=True, text=True, check=True)
     assert [line.split()[-1] for line in names.stdout.splitlines()] == [f"refs/perennial/{code}"]
-    done = subprocess.run(
-        [sys.executable, "-m", "pipeline", "reproduce", "churn", "1", "--json"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    result = json.loads(done.stdout)
+    result = json.loads(said(["reproduce", "churn", "1", "--json"]).stdout)
     assert (result["identical"], result["code_revision"]) == (True, code)
 
 
