@@ -233,6 +233,7 @@ def test_what_a_slot_could_not_finish_is_counted(endpoint):
     assert [(e["version"], e["cut_off"]) for e in ended] == [("1", 1)]
 
 
+@one_engine
 def test_metrics_name_model_slot_and_version(endpoint):
     """Metrics of slot and router carry model, slot and version."""
     httpx.post(f"{endpoint.address}/invocations", content=BODY)
@@ -243,6 +244,7 @@ def test_metrics_name_model_slot_and_version(endpoint):
     assert 'service="churn.blue.v1@file"' in router
 
 
+@one_engine
 def test_a_rollout_that_was_killed_is_undone_by_the_next_command(endpoint):
     """A canary that a kill left open is undone by reconcile, without a failed request."""
     from pipeline.rollout import slots
