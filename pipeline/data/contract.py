@@ -19,6 +19,7 @@ from pipeline.data import unread
 from pipeline.data.day_history import missing_values, unusual_days
 from pipeline.data.schema_rules import with_rules
 from pipeline.errors import DataError
+from pipeline.serving.scan import MAX_TEXT_BYTES
 from pipeline.serving.schema import Column as Ruled
 from pipeline.serving.schema import Schema, spelling
 from pipeline.settings.models import Column, Contract, Model
@@ -66,7 +67,7 @@ def with_unread(rows: pd.DataFrame, cases: pd.DataFrame, model: Model) -> pd.Dat
     """`cases`, with one for each cell that could not be read in place of those for its being missing."""
     if unread.COLUMN not in rows:
         return cases
-    times = (model.source.event_time, model.source.label_time)
+    times = (model.source.event_time, model.source.label_time, *model.training.datetime)
     of_rows = rows[unread.COLUMN].dropna().map(unread.cells)
     found = [
         {"index": row, "column": column, "check": "time" if column in times else "number", "failure_case": text}
@@ -144,6 +145,11 @@ def broken_rows(rows: pd.DataFrame, contract: Contract, model: Model, drawn: Sch
     rules[model.training.target] = contract.columns.get(model.training.target, binary)
     key = contract.columns.get(model.source.key, Column())
     columns = {c: _column(pandera, rule, c in model.training.categorical, ruled.get(c)) for c, rule in rules.items()}
+    columns |= {c: _free_text(pandera, rules[c]) for c in model.training.text}
+    # A time's type is the snapshot's own.
+    columns |= {
+        c: pandera.Column(None, nullable=(rules[c] or Column(nullable=True)).nullable) for c in model.training.datetime
+    }
     if model.source.key != model.source.event_time:
         columns[model.source.key] = _column(pandera, key, True)
     schema = pandera.DataFrameSchema(columns)
@@ -178,6 +184,18 @@ def _repeated(rows: pd.DataFrame, model: Model) -> pd.DataFrame:
     ).reset_index(drop=True)
 
 
+def _free_text(pandera: Any, rule: Column | None) -> Any:
+    """What no request can say no model learns from: the door refuses longer values (see pipeline.serving.scan)."""
+    check = pandera.Check(lambda texts: texts.map(_bytes_sent) <= MAX_TEXT_BYTES, name="at most 32 KiB")
+    return pandera.Column(str, nullable=(rule or Column(nullable=True)).nullable, checks=[check])
+
+
+def _bytes_sent(text: str) -> int:
+    """The length of a text in JSON."""
+    # No letter takes more than six.
+    return len(text) if 6 * len(text) <= MAX_TEXT_BYTES else len(json.dumps(text, ensure_ascii=False).encode()) - 2
+
+
 def _column(pandera: Any, rule: Column | None, text: bool, ruled: Ruled | None = None, **options: Any) -> Any:
     checks = []
     if not text:
@@ -208,4 +226,4 @@ def faults_line(report: dict[str, Any]) -> str:
 def _plain(value: Any) -> str | float | None:
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return str(value)
-    return float(value) if isinstance(value, int | float) else str(value)
+    return float(value) if isinstance(value, int | float) else str(value)[: unread.TEXT_LENGTH]

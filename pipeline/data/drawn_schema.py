@@ -9,7 +9,7 @@ import re
 
 import duckdb
 
-from pipeline.data import neutral_sql, sql
+from pipeline.data import neutral_sql, sql, unread
 from pipeline.errors import DataError
 from pipeline.serving.schema import Column, Schema
 from pipeline.serving.schema.columns import Kind
@@ -23,7 +23,6 @@ NUMBER = re.compile(r"[+-]?(0|[1-9]\d*)(\.0*|\.\d*[1-9])?", re.ASCII)
 TRUTHS = ({"true", "false"}, {"yes", "no"})
 # A column that is different in more of its rows than this, of so many rows at least, says who somebody is.
 IDENTIFYING, IDENTIFYING_ROWS = 0.9, 50
-TIME = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?", re.ASCII)
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
 
 
@@ -34,18 +33,35 @@ def draw(connection: duckdb.DuckDBPyConnection, name: str, model: Model, types: 
     """
     rules = model.gates.contract.columns
     columns = [_number(c, rules.get(c), types[c]) for c in model.training.numeric]
+    columns += [Column(c, "datetime") for c in model.training.datetime]
+    columns += [Column(c, "text") for c in model.training.text]
+    for column in columns:
+        if column.kind in ("datetime", "text"):
+            _refuse_empty(connection, name, column.name, column.kind)
     columns += [_category(connection, name, c, rules.get(c), model.source.kind) for c in model.training.categorical]
     return Schema(tuple(columns), model.source.key, model.source.event_time, model.source.timezone)
 
 
 def refuse_unfit(connection: duckdb.DuckDBPyConnection, name: str, model: Model, types: dict[str, str]) -> None:
-    """Raises DataError for columns of the table `rows` whose cells have no one text: by their type, or because digits are lost."""
+    """Raises DataError for columns of the table `rows` whose cells are no texts, or have no one text: by their type, or because digits
+    are lost."""
+    for column in model.training.text:
+        # The type of an empty column says nothing.
+        if types[column] not in ("VARCHAR", '"NULL"') and not types[column].startswith("ENUM"):
+            kind = "datetime" if neutral_sql.is_time(types[column]) else "numeric"
+            fits = sql.is_number(types[column]) or kind == "datetime"
+            advice = f"list it in models.{name}.training.{kind}" if fits else "leave it out"
+            advice += f", or cast it to text in models.{name}.source.query"
+            raise DataError(f"{name} source", f"column {column} holds {types[column]}, not text", advice)
     for column in (model.source.key, *model.training.categorical):
         if neutral_sql.unfit_category(types[column]) and column not in (
             model.source.event_time,
             model.source.label_time,
         ):
-            advice = f"cast it to text in models.{name}.source.query, or leave it out"
+            other = (
+                f"list it in models.{name}.training.datetime" if neutral_sql.is_time(types[column]) else "leave it out"
+            )
+            advice = f"cast it to text in models.{name}.source.query, or {other}"
             raise DataError(f"{name} source", f"column {column} holds {types[column]}, not one text", advice)
         lost = neutral_sql.lost_digits(column, types[column])
         counted = connection.execute(f"SELECT count(*) FILTER ({lost}) FROM rows").fetchone() if lost else None
@@ -73,11 +89,7 @@ def _category(connection: duckdb.DuckDBPyConnection, model: str, name: str, rule
         for (value,) in connection.execute(f"SELECT DISTINCT {cell} FROM landing WHERE {cell} IS NOT NULL").fetchall()
     ]
     if rows == 0:
-        raise DataError(
-            f"{model} source",
-            f"column {name} has a value in no row",
-            f"check the source, or take it out of models.{model}.training.categorical",
-        )
+        _refuse_empty(connection, model, name, "categorical")
     if rows >= IDENTIFYING_ROWS and different > IDENTIFYING * rows:
         raise DataError(
             f"{model} source",
@@ -85,6 +97,15 @@ def _category(connection: duckdb.DuckDBPyConnection, model: str, name: str, rule
             _advice(model, values, source),
         )
     return Column(name, "category", spelling=_spelling(values, rule))
+
+
+def _refuse_empty(connection: duckdb.DuckDBPyConnection, model: str, name: str, kind: str) -> None:
+    if connection.execute(f"SELECT count({sql.quoted(name)}) FROM landing").fetchall() == [(0,)]:
+        raise DataError(
+            f"{model} source",
+            f"column {name} has a value in no row",
+            f"check the source, or take it out of models.{model}.training.{kind}",
+        )
 
 
 def _spelling(values: list[str], rule: Rule | None) -> Spelling:
@@ -100,12 +121,14 @@ def _spelling(values: list[str], rule: Rule | None) -> Spelling:
 def _advice(model: str, values: list[str], source: str) -> str:
     """What to do with a column that is different in nearly every row, by what its values look like."""
     some = values[:1000]
-    if all(TIME.fullmatch(value) for value in some):
-        return f"it is a time: use a part of it in models.{model}.source.query, like its month or the days since then"
+    if unread.looks_like(unread.TIME, some):
+        return f"it is a time: list it in models.{model}.training.datetime"
     if all(DECIMAL_COMMA.fullmatch(value) for value in some):
         if source == "files":
             return f"it is a number: list it in models.{model}.training.numeric, and set models.{model}.source.csv.decimal to ','"
         return f"it is a number with a decimal comma: write replace(column, ',', '.')::DOUBLE in models.{model}.source.query"
     if all(NUMBER.fullmatch(value) for value in some):
         return f"it is a number: list it in models.{model}.training.numeric, or take it out if it identifies the row"
-    return f"it is free text or an identifier: take it out of models.{model}.training.categorical"
+    if unread.looks_free(some):
+        return f"it is free text: list it in models.{model}.training.text"
+    return f"it is an identifier: take it out of models.{model}.training.categorical, or list it in training.text if people write it"

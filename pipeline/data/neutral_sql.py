@@ -45,6 +45,11 @@ def _text(column: str, duckdb_type: str) -> str:
     return text
 
 
+def is_time(duckdb_type: str) -> bool:
+    """Whether a column of this type holds times, or dates."""
+    return duckdb_type.startswith(("DATE", "TIMESTAMP")) and not duckdb_type.endswith("]")
+
+
 def unfit_category(duckdb_type: str) -> bool:
     """Whether a column of this type holds no categories: times, lists, structs and bytes have no one text."""
     return _base(duckdb_type) not in TEXTS and not is_number(duckdb_type)

@@ -122,10 +122,11 @@ def _required_types(connection: duckdb.DuckDBPyConnection, name: str, model: Mod
     source_rows.require(types, [*model.training.features, model.training.target], name)
     for column in [*model.training.numeric, model.training.target]:
         if not sql.is_number(types[column]):
+            list_ = "datetime" if neutral_sql.is_time(types[column]) else "categorical"
             raise DataError(
                 f"{name} source",
                 f"column {column} holds {types[column]}, not a number",
-                f"cast it in models.{name}.source.query, or list it in models.{name}.training.categorical",
+                f"cast it in models.{name}.source.query, or list it in models.{name}.training.{list_}",
             )
     drawn_schema.refuse_unfit(connection, name, model, types)
     return types
@@ -201,6 +202,9 @@ def columns_sql(source: Source, training: Training, types: dict[str, str]) -> st
     times = [source.event_time, *([source.label_time] if source.label_time else [])]
     parts += [f"CAST({quoted(c)} AS TIMESTAMPTZ) AS {quoted(c)}" for c in dict.fromkeys(times)]
     parts += [f"CAST({quoted(c)} AS DOUBLE) AS {quoted(c)}" for c in training.numeric]
+    # They are instants already (see feature_times).
+    parts += [f"CAST({quoted(c)} AS TIMESTAMPTZ) AS {quoted(c)}" for c in training.datetime]
+    parts += [f"nullif(CAST({quoted(c)} AS VARCHAR), '') AS {quoted(c)}" for c in training.text]
     parts += [f"{neutral_sql.category(c, types[c])} AS {quoted(c)}" for c in training.categorical]
     parts.append(f"CAST({quoted(training.target)} AS DOUBLE) AS {quoted(training.target)}")
     return ", ".join(dict.fromkeys(parts))
@@ -215,8 +219,10 @@ def _land_days(
         connection.execute(f"CREATE TEMP TABLE landing AS SELECT {columns}, {unread.COLUMN} FROM rows")
     days = _fingerprints(connection, model)
     # Not the select list itself: it follows the types of the source, and the cells do not.
-    plan = f"{model.source.key} {model.source.event_time} {model.source.label_time} {model.training.features}"
-    made_by = f"{plan} {model.training.target} duckdb {duckdb.__version__} arrow {pa.__version__}".encode()
+    training = model.training
+    kinds = f"{list(training.numeric)} {list(training.datetime)} {list(training.text)} {list(training.categorical)}"
+    plan = f"{model.source.key} {model.source.event_time} {model.source.label_time} {kinds}"
+    made_by = f"{plan} {training.target} duckdb {duckdb.__version__} arrow {pa.__version__}".encode()
     code = b"".join(Path(file).read_bytes() for file in (__file__, neutral_sql.__file__))
     recipe = hashlib.sha256(made_by + code).hexdigest()
     index = partition_cache.Index(index_file)

@@ -15,7 +15,7 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.data import file_source, unread
+from pipeline.data import feature_times, file_source, unread
 from pipeline.data.hook_frame import write_rows
 from pipeline.data.sampled_types import refuse_sampled_types
 from pipeline.data.sql import column_types, is_number, quoted
@@ -33,7 +33,7 @@ def load(
     end: datetime,
     subject: str,
 ) -> None:
-    """Writes the source's answer for [start, end) into the table `rows`, with its times as TIMESTAMPTZ and its texts read.
+    """Writes the source's answer for [start, end) into the table `rows`, with its times as TIMESTAMPTZ, features too, and its texts read.
 
     What of it could not be read is in the column `unread`. Raises DataError when the source cannot be read, when its key or a
     time is missing, or when a time column holds numbers.
@@ -69,6 +69,7 @@ def load(
                 day = "TRUE" if types[column] == "DATE" else is_day(f"trim({quoted(column)})")
                 instant = f"CASE WHEN {day} THEN {instant} + INTERVAL 1 DAY ELSE {instant} END"
             connection.execute(f"ALTER TABLE rows ALTER {quoted(column)} TYPE TIMESTAMPTZ USING {instant}")
+        feature_times.read(connection, source, training, subject)
 
 
 @contextmanager

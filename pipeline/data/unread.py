@@ -1,4 +1,4 @@
-"""Texts in the columns of numbers and times become values; what is no value of its kind stays beside the row as `unread`.
+"""Texts in the columns of numbers and times, features too, become values; what is no value of its kind stays beside the row as `unread`.
 
 `unread` is JSON, {column: text}, and NULL for a row whose cells could all be read. The unreadable cell itself is NULL. The stage
 `validate` puts such rows into quarantine, with the text as an example, so that nothing becomes a missing value silently.
@@ -23,6 +23,7 @@ from pipeline.settings.models import Source, Training
 COLUMN = "unread"
 # Longer texts are cut: an unread cell may be a whole page.
 TEXT_LENGTH = 100
+TIME = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?", re.ASCII)
 EXAMPLES = 3
 
 
@@ -41,7 +42,7 @@ class UnreadTimes:
 def read(connection: duckdb.DuckDBPyConnection, source: Source, training: Training, subject: str) -> None:
     """Reads the texts of the table `rows`, and adds the column `unread` to it.
 
-    The times are read here only for source.files. Raises DataError when most texts of a column are no value of its kind.
+    The times of a row are read here only for source.files, those that are features always. Raises DataError when most texts of a column are no value of its kind.
     """
     types = column_types(connection)
     decimal = source.csv.decimal if source.kind == "files" else "."
@@ -49,13 +50,15 @@ def read(connection: duckdb.DuckDBPyConnection, source: Source, training: Traini
     values = numbers(texts, decimal) | {c: text_sql.truth(_cell(c)) for c in _truths(connection, texts, decimal)}
     if source.kind == "files":
         values |= {c: _time(source, c) for c in source.times if types[c] == "VARCHAR"}
+    values |= {c: text_sql.time(_cell(c)) for c in training.datetime if types.get(c) == "VARCHAR"}
     if not values:
         if COLUMN in types:
             connection.execute(f"ALTER TABLE rows DROP COLUMN {COLUMN}")
         connection.execute(f"ALTER TABLE rows ADD COLUMN {COLUMN} VARCHAR")
         return
     _replace_rows(connection, types, values, source.label_time, training.target)
-    _refuse_mostly_unreadable(connection, source, list(values), subject)
+    times = {*source.times, *training.datetime}
+    _refuse_mostly_unreadable(connection, source, {c: "time" if c in times else "number" for c in values}, subject)
 
 
 def _truths(connection: duckdb.DuckDBPyConnection, columns: Sequence[str], decimal: str) -> list[str]:
@@ -164,33 +167,50 @@ def _as_json(faults: Mapping[str, str]) -> str:
 
 
 def _refuse_mostly_unreadable(
-    connection: duckdb.DuckDBPyConnection, source: Source, columns: Sequence[str], subject: str
+    connection: duckdb.DuckDBPyConnection, source: Source, kinds: Mapping[str, str], subject: str
 ) -> None:
     unread: dict[str, list[str]] = {}
     for (row,) in connection.execute(f"SELECT {COLUMN} FROM rows WHERE {COLUMN} IS NOT NULL").fetchall():
         for column, text in cells(row).items():
             unread.setdefault(column, []).append(text)
-    for column in [column for column in columns if column in unread]:
-        texts = unread[column]
+    for column, kind in kinds.items():
+        texts = unread.get(column, [])
         ((has_value,),) = connection.execute(f"SELECT count({quoted(column)}) FROM rows").fetchall()
         if len(texts) <= has_value:
             continue
-        kind = "time" if column in source.times else "number"
         examples = ", ".join(repr(text[:40]) for text in sorted(set(texts))[:EXAMPLES])
         raise DataError(
             f"{subject} source",
             f"column {column} is no {kind} in {len(texts):,} of {len(texts) + has_value:,} rows, e.g. {examples}",
-            _advice(source, kind, texts, subject),
+            _advice(source, kind, texts, subject, feature=column not in source.times),
         )
 
 
-def _advice(source: Source, kind: str, texts: Sequence[str], subject: str) -> str:
+def _advice(source: Source, kind: str, texts: Sequence[str], subject: str, feature: bool) -> str:
     query = f"models.{subject}.source.query"
+    correct = "correct what writes the files" if source.kind == "files" else f"cast it in {query[:-5]}{source.kind}"
     if kind == "time":
-        return f"times must be like {FORMS}; correct what writes the files, or cast it in {query}"
+        other_list = f"list it in {_list_for(texts, subject)}" if feature else f"cast it in {query}"
+        return f"times must be like {FORMS}; {correct if feature else 'correct what writes the files'}, or {other_list}"
     other = "," if source.csv.decimal == "." else "."
     swapped = re.compile(rf"\s*[+-]?\d*{re.escape(other)}\d+\s*")
     if source.kind == "files" and sum(swapped.fullmatch(text) is not None for text in texts) * 2 > len(texts):
         return f"set models.{subject}.source.csv.decimal to '{other}'"
-    correct = "correct what writes the files" if source.kind == "files" else f"cast it in {query[:-5]}{source.kind}"
-    return f"{correct}, or list it in models.{subject}.training.categorical"
+    return f"{correct}, or list it in {_list_for(texts, subject)}"
+
+
+def _list_for(texts: Sequence[str], subject: str) -> str:
+    """The list of params.yaml in which a column with such texts belongs."""
+    kind = "datetime" if looks_like(TIME, texts) else "text" if looks_free(texts) else "categorical"
+    return f"models.{subject}.training.{kind}"
+
+
+def looks_like(pattern: re.Pattern[str], texts: Sequence[str]) -> bool:
+    """Whether all texts have the pattern's form."""
+    return all(pattern.fullmatch(text.strip()) for text in texts)
+
+
+def looks_free(texts: Sequence[str]) -> bool:
+    """Whether most of the texts have three words or more and are different: people write so, and no program that gives names."""
+    several = sum(len(text.split()) >= 3 for text in texts)
+    return several * 2 > len(texts) and len(set(texts)) * 2 > len(texts)

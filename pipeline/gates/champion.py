@@ -9,6 +9,7 @@ asked a person already.
 from __future__ import annotations
 
 from pipeline.gates.base import PackagedModel, Verdict
+from pipeline.serving.schema import Schema
 from pipeline.training.evaluate import PREDICTION, gain, metrics, shown, shown_gain
 
 
@@ -45,8 +46,12 @@ def verdict(packaged: PackagedModel) -> Verdict | None:
 def _missing(packaged: PackagedModel) -> list[str]:
     """The champion's columns that the held-out rows do not have, or have in another kind."""
     assert packaged.champion is not None
-    champion, candidate = packaged.champion.signature, packaged.package.signature
+    champion, candidate = (_held_as(package.signature.schema) for package in (packaged.champion, packaged.package))
     columns = set(packaged.held_out.columns)
-    numbers = set(champion.numbers) - (columns - set(candidate.texts))
-    texts = set(champion.texts) - (columns - set(candidate.numbers))
-    return sorted(numbers | texts)
+    # A column of the rows that is no feature of the candidate has the champion's kind, as long as it says no other.
+    return sorted(name for name, held in champion.items() if name not in columns or candidate.get(name, held) != held)
+
+
+def _held_as(schema: Schema) -> dict[str, str]:
+    """What a column's cells are in the held-out rows: numbers, times, or texts of a kind."""
+    return {c.name: "number" if c.kind in ("integer", "boolean") else c.kind for c in schema.columns}

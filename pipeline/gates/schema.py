@@ -47,6 +47,7 @@ KINDS = {
     "integer": "a whole number",
     "boolean": "true or false",
     "datetime": "a time",
+    "text": "free text",
     "category": "text",
 }
 

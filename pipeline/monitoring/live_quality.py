@@ -23,6 +23,7 @@ from pipeline.serving.prediction_log import pseudonym
 from pipeline.serving.schema import times
 from pipeline.settings.models import Model
 from pipeline.training.evaluate import PREDICTION, gain, metrics
+from pipeline.training.fit import schema_of
 
 T = TypeVar("T")
 
@@ -74,8 +75,8 @@ class LoggedPredictions(NamedTuple):
 def read_log(folder: Path, model: Model, start: datetime, end: datetime) -> LoggedPredictions:
     """The prediction log's rows with event time in [start, end); a row without event time counts by its time of receipt.
 
-    Columns: key, event_time, timed (whether the request had an event time), received_at, version, slot, prediction, and the features. A
-    feature that was not logged is missing in all rows. The rows are in the order of their arrival.
+    Columns: key, event_time, timed (whether the request had an event time), received_at, version, slot, prediction, and the features: a time
+    in days, of a text its numbers. A feature that was not logged is missing in all rows. The rows are in the order of their arrival.
     """
     return _read(folder, lambda connection, files: _predictions(connection, files, model, start, end))
 
@@ -133,10 +134,11 @@ def _predictions(
     connection: duckdb.DuckDBPyConnection, files: LogFiles, model: Model, start: datetime, end: datetime
 ) -> LoggedPredictions:
     damaged = len(files.damaged)
+    schema = schema_of(model)
+    kinds = {**dict.fromkeys(schema.numbers, "DOUBLE"), **dict.fromkeys(schema.texts, "VARCHAR")}
     if not files.contents:
-        columns = ["key", "event_time", "timed", "received_at", "version", "slot", PREDICTION, *model.training.features]
+        columns = ["key", "event_time", "timed", "received_at", "version", "slot", PREDICTION, *kinds]
         return LoggedPredictions(pd.DataFrame(columns=columns), 0, damaged)
-    kinds = {**dict.fromkeys(model.training.numeric, "DOUBLE"), **dict.fromkeys(model.training.categorical, "VARCHAR")}
     in_log = files.features
     features = ", ".join(f"{_feature(n, kind, in_log)} AS {sql.quoted(n)}" for n, kind in kinds.items())
     query = f"""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pipeline.serving.schema import Schema
+from pipeline.serving.schema import Column, Schema
 from pipeline.settings.models import Model, Training
 from pipeline.training import fit
 from pipeline.workspaces.dvc_graph import read_json
@@ -72,5 +72,12 @@ def _input_example(workspace: Workspace, model: Model) -> pd.DataFrame:
     import pandas as pd
 
     schema = Schema.of_manifest(read_json(workspace.files.package / "manifest.json"))
-    row = {column.name: column.read(column.example()) for column in schema.columns}
+    row = {column.name: _neutral(column) for column in schema.columns}
     return fit.feature_frame(pd.DataFrame([row]), model.training)
+
+
+def _neutral(column: Column) -> Any:
+    """A column's example as a snapshot has it."""
+    import pandas as pd
+
+    return pd.Timestamp(column.example()) if column.kind == "datetime" else column.read(column.example())

@@ -116,7 +116,7 @@ def features_of(table: pa.Table) -> dict[str, np.ndarray]:
 
 def rows_of(logged: dict[str, np.ndarray], runtime: Runtime) -> Rows:
     """The logged features in the form that a version's package takes."""
-    if missing := [name for name in runtime.features if name not in logged]:
+    if missing := [n for n in (*runtime.signature.numbers, *runtime.signature.texts) if n not in logged]:
         raise ValueError(f"the log has no column {missing[0]}")
     count = len(next(iter(logged.values()), ()))
     numbers = np.empty((count, len(runtime.signature.numbers)), "float32")

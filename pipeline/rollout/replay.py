@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
@@ -137,7 +138,7 @@ def _requests(
     at = table["received_at"].take(places)
     said = _champions_answers(table.take(places), pair, champion, known_since)
     signature = pair.candidate.signature
-    names = [*signature.numbers, *signature.texts]
+    names = signature.names
     start = 0
     for a, b in kept:
         end = start + b - a
@@ -202,9 +203,15 @@ def _part(rows: Rows, start: int, end: int) -> Rows:
 
 def _values(rows: Rows, reader: Reader) -> list[list[Any]]:
     """The rows' values as a JSON request has them."""
-    columns = [reader.schema[name] for name in (*reader.numbers, *reader.texts)]
+    columns = [reader.schema[name] for name in reader.names]
+    ends = list(accumulate(len(column.matrix) for column in columns))
     return [
-        [column.written(value) for column, value in zip(columns, (*numbers, *texts), strict=True)]
+        [
+            column.of_numbers(numbers[end - len(column.matrix) : end])
+            for column, end in zip(columns, ends, strict=True)
+            if not column.is_category
+        ]
+        + [text or None for text in texts]
         for numbers, texts in zip(rows.numbers.tolist(), rows.texts.tolist(), strict=True)
     ]
 

@@ -25,7 +25,8 @@ from pipeline.errors import DataError, RegistryError
 from pipeline.ledger.timeline import LiveVersion
 from pipeline.registry.versions import Registry
 from pipeline.serving.runtime import Runtime
-from pipeline.serving.schema import Reader, RowRefused, Rows
+from pipeline.serving.schema import Column, Reader, RowRefused, Rows, times
+from pipeline.serving.schema.blocks import instants_in_days
 from pipeline.serving.schema.spelling import MISSING
 from pipeline.settings.models import Csv
 from pipeline.training.evaluate import PREDICTION
@@ -176,7 +177,12 @@ class Source:
 
         features = batch["features"]
         names = [field.name for field in features.type]
-        columns = {name: features.field(names.index(name)) for name in self._feature_columns(names, runtime)}
+        columns = {}
+        for column in runtime.signature.fields:
+            parts = [name for name in (column.matrix or (column.name,)) if name not in names]
+            if parts:
+                raise self._lacks(parts[0], names)
+            columns[column.name] = _logged(column, features, names)
         for logged, name in zip(("key", "event_time"), _identifying(runtime), strict=True):
             if logged in batch.schema.names:
                 columns[name] = batch[logged]
@@ -211,8 +217,26 @@ class Source:
 
     def _feature_columns(self, names: list[str], runtime: Runtime) -> list[str]:
         if missing := [name for name in runtime.features if name not in names]:
-            raise DataError(str(self._path), f"has no column {missing[0]}", f"it has {', '.join(names)}"[:300])
+            raise self._lacks(missing[0], names)
         return list(runtime.features)
+
+    def _lacks(self, column: str, names: list[str]) -> DataError:
+        return DataError(str(self._path), f"has no column {column}", f"it has {', '.join(names)}"[:300])
+
+
+def _logged(column: Column, features: pa.StructArray, names: list[str]) -> pa.Array:
+    """A column of a prediction log's features as its kind has it: a time from its days, and for a text one of its size."""
+    import pyarrow as pa
+
+    cells = [features.field(names.index(name)) for name in (column.matrix or (column.name,))]
+    if column.kind == "datetime":
+        days = cells[0].to_pylist()
+        instants = [None if value is None or value != value else times.of_days(value) for value in days]
+        return pa.array(instants, pa.timestamp("us", tz="UTC"))
+    if column.kind == "text":
+        sizes = zip(*(part.to_pylist() for part in cells), strict=True)
+        return pa.array([None if None in size else column.of_numbers(size) for size in sizes], pa.string())
+    return cells[0]
 
 
 def _identifying(runtime: Runtime) -> tuple[str, str]:
@@ -232,22 +256,25 @@ def _after(batches: Any, skip: int) -> Iterator[pa.RecordBatch]:
 def _rows_of(block: pa.RecordBatch, runtime: Runtime, file: Path, first_row: int) -> Rows:
     """The model's input. Raises DataError that names the first row, counted from 0, that breaks the contract."""
     reader = runtime.signature
-    columns = {name: _cells(block[name], name in reader.plain_numbers) for name in runtime.features}
     try:
-        return reader.of_arrays(columns)
+        return reader.of_arrays({name: _cells(block[name], reader.schema[name]) for name in runtime.features})
     except RowRefused as error:
         raise DataError(f"{file} row {first_row + error.row}", error.fault, "correct the row and run again") from error
 
 
-def _cells(column: pa.Array, number: bool) -> np.ndarray:
-    """The cells as the schema reads them: float64 for numbers where that loses nothing, else one object a cell."""
+def _cells(column: pa.Array, read_as: Column) -> np.ndarray:
+    """The cells as the schema reads them: float64 for numbers, and for times with a zone, else one object or one time a cell."""
     import pyarrow as pa
 
+    number = read_as.kind in ("number", "integer")
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     held = column.type
     if number and (pa.types.is_integer(held) or pa.types.is_floating(held) or pa.types.is_decimal(held)):
         return column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    if read_as.kind == "datetime" and pa.types.is_timestamp(held):
+        instants = column.to_numpy(zero_copy_only=False)
+        return instants_in_days(read_as, instants) if held.tz is not None else instants
     if number and pa.types.is_string(held) and (read := _numbers(column)) is not None:
         return read
     # A float as numpy has it: the text of a float32 is shorter than that of the double beside it.

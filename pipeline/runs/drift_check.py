@@ -18,6 +18,8 @@ from pipeline.errors import RegistryError
 from pipeline.ledger.events import DriftChecked
 from pipeline.ledger.timeline import LiveVersion, live_at
 from pipeline.runs import label_maturity
+from pipeline.serving.schema import Schema
+from pipeline.serving.schema.blocks import number_matrix
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,27 +120,38 @@ def _drift_verdict(
     import pandas as pd
 
     from pipeline.monitoring import drift
+    from pipeline.training import fit
 
     model = context.params.model(name)
-    personal = model.rollout.serving.personal
+    columns = [column for column in fit.columns_of(model.training) if column.name not in model.rollout.serving.personal]
+    schema = _schema(context, name, champion)
+    before = pd.read_parquet(context.registry.reference_file(name, champion.version, champion.digest))
     return drift.compare(
-        pd.read_parquet(context.registry.reference_file(name, champion.version, champion.digest)),
+        _as_logged(before, schema),
         requests,
-        [c for c in model.training.numeric if c not in personal],
-        [c for c in model.training.categorical if c not in personal],
+        [name for column in columns for name in column.matrix],
+        [column.name for column in columns if column.is_category],
         model.monitor,
         report,
-        _learnt(context, name, champion),
+        {column.name: column.learnt for column in schema.columns if column.learnt is not None},
     )
 
 
-def _learnt(context: Context, name: str, champion: LiveVersion) -> dict[str, frozenset[str]]:
-    """The categories that the champion learnt, by column; empty for a version from before schemas."""
+def _as_logged(rows: pd.DataFrame, schema: Schema) -> pd.DataFrame:
+    """The rows, which a model of that schema learnt from, with their times and texts in numbers, as the prediction log has them."""
+    for column in schema.columns:
+        if column.kind in ("datetime", "text"):
+            numbers = number_matrix(rows, [column])
+            rows = rows.assign(**{name: numbers[:, i] for i, name in enumerate(column.matrix)})
+    return rows
+
+
+def _schema(context: Context, name: str, champion: LiveVersion) -> Schema:
+    """The champion's schema, with the categories that it learnt; a version from before schemas does not know them."""
     from pipeline.serving import contents
     from pipeline.serving.runtime import schema_of
 
-    schema = schema_of(contents.read(context.registry.package_folder(name, champion.version, champion.digest)))
-    return {column.name: column.learnt for column in schema.columns if column.learnt is not None}
+    return schema_of(contents.read(context.registry.package_folder(name, champion.version, champion.digest)))
 
 
 def _labels_due(live: LiveVersion, mature: timedelta, as_of: datetime) -> list[str]:

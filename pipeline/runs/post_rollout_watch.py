@@ -141,8 +141,9 @@ def _answers(context: Context, name: str, before: PackageOfVersion, rows: pd.Dat
         personal = context.params.model(name).rollout.serving.personal
         if hidden := [feature for feature in runtime.features if feature in personal]:
             raise Incomparable(f"{', '.join(hidden)} is personal and not in the prediction log")
-        if missing := [feature for feature in runtime.features if feature not in rows.columns]:
+        logged = [*runtime.signature.numbers, *runtime.signature.texts]
+        if missing := [feature for feature in logged if feature not in rows.columns]:
             raise Incomparable(f"version {version} needs {', '.join(missing)}, which requests no longer carry")
-        return runtime.predict_frame(rows)
+        return runtime.predict_logged(rows)
     except (PackageRefused, PerennialError, OSError, ValueError, KeyError) as error:
         raise Incomparable(f"version {version} cannot predict these rows ({error})") from error

@@ -27,6 +27,7 @@ JSON_TYPES: dict[str, dict[str, str]] = {
     "integer": {"type": "integer"},
     "boolean": {"type": "boolean"},
     "datetime": {"type": "string", "format": "date-time"},
+    "text": {"type": "string"},
     "category": {"type": "string"},
 }
 MEDIA_TYPES = {"swagger-ui.css": "text/css", "swagger-ui-bundle.js": "text/javascript"}

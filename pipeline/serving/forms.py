@@ -109,7 +109,7 @@ def _instances(rows: Any, signature: Reader, max_rows: int) -> Rows:
     if type(rows) is not list:
         raise BadRequest("instances must be a list of rows")
     if rows and type(rows[0]) is list:
-        return _table([*signature.numbers, *signature.texts], rows, signature, max_rows)
+        return _table(signature.names, rows, signature, max_rows)
     return _records(rows, signature, max_rows)
 
 
@@ -344,7 +344,7 @@ def configuration(signature: Reader, identity: Identity, platform: str) -> dict[
 
 def metadata(signature: Reader, identity: Identity, platform: str) -> dict[str, Any]:
     """The v2 protocol's metadata of the model."""
-    datatypes = {name: signature.schema[name].datatype for name in (*signature.numbers, *signature.texts)}
+    datatypes = {name: signature.schema[name].datatype for name in signature.names}
     return {
         "name": identity.model,
         "versions": [identity.version],

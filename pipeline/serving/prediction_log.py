@@ -243,7 +243,10 @@ class Levels:
 
 
 class LogSchema:
-    """The log's columns for one model: makes Arrow tables of requests. Personal columns become pseudonyms or are left out."""
+    """The log's columns for one model: makes Arrow tables of requests. Personal columns become pseudonyms or are left out.
+
+    A time is logged in days, and of a free text the numbers that a model gets, never the text.
+    """
 
     def __init__(
         self, signature: Reader, version: str, slot: str, personal: Mapping[str, str] | None = None, key: bytes = b""
@@ -305,11 +308,12 @@ class LogSchema:
         from arro3.core import Array, DataType
 
         features: dict[str, Any] = {}
-        for i, name in enumerate(self._signature.numbers):
+        places = [(name, column.name) for column in self._signature.fields for name in column.matrix]
+        for i, (name, of) in enumerate(places):
             column = np.ascontiguousarray(numbers[:, i])
-            if name not in self._personal:
+            if of not in self._personal:
                 features[name] = Array(column)
-            elif self._personal[name] == "hash":
+            elif self._personal[of] == "hash":
                 values = [None if v != v else repr(v) for v in column.tolist()]
                 features[name] = Array(self._masked(name, values), DataType.utf8())
         for i, name in enumerate(self._signature.texts):

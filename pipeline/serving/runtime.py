@@ -14,6 +14,7 @@ import numpy as np
 from pipeline.serving import contents
 from pipeline.serving.errors import PackageRefused
 from pipeline.serving.schema import Reader, Rows, Schema
+from pipeline.serving.schema.blocks import number_matrix
 
 
 class Predictor(Protocol):
@@ -49,17 +50,23 @@ class Runtime:
 
     @property
     def features(self) -> list[str]:
-        """The feature columns: numbers first, then texts."""
-        return [*self.signature.numbers, *self.signature.texts]
+        """The feature columns of a request: categories come last."""
+        return self.signature.names
 
     def predict(self, rows: Rows) -> np.ndarray:
         """Predictions, float64 (rows,)."""
         return self._predictor(rows.numbers, rows.texts)
 
     def predict_frame(self, frame: Any) -> np.ndarray:
-        """Predictions, float64 (rows,), for a pandas frame that has the features as columns."""
+        """Predictions, float64 (rows,), for a pandas frame that has the features as columns, in a snapshot's neutral form."""
+        return self._of_frame(number_matrix(frame, self.signature.fields), frame)
+
+    def predict_logged(self, frame: Any) -> np.ndarray:
+        """The same for a pandas frame that has the features as the prediction log has them."""
+        return self._of_frame(frame[self.signature.numbers].to_numpy("float32"), frame)
+
+    def _of_frame(self, numbers: np.ndarray, frame: Any) -> np.ndarray:
         signature = self.signature
-        numbers = frame[signature.numbers].to_numpy("float32")
         texts = frame[signature.texts].astype(object)
         words = texts.where(texts.notna(), "").to_numpy(object, copy=True)
         # Another version's rows may spell what is the same category in another way.

@@ -1,7 +1,7 @@
 """What the v2 protocol says of a tensor, checked: its datatype, its content type, and which of its values fit both.
 
-A conversion that loses nothing is allowed: a number column takes any datatype of numbers, and BOOL as 0 and 1; a time takes BYTES; a
-key takes BYTES or whole numbers; a category takes all, by its schema. Numbers become float32, as in each form of request and in
+A conversion that loses nothing is allowed: a number column takes any datatype of numbers, and BOOL as 0 and 1; a time and a free
+text take BYTES; a key takes BYTES or whole numbers; a category takes all, by its schema. Numbers become float32, as in each form of request and in
 training. A null is a missing value in each datatype, because JSON has no NaN.
 """
 
@@ -111,7 +111,10 @@ def _accepted(name: str, signature: Reader) -> Sequence[str]:
         return ("BYTES",)
     if name == signature.key:
         return ("BYTES", *WHOLE)
-    return ("BYTES",) if signature.schema.strict and name in signature.texts else DATATYPES
+    if name in signature.texts:
+        return ("BYTES",) if signature.schema.strict else DATATYPES
+    # A time as a number would need an epoch.
+    return ("BYTES",) if name in signature.names and signature.schema[name].kind in ("datetime", "text") else DATATYPES
 
 
 def _rule(datatype: str) -> tuple[Callable[[Any], bool], str]:

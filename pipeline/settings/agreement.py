@@ -114,7 +114,7 @@ def _names_in_the_source(model: Any) -> Iterator[Fault]:
     for key, name in (("source.key", source.key), *times.items(), ("training.target", target)):
         if name is not None and one_name(name) in RESERVED:
             yield key, f"{name} is a name that the stages use; rename the column in the query"
-    for kind in ("numeric", "categorical"):
+    for kind in ("numeric", "datetime", "text", "categorical"):
         for name in getattr(model.training, kind):
             if one_name(name) in own:
                 yield f"training.{kind}", f"{name} is the key or a time and cannot be a feature"
@@ -128,11 +128,28 @@ def _features(model: Any) -> Iterator[Fault]:
     features = model.training.features
     if not features:
         added = example("models.NAME.training.numeric")
-        yield "training", f"name at least one numeric or categorical feature, for example {added}"
+        yield "training", f"name at least one feature, numeric, datetime, text or categorical, for example {added}"
     for name in named_twice(features):
         yield "training", f"named twice: {name} (upper and lower case are one column)"
     if one_name(model.training.target) in {one_name(name) for name in features}:
         yield "training", f"the target {model.training.target} may not be a feature"
+
+
+def _numbers_of_texts(model: Any) -> Iterator[Fault]:
+    """A text becomes numbers that have names too."""
+    if not model.training.text:
+        return
+    # Not above: who reads settings only shall not wait for numpy.
+    from pipeline.serving.schema import texts
+
+    features = {one_name(name) for name in model.training.features}
+    for column in model.training.text:
+        for name in texts.names(column):
+            if one_name(name) in features:
+                yield (
+                    "training.text",
+                    f"{column} becomes the number {name}, and a feature is called so; rename one of them",
+                )
 
 
 def _estimator(model: Any) -> Iterator[Fault]:
@@ -189,19 +206,24 @@ def _golden(model: Any) -> Iterator[Fault]:
 
 
 def _columns_of_rules(model: Any) -> Iterator[Fault]:
-    text = {model.source.key, *model.training.categorical}
-    numbers = {*model.training.numeric, model.training.target}
+    training = model.training
+    text = {model.source.key, *training.categorical}
+    known = {*training.features, training.target, *text}
     for column, rule in model.gates.contract.columns.items():
-        if column not in text | numbers:
+        listed = "datetime" if column in training.datetime else "text" if column in training.text else ""
+        if column not in known:
             yield "gates.contract.columns", f"names no feature, key or target: {column}"
-        elif fault := rule.does_not_fit(column in text):
+        elif fault := rule.does_not_fit(column in text, listed):
             yield f"gates.contract.columns.{column}", fault
 
 
 def _personal(model: Any) -> Iterator[Fault]:
-    for column in model.rollout.serving.personal:
+    for column, how in model.rollout.serving.personal.items():
         if column not in {*model.training.features, model.source.key}:
             yield "rollout.serving.personal", f"names no feature or key: {column}"
+        elif column in model.training.text and how == "hash":
+            why = "a text is never logged, only its size; drop leaves that out too"
+            yield f"rollout.serving.personal.{column}", f"must be drop, or nothing: {why}"
 
 
 def _follow(model: Any) -> Iterator[Fault]:
@@ -244,6 +266,7 @@ CHECKS = (
     _source,
     _names_in_the_source,
     _features,
+    _numbers_of_texts,
     _estimator,
     _options,
     _metric,

@@ -164,6 +164,8 @@ class Training(Section):
     task: Literal["binary", "regression"] = "binary"
     target: ColumnName
     numeric: tuple[ColumnName, ...] = ()
+    datetime: tuple[ColumnName, ...] = ()
+    text: tuple[ColumnName, ...] = ()
     categorical: tuple[ColumnName, ...] = ()
     estimator: str = "hist_gradient_boosting"
     options: dict[str, float | int | str | bool | None] = Field(default_factory=dict)
@@ -172,7 +174,7 @@ class Training(Section):
 
     @property
     def features(self) -> list[str]:
-        return [*self.numeric, *self.categorical]
+        return [*self.numeric, *self.datetime, *self.text, *self.categorical]
 
 
 class Evaluation(Section):
@@ -190,8 +192,12 @@ class Column(Section):
     allowed: tuple[bool | int | float | str, ...] | None = None
     nullable: bool = False
 
-    def does_not_fit(self, text: bool) -> str:
-        """The part of this rule that does not fit a text column, or a number; '' when all of it fits."""
+    def does_not_fit(self, text: bool, listed: str = "") -> str:
+        """The part of this rule that does not fit a text column, or a number; '' when all of it fits. `listed` is "datetime" or "text"
+        for a column under these keys."""
+        if listed:
+            given = [name for name in ("type", "min", "max", "allowed") if getattr(self, name) is not None]
+            return f"{given[0]}: does not fit a column under training.{listed}; its rule is nullable" if given else ""
         if self.type == "text" and not text:
             return f"type: {self.type} does not fit; features under numeric and the target are numbers"
         if text and (self.min is not None or self.max is not None):

@@ -19,6 +19,8 @@ import pandas as pd
 
 from pipeline.errors import SettingsError, StageError
 from pipeline.serving.schema import Column, Schema
+from pipeline.serving.schema.blocks import number_matrix
+from pipeline.serving.schema.columns import Kind
 from pipeline.serving.trusted import TRUSTED_TYPES
 from pipeline.settings.models import Model, Training
 
@@ -30,8 +32,11 @@ MISSING_CATEGORY = ""
 
 
 def feature_frame(rows: pd.DataFrame, training: Training) -> pd.DataFrame:
-    """The features of `rows` as a model takes them: numbers as float32, categories as strings with '' for a missing value."""
-    numbers = rows[list(training.numeric)].astype("float32")
+    """The features of `rows`, in a snapshot's neutral form, as a model takes them: numbers as float32, of which a time is one and a text
+    two, and categories as strings with '' for a missing value."""
+    columns = columns_of(training)
+    names = [name for column in columns for name in column.matrix]
+    numbers = pd.DataFrame(number_matrix(rows, columns), index=rows.index, columns=names)
     categories = (
         rows[list(training.categorical)]
         .astype(object)
@@ -40,14 +45,23 @@ def feature_frame(rows: pd.DataFrame, training: Training) -> pd.DataFrame:
     return pd.concat([numbers, categories], axis=1)
 
 
+def columns_of(training: Training) -> tuple[Column, ...]:
+    """The features as params.yaml lists them, without what a snapshot says of them."""
+    lists: tuple[tuple[tuple[str, ...], Kind], ...] = (
+        (training.numeric, "number"),
+        (training.datetime, "datetime"),
+        (training.text, "text"),
+        (training.categorical, "category"),
+    )
+    return tuple(Column(name, kind) for names, kind in lists for name in names)
+
+
 def schema_of(model: Model, snapshot: Path | None = None) -> Schema:
     """The schema that was drawn with the snapshot. Without one, or from before schemas: numbers, and texts as they are."""
     drawn = Schema.of_snapshot(snapshot) if snapshot is not None else None
     if drawn is not None:
         return drawn
-    columns = [Column(name) for name in model.training.numeric]
-    columns += [Column(name, "category") for name in model.training.categorical]
-    return Schema(tuple(columns), model.source.key, model.source.event_time, model.source.timezone)
+    return Schema(columns_of(model.training), model.source.key, model.source.event_time, model.source.timezone)
 
 
 def with_learnt(schema: Schema, fitted: Pipeline) -> Schema:
@@ -59,7 +73,7 @@ def with_learnt(schema: Schema, fitted: Pipeline) -> Schema:
     return replace(
         schema,
         columns=tuple(
-            column if column.number else replace(column, learnt=frozenset(map(str, known[column.name])) - {""})
+            replace(column, learnt=frozenset(map(str, known[column.name])) - {""}) if column.is_category else column
             for column in schema.columns
         ),
     )
@@ -68,7 +82,8 @@ def with_learnt(schema: Schema, fitted: Pipeline) -> Schema:
 def records(rows: pd.DataFrame, schema: Schema) -> list[dict[str, Any]]:
     """Rows as a JSON request has them."""
     columns = {
-        column.name: rows[column.name].astype("float32") if column.number else rows[column.name].astype(object)
+        # A time and a text are written as they are.
+        column.name: rows[column.name].astype(object if column.kind in ("category", "datetime", "text") else "float32")
         for column in schema.columns
     }
     written = {
@@ -95,12 +110,13 @@ def fit(rows: pd.DataFrame, model: Model) -> BaseEstimator:
         )
     target = _checked_target(training_rows[model.training.target], model)
     features = feature_frame(training_rows, model.training)
-    if empty := [column for column in model.training.numeric if features[column].isna().all()]:
-        raise StageError(
-            "train",
-            f"column {empty[0]} is empty in all {len(training_rows):,} rows",
-            "check the source, or remove the column from training.numeric",
-        )
+    for kind in ("numeric", "datetime", "text"):
+        if empty := [column for column in getattr(model.training, kind) if training_rows[column].isna().all()]:
+            raise StageError(
+                "train",
+                f"column {empty[0]} is empty in all {len(training_rows):,} rows",
+                f"check the source, or remove the column from training.{kind}",
+            )
     try:
         return _with_float32_splits(pipeline_for(model.training).fit(features, target.to_numpy()))
     except ValueError as error:
@@ -162,9 +178,10 @@ def pipeline_for(training: Training) -> BaseEstimator:
         numeric = SimpleImputer(strategy="median")
     else:
         numeric = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
+    numbers = [name for column in columns_of(training) for name in column.matrix]
     columns = [
         (n, t, list(c))
-        for n, t, c in (("numeric", numeric, training.numeric), ("categorical", categorical, training.categorical))
+        for n, t, c in (("numeric", numeric, numbers), ("categorical", categorical, training.categorical))
         if c
     ]
     return Pipeline([("columns", ColumnTransformer(columns)), ("estimator", estimator)])

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pyarrow import csv as arrow_csv
 
 from harness.project import CHURN
-from pipeline.data import drawn_schema, neutral_sql
+from pipeline.data import drawn_schema, neutral_sql, sql
 from pipeline.data import snapshot as snapshots
 from pipeline.data import source as source_rows
 from pipeline.data.contract import read_snapshot
@@ -31,9 +31,18 @@ from pipeline.settings.models import Model
 from pipeline.training import fit
 
 NUMERIC = ["double", "whole", "decimal", "flag"]
+DATETIME = ["naive", "aware", "date", "time_text"]
+FREE = ["note"]
 CATEGORICAL = ["text", "code", "code_null", "code_text", "size", "truth", "day", "dictionary"]
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), min_size=1, max_size=6)
 ODD = st.sampled_from(["NA", "nan", "null", "007", " a ", "TRUE", "2.0", "ä", "1e5", "a,b", 'say "x"', "None"])
+
+
+MOMENTS = st.datetimes(datetime(1900, 1, 1), datetime(2100, 1, 1))
+# Spaces and line ends count too.
+NOTES = st.lists(st.one_of(TEXTS, ODD, st.sampled_from([" ", "  ", "\n", "\u2003", "a b c"])), min_size=1, max_size=9)
+# A zone with summer time, in which an hour comes twice.
+ZONE = "Europe/Berlin"
 
 
 def or_none(values):
@@ -46,6 +55,11 @@ ROW = st.fixed_dictionaries(
         "whole": st.integers(-(10**6), 10**6),
         "decimal": or_none(st.decimals(-1000, 1000, places=2)),
         "flag": or_none(st.booleans()),
+        "naive": or_none(MOMENTS),
+        "aware": or_none(MOMENTS),
+        "date": or_none(st.dates(datetime(1900, 1, 1).date(), datetime(2100, 1, 1).date())),
+        "time_text": or_none(MOMENTS.map(lambda time: time.isoformat(" ", "seconds"))),
+        "note": or_none(NOTES.map("".join)),
         "text": or_none(st.one_of(TEXTS, ODD)),
         "code": st.integers(-50, 10**12),
         "code_null": or_none(st.integers(0, 9)),
@@ -61,6 +75,11 @@ TYPES = {
     "whole": pa.int32(),
     "decimal": pa.decimal128(9, 2),
     "flag": pa.bool_(),
+    "naive": pa.timestamp("us"),
+    "aware": pa.timestamp("us", tz=ZONE),
+    "date": pa.date32(),
+    "time_text": pa.string(),
+    "note": pa.string(),
     "text": pa.string(),
     "code": pa.int64(),
     # What pandas makes of integers with a missing value.
@@ -75,9 +94,12 @@ TYPES = {
 
 @pytest.fixture(scope="module")
 def model():
-    training = {**CHURN["training"], "numeric": NUMERIC, "categorical": CATEGORICAL}
+    lists = {"numeric": NUMERIC, "datetime": DATETIME, "text": FREE, "categorical": CATEGORICAL}
+    training = {**CHURN["training"], **lists}
+    source = {**CHURN["source"], "query": "SELECT * FROM given WHERE $start < $end", "timezone": ZONE}
     contract = {"min_rows": 1, "max_bad_share": 0.01}
-    return Model.model_validate({**CHURN, "training": training, "gates": {**CHURN["gates"], "contract": contract}})
+    gates = {**CHURN["gates"], "contract": contract}
+    return Model.model_validate({**CHURN, "source": source, "training": training, "gates": gates})
 
 
 def trained_on(table, model, folder):
@@ -87,10 +109,10 @@ def trained_on(table, model, folder):
     times = pa.array([start + timedelta(minutes=i) for i in range(len(table))])
     table = table.append_column("seen_at", times).append_column("decided_at", times)
     table = table.append_column("left", pa.array([float(i % 2) for i in range(len(table))]))
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
+    with sql.connect(folder.parent) as connection:
         connection.register("given", table)
-        connection.execute("CREATE TABLE rows AS SELECT * FROM given")
+        source_rows.load(connection, model.source, model.training, start, start + timedelta(days=1), "churn")
+        assert connection.sql("SELECT count(unread) FROM rows").fetchall() == [(0,)]
         types = source_rows.column_types(connection)
         drawn_schema.refuse_unfit(connection, "churn", model, types)
         select = snapshots.columns_sql(model.source, model.training, types)
@@ -141,7 +163,7 @@ def datatype(table, name):
 
 def scored(table, reader, folder):
     """The table as `predict` reads it from a file."""
-    runtime = type("OfReader", (), {"signature": reader, "features": [*reader.numbers, *reader.texts]})
+    runtime = type("OfReader", (), {"signature": reader, "features": reader.names})
     pq.write_table(table, folder / "in.parquet")
     table.to_pandas().to_csv(folder / "in.csv", index=False)
     for name in ("in.parquet", "in.csv"):
@@ -173,12 +195,18 @@ def test_each_reading_of_a_table_gives_the_same_values(rows, model, tmp_path_fac
     """The very table that a model learnt from is the same to training, to the endpoint in each form, to `predict` and to the monitor."""
     # A column that is empty in all rows is refused, and every category has to have been seen.
     full = {"double": 1.0, "decimal": Decimal("1.00"), "flag": True, "text": "a", "code_null": 1, "code_text": "1"}
+    full |= {
+        "naive": datetime(2024, 3, 31, 2, 30),
+        "aware": datetime(2024, 10, 27, 0, 30),
+        "time_text": "2024-10-27 02:30",
+    }
+    full |= {"date": datetime(2024, 10, 27).date(), "note": " a note\n of 2 lines"}
     full |= {"size": 1.0, "truth": True, "day": datetime(2024, 2, 1).date(), "dictionary": "red"}
     rows = [rows[0] | full, *rows]
     table = pa.table({name: pa.array([row[name] for row in rows], kind) for name, kind in TYPES.items()})
     folder = tmp_path_factory.mktemp("readings")
     reader, features = trained_on(table, model, folder / "snapshot")
-    numbers, texts = features[NUMERIC].to_numpy("float32"), features[CATEGORICAL].to_numpy(object)
+    numbers, texts = features[reader.numbers].to_numpy("float32"), features[CATEGORICAL].to_numpy(object)
     readings = dict((*requested(table, reader), *scored(table, reader, folder)))
     for form, read in readings.items():
         assert np.array_equal(read.numbers, numbers, equal_nan=True), form

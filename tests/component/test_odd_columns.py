@@ -21,6 +21,8 @@ from harness.router import router
 
 KEY, SEEN, DECIDED, TARGET = 'Kunde "Nr." [1]', "seen: at", "decided/at", "left? it's 50%"
 NUMBERS = ["Floor Area [m²]", "50%", "x..y", "a:b", " lead", "index", "$start", 'it\'s "x"']
+SINCE, NOTE = "seit <wann>", 'note: "free"'
+SIZES = [f"{NOTE} characters", f"{NOTE} words"]
 TEXTS = ["größe", "a/b", "a.b", "{z}", "`t`; --", "${d}"]
 MODEL = CHURN | {
     "source": {
@@ -28,15 +30,17 @@ MODEL = CHURN | {
         "key": KEY,
         "event_time": SEEN,
         "label_time": DECIDED,
+        "timezone": "Europe/Berlin",
         "window_days": 30,
     },
-    "training": CHURN["training"] | {"target": TARGET, "numeric": NUMBERS, "categorical": TEXTS},
+    "training": CHURN["training"]
+    | {"target": TARGET, "numeric": NUMBERS, "categorical": TEXTS, "datetime": [SINCE], "text": [NOTE]},
     "gates": {
         "metric_limit": 0.6,
         "contract": {
             "columns": {name: {"min": 0, "nullable": True} for name in NUMBERS}
             | {name: {"allowed": ["basic", "plus"]} for name in TEXTS}
-            | {KEY: {"nullable": False}, TARGET: {"allowed": [0, 1]}}
+            | {KEY: {"nullable": False}, SINCE: {"nullable": True}, TARGET: {"allowed": [0, 1]}}
         },
     },
     "monitor": {"cron": "0 6 * * *", "window_days": 30, "min_rows": 20},
@@ -51,6 +55,10 @@ def odd_customers() -> pd.DataFrame:
         rows[name] = rows[("spend", "calls")[place % 2]]
     for name in TEXTS:
         rows[name] = rows["plan"]
+    # Local times of an hour that a clock went through twice, and of days before and after it; some are missing.
+    since = pd.Timestamp("2023-10-29") + pd.to_timedelta(rows["spend"].round(), unit="min")
+    rows[SINCE] = since.where(rows["calls"].notna())
+    rows[NOTE] = [None if calls != calls else " ".join(["on, it rings\n"] * int(calls)) for calls in rows["calls"]]
     return rows.drop(columns=["spend", "calls", "plan"])
 
 
@@ -90,11 +98,17 @@ def in_mlflow(project: Path, rows: pd.DataFrame) -> list[float]:
     """What the version that MLflow has predicts; its signature has the columns, and its params the rules."""
     mlflow.set_tracking_uri(f"sqlite:///{project / '.perennial' / 'mlflow' / 'mlflow.db'}")
     model = mlflow.pyfunc.load_model("models:/odd/1")
-    assert model.metadata.get_input_schema().input_names() == [*NUMBERS, *TEXTS]
+    assert model.metadata.get_input_schema().input_names() == [*NUMBERS, SINCE, *SIZES, *TEXTS]
     params = mlflow.get_run(model.metadata.run_id).data.params
     assert json.loads(params["gates.contract.columns"])["Floor Area [m²]"]["min"] == 0
-    asked = rows[[*NUMBERS, *TEXTS]].astype(dict.fromkeys(NUMBERS, "float32"))
-    return model.predict(asked).tolist()
+    # MLflow's own server has no code of ours: it wants what the model gets of a time and a text.
+    instants = rows[SINCE].dt.tz_localize("Europe/Berlin", ambiguous=False)
+    days = (instants - pd.Timestamp("2000-01-01", tz="UTC")) / pd.Timedelta(days=1)
+    texts = rows[NOTE].replace("", None)
+    sizes = {SIZES[0]: texts.str.len(), SIZES[1]: texts.str.split().str.len()}
+    asked = rows.assign(**{SINCE: days, **sizes})
+    asked = asked[[*NUMBERS, SINCE, *SIZES, *TEXTS]]
+    return model.predict(asked.astype(dict.fromkeys([*NUMBERS, SINCE, *SIZES], "float32"))).tolist()
 
 
 def own_python() -> dict[str, str]:
@@ -104,7 +118,8 @@ def own_python() -> dict[str, str]:
 def test_odd_names_go_from_the_source_to_mlflow_the_slot_a_file_and_the_monitor(odd):
     """A run trains, registers and goes live; JSON, CSV, tensors and a file give the same predictions; drift is checked."""
     rows = odd_customers().tail(40).drop(columns=[TARGET, DECIDED])
-    asked = rows.astype(object).assign(**{SEEN: [time.isoformat() for time in rows[SEEN]]})
+    asked = rows.astype(object)
+    asked = asked.assign(**{n: [None if t is pd.NaT else t.isoformat() for t in rows[n]] for n in (SEEN, SINCE)})
     records = asked.where(asked.notna(), None).to_dict("records")
     with router(odd, odd / ".perennial") as at:
         addresses = {"PERENNIAL_ROUTER_URL": at.router, "PERENNIAL_ROUTER_API_URL": at.router_api}
@@ -129,7 +144,9 @@ def test_odd_names_go_from_the_source_to_mlflow_the_slot_a_file_and_the_monitor(
             checked = said(["drift", "odd", "--as-of", "2024-03-19T00:00:00Z", "--json"], **addresses)
             assert checked.returncode == 0, checked.stderr
             drift = json.loads(checked.stdout)
-            assert {feature["feature"] for feature in drift["features"]} == {*NUMBERS, *TEXTS} - {"größe"}
+            assert {feature["feature"] for feature in drift["features"]} == {*NUMBERS, SINCE, *SIZES, *TEXTS} - {
+                "größe"
+            }
             assert drift["live_quality"]["labelled"] == 40
             assert "Floor Area [m" in Path(drift["report"]).read_text()
         finally:

@@ -24,7 +24,7 @@ from pipeline.gates import (
 )
 from pipeline.gates.base import PackagedModel, ValidatedData, Verdict
 from pipeline.serving.runtime import Runtime
-from pipeline.serving.schema import Reader, Schema
+from pipeline.serving.schema import Column, Reader, Schema
 from pipeline.training import evaluate
 from pipeline.workspaces.dvc_graph import Artifacts
 
@@ -225,7 +225,7 @@ def test_a_champion_that_needs_a_dropped_column_stops_no_run(churn, files, tmp_p
     champion = with_features(shutil.copytree(files.package, tmp_path / "champion"), lambda features: features)
     names = churn.training.features
     predictions = pd.read_parquet(files.predictions).drop(columns=names[0])
-    signature = SimpleNamespace(numbers=["calls"], texts=["plan"])
+    signature = Reader(Schema((Column("calls"), Column("plan", "category"))))
     held = PackagedModel(
         churn, {}, None, predictions, SimpleNamespace(signature=signature), Runtime.load(champion), "7"
     )

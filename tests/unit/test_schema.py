@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.rollout import replay
 from pipeline.serving.errors import BadRequest
-from pipeline.serving.schema import Column, Reader, Schema, Unreadable, spelling, times
+from pipeline.serving.schema import Column, Reader, RowRefused, Schema, Unreadable, spelling, times
 
 NO_VALUE = [None, float("nan"), np.float32("nan"), pd.NaT, pd.NA, Decimal("NaN"), ""]
 
@@ -120,6 +121,7 @@ COLUMNS = (
     Column("calls", "integer", nullable=False),
     Column("paid", "boolean"),
     Column("since", "datetime"),
+    Column("note", "text"),
     Column("size", allowed=(0.1, 2.0)),
     Column("shop", "category", spelling="number", learnt=frozenset({"1", "2"})),
     Column("plan", "category", allowed=("basic", "plus"), learnt=frozenset({"basic", "plus"})),
@@ -129,6 +131,7 @@ GOOD = {
     "calls": 3,
     "paid": True,
     "since": "2000-01-02T12:00:00Z",
+    "note": "two words",
     "size": 0.1,
     "shop": "2",
     "plan": "plus",
@@ -159,12 +162,16 @@ def forms_of(row):
         {"shop": "2.0"},
         {"paid": 1, "calls": "3", "age": "30.5"},
         {"paid": "yes", "since": "2000-01-02 12:00"},
+        {"since": datetime(2000, 1, 2, 12), "note": "two\nwords"},
+        {"since": pd.Timestamp("2000-01-02T13:00:00+01:00")},
+        {"since": np.datetime64("2000-01-02T12:00:00.000000000")},
+        {"since": np.datetime64("2000-01-02T12", "h")},
     ],
 )
 def test_every_form_of_a_request_reads_the_same_value(form, spelt):
     """A row has one reading, in each form and each spelling."""
     rows = forms_of(GOOD | spelt)[form](Reader(Schema(COLUMNS)))
-    assert rows.numbers.tolist() == [[30.5, 3.0, 1.0, 1.5, np.float32(0.1).item()]]
+    assert rows.numbers.tolist() == [[30.5, 3.0, 1.0, 1.5, 9.0, 2.0, np.float32(0.1).item()]]
     assert rows.texts.tolist() == [["2", "plus"]]
     assert not rows.unknown
 
@@ -195,7 +202,16 @@ def test_a_broken_rule_is_refused_or_flagged(form, broken, message):
 @pytest.mark.parametrize("form", forms_of(GOOD))
 def test_what_cannot_be_read_is_refused_also_where_breaches_are_flagged(form):
     """A cell that is no value of its column is refused whatever the slot does with broken rules."""
-    for unreadable in ({"age": "old"}, {"paid": "maybe"}, {"since": "soon"}, {"plan": ["plus"]}, {"age": 1e39}):
+    for unreadable in (
+        {"age": "old"},
+        {"paid": "maybe"},
+        {"since": "soon"},
+        {"since": 730.5},
+        {"note": 7},
+        {"note": ["a"]},
+        {"plan": ["plus"]},
+        {"age": 1e39},
+    ):
         with pytest.raises(BadRequest, match=f"row 0: column {next(iter(unreadable))} must be"):
             forms_of(GOOD | unreadable)[form](Reader(Schema(COLUMNS), "flag"))
 
@@ -221,15 +237,38 @@ def test_a_schema_is_read_back_as_it_was_written(tmp_path):
 def test_a_value_is_written_as_it_is_read():
     """What a golden request or a replay writes is the value again at the door."""
     reader = Reader(Schema(COLUMNS))
-    rows = reader.of_records([GOOD, GOOD | {"age": None, "paid": None, "since": None, "shop": None}])
-    names = [*reader.numbers, *reader.texts]
-    written = [
-        {name: reader.schema[name].written(value) for name, value in zip(names, (*n, *t), strict=True)}
-        for n, t in zip(rows.numbers.tolist(), rows.texts.tolist(), strict=True)
-    ]
-    again = reader.of_records(written)
+    others = {"age": None, "paid": None, "since": None, "note": None, "shop": None}
+    times = [GOOD | {"since": text} for text in ("9999-12-31 23:59:59", "0001-01-01", "1969-07-20T20:17:40.123456Z")]
+    notes = [GOOD | {"note": text} for text in (" ", "\n\n", "one", " a  b\tc ", "äöü ß", "x" * 30_000)]
+    rows = reader.of_records([GOOD, GOOD | others, *times, *notes])
+    again = reader.of_table(reader.names, replay._values(rows, reader))
     assert np.array_equal(again.numbers, rows.numbers, equal_nan=True)
     assert again.texts.tolist() == rows.texts.tolist()
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/New_York"])
+@pytest.mark.parametrize("unit", ["ns", "us", "ms", "s", "m", "h", "D"])
+def test_numpys_times_of_any_unit_are_times_of_the_schemas_zone(zone, unit):
+    """A datetime64 means what its text means, and NaT is a missing value."""
+    texts = ["2024-02-01", "2024-07-01", "1969-12-31", "2024-10-27"]
+    cells = np.array([*texts, "NaT"], f"datetime64[{unit}]")
+    reader = Reader(Schema((Column("since", "datetime"),), timezone=zone))
+    expected = reader.of_records([{"since": text} for text in [*texts, None]])
+    assert np.array_equal(reader.of_arrays({"since": cells}).numbers, expected.numbers, equal_nan=True)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin"])
+def test_a_time_that_no_text_can_say_is_refused_by_its_row(zone):
+    """Microseconds have years that a time has not; the cell is never another time."""
+    cells = np.array(["2024-02-01", "20240-02-01"], "datetime64[us]")
+    with pytest.raises(RowRefused, match="row 1: column since must be a time"):
+        Reader(Schema((Column("since", "datetime"),), timezone=zone)).of_arrays({"since": cells})
+
+
+def test_a_missing_text_is_told_once():
+    """A text that must not be missing is one broken rule, though the model gets two numbers of it."""
+    reader = Reader(Schema((Column("note", "text", nullable=False), Column("age"))), "flag")
+    assert reader.of_records([{"note": "", "age": 1}]).breaches == {0: ["note must not be missing"]}
 
 
 def test_a_package_from_before_schemas_reads_as_it_did():

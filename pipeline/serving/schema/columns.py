@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import timedelta
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from pipeline.serving.schema import spelling as spellings
-from pipeline.serving.schema import times
+from pipeline.serving.schema import texts, times
 from pipeline.serving.schema.spelling import Spelling, Unreadable, shown
 
-Kind = Literal["number", "integer", "boolean", "datetime", "category"]
+Kind = Literal["number", "integer", "boolean", "datetime", "text", "category"]
 FILE = "schema.json"
 LARGEST = float(np.finfo("float32").max)
 
@@ -42,41 +42,60 @@ class Column:
     learnt: frozenset[str] | None = field(default=None, compare=False)
 
     @property
-    def number(self) -> bool:
-        """Whether a model gets it as a number."""
-        return self.kind != "category"
+    def is_category(self) -> bool:
+        """Whether a model gets it as a category; all others it gets as numbers."""
+        return self.kind == "category"
+
+    @property
+    def matrix(self) -> tuple[str, ...]:
+        """Its columns in the matrix of numbers: one, but two for a text and none for a category."""
+        if self.kind == "text":
+            return texts.names(self.name)
+        return () if self.is_category else (self.name,)
 
     @property
     def datatype(self) -> str:
         """Its datatype in the v2 protocol's metadata; others are taken too."""
-        return {"boolean": "BOOL", "datetime": "BYTES", "category": "BYTES"}.get(self.kind, "FP32")
+        bytes_ = dict.fromkeys(("datetime", "text", "category"), "BYTES")
+        return {"boolean": "BOOL", **bytes_}.get(self.kind, "FP32")
 
-    def read(self, cell: Any) -> float | str | None:
-        """The one value that a cell means; None when it is missing. Raises Unreadable."""
+    def read(self, cell: Any, zone: tzinfo = UTC) -> float | str | None:
+        """The one value that a cell means; None when it is missing. `zone` is that of times without one. Raises Unreadable."""
         match self.kind:
             case "category":
                 return spellings.category(cell, self.spelling)
+            case "text":
+                return spellings.free_text(cell)
             case "boolean":
                 return spellings.truth(cell)
             case "datetime":
-                return times.days(cell)
+                return times.days(cell, zone)
         value = spellings.number(cell)
         if value is not None and abs(value) > LARGEST:
             raise Unreadable("must be a finite number")
         return value
 
-    def written(self, value: float | str | None) -> Any:
-        """A value of `read` as a JSON request has it. A missing value is null."""
+    def numbers(self, value: float | str | None) -> tuple[float, ...]:
+        """A value of `read` in the columns of `matrix`; a missing one is NaN."""
+        if self.kind == "text":
+            return texts.encoded(value if isinstance(value, str) else None)
+        return (math.nan if value is None else float(value),)
+
+    def of_numbers(self, values: Sequence[float]) -> Any:
+        """The values of its columns in `matrix` as a JSON request has them; of a text they know its size only."""
+        return texts.stand_in(values) if self.kind == "text" else self.written(values[0])
+
+    def written(self, value: float | str | datetime | None) -> Any:
+        """A value of `read`, or a time, as a JSON request has it. A missing value is null."""
         if value is None or value != value or value == "":
             return None
         match self.kind:
             case "boolean":
                 return bool(value)
             case "integer":
-                return int(value)
+                return int(value)  # type: ignore[arg-type]
             case "datetime":
-                assert isinstance(value, float)
-                return times.canonical(times.EPOCH + timedelta(days=value))
+                return times.canonical(times.of_days(value) if isinstance(value, float) else value)
         return value
 
     def example(self) -> Any:
@@ -88,6 +107,8 @@ class Column:
                 return bool(self.allowed[0]) if self.allowed else True
             case "datetime":
                 return "2000-01-01T00:00:00Z"
+            case "text":
+                return "some text"
         if self.allowed:
             return self.allowed[0]
         value = min(max(0.0, self.min or 0.0), self.max if self.max is not None else math.inf)
@@ -114,10 +135,10 @@ class Column:
             return bool(np.isin(np.float32(value), np.array(self.allowed, "float32")))
         return value in self.allowed
 
-    def fault(self, cell: Any) -> str:
+    def fault(self, cell: Any, zone: tzinfo = UTC) -> str:
         """What is wrong with a cell, in words that follow the column's name; '' when nothing is."""
         try:
-            return self.breach(self.read(cell))
+            return self.breach(self.read(cell, zone))
         except Unreadable as error:
             return str(error)
 
@@ -161,13 +182,20 @@ class Schema:
     strict: bool = False
 
     @property
+    def names(self) -> list[str]:
+        """The columns of a request in the model's order: categories come last."""
+        given = [column.name for column in self.columns if not column.is_category]
+        return given + self.texts
+
+    @property
     def numbers(self) -> list[str]:
-        """The columns that a model gets as numbers."""
-        return [column.name for column in self.columns if column.number]
+        """The columns of the matrix of numbers, where a text has two."""
+        return [name for column in self.columns for name in column.matrix]
 
     @property
     def texts(self) -> list[str]:
-        return [column.name for column in self.columns if not column.number]
+        """The columns of the matrix of categories."""
+        return [column.name for column in self.columns if column.is_category]
 
     def __getitem__(self, name: str) -> Column:
         """The column of that name. Raises KeyError."""

@@ -19,6 +19,7 @@ import numpy as np
 
 from pipeline.serving.errors import BadRequest, PackageRefused
 from pipeline.serving.schema import spelling, times
+from pipeline.serving.schema.blocks import RowRefused, number_block, values_of
 from pipeline.serving.schema.columns import LARGEST, Column, Schema
 from pipeline.serving.schema.spelling import Unreadable, shown
 
@@ -28,7 +29,7 @@ NUMBERS, TEXTS = frozenset({float, int, NONE}), frozenset({str})
 
 @dataclass(slots=True)
 class Rows:
-    """Rows as a model takes them. `numbers` is float32 (rows, numbers), `texts` object (rows, texts).
+    """Rows as a model takes them. `numbers` is float32 (rows, schema.numbers), `texts` object (rows, schema.texts).
 
     A missing number is NaN, a missing text "", a missing key or time None. `unknown` has, by row, the columns whose category no
     training saw, `breaches` the rules that a row breaks where the slot only flags them; both in words, without the other rows.
@@ -45,16 +46,8 @@ class Rows:
         return len(self.keys)
 
 
-class RowRefused(BadRequest):
-    """`row`, counted from 0, cannot be read or breaks the contract: its column and why are the `fault`."""
-
-    def __init__(self, row: int, fault: str) -> None:
-        super().__init__(f"row {row}: {fault}")
-        self.row, self.fault = row, fault
-
-
 class Reader:
-    """Reads cells by one model's schema. Numbers come first, then texts, each in the schema's order.
+    """Reads cells by one model's schema. `names` are a request's columns: categories come last, all else is in the schema's order.
 
     Rows that break a rule are refused; with `flag` they are read, and `breaches` names the rules. A cell that is no value of its column
     is refused always.
@@ -68,14 +61,16 @@ class Reader:
             self._zone: tzinfo = UTC if schema.timezone == "UTC" else ZoneInfo(schema.timezone)
         except ZoneInfoNotFoundError:
             raise PackageRefused(f"package: no data of the time zone {schema.timezone}; install tzdata") from None
-        self.numbers, self.texts = schema.numbers, schema.texts
-        self._names = (*self.numbers, *self.texts)
-        self._known = frozenset([*self._names, self.key, self.event_time])
+        self.numbers, self.texts, self.names = schema.numbers, schema.texts, schema.names
+        self._known = frozenset([*self.names, self.key, self.event_time])
         # How many columns a request can have.
         self.columns = len(self._known - {None, ""})
-        self._number_columns = [column for column in self.fields if column.number]
-        self._text_columns = [column for column in self.fields if not column.number]
-        self._pick_numbers, self._pick_texts = _picker(self.numbers), _picker(self.texts)
+        self._number_columns = [column for column in self.fields if not column.is_category]
+        self._text_columns = [column for column in self.fields if column.is_category]
+        # The column of each place in the matrix of numbers.
+        self._places = [column for column in self._number_columns for _ in column.matrix]
+        self._picked = [column.name for column in self._number_columns]
+        self._pick_numbers, self._pick_texts = _picker(self._picked), _picker(self.texts)
         # The columns whose numbers are taken as they are.
         self.plain_numbers = [c.name for c in self._number_columns if c.kind in ("number", "integer")]
         self._all_plain = self.plain_numbers == self.numbers
@@ -84,7 +79,7 @@ class Reader:
         self._spelt = any(learnt is not None for learnt in self._learnt) or any(
             column.spelling != "text" for column in self._text_columns
         )
-        self._rules = _Rules(self._number_columns, self._text_columns)
+        self._rules = _Rules(self._places, self._text_columns)
 
     def of_records(self, records: Sequence[Any]) -> Rows:
         """Rows from objects with a value for each column. Raises BadRequest."""
@@ -106,7 +101,7 @@ class Reader:
         """Rows from sequences of values, in the order of `names`. Raises BadRequest."""
         self._refuse_columns(names)
         place = {name: i for i, name in enumerate(names)}
-        numbers = list(map(_picker([place[n] for n in self.numbers]), rows))
+        numbers = list(map(_picker([place[n] for n in self._picked]), rows))
         texts = list(map(_picker([place[n] for n in self.texts]), rows))
         keys, moments = (
             [row[place[name]] for row in rows] if name in place else [None] * len(rows)
@@ -120,7 +115,7 @@ class Reader:
         rows = len(next(iter(columns.values())))
         missing = [None] * rows
         keys, moments = (list(columns.get(name, missing)) for name in (self.key, self.event_time))
-        number_types: set[type] = set().union(*(map(type, columns[name]) for name in self.numbers))
+        number_types: set[type] = set().union(*(map(type, columns[name]) for name in self._picked))
         text_types: set[type] = set().union(*(map(type, columns[name]) for name in self.texts))
         matrix, words = np.empty((rows, len(self.numbers))), np.empty((rows, len(self.texts)), object)
         if self._all_plain and number_types <= NUMBERS and text_types <= TEXTS | {NONE}:
@@ -139,25 +134,30 @@ class Reader:
         return self.of_table(list(columns), list(zip(*columns.values(), strict=True)))
 
     def of_arrays(self, columns: Mapping[str, np.ndarray]) -> Rows:
-        """Rows from many: float64 arrays of plain numbers, NaN where one is missing, and arrays of one object a cell.
+        """Rows from many: float64 arrays of plain numbers, or of days for a datetime, NaN where one is missing; datetime64 arrays of
+        times without a zone; and arrays of one object a cell.
 
         Raises RowRefused.
         """
         rows = len(next(iter(columns.values())))
         matrix, words = np.empty((rows, len(self.numbers))), np.empty((rows, len(self.texts)), object)
-        for table, fields in ((matrix, self._number_columns), (words, self._text_columns)):
-            for i, column in enumerate(fields):
-                cells = columns[column.name]
-                if self.schema.strict and not column.number:
-                    _refuse_other_kinds(column, cells)
-                table[:, i] = cells if cells.dtype == "float64" and table is matrix else _each(column, cells)
+        place = 0
+        for column in self._number_columns:
+            end = place + len(column.matrix)
+            matrix[:, place:end] = number_block(column, columns[column.name], self._zone)
+            place = end
+        for i, column in enumerate(self._text_columns):
+            cells = columns[column.name]
+            if self.schema.strict:
+                _refuse_other_kinds(column, cells)
+            words[:, i] = ["" if value is None else value for value in values_of(column, cells, self._zone)]
         read = self._checked(matrix, words, [None] * rows, [None] * rows)
         if read is None:
             raise self._rule_fault(matrix, words)
         return read
 
     def _refuse_columns(self, names: Sequence[str]) -> None:
-        if missing := [n for n in self._names if n not in names]:
+        if missing := [n for n in self.names if n not in names]:
             raise BadRequest(f"row 0: column {missing[0]} is missing")
         if unknown := [n for n in names if n not in self._known]:
             raise BadRequest(f"row 0: column {unknown[0]} is unknown to the model")
@@ -191,14 +191,19 @@ class Reader:
 
     def _read(self, numbers: list[Any], texts: list[Any]) -> tuple[list[Any], list[Any]]:
         """The values of all cells. Raises BadRequest for one that is no value of its column."""
+        columns, zone = self._number_columns, self._zone
         try:
-            read = [
-                [tuple(column.read(cell) for column, cell in zip(columns, row, strict=True)) for row in rows]
-                for columns, rows in ((self._number_columns, numbers), (self._text_columns, texts))
-            ]
+            return (
+                [
+                    tuple(
+                        chain.from_iterable(c.numbers(c.read(cell, zone)) for c, cell in zip(columns, row, strict=True))
+                    )
+                    for row in numbers
+                ],
+                [tuple(c.read(cell) for c, cell in zip(self._text_columns, row, strict=True)) for row in texts],
+            )
         except Unreadable:
             raise self._value_fault(numbers, texts) from None
-        return read[0], read[1]
 
     def _checked(self, matrix: np.ndarray, words: np.ndarray, keys: list[Any], moments: list[Any]) -> Rows | None:
         """The rows of a float64 matrix and of texts; None where one breaks the contract and the slot refuses that."""
@@ -238,11 +243,12 @@ class Reader:
 
     def _breaches(self, matrix: np.ndarray, words: np.ndarray) -> dict[int, list[str]]:
         found: dict[int, list[str]] = {}
-        for columns, cells in ((self._number_columns, matrix), (self._text_columns, words)):
+        for columns, cells in ((self._places, matrix), (self._text_columns, words)):
             for i, column in enumerate(columns):
                 for row, cell in enumerate(cells[:, i].tolist()):
                     value = None if cell != cell or cell == "" else cell
-                    if fault := column.breach(value):
+                    # A missing text is missing in each of its places.
+                    if (fault := column.breach(value)) and f"{column.name} {fault}" not in found.get(row, ()):
                         found.setdefault(row, []).append(f"{column.name} {fault}")
         return found
 
@@ -266,13 +272,13 @@ class Reader:
     def _fault(self, column: Column, value: Any) -> str:
         if self.schema.strict and (fault := _strict_fault(column, value)):
             return fault
-        return column.fault(value)
+        return column.fault(value, self._zone)
 
     def _record_fault(self, records: Sequence[Any]) -> str:
         for row, record in enumerate(records):
             if not isinstance(record, dict):
                 return f"row {row}: must be an object with a value for each column"
-            if missing := [n for n in self._names if n not in record]:
+            if missing := [n for n in self.names if n not in record]:
                 return f"row {row}: column {missing[0]} is missing"
             if unknown := [str(n) for n in record if n not in self._known]:
                 return f"row {row}: column {unknown[0]} is unknown to the model"
@@ -309,25 +315,6 @@ def _refuse_other_kinds(column: Column, cells: np.ndarray) -> None:
             raise RowRefused(row, f"column {column.name} {fault}")
 
 
-def _each(column: Column, cells: np.ndarray) -> list[Any]:
-    """The values of the cells, each different one read once. A missing number is NaN, a missing text "". Raises RowRefused."""
-    read: dict[Any, Any] = {}
-    values = []
-    for row, cell in enumerate(cells.tolist()):
-        try:
-            # By type too: 1, 1.0 and True are equal, and not the same text. NaN is equal to nothing.
-            spelt = (type(cell), None if cell != cell else cell)
-            if spelt not in read:
-                value = column.read(cell)
-                read[spelt] = ("" if column.kind == "category" else math.nan) if value is None else value
-            values.append(read[spelt])
-        except Unreadable as error:
-            raise RowRefused(row, f"column {column.name} {error}") from None
-        except TypeError:
-            raise RowRefused(row, f"column {column.name} must be one value; got {shown(cell)}") from None
-    return values
-
-
 class _Rules:
     """The rules of the contract over whole matrices."""
 
@@ -358,9 +345,9 @@ class _Rules:
 
 def _strict_fault(column: Column, value: Any) -> str:
     """What a version from before schemas refuses, that others read."""
-    if value is None or value != value or (value == "" and not column.number):
+    if value is None or value != value or (value == "" and column.is_category):
         return ""
-    if not column.number:
+    if column.is_category:
         return "" if type(value) is str else f"must be text; got {shown(value)}"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return f"must be a number; got {shown(value)}"

@@ -110,6 +110,15 @@ def category(cell: Any, spelling: Spelling = "text") -> str | None:
     return text
 
 
+def free_text(cell: Any) -> str | None:
+    """The text as it is."""
+    if isinstance(cell, str):
+        return cell or None
+    if missing(cell):
+        return None
+    raise Unreadable(f"must be text; got {shown(cell)}")
+
+
 def key(cell: Any) -> str | None:
     """The key's one text."""
     if type(cell) is str:

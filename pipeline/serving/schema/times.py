@@ -12,6 +12,8 @@ import re
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from typing import Any
 
+import numpy as np
+
 from pipeline.serving.schema.spelling import MISSING, Unreadable, missing, shown
 
 FORMS = "2024-02-01, 2024-02-01T10:00:00Z or 2024-02-01 10:00:00.123+01:00"
@@ -21,26 +23,31 @@ TIME = re.compile(
     re.ASCII,
 )
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+DAY = 86_400_000_000.0
 
 
 def instant(cell: Any, zone: tzinfo = UTC) -> datetime | None:
-    """The time in UTC, of `zone` where it names none; None for a missing value. Raises Unreadable."""
-    if isinstance(cell, datetime):
-        if missing(cell):
-            return None
-        return _local(cell, zone) if cell.tzinfo is None else cell.astimezone(UTC)
-    if isinstance(cell, date):
-        return _local(datetime(cell.year, cell.month, cell.day), zone)
-    if type(cell) is not str:
-        if missing(cell):
-            return None
-        raise Unreadable(f"must be a time like {FORMS}; got {shown(cell)}")
-    text = cell.strip()
-    if text in MISSING:
-        return None
-    parts = TIME.fullmatch(text)
+    """The time in UTC, of `zone` where it names none; None for a missing value. Raises Unreadable.
+
+    A time of numpy has no zone of its own; what is finer than a microsecond is cut.
+    """
     try:
-        if parts is None:
+        if isinstance(cell, np.datetime64):
+            cell = cell.astype("datetime64[us]").item()
+        if isinstance(cell, datetime):
+            if missing(cell):
+                return None
+            return _local(cell, zone) if cell.tzinfo is None else cell.astimezone(UTC)
+        if isinstance(cell, date):
+            return _local(datetime(cell.year, cell.month, cell.day), zone)
+        if type(cell) is not str:
+            if missing(cell):
+                return None
+            raise ValueError
+        text = cell.strip()
+        if text in MISSING:
+            return None
+        if (parts := TIME.fullmatch(text)) is None:
             raise ValueError
         return _of_parts(parts, zone)
     except (ValueError, OverflowError):
@@ -86,7 +93,21 @@ def _is_canonical(text: str) -> bool:
     return True
 
 
-def days(cell: Any) -> float | None:
+def days(cell: Any, zone: tzinfo = UTC) -> float | None:
     """What a model gets of a datetime: days since 2000-01-01 UTC."""
-    time = instant(cell)
-    return None if time is None else (time - EPOCH) / timedelta(days=1)
+    time = instant(cell, zone)
+    return None if time is None else (time - EPOCH) // timedelta(microseconds=1) / DAY
+
+
+def days_of(times: np.ndarray) -> np.ndarray:
+    """The same of many times in UTC: float64 for a datetime64 of any unit, NaN where one is missing."""
+    micros = times.astype("datetime64[us]") - np.datetime64(EPOCH.replace(tzinfo=None), "us")
+    return np.where(np.isnat(times), np.nan, micros.astype("int64") / DAY)
+
+
+def of_days(value: float) -> datetime:
+    """The time of `days`. A float32 may lie beyond the last time that there is."""
+    try:
+        return EPOCH + timedelta(days=value)
+    except OverflowError:
+        return (datetime.max if value > 0 else datetime.min).replace(tzinfo=UTC)

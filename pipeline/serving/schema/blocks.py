@@ -1,0 +1,79 @@
+"""Many cells of one column at once, as files and frames have them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, tzinfo
+from typing import Any
+
+import numpy as np
+
+from pipeline.serving.errors import BadRequest
+from pipeline.serving.schema import times
+from pipeline.serving.schema.columns import Column
+from pipeline.serving.schema.spelling import Unreadable, shown
+
+FIRST, LAST = np.datetime64("0001-01-01T00:00:00", "s"), np.datetime64("9999-12-31T23:59:59", "s")
+
+
+class RowRefused(BadRequest):
+    """`row`, counted from 0, cannot be read or breaks the contract: its column and why are the `fault`."""
+
+    def __init__(self, row: int, fault: str) -> None:
+        super().__init__(f"row {row}: {fault}")
+        self.row, self.fault = row, fault
+
+
+def number_block(column: Column, cells: np.ndarray, zone: tzinfo = UTC) -> np.ndarray:
+    """Many cells of one column in its columns of the matrix, float64 (rows, matrix); `cells` as for `of_arrays`. Raises RowRefused."""
+    if cells.dtype == "float64" and column.kind != "text":
+        return cells[:, None]
+    if cells.dtype.kind == "M" and zone is UTC and column.kind == "datetime":
+        return instants_in_days(column, cells)[:, None]
+    return np.array([column.numbers(value) for value in values_of(column, cells, zone)]).reshape(
+        len(cells), len(column.matrix)
+    )
+
+
+def instants_in_days(column: Column, instants: np.ndarray) -> np.ndarray:
+    """Times in UTC, datetime64 of any unit, as a model gets them, float64. Raises RowRefused for one that no text can say."""
+    seconds = instants.astype("datetime64[s]")
+    outside = np.flatnonzero((seconds < FIRST) | (seconds > LAST))
+    if len(outside):
+        raise RowRefused(int(outside[0]), f"column {column.name} must be a time in the years 1 to 9999")
+    return times.days_of(instants)
+
+
+def values_of(column: Column, cells: np.ndarray, zone: tzinfo) -> list[Any]:
+    """The values of the cells, each different one read once; None for a missing one. Raises RowRefused."""
+    read: dict[Any, Any] = {}
+    values = []
+    # Of times finer than a microsecond numpy makes whole numbers.
+    for row, cell in enumerate(cells if cells.dtype.kind == "M" else cells.tolist()):
+        try:
+            # By type too: 1, 1.0 and True are equal, and not the same text. NaN is equal to nothing.
+            spelt = (type(cell), None if cell != cell else cell)
+            if spelt not in read:
+                read[spelt] = column.read(cell, zone)
+            values.append(read[spelt])
+        except Unreadable as error:
+            raise RowRefused(row, f"column {column.name} {error}") from None
+        except TypeError:
+            raise RowRefused(row, f"column {column.name} must be one value; got {shown(cell)}") from None
+    return values
+
+
+def number_matrix(frame: Any, columns: Sequence[Column]) -> np.ndarray:
+    """The matrix of numbers, float32, of a pandas frame that has the columns in their neutral form: times with a zone."""
+    blocks = [_of_frame(frame[column.name], column) for column in columns if not column.is_category]
+    with np.errstate(over="ignore"):
+        return np.concatenate(blocks, axis=1).astype("float32") if blocks else np.empty((len(frame), 0), "float32")
+
+
+def _of_frame(cells: Any, column: Column) -> np.ndarray:
+    match column.kind:
+        case "datetime":
+            return number_block(column, cells.to_numpy("datetime64[us]"))
+        case "text":
+            return number_block(column, cells.astype(object).where(cells.notna(), None).to_numpy())
+    return cells.to_numpy("float64")[:, None]
