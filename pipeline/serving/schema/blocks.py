@@ -13,6 +13,7 @@ from pipeline.serving.schema import times
 from pipeline.serving.schema.columns import Column
 from pipeline.serving.schema.spelling import Unreadable, shown
 
+IN_YEARS = "a time in the years 1 to 9999"
 FIRST, LAST = np.datetime64("0001-01-01T00:00:00", "s"), np.datetime64("9999-12-31T23:59:59", "s")
 
 
@@ -40,7 +41,7 @@ def instants_in_days(column: Column, instants: np.ndarray) -> np.ndarray:
     seconds = instants.astype("datetime64[s]")
     outside = np.flatnonzero((seconds < FIRST) | (seconds > LAST))
     if len(outside):
-        raise RowRefused(int(outside[0]), f"column {column.name} must be a time in the years 1 to 9999")
+        raise RowRefused(int(outside[0]), f"column {column.name} must be {IN_YEARS}")
     return times.days_of(instants)
 
 
@@ -60,6 +61,8 @@ def values_of(column: Column, cells: np.ndarray, zone: tzinfo) -> list[Any]:
             raise RowRefused(row, f"column {column.name} {error}") from None
         except TypeError:
             raise RowRefused(row, f"column {column.name} must be one value; got {shown(cell)}") from None
+        except OverflowError:
+            raise RowRefused(row, f"column {column.name} must be {IN_YEARS}") from None
     return values
 
 

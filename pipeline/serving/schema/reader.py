@@ -74,6 +74,14 @@ class Reader:
         # The columns whose numbers are taken as they are.
         self.plain_numbers = [c.name for c in self._number_columns if c.kind in ("number", "integer")]
         self._all_plain = self.plain_numbers == self.numbers
+        # All others are read cell by cell: (its place among the picked, its first place in the matrix, the column).
+        self._pick_plain = _picker([i for i, name in enumerate(self._picked) if name in self.plain_numbers])
+        self._plain_places = [i for i, name in enumerate(self.numbers) if name in self.plain_numbers]
+        self._others = [
+            (i, self.numbers.index(column.matrix[0]), column)
+            for i, column in enumerate(self._number_columns)
+            if column.name not in self.plain_numbers
+        ]
         # Texts that need no reading: canonical, and learnt or missing. None where a text is taken as it is.
         self._learnt = [None if c.learnt is None else c.learnt | {""} for c in self._text_columns]
         self._spelt = any(learnt is not None for learnt in self._learnt) or any(
@@ -168,19 +176,20 @@ class Reader:
     def _rows(self, numbers: list[Any], texts: list[Any], keys: list[Any], moments: list[Any]) -> Rows:
         given = numbers, texts
         text_types = set(map(type, chain.from_iterable(texts)))
-        as_it_is = (
-            self._all_plain and set(map(type, chain.from_iterable(numbers))) <= NUMBERS and text_types <= TEXTS | {NONE}
-        )
-        if not as_it_is:
-            if self.schema.strict:
-                raise self._value_fault(*given)
-            numbers, texts = self._read(numbers, texts)
+        plain = numbers if self._all_plain else list(map(self._pick_plain, numbers))
+        as_it_is = set(map(type, chain.from_iterable(plain))) <= NUMBERS and text_types <= TEXTS | {NONE}
+        if not as_it_is and self.schema.strict:
+            raise self._value_fault(*given)
+        try:
+            if as_it_is:
+                matrix = self._matrix(plain, numbers)
+            else:
+                values, texts = self._read(numbers, texts)
+                matrix = np.array(values, "float64").reshape(len(keys), len(self.numbers))
+        except (OverflowError, Unreadable):
+            raise self._value_fault(*given) from None
         if not text_types <= TEXTS:
             texts = [tuple("" if v is None else v for v in row) for row in texts]
-        try:
-            matrix = np.array(numbers, "float64").reshape(len(keys), len(self.numbers))
-        except OverflowError:
-            raise self._value_fault(*given) from None
         words = np.empty((len(keys), len(self.texts)), object)
         if self.texts:
             words[:] = texts
@@ -190,20 +199,27 @@ class Reader:
         return read
 
     def _read(self, numbers: list[Any], texts: list[Any]) -> tuple[list[Any], list[Any]]:
-        """The values of all cells. Raises BadRequest for one that is no value of its column."""
+        """The values of all cells. Raises Unreadable for one that is no value of its column."""
         columns, zone = self._number_columns, self._zone
-        try:
-            return (
-                [
-                    tuple(
-                        chain.from_iterable(c.numbers(c.read(cell, zone)) for c, cell in zip(columns, row, strict=True))
-                    )
-                    for row in numbers
-                ],
-                [tuple(c.read(cell) for c, cell in zip(self._text_columns, row, strict=True)) for row in texts],
-            )
-        except Unreadable:
-            raise self._value_fault(numbers, texts) from None
+        return (
+            [
+                tuple(chain.from_iterable(c.numbers(c.read(cell, zone)) for c, cell in zip(columns, row, strict=True)))
+                for row in numbers
+            ],
+            [tuple(c.read(cell) for c, cell in zip(self._text_columns, row, strict=True)) for row in texts],
+        )
+
+    def _matrix(self, plain: list[Any], numbers: list[Any]) -> np.ndarray:
+        """The matrix of numbers of which the `plain` ones need no reading. Raises Unreadable."""
+        values = np.array(plain, "float64").reshape(len(numbers), len(self._plain_places))
+        if self._all_plain:
+            return values
+        matrix = np.empty((len(numbers), len(self.numbers)))
+        matrix[:, self._plain_places] = values
+        for picked, place, column in self._others:
+            read = [column.numbers(column.read(row[picked], self._zone)) for row in numbers]
+            matrix[:, place : place + len(column.matrix)] = np.array(read).reshape(len(numbers), len(column.matrix))
+        return matrix
 
     def _checked(self, matrix: np.ndarray, words: np.ndarray, keys: list[Any], moments: list[Any]) -> Rows | None:
         """The rows of a float64 matrix and of texts; None where one breaks the contract and the slot refuses that."""
