@@ -135,21 +135,21 @@ def _features(model: Any) -> Iterator[Fault]:
         yield "training", f"the target {model.training.target} may not be a feature"
 
 
-def _numbers_of_texts(model: Any) -> Iterator[Fault]:
-    """A text becomes numbers that have names too."""
-    if not model.training.text:
+def _numbers_of_features(model: Any) -> Iterator[Fault]:
+    """A time and a text become numbers that have names too."""
+    if not (model.training.datetime or model.training.text):
         return
     # Not above: who reads settings only shall not wait for numpy.
-    from pipeline.serving.schema import texts
+    from pipeline.serving.schema import Column
 
     features = {one_name(name) for name in model.training.features}
-    for column in model.training.text:
-        for name in texts.names(column):
+    columns = [Column(name, "datetime") for name in model.training.datetime]
+    columns += [Column(name, "text") for name in model.training.text]
+    for column in columns:
+        for name in column.matrix:
             if one_name(name) in features:
-                yield (
-                    "training.text",
-                    f"{column} becomes the number {name}, and a feature is called so; rename one of them",
-                )
+                why = f"{column.name} becomes the number {name}, and a feature is called so; rename one of them"
+                yield f"training.{column.kind}", why
 
 
 def _estimator(model: Any) -> Iterator[Fault]:
@@ -266,7 +266,7 @@ CHECKS = (
     _source,
     _names_in_the_source,
     _features,
-    _numbers_of_texts,
+    _numbers_of_features,
     _estimator,
     _options,
     _metric,

@@ -22,7 +22,7 @@ from harness.router import router
 KEY, SEEN, DECIDED, TARGET = 'Kunde "Nr." [1]', "seen: at", "decided/at", "left? it's 50%"
 NUMBERS = ["Floor Area [m²]", "50%", "x..y", "a:b", " lead", "index", "$start", 'it\'s "x"']
 SINCE, NOTE = "seit <wann>", 'note: "free"'
-SIZES = [f"{NOTE} characters", f"{NOTE} words"]
+DAYS, SIZES = f"{SINCE} days", [f"{NOTE} characters", f"{NOTE} words"]
 TEXTS = ["größe", "a/b", "a.b", "{z}", "`t`; --", "${d}"]
 MODEL = CHURN | {
     "source": {
@@ -98,7 +98,7 @@ def in_mlflow(project: Path, rows: pd.DataFrame) -> list[float]:
     """What the version that MLflow has predicts; its signature has the columns, and its params the rules."""
     mlflow.set_tracking_uri(f"sqlite:///{project / '.perennial' / 'mlflow' / 'mlflow.db'}")
     model = mlflow.pyfunc.load_model("models:/odd/1")
-    assert model.metadata.get_input_schema().input_names() == [*NUMBERS, SINCE, *SIZES, *TEXTS]
+    assert model.metadata.get_input_schema().input_names() == [*NUMBERS, DAYS, *SIZES, *TEXTS]
     params = mlflow.get_run(model.metadata.run_id).data.params
     assert json.loads(params["gates.contract.columns"])["Floor Area [m²]"]["min"] == 0
     # MLflow's own server has no code of ours: it wants what the model gets of a time and a text.
@@ -106,9 +106,9 @@ def in_mlflow(project: Path, rows: pd.DataFrame) -> list[float]:
     days = (instants - pd.Timestamp("2000-01-01", tz="UTC")) / pd.Timedelta(days=1)
     texts = rows[NOTE].replace("", None)
     sizes = {SIZES[0]: texts.str.len(), SIZES[1]: texts.str.split().str.len()}
-    asked = rows.assign(**{SINCE: days, **sizes})
-    asked = asked[[*NUMBERS, SINCE, *SIZES, *TEXTS]]
-    return model.predict(asked.astype(dict.fromkeys([*NUMBERS, SINCE, *SIZES], "float32"))).tolist()
+    asked = rows.assign(**{DAYS: days, **sizes})
+    asked = asked[[*NUMBERS, DAYS, *SIZES, *TEXTS]]
+    return model.predict(asked.astype(dict.fromkeys([*NUMBERS, DAYS, *SIZES], "float32"))).tolist()
 
 
 def own_python() -> dict[str, str]:
@@ -144,9 +144,7 @@ def test_odd_names_go_from_the_source_to_mlflow_the_slot_a_file_and_the_monitor(
             checked = said(["drift", "odd", "--as-of", "2024-03-19T00:00:00Z", "--json"], **addresses)
             assert checked.returncode == 0, checked.stderr
             drift = json.loads(checked.stdout)
-            assert {feature["feature"] for feature in drift["features"]} == {*NUMBERS, SINCE, *SIZES, *TEXTS} - {
-                "größe"
-            }
+            assert {feature["feature"] for feature in drift["features"]} == {*NUMBERS, DAYS, *SIZES, *TEXTS} - {"größe"}
             assert drift["live_quality"]["labelled"] == 40
             assert "Floor Area [m" in Path(drift["report"]).read_text()
         finally:

@@ -25,7 +25,7 @@ from pipeline.serving.app import App
 from pipeline.serving.identity import Identity
 from pipeline.serving.prediction_log import AnsweredRequest, LogSchema
 from pipeline.serving.runtime import Runtime
-from pipeline.serving.schema import Schema
+from pipeline.serving.schema import Column, Reader, Schema
 from pipeline.settings.models import Model, load
 from pipeline.training import evaluate, fit, package
 from pipeline.workspaces.dvc_graph import Artifacts
@@ -213,7 +213,7 @@ def test_the_package_answers_the_held_out_rows_as_evaluation_did(noted, estimato
     asked = served.signature.of_records(golden["request"]["dataframe_records"])
     assert np.allclose(served.predict(asked), golden["predictions"], atol=1e-4)
     assert any(np.isnan(asked.numbers[:, served.signature.numbers.index("note words")]))
-    assert served.signature.numbers == ["spend", "calls", "since", "note characters", "note words"]
+    assert served.signature.numbers == ["spend", "calls", "since days", "note characters", "note words"]
 
 
 def test_predict_scores_files_and_the_log_of_the_slot(built, tmp_path):
@@ -260,6 +260,12 @@ def test_the_log_has_no_text_and_a_replay_asks_the_same_all_the_same(built):
     assert np.array_equal(served.predict_logged(table.to_pandas()["features"].apply(pd.Series)), answered.predictions)
     dropped = LogSchema(served.signature, "1", "blue", {"note": "drop", "since": "drop"}).table([answered])
     assert set(pa.table(dropped)["features"].to_pylist()[0]) == {"spend", "calls", "plan"}
+    # A version that had the column as a number finds no such number, where days would be taken for it.
+    number = Runtime.load(files.package)
+    fields = [Column("since") if c.name == "since" else c for c in served.signature.fields]
+    number.signature = Reader(Schema(tuple(fields)))
+    with pytest.raises(ValueError, match="the log has no column since"):
+        paired.rows_of(logged, number)
 
 
 def test_the_v2_protocol_takes_times_and_texts_as_bytes_and_no_number_as_a_time(built):

@@ -140,6 +140,11 @@ def test_the_examples_are_settings():
         ),
         (
             "training",
+            {"target": "left", "categorical": ["Since Days"], "datetime": ["since"]},
+            "training.datetime: since becomes the number since days, and a feature is called so; rename one of them",
+        ),
+        (
+            "training",
             {"target": "left", "numeric": [], "datetime": [], "text": []},
             "training: name at least one feature, numeric, datetime, text or categorical, for example numeric: [price",
         ),

@@ -48,9 +48,15 @@ class Column:
 
     @property
     def matrix(self) -> tuple[str, ...]:
-        """Its columns in the matrix of numbers: one, but two for a text and none for a category."""
-        if self.kind == "text":
-            return texts.names(self.name)
+        """Its columns in the matrix of numbers, and in the prediction log: two for a text and none for a category.
+
+        They say what they hold: a column that was a number before must not be taken for the days of a time.
+        """
+        match self.kind:
+            case "text":
+                return texts.names(self.name)
+            case "datetime":
+                return (f"{self.name} days",)
         return () if self.is_category else (self.name,)
 
     @property
