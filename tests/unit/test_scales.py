@@ -15,6 +15,7 @@ from pipeline.gates.base import PackagedModel
 from pipeline.monitoring.drift import DriftVerdict
 from pipeline.monitoring.live_quality import LiveQuality
 from pipeline.policy.retrain import decide
+from pipeline.serving.schema import Schema
 from pipeline.settings.models import Model, Monitor, load
 from pipeline.training import evaluate, parity
 from tests.support.golden import golden_answers
@@ -62,7 +63,7 @@ def judged(unit, **gates):
     model = model.model_copy(update={"gates": model.gates.model_copy(update=gates | {"metric_limit": 70 * unit})})
     held_out = pd.DataFrame({"left": [0.0, 0.0], "prediction": [60 * unit, -60 * unit]})
     figures = evaluate.Evaluation(2, 9, "rmse", {"rmse": 60 * unit}, {"rmse": 100 * unit})
-    signature = SimpleNamespace(numbers=[], texts=[])
+    signature = SimpleNamespace(schema=Schema(()))
     before = SimpleNamespace(signature=signature, predict_frame=lambda frame: np.array([50 * unit, -50 * unit]))
     packaged = PackagedModel(model, {}, figures, held_out, SimpleNamespace(signature=signature), before, "3")
     return metric_limit.verdict(packaged), naive_baseline.verdict(packaged), champion.verdict(packaged)
