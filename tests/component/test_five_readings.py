@@ -213,7 +213,7 @@ def test_each_reading_of_a_table_gives_the_same_values(rows, model, tmp_path_fac
         assert read.texts.tolist() == texts.tolist(), form
         assert not read.unknown, form
     for form, rows in monitored(readings, reader, model, folder / "predictions"):
-        assert np.array_equal(rows[NUMERIC].to_numpy("float64"), numbers.astype("float64"), equal_nan=True), form
+        assert np.array_equal(rows[reader.numbers].to_numpy("float64"), numbers.astype("float64"), equal_nan=True), form
         assert rows[CATEGORICAL].astype(object).fillna("").to_numpy().tolist() == texts.tolist(), form
 
 

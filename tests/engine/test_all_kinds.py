@@ -84,7 +84,7 @@ def scored(context: Context, rows: pa.Table, folder) -> dict[str, list[float]]:
 def in_mlflow(context: Context, held_out: pd.DataFrame) -> list[float]:
     """What the version in MLflow predicts from the very frame that it came from, with a signature (MLflow 25593)."""
     model = mlflow.pyfunc.load_model(f"models:/{NAME}/1")
-    assert model.metadata.get_input_schema().input_names() == list(all_kinds.DRAWN)
+    assert model.metadata.get_input_schema().input_names() == all_kinds.LOGGED
     return model.predict(fit.feature_frame(held_out, context.params.model(NAME).training)).tolist()
 
 
@@ -158,7 +158,7 @@ def test_a_model_of_every_kind_goes_from_its_source_to_a_rebuild(context, tmp_pa
     wait_for_log(context, len(rows) * forms)
     quiet = check_drift(context, "same", NAME, AS_OF)
     assert quiet.drift.verdict == "no drift", quiet.drift.reason
-    compared = {*all_kinds.DRAWN} - {*all_kinds.PERSONAL}
+    compared = {*all_kinds.LOGGED} - {*all_kinds.PERSONAL}
     assert {feature.feature for feature in quiet.drift.features} == compared
     assert quiet.live_quality.labelled == len(rows)
     assert quiet.live_quality.value == pytest.approx(quiet.live_quality.held_out)

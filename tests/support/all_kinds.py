@@ -35,6 +35,13 @@ def numbers(low: float, high: float, made: Callable[[float], Any] = float) -> Dr
     return lambda rng, rows: [made(value) for value in rng.uniform(low, high, rows)]
 
 
+def times(made: Callable[..., Any]) -> Draw:
+    """Minutes of 2023, those that a clock leaves out or goes through twice too."""
+    return lambda rng, rows: [
+        made(2023, *(int(part) for part in parts)) for parts in rng.integers((1, 1, 0, 0), (13, 29, 24, 60), (rows, 4))
+    ]
+
+
 def float32(value: float) -> float:
     return float(np.float32(value))
 
@@ -72,10 +79,23 @@ CATEGORIES: dict[str, tuple[pa.DataType, Draw]] = {
     "colour": (pa.dictionary(pa.int8(), pa.string()), picked("red", "green")),
     "mail": (pa.string(), picked("a.example", "b.example")),
 }
-# Column kinds of which training.datetime and training.text do not tell yet.
-TIMES: dict[str, tuple[pa.DataType, Draw]] = {}
-TEXTS: dict[str, tuple[pa.DataType, Draw]] = {}
-DRAWN = {**NUMBERS, **CATEGORIES, **TIMES, **TEXTS}
+TIMES: dict[str, tuple[pa.DataType, Draw]] = {
+    "since": (pa.timestamp("us"), times(datetime)),
+    "renewed": (pa.timestamp("ms", "Asia/Kolkata"), times(lambda *parts: datetime(*parts, tzinfo=UTC))),
+    "born": (pa.date32(), picked(*(date(1980, month, 1) for month in range(1, 13)))),
+    "told": (pa.string(), times(lambda *parts: f"{datetime(*parts):%Y-%m-%d %H:%M}+01:00")),
+}
+TEXTS: dict[str, tuple[pa.DataType, Draw]] = {
+    "note [free]": (pa.string(), picked("rang", 'rang twice,\nwas "out"', "ä ö ü", "  ", "NA", "a " * 40)),
+}
+DRAWN = {**NUMBERS, **TIMES, **TEXTS, **CATEGORIES}
+# What the model gets, and what the log has.
+LOGGED = [
+    *NUMBERS,
+    *(f"{name} days" for name in TIMES),
+    *(f"{name} {part}" for name in TEXTS for part in ("characters", "words")),
+    *CATEGORIES,
+]
 # Of these a category has values in the held-out days that training never sees.
 GROWING = {"city": NEW_CITY, "code": NEW_CODE}
 PERSONAL = {KEY: "hash", "mail": "hash", "age": "drop"}
@@ -89,11 +109,14 @@ MODEL = copy.deepcopy(CHURN) | {
         "key": KEY,
         "event_time": SEEN,
         "label_time": KNOWN,
+        "timezone": "Europe/Berlin",
         "window_days": DAYS,
     },
     "training": {
         "target": TARGET,
         "numeric": list(NUMBERS),
+        "datetime": list(TIMES),
+        "text": list(TEXTS),
         "categorical": list(CATEGORIES),
         "estimator": "hist_gradient_boosting",
         "options": {"max_iter": 30},
