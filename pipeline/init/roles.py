@@ -255,9 +255,9 @@ def _unfit(each: Facts, time: Facts) -> tuple[str, str] | None:
         why = "it is a time" + (
             f", and may be later than {time.name}: what is known then must not be learnt from" if after else ""
         )
-        return why, "use a part of it in a SELECT as --data, like its month or the days since then"
+        return why, "list it in training.datetime if it is known by then"
     if each.is_text:
-        return "it is free text", "give a number or a category made from it"
+        return "it is free text", "list it in training.text to learn from its length, or give a category made from it"
     if each.identifies:
         return (
             f"it has {each.different:,} different values in {each.filled:,} rows, so it says who, not why",

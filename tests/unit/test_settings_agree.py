@@ -10,7 +10,6 @@ import yaml
 from sklearn import ensemble, linear_model
 
 from harness.project import CHURN, ROOT, change_params
-from pipeline.errors import SettingsError
 from pipeline.monitoring import live_quality
 from pipeline.runs.dag_settings import _remembered
 from pipeline.settings import agreement, yaml_file
@@ -357,50 +356,3 @@ def test_no_feature_has_the_name_of_a_column_that_the_monitor_adds(tmp_path):
     model = Model.model_validate(CHURN)
     beside = {*live_quality.predictions(tmp_path, model, model.as_of, model.as_of).columns} - {*model.training.features}
     assert beside | {*live_quality.NO_LABELS.columns, "is_golden"} <= RESERVED | BESIDE_FEATURES
-
-
-@pytest.mark.parametrize(
-    ("change", "line"),
-    [
-        (
-            {"gates.contract.columns": {"since": {"min": 1}}},
-            "columns.since: min: does not fit a column under training.datetime",
-        ),
-        (
-            {"gates.contract.columns": {"note": {"allowed": ["a"]}}},
-            "columns.note: allowed: does not fit a column under training.text",
-        ),
-        (
-            {"gates.contract.columns": {"note": {"type": "text"}}},
-            "columns.note: type: does not fit a column under training.text",
-        ),
-        ({"gates.contract.columns": {"note": {"nullable": True}, "since": {}}}, ""),
-        (
-            {"rollout.serving.personal": {"note": "hash"}},
-            "personal.note: must be drop, or nothing: a text is never logged",
-        ),
-        ({"rollout.serving.personal": {"note": "drop", "since": "hash"}}, ""),
-        ({"rollout.follow": "body:since"}, ""),
-    ],
-)
-def test_a_rule_for_a_time_or_a_text_is_one_that_it_can_keep(project, change, line):
-    """Times and texts have `nullable` in the contract, and no pseudonym stands for a text that is not logged."""
-    change_params(project, "models.churn.training.datetime", ["since"])
-    change_params(project, "models.churn.training.text", ["note"])
-    for key, value in change.items():
-        change_params(project, f"models.churn.{key}", value)
-    params = load(project)
-    if not line:
-        assert params.model("churn").training.features == ["spend", "calls", "since", "note", "plan"]
-        return
-    with pytest.raises(SettingsError) as refused:
-        params.model("churn")
-    assert line in str(refused.value)
-
-
-def test_a_model_may_have_features_of_any_one_kind(project):
-    """No list is needed as long as another names a feature."""
-    change_params(project, "models.churn.gates.contract.columns", {})
-    for kind in ("numeric", "datetime", "text", "categorical"):
-        change_params(project, "models.churn.training", {"target": "left", kind: ["one"]})
-        assert load(project).model("churn").training.features == ["one"]
