@@ -28,6 +28,15 @@ def test_a_stage_depends_on_the_code_it_runs(stage):
     assert ("requirements/main.txt" in body["deps"]) == (stage in ("train", "evaluate", "package"))
 
 
+def test_a_stage_that_reads_by_the_schema_depends_on_all_of_it():
+    """A change of how one kind of column is read runs each stage anew that reads cells."""
+    folder = "pipeline/serving/schema"
+    files = {str(path.relative_to(ROOT)) for path in (ROOT / folder).glob("*.py")}
+    for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items():
+        listed = {dep for dep in stage["do"]["deps"] if dep.startswith(folder)}
+        assert listed == (set() if name == "snapshot" else files), name
+
+
 def test_nothing_of_the_product_knows_the_demo():
     """No module of pipeline/, dags/ or plugins/ mentions the demo's flights."""
     words = ("flight", "nycflights", "scheduled_departure", "demo.")
