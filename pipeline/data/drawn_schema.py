@@ -6,10 +6,11 @@ It goes by the window's rows, not by the types of the source's columns, which a 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import duckdb
 
-from pipeline.data import neutral_sql, sql, unread
+from pipeline.data import drawn_precision, neutral_sql, sql, unread
 from pipeline.errors import DataError
 from pipeline.serving.schema import Column, Schema
 from pipeline.serving.schema.columns import Kind
@@ -34,6 +35,8 @@ def draw(connection: duckdb.DuckDBPyConnection, name: str, model: Model, types: 
     rules = model.gates.contract.columns
     columns = [_number(c, rules.get(c), types[c]) for c in model.training.numeric]
     columns += [Column(c, "datetime") for c in model.training.datetime]
+    precisions = drawn_precision.precisions(connection, columns)
+    columns = [replace(column, precision=precisions[column.name]) for column in columns]
     columns += [Column(c, "text") for c in model.training.text]
     for column in columns:
         if column.kind in ("datetime", "text"):
@@ -44,7 +47,14 @@ def draw(connection: duckdb.DuckDBPyConnection, name: str, model: Model, types: 
 
 def refuse_unfit(connection: duckdb.DuckDBPyConnection, name: str, model: Model, types: dict[str, str]) -> None:
     """Raises DataError for columns of the table `rows` whose cells are no texts, or have no one text: by their type, or because digits
-    are lost."""
+    are lost; and for numbers that differ only in digits that a double does not have."""
+    for column in model.training.numeric:
+        if drawn_precision.lost_in_double(connection, column, types[column]):
+            raise DataError(
+                f"{name} source",
+                f"column {column} holds {types[column]}, and a double cannot tell its numbers from each other",
+                f"subtract an offset in models.{name}.source.query, or list it in models.{name}.training.categorical",
+            )
     for column in model.training.text:
         # The type of an empty column says nothing.
         if types[column] not in ("VARCHAR", '"NULL"') and not types[column].startswith("ENUM"):

@@ -29,7 +29,7 @@ def log(workspace: Workspace, model: Model) -> Any:
     import skops
 
     rows = pd.read_parquet(workspace.files.reference).head(EXAMPLE_ROWS)
-    example = fit.feature_frame(rows, model.training)
+    example = fit.feature_frame(rows, model.training, _schema(workspace).doubles)
     estimator = fit.load(workspace.files.model)
     predictions = fit.predict(estimator, example, model.training)
     return mlflow.sklearn.log_model(
@@ -71,9 +71,13 @@ def _input_example(workspace: Workspace, model: Model) -> pd.DataFrame:
     """One row that the contract allows, for MLflow's page and its requests: no row of the data is copied to where people look."""
     import pandas as pd
 
-    schema = Schema.of_manifest(read_json(workspace.files.package / "manifest.json"))
+    schema = _schema(workspace)
     row = {column.name: _neutral(column) for column in schema.columns}
-    return fit.feature_frame(pd.DataFrame([row]), model.training)
+    return fit.feature_frame(pd.DataFrame([row]), model.training, schema.doubles)
+
+
+def _schema(workspace: Workspace) -> Schema:
+    return Schema.of_manifest(read_json(workspace.files.package / "manifest.json"))
 
 
 def _neutral(column: Column) -> Any:

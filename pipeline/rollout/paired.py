@@ -70,7 +70,9 @@ class Pair:
         own, other = self.champion.signature, self.candidate.signature
         if routed == self.slots[1]:
             own, other = other, own
-        return sorted({*other.numbers} - {*own.numbers} | {*other.texts} - {*own.texts})
+        gone = {*other.numbers} - {*own.numbers} | {*other.texts} - {*own.texts}
+        # Rounded in the log of a version that takes float32.
+        return sorted(gone | {f"{name} as float64" for name in other.doubles - own.doubles - gone})
 
     def take(self, table: pa.Table) -> None:
         """Compares the predictions for logged rows. Raises ValueError when the log lacks a feature."""
@@ -119,7 +121,7 @@ def rows_of(logged: dict[str, np.ndarray], runtime: Runtime) -> Rows:
     if missing := [n for n in (*runtime.signature.numbers, *runtime.signature.texts) if n not in logged]:
         raise ValueError(f"the log has no column {missing[0]}")
     count = len(next(iter(logged.values()), ()))
-    numbers = np.empty((count, len(runtime.signature.numbers)), "float32")
+    numbers = np.empty((count, len(runtime.signature.numbers)))
     texts = np.empty((count, len(runtime.signature.texts)), object)
     for i, name in enumerate(runtime.signature.numbers):
         numbers[:, i] = logged[name]
@@ -127,7 +129,7 @@ def rows_of(logged: dict[str, np.ndarray], runtime: Runtime) -> Rows:
         texts[:, i] = [value or "" for value in logged[name]]
     # The other version may have another spelling for what is the same category.
     unknown = runtime.signature.spell(texts)
-    return Rows(numbers, texts, [None] * count, [None] * count, unknown)
+    return Rows(runtime.signature.held(numbers), texts, [None] * count, [None] * count, unknown)
 
 
 def cuts(registry: Registry, model: str, champion: RoutedSlot, task: str) -> np.ndarray:

@@ -176,7 +176,7 @@ def _whys(logged: Mapping[str, np.ndarray], count: int, pair: Pair) -> list[str]
     whys = [""] * count
     for signature in (pair.champion.signature, pair.candidate.signature):
         for name, number in _columns(signature):
-            for place, why in enumerate(_whys_of(name, number, logged.get(name), count)):
+            for place, why in enumerate(_whys_of(name, number, logged.get(name), count, name in signature.doubles)):
                 whys[place] = whys[place] or why
     return whys
 
@@ -186,13 +186,14 @@ def _columns(signature: Reader) -> list[tuple[str, bool]]:
     return [(name, True) for name in signature.numbers] + [(name, False) for name in signature.texts]
 
 
-def _whys_of(name: str, number: bool, values: np.ndarray | None, count: int) -> Sequence[str]:
+def _whys_of(name: str, number: bool, values: np.ndarray | None, count: int, double: bool) -> Sequence[str]:
     if values is None:
         return [f"lack {name}, which was not asked for, or is personal and dropped"] * count
     if number != np.issubdtype(values.dtype, np.number):
         return [f"have {name} in another kind, or as a pseudonym"] * count
     if number:
-        return [""] * count
+        rounded = double and values.dtype == "float32"
+        return [f"have {name} rounded to float32, and a version takes float64" if rounded else ""] * count
     hidden = f"have {name} as a pseudonym, because it is personal"
     return [hidden if value and PSEUDONYM.fullmatch(value) else "" for value in values]
 

@@ -263,14 +263,18 @@ def _rows_of(block: pa.RecordBatch, runtime: Runtime, file: Path, first_row: int
 
 
 def _cells(column: pa.Array, read_as: Column) -> np.ndarray:
-    """The cells as the schema reads them: float64 for numbers, and for times with a zone, else one object or one time a cell."""
+    """The cells as the schema reads them: float64 for numbers, and for times with a zone, else one object or one time a cell.
+
+    In a column of float64 the schema refuses a file's float32 with lost digits.
+    """
     import pyarrow as pa
 
     number = read_as.kind in ("number", "integer")
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     held = column.type
-    if number and (pa.types.is_integer(held) or pa.types.is_floating(held) or pa.types.is_decimal(held)):
+    single = read_as.precision == "float64" and pa.types.is_floating(held) and held.bit_width < 64
+    if number and not single and (pa.types.is_integer(held) or pa.types.is_floating(held) or pa.types.is_decimal(held)):
         return column.cast(pa.float64()).to_numpy(zero_copy_only=False)
     if read_as.kind == "datetime" and pa.types.is_timestamp(held):
         instants = column.to_numpy(zero_copy_only=False)

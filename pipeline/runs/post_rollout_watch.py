@@ -124,14 +124,16 @@ def _losses(
     rows = label_join.with_labels(requests, labels, timedelta(seconds=model.monitor.label_tolerance_s))
     if len(rows):
         rows = rows.sort_values(["known", "key"])
-    old = _answers(context, name, predecessor, rows)
+    old = _answers(context, name, predecessor, rows, champion)
     target = rows["target"].to_numpy(dtype="float64")
     new = rows[PREDICTION].to_numpy(dtype="float64")
     return bounded_loss(model.training.task, target, new, old), bounded_loss(model.training.task, target, old, new)
 
 
-def _answers(context: Context, name: str, before: PackageOfVersion, rows: pd.DataFrame) -> np.ndarray:
-    """The predecessor's predictions for the rows, of shape (rows,). Raises Incomparable."""
+def _answers(
+    context: Context, name: str, before: PackageOfVersion, rows: pd.DataFrame, champion: LiveVersion
+) -> np.ndarray:
+    """The predecessor's predictions for the rows that the champion logged, of shape (rows,). Raises Incomparable."""
     from pipeline.serving.errors import PackageRefused
     from pipeline.serving.runtime import Runtime
 
@@ -144,6 +146,19 @@ def _answers(context: Context, name: str, before: PackageOfVersion, rows: pd.Dat
         logged = [*runtime.signature.numbers, *runtime.signature.texts]
         if missing := [feature for feature in logged if feature not in rows.columns]:
             raise Incomparable(f"version {version} needs {', '.join(missing)}, which requests no longer carry")
+        if rounded := runtime.signature.doubles - _doubles(context, name, champion):
+            raise Incomparable(
+                f"version {version} takes {', '.join(sorted(rounded))} as float64, and the log has it rounded to float32"
+            )
         return runtime.predict_logged(rows)
     except (PackageRefused, PerennialError, OSError, ValueError, KeyError) as error:
         raise Incomparable(f"version {version} cannot predict these rows ({error})") from error
+
+
+def _doubles(context: Context, name: str, champion: LiveVersion) -> frozenset[str]:
+    """The numbers that the champion's log does not round to float32."""
+    from pipeline.serving import contents
+    from pipeline.serving.runtime import schema_of
+
+    package = context.registry.package_folder(name, champion.version, champion.digest)
+    return frozenset(schema_of(contents.read(package)).doubles)

@@ -26,6 +26,7 @@ def snapshot(name: str, model: Model, files: Artifacts) -> str:
         name, model, environment.project, files.snapshot, files.counts, index, nearest_root(Path.cwd())
     )
     summary = f"{taken.rows:,} labelled rows in {taken.partitions} partitions, {taken.landed} of them new"
+    summary += _in_float64(files)
     if left_out := taken.without_label + taken.label_later:
         known = f"{taken.without_label:,} lack it though its time has come, {taken.label_later:,} had none at the as-of"
         summary += f"; {left_out:,} of {taken.rows_in:,} rows left out for want of a label ({known})"
@@ -47,16 +48,18 @@ def train(name: str, model: Model, files: Artifacts) -> str:
     from pipeline.data import contract
     from pipeline.training import fit
 
-    fit.save(fit.fit(contract.kept_rows(files.snapshot, files.quarantine), model), files.model)
+    doubles = fit.schema_of(model, files.snapshot).doubles
+    fit.save(fit.fit(contract.kept_rows(files.snapshot, files.quarantine), model, doubles), files.model)
     return f"{model.training.estimator}, {files.model.stat().st_size / 1e6:.1f} MB"
 
 
 def evaluate(name: str, model: Model, files: Artifacts) -> str:
     from pipeline.data import contract
     from pipeline.training import evaluate as evaluation
+    from pipeline.training import fit
 
-    rows = contract.kept_rows(files.snapshot, files.quarantine)
-    result = evaluation.evaluate(model, rows, files.model, files.predictions, files.reference, files.metrics)
+    rows, doubles = contract.kept_rows(files.snapshot, files.quarantine), fit.schema_of(model, files.snapshot).doubles
+    result = evaluation.evaluate(model, rows, files.model, files.predictions, files.reference, files.metrics, doubles)
     return f"{result.metric} {evaluation.shown(result.metric, result.metrics[result.metric])} on {result.rows:,} held-out rows"
 
 
@@ -66,8 +69,16 @@ def package_(name: str, model: Model, files: Artifacts) -> str:
     manifest = package.build(name, model, files.model, files.predictions, files.package, files.snapshot)
     size = sum(f.stat().st_size for f in files.package.iterdir())
     if manifest["runtime"] == "onnx":
-        return f"{size / 1e6:.1f} MB of ONNX"
-    return f"{size / 1e6:.1f} MB, served from skops: {manifest['runtime_reason']}"
+        return f"{size / 1e6:.1f} MB of ONNX{_in_float64(files)}"
+    return f"{size / 1e6:.1f} MB{_in_float64(files)}, served from skops: {manifest['runtime_reason']}"
+
+
+def _in_float64(files: Artifacts) -> str:
+    """Which numbers are not rounded to float32, in words that follow a stage's summary; '' for none."""
+    from pipeline.serving.schema import Schema
+
+    schema = Schema.of_snapshot(files.snapshot)
+    return f", {', '.join(schema.doubles)} as float64" if schema is not None and schema.doubles else ""
 
 
 STAGES: dict[str, Callable[[str, Model, Artifacts], str]] = {

@@ -45,4 +45,5 @@ class OnnxModel:
         else:
             feed = {name: numbers if name == NUMBERS else texts for name in self._inputs}
         answer = self._session.run(self._output, feed)[0]
-        return np.asarray(answer[:, 1] if self._binary else answer, "float64").reshape(-1)
+        # In one piece, as the answer's encoder wants it: a column of a float64 answer would be a view.
+        return np.ascontiguousarray(answer[:, 1] if self._binary else answer, "float64").reshape(-1)

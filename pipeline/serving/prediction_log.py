@@ -308,12 +308,12 @@ class LogSchema:
         from arro3.core import Array, DataType
 
         features: dict[str, Any] = {}
-        places = [(name, column.name) for column in self._signature.fields for name in column.matrix]
+        places = [(name, column) for column in self._signature.fields for name in column.matrix]
         for i, (name, of) in enumerate(places):
-            column = np.ascontiguousarray(numbers[:, i])
-            if of not in self._personal:
+            column = np.ascontiguousarray(numbers[:, i].astype(of.precision, copy=False))
+            if of.name not in self._personal:
                 features[name] = Array(column)
-            elif self._personal[of] == "hash":
+            elif self._personal[of.name] == "hash":
                 values = [None if v != v else repr(v) for v in column.tolist()]
                 features[name] = Array(self._masked(name, values), DataType.utf8())
         for i, name in enumerate(self._signature.texts):

@@ -23,7 +23,7 @@ class Predictor(Protocol):
     platform: str
 
     def __call__(self, numbers: np.ndarray, texts: np.ndarray) -> np.ndarray:
-        """Predictions, float64 (rows,), for float32 (rows, numbers) and object (rows, texts)."""
+        """Predictions, float64 (rows,), for (rows, numbers) in the schema's precision and object (rows, texts)."""
 
 
 class Runtime:
@@ -63,7 +63,7 @@ class Runtime:
 
     def predict_logged(self, frame: Any) -> np.ndarray:
         """The same for a pandas frame that has the features as the prediction log has them."""
-        return self._of_frame(frame[self.signature.numbers].to_numpy("float32"), frame)
+        return self._of_frame(self.signature.held(frame[self.signature.numbers].to_numpy("float64")), frame)
 
     def _of_frame(self, numbers: np.ndarray, frame: Any) -> np.ndarray:
         signature = self.signature

@@ -1,8 +1,8 @@
 """What the v2 protocol says of a tensor, checked: its datatype, its content type, and which of its values fit both.
 
 A conversion that loses nothing is allowed: a number column takes any datatype of numbers, and BOOL as 0 and 1; a time and a free
-text take BYTES; a key takes BYTES or whole numbers; a category takes all, by its schema. Numbers become float32, as in each form of request and in
-training. A null is a missing value in each datatype, because JSON has no NaN.
+text take BYTES; a key takes BYTES or whole numbers; a category takes all, by its schema. Numbers become what the schema says, as in
+each form of request and in training. A null is a missing value in each datatype, because JSON has no NaN.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def column(name: str, tensor: dict[str, Any], values: Sequence[Any], signature: 
         # A plain number takes 1 and 0 in every version.
         as_its_kind = int if name in signature.plain_numbers else bool
         return [None if value is None else as_its_kind(value) for value in values]
-    if datatype in ("FP16", "FP32") and name not in signature.plain_numbers:
-        # In its own precision: as a category, the FP32 0.1 is 0.1, and no double near it.
+    if datatype in ("FP16", "FP32") and (name not in signature.plain_numbers or name in signature.doubles):
+        # In its own precision: as a category, or for a column of float64, the FP32 0.1 is 0.1, and no double near it.
         single = np.dtype(datatype.replace("FP", "float")).type
         return [None if value is None else single(value) for value in values]
     return _decoded(name, datatype, content_type(tensor, f"input {name}", CONTENT_TYPES), values)

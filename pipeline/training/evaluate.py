@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -120,9 +120,15 @@ def shown_gain(metric: str, by: float) -> str:
 
 
 def evaluate(
-    model: Model, rows: pd.DataFrame, model_file: Path, predictions: Path, reference: Path, report: Path
+    model: Model,
+    rows: pd.DataFrame,
+    model_file: Path,
+    predictions: Path,
+    reference: Path,
+    report: Path,
+    doubles: Collection[str] = (),
 ) -> Evaluation:
-    """Scores the held-out rows, returns the evaluation and writes it to `report` as JSON.
+    """Scores the held-out rows, returns the evaluation and writes it to `report` as JSON. `doubles` is as for `fit.fit`.
 
     `predictions` gets the held-out rows with a column `prediction`; `reference` gets a fixed-seed sample of the rows that
     were trained on, with the same column. Raises StageError when no row is held out.
@@ -135,11 +141,11 @@ def evaluate(
             "raise evaluation.holdout_days",
         )
     estimator = fit.load(model_file)
-    test = _scored(estimator, rows[out], model)
+    test = _scored(estimator, rows[out], model, doubles)
     test.to_parquet(predictions, index=False)
     trained = rows[~out]
     sample = trained.sample(min(model.evaluation.reference_rows, len(trained)), random_state=model.training.seed)
-    _scored(estimator, sample.sort_index(), model).to_parquet(reference, index=False)
+    _scored(estimator, sample.sort_index(), model, doubles).to_parquet(reference, index=False)
 
     target = test[model.training.target].to_numpy()
     naive = np.full(len(target), trained[model.training.target].mean())
@@ -154,6 +160,6 @@ def evaluate(
     return evaluation
 
 
-def _scored(estimator, rows: pd.DataFrame, model: Model) -> pd.DataFrame:
-    features = fit.feature_frame(rows, model.training)
+def _scored(estimator, rows: pd.DataFrame, model: Model, doubles: Collection[str]) -> pd.DataFrame:
+    features = fit.feature_frame(rows, model.training, doubles)
     return rows.assign(**{PREDICTION: fit.predict(estimator, features, model.training)})

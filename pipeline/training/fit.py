@@ -1,7 +1,7 @@
 """Fits a model on the rows before the held-out days; the same data and settings give the same file, bit for bit.
 
-The fitted pipeline is stored as skops, not pickle, in a canonical form (see `canonical`). Numbers are float32 in training as
-in serving, because ONNX serves float32.
+The fitted pipeline is stored as skops, not pickle, in a canonical form (see `canonical`). Numbers have the same precision in training
+as in serving: float32, but for columns of which the snapshot's schema says float64.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import io
 import json
 import re
 import zipfile
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ import pandas as pd
 from pipeline.errors import SettingsError, StageError
 from pipeline.serving.schema import Column, Schema
 from pipeline.serving.schema.blocks import number_matrix
-from pipeline.serving.schema.columns import Kind
+from pipeline.serving.schema.columns import LARGEST, Kind, Precision
 from pipeline.serving.trusted import TRUSTED_TYPES
 from pipeline.settings.models import Model, Training
 
@@ -31,18 +32,22 @@ if TYPE_CHECKING:
 MISSING_CATEGORY = ""
 
 
-def feature_frame(rows: pd.DataFrame, training: Training) -> pd.DataFrame:
+def feature_frame(rows: pd.DataFrame, training: Training, doubles: Collection[str] = ()) -> pd.DataFrame:
     """The features of `rows`, in a snapshot's neutral form, as a model takes them: numbers as float32, of which a time is one and a text
-    two, and categories as strings with '' for a missing value."""
-    columns = columns_of(training)
-    names = [name for column in columns for name in column.matrix]
-    numbers = pd.DataFrame(number_matrix(rows, columns), index=rows.index, columns=names)
+    two, those in `doubles` as float64, and categories as strings with '' for a missing value."""
+    columns = [replace(c, precision=_precision(c, doubles)) for c in columns_of(training)]
+    precisions = {name: column.precision for column in columns for name in column.matrix}
+    numbers = pd.DataFrame(number_matrix(rows, columns), index=rows.index, columns=list(precisions)).astype(precisions)
     categories = (
         rows[list(training.categorical)]
         .astype(object)
         .where(rows[list(training.categorical)].notna(), MISSING_CATEGORY)
     )
     return pd.concat([numbers, categories], axis=1)
+
+
+def _precision(column: Column, doubles: Collection[str]) -> Precision:
+    return "float64" if any(name in doubles for name in column.matrix) else "float32"
 
 
 def columns_of(training: Training) -> tuple[Column, ...]:
@@ -83,7 +88,9 @@ def records(rows: pd.DataFrame, schema: Schema) -> list[dict[str, Any]]:
     """Rows as a JSON request has them."""
     columns = {
         # A time and a text are written as they are.
-        column.name: rows[column.name].astype(object if column.kind in ("category", "datetime", "text") else "float32")
+        column.name: rows[column.name].astype(
+            object if column.kind in ("category", "datetime", "text") else column.precision
+        )
         for column in schema.columns
     }
     written = {
@@ -98,8 +105,13 @@ def held_out(rows: pd.DataFrame, model: Model) -> pd.Series:
     return rows[model.source.event_time] >= model.held_out_from
 
 
-def fit(rows: pd.DataFrame, model: Model) -> BaseEstimator:
-    """Fits the model's estimator on the rows that are not held out. Raises StageError when it cannot."""
+def fit(rows: pd.DataFrame, model: Model, doubles: Collection[str] = ()) -> BaseEstimator:
+    """Fits the model's estimator on the rows that are not held out. `doubles` are the numbers that float32 cannot hold.
+
+    Raises StageError when it cannot.
+    """
+    _refuse_trees_of_float32(model.training, doubles)
+    _refuse_too_large(rows, model.training, doubles)
     training_rows = rows[~held_out(rows, model)]
     if training_rows.empty:
         first, days = f"{rows[model.source.event_time].min():%Y-%m-%d}", model.evaluation.holdout_days
@@ -109,7 +121,7 @@ def fit(rows: pd.DataFrame, model: Model) -> BaseEstimator:
             "no row is left to train on: choose a later as_of, or lower evaluation.holdout_days",
         )
     target = _checked_target(training_rows[model.training.target], model)
-    features = feature_frame(training_rows, model.training)
+    features = feature_frame(training_rows, model.training, doubles)
     for kind in ("numeric", "datetime", "text"):
         if empty := [column for column in getattr(model.training, kind) if training_rows[column].isna().all()]:
             raise StageError(
@@ -118,7 +130,8 @@ def fit(rows: pd.DataFrame, model: Model) -> BaseEstimator:
                 f"check the source, or remove the column from training.{kind}",
             )
     try:
-        return _with_float32_splits(pipeline_for(model.training).fit(features, target.to_numpy()))
+        fitted = pipeline_for(model.training).fit(features, target.to_numpy())
+        return fitted if doubles else _with_float32_splits(fitted)
     except ValueError as error:
         first_line = str(error).strip().splitlines()[0]
         raise StageError(
@@ -126,6 +139,28 @@ def fit(rows: pd.DataFrame, model: Model) -> BaseEstimator:
             f"{model.training.estimator}: {first_line}",
             "check the rows that were not quarantined, and training.options",
         ) from error
+
+
+def _refuse_trees_of_float32(training: Training, doubles: Collection[str]) -> None:
+    if training.estimator == "random_forest" and doubles:
+        raise StageError(
+            "train",
+            f"random_forest rounds its numbers to float32, which cannot hold {', '.join(sorted(doubles))}",
+            "subtract an offset in the query, so that the numbers begin near 0, or use training.estimator: hist_gradient_boosting",
+        )
+
+
+def _refuse_too_large(rows: pd.DataFrame, training: Training, doubles: Collection[str]) -> None:
+    """In the held-out rows too: the stages behind this one take the same rows."""
+    for column in training.numeric:
+        precision = _precision(Column(column), doubles)
+        if too_large := int((rows[column].abs() > LARGEST[precision]).sum()):
+            raise StageError(
+                "train",
+                f"column {column} is too large for {precision}, e.g. {rows[column].abs().max():g}, "
+                f"in {too_large:,} of {len(rows):,} rows",
+                f"correct the source, or quarantine such rows by gates.contract.columns.{column}.max",
+            )
 
 
 def _checked_target(target: pd.Series, model: Model) -> pd.Series:

@@ -1,6 +1,7 @@
 """Builds the package: all files that a slot needs to serve one version, with their digests.
 
-model.onnx       the fitted pipeline, with two matrices as inputs and one as output; model.skops where ONNX is not possible
+model.onnx       the fitted pipeline, with two matrices as inputs and one as output; model.skops where ONNX is not possible. Numbers are
+                 float32, or float64 where the schema says so (see double_onnx)
 manifest.json    name, the schema of its columns, task, runtime, sha256 of every other file
 categories.json  the categories that the model learnt, by column
 golden.json      golden requests with the answers that evaluation recorded, and how far a slot's may differ
@@ -18,10 +19,12 @@ import pandas as pd
 from pipeline.data.schema_rules import with_rules
 from pipeline.errors import StageError
 from pipeline.serving.contents import CATEGORIES
+from pipeline.serving.errors import PackageRefused
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.schema import Schema
+from pipeline.serving.schema.columns import Precision
 from pipeline.settings.models import Model, Training
-from pipeline.training import fit, parity
+from pipeline.training import double_onnx, fit, parity
 from pipeline.training.evaluate import PREDICTION
 from pipeline.training.signing import MANIFEST, digest
 
@@ -43,18 +46,28 @@ def build(
     golden = golden_requests(held_out, model, schema)
     (folder / CATEGORIES).write_text(_categories(schema), encoding="utf-8")
     (folder / GOLDEN).write_text(json.dumps(golden, indent=1) + "\n", encoding="utf-8")
-    runtime, content, reason = _served(model_file, fitted, model.training)
+    runtime, content, reason = _served(model_file, fitted, model.training, schema.precision)
     manifest = _written(name, model, schema, model_file, folder, runtime, content, reason)
-    if runtime == "onnx" and model.training.runtime == "auto":
-        answers = Runtime.load(folder).predict_frame(held_out)
-        difference = parity.difference(answers, held_out[PREDICTION].to_numpy(), golden["scale"])
-        # NaN is within no limit.
-        if not difference <= model.gates.parity_tolerance:
-            (folder / MODELS[runtime]).unlink()
-            limit = f"limit {model.gates.parity_tolerance:g} (gates.parity_tolerance)"
-            reason = f"ONNX answers held-out rows otherwise: largest difference {difference:.1e}, {limit}"
-            manifest = _written(name, model, schema, model_file, folder, "skops", model_file.read_bytes(), reason)
+    if model.training.runtime != "auto" or runtime != "onnx":
+        return manifest
+    if reason := _unlike(folder, held_out, golden["scale"], model.gates.parity_tolerance):
+        (folder / MODELS[runtime]).unlink()
+        return _written(name, model, schema, model_file, folder, "skops", model_file.read_bytes(), reason)
     return manifest
+
+
+def _unlike(folder: Path, held_out: pd.DataFrame, scale: float, tolerance: float) -> str:
+    """How the package's ONNX answers the held-out rows otherwise than scikit-learn did; '' when it answers alike."""
+    try:
+        answers = Runtime.load(folder).predict_frame(held_out)
+    except PackageRefused as error:
+        return f"onnxruntime cannot run its ONNX ({str(error).splitlines()[0][:200]})"
+    difference = parity.difference(answers, held_out[PREDICTION].to_numpy(), scale)
+    # NaN is within no limit.
+    if difference <= tolerance:
+        return ""
+    limit = f"limit {tolerance:g} (gates.parity_tolerance)"
+    return f"ONNX answers held-out rows otherwise: largest difference {difference:.1e}, {limit}"
 
 
 def _written(
@@ -102,30 +115,35 @@ def features(schema: Schema) -> list[dict[str, Any]]:
     return columns
 
 
-def _served(model_file: Path, fitted: Any, settings: Training) -> tuple[str, bytes, str]:
+def _served(model_file: Path, fitted: Any, settings: Training, precision: Precision) -> tuple[str, bytes, str]:
     """(runtime, content of the model's file, why not ONNX). Raises StageError when training.runtime demands ONNX in vain."""
     if settings.runtime == "skops":
         return "skops", model_file.read_bytes(), "params.yaml says training.runtime: skops"
     try:
-        return "onnx", onnx_bytes(fitted, settings), ""
+        return "onnx", onnx_bytes(fitted, settings, precision), ""
     except StageError as error:
         if settings.runtime == "onnx":
             raise
         return "skops", model_file.read_bytes(), error.observation
 
 
-def onnx_bytes(estimator: Any, settings: Training) -> bytes:
+def onnx_bytes(estimator: Any, settings: Training, precision: Precision = "float32") -> bytes:
     """The fitted pipeline as ONNX, with the input matrices `numbers` and `texts`. Raises StageError when it cannot be converted."""
-    from skl2onnx import to_onnx
-    from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+    from skl2onnx import convert_sklearn, to_onnx
+    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
 
-    schema = Schema(fit.columns_of(settings))
-    matrices = (("numbers", FloatTensorType, schema.numbers), ("texts", StringTensorType, schema.texts))
+    schema, number = Schema(fit.columns_of(settings)), FloatTensorType if precision == "float32" else DoubleTensorType
+    matrices = (("numbers", number, schema.numbers), ("texts", StringTensorType, schema.texts))
     inputs = [(name, kind([None, len(columns)])) for name, kind, columns in matrices if columns]
     by_position = _columns_by_position(estimator, [*schema.numbers, *schema.texts])
     options = {id(by_position): {"zipmap": False}} if settings.task == "binary" else None
     try:
-        converted = to_onnx(by_position, initial_types=inputs, options=options)
+        if precision == "float32":
+            converted = to_onnx(by_position, initial_types=inputs, options=options)
+        else:
+            conversions, shapes = double_onnx.converters()
+            own = {"custom_conversion_functions": conversions, "custom_shape_calculators": shapes}
+            converted = convert_sklearn(by_position, "pipeline", inputs, options=options, **own)
     except (RuntimeError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise StageError(

@@ -30,7 +30,7 @@ from pipeline.serving.schema import Reader
 from pipeline.settings.models import Model
 from pipeline.training import fit
 
-NUMERIC = ["double", "whole", "decimal", "flag"]
+NUMERIC = ["double", "whole", "large", "decimal", "flag"]
 DATETIME = ["naive", "aware", "date", "time_text"]
 FREE = ["note"]
 CATEGORICAL = ["text", "code", "code_null", "code_text", "size", "truth", "day", "dictionary"]
@@ -53,6 +53,8 @@ ROW = st.fixed_dictionaries(
     {
         "double": or_none(st.floats(-1e6, 1e6, width=32)),
         "whole": st.integers(-(10**6), 10**6),
+        # float32 holds none of them but the first.
+        "large": st.integers(10**9, 10**9 + 50),
         "decimal": or_none(st.decimals(-1000, 1000, places=2)),
         "flag": or_none(st.booleans()),
         "naive": or_none(MOMENTS),
@@ -73,6 +75,7 @@ ROW = st.fixed_dictionaries(
 TYPES = {
     "double": pa.float64(),
     "whole": pa.int32(),
+    "large": pa.int64(),
     "decimal": pa.decimal128(9, 2),
     "flag": pa.bool_(),
     "naive": pa.timestamp("us"),
@@ -122,7 +125,7 @@ def trained_on(table, model, folder):
     folder.mkdir(exist_ok=True)
     pq.write_table(landed, folder / "2024-02-20.parquet")
     schema.write(folder)
-    features = fit.feature_frame(read_snapshot(folder), model.training)
+    features = fit.feature_frame(read_snapshot(folder), model.training, schema.doubles)
     return Reader(
         fit.with_learnt(schema, fit.pipeline_for(model.training).fit(features, np.arange(len(features)) % 2))
     ), features
@@ -206,7 +209,7 @@ def test_each_reading_of_a_table_gives_the_same_values(rows, model, tmp_path_fac
     table = pa.table({name: pa.array([row[name] for row in rows], kind) for name, kind in TYPES.items()})
     folder = tmp_path_factory.mktemp("readings")
     reader, features = trained_on(table, model, folder / "snapshot")
-    numbers, texts = features[reader.numbers].to_numpy("float32"), features[CATEGORICAL].to_numpy(object)
+    numbers, texts = features[reader.numbers].to_numpy("float64"), features[CATEGORICAL].to_numpy(object)
     readings = dict((*requested(table, reader), *scored(table, reader, folder)))
     for form, read in readings.items():
         assert np.array_equal(read.numbers, numbers, equal_nan=True), form

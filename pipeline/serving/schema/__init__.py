@@ -7,6 +7,8 @@ missing   In every kind: NULL, None, NaN, NaT, an empty text. In the text cells 
 number    Integers, floats and decimals, no booleans; a text of ASCII digits with a sign, a decimal point and an
           exponent, with spaces around it. 5, 5.0, "+5", " 5 ", "5e0" and "005" are one value, -0.0 is 0. "1,000", "1_0", "0x1"
           and an infinite number are none.
+          A model gets it as float32, or as it is where the column's `precision` is float64 (`drawn_precision` in pipeline.data).
+          Such a column takes no float32 of 2^24 or more: digits were lost before anybody read it.
 integer   A number without a fraction, judged before it is rounded to the model's precision.
 boolean   true and false, t and f, yes and no, y and n in upper or lower case, 1 and 0, "1.0" and "0.0". The model gets 1 and 0.
 datetime  The times of `times.instant`: a text, or a time or a date as Arrow, numpy and Python have them; without a zone it is one of

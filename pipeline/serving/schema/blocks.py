@@ -67,10 +67,19 @@ def values_of(column: Column, cells: np.ndarray, zone: tzinfo) -> list[Any]:
 
 
 def number_matrix(frame: Any, columns: Sequence[Column]) -> np.ndarray:
-    """The matrix of numbers, float32, of a pandas frame that has the columns in their neutral form: times with a zone."""
-    blocks = [_of_frame(frame[column.name], column) for column in columns if not column.is_category]
+    """The matrix of numbers, in the columns' precision, of a pandas frame that has them in their neutral form: times with a zone."""
+    numbers = [column for column in columns if not column.is_category]
+    doubles = np.array([column.precision == "float64" for column in numbers for _ in column.matrix], bool)
+    blocks = [_of_frame(frame[column.name], column) for column in numbers]
+    return held(np.concatenate(blocks, axis=1) if blocks else np.empty((len(frame), 0)), doubles)
+
+
+def held(matrix: np.ndarray, doubles: np.ndarray) -> np.ndarray:
+    """Numbers, float64 (rows, numbers), as a model takes them: rounded to float32 but for `doubles`, bool (numbers,). What is too large is
+    infinite."""
     with np.errstate(over="ignore"):
-        return np.concatenate(blocks, axis=1).astype("float32") if blocks else np.empty((len(frame), 0), "float32")
+        singles = matrix.astype("float32")
+    return np.where(doubles, matrix, singles) if doubles.any() else singles
 
 
 def _of_frame(cells: Any, column: Column) -> np.ndarray:

@@ -21,15 +21,17 @@ from pipeline.serving.schema import texts, times
 from pipeline.serving.schema.spelling import Spelling, Unreadable, shown
 
 Kind = Literal["number", "integer", "boolean", "datetime", "text", "category"]
+Precision = Literal["float32", "float64"]
 FILE = "schema.json"
-LARGEST = float(np.finfo("float32").max)
+LARGEST = {precision: float(np.finfo(precision).max) for precision in ("float32", "float64")}
 
 
 @dataclass(frozen=True)
 class Column:
     """One feature. `min` and `max` are for numbers. `allowed` holds values as the model takes them; empty means any.
 
-    `learnt` are the categories that training saw; None where that is not known.
+    `learnt` are the categories that training saw; None where that is not known. `precision` is float64 for a number that float32 cannot
+    hold: the model gets it as it is, and any other rounded to float32.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Column:
     max: float | None = None
     allowed: tuple[Any, ...] = ()
     spelling: Spelling = "text"
+    precision: Precision = "float32"
     learnt: frozenset[str] | None = field(default=None, compare=False)
 
     @property
@@ -63,7 +66,8 @@ class Column:
     def datatype(self) -> str:
         """Its datatype in the v2 protocol's metadata; others are taken too."""
         bytes_ = dict.fromkeys(("datetime", "text", "category"), "BYTES")
-        return {"boolean": "BOOL", **bytes_}.get(self.kind, "FP32")
+        number = "FP64" if self.precision == "float64" else "FP32"
+        return {"boolean": "BOOL", **bytes_}.get(self.kind, number)
 
     def read(self, cell: Any, zone: tzinfo = UTC) -> float | str | None:
         """The one value that a cell means; None when it is missing. `zone` is that of times without one. Raises Unreadable."""
@@ -76,8 +80,8 @@ class Column:
                 return spellings.truth(cell)
             case "datetime":
                 return times.days(cell, zone)
-        value = spellings.number(cell)
-        if value is not None and abs(value) > LARGEST:
+        value = spellings.number(cell if self.precision == "float32" else spellings.undamaged(cell))
+        if value is not None and abs(value) > LARGEST[self.precision]:
             raise Unreadable("must be a finite number")
         return value
 
@@ -127,9 +131,9 @@ class Column:
         if isinstance(value, float):
             if self.kind == "integer" and value % 1:
                 return f"must be a whole number; got {shown(value)}"
-            if self.min is not None and np.float32(value) < np.float32(self.min):
+            if self.min is not None and self._held(value) < self._held(self.min):
                 return f"must be at least {self.min:g}; got {shown(value)}"
-            if self.max is not None and np.float32(value) > np.float32(self.max):
+            if self.max is not None and self._held(value) > self._held(self.max):
                 return f"must be at most {self.max:g}; got {shown(value)}"
         if self.allowed and not self._allows(value):
             return f"must be one of {', '.join(map(_said, self.allowed))}; got {shown(value)}"
@@ -138,8 +142,11 @@ class Column:
     def _allows(self, value: float | str) -> bool:
         """Compares numbers as a model takes them: a client's float32 0.1 is 0.1."""
         if isinstance(value, float):
-            return bool(np.isin(np.float32(value), np.array(self.allowed, "float32")))
+            return bool(np.isin(self._held(value), np.array(self.allowed, self.precision)))
         return value in self.allowed
+
+    def _held(self, value: float) -> np.floating[Any]:
+        return np.dtype(self.precision).type(value)
 
     def fault(self, cell: Any, zone: tzinfo = UTC) -> str:
         """What is wrong with a cell, in words that follow the column's name; '' when nothing is."""
@@ -202,6 +209,16 @@ class Schema:
     def texts(self) -> list[str]:
         """The columns of the matrix of categories."""
         return [column.name for column in self.columns if column.is_category]
+
+    @property
+    def doubles(self) -> list[str]:
+        """The columns of the matrix of numbers that float32 cannot hold."""
+        return [name for column in self.columns if column.precision == "float64" for name in column.matrix]
+
+    @property
+    def precision(self) -> Precision:
+        """The dtype of the matrix of numbers: float64 where one column needs it."""
+        return "float64" if self.doubles else "float32"
 
     def __getitem__(self, name: str) -> Column:
         """The column of that name. Raises KeyError."""

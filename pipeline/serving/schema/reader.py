@@ -19,7 +19,7 @@ import numpy as np
 
 from pipeline.serving.errors import BadRequest, PackageRefused
 from pipeline.serving.schema import spelling, times
-from pipeline.serving.schema.blocks import RowRefused, number_block, values_of
+from pipeline.serving.schema.blocks import RowRefused, held, number_block, values_of
 from pipeline.serving.schema.columns import LARGEST, Column, Schema
 from pipeline.serving.schema.spelling import Unreadable, shown
 
@@ -29,7 +29,7 @@ NUMBERS, TEXTS = frozenset({float, int, NONE}), frozenset({str})
 
 @dataclass(slots=True)
 class Rows:
-    """Rows as a model takes them. `numbers` is float32 (rows, schema.numbers), `texts` object (rows, schema.texts).
+    """Rows as a model takes them. `numbers` is (rows, schema.numbers) in the schema's precision, `texts` object (rows, schema.texts).
 
     A missing number is NaN, a missing text "", a missing key or time None. `unknown` has, by row, the columns whose category no
     training saw, `breaches` the rules that a row breaks where the slot only flags them; both in words, without the other rows.
@@ -74,6 +74,9 @@ class Reader:
         # The columns whose numbers are taken as they are.
         self.plain_numbers = [c.name for c in self._number_columns if c.kind in ("number", "integer")]
         self._all_plain = self.plain_numbers == self.numbers
+        # The places in the matrix of numbers that float32 cannot hold, by name and by place.
+        self.doubles = frozenset(schema.doubles)
+        self._double_places = np.array([name in self.doubles for name in self.numbers], bool)
         # All others are read cell by cell: (its place among the picked, its first place in the matrix, the column).
         self._pick_plain = _picker([i for i, name in enumerate(self._picked) if name in self.plain_numbers])
         self._plain_places = [i for i, name in enumerate(self.numbers) if name in self.plain_numbers]
@@ -223,8 +226,7 @@ class Reader:
 
     def _checked(self, matrix: np.ndarray, words: np.ndarray, keys: list[Any], moments: list[Any]) -> Rows | None:
         """The rows of a float64 matrix and of texts; None where one breaks the contract and the slot refuses that."""
-        with np.errstate(over="ignore"):
-            numbers = matrix.astype("float32")
+        numbers = self.held(matrix)
         # A finite sum means finite numbers. A missing number makes it NaN, and then each number is checked.
         if not math.isfinite(numbers.sum()) and np.isinf(numbers).any():
             return None
@@ -240,6 +242,10 @@ class Reader:
                 return None
             breaches = self._breaches(matrix, words)
         return Rows(numbers, words, self._key_texts(keys), self._time_texts(moments), unknown, breaches)
+
+    def held(self, matrix: np.ndarray) -> np.ndarray:
+        """Numbers, float64 (rows, numbers), as the model takes them: rounded to float32 but for `doubles`. What is too large is infinite."""
+        return held(matrix, self._double_places)
 
     def spell(self, words: np.ndarray) -> dict[int, list[str]]:
         """Gives each category of (rows, texts) its one text, in place; returns by row the columns whose category was never learnt."""
@@ -271,7 +277,7 @@ class Reader:
     def _rule_fault(self, matrix: np.ndarray, words: np.ndarray) -> RowRefused:
         """The first row that breaks a rule or holds a number that is too large, of rows that were read."""
         broken = self._breaches(matrix, words)
-        rows, columns = np.nonzero(np.abs(matrix) > LARGEST)
+        rows, columns = np.nonzero(np.isinf(self.held(matrix)))
         if len(rows) and (not broken or rows[0] <= min(broken)):
             return RowRefused(int(rows[0]), f"column {self.numbers[columns[0]]} must be a finite number")
         row = min(broken)
@@ -338,9 +344,13 @@ class _Rules:
         self._required = [i for i, c in enumerate(numbers) if not c.nullable]
         self._integers = [i for i, c in enumerate(numbers) if c.kind == "integer"]
         self._bounded = any(c.min is not None or c.max is not None for c in numbers)
-        self._low = np.array([-LARGEST if c.min is None else c.min for c in numbers], "float32")
-        self._high = np.array([LARGEST if c.max is None else c.max for c in numbers], "float32")
-        self._listed = [(i, np.array(c.allowed, "float32")) for i, c in enumerate(numbers) if c.allowed]
+        self._low = np.array(
+            [np.array(-LARGEST[c.precision] if c.min is None else c.min, c.precision) for c in numbers]
+        )
+        self._high = np.array(
+            [np.array(LARGEST[c.precision] if c.max is None else c.max, c.precision) for c in numbers]
+        )
+        self._listed = [(i, np.array(c.allowed, c.precision)) for i, c in enumerate(numbers) if c.allowed]
         self._required_texts = [i for i, c in enumerate(texts) if not c.nullable]
         self._listed_texts = [(i, frozenset([*c.allowed, ""])) for i, c in enumerate(texts) if c.allowed]
 

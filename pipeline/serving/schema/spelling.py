@@ -35,6 +35,8 @@ WORDS = {
 }
 # From here on a double does not hold every whole number.
 EXACT = 2**53
+# The same for a float32.
+EXACT_SINGLE = 2**24
 # The longest text that is read as a number: Python's int() takes the square of its length.
 MAX_DIGITS = 400
 
@@ -65,6 +67,17 @@ def number(cell: Any) -> float | None:
         raise Unreadable("must be a finite number")
     # -0.0 is 0: a model that splits on the sign must not see two values.
     return value + 0.0
+
+
+def undamaged(cell: Any) -> Any:
+    """A number for a column that float32 cannot hold: of a float32 the double that its text means. Raises Unreadable where digits are lost."""
+    if not isinstance(cell, np.floating) or cell.itemsize >= 8 or not np.isfinite(cell):
+        return cell
+    if abs(float(cell)) >= EXACT_SINGLE:
+        raise Unreadable(
+            f"must be sent as FP64, or as a whole number: digits of the {cell.itemsize * 8} bit float {cell:.9g} are lost"
+        )
+    return float(str(cell))
 
 
 def truth(cell: Any) -> float | None:
