@@ -197,7 +197,7 @@ class Source:
         row = 0
         # All but plain numbers stay texts: the schema says what they mean.
         numbers = runtime.signature.plain_numbers
-        texts = [name for name in runtime.features if name not in numbers]
+        texts = [c.name for c in runtime.signature.fields if c.name not in numbers and c.kind != "text"]
         for batch in self._reader.batches(self._path, columns, numbers, texts, BLOCK_ROWS):
             self._refuse_unread(batch, row)
             row += len(batch)
