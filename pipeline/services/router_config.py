@@ -71,7 +71,7 @@ def install_plugins(project: Path, folder: Path) -> None:
     for name, module in PLUGIN_MODULES.items():
         plugin = folder / "plugins-local" / "src" / module
         source = project / "docker" / "router" / name
-        shutil.copytree(source, plugin, ignore=shutil.ignore_patterns("*_test.go"), dirs_exist_ok=True)
+        shutil.copytree(source, plugin, ignore=shutil.ignore_patterns("*_test.go", "testdata"), dirs_exist_ok=True)
 
 
 def static(routes: Path, web: str, api: str, limits_ms: set[float], read_s: float = 30.0) -> str:

@@ -132,8 +132,12 @@ def test_one_key_stays_on_one_side_however_it_is_asked(endpoint):
         yield "/invocations", {"inputs": {name: [value] for name, value in row.items()}}
         yield "/v2/models/churn/infer", {"inputs": tensors}
 
-    sides = {}
+    sides, spelt = {}, {}
     with httpx.Client() as client:
+        for key in (key for number in range(30) for key in (number, float(number), f"{number}.0")):
+            answer = client.post(f"{endpoint.address}/invocations", json={"instances": [GOOD | {"customer": key}]})
+            version = answer.raise_for_status().headers["x-model-version"]
+            assert spelt.setdefault(float(key), version) == version, key
         for number in range(300):
             for path, asked in forms(f"customer-{number}"):
                 answer = client.post(f"{endpoint.address}{path}", json=asked).raise_for_status()
@@ -144,6 +148,7 @@ def test_one_key_stays_on_one_side_however_it_is_asked(endpoint):
         }
         assert client.post(f"{endpoint.address}/invocations", content=b"no json").status_code == 400
     assert 60 < Counter(sides.values())["2"] < 120
+    assert set(spelt.values()) == {"1", "2"}
     assert without == {"1", "2"}
     endpoint.rollback()
     thread.join()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
+
+from harness.project import ROOT
 
 MISSING = None
 UNREADABLE = "unreadable"
@@ -77,3 +80,6 @@ TRUTHS: list[tuple[str, bool | str | None]] = [
     *((text, MISSING) for text in ("", "NA", "nan", "None")),
     *((text, UNREADABLE) for text in ("2", "maybe", "truee", "on", "-1", "wahr", "1e0")),
 ]
+
+# A key's cell as JSON, and the one key that it is: the router's test reads the same table.
+KEYS = json.loads((ROOT / "docker/router/bucket/testdata/keys.json").read_text(encoding="utf-8"))

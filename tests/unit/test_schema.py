@@ -7,12 +7,14 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 
 import numpy as np
+import orjson
 import pandas as pd
 import pytest
 
 from pipeline.rollout import replay
 from pipeline.serving.errors import BadRequest
 from pipeline.serving.schema import Column, Reader, RowRefused, Schema, Unreadable, spelling, times
+from tests.support.spellings import KEYS
 
 NO_VALUE = [None, float("nan"), np.float32("nan"), pd.NaT, pd.NA, Decimal("NaN"), ""]
 
@@ -55,6 +57,12 @@ NO_VALUE = [None, float("nan"), np.float32("nan"), pd.NaT, pd.NA, Decimal("NaN")
 def test_the_spellings_of_one_value(read, value, cells):
     """Each spelling gives the one value, whatever wrote it."""
     assert [read(cell) for cell in cells] == [value] * len(cells)
+
+
+@pytest.mark.parametrize("row", KEYS, ids=lambda row: row["cell"])
+def test_a_key_is_one_value_at_the_server_as_at_the_router(row):
+    """The table of spellings that the router's own test reads: the server has the same key for each."""
+    assert spelling.key(orjson.loads(row["cell"])) == row["key"]
 
 
 @pytest.mark.parametrize("read", [spelling.number, spelling.truth, spelling.category, spelling.key, times.instant])

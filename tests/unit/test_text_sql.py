@@ -1,5 +1,6 @@
 """A text cell becomes a number or a time by one table of spellings, and never by DuckDB's guess."""
 
+import json
 import random
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -7,9 +8,9 @@ from zoneinfo import ZoneInfo
 import duckdb
 import pytest
 
-from pipeline.data import text_sql
+from pipeline.data import neutral_sql, text_sql
 from pipeline.serving.schema import spelling, times
-from tests.support.spellings import MISSING, NUMBERS, TIMES, TRUTHS, UNREADABLE
+from tests.support.spellings import KEYS, MISSING, NUMBERS, TIMES, TRUTHS, UNREADABLE
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +76,17 @@ def test_a_time_is_what_the_table_says(duck, text, expected):
     value, unreadable = read(duck, text_sql.time("cell"), text)
     assert unreadable == (expected == UNREADABLE)
     assert value == (None if unreadable else expected)
+
+
+@pytest.mark.parametrize("row", KEYS, ids=lambda row: row["cell"])
+def test_a_key_of_the_source_is_that_of_requests_and_of_the_router(duck, row):
+    """The table of spellings that the router's own test reads: the snapshot and the labels have the same key for each."""
+    cell = json.loads(row["cell"])
+    kind = {str: "VARCHAR", int: "HUGEINT", float: "DOUBLE"}.get(type(cell), "VARCHAR")
+    found = duck.execute(
+        f"SELECT {neutral_sql.key('cell', kind)} FROM (SELECT CAST($cell AS {kind}) AS cell)", {"cell": cell}
+    )
+    assert found.fetchone() == (row["key"],)
 
 
 @pytest.mark.parametrize("zone", ["America/Los_Angeles", "Europe/Berlin", "Australia/Lord_Howe", "Asia/Kolkata", "UTC"])

@@ -7,11 +7,13 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 )
 
 // The request header that carries the bucket, 0 to 99, to the rules of the routers.
@@ -43,7 +45,7 @@ func New(_ context.Context, next http.Handler, config *Config, _ string) (http.H
 
 func (b *bucket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.Header.Del(bucketHeader) // a client must not choose its bucket
-	if value := b.value(r); value != "" {
+	if value := canonical(b.value(r)); value != "" {
 		sum := sha256.Sum256([]byte(b.config.Salt + "/" + value))
 		r.Header.Set(bucketHeader, strconv.FormatUint(binary.BigEndian.Uint64(sum[:8])%100, 10))
 	}
@@ -64,7 +66,7 @@ func (b *bucket) value(r *http.Request) string {
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	var request map[string]interface{}
-	decoder := json.NewDecoder(bytes.NewReader(body))
+	decoder := json.NewDecoder(bytes.NewReader(bytes.TrimPrefix(body, []byte("\xef\xbb\xbf"))))
 	decoder.UseNumber() // a key of 19 digits must not be rounded
 	if decoder.Decode(&request) != nil {
 		return "" // the server refuses the body and says why
@@ -82,7 +84,7 @@ func valueOf(request map[string]interface{}, column string) string {
 		for _, row := range rows {
 			cells, _ := row.(map[string]interface{})
 			if data, ok := cells["data"]; ok && cells["name"] == column {
-				return first(data) // a tensor of the Open Inference Protocol
+				return decoded(first(data), cells["parameters"]) // a tensor of the Open Inference Protocol
 			}
 			if cell, ok := cells[column]; ok {
 				return first(cell)
@@ -108,11 +110,57 @@ func first(value interface{}) string {
 	case string:
 		return cell
 	case json.Number:
-		return cell.String()
+		return digits(cell.String())
 	case []interface{}:
 		if len(cell) > 0 {
 			return first(cell[0])
 		}
 	}
 	return ""
+}
+
+// decoded returns the text that a tensor's value stands for, by the tensor's parameters.
+func decoded(value string, parameters interface{}) string {
+	given, _ := parameters.(map[string]interface{})
+	if given["content_type"] != "base64" {
+		return value
+	}
+	text, err := base64.StdEncoding.DecodeString(value)
+	if err != nil {
+		return "" // the server refuses the value and says why
+	}
+	return string(text)
+}
+
+// digits returns a JSON number as the server reads it, without an exponent or zeros behind its last decimal: 7920.0 and
+// 7.92e3 are 7920. A whole number keeps all its digits, however many these are.
+func digits(number string) string {
+	if !strings.ContainsAny(number, ".eE") {
+		return number
+	}
+	value, err := strconv.ParseFloat(number, 64)
+	if err != nil {
+		return "" // too large; the server refuses it
+	}
+	return strconv.FormatFloat(value, 'f', -1, 64)
+}
+
+// canonical returns the one text of a key, as spelling.key in pipeline/serving/schema has it; testdata/keys.json is tested
+// against both. Of a text like 7920.0, a whole number without zeros before it, that is the part before the point.
+func canonical(text string) string {
+	whole, zeros := text, ""
+	if point := strings.IndexByte(text, '.'); point >= 0 {
+		whole, zeros = text[:point], text[point+1:]
+		if zeros == "" || strings.Trim(zeros, "0") != "" {
+			return text
+		}
+	}
+	unsigned := strings.TrimPrefix(whole, "-")
+	if unsigned == "" || strings.Trim(unsigned, "0123456789") != "" || (unsigned[0] == '0' && unsigned != "0") {
+		return text
+	}
+	if whole == "-0" {
+		return "0"
+	}
+	return whole
 }

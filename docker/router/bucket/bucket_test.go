@@ -2,10 +2,12 @@ package bucket
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -104,6 +106,67 @@ func TestTheKeyIsReadInEveryForm(t *testing.T) {
 		if seen != body {
 			t.Errorf("the next handler saw %q of the body %q", seen, body)
 		}
+	}
+}
+
+// A key is one value however it is spelt: the server's table, which its own tests read too (tests/unit/test_schema.py), as JSON, and
+// a text in the header too.
+func TestAKeyIsOneValueHoweverItIsSpelt(t *testing.T) {
+	content, err := os.ReadFile("testdata/keys.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var table []struct {
+		Cell string
+		Key  *string
+	}
+	if err := json.Unmarshal(content, &table); err != nil || len(table) < 40 {
+		t.Fatalf("%d spellings, %v", len(table), err)
+	}
+	for _, c := range table {
+		want := ""
+		if c.Key != nil {
+			want, _ = send(t, &Config{Header: "x-customer"}, withHeader("x-customer", *c.Key))
+		}
+		if got, _ := send(t, &Config{Column: "customer"}, post(`{"instances": [{"customer": `+c.Cell+`}]}`)); got != want {
+			t.Errorf("%s: bucket %q, expected %q of the key %v", c.Cell, got, want, c.Key)
+		}
+		var text string
+		if json.Unmarshal([]byte(c.Cell), &text) == nil {
+			if got, _ := send(t, &Config{Header: "x-customer"}, withHeader("x-customer", text)); got != want {
+				t.Errorf("header %q: bucket %q, expected %q", text, got, want)
+			}
+		}
+	}
+}
+
+// A number of a feature is one value too, also one with decimals, which is no key.
+func TestANumberIsOneValueHoweverItIsSpelt(t *testing.T) {
+	buckets := map[string]bool{}
+	for _, cell := range []string{"2.5", "2.50", "25e-1", "0.25E1"} {
+		got, _ := send(t, &Config{Column: "spend"}, post(`{"instances": [{"spend": `+cell+`}]}`))
+		buckets[got] = true
+	}
+	if len(buckets) != 1 {
+		t.Errorf("buckets %v of one number", buckets)
+	}
+	if got, _ := send(t, &Config{Column: "spend"}, post(`{"instances": [{"spend": 1e400}]}`)); got != "" {
+		t.Errorf("bucket %q of a number that the server refuses", got)
+	}
+}
+
+// A tensor's text in base64 is the text, and a mark of byte order before the body hides no key.
+func TestTheKeyIsReadAsTheServerReadsIt(t *testing.T) {
+	want, _ := send(t, &Config{Column: "customer"}, post(`{"instances": [{"customer": "7"}]}`))
+	encoded := `{"inputs": [{"name": "customer", "datatype": "BYTES", "parameters": {"content_type": "base64"}, "data": ["Ny4w"]}]}`
+	for _, body := range []string{encoded, "\xef\xbb\xbf" + `{"instances": [{"customer": 7}]}`} {
+		if got, seen := send(t, &Config{Column: "customer"}, post(body)); got != want || seen != body {
+			t.Errorf("%q: bucket %q, expected %q; the next handler saw %q", body, got, want, seen)
+		}
+	}
+	broken := strings.Replace(encoded, "Ny4w", "?", 1)
+	if got, _ := send(t, &Config{Column: "customer"}, post(broken)); got != "" {
+		t.Errorf("bucket %q of a text that is no base64", got)
 	}
 }
 
