@@ -67,7 +67,7 @@ def with_unread(rows: pd.DataFrame, cases: pd.DataFrame, model: Model) -> pd.Dat
     """`cases`, with one for each cell that could not be read in place of those for its being missing."""
     if unread.COLUMN not in rows:
         return cases
-    times = (model.source.event_time, model.source.label_time, *model.training.datetime)
+    times = (*model.source.times, *model.training.datetime)
     of_rows = rows[unread.COLUMN].dropna().map(unread.cells)
     found = [
         {"index": row, "column": column, "check": "time" if column in times else "number", "failure_case": text}

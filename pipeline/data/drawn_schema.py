@@ -42,7 +42,8 @@ def draw(connection: duckdb.DuckDBPyConnection, name: str, model: Model, types: 
         if column.kind in ("datetime", "text"):
             _refuse_empty(connection, name, column.name, column.kind)
     columns += [_category(connection, name, c, rules.get(c), model.source.kind) for c in model.training.categorical]
-    return Schema(tuple(columns), model.source.key, model.source.event_time, model.source.timezone)
+    source = model.source
+    return Schema(tuple(columns), source.key, source.event_time, source.timezone, source.epoch)
 
 
 def refuse_unfit(connection: duckdb.DuckDBPyConnection, name: str, model: Model, types: dict[str, str]) -> None:

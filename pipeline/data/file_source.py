@@ -13,9 +13,9 @@ from pathlib import Path
 
 import duckdb
 
-from pipeline.data import text_sql
+from pipeline.data import source_times, text_sql
 from pipeline.data.csv_files import FILE, CsvReader, by_header, matching
-from pipeline.data.sql import column_types, is_number, quoted
+from pipeline.data.sql import column_types, quoted
 from pipeline.errors import DataError
 from pipeline.settings.models import PARQUET_SUFFIX, Source, Training
 
@@ -41,19 +41,9 @@ def load(
     else:
         texts = [column for column in (source.key, *training.categorical) if column not in source.times]
         relation = _csv(reader, files, needed, texts, source, subject)
-    event = quoted(source.event_time)
     types = column_types(connection, f"({relation})")
-    if is_number(types[source.event_time]):
-        raise DataError(
-            f"{subject} source",
-            f"column {source.event_time} holds {types[source.event_time]}, not a time",
-            f"read the files with models.{subject}.source.query, and cast it there",
-        )
-    time = (
-        text_sql.time(text_sql.stripped(event))
-        if types[source.event_time] == "VARCHAR"
-        else f"CAST({event} AS TIMESTAMPTZ)"
-    )
+    source_times.refuse_other_types(source, types, subject)
+    time = source_times.instant(source, source.event_time, types[source.event_time])
     with reader.readable(f"{subject} source"):
         connection.execute(
             f"CREATE OR REPLACE TEMP TABLE rows AS SELECT * FROM (SELECT *, {time} AS perennial_time FROM ({relation}))"

@@ -38,7 +38,7 @@ def _text(column: str, duckdb_type: str) -> str:
         whole = f"CAST(CAST({cell} AS HUGEINT) AS VARCHAR)"
         return (
             f"CASE WHEN isnan({cell}) THEN NULL WHEN isinf({cell}) THEN {text} "
-            f"WHEN {cell} = trunc({cell}) THEN {whole} ELSE {text} END"
+            f"WHEN abs({cell}) < 1e38 AND {cell} = trunc({cell}) THEN {whole} ELSE {text} END"
         )
     if base == "DECIMAL" and not duckdb_type.replace(" ", "").endswith(",0)"):
         return f"rtrim(rtrim({text}, '0'), '.')"

@@ -15,11 +15,11 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.data import feature_times, file_source, unread
+from pipeline.data import feature_times, file_source, source_times, unread
 from pipeline.data.hook_frame import write_rows
 from pipeline.data.sampled_types import refuse_sampled_types
-from pipeline.data.sql import column_types, is_number, quoted
-from pipeline.data.text_sql import is_day, literal
+from pipeline.data.sql import column_types, quoted
+from pipeline.data.text_sql import literal
 from pipeline.data.user_code import hook_function
 from pipeline.errors import DataError
 from pipeline.settings.models import Source, Training
@@ -53,21 +53,16 @@ def load(
             file_source.load(connection, source, training, Path(folder), start, end, subject)
         else:
             write_rows(connection, _frame(source.hook or "", start, end), source.hook or "")
-        unread.read(connection, source, training, subject)
         types = column_types(connection)
         require(types, [source.key, *source.times], subject)
-        # A time may be a date or a text, with or without a zone, in any precision. One type makes them comparable.
+        source_times.refuse_other_types(source, types, subject)
+        unread.read(connection, source, training, subject)
+        types = column_types(connection)
+        # A time may be a date, with or without a zone, in any precision. One type makes them comparable.
         for column in source.times:
-            if is_number(types[column]):
-                raise DataError(
-                    f"{subject} source",
-                    f"column {column} holds {types[column]}, not a time",
-                    f"cast it in models.{subject}.source.{'query' if source.kind == 'files' else source.kind}",
-                )
             instant = f"CAST({quoted(column)} AS TIMESTAMPTZ)"
-            if unread.ends_with_its_day(source, column) and types[column] in ("DATE", "VARCHAR"):
-                day = "TRUE" if types[column] == "DATE" else is_day(f"trim({quoted(column)})")
-                instant = f"CASE WHEN {day} THEN {instant} + INTERVAL 1 DAY ELSE {instant} END"
+            if unread.ends_with_its_day(source, column) and types[column] == "DATE":
+                instant = f"{instant} + INTERVAL 1 DAY"
             connection.execute(f"ALTER TABLE rows ALTER {quoted(column)} TYPE TIMESTAMPTZ USING {instant}")
         feature_times.read(connection, source, training, subject)
 

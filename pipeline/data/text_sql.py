@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 
 from pipeline.serving.schema.spelling import MAX_DIGITS, MISSING, WORDS
+from pipeline.serving.schema.times import MICROS, UNIX
 
 _TIME = r"\d{4}-\d\d-\d\d([T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d([.,]\d{1,9})?)?(\s?(Z|UTC|[+-]([01]\d|2[0-3])(:?[0-5]\d)?))?)?"
 
@@ -39,9 +41,9 @@ def pointed(cell: str) -> str:
     return f"CASE WHEN regexp_full_match({cell}, {literal(comma)}) THEN replace({cell}, ',', '.') ELSE {cell} END"
 
 
-def time(cell: str) -> str:
-    """SQL for the TIMESTAMPTZ that the SQL `cell` spells, in the session's time zone where it names none: NULL where it is missing, and
-    where it is none."""
+def time(cell: str, epoch: str | None = None) -> str:
+    """SQL for the TIMESTAMPTZ that the SQL `cell` spells, in the session's time zone where it names none; with `epoch` also for a
+    number of that unit. NULL where it is missing, and where it is none."""
     # DuckDB takes no space before an offset and no comma, and reads UTC by name only in some versions.
     pointed = f"regexp_replace(replace({cell}, ',', '.'), '\\s?(Z|UTC)$', '+00')"
     plain = f"regexp_replace({pointed}, '\\s([+-]\\d\\d)', '\\1')"
@@ -49,7 +51,28 @@ def time(cell: str) -> str:
     last = "TIMESTAMPTZ '9999-12-31 23:59:59.999999+00'"
     return (
         f"CASE WHEN regexp_full_match({cell}, {literal(_TIME)})"
-        f" AND {value} BETWEEN TIMESTAMPTZ '0001-01-01 00:00:00+00' AND {last} THEN {value} END"
+        f" AND {value} BETWEEN TIMESTAMPTZ '0001-01-01 00:00:00+00' AND {last} THEN {value}"
+        f"{f' ELSE {_since_1970(cell, epoch)}' if epoch else ''} END"
+    )
+
+
+def _since_1970(cell: str, unit: str) -> str:
+    """SQL for the TIMESTAMPTZ of a number of `unit`, as pipeline.serving.schema.times has it."""
+    # Its digits where it has nothing else, so that a double rounds none of them.
+    digits = f"CASE WHEN regexp_full_match({cell}, '[+-]?[0-9]{{1,30}}') THEN try_cast({cell} AS HUGEINT) END"
+    double = number(cell)
+    whole = f"coalesce({digits}, CASE WHEN abs({double}) < 1e30 AND {double} = trunc({double}) THEN try_cast({double} AS HUGEINT) END)"
+    if unit == "ns":
+        # Rounded down: DuckDB's // rounds towards zero.
+        exact = f"(({whole}) - (({whole}) % 1000 + 1000) % 1000) // 1000"
+        rounded = f"try_cast({double} / 1000 AS BIGINT)"
+    else:
+        exact = f"({whole}) * {MICROS[unit]}"
+        rounded = f"try_cast({double} * {MICROS[unit]} AS BIGINT)"
+    micros = f"coalesce({exact}, {rounded})"
+    return (
+        f"CASE WHEN {micros} BETWEEN {_FIRST_MICROS} AND {_LAST_MICROS}"
+        f" THEN make_timestamp(try_cast({micros} AS BIGINT)) AT TIME ZONE 'UTC' END"
     )
 
 
@@ -83,6 +106,9 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+_FIRST_MICROS, _LAST_MICROS = (
+    (time.replace(tzinfo=UTC) - UNIX) // timedelta(microseconds=1) for time in (datetime.min, datetime.max)
+)
 _SPACE = "[" + "".join(chr(code) for code in range(sys.maxunicode + 1) if chr(code).isspace()) + "]"
 _SPACES = literal(f"^{_SPACE}+|{_SPACE}+$")
 _MISSING = _words(sorted(MISSING))

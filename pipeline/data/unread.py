@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 import duckdb
 import pyarrow as pa
 
-from pipeline.data import text_sql
+from pipeline.data import source_times, text_sql
 from pipeline.data.sql import column_types, quoted
 from pipeline.errors import DataError
+from pipeline.serving.schema.spelling import NUMBER
 from pipeline.serving.schema.times import FORMS
 from pipeline.settings.models import Source, Training
 
@@ -42,14 +43,14 @@ class UnreadTimes:
 def read(connection: duckdb.DuckDBPyConnection, source: Source, training: Training, subject: str) -> None:
     """Reads the texts of the table `rows`, and adds the column `unread` to it.
 
-    The times of a row are read here only for source.files, those that are features always. Raises DataError when most texts of a column are no value of its kind.
+    Raises DataError when most texts of a column are no value of its kind.
     """
+    texts_of_times = source_times.as_texts(connection, source, column_types(connection))
     types = column_types(connection)
     decimal = source.csv.decimal if source.kind == "files" else "."
     texts = [c for c in [*training.numeric, training.target] if types.get(c) == "VARCHAR"]
     values = numbers(texts, decimal) | {c: text_sql.truth(_cell(c)) for c in _truths(connection, texts, decimal)}
-    if source.kind == "files":
-        values |= {c: _time(source, c) for c in source.times if types[c] == "VARCHAR"}
+    values |= {c: _time(source, c) for c in texts_of_times}
     values |= {c: text_sql.time(_cell(c)) for c in training.datetime if types.get(c) == "VARCHAR"}
     if not values:
         if COLUMN in types:
@@ -112,7 +113,7 @@ def with_values(relation: str, columns: Sequence[str], values: Mapping[str, str]
 
 
 def _time(source: Source, column: str) -> str:
-    time = text_sql.time(_cell(column))
+    time = text_sql.time(_cell(column), source.epoch)
     if not ends_with_its_day(source, column):
         return time
     return f"CASE WHEN {text_sql.is_day(_cell(column))} THEN {time} + INTERVAL 1 DAY ELSE {time} END"
@@ -190,8 +191,13 @@ def _advice(source: Source, kind: str, texts: Sequence[str], subject: str, featu
     query = f"models.{subject}.source.query"
     correct = "correct what writes the files" if source.kind == "files" else f"cast it in {query[:-5]}{source.kind}"
     if kind == "time":
-        other_list = f"list it in {_list_for(texts, subject)}" if feature else f"cast it in {query}"
-        return f"times must be like {FORMS}; {correct if feature else 'correct what writes the files'}, or {other_list}"
+        if feature:
+            return f"times must be like {FORMS}; {correct}, or list it in {_list_for(texts, subject)}"
+        if source.epoch is None and sum(NUMBER.fullmatch(text.strip()) is not None for text in texts) * 2 > len(texts):
+            return f"set models.{subject}.source.epoch to s, ms, us or ns since 1970, or cast it in {query}"
+        if source.kind == "files":
+            return f"times must be like {FORMS}; {correct}, or cast it in {query}"
+        return f"times must be like {FORMS}; correct the source, or {correct}"
     other = "," if source.csv.decimal == "." else "."
     swapped = re.compile(rf"\s*[+-]?\d*{re.escape(other)}\d+\s*")
     if source.kind == "files" and sum(swapped.fullmatch(text) is not None for text in texts) * 2 > len(texts):

@@ -39,6 +39,9 @@ def changes(live: Schema, candidate: Schema) -> list[str]:
         one, other = getattr(live, what), getattr(candidate, what)
         if one != other:
             found.append(f"the {what.replace('_', ' ')} {one} is now {other}")
+    if live.epoch not in (None, candidate.epoch):
+        now_as = f"times in {candidate.epoch}" if candidate.epoch else "no times"
+        found.append(f"numbers as event times, in {live.epoch}, are now {now_as}")
     return found
 
 

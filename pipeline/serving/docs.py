@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from pipeline.serving.identity import Identity
 from pipeline.serving.runtime import Runtime
-from pipeline.serving.schema import Column
+from pipeline.serving.schema import Column, Reader, times
 from pipeline.serving.settings import Settings
 from pipeline.serving.tensors import DATATYPES
 
@@ -73,7 +73,7 @@ def routes(runtime: Runtime, identity: Identity, settings: Settings) -> Sequence
 def openapi(runtime: Runtime, identity: Identity, settings: Settings) -> dict[str, Any]:
     """OpenAPI 3.0 of one model, for Swagger UI. Its examples come from the contract alone: a golden request is a person's row."""
     signature = runtime.signature
-    schemas = {"Row": _row(signature.fields, [signature.key, signature.event_time]), "Inputs": INPUTS}
+    schemas = {"Row": _row(signature), "Inputs": INPUTS}
     schemas |= {"Invocation": _invocation(settings.max_rows), "Refusal": REFUSAL}
     paths = _paths(runtime, f"/v2/models/{identity.model}")
     specification: dict[str, Any] = {
@@ -123,12 +123,20 @@ def _paths(runtime: Runtime, model: str) -> dict[str, Any]:
     return paths
 
 
-def _row(fields: Sequence[Column], logged: Sequence[str]) -> dict[str, Any]:
-    properties = {f.name: _column(f) for f in fields} | {name: {"type": "string", "nullable": True} for name in logged}
+def _row(signature: Reader) -> dict[str, Any]:
+    text: dict[str, Any] = {"type": "string", "nullable": True}
+    time: dict[str, Any] = {**text, "description": f"a time like {times.FORMS}"}
+    if unit := signature.schema.epoch:
+        time = {
+            "anyOf": [{"type": "string"}, {"type": "number"}],
+            "nullable": True,
+            "description": f"a number of {unit} since 1970-01-01 UTC, or {time['description']}",
+        }
+    logged = {name: kind for name, kind in ((signature.key, text), (signature.event_time, time)) if name}
     return {
         "type": "object",
-        "properties": properties,
-        "required": [f.name for f in fields],
+        "properties": {f.name: _column(f) for f in signature.fields} | logged,
+        "required": [f.name for f in signature.fields],
         "additionalProperties": False,
     }
 

@@ -1,8 +1,9 @@
 """What the v2 protocol says of a tensor, checked: its datatype, its content type, and which of its values fit both.
 
 A conversion that loses nothing is allowed: a number column takes any datatype of numbers, and BOOL as 0 and 1; a time and a free
-text take BYTES; a key takes BYTES or whole numbers; a category takes all, by its schema. Numbers become what the schema says, as in
-each form of request and in training. A null is a missing value in each datatype, because JSON has no NaN.
+text take BYTES, an event time with an epoch FP64 and whole numbers too; a key takes BYTES or whole numbers; a category takes all, by its
+schema. Numbers become what the schema says, as in each form of request and in training. A null is a missing value in each datatype,
+because JSON has no NaN.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ def _accepted(name: str, signature: Reader) -> Sequence[str]:
     if name in signature.plain_numbers:
         return (*LARGEST, *WHOLE, "BOOL")
     if name == signature.event_time:
-        return ("BYTES",)
+        return ("BYTES", "FP64", *WHOLE) if signature.schema.epoch else ("BYTES",)
     if name == signature.key:
         return ("BYTES", *WHOLE)
     if name in signature.texts:

@@ -132,6 +132,8 @@ class Source(Section):
     arrival_time: ColumnName | None = None
     label_delay_days: float | None = Field(default=None, ge=0, le=LONGEST_DAYS)
     timezone: ZoneName = "UTC"
+    # The unit of times that are numbers, since 1970-01-01 UTC; without it no number is a time.
+    epoch: Literal["s", "ms", "us", "ns"] | None = None
     window_days: float = Field(gt=0, le=LONGEST_DAYS)
 
     @property

@@ -66,7 +66,8 @@ def schema_of(model: Model, snapshot: Path | None = None) -> Schema:
     drawn = Schema.of_snapshot(snapshot) if snapshot is not None else None
     if drawn is not None:
         return drawn
-    return Schema(columns_of(model.training), model.source.key, model.source.event_time, model.source.timezone)
+    source = model.source
+    return Schema(columns_of(model.training), source.key, source.event_time, source.timezone, source.epoch)
 
 
 def with_learnt(schema: Schema, fitted: Pipeline) -> Schema:

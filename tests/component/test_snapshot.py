@@ -255,15 +255,6 @@ def test_a_query_that_compares_nanoseconds_is_told_what_to_write(project):
     assert take(project)[1].rows == 1681
 
 
-def test_a_time_that_is_a_number_is_named(project):
-    """A time column that holds a number is named, with the advice to cast it in the query."""
-    customers().assign(decided_at=1709251200).to_parquet(project / "customers" / "all.parquet")
-    with pytest.raises(
-        DataError, match="column decided_at holds BIGINT, not a time; cast it in models.churn.source.query"
-    ):
-        take(project)
-
-
 def test_a_source_may_have_any_other_column(project):
     """Columns that no setting names change nothing of the snapshot."""
     frame = customers().assign(day=1, rows=2, landing="x", unread="y", perennial_file="z")

@@ -1,15 +1,19 @@
 """A text cell becomes a number or a time by one table of spellings, and never by DuckDB's guess."""
 
 import json
+import math
 import random
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from functools import partial
 from zoneinfo import ZoneInfo
 
 import duckdb
 import pytest
 
-from pipeline.data import neutral_sql, text_sql
+from pipeline.data import neutral_sql, source_times, text_sql
 from pipeline.serving.schema import spelling, times
+from pipeline.settings.models import Source
 from tests.support.spellings import KEYS, MISSING, NUMBERS, TIMES, TRUTHS, UNREADABLE
 
 
@@ -119,6 +123,9 @@ def test_a_truth_value_is_what_the_table_says(duck, text, expected):
     assert value is (None if unreadable else expected)
 
 
+DIGITS = [*"0159+-.eE, ", "17067456", "000", "123456789", "253402300", "2024-02-01", "T10:05", "Z"]
+
+
 @pytest.mark.parametrize(
     ("in_sql", "read_cell", "pieces"),
     [
@@ -147,6 +154,10 @@ def test_a_truth_value_is_what_the_table_says(duck, text, expected):
                 "-24",
             ],
         ),
+        *(
+            (partial(text_sql.time, epoch=unit), partial(times.instant, epoch=unit), DIGITS)
+            for unit in ("s", "ms", "us", "ns")
+        ),
     ],
 )
 def test_any_text_is_read_alike_in_sql_and_in_python(duck, in_sql, read_cell, pieces):
@@ -165,3 +176,47 @@ def test_any_text_is_read_alike_in_sql_and_in_python(duck, in_sql, read_cell, pi
     found = duck.execute(select, {"texts": texts}).fetchall()
     assert [(text, *pair) for text, pair in zip(texts, found, strict=True) if pair != expected(text)] == []
     assert len({unreadable for _, unreadable in found}) == 2
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize(
+    ("duckdb_type", "cells"),
+    [
+        ("BIGINT", [0, -1, 1706745600, 1706745600123, 1706745600123456, 1706745600123456789, 2**63 - 1, None]),
+        (
+            "DOUBLE",
+            [0.0, -0.5, 1706745600.0, 1706745600.25, 1706745600.123456, 1.7e18, 1e300, 0.0000015, math.nan, math.inf],
+        ),
+        ("DECIMAL(18,3)", [Decimal("1706745600.125"), Decimal("-1.500"), Decimal("7.000")]),
+        ("VARCHAR", ["1706745600", " 1706745600.50 ", "1.7067456e9", "2024-02-01T10:05+01", "NaT", "", "soon"]),
+        ("DATE", [date(2024, 2, 1)]),
+        ("TIMESTAMPTZ", [datetime(2024, 2, 1, 10, 5, 6, 123456, UTC)]),
+    ],
+)
+def test_a_time_of_any_type_is_that_of_a_request(duck, unit, duckdb_type, cells):
+    """With an epoch each cell of a source's column means what the same cell means in a request; what is no time is none."""
+
+    def expected(cell):
+        try:
+            return times.instant(cell, epoch=unit)
+        except spelling.Unreadable:
+            return None
+
+    source = Source(query="$start $end", key="id", event_time="at", window_days=1, epoch=unit)
+    sql = source_times.instant(source, "at", duckdb_type)
+    found = [
+        duck.execute(f"SELECT {sql} FROM (SELECT CAST($c AS {duckdb_type}) AS at)", {"c": cell}).fetchone()[0]
+        for cell in cells
+    ]
+    assert found == [expected(cell) for cell in cells]
+    assert any(time is not None for time in found)
+
+
+def test_a_number_is_no_time_without_an_epoch():
+    """A number, and its digits as a text, are refused with the key's full name."""
+    for cell in (1706745600, 1706745600.5, "1706745600", "20240201"):
+        with pytest.raises(spelling.Unreadable, match=r"a number is a time only as an event time, with models\.NAME\.source\.epoch"):
+            times.instant(cell)
+    for cell in (True, [1], "1706745600 s"):
+        with pytest.raises(spelling.Unreadable, match="must be a time like"):
+            times.instant(cell, epoch="s")

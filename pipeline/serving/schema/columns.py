@@ -185,13 +185,14 @@ class Column:
 class Schema:
     """The columns of a model in its order, and the names of its key and its event time ('' for none).
 
-    `timezone` is that of times without a zone, at the source as in requests.
+    `timezone` is that of times without a zone, at the source as in requests, and `epoch` the unit of times that are numbers.
     """
 
     columns: tuple[Column, ...]
     key: str = ""
     event_time: str = ""
     timezone: str = "UTC"
+    epoch: times.Unit | None = None
     strict: bool = False
 
     @property
@@ -234,14 +235,14 @@ class Schema:
             "key": self.key,
             "event_time": self.event_time,
             "timezone": self.timezone,
-        }
+        } | ({"epoch": self.epoch} if self.epoch else {})
 
     @classmethod
     def from_json(cls, given: Mapping[str, Any], learnt: Mapping[str, Iterable[str]] | None = None) -> Schema:
         """Reads `as_json` back; `learnt` has the categories by column. Raises TypeError or KeyError for anything else."""
         known = learnt or {}
         columns = tuple(Column.from_json(column, known.get(column["name"])) for column in given["columns"])
-        return cls(columns, given["key"], given["event_time"], given.get("timezone", "UTC"))
+        return cls(columns, given["key"], given["event_time"], given.get("timezone", "UTC"), given.get("epoch"))
 
     def write(self, folder: Path) -> None:
         """Writes the schema of a snapshot, beside its partitions."""

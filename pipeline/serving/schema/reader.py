@@ -325,7 +325,7 @@ class Reader:
         texts: list[str | None] = []
         for row, moment in enumerate(moments):
             try:
-                texts.append(times.canonical(moment, self._zone))
+                texts.append(times.canonical(moment, self._zone, self.schema.epoch))
             except Unreadable as error:
                 raise BadRequest(f"row {row}: column {self.event_time} {error}") from None
         return texts

@@ -2,21 +2,30 @@
 
 YYYY-MM-DD, then optionally T or a space and HH:MM, :SS, a point or a comma with 1 to 9 digits (cut to microseconds), then optionally
 Z, UTC, +HH, +HHMM or +HH:MM. A time without a zone is one of the schema's zone; a date alone is its begin. An hour that a clock goes
-through twice is its second time, and one that it leaves out is the hour after, as in pipeline.data.source. No other form: 20240201 is a number to half of all
-programs, and 2024-W05 a week.
+through twice is its second time, and one that it leaves out is the hour after, as in pipeline.data.source.
+
+A number is a time only where the schema has an `epoch`, the unit of the time since 1970-01-01 UTC; its digits as a text are the same
+number. A whole number is exact, nanoseconds are cut to microseconds; one with a fraction is rounded to microseconds.
+
+No other form: without an epoch 20240201 is a number to half of all programs, and 2024-W05 a week. docs/params.md has the same list.
 """
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
-from typing import Any
+from decimal import Decimal
+from typing import Any, Literal
 
 import numpy as np
 
-from pipeline.serving.schema.spelling import MISSING, Unreadable, missing, shown
+from pipeline.serving.schema.spelling import MAX_DIGITS, MISSING, NUMBER, Unreadable, missing, shown
 
-FORMS = "2024-02-01, 2024-02-01T10:00:00Z or 2024-02-01 10:00:00.123+01:00"
+Unit = Literal["s", "ms", "us", "ns"]
+
+FORMS = "2024-02-01, 2024-02-01T10:00:00Z or 2024-02-01 10:00:00.123+01:00 (all forms: docs/params.md, Times)"
+# Where there is no epoch.
+NO_NUMBER = "; a number is a time only as an event time, with models.NAME.source.epoch"
 TIME = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)"
     r"(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?\s?(?:(Z|UTC)|([+-])(\d\d):?(\d\d)?)?)?",
@@ -25,12 +34,16 @@ TIME = re.compile(
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 # In microseconds: a float, so that many times at once are divided in the same way.
 DAY, MICROSECOND = 86_400_000_000.0, timedelta(microseconds=1)
+UNIX = datetime(1970, 1, 1, tzinfo=UTC)
+# Microseconds of a unit; a nanosecond is none.
+MICROS = {"s": 10**6, "ms": 10**3, "us": 1}
+WHOLE = re.compile(r"[+-]?\d{1,30}", re.ASCII)
 
 
-def instant(cell: Any, zone: tzinfo = UTC) -> datetime | None:
-    """The time in UTC, of `zone` where it names none; None for a missing value. Raises Unreadable.
+def instant(cell: Any, zone: tzinfo = UTC, epoch: Unit | None = None) -> datetime | None:
+    """The time in UTC, of `zone` where it names none; a number is so many `epoch` since 1970. None for a missing value.
 
-    A time of numpy has no zone of its own; what is finer than a microsecond is cut.
+    A time of numpy has no zone of its own; what is finer than a microsecond is cut. Raises Unreadable.
     """
     if isinstance(cell, np.datetime64):
         cell = cell.astype("datetime64[us]").item()
@@ -43,17 +56,43 @@ def instant(cell: Any, zone: tzinfo = UTC) -> datetime | None:
     if type(cell) is not str:
         if missing(cell):
             return None
-        raise Unreadable(f"must be a time like {FORMS}; got {shown(cell)}")
+        if isinstance(cell, bool) or not isinstance(cell, int | float | np.integer | np.floating | Decimal):
+            raise _no_time(cell)
+        if epoch is None:
+            raise _no_time(cell, NO_NUMBER)
+        return _since_1970(cell, int(cell) if isinstance(cell, int | np.integer) else float(cell), epoch)
     text = cell.strip()
     if text in MISSING:
         return None
     parts = TIME.fullmatch(text)
+    if parts is None and len(text) <= MAX_DIGITS and NUMBER.fullmatch(text):
+        if epoch is None:
+            raise _no_time(cell, NO_NUMBER)
+        return _since_1970(cell, int(text) if WHOLE.fullmatch(text) else float(text), epoch)
     try:
         if parts is None:
             raise ValueError
         return _of_parts(parts, zone)
     except (ValueError, OverflowError):
-        raise Unreadable(f"must be a time like {FORMS}; got {shown(cell)}") from None
+        raise _no_time(cell) from None
+
+
+def _no_time(cell: Any, why: str = "") -> Unreadable:
+    return Unreadable(f"must be a time like {FORMS}; got {shown(cell)}{why}")
+
+
+def _since_1970(cell: Any, number: int | float, unit: Unit) -> datetime:
+    """The time of a number, exact for a whole one."""
+    try:
+        if isinstance(number, float) and number.is_integer():
+            number = int(number)
+        if isinstance(number, int):
+            micros = number // 1000 if unit == "ns" else number * MICROS[unit]
+        else:
+            micros = round(number / 1000 if unit == "ns" else number * MICROS[unit])
+        return UNIX + timedelta(microseconds=micros)
+    except (ValueError, OverflowError):
+        raise _no_time(cell) from None
 
 
 def _local(time: datetime, zone: tzinfo) -> datetime:
@@ -76,11 +115,11 @@ def _of_parts(parts: re.Match[str], own: tzinfo) -> datetime:
     return datetime(year, month, day, hour, minute, second, micros, tzinfo=zone).astimezone(UTC)
 
 
-def canonical(cell: Any, zone: tzinfo = UTC) -> str | None:
+def canonical(cell: Any, zone: tzinfo = UTC, epoch: Unit | None = None) -> str | None:
     """The time's one text, in UTC: 2024-02-01T10:00:00Z, with microseconds where it has some."""
     if type(cell) is str and _of_canonical(cell) is not None:
         return cell
-    time = instant(cell, zone)
+    time = instant(cell, zone, epoch)
     return None if time is None else time.isoformat().replace("+00:00", "Z")
 
 
