@@ -253,6 +253,11 @@ def drift_check(check: DriftCheck) -> str:
             f"{check.asked_outside_window:,} more requests are outside the window from {check.window_start:%Y-%m-%d} to "
             f"{check.as_of:%Y-%m-%d}; --as-of moves it"
         )
+    if check.without_event_time:
+        lines.append(
+            f"without an event time: {check.without_event_time:,} of the requests in the window; they count by their time of receipt, "
+            "and get a label only where their key has a single one"
+        )
     if check.damaged_log_files:
         lines.append(f"damaged files of the prediction log: {check.damaged_log_files}; their rows are left out")
     lines += check.notes

@@ -172,7 +172,8 @@ class DriftChecked(Event, kind="drift_checked"):
     """`features` are of pipeline.monitoring.drift.DriftVerdict, `receipt` is a pipeline.policy.retrain.Receipt, as dicts.
 
     `asked_outside_window` counts the logged requests that are not in the checked window, `damaged_log_files` the files of the prediction
-    log whose rows were left out. `notes` are lines about labels that do not come in time. `report` is a path.
+    log whose rows were left out, `without_event_time` the requests in the window that named none and count by their receipt; None of an
+    older check. `notes` are lines about labels that do not come in time. `report` is a path.
     """
 
     verdict: str
@@ -188,6 +189,7 @@ class DriftChecked(Event, kind="drift_checked"):
     asked_outside_window: int = 0
     damaged_log_files: int | None = None
     notes: Sequence[str] | None = None
+    without_event_time: int | None = None
     receipt: Mapping[str, Any] | None = None
     decision: str = ""
     report: str | None = field(default=None, metadata=NULL)

@@ -71,6 +71,11 @@ class LoggedPredictions(NamedTuple):
     logged: int
     damaged_files: int = 0
 
+    @property
+    def without_event_time(self) -> int:
+        """Those of the rows that are in the span by their time of receipt; a deployer of an earlier version does not say."""
+        return int((~self.rows["timed"].astype(bool)).sum()) if "timed" in self.rows.columns else 0
+
 
 def read_log(folder: Path, model: Model, start: datetime, end: datetime) -> LoggedPredictions:
     """The prediction log's rows with event time in [start, end); a row without event time counts by its time of receipt.

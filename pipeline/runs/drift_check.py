@@ -34,8 +34,8 @@ class DriftCheck:
     """The result of one check of the requests with event time in [window_start, as_of); `live_quality` says which it looked at.
 
     `asked_outside_window` counts the logged requests outside the window, `damaged_log_files` the files of the prediction log whose rows
-    are left out; `report` is Evidently's picture (HTML), or None when too few rows were compared. `notes` say which spans of the settings
-    labels do not reach, and when the champion's first labels are due.
+    are left out, `without_event_time` those in it by their time of receipt; `report` is Evidently's picture (HTML), or None when too few
+    rows were compared. `notes` say which spans of the settings labels do not reach, and when the champion's first labels are due.
     """
 
     drift: DriftVerdict
@@ -48,6 +48,7 @@ class DriftCheck:
     receipt: Receipt
     report: Path | None
     notes: tuple[str, ...] = ()
+    without_event_time: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -59,6 +60,7 @@ class DriftCheck:
             "asked_outside_window": self.asked_outside_window,
             "damaged_log_files": self.damaged_log_files,
             "notes": list(self.notes),
+            "without_event_time": self.without_event_time,
             "receipt": self.receipt.as_dict(),
             "decision": self.receipt.decision,
             "report": str(self.report) if self.report else None,
@@ -102,6 +104,7 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
         receipt=retrain_policy.decide(drift, quality, model.monitor),
         report=report if report.is_file() else None,
         notes=tuple(notes),
+        without_event_time=log.without_event_time,
     )
     if context.server_mode and check.report:
         from pipeline.registry import record

@@ -33,14 +33,12 @@ from pipeline.serving.identity import Identity
 from pipeline.serving.intake import LARGE_BYTES, Intake
 from pipeline.serving.memory import Memory, Reservation
 from pipeline.serving.metrics import (
-    BREACHING,
     CUT_OFF,
     LOG_FILES_DAMAGED,
     LOG_ROWS_LOST,
     MODEL_RUNS,
     SENT_AGAIN_TO_US,
     UNDER_WAY,
-    UNKNOWN,
     Metrics,
 )
 from pipeline.serving.prediction_log import AnsweredRequest, PredictionLog
@@ -293,10 +291,8 @@ class App:
         if self.log is not None:
             self.log.add(AnsweredRequest(request_id.decode("latin-1"), time.time(), request.rows, predictions, golden))
         body, headers = request.encode(predictions)
-        if request.rows.unknown and not golden:
-            self.metrics.add(UNKNOWN, len(request.rows.unknown))
-        if request.rows.breaches and not golden:
-            self.metrics.add(BREACHING, len(request.rows.breaches))
+        if not golden:
+            self.metrics.count_unusual(request.rows)
         return body, headers or JSON
 
     def _request_id(self, headers: Headers) -> bytes:

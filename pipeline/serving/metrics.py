@@ -15,15 +15,17 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
+from pipeline.serving.schema import Rows
+
 CODES = (200, 400, 401, 404, 405, 408, 413, 415, 429, 500, 503)
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-# The columns of a process's row: one for each code, one for each bucket, all seconds in nanoseconds, then these ten.
+# The columns of a process's row: one for each code, one for each bucket, all seconds in nanoseconds, then these eleven.
 PREDICTIONS, MODEL_RUNS, UNDER_WAY, LOG_ROWS_LOST, LOG_FILES_DAMAGED = range(5)
-CUT_OFF, UNKNOWN, BREACHING, SENT_AGAIN_TO_US, CRASHED = range(5, 10)
+CUT_OFF, UNKNOWN, BREACHING, SENT_AGAIN_TO_US, CRASHED, WITHOUT_TIME = range(5, 11)
 _FIRST_BUCKET = len(CODES)
 _NANOSECONDS = _FIRST_BUCKET + len(SECONDS) + 1
 _OTHERS = _NANOSECONDS + 1
-WIDTH = _OTHERS + 10
+WIDTH = _OTHERS + 11
 
 
 class Metrics:
@@ -48,6 +50,15 @@ class Metrics:
     def add(self, counter: int, by: int = 1) -> None:
         """Adds to PREDICTIONS, MODEL_RUNS or another of these."""
         self._shared[self.process, _OTHERS + counter] += by
+
+    def count_unusual(self, rows: Rows) -> None:
+        """Counts the rows of an answered request that are flagged, or that lack what the monitor goes by."""
+        if rows.unknown:
+            self.add(UNKNOWN, len(rows.unknown))
+        if rows.breaches:
+            self.add(BREACHING, len(rows.breaches))
+        if untimed := rows.times.count(None):
+            self.add(WITHOUT_TIME, untimed)
 
     def total(self, counter: int) -> int:
         """The sum of PREDICTIONS, MODEL_RUNS or another of these over all processes."""
@@ -93,6 +104,12 @@ class Metrics:
             (CounterMetricFamily, "requests_cut_off", "Requests that the end of the slot cut off", CUT_OFF),
             (CounterMetricFamily, "unknown_category_rows", "Rows with a category that training never saw", UNKNOWN),
             (CounterMetricFamily, "flagged_rows", "Rows that were answered though they break the contract", BREACHING),
+            (
+                CounterMetricFamily,
+                "rows_without_event_time",
+                "Rows that came without an event time: the monitor counts them by their time of receipt",
+                WITHOUT_TIME,
+            ),
             (CounterMetricFamily, "requests_sent_again", "Requests that a slot had broken off at", SENT_AGAIN_TO_US),
             (CounterMetricFamily, "requests_crashed", "Of these, requests that ended the process for them", CRASHED),
         ):

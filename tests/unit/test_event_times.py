@@ -2,16 +2,28 @@
 
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+import pandas as pd
 import pytest
+from starlette.testclient import TestClient
 
 from harness.project import ROOT
+from pipeline.cli import tables
 from pipeline.gates.schema import changes
+from pipeline.ledger.events import DriftChecked
+from pipeline.monitoring import live_quality
+from pipeline.monitoring.drift import compare
+from pipeline.policy.retrain import decide
+from pipeline.runs.drift_check import DriftCheck
 from pipeline.serving import forms
+from pipeline.serving.app import App
 from pipeline.serving.errors import BadRequest
 from pipeline.serving.identity import Identity
+from pipeline.serving.prediction_log import LogSchema, PredictionLog
+from pipeline.serving.runtime import Runtime
 from pipeline.serving.schema import Column, Reader, Schema, Unreadable, times
+from pipeline.settings.models import DriftLimits, load
 
 SCHEMA = Schema((Column("spend"),), "customer", "seen_at")
 AT = "2024-02-01T10:05:06Z"
@@ -109,3 +121,31 @@ def test_numbers_that_are_no_times_any_more_are_a_change_of_the_schema():
     before = Schema(SCHEMA.columns, "customer", "seen_at", epoch="s")
     assert changes(before, SCHEMA) == ["numbers as event times, in s, are now no times"]
     assert changes(SCHEMA, before) == changes(before, before) == []
+
+
+def test_rows_without_an_event_time_are_counted_and_said(churn_package, project, tmp_path):
+    """By the slot for Prometheus, by the monitor in its window, where they are by their receipt, and in the drift check's line and event."""
+    runtime = Runtime.load(churn_package)
+    log = PredictionLog(tmp_path / "log", "blue", "3", LogSchema(runtime.signature, "3", "blue"), lambda rows: None)
+    client = TestClient(App(runtime, log, Identity("churn", "3", "blue")))
+    now = datetime.now(UTC)
+    row = {"spend": 10.0, "calls": 4, "plan": "plus", "customer": "c1"}
+    asked = [row, row | {"seen_at": None}, row | {"seen_at": now.isoformat()}, row | {"seen_at": "2001-01-01"}]
+    assert client.post("/invocations", json={"dataframe_records": asked}).status_code == 200
+    assert client.post("/invocations", json={"dataframe_records": [row | {"seen_at": "soon"}]}).status_code == 400
+    log.close()
+    labels = 'model="churn",slot="blue",version="3"'
+    assert f"perennial_rows_without_event_time_total{{{labels}}} 2.0" in client.get("/metrics").text
+    day, model = timedelta(days=1), load(project).model("churn")
+    found = live_quality.read_log(tmp_path / "log", model, now - day, now + day)
+    assert (len(found.rows), found.without_event_time, found.logged) == (3, 2, 4)
+    assert live_quality.read_log(tmp_path / "none", model, now - day, now + day).without_event_time == 0
+    limits, none = DriftLimits(), pd.DataFrame({"x": []})
+    calm, quality = compare(none, none, ["x"], [], limits), live_quality.LiveQuality("rmse", None, 1.0, 0, 0)
+    check = DriftCheck(
+        calm, "3", now, now, quality, 0, 0, decide(calm, quality, limits), None, without_event_time=2
+    )
+    assert "without an event time: 2 of the requests in the window; they count by their time of receipt" in (
+        tables.drift_check(check)
+    )
+    assert DriftChecked.read(check.as_dict()).without_event_time == 2
