@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.data import unread
+from pipeline.data import row_keys, unread
 from pipeline.data.day_history import missing_values, unusual_days
 from pipeline.data.schema_rules import with_rules
 from pipeline.errors import DataError
@@ -33,7 +33,7 @@ def check(name: str, model: Model, snapshot: Path, counts: Path, quarantine: Pat
 
     `quarantine` has a row's number in the snapshot and the reason beside its own columns. Returns the report: {"in", "kept",
     "quarantined", "held_out": kept rows of the held-out days, "label_delay_s": the snapshot's, "faults": [{"column", "check", "rows",
-    "examples"}], "days", "missing"}, the last two from day_history.
+    "examples"}], "days", "missing"}, the last two from day_history. A model without source.key has "alike" too.
     Rows whose event time could not be read are in no partition; they count as quarantined, and `quarantine` does not have them.
     Raises DataError when no row is left to train on.
     """
@@ -53,6 +53,8 @@ def check(name: str, model: Model, snapshot: Path, counts: Path, quarantine: Pat
         "days": unusual_days(counted["rows_a_day"], model),
         "missing": missing_values(counted, model),
     }
+    if model.source.key is None:
+        validation["alike"] = alike(rows.drop(index=broken[ROW]), model)
     report.write_text(json.dumps(validation, indent=2) + "\n", encoding="utf-8")
     if validation["kept"] == 0:
         raise DataError(
@@ -61,6 +63,11 @@ def check(name: str, model: Model, snapshot: Path, counts: Path, quarantine: Pat
             f"correct models.{name}.gates.contract or the source",
         )
     return validation
+
+
+def alike(rows: pd.DataFrame, model: Model) -> int:
+    """The rows that are like an earlier one in event time and features: without source.key nothing tells whether they are two."""
+    return int(pd.Series(row_keys.of_frame(rows, rows[model.source.event_time], model.training)).duplicated().sum())
 
 
 def with_unread(rows: pd.DataFrame, cases: pd.DataFrame, model: Model) -> pd.DataFrame:
@@ -143,15 +150,14 @@ def broken_rows(rows: pd.DataFrame, contract: Contract, model: Model, drawn: Sch
     rules = {c: contract.columns.get(c) for c in model.training.features}
     binary = Column(allowed=(0, 1)) if model.training.task == "binary" else Column()
     rules[model.training.target] = contract.columns.get(model.training.target, binary)
-    key = contract.columns.get(model.source.key, Column())
     columns = {c: _column(pandera, rule, c in model.training.categorical, ruled.get(c)) for c, rule in rules.items()}
     columns |= {c: _free_text(pandera, rules[c]) for c in model.training.text}
     # A time's type is the snapshot's own.
     columns |= {
         c: pandera.Column(None, nullable=(rules[c] or Column(nullable=True)).nullable) for c in model.training.datetime
     }
-    if model.source.key != model.source.event_time:
-        columns[model.source.key] = _column(pandera, key, True)
+    if model.source.key not in (None, model.source.event_time):
+        columns[model.source.key] = _column(pandera, contract.columns.get(model.source.key, Column()), True)
     schema = pandera.DataFrameSchema(columns)
     repeated = _repeated(rows, model)
     try:
@@ -171,15 +177,20 @@ def broken_rows(rows: pd.DataFrame, contract: Contract, model: Model, drawn: Sch
 
 
 def _repeated(rows: pd.DataFrame, model: Model) -> pd.DataFrame:
-    """A fault for each row whose key and event time an earlier row has: a row is known by both, as a key may come again."""
-    identity = [model.source.key, model.source.event_time]
-    again = rows[rows.duplicated(list(dict.fromkeys(identity)), keep="first") & rows[model.source.key].notna()]
+    """A fault for each row whose key and event time an earlier row has: a row is known by both, as a key may come again.
+
+    None without source.key: rows that are alike may well be two (see `alike`).
+    """
+    key = model.source.key
+    if key is None:
+        return pd.DataFrame({"index": [], "column": [], "check": [], "failure_case": []})
+    again = rows[rows.duplicated(list(dict.fromkeys([key, model.source.event_time])), keep="first") & rows[key].notna()]
     return pd.DataFrame(
         {
             "index": again.index.astype("int64"),
-            "column": model.source.key,
+            "column": key,
             "check": "unique_with_its_time",
-            "failure_case": again[model.source.key].astype("object"),
+            "failure_case": again[key].astype("object"),
         }
     ).reset_index(drop=True)
 

@@ -43,7 +43,7 @@ def draw(connection: duckdb.DuckDBPyConnection, name: str, model: Model, types: 
             _refuse_empty(connection, name, column.name, column.kind)
     columns += [_category(connection, name, c, rules.get(c), model.source.kind) for c in model.training.categorical]
     source = model.source
-    return Schema(tuple(columns), source.key, source.event_time, source.timezone, source.epoch)
+    return Schema(tuple(columns), source.key or "", source.event_time, source.timezone, source.epoch)
 
 
 def refuse_unfit(connection: duckdb.DuckDBPyConnection, name: str, model: Model, types: dict[str, str]) -> None:
@@ -64,7 +64,7 @@ def refuse_unfit(connection: duckdb.DuckDBPyConnection, name: str, model: Model,
             advice = f"list it in models.{name}.training.{kind}" if fits else "leave it out"
             advice += f", or cast it to text in models.{name}.source.query"
             raise DataError(f"{name} source", f"column {column} holds {types[column]}, not text", advice)
-    for column in (model.source.key, *model.training.categorical):
+    for column in (*([model.source.key] if model.source.key else []), *model.training.categorical):
         if neutral_sql.unfit_category(types[column]) and column not in (
             model.source.event_time,
             model.source.label_time,

@@ -34,12 +34,12 @@ def load(
     It has the columns that the model names. Raises DataError.
     """
     files = matching(root, source.files or (), subject)
-    needed = list(dict.fromkeys([source.key, *source.times, *training.features, training.target]))
+    needed = list(dict.fromkeys([*source.own_columns, *training.features, training.target]))
     reader = CsvReader(source.csv, f"models.{subject}.source.csv")
     if all(file.name.endswith(PARQUET_SUFFIX) for file in files):
         relation = _parquet(connection, files, needed, subject)
     else:
-        texts = [column for column in (source.key, *training.categorical) if column not in source.times]
+        texts = [column for column in (source.key, *training.categorical) if column and column not in source.times]
         relation = _csv(reader, files, needed, texts, source, subject)
     types = column_types(connection, f"({relation})")
     source_times.refuse_other_types(source, types, subject)
@@ -64,7 +64,7 @@ def _csv(
             f"{subject} source", f"{files[0]}{' and all others' * (len(files) > 1)} is empty", "check what writes it"
         )
     for names, group in groups.items():
-        reader.refuse(group[0], names, [source.key, source.event_time])
+        reader.refuse(group[0], names, [c for c in (source.key, source.event_time) if c])
     for column in needed:
         having = next(
             ((names, group) for names, group in groups.items() if column in names), next(iter(groups.items()))

@@ -196,9 +196,9 @@ def _delete_unlabelled(
 def columns_sql(source: Source, training: Training, types: dict[str, str]) -> str:
     """The select list of a snapshot: its order and types do not depend on the source's `types`, and neither do its cells."""
     quoted = sql.quoted
-    # A key may be the event time itself.
-    parts = [f"{neutral_sql.key(source.key, types[source.key])} AS {quoted(source.key)}"]
-    parts = parts if source.key not in (source.event_time, source.label_time) else []
+    # A key may be the event time itself, and there may be none.
+    key = source.key if source.key not in (source.event_time, source.label_time) else None
+    parts = [f"{neutral_sql.key(key, types[key])} AS {quoted(key)}"] if key is not None else []
     times = [source.event_time, *([source.label_time] if source.label_time else [])]
     parts += [f"CAST({quoted(c)} AS TIMESTAMPTZ) AS {quoted(c)}" for c in dict.fromkeys(times)]
     parts += [f"CAST({quoted(c)} AS DOUBLE) AS {quoted(c)}" for c in training.numeric]
@@ -254,7 +254,7 @@ def _write_days(
 ) -> None:
     """Writes `days` as Parquet. The order of rows does not depend on the source's: by time, key, then all other columns."""
     event, key = model.source.event_time, model.source.key
-    order = dict.fromkeys([event, key, *source_rows.column_types(connection, "landing")])
+    order = dict.fromkeys([event, *([key] if key else []), *source_rows.column_types(connection, "landing")])
     table = source_rows.to_arrow(
         connection,
         f"SELECT * FROM landing WHERE list_contains($days, {_day(sql.quoted(event))}) "

@@ -54,7 +54,7 @@ def load(
         else:
             write_rows(connection, _frame(source.hook or "", start, end), source.hook or "")
         types = column_types(connection)
-        require(types, [source.key, *source.times], subject)
+        require(types, source.own_columns, subject)
         source_times.refuse_other_types(source, types, subject)
         unread.read(connection, source, training, subject)
         types = column_types(connection)

@@ -37,8 +37,9 @@ def changes(live: Schema, candidate: Schema) -> list[str]:
             found.append(f"column {name} {how}")
     for what in ("key", "event_time"):
         one, other = getattr(live, what), getattr(candidate, what)
-        if one != other:
-            found.append(f"the {what.replace('_', ' ')} {one} is now {other}")
+        if one and one != other:
+            named = what.replace("_", " ")
+            found.append(f"the {named} {one} is now {other}" if other else f"the {named} {one} is dropped")
     if live.epoch not in (None, candidate.epoch):
         now_as = f"times in {candidate.epoch}" if candidate.epoch else "no times"
         found.append(f"numbers as event times, in {live.epoch}, are now {now_as}")

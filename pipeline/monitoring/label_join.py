@@ -1,7 +1,8 @@
 """Joins labels to the answers that they belong to.
 
 A row is its key and its event time: a customer who is scored every third day has many labels, and each belongs to the answer of its time.
-An answer that came without an event time is known by its key alone, and joined only where that key has a single label.
+An answer that came without an event time is known by its key alone, and joined only where that key has a single label. A model without
+source.key has derived keys, and its labels the column `alike` (see derived_keys).
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from datetime import timedelta
 
 import numpy as np
 import pandas as pd
+
+from pipeline.monitoring.derived_keys import ALIKE, told_apart
 
 TIME = "datetime64[us, UTC]"
 
@@ -21,6 +24,8 @@ def with_labels(answers: pd.DataFrame, labelled: pd.DataFrame, tolerance: timede
     event_time, target and known. A label goes to the answers to its key within `tolerance` of its time; of several the nearest counts,
     and of equally near ones the first. Which one does not depend on the order of the labels.
     """
+    if ALIKE in labelled.columns:
+        answers, labelled = told_apart(answers, labelled)
     asked = answers.dropna(subset=["key"]).astype({"key": "str"})
     known = labelled.dropna(subset=["key"]).sort_values(["key", "event_time", "known", "target"], kind="stable")
     # A row that the source has twice has one label: the first that was known.

@@ -16,6 +16,7 @@ from pipeline.data import source as source_rows
 from pipeline.errors import DataError
 from pipeline.ledger.store import Ledger
 from pipeline.ledger.timeline import LiveVersion, number_is_its_own_since
+from pipeline.monitoring import derived_keys
 from pipeline.monitoring.label_join import TIME, at_other_times, with_labels
 from pipeline.monitoring.log_reader import ATTEMPTS, LogFiles, LogReader
 from pipeline.serving.log_files import GOLDEN, GOLDEN_ID
@@ -43,7 +44,8 @@ class LiveQuality:
 
     `labelled` of `predictions` have a label; `held_out` is the metric of the evaluation, and `naive` that of its naive guess, which
     older versions do not say. `other_time` are answers whose key has labels, none of them at the answer's time. Judged were the
-    answers to rows from `judged_from` up to `judged_until` (ISO 8601), which older checks do not say.
+    answers to rows from `judged_from` up to `judged_until` (ISO 8601), which older checks do not say. Without source.key, `alike` are
+    answers to rows that are alike in event time and features, of which not all were asked.
     """
 
     metric: str
@@ -55,11 +57,12 @@ class LiveQuality:
     naive: float | None = None
     judged_from: str | None = None
     judged_until: str | None = None
+    alike: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The body's part of a drift event; `asked` is the number of predictions."""
         body = {"asked" if name == "predictions" else name: value for name, value in asdict(self).items()}
-        unsaid = [name for name in ("naive", "judged_from", "judged_until") if body[name] is None]
+        unsaid = [name for name in ("naive", "judged_from", "judged_until", "alike") if body[name] is None]
         return {name: value for name, value in body.items() if name not in unsaid}
 
 
@@ -155,6 +158,8 @@ def _predictions(
         WHERE event_time >= $start AND event_time < $end AND NOT is_golden
         ORDER BY received_at, request_id, place"""
     rows = connection.execute(query, {"files": files.names, "start": start, "end": end}).df()
+    if model.source.key is None:
+        rows["key"] = derived_keys.of_answers(rows, model)
     return LoggedPredictions(rows, _logged(connection, files), damaged)
 
 
@@ -197,23 +202,27 @@ def labels(
     """The columns key, event_time, target and known (when the label arrived) of the source's rows of [start, `end`), or up to `as_of`,
     for labels known at `as_of`.
 
-    A personal key is replaced by the pseudonym that the log has for it, drawn with the home's `log_key` (hexadecimal).
+    Without source.key the key is derived, and a column `alike` says how many rows have it. A personal key is replaced by the pseudonym
+    that the log has for it, drawn with the home's `log_key` (hexadecimal).
     """
     key, target, event = model.source.key, sql.quoted(model.training.target), sql.quoted(model.source.event_time)
-    known_at_as_of = "TRUE"
+    labelled = f"NOT {sql.unlabelled(model.training.target)}"
     if model.source.label_time:
-        known_at_as_of = f"{sql.quoted(model.source.label_time)} <= $as_of"
+        labelled += f" AND {sql.quoted(model.source.label_time)} <= $as_of"
+    bound = {"as_of": as_of} if model.source.label_time else {}
     known = sql.quoted(model.source.label_time or model.source.event_time)
     with sql.connect(project) as connection:
         source_rows.load(connection, model.source, model.training, start, end or as_of, name)
         source_rows.keep_window(connection, model.source, start, end or as_of, as_of)
         types = source_rows.column_types(connection)
         source_rows.require(types, [model.training.target], name)
+        if key is None:
+            source_rows.require(types, model.training.features, name)
+            return derived_keys.labels(connection, model, known, labelled, bound)
         query = f"""SELECT {neutral_sql.key(key, types[key])} AS key, {event} AS event_time, CAST({target} AS DOUBLE) AS target,
                            {known} AS known
-                  FROM rows WHERE NOT {sql.unlabelled(model.training.target)} AND {known_at_as_of}
-                  ORDER BY event_time, key, known, target"""
-        rows = connection.execute(query, {"as_of": as_of} if "$as_of" in query else {}).df()
+                  FROM rows WHERE {labelled} ORDER BY event_time, key, known, target"""
+        rows = connection.execute(query, bound).df()
     if key == model.source.event_time:
         rows["key"] = [times.canonical(time) for time in rows["event_time"]]
     if model.rollout.serving.personal.get(key) == "hash":
@@ -230,8 +239,8 @@ def quality(
     metric, value = model.evaluation.metric, None
     if len(joined) >= model.monitor.min_rows:
         value = metrics(model.training.task, joined["target"].to_numpy(), joined[PREDICTION].to_numpy())[metric]
-    other_time = at_other_times(answers, labelled, tolerance)
-    return LiveQuality(metric, value, held_out, len(joined), len(answers), other_time, naive)
+    other_time, alike = at_other_times(answers, labelled, tolerance), derived_keys.left_out(answers, labelled)
+    return LiveQuality(metric, value, held_out, len(joined), len(answers), other_time, naive, alike=alike)
 
 
 def dropped_by(quality: LiveQuality) -> float | None:

@@ -68,6 +68,8 @@ def _quality_line(quality: LiveQuality, drop: float | None, limits: Monitor) -> 
         )
         if quality.other_time:
             line += f"; {quality.other_time:,} have labels of their key at other times only (monitor.label_tolerance_s)"
+        if quality.alike:
+            line += f"; {quality.alike:,} are to rows that are alike in event time and features, of which not all were asked"
         return line
     return (
         f"live quality: {quality.metric} {shown(quality.metric, quality.value)} on {quality.labelled:,} labelled "

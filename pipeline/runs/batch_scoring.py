@@ -184,7 +184,7 @@ class Source:
                 raise self._lacks(parts[0], names)
             columns[column.name] = _logged(column, features, names)
         for logged, name in zip(("key", "event_time"), _identifying(runtime), strict=True):
-            if logged in batch.schema.names:
+            if name and logged in batch.schema.names:
                 columns[name] = batch[logged]
         return pa.RecordBatch.from_pydict(columns)
 
@@ -308,7 +308,7 @@ def _output_rows(
 ) -> pa.Table:
     import pyarrow as pa
 
-    names = [name for name in _identifying(runtime) if name in block.schema.names]
+    names = [name for name in _identifying(runtime) if name and name in block.schema.names]
     columns: dict[str, Any] = {name: block[name] for name in names}
     if not names:
         columns["row"] = np.arange(first_row, first_row + len(block))

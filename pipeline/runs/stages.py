@@ -34,6 +34,8 @@ def snapshot(name: str, model: Model, files: Artifacts) -> str:
         summary += f"; {taken.delay}"
     if model.source.label_time is None:
         summary += "; without source.label_time each label counts as known at its row's own time"
+    if model.source.key is None:
+        summary += "; without source.key a row is known by its event time and features"
     return summary
 
 
@@ -41,7 +43,10 @@ def validate(name: str, model: Model, files: Artifacts) -> str:
     from pipeline.data import contract
 
     validation = contract.check(name, model, files.snapshot, files.counts, files.quarantine, files.validation)
-    return f"{validation['kept']:,} rows kept, {validation['quarantined']:,} in quarantine"
+    line = f"{validation['kept']:,} rows kept, {validation['quarantined']:,} in quarantine"
+    if alike := validation.get("alike"):
+        line += f"; {alike:,} of the kept are like another in event time and features: without source.key nothing tells them apart"
+    return line
 
 
 def train(name: str, model: Model, files: Artifacts) -> str:

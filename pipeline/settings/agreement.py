@@ -104,11 +104,12 @@ def _names_in_the_source(model: Any) -> Iterator[Fault]:
         "source.arrival_time": source.arrival_time,
     }
     own = {one_name(name) for name in (source.key, *times.values()) if name is not None}
-    for key, name in times.items():
-        if name not in (None, source.key) and one_name(name) == one_name(source.key):
-            yield key, f"{name} is the column {source.key}: write it as source.key does"
-    if one_name(target) == one_name(source.key):
-        yield "training.target", f"{target} is the key already"
+    if source.key is not None:
+        for key, name in times.items():
+            if name not in (None, source.key) and one_name(name) == one_name(source.key):
+                yield key, f"{name} is the column {source.key}: write it as source.key does"
+        if one_name(target) == one_name(source.key):
+            yield "training.target", f"{target} is the key already"
     if one_name(target) in {one_name(time) for time in times.values() if time is not None}:
         yield "training.target", f"{target} is a time already"
     for key, name in (("source.key", source.key), *times.items(), ("training.target", target)):
@@ -218,6 +219,13 @@ def _columns_of_rules(model: Any) -> Iterator[Fault]:
 
 
 def _personal(model: Any) -> Iterator[Fault]:
+    hidden = [column for column in model.rollout.serving.personal if column in model.training.features]
+    if model.source.key is None and hidden:
+        yield (
+            "source.key",
+            f"is needed where features are personal: without it a row is known by its features, and the prediction log does not have "
+            f"{', '.join(hidden)} as asked (rollout.serving.personal)",
+        )
     for column, how in model.rollout.serving.personal.items():
         if column not in {*model.training.features, model.source.key}:
             yield "rollout.serving.personal", f"names no feature or key: {column}"

@@ -10,7 +10,6 @@ EXAMPLES = {
     "models.NAME.source.query": (
         "\"SELECT * FROM read_parquet('orders/*.parquet', union_by_name = true) WHERE seen_at >= $start AND seen_at < $end\""
     ),
-    "models.NAME.source.key": "order_id",
     "models.NAME.source.event_time": "seen_at",
     "models.NAME.source.window_days": "90",
     "models.NAME.training.target": "returned",
@@ -30,7 +29,7 @@ EXAMPLES = {
 
 
 def example(key: str) -> str:
-    """A line for params.yaml that adds `key`, such as `models.churn.source.key`; '' for a key without an example."""
+    """A line for params.yaml that adds `key`, such as `models.churn.source.event_time`; '' for a key without an example."""
     parts = key.split(".")
     named = ".".join(["models", "NAME", *parts[2:]]) if parts[0] == "models" else key
     value = _value(named)

@@ -126,7 +126,8 @@ class Source(Section):
     files: tuple[str, ...] | None = None
     hook: Hook | None = None
     csv: Csv = Csv()
-    key: ColumnName
+    # Without one a row is known by its event time and features.
+    key: ColumnName | None = None
     event_time: ColumnName
     label_time: ColumnName | None = None
     arrival_time: ColumnName | None = None
@@ -141,6 +142,11 @@ class Source(Section):
         """The columns that hold times."""
         named = (self.event_time, self.label_time, self.arrival_time)
         return list(dict.fromkeys(name for name in named if name is not None))
+
+    @property
+    def own_columns(self) -> list[str]:
+        """The key, where there is one, and the times: the columns that every reading of the source needs."""
+        return list(dict.fromkeys([*([self.key] if self.key else []), *self.times]))
 
     @property
     def kind(self) -> Literal["query", "files", "hook"]:
@@ -262,7 +268,7 @@ class Model(Section):
     @property
     def columns(self) -> frozenset[str]:
         """The features and the key: the columns that a request may have."""
-        return frozenset({*self.training.features, self.source.key})
+        return frozenset([*self.training.features, *([self.source.key] if self.source.key else [])])
 
     @property
     def held_out_from(self) -> datetime:

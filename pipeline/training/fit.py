@@ -67,7 +67,7 @@ def schema_of(model: Model, snapshot: Path | None = None) -> Schema:
     if drawn is not None:
         return drawn
     source = model.source
-    return Schema(columns_of(model.training), source.key, source.event_time, source.timezone, source.epoch)
+    return Schema(columns_of(model.training), source.key or "", source.event_time, source.timezone, source.epoch)
 
 
 def with_learnt(schema: Schema, fitted: Pipeline) -> Schema:

@@ -83,8 +83,8 @@ def _written(
         "runtime_reason": reason,
         "schema": schema.as_json(),
         "features": features(schema),
-        "key": model.source.key,
-        "event_time": model.source.event_time,
+        "key": schema.key,
+        "event_time": schema.event_time,
         "model_digest": digest(model_file),
         "files": {path: digest(folder / path) for path in (file, GOLDEN, CATEGORIES)},
     }

@@ -12,7 +12,7 @@ from harness.project import CHURN, change_params, make_project
 SMALLEST = {
     "as_of": CHURN["as_of"],
     "schedule": {"cron": "0 0 * * *", "start": "2024-01-01T00:00:00Z"},
-    "source": {key: CHURN["source"][key] for key in ("query", "key", "event_time", "window_days")},
+    "source": {key: CHURN["source"][key] for key in ("query", "event_time", "window_days")},
     "training": {"target": "left", "numeric": ["spend", "calls"]},
     "evaluation": {"holdout_days": 7, "metric": "roc_auc"},
     "gates": {"metric_limit": 0.6},

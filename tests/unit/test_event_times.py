@@ -142,9 +142,7 @@ def test_rows_without_an_event_time_are_counted_and_said(churn_package, project,
     assert live_quality.read_log(tmp_path / "none", model, now - day, now + day).without_event_time == 0
     limits, none = DriftLimits(), pd.DataFrame({"x": []})
     calm, quality = compare(none, none, ["x"], [], limits), live_quality.LiveQuality("rmse", None, 1.0, 0, 0)
-    check = DriftCheck(
-        calm, "3", now, now, quality, 0, 0, decide(calm, quality, limits), None, without_event_time=2
-    )
+    check = DriftCheck(calm, "3", now, now, quality, 0, 0, decide(calm, quality, limits), None, without_event_time=2)
     assert "without an event time: 2 of the requests in the window; they count by their time of receipt" in (
         tables.drift_check(check)
     )

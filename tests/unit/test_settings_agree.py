@@ -58,7 +58,7 @@ def required(section, at):
 
 def test_all_that_is_wrong_or_missing_is_told_at_once(project):
     """A block with several faults gives a line for each, with its key; missing ones come with an example."""
-    without(project, "source.key")
+    without(project, "source.event_time")
     without(project, "schedule")
     changed(project, "monitor.cron", "0 0 31 2 *")
     changed(project, "gates.metric_limit", NAN)
@@ -67,7 +67,7 @@ def test_all_that_is_wrong_or_missing_is_told_at_once(project):
     assert all(line.startswith("params.yaml: ") and line.endswith("docs/params.md lists every key") for line in lines)
     for expected in (
         "missing key models.churn.schedule (for example schedule: {cron: ",
-        "missing key models.churn.source.key (for example key: order_id)",
+        "missing key models.churn.source.event_time (for example event_time: seen_at)",
         "unknown key models.churn.training.option;",
         "models.churn.evaluation.holdout_days: evaluation.holdout_days must be shorter",
         "models.churn.gates.metric_limit: must be a finite number; got nan",
@@ -77,7 +77,7 @@ def test_all_that_is_wrong_or_missing_is_told_at_once(project):
     assert len(lines) == 6
 
 
-@pytest.mark.parametrize("key", ["as_of", "source.key", "training.target", "monitor.cron"])
+@pytest.mark.parametrize("key", ["as_of", "source.event_time", "training.target", "monitor.cron"])
 def test_one_missing_key_is_one_line_with_an_example(project, key):
     """A block that lacks one key gives one line with an example for it."""
     assert f"missing key models.churn.{key} (for example {key.rpartition('.')[2]}: " in without(project, key)[0]

@@ -215,7 +215,9 @@ def test_a_time_of_any_type_is_that_of_a_request(duck, unit, duckdb_type, cells)
 def test_a_number_is_no_time_without_an_epoch():
     """A number, and its digits as a text, are refused with the key's full name."""
     for cell in (1706745600, 1706745600.5, "1706745600", "20240201"):
-        with pytest.raises(spelling.Unreadable, match=r"a number is a time only as an event time, with models\.NAME\.source\.epoch"):
+        with pytest.raises(
+            spelling.Unreadable, match=r"a number is a time only as an event time, with models\.NAME\.source\.epoch"
+        ):
             times.instant(cell)
     for cell in (True, [1], "1706745600 s"):
         with pytest.raises(spelling.Unreadable, match="must be a time like"):

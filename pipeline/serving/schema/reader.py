@@ -62,9 +62,9 @@ class Reader:
         except ZoneInfoNotFoundError:
             raise PackageRefused(f"package: no data of the time zone {schema.timezone}; install tzdata") from None
         self.numbers, self.texts, self.names = schema.numbers, schema.texts, schema.names
-        self._known = frozenset([*self.names, self.key, self.event_time])
+        self._known = frozenset([*self.names, self.key, self.event_time]) - {"", None}
         # How many columns a request can have.
-        self.columns = len(self._known - {None, ""})
+        self.columns = len(self._known)
         self._number_columns = [column for column in self.fields if not column.is_category]
         self._text_columns = [column for column in self.fields if column.is_category]
         # The column of each place in the matrix of numbers.
