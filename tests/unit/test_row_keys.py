@@ -1,6 +1,6 @@
 """A model without source.key: its rows get a key from their event time and features, the same at the source and in the log."""
 
-import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -10,16 +10,16 @@ import pytest
 from harness.project import change_params
 from pipeline.data import row_keys
 from pipeline.gates.schema import changes
-from pipeline.monitoring import derived_keys
+from pipeline.monitoring import derived_keys, live_quality
+from pipeline.monitoring.drift import compare
 from pipeline.monitoring.label_join import with_labels
+from pipeline.policy.retrain import decide
+from pipeline.serving import docs
 from pipeline.serving.errors import BadRequest
 from pipeline.serving.schema import Column, Reader, Schema
-from pipeline.settings.models import load
+from pipeline.settings.models import DriftLimits, Monitor, load
 
-START = datetime(2024, 2, 5, tzinfo=UTC)
 AS_OF = datetime(2024, 3, 1, tzinfo=UTC)
-FEATURES = ["spend", "paid", "shop", "vip", "plan"]
-DRAW = random.Random(5)
 
 
 def test_a_key_knows_no_schema_and_no_order():
@@ -99,6 +99,25 @@ def test_a_request_of_a_model_without_a_key_sends_none():
     keyed = Schema(schema.columns, "customer", "seen_at")
     assert changes(keyed, schema) == ["the key customer is dropped"]
     assert changes(schema, keyed) == []
+
+
+def test_answers_whose_labels_count_for_nobody_are_said():
+    """In the receipt, whether or not the others are enough; a model with a key has no such line."""
+    none = pd.DataFrame({"x": []})
+    calm = compare(none, none, ["x"], [], DriftLimits())
+    limits = Monitor(cron="0 0 * * *", window_days=1)
+    for value in (None, 0.8):
+        known = live_quality.LiveQuality("roc_auc", value, 0.8, 5, 9, alike=4)
+        assert "; 4 answers are to rows that are alike in event time" in " ".join(decide(calm, known, limits).reasons)
+        assert "alike" not in " ".join(decide(calm, replace(known, alike=None), limits).reasons)
+
+
+def test_the_documents_of_a_slot_show_no_key():
+    """A model without a key has no property of that name, and its numbers are event times by the epoch."""
+    schema = Schema((Column("spend"),), "", "seen_at", epoch="ms")
+    row = docs._row(Reader(schema))
+    assert list(row["properties"]) == ["spend", "seen_at"]
+    assert row["properties"]["seen_at"]["description"].startswith("a number of ms since 1970-01-01 UTC, or a time like")
 
 
 @pytest.mark.parametrize("how", ["hash", "drop"])
