@@ -20,18 +20,22 @@ GROUPS = {
     "tests/component/test_server_files.py": "postgres",
     "tests/component/test_serving_process.py": "serving process",
 }
+# Of the engines' tests.
+LONG = ("tests/engine/test_killed.py", "tests/engine/test_strategies.py")
 
 
 def longest_first(items: list[pytest.Item]) -> None:
-    """Stories, groups, then the engines' tests: what is left when the first worker has nothing to do any more is short."""
+    """Stories, groups, the other components, then the engines' tests, whose slots under load need the processors that stories take. What
+    is left when the first worker has nothing to do any more is short."""
     items.sort(key=_rank)
 
 
 def _rank(item: pytest.Item) -> int:
-    tier = item.nodeid.split("/")[1]
-    if tier == "component":
-        return 1 if _file_of(item.nodeid) in GROUPS else 3
-    return {"story": 0, "engine": 2}.get(tier, 4)
+    file = _file_of(item.nodeid)
+    tier = file.split("/")[1]
+    if tier == "engine":
+        return 3 if file in LONG else 4
+    return {"story": 0, "component": 1 if file in GROUPS else 2}.get(tier, 5)
 
 
 def _file_of(nodeid: str) -> str:

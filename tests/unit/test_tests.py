@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.conftest import TESTS, TIERS, tier_of
-from tests.support.side_by_side import GROUPS, longest_first
+from tests.support.side_by_side import GROUPS, LONG, longest_first
 
 FILES = sorted(TESTS.rglob("*.py"))
 MOST_LINES = 400
@@ -43,18 +43,18 @@ def test_no_test_file_is_too_long():
 
 def test_each_group_of_files_exists():
     """Each file whose tests go to one worker exists."""
-    assert [file for file in GROUPS if not (TESTS.parent / file).is_file()] == []
+    assert [file for file in (*GROUPS, *LONG) if not (TESTS.parent / file).is_file()] == []
 
 
 def test_the_longest_come_first_and_in_their_order():
-    """Stories begin, groups of files come next, and single tests of components are left for the end."""
+    """Stories begin, groups of files come next, and short tests of the engines are left for the end."""
     given = (
-        "component/test_dvc_remote.py::b",
-        "component/test_dags.py::b",
-        "engine/test_killed.py::b",
-        "story/test_server.py::b",
+        "engine/test_replay.py",
+        "engine/test_killed.py",
+        "component/test_bucket.py",
+        "component/test_dags.py",
+        "story/test_server.py",
     )
-    items = [SimpleNamespace(nodeid=f"tests/{name}{number}") for name in given for number in "21"]
+    items = [SimpleNamespace(nodeid=f"tests/{name}::{number}") for name in given for number in "21"]
     longest_first(items)
-    files = [item.nodeid.removeprefix("tests/") for item in items]
-    assert files == [f"{given[place]}{number}" for place in (3, 1, 2, 0) for number in "21"]
+    assert [item.nodeid for item in items] == [f"tests/{name}::{number}" for name in reversed(given) for number in "21"]
