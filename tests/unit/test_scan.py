@@ -263,11 +263,12 @@ def test_the_scan_finds_the_longest_value(value, cuts):
 )
 def test_a_csv_that_is_wrong_late_is_refused_at_once(client, body):
     """A long number that is none, the last of many names given twice, a row of a hundred thousand lines."""
-    started = time.monotonic()
+    # Of the processor, whatever else runs on the machine: each takes a tenth of a second at most.
+    started = time.process_time()
     answer = client.post("/invocations", content=body, headers={"content-type": "text/csv"})
     assert answer.status_code in (400, 413), answer.text[:300]
     assert answer.json()["error"]
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_a_refusal_quotes_the_start_of_a_value(client):
