@@ -13,19 +13,38 @@ from hashlib import blake2b
 import numpy as np
 import pandas as pd
 
-from pipeline.serving.schema import spelling
+from pipeline.serving.schema import Column, spelling
+from pipeline.serving.schema.blocks import number_matrix
+from pipeline.serving.schema.columns import Kind
 from pipeline.settings.models import Training
 
 
 def of_frame(rows: pd.DataFrame, times: pd.Series, training: Training) -> list[str | None]:
-    """The keys of rows with the model's features, numbers and texts in neutral form or as a model takes them; None without a time.
+    """The keys of rows with the model's features, in neutral form or as the log has them; None without a time.
 
     `times` are event times in UTC.
     """
-    numbers = rows[sorted(training.numeric)].to_numpy("float64", na_value=np.nan)
+    numbers = _numbers(rows, training)
     texts = [rows[name].astype(object).where(rows[name].notna(), "").tolist() for name in sorted(training.categorical)]
     micros = times.astype("datetime64[us, UTC]")
     return _keys(micros.astype("int64").to_numpy(), micros.notna().to_numpy(), numbers, texts)
+
+
+def _numbers(rows: pd.DataFrame, training: Training) -> np.ndarray:
+    """float64 (rows, numbers): a time and a free text by their numbers, which the log has, and which are made of them at the source."""
+    kinds: tuple[tuple[Kind, tuple[str, ...]], ...] = (
+        ("number", training.numeric),
+        ("datetime", training.datetime),
+        ("text", training.text),
+    )
+    columns = [Column(name, kind, precision="float64") for kind, names in kinds for name in sorted(names)]
+    blocks = [
+        rows[list(column.matrix)].to_numpy("float64", na_value=np.nan)
+        if {*column.matrix} <= {*rows.columns}
+        else number_matrix(rows, [column])
+        for column in columns
+    ]
+    return np.concatenate(blocks, axis=1) if blocks else np.empty((len(rows), 0))
 
 
 def _keys(

@@ -32,6 +32,7 @@ def labels(
     training, types = model.training, sql.column_types(connection)
     columns = [f"CAST({sql.quoted(c)} AS DOUBLE) AS {sql.quoted(c)}" for c in training.numeric]
     columns += [f"{neutral_sql.category(c, types[c])} AS {sql.quoted(c)}" for c in training.categorical]
+    columns += [sql.quoted(c) for c in (*training.datetime, *training.text)]
     # Names that no feature has (see settings.columns).
     query = f"""SELECT {sql.quoted(model.source.event_time)} AS event_time, CAST({sql.quoted(training.target)} AS DOUBLE) AS target,
                        {known} AS known, coalesce({labelled}, FALSE) AS is_golden, {", ".join(columns)}

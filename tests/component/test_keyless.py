@@ -23,7 +23,7 @@ from pipeline.settings.models import load
 
 START = datetime(2024, 2, 5, tzinfo=UTC)
 AS_OF = datetime(2024, 3, 1, tzinfo=UTC)
-FEATURES = ["spend", "paid", "shop", "vip", "plan"]
+FEATURES = ["spend", "paid", "shop", "vip", "plan", "joined", "note"]
 DRAW = random.Random(5)
 
 
@@ -36,6 +36,8 @@ def keyless(project):
         "source.key": None,
         "training.numeric": ["spend", "paid"],
         "training.categorical": ["shop", "vip", "plan"],
+        "training.datetime": ["joined"],
+        "training.text": ["note"],
         "gates.contract": {"min_rows": 1, "columns": {"shop": {"type": "number", "nullable": True}}},
     }.items():
         change_params(project, f"models.churn.{key}", value)
@@ -59,6 +61,16 @@ SPELT = {
         ([""], None, [None, "", float("nan")]),
     ],
     "vip": [(["true", "True", "TRUE"], True, [True, "true", "True"]), (["false", "False"], False, [False, "false"])],
+    "joined": [
+        (
+            ["2023-05-06 07:08:09.5", "2023-05-06T09:08:09.5+02:00"],
+            datetime(2023, 5, 6, 7, 8, 9, 500000, tzinfo=UTC),
+            ["2023-05-06T07:08:09.500Z", "2023-05-06 07:08:09,5 UTC"],
+        ),
+        (["2024-01-01"], datetime(2024, 1, 1, tzinfo=UTC), ["2024-01-01", "2024-01-01T00:00:00Z"]),
+        ([""], None, [None, ""]),
+    ],
+    "note": [(["two words"], "two words", ["two words"]), (["größer"], "größer", ["größer"]), ([""], None, [None, ""])],
     "plan": [(["basic"], "basic", ["basic"]), (["Übung, x"], "Übung, x", ["Übung, x"]), ([""], None, [None, ""])],
 }
 

@@ -47,7 +47,7 @@ def test_a_key_knows_no_schema_and_no_order():
 
 class Training:
     def __init__(self, numeric, categorical):
-        self.numeric, self.categorical = numeric, categorical
+        self.numeric, self.categorical, self.datetime, self.text = numeric, categorical, (), ()
 
 
 def alike(*rows):
