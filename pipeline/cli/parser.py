@@ -56,7 +56,7 @@ def _add_init(add: Add) -> None:
     inferred.add_argument("--timezone", default="UTC", metavar="NAME", help="of times without a zone (default: UTC)")
     inferred.add_argument("--task", metavar="TASK", help="binary or regression")
     inferred.add_argument("--metric", metavar="METRIC", help="what versions are compared by")
-    for kind in ("numeric", "categorical", "leave-out"):
+    for kind in ("numeric", "categorical", "datetime", "text", "leave-out"):
         about = "no features" if kind == "leave-out" else f"{kind} features, whatever they look like"
         inferred.add_argument(
             f"--{kind}", type=_names, default=(), metavar="COLUMNS", help=f"{about}, separated by commas"

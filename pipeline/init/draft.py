@@ -36,8 +36,8 @@ def make(
     said = [*roles.assumptions, *windows.said]
     leaking = {leak.column for leak in leaks}
     training: dict[str, Any] = {"task": roles.task, "target": roles.target.name}
-    for kind in ("numeric", "categorical"):
-        if names := [name for name in getattr(roles, kind) if name not in leaking]:
+    for kind, features in roles.features.items():
+        if names := [name for name in features if name not in leaking]:
             training[kind] = names
     settings = {
         "as_of": f"{windows.as_of:%Y-%m-%dT%H:%M:%SZ}",
@@ -56,19 +56,31 @@ def _source(request: Request, origin: Origin, roles: Roles, windows: Windows) ->
     source: dict[str, Any] = {}
     if origin.query is not None:
         time = '"' + roles.time.name.replace('"', '""') + '"'
-        source["query"] = f"SELECT * FROM (\n{origin.query}\n) WHERE {time} >= $start AND {time} < $end"
+        low, high = _bounds(roles)
+        source["query"] = f"SELECT * FROM (\n{origin.query}\n) WHERE {time} >= {low} AND {time} < {high}"
     else:
         source["files"] = list(origin.files)
     form = {key: value for key, value in origin.csv.model_dump().items() if value != getattr(Csv(), key)}
     if form:
         source["csv"] = form
-    source["key"] = roles.key.name
+    if roles.key is not None:
+        source["key"] = roles.key.name
     source["event_time"] = roles.time.name
     if roles.label_time is not None:
         source["label_time"] = roles.label_time.name
     if request.timezone != "UTC":
         source["timezone"] = request.timezone
+    if roles.epoch is not None:
+        source["epoch"] = roles.epoch
     return source | {"window_days": windows.window_days}
+
+
+def _bounds(roles: Roles) -> tuple[str, str]:
+    """$start and $end as the times of a query are written."""
+    if roles.epoch is None:
+        return "$start", "$end"
+    function = {"s": "epoch", "ms": "epoch_ms", "us": "epoch_us", "ns": "epoch_ns"}[roles.epoch]
+    return f"{function}($start)", f"{function}($end)"
 
 
 def _metric(request: Request, roles: Roles, said: list[Assumption]) -> str:

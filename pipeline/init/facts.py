@@ -14,6 +14,12 @@ from pipeline.data.sql import column_types, is_number, quoted
 from pipeline.init.table import TABLE
 from pipeline.serving.schema.spelling import MISSING
 
+# From 2000 to 2100 as a number, by its unit: what a column named as a time holds then.
+EPOCHS = {
+    unit: (946_684_800 * factor, 4_102_444_800 * factor)
+    for unit, factor in {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}.items()
+}
+
 # A text of so many words is no name of a category.
 WORDS_OF_A_TEXT = 4
 
@@ -67,6 +73,13 @@ class Facts:
     @property
     def is_time(self) -> bool:
         return self.filled > 0 and self.times >= 0.95 * self.filled
+
+    @property
+    def epoch(self) -> str | None:
+        """The unit of times that are whole numbers since 1970, of a column that may hold such."""
+        if not self.filled or self.whole < self.filled or self.low is None or self.high is None or self.different < 3:
+            return None
+        return next((unit for unit, (first, end) in EPOCHS.items() if first <= self.low and self.high < end), None)
 
     @property
     def is_text(self) -> bool:

@@ -45,12 +45,13 @@ def leaks(frame: pd.DataFrame, is_held_out: np.ndarray, roles: Roles) -> list[Le
     some, held = frame.iloc[::step], is_held_out[::step]
     target = some[roles.target.name].to_numpy()
     found = []
-    for column in [*roles.numeric, *roles.categorical]:
-        score = _alone(_as_numbers(some[column], target, held, column in roles.numeric), target, held, roles.task)
+    numeric = roles.features["numeric"]
+    for column in [*numeric, *roles.features["categorical"]]:
+        score = _alone(_as_numbers(some[column], target, held, column in numeric), target, held, roles.task)
         if score > TOO_GOOD:
             metric = "roc_auc" if roles.task == "binary" else "r2"
             why = f"it alone predicts {roles.target.name} with {metric} {score:.3f}, so it is probably written after it"
-            found.append(LeftOut(column, why, f"--{'numeric' if column in roles.numeric else 'categorical'} keeps it"))
+            found.append(LeftOut(column, why, f"--{'numeric' if column in numeric else 'categorical'} keeps it"))
     return found
 
 

@@ -20,6 +20,8 @@ class Request:
     metric: str | None = None
     numeric: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
+    datetime: tuple[str, ...] = ()
+    text: tuple[str, ...] = ()
     leave_out: tuple[str, ...] = ()
     window_days: float | None = None
     holdout_days: float | None = None

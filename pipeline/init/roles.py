@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import DataError, SettingsError
 from pipeline.init.facts import Facts
+from pipeline.init.features import choose
+from pipeline.init.looks import Looks
 from pipeline.init.request import Assumption, LeftOut, Request
-from pipeline.settings.columns import BESIDE_FEATURES, RESERVED, one_name
+from pipeline.settings.columns import one_name
 
 NAMES_OF_KEYS = re.compile(r"(^|[_ -])(id|key|uuid|guid|number|no|nr)$|(?<=[a-z])(Id|ID|Key)$", re.IGNORECASE)
+NAMES_OF_TIMES = re.compile(r"(^|[_ -])(at|on|ts|time|timestamp|date|epoch)$|(?<=[a-z])(At|Time|Date)$", re.IGNORECASE)
 NAMES_OF_LABEL_TIMES = re.compile(
     r"label|decided|closed|resolved|outcome|result|churned|returned|paid|landed|ended", re.IGNORECASE
 )
@@ -21,26 +24,20 @@ LARGEST_KEY = 128
 
 @dataclass(frozen=True)
 class Roles:
-    """The columns by what they are for."""
+    """The columns by what they are for; `features` by the list of params.yaml."""
 
     time: Facts
     target: Facts
     task: str
-    key: Facts
+    key: Facts | None
     label_time: Facts | None
-    numeric: list[str]
-    categorical: list[str]
+    epoch: str | None
+    features: Mapping[str, list[str]]
     assumptions: list[Assumption]
     left_out: list[LeftOut]
 
 
-# How many different rows there are by these columns.
-Different = Callable[[Sequence[str]], int]
-# Whether one time column is never before the other, and has a value where the target has one.
-Follows = Callable[[str, str], bool]
-
-
-def find(request: Request, facts: Mapping[str, Facts], different: Different, follows: Follows) -> Roles:
+def find(request: Request, facts: Mapping[str, Facts], looks: Looks) -> Roles:
     """Raises DataError or SettingsError where no choice is right."""
     for flag, names in _named(request).items():
         for name in names:
@@ -49,12 +46,12 @@ def find(request: Request, facts: Mapping[str, Facts], different: Different, fol
     target = facts[request.target]
     task = _task(request, target, said)
     time = _time(request, facts, said)
-    label_time = _label_time(request, facts, time, follows, said)
+    label_time = _label_time(request, facts, time, looks, said)
     taken = {target.name, time.name, *([label_time.name] if label_time else [])}
-    key = _key(request, facts, time, taken, different, said)
-    taken.add(key.name)
-    numeric, categorical, left_out = _features(request, facts, taken, time)
-    return Roles(time, target, task, key, label_time, numeric, categorical, said, left_out)
+    key = _key(request, facts, time, taken, looks, said)
+    features, left_out = choose(request, facts, taken | ({key.name} if key else set()), time, looks)
+    epoch = None if time.is_time else time.epoch
+    return Roles(time, target, task, key, label_time, epoch, features, said, left_out)
 
 
 def _named(request: Request) -> dict[str, Sequence[str]]:
@@ -65,6 +62,8 @@ def _named(request: Request) -> dict[str, Sequence[str]]:
         "--label-time": request.label_time,
     }
     several: dict[str, Sequence[str]] = {
+        "--datetime": request.datetime,
+        "--text": request.text,
         "--numeric": request.numeric,
         "--categorical": request.categorical,
         "--leave-out": request.leave_out,
@@ -126,14 +125,28 @@ def _refuse_labels(target: Facts) -> None:
 def _time(request: Request, facts: Mapping[str, Facts], said: list[Assumption]) -> Facts:
     if request.time is not None:
         time = facts[request.time]
-        if not time.is_time:
+        if not time.is_time and time.epoch is None:
             raise DataError(
                 f"--time {time.name}",
                 f"is a time like 2024-03-01T09:00:00Z in {time.times:,} of {time.filled:,} rows; one is {time.example!r:.60}",
                 f"name another column, or make it one in a SELECT as --data: strptime({time.name}, '%m/%d/%Y')",
             )
-        return time
-    times = [each for each in facts.values() if each.is_time and each.different > 1 and each.name != request.label_time]
+    else:
+        time = _only_time(request, facts, said)
+    if not time.is_time:
+        said.append(
+            Assumption("times as numbers", f"{time.epoch} since 1970", f"{time.name} is then from 2000 to 2100")
+        )
+    return time
+
+
+def _only_time(request: Request, facts: Mapping[str, Facts], said: list[Assumption]) -> Facts:
+    others = [
+        each for each in facts.values() if each.name not in (request.label_time, request.target) and each.different > 1
+    ]
+    times = [each for each in others if each.is_time] or [
+        each for each in others if each.epoch and NAMES_OF_TIMES.search(each.name)
+    ]
     if len(times) != 1:
         names = ", ".join(each.name for each in times)
         raise DataError(
@@ -146,17 +159,18 @@ def _time(request: Request, facts: Mapping[str, Facts], said: list[Assumption]) 
 
 
 def _label_time(
-    request: Request, facts: Mapping[str, Facts], time: Facts, follows: Follows, said: list[Assumption]
+    request: Request, facts: Mapping[str, Facts], time: Facts, looks: Looks, said: list[Assumption]
 ) -> Facts | None:
     if request.label_time is not None:
-        if not facts[request.label_time].is_time:
+        given = facts[request.label_time]
+        if not (given.is_time or (given.epoch and given.epoch == time.epoch)):
             raise DataError(
                 f"--label-time {request.label_time}", "holds no times", "name a column that does, or leave it out"
             )
         return facts[request.label_time]
     for each in facts.values():
         named = NAMES_OF_LABEL_TIMES.search(each.name) and each.name != time.name
-        if named and each.is_time and follows(each.name, time.name):
+        if named and each.is_time and time.is_time and looks.follows(each.name, time.name):
             why = f"it is never before {time.name}, and each row with {request.target} has it: a label counts as known from then on"
             said.append(Assumption("label time", each.name, why, "--label-time"))
             return each
@@ -170,37 +184,37 @@ def _key(
     facts: Mapping[str, Facts],
     time: Facts,
     taken: set[str],
-    different: Different,
+    looks: Looks,
     said: list[Assumption],
-) -> Facts:
+) -> Facts | None:
+    """None where nothing tells rows apart: they are then known by their time and features."""
     if request.key is not None:
         if request.key in taken - {time.name}:
             raise SettingsError(f"--key {request.key}", "is the target or a time already", "name another column")
         return facts[request.key]
-    rows = time.rows
     could = [
         each
         for each in facts.values()
-        if each.name not in taken and each.name not in request.leave_out and _may_be_key(each)
+        if each.name not in taken and each.name not in _chosen(request) and _may_be_key(each)
     ]
     named = [each for each in could if NAMES_OF_KEYS.search(each.name)]
     for each in sorted(could, key=lambda each: each not in named):
-        if each.different == rows:
+        if each.different == time.rows:
             said.append(Assumption("key", each.name, "it is different in each row", "--key"))
             return each
     for each in named:
-        if different([each.name, time.name]) >= 0.99 * rows:
+        if looks.different([each.name, time.name]) >= 0.99 * time.rows:
             why = f"with {time.name} it tells rows apart"
             said.append(Assumption("key", each.name, why, "--key"))
             return each
-    if time.different == rows:
-        said.append(Assumption("key", time.name, "no other column tells rows apart, and it does", "--key"))
-        return time
-    raise DataError(
-        "--key",
-        f"is not given, and no column, alone or with {time.name}, tells rows apart",
-        "name one; labels are joined by it and the event time",
-    )
+    why = f"no column tells rows apart, alone or with {time.name}: they are known by {time.name} and their features"
+    said.append(Assumption("key", "none", why, "--key"))
+    return None
+
+
+def _chosen(request: Request) -> set[str]:
+    """The columns that the flags make features, or leave out."""
+    return {*request.numeric, *request.categorical, *request.datetime, *request.text, *request.leave_out}
 
 
 def _may_be_key(each: Facts) -> bool:
@@ -212,55 +226,3 @@ def _may_be_key(each: Facts) -> bool:
         and not (each.is_time or each.is_truth or each.is_text)
         and each.longest <= LARGEST_KEY
     )
-
-
-def _features(
-    request: Request, facts: Mapping[str, Facts], taken: set[str], time: Facts
-) -> tuple[list[str], list[str], list[LeftOut]]:
-    numeric, categorical, left_out = [], [], []
-    for each in facts.values():
-        if each.name in taken:
-            continue
-        if each.name in request.leave_out:
-            left_out.append(LeftOut(each.name, "--leave-out names it"))
-        elif each.name in request.numeric:
-            numeric.append(each.name)
-        elif each.name in request.categorical:
-            categorical.append(each.name)
-        elif why := _unfit(each, time):
-            left_out.append(LeftOut(each.name, *why))
-        elif each.is_number:
-            numeric.append(each.name)
-        else:
-            categorical.append(each.name)
-    if not numeric and not categorical:
-        raise DataError(
-            "--data", f"has no column to learn {request.target} from", "name features with --numeric or --categorical"
-        )
-    return numeric, categorical, left_out
-
-
-def _unfit(each: Facts, time: Facts) -> tuple[str, str] | None:
-    """Why a column is no feature, and what to do about it; None for one that is."""
-    if one_name(each.name) in RESERVED | BESIDE_FEATURES:
-        return "Perennial uses this name itself", "rename it in a SELECT as --data"
-    if each.filled == 0:
-        return "it has a value in no row", ""
-    if not each.fits:
-        return f"it holds {each.type}, not one number or text", ""
-    if each.different == 1 and each.filled == each.rows:
-        return f"it is {each.example!r:.40} in every row", ""
-    if each.is_time:
-        after = each.last is not None and time.last is not None and each.last > time.last
-        why = "it is a time" + (
-            f", and may be later than {time.name}: what is known then must not be learnt from" if after else ""
-        )
-        return why, "list it in training.datetime if it is known by then"
-    if each.is_text:
-        return "it is free text", "list it in training.text to learn from its length, or give a category made from it"
-    if each.identifies:
-        return (
-            f"it has {each.different:,} different values in {each.filled:,} rows, so it says who, not why",
-            "--numeric or --categorical keeps it",
-        )
-    return None

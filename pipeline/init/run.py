@@ -15,6 +15,7 @@ from pipeline.data.source import readable
 from pipeline.data.sql import quoted
 from pipeline.errors import SettingsError
 from pipeline.init import block, draft, facts, first_checks, roles, windows
+from pipeline.init.looks import Looks, instant
 from pipeline.init.request import Draft, Request
 from pipeline.init.table import TABLE, Origin, open_table
 from pipeline.settings.faults import all_faults, fault
@@ -65,11 +66,12 @@ def _draft(connection: duckdb.DuckDBPyConnection, request: Request, project: Pat
     origin = open_table(connection, project, request.data, request.model)
     connection.execute(f"SET TimeZone = {text_sql.literal(request.timezone)}")
     columns = facts.by_name(facts.count(connection, origin.csv.decimal))
-    found = roles.find(request, columns, _different(connection), _follows(connection, request))
-    instant = _instant(columns[found.time.name])
+    found = roles.find(request, columns, Looks(connection, request.target))
+    time = instant(found.time.name, found.time.type, found.epoch)
     label = f"{_value(columns[found.target.name], origin)} IS NOT NULL"
-    chosen = windows.choose(connection, request, found, instant, label)
-    frame = _frame(connection, origin, columns, found, instant, label)
+    known = instant(found.label_time.name, found.label_time.type, found.epoch) if found.label_time else time
+    chosen = windows.choose(connection, request, found, time, known, label)
+    frame = _frame(connection, origin, columns, found, time, label)
     is_held_out = (frame.pop("perennial_time") >= pd.Timestamp(chosen.holdout_start)).to_numpy()
     target = frame[found.target.name].to_numpy()
     first_checks.refuse_unjudgeable(target, is_held_out, found.task, chosen)
@@ -83,20 +85,18 @@ def _frame(
     origin: Origin,
     columns: dict[str, facts.Facts],
     found: roles.Roles,
-    instant: str,
+    time: str,
     label: str,
 ) -> pd.DataFrame:
     """The labelled rows in order of time: target and numeric features as float64, categories as text, and `perennial_time`."""
-    parts = [
-        f"{instant} AS perennial_time",
-        f"{_value(columns[found.target.name], origin)} AS {quoted(found.target.name)}",
-    ]
-    parts += [f"{_value(columns[name], origin)} AS {quoted(name)}" for name in found.numeric]
-    parts += [f"CAST({quoted(name)} AS VARCHAR) AS {quoted(name)}" for name in found.categorical]
-    query = f"SELECT {', '.join(parts)} FROM {TABLE} WHERE {label} AND {instant} IS NOT NULL ORDER BY 1"
+    numbers = [found.target.name, *found.features["numeric"]]
+    parts = [f"{time} AS perennial_time"]
+    parts += [f"{_value(columns[name], origin)} AS {quoted(name)}" for name in numbers]
+    parts += [f"CAST({quoted(name)} AS VARCHAR) AS {quoted(name)}" for name in found.features["categorical"]]
+    query = f"SELECT {', '.join(parts)} FROM {TABLE} WHERE {label} AND {time} IS NOT NULL ORDER BY 1"
     with readable("--data"):
         frame = connection.sql(query).df()
-    for name in [found.target.name, *found.numeric]:
+    for name in numbers:
         frame[name] = frame[name].astype("float64")
     return frame
 
@@ -110,32 +110,3 @@ def _value(column: facts.Facts, origin: Origin) -> str:
     if column.is_truth:
         return f"CAST({text_sql.truth(stripped)} AS DOUBLE)"
     return text_sql.number(stripped, origin.csv.decimal)
-
-
-def _instant(column: facts.Facts) -> str:
-    cell = quoted(column.name)
-    return text_sql.time(text_sql.stripped(cell)) if column.type == "VARCHAR" else f"CAST({cell} AS TIMESTAMPTZ)"
-
-
-def _different(connection: duckdb.DuckDBPyConnection) -> roles.Different:
-    def count(columns: Any) -> int:
-        names = ", ".join(map(quoted, columns))
-        ((rows,),) = connection.execute(f"SELECT count(*) FROM (SELECT DISTINCT {names} FROM {TABLE})").fetchall()
-        return int(rows)
-
-    return count
-
-
-def _follows(connection: duckdb.DuckDBPyConnection, request: Request) -> roles.Follows:
-    def holds(later: str, earlier: str) -> bool:
-        after, before, target = (
-            text_sql.time(text_sql.stripped(f"CAST({quoted(name)} AS VARCHAR)"))
-            if name != request.target
-            else quoted(name)
-            for name in (later, earlier, request.target)
-        )
-        query = f"SELECT count(*) FILTER ({after} < {before}), count(*) FILTER ({target} IS NOT NULL AND {after} IS NULL) FROM {TABLE}"
-        ((earlier_rows, without),) = connection.execute(query).fetchall()
-        return earlier_rows == 0 and without == 0
-
-    return holds

@@ -34,12 +34,14 @@ class Windows:
         return self.as_of - timedelta(days=self.holdout_days)
 
 
-def choose(connection: duckdb.DuckDBPyConnection, request: Request, roles: Roles, instant: str, label: str) -> Windows:
-    """The windows over the rows of TABLE whose SQL `instant` is their event time, and `label` true for those that have a label.
+def choose(
+    connection: duckdb.DuckDBPyConnection, request: Request, roles: Roles, instant: str, known: str, label: str
+) -> Windows:
+    """The windows over the rows of TABLE. SQL: `instant` is a row's event time, `known` when its label was, `label` whether it has one.
 
     Raises DataError when no choice leaves rows to train on and rows to judge by.
     """
-    rows, first, last, from_here, different = _times(connection, instant, label)
+    rows, first, last, from_here, last_known, different = _times(connection, instant, known, label)
     if rows < FEWEST_ROWS:
         raise DataError(
             "--data",
@@ -52,7 +54,7 @@ def choose(connection: duckdb.DuckDBPyConnection, request: Request, roles: Roles
             f"is {first:%Y-%m-%d %H:%M} in every row",
             "name a column that differs: a version is judged by rows that are later than those it learnt from",
         )
-    as_of = _next_midnight(max(last, roles.label_time.last) if roles.label_time and roles.label_time.last else last)
+    as_of = _next_midnight(max(last, last_known))
     said: list[Assumption] = []
     window = _window(request, as_of, first, said)
     holdout = _holdout(request, as_of, from_here, window, said)
@@ -66,16 +68,17 @@ def choose(connection: duckdb.DuckDBPyConnection, request: Request, roles: Roles
 
 
 def _times(
-    connection: duckdb.DuckDBPyConnection, instant: str, label: str
-) -> tuple[int, datetime, datetime, datetime, int]:
-    """(labelled rows, first and last time, the time from which the last fifth of them begins, different times)."""
+    connection: duckdb.DuckDBPyConnection, instant: str, known: str, label: str
+) -> tuple[int, datetime, datetime, datetime, datetime, int]:
+    """(labelled rows, first and last time, the time from which the last fifth of them begins, the last label's, different times)."""
     query = f"""
-        SELECT count(*), min({instant}), max({instant}), quantile_disc({instant}, {1 - HELD_OUT}), count(DISTINCT {instant})
+        SELECT count(*), min({instant}), max({instant}), quantile_disc({instant}, {1 - HELD_OUT}), max({known}), count(DISTINCT {instant})
         FROM {TABLE} WHERE {label} AND {instant} IS NOT NULL"""
     (row,) = connection.execute(query).fetchall()
     rows, *times, different = row
-    first, last, from_here = (time.astimezone(UTC) if time is not None else datetime.min for time in times)
-    return rows, first, last, from_here, different
+    none = datetime.min.replace(tzinfo=UTC)
+    first, last, from_here, last_known = (time.astimezone(UTC) if time is not None else none for time in times)
+    return rows, first, last, from_here, last_known, different
 
 
 def _next_midnight(time: datetime) -> datetime:

@@ -84,7 +84,7 @@ def test_a_table_becomes_a_block_that_is_right_as_it_stands(project):
 
 @pytest.mark.parametrize("file", ["customers.csv", "customers.parquet"])
 def test_each_kind_of_column_is_told_apart(project, file):
-    """Numbers, truths and categories are features; constants, empty columns, identifiers, times and free text are left out, with why."""
+    """Numbers, truths, categories and old dates are features; what is constant, empty, an identifier or free text is left out, with why."""
     table = TABLE.assign(
         calls=pd.array([None, 1, 2, 3] * (ROWS // 4), dtype="Int64"),
         active=[True, False] * (ROWS // 2),
@@ -99,9 +99,46 @@ def test_each_kind_of_column_is_told_apart(project, file):
     assert result.draft.settings["training"]["numeric"] == ["spend", "calls", "active", "agreed"]
     assert result.draft.settings["training"]["categorical"] == ["plan", "zip"]
     whys = left_out(result)
-    assert set(whys) == {"email", "constant", "empty", "born", "note"}
+    assert result.draft.settings["training"]["datetime"] == ["born"]
+    assert set(whys) == {"email", "constant", "empty", "note"}
     assert "2,000 different values" in whys["email"] and "value in no row" in whys["empty"]
-    assert "time" in whys["born"] and "free text" in whys["note"]
+    assert "free text" in whys["note"]
+
+
+def test_a_time_is_a_feature_only_when_it_was_known_and_is_no_clock(project):
+    """A time after the row's own, and one that goes on with it, are left out, with why; a flag keeps the second."""
+    seen = pd.to_datetime(TABLE.seen_at)
+    table = TABLE.assign(left_on=seen + pd.Timedelta(days=3), joined=seen - pd.Timedelta(days=9))
+    whys = left_out(drafted(project, table, "a.parquet", time="seen_at"))
+    assert "may be later than seen_at" in whys["left_on"] and "goes on with seen_at" in whys["joined"]
+    kept = drafted(project, table, "a.parquet", time="seen_at", datetime=("joined",), text=("plan",))
+    assert kept.draft.settings["training"]["datetime"] == ["joined"]
+    assert kept.draft.settings["training"]["text"] == ["plan"]
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9)])
+def test_times_as_numbers_have_their_unit(project, unit, factor):
+    """Seconds, milli-, micro- and nanoseconds since 1970 in a column that is named as a time are its times, in files and in a query."""
+    seconds = pd.to_datetime(TABLE.seen_at).dt.tz_localize(None).astype("datetime64[s]").astype("int64")
+    table = TABLE.assign(seen_at=seconds * factor)
+    result = drafted(project, table)
+    assert (result.draft.settings["source"]["epoch"], result.draft.settings["as_of"]) == (unit, "2024-04-10T00:00:00Z")
+    table.to_parquet(project / "rows.parquet", index=False)
+    query = init(Request("churn", "SELECT * FROM 'rows.parquet'", "churned"), project, False).draft.settings["source"][
+        "query"
+    ]
+    assert (
+        f"epoch{'' if unit == 's' else f'_{unit}'}($start)" in query
+        and load(project).models["churn"].source.epoch == unit
+    )
+
+
+def test_rows_that_nothing_tells_apart_need_no_key(project):
+    """Without a column that could be the key the block has none, and says by what rows are known; a key that comes again is one."""
+    result = drafted(project, TABLE.drop(columns="customer_id"), dry_run=False)
+    assert "key" not in result.draft.settings["source"] and load(project).models["churn"].source.key is None
+    again = drafted(project, TABLE.assign(customer_id=np.arange(ROWS) % 300))
+    assert again.draft.settings["source"]["key"] == "customer_id"
 
 
 def test_a_feature_that_knows_the_answer_is_left_out(project):

@@ -1,0 +1,72 @@
+"""Which columns are features, of which kind, and which are none: each of these with why, and the flag that keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pipeline.errors import DataError
+from pipeline.init.facts import Facts
+from pipeline.init.looks import Looks
+from pipeline.init.request import LeftOut, Request
+from pipeline.settings.columns import BESIDE_FEATURES, RESERVED, one_name
+
+# The lists of params.yaml, in its order.
+KINDS = ("numeric", "categorical", "datetime", "text")
+# A time that spans so many times the rows' own is no clock of theirs, such as a date of birth.
+SPANS = 4
+
+
+def choose(
+    request: Request, facts: Mapping[str, Facts], taken: set[str], time: Facts, looks: Looks
+) -> tuple[dict[str, list[str]], list[LeftOut]]:
+    """(features by list, the columns that are none), without those that are `taken`. Raises DataError when no feature is left."""
+    features: dict[str, list[str]] = {kind: [] for kind in KINDS}
+    left_out = []
+    for each in facts.values():
+        if each.name in taken:
+            continue
+        if each.name in request.leave_out:
+            left_out.append(LeftOut(each.name, "--leave-out names it"))
+        elif asked := [kind for kind in KINDS if each.name in getattr(request, kind)]:
+            features[asked[0]].append(each.name)
+        elif why := _unfit(each, time, looks):
+            left_out.append(LeftOut(each.name, *why))
+        else:
+            features["datetime" if each.is_time else "numeric" if each.is_number else "categorical"].append(each.name)
+    if not any(features.values()):
+        raise DataError(
+            "--data", f"has no column to learn {request.target} from", "name features with --numeric or --categorical"
+        )
+    return features, left_out
+
+
+def _unfit(each: Facts, time: Facts, looks: Looks) -> tuple[str, str] | None:
+    """Why a column is no feature, and what to do about it; None for one that is."""
+    if one_name(each.name) in RESERVED | BESIDE_FEATURES:
+        return "Perennial uses this name itself", "rename it in a SELECT as --data"
+    if each.filled == 0:
+        return "it has a value in no row", ""
+    if not each.fits:
+        return f"it holds {each.type}, not one number or text", ""
+    if each.different == 1 and each.filled == each.rows:
+        return f"it is {each.example!r:.40} in every row", ""
+    if each.is_time:
+        return _unfit_time(each, time, looks)
+    if each.is_text:
+        return "it is free text, of which only the length would be learnt", "--text keeps it"
+    if each.identifies:
+        return (
+            f"it has {each.different:,} different values in {each.filled:,} rows, so it says who, not why",
+            "--numeric or --categorical keeps it",
+        )
+    return None
+
+
+def _unfit_time(each: Facts, time: Facts, looks: Looks) -> tuple[str, str] | None:
+    if not looks.is_known_by(each.name, time.name):
+        return f"it is a time, and may be later than {time.name}: what is known then must not be learnt from", ""
+    if each.first is None or each.last is None or time.first is None or time.last is None:
+        return f"it is a time that cannot be compared with {time.name}", "--datetime keeps it"
+    if each.last - each.first < SPANS * (time.last - time.first):
+        return f"it is a time that goes on with {time.name}, so that it is always new", "--datetime keeps it"
+    return None

@@ -1,0 +1,58 @@
+"""Questions about a table that take more than one column."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import duckdb
+
+from pipeline.data import neutral_sql, text_sql
+from pipeline.data.sql import column_types, is_number, quoted
+from pipeline.init.table import TABLE
+
+# Fewer rows than this share are slips of the clock.
+SLIPS = 0.001
+
+
+def instant(column: str, duckdb_type: str, epoch: str | None = None) -> str:
+    """SQL for the time of a cell; NULL where it is none. A number is so many `epoch` since 1970."""
+    if duckdb_type == "VARCHAR" or is_number(duckdb_type):
+        return text_sql.time(text_sql.stripped(neutral_sql.category(column, duckdb_type)), epoch)
+    return f"CAST({quoted(column)} AS TIMESTAMPTZ)"
+
+
+@dataclass(frozen=True)
+class Looks:
+    """Looks at all rows of the table TABLE."""
+
+    connection: duckdb.DuckDBPyConnection
+    target: str
+
+    def different(self, columns: Sequence[str]) -> int:
+        """How many different rows there are by these columns."""
+        names = ", ".join(map(quoted, columns))
+        return self._counted(f"SELECT count(*) FROM (SELECT DISTINCT {names} FROM {TABLE})")[0]
+
+    def follows(self, later: str, earlier: str) -> bool:
+        """Whether the time `later` is never before the time `earlier`, and is there where the target is."""
+        after, before = self._instants(later, earlier)
+        before_rows, without = self._counted(
+            f"SELECT count(*) FILTER ({after} < {before}), "
+            f"count(*) FILTER ({quoted(self.target)} IS NOT NULL AND {after} IS NULL) FROM {TABLE}"
+        )
+        return before_rows == 0 and without == 0
+
+    def is_known_by(self, column: str, time: str) -> bool:
+        """Whether the time in `column` is later than `time` in next to no row."""
+        known, by = self._instants(column, time)
+        later, rows = self._counted(f"SELECT count(*) FILTER ({known} > {by}), count({known}) FROM {TABLE}")
+        return later <= SLIPS * rows
+
+    def _instants(self, *columns: str) -> list[str]:
+        types = column_types(self.connection, TABLE)
+        return [instant(column, types[column]) for column in columns]
+
+    def _counted(self, query: str) -> tuple[int, ...]:
+        (row,) = self.connection.execute(query).fetchall()
+        return tuple(row)
