@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -217,13 +219,31 @@ def _column(pandera: Any, rule: Column | None, text: bool, ruled: Ruled | None =
     if rule.type == "integer" and not text:
         checks.append(pandera.Check(lambda v: v % 1 == 0, name="integer"))
     if rule.min is not None:
-        checks.append(pandera.Check.ge(rule.min))
+        checks.append(_check_of_numbers(pandera, "greater_than_or_equal_to", rule.min, lambda v, low: v >= low))
     if rule.max is not None:
-        checks.append(pandera.Check.le(rule.max))
+        checks.append(_check_of_numbers(pandera, "less_than_or_equal_to", rule.max, lambda v, high: v <= high))
     if rule.allowed is not None:
         allowed = [spelling.category(v) for v in rule.allowed] if text else list(rule.allowed)
-        checks.append(pandera.Check.isin(list(ruled.allowed) if ruled is not None else allowed))
+        values = list(ruled.allowed) if ruled is not None else allowed
+        if text:
+            checks.append(pandera.Check.isin(values))
+        else:
+            checks.append(_check_of_numbers(pandera, "isin", values, lambda v, them: v.isin(them)))
     return pandera.Column(str if text else "float64", nullable=rule.nullable, checks=checks, **options)
+
+
+def _check_of_numbers(pandera: Any, name: str, limit: Any, keeps: Callable[[pd.Series, Any], pd.Series]) -> Any:
+    """A check that takes a float32 as what it was written as: a FLOAT 0.1 keeps `max: 0.1`, though the double beside it is larger.
+
+    So does the door (see `serving.schema.columns`). From 2^24 on a float32 no longer holds every whole number.
+    """
+
+    def check(values: pd.Series) -> pd.Series:
+        single = values.astype("float32")
+        written_short = (single.astype("float64") == values) & (values.abs() < 2**24)
+        return keeps(values, limit) | (written_short & keeps(single, np.asarray(limit, "float32")))
+
+    return pandera.Check(check, name=f"{name}({limit})")
 
 
 def faults_line(report: dict[str, Any]) -> str:

@@ -101,6 +101,26 @@ def test_a_whole_number_that_is_none_breaks_an_integer_column(project):
     assert quarantine.reason.tolist() == ["calls: integer"]
 
 
+@pytest.mark.parametrize(
+    ("rule", "value", "kept"),
+    [
+        ({"max": 0.1}, np.float32(0.1), True),
+        ({"min": 0.7}, np.float32(0.7), True),
+        ({"allowed": [0.1, 0.7]}, np.float32(0.7), True),
+        ({"max": 0.1}, 0.1000001, False),
+        ({"allowed": [0.1, 0.7]}, 0.7000001, False),
+        ({"allowed": [16_777_217]}, 16_777_216, False),
+    ],
+)
+def test_a_float32_keeps_the_rule_that_its_short_text_keeps(project, rule, value, kept):
+    """A FLOAT 0.1 keeps max: 0.1 at training, as it does in a request; a double that is above it does not."""
+    change_params(project, "models.churn.gates.contract.columns.spend", rule)
+    change_params(project, "models.churn.gates.contract.columns.calls", {"nullable": True})
+    frame = customers(10).assign(spend=float((rule.get("allowed") or list(rule.values()))[0]))
+    frame.loc[5, "spend"] = float(value)
+    assert check(project, load(project), frame)[0]["quarantined"] == (0 if kept else 1)
+
+
 def test_a_rule_for_the_key_counts_too(project):
     """A rule for the key column is checked like that of a feature."""
     change_params(project, "models.churn.gates.contract.columns.customer", {"allowed": ["c000001"]})
