@@ -150,8 +150,11 @@ def broken_rows(rows: pd.DataFrame, contract: Contract, model: Model, drawn: Sch
     ruled = {column.name: column for column in with_rules(drawn, model).columns} if drawn is not None else {}
 
     rules = {c: contract.columns.get(c) for c in model.training.features}
-    binary = Column(allowed=(0, 1)) if model.training.task == "binary" else Column()
-    rules[model.training.target] = contract.columns.get(model.training.target, binary)
+    target = contract.columns.get(model.training.target, Column())
+    if model.training.task == "binary" and target.allowed is None:
+        # Whatever else the rule says.
+        target = target.model_copy(update={"allowed": (0, 1)})
+    rules[model.training.target] = target
     columns = {c: _column(pandera, rule, c in model.training.categorical, ruled.get(c)) for c, rule in rules.items()}
     columns |= {c: _free_text(pandera, rules[c]) for c in model.training.text}
     # A time's type is the snapshot's own.

@@ -216,6 +216,12 @@ def _columns_of_rules(model: Any) -> Iterator[Fault]:
             yield "gates.contract.columns", f"names no feature, key or target: {column}"
         elif fault := rule.does_not_fit(column in text, listed):
             yield f"gates.contract.columns.{column}", fault
+        elif column == model.training.target and (other := _no_labels(model.training.task, rule.allowed or ())):
+            yield f"gates.contract.columns.{column}", f"allowed: {other[0]} is no label of task binary, 0 or 1"
+
+
+def _no_labels(task: str, allowed: Iterable[Any]) -> list[Any]:
+    return [value for value in allowed if value not in (0, 1)] if task == "binary" else []
 
 
 def _personal(model: Any) -> Iterator[Fault]:
@@ -244,11 +250,13 @@ def _follow(model: Any) -> Iterator[Fault]:
 
 
 def _drift(model: Any) -> Iterator[Fault]:
-    limit, features = model.monitor.features_limit, model.training.features
+    limit, personal = model.monitor.features_limit, model.rollout.serving.personal
+    features = [name for name in model.training.features if name not in personal]
     if limit > max(len(features), 1):
+        without = " without the personal ones" if personal else ""
         yield (
             "monitor.features_limit",
-            f"is {limit}, but the model has {len(features)} features, so nothing is ever drift",
+            f"is {limit}, but the model has {len(features)} features{without}, so nothing is ever drift",
         )
 
 

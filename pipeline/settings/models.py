@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -216,6 +217,21 @@ class Column(Section):
             return "allowed: is an empty list, so no value is right"
         if self.min is not None and self.max is not None and self.min > self.max:
             return f"min and max: {self.min:g} is above {self.max:g}, so no value is right"
+        return "" if text else self._no_number()
+
+    def _no_number(self) -> str:
+        """Which of the rules for a number leave no value, or name one that another rule forbids; '' when they agree."""
+        low, high = (-math.inf if self.min is None else self.min), (math.inf if self.max is None else self.max)
+        given = [value for value in self.allowed or () if not isinstance(value, str)]
+        for value in given:
+            if not low <= value <= high:
+                return f"allowed: {value} is outside of min and max"
+            if self.type == "integer" and value % 1:
+                return f"allowed: {value} is no whole number, as type says"
+            if self.type == "boolean" and value not in (0, 1):
+                return f"allowed: {value} is neither true nor false, as type says"
+        if self.type == "boolean" and not (low <= 0 <= high or low <= 1 <= high):
+            return "min and max: neither 0 nor 1 is between them, and type is boolean"
         return ""
 
 

@@ -164,8 +164,12 @@ def test_history_begins_where_the_data_does(project, first, median):
     assert ("no verdict: 6 days of data before the held-out ones, 7 required" in verdict.reason) == (median is None)
 
 
-def test_a_label_that_is_not_0_or_1_is_quarantined(project, settings):
-    """A label of a binary model other than 0 and 1 is quarantined."""
+@pytest.mark.parametrize("rule", [None, {"nullable": True}, {"type": "integer", "min": 0}])
+def test_a_label_that_is_not_0_or_1_is_quarantined(project, rule):
+    """A label of a binary model other than 0 and 1 is quarantined, also where the target has a rule about something else."""
+    if rule:
+        change_params(project, "models.churn.gates.contract.columns.left", rule)
+    settings = load(project)
     frame = customers(10)
     frame.loc[5, "left"] = 2.0
     report, _, quarantine = check(project, settings, frame)

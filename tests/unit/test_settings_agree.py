@@ -56,6 +56,13 @@ def required(section, at):
             yield f"{at}{name}"
 
 
+def test_features_that_no_drift_check_sees_are_not_counted(project):
+    """A limit of moved features that is reached with personal ones only is refused: drift checks leave these out."""
+    assert changed(project, "monitor.features_limit", 3) == []
+    (line,) = changed(project, "rollout.serving.personal", {"plan": "hash", "customer": "hash"})
+    assert "monitor.features_limit: is 3, but the model has 2 features without the personal ones" in line
+
+
 def test_all_that_is_wrong_or_missing_is_told_at_once(project):
     """A block with several faults gives a line for each, with its key; missing ones come with an example."""
     without(project, "source.event_time")
@@ -170,6 +177,15 @@ def test_the_examples_are_settings():
         ("gates.contract.rows_a_day", [3, 0.3], "rows_a_day: must be [low, high] with 0 <= low <= high; got [3, 0.3]"),
         ("gates.contract.rows_a_day", [NAN, 3], "rows_a_day: must be a finite number"),
         ("gates.contract.columns.spend", {"min": 5, "max": 1}, "columns.spend: min and max: 5 is above 1"),
+        ("gates.contract.columns.spend", {"min": 3, "allowed": [1, 4]}, "allowed: 1 is outside of min and max"),
+        ("gates.contract.columns.spend", {"type": "integer", "allowed": [1, 0.5]}, "allowed: 0.5 is no whole number"),
+        (
+            "gates.contract.columns.spend",
+            {"type": "boolean", "allowed": [1, 2]},
+            "allowed: 2 is neither true nor false",
+        ),
+        ("gates.contract.columns.spend", {"type": "boolean", "min": 2}, "min and max: neither 0 nor 1 is between them"),
+        ("gates.contract.columns.left", {"allowed": [0, 1, 2]}, "columns.left: allowed: 2 is no label of task binary"),
         ("gates.contract.columns.spend", {"min": INF}, "columns.spend.min: must be a finite number"),
         ("gates.contract.columns.spend", {"allowed": [NAN]}, "columns.spend.allowed: must be a finite number"),
         ("gates.contract.columns.plan", {"allowed": []}, "columns.plan: allowed: is an empty list"),
