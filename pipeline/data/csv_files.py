@@ -44,7 +44,7 @@ class CsvReader:
     def header(self, file: Path) -> list[str]:
         """The column names in the first line of `file`; [] for an empty file. Raises DataError."""
         try:
-            self._refuse_utf16(file)
+            self._refuse_other_encoding(file)
             with self._opened(file) as text:
                 lines = iter(lambda: text.readline(_LONGEST_HEADER), "")
                 names = next(csv.reader(lines, delimiter=self.form.delimiter, strict=True), None)
@@ -62,10 +62,19 @@ class CsvReader:
             raise DataError(f"{file} line 1", "is empty", "the first line must hold the column names")
         return names or []
 
-    def _refuse_utf16(self, file: Path) -> None:
+    def _refuse_other_encoding(self, file: Path) -> None:
+        """Any bytes are latin-1, so those that are utf-8 too would become other letters without a word: two for each umlaut."""
         with self._bytes(file) as raw:
-            if raw.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-                raise DataError(str(file), "is utf-16", "`iconv -f utf-16 -t utf-8` turns it into utf-8")
+            first = raw.read(_LONGEST_HEADER if self.form.encoding == "latin-1" else 2)
+        if first[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            raise DataError(str(file), "is utf-16", "`iconv -f utf-16 -t utf-8` turns it into utf-8")
+        if self.form.encoding == "latin-1" and not first.isascii():
+            try:
+                # The last letter may be cut off.
+                codecs.getincrementaldecoder("utf-8")().decode(first)
+            except UnicodeDecodeError:
+                return
+            raise DataError(str(file), "is utf-8", self._set("encoding", "utf-8", "save it as latin-1"))
 
     def _bytes(self, file: Path) -> BinaryIO:
         return cast(BinaryIO, gzip.open(file, "rb") if file.name.endswith(".gz") else file.open("rb"))

@@ -114,6 +114,15 @@ def test_the_form_of_the_files_can_be_stated(tmp_path, csv, content):
     assert (row.spend, row.plan) == (0.37, "größe" if b"gr" in content.replace(b"\0", b"") else "plus")
 
 
+def test_utf_8_that_is_called_latin_1_is_refused(tmp_path):
+    """Read as latin-1 each umlaut of a utf-8 file would be two other letters, and no category that a client sends."""
+    write(tmp_path, lines("0.37").replace("plus", "größe").encode())
+    with pytest.raises(DataError, match="one.csv: is utf-8; set models.churn.source.csv.encoding to utf-8, or save it"):
+        load(tmp_path, model(csv={"encoding": "latin-1"}))
+    write(tmp_path, lines("0.37"))
+    assert len(load(tmp_path, model(csv={"encoding": "latin-1"}))[0]) == 1
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [
