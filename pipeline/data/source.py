@@ -134,7 +134,9 @@ def require(types: dict[str, str], columns: list[str], subject: str) -> None:
     missing = [column for column in columns if column not in types]
     if missing:
         raise DataError(
-            f"{subject} source", f"has no column {', '.join(missing)}", f"add it; the columns are {', '.join(types)}"
+            f"{subject} source",
+            f"has no column {', '.join(missing)}",
+            f"add it; the columns are {', '.join(name for name in types if name != unread.COLUMN)}",
         )
 
 
