@@ -24,7 +24,6 @@ NUMBER = re.compile(r"[+-]?(0|[1-9]\d*)(\.0*|\.\d*[1-9])?", re.ASCII)
 TRUTHS = ({"true", "false"}, {"yes", "no"})
 # A column that is different in more of its rows than this, of so many rows at least, says who somebody is.
 IDENTIFYING, IDENTIFYING_ROWS = 0.9, 50
-DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
 
 
 def draw(connection: duckdb.DuckDBPyConnection, name: str, model: Model, types: dict[str, str]) -> Schema:
@@ -134,7 +133,9 @@ def _advice(model: str, values: list[str], source: str) -> str:
     some = values[:1000]
     if unread.looks_like(unread.TIME, some):
         return f"it is a time: list it in models.{model}.training.datetime"
-    if all(DECIMAL_COMMA.fullmatch(value) for value in some):
+    if unread.looks_like(unread.THOUSANDS, some):
+        return unread.BETWEEN_THOUSANDS
+    if unread.looks_like(unread.DECIMAL_COMMA, some):
         if source == "files":
             return f"it is a number: list it in models.{model}.training.numeric, and set models.{model}.source.csv.decimal to ','"
         return f"it is a number with a decimal comma: write replace(column, ',', '.')::DOUBLE in models.{model}.source.query"

@@ -25,6 +25,10 @@ COLUMN = "unread"
 # Longer texts are cut: an unread cell may be a whole page.
 TEXT_LENGTH = 100
 TIME = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?", re.ASCII)
+DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
+THOUSANDS = re.compile(r"[+-]?\d{1,3}([.,' \u00a0\u202f]\d{3})+([.,]\d*)?", re.ASCII)
+# 1,234 may be a decimal comma too, so nobody is told to make it one.
+BETWEEN_THOUSANDS = "its numbers seem to have marks between the thousands: leave them out where the data is made"
 EXAMPLES = 3
 
 
@@ -59,7 +63,8 @@ def read(connection: duckdb.DuckDBPyConnection, source: Source, training: Traini
         return
     _replace_rows(connection, types, values, source.label_time, training.target)
     times = {*source.times, *training.datetime}
-    _refuse_mostly_unreadable(connection, source, {c: "time" if c in times else "number" for c in values}, subject)
+    kinds = {c: "time" if c in times else "number" for c in values}
+    _refuse_mostly_unreadable(connection, source, kinds, training.target, subject)
 
 
 def _truths(connection: duckdb.DuckDBPyConnection, columns: Sequence[str], decimal: str) -> list[str]:
@@ -168,7 +173,7 @@ def _as_json(faults: Mapping[str, str]) -> str:
 
 
 def _refuse_mostly_unreadable(
-    connection: duckdb.DuckDBPyConnection, source: Source, kinds: Mapping[str, str], subject: str
+    connection: duckdb.DuckDBPyConnection, source: Source, kinds: Mapping[str, str], target: str, subject: str
 ) -> None:
     unread: dict[str, list[str]] = {}
     for (row,) in connection.execute(f"SELECT {COLUMN} FROM rows WHERE {COLUMN} IS NOT NULL").fetchall():
@@ -183,7 +188,7 @@ def _refuse_mostly_unreadable(
         raise DataError(
             f"{subject} source",
             f"column {column} is no {kind} in {len(texts):,} of {len(texts) + has_value:,} rows, e.g. {examples}",
-            _advice(source, kind, texts, subject, feature=column not in source.times),
+            _advice(source, kind, texts, subject, feature=column not in (*source.times, target)),
         )
 
 
@@ -198,11 +203,15 @@ def _advice(source: Source, kind: str, texts: Sequence[str], subject: str, featu
         if source.kind == "files":
             return f"times must be like {FORMS}; {correct}, or cast it in {query}"
         return f"times must be like {FORMS}; correct the source, or {correct}"
+    if looks_like(THOUSANDS, texts):
+        return BETWEEN_THOUSANDS
     other = "," if source.csv.decimal == "." else "."
     swapped = re.compile(rf"\s*[+-]?\d*{re.escape(other)}\d+\s*")
     if source.kind == "files" and sum(swapped.fullmatch(text) is not None for text in texts) * 2 > len(texts):
         return f"set models.{subject}.source.csv.decimal to '{other}'"
-    return f"{correct}, or list it in {_list_for(texts, subject)}"
+    if source.kind != "files" and looks_like(DECIMAL_COMMA, texts):
+        return f"it is a number with a decimal comma: write replace(column, ',', '.')::DOUBLE in {query}"
+    return f"{correct}, or list it in {_list_for(texts, subject)}" if feature else f"{correct}: the target is a number"
 
 
 def _list_for(texts: Sequence[str], subject: str) -> str:

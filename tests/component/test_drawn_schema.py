@@ -122,6 +122,31 @@ def test_a_column_that_is_no_category_is_refused_with_advice(project, values, me
         take(project)
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (["0,37", "1,5"], r"it is a number with a decimal comma: write replace\(column, ',', '.'\)::DOUBLE in"),
+        (["1.000,5", "-12.345,0"], "its numbers seem to have marks between the thousands: leave them out"),
+        (["1,234", "12,345"], "its numbers seem to have marks between the thousands: leave them out"),
+        (["on", "off"], "cast it in models.churn.source.query, or list it in models.churn.training.categorical"),
+    ],
+)
+def test_a_column_that_is_no_number_is_refused_with_advice(project, values, message):
+    """A column under numeric whose numbers are written in another way is not sent to the categories."""
+    rows = customers()
+    rows["spend"] = [values[i % len(values)] for i in range(len(rows))]
+    rows.to_parquet(project / "customers" / "all.parquet")
+    with pytest.raises(DataError, match=f"spend is no number in .*; {message}"):
+        take(project)
+
+
+def test_the_target_is_never_sent_to_a_list_of_features(project):
+    """A target of words is told to be a number."""
+    customers().assign(left=lambda rows: ["gone", "here"] * (len(rows) // 2)).to_parquet("customers/all.parquet")
+    with pytest.raises(DataError, match="cast it in models.churn.source.query: the target is a number"):
+        take(project)
+
+
 def test_the_type_in_the_contract_pins_a_spelling(project):
     """`type: text` keeps numbers as they are written, `type: boolean` reads 1 and 0 as true and false."""
     with_category(project, ["1", "0"])

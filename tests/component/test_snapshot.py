@@ -152,7 +152,9 @@ def test_a_missing_column_is_named_with_those_there_are(project):
     """A missing column is named together with the columns that the source has."""
     frame = customers().drop(columns="spend")
     frame.to_parquet(project / "customers" / "all.parquet")
-    with pytest.raises(DataError, match="has no column spend; add it; the columns are customer, seen_at, .*decided_at$"):
+    with pytest.raises(
+        DataError, match="has no column spend; add it; the columns are customer, seen_at, .*decided_at$"
+    ):
         take(project)
 
 

@@ -129,6 +129,7 @@ def test_utf_8_that_is_called_latin_1_is_refused(tmp_path):
         (lines("1").replace(",", ";").encode(), "set models.churn.source.csv.delimiter to ';'"),
         (lines("1").replace(",", "\t").encode(), "set models.churn.source.csv.delimiter to '\\t'"),
         (lines('"0,37"', '"1,5"', "2").encode(), "column spend is no number in 2 of 3 rows, e.g. '0,37', '1,5'; set models.churn.source.csv.decimal to ','"),
+        (lines('"1,234"', '"12,345"').encode(), "e.g. '1,234', '12,345'; its numbers seem to have marks between the thousands: leave them out"),
         (lines("1").replace("plus", "größe").encode("latin-1"), "one.csv line 2: is not utf-8; set models.churn.source.csv.encoding"),
         (lines("1", header=HEADER.replace("plan", "größe")).encode("latin-1"), "one.csv line 1: is not utf-8; set models.churn.source.csv.encoding"),
         (lines("1").encode("utf-16"), "one.csv: is utf-16; `iconv -f utf-16 -t utf-8` turns it into utf-8"),
