@@ -3,7 +3,7 @@
 `reconcile` makes the model's slots agree with its route and harms nothing, so it is the form's default; `rollback` moves the
 route back to the predecessor, and never to a version that was itself rolled back; `undeploy` takes the model off the router and
 ends its slots. Other models are left alone. All three go on for a model whose block of params.yaml is broken. A model whose block
-was deleted has no such Dag any more: `python -m pipeline undeploy MODEL` ends it.
+was deleted has no such Dag any more: `perennial undeploy MODEL` ends it.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class Server:
 
     def ask(self, *command: str) -> Any:
         """What `python -m pipeline COMMAND --json` says on a worker."""
-        return json.loads(self.on_worker("python", "-m", "pipeline", *command, "--json"))
+        return json.loads(self.on_worker("perennial", *command, "--json"))
 
     def ask_all(self, *commands: tuple[str, ...]) -> list[Any]:
         """The same for several commands in one process, whose start takes longer than they do."""

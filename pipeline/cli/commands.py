@@ -215,7 +215,7 @@ def costs(arguments: argparse.Namespace) -> Answer:
     model = _known(context, arguments.model)
     runs = costs.run_costs(context.ledger, context.params.prices, run=arguments.run, model=model)
     if arguments.run and not runs:
-        raise SettingsError(f"run {arguments.run}", "is not in the ledger", "`python -m pipeline costs` lists the runs")
+        raise SettingsError(f"run {arguments.run}", "is not in the ledger", "`perennial costs` lists the runs")
     return Answer(tables.costs(runs), [run.as_dict() for run in runs])
 
 
@@ -250,9 +250,7 @@ def drift(arguments: argparse.Namespace) -> Answer:
     if arguments.reference or arguments.current:
         return _drift_of_files(arguments)
     if not arguments.model:
-        raise SettingsError(
-            "drift", "needs MODEL, or --reference and --current", "see `python -m pipeline drift --help`"
-        )
+        raise SettingsError("drift", "needs MODEL, or --reference and --current", "see `perennial drift --help`")
     from pipeline.cli import tables
     from pipeline.runs.drift_check import check_drift
 

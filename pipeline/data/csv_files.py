@@ -25,7 +25,7 @@ from pipeline.data import unread
 from pipeline.data.sql import quoted
 from pipeline.data.text_sql import literal, pointed
 from pipeline.errors import DataError
-from pipeline.settings.models import Csv
+from pipeline.settings.source import Csv
 
 # The column that says which file a row is from.
 FILE = "perennial_file"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     import duckdb
 
-    from pipeline.settings.models import Source
+    from pipeline.settings.source import Source
 
 # With fewer rows the slowest twentieth is less than one row.
 LEAST_ROWS = 20

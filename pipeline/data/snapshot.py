@@ -24,7 +24,8 @@ from pipeline.data.day_history import no_label_key
 from pipeline.data.label_delay import LabelDelay
 from pipeline.data.user_code import own_code
 from pipeline.errors import DataError
-from pipeline.settings.models import Model, Source, Training
+from pipeline.settings.models import Model, Training
+from pipeline.settings.source import Source
 
 
 @dataclass(frozen=True)

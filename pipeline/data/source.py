@@ -22,7 +22,8 @@ from pipeline.data.sql import column_types, quoted
 from pipeline.data.text_sql import literal
 from pipeline.data.user_code import hook_function
 from pipeline.errors import DataError
-from pipeline.settings.models import Source, Training
+from pipeline.settings.models import Training
+from pipeline.settings.source import Source
 
 
 def load(

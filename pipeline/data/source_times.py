@@ -13,7 +13,7 @@ import duckdb
 from pipeline.data import neutral_sql, text_sql
 from pipeline.data.sql import is_number, quoted
 from pipeline.errors import DataError
-from pipeline.settings.models import Source
+from pipeline.settings.source import Source
 
 
 def refuse_other_types(source: Source, types: Mapping[str, str], subject: str) -> None:

@@ -128,7 +128,7 @@ class RemoteTraffic:
         raise errors.RolloutError(
             f"{verb} of {model or 'all models'}",
             "the deployer was restarted in the middle of it, and recovers what it left when it starts",
-            "`python -m pipeline status` says what is live",
+            "`perennial status` says what is live",
         )
 
     def _ended(self, call: str, run: str, model: str) -> dict[str, Any] | None:

@@ -279,7 +279,7 @@ def _without_a_block(context: Context, name: str) -> str:
     restart = (
         "it is started again with the settings it went live with" if recorded else "its slots are not started again"
     )
-    return f"no block in params.yaml: {restart}; `python -m pipeline undeploy {name}` ends it"
+    return f"no block in params.yaml: {restart}; `perennial undeploy {name}` ends it"
 
 
 def _settings_note(context: Context, name: str, current: Route) -> str | None:
@@ -294,7 +294,7 @@ def _settings_note(context: Context, name: str, current: Route) -> str | None:
         return None
     return (
         f"{' and '.join(outdated)} run with other settings than rollout.serving; "
-        f"`python -m pipeline deploy {name} {current.live.version}` applies them"
+        f"`perennial deploy {name} {current.live.version}` applies them"
     )
 
 

@@ -13,7 +13,7 @@ from pipeline.init.request import Assumption, Draft, LeftOut, Request
 from pipeline.init.roles import Roles
 from pipeline.init.table import Origin
 from pipeline.init.windows import Windows
-from pipeline.settings.models import Csv
+from pipeline.settings.source import Csv
 
 # roc_auc of a guess; a version must be better than it by the margin.
 GUESSED_AUC, AUC_MARGIN = 0.5, 0.02

@@ -20,7 +20,7 @@ from pipeline.data.source import readable
 from pipeline.data.sql import column_types, quoted
 from pipeline.errors import DataError
 from pipeline.settings.columns import named_twice
-from pipeline.settings.models import CSV_SUFFIXES, PARQUET_SUFFIX, Csv
+from pipeline.settings.source import CSV_SUFFIXES, PARQUET_SUFFIX, Csv
 
 DELIMITERS = ",;\t|"
 SNIFFED_LINES = 100

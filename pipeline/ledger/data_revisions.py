@@ -14,7 +14,8 @@ from typing import Any
 
 from pipeline.ledger.events import FIRST, LATER_LABELS, REVISED, DataLanded
 from pipeline.ledger.store import Ledger
-from pipeline.settings.models import Source, time_of
+from pipeline.settings.models import time_of
+from pipeline.settings.source import Source
 
 
 @dataclass(frozen=True)

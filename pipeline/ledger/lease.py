@@ -67,7 +67,7 @@ class Lease:
             raise RolloutError(
                 f"model {self.model}",
                 f"this rollout was overtaken{by}",
-                f"see `python -m pipeline timeline {self.model}`, then start the rollout again",
+                f"see `perennial timeline {self.model}`, then start the rollout again",
             )
 
     def renew(self) -> bool:

@@ -43,7 +43,7 @@ EVENTS = sa.Table(
 
 # What a database that is away, torn or no database at all raises; SQLAlchemy passes some of it on unwrapped.
 FAILURES = (sa.exc.SQLAlchemyError, sqlite3.Error, OSError, UnicodeError)
-VERIFY = "run `python -m pipeline verify` to check the ledger"
+VERIFY = "run `perennial verify` to check the ledger"
 
 E = TypeVar("E", bound=Event)
 E_co = TypeVar("E_co", bound=Event, covariant=True)

@@ -18,7 +18,8 @@ from pipeline.data.csv_files import CsvReader
 from pipeline.data.sql import quoted
 from pipeline.errors import DataError
 from pipeline.monitoring.drift import DriftVerdict, compare
-from pipeline.settings.models import CSV_SUFFIXES, Csv, DriftLimits
+from pipeline.settings.models import DriftLimits
+from pipeline.settings.source import CSV_SUFFIXES, Csv
 
 Kind = Literal["number", "time", "category"]
 

@@ -44,9 +44,7 @@ def _days(context: Context, model: str, version: str) -> list[dict[str, Any]]:
         of_day = history.get(name, [])
         revision = next((r for r in of_day if r.md5 == md5), None)
         if revision is None:
-            raise DataError(
-                f"partition {name}", "is not in the ledger", "`python -m pipeline verify` checks the ledger"
-            )
+            raise DataError(f"partition {name}", "is not in the ledger", "`perennial verify` checks the ledger")
         days.append(
             {
                 "day": dvc_remote.day_of(name),

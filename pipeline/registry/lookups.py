@@ -17,7 +17,7 @@ def another_package(name: str, version: str) -> RegistryError:
     return RegistryError(
         f"model {name} version {version}",
         "in MLflow is another package than the one that went live with this number",
-        f"deploy a version by its number: `python -m pipeline deploy {name} VERSION`",
+        f"deploy a version by its number: `perennial deploy {name} VERSION`",
     )
 
 
@@ -26,7 +26,7 @@ def refused_package(name: str, registered: ModelVersion, why: str, what: str = "
     return RegistryError(
         f"model {name} version {registered.version}",
         unsigned if "signed" in why else f"its {what} is damaged, here and in MLflow ({why})",
-        f"train it again: `python -m pipeline retrain {name} --as-of {registered.tags.get(AS_OF_TAG)}`",
+        f"train it again: `perennial retrain {name} --as-of {registered.tags.get(AS_OF_TAG)}`",
     )
 
 
@@ -43,7 +43,7 @@ def model_version(client: MlflowClient, name: str, version: str) -> Any:
     except MlflowException as error:
         versions = _versions(client, name)
         if not versions:
-            train = f"train it first: `python -m pipeline retrain {name}`"
+            train = f"train it first: `perennial retrain {name}`"
             raise RegistryError(f"model {name}", "was never trained", train) from error
         raise RegistryError(
             f"model {name}", f"has no version {version}", f"its versions are: {', '.join(versions)}"

@@ -196,7 +196,7 @@ def _description(registry: Registry, workspace: Workspace, version: str, client:
     page = f", [where else it was used]({registry.airflow}/perennial/data/{data})" if registry.airflow else ""
     return (
         f"Trained on data version {listed}{page}, as of {day}.\n\n"
-        f"`python -m pipeline trace {data}` · `python -m pipeline reproduce {workspace.model} {version}`"
+        f"`perennial trace {data}` · `perennial reproduce {workspace.model} {version}`"
     )
 
 

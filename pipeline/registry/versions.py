@@ -63,7 +63,7 @@ def _refuse_backfilled(name: str, version: ModelVersion) -> None:
         raise RegistryError(
             f"model {name}",
             f"version {version.version} was made by a backfill, which never goes live",
-            f"train one that may: `python -m pipeline retrain {name} --as-of {version.tags.get(AS_OF_TAG)}`",
+            f"train one that may: `perennial retrain {name} --as-of {version.tags.get(AS_OF_TAG)}`",
         )
 
 
@@ -339,7 +339,7 @@ class Registry:
                 self._download(name, registered, f"{REPORTS}/{report}", aside / "fetched").replace(local)
         except RegistryError as error:
             raise RegistryError(
-                f"report {report}", "is not among the version's artifacts", f"run `python -m pipeline drift {name}`"
+                f"report {report}", "is not among the version's artifacts", f"run `perennial drift {name}`"
             ) from error
         return local
 

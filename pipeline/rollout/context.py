@@ -114,7 +114,7 @@ class RolloutContext:
             raise RolloutError(
                 f"model {model}",
                 "has no readable block in params.yaml and no recorded settings: a slot without them would take every request",
-                f"correct its block or put it back, or end it: `python -m pipeline undeploy {model}`",
+                f"correct its block or put it back, or end it: `perennial undeploy {model}`",
             )
 
     def settings_of_version(self, model: str, version: str, settings: Rollout) -> Rollout:

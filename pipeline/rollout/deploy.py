@@ -339,7 +339,7 @@ def _undo(context: RolloutContext, plan: Plan, opened: Entry[Opening], error: Ba
             raise RolloutError(
                 f"model {plan.model}",
                 f"{why}; and going back failed: {second}",
-                f"run `python -m pipeline reconcile {plan.model}`",
+                f"run `perennial reconcile {plan.model}`",
             ) from error
 
 

@@ -20,7 +20,7 @@ def check(ledger: Ledger, run: str, model: str, version: str) -> None:
     changed = _last_change(ledger, model)
     if changed is None:
         return
-    by_name = f"to bring it live all the same: `python -m pipeline deploy {model} {version}`"
+    by_name = f"to bring it live all the same: `perennial deploy {model} {version}`"
     subject = f"version {version} of {model}"
     live = "" if isinstance(changed.event, Undeployed) else changed.event.version
     mine, theirs = _as_of(ledger, model, version, run), _as_of(ledger, model, live) if live else None

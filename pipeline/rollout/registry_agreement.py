@@ -17,7 +17,7 @@ def away(error: RegistryError) -> str:
 def lines(model: str, version: str, held: Held, uri: str) -> list[str]:
     """What does not agree with version `version`, which is live."""
     live = f"version {version}, which is live and goes on"
-    new = f"bring a new version live: `python -m pipeline retrain {model} --deploy`"
+    new = f"bring a new version live: `perennial retrain {model} --deploy`"
     found = []
     if held.experiment_state == DELETED:
         restore = f"`MLFLOW_TRACKING_URI={uri} mlflow experiments restore -x {held.experiment}`"
@@ -29,7 +29,7 @@ def lines(model: str, version: str, held: Held, uri: str) -> list[str]:
     if not held.has_version:
         return [*found, f"{model}: MLflow no longer has {live}; {new}"]
     if held.is_another:
-        deploy = f"`python -m pipeline deploy {model} {version}`"
+        deploy = f"`perennial deploy {model} {version}`"
         made = f"MLflow's version {version} is another package than {live}: the registered model was made again"
         return [*found, f"{model}: {made}; bring MLflow's live: {deploy}, or {new}"]
     if held.run_state == MISSING:
@@ -39,6 +39,6 @@ def lines(model: str, version: str, held: Held, uri: str) -> list[str]:
         found.append(f"{model}: MLflow's run {held.run} of {live}, was deleted; restore it: {restore}")
     if held.champion != version:
         was = f"is on version {held.champion}" if held.champion else "is gone"
-        put_back = f"put it back: `python -m pipeline reconcile {model}`"
+        put_back = f"put it back: `perennial reconcile {model}`"
         found.append(f"{model}: MLflow's alias champion {was}, and version {version} is live; {put_back}")
     return found

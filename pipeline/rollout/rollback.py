@@ -79,7 +79,7 @@ def _roll_back(
     current = recovery.recover_route(context, model, settings)
     if current is None:
         raise RolloutError(
-            f"model {model}", "is not live", f"deploy a version first: `python -m pipeline deploy {model} VERSION`"
+            f"model {model}", "is not live", f"deploy a version first: `perennial deploy {model} VERSION`"
         )
     if leaving is not None and leaving.version and not current.live.package.is_same(leaving):
         return replace_fields(_nothing_moved(current, leaving.version), already=True)
@@ -135,9 +135,9 @@ def _no_predecessor(context: RolloutContext, current: Route) -> RolloutError:
     left = rolled_back_versions(context.ledger, model)
     pulled = [package.version for package in left if not package.is_same(current.live.package)]
     if not pulled:
-        check = f"deploy another version: `python -m pipeline deploy {model} VERSION`"
+        check = f"deploy another version: `perennial deploy {model} VERSION`"
         return RolloutError(f"model {model}", "has no predecessor to go back to", check)
     were = f"version {pulled[0]} was" if len(pulled) == 1 else f"versions {', '.join(pulled)} were"
     observed = f"has no predecessor to go back to: version {live} is live, and {were} rolled back before"
-    check = f"to bring version {pulled[-1]} live all the same: `python -m pipeline deploy {model} {pulled[-1]}`"
+    check = f"to bring version {pulled[-1]} live all the same: `perennial deploy {model} {pulled[-1]}`"
     return RolloutError(f"model {model}", observed, check)

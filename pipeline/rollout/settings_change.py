@@ -66,7 +66,7 @@ def _renew_live(
         raise RolloutError(
             f"settings of {model}",
             f"version {live.version} does not start with the changed rollout.serving ({error}); it keeps those it has",
-            f"correct rollout.serving in params.yaml, then `python -m pipeline deploy {model} {live.version}`",
+            f"correct rollout.serving in params.yaml, then `perennial deploy {model} {live.version}`",
         ) from error
     route = context.move_route(Route(model, renewed))
     context.empty_slot(model, live.slot, settings.drain_s)

@@ -31,7 +31,7 @@ def undeploy(context: RolloutContext, model: str, drain_s: float, reason: str = 
         version = live_version(context.ledger, model)
         routed = route_file.route_file(context.home, model).is_file()
         if not (version or routed or _running(context, model) or context.registry.champion(model)):
-            raise RolloutError(f"model {model}", "is not live", "`python -m pipeline status` lists what is")
+            raise RolloutError(f"model {model}", "is not live", "`perennial status` lists what is")
         context.record(UndeployStarted(version=version, reason=reason), model)
         return take_down(context, model, drain_s, reason)
 

@@ -28,7 +28,7 @@ from pipeline.serving.runtime import Runtime
 from pipeline.serving.schema import Column, Reader, RowRefused, Rows, times
 from pipeline.serving.schema.blocks import instants_in_days
 from pipeline.serving.schema.spelling import MISSING
-from pipeline.settings.models import Csv
+from pipeline.settings.source import Csv
 from pipeline.training.evaluate import PREDICTION
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def score(
         raise RegistryError(
             f"model {model}",
             "has no live version to score with",
-            f"deploy one: `python -m pipeline retrain {model} --deploy`",
+            f"deploy one: `perennial retrain {model} --deploy`",
         )
     version = live.version
     runtime = registry.runtime(model, version, live.digest)

@@ -79,7 +79,7 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
     live = live_at(context.ledger, name)
     if live is None:
         raise RegistryError(
-            f"model {name}", "has no champion to monitor", f"train one: `python -m pipeline retrain {name} --deploy`"
+            f"model {name}", "has no champion to monitor", f"train one: `perennial retrain {name} --deploy`"
         )
     start = as_of - timedelta(days=model.monitor.window_days)
     log = traffic(context).predictions(name, start, as_of)

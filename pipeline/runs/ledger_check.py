@@ -53,7 +53,7 @@ class LedgerCheck:
             return "compare that row with a backup"
         return (
             "compare it with a backup, and check $PERENNIAL_LEDGER_URL; after a restore on purpose: "
-            "`python -m pipeline verify --accept REASON`"
+            "`perennial verify --accept REASON`"
         )
 
     @property

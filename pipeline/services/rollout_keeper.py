@@ -1,4 +1,4 @@
-"""Recovers a rollout that was cut off, as `python -m pipeline reconcile MODEL` does, within seconds of its process's death.
+"""Recovers a rollout that was cut off, as `perennial reconcile MODEL` does, within seconds of its process's death.
 
 It looks at the ledger once a second and starts that command in a process of its own: reconcile needs libraries that would make this
 process large. On a server the deployer does the same.

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BeforeValidator
 
+LONGEST_DAYS = 36_500
 NUMBER = re.compile(r"[-+]?[0-9]*\.?[0-9]*(?:e[-+]?[0-9]+)?", re.IGNORECASE)
 
 

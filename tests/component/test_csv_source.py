@@ -15,7 +15,8 @@ from pipeline.gates import data_contract
 from pipeline.gates.base import ValidatedData
 from pipeline.runs.batch_scoring import Source, _rows_of
 from pipeline.serving.schema import Column, Reader, Schema
-from pipeline.settings.models import Csv, load
+from pipeline.settings.models import load
+from pipeline.settings.source import Csv
 from tests.component.test_snapshot import digests, take
 
 

@@ -37,7 +37,7 @@ def test_a_run_that_is_cleared_after_another_went_live_is_refused(lived):
         deploy(one, "1")
     assert str(refused.value) == (
         "version 1 of churn: was not compared with what is live: version 2 went live after this run's gates were checked; start a "
-        "new run, or clear this one from its first task on; to bring it live all the same: `python -m pipeline deploy churn 1`"
+        "new run, or clear this one from its first task on; to bring it live all the same: `perennial deploy churn 1`"
     )
     assert agreed(world, context) == "2"
 

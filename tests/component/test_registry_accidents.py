@@ -29,7 +29,7 @@ from tests.support.accidents import reconcile
 from tests.support.versions import registered
 from tests.support.world import SETTINGS, lived_in
 
-NEW = "bring a new version live: `python -m pipeline retrain churn --deploy`"
+NEW = "bring a new version live: `perennial retrain churn --deploy`"
 IS_LIVE = "version 1, which is live and goes on"
 
 
@@ -95,7 +95,7 @@ def test_an_alias_that_was_moved_or_deleted_is_put_back(live, gone):
     was = "gone" if gone else "on version 2"
     (line,) = live.status()
     assert line == (
-        f"churn: MLflow's alias champion is {was}, and version 1 is live; put it back: `python -m pipeline reconcile churn`"
+        f"churn: MLflow's alias champion is {was}, and version 1 is live; put it back: `perennial reconcile churn`"
     )
     (done,) = live.reconciled()
     assert done == f"churn: MLflow's alias champion was {was}; it is on version 1 again, which is live"
@@ -144,7 +144,7 @@ def test_a_number_that_names_another_package_is_said_and_gets_no_alias(live, tag
     (line,) = live.status()
     assert line == (
         f"churn: MLflow's version 1 is another package than {IS_LIVE}: the registered model was made again; "
-        f"bring MLflow's live: `python -m pipeline deploy churn 1`, or {NEW}"
+        f"bring MLflow's live: `perennial deploy churn 1`, or {NEW}"
     )
     assert live.reconciled() == [line]
     assert live.registry.champion("churn") is None

@@ -28,7 +28,7 @@ def test_a_second_rollback_goes_on_to_the_one_before(lived):
         back(context)
     assert str(refused.value) == (
         "model churn: has no predecessor to go back to: version 1 is live, and versions 3, 2 were rolled back before; "
-        "to bring version 2 live all the same: `python -m pipeline deploy churn 2`"
+        "to bring version 2 live all the same: `perennial deploy churn 2`"
     )
     assert agreed(world, context) == "1"
 

@@ -47,7 +47,7 @@ def test_a_revoked_key_stays_revoked_when_slots_are_killed_and_traffic_goes_back
     endpoint.set(serving__api_keys=[MINE, NEW])
     assert codes(endpoint, "old") == [200, 200, 200]
     (before,) = models_status(Context.here(), "churn")
-    assert "`python -m pipeline deploy churn 2` applies them" in before.note
+    assert "`perennial deploy churn 2` applies them" in before.note
     assert len(endpoint.deploy("2").changed) == 2
     assert codes(endpoint, "old") == [401, 401, 401] and codes(endpoint, "new") == [200, 200, 200]
     assert models_status(Context.here(), "churn")[0].note is None

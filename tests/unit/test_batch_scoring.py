@@ -11,7 +11,7 @@ from pipeline.errors import DataError, RegistryError
 from pipeline.ledger.timeline import LiveVersion
 from pipeline.runs import batch_scoring
 from pipeline.serving.runtime import Runtime
-from pipeline.settings.models import Csv
+from pipeline.settings.source import Csv
 from tests.support.spellings import NUMBERS, UNREADABLE
 
 FEATURES = ["spend", "calls", "plan"]

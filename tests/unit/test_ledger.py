@@ -66,7 +66,7 @@ def test_an_unreadable_body_stops_only_who_needs_that_event(ledger, content):
         connection.execute(f"UPDATE events SET body = {content} WHERE seq = 1")
     assert live_at(ledger, "other").version == "1"
     assert [entry.model for entry in ledger.events(RolloutEnded)] == ["m", "other"]
-    with pytest.raises(LedgerError, match=r"event 1: its body is no JSON.*; run `python -m pipeline verify`"):
+    with pytest.raises(LedgerError, match=r"event 1: its body is no JSON.*; run `perennial verify`"):
         live_at(ledger, "m")
 
 

@@ -286,7 +286,7 @@ def test_a_body_without_a_required_field_is_one_line(ledger, kind, body, missing
     with pytest.raises(LedgerError) as refused:
         _ = written(ledger, kind, body).event
     assert str(refused.value) == (
-        f"event 1: the body of this {kind} has no {missing}; run `python -m pipeline verify` to check the ledger"
+        f"event 1: the body of this {kind} has no {missing}; run `perennial verify` to check the ledger"
     )
 
 

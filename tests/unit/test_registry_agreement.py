@@ -90,5 +90,5 @@ def test_a_run_that_is_gone_for_good_is_no_run_to_restore():
     assert registry_agreement.lines("churn", "1", AGREES, "uri") == []
     assert registry_agreement.lines("churn", "1", gone, "uri") == [
         "churn: MLflow no longer has run r1 of version 1, which is live and goes on; "
-        "bring a new version live: `python -m pipeline retrain churn --deploy`"
+        "bring a new version live: `perennial retrain churn --deploy`"
     ]

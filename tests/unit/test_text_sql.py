@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.data import neutral_sql, source_times, text_sql
 from pipeline.serving.schema import spelling, times
-from pipeline.settings.models import Source
+from pipeline.settings.source import Source
 from tests.support.spellings import KEYS, MISSING, NUMBERS, TIMES, TRUTHS, UNREADABLE
 
 

@@ -50,7 +50,7 @@ def read(home: Path, model: str) -> Route | None:
         return route_of(path.read_text(encoding="utf-8"), model)
     except (OSError, ValueError) as error:
         what = str(error) if isinstance(error, NotOurs) else f"cannot be read ({error})"
-        again = "`python -m pipeline reconcile` writes it again"
+        again = "`perennial reconcile` writes it again"
         raise RolloutError(f"route {path}", what, again) from error
 
 
@@ -132,7 +132,7 @@ def _locked(home: Path, model: str, token: int) -> Iterator[None]:
                 raise RolloutError(f"route {model}", observed, "look at its timeline")
             yield
     except OSError as error:
-        check = f"make room, or give back the right to write there; then `python -m pipeline reconcile {model}`"
+        check = f"make room, or give back the right to write there; then `perennial reconcile {model}`"
         raise RolloutError(f"route {route_file(home, model)}", f"cannot be written ({error})", check) from error
 
 
