@@ -46,7 +46,7 @@ def verdict(packaged: PackagedModel) -> Verdict | None:
 def _missing(packaged: PackagedModel) -> list[str]:
     """The champion's columns that the held-out rows do not have, or have in another kind."""
     assert packaged.champion is not None
-    champion, candidate = (_held_as(package.signature.schema) for package in (packaged.champion, packaged.package))
+    champion, candidate = (_held_as(package.reader.schema) for package in (packaged.champion, packaged.package))
     columns = set(packaged.held_out.columns)
     # A column of the rows that is no feature of the candidate has the champion's kind, as long as it says no other.
     return sorted(name for name, held in champion.items() if name not in columns or candidate.get(name, held) != held)

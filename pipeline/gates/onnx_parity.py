@@ -51,7 +51,7 @@ def _requested(packaged: PackagedModel) -> Iterator[Rows]:
 
     from pipeline.training.fit import records
 
-    reader = packaged.package.signature
+    reader = packaged.package.reader
     for start in range(0, len(packaged.held_out), BLOCK_ROWS):
         block = records(packaged.held_out.iloc[start : start + BLOCK_ROWS], reader.schema)
         yield reader.of_records(orjson.loads(orjson.dumps(block)))

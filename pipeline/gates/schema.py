@@ -18,7 +18,7 @@ def verdict(packaged: PackagedModel) -> Verdict | None:
         return None
     if packaged.champion is None:
         return Verdict("schema", True, 0, 0, "there is no champion yet")
-    changed = changes(packaged.champion.signature.schema, packaged.package.signature.schema)
+    changed = changes(packaged.champion.reader.schema, packaged.package.reader.schema)
     against = f"beside version {packaged.champion_version}"
     if not changed:
         return Verdict("schema", True, 0, 0, f"the same columns {against}")

@@ -16,7 +16,7 @@ def verdict(packaged: PackagedModel) -> Verdict | None:
     """None for a model without categories. The observed figure is the largest share of a column's held-out values."""
     limit, held_out = packaged.model.gates.unknown_share, packaged.held_out
     shares: dict[str, tuple[float, str]] = {}
-    for column in packaged.package.signature.schema.columns:
+    for column in packaged.package.reader.schema.columns:
         if column.learnt is not None:
             values = held_out[column.name].replace("", None).dropna()
             unknown = values[~values.isin(column.learnt)]

@@ -67,7 +67,7 @@ class Pair:
 
     def lacking(self, routed: RoutedSlot) -> list[str]:
         """The columns that the other version needs and requests to this slot do not have, or have in another kind."""
-        own, other = self.champion.signature, self.candidate.signature
+        own, other = self.champion.reader, self.candidate.reader
         if routed == self.slots[1]:
             own, other = other, own
         gone = {*other.numbers} - {*own.numbers} | {*other.texts} - {*own.texts}
@@ -118,18 +118,18 @@ def features_of(table: pa.Table) -> dict[str, np.ndarray]:
 
 def rows_of(logged: dict[str, np.ndarray], runtime: Runtime) -> Rows:
     """The logged features in the form that a version's package takes."""
-    if missing := [n for n in (*runtime.signature.numbers, *runtime.signature.texts) if n not in logged]:
+    if missing := [n for n in (*runtime.reader.numbers, *runtime.reader.texts) if n not in logged]:
         raise ValueError(f"the log has no column {missing[0]}")
     count = len(next(iter(logged.values()), ()))
-    numbers = np.empty((count, len(runtime.signature.numbers)))
-    texts = np.empty((count, len(runtime.signature.texts)), object)
-    for i, name in enumerate(runtime.signature.numbers):
+    numbers = np.empty((count, len(runtime.reader.numbers)))
+    texts = np.empty((count, len(runtime.reader.texts)), object)
+    for i, name in enumerate(runtime.reader.numbers):
         numbers[:, i] = logged[name]
-    for i, name in enumerate(runtime.signature.texts):
+    for i, name in enumerate(runtime.reader.texts):
         texts[:, i] = [value or "" for value in logged[name]]
     # The other version may have another spelling for what is the same category.
-    unknown = runtime.signature.spell(texts)
-    return Rows(runtime.signature.held(numbers), texts, [None] * count, [None] * count, unknown)
+    unknown = runtime.reader.spell(texts)
+    return Rows(runtime.reader.held(numbers), texts, [None] * count, [None] * count, unknown)
 
 
 def cuts(registry: Registry, model: str, champion: RoutedSlot, task: str) -> np.ndarray:

@@ -137,13 +137,13 @@ def _requests(
     champion, candidate = (rows_of(exact, runtime) for runtime in (pair.champion, pair.candidate))
     at = table["received_at"].take(places)
     said = _champions_answers(table.take(places), pair, champion, known_since)
-    signature = pair.candidate.signature
-    names = signature.names
+    reader = pair.candidate.reader
+    names = reader.names
     start = 0
     for a, b in kept:
         end = start + b - a
         rows = [_part(rows, start, end) for rows in (champion, candidate)]
-        yield at[start].as_py(), LoggedRequest(names, _values(rows[1], signature), rows, said[start:end])
+        yield at[start].as_py(), LoggedRequest(names, _values(rows[1], reader), rows, said[start:end])
         start = end
 
 
@@ -174,16 +174,16 @@ def _champions_answers(table: pa.Table, pair: Pair, rows: Rows, known_since: str
 def _whys(logged: Mapping[str, np.ndarray], count: int, pair: Pair) -> list[str]:
     """For each row why it is not in the log as it was asked, in words that follow "they"; '' when it is."""
     whys = [""] * count
-    for signature in (pair.champion.signature, pair.candidate.signature):
-        for name, number in _columns(signature):
-            for place, why in enumerate(_whys_of(name, number, logged.get(name), count, name in signature.doubles)):
+    for reader in (pair.champion.reader, pair.candidate.reader):
+        for name, number in _columns(reader):
+            for place, why in enumerate(_whys_of(name, number, logged.get(name), count, name in reader.doubles)):
                 whys[place] = whys[place] or why
     return whys
 
 
-def _columns(signature: Reader) -> list[tuple[str, bool]]:
+def _columns(reader: Reader) -> list[tuple[str, bool]]:
     """(name, whether it is a number) of each feature."""
-    return [(name, True) for name in signature.numbers] + [(name, False) for name in signature.texts]
+    return [(name, True) for name in reader.numbers] + [(name, False) for name in reader.texts]
 
 
 def _whys_of(name: str, number: bool, values: np.ndarray | None, count: int, double: bool) -> Sequence[str]:

@@ -84,7 +84,7 @@ def score(
         )
     version = live.version
     runtime = registry.runtime(model, version, live.digest)
-    runtime.signature = Reader(runtime.signature.schema, on_breach)
+    runtime.reader = Reader(runtime.reader.schema, on_breach)
     source = Source(source_file, CsvReader(form or Csv(), f"models.{model}.source.csv"))
     parts = Parts(output, [source.identity(), model, version, runtime.manifest["files"], on_breach])
     resumed_after = parts.rows()
@@ -178,7 +178,7 @@ class Source:
         features = batch["features"]
         names = [field.name for field in features.type]
         columns = {}
-        for column in runtime.signature.fields:
+        for column in runtime.reader.fields:
             parts = [name for name in (column.matrix or (column.name,)) if name not in names]
             if parts:
                 raise self._lacks(parts[0], names)
@@ -196,8 +196,8 @@ class Source:
         self._reader.refuse(self._path, names, columns)
         row = 0
         # All but plain numbers stay texts: the schema says what they mean.
-        numbers = runtime.signature.plain_numbers
-        texts = [c.name for c in runtime.signature.fields if c.name not in numbers and c.kind != "text"]
+        numbers = runtime.reader.plain_numbers
+        texts = [c.name for c in runtime.reader.fields if c.name not in numbers and c.kind != "text"]
         for batch in self._reader.batches(self._path, columns, numbers, texts, BLOCK_ROWS):
             self._refuse_unread(batch, row)
             row += len(batch)
@@ -241,7 +241,7 @@ def _logged(column: Column, features: pa.StructArray, names: list[str]) -> pa.Ar
 
 def _identifying(runtime: Runtime) -> tuple[str, str]:
     """(key column, event time column): they are copied to the output."""
-    return runtime.signature.key, runtime.signature.event_time
+    return runtime.reader.key, runtime.reader.event_time
 
 
 def _after(batches: Any, skip: int) -> Iterator[pa.RecordBatch]:
@@ -255,7 +255,7 @@ def _after(batches: Any, skip: int) -> Iterator[pa.RecordBatch]:
 
 def _rows_of(block: pa.RecordBatch, runtime: Runtime, file: Path, first_row: int) -> Rows:
     """The model's input. Raises DataError that names the first row, counted from 0, that breaks the contract."""
-    reader = runtime.signature
+    reader = runtime.reader
     try:
         return reader.of_arrays({name: _cells(block[name], reader.schema[name]) for name in runtime.features})
     except RowRefused as error:

@@ -143,10 +143,10 @@ def _answers(
         personal = context.params.model(name).rollout.serving.personal
         if hidden := [feature for feature in runtime.features if feature in personal]:
             raise Incomparable(f"{', '.join(hidden)} is personal and not in the prediction log")
-        logged = [*runtime.signature.numbers, *runtime.signature.texts]
+        logged = [*runtime.reader.numbers, *runtime.reader.texts]
         if missing := [feature for feature in logged if feature not in rows.columns]:
             raise Incomparable(f"version {version} needs {', '.join(missing)}, which requests no longer carry")
-        if rounded := runtime.signature.doubles - _doubles(context, name, champion):
+        if rounded := runtime.reader.doubles - _doubles(context, name, champion):
             raise Incomparable(
                 f"version {version} takes {', '.join(sorted(rounded))} as float64, and the log has it rounded to float32"
             )

@@ -81,7 +81,7 @@ class App:
         self._runner = BatchRunner(runtime, settings.batching, lambda: self.metrics.add(MODEL_RUNS))
         self._intake = Intake(settings)
         self._memory = Memory.of(settings)
-        self._bounds = Bounds.of(runtime.signature, settings.max_rows)
+        self._bounds = Bounds.of(runtime.reader, settings.max_rows)
         prefix = secrets.token_hex(8)
         self._ids = (f"{prefix}-{n:x}".encode() for n in itertools.count())
         self._identity_lines = http_connection.header_lines(
@@ -90,11 +90,11 @@ class App:
         model = f"/v2/models/{identity.model}"
         self._parsers: dict[str, Parse] = {
             "/invocations": lambda body, headers: forms.invocations(
-                body, runtime.signature, settings.max_rows, headers.get(b"content-type", b"")
+                body, runtime.reader, settings.max_rows, headers.get(b"content-type", b"")
             )
         }
         self._infer: Parse = lambda body, headers: forms.infer(
-            body, runtime.signature, settings.max_rows, headers.get(forms.BINARY_LENGTH), identity
+            body, runtime.reader, settings.max_rows, headers.get(forms.BINARY_LENGTH), identity
         )
         for path in (f"{model}/infer", f"{model}/versions/{identity.version}/infer"):
             self._parsers[path] = self._infer
@@ -270,7 +270,7 @@ class App:
     def _scan(self, parse: Parse, headers: Headers) -> Scan | CsvScan:
         # The v2 protocol has no CSV: there such a body is parsed as JSON.
         if parse is not self._infer and forms.is_csv(headers.get(b"content-type", b"")):
-            return CsvScan(self.runtime.signature.columns, self.settings.max_rows)
+            return CsvScan(self.runtime.reader.columns, self.settings.max_rows)
         return Scan(self._bounds, forms.json_end(headers) if parse is self._infer else None)
 
     def _parsed(
@@ -319,7 +319,7 @@ async def _send(send: Any, status: int, lines: bytes, body: bytes) -> None:
 
 def _pages(app: App, model: str) -> Starlette:
     """All pages but predictions. `model` is the model's URL in the v2 protocol."""
-    identity, signature = app.identity, app.runtime.signature
+    identity, reader = app.identity, app.runtime.reader
     identity_headers = identity.headers()
 
     def json_response(body: Any) -> Response:
@@ -347,10 +347,10 @@ def _pages(app: App, model: str) -> Starlette:
         return Response(orjson.dumps(refusal), 400, identity_headers, "application/json")
 
     async def configuration(_request: Request) -> Response:
-        return json_response(forms.configuration(signature, identity, app.runtime.platform))
+        return json_response(forms.configuration(reader, identity, app.runtime.platform))
 
     async def metadata(_request: Request) -> Response:
-        return json_response(forms.metadata(signature, identity, app.runtime.platform))
+        return json_response(forms.metadata(reader, identity, app.runtime.platform))
 
     async def counters(_request: Request) -> Response:
         page, media_type = app.metrics.page()

@@ -72,8 +72,8 @@ def routes(runtime: Runtime, identity: Identity, settings: Settings) -> Sequence
 
 def openapi(runtime: Runtime, identity: Identity, settings: Settings) -> dict[str, Any]:
     """OpenAPI 3.0 of one model, for Swagger UI. Its examples come from the contract alone: a golden request is a person's row."""
-    signature = runtime.signature
-    schemas = {"Row": _row(signature), "Inputs": INPUTS}
+    reader = runtime.reader
+    schemas = {"Row": _row(reader), "Inputs": INPUTS}
     schemas |= {"Invocation": _invocation(settings.max_rows), "Refusal": REFUSAL}
     paths = _paths(runtime, f"/v2/models/{identity.model}")
     specification: dict[str, Any] = {
@@ -95,10 +95,10 @@ def openapi(runtime: Runtime, identity: Identity, settings: Settings) -> dict[st
 
 def _paths(runtime: Runtime, model: str) -> dict[str, Any]:
     """The server's URLs; `model` is the model's own in the v2 protocol."""
-    record = {field.name: field.example() for field in runtime.signature.fields}
+    record = {field.name: field.example() for field in runtime.reader.fields}
     inputs = [
         {"name": f.name, "datatype": f.datatype, "shape": [1, 1], "data": [record[f.name]]}
-        for f in runtime.signature.fields
+        for f in runtime.reader.fields
     ]
     example = {"dataframe_records": [record]}
     by_mlflow = _post("Predict, by MLflow's protocol", "Invocation", example, PREDICTIONS)
@@ -123,20 +123,20 @@ def _paths(runtime: Runtime, model: str) -> dict[str, Any]:
     return paths
 
 
-def _row(signature: Reader) -> dict[str, Any]:
+def _row(reader: Reader) -> dict[str, Any]:
     text: dict[str, Any] = {"type": "string", "nullable": True}
     time: dict[str, Any] = {**text, "description": f"a time like {times.FORMS}"}
-    if unit := signature.schema.epoch:
+    if unit := reader.schema.epoch:
         time = {
             "anyOf": [{"type": "string"}, {"type": "number"}],
             "nullable": True,
             "description": f"a number of {unit} since 1970-01-01 UTC, or {time['description']}",
         }
-    logged = {name: kind for name, kind in ((signature.key, text), (signature.event_time, time)) if name}
+    logged = {name: kind for name, kind in ((reader.key, text), (reader.event_time, time)) if name}
     return {
         "type": "object",
-        "properties": {f.name: _column(f) for f in signature.fields} | logged,
-        "required": [f.name for f in signature.fields],
+        "properties": {f.name: _column(f) for f in reader.fields} | logged,
+        "required": [f.name for f in reader.fields],
         "additionalProperties": False,
     }
 

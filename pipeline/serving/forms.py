@@ -1,6 +1,6 @@
 """The forms of request: MLflow's four and CSV, and the Open Inference Protocol v2 with its binary tensors.
 
-Each form is parsed into rows of the model's signature, and has its own form of answer. BadRequest names what does not fit.
+Each form is parsed into rows of the model's columns, and has its own form of answer. BadRequest names what does not fit.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ class ParsedRequest:
     encode: Callable[[np.ndarray], tuple[bytes, Headers]]
 
 
-def invocations(body: bytes, signature: Reader, max_rows: int, content_type: bytes = b"") -> ParsedRequest:
+def invocations(body: bytes, reader: Reader, max_rows: int, content_type: bytes = b"") -> ParsedRequest:
     """MLflow's scoring protocol. The model has no params; given ones change nothing, as with MLflow's own server."""
     if is_csv(content_type):
-        return ParsedRequest(_csv(body, content_type, signature, max_rows), _mlflow_answer)
+        return ParsedRequest(_csv(body, content_type, reader, max_rows), _mlflow_answer)
     request = _json(body.removeprefix(BOM))
     if type(request) is not dict:
         raise BadRequest(EXPECTED)
     names = [name for name in request if name != "params"]
     if len(names) != 1 or names[0] not in MLFLOW:
         raise BadRequest(EXPECTED)
-    return ParsedRequest(MLFLOW[names[0]](request[names[0]], signature, max_rows), _mlflow_answer)
+    return ParsedRequest(MLFLOW[names[0]](request[names[0]], reader, max_rows), _mlflow_answer)
 
 
 def is_csv(content_type: bytes) -> bool:
@@ -64,17 +64,17 @@ def _mlflow_answer(predictions: np.ndarray) -> tuple[bytes, Headers]:
     return b'{"predictions":%b}' % orjson.dumps(predictions, option=orjson.OPT_SERIALIZE_NUMPY), []
 
 
-def _csv(body: bytes, content_type: bytes, signature: Reader, max_rows: int) -> Rows:
+def _csv(body: bytes, content_type: bytes, reader: Reader, max_rows: int) -> Rows:
     charset = re.search(rb"charset *= *\"?([^\s;\"]+)", content_type.lower())
     if charset is not None and charset[1] not in (b"utf-8", b"utf8"):
         raise RequestRefused(415, f"charset must be utf-8; got {charset[1][:20].decode('latin-1')}")
     # Decoded as it is read: not all of 16 MB in one step, and no line after the last that counts.
     lines = io.TextIOWrapper(io.BytesIO(body), "utf-8-sig", newline="")
     try:
-        columns = csv_form.columns(lines, signature.plain_numbers, len(signature.fields), signature.columns, max_rows)
+        columns = csv_form.columns(lines, reader.plain_numbers, len(reader.fields), reader.columns, max_rows)
     except UnicodeDecodeError as error:
         raise BadRequest(f"the body is not UTF-8 ({error.reason} at byte {_first_fault(body)})") from None
-    return _columns(columns, signature, max_rows)
+    return _columns(columns, reader, max_rows)
 
 
 def _first_fault(body: bytes) -> int:
@@ -86,63 +86,63 @@ def _first_fault(body: bytes) -> int:
     return len(body)
 
 
-def _records(records: Any, signature: Reader, max_rows: int) -> Rows:
+def _records(records: Any, reader: Reader, max_rows: int) -> Rows:
     if type(records) is not list:
         raise BadRequest("dataframe_records must be a list with an object for each row")
     _refuse_size(len(records), max_rows)
-    return signature.of_records(records)
+    return reader.of_records(records)
 
 
-def _split(frame: Any, signature: Reader, max_rows: int) -> Rows:
+def _split(frame: Any, reader: Reader, max_rows: int) -> Rows:
     if type(frame) is not dict or type(frame.get("columns")) is not list or type(frame.get("data")) is not list:
         raise BadRequest("dataframe_split must be an object with the lists columns and data")
     names, rows = frame["columns"], frame["data"]
     if any(type(name) is not str for name in names):
         raise BadRequest("dataframe_split: the names in columns must all be text")
-    return _table(names, rows, signature, max_rows)
+    return _table(names, rows, reader, max_rows)
 
 
-def _instances(rows: Any, signature: Reader, max_rows: int) -> Rows:
-    """Objects, or plain lists in the order of the signature; or a list of values for each column, as `inputs`."""
+def _instances(rows: Any, reader: Reader, max_rows: int) -> Rows:
+    """Objects, or plain lists in the order of the columns; or a list of values for each column, as `inputs`."""
     if type(rows) is dict:
-        return _inputs(rows, signature, max_rows)
+        return _inputs(rows, reader, max_rows)
     if type(rows) is not list:
         raise BadRequest("instances must be a list of rows")
     if rows and type(rows[0]) is list:
-        return _table(signature.names, rows, signature, max_rows)
-    return _records(rows, signature, max_rows)
+        return _table(reader.names, rows, reader, max_rows)
+    return _records(rows, reader, max_rows)
 
 
-def _inputs(inputs: Any, signature: Reader, max_rows: int) -> Rows:
+def _inputs(inputs: Any, reader: Reader, max_rows: int) -> Rows:
     """A list of values for each column; or a list of rows, as `instances`."""
     if type(inputs) is list:
-        return _instances(inputs, signature, max_rows)
+        return _instances(inputs, reader, max_rows)
     if type(inputs) is not dict:
         raise BadRequest("inputs must be an object with a list of values for each column")
     columns: dict[str, Sequence[Any]] = {
         name: _flat(values) if type(values) is list else [values] for name, values in inputs.items()
     }
-    return _columns(columns, signature, max_rows)
+    return _columns(columns, reader, max_rows)
 
 
 MLFLOW = {"dataframe_records": _records, "dataframe_split": _split, "instances": _instances, "inputs": _inputs}
 
 
-def _table(names: Sequence[str], rows: Sequence[Any], signature: Reader, max_rows: int) -> Rows:
+def _table(names: Sequence[str], rows: Sequence[Any], reader: Reader, max_rows: int) -> Rows:
     _refuse_size(len(rows), max_rows)
     for number, row in enumerate(rows):
         if type(row) is not list or len(row) != len(names):
             raise BadRequest(f"row {number}: must be a list of {len(names)} values")
-    return signature.of_table(names, rows)
+    return reader.of_table(names, rows)
 
 
-def _columns(columns: Mapping[str, Sequence[Any]], signature: Reader, max_rows: int) -> Rows:
+def _columns(columns: Mapping[str, Sequence[Any]], reader: Reader, max_rows: int) -> Rows:
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"{name} {count}" for name, count in lengths.items())
         raise BadRequest(f"the columns must all have the same number of rows; got {counts}"[:300])
     _refuse_size(max(lengths.values(), default=0), max_rows)
-    return signature.of_columns(columns)
+    return reader.of_columns(columns)
 
 
 def _refuse_size(rows: int, max_rows: int) -> None:
@@ -200,9 +200,7 @@ def json_end(headers: Mapping[bytes, bytes]) -> int | None:
     return whole_number(headers.get(BINARY_LENGTH, b""))
 
 
-def infer(
-    body: bytes, signature: Reader, max_rows: int, json_length: bytes | None, identity: Identity
-) -> ParsedRequest:
+def infer(body: bytes, reader: Reader, max_rows: int, json_length: bytes | None, identity: Identity) -> ParsedRequest:
     """The Open Inference Protocol v2, with Triton's extension for binary tensors after `json_length` bytes of JSON."""
     if json_length is None:
         request, binary = _json(body), memoryview(b"")
@@ -212,8 +210,8 @@ def infer(
         request, binary = _json(body[:end]), memoryview(body)[end:]
     if type(request) is not dict or type(request.get("inputs")) is not list:
         raise BadRequest("the body must be an object with inputs, a list with an input for each column")
-    if len(request["inputs"]) > signature.columns:
-        raise BadRequest(f"the body has {len(request['inputs'])} inputs, and the model has {signature.columns} columns")
+    if len(request["inputs"]) > reader.columns:
+        raise BadRequest(f"the body has {len(request['inputs'])} inputs, and the model has {reader.columns} columns")
     columns: dict[str, Sequence[Any]] = {}
     for tensor in request["inputs"]:
         if type(tensor) is not dict or type(tensor.get("name")) is not str:
@@ -222,10 +220,10 @@ def infer(
         if name in columns:
             raise BadRequest(f"input {name} is given twice")
         values, binary = _tensor(name, tensor, binary, max_rows)
-        columns[name] = tensors.column(name, tensor, values, signature)
+        columns[name] = tensors.column(name, tensor, values, reader)
     if binary:
         raise BadRequest(f"{len(binary)} bytes follow the last tensor; correct binary_data_size")
-    rows = _columns(columns, signature, max_rows)
+    rows = _columns(columns, reader, max_rows)
     tensors.content_type(request, "the request", tensors.REQUEST_CONTENT_TYPES)
     if type(request.get("id")) not in (str, type(None)):
         raise BadRequest("id must be text")
@@ -319,7 +317,7 @@ class _V2Answer:
         return head + predictions.astype("<f8").tobytes(), [length, (b"content-type", b"application/octet-stream")]
 
 
-def configuration(signature: Reader, identity: Identity, platform: str) -> dict[str, Any]:
+def configuration(reader: Reader, identity: Identity, platform: str) -> dict[str, Any]:
     """Triton's model configuration. Its shapes are whole, the rows included, which it calls a max_batch_size of 0."""
 
     def described(tensors: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -332,7 +330,7 @@ def configuration(signature: Reader, identity: Identity, platform: str) -> dict[
             for tensor in tensors
         ]
 
-    model = metadata(signature, identity, platform)
+    model = metadata(reader, identity, platform)
     return {
         "name": model["name"],
         "platform": model["platform"],
@@ -342,9 +340,9 @@ def configuration(signature: Reader, identity: Identity, platform: str) -> dict[
     }
 
 
-def metadata(signature: Reader, identity: Identity, platform: str) -> dict[str, Any]:
+def metadata(reader: Reader, identity: Identity, platform: str) -> dict[str, Any]:
     """The v2 protocol's metadata of the model."""
-    datatypes = {name: signature.schema[name].datatype for name in signature.names}
+    datatypes = {name: reader.schema[name].datatype for name in reader.names}
     return {
         "name": identity.model,
         "versions": [identity.version],

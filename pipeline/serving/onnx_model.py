@@ -17,7 +17,7 @@ class OnnxModel:
 
     platform = "onnxruntime_onnx"
 
-    def __init__(self, model: bytes, signature: Reader, task: str) -> None:
+    def __init__(self, model: bytes, reader: Reader, task: str) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
@@ -29,9 +29,9 @@ class OnnxModel:
         self._output = [self._session.get_outputs()[-1].name]
         self._binary = task == "binary"
         self._inputs = [node.name for node in self._session.get_inputs()]
-        matrices = [name for name, columns in ((NUMBERS, signature.numbers), (TEXTS, signature.texts)) if columns]
+        matrices = [name for name, columns in ((NUMBERS, reader.numbers), (TEXTS, reader.texts)) if columns]
         # 0 for matrices, else the number of single columns.
-        self._columns = 0 if self._inputs == matrices else len(signature.fields)
+        self._columns = 0 if self._inputs == matrices else len(reader.fields)
         if self._columns and len(self._inputs) != self._columns:
             raise PackageRefused(
                 f"package: model.onnx has {len(self._inputs)} inputs, the manifest {self._columns} features"

@@ -249,9 +249,9 @@ class LogSchema:
     """
 
     def __init__(
-        self, signature: Reader, version: str, slot: str, personal: Mapping[str, str] | None = None, key: bytes = b""
+        self, reader: Reader, version: str, slot: str, personal: Mapping[str, str] | None = None, key: bytes = b""
     ) -> None:
-        self._signature, self._version, self._slot = signature, version, slot
+        self._reader, self._version, self._slot = reader, version, slot
         self._personal, self._key = dict(personal or {}), key
 
     def table(self, requests: Sequence[AnsweredRequest]) -> Any:
@@ -288,7 +288,7 @@ class LogSchema:
             "golden": Array([r.golden for r in requests], DataType.bool()).take(per_request),
             "received_at": Array(received_ms).cast(DataType.timestamp("ms", tz="UTC")).take(per_request),
             "event_time": Array([t for r in requests for t in r.rows.times], text),
-            "key": Array(self._masked(self._signature.key, [k for r in requests for k in r.rows.keys]), text),
+            "key": Array(self._masked(self._reader.key, [k for r in requests for k in r.rows.keys]), text),
             "version": Array([self._version], text).take(constant),
             "slot": Array([self._slot], text).take(constant),
             "prediction": Array(np.concatenate([r.predictions for r in requests])),
@@ -308,7 +308,7 @@ class LogSchema:
         from arro3.core import Array, DataType
 
         features: dict[str, Any] = {}
-        places = [(name, column) for column in self._signature.fields for name in column.matrix]
+        places = [(name, column) for column in self._reader.fields for name in column.matrix]
         for i, (name, of) in enumerate(places):
             column = np.ascontiguousarray(numbers[:, i].astype(of.precision, copy=False))
             if of.name not in self._personal:
@@ -316,7 +316,7 @@ class LogSchema:
             elif self._personal[of.name] == "hash":
                 values = [None if v != v else repr(v) for v in column.tolist()]
                 features[name] = Array(self._masked(name, values), DataType.utf8())
-        for i, name in enumerate(self._signature.texts):
+        for i, name in enumerate(self._reader.texts):
             if self._personal.get(name) != "drop":
                 words = [v or None for v in texts[:, i].tolist()]
                 features[name] = Array(self._masked(name, words), DataType.utf8())

@@ -27,13 +27,13 @@ class Predictor(Protocol):
 
 
 class Runtime:
-    """One loaded package; `signature` is the contract of its requests, `golden` the bytes of its golden request."""
+    """One loaded package; `reader` is the contract of its requests, `golden` the bytes of its golden request."""
 
     def __init__(self, checked: contents.Contents, on_breach: Literal["refuse", "flag"] = "refuse") -> None:
         self.manifest = checked.manifest
         try:
-            self.signature, self.task = Reader(schema_of(checked), on_breach), self.manifest["task"]
-            self._predictor = _predictor(self.manifest, checked.files, self.signature)
+            self.reader, self.task = Reader(schema_of(checked), on_breach), self.manifest["task"]
+            self._predictor = _predictor(self.manifest, checked.files, self.reader)
         except (KeyError, TypeError) as error:
             raise PackageRefused(f"package: its manifest has no {error}") from error
         self.golden = checked.files[contents.GOLDEN]
@@ -51,7 +51,7 @@ class Runtime:
     @property
     def features(self) -> list[str]:
         """The feature columns of a request: categories come last."""
-        return self.signature.names
+        return self.reader.names
 
     def predict(self, rows: Rows) -> np.ndarray:
         """Predictions, float64 (rows,)."""
@@ -59,25 +59,25 @@ class Runtime:
 
     def predict_frame(self, frame: Any) -> np.ndarray:
         """Predictions, float64 (rows,), for a pandas frame that has the features as columns, in a snapshot's neutral form."""
-        return self._of_frame(number_matrix(frame, self.signature.fields), frame)
+        return self._of_frame(number_matrix(frame, self.reader.fields), frame)
 
     def predict_logged(self, frame: Any) -> np.ndarray:
         """The same for a pandas frame that has the features as the prediction log has them."""
-        return self._of_frame(self.signature.held(frame[self.signature.numbers].to_numpy("float64")), frame)
+        return self._of_frame(self.reader.held(frame[self.reader.numbers].to_numpy("float64")), frame)
 
     def _of_frame(self, numbers: np.ndarray, frame: Any) -> np.ndarray:
-        signature = self.signature
-        texts = frame[signature.texts].astype(object)
+        reader = self.reader
+        texts = frame[reader.texts].astype(object)
         words = texts.where(texts.notna(), "").to_numpy(object, copy=True)
         # Another version's rows may spell what is the same category in another way.
-        signature.spell(words)
+        reader.spell(words)
         return self._predictor(numbers, words)
 
     def batch_speedup(self) -> float:
         """How many times faster eight rows of the golden request are predicted in one run than in a run each."""
         import orjson
 
-        rows = self.signature.of_records(orjson.loads(self.golden)["request"]["dataframe_records"][:8])
+        rows = self.reader.of_records(orjson.loads(self.golden)["request"]["dataframe_records"][:8])
         single = Rows(rows.numbers[:1], rows.texts[:1], rows.keys[:1], rows.times[:1])
         return len(rows) * self._run_s(single) / self._run_s(rows)
 
@@ -97,15 +97,15 @@ def schema_of(checked: contents.Contents) -> Schema:
     return Schema.of_manifest(checked.manifest, learnt)
 
 
-def _predictor(manifest: dict[str, Any], files: dict[str, bytes], signature: Reader) -> Predictor:
+def _predictor(manifest: dict[str, Any], files: dict[str, bytes], reader: Reader) -> Predictor:
     match manifest.get("runtime", "onnx"):
         case "onnx":
             from pipeline.serving.onnx_model import OnnxModel
 
-            return OnnxModel(files["model.onnx"], signature, manifest["task"])
+            return OnnxModel(files["model.onnx"], reader, manifest["task"])
         case "skops":
             from pipeline.serving.skops_model import SkopsModel
 
-            return SkopsModel(files["model.skops"], signature, manifest["task"])
+            return SkopsModel(files["model.skops"], reader, manifest["task"])
         case other:
             raise PackageRefused(f"package: runtime must be one of onnx, skops; got {other}")

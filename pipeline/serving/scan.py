@@ -54,10 +54,10 @@ class Bounds:
     text: int = MAX_TEXT_BYTES
 
     @classmethod
-    def of(cls, signature: Reader, max_rows: int) -> Bounds:
+    def of(cls, reader: Reader, max_rows: int) -> Bounds:
         """What a request of `max_rows` rows needs in the form that has most values: an object for each row."""
-        reason = f"at most {max_rows} rows of {signature.columns} columns are allowed; split it"
-        return cls(MAX_DEPTH, max_rows * (2 * signature.columns + 2) + OTHER_VALUES, reason)
+        reason = f"at most {max_rows} rows of {reader.columns} columns are allowed; split it"
+        return cls(MAX_DEPTH, max_rows * (2 * reader.columns + 2) + OTHER_VALUES, reason)
 
 
 class Scan:

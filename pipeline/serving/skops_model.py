@@ -17,7 +17,7 @@ class SkopsModel:
 
     platform = "sklearn_skops"
 
-    def __init__(self, model: bytes, signature: Reader, task: str) -> None:
+    def __init__(self, model: bytes, reader: Reader, task: str) -> None:
         import skops.io
         from skops.io.exceptions import UntrustedTypesFoundException
 
@@ -26,8 +26,8 @@ class SkopsModel:
         except (UntrustedTypesFoundException, TypeError, ValueError, KeyError) as error:
             raise PackageRefused(f"package: model.skops cannot be loaded ({error})") from error
         self._columns, self._estimator = fitted[0].transformers_, fitted[-1]
-        self._numbers = {name: i for i, name in enumerate(signature.numbers)}
-        self._texts = {name: i for i, name in enumerate(signature.texts)}
+        self._numbers = {name: i for i, name in enumerate(reader.numbers)}
+        self._texts = {name: i for i, name in enumerate(reader.texts)}
         self._binary = task == "binary"
 
     def __call__(self, numbers: np.ndarray, texts: np.ndarray) -> np.ndarray:

@@ -29,12 +29,12 @@ REQUEST_CONTENT_TYPES = ("np", "pd")
 NO_NUMBER = (bool, str, list, dict)
 
 
-def column(name: str, tensor: dict[str, Any], values: Sequence[Any], signature: Reader) -> Sequence[Any]:
+def column(name: str, tensor: dict[str, Any], values: Sequence[Any], reader: Reader) -> Sequence[Any]:
     """The values of an input as its column takes them. Raises BadRequest when they do not fit its datatype or the column."""
     datatype = tensor.get("datatype")
     if type(datatype) is not str or datatype not in DATATYPES:
         raise BadRequest(f"input {name}: datatype must be one of {', '.join(DATATYPES)}; got {shown(datatype)}")
-    accepted = _accepted(name, signature)
+    accepted = _accepted(name, reader)
     if datatype not in accepted:
         raise BadRequest(f"input {name}: datatype must be one of {', '.join(accepted)} for this column; got {datatype}")
     fits, rule = _rule(datatype)
@@ -43,9 +43,9 @@ def column(name: str, tensor: dict[str, Any], values: Sequence[Any], signature: 
             raise BadRequest(f"input {name}: value {number} must be {rule} for {datatype}; got {shown(value)}")
     if datatype == "BOOL":
         # A plain number takes 1 and 0 in every version.
-        as_its_kind = int if name in signature.plain_numbers else bool
+        as_its_kind = int if name in reader.plain_numbers else bool
         return [None if value is None else as_its_kind(value) for value in values]
-    if datatype in ("FP16", "FP32") and (name not in signature.plain_numbers or name in signature.doubles):
+    if datatype in ("FP16", "FP32") and (name not in reader.plain_numbers or name in reader.doubles):
         # In its own precision: as a category, or for a column of float64, the FP32 0.1 is 0.1, and no double near it.
         single = np.dtype(datatype.replace("FP", "float")).type
         return [None if value is None else single(value) for value in values]
@@ -104,18 +104,18 @@ def wants_binary(request: dict[str, Any], output: str) -> bool:
     return binary
 
 
-def _accepted(name: str, signature: Reader) -> Sequence[str]:
+def _accepted(name: str, reader: Reader) -> Sequence[str]:
     """The datatypes that a column takes; all for a column that the model does not have, which is refused by its name."""
-    if name in signature.plain_numbers:
+    if name in reader.plain_numbers:
         return (*LARGEST, *WHOLE, "BOOL")
-    if name == signature.event_time:
-        return ("BYTES", "FP64", *WHOLE) if signature.schema.epoch else ("BYTES",)
-    if name == signature.key:
+    if name == reader.event_time:
+        return ("BYTES", "FP64", *WHOLE) if reader.schema.epoch else ("BYTES",)
+    if name == reader.key:
         return ("BYTES", *WHOLE)
-    if name in signature.texts:
-        return ("BYTES",) if signature.schema.strict else DATATYPES
+    if name in reader.texts:
+        return ("BYTES",) if reader.schema.strict else DATATYPES
     # A time as a number would need an epoch.
-    return ("BYTES",) if name in signature.names and signature.schema[name].kind in ("datetime", "text") else DATATYPES
+    return ("BYTES",) if name in reader.names and reader.schema[name].kind in ("datetime", "text") else DATATYPES
 
 
 def _rule(datatype: str) -> tuple[Callable[[Any], bool], str]:

@@ -182,7 +182,7 @@ def test_a_decimal_comma_in_a_category_or_a_key_is_a_point(project, as_csv):
     assert set(landed.customer) <= set(map(str, range(len(frame))))
     assert '"spelling": "number"' in (project / "one" / "schema.json").read_text()
     reader = Reader(Schema((Column("spend"), Column("plan", "category", spelling="number")), "customer", "seen_at"))
-    runtime = type("OfReader", (), {"signature": reader, "features": ["spend", "plan"]})
+    runtime = type("OfReader", (), {"reader": reader, "features": ["spend", "plan"]})
     file = project / "customers" / "2.csv"
     (block,) = Source(file, CsvReader(Csv(delimiter=";", decimal=","))).blocks(runtime, 0)
     assert set(_rows_of(block, runtime, file, 0).texts.ravel()) == {"1", "2", "3"}

@@ -166,7 +166,7 @@ def datatype(table, name):
 
 def scored(table, reader, folder):
     """The table as `predict` reads it from a file."""
-    runtime = type("OfReader", (), {"signature": reader, "features": reader.names})
+    runtime = type("OfReader", (), {"reader": reader, "features": reader.names})
     pq.write_table(table, folder / "in.parquet")
     table.to_pandas().to_csv(folder / "in.csv", index=False)
     for name in ("in.parquet", "in.csv"):

@@ -73,7 +73,7 @@ def trained(tmp_path_factory):
 
 def asked(held_out, runtime):
     """The held-out rows in each form of a request."""
-    reader, rows = runtime.signature, held_out[["spend", "calls", "account", "plan"]].head(200)
+    reader, rows = runtime.reader, held_out[["spend", "calls", "account", "plan"]].head(200)
     records = [{k: None if v != v else v for k, v in row.items()} for row in rows.astype(object).to_dict("records")]
     for record in records:
         record["account"] = int(record["account"])
@@ -166,7 +166,7 @@ def test_a_forest_is_refused_by_name_before_it_learns(project):
 
 def test_a_log_of_both_precisions_is_read(trained, tmp_path):
     """Files of a version that took float32 lie beside such of float64: each cell is what its version got, and nobody compares more."""
-    single_schema, double = trained("linear").runtime.signature.schema, trained("linear").runtime.signature
+    single_schema, double = trained("linear").runtime.reader.schema, trained("linear").runtime.reader
     single = Reader(
         replace(single_schema, columns=tuple(replace(c, precision="float32") for c in single_schema.columns))
     )
@@ -186,8 +186,8 @@ def test_a_log_of_both_precisions_is_read(trained, tmp_path):
     types = {v: {f.name: str(f.type) for f in t.schema.field("features").type} for v, t in tables.items()}
     assert types["v1"] == {"spend": "float", "calls": "float", "account": "float", "plan": "string"}
     assert types["v2"] == types["v1"] | {"account": "double"}
-    pair = SimpleNamespace(champion=SimpleNamespace(signature=single), candidate=SimpleNamespace(signature=double))
+    pair = SimpleNamespace(champion=SimpleNamespace(reader=single), candidate=SimpleNamespace(reader=double))
     whys = {version: replay._whys(features_of(table), 1, pair) for version, table in tables.items()}
     assert whys == {"v1": ["have account rounded to float32, and a version takes float64"], "v2": [""]}
-    runtime = SimpleNamespace(signature=double, features=double.schema.numbers + double.schema.texts)
+    runtime = SimpleNamespace(reader=double, features=double.schema.numbers + double.schema.texts)
     assert rows_of(features_of(tables["v2"]), runtime).numbers[0, 2] == FIRST + 1

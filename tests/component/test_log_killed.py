@@ -23,12 +23,12 @@ from pipeline.serving.runtime import Runtime
 
 package, folder, moment = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 runtime = Runtime.load(package)
-log = PredictionLog(folder, "blue", "3", LogSchema(runtime.signature, "3", "blue"), print)
+log = PredictionLog(folder, "blue", "3", LogSchema(runtime.reader, "3", "blue"), print)
 log.close()
 record = {"spend": 10.0, "calls": 4, "plan": "plus"}
 
 def write(number):
-    rows = runtime.signature.of_records([record])
+    rows = runtime.reader.of_records([record])
     log._write_part([AnsweredRequest(f"r{number}", 1.7e9 + number, rows, np.full(1, 0.5))])
 
 write(0)
@@ -69,9 +69,9 @@ def test_a_kill_in_a_write_loses_no_earlier_row_and_stops_no_later_one(
     for path in folder.iterdir():
         os.utime(path, (0, 0))
     runtime, damaged = Runtime.load(churn_package), []
-    schema = LogSchema(runtime.signature, "3", "blue")
+    schema = LogSchema(runtime.reader, "3", "blue")
     log = PredictionLog(folder, "blue", "3", schema, on_lost=lambda rows: None, on_damaged=damaged.append)
-    parsed = runtime.signature.of_records([{"spend": 10.0, "calls": 4, "plan": "plus"}])
+    parsed = runtime.reader.of_records([{"spend": 10.0, "calls": 4, "plan": "plus"}])
     log.add(AnsweredRequest("later", 1.8e9, parsed, np.full(1, 0.5)))
     log.close()
     now = log_files.listed(folder)

@@ -210,10 +210,10 @@ def test_the_package_answers_the_held_out_rows_as_evaluation_did(noted, estimato
     assert told.passed, told.reason
     golden = json.loads((files.package / package.GOLDEN).read_text())
     served = Runtime.load(files.package)
-    asked = served.signature.of_records(golden["request"]["dataframe_records"])
+    asked = served.reader.of_records(golden["request"]["dataframe_records"])
     assert np.allclose(served.predict(asked), golden["predictions"], atol=1e-4)
-    assert any(np.isnan(asked.numbers[:, served.signature.numbers.index("note words")]))
-    assert served.signature.numbers == ["spend", "calls", "since days", "note characters", "note words"]
+    assert any(np.isnan(asked.numbers[:, served.reader.numbers.index("note words")]))
+    assert served.reader.numbers == ["spend", "calls", "since days", "note characters", "note words"]
 
 
 def test_predict_scores_files_and_the_log_of_the_slot(built, tmp_path):
@@ -222,12 +222,12 @@ def test_predict_scores_files_and_the_log_of_the_slot(built, tmp_path):
     served = Runtime.load(files.package)
     rows = frame_of().tail(300)[["customer", "seen_at", "spend", "calls", "plan", "since", "note"]]
     plain = rows.assign(since=rows["since"].dt.strftime("%Y-%m-%dT%H:%M:%S"), seen_at=rows["seen_at"].astype(str))
-    parsed = served.signature.of_records(plain.astype(object).where(plain.notna(), None).to_dict("records"))
+    parsed = served.reader.of_records(plain.astype(object).where(plain.notna(), None).to_dict("records"))
     expected = served.predict(parsed)
     rows.to_parquet(tmp_path / "typed.parquet")
     with_since(rows, "instant").to_parquet(tmp_path / "instants.parquet")
     plain.to_csv(tmp_path / "texts.csv", index=False)
-    log = LogSchema(served.signature, "1", "blue").table([AnsweredRequest("r", 1.7e9, parsed, expected)])
+    log = LogSchema(served.reader, "1", "blue").table([AnsweredRequest("r", 1.7e9, parsed, expected)])
     pq.write_table(pa.table(log), tmp_path / "log.parquet")
     registry = SimpleNamespace(runtime=lambda *_: Runtime.load(files.package))
     live = LiveVersion("1", "blue", None, "2024-01-01T00:00:00.000Z", "d")
@@ -245,25 +245,25 @@ def test_the_log_has_no_text_and_a_replay_asks_the_same_all_the_same(built):
         {"spend": 1.5, "calls": 2, "plan": "plus", "since": "2024-02-01T10:20:30.5Z", "note": "call me at Bob's"}
     ]
     records += [records[0] | {"since": None, "note": None}, records[0] | {"note": " \n"}]
-    rows = served.signature.of_records(records)
+    rows = served.reader.of_records(records)
     answered = AnsweredRequest("r", 1.7e9, rows, served.predict(rows))
-    table = pa.table(LogSchema(served.signature, "1", "blue").table([answered]))
+    table = pa.table(LogSchema(served.reader, "1", "blue").table([answered]))
     assert "Bob" not in str(table.to_pylist())
     features = table["features"].to_pylist()
     assert [row["note words"] for row in features][::2] == [4.0, 0.0]
     logged = paired.features_of(table)
     again = paired.rows_of(logged, served)
     assert np.array_equal(again.numbers, rows.numbers, equal_nan=True)
-    sent = served.signature.of_table(served.signature.names, replay._values(again, served.signature))
+    sent = served.reader.of_table(served.reader.names, replay._values(again, served.reader))
     assert np.array_equal(sent.numbers, rows.numbers, equal_nan=True)
     assert sent.texts.tolist() == rows.texts.tolist()
     assert np.array_equal(served.predict_logged(table.to_pandas()["features"].apply(pd.Series)), answered.predictions)
-    dropped = LogSchema(served.signature, "1", "blue", {"note": "drop", "since": "drop"}).table([answered])
+    dropped = LogSchema(served.reader, "1", "blue", {"note": "drop", "since": "drop"}).table([answered])
     assert set(pa.table(dropped)["features"].to_pylist()[0]) == {"spend", "calls", "plan"}
     # A version that had the column as a number finds no such number, where days would be taken for it.
     number = Runtime.load(files.package)
-    fields = [Column("since") if c.name == "since" else c for c in served.signature.fields]
-    number.signature = Reader(Schema(tuple(fields)))
+    fields = [Column("since") if c.name == "since" else c for c in served.reader.fields]
+    number.reader = Reader(Schema(tuple(fields)))
     with pytest.raises(ValueError, match="the log has no column since"):
         paired.rows_of(logged, number)
 
@@ -271,7 +271,7 @@ def test_the_log_has_no_text_and_a_replay_asks_the_same_all_the_same(built):
 def test_the_v2_protocol_takes_times_and_texts_as_bytes_and_no_number_as_a_time(built):
     """Its metadata says so; another datatype is a 400 that names the right one; the example of the page /docs runs as it stands."""
     served, identity = Runtime.load(built[1].package), Identity("churn", "1", "blue")
-    told = forms.metadata(served.signature, identity, served.platform)["inputs"]
+    told = forms.metadata(served.reader, identity, served.platform)["inputs"]
     datatypes = {tensor["name"]: tensor["datatype"] for tensor in told}
     assert list(datatypes) == ["spend", "calls", "since", "note", "plan"]
     assert (datatypes["since"], datatypes["note"]) == ("BYTES", "BYTES")
@@ -298,8 +298,8 @@ def test_a_column_of_another_kind_is_a_schema_change_and_no_comparison(built):
     """A category that became a free text is said by both gates that look at the live version."""
     model, files = built
     before = Runtime.load(files.package)
-    renamed = Schema(tuple(c if c.name != "note" else type(c)("note", "category") for c in before.signature.fields))
-    live = SimpleNamespace(signature=SimpleNamespace(schema=renamed))
+    renamed = Schema(tuple(c if c.name != "note" else type(c)("note", "category") for c in before.reader.fields))
+    live = SimpleNamespace(reader=SimpleNamespace(schema=renamed))
     packaged = gated(model, files, live)
     assert "column note is now free text" in schema.verdict(packaged).reason
     assert "needs note, which the data no longer has" in champion.verdict(packaged).reason

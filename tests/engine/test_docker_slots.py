@@ -118,7 +118,7 @@ def test_what_onnx_cannot_hold_is_served_by_the_second_image(endpoint):
     assert answer.headers["x-model-version"] == SKOPS
     assert httpx.get(f"{endpoint.address}/v2/models/churn").json()["platform"] == "sklearn_skops"
     onnx = Runtime.load(endpoint.context.registry.package_folder("churn", "3"))
-    rows = onnx.signature.of_records(json.loads(BODY)["dataframe_records"])
+    rows = onnx.reader.of_records(json.loads(BODY)["dataframe_records"])
     assert answer.json()["predictions"] == pytest.approx(onnx.predict(rows).tolist(), abs=1e-5)
 
 

@@ -122,12 +122,12 @@ class Writer:
 
     def __init__(self, runtime, folder):
         self.runtime, self.folder, self.lost, self.damaged = runtime, folder, [], []
-        schema = LogSchema(runtime.signature, "3", "blue")
+        schema = LogSchema(runtime.reader, "3", "blue")
         self.log = PredictionLog(folder, "blue", "3", schema, self.lost.append, self.damaged.append)
         self.log.close()
 
     def answered(self, number, rows=2):
-        parsed = self.runtime.signature.of_records([GOOD | {"customer": f"c{number}"}] * rows)
+        parsed = self.runtime.reader.of_records([GOOD | {"customer": f"c{number}"}] * rows)
         return AnsweredRequest(f"r{number}", NOW.timestamp() - 60 + number, parsed, np.full(rows, 0.5))
 
     def write(self, *numbers):
@@ -230,7 +230,7 @@ def test_the_thread_outlives_every_error(runtime, tmp_path, monkeypatch):
     monkeypatch.setattr(prediction_log, "MERGE_COUNT", 2)
     monkeypatch.setattr(log_files, "together", lambda tables: 1 / 0)
     writer = Writer(runtime, tmp_path)
-    log = PredictionLog(tmp_path / "log", "blue", "3", LogSchema(runtime.signature, "3", "blue"), writer.lost.append)
+    log = PredictionLog(tmp_path / "log", "blue", "3", LogSchema(runtime.reader, "3", "blue"), writer.lost.append)
     written = threading.Event()
     sync = os.fsync
     monkeypatch.setattr(os, "fsync", lambda file: (sync(file), written.set()))
@@ -254,7 +254,7 @@ def test_file_and_folder_are_synced_and_no_request_waits_for_it(runtime, tmp_pat
     monkeypatch.setattr(os, "fsync", slow)
     monkeypatch.setattr(prediction_log, "FLUSH_S", 0.01)
     writer = Writer(runtime, tmp_path)
-    log = PredictionLog(tmp_path / "log", "blue", "3", LogSchema(runtime.signature, "3", "blue"), writer.lost.append)
+    log = PredictionLog(tmp_path / "log", "blue", "3", LogSchema(runtime.reader, "3", "blue"), writer.lost.append)
     for number in range(100):
         log.add(writer.answered(number))
     release.set()

@@ -126,7 +126,7 @@ def test_numbers_that_are_no_times_any_more_are_a_change_of_the_schema():
 def test_rows_without_an_event_time_are_counted_and_said(churn_package, project, tmp_path):
     """By the slot for Prometheus, by the monitor in its window, where they are by their receipt, and in the drift check's line and event."""
     runtime = Runtime.load(churn_package)
-    log = PredictionLog(tmp_path / "log", "blue", "3", LogSchema(runtime.signature, "3", "blue"), lambda rows: None)
+    log = PredictionLog(tmp_path / "log", "blue", "3", LogSchema(runtime.reader, "3", "blue"), lambda rows: None)
     client = TestClient(App(runtime, log, Identity("churn", "3", "blue")))
     now = datetime.now(UTC)
     row = {"spend": 10.0, "calls": 4, "plan": "plus", "customer": "c1"}

@@ -122,12 +122,12 @@ def test_without_a_limit_for_the_latency_or_the_predictions_neither_is_looked_at
 def test_predictions_are_compared_on_requests_that_have_the_columns_of_both(candidate, lacking):
     """Requests to a version are compared when they have every column that the other version needs."""
     old, new = (
-        SimpleNamespace(signature=SimpleNamespace(numbers=names, texts=[], doubles=frozenset()))
+        SimpleNamespace(reader=SimpleNamespace(numbers=names, texts=[], doubles=frozenset()))
         for names in (["spend", "calls"], candidate)
     )
     pair = Pair(old, new, (OLD, NEW), None, None)
     assert (pair.lacking(OLD), pair.lacking(NEW)) == lacking
-    new.signature.doubles = frozenset(candidate[:1])
+    new.reader.doubles = frozenset(candidate[:1])
     # The log of a version that takes float32 has rounded what a candidate takes as float64; the other way round nothing is lost.
     assert pair.lacking(OLD) == sorted([*lacking[0], *(["spend as float64"] if candidate[0] == "spend" else [])])
     assert pair.lacking(NEW) == lacking[1]
@@ -147,9 +147,9 @@ def test_two_packages_of_one_number_are_told_apart_by_their_slots():
     import numpy as np
     import pyarrow as pa
 
-    signature = Reader(Schema((Column("spend"),)))
+    reader = Reader(Schema((Column("spend"),)))
     old, new = (
-        SimpleNamespace(signature=signature, features=["spend"], predict=lambda rows, at=at: np.full(len(rows), at))
+        SimpleNamespace(reader=reader, features=["spend"], predict=lambda rows, at=at: np.full(len(rows), at))
         for at in (0.1, 0.9)
     )
     again = RoutedSlot("green", "1", NEW.address)

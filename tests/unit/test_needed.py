@@ -91,14 +91,14 @@ def log(churn_package, tmp_path):
     ledger.append(RolloutEnded(version="1"), "churn", at=(NOW - timedelta(days=10)).isoformat())
     context = SimpleNamespace(home=tmp_path, ledger=ledger, clock=lambda: NOW)
     runtime = Runtime.load(churn_package)
-    schema = LogSchema(runtime.signature, "1", "blue")
+    schema = LogSchema(runtime.reader, "1", "blue")
     folder = predictions_folder(tmp_path, "churn")
     parts = iter(range(100))
 
     def write(*requests, golden=False, process=7):
         answered = []
         for hours, rows in requests:
-            parsed = runtime.signature.of_records([{"spend": 10.0, "calls": 1, "plan": "plus"}] * rows)
+            parsed = runtime.reader.of_records([{"spend": 10.0, "calls": 1, "plan": "plus"}] * rows)
             at = (NOW - timedelta(hours=hours)).timestamp()
             answered.append(AnsweredRequest("same id", at, parsed, np.full(rows, 0.5), golden))
         folder.mkdir(parents=True, exist_ok=True)

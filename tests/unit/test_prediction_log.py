@@ -27,11 +27,11 @@ def runtime(churn_package):
 
 
 def opened(runtime, folder, on_lost=lambda rows: None, personal=None):
-    return PredictionLog(folder, "blue", "3", LogSchema(runtime.signature, "3", "blue", personal, KEY), on_lost)
+    return PredictionLog(folder, "blue", "3", LogSchema(runtime.reader, "3", "blue", personal, KEY), on_lost)
 
 
 def answered(runtime, number, rows=1):
-    parsed = runtime.signature.of_records([GOOD | {"customer": f"c{number}"}] * rows)
+    parsed = runtime.reader.of_records([GOOD | {"customer": f"c{number}"}] * rows)
     return AnsweredRequest(f"r{number}", 1.7e9 + number, parsed, np.full(rows, number / 100))
 
 

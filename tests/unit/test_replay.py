@@ -58,14 +58,14 @@ def logged(churn_artifacts, runtime, tmp_path):
     def write(sizes, version="1", days=1.0, personal=None, golden=False, said=None):
         answered, start = [], 0
         for number, size in enumerate(sizes):
-            parsed = runtime.signature.of_records(records[start : start + size])
+            parsed = runtime.reader.of_records(records[start : start + size])
             start += size
             at = (NOW - timedelta(days=days)).timestamp() + number
             predictions = runtime.predict(parsed) if said is None else np.full(size, said)
             answered.append(AnsweredRequest(f"r{number}", at, parsed, predictions, golden))
         folder.mkdir(parents=True, exist_ok=True)
         part = next(parts)
-        schema = LogSchema(runtime.signature, version, "blue", personal, bytes(32))
+        schema = LogSchema(runtime.reader, version, "blue", personal, bytes(32))
         log_files.write(folder / log_files.file_name(f"blue-v{version}-7.1", part, part), schema.table(answered))
         return context
 
@@ -91,7 +91,7 @@ def test_the_candidate_gets_each_row_exactly_as_it_was_asked(logged, runtime, tm
     log = taken(logged([3] * 40 + [1] * 100))
     assert (len(log.requests), log.rows) == (140, 220)
     metrics, written = Metrics({}), tmp_path / "written"
-    slot = PredictionLog(written, "green", "2", LogSchema(runtime.signature, "2", "green"), lambda _: None)
+    slot = PredictionLog(written, "green", "2", LogSchema(runtime.reader, "2", "green"), lambda _: None)
     replaying, seen = sent(log, runtime, metrics, slot)
     slot.close()
     assert (seen.failed.hits, seen.refused.hits, seen.failed.of, seen.sides.of) == (0, 0, 140, 220)
@@ -107,7 +107,7 @@ def test_replayed_requests_are_no_traffic_of_the_slot(logged, runtime, tmp_path)
     import pyarrow.parquet as pq
 
     log, metrics = taken(logged([1] * 5)), Metrics({})
-    slot = PredictionLog(tmp_path / "written", "green", "2", LogSchema(runtime.signature, "2", "green"), lambda _: None)
+    slot = PredictionLog(tmp_path / "written", "green", "2", LogSchema(runtime.reader, "2", "green"), lambda _: None)
     sent(log, runtime, metrics, slot)
     slot.close()
     assert metrics.total(PREDICTIONS) == 0
@@ -142,9 +142,9 @@ def test_a_bad_candidate_is_aborted_by_logged_requests_alone(logged, runtime, fi
 def test_what_the_candidate_refuses_is_its_own_fault(logged, runtime):
     """A request that was answered before and is refused by the candidate counts against it, with no figure of the champion."""
     log = taken(logged([1] * 60))
-    names = [name for name in runtime.signature.numbers if name != "calls"]
+    names = [name for name in runtime.reader.numbers if name != "calls"]
     for request in log.requests:
-        request.columns[:] = [*names, "renamed", *runtime.signature.texts]
+        request.columns[:] = [*names, "renamed", *runtime.reader.texts]
     _, seen = sent(log, runtime)
     assert (seen.refused.hits, seen.refused.of) == (60, 60)
     judged = judge(seen, SETTINGS.limits)

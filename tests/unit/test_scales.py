@@ -63,9 +63,9 @@ def judged(unit, **gates):
     model = model.model_copy(update={"gates": model.gates.model_copy(update=gates | {"metric_limit": 70 * unit})})
     held_out = pd.DataFrame({"left": [0.0, 0.0], "prediction": [60 * unit, -60 * unit]})
     figures = evaluate.Evaluation(2, 9, "rmse", {"rmse": 60 * unit}, {"rmse": 100 * unit})
-    signature = SimpleNamespace(schema=Schema(()))
-    before = SimpleNamespace(signature=signature, predict_frame=lambda frame: np.array([50 * unit, -50 * unit]))
-    packaged = PackagedModel(model, {}, figures, held_out, SimpleNamespace(signature=signature), before, "3")
+    reader = SimpleNamespace(schema=Schema(()))
+    before = SimpleNamespace(reader=reader, predict_frame=lambda frame: np.array([50 * unit, -50 * unit]))
+    packaged = PackagedModel(model, {}, figures, held_out, SimpleNamespace(reader=reader), before, "3")
     return metric_limit.verdict(packaged), naive_baseline.verdict(packaged), champion.verdict(packaged)
 
 

@@ -234,7 +234,7 @@ def test_a_changed_package_is_refused(built, tmp_path):
 def test_requests_that_come_together_run_together(built):
     """Each gets its own predictions from one run of the model."""
     runtime = Runtime.load(built)
-    rows = [runtime.signature.of_records([GOOD | {"spend": float(spend)}]) for spend in range(20, 60)]
+    rows = [runtime.reader.of_records([GOOD | {"spend": float(spend)}]) for spend in range(20, 60)]
     runs = []
 
     async def predict_all():

@@ -276,8 +276,7 @@ def test_the_options_of_estimators_are_those_of_scikit_learn():
         "linear": (linear_model.LogisticRegression, linear_model.Ridge),
     }
     own = {
-        name: [{*inspect.signature(kind).parameters} - {"random_state"} for kind in both]
-        for name, both in classes.items()
+        name: [{*inspect.reader(kind).parameters} - {"random_state"} for kind in both] for name, both in classes.items()
     }
     assert {name: [{*options["binary"]}, {*options["regression"]}] for name, options in OPTIONS.items()} == own
 

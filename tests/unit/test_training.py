@@ -135,9 +135,9 @@ def test_a_skops_file_of_other_types_is_not_built(churn, tmp_path):
 
     rows = churn_rows(churn)
     other = skops.io.dumps(KNeighborsClassifier().fit(rows[["spend"]], rows["left"]))
-    signature = Reader(fit.schema_of(churn))
+    reader = Reader(fit.schema_of(churn))
     with pytest.raises(PackageRefused, match=r"model\.skops cannot be loaded .*KDTree"):
-        SkopsModel(other, signature, "binary")
+        SkopsModel(other, reader, "binary")
 
 
 def test_a_constant_target_is_refused(churn):
