@@ -55,6 +55,7 @@ def _add_init(add: Add) -> None:
     inferred.add_argument("--label-time", metavar="COLUMN", help="when the target was known")
     inferred.add_argument("--timezone", default="UTC", metavar="NAME", help="of times without a zone (default: UTC)")
     inferred.add_argument("--task", metavar="TASK", help="binary or regression")
+    inferred.add_argument("--positive", metavar="LABEL", help="which of two labels is 1")
     inferred.add_argument("--metric", metavar="METRIC", help="what versions are compared by")
     for kind in ("numeric", "categorical", "datetime", "text", "leave-out"):
         about = "no features" if kind == "leave-out" else f"{kind} features, whatever they look like"

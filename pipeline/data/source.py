@@ -15,7 +15,7 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.data import feature_times, file_source, source_times, unread
+from pipeline.data import feature_times, file_source, labels, source_times, unread
 from pipeline.data.hook_frame import write_rows
 from pipeline.data.sampled_types import refuse_sampled_types
 from pipeline.data.sql import column_types, quoted
@@ -57,6 +57,7 @@ def load(
         types = column_types(connection)
         require(types, source.own_columns, subject)
         source_times.refuse_other_types(source, types, subject)
+        labels.read(connection, training, source.csv.decimal if source.kind == "files" else ".", subject)
         unread.read(connection, source, training, subject)
         types = column_types(connection)
         # A time may be a date, with or without a zone, in any precision. One type makes them comparable.

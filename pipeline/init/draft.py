@@ -36,6 +36,8 @@ def make(
     said = [*roles.assumptions, *windows.said]
     leaking = {leak.column for leak in leaks}
     training: dict[str, Any] = {"task": roles.task, "target": roles.target.name}
+    if roles.positive is not None:
+        training["positive"] = roles.positive
     for kind, features in roles.features.items():
         if names := [name for name in features if name not in leaking]:
             training[kind] = names
@@ -119,7 +121,8 @@ def _gates(
 
 def _bad_share(training: dict[str, Any], columns: Mapping[str, Facts], said: list[Assumption]) -> float:
     """The share of rows that may go to quarantine: twice that of today, because cells that are no numbers come again."""
-    numbers = [columns[name] for name in [*training.get("numeric", []), training["target"]]]
+    target = [] if "positive" in training else [training["target"]]
+    numbers = [columns[name] for name in [*training.get("numeric", []), *target]]
     unread = {each.name: each.unread / each.rows for each in numbers if each.unread}
     share = round(min(1.0, max(BAD_SHARE, 2 * sum(unread.values()))), 4)
     if unread:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-from pipeline.data import neutral_sql, text_sql
+from pipeline.data import labels, neutral_sql, text_sql
 from pipeline.data.sql import column_types, is_number, quoted
 from pipeline.init.table import TABLE
 
@@ -28,6 +28,13 @@ class Looks:
 
     connection: duckdb.DuckDBPyConnection
     target: str
+    decimal: str = "."
+
+    def labels(self) -> dict[str, int]:
+        """The rows of each label of the target, in the order of their one text."""
+        label, _ = labels.texts(self.target, column_types(self.connection, TABLE)[self.target], "", self.decimal)
+        query = f"SELECT {label} AS label, count(*) FROM {TABLE} WHERE label IS NOT NULL GROUP BY 1 ORDER BY 1"
+        return {_short(text): rows for text, rows in self.connection.execute(query).fetchall()}
 
     def different(self, columns: Sequence[str]) -> int:
         """How many different rows there are by these columns."""
@@ -56,3 +63,8 @@ class Looks:
     def _counted(self, query: str) -> tuple[int, ...]:
         (row,) = self.connection.execute(query).fetchall()
         return tuple(row)
+
+
+def _short(label: str) -> str:
+    """A whole number without its ".0", as people write it."""
+    return label.removesuffix(".0") if label.removesuffix(".0").lstrip("-").isdigit() else label

@@ -17,6 +17,7 @@ class Request:
     key: str | None = None
     label_time: str | None = None
     task: str | None = None
+    positive: str | None = None
     metric: str | None = None
     numeric: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()

@@ -29,6 +29,7 @@ class Roles:
     time: Facts
     target: Facts
     task: str
+    positive: str | None
     key: Facts | None
     label_time: Facts | None
     epoch: str | None
@@ -44,14 +45,14 @@ def find(request: Request, facts: Mapping[str, Facts], looks: Looks) -> Roles:
             _require(name, flag, facts)
     said: list[Assumption] = []
     target = facts[request.target]
-    task = _task(request, target, said)
+    task, positive = _task(request, target, looks, said)
     time = _time(request, facts, said)
     label_time = _label_time(request, facts, time, looks, said)
     taken = {target.name, time.name, *([label_time.name] if label_time else [])}
     key = _key(request, facts, time, taken, looks, said)
     features, left_out = choose(request, facts, taken | ({key.name} if key else set()), time, looks)
     epoch = None if time.is_time else time.epoch
-    return Roles(time, target, task, key, label_time, epoch, features, said, left_out)
+    return Roles(time, target, task, positive, key, label_time, epoch, features, said, left_out)
 
 
 def _named(request: Request) -> dict[str, Sequence[str]]:
@@ -79,7 +80,8 @@ def _require(name: str, flag: str, facts: Mapping[str, Facts]) -> None:
         raise DataError(f"{flag} {name}", "is no column of the data", advice)
 
 
-def _task(request: Request, target: Facts, said: list[Assumption]) -> str:
+def _task(request: Request, target: Facts, looks: Looks, said: list[Assumption]) -> tuple[str, str | None]:
+    """(task, the label that is 1 or None where labels are 0 and 1, or true and false)."""
     if request.task is not None and request.task not in TASKS:
         raise SettingsError(f"--task {request.task}", "is unknown", f"use {' or '.join(TASKS)}")
     if target.filled == 0:
@@ -90,36 +92,40 @@ def _task(request: Request, target: Facts, said: list[Assumption]) -> str:
             f"is {target.example!r} in every row",
             "nothing can be learnt from it: check the data",
         )
-    binary = target.is_truth or (target.is_number and target.different == 2 and (target.low, target.high) == (0, 1))
-    if binary:
-        if request.task != "regression":
-            said.append(Assumption("task", "binary", f"{target.name} has two values", "--task"))
-            return "binary"
-    elif target.different == 2 or not target.is_number:
-        _refuse_labels(target)
-    if request.task == "binary":
+    number = target.is_number and not target.is_truth
+    if request.task == "regression" or (request.task is None and number and target.different > 2):
+        if not target.is_number:
+            raise DataError(
+                f"--target {target.name}", f"holds no numbers, e.g. {target.example!r:.60}", "use --task binary"
+            )
+        why = f"{target.name} is a number with {target.different:,} different values"
+        said.append(Assumption("task", "regression", why, "--task"))
+        return "regression", None
+    said.append(Assumption("task", "binary", f"{target.name} has two values", "--task"))
+    if request.positive is None and (target.is_truth or (number and (target.low, target.high) == (0, 1))):
+        return "binary", None
+    return "binary", _positive(request, target, looks, said)
+
+
+def _positive(request: Request, target: Facts, looks: Looks, said: list[Assumption]) -> str:
+    counts = looks.labels()
+    if len(counts) > 2:
+        labels = ", ".join(repr(label[:40]) for label in list(counts)[:5])
         raise DataError(
             f"--target {target.name}",
-            f"has {target.different:,} different values, not 0 and 1",
-            "give a SELECT as --data that makes it 0 and 1",
+            f"has {len(counts):,} labels, {labels}{' …' if len(counts) > 5 else ''}, and a binary task has two",
+            "leave the rows of others out in a SELECT as --data",
         )
-    said.append(
-        Assumption(
-            "task", "regression", f"{target.name} is a number with {target.different:,} different values", "--task"
-        )
-    )
-    return "regression"
-
-
-def _refuse_labels(target: Facts) -> None:
-    observed = f"has {target.different:,} different labels, such as {target.example!r:.60}"
-    column = '"' + target.name.replace('"', '""') + '"'
-    positive = "'" + target.example.replace("'", "''") + "'"
-    raise DataError(
-        f"--target {target.name}",
-        observed,
-        f"say which one is 1 in a SELECT as --data: SELECT * REPLACE (({column} = {positive})::INT AS {column}) FROM …",
-    )
+    if request.positive is not None:
+        if request.positive not in counts:
+            raise DataError(
+                f"--positive {request.positive}", f"is no label of {target.name}", f"use one of {', '.join(counts)}"
+            )
+        return request.positive
+    rarer = min(counts, key=lambda label: (counts[label], label))
+    why = f"the rarer label, {counts[rarer]:,} of {sum(counts.values()):,}: a prediction is its probability"
+    said.append(Assumption("positive", rarer, why, "--positive"))
+    return rarer
 
 
 def _time(request: Request, facts: Mapping[str, Facts], said: list[Assumption]) -> Facts:

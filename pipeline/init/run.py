@@ -10,7 +10,7 @@ import duckdb
 import pandas as pd
 from pydantic import ValidationError
 
-from pipeline.data import sql, text_sql
+from pipeline.data import labels, sql, text_sql
 from pipeline.data.source import readable
 from pipeline.data.sql import quoted
 from pipeline.errors import SettingsError
@@ -66,12 +66,13 @@ def _draft(connection: duckdb.DuckDBPyConnection, request: Request, project: Pat
     origin = open_table(connection, project, request.data, request.model)
     connection.execute(f"SET TimeZone = {text_sql.literal(request.timezone)}")
     columns = facts.by_name(facts.count(connection, origin.csv.decimal))
-    found = roles.find(request, columns, Looks(connection, request.target))
+    found = roles.find(request, columns, Looks(connection, request.target, origin.csv.decimal))
     time = instant(found.time.name, found.time.type, found.epoch)
-    label = f"{_value(columns[found.target.name], origin)} IS NOT NULL"
+    target_sql = _target(columns[found.target.name], found.positive, origin)
+    label = f"{target_sql} IS NOT NULL"
     known = instant(found.label_time.name, found.label_time.type, found.epoch) if found.label_time else time
     chosen = windows.choose(connection, request, found, time, known, label)
-    frame = _frame(connection, origin, columns, found, time, label)
+    frame = _frame(connection, origin, columns, found, time, target_sql)
     is_held_out = (frame.pop("perennial_time") >= pd.Timestamp(chosen.holdout_start)).to_numpy()
     target = frame[found.target.name].to_numpy()
     first_checks.refuse_unjudgeable(target, is_held_out, found.task, chosen)
@@ -86,19 +87,25 @@ def _frame(
     columns: dict[str, facts.Facts],
     found: roles.Roles,
     time: str,
-    label: str,
+    target: str,
 ) -> pd.DataFrame:
     """The labelled rows in order of time: target and numeric features as float64, categories as text, and `perennial_time`."""
     numbers = [found.target.name, *found.features["numeric"]]
-    parts = [f"{time} AS perennial_time"]
-    parts += [f"{_value(columns[name], origin)} AS {quoted(name)}" for name in numbers]
+    parts = [f"{time} AS perennial_time", f"{target} AS {quoted(found.target.name)}"]
+    parts += [f"{_value(columns[name], origin)} AS {quoted(name)}" for name in found.features["numeric"]]
     parts += [f"CAST({quoted(name)} AS VARCHAR) AS {quoted(name)}" for name in found.features["categorical"]]
-    query = f"SELECT {', '.join(parts)} FROM {TABLE} WHERE {label} AND {time} IS NOT NULL ORDER BY 1"
+    query = f"SELECT {', '.join(parts)} FROM {TABLE} WHERE {target} IS NOT NULL AND {time} IS NOT NULL ORDER BY 1"
     with readable("--data"):
         frame = connection.sql(query).df()
     for name in numbers:
         frame[name] = frame[name].astype("float64")
     return frame
+
+
+def _target(column: facts.Facts, positive: str | None, origin: Origin) -> str:
+    if positive is None:
+        return _value(column, origin)
+    return labels.one_or_zero(*labels.texts(column.name, column.type, positive, origin.csv.decimal))
 
 
 def _value(column: facts.Facts, origin: Origin) -> str:

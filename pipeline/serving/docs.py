@@ -78,7 +78,7 @@ def openapi(runtime: Runtime, identity: Identity, settings: Settings) -> dict[st
     paths = _paths(runtime, f"/v2/models/{identity.model}")
     specification: dict[str, Any] = {
         "openapi": "3.0.3",
-        "info": {"title": identity.model, "version": identity.version},
+        "info": {"title": identity.model, "version": identity.version} | _answer(runtime),
         "servers": [{"url": "."}],
         "paths": paths,
         "components": {"schemas": schemas},
@@ -91,6 +91,12 @@ def openapi(runtime: Runtime, identity: Identity, settings: Settings) -> dict[st
             if "post" in methods:
                 methods["post"]["security"] = [{"key": []}]
     return specification
+
+
+def _answer(runtime: Runtime) -> dict[str, str]:
+    """What a prediction says; nothing for a package of the time before it said so."""
+    said = runtime.manifest.get("answer")
+    return {"description": f"A prediction is {said}."} if said else {}
 
 
 def _paths(runtime: Runtime, model: str) -> dict[str, Any]:

@@ -153,6 +153,14 @@ def _numbers_of_features(model: Any) -> Iterator[Fault]:
                 yield f"training.{column.kind}", why
 
 
+def _positive(model: Any) -> Iterator[Fault]:
+    positive, task = model.training.positive, model.training.task
+    if positive is not None and task != "binary":
+        yield "training.positive", f"is the label 1 of a binary task; the task is {task}"
+    elif isinstance(positive, str) and not positive.strip():
+        yield "training.positive", "is empty; name the label that becomes 1"
+
+
 def _estimator(model: Any) -> Iterator[Fault]:
     estimator = model.training.estimator
     if ":" in estimator:
@@ -283,6 +291,7 @@ CHECKS = (
     _names_in_the_source,
     _features,
     _numbers_of_features,
+    _positive,
     _estimator,
     _options,
     _metric,

@@ -92,6 +92,8 @@ class Schedule(Section):
 class Training(Section):
     task: Literal["binary", "regression"] = "binary"
     target: ColumnName
+    # Of the target's two labels the one that becomes 1; None where they are 0 and 1, or true and false.
+    positive: bool | int | float | str | None = None
     numeric: tuple[ColumnName, ...] = ()
     datetime: tuple[ColumnName, ...] = ()
     text: tuple[ColumnName, ...] = ()

@@ -79,6 +79,7 @@ def _written(
     manifest = {
         "model": name,
         "task": model.training.task,
+        "answer": answer(model.training),
         "runtime": runtime,
         "runtime_reason": reason,
         "schema": schema.as_json(),
@@ -90,6 +91,13 @@ def _written(
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     return manifest
+
+
+def answer(training: Training) -> str:
+    """What a prediction says, for who asks the model."""
+    if training.task == "binary":
+        return f"the probability that {training.target} is {1 if training.positive is None else training.positive}"
+    return f"the predicted {training.target}"
 
 
 def _categories(schema: Schema) -> str:

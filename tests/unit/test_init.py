@@ -193,6 +193,17 @@ def test_a_number_is_a_regression_with_a_limit_from_the_data(project):
     assert settings["gates"]["metric_limit"] == pytest.approx(naive, rel=2e-3)
 
 
+@pytest.mark.parametrize(("labels", "rarer"), [(("gone", "here"), "gone"), ((2, 1), "2"), ((-1, 1), "-1")])
+def test_two_labels_of_any_name_are_a_binary_task(project, labels, rarer):
+    """Of two labels the rarer one is 1 unless a flag names the other, and the block says which."""
+    table = TABLE.assign(churned=np.where(CHURNED, *labels))
+    result = drafted(project, table, dry_run=False)
+    assert result.draft.settings["training"]["positive"] == rarer
+    assert load(project).models["churn"].training.positive == rarer
+    other = drafted(project, table, positive=str(labels[1]))
+    assert other.draft.settings["training"]["positive"] == str(labels[1])
+
+
 def test_cells_that_are_no_numbers_are_counted_and_said(project):
     """A numeric column with some words stays numeric, and as many rows may be left out as it needs."""
     table = TABLE.assign(spend=TABLE.spend.astype(str).where(RANDOM.uniform(size=ROWS) > 0.02, "unknown"))
@@ -209,10 +220,16 @@ def test_cells_that_are_no_numbers_are_counted_and_said(project):
         (lambda t: t.assign(churned=0), {}, "--target churned: is '0' in every row"),
         (lambda t: t.assign(churned=None), {}, "--target churned: has a value in no row"),
         (
-            lambda t: t.assign(churned=np.where(CHURNED, "gone", "here")),
+            lambda t: t.assign(churned=np.resize(["gone", "here", "moved"], ROWS)),
             {},
-            "--target churned: has 2 different labels, such as 'gone'",
+            "--target churned: has 3 labels, 'gone', 'here', 'moved', and a binary task has two",
         ),
+        (
+            lambda t: t.assign(churned=np.where(CHURNED, "gone", "here")),
+            {"positive": "Gone"},
+            "--positive Gone: is no label",
+        ),
+        (lambda t: t.assign(churned=np.where(CHURNED, "gone", "here")), {"task": "regression"}, "holds no numbers"),
         (
             lambda t: t,
             {"target": "Churned"},
