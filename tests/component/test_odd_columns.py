@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -108,7 +109,11 @@ def in_mlflow(project: Path, rows: pd.DataFrame) -> list[float]:
     sizes = {SIZES[0]: texts.str.len(), SIZES[1]: texts.str.split().str.len()}
     asked = rows.assign(**{DAYS: days, **sizes})
     asked = asked[[*NUMBERS, DAYS, *SIZES, *TEXTS]]
-    return model.predict(asked.astype(dict.fromkeys([*NUMBERS, DAYS, *SIZES], "float32"))).tolist()
+    # The times lie within hours, which float32 cannot tell apart.
+    types = dict.fromkeys([*NUMBERS, *SIZES], "float32") | {DAYS: "float64"}
+    wanted = {c.name: c.type.to_numpy() for c in model.metadata.get_input_schema() if c.name in types}
+    assert wanted == {name: np.dtype(kind) for name, kind in types.items()}
+    return model.predict(asked.astype(types)).tolist()
 
 
 def own_python() -> dict[str, str]:
