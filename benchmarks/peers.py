@@ -48,9 +48,7 @@ def mlflow(flights: Flights, folder: Path) -> Iterator[Peer]:
     command += ["--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
     env = {"MLFLOW_TRACKING_URI": flights.registry.uri, "MLFLOW_DISABLE_TELEMETRY": "true", **ONE_THREAD}
     with served(command, f"http://127.0.0.1:{port}/ping", _new_folder(folder / "mlflow"), env):
-        yield Peer(
-            "mlflow models serve", port, "/invocations", records, lambda answer: [p[1] for p in answer["predictions"]]
-        )
+        yield Peer("mlflow models serve", port, "/invocations", records, lambda answer: answer["predictions"])
 
 
 @contextmanager
@@ -130,6 +128,10 @@ def _program(name: str) -> str:
 
 
 def _as_joblib(flights: Flights, folder: Path) -> None:
-    copy = "import sys, joblib, skops.io; joblib.dump(skops.io.load(sys.argv[1], trusted=sys.argv[3:]), sys.argv[2])"
+    # What MLflow has gives one number a row; the peers get the classifier in it, whose probabilities they answer.
+    copy = (
+        "import sys, joblib, skops.io; model = skops.io.load(sys.argv[1], trusted=sys.argv[3:]);"
+        " joblib.dump(model['probability'].estimators_[0] if 'probability' in model.named_steps else model, sys.argv[2])"
+    )
     arguments = [str(flights.skops), str(folder / "model.joblib"), *TRUSTED_TYPES]
     subprocess.run([_program("python"), "-c", copy, *arguments], check=True)
