@@ -23,7 +23,7 @@ from pipeline.registry.versions import Registry
 from pipeline.runs.retrain import retrain
 from pipeline.settings.environment import Environment
 from pipeline.settings.models import load
-from pipeline.training import fit
+from pipeline.training import frames
 
 MODEL = "flight-delay"
 START_S = 180
@@ -57,7 +57,7 @@ class Flights:
         days = sorted((Environment.read().project / "warehouse" / "flights").glob("*.parquet"))
         later = [day for day in days if day.stem >= f"{model.as_of:%Y-%m-%d}"]
         frame = pd.concat([pd.read_parquet(day) for day in later[: 1 + count // 500]], ignore_index=True)
-        return fit.records(frame.head(count), fit.schema_of(model))
+        return frames.records(frame.head(count), frames.schema_of(model))
 
 
 @functools.cache

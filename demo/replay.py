@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pandas as pd
 
 from pipeline.settings.models import Model
-from pipeline.training import fit
+from pipeline.training import frames
 
 
 @dataclass
@@ -55,7 +55,7 @@ class Tally:
 
 def requests(flights: pd.DataFrame, model: Model, every: str | None) -> Iterator[bytes]:
     """Request bodies in time order: one for all flights of each `every` (a pandas frequency), or one a flight for None."""
-    features = fit.records(flights, fit.schema_of(model))
+    features = frames.records(flights, frames.schema_of(model))
     times = flights[model.source.event_time]
     for record, key, at in zip(features, flights[model.source.key], times, strict=True):
         record |= {model.source.key: key, model.source.event_time: at.isoformat()}

@@ -81,12 +81,12 @@ def churn_artifacts(tmp_path_factory: pytest.TempPathFactory) -> Artifacts:
 
 
 def _train_churn(folder: Path) -> None:
-    from pipeline.training import evaluate, fit, package
+    from pipeline.training import evaluate, fit, package, skops_file
 
     files, model = Artifacts(folder, "churn"), Model.model_validate(CHURN)
     files.folder.mkdir(parents=True)
     rows = churn_rows(model)
-    fit.save(fit.fit(rows, model), files.model)
+    skops_file.save(fit.fit(rows, model), files.model)
     evaluate.evaluate(model, rows, files.model, files.predictions, files.reference, files.metrics)
     package.build("churn", model, files.model, files.predictions, files.package, files.snapshot)
 

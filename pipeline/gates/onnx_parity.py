@@ -49,7 +49,7 @@ def _requested(packaged: PackagedModel) -> Iterator[Rows]:
     """The held-out rows as requests. Raises BadRequest."""
     import orjson
 
-    from pipeline.training.fit import records
+    from pipeline.training.frames import records
 
     reader = packaged.package.reader
     for start in range(0, len(packaged.held_out), BLOCK_ROWS):

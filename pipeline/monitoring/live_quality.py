@@ -24,7 +24,7 @@ from pipeline.serving.prediction_log import pseudonym
 from pipeline.serving.schema import times
 from pipeline.settings.models import Model
 from pipeline.training.evaluate import PREDICTION, gain, metrics
-from pipeline.training.fit import schema_of
+from pipeline.training.frames import schema_of
 
 T = TypeVar("T")
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pipeline.serving.schema import Column, Schema
+from pipeline.serving.trusted import TRUSTED_TYPES
 from pipeline.settings.models import Model, Training
-from pipeline.training import fit
+from pipeline.training import fit, frames, skops_file
 from pipeline.workspaces.dvc_graph import read_json
 from pipeline.workspaces.workspace import Workspace
 
@@ -29,14 +30,14 @@ def log(workspace: Workspace, model: Model) -> Any:
     import skops
 
     rows = pd.read_parquet(workspace.files.reference).head(EXAMPLE_ROWS)
-    example = fit.feature_frame(rows, model.training, _schema(workspace).doubles)
-    estimator = fit.load(workspace.files.model)
+    example = frames.feature_frame(rows, model.training, _schema(workspace).doubles)
+    estimator = skops_file.load(workspace.files.model)
     predictions = fit.predict(estimator, example, model.training)
     return mlflow.sklearn.log_model(
         one_number(estimator, model.training),
         name="model",
         serialization_format="skops",
-        skops_trusted_types=fit.TRUSTED_TYPES,
+        skops_trusted_types=TRUSTED_TYPES,
         signature=mlflow.models.infer_signature(example, predictions),
         input_example=_input_example(workspace, model),
         # Without this list MLflow would load the model in another process to infer it.
@@ -73,7 +74,7 @@ def _input_example(workspace: Workspace, model: Model) -> pd.DataFrame:
 
     schema = _schema(workspace)
     row = {column.name: _neutral(column) for column in schema.columns}
-    return fit.feature_frame(pd.DataFrame([row]), model.training, schema.doubles)
+    return frames.feature_frame(pd.DataFrame([row]), model.training, schema.doubles)
 
 
 def _schema(workspace: Workspace) -> Schema:

@@ -123,10 +123,12 @@ def _drift_verdict(
     import pandas as pd
 
     from pipeline.monitoring import drift
-    from pipeline.training import fit
+    from pipeline.training import frames
 
     model = context.params.model(name)
-    columns = [column for column in fit.columns_of(model.training) if column.name not in model.rollout.serving.personal]
+    columns = [
+        column for column in frames.columns_of(model.training) if column.name not in model.rollout.serving.personal
+    ]
     schema = _schema(context, name, champion)
     before = pd.read_parquet(context.registry.reference_file(name, champion.version, champion.digest))
     return drift.compare(

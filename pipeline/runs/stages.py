@@ -51,19 +51,22 @@ def validate(name: str, model: Model, files: Artifacts) -> str:
 
 def train(name: str, model: Model, files: Artifacts) -> str:
     from pipeline.data import contract
-    from pipeline.training import fit
+    from pipeline.training import fit, frames, skops_file
 
-    doubles = fit.schema_of(model, files.snapshot).doubles
-    fit.save(fit.fit(contract.kept_rows(files.snapshot, files.quarantine), model, doubles), files.model)
+    doubles = frames.schema_of(model, files.snapshot).doubles
+    skops_file.save(fit.fit(contract.kept_rows(files.snapshot, files.quarantine), model, doubles), files.model)
     return f"{model.training.estimator}, {files.model.stat().st_size / 1e6:.1f} MB"
 
 
 def evaluate(name: str, model: Model, files: Artifacts) -> str:
     from pipeline.data import contract
     from pipeline.training import evaluate as evaluation
-    from pipeline.training import fit
+    from pipeline.training import frames
 
-    rows, doubles = contract.kept_rows(files.snapshot, files.quarantine), fit.schema_of(model, files.snapshot).doubles
+    rows, doubles = (
+        contract.kept_rows(files.snapshot, files.quarantine),
+        frames.schema_of(model, files.snapshot).doubles,
+    )
     result = evaluation.evaluate(model, rows, files.model, files.predictions, files.reference, files.metrics, doubles)
     return f"{result.metric} {evaluation.shown(result.metric, result.metrics[result.metric])} on {result.rows:,} held-out rows"
 

@@ -18,7 +18,7 @@ import pandas as pd
 
 from pipeline.errors import StageError
 from pipeline.settings.models import Model
-from pipeline.training import fit
+from pipeline.training import fit, frames, skops_file
 
 HIGHER_IS_BETTER = {
     "roc_auc": True,
@@ -133,14 +133,14 @@ def evaluate(
     `predictions` gets the held-out rows with a column `prediction`; `reference` gets a fixed-seed sample of the rows that
     were trained on, with the same column. Raises StageError when no row is held out.
     """
-    out = fit.held_out(rows, model)
+    out = frames.held_out(rows, model)
     if not out.any():
         raise StageError(
             "evaluate",
             f"no rows in the last {model.evaluation.holdout_days:g} days of the window",
             "raise evaluation.holdout_days",
         )
-    estimator = fit.load(model_file)
+    estimator = skops_file.load(model_file)
     test = _scored(estimator, rows[out], model, doubles)
     test.to_parquet(predictions, index=False)
     trained = rows[~out]
@@ -161,5 +161,5 @@ def evaluate(
 
 
 def _scored(estimator, rows: pd.DataFrame, model: Model, doubles: Collection[str]) -> pd.DataFrame:
-    features = fit.feature_frame(rows, model.training, doubles)
+    features = frames.feature_frame(rows, model.training, doubles)
     return rows.assign(**{PREDICTION: fit.predict(estimator, features, model.training)})

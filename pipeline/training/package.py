@@ -24,7 +24,7 @@ from pipeline.serving.runtime import Runtime
 from pipeline.serving.schema import Schema
 from pipeline.serving.schema.columns import Precision
 from pipeline.settings.models import Model, Training
-from pipeline.training import double_onnx, fit, parity
+from pipeline.training import double_onnx, frames, parity, pipelines, skops_file
 from pipeline.training.evaluate import PREDICTION
 from pipeline.training.signing import MANIFEST, digest
 
@@ -40,8 +40,8 @@ def build(
     Raises StageError for a model that cannot be served as `training.runtime` says.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    fitted = fit.load(model_file)
-    schema = fit.with_learnt(with_rules(fit.schema_of(model, snapshot), model), fitted)
+    fitted = skops_file.load(model_file)
+    schema = pipelines.with_learnt(with_rules(frames.schema_of(model, snapshot), model), fitted)
     held_out = pd.read_parquet(predictions)
     golden = golden_requests(held_out, model, schema)
     (folder / CATEGORIES).write_text(_categories(schema), encoding="utf-8")
@@ -140,7 +140,10 @@ def onnx_bytes(estimator: Any, settings: Training, precision: Precision = "float
     from skl2onnx import convert_sklearn, to_onnx
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
 
-    schema, number = Schema(fit.columns_of(settings)), FloatTensorType if precision == "float32" else DoubleTensorType
+    schema, number = (
+        Schema(frames.columns_of(settings)),
+        FloatTensorType if precision == "float32" else DoubleTensorType,
+    )
     matrices = (("numbers", number, schema.numbers), ("texts", StringTensorType, schema.texts))
     inputs = [(name, kind([None, len(columns)])) for name, kind, columns in matrices if columns]
     by_position = _columns_by_position(estimator, [*schema.numbers, *schema.texts])
@@ -186,7 +189,7 @@ def golden_requests(predictions: pd.DataFrame, model: Model, schema: Schema) -> 
     count = min(model.evaluation.golden_rows, len(ordered))
     picked = ordered.iloc[[round(i * (len(ordered) - 1) / max(count - 1, 1)) for i in range(count)]]
     return {
-        "request": {"dataframe_records": fit.records(picked, schema)},
+        "request": {"dataframe_records": frames.records(picked, schema)},
         "predictions": picked[PREDICTION].tolist(),
         "scale": parity.scale_of(model.training.task, predictions[PREDICTION].to_numpy()),
         "tolerance": model.gates.parity_tolerance,

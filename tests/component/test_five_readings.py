@@ -28,7 +28,7 @@ from pipeline.serving.identity import Identity
 from pipeline.serving.prediction_log import AnsweredRequest, LogSchema
 from pipeline.serving.schema import Reader
 from pipeline.settings.models import Model
-from pipeline.training import fit
+from pipeline.training import frames, pipelines
 
 NUMERIC = ["double", "whole", "large", "decimal", "flag"]
 DATETIME = ["naive", "aware", "date", "time_text"]
@@ -125,9 +125,11 @@ def trained_on(table, model, folder):
     folder.mkdir(exist_ok=True)
     pq.write_table(landed, folder / "2024-02-20.parquet")
     schema.write(folder)
-    features = fit.feature_frame(read_snapshot(folder), model.training, schema.doubles)
+    features = frames.feature_frame(read_snapshot(folder), model.training, schema.doubles)
     return Reader(
-        fit.with_learnt(schema, fit.pipeline_for(model.training).fit(features, np.arange(len(features)) % 2))
+        pipelines.with_learnt(
+            schema, pipelines.pipeline_for(model.training).fit(features, np.arange(len(features)) % 2)
+        )
     ), features
 
 

@@ -27,7 +27,7 @@ from pipeline.serving.prediction_log import AnsweredRequest, LogSchema, Predicti
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.schema import Reader
 from pipeline.settings.models import load
-from pipeline.training import fit, package
+from pipeline.training import fit, frames, package, skops_file
 from pipeline.workspaces.dvc_graph import Artifacts
 from tests.support.golden import golden_answers
 
@@ -96,7 +96,7 @@ def test_ids_at_1e9_are_learnt_and_served_as_in_float64(trained, estimator, monk
     assert "account as float64" in of.said["snapshot"]
     assert "ONNX, account as float64" in of.said["package"]
     single = fit.fit(contract.kept_rows(of.files.snapshot, of.files.quarantine), of.model)
-    rounded = fit.predict(single, fit.feature_frame(of.held_out, of.model.training), of.model.training)
+    rounded = fit.predict(single, frames.feature_frame(of.held_out, of.model.training), of.model.training)
     assert roc_auc_score(of.held_out["left"], rounded) < 0.7
 
     recorded = of.held_out["prediction"].to_numpy()
@@ -142,9 +142,9 @@ def test_where_onnx_cannot_run_in_float64_skops_serves(trained, tmp_path):
     model = of.model.model_copy(update={"training": of.model.training.model_copy(update=training)})
     rows = contract.kept_rows(of.files.snapshot, of.files.quarantine)
     fitted = fit.fit(rows, model, ["account"])
-    fit.save(fitted, tmp_path / "m")
+    skops_file.save(fitted, tmp_path / "m")
     held_out = of.held_out.assign(
-        prediction=fit.predict(fitted, fit.feature_frame(of.held_out, model.training, ["account"]), model.training)
+        prediction=fit.predict(fitted, frames.feature_frame(of.held_out, model.training, ["account"]), model.training)
     )
     held_out.to_parquet(tmp_path / "p")
     assert roc_auc_score(held_out["left"], held_out["prediction"]) > 0.85

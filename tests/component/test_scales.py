@@ -13,7 +13,7 @@ from pipeline.gates import onnx_parity
 from pipeline.gates.base import PackagedModel
 from pipeline.serving.runtime import Runtime
 from pipeline.settings.models import Model
-from pipeline.training import evaluate, fit, package
+from pipeline.training import evaluate, fit, package, skops_file
 from tests.support.golden import golden_answers
 
 OPTIONS = {"hist_gradient_boosting": {"max_iter": 30}, "random_forest": {"n_estimators": 30}, "linear": {}}
@@ -43,7 +43,7 @@ def built(tmp_path_factory):
         known = ((known - known.mean()) / known.std()).to_numpy()
         noise = np.random.default_rng(7).normal(size=len(rows))
         rows = rows.assign(left=TARGETS[target](known, noise))
-        fit.save(fit.fit(rows, model), folder / "m")
+        skops_file.save(fit.fit(rows, model), folder / "m")
         evaluate.evaluate(model, rows, folder / "m", folder / "p", folder / "r", folder / "e")
         manifest = package.build("churn", model, folder / "m", folder / "p", folder / "package")
         held_out = pd.read_parquet(folder / "p")

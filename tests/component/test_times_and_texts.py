@@ -27,7 +27,7 @@ from pipeline.serving.prediction_log import AnsweredRequest, LogSchema
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.schema import Column, Reader, Schema
 from pipeline.settings.models import Model, load
-from pipeline.training import evaluate, fit, package
+from pipeline.training import evaluate, fit, package, skops_file
 from pipeline.workspaces.dvc_graph import Artifacts
 from tests.component.test_drawn_schema import partitions, take
 
@@ -167,7 +167,7 @@ def test_times_without_end_are_refused_by_name(noted):
 def trained(model, rows, files, snapshot=None):
     """What the stages from training on make of `rows`."""
     files.folder.mkdir(parents=True)
-    fit.save(fit.fit(rows, model), files.model)
+    skops_file.save(fit.fit(rows, model), files.model)
     evaluate.evaluate(model, rows, files.model, files.predictions, files.reference, files.metrics)
     package.build("churn", model, files.model, files.predictions, files.package, snapshot)
 

@@ -26,7 +26,7 @@ from pipeline.runs import batch_scoring
 from pipeline.runs.drift_check import check_drift
 from pipeline.runs.rebuild import rebuild
 from pipeline.runs.retrain import retrain
-from pipeline.training import fit
+from pipeline.training import frames
 from pipeline.workspaces.dvc_graph import Artifacts
 from tests.support import all_kinds
 from tests.support.all_kinds import AS_OF, NAME, SEEN
@@ -85,7 +85,7 @@ def in_mlflow(context: Context, held_out: pd.DataFrame) -> list[float]:
     """What the version in MLflow predicts from the very frame that it came from, with a signature (MLflow 25593)."""
     model = mlflow.pyfunc.load_model(f"models:/{NAME}/1")
     assert model.metadata.get_input_schema().input_names() == all_kinds.LOGGED
-    return model.predict(fit.feature_frame(held_out, context.params.model(NAME).training)).tolist()
+    return model.predict(frames.feature_frame(held_out, context.params.model(NAME).training)).tolist()
 
 
 def send(address: str, rows: pa.Table) -> None:

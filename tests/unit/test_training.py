@@ -11,7 +11,7 @@ from pipeline.errors import SettingsError, StageError
 from pipeline.serving.errors import PackageRefused
 from pipeline.serving.runtime import Runtime
 from pipeline.settings.models import Training
-from pipeline.training import evaluate, fit, package, signing
+from pipeline.training import evaluate, fit, frames, package, pipelines, signing, skops_file
 
 ESTIMATORS = ["hist_gradient_boosting", "random_forest", "linear"]
 
@@ -35,8 +35,8 @@ def test_the_held_out_days_are_not_learnt_from(churn):
     """Labels of the held-out days do not change the model."""
     rows = churn_rows(churn)
     spoiled = rows.copy()
-    spoiled.loc[fit.held_out(rows, churn), "left"] = 0.0
-    features = fit.feature_frame(rows, churn.training)
+    spoiled.loc[frames.held_out(rows, churn), "left"] = 0.0
+    features = frames.feature_frame(rows, churn.training)
     one, two = (fit.predict(fit.fit(r, churn), features, churn.training) for r in (rows, spoiled))
     assert np.array_equal(one, two)
 
@@ -54,11 +54,11 @@ def test_every_estimator_survives_saving_and_onnx(churn, tmp_path, estimator, ta
     asked = rows.tail(300).copy()
     asked.iloc[0, asked.columns.get_loc("plan")] = "never seen"
     asked.iloc[1, asked.columns.get_loc("plan")] = None
-    expected = fit.predict(fitted, fit.feature_frame(asked, model.training), model.training)
+    expected = fit.predict(fitted, frames.feature_frame(asked, model.training), model.training)
 
     path = tmp_path / "model.skops"
-    fit.save(fitted, path)
-    again = fit.predict(fit.load(path), fit.feature_frame(asked, model.training), model.training)
+    skops_file.save(fitted, path)
+    again = fit.predict(skops_file.load(path), frames.feature_frame(asked, model.training), model.training)
     assert np.array_equal(again, expected)
 
     asked.assign(prediction=expected).to_parquet(tmp_path / "predictions.parquet")
@@ -75,9 +75,9 @@ def test_a_split_between_two_neighbouring_float32_values_is_served_as_learnt(chu
     for under, over in pairs:
         rows["spend"] = np.where(rows.left == 1, over, under).astype("float64")
         fitted = fit.fit(rows, churn)
-        expected = fit.predict(fitted, fit.feature_frame(rows, churn.training), churn.training)
+        expected = fit.predict(fitted, frames.feature_frame(rows, churn.training), churn.training)
         assert (expected[rows.left == 1] > 0.9).all()
-        fit.save(fitted, tmp_path / "m")
+        skops_file.save(fitted, tmp_path / "m")
         rows.assign(prediction=expected).to_parquet(tmp_path / "p")
         package.build("churn", churn, tmp_path / "m", tmp_path / "p", tmp_path / "package")
         assert np.allclose(Runtime.load(tmp_path / "package").predict_frame(rows), expected, atol=1e-5)
@@ -87,7 +87,7 @@ def test_names_that_are_no_identifiers_are_served_too(churn, tmp_path):
     """Columns whose names are no identifiers are served under their names."""
     model = with_training(churn, numeric=["Floor Area", "calls"], categorical=["The Plan"])
     rows = churn_rows(churn).rename(columns={"spend": "Floor Area", "plan": "The Plan"})
-    fit.save(fit.fit(rows, model), tmp_path / "m")
+    skops_file.save(fit.fit(rows, model), tmp_path / "m")
     evaluate.evaluate(model, rows, tmp_path / "m", tmp_path / "p", tmp_path / "r", tmp_path / "e.json")
     package.build("churn", model, tmp_path / "m", tmp_path / "p", tmp_path / "package")
     scored = pd.read_parquet(tmp_path / "p")
@@ -107,8 +107,8 @@ def test_what_onnx_cannot_hold_is_served_from_skops_and_says_so(churn, tmp_path,
         runtime=runtime,
     )
     rows = churn_rows(churn)
-    fit.save(fit.fit(rows, model), tmp_path / "m")
-    scored = fit.predict(fit.load(tmp_path / "m"), fit.feature_frame(rows, model.training), model.training)
+    skops_file.save(fit.fit(rows, model), tmp_path / "m")
+    scored = fit.predict(skops_file.load(tmp_path / "m"), frames.feature_frame(rows, model.training), model.training)
     rows.assign(prediction=scored).to_parquet(tmp_path / "p")
     if runtime == "onnx":
         with pytest.raises(StageError, match="cannot be converted to ONNX .*set training.runtime: skops"):
@@ -135,7 +135,7 @@ def test_a_skops_file_of_other_types_is_not_built(churn, tmp_path):
 
     rows = churn_rows(churn)
     other = skops.io.dumps(KNeighborsClassifier().fit(rows[["spend"]], rows["left"]))
-    reader = Reader(fit.schema_of(churn))
+    reader = Reader(frames.schema_of(churn))
     with pytest.raises(PackageRefused, match=r"model\.skops cannot be loaded .*KDTree"):
         SkopsModel(other, reader, "binary")
 
@@ -159,7 +159,7 @@ def test_a_model_that_could_not_be_read_back_is_refused_when_it_is_trained(churn
         churn_rows(churn), with_training(churn, estimator="sklearn.neighbors:KNeighborsClassifier", options={})
     )
     with pytest.raises(StageError, match="the model holds .*KDTree") as refused:
-        fit.save(fitted, tmp_path / "m")
+        skops_file.save(fitted, tmp_path / "m")
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "m").exists()
 
@@ -173,13 +173,13 @@ def test_one_class_is_refused(churn):
 def test_an_unknown_estimator_lists_the_known(churn):
     """An unknown estimator's error lists the known ones."""
     with pytest.raises(SettingsError, match="hist_gradient_boosting, random_forest, linear or module:function"):
-        fit.pipeline_for(churn.training.model_copy(update={"estimator": "magic"}))
+        pipelines.pipeline_for(churn.training.model_copy(update={"estimator": "magic"}))
 
 
 def test_a_wrong_option_is_named(churn):
     """An option that the estimator does not have is refused by name."""
     with pytest.raises(SettingsError, match="n_wings"):
-        fit.pipeline_for(churn.training.model_copy(update={"options": {"n_wings": 2}}))
+        pipelines.pipeline_for(churn.training.model_copy(update={"options": {"n_wings": 2}}))
 
 
 @pytest.fixture
@@ -203,9 +203,9 @@ def test_a_changed_byte_is_refused_by_the_server_and_by_the_deployer(built, file
 def test_evaluation_scores_the_held_out_rows_beside_a_guess(churn, tmp_path):
     """Evaluation scores the held-out rows beside a naive baseline."""
     rows = churn_rows(churn)
-    fit.save(fit.fit(rows, churn), tmp_path / "m")
+    skops_file.save(fit.fit(rows, churn), tmp_path / "m")
     evaluation = evaluate.evaluate(churn, rows, tmp_path / "m", tmp_path / "p", tmp_path / "r", tmp_path / "e.json")
-    assert evaluation.rows == fit.held_out(rows, churn).sum() == len(pd.read_parquet(tmp_path / "p"))
+    assert evaluation.rows == frames.held_out(rows, churn).sum() == len(pd.read_parquet(tmp_path / "p"))
     assert evaluation.metrics["roc_auc"] > 0.75 > evaluation.baseline["roc_auc"] == 0.5
     assert len(pd.read_parquet(tmp_path / "r")) == evaluation.trained_rows
     assert evaluate.Evaluation.read(tmp_path / "e.json") == evaluation

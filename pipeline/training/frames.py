@@ -1,0 +1,76 @@
+"""Rows as a model takes them: which columns, in which order and precision; and the same rows as a JSON request has them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline.serving.schema import Column, Schema
+from pipeline.serving.schema.blocks import number_matrix
+from pipeline.serving.schema.columns import Kind, Precision
+from pipeline.settings.models import Model, Training
+
+MISSING_CATEGORY = ""
+
+
+def feature_frame(rows: pd.DataFrame, training: Training, doubles: Collection[str] = ()) -> pd.DataFrame:
+    """The features of `rows`, in a snapshot's neutral form, as a model takes them: numbers as float32, of which a time is one and a text
+    two, those in `doubles` as float64, and categories as strings with '' for a missing value."""
+    columns = [replace(c, precision=precision_of(c, doubles)) for c in columns_of(training)]
+    precisions = {name: column.precision for column in columns for name in column.matrix}
+    numbers = pd.DataFrame(number_matrix(rows, columns), index=rows.index, columns=list(precisions)).astype(precisions)
+    categories = (
+        rows[list(training.categorical)]
+        .astype(object)
+        .where(rows[list(training.categorical)].notna(), MISSING_CATEGORY)
+    )
+    return pd.concat([numbers, categories], axis=1)
+
+
+def precision_of(column: Column, doubles: Collection[str]) -> Precision:
+    return "float64" if any(name in doubles for name in column.matrix) else "float32"
+
+
+def columns_of(training: Training) -> tuple[Column, ...]:
+    """The features as params.yaml lists them, without what a snapshot says of them."""
+    lists: tuple[tuple[tuple[str, ...], Kind], ...] = (
+        (training.numeric, "number"),
+        (training.datetime, "datetime"),
+        (training.text, "text"),
+        (training.categorical, "category"),
+    )
+    return tuple(Column(name, kind) for names, kind in lists for name in names)
+
+
+def schema_of(model: Model, snapshot: Path | None = None) -> Schema:
+    """The schema that was drawn with the snapshot. Without one, or from before schemas: numbers, and texts as they are."""
+    drawn = Schema.of_snapshot(snapshot) if snapshot is not None else None
+    if drawn is not None:
+        return drawn
+    source = model.source
+    return Schema(columns_of(model.training), source.key or "", source.event_time, source.timezone, source.epoch)
+
+
+def records(rows: pd.DataFrame, schema: Schema) -> list[dict[str, Any]]:
+    """Rows as a JSON request has them."""
+    columns = {
+        # A time and a text are written as they are.
+        column.name: rows[column.name].astype(
+            object if column.kind in ("category", "datetime", "text") else column.precision
+        )
+        for column in schema.columns
+    }
+    written = {
+        name: [schema[name].written(None if pd.isna(value) else value) for value in values.tolist()]
+        for name, values in columns.items()
+    }
+    return [dict(zip(written, row, strict=True)) for row in zip(*written.values(), strict=True)]
+
+
+def held_out(rows: pd.DataFrame, model: Model) -> pd.Series:
+    """True for the rows of the window's last `holdout_days`, which training never sees."""
+    return rows[model.source.event_time] >= model.held_out_from

@@ -1,0 +1,102 @@
+"""The scikit-learn pipeline that params.yaml describes: encoders by column, then the estimator."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.errors import SettingsError
+from pipeline.serving.schema import Schema
+from pipeline.settings.models import Training
+from pipeline.training.frames import columns_of
+
+if TYPE_CHECKING:
+    from sklearn.base import BaseEstimator
+    from sklearn.pipeline import Pipeline
+
+
+def pipeline_for(training: Training) -> BaseEstimator:
+    """The unfitted scikit-learn pipeline: encoders by column, then the estimator."""
+    from sklearn.compose import ColumnTransformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import Pipeline, make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+
+    estimator, columns_as = _estimator(training)
+    numeric: Any = "passthrough"
+    categorical: Any = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    if columns_as == "raw":
+        categorical = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, dtype=np.float32)
+    elif columns_as == "imputed":
+        numeric = SimpleImputer(strategy="median")
+    else:
+        numeric = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
+    numbers = [name for column in columns_of(training) for name in column.matrix]
+    columns = [
+        (n, t, list(c))
+        for n, t, c in (("numeric", numeric, numbers), ("categorical", categorical, training.categorical))
+        if c
+    ]
+    return Pipeline([("columns", ColumnTransformer(columns)), ("estimator", estimator)])
+
+
+def _estimator(training: Training) -> tuple[BaseEstimator, str]:
+    """The estimator that params.yaml names, and how it takes numeric columns: raw, imputed, or scaled (imputed too)."""
+    if ":" in training.estimator:
+        from pipeline.data.user_code import hook_function
+
+        return hook_function(training.estimator)(**training.options), "scaled"
+    from sklearn import ensemble, linear_model
+
+    binary = training.task == "binary"
+    known = {
+        "hist_gradient_boosting": (
+            ensemble.HistGradientBoostingClassifier if binary else ensemble.HistGradientBoostingRegressor,
+            "raw",
+        ),
+        # Not scaled: in float32 a scaled value may fall on the other side of a split and take another branch.
+        "random_forest": (ensemble.RandomForestClassifier if binary else ensemble.RandomForestRegressor, "imputed"),
+        "linear": (linear_model.LogisticRegression if binary else linear_model.Ridge, "scaled"),
+    }
+    if training.estimator not in known:
+        raise SettingsError(
+            f"estimator {training.estimator}", "is unknown", f"use {', '.join(known)} or module:function"
+        )
+    kind, columns_as = known[training.estimator]
+    try:
+        return kind(random_state=training.seed, **training.options), columns_as
+    except TypeError as error:
+        raise SettingsError("training.options", str(error), f"see scikit-learn's {kind.__name__}") from error
+
+
+def with_learnt(schema: Schema, fitted: Pipeline) -> Schema:
+    """The schema with the categories that the fitted encoder knows; a missing value is none of them."""
+    if not schema.texts:
+        return schema
+    encoder = fitted[0].named_transformers_["categorical"]
+    known = dict(zip(schema.texts, encoder.categories_, strict=True))
+    return replace(
+        schema,
+        columns=tuple(
+            replace(column, learnt=frozenset(map(str, known[column.name])) - {""}) if column.is_category else column
+            for column in schema.columns
+        ),
+    )
+
+
+def with_float32_splits(fitted: Pipeline) -> Pipeline:
+    """The same model, with each split of a boosted tree at the next float32 below it: no float32 value lies between.
+
+    scikit-learn splits at a float64 between two values. ONNX rounds that split to float32. Where the two values are
+    neighbours, it can become the upper value, which then takes the other branch.
+    """
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    if isinstance(fitted[-1], HistGradientBoostingClassifier | HistGradientBoostingRegressor):
+        for tree in (tree for trees in fitted[-1]._predictors for tree in trees):
+            exact = tree.nodes["num_threshold"]
+            near = exact.astype("float32")
+            tree.nodes["num_threshold"] = np.where(near > exact, np.nextafter(near, np.float32(-np.inf)), near)
+    return fitted
