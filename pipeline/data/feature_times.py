@@ -10,8 +10,8 @@ import duckdb
 
 from pipeline.data.sql import column_types, is_number, quoted
 from pipeline.errors import DataError
-from pipeline.settings.models import Training
 from pipeline.settings.source import Source
+from pipeline.settings.training import Training
 
 WITH_ZONE = "TIMESTAMP WITH TIME ZONE"
 WITHOUT_ZONE = ("DATE", "TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS")

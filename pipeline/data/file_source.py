@@ -17,8 +17,8 @@ from pipeline.data import source_times, text_sql
 from pipeline.data.csv_files import FILE, CsvReader, by_header, matching
 from pipeline.data.sql import column_types, quoted
 from pipeline.errors import DataError
-from pipeline.settings.models import Training
 from pipeline.settings.source import PARQUET_SUFFIX, Source
+from pipeline.settings.training import Training
 
 
 def load(

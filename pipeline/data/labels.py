@@ -8,7 +8,7 @@ from pipeline.data import neutral_sql, text_sql
 from pipeline.data.sql import column_types, quoted
 from pipeline.errors import DataError
 from pipeline.serving.schema.spelling import MISSING
-from pipeline.settings.models import Training
+from pipeline.settings.training import Training
 
 EXAMPLES = 5
 

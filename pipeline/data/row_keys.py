@@ -16,7 +16,7 @@ import pandas as pd
 from pipeline.serving.schema import Column, spelling
 from pipeline.serving.schema.blocks import number_matrix
 from pipeline.serving.schema.columns import Kind
-from pipeline.settings.models import Training
+from pipeline.settings.training import Training
 
 
 def of_frame(rows: pd.DataFrame, times: pd.Series, training: Training) -> list[str | None]:

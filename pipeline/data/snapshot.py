@@ -24,8 +24,9 @@ from pipeline.data.day_history import no_label_key
 from pipeline.data.label_delay import LabelDelay
 from pipeline.data.user_code import own_code
 from pipeline.errors import DataError
-from pipeline.settings.models import Model, Training
+from pipeline.settings.models import Model
 from pipeline.settings.source import Source
+from pipeline.settings.training import Training
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from pipeline.data.sql import column_types, quoted
 from pipeline.data.text_sql import literal
 from pipeline.data.user_code import hook_function
 from pipeline.errors import DataError
-from pipeline.settings.models import Training
 from pipeline.settings.source import Source
+from pipeline.settings.training import Training
 
 
 def load(

@@ -19,8 +19,8 @@ from pipeline.data.sql import column_types, quoted
 from pipeline.errors import DataError
 from pipeline.serving.schema.spelling import NUMBER
 from pipeline.serving.schema.times import FORMS
-from pipeline.settings.models import Training
 from pipeline.settings.source import Source
+from pipeline.settings.training import Training
 
 COLUMN = "unread"
 # Longer texts are cut: an unread cell may be a whole page.

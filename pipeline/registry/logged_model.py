@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.serving.schema import Column, Schema
 from pipeline.serving.trusted import TRUSTED_TYPES
-from pipeline.settings.models import Model, Training
+from pipeline.settings.models import Model
+from pipeline.settings.training import Training
 from pipeline.training import fit, frames, skops_file
 from pipeline.workspaces.dvc_graph import read_json
 from pipeline.workspaces.workspace import Workspace

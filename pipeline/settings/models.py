@@ -15,13 +15,13 @@ from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, mod
 
 from pipeline.errors import SettingsError
 from pipeline.settings import agreement, yaml_file
-from pipeline.settings.columns import ColumnName
 from pipeline.settings.cron import Cron
 from pipeline.settings.faults import all_faults, fault, read_sections, readable_part
 from pipeline.settings.rollout import Rollout
-from pipeline.settings.section import Section
+from pipeline.settings.section import MOST, Section
 from pipeline.settings.source import Source
 from pipeline.settings.times import LONGEST_DAYS, UtcTime, utc
+from pipeline.settings.training import Evaluation, Training
 
 MODEL_NAME = re.compile(r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")
 
@@ -39,10 +39,6 @@ def refuse_unknown(conf: Mapping | None, known: Mapping) -> None:
     unknown = sorted(set(conf or {}) - set(known))
     if unknown:
         raise SettingsError(f"conf {', '.join(unknown)}", "is unknown to this Dag", f"use {', '.join(known)}")
-
-
-# So many rows, trees or files no machine has; a number above it is a slip, and databases may not hold it.
-MOST = 10**12
 
 
 def _low_to_high(pair: tuple[float, float]) -> tuple[float, float]:
@@ -87,33 +83,6 @@ class Schedule(Section):
     end: UtcTime | None = None
     # From a step of the run to the Celery queue for its task.
     queues: dict[str, str] = {}
-
-
-class Training(Section):
-    task: Literal["binary", "regression"] = "binary"
-    target: ColumnName
-    # Of the target's two labels the one that becomes 1; None where they are 0 and 1, or true and false.
-    positive: bool | int | float | str | None = None
-    numeric: tuple[ColumnName, ...] = ()
-    datetime: tuple[ColumnName, ...] = ()
-    text: tuple[ColumnName, ...] = ()
-    categorical: tuple[ColumnName, ...] = ()
-    estimator: str = "hist_gradient_boosting"
-    options: dict[str, float | int | str | bool | None] = Field(default_factory=dict)
-    seed: int = Field(default=0, ge=0, lt=2**32)
-    runtime: Literal["auto", "onnx", "skops"] = "auto"
-
-    @property
-    def features(self) -> list[str]:
-        return [*self.numeric, *self.datetime, *self.text, *self.categorical]
-
-
-class Evaluation(Section):
-    holdout_days: float = Field(gt=0)
-    metric: Literal["roc_auc", "average_precision", "log_loss", "brier", "accuracy", "mae", "rmse", "r2"]
-    min_holdout_rows: int = Field(default=50, ge=1, le=MOST)
-    reference_rows: int = Field(default=10_000, ge=1, le=MOST)
-    golden_rows: int = Field(default=20, ge=1, le=MOST)
 
 
 class Column(Section):

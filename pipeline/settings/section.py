@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 # The context of settings that were right when they were recorded: what is live by them goes on when a rule gets stricter.
 RECORDED = "recorded"
 
+# So many rows, trees or files no machine has; a number above it is a slip, and databases may not hold it.
+MOST = 10**12
+
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)

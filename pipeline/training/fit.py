@@ -14,7 +14,8 @@ import pandas as pd
 from pipeline.errors import StageError
 from pipeline.serving.schema import Column
 from pipeline.serving.schema.columns import LARGEST
-from pipeline.settings.models import Model, Training
+from pipeline.settings.models import Model
+from pipeline.settings.training import Training
 from pipeline.training.frames import feature_frame, held_out, precision_of
 from pipeline.training.pipelines import pipeline_for, with_float32_splits
 

@@ -12,7 +12,8 @@ import pandas as pd
 from pipeline.serving.schema import Column, Schema
 from pipeline.serving.schema.blocks import number_matrix
 from pipeline.serving.schema.columns import Kind, Precision
-from pipeline.settings.models import Model, Training
+from pipeline.settings.models import Model
+from pipeline.settings.training import Training
 
 MISSING_CATEGORY = ""
 

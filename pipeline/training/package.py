@@ -23,7 +23,8 @@ from pipeline.serving.errors import PackageRefused
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.schema import Schema
 from pipeline.serving.schema.columns import Precision
-from pipeline.settings.models import Model, Training
+from pipeline.settings.models import Model
+from pipeline.settings.training import Training
 from pipeline.training import double_onnx, frames, parity, pipelines, skops_file
 from pipeline.training.evaluate import PREDICTION
 from pipeline.training.signing import MANIFEST, digest

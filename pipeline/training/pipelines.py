@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.errors import SettingsError
 from pipeline.serving.schema import Schema
-from pipeline.settings.models import Training
+from pipeline.settings.training import Training
 from pipeline.training.frames import columns_of
 
 if TYPE_CHECKING:

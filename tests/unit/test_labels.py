@@ -10,7 +10,8 @@ from pipeline.data import labels, snapshot
 from pipeline.errors import DataError
 from pipeline.monitoring import live_quality
 from pipeline.serving import docs
-from pipeline.settings.models import Training, load
+from pipeline.settings.models import load
+from pipeline.settings.training import Training
 
 TRAINING = {"target": "y", "numeric": ("x",)}
 

@@ -10,7 +10,7 @@ from harness.project import churn_rows
 from pipeline.errors import SettingsError, StageError
 from pipeline.serving.errors import PackageRefused
 from pipeline.serving.runtime import Runtime
-from pipeline.settings.models import Training
+from pipeline.settings.training import Training
 from pipeline.training import evaluate, fit, frames, package, pipelines, signing, skops_file
 
 ESTIMATORS = ["hist_gradient_boosting", "random_forest", "linear"]
