@@ -19,7 +19,7 @@ from pipeline.ledger.events import DriftChecked, GatesChecked, RunOpened, StepEn
 from pipeline.ledger.rollout_events import RolloutEnded
 from pipeline.services.environment import USER, Addresses
 from pipeline.serving.runtime import Runtime
-from pipeline.training.evaluate import metrics
+from pipeline.training import tasks
 
 WIDTH = 120
 
@@ -156,7 +156,9 @@ def _version(result: DemoResult, run: str) -> dict[str, Any]:
         "version": version,
         "as_of": ledger.events(RunOpened, run=run)[-1].event.as_of,
         "held_out": result.context.registry.version_facts(result.model, version).metrics[metric],
-        "later": metrics(model.training.task, labelled[model.training.target].to_numpy(), answers)[metric],
+        "later": tasks.of(model.training).scores(labelled[model.training.target].to_numpy(), tasks.Answers(answers))[
+            metric
+        ],
         "gates": len(verdicts),
         "gates_passed": sum(verdict["passed"] for verdict in verdicts),
         "trigger_to_live_s": _seconds(_triggered_at(run), rollout.at),

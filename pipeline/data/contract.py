@@ -25,6 +25,7 @@ from pipeline.serving.scan import MAX_TEXT_BYTES
 from pipeline.serving.schema import Column as Ruled
 from pipeline.serving.schema import Schema, spelling
 from pipeline.settings.models import Column, Contract, Model
+from pipeline.training import tasks
 
 EXAMPLES = 3
 ROW, REASON = "snapshot_row", "reason"
@@ -151,9 +152,9 @@ def broken_rows(rows: pd.DataFrame, contract: Contract, model: Model, drawn: Sch
 
     rules = {c: contract.columns.get(c) for c in model.training.features}
     target = contract.columns.get(model.training.target, Column())
-    if model.training.task == "binary" and target.allowed is None:
+    if (labels := tasks.of(model.training).allowed) is not None and target.allowed is None:
         # Whatever else the rule says.
-        target = target.model_copy(update={"allowed": (0, 1)})
+        target = target.model_copy(update={"allowed": labels})
     rules[model.training.target] = target
     columns = {c: _column(pandera, rule, c in model.training.categorical, ruled.get(c)) for c, rule in rules.items()}
     columns |= {c: _free_text(pandera, rules[c]) for c in model.training.text}

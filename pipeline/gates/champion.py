@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from pipeline.gates.base import PackagedModel, Verdict
 from pipeline.serving.schema import Schema
-from pipeline.training.evaluate import PREDICTION, gain, metrics, shown, shown_gain
+from pipeline.training import tasks
+from pipeline.training.evaluate import PREDICTION, gain, shown, shown_gain
+from pipeline.training.tasks import Answers
 
 
 def verdict(packaged: PackagedModel) -> Verdict | None:
@@ -29,8 +31,9 @@ def verdict(packaged: PackagedModel) -> Verdict | None:
         )
         return Verdict("champion", True, 0.0, -tolerance, reason)
     target = held_out[model.training.target].to_numpy()
-    champion = metrics(model.training.task, target, packaged.champion.predict_frame(held_out))[metric]
-    candidate = metrics(model.training.task, target, held_out[PREDICTION].to_numpy())[metric]
+    task = tasks.of(model.training)
+    champion = task.scores(target, Answers(packaged.champion.predict_frame(held_out)))[metric]
+    candidate = task.scores(target, Answers(held_out[PREDICTION].to_numpy()))[metric]
     by = gain(metric, candidate, champion, packaged.evaluation.baseline[metric])
     allowed = f", at most {shown_gain(metric, tolerance)} worse allowed (gates.champion_tolerance)" if tolerance else ""
     return Verdict(

@@ -17,7 +17,7 @@ import numpy as np
 from pipeline.gates.base import PackagedModel, Verdict
 from pipeline.serving.errors import BadRequest
 from pipeline.serving.schema import Rows
-from pipeline.training import parity
+from pipeline.training import parity, tasks
 from pipeline.training.evaluate import PREDICTION
 
 BLOCK_ROWS = 10_000
@@ -32,9 +32,10 @@ def verdict(packaged: PackagedModel) -> Verdict:
     except BadRequest as error:
         reason = f"the package refuses a row that it was tested on: {error}; correct gates.contract.columns"
         return Verdict("onnx_parity", False, math.inf, tolerance, reason)
-    scale = parity.scale_of(packaged.model.training.task, expected)
+    task = tasks.of(packaged.model.training)
+    scale = task.scale(expected)
     difference = parity.difference(answers, expected, scale)
-    of = "" if packaged.model.training.task == "binary" else f" of the predictions' spread ({scale:g})"
+    of = "" if task.output != "number" else f" of the predictions' spread ({scale:g})"
     # An answer of NaN makes the difference NaN, which compares false, so the gate fails.
     return Verdict(
         "onnx_parity",

@@ -14,6 +14,9 @@ from pipeline.init.roles import Roles
 from pipeline.init.table import Origin
 from pipeline.init.windows import Windows
 from pipeline.settings.source import Csv
+from pipeline.settings.training import Training
+from pipeline.training import tasks
+from pipeline.training.tasks import METRICS, TASKS
 
 # roc_auc of a guess; a version must be better than it by the margin.
 GUESSED_AUC, AUC_MARGIN = 0.5, 0.02
@@ -47,7 +50,7 @@ def make(
         "source": _source(request, origin, roles, windows),
         "training": training,
         "evaluation": {"holdout_days": windows.holdout_days, "metric": _metric(request, roles, said)},
-        "gates": _gates(request, roles, target, is_held_out, said)
+        "gates": _gates(request, roles, training, target, is_held_out, said)
         | {"contract": {"min_rows": max(1, len(target) // 10), "max_bad_share": _bad_share(training, columns, said)}},
         "monitor": {"cron": "0 6 * * *", "window_days": windows.monitor_days},
     }
@@ -86,31 +89,33 @@ def _bounds(roles: Roles) -> tuple[str, str]:
 
 
 def _metric(request: Request, roles: Roles, said: list[Assumption]) -> str:
+    task = TASKS[roles.task]
     if request.metric is not None:
-        from pipeline.training.evaluate import metrics
-
-        known = metrics(roles.task, np.array([0.0, 1.0]), np.array([0.5, 0.5]))
+        known = [metric.name for metric in task.metrics]
         if request.metric not in known:
             raise SettingsError(
                 f"--metric {request.metric}", f"is no metric of a {roles.task} task", f"use one of {', '.join(known)}"
             )
         return request.metric
-    metric = "roc_auc" if roles.task == "binary" else "mae"
-    why = "how well it ranks, whatever the share of positives" if roles.task == "binary" else "in the target's own unit"
-    said.append(Assumption("metric", metric, why, "--metric"))
-    return metric
+    said.append(Assumption("metric", task.usual_metric, task.usual_metric_why, "--metric"))
+    return task.usual_metric
 
 
 def _gates(
-    request: Request, roles: Roles, target: np.ndarray, is_held_out: np.ndarray, said: list[Assumption]
+    request: Request,
+    roles: Roles,
+    training: dict[str, Any],
+    target: np.ndarray,
+    is_held_out: np.ndarray,
+    said: list[Assumption],
 ) -> dict[str, Any]:
     limit, margin = GUESSED_AUC, AUC_MARGIN
     guess = "a guess has 0.5"
-    metric = request.metric or ("roc_auc" if roles.task == "binary" else "mae")
+    metric = request.metric or TASKS[roles.task].usual_metric
     if metric != "roc_auc":
         limit, margin = (
-            _naive(metric, roles.task, target, is_held_out),
-            ERROR_MARGIN if metric in ("mae", "rmse") else 0.0,
+            _naive(metric, training, target, is_held_out),
+            ERROR_MARGIN if METRICS[metric].in_targets_unit else 0.0,
         )
         guess = "as good as guessing the mean of the rows before"
     said.append(
@@ -132,11 +137,9 @@ def _bad_share(training: dict[str, Any], columns: Mapping[str, Facts], said: lis
     return share
 
 
-def _naive(metric: str, task: str, target: np.ndarray, is_held_out: np.ndarray) -> float:
-    from pipeline.training.evaluate import HIGHER_IS_BETTER, metrics
-
-    held = target[is_held_out]
-    score = metrics(task, held, np.full(len(held), target[~is_held_out].mean()))[metric]
+def _naive(metric: str, training: dict[str, Any], target: np.ndarray, is_held_out: np.ndarray) -> float:
+    task, held = tasks.of(Training(**training)), target[is_held_out]
+    score = task.scores(held, task.guess(target[~is_held_out], len(held)))[metric]
     # Rounded to what is written, never to a limit that the guess itself misses.
     step = 10.0 ** (np.floor(np.log10(abs(score))) - 3) if score else 0.0
-    return float(score - step if HIGHER_IS_BETTER[metric] else score + step)
+    return float(score - step if METRICS[metric].higher_is_better else score + step)

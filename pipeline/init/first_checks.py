@@ -9,6 +9,7 @@ from pipeline.errors import DataError
 from pipeline.init.request import LeftOut
 from pipeline.init.roles import Roles
 from pipeline.init.windows import FEWEST_HELD_OUT, Windows
+from pipeline.training.tasks import TASKS
 
 # Rows that are looked at, evenly over time; a feature that alone predicts the target better than this knows it.
 LOOKED_AT, TOO_GOOD = 20_000, 0.99
@@ -28,7 +29,7 @@ def refuse_unjudgeable(target: np.ndarray, is_held_out: np.ndarray, task: str, w
                 f"{windows.holdout_days:g} leaves {len(values):,} rows {which}; {FEWEST_HELD_OUT} are the fewest",
                 "give another number of days",
             )
-        if task == "binary" and len(np.unique(values)) < 2:
+        if TASKS[task].estimator == "classifier" and len(np.unique(values)) < 2:
             raise DataError(
                 "--holdout-days",
                 f"{windows.holdout_days:g} leaves only rows of the class {values[0]:g} {which}",
@@ -49,7 +50,7 @@ def leaks(frame: pd.DataFrame, is_held_out: np.ndarray, roles: Roles) -> list[Le
     for column in [*numeric, *roles.features["categorical"]]:
         score = _alone(_as_numbers(some[column], target, held, column in numeric), target, held, roles.task)
         if score > TOO_GOOD:
-            metric = "roc_auc" if roles.task == "binary" else "r2"
+            metric = "roc_auc" if TASKS[roles.task].estimator == "classifier" else "r2"
             why = f"it alone predicts {roles.target.name} with {metric} {score:.3f}, so it is probably written after it"
             found.append(LeftOut(column, why, f"--{'numeric' if column in numeric else 'categorical'} keeps it"))
     return found
@@ -68,7 +69,7 @@ def _alone(values: np.ndarray, target: np.ndarray, held: np.ndarray, task: str) 
     from sklearn.metrics import r2_score, roc_auc_score
     from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-    if task == "binary":
+    if TASKS[task].estimator == "classifier":
         if len(np.unique(target[held])) < 2 or len(np.unique(target[~held])) < 2:
             return 0.0
         tree = DecisionTreeClassifier(max_depth=DEPTH, min_samples_leaf=LEAF, random_state=SEED)

@@ -12,13 +12,13 @@ from pipeline.init.features import choose
 from pipeline.init.looks import Looks
 from pipeline.init.request import Assumption, LeftOut, Request
 from pipeline.settings.columns import one_name
+from pipeline.training.tasks import TASKS
 
 NAMES_OF_KEYS = re.compile(r"(^|[_ -])(id|key|uuid|guid|number|no|nr)$|(?<=[a-z])(Id|ID|Key)$", re.IGNORECASE)
 NAMES_OF_TIMES = re.compile(r"(^|[_ -])(at|on|ts|time|timestamp|date|epoch)$|(?<=[a-z])(At|Time|Date)$", re.IGNORECASE)
 NAMES_OF_LABEL_TIMES = re.compile(
     r"label|decided|closed|resolved|outcome|result|churned|returned|paid|landed|ended", re.IGNORECASE
 )
-TASKS = ("binary", "regression")
 LARGEST_KEY = 128
 
 

@@ -23,8 +23,10 @@ from pipeline.serving.log_files import GOLDEN, GOLDEN_ID
 from pipeline.serving.prediction_log import pseudonym
 from pipeline.serving.schema import times
 from pipeline.settings.models import Model
-from pipeline.training.evaluate import PREDICTION, gain, metrics
+from pipeline.training import tasks
+from pipeline.training.evaluate import PREDICTION, gain
 from pipeline.training.frames import schema_of
+from pipeline.training.tasks import Answers
 
 T = TypeVar("T")
 
@@ -238,7 +240,8 @@ def quality(
     joined = with_labels(answers, labelled, tolerance)
     metric, value = model.evaluation.metric, None
     if len(joined) >= model.monitor.min_rows:
-        value = metrics(model.training.task, joined["target"].to_numpy(), joined[PREDICTION].to_numpy())[metric]
+        task = tasks.of(model.training)
+        value = task.scores(joined["target"].to_numpy(), Answers(joined[PREDICTION].to_numpy()))[metric]
     other_time, alike = at_other_times(answers, labelled, tolerance), derived_keys.left_out(answers, labelled)
     return LiveQuality(metric, value, held_out, len(joined), len(answers), other_time, naive, alike=alike)
 

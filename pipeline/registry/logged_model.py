@@ -12,7 +12,7 @@ from pipeline.serving.schema import Column, Schema
 from pipeline.serving.trusted import TRUSTED_TYPES
 from pipeline.settings.models import Model
 from pipeline.settings.training import Training
-from pipeline.training import fit, frames, skops_file
+from pipeline.training import frames, skops_file, tasks
 from pipeline.workspaces.dvc_graph import read_json
 from pipeline.workspaces.workspace import Workspace
 
@@ -33,7 +33,7 @@ def log(workspace: Workspace, model: Model) -> Any:
     rows = pd.read_parquet(workspace.files.reference).head(EXAMPLE_ROWS)
     example = frames.feature_frame(rows, model.training, _schema(workspace).doubles)
     estimator = skops_file.load(workspace.files.model)
-    predictions = fit.predict(estimator, example, model.training)
+    predictions = tasks.of(model.training).predict(estimator, example)
     return mlflow.sklearn.log_model(
         one_number(estimator, model.training),
         name="model",
@@ -47,12 +47,12 @@ def log(workspace: Workspace, model: Model) -> Any:
 
 
 def one_number(estimator: BaseEstimator, training: Training) -> BaseEstimator:
-    """A pipeline whose `predict` gives what `fit.predict` gives: for a binary model the probability of 1.
+    """A pipeline whose `predict` gives what `Task.predict` gives: for a binary model the probability of 1.
 
     It has only scikit-learn's own classes: stacking gives the probability of the second class to the next step, and that step
     is a line through it, times 1 plus 0, which changes no bit.
     """
-    if training.task != "binary":
+    if tasks.of(training).output != "probability":
         return estimator
     import numpy as np
     from sklearn.ensemble import StackingClassifier

@@ -13,11 +13,11 @@ from pipeline.registry.versions import Registry
 from pipeline.rollout.routing.route import RoutedSlot
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.schema import Rows
+from pipeline.training.tasks import TASKS
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-CUTS = tuple(range(10, 100, 10))
 # Distinct rows are counted up to this number.
 MAX_DISTINCT = 10_000
 
@@ -142,5 +142,4 @@ def cuts(registry: Registry, model: str, champion: RoutedSlot, task: str) -> np.
     file = registry.reference_file(model, champion.version, champion.digest)
     reference = pq.read_table(file, columns=["prediction"])
     predictions = reference["prediction"].to_numpy()
-    middle = 0.5 if task == "binary" else float(np.median(predictions))
-    return np.array([middle, *np.percentile(predictions, CUTS)])
+    return TASKS[task].sides(predictions)

@@ -110,7 +110,9 @@ def _losses(
     The rows are in the order in which their labels came, so that each look continues where the last one ended.
     """
     from pipeline.monitoring import label_join, live_quality
-    from pipeline.training.evaluate import PREDICTION, bounded_loss
+    from pipeline.training import tasks
+    from pipeline.training.evaluate import PREDICTION
+    from pipeline.training.tasks import Answers
 
     model = context.params.model(name)
     start = as_of - timedelta(days=model.rollout.watch_days + model.monitor.window_days)
@@ -124,10 +126,11 @@ def _losses(
     rows = label_join.with_labels(requests, labels, timedelta(seconds=model.monitor.label_tolerance_s))
     if len(rows):
         rows = rows.sort_values(["known", "key"])
-    old = _answers(context, name, predecessor, rows, champion)
+    old = Answers(_answers(context, name, predecessor, rows, champion))
     target = rows["target"].to_numpy(dtype="float64")
-    new = rows[PREDICTION].to_numpy(dtype="float64")
-    return bounded_loss(model.training.task, target, new, old), bounded_loss(model.training.task, target, old, new)
+    new = Answers(rows[PREDICTION].to_numpy(dtype="float64"))
+    task = tasks.of(model.training)
+    return task.losses(target, new, old), task.losses(target, old, new)
 
 
 def _answers(

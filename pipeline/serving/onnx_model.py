@@ -17,7 +17,7 @@ class OnnxModel:
 
     platform = "onnxruntime_onnx"
 
-    def __init__(self, model: bytes, reader: Reader, task: str) -> None:
+    def __init__(self, model: bytes, reader: Reader, output: str) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
@@ -27,7 +27,7 @@ class OnnxModel:
             # The errors of onnxruntime have no base class of their own.
             raise PackageRefused(f"package: model.onnx cannot be loaded ({error})") from error
         self._output = [self._session.get_outputs()[-1].name]
-        self._binary = task == "binary"
+        self._one_probability = output == "probability"
         self._inputs = [node.name for node in self._session.get_inputs()]
         matrices = [name for name, columns in ((NUMBERS, reader.numbers), (TEXTS, reader.texts)) if columns]
         # 0 for matrices, else the number of single columns.
@@ -46,4 +46,4 @@ class OnnxModel:
             feed = {name: numbers if name == NUMBERS else texts for name in self._inputs}
         answer = self._session.run(self._output, feed)[0]
         # In one piece, as the answer's encoder wants it: a column of a float64 answer would be a view.
-        return np.ascontiguousarray(answer[:, 1] if self._binary else answer, "float64").reshape(-1)
+        return np.ascontiguousarray(answer[:, 1] if self._one_probability else answer, "float64").reshape(-1)

@@ -6,6 +6,7 @@ The manifest names the runtime: `onnx`, or `skops` for models that ONNX cannot h
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -97,15 +98,23 @@ def schema_of(checked: contents.Contents) -> Schema:
     return Schema.of_manifest(checked.manifest, learnt)
 
 
+def output_of(manifest: Mapping[str, Any]) -> str:
+    """What the package's model gives for a row: a number, the probability of 1, or one of each class.
+
+    Packages of the time before they said so are of two tasks.
+    """
+    return manifest.get("output") or ("probability" if manifest["task"] == "binary" else "number")
+
+
 def _predictor(manifest: dict[str, Any], files: dict[str, bytes], reader: Reader) -> Predictor:
     match manifest.get("runtime", "onnx"):
         case "onnx":
             from pipeline.serving.onnx_model import OnnxModel
 
-            return OnnxModel(files["model.onnx"], reader, manifest["task"])
+            return OnnxModel(files["model.onnx"], reader, output_of(manifest))
         case "skops":
             from pipeline.serving.skops_model import SkopsModel
 
-            return SkopsModel(files["model.skops"], reader, manifest["task"])
+            return SkopsModel(files["model.skops"], reader, output_of(manifest))
         case other:
             raise PackageRefused(f"package: runtime must be one of onnx, skops; got {other}")

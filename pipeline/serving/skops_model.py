@@ -17,7 +17,7 @@ class SkopsModel:
 
     platform = "sklearn_skops"
 
-    def __init__(self, model: bytes, reader: Reader, task: str) -> None:
+    def __init__(self, model: bytes, reader: Reader, output: str) -> None:
         import skops.io
         from skops.io.exceptions import UntrustedTypesFoundException
 
@@ -28,7 +28,7 @@ class SkopsModel:
         self._columns, self._estimator = fitted[0].transformers_, fitted[-1]
         self._numbers = {name: i for i, name in enumerate(reader.numbers)}
         self._texts = {name: i for i, name in enumerate(reader.texts)}
-        self._binary = task == "binary"
+        self._one_probability = output == "probability"
 
     def __call__(self, numbers: np.ndarray, texts: np.ndarray) -> np.ndarray:
         """Transforms block by block, because scikit-learn finds columns by name only in a pandas frame."""
@@ -37,7 +37,7 @@ class SkopsModel:
             warnings.simplefilter("ignore", UserWarning)
             blocks = [self._block(step, columns, numbers, texts) for _, step, columns in self._columns]
             rows = np.hstack([block for block in blocks if block is not None])
-            if self._binary:
+            if self._one_probability:
                 return self._estimator.predict_proba(rows)[:, 1].astype("float64")
             return np.asarray(self._estimator.predict(rows), "float64").reshape(-1)
 

@@ -18,6 +18,7 @@ from pipeline.settings.estimators import OPTIONS
 from pipeline.settings.examples import example
 from pipeline.settings.label_reach import stated
 from pipeline.settings.rollout import HEADER_NAME, followed_column
+from pipeline.training import tasks
 
 # (the key below the model's name, what is wrong with it)
 Fault = tuple[str, str]
@@ -25,10 +26,7 @@ Fault = tuple[str, str]
 # The steps of a run: the stages of dvc.yaml, where a project may have more, and what dags/retrain.py has around them.
 STAGES = ("snapshot", "validate", "train", "evaluate", "package")
 AROUND = ("open_workspace", "check_gates", "register", "roll_out", "settle")
-REGRESSION_METRICS = ("mae", "rmse", "r2")
 QUEUE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-AT_MOST_1 = ("roc_auc", "average_precision", "accuracy", "r2")
-ERRORS = ("log_loss", "brier", "mae", "rmse")
 # Not in the sections themselves: what is live by a larger value goes on.
 LARGEST = {
     "rollout.replay_rows": 10**9,
@@ -155,7 +153,7 @@ def _numbers_of_features(model: Any) -> Iterator[Fault]:
 
 def _positive(model: Any) -> Iterator[Fault]:
     positive, task = model.training.positive, model.training.task
-    if positive is not None and task != "binary":
+    if positive is not None and not tasks.TASKS[task].has_positive:
         yield "training.positive", f"is the label 1 of a binary task; the task is {task}"
     elif isinstance(positive, str) and not positive.strip():
         yield "training.positive", "is empty; name the label that becomes 1"
@@ -171,7 +169,7 @@ def _estimator(model: Any) -> Iterator[Fault]:
 
 
 def _options(model: Any) -> Iterator[Fault]:
-    known = OPTIONS.get(model.training.estimator, {}).get(model.training.task, [])
+    known = OPTIONS.get(model.training.estimator, {}).get(tasks.TASKS[model.training.task].estimator, [])
     for option in model.training.options if known else ():
         if option == "random_state":
             yield "training.options", "random_state is training.seed"
@@ -181,23 +179,26 @@ def _options(model: Any) -> Iterator[Fault]:
 
 def _metric(model: Any) -> Iterator[Fault]:
     metric = model.evaluation.metric
-    if (model.training.task == "regression") != (metric in REGRESSION_METRICS):
-        yield "evaluation.metric", f"metric {metric} does not fit the task {model.training.task}"
+    fitting = [each.name for each in tasks.TASKS[model.training.task].metrics]
+    if metric not in fitting:
+        why = f"metric {metric} does not fit the task {model.training.task}, which has {', '.join(fitting)}"
+        yield "evaluation.metric", why
 
 
 def _limits_of_the_metric(model: Any) -> Iterator[Fault]:
     metric, limit, margin = model.evaluation.metric, model.gates.metric_limit, model.gates.baseline_margin
-    if metric in AT_MOST_1 and limit > 1:
+    of = tasks.METRICS[metric]
+    if of.higher_is_better and limit > 1:
         yield "gates.metric_limit", f"{metric} is at most 1, so {limit:g} is never reached; 60 percent are 0.6"
-    if metric in ERRORS and limit <= 0:
+    if not of.higher_is_better and limit <= 0:
         yield "gates.metric_limit", f"{metric} is never below 0, so {limit:g} is never reached"
-    if metric in AT_MOST_1 and margin > 1:
+    if of.higher_is_better and margin > 1:
         yield "gates.baseline_margin", f"{metric} is at most 1, so a margin of {margin:g} is never reached"
 
 
 def _shares(model: Any) -> Iterator[Fault]:
     """Of an error in the target's own unit these limits are shares of the naive guess's error."""
-    if model.evaluation.metric in ("mae", "rmse"):
+    if tasks.METRICS[model.evaluation.metric].in_targets_unit:
         for key in ("gates.baseline_margin", "gates.champion_tolerance", "monitor.quality_drop"):
             if (value := attrgetter(key)(model)) > 1:
                 yield key, f"is a share of the naive guess's {model.evaluation.metric}, from 0 to 1; got {value:g}"
@@ -225,11 +226,15 @@ def _columns_of_rules(model: Any) -> Iterator[Fault]:
         elif fault := rule.does_not_fit(column in text, listed):
             yield f"gates.contract.columns.{column}", fault
         elif column == model.training.target and (other := _no_labels(model.training.task, rule.allowed or ())):
-            yield f"gates.contract.columns.{column}", f"allowed: {other[0]} is no label of task binary, 0 or 1"
+            yield (
+                f"gates.contract.columns.{column}",
+                f"allowed: {other[0]} is no label of task {model.training.task}, 0 or 1",
+            )
 
 
 def _no_labels(task: str, allowed: Iterable[Any]) -> list[Any]:
-    return [value for value in allowed if value not in (0, 1)] if task == "binary" else []
+    labels = tasks.TASKS[task].allowed
+    return [value for value in allowed if value not in labels] if labels is not None else []
 
 
 def _personal(model: Any) -> Iterator[Fault]:

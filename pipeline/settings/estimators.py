@@ -18,12 +18,12 @@ _LOGISTIC = (
 )
 _RIDGE = "alpha copy_X fit_intercept max_iter positive solver tol"
 
-# By the estimator's name, then by `training.task`. `random_state` is not among them: it is `training.seed`.
+# By the estimator's name, then by what its task needs of it (`Task.estimator`). `random_state` is not among them: it is `training.seed`.
 OPTIONS = {
     "hist_gradient_boosting": {
-        "binary": f"class_weight {_BOOSTING}".split(),
-        "regression": f"quantile {_BOOSTING}".split(),
+        "classifier": f"class_weight {_BOOSTING}".split(),
+        "regressor": f"quantile {_BOOSTING}".split(),
     },
-    "random_forest": {"binary": f"class_weight {_FOREST}".split(), "regression": _FOREST.split()},
-    "linear": {"binary": _LOGISTIC.split(), "regression": _RIDGE.split()},
+    "random_forest": {"classifier": f"class_weight {_FOREST}".split(), "regressor": _FOREST.split()},
+    "linear": {"classifier": _LOGISTIC.split(), "regressor": _RIDGE.split()},
 }

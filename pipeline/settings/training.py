@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterable
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from pipeline.settings.columns import ColumnName
 from pipeline.settings.section import MOST, Section
+from pipeline.training import tasks
+
+
+def _one_of(known: Iterable[str]) -> AfterValidator:
+    def check(written: str) -> str:
+        if written not in known:
+            raise ValueError(f"must be one of {', '.join(known)}; got {written!r}")
+        return written
+
+    return AfterValidator(check)
+
+
+TaskName = Annotated[str, _one_of(tasks.TASKS)]
+MetricName = Annotated[str, _one_of(tasks.METRICS)]
 
 
 class Training(Section):
-    task: Literal["binary", "regression"] = "binary"
+    task: TaskName = "binary"
     target: ColumnName
     # Of the target's two labels the one that becomes 1; None where they are 0 and 1, or true and false.
     positive: bool | int | float | str | None = None
@@ -31,7 +46,7 @@ class Training(Section):
 
 class Evaluation(Section):
     holdout_days: float = Field(gt=0)
-    metric: Literal["roc_auc", "average_precision", "log_loss", "brier", "accuracy", "mae", "rmse", "r2"]
+    metric: MetricName
     min_holdout_rows: int = Field(default=50, ge=1, le=MOST)
     reference_rows: int = Field(default=10_000, ge=1, le=MOST)
     golden_rows: int = Field(default=20, ge=1, le=MOST)

@@ -13,25 +13,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from pipeline.errors import StageError
 from pipeline.settings.models import Model
-from pipeline.training import fit, frames, skops_file
+from pipeline.training import frames, skops_file, tasks
+from pipeline.training.tasks import METRICS, Answers
 
-HIGHER_IS_BETTER = {
-    "roc_auc": True,
-    "average_precision": True,
-    "accuracy": True,
-    "r2": True,
-    "log_loss": False,
-    "brier": False,
-    "mae": False,
-    "rmse": False,
-}
-# Errors in the target's own unit: a limit on their difference is a share of the naive guess's error.
-IN_TARGETS_UNIT = ("mae", "rmse")
 PREDICTION = "prediction"
 
 
@@ -58,55 +46,21 @@ class Evaluation:
         return cls(**{field.name: values[field.name] for field in fields(cls)})
 
 
-def metrics(task: str, target: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
-    """All metrics of a task by name. `target` and `prediction`: shape (rows,)."""
-    from sklearn import metrics as sk
-
-    if task == "regression":
-        return {
-            "mae": float(sk.mean_absolute_error(target, prediction)),
-            "rmse": float(sk.root_mean_squared_error(target, prediction)),
-            "r2": float(sk.r2_score(target, prediction)) if len(target) > 1 else float("nan"),
-        }
-    # A ranking needs both classes.
-    both = len(np.unique(target)) == 2
-    return {
-        "roc_auc": float(sk.roc_auc_score(target, prediction)) if both else float("nan"),
-        "average_precision": float(sk.average_precision_score(target, prediction)) if both else float("nan"),
-        "log_loss": float(sk.log_loss(target, np.clip(prediction, 1e-7, 1 - 1e-7), labels=[0, 1])),
-        "brier": float(sk.brier_score_loss(target, prediction, labels=[0, 1])),
-        "accuracy": float(sk.accuracy_score(target, prediction >= 0.5)),
-    }
-
-
-def bounded_loss(task: str, target: np.ndarray, prediction: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """The loss of each `prediction`, in [0, 1]; all arrays have the shape (rows,).
-
-    For a probability it is the squared error. For a number it is the absolute error as a share of the larger error of the
-    two versions, so that one outlier does not outweigh the other rows.
-    """
-    if task == "binary":
-        return (prediction - target) ** 2
-    error, other_error = np.abs(prediction - target), np.abs(other - target)
-    larger = np.maximum(error, other_error)
-    return np.divide(error, larger, out=np.zeros_like(larger), where=larger > 0)
-
-
 def better_by(metric: str, score: float, other: float) -> float:
     """By how much `score` is better than `other`: positive when it is better, for metrics of either direction."""
-    return score - other if HIGHER_IS_BETTER[metric] else other - score
+    return score - other if METRICS[metric].higher_is_better else other - score
 
 
 def gain(metric: str, score: float, other: float, naive: float) -> float:
     """By how much `score` is better than `other`, for `gates` and `monitor.quality_drop`: of an error in the target's own unit as a
     share of the naive guess's."""
     better = better_by(metric, score, other)
-    return better / naive if metric in IN_TARGETS_UNIT and naive > 0 else better
+    return better / naive if METRICS[metric].in_targets_unit and naive > 0 else better
 
 
 def shown(metric: str, value: float) -> str:
     """A metric's value for people: four digits that count, whatever the target's unit."""
-    if metric not in IN_TARGETS_UNIT:
+    if not METRICS[metric].in_targets_unit:
         return f"{value:.4f}"
     if 1e-4 <= abs(value) < 1e9:
         digits = max(0, 3 - math.floor(math.log10(abs(value))))
@@ -116,7 +70,7 @@ def shown(metric: str, value: float) -> str:
 
 def shown_gain(metric: str, by: float) -> str:
     """A result of `gain`, or its limit, for people."""
-    return f"{by:.4g} of the naive guess's {metric}" if metric in IN_TARGETS_UNIT else f"{by:.4g}"
+    return f"{by:.4g} of the naive guess's {metric}" if METRICS[metric].in_targets_unit else f"{by:.4g}"
 
 
 def evaluate(
@@ -147,14 +101,14 @@ def evaluate(
     sample = trained.sample(min(model.evaluation.reference_rows, len(trained)), random_state=model.training.seed)
     _scored(estimator, sample.sort_index(), model, doubles).to_parquet(reference, index=False)
 
-    target = test[model.training.target].to_numpy()
-    naive = np.full(len(target), trained[model.training.target].mean())
+    task, target = tasks.of(model.training), test[model.training.target].to_numpy()
+    naive = task.guess(trained[model.training.target].to_numpy(), len(test))
     evaluation = Evaluation(
         rows=len(test),
         trained_rows=len(trained),
         metric=model.evaluation.metric,
-        metrics=metrics(model.training.task, target, test[PREDICTION].to_numpy()),
-        baseline=metrics(model.training.task, target, naive),
+        metrics=task.scores(target, Answers(test[PREDICTION].to_numpy())),
+        baseline=task.scores(target, naive),
     )
     report.write_text(json.dumps(evaluation.as_dict(), indent=2) + "\n", encoding="utf-8")
     return evaluation
@@ -162,4 +116,4 @@ def evaluate(
 
 def _scored(estimator, rows: pd.DataFrame, model: Model, doubles: Collection[str]) -> pd.DataFrame:
     features = frames.feature_frame(rows, model.training, doubles)
-    return rows.assign(**{PREDICTION: fit.predict(estimator, features, model.training)})
+    return rows.assign(**{PREDICTION: tasks.of(model.training).predict(estimator, features)})

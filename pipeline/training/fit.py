@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from pipeline.errors import StageError
@@ -16,10 +15,12 @@ from pipeline.serving.schema import Column
 from pipeline.serving.schema.columns import LARGEST
 from pipeline.settings.models import Model
 from pipeline.settings.training import Training
+from pipeline.training import tasks
 from pipeline.training.frames import feature_frame, held_out, precision_of
 from pipeline.training.pipelines import pipeline_for, with_float32_splits
 
 if TYPE_CHECKING:
+    import numpy as np
     from sklearn.base import BaseEstimator
 
 
@@ -38,7 +39,7 @@ def fit(rows: pd.DataFrame, model: Model, doubles: Collection[str] = ()) -> Base
             f"the data begins on {first}, so all {len(rows):,} rows are in the {days:g} days held out before {model.as_of:%Y-%m-%d}",
             "no row is left to train on: choose a later as_of, or lower evaluation.holdout_days",
         )
-    target = _checked_target(training_rows[model.training.target], model)
+    target, _ = tasks.of(model.training).learnt(training_rows[model.training.target])
     features = feature_frame(training_rows, model.training, doubles)
     for kind in ("numeric", "datetime", "text"):
         if empty := [column for column in getattr(model.training, kind) if training_rows[column].isna().all()]:
@@ -48,7 +49,7 @@ def fit(rows: pd.DataFrame, model: Model, doubles: Collection[str] = ()) -> Base
                 f"check the source, or remove the column from training.{kind}",
             )
     try:
-        fitted = pipeline_for(model.training).fit(features, target.to_numpy())
+        fitted = pipeline_for(model.training).fit(features, target)
         return fitted if doubles else with_float32_splits(fitted)
     except ValueError as error:
         first_line = str(error).strip().splitlines()[0]
@@ -81,26 +82,6 @@ def _refuse_too_large(rows: pd.DataFrame, training: Training, doubles: Collectio
             )
 
 
-def _checked_target(target: pd.Series, model: Model) -> pd.Series:
-    """The target as the estimator takes it: integers for a binary task. Raises StageError when nothing can be learnt from it."""
-    if model.training.task == "regression" and target.nunique() == 1:
-        raise StageError(
-            "train", f"the target {model.training.target} is {target.iloc[0]:g} in every row", "check the source"
-        )
-    if model.training.task == "binary":
-        if set(target.unique()) != {0.0, 1.0}:
-            seen = ", ".join(f"{v:g}" for v in sorted(target.unique())[:5])
-            raise StageError(
-                "train",
-                f"the target {model.training.target} is {seen}, not both 0 and 1",
-                "check the target, or set training.task: regression",
-            )
-        target = target.astype("int64")
-    return target
-
-
 def predict(estimator: BaseEstimator, features: pd.DataFrame, training: Training) -> np.ndarray:
-    """Predictions, float64 of shape (rows,): the probability of 1, or the regressed value."""
-    if training.task == "binary":
-        return estimator.predict_proba(features)[:, 1].astype("float64")
-    return np.asarray(estimator.predict(features), dtype="float64").reshape(-1)
+    """A fitted pipeline's predictions, float64, as the model's task has them."""
+    return tasks.of(training).predict(estimator, features)

@@ -25,7 +25,7 @@ from pipeline.serving.schema import Schema
 from pipeline.serving.schema.columns import Precision
 from pipeline.settings.models import Model
 from pipeline.settings.training import Training
-from pipeline.training import double_onnx, frames, parity, pipelines, skops_file
+from pipeline.training import double_onnx, frames, parity, pipelines, skops_file, tasks
 from pipeline.training.evaluate import PREDICTION
 from pipeline.training.signing import MANIFEST, digest
 
@@ -75,12 +75,13 @@ def _written(
     name: str, model: Model, schema: Schema, model_file: Path, folder: Path, runtime: str, content: bytes, reason: str
 ) -> dict[str, Any]:
     """Writes the model in that form, and the manifest, which it returns."""
-    file = MODELS[runtime]
+    file, task = MODELS[runtime], tasks.of(model.training)
     (folder / file).write_bytes(content)
     manifest = {
         "model": name,
-        "task": model.training.task,
-        "answer": answer(model.training),
+        "task": task.name,
+        "output": task.output,
+        "answer": task.answer(),
         "runtime": runtime,
         "runtime_reason": reason,
         "schema": schema.as_json(),
@@ -92,13 +93,6 @@ def _written(
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     return manifest
-
-
-def answer(training: Training) -> str:
-    """What a prediction says, for who asks the model."""
-    if training.task == "binary":
-        return f"the probability that {training.target} is {1 if training.positive is None else training.positive}"
-    return f"the predicted {training.target}"
 
 
 def _categories(schema: Schema) -> str:
@@ -148,7 +142,7 @@ def onnx_bytes(estimator: Any, settings: Training, precision: Precision = "float
     matrices = (("numbers", number, schema.numbers), ("texts", StringTensorType, schema.texts))
     inputs = [(name, kind([None, len(columns)])) for name, kind, columns in matrices if columns]
     by_position = _columns_by_position(estimator, [*schema.numbers, *schema.texts])
-    options = {id(by_position): {"zipmap": False}} if settings.task == "binary" else None
+    options = {id(by_position): {"zipmap": False}} if tasks.of(settings).estimator == "classifier" else None
     try:
         if precision == "float32":
             converted = to_onnx(by_position, initial_types=inputs, options=options)
@@ -192,6 +186,6 @@ def golden_requests(predictions: pd.DataFrame, model: Model, schema: Schema) -> 
     return {
         "request": {"dataframe_records": frames.records(picked, schema)},
         "predictions": picked[PREDICTION].tolist(),
-        "scale": parity.scale_of(model.training.task, predictions[PREDICTION].to_numpy()),
+        "scale": tasks.of(model.training).scale(predictions[PREDICTION].to_numpy()),
         "tolerance": model.gates.parity_tolerance,
     }

@@ -10,6 +10,7 @@ import numpy as np
 from pipeline.errors import SettingsError
 from pipeline.serving.schema import Schema
 from pipeline.settings.training import Training
+from pipeline.training import tasks
 from pipeline.training.frames import columns_of
 
 if TYPE_CHECKING:
@@ -50,15 +51,15 @@ def _estimator(training: Training) -> tuple[BaseEstimator, str]:
         return hook_function(training.estimator)(**training.options), "scaled"
     from sklearn import ensemble, linear_model
 
-    binary = training.task == "binary"
+    classifier = tasks.of(training).estimator == "classifier"
     known = {
         "hist_gradient_boosting": (
-            ensemble.HistGradientBoostingClassifier if binary else ensemble.HistGradientBoostingRegressor,
+            ensemble.HistGradientBoostingClassifier if classifier else ensemble.HistGradientBoostingRegressor,
             "raw",
         ),
         # Not scaled: in float32 a scaled value may fall on the other side of a split and take another branch.
-        "random_forest": (ensemble.RandomForestClassifier if binary else ensemble.RandomForestRegressor, "imputed"),
-        "linear": (linear_model.LogisticRegression if binary else linear_model.Ridge, "scaled"),
+        "random_forest": (ensemble.RandomForestClassifier if classifier else ensemble.RandomForestRegressor, "imputed"),
+        "linear": (linear_model.LogisticRegression if classifier else linear_model.Ridge, "scaled"),
     }
     if training.estimator not in known:
         raise SettingsError(

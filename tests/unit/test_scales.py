@@ -17,7 +17,7 @@ from pipeline.monitoring.live_quality import LiveQuality
 from pipeline.policy.retrain import decide
 from pipeline.serving.schema import Schema
 from pipeline.settings.models import Model, Monitor, load
-from pipeline.training import evaluate, parity
+from pipeline.training import evaluate, tasks
 from tests.support.golden import golden_answers
 
 MODEL = Model.model_validate(CHURN)
@@ -54,7 +54,7 @@ def test_a_package_without_a_scale_is_judged_as_before(churn_package, tmp_path, 
 )
 def test_the_scale_is_the_predictions_spread(task, predictions, scale):
     """Their size where all are equal; a probability is its own measure."""
-    assert parity.scale_of(task, np.array(predictions)) == scale
+    assert tasks.TASKS[task](None).scale(np.array(predictions)) == scale
 
 
 def judged(unit, **gates):

@@ -280,7 +280,7 @@ def test_the_options_of_estimators_are_those_of_scikit_learn():
         name: [{*inspect.signature(kind).parameters} - {"random_state"} for kind in both]
         for name, both in classes.items()
     }
-    assert {name: [{*options["binary"]}, {*options["regression"]}] for name, options in OPTIONS.items()} == own
+    assert {name: [{*options["classifier"]}, {*options["regressor"]}] for name, options in OPTIONS.items()} == own
 
 
 @pytest.mark.parametrize(

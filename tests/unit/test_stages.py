@@ -37,6 +37,13 @@ def test_a_stage_that_reads_by_the_schema_depends_on_all_of_it():
         assert listed == (set() if name == "snapshot" else files), name
 
 
+def test_each_stage_depends_on_what_a_task_means():
+    """A change of what a task means runs each stage anew."""
+    files = {str(path.relative_to(ROOT)) for path in (ROOT / "pipeline/training/tasks").glob("*.py")}
+    for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items():
+        assert files <= set(stage["do"]["deps"]), name
+
+
 def test_nothing_of_the_product_knows_the_demo():
     """No module of pipeline/, dags/ or plugins/ mentions the demo's flights."""
     words = ("flight", "nycflights", "scheduled_departure", "demo.")

@@ -1,0 +1,87 @@
+"""A target of two labels. A prediction is the probability of the one that is 1: `training.positive`, else 1 or true."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.errors import StageError
+from pipeline.training.tasks.base import Answers, Metric, Task
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from sklearn.base import BaseEstimator
+
+LOG_LOSS, ACCURACY = Metric("log_loss", "error"), Metric("accuracy", "score")
+# No probability counts as impossible: one wrong row would make log_loss infinite.
+SMALLEST = 1e-7
+DECILES = tuple(range(10, 100, 10))
+
+
+class Binary(Task):
+    name = "binary"
+    estimator = "classifier"
+    output = "probability"
+    metrics = (
+        Metric("roc_auc", "score"),
+        Metric("average_precision", "score"),
+        LOG_LOSS,
+        Metric("brier", "error"),
+        ACCURACY,
+    )
+    usual_metric = "roc_auc"
+    usual_metric_why = "how well it ranks, whatever the share of positives"
+    allowed = (0, 1)
+    has_positive = True
+
+    def learnt(self, target: pd.Series) -> tuple[np.ndarray, tuple[str, ...]]:
+        if set(target.unique()) != {0.0, 1.0}:
+            seen = ", ".join(f"{v:g}" for v in sorted(target.unique())[:5])
+            raise StageError(
+                "train",
+                f"the target {self.settings.target} is {seen}, not both 0 and 1",
+                "check the target, or set training.task: regression",
+            )
+        return target.astype("int64").to_numpy(), ()
+
+    def predict(self, fitted: BaseEstimator, features: pd.DataFrame) -> np.ndarray:
+        return fitted.predict_proba(features)[:, 1].astype("float64")
+
+    def scores(self, target: np.ndarray, answers: Answers) -> dict[str, float]:
+        import numpy as np
+        from sklearn import metrics as sk
+
+        prediction = answers.values
+        # A ranking needs both classes.
+        both = len(np.unique(target)) == 2
+        return {
+            "roc_auc": float(sk.roc_auc_score(target, prediction)) if both else float("nan"),
+            "average_precision": float(sk.average_precision_score(target, prediction)) if both else float("nan"),
+            "log_loss": float(sk.log_loss(target, np.clip(prediction, SMALLEST, 1 - SMALLEST), labels=[0, 1])),
+            "brier": float(sk.brier_score_loss(target, prediction, labels=[0, 1])),
+            "accuracy": float(sk.accuracy_score(target, prediction >= 0.5)),
+        }
+
+    def guess(self, learnt: np.ndarray, rows: int, classes: tuple[str, ...] = ()) -> Answers:
+        """The share of 1."""
+        import numpy as np
+
+        return Answers(np.full(rows, np.mean(learnt)))
+
+    def losses(self, target: np.ndarray, answers: Answers, other: Answers) -> np.ndarray:
+        """The squared error."""
+        return (answers.values - target) ** 2
+
+    def scale(self, values: np.ndarray) -> float:
+        """A probability is its own measure."""
+        return 1.0
+
+    @staticmethod
+    def sides(reference: np.ndarray) -> np.ndarray:
+        import numpy as np
+
+        return np.array([0.5, *np.percentile(reference, DECILES)])
+
+    def answer(self, classes: tuple[str, ...] = ()) -> str:
+        positive = self.settings.positive
+        return f"the probability that {self.settings.target} is {1 if positive is None else positive}"

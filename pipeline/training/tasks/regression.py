@@ -1,0 +1,80 @@
+"""A target of numbers. A prediction is a number in the target's own unit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.errors import StageError
+from pipeline.training.tasks.base import Answers, Metric, Task
+from pipeline.training.tasks.binary import DECILES
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from sklearn.base import BaseEstimator
+
+
+class Regression(Task):
+    name = "regression"
+    estimator = "regressor"
+    output = "number"
+    metrics = (
+        Metric("mae", "error in the target's unit"),
+        Metric("rmse", "error in the target's unit"),
+        Metric("r2", "score"),
+    )
+    usual_metric = "mae"
+    usual_metric_why = "in the target's own unit"
+
+    def learnt(self, target: pd.Series) -> tuple[np.ndarray, tuple[str, ...]]:
+        if target.nunique() == 1:
+            raise StageError(
+                "train", f"the target {self.settings.target} is {target.iloc[0]:g} in every row", "check the source"
+            )
+        return target.to_numpy(), ()
+
+    def predict(self, fitted: BaseEstimator, features: pd.DataFrame) -> np.ndarray:
+        import numpy as np
+
+        return np.asarray(fitted.predict(features), dtype="float64").reshape(-1)
+
+    def scores(self, target: np.ndarray, answers: Answers) -> dict[str, float]:
+        from sklearn import metrics as sk
+
+        prediction = answers.values
+        return {
+            "mae": float(sk.mean_absolute_error(target, prediction)),
+            "rmse": float(sk.root_mean_squared_error(target, prediction)),
+            "r2": float(sk.r2_score(target, prediction)) if len(target) > 1 else float("nan"),
+        }
+
+    def guess(self, learnt: np.ndarray, rows: int, classes: tuple[str, ...] = ()) -> Answers:
+        """The mean."""
+        import numpy as np
+
+        return Answers(np.full(rows, np.mean(learnt)))
+
+    def losses(self, target: np.ndarray, answers: Answers, other: Answers) -> np.ndarray:
+        """The absolute error as a share of the larger error of the two versions, so that one outlier does not outweigh the other rows."""
+        import numpy as np
+
+        error, other_error = np.abs(answers.values - target), np.abs(other.values - target)
+        larger = np.maximum(error, other_error)
+        return np.divide(error, larger, out=np.zeros_like(larger), where=larger > 0)
+
+    def scale(self, values: np.ndarray) -> float:
+        """The predictions' spread, or their size where all are equal."""
+        import numpy as np
+
+        # Rounded: processors differ in the last digits of a sum, and it goes into a package.
+        rounded = (float(f"{value:.3g}") for value in (np.std(values), np.max(np.abs(values))))
+        return next((value for value in rounded if value != 0), 1.0)
+
+    @staticmethod
+    def sides(reference: np.ndarray) -> np.ndarray:
+        import numpy as np
+
+        return np.array([float(np.median(reference)), *np.percentile(reference, DECILES)])
+
+    def answer(self, classes: tuple[str, ...] = ()) -> str:
+        return f"the predicted {self.settings.target}"
