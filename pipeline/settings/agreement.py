@@ -219,6 +219,8 @@ def _columns_of_rules(model: Any) -> Iterator[Fault]:
     training = model.training
     text = {model.source.key, *training.categorical}
     known = {*training.features, training.target, *text}
+    for hook in named_twice(model.gates.own):
+        yield "gates.own", f"named twice: {hook}"
     for column, rule in model.gates.contract.columns.items():
         listed = "datetime" if column in training.datetime else "text" if column in training.text else ""
         if column not in known:

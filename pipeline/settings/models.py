@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, mod
 
 from pipeline.errors import SettingsError
 from pipeline.settings import agreement, yaml_file
+from pipeline.settings.columns import Hook
 from pipeline.settings.cron import Cron
 from pipeline.settings.faults import all_faults, fault, read_sections, readable_part
 from pipeline.settings.rollout import Rollout
@@ -140,6 +141,8 @@ class Gates(Section):
     champion_tolerance: float = Field(default=0.0, ge=0)
     unknown_share: float = Field(default=0.5, ge=0, le=1)
     parity_tolerance: float = Field(default=1e-4, gt=0, lt=1)
+    # A team's own gates; each reports under this name.
+    own: tuple[Hook, ...] = ()
     contract: Contract = Contract()
 
 

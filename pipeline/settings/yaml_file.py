@@ -58,6 +58,24 @@ for _kind, _form, _first in (
     _SettingsLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"^(?:{_form})$"), list(_first))
 
 
+# A colon within a word, in a list or mapping in brackets: [module:function]. YAML 1.2 and PyYAML take it for text; the parser that DVC has
+# refuses it, and with it the file of all models. Such text in a query's SQL is none, so DVC's parser has the last word.
+_COLON_IN_BRACKETS = re.compile(r"""(?:[\[{,]|\{[^{}]*:)\s*[^\s"'\[\]{},#:]+:[^\s\]},]""")
+
+
+def _refuse_what_dvc_refuses(text: str) -> None:
+    """Raises yaml.YAMLError for text that a run's stages could not read."""
+    if _COLON_IN_BRACKETS.search(text):
+        import ruamel.yaml
+
+        try:
+            ruamel.yaml.YAML(typ="safe").load(text)
+        except ruamel.yaml.error.MarkedYAMLError as error:
+            raise yaml.MarkedYAMLError(
+                problem=f"{error.problem}: put the text into quotes", problem_mark=error.problem_mark
+            ) from error
+
+
 def parse(text: str, loader: type[_Loader] = _Loader) -> Any:
     """Raises yaml.YAMLError."""
     try:
@@ -71,6 +89,7 @@ def mapping(path: Path) -> dict[Any, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         values = parse(text, _SettingsLoader)
+        _refuse_what_dvc_refuses(text)
     except OSError as error:
         raise SettingsError(
             str(path), f"cannot be read ({error.strerror})", "is it there, and yours to read?"

@@ -180,6 +180,15 @@ def test_a_fault_outside_of_the_blocks_stops_new_runs_and_nothing_else(project, 
             "params.yaml line 4: is not YAML (churn is written twice)",
         ),
         (b"prices: {}\nmodels: \xff\xfe\n", "params.yaml line 2: is no UTF-8"),
+        # What PyYAML takes and DVC does not: a run's stages could read no model of such a file.
+        (
+            b"models:\n  a: {queues: [b:c]}\n",
+            "params.yaml line 2: is not YAML (found unexpected ':': put the text into quotes)",
+        ),
+        (
+            b"models:\n  a: {hook: b:c}\n",
+            "params.yaml line 2: is not YAML (found unexpected ':': put the text into quotes)",
+        ),
         (b"prices: !!python/name:os.system\n", "params.yaml line 1: is not YAML (could not determine a constructor"),
         (b"prices: " + b"9" * 5000, "params.yaml: is not YAML (Exceeds the limit"),
         (b"[" * 5000, "params.yaml line 1: is not YAML"),

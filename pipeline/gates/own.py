@@ -1,0 +1,130 @@
+"""A team's own gates: functions that `gates.own` names as `module:function`, in files of the project.
+
+Each is called as ours are, with a `PackagedModel`, and returns a `Verdict`, or None where it does not apply. Their code is that of the
+run's own files, so they run in a process of their own with that folder: this one serves other runs, with other files of the same name.
+A gate that fails with an error has not passed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+import traceback
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline.errors import StageError
+from pipeline.gates.base import PackagedModel, Verdict
+from pipeline.serving.runtime import Runtime
+from pipeline.settings.models import Model, load
+from pipeline.training.evaluate import Evaluation
+from pipeline.workspaces.dvc_graph import Artifacts, read_json
+
+REPORT = "own_gates.json"
+
+
+def verdicts(
+    model: Model, files: Artifacts, champion_package: Path | None, champion_version: str | None, **asked: bool
+) -> list[Verdict]:
+    """The verdicts of the model's own gates on the packaged model, in the order of `gates.own`."""
+    if not model.gates.own:
+        return []
+    report = files.folder / REPORT
+    report.unlink(missing_ok=True)
+    question = {
+        "model": files.folder.name,
+        "champion": str(champion_package.resolve()) if champion_package else None,
+        "version": champion_version,
+        **asked,
+    }
+    command = [sys.executable, "-m", "pipeline.gates.own", json.dumps(question)]
+    root = files.folder.parents[1]
+    done = subprocess.run(command, cwd=root, stdout=sys.stderr.fileno(), check=False)
+    if not report.is_file():
+        raise StageError(
+            f"gates.own {', '.join(model.gates.own)}",
+            f"their process ended with code {done.returncode} and without a verdict",
+            "see its output above",
+        )
+    return [Verdict.from_dict(values) for values in json.loads(report.read_text(encoding="utf-8"))]
+
+
+def verdict_of(hook: str, packaged: PackagedModel) -> Verdict | None:
+    """What the gate `hook` says. An error in it, or an answer that is no verdict, is a failed verdict with the reason."""
+    from pipeline.data.user_code import hook_function
+
+    try:
+        answer = hook_function(hook)(packaged)
+    except Exception as error:
+        return _failed(hook, f"{type(error).__name__}: {_first_line(error)}{_line_of(error, hook)}")
+    if answer is None:
+        return None
+    if fault := _no_verdict(answer):
+        return _failed(hook, f"must return a Verdict or None: {fault}")
+    return replace(
+        answer, gate=hook, passed=bool(answer.passed), observed=float(answer.observed), limit=float(answer.limit)
+    )
+
+
+def _no_verdict(answer: Any) -> str:
+    """Why the answer is no verdict; '' when it is one."""
+    if not isinstance(answer, Verdict):
+        return f"got {answer!r}"[:200]
+    if type(answer.passed).__name__ not in ("bool", "bool_"):
+        return f"passed is {answer.passed!r}, not True or False"
+    for name in ("observed", "limit"):
+        try:
+            number = float(getattr(answer, name))
+        except (TypeError, ValueError):
+            return f"{name} is {getattr(answer, name)!r}, not a number"
+        if not math.isfinite(number):
+            return f"{name} is {number}"
+    if not isinstance(answer.reason, str) or not answer.reason.strip():
+        return f"reason is {answer.reason!r}, not words"
+    return ""
+
+
+def _failed(hook: str, reason: str) -> Verdict:
+    return Verdict(hook, False, 0.0, 0.0, reason)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0][:200]
+
+
+def _line_of(error: Exception, hook: str) -> str:
+    """Where in the gate's own module the error came from; '' when it came from elsewhere."""
+    module = sys.modules.get(hook.partition(":")[0])
+    file = getattr(module, "__file__", None)
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f" ({Path(file).name}, line {lines[-1]})" if file and lines else ""
+
+
+def main(question: dict[str, Any]) -> None:
+    """Runs the own gates of a model in the current folder, and writes their verdicts beside its artifacts."""
+    name, champion = question["model"], question["champion"]
+    files, model = Artifacts(Path.cwd(), name), load(Path.cwd()).model(name)
+    packaged = PackagedModel(
+        model,
+        read_json(files.validation),
+        Evaluation.read(files.metrics),
+        pd.read_parquet(files.predictions),
+        Runtime.load(files.package),
+        Runtime.load(Path(champion)) if champion else None,
+        question["version"],
+        question["backfill"],
+        question["accept_schema_change"],
+    )
+    found = [verdict_of(hook, packaged) for hook in model.gates.own]
+    aside = files.folder / f"{REPORT}.new"
+    aside.write_text(json.dumps([verdict.as_dict() for verdict in found if verdict is not None]), encoding="utf-8")
+    aside.replace(files.folder / REPORT)
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
