@@ -7,7 +7,7 @@ file_source); or a Python hook `module:function` that is called with (start, end
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def load(
         elif source.files is not None:
             file_source.load(connection, source, training, Path(folder), start, end, subject)
         else:
-            write_rows(connection, _frame(source.hook or "", start, end), source.hook or "")
+            write_rows(connection, _frame(source.hook or "", Path(folder), start, end), source.hook or "")
         types = column_types(connection)
         require(types, source.own_columns, subject)
         source_times.refuse_other_types(source, types, subject)
@@ -114,10 +114,12 @@ def readable(subject: str, event_time: str = "") -> Iterator[None]:
         raise DataError(subject, first, check) from error
 
 
-def _frame(hook: str, start: datetime, end: datetime) -> pd.DataFrame:
+def _frame(hook: str, folder: Path, start: datetime, end: datetime) -> pd.DataFrame:
+    """What the hook returns. Its code is that of the run; its relative paths start at the project, `folder`, as a query's do."""
     function = hook_function(hook)
     try:
-        frame = function(start, end)
+        with chdir(folder):
+            frame = function(start, end)
     except Exception as error:  # a user's code may raise anything
         raise DataError(
             f"hook {hook}", f"raised {type(error).__name__}: {error}", "call it in a Python shell to see where"

@@ -60,7 +60,7 @@ def verdict_of(hook: str, packaged: PackagedModel) -> Verdict | None:
 
     try:
         answer = hook_function(hook)(packaged)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return _failed(hook, f"{type(error).__name__}: {_first_line(error)}{_line_of(error, hook)}")
     if answer is None:
         return None
@@ -93,11 +93,11 @@ def _failed(hook: str, reason: str) -> Verdict:
     return Verdict(hook, False, 0.0, 0.0, reason)
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or ["no message"])[0][:200]
 
 
-def _line_of(error: Exception, hook: str) -> str:
+def _line_of(error: BaseException, hook: str) -> str:
     """Where in the gate's own module the error came from; '' when it came from elsewhere."""
     module = sys.modules.get(hook.partition(":")[0])
     file = getattr(module, "__file__", None)

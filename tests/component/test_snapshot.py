@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -204,8 +205,8 @@ def test_a_truncated_file_is_one_line(project):
     assert "\n" not in str(refused.value)
 
 
-def test_a_hook_can_be_the_source(project, monkeypatch):
-    """A hook module:function(start, end) gives the same snapshot as a query."""
+def test_a_hook_can_be_the_source(project, monkeypatch, tmp_path):
+    """A hook module:function(start, end) gives the same snapshot as a query; its relative paths start at the project too."""
     (project / "my_source.py").write_text(
         "import pandas as pd\n"
         "def rows(start, end):\n"
@@ -216,7 +217,12 @@ def test_a_hook_can_be_the_source(project, monkeypatch):
     by_query = digests(take(project, "one")[0])
     change_params(project, "models.churn.source.query", None)
     change_params(project, "models.churn.source.hook", "my_source:rows")
+    # A run's stages work in its workspace, which has none of the data.
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
     assert digests(take(project, "two")[0]) == by_query
+    assert Path.cwd() == elsewhere
 
 
 def test_any_kind_of_time_column_is_compared_in_utc(project):

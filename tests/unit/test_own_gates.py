@@ -1,0 +1,74 @@
+"""A team's own gate reports as ours do; what is wrong with it is a failed verdict, never a passed one."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from pipeline.gates import own
+from pipeline.gates.base import Verdict
+from pipeline.settings.models import Gates
+
+PACKAGED = SimpleNamespace(held_out=[1, 2, 3])
+
+
+def said(monkeypatch, tmp_path, body):
+    """The verdict of a gate with this body."""
+    (tmp_path / "team_gates.py").write_text(
+        f"from pipeline.gates.base import Verdict\nimport numpy as np\n\ndef mine(packaged):\n    {body}\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "team_gates", raising=False)
+    return own.verdict_of("team_gates:mine", PACKAGED)
+
+
+@pytest.mark.parametrize("passed", ["len(packaged.held_out) > 2", "np.bool_(True)"])
+def test_a_verdict_is_reported_under_the_name_in_params_yaml(monkeypatch, tmp_path, passed):
+    """The verdict has its figures as plain numbers, and the gate's name from gates.own."""
+    verdict = said(monkeypatch, tmp_path, f"return Verdict('any name', {passed}, np.float32(3), 2, 'three rows')")
+    assert verdict == Verdict("team_gates:mine", True, 3.0, 2.0, "three rows")
+    assert type(verdict.passed) is bool and type(verdict.observed) is float
+
+
+def test_a_gate_that_does_not_apply_is_left_out(monkeypatch, tmp_path):
+    """None is no verdict."""
+    assert said(monkeypatch, tmp_path, "return None") is None
+
+
+@pytest.mark.parametrize(
+    "body, reason",
+    [
+        (
+            "return packaged.no_such",
+            "AttributeError: 'types.SimpleNamespace' object has no attribute 'no_such' (team_gates.py, line 5)",
+        ),
+        ("raise SystemExit(0)", "SystemExit: 0"),
+        ("raise KeyError", "KeyError: no message"),
+        ("return True", "must return a Verdict or None: got True"),
+        ("return Verdict('x', 'yes', 1, 2, 'r')", "passed is 'yes', not True or False"),
+        ("return Verdict('x', 1, 1, 2, 'r')", "passed is 1, not True or False"),
+        ("return Verdict('x', True, None, 2, 'r')", "observed is None, not a number"),
+        ("return Verdict('x', True, 1, float('nan'), 'r')", "limit is nan"),
+        ("return Verdict('x', True, 1, 2, '')", "reason is '', not words"),
+    ],
+)
+def test_a_faulty_gate_has_not_passed(monkeypatch, tmp_path, body, reason):
+    """An error, or an answer that is no verdict, is a failed verdict that says what and where."""
+    verdict = said(monkeypatch, tmp_path, body)
+    assert not verdict.passed
+    assert reason in verdict.reason
+
+
+@pytest.mark.parametrize("hook", ["no_such_module:mine", "team_gates:nobody"])
+def test_a_gate_that_is_not_there_has_not_passed(hook, monkeypatch, tmp_path):
+    """A name that leads to no function is a failed verdict."""
+    said(monkeypatch, tmp_path, "return None")
+    verdict = own.verdict_of(hook, PACKAGED)
+    assert not verdict.passed and "importable from the project's folder" in verdict.reason
+
+
+def test_a_gate_is_named_as_module_and_function():
+    """Another form is refused at load."""
+    assert Gates(metric_limit=0.5, own=["a.b:c"]).own == ("a.b:c",)
+    with pytest.raises(ValueError, match="must be written as module:function"):
+        Gates(metric_limit=0.5, own=["just_a_name"])
