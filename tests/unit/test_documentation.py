@@ -33,6 +33,14 @@ def sections(text: str, level: int) -> dict[str, str]:
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
+def verbs(text: str) -> set[str]:
+    """The commands of `perennial` in `text`; a line of README has several."""
+    named = set(re.findall(r"(?:^|`)perennial (\w+)", text, re.MULTILINE))
+    return named | set(
+        re.findall(r" · (\w+)", "".join(line for line in text.splitlines() if line.startswith("perennial")))
+    )
+
+
 def glossary() -> list[tuple[str, str]]:
     """(word, meaning) in the order of the page."""
     rows = [line.split("|") for line in (DOCS / "glossary.md").read_text().splitlines() if line.startswith("| ")]
@@ -85,10 +93,15 @@ def test_the_readme_names_every_command_and_no_other(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     there = set(re.findall(r"^    (\w+)", capsys.readouterr().out, re.MULTILINE))
-    readme = (ROOT / "README.md").read_text()
-    named = set(re.findall(r"(?:^|`)perennial (\w+)", readme, re.MULTILINE))
-    named |= set(re.findall(r" · (\w+)", "".join(line for line in readme.splitlines() if line.startswith("perennial"))))
-    assert named == there - {"stage"}
+    assert verbs((ROOT / "README.md").read_text()) == there - {"stage"}
+
+
+def test_every_command_of_the_readme_is_run_by_the_pages():
+    """tests/story/test_pages.py runs the commands of the pages; each one that README shows is among them."""
+    run = {
+        verb for page in DOCUMENTS for block in blocks(page) if block.language == "sh" for verb in verbs(block.content)
+    }
+    assert verbs((ROOT / "README.md").read_text()) - {"stage"} <= run
 
 
 class Recorder(dict):
