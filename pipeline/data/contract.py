@@ -156,7 +156,8 @@ def broken_rows(rows: pd.DataFrame, contract: Contract, model: Model, drawn: Sch
         # Whatever else the rule says.
         target = target.model_copy(update={"allowed": labels})
     rules[model.training.target] = target
-    columns = {c: _column(pandera, rule, c in model.training.categorical, ruled.get(c)) for c, rule in rules.items()}
+    texts = {*model.training.categorical, *([model.training.target] if tasks.of(model.training).of_labels else [])}
+    columns = {c: _column(pandera, rule, c in texts, ruled.get(c)) for c, rule in rules.items()}
     columns |= {c: _free_text(pandera, rules[c]) for c in model.training.text}
     # A time's type is the snapshot's own.
     columns |= {

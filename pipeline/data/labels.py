@@ -1,4 +1,5 @@
-"""The two labels of a binary task, whatever they are called: `training.positive` becomes 1, and the other one 0."""
+"""The labels of a target, whatever they are called: of two `training.positive` becomes 1 and the other one 0; of several each becomes
+its one text."""
 
 from __future__ import annotations
 
@@ -9,16 +10,30 @@ from pipeline.data.sql import column_types, quoted
 from pipeline.errors import DataError
 from pipeline.serving.schema.spelling import MISSING
 from pipeline.settings.training import Training
+from pipeline.training import tasks
 
 EXAMPLES = 5
+# A double does not tell larger whole numbers apart, so they stay the texts that they are.
+LARGEST_WHOLE = 2**53
 
 
 def read(connection: duckdb.DuckDBPyConnection, training: Training, decimal: str, subject: str) -> None:
-    """Makes the target of the table `rows` 1, 0 or NULL. A missing label stays missing; -1, -1.0 and "-1" are one label.
+    """Makes the target of the table `rows` 1, 0 or NULL, or the text of its label. A missing label stays missing; -1, -1.0 and "-1" are
+    one label.
 
-    Raises DataError when the target has a third label.
+    Raises DataError when a binary target has a third label, or cells are no labels.
     """
     target, types = training.target, column_types(connection)
+    if tasks.of(training).of_labels and target in types:
+        if neutral_sql.unfit_category(types[target]):
+            raise DataError(
+                f"{subject} source",
+                f"column {target} holds {types[target]}, not one label",
+                f"cast it to text in models.{subject}.source.query",
+            )
+        label = text(target, types[target], decimal)
+        connection.execute(f"ALTER TABLE rows ALTER {quoted(target)} TYPE VARCHAR USING {label}")
+        return
     if training.positive is None or target not in types:
         return
     label, positive = texts(target, types[target], training.positive, decimal)
@@ -32,6 +47,18 @@ def read(connection: duckdb.DuckDBPyConnection, training: Training, decimal: str
             "a binary task has two: name one of them there, and leave other rows without a label in the source",
         )
     connection.execute(f"ALTER TABLE rows ALTER {quoted(target)} TYPE DOUBLE USING {one_or_zero(label, positive)}")
+
+
+def text(target: str, duckdb_type: str, decimal: str) -> str:
+    """SQL for a label's one text as people read it, NULL for a missing one: 2, 2.0 and "2" are 2, and True is true."""
+    stripped = text_sql.stripped(neutral_sql.category(target, duckdb_type))
+    missing = ", ".join(text_sql.literal(word) for word in sorted(MISSING))
+    # Lambdas, so that DuckDB strips and reads a cell once.
+    return f"""list_transform([{stripped}], lambda label: list_transform([{text_sql.number("label", decimal)}], lambda number:
+                   CASE WHEN label IN ({missing}) THEN NULL
+                        WHEN abs(number) < {LARGEST_WHOLE} AND number = trunc(number) THEN CAST(CAST(number AS BIGINT) AS VARCHAR)
+                        WHEN abs(number) < {LARGEST_WHOLE} THEN CAST(number AS VARCHAR)
+                        WHEN lower(label) IN ('true', 'false') THEN lower(label) ELSE label END)[1])[1]"""
 
 
 def texts(target: str, duckdb_type: str, positive: object, decimal: str) -> tuple[str, str]:

@@ -27,6 +27,7 @@ from pipeline.errors import DataError
 from pipeline.settings.models import Model
 from pipeline.settings.source import Source
 from pipeline.settings.training import Training
+from pipeline.training import tasks
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,8 @@ def _required_types(connection: duckdb.DuckDBPyConnection, name: str, model: Mod
     """The DuckDB types of the columns. Raises DataError for a column that is missing or holds something else."""
     types = source_rows.column_types(connection)
     source_rows.require(types, [*model.training.features, model.training.target], name)
-    for column in [*model.training.numeric, model.training.target]:
+    of_labels = tasks.of(model.training).of_labels
+    for column in [*model.training.numeric, *([] if of_labels else [model.training.target])]:
         if not sql.is_number(types[column]):
             list_ = "datetime" if neutral_sql.is_time(types[column]) else "categorical"
             raise DataError(
@@ -208,7 +210,8 @@ def columns_sql(source: Source, training: Training, types: dict[str, str]) -> st
     parts += [f"CAST({quoted(c)} AS TIMESTAMPTZ) AS {quoted(c)}" for c in training.datetime]
     parts += [f"nullif(CAST({quoted(c)} AS VARCHAR), '') AS {quoted(c)}" for c in training.text]
     parts += [f"{neutral_sql.category(c, types[c])} AS {quoted(c)}" for c in training.categorical]
-    parts.append(f"CAST({quoted(training.target)} AS DOUBLE) AS {quoted(training.target)}")
+    held = "VARCHAR" if tasks.of(training).of_labels else "DOUBLE"
+    parts.append(f"CAST({quoted(training.target)} AS {held}) AS {quoted(training.target)}")
     return ", ".join(dict.fromkeys(parts))
 
 
@@ -224,7 +227,7 @@ def _land_days(
     training = model.training
     kinds = f"{list(training.numeric)} {list(training.datetime)} {list(training.text)} {list(training.categorical)}"
     plan = f"{model.source.key} {model.source.event_time} {model.source.label_time} {kinds}"
-    made_by = f"{plan} {training.target} duckdb {duckdb.__version__} arrow {pa.__version__}".encode()
+    made_by = f"{plan} {training.target} {training.task} duckdb {duckdb.__version__} arrow {pa.__version__}".encode()
     code = b"".join(Path(file).read_bytes() for file in (__file__, neutral_sql.__file__))
     recipe = hashlib.sha256(made_by + code).hexdigest()
     index = partition_cache.Index(index_file)

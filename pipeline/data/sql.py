@@ -43,8 +43,8 @@ def is_number(duckdb_type: str) -> bool:
 
 
 def unlabelled(target: str) -> str:
-    """SQL that is true for a row whose label is missing, NULL or NaN."""
-    return missing(target, number=True)
+    """SQL that is true for a row whose label is missing, NULL or NaN; a label may be a text."""
+    return f"({quoted(target)} IS NULL OR coalesce(isnan(try_cast({quoted(target)} AS DOUBLE)), FALSE))"
 
 
 def missing(column: str, number: bool) -> str:

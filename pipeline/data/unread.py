@@ -21,6 +21,7 @@ from pipeline.serving.schema.spelling import NUMBER
 from pipeline.serving.schema.times import FORMS
 from pipeline.settings.source import Source
 from pipeline.settings.training import Training
+from pipeline.training import tasks
 
 COLUMN = "unread"
 # Longer texts are cut: an unread cell may be a whole page.
@@ -53,7 +54,8 @@ def read(connection: duckdb.DuckDBPyConnection, source: Source, training: Traini
     texts_of_times = source_times.as_texts(connection, source, column_types(connection))
     types = column_types(connection)
     decimal = source.csv.decimal if source.kind == "files" else "."
-    texts = [c for c in [*training.numeric, training.target] if types.get(c) == "VARCHAR"]
+    numbered = [*training.numeric, *([] if tasks.of(training).of_labels else [training.target])]
+    texts = [c for c in numbered if types.get(c) == "VARCHAR"]
     values = numbers(texts, decimal) | {c: text_sql.truth(_cell(c)) for c in _truths(connection, texts, decimal)}
     values |= {c: _time(source, c) for c in texts_of_times}
     values |= {c: text_sql.time(_cell(c)) for c in training.datetime if types.get(c) == "VARCHAR"}

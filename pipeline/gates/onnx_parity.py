@@ -18,7 +18,7 @@ from pipeline.gates.base import PackagedModel, Verdict
 from pipeline.serving.errors import BadRequest
 from pipeline.serving.schema import Rows
 from pipeline.training import parity, tasks
-from pipeline.training.evaluate import PREDICTION
+from pipeline.training.tasks import Answers
 
 BLOCK_ROWS = 10_000
 
@@ -26,7 +26,7 @@ BLOCK_ROWS = 10_000
 def verdict(packaged: PackagedModel) -> Verdict:
     """The observed difference is a share of the predictions' spread; see pipeline.training.parity."""
     held_out, tolerance = packaged.held_out, packaged.model.gates.parity_tolerance
-    expected = held_out[PREDICTION].to_numpy()
+    expected = Answers.of(held_out, packaged.package.classes).values
     try:
         answers = np.concatenate([packaged.package.predict(rows) for rows in _requested(packaged)])
     except BadRequest as error:

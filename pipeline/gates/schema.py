@@ -19,6 +19,9 @@ def verdict(packaged: PackagedModel) -> Verdict | None:
     if packaged.champion is None:
         return Verdict("schema", True, 0, 0, "there is no champion yet")
     changed = changes(packaged.champion.reader.schema, packaged.package.reader.schema)
+    before, now = packaged.champion.task, packaged.package.task
+    # A client reads another form of answer, or another meaning.
+    changed += [f"task {before} is now {now}"] if before != now else []
     against = f"beside version {packaged.champion_version}"
     if not changed:
         return Verdict("schema", True, 0, 0, f"the same columns {against}")

@@ -117,7 +117,7 @@ def _gates(
             _naive(metric, training, target, is_held_out),
             ERROR_MARGIN if METRICS[metric].in_targets_unit else 0.0,
         )
-        guess = "as good as guessing the mean of the rows before"
+        guess = "as good as guessing from the rows before, without a feature"
     said.append(
         Assumption("gate", f"{metric} {limit:.4g}", f"{guess}, and a margin of {margin:g} better than guessing")
     )
@@ -126,7 +126,8 @@ def _gates(
 
 def _bad_share(training: dict[str, Any], columns: Mapping[str, Facts], said: list[Assumption]) -> float:
     """The share of rows that may go to quarantine: twice that of today, because cells that are no numbers come again."""
-    target = [] if "positive" in training else [training["target"]]
+    of_labels = "positive" in training or TASKS[training["task"]].of_labels
+    target = [] if of_labels else [training["target"]]
     numbers = [columns[name] for name in [*training.get("numeric", []), *target]]
     unread = {each.name: each.unread / each.rows for each in numbers if each.unread}
     share = round(min(1.0, max(BAD_SHARE, 2 * sum(unread.values()))), 4)

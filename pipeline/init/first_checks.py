@@ -32,8 +32,8 @@ def refuse_unjudgeable(target: np.ndarray, is_held_out: np.ndarray, task: str, w
         if TASKS[task].estimator == "classifier" and len(np.unique(values)) < 2:
             raise DataError(
                 "--holdout-days",
-                f"{windows.holdout_days:g} leaves only rows of the class {values[0]:g} {which}",
-                "give another number of days, or data with both classes in each part",
+                f"{windows.holdout_days:g} leaves only rows of the class {values[0] if TASKS[task].of_labels else format(values[0], 'g')} {which}",
+                "give another number of days, or data with all classes in each part",
             )
 
 
@@ -57,12 +57,16 @@ def leaks(frame: pd.DataFrame, is_held_out: np.ndarray, roles: Roles) -> list[Le
 
 
 def _as_numbers(cells: pd.Series, target: np.ndarray, held: np.ndarray, is_number: bool) -> np.ndarray:
-    """Shape (rows, 1). A category becomes the mean of its target among the rows that are not held out."""
+    """Shape (rows, 1), or of a category (rows, classes): the mean of its target, or each class's share, among the rows that are not held
+    out."""
     if is_number:
         return cells.to_numpy(dtype="float64", na_value=np.nan).reshape(-1, 1)
     texts = cells.astype(object).where(cells.notna(), "")
-    means = pd.Series(target[~held]).groupby(texts[~held].to_numpy()).mean()
-    return texts.map(means).to_numpy(dtype="float64").reshape(-1, 1)
+    learnt = target[~held]
+    # One class in each column; of two the second says all.
+    parts = [learnt == label for label in np.unique(learnt)] if target.dtype == object else [learnt]
+    means = [pd.Series(part).groupby(texts[~held].to_numpy()).mean() for part in parts]
+    return np.column_stack([texts.map(mean).to_numpy(dtype="float64") for mean in means])
 
 
 def _alone(values: np.ndarray, target: np.ndarray, held: np.ndarray, task: str) -> float:
@@ -74,7 +78,16 @@ def _alone(values: np.ndarray, target: np.ndarray, held: np.ndarray, task: str) 
             return 0.0
         tree = DecisionTreeClassifier(max_depth=DEPTH, min_samples_leaf=LEAF, random_state=SEED)
         tree.fit(values[~held], target[~held])
-        return float(roc_auc_score(target[held], tree.predict_proba(values[held])[:, 1]))
+        probabilities = tree.predict_proba(values[held])
+        if len(tree.classes_) == 2:
+            return float(roc_auc_score(target[held], probabilities[:, 1]))
+        # What knows the answer knows each class.
+        areas = [
+            roc_auc_score(target[held] == label, probabilities[:, place])
+            for place, label in enumerate(tree.classes_)
+            if 0 < (target[held] == label).sum() < held.sum()
+        ]
+        return float(min(areas, default=0.0))
     tree = DecisionTreeRegressor(max_depth=10, min_samples_leaf=LEAF, random_state=SEED)
     tree.fit(values[~held], target[~held])
     return float(r2_score(target[held], tree.predict(values[held])))

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pipeline.data.neutral_sql import unfit_category
 from pipeline.errors import DataError, SettingsError
 from pipeline.init.facts import Facts
 from pipeline.init.features import choose
@@ -13,6 +14,9 @@ from pipeline.init.looks import Looks
 from pipeline.init.request import Assumption, LeftOut, Request
 from pipeline.settings.columns import one_name
 from pipeline.training.tasks import TASKS
+from pipeline.training.tasks.binary import Binary
+from pipeline.training.tasks.multiclass import Multiclass
+from pipeline.training.tasks.regression import Regression
 
 NAMES_OF_KEYS = re.compile(r"(^|[_ -])(id|key|uuid|guid|number|no|nr)$|(?<=[a-z])(Id|ID|Key)$", re.IGNORECASE)
 NAMES_OF_TIMES = re.compile(r"(^|[_ -])(at|on|ts|time|timestamp|date|epoch)$|(?<=[a-z])(At|Time|Date)$", re.IGNORECASE)
@@ -20,6 +24,8 @@ NAMES_OF_LABEL_TIMES = re.compile(
     r"label|decided|closed|resolved|outcome|result|churned|returned|paid|landed|ended", re.IGNORECASE
 )
 LARGEST_KEY = 128
+# More labels than this are rather names or texts, and more numbers rather amounts; a class needs rows to be learnt from.
+MOST_CLASSES, MOST_NUMBERED_CLASSES, ROWS_OF_A_CLASS = 20, 10, 20
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,7 @@ def _require(name: str, flag: str, facts: Mapping[str, Facts]) -> None:
 def _task(request: Request, target: Facts, looks: Looks, said: list[Assumption]) -> tuple[str, str | None]:
     """(task, the label that is 1 or None where labels are 0 and 1, or true and false)."""
     if request.task is not None and request.task not in TASKS:
-        raise SettingsError(f"--task {request.task}", "is unknown", f"use {' or '.join(TASKS)}")
+        raise SettingsError(f"--task {request.task}", "is unknown", f"use {', '.join(TASKS)}")
     if target.filled == 0:
         raise DataError(f"--target {target.name}", "has a value in no row", "name the column that is to be predicted")
     if target.different == 1:
@@ -93,18 +99,49 @@ def _task(request: Request, target: Facts, looks: Looks, said: list[Assumption])
             "nothing can be learnt from it: check the data",
         )
     number = target.is_number and not target.is_truth
-    if request.task == "regression" or (request.task is None and number and target.different > 2):
+    task, why = (request.task, "") if request.task is not None else _likely_task(target, number)
+    if task == Regression.name:
         if not target.is_number:
             raise DataError(
-                f"--target {target.name}", f"holds no numbers, e.g. {target.example!r:.60}", "use --task binary"
+                f"--target {target.name}",
+                f"holds no numbers, e.g. {target.example!r:.60}",
+                "use --task binary, or multiclass for three labels or more",
             )
-        why = f"{target.name} is a number with {target.different:,} different values"
-        said.append(Assumption("task", "regression", why, "--task"))
-        return "regression", None
+        why = why or f"{target.name} is a number with {target.different:,} different values"
+        said.append(Assumption("task", task, why, "--task"))
+        return task, None
+    if task == Multiclass.name:
+        _refuse_no_classes(target)
+        why = why or f"{target.name} has {target.different:,} different values"
+        said.append(Assumption("task", task, f"{why}: a prediction is a probability for each", "--task"))
+        return task, None
     said.append(Assumption("task", "binary", f"{target.name} has two values", "--task"))
     if request.positive is None and (target.is_truth or (number and (target.low, target.high) == (0, 1))):
         return "binary", None
     return "binary", _positive(request, target, looks, said)
+
+
+def _likely_task(target: Facts, number: bool) -> tuple[str, str]:
+    """(the task that the target's values speak for, why)."""
+    if number and target.different > 2:
+        few = target.different <= MOST_NUMBERED_CLASSES and target.whole == target.numbers
+        if few and target.filled >= ROWS_OF_A_CLASS * target.different:
+            return Multiclass.name, f"{target.name} has only {target.different} different values, all whole numbers"
+        return Regression.name, ""
+    if not number and not target.is_truth and 2 < target.different <= MOST_CLASSES:
+        return Multiclass.name, f"{target.name} has {target.different} labels"
+    return Binary.name, ""
+
+
+def _refuse_no_classes(target: Facts) -> None:
+    if target.different == 2:
+        raise DataError(
+            f"--target {target.name}", "has two labels, and a multiclass task has three or more", "use --task binary"
+        )
+    if unfit_category(target.type):
+        raise DataError(
+            f"--target {target.name}", f"holds {target.type}, not one label", "make it a text in a SELECT as --data"
+        )
 
 
 def _positive(request: Request, target: Facts, looks: Looks, said: list[Assumption]) -> str:
@@ -114,7 +151,7 @@ def _positive(request: Request, target: Facts, looks: Looks, said: list[Assumpti
         raise DataError(
             f"--target {target.name}",
             f"has {len(counts):,} labels, {labels}{' …' if len(counts) > 5 else ''}, and a binary task has two",
-            "leave the rows of others out in a SELECT as --data",
+            "use --task multiclass if each is a class, or leave the rows of others out in a SELECT as --data",
         )
     if request.positive is not None:
         if request.positive not in counts:

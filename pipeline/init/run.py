@@ -20,6 +20,7 @@ from pipeline.init.request import Draft, Request
 from pipeline.init.table import TABLE, Origin, open_table
 from pipeline.settings.faults import all_faults, fault
 from pipeline.settings.models import MODEL_NAME, Model
+from pipeline.training.tasks import TASKS
 
 PARAMS = "params.yaml"
 
@@ -68,7 +69,8 @@ def _draft(connection: duckdb.DuckDBPyConnection, request: Request, project: Pat
     columns = facts.by_name(facts.count(connection, origin.csv.decimal))
     found = roles.find(request, columns, Looks(connection, request.target, origin.csv.decimal))
     time = instant(found.time.name, found.time.type, found.epoch)
-    target_sql = _target(columns[found.target.name], found.positive, origin)
+    of_labels = TASKS[found.task].of_labels
+    target_sql = _target(columns[found.target.name], found.positive, of_labels, origin)
     label = f"{target_sql} IS NOT NULL"
     known = instant(found.label_time.name, found.label_time.type, found.epoch) if found.label_time else time
     chosen = windows.choose(connection, request, found, time, known, label)
@@ -89,8 +91,8 @@ def _frame(
     time: str,
     target: str,
 ) -> pd.DataFrame:
-    """The labelled rows in order of time: target and numeric features as float64, categories as text, and `perennial_time`."""
-    numbers = [found.target.name, *found.features["numeric"]]
+    """The labelled rows in order of time: a target of numbers and numeric features as float64, labels and categories as text, and `perennial_time`."""
+    numbers = [*([] if TASKS[found.task].of_labels else [found.target.name]), *found.features["numeric"]]
     parts = [f"{time} AS perennial_time", f"{target} AS {quoted(found.target.name)}"]
     parts += [f"{_value(columns[name], origin)} AS {quoted(name)}" for name in found.features["numeric"]]
     parts += [f"CAST({quoted(name)} AS VARCHAR) AS {quoted(name)}" for name in found.features["categorical"]]
@@ -102,7 +104,9 @@ def _frame(
     return frame
 
 
-def _target(column: facts.Facts, positive: str | None, origin: Origin) -> str:
+def _target(column: facts.Facts, positive: str | None, of_labels: bool, origin: Origin) -> str:
+    if of_labels:
+        return labels.text(column.name, column.type, origin.csv.decimal)
     if positive is None:
         return _value(column, origin)
     return labels.one_or_zero(*labels.texts(column.name, column.type, positive, origin.csv.decimal))

@@ -14,6 +14,7 @@ import pandas as pd
 
 from pipeline.data import neutral_sql, row_keys, sql
 from pipeline.settings.models import Model
+from pipeline.training import tasks
 
 # How many rows of the source have that key, with a label or without.
 ALIKE = "alike"
@@ -33,8 +34,9 @@ def labels(
     columns = [f"CAST({sql.quoted(c)} AS DOUBLE) AS {sql.quoted(c)}" for c in training.numeric]
     columns += [f"{neutral_sql.category(c, types[c])} AS {sql.quoted(c)}" for c in training.categorical]
     columns += [sql.quoted(c) for c in (*training.datetime, *training.text)]
+    held = "VARCHAR" if tasks.of(training).of_labels else "DOUBLE"
     # Names that no feature has (see settings.columns).
-    query = f"""SELECT {sql.quoted(model.source.event_time)} AS event_time, CAST({sql.quoted(training.target)} AS DOUBLE) AS target,
+    query = f"""SELECT {sql.quoted(model.source.event_time)} AS event_time, CAST({sql.quoted(training.target)} AS {held}) AS target,
                        {known} AS known, coalesce({labelled}, FALSE) AS is_golden, {", ".join(columns)}
               FROM rows ORDER BY event_time, known, target"""
     rows = connection.execute(query, bound).df()

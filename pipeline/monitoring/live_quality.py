@@ -24,9 +24,9 @@ from pipeline.serving.prediction_log import pseudonym
 from pipeline.serving.schema import times
 from pipeline.settings.models import Model
 from pipeline.training import tasks
-from pipeline.training.evaluate import PREDICTION, gain
+from pipeline.training.evaluate import gain
 from pipeline.training.frames import schema_of
-from pipeline.training.tasks import Answers
+from pipeline.training.tasks import PREDICTION, PROBABILITIES, Answers
 
 T = TypeVar("T")
 
@@ -85,7 +85,8 @@ class LoggedPredictions(NamedTuple):
 def read_log(folder: Path, model: Model, start: datetime, end: datetime) -> LoggedPredictions:
     """The prediction log's rows with event time in [start, end); a row without event time counts by its time of receipt.
 
-    Columns: key, event_time, timed (whether the request had an event time), received_at, version, slot, prediction, and the features: a time
+    Columns: key, event_time, timed (whether the request had an event time), received_at, version, slot, prediction, `probabilities` where the
+    log has them, and the features: a time
     in days, of a text its numbers. A feature that was not logged is missing in all rows. The rows are in the order of their arrival.
     """
     return _read(folder, lambda connection, files: _predictions(connection, files, model, start, end))
@@ -151,11 +152,12 @@ def _predictions(
         return LoggedPredictions(pd.DataFrame(columns=columns), 0, damaged)
     in_log = files.features
     features = ", ".join(f"{_feature(n, kind, in_log)} AS {sql.quoted(n)}" for n, kind in kinds.items())
+    answers = f"prediction AS {PREDICTION}" + (f", {PROBABILITIES}" if files.probabilities else "")
     query = f"""
         SELECT * EXCLUDE (is_golden, request_id, place) FROM (
             SELECT key, {_golden(files)} AS is_golden, coalesce(try_cast(event_time AS TIMESTAMPTZ), received_at) AS event_time,
                    try_cast(event_time AS TIMESTAMPTZ) IS NOT NULL AS timed,
-                   received_at, version, slot, prediction AS {PREDICTION}, request_id, file_row_number AS place, {features}
+                   received_at, version, slot, {answers}, request_id, file_row_number AS place, {features}
             FROM read_parquet($files, union_by_name = true, file_row_number = true))
         WHERE event_time >= $start AND event_time < $end AND NOT is_golden
         ORDER BY received_at, request_id, place"""
@@ -212,6 +214,7 @@ def labels(
     if model.source.label_time:
         labelled += f" AND {sql.quoted(model.source.label_time)} <= $as_of"
     bound = {"as_of": as_of} if model.source.label_time else {}
+    held = "VARCHAR" if tasks.of(model.training).of_labels else "DOUBLE"
     known = sql.quoted(model.source.label_time or model.source.event_time)
     with sql.connect(project) as connection:
         source_rows.load(connection, model.source, model.training, start, end or as_of, name)
@@ -221,7 +224,7 @@ def labels(
         if key is None:
             source_rows.require(types, model.training.features, name)
             return derived_keys.labels(connection, model, known, labelled, bound)
-        query = f"""SELECT {neutral_sql.key(key, types[key])} AS key, {event} AS event_time, CAST({target} AS DOUBLE) AS target,
+        query = f"""SELECT {neutral_sql.key(key, types[key])} AS key, {event} AS event_time, CAST({target} AS {held}) AS target,
                            {known} AS known
                   FROM rows WHERE {labelled} ORDER BY event_time, key, known, target"""
         rows = connection.execute(query, bound).df()
@@ -233,15 +236,23 @@ def labels(
 
 
 def quality(
-    answers: pd.DataFrame, labelled: pd.DataFrame, model: Model, held_out: float, naive: float | None = None
+    answers: pd.DataFrame,
+    labelled: pd.DataFrame,
+    model: Model,
+    held_out: float,
+    naive: float | None = None,
+    classes: tuple[str, ...] = (),
 ) -> LiveQuality:
-    """The model's metric on the predictions whose labels have arrived; of the answers to one row only one counts."""
+    """The model's metric on the predictions whose labels have arrived; of the answers to one row only one counts.
+
+    `classes` are those of the version that answered.
+    """
     tolerance = timedelta(seconds=model.monitor.label_tolerance_s)
     joined = with_labels(answers, labelled, tolerance)
     metric, value = model.evaluation.metric, None
     if len(joined) >= model.monitor.min_rows:
         task = tasks.of(model.training)
-        value = task.scores(joined["target"].to_numpy(), Answers(joined[PREDICTION].to_numpy()))[metric]
+        value = task.scores(joined["target"].to_numpy(), Answers.of(joined, classes))[metric]
     other_time, alike = at_other_times(answers, labelled, tolerance), derived_keys.left_out(answers, labelled)
     return LiveQuality(metric, value, held_out, len(joined), len(answers), other_time, naive, alike=alike)
 

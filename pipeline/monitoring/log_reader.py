@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.serving.class_answers import PROBABILITIES
 from pipeline.serving.log_files import GOLDEN, Damaged, Listed, listed
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ class LogFiles:
     def golden(self) -> bool:
         """Whether a file says which rows are golden requests'."""
         return any(GOLDEN in file.schema.names for file in self.contents.values())
+
+    @property
+    def probabilities(self) -> bool:
+        """Whether a file has the probabilities of several classes."""
+        return any(PROBABILITIES in file.schema.names for file in self.contents.values())
 
     @property
     def features(self) -> set[str]:
@@ -141,6 +147,7 @@ def _foreign(schema: pa.Schema) -> str:
     if lacking := [name for name in columns if name not in schema.names]:
         return f"no column {lacking[0]}"
     optional: dict[str, Callable[[Any], bool]] = {GOLDEN: types.is_boolean, "features": types.is_struct}
+    optional[PROBABILITIES] = types.is_list
     columns |= {name: is_kind for name, is_kind in optional.items() if name in schema.names}
     other = [name for name, is_kind in columns.items() if not is_kind(schema.field(name).type)]
     return f"{other[0]} as {schema.field(other[0]).type}" if other else ""

@@ -33,7 +33,8 @@ from pipeline.registry.versions import (
 )
 from pipeline.settings.models import Model
 from pipeline.training import signing
-from pipeline.training.evaluate import PREDICTION, Evaluation
+from pipeline.training.evaluate import Evaluation
+from pipeline.training.tasks import PREDICTION, PROBABILITIES
 from pipeline.workspaces import dvc_remote
 from pipeline.workspaces.dvc_graph import environment, read_json
 from pipeline.workspaces.workspace import RUN_FILE, Workspace
@@ -241,7 +242,7 @@ def _dataset(workspace: Workspace, model: Model) -> Any:
     import pandas as pd
     from mlflow.data.pandas_dataset import from_pandas
 
-    rows = pd.read_parquet(workspace.files.reference).drop(columns=PREDICTION)
+    rows = pd.read_parquet(workspace.files.reference).drop(columns=[PREDICTION, PROBABILITIES], errors="ignore")
     warnings.filterwarnings("ignore", message="The specified dataset source can be interpreted")
     return from_pandas(
         rows,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from pipeline.registry.versions import Registry
 from pipeline.rollout.routing.route import RoutedSlot
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.schema import Rows
-from pipeline.training.tasks import TASKS
+from pipeline.training.tasks import PREDICTION, PROBABILITIES, TASKS, Answers
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,22 +24,23 @@ MAX_DISTINCT = 10_000
 
 @dataclass
 class Sides:
-    """Counts of the rows whose predictions by two versions lie on different sides of a cut, at each of `cuts`."""
+    """Counts of the rows that two versions' answers put on different sides, at each of the cuts of `side_of` (see `Task.sides`)."""
 
-    cuts: np.ndarray
+    side_of: Callable[[Answers], np.ndarray]
+    cuts: int
     up: np.ndarray = field(init=False)
     down: np.ndarray = field(init=False)
     rows: int = 0
 
     def __post_init__(self) -> None:
-        self.up, self.down = np.zeros(len(self.cuts), dtype=int), np.zeros(len(self.cuts), dtype=int)
+        self.up, self.down = np.zeros(self.cuts, dtype=int), np.zeros(self.cuts, dtype=int)
 
-    def add(self, champion: np.ndarray, candidate: np.ndarray) -> None:
-        """Adds the predictions of both versions for the same rows, each of shape (rows,)."""
-        before, now = champion[:, None] > self.cuts, candidate[:, None] > self.cuts
-        self.up += (now & ~before).sum(axis=0)
-        self.down += (before & ~now).sum(axis=0)
-        self.rows += len(champion)
+    def add(self, champion: Answers, candidate: Answers) -> None:
+        """Adds the answers of both versions to the same rows."""
+        before, now = self.side_of(champion), self.side_of(candidate)
+        self.up += (now > before).sum(axis=0)
+        self.down += (now < before).sum(axis=0)
+        self.rows += len(before)
 
     def paired(self) -> list[Paired]:
         return [Paired(int(u), int(d), self.rows) for u, d in zip(self.up, self.down, strict=True)]
@@ -62,8 +63,14 @@ class Pair:
             Runtime.load(registry.package_folder(model, routed.version, routed.digest))
             for routed in (champion, candidate)
         )
-        at = cuts(registry, model, champion, old.task)
-        return cls(old, new, (champion, candidate), Sides(at), Sides(at))
+        if old.task != new.task:
+            raise ValueError(
+                f"version {champion.version} is of task {old.task}, version {candidate.version} of {new.task}"
+            )
+        reference = training_answers(registry, model, champion, old)
+        side_of = TASKS[old.task].sides(reference)
+        cuts = side_of(reference).shape[1]
+        return cls(old, new, (champion, candidate), Sides(side_of, cuts), Sides(side_of, cuts))
 
     def lacking(self, routed: RoutedSlot) -> list[str]:
         """The columns that the other version needs and requests to this slot do not have, or have in another kind."""
@@ -81,19 +88,21 @@ class Pair:
         logged = features_of(table)
         # By slot too: both packages may have the same number.
         versions, slots = table["version"].to_numpy(), table["slot"].to_numpy()
-        logged_predictions = table["prediction"].to_numpy()
         pair = [rows_of(logged, runtime) for runtime in (self.champion, self.candidate)]
         champion, candidate = (
-            np.where((versions == by.version) & (slots == by.slot), logged_predictions, runtime.predict(rows))
+            said(table, (versions == by.version) & (slots == by.slot), runtime, rows)
             for by, runtime, rows in zip(self.slots, (self.champion, self.candidate), pair, strict=True)
         )
         self.compare(pair, champion, candidate)
 
     def compare(self, rows: Sequence[Rows], champion: np.ndarray, candidate: np.ndarray) -> None:
-        """Adds the predictions of both versions, each of shape (rows,), for the same rows, as each version's package takes them."""
-        self.sides.add(champion, candidate)
+        """Adds the predictions of both versions for the same rows, as each version's package takes them."""
+        self._add(self.sides, champion, candidate)
         new = self._new_rows(rows)
-        self.distinct_sides.add(champion[new], candidate[new])
+        self._add(self.distinct_sides, champion[new], candidate[new])
+
+    def _add(self, sides: Sides, champion: np.ndarray, candidate: np.ndarray) -> None:
+        sides.add(Answers(champion, self.champion.classes), Answers(candidate, self.candidate.classes))
 
     def _new_rows(self, pair: Sequence[Rows]) -> list[int]:
         """The places of the rows that were not seen before, each different row once, until MAX_DISTINCT are known."""
@@ -132,14 +141,21 @@ def rows_of(logged: dict[str, np.ndarray], runtime: Runtime) -> Rows:
     return Rows(runtime.reader.held(numbers), texts, [None] * count, [None] * count, unknown)
 
 
-def cuts(registry: Registry, model: str, champion: RoutedSlot, task: str) -> np.ndarray:
-    """The cuts, of shape (10,): 0.5 or, for regression, the median; then the nine deciles, for a change of the distribution.
+def said(table: pa.Table, own: np.ndarray, runtime: Runtime, rows: Rows) -> np.ndarray:
+    """What a version answers to logged rows: as logged where they are its `own`, and else what its package says."""
+    import pyarrow as pa
 
-    Median and deciles are those of the champion's predictions for its own sample of the training data.
-    """
+    predictions = runtime.predict(rows)
+    if own.any():
+        logged = Answers.of(table.filter(pa.array(own)), runtime.classes).values
+        predictions[own] = logged
+    return predictions
+
+
+def training_answers(registry: Registry, model: str, champion: RoutedSlot, runtime: Runtime) -> Answers:
+    """The champion's answers to its own sample of the training data."""
     import pyarrow.parquet as pq
 
     file = registry.reference_file(model, champion.version, champion.digest)
-    reference = pq.read_table(file, columns=["prediction"])
-    predictions = reference["prediction"].to_numpy()
-    return TASKS[task].sides(predictions)
+    columns = [PREDICTION, *([PROBABILITIES] if runtime.classes else [])]
+    return Answers.of(pq.read_table(file, columns=columns), runtime.classes)

@@ -121,8 +121,13 @@ def check_golden_requests(running: Running, package: Path, keys: Mapping[str, st
     return len(expected)
 
 
-def _difference(answered: object, expected: float, scale: float | None) -> float:
-    """As a share of the package's scale (pipeline.training.parity). An older package has none: relative for answers above 1."""
+def _difference(answered: object, expected: float | Mapping[str, float], scale: float | None) -> float:
+    """As a share of the package's scale (pipeline.training.parity), the largest of all classes. An older package has no scale: relative for
+    answers above 1."""
+    if isinstance(expected, Mapping):
+        if not isinstance(answered, Mapping) or answered.keys() != expected.keys():
+            return math.inf
+        return max(_difference(answered[name], expected[name], scale) for name in expected)
     if not isinstance(answered, int | float) or not math.isfinite(answered):
         return math.inf
     return abs(answered - expected) / (scale or max(1.0, abs(expected)))

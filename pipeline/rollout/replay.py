@@ -26,7 +26,7 @@ from pipeline.policy.canary import Evidence
 from pipeline.policy.confidence import Counted
 from pipeline.rollout.context import RolloutContext
 from pipeline.rollout.logged_requests import newest_rows
-from pipeline.rollout.paired import Pair, features_of, rows_of
+from pipeline.rollout.paired import Pair, features_of, rows_of, said
 from pipeline.rollout.probe import is_https
 from pipeline.rollout.routing.route import RoutedSlot
 from pipeline.rollout.slots import ProvenSlot, predictions_folder
@@ -136,14 +136,14 @@ def _requests(
     exact = {name: values[places] for name, values in logged.items()}
     champion, candidate = (rows_of(exact, runtime) for runtime in (pair.champion, pair.candidate))
     at = table["received_at"].take(places)
-    said = _champions_answers(table.take(places), pair, champion, known_since)
+    champions = _champions_answers(table.take(places), pair, champion, known_since)
     reader = pair.candidate.reader
     names = reader.names
     start = 0
     for a, b in kept:
         end = start + b - a
         rows = [_part(rows, start, end) for rows in (champion, candidate)]
-        yield at[start].as_py(), LoggedRequest(names, _values(rows[1], reader), rows, said[start:end])
+        yield at[start].as_py(), LoggedRequest(names, _values(rows[1], reader), rows, champions[start:end])
         start = end
 
 
@@ -158,9 +158,8 @@ def _champions_answers(table: pa.Table, pair: Pair, rows: Rows, known_since: str
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    said = pair.champion.predict(rows)
     if not known_since:
-        return said
+        return pair.champion.predict(rows)
     own = pc.and_(
         pc.equal(table["version"], pair.slots[0].version),
         # A number of the registry may have named another package before.
@@ -168,7 +167,7 @@ def _champions_answers(table: pa.Table, pair: Pair, rows: Rows, known_since: str
             table["received_at"], pa.scalar(datetime.fromisoformat(known_since), table["received_at"].type)
         ),
     )
-    return np.where(own.to_numpy(), table["prediction"].to_numpy(), said)
+    return said(table, own.to_numpy(), pair.champion, rows)
 
 
 def _whys(logged: Mapping[str, np.ndarray], count: int, pair: Pair) -> list[str]:
@@ -215,6 +214,15 @@ def _values(rows: Rows, reader: Reader) -> list[list[Any]]:
         + [text or None for text in texts]
         for numbers, texts in zip(rows.numbers.tolist(), rows.texts.tolist(), strict=True)
     ]
+
+
+def _answered(predictions: Any, classes: Sequence[str]) -> np.ndarray:
+    """The predictions of an answer, by name where there are classes. Raises ValueError, KeyError or TypeError for any other."""
+    rows = [[row[name] for name in classes] for row in predictions] if classes else predictions
+    answered = np.array(rows, "float64")
+    if answered.ndim != (2 if classes else 1):
+        raise ValueError(f"predictions of the shape {answered.shape}")
+    return answered
 
 
 class Replay:
@@ -287,15 +295,15 @@ class Replay:
             self._refused += answer.status_code < 500
             return
         try:
-            said = np.array(answer.json()["predictions"], "float64")
-            if said.shape != (len(request.data),):
-                raise ValueError(f"{said.shape} predictions for {len(request.data)} rows")
+            answered = _answered(answer.json()["predictions"], self.log.pair.candidate.classes)
+            if len(answered) != len(request.data):
+                raise ValueError(f"{len(answered)} predictions for {len(request.data)} rows")
         except (ValueError, KeyError, TypeError):
             self._failed += 1
             return
         self._timed += 1
         self._slow += self._slow_ms is not None and passed_ms > self._slow_ms
-        self.log.pair.compare(request.rows, request.champion, said)
+        self.log.pair.compare(request.rows, request.champion, answered)
 
     def _evidence(self) -> Evidence:
         first, *distribution = self.log.pair.sides.paired()

@@ -24,12 +24,13 @@ from pipeline.data.csv_files import CsvReader
 from pipeline.errors import DataError, RegistryError
 from pipeline.ledger.timeline import LiveVersion
 from pipeline.registry.versions import Registry
+from pipeline.serving.class_answers import likeliest
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.schema import Column, Reader, RowRefused, Rows, times
 from pipeline.serving.schema.blocks import instants_in_days
 from pipeline.serving.schema.spelling import MISSING
 from pipeline.settings.source import Csv
-from pipeline.training.evaluate import PREDICTION
+from pipeline.training.tasks import PREDICTION
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -69,7 +70,7 @@ def score(
 
     A CSV is written as `form` says, the model's source.csv.
     The output has the key and the event time where the input has them, else `row`, the number from 0; then `prediction` and
-    `version`. Raises DataError for a row that breaks the model's contract; the parts before it stay. With `flag`, as its slots have it,
+    `version`, of classes the likeliest one and a column `probability_CLASS` for each. Raises DataError for a row that breaks the model's contract; the parts before it stay. With `flag`, as its slots have it,
     such a row is scored, and the column `breaches` names the rules.
     """
     start = time.monotonic()
@@ -85,6 +86,7 @@ def score(
     version = live.version
     runtime = registry.runtime(model, version, live.digest)
     runtime.reader = Reader(runtime.reader.schema, on_breach)
+    _refuse_one_name(runtime, output)
     source = Source(source_file, CsvReader(form or Csv(), f"models.{model}.source.csv"))
     parts = Parts(output, [source.identity(), model, version, runtime.manifest["files"], on_breach])
     resumed_after = parts.rows()
@@ -312,7 +314,25 @@ def _output_rows(
     columns: dict[str, Any] = {name: block[name] for name in names}
     if not names:
         columns["row"] = np.arange(first_row, first_row + len(block))
-    return pa.table({**columns, PREDICTION: predictions, "version": [version] * len(block)})
+    classes = runtime.classes
+    said = likeliest(predictions, classes) if classes else predictions
+    columns = {**columns, PREDICTION: said, "version": [version] * len(block)}
+    return pa.table({**columns, **{_probability(name): predictions[:, i] for i, name in enumerate(classes)}})
+
+
+def _probability(name: str) -> str:
+    return f"probability_{name}"
+
+
+def _refuse_one_name(runtime: Runtime, output: Path) -> None:
+    """Raises DataError where the column of a class would have the name of the key or the event time."""
+    for name in runtime.classes:
+        if _probability(name) in _identifying(runtime):
+            raise DataError(
+                str(output),
+                f"would have two columns {_probability(name)}: the row's own, and the probability of the class {name}",
+                "rename the column in the source, and train with that name",
+            )
 
 
 def _with_breaches(scored: pa.Table, read: Rows) -> pa.Table:

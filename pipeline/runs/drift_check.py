@@ -159,6 +159,13 @@ def _schema(context: Context, name: str, champion: LiveVersion) -> Schema:
     return schema_of(contents.read(context.registry.package_folder(name, champion.version, champion.digest)))
 
 
+def _classes(context: Context, name: str, champion: LiveVersion) -> tuple[str, ...]:
+    from pipeline.serving import contents
+
+    package = contents.read(context.registry.package_folder(name, champion.version, champion.digest))
+    return tuple(package.manifest.get("classes", ()))
+
+
 def _labels_due(live: LiveVersion, mature: timedelta, as_of: datetime) -> list[str]:
     """That no label of the champion's own answers can have matured yet; nothing when some can, or where the past is looked at again."""
     since = datetime.fromisoformat(live.since)
@@ -184,5 +191,6 @@ def _live_quality(
         if len(answers)
         else live_quality.NO_LABELS
     )
-    found = live_quality.quality(answers, labels, model, held_out[metric], held_out.get(f"baseline_{metric}"))
+    naive, classes = held_out.get(f"baseline_{metric}"), _classes(context, name, champion)
+    found = live_quality.quality(answers, labels, model, held_out[metric], naive, classes)
     return replace(found, judged_from=start.isoformat(), judged_until=end.isoformat())

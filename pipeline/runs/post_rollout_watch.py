@@ -18,6 +18,7 @@ from pipeline.ledger.package_of_version import PackageOfVersion
 from pipeline.ledger.timeline import LiveVersion, live_at, trusted_predecessor
 from pipeline.rollout.results import Rollback
 from pipeline.runs import label_maturity
+from pipeline.training.tasks import Answers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -111,8 +112,6 @@ def _losses(
     """
     from pipeline.monitoring import label_join, live_quality
     from pipeline.training import tasks
-    from pipeline.training.evaluate import PREDICTION
-    from pipeline.training.tasks import Answers
 
     model = context.params.model(name)
     start = as_of - timedelta(days=model.rollout.watch_days + model.monitor.window_days)
@@ -126,17 +125,17 @@ def _losses(
     rows = label_join.with_labels(requests, labels, timedelta(seconds=model.monitor.label_tolerance_s))
     if len(rows):
         rows = rows.sort_values(["known", "key"])
-    old = Answers(_answers(context, name, predecessor, rows, champion))
-    target = rows["target"].to_numpy(dtype="float64")
-    new = Answers(rows[PREDICTION].to_numpy(dtype="float64"))
+    old = _answers(context, name, predecessor, rows, champion)
+    target = rows["target"].to_numpy()
+    new = Answers.of(rows, tuple(_manifest(context, name, champion).get("classes", ())))
     task = tasks.of(model.training)
     return task.losses(target, new, old), task.losses(target, old, new)
 
 
 def _answers(
     context: Context, name: str, before: PackageOfVersion, rows: pd.DataFrame, champion: LiveVersion
-) -> np.ndarray:
-    """The predecessor's predictions for the rows that the champion logged, of shape (rows,). Raises Incomparable."""
+) -> Answers:
+    """The predecessor's answers to the rows that the champion logged. Raises Incomparable."""
     from pipeline.serving.errors import PackageRefused
     from pipeline.serving.runtime import Runtime
 
@@ -153,7 +152,9 @@ def _answers(
             raise Incomparable(
                 f"version {version} takes {', '.join(sorted(rounded))} as float64, and the log has it rounded to float32"
             )
-        return runtime.predict_logged(rows)
+        if runtime.task != (own := _manifest(context, name, champion)["task"]):
+            raise Incomparable(f"version {version} is of task {runtime.task}, version {champion.version} of {own}")
+        return Answers(runtime.predict_logged(rows), runtime.classes)
     except (PackageRefused, PerennialError, OSError, ValueError, KeyError) as error:
         raise Incomparable(f"version {version} cannot predict these rows ({error})") from error
 
@@ -165,3 +166,9 @@ def _doubles(context: Context, name: str, champion: LiveVersion) -> frozenset[st
 
     package = context.registry.package_folder(name, champion.version, champion.digest)
     return frozenset(schema_of(contents.read(package)).doubles)
+
+
+def _manifest(context: Context, name: str, champion: LiveVersion) -> dict[str, Any]:
+    from pipeline.serving import contents
+
+    return contents.read(context.registry.package_folder(name, champion.version, champion.digest)).manifest

@@ -68,7 +68,8 @@ def evaluate(name: str, model: Model, files: Artifacts) -> str:
         frames.schema_of(model, files.snapshot).doubles,
     )
     result = evaluation.evaluate(model, rows, files.model, files.predictions, files.reference, files.metrics, doubles)
-    return f"{result.metric} {evaluation.shown(result.metric, result.metrics[result.metric])} on {result.rows:,} held-out rows"
+    scored = f"{result.metric} {evaluation.shown(result.metric, result.metrics[result.metric])} on {result.rows:,} held-out rows"
+    return "; ".join([scored, *result.remarks])
 
 
 def package_(name: str, model: Model, files: Artifacts) -> str:

@@ -121,7 +121,7 @@ def _prediction_log(
     if folder is None:
         return None
     key = bytes.fromhex(settings.log_key)
-    schema = LogSchema(runtime.reader, identity.version, identity.slot, settings.personal, key)
+    schema = LogSchema(runtime.reader, identity.version, identity.slot, settings.personal, key, runtime.classes)
     return PredictionLog(
         folder,
         identity.slot,

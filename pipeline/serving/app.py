@@ -23,7 +23,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pipeline.serving import docs, forms, http_connection
+from pipeline.serving import class_answers, docs, forms, http_connection
 from pipeline.serving.arrival import Arrival, ClientDisconnected, Headers, Incoming
 from pipeline.serving.batching import MAX_BATCH_ROWS, BatchRunner
 from pipeline.serving.errors import EndedItsProcess, RequestRefused
@@ -87,14 +87,17 @@ class App:
         self._identity_lines = http_connection.header_lines(
             [(k.encode(), v.encode()) for k, v in identity.headers().items()]
         )
-        model = f"/v2/models/{identity.model}"
+        model, classes = f"/v2/models/{identity.model}", runtime.classes
+        # What comes from another process has no shape of its own.
+        self._shape = (-1, len(classes)) if classes else (-1,)
+        encode = class_answers.mlflow_encoder(classes) if classes else None
         self._parsers: dict[str, Parse] = {
             "/invocations": lambda body, headers: forms.invocations(
-                body, runtime.reader, settings.max_rows, headers.get(b"content-type", b"")
+                body, runtime.reader, settings.max_rows, headers.get(b"content-type", b""), encode
             )
         }
         self._infer: Parse = lambda body, headers: forms.infer(
-            body, runtime.reader, settings.max_rows, headers.get(forms.BINARY_LENGTH), identity
+            body, runtime.reader, settings.max_rows, headers.get(forms.BINARY_LENGTH), identity, classes
         )
         for path in (f"{model}/infer", f"{model}/versions/{identity.version}/infer"):
             self._parsers[path] = self._infer
@@ -198,7 +201,7 @@ class App:
     async def _predict(
         self, parse: Parse, path: str, headers: Headers, incoming: Incoming
     ) -> tuple[ParsedRequest, np.ndarray]:
-        """Reads and parses a request; returns it and its predictions, float64 (rows,)."""
+        """Reads and parses a request; returns it and its predictions."""
         self._intake.require_key(headers)
         with self._memory.reservation() as reserved:
             packed = bool(headers.get(b"content-encoding"))
@@ -219,10 +222,10 @@ class App:
         self.metrics.add(SENT_AGAIN_TO_US)
         predictions = await self._expendable.predictions(path, headers, body)
         self.metrics.add(MODEL_RUNS)
-        return predictions
+        return predictions.reshape(self._shape)
 
     def predictions(self, path: str, headers: Headers, body: bytes) -> np.ndarray:
-        """Predictions, float64 (rows,), made at once in this thread, and encoded to see that this can be done."""
+        """Predictions, made at once in this thread, and encoded to see that this can be done."""
         try:
             parse = self._parsers[path]
             with self._memory.reservation() as reserved:
@@ -347,10 +350,10 @@ def _pages(app: App, model: str) -> Starlette:
         return Response(orjson.dumps(refusal), 400, identity_headers, "application/json")
 
     async def configuration(_request: Request) -> Response:
-        return json_response(forms.configuration(reader, identity, app.runtime.platform))
+        return json_response(forms.configuration(reader, identity, app.runtime.platform, app.runtime.classes))
 
     async def metadata(_request: Request) -> Response:
-        return json_response(forms.metadata(reader, identity, app.runtime.platform))
+        return json_response(forms.metadata(reader, identity, app.runtime.platform, app.runtime.classes))
 
     async def counters(_request: Request) -> Response:
         page, media_type = app.metrics.page()

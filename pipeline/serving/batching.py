@@ -38,7 +38,7 @@ class BatchRunner:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="many-rows")
 
     async def predict(self, rows: Rows) -> np.ndarray:
-        """Predictions, float64 (rows,)."""
+        """Predictions for the rows."""
         if len(rows) > MAX_BATCH_ROWS:
             self._on_run()
             return await self.in_thread(self._runtime.predict, rows)

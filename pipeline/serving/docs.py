@@ -107,7 +107,7 @@ def _paths(runtime: Runtime, model: str) -> dict[str, Any]:
         for f in runtime.reader.fields
     ]
     example = {"dataframe_records": [record]}
-    by_mlflow = _post("Predict, by MLflow's protocol", "Invocation", example, PREDICTIONS)
+    by_mlflow = _post("Predict, by MLflow's protocol", "Invocation", example, _predictions(runtime.classes))
     lines = [",".join(record), ",".join(str(value) for value in record.values())]
     by_mlflow["requestBody"]["content"]["text/csv"] = {"schema": {"type": "string"}, "example": "\n".join(lines)}
     paths: dict[str, Any] = {
@@ -182,12 +182,18 @@ def _post(summary: str, body: str, example: Any, answer: dict[str, Any]) -> dict
     }
 
 
+def _predictions(classes: Sequence[str]) -> dict[str, Any]:
+    """A number for each row; for classes an object with the probability of each."""
+    number: dict[str, Any] = {"type": "number"}
+    row = {"type": "object", "properties": dict.fromkeys(classes, number), "required": list(classes)}
+    listed = {"type": "array", "items": row if classes else number}
+    return {"type": "object", "properties": {"predictions": listed}, "required": ["predictions"]}
+
+
 def _response(description: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
-NUMBERS = {"type": "array", "items": {"type": "number"}}
-PREDICTIONS = {"type": "object", "properties": {"predictions": NUMBERS}, "required": ["predictions"]}
 REFUSAL = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
 INPUTS = {
     "type": "object",

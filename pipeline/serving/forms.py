@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from pipeline.serving import csv_form, tensors
+from pipeline.serving import class_answers, csv_form, tensors
 from pipeline.serving.errors import BadRequest, RequestRefused
 from pipeline.serving.identity import Identity
 from pipeline.serving.scan import MAX_TEXT_BYTES, PIECE_BYTES, too_long, too_many_rows
@@ -33,26 +33,31 @@ TENSORS = {
 }  # fmt: skip
 EXPECTED = "the body must be an object with one of dataframe_records, dataframe_split, instances, inputs"
 
+Encode = Callable[[np.ndarray], tuple[bytes, Headers]]
+
 
 @dataclass(slots=True)
 class ParsedRequest:
-    """A request's rows, and what encodes its answer: predictions (rows,) -> (body, headers of its own)."""
+    """A request's rows, and what encodes its answer: predictions -> (body, headers of its own)."""
 
     rows: Rows
-    encode: Callable[[np.ndarray], tuple[bytes, Headers]]
+    encode: Encode
 
 
-def invocations(body: bytes, reader: Reader, max_rows: int, content_type: bytes = b"") -> ParsedRequest:
+def invocations(
+    body: bytes, reader: Reader, max_rows: int, content_type: bytes = b"", encode: Encode | None = None
+) -> ParsedRequest:
     """MLflow's scoring protocol. The model has no params; given ones change nothing, as with MLflow's own server."""
+    encode = encode or _mlflow_answer
     if is_csv(content_type):
-        return ParsedRequest(_csv(body, content_type, reader, max_rows), _mlflow_answer)
+        return ParsedRequest(_csv(body, content_type, reader, max_rows), encode)
     request = _json(body.removeprefix(BOM))
     if type(request) is not dict:
         raise BadRequest(EXPECTED)
     names = [name for name in request if name != "params"]
     if len(names) != 1 or names[0] not in MLFLOW:
         raise BadRequest(EXPECTED)
-    return ParsedRequest(MLFLOW[names[0]](request[names[0]], reader, max_rows), _mlflow_answer)
+    return ParsedRequest(MLFLOW[names[0]](request[names[0]], reader, max_rows), encode)
 
 
 def is_csv(content_type: bytes) -> bool:
@@ -200,7 +205,14 @@ def json_end(headers: Mapping[bytes, bytes]) -> int | None:
     return whole_number(headers.get(BINARY_LENGTH, b""))
 
 
-def infer(body: bytes, reader: Reader, max_rows: int, json_length: bytes | None, identity: Identity) -> ParsedRequest:
+def infer(
+    body: bytes,
+    reader: Reader,
+    max_rows: int,
+    json_length: bytes | None,
+    identity: Identity,
+    classes: Sequence[str] = (),
+) -> ParsedRequest:
     """The Open Inference Protocol v2, with Triton's extension for binary tensors after `json_length` bytes of JSON."""
     if json_length is None:
         request, binary = _json(body), memoryview(b"")
@@ -227,7 +239,8 @@ def infer(body: bytes, reader: Reader, max_rows: int, json_length: bytes | None,
     tensors.content_type(request, "the request", tensors.REQUEST_CONTENT_TYPES)
     if type(request.get("id")) not in (str, type(None)):
         raise BadRequest("id must be text")
-    answer = _V2Answer(identity, request.get("id"), tensors.wants_binary(request, OUTPUT))
+    wanted = tensors.wanted(request, class_answers.OUTPUTS if classes else (OUTPUT,))
+    answer = _V2Answer(identity, request.get("id"), wanted, classes)
     return ParsedRequest(rows, answer.encode)
 
 
@@ -301,23 +314,33 @@ def _strings(name: str, tensor: memoryview, max_rows: int) -> list[str]:
 class _V2Answer:
     identity: Identity
     request_id: Any
-    binary: bool
+    # The outputs, and whether each is binary.
+    wanted: dict[str, bool]
+    classes: Sequence[str] = ()
 
     def encode(self, predictions: np.ndarray) -> tuple[bytes, Headers]:
+        if self.classes:
+            outputs, binary = class_answers.v2_outputs(predictions, self.classes, self.wanted)
+            return self._whole(class_answers.v2_answer(self.identity, self.request_id, outputs), binary)
         output: dict[str, Any] = {"name": OUTPUT, "datatype": "FP64", "shape": [len(predictions)]}
         answer: dict[str, Any] = {"model_name": self.identity.model, "model_version": self.identity.version}
         if type(self.request_id) is str:
             answer["id"] = self.request_id
-        if not self.binary:
+        if not self.wanted[OUTPUT]:
             output["data"] = predictions
             return orjson.dumps(answer | {"outputs": [output]}, option=orjson.OPT_SERIALIZE_NUMPY), []
         output["parameters"] = {"binary_data_size": predictions.nbytes}
-        head = orjson.dumps(answer | {"outputs": [output]})
+        return self._whole(answer | {"outputs": [output]}, predictions.astype("<f8").tobytes())
+
+    def _whole(self, answer: dict[str, Any], binary: bytes) -> tuple[bytes, Headers]:
+        head = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+        if not binary:
+            return head, []
         length = (BINARY_LENGTH, str(len(head)).encode())
-        return head + predictions.astype("<f8").tobytes(), [length, (b"content-type", b"application/octet-stream")]
+        return head + binary, [length, (b"content-type", b"application/octet-stream")]
 
 
-def configuration(reader: Reader, identity: Identity, platform: str) -> dict[str, Any]:
+def configuration(reader: Reader, identity: Identity, platform: str, classes: Sequence[str] = ()) -> dict[str, Any]:
     """Triton's model configuration. Its shapes are whole, the rows included, which it calls a max_batch_size of 0."""
 
     def described(tensors: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -330,7 +353,7 @@ def configuration(reader: Reader, identity: Identity, platform: str) -> dict[str
             for tensor in tensors
         ]
 
-    model = metadata(reader, identity, platform)
+    model = metadata(reader, identity, platform, classes)
     return {
         "name": model["name"],
         "platform": model["platform"],
@@ -340,7 +363,7 @@ def configuration(reader: Reader, identity: Identity, platform: str) -> dict[str
     }
 
 
-def metadata(reader: Reader, identity: Identity, platform: str) -> dict[str, Any]:
+def metadata(reader: Reader, identity: Identity, platform: str, classes: Sequence[str] = ()) -> dict[str, Any]:
     """The v2 protocol's metadata of the model."""
     datatypes = {name: reader.schema[name].datatype for name in reader.names}
     return {
@@ -348,5 +371,5 @@ def metadata(reader: Reader, identity: Identity, platform: str) -> dict[str, Any
         "versions": [identity.version],
         "platform": platform,
         "inputs": [{"name": n, "datatype": k, "shape": [-1, 1]} for n, k in datatypes.items()],
-        "outputs": [{"name": OUTPUT, "datatype": "FP64", "shape": [-1]}],
+        "outputs": class_answers.outputs(classes) if classes else [{"name": OUTPUT, "datatype": "FP64", "shape": [-1]}],
     }

@@ -27,7 +27,7 @@ class OnnxModel:
             # The errors of onnxruntime have no base class of their own.
             raise PackageRefused(f"package: model.onnx cannot be loaded ({error})") from error
         self._output = [self._session.get_outputs()[-1].name]
-        self._one_probability = output == "probability"
+        self._one_probability, self._several = output == "probability", output == "probabilities"
         self._inputs = [node.name for node in self._session.get_inputs()]
         matrices = [name for name, columns in ((NUMBERS, reader.numbers), (TEXTS, reader.texts)) if columns]
         # 0 for matrices, else the number of single columns.
@@ -45,5 +45,7 @@ class OnnxModel:
         else:
             feed = {name: numbers if name == NUMBERS else texts for name in self._inputs}
         answer = self._session.run(self._output, feed)[0]
+        if self._several:
+            return np.ascontiguousarray(answer, "float64")
         # In one piece, as the answer's encoder wants it: a column of a float64 answer would be a view.
         return np.ascontiguousarray(answer[:, 1] if self._one_probability else answer, "float64").reshape(-1)

@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 class AnsweredRequest(NamedTuple):
-    """One answered request. `received_at` is in seconds since 1970; `predictions` is float64 (rows,); a golden one is no traffic."""
+    """One answered request. `received_at` is in seconds since 1970; `predictions` is float64 (rows,), or (rows, classes); a golden one is no traffic."""
 
     request_id: str
     received_at: float
@@ -249,15 +249,21 @@ class LogSchema:
     """
 
     def __init__(
-        self, reader: Reader, version: str, slot: str, personal: Mapping[str, str] | None = None, key: bytes = b""
+        self,
+        reader: Reader,
+        version: str,
+        slot: str,
+        personal: Mapping[str, str] | None = None,
+        key: bytes = b"",
+        classes: Sequence[str] = (),
     ) -> None:
-        self._reader, self._version, self._slot = reader, version, slot
+        self._reader, self._version, self._slot, self._classes = reader, version, slot, classes
         self._personal, self._key = dict(personal or {}), key
 
     def table(self, requests: Sequence[AnsweredRequest]) -> Any:
         """An Arrow table with one row for each row of the requests.
 
-        Columns: request_id, golden, received_at (UTC, milliseconds), event_time, key, version, slot, prediction, features,
+        Columns: request_id, golden, received_at (UTC, milliseconds), event_time, key, version, slot, prediction, of classes `class` and `probabilities`, features,
         and as JSON lists `unknown`, the columns whose category no training saw, and `breaches`, the rules that a flagged row breaks.
         """
         from arro3.core import Table
@@ -291,7 +297,7 @@ class LogSchema:
             "key": Array(self._masked(self._reader.key, [k for r in requests for k in r.rows.keys]), text),
             "version": Array([self._version], text).take(constant),
             "slot": Array([self._slot], text).take(constant),
-            "prediction": Array(np.concatenate([r.predictions for r in requests])),
+            **self._predictions(np.concatenate([r.predictions for r in requests])),
         }
         none = Array([None], text)
         for name in ("unknown", "breaches"):
@@ -303,6 +309,20 @@ class LogSchema:
             columns["features"] = struct_array(list(features.values()), fields=fields)
         schema = Schema([Field(name, array.type, nullable=True) for name, array in columns.items()])
         return Table.from_arrays(list(columns.values()), schema=schema)
+
+    def _predictions(self, predictions: np.ndarray) -> dict[str, Any]:
+        """Of classes the probability of the likeliest one, its name, and the probabilities of all in their order."""
+        from arro3.core import Array, DataType, list_array
+
+        if not self._classes:
+            return {"prediction": Array(predictions)}
+        names, likeliest = Array(list(self._classes), DataType.utf8()), predictions.argmax(axis=1)
+        ends = np.arange(len(predictions) + 1, dtype="int32") * np.int32(len(self._classes))
+        return {
+            "prediction": Array(predictions.max(axis=1)),
+            "class": names.take(Array(likeliest.astype("uint64"))),
+            "probabilities": list_array(Array(ends), Array(np.ascontiguousarray(predictions).reshape(-1))),
+        }
 
     def _features(self, numbers: np.ndarray, texts: np.ndarray) -> dict[str, Any]:
         from arro3.core import Array, DataType

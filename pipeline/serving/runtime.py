@@ -24,16 +24,20 @@ class Predictor(Protocol):
     platform: str
 
     def __call__(self, numbers: np.ndarray, texts: np.ndarray) -> np.ndarray:
-        """Predictions, float64 (rows,), for (rows, numbers) in the schema's precision and object (rows, texts)."""
+        """Predictions, float64 (rows,) or (rows, classes), for (rows, numbers) in the schema's precision and object (rows, texts)."""
 
 
 class Runtime:
-    """One loaded package; `reader` is the contract of its requests, `golden` the bytes of its golden request."""
+    """One loaded package; `reader` is the contract of its requests, `golden` the bytes of its golden request.
+
+    Its predictions are float64 (rows,), or (rows, classes) where it has `classes`.
+    """
 
     def __init__(self, checked: contents.Contents, on_breach: Literal["refuse", "flag"] = "refuse") -> None:
         self.manifest = checked.manifest
         try:
             self.reader, self.task = Reader(schema_of(checked), on_breach), self.manifest["task"]
+            self.classes = tuple(self.manifest.get("classes", ()))
             self._predictor = _predictor(self.manifest, checked.files, self.reader)
         except (KeyError, TypeError) as error:
             raise PackageRefused(f"package: its manifest has no {error}") from error
@@ -55,11 +59,11 @@ class Runtime:
         return self.reader.names
 
     def predict(self, rows: Rows) -> np.ndarray:
-        """Predictions, float64 (rows,)."""
+        """Predictions for a request's rows."""
         return self._predictor(rows.numbers, rows.texts)
 
     def predict_frame(self, frame: Any) -> np.ndarray:
-        """Predictions, float64 (rows,), for a pandas frame that has the features as columns, in a snapshot's neutral form."""
+        """Predictions for a pandas frame that has the features as columns, in a snapshot's neutral form."""
         return self._of_frame(number_matrix(frame, self.reader.fields), frame)
 
     def predict_logged(self, frame: Any) -> np.ndarray:

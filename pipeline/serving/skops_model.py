@@ -28,7 +28,7 @@ class SkopsModel:
         self._columns, self._estimator = fitted[0].transformers_, fitted[-1]
         self._numbers = {name: i for i, name in enumerate(reader.numbers)}
         self._texts = {name: i for i, name in enumerate(reader.texts)}
-        self._one_probability = output == "probability"
+        self._output = output
 
     def __call__(self, numbers: np.ndarray, texts: np.ndarray) -> np.ndarray:
         """Transforms block by block, because scikit-learn finds columns by name only in a pandas frame."""
@@ -37,8 +37,9 @@ class SkopsModel:
             warnings.simplefilter("ignore", UserWarning)
             blocks = [self._block(step, columns, numbers, texts) for _, step, columns in self._columns]
             rows = np.hstack([block for block in blocks if block is not None])
-            if self._one_probability:
-                return self._estimator.predict_proba(rows)[:, 1].astype("float64")
+            if self._output != "number":
+                probabilities = np.ascontiguousarray(self._estimator.predict_proba(rows), "float64")
+                return probabilities if self._output == "probabilities" else probabilities[:, 1].copy()
             return np.asarray(self._estimator.predict(rows), "float64").reshape(-1)
 
     def _block(self, step: Any, columns: Any, numbers: np.ndarray, texts: np.ndarray) -> np.ndarray | None:

@@ -82,26 +82,28 @@ def flag(part: dict[str, Any], subject: str, name: str) -> bool | None:
     return value
 
 
-def wants_binary(request: dict[str, Any], output: str) -> bool:
-    """Whether the model's only output is to be binary: the output's own parameter goes before the request's.
+def wanted(request: dict[str, Any], outputs: Sequence[str]) -> dict[str, bool]:
+    """The outputs to answer with, and whether each is to be binary: an output's own parameter goes before the request's.
 
     Raises BadRequest for an output that the model does not have.
     """
-    wanted = request.get("outputs")
-    if wanted is not None and type(wanted) is not list:
+    asked = request.get("outputs")
+    if asked is not None and type(asked) is not list:
         raise BadRequest("outputs must be a list with an object for each output")
     binary = flag(request, "the request", "binary_data_output") or False
-    for number, part in enumerate(wanted or ()):
+    answered: dict[str, bool] = {}
+    for part in asked or ():
         if type(part) is not dict or type(part.get("name")) is not str:
             raise BadRequest("each output must be an object with a name")
-        if part["name"] != output:
-            raise BadRequest(f"output {part['name'][:40]} does not exist; the model has {output}")
-        if number:
-            raise BadRequest(f"output {output} is given twice")
-        content_type(part, f"output {output}", ("np",))
-        own = flag(part, f"output {output}", "binary_data")
-        binary = binary if own is None else own
-    return binary
+        name = part["name"]
+        if name not in outputs:
+            raise BadRequest(f"output {name[:40]} does not exist; the model has {', '.join(outputs)}")
+        if name in answered:
+            raise BadRequest(f"output {name} is given twice")
+        content_type(part, f"output {name}", ("np",))
+        own = flag(part, f"output {name}", "binary_data")
+        answered[name] = binary if own is None else own
+    return answered or dict.fromkeys(outputs, binary)
 
 
 def _accepted(name: str, reader: Reader) -> Sequence[str]:

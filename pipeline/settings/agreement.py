@@ -96,6 +96,7 @@ def _source(model: Any) -> Iterator[Fault]:
 def _names_in_the_source(model: Any) -> Iterator[Fault]:
     """A snapshot has each column once, and the stages add their own."""
     source, target = model.source, model.training.target
+    reserved = RESERVED | ({tasks.PROBABILITIES} if tasks.TASKS[model.training.task].of_labels else set())
     times = {
         "source.event_time": source.event_time,
         "source.label_time": source.label_time,
@@ -111,14 +112,14 @@ def _names_in_the_source(model: Any) -> Iterator[Fault]:
     if one_name(target) in {one_name(time) for time in times.values() if time is not None}:
         yield "training.target", f"{target} is a time already"
     for key, name in (("source.key", source.key), *times.items(), ("training.target", target)):
-        if name is not None and one_name(name) in RESERVED:
+        if name is not None and one_name(name) in reserved:
             yield key, f"{name} is a name that the stages use; rename the column in the query"
     for kind in ("numeric", "datetime", "text", "categorical"):
         for name in getattr(model.training, kind):
             if one_name(name) in own:
                 yield f"training.{kind}", f"{name} is the key or a time and cannot be a feature"
-            elif one_name(name) in RESERVED | BESIDE_FEATURES:
-                user = "the stages use" if one_name(name) in RESERVED else "the monitor uses"
+            elif one_name(name) in reserved | BESIDE_FEATURES:
+                user = "the stages use" if one_name(name) in reserved else "the monitor uses"
                 why = f"{name} is a name that {user} and cannot be a feature"
                 yield f"training.{kind}", f"{why}; rename the column in the query"
 
@@ -218,6 +219,7 @@ def _golden(model: Any) -> Iterator[Fault]:
 def _columns_of_rules(model: Any) -> Iterator[Fault]:
     training = model.training
     text = {model.source.key, *training.categorical}
+    text |= {training.target} if tasks.TASKS[training.task].of_labels else set()
     known = {*training.features, training.target, *text}
     for hook in named_twice(model.gates.own):
         yield "gates.own", f"named twice: {hook}"

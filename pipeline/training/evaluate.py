@@ -18,16 +18,16 @@ import pandas as pd
 from pipeline.errors import StageError
 from pipeline.settings.models import Model
 from pipeline.training import frames, skops_file, tasks
-from pipeline.training.tasks import METRICS, Answers
-
-PREDICTION = "prediction"
+from pipeline.training.tasks import METRICS, Answers, classes_of
+from pipeline.training.tasks import PREDICTION as PREDICTION
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """The result on `rows` held-out rows of a model that learnt from `trained_rows`.
 
-    `metric` names the one that params.yaml chooses; `metrics` are the model's and `baseline` the naive guess's, by name.
+    `metric` names the one that params.yaml chooses; `metrics` are the model's and `baseline` the naive guess's, by name. `remarks` are what
+    people should know of the classes.
     """
 
     rows: int
@@ -35,6 +35,7 @@ class Evaluation:
     metric: str
     metrics: Mapping[str, float]
     baseline: Mapping[str, float]
+    remarks: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -43,7 +44,8 @@ class Evaluation:
     def read(cls, report: Path) -> Evaluation:
         """Reads the file that `evaluate` wrote."""
         values = json.loads(report.read_text(encoding="utf-8"))
-        return cls(**{field.name: values[field.name] for field in fields(cls)})
+        remarks = tuple(values.pop("remarks", ()))
+        return cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values}, remarks=remarks)
 
 
 def better_by(metric: str, score: float, other: float) -> float:
@@ -84,8 +86,8 @@ def evaluate(
 ) -> Evaluation:
     """Scores the held-out rows, returns the evaluation and writes it to `report` as JSON. `doubles` is as for `fit.fit`.
 
-    `predictions` gets the held-out rows with a column `prediction`; `reference` gets a fixed-seed sample of the rows that
-    were trained on, with the same column. Raises StageError when no row is held out.
+    `predictions` gets the held-out rows with scikit-learn's answers (see `Answers.columns`); `reference` gets a fixed-seed sample of the rows that
+    were trained on, with the same columns. Raises StageError when no row is held out.
     """
     out = frames.held_out(rows, model)
     if not out.any():
@@ -102,13 +104,14 @@ def evaluate(
     _scored(estimator, sample.sort_index(), model, doubles).to_parquet(reference, index=False)
 
     task, target = tasks.of(model.training), test[model.training.target].to_numpy()
-    naive = task.guess(trained[model.training.target].to_numpy(), len(test))
+    learnt, classes = trained[model.training.target].to_numpy(), classes_of(estimator)
     evaluation = Evaluation(
         rows=len(test),
         trained_rows=len(trained),
         metric=model.evaluation.metric,
-        metrics=task.scores(target, Answers(test[PREDICTION].to_numpy())),
-        baseline=task.scores(target, naive),
+        metrics=task.scores(target, Answers.of(test, classes)),
+        baseline=task.scores(target, task.guess(learnt, len(test), classes)),
+        remarks=tuple(task.remarks(learnt, target)),
     )
     report.write_text(json.dumps(evaluation.as_dict(), indent=2) + "\n", encoding="utf-8")
     return evaluation
@@ -116,4 +119,5 @@ def evaluate(
 
 def _scored(estimator, rows: pd.DataFrame, model: Model, doubles: Collection[str]) -> pd.DataFrame:
     features = frames.feature_frame(rows, model.training, doubles)
-    return rows.assign(**{PREDICTION: tasks.of(model.training).predict(estimator, features)})
+    answers = Answers(tasks.of(model.training).predict(estimator, features), classes_of(estimator))
+    return rows.assign(**answers.columns)

@@ -18,6 +18,7 @@ from pipeline.settings.training import Training
 from pipeline.training import tasks
 from pipeline.training.frames import feature_frame, held_out, precision_of
 from pipeline.training.pipelines import pipeline_for, with_float32_splits
+from pipeline.training.tasks.base import CLASSES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,7 +40,7 @@ def fit(rows: pd.DataFrame, model: Model, doubles: Collection[str] = ()) -> Base
             f"the data begins on {first}, so all {len(rows):,} rows are in the {days:g} days held out before {model.as_of:%Y-%m-%d}",
             "no row is left to train on: choose a later as_of, or lower evaluation.holdout_days",
         )
-    target, _ = tasks.of(model.training).learnt(training_rows[model.training.target])
+    target, classes = tasks.of(model.training).learnt(training_rows[model.training.target])
     features = feature_frame(training_rows, model.training, doubles)
     for kind in ("numeric", "datetime", "text"):
         if empty := [column for column in getattr(model.training, kind) if training_rows[column].isna().all()]:
@@ -50,7 +51,6 @@ def fit(rows: pd.DataFrame, model: Model, doubles: Collection[str] = ()) -> Base
             )
     try:
         fitted = pipeline_for(model.training).fit(features, target)
-        return fitted if doubles else with_float32_splits(fitted)
     except ValueError as error:
         first_line = str(error).strip().splitlines()[0]
         raise StageError(
@@ -58,6 +58,9 @@ def fit(rows: pd.DataFrame, model: Model, doubles: Collection[str] = ()) -> Base
             f"{model.training.estimator}: {first_line}",
             "check the rows that were not quarantined, and training.options",
         ) from error
+    if classes:
+        setattr(fitted, CLASSES, list(classes))
+    return fitted if doubles else with_float32_splits(fitted)
 
 
 def _refuse_trees_of_float32(training: Training, doubles: Collection[str]) -> None:

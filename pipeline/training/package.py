@@ -26,8 +26,8 @@ from pipeline.serving.schema.columns import Precision
 from pipeline.settings.models import Model
 from pipeline.settings.training import Training
 from pipeline.training import double_onnx, frames, parity, pipelines, skops_file, tasks
-from pipeline.training.evaluate import PREDICTION
 from pipeline.training.signing import MANIFEST, digest
+from pipeline.training.tasks import PREDICTION, Answers, classes_of
 
 GOLDEN = "golden.json"
 MODELS = {"onnx": "model.onnx", "skops": "model.skops"}
@@ -44,26 +44,27 @@ def build(
     fitted = skops_file.load(model_file)
     schema = pipelines.with_learnt(with_rules(frames.schema_of(model, snapshot), model), fitted)
     held_out = pd.read_parquet(predictions)
-    golden = golden_requests(held_out, model, schema)
+    classes = classes_of(fitted)
+    golden = golden_requests(held_out, model, schema, classes)
     (folder / CATEGORIES).write_text(_categories(schema), encoding="utf-8")
     (folder / GOLDEN).write_text(json.dumps(golden, indent=1) + "\n", encoding="utf-8")
     runtime, content, reason = _served(model_file, fitted, model.training, schema.precision)
-    manifest = _written(name, model, schema, model_file, folder, runtime, content, reason)
+    manifest = _written(name, model, schema, model_file, folder, runtime, content, reason, classes)
     if model.training.runtime != "auto" or runtime != "onnx":
         return manifest
-    if reason := _unlike(folder, held_out, golden["scale"], model.gates.parity_tolerance):
+    if reason := _unlike(folder, held_out, classes, golden["scale"], model.gates.parity_tolerance):
         (folder / MODELS[runtime]).unlink()
-        return _written(name, model, schema, model_file, folder, "skops", model_file.read_bytes(), reason)
+        return _written(name, model, schema, model_file, folder, "skops", model_file.read_bytes(), reason, classes)
     return manifest
 
 
-def _unlike(folder: Path, held_out: pd.DataFrame, scale: float, tolerance: float) -> str:
+def _unlike(folder: Path, held_out: pd.DataFrame, classes: tuple[str, ...], scale: float, tolerance: float) -> str:
     """How the package's ONNX answers the held-out rows otherwise than scikit-learn did; '' when it answers alike."""
     try:
         answers = Runtime.load(folder).predict_frame(held_out)
     except PackageRefused as error:
         return f"onnxruntime cannot run its ONNX ({str(error).splitlines()[0][:200]})"
-    difference = parity.difference(answers, held_out[PREDICTION].to_numpy(), scale)
+    difference = parity.difference(answers, Answers.of(held_out, classes).values, scale)
     # NaN is within no limit.
     if difference <= tolerance:
         return ""
@@ -72,7 +73,15 @@ def _unlike(folder: Path, held_out: pd.DataFrame, scale: float, tolerance: float
 
 
 def _written(
-    name: str, model: Model, schema: Schema, model_file: Path, folder: Path, runtime: str, content: bytes, reason: str
+    name: str,
+    model: Model,
+    schema: Schema,
+    model_file: Path,
+    folder: Path,
+    runtime: str,
+    content: bytes,
+    reason: str,
+    classes: tuple[str, ...],
 ) -> dict[str, Any]:
     """Writes the model in that form, and the manifest, which it returns."""
     file, task = MODELS[runtime], tasks.of(model.training)
@@ -81,7 +90,8 @@ def _written(
         "model": name,
         "task": task.name,
         "output": task.output,
-        "answer": task.answer(),
+        **({"classes": list(classes)} if classes else {}),
+        "answer": task.answer(classes),
         "runtime": runtime,
         "runtime_reason": reason,
         "schema": schema.as_json(),
@@ -178,14 +188,16 @@ def _columns_by_position(estimator: Any, names: list[str]) -> Any:
     return addressed
 
 
-def golden_requests(predictions: pd.DataFrame, model: Model, schema: Schema) -> dict[str, Any]:
+def golden_requests(
+    predictions: pd.DataFrame, model: Model, schema: Schema, classes: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """The golden requests: held-out rows spread evenly over the range of predictions, with the recorded answers."""
     ordered = predictions.sort_values(PREDICTION, ignore_index=True)
     count = min(model.evaluation.golden_rows, len(ordered))
     picked = ordered.iloc[[round(i * (len(ordered) - 1) / max(count - 1, 1)) for i in range(count)]]
     return {
         "request": {"dataframe_records": frames.records(picked, schema)},
-        "predictions": picked[PREDICTION].tolist(),
-        "scale": tasks.of(model.training).scale(predictions[PREDICTION].to_numpy()),
+        "predictions": Answers.of(picked, classes).as_json,
+        "scale": tasks.of(model.training).scale(Answers.of(predictions, classes).values),
         "tolerance": model.gates.parity_tolerance,
     }

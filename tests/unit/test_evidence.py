@@ -147,13 +147,17 @@ def test_two_packages_of_one_number_are_told_apart_by_their_slots():
     import numpy as np
     import pyarrow as pa
 
+    from pipeline.training.tasks.base import above
+
     reader = Reader(Schema((Column("spend"),)))
     old, new = (
-        SimpleNamespace(reader=reader, features=["spend"], predict=lambda rows, at=at: np.full(len(rows), at))
+        SimpleNamespace(
+            reader=reader, features=["spend"], classes=(), predict=lambda rows, at=at: np.full(len(rows), at)
+        )
         for at in (0.1, 0.9)
     )
     again = RoutedSlot("green", "1", NEW.address)
-    pair = Pair(old, new, (OLD, again), Sides(np.array([0.5])), Sides(np.array([0.5])))
+    pair = Pair(old, new, (OLD, again), Sides(above(np.array([0.5])), 1), Sides(above(np.array([0.5])), 1))
     logged = pa.array([{"spend": 1.0}, {"spend": 2.0}])
     columns = {"version": ["1", "1"], "slot": ["green", "green"], "prediction": [0.8, 0.8], "features": logged}
     pair.take(pa.table(columns))

@@ -173,7 +173,7 @@ def test_a_model_that_refuses_the_rows_it_was_tested_on_fails(churn, files):
     reader = with_columns(
         Runtime.load(files.package).manifest, lambda columns: [{**c, "nullable": False} for c in columns]
     )
-    package = SimpleNamespace(reader=reader, predict=None)
+    package = SimpleNamespace(reader=reader, predict=None, classes=())
     held_out.loc[3, "calls"] = np.nan
     verdict = onnx_parity.verdict(PackagedModel(churn, {}, None, held_out, package))
     assert not verdict.passed
@@ -204,7 +204,7 @@ CHANGED = {
 def test_other_columns_than_the_champions_fail_unless_they_are_accepted(churn, files, change):
     """A model that takes other columns than the champion fails `schema` with each column's name, and passes on purpose."""
     now = Runtime.load(files.package)
-    champion = SimpleNamespace(reader=with_columns(now.manifest, CHANGED[change]))
+    champion = SimpleNamespace(reader=with_columns(now.manifest, CHANGED[change]), task="binary")
     packaged = PackagedModel(churn, {}, None, None, now, champion, "7")
     refused, accepted = schema.verdict(packaged), schema.verdict(replace(packaged, accept_schema_change=True))
     assert (refused.passed, accepted.passed) == (False, True)
@@ -216,7 +216,7 @@ def test_wider_rules_and_another_order_are_no_schema_change(churn, files):
     """A model that takes every request that the champion takes passes `schema`."""
     now = Runtime.load(files.package)
     narrower = with_columns(now.manifest, lambda columns: [{**c, "nullable": False} for c in reversed(columns)])
-    champion = SimpleNamespace(reader=narrower)
+    champion = SimpleNamespace(reader=narrower, task="binary")
     assert schema.verdict(PackagedModel(churn, {}, None, None, now, champion, "7")).passed
 
 
@@ -226,7 +226,9 @@ def test_a_champion_that_needs_a_dropped_column_stops_no_run(churn, files, tmp_p
     names = churn.training.features
     predictions = pd.read_parquet(files.predictions).drop(columns=names[0])
     reader = Reader(Schema((Column("calls"), Column("plan", "category"))))
-    held = PackagedModel(churn, {}, None, predictions, SimpleNamespace(reader=reader), Runtime.load(champion), "7")
+    held = PackagedModel(
+        churn, {}, None, predictions, SimpleNamespace(reader=reader, classes=()), Runtime.load(champion), "7"
+    )
     verdict = champion_gate.verdict(held)
     assert verdict.passed
     assert "not comparable: the champion, version 7, needs spend" in verdict.reason

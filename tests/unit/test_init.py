@@ -221,7 +221,7 @@ def test_cells_that_are_no_numbers_are_counted_and_said(project):
         (lambda t: t.assign(churned=None), {}, "--target churned: has a value in no row"),
         (
             lambda t: t.assign(churned=np.resize(["gone", "here", "moved"], ROWS)),
-            {},
+            {"task": "binary"},
             "--target churned: has 3 labels, 'gone', 'here', 'moved', and a binary task has two",
         ),
         (

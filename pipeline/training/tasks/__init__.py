@@ -5,13 +5,14 @@ Settings and the snapshot ask too, so a task imports nothing of ours but errors,
 
 from __future__ import annotations
 
-from pipeline.training.tasks.base import Answers, Metric, Settings, Task
+from pipeline.training.tasks.base import PREDICTION, PROBABILITIES, Answers, Metric, Settings, Task, classes_of
 from pipeline.training.tasks.binary import Binary
+from pipeline.training.tasks.multiclass import Multiclass
 from pipeline.training.tasks.regression import Regression
 
-__all__ = ["METRICS", "TASKS", "Answers", "Metric", "Task", "of"]
+__all__ = ["METRICS", "PREDICTION", "PROBABILITIES", "TASKS", "Answers", "Metric", "Task", "classes_of", "of"]
 
-TASKS: dict[str, type[Task]] = {kind.name: kind for kind in (Binary, Regression)}
+TASKS: dict[str, type[Task]] = {kind.name: kind for kind in (Binary, Multiclass, Regression)}
 # By name: a name means the same in each task.
 METRICS: dict[str, Metric] = {metric.name: metric for kind in TASKS.values() for metric in kind.metrics}
 

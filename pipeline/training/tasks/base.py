@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
@@ -27,6 +27,11 @@ class Settings(Protocol):
     def positive(self) -> object: ...
     @property
     def options(self) -> Mapping[str, Any]: ...
+
+
+# The attribute that a fitted pipeline carries its classes in.
+CLASSES = "labels_"
+PREDICTION, PROBABILITIES = "prediction", "probabilities"
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,32 @@ class Answers:
     values: np.ndarray
     classes: tuple[str, ...] = ()
 
+    @classmethod
+    def of(cls, columns: Any, classes: tuple[str, ...] = ()) -> Answers:
+        """Those in the columns of a table, pandas' or Arrow's, that has them as `columns` or the prediction log."""
+        import numpy as np
+
+        if not classes:
+            return cls(np.asarray(columns[PREDICTION], "float64"))
+        lists = columns[PROBABILITIES].to_numpy()
+        if len(lists) and {len(each) if each is not None else 0 for each in lists} != {len(classes)}:
+            raise ValueError(f"the rows' {PROBABILITIES} are not those of {len(classes)} classes")
+        return cls(np.array([*lists], "float64").reshape(len(lists), len(classes)), classes)
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """As columns of a table: `prediction`, for classes the probability of the likeliest one, and then `probabilities`."""
+        if not self.classes:
+            return {PREDICTION: self.values}
+        return {PREDICTION: self.values.max(axis=1), PROBABILITIES: [*self.values]}
+
+    @property
+    def as_json(self) -> list[Any]:
+        """As a slot answers: a number for each row, or the classes' probabilities by name."""
+        if not self.classes:
+            return self.values.tolist()
+        return [dict(zip(self.classes, row, strict=True)) for row in self.values.tolist()]
+
 
 class Task(ABC):
     """One task of one model. A class says what is so for each model, and its objects what needs the model's settings."""
@@ -78,6 +109,10 @@ class Task(ABC):
     def learnt(self, target: pd.Series) -> tuple[np.ndarray, tuple[str, ...]]:
         """(the target as an estimator takes it, the classes that it knows then). Raises StageError where nothing can be learnt."""
 
+    def remarks(self, learnt: np.ndarray, held_out: np.ndarray) -> list[str]:
+        """What people should know of the targets of the rows that were learnt from and of those held out."""
+        return []
+
     @abstractmethod
     def predict(self, fitted: BaseEstimator, features: pd.DataFrame) -> np.ndarray:
         """The predictions of a fitted pipeline, as in `Answers`."""
@@ -100,9 +135,21 @@ class Task(ABC):
 
     @staticmethod
     @abstractmethod
-    def sides(reference: np.ndarray) -> np.ndarray:
-        """The cuts between a low and a high answer, from the answers to the training sample: first the one that a row changes sides at."""
+    def sides(reference: Answers) -> Callable[[Answers], np.ndarray]:
+        """What gives the sides that answers lie on, whole numbers (rows, cuts); `reference` are the champion's answers to its training
+        sample. A row whose number differs between two versions goes up or down at that cut: the first says which rows change sides,
+        the others how the distribution moves."""
 
     @abstractmethod
     def answer(self, classes: tuple[str, ...] = ()) -> str:
         """What a prediction says, in words that follow "A prediction is"."""
+
+
+def above(cuts: np.ndarray) -> Callable[[Answers], np.ndarray]:
+    """The `sides` of a task whose answers are numbers: whether each is above each cut."""
+    return lambda answers: (answers.values[:, None] > cuts).astype("int64")
+
+
+def classes_of(fitted: BaseEstimator) -> tuple[str, ...]:
+    """The classes that a fitted pipeline knows, in the order of its probabilities; () for a task of numbers."""
+    return tuple(getattr(fitted, CLASSES, ()))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pipeline.errors import StageError
-from pipeline.training.tasks.base import Answers, Metric, Task
+from pipeline.training.tasks.base import Answers, Metric, Task, above
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,10 +78,11 @@ class Binary(Task):
         return 1.0
 
     @staticmethod
-    def sides(reference: np.ndarray) -> np.ndarray:
+    def sides(reference: Answers) -> Callable[[Answers], np.ndarray]:
+        """Above 0.5; then above each decile."""
         import numpy as np
 
-        return np.array([0.5, *np.percentile(reference, DECILES)])
+        return above(np.array([0.5, *np.percentile(reference.values, DECILES)]))
 
     def answer(self, classes: tuple[str, ...] = ()) -> str:
         positive = self.settings.positive

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pipeline.errors import StageError
-from pipeline.training.tasks.base import Answers, Metric, Task
+from pipeline.training.tasks.base import Answers, Metric, Task, above
 from pipeline.training.tasks.binary import DECILES
 
 if TYPE_CHECKING:
@@ -71,10 +72,11 @@ class Regression(Task):
         return next((value for value in rounded if value != 0), 1.0)
 
     @staticmethod
-    def sides(reference: np.ndarray) -> np.ndarray:
+    def sides(reference: Answers) -> Callable[[Answers], np.ndarray]:
+        """Above the median; then above each decile."""
         import numpy as np
 
-        return np.array([float(np.median(reference)), *np.percentile(reference, DECILES)])
+        return above(np.array([float(np.median(reference.values)), *np.percentile(reference.values, DECILES)]))
 
     def answer(self, classes: tuple[str, ...] = ()) -> str:
         return f"the predicted {self.settings.target}"
