@@ -26,6 +26,7 @@ from pipeline.serving.schema.columns import Precision
 from pipeline.settings.models import Model
 from pipeline.settings.training import Training
 from pipeline.training import double_onnx, frames, parity, pipelines, skops_file, tasks
+from pipeline.training.log_link import with_inverse_link
 from pipeline.training.signing import MANIFEST, digest
 from pipeline.training.tasks import PREDICTION, Answers, classes_of
 
@@ -167,6 +168,7 @@ def onnx_bytes(estimator: Any, settings: Training, precision: Precision = "float
             f"the model cannot be converted to ONNX ({first})",
             "choose an estimator that skl2onnx converts, or set training.runtime: skops",
         ) from error
+    converted = with_inverse_link(converted, estimator[-1])
     # The converter lists its operator sets in the order of a Python set, which differs from process to process.
     opsets = sorted(converted.opset_import, key=lambda opset: opset.domain)
     del converted.opset_import[:]

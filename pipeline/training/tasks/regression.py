@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import StageError
 from pipeline.training.tasks.base import Answers, Metric, Task, above
-from pipeline.training.tasks.binary import DECILES
+from pipeline.training.tasks.binary import DECILES, SMALLEST
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +23,8 @@ class Regression(Task):
         Metric("mae", "error in the target's unit"),
         Metric("rmse", "error in the target's unit"),
         Metric("r2", "score"),
+        Metric("pinball", "error in the target's unit"),
+        Metric("poisson_deviance", "error"),
     )
     usual_metric = "mae"
     usual_metric_why = "in the target's own unit"
@@ -32,7 +34,27 @@ class Regression(Task):
             raise StageError(
                 "train", f"the target {self.settings.target} is {target.iloc[0]:g} in every row", "check the source"
             )
+        if self._counts and (negative := int((target < 0).sum())):
+            raise StageError(
+                "train",
+                f"the target {self.settings.target} is negative in {negative:,} of {len(target):,} rows, e.g. {target.min():g}, "
+                "and a Poisson loss takes none",
+                f"correct the source, or quarantine such rows by gates.contract.columns.{self.settings.target}.min: 0",
+            )
+        if self._counts and target.sum() == 0:
+            raise StageError("train", f"the target {self.settings.target} is 0 in every row", "check the source")
         return target.to_numpy(), ()
+
+    @property
+    def _counts(self) -> bool:
+        """Whether the loss is that of counts."""
+        return self.settings.options.get("loss") == "poisson" or "Poisson" in self.settings.estimator
+
+    @property
+    def quantile(self) -> float:
+        """The quantile that is predicted, the median where no option names one: what `pinball` is measured at."""
+        given = self.settings.options.get("quantile")
+        return 0.5 if given is None else float(given)
 
     def predict(self, fitted: BaseEstimator, features: pd.DataFrame) -> np.ndarray:
         import numpy as np
@@ -47,12 +69,16 @@ class Regression(Task):
             "mae": float(sk.mean_absolute_error(target, prediction)),
             "rmse": float(sk.root_mean_squared_error(target, prediction)),
             "r2": float(sk.r2_score(target, prediction)) if len(target) > 1 else float("nan"),
+            "pinball": float(sk.mean_pinball_loss(target, prediction, alpha=self.quantile)),
+            "poisson_deviance": _poisson_deviance(target, prediction),
         }
 
     def guess(self, learnt: np.ndarray, rows: int, classes: tuple[str, ...] = ()) -> Answers:
-        """The mean."""
+        """The mean; for a quantile loss that quantile."""
         import numpy as np
 
+        if self.settings.options.get("quantile") is not None:
+            return Answers(np.full(rows, np.quantile(learnt, self.quantile)))
         return Answers(np.full(rows, np.mean(learnt)))
 
     def losses(self, target: np.ndarray, answers: Answers, other: Answers) -> np.ndarray:
@@ -79,4 +105,16 @@ class Regression(Task):
         return above(np.array([float(np.median(reference.values)), *np.percentile(reference.values, DECILES)]))
 
     def answer(self, classes: tuple[str, ...] = ()) -> str:
+        if self.settings.options.get("quantile") is not None:
+            return f"the quantile {self.quantile:g} of {self.settings.target}"
         return f"the predicted {self.settings.target}"
+
+
+def _poisson_deviance(target: np.ndarray, prediction: np.ndarray) -> float:
+    """NaN where it is not defined: for negative targets. A prediction that is not above 0 counts as next to 0, and costs much."""
+    import numpy as np
+    from sklearn.metrics import mean_poisson_deviance
+
+    if (target < 0).any():
+        return float("nan")
+    return float(mean_poisson_deviance(target, np.maximum(prediction, SMALLEST)))
