@@ -34,14 +34,18 @@ class Metrics:
     def __init__(self, labels: Mapping[str, str], processes: int = 1) -> None:
         self._labels = labels
         # Anonymous and shared: each process sees what the others add.
-        self._shared = np.frombuffer(mmap.mmap(-1, 8 * WIDTH * processes), "int64").reshape(processes, WIDTH)
+        memory = mmap.mmap(-1, 8 * WIDTH * processes)
+        self._shared = np.frombuffer(memory, "int64").reshape(processes, WIDTH)
+        # The same memory by process: one integer at a time is read and written in a fifth of numpy's time.
+        whole = memoryview(memory).cast("q")
+        self._rows = [whole[start : start + WIDTH] for start in range(0, len(whole), WIDTH)]
         self.process = 0
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
     def count_response(self, code: int, seconds: float, predictions: int = 0) -> None:
         """Counts one answered request."""
-        row = self._shared[self.process]
+        row = self._rows[self.process]
         row[CODES.index(code)] += 1
         row[_FIRST_BUCKET + bisect_left(SECONDS, seconds)] += 1
         row[_NANOSECONDS] += int(seconds * 1e9)
@@ -49,7 +53,7 @@ class Metrics:
 
     def add(self, counter: int, by: int = 1) -> None:
         """Adds to PREDICTIONS, MODEL_RUNS or another of these."""
-        self._shared[self.process, _OTHERS + counter] += by
+        self._rows[self.process][_OTHERS + counter] += by
 
     def count_unusual(self, rows: Rows) -> None:
         """Counts the rows of an answered request that are flagged, or that lack what the monitor goes by."""
