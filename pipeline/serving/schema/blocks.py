@@ -77,9 +77,15 @@ def number_matrix(frame: Any, columns: Sequence[Column]) -> np.ndarray:
 def held(matrix: np.ndarray, doubles: np.ndarray) -> np.ndarray:
     """Numbers, float64 (rows, numbers), as a model takes them: rounded to float32 but for `doubles`, bool (numbers,). What is too large is
     infinite."""
+    matrix = positive_zeros(matrix)
     with np.errstate(over="ignore"):
         singles = matrix.astype("float32")
     return np.where(doubles, matrix, singles) if doubles.any() else singles
+
+
+def positive_zeros(matrix: np.ndarray) -> np.ndarray:
+    """The same numbers with 0 for -0.0: a model that splits on the sign must not see two values."""
+    return matrix + 0.0
 
 
 def _of_frame(cells: Any, column: Column) -> np.ndarray:

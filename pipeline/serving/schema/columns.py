@@ -141,7 +141,7 @@ class Column:
 
     def _allows(self, value: float | str) -> bool:
         """Compares numbers as a model takes them: a client's float32 0.1 is 0.1."""
-        if isinstance(value, float):
+        if isinstance(value, float) and value not in self.allowed:
             return bool(np.isin(self._held(value), np.array(self.allowed, self.precision)))
         return value in self.allowed
 

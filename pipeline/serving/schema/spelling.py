@@ -109,6 +109,10 @@ def category(cell: Any, spelling: Spelling = "text") -> str | None:
             known = WORDS.get(text.lower())
             return cell if known is None else str(known).lower()
         return plain(text) if len(text) <= MAX_DIGITS and PLAIN.fullmatch(text) else cell
+    if (type(cell) is int or (type(cell) is float and cell.is_integer())) and -EXACT < cell < EXACT:
+        # What most clients send, in a tenth of the time.
+        text = str(int(cell))
+        return text if spelling != "truth" or text not in ("0", "1") else str(text == "1").lower()
     if missing(cell):
         return None
     if isinstance(cell, bool | np.bool_):

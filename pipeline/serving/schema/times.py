@@ -31,9 +31,14 @@ TIME = re.compile(
     r"(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?\s?(?:(Z|UTC)|([+-])(\d\d):?(\d\d)?)?)?",
     re.ASCII,
 )
+# The forms of it that Python reads in the same way, in a fifth of the time.
+USUAL = re.compile(
+    r"\d{4}-\d\d-\d\d(?:[T ](?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.\d{1,6})?)?(?:Z|[+-][01]\d:[0-5]\d)?)?", re.ASCII
+)
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 # In microseconds: a float, so that many times at once are divided in the same way.
 DAY, MICROSECOND = 86_400_000_000.0, timedelta(microseconds=1)
+DAY_AWAY = timedelta(days=1)
 UNIX = datetime(1970, 1, 1, tzinfo=UTC)
 # Microseconds of a unit; a nanosecond is none.
 MICROS = {"s": 10**6, "ms": 10**3, "us": 1}
@@ -61,6 +66,12 @@ def instant(cell: Any, zone: tzinfo = UTC, epoch: Unit | None = None) -> datetim
         if epoch is None:
             raise _no_time(cell, NO_NUMBER)
         return _since_1970(cell, int(cell) if isinstance(cell, int | np.integer) else float(cell), epoch)
+    if USUAL.fullmatch(cell):
+        try:
+            time = datetime.fromisoformat(cell)
+            return _local(time, zone) if time.tzinfo is None else time.astimezone(UTC)
+        except (ValueError, OverflowError):
+            raise _no_time(cell) from None
     text = cell.strip()
     if text in MISSING:
         return None
@@ -98,8 +109,18 @@ def _since_1970(cell: Any, number: int | float, unit: Unit) -> datetime:
 def _local(time: datetime, zone: tzinfo) -> datetime:
     """A time without a zone as one of `zone`, in UTC."""
     if zone is UTC:
-        return time.replace(tzinfo=UTC)
+        return _in_utc(time)
+    if 1 < time.year < 9999:
+        offset = zone.utcoffset(time)
+        # Far from any change of the clock there is one offset only.
+        if offset is not None and zone.utcoffset(time - DAY_AWAY) == offset == zone.utcoffset(time + DAY_AWAY):
+            return _in_utc(time - offset)
     return max(time.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
+
+
+def _in_utc(time: datetime) -> datetime:
+    """The same as replace(tzinfo=UTC), in a fifth of the time."""
+    return datetime.combine(time, time.time(), UTC)
 
 
 def _of_parts(parts: re.Match[str], own: tzinfo) -> datetime:
