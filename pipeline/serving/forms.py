@@ -280,12 +280,13 @@ def _tensor(name: str, tensor: dict[str, Any], binary: memoryview, max_rows: int
 
 def _checked_shape(name: str, tensor: dict[str, Any], values: list[Any]) -> list[Any]:
     """The values, one for each row. Raises BadRequest when the tensor's shape is another."""
-    shape = tensor.get("shape")
+    shape, rows = tensor.get("shape"), len(values)
+    # By type too: 1.0 and true are equal to 1.
+    if shape in ([rows], [rows, 1]) and set(map(type, shape)) == {int}:
+        return values
     if type(shape) is not list or not 1 <= len(shape) <= 2 or any(type(s) is not int for s in shape):
         raise BadRequest(f"input {name}: shape must be [rows] or [rows, 1]")
-    if shape[0] != len(values) or shape[1:] not in ([], [1]):
-        raise BadRequest(f"input {name}: shape {str(shape)[:40]} does not fit {len(values)} values, one for each row")
-    return values
+    raise BadRequest(f"input {name}: shape {str(shape)[:40]} does not fit {rows} values, one for each row")
 
 
 def _strings(name: str, tensor: memoryview, max_rows: int) -> list[str]:

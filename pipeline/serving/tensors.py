@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,15 @@ DATATYPES = (*LARGEST, *WHOLE, "BOOL", "BYTES")
 CONTENT_TYPES = ("base64", "np", "str")
 # The same of a whole request: named columns are a data frame already.
 REQUEST_CONTENT_TYPES = ("np", "pd")
+# The types of most values of a datatype, and their bounds, where there are any.
+NONE = type(None)
+USUAL: dict[str, tuple[frozenset[type], Any, Any]] = {
+    **{name: (frozenset({float, int}), -most, most) for name, most in LARGEST.items()},
+    **{name: (frozenset({int}), int(bounds.min), int(bounds.max)) for name, bounds in WHOLE.items()},
+    "FP64": (frozenset({float, int}), None, None),
+    "BOOL": (frozenset({bool}), None, None),
+    "BYTES": (frozenset({str}), None, None),
+}
 NO_NUMBER = (bool, str, list, dict)
 
 
@@ -34,13 +44,15 @@ def column(name: str, tensor: dict[str, Any], values: Sequence[Any], reader: Rea
     datatype = tensor.get("datatype")
     if type(datatype) is not str or datatype not in DATATYPES:
         raise BadRequest(f"input {name}: datatype must be one of {', '.join(DATATYPES)}; got {shown(datatype)}")
-    accepted = _accepted(name, reader)
+    # All for a column that the model does not have, which is refused by its name.
+    accepted = _accepted_by_column(reader).get(name, DATATYPES)
     if datatype not in accepted:
         raise BadRequest(f"input {name}: datatype must be one of {', '.join(accepted)} for this column; got {datatype}")
-    fits, rule = _rule(datatype)
-    for number, value in enumerate(values):
-        if value is not None and not fits(value):
-            raise BadRequest(f"input {name}: value {number} must be {rule} for {datatype}; got {shown(value)}")
+    if not _all_fit(datatype, values):
+        fits, rule = _rule(datatype)
+        for number, value in enumerate(values):
+            if value is not None and not fits(value):
+                raise BadRequest(f"input {name}: value {number} must be {rule} for {datatype}; got {shown(value)}")
     if datatype == "BOOL":
         # A plain number takes 1 and 0 in every version.
         as_its_kind = int if name in reader.plain_numbers else bool
@@ -106,8 +118,14 @@ def wanted(request: dict[str, Any], outputs: Sequence[str]) -> dict[str, bool]:
     return answered or dict.fromkeys(outputs, binary)
 
 
+@lru_cache(maxsize=8)
+def _accepted_by_column(reader: Reader) -> dict[str, Sequence[str]]:
+    """The datatypes that each column of a model takes."""
+    names = [*reader.names, *(name for name in (reader.event_time, reader.key) if name)]
+    return {name: _accepted(name, reader) for name in names}
+
+
 def _accepted(name: str, reader: Reader) -> Sequence[str]:
-    """The datatypes that a column takes; all for a column that the model does not have, which is refused by its name."""
     if name in reader.plain_numbers:
         return (*LARGEST, *WHOLE, "BOOL")
     if name == reader.event_time:
@@ -118,6 +136,18 @@ def _accepted(name: str, reader: Reader) -> Sequence[str]:
         return ("BYTES",) if reader.schema.strict else DATATYPES
     # A time as a number would need an epoch.
     return ("BYTES",) if name in reader.names and reader.schema[name].kind in ("datetime", "text") else DATATYPES
+
+
+def _all_fit(datatype: str, values: Sequence[Any]) -> bool:
+    """Whether all values are of Python's usual type for the datatype, and within its bounds; each rarer one `_rule` judges."""
+    types = set(map(type, values)) - {NONE}
+    usual, low, high = USUAL[datatype]
+    if not types <= usual:
+        return False
+    if high is None or not types:
+        return True
+    present = [value for value in values if value is not None]
+    return bool(low <= min(present) and max(present) <= high)
 
 
 def _rule(datatype: str) -> tuple[Callable[[Any], bool], str]:

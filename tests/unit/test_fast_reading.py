@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.serving import tensors
 from pipeline.serving.errors import BadRequest
 from pipeline.serving.schema import Column, Reader, Schema, Unreadable, spelling, times
 from pipeline.serving.schema.blocks import held
@@ -231,3 +232,24 @@ def test_a_number_is_the_same_category_whatever_holds_it(number, kind):
     assert read(number) == (Unreadable if lossy or abs(decimal.adjusted()) > spelling.MAX_DIGITS else read(decimal))
     if isinstance(number, float):
         assert read(np.float64(number)) == read(number)
+
+
+@given(
+    st.sampled_from(tensors.DATATYPES),
+    st.lists(
+        st.one_of(
+            st.sampled_from(
+                (None, True, False, 0, 1, 1.0, -0.0, 127, 128, -129, 65504, 65505.0, 2**64, 1e39, "a", [], {})
+            ),
+            st.integers(-(2**65), 2**65),
+            st.floats(allow_nan=False),
+        ),
+        max_size=4,
+    ),
+)
+@settings(max_examples=500, deadline=None)
+def test_values_fit_a_datatype_together_only_if_each_fits_it(datatype, values):
+    """The check of a whole tensor lets none pass that the check of one value refuses."""
+    fits, _ = tensors._rule(datatype)
+    if tensors._all_fit(datatype, values):
+        assert all(value is None or fits(value) for value in values)
