@@ -23,7 +23,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pipeline.serving import class_answers, docs, forms, http_connection
+from pipeline.serving import class_answers, docs, forms, http_connection, quick_scan
 from pipeline.serving.arrival import Arrival, ClientDisconnected, Headers, Incoming
 from pipeline.serving.batching import MAX_BATCH_ROWS, BatchRunner
 from pipeline.serving.errors import EndedItsProcess, RequestRefused
@@ -266,6 +266,11 @@ class App:
     def _scanned(self, parse: Parse, headers: Headers, body: bytes, reserved: Reservation) -> ParsedRequest:
         """Scans and parses a whole body."""
         scan = self._scan(parse, headers)
+        if isinstance(scan, Scan) and b"content-encoding" not in headers and scan.end is None:
+            most = quick_scan.most_parse_bytes(body, self._bounds)
+            if most is not None:
+                with reserved.during(most):
+                    return parse(body, headers)
         arrival = self._intake.arrival(headers.get(b"content-encoding", b""), scan, reserved)
         arrival.feed(body)
         return self._parsed(parse, arrival, scan, headers, reserved)

@@ -64,7 +64,7 @@ class Scan:
     """The scan of one body. `end` is the length of its JSON, where other bytes follow it."""
 
     def __init__(self, bounds: Bounds, end: int | None = None) -> None:
-        self._bounds, self._left = bounds, end
+        self._bounds, self.end, self._left = bounds, end, end
         self._depth, self._in_string, self._backslash = 0, False, b""
         # The bytes since the last mark: so much has come of a text or a number.
         self._text = self._long = 0

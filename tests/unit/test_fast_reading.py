@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from decimal import Decimal
 from zoneinfo import ZoneInfo, available_timezones
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 
 from pipeline.serving import tensors
 from pipeline.serving.errors import BadRequest
+from pipeline.serving.quick_scan import most_parse_bytes
+from pipeline.serving.scan import Bounds, Scan
 from pipeline.serving.schema import Column, Reader, Schema, Unreadable, spelling, times
 from pipeline.serving.schema.blocks import held
 from pipeline.serving.schema.few_rows import FEW_ROWS
@@ -253,3 +256,53 @@ def test_values_fit_a_datatype_together_only_if_each_fits_it(datatype, values):
     fits, _ = tensors._rule(datatype)
     if tensors._all_fit(datatype, values):
         assert all(value is None or fits(value) for value in values)
+
+
+PIECES = st.lists(
+    st.sampled_from(
+        (
+            b"[",
+            b"]",
+            b"{",
+            b"}",
+            b'"',
+            b",",
+            b":",
+            b"1",
+            b"abc",
+            b" ",
+            b"\\",
+            b'"a"',
+            b"NaN",
+            b"\0",
+            b"x" * 40,
+            b"9" * 40,
+        )
+    ),
+    max_size=40,
+).map(b"".join)
+
+
+@given(
+    st.one_of(
+        PIECES, st.recursive(st.integers() | st.text(max_size=40), st.lists).map(lambda tree: json.dumps(tree).encode())
+    )
+)
+@settings(max_examples=500, deadline=None)
+def test_what_passes_without_the_scan_the_scan_would_let_pass(body):
+    """It is within each bound, and takes no more memory than is reserved for it."""
+    bounds = Bounds(3, 12, "as many as the test allows", 32)
+    most = most_parse_bytes(body, bounds)
+    if most is not None:
+        scan = Scan(bounds)
+        scan.feed(body)
+        assert most >= scan.parse_bytes()
+
+
+def test_most_bodies_pass_without_the_scan():
+    """Rows of numbers and texts, in each form, need no scan: or it would be slow, and nobody would notice."""
+    rows = [{"distance": 301.0, "temp": None, "origin": "JFK", "note": "late, again"}] * 600
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    tensors = [{"name": n, "shape": [600], "datatype": "BYTES", "data": c} for n, c in columns.items()]
+    for request in ({"dataframe_records": rows}, {"inputs": columns}, {"inputs": tensors}):
+        assert most_parse_bytes(json.dumps(request).encode(), Bounds(8, 100_000, ""))
