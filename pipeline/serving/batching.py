@@ -77,6 +77,9 @@ class BatchRunner:
             for _, on_result in batch:
                 on_result(error)
             return
+        if len(batch) == 1:
+            batch[0][1](predictions)
+            return
         first = 0
         for rows, on_result in batch:
             on_result(predictions[first : first + len(rows)])

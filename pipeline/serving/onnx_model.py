@@ -47,5 +47,5 @@ class OnnxModel:
         answer = self._session.run(self._output, feed)[0]
         if self._several:
             return np.ascontiguousarray(answer, "float64")
-        # In one piece, as the answer's encoder wants it: a column of a float64 answer would be a view.
-        return np.ascontiguousarray(answer[:, 1] if self._one_probability else answer, "float64").reshape(-1)
+        # A copy is in one piece, as the answer's encoder wants it: a column of a float64 answer would be a view.
+        return answer[:, 1].astype("float64") if self._one_probability else answer.astype("float64").reshape(-1)
