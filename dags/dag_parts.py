@@ -35,26 +35,35 @@ RETRY_AFTER = timedelta(seconds=15)
 RETRY_SERVICE_AFTER = timedelta(seconds=30)
 
 
-def task_defaults() -> dict[str, Any]:
+# What a person on call does goes before every model's steps, whose priority is at most 100.
+BY_HAND = 1000
+
+
+def task_defaults(priority: int) -> dict[str, Any]:
     """Arguments of every task. On a server a task that was killed, or could not reach a service, runs again on any worker.
 
-    A refusal by our own code fails the task at once, because it would be refused again.
+    A refusal by our own code fails the task at once, because it would be refused again. Where slots are short, the task with the
+    highest priority is first: the model's own, not that of what comes after it in the Dag, by which a new run would overtake an old one.
     """
+    order = {"priority_weight": priority, "weight_rule": "absolute"}
     if not Environment.read().server_mode:
-        return {}
+        return order
     policy = ExceptionRetryPolicy(
         rules=[
             RetryRule([RegistryAwayError, RemoteError, LedgerError], RetryAction.RETRY, RETRY_SERVICE_AFTER),
             RetryRule(PerennialError, RetryAction.FAIL),
         ]
     )
-    return {"retries": RETRIES, "retry_delay": RETRY_AFTER, "retry_policy": policy}
+    return {**order, "retries": RETRIES, "retry_delay": RETRY_AFTER, "retry_policy": policy}
 
 
 @cache
-def task_of(function: Callable[..., Any], name: str = "", queue: str | None = None) -> Callable[..., Any]:
+def task_of(
+    function: Callable[..., Any], name: str = "", queue: str | None = None, pool: str | None = None
+) -> Callable[..., Any]:
     """The task of all models' Dags: Airflow looks at the function's arguments once, not for each model."""
-    return task(task_id=name or function.__name__, **({"queue": queue} if queue else {}))(function)
+    places = {key: value for key, value in (("queue", queue), ("pool", pool)) if value}
+    return task(task_id=name or function.__name__, **places)(function)
 
 
 def set_form(made: DAG, form: ParamsDict) -> None:

@@ -120,11 +120,11 @@ def monitor_dag(model: str, settings: DagSettings) -> Any:
         catchup=False,
         max_active_runs=1,
         tags=["perennial", model],
-        default_args=task_defaults(),
+        default_args=task_defaults(settings.priority),
         doc_md=documentation(__doc__, settings),
     ) as dag:
         # The watch may roll the champion back. So the drift check comes after it, and the predecessor stays until then.
-        drift_check = task_of(check_drift)(model)
+        drift_check = task_of(check_drift, pool=settings.pool)(model)
         task_of(watch_rollout)(model) >> [drift_check, task_of(retire_predecessor)(model)]
         task(outlets=[alias(model)])(announce_drift)(model, drift_check)
         task_of(verify_ledger)(model)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.sdk import Param, dag, get_current_context, task
-from dag_parts import each_model, form_values, task_defaults
+from dag_parts import BY_HAND, each_model, form_values, task_defaults
 
 from pipeline.context import Context
 from pipeline.runs.dag_settings import DagSettings
@@ -25,7 +25,7 @@ def operate_dag(model: str, settings: DagSettings) -> Any:
         catchup=False,
         max_active_runs=1,
         tags=["perennial", model],
-        default_args=task_defaults(),
+        default_args=task_defaults(BY_HAND),
         params={
             "action": Param(
                 "reconcile", enum=["reconcile", "rollback", "undeploy"], title="Action", description="What to do."

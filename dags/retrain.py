@@ -126,22 +126,24 @@ def settle(model: str) -> dict:
     return last_step.settle(Context.here(), run_request(context).run, model, is_backfill(context)).body()
 
 
-def add_tasks(model: str, queues: Mapping[str, str]) -> None:
+def add_tasks(model: str, queues: Mapping[str, str], pool: str | None) -> None:
     """Adds the tasks of a run to the Dag that is being built, each in the queue that params.yaml gives it.
+
+    The stages and the gates take a slot of the team's `pool`: they compute. A rollout waits for traffic, so it keeps none from others.
 
     pipeline/runs/retrain.py has the same order for the command line.
     """
 
-    def step(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        return task_of(function, name, queues.get(name))(*arguments)
+    def step(name: str, function: Callable[..., Any], *arguments: Any, pool: str | None = None) -> Any:
+        return task_of(function, name, queues.get(name), pool)(*arguments)
 
     folder = step("open_workspace", open_workspace, model)
     stages: dict[str, Any] = {}
     for stage, needs in STAGES.items():
-        stages[stage] = step(stage, run_stage, folder, stage)
+        stages[stage] = step(stage, run_stage, folder, stage, pool=pool)
         for needed in needs:
             stages[needed] >> stages[stage]
-    mlflow_run = step("check_gates", check_gates, folder)
+    mlflow_run = step("check_gates", check_gates, folder, pool=pool)
     list(stages.values()) >> mlflow_run
     live = step("roll_out", roll_out, model, step("register", register, folder, mlflow_run))
     # A teardown runs also after a failed step, and does not hide the failure: the run fails.
@@ -163,10 +165,10 @@ def retrain_dag(model: str, settings: DagSettings) -> Any:
         catchup=False,
         max_active_runs=4,
         tags=["perennial", model],
-        default_args=task_defaults(),
+        default_args=task_defaults(settings.priority),
         doc_md=documentation(__doc__, settings),
     ) as dag:
-        add_tasks(model, settings.queues)
+        add_tasks(model, settings.queues, settings.pool)
     set_form(dag, form(settings.strategy))
     return dag
 

@@ -57,7 +57,7 @@ class Context:
     @cached_property
     def params(self) -> models.Params:
         """The settings. Who asks for a broken part of them gets a SettingsError; all else works without that part."""
-        return models.load(self.project)
+        return models.load(self.project, self.environment.params_read)
 
     @cached_property
     def registry(self) -> Registry:

@@ -7,6 +7,7 @@ own casts take more: 1_000 is a number to them, and a time with an offset of 25 
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -84,21 +85,28 @@ def is_day(cell: str) -> str:
 def truth(cell: str) -> str:
     """SQL for the BOOLEAN that the SQL `cell` spells: NULL where it is missing, and where it is none."""
     true, false = (_words(truth for truth in WORDS if WORDS[truth] == wanted) for wanted in (True, False))
-    return f"CASE WHEN lower({cell}) IN ({true}) THEN TRUE WHEN lower({cell}) IN ({false}) THEN FALSE END"
+    word = f"lower({cell})"
+    return f"CASE WHEN {_is_among(word, true)} THEN TRUE WHEN {_is_among(word, false)} THEN FALSE END"
 
 
 def is_word(cell: str) -> str:
     """SQL that is true for a spelling of true or false that is no number."""
-    return f"lower({cell}) IN ({_words(word for word in WORDS if word.isalpha())})"
+    return _is_among(f"lower({cell})", _words(word for word in WORDS if word.isalpha()))
+
+
+def _is_among(cell: str, words: str) -> str:
+    """SQL like `cell IN (words)`, of which DuckDB makes a join for each column: with 100 columns that took forty times as long."""
+    return f"regexp_full_match({cell}, {words})"
 
 
 def _words(words: Iterable[str]) -> str:
-    return ", ".join(literal(word) for word in words)
+    """A pattern of `words` for `_is_among`."""
+    return literal("|".join(re.escape(word) for word in words))
 
 
 def unreadable(cell: str, value: str) -> str:
     """SQL that is true where `cell` is not missing, and `value`, one of the above of it, has no value."""
-    return f"({cell} IS NOT NULL AND {value} IS NULL AND {cell} NOT IN ({_MISSING}))"
+    return f"({cell} IS NOT NULL AND {value} IS NULL AND NOT {_is_among(cell, _MISSING)})"
 
 
 def literal(text: str) -> str:

@@ -189,7 +189,7 @@ class _Asked:
 
 def faults(context: Context) -> list[str]:
     """What is wrong and no model's own: in params.yaml, services that are down, and foreign files that lay in routes/."""
-    lines = [str(fault) for fault in context.params.faults.values()]
+    lines = [str(fault) for fault in (*context.params.faults.values(), *context.params.teams.faults.values())]
     return [*lines, *processes.trouble(context.home), *filter(None, [foreign_files.were_set_aside(context.home)])]
 
 

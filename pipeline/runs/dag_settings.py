@@ -25,6 +25,7 @@ from pipeline.context import Context
 from pipeline.settings.models import Model, Schedule
 from pipeline.settings.rollout import Strategy
 from pipeline.settings.section import RECORDED
+from pipeline.settings.teams import pool_of
 from pipeline.settings.times import UtcTime
 
 # Airflow's own rule for the id of a Dag, and the ledger's longest name.
@@ -42,6 +43,7 @@ class DagSettings(BaseModel):
     schedule: Schedule | None = None
     monitor_cron: str | None = None
     strategy: Strategy = "all-at-once"
+    team: str | None = None
     fault: str = ""
 
     @property
@@ -55,6 +57,15 @@ class DagSettings(BaseModel):
         return self.schedule.start if self.schedule else None
 
     @property
+    def pool(self) -> str | None:
+        """The pool of the model's team; None without a team."""
+        return pool_of(self.team) if self.team else None
+
+    @property
+    def priority(self) -> int:
+        return self.schedule.priority if self.schedule else 1
+
+    @property
     def queues(self) -> Mapping[str, str]:
         return self.schedule.queues if self.schedule else {}
 
@@ -65,6 +76,7 @@ class DagSettings(BaseModel):
             schedule=model.schedule,
             monitor_cron=model.monitor.cron,
             strategy=model.rollout.strategy,
+            team=model.team,
         )
 
 

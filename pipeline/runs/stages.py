@@ -105,7 +105,7 @@ def run(stage: str, name: str) -> str:
         raise SettingsError(f"stage {stage}", "does not exist", f"use one of: {', '.join(STAGES)}")
     root = nearest_root(Path.cwd())
     files = Artifacts(root, name)
-    model = load(root).model_of_a_run(name)
+    model = load(root, Environment.read().params_read).model_of_a_run(name)
     if stage != next(iter(STAGES)):
         model = model.model_copy(update={"as_of": as_of(files.counts)})
     files.folder.mkdir(parents=True, exist_ok=True)

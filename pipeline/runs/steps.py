@@ -68,7 +68,7 @@ def _push_data(context: Context, opened: workspace.Workspace, stage: str) -> Non
     version = opened.data_version()
     pushed = dvc_remote.push(opened.folder, opened.outs(stage).values())
     partitions = dvc_remote.partitions(opened.folder, version)
-    source, files = _settings(opened).source, opened.files.snapshot
+    source, files = _settings(context, opened).source, opened.files.snapshot
     delay = dvc_graph.read_json(opened.files.counts).get("label_delay_s")
     with dvc_remote.cached_files(opened.folder) as cached_file:
         landed = data_revisions.new_partitions(
@@ -95,7 +95,7 @@ def _refuse_bad_data(context: Context, opened: workspace.Workspace, backfill: bo
     from pipeline.gates import run as gates
     from pipeline.registry import record
 
-    model = _settings(opened)
+    model = _settings(context, opened)
     verdicts = gates.data_verdicts(model, opened.files)
     if not all(verdict.passed for verdict in verdicts):
         _record_verdicts(context, opened, verdicts)
@@ -137,7 +137,7 @@ def check_gates(context: Context, folder: str, backfill: bool = False, accept_sc
     from pipeline.registry import record
 
     opened = workspace_transfer.current_workspace(context, folder)
-    model = _settings(opened)
+    model = _settings(context, opened)
     live = None if backfill else live_at(context.ledger, opened.model)
     champion = live.version if live else None
     package = context.registry.package_folder(opened.model, live.version, live.digest) if live else None
@@ -155,7 +155,12 @@ def register(context: Context, folder: str, mlflow_run: str) -> str:
 
     opened = workspace_transfer.current_workspace(context, folder)
     version = record.create_version(
-        context.registry, opened, _settings(opened), mlflow_run, registry.RETRAIN, _recorded_verdicts(context, opened)
+        context.registry,
+        opened,
+        _settings(context, opened),
+        mlflow_run,
+        registry.RETRAIN,
+        _recorded_verdicts(context, opened),
     )
     context.registry.nominate(opened.model, version)
     return _record_registered(context, opened, mlflow_run, version, registry.CHALLENGER)
@@ -169,14 +174,19 @@ def archive(context: Context, folder: str, mlflow_run: str) -> str:
     opened = workspace_transfer.current_workspace(context, folder)
     alias = registry.as_of_alias(models.time_of(opened.as_of))
     version = record.create_version(
-        context.registry, opened, _settings(opened), mlflow_run, registry.BACKFILL, _recorded_verdicts(context, opened)
+        context.registry,
+        opened,
+        _settings(context, opened),
+        mlflow_run,
+        registry.BACKFILL,
+        _recorded_verdicts(context, opened),
     )
     context.registry.name_as_of(opened.model, version, alias)
     return _record_registered(context, opened, mlflow_run, version, alias)
 
 
-def _settings(opened: workspace.Workspace) -> models.Model:
-    return models.load(opened.folder).model(opened.model)
+def _settings(context: Context, opened: workspace.Workspace) -> models.Model:
+    return models.load(opened.folder, context.environment.params_read).model(opened.model)
 
 
 def _record_registered(context: Context, opened: workspace.Workspace, mlflow_run: str, version: str, alias: str) -> str:

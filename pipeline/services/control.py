@@ -118,7 +118,7 @@ def _wait_for_slots(project: Path, home: Path) -> None:
 def _reconcile(project: Path, home: Path, report: Report) -> list[PerennialError]:
     """Makes slots, routes and ledger agree, because the machine may have been off; returns the error of one that it could not."""
     params = load(project)
-    for fault in (*params.faults.values(), *params.broken.values()):
+    for fault in (*params.faults.values(), *params.teams.faults.values(), *params.broken.values()):
         report(str(fault))
     models = params.models
     here = Environment.read().at(project, home)

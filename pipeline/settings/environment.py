@@ -100,6 +100,11 @@ class Environment:
         return home
 
     @property
+    def params_read(self) -> Path:
+        """What was read of params.yaml before; see pipeline.settings.read_before."""
+        return self.home / "params-read"
+
+    @property
     def ledger_url(self) -> str:
         """$PERENNIAL_LEDGER_URL, or this machine's own file."""
         return self.ledger or f"sqlite:///{self.home / 'ledger.db'}"

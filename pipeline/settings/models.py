@@ -14,13 +14,15 @@ import yaml
 from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, model_validator
 
 from pipeline.errors import SettingsError
-from pipeline.settings import agreement, yaml_file
+from pipeline.settings import agreement, read_before, yaml_file
+from pipeline.settings.blocks import Blocks, BrokenBlocks, RightBlocks
 from pipeline.settings.columns import Hook
 from pipeline.settings.cron import Cron
 from pipeline.settings.faults import all_faults, fault, read_sections, readable_part
 from pipeline.settings.rollout import Rollout
 from pipeline.settings.section import MOST, Section
 from pipeline.settings.source import Source
+from pipeline.settings.teams import Team, Teams
 from pipeline.settings.times import LONGEST_DAYS, UtcTime, utc
 from pipeline.settings.training import Evaluation, Training
 
@@ -82,6 +84,8 @@ class Schedule(Section):
     cron: Cron
     start: UtcTime
     end: UtcTime | None = None
+    # Where slots are short, the step of the model with the higher number begins first.
+    priority: int = Field(default=1, ge=1, le=100)
     # From a step of the run to the Celery queue for its task.
     queues: dict[str, str] = {}
 
@@ -166,6 +170,8 @@ class Monitor(DriftLimits):
 
 class Model(Section):
     description: str = ""
+    # One of `teams`: whose slots the model's steps take.
+    team: str | None = None
     as_of: UtcTime
     schedule: Schedule
     source: Source
@@ -194,11 +200,12 @@ class Model(Section):
 
 
 class ParamsFile(Section):
-    """All keys of params.yaml. Each section, and each model's block, is read by itself."""
+    """All keys of params.yaml. Each section, each team, and each model's block, is read by itself."""
 
     prices: Prices
     baseline: Baseline
     workspaces: Workspaces = Workspaces()
+    teams: dict[str, Team] = {}
     models: dict[str, Model]
 
 
@@ -206,14 +213,16 @@ class ParamsFile(Section):
 class Params:
     """params.yaml as far as it is right: what is wrong in one place keeps nobody from the rest.
 
-    `models` are the right blocks, `broken` the faults of the others. `faults` are those outside of the blocks, by key; '' is
-    the whole file's. Who asks for something broken gets its fault.
+    `models` are the right blocks, `broken` the faults of the others; a block is checked when somebody asks for it. `faults` are those
+    outside of the blocks, by key; '' is the whole file's. Who asks for something broken gets its fault. A fault of `teams` is that of
+    the models that name the team.
     """
 
     models: Mapping[str, Model]
     broken: Mapping[str, SettingsError]
     faults: Mapping[str, SettingsError]
     sections: Mapping[str, Section]
+    teams: Teams = Teams()
 
     @property
     def prices(self) -> Prices:
@@ -257,31 +266,37 @@ class Params:
                 raise SettingsError(*self.faults[key].args)
 
 
-def load(root: Path) -> Params:
-    """Reads `root`/params.yaml. Raises nothing: its faults are in the result."""
+def load(root: Path, memory: Path | None = None) -> Params:
+    """Reads `root`/params.yaml. Raises nothing: its faults are in the result. `memory` is a folder for what was read of the file before."""
     try:
-        raw = yaml_file.mapping(root / "params.yaml")
+        raw = dict(read_before.mapping(root / "params.yaml", memory))
     except SettingsError as error:
         return Params({}, {}, {"": error}, {})
-    blocks = raw.pop("models", None)
-    read, faults = read_sections(ParamsFile, raw, leave_out=("models",))
-    models: dict[str, Model] = {}
-    broken: dict[str, SettingsError] = {}
+    blocks, teams = raw.pop("models", None), Teams.read(raw.pop("teams", {}))
+    read, faults = read_sections(ParamsFile, raw, leave_out=("models", "teams"))
     if not isinstance(blocks, dict):
         faults["models"] = fault(
             "missing key models" if blocks is None else "models: must be the models by their names"
         )
         blocks = {}
     stages = _stages(root) if any(map(_has_queues, blocks.values())) else agreement.STAGES
-    for name, block in blocks.items():
-        try:
-            models[name] = Model.model_validate(block, context=stages) if _is_model_name(name) else _refuse_name(name)
-        except ValidationError as error:
-            between = agreement.faults(readable_part(Model, block, error), stages, partial=True)
-            broken[str(name)] = fault(*all_faults(error, f"models.{name}", between))
-        except SettingsError as error:
-            broken[str(name)] = error
-    return Params(models, broken, faults, read)
+    each = Blocks(blocks, lambda name: _block(name, blocks[name], stages, teams))
+    return Params(RightBlocks(each), BrokenBlocks(each), faults, read, teams)
+
+
+def _block(name: Any, block: Any, stages: tuple[str, ...], teams: Teams) -> Model | SettingsError:
+    """The block of a model, or its faults."""
+    try:
+        model = Model.model_validate(block, context=stages) if _is_model_name(name) else _refuse_name(name)
+    except ValidationError as error:
+        between = agreement.faults(readable_part(Model, block, error), stages, partial=True)
+        team = block.get("team") if isinstance(block, dict) else None
+        return fault(*all_faults(error, f"models.{name}", [*between, *teams.faults_of(team)]))
+    except SettingsError as error:
+        return error
+    if of_team := teams.faults_of(model.team):
+        return fault(*(f"models.{name}.{key}: {what}" for key, what in of_team))
+    return model
 
 
 def _has_queues(block: Any) -> bool:

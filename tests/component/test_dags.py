@@ -223,6 +223,21 @@ def test_another_model_is_another_pair_of_dags(project, read_dags):
     assert "train" in told["dags"]["retrain__churn"]["tasks"]["explain"]
 
 
+def test_what_computes_takes_a_slot_of_its_team_and_goes_by_the_models_priority(project, read_dags):
+    """Stages, gates and drift check are in the pool of the model's team; what waits is in none. A person's action goes before all."""
+    change_params(project, "teams", {"growth": {"slots": 2}})
+    change_params(project, "models.other", CHURN)
+    change_params(project, "models.churn.team", "growth")
+    change_params(project, "models.churn.schedule.priority", 40)
+    dags = read_dags(project)["dags"]
+    assert dags["retrain__churn"]["pools"] == dict.fromkeys((*STAGES, "check_gates"), "team__growth")
+    assert dags["monitor__churn"]["pools"] == {"check_drift": "team__growth"}
+    assert [dags[f"{kind}__other"]["pools"] for kind in ("retrain", "monitor", "operate")] == [{}, {}, {}]
+    priorities = {name: dag["priorities"] for name, dag in dags.items()}
+    assert priorities["retrain__churn"] == priorities["monitor__churn"] == [40]
+    assert priorities["retrain__other"] == [1] and priorities["operate__churn"] == [1000]
+
+
 BROKEN = (
     "params.yaml: unknown key models.other.rollout.serving.max_rwos; correct it there; docs/params.md lists every key"
 )

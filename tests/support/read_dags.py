@@ -25,6 +25,8 @@ def intervals(dag):
 def facts(dag):
     return {
         "tasks": {t.task_id: sorted(t.upstream_task_ids) for t in dag.tasks},
+        "pools": {t.task_id: t.pool for t in dag.tasks if t.pool != "default_pool"},
+        "priorities": sorted({t.priority_weight for t in dag.tasks}),
         "teardowns": [t.task_id for t in dag.tasks if t.is_teardown],
         "params": {k: {**dag.params.get_param(k).schema, "value": dag.params.get_param(k).value} for k in dag.params},
         "timetable": type(dag.timetable).__name__,

@@ -17,7 +17,7 @@ def here(project, monkeypatch):
     """A context of the project's, made anew at each call, as each parse of a Dag file has one; and how often params.yaml was read."""
     reads = []
     read = models.load
-    monkeypatch.setattr(models, "load", lambda root: reads.append(root) or read(root))
+    monkeypatch.setattr(models, "load", lambda root, memory: reads.append(root) or read(root, memory))
     (project / "dvc.yaml").touch()
 
     def made():
