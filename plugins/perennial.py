@@ -4,7 +4,7 @@ from airflow.configuration import conf
 from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
 
-PREFIXES = ("retrain__", "monitor__", "operate__")
+PREFIXES = ("retrain__", "monitor__", "operate__", "score__")
 
 
 class Meter:

@@ -126,6 +126,20 @@ def predict(arguments: argparse.Namespace) -> Answer:
     return Answer(text, result.as_dict())
 
 
+def score(arguments: argparse.Namespace) -> Answer:
+    from pipeline.runs import scoring
+    from pipeline.runs.scoring_interval import Interval
+
+    context, name = _context(), arguments.model
+    wanted = context.params.model(name).scoring
+    # Without `scoring` the function below says what is missing.
+    cron = wanted.cron if wanted is not None else "@daily"
+    interval = Interval.of(arguments.interval) if arguments.interval else Interval.last_complete(cron, context.clock())
+    scored = scoring.score_interval(context, f"score-{name}-{interval.name}", name, interval)
+    lines = f"{name}: {scored.sentence()}, in {scored.wall_s:.1f} s, {scored.cost:.6f} {scored.currency}"
+    return Answer(lines, scored.body())
+
+
 def deploy(arguments: argparse.Namespace) -> Answer:
     from pipeline.cli import tables
     from pipeline.deployer import traffic

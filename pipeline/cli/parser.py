@@ -88,6 +88,10 @@ def _add_run_commands(add: Add) -> None:
     predict.add_argument("model")
     predict.add_argument("--input", type=Path, required=True, metavar="FILE")
     predict.add_argument("--output", type=Path, required=True, metavar="FILE")
+    score = add("score", commands.score, "score an interval's rows with the champion, to scoring.destination")
+    score.add_argument("model")
+    about = "START/END, ISO 8601 (default: the last complete one of scoring.cron)"
+    score.add_argument("--interval", default="", metavar="START/END", help=about)
 
 
 def _add_rollout_commands(add: Add) -> None:

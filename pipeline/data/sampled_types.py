@@ -26,12 +26,14 @@ _LOSES_ROWS = ("ignore_errors", "store_rejects")
 _TYPES = ("types", "dtypes", "column_types")
 
 
-def refuse_sampled_types(connection: duckdb.DuckDBPyConnection, query: str, subject: str) -> None:
-    """Raises DataError for the first reader in `query` that samples, rounds, or leaves rows out, with what to write."""
+def refuse_sampled_types(
+    connection: duckdb.DuckDBPyConnection, query: str, subject: str, key: str = "source.query"
+) -> None:
+    """Raises DataError for the first reader in `query`, the model's settings key `key`, that samples, rounds, or leaves rows out, with what to write."""
     ((serialized,),) = connection.execute("SELECT json_serialize_sql($1)", [query.strip().rstrip(";")]).fetchall()
     tree = json.loads(serialized)
     for what, fault, fix in _faults_of_text(query) if tree["error"] else _faults(tree):
-        raise DataError(f"models.{subject}.source.query", f"{what} {fault}", fix)
+        raise DataError(f"models.{subject}.{key}", f"{what} {fault}", fix)
 
 
 def _faults(node: Any) -> Iterator[tuple[str, str, str]]:

@@ -44,7 +44,7 @@ def load(
         raise DataError(
             f"{subject} source", "DuckDB accepts no search path with a comma", "move the project to another folder"
         )
-    with readable(f"{subject} source", source.event_time), _in_zone(connection, source.timezone):
+    with readable(f"{subject} source", source.event_time), in_zone(connection, source.timezone):
         if source.query is not None:
             refuse_sampled_types(connection, source.query, subject)
             query = source.query.strip().rstrip(";")
@@ -70,7 +70,7 @@ def load(
 
 
 @contextmanager
-def _in_zone(connection: duckdb.DuckDBPyConnection, zone: str) -> Iterator[None]:
+def in_zone(connection: duckdb.DuckDBPyConnection, zone: str) -> Iterator[None]:
     """In the block DuckDB reads times without a zone as times of `zone`: an hour that a clock goes through twice is its second time,
     so that nothing is known too early, and one that it leaves out is the hour after."""
     connection.execute(f"SET TimeZone = {literal(zone)}")

@@ -12,6 +12,7 @@ from pipeline.context import Context
 from pipeline.data.label_delay import LabelDelay
 from pipeline.errors import RegistryError, RolloutError
 from pipeline.ledger import label_delays
+from pipeline.ledger.events import IntervalScored
 from pipeline.ledger.package_of_version import PackageOfVersion
 from pipeline.ledger.rollout_events import MOVES, EvidenceNeeded, RolledBack, RolloutHolding, RolloutStarted, RouteMoved
 from pipeline.ledger.timeline import live_at, live_models, trusted_predecessor
@@ -93,6 +94,7 @@ class ModelStatus:
     does not agree with the live version. `limits_off` are the `rollout.limits` that are null,
     `evidence` is what the step that is going on needs. `log` says that files of the prediction log are damaged,
     `label_delay_s` how long labels took in the newest snapshot, as pipeline.data.label_delay.LabelDelay has it.
+    `scored` tells the newest interval that was scored.
     """
 
     model: str
@@ -113,6 +115,7 @@ class ModelStatus:
     evidence: str | None = None
     log: str | None = None
     label_delay_s: Mapping[str, int | None] | None = None
+    scored: str | None = None
 
     @property
     def labels(self) -> str | None:
@@ -155,10 +158,20 @@ def models_status(context: Context, model: str = "") -> list[ModelStatus]:
             _model_status(context, name),
             log=log_line(context.home, name),
             label_delay_s=delay.as_dict() if delay is not None else None,
+            scored=_newest_scored(context, name),
         )
         live = live_at(context.ledger, name) if status.live is not None else None
         found.append(replace(status, registry=registry.lines(name, live.package)) if live is not None else status)
     return found
+
+
+def _newest_scored(context: Context, name: str) -> str | None:
+    """The newest interval of `scoring` that is at its destination, and what that cost; None when none is."""
+    scored = context.ledger.events(IntervalScored, model=name)
+    if not scored:
+        return None
+    newest = max(scored, key=lambda entry: (entry.event.interval_end, entry.seq)).event
+    return f"{newest.sentence()}; {newest.cost:.6f} {newest.currency}"
 
 
 def _registry(context: Context) -> _Asked:

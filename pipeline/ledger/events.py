@@ -198,6 +198,38 @@ class DriftChecked(Event, kind="drift_checked"):
         return f"{self.verdict}: {self.reason}"
 
 
+class IntervalScored(Event, kind="interval_scored"):
+    """The rows of [interval_start, interval_end) were scored by one version and are at the destination: `rows_in` = `scored` + `refused`.
+
+    `without_event_time` further rows belong to no interval. `cost` is in `currency`.
+    """
+
+    interval_start: str
+    interval_end: str
+    version: str
+    destination: str
+    rows_in: int
+    scored: int
+    refused: int
+    digest: str = ""
+    first_reason: str = ""
+    without_event_time: int = 0
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    cost: float = 0.0
+    currency: str = ""
+
+    def sentence(self) -> str:
+        interval = f"{self.interval_start} to {self.interval_end}"
+        if not self.rows_in:
+            return f"interval {interval}: no rows to score; {self.destination} has none for it"
+        why = f" (the first: {self.first_reason})" if self.first_reason else ""
+        return (
+            f"interval {interval}: {self.rows_in:,} rows in = {self.scored:,} scored with version {self.version} + "
+            f"{self.refused:,} refused{why}, to {self.destination}"
+        )
+
+
 class Watched(Event, kind="watched"):
     """Champion and predecessor were compared on labelled rows. `excess` and `low` are differences of losses from 0 to 1."""
 

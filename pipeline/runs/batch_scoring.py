@@ -96,8 +96,8 @@ def score(
     rows = resumed_after
     for block in source.blocks(runtime, resumed_after):
         read = _rows_of(block, runtime, source_file, rows)
-        scored = _output_rows(block, runtime, runtime.predict(read), version, rows)
-        parts.add(rows, scored if on_breach == "refuse" else _with_breaches(scored, read))
+        scored = output_rows(block, runtime, runtime.predict(read), version, rows)
+        parts.add(rows, scored if on_breach == "refuse" else with_breaches(scored, read))
         rows += len(block)
         progress.log(rows, source.total)
     if rows == 0:
@@ -161,7 +161,7 @@ class Source:
         names = file.schema_arrow.names
         nested = "features" in names and "features" not in runtime.features
         columns = ["features"] if nested else self._feature_columns(names, runtime)
-        columns += [name for name in (("key", "event_time") if nested else _identifying(runtime)) if name in names]
+        columns += [name for name in (("key", "event_time") if nested else identifying(runtime)) if name in names]
         groups, before = [], 0
         for group in range(file.num_row_groups):
             count = file.metadata.row_group(group).num_rows
@@ -185,7 +185,7 @@ class Source:
             if parts:
                 raise self._lacks(parts[0], names)
             columns[column.name] = _logged(column, features, names)
-        for logged, name in zip(("key", "event_time"), _identifying(runtime), strict=True):
+        for logged, name in zip(("key", "event_time"), identifying(runtime), strict=True):
             if name and logged in batch.schema.names:
                 columns[name] = batch[logged]
         return pa.RecordBatch.from_pydict(columns)
@@ -194,7 +194,7 @@ class Source:
         names = self._reader.header(self._path)
         if not names:
             return
-        columns = [*runtime.features, *(name for name in _identifying(runtime) if name in names)]
+        columns = [*runtime.features, *(name for name in identifying(runtime) if name in names)]
         self._reader.refuse(self._path, names, columns)
         row = 0
         # All but plain numbers stay texts: the schema says what they mean.
@@ -241,7 +241,7 @@ def _logged(column: Column, features: pa.StructArray, names: list[str]) -> pa.Ar
     return cells[0]
 
 
-def _identifying(runtime: Runtime) -> tuple[str, str]:
+def identifying(runtime: Runtime) -> tuple[str, str]:
     """(key column, event time column): they are copied to the output."""
     return runtime.reader.key, runtime.reader.event_time
 
@@ -259,12 +259,12 @@ def _rows_of(block: pa.RecordBatch, runtime: Runtime, file: Path, first_row: int
     """The model's input. Raises DataError that names the first row, counted from 0, that breaks the contract."""
     reader = runtime.reader
     try:
-        return reader.of_arrays({name: _cells(block[name], reader.schema[name]) for name in runtime.features})
+        return reader.of_arrays({name: cells_of(block[name], reader.schema[name]) for name in runtime.features})
     except RowRefused as error:
         raise DataError(f"{file} row {first_row + error.row}", error.fault, "correct the row and run again") from error
 
 
-def _cells(column: pa.Array, read_as: Column) -> np.ndarray:
+def cells_of(column: pa.Array, read_as: Column) -> np.ndarray:
     """The cells as the schema reads them: float64 for numbers, and for times with a zone, else one object or one time a cell.
 
     In a column of float64 the schema refuses a file's float32 with lost digits.
@@ -305,12 +305,12 @@ def _numbers(column: pa.Array) -> np.ndarray | None:
     return read if int(np.isnan(read).sum()) == numbers.null_count else None
 
 
-def _output_rows(
+def output_rows(
     block: pa.RecordBatch, runtime: Runtime, predictions: np.ndarray, version: str, first_row: int
 ) -> pa.Table:
     import pyarrow as pa
 
-    names = [name for name in _identifying(runtime) if name and name in block.schema.names]
+    names = [name for name in identifying(runtime) if name and name in block.schema.names]
     columns: dict[str, Any] = {name: block[name] for name in names}
     if not names:
         columns["row"] = np.arange(first_row, first_row + len(block))
@@ -335,7 +335,7 @@ def _refuse_one_name(runtime: Runtime, output: Path) -> None:
             )
 
 
-def _with_breaches(scored: pa.Table, read: Rows) -> pa.Table:
+def with_breaches(scored: pa.Table, read: Rows) -> pa.Table:
     """The table with the rules that each row breaks, as a JSON list; NULL for none."""
     import pyarrow as pa
 

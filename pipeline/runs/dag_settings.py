@@ -44,6 +44,8 @@ class DagSettings(BaseModel):
     monitor_cron: str | None = None
     strategy: Strategy = "all-at-once"
     team: str | None = None
+    # None without the section `scoring`: then there is no Dag that scores.
+    scoring_cron: str | None = None
     fault: str = ""
 
     @property
@@ -77,6 +79,7 @@ class DagSettings(BaseModel):
             monitor_cron=model.monitor.cron,
             strategy=model.rollout.strategy,
             team=model.team,
+            scoring_cron=model.scoring.cron if model.scoring else None,
         )
 
 

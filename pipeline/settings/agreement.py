@@ -18,6 +18,7 @@ from pipeline.settings.estimators import OPTIONS
 from pipeline.settings.examples import example
 from pipeline.settings.label_reach import stated
 from pipeline.settings.rollout import HEADER_NAME, followed_column
+from pipeline.settings.scoring import OWN_COLUMNS
 from pipeline.training import tasks
 
 # (the key below the model's name, what is wrong with it)
@@ -285,6 +286,15 @@ def _rollout(model: Any) -> Iterator[Fault]:
         yield "rollout.strategy", fault
 
 
+def _scoring(model: Any) -> Iterator[Fault]:
+    """The key and the event time stand in the output beside the columns that scoring adds."""
+    if model.scoring is None:
+        return
+    for key, name in (("source.key", model.source.key), ("source.event_time", model.source.event_time)):
+        if name is not None and one_name(name) in OWN_COLUMNS:
+            yield key, f"{name} is a column that scoring adds to its answers; rename it in the queries"
+
+
 def _size(key: str, largest: int) -> Callable[[Any], Iterator[Fault]]:
     def check(model: Any) -> Iterator[Fault]:
         value = attrgetter(key)(model)
@@ -314,5 +324,6 @@ CHECKS = (
     _follow,
     _drift,
     _rollout,
+    _scoring,
     *(_size(key, largest) for key, largest in LARGEST.items()),
 )

@@ -119,6 +119,11 @@ class Environment:
         return Router.of(self.home, self.router)
 
 
+def named_secret(name: str) -> str:
+    """The value of a variable that params.yaml names, because it may not hold a secret itself; '' when it is not set."""
+    return os.environ.get(name, "")
+
+
 def _refuse_what_databases_misread(folder: str) -> None:
     """In an address of SQLite a question mark ends the path; MLflow cannot store a path with both kinds of quotes."""
     if "?" in folder or {"'", '"'} <= set(folder):

@@ -20,6 +20,7 @@ from pipeline.settings.columns import Hook
 from pipeline.settings.cron import Cron
 from pipeline.settings.faults import all_faults, fault, read_sections, readable_part
 from pipeline.settings.rollout import Rollout
+from pipeline.settings.scoring import Scoring
 from pipeline.settings.section import MOST, Section
 from pipeline.settings.source import Source
 from pipeline.settings.teams import Team, Teams
@@ -180,6 +181,7 @@ class Model(Section):
     gates: Gates
     monitor: Monitor
     rollout: Rollout = Rollout()
+    scoring: Scoring | None = None
 
     @property
     def columns(self) -> frozenset[str]:

@@ -238,6 +238,24 @@ def test_what_computes_takes_a_slot_of_its_team_and_goes_by_the_models_priority(
     assert priorities["retrain__other"] == [1] and priorities["operate__churn"] == [1000]
 
 
+def test_a_model_with_scoring_has_a_dag_for_it(project, read_dags):
+    """With a section `scoring` a model has a score Dag with its intervals, whose form takes another one; a broken block keeps it."""
+    where = {"parquet": "scores"}
+    change_params(project, "models.churn.schedule", {"cron": "@weekly", "start": "2013-01-01T00:00:00Z"})
+    change_params(project, "models.churn.scoring", {"cron": "0 0 1 * *", "destination": where})
+    dag = read_dags(project)["dags"]["score__churn"]
+    assert dag["tasks"] == {"score_interval": []}
+    assert (dag["catchup"], set(dag["params"])) == (False, {"interval"})
+    assert dag["intervals"] == [
+        ["2013-12-01", "2014-01-01"],
+        ["2014-01-01", "2014-02-01"],
+        ["2014-02-01", "2014-03-01"],
+        ["2014-03-01", "2014-04-01"],
+    ]
+    change_params(project, "models.churn.scoring", {"cron": "0 0 1 * *", "destination": where, "to": "x"})
+    assert "models.churn.scoring.to" in read_dags(project)["dags"]["score__churn"]["about"]
+
+
 BROKEN = (
     "params.yaml: unknown key models.other.rollout.serving.max_rwos; correct it there; docs/params.md lists every key"
 )

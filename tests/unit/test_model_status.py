@@ -44,7 +44,7 @@ def test_the_json_has_the_keys_that_readers_know():
         '"problem": null, "undo": "rollback churn", "baking": "2", "holds": "at least 100 requests wanted", '
         '"note": null, "fault": null, "registry": ["churn: MLflow\'s alias champion is gone"], "limits_off": ["p99_ms"], '
         '"evidence": "a proof takes at least 1,424 requests", "log": "damaged files of the prediction log: 1", '
-        '"label_delay_s": {"median": 3600, "p95": 864000}}'
+        '"label_delay_s": {"median": 3600, "p95": 864000}, "scored": null}'
     )
 
 

@@ -1,0 +1,76 @@
+"""The destination that `scoring.destination` names."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote
+
+from pipeline.context import Context
+from pipeline.runs.destinations.base import Destination, DestinationError
+from pipeline.settings import scoring as settings
+from pipeline.settings.environment import named_secret
+
+AIRFLOW = "airflow:"
+
+
+def destination_of(
+    context: Context, model: str, wanted: settings.Destination, connection_url: Callable[[str], str] | None = None
+) -> Destination:
+    """Relative paths start at the project. `connection_url` gives a connection of Airflow as a URL; without it, it is the variable
+    AIRFLOW_CONN_ID. Raises DestinationError."""
+    key = f"models.{model}.scoring.destination"
+    parts = context.home / "scoring" / model
+    if wanted.parquet is not None:
+        from pipeline.runs.destinations.parquet_folder import ParquetFolder
+
+        return ParquetFolder(_path(context, wanted.parquet), model, f"{key}.parquet")
+    table = wanted.table or ""
+    if wanted.duckdb is not None:
+        from pipeline.runs.destinations.duckdb_file import DuckdbFile
+
+        return DuckdbFile(_path(context, wanted.duckdb), table, model, parts, f"{key}.duckdb")
+    from pipeline.runs.destinations.sql_table import SqlTable
+
+    url = _url(wanted.sql or "", f"{key}.sql", connection_url)
+    if url.startswith("sqlite:///"):
+        url = f"sqlite:///{_path(context, url.removeprefix('sqlite:///'))}"
+    return SqlTable(url, table, model, parts, f"{key}.sql")
+
+
+def _path(context: Context, written: str) -> Path:
+    return Path(os.path.normpath(context.project / written))
+
+
+def _url(written: str, key: str, connection_url: Callable[[str], str] | None) -> str:
+    if written.startswith("$"):
+        if not (url := named_secret(written[1:])):
+            raise DestinationError(
+                key, f"the environment has no variable {written[1:]}", "set it to the database's URL"
+            )
+        return url
+    if not written.startswith(AIRFLOW):
+        return written
+    name = written.removeprefix(AIRFLOW)
+    if connection_url is not None:
+        return connection_url(name)
+    variable = f"AIRFLOW_CONN_{name.upper()}"
+    if not (text := named_secret(variable)):
+        raise DestinationError(
+            key,
+            f"the environment has no variable {variable}, and only a Dag can ask Airflow for the connection {name}",
+            "set it to the database's URL, or trigger the Dag",
+        )
+    return _of_json(text) if text.lstrip().startswith("{") else text
+
+
+def _of_json(text: str) -> str:
+    """A connection as Airflow writes it in JSON."""
+    held = json.loads(text)
+    login = ":".join(quote(str(held[name]), safe="") for name in ("login", "password") if held.get(name))
+    port = f":{held['port']}" if held.get("port") else ""
+    return (
+        f"{held['conn_type']}://{login}{'@' if login else ''}{held.get('host') or ''}{port}/{held.get('schema') or ''}"
+    )
