@@ -76,10 +76,10 @@ def score_dag(model: str, settings: DagSettings) -> Any:
         catchup=False,
         max_active_runs=1,
         tags=["perennial", model],
-        default_args=task_defaults(),
+        default_args=task_defaults(settings.priority),
         doc_md=documentation(__doc__, settings),
     ) as dag:
-        task_of(score_interval)(model, settings.scoring_cron)
+        task_of(score_interval, pool=settings.pool)(model, settings.scoring_cron)
     set_form(dag, FORM)
 
 

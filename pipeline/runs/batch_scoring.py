@@ -327,7 +327,7 @@ def _probability(name: str) -> str:
 def _refuse_one_name(runtime: Runtime, output: Path) -> None:
     """Raises DataError where the column of a class would have the name of the key or the event time."""
     for name in runtime.classes:
-        if _probability(name) in _identifying(runtime):
+        if _probability(name) in identifying(runtime):
             raise DataError(
                 str(output),
                 f"would have two columns {_probability(name)}: the row's own, and the probability of the class {name}",
