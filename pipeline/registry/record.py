@@ -34,6 +34,7 @@ from pipeline.registry.versions import (
 from pipeline.settings.models import Model
 from pipeline.training import signing
 from pipeline.training.evaluate import Evaluation
+from pipeline.training.measured import Choice
 from pipeline.training.tasks import PREDICTION, PROBABILITIES
 from pipeline.workspaces import dvc_remote
 from pipeline.workspaces.dvc_graph import environment, read_json
@@ -45,13 +46,17 @@ if TYPE_CHECKING:
 GATE_TAG = "gate."
 # In place of a digest, when the data failed its gates.
 NO_MODEL = "none"
+ENCODINGS_TAG = "perennial.encodings"
 
 
 def record(registry: Registry, workspace: Workspace, model: Model, verdicts: list[Verdict], origin: str) -> str:
     """Logs a run's params, data, metrics and verdicts to MLflow and returns the MLflow run's id."""
     evaluation = Evaluation.read(workspace.files.metrics)
     figures = {**evaluation.metrics, **{f"baseline_{name}": value for name, value in evaluation.baseline.items()}}
-    return _record(registry, workspace, model, verdicts, _tags(workspace, origin), figures)
+    choice = Choice.read(evaluation.encodings)
+    figures |= {f"encoding {name} {choice.metric}": score for name, score in choice.scores.items()}
+    tags = _tags(workspace, origin) | ({ENCODINGS_TAG: str(choice)} if str(choice) else {})
+    return _record(registry, workspace, model, verdicts, tags, figures)
 
 
 def record_refused(registry: Registry, workspace: Workspace, model: Model, verdicts: list[Verdict], origin: str) -> str:
@@ -195,8 +200,10 @@ def _description(registry: Registry, workspace: Workspace, version: str, client:
     experiment = client.get_run(mlflow_run).info.experiment_id
     listed = f"[{data}](#/experiments/{experiment}/runs/{mlflow_run}/artifacts/partitions.json)"
     page = f", [where else it was used]({registry.airflow}/perennial/data/{data})" if registry.airflow else ""
+    choice = str(Choice.read(Evaluation.read(workspace.files.metrics).encodings))
+    said = f"{choice[0].upper()}{choice[1:]}.\n\n" if choice else ""
     return (
-        f"Trained on data version {listed}{page}, as of {day}.\n\n"
+        f"Trained on data version {listed}{page}, as of {day}.\n\n{said}"
         f"`perennial trace {data}` · `perennial reproduce {workspace.model} {version}`"
     )
 
@@ -220,7 +227,7 @@ def _run_tags(workspace: Workspace, origin: str) -> dict[str, str]:
 
 
 def _flat(model: Model) -> dict[str, str]:
-    """Settings as MLflow params, dotted, at most 6,000 characters each. The rules of columns are one param, as JSON: MLflow allows
+    """Settings as MLflow params, dotted, at most 6,000 characters each. The rules of columns, and their encodings, are one param each, as JSON: MLflow allows
     few letters in a param's name, and a column may have any."""
     flat: dict[str, str] = {}
 
@@ -234,6 +241,7 @@ def _flat(model: Model) -> dict[str, str]:
     settings = model.model_dump(mode="json")
     contract = settings["gates"]["contract"]
     contract["columns"] = json.dumps(contract["columns"], ensure_ascii=False)
+    settings["training"]["encodings"] = json.dumps(settings["training"]["encodings"], ensure_ascii=False)
     walk("", {key: settings[key] for key in ("as_of", "source", "training", "evaluation", "gates")})
     return flat
 

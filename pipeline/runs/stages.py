@@ -51,11 +51,13 @@ def validate(name: str, model: Model, files: Artifacts) -> str:
 
 def train(name: str, model: Model, files: Artifacts) -> str:
     from pipeline.data import contract
-    from pipeline.training import fit, frames, skops_file
+    from pipeline.training import frames, measured, skops_file
 
     doubles = frames.schema_of(model, files.snapshot).doubles
-    skops_file.save(fit.fit(contract.kept_rows(files.snapshot, files.quarantine), model, doubles), files.model)
-    return f"{model.training.estimator}, {files.model.stat().st_size / 1e6:.1f} MB"
+    fitted = measured.fitted(contract.kept_rows(files.snapshot, files.quarantine), model, doubles)
+    skops_file.save(fitted, files.model)
+    line = f"{model.training.estimator}, {files.model.stat().st_size / 1e6:.1f} MB"
+    return f"{line}; {said}" if (said := str(measured.choice_of(fitted))) else line
 
 
 def evaluate(name: str, model: Model, files: Artifacts) -> str:

@@ -179,6 +179,25 @@ def _options(model: Any) -> Iterator[Fault]:
             yield "training.options", f"{model.training.estimator} has no option {option}; it has {', '.join(known)}"
 
 
+def _encodings(model: Any) -> Iterator[Fault]:
+    training = model.training
+    for column in training.encodings:
+        if column not in training.categorical:
+            yield f"training.encodings.{column}", "is no column under training.categorical"
+    native = [column for column in training.categorical if training.encoding_of(column) == "native"]
+    if native and training.estimator != "hist_gradient_boosting":
+        key = f"training.encodings.{native[0]}" if native[0] in training.encodings else "training.encoding"
+        yield (
+            key,
+            f"native is for hist_gradient_boosting alone; {training.estimator} takes target, one_hot, ordinal or hashed",
+        )
+    if native and training.runtime == "onnx":
+        yield (
+            "training.runtime",
+            "ONNX has no native splits by categories; set auto or skops, or another training.encoding",
+        )
+
+
 def _metric(model: Any) -> Iterator[Fault]:
     metric = model.evaluation.metric
     fitting = [each.name for each in tasks.TASKS[model.training.task].metrics]
@@ -313,6 +332,7 @@ CHECKS = (
     _positive,
     _estimator,
     _options,
+    _encodings,
     _metric,
     _limits_of_the_metric,
     _shares,

@@ -24,6 +24,8 @@ def _one_of(known: Iterable[str]) -> AfterValidator:
 TaskName = Annotated[str, _one_of(tasks.TASKS)]
 MetricName = Annotated[str, _one_of(tasks.METRICS)]
 
+Encoding = Literal["auto", "ordinal", "one_hot", "target", "hashed", "native"]
+
 
 class Training(Section):
     task: TaskName = "binary"
@@ -34,10 +36,16 @@ class Training(Section):
     datetime: tuple[ColumnName, ...] = ()
     text: tuple[ColumnName, ...] = ()
     categorical: tuple[ColumnName, ...] = ()
+    # How a category becomes numbers: of all, and of single ones by their name.
+    encoding: Encoding = "auto"
+    encodings: dict[ColumnName, Encoding] = Field(default_factory=dict)
     estimator: str = "hist_gradient_boosting"
     options: dict[str, float | int | str | bool | None] = Field(default_factory=dict)
     seed: int = Field(default=0, ge=0, lt=2**32)
     runtime: Literal["auto", "onnx", "skops"] = "auto"
+
+    def encoding_of(self, category: str) -> Encoding:
+        return self.encodings.get(category, self.encoding)
 
     @property
     def features(self) -> list[str]:

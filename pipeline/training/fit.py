@@ -5,7 +5,7 @@ Numbers have the same precision in training as in serving: float32, but for colu
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -16,6 +16,7 @@ from pipeline.serving.schema.columns import LARGEST
 from pipeline.settings.models import Model
 from pipeline.settings.training import Training
 from pipeline.training import tasks
+from pipeline.training.encodings import made_exact
 from pipeline.training.frames import feature_frame, held_out, precision_of
 from pipeline.training.pipelines import pipeline_for, with_float32_splits
 from pipeline.training.tasks.base import CLASSES
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
     from sklearn.base import BaseEstimator
 
 
-def fit(rows: pd.DataFrame, model: Model, doubles: Collection[str] = ()) -> BaseEstimator:
-    """Fits the model's estimator on the rows that are not held out. `doubles` are the numbers that float32 cannot hold.
+def fit(
+    rows: pd.DataFrame, model: Model, doubles: Collection[str] = (), how: Mapping[str, str] | None = None
+) -> BaseEstimator:
+    """Fits the model's estimator on the rows that are not held out. `doubles` are the numbers that float32 cannot hold, `how` the
+    encodings of the categories, as for `pipeline_for`.
 
     Raises StageError when it cannot.
     """
@@ -40,8 +44,11 @@ def fit(rows: pd.DataFrame, model: Model, doubles: Collection[str] = ()) -> Base
             f"the data begins on {first}, so all {len(rows):,} rows are in the {days:g} days held out before {model.as_of:%Y-%m-%d}",
             "no row is left to train on: choose a later as_of, or lower evaluation.holdout_days",
         )
+<<<<<<< HEAD
     target, classes = tasks.of(model.training).learnt(training_rows[model.training.target])
     features = feature_frame(training_rows, model.training, doubles)
+=======
+>>>>>>> 4e7a47d (Training: how a category becomes numbers is chosen by the newest rows before the held-out days, and said)
     for kind in ("numeric", "datetime", "text"):
         if empty := [column for column in getattr(model.training, kind) if training_rows[column].isna().all()]:
             raise StageError(
@@ -49,8 +56,23 @@ def fit(rows: pd.DataFrame, model: Model, doubles: Collection[str] = ()) -> Base
                 f"column {empty[0]} is empty in all {len(training_rows):,} rows",
                 f"check the source, or remove the column from training.{kind}",
             )
+    return on(training_rows, model, doubles, how)
+
+
+def on(
+    rows: pd.DataFrame, model: Model, doubles: Collection[str] = (), how: Mapping[str, str] | None = None
+) -> BaseEstimator:
+    """The same on all of `rows`."""
+    target, _ = tasks.of(model.training).learnt(rows[model.training.target])
+    features = feature_frame(rows, model.training, doubles)
+    pipeline = pipeline_for(model.training, features, how)
     try:
+<<<<<<< HEAD
         fitted = pipeline_for(model.training).fit(features, target)
+=======
+        fitted = made_exact(pipeline.fit(features, target))
+        return fitted if doubles else with_float32_splits(fitted)
+>>>>>>> 4e7a47d (Training: how a category becomes numbers is chosen by the newest rows before the held-out days, and said)
     except ValueError as error:
         first_line = str(error).strip().splitlines()[0]
         raise StageError(

@@ -25,8 +25,13 @@ from pipeline.serving.schema import Schema
 from pipeline.serving.schema.columns import Precision
 from pipeline.settings.models import Model
 from pipeline.settings.training import Training
+<<<<<<< HEAD
 from pipeline.training import double_onnx, frames, parity, pipelines, skops_file, tasks
 from pipeline.training.log_link import with_inverse_link
+=======
+from pipeline.training import double_onnx, frames, onnx_encoders, parity, pipelines, skops_file, tasks
+from pipeline.training.evaluate import PREDICTION
+>>>>>>> 4e7a47d (Training: how a category becomes numbers is chosen by the newest rows before the held-out days, and said)
 from pipeline.training.signing import MANIFEST, digest
 from pipeline.training.tasks import PREDICTION, Answers, classes_of
 
@@ -143,7 +148,7 @@ def _served(model_file: Path, fitted: Any, settings: Training, precision: Precis
 
 def onnx_bytes(estimator: Any, settings: Training, precision: Precision = "float32") -> bytes:
     """The fitted pipeline as ONNX, with the input matrices `numbers` and `texts`. Raises StageError when it cannot be converted."""
-    from skl2onnx import convert_sklearn, to_onnx
+    from skl2onnx import convert_sklearn
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
 
     schema, number = (
@@ -152,15 +157,16 @@ def onnx_bytes(estimator: Any, settings: Training, precision: Precision = "float
     )
     matrices = (("numbers", number, schema.numbers), ("texts", StringTensorType, schema.texts))
     inputs = [(name, kind([None, len(columns)])) for name, kind, columns in matrices if columns]
+    onnx_encoders.refuse_native(estimator)
     by_position = _columns_by_position(estimator, [*schema.numbers, *schema.texts])
     options = {id(by_position): {"zipmap": False}} if tasks.of(settings).estimator == "classifier" else None
+    conversions, shapes = onnx_encoders.converters()
+    if precision == "float64":
+        doubles, double_shapes = double_onnx.converters()
+        conversions, shapes = conversions | doubles, shapes | double_shapes
+    own = {"custom_conversion_functions": conversions, "custom_shape_calculators": shapes}
     try:
-        if precision == "float32":
-            converted = to_onnx(by_position, initial_types=inputs, options=options)
-        else:
-            conversions, shapes = double_onnx.converters()
-            own = {"custom_conversion_functions": conversions, "custom_shape_calculators": shapes}
-            converted = convert_sklearn(by_position, "pipeline", inputs, options=options, **own)
+        converted = convert_sklearn(by_position, "pipeline", inputs, options=options, **own)
     except (RuntimeError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise StageError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,37 +11,47 @@ import numpy as np
 from pipeline.errors import SettingsError
 from pipeline.serving.schema import Schema
 from pipeline.settings.training import Training
-from pipeline.training import tasks
+from pipeline.training import encoding_choice, encodings, tasks
 from pipeline.training.frames import columns_of
 
 if TYPE_CHECKING:
+    import pandas as pd
     from sklearn.base import BaseEstimator
     from sklearn.pipeline import Pipeline
 
 
-def pipeline_for(training: Training) -> BaseEstimator:
-    """The unfitted scikit-learn pipeline: encoders by column, then the estimator."""
+def pipeline_for(training: Training, features: pd.DataFrame, how: Mapping[str, str] | None = None) -> BaseEstimator:
+    """The unfitted scikit-learn pipeline for `features`, the rows to learn from: encoders by column, then the estimator.
+
+    `how` has each category's encoding; without it, the one that needs no measuring.
+    """
     from sklearn.compose import ColumnTransformer
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import Pipeline, make_pipeline
-    from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+    from sklearn.preprocessing import StandardScaler
 
-    estimator, columns_as = _estimator(training)
+    estimator, taken_as = _estimator(training)
+    how = encoding_choice.candidates(features, training, taken_as)[0].by_column if how is None else how
     numeric: Any = "passthrough"
-    categorical: Any = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
-    if columns_as == "raw":
-        categorical = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, dtype=np.float32)
-    elif columns_as == "imputed":
+    if taken_as == "imputed":
         numeric = SimpleImputer(strategy="median")
-    else:
+    elif taken_as == "scaled":
         numeric = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
     numbers = [name for column in columns_of(training) for name in column.matrix]
-    columns = [
-        (n, t, list(c))
-        for n, t, c in (("numeric", numeric, numbers), ("categorical", categorical, training.categorical))
-        if c
-    ]
-    return Pipeline([("columns", ColumnTransformer(columns)), ("estimator", estimator)])
+    steps = [("numeric", numeric, numbers)] if numbers else []
+    encoders = encodings.encoders(
+        features, how, encodings.TARGET_TYPES[tasks.of(training).output], taken_as, training.seed
+    )
+    if native := [column for name, _, columns in encoders if name == "native" for column in columns]:
+        # These columns follow the numbers.
+        places = list(range(len(numbers), len(numbers) + len(native)))
+        estimator.set_params(categorical_features=places)
+    return Pipeline([("columns", ColumnTransformer([*steps, *encoders])), ("estimator", estimator)])
+
+
+def columns_as(training: Training) -> str:
+    """How the estimator takes numbers: raw, imputed, or scaled (imputed too)."""
+    return _estimator(training)[1]
 
 
 def _estimator(training: Training) -> tuple[BaseEstimator, str]:
@@ -73,16 +84,12 @@ def _estimator(training: Training) -> tuple[BaseEstimator, str]:
 
 
 def with_learnt(schema: Schema, fitted: Pipeline) -> Schema:
-    """The schema with the categories that the fitted encoder knows; a missing value is none of them."""
-    if not schema.texts:
-        return schema
-    encoder = fitted[0].named_transformers_["categorical"]
-    known = dict(zip(schema.texts, encoder.categories_, strict=True))
+    """The schema with the categories that the fitted encoders know; a missing value is none of them."""
+    known = encodings.categories_of(fitted)
     return replace(
         schema,
         columns=tuple(
-            replace(column, learnt=frozenset(map(str, known[column.name])) - {""}) if column.is_category else column
-            for column in schema.columns
+            replace(column, learnt=known[column.name]) if column.is_category else column for column in schema.columns
         ),
     )
 

@@ -128,7 +128,7 @@ def trained_on(table, model, folder):
     features = frames.feature_frame(read_snapshot(folder), model.training, schema.doubles)
     return Reader(
         pipelines.with_learnt(
-            schema, pipelines.pipeline_for(model.training).fit(features, np.arange(len(features)) % 2)
+            schema, pipelines.pipeline_for(model.training, features).fit(features, np.arange(len(features)) % 2)
         )
     ), features
 

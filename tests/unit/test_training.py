@@ -173,13 +173,13 @@ def test_one_class_is_refused(churn):
 def test_an_unknown_estimator_lists_the_known(churn):
     """An unknown estimator's error lists the known ones."""
     with pytest.raises(SettingsError, match="hist_gradient_boosting, random_forest, linear or module:function"):
-        pipelines.pipeline_for(churn.training.model_copy(update={"estimator": "magic"}))
+        pipelines.columns_as(churn.training.model_copy(update={"estimator": "magic"}))
 
 
 def test_a_wrong_option_is_named(churn):
     """An option that the estimator does not have is refused by name."""
     with pytest.raises(SettingsError, match="n_wings"):
-        pipelines.pipeline_for(churn.training.model_copy(update={"options": {"n_wings": 2}}))
+        pipelines.columns_as(churn.training.model_copy(update={"options": {"n_wings": 2}}))
 
 
 @pytest.fixture

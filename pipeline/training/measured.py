@@ -1,0 +1,150 @@
+"""Chooses what params.yaml leaves to `auto` by its quality on the newest rows before the held-out days, and fits the model.
+
+The held-out days themselves would leak: the gates judge by them. So the rows to learn from are split by time: each candidate learns from
+the older ones and is scored on the newest, with the model's own estimator, options, seed and metric. Some rows of a large table are enough.
+Another encoding than the first must be better by STEP, so that noise does not turn the choice from one week to the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.settings.models import Model
+from pipeline.training import encoding_choice, encodings, evaluate, fit, frames, pipelines, tasks
+from pipeline.training.encoding_choice import Candidate
+from pipeline.training.tasks import Answers
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from sklearn.pipeline import Pipeline
+
+# The newest share of the rows, by which candidates are scored.
+SCORED = 0.25
+# At most so many rows, evenly spread over the time; with many categories more, as each needs some rows of its own.
+ROWS, ROWS_OF_MANY = 20_000, 100_000
+# With fewer rows to score by nothing is measured.
+FEWEST = 100
+STEP = 0.002
+
+
+@dataclass(frozen=True)
+class Choice:
+    """`by_column` has the encoding of each category. `scores` are those of each candidate by `metric`, on `rows` rows: empty where
+    params.yaml left nothing open, or there was nothing to measure by."""
+
+    by_column: Mapping[str, str]
+    chosen: str = ""
+    metric: str = ""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    rows: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> Choice:
+        """Reads `as_dict` back; of a version from before encodings there is nothing to read."""
+        return cls(**values) if values else cls({})
+
+    def __str__(self) -> str:
+        """In words that follow a stage's summary; '' for a model without categories."""
+        if not self.by_column:
+            return ""
+        if not self.scores:
+            return f"categories: {', '.join(dict.fromkeys(self.by_column.values()))}"
+        scores = ", ".join(f"{name} {evaluate.shown(self.metric, score)}" for name, score in self.scores.items())
+        return f"categories: {self.chosen}, by {self.metric} on the {self.rows:,} newest rows before the held-out days ({scores})"
+
+
+def fitted(rows: pd.DataFrame, model: Model, doubles: Collection[str] = ()) -> Pipeline:
+    """Chooses the encodings and fits the model; raises StageError as `fit.fit` does. `choice_of` says what was chosen."""
+    chosen = choice(rows, model, doubles)
+    pipeline = fit.fit(rows, model, doubles, chosen.by_column or None)
+    setattr(pipeline, encodings.SAID, chosen.as_dict())
+    return pipeline
+
+
+def choice_of(pipeline: Pipeline) -> Choice:
+    """How the encodings of a fitted pipeline were chosen."""
+    return Choice.read(encodings.said(pipeline))
+
+
+def choice(rows: pd.DataFrame, model: Model, doubles: Collection[str] = ()) -> Choice:
+    """What is best of the candidates; the first where one cannot be told from another."""
+    training = model.training
+    if not training.categorical:
+        return Choice({})
+    learnt = rows[~frames.held_out(rows, model)]
+    if learnt.empty:
+        return Choice({})
+    found = encoding_choice.candidates(
+        frames.feature_frame(learnt, training, doubles), training, pipelines.columns_as(training)
+    )
+    first = Choice(found[0].by_column, found[0].name)
+    if len(found) == 1:
+        return first
+    older, newest = split(learnt, model)
+    if tasks.of(training).estimator == "classifier":
+        # A class that came later has no probability.
+        newest = newest[newest[training.target].isin(older[training.target])]
+    if not _can_score(older, newest, model):
+        return first
+    scores = _scores(found, older, newest, model, doubles)
+    best = _best(model.evaluation.metric, scores, _naive(older, newest, model))
+    named = {candidate.name: score for candidate, score in zip(found, scores, strict=True)}
+    return Choice(found[best].by_column, found[best].name, model.evaluation.metric, named, len(newest))
+
+
+def split(learnt: pd.DataFrame, model: Model) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(the older rows, the newest), of some rows that are evenly spread over the time; rows of one time are on one side."""
+    time = learnt[model.source.event_time]
+    ordered = learnt.iloc[np.argsort(time.to_numpy(), kind="stable")]
+    many = max(learnt[column].nunique() for column in model.training.categorical) > encodings.MANY
+    some = ROWS_OF_MANY if many else ROWS
+    spread = ordered.iloc[:: -(-len(ordered) // some)]
+    begin = spread[model.source.event_time].iloc[int(len(spread) * (1 - SCORED))]
+    is_newest = (spread[model.source.event_time] >= begin).to_numpy()
+    return spread[~is_newest], spread[is_newest]
+
+
+def _can_score(older: pd.DataFrame, newest: pd.DataFrame, model: Model) -> bool:
+    if min(len(older), len(newest)) < FEWEST:
+        return False
+    return all(part[model.training.target].nunique() > 1 for part in (older, newest))
+
+
+def _scores(
+    found: Sequence[Candidate], older: pd.DataFrame, newest: pd.DataFrame, model: Model, doubles: Collection[str]
+) -> list[float]:
+    asked = frames.feature_frame(newest, model.training, doubles)
+    target, task = newest[model.training.target].to_numpy(), tasks.of(model.training)
+    _, classes = task.learnt(older[model.training.target])
+    scores = []
+    for candidate in found:
+        pipeline = fit.on(older, model, doubles, candidate.by_column)
+        answers = Answers(task.predict(pipeline, asked), classes)
+        scores.append(task.scores(target, answers)[model.evaluation.metric])
+    return scores
+
+
+def _naive(older: pd.DataFrame, newest: pd.DataFrame, model: Model) -> float:
+    target, task = newest[model.training.target].to_numpy(), tasks.of(model.training)
+    learnt, classes = older[model.training.target], task.learnt(older[model.training.target])[1]
+    guess = task.guess(learnt.to_numpy(), len(target), classes)
+    return task.scores(target, guess)[model.evaluation.metric]
+
+
+def _best(metric: str, scores: Sequence[float], naive: float) -> int:
+    """The place of the best score; 0 where none is better than the first by STEP. NaN is better than nothing."""
+    best = 0
+    for i, score in enumerate(scores):
+        if (
+            evaluate.gain(metric, score, scores[0], naive) > STEP
+            and evaluate.better_by(metric, score, scores[best]) > 0
+        ):
+            best = i
+    return best
