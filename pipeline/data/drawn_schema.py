@@ -33,10 +33,10 @@ def draw(connection: duckdb.DuckDBPyConnection, name: str, model: Model, types: 
     """
     rules = model.gates.contract.columns
     columns = [_number(c, rules.get(c), types[c]) for c in model.training.numeric]
-    columns += [Column(c, "datetime") for c in model.training.datetime]
+    columns += [Column(c, "datetime", parts=model.training.calendar_of(c)) for c in model.training.datetime]
     precisions = drawn_precision.precisions(connection, columns)
     columns = [replace(column, precision=precisions[column.name]) for column in columns]
-    columns += [Column(c, "text") for c in model.training.text]
+    columns += [Column(c, "text", groups=model.training.words) for c in model.training.text]
     for column in columns:
         if column.kind in ("datetime", "text"):
             _refuse_empty(connection, name, column.name, column.kind)

@@ -241,7 +241,8 @@ def _flat(model: Model) -> dict[str, str]:
     settings = model.model_dump(mode="json")
     contract = settings["gates"]["contract"]
     contract["columns"] = json.dumps(contract["columns"], ensure_ascii=False)
-    settings["training"]["encodings"] = json.dumps(settings["training"]["encodings"], ensure_ascii=False)
+    for by_column in ("encodings", "calendar"):
+        settings["training"][by_column] = json.dumps(settings["training"][by_column], ensure_ascii=False)
     walk("", {key: settings[key] for key in ("as_of", "source", "training", "evaluation", "gates")})
     return flat
 

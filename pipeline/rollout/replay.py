@@ -207,7 +207,7 @@ def _values(rows: Rows, reader: Reader) -> list[list[Any]]:
     ends = list(accumulate(len(column.matrix) for column in columns))
     return [
         [
-            column.of_numbers(numbers[end - len(column.matrix) : end])
+            column.of_numbers(numbers[end - len(column.matrix) : end], reader.zone)
             for column, end in zip(columns, ends, strict=True)
             if not column.is_category
         ]

@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from datetime import tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -184,7 +185,7 @@ class Source:
             parts = [name for name in (column.matrix or (column.name,)) if name not in names]
             if parts:
                 raise self._lacks(parts[0], names)
-            columns[column.name] = _logged(column, features, names)
+            columns[column.name] = _logged(column, features, names, runtime.reader.zone)
         for logged, name in zip(("key", "event_time"), identifying(runtime), strict=True):
             if name and logged in batch.schema.names:
                 columns[name] = batch[logged]
@@ -226,14 +227,17 @@ class Source:
         return DataError(str(self._path), f"has no column {column}", f"it has {', '.join(names)}"[:300])
 
 
-def _logged(column: Column, features: pa.StructArray, names: list[str]) -> pa.Array:
+def _logged(column: Column, features: pa.StructArray, names: list[str], zone: tzinfo) -> pa.Array:
     """A column of a prediction log's features as its kind has it: a time from its days, and for a text one of its size."""
     import pyarrow as pa
 
     cells = [features.field(names.index(name)) for name in (column.matrix or (column.name,))]
     if column.kind == "datetime":
-        days = cells[0].to_pylist()
-        instants = [None if value is None or value != value else times.of_days(value) for value in days]
+        rows = zip(*(part.to_pylist() for part in cells), strict=True)
+        instants = [
+            None if value is None or value != value else times.in_calendar(value, column.parts, given, zone)
+            for value, *given in rows
+        ]
         return pa.array(instants, pa.timestamp("us", tz="UTC"))
     if column.kind == "text":
         sizes = zip(*(part.to_pylist() for part in cells), strict=True)

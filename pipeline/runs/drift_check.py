@@ -7,6 +7,7 @@ newest one there would be the quick labels alone, or none.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,8 +19,9 @@ from pipeline.errors import RegistryError
 from pipeline.ledger.events import DriftChecked
 from pipeline.ledger.timeline import LiveVersion, live_at
 from pipeline.runs import label_maturity
-from pipeline.serving.schema import Schema
+from pipeline.serving.schema import Column, Schema
 from pipeline.serving.schema.blocks import number_matrix
+from pipeline.settings.models import Model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,27 +128,36 @@ def _drift_verdict(
     from pipeline.training import frames
 
     model = context.params.model(name)
-    columns = [
-        column for column in frames.columns_of(model.training) if column.name not in model.rollout.serving.personal
-    ]
+    hidden = {*model.rollout.serving.personal, *model.calendar}
+    columns = [column for column in frames.columns_of(model.training) if column.name not in hidden]
     schema = _schema(context, name, champion)
     before = pd.read_parquet(context.registry.reference_file(name, champion.version, champion.digest))
-    return drift.compare(
+    verdict = drift.compare(
         _as_logged(before, schema),
         requests,
-        [name for column in columns for name in column.matrix],
+        [name for column in columns for name in column.watched],
         [column.name for column in columns if column.is_category],
         model.monitor,
         report,
         {column.name: column.learnt for column in schema.columns if column.learnt is not None},
     )
+    said = said_left_out(model, columns)
+    return replace(verdict, reason=f"{verdict.reason}; {said}") if said else verdict
+
+
+def said_left_out(model: Model, columns: Sequence[Column]) -> str:
+    """Which features, and numbers that are made of `columns`, drift leaves out because they follow the calendar; '' for none."""
+    parts = [f"{column.name} {part}" for column in columns for part in column.parts]
+    if not (named := [*model.calendar, *parts]):
+        return ""
+    return f"{', '.join(named)} {'follows' if len(named) == 1 else 'follow'} the calendar and so cannot drift"
 
 
 def _as_logged(rows: pd.DataFrame, schema: Schema) -> pd.DataFrame:
     """The rows, which a model of that schema learnt from, with their times and texts in numbers, as the prediction log has them."""
     for column in schema.columns:
         if column.kind in ("datetime", "text"):
-            numbers = number_matrix(rows, [column])
+            numbers = number_matrix(rows, [column], schema.zone)
             rows = rows.assign(**{name: numbers[:, i] for i, name in enumerate(column.matrix)})
     return rows
 

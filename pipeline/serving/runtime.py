@@ -64,7 +64,7 @@ class Runtime:
 
     def predict_frame(self, frame: Any) -> np.ndarray:
         """Predictions for a pandas frame that has the features as columns, in a snapshot's neutral form."""
-        return self._of_frame(number_matrix(frame, self.reader.fields), frame)
+        return self._of_frame(number_matrix(frame, self.reader.fields, self.reader.zone), frame)
 
     def predict_logged(self, frame: Any) -> np.ndarray:
         """The same for a pandas frame that has the features as the prediction log has them."""

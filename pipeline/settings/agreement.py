@@ -144,8 +144,9 @@ def _numbers_of_features(model: Any) -> Iterator[Fault]:
     from pipeline.serving.schema import Column
 
     features = {one_name(name) for name in model.training.features}
-    columns = [Column(name, "datetime") for name in model.training.datetime]
-    columns += [Column(name, "text") for name in model.training.text]
+    training = model.training
+    columns = [Column(name, "datetime", parts=training.calendar_of(name)) for name in training.datetime]
+    columns += [Column(name, "text", groups=training.words) for name in training.text]
     for column in columns:
         for name in column.matrix:
             if one_name(name) in features:
@@ -181,6 +182,9 @@ def _options(model: Any) -> Iterator[Fault]:
 
 def _encodings(model: Any) -> Iterator[Fault]:
     training = model.training
+    for column in training.calendar if isinstance(training.calendar, dict) else ():
+        if column not in training.datetime:
+            yield f"training.calendar.{column}", "is no column under training.datetime"
     for column in training.encodings:
         if column not in training.categorical:
             yield f"training.encodings.{column}", "is no column under training.categorical"
@@ -288,9 +292,11 @@ def _follow(model: Any) -> Iterator[Fault]:
 
 def _drift(model: Any) -> Iterator[Fault]:
     limit, personal = model.monitor.features_limit, model.rollout.serving.personal
-    features = [name for name in model.training.features if name not in personal]
+    calendar = [name for name, rule in model.gates.contract.columns.items() if rule.calendar]
+    features = [name for name in model.training.features if name not in personal and name not in calendar]
     if limit > max(len(features), 1):
-        without = " without the personal ones" if personal else ""
+        kinds = [kind for kind, names in (("personal", personal), ("calendar", calendar)) if names]
+        without = f" without the {' and '.join(kinds)} ones" if kinds else ""
         yield (
             "monitor.features_limit",
             f"is {limit}, but the model has {len(features)} features{without}, so nothing is ever drift",

@@ -97,13 +97,19 @@ class Column(Section):
     max: float | None = None
     allowed: tuple[bool | int | float | str, ...] | None = None
     nullable: bool = False
+    # Its values follow the calendar, as a month does: drift leaves it out.
+    calendar: bool = False
 
     def does_not_fit(self, text: bool, listed: str = "") -> str:
         """The part of this rule that does not fit a text column, or a number; '' when all of it fits. `listed` is "datetime" or "text"
         for a column under these keys."""
         if listed:
             given = [name for name in ("type", "min", "max", "allowed") if getattr(self, name) is not None]
-            return f"{given[0]}: does not fit a column under training.{listed}; its rule is nullable" if given else ""
+            return (
+                f"{given[0]}: does not fit a column under training.{listed}; its rules are nullable and calendar"
+                if given
+                else ""
+            )
         if self.type == "text" and not text:
             return f"type: {self.type} does not fit; features under numeric and the target are numbers"
         if text and (self.min is not None or self.max is not None):
@@ -187,6 +193,12 @@ class Model(Section):
     def columns(self) -> frozenset[str]:
         """The features and the key: the columns that a request may have."""
         return frozenset([*self.training.features, *([self.source.key] if self.source.key else [])])
+
+    @property
+    def calendar(self) -> list[str]:
+        """The features that drift leaves out, because they follow the calendar."""
+        rules = self.gates.contract.columns
+        return [name for name in self.training.features if name in rules and rules[name].calendar]
 
     @property
     def held_out_from(self) -> datetime:

@@ -24,6 +24,7 @@ def _one_of(known: Iterable[str]) -> AfterValidator:
 TaskName = Annotated[str, _one_of(tasks.TASKS)]
 MetricName = Annotated[str, _one_of(tasks.METRICS)]
 
+Part = Literal["hour", "weekday", "month", "year_day"]
 Encoding = Literal["auto", "ordinal", "one_hot", "target", "hashed", "native"]
 
 
@@ -35,6 +36,9 @@ class Training(Section):
     numeric: tuple[ColumnName, ...] = ()
     datetime: tuple[ColumnName, ...] = ()
     text: tuple[ColumnName, ...] = ()
+    # The parts of each datetime, or of single ones by their name; the groups of words of each text.
+    calendar: tuple[Part, ...] | dict[ColumnName, tuple[Part, ...]] = ()
+    words: int = Field(default=0, ge=0, le=512)
     categorical: tuple[ColumnName, ...] = ()
     # How a category becomes numbers: of all, and of single ones by their name.
     encoding: Encoding = "auto"
@@ -43,6 +47,10 @@ class Training(Section):
     options: dict[str, float | int | str | bool | None] = Field(default_factory=dict)
     seed: int = Field(default=0, ge=0, lt=2**32)
     runtime: Literal["auto", "onnx", "skops"] = "auto"
+
+    def calendar_of(self, column: str) -> tuple[Part, ...]:
+        """The parts of a datetime that the model gets beside its days."""
+        return self.calendar.get(column, ()) if isinstance(self.calendar, dict) else self.calendar
 
     def encoding_of(self, category: str) -> Encoding:
         return self.encodings.get(category, self.encoding)

@@ -17,29 +17,17 @@ import pandas as pd
 
 from pipeline.errors import StageError
 from pipeline.settings.models import Model
-<<<<<<< HEAD
-from pipeline.training import frames, skops_file, tasks
+from pipeline.training import encodings, frames, skops_file, tasks
 from pipeline.training.tasks import METRICS, Answers, classes_of
 from pipeline.training.tasks import PREDICTION as PREDICTION
-=======
-from pipeline.training import encodings, frames, skops_file, tasks
-from pipeline.training.tasks import METRICS, Answers
-
-PREDICTION = "prediction"
->>>>>>> 4e7a47d (Training: how a category becomes numbers is chosen by the newest rows before the held-out days, and said)
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """The result on `rows` held-out rows of a model that learnt from `trained_rows`.
 
-<<<<<<< HEAD
     `metric` names the one that params.yaml chooses; `metrics` are the model's and `baseline` the naive guess's, by name. `remarks` are what
-    people should know of the classes.
-=======
-    `metric` names the one that params.yaml chooses; `metrics` are the model's and `baseline` the naive guess's, by name. `encodings` says
-    how the categories' encodings were chosen: `measured.Choice`.
->>>>>>> 4e7a47d (Training: how a category becomes numbers is chosen by the newest rows before the held-out days, and said)
+    people should know of the classes. `encodings` says how the categories' encodings were chosen: `measured.Choice`.
     """
 
     rows: int
@@ -47,11 +35,8 @@ class Evaluation:
     metric: str
     metrics: Mapping[str, float]
     baseline: Mapping[str, float]
-<<<<<<< HEAD
     remarks: tuple[str, ...] = ()
-=======
     encodings: Mapping[str, Any] = field(default_factory=dict)
->>>>>>> 4e7a47d (Training: how a category becomes numbers is chosen by the newest rows before the held-out days, and said)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -60,12 +45,8 @@ class Evaluation:
     def read(cls, report: Path) -> Evaluation:
         """Reads the file that `evaluate` wrote."""
         values = json.loads(report.read_text(encoding="utf-8"))
-<<<<<<< HEAD
         remarks = tuple(values.pop("remarks", ()))
-        return cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values}, remarks=remarks)
-=======
-        return cls(**{each.name: values[each.name] for each in fields(cls) if each.name in values})
->>>>>>> 4e7a47d (Training: how a category becomes numbers is chosen by the newest rows before the held-out days, and said)
+        return cls(**{each.name: values[each.name] for each in fields(cls) if each.name in values}, remarks=remarks)
 
 
 def better_by(metric: str, score: float, other: float) -> float:
@@ -129,21 +110,16 @@ def evaluate(
         rows=len(test),
         trained_rows=len(trained),
         metric=model.evaluation.metric,
-<<<<<<< HEAD
         metrics=task.scores(target, Answers.of(test, classes)),
         baseline=task.scores(target, task.guess(learnt, len(test), classes)),
         remarks=tuple(task.remarks(learnt, target)),
-=======
-        metrics=task.scores(target, Answers(test[PREDICTION].to_numpy())),
-        baseline=task.scores(target, naive),
         encodings=encodings.said(estimator),
->>>>>>> 4e7a47d (Training: how a category becomes numbers is chosen by the newest rows before the held-out days, and said)
     )
     report.write_text(json.dumps(evaluation.as_dict(), indent=2) + "\n", encoding="utf-8")
     return evaluation
 
 
 def _scored(estimator, rows: pd.DataFrame, model: Model, doubles: Collection[str]) -> pd.DataFrame:
-    features = frames.feature_frame(rows, model.training, doubles)
+    features = frames.feature_frame(rows, model.training, doubles, model.source.timezone)
     answers = Answers(tasks.of(model.training).predict(estimator, features), classes_of(estimator))
     return rows.assign(**answers.columns)

@@ -44,11 +44,6 @@ def fit(
             f"the data begins on {first}, so all {len(rows):,} rows are in the {days:g} days held out before {model.as_of:%Y-%m-%d}",
             "no row is left to train on: choose a later as_of, or lower evaluation.holdout_days",
         )
-<<<<<<< HEAD
-    target, classes = tasks.of(model.training).learnt(training_rows[model.training.target])
-    features = feature_frame(training_rows, model.training, doubles)
-=======
->>>>>>> 4e7a47d (Training: how a category becomes numbers is chosen by the newest rows before the held-out days, and said)
     for kind in ("numeric", "datetime", "text"):
         if empty := [column for column in getattr(model.training, kind) if training_rows[column].isna().all()]:
             raise StageError(
@@ -63,16 +58,11 @@ def on(
     rows: pd.DataFrame, model: Model, doubles: Collection[str] = (), how: Mapping[str, str] | None = None
 ) -> BaseEstimator:
     """The same on all of `rows`."""
-    target, _ = tasks.of(model.training).learnt(rows[model.training.target])
-    features = feature_frame(rows, model.training, doubles)
+    target, classes = tasks.of(model.training).learnt(rows[model.training.target])
+    features = feature_frame(rows, model.training, doubles, model.source.timezone)
     pipeline = pipeline_for(model.training, features, how)
     try:
-<<<<<<< HEAD
-        fitted = pipeline_for(model.training).fit(features, target)
-=======
         fitted = made_exact(pipeline.fit(features, target))
-        return fitted if doubles else with_float32_splits(fitted)
->>>>>>> 4e7a47d (Training: how a category becomes numbers is chosen by the newest rows before the held-out days, and said)
     except ValueError as error:
         first_line = str(error).strip().splitlines()[0]
         raise StageError(

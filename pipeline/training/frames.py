@@ -12,18 +12,23 @@ import pandas as pd
 from pipeline.serving.schema import Column, Schema
 from pipeline.serving.schema.blocks import number_matrix
 from pipeline.serving.schema.columns import Kind, Precision
+from pipeline.serving.schema.times import zone_of
 from pipeline.settings.models import Model
 from pipeline.settings.training import Training
 
 MISSING_CATEGORY = ""
 
 
-def feature_frame(rows: pd.DataFrame, training: Training, doubles: Collection[str] = ()) -> pd.DataFrame:
+def feature_frame(
+    rows: pd.DataFrame, training: Training, doubles: Collection[str] = (), timezone: str = "UTC"
+) -> pd.DataFrame:
     """The features of `rows`, in a snapshot's neutral form, as a model takes them: numbers as float32, of which a time is one and a text
-    two, those in `doubles` as float64, and categories as strings with '' for a missing value."""
+    two, those in `doubles` as float64, and categories as strings with '' for a missing value. `timezone` is that of the parts of times."""
     columns = [replace(c, precision=precision_of(c, doubles)) for c in columns_of(training)]
     precisions = {name: column.precision for column in columns for name in column.matrix}
-    numbers = pd.DataFrame(number_matrix(rows, columns), index=rows.index, columns=list(precisions)).astype(precisions)
+    numbers = pd.DataFrame(
+        number_matrix(rows, columns, zone_of(timezone)), index=rows.index, columns=list(precisions)
+    ).astype(precisions)
     categories = (
         rows[list(training.categorical)]
         .astype(object)
@@ -44,7 +49,16 @@ def columns_of(training: Training) -> tuple[Column, ...]:
         (training.text, "text"),
         (training.categorical, "category"),
     )
-    return tuple(Column(name, kind) for names, kind in lists for name in names)
+    return tuple(_column(name, kind, training) for names, kind in lists for name in names)
+
+
+def _column(name: str, kind: Kind, training: Training) -> Column:
+    match kind:
+        case "datetime":
+            return Column(name, kind, parts=training.calendar_of(name))
+        case "text":
+            return Column(name, kind, groups=training.words)
+    return Column(name, kind)
 
 
 def schema_of(model: Model, snapshot: Path | None = None) -> Schema:

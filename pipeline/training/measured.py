@@ -120,7 +120,7 @@ def _can_score(older: pd.DataFrame, newest: pd.DataFrame, model: Model) -> bool:
 def _scores(
     found: Sequence[Candidate], older: pd.DataFrame, newest: pd.DataFrame, model: Model, doubles: Collection[str]
 ) -> list[float]:
-    asked = frames.feature_frame(newest, model.training, doubles)
+    asked = frames.feature_frame(newest, model.training, doubles, model.source.timezone)
     target, task = newest[model.training.target].to_numpy(), tasks.of(model.training)
     _, classes = task.learnt(older[model.training.target])
     scores = []

@@ -25,13 +25,8 @@ from pipeline.serving.schema import Schema
 from pipeline.serving.schema.columns import Precision
 from pipeline.settings.models import Model
 from pipeline.settings.training import Training
-<<<<<<< HEAD
-from pipeline.training import double_onnx, frames, parity, pipelines, skops_file, tasks
-from pipeline.training.log_link import with_inverse_link
-=======
 from pipeline.training import double_onnx, frames, onnx_encoders, parity, pipelines, skops_file, tasks
-from pipeline.training.evaluate import PREDICTION
->>>>>>> 4e7a47d (Training: how a category becomes numbers is chosen by the newest rows before the held-out days, and said)
+from pipeline.training.log_link import with_inverse_link
 from pipeline.training.signing import MANIFEST, digest
 from pipeline.training.tasks import PREDICTION, Answers, classes_of
 

@@ -22,7 +22,7 @@ from pipeline.settings.models import load
             {"gates.contract.columns": {"note": {"type": "text"}}},
             "columns.note: type: does not fit a column under training.text",
         ),
-        ({"gates.contract.columns": {"note": {"nullable": True}, "since": {}}}, ""),
+        ({"gates.contract.columns": {"note": {"nullable": True}, "since": {"calendar": True}}}, ""),
         (
             {"rollout.serving.personal": {"note": "hash"}},
             "personal.note: must be drop, or nothing: a text is never logged",

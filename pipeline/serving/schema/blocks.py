@@ -28,12 +28,19 @@ class RowRefused(BadRequest):
 def number_block(column: Column, cells: np.ndarray, zone: tzinfo = UTC) -> np.ndarray:
     """Many cells of one column in its columns of the matrix, float64 (rows, matrix); `cells` as for `of_arrays`. Raises RowRefused."""
     if cells.dtype == "float64" and column.kind != "text":
-        return cells[:, None]
+        return _with_parts(column, cells, zone)
     if cells.dtype.kind == "M" and zone is UTC and column.kind == "datetime":
-        return instants_in_days(column, cells)[:, None]
-    return np.array([column.numbers(value) for value in values_of(column, cells, zone)]).reshape(
+        return _with_parts(column, instants_in_days(column, cells), zone)
+    return np.array([column.numbers(value, zone) for value in values_of(column, cells, zone)]).reshape(
         len(cells), len(column.matrix)
     )
+
+
+def _with_parts(column: Column, numbers: np.ndarray, zone: tzinfo) -> np.ndarray:
+    """The numbers, float64 (rows,), with the parts of times beside them."""
+    if not column.parts:
+        return numbers[:, None]
+    return np.column_stack([numbers, times.calendars(numbers, column.parts, zone)])
 
 
 def instants_in_days(column: Column, instants: np.ndarray) -> np.ndarray:
@@ -66,11 +73,12 @@ def values_of(column: Column, cells: np.ndarray, zone: tzinfo) -> list[Any]:
     return values
 
 
-def number_matrix(frame: Any, columns: Sequence[Column]) -> np.ndarray:
-    """The matrix of numbers, in the columns' precision, of a pandas frame that has them in their neutral form: times with a zone."""
+def number_matrix(frame: Any, columns: Sequence[Column], zone: tzinfo = UTC) -> np.ndarray:
+    """The matrix of numbers, in the columns' precision, of a pandas frame that has them in their neutral form: times with a zone. `zone`
+    is that of the parts of times."""
     numbers = [column for column in columns if not column.is_category]
     doubles = np.array([column.precision == "float64" for column in numbers for _ in column.matrix], bool)
-    blocks = [_of_frame(frame[column.name], column) for column in numbers]
+    blocks = [_of_frame(frame[column.name], column, zone) for column in numbers]
     return held(np.concatenate(blocks, axis=1) if blocks else np.empty((len(frame), 0)), doubles)
 
 
@@ -88,10 +96,10 @@ def positive_zeros(matrix: np.ndarray) -> np.ndarray:
     return matrix + 0.0
 
 
-def _of_frame(cells: Any, column: Column) -> np.ndarray:
+def _of_frame(cells: Any, column: Column, zone: tzinfo) -> np.ndarray:
     match column.kind:
         case "datetime":
-            return number_block(column, cells.to_numpy("datetime64[us]"))
+            return _with_parts(column, instants_in_days(column, cells.to_numpy("datetime64[us]")), zone)
         case "text":
             return number_block(column, cells.astype(object).where(cells.notna(), None).to_numpy())
     return cells.to_numpy("float64")[:, None]

@@ -34,9 +34,11 @@ def number_reader(column: Column, zone: tzinfo) -> ReadNumbers:
         case "boolean":
             return lambda cell: (float(cell),) if type(cell) is bool else column.numbers(spelling.truth(cell))
         case "datetime":
+            if column.parts:
+                return lambda cell: column.numbers(times.days(cell, zone), zone)
             return lambda cell: (math.nan if (days := times.days(cell, zone)) is None else days,)
         case "text":
-            return lambda cell: texts.encoded(spelling.free_text(cell))
+            return lambda cell: texts.encoded(spelling.free_text(cell), column.groups)
     return lambda cell: column.numbers(column.read(cell))
 
 

@@ -31,7 +31,8 @@ class Column:
     """One feature. `min` and `max` are for numbers. `allowed` holds values as the model takes them; empty means any.
 
     `learnt` are the categories that training saw; None where that is not known. `precision` is float64 for a number that float32 cannot
-    hold: the model gets it as it is, and any other rounded to float32.
+    hold: the model gets it as it is, and any other rounded to float32. `parts` are those of `times.PARTS` that the model gets of a datetime
+    beside its days, and `groups` the groups of words of a text; a package from before these has none.
     """
 
     name: str
@@ -42,6 +43,8 @@ class Column:
     allowed: tuple[Any, ...] = ()
     spelling: Spelling = "text"
     precision: Precision = "float32"
+    parts: tuple[str, ...] = ()
+    groups: int = 0
     learnt: frozenset[str] | None = field(default=None, compare=False)
 
     @property
@@ -57,10 +60,20 @@ class Column:
         """
         match self.kind:
             case "text":
+                return texts.names(self.name, self.groups)
+            case "datetime":
+                return (f"{self.name} days", *(f"{self.name} {part}" for part in self.parts))
+        return () if self.is_category else (self.name,)
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """Those of `matrix` that drift is looked for in: a month always drifts, and a group of words says nothing alone."""
+        match self.kind:
+            case "text":
                 return texts.names(self.name)
             case "datetime":
-                return (f"{self.name} days",)
-        return () if self.is_category else (self.name,)
+                return self.matrix[:1]
+        return self.matrix
 
     @property
     def datatype(self) -> str:
@@ -85,15 +98,20 @@ class Column:
             raise Unreadable("must be a finite number")
         return value
 
-    def numbers(self, value: float | str | None) -> tuple[float, ...]:
-        """A value of `read` in the columns of `matrix`; a missing one is NaN."""
+    def numbers(self, value: float | str | None, zone: tzinfo = UTC) -> tuple[float, ...]:
+        """A value of `read` in the columns of `matrix`; a missing one is NaN. `zone` is that of the parts of a time."""
         if self.kind == "text":
-            return texts.encoded(value if isinstance(value, str) else None)
-        return (math.nan if value is None else float(value),)
+            return texts.encoded(value if isinstance(value, str) else None, self.groups)
+        number = math.nan if value is None else float(value)
+        return (number, *times.calendar(number, self.parts, zone)) if self.parts else (number,)
 
-    def of_numbers(self, values: Sequence[float]) -> Any:
-        """The values of its columns in `matrix` as a JSON request has them; of a text they know its size only."""
-        return texts.stand_in(values) if self.kind == "text" else self.written(values[0])
+    def of_numbers(self, values: Sequence[float], zone: tzinfo = UTC) -> Any:
+        """The values of its columns in `matrix` as a JSON request has them; of a text they know its size and its groups of words only."""
+        if self.kind == "text":
+            return texts.stand_in(values)
+        if self.parts and values[0] == values[0]:
+            return self.written(times.in_calendar(values[0], self.parts, values[1:], zone))
+        return self.written(values[0])
 
     def written(self, value: float | str | datetime | None) -> Any:
         """A value of `read`, or a time, as a JSON request has it. A missing value is null."""
@@ -169,7 +187,7 @@ class Column:
     @classmethod
     def from_json(cls, given: Mapping[str, Any], learnt: Iterable[str] | None = None) -> Column:
         """Reads `as_json` back. Raises TypeError or KeyError for anything else."""
-        rules = {**given, "allowed": tuple(given.get("allowed", ()))}
+        rules = {**given, "allowed": tuple(given.get("allowed", ())), "parts": tuple(given.get("parts", ()))}
         return cls(**rules, learnt=None if learnt is None else frozenset(learnt))
 
     @classmethod
@@ -194,6 +212,11 @@ class Schema:
     timezone: str = "UTC"
     epoch: times.Unit | None = None
     strict: bool = False
+
+    @property
+    def zone(self) -> tzinfo:
+        """The zone of times without one, and of the parts of times. Raises ZoneInfoNotFoundError."""
+        return times.zone_of(self.timezone)
 
     @property
     def names(self) -> list[str]:

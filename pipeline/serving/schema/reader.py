@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, tzinfo
+from datetime import tzinfo
 from operator import itemgetter
 from typing import Any, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfoNotFoundError
 
 import numpy as np
 import orjson
@@ -58,7 +58,7 @@ class Reader:
         self.fields = list(schema.columns)
         self.key, self.event_time = schema.key, schema.event_time
         try:
-            self._zone: tzinfo = UTC if schema.timezone == "UTC" else ZoneInfo(schema.timezone)
+            self.zone: tzinfo = schema.zone
         except ZoneInfoNotFoundError:
             raise PackageRefused(f"package: no data of the time zone {schema.timezone}; install tzdata") from None
         self.numbers, self.texts, self.names = schema.numbers, schema.texts, schema.names
@@ -78,8 +78,8 @@ class Reader:
         self.doubles = frozenset(schema.doubles)
         self._double_places = np.array([name in self.doubles for name in self.numbers], bool)
         self._rules = Rules(self._places, self._text_columns)
-        self._few = FewRows(self._number_columns, self._text_columns, self._zone, schema.strict)
-        self._read_numbers = [numbers_reader(column, self._zone, schema.strict) for column in self._number_columns]
+        self._few = FewRows(self._number_columns, self._text_columns, self.zone, schema.strict)
+        self._read_numbers = [numbers_reader(column, self.zone, schema.strict) for column in self._number_columns]
         self._read_texts = [CategoryReader(column, schema.strict) for column in self._text_columns]
 
     def of_records(self, records: Sequence[Any]) -> Rows:
@@ -132,13 +132,13 @@ class Reader:
         place = 0
         for column in self._number_columns:
             end = place + len(column.matrix)
-            matrix[:, place:end] = number_block(column, columns[column.name], self._zone)
+            matrix[:, place:end] = number_block(column, columns[column.name], self.zone)
             place = end
         for i, column in enumerate(self._text_columns):
             cells = columns[column.name]
             if self.schema.strict:
                 _refuse_other_kinds(column, cells)
-            words[:, i] = ["" if value is None else value for value in values_of(column, cells, self._zone)]
+            words[:, i] = ["" if value is None else value for value in values_of(column, cells, self.zone)]
         read = self._checked(matrix, words, self.spell(words), [None] * rows, [None] * rows)
         if read is None:
             raise self._rule_fault(matrix, words)
@@ -248,9 +248,9 @@ class Reader:
         if self.schema.strict and (fault := _strict_fault(column, value)):
             return fault
         if not self._flag:
-            return column.fault(value, self._zone)
+            return column.fault(value, self.zone)
         try:
-            column.read(value, self._zone)
+            column.read(value, self.zone)
         except Unreadable as error:
             return str(error)
         return ""
@@ -284,7 +284,7 @@ class Reader:
         texts: list[str | None] = []
         for row, moment in enumerate(moments):
             try:
-                texts.append(times.canonical(moment, self._zone, self.schema.epoch))
+                texts.append(times.canonical(moment, self.zone, self.schema.epoch))
             except Unreadable as error:
                 raise BadRequest(f"row {row}: column {self.event_time} {error}") from None
         return texts

@@ -1,34 +1,71 @@
-"""What a model gets of a free text: two numbers, its characters and its words. Nothing else knows how a text is encoded.
+"""What a model gets of a free text: its number of characters and of words, and, where the schema asks for groups of words, how often it
+has a word of each group. Nothing else knows how a text is encoded.
 
-The prediction log has these two numbers and never the text, which may name anybody. A request that is sent again from the log has a text
-of as many characters and words in its place: to the model it is the same.
+A word's group is its hash (Weinberger 2009), so that no vocabulary is kept: any language and any new word has a group. Words are runs of
+letters and digits, without regard to upper and lower case.
+
+The prediction log has these numbers and never the text, which may name anybody. A request that is sent again from the log has a text
+of as many characters, and of as many words of each group, in its place: to the model it is the same.
 """
 
 from __future__ import annotations
 
+import functools
 import math
+import re
+import zlib
 from collections.abc import Sequence
 
 PARTS = ("characters", "words")
+WORD = re.compile(r"\w+")
+# So many groups have a letter each.
+MOST_GROUPS = 512
 
 
-def names(column: str) -> tuple[str, ...]:
+def names(column: str, groups: int = 0) -> tuple[str, ...]:
     """What the column's numbers are called, in the matrix, the log and the drift report."""
-    return tuple(f"{column} {part}" for part in PARTS)
+    return (*(f"{column} {part}" for part in PARTS), *(f"{column} word {group}" for group in range(groups)))
 
 
-def encoded(text: str | None) -> tuple[float, ...]:
-    """The numbers of a text; NaN for a missing one. Words are what lies between spaces and line ends."""
+def encoded(text: str | None, groups: int = 0) -> tuple[float, ...]:
+    """The numbers of a text; NaN for a missing one. The number of words is of what lies between spaces and line ends."""
     if text is None:
-        return (math.nan,) * len(PARTS)
-    return float(len(text)), float(len(text.split()))
+        return (math.nan,) * (len(PARTS) + groups)
+    size = float(len(text)), float(len(text.split()))
+    if not groups:
+        return size
+    counts = [0.0] * groups
+    for word in WORD.findall(text.casefold()):
+        counts[_group(word, groups)] += 1.0
+    return (*size, *counts)
+
+
+def _group(word: str, groups: int) -> int:
+    return zlib.crc32(word.encode()) % groups
+
+
+@functools.cache
+def _letters(groups: int) -> dict[int, str]:
+    """A word of one letter for each group."""
+    letters = (chr(code) for code in range(0x61, 0x3000))
+    found: dict[int, str] = {}
+    for letter in letters:
+        if letter.casefold() == letter and WORD.fullmatch(letter):
+            found.setdefault(_group(letter, groups), letter)
+    return found
 
 
 def stand_in(numbers: Sequence[float]) -> str | None:
     """A text that is encoded as `numbers`; None where it was missing."""
     if any(number != number for number in numbers):
         return None
-    characters, words = (int(number) for number in numbers)
-    if words == 0:
-        return " " * characters
-    return "x " * (words - 1) + "x" * (characters - 2 * (words - 1))
+    characters, words = (int(number) for number in numbers[:2])
+    counts = numbers[len(PARTS) :]
+    if not counts:
+        return " " * characters if words == 0 else "x " * (words - 1) + "x" * (characters - 2 * (words - 1))
+    letters = _letters(len(counts))
+    tokens = [letters[group] for group, count in enumerate(counts) for _ in range(int(count))]
+    # As many words as the text had: without a letter where it had more of these, joined where it had less.
+    pieces = [*tokens[: max(words - 1, 0)], "-".join(tokens[max(words - 1, 0) :])] if len(tokens) > words else tokens
+    pieces = [*pieces, *["."] * (words - len(pieces))]
+    return " ".join(pieces).ljust(characters)

@@ -12,10 +12,14 @@ No other form: without an epoch 20240201 is a number to half of all programs, an
 
 from __future__ import annotations
 
+import contextlib
+import math
 import re
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from typing import Any, Literal
+from zoneinfo import ZoneInfo
 
 import numpy as np
 
@@ -43,6 +47,11 @@ UNIX = datetime(1970, 1, 1, tzinfo=UTC)
 # Microseconds of a unit; a nanosecond is none.
 MICROS = {"s": 10**6, "ms": 10**3, "us": 1}
 WHOLE = re.compile(r"[+-]?\d{1,30}", re.ASCII)
+
+
+def zone_of(name: str) -> tzinfo:
+    """The zone of that name. Raises ZoneInfoNotFoundError."""
+    return UTC if name == "UTC" else ZoneInfo(name)
 
 
 def instant(cell: Any, zone: tzinfo = UTC, epoch: Unit | None = None) -> datetime | None:
@@ -166,6 +175,46 @@ def days_of(times: np.ndarray) -> np.ndarray:
     """The same of many times in UTC: float64 for a datetime64 of any unit, NaN where one is missing."""
     micros = times.astype("datetime64[us]") - np.datetime64(EPOCH.replace(tzinfo=None), "us")
     return np.where(np.isnat(times), np.nan, micros.astype("int64") / DAY)
+
+
+# What a model may get of a datetime beside its days, in the schema's zone: each a whole number.
+PARTS: dict[str, Callable[[datetime], int]] = {
+    "hour": lambda time: time.hour,
+    "weekday": lambda time: time.weekday(),
+    "month": lambda time: time.month,
+    "year_day": lambda time: time.timetuple().tm_yday,
+}
+
+
+def calendar(value: float, parts: Sequence[str], zone: tzinfo = UTC) -> tuple[float, ...]:
+    """The parts of a time in days, as its calendar has them in `zone`; NaN where it is missing."""
+    if value != value:
+        return (math.nan,) * len(parts)
+    time = of_days(value)
+    # In the first and the last hours that there are it stays UTC.
+    with contextlib.suppress(OverflowError):
+        time = time if zone is UTC else time.astimezone(zone)
+    return tuple(float(PARTS[part](time)) for part in parts)
+
+
+def calendars(days: np.ndarray, parts: Sequence[str], zone: tzinfo = UTC) -> np.ndarray:
+    """The same of many, float64 (times, parts)."""
+    different, places = np.unique(days, return_inverse=True)
+    found = [calendar(value, parts, zone) for value in different.tolist()]
+    return np.array(found, "float64").reshape(len(different), len(parts))[places]
+
+
+def in_calendar(days: float, parts: Sequence[str], given: Sequence[float], zone: tzinfo = UTC) -> datetime:
+    """A time that is `days`, which float32 may have moved by a minute, and has the `given` parts: where the minute changes the hour, the
+    first or the last moment of the hour beside it."""
+    time = of_days(days)
+    if calendar(days, parts, zone) == tuple(given):
+        return time
+    quarter = time.replace(minute=time.minute // 15 * 15, second=0, microsecond=0)
+    for other in (quarter + timedelta(minutes=15), quarter - timedelta(microseconds=1)):
+        if calendar((other - EPOCH) // MICROSECOND / DAY, parts, zone) == tuple(given):
+            return other
+    return time
 
 
 def of_days(value: float) -> datetime:
