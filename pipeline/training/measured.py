@@ -2,7 +2,8 @@
 
 The held-out days themselves would leak: the gates judge by them. So the rows to learn from are split by time: each candidate learns from
 the older ones and is scored on the newest, with the model's own estimator, options, seed and metric. Some rows of a large table are enough.
-Another encoding than the first must be better by STEP, so that noise does not turn the choice from one week to the next.
+Another encoding than the first must be better by STEP, and in the older half of these rows as in the newer, so that noise does not turn
+the choice from one week to the next.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ SCORED = 0.25
 ROWS, ROWS_OF_MANY = 20_000, 100_000
 # With fewer rows to score by nothing is measured.
 FEWEST = 100
-STEP = 0.002
+STEP = 0.005
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,8 @@ def choice(rows: pd.DataFrame, model: Model, doubles: Collection[str] = ()) -> C
     if not _can_score(older, newest, model):
         return first
     scores = _scores(found, older, newest, model, doubles)
-    best = _best(model.evaluation.metric, scores, _naive(older, newest, model))
-    named = {candidate.name: score for candidate, score in zip(found, scores, strict=True)}
+    best = _best(model.evaluation.metric, scores)
+    named = {candidate.name: score.of_all for candidate, score in zip(found, scores, strict=True)}
     return Choice(found[best].by_column, found[best].name, model.evaluation.metric, named, len(newest))
 
 
@@ -117,34 +118,43 @@ def _can_score(older: pd.DataFrame, newest: pd.DataFrame, model: Model) -> bool:
     return all(part[model.training.target].nunique() > 1 for part in (older, newest))
 
 
+@dataclass(frozen=True)
+class _Score:
+    """A candidate's score on all rows, and by which share or number it is better than the first one: on all, and in each half."""
+
+    of_all: float
+    gains: tuple[float, float, float]
+
+
 def _scores(
     found: Sequence[Candidate], older: pd.DataFrame, newest: pd.DataFrame, model: Model, doubles: Collection[str]
-) -> list[float]:
+) -> list[_Score]:
+    task, metric = tasks.of(model.training), model.evaluation.metric
     asked = frames.feature_frame(newest, model.training, doubles, model.source.timezone)
-    target, task = newest[model.training.target].to_numpy(), tasks.of(model.training)
-    _, classes = task.learnt(older[model.training.target])
-    scores = []
+    target, learnt = newest[model.training.target].to_numpy(), older[model.training.target]
+    _, classes = task.learnt(learnt)
+    half = len(newest) // 2
+    parts = (slice(None), slice(None, half), slice(half, None))
+
+    def by_part(answers: Answers) -> list[float]:
+        return [task.scores(target[part], Answers(answers.values[part], answers.classes))[metric] for part in parts]
+
+    naive = by_part(task.guess(learnt.to_numpy(), len(target), classes))
+    scores: list[list[float]] = []
     for candidate in found:
         pipeline = fit.on(older, model, doubles, candidate.by_column)
-        answers = Answers(task.predict(pipeline, asked), classes)
-        scores.append(task.scores(target, answers)[model.evaluation.metric])
-    return scores
+        scores.append(by_part(Answers(task.predict(pipeline, asked), classes)))
+    return [
+        _Score(each[0], tuple(evaluate.gain(metric, *three) for three in zip(each, scores[0], naive, strict=True)))  # type: ignore[arg-type]
+        for each in scores
+    ]
 
 
-def _naive(older: pd.DataFrame, newest: pd.DataFrame, model: Model) -> float:
-    target, task = newest[model.training.target].to_numpy(), tasks.of(model.training)
-    learnt, classes = older[model.training.target], task.learnt(older[model.training.target])[1]
-    guess = task.guess(learnt.to_numpy(), len(target), classes)
-    return task.scores(target, guess)[model.evaluation.metric]
-
-
-def _best(metric: str, scores: Sequence[float], naive: float) -> int:
-    """The place of the best score; 0 where none is better than the first by STEP. NaN is better than nothing."""
+def _best(metric: str, scores: Sequence[_Score]) -> int:
+    """The place of the best score; 0 where none is better than the first. NaN, where a half has one class, is better than nothing."""
     best = 0
     for i, score in enumerate(scores):
-        if (
-            evaluate.gain(metric, score, scores[0], naive) > STEP
-            and evaluate.better_by(metric, score, scores[best]) > 0
-        ):
+        whole, *halves = score.gains
+        if whole > STEP and min(halves) > 0 and evaluate.better_by(metric, score.of_all, scores[best].of_all) > 0:
             best = i
     return best
