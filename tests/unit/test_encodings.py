@@ -11,6 +11,7 @@ from pipeline.serving.runtime import Runtime
 from pipeline.settings.agreement import faults
 from pipeline.settings.training import Training
 from pipeline.training import encodings, fit, frames, measured, package, skops_file
+from pipeline.training.tasks import Answers, classes_of
 
 ESTIMATORS = {
     "hist_gradient_boosting": {"max_iter": 10, "min_samples_leaf": 5},
@@ -48,12 +49,17 @@ def shops(rows=1200, values=80, seed=3):
             "plan": rng.choice(np.array(["basic", "plus"], object), rows),
             "left": (score > np.median(score)).astype(float),
             "score": score,
+            "grade": pd.cut(pd.Series(score), 3, labels=["schlecht", "mäßig", "gut"]).astype(object),
         }
     )
 
 
 def shop_model(churn, task="binary", **changed):
-    target, metric = ("left", "roc_auc") if task == "binary" else ("score", "mae")
+    target, metric = {
+        "binary": ("left", "roc_auc"),
+        "regression": ("score", "mae"),
+        "multiclass": ("grade", "log_loss"),
+    }[task]
     lists = {"numeric": ["size"], "categorical": ["shop", "plan"]}
     model = with_training(churn, task=task, target=target, **lists, **changed)
     return model.model_copy(update={"evaluation": model.evaluation.model_copy(update={"metric": metric})})
@@ -67,12 +73,13 @@ def served(model, rows, folder, fitted, doubles=()):
     asked.iloc[2, asked.columns.get_loc("size")] = np.nan
     expected = fit.predict(fitted, frames.feature_frame(asked, model.training, doubles), model.training)
     skops_file.save(fitted, folder / "model.skops")
-    asked.assign(prediction=expected).to_parquet(folder / "predictions.parquet")
+    answers = Answers(expected, classes_of(fitted))
+    asked.assign(**answers.columns).to_parquet(folder / "predictions.parquet")
     package.build("churn", model, folder / "model.skops", folder / "predictions.parquet", folder / "package")
     return Runtime.load(folder / "package"), asked, expected
 
 
-@pytest.mark.parametrize("task", ["binary", "regression"])
+@pytest.mark.parametrize("task", ["binary", "regression", "multiclass"])
 @pytest.mark.parametrize(("estimator", "encoding"), GRID)
 def test_what_is_learnt_is_served(churn, tmp_path, estimator, encoding, task):
     """Each estimator answers with each encoding as scikit-learn does, for missing and unseen values too, and has the same file again."""
@@ -81,7 +88,7 @@ def test_what_is_learnt_is_served(churn, tmp_path, estimator, encoding, task):
     fitted = measured.fitted(rows, model)
     runtime, asked, expected = served(model, rows, tmp_path, fitted)
     assert runtime.manifest["runtime"] == ("skops" if encoding == "native" else "onnx")
-    spread = 1.0 if task == "binary" else float(np.std(expected))
+    spread = float(np.std(expected)) if task == "regression" else 1.0
     assert np.abs(runtime.predict_frame(asked) - expected).max() / spread < 1e-5
     skops_file.save(measured.fitted(rows, model), tmp_path / "again.skops")
     assert (tmp_path / "again.skops").read_bytes() == (tmp_path / "model.skops").read_bytes()
