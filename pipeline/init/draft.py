@@ -23,6 +23,9 @@ GUESSED_AUC, AUC_MARGIN = 0.5, 0.02
 # A share of the naive guess's error.
 ERROR_MARGIN = 0.02
 BAD_SHARE = 0.01
+# What a model gets of a time beside its days, and of a text beside its length.
+PARTS = ("hour", "weekday", "month")
+WORD_GROUPS = 64
 
 
 def make(
@@ -44,6 +47,18 @@ def make(
     for kind, features in roles.features.items():
         if names := [name for name in features if name not in leaking]:
             training[kind] = names
+    if "datetime" in training:
+        training["calendar"] = list(PARTS)
+        said.append(Assumption("calendar", ", ".join(PARTS), f"beside the days of {', '.join(training['datetime'])}"))
+    if "text" in training:
+        training["words"] = WORD_GROUPS
+        said.append(
+            Assumption(
+                "words",
+                f"{WORD_GROUPS} groups",
+                f"of what is said in {', '.join(training['text'])}; 0 is its length alone",
+            )
+        )
     settings = {
         "as_of": f"{windows.as_of:%Y-%m-%dT%H:%M:%SZ}",
         "schedule": {"cron": windows.cron, "start": f"{windows.as_of:%Y-%m-%dT%H:%M:%SZ}"},

@@ -32,12 +32,18 @@ def choose(
         elif why := _unfit(each, time, looks):
             left_out.append(LeftOut(each.name, *why))
         else:
-            features["datetime" if each.is_time else "numeric" if each.is_number else "categorical"].append(each.name)
+            features[_kind(each)].append(each.name)
     if not any(features.values()):
         raise DataError(
             "--data", f"has no column to learn {request.target} from", "name features with --numeric or --categorical"
         )
     return features, left_out
+
+
+def _kind(each: Facts) -> str:
+    if each.is_time:
+        return "datetime"
+    return "numeric" if each.is_number else "text" if each.is_text else "categorical"
 
 
 def _unfit(each: Facts, time: Facts, looks: Looks) -> tuple[str, str] | None:
@@ -52,8 +58,6 @@ def _unfit(each: Facts, time: Facts, looks: Looks) -> tuple[str, str] | None:
         return f"it is {each.example!r:.40} in every row", ""
     if each.is_time:
         return _unfit_time(each, time, looks)
-    if each.is_text:
-        return "it is free text, of which only the length would be learnt", "--text keeps it"
     if each.identifies:
         return (
             f"it has {each.different:,} different values in {each.filled:,} rows, so it says who, not why",

@@ -6,9 +6,11 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import DataError
+from pipeline.init.draft import WORD_GROUPS
 from pipeline.init.request import LeftOut
 from pipeline.init.roles import Roles
 from pipeline.init.windows import FEWEST_HELD_OUT, Windows
+from pipeline.serving.schema.texts import encoded
 from pipeline.training.tasks import TASKS
 
 # Rows that are looked at, evenly over time; a feature that alone predicts the target better than this knows it.
@@ -47,13 +49,23 @@ def leaks(frame: pd.DataFrame, is_held_out: np.ndarray, roles: Roles) -> list[Le
     target = some[roles.target.name].to_numpy()
     found = []
     numeric = roles.features["numeric"]
-    for column in [*numeric, *roles.features["categorical"]]:
-        score = _alone(_as_numbers(some[column], target, held, column in numeric), target, held, roles.task)
+    texts = roles.features["text"]
+    for column in [*numeric, *roles.features["categorical"], *texts]:
+        cells = some[column]
+        values = _words(cells) if column in texts else _as_numbers(cells, target, held, column in numeric)
+        score = _alone(values, target, held, roles.task)
         if score > TOO_GOOD:
             metric = "roc_auc" if TASKS[roles.task].estimator == "classifier" else "r2"
             why = f"it alone predicts {roles.target.name} with {metric} {score:.3f}, so it is probably written after it"
-            found.append(LeftOut(column, why, f"--{'numeric' if column in numeric else 'categorical'} keeps it"))
+            flag = "numeric" if column in numeric else "text" if column in texts else "categorical"
+            found.append(LeftOut(column, why, f"--{flag} keeps it"))
     return found
+
+
+def _words(cells: pd.Series) -> np.ndarray:
+    """Shape (rows, 2 + groups): what a model gets of a free text."""
+    given = cells.astype(object).where(cells.notna(), None)
+    return np.array([encoded(text, WORD_GROUPS) for text in given], "float64")
 
 
 def _as_numbers(cells: pd.Series, target: np.ndarray, held: np.ndarray, is_number: bool) -> np.ndarray:

@@ -78,7 +78,7 @@ def _draft(connection: duckdb.DuckDBPyConnection, request: Request, project: Pat
     is_held_out = (frame.pop("perennial_time") >= pd.Timestamp(chosen.holdout_start)).to_numpy()
     target = frame[found.target.name].to_numpy()
     first_checks.refuse_unjudgeable(target, is_held_out, found.task, chosen)
-    kept = {*request.numeric, *request.categorical}
+    kept = {*request.numeric, *request.categorical, *request.text}
     leaks = [leak for leak in first_checks.leaks(frame, is_held_out, found) if leak.column not in kept]
     return draft.make(request, origin, found, chosen, target, is_held_out, leaks, columns)
 
@@ -91,11 +91,12 @@ def _frame(
     time: str,
     target: str,
 ) -> pd.DataFrame:
-    """The labelled rows in order of time: a target of numbers and numeric features as float64, labels and categories as text, and `perennial_time`."""
+    """The labelled rows in order of time: a target of numbers and numeric features as float64, labels, categories and texts as text, and `perennial_time`."""
     numbers = [*([] if TASKS[found.task].of_labels else [found.target.name]), *found.features["numeric"]]
     parts = [f"{time} AS perennial_time", f"{target} AS {quoted(found.target.name)}"]
     parts += [f"{_value(columns[name], origin)} AS {quoted(name)}" for name in found.features["numeric"]]
-    parts += [f"CAST({quoted(name)} AS VARCHAR) AS {quoted(name)}" for name in found.features["categorical"]]
+    texts = [*found.features["categorical"], *found.features["text"]]
+    parts += [f"CAST({quoted(name)} AS VARCHAR) AS {quoted(name)}" for name in texts]
     query = f"SELECT {', '.join(parts)} FROM {TABLE} WHERE {target} IS NOT NULL AND {time} IS NOT NULL ORDER BY 1"
     with readable("--data"):
         frame = connection.sql(query).df()

@@ -84,7 +84,7 @@ def test_a_table_becomes_a_block_that_is_right_as_it_stands(project):
 
 @pytest.mark.parametrize("file", ["customers.csv", "customers.parquet"])
 def test_each_kind_of_column_is_told_apart(project, file):
-    """Numbers, truths, categories and old dates are features; what is constant, empty, an identifier or free text is left out, with why."""
+    """Numbers, truths, categories, old dates and free texts are features; what is constant, empty or an identifier is left out, with why."""
     table = TABLE.assign(
         calls=pd.array([None, 1, 2, 3] * (ROWS // 4), dtype="Int64"),
         active=[True, False] * (ROWS // 2),
@@ -100,9 +100,20 @@ def test_each_kind_of_column_is_told_apart(project, file):
     assert result.draft.settings["training"]["categorical"] == ["plan", "zip"]
     whys = left_out(result)
     assert result.draft.settings["training"]["datetime"] == ["born"]
-    assert set(whys) == {"email", "constant", "empty", "note"}
+    assert set(whys) == {"email", "constant", "empty"}
     assert "2,000 different values" in whys["email"] and "value in no row" in whys["empty"]
-    assert "free text" in whys["note"]
+    training = result.draft.settings["training"]
+    assert (training["text"], training["words"]) == (["note"], 64)
+    assert training["calendar"] == ["hour", "weekday", "month"]
+    assert "words: 64 groups, of what is said in note; 0 is its length alone" in map(str, result.draft.assumptions)
+
+
+def test_a_text_that_tells_the_answer_is_left_out(project):
+    """A text that was written after the label predicts it by its words alone, and is left out as other leaks are."""
+    said = ["the customer told us to end it" if row else "the customer is glad to stay here" for row in TABLE.churned]
+    result = drafted(project, TABLE.assign(note=said))
+    assert "it alone predicts churned" in left_out(result)["note"]
+    assert "words" not in result.draft.settings["training"]
 
 
 def test_a_time_is_a_feature_only_when_it_was_known_and_is_no_clock(project):
