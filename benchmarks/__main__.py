@@ -8,6 +8,7 @@ import sys
 ALL = (
     "self_check",
     "serving",
+    "classes",
     "connection",
     "slow_clients",
     "abuse",
