@@ -21,7 +21,7 @@ from pipeline.serving import docs, prediction_log
 from pipeline.serving.app import App
 from pipeline.serving.identity import Identity
 from pipeline.serving.prediction_log import AnsweredRequest, LogSchema
-from pipeline.serving.runtime import Runtime
+from pipeline.serving.runtime import Runtime, output_of
 from pipeline.serving.settings import Settings
 from pipeline.settings.models import Model
 from pipeline.settings.training import Training
@@ -386,3 +386,10 @@ def test_a_negative_target_of_a_poisson_loss_is_refused_in_a_line():
         tasks.of(training).learnt(pd.Series([1.0, 0.0, -2.0]))
     with pytest.raises(StageError, match="visits is 0 in every row"):
         tasks.of(training).learnt(pd.Series([0.0, -0.0, 0.0, 0.0]))
+
+
+def test_a_package_from_before_it_said_its_form_of_answer_is_served_as_it_was():
+    """Such packages are of two tasks: a binary one gives the probability of 1."""
+    assert output_of({"task": "binary"}) == "probability"
+    assert output_of({"task": "regression"}) == "number"
+    assert output_of({"task": "multiclass", "output": "probabilities"}) == "probabilities"
