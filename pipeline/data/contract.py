@@ -156,6 +156,9 @@ def broken_rows(rows: pd.DataFrame, contract: Contract, model: Model, drawn: Sch
         # Whatever else the rule says.
         target = target.model_copy(update={"allowed": labels})
     rules[model.training.target] = target
+    for column in model.training.weights:
+        rule = contract.columns.get(column, Column())
+        rules[column] = rule.model_copy(update={"min": max(0.0, rule.min or 0.0), "nullable": False})
     texts = {*model.training.categorical, *([model.training.target] if tasks.of(model.training).of_labels else [])}
     columns = {c: _column(pandera, rule, c in texts, ruled.get(c)) for c, rule in rules.items()}
     columns |= {c: _free_text(pandera, rules[c]) for c in model.training.text}

@@ -35,7 +35,7 @@ def load(
     It has the columns that the model names. Raises DataError.
     """
     files = matching(root, source.files or (), subject)
-    needed = list(dict.fromkeys([*source.own_columns, *training.features, training.target]))
+    needed = list(dict.fromkeys([*source.own_columns, *training.features, training.target, *training.weights]))
     reader = CsvReader(source.csv, f"models.{subject}.source.csv")
     if all(file.name.endswith(PARQUET_SUFFIX) for file in files):
         relation = _parquet(connection, files, needed, subject)

@@ -122,9 +122,9 @@ def _day(time_sql: str) -> str:
 def _required_types(connection: duckdb.DuckDBPyConnection, name: str, model: Model) -> dict[str, str]:
     """The DuckDB types of the columns. Raises DataError for a column that is missing or holds something else."""
     types = source_rows.column_types(connection)
-    source_rows.require(types, [*model.training.features, model.training.target], name)
+    source_rows.require(types, [*model.training.features, model.training.target, *model.training.weights], name)
     of_labels = tasks.of(model.training).of_labels
-    for column in [*model.training.numeric, *([] if of_labels else [model.training.target])]:
+    for column in [*model.training.numeric, *model.training.weights, *([] if of_labels else [model.training.target])]:
         if not sql.is_number(types[column]):
             list_ = "datetime" if neutral_sql.is_time(types[column]) else "categorical"
             raise DataError(
@@ -205,7 +205,7 @@ def columns_sql(source: Source, training: Training, types: dict[str, str]) -> st
     parts = [f"{neutral_sql.key(key, types[key])} AS {quoted(key)}"] if key is not None else []
     times = [source.event_time, *([source.label_time] if source.label_time else [])]
     parts += [f"CAST({quoted(c)} AS TIMESTAMPTZ) AS {quoted(c)}" for c in dict.fromkeys(times)]
-    parts += [f"CAST({quoted(c)} AS DOUBLE) AS {quoted(c)}" for c in training.numeric]
+    parts += [f"CAST({quoted(c)} AS DOUBLE) AS {quoted(c)}" for c in [*training.numeric, *training.weights]]
     # They are instants already (see feature_times).
     parts += [f"CAST({quoted(c)} AS TIMESTAMPTZ) AS {quoted(c)}" for c in training.datetime]
     parts += [f"nullif(CAST({quoted(c)} AS VARCHAR), '') AS {quoted(c)}" for c in training.text]
@@ -227,7 +227,7 @@ def _land_days(
     training = model.training
     kinds = f"{list(training.numeric)} {list(training.datetime)} {list(training.text)} {list(training.categorical)}"
     plan = f"{model.source.key} {model.source.event_time} {model.source.label_time} {kinds}"
-    made_by = f"{plan} {training.target} {training.task} duckdb {duckdb.__version__} arrow {pa.__version__}".encode()
+    made_by = f"{plan} {training.target} {training.task} {training.weight} duckdb {duckdb.__version__} arrow {pa.__version__}".encode()
     code = b"".join(Path(file).read_bytes() for file in (__file__, neutral_sql.__file__))
     recipe = hashlib.sha256(made_by + code).hexdigest()
     index = partition_cache.Index(index_file)

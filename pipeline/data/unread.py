@@ -54,7 +54,7 @@ def read(connection: duckdb.DuckDBPyConnection, source: Source, training: Traini
     texts_of_times = source_times.as_texts(connection, source, column_types(connection))
     types = column_types(connection)
     decimal = source.csv.decimal if source.kind == "files" else "."
-    numbered = [*training.numeric, *([] if tasks.of(training).of_labels else [training.target])]
+    numbered = [*training.numeric, *training.weights, *([] if tasks.of(training).of_labels else [training.target])]
     texts = [c for c in numbered if types.get(c) == "VARCHAR"]
     values = numbers(texts, decimal) | {c: text_sql.truth(_cell(c)) for c in _truths(connection, texts, decimal)}
     values |= {c: _time(source, c) for c in texts_of_times}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pipeline.gates.base import PackagedModel, Verdict
 from pipeline.serving.schema import Schema
-from pipeline.training import tasks
+from pipeline.training import tasks, weights
 from pipeline.training.evaluate import gain, shown, shown_gain
 from pipeline.training.tasks import Answers
 
@@ -34,10 +34,10 @@ def verdict(packaged: PackagedModel) -> Verdict | None:
         reason = f"not comparable: the champion, version {version}, is of task {packaged.champion.task}"
         return Verdict("champion", True, 0.0, -tolerance, f"{reason}; the other gates judge the model alone")
     target = held_out[model.training.target].to_numpy()
-    task = tasks.of(model.training)
+    task, weight = tasks.of(model.training), weights.of(held_out, model.training, "evaluate")
     champion_answers = Answers(packaged.champion.predict_frame(held_out), packaged.champion.classes)
-    champion = task.scores(target, champion_answers)[metric]
-    candidate = task.scores(target, Answers.of(held_out, packaged.package.classes))[metric]
+    champion = task.scores(target, champion_answers, weight)[metric]
+    candidate = task.scores(target, Answers.of(held_out, packaged.package.classes), weight)[metric]
     by = gain(metric, candidate, champion, packaged.evaluation.baseline[metric])
     allowed = f", at most {shown_gain(metric, tolerance)} worse allowed (gates.champion_tolerance)" if tolerance else ""
     return Verdict(

@@ -18,6 +18,8 @@ from pipeline.training import tasks
 
 # How many rows of the source have that key, with a label or without.
 ALIKE = "alike"
+# The column of weights beside labels: no feature has a name like this.
+WEIGHT = "perennial weight"
 
 
 def of_answers(rows: pd.DataFrame, model: Model) -> list[str | None]:
@@ -29,7 +31,8 @@ def of_answers(rows: pd.DataFrame, model: Model) -> list[str | None]:
 def labels(
     connection: duckdb.DuckDBPyConnection, model: Model, known: str, labelled: str, bound: dict[str, Any]
 ) -> pd.DataFrame:
-    """The columns key, event_time, target, known and `alike` of those rows of the table `rows` for which the SQL `labelled` is true."""
+    """The columns key, event_time, target, known and `alike` of those rows of the table `rows` for which the SQL `labelled` is true; `known` is SQL that selects
+    when a label arrived, and the weight."""
     training, types = model.training, sql.column_types(connection)
     columns = [f"CAST({sql.quoted(c)} AS DOUBLE) AS {sql.quoted(c)}" for c in training.numeric]
     columns += [f"{neutral_sql.category(c, types[c])} AS {sql.quoted(c)}" for c in training.categorical]
@@ -37,13 +40,21 @@ def labels(
     held = "VARCHAR" if tasks.of(training).of_labels else "DOUBLE"
     # Names that no feature has (see settings.columns).
     query = f"""SELECT {sql.quoted(model.source.event_time)} AS event_time, CAST({sql.quoted(training.target)} AS {held}) AS target,
-                       {known} AS known, coalesce({labelled}, FALSE) AS is_golden, {", ".join(columns)}
+                       {known}, coalesce({labelled}, FALSE) AS is_golden, {", ".join(columns)}
               FROM rows ORDER BY event_time, known, target"""
     rows = connection.execute(query, bound).df()
     rows["key"] = row_keys.of_frame(rows, rows["event_time"], training)
     alike = rows.groupby("key")["key"].transform("size")
     found = rows.assign(**{ALIKE: alike})[rows["is_golden"].to_numpy(bool)]
-    return found[["key", "event_time", "target", "known", ALIKE]].reset_index(drop=True)
+    names = [
+        "key",
+        "event_time",
+        "target",
+        "known",
+        ALIKE,
+        *([WEIGHT] if WEIGHT in found else []),
+    ]
+    return found[names].reset_index(drop=True)
 
 
 def told_apart(answers: pd.DataFrame, labelled: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -12,7 +12,7 @@ from datetime import timedelta
 import numpy as np
 import pandas as pd
 
-from pipeline.monitoring.derived_keys import ALIKE, told_apart
+from pipeline.monitoring.derived_keys import ALIKE, WEIGHT, told_apart
 
 TIME = "datetime64[us, UTC]"
 
@@ -36,7 +36,8 @@ def with_labels(answers: pd.DataFrame, labelled: pd.DataFrame, tolerance: timede
     order = np.argsort(arrival, kind="stable")
     matched = asked.iloc[arrival[order]]
     found = known.iloc[label[order]]
-    return matched.assign(target=found["target"].to_numpy(), known=found["known"].array)
+    weights = {WEIGHT: found[WEIGHT].to_numpy()} if WEIGHT in found.columns else {}
+    return matched.assign(target=found["target"].to_numpy(), known=found["known"].array, **weights)
 
 
 def at_other_times(answers: pd.DataFrame, labelled: pd.DataFrame, tolerance: timedelta) -> int:

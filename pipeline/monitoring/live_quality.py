@@ -17,6 +17,7 @@ from pipeline.errors import DataError
 from pipeline.ledger.store import Ledger
 from pipeline.ledger.timeline import LiveVersion, number_is_its_own_since
 from pipeline.monitoring import derived_keys
+from pipeline.monitoring.derived_keys import WEIGHT
 from pipeline.monitoring.label_join import TIME, at_other_times, with_labels
 from pipeline.monitoring.log_reader import ATTEMPTS, LogFiles, LogReader
 from pipeline.serving.log_files import GOLDEN, GOLDEN_ID
@@ -203,8 +204,8 @@ def labels(
     log_key: str = "",
     end: datetime | None = None,
 ) -> pd.DataFrame:
-    """The columns key, event_time, target and known (when the label arrived) of the source's rows of [start, `end`), or up to `as_of`,
-    for labels known at `as_of`.
+    """The columns key, event_time, target and known (when the label arrived), and WEIGHT where the model has weights, of the source's
+    rows of [start, `end`), or up to `as_of`, for labels known at `as_of`.
 
     Without source.key the key is derived, and a column `alike` says how many rows have it. A personal key is replaced by the pseudonym
     that the log has for it, drawn with the home's `log_key` (hexadecimal).
@@ -221,11 +222,17 @@ def labels(
         source_rows.keep_window(connection, model.source, start, end or as_of, as_of)
         types = source_rows.column_types(connection)
         source_rows.require(types, [model.training.target], name)
+        weight = ""
+        for column in (column for column in model.training.weights if column in types):
+            number = f"CAST({sql.quoted(column)} AS DOUBLE)"
+            # As in the snapshot, where such rows break the contract.
+            labelled += f" AND coalesce({number} >= 0 AND isfinite({number}), FALSE)"
+            weight = f", {number} AS {sql.quoted(WEIGHT)}"
         if key is None:
             source_rows.require(types, model.training.features, name)
-            return derived_keys.labels(connection, model, known, labelled, bound)
+            return derived_keys.labels(connection, model, f"{known} AS known{weight}", labelled, bound)
         query = f"""SELECT {neutral_sql.key(key, types[key])} AS key, {event} AS event_time, CAST({target} AS {held}) AS target,
-                           {known} AS known
+                           {known} AS known{weight}
                   FROM rows WHERE {labelled} ORDER BY event_time, key, known, target"""
         rows = connection.execute(query, bound).df()
     if key == model.source.event_time:
@@ -252,7 +259,9 @@ def quality(
     metric, value = model.evaluation.metric, None
     if len(joined) >= model.monitor.min_rows:
         task = tasks.of(model.training)
-        value = task.scores(joined["target"].to_numpy(), Answers.of(joined, classes))[metric]
+        weight = joined[WEIGHT].to_numpy() if WEIGHT in joined.columns else None
+        if weight is None or weight.any():
+            value = task.scores(joined["target"].to_numpy(), Answers.of(joined, classes), weight)[metric]
     other_time, alike = at_other_times(answers, labelled, tolerance), derived_keys.left_out(answers, labelled)
     return LiveQuality(metric, value, held_out, len(joined), len(answers), other_time, naive, alike=alike)
 

@@ -136,6 +136,24 @@ def _features(model: Any) -> Iterator[Fault]:
         yield "training", f"the target {model.training.target} may not be a feature"
 
 
+def _weight(model: Any) -> Iterator[Fault]:
+    weight, training, source = model.training.weight, model.training, model.source
+    if weight is None:
+        return
+    times = {source.event_time, source.label_time, source.arrival_time}
+    taken = {
+        "the target": {training.target},
+        "the key": {source.key},
+        "a time": times,
+        "a feature": {*training.features},
+    }
+    for what, names in taken.items():
+        if one_name(weight) in {one_name(name) for name in names if name is not None}:
+            yield "training.weight", f"{weight} is {what}, and a weight is none"
+    if one_name(weight) in RESERVED | {tasks.PROBABILITIES}:
+        yield "training.weight", f"{weight} is a name that the stages use; rename the column in the query"
+
+
 def _numbers_of_features(model: Any) -> Iterator[Fault]:
     """A time and a text become numbers that have names too."""
     if not (model.training.datetime or model.training.text):
@@ -244,7 +262,7 @@ def _columns_of_rules(model: Any) -> Iterator[Fault]:
     training = model.training
     text = {model.source.key, *training.categorical}
     text |= {training.target} if tasks.TASKS[training.task].of_labels else set()
-    known = {*training.features, training.target, *text}
+    known = {*training.features, training.target, *training.weights, *text}
     for hook in named_twice(model.gates.own):
         yield "gates.own", f"named twice: {hook}"
     for column, rule in model.gates.contract.columns.items():
@@ -335,6 +353,7 @@ CHECKS = (
     _names_in_the_source,
     _features,
     _numbers_of_features,
+    _weight,
     _positive,
     _estimator,
     _options,

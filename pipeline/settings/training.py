@@ -45,6 +45,8 @@ class Training(Section):
     encodings: dict[ColumnName, Encoding] = Field(default_factory=dict)
     estimator: str = "hist_gradient_boosting"
     options: dict[str, float | int | str | bool | None] = Field(default_factory=dict)
+    # A column of numbers from 0: how much a row counts in fitting and in figures.
+    weight: ColumnName | None = None
     seed: int = Field(default=0, ge=0, lt=2**32)
     runtime: Literal["auto", "onnx", "skops"] = "auto"
 
@@ -58,6 +60,11 @@ class Training(Section):
     @property
     def features(self) -> list[str]:
         return [*self.numeric, *self.datetime, *self.text, *self.categorical]
+
+    @property
+    def weights(self) -> list[str]:
+        """The column of weights, if there is one."""
+        return [self.weight] if self.weight is not None else []
 
 
 class Evaluation(Section):

@@ -17,7 +17,7 @@ import pandas as pd
 
 from pipeline.errors import StageError
 from pipeline.settings.models import Model
-from pipeline.training import encodings, frames, skops_file, tasks
+from pipeline.training import encodings, frames, skops_file, tasks, weights
 from pipeline.training.tasks import METRICS, Answers, classes_of
 from pipeline.training.tasks import PREDICTION as PREDICTION
 
@@ -105,13 +105,15 @@ def evaluate(
     _scored(estimator, sample.sort_index(), model, doubles).to_parquet(reference, index=False)
 
     task, target = tasks.of(model.training), test[model.training.target].to_numpy()
+    weight = weights.of(test, model.training, "evaluate")
     learnt, classes = trained[model.training.target].to_numpy(), classes_of(estimator)
+    guess = task.guess(learnt, len(test), classes, weights.of(trained, model.training, "train"))
     evaluation = Evaluation(
         rows=len(test),
         trained_rows=len(trained),
         metric=model.evaluation.metric,
-        metrics=task.scores(target, Answers.of(test, classes)),
-        baseline=task.scores(target, task.guess(learnt, len(test), classes)),
+        metrics=task.scores(target, Answers.of(test, classes), weight),
+        baseline=task.scores(target, guess, weight),
         remarks=tuple(task.remarks(learnt, target)),
         encodings=encodings.said(estimator),
     )

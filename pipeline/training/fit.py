@@ -15,7 +15,7 @@ from pipeline.serving.schema import Column
 from pipeline.serving.schema.columns import LARGEST
 from pipeline.settings.models import Model
 from pipeline.settings.training import Training
-from pipeline.training import tasks
+from pipeline.training import tasks, weights
 from pipeline.training.encodings import made_exact
 from pipeline.training.frames import feature_frame, held_out, precision_of
 from pipeline.training.pipelines import pipeline_for, with_float32_splits
@@ -59,10 +59,12 @@ def on(
 ) -> BaseEstimator:
     """The same on all of `rows`."""
     target, classes = tasks.of(model.training).learnt(rows[model.training.target])
+    weight = weights.of(rows, model.training, "train")
     features = feature_frame(rows, model.training, doubles, model.source.timezone)
     pipeline = pipeline_for(model.training, features, how)
     try:
-        fitted = made_exact(pipeline.fit(features, target))
+        weighed = weights.fit_arguments(pipeline, weight, model.training)
+        fitted = made_exact(pipeline.fit(features, target, **weighed))
     except ValueError as error:
         first_line = str(error).strip().splitlines()[0]
         raise StageError(

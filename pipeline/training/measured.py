@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.settings.models import Model
-from pipeline.training import encoding_choice, encodings, evaluate, fit, frames, pipelines, tasks
+from pipeline.training import encoding_choice, encodings, evaluate, fit, frames, pipelines, tasks, weights
 from pipeline.training.encoding_choice import Candidate
 from pipeline.training.tasks import Answers
 
@@ -115,7 +115,9 @@ def split(learnt: pd.DataFrame, model: Model) -> tuple[pd.DataFrame, pd.DataFram
 def _can_score(older: pd.DataFrame, newest: pd.DataFrame, model: Model) -> bool:
     if min(len(older), len(newest)) < FEWEST:
         return False
-    return all(part[model.training.target].nunique() > 1 for part in (older, newest))
+    name = model.training.weight
+    counted = [part if name is None else part[part[name] > 0] for part in (older, newest)]
+    return all(part[model.training.target].nunique() > 1 for part in counted)
 
 
 @dataclass(frozen=True)
@@ -133,11 +135,17 @@ def _scores(
     asked = frames.feature_frame(newest, model.training, doubles, model.source.timezone)
     target, learnt = newest[model.training.target].to_numpy(), older[model.training.target]
     _, classes = task.learnt(learnt)
+    weight = weights.of(newest, model.training, "train")
     half = len(newest) // 2
     parts = (slice(None), slice(None, half), slice(half, None))
 
     def by_part(answers: Answers) -> list[float]:
-        return [task.scores(target[part], Answers(answers.values[part], answers.classes))[metric] for part in parts]
+        return [
+            task.scores(
+                target[part], Answers(answers.values[part], answers.classes), None if weight is None else weight[part]
+            )[metric]
+            for part in parts
+        ]
 
     naive = by_part(task.guess(learnt.to_numpy(), len(target), classes))
     scores: list[list[float]] = []

@@ -120,12 +120,15 @@ class Task(ABC):
         """The predictions of a fitted pipeline, as in `Answers`."""
 
     @abstractmethod
-    def scores(self, target: np.ndarray, answers: Answers) -> dict[str, float]:
-        """All `metrics` by name; NaN for one that these rows cannot tell."""
+    def scores(self, target: np.ndarray, answers: Answers, weight: np.ndarray | None = None) -> dict[str, float]:
+        """All `metrics` by name, each row with its `weight`; NaN for one that these rows cannot tell."""
 
     @abstractmethod
-    def guess(self, learnt: np.ndarray, rows: int, classes: tuple[str, ...] = ()) -> Answers:
-        """What a guess without a model answers to that many rows, from the target of the rows that were learnt from."""
+    def guess(
+        self, learnt: np.ndarray, rows: int, classes: tuple[str, ...] = (), weight: np.ndarray | None = None
+    ) -> Answers:
+        """What a guess without a model answers to that many rows, from the target of the rows that were learnt from and their
+        `weight`."""
 
     @abstractmethod
     def losses(self, target: np.ndarray, answers: Answers, other: Answers) -> np.ndarray:

@@ -48,26 +48,32 @@ class Binary(Task):
     def predict(self, fitted: BaseEstimator, features: pd.DataFrame) -> np.ndarray:
         return fitted.predict_proba(features)[:, 1].astype("float64")
 
-    def scores(self, target: np.ndarray, answers: Answers) -> dict[str, float]:
+    def scores(self, target: np.ndarray, answers: Answers, weight: np.ndarray | None = None) -> dict[str, float]:
         import numpy as np
         from sklearn import metrics as sk
 
         prediction = answers.values
         # A ranking needs both classes.
-        both = len(np.unique(target)) == 2
+        both = len(np.unique(target if weight is None else target[weight > 0])) == 2
         return {
-            "roc_auc": float(sk.roc_auc_score(target, prediction)) if both else float("nan"),
-            "average_precision": float(sk.average_precision_score(target, prediction)) if both else float("nan"),
-            "log_loss": float(sk.log_loss(target, np.clip(prediction, SMALLEST, 1 - SMALLEST), labels=[0, 1])),
-            "brier": float(sk.brier_score_loss(target, prediction, labels=[0, 1])),
-            "accuracy": float(sk.accuracy_score(target, prediction >= 0.5)),
+            "roc_auc": float(sk.roc_auc_score(target, prediction, sample_weight=weight)) if both else float("nan"),
+            "average_precision": float(sk.average_precision_score(target, prediction, sample_weight=weight))
+            if both
+            else float("nan"),
+            "log_loss": float(
+                sk.log_loss(target, np.clip(prediction, SMALLEST, 1 - SMALLEST), labels=[0, 1], sample_weight=weight)
+            ),
+            "brier": float(sk.brier_score_loss(target, prediction, labels=[0, 1], sample_weight=weight)),
+            "accuracy": float(sk.accuracy_score(target, prediction >= 0.5, sample_weight=weight)),
         }
 
-    def guess(self, learnt: np.ndarray, rows: int, classes: tuple[str, ...] = ()) -> Answers:
+    def guess(
+        self, learnt: np.ndarray, rows: int, classes: tuple[str, ...] = (), weight: np.ndarray | None = None
+    ) -> Answers:
         """The share of 1."""
         import numpy as np
 
-        return Answers(np.full(rows, np.mean(learnt)))
+        return Answers(np.full(rows, np.average(learnt, weights=weight)))
 
     def losses(self, target: np.ndarray, answers: Answers, other: Answers) -> np.ndarray:
         """The squared error."""

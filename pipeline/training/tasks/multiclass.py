@@ -76,7 +76,7 @@ class Multiclass(Task):
 
         return np.ascontiguousarray(fitted.predict_proba(features), "float64")
 
-    def scores(self, target: np.ndarray, answers: Answers) -> dict[str, float]:
+    def scores(self, target: np.ndarray, answers: Answers, weight: np.ndarray | None = None) -> dict[str, float]:
         import numpy as np
         from sklearn import metrics as sk
 
@@ -85,17 +85,24 @@ class Multiclass(Task):
         own = np.where(place >= 0, values[np.arange(len(values)), place], 0.0)
         said = classes[values.argmax(axis=1)]
         return {
-            "log_loss": float(np.mean(-np.log(np.clip(own, SMALLEST, 1.0)))),
-            "accuracy": float(np.mean(said == target)),
-            "macro_f1": float(sk.f1_score(target.astype(str), said.astype(str), average="macro", zero_division=0)),
-            "roc_auc_ovr": _one_against_rest(target, answers),
+            "log_loss": float(np.average(-np.log(np.clip(own, SMALLEST, 1.0)), weights=weight)),
+            "accuracy": float(np.average(said == target, weights=weight)),
+            "macro_f1": float(
+                sk.f1_score(
+                    target.astype(str), said.astype(str), average="macro", zero_division=0, sample_weight=weight
+                )
+            ),
+            "roc_auc_ovr": _one_against_rest(target, answers, weight),
         }
 
-    def guess(self, learnt: np.ndarray, rows: int, classes: tuple[str, ...] = ()) -> Answers:
+    def guess(
+        self, learnt: np.ndarray, rows: int, classes: tuple[str, ...] = (), weight: np.ndarray | None = None
+    ) -> Answers:
         """The share of each class."""
         import numpy as np
 
-        names, counts = np.unique(learnt.astype(str), return_counts=True)
+        names, places = np.unique(learnt.astype(str), return_inverse=True)
+        counts = np.bincount(places, weights=weight)
         share = dict(zip(names.tolist(), counts / counts.sum(), strict=True))
         known = classes or in_order(share)
         return Answers(np.tile([share.get(label, 0.0) for label in known], (rows, 1)), known)
@@ -151,18 +158,24 @@ def _places(target: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     return np.array([places.get(label, -1) for label in target], "int64")
 
 
-def _one_against_rest(target: np.ndarray, answers: Answers) -> float:
+def _one_against_rest(target: np.ndarray, answers: Answers, weight: np.ndarray | None) -> float:
     """The mean, over the classes in these rows, of how well a class's probability ranks its rows first; 0.5 for one never learnt."""
     import numpy as np
     from sklearn.metrics import roc_auc_score
 
     areas = []
+    values = answers.values
+    if weight is not None:
+        # A row that counts nothing has no class either.
+        target, values, weight = target[weight > 0], values[weight > 0], weight[weight > 0]
     for label in sorted(set(target.tolist())):
         of_it = target == label
         if of_it.all():
             return float("nan")
         known = label in answers.classes
-        areas.append(roc_auc_score(of_it, answers.values[:, answers.classes.index(label)]) if known else 0.5)
+        areas.append(
+            roc_auc_score(of_it, values[:, answers.classes.index(label)], sample_weight=weight) if known else 0.5
+        )
     return float(np.mean(areas)) if areas else float("nan")
 
 

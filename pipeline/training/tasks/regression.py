@@ -61,25 +61,31 @@ class Regression(Task):
 
         return np.asarray(fitted.predict(features), dtype="float64").reshape(-1)
 
-    def scores(self, target: np.ndarray, answers: Answers) -> dict[str, float]:
+    def scores(self, target: np.ndarray, answers: Answers, weight: np.ndarray | None = None) -> dict[str, float]:
         from sklearn import metrics as sk
 
         prediction = answers.values
         return {
-            "mae": float(sk.mean_absolute_error(target, prediction)),
-            "rmse": float(sk.root_mean_squared_error(target, prediction)),
-            "r2": float(sk.r2_score(target, prediction)) if len(target) > 1 else float("nan"),
-            "pinball": float(sk.mean_pinball_loss(target, prediction, alpha=self.quantile)),
-            "poisson_deviance": _poisson_deviance(target, prediction),
+            "mae": float(sk.mean_absolute_error(target, prediction, sample_weight=weight)),
+            "rmse": float(sk.root_mean_squared_error(target, prediction, sample_weight=weight)),
+            "r2": float(sk.r2_score(target, prediction, sample_weight=weight)) if len(target) > 1 else float("nan"),
+            "pinball": float(sk.mean_pinball_loss(target, prediction, alpha=self.quantile, sample_weight=weight)),
+            "poisson_deviance": _poisson_deviance(target, prediction, weight),
         }
 
-    def guess(self, learnt: np.ndarray, rows: int, classes: tuple[str, ...] = ()) -> Answers:
+    def guess(
+        self, learnt: np.ndarray, rows: int, classes: tuple[str, ...] = (), weight: np.ndarray | None = None
+    ) -> Answers:
         """The mean; for a quantile loss that quantile."""
         import numpy as np
 
         if self.settings.options.get("quantile") is not None:
-            return Answers(np.full(rows, np.quantile(learnt, self.quantile)))
-        return Answers(np.full(rows, np.mean(learnt)))
+            if weight is None:
+                return Answers(np.full(rows, np.quantile(learnt, self.quantile)))
+            # Only this way of numpy's takes weights.
+            between = np.quantile(learnt, self.quantile, weights=weight, method="inverted_cdf")
+            return Answers(np.full(rows, between))
+        return Answers(np.full(rows, np.average(learnt, weights=weight)))
 
     def losses(self, target: np.ndarray, answers: Answers, other: Answers) -> np.ndarray:
         """The absolute error as a share of the larger error of the two versions, so that one outlier does not outweigh the other rows."""
@@ -110,11 +116,11 @@ class Regression(Task):
         return f"the predicted {self.settings.target}"
 
 
-def _poisson_deviance(target: np.ndarray, prediction: np.ndarray) -> float:
+def _poisson_deviance(target: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None) -> float:
     """NaN where it is not defined: for negative targets. A prediction that is not above 0 counts as next to 0, and costs much."""
     import numpy as np
     from sklearn.metrics import mean_poisson_deviance
 
     if (target < 0).any():
         return float("nan")
-    return float(mean_poisson_deviance(target, np.maximum(prediction, SMALLEST)))
+    return float(mean_poisson_deviance(target, np.maximum(prediction, SMALLEST), sample_weight=weight))
