@@ -104,9 +104,14 @@ def _words(words: Iterable[str]) -> str:
     return literal("|".join(re.escape(word) for word in words))
 
 
+def is_missing(cell: str) -> str:
+    """SQL that is true for a spelling of a missing value; NULL for NULL."""
+    return _is_among(cell, _MISSING)
+
+
 def unreadable(cell: str, value: str) -> str:
     """SQL that is true where `cell` is not missing, and `value`, one of the above of it, has no value."""
-    return f"({cell} IS NOT NULL AND {value} IS NULL AND NOT {_is_among(cell, _MISSING)})"
+    return f"({cell} IS NOT NULL AND {value} IS NULL AND NOT {is_missing(cell)})"
 
 
 def literal(text: str) -> str:

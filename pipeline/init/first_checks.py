@@ -7,10 +7,11 @@ import pandas as pd
 
 from pipeline.errors import DataError
 from pipeline.init.draft import WORD_GROUPS
-from pipeline.init.request import LeftOut
+from pipeline.init.request import LeftOut, Request
 from pipeline.init.roles import Roles
 from pipeline.init.windows import FEWEST_HELD_OUT, Windows
 from pipeline.serving.schema.texts import encoded
+from pipeline.settings.models import Gates
 from pipeline.training.tasks import TASKS
 
 # Rows that are looked at, evenly over time; a feature that alone predicts the target better than this knows it.
@@ -37,6 +38,18 @@ def refuse_unjudgeable(target: np.ndarray, is_held_out: np.ndarray, task: str, w
                 f"{windows.holdout_days:g} leaves only rows of the class {values[0] if TASKS[task].of_labels else format(values[0], 'g')} {which}",
                 "give another number of days, or data with all classes in each part",
             )
+
+
+def mostly_new(frame: pd.DataFrame, is_held_out: np.ndarray, request: Request, roles: Roles) -> list[LeftOut]:
+    """The categories that no flag names and of which most held-out rows have a value that no row before had: nothing is known of it."""
+    found = []
+    for column in roles.features["categorical"]:
+        cells = frame[column]
+        new = (cells.notna() & ~cells.isin(cells[~is_held_out].unique()))[is_held_out].mean()
+        if new > Gates.model_fields["unknown_share"].default and column not in request.categorical:
+            why = f"{new:.0%} of the held-out rows have a value that no row before them had, so nothing can be learnt of it"
+            found.append(LeftOut(column, why, "--categorical keeps it, with gates.unknown_share set higher"))
+    return found
 
 
 def leaks(frame: pd.DataFrame, is_held_out: np.ndarray, roles: Roles) -> list[LeftOut]:
@@ -70,9 +83,10 @@ def _words(cells: pd.Series) -> np.ndarray:
 
 def _as_numbers(cells: pd.Series, target: np.ndarray, held: np.ndarray, is_number: bool) -> np.ndarray:
     """Shape (rows, 1), or of a category (rows, classes): the mean of its target, or each class's share, among the rows that are not held
-    out."""
+    out. A number becomes its rank, which is the same to a tree, and no number is too large for it then."""
     if is_number:
-        return cells.to_numpy(dtype="float64", na_value=np.nan).reshape(-1, 1)
+        numbers = pd.Series(cells.to_numpy(dtype="float64", na_value=np.nan))
+        return numbers.rank(method="dense").to_numpy().reshape(-1, 1)
     texts = cells.astype(object).where(cells.notna(), "")
     learnt = target[~held]
     # One class in each column; of two the second says all.

@@ -11,6 +11,7 @@ from pipeline.errors import DataError, SettingsError
 from pipeline.init.facts import Facts
 from pipeline.init.features import choose
 from pipeline.init.looks import Looks
+from pipeline.init.odd_cells import OddCells
 from pipeline.init.request import Assumption, LeftOut, Request
 from pipeline.settings.columns import one_name
 from pipeline.training.tasks import TASKS
@@ -23,7 +24,7 @@ NAMES_OF_TIMES = re.compile(r"(^|[_ -])(at|on|ts|time|timestamp|date|epoch)$|(?<
 NAMES_OF_LABEL_TIMES = re.compile(
     r"label|decided|closed|resolved|outcome|result|churned|returned|paid|landed|ended", re.IGNORECASE
 )
-LARGEST_KEY = 128
+LARGEST_KEY, FEWEST_KEYS = 128, 10
 # More labels than this are rather names or texts, and more numbers rather amounts; a class needs rows to be learnt from.
 MOST_CLASSES, MOST_NUMBERED_CLASSES, ROWS_OF_A_CLASS = 20, 10, 20
 
@@ -44,15 +45,18 @@ class Roles:
     left_out: list[LeftOut]
 
 
-def find(request: Request, facts: Mapping[str, Facts], looks: Looks) -> Roles:
+def find(request: Request, facts: Mapping[str, Facts], looks: Looks, odd: OddCells) -> Roles:
     """Raises DataError or SettingsError where no choice is right."""
+    if not any(each.rows for each in facts.values()):
+        raise DataError("--data", "has no rows", "give a table that has some")
     for flag, names in _named(request).items():
         for name in names:
             _require(name, flag, facts)
+    odd.refuse_numbers(request, facts)
     said: list[Assumption] = []
     target = facts[request.target]
     task, positive = _task(request, target, looks, said)
-    time = _time(request, facts, said)
+    time = _time(request, facts, odd, said)
     label_time = _label_time(request, facts, time, looks, said)
     taken = {target.name, time.name, *([label_time.name] if label_time else [])}
     key = _key(request, facts, time, taken, looks, said)
@@ -165,17 +169,18 @@ def _positive(request: Request, target: Facts, looks: Looks, said: list[Assumpti
     return rarer
 
 
-def _time(request: Request, facts: Mapping[str, Facts], said: list[Assumption]) -> Facts:
+def _time(request: Request, facts: Mapping[str, Facts], odd: OddCells, said: list[Assumption]) -> Facts:
     if request.time is not None:
         time = facts[request.time]
-        if not time.is_time and time.epoch is None:
+        if not time.is_time and (time.epoch is None or _is_day(time)):
+            _refuse_other_times(f"--time {time.name}", time, odd)
             raise DataError(
                 f"--time {time.name}",
                 f"is a time like 2024-03-01T09:00:00Z in {time.times:,} of {time.filled:,} rows; one is {time.example!r:.60}",
-                f"name another column, or make it one in a SELECT as --data: strptime({time.name}, '%m/%d/%Y')",
+                f"name another column, or make it one in a SELECT as --data: strptime({time.name}, FORMAT)",
             )
     else:
-        time = _only_time(request, facts, said)
+        time = _only_time(request, facts, odd, said)
     if not time.is_time:
         said.append(
             Assumption("times as numbers", f"{time.epoch} since 1970", f"{time.name} is then from 2000 to 2100")
@@ -183,13 +188,15 @@ def _time(request: Request, facts: Mapping[str, Facts], said: list[Assumption]) 
     return time
 
 
-def _only_time(request: Request, facts: Mapping[str, Facts], said: list[Assumption]) -> Facts:
+def _only_time(request: Request, facts: Mapping[str, Facts], odd: OddCells, said: list[Assumption]) -> Facts:
     others = [
         each for each in facts.values() if each.name not in (request.label_time, request.target) and each.different > 1
     ]
     times = [each for each in others if each.is_time] or [
         each for each in others if each.epoch and NAMES_OF_TIMES.search(each.name)
     ]
+    for each in others if not times else []:
+        _refuse_other_times(f"--data column {each.name}", each, odd)
     if len(times) != 1:
         names = ", ".join(each.name for each in times)
         raise DataError(
@@ -199,6 +206,21 @@ def _only_time(request: Request, facts: Mapping[str, Facts], said: list[Assumpti
         )
     said.append(Assumption("event time", times[0].name, "the only column that holds times", "--time"))
     return times[0]
+
+
+def _is_day(each: Facts) -> bool:
+    """Whether whole numbers are days like 20240131 rather than seconds since 1970."""
+    return each.low is not None and each.high is not None and each.low >= 19_000_101 and each.high <= 21_001_231
+
+
+def _refuse_other_times(subject: str, each: Facts, odd: OddCells) -> None:
+    """Raises DataError for texts that are times of another form, with the SELECT that reads them."""
+    if each.type == "VARCHAR" and (formats := odd.formats(each.name)):
+        raise DataError(
+            subject,
+            f"has times of the form {formats[0]}, like {each.example!r:.40}, and a time is like 2024-03-01T09:00:00Z",
+            odd.select_times(each.name, formats),
+        )
 
 
 def _label_time(
@@ -241,6 +263,9 @@ def _key(
         if each.name not in taken and each.name not in _chosen(request) and _may_be_key(each)
     ]
     named = [each for each in could if NAMES_OF_KEYS.search(each.name)]
+    # Where times alone tell rows apart, a number of a few values is no name of a row, whatever it is called.
+    alone = looks.different([time.name]) >= 0.99 * time.rows
+    named = [each for each in named if each.different >= FEWEST_KEYS or not alone]
     for each in sorted(could, key=lambda each: each not in named):
         if each.different == time.rows:
             said.append(Assumption("key", each.name, "it is different in each row", "--key"))

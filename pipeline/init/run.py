@@ -16,6 +16,7 @@ from pipeline.data.sql import quoted
 from pipeline.errors import SettingsError
 from pipeline.init import block, draft, facts, first_checks, roles, windows
 from pipeline.init.looks import Looks, instant
+from pipeline.init.odd_cells import OddCells
 from pipeline.init.request import Draft, Request
 from pipeline.init.table import TABLE, Origin, open_table
 from pipeline.settings.faults import all_faults, fault
@@ -67,7 +68,8 @@ def _draft(connection: duckdb.DuckDBPyConnection, request: Request, project: Pat
     origin = open_table(connection, project, request.data, request.model)
     connection.execute(f"SET TimeZone = {text_sql.literal(request.timezone)}")
     columns = facts.by_name(facts.count(connection, origin.csv.decimal))
-    found = roles.find(request, columns, Looks(connection, request.target, origin.csv.decimal))
+    looks = Looks(connection, request.target, origin.csv.decimal)
+    found = roles.find(request, columns, looks, OddCells(connection, origin))
     time = instant(found.time.name, found.time.type, found.epoch)
     of_labels = TASKS[found.task].of_labels
     target_sql = _target(columns[found.target.name], found.positive, of_labels, origin)
@@ -80,7 +82,9 @@ def _draft(connection: duckdb.DuckDBPyConnection, request: Request, project: Pat
     first_checks.refuse_unjudgeable(target, is_held_out, found.task, chosen)
     kept = {*request.numeric, *request.categorical, *request.text}
     leaks = [leak for leak in first_checks.leaks(frame, is_held_out, found) if leak.column not in kept]
-    return draft.make(request, origin, found, chosen, target, is_held_out, leaks, columns)
+    new = first_checks.mostly_new(frame, is_held_out, request, found)
+    left_out = {each.column: each for each in (*leaks, *new)}
+    return draft.make(request, origin, found, chosen, target, is_held_out, list(left_out.values()), columns)
 
 
 def _frame(

@@ -54,6 +54,7 @@ def choose(
             f"is {first:%Y-%m-%d %H:%M} in every row",
             "name a column that differs: a version is judged by rows that are later than those it learnt from",
         )
+    _refuse_future(request, roles, max(last, last_known))
     as_of = _next_midnight(max(last, last_known))
     said: list[Assumption] = []
     window = _window(request, as_of, first, said)
@@ -65,6 +66,19 @@ def choose(
         said.append(Assumption("schedule", often, f"a window of {window:g} days changes little before", "--cron"))
     monitor = max(1.0, min(30.0, math.floor(window / 3)))
     return Windows(as_of, window, holdout, monitor, cron, said)
+
+
+def _refuse_future(request: Request, roles: Roles, last: datetime) -> None:
+    """Raises DataError when a row is later than now: the window, the schedule and the held-out days would follow it into the future."""
+    now = datetime.now(UTC)
+    if last < now + DAY:
+        return
+    columns = [each.name for each in (roles.time, roles.label_time) if each is not None]
+    raise DataError(
+        f"--time {' or --label-time '.join(columns)}",
+        f"has times that are still to come, up to {last:%Y-%m-%d}; now it is {now:%Y-%m-%d}",
+        f"correct these rows, or leave them out in a SELECT as --data, with WHERE {columns[0]} < '{now:%Y-%m-%d}'",
+    )
 
 
 def _times(

@@ -1,0 +1,118 @@
+"""Cells that people read as numbers or times and the rules of params.yaml do not: 1,234.50, $12, 31.12.2024, or a ? among numbers.
+
+A column of such would be a category of thousands of values, or be left out for a wrong reason. It is refused with the SELECT that reads it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import duckdb
+
+from pipeline.data import text_sql
+from pipeline.data.sql import quoted
+from pipeline.errors import DataError
+from pipeline.init.facts import Facts
+from pipeline.init.request import Request
+from pipeline.init.table import TABLE, Origin
+
+_CURRENCY = "[$€£¥%]"
+_NUMBER = r"[+-]?(\d{1,3}([.,'’ \x{00a0}\x{202f}]\d{3})+|\d+)([.,]\d+)?"
+MARKED = rf"[+-]?{_CURRENCY}?\s?{_NUMBER}\s?{_CURRENCY}?"
+# A column of so many different numbers is none of categories, and so few other texts in it are words for a missing one.
+MANY_NUMBERS, FEW_WORDS = 50, 5
+LOOKED_AT = 1000
+_DAYS = ("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%m-%d-%Y", "%d-%m-%Y", "%Y/%m/%d", "%Y.%m.%d", "%Y%m%d")
+_WORDS = ("%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%d-%b-%Y", "%d.%m.%y", "%m/%d/%y", "%d/%m/%y")
+FORMATS = [f"{day}{time}" for time, day in product(("", " %H:%M", " %H:%M:%S", " %I:%M %p"), (*_DAYS, *_WORDS))]
+
+
+@dataclass(frozen=True)
+class OddCells:
+    """Looks at the texts of the table TABLE, which is from `origin`."""
+
+    connection: duckdb.DuckDBPyConnection
+    origin: Origin
+
+    def refuse_numbers(self, request: Request, columns: Mapping[str, Facts]) -> None:
+        """Raises DataError for a column of numbers with marks, or with words among them, that no flag names."""
+        named = {request.time, request.key, request.label_time, *request.categorical, *request.text, *request.leave_out}
+        for each in columns.values():
+            if each.type == "VARCHAR" and each.name not in named and not (each.is_number or each.is_time or each.zeros):
+                self._refuse_number(each, each.name == request.target)
+
+    def _refuse_number(self, each: Facts, is_target: bool) -> None:
+        cell, missing = "cell", f"NOT {text_sql.is_missing('cell')}"
+        number = text_sql.number(cell, self.origin.csv.decimal)
+        marked = f"{number} IS NULL AND regexp_full_match(cell, {text_sql.literal(MARKED)})"
+        ((marks, numbers, different, words, one, other),) = self.connection.execute(
+            f"""SELECT count(*) FILTER ({marked}), count({number}), count(DISTINCT {number}),
+                count(DISTINCT cell) FILTER ({number} IS NULL), max(cell) FILTER ({marked}), mode(cell) FILTER ({number} IS NULL)
+            FROM (SELECT {text_sql.stripped(quoted(each.name))} AS cell FROM {TABLE}) WHERE cell IS NOT NULL AND {missing}"""
+        ).fetchall()
+        otherwise = "" if is_target else f", or --categorical {each.name}, or --leave-out {each.name}"
+        if marks > 0.05 * each.filled and marks + numbers >= 0.95 * each.filled:
+            raise DataError(
+                f"--data column {each.name}",
+                f"has numbers with marks in them, like {one!r}, in {marks:,} of {each.filled:,} rows",
+                f"take the marks out, for example with --data {self._select(each.name, _without_marks(each.name, one))}{otherwise}",
+            )
+        if numbers >= 0.5 * each.filled and different > MANY_NUMBERS and words <= FEW_WORDS:
+            raise DataError(
+                f"--data column {each.name}",
+                f"is a number in {numbers:,} of {each.filled:,} rows, and {other!r} in most others",
+                f"make that a missing value, for example with --data "
+                f"{self._select(each.name, f'try_cast(trim({_name(each.name)}) AS DOUBLE)')}{otherwise}",
+            )
+
+    def formats(self, column: str) -> list[str]:
+        """The forms, as strptime has them, in which nearly all cells of a column of texts are times; [] for other columns."""
+        cells = f"SELECT {text_sql.stripped(quoted(column))} AS cell FROM {TABLE} WHERE {quoted(column)} IS NOT NULL LIMIT {LOOKED_AT}"
+        years = (f"year(try_strptime(cell, {text_sql.literal(form)}))" for form in FORMATS)
+        counts = ", ".join(f"count(*) FILTER ({year} BETWEEN 1900 AND 2100)" for year in years)
+        ((rows, *fit),) = self.connection.execute(
+            f"SELECT count(*), {counts} FROM ({cells}) WHERE NOT {text_sql.is_missing('cell')}"
+        ).fetchall()
+        return [form for form, found in zip(FORMATS, fit, strict=True) if rows and found >= 0.95 * rows]
+
+    def select_times(self, column: str, formats: Sequence[str]) -> str:
+        """What to write for a column with times of these forms; of several that fit the first."""
+        sql = f"try_strptime({_name(column)}, {text_sql.literal(formats[0])})"
+        others = [form for form in formats[1:] if len(form) == len(formats[0])]
+        unsure = f" (or {others[0]!r}: both fit)" if others else ""
+        return f"read them with --data {self._select(column, sql)}{unsure}"
+
+    def _select(self, column: str, sql: str) -> str:
+        """The query in the quotes of a shell."""
+        query = f"SELECT * REPLACE ({sql} AS {_name(column)}) FROM {self._relation(column)}"
+        return '"' + query.replace('"', '\\"') + '"'
+
+    def _relation(self, column: str) -> str:
+        """The table as SQL, the column a text."""
+        if self.origin.query is not None:
+            return f"({self.origin.query})"
+        files = text_sql.literal(self.origin.files[0])
+        if not self.origin.is_csv:
+            return f"read_parquet({files})"
+        form = self.origin.csv
+        encoding = f", encoding = {text_sql.literal(form.encoding)}" if form.encoding != "utf-8" else ""
+        delimiter = f", delim = {text_sql.literal(form.delimiter)}" if form.delimiter != "," else ""
+        decimal = f", decimal_separator = {text_sql.literal(form.decimal)}" if form.decimal != "." else ""
+        types = f"types = {{{text_sql.literal(column)}: 'VARCHAR'}}"
+        return f"read_csv({files}, sample_size = -1, {types}{delimiter}{decimal}{encoding})"
+
+
+def _name(column: str) -> str:
+    return column if re.fullmatch(r"[a-z_][a-z0-9_]*", column) else quoted(column)
+
+
+def _without_marks(column: str, example: str) -> str:
+    """SQL for the number; its decimal mark is the last of a point and a comma that does not stand before three digits."""
+    last = re.search(r"([.,])(\d+)\D*$", example)
+    decimal_comma = last is not None and last[1] == "," and (len(last[2]) != 3 or "." in example)
+    if decimal_comma:
+        return f"try_cast(replace(regexp_replace({_name(column)}, '[^0-9,+-]', '', 'g'), ',', '.') AS DOUBLE)"
+    return f"try_cast(regexp_replace({_name(column)}, '[^0-9.+-]', '', 'g') AS DOUBLE)"

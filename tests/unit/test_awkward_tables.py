@@ -1,0 +1,79 @@
+"""Awkward tables: each is trained as well as a straightforward scikit-learn model by hand, or refused in one line that is right."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from pipeline.errors import PerennialError
+from pipeline.gates import run as gates
+from pipeline.init.request import Request
+from pipeline.init.run import init
+from pipeline.runs import stages
+from pipeline.settings.models import load
+from pipeline.training.evaluate import Evaluation
+from pipeline.training.tasks import METRICS
+from pipeline.workspaces.dvc_graph import Artifacts
+from tests.support.awkward import TABLES
+
+
+def by_hand(features: pd.DataFrame, target: pd.Series, start, task: str, metric: str) -> float:
+    """The metric on the held-out rows of boosting with its defaults, as anybody writes it."""
+    from sklearn import metrics
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    names = features.select_dtypes(exclude="number").columns
+    features = features.assign(**{name: features[name].astype("category").cat.codes for name in names})
+    known = target.notna().to_numpy()
+    held = (features.index >= start)[known]
+    x, y = features.to_numpy(dtype="float64")[known], target.to_numpy(dtype="float64")[known]
+    if task == "binary":
+        model = HistGradientBoostingClassifier(random_state=0).fit(x[~held], y[~held])
+        assert metric == "roc_auc"
+        return float(metrics.roc_auc_score(y[held], model.predict_proba(x[held])[:, 1]))
+    assert (task, metric) == ("regression", "mae")
+    guess = HistGradientBoostingRegressor(random_state=0).fit(x[~held], y[~held]).predict(x[held])
+    return float(metrics.mean_absolute_error(y[held], guess))
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_an_awkward_table_is_trained_well_or_refused_in_one_line(project, name, monkeypatch):
+    """`init` without an edit, then each stage and each gate: nothing is silently wrong, and nothing ends in a traceback."""
+    table = TABLES[name]
+    monkeypatch.setenv("PERENNIAL_HOME", str(project / "home"))
+    (project / ".dvc").mkdir()
+    (project / ".dvc" / "config").write_text("[core]\n    no_scm = true\n")
+    data = table.write(project)
+    request = Request("table", data, **({"target": "churned", "time": "seen_at"} | table.choices))
+    if table.refused:
+        with pytest.raises(PerennialError) as refused:
+            init(request, project, False)
+        line = str(refused.value)
+        assert table.refused in line and "\n" not in line
+        if table.by_hand is None:
+            return
+        # The way on that the line names.
+        select = re.search(r'--data "((?:[^"\\]|\\.)*)"', line)
+        assert select, line
+        request = replace(request, data=select[1].replace('\\"', '"'))
+    said = init(request, project, False)
+    lines = [*map(str, said.draft.assumptions), *map(str, said.draft.left_out)]
+    for part in table.said:
+        assert any(part in line for line in lines), lines
+    model, files = load(project).model("table"), Artifacts(project, "table")
+    files.folder.mkdir(parents=True)
+    for stage in stages.STAGES.values():
+        stage("table", model, files)
+    assert all(verdict.passed for verdict in gates.verdicts(model, files, None, None, False, False))
+    metric, reached = model.evaluation.metric, Evaluation.read(files.metrics).metrics[model.evaluation.metric]
+    features, target = table.by_hand()
+    start = pd.Timestamp(model.held_out_from).tz_localize(None)
+    best = by_hand(features, target, start, model.training.task, metric)
+    print(name, metric, reached, best)
+    if METRICS[metric].higher_is_better:
+        assert reached > best - table.margin
+    else:
+        assert reached < best * (1 + table.margin)
