@@ -299,7 +299,7 @@ def test_a_column_of_another_kind_is_a_schema_change_and_no_comparison(built):
     model, files = built
     before = Runtime.load(files.package)
     renamed = Schema(tuple(c if c.name != "note" else type(c)("note", "category") for c in before.reader.fields))
-    live = SimpleNamespace(reader=SimpleNamespace(schema=renamed))
+    live = SimpleNamespace(reader=SimpleNamespace(schema=renamed), task=before.task)
     packaged = gated(model, files, live)
     assert "column note is now free text" in schema.verdict(packaged).reason
     assert "needs note, which the data no longer has" in champion.verdict(packaged).reason
