@@ -64,8 +64,9 @@ def judged(unit, **gates):
     held_out = pd.DataFrame({"left": [0.0, 0.0], "prediction": [60 * unit, -60 * unit]})
     figures = evaluate.Evaluation(2, 9, "rmse", {"rmse": 60 * unit}, {"rmse": 100 * unit})
     reader = SimpleNamespace(schema=Schema(()))
-    before = SimpleNamespace(reader=reader, predict_frame=lambda frame: np.array([50 * unit, -50 * unit]))
-    packaged = PackagedModel(model, {}, figures, held_out, SimpleNamespace(reader=reader), before, "3")
+    answers = np.array([50 * unit, -50 * unit])
+    before = SimpleNamespace(reader=reader, task="regression", classes=(), predict_frame=lambda frame: answers)
+    packaged = PackagedModel(model, {}, figures, held_out, SimpleNamespace(reader=reader, classes=()), before, "3")
     return metric_limit.verdict(packaged), naive_baseline.verdict(packaged), champion.verdict(packaged)
 
 
