@@ -48,8 +48,7 @@ def reconcile(context: RolloutContext, settings: dict[str, Rollout], models: lis
     `models` None means all that are routed, were ever live, or run. When the recovery of one model fails, the others are
     still recovered; the first such error is raised at the end, and the actions are logged.
     """
-    restored = foreign_files.set_aside(context.home)
-    actions = list(restored)
+    actions = foreign_files.set_aside(context.home)
     running = [r for engine in context.engines.all() for r in engine.all()]
     live = {e.model for e in context.ledger.events(*MOVES)}
     errors: list[Exception] = []
@@ -61,8 +60,7 @@ def reconcile(context: RolloutContext, settings: dict[str, Rollout], models: lis
             actions.append(f"{model}: left alone, a rollout of it is going on")
         except Exception as error:
             errors.append(error)
-    if restored:
-        _wait_for_routes(context, models)
+    _wait_for_routes(context, models)
     # That MLflow is away is one line, for however many models.
     actions = list(dict.fromkeys(actions))
     if errors:
@@ -73,15 +71,22 @@ def reconcile(context: RolloutContext, settings: dict[str, Rollout], models: lis
 
 
 def _wait_for_routes(context: RolloutContext, models: list[str] | None) -> None:
-    """Waits until Traefik follows the files in routes/ again: one that another hand had emptied took its model off the router."""
+    """Waits until Traefik follows the files in routes/ again: one that another hand had emptied took its model off the router.
+
+    It may have been restored by another process, just before. Nobody waits for a router that does not answer at all.
+    """
     until = time.monotonic() + SWITCH_LIMIT_S
     for model in models or route_file.routed_models(context.home):
         try:
             current = route_file.read(context.home, model)
         except RolloutError:
             continue
-        if current is not None and any(map(answers, current.answering)):
-            probe.wait_for_stamp(context.address(model), current.stamp, max(0.0, until - time.monotonic()))
+        if current is None:
+            continue
+        address = context.address(model)
+        status, _, stamp = probe.through_router(address)
+        if status and stamp != current.stamp and any(map(answers, current.answering)):
+            probe.wait_for_stamp(address, current.stamp, max(0.0, until - time.monotonic()))
 
 
 def _with_settings(

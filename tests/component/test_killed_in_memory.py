@@ -60,6 +60,18 @@ def test_one_that_is_killed_while_it_is_undone_is_undone_by_reconcile(lived, poi
     assert agreed(world, context) == "1"
 
 
+def test_reconcile_ends_once_the_router_follows_the_file(lived, monkeypatch):
+    """The rollout keeper may restore a damaged route file a moment before: reconcile then waits until the router has read it."""
+    world, context = lived
+    deploy(context, "1")
+    routed, unread = world.routed, iter(range(20))
+    # What a router answers that has not yet read the file again.
+    monkeypatch.setattr(world, "routed", lambda model: routed(model) if next(unread, None) is None else None)
+    assert reconcile(context) == []
+    assert next(unread, None) is None
+    assert agreed(world, context) == "1"
+
+
 def passed(monkeypatch, call):
     """The failpoints that the call passes, each with its number."""
     reached, points = Counter(), []
