@@ -92,10 +92,9 @@ def truth(cell: Any) -> float | None:
             return float(known)
     elif missing(cell):
         return None
-    elif isinstance(cell, int | float | np.integer | np.floating | Decimal):
-        value = float(cell)
-        if value in (0.0, 1.0):
-            return value
+    elif isinstance(cell, int | float | np.integer | np.floating | Decimal) and cell in (0, 1):
+        # Not judged by its double: an integer of 400 digits has none.
+        return float(cell == 1)
     raise Unreadable(f"must be true or false; got {shown(cell)}")
 
 
