@@ -18,6 +18,7 @@ ALL = (
     "stages",
     "airflow_database",
     "preload",
+    "large",
     "portfolio",
     "repro",
     "data",
