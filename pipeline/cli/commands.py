@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import SettingsError
-from pipeline.workspaces import stage_server
 
 if TYPE_CHECKING:
     from pipeline.context import Context
@@ -66,6 +65,7 @@ def init(arguments: argparse.Namespace) -> Answer:
 
 def retrain(arguments: argparse.Namespace) -> Answer:
     from pipeline.runs.retrain import retrain
+    from pipeline.workspaces import stage_server
 
     context, model = _context(), arguments.model
     settings = context.params.model_of_a_run(model)
@@ -102,6 +102,7 @@ def _start_router(context: Context) -> None:
 def reproduce(arguments: argparse.Namespace) -> Answer:
     from pipeline.cli import tables
     from pipeline.runs.rebuild import rebuild
+    from pipeline.workspaces import stage_server
 
     with stage_server.running(at_once=True):
         result = rebuild(_context(), arguments.model, arguments.version)

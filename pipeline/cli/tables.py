@@ -6,18 +6,18 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
+from pipeline.cli.plain_table import PlainTable
 
-from pipeline.rollout.results import Deployment, Rollback, ShadowResult, Undeployment
-
+# rich and what a rollout gives back are imported where they are used: `status` uses neither, and answers at once.
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from pipeline.deployer.status import ModelStatus
     from pipeline.init.run import Result as InitResult
     from pipeline.ledger.costs import Roi, RunCosts, StepCost
     from pipeline.ledger.timeline import LiveVersion, TimelineEvent
     from pipeline.monitoring.drift import DriftVerdict
+    from pipeline.rollout.results import Deployment, Rollback, ShadowResult, Undeployment
     from pipeline.runs.drift_check import DriftCheck
     from pipeline.runs.ledger_check import LedgerCheck
     from pipeline.runs.provenance import Trace
@@ -40,6 +40,8 @@ def init(result: InitResult) -> str:
 
 def deployment(result: Deployment | ShadowResult) -> str:
     """A deploy's result in one line."""
+    from pipeline.rollout.results import ShadowResult
+
     if isinstance(result, ShadowResult):
         return f"shadow of version {result.version} says {result.verdict}: {result.reason}"
     if result.already_live:
@@ -62,6 +64,8 @@ def rollback(result: Rollback) -> str:
 
 def text(*parts: Any) -> str:
     """Rich renderables as plain text; what is text already keeps its lines."""
+    from rich.console import Console
+
     out = io.StringIO()
     console = Console(file=out, width=WIDTH, highlight=False)
     for part in parts:
@@ -78,6 +82,9 @@ def undeployment(model: str, result: Undeployment, has_block: bool) -> str:
 
 def table(*columns: str, title: str | None = None) -> Table:
     """An empty table; a column whose name starts with '>' is aligned to the right."""
+    from rich import box
+    from rich.table import Table
+
     empty = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         empty.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
@@ -86,7 +93,7 @@ def table(*columns: str, title: str | None = None) -> Table:
 
 def status(models: list[ModelStatus], faults: Sequence[str] = ()) -> str:
     """`faults` are those of params.yaml that are no model's own."""
-    rows = table("model", "version", ">share", "slot", "since", "answers", "to undo", "address")
+    rows = PlainTable("model", "version", ">share", "slot", "since", "answers", "to undo", "address")
     notes = list(faults)
     for m in models:
         live, candidate = m.live, m.candidate
@@ -126,7 +133,7 @@ def status(models: list[ModelStatus], faults: Sequence[str] = ()) -> str:
             hold = f"; it holds: {m.holds}" if m.holds else ""
             notes.append(f"{m.model}: version {m.baking} is baking{hold}")
     # That MLflow is away is one line, for however many models.
-    return text(rows, *dict.fromkeys(notes))
+    return "\n".join([rows.text(WIDTH), *dict.fromkeys(notes)])
 
 
 def _undo(model: ModelStatus) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.deployer import tokens
-
 if TYPE_CHECKING:
     from pipeline.context import Context
     from pipeline.deployer.api import Traffic
@@ -15,6 +13,7 @@ def traffic(context: Context) -> Traffic:
     """Through the deployer on a server, else by this process."""
     environment = context.environment
     if environment.deployer:
+        from pipeline.deployer import tokens
         from pipeline.deployer.client import RemoteTraffic
 
         return RemoteTraffic(environment.deployer, tokens.key(environment), context.asked_by)

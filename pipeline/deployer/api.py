@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Protocol
 from pipeline.context import Context
 from pipeline.deployer import status
 from pipeline.deployer.status import ModelStatus
-from pipeline.rollout import deploy, recovery, rollback, undeploy
+from pipeline.rollout.prediction_folders import predictions_folder
 from pipeline.rollout.recorded import recorded_settings
 from pipeline.rollout.results import Deployment, Rollback, ShadowResult, Undeployment
-from pipeline.rollout.slots import predictions_folder
 from pipeline.settings.rollout import Rollout
 
 if TYPE_CHECKING:
@@ -83,27 +82,39 @@ class LocalTraffic:
         accept_schema_change: bool = False,
     ) -> Deployment | ShadowResult:
         rollout, settings = self._context.rollout(run), self._context.params.model(model).rollout
+        from pipeline.rollout import deploy
+
         return deploy.deploy(rollout, model, version, settings, reason, strategy, wait_s, accept_schema_change)
 
     def rollback(self, run: str, model: str, reason: str) -> Rollback:
         settings = self._context.rollout_settings(model)
+        from pipeline.rollout import rollback
+
         return rollback.rollback(self._context.rollout(run), model, settings, reason)
 
     def replace(self, run: str, model: str, reason: str, leaving: str, by: str) -> Rollback:
         settings = self._context.rollout_settings(model)
+        from pipeline.rollout import rollback
+
         return rollback.replace(self._context.rollout(run), model, settings, reason, leaving, by)
 
     def undeploy(self, run: str, model: str, reason: str) -> Undeployment:
         # It needs no block: how long slots may drain is all that settings say about it.
         block = self._context.params.models.get(model)
         settings = block.rollout if block else recorded_settings(self._context.ledger, model) or Rollout()
+        from pipeline.rollout import undeploy
+
         return undeploy.undeploy(self._context.rollout(run), model, settings.drain_s, reason)
 
     def reconcile(self, run: str, models: list[str] | None) -> list[str]:
         settings = {name: m.rollout for name, m in self._context.params.models.items()}
+        from pipeline.rollout import recovery
+
         return recovery.reconcile(self._context.rollout(run), settings, models)
 
     def retire(self, run: str, model: str) -> list[str]:
+        from pipeline.rollout import recovery
+
         return recovery.retire(self._context.rollout(run), model, self._context.rollout_settings(model))
 
     def status(self, model: str) -> list[ModelStatus]:

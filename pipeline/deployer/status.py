@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
@@ -15,14 +15,15 @@ from pipeline.ledger import label_delays
 from pipeline.ledger.events import IntervalScored
 from pipeline.ledger.package_of_version import PackageOfVersion
 from pipeline.ledger.rollout_events import MOVES, EvidenceNeeded, RolledBack, RolloutHolding, RolloutStarted, RouteMoved
+from pipeline.ledger.store import Ledger
 from pipeline.ledger.timeline import live_at, live_models, trusted_predecessor
 from pipeline.registry.versions import Registry
-from pipeline.rollout import probe, registry_agreement
+from pipeline.rollout import registry_agreement
+from pipeline.rollout.opened import is_recorded, open_rollout
+from pipeline.rollout.prediction_folders import predictions_folder
 from pipeline.rollout.recorded import is_outdated, recorded_settings
-from pipeline.rollout.recovery import is_recorded, open_rollout
 from pipeline.rollout.routing import foreign_files, route_file
 from pipeline.rollout.routing.route import Route, RoutedSlot
-from pipeline.rollout.slots import predictions_folder
 from pipeline.services import processes
 from pipeline.serving import log_files
 from pipeline.settings.addresses import services_of
@@ -150,28 +151,34 @@ def models_status(context: Context, model: str = "") -> list[ModelStatus]:
     """
     if model and model not in context.params.broken and not context.ledger.events(*MOVES, model=model):
         context.params.model(model)
-    registry = _registry(context)
-    found = []
-    for name in [model] if model else known_models(context):
-        delay = label_delays.newest(context.ledger, name)
-        status = replace(
-            _model_status(context, name),
-            log=log_line(context.home, name),
-            label_delay_s=delay.as_dict() if delay is not None else None,
-            scored=_newest_scored(context, name),
-        )
-        live = live_at(context.ledger, name) if status.live is not None else None
-        found.append(replace(status, registry=registry.lines(name, live.package)) if live is not None else status)
-    return found
+    registry, ledger = _registry(context), context.ledger
+    names = [model] if model else known_models(context)
+    with ledger.reading():
+        delays, scored = label_delays.newest_of(ledger, names), _newest_scored(ledger, names)
+        found = [_one(context, name, delays.get(name), scored.get(name)) for name in names]
+        return [_with_registry(ledger, status, registry) for status in found]
 
 
-def _newest_scored(context: Context, name: str) -> str | None:
-    """The newest interval of `scoring` that is at its destination, and what that cost; None when none is."""
-    scored = context.ledger.events(IntervalScored, model=name)
-    if not scored:
-        return None
-    newest = max(scored, key=lambda entry: (entry.event.interval_end, entry.seq)).event
-    return f"{newest.sentence()}; {newest.cost:.6f} {newest.currency}"
+def _one(context: Context, name: str, delay: LabelDelay | None, scored: str | None) -> ModelStatus:
+    """All but what MLflow says of it."""
+    about = delay.as_dict() if delay is not None else None
+    log = log_line(context.home, name)
+    return replace(_model_status(context, name), log=log, label_delay_s=about, scored=scored)
+
+
+def _with_registry(ledger: Ledger, status: ModelStatus, registry: _Asked) -> ModelStatus:
+    live = live_at(ledger, status.model) if status.live is not None else None
+    return replace(status, registry=registry.lines(status.model, live.package)) if live is not None else status
+
+
+def _newest_scored(ledger: Ledger, names: Sequence[str]) -> dict[str, str]:
+    """By model the newest interval of `scoring`, of the last ten that came to its destination, and what that cost."""
+    newest: dict[str, IntervalScored] = {}
+    for entry in ledger.newest(IntervalScored, models=names, count=10):
+        known = newest.get(entry.model)
+        if known is None or entry.event.interval_end >= known.interval_end:
+            newest[entry.model] = entry.event
+    return {name: f"{event.sentence()}; {event.cost:.6f} {event.currency}" for name, event in newest.items()}
 
 
 def _registry(context: Context) -> _Asked:
@@ -331,6 +338,8 @@ def _candidate_status(current: Route, since: str | None) -> CandidateStatus | No
 
 
 def _answers(routed: RoutedSlot) -> bool:
+    from pipeline.rollout import probe
+
     return probe.answering_version(routed.address, timeout_s=1) == routed.version
 
 
@@ -346,6 +355,9 @@ def _why_no_answer(address: str, current: Route) -> str | None:
 
     A slot that is asked by itself would also answer while the router does not know the model.
     """
+    # Asking takes httpx, a tenth of a second to import; of a model that is not live nothing is asked.
+    from pipeline.rollout import probe
+
     code, version, stamp = probe.through_router(address)
     if code == 200 and stamp != current.stamp:
         # The route may have been moved this very moment.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from pipeline.data.label_delay import LabelDelay
@@ -9,11 +10,24 @@ from pipeline.ledger.events import DataLanded
 from pipeline.ledger.store import Ledger
 from pipeline.settings.models import time_of
 
+# A model's newest snapshots: among them is that of the newest as-of, unless a long backfill came after it.
+LOOKED_AT = 10
+
+
+def newest_of(ledger: Ledger, models: Sequence[str]) -> dict[str, LabelDelay]:
+    """By model what its snapshot of the newest as-of says, of its LOOKED_AT newest; without models that have none, or no label times."""
+    found: dict[str, DataLanded] = {}
+    for entry in ledger.newest(DataLanded, models=models, count=LOOKED_AT):
+        known = found.get(entry.model)
+        if known is None or time_of(entry.event.as_of) >= time_of(known.as_of):
+            found[entry.model] = entry.event
+    delays = {model: LabelDelay.read(landed.label_delay_s) for model, landed in found.items()}
+    return {model: delay for model, delay in delays.items() if delay is not None}
+
 
 def newest(ledger: Ledger, model: str) -> LabelDelay | None:
-    """What the snapshot of the newest as-of says; None before the first one, or without label times."""
-    landed = _by_as_of(ledger, model)
-    return LabelDelay.read(landed[-1].label_delay_s) if landed else None
+    """The same of one model; None before the first snapshot, or without label times."""
+    return newest_of(ledger, [model]).get(model)
 
 
 def known_at(ledger: Ledger, model: str, as_of: datetime) -> LabelDelay | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,6 +41,9 @@ EVENTS = sa.Table(
     sa.Column("hash", sa.String(64), nullable=False),
 )
 
+
+# The newest event of a kind of each model is found by it alone, however long the ledger is.
+BY_KIND = sa.Index("ix_events_kind_model_seq", EVENTS.c.kind, EVENTS.c.model, EVENTS.c.seq)
 
 # What a database that is away, torn or no database at all raises; SQLAlchemy passes some of it on unwrapped.
 FAILURES = (sa.exc.SQLAlchemyError, sqlite3.Error, OSError, UnicodeError)
@@ -109,6 +113,7 @@ class Ledger:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self._shared = threading.local()
         try:
             if url.startswith("sqlite:///"):
                 Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
@@ -117,6 +122,8 @@ class Ledger:
                 sa.event.listen(self._engine, "connect", _durable)
             with self._locked() as connection:
                 EVENTS.create(connection, checkfirst=True)
+                # A ledger of before has its table without it.
+                connection.execute(sa.schema.CreateIndex(BY_KIND, if_not_exists=True))
         except (*FAILURES, ImportError) as error:
             raise self._failed(error) from error
 
@@ -153,13 +160,43 @@ class Ledger:
         for column, value in ((EVENTS.c.model, model), (EVENTS.c.run, run)):
             if value:
                 query = query.where(column == value)
-        with self._reported(), self._engine.connect() as connection:
+        with self._reported(), self._connected() as connection:
             if until:
                 later = sa.select(EVENTS.c.seq).where(EVENTS.c.at > until).order_by(EVENTS.c.seq).limit(1)
                 first = connection.execute(later).scalar()
                 query = query.where(EVENTS.c.seq < first) if first is not None else query
             rows = connection.execute(query).all()
         return [Entry(r.seq, r.at, r.model, r.run, r.step, r.kind, r.body, r.hash) for r in rows]
+
+    def newest(self, *kinds: type[E], models: Collection[str] | None = None, count: int = 1) -> list[Entry[E]]:
+        """Of each of the `models` (None: of all) its last `count` events of these kinds, in the order of their numbers."""
+        of_models = sa.true() if models is None else EVENTS.c.model.in_(list(models))
+        of_kinds = sa.and_(EVENTS.c.kind.in_([kind.KIND for kind in kinds]), of_models)
+        place = sa.func.row_number().over(partition_by=EVENTS.c.model, order_by=EVENTS.c.seq.desc())
+        placed = sa.select(EVENTS.c.seq, place.label("place")).where(of_kinds).subquery()
+        wanted = sa.select(placed.c.seq).where(placed.c.place <= count)
+        with self._reported(), self._connected() as connection:
+            rows = connection.execute(sa.select(EVENTS).where(EVENTS.c.seq.in_(wanted)).order_by(EVENTS.c.seq)).all()
+        return [Entry(r.seq, r.at, r.model, r.run, r.step, r.kind, r.body, r.hash) for r in rows]
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """In the block this thread's reads share a connection: for many of them, opening one each is most of their time."""
+        with self._reported(), self._engine.connect() as connection:
+            self._shared.connection = connection
+            try:
+                yield
+            finally:
+                self._shared.connection = None
+
+    @contextmanager
+    def _connected(self) -> Iterator[sa.Connection]:
+        shared = getattr(self._shared, "connection", None)
+        if shared is not None:
+            yield shared
+            return
+        with self._engine.connect() as connection:
+            yield connection
 
     def models(self) -> set[str]:
         """The names of the models that have an event."""

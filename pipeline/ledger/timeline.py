@@ -71,7 +71,11 @@ def timeline(ledger: Ledger, model: str, until: str = "") -> list[TimelineEvent]
 
 def live_at(ledger: Ledger, model: str, until: str = "") -> LiveVersion | None:
     """What was live at `until` (default: now); None when nothing was. The order is that of the events' numbers."""
-    moves: list[Entry[Move | Undeployed]] = ledger.events(*MOVES, Undeployed, model=model, until=until)
+    moves: list[Entry[Move | Undeployed]]
+    if until:
+        moves = ledger.events(*MOVES, Undeployed, model=model, until=until)
+    else:
+        moves = ledger.newest(*MOVES, Undeployed, models=[model])
     last = moves[-1] if moves else None
     if last is None or isinstance(last.event, Undeployed):
         return None
@@ -80,7 +84,8 @@ def live_at(ledger: Ledger, model: str, until: str = "") -> LiveVersion | None:
 
 def live_models(ledger: Ledger) -> list[str]:
     """The models of which a version is live, by the ledger."""
-    return [model for model in sorted({move.model for move in ledger.events(*MOVES)}) if live_version(ledger, model)]
+    moves: list[Entry[Move | Undeployed]] = ledger.newest(*MOVES, Undeployed)
+    return sorted(move.model for move in moves if not isinstance(move.event, Undeployed))
 
 
 def live_version(ledger: Ledger, model: str) -> str:

@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-import httpx
-
 from pipeline.errors import RegistryAwayError
 
 if TYPE_CHECKING:
@@ -98,6 +96,9 @@ class Rest:
         return None if found is None else (found["experiment_id"], found["lifecycle_stage"])
 
     def _get(self, what: str, part: str, **query: str) -> Any:
+        # httpx takes a tenth of a second to import, and most commands ask MLflow nothing.
+        import httpx
+
         url = f"{self.uri.rstrip('/')}/api/2.0/mlflow/{what}"
         try:
             answer = httpx.get(url, params=query, timeout=LIMIT_S, verify=url.startswith("https:"))

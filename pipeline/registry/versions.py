@@ -32,16 +32,16 @@ from pipeline.registry.lookups import (
     refused_package,
     version_of_alias,
 )
-from pipeline.serving.runtime import Runtime
 from pipeline.settings import yaml_file
 from pipeline.settings.environment import Environment
 from pipeline.training import signing
 from pipeline.training.signing import SigningKey
-from pipeline.workspaces.workspace import RUN_FILE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
+
+    from pipeline.serving.runtime import Runtime
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 RUN_TAG, DATA_TAG, CODE_TAG = "perennial.run", "perennial.data_version", "perennial.code_revision"
@@ -237,6 +237,8 @@ class Registry:
         import mlflow
         from mlflow.exceptions import MlflowException
 
+        from pipeline.workspaces.workspace import RUN_FILE
+
         client = self.client()
         registered = model_version(client, name, version)
         run = registered.run_id
@@ -289,6 +291,8 @@ class Registry:
     def runtime(self, name: str, version: str, digest: str = "") -> Runtime:
         """The loaded package of a version that passed its gates, with the checks that a slot makes. Raises RegistryError."""
         folder = self.deployable_package(name, version, digest)
+        from pipeline.serving.runtime import Runtime
+
         return Runtime.load(folder, self.key.public(), self.signature(name, version, digest))
 
     def deployable_package(self, name: str, version: str, digest: str = "") -> Path:

@@ -14,9 +14,7 @@ from datetime import datetime, timedelta
 from pipeline.errors import LeaseBusy, RegistryError, RolloutError
 from pipeline.ledger import lease
 from pipeline.ledger.rollout_events import (
-    CLOSINGS,
     MOVES,
-    OPENINGS,
     Baked,
     Opening,
     Promoting,
@@ -27,10 +25,11 @@ from pipeline.ledger.rollout_events import (
     SlotRevived,
     UndeployStarted,
 )
-from pipeline.ledger.store import Entry, Ledger
+from pipeline.ledger.store import Entry
 from pipeline.ledger.timeline import live_at
 from pipeline.rollout import predecessor, probe, registry_agreement, settings_change, slots, undeploy
 from pipeline.rollout.context import SWITCH_LIMIT_S, RolloutContext, answers
+from pipeline.rollout.opened import is_recorded, open_rollout
 from pipeline.rollout.recorded import recorded_settings
 from pipeline.rollout.routing import foreign_files, route_file
 from pipeline.rollout.routing.route import Route, RoutedSlot
@@ -173,12 +172,6 @@ def recover_route(
     return current
 
 
-def is_recorded(ledger: Ledger, model: str, live: RoutedSlot) -> bool:
-    """Whether the ledger says that this version is live, and with this package as far as both name one."""
-    last = live_at(ledger, model)
-    return last is not None and last.package.is_same(live.package)
-
-
 def _check_followed(context: RolloutContext, current: Route) -> None:
     """Raises RolloutError when Traefik does not follow the route file.
 
@@ -190,13 +183,6 @@ def _check_followed(context: RolloutContext, current: Route) -> None:
         raise RolloutError(
             f"route {current.model}", f"{address} does not follow its file", "is Traefik up? look at its log"
         )
-
-
-def open_rollout(ledger: Ledger, model: str) -> Entry[Opening] | None:
-    """The newest start of a rollout or a rollback with no closing event after it, or None."""
-    closings = ledger.events(*CLOSINGS, model=model)
-    openings = ledger.events(*OPENINGS, model=model, after=closings[-1].seq if closings else 0)
-    return openings[-1] if openings else None
 
 
 def _finish_or_undo(

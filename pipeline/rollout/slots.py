@@ -13,6 +13,7 @@ from pipeline.registry.packages import package_digest
 from pipeline.rollout import probe
 from pipeline.rollout.context import RolloutContext
 from pipeline.rollout.engines.base import Engine, Running, SlotSpec
+from pipeline.rollout.prediction_folders import predictions_folder
 from pipeline.rollout.recorded import as_recorded
 from pipeline.rollout.routing.route import RoutedSlot
 from pipeline.serving.intake import GOLDEN_HEADER
@@ -30,12 +31,6 @@ class ProvenSlot:
     engine_reason: str
     ready_s: float
     golden_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-
-
-def predictions_folder(home: Path, model: str, shadow: bool = False) -> Path:
-    """The folder of the slots' prediction logs; a shadow's is apart, because users do not get its answers."""
-    folder = home / "predictions" / model
-    return folder / "shadow" if shadow else folder
 
 
 def fill(
