@@ -8,7 +8,7 @@ from datetime import timedelta
 from functools import cache
 from typing import Any, NoReturn
 
-from airflow.sdk import DAG, Asset, Param, get_parsing_context, task
+from airflow.sdk import DAG, Asset, AssetAlias, Param, get_current_context, get_parsing_context, task
 from airflow.sdk.definitions.param import ParamsDict
 from airflow.sdk.definitions.retry_policy import (
     ExceptionRetryPolicy,
@@ -98,6 +98,28 @@ def documentation(module: str | None, settings: DagSettings) -> str:
 def drift_asset(model: str) -> Asset:
     """The asset whose event the monitor Dag emits and the retrain Dag starts from."""
     return Asset(name=f"drift__{model}", uri=f"perennial://drift/{model}")
+
+
+def champion_alias(model: str) -> AssetAlias:
+    """What a task that may bring a version live has as its outlet; a plain outlet would be emitted each time."""
+    return AssetAlias(f"live__{model}")
+
+
+def tell_champion(model: str) -> None:
+    """Emits the asset `champion__MODEL` when a version went live since the last time, with the version and its data as extra.
+
+    A Dag with schedule=[Asset("champion__MODEL")] starts from it, so the asset has no address of its own.
+    """
+    from pipeline.ledger.store import airflow_run
+    from pipeline.runs import champion_news
+
+    context = get_current_context()
+    run = context["dag_run"]
+    news = champion_news.take(Context.here(), airflow_run(run.dag_id, run.run_id), model)
+    if news is not None:
+        asset = Asset(name=f"champion__{model}")
+        context["outlet_events"][champion_alias(model)].add(asset, extra=news.as_dict())
+        log.info("emitted %s: version %s is live", asset.name, news.version)
 
 
 def as_of_param(description: str) -> Param:

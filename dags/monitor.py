@@ -19,6 +19,7 @@ from airflow.sdk import (
 from closing_schedule import cron_schedule
 from dag_parts import (
     as_of_param,
+    champion_alias,
     checked,
     documentation,
     drift_asset,
@@ -28,6 +29,7 @@ from dag_parts import (
     skip,
     task_defaults,
     task_of,
+    tell_champion,
 )
 
 from pipeline.context import Context
@@ -87,6 +89,8 @@ def watch_rollout(model: str) -> dict:
 
     result = watch(Context.here(), run_id(), model, as_of_run())
     log.info("%s: %s", result.decision, result.reason)
+    # Also for what the command line brought live since the last check.
+    tell_champion(model)
     return {"decision": result.decision, "reason": result.reason, "rows": result.rows}
 
 
@@ -125,7 +129,8 @@ def monitor_dag(model: str, settings: DagSettings) -> Any:
     ) as dag:
         # The watch may roll the champion back. So the drift check comes after it, and the predecessor stays until then.
         drift_check = task_of(check_drift, pool=settings.pool)(model)
-        task_of(watch_rollout)(model) >> [drift_check, task_of(retire_predecessor)(model)]
+        watch = task_of(watch_rollout).override(outlets=[champion_alias(model)])
+        watch(model) >> [drift_check, task_of(retire_predecessor)(model)]
         task(outlets=[alias(model)])(announce_drift)(model, drift_check)
         task_of(verify_ledger)(model)
     set_form(dag, FORM)

@@ -20,6 +20,7 @@ from airflow.sdk import (
 from closing_schedule import cron_schedule
 from dag_parts import (
     as_of_param,
+    champion_alias,
     checked,
     documentation,
     drift_asset,
@@ -29,6 +30,7 @@ from dag_parts import (
     skip,
     task_defaults,
     task_of,
+    tell_champion,
 )
 
 from pipeline.context import Context
@@ -115,6 +117,7 @@ def roll_out(model: str, version: str) -> dict:
     accept = context["params"]["accept_schema_change"]
     here = Context.here(context["dag_run"].triggering_user_name)
     rollout = steps.roll_out(here, request.run, model, version, request.reason, strategy, accept)
+    tell_champion(model)
     return rollout.as_dict()
 
 
@@ -123,7 +126,14 @@ def settle(model: str) -> dict:
     from pipeline.runs import settle as last_step
 
     context = get_current_context()
-    return last_step.settle(Context.here(), run_request(context).run, model, is_backfill(context)).body()
+    settled = last_step.settle(Context.here(), run_request(context).run, model, is_backfill(context)).body()
+    if not is_backfill(context):
+        # Of a rollout whose task was killed, and that was completed here.
+        tell_champion(model)
+    return settled
+
+
+MAY_BRING_LIVE = (roll_out, settle)
 
 
 def add_tasks(model: str, queues: Mapping[str, str], pool: str | None) -> None:
@@ -135,7 +145,8 @@ def add_tasks(model: str, queues: Mapping[str, str], pool: str | None) -> None:
     """
 
     def step(name: str, function: Callable[..., Any], *arguments: Any, pool: str | None = None) -> Any:
-        return task_of(function, name, queues.get(name), pool)(*arguments)
+        made = task_of(function, name, queues.get(name), pool)
+        return (made.override(outlets=[champion_alias(model)]) if function in MAY_BRING_LIVE else made)(*arguments)
 
     folder = step("open_workspace", open_workspace, model)
     stages: dict[str, Any] = {}

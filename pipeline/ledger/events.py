@@ -230,6 +230,14 @@ class IntervalScored(Event, kind="interval_scored"):
         )
 
 
+class ChampionTold(Event, kind="champion_told"):
+    """The asset `champion__MODEL` was emitted for the version that the event number `move` brought live."""
+
+    version: str
+    move: int
+    digest: str = ""
+
+
 class Watched(Event, kind="watched"):
     """Champion and predecessor were compared on labelled rows. `excess` and `low` are differences of losses from 0 to 1."""
 

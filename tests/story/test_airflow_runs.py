@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
+import pandas as pd
 import psutil
 import pytest
 
@@ -19,15 +20,15 @@ from demo.replay import requests
 from demo.show import flights_between
 from harness.load import steady_load
 from pipeline.deployer import traffic
-from pipeline.ledger.events import DriftChecked, RunOpened, StepEnded
+from pipeline.ledger.events import DriftChecked, IntervalScored, RunOpened, StepEnded
 from pipeline.ledger.rollout_events import RolledBack
 from pipeline.ledger.store import airflow_run
 from pipeline.services import control, processes
 from pipeline.services.environment import USER, machine_secrets
 from tests.support import browser
-from tests.support.flights_story import MONITOR, OPERATE, RETRAIN
+from tests.support.flights_story import MONITOR, OPERATE, RETRAIN, SCORE, backfill
 from tests.support.required import skip_or_fail
-from tests.support.stack import FLIGHTS
+from tests.support.stack import CONSUMER, FLIGHTS
 
 pytestmark = pytest.mark.timeout(2700)
 
@@ -43,6 +44,40 @@ def test_1_a_triggered_retrain_goes_live(stack, first_version):
     assert all(b["state"] == "success" and b["wall_s"] > 0 and b["peak_mb"] > 10 for b in ended.values())
     assert ended["train"]["cpu_s"] > 0.5
     assert "deprecated" not in stack.airflow.log(RETRAIN, run, "register"), "skops was there before Airflow was"
+
+
+def test_1b_the_asset_of_the_champion_starts_another_teams_dag(stack, first_version):
+    """A Dag with schedule=[Asset("champion__MODEL")] starts when a version goes live, and gets the version and its data."""
+    until = time.monotonic() + 180
+    while not (runs := stack.airflow.runs(CONSUMER)):
+        assert time.monotonic() < until, "no run started"
+        time.sleep(0.3)
+    run = min(runs, key=lambda run: run["run_after"])
+    assert (run["run_type"], stack.finish(CONSUMER, run["dag_run_id"])[""]) == ("asset_triggered", "success")
+    path = f"/dags/{CONSUMER}/dagRuns/{run['dag_run_id']}/taskInstances/what_is_live/xcomEntries/return_value"
+    (extra,) = stack.airflow.get(path)["value"]
+    tags = stack.context.registry.version_facts(FLIGHTS, "1").tags
+    assert (extra["model"], extra["version"], extra["data_version"]) == (FLIGHTS, "1", tags["perennial.data_version"])
+
+
+def test_1c_a_week_is_scored_and_backfilled_and_stands_there_once(stack, first_version):
+    """The score Dag scores the interval of its form, and a backfill each of its own; done again, each row is there once."""
+    stack.airflow.wait_for_dag(SCORE)
+    for _ in range(2):
+        run = stack.airflow.trigger(SCORE, interval="2013-04-01/2013-04-08")
+        assert set(stack.finish(SCORE, run).values()) == {"success"}
+    path = f"/dags/{SCORE}/dagRuns/{run}/taskInstances/score_interval/xcomEntries/return_value"
+    told = stack.airflow.get(path)["value"]
+    assert told["rows_in"] == told["scored"] + told["refused"] > 1000
+    assert set(backfill(stack, SCORE, "2013-04-01", "2013-04-08", reprocess_behavior="completed").values()) == {
+        "success"
+    }
+    scored = pd.concat(pd.read_parquet(path) for path in (stack.project / "scores").glob("*/*/scores.parquet"))
+    weeks = scored.groupby("interval_start").size()
+    assert (len(weeks), weeks.iloc[0]) == (2, told["scored"])
+    events = [e.event for e in stack.context.ledger.events(IntervalScored, model=FLIGHTS)]
+    assert {e.interval_start[:10] for e in events} == {"2013-04-01", "2013-04-08"}
+    assert all(e.cost > 0 for e in events)
 
 
 def test_2_mlflow_knows_the_run_and_the_version(stack, first_version):

@@ -22,6 +22,21 @@ from pipeline.services.environment import PORTS, USER, Addresses, machine_secret
 from pipeline.settings.net import free_port
 
 FLIGHTS = "flight-delay"
+# A Dag of another team, which knows nothing of ours.
+CONSUMER = "refresh_dashboard"
+CONSUMER_DAG = f'''
+from airflow.sdk import DAG, Asset, task
+
+champion = Asset("champion__{FLIGHTS}")
+
+with DAG("{CONSUMER}", schedule=[champion]):
+
+    @task
+    def what_is_live(triggering_asset_events=None):
+        return [event.extra for event in triggering_asset_events[champion]]
+
+    what_is_live()
+'''
 WINDOW_DAYS = 42
 
 
@@ -59,7 +74,9 @@ def _stack(tmp_path_factory):
     settings["source"]["window_days"] = WINDOW_DAYS
     settings["training"]["options"]["max_iter"] = 40
     settings["gates"]["metric_limit"] = 0.55
+    settings["scoring"] = {"cron": "0 0 * * 1", "destination": {"parquet": "scores"}}
     project = make_project(folder, {FLIGHTS: settings, "churn": CHURN, "loyal": CHURN, "hopeless": hopeless})
+    (project / "dags" / f"{CONSUMER}.py").write_text(CONSUMER_DAG)
     demo_flights.main([str(ROOT / "warehouse" / "flights")])
     (project / "warehouse").symlink_to(ROOT / "warehouse")
     home = project / "home"

@@ -110,6 +110,7 @@ BODIES = [
             "currency": "USD",
         },
     ),
+    ("champion_told", {"version": "3", "move": 12, "digest": "d"}),
     ("ledger_verified", {"intact": True, "events": 90, "anchors": 4, "problem": "", "notes": ["not checked: it"]}),
     ("anchors_accepted", {"reason": "restored", "anchors": ["90:ab"]}),
     ("deployer_called", {"verb": "deploy", "model": "churn", "version": "2", "wait_s": 60}),
