@@ -141,6 +141,18 @@ def score(arguments: argparse.Namespace) -> Answer:
     return Answer(lines, scored.body())
 
 
+def export(arguments: argparse.Namespace) -> Answer:
+    from pipeline.runs import edge_export
+
+    context = _context()
+    made = edge_export.export(context, _known(context, arguments.model), arguments.version, arguments.to)
+    text = (
+        f"{made.model}: version {made.version} to {made.folder}, {made.files} files, {made.size_mb:.2f} MB; "
+        f"`python {made.folder}/serve.py` serves it"
+    )
+    return Answer(text, made.as_dict())
+
+
 def deploy(arguments: argparse.Namespace) -> Answer:
     from pipeline.cli import tables
     from pipeline.deployer import traffic

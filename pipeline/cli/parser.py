@@ -88,6 +88,10 @@ def _add_run_commands(add: Add) -> None:
     predict.add_argument("model")
     predict.add_argument("--input", type=Path, required=True, metavar="FILE")
     predict.add_argument("--output", type=Path, required=True, metavar="FILE")
+    export = add("export", commands.export, "write a version for a machine with onnxruntime and numpy alone")
+    export.add_argument("model")
+    export.add_argument("version", nargs="?", default="", help="default: the live one")
+    export.add_argument("--to", type=Path, required=True, metavar="FOLDER")
     score = add("score", commands.score, "score an interval's rows with the champion, to scoring.destination")
     score.add_argument("model")
     about = "START/END, ISO 8601 (default: the last complete one of scoring.cron)"

@@ -22,7 +22,7 @@ from pipeline.monitoring import live_quality
 from pipeline.rollout import deploy
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.slots import predictions_folder
-from pipeline.runs import batch_scoring
+from pipeline.runs import batch_scoring, edge_export
 from pipeline.runs.drift_check import check_drift
 from pipeline.runs.rebuild import rebuild
 from pipeline.runs.retrain import retrain
@@ -30,6 +30,7 @@ from pipeline.training import frames
 from pipeline.workspaces.dvc_graph import Artifacts
 from tests.support import all_kinds
 from tests.support.all_kinds import AS_OF, NAME, SEEN
+from tests.support.edge import Runner, bare_python
 
 LIMIT_S = 20
 
@@ -149,6 +150,12 @@ def test_a_model_of_every_kind_goes_from_its_source_to_a_rebuild(context, tmp_pa
     answers = live_answers(address, rows) | scored(context, rows, tmp_path)
     assert answers["JSON"] == pytest.approx(held_out["prediction"].tolist(), abs=1e-6)
     assert {form: given == answers["JSON"] for form, given in answers.items()} == dict.fromkeys(answers, True)
+
+    edge_export.export(context, NAME, "", tmp_path / "edge")
+    with Runner(bare_python(tmp_path / "venv"), tmp_path / "edge") as runner:
+        runner.says(f"{NAME} version 1 on http")
+        at_the_edge = live_answers(runner.address, rows)
+        assert at_the_edge == {form: answers[form] for form in at_the_edge}
 
     assert in_mlflow(context, held_out) == held_out["prediction"].tolist()
     forms = len(answers) - 2

@@ -14,7 +14,7 @@ from tests.support.pages import blocks, follow
 pytestmark = pytest.mark.timeout(1200)
 
 # In an order in which a reader may take them: each goes on where the one before it ended.
-PAGES = ("first-model", "own-gate", "own-source", "retraining", "batch-scoring", "operating")
+PAGES = ("first-model", "own-gate", "own-source", "retraining", "batch-scoring", "edge", "operating")
 
 
 def test_every_command_of_the_pages_runs(tmp_path):

@@ -1,0 +1,144 @@
+"""An exported version answers on a Python with onnxruntime and numpy alone as its slot does, and takes a newer one over under load."""
+
+import json
+import shutil
+import subprocess
+import time
+
+import httpx
+import pytest
+
+from harness.load import steady_load
+from harness.project import BODY, GOOD, bodies, customers
+from pipeline.context import Context
+from pipeline.errors import RegistryError
+from pipeline.ledger.rollout_events import RolloutEnded
+from pipeline.ledger.store import Ledger
+from pipeline.runs import edge_export
+from pipeline.serving.runtime import Runtime
+from pipeline.settings.environment import Environment
+from pipeline.training.signing import SigningKey
+from tests.support.edge import Runner, bare_python
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory):
+    return bare_python(tmp_path_factory.mktemp("edge") / "venv")
+
+
+class Signed:
+    """A registry whose every version has that package."""
+
+    def __init__(self, package, home):
+        self.package, self.key = package, SigningKey(home)
+
+    def deployable_package(self, model, version, digest):
+        return self.package
+
+
+@pytest.fixture
+def context(tmp_path, project, churn_package):
+    home = tmp_path / "home"
+    made = Context(Environment.read().at(project, home), Ledger(f"sqlite:///{home / 'ledger.db'}"))
+    made.__dict__["registry"] = Signed(churn_package, home)
+    made.ledger.append(RolloutEnded(version="3", slot="blue", digest="d"), "churn")
+    return made
+
+
+@pytest.fixture
+def folder(context, tmp_path):
+    edge_export.export(context, "churn", "", tmp_path / "edge")
+    return tmp_path / "edge"
+
+
+@pytest.fixture
+def runner(python, folder):
+    with Runner(python, folder) as started:
+        started.says("churn version 3 on http")
+        yield started
+
+
+def test_it_answers_as_the_slots_code_does(runner, folder, churn_package, python):
+    """JSON, CSV, v2 and the function give the package's numbers; what breaks the contract, or is no JSON, is refused in the slot's words."""
+    rows = customers().head(100)[["spend", "calls", "plan"]]
+    expected = Runtime.load(churn_package).predict_frame(rows).tolist()
+    records = rows.astype(object).where(rows.notna(), None).to_dict("records")
+    answer = httpx.post(f"{runner.address}/invocations", json={"dataframe_records": records})
+    assert answer.json() == {"predictions": expected}
+    assert answer.headers["x-model-version"] == "3"
+    csv = httpx.post(
+        f"{runner.address}/invocations", content=rows.to_csv(index=False), headers={"content-type": "text/csv"}
+    )
+    assert csv.json() == {"predictions": expected}
+    inputs = [
+        {"name": n, "datatype": t, "shape": [1], "data": [GOOD[n]]}
+        for n, t in (("spend", "FP64"), ("calls", "INT64"), ("plan", "BYTES"))
+    ]
+    v2 = httpx.post(f"{runner.address}/v2/models/churn/infer", json={"inputs": inputs}).json()
+    assert v2["outputs"][0]["data"] == httpx.post(f"{runner.address}/invocations", content=BODY).json()["predictions"]
+    refused = httpx.post(f"{runner.address}/invocations", json={"dataframe_records": [GOOD, {**GOOD, "spend": -1}]})
+    assert (refused.status_code, refused.json()["error"].split(":")[0]) == (400, "row 1")
+    assert "column spend" in refused.json()["error"]
+    assert httpx.post(f"{runner.address}/invocations", content=b"{").status_code == 400
+    assert httpx.get(f"{runner.address}/v2/health/ready").status_code == 200
+    code = f"import json, serve; print(json.dumps(serve.load().predict({records[:5]!r})))"
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True, cwd=folder)
+    assert json.loads(done.stdout) == expected[:5]
+
+
+def test_a_changed_byte_is_refused_by_its_name(python, folder):
+    """A file of the package or of the code in which one byte differs, or one more file, is named, and nothing is served."""
+    version = folder / (folder / "current").readlink()
+    for name in ("package/model.onnx", "code/pipeline/serving/schema/reader.py", "export.json"):
+        content = (version / name).read_bytes()
+        (version / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        runner = Runner(python, folder)
+        said = runner.process.communicate(timeout=60)[0]
+        assert runner.process.returncode == 1
+        assert f"refused: {version / name}: is not what" in said
+        (version / name).write_bytes(content)
+    (version / "code" / "numpy.py").write_text("")
+    said = Runner(python, folder).process.communicate(timeout=60)[0]
+    assert "numpy.py: is not in the export" in said
+
+
+def test_another_key_is_refused(python, folder, context, tmp_path):
+    """A runner that is told another key serves nothing, and a folder takes no export of another key."""
+    runner = Runner(python, folder, "--key", SigningKey(tmp_path / "other").public())
+    assert "export.json: is not what the key" in runner.process.communicate(timeout=60)[0]
+    context.registry.key = SigningKey(tmp_path / "other")
+    with pytest.raises(RegistryError, match="has exports that another key signed"):
+        edge_export.export(context, "churn", "", folder)
+
+
+def test_newer_exports_are_taken_over_without_a_lost_request(runner, folder, context):
+    """Under load three newer versions follow each other, and one that was changed is refused: no request fails, the last right one answers."""
+    with steady_load(runner.address, bodies(50), pace=100) as load:
+        time.sleep(0.5)
+        for version in ("4", "5", "6"):
+            edge_export.export(context, "churn", version, folder)
+            runner.says(f"churn version {version} on http")
+            time.sleep(0.3)
+        broken = folder / "versions" / "7-broken"
+        shutil.copytree(folder / (folder / "current").readlink(), broken)
+        (broken / "package" / "model.onnx").write_bytes(b"no model")
+        (folder / "next").symlink_to("versions/7-broken")
+        (folder / "next").replace(folder / "current")
+        assert "model.onnx" in runner.says("refused: ")
+        time.sleep(0.3)
+    assert (load.failed, load.failures) == (0, [])
+    assert set(load.versions) == {"3", "4", "5", "6"}
+    assert httpx.get(f"{runner.address}/version").json()["version"] == "6"
+
+
+def test_a_skops_model_is_refused_in_one_line(context, churn_package, tmp_path):
+    """A version that ONNX cannot hold is refused, with what to do."""
+    package = tmp_path / "skops"
+    shutil.copytree(churn_package, package)
+    manifest = json.loads((package / "manifest.json").read_text())
+    (package / "manifest.json").write_text(json.dumps({**manifest, "runtime": "skops"}))
+    context.registry.package = package
+    with pytest.raises(RegistryError, match="version 3 is served by skops") as refused:
+        edge_export.export(context, "churn", "", tmp_path / "edge")
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "edge").exists()
