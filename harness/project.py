@@ -63,7 +63,7 @@ CHURN = {
             },
         },
     },
-    "monitor": {"cron": "0 6 * * *", "window_days": 20, "min_rows": 200, "features_limit": 1},
+    "monitor": {"cron": "0 6 * * *", "window_days": 20, "min_rows": 200},
     "rollout": {"engine": "process", "bake_s": 0.2},
 }
 

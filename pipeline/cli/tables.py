@@ -239,17 +239,21 @@ def roi(earned: Roi) -> str:
 
 def drift(verdict: DriftVerdict) -> str:
     first = f"{verdict.verdict}: {verdict.reason}"
+    if verdict.limits:
+        first += f"\n{verdict.limits}"
     if not verdict.features:
         return first
-    rows = table("feature", ">PSI", ">limit", ">missing before", ">now", "")
-    for f in sorted((feature.as_dict() for feature in verdict.features), key=lambda f: -(f["psi"] or 0)):
+    rows = table("feature", ">times its limit", ">PSI", ">limit", ">missing before", ">now", "")
+    for feature in sorted(verdict.features, key=lambda feature: -feature.times_limit):
+        f = feature.as_dict()
         rows.add_row(
             f["feature"],
+            f"{f['times_limit']:.2f}",
             "-" if f["psi"] is None else f"{f['psi']:.3f}",
-            f"{f['psi_limit']:.3f}",
+            "-" if f["psi_limit"] is None else f"{f['psi_limit']:.3f}",
             f"{f['missing_before']:.1%}",
             f"{f['missing_now']:.1%}",
-            "moved" if f["moved"] else "",
+            "moved" if f["moved"] else "" if f["judged"] else "no verdict",
         )
     return f"{first}\n{text(rows)}"
 

@@ -173,7 +173,8 @@ class DriftChecked(Event, kind="drift_checked"):
 
     `asked_outside_window` counts the logged requests that are not in the checked window, `damaged_log_files` the files of the prediction
     log whose rows were left out, `without_event_time` the requests in the window that named none and count by their receipt; None of an
-    older check. `notes` are lines about labels that do not come in time. `report` is a path.
+    older check. `notes` are lines about labels that do not come in time. `limits` says what the limits are made of, and whether they are
+    proven. `report` is a path.
     """
 
     verdict: str
@@ -193,9 +194,10 @@ class DriftChecked(Event, kind="drift_checked"):
     receipt: Mapping[str, Any] | None = None
     decision: str = ""
     report: str | None = field(default=None, metadata=NULL)
+    limits: str | None = None
 
     def sentence(self) -> str:
-        return f"{self.verdict}: {self.reason}"
+        return f"{self.verdict}: {self.reason}" + (f" ({self.limits})" if self.limits else "")
 
 
 class IntervalScored(Event, kind="interval_scored"):

@@ -1,32 +1,89 @@
-"""Compares two tables feature by feature: a feature has moved when one of the measures below is over its limit.
+"""Compares a window's profile with the reference: a feature has moved when a measure that decides is over its limit.
 
-A new measure is a file in pipeline/monitoring/measures/ with a function `scores`, and its name in MEASURES.
+A limit comes from a budget of false alarms (`monitor.false_alarms_a_quarter`): each distance is divided by the 95 % quantile that it has
+without drift, and the largest of all features and measures may be over the limit at one look no oftener than the budget allows. That
+limit is widened by half, since the reference's weeks are few and the next one is none of them; with less than 26 weeks by more.
+
+A new measure is a class in a file of pipeline/monitoring/measures/, and its name in MEASURES.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from datetime import date
 from typing import Any, Literal
 
-import pandas as pd
+import numpy as np
 
-from pipeline.monitoring.measures import missing_share, psi, unknown_share
-from pipeline.monitoring.measures.base import Score, Tables
+from pipeline.monitoring import null_distribution
+from pipeline.monitoring.measures.base import Measure, OfShare
+from pipeline.monitoring.measures.chi_square import ChiSquare
+from pipeline.monitoring.measures.infinite_share import InfiniteShare
+from pipeline.monitoring.measures.jensen_shannon import JensenShannon
+from pipeline.monitoring.measures.kolmogorov_smirnov import KolmogorovSmirnov
+from pipeline.monitoring.measures.kullback_leibler import KullbackLeibler
+from pipeline.monitoring.measures.missing_share import MissingShare
+from pipeline.monitoring.measures.psi import Psi
+from pipeline.monitoring.measures.unknown_share import UnknownShare
+from pipeline.monitoring.measures.wasserstein import Wasserstein
+from pipeline.monitoring.profiles.layout import ColumnLayout
+from pipeline.monitoring.profiles.profile import Profile, total
+from pipeline.monitoring.profiles.reference import Reference
 from pipeline.settings.models import DriftLimits
 
 # In the order of a feature's figures and reasons.
-MEASURES: tuple[Callable[[Tables, DriftLimits], dict[str, Score]], ...] = (
-    psi.scores,
-    missing_share.scores,
-    unknown_share.scores,
+MEASURES: tuple[Measure, ...] = (
+    Psi(),
+    MissingShare(),
+    InfiniteShare(),
+    UnknownShare(),
+    JensenShannon(),
+    KolmogorovSmirnov(),
+    Wasserstein(),
+    ChiSquare(),
+    KullbackLeibler(),
 )
+# The next week is none of those that were drawn; the fewer these are, the less is known of it.
+WIDENED = 1.5
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Score:
+    """One measure of one feature. `value` is None where there is too little to judge; `limit` is None for one that does not decide.
+
+    `before` and `now` are the shares of a measure of a share.
+    """
+
+    measure: str
+    value: float | None
+    limit: float | None = None
+    reason: str = ""
+    before: float | None = None
+    now: float | None = None
+
+    @property
+    def moved(self) -> bool:
+        return self.value is not None and self.limit is not None and self.value > self.limit
+
+    @property
+    def times_limit(self) -> float:
+        return self.value / self.limit if self.value is not None and self.limit else 0.0
+
+    @property
+    def figures(self) -> dict[str, float | None]:
+        name = self.measure.lower().replace("-", "_")
+        if name == "unknown":
+            return {name: self.now}
+        if self.before is not None:
+            return {f"{name}_before": self.before, f"{name}_now": self.now, f"{name}_limit": self.limit}
+        return {name: self.value, f"{name}_limit": self.limit} if name == "psi" else {name: self.value}
 
 
 @dataclass(frozen=True)
 class FeatureDrift:
-    """One feature with its score by each of MEASURES."""
+    """One feature with its score by each of MEASURES that fits it."""
 
     feature: str
     scores: tuple[Score, ...]
@@ -36,42 +93,59 @@ class FeatureDrift:
         return any(score.moved for score in self.scores)
 
     @property
-    def reason(self) -> str:
-        """The reasons of the measures that are over their limit; of all when none is."""
-        return " and ".join(score.reason for score in self.scores if score.moved == self.moved and score.reason)
+    def judged(self) -> bool:
+        """Whether there were values to compare, on both sides."""
+        return any(score.value is not None for score in self.scores if score.measure == Psi.name)
 
     @property
-    def leading_figure(self) -> float | None:
-        """The figure of the first of MEASURES, by which features are ordered."""
-        return next(iter(self.figures.values()))
+    def reason(self) -> str:
+        """The reasons of the measures that are over their limit; of the first when none is."""
+        told = [score.reason for score in self.scores if score.moved] or [self.scores[0].reason]
+        return " and ".join(told)
+
+    @property
+    def times_limit(self) -> float:
+        """The largest of its distances, as a multiple of its limit, by which features are ordered."""
+        return max((score.times_limit for score in self.scores), default=0.0)
 
     @property
     def figures(self) -> dict[str, float | None]:
         return {name: figure for score in self.scores for name, figure in score.figures.items()}
 
     def as_dict(self) -> dict[str, Any]:
-        return {"feature": self.feature, **self.figures, "moved": self.moved, "reason": self.reason}
+        figures = {name: None if v is None or not np.isfinite(v) else v for name, v in self.figures.items()}
+        return {
+            "feature": self.feature,
+            **figures,
+            "times_limit": self.times_limit,
+            "judged": self.judged,
+            "moved": self.moved,
+            "reason": self.reason,
+        }
 
 
 @dataclass(frozen=True)
 class DriftVerdict:
-    """The result of the comparison. `no verdict` is neither drift nor its absence."""
+    """The result of the comparison. `no verdict` is neither drift nor its absence. `limits` says what the limits are made of, and whether
+    they are proven."""
 
     verdict: Literal["drift", "no drift", "no verdict"]
     reason: str
     rows_before: int
     rows_now: int
     features: tuple[FeatureDrift, ...] = ()
+    limits: str = ""
 
     @property
     def moved(self) -> list[FeatureDrift]:
-        """The features that moved: first those without a figure of the first measure, then by falling figure."""
-        return sorted((f for f in self.features if f.moved), key=lambda f: -(f.leading_figure or float("inf")))
+        """The features that moved, the furthest beyond its limit first."""
+        return sorted((f for f in self.features if f.moved), key=lambda f: -f.times_limit)
 
     def as_dict(self) -> dict[str, Any]:
         return {
             "verdict": self.verdict,
             "reason": self.reason,
+            "limits": self.limits,
             "rows_before": self.rows_before,
             "rows_now": self.rows_now,
             "features": [feature.as_dict() for feature in self.features],
@@ -79,31 +153,149 @@ class DriftVerdict:
         }
 
 
+@dataclass(frozen=True)
+class Window:
+    """The rows to be judged. `span_days` is None where their times are not known; `start` and `end` tell the season."""
+
+    profile: Profile
+    span_days: float | None = None
+    start: date | None = None
+    end: date | None = None
+
+
 def compare(
-    before: pd.DataFrame,
-    now: pd.DataFrame,
-    numeric: list[str],
-    categorical: list[str],
+    reference: Reference,
+    window: Window,
     limits: DriftLimits,
-    report: Path | None = None,
-    learnt: Mapping[str, frozenset[str]] | None = None,
+    looks: float = 91,
+    learnt: Mapping[str, Any] | None = None,
+    examples: Mapping[str, str] | None = None,
 ) -> DriftVerdict:
-    """Judges `now` against `before`, column by column; writes Evidently's picture to `report` (HTML). `learnt` as in Tables."""
-    tables = Tables(before, now, numeric, categorical, report, learnt or {})
-    rows = len(before), len(now)
+    """Judges the window, of which there are so many `looks` a quarter. `learnt` names the categories whose unknown values can be told;
+    `examples` has an unknown value by column."""
+    before, now = reference.whole, window.profile
+    rows = before.rows, now.rows
+    columns = reference.layout.columns
     if min(rows) < limits.min_rows:
-        reason = f"{rows[1]:,} rows now and {rows[0]:,} before, at least {limits.min_rows:,} of each required"
-        return DriftVerdict("no verdict", reason, *rows)
-    missing = [column for column in tables.features if column not in now.columns or column not in before.columns]
+        few = f"{rows[1]:,} rows now and {rows[0]:,} before, at least {limits.min_rows:,} of each required (monitor.min_rows)"
+        return DriftVerdict("no verdict", few, *rows)
+    missing = [c.name for c in columns if c.name not in now.cells or c.name not in before.cells]
     if missing:
         return DriftVerdict("no verdict", f"no column {', '.join(missing)} on both sides", *rows)
-    by_measure = [measure(tables, limits) for measure in MEASURES]
-    features = tuple(
-        FeatureDrift(feature, tuple(scores[feature] for scores in by_measure)) for feature in tables.features
-    )
-    moved = [feature for feature in features if feature.moved]
+    share = min(0.5, limits.false_alarms_a_quarter / looks)
+    against = _references(reference, window)
+    judged = [_Judge(reference, days, window, limits, share, learnt or {}, examples or {}) for days in against]
+    features = tuple(_nearest([judge.feature(column) for judge in judged]) for column in columns)
+    said = _limits_said(reference, window, against[-1], limits)
+    return _verdict(features, rows, limits, said)
+
+
+def _references(reference: Reference, window: Window) -> list[list[date] | None]:
+    """What the window is compared with: all of the reference, and where it has the same season of last year, that too."""
+    season = null_distribution.season_before(reference, window.start, window.end) if window.start and window.end else []
+    return [None, season] if season else [None]
+
+
+def _nearest(found: list[FeatureDrift]) -> FeatureDrift:
+    """A feature has moved when it is beyond its limits against each reference."""
+    return min(found, key=lambda feature: feature.times_limit)
+
+
+def _verdict(features: tuple[FeatureDrift, ...], rows: tuple[int, int], limits: DriftLimits, said: str) -> DriftVerdict:
+    moved = sorted((feature for feature in features if feature.moved), key=lambda f: -f.times_limit)
+    unjudged = [feature.feature for feature in features if not feature.judged and not feature.moved]
+    if len(moved) < limits.features_limit and len(unjudged) == len(features):
+        return DriftVerdict("no verdict", "no feature has values on both sides", *rows, features, said)
     reason = f"{len(moved)} of {len(features)} features moved, {limits.features_limit} or more are drift"
     if moved:
-        strongest_first = sorted(moved, key=lambda f: -(f.leading_figure or 0.0))
-        reason += f": {', '.join(f'{f.feature} ({f.reason})' for f in strongest_first)}"
-    return DriftVerdict("drift" if len(moved) >= limits.features_limit else "no drift", reason, *rows, features)
+        reason += f": {', '.join(f'{f.feature} ({f.reason})' for f in moved)}"
+    if unjudged:
+        reason += f"; no verdict on {', '.join(unjudged)}: too few values"
+    verdict: Literal["drift", "no drift"] = "drift" if len(moved) >= limits.features_limit else "no drift"
+    return DriftVerdict(verdict, reason, *rows, features, said)
+
+
+def _limits_said(reference: Reference, window: Window, season: list[date] | None, limits: DriftLimits) -> str:
+    weeks = null_distribution.weeks_of(reference.days)
+    of = f"{weeks} weeks of training data" if window.span_days is not None else "the reference"
+    said = f"against {of}"
+    if season:
+        said += f" and against the season of a year before ({season[0]} to {season[-1]})"
+    said += f"; at most {limits.false_alarms_a_quarter:g} false alarms a quarter (monitor.false_alarms_a_quarter)"
+    stated = [f"monitor.{key}" for key in ("psi_limit", "missing_limit") if getattr(limits, key) is not None]
+    if stated:
+        said += f", where {' and '.join(stated)} does not state the limit"
+    if not reference.timed:
+        return said + "; unproven: the reference has no times, so nobody knows what is usual from week to week"
+    if weeks < null_distribution.PROVEN_WEEKS:
+        return said + f"; unproven: from {weeks} weeks, {null_distribution.PROVEN_WEEKS} are needed"
+    if window.span_days is not None and window.span_days < 1:
+        return said + "; unproven: a window of less than a day is compared with whole days"
+    return said
+
+
+class _Judge:
+    """The limits of all features against one reference: the days `against`, or all of them."""
+
+    def __init__(
+        self,
+        reference: Reference,
+        against: list[date] | None,
+        window: Window,
+        limits: DriftLimits,
+        share: float,
+        learnt: Mapping[str, Any],
+        examples: Mapping[str, str],
+    ) -> None:
+        days = reference.days.values() if against is None else [reference.days[at] for at in against]
+        self.before, self.now = total(days, reference.layout), window.profile
+        self.stated, self.learnt, self.examples = limits, learnt, examples
+        draws = null_distribution.drawn(
+            reference, self.now, window.span_days, null_distribution.draws_for(share), against
+        )
+        self.quantiles: dict[Key, float] = {}
+        largest = np.zeros(len(next(iter(draws.now.values()))) if draws.now else 1)
+        for column in reference.layout.columns:
+            for measure in MEASURES:
+                if not measure.decides or not measure.fits(column):
+                    continue
+                distances = measure.distance(column, draws.before[column.name], draws.now[column.name])
+                least = measure.least(column, self.before.cells[column.name], self.now.cells[column.name])
+                quantile = max(float(np.quantile(distances, 0.95)), least)
+                self.quantiles[column.name, measure.name] = quantile
+                largest = np.maximum(largest, distances / quantile)
+        few_weeks = 1 + null_distribution.PROVEN_WEEKS / 2 / max(draws.weeks, 1)
+        self.times = max(WIDENED, few_weeks) * float(np.quantile(largest, 1 - share))
+
+    def feature(self, column: ColumnLayout) -> FeatureDrift:
+        return FeatureDrift(column.name, tuple(self._score(m, column) for m in MEASURES if m.fits(column)))
+
+    def _score(self, measure: Measure, column: ColumnLayout) -> Score:
+        before, now = self.before.cells[column.name], self.now.cells[column.name]
+        if measure.name == UnknownShare.name and column.name not in self.learnt:
+            return Score(measure.name, None)
+        shares = (
+            [float(measure.share(column, c)) for c in (before, now)] if isinstance(measure, OfShare) else [None] * 2
+        )
+        limit = self._limit(measure, column)
+        if not measure.judged(column, before, now):
+            return Score(measure.name, None, limit, "too few values to judge", *shares)
+        value = float(measure.distance(column, before, now))
+        told = measure.told(column, before, now, limit) if limit is not None else ""
+        if measure.name == UnknownShare.name and (example := self.examples.get(column.name)):
+            told += f", e.g. {example[:40]}"
+        return Score(measure.name, value, limit, told, *shares)
+
+    def _limit(self, measure: Measure, column: ColumnLayout) -> float | None:
+        if measure.name == UnknownShare.name:
+            return self.stated.unknown_limit
+        if not measure.decides:
+            return None
+        if measure.name == Psi.name and self.stated.psi_limit is not None:
+            # By chance it is so much on average, whatever the limit.
+            return self.stated.psi_limit + Psi().by_chance(
+                column, self.before.cells[column.name], self.now.cells[column.name]
+            )
+        if measure.name == MissingShare.name and self.stated.missing_limit is not None:
+            return self.stated.missing_limit
+        return max(measure.least_limit, self.times * self.quantiles[column.name, measure.name])

@@ -17,7 +17,10 @@ from pipeline.data import text_sql, unread
 from pipeline.data.csv_files import CsvReader
 from pipeline.data.sql import quoted
 from pipeline.errors import DataError
-from pipeline.monitoring.drift import DriftVerdict, compare
+from pipeline.monitoring import drift_picture
+from pipeline.monitoring.drift import DriftVerdict, Window, compare
+from pipeline.monitoring.profiles.counting import profile_of
+from pipeline.monitoring.profiles.reference import reference_of
 from pipeline.settings.models import DriftLimits
 from pipeline.settings.source import CSV_SUFFIXES, Csv
 
@@ -47,8 +50,13 @@ def compare_files(reference: Path, current: Path, report: Path | None = None) ->
     # A column that differs in nearly every row is an identifier, not a feature.
     texts = [c for c, kind in kinds.items() if kind == "category"]
     categorical = [c for c in texts if before[c].nunique() <= 0.9 * len(before)]
-    frames = [f.assign(**{c: _as_text(f[c]) for c in categorical}) for f in (before, now)]
-    return compare(frames[0], frames[1], numeric, categorical, DriftLimits(), report)
+    before, now = (f.assign(**{c: _as_text(f[c]) for c in categorical}) for f in (before, now))
+    times = next((before[c] for c in before.columns if kinds[c] == "time" and before[c].notna().all()), None)
+    profiled = reference_of(before, numeric, categorical, times)
+    verdict = compare(profiled, Window(profile_of(now, profiled.layout)), DriftLimits())
+    if report is not None and verdict.features:
+        drift_picture.draw(before, now, numeric, categorical, DriftLimits().sample_rows, report)
+    return verdict
 
 
 def _kind(column: pd.Series) -> Kind:

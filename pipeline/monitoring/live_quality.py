@@ -257,7 +257,7 @@ def quality(
     tolerance = timedelta(seconds=model.monitor.label_tolerance_s)
     joined = with_labels(answers, labelled, tolerance)
     metric, value = model.evaluation.metric, None
-    if len(joined) >= model.monitor.min_rows:
+    if len(joined) >= model.monitor.labelled_rows:
         task = tasks.of(model.training)
         weight = joined[WEIGHT].to_numpy() if WEIGHT in joined.columns else None
         if weight is None or weight.any():

@@ -27,7 +27,8 @@ def decide(drift: DriftVerdict, quality: LiveQuality, limits: Monitor) -> Receip
     """Decides to retrain when the features have drifted, or when the live metric has dropped by more than the limit."""
     drop = dropped_by(quality)
     worse = drop is not None and drop > limits.quality_drop
-    reasons = [f"inputs: {drift.verdict}, {drift.reason}", _quality_line(quality, drop, limits)]
+    against = f" ({drift.limits})" if drift.limits else ""
+    reasons = [f"inputs: {drift.verdict}, {drift.reason}{against}", _quality_line(quality, drop, limits)]
     if drift.verdict == "drift" or worse:
         flips = []
         if drift.verdict == "drift":
@@ -36,7 +37,7 @@ def decide(drift: DriftVerdict, quality: LiveQuality, limits: Monitor) -> Receip
             flips.append(f"a drop of {quality.metric} of at most {_limit(quality, limits)}")
         return Receipt("retrain", tuple(reasons), " and ".join(flips))
     if drift.verdict == "no verdict":
-        return Receipt("wait", tuple(reasons), f"at least {limits.min_rows:,} requests in the window")
+        return Receipt("wait", tuple(reasons), f"at least {limits.min_rows:,} requests in the window, with values")
     missing = limits.features_limit - len(drift.moved)
     return Receipt(
         "wait",
@@ -64,7 +65,7 @@ def _quality_line(quality: LiveQuality, drop: float | None, limits: Monitor) -> 
     if drop is None or quality.value is None:
         line = (
             f"live quality: unknown, {quality.labelled:,} of {quality.predictions:,} predictions{_days(quality)} have labels, "
-            f"{limits.min_rows:,} required"
+            f"{limits.labelled_rows:,} required"
         )
         if quality.other_time:
             line += f"; {quality.other_time:,} have labels of their key at other times only (monitor.label_tolerance_s)"

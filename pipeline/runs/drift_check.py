@@ -7,7 +7,7 @@ newest one there would be the quick labels alone, or none.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pipeline.monitoring.drift import DriftVerdict
     from pipeline.monitoring.live_quality import LiveQuality
     from pipeline.policy.retrain import Receipt
+    from pipeline.settings.models import Model
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
     requests = log.rows
     champion = live.version
     report = context.home / "reports" / name / f"{as_of:%Y-%m-%dT%H%M}-v{champion}.html"
-    drift = _drift_verdict(context, name, live, requests, report)
+    drift = _drift_verdict(context, name, live, requests, as_of, report)
     mature = label_maturity.mature_after(model, label_maturity.measured(context, name, as_of))
     matured = traffic(context).predictions(name, start - mature, as_of - mature).rows if mature else requests
     quality = _live_quality(context, name, live, matured, as_of - mature, as_of)
@@ -119,29 +120,30 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
 
 
 def _drift_verdict(
-    context: Context, name: str, champion: LiveVersion, requests: pd.DataFrame, report: Path
+    context: Context, name: str, champion: LiveVersion, requests: pd.DataFrame, as_of: datetime, report: Path
 ) -> DriftVerdict:
-    """Compares the features of the requests with the champion's training sample. Leaves personal features out."""
-    import pandas as pd
-
-    from pipeline.monitoring import drift
-    from pipeline.training import frames
+    """Compares the features of the requests with what the champion learnt from. Leaves personal features out."""
+    from pipeline.monitoring import drift, drift_reference
+    from pipeline.monitoring.profiles.counting import profile_of
+    from pipeline.settings.cron import runs_a_quarter
 
     model = context.params.model(name)
-    hidden = {*model.rollout.serving.personal, *model.calendar}
-    columns = [column for column in frames.columns_of(model.training) if column.name not in hidden]
     schema = _schema(context, name, champion)
-    before = pd.read_parquet(context.registry.reference_file(name, champion.version, champion.digest))
-    verdict = drift.compare(
-        _as_logged(before, schema),
-        requests,
-        [name for column in columns for name in column.watched],
-        [column.name for column in columns if column.is_category],
-        model.monitor,
-        report,
-        {column.name: column.learnt for column in schema.columns if column.learnt is not None},
+    sample = context.registry.reference_file(name, champion.version, champion.digest)
+    reference = drift_reference.of_version(sample, model, schema.doubles)
+    learnt = {column.name: column.learnt for column in schema.columns if column.learnt is not None}
+    window = drift.Window(
+        profile_of(requests, reference.layout, learnt),
+        model.monitor.window_days,
+        (as_of - timedelta(days=model.monitor.window_days)).date(),
+        as_of.date(),
     )
-    said = said_left_out(model, columns)
+    looks = max(runs_a_quarter(model.monitor.cron), 1)
+    examples = _unknown_values(requests, learnt)
+    verdict = drift.compare(reference, window, model.monitor, looks, learnt, examples)
+    if verdict.features:
+        _draw(sample, schema, requests, drift_reference.names(drift_reference.features(model)), model, report)
+    said = said_left_out(model, drift_reference.features(model))
     return replace(verdict, reason=f"{verdict.reason}; {said}") if said else verdict
 
 
@@ -151,6 +153,34 @@ def said_left_out(model: Model, columns: Sequence[Column]) -> str:
     if not (named := [*model.calendar, *parts]):
         return ""
     return f"{', '.join(named)} {'follows' if len(named) == 1 else 'follow'} the calendar and so cannot drift"
+
+
+def _draw(
+    sample: Path,
+    schema: Schema,
+    requests: pd.DataFrame,
+    names: tuple[list[str], list[str]],
+    model: Model,
+    report: Path,
+) -> None:
+    import pandas as pd
+
+    from pipeline.monitoring import drift_picture
+
+    before = _as_logged(pd.read_parquet(sample), schema)
+    drift_picture.draw(before, requests, *names, model.monitor.sample_rows, report)
+
+
+def _unknown_values(requests: pd.DataFrame, learnt: Mapping[str, frozenset[str]]) -> dict[str, str]:
+    """A value that training never saw, for each column that has one."""
+    found = {}
+    for column, known in learnt.items():
+        if column in requests.columns:
+            values = requests[column].dropna()
+            unknown = values[~values.isin(known)]
+            if len(unknown):
+                found[column] = str(unknown.iloc[0])
+    return found
 
 
 def _as_logged(rows: pd.DataFrame, schema: Schema) -> pd.DataFrame:

@@ -62,6 +62,8 @@ def train(name: str, model: Model, files: Artifacts) -> str:
 
 def evaluate(name: str, model: Model, files: Artifacts) -> str:
     from pipeline.data import contract
+    from pipeline.monitoring import drift_reference
+    from pipeline.monitoring.profiles import reference
     from pipeline.training import evaluate as evaluation
     from pipeline.training import frames
 
@@ -70,6 +72,7 @@ def evaluate(name: str, model: Model, files: Artifacts) -> str:
         frames.schema_of(model, files.snapshot).doubles,
     )
     result = evaluation.evaluate(model, rows, files.model, files.predictions, files.reference, files.metrics, doubles)
+    reference.keep_in(files.reference, drift_reference.of_training(rows[~frames.held_out(rows, model)], model, doubles))
     scored = f"{result.metric} {evaluation.shown(result.metric, result.metrics[result.metric])} on {result.rows:,} held-out rows"
     return "; ".join([scored, *result.remarks])
 

@@ -14,8 +14,16 @@ from pydantic import AfterValidator, ValidationInfo
 
 from pipeline.settings.section import RECORDED
 
-PRESETS = {
-    f"@{often}" for often in ("hourly", "daily", "midnight", "weekly", "monthly", "quarterly", "yearly", "annually")
+# The runs of a preset in 13 weeks.
+OFTEN = {
+    "@hourly": 2184.0,
+    "@daily": 91.0,
+    "@midnight": 91.0,
+    "@weekly": 13.0,
+    "@monthly": 3.0,
+    "@quarterly": 1.0,
+    "@yearly": 0.25,
+    "@annually": 0.25,
 }
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
@@ -65,7 +73,7 @@ MONTH, DAY_OF_WEEK = _Field("month", 1, 12, MONTHS), _Field("day of the week", 0
 
 
 def _cron_schedule(cron: str, info: ValidationInfo) -> str:
-    if info.context != RECORDED and cron not in PRESETS:
+    if info.context != RECORDED and cron not in OFTEN:
         _refuse_wrong(cron)
     return cron
 
@@ -119,6 +127,26 @@ def _days_of_nth_weekday(weekday: str) -> set[int]:
         raise ValueError(f"day of the week {weekday!r} mixes plain days with a day such as the second one of a month")
     weeks = [{LAST} if match[2] is None else range(7 * int(match[2]) - 6, 7 * int(match[2]) + 1) for match in nth]
     return {day for week in weeks for day in week}
+
+
+def runs_a_quarter(cron: str) -> float:
+    """How often a schedule runs in 13 weeks, on average over a year."""
+    if cron in OFTEN:
+        return OFTEN[cron]
+    minute, hour, day, month, weekday = cron.lower().split()
+    a_day = len(_values(MINUTE, minute)) * len(_values(HOUR, hour))
+    months = len(_values(MONTH, month)) / 12
+    days = _days_of_month(day)
+    some_days = min(1.0, len(days) / 30.4)
+    if weekday in EVERY:
+        share = some_days
+    elif nth := _days_of_nth_weekday(weekday):
+        share = min(1.0, len(nth) / 7 / 30.4)
+    else:
+        of_week = len({value % 7 for part in weekday.split(",") for value in DAY_OF_WEEK.values(part)}) / 7
+        # With a plain day of the month too, it runs on either of both days.
+        share = of_week if day in EVERY else 1 - (1 - of_week) * (1 - some_days)
+    return a_day * months * share * 91
 
 
 Cron = Annotated[str, AfterValidator(_cron_schedule)]

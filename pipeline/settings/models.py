@@ -158,14 +158,20 @@ class Gates(Section):
 
 
 class DriftLimits(Section):
-    """The limits of the drift measures, and the rows that a drift verdict takes; a part of `monitor`."""
+    """The budget of false alarms that a drift verdict's limits come from, limits that are stated in their place, and the rows that a
+    verdict takes; a part of `monitor`."""
 
-    min_rows: int = Field(default=1000, ge=1, le=MOST)
+    false_alarms_a_quarter: float = Field(default=1, gt=0, le=MOST)
+    min_rows: int = Field(default=200, ge=1, le=MOST)
     sample_rows: int = Field(default=10_000, ge=1, le=MOST)
-    psi_limit: float = Field(default=0.2, gt=0)
-    missing_limit: float = Field(default=0.1, gt=0, le=1)
+    psi_limit: float | None = Field(default=None, gt=0)
+    missing_limit: float | None = Field(default=None, gt=0, le=1)
     unknown_limit: float = Field(default=0.1, gt=0, le=1)
     features_limit: int = Field(default=1, ge=1, le=MOST)
+
+
+# With fewer labels a metric says little, whatever is stated for drift.
+LABELLED_ROWS = 1000
 
 
 class Monitor(DriftLimits):
@@ -173,6 +179,14 @@ class Monitor(DriftLimits):
     window_days: float = Field(gt=0, le=LONGEST_DAYS)
     label_tolerance_s: float = Field(default=60, ge=0, le=LONGEST_DAYS * 86_400)
     quality_drop: float = Field(default=0.05, ge=0)
+    min_labelled_rows: int | None = Field(default=None, ge=1, le=MOST)
+
+    @property
+    def labelled_rows(self) -> int:
+        """How many labelled rows live quality takes: what is stated for it, or for drift, or 1,000."""
+        if self.min_labelled_rows is not None:
+            return self.min_labelled_rows
+        return self.min_rows if "min_rows" in self.model_fields_set else LABELLED_ROWS
 
 
 class Model(Section):

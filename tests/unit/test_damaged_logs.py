@@ -5,7 +5,6 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,7 +14,7 @@ from pipeline.deployer import status
 from pipeline.errors import DataError
 from pipeline.ledger.events import DriftChecked
 from pipeline.monitoring import live_quality
-from pipeline.monitoring.drift import compare
+from pipeline.monitoring.drift import DriftVerdict
 from pipeline.policy.retrain import decide
 from pipeline.rollout.evidence import _Tail
 from pipeline.rollout.logged_requests import newest_rows
@@ -25,7 +24,7 @@ from pipeline.runs.drift_check import DriftCheck
 from pipeline.serving import log_files, prediction_log
 from pipeline.serving.prediction_log import AnsweredRequest, LogSchema, PredictionLog
 from pipeline.serving.runtime import Runtime
-from pipeline.settings.models import DriftLimits
+from pipeline.settings.models import Monitor
 
 GOOD = {"spend": 10.0, "calls": 4, "plan": "plus"}
 NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -365,9 +364,8 @@ def test_status_and_a_drift_check_say_that_files_are_damaged(writer, tmp_path):
     )
     log_files.set_aside(damaged)
     assert str(damaged.with_suffix(".damaged")) in status.log_line(home, "churn")
-    limits = DriftLimits()
-    none = pd.DataFrame({"x": []})
-    calm, quality = compare(none, none, ["x"], [], limits), live_quality.LiveQuality("rmse", None, 1.0, 0, 0)
+    limits = Monitor(cron="0 0 * * *", window_days=1)
+    calm, quality = DriftVerdict("no verdict", "too few rows", 0, 0), live_quality.LiveQuality("rmse", None, 1.0, 0, 0)
     check = DriftCheck(calm, "3", NOW, NOW, quality, 0, 1, decide(calm, quality, limits), None)
     assert "damaged files of the prediction log: 1; their rows are left out" in tables.drift_check(check).splitlines()
     assert DriftChecked.read(check.as_dict()).damaged_log_files == 1

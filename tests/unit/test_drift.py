@@ -1,15 +1,18 @@
 """Drift is found where it is, not where it is not, and never from too little."""
 
+from datetime import date
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from harness.project import change_params
-from pipeline.monitoring.drift import DriftVerdict, compare
+from pipeline.monitoring import drift_picture
+from pipeline.monitoring.drift import DriftVerdict, Window, compare
 from pipeline.monitoring.live_quality import NO_LABELS, LiveQuality, labels, logged, predictions
 from pipeline.monitoring.live_quality import quality as quality_of
-from pipeline.monitoring.measures import missing_share, psi
-from pipeline.monitoring.measures.base import Tables
+from pipeline.monitoring.profiles.counting import profile_of
+from pipeline.monitoring.profiles.reference import reference_of
 from pipeline.policy.retrain import decide
 from pipeline.serving import log_files
 from pipeline.serving.prediction_log import pseudonym
@@ -23,8 +26,15 @@ def sample(rows, seed, shift=0.0, missing=0.0):
     return pd.DataFrame({"x": x, "kind": rng.choice([f"k{i}" for i in range(100)], rows)})
 
 
+def compared(before, now, numeric, categorical, learnt=None, **limits):
+    """The verdict on two tables without times, whose rows came one by one."""
+    reference = reference_of(before, numeric, categorical, None)
+    window = Window(profile_of(now, reference.layout, learnt))
+    return compare(reference, window, DriftLimits(**limits), learnt=learnt)
+
+
 def judged(before, now, **limits):
-    return compare(before, now, ["x"], ["kind"], DriftLimits(**limits))
+    return compared(before, now, ["x"], ["kind"], **limits)
 
 
 def test_the_same_world_is_no_drift():
@@ -32,11 +42,28 @@ def test_the_same_world_is_no_drift():
     assert judged(sample(5000, 1), sample(5000, 2)).verdict == "no drift"
 
 
-@pytest.mark.parametrize("rows", [1000, 1001, 3000])
+@pytest.mark.parametrize("rows", [200, 1001, 3000])
 def test_small_windows_of_the_same_world_raise_no_alarm(rows):
-    """Windows of a thousand rows with a hundred categories raise no alarm from noise."""
+    """Windows of a few hundred rows with a hundred categories raise no alarm from noise."""
     verdicts = [judged(sample(5000, s), sample(rows, 100 + s)) for s in range(10)]
     assert [v.verdict for v in verdicts] == ["no drift"] * 10
+
+
+def test_a_category_with_few_rows_a_value_raises_no_alarm():
+    """A thousand values of a few rows each are one bucket: what chance makes of them is no drift, and a value that takes over is."""
+    values = [f"v{i}" for i in range(1000)]
+    before, now = (pd.DataFrame({"kind": np.random.default_rng(s).choice(values, 3000)}) for s in (1, 2))
+    assert compared(before, now, [], ["kind"]).verdict == "no drift"
+    taken_over = now.assign(kind=now["kind"].where(now.index % 10 > 0, "v7"))
+    frequent = before.assign(kind=before["kind"].where(before.index % 50 > 0, "v7"))
+    assert compared(frequent, taken_over, [], ["kind"]).verdict == "drift"
+
+
+def test_a_shift_by_a_fifth_of_a_standard_deviation_is_found():
+    """It is found each time in 2,000 rows that came one by one."""
+    reference = reference_of(sample(20_000, 1), ["x"], ["kind"], None)
+    windows = [Window(profile_of(sample(2000, 100 + s, shift=0.2), reference.layout)) for s in range(10)]
+    assert [compare(reference, window, DriftLimits()).verdict for window in windows] == ["drift"] * 10
 
 
 def test_a_shift_is_drift_and_names_the_feature():
@@ -47,17 +74,90 @@ def test_a_shift_is_drift_and_names_the_feature():
     assert "x (PSI" in verdict.reason
 
 
+def weeks(count, seed, spread=1.0, rows=500):
+    """So many weeks of rows, each with a level of its own, and the times of the rows."""
+    rng = np.random.default_rng(seed)
+    levels = np.repeat(rng.normal(0, spread, count), rows)
+    times = pd.Series(pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta(np.arange(count * rows) * 7 / rows, "D"))
+    return pd.DataFrame({"x": levels + rng.normal(0, 1, count * rows)}), times
+
+
+def judged_by_weeks(before, times, now, days=7.0, **window):
+    reference = reference_of(before, ["x"], [], times)
+    return compare(reference, Window(profile_of(now, reference.layout), days, **window), DriftLimits())
+
+
+def test_weeks_that_differ_by_themselves_are_no_drift():
+    """Each week has a level of its own, so that a week's rows are never like all rows: only a level that no week had is drift."""
+    rows, times = weeks(40, 1)
+    before, then = rows.iloc[:15_000], times.iloc[:15_000]
+    later = [rows.iloc[start : start + 500] for start in range(15_000, 19_000, 500)]
+    assert [judged_by_weeks(before, then, week).verdict for week in later].count("drift") == 0
+    assert judged_by_weeks(before, then, later[0] + 6).verdict == "drift"
+    shuffled = before.sample(frac=1, random_state=1).reset_index(drop=True)
+    assert [judged_by_weeks(shuffled, then, week).verdict for week in later].count("drift") > 4
+
+
+def test_a_limit_from_few_weeks_is_said_to_be_unproven():
+    """26 weeks prove a limit; with fewer, or without times, the verdict says so."""
+    for count, said in ((10, "unproven: from 10 weeks, 26 are needed"), (30, "")):
+        rows, times = weeks(count, 1)
+        limits = judged_by_weeks(rows, times, rows.tail(500)).limits
+        assert limits.endswith(said)
+        assert ("unproven" in limits) == bool(said)
+        assert "at most 1 false alarms a quarter (monitor.false_alarms_a_quarter)" in limits
+    assert "unproven: the reference has no times" in judged(sample(5000, 1), sample(5000, 2)).limits
+
+
+def test_the_season_of_last_year_is_a_reference_too():
+    """What comes each summer is no drift where the reference has a summer, and the verdict says against which days; without one it is drift."""
+    rng = np.random.default_rng(1)
+    times = pd.Series(pd.date_range("2023-01-01", "2024-05-31", freq="30min", tz="UTC"))
+    summer = times.dt.month.isin([6, 7]).to_numpy()
+    before = pd.DataFrame({"x": np.where(summer, 8.0, 0.0) + rng.normal(0, 1, len(times))})
+    now = pd.DataFrame({"x": 8 + rng.normal(0, 1, 2000)})
+    window = {"start": date(2024, 6, 20), "end": date(2024, 6, 27)}
+    known = judged_by_weeks(before, times, now, **window)
+    assert known.verdict == "no drift"
+    assert "against the season of a year before (2023-06-08 to 2023-07-12)" in known.limits
+    spring = times >= pd.Timestamp("2023-08-01", tz="UTC")
+    unknown = judged_by_weeks(
+        before[spring].reset_index(drop=True), times[spring].reset_index(drop=True), now, **window
+    )
+    assert unknown.verdict == "drift"
+    assert "season" not in unknown.limits
+
+
+def test_a_stated_limit_is_the_limit():
+    """`psi_limit` and `missing_limit` are limits as they are, and the verdict says that no budget stands behind them."""
+    verdict = judged(sample(5000, 1), sample(5000, 2, shift=0.3), psi_limit=0.2)
+    assert verdict.verdict == "no drift"
+    assert "where monitor.psi_limit does not state the limit" in verdict.limits
+    assert judged(sample(5000, 1), sample(5000, 2, missing=0.08), missing_limit=0.1).verdict == "no drift"
+    assert judged(sample(5000, 1), sample(5000, 2, missing=0.08)).verdict == "drift"
+
+
+def test_a_smaller_budget_is_a_wider_limit():
+    """A limit is the wider the oftener the monitor looks, and the fewer alarms may be false."""
+    before, now = sample(5000, 1), sample(2000, 2)
+    reference = reference_of(before, ["x"], ["kind"], None)
+    window = Window(profile_of(now, reference.layout))
+    limits = [
+        compare(reference, window, DriftLimits(false_alarms_a_quarter=alarms), looks).features[0].figures["psi_limit"]
+        for alarms, looks in ((10, 91), (1, 91), (1, 2184))
+    ]
+    assert limits == sorted(limits)
+    assert len(set(limits)) == 3
+
+
 def test_the_picture_runs_no_script_that_a_client_sent(tmp_path):
-    """A category, or a column's name, that would end the page's script stands in it as text, and is judged as any other."""
+    """A category, or a column's name, that would end the page's script stands in it as text."""
     end = "</script><script>alert(1)</script>"
     before, now = pd.DataFrame({"x <1": ["a", "b"] * 500}), pd.DataFrame({"x <1": ["a", end] * 500})
-    verdict = compare(before, now, [], ["x <1"], DriftLimits(min_rows=10), tmp_path / "picture.html")
-    assert [f.feature for f in verdict.moved] == ["x <1"]
+    drift_picture.draw(before, now, [], ["x <1"], 100, tmp_path / "picture.html")
     page = (tmp_path / "picture.html").read_text()
     assert "alert(1)" in page
     assert "<script>alert(1)" not in page
-    plain = compare(before, now.replace(end, "c"), [], ["x <1"], DriftLimits(min_rows=10))
-    assert verdict.features[0].leading_figure == plain.features[0].leading_figure
 
 
 def test_missing_values_count():
@@ -72,55 +172,96 @@ def test_a_column_that_is_all_missing_is_drift_not_a_crash():
     assert judged(sample(5000, 1), sample(5000, 2).assign(x=np.nan)).verdict == "drift"
 
 
+@pytest.mark.parametrize("infinity", [np.inf, -np.inf])
+def test_infinities_are_seen(infinity):
+    """A column of infinities is drift, and so are some in a hundred; one of them is neither drift nor an error."""
+    now = sample(5000, 2)
+    assert judged(sample(5000, 1), now.assign(x=infinity)).verdict == "drift"
+    some = judged(sample(5000, 1), now.assign(x=now["x"].where(now.index % 100 > 0, infinity)))
+    assert "x (infinite 0% before, 1.00% now)" in some.reason
+    now.loc[0, "x"] = infinity
+    assert judged(sample(5000, 1), now).verdict == "no drift"
+
+
 @pytest.mark.parametrize("column", ["x", "kind"])
 @pytest.mark.parametrize("before", [True, False])
 @pytest.mark.parametrize("now", [True, False])
 def test_an_empty_column_keeps_no_other_from_its_verdict(tmp_path, column, before, now):
-    """Evidently 1480: a column without a value, before or now, is judged by that alone; the others have theirs, and the picture is written."""
+    """Evidently 1480: a column without a value, before or now, is judged by that alone; the others have theirs, and the picture is drawn."""
     other = "kind" if column == "x" else "x"
     tables = [sample(5000, 1), sample(5000, 2, shift=0.0)]
     tables = [t.assign(**{column: None}) if empty else t for t, empty in zip(tables, (before, now), strict=True)]
-    verdict = compare(*tables, ["x"], ["kind"], DriftLimits(), tmp_path / "report.html")
+    verdict = judged(*tables)
     assert [f.feature for f in verdict.moved] == ([column] if before != now else [])
+    assert (f"no verdict on {column}: too few values" in verdict.reason) == (before and now)
     figures = {f.feature: f.figures for f in verdict.features}
     assert figures[other]["psi"] is not None
+    drift_picture.draw(*tables, ["x"], ["kind"], 500, tmp_path / "report.html")
     assert (tmp_path / "report.html").is_file()
+
+
+def test_a_table_without_a_value_has_no_verdict():
+    """Where no feature has values on both sides, and none changed, nobody knows whether there is drift."""
+    nothing = sample(5000, 1).assign(x=None, kind=None)
+    verdict = judged(nothing, nothing)
+    assert (verdict.verdict, verdict.reason) == ("no verdict", "no feature has values on both sides")
 
 
 def test_categories_that_training_never_saw_are_drift():
     """A column whose values the model does not know has moved, with a value that shows why; one that it knows has not."""
     known = {"kind": frozenset(f"k{i}" for i in range(100))}
     before, now = sample(5000, 1), sample(5000, 2)
-    assert compare(before, now, ["x"], ["kind"], DriftLimits(), learnt=known).verdict == "no drift"
+    assert compared(before, now, ["x"], ["kind"], known).verdict == "no drift"
     renamed = now.assign(kind=now["kind"].where(now.index % 5 > 0, now["kind"].str.upper()))
-    verdict = compare(before, renamed, ["x"], ["kind"], DriftLimits(psi_limit=9), learnt=known)
+    reference = reference_of(before, ["x"], ["kind"], None)
+    window = Window(profile_of(renamed, reference.layout, known))
+    verdict = compare(reference, window, DriftLimits(psi_limit=9), learnt=known, examples={"kind": "K5"})
     assert verdict.verdict == "drift"
-    assert "kind (20% unknown to the model, e.g. K" in verdict.reason
+    assert "kind (20% unknown to the model, e.g. K5" in verdict.reason
 
 
-def test_each_measure_scores_every_feature_and_the_report_has_all_figures():
-    """Each measure scores every feature, and the report holds the figures and reasons of both."""
-    before, now = sample(5000, 1), sample(5000, 2, shift=1.0, missing=0.5)
-    tables = Tables(before, now, ["x"], ["kind"])
-    for measure in (psi, missing_share):
-        scores = measure.scores(tables, DriftLimits())
-        assert {feature: score.moved for feature, score in scores.items()} == {"x": True, "kind": False}
-    x, kind = judged(before, now).as_dict()["features"]
-    assert list(x) == ["feature", "psi", "psi_limit", "missing_before", "missing_now", "unknown", "moved", "reason"]
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda x: x * 60,
+        lambda x: x * 1.8 + 32,
+        lambda x: x * np.nan,
+        lambda x: x.mean(),
+        lambda x: x.round(),
+        lambda x: x + 0.5,
+    ],
+    ids=["minutes", "fahrenheit", "nulls", "constant", "rounded", "shifted"],
+)
+def test_errors_of_units_are_found_in_one_look(fault):
+    """A number in another unit, without its values, constant or rounded is drift at the first look of 2,000 rows."""
+    now = sample(2000, 2)
+    assert judged(sample(5000, 1), now.assign(x=fault(now["x"]))).verdict == "drift"
+
+
+def test_a_constant_that_changes_is_drift():
+    """A column of one value has moved when it has another one, below or above."""
+    before = pd.DataFrame({"x": 5.0, "kind": ["a"] * 3000})
+    for other in (4.9, 5.1):
+        assert judged(before, before.assign(x=other)).verdict == "drift"
+    assert judged(before, before).verdict == "no drift"
+
+
+def test_the_report_has_the_figures_of_all_measures():
+    """Each feature's figures and reasons are in the report, by the names of the measures that fit it."""
+    x, kind = judged(sample(5000, 1), sample(5000, 2, shift=1.0, missing=0.5)).as_dict()["features"]
+    shares = ["missing_before", "missing_now", "missing_limit"]
+    infinite = ["infinite_before", "infinite_now", "infinite_limit"]
+    order = ["kolmogorov_smirnov", "wasserstein"]
+    rest = ["times_limit", "judged", "moved", "reason"]
+    assert list(x) == ["feature", "psi", "psi_limit", *shares, *infinite, "jensen_shannon", *order, "chi_square", "kullback_leibler", *rest]  # fmt: skip
+    assert list(kind) == ["feature", "psi", "psi_limit", *shares, "unknown", "jensen_shannon", "chi_square", "kullback_leibler", *rest]  # fmt: skip
     assert x["reason"].startswith("PSI ")
     assert x["reason"].endswith(" and missing 0% before, 50% now")
     assert kind["reason"].startswith("PSI ")
     assert " within " in kind["reason"]
 
 
-def test_infinities_do_not_crash_it():
-    """One infinite value is no drift and no error."""
-    now = sample(5000, 2)
-    now.loc[0, "x"] = np.inf
-    assert judged(sample(5000, 1), now).verdict == "no drift"
-
-
-@pytest.mark.parametrize("now", [sample(999, 2, shift=5.0), sample(0, 2), sample(5000, 2).drop(columns="x")])
+@pytest.mark.parametrize("now", [sample(199, 2, shift=5.0), sample(0, 2), sample(5000, 2).drop(columns="x")])
 def test_too_little_is_no_verdict(now):
     """Too few rows or a missing column give no verdict."""
     assert judged(sample(5000, 1), now).verdict == "no verdict"

@@ -4,7 +4,6 @@ import json
 import re
 from datetime import UTC, datetime, timedelta
 
-import pandas as pd
 import pytest
 from starlette.testclient import TestClient
 
@@ -13,7 +12,7 @@ from pipeline.cli import tables
 from pipeline.gates.schema import changes
 from pipeline.ledger.events import DriftChecked
 from pipeline.monitoring import live_quality
-from pipeline.monitoring.drift import compare
+from pipeline.monitoring.drift import DriftVerdict
 from pipeline.policy.retrain import decide
 from pipeline.runs.drift_check import DriftCheck
 from pipeline.serving import forms
@@ -23,7 +22,7 @@ from pipeline.serving.identity import Identity
 from pipeline.serving.prediction_log import LogSchema, PredictionLog
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.schema import Column, Reader, Schema, Unreadable, times
-from pipeline.settings.models import DriftLimits, load
+from pipeline.settings.models import Monitor, load
 
 SCHEMA = Schema((Column("spend"),), "customer", "seen_at")
 AT = "2024-02-01T10:05:06Z"
@@ -140,8 +139,8 @@ def test_rows_without_an_event_time_are_counted_and_said(churn_package, project,
     found = live_quality.read_log(tmp_path / "log", model, now - day, now + day)
     assert (len(found.rows), found.without_event_time, found.logged) == (3, 2, 4)
     assert live_quality.read_log(tmp_path / "none", model, now - day, now + day).without_event_time == 0
-    limits, none = DriftLimits(), pd.DataFrame({"x": []})
-    calm, quality = compare(none, none, ["x"], [], limits), live_quality.LiveQuality("rmse", None, 1.0, 0, 0)
+    limits = Monitor(cron="0 0 * * *", window_days=1)
+    calm, quality = DriftVerdict("no verdict", "too few rows", 0, 0), live_quality.LiveQuality("rmse", None, 1.0, 0, 0)
     check = DriftCheck(calm, "3", now, now, quality, 0, 0, decide(calm, quality, limits), None, without_event_time=2)
     assert "without an event time: 2 of the requests in the window; they count by their time of receipt" in (
         tables.drift_check(check)

@@ -1,42 +1,94 @@
-"""What a drift measure gets, and the score that it returns for each feature."""
+"""What a drift measure is: the distance of two profiles of one column. A new one is a class in a file of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
+from abc import ABC, abstractmethod
+from typing import ClassVar
 
-if TYPE_CHECKING:
-    import pandas as pd
+import numpy as np
+
+from pipeline.monitoring.profiles.layout import ColumnLayout
+
+# Fewer values in a sample say nothing of how values are distributed.
+FEWEST_VALUES = 20
 
 
-@dataclass(frozen=True)
-class Tables:
-    """The two tables to compare, and the columns that are features. `report` is where Evidently's picture (HTML) goes.
+class Measure(ABC):
+    """`before` and `now` are counts of a column's cells, (..., cells) each; a distance has the shape (...).
 
-    `learnt` has the categories that training saw, by column, where there is a model and it knows them.
+    A measure that `decides` has a null distribution made for it, and a limit. The others are figures to read.
     """
 
-    before: pd.DataFrame
-    now: pd.DataFrame
-    numeric: list[str]
-    categorical: list[str]
-    report: Path | None = None
-    learnt: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    name: ClassVar[str]
+    decides: ClassVar[bool] = False
+    # No limit is below this: a smaller change is nothing that a person would look after.
+    least_limit: ClassVar[float] = 0.0
 
-    @property
-    def features(self) -> list[str]:
-        return [*self.numeric, *self.categorical]
+    @abstractmethod
+    def distance(self, column: ColumnLayout, before: np.ndarray, now: np.ndarray) -> np.ndarray: ...
+
+    def fits(self, column: ColumnLayout) -> bool:
+        """Whether the measure means something for such a column."""
+        return True
+
+    def least(self, column: ColumnLayout, before: np.ndarray, now: np.ndarray) -> float:
+        """The 95 % quantile that the distance has at least by chance, if rows came one by one: a history without such rows has none."""
+        return 0.0
+
+    def judged(self, column: ColumnLayout, before: np.ndarray, now: np.ndarray) -> bool:
+        """Whether the two have enough values for a verdict."""
+        return bool(before.sum() and now.sum())
+
+    def told(self, column: ColumnLayout, before: np.ndarray, now: np.ndarray, limit: float) -> str:
+        """The reason in words, for a distance that is over its limit or within it."""
+        value = float(self.distance(column, before, now))
+        return f"{self.name} {value:.3g} {'over' if value > limit else 'within'} {limit:.3g}"
 
 
-@dataclass(frozen=True)
-class Score:
-    """One measure of one feature: its `figures` by name, as the drift report has them, and whether they are over the limit.
+class OfValues(Measure):
+    """Compares how the values are distributed that are there: missing ones and infinities are other measures' matter."""
 
-    A score that has not moved may have no reason.
-    """
+    def values(self, column: ColumnLayout, cells: np.ndarray) -> np.ndarray:
+        """The counts of the buckets, float64; categories that were never learnt are among the rest."""
+        buckets = np.array(cells[..., : column.buckets], dtype=np.float64)
+        if column.kind == "category":
+            buckets[..., -1] += cells[..., column.special("unknown")]
+        return buckets
 
-    figures: Mapping[str, float | None]
-    moved: bool
-    reason: str = ""
+    def shares(self, column: ColumnLayout, cells: np.ndarray) -> np.ndarray:
+        buckets = self.values(column, cells)
+        return buckets / np.maximum(buckets.sum(axis=-1, keepdims=True), 1)
+
+    def judged(self, column: ColumnLayout, before: np.ndarray, now: np.ndarray) -> bool:
+        return min(self.values(column, cells).sum() for cells in (before, now)) >= FEWEST_VALUES
+
+
+class OfShare(Measure):
+    """Compares the share of the rows that are in some cells, in percentage points."""
+
+    decides = True
+
+    @abstractmethod
+    def counted(self, column: ColumnLayout, cells: np.ndarray) -> np.ndarray:
+        """How many rows are in those cells."""
+
+    def share(self, column: ColumnLayout, cells: np.ndarray) -> np.ndarray:
+        return self.counted(column, cells) / np.maximum(cells.sum(axis=-1), 1)
+
+    def distance(self, column: ColumnLayout, before: np.ndarray, now: np.ndarray) -> np.ndarray:
+        return np.abs(self.share(column, now) - self.share(column, before))
+
+    def least(self, column: ColumnLayout, before: np.ndarray, now: np.ndarray) -> float:
+        of_before, of_now = float(before.sum()), float(now.sum())
+        share = (float(self.counted(column, before)) + 0.5) / (of_before + 1)
+        by_chance = 1.96 * np.sqrt(share * (1 - share) * (1 / of_before + 1 / of_now))
+        # Two rows, where next to none are usual: the bell curve is wrong there.
+        return float(by_chance + 2 / of_now)
+
+    def told(self, column: ColumnLayout, before: np.ndarray, now: np.ndarray, limit: float) -> str:
+        shares = [float(self.share(column, cells)) for cells in (before, now)]
+        return f"{self.name} {_percent(shares[0])} before, {_percent(shares[1])} now"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.095 or share == 0 else f"{share:.2%}"

@@ -1,0 +1,46 @@
+"""What a model's live traffic is compared with: all rows that it learnt from, as a model takes them and the prediction log has them.
+
+`features` is the one list of what drift is looked for in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.monitoring.profiles.reference import Reference, kept_in, reference_of
+from pipeline.serving.schema import Column
+from pipeline.settings.models import Model
+from pipeline.training import frames
+
+
+def features(model: Model) -> list[Column]:
+    """The features whose drift is looked for: those without personal data that do not follow the calendar. Of a time or a text they are
+    some of its numbers (`Column.watched`)."""
+    hidden = {*model.rollout.serving.personal, *model.calendar}
+    return [column for column in frames.columns_of(model.training) if column.name not in hidden]
+
+
+def names(columns: Collection[Column]) -> tuple[list[str], list[str]]:
+    """The names that the watched numbers and the categories have in the prediction log."""
+    numbers = [name for column in columns for name in column.watched]
+    return numbers, [column.name for column in columns if column.is_category]
+
+
+def of_training(rows: pd.DataFrame, model: Model, doubles: Collection[str]) -> Reference:
+    """The reference of the rows that a model learnt from, in a snapshot's neutral form."""
+    # With the personal and the calendar ones: which these are can change later.
+    numeric, categorical = names(frames.columns_of(model.training))
+    taken = frames.feature_frame(rows, model.training, doubles)
+    for name in categorical:
+        taken[name] = taken[name].where(taken[name] != frames.MISSING_CATEGORY, None)
+    return reference_of(taken, numeric, categorical, rows[model.source.event_time])
+
+
+def of_version(file: Path, model: Model, doubles: Collection[str]) -> Reference:
+    """The reference of a version by the file of its sample. A version from before profiles has the sample's."""
+    kept = kept_in(file) or of_training(pd.read_parquet(file), model, doubles)
+    numeric, categorical = names(features(model))
+    return kept.only([*numeric, *categorical])

@@ -1,0 +1,117 @@
+"""Counts a table into profiles, a column at a time by GROUP BY over bucket numbers: DuckDB then holds as many numbers as there are cells."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import date
+
+import duckdb
+import numpy as np
+import pandas as pd
+
+from pipeline.data.sql import column_types, quoted
+from pipeline.monitoring.profiles.layout import ColumnLayout, Layout
+from pipeline.monitoring.profiles.profile import Profile, empty
+
+# All rows in one profile.
+NO_DAY = "CAST(NULL AS DATE)"
+
+
+def profiles(
+    connection: duckdb.DuckDBPyConnection,
+    relation: str,
+    layout: Layout,
+    learnt: Mapping[str, Collection[str]] | None = None,
+    day: str = NO_DAY,
+) -> dict[date | None, Profile]:
+    """The profile of each day of `relation` (a table, or a SELECT in brackets); `day` is the SQL of a row's date.
+
+    `learnt` has the categories that a model knows, by column; without them none counts as unknown.
+    """
+    types = column_types(connection, relation)
+    counted = connection.execute(f"SELECT {day} AS day, count(*) FROM {relation} GROUP BY day ORDER BY day").fetchall()
+    rows = dict(counted)
+    cells: dict[date | None, dict[str, np.ndarray]] = {at: {} for at in rows}
+    for column in layout.columns:
+        if column.name not in types:
+            continue
+        for at in rows:
+            cells[at][column.name] = np.zeros(column.cells, dtype=np.int64)
+        known = (learnt or {}).get(column.name)
+        for at, cell, count in _counts(connection, relation, column, known, day):
+            cells[at][column.name][cell] += count
+    return {at: Profile(rows[at], cells[at]) for at in rows}
+
+
+def profile_of(rows: pd.DataFrame, layout: Layout, learnt: Mapping[str, Collection[str]] | None = None) -> Profile:
+    """The profile of a table in memory."""
+    names = [column.name for column in layout.columns if column.name in rows.columns]
+    if not names or rows.empty:
+        return Profile(len(rows), empty(layout.only(names)).cells)
+    with duckdb.connect() as connection:
+        connection.register("counted_rows", as_neutral(rows, layout.only(names)))
+        return profiles(connection, "counted_rows", layout, learnt)[None]
+
+
+def as_neutral(rows: pd.DataFrame, layout: Layout) -> pd.DataFrame:
+    """The layout's columns as numbers and texts, whatever a table in memory holds them as."""
+    columns = {
+        column.name: pd.to_numeric(rows[column.name], errors="coerce").astype("float64")
+        if column.kind == "number"
+        else rows[column.name].astype(object).where(rows[column.name].notna(), None).map(_text)
+        for column in layout.columns
+    }
+    return pd.DataFrame(columns)
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _counts(
+    connection: duckdb.DuckDBPyConnection,
+    relation: str,
+    column: ColumnLayout,
+    learnt: Collection[str] | None,
+    day: str,
+) -> list[tuple[date | None, int, int]]:
+    if column.kind == "number":
+        query = f"SELECT {day} AS day, {_number_cell(column)} AS cell, count(*) FROM {relation} GROUP BY ALL"
+        return connection.execute(query).fetchall()
+    rest = len(column.top)
+    codes = dict.fromkeys(learnt or (), rest) | {value: code for code, value in enumerate(column.top)}
+    listed = pd.DataFrame({"listed_value": list(codes), "listed_cell": list(codes.values())}).astype(
+        {"listed_value": "object", "listed_cell": "int32"}
+    )
+    connection.register("listed_categories", listed)
+    other = rest if learnt is None else column.special("unknown")
+    value = f"CAST({quoted(column.name)} AS VARCHAR)"
+    query = f"""
+        SELECT counted_day, CASE WHEN category IS NULL THEN {column.special("missing")} ELSE coalesce(listed_cell, {other}) END AS cell,
+               sum(counted) FROM (
+            SELECT {day} AS counted_day, {value} AS category, count(*) AS counted FROM {relation} GROUP BY ALL)
+        LEFT JOIN listed_categories ON category = listed_value GROUP BY ALL"""
+    try:
+        return [(at, cell, int(count)) for at, cell, count in connection.execute(query).fetchall()]
+    finally:
+        connection.unregister("listed_categories")
+
+
+def _number_cell(column: ColumnLayout) -> str:
+    value = f"CAST({quoted(column.name)} AS DOUBLE)"
+    return (
+        f"CASE WHEN {value} IS NULL OR isnan({value}) THEN {column.special('missing')}"
+        f" WHEN isinf({value}) THEN CASE WHEN {value} < 0 THEN {column.special('minus_infinity')}"
+        f" ELSE {column.special('plus_infinity')} END"
+        f" ELSE {_ladder(value, column.edges, 0, len(column.edges))} END"
+    )
+
+
+def _ladder(value: str, edges: tuple[float, ...], low: int, high: int) -> str:
+    """The number of a value's bucket, found by halving: so few comparisons a row."""
+    if low == high:
+        return str(low)
+    middle = (low + high) // 2
+    # As text, a number such as 0.1 would be a decimal.
+    edge = f"CAST('{edges[middle]!r}' AS DOUBLE)"
+    return f"CASE WHEN {value} <= {edge} THEN {_ladder(value, edges, low, middle)} ELSE {_ladder(value, edges, middle + 1, high)} END"

@@ -1,0 +1,125 @@
+"""Which buckets the values of a column are counted in. The reference fixes them once, so that all its profiles can be added.
+
+A number's buckets lie between the reference's own deciles, with one below its least value and one above its largest; one of at most `FEW_VALUES` values has a bucket for each value and one for
+each gap. A category has a bucket for each frequent value, and one for the rest, so that none is so small that chance fills it. Four
+more cells of each column count what is no such value: missing, minus and plus infinity, and categories that were never learnt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+# Of the buckets' rule and the profiles' form. Profiles of another version are made anew from the reference's rows.
+VERSION = 1
+BUCKETS = 10
+FEW_VALUES = 10
+# A category with a bucket of its own has at least this share of the reference's rows; at most TOP have one.
+TOP = 30
+TOP_SHARE = 0.005
+# The cells after the buckets.
+SPECIAL = ("missing", "minus_infinity", "plus_infinity", "unknown")
+
+
+@dataclass(frozen=True)
+class ColumnLayout:
+    """A number's bucket i holds the values in (edges[i - 1], edges[i]], and `points` has a value that stands for each bucket; `scale` is
+    the reference's standard deviation. A category's bucket i is of top[i], the last one of all others that were learnt."""
+
+    name: str
+    kind: Literal["number", "category"]
+    edges: tuple[float, ...] = ()
+    points: tuple[float, ...] = ()
+    scale: float = 1.0
+    top: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> ColumnLayout:
+        sequences = {name: tuple(values[name]) for name in ("edges", "points", "top")}
+        return cls(values["name"], values["kind"], scale=values["scale"], **sequences)
+
+    @property
+    def buckets(self) -> int:
+        return 1 + (len(self.edges) if self.kind == "number" else len(self.top))
+
+    @property
+    def cells(self) -> int:
+        return self.buckets + len(SPECIAL)
+
+    def special(self, cell: str) -> int:
+        """The index of one of SPECIAL."""
+        return self.buckets + SPECIAL.index(cell)
+
+    def bucket_name(self, bucket: int) -> str:
+        if self.kind == "category":
+            return self.top[bucket] if bucket < len(self.top) else "all others"
+        if not self.edges:
+            return "all values"
+        if bucket == 0:
+            return f"up to {self.edges[0]:g}"
+        if bucket == len(self.edges):
+            return f"over {self.edges[-1]:g}"
+        return f"{self.edges[bucket - 1]:g} to {self.edges[bucket]:g}"
+
+
+@dataclass(frozen=True)
+class Layout:
+    columns: tuple[ColumnLayout, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"version": VERSION, "columns": [asdict(column) for column in self.columns]}
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> Layout:
+        return cls(tuple(ColumnLayout.read(column) for column in values["columns"]))
+
+    def only(self, names: Sequence[str]) -> Layout:
+        """The layout of these columns. One that it does not have is there by its name, and no profile will have it."""
+        own = {column.name: column for column in self.columns}
+        return Layout(tuple(own.get(name) or ColumnLayout(name, "number") for name in names))
+
+
+def layout_of(rows: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str]) -> Layout:
+    """The layout that the rows of a reference fix."""
+    return Layout(
+        (*(_number(name, rows[name]) for name in numeric), *(_category(name, rows[name]) for name in categorical))
+    )
+
+
+def _number(name: str, column: pd.Series) -> ColumnLayout:
+    values = pd.to_numeric(column, errors="coerce").to_numpy(dtype="float64", na_value=np.nan)
+    values = np.sort(values[np.isfinite(values)])
+    if not len(values):
+        return ColumnLayout(name, "number", points=(0.0,))
+    scale = float(values.std()) or 1.0
+    different = np.unique(values)
+    if len(different) <= FEW_VALUES:
+        # Each value alone between two edges: what is a little less or more than it is counted in the gap.
+        below = np.nextafter(different, -np.inf)
+        edges = np.column_stack([below, different]).ravel()
+        gaps = [different[0], *((different[:-1] + different[1:]) / 2), different[-1]]
+        points = [point for gap, value in zip(gaps, [*different, None], strict=True) for point in (gap, value)][:-1]
+    else:
+        ranks = np.arange(1, BUCKETS) * len(values) // BUCKETS
+        # The outer two are of values that the reference never had.
+        edges = np.unique([np.nextafter(values[0], -np.inf), *values[ranks], values[-1]])
+        places = np.searchsorted(edges, values, side="left")
+        inner = [float(np.median(values[places == bucket])) for bucket in range(1, len(edges))]
+        points = [float(values[0]), *inner, float(values[-1])]
+    return ColumnLayout(name, "number", _floats(edges), _floats(points), scale)
+
+
+def _floats(values: Any) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
+
+
+def _category(name: str, column: pd.Series) -> ColumnLayout:
+    counts = column.dropna().astype(str).value_counts()
+    frequent = counts[counts >= max(2, TOP_SHARE * counts.sum())]
+    # By count, then by name: the same rows give the same layout.
+    ordered = sorted(((-int(count), str(value)) for value, count in frequent.items()))[:TOP]
+    return ColumnLayout(name, "category", top=tuple(value for _, value in ordered))

@@ -1,0 +1,108 @@
+"""The reference of a model: the profiles of the days that it learnt from. It is kept in the file of the reference's sample.
+
+So it has the sample's digest, and goes wherever the sample goes. A file from before profiles has none: then the sample itself is counted.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas as pd
+
+from pipeline.monitoring.profiles.counting import as_neutral, profiles
+from pipeline.monitoring.profiles.layout import VERSION, Layout, layout_of
+from pipeline.monitoring.profiles.profile import Profile, total
+
+KEPT = b"perennial.profiles"
+# A window of years is kept by weeks: a day of them would say no more.
+MOST_DAYS = 800
+
+
+@dataclass(frozen=True)
+class Reference:
+    """`days` are in the order of time; a table without times has its blocks of rows in their order, under made-up days, and `timed` is False."""
+
+    layout: Layout
+    days: dict[date, Profile]
+    timed: bool = True
+
+    @cached_property
+    def whole(self) -> Profile:
+        return total(self.days.values(), self.layout)
+
+    def only(self, names: Sequence[str]) -> Reference:
+        days = {at: Profile(p.rows, {n: p.cells[n] for n in names if n in p.cells}) for at, p in self.days.items()}
+        return Reference(self.layout.only(names), days, self.timed)
+
+    def as_text(self) -> str:
+        days = {
+            at.isoformat(): [profile.rows, {name: cells.tolist() for name, cells in profile.cells.items()}]
+            for at, profile in self.days.items()
+        }
+        return json.dumps({**self.layout.as_dict(), "timed": self.timed, "days": days}, separators=(",", ":"))
+
+    @classmethod
+    def read_text(cls, text: str) -> Reference | None:
+        """None for profiles of another version."""
+        values = json.loads(text)
+        if values.get("version") != VERSION:
+            return None
+        days = {
+            date.fromisoformat(at): Profile(rows, {name: np.array(counts, np.int64) for name, counts in cells.items()})
+            for at, (rows, cells) in values["days"].items()
+        }
+        return cls(Layout.read(values), days, values["timed"])
+
+
+def reference_of(
+    rows: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str], times: pd.Series | None
+) -> Reference:
+    """The reference of a table in memory. Without `times` its rows are cut into blocks, in their order."""
+    layout = layout_of(rows, numeric, categorical)
+    if rows.empty:
+        return Reference(layout, {}, times is not None)
+    days = _days_of(times) if times is not None else _blocks(len(rows))
+    neutral = as_neutral(rows, layout).assign(event_time=days.to_numpy())
+    with duckdb.connect() as connection:
+        connection.register("counted_rows", neutral)
+        found = profiles(connection, "counted_rows", layout, day="CAST(event_time AS DATE)")
+    return Reference(layout, {at: found[at] for at in sorted(at for at in found if at)}, times is not None)
+
+
+def _days_of(times: pd.Series) -> pd.Series:
+    utc = pd.to_datetime(times, utc=True).dt.tz_localize(None).dt.floor("D")
+    days = (utc.max() - utc.min()).days
+    return utc if days <= MOST_DAYS else utc - pd.to_timedelta(utc.dt.dayofweek, unit="D")
+
+
+def _blocks(rows: int) -> pd.Series:
+    """26 blocks of neighbours, each under a week of its own: who writes a file writes neighbours together."""
+    block = np.arange(rows) * min(26, rows) // rows
+    return pd.Series(pd.Timestamp("2000-01-03") + pd.to_timedelta(7 * block, unit="D"))
+
+
+def keep_in(file: Path, reference: Reference) -> None:
+    """Writes the profiles into the file of the reference's sample (Parquet)."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(file)
+    # Of the time of its making a file's digest may say nothing.
+    packed = base64.b64encode(gzip.compress(reference.as_text().encode(), mtime=0))
+    pq.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), KEPT: packed}), file)
+
+
+def kept_in(file: Path) -> Reference | None:
+    """The profiles in the file of a sample; None when it has none of this version."""
+    import pyarrow.parquet as pq
+
+    packed = (pq.read_schema(file).metadata or {}).get(KEPT)
+    return Reference.read_text(gzip.decompress(base64.b64decode(packed)).decode()) if packed else None
