@@ -22,6 +22,7 @@ ALL = (
     "portfolio",
     "repro",
     "data",
+    "drift",
     "parallel",
     "rollouts",
     "server",

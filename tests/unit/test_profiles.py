@@ -88,6 +88,21 @@ def test_rows_are_counted_where_they_lie(rows, times, tmp_path):
     assert cells(total(found.values(), layout(rows))) == cells(profile_of(rows, layout(rows)))
 
 
+@pytest.mark.parametrize(
+    "name", ["day", "cell", "category", "counted", "counted_day", "listed_value", "count", 'a "b"']
+)
+def test_a_column_may_have_any_name(rows, times, name):
+    """Also one that the counting itself uses."""
+    for column, named in (("x", "few"), ("kind", "few")):
+        renamed = rows[[column, named]].rename(columns={column: name})
+        lists = ([name, named], []) if column == "x" else ([named], [name])
+        made = references.reference_of(renamed, *lists, times)
+        expected = references.reference_of(
+            rows, *([n if n != name else column for n in names] for names in lists), times
+        )
+        assert made.whole.cells[name].tolist() == expected.whole.cells[column].tolist()
+
+
 def test_categories_are_frequent_learnt_or_unknown():
     """A frequent one has a bucket, the others that were learnt one together, and what was never learnt a cell."""
     learnt = [f"k{i}" for i in range(500)]

@@ -29,7 +29,7 @@ def profiles(
     `learnt` has the categories that a model knows, by column; without them none counts as unknown.
     """
     types = column_types(connection, relation)
-    counted = connection.execute(f"SELECT {day} AS day, count(*) FROM {relation} GROUP BY day ORDER BY day").fetchall()
+    counted = connection.execute(f"SELECT {day} AS day, count(*) FROM {relation} GROUP BY 1 ORDER BY 1").fetchall()
     rows = dict(counted)
     cells: dict[date | None, dict[str, np.ndarray]] = {at: {} for at in rows}
     for column in layout.columns:
