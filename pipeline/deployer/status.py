@@ -12,7 +12,7 @@ from pipeline.context import Context
 from pipeline.data.label_delay import LabelDelay
 from pipeline.errors import RegistryError, RolloutError
 from pipeline.ledger import label_delays
-from pipeline.ledger.events import IntervalScored
+from pipeline.ledger.events import DriftChecked, IntervalScored
 from pipeline.ledger.package_of_version import PackageOfVersion
 from pipeline.ledger.rollout_events import MOVES, EvidenceNeeded, RolledBack, RolloutHolding, RolloutStarted, RouteMoved
 from pipeline.ledger.store import Ledger
@@ -95,7 +95,7 @@ class ModelStatus:
     does not agree with the live version. `limits_off` are the `rollout.limits` that are null,
     `evidence` is what the step that is going on needs. `log` says that files of the prediction log are damaged,
     `label_delay_s` how long labels took in the newest snapshot, as pipeline.data.label_delay.LabelDelay has it.
-    `scored` tells the newest interval that was scored.
+    `scored` tells the newest interval that was scored, `no_verdict` that nobody knows whether the live requests have drifted, and why.
     """
 
     model: str
@@ -117,6 +117,7 @@ class ModelStatus:
     log: str | None = None
     label_delay_s: Mapping[str, int | None] | None = None
     scored: str | None = None
+    no_verdict: str | None = None
 
     @property
     def labels(self) -> str | None:
@@ -155,15 +156,19 @@ def models_status(context: Context, model: str = "") -> list[ModelStatus]:
     names = [model] if model else known_models(context)
     with ledger.reading():
         delays, scored = label_delays.newest_of(ledger, names), _newest_scored(ledger, names)
-        found = [_one(context, name, delays.get(name), scored.get(name)) for name in names]
+        unknown = _without_verdict(ledger, names)
+        found = [_one(context, name, delays.get(name), scored.get(name), unknown.get(name)) for name in names]
         return [_with_registry(ledger, status, registry) for status in found]
 
 
-def _one(context: Context, name: str, delay: LabelDelay | None, scored: str | None) -> ModelStatus:
+def _one(
+    context: Context, name: str, delay: LabelDelay | None, scored: str | None, no_verdict: str | None
+) -> ModelStatus:
     """All but what MLflow says of it."""
     about = delay.as_dict() if delay is not None else None
     log = log_line(context.home, name)
-    return replace(_model_status(context, name), log=log, label_delay_s=about, scored=scored)
+    status = _model_status(context, name)
+    return replace(status, log=log, label_delay_s=about, scored=scored, no_verdict=no_verdict)
 
 
 def _with_registry(ledger: Ledger, status: ModelStatus, registry: _Asked) -> ModelStatus:
@@ -179,6 +184,16 @@ def _newest_scored(ledger: Ledger, names: Sequence[str]) -> dict[str, str]:
         if known is None or entry.event.interval_end >= known.interval_end:
             newest[entry.model] = entry.event
     return {name: f"{event.sentence()}; {event.cost:.6f} {event.currency}" for name, event in newest.items()}
+
+
+def _without_verdict(ledger: Ledger, names: Sequence[str]) -> dict[str, str]:
+    """By model that its newest drift check came to no verdict, and why; without those that had one, or had no check."""
+    newest = {entry.model: entry.event for entry in ledger.newest(DriftChecked, models=names, count=1)}
+    return {
+        name: f"no verdict on drift as of {checked.as_of[:16]}, so nobody knows whether it drifts: {checked.reason}"
+        for name, checked in newest.items()
+        if checked.verdict == "no verdict"
+    }
 
 
 def _registry(context: Context) -> _Asked:

@@ -2,11 +2,20 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from pipeline.cli import tables
-from pipeline.deployer.status import CandidateStatus, LiveStatus, ModelStatus, PredecessorStatus, TrafficShare
+from pipeline.deployer.status import (
+    CandidateStatus,
+    LiveStatus,
+    ModelStatus,
+    PredecessorStatus,
+    TrafficShare,
+    _no_verdict,
+)
+from pipeline.ledger.events import DriftChecked
 from pipeline.pages.templates import rendered
 
 AT = "2026-01-02T03:04:05.678Z"
@@ -27,6 +36,7 @@ IN_A_CANARY = ModelStatus(
     evidence="a proof takes at least 1,424 requests",
     log="damaged files of the prediction log: 1",
     label_delay_s={"median": 3600, "p95": 864_000},
+    no_verdict="no verdict on drift as of 2026-01-02T00:00, so nobody knows whether it drifts: 12 rows now",
 )
 
 
@@ -44,7 +54,8 @@ def test_the_json_has_the_keys_that_readers_know():
         '"problem": null, "undo": "rollback churn", "baking": "2", "holds": "at least 100 requests wanted", '
         '"note": null, "fault": null, "registry": ["churn: MLflow\'s alias champion is gone"], "limits_off": ["p99_ms"], '
         '"evidence": "a proof takes at least 1,424 requests", "log": "damaged files of the prediction log: 1", '
-        '"label_delay_s": {"median": 3600, "p95": 864000}, "scored": null}'
+        '"label_delay_s": {"median": 3600, "p95": 864000}, "scored": null, '
+        '"no_verdict": "no verdict on drift as of 2026-01-02T00:00, so nobody knows whether it drifts: 12 rows now"}'
     )
 
 
@@ -54,6 +65,28 @@ def test_the_table_says_which_limits_are_off_and_what_a_step_needs():
     assert "churn: rollout.limits: p99_ms off" in lines
     assert "churn: a proof takes at least 1,424 requests" in lines
     assert "churn: damaged files of the prediction log: 1" in lines
+
+
+def test_no_verdict_is_never_calm():
+    """Table and page say that nobody knows whether there is drift, and why; of any verdict the table says nothing."""
+    said = "no verdict on drift as of 2026-01-02T00:00, so nobody knows whether it drifts: 12 rows now"
+    assert f"churn: {said}" in tables.status([IN_A_CANARY]).splitlines()
+    assert "drift" not in tables.status([NOTHING_LIVE])
+    drift = {"as_of": AT, "verdict": "no verdict", "reason": "12 rows now", "moved": [], "report_name": None}
+    shown = page(NOTHING_LIVE, drift)
+    assert '<b class="bad">no verdict</b>' in shown
+    assert "12 rows now: nobody knows whether it drifts" in shown
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "said"), [([], False), (["no verdict"], True), (["no verdict", "no drift"], False)]
+)
+def test_the_newest_check_counts(ledger, verdicts, said):
+    """A status says that there is no verdict when the newest drift check had none."""
+    for verdict in verdicts:
+        checked = {"verdict": verdict, "reason": "12 rows now", "champion": "1", "as_of": AT}
+        ledger.append(DriftChecked.read(checked), "churn", "r")
+    assert (_no_verdict(SimpleNamespace(ledger=ledger), "churn") is not None) == said
 
 
 def test_table_and_page_say_how_long_labels_take():

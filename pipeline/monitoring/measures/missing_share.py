@@ -10,7 +10,7 @@ from pipeline.monitoring.profiles.layout import ColumnLayout
 
 class MissingShare(OfShare):
     name = "missing"
-    # A sensor that is off for half a day of a week; in the flights of 2013 that comes twice a year, in other weeks never.
+    # In one week of the flights of 2013 2 % of the rows lack their weather, in hardly any other: half a year of weeks does not tell of it.
     least_limit = 0.05
 
     def counted(self, column: ColumnLayout, cells: np.ndarray) -> np.ndarray:
