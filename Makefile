@@ -64,8 +64,11 @@ warehouse: $(STAMP)  ## land the flights of 2013 as daily Parquet files under wa
 
 setup: $(STAMP)  ## install the environment into .venv, and nothing else
 
+boosters: $(STAMP)  ## install XGBoost and LightGBM, for training.estimator: xgboost and lightgbm
+	@$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes --compile-bytecode -r requirements/boosters.txt
+
 lock: $(STAMP)  ## compile requirements/*.in to hashed requirements/*.txt
-	@for name in main dev store serving serving-skops peers; do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
+	@for name in main boosters dev store serving serving-skops peers; do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-annotate --no-header requirements/$$name.in -o requirements/$$name.txt; done
 
 # uv installs the hashed lists in a fraction of pip's time. Compiled bytecode saves each Airflow process seconds at its start.
@@ -80,4 +83,4 @@ $(STAMP): requirements/main.txt requirements/dev.txt pyproject.toml
 	@$(BIN)/python -m pipeline.workspaces.dvc_config
 	@pwd -P > $@
 
-.PHONY: help demo up down env backup restore undeploy test test-unit test-component test-engine test-story check bench warehouse setup lock
+.PHONY: help demo up down env backup restore undeploy test test-unit test-component test-engine test-story check bench warehouse setup boosters lock

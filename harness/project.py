@@ -23,7 +23,12 @@ ROOT = Path(__file__).resolve().parents[1]
 CODE = ("pipeline/", "dags/", "plugins/", "docker/", "demo/", ".dvc/")
 FILES = (
     *("dvc.yaml", ".gitignore", ".dvcignore", "Procfile"),
-    *("requirements/main.txt", "requirements/serving.txt", "requirements/serving-skops.txt"),
+    *(
+        "requirements/main.txt",
+        "requirements/boosters.txt",
+        "requirements/serving.txt",
+        "requirements/serving-skops.txt",
+    ),
 )
 GOOD = {"spend": 10.0, "calls": 4, "plan": "plus"}
 BODY = json.dumps({"dataframe_records": [GOOD]}).encode()

@@ -109,6 +109,15 @@ def reproduce(arguments: argparse.Namespace) -> Answer:
     return Answer(tables.rebuild(result), result.as_dict(), 0 if result.identical else 1)
 
 
+def search(arguments: argparse.Namespace) -> Answer:
+    from pipeline.cli import tables
+
+    context = _context()
+    model = _known(context, arguments.model)
+    found = context.registry.records(model, arguments.version).evaluation.get("search", {})
+    return Answer(tables.search(model, arguments.version, found), found)
+
+
 def predict(arguments: argparse.Namespace) -> Answer:
     from pipeline.ledger.timeline import live_at
     from pipeline.runs.batch_scoring import score

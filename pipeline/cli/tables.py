@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cli.plain_table import PlainTable
@@ -203,6 +203,20 @@ def rebuild(result: RebuildResult) -> str:
     lines += [f"environment: {name} was {old}, is {new} here" for name, (old, new) in result.environment.items()]
     lines.append(f"{result.model} version {result.version}: rebuilt in {result.wall_s:.1f} s, {verdict}")
     return "\n".join(lines)
+
+
+def search(model: str, version: str, found: Mapping[str, Any]) -> str:
+    """The candidates of a search by how far they came, the last rung first."""
+    from pipeline.training.search.run import said
+
+    if not found:
+        return f"{model} version {version}: the options of params.yaml, without a search (training.search)"
+    rows = table("candidate", "rung", ">rows", f">{found['metric']}", "options")
+    for fit in sorted(found["scores"], key=lambda fit: (-fit["rung"], fit["candidate"])):
+        options = ", ".join(f"{name} {value}" for name, value in found["options"][fit["candidate"]].items())
+        score = "could not be fitted" if fit["score"] is None else f"{fit['score']:.4f}"
+        rows.add_row(str(fit["candidate"]), str(fit["rung"] + 1), f"{fit['rows']:,}", score, options or "as given")
+    return f"{text(rows)}\n{model} version {version}: {said(found)}"
 
 
 def costs(runs: list[RunCosts]) -> str:

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.serving.schema import Column, Schema
-from pipeline.serving.trusted import TRUSTED_TYPES
 from pipeline.settings.models import Model
 from pipeline.settings.training import Training
-from pipeline.training import frames, skops_file, tasks
+from pipeline.training import frames, onnx_form, skops_file, tasks
+from pipeline.training.estimators import boosters
 from pipeline.workspaces.dvc_graph import read_json
 from pipeline.workspaces.workspace import Workspace
 
@@ -46,12 +46,23 @@ def log(workspace: Workspace, model: Model) -> Any:
         answering,
         name="model",
         serialization_format="skops",
-        skops_trusted_types=[*TRUSTED_TYPES, *(NAMED_TYPES if tasks.classes_of(estimator) else ())],
+        skops_trusted_types=[*skops_file.TRUSTED, *(NAMED_TYPES if tasks.classes_of(estimator) else ())],
         signature=mlflow.models.infer_signature(example, predictions),
         input_example=_input_example(workspace, model),
         # Without this list MLflow would load the model in another process to infer it.
-        pip_requirements=[f"scikit-learn=={sklearn.__version__}", f"skops=={skops.__version__}", "pandas"],
+        pip_requirements=[
+            f"scikit-learn=={sklearn.__version__}",
+            f"skops=={skops.__version__}",
+            "pandas",
+            *_library(estimator),
+        ],
     )
+
+
+def _library(estimator: Any) -> list[str]:
+    """The library of a booster, which is no part of scikit-learn."""
+    inside = onnx_form.innermost(estimator[-1])
+    return [boosters.requirement(inside)] if boosters.is_booster(inside) else []
 
 
 def as_a_slot(estimator: BaseEstimator, training: Training) -> BaseEstimator:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +56,8 @@ def record(registry: Registry, workspace: Workspace, model: Model, verdicts: lis
     choice = Choice.read(evaluation.encodings)
     figures |= {f"encoding {name} {choice.metric}": score for name, score in choice.scores.items()}
     tags = _tags(workspace, origin) | ({ENCODINGS_TAG: str(choice)} if str(choice) else {})
-    return _record(registry, workspace, model, verdicts, tags, figures)
+    options = {f"search.chosen.{name}": str(value) for name, value in evaluation.search.get("chosen", {}).items()}
+    return _record(registry, workspace, model, verdicts, tags, figures, options)
 
 
 def record_refused(registry: Registry, workspace: Workspace, model: Model, verdicts: list[Verdict], origin: str) -> str:
@@ -72,6 +73,7 @@ def _record(
     verdicts: list[Verdict],
     tags: dict[str, str],
     figures: dict[str, float],
+    chosen: Mapping[str, str] | None = None,
 ) -> str:
     import mlflow
 
@@ -90,7 +92,7 @@ def _record(
     ) as run:
         mlflow.set_tags(tags | {f"{GATE_TAG}{v.gate}": str(v) for v in verdicts})
         if not earlier:
-            mlflow.log_params(_flat(model))
+            mlflow.log_params(_flat(model) | dict(chosen or {}))
             if figures:
                 mlflow.log_input(_dataset(workspace, model), context="training")
         mlflow.log_metrics({k: v for k, v in figures.items() if v == v})

@@ -81,6 +81,8 @@ class Records:
     params: str
     model_digest: str
     environment: dict[str, str]
+    # What evaluation found, with the search of options.
+    evaluation: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -255,6 +257,7 @@ class Registry:
                     text("params.yaml"),
                     registered.tags[DIGEST_TAG],
                     json.loads(text("environment.json")),
+                    json.loads(text("metrics.json")),
                 )
             except (MlflowException, OSError, KeyError) as error:
                 raise RegistryError(

@@ -7,6 +7,7 @@ hashes that the version's dvc.lock recorded.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import tempfile
@@ -113,6 +114,9 @@ def _rebuilt_outs(opened: workspace.Workspace, records: Records, version: str) -
     snapshot = workspace.locked_outs(records.lock, first, model)
     _log_step(model, version, f"fetch {snapshot[f'artifacts/{model}/snapshot']}")
     dvc_remote.fetch(opened.folder, snapshot)
+    if found := records.evaluation.get("search"):
+        # A clock ended the search of the run; the rebuild ends where it did.
+        opened.files.recorded_search.write_text(json.dumps(found), encoding="utf-8")
     compared = [Compared(path, md5, dvc_remote.hash_of(opened.folder / path)) for path, md5 in snapshot.items()]
     for stage in rest:
         _log_step(model, version, stage)

@@ -52,12 +52,16 @@ def validate(name: str, model: Model, files: Artifacts) -> str:
 def train(name: str, model: Model, files: Artifacts) -> str:
     from pipeline.data import contract
     from pipeline.training import frames, measured, skops_file
+    from pipeline.training.search import clocks
+    from pipeline.training.search import run as search
 
     doubles = frames.schema_of(model, files.snapshot).doubles
-    fitted = measured.fitted(contract.kept_rows(files.snapshot, files.quarantine), model, doubles)
+    rows = contract.kept_rows(files.snapshot, files.quarantine)
+    fitted = measured.fitted(rows, model, doubles, clocks.recorded(files.recorded_search))
     skops_file.save(fitted, files.model)
     line = f"{model.training.estimator}, {files.model.stat().st_size / 1e6:.1f} MB"
-    return f"{line}; {said}" if (said := str(measured.choice_of(fitted))) else line
+    said = (str(measured.choice_of(fitted)), search.said(getattr(fitted, search.ATTRIBUTE, {})))
+    return "; ".join(filter(None, (line, *said)))
 
 
 def evaluate(name: str, model: Model, files: Artifacts) -> str:

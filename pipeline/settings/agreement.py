@@ -13,12 +13,13 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from pipeline.settings import estimators
 from pipeline.settings.columns import BESIDE_FEATURES, HOOK, RESERVED, named_twice, one_name
-from pipeline.settings.estimators import OPTIONS
 from pipeline.settings.examples import example
 from pipeline.settings.label_reach import stated
 from pipeline.settings.rollout import HEADER_NAME, followed_column
 from pipeline.settings.scoring import OWN_COLUMNS
+from pipeline.settings.search import search_faults
 from pipeline.training import tasks
 
 # (the key below the model's name, what is wrong with it)
@@ -181,21 +182,39 @@ def _positive(model: Any) -> Iterator[Fault]:
 
 
 def _estimator(model: Any) -> Iterator[Fault]:
-    estimator = model.training.estimator
+    estimator, kind = model.training.estimator, estimators.kind_of(model.training.task)
     if ":" in estimator:
         if not HOOK.fullmatch(estimator):
             yield "training.estimator", f"must be written as module:function; got {estimator}"
-    elif estimator not in OPTIONS:
-        yield "training.estimator", f"must be one of {', '.join(OPTIONS)} or module:function; got {estimator!r}"
+    elif why := estimators.estimator_fault(estimator, kind, model.training.calibration != "none"):
+        yield "training.estimator", why
 
 
 def _options(model: Any) -> Iterator[Fault]:
-    known = OPTIONS.get(model.training.estimator, {}).get(tasks.TASKS[model.training.task].estimator, [])
-    for option in model.training.options if known else ():
-        if option == "random_state":
-            yield "training.options", "random_state is training.seed"
-        elif option not in known:
-            yield "training.options", f"{model.training.estimator} has no option {option}; it has {', '.join(known)}"
+    kind = estimators.kind_of(model.training.task)
+    for why in estimators.option_faults(model.training.estimator, kind, model.training.options):
+        yield "training.options", why
+
+
+def _search(model: Any) -> Iterator[Fault]:
+    training = model.training
+    if training.search is not None:
+        kind = estimators.kind_of(training.task)
+        for key, why in search_faults(training.search, training.estimator, kind, training.options):
+            yield f"training.{key}", why
+
+
+def _runtime(model: Any) -> Iterator[Fault]:
+    training = model.training
+    name = estimators.class_named(training.estimator, estimators.kind_of(training.task))
+    if training.runtime == "skops" and name in estimators.BOOSTERS:
+        yield "training.runtime", f"{training.estimator} is served from ONNX only; the serving image does not have it"
+
+
+def _calibration(model: Any) -> Iterator[Fault]:
+    training = model.training
+    if training.calibration != "none" and estimators.kind_of(training.task) == "regressor":
+        yield "training.calibration", f"{training.calibration} is for probabilities; the task is {training.task}"
 
 
 def _encodings(model: Any) -> Iterator[Fault]:
@@ -207,11 +226,11 @@ def _encodings(model: Any) -> Iterator[Fault]:
         if column not in training.categorical:
             yield f"training.encodings.{column}", "is no column under training.categorical"
     native = [column for column in training.categorical if training.encoding_of(column) == "native"]
-    if native and training.estimator != "hist_gradient_boosting":
+    if native and training.estimator not in estimators.NATIVE:
         key = f"training.encodings.{native[0]}" if native[0] in training.encodings else "training.encoding"
         yield (
             key,
-            f"native is for hist_gradient_boosting alone; {training.estimator} takes target, one_hot, ordinal or hashed",
+            f"native is for boosting alone; {training.estimator} takes target, one_hot, ordinal or hashed",
         )
     if native and training.runtime == "onnx":
         yield (
@@ -358,6 +377,9 @@ CHECKS = (
     _estimator,
     _options,
     _encodings,
+    _calibration,
+    _runtime,
+    _search,
     _metric,
     _limits_of_the_metric,
     _shares,

@@ -40,6 +40,11 @@ def all_faults(error: ValidationError, at: str, between: Iterable[tuple[str, str
 
 
 def _told(at: str, parts: list[str], kind: str, what: str) -> str:
+    if "ranges" in parts[:-2] and parts[-1] in KINDS:
+        parts, what = parts[: parts.index("ranges") + 2], "must be a list of texts, numbers, true or false"
+    if "options" in parts[:-2]:
+        # Behind the option's name comes the kind that did not fit, and for a list the place in it.
+        parts, what = parts[: parts.index("options") + 2], "must be text, a number, true or false"
     if parts and parts[-1] in KINDS and {*OF_ANY_KIND} & {*parts}:
         parts, what = parts[:-1], "must be text, a number, true or false"
     key = ".".join([at, *parts])

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from pipeline.settings.columns import ColumnName
+from pipeline.settings.search import Scalar, Search
 from pipeline.settings.section import MOST, Section
 from pipeline.training import tasks
 
@@ -26,6 +27,8 @@ MetricName = Annotated[str, _one_of(tasks.METRICS)]
 
 Part = Literal["hour", "weekday", "month", "year_day"]
 Encoding = Literal["auto", "ordinal", "one_hot", "target", "hashed", "native"]
+# A list is for those few options that take one, such as hidden_layer_sizes.
+Option = Scalar | tuple[Scalar, ...]
 
 
 class Training(Section):
@@ -44,10 +47,12 @@ class Training(Section):
     encoding: Encoding = "auto"
     encodings: dict[ColumnName, Encoding] = Field(default_factory=dict)
     estimator: str = "hist_gradient_boosting"
-    options: dict[str, float | int | str | bool | None] = Field(default_factory=dict)
+    options: dict[str, Option] = Field(default_factory=dict)
     # A column of numbers from 0: how much a row counts in fitting and in figures.
     weight: ColumnName | None = None
     seed: int = Field(default=0, ge=0, lt=2**32)
+    search: Search | None = None
+    calibration: Literal["none", "sigmoid", "isotonic"] = "none"
     runtime: Literal["auto", "onnx", "skops"] = "auto"
 
     def calendar_of(self, column: str) -> tuple[Part, ...]:

@@ -62,12 +62,12 @@ def _trees_with(converter: str) -> Callable[..., None]:
     def convert(scope: Any, operator: Any, container: Any) -> None:
         from skl2onnx.operator_converters import random_forest
 
-        getattr(random_forest, converter)(scope, operator, _DoubleTrees(scope, container), op_version=ML_VERSION)
+        getattr(random_forest, converter)(scope, operator, DoubleTrees(scope, container), op_version=ML_VERSION)
 
     return convert
 
 
-class _DoubleTrees:
+class DoubleTrees:
     """A container of skl2onnx that writes the nodes of trees in float64, and any other as it comes."""
 
     def __init__(self, scope: Any, container: Any) -> None:
@@ -82,7 +82,7 @@ class _DoubleTrees:
             return
         from onnx import TensorProto, numpy_helper
 
-        base = attributes.pop("base_values") if op_type == "TreeEnsembleRegressor" else None
+        base = attributes.pop("base_values", None) if op_type == "TreeEnsembleRegressor" else None
         values = {name: np.asarray(attributes.pop(name), "float64").ravel() for name in VALUES if name in attributes}
         attributes |= {f"{name}_as_tensor": numpy_helper.from_array(array) for name, array in values.items()}
         outputs = [outputs] if isinstance(outputs, str) else list(outputs)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pipeline.settings.estimators import NATIVE
 from pipeline.settings.training import Training
 from pipeline.training.encodings import MANY, NATIVE_MOST, ONE_HOT_BYTES
 
@@ -35,7 +36,7 @@ def candidates(features: pd.DataFrame, training: Training, columns_as: str) -> l
     if not open_:
         return [Candidate("stated", stated)]
     names = [*PREFERRED[columns_as]]
-    if training.estimator == "hist_gradient_boosting" and training.runtime == "skops":
+    if training.estimator in NATIVE and training.runtime == "skops":
         names.append("native")
     few = [column for column in open_ if different[column] <= MANY]
     dense = sum(different[column] for column in few) * len(features) * 8 > ONE_HOT_BYTES

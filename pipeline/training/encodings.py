@@ -156,11 +156,12 @@ def _single(values: Any) -> Any:
 
 
 def categories_of(fitted: Pipeline) -> dict[str, frozenset[str]]:
-    """The categories that the fitted pipeline knows, by column; a missing value is none of them."""
-    known = {}
-    for name, step, columns in fitted[0].transformers_:
-        if name in NAMES and len(columns):
-            encoder = step[0] if hasattr(step, "steps") else step
+    """The categories that the fitted pipeline knows, by column; a missing value is none of them. A project's own encoder may not say them."""
+    known: dict[str, frozenset[str]] = {}
+    for _, step, columns in fitted[0].transformers_:
+        parts = [part for _, part in getattr(step, "steps", [("", step)])]
+        encoder = next((part for part in parts if isinstance(getattr(part, "categories_", None), list)), None)
+        if encoder is not None and len(encoder.categories_) == len(columns):
             for column, categories in zip(columns, encoder.categories_, strict=True):
                 known[column] = frozenset(map(str, categories)) - {""}
     return known

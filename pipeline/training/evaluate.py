@@ -18,6 +18,7 @@ import pandas as pd
 from pipeline.errors import StageError
 from pipeline.settings.models import Model
 from pipeline.training import encodings, frames, skops_file, tasks, weights
+from pipeline.training.search.run import ATTRIBUTE
 from pipeline.training.tasks import METRICS, Answers, classes_of
 from pipeline.training.tasks import PREDICTION as PREDICTION
 
@@ -27,7 +28,8 @@ class Evaluation:
     """The result on `rows` held-out rows of a model that learnt from `trained_rows`.
 
     `metric` names the one that params.yaml chooses; `metrics` are the model's and `baseline` the naive guess's, by name. `remarks` are what
-    people should know of the classes. `encodings` says how the categories' encodings were chosen: `measured.Choice`.
+    people should know of the classes. `encodings` says how the categories' encodings were chosen: `measured.Choice`; `search` what
+    `training.search` found: `search.run.Found`.
     """
 
     rows: int
@@ -37,6 +39,7 @@ class Evaluation:
     baseline: Mapping[str, float]
     remarks: tuple[str, ...] = ()
     encodings: Mapping[str, Any] = field(default_factory=dict)
+    search: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -116,6 +119,7 @@ def evaluate(
         baseline=task.scores(target, guess, weight),
         remarks=tuple(task.remarks(learnt, target)),
         encodings=encodings.said(estimator),
+        search=getattr(estimator, ATTRIBUTE, {}),
     )
     report.write_text(json.dumps(evaluation.as_dict(), indent=2) + "\n", encoding="utf-8")
     return evaluation

@@ -8,29 +8,37 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from pipeline.errors import StageError
 from pipeline.serving.schema import Column
 from pipeline.serving.schema.columns import LARGEST
+from pipeline.settings import estimators
 from pipeline.settings.models import Model
 from pipeline.settings.training import Training
-from pipeline.training import tasks, weights
-from pipeline.training.encodings import made_exact
+from pipeline.training import learning, tasks, weights
 from pipeline.training.frames import feature_frame, held_out, precision_of
-from pipeline.training.pipelines import pipeline_for, with_float32_splits
+from pipeline.training.search import run as search
+from pipeline.training.search.clocks import Recorded
 from pipeline.training.tasks.base import CLASSES
 
 if TYPE_CHECKING:
-    import numpy as np
     from sklearn.base import BaseEstimator
+
+# Classes that cast their numbers to float32, by the begin of their names.
+ROUND_TO_FLOAT32 = ("RandomForest", "ExtraTree", "DecisionTree", "GradientBoosting", "AdaBoost", "Bagging", "XGB")
 
 
 def fit(
-    rows: pd.DataFrame, model: Model, doubles: Collection[str] = (), how: Mapping[str, str] | None = None
+    rows: pd.DataFrame,
+    model: Model,
+    doubles: Collection[str] = (),
+    how: Mapping[str, str] | None = None,
+    recorded: Recorded | None = None,
 ) -> BaseEstimator:
     """Fits the model's estimator on the rows that are not held out. `doubles` are the numbers that float32 cannot hold, `how` the
-    encodings of the categories, as for `pipeline_for`.
+    encodings of the categories, as for `pipeline_for`, `recorded` the counts of an earlier search that is repeated.
 
     Raises StageError when it cannot.
     """
@@ -51,37 +59,43 @@ def fit(
                 f"column {empty[0]} is empty in all {len(training_rows):,} rows",
                 f"check the source, or remove the column from training.{kind}",
             )
-    return on(training_rows, model, doubles, how)
+    if model.training.search is None:
+        return on(training_rows, model, doubles, how)
+
+    def learn(places: np.ndarray, training: Training) -> BaseEstimator:
+        return on(training_rows.iloc[places], model.model_copy(update={"training": training}), doubles, how)
+
+    features = feature_frame(training_rows, model.training, doubles, model.source.timezone)
+    training, found = search.search(training_rows, features, model, learn, recorded)
+    fitted = learn(np.arange(len(training_rows)), training)
+    setattr(fitted, search.ATTRIBUTE, found.as_dict())
+    return fitted
 
 
 def on(
     rows: pd.DataFrame, model: Model, doubles: Collection[str] = (), how: Mapping[str, str] | None = None
 ) -> BaseEstimator:
-    """The same on all of `rows`."""
+    """One fit on all of `rows`, by the options of params.yaml."""
     target, classes = tasks.of(model.training).learnt(rows[model.training.target])
-    weight = weights.of(rows, model.training, "train")
-    features = feature_frame(rows, model.training, doubles, model.source.timezone)
-    pipeline = pipeline_for(model.training, features, how)
-    try:
-        weighed = weights.fit_arguments(pipeline, weight, model.training)
-        fitted = made_exact(pipeline.fit(features, target, **weighed))
-    except ValueError as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise StageError(
-            "train",
-            f"{model.training.estimator}: {first_line}",
-            "check the rows that were not quarantined, and training.options",
-        ) from error
+    taught = learning.Rows(
+        feature_frame(rows, model.training, doubles, model.source.timezone),
+        target,
+        rows[model.source.event_time].to_numpy(),
+        weights.of(rows, model.training, "train"),
+        classes,
+    )
+    fitted = learning.learn(taught, model.training, bool(doubles), how)
     if classes:
         setattr(fitted, CLASSES, list(classes))
-    return fitted if doubles else with_float32_splits(fitted)
+    return fitted
 
 
 def _refuse_trees_of_float32(training: Training, doubles: Collection[str]) -> None:
-    if training.estimator == "random_forest" and doubles:
+    name = estimators.class_named(training.estimator, estimators.kind_of(training.task))
+    if doubles and name.rpartition(".")[2].startswith(ROUND_TO_FLOAT32):
         raise StageError(
             "train",
-            f"random_forest rounds its numbers to float32, which cannot hold {', '.join(sorted(doubles))}",
+            f"{training.estimator} rounds its numbers to float32, which cannot hold {', '.join(sorted(doubles))}",
             "subtract an offset in the query, so that the numbers begin near 0, or use training.estimator: hist_gradient_boosting",
         )
 

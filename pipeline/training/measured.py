@@ -17,6 +17,7 @@ import numpy as np
 from pipeline.settings.models import Model
 from pipeline.training import encoding_choice, encodings, evaluate, fit, frames, pipelines, tasks, weights
 from pipeline.training.encoding_choice import Candidate
+from pipeline.training.search.clocks import Recorded
 from pipeline.training.tasks import Answers
 
 if TYPE_CHECKING:
@@ -61,10 +62,12 @@ class Choice:
         return f"categories: {self.chosen}, by {self.metric} on the {self.rows:,} newest rows before the held-out days ({scores})"
 
 
-def fitted(rows: pd.DataFrame, model: Model, doubles: Collection[str] = ()) -> Pipeline:
+def fitted(
+    rows: pd.DataFrame, model: Model, doubles: Collection[str] = (), recorded: Recorded | None = None
+) -> Pipeline:
     """Chooses the encodings and fits the model; raises StageError as `fit.fit` does. `choice_of` says what was chosen."""
     chosen = choice(rows, model, doubles)
-    pipeline = fit.fit(rows, model, doubles, chosen.by_column or None)
+    pipeline = fit.fit(rows, model, doubles, chosen.by_column or None, recorded)
     setattr(pipeline, encodings.SAID, chosen.as_dict())
     return pipeline
 
@@ -80,11 +83,10 @@ def choice(rows: pd.DataFrame, model: Model, doubles: Collection[str] = ()) -> C
     if not training.categorical:
         return Choice({})
     learnt = rows[~frames.held_out(rows, model)]
-    if learnt.empty:
+    taken_as = pipelines.columns_as(training)
+    if learnt.empty or taken_as == "frame":
         return Choice({})
-    found = encoding_choice.candidates(
-        frames.feature_frame(learnt, training, doubles), training, pipelines.columns_as(training)
-    )
+    found = encoding_choice.candidates(frames.feature_frame(learnt, training, doubles), training, taken_as)
     first = Choice(found[0].by_column, found[0].name)
     if len(found) == 1:
         return first

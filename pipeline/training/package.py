@@ -9,7 +9,6 @@ golden.json      golden requests with the answers that evaluation recorded, and 
 
 from __future__ import annotations
 
-import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,14 @@ import pandas as pd
 from pipeline.data.schema_rules import with_rules
 from pipeline.errors import StageError
 from pipeline.serving.contents import CATEGORIES
-from pipeline.serving.errors import PackageRefused
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.schema import Schema
 from pipeline.serving.schema.columns import Precision
 from pipeline.settings.models import Model
 from pipeline.settings.training import Training
-from pipeline.training import double_onnx, frames, onnx_encoders, parity, pipelines, skops_file, tasks
-from pipeline.training.log_link import with_inverse_link
+from pipeline.training import frames, onnx_form, parity, pipelines, skops_file, tasks
+from pipeline.training.estimators import boosters
+from pipeline.training.estimators.named import first_line
 from pipeline.training.signing import MANIFEST, digest
 from pipeline.training.tasks import PREDICTION, Answers, classes_of
 
@@ -54,6 +53,7 @@ def build(
     if model.training.runtime != "auto" or runtime != "onnx":
         return manifest
     if reason := _unlike(folder, held_out, classes, golden["scale"], model.gates.parity_tolerance):
+        _refuse_skops(fitted, model.training, reason)
         (folder / MODELS[runtime]).unlink()
         return _written(name, model, schema, model_file, folder, "skops", model_file.read_bytes(), reason, classes)
     return manifest
@@ -63,8 +63,9 @@ def _unlike(folder: Path, held_out: pd.DataFrame, classes: tuple[str, ...], scal
     """How the package's ONNX answers the held-out rows otherwise than scikit-learn did; '' when it answers alike."""
     try:
         answers = Runtime.load(folder).predict_frame(held_out)
-    except PackageRefused as error:
-        return f"onnxruntime cannot run its ONNX ({str(error).splitlines()[0][:200]})"
+    except Exception as error:
+        # onnxruntime has its own exceptions, for a graph that it cannot load and for a row that it cannot compute.
+        return f"onnxruntime cannot run its ONNX ({first_line(error)[:200]})"
     difference = parity.difference(answers, Answers.of(held_out, classes).values, scale)
     # NaN is within no limit.
     if difference <= tolerance:
@@ -130,65 +131,27 @@ def features(schema: Schema) -> list[dict[str, Any]]:
 
 
 def _served(model_file: Path, fitted: Any, settings: Training, precision: Precision) -> tuple[str, bytes, str]:
-    """(runtime, content of the model's file, why not ONNX). Raises StageError when training.runtime demands ONNX in vain."""
+    """(runtime, content of the model's file, why not ONNX). Raises StageError when the model must be ONNX and cannot be."""
     if settings.runtime == "skops":
+        _refuse_skops(fitted, settings, "params.yaml says training.runtime: skops")
         return "skops", model_file.read_bytes(), "params.yaml says training.runtime: skops"
     try:
-        return "onnx", onnx_bytes(fitted, settings, precision), ""
+        return "onnx", onnx_form.onnx_bytes(fitted, settings, precision), ""
     except StageError as error:
         if settings.runtime == "onnx":
             raise
+        _refuse_skops(fitted, settings, error.observation)
         return "skops", model_file.read_bytes(), error.observation
 
 
-def onnx_bytes(estimator: Any, settings: Training, precision: Precision = "float32") -> bytes:
-    """The fitted pipeline as ONNX, with the input matrices `numbers` and `texts`. Raises StageError when it cannot be converted."""
-    from skl2onnx import convert_sklearn
-    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
-
-    schema, number = (
-        Schema(frames.columns_of(settings)),
-        FloatTensorType if precision == "float32" else DoubleTensorType,
-    )
-    matrices = (("numbers", number, schema.numbers), ("texts", StringTensorType, schema.texts))
-    inputs = [(name, kind([None, len(columns)])) for name, kind, columns in matrices if columns]
-    onnx_encoders.refuse_native(estimator)
-    by_position = _columns_by_position(estimator, [*schema.numbers, *schema.texts])
-    options = {id(by_position): {"zipmap": False}} if tasks.of(settings).estimator == "classifier" else None
-    conversions, shapes = onnx_encoders.converters()
-    if precision == "float64":
-        doubles, double_shapes = double_onnx.converters()
-        conversions, shapes = conversions | doubles, shapes | double_shapes
-    own = {"custom_conversion_functions": conversions, "custom_shape_calculators": shapes}
-    try:
-        converted = convert_sklearn(by_position, "pipeline", inputs, options=options, **own)
-    except (RuntimeError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
+def _refuse_skops(fitted: Any, settings: Training, why: str) -> None:
+    """Raises StageError for a model that the serving image cannot read."""
+    if boosters.is_booster(onnx_form.innermost(fitted[-1])):
         raise StageError(
             "package",
-            f"the model cannot be converted to ONNX ({first})",
-            "choose an estimator that skl2onnx converts, or set training.runtime: skops",
-        ) from error
-    converted = with_inverse_link(converted, estimator[-1])
-    # The converter lists its operator sets in the order of a Python set, which differs from process to process.
-    opsets = sorted(converted.opset_import, key=lambda opset: opset.domain)
-    del converted.opset_import[:]
-    converted.opset_import.extend(opsets)
-    return converted.SerializeToString(deterministic=True)
-
-
-def _columns_by_position(estimator: Any, names: list[str]) -> Any:
-    """The same pipeline with columns addressed by position: two inputs run in half the time of one input a column."""
-    position = {name: i for i, name in enumerate(names)}
-    addressed = copy.copy(estimator)
-    columns = copy.copy(estimator[0])
-    columns.transformers_ = [
-        (name, step, [position[column] for column in names])
-        for name, step, names in columns.transformers_
-        if len(names)
-    ]
-    addressed.steps = [(estimator.steps[0][0], columns), *estimator.steps[1:]]
-    return addressed
+            f"{why}; {settings.estimator} is served from ONNX only, because the serving image does not have it",
+            "change training.options, training.calibration or the data's scale, or use training.estimator: boosting",
+        )
 
 
 def golden_requests(

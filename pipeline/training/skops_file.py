@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import StageError
 from pipeline.serving.trusted import TRUSTED_TYPES
+from pipeline.training.estimators import boosters
 
 if TYPE_CHECKING:
     from sklearn.base import BaseEstimator
+
+# Beside what a slot builds from skops, what ONNX serves.
+TRUSTED = [*TRUSTED_TYPES, *boosters.TRUSTED]
 
 
 def save(estimator: BaseEstimator, path: Path) -> None:
@@ -21,7 +25,7 @@ def save(estimator: BaseEstimator, path: Path) -> None:
     import skops.io
 
     dumped = skops.io.dumps(estimator)
-    untrusted = sorted(set(skops.io.get_untrusted_types(data=dumped)) - set(TRUSTED_TYPES))
+    untrusted = sorted(set(skops.io.get_untrusted_types(data=dumped)) - set(TRUSTED))
     if untrusted:
         raise StageError(
             "train",
@@ -32,10 +36,10 @@ def save(estimator: BaseEstimator, path: Path) -> None:
 
 
 def load(path: Path) -> BaseEstimator:
-    """Reads a fitted pipeline; only the types in TRUSTED_TYPES are built."""
+    """Reads a fitted pipeline; only the types in TRUSTED are built."""
     import skops.io
 
-    return skops.io.load(path, trusted=TRUSTED_TYPES)
+    return skops.io.load(path, trusted=TRUSTED)
 
 
 def canonical(dumped: bytes) -> bytes:
@@ -47,6 +51,11 @@ def canonical(dumped: bytes) -> bytes:
     with zipfile.ZipFile(io.BytesIO(dumped)) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
     schema = files.pop("schema.json").decode()
+    # Bytes, such as XGBoost's model, have names that are drawn at random.
+    drawn = dict.fromkeys(re.findall(r'"([0-9a-f-]{36}\.bin)"', schema))
+    for number, name in enumerate(drawn):
+        schema = schema.replace(name, f"bytes-{number}.bin")
+        files[f"bytes-{number}.bin"] = files.pop(name)
     order: dict[str, str] = {}
     for number in re.findall(r'"__id__": (\d+)|"(\d+)\.npy"|"(\d+)\.npz"', schema):
         order.setdefault(next(filter(None, number)), str(len(order) + 1))

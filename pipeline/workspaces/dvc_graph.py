@@ -5,10 +5,11 @@ Also the versions of the packages that decide a model's bytes.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
 from datetime import datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import yaml
@@ -17,6 +18,8 @@ from pipeline.errors import SettingsError
 from pipeline.settings import yaml_file
 
 DECISIVE = ("scikit-learn", "numpy", "pandas", "pyarrow", "skops", "skl2onnx", "onnx")
+# Of `make boosters`; recorded where they are installed.
+EXTRAS = ("xgboost-cpu", "lightgbm", "onnxmltools")
 
 
 class Artifacts:
@@ -30,6 +33,8 @@ class Artifacts:
         self.quarantine = folder / "quarantine.parquet"
         self.validation = folder / "validation.json"
         self.model = folder / "model.skops"
+        # Only in a rebuild: how far the recorded run's search came.
+        self.recorded_search = folder / "recorded-search.json"
         self.predictions = folder / "predictions.parquet"
         self.reference = folder / "reference.parquet"
         self.metrics = folder / "metrics.json"
@@ -77,9 +82,11 @@ def outs(root: Path, stage: str, name: str) -> list[Path]:
 
 def environment() -> dict[str, str]:
     """The versions of Python, the machine and the packages that decide a model's bytes."""
-    return {"python": platform.python_version(), "machine": platform.machine()} | {
-        package: version(package) for package in DECISIVE
-    }
+    packages = {package: version(package) for package in DECISIVE}
+    for package in EXTRAS:
+        with contextlib.suppress(PackageNotFoundError):
+            packages[package] = version(package)
+    return {"python": platform.python_version(), "machine": platform.machine()} | packages
 
 
 def _path(entry: str | dict) -> str:

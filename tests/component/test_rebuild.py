@@ -8,11 +8,13 @@ from datetime import UTC, datetime
 import pytest
 
 from harness.commands import said
-from harness.project import change_params, customers
+from harness.project import CHURN, change_params, customers
 from pipeline.context import Context
 from pipeline.errors import DataError, RegistryError, StageError
 from pipeline.workspaces import dvc_graph, workspace
 from tests.support.versions import AS_OF, digest, rebuilt, repro, retrain
+
+SEARCHED = CHURN["training"] | {"options": {"max_iter": 10}, "search": {"minutes": 0.05, "candidates": 5000}}
 
 pytestmark = pytest.mark.usefixtures("trained_before")
 
@@ -194,6 +196,27 @@ def test_dvc_repro_sees_an_edited_hook_as_a_run_does(project):
     assert manifest["model_digest"] != first
     retrain(project)
     assert manifest["model_digest"] == digest("1")
+
+
+def test_a_search_is_repeated_to_where_its_time_box_ended_it(project):
+    """The rebuild of a search that its box cut short is identical; its lines were shown, and MLflow and `search` tell the choice."""
+    change_params(project, "models.churn.training", SEARCHED)
+    done = said(["retrain", "churn"])
+    assert done.returncode == 0, done.stderr
+    assert "search: candidate 0, rung 1" in done.stderr
+    result = rebuilt()
+    assert result.identical, result.compared
+    shown = said(["search", "churn", "1", "--json"])
+    found = json.loads(shown.stdout)
+    assert 1 < found["candidates"] < SEARCHED["search"]["candidates"]
+    registry = Context.here().registry
+    params = registry.client().get_run(registry.version_facts("churn", "1").mlflow_run).data.params
+    assert {name: str(value) for name, value in found["chosen"].items()} == {
+        name.removeprefix("search.chosen."): value
+        for name, value in params.items()
+        if name.startswith("search.chosen.")
+    }
+    assert "churn version 1: search: " in said(["search", "churn", "1"]).stdout
 
 
 def test_other_code_of_ones_own_trains_anew(project):

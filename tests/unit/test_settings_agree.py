@@ -1,20 +1,17 @@
 """All faults of a model's block are told at once, each with its key, and what cannot work is refused when it is read."""
 
 import copy
-import inspect
 import json
 import re
 
 import pytest
 import yaml
-from sklearn import ensemble, linear_model
 
 from harness.project import CHURN, ROOT, change_params
 from pipeline.monitoring import live_quality
 from pipeline.runs.dag_settings import _remembered
 from pipeline.settings import agreement, yaml_file
 from pipeline.settings.columns import BESIDE_FEATURES, RESERVED
-from pipeline.settings.estimators import OPTIONS
 from pipeline.settings.examples import EXAMPLES, example
 from pipeline.settings.models import Model, ParamsFile, load
 from pipeline.settings.rollout import Rollout
@@ -154,15 +151,36 @@ def test_the_examples_are_settings():
             {"target": "left", "numeric": [], "datetime": [], "text": []},
             "training: name at least one feature, numeric, datetime, text or categorical, for example numeric: [price",
         ),
-        ("training.estimator", "xgboost", "training.estimator: must be one of hist_gradient_boosting, random_forest"),
+        ("training.estimator", "magic", "training.estimator: must be one of linear, forest, boosting, hist_gradient_"),
+        (
+            "training.estimator",
+            "sklearn.svm.SVR",
+            "training.estimator: sklearn.svm.SVR is no classifier, which the task",
+        ),
+        (
+            "training.estimator",
+            "sklearn.svm.LinearSVC",
+            "training.estimator: sklearn.svm.LinearSVC gives no probabilit",
+        ),
+        ("training.calibration", "platt", "training.calibration: "),
         ("training.estimator", "my-own:f", "training.estimator: must be written as module:function"),
         (
             "training.options",
             {"max_itr": 3},
-            "training.options: hist_gradient_boosting has no option max_itr; it has class_",
+            "training.options: hist_gradient_boosting has no option max_itr; it has categorical_",
         ),
         ("training.options", {"random_state": 3}, "training.options: random_state is training.seed"),
-        ("training.options", {"tol": [1]}, "training.options.tol: must be text, a number, true or false"),
+        (
+            "training.options",
+            {"tol": [1]},
+            "training.options: tol of hist_gradient_boosting must be text, a number, true or",
+        ),
+        ("training.options", {"tol": {"a": 1}}, "training.options.tol: must be text, a number, true or false"),
+        (
+            "training.options",
+            {"monotonic_cst": [{}]},
+            "training.options.monotonic_cst: must be text, a number, true or",
+        ),
         ("training.seed", -1, "training.seed: "),
         ("training.seed", True, "training.seed: must not be true"),
         (
@@ -267,20 +285,6 @@ def test_a_stage_that_a_project_adds_can_have_a_queue(project):
     assert changed(project, "schedule.queues", {"explain": "big", "settle": "small"}) == []
     (project / "dvc.yaml").write_text("stages: [")
     assert "no step is called explain" in told(project)[0]
-
-
-def test_the_options_of_estimators_are_those_of_scikit_learn():
-    """The options that are written down are the parameters of scikit-learn's classes."""
-    classes = {
-        "hist_gradient_boosting": (ensemble.HistGradientBoostingClassifier, ensemble.HistGradientBoostingRegressor),
-        "random_forest": (ensemble.RandomForestClassifier, ensemble.RandomForestRegressor),
-        "linear": (linear_model.LogisticRegression, linear_model.Ridge),
-    }
-    own = {
-        name: [{*inspect.signature(kind).parameters} - {"random_state"} for kind in both]
-        for name, both in classes.items()
-    }
-    assert {name: [{*options["classifier"]}, {*options["regressor"]}] for name, options in OPTIONS.items()} == own
 
 
 @pytest.mark.parametrize(
