@@ -34,6 +34,10 @@ def by_hand(features: pd.DataFrame, target: pd.Series, start, task: str, metric:
         model = HistGradientBoostingClassifier(random_state=0).fit(x[~held], y[~held])
         assert metric == "roc_auc"
         return float(metrics.roc_auc_score(y[held], model.predict_proba(x[held])[:, 1]))
+    if task == "multiclass":
+        assert metric == "log_loss"
+        model = HistGradientBoostingClassifier(random_state=0).fit(x[~held], y[~held])
+        return float(metrics.log_loss(y[held], model.predict_proba(x[held])))
     assert (task, metric) == ("regression", "mae")
     guess = HistGradientBoostingRegressor(random_state=0).fit(x[~held], y[~held]).predict(x[held])
     return float(metrics.mean_absolute_error(y[held], guess))
