@@ -16,6 +16,7 @@ from pipeline.monitoring.profiles.reference import reference_of
 from pipeline.policy.retrain import decide
 from pipeline.serving import log_files
 from pipeline.serving.prediction_log import pseudonym
+from pipeline.settings.cron import runs_a_quarter
 from pipeline.settings.models import DriftLimits, load
 
 
@@ -148,6 +149,22 @@ def test_a_smaller_budget_is_a_wider_limit():
     ]
     assert limits == sorted(limits)
     assert len(set(limits)) == 3
+
+
+@pytest.mark.parametrize(
+    ("cron", "looks"),
+    [
+        ("0 6 * * *", 91),
+        ("@hourly", 2184),
+        ("*/30 * * * *", 4368),
+        ("0 6 * * 1", 13),
+        ("0 6 1 * *", 3),
+        ("0 6 * * 1#1", 3),
+    ],
+)
+def test_looks_of_a_schedule_are_counted(cron, looks):
+    """A budget is shared out over the looks of a quarter: daily, hourly, weekly, monthly."""
+    assert runs_a_quarter(cron) == pytest.approx(looks, rel=0.01)
 
 
 def test_the_picture_runs_no_script_that_a_client_sent(tmp_path):
