@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.serving import contents, forms
+from pipeline.serving import class_answers, contents, forms
 from pipeline.serving.errors import PackageRefused, RequestRefused
 from pipeline.serving.identity import Identity
 from pipeline.serving.runtime import Runtime
@@ -36,19 +36,26 @@ class Edge:
         self.exported = json.loads((version / "export.json").read_bytes())
         self.runtime = Runtime(contents.read(version / "package"), self.exported["on_breach"])
         self.identity = Identity(self.exported["model"], self.exported["version"], SLOT)
+        self._encode = class_answers.mlflow_encoder(self.runtime.classes) if self.runtime.classes else None
 
     def predict(self, records: list[dict[str, Any]]) -> Any:
-        """The predictions for objects with a value for each column, as a slot gives them. Raises RequestRefused, as a slot does."""
-        return self.runtime.predict(self.runtime.reader.of_records(records)).tolist()
+        """The predictions for objects with a value for each column, as a slot gives them: numbers, or {class: probability}.
+
+        Raises RequestRefused, as a slot does.
+        """
+        answers, classes = self.runtime.predict(self.runtime.reader.of_records(records)).tolist(), self.runtime.classes
+        return [dict(zip(classes, row, strict=True)) for row in answers] if classes else answers
 
     def answer(self, path: str, headers: dict[bytes, bytes], body: bytes) -> tuple[bytes, forms.Headers]:
         """(body, headers of its own) of the answer to a request. Raises RequestRefused."""
         reader, rows = self.runtime.reader, self.exported["max_rows"]
         model = f"/v2/models/{self.identity.model}"
         if path == "/invocations":
-            request = forms.invocations(body, reader, rows, headers.get(b"content-type", b""))
+            request = forms.invocations(body, reader, rows, headers.get(b"content-type", b""), self._encode)
         elif path in (f"{model}/infer", f"{model}/versions/{self.identity.version}/infer"):
-            request = forms.infer(body, reader, rows, headers.get(forms.BINARY_LENGTH), self.identity)
+            request = forms.infer(
+                body, reader, rows, headers.get(forms.BINARY_LENGTH), self.identity, self.runtime.classes
+            )
         else:
             raise RequestRefused(404, f"there is no {path}; post to /invocations or {model}/infer")
         return request.encode(self.runtime.predict(request.rows))
@@ -56,8 +63,11 @@ class Edge:
     def prove(self) -> None:
         """Raises PackageRefused when the golden requests are not answered as evaluation did."""
         golden = json.loads(self.runtime.golden)
-        expected = np.array(golden["predictions"], float)
-        found = np.array(self.predict(golden["request"]["dataframe_records"]), float)
+        classes, answered = self.runtime.classes, self.predict(golden["request"]["dataframe_records"])
+        expected, found = (
+            np.array([[row[name] for name in classes] for row in rows] if classes else rows, float)
+            for rows in (golden["predictions"], answered)
+        )
         # As a share of the package's scale, as the proof of a slot; an older package has none.
         differences = np.abs(found - expected) / (golden.get("scale") or np.maximum(1, np.abs(expected)))
         if not (differences <= golden.get("tolerance", TOLERANCE_BEFORE)).all():

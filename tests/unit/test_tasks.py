@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 
 from harness.project import CHURN, churn_rows
 from pipeline.data import contract, labels
+from pipeline.edge.worker import Edge
 from pipeline.errors import StageError
 from pipeline.policy.canary import Paired
 from pipeline.rollout.paired import Sides
@@ -393,3 +394,18 @@ def test_a_package_from_before_it_said_its_form_of_answer_is_served_as_it_was():
     assert output_of({"task": "binary"}) == "probability"
     assert output_of({"task": "regression"}) == "number"
     assert output_of({"task": "multiclass", "output": "probabilities"}) == "probabilities"
+
+
+def test_an_export_answers_with_the_classes_too(trained, client, tmp_path):
+    """At the edge each row's answer has the probabilities by the names of the classes, as the slot's, in both protocols, and the golden
+    requests hold."""
+    exported = {"model": "churn", "version": "3", "on_breach": "refuse", "max_rows": 100}
+    (tmp_path / "export.json").write_text(json.dumps(exported))
+    (tmp_path / "package").symlink_to(trained[0] / "package")
+    edge = Edge(tmp_path)
+    edge.prove()
+    records = json.loads(edge.runtime.golden)["request"]["dataframe_records"]
+    body = json.dumps({"dataframe_records": records}).encode()
+    slot = client.post("/invocations", content=body).json()
+    assert json.loads(edge.answer("/invocations", {}, body)[0]) == slot
+    assert edge.predict(records) == slot["predictions"]
