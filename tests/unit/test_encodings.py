@@ -10,7 +10,7 @@ from pipeline.errors import StageError
 from pipeline.serving.runtime import Runtime
 from pipeline.settings.agreement import faults
 from pipeline.settings.training import Training
-from pipeline.training import encodings, fit, frames, measured, package, skops_file
+from pipeline.training import encodings, fit, frames, measured, onnx_form, package, skops_file
 from pipeline.training.tasks import Answers, classes_of
 
 ESTIMATORS = {
@@ -109,7 +109,7 @@ def test_numbers_of_float64_keep_each_encoding_exact(churn, tmp_path, estimator)
         folder.mkdir()
         fitted = measured.fitted(rows, model, ["size"])
         features = frames.feature_frame(rows, model.training, ["size"])
-        content = package.onnx_bytes(fitted, model.training, "float64")
+        content = onnx_form.onnx_bytes(fitted, model.training, "float64")
         import onnxruntime
 
         session = onnxruntime.InferenceSession(content)
@@ -217,7 +217,7 @@ def test_a_one_hot_that_needs_too_much_memory_is_refused(churn, monkeypatch):
     ("changed", "key", "said"),
     [
         ({"encodings": {"city": "target"}}, "training.encodings.city", "no column under training.categorical"),
-        ({"encoding": "native", "estimator": "linear"}, "training.encoding", "for hist_gradient_boosting alone"),
+        ({"encoding": "native", "estimator": "linear"}, "training.encoding", "for boosting alone"),
         ({"encoding": "native", "runtime": "onnx"}, "training.runtime", "ONNX has no native splits"),
     ],
 )
