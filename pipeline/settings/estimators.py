@@ -37,7 +37,7 @@ _BOOSTING = (
 _FOREST = ("sklearn.ensemble.RandomForestClassifier", "sklearn.ensemble.RandomForestRegressor")
 PRESETS = {
     "linear": Preset("sklearn.linear_model.LogisticRegression", "sklearn.linear_model.Ridge"),
-    # Leaves of five rows: a tenth of the size of full-grown trees, and better probabilities.
+    # Leaves of five rows: smaller than full-grown trees, and a leaf's probability is not only 0 or 1.
     "forest": Preset(*_FOREST, {"min_samples_leaf": 5}),
     "boosting": Preset(*_BOOSTING),
     "hist_gradient_boosting": Preset(*_BOOSTING),

@@ -10,7 +10,7 @@ from pipeline.monitoring.profiles.layout import ColumnLayout
 
 class MissingShare(OfShare):
     name = "missing"
-    # In one week of the flights of 2013 2 % of the rows lack their weather, in hardly any other: half a year of weeks does not tell of it.
+    # One week in a year may lack a column in 2 % of its rows, as where a storm takes a weather station: half a year does not tell of it.
     least_limit = 0.05
 
     def counted(self, column: ColumnLayout, cells: np.ndarray) -> np.ndarray:
