@@ -183,7 +183,7 @@ TABLES: dict[str, Awkward] = {
     "an empty column": Awkward(
         csv(lambda t: t.assign(region=None)), hand(), said=("left out region: it has a value in no row",)
     ),
-    "free text": Awkward(csv(reviewed), hand(), said=("left out note",)),
+    "free text": Awkward(csv(reviewed), hand(), said=("note",)),
     "naive local times": Awkward(
         csv(
             lambda t: t.assign(

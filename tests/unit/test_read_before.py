@@ -9,7 +9,13 @@ from pipeline.settings import read_before, yaml_file
 
 GIVEN = """
 models:
-  churn: {as_of: 2024-03-01T00:00:00Z, day: 2024-03-01, low: -1e-5, no: NO, list: [1, 1.0, true, null], "é": '"x"'}
+  churn:
+    as_of: 2024-03-01T00:00:00Z
+    day: 2024-03-01
+    low: -1e-5
+    no: NO
+    list: [1, 1.0, true, null]
+    "é": '"x"'
 """
 
 

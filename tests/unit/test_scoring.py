@@ -245,8 +245,7 @@ def test_the_ledger_and_status_have_the_interval(scored, one_kind):
         "2024-01-02T00:00:00Z",
     )
     assert event.cost > 0 and event.currency == "USD" and event.digest == "d"
-    context = Context(Environment.read(), scored.ledger)
-    newest = _newest_scored(context, "churn")
+    newest = _newest_scored(scored.ledger, ["churn"])["churn"]
     assert newest.startswith(
         "interval 2024-01-02T00:00:00Z to 2024-01-03T00:00:00Z: 60 rows in = 60 scored with version 3 + 0 refused"
     )
