@@ -35,6 +35,9 @@ restore:  ## for a server: replace everything by a backup (FROM=backups/TIME)
 undeploy:  ## for a server: end slots and services; the volumes stay
 	@docker/down.sh
 
+# Tests run side by side, one a processor: a fit with a thread for each processor waits for threads of the others, ten times its own time.
+test test-unit test-component test-engine test-story: export OMP_NUM_THREADS ?= 1
+
 # Stories and slots wait as much as they work: one worker more than there are processors. Stories take longest and come first.
 WAITING := -n $(shell n=$$(nproc); echo $$(( n < 4 ? n + 1 : 4 ))) --dist loadscope --no-loadscope-reorder
 

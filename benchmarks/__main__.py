@@ -18,6 +18,7 @@ ALL = (
     "stages",
     "airflow_database",
     "preload",
+    "first_model",
     "large",
     "portfolio",
     "repro",
