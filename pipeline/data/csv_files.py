@@ -171,11 +171,34 @@ class CsvReader:
                 where, "has a quote that does not end where the value does", 'write "" for a quote in a value'
             )
         if "reached an invalid state" in said:
-            return DataError(where, "has line ends of two kinds, or a stray quote", "save it with one kind of line end")
+            return self._line_ends_or_quote(where, Path(file[1].strip()) if file else None)
         if "Maximum line size" in said:
             return DataError(where, "is longer than 2 MB", "is there a quote that does not end?")
         if line or "GZIP" in said.upper():
             return DataError(where, " ".join(said.split())[:200], "check that the file is whole")
+        return None
+
+    def _line_ends_or_quote(self, where: str, file: Path | None) -> DataError:
+        advice = "save it with one kind of line end"
+        line = self._other_line_end(file) if file else None
+        if file is None or line is None:
+            return DataError(where, "has line ends of two kinds, or a stray quote", advice)
+        if not file.name.endswith(".gz"):
+            advice = rf"`sed -i 's/\r$//' '{file}'` gives it one kind of line end"
+        return DataError(
+            where, f"has line ends of two kinds: line {line:,} ends in another way than the first one", advice
+        )
+
+    def _other_line_end(self, file: Path) -> int | None:
+        """The first line that ends in another way than the first one, \\r\\n or \\n."""
+        try:
+            with self._bytes(file) as raw:
+                of_first = raw.readline().endswith(b"\r\n")
+                for number, line in enumerate(raw, start=2):
+                    if line.endswith(b"\n") and line.endswith(b"\r\n") != of_first:
+                        return number
+        except (OSError, EOFError):
+            pass
         return None
 
     def _line_of_fault(self, file: Path) -> int | None:

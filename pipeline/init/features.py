@@ -61,7 +61,7 @@ def _unfit(each: Facts, time: Facts, looks: Looks) -> tuple[str, str] | None:
     if each.identifies:
         return (
             f"it has {each.different:,} different values in {each.filled:,} rows, so it says who, not why",
-            "--numeric or --categorical keeps it",
+            "--numeric or --categorical keeps it" if each.is_number else "--text or --categorical keeps it",
         )
     return None
 

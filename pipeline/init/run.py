@@ -14,7 +14,7 @@ from pipeline.data import labels, sql, text_sql
 from pipeline.data.source import readable
 from pipeline.data.sql import quoted
 from pipeline.errors import SettingsError
-from pipeline.init import block, draft, facts, first_checks, roles, windows
+from pipeline.init import block, draft, facts, first_checks, roles, small_table, windows
 from pipeline.init.looks import Looks, instant
 from pipeline.init.odd_cells import OddCells
 from pipeline.init.request import Draft, Request
@@ -53,9 +53,9 @@ def init(request: Request, project: Path, dry_run: bool) -> Result:
         raise SettingsError(
             f"model name {request.model!r}", "cannot be used", "use a-z, 0-9 and '-', at most 40 characters"
         )
-    with sql.connect(project) as connection:
-        drafted = _draft(connection, request, project)
     try:
+        with sql.connect(project) as connection:
+            drafted = _draft(connection, request, project)
         Model.model_validate(drafted.settings)
     except ValidationError as error:
         raise fault(*all_faults(error, f"models.{request.model}", [])) from error
@@ -77,14 +77,16 @@ def _draft(connection: duckdb.DuckDBPyConnection, request: Request, project: Pat
     known = instant(found.label_time.name, found.label_time.type, found.epoch) if found.label_time else time
     chosen = windows.choose(connection, request, found, time, known, label)
     frame = _frame(connection, origin, columns, found, time, target_sql)
-    is_held_out = (frame.pop("perennial_time") >= pd.Timestamp(chosen.holdout_start)).to_numpy()
+    times = frame.pop("perennial_time")
+    is_held_out = (times >= pd.Timestamp(chosen.holdout_start)).to_numpy()
     target = frame[found.target.name].to_numpy()
     first_checks.refuse_unjudgeable(target, is_held_out, found.task, chosen)
     kept = {*request.numeric, *request.categorical, *request.text}
     leaks = [leak for leak in first_checks.leaks(frame, is_held_out, found) if leak.column not in kept]
     new = first_checks.mostly_new(frame, is_held_out, request, found)
     left_out = {each.column: each for each in (*leaks, *new)}
-    return draft.make(request, origin, found, chosen, target, is_held_out, list(left_out.values()), columns)
+    drafted = draft.make(request, origin, found, chosen, target, is_held_out, list(left_out.values()), columns)
+    return small_table.with_estimator(drafted, frame.assign(**{found.time.name: times}), is_held_out)
 
 
 def _frame(

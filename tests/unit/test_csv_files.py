@@ -138,7 +138,7 @@ def test_utf_8_that_is_called_latin_1_is_refused(tmp_path):
         (b"customer,seen_at,spend,calls,plan,left,decided_at\n\"a\nb\",x\n", "one.csv line 2: has 2 values, and the first line has 7 names"),
         (lines("1", '"2', "4").encode(), "has a quote that does not end"),
         (lines("1", '"2"x', "4").encode(), "line 3: has a quote that does not end where the value does"),
-        (lines("1", "2").replace("\nc1", "\r\nc1").encode(), "one.csv: has line ends of two kinds"),
+        (lines("1", "2").replace("\nc1", "\r\nc1").encode(), "one.csv: has line ends of two kinds: line 2 ends in another way than the first one"),
         ("\n".join(lines("1", "2").splitlines()[1:]).encode(), "has no column customer in its first line, 'c0,2024-02-10"),
         (lines("1", header=HEADER.replace("spend", "spent")).encode(), "has no column spend in its first line"),
         (lines("1", header=HEADER.replace("calls", "spend")).encode(), "has the column spend twice"),
