@@ -58,6 +58,7 @@ def find(request: Request, facts: Mapping[str, Facts], looks: Looks, odd: OddCel
     task, positive = _task(request, target, looks, said)
     time = _time(request, facts, odd, said)
     label_time = _label_time(request, facts, time, looks, said)
+    _say_zone(request, [time, *([label_time] if label_time else [])], said)
     taken = {target.name, time.name, *([label_time.name] if label_time else [])}
     key = _key(request, facts, time, taken, looks, said)
     features, left_out = choose(request, facts, taken | ({key.name} if key else set()), time, looks)
@@ -221,6 +222,13 @@ def _refuse_other_times(subject: str, each: Facts, odd: OddCells) -> None:
             f"has times of the form {formats[0]}, like {each.example!r:.40}, and a time is like 2024-03-01T09:00:00Z",
             odd.select_times(each.name, formats),
         )
+
+
+def _say_zone(request: Request, times: Sequence[Facts], said: list[Assumption]) -> None:
+    """A time that names no zone is read in one; rows and labels would move by hours in another."""
+    if naive := [each for each in times if each.is_time and each.names_no_zone]:
+        why = f"{naive[0].name} names none, e.g. {naive[0].example:.40}"
+        said.append(Assumption("time zone", request.timezone, why, "--timezone"))
 
 
 def _label_time(
