@@ -200,7 +200,9 @@ def test_7_the_ledger_tells_it_all_and_its_chain_is_intact(stack, second_version
     context = stack.context
     assert context.ledger.verify()[1] is None
     runs = costs.run_costs(context.ledger, context.params.prices, model=FLIGHTS)
-    known = {airflow_run(dag, r["dag_run_id"]) for dag in (RETRAIN, MONITOR, OPERATE) for r in stack.airflow.runs(dag)}
+    known = {
+        airflow_run(dag, r["dag_run_id"]) for dag in (RETRAIN, MONITOR, OPERATE, SCORE) for r in stack.airflow.runs(dag)
+    }
     assert {run.run for run in runs} == known
     assert all(run.cost > 0 for run in runs)
     assert costs.roi(context.ledger, context.params.prices, context.params.baseline).deployments == 3
