@@ -36,7 +36,7 @@ rows = pandas.read_csv("customers.csv")
 features = ["spend", "calls", "plan"]
 encode = ColumnTransformer([("plan", OrdinalEncoder(), ["plan"])], remainder="passthrough")
 model = make_pipeline(encode, HistGradientBoostingClassifier()).fit(rows[features], rows["churned"])
-mlflow.sklearn.save_model(model, "by_hand", input_example=rows[features].head(3))
+mlflow.sklearn.save_model(model, "by_hand", input_example=rows[features].head(3), serialization_format="cloudpickle")
 """
 
 
