@@ -16,14 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from pipeline.errors import StageError
 from pipeline.gates.base import PackagedModel, Verdict
-from pipeline.serving.runtime import Runtime
+from pipeline.gates.packaged import packaged_model
 from pipeline.settings.models import Model, load
-from pipeline.training.evaluate import Evaluation
-from pipeline.workspaces.dvc_graph import Artifacts, read_json
+from pipeline.workspaces.dvc_graph import Artifacts
 
 REPORT = "own_gates.json"
 
@@ -109,13 +106,10 @@ def main(question: dict[str, Any]) -> None:
     """Runs the own gates of a model in the current folder, and writes their verdicts beside its artifacts."""
     name, champion = question["model"], question["champion"]
     files, model = Artifacts(Path.cwd(), name), load(Path.cwd()).model(name)
-    packaged = PackagedModel(
+    packaged = packaged_model(
         model,
-        read_json(files.validation),
-        Evaluation.read(files.metrics),
-        pd.read_parquet(files.predictions),
-        Runtime.load(files.package),
-        Runtime.load(Path(champion)) if champion else None,
+        files,
+        Path(champion) if champion else None,
         question["version"],
         question["backfill"],
         question["accept_schema_change"],

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import pandas as pd
-
 from pipeline.errors import GateError
 from pipeline.gates import (
     champion,
@@ -27,9 +25,8 @@ from pipeline.gates import (
     unknown_categories,
 )
 from pipeline.gates.base import PackagedModel, ValidatedData, Verdict
-from pipeline.serving.runtime import Runtime
+from pipeline.gates.packaged import packaged_model
 from pipeline.settings.models import Model
-from pipeline.training.evaluate import Evaluation
 from pipeline.workspaces.dvc_graph import Artifacts, read_json
 
 # In the order of the report. These need only the data, so they run before anything is trained.
@@ -59,17 +56,7 @@ def verdicts(
     accept_schema_change: bool = False,
 ) -> list[Verdict]:
     """The verdicts of all gates on the packaged model, those on its data first."""
-    packaged = PackagedModel(
-        model,
-        read_json(files.validation),
-        Evaluation.read(files.metrics),
-        pd.read_parquet(files.predictions),
-        Runtime.load(files.package),
-        Runtime.load(champion_package) if champion_package else None,
-        champion_version,
-        backfill,
-        accept_schema_change,
-    )
+    packaged = packaged_model(model, files, champion_package, champion_version, backfill, accept_schema_change)
     ours = [*_applicable(gate(packaged) for gate in DATA_GATES), *_applicable(gate(packaged) for gate in MODEL_GATES)]
     asked = {"backfill": backfill, "accept_schema_change": accept_schema_change}
     return [*ours, *own.verdicts(model, files, champion_package, champion_version, **asked)]

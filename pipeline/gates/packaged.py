@@ -1,0 +1,35 @@
+"""What a gate on the model gets, from the files of its run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.gates.base import PackagedModel
+from pipeline.serving.runtime import Runtime
+from pipeline.settings.models import Model
+from pipeline.training.evaluate import Evaluation
+from pipeline.workspaces.dvc_graph import Artifacts, read_json
+
+
+def packaged_model(
+    model: Model,
+    files: Artifacts,
+    champion_package: Path | None,
+    champion_version: str | None,
+    backfill: bool = False,
+    accept_schema_change: bool = False,
+) -> PackagedModel:
+    """The model with its held-out rows and package, and the champion's package where there is a champion."""
+    return PackagedModel(
+        model,
+        read_json(files.validation),
+        Evaluation.read(files.metrics),
+        pd.read_parquet(files.predictions),
+        Runtime.load(files.package),
+        Runtime.load(champion_package) if champion_package else None,
+        champion_version,
+        backfill,
+        accept_schema_change,
+    )
