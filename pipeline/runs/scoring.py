@@ -83,7 +83,7 @@ def score_interval(
         destination=model.scoring.destination.address,
         wall_s=usage.wall_s,
         cpu_s=usage.cpu_s,
-        cost=round(step_cost(ended, prices), 6),
+        cost=round(step_cost(ended, prices), 9),
         currency=prices.currency,
         rows_in=counted.rows,
         scored=counted.rows - counted.refused,

@@ -27,7 +27,7 @@ def settle(context: Context, run: str, model: str, backfill: bool = False) -> Ru
         _retire_predecessor(context, run, model)
     entries = _since_opened(context.ledger.events(run=run))
     cost = next((r.cost for r in costs.run_costs(context.ledger, context.params.prices, run=run)), 0.0)
-    settled = RunSettled(outcome=_outcome(entries), cost=round(cost, 6), currency=context.params.prices.currency)
+    settled = RunSettled(outcome=_outcome(entries), cost=round(cost, 9), currency=context.params.prices.currency)
     _anchor(context, model, entries, context.ledger.append(settled, model, run).head)
     workspace_transfer.prune(context)
     return settled
