@@ -45,11 +45,12 @@ class Told:
         self._replace(interval, files)
 
 
-def scores(project, url, package, version, interval, begun, counts):
+def scores(project, environment, package, version, interval, begun, counts):
     """In a process of its own: scores the interval with that version."""
     os.chdir(project)
-    # The server's environment is not the test's.
-    os.environ["SCORES_URL"] = url
+    # The server's environment is that of whichever test started it, with that test's project.
+    os.environ.clear()
+    os.environ.update(environment)
     context = Context.here()
     context.ledger.append(RolloutEnded(version=version, slot="blue", digest="d"), "churn")
     context.__dict__["registry"] = OnePackage(package)
@@ -67,7 +68,7 @@ class Run:
 
     def __init__(self, project, package, version, interval=INTERVAL):
         self.begun, self._counts = self.server.Event(), self.server.Queue()
-        given = (project, os.environ.get("SCORES_URL", ""), package, version, interval, self.begun, self._counts)
+        given = (project, dict(os.environ), package, version, interval, self.begun, self._counts)
         self.process = self.server.Process(target=scores, args=given)
         self.process.start()
 
