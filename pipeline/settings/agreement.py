@@ -194,6 +194,11 @@ def _options(model: Any) -> Iterator[Fault]:
     kind = estimators.kind_of(model.training.task)
     for why in estimators.option_faults(model.training.estimator, kind, model.training.options):
         yield "training.options", why
+    ranges = model.training.search.ranges if model.training.search is not None else {}
+    for key, why in estimators.objectives_faults(
+        model.training.estimator, model.training.task, model.training.options, ranges
+    ):
+        yield f"training.{key}", why
 
 
 def _search(model: Any) -> Iterator[Fault]:

@@ -10,8 +10,10 @@ import difflib
 import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal
 
+from pipeline.settings.objectives import objective_fault
 from pipeline.training import tasks
 
 Kind = Literal["classifier", "regressor"]
@@ -50,7 +52,9 @@ NATIVE = ("boosting", "hist_gradient_boosting")
 _XGBOOST = (
     "base_score colsample_bylevel colsample_bynode colsample_bytree gamma grow_policy learning_rate max_bin max_delta_step "
     "max_depth max_leaves min_child_weight monotone_constraints* n_estimators n_jobs num_parallel_tree objective reg_alpha reg_lambda "
-    "sampling_method scale_pos_weight subsample tree_method verbosity"
+    "sampling_method scale_pos_weight subsample tree_method verbosity "
+    # Of single objectives.
+    "huber_slope quantile_alpha tweedie_variance_power"
 )
 # The last two lines are LightGBM's own names for what its scikit-learn class does not list.
 _LIGHTGBM = (
@@ -146,6 +150,28 @@ def option_faults(estimator: str, kind: Kind, options: Options) -> Iterator[str]
             yield f"{estimator} has no option {option}; it has {', '.join(sorted(known))}"
         elif isinstance(value, tuple | list) and not known[option]:
             yield f"{option} of {estimator} must be text, a number, true or false; got a list"
+
+
+def objectives_faults(
+    estimator: str, task: str, options: Options, ranges: Options = MappingProxyType({})
+) -> Iterator[tuple[str, str]]:
+    """(key below `training`, what is wrong) with the objective of XGBoost and LightGBM, stated or searched."""
+    name = class_named(estimator, kind_of(task))
+    if name not in BOOSTERS:
+        return
+    library = name.partition(".")[0]
+    stated = [("options", options["objective"])] if "objective" in options else []
+    searched = ranges.get("objective", ())
+    listed = searched if isinstance(searched, tuple | list) else (searched,)
+    for key, objective in [*stated, *(("search.ranges.objective", each) for each in listed)]:
+        if why := objective_fault(library, task, objective):
+            yield key, why
+    if (
+        options.get("objective") == "reg:quantileerror"
+        and "quantile_alpha" not in options
+        and "quantile_alpha" not in ranges
+    ):
+        yield "options", "objective reg:quantileerror needs quantile_alpha, such as 0.9"
 
 
 def options_of(estimator: str, kind: Kind) -> dict[str, bool] | None:

@@ -43,6 +43,8 @@ def _named(training: Training) -> tuple[BaseEstimator, ColumnsAs]:
         raise SettingsError("training.estimator", why, "docs/params.md lists the estimators")
     for why in estimators.option_faults(training.estimator, kind, training.options):
         raise SettingsError("training.options", why, "correct it there")
+    for key, why in estimators.objectives_faults(training.estimator, training.task, training.options):
+        raise SettingsError(f"training.{key}", why, "correct it there")
     name = estimators.class_named(training.estimator, kind)
     preset = estimators.PRESETS.get(training.estimator)
     options = {**(preset.options if preset else {}), **training.options}

@@ -48,13 +48,23 @@ class Regression(Task):
     @property
     def _counts(self) -> bool:
         """Whether the loss is that of counts."""
-        return self.settings.options.get("loss") == "poisson" or "Poisson" in self.settings.estimator
+        options = self.settings.options
+        poisson = options.get("loss") == "poisson" or options.get("objective") in ("poisson", "count:poisson")
+        return poisson or "Poisson" in self.settings.estimator
 
     @property
     def quantile(self) -> float:
         """The quantile that is predicted, the median where no option names one: what `pinball` is measured at."""
-        given = self.settings.options.get("quantile")
-        return 0.5 if given is None else float(given)
+        return 0.5 if self._asked is None else self._asked
+
+    @property
+    def _asked(self) -> float | None:
+        """The quantile that the options name, as scikit-learn, XGBoost and LightGBM have it."""
+        options = self.settings.options
+        names = {"reg:quantileerror": ("quantile_alpha", 0.5), "quantile": ("alpha", 0.9)}
+        name, usual = names.get(str(options.get("objective")), ("quantile", None))
+        given = options.get(name, usual)
+        return None if given is None else float(given)
 
     def predict(self, fitted: BaseEstimator, features: pd.DataFrame) -> np.ndarray:
         import numpy as np
@@ -79,7 +89,7 @@ class Regression(Task):
         """The mean; for a quantile loss that quantile."""
         import numpy as np
 
-        if self.settings.options.get("quantile") is not None:
+        if self._asked is not None:
             if weight is None:
                 return Answers(np.full(rows, np.quantile(learnt, self.quantile)))
             # Only this way of numpy's takes weights.
@@ -111,7 +121,7 @@ class Regression(Task):
         return above(np.array([float(np.median(reference.values)), *np.percentile(reference.values, DECILES)]))
 
     def answer(self, classes: tuple[str, ...] = ()) -> str:
-        if self.settings.options.get("quantile") is not None:
+        if self._asked is not None:
             return f"the quantile {self.quantile:g} of {self.settings.target}"
         return f"the predicted {self.settings.target}"
 
