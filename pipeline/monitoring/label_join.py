@@ -18,7 +18,8 @@ TIME = "datetime64[us, UTC]"
 
 
 def with_labels(answers: pd.DataFrame, labelled: pd.DataFrame, tolerance: timedelta) -> pd.DataFrame:
-    """The answers that have a label, each label once, with the columns `target` and `known`.
+    """The answers that have a label, each label once, with the columns `target` and `known`, and WEIGHT where `labelled` has it: a label
+    whose weight is NaN goes to no answer.
 
     `answers` (key, event_time, and `timed`, whether the request had an event time) are in the order of their arrival; `labelled` has key,
     event_time, target and known. A label goes to the answers to its key within `tolerance` of its time; of several the nearest counts,
@@ -26,6 +27,8 @@ def with_labels(answers: pd.DataFrame, labelled: pd.DataFrame, tolerance: timede
     """
     if ALIKE in labelled.columns:
         answers, labelled = told_apart(answers, labelled)
+    if WEIGHT in labelled.columns:
+        labelled = labelled[labelled[WEIGHT].notna()]
     asked = answers.dropna(subset=["key"]).astype({"key": "str"})
     known = labelled.dropna(subset=["key"]).sort_values(["key", "event_time", "known", "target"], kind="stable")
     # A row that the source has twice has one label: the first that was known.

@@ -48,7 +48,8 @@ class LiveQuality:
     `labelled` of `predictions` have a label; `held_out` is the metric of the evaluation, and `naive` that of its naive guess, which
     older versions do not say. `other_time` are answers whose key has labels, none of them at the answer's time. Judged were the
     answers to rows from `judged_from` up to `judged_until` (ISO 8601), which older checks do not say. Without source.key, `alike` are
-    answers to rows that are alike in event time and features, of which not all were asked.
+    answers to rows that are alike in event time and features, of which not all were asked. With training.weight, `without_weight` are
+    answers whose label has no weight, and which count in no figure.
     """
 
     metric: str
@@ -61,11 +62,14 @@ class LiveQuality:
     judged_from: str | None = None
     judged_until: str | None = None
     alike: int | None = None
+    without_weight: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The body's part of a drift event; `asked` is the number of predictions."""
         body = {"asked" if name == "predictions" else name: value for name, value in asdict(self).items()}
-        unsaid = [name for name in ("naive", "judged_from", "judged_until", "alike") if body[name] is None]
+        unsaid = [
+            name for name in ("naive", "judged_from", "judged_until", "alike", "without_weight") if body[name] is None
+        ]
         return {name: value for name, value in body.items() if name not in unsaid}
 
 
@@ -205,7 +209,7 @@ def labels(
     end: datetime | None = None,
 ) -> pd.DataFrame:
     """The columns key, event_time, target and known (when the label arrived), and WEIGHT where the model has weights, of the source's
-    rows of [start, `end`), or up to `as_of`, for labels known at `as_of`.
+    rows of [start, `end`), or up to `as_of`, for labels known at `as_of`. A weight that is missing, negative or infinite is NaN.
 
     Without source.key the key is derived, and a column `alike` says how many rows have it. A personal key is replaced by the pseudonym
     that the log has for it, drawn with the home's `log_key` (hexadecimal).
@@ -222,12 +226,13 @@ def labels(
         source_rows.keep_window(connection, model.source, start, end or as_of, as_of)
         types = source_rows.column_types(connection)
         source_rows.require(types, [model.training.target], name)
+        source_rows.require(types, [*model.training.weights], name)
         weight = ""
-        for column in (column for column in model.training.weights if column in types):
+        for column in model.training.weights:
             number = f"CAST({sql.quoted(column)} AS DOUBLE)"
             # As in the snapshot, where such rows break the contract.
-            labelled += f" AND coalesce({number} >= 0 AND isfinite({number}), FALSE)"
-            weight = f", {number} AS {sql.quoted(WEIGHT)}"
+            fits = f"{number} >= 0 AND isfinite({number})"
+            weight = f", CASE WHEN {fits} THEN {number} END AS {sql.quoted(WEIGHT)}"
         if key is None:
             source_rows.require(types, model.training.features, name)
             return derived_keys.labels(connection, model, f"{known} AS known{weight}", labelled, bound)
@@ -263,7 +268,12 @@ def quality(
         if weight is None or weight.any():
             value = task.scores(joined["target"].to_numpy(), Answers.of(joined, classes), weight)[metric]
     other_time, alike = at_other_times(answers, labelled, tolerance), derived_keys.left_out(answers, labelled)
-    return LiveQuality(metric, value, held_out, len(joined), len(answers), other_time, naive, alike=alike)
+    # An answer whose only label has no weight is none of those that are joined.
+    every = labelled.drop(columns=WEIGHT, errors="ignore")
+    without = len(with_labels(answers, every, tolerance)) - len(joined) if WEIGHT in labelled.columns else None
+    return LiveQuality(
+        metric, value, held_out, len(joined), len(answers), other_time, naive, alike=alike, without_weight=without
+    )
 
 
 def dropped_by(quality: LiveQuality) -> float | None:

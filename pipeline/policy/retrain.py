@@ -69,16 +69,19 @@ def _quality_line(quality: LiveQuality, drop: float | None, limits: Monitor) -> 
         )
         if quality.other_time:
             line += f"; {quality.other_time:,} have labels of their key at other times only (monitor.label_tolerance_s)"
-        return line + _alike(quality)
+        return line + _without_labels(quality)
     return (
         f"live quality: {quality.metric} {shown(quality.metric, quality.value)} on {quality.labelled:,} labelled "
         f"predictions{_days(quality)}, {shown(quality.metric, quality.held_out)} when held out, a drop of {shown_gain(quality.metric, drop)} "
-        f"(limit {limits.quality_drop:g}, monitor.quality_drop){_alike(quality)}"
+        f"(limit {limits.quality_drop:g}, monitor.quality_drop){_without_labels(quality)}"
     )
 
 
-def _alike(quality: LiveQuality) -> str:
-    """What a model without source.key must be told of its answers without labels; '' when nothing."""
-    if not quality.alike:
-        return ""
-    return f"; {quality.alike:,} answers are to rows that are alike in event time and features, of which not all were asked"
+def _without_labels(quality: LiveQuality) -> str:
+    """What people must be told of the answers that got no label; '' when nothing."""
+    line = ""
+    if quality.alike:
+        line += f"; {quality.alike:,} answers are to rows that are alike in event time and features, of which not all were asked"
+    if quality.without_weight:
+        line += f"; {quality.without_weight:,} answers have a label whose row has no weight, and do not count (training.weight)"
+    return line

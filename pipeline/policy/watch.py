@@ -25,21 +25,27 @@ class WatchVerdict:
         return asdict(self)
 
 
-def compare(champion: np.ndarray, predecessor: np.ndarray, alpha: float, min_rows: int) -> WatchVerdict:
+def compare(
+    champion: np.ndarray, predecessor: np.ndarray, alpha: float, min_rows: int, weight: np.ndarray | None = None
+) -> WatchVerdict:
     """Judges the losses of both versions: in [0, 1], of shape (rows,), in the order in which the labels arrived.
 
-    The decision is to roll back when the champion is proven worse. An equal champion is rolled back with a probability of at
-    most `alpha`, however often it is judged.
+    Each row counts as its `weight` says, one of weight 0 not at all. The decision is to roll back when the champion is proven worse.
+    An equal champion is rolled back with a probability of at most `alpha`, however often it is judged.
     """
+    if weight is not None:
+        champion, predecessor, weight = champion[weight > 0], predecessor[weight > 0], weight[weight > 0]
     rows = len(champion)
     if rows < min_rows:
-        return WatchVerdict("keep", f"{rows:,} rows have labels, at least {min_rows:,} required", rows, None, None)
-    # The bound holds for values in [0, 1]; a difference of losses is in [-1, 1].
-    scaled = (champion - predecessor + 1) / 2
-    excess, low = float(np.mean(champion - predecessor)), 2 * lower_bound(scaled, alpha) - 1
-    reason = (
-        f"on the same {rows:,} labelled rows its loss is {excess:+.5f} against its predecessor's, at least {low:+.5f}"
-    )
+        counting = "have labels" if weight is None else "have labels and a weight above 0 (training.weight)"
+        return WatchVerdict("keep", f"{rows:,} rows {counting}, at least {min_rows:,} required", rows, None, None)
+    weight = np.ones(rows) if weight is None else weight
+    # The bound holds for values in [0, 1]; a difference of losses is in [-1, 1], and as a share of the largest weight it stays there.
+    shares, differences = weight / weight.max(), champion - predecessor
+    excess = float(np.average(differences, weights=weight))
+    low = float((2 * lower_bound((differences * shares + 1) / 2, alpha) - 1) / shares.mean())
+    weighted = ", each by its weight," if (weight != weight[0]).any() else ""
+    reason = f"on the same {rows:,} labelled rows{weighted} its loss is {excess:+.5f} against its predecessor's, at least {low:+.5f}"
     return WatchVerdict("roll back" if low > 0 else "keep", reason, rows, excess, low)
 
 

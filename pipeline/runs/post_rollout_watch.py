@@ -75,10 +75,10 @@ def watch(context: Context, run: str, name: str, as_of: datetime) -> WatchResult
     if datetime.now(UTC) - since > timedelta(days=settings.watch_days):
         return WatchResult("keep", f"version {champion} has been live for more than {settings.watch_days:g} days")
     try:
-        new, old = _losses(context, name, live, before, as_of)
+        new, old, weight = _losses(context, name, live, before, as_of)
     except Incomparable as error:
         return WatchResult("keep", f"versions {champion} and {predecessor} cannot be compared: {error}")
-    judged = policy.compare(new, old, settings.limits.alpha, settings.limits.min_requests)
+    judged = policy.compare(new, old, settings.limits.alpha, settings.limits.min_requests, weight)
     late = [line for line in label_maturity.unreached(context, name, as_of) if "rollout.watch_days" in line]
     if judged.low is None and late:
         judged = replace(judged, reason="; ".join([judged.reason, *late]))
@@ -105,12 +105,14 @@ class Incomparable(Exception):
 
 def _losses(
     context: Context, name: str, champion: LiveVersion, predecessor: PackageOfVersion, as_of: datetime
-) -> tuple[np.ndarray, np.ndarray]:
-    """(the champion's losses, its predecessor's), each of shape (rows,), on the champion's requests with a known label.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """(the champion's losses, its predecessor's, the rows' weights), each of shape (rows,), on the champion's requests with a known label.
+    A row whose weight is none is not among them; without training.weight there are no weights.
 
     The rows are in the order in which their labels came, so that each look continues where the last one ended.
     """
     from pipeline.monitoring import label_join, live_quality
+    from pipeline.monitoring.derived_keys import WEIGHT
     from pipeline.training import tasks
 
     model = context.params.model(name)
@@ -129,7 +131,8 @@ def _losses(
     target = rows["target"].to_numpy()
     new = Answers.of(rows, tuple(_manifest(context, name, champion).get("classes", ())))
     task = tasks.of(model.training)
-    return task.losses(target, new, old), task.losses(target, old, new)
+    weight = rows[WEIGHT].to_numpy() if WEIGHT in rows.columns else None
+    return task.losses(target, new, old), task.losses(target, old, new), weight
 
 
 def _answers(

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from harness.project import CHURN, change_params, churn_rows
 from pipeline.data import contract, snapshot, source, sql, unread
-from pipeline.errors import StageError
+from pipeline.errors import DataError, StageError
 from pipeline.monitoring import live_quality
+from pipeline.monitoring.drift import DriftVerdict
+from pipeline.policy import retrain, watch
 from pipeline.settings.models import Model, load
 from pipeline.settings.training import Training
 from pipeline.training import evaluate, fit, frames, package, skops_file, tasks
@@ -138,8 +140,9 @@ def test_a_weight_goes_from_the_source_into_the_snapshot_and_to_the_labels(proje
     assert {*rows.loc[cases["index"], "customer"].str[-1]} == {"7", "8"}
     assert cases["index"].nunique() == wrong.sum()
     found = live_quality.labels(model, project, model.held_out_from, model.as_of, "churn")
-    assert {*found["perennial weight"]} == {2.5}
-    assert not found["key"].str[-1].isin(["7", "8"]).any()
+    none = found["key"].str[-1].isin(["7", "8"])
+    assert {*found.loc[~none, "perennial weight"]} == {2.5}
+    assert found.loc[none, "perennial weight"].isna().all() and none.any()
 
 
 def test_live_quality_counts_a_label_by_its_weight():
@@ -158,3 +161,54 @@ def test_live_quality_counts_a_label_by_its_weight():
         0.5
     )
     assert live_quality.quality(answers, labels.assign(**{"perennial weight": 0.0}), model, 1.0).value is None
+
+
+def test_a_label_without_a_weight_counts_in_no_figure_and_is_told():
+    """The watch and the drift check leave such rows out, and the line of the check says how many."""
+    model = model_of()
+    seen = pd.Timestamp("2024-02-20", tz="UTC") + pd.to_timedelta(np.arange(400), unit="h")
+    keys = [f"c{n}" for n in range(400)]
+    answers = pd.DataFrame({"key": keys, "event_time": seen, "timed": True, "prediction": 0.9})
+    labels = pd.DataFrame({"key": keys, "event_time": seen, "target": 1.0, "known": seen})
+    labels["perennial weight"] = np.where(np.arange(400) < 3, np.nan, 2.0)
+    found = live_quality.quality(answers, labels, model, 1.0)
+    assert (found.labelled, found.without_weight, found.other_time) == (397, 3, 0)
+    assert found.as_dict()["without_weight"] == 3
+    calm = DriftVerdict("no verdict", "too few rows", 0, 0)
+    line = " ".join(retrain.decide(calm, found, model.monitor).reasons)
+    assert "3 answers have a label whose row has no weight, and do not count (training.weight)" in line
+    unweighted = live_quality.quality(answers, labels.drop(columns="perennial weight"), model, 1.0)
+    assert unweighted.without_weight is None and "without_weight" not in unweighted.as_dict()
+
+
+def test_the_watch_counts_a_row_by_its_weight():
+    """A champion that is worse on most rows and better on those that count is kept, and the other way round it is rolled back."""
+    rng = np.random.default_rng(3)
+    heavy = np.arange(4000) % 10 == 0
+    weight = np.where(heavy, 20.0, 1.0)
+    better, worse = rng.beta(2, 8, 4000), rng.beta(8, 2, 4000)
+    old, new = np.where(heavy, worse, better), np.where(heavy, better, worse)
+    assert watch.compare(new, old, 0.05, 100).decision == "roll back"
+    judged = watch.compare(new, old, 0.05, 100, weight)
+    assert judged.decision == "keep" and judged.excess == pytest.approx(np.average(new - old, weights=weight))
+    back = watch.compare(old, new, 0.05, 100, weight)
+    assert back.decision == "roll back" and 0 < back.low < back.excess and "rows, each by its weight," in back.reason
+
+
+def test_equal_weights_change_nothing_of_the_watch_and_a_weight_of_0_is_no_row():
+    """Bound and reason are those without weights; too few rows that count are told with the key."""
+    rng = np.random.default_rng(4)
+    new, old = rng.beta(3, 7, 900), rng.beta(2, 8, 900)
+    plain, weighted = watch.compare(new, old, 0.05, 100), watch.compare(new, old, 0.05, 100, np.full(900, 3.0))
+    assert (plain.reason, plain.decision) == (weighted.reason, weighted.decision)
+    assert weighted.low == pytest.approx(plain.low)
+    none = watch.compare(new, old, 0.05, 100, np.zeros(900))
+    assert none.reason == "0 rows have labels and a weight above 0 (training.weight), at least 100 required"
+
+
+def test_a_source_that_lost_its_weights_is_refused_for_labels_too(project):
+    """Live figures without the weights that training has would be other figures, and nobody would see it."""
+    change_params(project, "models.churn.training.weight", "premium")
+    model = load(project).model("churn")
+    with pytest.raises(DataError, match="churn source: has no column premium"):
+        live_quality.labels(model, project, model.held_out_from, model.as_of, "churn")
