@@ -130,10 +130,8 @@ def predict(arguments: argparse.Namespace) -> Answer:
     form = settings.source.csv if settings else None
     on_breach = settings.rollout.serving.on_breach if settings else "refuse"
     result = score(context.registry, model, arguments.input, arguments.output, live, form, on_breach)
-    text = (
-        f"{model}: {result.rows:,} rows with version {result.version} to {arguments.output}, in {result.wall_s:.1f} s"
-    )
-    return Answer(text, result.as_dict())
+    # A script must not go on as if each row had its answer.
+    return Answer(result.sentence(arguments.output), result.as_dict(), 1 if result.refused else 0)
 
 
 def score(arguments: argparse.Namespace) -> Answer:

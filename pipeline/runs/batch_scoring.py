@@ -1,4 +1,5 @@
-"""Scores a file of any size with a model's live version, block by block, with the answers that its live slot would give.
+"""Scores a file of any size with a model's live version, block by block, with the answers that its live slot would give. A row that the
+slot would refuse is not in the output, but in a file beside it, with the reason.
 
 Each finished block is a part beside the output. A run that was cut off continues after the last part, as long as input and
 version are the same. At the end the parts become the output, which appears whole or not at all.
@@ -18,20 +19,15 @@ from datetime import tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
-from pipeline.data import unread
 from pipeline.data.csv_files import CsvReader
 from pipeline.errors import DataError, RegistryError
 from pipeline.ledger.timeline import LiveVersion
 from pipeline.registry.versions import Registry
-from pipeline.serving.class_answers import likeliest
+from pipeline.runs.block_columns import identifying, probability_column
+from pipeline.runs.block_scoring import BlockScorer, RefusedRow
 from pipeline.serving.runtime import Runtime
-from pipeline.serving.schema import Column, Reader, RowRefused, Rows, times
-from pipeline.serving.schema.blocks import instants_in_days
-from pipeline.serving.schema.spelling import MISSING
+from pipeline.serving.schema import Column, times
 from pipeline.settings.source import Csv
-from pipeline.training.tasks import PREDICTION
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,6 +35,8 @@ if TYPE_CHECKING:
 BLOCK_ROWS = 65_536
 LOG_EVERY_S = 2.0
 FORMATS = {".parquet": "Parquet", ".csv": "CSV"}
+# Of what a part consists: parts of an earlier version are not continued.
+PARTS = "scored and refused"
 PART_NAME = re.compile(r"^(\d{12})-(\d{12})\.parquet$")
 
 log = logging.getLogger(__name__)
@@ -46,16 +44,32 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ScoringResult:
-    """`rows` are all rows of the output; the first `resumed_after` of them were scored by a run that was cut off."""
+    """`rows` of the input were read, as many as `scored`, which are in the output, and `refused`, which are in `refused_file`.
+
+    The first `resumed_after` of them were read by a run that was cut off.
+    """
 
     model: str
     version: str
     rows: int
+    refused: int
+    first_reason: str
+    refused_file: str
     resumed_after: int
     wall_s: float
 
+    @property
+    def scored(self) -> int:
+        return self.rows - self.refused
+
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "scored": self.scored}
+
+    def sentence(self, output: Path) -> str:
+        line = f"{self.model}: {self.scored:,} rows with version {self.version} to {output}, in {self.wall_s:.1f} s"
+        if not self.refused:
+            return line
+        return f"{line}; {self.refused:,} of {self.rows:,} rows refused, the first: {self.first_reason}; all are in {self.refused_file}"
 
 
 def score(
@@ -67,12 +81,14 @@ def score(
     form: Csv | None = None,
     on_breach: Literal["refuse", "flag"] = "refuse",
 ) -> ScoringResult:
-    """Writes the predictions of the version `live` for all rows of `source_file` to `output`, both Parquet or CSV by suffix.
+    """Writes the predictions of the version `live` for the rows of `source_file` to `output`, both Parquet or CSV by suffix, and the rows
+    that the slot would refuse to `refused_file(output)`.
 
     A CSV is written as `form` says, the model's source.csv.
     The output has the key and the event time where the input has them, else `row`, the number from 0; then `prediction` and
-    `version`, of classes the likeliest one and a column `probability_CLASS` for each. Raises DataError for a row that breaks the model's contract; the parts before it stay. With `flag`, as its slots have it,
-    such a row is scored, and the column `breaches` names the rules.
+    `version`, of classes the likeliest one and a column `probability_CLASS` for each. With `flag`, as its slots have it, a row that breaks
+    a rule of the contract is scored, and the column `breaches` names the rules. Raises DataError for a file that is none, or of which
+    the whole first block is refused: then no row is right, and the setting is wrong.
     """
     start = time.monotonic()
     for path in (source_file, output):
@@ -86,25 +102,47 @@ def score(
         )
     version = live.version
     runtime = registry.runtime(model, version, live.digest)
-    runtime.reader = Reader(runtime.reader.schema, on_breach)
     _refuse_one_name(runtime, output)
-    source = Source(source_file, CsvReader(form or Csv(), f"models.{model}.source.csv"))
-    parts = Parts(output, [source.identity(), model, version, runtime.manifest["files"], on_breach])
+    scorer = BlockScorer(runtime, version, on_breach)
+    csv_key = f"models.{model}.source.csv"
+    source = Source(source_file, CsvReader(form or Csv(), csv_key))
+    parts = Parts(output, [source.identity(), model, version, runtime.manifest["files"], on_breach, PARTS])
     resumed_after = parts.rows()
     if resumed_after:
         log.info("%s: continues after row %s, where it was cut off", model, f"{resumed_after:,}")
     progress = Progress(model, resumed_after, start)
     rows = resumed_after
     for block in source.blocks(runtime, resumed_after):
-        read = _rows_of(block, runtime, source_file, rows)
-        scored = output_rows(block, runtime, runtime.predict(read), version, rows)
-        parts.add(rows, scored if on_breach == "refuse" else with_breaches(scored, read))
+        scored, refused = scorer.score(block, rows)
+        if rows == 0 and len(block) and not len(scored):
+            raise _nothing_fits(source_file, refused, csv_key)
+        parts.add(rows, rows + len(block), scored, refused)
         rows += len(block)
         progress.log(rows, source.total)
     if rows == 0:
         raise DataError(str(source_file), "has no rows", "check what writes it")
-    parts.become_output()
-    return ScoringResult(model, version, rows, resumed_after, round(time.monotonic() - start, 3))
+    refused_rows, first_reason = parts.become_output()
+    wall_s = round(time.monotonic() - start, 3)
+    beside = str(refused_file(output)) if refused_rows else ""
+    return ScoringResult(model, version, rows, refused_rows, first_reason, beside, resumed_after, wall_s)
+
+
+def refused_file(output: Path) -> Path:
+    """Beside the output: one line of JSON for each refused row, with `row`, `reason` and `cells`. It is there only where one is refused."""
+    return output.with_name(f"{output.stem}_refused.jsonl")
+
+
+def _nothing_fits(source_file: Path, refused: list[RefusedRow], csv_key: str) -> DataError:
+    first = refused[0]
+    check = "correct the rows and run again"
+    if source_file.suffix == ".csv":
+        check += f"; for another decimal sign set {csv_key}.decimal"
+    observed = (
+        first.reason
+        if len(refused) == 1
+        else f"{first.reason}, and so are all of the first {len(refused):,} rows refused"
+    )
+    return DataError(f"{source_file} row {first.row}", observed, check)
 
 
 class Progress:
@@ -197,26 +235,10 @@ class Source:
             return
         columns = [*runtime.features, *(name for name in identifying(runtime) if name in names)]
         self._reader.refuse(self._path, names, columns)
-        row = 0
         # All but plain numbers stay texts: the schema says what they mean.
         numbers = runtime.reader.plain_numbers
         texts = [c.name for c in runtime.reader.fields if c.name not in numbers and c.kind != "text"]
-        for batch in self._reader.batches(self._path, columns, numbers, texts, BLOCK_ROWS):
-            self._refuse_unread(batch, row)
-            row += len(batch)
-            yield from _after([batch], max(0, skip - (row - len(batch))))
-
-    def _refuse_unread(self, batch: pa.RecordBatch, first_row: int) -> None:
-        """Raises DataError for the first row with a text that is no number."""
-        texts = batch[unread.COLUMN]
-        if texts.null_count < len(batch):
-            at = next(i for i, text in enumerate(texts) if text.is_valid)
-            column, text = next(iter(unread.cells(texts[at].as_py()).items()))
-            raise DataError(
-                f"{self._path} row {first_row + at}",
-                f"column {column} must be a number; got {text!r:.60}",
-                f"correct the row and run again; for another decimal sign set {self._reader.key}.decimal",
-            )
+        yield from _after(self._reader.batches(self._path, columns, numbers, texts, BLOCK_ROWS), skip)
 
     def _feature_columns(self, names: list[str], runtime: Runtime) -> list[str]:
         if missing := [name for name in runtime.features if name not in names]:
@@ -245,11 +267,6 @@ def _logged(column: Column, features: pa.StructArray, names: list[str], zone: tz
     return cells[0]
 
 
-def identifying(runtime: Runtime) -> tuple[str, str]:
-    """(key column, event time column): they are copied to the output."""
-    return runtime.reader.key, runtime.reader.event_time
-
-
 def _after(batches: Any, skip: int) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         if skip >= len(batch):
@@ -259,92 +276,15 @@ def _after(batches: Any, skip: int) -> Iterator[pa.RecordBatch]:
         skip = 0
 
 
-def _rows_of(block: pa.RecordBatch, runtime: Runtime, file: Path, first_row: int) -> Rows:
-    """The model's input. Raises DataError that names the first row, counted from 0, that breaks the contract."""
-    reader = runtime.reader
-    try:
-        return reader.of_arrays({name: cells_of(block[name], reader.schema[name]) for name in runtime.features})
-    except RowRefused as error:
-        raise DataError(f"{file} row {first_row + error.row}", error.fault, "correct the row and run again") from error
-
-
-def cells_of(column: pa.Array, read_as: Column) -> np.ndarray:
-    """The cells as the schema reads them: float64 for numbers, and for times with a zone, else one object or one time a cell.
-
-    In a column of float64 the schema refuses a file's float32 with lost digits.
-    """
-    import pyarrow as pa
-
-    number = read_as.kind in ("number", "integer")
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    held = column.type
-    single = read_as.precision == "float64" and pa.types.is_floating(held) and held.bit_width < 64
-    if number and not single and (pa.types.is_integer(held) or pa.types.is_floating(held) or pa.types.is_decimal(held)):
-        return column.cast(pa.float64()).to_numpy(zero_copy_only=False)
-    if read_as.kind == "datetime" and pa.types.is_timestamp(held):
-        instants = column.to_numpy(zero_copy_only=False)
-        return instants_in_days(read_as, instants) if held.tz is not None else instants
-    if number and pa.types.is_string(held) and (read := _numbers(column)) is not None:
-        return read
-    # A float as numpy has it: the text of a float32 is shorter than that of the double beside it.
-    cells = column.to_numpy(zero_copy_only=False) if pa.types.is_floating(held) else column.to_pylist()
-    objects = np.empty(len(column), object)
-    objects[:] = list(cells)
-    return objects
-
-
-def _numbers(column: pa.Array) -> np.ndarray | None:
-    """A CSV's texts as numbers; None where Arrow reads one in another way than the schema, or cannot."""
-    import pyarrow as pa
-    from pyarrow import compute
-
-    texts = compute.ascii_trim_whitespace(column)
-    texts = compute.if_else(compute.is_in(texts, pa.array(sorted(MISSING))), None, texts)
-    try:
-        numbers = texts.cast(pa.float64())
-    except pa.ArrowInvalid:
-        return None
-    read = numbers.to_numpy(zero_copy_only=False)
-    return read if int(np.isnan(read).sum()) == numbers.null_count else None
-
-
-def output_rows(
-    block: pa.RecordBatch, runtime: Runtime, predictions: np.ndarray, version: str, first_row: int
-) -> pa.Table:
-    import pyarrow as pa
-
-    names = [name for name in identifying(runtime) if name and name in block.schema.names]
-    columns: dict[str, Any] = {name: block[name] for name in names}
-    if not names:
-        columns["row"] = np.arange(first_row, first_row + len(block))
-    classes = runtime.classes
-    said = likeliest(predictions, classes) if classes else predictions
-    columns = {**columns, PREDICTION: said, "version": [version] * len(block)}
-    return pa.table({**columns, **{_probability(name): predictions[:, i] for i, name in enumerate(classes)}})
-
-
-def _probability(name: str) -> str:
-    return f"probability_{name}"
-
-
 def _refuse_one_name(runtime: Runtime, output: Path) -> None:
     """Raises DataError where the column of a class would have the name of the key or the event time."""
     for name in runtime.classes:
-        if _probability(name) in identifying(runtime):
+        if probability_column(name) in identifying(runtime):
             raise DataError(
                 str(output),
-                f"would have two columns {_probability(name)}: the row's own, and the probability of the class {name}",
+                f"would have two columns {probability_column(name)}: the row's own, and the probability of the class {name}",
                 "rename the column in the source, and train with that name",
             )
-
-
-def with_breaches(scored: pa.Table, read: Rows) -> pa.Table:
-    """The table with the rules that each row breaks, as a JSON list; NULL for none."""
-    import pyarrow as pa
-
-    broken = [json.dumps(read.breaches[row]) if row in read.breaches else None for row in range(len(read))]
-    return scored.append_column("breaches", pa.array(broken, pa.string()))
 
 
 @dataclass(frozen=True)
@@ -373,24 +313,41 @@ class Parts:
         names = [(match, path) for path in sorted(self._folder.iterdir()) if (match := PART_NAME.match(path.name))]
         return [(int(match[1]), int(match[2]), path) for match, path in names]
 
-    def add(self, first: int, table: pa.Table) -> None:
+    def add(self, first: int, end: int, table: pa.Table, refused: list[RefusedRow]) -> None:
+        """What came of the input's rows [first, end)."""
         import pyarrow.parquet as pq
 
-        path = self._folder / f"{first:012d}-{first + len(table):012d}.parquet"
+        path = self._folder / f"{first:012d}-{end:012d}.parquet"
+        lines = [
+            json.dumps({"row": of.row, "reason": of.reason, "cells": of.values}, ensure_ascii=False) for of in refused
+        ]
+        # Before the part: a part is whole when it is there.
+        path.with_suffix(".jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         pq.write_table(table, path.with_suffix(".writing"))
         os.replace(path.with_suffix(".writing"), path)
 
-    def become_output(self) -> None:
-        """Writes the output from the parts aside, then renames it into place."""
+    def become_output(self) -> tuple[int, str]:
+        """Writes the output from the parts aside, then renames it into place: (the refused rows, the first with its reason)."""
         import pyarrow.parquet as pq
         from pyarrow import csv
 
-        aside = self._folder / "output"
+        aside, beside = self._folder / "output", self._folder / "refused"
         paths = [path for _, _, path in self._all()]
         schema = pq.read_schema(paths[0])
         writer = csv.CSVWriter if self.output.suffix == ".csv" else pq.ParquetWriter
-        with writer(str(aside), schema) as file:
+        count, first = 0, ""
+        with writer(str(aside), schema) as file, beside.open("w", encoding="utf-8") as refused:
             for path in paths:
                 file.write_table(pq.read_table(path).cast(schema))
+                with path.with_suffix(".jsonl").open(encoding="utf-8") as lines:
+                    for line in lines:
+                        count += 1
+                        first = first or "row {row}: {reason}".format(**json.loads(line))
+                        refused.write(line)
+        if count:
+            os.replace(beside, refused_file(self.output))
+        else:
+            refused_file(self.output).unlink(missing_ok=True)
         os.replace(aside, self.output)
         shutil.rmtree(self._folder)
+        return count, first

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from pipeline.data import unread
-from pipeline.runs.batch_scoring import cells_of, output_rows, with_breaches
+from pipeline.runs.block_columns import cells_of, output_rows, rows_of, with_breaches
 from pipeline.serving.runtime import Runtime
-from pipeline.serving.schema import Reader, RowRefused
+from pipeline.serving.schema import Reader, RowRefused, Rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RefusedRow:
-    """`row` counts the interval's rows from 0; `values` are the row's cells, as texts where JSON has no such value."""
+    """`row` counts the rows of the interval or the file from 0; `values` are the row's cells, as texts where JSON has no such value."""
 
     row: int
     reason: str
@@ -27,7 +27,7 @@ class RefusedRow:
 
 
 class BlockScorer:
-    """One version for all blocks of an interval: a champion that changes meanwhile does not mix."""
+    """One version for all blocks of an interval or a file: a champion that changes meanwhile does not mix."""
 
     def __init__(self, runtime: Runtime, version: str, on_breach: Literal["refuse", "flag"]) -> None:
         self._runtime, self._version, self._flag = runtime, version, on_breach == "flag"
@@ -40,6 +40,8 @@ class BlockScorer:
 
         reader = self._reader
         refused = self._unread(block)
+        if not refused and (read := self._whole(block)) is not None:
+            return self._written(block, read, first_row), []
         cells = {name: self._cells(block[name], name, refused) for name in self._runtime.features}
         refused |= self._unreadable(cells, 0, len(block))
         good = _without(len(block), refused)
@@ -49,16 +51,25 @@ class BlockScorer:
             good = _without(len(block), refused)
         if len(good):
             read = reader.of_arrays({name: column[good] for name, column in cells.items()})
-            scored = output_rows(
-                block.take(pa.array(good)), self._runtime, self._runtime.predict(read), self._version, first_row
-            )
+            scored = self._written(block.take(pa.array(good)), read, first_row)
             if "row" in scored.column_names:
-                # Of the interval's rows, not of those that are left.
+                # Of all rows, not of those that are left.
                 scored = scored.set_column(scored.column_names.index("row"), "row", pa.array(good + first_row))
-            scored = with_breaches(scored, read) if self._flag else scored
         else:
             scored = self.empty(block.schema)
         return scored, [_refused_row(block, row, first_row, refused[row]) for row in sorted(refused)]
+
+    def _whole(self, block: pa.RecordBatch) -> Rows | None:
+        """The rows as the model takes them; None when one of them is refused."""
+        try:
+            read = rows_of(block, self._reader)
+        except RowRefused:
+            return None
+        return read if self._flag or not read.breaches else None
+
+    def _written(self, block: pa.RecordBatch, read: Rows, first_row: int) -> pa.Table:
+        scored = output_rows(block, self._runtime, self._runtime.predict(read), self._version, first_row)
+        return with_breaches(scored, read) if self._flag else scored
 
     def _cells(self, column: pa.Array, name: str, refused: dict[int, str]) -> np.ndarray:
         """The column's cells; a time that no text can say is missing here, and its row is `refused`."""
@@ -81,8 +92,7 @@ class BlockScorer:
         records = orjson.loads(self._runtime.golden)["request"]["dataframe_records"][:1]
         read = reader.of_records(records)
         nothing = pa.RecordBatch.from_arrays([pa.nulls(1, column.type) for column in schema], names=schema.names)
-        scored = output_rows(nothing, self._runtime, self._runtime.predict(read), self._version, 0)
-        return (with_breaches(scored, read) if self._flag else scored).slice(0, 0)
+        return self._written(nothing, read, 0).slice(0, 0)
 
     def _unread(self, block: pa.RecordBatch) -> dict[int, str]:
         """The rows in which the source could not read a text: their cell is NULL, and must not become a missing value."""

@@ -13,7 +13,8 @@ from pipeline.data.csv_files import CsvReader
 from pipeline.errors import DataError
 from pipeline.gates import data_contract
 from pipeline.gates.base import ValidatedData
-from pipeline.runs.batch_scoring import Source, _rows_of
+from pipeline.runs.batch_scoring import Source
+from pipeline.runs.block_columns import rows_of
 from pipeline.serving.schema import Column, Reader, Schema
 from pipeline.settings.models import load
 from pipeline.settings.source import Csv
@@ -185,7 +186,7 @@ def test_a_decimal_comma_in_a_category_or_a_key_is_a_point(project, as_csv):
     runtime = type("OfReader", (), {"reader": reader, "features": ["spend", "plan"]})
     file = project / "customers" / "2.csv"
     (block,) = Source(file, CsvReader(Csv(delimiter=";", decimal=","))).blocks(runtime, 0)
-    assert set(_rows_of(block, runtime, file, 0).texts.ravel()) == {"1", "2", "3"}
+    assert set(rows_of(block, reader).texts.ravel()) == {"1", "2", "3"}
     assert block["customer"][0].as_py() == "2000,0", "the output has the file's own text"
 
 

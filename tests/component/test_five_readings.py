@@ -22,7 +22,7 @@ from pipeline.data import snapshot as snapshots
 from pipeline.data import source as source_rows
 from pipeline.data.contract import read_snapshot
 from pipeline.monitoring import live_quality
-from pipeline.runs import batch_scoring
+from pipeline.runs import batch_scoring, block_columns
 from pipeline.serving import forms, log_files
 from pipeline.serving.identity import Identity
 from pipeline.serving.prediction_log import AnsweredRequest, LogSchema
@@ -173,7 +173,7 @@ def scored(table, reader, folder):
     table.to_pandas().to_csv(folder / "in.csv", index=False)
     for name in ("in.parquet", "in.csv"):
         (block,) = batch_scoring.Source(folder / name).blocks(runtime, 0)
-        yield name, batch_scoring._rows_of(block, runtime, folder / name, 0)
+        yield name, block_columns.rows_of(block, reader)
 
 
 def monitored(readings, reader, model, folder):

@@ -14,18 +14,18 @@ from sklearn.metrics import roc_auc_score
 
 from harness.project import CHURN, change_params, customers, make_project
 from pipeline.data import contract
-from pipeline.errors import DataError, StageError
+from pipeline.errors import StageError
 from pipeline.gates import onnx_parity
 from pipeline.gates.base import PackagedModel
 from pipeline.monitoring import live_quality
 from pipeline.rollout import replay
 from pipeline.rollout.paired import features_of, rows_of
-from pipeline.runs import batch_scoring, stages
+from pipeline.runs import batch_scoring, block_columns, stages
 from pipeline.serving import forms
 from pipeline.serving.identity import Identity
 from pipeline.serving.prediction_log import AnsweredRequest, LogSchema, PredictionLog
 from pipeline.serving.runtime import Runtime
-from pipeline.serving.schema import Reader
+from pipeline.serving.schema import Reader, RowRefused
 from pipeline.settings.models import load
 from pipeline.training import fit, frames, package, skops_file
 from pipeline.workspaces.dvc_graph import Artifacts
@@ -106,7 +106,7 @@ def test_ids_at_1e9_are_learnt_and_served_as_in_float64(trained, estimator, monk
     file = of.files.folder / "rows.parquet"
     of.held_out.to_parquet(file)
     (block,) = batch_scoring.Source(file).blocks(of.runtime, 0)
-    scored = of.runtime.predict(batch_scoring._rows_of(block, of.runtime, file, 0))
+    scored = of.runtime.predict(block_columns.rows_of(block, of.runtime.reader))
     assert np.array_equal(scored, answers)
     assert onnx_parity.verdict(PackagedModel(of.model, {}, None, of.held_out, of.runtime)).passed
     assert golden_answers(of.files.package, of.files.package, monkeypatch) == of.model.evaluation.golden_rows
@@ -118,8 +118,8 @@ def test_a_file_of_float32_is_refused_by_name_in_predict(trained):
     file = of.files.folder / "single.parquet"
     of.held_out.astype({"account": "float32"}).to_parquet(file)
     (block,) = batch_scoring.Source(file).blocks(of.runtime, 0)
-    with pytest.raises(DataError, match="row 0: column account must be sent as FP64, or as a whole number"):
-        batch_scoring._rows_of(block, of.runtime, file, 0)
+    with pytest.raises(RowRefused, match="column account must be sent as FP64, or as a whole number"):
+        block_columns.rows_of(block, of.runtime.reader)
 
 
 def test_skops_serves_float64_too_and_says_so(trained, tmp_path):

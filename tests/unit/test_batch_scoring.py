@@ -1,5 +1,7 @@
 """`predict` answers as the live slot does, whatever the file's form; cut short, it goes on where it was."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -137,28 +139,72 @@ def test_another_input_or_version_begins_anew(champion, rows, expected, tmp_path
     [
         (lambda rows: rows.drop(columns="plan"), "has no column plan"),
         (
-            lambda rows: rows.assign(spend=rows["spend"].where(rows.index != 250)),
-            "row 250: column spend must not be missing",
+            lambda rows: rows.assign(plan=1),
+            "row 0: column plan must be one of basic.* all of the first 100 rows refused",
         ),
-        (
-            lambda rows: rows.assign(spend=rows["spend"].where(rows.index != 7, np.inf)),
-            "row 7: column spend must be a finite",
-        ),
-        (
-            lambda rows: rows.assign(plan=rows["plan"].where(rows.index != 301, "free")),
-            "row 301: column plan must be one of basic",
-        ),
-        (lambda rows: rows.assign(plan=1), "row 0: column plan must be one of basic"),
         (lambda rows: rows.assign(spend="much"), "row 0: column spend must be a number; got .much"),
         (lambda rows: rows.head(0), "has no rows"),
     ],
 )
-def test_a_row_that_breaks_the_contract_is_named(champion, rows, tmp_path, change, message):
-    """A row that breaks the schema is named with its column, and no output is written."""
+def test_a_file_of_which_no_row_fits_is_one_line(champion, rows, tmp_path, change, message):
+    """A file that lacks a column, or has one in another unit, is refused with its first row, and no output is written."""
     change(rows).to_parquet(tmp_path / "in.parquet")
     with pytest.raises(DataError, match=message):
         champion(tmp_path / "in.parquet", tmp_path / "out.parquet")
     assert not (tmp_path / "out.parquet").exists()
+
+
+WRONG = {
+    7: ("spend", np.inf, "column spend must be a finite"),
+    250: ("spend", None, "column spend must not be missing"),
+    301: ("plan", "fr\u2028ee", "column plan must be one of basic"),
+}
+
+
+def refused_lines(output):
+    with batch_scoring.refused_file(output).open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+@pytest.mark.parametrize("wanted", ["parquet", "csv"])
+def test_the_other_rows_are_scored_and_a_refused_one_is_kept_with_its_reason(
+    champion, rows, expected, tmp_path, wanted
+):
+    """Rows in are rows out and rows refused; these are in a file beside the output, with number, reason and cells."""
+    given = rows.copy()
+    for row, (column, value, _) in WRONG.items():
+        given.loc[row, column] = value
+    given.to_parquet(tmp_path / "in.parquet")
+    result = champion(tmp_path / "in.parquet", output := tmp_path / f"out.{wanted}")
+    assert (result.rows, result.scored, result.refused) == (720, 717, 3)
+    scored = pd.read_csv(output, float_precision="round_trip") if wanted == "csv" else pd.read_parquet(output)
+    good = ~rows.index.isin(WRONG)
+    assert scored["customer"].tolist() == rows["customer"][good].tolist()
+    assert np.array_equal(scored["prediction"], expected[good])
+    lines = refused_lines(output)
+    assert [line["row"] for line in lines] == [*WRONG] and lines[2]["cells"]["plan"] == "fr\u2028ee"
+    for line, (_, _, reason) in zip(lines, WRONG.values(), strict=True):
+        assert line["reason"].startswith(reason)
+    told = result.sentence(output)
+    assert "717 rows with version 3" in told and "3 of 720 rows refused, the first: row 7: column spend must be" in told
+    assert told.endswith("out_refused.jsonl") and "\n" not in told and list(tmp_path.glob(".out*")) == []
+    rows.to_parquet(tmp_path / "in.parquet")
+    assert champion(tmp_path / "in.parquet", output).refused == 0
+    assert not batch_scoring.refused_file(output).exists(), "what was refused before is no longer"
+
+
+def test_refused_rows_outlive_a_run_that_was_cut_short(champion, rows, tmp_path, monkeypatch):
+    """What a part refused is told by the run that ends it, and rows without a key keep the number that they have in the file."""
+    given = rows.drop(columns=["customer", "seen_at"]).assign(spend=rows["spend"].where(~rows.index.isin([3, 650])))
+    given.to_parquet(tmp_path / "in.parquet")
+    monkeypatch.setattr(batch_scoring.Parts, "become_output", lambda self: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        champion(tmp_path / "in.parquet", output := tmp_path / "out.parquet")
+    monkeypatch.undo()
+    result = champion(tmp_path / "in.parquet", output)
+    assert (result.resumed_after, result.rows, result.refused) == (720, 720, 2)
+    assert [line["row"] for line in refused_lines(output)] == [3, 650]
+    assert pd.read_parquet(output)["row"].tolist() == [row for row in range(720) if row not in (3, 650)]
 
 
 def test_a_csv_is_read_as_the_source_reads_it(champion, churn_package, tmp_path):
@@ -175,8 +221,9 @@ def test_a_csv_is_read_as_the_source_reads_it(champion, churn_package, tmp_path)
     for text in [text for text, value in NUMBERS if value == UNREADABLE][::5]:
         quoted = text.replace('"', '""')
         (tmp_path / "in.csv").write_text(f'plan,calls,spend\nplus,1,7\nplus,"{quoted}",7\n')
-        with pytest.raises(DataError, match="in.csv row 1: column calls must be a number; got"):
-            champion(tmp_path / "in.csv", tmp_path / "out.parquet")
+        result = champion(tmp_path / "in.csv", tmp_path / "out.parquet")
+        assert (result.scored, result.refused) == (1, 1)
+        assert result.first_reason.startswith("row 1: column calls must be a number; got")
 
 
 @pytest.mark.parametrize(
