@@ -22,9 +22,9 @@ down: $(STAMP)  ## stop all services and slots, those of the demo too
 	@$(BIN)/python -m pipeline.services down
 	@PERENNIAL_HOME="$$PWD/.perennial/demo" $(BIN)/python -m pipeline.services down
 
-env: $(STAMP)  ## for a server: write .env, with secrets drawn for it (AIRGAPPED=1: build all images, pull none)
-	@$(if $(AIRGAPPED),docker/base/build.sh && docker/base/fetch.sh && docker build -q -t perennial/services:bookworm docker/airgapped)
-	@$(BIN)/python -m pipeline.services.server env $(if $(AIRGAPPED),--airgapped)
+env: $(STAMP)  ## for a server: write .env, with secrets drawn for it (AIRGAPPED=1: build all images, pull none; BOOSTERS=1: with XGBoost and LightGBM)
+	@$(if $(AIRGAPPED),docker/base/build.sh && BOOSTERS=$(BOOSTERS) docker/base/fetch.sh && docker build -q -t perennial/services:bookworm docker/airgapped)
+	@$(BIN)/python -m pipeline.services.server env $(if $(AIRGAPPED),--airgapped) $(if $(BOOSTERS),--boosters)
 
 backup:  ## for a server: back up databases, ledger, data, artifacts and routes into backups/TIME
 	@docker/backup.sh

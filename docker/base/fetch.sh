@@ -18,16 +18,21 @@ if ! ls "$debs"/*.deb >/dev/null 2>&1; then
     -o Dir::Cache::archives="$aside" "${packages[@]}" >/dev/null
   cp "$aside"/*.deb "$debs"
 fi
-for list in main:docker/airflow/wheels store:docker/airgapped/wheels; do
-  folder=${list#*:} requirements=requirements/${list%%:*}.txt
+boosters=${BOOSTERS:-}
+if grep -qs '^COMPOSE_FILE=.*docker-compose.boosters.yaml' .env; then boosters=1; fi
+for lists in "main${boosters:+ boosters}:docker/airflow/wheels" store:docker/airgapped/wheels; do
+  folder=${lists#*:}
+  for name in ${lists%%:*}; do cat "requirements/$name.txt"; done >"$aside/wanted.txt"
   # Wheels of an earlier list would be installed too.
-  if ! cmp -s "$requirements" "$folder/list.txt"; then
+  if ! cmp -s "$aside/wanted.txt" "$folder/list.txt"; then
     rm -f "$folder"/*.whl
-    # Includes the packages for older patch versions of Python 3.11: Debian's is 3.11.2.
-    sed "s/ ; python_full_version < '3.11[^\\\\]*/ /" "$requirements" >"$aside/list.txt"
-    # A fixed date gives wheels that are built from sources the same bytes each time, so that their layer is not rebuilt.
-    SOURCE_DATE_EPOCH=315532800 "$python" -m pip wheel -q --disable-pip-version-check --no-deps --require-hashes -r "$aside/list.txt" -w "$folder"
-    cp "$requirements" "$folder/list.txt"
+    for name in ${lists%%:*}; do
+      # Includes the packages for older patch versions of Python 3.11: Debian's is 3.11.2.
+      sed "s/ ; python_full_version < '3.11[^\\\\]*/ /" "requirements/$name.txt" >"$aside/list.txt"
+      # A fixed date gives wheels that are built from sources the same bytes each time, so that their layer is not rebuilt.
+      SOURCE_DATE_EPOCH=315532800 "$python" -m pip wheel -q --disable-pip-version-check --no-deps --require-hashes -r "$aside/list.txt" -w "$folder"
+    done
+    cp "$aside/wanted.txt" "$folder/list.txt"
   fi
 done
 echo "fetched: $(ls "$debs"/*.deb | wc -l) Debian packages, $(ls docker/airflow/wheels/*.whl docker/airgapped/wheels/*.whl | wc -l) wheels"

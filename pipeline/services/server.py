@@ -1,6 +1,6 @@
 """Prepares a server of docker-compose.yaml: writes `.env`, makes databases and buckets, exports and imports the store.
 
-`python -m pipeline.services.server env [--airgapped]` runs on the host; `init`, `export-store` and `import-store` run in a
+`python -m pipeline.services.server env [--airgapped] [--boosters]` runs on the host; `init`, `export-store` and `import-store` run in a
 container.
 """
 
@@ -46,8 +46,9 @@ UPGRADE_MLFLOW = (
 )
 
 
-def write_env(project: Path, airgapped: bool, report: Callable[[str], None]) -> Path:
-    """Writes `.env` and returns its path: secrets that it has stay; values of this machine and commit are written anew.
+def write_env(project: Path, airgapped: bool, report: Callable[[str], None], boosters: bool = False) -> Path:
+    """Writes `.env` and returns its path: secrets that it has stay; values of this machine and commit are written anew. What was once
+    `airgapped`, or has the `boosters`, stays so.
 
     Raises ServiceError.
     """
@@ -60,8 +61,9 @@ def write_env(project: Path, airgapped: bool, report: Callable[[str], None]) -> 
         pins = serving_images(project)
     except EngineUnavailable as error:
         raise ServiceError("serving images", str(error), "is Docker up, and may this user ask it?") from error
-    airgapped = airgapped or "docker-compose.airgapped.yaml" in before.get("COMPOSE_FILE", "")
-    files = ["docker-compose.yaml", *(["docker-compose.airgapped.yaml"] if airgapped else [])]
+    chosen = {"docker-compose.airgapped.yaml": airgapped, "docker-compose.boosters.yaml": boosters}
+    had = before.get("COMPOSE_FILE", "").split(":")
+    files = ["docker-compose.yaml", *(file for file, now in chosen.items() if now or file in had)]
     derived = {
         "COMPOSE_PROJECT_NAME": installation,
         "COMPOSE_FILE": ":".join(files),
@@ -264,11 +266,12 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m pipeline.services.server", description=__doc__)
     parser.add_argument("command", choices=["env", "init", "export-store", "import-store"])
     parser.add_argument("--airgapped", action="store_true", help="build all images here, pull none")
+    parser.add_argument("--boosters", action="store_true", help="our image gets XGBoost and LightGBM")
     arguments = parser.parse_args(argv)
     logs.configure("terminal" if arguments.command == "env" else "service")
     try:
         if arguments.command == "env":
-            write_env(Environment.read().project, arguments.airgapped, print)
+            write_env(Environment.read().project, arguments.airgapped, print, arguments.boosters)
         elif arguments.command == "init":
             init()
         elif arguments.command == "export-store":

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -10,6 +11,7 @@ import uuid
 import alembic.command
 import pytest
 import sqlalchemy as sa
+import yaml
 from mlflow import MlflowClient
 from mlflow.store.db.utils import _get_alembic_config
 from mlflow.store.tracking.dbmodels.initial_models import Base
@@ -28,8 +30,8 @@ def written(project, monkeypatch):
     monkeypatch.setattr(server, "serving_images", lambda _project: "perennial/serving:1@sha256:1")
     monkeypatch.setattr(server, "has_volume", lambda _name: False)
 
-    def write(airgapped=False):
-        path = server.write_env(project, airgapped, lambda _line: None)
+    def write(airgapped=False, boosters=False):
+        path = server.write_env(project, airgapped, lambda _line: None, boosters)
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         return server._read_env(path)
 
@@ -54,8 +56,26 @@ def test_secrets_are_drawn_once_and_own_lines_stay(written):
 
 
 def test_once_air_gapped_always(written):
-    """An air-gapped .env stays air-gapped without being asked again."""
+    """An .env that is air-gapped, or has the boosters, stays so without being asked again, and one choice keeps the other."""
+    assert written(boosters=True)["COMPOSE_FILE"] == "docker-compose.yaml:docker-compose.boosters.yaml"
     assert written(airgapped=True)["COMPOSE_FILE"] == written()["COMPOSE_FILE"]
+    assert written()["COMPOSE_FILE"].split(":")[1:] == ["docker-compose.airgapped.yaml", "docker-compose.boosters.yaml"]
+
+
+def test_the_image_has_the_boosters_where_they_are_chosen():
+    """The choice reaches the build, beside the base that an air-gapped one has, and what it installs there is one list."""
+    files = ("docker-compose.airgapped.yaml", "docker-compose.boosters.yaml")
+    arguments = {}
+    for file in files:
+        arguments |= yaml.safe_load((ROOT / file).read_text())["services"]["init"]["build"]["args"]
+    assert arguments == {"BASE_IMAGE": "perennial/services:bookworm", "EXTRAS": "boosters"}
+    dockerfile = (ROOT / "docker/airflow/Dockerfile").read_text()
+    assert "ARG EXTRAS=\n" in dockerfile and "-r /wheels/main.txt ${EXTRAS:+-r /wheels/${EXTRAS}.txt}" in dockerfile
+    assert re.search(r"COPY .*requirements/boosters.txt .*/wheels/", dockerfile)
+    main, boosters = ((ROOT / f"requirements/{name}.txt").read_text() for name in ("main", "boosters"))
+    pinned = [dict(re.findall(r"^([\w.-]+)==(\S+)", text, re.MULTILINE)) for text in (main, boosters)]
+    both = pinned[0].keys() & pinned[1].keys()
+    assert both and {name: pinned[0][name] for name in both} == {name: pinned[1][name] for name in both}
 
 
 def test_new_secrets_are_not_drawn_for_databases_that_have_others(project, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
 import pandas as pd
@@ -19,19 +20,20 @@ from pipeline.rollout.slots import predictions_folder
 from pipeline.runs.stages import STAGES
 from pipeline.settings.models import Model
 from pipeline.workspaces.dvc_graph import Artifacts
-from tests.support.endpoint import FLIPPED, SKOPS, Endpoint
+from tests.support.endpoint import BOOSTED, FLIPPED, SKOPS, Endpoint
 from tests.support.once import made_once
 from tests.support.postgres import postgres, shared  # noqa: F401
 from tests.support.required import skip_or_fail
 from tests.support.versions import registered
 
-# Versions 1 to 3 are as of three days; 4 is trained on labels turned round, 5 is as 3 and served from skops.
-DAYS = {"1": 20, "2": 21, "3": 22, FLIPPED: 22, SKOPS: 22}
+# Versions 1 to 3 are as of three days; 4 is trained on labels turned round, 5 is as 3 and served from skops, 6 is XGBoost's.
+DAYS = {"1": 20, "2": 21, "3": 22, FLIPPED: 22, SKOPS: 22, BOOSTED: 22}
+TRAINING = {SKOPS: {"runtime": "skops"}, BOOSTED: {"estimator": "xgboost", "options": {"n_estimators": 20}}}
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
-    """A project with five versions. Their files are made once for all workers, and registered in a project for each."""
+    """A project with six versions. Their files are made once for all workers, and registered in a project for each."""
     with pytest.MonkeyPatch.context() as patch:
         project = make_project(tmp_path_factory.mktemp("rollout") / "project", {"churn": CHURN})
         patch.chdir(project)
@@ -51,7 +53,7 @@ def _train(folder: Path) -> None:
     content, rows = customers.read_bytes(), pd.read_parquet(customers)
     for version, day in DAYS.items():
         model = Model.model_validate(CHURN)
-        training = model.training.model_copy(update={"runtime": "skops"} if version == SKOPS else {})
+        training = model.training.model_copy(update=TRAINING.get(version, {}))
         model = model.model_copy(update={"as_of": model.as_of.replace(month=2, day=day), "training": training})
         if version == FLIPPED:
             rows.assign(left=1 - rows["left"]).to_parquet(customers)
@@ -62,6 +64,23 @@ def _train(folder: Path) -> None:
         shutil.copytree(files.folder, Artifacts(folder / version, "churn").folder)
         shutil.rmtree(files.folder)
         customers.write_bytes(content)
+
+
+@pytest.fixture
+def entered(monkeypatch):
+    """Enters a project, starts a router before it, and gives its context; the slots end with the test."""
+    with ExitStack() as ending:
+
+        def enter(project: Path) -> Context:
+            monkeypatch.chdir(project)
+            monkeypatch.setenv("PERENNIAL_PROJECT", str(project))
+            at = ending.enter_context(router(project, project / ".perennial"))
+            monkeypatch.setenv("PERENNIAL_ROUTER_URL", at.router)
+            monkeypatch.setenv("PERENNIAL_ROUTER_API_URL", at.router_api)
+            ending.callback(lambda: deploy.stop_all(Context.here().rollout("test").engines))
+            return Context.here()
+
+        yield enter
 
 
 @pytest.fixture(params=["process", "docker"])

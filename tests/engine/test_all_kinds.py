@@ -14,12 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import csv as arrow_csv
 
-from harness.router import router
 from pipeline.context import Context
 from pipeline.ledger.events import GatesChecked
 from pipeline.ledger.timeline import live_at
 from pipeline.monitoring import live_quality
-from pipeline.rollout import deploy
 from pipeline.rollout.routing import route_file
 from pipeline.rollout.slots import predictions_folder
 from pipeline.runs import batch_scoring, edge_export
@@ -36,17 +34,10 @@ LIMIT_S = 20
 
 
 @pytest.fixture
-def context(tmp_path, monkeypatch):
+def context(tmp_path, entered):
     """A project with the model, and a router before it; nothing is trained yet."""
     project = all_kinds.project(tmp_path / "project")
-    monkeypatch.chdir(project)
-    monkeypatch.setenv("PERENNIAL_PROJECT", str(project))
-    with router(project, project / ".perennial") as at:
-        monkeypatch.setenv("PERENNIAL_ROUTER_URL", at.router)
-        monkeypatch.setenv("PERENNIAL_ROUTER_API_URL", at.router_api)
-        here = Context.here()
-        yield here
-        deploy.stop_all(here.rollout("test").engines)
+    return entered(project)
 
 
 def predictions(answer: httpx.Response) -> list[float]:

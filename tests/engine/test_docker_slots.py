@@ -27,7 +27,7 @@ from pipeline.rollout.slot_deaths import Death, note
 from pipeline.serving import log_files
 from pipeline.serving.prediction_log import pseudonym
 from pipeline.serving.runtime import Runtime
-from tests.support.endpoint import LIMIT_S, SKOPS
+from tests.support.endpoint import BOOSTED, LIMIT_S, SKOPS
 from tests.support.required import skip_or_fail
 
 
@@ -110,7 +110,7 @@ def test_when_all_slots_have_ended_their_network_is_gone_too(endpoint):
 
 
 def test_what_onnx_cannot_hold_is_served_by_the_second_image(endpoint):
-    """A skops package is deployed on the same engine and gives the ONNX predictions."""
+    """A skops package is deployed on the same engine and gives the ONNX predictions; a booster's needs no image of its own."""
     endpoint.deploy("1")
     result = endpoint.deploy(SKOPS)
     assert result.engine == [e.name for e in endpoint.engines.all() for r in e.all() if r.version == SKOPS][0]
@@ -120,6 +120,11 @@ def test_what_onnx_cannot_hold_is_served_by_the_second_image(endpoint):
     onnx = Runtime.load(endpoint.context.registry.package_folder("churn", "3"))
     rows = onnx.reader.of_records(json.loads(BODY)["dataframe_records"])
     assert answer.json()["predictions"] == pytest.approx(onnx.predict(rows).tolist(), abs=1e-5)
+    endpoint.deploy(BOOSTED)
+    answer = httpx.post(f"{endpoint.address}/invocations", content=BODY)
+    boosted = Runtime.load(endpoint.context.registry.package_folder("churn", BOOSTED))
+    assert answer.headers["x-model-version"] == BOOSTED
+    assert answer.json()["predictions"] == boosted.predict(rows).tolist() != onnx.predict(rows).tolist()
 
 
 def test_without_an_engine_the_process_engine_serves_and_says_why(trained, monkeypatch):

@@ -22,13 +22,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from harness.project import change_params, make_project
-from harness.router import router
 from pipeline.context import Context
 from pipeline.errors import DataError
 from pipeline.init.request import Request
 from pipeline.init.run import init
 from pipeline.ledger.timeline import live_at
-from pipeline.rollout import deploy
 from pipeline.runs import batch_scoring
 from pipeline.runs.retrain import retrain
 from pipeline.training.tasks import Answers
@@ -39,16 +37,11 @@ ASKED = 100
 
 
 @pytest.fixture
-def project(tmp_path, monkeypatch):
+def project(tmp_path, entered):
     """A project without models, with a router before it."""
     made = make_project(tmp_path / "project", {})
-    monkeypatch.chdir(made)
-    monkeypatch.setenv("PERENNIAL_PROJECT", str(made))
-    with router(made, made / ".perennial") as at:
-        monkeypatch.setenv("PERENNIAL_ROUTER_URL", at.router)
-        monkeypatch.setenv("PERENNIAL_ROUTER_API_URL", at.router_api)
-        yield made
-        deploy.stop_all(Context.here().rollout("test").engines)
+    entered(made)
+    return made
 
 
 def live(project: Path, request: Request) -> tuple[Context, pd.DataFrame]:

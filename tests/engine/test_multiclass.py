@@ -15,7 +15,6 @@ import pytest
 
 from harness.load import steady_load
 from harness.project import CHURN, change_params, make_project
-from harness.router import router
 from pipeline.context import Context
 from pipeline.errors import RolloutError
 from pipeline.ledger.rollout_events import Replayed
@@ -42,7 +41,9 @@ BLOCK = copy.deepcopy(CHURN) | {
         "target": "grape",
         "numeric": list(FEATURES),
         "categorical": ["colour"],
-        "options": {"max_iter": 30, "min_samples_leaf": 5},
+        # A slot has no XGBoost: what it answers, and a rebuild, come from the package alone.
+        "estimator": "xgboost",
+        "options": {"n_estimators": 30},
     },
     "evaluation": {"holdout_days": 7, "metric": "log_loss", "golden_rows": 10},
     "gates": {"metric_limit": 0.8, "baseline_margin": 0.1, "champion_tolerance": 0.2, "contract": {"min_rows": 100}},
@@ -82,21 +83,14 @@ def wines() -> pd.DataFrame:
 
 
 @pytest.fixture
-def context(tmp_path, monkeypatch):
+def context(tmp_path, entered):
     """A project with the model and a router before it; nothing is trained yet."""
     project = make_project(tmp_path / "project", {NAME: BLOCK})
     (project / "wines").mkdir()
     wines().to_parquet(project / "wines" / "all.parquet")
     with (project / ".gitignore").open("a") as ignored:
         ignored.write("/wines/\n")
-    monkeypatch.chdir(project)
-    monkeypatch.setenv("PERENNIAL_PROJECT", str(project))
-    with router(project, project / ".perennial") as at:
-        monkeypatch.setenv("PERENNIAL_ROUTER_URL", at.router)
-        monkeypatch.setenv("PERENNIAL_ROUTER_API_URL", at.router_api)
-        here = Context.here()
-        yield here
-        deploy.stop_all(here.rollout("test").engines)
+    return entered(project)
 
 
 def requests(rows: pd.DataFrame) -> list[dict]:
@@ -176,7 +170,7 @@ def test_three_classes_go_from_their_source_to_a_rebuild(context, tmp_path):
 
     project = context.project
     change_params(project, f"models.{NAME}.training.seed", 5)
-    change_params(project, f"models.{NAME}.training.options.max_iter", 40)
+    change_params(project, f"models.{NAME}.training.options.n_estimators", 40)
     rows = pd.read_parquet(project / "wines" / "all.parquet")
     turned = dict(zip(GRAPES, [*GRAPES[1:], GRAPES[0]], strict=True))
     rows.assign(grape=rows["grape"].map(turned)).to_parquet(project / "wines" / "all.parquet")

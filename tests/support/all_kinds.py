@@ -118,8 +118,9 @@ MODEL = copy.deepcopy(CHURN) | {
         "datetime": list(TIMES),
         "text": list(TEXTS),
         "categorical": list(CATEGORIES),
-        "estimator": "hist_gradient_boosting",
-        "options": {"max_iter": 30},
+        # The model that a slot, an export and a rebuild have to hold without its library.
+        "estimator": "lightgbm",
+        "options": {"n_estimators": 30},
         "seed": 3,
     },
     "evaluation": {"holdout_days": HELD_OUT_DAYS, "metric": "roc_auc", "reference_rows": 5000, "golden_rows": 25},

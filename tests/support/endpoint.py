@@ -19,7 +19,7 @@ from pipeline.rollout import deploy, recovery, rollback
 from pipeline.rollout.engines.select import Engines
 from pipeline.rollout.routing import route_file
 
-FLIPPED, SKOPS = "4", "5"
+FLIPPED, SKOPS, BOOSTED = "4", "5", "6"
 # When a wait is given up that ends at once on a machine with time; the load on it decides how long that takes.
 LIMIT_S = 120.0
 # With these limits a step of a canary between equal versions ends after some twenty requests. One in a hundred slower than

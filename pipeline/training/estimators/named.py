@@ -66,7 +66,9 @@ def _class(module: str, name: str) -> type:
         if error.name != module:
             raise
         raise SettingsError(
-            "training.estimator", f"{module} is not installed", "install it with `make boosters`"
+            "training.estimator",
+            f"{module} is not installed",
+            "install it with `make boosters`; on a server run `make env BOOSTERS=1` and build its image again",
         ) from error
 
 
