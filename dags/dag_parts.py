@@ -105,21 +105,39 @@ def champion_alias(model: str) -> AssetAlias:
     return AssetAlias(f"live__{model}")
 
 
+def telling(model: str) -> dict[str, Any]:
+    """What a task that calls `tell_champion` is overridden with.
+
+    Airflow emits the event with the task's success, so only then is it noted: a task that is killed before tells again when it is retried.
+    """
+
+    def noted(context: Any) -> None:
+        from pipeline.runs import champion_news
+
+        for event in context["outlet_events"][champion_alias(model)].asset_alias_events:
+            champion_news.note(Context.here(), _run_id(context), champion_news.ChampionNews(**event.extra))
+
+    return {"outlets": [champion_alias(model)], "on_success_callback": noted}
+
+
 def tell_champion(model: str) -> None:
     """Emits the asset `champion__MODEL` when a version went live since the last time, with the version and its data as extra.
 
     A Dag with schedule=[Asset("champion__MODEL")] starts from it, so the asset has no address of its own.
     """
-    from pipeline.ledger.store import airflow_run
     from pipeline.runs import champion_news
 
-    context = get_current_context()
-    run = context["dag_run"]
-    news = champion_news.take(Context.here(), airflow_run(run.dag_id, run.run_id), model)
+    news = champion_news.untold(Context.here(), model)
     if news is not None:
         asset = Asset(name=f"champion__{model}")
-        context["outlet_events"][champion_alias(model)].add(asset, extra=news.as_dict())
+        get_current_context()["outlet_events"][champion_alias(model)].add(asset, extra=news.as_dict())
         log.info("emitted %s: version %s is live", asset.name, news.version)
+
+
+def _run_id(context: Any) -> str:
+    from pipeline.ledger.store import airflow_run
+
+    return airflow_run(context["dag_run"].dag_id, context["dag_run"].run_id)
 
 
 def as_of_param(description: str) -> Param:

@@ -19,7 +19,6 @@ from airflow.sdk import (
 from closing_schedule import cron_schedule
 from dag_parts import (
     as_of_param,
-    champion_alias,
     checked,
     documentation,
     drift_asset,
@@ -30,6 +29,7 @@ from dag_parts import (
     task_defaults,
     task_of,
     tell_champion,
+    telling,
 )
 
 from pipeline.context import Context
@@ -129,7 +129,7 @@ def monitor_dag(model: str, settings: DagSettings) -> Any:
     ) as dag:
         # The watch may roll the champion back. So the drift check comes after it, and the predecessor stays until then.
         drift_check = task_of(check_drift, pool=settings.pool)(model)
-        watch = task_of(watch_rollout).override(outlets=[champion_alias(model)])
+        watch = task_of(watch_rollout).override(**telling(model))
         watch(model) >> [drift_check, task_of(retire_predecessor)(model)]
         task(outlets=[alias(model)])(announce_drift)(model, drift_check)
         task_of(verify_ledger)(model)

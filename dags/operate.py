@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.sdk import Param, dag, get_current_context, task
-from dag_parts import BY_HAND, champion_alias, each_model, form_values, task_defaults, tell_champion
+from dag_parts import BY_HAND, each_model, form_values, task_defaults, tell_champion, telling
 
 from pipeline.context import Context
 from pipeline.runs.dag_settings import DagSettings
@@ -35,7 +35,7 @@ def operate_dag(model: str, settings: DagSettings) -> Any:
         doc_md=__doc__,
     )
     def operate():
-        @task(outlets=[champion_alias(model)])
+        @task(**telling(model))
         def act() -> Any:
             from pipeline.ledger.store import airflow_run
             from pipeline.runs import steps

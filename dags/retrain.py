@@ -20,7 +20,6 @@ from airflow.sdk import (
 from closing_schedule import cron_schedule
 from dag_parts import (
     as_of_param,
-    champion_alias,
     checked,
     documentation,
     drift_asset,
@@ -31,6 +30,7 @@ from dag_parts import (
     task_defaults,
     task_of,
     tell_champion,
+    telling,
 )
 
 from pipeline.context import Context
@@ -146,7 +146,7 @@ def add_tasks(model: str, queues: Mapping[str, str], pool: str | None) -> None:
 
     def step(name: str, function: Callable[..., Any], *arguments: Any, pool: str | None = None) -> Any:
         made = task_of(function, name, queues.get(name), pool)
-        return (made.override(outlets=[champion_alias(model)]) if function in MAY_BRING_LIVE else made)(*arguments)
+        return (made.override(**telling(model)) if function in MAY_BRING_LIVE else made)(*arguments)
 
     folder = step("open_workspace", open_workspace, model)
     stages: dict[str, Any] = {}

@@ -1,7 +1,8 @@
 """Which version went live since somebody was last told: what the asset `champion__MODEL` is emitted for.
 
 It goes by the ledger, so a version that the command line brought live, or that went live in a task which was killed, is told by the
-model's next task that asks.
+model's next task that asks. That it was told is noted once the task has succeeded, since Airflow emits the event with the success: a
+task that is killed in between tells again, and no version that stays live is told to nobody.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ class ChampionNews:
         return asdict(self)
 
 
-def take(context: Context, run: str, model: str) -> ChampionNews | None:
-    """What is to be told now, and notes that it is; None when no version went live since the last time, or none is live."""
+def untold(context: Context, model: str) -> ChampionNews | None:
+    """What is to be told now; None when no version went live since the last time, or none is live."""
     told = context.ledger.events(ChampionTold, model=model)
     after = told[-1].event.move if told else 0
     moves: list[Entry[Move | Undeployed]] = context.ledger.events(*MOVES, Undeployed, model=model)
@@ -53,8 +54,14 @@ def take(context: Context, run: str, model: str) -> ChampionNews | None:
         if entry.event.version == live.version and entry.seq < newest.seq
     ]
     data_version, as_of = (registered[-1].data_version, registered[-1].as_of) if registered else ("", "")
-    context.ledger.append(ChampionTold(version=live.version, digest=live.digest, move=newest.seq), model, run)
     return ChampionNews(model, live.version, live.digest, data_version, as_of, newest.at)
+
+
+def note(context: Context, run: str, news: ChampionNews) -> None:
+    """Notes that the news were told."""
+    moves: list[Entry[Move | Undeployed]] = context.ledger.events(*MOVES, Undeployed, model=news.model)
+    move = next(entry.seq for entry in reversed(moves) if entry.at == news.since)
+    context.ledger.append(ChampionTold(version=news.version, digest=news.digest, move=move), news.model, run)
 
 
 def _package(event: Move | Undeployed) -> PackageOfVersion | None:

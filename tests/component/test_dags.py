@@ -176,13 +176,31 @@ from airflow.dag_processing.dagbag import DagBag
 initdb()
 dags = DagBag(dag_folder=sys.argv[1]).dags
 unknown, known = {"acton": "rollback"}, {"reason": "to see"}
+from pipeline.context import Context
+from pipeline.ledger.events import ChampionTold
+from pipeline.ledger.rollout_events import RolloutEnded
+ledger = Context.here().ledger
+ledger.append(RolloutEnded(version="1", slot="blue", digest="d"), "news")
 for dag, conf in (
     ("operate__churn", unknown), ("monitor__churn", unknown), ("retrain__churn", unknown), ("monitor__churn", None),
     ("operate__churn", known), ("monitor__other", None), ("retrain__other", None), ("operate__other", None),
+    ("killed", None), ("tells", None),
 ):
     run = dags[dag].test(run_conf=conf)
     failed = sorted(t.task_id for t in run.get_task_instances() if t.state == "failed")
-    print("@@", dag, *(conf or {"nothing": ""}), run.state, *failed)
+    noted = [entry.run for entry in ledger.events(ChampionTold, model="news")]
+    print("@@", dag, *(conf or {"nothing": ""}), run.state, *(failed if dag.endswith(("churn", "other")) else noted))
+"""
+TELLING = """
+from datetime import datetime
+from airflow.sdk import DAG, task
+from dag_parts import tell_champion, telling
+def tell(dies):
+    tell_champion("news")
+    assert not dies, "killed after it told"
+for name in ("killed", "tells"):
+    with DAG(name, schedule=None, start_date=datetime(2024, 1, 1)):
+        task(**telling("news"))(tell)(name == "killed")
 """
 
 
@@ -192,12 +210,21 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     project = make_project(folder / "project", {"churn": CHURN, "other": CHURN})
     change_params(project, "models.other.rollout.serving", {"max_rwos": 3})
+    (project / "dags" / "telling.py").write_text(TELLING)
     env = airflow_of(project, folder) | {"PERENNIAL_HOME": str(project / "home")}
     command = [sys.executable, "-c", RUN_DAGS, str(project / "dags")]
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
     told = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("@@")]
-    assert len(told) == 8, done.stderr
+    assert len(told) == 10, done.stderr
     return {(dag, key): tuple(found) for dag, key, *found in told}, done.stdout + done.stderr
+
+
+def test_that_a_champion_was_told_is_noted_with_the_success_of_the_task(runs):
+    """A task that dies after it told notes nothing, so the next one tells again, and notes it once it has ended."""
+    states, said = runs
+    assert states["killed", "nothing"] == ("failed",)
+    state, noted = states["tells", "nothing"]
+    assert state == "success" and noted.startswith("tells/"), said
 
 
 def test_a_run_refuses_a_key_that_its_form_does_not_have(runs):

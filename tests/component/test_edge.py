@@ -7,6 +7,7 @@ import time
 
 import httpx
 import pytest
+from starlette.testclient import TestClient
 
 from harness.load import steady_load
 from harness.project import BODY, GOOD, bodies, customers
@@ -15,10 +16,16 @@ from pipeline.errors import RegistryError
 from pipeline.ledger.rollout_events import RolloutEnded
 from pipeline.ledger.store import Ledger
 from pipeline.runs import edge_export
+from pipeline.serving.app import App
+from pipeline.serving.identity import Identity
 from pipeline.serving.runtime import Runtime
+from pipeline.serving.settings import Settings
 from pipeline.settings.environment import Environment
 from pipeline.training.signing import SigningKey
 from tests.support.edge import Runner, bare_python
+from tests.unit.test_tasks import built, model_of, rows_of
+
+V2 = {"spend": "FP64", "calls": "INT64", "plan": "BYTES"}
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +77,7 @@ def test_it_answers_as_the_slots_code_does(runner, folder, churn_package, python
         f"{runner.address}/invocations", content=rows.to_csv(index=False), headers={"content-type": "text/csv"}
     )
     assert csv.json() == {"predictions": expected}
-    inputs = [
-        {"name": n, "datatype": t, "shape": [1], "data": [GOOD[n]]}
-        for n, t in (("spend", "FP64"), ("calls", "INT64"), ("plan", "BYTES"))
-    ]
+    inputs = [{"name": n, "datatype": t, "shape": [1], "data": [GOOD[n]]} for n, t in V2.items()]
     v2 = httpx.post(f"{runner.address}/v2/models/churn/infer", json={"inputs": inputs}).json()
     assert v2["outputs"][0]["data"] == httpx.post(f"{runner.address}/invocations", content=BODY).json()["predictions"]
     refused = httpx.post(f"{runner.address}/invocations", json={"dataframe_records": [GOOD, {**GOOD, "spend": -1}]})
@@ -84,6 +88,29 @@ def test_it_answers_as_the_slots_code_does(runner, folder, churn_package, python
     code = f"import json, serve; print(json.dumps(serve.load().predict({records[:5]!r})))"
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True, cwd=folder)
     assert json.loads(done.stdout) == expected[:5]
+
+
+def test_class_names_are_in_the_answers_of_both_protocols(python, context, tmp_path):
+    """A model of three classes answers at the edge as its slot's code does: shares by class, and in v2 the class and its shares."""
+    model = model_of(numeric=["calls", "spend"], options={"max_iter": 5})
+    (tmp_path / "made").mkdir()
+    built(tmp_path / "made", model, rows_of(model))
+    context.registry.package = tmp_path / "made" / "package"
+    runtime = Runtime.load(context.registry.package)
+    slot = TestClient(App(runtime, None, Identity("churn", "3", "blue"), Settings()))
+    edge_export.export(context, "churn", "", tmp_path / "edge")
+    v2 = {"inputs": [{"name": n, "datatype": t, "shape": [1], "data": [GOOD[n]]} for n, t in V2.items()]}
+    asked = {"/invocations": {"dataframe_records": [GOOD]}, "/v2/models/churn/infer": v2}
+    with Runner(python, tmp_path / "edge") as runner:
+        runner.says("churn version 3 on http")
+        said = {path: httpx.post(f"{runner.address}{path}", json=body).json() for path, body in asked.items()}
+    (shares,) = said["/invocations"]["predictions"]
+    assert list(shares) == ["high", "low", "mid"] and sum(shares.values()) == pytest.approx(1)
+    outputs = {output["name"]: output["data"] for output in said["/v2/models/churn/infer"]["outputs"]}
+    assert outputs == {"class": [max(shares, key=shares.get)], "probabilities": [*shares.values()]}
+    for path, body in asked.items():
+        from_slot = slot.post(path, json=body).json()
+        assert {k: v for k, v in from_slot.items() if k != "id"} == {k: v for k, v in said[path].items() if k != "id"}
 
 
 def test_a_changed_byte_is_refused_by_its_name(python, folder):

@@ -16,8 +16,10 @@ def told(tmp_path):
     context = Context(Environment.read({}).at(tmp_path, tmp_path), ledger_of(tmp_path))
 
     def ask():
-        news = champion_news.take(context, "run", "churn")
-        return news.version if news else None
+        if (news := champion_news.untold(context, "churn")) is None:
+            return None
+        champion_news.note(context, "run", news)
+        return news.version
 
     ask.context = context
     ask.happens = lambda event: context.ledger.append(event, "churn")
@@ -37,6 +39,16 @@ def test_each_version_that_goes_live_is_told_once(told):
     told.happens(RolloutFailed(version="2", error="dead"))
     assert told() is None
     told.happens(live("2"))
+    assert [told(), told()] == ["2", None]
+
+
+def test_what_a_killed_task_told_is_told_again(told):
+    """Until it is noted it is news, and one that is noted late stands for no version that went live meanwhile."""
+    told.happens(live("1"))
+    first = champion_news.untold(told.context, "churn")
+    assert champion_news.untold(told.context, "churn") == first
+    told.happens(live("2"))
+    champion_news.note(told.context, "run", first)
     assert [told(), told()] == ["2", None]
 
 
@@ -70,7 +82,7 @@ def test_the_news_have_the_version_and_its_data(told):
             VersionRegistered(version=version, mlflow_run="r", data_version=data, as_of="2024-03-01T00:00:00+00:00")
         )
     told.happens(live("1"))
-    news = champion_news.take(told.context, "run", "churn").as_dict()
+    news = champion_news.untold(told.context, "churn").as_dict()
     since = news.pop("since")
     assert since.endswith("Z")
     assert news == {
