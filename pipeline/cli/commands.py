@@ -155,7 +155,7 @@ def export(arguments: argparse.Namespace) -> Answer:
     made = edge_export.export(context, _known(context, arguments.model), arguments.version, arguments.to)
     text = (
         f"{made.model}: version {made.version} to {made.folder}, {made.files} files, {made.size_mb:.2f} MB; "
-        f"`python {made.folder}/serve.py` serves it"
+        f"`python {made.folder}/serve.py` serves it, and with `--key {made.key}` trusts this key alone, whatever the folder says"
     )
     return Answer(text, made.as_dict())
 

@@ -202,4 +202,6 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--key", default="", help="the public key, hexadecimal (default: the one in key.pub)")
     given = parser.parse_args()
-    sys.exit(serve(given.host, given.port, given.key or (HERE / KEY).read_text().strip()))
+    trusted = given.key or (HERE / KEY).read_text().strip()
+    say(f"trusts the key {trusted[:16]}… of {'--key' if given.key else HERE / KEY}")
+    sys.exit(serve(given.host, given.port, trusted))

@@ -34,7 +34,7 @@ KEYS = "key.pub"
 
 @dataclass(frozen=True)
 class Exported:
-    """`folder` has it, in `files` files of `size_mb` MB."""
+    """`folder` has it, in `files` files of `size_mb` MB, signed by the `key` (the public one, hexadecimal)."""
 
     model: str
     version: str
@@ -42,6 +42,7 @@ class Exported:
     folder: str
     files: int
     size_mb: float
+    key: str
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -93,7 +94,7 @@ def export(context: Context, model: str, version: str, to: Path) -> Exported:
     _write(to / "serve.py", (EDGE / "serve.py").read_bytes())
     _write(to / KEYS, key.encode())
     _name_current(to, made)
-    return Exported(model, version, package_digest(package), str(to), len(files), round(size / 1e6, 3))
+    return Exported(model, version, package_digest(package), str(to), len(files), round(size / 1e6, 3), key)
 
 
 def _version(context: Context, model: str, version: str) -> tuple[str, str]:

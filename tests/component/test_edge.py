@@ -130,10 +130,13 @@ def test_a_changed_byte_is_refused_by_its_name(python, folder):
 
 
 def test_another_key_is_refused(python, folder, context, tmp_path):
-    """A runner that is told another key serves nothing, and a folder takes no export of another key."""
-    runner = Runner(python, folder, "--key", SigningKey(tmp_path / "other").public())
-    assert "export.json: is not what the key" in runner.process.communicate(timeout=60)[0]
+    """A runner that is told the key of `export` serves no folder that another key signed as a whole, and a folder takes one key's exports."""
+    own = context.registry.key.public()
+    assert edge_export.export(context, "churn", "", folder).key == own
     context.registry.key = SigningKey(tmp_path / "other")
+    edge_export.export(context, "churn", "", tmp_path / "forged")
+    said = Runner(python, tmp_path / "forged", "--key", own).process.communicate(timeout=60)[0]
+    assert f"trusts the key {own[:16]}… of --key" in said and "export.json: is not what the key" in said
     with pytest.raises(RegistryError, match="has exports that another key signed"):
         edge_export.export(context, "churn", "", folder)
 
