@@ -27,6 +27,12 @@ def hook_function(hook: str) -> Callable:
         raise SettingsError(
             f"hook {hook}", str(error), "write it as module:function, importable from the project's folder"
         ) from error
+    except (Exception, SystemExit) as error:
+        # Whatever the module does as it is imported; a SyntaxError says the line.
+        what = next(iter(str(error).strip().splitlines()), "no message")
+        raise SettingsError(
+            f"hook {hook}", f"cannot be imported ({type(error).__name__}: {what})", "correct it"
+        ) from error
 
 
 def own_code(model: Model, root: Path) -> dict[str, str]:

@@ -166,11 +166,7 @@ def objectives_faults(
     for key, objective in [*stated, *(("search.ranges.objective", each) for each in listed)]:
         if why := objective_fault(library, task, objective):
             yield key, why
-    if (
-        options.get("objective") == "reg:quantileerror"
-        and "quantile_alpha" not in options
-        and "quantile_alpha" not in ranges
-    ):
+    if options.get("objective") == "reg:quantileerror" and "quantile_alpha" not in options:
         yield "options", "objective reg:quantileerror needs quantile_alpha, such as 0.9"
 
 

@@ -12,6 +12,9 @@ from pipeline.settings.section import Section
 
 Scalar = float | int | str | bool | None
 SCALES = ("log", "linear")
+# Options that say what is predicted, where the loss or the objective is that of a quantile: a better score would be another question's.
+QUANTILES = ("quantile", "alpha", "quantile_alpha")
+QUANTILE = {"quantile", "reg:quantileerror"}
 
 
 def _sensible(written: tuple[Scalar, ...]) -> tuple[Scalar, ...]:
@@ -95,7 +98,9 @@ def search_faults(
     known = estimators.options_of(estimator, kind)
     found = []
     for name in search.ranges:
-        if name in options:
+        if name in QUANTILES and kind == "regressor" and QUANTILE & {options.get("loss"), options.get("objective")}:
+            found.append((f"search.ranges.{name}", "is the quantile that is predicted; set it in training.options"))
+        elif name in options:
             found.append((f"search.ranges.{name}", "is in training.options too; leave it in one of them"))
         elif known is not None and name not in known:
             found.append(

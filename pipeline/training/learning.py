@@ -11,7 +11,7 @@ import pandas as pd
 
 from pipeline.errors import PerennialError, StageError
 from pipeline.settings.training import Training
-from pipeline.training import calibration, weights
+from pipeline.training import calibration, skops_file, weights
 from pipeline.training.encodings import made_exact
 from pipeline.training.estimators import splits
 from pipeline.training.estimators.named import first_line
@@ -65,6 +65,8 @@ def learn(rows: Rows, training: Training, doubles: bool, how: Mapping[str, str] 
 
 def _fitted(rows: Rows, training: Training, doubles: bool, how: Mapping[str, str] | None) -> Pipeline:
     pipeline = pipeline_for(training, rows.features, how)
+    if ":" in training.estimator:
+        skops_file.refuse_unreadable(pipeline, training.estimator)
     weighed = weights.fit_arguments(pipeline, rows.weights, training)
     fitted = made_exact(pipeline.fit(rows.features, rows.target, **weighed))
     fitted.steps[-1] = (fitted.steps[-1][0], splits.ready_to_serve(fitted[-1], doubles))

@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.errors import StageError
+from pipeline.errors import SettingsError, StageError
 from pipeline.serving.trusted import TRUSTED_TYPES
 from pipeline.training.estimators import boosters
 
@@ -25,14 +25,36 @@ def save(estimator: BaseEstimator, path: Path) -> None:
     import skops.io
 
     dumped = skops.io.dumps(estimator)
-    untrusted = sorted(set(skops.io.get_untrusted_types(data=dumped)) - set(TRUSTED))
-    if untrusted:
+    if untrusted := _untrusted(dumped):
         raise StageError(
             "train",
             f"the model holds {', '.join(untrusted)}, which skops does not load without unpickling",
             "choose another estimator",
         )
     path.write_bytes(canonical(dumped))
+
+
+def refuse_unreadable(unfitted: BaseEstimator, hook: str) -> None:
+    """Raises SettingsError for what a hook returned when `save` would refuse it: before a fit, which may take hours."""
+    import skops.io
+
+    try:
+        untrusted = ", ".join(_untrusted(skops.io.dumps(unfitted)))
+    except Exception as error:
+        # What it cannot write at all, it says in exceptions of many kinds.
+        untrusted = f"a part that cannot be saved ({next(iter(str(error).splitlines()), '')[:200]})"
+    if untrusted:
+        raise SettingsError(
+            f"hook {hook}",
+            f"returned {untrusted}, which skops does not load without unpickling",
+            "make it of the classes of scikit-learn, XGBoost or LightGBM",
+        )
+
+
+def _untrusted(dumped: bytes) -> list[str]:
+    import skops.io
+
+    return sorted(set(skops.io.get_untrusted_types(data=dumped)) - set(TRUSTED))
 
 
 def load(path: Path) -> BaseEstimator:

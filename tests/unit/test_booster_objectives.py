@@ -72,7 +72,7 @@ def test_an_objective_is_served_as_learnt(churn, rows, tmp_path, library, task, 
     [
         ("lightgbm", {"boosting_type": "rf", "subsample": 0.6, "subsample_freq": 1}),
         ("lightgbm", {"boosting_type": "dart"}),
-        ("xgboost", {"num_parallel_tree": 3, "subsample": 0.7}),
+        ("xgboost", {"num_parallel_tree": 3, "subsample": 0.7, "monotone_constraints": (0, 0)}),
         ("xgboost", {"grow_policy": "lossguide", "max_leaves": 5, "n_estimators": 120}),
     ],
 )
@@ -126,12 +126,14 @@ def test_a_quantile_of_xgboost_needs_its_alpha():
         ({"objective": "quantile", "alpha": 0.7}, 0.7),
         ({"objective": "quantile"}, 0.9),
         ({"objective": "huber", "alpha": 0.7}, 0.5),
+        ({"loss": "quantile", "alpha": 0.3}, 0.3),
         ({}, 0.5),
     ],
 )
 def test_pinball_is_measured_at_a_boosters_quantile(options, quantile):
     """Each library has its own name for the quantile, and the answer says it."""
-    task = tasks.of(Training(task="regression", target="spend", options=options))
+    estimator = "sklearn.ensemble.GradientBoostingRegressor" if "loss" in options else "xgboost"
+    task = tasks.of(Training(task="regression", target="spend", estimator=estimator, options=options))
     assert task.quantile == quantile
     assert task.answer() == ("the predicted spend" if quantile == 0.5 else f"the quantile {quantile:g} of spend")
 

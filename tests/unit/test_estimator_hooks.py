@@ -47,6 +47,35 @@ def unsure():
     return LinearSVC()
 
 
+class Foreign:
+    """No class of scikit-learn, though it has its methods."""
+
+    def fit(self, x, y):
+        return self
+
+    def predict(self, x):
+        return np.zeros(len(x))
+
+    def get_params(self, deep=True):
+        return {}
+
+
+class Derived(LogisticRegression):
+    """A class that no slot has."""
+
+
+def foreign():
+    return Foreign()
+
+
+def derived():
+    return make_pipeline(StandardScaler(), Derived())
+
+
+def leaves():
+    raise SystemExit(3)
+
+
 def number():
     return DummyRegressor()
 
@@ -102,6 +131,9 @@ def test_what_a_function_returns_is_fitted_and_served(churn, tmp_path, hook, opt
         ("nothing", {}, "hook .*:nothing: returned NoneType, which is no estimator; return an unfitted one"),
         ("number", {}, "hook .*:number: returned DummyRegressor, which is no classifier; the task is binary"),
         ("DecisionTreeClassifier", {"max_depth": "deep"}, "DecisionTreeClassifier: The 'max_depth' parameter"),
+        ("foreign", {}, "returned Foreign, a class of its own that is no estimator of scikit-learn; make it of"),
+        ("derived", {}, r"hook .*: returned .*Derived, which skops does not load without unpickling; make it of"),
+        ("leaves", {}, r"hook .*:leaves: failed \(SystemExit: 3\)"),
         ("unsure", {}, "unsure gives no probabilities with these options; set training.calibration: sigmoid"),
         ("wrong_column", {}, "wrong_column: .*nowhere"),
         ("absent", {}, "hook .*:absent: module .* has no attribute 'absent'"),
@@ -111,4 +143,23 @@ def test_a_fault_of_a_function_is_one_line(churn, hook, options, line):
     """Whatever a function raises or returns is told in one line that names it."""
     with pytest.raises((SettingsError, StageError), match=line) as refused:
         fit.fit(churn_rows(churn).tail(900), model_of(churn, hook, options))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("def make(:\n", r"cannot be imported \(SyntaxError: invalid syntax \(own_hook.py, line 1\)\); correct it"),
+        ("import sys\nsys.exit('bye')\n", r"cannot be imported \(SystemExit: bye\); correct it"),
+        ("import no_such_sibling\n", "No module named 'no_such_sibling'; write it as module:function"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_one_line(churn, tmp_path, monkeypatch, content, line):
+    """Of a module of one's own the line says what is wrong in it."""
+    (tmp_path / "own_hook.py").write_text(content)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    changed = churn.training.model_dump() | {"estimator": "own_hook:make", "options": {}}
+    model = churn.model_copy(update={"training": Training(**changed)})
+    with pytest.raises(SettingsError, match=f"hook own_hook:make: {line}") as refused:
+        fit.fit(churn_rows(churn).tail(900), model)
     assert "\n" not in str(refused.value)

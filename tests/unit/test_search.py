@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from harness.project import change_params, churn_rows
-from pipeline.errors import SettingsError
+from pipeline.errors import SettingsError, StageError
 from pipeline.settings.models import load
-from pipeline.settings.search import USUAL, Search, ranges_of
+from pipeline.settings.search import USUAL, Search, ranges_of, search_faults
 from pipeline.settings.training import Training
 from pipeline.training import evaluate, fit, frames, skops_file
 from pipeline.training.search import candidates, clocks, halving
@@ -155,6 +155,23 @@ def test_options_that_cannot_be_fitted_lose_and_those_given_are_told(churn):
     assert None in [fit["score"] for fit in found["scores"]] and found["chosen"].get("solver") != "none such"
     with pytest.raises(SettingsError, match="training.options: The 'C' parameter"):
         fit.fit(rows, model_of(churn, options={"C": -1.0}, search={"ranges": {"max_iter": (50, 100)}}))
+
+
+def test_a_search_in_which_nothing_could_be_fitted_is_refused(churn):
+    """The options as given are no result of a search that tried none."""
+    model = model_of(churn, search={"ranges": {"solver": ("none such", "nor this")}})
+    with pytest.raises(
+        StageError, match="none of the 2 candidates of the search could be fitted, the first: The 'solver'"
+    ):
+        fit.fit(churn_rows(churn), model)
+
+
+def test_the_quantile_that_is_predicted_is_not_searched():
+    """A better score at another quantile is the answer to another question; of other losses the option is free."""
+    asked = Search(minutes=1, ranges={"alpha": (0.1, 0.9, "linear")})
+    ((key, why),) = search_faults(asked, "lightgbm", "regressor", {"objective": "quantile"})
+    assert (key, why) == ("search.ranges.alpha", "is the quantile that is predicted; set it in training.options")
+    assert search_faults(asked, "lightgbm", "regressor", {"objective": "huber"}) == []
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def _named(training: Training) -> tuple[BaseEstimator, ColumnsAs]:
     preset = estimators.PRESETS.get(training.estimator)
     options = {**(preset.options if preset else {}), **training.options}
     module, _, class_name = name.rpartition(".")
-    made = _class(module, class_name)(**{k: list(v) if isinstance(v, tuple) else v for k, v in options.items()})
+    made = _class(module, class_name)(**{k: _as_taken(module, v) for k, v in options.items()})
     _refuse_wrong(made, training)
     if class_name.startswith(FOREST) and "n_jobs" not in options:
         made.set_params(n_jobs=-1)
@@ -57,6 +57,11 @@ def _named(training: Training) -> tuple[BaseEstimator, ColumnsAs]:
         # The same trees on any number of processors, and no lines on stdout.
         made.set_params(deterministic=True, force_row_wise=True, verbosity=options.get("verbosity", -1))
     return made, _columns_as(class_name)
+
+
+def _as_taken(module: str, value: Any) -> Any:
+    """A list of params.yaml, a tuple in settings, as the library takes it: XGBoost takes a tuple, all else a list."""
+    return list(value) if isinstance(value, tuple) and module != "xgboost" else value
 
 
 def _class(module: str, name: str) -> type:
@@ -111,12 +116,18 @@ def _hooked(training: Training) -> tuple[BaseEstimator, ColumnsAs]:
     function = hook_function(hook)
     try:
         made = function(**training.options)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         why = f"{type(error).__name__}: {first_line(error)}"
         raise SettingsError(f"hook {hook}", f"failed ({why})", "correct it, or training.options") from error
     if inspect.isclass(made) or not all(hasattr(made, name) for name in ("fit", "predict", "get_params")):
         what = made.__name__ if inspect.isclass(made) else type(made).__name__
         raise SettingsError(f"hook {hook}", f"returned {what}, which is no estimator", "return an unfitted one")
+    if not hasattr(made, "__sklearn_tags__"):
+        raise SettingsError(
+            f"hook {hook}",
+            f"returned {type(made).__name__}, a class of its own that is no estimator of scikit-learn",
+            "make it of the classes of scikit-learn, XGBoost or LightGBM",
+        )
     if not (is_classifier(made) if kind == "classifier" else is_regressor(made)):
         raise SettingsError(
             f"hook {hook}", f"returned {type(made).__name__}, which is no {kind}", f"the task is {training.task}"

@@ -88,6 +88,8 @@ def search(
     task, of = tasks.of(training), tasks.METRICS[metric]
     labels, weight = taught[training.target].to_numpy(), weights.of(taught.iloc[later], training, "train")
 
+    failed: list[PerennialError] = []
+
     def score(options: halving.Options, rows: int) -> float | None:
         places = earlier[np.linspace(0, cut - 1, rows).round().astype(int)]
         try:
@@ -98,6 +100,7 @@ def search(
             if not options:
                 raise
             log.info("search: %s: %s", _options(options), error)
+            failed.append(error)
             return None
 
     clock = recorded or TimeBox(settings.minutes * 60)
@@ -117,11 +120,23 @@ def search(
     ranges = ranges_of(settings, training.estimator, estimators.kind_of(training.task), training.options)
     several = candidates.drawn(ranges, training.seed, settings.candidates)
     drawn, fits = halving.search(several, score, cut, of.higher_is_better, clock, told)
+    _refuse_if_none_fits(drawn, fits, failed)
     best = halving.chosen(fits, of.higher_is_better)
     last = {fit.candidate: fit.score for fit in fits if fit.rung == fits[-1].rung}
     found = Found(metric, tuple(drawn), tuple(fits), best, last[best], last.get(0))
     log.info("%s", said(found.as_dict()))
     return _with(training, drawn[best]), found
+
+
+def _refuse_if_none_fits(drawn: list[halving.Options], fits: list[halving.Fit], failed: list[PerennialError]) -> None:
+    """Raises StageError where no candidate but the options as given could be fitted: then nothing was searched."""
+    others = {fit.candidate for fit in fits if drawn[fit.candidate]}
+    if failed and not any(fit.score is not None for fit in fits if fit.candidate in others):
+        raise StageError(
+            "train",
+            f"none of the {len(others)} candidates of the search could be fitted, the first: {failed[0].observation}",
+            "correct training.search.ranges",
+        )
 
 
 def _with(training: Training, options: halving.Options) -> Training:

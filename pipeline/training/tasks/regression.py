@@ -63,6 +63,8 @@ class Regression(Task):
         options = self.settings.options
         names = {"reg:quantileerror": ("quantile_alpha", 0.5), "quantile": ("alpha", 0.9)}
         name, usual = names.get(str(options.get("objective")), ("quantile", None))
+        if options.get("loss") == "quantile" and self.settings.estimator.endswith(".GradientBoostingRegressor"):
+            name, usual = "alpha", 0.9
         given = options.get(name, usual)
         return None if given is None else float(given)
 
