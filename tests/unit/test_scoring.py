@@ -24,6 +24,7 @@ from pipeline.runs.scoring_interval import Interval
 from pipeline.serving.runtime import Runtime
 from pipeline.settings.environment import Environment
 from pipeline.settings.models import load
+from tests.unit.test_tasks import built, model_of, rows_of
 
 FIRST, SECOND = Interval.of("2024-01-01/2024-01-02"), Interval.of("2024-01-02/2024-01-03")
 QUERY = "SELECT * FROM read_parquet('customers/*.parquet') WHERE seen_at >= $start AND seen_at < $end"
@@ -71,10 +72,10 @@ def scored(project, churn_package, tmp_path):
 
     def score(interval, **more):
         context = Context(Environment.read().at(project, tmp_path / "home"), ledger)
-        context.__dict__["registry"] = OnePackage(churn_package)
+        context.__dict__["registry"] = OnePackage(score.package)
         return scoring.score_interval(context, "run", "churn", interval, **more)
 
-    score.ledger = ledger
+    score.ledger, score.package = ledger, churn_package
     score.set = lambda **given: change_params(project, "models.churn.scoring", {"cron": "@daily", **given})
     return score
 
@@ -104,6 +105,62 @@ def test_each_row_of_the_interval_is_scored_once(scored, kind, churn_package):
     assert set(rows["version"]) == {"3"}
     starts = pd.to_datetime(rows["interval_start"], utc=True)
     assert starts.value_counts().tolist() == [60, 60]
+
+
+OTHERS = {
+    "classes": {},
+    "number": {"task": "regression", "target": "spend", "numeric": ["calls"]},
+    "times and words": {"task": "binary", "target": "left", "datetime": ["since"], "text": ["note"]},
+}
+METRICS = {"classes": "log_loss", "number": "mae", "times and words": "roc_auc"}
+
+
+def with_more(rows):
+    """The rows with a time, one of them missing, and a text."""
+    since = pd.Timestamp("2023-03-26 01:30", tz="UTC") + pd.to_timedelta(np.arange(len(rows)), unit="h")
+    return rows.assign(
+        since=since.to_series(index=rows.index).where(rows.index != 3),
+        note=np.where(rows["calls"] > 4, "an angry ä", "fine"),
+    )
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory):
+    """The package of each of the models OTHERS."""
+    folder, made = tmp_path_factory.mktemp("others"), {}
+    for number, (name, training) in enumerate(OTHERS.items()):
+        model = model_of(METRICS[name], options={"max_iter": 4}, **training)
+        (folder / str(number)).mkdir()
+        built(folder / str(number), model, with_more(rows_of(model)))
+        made[name] = folder / str(number) / "package"
+    return made
+
+
+@pytest.mark.parametrize(
+    ("other", "kind"),
+    [*(("classes", kind) for kind in WHERE), ("number", "duckdb"), ("times and words", "sql")],
+    indirect=["kind"],
+)
+def test_a_model_of_another_kind_is_scored_as_its_package_says(scored, kind, others, other, project):
+    """The likeliest class and a column for each class, a number, and what times and words are worth; in = scored + refused."""
+    frame = with_more(customers().head(60)).astype({"calls": object})
+    expected = Runtime.load(others[other]).predict_frame(frame.drop(index=5).astype({"calls": float}))
+    frame.loc[5, "calls"] = "many"
+    frame.assign(calls=frame["calls"].astype(str).replace("nan", None)).to_parquet(
+        project / "customers" / "all.parquet"
+    )
+    scored.package = others[other]
+    told = scored(FIRST)
+    assert (told.rows_in, told.scored, told.refused) == (60, 59, 1)
+    assert told.first_reason.startswith("row 5: column calls must be a number; got")
+    rows = read(kind)
+    assert rows["customer"].tolist() == frame["customer"].drop(index=5).tolist()
+    if other != "classes":
+        assert np.array_equal(rows["prediction"], expected)
+        return
+    names = ["high", "low", "mid"]
+    assert np.array_equal(rows[[f"probability_{name}" for name in names]].to_numpy(), expected)
+    assert rows["prediction"].tolist() == [names[place] for place in expected.argmax(axis=1)]
 
 
 def test_refused_rows_are_kept_with_their_reasons(scored, kind, project):
