@@ -19,6 +19,7 @@ import pytest
 from demo.replay import requests
 from demo.show import flights_between
 from harness.load import steady_load
+from harness.project import change_params
 from pipeline.deployer import traffic
 from pipeline.ledger.events import DriftChecked, IntervalScored, RunOpened, StepEnded
 from pipeline.ledger.rollout_events import RolledBack
@@ -28,7 +29,7 @@ from pipeline.services.environment import USER, machine_secrets
 from tests.support import browser
 from tests.support.flights_story import MONITOR, OPERATE, RETRAIN, SCORE, backfill
 from tests.support.required import skip_or_fail
-from tests.support.stack import CONSUMER, FLIGHTS
+from tests.support.stack import CONSUMER, FLIGHTS, HOLDER, TEAM
 
 pytestmark = pytest.mark.timeout(2700)
 
@@ -78,6 +79,36 @@ def test_1c_a_week_is_scored_and_backfilled_and_stands_there_once(stack, first_v
     events = [e.event for e in stack.context.ledger.events(IntervalScored, model=FLIGHTS)]
     assert {e.interval_start[:10] for e in events} == {"2013-04-01", "2013-04-08"}
     assert all(e.cost > 0 for e in events)
+
+
+def test_1d_a_teams_models_share_its_slots_and_the_one_with_the_higher_priority_goes_first(stack):
+    """A task waits for a slot of its team's pool; then the model with the higher priority is first, though it asked last. The pools follow params.yaml."""
+    assert stack.pools() == {"default_pool": 128, f"team__{TEAM}": 1, "team__idle": 3}
+    stack.airflow.wait_for_dag(HOLDER)
+    held = stack.airflow.trigger(HOLDER)
+    stack.wait_for_task(HOLDER, held, "hold", "running")
+    runs = {}
+    for model in ("churn", "loyal"):
+        dag = f"monitor__{model}"
+        stack.airflow.wait_for_dag(dag)
+        runs[dag] = stack.airflow.trigger(dag, as_of="2024-03-01T00:00:00Z")
+        stack.wait_for_task(dag, runs[dag], "check_drift", "scheduled")
+    pool = stack.airflow.get(f"/pools/team__{TEAM}")
+    assert (pool["open_slots"], pool["running_slots"], pool["scheduled_slots"]) == (0, 1, 2)
+    (stack.home / "let-go").touch()
+    assert set(stack.finish(HOLDER, held).values()) == {"success"}
+    for dag, run in runs.items():
+        stack.finish(dag, run)
+    checks = {
+        dag: next(t for t in stack.airflow.tasks(dag, run) if t["task_id"] == "check_drift")
+        for dag, run in runs.items()
+    }
+    assert checks["monitor__loyal"]["end_date"] <= checks["monitor__churn"]["start_date"]
+    change_params(stack.project, "teams", {TEAM: {"slots": 2}})
+    until = time.monotonic() + 60
+    while (pools := stack.pools()) != {"default_pool": 128, f"team__{TEAM}": 2}:
+        assert time.monotonic() < until, pools
+        time.sleep(0.3)
 
 
 def test_2_mlflow_knows_the_run_and_the_version(stack, first_version):

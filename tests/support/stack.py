@@ -1,4 +1,4 @@
-"""A real Airflow, MLflow and Traefik with a project of four models, started once for all the tests that need them."""
+"""A real Airflow, MLflow and Traefik with a project of four models, two of them a team's, started once for all the tests that need them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import yaml
 from demo import flights as demo_flights
 from demo.airflow_api import AirflowApi
 from harness.environment import environment
-from harness.project import CHURN, ROOT, make_project
+from harness.project import CHURN, ROOT, change_params, make_project
 from pipeline.context import Context
 from pipeline.services import control
 from pipeline.services.environment import PORTS, USER, Addresses, machine_secrets
@@ -36,6 +36,24 @@ with DAG("{CONSUMER}", schedule=[champion]):
         return [event.extra for event in triggering_asset_events[champion]]
 
     what_is_live()
+'''
+# Keeps the one slot of the team until it is let go.
+TEAM, HOLDER = "growth", "holds_the_slot"
+HOLDER_DAG = f'''
+import time
+
+from airflow.sdk import DAG, task
+
+from pipeline.settings.environment import Environment
+
+with DAG("{HOLDER}", schedule=None):
+
+    @task(pool="team__{TEAM}")
+    def hold():
+        while not (Environment.read().home / "let-go").exists():
+            time.sleep(0.1)
+
+    hold()
 '''
 WINDOW_DAYS = 42
 
@@ -60,6 +78,17 @@ class Stack:
             time.sleep(0.3)
         return {t["task_id"]: t["state"] for t in self.airflow.tasks(dag, run)} | {"": state}
 
+    def wait_for_task(self, dag: str, run: str, task: str, state: str, limit_s: float = 120) -> None:
+        """Waits until the task is in `state`."""
+        until = time.monotonic() + limit_s
+        while (now := {t["task_id"]: t["state"] for t in self.airflow.tasks(dag, run)}).get(task) != state:
+            assert time.monotonic() < until, f"{dag} {run}: {now}"
+            time.sleep(0.2)
+
+    def pools(self) -> dict[str, int]:
+        """Airflow's pools and their slots."""
+        return {pool["name"]: pool["slots"] for pool in self.airflow.get("/pools")["pools"]}
+
     def live(self, model: str) -> str | None:
         return httpx.get(f"{self.at.router}/{model}/v2/health/ready").headers.get("x-model-version")
 
@@ -75,8 +104,12 @@ def _stack(tmp_path_factory):
     settings["training"]["options"]["max_iter"] = 40
     settings["gates"]["metric_limit"] = 0.55
     settings["scoring"] = {"cron": "0 0 * * 1", "destination": {"parquet": "scores"}}
-    project = make_project(folder, {FLIGHTS: settings, "churn": CHURN, "loyal": CHURN, "hopeless": hopeless})
-    (project / "dags" / f"{CONSUMER}.py").write_text(CONSUMER_DAG)
+    churn = CHURN | {"team": TEAM}
+    loyal = churn | {"schedule": CHURN["schedule"] | {"priority": 50}}
+    project = make_project(folder, {FLIGHTS: settings, "churn": churn, "loyal": loyal, "hopeless": hopeless})
+    change_params(project, "teams", {TEAM: {"slots": 1}, "idle": {"slots": 3}})
+    for name, dag in {CONSUMER: CONSUMER_DAG, HOLDER: HOLDER_DAG}.items():
+        (project / "dags" / f"{name}.py").write_text(dag)
     demo_flights.main([str(ROOT / "warehouse" / "flights")])
     (project / "warehouse").symlink_to(ROOT / "warehouse")
     home = project / "home"
