@@ -45,7 +45,10 @@ def _add_init(add: Add) -> None:
     init = add("init", commands.init, "a model's block for params.yaml, from a table")
     init.add_argument("model")
     init.add_argument(
-        "--data", required=True, metavar="FILES", help="a CSV or Parquet file, a folder, a glob, or a SELECT"
+        "--data",
+        required=True,
+        metavar="FILES",
+        help="a CSV or Parquet file, a folder, a glob, these as s3://, or a SELECT",
     )
     init.add_argument("--target", required=True, metavar="COLUMN", help="what is to be predicted")
     init.add_argument("--dry-run", action="store_true", help="show the block and write nothing")
@@ -54,7 +57,7 @@ def _add_init(add: Add) -> None:
     inferred.add_argument("--key", metavar="COLUMN", help="what a row is called; labels are joined by it and the time")
     inferred.add_argument("--label-time", metavar="COLUMN", help="when the target was known")
     inferred.add_argument("--timezone", default="UTC", metavar="NAME", help="of times without a zone (default: UTC)")
-    inferred.add_argument("--task", metavar="TASK", help="binary or regression")
+    inferred.add_argument("--task", metavar="TASK", help="binary, multiclass or regression")
     inferred.add_argument("--positive", metavar="LABEL", help="which of two labels is 1")
     inferred.add_argument("--metric", metavar="METRIC", help="what versions are compared by")
     for kind in ("numeric", "categorical", "datetime", "text", "leave-out"):

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from pipeline.data import s3, unread
 from pipeline.data import source as rows_of_source
-from pipeline.data import unread
 from pipeline.data.sampled_types import refuse_sampled_types
 from pipeline.data.sql import connect, quoted
 from pipeline.data.text_sql import literal
@@ -67,6 +67,7 @@ def scoring_rows(
             wanted = replace(wanted, optional=[*wanted.optional, unread.COLUMN])
         with rows_of_source.readable(subject), rows_of_source.in_zone(connection, model.source.timezone):
             if query is not None:
+                s3.let_read(connection, query)
                 refuse_sampled_types(connection, query, name, KEY)
             described = connection.execute(f"DESCRIBE SELECT * FROM {relation}", bound).fetchall()
             picked = _picked(subject, [str(row[0]) for row in described], wanted)

@@ -15,7 +15,7 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.data import feature_times, file_source, labels, source_times, unread
+from pipeline.data import feature_times, file_source, labels, s3, source_times, unread
 from pipeline.data.hook_frame import write_rows
 from pipeline.data.sampled_types import refuse_sampled_types
 from pipeline.data.sql import column_types, quoted
@@ -46,6 +46,7 @@ def load(
         )
     with readable(f"{subject} source", source.event_time), in_zone(connection, source.timezone):
         if source.query is not None:
+            s3.let_read(connection, source.query)
             refuse_sampled_types(connection, source.query, subject)
             query = source.query.strip().rstrip(";")
             bound = {"start": start, "end": end}
@@ -107,8 +108,11 @@ def readable(subject: str, event_time: str = "") -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
-        first = " ".join(str(error).split())[:300]
-        check = "run its query in DuckDB from the project's folder"
+        text, check = str(error), "run its query in DuckDB from the project's folder"
+        if s3.is_fault(text):
+            # The last line of a traceback is what went wrong.
+            text, check = text.strip().splitlines()[-1], s3.CHECK
+        first = " ".join(text.split())[:300]
         if event_time and "_NS and type" in first:
             check = f"its times are in nanoseconds: write {event_time}::TIMESTAMPTZ in the query"
         raise DataError(subject, first, check) from error

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.data.sql import quoted
 from pipeline.errors import SettingsError
 from pipeline.init.facts import Facts
 from pipeline.init.request import Assumption, Draft, LeftOut, Request
@@ -75,9 +76,7 @@ def make(
 def _source(request: Request, origin: Origin, roles: Roles, windows: Windows) -> dict[str, Any]:
     source: dict[str, Any] = {}
     if origin.query is not None:
-        time = '"' + roles.time.name.replace('"', '""') + '"'
-        low, high = _bounds(roles)
-        source["query"] = f"SELECT * FROM (\n{origin.query}\n) WHERE {time} >= {low} AND {time} < {high}"
+        source["query"] = f"SELECT * FROM (\n{origin.query}\n) WHERE {_in_window(roles)}"
     else:
         source["files"] = list(origin.files)
     form = {key: value for key, value in origin.csv.model_dump().items() if value != getattr(Csv(), key)}
@@ -95,12 +94,19 @@ def _source(request: Request, origin: Origin, roles: Roles, windows: Windows) ->
     return source | {"window_days": windows.window_days}
 
 
-def _bounds(roles: Roles) -> tuple[str, str]:
-    """$start and $end as the times of a query are written."""
-    if roles.epoch is None:
-        return "$start", "$end"
-    function = {"s": "epoch", "ms": "epoch_ms", "us": "epoch_us", "ns": "epoch_ns"}[roles.epoch]
-    return f"{function}($start)", f"{function}($end)"
+def _in_window(roles: Roles) -> str:
+    """SQL that is true for a row between $start and $end, as its time is written. A text that DuckDB does not read as a time stays: the
+    snapshot reads it by our rule, and counts it when it is none."""
+    time, low, high = quoted(roles.time.name), "$start", "$end"
+    if roles.epoch is not None:
+        function = {"s": "epoch", "ms": "epoch_ms", "us": "epoch_us", "ns": "epoch_ns"}[roles.epoch]
+        low, high = f"{function}($start)", f"{function}($end)"
+    if roles.time.type == "VARCHAR":
+        time = f"TRY_CAST({time} AS {'TIMESTAMPTZ' if roles.epoch is None else 'DOUBLE'})"
+        return f"({time} >= {low} AND {time} < {high}) IS NOT FALSE"
+    if roles.time.type not in ("DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE") and roles.epoch is None:
+        time = f"{time}::TIMESTAMPTZ"
+    return f"{time} >= {low} AND {time} < {high}"
 
 
 def _metric(request: Request, roles: Roles, said: list[Assumption]) -> str:

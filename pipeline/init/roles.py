@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 from pipeline.data.neutral_sql import unfit_category
 from pipeline.errors import DataError, SettingsError
+from pipeline.init import flags
 from pipeline.init.facts import Facts
 from pipeline.init.features import choose
 from pipeline.init.looks import Looks
 from pipeline.init.odd_cells import OddCells
 from pipeline.init.request import Assumption, LeftOut, Request
+from pipeline.serving.schema.spelling import WORDS
 from pipeline.settings.columns import one_name
 from pipeline.training.tasks import TASKS
 from pipeline.training.tasks.binary import Binary
@@ -61,7 +63,9 @@ def find(request: Request, facts: Mapping[str, Facts], looks: Looks, odd: OddCel
     _say_zone(request, [time, *([label_time] if label_time else [])], said)
     taken = {target.name, time.name, *([label_time.name] if label_time else [])}
     key = _key(request, facts, time, taken, looks, said)
-    features, left_out = choose(request, facts, taken | ({key.name} if key else set()), time, looks)
+    taken |= {key.name} if key else set()
+    flags.refuse_unfit(request, facts, dict.fromkeys(taken, "the key or a time") | {target.name: "the target"})
+    features, left_out = choose(request, facts, taken, time, looks)
     epoch = None if time.is_time else time.epoch
     return Roles(time, target, task, positive, key, label_time, epoch, features, said, left_out)
 
@@ -122,6 +126,8 @@ def _task(request: Request, target: Facts, looks: Looks, said: list[Assumption])
         return task, None
     said.append(Assumption("task", "binary", f"{target.name} has two values", "--task"))
     if request.positive is None and (target.is_truth or (number and (target.low, target.high) == (0, 1))):
+        one = next((label for label in looks.labels() if WORDS.get(label.lower())), "1")
+        said.append(Assumption("positive", one, f"a prediction is its probability in {target.name}", "--positive"))
         return "binary", None
     return "binary", _positive(request, target, looks, said)
 

@@ -14,7 +14,7 @@ from pipeline.data import labels, sql, text_sql
 from pipeline.data.source import readable
 from pipeline.data.sql import quoted
 from pipeline.errors import SettingsError
-from pipeline.init import block, draft, facts, first_checks, roles, small_table, windows
+from pipeline.init import block, draft, facts, first_checks, flags, roles, small_table, windows
 from pipeline.init.looks import Looks, instant
 from pipeline.init.odd_cells import OddCells
 from pipeline.init.request import Draft, Request
@@ -53,6 +53,7 @@ def init(request: Request, project: Path, dry_run: bool) -> Result:
         raise SettingsError(
             f"model name {request.model!r}", "cannot be used", "use a-z, 0-9 and '-', at most 40 characters"
         )
+    flags.refuse_wrong(request)
     try:
         with sql.connect(project) as connection:
             drafted = _draft(connection, request, project)
@@ -77,6 +78,8 @@ def _draft(connection: duckdb.DuckDBPyConnection, request: Request, project: Pat
     known = instant(found.label_time.name, found.label_time.type, found.epoch) if found.label_time else time
     chosen = windows.choose(connection, request, found, time, known, label)
     frame = _frame(connection, origin, columns, found, time, target_sql)
+    # What a run as of then would learn from and judge by.
+    frame = frame[frame["perennial_time"] >= pd.Timestamp(chosen.start)].reset_index(drop=True)
     times = frame.pop("perennial_time")
     is_held_out = (times >= pd.Timestamp(chosen.holdout_start)).to_numpy()
     target = frame[found.target.name].to_numpy()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import glob
 import gzip
 import io
@@ -13,12 +12,13 @@ from typing import BinaryIO, cast
 
 import duckdb
 
-from pipeline.data import text_sql
+from pipeline.data import s3, text_sql
 from pipeline.data.csv_files import FILE, CsvReader, by_header
 from pipeline.data.sampled_types import refuse_sampled_types
 from pipeline.data.source import readable
 from pipeline.data.sql import column_types, quoted
 from pipeline.errors import DataError
+from pipeline.init.addresses import ADDRESS, best_delimiter, query_of
 from pipeline.settings.columns import named_twice
 from pipeline.settings.source import CSV_SUFFIXES, PARQUET_SUFFIX, Csv
 
@@ -41,10 +41,13 @@ class Origin:
 
 
 def open_table(connection: duckdb.DuckDBPyConnection, root: Path, data: str, name: str) -> Origin:
-    """Writes the rows of `data`, a file, folder, glob or SELECT, into the table TABLE; paths start at `root`. Raises DataError."""
+    """Writes the rows of `data`, a file, folder, glob, address or SELECT, into the table TABLE; paths start at `root`. Raises DataError."""
+    if ADDRESS.match(data):
+        data = query_of(connection, data, DELIMITERS)
     if data.lstrip("( \n").upper().startswith(("SELECT ", "SELECT\n", "FROM ", "WITH ")):
         query = data.strip().rstrip(";")
         with readable("--data"):
+            s3.let_read(connection, query)
             refuse_sampled_types(connection, query, name)
             connection.execute(f"CREATE TEMP TABLE {TABLE} AS SELECT * FROM ({query}\n)")
         return Origin(query=query)
@@ -63,6 +66,8 @@ def open_table(connection: duckdb.DuckDBPyConnection, root: Path, data: str, nam
 
 def _files(root: Path, data: str) -> tuple[str, list[Path]]:
     """The glob for `source.files`, from the project's folder where the files are below it, and the files that match it now."""
+    if not data.strip():
+        raise DataError("--data", "is empty", "give a CSV or Parquet file, a folder, a glob or a SELECT")
     path = Path(data).expanduser()
     path = path if path.is_absolute() else Path.cwd() / path
     pattern = _pattern_of_folder(path) if path.is_dir() else str(path)
@@ -98,12 +103,7 @@ def _form(files: Sequence[Path]) -> Csv:
     first = files[0]
     with _opened(first, encoding) as text:
         lines = [line for line, _ in zip(text, range(SNIFFED_LINES), strict=False)]
-    # More columns are better as long as every row has them; of equals the first. The last row may be cut in the middle.
-    rows = {mark: [row for row in csv.reader(lines, delimiter=mark) if row] for mark in DELIMITERS}
-    widths = {mark: {len(row) for row in (some[:-1] if len(some) > 2 else some)} for mark, some in rows.items()}
-    regular = {mark: next(iter(width)) for mark, width in widths.items() if len(width) == 1}
-    best = max(regular, key=lambda mark: regular[mark], default=",")
-    return Csv(delimiter=best, encoding=encoding)  # type: ignore[arg-type]
+    return Csv(delimiter=best_delimiter(lines, DELIMITERS), encoding=encoding)  # type: ignore[arg-type]
 
 
 def _opened(file: Path, encoding: str) -> io.TextIOWrapper:

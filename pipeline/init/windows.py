@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import duckdb
 
+from pipeline.data import text_sql
 from pipeline.errors import DataError
 from pipeline.init.request import Assumption, Request
 from pipeline.init.roles import Roles
@@ -28,6 +29,10 @@ class Windows:
     monitor_days: float
     cron: str
     said: list[Assumption]
+
+    @property
+    def start(self) -> datetime:
+        return self.as_of - timedelta(days=self.window_days)
 
     @property
     def holdout_start(self) -> datetime:
@@ -58,9 +63,20 @@ def choose(
     as_of = _next_midnight(max(last, last_known))
     said: list[Assumption] = []
     window = _window(request, as_of, first, said)
+    if request.window_days is not None:
+        inside = (
+            f"{label} AND {instant} >= {text_sql.literal((as_of - timedelta(days=window)).isoformat())}::TIMESTAMPTZ"
+        )
+        within, _, _, from_here, _, _ = _times(connection, instant, known, inside)
+        if within < FEWEST_ROWS:
+            raise DataError(
+                f"--window-days {window:g}",
+                f"has {within:,} rows with a label and a time, from {as_of - timedelta(days=window):%Y-%m-%d %H:%M} on; {FEWEST_ROWS} are the fewest",
+                "give more days",
+            )
     holdout = _holdout(request, as_of, from_here, window, said)
     weekly = window > WEEKLY_DAYS
-    cron = request.cron or ("0 0 * * 1" if weekly else "0 0 * * *")
+    cron = request.cron if request.cron is not None else ("0 0 * * 1" if weekly else "0 0 * * *")
     if request.cron is None:
         often = "each Monday" if weekly else "each day"
         said.append(Assumption("schedule", often, f"a window of {window:g} days changes little before", "--cron"))
