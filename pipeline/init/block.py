@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -89,42 +90,57 @@ def add(file: Path, draft: Draft) -> None:
         raise SettingsError(
             str(file), "models: is not a list of models by their names", "write `models:` on a line of its own"
         )
-    given = file.read_text(encoding="utf-8")
+    with file.open(encoding="utf-8", newline="") as opened:
+        given = opened.read()
     written = _inserted(given, draft, bool(models))
-    after = yaml_file.parse(written)
-    kept = {key: value for key, value in yaml_file.parse(given).items() if key != "models"}
-    others = {name: block for name, block in (after.get("models") or {}).items() if name != draft.model}
-    if {key: value for key, value in after.items() if key != "models"} != kept or others != (
-        yaml_file.parse(given).get("models") or {}
-    ):
+    if not _keeps(given, written, draft.model):
         raise SettingsError(
             str(file),
             "cannot take a block without a change to what stands there",
-            "add this one by hand:\n" + text(draft),
+            "write each model on lines of its own below `models:`, or add the block that --dry-run shows by hand",
         )
+    # Of a link, what it points to.
+    file = file.resolve()
     part = file.with_name(f".{file.name}.part")
-    part.write_text(written, encoding="utf-8")
+    part.write_text(written, encoding="utf-8", newline="")
+    shutil.copymode(file, part)
     os.replace(part, file)
 
 
+def _keeps(given: str, written: str, model: str) -> bool:
+    """Whether `written` says all that `given` does, and the block of `model` beside it."""
+    before = yaml_file.parse(given)
+    try:
+        after = yaml_file.parse(written)
+    except yaml.YAMLError:
+        return False
+    others = {name: block for name, block in (after.get("models") or {}).items() if name != model}
+    return others == (before.get("models") or {}) and (before | {"models": None}) == (after | {"models": None})
+
+
 def _inserted(given: str, draft: Draft, has_models: bool) -> str:
-    """`given` with the block after the last model's."""
+    """`given` with the block after the last model's, and the ends of lines that `given` has."""
     lines = given.splitlines(keepends=True)
+    end_of_line = "\r\n" if lines and lines[0].endswith("\r\n") else "\n"
     if lines and not lines[-1].endswith("\n"):
-        lines[-1] += "\n"
+        lines[-1] += end_of_line
     root = yaml.compose(given, Loader=yaml.SafeLoader)
     node = next((value for key, value in root.value if key.value == "models"), None) if root is not None else None
     if not has_models:
         # `models:` alone, `models: {}`, or no such key.
         at = next((i for i, line in enumerate(lines) if re.match(r"models\s*:", line)), None)
         if at is None:
-            return "".join([*lines, "\nmodels:\n", text(draft)])
+            return "".join([*lines, *_ended(f"\nmodels:\n{text(draft)}", end_of_line)])
         comment = re.search(r"\s#.*", lines[at])
-        lines[at] = f"models:{comment[0] if comment else ''}\n"
-        return "".join([*lines[: at + 1], text(draft), *lines[at + 1 :]])
+        lines[at] = f"models:{comment[0].rstrip() if comment else ''}{end_of_line}"
+        return "".join([*lines[: at + 1], *_ended(text(draft), end_of_line), *lines[at + 1 :]])
     assert node is not None
     indent = node.value[0][0].start_mark.column
     end = min(node.end_mark.line + (node.end_mark.column > 0), len(lines))
     while end and (not lines[end - 1].strip() or lines[end - 1].startswith("#")):
         end -= 1
-    return "".join([*lines[:end], text(draft, indent), *lines[end:]])
+    return "".join([*lines[:end], *_ended(text(draft, indent), end_of_line), *lines[end:]])
+
+
+def _ended(block: str, end_of_line: str) -> list[str]:
+    return [f"{line}{end_of_line}" for line in block.splitlines()]
