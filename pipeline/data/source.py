@@ -54,7 +54,11 @@ def load(
         elif source.files is not None:
             file_source.load(connection, source, training, Path(folder), start, end, subject)
         else:
-            write_rows(connection, _frame(source.hook or "", Path(folder), start, end), source.hook or "")
+            write_rows(
+                connection,
+                _frame(source.hook or "", f"models.{subject}.source.hook", Path(folder), start, end),
+                source.hook or "",
+            )
         types = column_types(connection)
         require(types, source.own_columns, subject)
         source_times.refuse_other_types(source, types, subject)
@@ -118,19 +122,19 @@ def readable(subject: str, event_time: str = "") -> Iterator[None]:
         raise DataError(subject, first, check) from error
 
 
-def _frame(hook: str, folder: Path, start: datetime, end: datetime) -> pd.DataFrame:
+def _frame(hook: str, key: str, folder: Path, start: datetime, end: datetime) -> pd.DataFrame:
     """What the hook returns. Its code is that of the run; its relative paths start at the project, `folder`, as a query's do."""
-    function = hook_function(hook)
+    function = hook_function(hook, key)
     try:
         with chdir(folder):
             frame = function(start, end)
     except Exception as error:  # a user's code may raise anything
         raise DataError(
-            f"hook {hook}", f"raised {type(error).__name__}: {error}", "call it in a Python shell to see where"
+            f"{key} {hook}", f"raised {type(error).__name__}: {error}", "call it in a Python shell to see where"
         ) from error
     if not isinstance(frame, pd.DataFrame):
         raise DataError(
-            f"hook {hook}",
+            f"{key} {hook}",
             f"returned {type(frame).__name__}, not a pandas frame",
             "return one, as docs/params.md shows",
         )

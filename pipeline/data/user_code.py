@@ -18,14 +18,20 @@ from pipeline.settings.models import Model
 OURS = "pipeline"
 
 
-def hook_function(hook: str) -> Callable:
-    """The function that `module:function` names. Raises SettingsError when it cannot be imported."""
+def hook_function(hook: str, key: str = "hook") -> Callable:
+    """The function that `module:function` names; `key` is its settings key. Raises SettingsError when it cannot be imported."""
     module, _, function = hook.partition(":")
     try:
         return getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise SettingsError(
-            f"hook {hook}", str(error), "write it as module:function, importable from the project's folder"
+            f"{key} {hook}", str(error), "write it as module:function, importable from the project's folder"
+        ) from error
+    except Exception as error:  # a user's code may raise anything, a fault of its syntax too
+        raise SettingsError(
+            f"{key} {hook}",
+            f"raised {type(error).__name__} when it was imported: {error}",
+            "import it in a Python shell",
         ) from error
     except (Exception, SystemExit) as error:
         # Whatever the module does as it is imported; a SyntaxError says the line.

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from pipeline.data.hook_frame import write_rows
-from pipeline.errors import DataError
+from pipeline.data.user_code import hook_function
+from pipeline.errors import DataError, SettingsError
 
 
 def rows_of(cells, **others):
@@ -76,3 +77,23 @@ def test_a_column_that_is_there_twice_is_refused():
     frame = pd.DataFrame([[1, 2]], columns=["a", "a"])
     with duckdb.connect() as connection, pytest.raises(DataError, match="returned the column a twice"):
         write_rows(connection, frame, "my:rows")
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("def rows(start, end:\n", "raised SyntaxError when it was imported"),
+        ("1 / 0\n", "raised ZeroDivisionError when it was imported: division by zero"),
+        ("import nothing_there\n", "No module named 'nothing_there'"),
+        ("", "has no attribute 'rows'"),
+    ],
+)
+def test_a_hook_that_cannot_be_imported_is_one_line(tmp_path, monkeypatch, code, told):
+    """A file with any fault is refused with the key that names it, and never ends in a traceback."""
+    name = f"hook_{abs(hash(code))}"
+    (tmp_path / f"{name}.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(SettingsError) as refused:
+        hook_function(f"{name}:rows", "models.churn.source.hook")
+    line = str(refused.value)
+    assert line.startswith(f"models.churn.source.hook {name}:rows: ") and told in line and "\n" not in line
