@@ -27,17 +27,11 @@ def hook_function(hook: str, key: str = "hook") -> Callable:
         raise SettingsError(
             f"{key} {hook}", str(error), "write it as module:function, importable from the project's folder"
         ) from error
-    except Exception as error:  # a user's code may raise anything, a fault of its syntax too
-        raise SettingsError(
-            f"{key} {hook}",
-            f"raised {type(error).__name__} when it was imported: {error}",
-            "import it in a Python shell",
-        ) from error
     except (Exception, SystemExit) as error:
-        # Whatever the module does as it is imported; a SyntaxError says the line.
+        # A user's code may do anything as it is imported; a SyntaxError says the line.
         what = next(iter(str(error).strip().splitlines()), "no message")
         raise SettingsError(
-            f"hook {hook}", f"cannot be imported ({type(error).__name__}: {what})", "correct it"
+            f"{key} {hook}", f"raised {type(error).__name__} when it was imported: {what}", "import it in a Python shell"
         ) from error
 
 

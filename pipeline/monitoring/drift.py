@@ -4,12 +4,13 @@ A limit comes from a budget of false alarms (`monitor.false_alarms_a_quarter`): 
 without drift, and the largest of all features and measures may be over the limit at one look no oftener than the budget allows. That
 limit is widened by half, since the reference's weeks are few and the next one is none of them; with less than 26 weeks by more.
 
-A new measure is a class in a file of pipeline/monitoring/measures/, and its name in MEASURES.
+A new measure is a class in a file of pipeline/monitoring/measures/, and its name in MEASURES; a team's own is named by
+`monitor.measures`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Literal
@@ -24,6 +25,7 @@ from pipeline.monitoring.measures.jensen_shannon import JensenShannon
 from pipeline.monitoring.measures.kolmogorov_smirnov import KolmogorovSmirnov
 from pipeline.monitoring.measures.kullback_leibler import KullbackLeibler
 from pipeline.monitoring.measures.missing_share import MissingShare
+from pipeline.monitoring.measures.own import checked_distance
 from pipeline.monitoring.measures.psi import Psi
 from pipeline.monitoring.measures.unknown_share import UnknownShare
 from pipeline.monitoring.measures.wasserstein import Wasserstein
@@ -46,6 +48,8 @@ MEASURES: tuple[Measure, ...] = (
 )
 # The next week is none of those that were drawn; the fewer these are, the less is known of it.
 WIDENED = 1.5
+# The scale of a measure that never differed from 0 in the reference's own weeks.
+TINY = 1e-9
 Key = tuple[str, str]
 
 
@@ -73,12 +77,13 @@ class Score:
 
     @property
     def figures(self) -> dict[str, float | None]:
-        name = self.measure.lower().replace("-", "_")
+        name = self.measure.lower().replace("-", "_").replace(" ", "_")
         if name == "unknown":
             return {name: self.now}
         if self.before is not None:
             return {f"{name}_before": self.before, f"{name}_now": self.now, f"{name}_limit": self.limit}
-        return {name: self.value, f"{name}_limit": self.limit} if name == "psi" else {name: self.value}
+        has_limit = name == "psi" or self.limit is not None
+        return {name: self.value, f"{name}_limit": self.limit} if has_limit else {name: self.value}
 
 
 @dataclass(frozen=True)
@@ -170,9 +175,10 @@ def compare(
     looks: float = 91,
     learnt: Mapping[str, Any] | None = None,
     examples: Mapping[str, str] | None = None,
+    own: Sequence[Measure] = (),
 ) -> DriftVerdict:
     """Judges the window, of which there are so many `looks` a quarter. `learnt` names the categories whose unknown values can be told;
-    `examples` has an unknown value by column."""
+    `examples` has an unknown value by column. `own` are a team's measures, which share the budget."""
     before, now = reference.whole, window.profile
     rows = before.rows, now.rows
     columns = reference.layout.columns
@@ -184,7 +190,7 @@ def compare(
         return DriftVerdict("no verdict", f"no column {', '.join(missing)} on both sides", *rows)
     share = min(0.5, limits.false_alarms_a_quarter / looks)
     against = _references(reference, window)
-    judged = [_Judge(reference, days, window, limits, share, learnt or {}, examples or {}) for days in against]
+    judged = [_Judge(reference, days, window, limits, share, learnt or {}, examples or {}, own) for days in against]
     features = tuple(_nearest([judge.feature(column) for judge in judged]) for column in columns)
     said = _limits_said(reference, window, against[-1], limits)
     return _verdict(features, rows, limits, said)
@@ -246,29 +252,36 @@ class _Judge:
         share: float,
         learnt: Mapping[str, Any],
         examples: Mapping[str, str],
+        own: Sequence[Measure],
     ) -> None:
         days = reference.days.values() if against is None else [reference.days[at] for at in against]
         self.before, self.now = total(days, reference.layout), window.profile
-        self.stated, self.learnt, self.examples = limits, learnt, examples
+        self.stated, self.learnt, self.examples, self.own = limits, learnt, examples, own
         draws = null_distribution.drawn(
             reference, self.now, window.span_days, null_distribution.draws_for(share), against
         )
         self.quantiles: dict[Key, float] = {}
         largest = np.zeros(len(next(iter(draws.now.values()))) if draws.now else 1)
         for column in reference.layout.columns:
-            for measure in MEASURES:
+            for measure in (*MEASURES, *own):
                 if not measure.decides or not measure.fits(column):
                     continue
-                distances = measure.distance(column, draws.before[column.name], draws.now[column.name])
+                distances = self._distance(measure, column, draws.before[column.name], draws.now[column.name])
                 least = measure.least(column, self.before.cells[column.name], self.now.cells[column.name])
-                quantile = max(float(np.quantile(distances, 0.95)), least)
+                quantile = max(float(np.quantile(distances, 0.95)), least) or float(distances.max()) or TINY
                 self.quantiles[column.name, measure.name] = quantile
                 largest = np.maximum(largest, distances / quantile)
         few_weeks = 1 + null_distribution.PROVEN_WEEKS / 2 / max(draws.weeks, 1)
         self.times = max(WIDENED, few_weeks) * float(np.quantile(largest, 1 - share))
 
     def feature(self, column: ColumnLayout) -> FeatureDrift:
-        return FeatureDrift(column.name, tuple(self._score(m, column) for m in MEASURES if m.fits(column)))
+        return FeatureDrift(
+            column.name, tuple(self._score(m, column) for m in (*MEASURES, *self.own) if m.fits(column))
+        )
+
+    def _distance(self, measure: Measure, column: ColumnLayout, before: np.ndarray, now: np.ndarray) -> np.ndarray:
+        distance = checked_distance if measure in self.own else type(measure).distance
+        return distance(measure, column, before, now)
 
     def _score(self, measure: Measure, column: ColumnLayout) -> Score:
         before, now = self.before.cells[column.name], self.now.cells[column.name]
@@ -280,7 +293,7 @@ class _Judge:
         limit = self._limit(measure, column)
         if not measure.judged(column, before, now):
             return Score(measure.name, None, limit, "too few values to judge", *shares)
-        value = float(measure.distance(column, before, now))
+        value = float(self._distance(measure, column, before, now))
         told = measure.told(column, before, now, limit) if limit is not None else ""
         if measure.name == UnknownShare.name and (example := self.examples.get(column.name)):
             told += f", e.g. {example[:40]}"

@@ -124,6 +124,7 @@ def _drift_verdict(
 ) -> DriftVerdict:
     """Compares the features of the requests with what the champion learnt from. Leaves personal features out."""
     from pipeline.monitoring import drift, drift_reference
+    from pipeline.monitoring.measures.own import own_measures
     from pipeline.monitoring.profiles.counting import profile_of
     from pipeline.settings.cron import runs_a_quarter
 
@@ -140,7 +141,8 @@ def _drift_verdict(
     )
     looks = max(runs_a_quarter(model.monitor.cron), 1)
     examples = _unknown_values(requests, learnt)
-    verdict = drift.compare(reference, window, model.monitor, looks, learnt, examples)
+    own = own_measures(model.monitor.measures, context.project, [measure.name for measure in drift.MEASURES])
+    verdict = drift.compare(reference, window, model.monitor, looks, learnt, examples, own)
     if verdict.features:
         _draw(sample, schema, requests, drift_reference.names(drift_reference.features(model)), model, report)
     said = said_left_out(model, drift_reference.features(model))

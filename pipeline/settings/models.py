@@ -168,6 +168,8 @@ class DriftLimits(Section):
     missing_limit: float | None = Field(default=None, gt=0, le=1)
     unknown_limit: float = Field(default=0.1, gt=0, le=1)
     features_limit: int = Field(default=1, ge=1, le=MOST)
+    # A team's own measures, beside ours.
+    measures: tuple[Hook, ...] = ()
 
 
 # With fewer labels a metric says little, whatever is stated for drift.
