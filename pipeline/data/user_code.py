@@ -31,7 +31,9 @@ def hook_function(hook: str, key: str = "hook") -> Callable:
         # A user's code may do anything as it is imported; a SyntaxError says the line.
         what = next(iter(str(error).strip().splitlines()), "no message")
         raise SettingsError(
-            f"{key} {hook}", f"raised {type(error).__name__} when it was imported: {what}", "import it in a Python shell"
+            f"{key} {hook}",
+            f"raised {type(error).__name__} when it was imported: {what}",
+            "import it in a Python shell",
         ) from error
 
 

@@ -149,8 +149,8 @@ def test_a_fault_of_a_function_is_one_line(churn, hook, options, line):
 @pytest.mark.parametrize(
     ("content", "line"),
     [
-        ("def make(:\n", r"cannot be imported \(SyntaxError: invalid syntax \(own_hook.py, line 1\)\); correct it"),
-        ("import sys\nsys.exit('bye')\n", r"cannot be imported \(SystemExit: bye\); correct it"),
+        ("def make(:\n", r"raised SyntaxError when it was imported: invalid syntax \(own_hook.py, line 1\); import it"),
+        ("import sys\nsys.exit('bye')\n", r"raised SystemExit when it was imported: bye; import it in a Python shell"),
         ("import no_such_sibling\n", "No module named 'no_such_sibling'; write it as module:function"),
     ],
 )
