@@ -158,10 +158,12 @@ def test_an_estimator_of_ones_own_is_named_as_a_hook(churn):
 
 
 def test_a_model_that_could_not_be_read_back_is_refused_when_it_is_trained(churn, tmp_path):
-    """A model with types outside our list is refused at training, and no file is written."""
-    fitted = fit.fit(churn_rows(churn), with_training(churn, estimator="tests.unit.test_training:Foreign", options={}))
+    """A model with types outside our list is refused before it is fitted, and no file of one is written."""
+    foreign = with_training(churn, estimator="tests.unit.test_training:Foreign", options={})
+    with pytest.raises(SettingsError, match="hook .*:Foreign: returned .*Foreign, which skops does not load"):
+        fit.fit(churn_rows(churn), foreign)
     with pytest.raises(StageError, match="the model holds .*Foreign") as refused:
-        skops_file.save(fitted, tmp_path / "m")
+        skops_file.save(Foreign(), tmp_path / "m")
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "m").exists()
 
