@@ -35,11 +35,15 @@ def save(estimator: BaseEstimator, path: Path) -> None:
 
 
 def refuse_unreadable(unfitted: BaseEstimator, hook: str) -> None:
-    """Raises SettingsError for what a hook returned when `save` would refuse it: before a fit, which may take hours."""
+    """Raises SettingsError for what a hook returned when `save` would refuse it: before a fit, which may take hours.
+
+    A type of scikit-learn is left to `save`: the fit may drop it, as it drops the folds of our encodings.
+    """
     import skops.io
 
     try:
-        untrusted = ", ".join(_untrusted(skops.io.dumps(unfitted)))
+        found = _untrusted(skops.io.dumps(unfitted))
+        untrusted = ", ".join(name for name in found if not name.startswith("sklearn."))
     except Exception as error:
         # What it cannot write at all, it says in exceptions of many kinds.
         untrusted = f"a part that cannot be saved ({next(iter(str(error).splitlines()), '')[:200]})"
