@@ -72,16 +72,36 @@ def check_drift(model: str) -> dict:
     result = drift_check.check_drift(context, run_id(), model, as_of_run()).as_dict()
     for line in (*result["receipt"]["reasons"], *result["notes"]):
         log.info("%s", line)
-    return {key: result[key] for key in ("decision", "reason", "as_of", "moved", "report")}
+    seen = {key: result[key] for key in ("decision", "reason", "as_of", "moved", "report")}
+    return {**seen, "standing": result["receipt"]["reasons"][-1], "since": (result.get("alarm") or {}).get("since", "")}
 
 
 def announce_drift(model: str, drift_check: dict) -> None:
-    """Emits the event that starts a retrain, or skips."""
+    """Emits the event that starts a retrain, or skips. A look that is repeated asks for no second one."""
+    from pipeline.runs import drift_alarm
+
     if drift_check["decision"] != "retrain":
-        skip(f"nothing to announce: {drift_check['reason']}")
+        skip(f"nothing to announce: {drift_check['reason']}; {drift_check['standing']}")
+    if by := drift_alarm.asked_by(Context.here(), model, drift_check["since"]):
+        skip(f"nothing to announce: {by} has asked for a retrain because of the alarm since {drift_check['since']}")
     reason = f"drift: {', '.join(drift_check['moved']) or 'live quality'}"
-    events = get_current_context()["outlet_events"]
-    events[alias(model)].add(drift_asset(model), extra={"as_of": drift_check["as_of"], "reason": reason})
+    extra = {"as_of": drift_check["as_of"], "reason": reason, "since": drift_check["since"]}
+    get_current_context()["outlet_events"][alias(model)].add(drift_asset(model), extra=extra)
+
+
+def asking(model: str) -> dict[str, Any]:
+    """What `announce_drift` is overridden with: Airflow emits the event with the task's success, so only then is it noted."""
+
+    def noted(context: Any) -> None:
+        from pipeline.ledger.events import RetrainAsked
+        from pipeline.ledger.store import airflow_run
+        from pipeline.runs import drift_alarm
+
+        run = airflow_run(context["dag_run"].dag_id, context["dag_run"].run_id)
+        for event in context["outlet_events"][alias(model)].asset_alias_events:
+            drift_alarm.note_asked(Context.here(), run, model, RetrainAsked(**event.extra))
+
+    return {"outlets": [alias(model)], "on_success_callback": noted}
 
 
 def watch_rollout(model: str) -> dict:
@@ -131,7 +151,7 @@ def monitor_dag(model: str, settings: DagSettings) -> Any:
         drift_check = task_of(check_drift, pool=settings.pool)(model)
         watch = task_of(watch_rollout).override(**telling(model))
         watch(model) >> [drift_check, task_of(retire_predecessor)(model)]
-        task(outlets=[alias(model)])(announce_drift)(model, drift_check)
+        task(**asking(model))(announce_drift)(model, drift_check)
         task_of(verify_ledger)(model)
     set_form(dag, FORM)
     return dag

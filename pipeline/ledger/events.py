@@ -174,7 +174,7 @@ class DriftChecked(Event, kind="drift_checked"):
     `asked_outside_window` counts the logged requests that are not in the checked window, `damaged_log_files` the files of the prediction
     log whose rows were left out, `without_event_time` the requests in the window that named none and count by their receipt; None of an
     older check. `notes` are lines about labels that do not come in time. `limits` says what the limits are made of, and whether they are
-    proven. `report` is a path.
+    proven. `report` is a path. `alarm` is a pipeline.policy.alarms.Alarm as a dict, left out where there is none.
     """
 
     verdict: str
@@ -195,9 +195,21 @@ class DriftChecked(Event, kind="drift_checked"):
     decision: str = ""
     report: str | None = field(default=None, metadata=NULL)
     limits: str | None = None
+    alarm: Mapping[str, Any] | None = None
 
     def sentence(self) -> str:
         return f"{self.verdict}: {self.reason}" + (f" ({self.limits})" if self.limits else "")
+
+
+class RetrainAsked(Event, kind="retrain_asked"):
+    """The look as of `as_of` asked for a retrain because of the alarm since `since`. One alarm asks for one."""
+
+    since: str
+    as_of: str
+    reason: str
+
+    def sentence(self) -> str:
+        return f"retrain asked for as of {self.as_of}: {self.reason}"
 
 
 class IntervalScored(Event, kind="interval_scored"):

@@ -11,13 +11,14 @@ A new measure is a class in a file of pipeline/monitoring/measures/, and its nam
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Literal
 
 import numpy as np
 
 from pipeline.monitoring import null_distribution
+from pipeline.monitoring.change_shape import shape_of
 from pipeline.monitoring.measures.base import Measure, OfShare
 from pipeline.monitoring.measures.chi_square import ChiSquare
 from pipeline.monitoring.measures.infinite_share import InfiniteShare
@@ -88,10 +89,11 @@ class Score:
 
 @dataclass(frozen=True)
 class FeatureDrift:
-    """One feature with its score by each of MEASURES that fits it."""
+    """One feature with its score by each of MEASURES that fits it; `shape` is of pipeline.monitoring.change_shape."""
 
     feature: str
     scores: tuple[Score, ...]
+    shape: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def moved(self) -> bool:
@@ -275,9 +277,9 @@ class _Judge:
         self.times = max(WIDENED, few_weeks) * float(np.quantile(largest, 1 - share))
 
     def feature(self, column: ColumnLayout) -> FeatureDrift:
-        return FeatureDrift(
-            column.name, tuple(self._score(m, column) for m in (*MEASURES, *self.own) if m.fits(column))
-        )
+        scores = tuple(self._score(m, column) for m in (*MEASURES, *self.own) if m.fits(column))
+        shape = shape_of(column, self.before.cells[column.name], self.now.cells[column.name])
+        return FeatureDrift(column.name, scores, shape)
 
     def _distance(self, measure: Measure, column: ColumnLayout, before: np.ndarray, now: np.ndarray) -> np.ndarray:
         distance = checked_distance if measure in self.own else type(measure).distance

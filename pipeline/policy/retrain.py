@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pipeline.monitoring.drift import DriftVerdict
 from pipeline.monitoring.live_quality import LiveQuality, dropped_by
+from pipeline.policy.alarms import day
 from pipeline.settings.models import Monitor
 from pipeline.training.evaluate import shown, shown_gain
 
@@ -23,17 +24,28 @@ class Receipt:
         return asdict(self)
 
 
-def decide(drift: DriftVerdict, quality: LiveQuality, limits: Monitor) -> Receipt:
-    """Decides to retrain when the features have drifted, or when the live metric has dropped by more than the limit."""
+def worse(quality: LiveQuality, limits: Monitor) -> bool | None:
+    """Whether the live metric has dropped by more than the limit; None when it is not known."""
     drop = dropped_by(quality)
-    worse = drop is not None and drop > limits.quality_drop
+    return None if drop is None else drop > limits.quality_drop
+
+
+def decide(drift: DriftVerdict, quality: LiveQuality, limits: Monitor, standing: str = "") -> Receipt:
+    """Decides to retrain when the features have drifted, or when the live metric has dropped by more than the limit.
+
+    `standing` says why an alarm starts no retrain: see pipeline.policy.alarms. '' when it does.
+    """
+    drop = dropped_by(quality)
     against = f" ({drift.limits})" if drift.limits else ""
     reasons = [f"inputs: {drift.verdict}, {drift.reason}{against}", _quality_line(quality, drop, limits)]
-    if drift.verdict == "drift" or worse:
+    got_worse = worse(quality, limits)
+    if standing:
+        return Receipt("wait", (*reasons, f"alarm: {standing}"), "a further feature, or a clearly different change")
+    if drift.verdict == "drift" or got_worse:
         flips = []
         if drift.verdict == "drift":
             flips.append(f"fewer than {limits.features_limit} moved features")
-        if worse:
+        if got_worse:
             flips.append(f"a drop of {quality.metric} of at most {_limit(quality, limits)}")
         return Receipt("retrain", tuple(reasons), " and ".join(flips))
     if drift.verdict == "no verdict":
@@ -54,11 +66,7 @@ def _days(quality: LiveQuality) -> str:
     """Which days were judged: the newest ones have no labels yet."""
     if quality.judged_from is None or quality.judged_until is None:
         return ""
-    return f" from {_minute(quality.judged_from)} to {_minute(quality.judged_until)}"
-
-
-def _minute(at: str) -> str:
-    return at[:16].replace("T", " ").removesuffix(" 00:00")
+    return f" from {day(quality.judged_from)} to {day(quality.judged_until)}"
 
 
 def _quality_line(quality: LiveQuality, drop: float | None, limits: Monitor) -> str:

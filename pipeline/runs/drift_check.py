@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from pipeline.monitoring.drift import DriftVerdict
     from pipeline.monitoring.live_quality import LiveQuality
+    from pipeline.monitoring.profiles.reference import Reference
+    from pipeline.policy.alarms import Alarm
     from pipeline.policy.retrain import Receipt
     from pipeline.settings.models import Model
 
@@ -38,7 +40,8 @@ class DriftCheck:
 
     `asked_outside_window` counts the logged requests outside the window, `damaged_log_files` the files of the prediction log whose rows
     are left out, `without_event_time` those in it by their time of receipt; `report` is Evidently's picture (HTML), or None when too few
-    rows were compared. `notes` say which spans of the settings labels do not reach, and when the champion's first labels are due.
+    rows were compared. `notes` say which spans of the settings labels do not reach, and when the champion's first labels are due. `alarm`
+    is the one that goes on, or that this look ended.
     """
 
     drift: DriftVerdict
@@ -52,6 +55,7 @@ class DriftCheck:
     report: Path | None
     notes: tuple[str, ...] = ()
     without_event_time: int = 0
+    alarm: Alarm | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -67,6 +71,7 @@ class DriftCheck:
             "receipt": self.receipt.as_dict(),
             "decision": self.receipt.decision,
             "report": str(self.report) if self.report else None,
+            **({"alarm": self.alarm.as_dict()} if self.alarm else {}),
         }
 
 
@@ -76,6 +81,8 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
     Writes the report, its JSON beside it, and a DriftChecked event. Raises RegistryError when the model has no champion.
     """
     from pipeline.policy import retrain as retrain_policy
+    from pipeline.policy.alarms import Look
+    from pipeline.runs import drift_alarm
 
     model = context.params.model(name)
     # By what is live: somebody can move the registry's alias.
@@ -89,13 +96,19 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
     requests = log.rows
     champion = live.version
     report = context.home / "reports" / name / f"{as_of:%Y-%m-%dT%H%M}-v{champion}.html"
-    drift = _drift_verdict(context, name, live, requests, as_of, report)
+    reference = _reference(context, name, live)
+    drift = _drift_verdict(context, name, live, reference, requests, as_of, report)
     mature = label_maturity.mature_after(model, label_maturity.measured(context, name, as_of))
     matured = traffic(context).predictions(name, start - mature, as_of - mature).rows if mature else requests
     quality = _live_quality(context, name, live, matured, as_of - mature, as_of)
     notes = label_maturity.unreached(context, name, as_of)
     if quality.value is None:
         notes += _labels_due(live, mature, as_of)
+    moved = {feature.feature: feature.shape for feature in drift.moved} if drift.verdict == "drift" else {}
+    worse = retrain_policy.worse(quality, model.monitor)
+    learnt = drift_alarm.learnt_by(context.ledger, name, live, reference)
+    look = Look(start, as_of, drift.verdict, moved, worse, learnt)
+    alarm, standing = drift_alarm.alarm_of(context.ledger, name, look)
     check = DriftCheck(
         drift=drift,
         champion=champion,
@@ -104,10 +117,11 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
         live_quality=quality,
         asked_outside_window=log.logged - len(requests),
         damaged_log_files=log.damaged_files,
-        receipt=retrain_policy.decide(drift, quality, model.monitor),
+        receipt=retrain_policy.decide(drift, quality, model.monitor, standing),
         report=report if report.is_file() else None,
         notes=tuple(notes),
         without_event_time=log.without_event_time,
+        alarm=alarm,
     )
     if context.server_mode and check.report:
         from pipeline.registry import record
@@ -119,8 +133,21 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
     return check
 
 
+def _reference(context: Context, name: str, champion: LiveVersion) -> Reference:
+    from pipeline.monitoring import drift_reference
+
+    sample = context.registry.reference_file(name, champion.version, champion.digest)
+    return drift_reference.of_version(sample, context.params.model(name), _schema(context, name, champion).doubles)
+
+
 def _drift_verdict(
-    context: Context, name: str, champion: LiveVersion, requests: pd.DataFrame, as_of: datetime, report: Path
+    context: Context,
+    name: str,
+    champion: LiveVersion,
+    reference: Reference,
+    requests: pd.DataFrame,
+    as_of: datetime,
+    report: Path,
 ) -> DriftVerdict:
     """Compares the features of the requests with what the champion learnt from. Leaves personal features out."""
     from pipeline.monitoring import drift, drift_reference
@@ -130,8 +157,6 @@ def _drift_verdict(
 
     model = context.params.model(name)
     schema = _schema(context, name, champion)
-    sample = context.registry.reference_file(name, champion.version, champion.digest)
-    reference = drift_reference.of_version(sample, model, schema.doubles)
     learnt = {column.name: column.learnt for column in schema.columns if column.learnt is not None}
     window = drift.Window(
         profile_of(requests, reference.layout, learnt),
@@ -144,6 +169,7 @@ def _drift_verdict(
     own = own_measures(model.monitor.measures, context.project, [measure.name for measure in drift.MEASURES])
     verdict = drift.compare(reference, window, model.monitor, looks, learnt, examples, own)
     if verdict.features:
+        sample = context.registry.reference_file(name, champion.version, champion.digest)
         _draw(sample, schema, requests, drift_reference.names(drift_reference.features(model)), model, report)
     said = said_left_out(model, drift_reference.features(model))
     return replace(verdict, reason=f"{verdict.reason}; {said}") if said else verdict

@@ -21,7 +21,7 @@ from demo.show import flights_between
 from harness.load import steady_load
 from harness.project import change_params
 from pipeline.deployer import traffic
-from pipeline.ledger.events import DriftChecked, IntervalScored, RunOpened, StepEnded
+from pipeline.ledger.events import DriftChecked, IntervalScored, RetrainAsked, RunOpened, StepEnded
 from pipeline.ledger.rollout_events import RolledBack
 from pipeline.ledger.store import airflow_run
 from pipeline.services import control, processes
@@ -147,6 +147,7 @@ def test_3_drift_starts_a_retrain_that_goes_live_under_load(stack, second_versio
     assert told["rows_now"] >= second_version.flights
     assert told["live_quality"]["labelled"] > 20_000
     assert Path(told["report"]).stat().st_size > 100_000
+    assert [e.event.since for e in stack.context.ledger.events(RetrainAsked)] == [told["alarm"]["since"]]
     opened = stack.context.ledger.events(RunOpened, run=airflow_run(RETRAIN, started))[0].body
     assert opened["as_of"] == "2013-07-01T00:00:00+00:00"
     # Which of them moved most is a matter of the sample.

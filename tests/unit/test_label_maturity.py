@@ -3,86 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from harness.project import change_params, customers
+from harness.project import change_params
 from pipeline.cli import tables
-from pipeline.ledger.events import DataLanded, DriftChecked
-from pipeline.ledger.rollout_events import RolloutEnded
-from pipeline.rollout.slots import predictions_folder
+from pipeline.ledger.events import DriftChecked
 from pipeline.runs import label_maturity
-from pipeline.runs.drift_check import check_drift
 from pipeline.runs.post_rollout_watch import watch
-from pipeline.serving import log_files
-from pipeline.settings.models import load
+from tests.support.monitored import AS_OF, Monitored
 
-AS_OF = datetime(2024, 3, 1, tzinfo=UTC)
 DAY_S = 86_400
-
-
-class Monitored:
-    """The model churn, version 1 of which answered each customer but the newest, with labels after `late_days`."""
-
-    def __init__(self, project, ledger, artifacts, home, late_days):
-        self.project, self.ledger, self.home, self._artifacts = project, ledger, home, artifacts
-        rows = customers()
-        rows["decided_at"] = (rows["seen_at"] + pd.Timedelta(days=late_days)).dt.as_unit("us")
-        rows.to_parquet(project / "customers" / "all.parquet")
-        self._log(rows[rows["seen_at"] < AS_OF - timedelta(days=7)])
-        self.live("1", "2024-01-01T00:00:00+00:00")
-        change_params(project, "models.churn.monitor.window_days", 7)
-        change_params(project, "models.churn.evaluation.holdout_days", 12)
-
-    def _log(self, rows):
-        folder = predictions_folder(self.home, "churn")
-        folder.mkdir(parents=True)
-        received = pa.array([AS_OF] * len(rows), pa.timestamp("ms", tz="UTC"))
-        columns = {"request_id": rows["customer"], "key": rows["customer"], "prediction": rows["left"] * 0.8 + 0.1}
-        table = pa.table({name: pa.array(column) for name, column in columns.items()})
-        table = table.append_column("received_at", received)
-        table = table.append_column("event_time", pa.array([time.isoformat() for time in rows["seen_at"]]))
-        for name, value in (("version", "1"), ("slot", "blue")):
-            table = table.append_column(name, pa.array([value] * len(rows)))
-        features = [{"spend": 1.0, "calls": 2.0, "plan": "plus"}] * len(rows)
-        pq.write_table(
-            table.append_column("features", pa.array(features)), folder / log_files.file_name("blue-v1-1", 0, 0)
-        )
-
-    def live(self, version, at):
-        ended = RolloutEnded.read({"version": version, "slot": "blue", "engine": "process", "digest": f"d{version}"})
-        self.ledger.append(ended, "churn", at=at)
-
-    def landed(self, as_of, median_s, p95_s):
-        delay = {"median": median_s, "p95": p95_s}
-        self.ledger.append(
-            DataLanded(data_version="d", as_of=as_of.isoformat(), partitions=1, label_delay_s=delay), "churn"
-        )
-
-    @property
-    def context(self):
-        registry = SimpleNamespace(
-            reference_file=lambda *_: self._artifacts.reference,
-            package_folder=lambda *_: self._artifacts.package,
-            version_facts=lambda *_: SimpleNamespace(metrics={"roc_auc": 0.9}),
-            key=SimpleNamespace(log_key=lambda: ""),
-        )
-        return SimpleNamespace(
-            params=load(self.project),
-            project=self.project,
-            home=self.home,
-            ledger=self.ledger,
-            registry=registry,
-            environment=SimpleNamespace(deployer=None),
-            server_mode=False,
-        )
-
-    def check(self, as_of=AS_OF):
-        return check_drift(self.context, "r", "churn", as_of)
 
 
 @pytest.fixture

@@ -70,6 +70,10 @@ BODIES = [
     ),
     ("run_settled", {"outcome": "version 2 went live", "cost": 0.01, "currency": "EUR"}),
     (
+        "retrain_asked",
+        {"since": "2024-03-01", "as_of": "2024-03-02", "reason": "drift: spend"},
+    ),
+    (
         "drift_checked",
         {
             "verdict": "drift",
