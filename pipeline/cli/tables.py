@@ -258,12 +258,16 @@ def drift(verdict: DriftVerdict) -> str:
         first += f"\n{verdict.limits}"
     if not verdict.features:
         return first
-    rows = table("feature", ">times its limit", ">PSI", ">limit", ">missing before", ">now", "")
-    for feature in sorted(verdict.features, key=lambda feature: -feature.times_limit):
+    # Two files have no model to which something matters.
+    weighed = any(feature.importance is not None for feature in verdict.features)
+    matters = [">importance"] if weighed else []
+    rows = table("feature", ">times its limit", *matters, ">PSI", ">limit", ">missing before", ">now", "")
+    for feature in sorted(verdict.features, key=lambda feature: (feature.moved, feature.rank), reverse=True):
         f = feature.as_dict()
         rows.add_row(
             f["feature"],
             f"{f['times_limit']:.2f}",
+            *(["-" if f["importance"] is None else f"{f['importance']:.4f}"] if weighed else []),
             "-" if f["psi"] is None else f"{f['psi']:.3f}",
             "-" if f["psi_limit"] is None else f"{f['psi_limit']:.3f}",
             f"{f['missing_before']:.1%}",

@@ -89,11 +89,13 @@ class Score:
 
 @dataclass(frozen=True)
 class FeatureDrift:
-    """One feature with its score by each of MEASURES that fits it; `shape` is of pipeline.monitoring.change_shape."""
+    """One feature with its score by each of MEASURES that fits it; `shape` is of pipeline.monitoring.change_shape. `importance` is of
+    pipeline.training.importances, None where nobody measured it."""
 
     feature: str
     scores: tuple[Score, ...]
     shape: Mapping[str, Any] = field(default_factory=dict)
+    importance: float | None = None
 
     @property
     def moved(self) -> bool:
@@ -112,8 +114,13 @@ class FeatureDrift:
 
     @property
     def times_limit(self) -> float:
-        """The largest of its distances, as a multiple of its limit, by which features are ordered."""
+        """The largest of its distances, as a multiple of its limit."""
         return max((score.times_limit for score in self.scores), default=0.0)
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """What features are ordered by, the largest first: change times importance, then change."""
+        return self.times_limit * (self.importance or 0.0), self.times_limit
 
     @property
     def figures(self) -> dict[str, float | None]:
@@ -125,6 +132,7 @@ class FeatureDrift:
             "feature": self.feature,
             **figures,
             "times_limit": self.times_limit,
+            "importance": self.importance,
             "judged": self.judged,
             "moved": self.moved,
             "reason": self.reason,
@@ -145,8 +153,8 @@ class DriftVerdict:
 
     @property
     def moved(self) -> list[FeatureDrift]:
-        """The features that moved, the furthest beyond its limit first."""
-        return sorted((f for f in self.features if f.moved), key=lambda f: -f.times_limit)
+        """The features that moved, the one whose change matters most to the model first."""
+        return sorted((f for f in self.features if f.moved), key=lambda f: f.rank, reverse=True)
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -210,7 +218,7 @@ def _nearest(found: list[FeatureDrift]) -> FeatureDrift:
 
 
 def _verdict(features: tuple[FeatureDrift, ...], rows: tuple[int, int], limits: DriftLimits, said: str) -> DriftVerdict:
-    moved = sorted((feature for feature in features if feature.moved), key=lambda f: -f.times_limit)
+    moved = sorted((feature for feature in features if feature.moved), key=lambda f: f.rank, reverse=True)
     unjudged = [feature.feature for feature in features if not feature.judged and not feature.moved]
     if len(moved) < limits.features_limit and len(unjudged) == len(features):
         return DriftVerdict("no verdict", "no feature has values on both sides", *rows, features, said)
@@ -258,6 +266,7 @@ class _Judge:
     ) -> None:
         days = reference.days.values() if against is None else [reference.days[at] for at in against]
         self.before, self.now = total(days, reference.layout), window.profile
+        self.importances = reference.importances
         self.stated, self.learnt, self.examples, self.own = limits, learnt, examples, own
         draws = null_distribution.drawn(
             reference, self.now, window.span_days, null_distribution.draws_for(share), against
@@ -279,7 +288,7 @@ class _Judge:
     def feature(self, column: ColumnLayout) -> FeatureDrift:
         scores = tuple(self._score(m, column) for m in (*MEASURES, *self.own) if m.fits(column))
         shape = shape_of(column, self.before.cells[column.name], self.now.cells[column.name])
-        return FeatureDrift(column.name, scores, shape)
+        return FeatureDrift(column.name, scores, shape, self.importances.get(column.name))
 
     def _distance(self, measure: Measure, column: ColumnLayout, before: np.ndarray, now: np.ndarray) -> np.ndarray:
         distance = checked_distance if measure in self.own else type(measure).distance

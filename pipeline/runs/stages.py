@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.errors import SettingsError
@@ -76,7 +77,8 @@ def evaluate(name: str, model: Model, files: Artifacts) -> str:
         frames.schema_of(model, files.snapshot).doubles,
     )
     result = evaluation.evaluate(model, rows, files.model, files.predictions, files.reference, files.metrics, doubles)
-    reference.keep_in(files.reference, drift_reference.of_training(rows[~frames.held_out(rows, model)], model, doubles))
+    learnt = drift_reference.of_training(rows[~frames.held_out(rows, model)], model, doubles)
+    reference.keep_in(files.reference, replace(learnt, importances=result.importances))
     scored = f"{result.metric} {evaluation.shown(result.metric, result.metrics[result.metric])} on {result.rows:,} held-out rows"
     return "; ".join([scored, *result.remarks])
 

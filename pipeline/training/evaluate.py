@@ -13,11 +13,13 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from pipeline.errors import StageError
 from pipeline.settings.models import Model
 from pipeline.training import encodings, frames, skops_file, tasks, weights
+from pipeline.training.importances import importances
 from pipeline.training.search.run import ATTRIBUTE
 from pipeline.training.tasks import METRICS, Answers, classes_of
 from pipeline.training.tasks import PREDICTION as PREDICTION
@@ -29,7 +31,7 @@ class Evaluation:
 
     `metric` names the one that params.yaml chooses; `metrics` are the model's and `baseline` the naive guess's, by name. `remarks` are what
     people should know of the classes. `encodings` says how the categories' encodings were chosen: `measured.Choice`; `search` what
-    `training.search` found: `search.run.Found`.
+    `training.search` found: `search.run.Found`; `importances` are of pipeline.training.importances.
     """
 
     rows: int
@@ -40,6 +42,7 @@ class Evaluation:
     remarks: tuple[str, ...] = ()
     encodings: Mapping[str, Any] = field(default_factory=dict)
     search: Mapping[str, Any] = field(default_factory=dict)
+    importances: Mapping[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -120,9 +123,25 @@ def evaluate(
         remarks=tuple(task.remarks(learnt, target)),
         encodings=encodings.said(estimator),
         search=getattr(estimator, ATTRIBUTE, {}),
+        importances=_importances(estimator, test, model, doubles, weight),
     )
     report.write_text(json.dumps(evaluation.as_dict(), indent=2) + "\n", encoding="utf-8")
     return evaluation
+
+
+def _importances(
+    estimator, test: pd.DataFrame, model: Model, doubles: Collection[str], weight: np.ndarray | None
+) -> dict[str, float]:
+    task, metric, classes = tasks.of(model.training), model.evaluation.metric, classes_of(estimator)
+    target = test[model.training.target].to_numpy()
+
+    def loss(features: pd.DataFrame, places: np.ndarray) -> float:
+        answers = Answers(task.predict(estimator, features), classes)
+        score = task.scores(target[places], answers, None if weight is None else weight[places])[metric]
+        return -score if METRICS[metric].higher_is_better else score
+
+    features = frames.feature_frame(test, model.training, doubles, model.source.timezone)
+    return importances(features, frames.columns_of(model.training), loss, model.training.seed)
 
 
 def _scored(estimator, rows: pd.DataFrame, model: Model, doubles: Collection[str]) -> pd.DataFrame:

@@ -269,7 +269,7 @@ def test_the_report_has_the_figures_of_all_measures():
     shares = ["missing_before", "missing_now", "missing_limit"]
     infinite = ["infinite_before", "infinite_now", "infinite_limit"]
     order = ["kolmogorov_smirnov", "wasserstein"]
-    rest = ["times_limit", "judged", "moved", "reason"]
+    rest = ["times_limit", "importance", "judged", "moved", "reason"]
     assert list(x) == ["feature", "psi", "psi_limit", *shares, *infinite, "jensen_shannon", *order, "chi_square", "kullback_leibler", *rest]  # fmt: skip
     assert list(kind) == ["feature", "psi", "psi_limit", *shares, "unknown", "jensen_shannon", "chi_square", "kullback_leibler", *rest]  # fmt: skip
     assert x["reason"].startswith("PSI ")

@@ -8,8 +8,8 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -29,11 +29,15 @@ MOST_DAYS = 800
 
 @dataclass(frozen=True)
 class Reference:
-    """`days` are in the order of time; a table without times has its blocks of rows in their order, under made-up days, and `timed` is False."""
+    """`days` are in the order of time; a table without times has its blocks of rows in their order, under made-up days, and `timed` is False.
+
+    `importances` are those of the version that learnt from it, by feature; empty where nobody measured them.
+    """
 
     layout: Layout
     days: dict[date, Profile]
     timed: bool = True
+    importances: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
     def whole(self) -> Profile:
@@ -41,14 +45,15 @@ class Reference:
 
     def only(self, names: Sequence[str]) -> Reference:
         days = {at: Profile(p.rows, {n: p.cells[n] for n in names if n in p.cells}) for at, p in self.days.items()}
-        return Reference(self.layout.only(names), days, self.timed)
+        return Reference(self.layout.only(names), days, self.timed, self.importances)
 
     def as_text(self) -> str:
         days = {
             at.isoformat(): [profile.rows, {name: cells.tolist() for name, cells in profile.cells.items()}]
             for at, profile in self.days.items()
         }
-        return json.dumps({**self.layout.as_dict(), "timed": self.timed, "days": days}, separators=(",", ":"))
+        values = {**self.layout.as_dict(), "timed": self.timed, "importances": self.importances, "days": days}
+        return json.dumps(values, separators=(",", ":"))
 
     @classmethod
     def read_text(cls, text: str) -> Reference | None:
@@ -60,7 +65,7 @@ class Reference:
             date.fromisoformat(at): Profile(rows, {name: np.array(counts, np.int64) for name, counts in cells.items()})
             for at, (rows, cells) in values["days"].items()
         }
-        return cls(Layout.read(values), days, values["timed"])
+        return cls(Layout.read(values), days, values["timed"], values.get("importances", {}))
 
 
 def reference_of(
