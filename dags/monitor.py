@@ -70,10 +70,10 @@ def check_drift(model: str) -> dict:
     if not live_version(context.ledger, model):
         skip(f"model {model}: no version is live yet")
     result = drift_check.check_drift(context, run_id(), model, as_of_run()).as_dict()
-    for line in (*result["receipt"]["reasons"], *result["notes"]):
+    for line in (result["said"], *result["receipt"]["reasons"], *result["notes"]):
         log.info("%s", line)
-    seen = {key: result[key] for key in ("decision", "reason", "as_of", "moved", "report")}
-    return {**seen, "standing": result["receipt"]["reasons"][-1], "since": (result.get("alarm") or {}).get("since", "")}
+    seen = {key: result[key] for key in ("decision", "verdict", "said", "as_of", "moved", "report")}
+    return {**seen, "why": result["receipt"]["reasons"][-1], "since": (result.get("alarm") or {}).get("since", "")}
 
 
 def announce_drift(model: str, drift_check: dict) -> None:
@@ -81,10 +81,10 @@ def announce_drift(model: str, drift_check: dict) -> None:
     from pipeline.runs import drift_alarm
 
     if drift_check["decision"] != "retrain":
-        skip(f"nothing to announce: {drift_check['reason']}; {drift_check['standing']}")
+        skip(f"nothing to announce: {drift_check['said']}; {drift_check['why']}")
     if by := drift_alarm.asked_by(Context.here(), model, drift_check["since"]):
         skip(f"nothing to announce: {by} has asked for a retrain because of the alarm since {drift_check['since']}")
-    reason = f"drift: {', '.join(drift_check['moved']) or 'live quality'}"
+    reason = f"{'drift' if drift_check['verdict'] == 'drift' else 'live quality'}: {drift_check['said']}"
     extra = {"as_of": drift_check["as_of"], "reason": reason, "since": drift_check["since"]}
     get_current_context()["outlet_events"][alias(model)].add(drift_asset(model), extra=extra)
 

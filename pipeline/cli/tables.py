@@ -278,7 +278,7 @@ def drift(verdict: DriftVerdict) -> str:
 
 
 def drift_check(check: DriftCheck) -> str:
-    lines = [drift(check.drift)]
+    lines = [*filter(None, [check.said]), drift(check.drift)]
     if check.asked_outside_window:
         lines.append(
             f"{check.asked_outside_window:,} more requests are outside the window from {check.window_start:%Y-%m-%d} to "

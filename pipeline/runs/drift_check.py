@@ -41,7 +41,7 @@ class DriftCheck:
     `asked_outside_window` counts the logged requests outside the window, `damaged_log_files` the files of the prediction log whose rows
     are left out, `without_event_time` those in it by their time of receipt; `report` is Evidently's picture (HTML), or None when too few
     rows were compared. `notes` say which spans of the settings labels do not reach, and when the champion's first labels are due. `alarm`
-    is the one that goes on, or that this look ended.
+    is the one that goes on, or that this look ended; `said` is all of it in one sentence.
     """
 
     drift: DriftVerdict
@@ -56,6 +56,7 @@ class DriftCheck:
     notes: tuple[str, ...] = ()
     without_event_time: int = 0
     alarm: Alarm | None = None
+    said: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -71,6 +72,7 @@ class DriftCheck:
             "receipt": self.receipt.as_dict(),
             "decision": self.receipt.decision,
             "report": str(self.report) if self.report else None,
+            "said": self.said,
             **({"alarm": self.alarm.as_dict()} if self.alarm else {}),
         }
 
@@ -82,6 +84,7 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
     """
     from pipeline.policy import retrain as retrain_policy
     from pipeline.policy.alarms import Look
+    from pipeline.policy.drift_sentence import drift_sentence
     from pipeline.runs import drift_alarm
 
     model = context.params.model(name)
@@ -122,6 +125,7 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
         notes=tuple(notes),
         without_event_time=log.without_event_time,
         alarm=alarm,
+        said=drift_sentence(drift, alarm, quality, model.monitor, f"{name} {champion}"),
     )
     if context.server_mode and check.report:
         from pipeline.registry import record

@@ -20,6 +20,11 @@ from pipeline.settings.models import load
 AS_OF = datetime(2024, 3, 1, tzinfo=UTC)
 
 
+def at(day: int) -> datetime:
+    """The start of a day of February 2024."""
+    return datetime(2024, 2, day, tzinfo=UTC)
+
+
 class Monitored:
     """The model churn, version 1 of which answered each customer but the newest, with labels after `late_days`."""
 

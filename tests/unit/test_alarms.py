@@ -13,7 +13,7 @@ from pipeline.monitoring.change_shape import alike, shape_of
 from pipeline.monitoring.profiles.layout import ColumnLayout
 from pipeline.policy.alarms import QUALITY, Alarm, Learnt, Look, after, standing
 from pipeline.runs import drift_alarm
-from tests.support.monitored import Monitored
+from tests.support.monitored import Monitored, at
 
 DAY = timedelta(days=1)
 MONDAY = datetime(2024, 5, 6, tzinfo=UTC)
@@ -139,10 +139,6 @@ def test_why_an_alarm_starts_nothing():
 def monitored(project, ledger, churn_artifacts, tmp_path):
     """Version 1 learnt from February, and answers requests that are all the same."""
     return Monitored(project, ledger, churn_artifacts, tmp_path / "home", 2)
-
-
-def at(day):
-    return datetime(2024, 2, day, tzinfo=UTC)
 
 
 def ask(monitored, check):

@@ -105,6 +105,16 @@ def test_the_page_has_the_notes_of_the_last_drift_check():
     assert "its first labels are due" in page(NOTHING_LIVE, {**drift, "notes": ["its first labels are due"]})
 
 
+def test_the_page_says_what_the_last_look_saw_and_why_no_retrain_was_asked_for():
+    """The sentence is in red for an alarm; a look that asks, or an older one, has no such reason."""
+    drift = {"as_of": "2024-05-13", "verdict": "drift", "moved": ["spend"], "report_name": None, "decision": "wait"}
+    reasons = ["inputs: drift", "live quality: unknown", "alarm: version 3 is still live"]
+    shown = page(NOTHING_LIVE, {**drift, "said": "spend changed", "receipt": {"reasons": reasons}})
+    assert '<p class="bad">Spend changed.</p>' in shown and "No retrain: version 3 is still live." in shown
+    asks = page(NOTHING_LIVE, {**drift, "said": "spend changed", "receipt": {"reasons": reasons[:2]}})
+    assert "No retrain" not in asks + page(NOTHING_LIVE, drift)
+
+
 def page(status, drift=None):
     nothing = {"runs": [], "moves": [], "roi": None, "faults": [], "runs_in_all": 0, "cost_in_all": 0}
     return rendered("overview.html", {**nothing, "models": [{**status.as_dict(), "drift": drift}]})

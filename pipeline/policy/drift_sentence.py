@@ -1,0 +1,78 @@
+"""What a look saw, in one sentence: what changed, since when, and whether the answers got worse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipeline.monitoring.drift import DriftVerdict, FeatureDrift
+from pipeline.monitoring.live_quality import LiveQuality, dropped_by
+from pipeline.policy.alarms import Alarm, day
+from pipeline.settings.models import Monitor
+from pipeline.training.evaluate import shown
+
+NAMED = 5
+
+
+def drift_sentence(
+    drift: DriftVerdict, alarm: Alarm | None, quality: LiveQuality, limits: Monitor, version: str
+) -> str:
+    """`alarm` is the one after the look; `version` names the live version for people: `churn 3`."""
+    return f"{_inputs(drift, alarm, version)}; {_answers(quality, limits)}"
+
+
+def _inputs(drift: DriftVerdict, alarm: Alarm | None, version: str) -> str:
+    if drift.verdict == "drift" and alarm is not None:
+        return f"{_changed(drift.moved, alarm)}{_matters(drift.moved, version)}"
+    if drift.verdict == "no verdict":
+        open_alarm = f"; {_of(alarm)} is not known to be over" if alarm is not None and not alarm.ended else ""
+        return f"no verdict: {drift.reason}{open_alarm}"
+    if alarm is not None and alarm.ended:
+        return f"no drift: {_of(alarm)} is over"
+    return "no drift"
+
+
+def _of(alarm: Alarm) -> str:
+    return f"the alarm since {day(alarm.since)} ({', '.join(alarm.features)})"
+
+
+def _changed(moved: Sequence[FeatureDrift], alarm: Alarm) -> str:
+    """The features by the look since which each is changed; those that matter most first."""
+    by_time: dict[str, list[str]] = {}
+    for feature in moved:
+        by_time.setdefault(alarm.features.get(feature.feature, alarm.since), []).append(feature.feature)
+    (since, names), *others = by_time.items()
+    return " and ".join(
+        [f"{_listed(names)} changed since {day(since)}", *(f"{_listed(n)} since {day(at)}" for at, n in others)]
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    named = list(names) if len(names) <= NAMED else [*names[: NAMED - 1], f"{len(names) - NAMED + 1} more"]
+    return " and ".join(filter(None, [", ".join(named[:-1]), named[-1]]))
+
+
+def _matters(moved: Sequence[FeatureDrift], version: str) -> str:
+    known = {feature.feature: feature.importance for feature in moved if feature.importance is not None}
+    if not known:
+        return ""
+    most = max(known, key=lambda name: known[name])
+    if not known[most]:
+        return f" ({version} does not use {'it' if len(moved) == 1 else 'them'})"
+    return f" ({most} matters most to {version})" if len(moved) > 1 else ""
+
+
+def _answers(quality: LiveQuality, limits: Monitor) -> str:
+    drop = dropped_by(quality)
+    if drop is None or quality.value is None:
+        return (
+            f"whether answers got worse is not known: {quality.labelled:,} of {quality.predictions:,} predictions have "
+            f"labels, {limits.labelled_rows:,} required"
+        )
+    worse = "answers got worse" if drop > limits.quality_drop else "answers did not get worse"
+    if 0 < drop <= limits.quality_drop:
+        worse += " by more than monitor.quality_drop"
+    metric = quality.metric
+    return (
+        f"{worse}: {metric} {shown(metric, quality.value)} on {quality.labelled:,} matured rows, "
+        f"{shown(metric, quality.held_out)} at its gates"
+    )

@@ -1,0 +1,92 @@
+"""What a look saw is one sentence, wherever it is told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pipeline.cli import tables
+from pipeline.ledger.events import DriftChecked
+from pipeline.monitoring.drift import DriftVerdict, FeatureDrift, Score
+from pipeline.monitoring.live_quality import LiveQuality
+from pipeline.policy.alarms import Alarm
+from pipeline.policy.drift_sentence import drift_sentence
+from pipeline.settings.models import Monitor
+from tests.support.monitored import Monitored, at
+
+LIMITS = Monitor(cron="0 6 * * *", window_days=7)
+WORSE = LiveQuality("log_loss", 0.41, 0.33, 640, 700)
+UNKNOWN = LiveQuality("log_loss", None, 0.33, 12, 640)
+ALARM = Alarm("2024-05-06T00:00:00+00:00", "", dict.fromkeys(["plan", "spend"], "2024-05-06T00:00:00+00:00"))
+
+
+def moved(name, importance=None, times=2.0):
+    return FeatureDrift(name, (Score("PSI", times, 1.0),), importance=importance)
+
+
+def said(*features, verdict="drift", alarm=ALARM, quality=WORSE):
+    return drift_sentence(DriftVerdict(verdict, "50 rows", 900, 50, features), alarm, quality, LIMITS, "churn 3")
+
+
+def test_it_says_what_changed_since_when_and_whether_answers_got_worse():
+    """In the order of change times importance, with the feature that matters most."""
+    assert said(moved("plan", 0.01, 9.0), moved("spend", 0.2, 2.0)) == (
+        "spend and plan changed since 2024-05-06 (spend matters most to churn 3); "
+        "answers got worse: log_loss 0.4100 on 640 matured rows, 0.3300 at its gates"
+    )
+
+
+def test_features_that_joined_have_their_own_date():
+    """The one that came later keeps what was there before."""
+    later = replace(ALARM, features={"plan": ALARM.since, "spend": "2024-05-20T06:30:00+00:00"})
+    text = said(moved("plan"), moved("spend"), alarm=later)
+    assert text.startswith("plan changed since 2024-05-06 and spend since 2024-05-20 06:30; ")
+
+
+@pytest.mark.parametrize(
+    ("features", "told"),
+    [
+        ([moved("plan", 0.1)], "plan changed since 2024-05-06;"),
+        ([moved("plan", 0.0)], "plan changed since 2024-05-06 (churn 3 does not use it);"),
+        ([moved("plan", 0.0), moved("spend", 0.0)], "(churn 3 does not use them);"),
+        ([moved(f"f{i}") for i in range(7)], "f0, f1, f2, f3 and 3 more changed since 2024-05-06;"),
+    ],
+)
+def test_what_matters_is_said_only_where_it_is_known(features, told):
+    """A single feature needs no rank; many are cut."""
+    assert told in said(*features)
+
+
+def test_no_verdict_stays_no_verdict():
+    """Nothing of calm, and an alarm from before is not called over."""
+    assert said(verdict="no verdict", quality=UNKNOWN) == (
+        "no verdict: 50 rows; the alarm since 2024-05-06 (plan, spend) is not known to be over; "
+        "whether answers got worse is not known: 12 of 640 predictions have labels, 1,000 required"
+    )
+    assert said(verdict="no verdict", alarm=None).startswith("no verdict: 50 rows; answers got worse")
+
+
+def test_a_quiet_look_says_so_and_what_it_ended():
+    """And how good the answers are."""
+    fine = replace(WORSE, value=0.34)
+    assert said(verdict="no drift", alarm=None, quality=fine) == (
+        "no drift; answers did not get worse by more than monitor.quality_drop: log_loss 0.3400 on 640 matured rows, "
+        "0.3300 at its gates"
+    )
+    ended = replace(ALARM, ended="2024-05-13T00:00:00+00:00")
+    better = said(verdict="no drift", alarm=ended, quality=replace(fine, value=0.3))
+    assert better.startswith(
+        "no drift: the alarm since 2024-05-06 (plan, spend) is over; answers did not get worse: log_loss 0.3000"
+    )
+
+
+def test_command_line_and_event_say_it(project, ledger, churn_artifacts, tmp_path):
+    """It is the first line of the one, and the whole of the other in the timeline; older events have their reason."""
+    check = Monitored(project, ledger, churn_artifacts, tmp_path / "home", 2).check(at(3))
+    assert "changed since 2024-02-03" in check.said and "matters most to churn 1" not in check.said
+    assert tables.drift_check(check).splitlines()[0] == check.said == check.as_dict()["said"]
+    (event,) = ledger.events(DriftChecked)
+    assert event.event.sentence() == check.said
+    before = DriftChecked(verdict="drift", reason="1 feature moved", champion="1", as_of="2024-05-06")
+    assert before.sentence() == "drift: 1 feature moved"
