@@ -1,5 +1,7 @@
-"""The Airflow plugin: a listener that meters every task of our Dags, the page in the UI, and one SQLite writer at a time."""
+"""The Airflow plugin: a listener that meters every task of our Dags, the page in the UI, the route for
+alerts, and one SQLite writer at a time."""
 
+import alert_webhook
 from airflow.configuration import conf
 from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
@@ -53,7 +55,7 @@ class Meter:
 
 
 def create_page():
-    """The page behind Airflow's own login."""
+    """The page behind Airflow's own login, and the route for alerts, which has a token of its own."""
     from airflow.api_fastapi.core_api.security import get_user
     from fastapi import Depends, FastAPI
     from fastapi.responses import FileResponse, HTMLResponse
@@ -86,6 +88,7 @@ def create_page():
         except DataError:
             return HTMLResponse("There is no such data version.", status_code=404)
 
+    alert_webhook.add_to(page)
     return page
 
 

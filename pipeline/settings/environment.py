@@ -43,6 +43,7 @@ class Environment:
     serving_images: str = ""
     base_image: str = ""
     airflow: str = ""
+    webhook_token: str = field(default="", repr=False)
     user: str = ""
 
     @classmethod
@@ -75,6 +76,7 @@ class Environment:
             serving_images=value("SERVING_IMAGES"),
             base_image=value("BASE_IMAGE"),
             airflow=variables.get("AIRFLOW__API__BASE_URL", "").rstrip("/"),
+            webhook_token=value("WEBHOOK_TOKEN"),
             user=value("USER") or user_of(variables),
         )
 

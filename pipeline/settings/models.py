@@ -182,6 +182,8 @@ class Monitor(DriftLimits):
     label_tolerance_s: float = Field(default=60, ge=0, le=LONGEST_DAYS * 86_400)
     quality_drop: float = Field(default=0.05, ge=0)
     min_labelled_rows: int | None = Field(default=None, ge=1, le=MOST)
+    # Which Dag an alert from elsewhere starts.
+    on_alert: Literal["monitor", "retrain"] = "monitor"
 
     @property
     def labelled_rows(self) -> int:

@@ -29,7 +29,7 @@ from pipeline.services.environment import USER, machine_secrets
 from tests.support import browser
 from tests.support.flights_story import MONITOR, OPERATE, RETRAIN, SCORE, backfill
 from tests.support.required import skip_or_fail
-from tests.support.stack import CONSUMER, FLIGHTS, HOLDER, TEAM
+from tests.support.stack import CONSUMER, FLIGHTS, HOLDER, TEAM, WEBHOOK_TOKEN
 
 pytestmark = pytest.mark.timeout(2700)
 
@@ -109,6 +109,26 @@ def test_1d_a_teams_models_share_its_slots_and_the_one_with_the_higher_priority_
     while (pools := stack.pools()) != {"default_pool": 128, f"team__{TEAM}": 2}:
         assert time.monotonic() < until, pools
         time.sleep(0.3)
+
+
+def test_1e_an_alert_from_elsewhere_starts_one_look(stack):
+    """The route of the real API server wants its own token and no login, and starts the monitor Dag once."""
+    dag, alerts = "monitor__churn", f"{stack.at.airflow}/perennial/alerts"
+    stack.airflow.wait_for_dag(dag)
+    sent = {"commonLabels": {"model": "churn"}, "alerts": [{"status": "firing", "labels": {"alertname": "Slow"}}]}
+    assert httpx.post(alerts, json=sent).status_code == 401
+    token = {"authorization": f"Bearer {WEBHOOK_TOKEN}"}
+    first, again = (httpx.post(alerts, json=sent, headers=token, timeout=60) for _ in range(2))
+    assert (first.status_code, again.status_code) == (202, 200), first.text + again.text
+    (run,), (same,) = first.json()["runs"], again.json()["runs"]
+    assert (run["dag"], run["started"], same) == (dag, True, {**run, "started": False})
+    assert stack.finish(dag, run["run"])[""] == "success"
+    assert stack.airflow.run(dag, run["run"])["triggering_user_name"] == "alert webhook"
+    unknown = httpx.post(alerts, json={"model": "nobody"}, headers=token)
+    assert (unknown.status_code, unknown.json()["error"].partition(";")[0]) == (
+        422,
+        "model nobody: is not in params.yaml",
+    )
 
 
 def test_2_mlflow_knows_the_run_and_the_version(stack, first_version):

@@ -14,7 +14,7 @@ from tests.support.pages import blocks, follow
 pytestmark = pytest.mark.timeout(1200)
 
 # In an order in which a reader may take them: each goes on where the one before it ended.
-PAGES = ("first-model", "own-gate", "own-source", "retraining", "batch-scoring", "edge", "operating")
+PAGES = ("first-model", "own-gate", "own-source", "retraining", "drift", "batch-scoring", "edge", "operating")
 
 
 def test_every_command_of_the_pages_runs(tmp_path):
@@ -26,6 +26,7 @@ def test_every_command_of_the_pages_runs(tmp_path):
     home = project / ".perennial"
     env = {f"PERENNIAL_{name}_PORT": ports[str(port)] for name, port in PORTS.items()}
     env |= {"PERENNIAL_PROJECT": str(project), "PERENNIAL_HOME": str(home), "PYTHONPATH": ""}
+    env |= {"PERENNIAL_WEBHOOK_TOKEN": "of-the-page"}
     try:
         for page in PAGES:
             follow(ROOT / "docs" / f"{page}.md", project, env, ports)

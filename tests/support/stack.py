@@ -56,6 +56,7 @@ with DAG("{HOLDER}", schedule=None):
     hold()
 '''
 WINDOW_DAYS = 42
+WEBHOOK_TOKEN = "of-the-story"
 
 
 @dataclass
@@ -114,7 +115,7 @@ def _stack(tmp_path_factory):
     (project / "warehouse").symlink_to(ROOT / "warehouse")
     home = project / "home"
     env = {f"PERENNIAL_{name}_PORT": str(free_port()) for name in PORTS}
-    env |= {"PERENNIAL_PROJECT": str(project), "PERENNIAL_HOME": str(home)}
+    env |= {"PERENNIAL_PROJECT": str(project), "PERENNIAL_HOME": str(home), "PERENNIAL_WEBHOOK_TOKEN": WEBHOOK_TOKEN}
     # Only while it starts and stops: other tests of the session have homes of their own.
     with environment({**env, "MLFLOW_TRACKING_URI": None}):
         at = control.up(project, home, print)
