@@ -10,9 +10,10 @@ import secrets
 import sys
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import SettingsError
+from pipeline.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
     from pipeline.context import Context
@@ -285,6 +286,8 @@ def drift(arguments: argparse.Namespace) -> Answer:
         return _drift_of_files(arguments)
     if not arguments.model:
         raise SettingsError("drift", "needs MODEL, or --reference and --current", "see `perennial drift --help`")
+    if arguments.html or arguments.report:
+        raise SettingsError("drift --html or --report", "is for two files", "give --reference and --current")
     from pipeline.cli import tables
     from pipeline.runs.drift_check import check_drift
 
@@ -299,5 +302,17 @@ def _drift_of_files(arguments: argparse.Namespace) -> Answer:
 
     if not (arguments.reference and arguments.current) or arguments.model:
         raise SettingsError("drift", "needs either MODEL, or both --reference and --current", "give one of the two")
-    verdict = compare_files(arguments.reference, arguments.current, arguments.report)
-    return Answer(tables.drift(verdict), verdict.as_dict())
+    comparison = compare_files(arguments.reference, arguments.current, arguments.report)
+    if arguments.html:
+        from pipeline.pages.drift_of_files import drift_page
+
+        page = drift_page(comparison, str(arguments.reference), str(arguments.current))
+        _write(arguments.html, page)
+    return Answer(tables.drift(comparison.drift), comparison.drift.as_dict())
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise DataError(str(file), f"cannot be written ({error.strerror})", "choose another place") from error

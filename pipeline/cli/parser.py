@@ -148,11 +148,13 @@ def _add_data_commands(add: Add) -> None:
     trace = add("trace", commands.trace, "which versions were trained on some data, and when each was live")
     trace.add_argument("data", help="a data version, or the date of a partition")
     trace.add_argument("--model", default="", help="only this one")
-    drift = add("drift", commands.drift, "compare live traffic, or two files, with the training data")
+    drift = add("drift", commands.drift, "compare live traffic with the training data, or any two files")
     drift.add_argument("model", nargs="?")
     drift.add_argument("--as-of", type=_time, help="end of the window, ISO 8601 (default: now)")
-    drift.add_argument("--reference", type=Path, metavar="FILE")
-    drift.add_argument("--current", type=Path, metavar="FILE")
+    files = "a Parquet or CSV file, a folder of them, or a glob in quotes"
+    drift.add_argument("--reference", type=Path, metavar="FILES", help=files)
+    drift.add_argument("--current", type=Path, metavar="FILES", help=files)
+    drift.add_argument("--html", type=Path, help="with files: where to write a page of them, then and now")
     drift.add_argument("--report", type=Path, metavar="HTML", help="with files: where to write Evidently's picture")
 
 

@@ -6,7 +6,9 @@ column with leading zeros is one of codes, which are text.
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -20,15 +22,26 @@ from pipeline.errors import DataError
 from pipeline.monitoring import drift_picture
 from pipeline.monitoring.drift import DriftVerdict, Window, compare
 from pipeline.monitoring.profiles.counting import profile_of
-from pipeline.monitoring.profiles.reference import reference_of
+from pipeline.monitoring.profiles.profile import Profile
+from pipeline.monitoring.profiles.reference import Reference, reference_of
 from pipeline.settings.models import DriftLimits
 from pipeline.settings.source import CSV_SUFFIXES, Csv
 
 Kind = Literal["number", "time", "category"]
 
 
-def compare_files(reference: Path, current: Path, report: Path | None = None) -> DriftVerdict:
-    """Judges `current` against `reference` (Parquet or CSV). Raises DataError when they cannot be compared."""
+@dataclass(frozen=True)
+class Comparison:
+    """The verdict, and the counts that it was made of."""
+
+    drift: DriftVerdict
+    reference: Reference
+    now: Profile
+
+
+def compare_files(reference: Path, current: Path, report: Path | None = None) -> Comparison:
+    """Judges `current` against `reference`: each a file (Parquet or CSV), a folder of them or a glob. Raises DataError when they cannot
+    be compared."""
     before = _read(reference, None)
     kinds = {column: _kind(before[column]) for column in before.columns}
     now = _read(current, kinds)
@@ -53,10 +66,11 @@ def compare_files(reference: Path, current: Path, report: Path | None = None) ->
     before, now = (f.assign(**{c: _as_text(f[c]) for c in categorical}) for f in (before, now))
     times = next((before[c] for c in before.columns if kinds[c] == "time" and before[c].notna().all()), None)
     profiled = reference_of(before, numeric, categorical, times)
-    verdict = compare(profiled, Window(profile_of(now, profiled.layout)), DriftLimits())
+    counted = profile_of(now, profiled.layout)
+    verdict = compare(profiled, Window(counted), DriftLimits())
     if report is not None and verdict.features:
         drift_picture.draw(before, now, numeric, categorical, DriftLimits().sample_rows, report)
-    return verdict
+    return Comparison(verdict, profiled, counted)
 
 
 def _kind(column: pd.Series) -> Kind:
@@ -74,31 +88,69 @@ def _as_text(column: pd.Series) -> pd.Series:
     return (lower if truth else text).astype(object)
 
 
+def _files(path: Path) -> list[Path]:
+    """The file itself, those in a folder and below it, or those that a glob matches. Raises DataError when there is none, or of two forms."""
+    if path.is_dir():
+        files = sorted(f for f in path.rglob("*") if f.name.endswith((".parquet", *CSV_SUFFIXES)) and f.is_file())
+    elif path.exists() or not glob.has_magic(str(path)):
+        return [path]
+    else:
+        files = sorted(Path(found) for found in glob.glob(str(path), recursive=True) if Path(found).is_file())
+    if not files:
+        raise DataError(str(path), "has no Parquet or CSV file", "check the folder or the pattern")
+    if len({file.name.endswith(CSV_SUFFIXES) for file in files}) > 1:
+        raise DataError(str(path), "has CSV and other files", "name those of one form, like folder/*.parquet")
+    return files
+
+
 def _read(path: Path, kinds: Mapping[str, Kind] | None) -> pd.DataFrame:
-    if path.name.endswith(CSV_SUFFIXES):
-        return _read_csv(path, kinds)
+    files = _files(path)
+    if files[0].name.endswith(CSV_SUFFIXES):
+        return _read_csv(path, files, kinds)
+    return pd.concat(_same_columns({file: _read_parquet(file) for file in files}), ignore_index=True)
+
+
+def _read_parquet(file: Path) -> pd.DataFrame:
     try:
-        return pd.read_parquet(path).rename(columns=str)
+        return pd.read_parquet(file).rename(columns=str)
     except (OSError, ValueError) as error:
         raise DataError(
-            str(path),
+            str(file),
             f"cannot be read as Parquet ({str(error).splitlines()[0]})",
             "check that the file exists and is complete",
         ) from error
 
 
-def _read_csv(path: Path, kinds: Mapping[str, Kind] | None) -> pd.DataFrame:
-    """The file's columns, typed by `kinds`, or without them by all of their cells. A column without a name is left out."""
+def _same_columns(tables: Mapping[Path, pd.DataFrame]) -> list[pd.DataFrame]:
+    first = next(iter(tables))
+    for file, table in tables.items():
+        _refuse_other_columns(file, list(table.columns), first, list(tables[first].columns))
+    return list(tables.values())
+
+
+def _refuse_other_columns(file: Path, names: Sequence[str], first: Path, expected: Sequence[str]) -> None:
+    if other := sorted(set(names) ^ set(expected)):
+        raise DataError(
+            str(file), f"has not the columns of {first}: they differ in {', '.join(other)}", "compare them alone"
+        )
+
+
+def _read_csv(path: Path, files: Sequence[Path], kinds: Mapping[str, Kind] | None) -> pd.DataFrame:
+    """The files' columns, typed by `kinds`, or without them by all of their cells. A column without a name is left out."""
     reader = CsvReader(Csv())
-    names = reader.header(path)
-    if not names:
-        raise DataError(str(path), "is empty", "check what writes it")
-    reader.refuse_one_column(path, names)
-    columns = [name for name in names if name]
-    reader.refuse(path, names, columns)
+    headers = {file: reader.header(file) for file in files}
+    for file, header in headers.items():
+        if not header:
+            raise DataError(str(file), "is empty", "check what writes it")
+        reader.refuse_one_column(file, header)
+        _refuse_other_columns(file, header, files[0], headers[files[0]])
+        reader.refuse(file, header, [name for name in header if name])
+    columns = [name for name in headers[files[0]] if name]
+    # Their columns may be in another order.
+    parts = [reader.relation([file], headers[file], columns) for file in files]
     with duckdb.connect() as connection, reader.readable(str(path)):
         connection.execute("SET TimeZone = 'UTC'")
-        connection.execute(f"CREATE TABLE texts AS {reader.relation([path], names, columns)}")
+        connection.execute(f"CREATE TABLE texts AS {' UNION ALL '.join(parts)}")
         kinds = kinds or _kinds_of_texts(connection, columns)
         numbers = [column for column in columns if kinds.get(column) == "number"]
         times = {c: text_sql.time(text_sql.stripped(quoted(c))) for c in columns if kinds.get(c) == "time"}

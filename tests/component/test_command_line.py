@@ -170,11 +170,11 @@ def test_drift_between_two_files_needs_no_model(project, tmp_path):
     before, now = customers(30), customers(30)
     before.to_parquet(tmp_path / "before.parquet")
     now.assign(spend=now.spend * 3).to_csv(tmp_path / "now.csv", index=False)
-    done = pipeline(
-        "drift", "--reference", str(tmp_path / "before.parquet"), "--current", str(tmp_path / "now.csv"), "--json"
-    )
+    files = ("--reference", str(tmp_path / "before.parquet"), "--current", str(tmp_path / "now.csv"))
+    done = pipeline("drift", *files, "--json", "--html", str(tmp_path / "page.html"))
     told = json.loads(done.stdout)
     assert (done.returncode, told["verdict"], told["moved"]) == (0, "drift", ["spend"])
+    assert "spend" in (tmp_path / "page.html").read_text()
     assert "cannot be read as Parquet" in refused("drift", "--reference", "none.parquet", "--current", "none.parquet")
 
 

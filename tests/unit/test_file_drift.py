@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.errors import DataError
 from pipeline.monitoring.file_drift import compare_files
+from pipeline.pages.drift_of_files import drift_page
 from tests.support.spellings import NUMBERS, UNREADABLE
 
 
@@ -32,7 +33,7 @@ def test_the_same_table_has_not_moved_whatever_its_form(rows, tmp_path, referenc
     """A table compared with itself has the same features and no drift in each pair of forms, and its times are left out."""
     write(rows, tmp_path / f"a.{reference}")
     write(rows, tmp_path / f"b.{current}")
-    verdict = compare_files(tmp_path / f"a.{reference}", tmp_path / f"b.{current}")
+    verdict = compare_files(tmp_path / f"a.{reference}", tmp_path / f"b.{current}").drift
     assert (verdict.verdict, verdict.moved) == ("no drift", [])
     assert sorted(f.feature for f in verdict.features) == ["code", "country", "member", "spend"]
 
@@ -46,7 +47,7 @@ def test_a_late_decimal_counts_as_what_it_is(rows, tmp_path):
     spends = ["7"] * 29_000 + ["0.37"] * 1000
     pd.DataFrame({"spend": spends, "code": ["7"] * 29_999 + ["040"]}).to_csv(tmp_path / "a.csv", index=False)
     pd.DataFrame({"spend": ["7"] * 30_000, "code": ["7"] * 30_000}).to_csv(tmp_path / "b.csv", index=False)
-    verdict = compare_files(tmp_path / "a.csv", tmp_path / "b.csv")
+    verdict = compare_files(tmp_path / "a.csv", tmp_path / "b.csv").drift
     assert {f.feature for f in verdict.features} == {"spend", "code"}
 
 
@@ -56,7 +57,7 @@ def test_each_spelling_of_a_number_is_the_number(rows, tmp_path):
     frame = pd.DataFrame({"n": good * 40, "c": "x"})
     frame.to_csv(tmp_path / "a.csv", index=False)
     pd.concat([frame, pd.DataFrame({"n": ["1,5"], "c": "x"})]).to_csv(tmp_path / "b.csv", index=False)
-    assert compare_files(tmp_path / "a.csv", tmp_path / "a.csv").verdict == "no drift"
+    assert compare_files(tmp_path / "a.csv", tmp_path / "a.csv").drift.verdict == "no drift"
     with pytest.raises(DataError, match=f"b.csv: column n is no number in 1 of {len(frame) + 1:,} rows, e.g. '1,5'"):
         compare_files(tmp_path / "a.csv", tmp_path / "b.csv")
 
@@ -79,3 +80,50 @@ def test_a_file_of_another_form_is_one_line(tmp_path, content, told):
         compare_files(tmp_path / "a.csv", tmp_path / "a.csv")
     assert told in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_folders_and_globs_are_the_rows_of_all_their_files(rows, tmp_path):
+    """Whatever the order of their columns; below a folder too."""
+    write(rows, tmp_path / "whole.parquet")
+    (tmp_path / "days" / "late").mkdir(parents=True)
+    write(rows[:1000], tmp_path / "days" / "a.csv")
+    write(rows[1000:][rows.columns[::-1]], tmp_path / "days" / "late" / "b.csv")
+    whole = compare_files(tmp_path / "whole.parquet", tmp_path / "whole.parquet").drift
+    for current in ("days", "days/**/*.csv", "whole.par*"):
+        found = compare_files(tmp_path / "whole.parquet", tmp_path / current).drift
+        assert (found.rows_now, found.as_dict()) == (3000, whole.as_dict())
+
+
+@pytest.mark.parametrize(
+    ("current", "told"),
+    [
+        ("empty", "empty: has no Parquet or CSV file; "),
+        ("*.tsv", "*.tsv: has no Parquet or CSV file; "),
+        ("both", "both: has CSV and other files; "),
+        ("unlike", "b.csv: has not the columns of "),
+    ],
+)
+def test_a_folder_that_cannot_be_compared_is_one_line(rows, tmp_path, current, told):
+    """Nothing in it, two forms, or other columns."""
+    for file in ("reference.csv", "both/a.csv", "both/b.parquet", "unlike/a.csv"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        write(rows, tmp_path / file)
+    write(rows.drop(columns="spend"), tmp_path / "unlike" / "b.csv")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError) as refused:
+        compare_files(tmp_path / "reference.csv", tmp_path / current)
+    assert told in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_the_page_draws_each_feature_then_and_now(rows, tmp_path):
+    """The one that moved first, its shares beside those of the reference; a value that is markup stays text."""
+    rows = rows.assign(count=np.arange(len(rows)) % 101)
+    write(rows, tmp_path / "a.parquet")
+    write(rows.assign(country="<b>DE</b>"), tmp_path / "b.parquet")
+    page = drift_page(compare_files(tmp_path / "a.parquet", tmp_path / "b.parquet"), "a", "<b>")
+    assert page.index("country <span") < page.index("spend <span")
+    assert page.count('class="picture"') == 5
+    assert "<b>DE" not in page and "&lt;b&gt; against a" in page
+    assert "0 to 10" in page and "e-324" not in page
+    others = page[page.index("all others") :]
+    assert "0.0 %" in others and "100.0 %" in others
