@@ -15,6 +15,7 @@ from pipeline.ledger.timeline import LiveVersion
 from pipeline.monitoring.profiles.reference import Reference
 from pipeline.policy import alarms
 from pipeline.policy.alarms import Alarm, Learnt, Look
+from pipeline.settings.models import time_of
 
 
 def learnt_by(ledger: Ledger, name: str, live: LiveVersion, reference: Reference) -> Learnt:
@@ -24,7 +25,7 @@ def learnt_by(ledger: Ledger, name: str, live: LiveVersion, reference: Reference
         for entry in ledger.events(VersionRegistered, model=name)
         if entry.event.version == live.version and entry.at <= live.since
     ]
-    as_of = datetime.fromisoformat(registered[-1]) if registered else None
+    as_of = time_of(registered[-1]) if registered else None
     days = list(reference.days) if reference.timed else []
     return Learnt(live.version, as_of, min(days, default=None), max(days, default=None))
 
@@ -37,7 +38,7 @@ def alarm_of(ledger: Ledger, name: str, look: Look) -> tuple[Alarm | None, str]:
     asked = [
         entry.event.as_of
         for entry in ledger.events(RetrainAsked, model=name)
-        if entry.event.since == alarm.since and datetime.fromisoformat(entry.event.as_of) < look.as_of
+        if entry.event.since == alarm.since and time_of(entry.event.as_of) < look.as_of
     ]
     return alarm, alarms.standing(alarm, look, asked[0] if asked else "")
 
@@ -52,7 +53,7 @@ def _before(ledger: Ledger, name: str, as_of: datetime) -> Alarm | None:
 
 
 def _as_of(look: DriftChecked) -> datetime:
-    return datetime.fromisoformat(look.as_of)
+    return time_of(look.as_of)
 
 
 def asked_by(context: Context, name: str, since: str) -> str:
