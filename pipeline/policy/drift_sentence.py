@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.monitoring.drift import DriftVerdict, FeatureDrift
+from pipeline.monitoring.estimated_quality import EstimatedQuality
 from pipeline.monitoring.live_quality import LiveQuality, dropped_by
 from pipeline.policy.alarms import Alarm, day
 from pipeline.settings.models import Monitor
@@ -14,10 +15,15 @@ NAMED = 5
 
 
 def drift_sentence(
-    drift: DriftVerdict, alarm: Alarm | None, quality: LiveQuality, limits: Monitor, version: str
+    drift: DriftVerdict,
+    alarm: Alarm | None,
+    quality: LiveQuality,
+    limits: Monitor,
+    version: str,
+    estimated: EstimatedQuality | None = None,
 ) -> str:
     """`alarm` is the one after the look; `version` names the live version for people: `churn 3`."""
-    return f"{_inputs(drift, alarm, version)}; {_answers(quality, limits)}"
+    return f"{_inputs(drift, alarm, version)}; {_answers(quality, limits)}{_estimate(quality, estimated)}"
 
 
 def _inputs(drift: DriftVerdict, alarm: Alarm | None, version: str) -> str:
@@ -75,4 +81,15 @@ def _answers(quality: LiveQuality, limits: Monitor) -> str:
     return (
         f"{worse}: {metric} {shown(metric, quality.value)} on {quality.labelled:,} matured rows, "
         f"{shown(metric, quality.held_out)} at its gates"
+    )
+
+
+def _estimate(quality: LiveQuality, estimated: EstimatedQuality | None) -> str:
+    """What takes the place of labels that have not come."""
+    if estimated is None or quality.value is not None:
+        return ""
+    metric = estimated.metric
+    return (
+        f"; by the inputs and the answers alone it would be {metric} {shown(metric, estimated.value)}, usually off by "
+        f"{shown(metric, estimated.usual_error)}, where {shown(metric, quality.held_out)} was at its gates"
     )

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pipeline.monitoring.drift import DriftVerdict
+    from pipeline.monitoring.estimated_quality import EstimatedQuality
     from pipeline.monitoring.live_quality import LiveQuality
     from pipeline.monitoring.profiles.reference import Reference
     from pipeline.policy.alarms import Alarm
@@ -41,7 +42,8 @@ class DriftCheck:
     `asked_outside_window` counts the logged requests outside the window, `damaged_log_files` the files of the prediction log whose rows
     are left out, `without_event_time` those in it by their time of receipt; `report` is Evidently's picture (HTML), or None when too few
     rows were compared. `notes` say which spans of the settings labels do not reach, and when the champion's first labels are due. `alarm`
-    is the one that goes on, or that this look ended; `said` is all of it in one sentence.
+    is the one that goes on, or that this look ended; `estimated` what the metric of the window's answers is likely to be, before
+    their labels come; `said` is all of it in one sentence.
     """
 
     drift: DriftVerdict
@@ -56,6 +58,7 @@ class DriftCheck:
     notes: tuple[str, ...] = ()
     without_event_time: int = 0
     alarm: Alarm | None = None
+    estimated: EstimatedQuality | None = None
     said: str = ""
 
     def as_dict(self) -> dict[str, Any]:
@@ -74,6 +77,7 @@ class DriftCheck:
             "report": str(self.report) if self.report else None,
             "said": self.said,
             **({"alarm": self.alarm.as_dict()} if self.alarm else {}),
+            **({"estimated": self.estimated.as_dict()} if self.estimated else {}),
         }
 
 
@@ -111,6 +115,7 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
     worse = retrain_policy.worse(quality, model.monitor)
     learnt = drift_alarm.learnt_by(context.ledger, name, live, reference)
     look = Look(start, as_of, drift.verdict, moved, worse, learnt)
+    estimated = _estimated(context, name, live, reference, requests)
     alarm, standing = drift_alarm.alarm_of(context.ledger, name, look)
     check = DriftCheck(
         drift=drift,
@@ -125,7 +130,8 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
         notes=tuple(notes),
         without_event_time=log.without_event_time,
         alarm=alarm,
-        said=drift_sentence(drift, alarm, quality, model.monitor, f"{name} {champion}"),
+        estimated=estimated,
+        said=drift_sentence(drift, alarm, quality, model.monitor, f"{name} {champion}", estimated),
     )
     if context.server_mode and check.report:
         from pipeline.registry import record
@@ -246,6 +252,19 @@ def _labels_due(live: LiveVersion, mature: timedelta, as_of: datetime) -> list[s
         return []
     first = f"its first labels are due on {since + mature:%Y-%m-%d}"
     return [f"version {live.version} is live since {since:%Y-%m-%d}: {first}, so its live quality is not known yet"]
+
+
+def _estimated(
+    context: Context, name: str, champion: LiveVersion, reference: Reference, requests: pd.DataFrame
+) -> EstimatedQuality | None:
+    """Of the champion's own answers in the newest window; None for a version that nobody measured for it."""
+    from pipeline.monitoring import estimated_quality, live_quality
+
+    if not reference.quality:
+        return None
+    known = estimated_quality.QualityModel.read(reference.quality)
+    answers = live_quality.answered_by(requests, context.ledger, name, champion)
+    return estimated_quality.estimated(answers, known, context.params.model(name), _classes(context, name, champion))
 
 
 def _live_quality(

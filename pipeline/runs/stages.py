@@ -66,8 +66,10 @@ def train(name: str, model: Model, files: Artifacts) -> str:
 
 
 def evaluate(name: str, model: Model, files: Artifacts) -> str:
+    import pandas as pd
+
     from pipeline.data import contract
-    from pipeline.monitoring import drift_reference
+    from pipeline.monitoring import drift_reference, estimated_quality
     from pipeline.monitoring.profiles import reference
     from pipeline.training import evaluate as evaluation
     from pipeline.training import frames
@@ -78,7 +80,10 @@ def evaluate(name: str, model: Model, files: Artifacts) -> str:
     )
     result = evaluation.evaluate(model, rows, files.model, files.predictions, files.reference, files.metrics, doubles)
     learnt = drift_reference.of_training(rows[~frames.held_out(rows, model)], model, doubles)
-    reference.keep_in(files.reference, replace(learnt, importances=result.importances))
+    answered = pd.read_parquet(files.predictions)
+    quality = estimated_quality.learnt(answered, model, result.classes, doubles)
+    of_version = quality.as_dict() if quality else {}
+    reference.keep_in(files.reference, replace(learnt, importances=result.importances, quality=of_version))
     scored = f"{result.metric} {evaluation.shown(result.metric, result.metrics[result.metric])} on {result.rows:,} held-out rows"
     return "; ".join([scored, *result.remarks])
 

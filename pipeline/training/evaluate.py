@@ -32,6 +32,7 @@ class Evaluation:
     `metric` names the one that params.yaml chooses; `metrics` are the model's and `baseline` the naive guess's, by name. `remarks` are what
     people should know of the classes. `encodings` says how the categories' encodings were chosen: `measured.Choice`; `search` what
     `training.search` found: `search.run.Found`; `importances` are of pipeline.training.importances.
+    `classes` are those that the model knows, in the order of its probabilities.
     """
 
     rows: int
@@ -43,6 +44,7 @@ class Evaluation:
     encodings: Mapping[str, Any] = field(default_factory=dict)
     search: Mapping[str, Any] = field(default_factory=dict)
     importances: Mapping[str, float] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -51,8 +53,9 @@ class Evaluation:
     def read(cls, report: Path) -> Evaluation:
         """Reads the file that `evaluate` wrote."""
         values = json.loads(report.read_text(encoding="utf-8"))
-        remarks = tuple(values.pop("remarks", ()))
-        return cls(**{each.name: values[each.name] for each in fields(cls) if each.name in values}, remarks=remarks)
+        remarks, classes = tuple(values.pop("remarks", ())), tuple(values.pop("classes", ()))
+        known = {each.name: values[each.name] for each in fields(cls) if each.name in values}
+        return cls(**known, remarks=remarks, classes=classes)
 
 
 def better_by(metric: str, score: float, other: float) -> float:
@@ -124,6 +127,7 @@ def evaluate(
         encodings=encodings.said(estimator),
         search=getattr(estimator, ATTRIBUTE, {}),
         importances=_importances(estimator, test, model, doubles, weight),
+        classes=classes,
     )
     report.write_text(json.dumps(evaluation.as_dict(), indent=2) + "\n", encoding="utf-8")
     return evaluation

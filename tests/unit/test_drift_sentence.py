@@ -9,6 +9,7 @@ import pytest
 from pipeline.cli import tables
 from pipeline.ledger.events import DriftChecked
 from pipeline.monitoring.drift import DriftVerdict, FeatureDrift, Score
+from pipeline.monitoring.estimated_quality import EstimatedQuality
 from pipeline.monitoring.live_quality import LiveQuality
 from pipeline.policy.alarms import Alarm
 from pipeline.policy.drift_sentence import drift_sentence
@@ -25,8 +26,9 @@ def moved(name, importance=None, times=2.0):
     return FeatureDrift(name, (Score("PSI", times, 1.0),), importance=importance)
 
 
-def said(*features, verdict="drift", alarm=ALARM, quality=WORSE):
-    return drift_sentence(DriftVerdict(verdict, "50 rows", 900, 50, features), alarm, quality, LIMITS, "churn 3")
+def said(*features, verdict="drift", alarm=ALARM, quality=WORSE, estimated=None):
+    verdict = DriftVerdict(verdict, "50 rows", 900, 50, features)
+    return drift_sentence(verdict, alarm, quality, LIMITS, "churn 3", estimated)
 
 
 def test_it_says_what_changed_since_when_and_whether_answers_got_worse():
@@ -79,6 +81,16 @@ def test_a_quiet_look_says_so_and_what_it_ended():
     assert better.startswith(
         "no drift: the alarm since 2024-05-06 (plan, spend) is over; answers did not get worse: log_loss 0.3000"
     )
+
+
+def test_without_labels_an_estimate_stands_with_its_usual_error():
+    """It goes once labels have come."""
+    estimated = EstimatedQuality("log_loss", 0.402, 0.0121, 640)
+    assert said(verdict="no drift", alarm=None, quality=UNKNOWN, estimated=estimated).endswith(
+        "1,000 required; by the inputs and the answers alone it would be log_loss 0.4020, usually off by 0.0121, "
+        "where 0.3300 was at its gates"
+    )
+    assert "alone" not in said(verdict="no drift", alarm=None, estimated=estimated)
 
 
 def test_command_line_and_event_say_it(project, ledger, churn_artifacts, tmp_path):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -31,13 +32,15 @@ MOST_DAYS = 800
 class Reference:
     """`days` are in the order of time; a table without times has its blocks of rows in their order, under made-up days, and `timed` is False.
 
-    `importances` are those of the version that learnt from it, by feature; empty where nobody measured them.
+    `importances` are those of the version that learnt from it, by feature; `quality` is its estimated_quality.QualityModel as a dict.
+    Both are empty where nobody measured them.
     """
 
     layout: Layout
     days: dict[date, Profile]
     timed: bool = True
     importances: Mapping[str, float] = field(default_factory=dict)
+    quality: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def whole(self) -> Profile:
@@ -45,14 +48,15 @@ class Reference:
 
     def only(self, names: Sequence[str]) -> Reference:
         days = {at: Profile(p.rows, {n: p.cells[n] for n in names if n in p.cells}) for at, p in self.days.items()}
-        return Reference(self.layout.only(names), days, self.timed, self.importances)
+        return Reference(self.layout.only(names), days, self.timed, self.importances, self.quality)
 
     def as_text(self) -> str:
         days = {
             at.isoformat(): [profile.rows, {name: cells.tolist() for name, cells in profile.cells.items()}]
             for at, profile in self.days.items()
         }
-        values = {**self.layout.as_dict(), "timed": self.timed, "importances": self.importances, "days": days}
+        of_version = {"importances": self.importances, "quality": self.quality}
+        values = {**self.layout.as_dict(), "timed": self.timed, **of_version, "days": days}
         return json.dumps(values, separators=(",", ":"))
 
     @classmethod
@@ -65,7 +69,8 @@ class Reference:
             date.fromisoformat(at): Profile(rows, {name: np.array(counts, np.int64) for name, counts in cells.items()})
             for at, (rows, cells) in values["days"].items()
         }
-        return cls(Layout.read(values), days, values["timed"], values.get("importances", {}))
+        importances, quality = values.get("importances", {}), values.get("quality", {})
+        return cls(Layout.read(values), days, values["timed"], importances, quality)
 
 
 def reference_of(

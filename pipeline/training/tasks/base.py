@@ -134,6 +134,18 @@ class Task(ABC):
     def losses(self, target: np.ndarray, answers: Answers, other: Answers) -> np.ndarray:
         """The loss of each of the `answers`, in [0, 1], beside those of the `other` version."""
 
+    def outcomes(self, answers: Answers) -> tuple[np.ndarray, np.ndarray] | None:
+        """(the labels that a row may have, (labels,), the probability that the answers give each, (rows, labels)); None for numbers."""
+        return None
+
+    def row_losses(self, metric: str, target: np.ndarray, answers: Answers) -> np.ndarray | None:
+        """What each row adds to a metric, (rows,): `of_mean_loss` of their mean is the metric. None where it is made otherwise."""
+        return None
+
+    def of_mean_loss(self, metric: str, mean: float) -> float:
+        """The metric whose `row_losses` have this mean."""
+        return mean
+
     @abstractmethod
     def scale(self, values: np.ndarray) -> float:
         """What differences between two runtimes' answers are shares of."""

@@ -48,6 +48,11 @@ class Binary(Task):
     def predict(self, fitted: BaseEstimator, features: pd.DataFrame) -> np.ndarray:
         return fitted.predict_proba(features)[:, 1].astype("float64")
 
+    def outcomes(self, answers: Answers) -> tuple[np.ndarray, np.ndarray]:
+        import numpy as np
+
+        return np.array([0.0, 1.0]), np.column_stack([1 - answers.values, answers.values])
+
     def scores(self, target: np.ndarray, answers: Answers, weight: np.ndarray | None = None) -> dict[str, float]:
         import numpy as np
         from sklearn import metrics as sk

@@ -76,6 +76,11 @@ class Multiclass(Task):
 
         return np.ascontiguousarray(fitted.predict_proba(features), "float64")
 
+    def outcomes(self, answers: Answers) -> tuple[np.ndarray, np.ndarray]:
+        import numpy as np
+
+        return np.array(answers.classes, object), answers.values
+
     def scores(self, target: np.ndarray, answers: Answers, weight: np.ndarray | None = None) -> dict[str, float]:
         import numpy as np
         from sklearn import metrics as sk

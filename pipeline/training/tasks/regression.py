@@ -85,6 +85,26 @@ class Regression(Task):
             "poisson_deviance": _poisson_deviance(target, prediction, weight),
         }
 
+    def row_losses(self, metric: str, target: np.ndarray, answers: Answers) -> np.ndarray | None:
+        import numpy as np
+
+        error = target - answers.values
+        match metric:
+            case "mae":
+                return np.abs(error)
+            case "rmse":
+                return error**2
+            case "pinball":
+                return np.maximum(self.quantile * error, (self.quantile - 1) * error)
+            case "poisson_deviance" if not (target < 0).any():
+                expected = np.maximum(answers.values, SMALLEST)
+                logs = np.log(np.divide(target, expected, out=np.ones_like(expected), where=target > 0))
+                return 2 * (target * logs - target + expected)
+        return None
+
+    def of_mean_loss(self, metric: str, mean: float) -> float:
+        return mean**0.5 if metric == "rmse" else mean
+
     def guess(
         self, learnt: np.ndarray, rows: int, classes: tuple[str, ...] = (), weight: np.ndarray | None = None
     ) -> Answers:
