@@ -50,7 +50,7 @@ def check(name: str, model: Model, snapshot: Path, counts: Path, quarantine: Pat
         "in": len(rows) + unread_times["rows"],
         "kept": len(rows) - len(broken),
         "quarantined": len(broken) + unread_times["rows"],
-        "held_out": int((rows.drop(index=broken.index)[model.source.event_time] >= model.held_out_from).sum()),
+        "held_out": int((rows[model.source.event_time].drop(index=broken.index) >= model.held_out_from).sum()),
         "label_delay_s": counted.get("label_delay_s"),
         "faults": [*_faults(cases), *([{**unread_times, "check": "time"}] if unread_times["rows"] else [])],
         "days": unusual_days(counted["rows_a_day"], model),
@@ -137,8 +137,11 @@ def read_snapshot(folder: Path) -> pd.DataFrame:
 def kept_rows(snapshot: Path, quarantine: Path) -> pd.DataFrame:
     """The snapshot's rows that are not in quarantine, in time order."""
     rows = read_snapshot(snapshot)
+    if unread.COLUMN in rows:
+        del rows[unread.COLUMN]
     broken = pd.read_parquet(quarantine, columns=[ROW])[ROW]
-    return rows.drop(index=broken.to_numpy()).drop(columns=unread.COLUMN, errors="ignore").reset_index(drop=True)
+    # A drop copies the whole table.
+    return rows.drop(index=broken.to_numpy()).reset_index(drop=True) if len(broken) else rows
 
 
 def broken_rows(rows: pd.DataFrame, contract: Contract, model: Model, drawn: Schema | None = None) -> pd.DataFrame:

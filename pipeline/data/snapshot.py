@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import accumulate
 from pathlib import Path
 
 import duckdb
@@ -266,8 +269,12 @@ def _write_days(
         f"ORDER BY {', '.join(sql.quoted(c) for c in order)}",
         {"days": list(days)},
     )
-    offset = 0
-    for day, fingerprint in days.items():
-        rows = unread.only_if_any(table.slice(offset, fingerprint.rows))
+    begins = accumulate((fingerprint.rows for fingerprint in days.values()), initial=0)
+
+    def write(day: str, begin: int) -> None:
+        rows = unread.only_if_any(table.slice(begin, days[day].rows))
         pq.write_table(rows, folder / (day + partition_cache.SUFFIX), compression="zstd")
-        offset += fingerprint.rows
+
+    # Arrow packs a file on one core.
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+        list(threads.map(write, days, begins))

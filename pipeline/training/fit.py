@@ -18,7 +18,7 @@ from pipeline.settings import estimators
 from pipeline.settings.models import Model
 from pipeline.settings.training import Training
 from pipeline.training import learning, tasks, weights
-from pipeline.training.frames import feature_frame, held_out, precision_of
+from pipeline.training.frames import feature_frame, held_out, instants, precision_of
 from pipeline.training.search import run as search
 from pipeline.training.search.clocks import Recorded
 from pipeline.training.tasks.base import CLASSES
@@ -80,7 +80,7 @@ def on(
     taught = learning.Rows(
         feature_frame(rows, model.training, doubles, model.source.timezone),
         target,
-        rows[model.source.event_time].to_numpy(),
+        instants(rows[model.source.event_time]),
         weights.of(rows, model.training, "train"),
         classes,
     )

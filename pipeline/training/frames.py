@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from pipeline.serving.schema import Column, Schema
@@ -26,15 +27,22 @@ def feature_frame(
     two, those in `doubles` as float64, and categories as strings with '' for a missing value. `timezone` is that of the parts of times."""
     columns = [replace(c, precision=precision_of(c, doubles)) for c in columns_of(training)]
     precisions = {name: column.precision for column in columns for name in column.matrix}
-    numbers = pd.DataFrame(
-        number_matrix(rows, columns, zone_of(timezone)), index=rows.index, columns=list(precisions)
-    ).astype(precisions)
-    categories = (
-        rows[list(training.categorical)]
-        .astype(object)
-        .where(rows[list(training.categorical)].notna(), MISSING_CATEGORY)
-    )
-    return pd.concat([numbers, categories], axis=1)
+    matrix = number_matrix(rows, columns, zone_of(timezone))
+    numbers = pd.DataFrame(matrix, index=rows.index, columns=list(precisions))
+    if len({matrix.dtype.name, *precisions.values()}) > 1:
+        numbers = numbers.astype(precisions)
+    return pd.concat([numbers, categories(rows, training)], axis=1)
+
+
+def categories(rows: pd.DataFrame, training: Training) -> pd.DataFrame:
+    """The categories of `rows` as a model takes them: strings, with '' for a missing value."""
+    taken = rows[list(training.categorical)]
+    return taken.astype(object).where(taken.notna(), MISSING_CATEGORY)
+
+
+def instants(times: pd.Series) -> np.ndarray:
+    """Times in UTC, datetime64[us]. pandas would make an object of each."""
+    return times.to_numpy("datetime64[us]")
 
 
 def precision_of(column: Column, doubles: Collection[str]) -> Precision:
@@ -72,18 +80,17 @@ def schema_of(model: Model, snapshot: Path | None = None) -> Schema:
 
 def records(rows: pd.DataFrame, schema: Schema) -> list[dict[str, Any]]:
     """Rows as a JSON request has them."""
-    columns = {
-        # A time and a text are written as they are.
-        column.name: rows[column.name].astype(
-            object if column.kind in ("category", "datetime", "text") else column.precision
-        )
-        for column in schema.columns
-    }
-    written = {
-        name: [schema[name].written(None if pd.isna(value) else value) for value in values.tolist()]
-        for name, values in columns.items()
-    }
+    written = {column.name: _written(rows[column.name], column) for column in schema.columns}
     return [dict(zip(written, row, strict=True)) for row in zip(*written.values(), strict=True)]
+
+
+def _written(cells: pd.Series, column: Column) -> list[Any]:
+    if column.kind in ("category", "datetime", "text"):
+        # A time and a text are written as they are.
+        values = cells.astype(object).where(cells.notna(), None)
+    else:
+        values = cells.astype(column.precision)
+    return [column.written(value) for value in values.tolist()]
 
 
 def held_out(rows: pd.DataFrame, model: Model) -> pd.Series:

@@ -86,7 +86,7 @@ def choice(rows: pd.DataFrame, model: Model, doubles: Collection[str] = ()) -> C
     taken_as = pipelines.columns_as(training)
     if learnt.empty or taken_as == "frame":
         return Choice({})
-    found = encoding_choice.candidates(frames.feature_frame(learnt, training, doubles), training, taken_as)
+    found = encoding_choice.candidates(frames.categories(learnt, training), training, taken_as)
     first = Choice(found[0].by_column, found[0].name)
     if len(found) == 1:
         return first
@@ -105,7 +105,7 @@ def choice(rows: pd.DataFrame, model: Model, doubles: Collection[str] = ()) -> C
 def split(learnt: pd.DataFrame, model: Model) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(the older rows, the newest), of some rows that are evenly spread over the time; rows of one time are on one side."""
     time = learnt[model.source.event_time]
-    ordered = learnt.iloc[np.argsort(time.to_numpy(), kind="stable")]
+    ordered = learnt.iloc[np.argsort(frames.instants(time), kind="stable")]
     many = max(learnt[column].nunique() for column in model.training.categorical) > encodings.MANY
     some = ROWS_OF_MANY if many else ROWS
     spread = ordered.iloc[:: -(-len(ordered) // some)]

@@ -58,14 +58,18 @@ def as_neutral(rows: pd.DataFrame, layout: Layout) -> pd.DataFrame:
     columns = {
         column.name: pd.to_numeric(rows[column.name], errors="coerce").astype("float64")
         if column.kind == "number"
-        else rows[column.name].astype(object).where(rows[column.name].notna(), None).map(_text)
+        else _texts(rows[column.name])
         for column in layout.columns
     }
     return pd.DataFrame(columns)
 
 
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
+def _texts(cells: pd.Series) -> pd.Series:
+    texts = cells.astype(object).where(cells.notna(), None)
+    # Millions of texts need no look at each.
+    if pd.api.types.infer_dtype(texts, skipna=True) == "string":
+        return texts
+    return texts.map(lambda value: None if value is None else str(value))
 
 
 def _counts(
