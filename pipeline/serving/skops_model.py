@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from pipeline.serving.errors import PackageRefused
 from pipeline.serving.schema import Reader
+from pipeline.serving.schema.texts import names_before
 from pipeline.serving.trusted import TRUSTED_TYPES
 
 
@@ -26,7 +28,9 @@ class SkopsModel:
         except (UntrustedTypesFoundException, TypeError, ValueError, KeyError) as error:
             raise PackageRefused(f"package: model.skops cannot be loaded ({error})") from error
         self._columns, self._estimator = fitted[0].transformers_, fitted[-1]
-        self._numbers = {name: i for i, name in enumerate(reader.numbers)}
+        before = (names_before(c.name, c.groups) if c.kind == "text" else c.matrix for c in reader.fields)
+        self._numbers = {name: i for i, name in enumerate(chain(*before))}
+        self._numbers |= {name: i for i, name in enumerate(reader.numbers)}
         self._texts = {name: i for i, name in enumerate(reader.texts)}
         self._output = output
 

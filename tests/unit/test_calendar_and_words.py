@@ -15,6 +15,7 @@ from pipeline.runs import drift_check
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.schema import Column, Reader, Rows, Schema, texts
 from pipeline.serving.schema.blocks import number_matrix
+from pipeline.serving.skops_model import SkopsModel
 from pipeline.settings.agreement import faults
 from pipeline.settings.models import load
 from pipeline.settings.training import Training
@@ -62,6 +63,27 @@ def test_words_are_counted_by_groups_whatever_their_case():
     assert one[2:] == two[2:] and sum(one[2:]) == 3.0
     assert sum(texts.encoded("… !", 32)[2:]) == 0.0
     assert texts.encoded("two words") == (9.0, 2.0) == texts.encoded("two words", 32)[:2]
+
+
+def test_a_group_of_words_has_a_name_that_says_of_how_many():
+    """Group 3 of 64 has other words than group 3 of 512, and neither is taken for the other in a log."""
+    assert texts.names("note", 64)[2:5] == tuple(f"note word group {n} of 64" for n in (1, 2, 3))
+    assert {*texts.names("note", 64)} & {*texts.names("note", 512)} == {"note characters", "note words"}
+
+
+def test_a_pipeline_of_before_these_names_is_served_as_it_was_learnt():
+    """A skops file holds the names of its columns, and of an earlier release these were `note word 3`."""
+    import skops.io
+    from sklearn.compose import ColumnTransformer
+    from sklearn.linear_model import LinearRegression
+    from sklearn.pipeline import Pipeline
+
+    rows = Reader(Schema((NOTE,))).of_records([{"note": note} for note in NOTES])
+    frame = pd.DataFrame(rows.numbers, columns=list(texts.names_before("note", 32)))
+    columns = ColumnTransformer([("numbers", "passthrough", list(frame))])
+    fitted = Pipeline([("columns", columns), ("estimator", LinearRegression())]).fit(frame, np.arange(len(frame)))
+    served = SkopsModel(skops.io.dumps(fitted), Reader(Schema((NOTE,))), "number")
+    assert np.allclose(served(rows.numbers, rows.texts), fitted.predict(frame))
 
 
 def test_a_request_a_table_and_a_file_give_the_same_numbers():

@@ -23,8 +23,19 @@ MOST_GROUPS = 512
 
 
 def names(column: str, groups: int = 0) -> tuple[str, ...]:
-    """What the column's numbers are called, in the matrix, the log and the drift report."""
-    return (*(f"{column} {part}" for part in PARTS), *(f"{column} word {group}" for group in range(groups)))
+    """What the column's numbers are called, in the matrix, the log and the drift report.
+
+    The number of groups is in the name: with another number of groups, group 3 has other words, and must not be taken for this one.
+    """
+    return (
+        *(f"{column} {part}" for part in PARTS),
+        *(f"{column} word group {n + 1} of {groups}" for n in range(groups)),
+    )
+
+
+def names_before(column: str, groups: int) -> tuple[str, ...]:
+    """`names`, as pipelines have them that were fitted before the number of groups was in the name."""
+    return (*names(column), *(f"{column} word {group}" for group in range(groups)))
 
 
 def encoded(text: str | None, groups: int = 0) -> tuple[float, ...]:
