@@ -137,6 +137,8 @@ class Observer:
             raise NotCompared(
                 f"predictions were not compared: {', '.join(hidden)} is personal and not in the log as it was asked"
             )
+        if unlike := self._pair.unlike_times:
+            raise NotCompared(f"predictions were not compared: {unlike}")
         scored = [log for routed, log in self._logs.items() if not self._pair.lacking(routed)]
         if not scored:
             lacking = {name: None for routed in self._logs for name in self._pair.lacking(routed)}

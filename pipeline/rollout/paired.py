@@ -11,6 +11,7 @@ import numpy as np
 from pipeline.policy.canary import Paired
 from pipeline.registry.versions import Registry
 from pipeline.rollout.routing.route import RoutedSlot
+from pipeline.serving import comparable
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.schema import Rows
 from pipeline.training.tasks import PREDICTION, PROBABILITIES, TASKS, Answers
@@ -77,9 +78,14 @@ class Pair:
         own, other = self.champion.reader, self.candidate.reader
         if routed == self.slots[1]:
             own, other = other, own
-        gone = {*other.numbers} - {*own.numbers} | {*other.texts} - {*own.texts}
+        gone = {*comparable.lacking(other.schema, {*own.numbers}, {*own.texts})}
         # Rounded in the log of a version that takes float32.
         return sorted(gone | {f"{name} as float64" for name in other.doubles - own.doubles - gone})
+
+    @property
+    def unlike_times(self) -> str:
+        """Why a time in the log of one version is another one to the other version; '' where it is not."""
+        return comparable.unlike_times(self.champion.reader.schema, self.candidate.reader.schema)
 
     def take(self, table: pa.Table) -> None:
         """Compares the predictions for logged rows. Raises ValueError when the log lacks a feature."""

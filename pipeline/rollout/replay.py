@@ -30,6 +30,7 @@ from pipeline.rollout.paired import Pair, features_of, rows_of, said
 from pipeline.rollout.probe import is_https
 from pipeline.rollout.routing.route import RoutedSlot
 from pipeline.rollout.slots import ProvenSlot, predictions_folder
+from pipeline.serving import comparable
 from pipeline.serving.errors import PackageRefused
 from pipeline.serving.schema import Reader, Rows
 from pipeline.settings.rollout import Rollout
@@ -86,6 +87,8 @@ def replayed_log(
     since = context.clock() - timedelta(days=settings.replay_days)
     try:
         pair = Pair.of(context.registry, model, champion, candidate)
+        if unlike := pair.unlike_times:
+            raise ValueError(unlike)
         newest = newest_rows(predictions_folder(context.home, model), since, settings.replay_rows)
         live = live_at(context.ledger, model)
         known_since = live.since if live is not None and live.package.is_same(champion.package) else ""
@@ -177,12 +180,17 @@ def _whys(logged: Mapping[str, np.ndarray], count: int, pair: Pair) -> list[str]
         for name, number in _columns(reader):
             for place, why in enumerate(_whys_of(name, number, logged.get(name), count, name in reader.doubles)):
                 whys[place] = whys[place] or why
+        # Behind their sizes: of a personal text that was dropped these lack too.
+        for column in reader.fields:
+            if any(comparable.is_group(column, name) and name not in logged for name in column.matrix):
+                whys = [why or f"lack {comparable.in_groups(column)}" for why in whys]
     return whys
 
 
 def _columns(reader: Reader) -> list[tuple[str, bool]]:
-    """(name, whether it is a number) of each feature."""
-    return [(name, True) for name in reader.numbers] + [(name, False) for name in reader.texts]
+    """(name, whether it is a number) of each feature but the groups of words."""
+    numbers = [(n, True) for c in reader.fields for n in c.matrix if not comparable.is_group(c, n)]
+    return numbers + [(name, False) for name in reader.texts]
 
 
 def _whys_of(name: str, number: bool, values: np.ndarray | None, count: int, double: bool) -> Sequence[str]:

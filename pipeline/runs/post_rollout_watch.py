@@ -18,6 +18,8 @@ from pipeline.ledger.package_of_version import PackageOfVersion
 from pipeline.ledger.timeline import LiveVersion, live_at, trusted_predecessor
 from pipeline.rollout.results import Rollback
 from pipeline.runs import label_maturity
+from pipeline.serving import comparable
+from pipeline.serving.schema import Schema
 from pipeline.training.tasks import Answers
 
 if TYPE_CHECKING:
@@ -148,10 +150,13 @@ def _answers(
         personal = context.params.model(name).rollout.serving.personal
         if hidden := [feature for feature in runtime.features if feature in personal]:
             raise Incomparable(f"{', '.join(hidden)} is personal and not in the prediction log")
-        logged = [*runtime.reader.numbers, *runtime.reader.texts]
-        if missing := [feature for feature in logged if feature not in rows.columns]:
+        if missing := comparable.lacking(runtime.reader.schema, rows.columns, rows.columns):
             raise Incomparable(f"version {version} needs {', '.join(missing)}, which requests no longer carry")
-        if rounded := runtime.reader.doubles - _doubles(context, name, champion):
+        logged = _schema(context, name, champion)
+        if unlike := comparable.unlike_times(logged, runtime.reader.schema):
+            raise Incomparable(unlike)
+        # What the champion's log rounds to float32.
+        if rounded := runtime.reader.doubles.difference(logged.doubles):
             raise Incomparable(
                 f"version {version} takes {', '.join(sorted(rounded))} as float64, and the log has it rounded to float32"
             )
@@ -162,13 +167,13 @@ def _answers(
         raise Incomparable(f"version {version} cannot predict these rows ({error})") from error
 
 
-def _doubles(context: Context, name: str, champion: LiveVersion) -> frozenset[str]:
-    """The numbers that the champion's log does not round to float32."""
+def _schema(context: Context, name: str, champion: LiveVersion) -> Schema:
+    """That of the version whose log it is."""
     from pipeline.serving import contents
     from pipeline.serving.runtime import schema_of
 
     package = context.registry.package_folder(name, champion.version, champion.digest)
-    return frozenset(schema_of(contents.read(package)).doubles)
+    return schema_of(contents.read(package))
 
 
 def _manifest(context: Context, name: str, champion: LiveVersion) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -111,6 +112,52 @@ def test_without_a_limit_for_the_latency_or_the_predictions_neither_is_looked_at
     assert (seen.slow, seen.champion_slow, seen.sides, seen.missing) == (None, None, None, "")
 
 
+DOUBLE = ("float64", "float32", "float32")
+
+
+def paired(old, new, zone="UTC"):
+    """Two versions of these columns, the newer one in `zone`."""
+    readers = Reader(Schema(tuple(old))), Reader(Schema(tuple(new), timezone=zone))
+    return Pair(*(SimpleNamespace(reader=reader, features=reader.names) for reader in readers), (OLD, NEW), None, None)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "lacking"),
+    [
+        (64, 512, (["the words of note in 512 groups"], ["the words of note in 64 groups"])),
+        (0, 64, (["the words of note in 64 groups"], [])),
+    ],
+)
+def test_words_in_other_groups_are_no_words_of_these(old, new, lacking):
+    """A log of 64 groups of words has none of 512: it is said in one phrase, and no value is taken for another."""
+    pair = paired(*([Column("note", "text", groups=groups)] for groups in (old, new)))
+    assert (pair.lacking(OLD), pair.lacking(NEW)) == lacking
+
+
+@pytest.mark.parametrize(
+    ("columns", "zone", "compared"),
+    [
+        ([Column("since", "datetime", parts=("hour",))], "Europe/Berlin", False),
+        ([Column("since", "datetime")], "UTC", True),
+        ([Column("spend")], "Europe/Berlin", True),
+    ],
+)
+def test_times_of_another_zone_are_not_compared(monkeypatch, tmp_path, columns, zone, compared):
+    """In another zone the same request is another moment to the candidate, so neither log tells what it would have answered."""
+    observer = Observer(
+        Registry(tmp_path, "", SigningKey(tmp_path)), ROUTER, "churn", OLD, NEW, None, compare_traffic=True
+    )
+    observer._pair = paired(columns, columns, zone)
+    observer._pair.sides = "compared"
+    if compared:
+        assert observer._compare() == "compared"
+    else:
+        with pytest.raises(
+            evidence.NotCompared, match="a time without a zone is one in UTC to one version, in Europe/Berlin"
+        ):
+            observer._compare()
+
+
 @pytest.mark.parametrize(
     ("candidate", "lacking"),
     [
@@ -121,13 +168,12 @@ def test_without_a_limit_for_the_latency_or_the_predictions_neither_is_looked_at
 )
 def test_predictions_are_compared_on_requests_that_have_the_columns_of_both(candidate, lacking):
     """Requests to a version are compared when they have every column that the other version needs."""
-    old, new = (
-        SimpleNamespace(reader=SimpleNamespace(numbers=names, texts=[], doubles=frozenset()))
-        for names in (["spend", "calls"], candidate)
-    )
-    pair = Pair(old, new, (OLD, NEW), None, None)
+    pair = paired(map(Column, ["spend", "calls"]), map(Column, candidate))
     assert (pair.lacking(OLD), pair.lacking(NEW)) == lacking
-    new.reader.doubles = frozenset(candidate[:1])
+    pair = paired(
+        map(Column, ["spend", "calls"]),
+        [replace(Column(n), precision=p) for n, p in zip(candidate, DOUBLE, strict=False)],
+    )
     # The log of a version that takes float32 has rounded what a candidate takes as float64; the other way round nothing is lost.
     assert pair.lacking(OLD) == sorted([*lacking[0], *(["spend as float64"] if candidate[0] == "spend" else [])])
     assert pair.lacking(NEW) == lacking[1]

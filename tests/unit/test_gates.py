@@ -212,6 +212,38 @@ def test_other_columns_than_the_champions_fail_unless_they_are_accepted(churn, f
     assert change in accepted.reason and "accepted on purpose" in accepted.reason
 
 
+TEXT, SINCE = Column("note", "text", groups=64), Column("since", "datetime")
+
+
+@pytest.mark.parametrize(
+    ("live", "candidate", "passed", "said"),
+    [
+        (
+            Schema((SINCE,), event_time="seen_at"),
+            Schema((SINCE,), event_time="seen_at", timezone="Europe/Berlin"),
+            False,
+            "beside version 7: since, seen_at without a zone is now a time in Europe/Berlin, not in UTC; tell the clients",
+        ),
+        (
+            Schema((TEXT,)),
+            Schema((replace(TEXT, groups=512),)),
+            True,
+            "the same columns beside version 7; not comparable on logged requests: "
+            "the words of note in 512 groups, the live version's log has 64",
+        ),
+        (Schema((TEXT,)), Schema((replace(TEXT, groups=0),)), True, "the same columns beside version 7"),
+    ],
+    ids=["another zone", "more groups of words", "no groups"],
+)
+def test_a_zone_needs_consent_and_other_groups_of_words_are_said(churn, live, candidate, passed, said):
+    """In another zone the same clock time is another moment; of words in other groups the log tells nothing, which refuses nobody."""
+    now, champion = (SimpleNamespace(reader=Reader(of), task="binary") for of in (candidate, live))
+    packaged = PackagedModel(churn, {}, None, None, now, champion, "7")
+    verdict = schema.verdict(packaged)
+    assert (verdict.passed, verdict.reason[: len(said)]) == (passed, said)
+    assert schema.verdict(replace(packaged, accept_schema_change=True)).passed
+
+
 def test_wider_rules_and_another_order_are_no_schema_change(churn, files):
     """A model that takes every request that the champion takes passes `schema`."""
     now = Runtime.load(files.package)

@@ -25,6 +25,7 @@ from pipeline.serving.identity import Identity
 from pipeline.serving.metrics import PREDICTIONS, Metrics
 from pipeline.serving.prediction_log import AnsweredRequest, LogSchema, PredictionLog
 from pipeline.serving.runtime import Runtime
+from pipeline.serving.schema import Column, Reader, Schema
 from pipeline.serving.settings import Settings
 from pipeline.settings.rollout import Rollout
 
@@ -180,6 +181,31 @@ def test_personal_rows_are_left_out_and_counted(logged, personal, told):
     assert "\n" not in str(refused.value)
     log = taken(logged([1] * 7, days=2))
     assert (len(log.requests), sum(log.left_out.values())) == (7, 60)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (Column("note", "text"), ""),
+        (Column("note", "text", groups=512), "lack the words of note in 512 groups"),
+        (
+            Column("mail", "text", groups=64),
+            "lack mail characters, which was not asked for, or is personal and dropped",
+        ),
+    ],
+)
+def test_words_in_other_groups_are_left_out_with_the_number_of_groups(text, why):
+    """A log has the words of a text in the groups of the version that answered, and a replay says which the candidate takes."""
+    own, candidate = (SimpleNamespace(reader=Reader(Schema((c,)))) for c in (Column("note", "text", groups=64), text))
+    logged = {name: np.zeros(2) for name in own.reader.numbers}
+    assert replay._whys(logged, 2, SimpleNamespace(champion=own, candidate=candidate)) == [why, why]
+
+
+def test_times_of_another_zone_are_not_replayed(logged, runtime, monkeypatch):
+    """Where the candidate reads times in another zone, the log has other moments than it would have been asked."""
+    monkeypatch.setattr(replay.Pair, "unlike_times", "a time without a zone is another one")
+    with pytest.raises(RolloutError, match="cannot be replayed .a time without a zone is another one"):
+        taken(logged([1] * 5))
 
 
 def test_a_personal_key_hinders_no_replay(logged):
