@@ -25,6 +25,10 @@ EPOCHS = {
 WITH_ZONE = re.compile(r":\d\d[\d.,]*\s?(?:Z|UTC|[+-]\d\d(?::?\d\d)?)$", re.IGNORECASE)
 # A text of so many words is no name of a category.
 WORDS_OF_A_TEXT = 4
+# Three words that begin with a letter, as a title often has and a person's name seldom; an address of a page has no spaces.
+TITLE = r"(^|\s)\p{L}\S*\s+\p{L}\S*\s+\p{L}"
+# Titles have one word too, so this share is enough where most cells are different.
+TITLES, MANY_TITLES = 0.3, 0.5
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Facts:
     """Counts of one column's cells; a cell may count as several kinds, such as 1 as a number and a truth.
 
     `rows` all; `filled` neither missing nor empty; `different` values; `numbers`, `whole` numbers, `times`, `truths` (words such as yes) and
-    `zeros` (a zero before a number, as in a postal code) among them; `sentences` of WORDS_OF_A_TEXT words or more. `low` and `high` of the
+    `zeros` (a zero before a number, as in a postal code) among them; `sentences` of WORDS_OF_A_TEXT words or more, `titles` with TITLE in them. `low` and `high` of the
     numbers, `first` and `last` of the times.
     """
 
@@ -47,6 +51,7 @@ class Facts:
     truths: int
     zeros: int
     sentences: int
+    titles: int
     longest: int
     low: float | None
     high: float | None
@@ -91,7 +96,17 @@ class Facts:
 
     @property
     def is_text(self) -> bool:
-        return self.sentences > 0.5 * max(self.filled, 1)
+        return self.sentences > 0.5 * max(self.filled, 1) or self.holds_titles
+
+    @property
+    def holds_titles(self) -> bool:
+        """Short texts of several words, most of them different: what repeats is the words."""
+        return (
+            self.filled >= 50
+            and self.different > MANY_TITLES * self.filled
+            and self.titles > TITLES * self.filled
+            and not self.is_time
+        )
 
     @property
     def identifies(self) -> bool:
@@ -117,6 +132,7 @@ def _of_column(connection: duckdb.DuckDBPyConnection, column: str, duckdb_type: 
             count(time) FILTER ({filled}), count(*) FILTER ({filled} AND {sql["truth"]}),
             count(*) FILTER ({filled} AND regexp_matches(cell, '^[+-]?0[0-9]')),
             count(*) FILTER ({filled} AND len(string_split(cell, ' ')) >= {WORDS_OF_A_TEXT}),
+            count(*) FILTER ({filled} AND regexp_matches(cell, {text_sql.literal(TITLE)})),
             coalesce(max(length(cell)), 0), min(number), max(number), min(time), max(time), coalesce(min(cell) FILTER ({filled}), '')
         FROM (SELECT {sql["cell"]} AS cell, {sql["number"]} AS number, {sql["time"]} AS time
               FROM (SELECT {sql["stripped"]} AS stripped, {quoted(column)} AS given FROM {TABLE}))"""

@@ -137,7 +137,7 @@ def test_the_glucose_in_the_blood_is_a_number(project, tmp_path):
 def test_a_film_is_in_english_by_its_title_and_its_actors(project, tmp_path):
     """Texts are learnt as groups of words: as good as the same number of groups by hand, and far better than a guess."""
     LANDED["films"](project)
-    request = Request("films", "films.csv", "english", positive="yes", text=("title",))
+    request = Request("films", "films.csv", "english", positive="yes")
     context, held_out = live(project, request)
     training = context.params.model("films").training
     assert training.text == ("title", "actors")

@@ -108,6 +108,26 @@ def test_each_kind_of_column_is_told_apart(project, file):
     assert "words: 64 groups, of what is said in note; 0 is its length alone" in map(str, result.draft.assumptions)
 
 
+WORDS = ["The", "old", "man", "and", "a", "sea", "of", "winter", "return", "house", "Über", "night"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        ([" ".join(RANDOM.choice(WORDS, RANDOM.integers(1, 6))) + f" {n}" for n in range(ROWS)], "text"),
+        ([f"{RANDOM.choice(WORDS)}na Mc{n:x}".title() for n in range(ROWS)], None),
+        ([f"https://the.old.shop/of/{n}" for n in range(ROWS)], None),
+        ([f"AB {n} X{n % 7}" for n in range(ROWS)], None),
+        ([f"The old man and {n % 40}"[8 * (n % 2) :] for n in range(ROWS)], "categorical"),
+    ],
+    ids=["titles", "names", "addresses of pages", "codes", "few titles"],
+)
+def test_titles_that_nearly_all_differ_are_texts(project, cells, kind):
+    """Short texts of several words are learnt by their words; names and addresses say who, and titles that come again are categories."""
+    training = drafted(project, TABLE.assign(title=cells)).draft.settings["training"]
+    assert [of for of in ("text", "categorical") if "title" in training.get(of, [])] == ([kind] if kind else [])
+
+
 def test_a_text_that_tells_the_answer_is_left_out(project):
     """A text that was written after the label predicts it by its words alone, and is left out as other leaks are."""
     said = ["the customer told us to end it" if row else "the customer is glad to stay here" for row in TABLE.churned]
