@@ -26,7 +26,7 @@ ERROR_MARGIN = 0.02
 BAD_SHARE = 0.01
 # What a model gets of a time beside its days, and of a text beside its length.
 PARTS = ("hour", "weekday", "month")
-WORD_GROUPS = 64
+WORD_GROUPS, MORE_GROUPS = 64, 512
 
 
 def make(

@@ -14,7 +14,7 @@ from pipeline.data import labels, sql, text_sql
 from pipeline.data.source import readable
 from pipeline.data.sql import quoted
 from pipeline.errors import SettingsError
-from pipeline.init import block, draft, facts, first_checks, flags, roles, small_table, windows
+from pipeline.init import block, draft, facts, first_checks, flags, roles, small_table, text_groups, windows
 from pipeline.init.looks import Looks, instant
 from pipeline.init.odd_cells import OddCells
 from pipeline.init.request import Draft, Request
@@ -89,7 +89,8 @@ def _draft(connection: duckdb.DuckDBPyConnection, request: Request, project: Pat
     new = first_checks.mostly_new(frame, is_held_out, request, found)
     left_out = {each.column: each for each in (*leaks, *new)}
     drafted = draft.make(request, origin, found, chosen, target, is_held_out, list(left_out.values()), columns)
-    return small_table.with_estimator(drafted, frame.assign(**{found.time.name: times}), is_held_out)
+    dated = frame.assign(**{found.time.name: times})
+    return text_groups.with_groups(small_table.with_estimator(drafted, dated, is_held_out), dated, is_held_out)
 
 
 def _frame(

@@ -16,7 +16,6 @@ import numpy as np
 
 from pipeline.settings.models import Model
 from pipeline.training import encoding_choice, encodings, evaluate, fit, frames, pipelines, tasks, weights
-from pipeline.training.encoding_choice import Candidate
 from pipeline.training.search.clocks import Recorded
 from pipeline.training.tasks import Answers
 
@@ -90,23 +89,29 @@ def choice(rows: pd.DataFrame, model: Model, doubles: Collection[str] = ()) -> C
     first = Choice(found[0].by_column, found[0].name)
     if len(found) == 1:
         return first
-    older, newest = split(learnt, model)
-    if tasks.of(training).estimator == "classifier":
-        # A class that came later has no probability.
-        newest = newest[newest[training.target].isin(older[training.target])]
-    if not _can_score(older, newest, model):
+    parts = parts_to_score(learnt, model)
+    if parts is None:
         return first
-    scores = _scores(found, older, newest, model, doubles)
-    best = _best(model.evaluation.metric, scores)
+    scores = compared([(model, candidate.by_column) for candidate in found], *parts, doubles)
+    best = best_of(model.evaluation.metric, scores)
     named = {candidate.name: score.of_all for candidate, score in zip(found, scores, strict=True)}
-    return Choice(found[best].by_column, found[best].name, model.evaluation.metric, named, len(newest))
+    return Choice(found[best].by_column, found[best].name, model.evaluation.metric, named, len(parts[1]))
+
+
+def parts_to_score(learnt: pd.DataFrame, model: Model) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+    """`split`, the newest rows without classes that came later; None where there is too little to score by."""
+    older, newest = split(learnt, model)
+    if tasks.of(model.training).estimator == "classifier":
+        # A class that came later has no probability.
+        newest = newest[newest[model.training.target].isin(older[model.training.target])]
+    return (older, newest) if _can_score(older, newest, model) else None
 
 
 def split(learnt: pd.DataFrame, model: Model) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(the older rows, the newest), of some rows that are evenly spread over the time; rows of one time are on one side."""
     time = learnt[model.source.event_time]
     ordered = learnt.iloc[np.argsort(frames.instants(time), kind="stable")]
-    many = max(learnt[column].nunique() for column in model.training.categorical) > encodings.MANY
+    many = max((learnt[c].nunique() for c in model.training.categorical), default=0) > encodings.MANY
     some = ROWS_OF_MANY if many else ROWS
     spread = ordered.iloc[:: -(-len(ordered) // some)]
     begin = spread[model.source.event_time].iloc[int(len(spread) * (1 - SCORED))]
@@ -123,18 +128,23 @@ def _can_score(older: pd.DataFrame, newest: pd.DataFrame, model: Model) -> bool:
 
 
 @dataclass(frozen=True)
-class _Score:
+class Score:
     """A candidate's score on all rows, and by which share or number it is better than the first one: on all, and in each half."""
 
     of_all: float
     gains: tuple[float, float, float]
 
 
-def _scores(
-    found: Sequence[Candidate], older: pd.DataFrame, newest: pd.DataFrame, model: Model, doubles: Collection[str]
-) -> list[_Score]:
+def compared(
+    tried: Sequence[tuple[Model, Mapping[str, str] | None]],
+    older: pd.DataFrame,
+    newest: pd.DataFrame,
+    doubles: Collection[str] = (),
+) -> list[Score]:
+    """The score on `newest` of each that learns from `older`: models of one task and metric, each with the encodings of its categories.
+    Raises StageError for what the estimator refuses."""
+    model = tried[0][0]
     task, metric = tasks.of(model.training), model.evaluation.metric
-    asked = frames.feature_frame(newest, model.training, doubles, model.source.timezone)
     target, learnt = newest[model.training.target].to_numpy(), older[model.training.target]
     _, classes = task.learnt(learnt)
     weight = weights.of(newest, model.training, "train")
@@ -151,20 +161,21 @@ def _scores(
 
     naive = by_part(task.guess(learnt.to_numpy(), len(target), classes))
     scores: list[list[float]] = []
-    for candidate in found:
-        pipeline = fit.on(older, model, doubles, candidate.by_column)
+    for candidate, how in tried:
+        pipeline = fit.on(older, candidate, doubles, how)
+        asked = frames.feature_frame(newest, candidate.training, doubles, candidate.source.timezone)
         scores.append(by_part(Answers(task.predict(pipeline, asked), classes)))
     return [
-        _Score(each[0], tuple(evaluate.gain(metric, *three) for three in zip(each, scores[0], naive, strict=True)))  # type: ignore[arg-type]
+        Score(each[0], tuple(evaluate.gain(metric, *three) for three in zip(each, scores[0], naive, strict=True)))  # type: ignore[arg-type]
         for each in scores
     ]
 
 
-def _best(metric: str, scores: Sequence[_Score]) -> int:
-    """The place of the best score; 0 where none is better than the first. NaN, where a half has one class, is better than nothing."""
+def best_of(metric: str, scores: Sequence[Score], step: float = STEP) -> int:
+    """The place of the best score; 0 where none is better than the first by `step`. NaN, where a half has one class, is better than nothing."""
     best = 0
     for i, score in enumerate(scores):
         whole, *halves = score.gains
-        if whole > STEP and min(halves) > 0 and evaluate.better_by(metric, score.of_all, scores[best].of_all) > 0:
+        if whole > step and min(halves) > 0 and evaluate.better_by(metric, score.of_all, scores[best].of_all) > 0:
             best = i
     return best
