@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.serving.errors import BadRequest
-from pipeline.serving.schema import times
+from pipeline.serving.schema import texts, times
 from pipeline.serving.schema.columns import Column
 from pipeline.serving.schema.spelling import Unreadable, shown
 
@@ -26,14 +26,16 @@ class RowRefused(BadRequest):
 
 
 def number_block(column: Column, cells: np.ndarray, zone: tzinfo = UTC) -> np.ndarray:
-    """Many cells of one column in its columns of the matrix, float64 (rows, matrix); `cells` as for `of_arrays`. Raises RowRefused."""
+    """Many cells of one column in its columns of the matrix, float64 (rows, matrix), of texts float32; `cells` as for `of_arrays`. Raises
+    RowRefused."""
     if cells.dtype == "float64" and column.kind != "text":
         return _with_parts(column, cells, zone)
     if cells.dtype.kind == "M" and zone is UTC and column.kind == "datetime":
         return _with_parts(column, instants_in_days(column, cells), zone)
-    return np.array([column.numbers(value, zone) for value in values_of(column, cells, zone)]).reshape(
-        len(cells), len(column.matrix)
-    )
+    values = values_of(column, cells, zone)
+    if column.kind == "text":
+        return texts.block(values, column.groups)
+    return np.array([column.numbers(value, zone) for value in values]).reshape(len(cells), len(column.matrix))
 
 
 def _with_parts(column: Column, numbers: np.ndarray, zone: tzinfo) -> np.ndarray:
@@ -78,8 +80,13 @@ def number_matrix(frame: Any, columns: Sequence[Column], zone: tzinfo = UTC) -> 
     is that of the parts of times."""
     numbers = [column for column in columns if not column.is_category]
     doubles = np.array([column.precision == "float64" for column in numbers for _ in column.matrix], bool)
-    blocks = [_of_frame(frame[column.name], column, zone) for column in numbers]
-    return held(np.concatenate(blocks, axis=1) if blocks else np.empty((len(frame), 0)), doubles)
+    matrix = np.empty((len(frame), len(doubles)), "float64" if doubles.any() else "float32")
+    # Column by column: the groups of words of a text are many, and no more than one copy of them is held beside the matrix.
+    end = 0
+    for column in numbers:
+        start, end = end, end + len(column.matrix)
+        matrix[:, start:end] = held(_of_frame(frame[column.name], column, zone), doubles[start:end])
+    return matrix
 
 
 def held(matrix: np.ndarray, doubles: np.ndarray) -> np.ndarray:

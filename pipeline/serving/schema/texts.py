@@ -16,6 +16,8 @@ import re
 import zlib
 from collections.abc import Sequence
 
+import numpy as np
+
 PARTS = ("characters", "words")
 WORD = re.compile(r"\w+")
 # So many groups have a letter each.
@@ -49,6 +51,20 @@ def encoded(text: str | None, groups: int = 0) -> tuple[float, ...]:
     for word in WORD.findall(text.casefold()):
         counts[_group(word, groups)] += 1.0
     return (*size, *counts)
+
+
+def block(values: Sequence[str | None], groups: int = 0) -> np.ndarray:
+    """`encoded` of many texts, float32 (rows, numbers): no text is so long that float32 does not hold its counts."""
+    numbers = np.zeros((len(values), len(PARTS) + groups), "float32")
+    for row, text in zip(numbers, values, strict=True):
+        if text is None:
+            row[:] = math.nan
+            continue
+        row[: len(PARTS)] = len(text), len(text.split())
+        if groups:
+            for word in WORD.findall(text.casefold()):
+                row[len(PARTS) + _group(word, groups)] += 1.0
+    return numbers
 
 
 def _group(word: str, groups: int) -> int:
