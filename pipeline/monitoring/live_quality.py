@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import duckdb
+import numpy as np
 import pandas as pd
 
 from pipeline.data import neutral_sql, sql
@@ -20,9 +21,10 @@ from pipeline.monitoring import derived_keys
 from pipeline.monitoring.derived_keys import WEIGHT
 from pipeline.monitoring.label_join import TIME, at_other_times, with_labels
 from pipeline.monitoring.log_reader import ATTEMPTS, LogFiles, LogReader
+from pipeline.serving import logged_words
 from pipeline.serving.log_files import GOLDEN, GOLDEN_ID
 from pipeline.serving.prediction_log import pseudonym
-from pipeline.serving.schema import times
+from pipeline.serving.schema import Schema, times
 from pipeline.settings.models import Model
 from pipeline.training import tasks
 from pipeline.training.evaluate import gain
@@ -151,9 +153,21 @@ def _predictions(
 ) -> LoggedPredictions:
     damaged = len(files.damaged)
     schema = schema_of(model)
-    kinds = {**dict.fromkeys(schema.numbers, "DOUBLE"), **dict.fromkeys(schema.texts, "VARCHAR")}
+    numbers = [name for column in schema.columns for name in logged_words.logged(column)]
+    kinds = {**dict.fromkeys(numbers, "DOUBLE"), **dict.fromkeys(schema.texts, "VARCHAR")}
+    kinds |= {logged_words.name_of(column): "USMALLINT[]" for column in schema.columns if column.groups}
     if not files.contents:
-        columns = ["key", "event_time", "timed", "received_at", "version", "slot", PREDICTION, *kinds]
+        columns = [
+            "key",
+            "event_time",
+            "timed",
+            "received_at",
+            "version",
+            "slot",
+            PREDICTION,
+            *schema.numbers,
+            *schema.texts,
+        ]
         return LoggedPredictions(pd.DataFrame(columns=columns), 0, damaged)
     in_log = files.features
     features = ", ".join(f"{_feature(n, kind, in_log)} AS {sql.quoted(n)}" for n, kind in kinds.items())
@@ -167,9 +181,24 @@ def _predictions(
         WHERE event_time >= $start AND event_time < $end AND NOT is_golden
         ORDER BY received_at, request_id, place"""
     rows = connection.execute(query, {"files": files.names, "start": start, "end": end}).df()
+    rows = _with_words(rows, schema)
     if model.source.key is None:
         rows["key"] = derived_keys.of_answers(rows, model)
     return LoggedPredictions(rows, _logged(connection, files), damaged)
+
+
+def _with_words(rows: pd.DataFrame, schema: Schema) -> pd.DataFrame:
+    """The rows with a column for each group of words in place of the lists of the log, NaN where the log has none."""
+    for column in schema.columns:
+        if column.groups:
+            cells = rows.pop(logged_words.name_of(column))
+            is_missing = (cells.isna() | rows[column.watched[0]].isna()).to_numpy()
+            places = [[] if missing else cell for cell, missing in zip(cells, is_missing, strict=True)]
+            flat = np.concatenate([np.empty(0, "int64"), *places])
+            counts = logged_words.counts(np.array([*map(len, places)], "int64"), flat, column.groups, is_missing)
+            names = [name for name in column.matrix if name not in column.watched]
+            rows = pd.concat([rows, pd.DataFrame(counts, rows.index, names)], axis=1)
+    return rows
 
 
 def _logged(connection: duckdb.DuckDBPyConnection, files: LogFiles) -> int:

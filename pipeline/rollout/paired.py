@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.policy.canary import Paired
 from pipeline.registry.versions import Registry
 from pipeline.rollout.routing.route import RoutedSlot
-from pipeline.serving import comparable
+from pipeline.serving import comparable, logged_words
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.schema import Rows
 from pipeline.training.tasks import PREDICTION, PROBABILITIES, TASKS, Answers
@@ -128,7 +128,11 @@ def features_of(table: pa.Table) -> dict[str, np.ndarray]:
     if "features" not in table.column_names:
         return {}
     features = table["features"].combine_chunks()
-    return {column.name: features.field(i).to_numpy(zero_copy_only=False) for i, column in enumerate(features.type)}
+    columns: dict[str, np.ndarray] = {}
+    for i, column in enumerate(features.type):
+        words = logged_words.spread(column.name, features.field(i), columns)
+        columns |= words or {column.name: features.field(i).to_numpy(zero_copy_only=False)}
+    return columns
 
 
 def rows_of(logged: dict[str, np.ndarray], runtime: Runtime) -> Rows:

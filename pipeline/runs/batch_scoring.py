@@ -25,6 +25,7 @@ from pipeline.ledger.timeline import LiveVersion
 from pipeline.registry.versions import Registry
 from pipeline.runs.block_columns import identifying, probability_column
 from pipeline.runs.block_scoring import BlockScorer, RefusedRow
+from pipeline.serving import logged_words
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.schema import Column, times
 from pipeline.settings.source import Csv
@@ -220,7 +221,7 @@ class Source:
         names = [field.name for field in features.type]
         columns = {}
         for column in runtime.reader.fields:
-            parts = [name for name in (column.matrix or (column.name,)) if name not in names]
+            parts = [name for name in (logged_words.logged(column) or (column.name,)) if name not in names]
             if parts:
                 raise self._lacks(parts[0], names)
             columns[column.name] = _logged(column, features, names, runtime.reader.zone)
@@ -253,7 +254,7 @@ def _logged(column: Column, features: pa.StructArray, names: list[str], zone: tz
     """A column of a prediction log's features as its kind has it: a time from its days, and for a text one of its size."""
     import pyarrow as pa
 
-    cells = [features.field(names.index(name)) for name in (column.matrix or (column.name,))]
+    cells = [features.field(names.index(name)) for name in (logged_words.logged(column) or (column.name,))]
     if column.kind == "datetime":
         rows = zip(*(part.to_pylist() for part in cells), strict=True)
         instants = [
@@ -262,6 +263,9 @@ def _logged(column: Column, features: pa.StructArray, names: list[str], zone: tz
         ]
         return pa.array(instants, pa.timestamp("us", tz="UTC"))
     if column.kind == "text":
+        if column.groups:
+            characters = cells[0].to_numpy(zero_copy_only=False)
+            cells[-1:] = map(pa.array, logged_words.of_arrow(cells[-1], column.groups, characters).T)
         sizes = zip(*(part.to_pylist() for part in cells), strict=True)
         return pa.array([None if None in size else column.of_numbers(size) for size in sizes], pa.string())
     return cells[0]

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.serving import log_files
+from pipeline.serving import log_files, logged_words
 from pipeline.serving.schema import Reader, Rows
 
 FLUSH_S = 0.5
@@ -245,7 +245,7 @@ class Levels:
 class LogSchema:
     """The log's columns for one model: makes Arrow tables of requests. Personal columns become pseudonyms or are left out.
 
-    A time is logged in days, and of a free text the numbers that a model gets, never the text.
+    A time is logged in days, and of a free text the numbers that a model gets (its words as in `logged_words`), never the text.
     """
 
     def __init__(
@@ -325,17 +325,22 @@ class LogSchema:
         }
 
     def _features(self, numbers: np.ndarray, texts: np.ndarray) -> dict[str, Any]:
-        from arro3.core import Array, DataType
+        from arro3.core import Array, DataType, list_array
 
         features: dict[str, Any] = {}
-        places = [(name, column) for column in self._reader.fields for name in column.matrix]
-        for i, (name, of) in enumerate(places):
-            column = np.ascontiguousarray(numbers[:, i].astype(of.precision, copy=False))
-            if of.name not in self._personal:
-                features[name] = Array(column)
-            elif self._personal[of.name] == "hash":
-                values = [None if v != v else repr(v) for v in column.tolist()]
-                features[name] = Array(self._masked(name, values), DataType.utf8())
+        end = 0
+        for of in self._reader.fields:
+            start, end = end, end + len(of.matrix)
+            for i, name in enumerate(of.matrix[: len(of.matrix) - of.groups], start):
+                column = np.ascontiguousarray(numbers[:, i].astype(of.precision, copy=False))
+                if of.name not in self._personal:
+                    features[name] = Array(column)
+                elif self._personal[of.name] == "hash":
+                    values = [None if v != v else repr(v) for v in column.tolist()]
+                    features[name] = Array(self._masked(name, values), DataType.utf8())
+            if of.groups and of.name not in self._personal:
+                starts, places = logged_words.lists(numbers[:, end - of.groups : end])
+                features[logged_words.name_of(of)] = list_array(Array(starts), Array(places))
         for i, name in enumerate(self._reader.texts):
             if self._personal.get(name) != "drop":
                 words = [v or None for v in texts[:, i].tolist()]
