@@ -43,18 +43,19 @@ class Edge:
 
         Raises RequestRefused, as a slot does.
         """
-        answers, classes = self.runtime.predict(self.runtime.reader.of_records(records)).tolist(), self.runtime.classes
+        rows, classes = self.runtime.reader.of_records(records, time.time()), self.runtime.classes
+        answers = self.runtime.predict(rows).tolist()
         return [dict(zip(classes, row, strict=True)) for row in answers] if classes else answers
 
     def answer(self, path: str, headers: dict[bytes, bytes], body: bytes) -> tuple[bytes, forms.Headers]:
         """(body, headers of its own) of the answer to a request. Raises RequestRefused."""
-        reader, rows = self.runtime.reader, self.exported["max_rows"]
+        reader, rows, now = self.runtime.reader, self.exported["max_rows"], time.time()
         model = f"/v2/models/{self.identity.model}"
         if path == "/invocations":
-            request = forms.invocations(body, reader, rows, headers.get(b"content-type", b""), self._encode)
+            request = forms.invocations(body, reader, rows, headers.get(b"content-type", b""), self._encode, now)
         elif path in (f"{model}/infer", f"{model}/versions/{self.identity.version}/infer"):
             request = forms.infer(
-                body, reader, rows, headers.get(forms.BINARY_LENGTH), self.identity, self.runtime.classes
+                body, reader, rows, headers.get(forms.BINARY_LENGTH), self.identity, self.runtime.classes, now
             )
         else:
             raise RequestRefused(404, f"there is no {path}; post to /invocations or {model}/infer")

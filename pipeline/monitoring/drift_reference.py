@@ -33,7 +33,7 @@ def of_training(rows: pd.DataFrame, model: Model, doubles: Collection[str]) -> R
     """The reference of the rows that a model learnt from, in a snapshot's neutral form."""
     # With the personal and the calendar ones: which these are can change later.
     numeric, categorical = names(frames.columns_of(model.training))
-    taken = frames.feature_frame(rows, model.training, doubles)
+    taken = frames.features_of(rows, model, doubles)
     for name in categorical:
         taken[name] = taken[name].where(taken[name] != frames.MISSING_CATEGORY, None)
     return reference_of(taken, numeric, categorical, rows[model.source.event_time])

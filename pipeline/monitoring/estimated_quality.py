@@ -89,7 +89,7 @@ def learnt(
     if blocks < 2:
         return None
     task, metric = tasks.of(model.training), model.evaluation.metric
-    features = frames.feature_frame(ordered, model.training, doubles, model.source.timezone)
+    features = frames.features_of(ordered, model, doubles)
     target, answers = ordered[model.training.target].to_numpy(), Answers.of(ordered, classes)
     of_row = np.arange(len(ordered)) * blocks // len(ordered)
     errors = []

@@ -36,7 +36,7 @@ def log(workspace: Workspace, model: Model) -> Any:
     import skops
 
     rows = pd.read_parquet(workspace.files.reference).head(EXAMPLE_ROWS)
-    example = frames.feature_frame(rows, model.training, _schema(workspace).doubles, model.source.timezone)
+    example = frames.features_of(rows, model, _schema(workspace).doubles)
     estimator = skops_file.load(workspace.files.model)
     answering = as_a_slot(estimator, model.training)
     with warnings.catch_warnings():
@@ -125,7 +125,8 @@ def _input_example(workspace: Workspace, model: Model) -> pd.DataFrame:
 
     schema = _schema(workspace)
     row = {column.name: _neutral(column) for column in schema.columns}
-    return frames.feature_frame(pd.DataFrame([row]), model.training, schema.doubles, schema.timezone)
+    row[model.source.event_time] = pd.Timestamp(Column("", "datetime").example())
+    return frames.features_of(pd.DataFrame([row]), model, schema.doubles)
 
 
 def _schema(workspace: Workspace) -> Schema:

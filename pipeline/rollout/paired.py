@@ -13,7 +13,7 @@ from pipeline.registry.versions import Registry
 from pipeline.rollout.routing.route import RoutedSlot
 from pipeline.serving import comparable, logged_words
 from pipeline.serving.runtime import Runtime
-from pipeline.serving.schema import Rows
+from pipeline.serving.schema import Rows, times
 from pipeline.training.tasks import PREDICTION, PROBABILITIES, TASKS, Answers
 
 if TYPE_CHECKING:
@@ -133,6 +133,15 @@ def features_of(table: pa.Table) -> dict[str, np.ndarray]:
         words = logged_words.spread(column.name, features.field(i), columns)
         columns |= words or {column.name: features.field(i).to_numpy(zero_copy_only=False)}
     return columns
+
+
+def event_times(table: pa.Table | pa.RecordBatch) -> list[str | None]:
+    """The event times of logged rows: that of the request, or its receipt, to which its ages were counted then; None for neither."""
+    known: list[str | None] = [None] * table.num_rows
+    for name in ("event_time", "received_at"):
+        if name in table.schema.names:
+            known = [at or times.canonical(given) for at, given in zip(known, table[name].to_pylist(), strict=True)]
+    return known
 
 
 def rows_of(logged: dict[str, np.ndarray], runtime: Runtime) -> Rows:

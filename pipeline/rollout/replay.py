@@ -3,7 +3,8 @@
 The prediction log has each answered row with its features. Its requests go to the candidate's slot with the slot's own golden key, so
 they count as no traffic. A request is sent only when the log has each of its rows as it was asked; what is left out is counted, with the
 reason. Each answer is compared with what the champion answered then, or, where another version answered, with what the champion's package
-says. A request's form is not in the log, and its key and its event time change no prediction: it is sent as JSON, without these two.
+says. A request's form is not in the log, and its key changes no prediction, nor does its event time where no age is counted to it: it is
+sent as JSON, without what changes nothing.
 """
 
 from __future__ import annotations
@@ -26,13 +27,14 @@ from pipeline.policy.canary import Evidence
 from pipeline.policy.confidence import Counted
 from pipeline.rollout.context import RolloutContext
 from pipeline.rollout.logged_requests import newest_rows
-from pipeline.rollout.paired import Pair, features_of, rows_of, said
+from pipeline.rollout.paired import Pair, event_times, features_of, rows_of, said
 from pipeline.rollout.probe import is_https
 from pipeline.rollout.routing.route import RoutedSlot
 from pipeline.rollout.slots import ProvenSlot, predictions_folder
 from pipeline.serving import comparable
 from pipeline.serving.errors import PackageRefused
-from pipeline.serving.schema import Reader, Rows
+from pipeline.serving.schema import Column, Reader, Rows, times
+from pipeline.serving.schema.ages import spelt_again
 from pipeline.settings.rollout import Rollout
 
 if TYPE_CHECKING:
@@ -141,7 +143,9 @@ def _requests(
     at = table["received_at"].take(places)
     champions = _champions_answers(table.take(places), pair, champion, known_since)
     reader = pair.candidate.reader
-    names = reader.names
+    names = [*reader.names, *([reader.event_time] if reader.ages else [])]
+    if reader.ages:
+        candidate.times = event_times(table.take(places))
     start = 0
     for a, b in kept:
         end = start + b - a
@@ -213,14 +217,21 @@ def _values(rows: Rows, reader: Reader) -> list[list[Any]]:
     """The rows' values as a JSON request has them."""
     columns = [reader.schema[name] for name in reader.names]
     ends = list(accumulate(len(column.matrix) for column in columns))
+
+    def cell(column: Column, values: Sequence[float], asked: float | None) -> Any:
+        if column.parts:
+            return column.written(spelt_again(column, values, asked, reader.zone))
+        return column.of_numbers(values)
+
     return [
         [
-            column.of_numbers(numbers[end - len(column.matrix) : end], reader.zone)
+            cell(column, numbers[end - len(column.matrix) : end], times.days(moment))
             for column, end in zip(columns, ends, strict=True)
             if not column.is_category
         ]
         + [text or None for text in texts]
-        for numbers, texts in zip(rows.numbers.tolist(), rows.texts.tolist(), strict=True)
+        + ([moment] if reader.ages else [])
+        for numbers, texts, moment in zip(rows.numbers.tolist(), rows.texts.tolist(), rows.times, strict=True)
     ]
 
 

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import tzinfo
 from pathlib import Path
@@ -23,11 +23,13 @@ from pipeline.data.csv_files import CsvReader
 from pipeline.errors import DataError, RegistryError
 from pipeline.ledger.timeline import LiveVersion
 from pipeline.registry.versions import Registry
+from pipeline.rollout.paired import event_times
 from pipeline.runs.block_columns import identifying, probability_column
 from pipeline.runs.block_scoring import BlockScorer, RefusedRow
 from pipeline.serving import logged_words
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.schema import Column, times
+from pipeline.serving.schema.ages import spelt_again
 from pipeline.settings.source import Csv
 
 if TYPE_CHECKING:
@@ -201,7 +203,8 @@ class Source:
         names = file.schema_arrow.names
         nested = "features" in names and "features" not in runtime.features
         columns = ["features"] if nested else self._feature_columns(names, runtime)
-        columns += [name for name in (("key", "event_time") if nested else identifying(runtime)) if name in names]
+        beside = ("key", "event_time", "received_at") if nested else identifying(runtime)
+        columns += [name for name in beside if name in names]
         groups, before = [], 0
         for group in range(file.num_row_groups):
             count = file.metadata.row_group(group).num_rows
@@ -220,14 +223,17 @@ class Source:
         features = batch["features"]
         names = [field.name for field in features.type]
         columns = {}
+        asked = event_times(batch) if runtime.reader.ages else None
         for column in runtime.reader.fields:
             parts = [name for name in (logged_words.logged(column) or (column.name,)) if name not in names]
             if parts:
                 raise self._lacks(parts[0], names)
-            columns[column.name] = _logged(column, features, names, runtime.reader.zone)
+            columns[column.name] = _logged(column, features, names, runtime.reader.zone, asked)
         for logged, name in zip(("key", "event_time"), identifying(runtime), strict=True):
             if name and logged in batch.schema.names:
                 columns[name] = batch[logged]
+        if asked is not None:
+            columns[runtime.reader.event_time] = pa.array(asked, pa.string())
         return pa.RecordBatch.from_pydict(columns)
 
     def _csv(self, runtime: Runtime, skip: int) -> Iterator[pa.RecordBatch]:
@@ -239,6 +245,8 @@ class Source:
         # All but plain numbers stay texts: the schema says what they mean.
         numbers = runtime.reader.plain_numbers
         texts = [c.name for c in runtime.reader.fields if c.name not in numbers and c.kind != "text"]
+        if runtime.reader.ages and runtime.reader.event_time in columns:
+            texts.append(runtime.reader.event_time)
         yield from _after(self._reader.batches(self._path, columns, numbers, texts, BLOCK_ROWS), skip)
 
     def _feature_columns(self, names: list[str], runtime: Runtime) -> list[str]:
@@ -250,16 +258,20 @@ class Source:
         return DataError(str(self._path), f"has no column {column}", f"it has {', '.join(names)}"[:300])
 
 
-def _logged(column: Column, features: pa.StructArray, names: list[str], zone: tzinfo) -> pa.Array:
-    """A column of a prediction log's features as its kind has it: a time from its days, and for a text one of its size."""
+def _logged(
+    column: Column, features: pa.StructArray, names: list[str], zone: tzinfo, asked: Sequence[str | None] | None
+) -> pa.Array:
+    """A column of a prediction log's features as its kind has it: a time from its days and its age at `asked`, and for a text one of its
+    size."""
     import pyarrow as pa
 
     cells = [features.field(names.index(name)) for name in (logged_words.logged(column) or (column.name,))]
     if column.kind == "datetime":
         rows = zip(*(part.to_pylist() for part in cells), strict=True)
+        moments = [None] * len(features) if asked is None else [times.days(time) for time in asked]
         instants = [
-            None if value is None or value != value else times.in_calendar(value, column.parts, given, zone)
-            for value, *given in rows
+            None if None in values else spelt_again(column, values, moment, zone)
+            for values, moment in zip(rows, moments, strict=True)
         ]
         return pa.array(instants, pa.timestamp("us", tz="UTC"))
     if column.kind == "text":

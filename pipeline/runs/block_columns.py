@@ -23,9 +23,17 @@ def identifying(runtime: Runtime) -> tuple[str, str]:
     return runtime.reader.key, runtime.reader.event_time
 
 
-def rows_of(block: pa.RecordBatch, reader: Reader) -> Rows:
-    """The model's input. Raises RowRefused for the first row, counted from 0, that breaks the contract."""
-    return reader.of_arrays({name: cells_of(block[name], reader.schema[name]) for name in reader.names})
+def rows_of(block: pa.RecordBatch, reader: Reader, asked: np.ndarray | None = None) -> Rows:
+    """The model's input. Raises RowRefused for the first row, counted from 0, that breaks the contract. Ages are counted to `asked`, of
+    `event_days`."""
+    return reader.of_arrays({name: cells_of(block[name], reader.schema[name]) for name in reader.names}, asked)
+
+
+def event_days(block: pa.RecordBatch, reader: Reader) -> np.ndarray:
+    """The event times of the rows in days, float64 (rows,); NaN where a row, or the whole block, has none. Raises RowRefused."""
+    if reader.event_time not in block.schema.names:
+        return np.full(len(block), np.nan)
+    return reader.event_days(cells_of(block[reader.event_time], Column(reader.event_time, "datetime")))
 
 
 def cells_of(column: pa.Array, read_as: Column) -> np.ndarray:

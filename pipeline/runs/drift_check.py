@@ -225,7 +225,7 @@ def _as_logged(rows: pd.DataFrame, schema: Schema) -> pd.DataFrame:
     """The rows, which a model of that schema learnt from, with their times and texts in numbers, as the prediction log has them."""
     for column in schema.columns:
         if column.kind in ("datetime", "text"):
-            numbers = number_matrix(rows, [column], schema.zone)
+            numbers = number_matrix(rows, [column], schema.zone, schema.event_time)
             rows = rows.assign(**{name: numbers[:, i] for i, name in enumerate(column.matrix)})
     return rows
 

@@ -110,7 +110,7 @@ def _champion(context: Context, name: str) -> LiveVersion:
 def _score(context: Context, name: str, model: Model, interval: Interval, live: LiveVersion, folder: Path) -> Counted:
     """Writes the interval's files to `folder`."""
     runtime = context.registry.runtime(name, live.version, live.digest)
-    scorer = BlockScorer(runtime, live.version, model.rollout.serving.on_breach)
+    scorer = BlockScorer(runtime, live.version, model.rollout.serving.on_breach, interval.end)
     wanted = Wanted(runtime.features, [c for c in (runtime.reader.key, runtime.reader.event_time) if c])
     rows = refused_rows = 0
     first_reason = ""
@@ -133,6 +133,14 @@ def _score(context: Context, name: str, model: Model, interval: Interval, live: 
             "%s: %s rows have no event time that can be read, so they belong to no interval and are not scored",
             name,
             f"{batches.without_event_time:,}",
+        )
+    if scorer.at_as_of:
+        log.warning(
+            "%s: %s rows have no %s, so the ages in them are counted to the interval's end, %s",
+            name,
+            f"{scorer.at_as_of:,}",
+            runtime.reader.event_time,
+            f"{interval.end:%Y-%m-%dT%H:%M:%SZ}",
         )
     return Counted(rows, refused_rows, first_reason, batches.without_event_time)
 

@@ -30,7 +30,7 @@ from pipeline.serving.errors import EndedItsProcess, RequestRefused
 from pipeline.serving.expendable import SENT_AGAIN, Expendable
 from pipeline.serving.forms import ParsedRequest
 from pipeline.serving.identity import Identity
-from pipeline.serving.intake import LARGE_BYTES, Intake
+from pipeline.serving.intake import LARGE_BYTES, RECEIVED, Intake, receipt, received_at
 from pipeline.serving.memory import Memory, Reservation
 from pipeline.serving.metrics import (
     CUT_OFF,
@@ -94,11 +94,17 @@ class App:
         encode = class_answers.mlflow_encoder(classes) if classes else None
         self._parsers: dict[str, Parse] = {
             "/invocations": lambda body, headers: forms.invocations(
-                body, runtime.reader, settings.max_rows, headers.get(b"content-type", b""), encode
+                body, runtime.reader, settings.max_rows, headers.get(b"content-type", b""), encode, received_at(headers)
             )
         }
         self._infer: Parse = lambda body, headers: forms.infer(
-            body, runtime.reader, settings.max_rows, headers.get(forms.BINARY_LENGTH), identity, classes
+            body,
+            runtime.reader,
+            settings.max_rows,
+            headers.get(forms.BINARY_LENGTH),
+            identity,
+            classes,
+            received_at(headers),
         )
         for path in (f"{model}/infer", f"{model}/versions/{identity.version}/infer"):
             self._parsers[path] = self._infer
@@ -126,6 +132,7 @@ class App:
         if len(body) > self._max_direct_bytes or b"content-encoding" in headers or SENT_AGAIN in headers:
             return False
         start = arrived if arrived is not None else time.perf_counter()
+        headers[RECEIVED] = receipt()
         request_id, golden = self._request_id(headers), self._intake.is_golden(headers)
         try:
             self._intake.require_key(headers)
@@ -167,7 +174,7 @@ class App:
     async def _handle_asgi(self, parse: Parse, scope: Any, receive: Any, send: Any) -> None:
         """The ASGI path of a prediction."""
         start = scope.get(http_connection.ARRIVED) or time.perf_counter()
-        headers: Headers = dict(scope["headers"])
+        headers: Headers = dict(scope["headers"]) | {RECEIVED: receipt()}
         request_id, golden = self._request_id(headers), self._intake.is_golden(headers)
         incoming = self._intake.incoming(headers, receive)
         self.metrics.add(UNDER_WAY)
@@ -297,7 +304,8 @@ class App:
         if not _all_finite(predictions):
             raise RequestRefused(500, NOT_FINITE)
         if self.log is not None:
-            self.log.add(AnsweredRequest(request_id.decode("latin-1"), time.time(), request.rows, predictions, golden))
+            at = request.rows.received or time.time()
+            self.log.add(AnsweredRequest(request_id.decode("latin-1"), at, request.rows, predictions, golden))
         body, headers = request.encode(predictions)
         if not golden:
             self.metrics.count_unusual(request.rows)

@@ -45,19 +45,25 @@ class ParsedRequest:
 
 
 def invocations(
-    body: bytes, reader: Reader, max_rows: int, content_type: bytes = b"", encode: Encode | None = None
+    body: bytes,
+    reader: Reader,
+    max_rows: int,
+    content_type: bytes = b"",
+    encode: Encode | None = None,
+    received: float | None = None,
 ) -> ParsedRequest:
-    """MLflow's scoring protocol. The model has no params; given ones change nothing, as with MLflow's own server."""
+    """MLflow's scoring protocol. The model has no params; given ones change nothing, as with MLflow's own server. `received` as for
+    `Reader`."""
     encode = encode or _mlflow_answer
     if is_csv(content_type):
-        return ParsedRequest(_csv(body, content_type, reader, max_rows), encode)
+        return ParsedRequest(_csv(body, content_type, reader, max_rows, received), encode)
     request = _json(body.removeprefix(BOM))
     if type(request) is not dict:
         raise BadRequest(EXPECTED)
     names = [name for name in request if name != "params"]
     if len(names) != 1 or names[0] not in MLFLOW:
         raise BadRequest(EXPECTED)
-    return ParsedRequest(MLFLOW[names[0]](request[names[0]], reader, max_rows), encode)
+    return ParsedRequest(MLFLOW[names[0]](request[names[0]], reader, max_rows, received), encode)
 
 
 def is_csv(content_type: bytes) -> bool:
@@ -69,7 +75,7 @@ def _mlflow_answer(predictions: np.ndarray) -> tuple[bytes, Headers]:
     return b'{"predictions":%b}' % orjson.dumps(predictions, option=orjson.OPT_SERIALIZE_NUMPY), []
 
 
-def _csv(body: bytes, content_type: bytes, reader: Reader, max_rows: int) -> Rows:
+def _csv(body: bytes, content_type: bytes, reader: Reader, max_rows: int, received: float | None) -> Rows:
     charset = re.search(rb"charset *= *\"?([^\s;\"]+)", content_type.lower())
     if charset is not None and charset[1] not in (b"utf-8", b"utf8"):
         raise RequestRefused(415, f"charset must be utf-8; got {charset[1][:20].decode('latin-1')}")
@@ -79,7 +85,7 @@ def _csv(body: bytes, content_type: bytes, reader: Reader, max_rows: int) -> Row
         columns = csv_form.columns(lines, reader.plain_numbers, len(reader.fields), reader.columns, max_rows)
     except UnicodeDecodeError as error:
         raise BadRequest(f"the body is not UTF-8 ({error.reason} at byte {_first_fault(body)})") from None
-    return _columns(columns, reader, max_rows)
+    return _columns(columns, reader, max_rows, received)
 
 
 def _first_fault(body: bytes) -> int:
@@ -91,63 +97,63 @@ def _first_fault(body: bytes) -> int:
     return len(body)
 
 
-def _records(records: Any, reader: Reader, max_rows: int) -> Rows:
+def _records(records: Any, reader: Reader, max_rows: int, received: float | None) -> Rows:
     if type(records) is not list:
         raise BadRequest("dataframe_records must be a list with an object for each row")
     _refuse_size(len(records), max_rows)
-    return reader.of_records(records)
+    return reader.of_records(records, received)
 
 
-def _split(frame: Any, reader: Reader, max_rows: int) -> Rows:
+def _split(frame: Any, reader: Reader, max_rows: int, received: float | None) -> Rows:
     if type(frame) is not dict or type(frame.get("columns")) is not list or type(frame.get("data")) is not list:
         raise BadRequest("dataframe_split must be an object with the lists columns and data")
     names, rows = frame["columns"], frame["data"]
     if any(type(name) is not str for name in names):
         raise BadRequest("dataframe_split: the names in columns must all be text")
-    return _table(names, rows, reader, max_rows)
+    return _table(names, rows, reader, max_rows, received)
 
 
-def _instances(rows: Any, reader: Reader, max_rows: int) -> Rows:
+def _instances(rows: Any, reader: Reader, max_rows: int, received: float | None) -> Rows:
     """Objects, or plain lists in the order of the columns; or a list of values for each column, as `inputs`."""
     if type(rows) is dict:
-        return _inputs(rows, reader, max_rows)
+        return _inputs(rows, reader, max_rows, received)
     if type(rows) is not list:
         raise BadRequest("instances must be a list of rows")
     if rows and type(rows[0]) is list:
-        return _table(reader.names, rows, reader, max_rows)
-    return _records(rows, reader, max_rows)
+        return _table(reader.names, rows, reader, max_rows, received)
+    return _records(rows, reader, max_rows, received)
 
 
-def _inputs(inputs: Any, reader: Reader, max_rows: int) -> Rows:
+def _inputs(inputs: Any, reader: Reader, max_rows: int, received: float | None) -> Rows:
     """A list of values for each column; or a list of rows, as `instances`."""
     if type(inputs) is list:
-        return _instances(inputs, reader, max_rows)
+        return _instances(inputs, reader, max_rows, received)
     if type(inputs) is not dict:
         raise BadRequest("inputs must be an object with a list of values for each column")
     columns: dict[str, Sequence[Any]] = {
         name: _flat(values) if type(values) is list else [values] for name, values in inputs.items()
     }
-    return _columns(columns, reader, max_rows)
+    return _columns(columns, reader, max_rows, received)
 
 
 MLFLOW = {"dataframe_records": _records, "dataframe_split": _split, "instances": _instances, "inputs": _inputs}
 
 
-def _table(names: Sequence[str], rows: Sequence[Any], reader: Reader, max_rows: int) -> Rows:
+def _table(names: Sequence[str], rows: Sequence[Any], reader: Reader, max_rows: int, received: float | None) -> Rows:
     _refuse_size(len(rows), max_rows)
     for number, row in enumerate(rows):
         if type(row) is not list or len(row) != len(names):
             raise BadRequest(f"row {number}: must be a list of {len(names)} values")
-    return reader.of_table(names, rows)
+    return reader.of_table(names, rows, received)
 
 
-def _columns(columns: Mapping[str, Sequence[Any]], reader: Reader, max_rows: int) -> Rows:
+def _columns(columns: Mapping[str, Sequence[Any]], reader: Reader, max_rows: int, received: float | None) -> Rows:
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"{name} {count}" for name, count in lengths.items())
         raise BadRequest(f"the columns must all have the same number of rows; got {counts}"[:300])
     _refuse_size(max(lengths.values(), default=0), max_rows)
-    return reader.of_columns(columns)
+    return reader.of_columns(columns, received)
 
 
 def _refuse_size(rows: int, max_rows: int) -> None:
@@ -212,8 +218,10 @@ def infer(
     json_length: bytes | None,
     identity: Identity,
     classes: Sequence[str] = (),
+    received: float | None = None,
 ) -> ParsedRequest:
-    """The Open Inference Protocol v2, with Triton's extension for binary tensors after `json_length` bytes of JSON."""
+    """The Open Inference Protocol v2, with Triton's extension for binary tensors after `json_length` bytes of JSON. `received` as for
+    `Reader`."""
     if json_length is None:
         request, binary = _json(body), memoryview(b"")
     else:
@@ -235,7 +243,7 @@ def infer(
         columns[name] = tensors.column(name, tensor, values, reader)
     if binary:
         raise BadRequest(f"{len(binary)} bytes follow the last tensor; correct binary_data_size")
-    rows = _columns(columns, reader, max_rows)
+    rows = _columns(columns, reader, max_rows, received)
     tensors.content_type(request, "the request", tensors.REQUEST_CONTENT_TYPES)
     if type(request.get("id")) not in (str, type(None)):
         raise BadRequest("id must be text")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import time
 import zlib
 
 from pipeline.serving.arrival import Arrival, Headers, Incoming, PartialBodies, Receive, content_coding, valid
@@ -13,8 +14,21 @@ from pipeline.serving.scan import UNSCANNED_BYTES, CsvScan, Scan
 from pipeline.serving.settings import Settings
 
 GOLDEN_HEADER = b"x-golden-key"
+# When the slot got the request, to which its ages are counted where it has no event time. What a client says of it is replaced. It goes
+# with the headers to the expendable process, which must read the same request.
+RECEIVED = b"x-perennial-received"
 # Scanning and parsing a larger body takes some milliseconds, which would delay other requests; it is done in the thread.
 LARGE_BYTES = 128 * 1024
+
+
+def receipt() -> bytes:
+    """The value of the header RECEIVED for a request that has just come."""
+    return repr(time.time()).encode()
+
+
+def received_at(headers: Headers) -> float | None:
+    """When the request came, in seconds since 1970."""
+    return float(headers[RECEIVED]) if RECEIVED in headers else None
 
 
 class Intake:

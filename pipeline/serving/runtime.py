@@ -63,8 +63,8 @@ class Runtime:
         return self._predictor(rows.numbers, rows.texts)
 
     def predict_frame(self, frame: Any) -> np.ndarray:
-        """Predictions for a pandas frame that has the features as columns, in a snapshot's neutral form."""
-        return self._of_frame(number_matrix(frame, self.reader.fields, self.reader.zone), frame)
+        """Predictions for a pandas frame that has the features as columns, in a snapshot's neutral form, and the event time for ages."""
+        return self._of_frame(number_matrix(frame, self.reader.fields, self.reader.zone, self.reader.event_time), frame)
 
     def predict_logged(self, frame: Any) -> np.ndarray:
         """The same for a pandas frame that has the features as the prediction log has them."""

@@ -224,9 +224,7 @@ def _calibration(model: Any) -> Iterator[Fault]:
 
 def _encodings(model: Any) -> Iterator[Fault]:
     training = model.training
-    for column in training.calendar if isinstance(training.calendar, dict) else ():
-        if column not in training.datetime:
-            yield f"training.calendar.{column}", "is no column under training.datetime"
+    yield from training.calendar_faults(model.source.event_time)
     for column in training.encodings:
         if column not in training.categorical:
             yield f"training.encodings.{column}", "is no column under training.categorical"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -25,7 +25,7 @@ def _one_of(known: Iterable[str]) -> AfterValidator:
 TaskName = Annotated[str, _one_of(tasks.TASKS)]
 MetricName = Annotated[str, _one_of(tasks.METRICS)]
 
-Part = Literal["hour", "weekday", "month", "year_day"]
+Part = Literal["hour", "weekday", "month", "year_day", "age"]
 Encoding = Literal["auto", "ordinal", "one_hot", "target", "hashed", "native"]
 # A list is for those few options that take one, such as hidden_layer_sizes.
 Option = Scalar | tuple[Scalar, ...]
@@ -58,6 +58,19 @@ class Training(Section):
     def calendar_of(self, column: str) -> tuple[Part, ...]:
         """The parts of a datetime that the model gets beside its days."""
         return self.calendar.get(column, ()) if isinstance(self.calendar, dict) else self.calendar
+
+    def calendar_faults(self, event_time: str) -> Iterator[tuple[str, str]]:
+        """(key, fault) of what `calendar` names and cannot be."""
+        by_column = isinstance(self.calendar, dict)
+        for column in self.calendar if by_column else ():
+            if column not in self.datetime:
+                yield f"training.calendar.{column}", "is no column under training.datetime"
+        if event_time in self.datetime and "age" in self.calendar_of(event_time):
+            why = f"the age of {event_time} is always 0, because it is the event time; "
+            if by_column:
+                yield f"training.calendar.{event_time}", f"{why}leave age out"
+            else:
+                yield "training.calendar", f"{why}name the columns that have one, such as {{signup_at: [age]}}"
 
     def encoding_of(self, category: str) -> Encoding:
         return self.encodings.get(category, self.encoding)

@@ -144,11 +144,11 @@ def _importances(
         score = task.scores(target[places], answers, None if weight is None else weight[places])[metric]
         return -score if METRICS[metric].higher_is_better else score
 
-    features = frames.feature_frame(test, model.training, doubles, model.source.timezone)
+    features = frames.features_of(test, model, doubles)
     return importances(features, frames.columns_of(model.training), loss, model.training.seed)
 
 
 def _scored(estimator, rows: pd.DataFrame, model: Model, doubles: Collection[str]) -> pd.DataFrame:
-    features = frames.feature_frame(rows, model.training, doubles, model.source.timezone)
+    features = frames.features_of(rows, model, doubles)
     answers = Answers(tasks.of(model.training).predict(estimator, features), classes_of(estimator))
     return rows.assign(**answers.columns)

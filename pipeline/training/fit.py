@@ -18,7 +18,7 @@ from pipeline.settings import estimators
 from pipeline.settings.models import Model
 from pipeline.settings.training import Training
 from pipeline.training import learning, tasks, weights
-from pipeline.training.frames import feature_frame, held_out, instants, precision_of
+from pipeline.training.frames import features_of, held_out, instants, precision_of
 from pipeline.training.search import run as search
 from pipeline.training.search.clocks import Recorded
 from pipeline.training.tasks.base import CLASSES
@@ -65,7 +65,7 @@ def fit(
     def learn(places: np.ndarray, training: Training) -> BaseEstimator:
         return on(training_rows.iloc[places], model.model_copy(update={"training": training}), doubles, how)
 
-    features = feature_frame(training_rows, model.training, doubles, model.source.timezone)
+    features = features_of(training_rows, model, doubles)
     training, found = search.search(training_rows, features, model, learn, recorded)
     fitted = learn(np.arange(len(training_rows)), training)
     setattr(fitted, search.ATTRIBUTE, found.as_dict())
@@ -78,7 +78,7 @@ def on(
     """One fit on all of `rows`, by the options of params.yaml."""
     target, classes = tasks.of(model.training).learnt(rows[model.training.target])
     taught = learning.Rows(
-        feature_frame(rows, model.training, doubles, model.source.timezone),
+        features_of(rows, model, doubles),
         target,
         instants(rows[model.source.event_time]),
         weights.of(rows, model.training, "train"),

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from pipeline.serving.schema import Column, Schema
+from pipeline.serving.schema.ages import Ages
 from pipeline.serving.schema.blocks import number_matrix
 from pipeline.serving.schema.columns import Kind, Precision
-from pipeline.serving.schema.times import zone_of
+from pipeline.serving.schema.times import canonical, zone_of
 from pipeline.settings.models import Model
 from pipeline.settings.training import Training
 
@@ -21,13 +22,18 @@ MISSING_CATEGORY = ""
 
 
 def feature_frame(
-    rows: pd.DataFrame, training: Training, doubles: Collection[str] = (), timezone: str = "UTC"
+    rows: pd.DataFrame,
+    training: Training,
+    doubles: Collection[str] = (),
+    timezone: str = "UTC",
+    event_time: str = "",
 ) -> pd.DataFrame:
     """The features of `rows`, in a snapshot's neutral form, as a model takes them: numbers as float32, of which a time is one and a text
-    two, those in `doubles` as float64, and categories as strings with '' for a missing value. `timezone` is that of the parts of times."""
+    two, those in `doubles` as float64, and categories as strings with '' for a missing value. `timezone` is that of the parts of times, and ages are
+    counted to the column `event_time`."""
     columns = [replace(c, precision=precision_of(c, doubles)) for c in columns_of(training)]
     precisions = {name: column.precision for column in columns for name in column.matrix}
-    matrix = number_matrix(rows, columns, zone_of(timezone))
+    matrix = number_matrix(rows, columns, zone_of(timezone), event_time)
     numbers = pd.DataFrame(matrix, index=rows.index, columns=list(precisions))
     if len({matrix.dtype.name, *precisions.values()}) > 1:
         numbers = numbers.astype(precisions)
@@ -43,6 +49,11 @@ def categories(rows: pd.DataFrame, training: Training) -> pd.DataFrame:
 def instants(times: pd.Series) -> np.ndarray:
     """Times in UTC, datetime64[us]. pandas would make an object of each."""
     return times.to_numpy("datetime64[us]")
+
+
+def features_of(rows: pd.DataFrame, model: Model, doubles: Collection[str] = ()) -> pd.DataFrame:
+    """`feature_frame` by the model's settings."""
+    return feature_frame(rows, model.training, doubles, model.source.timezone, model.source.event_time)
 
 
 def precision_of(column: Column, doubles: Collection[str]) -> Precision:
@@ -79,8 +90,10 @@ def schema_of(model: Model, snapshot: Path | None = None) -> Schema:
 
 
 def records(rows: pd.DataFrame, schema: Schema) -> list[dict[str, Any]]:
-    """Rows as a JSON request has them."""
+    """Rows as a JSON request has them, with their event time where an age is counted to it."""
     written = {column.name: _written(rows[column.name], column) for column in schema.columns}
+    if Ages(schema.columns):
+        written[schema.event_time] = [canonical(moment) for moment in rows[schema.event_time].tolist()]
     return [dict(zip(written, row, strict=True)) for row in zip(*written.values(), strict=True)]
 
 

@@ -163,7 +163,7 @@ def compared(
     scores: list[list[float]] = []
     for candidate, how in tried:
         pipeline = fit.on(older, candidate, doubles, how)
-        asked = frames.feature_frame(newest, candidate.training, doubles, candidate.source.timezone)
+        asked = frames.features_of(newest, candidate, doubles)
         scores.append(by_part(Answers(task.predict(pipeline, asked), classes)))
     return [
         Score(each[0], tuple(evaluate.gain(metric, *three) for three in zip(each, scores[0], naive, strict=True)))  # type: ignore[arg-type]

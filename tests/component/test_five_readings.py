@@ -32,6 +32,8 @@ from pipeline.training import frames, pipelines
 
 NUMERIC = ["double", "whole", "large", "decimal", "flag"]
 DATETIME = ["naive", "aware", "date", "time_text"]
+# Beside the days of each, in the zone of the source.
+CALENDAR = ["hour", "age"]
 FREE = ["note"]
 CATEGORICAL = ["text", "code", "code_null", "code_text", "size", "truth", "day", "dictionary"]
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), min_size=1, max_size=6)
@@ -97,7 +99,7 @@ TYPES = {
 
 @pytest.fixture(scope="module")
 def model():
-    lists = {"numeric": NUMERIC, "datetime": DATETIME, "text": FREE, "categorical": CATEGORICAL}
+    lists = {"numeric": NUMERIC, "datetime": DATETIME, "text": FREE, "categorical": CATEGORICAL, "calendar": CALENDAR}
     training = {**CHURN["training"], **lists}
     source = {**CHURN["source"], "query": "SELECT * FROM given WHERE $start < $end", "timezone": ZONE}
     contract = {"min_rows": 1, "max_bad_share": 0.01}
@@ -107,10 +109,8 @@ def model():
 
 def trained_on(table, model, folder):
     """(the reader of a model that learnt from the table, the features as training took them)."""
-    table = table.append_column("customer", pa.array(range(len(table))))
+    table = table.append_column("customer", pa.array(range(len(table)))).append_column("decided_at", table["seen_at"])
     start = datetime(2024, 2, 20, tzinfo=UTC)
-    times = pa.array([start + timedelta(minutes=i) for i in range(len(table))])
-    table = table.append_column("seen_at", times).append_column("decided_at", times)
     table = table.append_column("left", pa.array([float(i % 2) for i in range(len(table))]))
     with sql.connect(folder.parent) as connection:
         connection.register("given", table)
@@ -125,7 +125,7 @@ def trained_on(table, model, folder):
     folder.mkdir(exist_ok=True)
     pq.write_table(landed, folder / "2024-02-20.parquet")
     schema.write(folder)
-    features = frames.feature_frame(read_snapshot(folder), model.training, schema.doubles)
+    features = frames.features_of(read_snapshot(folder), model, schema.doubles)
     return Reader(
         pipelines.with_learnt(
             schema, pipelines.pipeline_for(model.training, features).fit(features, np.arange(len(features)) % 2)
@@ -173,7 +173,7 @@ def scored(table, reader, folder):
     table.to_pandas().to_csv(folder / "in.csv", index=False)
     for name in ("in.parquet", "in.csv"):
         (block,) = batch_scoring.Source(folder / name).blocks(runtime, 0)
-        yield name, block_columns.rows_of(block, reader)
+        yield name, block_columns.rows_of(block, reader, block_columns.event_days(block, reader))
 
 
 def monitored(readings, reader, model, folder):
@@ -186,7 +186,7 @@ def monitored(readings, reader, model, folder):
     log_files.make_private(folder)
     schema = LogSchema(reader, "1", "blue", {}, b"")
     log_files.write(folder / log_files.file_name("blue-v1-1.1", 0, 0), schema.table(answered))
-    rows = live_quality.predictions(folder, model, now, now + timedelta(days=1))
+    rows = live_quality.predictions(folder, model, now - timedelta(days=30), now + timedelta(days=1))
     start = 0
     for form, read in readings.items():
         yield form, rows.iloc[start : start + len(read)]
@@ -209,6 +209,9 @@ def test_each_reading_of_a_table_gives_the_same_values(rows, model, tmp_path_fac
     full |= {"size": 1.0, "truth": True, "day": datetime(2024, 2, 1).date(), "dictionary": "red"}
     rows = [rows[0] | full, *rows]
     table = pa.table({name: pa.array([row[name] for row in rows], kind) for name, kind in TYPES.items()})
+    # Without a zone, so in that of the source.
+    seen = [datetime(2024, 2, 20, 1) + timedelta(minutes=i, microseconds=7 * i) for i in range(len(rows))]
+    table = table.append_column("seen_at", pa.array(seen, pa.timestamp("us")))
     folder = tmp_path_factory.mktemp("readings")
     reader, features = trained_on(table, model, folder / "snapshot")
     numbers, texts = features[reader.numbers].to_numpy("float64"), features[CATEGORICAL].to_numpy(object)

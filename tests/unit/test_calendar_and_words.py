@@ -170,12 +170,12 @@ def test_the_parts_and_words_are_learnt_and_served(churn, tmp_path, estimator, o
     """Each estimator learns from them what days and sizes do not say, and ONNX answers as scikit-learn does."""
     lists = {"numeric": [], "datetime": ["since"], "text": ["note"], "categorical": ["plan"]}
     rows, aucs = noted(), []
-    for features in ({}, {"calendar": PARTS, "words": 32}):
+    for features in ({}, {"calendar": (*PARTS, "age"), "words": 32}):
         model = with_training(churn, estimator=estimator, options=options, **lists, **features)
         model = model.model_copy(update={"source": model.source.model_copy(update={"timezone": ZONE})})
         fitted = measured.fitted(rows, model)
         asked = rows[frames.held_out(rows, model)]
-        frame = frames.feature_frame(asked, model.training, timezone=ZONE)
+        frame = frames.features_of(asked, model)
         expected = fit.predict(fitted, frame, model.training)
         from sklearn.metrics import roc_auc_score
 
@@ -188,6 +188,7 @@ def test_the_parts_and_words_are_learnt_and_served(churn, tmp_path, estimator, o
     assert runtime.manifest["runtime"] == "onnx"
     assert np.abs(runtime.predict_frame(asked) - expected).max() < 1e-5
     golden = json.loads((tmp_path / "package" / package.GOLDEN).read_text())
+    assert all(record["seen_at"] for record in golden["request"]["dataframe_records"])
     answers = runtime.predict(runtime.reader.of_records(golden["request"]["dataframe_records"]))
     assert np.allclose(answers, golden["predictions"], atol=1e-5)
 

@@ -12,7 +12,8 @@ number    Integers, floats and decimals, no booleans; a text of ASCII digits wit
 integer   A number without a fraction, judged before it is rounded to the model's precision.
 boolean   true and false, t and f, yes and no, y and n in upper or lower case, 1 and 0, "1.0" and "0.0". The model gets 1 and 0.
 datetime  The times of `times.instant`: a text, or a time or a date as Arrow, numpy and Python have them; without a zone it is one of
-          the schema's, and a number is none. The model gets days since 2000-01-01 UTC, with a fraction.
+          the schema's, and a number is none. The model gets days since 2000-01-01 UTC, with a fraction, and where the column says so parts of its
+          calendar in the schema's zone, and its age: the days from it to the row's event time (see `ages`).
 text      A text as it is, no other cell. The model gets two numbers, its characters and its words (see `texts`).
 category  The column's spelling says what is one value. The training window decides it (`drawn` in pipeline.data), and
           `gates.contract.columns.NAME.type` pins it.

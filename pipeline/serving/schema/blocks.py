@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.serving.errors import BadRequest
 from pipeline.serving.schema import texts, times
+from pipeline.serving.schema.ages import Ages
 from pipeline.serving.schema.columns import Column
 from pipeline.serving.schema.spelling import Unreadable, shown
 
@@ -75,17 +76,20 @@ def values_of(column: Column, cells: np.ndarray, zone: tzinfo) -> list[Any]:
     return values
 
 
-def number_matrix(frame: Any, columns: Sequence[Column], zone: tzinfo = UTC) -> np.ndarray:
+def number_matrix(frame: Any, columns: Sequence[Column], zone: tzinfo = UTC, event_time: str = "") -> np.ndarray:
     """The matrix of numbers, in the columns' precision, of a pandas frame that has them in their neutral form: times with a zone. `zone`
-    is that of the parts of times."""
+    is that of the parts of times, and ages are counted to the column `event_time`."""
     numbers = [column for column in columns if not column.is_category]
     doubles = np.array([column.precision == "float64" for column in numbers for _ in column.matrix], bool)
+    asked = times.days_of(frame[event_time].to_numpy("datetime64[us]")) if event_time and Ages(numbers) else None
     matrix = np.empty((len(frame), len(doubles)), "float64" if doubles.any() else "float32")
     # Column by column: the groups of words of a text are many, and no more than one copy of them is held beside the matrix.
     end = 0
     for column in numbers:
         start, end = end, end + len(column.matrix)
-        matrix[:, start:end] = held(_of_frame(frame[column.name], column, zone), doubles[start:end])
+        block = _of_frame(frame[column.name], column, zone)
+        Ages([column]).fill(block, asked)
+        matrix[:, start:end] = held(block, doubles[start:end])
     return matrix
 
 

@@ -31,8 +31,8 @@ class Column:
     """One feature. `min` and `max` are for numbers. `allowed` holds values as the model takes them; empty means any.
 
     `learnt` are the categories that training saw; None where that is not known. `precision` is float64 for a number that float32 cannot
-    hold: the model gets it as it is, and any other rounded to float32. `parts` are those of `times.PARTS` that the model gets of a datetime
-    beside its days, and `groups` the groups of words of a text; a package from before these has none.
+    hold: the model gets it as it is, and any other rounded to float32. `parts` are those of `times.PARTS`, and the age, that the model gets of a
+    datetime beside its days, and `groups` the groups of words of a text; a package from before these has none.
     """
 
     name: str
@@ -99,19 +99,17 @@ class Column:
         return value
 
     def numbers(self, value: float | str | None, zone: tzinfo = UTC) -> tuple[float, ...]:
-        """A value of `read` in the columns of `matrix`; a missing one is NaN. `zone` is that of the parts of a time."""
+        """A value of `read` in the columns of `matrix`; a missing one is NaN, and an age until `Ages.fill`, which has the event time. `zone`
+        is that of the parts of a time."""
         if self.kind == "text":
             return texts.encoded(value if isinstance(value, str) else None, self.groups)
         number = math.nan if value is None else float(value)
         return (number, *times.calendar(number, self.parts, zone)) if self.parts else (number,)
 
-    def of_numbers(self, values: Sequence[float], zone: tzinfo = UTC) -> Any:
-        """The values of its columns in `matrix` as a JSON request has them; of a text they know its size and its groups of words only."""
-        if self.kind == "text":
-            return texts.stand_in(values)
-        if self.parts and values[0] == values[0]:
-            return self.written(times.in_calendar(values[0], self.parts, values[1:], zone))
-        return self.written(values[0])
+    def of_numbers(self, values: Sequence[float]) -> Any:
+        """The values of its columns in `matrix` as a JSON request has them; of a text they know its size and its groups of words only. A
+        time with parts is for `ages.spelt_again`."""
+        return texts.stand_in(values) if self.kind == "text" else self.written(values[0])
 
     def written(self, value: float | str | datetime | None) -> Any:
         """A value of `read`, or a time, as a JSON request has it. A missing value is null."""

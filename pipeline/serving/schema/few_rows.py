@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.serving.schema import spelling
+from pipeline.serving.schema.ages import Ages
 from pipeline.serving.schema.blocks import held, positive_zeros
 from pipeline.serving.schema.cells import NONE, NUMBERS, TEXTS, number_reader
 from pipeline.serving.schema.columns import Column
@@ -34,9 +35,13 @@ class FewRows:
         self._columns, self._texts = len(numbers), len(texts)
         self._doubles = np.array([c.precision == "float64" for c in numbers for _ in c.matrix], bool)
         self._single = not self._doubles.any()
+        self._ages = Ages(numbers)
 
-    def read(self, rows: Sequence[Sequence[Any]]) -> tuple[np.ndarray, np.ndarray] | None:
-        """The rows' numbers and texts as `Rows` has them; None when one breaks a rule, or has a category that no training saw."""
+    def read(
+        self, rows: Sequence[Sequence[Any]], asked: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """The rows' numbers and texts as `Rows` has them; None when one breaks a rule, or has a category that no training saw. Ages are
+        counted to `asked`, the event times in days, float64 (rows,)."""
         columns = self._columns
         try:
             numbers = [self._numbers.of_row(row[:columns]) for row in rows]
@@ -44,6 +49,7 @@ class FewRows:
         except (_NotUsual, Unreadable, TypeError, OverflowError):
             return None
         matrix = np.array(numbers, "float64").reshape(len(rows), len(self._doubles))
+        self._ages.fill(matrix, asked)
         words = np.empty((len(rows), self._texts), object)
         words[:] = texts
         # None is too large for a float32.
@@ -128,7 +134,8 @@ class _Numbers:
             numbers[place] = number
         for i, places, read, ruled in self._others:
             parts = read(cells[i])
-            if ruled and any(ruled.breach(None if n != n else n) for n in parts):
+            # Where one of its numbers is missing, all are, but for an age, which is not known yet.
+            if ruled and ruled.breach(None if parts[0] != parts[0] else parts[0]):
                 raise _NotUsual
             numbers[places] = parts
         return numbers

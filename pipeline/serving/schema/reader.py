@@ -19,6 +19,7 @@ import orjson
 
 from pipeline.serving.errors import BadRequest, PackageRefused
 from pipeline.serving.schema import spelling, times
+from pipeline.serving.schema.ages import Ages, EventTime
 from pipeline.serving.schema.blocks import RowRefused, held, number_block, positive_zeros, values_of
 from pipeline.serving.schema.cells import NONE, CategoryReader, numbers_reader
 from pipeline.serving.schema.columns import Column, Schema
@@ -33,6 +34,7 @@ class Rows:
 
     A missing number is NaN, a missing text "", a missing key or time None. `unknown` has, by row, the columns whose category no
     training saw, `breaches` the rules that a row breaks where the slot only flags them; both in words, without the other rows.
+    `received`, in seconds since 1970, is what ages were counted to where a row has no event time; None for rows without ages.
     """
 
     numbers: np.ndarray
@@ -41,6 +43,7 @@ class Rows:
     times: Sequence[str | None]
     unknown: Mapping[int, Sequence[str]] = field(default_factory=dict)
     breaches: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    received: float | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -51,6 +54,9 @@ class Reader:
 
     Rows that break a rule are refused; with `flag` they are read, and `breaches` names the rules. A cell that is no value of its column
     is refused always.
+
+    A row without an event time has its ages at `received`, the time of the request's receipt in seconds since 1970; without that it is
+    refused where the schema has `ages`.
     """
 
     def __init__(self, schema: Schema, on_breach: Literal["refuse", "flag"] = "refuse") -> None:
@@ -78,11 +84,13 @@ class Reader:
         self.doubles = frozenset(schema.doubles)
         self._double_places = np.array([name in self.doubles for name in self.numbers], bool)
         self._rules = Rules(self._places, self._text_columns)
+        self.ages = Ages(self._number_columns)
+        self._event_time = EventTime(self.event_time or "", "datetime", epoch=schema.epoch)
         self._few = FewRows(self._number_columns, self._text_columns, self.zone, schema.strict)
         self._read_numbers = [numbers_reader(column, self.zone, schema.strict) for column in self._number_columns]
         self._read_texts = [CategoryReader(column, schema.strict) for column in self._text_columns]
 
-    def of_records(self, records: Sequence[Any]) -> Rows:
+    def of_records(self, records: Sequence[Any], received: float | None = None) -> Rows:
         """Rows from objects with a value for each column. Raises BadRequest."""
         known, features = self._known, len(self.fields)
         try:
@@ -99,9 +107,9 @@ class Reader:
             moments = [record.get(self.event_time) for record in records]
         except (KeyError, AttributeError, TypeError):
             raise BadRequest(self._record_fault(records)) from None
-        return self._of_rows(rows, keys, moments)
+        return self._of_rows(rows, keys, moments, received)
 
-    def of_table(self, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> Rows:
+    def of_table(self, names: Sequence[str], rows: Sequence[Sequence[Any]], received: float | None = None) -> Rows:
         """Rows from sequences of values, in the order of `names`. Raises BadRequest."""
         self._refuse_columns(names)
         place = {name: i for i, name in enumerate(names)}
@@ -109,21 +117,21 @@ class Reader:
             [row[place[name]] for row in rows] if name in place else [None] * len(rows)
             for name in (self.key, self.event_time)
         )
-        return self._of_rows(list(map(_picker([place[n] for n in self.names]), rows)), keys, moments)
+        return self._of_rows(list(map(_picker([place[n] for n in self.names]), rows)), keys, moments, received)
 
-    def of_columns(self, columns: Mapping[str, Sequence[Any]]) -> Rows:
+    def of_columns(self, columns: Mapping[str, Sequence[Any]], received: float | None = None) -> Rows:
         """Rows from columns that all have the same length. Raises BadRequest."""
         self._refuse_columns(list(columns))
         cells = [columns[name] for name in self.names]
         missing = [None] * len(cells[0])
         keys, moments = (list(columns.get(name, missing)) for name in (self.key, self.event_time))
         if len(missing) <= FEW_ROWS:
-            return self._of_rows(list(zip(*cells, strict=True)), keys, moments)
-        return self._of_cells(cells, keys, moments)
+            return self._of_rows(list(zip(*cells, strict=True)), keys, moments, received)
+        return self._of_cells(cells, keys, moments, self._asked(moments, received), received)
 
-    def of_arrays(self, columns: Mapping[str, np.ndarray]) -> Rows:
+    def of_arrays(self, columns: Mapping[str, np.ndarray], asked: np.ndarray | None = None) -> Rows:
         """Rows from many: float64 arrays of plain numbers, or of days for a datetime, NaN where one is missing; datetime64 arrays of
-        times without a zone; and arrays of one object a cell.
+        times without a zone; and arrays of one object a cell. Ages are counted to `asked`, which is of `event_days`.
 
         Raises RowRefused.
         """
@@ -139,10 +147,26 @@ class Reader:
             if self.schema.strict:
                 _refuse_other_kinds(column, cells)
             words[:, i] = ["" if value is None else value for value in values_of(column, cells, self.zone)]
+        self.ages.fill(matrix, asked)
         read = self._checked(matrix, words, self.spell(words), [None] * rows, [None] * rows)
         if read is None:
             raise self._rule_fault(matrix, words)
         return read
+
+    def event_days(self, cells: np.ndarray) -> np.ndarray:
+        """Event times, as `of_arrays` takes the cells of a datetime, in days, float64; NaN where one is missing. Raises RowRefused."""
+        return number_block(self._event_time, cells, self.zone)[:, 0]
+
+    def _asked(self, moments: Sequence[Any], received: float | None) -> np.ndarray | None:
+        """To what the ages of each row are counted, in days, float64; None where there are none. Raises BadRequest."""
+        if not self.ages:
+            return None
+        # To the millisecond that the prediction log has.
+        receipt = None if received is None else times.days_since_1970(int(received * 1000))
+        days = [receipt if moment is None else times.days(moment) for moment in self._time_texts(list(moments))]
+        if None in days:
+            raise RowRefused(days.index(None), self.ages.lacking(self.event_time))
+        return np.array(days, "float64")
 
     def _refuse_columns(self, names: Sequence[str]) -> None:
         if missing := [n for n in self.names if n not in names]:
@@ -153,13 +177,29 @@ class Reader:
             twice = next(n for n in names if list(names).count(n) > 1)
             raise BadRequest(f"row 0: column {twice} is given twice")
 
-    def _of_rows(self, rows: Sequence[tuple[Any, ...]], keys: list[Any], moments: list[Any]) -> Rows:
+    def _of_rows(
+        self, rows: Sequence[tuple[Any, ...]], keys: list[Any], moments: list[Any], received: float | None
+    ) -> Rows:
         """Rows from the cells of each row, in the order of `names`."""
-        if len(rows) <= FEW_ROWS and (read := self._few.read(rows)) is not None:
-            return Rows(*read, self._key_texts(keys), self._time_texts(moments))
-        return self._of_cells(list(zip(*rows, strict=True)) if rows else [()] * len(self.names), keys, moments)
+        asked = self._asked(moments, received)
+        if len(rows) <= FEW_ROWS and (read := self._few.read(rows, asked)) is not None:
+            return self._received(Rows(*read, self._key_texts(keys), self._time_texts(moments)), received)
+        cells = list(zip(*rows, strict=True)) if rows else [()] * len(self.names)
+        return self._of_cells(cells, keys, moments, asked, received)
 
-    def _of_cells(self, cells: Sequence[Sequence[Any]], keys: list[Any], moments: list[Any]) -> Rows:
+    def _received(self, rows: Rows, received: float | None) -> Rows:
+        if self.ages:
+            rows.received = received
+        return rows
+
+    def _of_cells(
+        self,
+        cells: Sequence[Sequence[Any]],
+        keys: list[Any],
+        moments: list[Any],
+        asked: np.ndarray | None,
+        received: float | None,
+    ) -> Rows:
         """Rows from the cells of each column, in the order of `names`."""
         count = len(keys)
         block, words = np.empty((len(self.numbers), count)), np.empty((count, len(self.texts)), object)
@@ -176,10 +216,12 @@ class Reader:
                     unknown.setdefault(row, []).append(name)
         except (OverflowError, Unreadable):
             raise self._value_fault(cells) from None
-        checked = self._checked(np.ascontiguousarray(block.T), words, unknown, keys, moments)
+        matrix = np.ascontiguousarray(block.T)
+        self.ages.fill(matrix, asked)
+        checked = self._checked(matrix, words, unknown, keys, moments)
         if checked is None:
             raise self._value_fault(cells)
-        return checked
+        return self._received(checked, received)
 
     def _checked(
         self,

@@ -165,10 +165,15 @@ def _of_canonical(text: str) -> datetime | None:
         return None
 
 
-def days(cell: Any, zone: tzinfo = UTC) -> float | None:
+def days(cell: Any, zone: tzinfo = UTC, epoch: Unit | None = None) -> float | None:
     """What a model gets of a datetime: days since 2000-01-01 UTC."""
-    time = (_of_canonical(cell) if type(cell) is str else None) or instant(cell, zone)
+    time = (_of_canonical(cell) if type(cell) is str else None) or instant(cell, zone, epoch)
     return None if time is None else (time - EPOCH) // MICROSECOND / DAY
+
+
+def days_since_1970(milliseconds: int) -> float:
+    """The same of a time in milliseconds since 1970, as the prediction log has the time of a receipt."""
+    return (UNIX + timedelta(milliseconds=milliseconds) - EPOCH) // MICROSECOND / DAY
 
 
 def days_of(times: np.ndarray) -> np.ndarray:
@@ -184,17 +189,19 @@ PARTS: dict[str, Callable[[datetime], int]] = {
     "month": lambda time: time.month,
     "year_day": lambda time: time.timetuple().tm_yday,
 }
+# The days from the time to its row's event time, which a calendar does not know: see `ages`.
+AGE = "age"
 
 
 def calendar(value: float, parts: Sequence[str], zone: tzinfo = UTC) -> tuple[float, ...]:
-    """The parts of a time in days, as its calendar has them in `zone`; NaN where it is missing."""
+    """The parts of a time in days, as its calendar has them in `zone`; NaN where it is missing, and for an age."""
     if value != value:
         return (math.nan,) * len(parts)
     time = of_days(value)
     # In the first and the last hours that there are it stays UTC.
     with contextlib.suppress(OverflowError):
         time = time if zone is UTC else time.astimezone(zone)
-    return tuple(float(PARTS[part](time)) for part in parts)
+    return tuple(math.nan if part == AGE else float(PARTS[part](time)) for part in parts)
 
 
 def calendars(days: np.ndarray, parts: Sequence[str], zone: tzinfo = UTC) -> np.ndarray:
@@ -206,7 +213,7 @@ def calendars(days: np.ndarray, parts: Sequence[str], zone: tzinfo = UTC) -> np.
 
 def in_calendar(days: float, parts: Sequence[str], given: Sequence[float], zone: tzinfo = UTC) -> datetime:
     """A time that is `days`, which float32 may have moved by a minute, and has the `given` parts: where the minute changes the hour, the
-    first or the last moment of the hour beside it."""
+    first or the last moment of the hour beside it. An age is none of them."""
     time = of_days(days)
     if calendar(days, parts, zone) == tuple(given):
         return time
