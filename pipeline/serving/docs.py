@@ -133,7 +133,9 @@ def _row(reader: Reader) -> dict[str, Any]:
     text: dict[str, Any] = {"type": "string", "nullable": True}
     time: dict[str, Any] = {**text, "description": f"a time like {times.FORMS}"}
     if reader.ages:
-        time["description"] += f"; the age of {reader.ages.of} is counted to it, and without it to the request's receipt"
+        time["description"] += (
+            f"; the age of {reader.ages.of} is counted to it, and without it to the request's receipt"
+        )
     if unit := reader.schema.epoch:
         time = {
             "anyOf": [{"type": "string"}, {"type": "number"}],

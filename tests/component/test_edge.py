@@ -6,6 +6,7 @@ import subprocess
 import time
 
 import httpx
+import pandas as pd
 import pytest
 from starlette.testclient import TestClient
 
@@ -91,21 +92,31 @@ def test_it_answers_as_the_slots_code_does(runner, folder, churn_package, python
 
 
 def test_class_names_are_in_the_answers_of_both_protocols(python, context, tmp_path):
-    """A model of three classes answers at the edge as its slot's code does: shares by class, and in v2 the class and its shares."""
-    model = model_of(numeric=["calls", "spend"], options={"max_iter": 5})
+    """A model of three classes answers at the edge as its slot's code does: shares by class, and in v2 the class and its shares. It knows
+    the class by the age of a date, which is counted to the event time, and without one to the receipt."""
+    model = model_of(numeric=["calls", "spend"], datetime=["since"], calendar=["age"], options={"max_iter": 5})
     (tmp_path / "made").mkdir()
-    built(tmp_path / "made", model, rows_of(model))
+    rows = rows_of(model)
+    ages = pd.to_timedelta(rows["kind"].map({"low": 1.5, "mid": 4.5, "high": 7.5}), unit="D")
+    built(tmp_path / "made", model, rows.assign(since=rows["seen_at"] - ages))
     context.registry.package = tmp_path / "made" / "package"
     runtime = Runtime.load(context.registry.package)
     slot = TestClient(App(runtime, None, Identity("churn", "3", "blue"), Settings()))
     edge_export.export(context, "churn", "", tmp_path / "edge")
-    v2 = {"inputs": [{"name": n, "datatype": t, "shape": [1], "data": [GOOD[n]]} for n, t in V2.items()]}
-    asked = {"/invocations": {"dataframe_records": [GOOD]}, "/v2/models/churn/infer": v2}
+    row = {"spend": 80.0, "calls": 2, "plan": "plus", "since": "2024-02-10", "seen_at": "2024-02-14T12:00:00Z"}
+    v2 = {"inputs": [{"name": n, "datatype": V2.get(n, "BYTES"), "shape": [1], "data": [row[n]]} for n in row]}
+    timeless = {name: row[name] for name in ("spend", "calls", "plan", "since")}
+    asked = {"/invocations": {"dataframe_records": [row]}, "/v2/models/churn/infer": v2}
     with Runner(python, tmp_path / "edge") as runner:
         runner.says("churn version 3 on http")
         said = {path: httpx.post(f"{runner.address}{path}", json=body).json() for path, body in asked.items()}
+        received = httpx.post(f"{runner.address}/invocations", json={"dataframe_records": [timeless]}).json()
     (shares,) = said["/invocations"]["predictions"]
     assert list(shares) == ["high", "low", "mid"] and sum(shares.values()) == pytest.approx(1)
+    assert max(shares, key=shares.get) == "mid"
+    (old,) = received["predictions"]
+    assert max(old, key=old.get) == "high"
+    assert slot.post("/invocations", json={"dataframe_records": [timeless]}).json() == received
     outputs = {output["name"]: output["data"] for output in said["/v2/models/churn/infer"]["outputs"]}
     assert outputs == {"class": [max(shares, key=shares.get)], "probabilities": [*shares.values()]}
     for path, body in asked.items():
