@@ -41,8 +41,10 @@ def text(draft: Draft, indent: int = 2) -> str:
 
 def _mapping(values: dict[str, Any], left_out: list[str], path: str = "") -> list[str]:
     lines: list[str] = []
-    for key, value in values.items():
-        comment = COMMENTS.get(key, "") if path != "monitor." else ""
+    for name, value in values.items():
+        # A column's name may be anything.
+        key = _scalar(name)
+        comment = COMMENTS.get(name, "") if path != "monitor." else ""
         if isinstance(value, dict):
             lines.append(f"{key}:")
             lines += [f"  {line}" for line in _mapping(value, left_out, f"{key}.")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from pipeline.data.sql import quoted
 from pipeline.errors import SettingsError
 from pipeline.init.facts import Facts
+from pipeline.init.looks import SLIPS
 from pipeline.init.request import Assumption, Draft, LeftOut, Request
 from pipeline.init.roles import Roles
 from pipeline.init.table import Origin
@@ -49,8 +50,7 @@ def make(
         if names := [name for name in features if name not in leaking]:
             training[kind] = names
     if "datetime" in training:
-        training["calendar"] = list(PARTS)
-        said.append(Assumption("calendar", ", ".join(PARTS), f"beside the days of {', '.join(training['datetime'])}"))
+        training["calendar"] = _calendar(training["datetime"], roles, said)
     if "text" in training:
         training["words"] = WORD_GROUPS
         said.append(
@@ -67,10 +67,32 @@ def make(
         "training": training,
         "evaluation": {"holdout_days": windows.holdout_days, "metric": _metric(request, roles, said)},
         "gates": _gates(request, roles, training, target, is_held_out, said)
-        | {"contract": {"min_rows": max(1, len(target) // 10), "max_bad_share": _bad_share(training, columns, said)}},
+        | {"contract": _contract(len(target), training, roles, columns, said)},
         "monitor": {"cron": "0 6 * * *", "window_days": windows.monitor_days},
     }
     return Draft(request.model, settings, said, [*roles.left_out, *leaks])
+
+
+def _calendar(datetimes: Sequence[str], roles: Roles, said: list[Assumption]) -> list[str] | dict[str, list[str]]:
+    """The parts of each time: of one that goes on with the event time its age alone, since its months do not come again."""
+    parts = {name: [] if roles.ages.get(name) else list(PARTS) for name in datetimes}
+    if of_calendar := [name for name, some in parts.items() if some]:
+        said.append(Assumption("calendar", ", ".join(PARTS), f"beside the days of {', '.join(of_calendar)}"))
+    for name, goes_on in roles.ages.items():
+        parts[name].append("age")
+        drift = "; drift leaves it out, because it goes on with it" if goes_on else ""
+        why = f"it lies before {roles.time.name} in all but {SLIPS:.1%} of the rows: the days between are a feature{drift}"
+        said.append(Assumption("age", name, why, f"--leave-out {name}"))
+    first, *others = parts.values()
+    return first if all(other == first for other in others) else parts
+
+
+def _contract(
+    rows: int, training: dict[str, Any], roles: Roles, columns: Mapping[str, Facts], said: list[Assumption]
+) -> dict[str, Any]:
+    contract = {"min_rows": max(1, rows // 10), "max_bad_share": _bad_share(training, columns, said)}
+    always_new = {name: {"calendar": True} for name, goes_on in roles.ages.items() if goes_on}
+    return contract | ({"columns": always_new} if always_new else {})
 
 
 def _source(request: Request, origin: Origin, roles: Roles, windows: Windows) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from pipeline.settings.columns import BESIDE_FEATURES, RESERVED, one_name
 KINDS = ("numeric", "categorical", "datetime", "text")
 # A time that spans so many times the rows' own is no clock of theirs, such as a date of birth.
 SPANS = 4
+# Ages that differ by less of the rows' own span say nothing: the time is the event time once more, or is kept a while before it.
+AGES_DIFFER = 0.01
 
 
 def choose(
@@ -71,6 +73,23 @@ def _unfit_time(each: Facts, time: Facts, looks: Looks) -> tuple[str, str] | Non
         return f"it is a time, and may be later than {time.name}: what is known then must not be learnt from", ""
     if each.first is None or each.last is None or time.first is None or time.last is None:
         return f"it is a time that cannot be compared with {time.name}", "--datetime keeps it"
-    if each.last - each.first < SPANS * (time.last - time.first):
+    if goes_on(each, time) and not has_age(each, time, looks):
         return f"it is a time that goes on with {time.name}, so that it is always new", "--datetime keeps it"
     return None
+
+
+def has_age(each: Facts, time: Facts, looks: Looks) -> bool:
+    """Whether a time lies before the event time in next to each row, and not always by as much."""
+    if not (each.is_time and time.is_time) or time.first is None or time.last is None:
+        return False
+    if not looks.is_known_by(each.name, time.name):
+        return False
+    span = (time.last - time.first).total_seconds()
+    return looks.spread_of_ages(each.name, time.name) > AGES_DIFFER * span
+
+
+def goes_on(each: Facts, time: Facts) -> bool:
+    """Whether a time goes on with the event time, so that it is always new."""
+    if each.first is None or each.last is None or time.first is None or time.last is None:
+        return False
+    return each.last - each.first < SPANS * (time.last - time.first)

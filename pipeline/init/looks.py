@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import duckdb
 
@@ -56,11 +57,18 @@ class Looks:
         later, rows = self._counted(f"SELECT count(*) FILTER ({known} > {by}), count({known}) FROM {TABLE}")
         return later <= SLIPS * rows
 
+    def spread_of_ages(self, column: str, time: str) -> float:
+        """By how many seconds the ages of `column` at `time` differ: of 20 rows the oldest and the newest are left out."""
+        past, by = self._instants(column, time)
+        age = f"epoch({by}) - epoch({past})"
+        (spread,) = self._counted(f"SELECT quantile_cont({age}, 0.95) - quantile_cont({age}, 0.05) FROM {TABLE}")
+        return spread or 0.0
+
     def _instants(self, *columns: str) -> list[str]:
         types = column_types(self.connection, TABLE)
         return [instant(column, types[column]) for column in columns]
 
-    def _counted(self, query: str) -> tuple[int, ...]:
+    def _counted(self, query: str) -> tuple[Any, ...]:
         (row,) = self.connection.execute(query).fetchall()
         return tuple(row)
 

@@ -10,7 +10,7 @@ from pipeline.data.neutral_sql import unfit_category
 from pipeline.errors import DataError, SettingsError
 from pipeline.init import flags
 from pipeline.init.facts import Facts
-from pipeline.init.features import choose
+from pipeline.init.features import choose, goes_on, has_age
 from pipeline.init.looks import Looks
 from pipeline.init.odd_cells import OddCells
 from pipeline.init.request import Assumption, LeftOut, Request
@@ -33,7 +33,8 @@ MOST_CLASSES, MOST_NUMBERED_CLASSES, ROWS_OF_A_CLASS = 20, 10, 20
 
 @dataclass(frozen=True)
 class Roles:
-    """The columns by what they are for; `features` by the list of params.yaml."""
+    """The columns by what they are for; `features` by the list of params.yaml. Of these `ages` are the times whose age is one more, and
+    whether each goes on with the event time."""
 
     time: Facts
     target: Facts
@@ -43,6 +44,7 @@ class Roles:
     label_time: Facts | None
     epoch: str | None
     features: Mapping[str, list[str]]
+    ages: Mapping[str, bool]
     assumptions: list[Assumption]
     left_out: list[LeftOut]
 
@@ -67,7 +69,8 @@ def find(request: Request, facts: Mapping[str, Facts], looks: Looks, odd: OddCel
     flags.refuse_unfit(request, facts, dict.fromkeys(taken, "the key or a time") | {target.name: "the target"})
     features, left_out = choose(request, facts, taken, time, looks)
     epoch = None if time.is_time else time.epoch
-    return Roles(time, target, task, positive, key, label_time, epoch, features, said, left_out)
+    ages = {name: goes_on(facts[name], time) for name in features["datetime"] if has_age(facts[name], time, looks)}
+    return Roles(time, target, task, positive, key, label_time, epoch, features, ages, said, left_out)
 
 
 def _named(request: Request) -> dict[str, Sequence[str]]:
