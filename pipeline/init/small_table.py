@@ -122,8 +122,9 @@ class _Compared:
 
     def score(self, other: _Estimator) -> float:
         training = self.model.training.model_copy(update={"estimator": other.estimator, "options": dict(other.options)})
-        pipeline = fit.on(self.older, self.model.model_copy(update={"training": training}))
-        asked = frames.feature_frame(self.newest, training)
+        model = self.model.model_copy(update={"training": training})
+        pipeline = fit.on(self.older, model)
+        asked = frames.features_of(self.newest, model)
         return self._scored(Answers(tasks.of(training).predict(pipeline, asked), self._classes))
 
     def _guessed(self) -> float:

@@ -19,26 +19,31 @@ import numpy as np
 
 from pipeline.monitoring import null_distribution
 from pipeline.monitoring.change_shape import shape_of
-from pipeline.monitoring.measures.base import Measure, OfShare
+from pipeline.monitoring.measures.base import Measure, OfShare, OfValues
 from pipeline.monitoring.measures.chi_square import ChiSquare
 from pipeline.monitoring.measures.infinite_share import InfiniteShare
 from pipeline.monitoring.measures.jensen_shannon import JensenShannon
 from pipeline.monitoring.measures.kolmogorov_smirnov import KolmogorovSmirnov
 from pipeline.monitoring.measures.kullback_leibler import KullbackLeibler
 from pipeline.monitoring.measures.missing_share import MissingShare
+from pipeline.monitoring.measures.outside_share import OutsideShare
 from pipeline.monitoring.measures.own import checked_distance
 from pipeline.monitoring.measures.psi import Psi
 from pipeline.monitoring.measures.unknown_share import UnknownShare
+from pipeline.monitoring.measures.value_share import ValueShare
 from pipeline.monitoring.measures.wasserstein import Wasserstein
 from pipeline.monitoring.profiles.layout import ColumnLayout
 from pipeline.monitoring.profiles.profile import Profile, total
 from pipeline.monitoring.profiles.reference import Reference
+from pipeline.monitoring.reach import OwnWeeks, end_of
 from pipeline.settings.models import DriftLimits
 
 # In the order of a feature's figures and reasons.
 MEASURES: tuple[Measure, ...] = (
     Psi(),
+    OutsideShare(),
     MissingShare(),
+    ValueShare(),
     InfiniteShare(),
     UnknownShare(),
     JensenShannon(),
@@ -94,6 +99,8 @@ class FeatureDrift:
 
     feature: str
     scores: tuple[Score, ...]
+    # Why no window could have moved it; empty where one could.
+    blind: str = ""
     shape: Mapping[str, Any] = field(default_factory=dict)
     importance: float | None = None
 
@@ -103,7 +110,11 @@ class FeatureDrift:
 
     @property
     def judged(self) -> bool:
-        """Whether there were values to compare, on both sides."""
+        """Whether there were values to compare, on both sides, and a limit that can be reached."""
+        return self.compared and not self.blind
+
+    @property
+    def compared(self) -> bool:
         return any(score.value is not None for score in self.scores if score.measure == Psi.name)
 
     @property
@@ -195,7 +206,7 @@ def compare(
     if min(rows) < limits.min_rows:
         few = f"{rows[1]:,} rows now and {rows[0]:,} before, at least {limits.min_rows:,} of each required (monitor.min_rows)"
         return DriftVerdict("no verdict", few, *rows)
-    missing = [c.name for c in columns if c.name not in now.cells or c.name not in before.cells]
+    missing = [c.name for c in columns if not c.of and (c.name not in now.cells or c.name not in before.cells)]
     if missing:
         return DriftVerdict("no verdict", f"no column {', '.join(missing)} on both sides", *rows)
     share = min(0.5, limits.false_alarms_a_quarter / looks)
@@ -219,16 +230,31 @@ def _nearest(found: list[FeatureDrift]) -> FeatureDrift:
 
 def _verdict(features: tuple[FeatureDrift, ...], rows: tuple[int, int], limits: DriftLimits, said: str) -> DriftVerdict:
     moved = sorted((feature for feature in features if feature.moved), key=lambda f: f.rank, reverse=True)
-    unjudged = [feature.feature for feature in features if not feature.judged and not feature.moved]
+    unjudged = {f.feature: _unjudged(f) for f in features if not f.judged and not f.moved}
     if len(moved) < limits.features_limit and len(unjudged) == len(features):
-        return DriftVerdict("no verdict", "no feature has values on both sides", *rows, features, said)
+        none = "no feature has values on both sides"
+        if any(feature.compared for feature in features):
+            none = f"no feature can be judged{_unjudged_said(unjudged)}"
+        return DriftVerdict("no verdict", none, *rows, features, said)
     reason = f"{len(moved)} of {len(features)} features moved, {limits.features_limit} or more are drift"
     if moved:
         reason += f": {', '.join(f'{f.feature} ({f.reason})' for f in moved)}"
     if unjudged:
-        reason += f"; no verdict on {', '.join(unjudged)}: too few values"
+        reason += _unjudged_said(unjudged)
     verdict: Literal["drift", "no drift"] = "drift" if len(moved) >= limits.features_limit else "no drift"
     return DriftVerdict(verdict, reason, *rows, features, said)
+
+
+def _unjudged(feature: FeatureDrift) -> str:
+    return feature.blind if feature.compared else "too few values"
+
+
+def _unjudged_said(unjudged: Mapping[str, str]) -> str:
+    """The features without a verdict, by the reason why."""
+    said = ""
+    for why in dict.fromkeys(unjudged.values()):
+        said += f"; no verdict on {', '.join(name for name in unjudged if unjudged[name] == why)}: {why}"
+    return said
 
 
 def _limits_said(reference: Reference, window: Window, season: list[date] | None, limits: DriftLimits) -> str:
@@ -271,24 +297,48 @@ class _Judge:
         draws = null_distribution.drawn(
             reference, self.now, window.span_days, null_distribution.draws_for(share), against
         )
-        self.quantiles: dict[Key, float] = {}
+        widened = max(WIDENED, 1 + null_distribution.PROVEN_WEEKS / 2 / max(draws.weeks, 1))
+        self.weeks: dict[Key, OwnWeeks] = {}
         largest = np.zeros(len(next(iter(draws.now.values()))) if draws.now else 1)
         for column in reference.layout.columns:
             for measure in (*MEASURES, *own):
                 if not measure.decides or not measure.fits(column):
                     continue
                 distances = self._distance(measure, column, draws.before[column.name], draws.now[column.name])
-                least = measure.least(column, self.before.cells[column.name], self.now.cells[column.name])
-                quantile = max(float(np.quantile(distances, 0.95)), least) or float(distances.max()) or TINY
-                self.quantiles[column.name, measure.name] = quantile
-                largest = np.maximum(largest, distances / quantile)
-        few_weeks = 1 + null_distribution.PROVEN_WEEKS / 2 / max(draws.weeks, 1)
-        self.times = max(WIDENED, few_weeks) * float(np.quantile(largest, 1 - share))
+                of_weeks = self._own_weeks(measure, column, distances)
+                self.weeks[column.name, measure.name] = of_weeks
+                largest = np.maximum(largest, of_weeks.times(widened))
+        self.times = widened * float(np.quantile(largest, 1 - share))
 
     def feature(self, column: ColumnLayout) -> FeatureDrift:
-        scores = tuple(self._score(m, column) for m in (*MEASURES, *self.own) if m.fits(column))
-        shape = shape_of(column, self.before.cells[column.name], self.now.cells[column.name])
-        return FeatureDrift(column.name, scores, shape, self.importances.get(column.name))
+        fitting = [measure for measure in (*MEASURES, *self.own) if measure.fits(column)]
+        return FeatureDrift(
+            column.name,
+            tuple(self._score(measure, column) for measure in fitting),
+            self._blind(column, fitting),
+            shape_of(column, self.before.cells[column.name], self.now.cells[column.name]),
+            self.importances.get(column.name),
+        )
+
+    def _blind(self, column: ColumnLayout, fitting: Sequence[Measure]) -> str:
+        """Why nothing can be told from the column's values, or from how many it lacks: none of the measures can be over its limit."""
+        for of_values in (True, False):
+            why = [
+                self.weeks[column.name, measure.name].blind(measure.name, self._limit(measure, column) or 0.0)
+                for measure in fitting
+                if measure.decides and isinstance(measure, OfValues) == of_values and measure.name != InfiniteShare.name
+            ]
+            if why and all(why):
+                return " and ".join(why)
+        return ""
+
+    def _own_weeks(self, measure: Measure, column: ColumnLayout, distances: np.ndarray) -> OwnWeeks:
+        before, now = self.before.cells[column.name], self.now.cells[column.name]
+        least = measure.least(column, before, now)
+        quantile = max(float(np.quantile(distances, 0.95)), least) or float(distances.max()) or TINY
+        # How far a team's measure can go is not known.
+        end = np.inf if measure in self.own else end_of(measure, column, before, self.now.rows)
+        return OwnWeeks(distances, quantile, measure.least_limit, end)
 
     def _distance(self, measure: Measure, column: ColumnLayout, before: np.ndarray, now: np.ndarray) -> np.ndarray:
         distance = checked_distance if measure in self.own else type(measure).distance
@@ -322,4 +372,4 @@ class _Judge:
             )
         if measure.name == MissingShare.name and self.stated.missing_limit is not None:
             return self.stated.missing_limit
-        return max(measure.least_limit, self.times * self.quantiles[column.name, measure.name])
+        return self.weeks[column.name, measure.name].limit(self.times)

@@ -270,8 +270,9 @@ def test_the_report_has_the_figures_of_all_measures():
     infinite = ["infinite_before", "infinite_now", "infinite_limit"]
     order = ["kolmogorov_smirnov", "wasserstein"]
     rest = ["times_limit", "importance", "judged", "moved", "reason"]
-    assert list(x) == ["feature", "psi", "psi_limit", *shares, *infinite, "jensen_shannon", *order, "chi_square", "kullback_leibler", *rest]  # fmt: skip
-    assert list(kind) == ["feature", "psi", "psi_limit", *shares, "unknown", "jensen_shannon", "chi_square", "kullback_leibler", *rest]  # fmt: skip
+    outside, values = ["outside", "outside_limit"], ["values", "values_limit"]
+    assert list(x) == ["feature", "psi", "psi_limit", *outside, *shares, *values, *infinite, "jensen_shannon", *order, "chi_square", "kullback_leibler", *rest]  # fmt: skip
+    assert list(kind) == ["feature", "psi", "psi_limit", *outside, *shares, *values, "unknown", "jensen_shannon", "chi_square", "kullback_leibler", *rest]  # fmt: skip
     assert x["reason"].startswith("PSI ")
     assert x["reason"].endswith(" and missing 0% before, 50% now")
     assert kind["reason"].startswith("PSI ")

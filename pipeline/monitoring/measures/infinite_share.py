@@ -12,7 +12,7 @@ class InfiniteShare(OfShare):
     name = "infinite"
 
     def fits(self, column: ColumnLayout) -> bool:
-        return column.kind == "number"
+        return column.kind == "number" and not column.of
 
     def counted(self, column: ColumnLayout, cells: np.ndarray) -> np.ndarray:
         return cells[..., column.special("minus_infinity")] + cells[..., column.special("plus_infinity")]

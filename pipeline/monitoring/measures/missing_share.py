@@ -13,5 +13,9 @@ class MissingShare(OfShare):
     # One week in a year may lack a column in 2 % of its rows, as where a storm takes a weather station: half a year does not tell of it.
     least_limit = 0.05
 
+    def fits(self, column: ColumnLayout) -> bool:
+        # What a difference lacks, one of its columns lacks.
+        return not column.of
+
     def counted(self, column: ColumnLayout, cells: np.ndarray) -> np.ndarray:
         return cells[..., column.special("missing")]

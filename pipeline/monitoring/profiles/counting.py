@@ -1,9 +1,13 @@
-"""Counts a table into profiles, a column at a time by GROUP BY over bucket numbers: DuckDB then holds as many numbers as there are cells."""
+"""Counts a table into profiles by GROUP BY over bucket numbers: DuckDB then holds as many numbers as there are cells.
+
+Numbers are counted several columns a query, since for a window of some thousand rows the query itself is what takes time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date
+from itertools import chain
 
 import duckdb
 import numpy as np
@@ -15,6 +19,8 @@ from pipeline.monitoring.profiles.profile import Profile, empty
 
 # All rows in one profile.
 NO_DAY = "CAST(NULL AS DATE)"
+COLUMNS_A_QUERY = 16
+Counts = Iterator[tuple[ColumnLayout, date | None, int, int]]
 
 
 def profiles(
@@ -32,14 +38,20 @@ def profiles(
     counted = connection.execute(f"SELECT {day} AS day, count(*) FROM {relation} GROUP BY 1 ORDER BY 1").fetchall()
     rows = dict(counted)
     cells: dict[date | None, dict[str, np.ndarray]] = {at: {} for at in rows}
-    for column in layout.columns:
-        if column.name not in types:
-            continue
+    there = [column for column in layout.columns if {*(column.of or (column.name,))} <= {*types}]
+    for column in there:
         for at in rows:
             cells[at][column.name] = np.zeros(column.cells, dtype=np.int64)
-        known = (learnt or {}).get(column.name)
-        for at, cell, count in _counts(connection, relation, column, known, day):
-            cells[at][column.name][cell] += count
+    numbers = [column for column in there if column.kind == "number"]
+    counts = [
+        _of_numbers(connection, relation, numbers[start : start + COLUMNS_A_QUERY], day)
+        for start in range(0, len(numbers), COLUMNS_A_QUERY)
+    ]
+    for column in there:
+        if column.kind == "category":
+            counts.append(_of_category(connection, relation, column, (learnt or {}).get(column.name), day))
+    for column, at, cell, count in chain.from_iterable(counts):
+        cells[at][column.name][cell] += count
     return {at: Profile(rows[at], cells[at]) for at in rows}
 
 
@@ -60,6 +72,7 @@ def as_neutral(rows: pd.DataFrame, layout: Layout) -> pd.DataFrame:
         if column.kind == "number"
         else _texts(rows[column.name])
         for column in layout.columns
+        if not column.of
     }
     return pd.DataFrame(columns)
 
@@ -72,16 +85,25 @@ def _texts(cells: pd.Series) -> pd.Series:
     return texts.map(lambda value: None if value is None else str(value))
 
 
-def _counts(
+def _of_numbers(
+    connection: duckdb.DuckDBPyConnection, relation: str, columns: Sequence[ColumnLayout], day: str
+) -> Counts:
+    cells = ", ".join(_number_cell(column) for column in columns)
+    query = f"""
+        SELECT counted_day, place, cell, count(*) FROM (
+            SELECT {day} AS counted_day, unnest(range({len(columns)})) AS place, unnest([{cells}]) AS cell FROM {relation})
+        GROUP BY ALL"""
+    for at, place, cell, count in connection.execute(query).fetchall():
+        yield columns[place], at, cell, count
+
+
+def _of_category(
     connection: duckdb.DuckDBPyConnection,
     relation: str,
     column: ColumnLayout,
     learnt: Collection[str] | None,
     day: str,
-) -> list[tuple[date | None, int, int]]:
-    if column.kind == "number":
-        query = f"SELECT {day} AS day, {_number_cell(column)} AS cell, count(*) FROM {relation} GROUP BY ALL"
-        return connection.execute(query).fetchall()
+) -> Counts:
     rest = len(column.top)
     codes = dict.fromkeys(learnt or (), rest) | {value: code for code, value in enumerate(column.top)}
     listed = pd.DataFrame({"listed_value": list(codes), "listed_cell": list(codes.values())}).astype(
@@ -96,13 +118,14 @@ def _counts(
             SELECT {day} AS counted_day, {value} AS category, count(*) AS counted FROM {relation} GROUP BY ALL)
         LEFT JOIN listed_categories ON category = listed_value GROUP BY ALL"""
     try:
-        return [(at, cell, int(count)) for at, cell, count in connection.execute(query).fetchall()]
+        for at, cell, count in connection.execute(query).fetchall():
+            yield column, at, cell, int(count)
     finally:
         connection.unregister("listed_categories")
 
 
 def _number_cell(column: ColumnLayout) -> str:
-    value = f"CAST({quoted(column.name)} AS DOUBLE)"
+    value = f"({' - '.join(f'CAST({quoted(name)} AS DOUBLE)' for name in column.of or (column.name,))})"
     return (
         f"CASE WHEN {value} IS NULL OR isnan({value}) THEN {column.special('missing')}"
         f" WHEN isinf({value}) THEN CASE WHEN {value} < 0 THEN {column.special('minus_infinity')}"
@@ -116,6 +139,6 @@ def _ladder(value: str, edges: tuple[float, ...], low: int, high: int) -> str:
     if low == high:
         return str(low)
     middle = (low + high) // 2
-    # As text, a number such as 0.1 would be a decimal.
-    edge = f"CAST('{edges[middle]!r}' AS DOUBLE)"
+    # Without an exponent a number such as 0.1 would be a decimal.
+    edge = text if "e" in (text := repr(edges[middle])) else f"{text}e0"
     return f"CASE WHEN {value} <= {edge} THEN {_ladder(value, edges, low, middle)} ELSE {_ladder(value, edges, middle + 1, high)} END"

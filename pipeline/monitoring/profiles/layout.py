@@ -14,6 +14,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from pipeline.monitoring.profiles import differences
+
 # Of the buckets' rule and the profiles' form. Profiles of another version are made anew from the reference's rows.
 VERSION = 1
 BUCKETS = 10
@@ -28,7 +30,8 @@ SPECIAL = ("missing", "minus_infinity", "plus_infinity", "unknown")
 @dataclass(frozen=True)
 class ColumnLayout:
     """A number's bucket i holds the values in (edges[i - 1], edges[i]], and `points` has a value that stands for each bucket; `scale` is
-    the reference's standard deviation. A category's bucket i is of top[i], the last one of all others that were learnt."""
+    the reference's standard deviation. A category's bucket i is of top[i], the last one of all others that were learnt.
+    Of a difference (see pipeline.monitoring.profiles.differences) `of` has the two columns."""
 
     name: str
     kind: Literal["number", "category"]
@@ -36,10 +39,12 @@ class ColumnLayout:
     points: tuple[float, ...] = ()
     scale: float = 1.0
     top: tuple[str, ...] = ()
+    of: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> ColumnLayout:
-        sequences = {name: tuple(values[name]) for name in ("edges", "points", "top")}
+        # A layout from before differences has none.
+        sequences = {name: tuple(values.get(name, ())) for name in ("edges", "points", "top", "of")}
         return cls(values["name"], values["kind"], scale=values["scale"], **sequences)
 
     @property
@@ -78,23 +83,39 @@ class Layout:
         return cls(tuple(ColumnLayout.read(column) for column in values["columns"]))
 
     def only(self, names: Sequence[str]) -> Layout:
-        """The layout of these columns. One that it does not have is there by its name, and no profile will have it."""
-        own = {column.name: column for column in self.columns}
-        return Layout(tuple(own.get(name) or ColumnLayout(name, "number") for name in names))
+        """The layout of these columns and of their differences. One that it does not have is there by its name, and no profile will have it."""
+        own = {column.name: column for column in self.columns if not column.of}
+        differences = (column for column in self.columns if column.of and {*column.of} <= {*names})
+        return Layout((*(own.get(name) or ColumnLayout(name, "number") for name in names), *differences))
 
 
 def layout_of(rows: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str]) -> Layout:
     """The layout that the rows of a reference fix."""
+    some = rows.iloc[:: -(-len(rows) // differences.ROWS) or 1]
+    near = differences.near({name: _as_float(some[name]) for name in numeric}, {*numeric, *categorical})
     return Layout(
-        (*(_number(name, rows[name]) for name in numeric), *(_category(name, rows[name]) for name in categorical))
+        (
+            *(_number(name, _as_float(rows[name])) for name in numeric),
+            *(_category(name, rows[name]) for name in categorical),
+            *(_number(name, _difference(rows, of), of) for name, of in near.items()),
+        )
     )
 
 
-def _number(name: str, column: pd.Series) -> ColumnLayout:
-    values = pd.to_numeric(column, errors="coerce").to_numpy(dtype="float64", na_value=np.nan)
+def _as_float(column: pd.Series) -> np.ndarray:
+    return pd.to_numeric(column, errors="coerce").to_numpy(dtype="float64", na_value=np.nan)
+
+
+def _difference(rows: pd.DataFrame, of: tuple[str, str]) -> np.ndarray:
+    first, second = (_as_float(rows[name]) for name in of)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return first - second
+
+
+def _number(name: str, values: np.ndarray, of: tuple[str, ...] = ()) -> ColumnLayout:
     values = np.sort(values[np.isfinite(values)])
     if not len(values):
-        return ColumnLayout(name, "number", points=(0.0,))
+        return ColumnLayout(name, "number", points=(0.0,), of=of)
     scale = float(values.std()) or 1.0
     different = np.unique(values)
     if len(different) <= FEW_VALUES:
@@ -110,7 +131,7 @@ def _number(name: str, column: pd.Series) -> ColumnLayout:
         places = np.searchsorted(edges, values, side="left")
         inner = [float(np.median(values[places == bucket])) for bucket in range(1, len(edges))]
         points = [float(values[0]), *inner, float(values[-1])]
-    return ColumnLayout(name, "number", _floats(edges), _floats(points), scale)
+    return ColumnLayout(name, "number", _floats(edges), _floats(points), scale, of=of)
 
 
 def _floats(values: Any) -> tuple[float, ...]:
