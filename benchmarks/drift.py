@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
 import numpy as np
 import pandas as pd
 
+from benchmarks.drift_faults import CATEGORICAL, HIDDEN, NUMERIC, Fault, by_kind
 from benchmarks.limits import within_limit
 from pipeline.monitoring.drift import Window, compare
 from pipeline.monitoring.profiles.counting import profile_of
@@ -23,28 +24,14 @@ from pipeline.monitoring.profiles.reference import Reference, reference_of
 from pipeline.settings.environment import Environment
 from pipeline.settings.models import DriftLimits
 
-NUMERIC = ["distance", "departure_hour", "scheduled_min", "temp", "dewp", "humid"]
-NUMERIC += ["wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib"]
-CATEGORICAL = ["carrier", "origin", "dest"]
 REFERENCE_WEEKS, WEEKS, LOOKS = 26, 52, 91
 SIZES = (200, 2_000, 20_000)
 ORDERS = 2
 EVIDENTLY_WINDOWS = 5
 # A feature that does not come in bunches, as the most important ones of this model.
 SHIFTED = "scheduled_min"
-Fault = Callable[[pd.DataFrame], pd.DataFrame]
-FAULTS: dict[str, Fault] = {
-    "minutes as seconds": lambda rows: rows.assign(scheduled_min=rows["scheduled_min"] * 60),
-    "F as C": lambda rows: rows.assign(temp=(rows["temp"] - 32) / 1.8),
-    "swapped columns": lambda rows: rows.assign(distance=rows["scheduled_min"], scheduled_min=rows["distance"]),
-    "all nulls": lambda rows: rows.assign(humid=np.nan),
-    "all infinite": lambda rows: rows.assign(humid=np.inf),
-    "category renamed": lambda rows: rows.assign(carrier=rows["carrier"].replace("B6", "JetBlue")),
-    "clock an hour off": lambda rows: rows.assign(departure_hour=(rows["departure_hour"] + 1) % 24),
-}
-
-# In a reference of all seasons a summer's degrees Celsius are a winter's Fahrenheit.
-NOT_YET = ("F as C",)
+# Each fault is looked at in every fifth of the weeks that were not learnt from.
+EVERY = 5
 
 
 def main() -> bool:
@@ -58,12 +45,7 @@ def main() -> bool:
     found.append(
         within_limit(f"found of a shift of {SHIFTED} by 0.2 SD in 2,000 rows", alarms / looks, 0.95, at_least=True)
     )
-    for name, fault in FAULTS.items():
-        alarms, looks = _alarms(weeks["flights"], 2_000, fault, orders=1)
-        if name in NOT_YET:
-            print(f"found of {name}, which the year's own seasons hide: {alarms} of {looks}")
-        else:
-            found.append(within_limit(f"found of {name}", alarms / looks, 1.0, at_least=True))
+    found += _faults(weeks["flights"])
     _evidently(weeks["flights"])
     return all([*calm, *found, _one_more_window(weeks["flights"])])
 
@@ -122,6 +104,23 @@ def _alarms(weeks: list[pd.DataFrame], size: int, change: Fault, orders: int = O
             window = Window(profile_of(change(rows), reference.layout), 7)
             verdicts.append(compare(reference, window, DriftLimits(), LOOKS).verdict)
     return verdicts.count("drift"), len(verdicts)
+
+
+def _faults(weeks: list[pd.DataFrame]) -> list[bool]:
+    """How often each fault of each column is found at the first look of 2,000 rows, and whether each kind is, but for what is hidden."""
+    _, reference, others = _split(weeks, 0)
+    windows = list(_windows(others, 2_000))[::EVERY]
+    kept = []
+    for kind, faults in by_kind().items():
+        share = {}
+        for columns, fault in faults.items():
+            profiles = [profile_of(fault(rows), reference.layout) for rows in windows]
+            verdicts = [compare(reference, Window(profile, 7), DriftLimits(), LOOKS).verdict for profile in profiles]
+            share[columns] = verdicts.count("drift") / len(verdicts)
+        print(f"found of {kind}: {', '.join(f'{columns} {found:.2f}' for columns, found in share.items())}")
+        least = min(found for columns, found in share.items() if (kind, columns) not in HIDDEN)
+        kept.append(within_limit(f"found of {kind}, in the column where it is hardest", least, 0.8, at_least=True))
+    return kept
 
 
 def _within_budget(what: str, alarms: int, looks: int) -> bool:
