@@ -12,7 +12,7 @@ from pipeline.cli.plain_table import PlainTable
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from pipeline.deployer.status import ModelStatus
+    from pipeline.deployer.model_status import ModelStatus
     from pipeline.init.run import Result as InitResult
     from pipeline.ledger.costs import Roi, RunCosts, StepCost
     from pipeline.ledger.timeline import LiveVersion, TimelineEvent

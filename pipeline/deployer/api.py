@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pipeline.context import Context
 from pipeline.deployer import status
-from pipeline.deployer.status import ModelStatus
+from pipeline.deployer.model_status import ModelStatus
 from pipeline.rollout.prediction_folders import predictions_folder
 from pipeline.rollout.recorded import recorded_settings
 from pipeline.rollout.results import Deployment, Rollback, ShadowResult, Undeployment

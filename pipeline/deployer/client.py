@@ -17,7 +17,7 @@ import httpx
 
 from pipeline import errors
 from pipeline.deployer import tokens
-from pipeline.deployer.status import ModelStatus
+from pipeline.deployer.model_status import ModelStatus
 from pipeline.rollout.probe import is_https
 from pipeline.rollout.results import Deployment, Rollback, ShadowResult, Undeployment, deploy_result
 

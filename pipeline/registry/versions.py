@@ -32,9 +32,9 @@ from pipeline.registry.lookups import (
     refused_package,
     version_of_alias,
 )
+from pipeline.registry.records import Records, VersionFacts, download, has_digest
 from pipeline.settings import yaml_file
 from pipeline.settings.environment import Environment
-from pipeline.training import signing
 from pipeline.training.signing import SigningKey
 
 if TYPE_CHECKING:
@@ -70,29 +70,6 @@ def _refuse_backfilled(name: str, version: ModelVersion) -> None:
 def as_of_alias(as_of: datetime) -> str:
     """The alias of a backfill's version: asof-2013-06-01, with the time of day unless that is midnight."""
     return f"asof-{as_of:%Y-%m-%d}" + ("" if as_of.time() == time(0) else f"T{as_of:%H%M%S}")
-
-
-@dataclass(frozen=True)
-class Records:
-    """What a rebuild of a version needs: its run.yaml, dvc.lock and params.yaml, its digest and environment."""
-
-    run: dict[str, Any]
-    lock: dict[str, Any]
-    params: str
-    model_digest: str
-    environment: dict[str, str]
-    # What evaluation found, with the search of options.
-    evaluation: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class VersionFacts:
-    """A version with its tags (the *_TAG constants) and the metrics of its MLflow run."""
-
-    version: str
-    mlflow_run: str
-    tags: Mapping[str, str]
-    metrics: Mapping[str, float]
 
 
 def artifact_root(home: Path) -> Path:
@@ -280,7 +257,7 @@ class Registry:
         with self._fetching(name, version) as aside:
             refused = packages.refusal(local, self.key, signature, model_digest)
             if refused:
-                fetched = self._download(name, registered, packages.PACKAGE, aside / "fetched")
+                fetched = download(name, registered, packages.PACKAGE, aside / "fetched")
                 refused = packages.refusal(fetched, self.key, signature, model_digest)
                 if refused:
                     raise refused_package(name, registered, refused)
@@ -327,9 +304,9 @@ class Registry:
         expected = registered.tags.get(REFERENCE_TAG, "")
         local = self._folder(name, version) / REFERENCE
         with self._fetching(name, version) as aside:
-            if not _has_digest(local, expected):
-                fetched = self._download(name, registered, REFERENCE, aside / "fetched")
-                if not _has_digest(fetched, expected):
+            if not has_digest(local, expected):
+                fetched = download(name, registered, REFERENCE, aside / "fetched")
+                if not has_digest(fetched, expected):
                     raise refused_package(name, registered, "its digest differs", REFERENCE)
                 fetched.replace(local)
         return local
@@ -343,7 +320,7 @@ class Registry:
         local.parent.mkdir(parents=True, exist_ok=True)
         try:
             with self._fetching(name, version) as aside:
-                self._download(name, registered, f"{REPORTS}/{report}", aside / "fetched").replace(local)
+                download(name, registered, f"{REPORTS}/{report}", aside / "fetched").replace(local)
         except RegistryError as error:
             raise RegistryError(
                 f"report {report}", "is not among the version's artifacts", f"run `perennial drift {name}`"
@@ -378,24 +355,3 @@ class Registry:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "package.lock"), tempfile.TemporaryDirectory(dir=folder) as aside:
             yield Path(aside)
-
-    def _download(self, name: str, registered: ModelVersion, artifact: str, folder: Path) -> Path:
-        """Fetches an artifact of a version into `folder`. Raises RegistryError when MLflow does not have it."""
-        import mlflow
-        from mlflow.exceptions import MlflowException
-
-        run = registered.run_id
-        folder.mkdir()
-        try:
-            return Path(mlflow.artifacts.download_artifacts(run_id=run, artifact_path=artifact, dst_path=str(folder)))
-        except (MlflowException, OSError) as error:
-            raise RegistryError(
-                f"model {name} version {registered.version}",
-                f"its {artifact} cannot be fetched ({str(error).splitlines()[0]})",
-                f"look at MLflow's run {run}; a deleted one comes back with `mlflow runs restore --run-id {run}`",
-            ) from error
-
-
-def _has_digest(file: Path, digest: str) -> bool:
-    """Whether the file is there, and is the one with this sha256; '' is any one: an older version has no tag with it."""
-    return file.is_file() and digest in ("", signing.digest(file))

@@ -22,7 +22,7 @@ import yaml
 
 from pipeline.context import Context
 from pipeline.errors import StageError
-from pipeline.registry.versions import Records
+from pipeline.registry.records import Records
 from pipeline.workspaces import dvc_config, dvc_graph, dvc_remote, workspace
 
 log = logging.getLogger(__name__)

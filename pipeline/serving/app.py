@@ -18,12 +18,8 @@ from typing import Any
 
 import numpy as np
 import orjson
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
-from pipeline.serving import class_answers, docs, forms, http_connection, quick_scan
+from pipeline.serving import class_answers, forms, http_connection, quick_scan, state_pages
 from pipeline.serving.arrival import Arrival, ClientDisconnected, Headers, Incoming
 from pipeline.serving.batching import MAX_BATCH_ROWS, BatchRunner
 from pipeline.serving.errors import EndedItsProcess, RequestRefused
@@ -34,8 +30,6 @@ from pipeline.serving.intake import LARGE_BYTES, RECEIVED, Intake, receipt, rece
 from pipeline.serving.memory import Memory, Reservation
 from pipeline.serving.metrics import (
     CUT_OFF,
-    LOG_FILES_DAMAGED,
-    LOG_ROWS_LOST,
     MODEL_RUNS,
     SENT_AGAIN_TO_US,
     UNDER_WAY,
@@ -52,8 +46,6 @@ JSON_LINE = http_connection.header_lines(JSON)
 FINAL: forms.Headers = [*JSON, (b"x-perennial-final", b"1")]
 # What a text of a request takes until the model has it, in bytes: its object, and the pointers to it.
 ROW_TEXT_BYTES = 80
-# Triton's, by the names that it gives them.
-EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository"]
 FEW = 16
 NOT_FINITE = "the model gave a prediction that is not a finite number"
 FAILED = "the server failed; its output has the traceback"
@@ -111,7 +103,7 @@ class App:
         self.direct_urls = frozenset(path.encode() for path in self._parsers)
         # A larger body is scanned first; with rows enough for the thread it would be parsed twice.
         self._max_direct_bytes = min(UNSCANNED_BYTES, settings.max_body_bytes)
-        self._pages = _pages(self, model)
+        self._pages = state_pages.application(identity, runtime, self.metrics, settings, model, self._parsers)
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] == "http" and scope["method"] == "POST" and (parse := self._parsers.get(scope["path"])):
@@ -339,78 +331,3 @@ async def _send(send: Any, status: int, lines: bytes, body: bytes) -> None:
     headers = [line.split(b": ", 1) for line in lines.split(b"\r\n") if line]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-def _pages(app: App, model: str) -> Starlette:
-    """All pages but predictions. `model` is the model's URL in the v2 protocol."""
-    identity, reader = app.identity, app.runtime.reader
-    identity_headers = identity.headers()
-
-    def json_response(body: Any) -> Response:
-        return Response(orjson.dumps(body), media_type="application/json", headers=identity_headers)
-
-    async def live(_request: Request) -> Response:
-        log = {
-            "log_rows_lost": app.metrics.total(LOG_ROWS_LOST),
-            "log_files_damaged": app.metrics.total(LOG_FILES_DAMAGED),
-        }
-        return json_response({"live": True, "ready": True, "version": identity.version, **log})
-
-    async def server(_request: Request) -> Response:
-        return json_response({"name": "perennial", "version": "1", "extensions": EXTENSIONS})
-
-    async def ready(_request: Request) -> Response:
-        return json_response({"name": identity.model, "ready": True})
-
-    async def repository(_request: Request) -> Response:
-        listed = {"name": identity.model, "version": identity.version, "state": "READY", "reason": ""}
-        return json_response([listed])
-
-    async def unloadable(_request: Request) -> Response:
-        refusal = {"error": "a slot serves one version; a rollout loads another: perennial deploy MODEL VERSION"}
-        return Response(orjson.dumps(refusal), 400, identity_headers, "application/json")
-
-    async def configuration(_request: Request) -> Response:
-        return json_response(forms.configuration(reader, identity, app.runtime.platform, app.runtime.classes))
-
-    async def metadata(_request: Request) -> Response:
-        return json_response(forms.metadata(reader, identity, app.runtime.platform, app.runtime.classes))
-
-    async def counters(_request: Request) -> Response:
-        page, media_type = app.metrics.page()
-        return Response(page, media_type=media_type)
-
-    versioned = f"{model}/versions/{identity.version}"
-    pages = dict.fromkeys(("/v2/health/live", "/v2/health/ready", "/ping", "/health"), live)
-    pages |= {f"{m}/ready": ready for m in (model, versioned)}
-    pages |= {f"{m}/config": configuration for m in (model, versioned)} | dict.fromkeys((model, versioned), metadata)
-    pages |= {"/v2": server, "/v2/": server, "/metrics": counters}
-    not_found, not_allowed = _refusals(identity_headers)
-    routes = [Route(path, page) for path, page in pages.items()]
-    # POST is answered before it comes here; these make other methods a 405.
-    posts = [Route(path, not_found, methods=["POST"]) for path in app._parsers]
-    posts += [Route("/v2/repository/index", repository, methods=["POST"])]
-    posts += [
-        Route(f"/v2/repository/models/{{name}}/{verb}", unloadable, methods=["POST"]) for verb in ("load", "unload")
-    ]
-    application = Starlette(
-        routes=[*routes, *posts, *docs.routes(app.runtime, identity, app.settings)],
-        exception_handlers={404: not_found, 405: not_allowed},
-    )
-    # A redirect would name the slot by the Host header, without the model's name that the router takes off.
-    application.router.redirect_slashes = False
-    return application
-
-
-def _refusals(identity_headers: dict[str, str]) -> tuple[Any, Any]:
-    """The pages for 404 and 405."""
-
-    async def not_found(request: Request, _error: Exception) -> Response:
-        body = {"error": f"{request.method} {request.url.path} does not exist; GET /docs lists all paths"}
-        return Response(orjson.dumps(body), 404, identity_headers, "application/json")
-
-    async def not_allowed(request: Request, error: Any) -> Response:
-        body = {"error": f"{request.url.path} does not allow {request.method}; GET /docs lists the methods"}
-        return Response(orjson.dumps(body), 405, {**identity_headers, **(error.headers or {})}, "application/json")
-
-    return not_found, not_allowed

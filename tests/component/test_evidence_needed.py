@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from pipeline.context import Context
-from pipeline.deployer.status import LiveStatus, ModelStatus
+from pipeline.deployer.model_status import LiveStatus, ModelStatus
 from pipeline.ledger.timeline import timeline
 from pipeline.pages import overview
 from pipeline.pages.templates import rendered

@@ -6,14 +6,8 @@ from dataclasses import replace
 import pytest
 
 from pipeline.cli import tables
-from pipeline.deployer.status import (
-    CandidateStatus,
-    LiveStatus,
-    ModelStatus,
-    PredecessorStatus,
-    TrafficShare,
-    _without_verdict,
-)
+from pipeline.deployer.model_status import CandidateStatus, LiveStatus, ModelStatus, PredecessorStatus, TrafficShare
+from pipeline.deployer.status import _without_verdict
 from pipeline.ledger.events import DriftChecked
 from pipeline.pages.templates import rendered
 
