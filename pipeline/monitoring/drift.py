@@ -290,8 +290,8 @@ class _Judge:
         examples: Mapping[str, str],
         own: Sequence[Measure],
     ) -> None:
-        days = reference.days.values() if against is None else [reference.days[at] for at in against]
-        self.before, self.now = total(days, reference.layout), window.profile
+        season = total((reference.days[at] for at in against), reference.layout) if against is not None else None
+        self.before, self.now = season or reference.whole, window.profile
         self.importances = reference.importances
         self.stated, self.learnt, self.examples, self.own = limits, learnt, examples, own
         draws = null_distribution.drawn(
@@ -335,7 +335,10 @@ class _Judge:
     def _own_weeks(self, measure: Measure, column: ColumnLayout, distances: np.ndarray) -> OwnWeeks:
         before, now = self.before.cells[column.name], self.now.cells[column.name]
         least = measure.least(column, before, now)
-        quantile = max(float(np.quantile(distances, 0.95)), least) or float(distances.max()) or TINY
+        furthest = float(distances.max())
+        # A quantile takes its time: most measures never differ in most columns.
+        above = max(float(np.quantile(distances, 0.95)), least) if furthest > least else least
+        quantile = above or furthest or TINY
         # How far a team's measure can go is not known.
         end = np.inf if measure in self.own else end_of(measure, column, before, self.now.rows)
         return OwnWeeks(distances, quantile, measure.least_limit, end)

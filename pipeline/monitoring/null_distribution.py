@@ -62,8 +62,7 @@ def drawn(
     others[~others.any(axis=1)] = True
     # All columns side by side: two products of matrices in all.
     columns = reference.layout.columns
-    by_day = np.array([np.concatenate([p.cells[c.name] for c in columns]) for p in reference.days.values()], float)
-    before, window = others @ by_day, taken @ by_day
+    before, window = others @ reference.by_day, taken @ reference.by_day
     ends = np.cumsum([0, *(column.cells for column in columns)])
     of_now = {}
     for column, start, end in zip(columns, ends, ends[1:], strict=False):

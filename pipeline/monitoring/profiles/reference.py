@@ -46,6 +46,12 @@ class Reference:
     def whole(self) -> Profile:
         return total(self.days.values(), self.layout)
 
+    @cached_property
+    def by_day(self) -> np.ndarray:
+        """The counts of all columns' cells side by side, (days, cells) float64."""
+        columns = [column.name for column in self.layout.columns]
+        return np.array([np.concatenate([p.cells[name] for name in columns]) for p in self.days.values()], float)
+
     def only(self, names: Sequence[str]) -> Reference:
         days = {at: Profile(p.rows, {n: p.cells[n] for n in names if n in p.cells}) for at, p in self.days.items()}
         return Reference(self.layout.only(names), days, self.timed, self.importances, self.quality)
