@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Where it is set, as in images of Docker, each process compiles our modules anew: a third of what a command takes to start.
+unexport PYTHONDONTWRITEBYTECODE
 STAMP := .venv/.installed
 # The stamp names the folder that .venv was made in or has followed: its programs hold that path.
 MOVED := $(shell [ ! -e $(STAMP) ] || [ -L .venv ] || [ "$$(cat $(STAMP))" = "$$(pwd -P)" ] || \
@@ -74,7 +76,8 @@ lock: $(STAMP)  ## compile requirements/*.in to hashed requirements/*.txt
 	@for name in main boosters dev store serving serving-skops peers; do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-annotate --no-header requirements/$$name.in -o requirements/$$name.txt; done
 
-# uv installs the hashed lists in a fraction of pip's time. Compiled bytecode saves each Airflow process seconds at its start.
+# uv installs the hashed lists in a fraction of pip's time. Compiled bytecode saves each Airflow process seconds at its start; ours
+# is by the sources' hashes, so that it holds in a run's workspace too (pipeline/workspaces/bytecode.py).
 $(STAMP): requirements/main.txt requirements/dev.txt pyproject.toml
 	@echo "setting up .venv (about a minute; once)"
 	@$(PYTHON) -c 'import sys; sys.exit("Perennial needs Python 3.11 to 3.13, this is " + sys.version.split()[0]) if not (3, 11) <= sys.version_info[:2] <= (3, 13) else None'
@@ -83,6 +86,7 @@ $(STAMP): requirements/main.txt requirements/dev.txt pyproject.toml
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r .venv/uv.txt
 	@$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes --compile-bytecode -r requirements/main.txt -r requirements/dev.txt
 	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -e .
+	@$(BIN)/python -m pipeline.workspaces.bytecode
 	@$(BIN)/python -m pipeline.workspaces.dvc_config
 	@pwd -P > $@
 

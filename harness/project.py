@@ -17,7 +17,7 @@ import pandas as pd
 import yaml
 
 from pipeline.settings.models import Model
-from pipeline.workspaces import dvc_config
+from pipeline.workspaces import bytecode, dvc_config
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = ("pipeline/", "dags/", "plugins/", "docker/", "demo/", ".dvc/")
@@ -125,6 +125,8 @@ def _template(models: str) -> Path:
         if name.startswith(CODE) or name in FILES:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
+    bytecode.write(ROOT)
+    bytecode.share(ROOT, folder)
     settings = yaml.safe_load((ROOT / "params.yaml").read_text())
     write_params(folder, {**settings, "models": json.loads(models)})
     (folder / "customers").mkdir()

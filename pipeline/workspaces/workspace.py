@@ -31,7 +31,7 @@ from ruamel.yaml import YAML
 from pipeline.errors import PerennialError, StageError
 from pipeline.settings import yaml_file
 from pipeline.settings.models import Workspaces, time_of
-from pipeline.workspaces import dvc_config, dvc_graph, stage_server, untracked
+from pipeline.workspaces import bytecode, dvc_config, dvc_graph, stage_server, untracked
 
 RUN_FILE = "run.yaml"
 ERROR_FILE = ".stage-error"
@@ -122,6 +122,7 @@ def create_workspace(
     add_worktree(project, worktree, revision)
     _set_as_of(folder / "params.yaml", model, time_of(as_of))
     dvc_config.configure(folder, project, home)
+    bytecode.share(project, folder)
     workspace = Workspace(folder, project, run, model, as_of, reason, revision, uncommitted)
     values = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(workspace).items()}
     # Written last, and by renaming: a workspace that has a run.yaml is complete.

@@ -7,6 +7,7 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import UTC, datetime
+from importlib.util import cache_from_source
 
 import psutil
 import pytest
@@ -36,6 +37,13 @@ def test_it_has_its_own_as_of_and_leaves_the_projects_alone(project):
     assert load(made.folder).model("churn").as_of == AS_OF
     assert (project / "params.yaml").read_text() == before
     assert workspace.read(made.folder) == made == opened(project)
+
+
+def test_its_stages_compile_no_module_of_the_project_again(project):
+    """A workspace begins with the project's bytecode, which no commit and no status of git sees."""
+    made = opened(project)
+    assert cache_from_source(str(made.folder / "pipeline/training/fit.py")) in map(str, made.folder.rglob("*.pyc"))
+    assert "pyc" not in git(made.folder, "status", "--short", "--untracked-files=all")
 
 
 @pytest.mark.parametrize(
