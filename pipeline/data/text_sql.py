@@ -8,7 +8,6 @@ own casts take more: 1_000 is a number to them, and a time with an offset of 25 
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
@@ -122,6 +121,8 @@ def literal(text: str) -> str:
 _FIRST_MICROS, _LAST_MICROS = (
     (time.replace(tzinfo=UTC) - UNIX) // timedelta(microseconds=1) for time in (datetime.min, datetime.max)
 )
-_SPACE = "[" + "".join(chr(code) for code in range(sys.maxunicode + 1) if chr(code).isspace()) + "]"
+# The last of Unicode's white space; a look at all of its characters would take each process 0.2 s.
+_LAST_SPACE = 0x3000
+_SPACE = "[" + "".join(filter(str.isspace, map(chr, range(_LAST_SPACE + 1)))) + "]"
 _SPACES = literal(f"^{_SPACE}+|{_SPACE}+$")
 _MISSING = _words(sorted(MISSING))

@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import sys
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -222,3 +223,8 @@ def test_a_number_is_no_time_without_an_epoch():
     for cell in (True, [1], "1706745600 s"):
         with pytest.raises(spelling.Unreadable, match="must be a time like"):
             times.instant(cell, epoch="s")
+
+
+def test_white_space_is_what_python_takes_for_it():
+    """SQL takes away the same white space as Python does, of all characters."""
+    assert "[" + "".join(filter(str.isspace, map(chr, range(sys.maxunicode + 1)))) + "]" == text_sql._SPACE
