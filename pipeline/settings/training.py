@@ -41,7 +41,7 @@ class Training(Section):
     text: tuple[ColumnName, ...] = ()
     # The parts of each datetime, or of single ones by their name; the groups of words of each text.
     calendar: tuple[Part, ...] | dict[ColumnName, tuple[Part, ...]] = ()
-    words: int = Field(default=0, ge=0, le=512)
+    words: int = Field(default=0, ge=0, le=2048)
     categorical: tuple[ColumnName, ...] = ()
     # How a category becomes numbers: of all, and of single ones by their name.
     encoding: Encoding = "auto"

@@ -26,6 +26,8 @@ from pipeline.training.tasks.base import CLASSES
 if TYPE_CHECKING:
     from sklearn.base import BaseEstimator
 
+# More than so many bytes of groups of words, as float64, are refused.
+GROUPS_BYTES = 2**32
 # Classes that cast their numbers to float32, by the begin of their names.
 ROUND_TO_FLOAT32 = ("RandomForest", "ExtraTree", "DecisionTree", "GradientBoosting", "AdaBoost", "Bagging", "XGB")
 
@@ -44,6 +46,7 @@ def fit(
     """
     _refuse_trees_of_float32(model.training, doubles)
     _refuse_too_large(rows, model.training, doubles)
+    _refuse_too_many_groups(len(rows), model.training)
     training_rows = rows[~held_out(rows, model)]
     if training_rows.empty:
         first, days = f"{rows[model.source.event_time].min():%Y-%m-%d}", model.evaluation.holdout_days
@@ -97,6 +100,16 @@ def _refuse_trees_of_float32(training: Training, doubles: Collection[str]) -> No
             "train",
             f"{training.estimator} rounds its numbers to float32, which cannot hold {', '.join(sorted(doubles))}",
             "subtract an offset in the query, so that the numbers begin near 0, or use training.estimator: hist_gradient_boosting",
+        )
+
+
+def _refuse_too_many_groups(rows: int, training: Training) -> None:
+    """Before the memory is taken: each row is as many numbers as there are groups, and estimators take copies of them."""
+    if (size := rows * len(training.text) * training.words * 8) > GROUPS_BYTES:
+        raise StageError(
+            "train",
+            f"{training.words:,} groups of words of {', '.join(training.text)} take {size / 2**30:,.1f} GiB for {rows:,} rows",
+            "lower training.words, or shorten source.window_days",
         )
 
 

@@ -1,6 +1,7 @@
 """What a model gets of a time and of a text beside their size: parts of the calendar, and groups of words."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 
 from harness.project import change_params
-from pipeline.errors import SettingsError
+from pipeline.errors import SettingsError, StageError
 from pipeline.rollout import replay
 from pipeline.runs import drift_check
 from pipeline.serving.runtime import Runtime
@@ -107,10 +108,12 @@ def test_a_request_a_table_and_a_file_give_the_same_numbers():
     assert np.array_equal(reader.of_table(["since", "note"], spoken).numbers, trained, equal_nan=True)
 
 
-def test_a_replay_of_the_log_asks_the_same():
+@pytest.mark.parametrize("groups", [32, 2048])
+def test_a_replay_of_the_log_asks_the_same(groups):
     """The log has days in float32 and no text: what is sent in their place is the same to the model, to the hour and the word."""
     rng = np.random.default_rng(6)
-    start, reader = datetime(2024, 1, 1, tzinfo=UTC), Reader(SCHEMA)
+    schema = replace(SCHEMA, columns=(SINCE, replace(NOTE, groups=groups)))
+    start, reader = datetime(2024, 1, 1, tzinfo=UTC), Reader(schema)
     # Moments beside full hours, which float32 moves over them.
     times = [
         start + timedelta(hours=int(h), seconds=int(s))
@@ -191,6 +194,21 @@ def test_the_parts_and_words_are_learnt_and_served(churn, tmp_path, estimator, o
     assert all(record["seen_at"] for record in golden["request"]["dataframe_records"])
     answers = runtime.predict(runtime.reader.of_records(golden["request"]["dataframe_records"]))
     assert np.allclose(answers, golden["predictions"], atol=1e-5)
+
+
+def test_groups_that_fill_the_memory_are_refused_before_it_is_taken(churn, monkeypatch):
+    """One line says how much they take, and what to lower."""
+    model = with_training(churn, numeric=[], categorical=[], text=["note"], words=2048)
+    monkeypatch.setattr(fit, "GROUPS_BYTES", 1500 * 2048 * 8 - 1)
+    with pytest.raises(
+        StageError, match="2,048 groups of words of note take 0.0 GiB for 1,500 rows.*lower training.words"
+    ):
+        fit.fit(noted(), model)
+
+
+def test_every_group_has_a_word_of_one_letter():
+    """So a text that is sent from the log is never longer than the one that was asked."""
+    assert {*texts._letters(2048)} == {*range(2048)} and {*map(len, texts._letters(2048).values())} == {1}
 
 
 def test_what_follows_the_calendar_is_no_drift_of_itself():

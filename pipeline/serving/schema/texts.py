@@ -20,8 +20,6 @@ import numpy as np
 
 PARTS = ("characters", "words")
 WORD = re.compile(r"\w+")
-# So many groups have a letter each.
-MOST_GROUPS = 512
 
 
 def names(column: str, groups: int = 0) -> tuple[str, ...]:
@@ -74,9 +72,12 @@ def _group(word: str, groups: int) -> int:
 @functools.cache
 def _letters(groups: int) -> dict[int, str]:
     """A word of one letter for each group."""
-    letters = (chr(code) for code in range(0x61, 0x3000))
+    # Up to the Chinese ones, which are enough for 4,096 groups.
+    letters = map(chr, range(0x61, 0xA000))
     found: dict[int, str] = {}
     for letter in letters:
+        if len(found) == groups:
+            break
         if letter.casefold() == letter and WORD.fullmatch(letter):
             found.setdefault(_group(letter, groups), letter)
     return found
