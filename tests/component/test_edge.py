@@ -92,8 +92,7 @@ def test_it_answers_as_the_slots_code_does(runner, folder, churn_package, python
 
 
 def test_class_names_are_in_the_answers_of_both_protocols(python, context, tmp_path):
-    """A model of three classes answers at the edge as its slot's code does: shares by class, and in v2 the class and its shares. It knows
-    the class by the age of a date, which is counted to the event time, and without one to the receipt."""
+    """Three classes, told by the age of a date at the event time or the receipt, have the same shares at the edge as in the slot's code."""
     model = model_of(numeric=["calls", "spend"], datetime=["since"], calendar=["age"], options={"max_iter": 5})
     (tmp_path / "made").mkdir()
     rows = rows_of(model)

@@ -13,8 +13,7 @@ DAYS = np.random.default_rng(9).exponential(30, ROWS)
 
 
 def test_the_age_of_a_date_before_the_event_time_is_proposed(project):
-    """A signup that goes on with the event time is learnt by its age, without parts of a calendar, and is no drift; a date of long ago has
-    both; the line says why, and params.yaml with the block has no fault."""
+    """A signup that goes on with the event time has its age alone and is no drift, an old date has parts too, and the line says why."""
     signup = SEEN - pd.to_timedelta(DAYS, unit="D")
     table = TABLE.assign(**{"signed: up": signup}, born=signup - pd.to_timedelta(DAYS * 300, unit="D"))
     result = drafted(project, table, "a.parquet", time="seen_at", dry_run=False)
