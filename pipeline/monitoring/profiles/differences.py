@@ -13,9 +13,14 @@ import numpy as np
 
 # The standard deviation of a difference, as a share of the smaller one of its columns.
 NARROW = 0.75
-# So many rows say which columns go together.
-ROWS = 20_000
+# So many values say which columns go together: 20,000 rows of 30 columns, and fewer of a wider table, to take little memory.
+VALUES = 600_000
 FEWEST_ROWS = 100
+
+
+def every(rows: int, columns: int) -> int:
+    """One row in so many is looked at."""
+    return max(1, -(-rows * columns // VALUES))
 
 
 def near(columns: Mapping[str, np.ndarray], taken: Collection[str]) -> dict[str, tuple[str, str]]:

@@ -91,7 +91,7 @@ class Layout:
 
 def layout_of(rows: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str]) -> Layout:
     """The layout that the rows of a reference fix."""
-    some = rows.iloc[:: -(-len(rows) // differences.ROWS) or 1]
+    some = rows.iloc[:: differences.every(len(rows), len(numeric))]
     near = differences.near({name: _as_float(some[name]) for name in numeric}, {*numeric, *categorical})
     return Layout(
         (
