@@ -323,6 +323,9 @@ class _Judge:
     def _blind(self, column: ColumnLayout, fitting: Sequence[Measure]) -> str:
         """Why nothing can be told from the column's values, or from how many it lacks: none of the measures can be over its limit."""
         for of_values in (True, False):
+            if of_values and column.name in self.learnt:
+                # Values that the model does not know have a limit that can be reached.
+                continue
             why = [
                 self.weeks[column.name, measure.name].blind(measure.name, self._limit(measure, column) or 0.0)
                 for measure in fitting

@@ -38,6 +38,8 @@ class OwnWeeks:
         """Why no window can be over the limit; empty where one can."""
         if limit < self.end:
             return ""
+        if not self.end:
+            return f"{measure} is 0 whatever comes"
         usual = " (the reference's own weeks come so far)" if float(self.distances.max()) >= self.end else ""
         return f"{measure} can be at most {self.end:.3g} and its limit is {limit:.3g}{usual}"
 
