@@ -172,4 +172,5 @@ def _one_more_window(weeks: list[pd.DataFrame]) -> bool:
         began = time.process_time()
         compare(reference, window, DriftLimits(), LOOKS)
         took.append(1000 * (time.process_time() - began))
-    return within_limit("processor ms of one more window", min(took), 100)
+    # It is 31 on a quiet machine, and twice that where five others work on two processors.
+    return within_limit("processor ms of one more window", min(took), 50, binding=False)
