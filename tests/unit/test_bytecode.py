@@ -10,8 +10,7 @@ from pipeline.workspaces import bytecode
 
 
 def test_copies_take_it_for_the_modules_that_are_the_same(tmp_path):
-    """A copy gets the bytecode of a module that is the same, whatever its time, and none of one that differs, has the same length
-    and time even, is new, or was compiled by its time."""
+    """A copy gets that of the same module whatever its time, and none of one that is new, or differs in as many bytes."""
     project, copy = tmp_path / "project", tmp_path / "copy"
     for folder in (project, copy):
         for name in ("same", "edited", "by_time"):

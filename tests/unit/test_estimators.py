@@ -112,6 +112,7 @@ def test_several_classes_are_served_as_learnt(churn, rows, tmp_path, estimator, 
     options = MULTICLASS.get(estimator)
     changed = {"task": "multiclass", "target": "kind", "calibration": calibration}
     model = model_of(churn, "classifier", estimator.replace("*", "Classifier"), options, **changed)
+    model = model.model_copy(update={"evaluation": model.evaluation.model_copy(update={"metric": "log_loss"})})
     skops_file.save(fit.fit(rows, model), tmp_path / "m")
     evaluate.evaluate(model, rows, *(tmp_path / name for name in ("m", "p", "r", "e")))
     manifest = package.build("churn", model, tmp_path / "m", tmp_path / "p", tmp_path / "package")

@@ -66,6 +66,6 @@ def test_predict_takes_a_file_of_the_log(log, rows):
     """A text is scored by one that has as many words of each group."""
     (file,) = log_files.current_files(log)
     features = pq.read_table(file)["features"].combine_chunks()
-    cells = batch_scoring._logged(COLUMNS[1], features, [f.name for f in features.type], READER.zone)
+    cells = batch_scoring._logged(COLUMNS[1], features, [f.name for f in features.type], READER.zone, None)
     again = READER.of_records([{"spend": 1.5, "note": note, "plan": "basic"} for note in cells.to_pylist()])
     assert np.array_equal(again.numbers, rows.numbers, equal_nan=True)
