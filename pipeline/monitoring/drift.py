@@ -263,7 +263,8 @@ def _limits_said(reference: Reference, window: Window, season: list[date] | None
     said = f"against {of}"
     if season:
         said += f" and against the season of a year before ({season[0]} to {season[-1]})"
-    said += f"; at most {limits.false_alarms_a_quarter:g} false alarms a quarter (monitor.false_alarms_a_quarter)"
+    budget = limits.false_alarms_a_quarter
+    said += f"; at most {budget:g} false alarm{'' if budget == 1 else 's'} a quarter (monitor.false_alarms_a_quarter)"
     stated = [f"monitor.{key}" for key in ("psi_limit", "missing_limit") if getattr(limits, key) is not None]
     if stated:
         said += f", where {' and '.join(stated)} does not state the limit"
@@ -317,8 +318,13 @@ class _Judge:
             tuple(self._score(measure, column) for measure in fitting),
             self._blind(column, fitting),
             shape_of(column, self.before.cells[column.name], self.now.cells[column.name]),
-            self.importances.get(column.name),
+            self._importance(column),
         )
+
+    def _importance(self, column: ColumnLayout) -> float | None:
+        """Of a difference that of the one that matters more; None where nobody measured it."""
+        known = [self.importances[name] for name in column.of or (column.name,) if name in self.importances]
+        return max(known, default=None)
 
     def _blind(self, column: ColumnLayout, fitting: Sequence[Measure]) -> str:
         """Why nothing can be told from the column's values, or from how many it lacks: none of the measures can be over its limit."""

@@ -109,7 +109,7 @@ def test_a_limit_from_few_weeks_is_said_to_be_unproven():
         limits = judged_by_weeks(rows, times, rows.tail(500)).limits
         assert limits.endswith(said)
         assert ("unproven" in limits) == bool(said)
-        assert "at most 1 false alarms a quarter (monitor.false_alarms_a_quarter)" in limits
+        assert "at most 1 false alarm a quarter (monitor.false_alarms_a_quarter)" in limits
     assert "unproven: the reference has no times" in judged(sample(5000, 1), sample(5000, 2)).limits
 
 

@@ -83,3 +83,14 @@ def test_an_alarm_is_told_in_the_order_of_change_times_importance():
     assert two.reason.index("x (") < two.reason.index("y (")
     first = next(line for line in tables.drift(two).splitlines() if line.strip().startswith("x "))
     assert "0.2000" in first and "importance" not in tables.drift(one)
+
+
+def test_a_difference_of_two_matters_as_the_one_that_matters_more():
+    """Nobody measures the importance of what no model gets."""
+    random = np.random.default_rng(5)
+    temp = random.normal(60, 20, 4000)
+    before = pd.DataFrame({"temp": temp, "dewp": temp - random.gamma(4, 2, 4000)})
+    swapped = before.sample(2000, random_state=1).rename(columns={"temp": "dewp", "dewp": "temp"})
+    weighed = replace(reference_of(before, ["temp", "dewp"], [], None), importances={"temp": 0.2, "dewp": 0.1})
+    found = compare(weighed, Window(profile_of(swapped, weighed.layout)), DriftLimits())
+    assert {f.feature: f.importance for f in found.moved}["temp minus dewp"] == 0.2
