@@ -175,8 +175,8 @@ class DriftChecked(Event, kind="drift_checked"):
     log whose rows were left out, `without_event_time` the requests in the window that named none and count by their receipt; None of an
     older check. `notes` are lines about labels that do not come in time. `limits` says what the limits are made of, and whether they are
     proven. `report` is a path. `alarm` is a pipeline.policy.alarms.Alarm as a dict, left out where there is none.
-    `said` is the whole of it in one sentence. `estimated` is a pipeline.monitoring.estimated_quality.EstimatedQuality as a dict, left out
-    where there is none.
+    `said` is the whole of it in one sentence. `estimated` is a pipeline.monitoring.estimated_quality.EstimatedQuality as a dict, and
+    `answers` an answer_shift.AnswerShift, left out where there is none.
     """
 
     verdict: str
@@ -200,6 +200,7 @@ class DriftChecked(Event, kind="drift_checked"):
     alarm: Mapping[str, Any] | None = None
     said: str | None = None
     estimated: Mapping[str, Any] | None = None
+    answers: Mapping[str, Any] | None = None
 
     def sentence(self) -> str:
         if self.said:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pipeline.monitoring.answer_shift import AnswerShift
 from pipeline.monitoring.drift import DriftVerdict, FeatureDrift
 from pipeline.monitoring.estimated_quality import EstimatedQuality
 from pipeline.monitoring.live_quality import LiveQuality, dropped_by
@@ -21,9 +22,10 @@ def drift_sentence(
     limits: Monitor,
     version: str,
     estimated: EstimatedQuality | None = None,
+    answers: AnswerShift | None = None,
 ) -> str:
     """`alarm` is the one after the look; `version` names the live version for people: `churn 3`."""
-    return f"{_inputs(drift, alarm, version)}; {_answers(quality, limits)}{_estimate(quality, estimated)}"
+    return f"{_inputs(drift, alarm, version)}; {_answers(quality, limits)}{_estimate(quality, estimated)}{_moved(drift, answers)}"
 
 
 def _inputs(drift: DriftVerdict, alarm: Alarm | None, version: str) -> str:
@@ -82,6 +84,15 @@ def _answers(quality: LiveQuality, limits: Monitor) -> str:
         f"{worse}: {metric} {shown(metric, quality.value)} on {quality.labelled:,} matured rows, "
         f"{shown(metric, quality.held_out)} at its gates"
     )
+
+
+def _moved(drift: DriftVerdict, answers: AnswerShift | None) -> str:
+    """What a change of the inputs did to the answers."""
+    if answers is None or drift.verdict != "drift":
+        return ""
+    if answers.label:
+        return f"; {answers.label!r:.40} is the likeliest class in {answers.now:.1%} of them, in {answers.before:.1%} of the held-out rows"
+    return f"; they are {answers.now:.4g} on average, {answers.before:.4g} on the held-out rows"
 
 
 def _estimate(quality: LiveQuality, estimated: EstimatedQuality | None) -> str:

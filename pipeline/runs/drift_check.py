@@ -26,6 +26,7 @@ from pipeline.settings.models import Model
 if TYPE_CHECKING:
     import pandas as pd
 
+    from pipeline.monitoring.answer_shift import AnswerShift
     from pipeline.monitoring.drift import DriftVerdict
     from pipeline.monitoring.estimated_quality import EstimatedQuality
     from pipeline.monitoring.live_quality import LiveQuality
@@ -43,7 +44,7 @@ class DriftCheck:
     are left out, `without_event_time` those in it by their time of receipt; `report` is Evidently's picture (HTML), or None when too few
     rows were compared. `notes` say which spans of the settings labels do not reach, and when the champion's first labels are due. `alarm`
     is the one that goes on, or that this look ended; `estimated` what the metric of the window's answers is likely to be, before
-    their labels come; `said` is all of it in one sentence.
+    their labels come, and `answers` how they differ from those to the held-out rows; `said` is all of it in one sentence.
     """
 
     drift: DriftVerdict
@@ -59,6 +60,7 @@ class DriftCheck:
     without_event_time: int = 0
     alarm: Alarm | None = None
     estimated: EstimatedQuality | None = None
+    answers: AnswerShift | None = None
     said: str = ""
 
     def as_dict(self) -> dict[str, Any]:
@@ -78,6 +80,7 @@ class DriftCheck:
             "said": self.said,
             **({"alarm": self.alarm.as_dict()} if self.alarm else {}),
             **({"estimated": self.estimated.as_dict()} if self.estimated else {}),
+            **({"answers": self.answers.as_dict()} if self.answers else {}),
         }
 
 
@@ -115,7 +118,7 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
     worse = retrain_policy.worse(quality, model.monitor)
     learnt = drift_alarm.learnt_by(context.ledger, name, live, reference)
     look = Look(start, as_of, drift.verdict, moved, worse, learnt)
-    estimated = _estimated(context, name, live, reference, requests)
+    answers, estimated = _answers(context, name, live, reference, requests)
     alarm, standing = drift_alarm.alarm_of(context.ledger, name, look)
     check = DriftCheck(
         drift=drift,
@@ -131,7 +134,8 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
         without_event_time=log.without_event_time,
         alarm=alarm,
         estimated=estimated,
-        said=drift_sentence(drift, alarm, quality, model.monitor, f"{name} {champion}", estimated),
+        answers=answers,
+        said=drift_sentence(drift, alarm, quality, model.monitor, f"{name} {champion}", estimated, answers),
     )
     if context.server_mode and check.report:
         from pipeline.registry import record
@@ -254,17 +258,21 @@ def _labels_due(live: LiveVersion, mature: timedelta, as_of: datetime) -> list[s
     return [f"version {live.version} is live since {since:%Y-%m-%d}: {first}, so its live quality is not known yet"]
 
 
-def _estimated(
+def _answers(
     context: Context, name: str, champion: LiveVersion, reference: Reference, requests: pd.DataFrame
-) -> EstimatedQuality | None:
-    """Of the champion's own answers in the newest window; None for a version that nobody measured for it."""
-    from pipeline.monitoring import estimated_quality, live_quality
+) -> tuple[AnswerShift | None, EstimatedQuality | None]:
+    """Of the champion's own answers in the newest window; None of a version from before either."""
+    from pipeline.monitoring import answer_shift, estimated_quality, live_quality
 
-    if not reference.quality:
-        return None
-    known = estimated_quality.QualityModel.read(reference.quality)
+    if not reference.answers:
+        return None, None
     answers = live_quality.answered_by(requests, context.ledger, name, champion)
-    return estimated_quality.estimated(answers, known, context.params.model(name), _classes(context, name, champion))
+    classes = _classes(context, name, champion)
+    found = None
+    if reference.quality:
+        known = estimated_quality.QualityModel.read(reference.quality)
+        found = estimated_quality.estimated(answers, known, context.params.model(name), classes)
+    return answer_shift.shift(answers, reference.answers, classes), found
 
 
 def _live_quality(

@@ -69,7 +69,7 @@ def evaluate(name: str, model: Model, files: Artifacts) -> str:
     import pandas as pd
 
     from pipeline.data import contract
-    from pipeline.monitoring import drift_reference, estimated_quality
+    from pipeline.monitoring import answer_shift, drift_reference, estimated_quality
     from pipeline.monitoring.profiles import reference
     from pipeline.training import evaluate as evaluation
     from pipeline.training import frames
@@ -82,8 +82,13 @@ def evaluate(name: str, model: Model, files: Artifacts) -> str:
     learnt = drift_reference.of_training(rows[~frames.held_out(rows, model)], model, doubles)
     answered = pd.read_parquet(files.predictions)
     quality = estimated_quality.learnt(answered, model, result.classes, doubles)
-    of_version = quality.as_dict() if quality else {}
-    reference.keep_in(files.reference, replace(learnt, importances=result.importances, quality=of_version))
+    with_version = replace(
+        learnt,
+        importances=result.importances,
+        quality=quality.as_dict() if quality else {},
+        answers=answer_shift.held_out_answers(answered, result.classes),
+    )
+    reference.keep_in(files.reference, with_version)
     scored = f"{result.metric} {evaluation.shown(result.metric, result.metrics[result.metric])} on {result.rows:,} held-out rows"
     return "; ".join([scored, *result.remarks])
 

@@ -160,6 +160,8 @@ def test_a_model_of_every_kind_goes_from_its_source_to_a_rebuild(context, tmp_pa
     assert {feature.feature for feature in quiet.drift.features} == compared
     assert quiet.live_quality.labelled == len(rows)
     assert quiet.live_quality.value == pytest.approx(quiet.live_quality.held_out)
+    assert quiet.answers.now == pytest.approx(quiet.answers.before, abs=1e-6) and quiet.answers.jensen_shannon < 0.1
+    assert abs(quiet.estimated.value - quiet.live_quality.value) < 3 * quiet.estimated.usual_error
     send(address, changed(rows))
     wait_for_log(context, len(rows) * (forms + 1))
     alarm = check_drift(context, "changed", NAME, AS_OF + timedelta(days=7))

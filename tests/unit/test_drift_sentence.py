@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.cli import tables
 from pipeline.ledger.events import DriftChecked
+from pipeline.monitoring.answer_shift import AnswerShift
 from pipeline.monitoring.drift import DriftVerdict, FeatureDrift, Score
 from pipeline.monitoring.estimated_quality import EstimatedQuality
 from pipeline.monitoring.live_quality import LiveQuality
@@ -26,9 +27,9 @@ def moved(name, importance=None, times=2.0):
     return FeatureDrift(name, (Score("PSI", times, 1.0),), importance=importance)
 
 
-def said(*features, verdict="drift", alarm=ALARM, quality=WORSE, estimated=None):
+def said(*features, verdict="drift", alarm=ALARM, quality=WORSE, **of_answers):
     verdict = DriftVerdict(verdict, "50 rows", 900, 50, features)
-    return drift_sentence(verdict, alarm, quality, LIMITS, "churn 3", estimated)
+    return drift_sentence(verdict, alarm, quality, LIMITS, "churn 3", **of_answers)
 
 
 def test_it_says_what_changed_since_when_and_whether_answers_got_worse():
@@ -91,6 +92,18 @@ def test_without_labels_an_estimate_stands_with_its_usual_error():
         "where 0.3300 was at its gates"
     )
     assert "alone" not in said(verdict="no drift", alarm=None, estimated=estimated)
+
+
+def test_an_alarm_says_what_the_answers_are_now():
+    """A number by its mean, a class by its share; without an alarm nothing is said."""
+    number, share = AnswerShift(0.24, 0.31, 0.1, 640), AnswerShift(0.1, 0.25, 0.2, 640, "gold")
+    assert said(moved("plan"), answers=number).endswith(
+        "0.3300 at its gates; they are 0.31 on average, 0.24 on the held-out rows"
+    )
+    assert said(moved("plan"), answers=share).endswith(
+        "; 'gold' is the likeliest class in 25.0% of them, in 10.0% of the held-out rows"
+    )
+    assert "on average" not in said(verdict="no drift", alarm=None, answers=number)
 
 
 def test_command_line_and_event_say_it(project, ledger, churn_artifacts, tmp_path):

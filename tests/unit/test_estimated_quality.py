@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from sklearn.tree import DecisionTreeRegressor
 
-from pipeline.monitoring import estimated_quality, loss_tree
+from pipeline.monitoring import answer_shift, estimated_quality, loss_tree
 from pipeline.monitoring.estimated_quality import QualityModel
 from pipeline.monitoring.loss_tree import LossTree
 from pipeline.settings.training import Training
@@ -139,3 +139,23 @@ def test_few_or_older_answers_get_no_estimate(settings):
     assert estimated_quality.estimated(window, known, model, CLASSES)
     assert estimated_quality.estimated(window.head(99), known, model, CLASSES) is None
     assert estimated_quality.estimated(window.drop(columns="probabilities"), known, model, CLASSES) is None
+
+
+@pytest.mark.parametrize(("made", "classes"), [(binary, ()), (multiclass, CLASSES), (regression, ())])
+def test_how_the_answers_moved_is_measured(made, classes):
+    """The mean before and now, or of the class whose share changed most, and the distance of both as scipy has it of the raw answers."""
+    held_out, window = made(4000, 0.0, 1), made(4000, 0.9, 2)
+    if not classes:
+        window["prediction"] += 0.05
+    found = answer_shift.shift(
+        window, json.loads(json.dumps(answer_shift.held_out_answers(held_out, classes))), classes
+    )
+    sides = [Answers.of(rows, classes).values for rows in (held_out, window)]
+    if classes:
+        named = [side.argmax(axis=1) == CLASSES.index(found.label) for side in sides]
+        assert (found.label, found.before, found.now) == ("a", *(float(side.mean()) for side in named))
+    else:
+        assert (found.before, found.now) == pytest.approx([side.mean() for side in sides])
+    same = answer_shift.shift(held_out, answer_shift.held_out_answers(held_out, classes), classes)
+    assert same.jensen_shannon == 0 < 0.05 < found.jensen_shannon <= np.sqrt(np.log(2)) + 1e-12
+    assert answer_shift.shift(window.head(99), answer_shift.held_out_answers(held_out, classes), classes) is None

@@ -9,7 +9,7 @@ import base64
 import gzip
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,8 @@ from pipeline.monitoring.profiles.layout import VERSION, Layout, layout_of
 from pipeline.monitoring.profiles.profile import Profile, total
 
 KEPT = b"perennial.profiles"
+# What is known of the version that learnt from it, beside the profiles.
+OF_VERSION = ("importances", "quality", "answers")
 # A window of years is kept by weeks: a day of them would say no more.
 MOST_DAYS = 800
 
@@ -32,8 +34,8 @@ MOST_DAYS = 800
 class Reference:
     """`days` are in the order of time; a table without times has its blocks of rows in their order, under made-up days, and `timed` is False.
 
-    `importances` are those of the version that learnt from it, by feature; `quality` is its estimated_quality.QualityModel as a dict.
-    Both are empty where nobody measured them.
+    `importances` are those of the version that learnt from it, by feature; `quality` is its estimated_quality.QualityModel as a dict,
+    `answers` what answer_shift keeps of its answers to the held-out rows. They are empty where nobody measured them.
     """
 
     layout: Layout
@@ -41,6 +43,7 @@ class Reference:
     timed: bool = True
     importances: Mapping[str, float] = field(default_factory=dict)
     quality: Mapping[str, Any] = field(default_factory=dict)
+    answers: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def whole(self) -> Profile:
@@ -54,14 +57,14 @@ class Reference:
 
     def only(self, names: Sequence[str]) -> Reference:
         days = {at: Profile(p.rows, {n: p.cells[n] for n in names if n in p.cells}) for at, p in self.days.items()}
-        return Reference(self.layout.only(names), days, self.timed, self.importances, self.quality)
+        return replace(self, layout=self.layout.only(names), days=days)
 
     def as_text(self) -> str:
         days = {
             at.isoformat(): [profile.rows, {name: cells.tolist() for name, cells in profile.cells.items()}]
             for at, profile in self.days.items()
         }
-        of_version = {"importances": self.importances, "quality": self.quality}
+        of_version = {name: getattr(self, name) for name in OF_VERSION}
         values = {**self.layout.as_dict(), "timed": self.timed, **of_version, "days": days}
         return json.dumps(values, separators=(",", ":"))
 
@@ -75,8 +78,8 @@ class Reference:
             date.fromisoformat(at): Profile(rows, {name: np.array(counts, np.int64) for name, counts in cells.items()})
             for at, (rows, cells) in values["days"].items()
         }
-        importances, quality = values.get("importances", {}), values.get("quality", {})
-        return cls(Layout.read(values), days, values["timed"], importances, quality)
+        of_version = {name: values.get(name, {}) for name in OF_VERSION}
+        return cls(Layout.read(values), days, values["timed"], **of_version)
 
 
 def reference_of(

@@ -1,0 +1,80 @@
+"""How the answers of a window differ from those to the held-out rows: what a change of the inputs did to what people get.
+
+It is a figure beside an alarm and raises none: a forecast is there to move with its inputs, and one that moves is no fault by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.training.tasks import PROBABILITIES, Answers
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Fewer answers say nothing of how answers are distributed.
+FEWEST = 100
+BUCKETS = 10
+
+
+@dataclass(frozen=True)
+class AnswerShift:
+    """The mean of the answers to the held-out rows, `before`, and of those of the window, `now`. With classes: the shares in which `label`
+    is the likeliest one, of the class whose share changed most.
+
+    `jensen_shannon` is the distance of the two distributions, over deciles of the held-out answers or over the likeliest classes (0 to 0.83,
+    as scipy.spatial.distance.jensenshannon).
+    """
+
+    before: float
+    now: float
+    jensen_shannon: float
+    rows: int
+    label: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def held_out_answers(answered: pd.DataFrame, classes: Sequence[str] = ()) -> dict[str, Any]:
+    """What is kept of the answers to the held-out rows: the edges of their buckets and the share of each, and their mean."""
+    answers = Answers.of(answered, tuple(classes))
+    if classes:
+        return {"edges": [], "shares": _of_classes(answers).tolist(), "mean": 0.0}
+    edges = np.unique(np.quantile(answers.values, np.arange(1, BUCKETS) / BUCKETS))
+    return {
+        "edges": edges.tolist(),
+        "shares": _of_numbers(answers, edges).tolist(),
+        "mean": float(answers.values.mean()),
+    }
+
+
+def shift(requests: pd.DataFrame, kept: Mapping[str, Any], classes: Sequence[str] = ()) -> AnswerShift | None:
+    """Of answered requests, as the prediction log has them. None for too few, or without the probabilities of their classes."""
+    from scipy.spatial.distance import jensenshannon
+
+    if len(requests) < FEWEST or not kept:
+        return None
+    if classes and (PROBABILITIES not in requests.columns or requests[PROBABILITIES].isna().any()):
+        return None
+    answers, before = Answers.of(requests, tuple(classes)), np.array(kept["shares"])
+    now = _of_classes(answers) if classes else _of_numbers(answers, np.array(kept["edges"]))
+    if len(now) != len(before) or not np.isfinite(answers.values).all():
+        return None
+    distance = float(jensenshannon(before, now))
+    if not classes:
+        return AnswerShift(kept["mean"], float(answers.values.mean()), distance, len(requests))
+    most = int(np.abs(now - before).argmax())
+    return AnswerShift(float(before[most]), float(now[most]), distance, len(requests), classes[most])
+
+
+def _of_classes(answers: Answers) -> np.ndarray:
+    return np.bincount(answers.values.argmax(axis=1), minlength=len(answers.classes)) / len(answers.values)
+
+
+def _of_numbers(answers: Answers, edges: np.ndarray) -> np.ndarray:
+    return np.bincount(np.searchsorted(edges, answers.values), minlength=len(edges) + 1) / len(answers.values)
