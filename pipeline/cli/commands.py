@@ -304,10 +304,10 @@ def _drift_of_files(arguments: argparse.Namespace) -> Answer:
         raise SettingsError("drift", "needs either MODEL, or both --reference and --current", "give one of the two")
     comparison = compare_files(arguments.reference, arguments.current, arguments.report)
     if arguments.html:
-        from pipeline.pages.drift_of_files import drift_page
+        from pipeline.monitoring.drift_page import Sides, drift_page
 
-        page = drift_page(comparison, str(arguments.reference), str(arguments.current))
-        _write(arguments.html, page)
+        sides = Sides(comparison.reference, comparison.now, str(arguments.reference), str(arguments.current))
+        _write(arguments.html, drift_page(comparison.drift, sides))
     return Answer(tables.drift(comparison.drift), comparison.drift.as_dict())
 
 

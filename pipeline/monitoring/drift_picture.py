@@ -16,13 +16,13 @@ import pandas as pd
 
 def draw(
     before: pd.DataFrame, now: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str], rows: int, file: Path
-) -> None:
-    """Writes the picture (HTML) of at most so many rows of each. A column without values on either side is left out; with no other there
-    is no picture."""
+) -> dict[str, float]:
+    """Writes the picture (HTML) of at most so many rows of each, and returns Evidently's PSI of each column in it. A column without values
+    on either side is left out; with no other there is no picture."""
     tables = [_sample(table, numeric, categorical, rows) for table in (before, now)]
     drawn = [c for c in (*numeric, *categorical) if all(table[c].notna().any() for table in tables)]
     if not drawn:
-        return
+        return {}
     os.environ.setdefault("DO_NOT_TRACK", "true")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -39,7 +39,9 @@ def draw(
             Dataset.from_pandas(_as_shown(table[drawn], categorical), data_definition=definition) for table in tables
         )
         file.parent.mkdir(parents=True, exist_ok=True)
-        Report(metrics, include_tests=True).run(current, reference).save_html(str(file))
+        found = Report(metrics, include_tests=True).run(current, reference)
+        found.save_html(str(file))
+        return {column: float(of["value"]) for column, of in zip(drawn, found.dict()["metrics"], strict=True)}
 
 
 def _sample(table: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str], rows: int) -> pd.DataFrame:

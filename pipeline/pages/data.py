@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from pipeline.context import Context
 from pipeline.errors import DataError
+from pipeline.html.templates import rendered
 from pipeline.ledger.data_revisions import revisions
 from pipeline.ledger.events import DataLanded
-from pipeline.pages.templates import rendered
 from pipeline.runs.provenance import trace
 from pipeline.workspaces import dvc_remote
 
 
 def data_page(context: Context, data: str) -> str:
     """The page as HTML. Raises DataError for a data version that no run has landed."""
-    return rendered("data.html", facts(context, data))
+    return rendered(Path(__file__).with_name("data.html"), facts(context, data))
 
 
 def facts(context: Context, data: str) -> dict[str, Any]:

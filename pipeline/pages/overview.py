@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.context import Context
+from pipeline.data.label_delay import LabelDelay
 from pipeline.deployer import traffic
 from pipeline.deployer.status import faults
+from pipeline.html.templates import rendered
 from pipeline.ledger import costs
 from pipeline.ledger.events import DataLanded, DriftChecked, GatesChecked, RunSettled
 from pipeline.ledger.rollout_events import RolledBack, RolloutEnded, RolloutFailed, ShadowEnded, Undeployed
-from pipeline.pages.templates import rendered
+from pipeline.runs.drift_report import evidently_file
 
 RUNS_SHOWN = 25
 DEPLOYMENTS = (RolloutEnded, RolledBack, RolloutFailed, ShadowEnded, Undeployed)
@@ -19,7 +21,12 @@ DEPLOYMENTS = (RolloutEnded, RolledBack, RolloutFailed, ShadowEnded, Undeployed)
 
 def overview_page(context: Context) -> str:
     """The page as HTML. All of it is read from the route files and the ledger."""
-    return rendered("overview.html", facts(context))
+    return shown(facts(context))
+
+
+def shown(facts: dict[str, Any]) -> str:
+    """The template filled with what `facts` gives."""
+    return rendered(Path(__file__).with_name("overview.html"), facts, {"label_delay": LabelDelay.read})
 
 
 def facts(context: Context) -> dict[str, Any]:
@@ -74,4 +81,6 @@ def report_file(context: Context, model: str, name: str) -> Path | None:
         return local.get(name)
     checks = [entry.event for entry in context.ledger.events(DriftChecked, model=model)]
     champions = {Path(check.report).name: check.champion for check in checks if check.report}
+    # An alarm has Evidently's page too.
+    champions |= {evidently_file(Path(page)).name: version for page, version in champions.items()}
     return context.registry.report_file(model, champions[name], name) if name in champions else None

@@ -20,7 +20,6 @@ from pipeline.ledger.events import DriftChecked
 from pipeline.ledger.timeline import LiveVersion, live_at
 from pipeline.runs import label_maturity
 from pipeline.serving.schema import Column, Schema
-from pipeline.serving.schema.blocks import number_matrix
 from pipeline.settings.models import Model
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from pipeline.monitoring.drift import DriftVerdict
     from pipeline.monitoring.estimated_quality import EstimatedQuality
     from pipeline.monitoring.live_quality import LiveQuality
+    from pipeline.monitoring.profiles.profile import Profile
     from pipeline.monitoring.profiles.reference import Reference
     from pipeline.policy.alarms import Alarm
     from pipeline.policy.retrain import Receipt
@@ -41,7 +41,7 @@ class DriftCheck:
     """The result of one check of the requests with event time in [window_start, as_of); `live_quality` says which it looked at.
 
     `asked_outside_window` counts the logged requests outside the window, `damaged_log_files` the files of the prediction log whose rows
-    are left out, `without_event_time` those in it by their time of receipt; `report` is Evidently's picture (HTML), or None when too few
+    are left out, `without_event_time` those in it by their time of receipt; `report` is the page of its pictures (HTML), or None when too few
     rows were compared. `notes` say which spans of the settings labels do not reach, and when the champion's first labels are due. `alarm`
     is the one that goes on, or that this look ended; `estimated` what the metric of the window's answers is likely to be, before
     their labels come, and `answers` how they differ from those to the held-out rows; `said` is all of it in one sentence.
@@ -89,10 +89,11 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
 
     Writes the report, its JSON beside it, and a DriftChecked event. Raises RegistryError when the model has no champion.
     """
+    from pipeline.monitoring.drift_page import Sides
     from pipeline.policy import retrain as retrain_policy
     from pipeline.policy.alarms import Look
     from pipeline.policy.drift_sentence import drift_sentence
-    from pipeline.runs import drift_alarm
+    from pipeline.runs import drift_alarm, drift_report
 
     model = context.params.model(name)
     # By what is live: somebody can move the registry's alias.
@@ -105,9 +106,8 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
     log = traffic(context).predictions(name, start, as_of)
     requests = log.rows
     champion = live.version
-    report = context.home / "reports" / name / f"{as_of:%Y-%m-%dT%H%M}-v{champion}.html"
-    reference = _reference(context, name, live)
-    drift = _drift_verdict(context, name, live, reference, requests, as_of, report)
+    reference, schema = _reference(context, name, live), _schema(context, name, live)
+    drift, now = _drift_verdict(context, name, reference, requests, schema, as_of)
     mature = label_maturity.mature_after(model, label_maturity.measured(context, name, as_of))
     matured = traffic(context).predictions(name, start - mature, as_of - mature).rows if mature else requests
     quality = _live_quality(context, name, live, matured, as_of - mature, as_of)
@@ -129,7 +129,7 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
         asked_outside_window=log.logged - len(requests),
         damaged_log_files=log.damaged_files,
         receipt=retrain_policy.decide(drift, quality, model.monitor, standing),
-        report=report if report.is_file() else None,
+        report=None,
         notes=tuple(notes),
         without_event_time=log.without_event_time,
         alarm=alarm,
@@ -137,13 +137,15 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
         answers=answers,
         said=drift_sentence(drift, alarm, quality, model.monitor, f"{name} {champion}", estimated, answers),
     )
-    if context.server_mode and check.report:
-        from pipeline.registry import record
-
-        record.log_report(context.registry, name, champion, check.report)
+    sides = Sides(
+        reference, now, f"what {name} {champion} learnt from", f"Requests from {start:%Y-%m-%d} to {as_of:%Y-%m-%d}"
+    )
+    shown = drift_report.Shown(as_of, drift, check.said, sides, requests, schema)
+    check = replace(check, report=drift_report.write(context, name, live, shown))
     context.ledger.append(DriftChecked.read(check.as_dict()), name, run)
-    report.parent.mkdir(parents=True, exist_ok=True)
-    report.with_suffix(".json").write_text(json.dumps(check.as_dict(), indent=2) + "\n", encoding="utf-8")
+    file = drift_report.page_file(context, name, as_of, champion).with_suffix(".json")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(check.as_dict(), indent=2) + "\n", encoding="utf-8")
     return check
 
 
@@ -157,20 +159,19 @@ def _reference(context: Context, name: str, champion: LiveVersion) -> Reference:
 def _drift_verdict(
     context: Context,
     name: str,
-    champion: LiveVersion,
     reference: Reference,
     requests: pd.DataFrame,
+    schema: Schema,
     as_of: datetime,
-    report: Path,
-) -> DriftVerdict:
-    """Compares the features of the requests with what the champion learnt from. Leaves personal features out."""
+) -> tuple[DriftVerdict, Profile]:
+    """Compares the features of the requests, whose profile is returned too, with what the champion learnt from. Leaves personal features
+    out."""
     from pipeline.monitoring import drift, drift_reference
     from pipeline.monitoring.measures.own import own_measures
     from pipeline.monitoring.profiles.counting import profile_of
     from pipeline.settings.cron import runs_a_quarter
 
     model = context.params.model(name)
-    schema = _schema(context, name, champion)
     learnt = {column.name: column.learnt for column in schema.columns if column.learnt is not None}
     window = drift.Window(
         profile_of(requests, reference.layout, learnt),
@@ -182,11 +183,8 @@ def _drift_verdict(
     examples = _unknown_values(requests, learnt)
     own = own_measures(model.monitor.measures, context.project, [measure.name for measure in drift.MEASURES])
     verdict = drift.compare(reference, window, model.monitor, looks, learnt, examples, own)
-    if verdict.features:
-        sample = context.registry.reference_file(name, champion.version, champion.digest)
-        _draw(sample, schema, requests, drift_reference.names(drift_reference.features(model)), model, report)
     said = said_left_out(model, drift_reference.features(model))
-    return replace(verdict, reason=f"{verdict.reason}; {said}") if said else verdict
+    return replace(verdict, reason=f"{verdict.reason}; {said}") if said else verdict, window.profile
 
 
 def said_left_out(model: Model, columns: Sequence[Column]) -> str:
@@ -195,22 +193,6 @@ def said_left_out(model: Model, columns: Sequence[Column]) -> str:
     if not (named := [*model.calendar, *parts]):
         return ""
     return f"{', '.join(named)} {'follows' if len(named) == 1 else 'follow'} the calendar and so cannot drift"
-
-
-def _draw(
-    sample: Path,
-    schema: Schema,
-    requests: pd.DataFrame,
-    names: tuple[list[str], list[str]],
-    model: Model,
-    report: Path,
-) -> None:
-    import pandas as pd
-
-    from pipeline.monitoring import drift_picture
-
-    before = _as_logged(pd.read_parquet(sample), schema)
-    drift_picture.draw(before, requests, *names, model.monitor.sample_rows, report)
 
 
 def _unknown_values(requests: pd.DataFrame, learnt: Mapping[str, frozenset[str]]) -> dict[str, str]:
@@ -223,15 +205,6 @@ def _unknown_values(requests: pd.DataFrame, learnt: Mapping[str, frozenset[str]]
             if len(unknown):
                 found[column] = str(unknown.iloc[0])
     return found
-
-
-def _as_logged(rows: pd.DataFrame, schema: Schema) -> pd.DataFrame:
-    """The rows, which a model of that schema learnt from, with their times and texts in numbers, as the prediction log has them."""
-    for column in schema.columns:
-        if column.kind in ("datetime", "text"):
-            numbers = number_matrix(rows, [column], schema.zone, schema.event_time)
-            rows = rows.assign(**{name: numbers[:, i] for i, name in enumerate(column.matrix)})
-    return rows
 
 
 def _schema(context: Context, name: str, champion: LiveVersion) -> Schema:

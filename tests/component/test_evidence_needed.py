@@ -10,7 +10,6 @@ from pipeline.context import Context
 from pipeline.deployer.model_status import LiveStatus, ModelStatus
 from pipeline.ledger.timeline import timeline
 from pipeline.pages import overview
-from pipeline.pages.templates import rendered
 from pipeline.rollout import deploy as deployments
 from pipeline.rollout import logged_requests
 from pipeline.rollout.logged_requests import Traffic
@@ -87,6 +86,6 @@ def test_the_page_shows_what_a_step_needs_and_which_limits_are_off(project):
     told = {"limits_off": ("p99_ms",), "evidence": "a proof takes at least 1,424 requests"}
     status = ModelStatus("churn", "", "", live, **told)
     seen = overview.facts(Context.here())
-    page = rendered("overview.html", {**seen, "models": [{**status.as_dict(), "drift": None}]})
+    page = overview.shown({**seen, "models": [{**status.as_dict(), "drift": None}]})
     assert "A proof takes at least 1,424 requests" in page
     assert "Limits of a rollout that are off: p99_ms." in page

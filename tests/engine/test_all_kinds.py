@@ -22,6 +22,7 @@ from pipeline.rollout.routing import route_file
 from pipeline.rollout.slots import predictions_folder
 from pipeline.runs import batch_scoring, edge_export
 from pipeline.runs.drift_check import check_drift
+from pipeline.runs.drift_report import evidently_file
 from pipeline.runs.rebuild import rebuild
 from pipeline.runs.retrain import retrain
 from pipeline.training import frames
@@ -167,6 +168,8 @@ def test_a_model_of_every_kind_goes_from_its_source_to_a_rebuild(context, tmp_pa
     alarm = check_drift(context, "changed", NAME, AS_OF + timedelta(days=7))
     assert alarm.drift.verdict == "drift"
     assert {feature.feature for feature in alarm.drift.moved} == {"double", "plan", "flag"}
+    drawn_by_evidently = [evidently_file(check.report).exists() for check in (quiet, alarm)]
+    assert drawn_by_evidently == [False, True]
 
     rebuilt = rebuild(context, NAME, "1")
     assert rebuilt.identical, rebuilt.compared

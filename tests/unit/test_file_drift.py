@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import DataError
+from pipeline.monitoring.drift_page import PastLook, Sides, drift_page
 from pipeline.monitoring.file_drift import compare_files
-from pipeline.pages.drift_of_files import drift_page
 from tests.support.spellings import NUMBERS, UNREADABLE
 
 
@@ -120,10 +120,24 @@ def test_the_page_draws_each_feature_then_and_now(rows, tmp_path):
     rows = rows.assign(count=np.arange(len(rows)) % 101)
     write(rows, tmp_path / "a.parquet")
     write(rows.assign(country="<b>DE</b>"), tmp_path / "b.parquet")
-    page = drift_page(compare_files(tmp_path / "a.parquet", tmp_path / "b.parquet"), "a", "<b>")
+    found = compare_files(tmp_path / "a.parquet", tmp_path / "b.parquet")
+    page = drift_page(found.drift, Sides(found.reference, found.now, "a", "<b>"))
     assert page.index("country <span") < page.index("spend <span")
     assert page.count('class="picture"') == 5
     assert "<b>DE" not in page and "&lt;b&gt; against a" in page
     assert "0 to 10" in page and "e-324" not in page
     others = page[page.index("all others") :]
     assert "0.0 %" in others and "100.0 %" in others
+    assert "Evidently" not in page and "look by look" not in page
+
+
+def test_the_page_of_a_model_has_its_looks_and_evidently_beside_ours(rows, tmp_path):
+    """A bar a look where the feature was looked at, no higher than three times its limit; what Evidently calls drift is said."""
+    write(rows, tmp_path / "a.parquet")
+    found = compare_files(tmp_path / "a.parquet", tmp_path / "a.parquet")
+    looks = [PastLook("1 May", {"spend": 0.3}), PastLook("2 May"), PastLook("3 May", {"spend": 90.0})]
+    sides = Sides(found.reference, found.now, "a", "b")
+    page = drift_page(found.drift, sides, "spend changed", looks, {"spend": 0.31}, "e.html")
+    assert page.count("<rect") == 2 and 'height="3.00"' in page and 'height="30.00"' in page
+    assert "1 May to 3 May, look by look" in page and "3 May: 90.00 times its limit" in page
+    assert "Spend changed." in page and "Evidently: PSI 0.31, drift" in page and 'href="e.html"' in page

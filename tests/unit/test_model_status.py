@@ -9,7 +9,7 @@ from pipeline.cli import tables
 from pipeline.deployer.model_status import CandidateStatus, LiveStatus, ModelStatus, PredecessorStatus, TrafficShare
 from pipeline.deployer.status import _without_verdict
 from pipeline.ledger.events import DriftChecked
-from pipeline.pages.templates import rendered
+from pipeline.pages import overview
 
 AT = "2026-01-02T03:04:05.678Z"
 NOTHING_LIVE = ModelStatus("churn", "who leaves", "http://127.0.0.1:8000/churn/invocations")
@@ -111,7 +111,7 @@ def test_the_page_says_what_the_last_look_saw_and_why_no_retrain_was_asked_for()
 
 def page(status, drift=None):
     nothing = {"runs": [], "moves": [], "roi": None, "faults": [], "runs_in_all": 0, "cost_in_all": 0}
-    return rendered("overview.html", {**nothing, "models": [{**status.as_dict(), "drift": drift}]})
+    return overview.shown({**nothing, "models": [{**status.as_dict(), "drift": drift}]})
 
 
 def test_table_and_page_say_what_helps_a_live_version_that_does_not_answer():

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from pipeline.data.label_delay import LabelDelay
+LAYOUTS = Path(__file__).parent
 
 
-def rendered(template: str, facts: dict[str, Any]) -> str:
+def rendered(template: Path, facts: dict[str, Any], filters: Mapping[str, Callable[[Any], Any]] | None = None) -> str:
     """The template filled with `facts`, as HTML. Raises jinja2.UndefinedError for a missing fact."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FileSystemLoader([template.parent, LAYOUTS]), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters["moment"] = moment
-    environment.filters["label_delay"] = LabelDelay.read
-    return environment.get_template(template).render(facts)
+    environment.filters |= {"moment": moment, **(filters or {})}
+    return environment.get_template(template.name).render(facts)
 
 
 def moment(text: str | None) -> str:

@@ -1,0 +1,1 @@
+"""What all pages share: the layout, and how a template is filled."""

@@ -1,0 +1,110 @@
+"""The page of a comparison: its features, those that matter most first, each with its values then and now, and its looks before."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.html.templates import rendered
+from pipeline.monitoring.drift import DriftVerdict, FeatureDrift
+from pipeline.monitoring.profiles.layout import SPECIAL, ColumnLayout
+from pipeline.monitoring.profiles.profile import Profile
+from pipeline.monitoring.profiles.reference import Reference
+
+# A bar of the looks is as high as its feature's distance, up to so many times its limit.
+HIGHEST = 3.0
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What was compared, and what people call it."""
+
+    reference: Reference
+    now: Profile
+    reference_name: str
+    now_name: str
+
+
+@dataclass(frozen=True)
+class PastLook:
+    """A look at a model: its date, and how far each feature was away from what was learnt, as a multiple of its limit."""
+
+    on: str
+    times_limit: Mapping[str, float] = field(default_factory=dict)
+
+
+def drift_page(
+    verdict: DriftVerdict,
+    sides: Sides,
+    said: str = "",
+    looks: Sequence[PastLook] = (),
+    evidently: Mapping[str, float] | None = None,
+    evidently_file: str = "",
+) -> str:
+    """The page as HTML. `said` is the look in one sentence; `looks` are those of the model in the order of time, this one last.
+    `evidently` has Evidently's PSI of a feature, and `evidently_file` its page beside this one."""
+    columns = {column.name: column for column in sides.reference.layout.columns}
+    ordered = sorted(verdict.features, key=lambda feature: (feature.moved, *feature.rank), reverse=True)
+    return rendered(
+        Path(__file__).with_suffix(".html"),
+        {
+            **{name: getattr(verdict, name) for name in ("verdict", "reason", "limits", "rows_before", "rows_now")},
+            "reference": sides.reference_name,
+            "current": sides.now_name,
+            "said": said,
+            "evidently_file": evidently_file,
+            "features": [
+                {
+                    **_feature(sides, feature, columns[feature.feature]),
+                    "looks": _looks(feature.feature, looks),
+                    "evidently": (evidently or {}).get(feature.feature),
+                }
+                for feature in ordered
+            ],
+        },
+    )
+
+
+def _feature(sides: Sides, feature: FeatureDrift, column: ColumnLayout) -> dict[str, Any]:
+    counts = (sides.reference.whole.cells[column.name], sides.now.cells[column.name])
+    before, now = ((cells / max(cells.sum(), 1)).tolist() for cells in counts)
+    names = [_bucket_name(column, bucket) for bucket in range(column.buckets)]
+    shares = list(zip([*names, *(name.replace("_", " ") for name in SPECIAL)], before, now, strict=True))
+    return {
+        "name": feature.feature,
+        "moved": feature.moved,
+        "judged": feature.judged,
+        "reason": feature.reason,
+        "times_limit": feature.times_limit,
+        "importance": feature.importance,
+        "buckets": [{"name": name, "before": was, "now": is_} for name, was, is_ in shares if was or is_],
+        "most": max(*before, *now) or 1.0,
+    }
+
+
+def _looks(feature: str, looks: Sequence[PastLook]) -> list[dict[str, Any]]:
+    """A bar each, as a share of the picture's height; a look without the feature leaves a gap."""
+    if len(looks) < 2:
+        return []
+    return [
+        {"on": look.on, "times": times, "height": None if times is None else min(times, HIGHEST) / HIGHEST}
+        for look in looks
+        for times in (look.times_limit.get(feature),)
+    ]
+
+
+def _bucket_name(column: ColumnLayout, bucket: int) -> str:
+    """With four digits; the bucket of a single value is named by it."""
+    if column.kind == "category" or not column.edges:
+        return column.bucket_name(bucket)
+    # The edge below a least value of 0 is the number next to it.
+    edges = [f"{0.0 if abs(edge) < sys.float_info.min else edge:.4g}" for edge in column.edges]
+    if bucket == 0:
+        return f"up to {edges[0]}"
+    if bucket == len(edges):
+        return f"over {edges[-1]}"
+    low, high = edges[bucket - 1], edges[bucket]
+    return high if low == high else f"{low} to {high}"
