@@ -99,7 +99,7 @@ def learnt(
             return None
         here = of_row == block
         value = _metric(task, others, features[here], Answers(answers.values[here], classes))
-        errors.append(value - task.scores(target[here], Answers(answers.values[here], classes))[metric])
+        errors.append(value - task.score(metric, target[here], Answers(answers.values[here], classes)))
     finite = [error for error in errors if np.isfinite(error)]
     whole = _learnt(task, model, metric, features, target, answers, np.ones(len(ordered), bool))
     if not finite or whole is None:
@@ -171,7 +171,7 @@ def _metric(task: Task, known: QualityModel, rows: pd.DataFrame, answers: Answer
     likely = 1 / (1 + np.exp(-(_logit(outcomes[1]) * slopes + offsets)))
     likely /= likely.sum(axis=1, keepdims=True)
     repeated = Answers(np.repeat(taken.values, len(labels), axis=0), taken.classes)
-    return task.scores(np.tile(labels, len(taken.values)), repeated, likely.ravel())[known.metric]
+    return task.score(known.metric, np.tile(labels, len(taken.values)), repeated, likely.ravel())
 
 
 def _logit(probabilities: np.ndarray) -> np.ndarray:

@@ -139,13 +139,15 @@ def _importances(
     task, metric, classes = tasks.of(model.training), model.evaluation.metric, classes_of(estimator)
     target = test[model.training.target].to_numpy()
 
-    def loss(features: pd.DataFrame, places: np.ndarray) -> float:
-        answers = Answers(task.predict(estimator, features), classes)
-        score = task.scores(target[places], answers, None if weight is None else weight[places])[metric]
+    def predict(features: pd.DataFrame) -> Answers:
+        return Answers(task.predict(estimator, features), classes)
+
+    def loss(answers: Answers, places: np.ndarray) -> float:
+        score = task.score(metric, target[places], answers, None if weight is None else weight[places])
         return -score if METRICS[metric].higher_is_better else score
 
     features = frames.features_of(test, model, doubles)
-    return importances(features, frames.columns_of(model.training), loss, model.training.seed)
+    return importances(features, frames.columns_of(model.training), predict, loss, model.training.seed)
 
 
 def _scored(estimator, rows: pd.DataFrame, model: Model, doubles: Collection[str]) -> pd.DataFrame:

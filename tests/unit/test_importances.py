@@ -17,7 +17,8 @@ from pipeline.monitoring.profiles.reference import keep_in, kept_in, reference_o
 from pipeline.serving.schema import Column
 from pipeline.settings.models import DriftLimits
 from pipeline.training import evaluate
-from pipeline.training.importances import MOST_ROWS, importances
+from pipeline.training.importances import MOST_ROWS, REPEATS, importances
+from pipeline.training.tasks import Answers
 
 COLUMNS = (Column("x", "number"), Column("note", "text"), Column("plan", "category"))
 
@@ -33,20 +34,23 @@ def test_a_feature_that_decides_matters_and_one_that_is_not_used_does_not():
     table = rows()
     target, seen = table["x"].to_numpy(), []
 
-    def loss(features, places):
+    def predict(features):
         seen.append(len(features))
-        return float(np.mean((features["x"].to_numpy() - target[places]) ** 2))
+        return Answers(features["x"].to_numpy())
 
-    found = importances(table, COLUMNS, loss, seed=1)
+    def loss(answers, places):
+        return float(np.mean((answers.values - target[places]) ** 2))
+
+    found = importances(table, COLUMNS, predict, loss, seed=1)
     assert found["x"] == pytest.approx(2.0, abs=0.2)
     assert {found[name] for name in ("plan", *COLUMNS[1].watched)} == {0.0}
-    assert set(seen) == {MOST_ROWS}
-    assert importances(table, COLUMNS, loss, seed=1) == found
+    assert seen == [MOST_ROWS, len(COLUMNS) * REPEATS * MOST_ROWS]
+    assert importances(table, COLUMNS, predict, loss, seed=1) == found
 
 
 def test_a_loss_that_is_no_number_gives_no_importances():
     """As of a metric of one class."""
-    assert importances(rows(50), COLUMNS, lambda *_: float("nan"), seed=1) == {}
+    assert importances(rows(50), COLUMNS, lambda f: Answers(f["x"].to_numpy()), lambda *_: float("nan"), seed=1) == {}
 
 
 def test_evaluate_measures_them_on_the_held_out_rows(churn_artifacts, settings, tmp_path):

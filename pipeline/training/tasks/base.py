@@ -123,6 +123,10 @@ class Task(ABC):
     def scores(self, target: np.ndarray, answers: Answers, weight: np.ndarray | None = None) -> dict[str, float]:
         """All `metrics` by name, each row with its `weight`; NaN for one that these rows cannot tell."""
 
+    def score(self, metric: str, target: np.ndarray, answers: Answers, weight: np.ndarray | None = None) -> float:
+        """One of `scores`."""
+        return self.scores(target, answers, weight)[metric]
+
     @abstractmethod
     def guess(
         self, learnt: np.ndarray, rows: int, classes: tuple[str, ...] = (), weight: np.ndarray | None = None

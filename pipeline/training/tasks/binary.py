@@ -54,23 +54,26 @@ class Binary(Task):
         return np.array([0.0, 1.0]), np.column_stack([1 - answers.values, answers.values])
 
     def scores(self, target: np.ndarray, answers: Answers, weight: np.ndarray | None = None) -> dict[str, float]:
+        return {metric.name: self.score(metric.name, target, answers, weight) for metric in self.metrics}
+
+    def score(self, metric: str, target: np.ndarray, answers: Answers, weight: np.ndarray | None = None) -> float:
         import numpy as np
         from sklearn import metrics as sk
 
         prediction = answers.values
+        match metric:
+            case "log_loss":
+                held = np.clip(prediction, SMALLEST, 1 - SMALLEST)
+                return float(sk.log_loss(target, held, labels=[0, 1], sample_weight=weight))
+            case "brier":
+                return float(sk.brier_score_loss(target, prediction, labels=[0, 1], sample_weight=weight))
+            case "accuracy":
+                return float(sk.accuracy_score(target, prediction >= 0.5, sample_weight=weight))
         # A ranking needs both classes.
-        both = len(np.unique(target if weight is None else target[weight > 0])) == 2
-        return {
-            "roc_auc": float(sk.roc_auc_score(target, prediction, sample_weight=weight)) if both else float("nan"),
-            "average_precision": float(sk.average_precision_score(target, prediction, sample_weight=weight))
-            if both
-            else float("nan"),
-            "log_loss": float(
-                sk.log_loss(target, np.clip(prediction, SMALLEST, 1 - SMALLEST), labels=[0, 1], sample_weight=weight)
-            ),
-            "brier": float(sk.brier_score_loss(target, prediction, labels=[0, 1], sample_weight=weight)),
-            "accuracy": float(sk.accuracy_score(target, prediction >= 0.5, sample_weight=weight)),
-        }
+        if len(np.unique(target if weight is None else target[weight > 0])) != 2:
+            return float("nan")
+        ranked = {"roc_auc": sk.roc_auc_score, "average_precision": sk.average_precision_score}[metric]
+        return float(ranked(target, prediction, sample_weight=weight))
 
     def guess(
         self, learnt: np.ndarray, rows: int, classes: tuple[str, ...] = (), weight: np.ndarray | None = None
