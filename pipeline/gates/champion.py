@@ -36,8 +36,8 @@ def verdict(packaged: PackagedModel) -> Verdict | None:
     target = held_out[model.training.target].to_numpy()
     task, weight = tasks.of(model.training), weights.of(held_out, model.training, "evaluate")
     champion_answers = Answers(packaged.champion.predict_frame(held_out), packaged.champion.classes)
-    champion = task.scores(target, champion_answers, weight)[metric]
-    candidate = task.scores(target, Answers.of(held_out, packaged.package.classes), weight)[metric]
+    champion = task.score(metric, target, champion_answers, weight)
+    candidate = task.score(metric, target, Answers.of(held_out, packaged.package.classes), weight)
     by = gain(metric, candidate, champion, packaged.evaluation.baseline[metric])
     allowed = f", at most {shown_gain(metric, tolerance)} worse allowed (gates.champion_tolerance)" if tolerance else ""
     return Verdict(

@@ -183,7 +183,7 @@ def _bad_share(training: dict[str, Any], columns: Mapping[str, Facts], said: lis
 
 def _naive(metric: str, training: dict[str, Any], target: np.ndarray, is_held_out: np.ndarray) -> float:
     task, held = tasks.of(Training(**training)), target[is_held_out]
-    score = task.scores(held, task.guess(target[~is_held_out], len(held)))[metric]
+    score = task.score(metric, held, task.guess(target[~is_held_out], len(held)))
     # Rounded to what is written, never to a limit that the guess itself misses.
     step = 10.0 ** (np.floor(np.log10(abs(score))) - 3) if score else 0.0
     return float(score - step if METRICS[metric].higher_is_better else score + step)

@@ -133,7 +133,7 @@ class _Compared:
 
     def _scored(self, answers: Answers) -> float:
         training = self.model.training
-        return tasks.of(training).scores(self.newest[training.target].to_numpy(), answers)[self.metric]
+        return tasks.of(training).score(self.metric, self.newest[training.target].to_numpy(), answers)
 
     @property
     def _classes(self) -> tuple[str, ...]:

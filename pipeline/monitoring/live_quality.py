@@ -295,7 +295,7 @@ def quality(
         task = tasks.of(model.training)
         weight = joined[WEIGHT].to_numpy() if WEIGHT in joined.columns else None
         if weight is None or weight.any():
-            value = task.scores(joined["target"].to_numpy(), Answers.of(joined, classes), weight)[metric]
+            value = task.score(metric, joined["target"].to_numpy(), Answers.of(joined, classes), weight)
     other_time, alike = at_other_times(answers, labelled, tolerance), derived_keys.left_out(answers, labelled)
     # An answer whose only label has no weight is none of those that are joined.
     every = labelled.drop(columns=WEIGHT, errors="ignore")

@@ -153,9 +153,12 @@ def compared(
 
     def by_part(answers: Answers) -> list[float]:
         return [
-            task.scores(
-                target[part], Answers(answers.values[part], answers.classes), None if weight is None else weight[part]
-            )[metric]
+            task.score(
+                metric,
+                target[part],
+                Answers(answers.values[part], answers.classes),
+                None if weight is None else weight[part],
+            )
             for part in parts
         ]
 

@@ -95,7 +95,7 @@ def search(
         try:
             fitted = learn(places, _with(training, options))
             answers = tasks.Answers(task.predict(fitted, features.iloc[later]), *_classes(labels[places], task))
-            return _number(task.scores(labels[later], answers, weight)[metric])
+            return _number(task.score(metric, labels[later], answers, weight))
         except PerennialError as error:
             if not options:
                 raise
