@@ -19,7 +19,7 @@ import pytest
 from demo.replay import requests
 from demo.show import flights_between
 from harness.load import steady_load
-from harness.project import change_params
+from harness.project import ROOT, change_params
 from pipeline.deployer import traffic
 from pipeline.ledger.events import DriftChecked, IntervalScored, RetrainAsked, RunOpened, StepEnded
 from pipeline.ledger.rollout_events import RolledBack
@@ -28,6 +28,7 @@ from pipeline.services import control, processes
 from pipeline.services.environment import USER, machine_secrets
 from tests.support import browser
 from tests.support.flights_story import MONITOR, OPERATE, RETRAIN, SCORE, backfill
+from tests.support.pages import follow
 from tests.support.required import skip_or_fail
 from tests.support.stack import CONSUMER, FLIGHTS, HOLDER, TEAM, WEBHOOK_TOKEN
 
@@ -129,6 +130,12 @@ def test_1e_an_alert_from_elsewhere_starts_one_look(stack):
         422,
         "model nobody: is not in params.yaml",
     )
+
+
+def test_1f_the_page_of_alerts_says_what_happens(stack):
+    """Each command of docs/alerts.md does what the page says."""
+    ports = {"8080": stack.at.airflow.rpartition(":")[2]}
+    follow(ROOT / "docs" / "alerts.md", stack.project, {"PERENNIAL_WEBHOOK_TOKEN": WEBHOOK_TOKEN}, ports)
 
 
 def test_2_mlflow_knows_the_run_and_the_version(stack, first_version):
@@ -271,8 +278,7 @@ def test_8_everything_listens_on_the_loopback_address_only(stack, first_version)
 
 def test_8b_a_service_that_dies_comes_back_and_live_traffic_does_not_notice(stack, first_version):
     """A scheduler that is killed is started again and schedules the next run, without a failed request."""
-    named = {p: " ".join(p.cmdline()) for p in processes.family(stack.home)}
-    schedulers = [p for p, title in named.items() if "airflow scheduler" in title and "supervisor" not in title]
+    schedulers = [p for p in processes.family(stack.home) if _is_scheduler(p)]
     model = stack.context.params.model(FLIGHTS)
     one = next(requests(flights_between(stack.project, "2013-07-01", "2013-07-02"), model, None))
     with steady_load(f"{stack.at.router}/{FLIGHTS}", one, pace=50) as load:
@@ -283,6 +289,15 @@ def test_8b_a_service_that_dies_comes_back_and_live_traffic_does_not_notice(stac
         assert set(stack.finish(OPERATE, run).values()) == {"success"}
     assert (load.failed, load.failures) == (0, [])
     assert processes.supervisor(stack.home) is not None
+
+
+def _is_scheduler(process: psutil.Process) -> bool:
+    try:
+        title = " ".join(process.cmdline())
+    except psutil.Error:
+        # A child that has just ended.
+        return False
+    return "airflow scheduler" in title and "supervisor" not in title
 
 
 def test_9_down_ends_all_even_what_lost_its_supervisor_and_up_brings_back_what_was_live(stack, first_version):

@@ -44,7 +44,8 @@ def reference():
     times = pd.Series(
         pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta(np.arange(52 * ROWS_A_WEEK) * 7 / ROWS_A_WEEK, "D")
     )
-    return reference_of(season(range(52)), NUMERIC, ["carrier"], times)
+    # As a look at a model takes it.
+    return reference_of(season(range(52)), NUMERIC, ["carrier"], times).only([*NUMERIC, "carrier"])
 
 
 def judged(reference, now):
@@ -105,3 +106,4 @@ def test_a_difference_goes_with_its_columns(reference):
     """Without one of its columns it is not there."""
     assert [c.name for c in reference.layout.only(["dewp", "temp"]).columns] == ["dewp", "temp", "temp minus dewp"]
     assert [c.name for c in reference.layout.only(["temp"]).columns] == ["temp"]
+    assert list(reference.only(["dewp", "temp"]).whole.cells) == ["dewp", "temp", "temp minus dewp"]

@@ -56,8 +56,11 @@ class Reference:
         return np.array([np.concatenate([p.cells[name] for name in columns]) for p in self.days.values()], float)
 
     def only(self, names: Sequence[str]) -> Reference:
-        days = {at: Profile(p.rows, {n: p.cells[n] for n in names if n in p.cells}) for at, p in self.days.items()}
-        return replace(self, layout=self.layout.only(names), days=days)
+        """The profiles of these columns and of their differences."""
+        layout = self.layout.only(names)
+        kept = [column.name for column in layout.columns]
+        days = {at: Profile(p.rows, {n: p.cells[n] for n in kept if n in p.cells}) for at, p in self.days.items()}
+        return replace(self, layout=layout, days=days)
 
     def as_text(self) -> str:
         days = {
