@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # Fewer answers say nothing of how answers are distributed.
 FEWEST = 100
 BUCKETS = 10
+# By so much of their spread answers may differ and be the same.
+LAST_DIGITS = 1e-4
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def held_out_answers(answered: pd.DataFrame, classes: Sequence[str] = ()) -> dic
     answers = Answers.of(answered, tuple(classes))
     if classes:
         return {"edges": [], "shares": _of_classes(answers).tolist(), "mean": 0.0}
-    edges = np.unique(np.quantile(answers.values, np.arange(1, BUCKETS) / BUCKETS))
+    edges = _edges(answers.values)
     return {
         "edges": edges.tolist(),
         "shares": _of_numbers(answers, edges).tolist(),
@@ -70,6 +72,13 @@ def shift(requests: pd.DataFrame, kept: Mapping[str, Any], classes: Sequence[str
         return AnswerShift(kept["mean"], float(answers.values.mean()), distance, len(requests))
     most = int(np.abs(now - before).argmax())
     return AnswerShift(float(before[most]), float(now[most]), distance, len(requests), classes[most])
+
+
+def _edges(values: np.ndarray) -> np.ndarray:
+    """Deciles, each a little above the answers that it is made of: a slot gives the same answer with other last digits."""
+    step = (float(values.std()) or 1.0) * LAST_DIGITS
+    deciles = np.quantile(np.round(values / step), np.arange(1, BUCKETS) / BUCKETS, method="lower")
+    return (np.unique(deciles) + 0.5) * step
 
 
 def _of_classes(answers: Answers) -> np.ndarray:
