@@ -158,7 +158,8 @@ def golden_requests(
     predictions: pd.DataFrame, model: Model, schema: Schema, classes: tuple[str, ...] = ()
 ) -> dict[str, Any]:
     """The golden requests: held-out rows spread evenly over the range of predictions, with the recorded answers."""
-    ordered = predictions.sort_values(PREDICTION, ignore_index=True)
+    # Stable: which of equal answers comes first must not hang on the processor's way to sort.
+    ordered = predictions.sort_values(PREDICTION, kind="stable", ignore_index=True)
     count = min(model.evaluation.golden_rows, len(ordered))
     picked = ordered.iloc[[round(i * (len(ordered) - 1) / max(count - 1, 1)) for i in range(count)]]
     return {

@@ -98,3 +98,5 @@ def test_a_difference_of_two_matters_as_the_one_that_matters_more():
     weighed = replace(reference_of(before, ["temp", "dewp"], [], None), importances={"temp": 0.2, "dewp": 0.1})
     found = compare(weighed, Window(profile_of(swapped, weighed.layout)), DriftLimits())
     assert {f.feature: f.importance for f in found.moved}["temp minus dewp"] == 0.2
+    (line,) = (each for each in tables.drift(found).splitlines() if each.strip().startswith("temp minus dewp"))
+    assert line.split()[-3:] == ["-", "-", "moved"]
