@@ -1,8 +1,6 @@
 """Each look at a model has a page of its own; an alarm has Evidently's beside it."""
 
-import os
 import re
-import shutil
 
 import pytest
 
@@ -27,8 +25,6 @@ def test_a_look_is_drawn_from_its_profiles_with_the_looks_before_it(model):
     event = model.ledger.events(DriftChecked)[-1].event
     assert event.report == str(second.report)
     assert report_file(model.context, "churn", second.report.name) == second.report
-    if shots := os.environ.get("SHOTS"):
-        shutil.copytree(second.report.parent, shots, dirs_exist_ok=True)
 
 
 def test_an_alarm_has_evidently_beside_ours_and_a_look_without_rows_has_no_page(model):
