@@ -91,8 +91,8 @@ def _moved(drift: DriftVerdict, answers: AnswerShift | None) -> str:
     if answers is None or drift.verdict != "drift":
         return ""
     if answers.label:
-        return f"; {answers.label!r:.40} is the likeliest class in {answers.now:.1%} of them, in {answers.before:.1%} of the held-out rows"
-    return f"; they are {answers.now:.4g} on average, {answers.before:.4g} on the held-out rows"
+        return f"; {answers.label!r:.40} is the likeliest class in {answers.now:.1%} of the answers, in {answers.before:.1%} of the held-out rows"
+    return f"; the answers are {answers.now:.4g} on average, {answers.before:.4g} on the held-out rows"
 
 
 def _estimate(quality: LiveQuality, estimated: EstimatedQuality | None) -> str:

@@ -98,10 +98,10 @@ def test_an_alarm_says_what_the_answers_are_now():
     """A number by its mean, a class by its share; without an alarm nothing is said."""
     number, share = AnswerShift(0.24, 0.31, 0.1, 640), AnswerShift(0.1, 0.25, 0.2, 640, "gold")
     assert said(moved("plan"), answers=number).endswith(
-        "0.3300 at its gates; they are 0.31 on average, 0.24 on the held-out rows"
+        "0.3300 at its gates; the answers are 0.31 on average, 0.24 on the held-out rows"
     )
     assert said(moved("plan"), answers=share).endswith(
-        "; 'gold' is the likeliest class in 25.0% of them, in 10.0% of the held-out rows"
+        "; 'gold' is the likeliest class in 25.0% of the answers, in 10.0% of the held-out rows"
     )
     assert "on average" not in said(verdict="no drift", alarm=None, answers=number)
 
