@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from pipeline.settings import training_agreement
+from pipeline.settings import economics, training_agreement
 from pipeline.settings.columns import BESIDE_FEATURES, RESERVED, named_twice, one_name
 from pipeline.settings.examples import example
 from pipeline.settings.label_reach import stated
@@ -267,5 +267,6 @@ CHECKS = (
     _drift,
     _rollout,
     _scoring,
+    economics.disagreements,
     *(_size(key, largest) for key, largest in LARGEST.items()),
 )

@@ -18,6 +18,7 @@ from pipeline.settings import agreement, read_before, yaml_file
 from pipeline.settings.blocks import Blocks, BrokenBlocks, RightBlocks
 from pipeline.settings.columns import Hook
 from pipeline.settings.cron import Cron
+from pipeline.settings.economics import Economics
 from pipeline.settings.faults import all_faults, fault, read_sections, readable_part
 from pipeline.settings.rollout import Rollout
 from pipeline.settings.scoring import Scoring
@@ -205,6 +206,7 @@ class Model(Section):
     gates: Gates
     monitor: Monitor
     rollout: Rollout = Rollout()
+    economics: Economics = Economics()
     scoring: Scoring | None = None
 
     @property
@@ -222,6 +224,11 @@ class Model(Section):
     def held_out_from(self) -> datetime:
         """The rows whose event time is not before this are held out: training never sees them."""
         return self.as_of - timedelta(days=self.evaluation.holdout_days)
+
+    @property
+    def loss(self) -> str:
+        """What a retrain is to lower: the name of a metric that is a mean over rows, or `money`."""
+        return self.economics.loss_of(self.training.task, self.evaluation.metric)
 
     @model_validator(mode="after")
     def sections_agree(self, info: ValidationInfo) -> Model:

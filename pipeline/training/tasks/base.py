@@ -99,6 +99,9 @@ class Task(ABC):
     metrics: ClassVar[Sequence[Metric]]
     usual_metric: ClassVar[str]
     usual_metric_why: ClassVar[str]
+    # Those that are made of a mean over rows, as `row_losses` has them, and the one that counts where none is stated.
+    mean_losses: ClassVar[Sequence[str]]
+    usual_loss: ClassVar[str]
     # Whether the target's cells are labels, texts of any spelling, and which numbers it may be; None for any.
     of_labels: ClassVar[bool] = False
     allowed: ClassVar[tuple[float, ...] | None] = None

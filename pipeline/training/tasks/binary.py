@@ -32,6 +32,8 @@ class Binary(Task):
     )
     usual_metric = "roc_auc"
     usual_metric_why = "how well it ranks, whatever the share of positives"
+    mean_losses = ("log_loss", "brier", "accuracy")
+    usual_loss = "log_loss"
     allowed = (0, 1)
     has_positive = True
 
@@ -74,6 +76,22 @@ class Binary(Task):
             return float("nan")
         ranked = {"roc_auc": sk.roc_auc_score, "average_precision": sk.average_precision_score}[metric]
         return float(ranked(target, prediction, sample_weight=weight))
+
+    def row_losses(self, metric: str, target: np.ndarray, answers: Answers) -> np.ndarray | None:
+        import numpy as np
+
+        match metric:
+            case "log_loss":
+                held = np.clip(answers.values, SMALLEST, 1 - SMALLEST)
+                return -np.log(np.where(target == 1, held, 1 - held))
+            case "brier":
+                return (answers.values - target) ** 2
+            case "accuracy":
+                return ((answers.values >= 0.5) != (target == 1)).astype("float64")
+        return None
+
+    def of_mean_loss(self, metric: str, mean: float) -> float:
+        return 1 - mean if metric == "accuracy" else mean
 
     def guess(
         self, learnt: np.ndarray, rows: int, classes: tuple[str, ...] = (), weight: np.ndarray | None = None

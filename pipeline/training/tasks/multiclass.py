@@ -30,6 +30,8 @@ class Multiclass(Task):
     metrics = (LOG_LOSS, ACCURACY, Metric("macro_f1", "score"), Metric("roc_auc_ovr", "score"))
     usual_metric = "log_loss"
     usual_metric_why = "how right the probabilities of all classes are"
+    mean_losses = ("log_loss", "accuracy")
+    usual_loss = "log_loss"
     of_labels = True
 
     def learnt(self, target: pd.Series) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -85,12 +87,9 @@ class Multiclass(Task):
         import numpy as np
         from sklearn import metrics as sk
 
-        values, classes = answers.values, np.array(answers.classes, object)
-        place = _places(target, answers.classes)
-        own = np.where(place >= 0, values[np.arange(len(values)), place], 0.0)
-        said = classes[values.argmax(axis=1)]
+        said = _likeliest(answers)
         return {
-            "log_loss": float(np.average(-np.log(np.clip(own, SMALLEST, 1.0)), weights=weight)),
+            "log_loss": float(np.average(_log_losses(target, answers), weights=weight)),
             "accuracy": float(np.average(said == target, weights=weight)),
             "macro_f1": float(
                 sk.f1_score(
@@ -99,6 +98,17 @@ class Multiclass(Task):
             ),
             "roc_auc_ovr": _one_against_rest(target, answers, weight),
         }
+
+    def row_losses(self, metric: str, target: np.ndarray, answers: Answers) -> np.ndarray | None:
+        match metric:
+            case "log_loss":
+                return _log_losses(target, answers)
+            case "accuracy":
+                return (_likeliest(answers) != target).astype("float64")
+        return None
+
+    def of_mean_loss(self, metric: str, mean: float) -> float:
+        return 1 - mean if metric == "accuracy" else mean
 
     def guess(
         self, learnt: np.ndarray, rows: int, classes: tuple[str, ...] = (), weight: np.ndarray | None = None
@@ -116,8 +126,7 @@ class Multiclass(Task):
         """Half the squared distance between the probabilities and the truth, the Brier score of several classes."""
         import numpy as np
 
-        values, place = answers.values, _places(target, answers.classes)
-        own = np.where(place >= 0, values[np.arange(len(values)), place], 0.0)
+        values, own = answers.values, _of_own_class(target, answers)
         # (1 - own)^2 for the own class in place of own^2.
         return np.clip(((values**2).sum(axis=1) + 1 - 2 * own) / 2, 0.0, 1.0)
 
@@ -161,6 +170,26 @@ def _places(target: np.ndarray, classes: Sequence[str]) -> np.ndarray:
 
     places = {label: place for place, label in enumerate(classes)}
     return np.array([places.get(label, -1) for label in target], "int64")
+
+
+def _of_own_class(target: np.ndarray, answers: Answers) -> np.ndarray:
+    """The probability of each row's own class; 0 for one that was never learnt."""
+    import numpy as np
+
+    place = _places(target, answers.classes)
+    return np.where(place >= 0, answers.values[np.arange(len(place)), place], 0.0)
+
+
+def _log_losses(target: np.ndarray, answers: Answers) -> np.ndarray:
+    import numpy as np
+
+    return -np.log(np.clip(_of_own_class(target, answers), SMALLEST, 1.0))
+
+
+def _likeliest(answers: Answers) -> np.ndarray:
+    import numpy as np
+
+    return np.array(answers.classes, object)[answers.values.argmax(axis=1)]
 
 
 def _one_against_rest(target: np.ndarray, answers: Answers, weight: np.ndarray | None) -> float:

@@ -28,6 +28,8 @@ class Regression(Task):
     )
     usual_metric = "mae"
     usual_metric_why = "in the target's own unit"
+    mean_losses = ("mae", "rmse", "pinball", "poisson_deviance")
+    usual_loss = "mae"
 
     def learnt(self, target: pd.Series) -> tuple[np.ndarray, tuple[str, ...]]:
         if target.nunique() == 1:
