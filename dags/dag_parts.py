@@ -134,6 +134,25 @@ def tell_champion(model: str) -> None:
         log.info("emitted %s: version %s is live", asset.name, news.version)
 
 
+def stop_where_frozen(model: str) -> None:
+    """Skips the task where the model is frozen and nobody asked for the run by hand; what a person asks for goes on, and it is said."""
+    from pipeline.runs.freeze import frozen
+
+    why = frozen(Context.here(), model)
+    if why and begun_by_itself(get_current_context()["dag_run"]):
+        skip(f"{model} is {why}")
+    if why:
+        log.info("%s is %s; this run was asked for by hand, so it goes on", model, why)
+
+
+def begun_by_itself(run: Any) -> bool:
+    """Whether no person asked for the run: it is on schedule, from an event of an asset, or from an alert."""
+    from pipeline.runs.alerts import USER
+
+    kind = str(getattr(run.run_type, "value", run.run_type)).lower()
+    return not ("manual" in kind or "backfill" in kind) or run.triggering_user_name == USER
+
+
 def _run_id(context: Any) -> str:
     from pipeline.ledger.store import airflow_run
 

@@ -78,12 +78,16 @@ def check_drift(model: str) -> dict:
 
 def announce_drift(model: str, drift_check: dict) -> None:
     """Emits the event that starts a retrain, or skips. A look that is repeated asks for no second one."""
-    from pipeline.runs import drift_alarm
+    from pipeline.runs import drift_alarm, freeze
 
     if drift_check["decision"] != "retrain":
         skip(f"nothing to announce: {drift_check['said']}; {drift_check['why']}")
     if by := drift_alarm.asked_by(Context.here(), model, drift_check["since"]):
         skip(f"nothing to announce: {by} has asked for a retrain because of the alarm since {drift_check['since']}")
+    if why := freeze.frozen(Context.here(), model):
+        skip(
+            f"nothing to announce: {model} is {why}; the first look after that asks for the retrain, if it still sees this"
+        )
     reason = f"{'drift' if drift_check['verdict'] == 'drift' else 'live quality'}: {drift_check['said']}"
     extra = {"as_of": drift_check["as_of"], "reason": reason, "since": drift_check["since"]}
     get_current_context()["outlet_events"][alias(model)].add(drift_asset(model), extra=extra)

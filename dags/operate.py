@@ -2,7 +2,8 @@
 
 `reconcile` makes the model's slots agree with its route and harms nothing, so it is the form's default; `rollback` moves the
 route back to the predecessor, and never to a version that was itself rolled back; `undeploy` takes the model off the router and
-ends its slots. Other models are left alone. All three go on for a model whose block of params.yaml is broken. A model whose block
+ends its slots; `freeze` is the stop button: until `unfreeze` no retrain begins and no version goes live but by hand. Other models are
+left alone. All go on for a model whose block of params.yaml is broken. A model whose block
 was deleted has no such Dag any more: `perennial undeploy MODEL` ends it.
 """
 
@@ -16,20 +17,20 @@ from dag_parts import BY_HAND, each_model, form_values, task_defaults, tell_cham
 from pipeline.context import Context
 from pipeline.runs.dag_settings import DagSettings
 
+ACTIONS = ["reconcile", "rollback", "undeploy", "freeze", "unfreeze"]
+
 
 def operate_dag(model: str, settings: DagSettings) -> Any:
     @dag(
         dag_id=f"operate__{model}",
-        description=f"Roll {model} back, reconcile it, or take it off the router",
+        description=f"Roll {model} back, reconcile it, freeze it, or take it off the router",
         schedule=None,
         catchup=False,
         max_active_runs=1,
         tags=["perennial", model],
         default_args=task_defaults(BY_HAND),
         params={
-            "action": Param(
-                "reconcile", enum=["reconcile", "rollback", "undeploy"], title="Action", description="What to do."
-            ),
+            "action": Param("reconcile", enum=ACTIONS, title="Action", description="What to do."),
             "reason": Param("by hand", type="string", title="Reason", description="Why, for the ledger."),
         },
         doc_md=__doc__,

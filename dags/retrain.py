@@ -27,6 +27,7 @@ from dag_parts import (
     form_values,
     set_form,
     skip,
+    stop_where_frozen,
     task_defaults,
     task_of,
     tell_champion,
@@ -80,6 +81,7 @@ def is_backfill(context: Any) -> bool:
 def open_workspace(model: str) -> str:
     from pipeline.runs import steps
 
+    stop_where_frozen(model)
     request = run_request(get_current_context())
     as_of = params.time_of(request.as_of)
     return steps.open_run(Context.here(), request.run, model, as_of, request.reason)
@@ -111,6 +113,7 @@ def roll_out(model: str, version: str) -> dict:
     context = get_current_context()
     if is_backfill(context):
         skip(f"version {version} comes from a backfill, which never goes live")
+    stop_where_frozen(model)
     from pipeline.runs import steps
 
     request, strategy = run_request(context), context["params"]["strategy"]

@@ -5,7 +5,6 @@ import hmac
 import logging
 
 TOKEN = "PERENNIAL_WEBHOOK_TOKEN"
-USER = "alert webhook"
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +116,7 @@ def started(request):
     from airflow.utils.types import DagRunTriggeredByType
 
     from pipeline.errors import SettingsError
+    from pipeline.runs.alerts import USER
 
     dag = DagModel.get_current(request.dag)
     if dag is not None and dag.is_paused:

@@ -28,14 +28,14 @@ class Answer:
     exit_code: int = 0
 
 
-def _context() -> Context:
+def context_of_a_person() -> Context:
     from pipeline.context import Context
 
     context = Context.here()
     return replace(context, asked_by=context.environment.user)
 
 
-def _known(context: Context, model: str | None) -> str:
+def known_model(context: Context, model: str | None) -> str:
     """The model's name, or '' for all models. Raises SettingsError for a name that neither params.yaml nor the ledger has.
 
     A model whose block is broken or gone is known as long as the ledger says that it was live: it can be seen, rolled back and ended.
@@ -65,12 +65,15 @@ def init(arguments: argparse.Namespace) -> Answer:
 
 
 def retrain(arguments: argparse.Namespace) -> Answer:
+    from pipeline.runs.freeze import frozen
     from pipeline.runs.retrain import retrain
     from pipeline.workspaces import stage_server
 
-    context, model = _context(), arguments.model
+    context, model = context_of_a_person(), arguments.model
     settings = context.params.model_of_a_run(model)
     as_of = arguments.as_of or settings.as_of
+    if why := frozen(context, model):
+        print(f"{model} is {why}; you asked for this run, so it goes on", file=sys.stderr)
     if arguments.deploy:
         _start_router(context)
     run = f"cli/{model}/{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
@@ -106,15 +109,15 @@ def reproduce(arguments: argparse.Namespace) -> Answer:
     from pipeline.workspaces import stage_server
 
     with stage_server.running(at_once=True):
-        result = rebuild(_context(), arguments.model, arguments.version)
+        result = rebuild(context_of_a_person(), arguments.model, arguments.version)
     return Answer(tables.rebuild(result), result.as_dict(), 0 if result.identical else 1)
 
 
 def search(arguments: argparse.Namespace) -> Answer:
     from pipeline.cli import tables
 
-    context = _context()
-    model = _known(context, arguments.model)
+    context = context_of_a_person()
+    model = known_model(context, arguments.model)
     found = context.registry.records(model, arguments.version).evaluation.get("search", {})
     return Answer(tables.search(model, arguments.version, found), found)
 
@@ -123,8 +126,8 @@ def predict(arguments: argparse.Namespace) -> Answer:
     from pipeline.ledger.timeline import live_at
     from pipeline.runs.batch_scoring import score
 
-    context = _context()
-    model = _known(context, arguments.model)
+    context = context_of_a_person()
+    model = known_model(context, arguments.model)
     live = live_at(context.ledger, model)
     # A model whose block is broken, or gone, is still scored: by the usual form of a CSV, and strictly.
     settings = context.params.models.get(model)
@@ -139,7 +142,7 @@ def score(arguments: argparse.Namespace) -> Answer:
     from pipeline.runs import scoring
     from pipeline.runs.scoring_interval import Interval
 
-    context, name = _context(), arguments.model
+    context, name = context_of_a_person(), arguments.model
     wanted = context.params.model(name).scoring
     # Without `scoring` the function below says what is missing.
     cron = wanted.cron if wanted is not None else "@daily"
@@ -152,8 +155,8 @@ def score(arguments: argparse.Namespace) -> Answer:
 def export(arguments: argparse.Namespace) -> Answer:
     from pipeline.runs import edge_export
 
-    context = _context()
-    made = edge_export.export(context, _known(context, arguments.model), arguments.version, arguments.to)
+    context = context_of_a_person()
+    made = edge_export.export(context, known_model(context, arguments.model), arguments.version, arguments.to)
     text = (
         f"{made.model}: version {made.version} to {made.folder}, {made.files} files, {made.size_mb:.2f} MB; "
         f"`python {made.folder}/serve.py` serves it, and with `--key {made.key}` trusts this key alone, whatever the folder says"
@@ -165,8 +168,8 @@ def deploy(arguments: argparse.Namespace) -> Answer:
     from pipeline.cli import tables
     from pipeline.deployer import traffic
 
-    context = _context()
-    model = _known(context, arguments.model)
+    context = context_of_a_person()
+    model = known_model(context, arguments.model)
     accept = arguments.accept_schema_change
     result = traffic(context).deploy("", model, arguments.version, "by hand", arguments.strategy, 0, accept)
     return Answer(f"{model}: {tables.deployment(result)}", result.as_dict())
@@ -176,8 +179,8 @@ def rollback(arguments: argparse.Namespace) -> Answer:
     from pipeline.cli import tables
     from pipeline.deployer import traffic
 
-    context = _context()
-    model = _known(context, arguments.model)
+    context = context_of_a_person()
+    model = known_model(context, arguments.model)
     result = traffic(context).rollback("", model, "by hand")
     return Answer(f"{model}: {tables.rollback(result)}", result.as_dict())
 
@@ -186,7 +189,7 @@ def undeploy(arguments: argparse.Namespace) -> Answer:
     from pipeline.cli import tables
     from pipeline.deployer import traffic
 
-    context, model = _context(), arguments.model
+    context, model = context_of_a_person(), arguments.model
     result = traffic(context).undeploy("", model, "by hand")
     return Answer(f"{model}: {tables.undeployment(model, result, model in context.params.models)}", result.as_dict())
 
@@ -194,8 +197,8 @@ def undeploy(arguments: argparse.Namespace) -> Answer:
 def watch(arguments: argparse.Namespace) -> Answer:
     from pipeline.runs.post_rollout_watch import watch
 
-    context = _context()
-    model = _known(context, arguments.model)
+    context = context_of_a_person()
+    model = known_model(context, arguments.model)
     result = watch(context, "", model, arguments.as_of or datetime.now(UTC))
     return Answer(f"{model}: {result.decision}; {result.reason}", result.as_dict())
 
@@ -203,8 +206,8 @@ def watch(arguments: argparse.Namespace) -> Answer:
 def reconcile(arguments: argparse.Namespace) -> Answer:
     from pipeline.deployer import traffic
 
-    context = _context()
-    models = [_known(context, model) for model in arguments.models]
+    context = context_of_a_person()
+    models = [known_model(context, model) for model in arguments.models]
     changes = traffic(context).reconcile("", models or None)
     return Answer("\n".join(changes) or "nothing to do: what runs agrees with the routes", {"done": changes})
 
@@ -214,8 +217,8 @@ def status(arguments: argparse.Namespace) -> Answer:
     from pipeline.deployer import traffic
     from pipeline.deployer.status import faults
 
-    context = _context()
-    models = traffic(context).status(_known(context, arguments.model))
+    context = context_of_a_person()
+    models = traffic(context).status(known_model(context, arguments.model))
     shared = faults(context)
     values = [{**model.as_dict(), "shared_faults": shared} for model in models]
     if arguments.json and not models:
@@ -229,9 +232,9 @@ def timeline(arguments: argparse.Namespace) -> Answer:
     from pipeline.cli import tables
     from pipeline.ledger.timeline import live_at, timeline
 
-    context = _context()
+    context = context_of_a_person()
     until = arguments.at.isoformat(timespec="milliseconds").replace("+00:00", "Z") if arguments.at else ""
-    model = _known(context, arguments.model)
+    model = known_model(context, arguments.model)
     live, events = live_at(context.ledger, model, until), timeline(context.ledger, model, until)
     values = {
         "model": model,
@@ -246,8 +249,8 @@ def costs(arguments: argparse.Namespace) -> Answer:
     from pipeline.cli import tables
     from pipeline.ledger import costs
 
-    context = _context()
-    model = _known(context, arguments.model)
+    context = context_of_a_person()
+    model = known_model(context, arguments.model)
     runs = costs.run_costs(context.ledger, context.params.prices, run=arguments.run, model=model)
     if arguments.run and not runs:
         raise SettingsError(f"run {arguments.run}", "is not in the ledger", "`perennial costs` lists the runs")
@@ -258,8 +261,8 @@ def roi(arguments: argparse.Namespace) -> Answer:
     from pipeline.cli import tables
     from pipeline.ledger import costs
 
-    context = _context()
-    model = _known(context, arguments.model)
+    context = context_of_a_person()
+    model = known_model(context, arguments.model)
     earned = costs.roi(context.ledger, context.params.prices, context.params.baseline, model=model)
     return Answer(tables.roi(earned), earned.as_dict())
 
@@ -268,7 +271,7 @@ def verify(arguments: argparse.Namespace) -> Answer:
     from pipeline.cli import tables
     from pipeline.runs.ledger_check import accept, verify
 
-    checked = accept(_context(), arguments.accept) if arguments.accept else verify(_context())
+    checked = accept(context_of_a_person(), arguments.accept) if arguments.accept else verify(context_of_a_person())
     return Answer(tables.ledger_check(checked), checked.as_dict(), 0 if checked.intact else 1)
 
 
@@ -276,8 +279,8 @@ def trace(arguments: argparse.Namespace) -> Answer:
     from pipeline.cli import tables
     from pipeline.runs.provenance import trace
 
-    context = _context()
-    traced = trace(context, arguments.data, _known(context, arguments.model))
+    context = context_of_a_person()
+    traced = trace(context, arguments.data, known_model(context, arguments.model))
     return Answer(tables.trace(traced), traced.as_dict())
 
 
@@ -292,7 +295,7 @@ def drift(arguments: argparse.Namespace) -> Answer:
     from pipeline.runs.drift_check import check_drift
 
     as_of = arguments.as_of or datetime.now(UTC)
-    check = check_drift(_context(), f"cli/drift/{arguments.model}", arguments.model, as_of)
+    check = check_drift(context_of_a_person(), f"cli/drift/{arguments.model}", arguments.model, as_of)
     return Answer(tables.drift_check(check), check.as_dict())
 
 

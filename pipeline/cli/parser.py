@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from pipeline.cli import commands
+from pipeline.cli import commands, decisions
 from pipeline.cli.commands import Answer
 
 
@@ -114,6 +114,13 @@ def _add_rollout_commands(add: Add) -> None:
     _add_accept_schema_change(deploy)
     rollback = add("rollback", commands.rollback, "bring the predecessor live again, or call a rollout back")
     rollback.add_argument("model")
+    freeze = add("freeze", decisions.freeze, "the stop button: no retrain and no new version until then, but by hand")
+    freeze.add_argument("model")
+    freeze.add_argument("--until", type=_time, help="ISO 8601 (default: until `unfreeze`)")
+    freeze.add_argument("--reason", default="by hand")
+    unfreeze = add("unfreeze", decisions.unfreeze, "end a freeze")
+    unfreeze.add_argument("model")
+    unfreeze.add_argument("--reason", default="by hand")
     undeploy = add("undeploy", commands.undeploy, "take a model off the router and end its slots; needs no block")
     undeploy.add_argument("model")
     watch = add("watch", commands.watch, "compare champion and predecessor on matured labels; roll back if worse")

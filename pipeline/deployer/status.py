@@ -23,6 +23,7 @@ from pipeline.ledger.package_of_version import PackageOfVersion
 from pipeline.ledger.rollout_events import MOVES, EvidenceNeeded, RolledBack, RolloutHolding, RolloutStarted, RouteMoved
 from pipeline.ledger.store import Ledger
 from pipeline.ledger.timeline import live_at, live_models, trusted_predecessor
+from pipeline.policy.freeze import all_frozen
 from pipeline.registry.versions import Registry
 from pipeline.rollout import registry_agreement
 from pipeline.rollout.opened import is_recorded, open_rollout
@@ -51,7 +52,11 @@ def models_status(context: Context, model: str = "") -> list[ModelStatus]:
     with ledger.reading():
         delays, scored = label_delays.newest_of(ledger, names), _newest_scored(ledger, names)
         unknown = _without_verdict(ledger, names)
-        found = [_one(context, name, delays.get(name), scored.get(name), unknown.get(name)) for name in names]
+        frozen = all_frozen(ledger, context.params.models, names, context.clock())
+        found = [
+            replace(_one(context, name, delays.get(name), scored.get(name), unknown.get(name)), frozen=frozen.get(name))
+            for name in names
+        ]
         return [_with_registry(ledger, status, registry) for status in found]
 
 

@@ -15,6 +15,8 @@ from typing import Any
 from pipeline.errors import DataError, PerennialError
 from pipeline.settings.models import Monitor, time_of
 
+# Who triggers the runs that alerts ask for.
+USER = "alert webhook"
 MOST_BYTES = 262_144
 # Of a text that goes into a reason for people.
 MOST_TEXT = 200

@@ -17,7 +17,7 @@ from pipeline.ledger import data_revisions
 from pipeline.ledger.events import DataLanded, GatesChecked, RunOpened, VersionRegistered
 from pipeline.ledger.timeline import live_at
 from pipeline.rollout.results import Deployment, ShadowResult
-from pipeline.runs import label_maturity, workspace_transfer
+from pipeline.runs import freeze, label_maturity, workspace_transfer
 from pipeline.settings import models
 from pipeline.workspaces import dvc_graph, workspace
 
@@ -218,7 +218,11 @@ def roll_out(
 
 
 def operate(context: Context, run: str, model: str, action: str, reason: str) -> Any:
-    """Does what a person on call chose, `rollback`, `undeploy` or `reconcile`, to this model and no other; returns JSON."""
+    """Does what a person on call chose, one of the operate Dag's actions, to this model and no other; returns JSON."""
+    if action == "freeze":
+        return freeze.freeze(context, run, model, reason)
+    if action == "unfreeze":
+        return freeze.unfreeze(context, run, model, reason)
     if action == "rollback":
         return traffic(context).rollback(run, model, reason).as_dict()
     if action == "undeploy":

@@ -20,6 +20,7 @@ from pipeline.settings.columns import Hook
 from pipeline.settings.cron import Cron
 from pipeline.settings.economics import Economics
 from pipeline.settings.faults import all_faults, fault, read_sections, readable_part
+from pipeline.settings.policy import Policy
 from pipeline.settings.rollout import Rollout
 from pipeline.settings.scoring import Scoring
 from pipeline.settings.section import MOST, Section
@@ -207,6 +208,7 @@ class Model(Section):
     monitor: Monitor
     rollout: Rollout = Rollout()
     economics: Economics = Economics()
+    policy: Policy = Policy()
     scoring: Scoring | None = None
 
     @property

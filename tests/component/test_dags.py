@@ -164,7 +164,7 @@ def test_the_form_for_what_to_do_begins_with_what_does_no_harm(told):
     """The form of the operate Dag offers reconcile before rollback and undeploy."""
     form = told["dags"]["operate__flight-delay"]["params"]
     assert set(form) == {"action", "reason"}
-    assert form["action"]["enum"] == ["reconcile", "rollback", "undeploy"]
+    assert form["action"]["enum"] == ["reconcile", "rollback", "undeploy", "freeze", "unfreeze"]
     assert form["action"]["value"] == "reconcile"
 
 
@@ -184,8 +184,10 @@ ledger.append(RolloutEnded(version="1", slot="blue", digest="d"), "news")
 for dag, conf in (
     ("operate__churn", unknown), ("monitor__churn", unknown), ("retrain__churn", unknown), ("monitor__churn", None),
     ("operate__churn", known), ("monitor__other", None), ("retrain__other", None), ("operate__other", None),
+    ("operate__churn", {"action": "freeze"}), ("retrain__churn", None), ("operate__churn", {"action": "unfreeze"}),
     ("killed", None), ("tells", None),
 ):
+    sys.modules["dag_parts"].begun_by_itself = lambda run: run.dag_id == "retrain__churn" and not run.conf
     run = dags[dag].test(run_conf=conf)
     failed = sorted(t.task_id for t in run.get_task_instances() if t.state == "failed")
     noted = [entry.run for entry in ledger.events(ChampionTold, model="news")]
@@ -215,7 +217,7 @@ def runs(tmp_path_factory):
     command = [sys.executable, "-c", RUN_DAGS, str(project / "dags")]
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
     told = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("@@")]
-    assert len(told) == 10, done.stderr
+    assert len(told) == 13, done.stderr
     return {(dag, key): tuple(found) for dag, key, *found in told}, done.stdout + done.stderr
 
 
@@ -232,9 +234,23 @@ def test_a_run_refuses_a_key_that_its_form_does_not_have(runs):
     ended, said = runs
     states = {run: found[0] for run, found in ended.items() if run[0].endswith("__churn")}
     refused = {(f"{kind}__churn", "acton"): "failed" for kind in ("operate", "monitor", "retrain")}
-    assert states == refused | {("operate__churn", "reason"): "success", ("monitor__churn", "nothing"): "success"}, said
+    others = [
+        ("operate__churn", "reason"),
+        ("operate__churn", "action"),
+        ("monitor__churn", "nothing"),
+        ("retrain__churn", "nothing"),
+    ]
+    assert states == refused | dict.fromkeys(others, "success"), said
     assert "model churn: no version is live yet" in said
     assert said.count("conf acton: is unknown to this Dag; use action, reason") >= 1
+
+
+def test_a_frozen_models_run_begins_nothing(runs):
+    """A run that begins by itself skips all its steps while its model is frozen, and says who froze it; `operate` freezes and ends it."""
+    ended, said = runs
+    assert ended["operate__churn", "action"] == ended["retrain__churn", "nothing"] == ("success",), said
+    assert said.count("skipped: churn is frozen by dag_test: ") == 1
+    assert said.count("no longer frozen, by dag_test: ") == 1
 
 
 def test_another_model_is_another_pair_of_dags(project, read_dags):

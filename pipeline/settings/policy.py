@@ -1,0 +1,31 @@
+"""The section `policy` of a model's block: when a model may change by itself."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import model_validator
+
+from pipeline.settings.section import Section
+from pipeline.settings.times import UtcTime
+
+
+class FrozenSpan(Section):
+    """From `start` up to `end` nothing changes by itself."""
+
+    start: UtcTime
+    end: UtcTime
+    reason: str = ""
+
+    @model_validator(mode="after")
+    def ends_after_its_start(self) -> FrozenSpan:
+        if self.start >= self.end:
+            raise ValueError(f"end: {self.end:%Y-%m-%d %H:%M} is not after start, {self.start:%Y-%m-%d %H:%M}")
+        return self
+
+    def holds(self, at: datetime) -> bool:
+        return self.start <= at < self.end
+
+
+class Policy(Section):
+    frozen: tuple[FrozenSpan, ...] = ()
