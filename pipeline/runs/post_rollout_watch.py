@@ -12,19 +12,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.context import Context
 from pipeline.deployer import traffic
-from pipeline.errors import LeaseBusy, PerennialError
+from pipeline.errors import LeaseBusy
 from pipeline.ledger.events import Watched
 from pipeline.ledger.package_of_version import PackageOfVersion
 from pipeline.ledger.timeline import LiveVersion, live_at, trusted_predecessor
 from pipeline.rollout.results import Rollback
-from pipeline.runs import label_maturity
-from pipeline.serving import comparable
-from pipeline.serving.schema import Schema
+from pipeline.runs import label_maturity, logged_answers
+from pipeline.runs.logged_answers import Incomparable
 from pipeline.training.tasks import Answers
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -101,10 +99,6 @@ def _rolled_back(context: Context, run: str, name: str, watched: Watched) -> Wat
     return WatchResult("roll back", reason, watched, rollback)
 
 
-class Incomparable(Exception):
-    """Two versions that cannot be compared on the same rows; str() says why."""
-
-
 def _losses(
     context: Context, name: str, champion: LiveVersion, predecessor: PackageOfVersion, as_of: datetime
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
@@ -129,54 +123,9 @@ def _losses(
     rows = label_join.with_labels(requests, labels, timedelta(seconds=model.monitor.label_tolerance_s))
     if len(rows):
         rows = rows.sort_values(["known", "key"])
-    old = _answers(context, name, predecessor, rows, champion)
+    old = logged_answers.answers_of(context, name, predecessor, rows, champion)
     target = rows["target"].to_numpy()
-    new = Answers.of(rows, tuple(_manifest(context, name, champion).get("classes", ())))
+    new = Answers.of(rows, tuple(logged_answers.manifest_of(context, name, champion).get("classes", ())))
     task = tasks.of(model.training)
     weight = rows[WEIGHT].to_numpy() if WEIGHT in rows.columns else None
     return task.losses(target, new, old), task.losses(target, old, new), weight
-
-
-def _answers(
-    context: Context, name: str, before: PackageOfVersion, rows: pd.DataFrame, champion: LiveVersion
-) -> Answers:
-    """The predecessor's answers to the rows that the champion logged. Raises Incomparable."""
-    from pipeline.serving.errors import PackageRefused
-    from pipeline.serving.runtime import Runtime
-
-    version = before.version
-    try:
-        runtime = Runtime.load(context.registry.package_folder(name, version, before.digest))
-        personal = context.params.model(name).rollout.serving.personal
-        if hidden := [feature for feature in runtime.features if feature in personal]:
-            raise Incomparable(f"{', '.join(hidden)} is personal and not in the prediction log")
-        if missing := comparable.lacking(runtime.reader.schema, rows.columns, rows.columns):
-            raise Incomparable(f"version {version} needs {', '.join(missing)}, which requests no longer carry")
-        logged = _schema(context, name, champion)
-        if unlike := comparable.unlike_times(logged, runtime.reader.schema):
-            raise Incomparable(unlike)
-        # What the champion's log rounds to float32.
-        if rounded := runtime.reader.doubles.difference(logged.doubles):
-            raise Incomparable(
-                f"version {version} takes {', '.join(sorted(rounded))} as float64, and the log has it rounded to float32"
-            )
-        if runtime.task != (own := _manifest(context, name, champion)["task"]):
-            raise Incomparable(f"version {version} is of task {runtime.task}, version {champion.version} of {own}")
-        return Answers(runtime.predict_logged(rows), runtime.classes)
-    except (PackageRefused, PerennialError, OSError, ValueError, KeyError) as error:
-        raise Incomparable(f"version {version} cannot predict these rows ({error})") from error
-
-
-def _schema(context: Context, name: str, champion: LiveVersion) -> Schema:
-    """That of the version whose log it is."""
-    from pipeline.serving import contents
-    from pipeline.serving.runtime import schema_of
-
-    package = context.registry.package_folder(name, champion.version, champion.digest)
-    return schema_of(contents.read(package))
-
-
-def _manifest(context: Context, name: str, champion: LiveVersion) -> dict[str, Any]:
-    from pipeline.serving import contents
-
-    return contents.read(context.registry.package_folder(name, champion.version, champion.digest)).manifest

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from pipeline.runs import post_rollout_watch as watching
+from pipeline.runs import logged_answers
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.schema import Column, Reader, Schema
 
@@ -30,12 +30,14 @@ SINCE, NOTE = Column("since", "datetime"), Column("note", "text", groups=512)
 def test_what_the_log_does_not_tell_the_predecessor_is_not_compared(monkeypatch, champion, predecessor, why):
     """Times that the champion read in another zone, and words in other groups, are no values of the predecessor's."""
     monkeypatch.setattr(Runtime, "load", lambda folder: SimpleNamespace(reader=Reader(predecessor), features=[]))
-    monkeypatch.setattr(watching, "_schema", lambda *_: champion)
+    monkeypatch.setattr(logged_answers, "schema_of", lambda *_: champion)
     serving = SimpleNamespace(personal={})
     model = SimpleNamespace(rollout=SimpleNamespace(serving=serving))
     context = SimpleNamespace(
         registry=SimpleNamespace(package_folder=lambda *_: None), params=SimpleNamespace(model=lambda _: model)
     )
     rows = pd.DataFrame(columns=champion.numbers)
-    with pytest.raises(watching.Incomparable, match=why):
-        watching._answers(context, "churn", SimpleNamespace(version="1", digest=""), rows, SimpleNamespace(version="2"))
+    with pytest.raises(logged_answers.Incomparable, match=why):
+        logged_answers.answers_of(
+            context, "churn", SimpleNamespace(version="1", digest=""), rows, SimpleNamespace(version="2")
+        )
