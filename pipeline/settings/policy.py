@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from pipeline.settings.section import Section
-from pipeline.settings.times import UtcTime
+from pipeline.settings.times import LONGEST_DAYS, UtcTime
 
 
 class FrozenSpan(Section):
@@ -28,4 +28,6 @@ class FrozenSpan(Section):
 
 
 class Policy(Section):
+    # A look compares the versions' losses by windows of this length.
+    window_days: float = Field(default=7, gt=0, le=LONGEST_DAYS)
     frozen: tuple[FrozenSpan, ...] = ()

@@ -1,0 +1,113 @@
+"""The losses of past versions on the live requests, window by window, scored once and kept in the ledger."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from harness.project import change_params
+from pipeline.ledger.events import VersionRegistered
+from pipeline.ledger.receipt_events import WindowScored
+from pipeline.ledger.timeline import live_at
+from pipeline.runs import logged_answers
+from pipeline.runs.window_losses import NoHistory, live_history
+from pipeline.training.tasks import Answers
+from tests.support.monitored import AS_OF, Monitored
+
+# What each version answers to a row of label 1; to one of label 0 it answers 1 less that.
+RIGHT = {"1": 0.6, "2": 0.9}
+
+
+@pytest.fixture
+def answering(project, ledger, churn_artifacts, tmp_path, monkeypatch):
+    """Version 1 of 1 January answers all requests of January and February, labels come after 2 days, and one loss is a row's log loss."""
+    world = Monitored(project, ledger, churn_artifacts, tmp_path / "home", late_days=2)
+    change_params(project, "models.churn.economics", {"loss": "log_loss"})
+    registered(world, "1", datetime(2024, 1, 1, tzinfo=UTC), "2024-01-01T00:00:00+00:00")
+    world.landed(datetime(2024, 1, 1, tzinfo=UTC), 86_400, 2 * 86_400)
+    world.live("1", "2024-01-02T00:00:00+00:00")
+    asked = []
+
+    def answers_of(context, name, package, rows, champion):
+        asked.append((package.version, rows["event_time"].min(), rows["event_time"].max()))
+        right = RIGHT[package.version]
+        return Answers(np.where(rows["target"] == 1, right, 1 - right))
+
+    monkeypatch.setattr(logged_answers, "answers_of", answers_of)
+    world.asked = asked
+    return world
+
+
+def registered(world, version, as_of, at):
+    event = VersionRegistered(version=version, mlflow_run="m", data_version="d", as_of=as_of.isoformat())
+    world.ledger.append(event, "churn", at=at)
+
+
+def history(world, as_of=AS_OF):
+    return live_history(world.context, "r", "churn", live_at(world.ledger, "churn"), as_of, retrain_cost=2.0)
+
+
+def test_whole_windows_whose_labels_have_matured_have_a_loss(answering):
+    """The mean log loss of the live version stands in each window that ended at least the labels' delay ago, and in no other."""
+    found = history(answering)
+    known = found.known
+    assert (known.live, known.cost, known.age) == (0, 2.0, 8)
+    assert found.starts[0] == datetime(2024, 1, 1, tzinfo=UTC)
+    matured = [start + timedelta(days=9) <= AS_OF for start in found.starts]
+    assert (~np.isnan(known.losses[0])).tolist() == [
+        m and n >= 30 for m, n in zip(matured, found.labelled, strict=True)
+    ]
+    assert known.losses[0][known.labelled] == pytest.approx(-np.log(0.6))
+    assert len(known.labelled) >= 5
+    assert (known.served[known.labelled] == 0).all()
+
+
+def test_a_window_is_scored_once(answering):
+    """A second look sees the same, scores nothing and writes nothing; one of an earlier as-of sees the windows of its time."""
+    first = history(answering)
+    scored, events = len(answering.asked), len(answering.ledger.events())
+    again = history(answering)
+    assert (len(answering.asked), len(answering.ledger.events())) == (scored, events)
+    np.testing.assert_array_equal(again.known.losses, first.known.losses)
+    earlier = history(answering, datetime(2024, 1, 30, tzinfo=UTC)).known
+    assert earlier.now == 4
+    np.testing.assert_array_equal(earlier.losses[0], [*first.known.losses[0][:3], np.nan])
+    assert len(answering.asked) == scored
+
+
+def test_a_past_version_is_scored_on_the_windows_after_its_training_alone(answering):
+    """Version 2 learnt up to a Wednesday: it has a loss from the next whole window on, and what version 1 lost there stays."""
+    before = history(answering).known
+    registered(answering, "2", datetime(2024, 1, 24, tzinfo=UTC), "2024-02-20T00:00:00+00:00")
+    answering.live("2", "2024-02-20T01:00:00+00:00")
+    known = history(answering).known
+    assert (known.live, known.born.tolist(), known.age) == (1, [0, 4], 4)
+    np.testing.assert_array_equal(known.losses[0], before.losses[0])
+    assert np.flatnonzero(~np.isnan(known.losses[1])).tolist() == [w for w in before.labelled if w >= 4]
+    assert known.losses[1][known.labelled] == pytest.approx(-np.log(0.9))
+    assert (known.served[known.labelled] == 0).all()
+    events = [entry.event for entry in answering.ledger.events(WindowScored)]
+    assert {event.loss for event in events} == {"log_loss"}
+
+
+def test_what_cannot_be_compared_says_why_and_is_not_tried_again(answering, monkeypatch):
+    """A version that needs what requests no longer carry has no loss; the event says why."""
+
+    def refuse(context, name, package, rows, champion):
+        raise logged_answers.Incomparable("version 1 needs calls, which requests no longer carry")
+
+    monkeypatch.setattr(logged_answers, "answers_of", refuse)
+    assert np.isnan(history(answering).known.losses).all()
+    told = answering.ledger.events(WindowScored)
+    assert set(told[0].event.left_out.values()) == {"version 1 needs calls, which requests no longer carry"}
+    history(answering)
+    assert len(answering.ledger.events(WindowScored)) == len(told)
+
+
+def test_a_version_of_unknown_age_has_no_history(answering):
+    """Where nobody knows as of when the live version was trained, it is said."""
+    answering.live("7", "2024-02-20T01:00:00+00:00")
+    with pytest.raises(NoHistory, match="does not say as of when version 7 was trained"):
+        history(answering)
