@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar
 import sqlalchemy as sa
 
 from pipeline.errors import LedgerError
-from pipeline.ledger import chain, rollout_events  # noqa: F401, registers its kinds
+from pipeline.ledger import chain, decision_events, rollout_events  # noqa: F401, register their kinds
 from pipeline.ledger.chain import ChainCheck, ClockStep, Head, canonical, chain_hash
 from pipeline.ledger.events import KINDS, Event, MissingField, UnknownEvent
 
