@@ -124,8 +124,13 @@ def read_snapshot(folder: Path) -> pd.DataFrame:
     files = sorted(folder.glob("*.parquet"))
     if not files:
         raise DataError(f"snapshot {folder}", "has no partitions", "run the snapshot stage first")
-    rows = pa.concat_tables([pq.read_table(file) for file in files], promote_options="default").to_pandas()
-    schema = Schema.of_snapshot(folder)
+    table = pa.concat_tables([pq.read_table(file) for file in files], promote_options="default")
+    return spelt(table, Schema.of_snapshot(folder))
+
+
+def spelt(table: pa.Table, schema: Schema | None) -> pd.DataFrame:
+    """Rows in a snapshot's form, with categories as a model of that schema takes them."""
+    rows = table.to_pandas()
     for column in () if schema is None else schema.columns:
         if column.spelling != "text":
             # A category has one text in all models' readings; the partition has the one that the source wrote.
@@ -142,6 +147,12 @@ def kept_rows(snapshot: Path, quarantine: Path) -> pd.DataFrame:
     broken = pd.read_parquet(quarantine, columns=[ROW])[ROW]
     # A drop copies the whole table.
     return rows.drop(index=broken.to_numpy()).reset_index(drop=True) if len(broken) else rows
+
+
+def keeps(rows: pd.DataFrame, model: Model, drawn: Schema) -> np.ndarray:
+    """Which of the rows, in a snapshot's form, the stage `validate` would keep: bool (rows,)."""
+    cases = with_unread(rows, broken_rows(rows, model.gates.contract, model, drawn), model)
+    return ~rows.index.isin(cases["index"])
 
 
 def broken_rows(rows: pd.DataFrame, contract: Contract, model: Model, drawn: Schema | None = None) -> pd.DataFrame:

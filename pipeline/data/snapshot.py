@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -27,6 +28,7 @@ from pipeline.data.day_history import no_label_key
 from pipeline.data.label_delay import LabelDelay
 from pipeline.data.user_code import own_code
 from pipeline.errors import DataError
+from pipeline.serving.schema import Schema
 from pipeline.settings.models import Model
 from pipeline.settings.source import Source
 from pipeline.settings.training import Training
@@ -110,6 +112,20 @@ def take(
         content["code"] = own
     counts.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return taken
+
+
+def known_rows(
+    name: str, model: Model, root: Path, start: datetime, end: datetime, as_of: datetime
+) -> tuple[pa.Table, Schema]:
+    """The labelled rows with event time in [start, end) as they were known at `as_of`, in a snapshot's form and order, and the schema
+    that is drawn from them. Writes nothing. Raises DataError as `take` does, whose rows these are for its own window and as-of."""
+    with sql.connect(root) as connection:
+        source_rows.load(connection, model.source, model.training, start, end, name)
+        source_rows.keep_window(connection, model.source, start, end, as_of)
+        types = _required_types(connection, name, model)
+        _delete_unlabelled(connection, name, model, start, as_of)
+        _lay_out(connection, model, types)
+        return unread.only_if_any(_in_order(connection, model)), drawn_schema.draw(connection, name, model, types)
 
 
 def _rows_a_day(connection: duckdb.DuckDBPyConnection, model: Model) -> dict[str, int]:
@@ -222,9 +238,7 @@ def _land_days(
     connection: duckdb.DuckDBPyConnection, model: Model, types: dict[str, str], folder: Path, index_file: Path
 ) -> tuple[int, int]:
     """Fills `folder` with a file a day. Returns (number of days, number of days written)."""
-    columns = columns_sql(model.source, model.training, types)
-    with source_rows.readable("source"):
-        connection.execute(f"CREATE TEMP TABLE landing AS SELECT {columns}, {unread.COLUMN} FROM rows")
+    _lay_out(connection, model, types)
     days = _fingerprints(connection, model)
     # Not the select list itself: it follows the types of the source, and the cells do not.
     training = model.training
@@ -246,6 +260,13 @@ def _land_days(
     return len(days), len(new)
 
 
+def _lay_out(connection: duckdb.DuckDBPyConnection, model: Model, types: dict[str, str]) -> None:
+    """Makes the table `landing`: the rows in a snapshot's form."""
+    columns = columns_sql(model.source, model.training, types)
+    with source_rows.readable("source"):
+        connection.execute(f"CREATE TEMP TABLE landing AS SELECT {columns}, {unread.COLUMN} FROM rows")
+
+
 def _fingerprints(connection: duckdb.DuckDBPyConnection, model: Model) -> dict[str, partition_cache.Fingerprint]:
     day_sql = _day(sql.quoted(model.source.event_time))
     # Hashed twice: DuckDB's hash of many columns is linear in the last one, so that two labels that swap rows would not show.
@@ -257,18 +278,22 @@ def _fingerprints(connection: duckdb.DuckDBPyConnection, model: Model) -> dict[s
     }
 
 
+def _in_order(
+    connection: duckdb.DuckDBPyConnection, model: Model, where: str = "", bound: dict[str, Any] | None = None
+) -> pa.Table:
+    """The rows of `landing`. Their order does not depend on the source's: by time, key, then all other columns."""
+    event, key = model.source.event_time, model.source.key
+    order = dict.fromkeys([event, *([key] if key else []), *source_rows.column_types(connection, "landing")])
+    query = f"SELECT * FROM landing {where} ORDER BY {', '.join(sql.quoted(c) for c in order)}"
+    return source_rows.to_arrow(connection, query, bound)
+
+
 def _write_days(
     connection: duckdb.DuckDBPyConnection, model: Model, folder: Path, days: dict[str, partition_cache.Fingerprint]
 ) -> None:
-    """Writes `days` as Parquet. The order of rows does not depend on the source's: by time, key, then all other columns."""
-    event, key = model.source.event_time, model.source.key
-    order = dict.fromkeys([event, *([key] if key else []), *source_rows.column_types(connection, "landing")])
-    table = source_rows.to_arrow(
-        connection,
-        f"SELECT * FROM landing WHERE list_contains($days, {_day(sql.quoted(event))}) "
-        f"ORDER BY {', '.join(sql.quoted(c) for c in order)}",
-        {"days": list(days)},
-    )
+    """Writes `days` as Parquet."""
+    of_days = f"WHERE list_contains($days, {_day(sql.quoted(model.source.event_time))})"
+    table = _in_order(connection, model, of_days, {"days": list(days)})
     begins = accumulate((fingerprint.rows for fingerprint in days.values()), initial=0)
 
     def write(day: str, begin: int) -> None:

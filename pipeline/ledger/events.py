@@ -2,7 +2,7 @@
 
 A body holds the class's fields; their names carry the units. Bodies that an older version wrote are read too: a missing
 field gets its default, and a field that no longer exists is ignored. The timeline shows the events that have a sentence.
-The events of a rollout are in rollout_events.py.
+The events of a rollout are in rollout_events.py, those of decisions to retrain in decision_events.py.
 """
 
 from __future__ import annotations

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field
+from typing import Any
 
-from pipeline.ledger.events import Event
+from pipeline.ledger.events import NULL, Event
 
 
 class WindowScored(Event, kind="window_scored"):
@@ -24,3 +25,69 @@ class WindowScored(Event, kind="window_scored"):
     losses: Mapping[str, float] = field(default_factory=dict)
     served: str = ""
     left_out: Mapping[str, str] = field(default_factory=dict)
+
+
+class RetrainDecided(Event, kind="retrain_decided"):
+    """The receipt of a look as of `as_of`: what `rule` said of the champion, whose package has `digest`, and what was done of it.
+
+    `says` is what the rule says, `decision` what is done: they differ where one of `guards` holds it back. `version` and `to_digest` are of what
+    to go back to. `score` reaches `limit` where the rule acts, in units of loss times windows. Acting saves `saving` over the windows ahead,
+    with the interval `low` to `high`, and costs `cost`, all in `currency`; None where the rule does not say. `others` has what each other
+    policy would have done, `losses` the mean loss of each version by window, {"start", "rows", "by_version"}. `economics` is a
+    pipeline.policy.economics.Worth as a dict.
+    """
+
+    as_of: str
+    champion: str
+    digest: str
+    rule: str
+    says: str
+    decision: str
+    why: str
+    flips: str = ""
+    version: str = ""
+    to_digest: str = ""
+    score: float | None = field(default=None, metadata=NULL)
+    limit: float | None = field(default=None, metadata=NULL)
+    saving: float | None = field(default=None, metadata=NULL)
+    low: float | None = field(default=None, metadata=NULL)
+    high: float | None = field(default=None, metadata=NULL)
+    cost: float | None = field(default=None, metadata=NULL)
+    currency: str = ""
+    guards: Sequence[str] = ()
+    others: Mapping[str, str] = field(default_factory=dict)
+    ages: Mapping[str, int] = field(default_factory=dict)
+    losses: Sequence[Mapping[str, Any]] = ()
+    economics: Mapping[str, Any] = field(default_factory=dict)
+
+    def sentence(self) -> str:
+        held = f" ({self.rule} says {self.says}; {'; '.join(self.guards)})" if self.guards else ""
+        return f"{self.decision}, as of {self.as_of[:10]}, by the rule {self.rule}: {self.why}{held}"
+
+
+class DecisionSettled(Event, kind="decision_settled"):
+    """What the decision as of `as_of` came to, by the labels of `windows` windows since: `saved` is what version `version` lost less than
+    version `instead` on the same rows, from `low` to `high`, against `expected` and a `cost`, all in `currency`."""
+
+    as_of: str
+    decision: str
+    version: str
+    instead: str
+    windows: int
+    saved: float
+    low: float
+    high: float
+    cost: float
+    currency: str
+    expected: float | None = field(default=None, metadata=NULL)
+
+    @property
+    def paid(self) -> str:
+        return "it paid" if self.low > self.cost else "it did not pay" if self.high < self.cost else "whether it paid is open"
+
+    def sentence(self) -> str:
+        hoped = f", {self.expected:,.2f} was expected" if self.expected is not None else ""
+        return (
+            f"the decision of {self.as_of[:10]} to {self.decision} is settled: over {self.windows} windows version {self.version} saved "
+            f"{self.saved:,.2f} {self.currency} ({self.low:,.2f} to {self.high:,.2f}){hoped}, for {self.cost:,.2f}: {self.paid} so far"
+        )

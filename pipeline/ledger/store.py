@@ -20,7 +20,8 @@ from typing import Any, Generic, TypeVar
 import sqlalchemy as sa
 
 from pipeline.errors import LedgerError
-from pipeline.ledger import chain, freeze_events, receipt_events, rollout_events  # noqa: F401, the events register their kinds
+# The events register their kinds.
+from pipeline.ledger import chain, decision_events, freeze_events, receipt_events, rollout_events  # noqa: F401
 from pipeline.ledger.chain import ChainCheck, ClockStep, Head, canonical, chain_hash
 from pipeline.ledger.events import KINDS, Event, MissingField, UnknownEvent
 

@@ -1,0 +1,37 @@
+"""The events of decisions to retrain, and of what they rest on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+from typing import Any
+
+from pipeline.ledger.events import NULL, Event
+
+
+class Backtested(Event, kind="backtested"):
+    """Policies were replayed on the past from `start` to `end`, `windows` windows of `window_days` days, and compared from `compared_from` on.
+
+    `curve` is {"age", "excess", "pairs"} for each age in windows: how much more loss a version of that age had than a new one on the same
+    rows. `economics` is a pipeline.policy.economics.Worth as a dict; `policies` have a name, `total`, `retrains` and what they save against
+    never and against the tuned schedule, in its currency, the oracle among them. `best` is the cheapest; `tells` says whether the history
+    proves it. `report` is a path.
+    """
+
+    start: str
+    end: str
+    window_days: float
+    windows: int
+    delay: int
+    compared_from: str
+    loss: str
+    recommendation: str
+    best: str
+    tells: bool
+    curve: Sequence[Mapping[str, Any]] = ()
+    economics: Mapping[str, Any] = field(default_factory=dict)
+    policies: Sequence[Mapping[str, Any]] = ()
+    report: str | None = field(default=None, metadata=NULL)
+
+    def sentence(self) -> str:
+        return f"backtest of {self.windows} windows from {self.start} to {self.end}: {self.recommendation}"

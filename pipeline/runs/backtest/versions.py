@@ -1,0 +1,234 @@
+"""One version of the past: trained as of the start of a window by the stages' own code, and scored on that window and all later ones.
+
+What was made is kept in a folder, by the digest of all that it depends on: the rows, the settings, and the code that trains. So a further
+window costs its own version and a look of each older one at its rows, and a file that is broken, or was made by other code, is made again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from pipeline.data import contract, snapshot, unread, user_code
+from pipeline.errors import PerennialError
+from pipeline.gates import data_contract, enough_rows
+from pipeline.gates.base import ValidatedData
+from pipeline.runs.backtest.past import Past, digest_of
+from pipeline.serving.schema import Schema
+from pipeline.settings.models import Model
+from pipeline.training import economic_loss, frames, measured, skops_file, tasks
+from pipeline.training.tasks import Answers, classes_of
+
+OURS = Path(__file__).resolve().parents[2]
+# The code that decides what a version is, and what it scores.
+CODE = ("training", "data", "serving/schema", "gates", "runs/backtest")
+LIBRARIES = ("scikit-learn", "numpy", "pandas", "duckdb", "pyarrow", "skops", "xgboost", "lightgbm")
+KEPT_DAYS = 90
+ROWS_AT_ONCE = 500_000
+
+
+@dataclass(frozen=True)
+class ScoredVersion:
+    """The version as of the start of window `number`. `losses` has its mean loss on that window and each later one, in their order; None
+    where it could not be trained, for the `reason`. `trained` says whether it was trained now, and not taken from the folder."""
+
+    number: int
+    losses: tuple[float, ...] | None = None
+    reason: str = ""
+    trained: bool = False
+
+
+@dataclass
+class VersionMaker:
+    """Makes versions of the model called `name`, whose source's paths start at `root`; `folder` is for what was made."""
+
+    name: str
+    model: Model
+    root: Path
+    folder: Path
+    past: Past
+    _features: dict[Any, pd.DataFrame] = field(default_factory=dict)
+
+    def version(self, number: int) -> ScoredVersion:
+        """Raises no PerennialError: a version that cannot be made has a reason."""
+        try:
+            return self._version(number)
+        except PerennialError as error:
+            return ScoredVersion(number, reason=str(error))
+
+    def _version(self, number: int) -> ScoredVersion:
+        model = self.model.model_copy(update={"as_of": self.past.starts[number]})
+        start, end = snapshot.window(model.source, model.as_of)
+        table, schema = snapshot.known_rows(self.name, model, self.root, start, end, end)
+        kept = _Kept(self.folder / self._key(model, table, schema))
+        record = kept.read()
+        losses = dict(record.get("losses", {}).get(self._loss_key, {}))
+        if reason := record.get("reason", ""):
+            return ScoredVersion(number, reason=reason)
+        missing = [w for w in range(number, self.past.windows) if self.past.digests[w] not in losses]
+        trained = False
+        if missing:
+            fitted = kept.model()
+            if fitted is None:
+                trained = True
+                try:
+                    fitted = _fitted(model, table, schema)
+                except PerennialError as error:
+                    kept.write({"reason": str(error)})
+                    raise
+                kept.write_model(fitted)
+            losses |= self._scores(model, fitted, schema, missing)
+            kept.write({"losses": {**record.get("losses", {}), self._loss_key: losses}})
+        row = tuple(losses[self.past.digests[w]] for w in range(number, self.past.windows))
+        return ScoredVersion(number, row, trained=trained)
+
+    def _scores(self, model: Model, fitted: Any, schema: Schema, windows: Sequence[int]) -> dict[str, float]:
+        """By the digest of each window."""
+        features, task = self._features_as(schema), tasks.of(model.training)
+        targets = self.past.rows[model.training.target].to_numpy()
+        weighed = self.past.rows[model.training.weight].to_numpy() if model.training.weight else np.ones(len(targets))
+        found = {}
+        for some in _together(windows, self.past.begins):
+            begin, end = self.past.begins[some[0]], self.past.begins[some[-1] + 1]
+            answers = Answers(task.predict(fitted, features.iloc[begin:end]), classes_of(fitted))
+            losses = economic_loss.of_rows(model, targets[begin:end], answers)
+            for w in some:
+                part = slice(self.past.begins[w] - begin, self.past.begins[w + 1] - begin)
+                weight = weighed[begin:end][part]
+                # A window of weights that are all 0 counts nothing.
+                mean = np.average(losses[part], weights=weight) if weight.any() else 0.0
+                found[self.past.digests[w]] = float(mean)
+        return found
+
+    def _features_as(self, schema: Schema) -> pd.DataFrame:
+        """The features of all windows, as a version of that schema takes them."""
+        how = tuple((column.name, column.spelling, column.precision) for column in schema.columns)
+        if how not in self._features:
+            rows = contract.spelt(self.past.rows, schema)
+            # One schema after the other: the features of all of them would not fit.
+            self._features = {how: frames.features_of(rows, self.model, schema.doubles)}
+        return self._features[how]
+
+    def _key(self, model: Model, table: pa.Table, schema: Schema) -> str:
+        settings = model.model_dump(mode="json", include={"as_of", "source", "training"})
+        settings["contract"] = model.gates.contract.model_dump(mode="json")
+        settings["evaluation"] = [model.evaluation.holdout_days, model.evaluation.metric]
+        # Here, for a hook's files are known when it has run.
+        own = user_code.own_code(model, self.root)
+        return _digest(settings, digest_of(table), repr(schema), own, code_digest())
+
+    @property
+    def _loss_key(self) -> str:
+        return _digest(self.model.loss, self.model.economics.model_dump(mode="json", include={"decisions"}))
+
+
+def _fitted(model: Model, table: pa.Table, schema: Schema) -> Any:
+    """As the stages `validate` and `train` have it, with the gates that stand between them. Raises PerennialError."""
+    rows = contract.spelt(table, schema)
+    keeps = contract.keeps(rows, model, schema)
+    report = {"in": len(rows), "kept": int(keeps.sum()), "quarantined": int((~keeps).sum()), "faults": []}
+    for gate in (enough_rows, data_contract):
+        verdict = gate.verdict(ValidatedData(model, report))
+        if not verdict.passed:
+            raise PerennialError(f"as of {model.as_of:%Y-%m-%d}", verdict.reason, "a run stops at this gate")
+    if unread.COLUMN in rows:
+        del rows[unread.COLUMN]
+    return measured.fitted(rows[keeps].reset_index(drop=True), model, schema.doubles)
+
+
+def _together(windows: Sequence[int], begins: np.ndarray) -> list[list[int]]:
+    """Windows that follow each other, in parts that memory holds."""
+    parts: list[list[int]] = []
+    for w in windows:
+        if parts and parts[-1][-1] == w - 1 and begins[w + 1] - begins[parts[-1][0]] <= ROWS_AT_ONCE:
+            parts[-1].append(w)
+        else:
+            parts.append([w])
+    return parts
+
+
+class _Kept:
+    """What was made of one version, in a folder of its own: its record, which names the model's digest, and the model."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._model_digest = ""
+
+    def read(self) -> dict[str, Any]:
+        """Empty where nothing was kept, or the file is broken."""
+        file = self._folder / "record.json"
+        try:
+            digest, _, text = file.read_text(encoding="utf-8").partition("\n")
+            record = json.loads(text) if hashlib.sha256(text.encode()).hexdigest() == digest else {}
+        except (OSError, ValueError):
+            return {}
+        self._model_digest = record.get("model", "")
+        with contextlib.suppress(OSError):
+            os.utime(file)
+        return record
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        text = json.dumps({**record, "model": self._model_digest})
+        _write(self._folder / "record.json", f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}".encode())
+
+    def model(self) -> Any:
+        """The fitted pipeline; None where it is not there as it was written."""
+        file = self._folder / "model.skops"
+        try:
+            if self._model_digest and hashlib.sha256(file.read_bytes()).hexdigest() == self._model_digest:
+                return skops_file.load(file)
+        except OSError:
+            pass
+        return None
+
+    def write_model(self, fitted: Any) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        file = self._folder / "model.skops"
+        skops_file.save(fitted, file)
+        self._model_digest = hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _write(file: Path, content: bytes) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    aside = file.with_name(f".{file.name}.{os.getpid()}")
+    aside.write_bytes(content)
+    aside.replace(file)
+
+
+def forget_unused(folder: Path, now: float | None = None) -> None:
+    """Removes what no backtest has read for KEPT_DAYS."""
+    oldest = (time.time() if now is None else now) - KEPT_DAYS * 86_400
+    for record in folder.glob("*/record.json"):
+        if record.stat().st_mtime < oldest:
+            for file in record.parent.iterdir():
+                file.unlink(missing_ok=True)
+            record.parent.rmdir()
+
+
+@functools.cache
+def code_digest() -> str:
+    """Of the code and the libraries that make a version."""
+    files = sorted(file for part in CODE for file in (OURS / part).rglob("*.py"))
+    texts = [file.relative_to(OURS).as_posix().encode() + file.read_bytes() for file in files]
+    versions = []
+    for library in LIBRARIES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions.append(f"{library} {metadata.version(library)}")
+    return hashlib.sha256(b"\0".join([*texts, *map(str.encode, versions)])).hexdigest()
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:40]
