@@ -72,24 +72,43 @@ def check_drift(model: str) -> dict:
     result = drift_check.check_drift(context, run_id(), model, as_of_run()).as_dict()
     for line in (result["said"], *result["receipt"]["reasons"], *result["notes"]):
         log.info("%s", line)
-    seen = {key: result[key] for key in ("decision", "verdict", "said", "as_of", "moved", "report")}
-    return {**seen, "why": result["receipt"]["reasons"][-1], "since": (result.get("alarm") or {}).get("since", "")}
+    seen = {key: result[key] for key in ("decision", "verdict", "said", "as_of", "moved", "report", "receipt")}
+    return {**seen, "since": (result.get("alarm") or {}).get("since", "")}
 
 
-def announce_drift(model: str, drift_check: dict) -> None:
+def decide_retrain(model: str, drift_check: dict) -> dict:
+    """What the model's rule says of the look: its receipt is in the ledger then."""
+    from pipeline.runs import retrain_decision
+
+    return retrain_decision.of_look(Context.here(), run_id(), model, drift_check)
+
+
+def go_back(model: str, decided: dict) -> dict:
+    """Brings the past version live that the rule chose, a rollout like any other; or skips."""
+    from pipeline.runs import freeze, steps
+
+    if decided["decision"] != "go back":
+        skip(f"nothing to go back to: {decided['sentence']}")
+    if why := freeze.frozen(Context.here(), model):
+        skip(f"not going back: {model} is {why}")
+    rollout = steps.roll_out(Context.here(), run_id(), model, decided["version"], decided["reason"])
+    tell_champion(model)
+    return rollout.as_dict()
+
+
+def announce_drift(model: str, decided: dict) -> None:
     """Emits the event that starts a retrain, or skips. A look that is repeated asks for no second one."""
     from pipeline.runs import drift_alarm, freeze
 
-    if drift_check["decision"] != "retrain":
-        skip(f"nothing to announce: {drift_check['said']}; {drift_check['why']}")
-    if by := drift_alarm.asked_by(Context.here(), model, drift_check["since"]):
-        skip(f"nothing to announce: {by} has asked for a retrain because of the alarm since {drift_check['since']}")
+    if decided["decision"] != "retrain":
+        skip(f"nothing to announce: {decided['sentence']}")
+    if by := drift_alarm.asked_by(Context.here(), model, decided["since"]):
+        skip(f"nothing to announce: {by} has asked for a retrain because of what is so since {decided['since']}")
     if why := freeze.frozen(Context.here(), model):
         skip(
             f"nothing to announce: {model} is {why}; the first look after that asks for the retrain, if it still sees this"
         )
-    reason = f"{'drift' if drift_check['verdict'] == 'drift' else 'live quality'}: {drift_check['said']}"
-    extra = {"as_of": drift_check["as_of"], "reason": reason, "since": drift_check["since"]}
+    extra = {key: decided[key] for key in ("as_of", "reason", "since")}
     get_current_context()["outlet_events"][alias(model)].add(drift_asset(model), extra=extra)
 
 
@@ -154,8 +173,12 @@ def monitor_dag(model: str, settings: DagSettings) -> Any:
         # The watch may roll the champion back. So the drift check comes after it, and the predecessor stays until then.
         drift_check = task_of(check_drift, pool=settings.pool)(model)
         watch = task_of(watch_rollout).override(**telling(model))
-        watch(model) >> [drift_check, task_of(retire_predecessor)(model)]
-        task(**asking(model))(announce_drift)(model, drift_check)
+        retire = task_of(retire_predecessor)(model)
+        watch(model) >> [drift_check, retire]
+        decided = task_of(decide_retrain)(model, drift_check)
+        task(**asking(model))(announce_drift)(model, decided)
+        # The predecessor's end comes first: its slot is the one that a past version goes live in.
+        retire >> task_of(go_back).override(**telling(model))(model, decided)
         task_of(verify_ledger)(model)
     set_form(dag, FORM)
     return dag

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -84,7 +85,19 @@ def open_workspace(model: str) -> str:
     stop_where_frozen(model)
     request = run_request(get_current_context())
     as_of = params.time_of(request.as_of)
+    ask_first(model, request.run, as_of)
     return steps.open_run(Context.here(), request.run, model, as_of, request.reason)
+
+
+def ask_first(model: str, run: str, as_of: datetime) -> None:
+    """Skips a run on schedule where the model's rule says that a retrain does not pay now."""
+    from pipeline.runs import retrain_decision
+
+    kind = get_current_context()["dag_run"].run_type
+    if "scheduled" in str(getattr(kind, "value", kind)).lower():
+        why = retrain_decision.why_not(Context.here(), run, model, as_of)
+        if why:
+            skip(why)
 
 
 def run_stage(folder: str, stage: str) -> None:

@@ -83,7 +83,13 @@ class DecisionSettled(Event, kind="decision_settled"):
 
     @property
     def paid(self) -> str:
-        return "it paid" if self.low > self.cost else "it did not pay" if self.high < self.cost else "whether it paid is open"
+        return (
+            "it paid"
+            if self.low > self.cost
+            else "it did not pay"
+            if self.high < self.cost
+            else "whether it paid is open"
+        )
 
     def sentence(self) -> str:
         hoped = f", {self.expected:,.2f} was expected" if self.expected is not None else ""

@@ -66,11 +66,11 @@ class LiveHistory:
 
 
 def live_history(
-    context: Context, run: str, name: str, live: LiveVersion, as_of: datetime, retrain_cost: float
+    context: Context, run: str, name: str, live: LiveVersion, as_of: datetime, retrain_cost: float = math.nan
 ) -> LiveHistory:
     """What is known at `as_of` of the losses of the newest versions. Scores the windows that have matured since the last time.
 
-    `retrain_cost` is in units of loss times windows. Raises NoHistory.
+    `retrain_cost` is in units of loss times windows, NaN while nobody knows it. Raises NoHistory.
     """
     model = context.params.model(name)
     period = timedelta(days=model.policy.window_days)

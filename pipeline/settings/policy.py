@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.settings.section import Section
+from pipeline.settings.section import MOST, Section
 from pipeline.settings.times import LONGEST_DAYS, UtcTime
 
 
@@ -28,6 +29,13 @@ class FrozenSpan(Section):
 
 
 class Policy(Section):
+    """`rule` decides; a retrain that it asks for is begun at most once in `cool_down_days`, and `most_a_month` times in 30 days."""
+
+    rule: Literal["drift", "value", "metric", "forecast", "schedule"] = "drift"
+    # Of the rule `schedule`.
+    every_days: float = Field(default=28, gt=0, le=LONGEST_DAYS)
+    cool_down_days: float = Field(default=7, ge=0, le=LONGEST_DAYS)
+    most_a_month: int | None = Field(default=None, ge=0, le=MOST)
     # A look compares the versions' losses by windows of this length.
     window_days: float = Field(default=7, gt=0, le=LONGEST_DAYS)
     frozen: tuple[FrozenSpan, ...] = ()

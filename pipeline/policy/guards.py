@@ -1,0 +1,37 @@
+"""What holds a decision to retrain back, whatever the rule says: each guard says so in a line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from pipeline.settings.policy import Policy
+
+A_MONTH = timedelta(days=30)
+
+
+def guards(
+    settings: Policy, name: str, as_of: datetime, asked: Sequence[datetime], trained: datetime | None
+) -> list[str]:
+    """Those that hold a retrain of the model back at `as_of`. `asked` are the as-ofs of the looks before that asked for one, and `trained`
+    is that of the live version."""
+    found = []
+    cool_down = timedelta(days=settings.cool_down_days)
+    recent = [at for at in asked if as_of - cool_down < at < as_of]
+    if recent:
+        found.append(
+            f"a retrain was asked for as of {max(recent):%Y-%m-%d}, and models.{name}.policy.cool_down_days is "
+            f"{settings.cool_down_days:g}"
+        )
+    elif trained is not None and as_of - cool_down < trained <= as_of:
+        found.append(
+            f"the live version was trained as of {trained:%Y-%m-%d}, and models.{name}.policy.cool_down_days is "
+            f"{settings.cool_down_days:g}"
+        )
+    a_month = [at for at in asked if as_of - A_MONTH < at < as_of]
+    if settings.most_a_month is not None and len(a_month) >= settings.most_a_month:
+        found.append(
+            f"{len(a_month)} retrains were asked for in the 30 days before, and models.{name}.policy.most_a_month is "
+            f"{settings.most_a_month}"
+        )
+    return found

@@ -1,0 +1,105 @@
+"""Did it pay? A decision is settled by the labels that came after it: the version that it brought against the one that it left, on the
+same rows, in money.
+
+What a decision to wait was worth nobody can know without training what was not trained: the backtest does that.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipeline.context import Context
+from pipeline.ledger.events import VersionRegistered
+from pipeline.ledger.receipt_events import DecisionSettled, RetrainDecided
+from pipeline.settings.models import time_of
+
+if TYPE_CHECKING:
+    from pipeline.policy.economics import Worth
+    from pipeline.runs.window_losses import LiveHistory
+
+# So many labelled windows after it settle a decision.
+WINDOWS = 4
+# Of a two-sided interval of 90 % under a normal distribution.
+NORMAL = 1.645
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What one version lost less than another, in money: the sum over `windows` windows, and its interval."""
+
+    saved: float
+    low: float
+    high: float
+    windows: int
+
+
+def settle(context: Context, run: str, name: str, history: LiveHistory, worth: Worth) -> list[DecisionSettled]:
+    """Settles the decisions for which enough windows have labels now; each once."""
+    settled = {entry.event.as_of for entry in context.ledger.events(DecisionSettled, model=name)}
+    found = []
+    for entry in context.ledger.events(RetrainDecided, model=name):
+        decided = entry.event
+        if decided.as_of in settled or decided.decision == "wait":
+            continue
+        event = _settled(context, name, decided, history, worth)
+        if event is not None:
+            settled.add(decided.as_of)
+            context.ledger.append(event, name, run)
+            found.append(event)
+    return found
+
+
+def _settled(
+    context: Context, name: str, decided: RetrainDecided, history: LiveHistory, worth: Worth
+) -> DecisionSettled | None:
+    digests = [each.package.digest for each in history.versions]
+    to = decided.to_digest if decided.decision == "go back" else _trained_for(context, name, decided, history)
+    if to not in digests or decided.digest not in digests:
+        return None
+    new, old = digests.index(to), digests.index(decided.digest)
+    gain = gain_of(history, new, old, decided, worth)
+    if gain is None:
+        return None
+    return DecisionSettled(
+        as_of=decided.as_of,
+        decision=decided.decision,
+        version=history.versions[new].package.version,
+        instead=history.versions[old].package.version,
+        windows=gain.windows,
+        saved=gain.saved,
+        low=gain.low,
+        high=gain.high,
+        cost=worth.retrain if decided.decision == "retrain" else 0.0,
+        currency=worth.currency,
+        expected=decided.saving,
+    )
+
+
+def _trained_for(context: Context, name: str, decided: RetrainDecided, history: LiveHistory) -> str:
+    """The digest of the version that was trained as of the decision and went live; '' while there is none."""
+    numbers = {
+        entry.event.version
+        for entry in context.ledger.events(VersionRegistered, model=name)
+        if time_of(entry.event.as_of) == time_of(decided.as_of)
+    }
+    found = [each.package for each in history.versions if each.package.version in numbers]
+    return found[-1].digest if found else ""
+
+
+def gain_of(history: LiveHistory, new: int, old: int, decided: RetrainDecided, worth: Worth) -> Gain | None:
+    """Over the windows from the decision on in which both have a loss; None with fewer than WINDOWS. A window is a block: its rows have
+    their weather in common, and the interval is of the windows' gains."""
+    import numpy as np
+
+    known = history.known
+    since = np.array([start >= time_of(decided.as_of) for start in history.starts], dtype=bool)
+    both = since & ~np.isnan(known.losses[new]) & ~np.isnan(known.losses[old])
+    windows = int(both.sum())
+    if windows < WINDOWS:
+        return None
+    gains = (known.losses[old, both] - known.losses[new, both]) * history.labelled[both] * worth.value.value
+    error = float(gains.std(ddof=1)) * math.sqrt(windows)
+    saved = float(gains.sum())
+    return Gain(saved, saved - NORMAL * error, saved + NORMAL * error, windows)

@@ -1,0 +1,226 @@
+"""Whether a model is retrained now: its rule is asked, guards are looked at, and the receipt goes to the ledger.
+
+A look decides by what was known at its as-of, so the same look comes to the same when it is repeated. Nothing is trained for it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from pipeline.context import Context
+from pipeline.errors import RegistryError
+from pipeline.ledger import costs
+from pipeline.ledger.decision_events import Backtested
+from pipeline.ledger.receipt_events import RetrainDecided
+from pipeline.ledger.timeline import LiveVersion, live_at, rolled_back_versions
+from pipeline.policy.guards import guards
+from pipeline.runs import decision_settlement, window_losses
+from pipeline.settings.models import Model, time_of
+
+if TYPE_CHECKING:
+    from pipeline.policy.economics import Worth
+    from pipeline.policy.retraining.base import Decision, Known
+    from pipeline.runs.window_losses import LiveHistory
+
+log = logging.getLogger(__name__)
+
+DRIFT = "drift"
+# The rules under which a run on schedule asks nobody.
+BY_SCHEDULE = (DRIFT, "schedule")
+
+
+def decide(
+    context: Context, run: str, name: str, as_of: datetime, look: Mapping[str, Any] | None = None
+) -> RetrainDecided:
+    """The receipt as of `as_of`, which the ledger has then. `look` is what the rule `drift` goes by: a drift check's decision.
+
+    Raises RegistryError when the model has no champion.
+    """
+    live = live_at(context.ledger, name)
+    if live is None:
+        raise RegistryError(f"model {name}", "has no champion", f"train one: `perennial retrain {name} --deploy`")
+    model = context.params.model(name)
+    try:
+        history = window_losses.live_history(context, run, name, live, as_of)
+    except window_losses.NoHistory as error:
+        receipt = _without_history(model, live, as_of, look, str(error))
+    else:
+        receipt = _with_history(context, run, name, live, as_of, look, history)
+    receipt = _guarded(context, name, as_of, receipt)
+    context.ledger.append(receipt, name, run)
+    log.info("%s", receipt.sentence())
+    return receipt
+
+
+def of_look(context: Context, run: str, name: str, look: Mapping[str, Any]) -> dict[str, Any]:
+    """The decision after a drift check, for the tasks that act on it: `since` is what one retrain is asked for because of."""
+    receipt = decide(context, run, name, time_of(look["as_of"]), look)
+    what = "drift" if look["verdict"] == "drift" else "live quality"
+    by_drift = receipt.rule == DRIFT
+    return {
+        "decision": receipt.decision,
+        "as_of": receipt.as_of,
+        "version": receipt.version,
+        "reason": f"{what}: {look['said']}" if by_drift else f"{receipt.rule}: {receipt.why}",
+        "since": look["since"] if by_drift else receipt.as_of,
+        "sentence": receipt.sentence(),
+    }
+
+
+def why_not(context: Context, run: str, name: str, as_of: datetime) -> str:
+    """Why a run on schedule does not pay as of `as_of`, by the receipt that is made for it; '' where it does, where no version is live, and
+    where the rule leaves it to the schedule."""
+    if context.params.model(name).policy.rule in BY_SCHEDULE or live_at(context.ledger, name) is None:
+        return ""
+    receipt = decide(context, run, name, as_of)
+    return (
+        ""
+        if receipt.decision == "retrain"
+        else f"{name}: {receipt.sentence()}; a run by hand goes on whatever this says"
+    )
+
+
+def worth_of(context: Context, name: str, history: LiveHistory) -> Worth:
+    """What a loss and a retrain cost, by the settings, the ledger's runs and the rows of the log."""
+    from pipeline.policy.economics import Figure, worth
+
+    model, counted = context.params.model(name), history.labelled[history.labelled > 0]
+    a_day = sorted(counted)[len(counted) // 2] / model.policy.window_days if len(counted) else 0.0
+    rows = (
+        Figure(float(a_day), "measured", f"labelled requests a day, the median of {len(counted)} windows")
+        if a_day
+        else Figure(1.0, "guess", "no window has labelled requests yet")
+    )
+    prices = context.params.prices
+    runs = costs.run_costs(context.ledger, prices, model=name)
+    return worth(model.economics, model.loss, prices, runs, rows)
+
+
+def _with_history(
+    context: Context,
+    run: str,
+    name: str,
+    live: LiveVersion,
+    as_of: datetime,
+    look: Mapping[str, Any] | None,
+    history: LiveHistory,
+) -> RetrainDecided:
+    from pipeline.policy.retraining import rules
+
+    model = context.params.model(name)
+    worth = worth_of(context, name, history)
+    days = model.policy.window_days
+    known = replace(history.known, cost=worth.retrain_in_loss(days))
+    backtests = context.ledger.newest(Backtested, models=[name])
+    decision_settlement.settle(context, run, name, history, worth)
+    policies = rules.of_model(model.policy, backtests[-1].event if backtests else None)
+    said = {rule: policy.decide(known) for rule, policy in policies.items()}
+    others = {rule: _shown(decision, history) for rule, decision in said.items()}
+    if look is not None:
+        others[DRIFT] = str(look["decision"])
+    rule = model.policy.rule
+    base = _base(model, live, as_of) | {
+        "others": {other: what for other, what in others.items() if other != rule},
+        "ages": {each.package.version: known.now - int(known.born[i]) for i, each in enumerate(history.versions)},
+        "losses": _table(history),
+        "economics": worth.as_dict(),
+        "cost": worth.retrain,
+        "currency": worth.currency,
+    }
+    if rule == DRIFT:
+        return RetrainDecided(**base, **_of_look(look))
+    return RetrainDecided(**base, **_of_decision(said[rule], history, worth.unit(days)))
+
+
+def _base(model: Model, live: LiveVersion, as_of: datetime) -> dict[str, Any]:
+    return {
+        "as_of": as_of.isoformat(),
+        "champion": live.version,
+        "digest": live.digest,
+        "rule": model.policy.rule,
+    }
+
+
+def _of_look(look: Mapping[str, Any] | None) -> dict[str, Any]:
+    if look is None:
+        return {"says": "wait", "decision": "wait", "why": "the rule goes by a look at drift, and none was made"}
+    flips = str((look.get("receipt") or {}).get("would_flip", ""))
+    return {"says": look["decision"], "decision": look["decision"], "why": str(look["said"]), "flips": flips}
+
+
+def _of_decision(decision: Decision, history: LiveHistory, unit: float) -> dict[str, Any]:
+    to = history.versions[decision.version].package if decision.version is not None else None
+    money = {
+        key: None if value is None else value * unit
+        for key, value in (("saving", decision.saving), ("low", decision.low), ("high", decision.high))
+    }
+    return {
+        "says": decision.action,
+        "decision": decision.action,
+        "why": decision.why,
+        "flips": decision.flips,
+        "version": to.version if to else "",
+        "to_digest": to.digest if to else "",
+        "score": decision.score,
+        "limit": decision.limit,
+        **money,
+    }
+
+
+def _shown(decision: Decision, history: LiveHistory) -> str:
+    if decision.action == "go back" and decision.version is not None:
+        return f"go back to version {history.versions[decision.version].package.version}"
+    return decision.action
+
+
+def _table(history: LiveHistory) -> list[dict[str, Any]]:
+    """The losses of the windows that have any."""
+    import numpy as np
+
+    known: Known = history.known
+    found = []
+    for w, start in enumerate(history.starts):
+        of = {
+            each.package.version: float(known.losses[v, w])
+            for v, each in enumerate(history.versions)
+            if not np.isnan(known.losses[v, w])
+        }
+        if of:
+            found.append({"start": start.isoformat(), "rows": int(history.labelled[w]), "by_version": of})
+    return found
+
+
+def _without_history(
+    model: Model, live: LiveVersion, as_of: datetime, look: Mapping[str, Any] | None, why: str
+) -> RetrainDecided:
+    base = _base(model, live, as_of)
+    if model.policy.rule == DRIFT:
+        return RetrainDecided(**base, **_of_look(look))
+    return RetrainDecided(**base, says="wait", decision="wait", why=why, flips="a version that was trained here")
+
+
+def _guarded(context: Context, name: str, as_of: datetime, receipt: RetrainDecided) -> RetrainDecided:
+    """The receipt, whose decision is to wait where a guard holds it back."""
+    held: list[str] = []
+    if receipt.says == "retrain":
+        asked = [
+            time_of(entry.event.as_of)
+            for entry in context.ledger.events(RetrainDecided, model=name)
+            if entry.event.decision == "retrain" and time_of(entry.event.as_of) < as_of
+        ]
+        held = guards(context.params.model(name).policy, name, as_of, asked, _trained(context, name))
+    elif receipt.says == "go back":
+        left = [package.digest for package in rolled_back_versions(context.ledger, name)]
+        if receipt.to_digest in left:
+            held = [f"version {receipt.version} was rolled back, and comes back by hand alone"]
+    return replace(receipt, decision="wait", guards=held) if held else receipt
+
+
+def _trained(context: Context, name: str) -> datetime | None:
+    live = live_at(context.ledger, name)
+    kept = window_losses.kept_versions(context.ledger, name, live) if live is not None else []
+    return next((each.as_of for each in kept if live is not None and each.package == live.package), None)

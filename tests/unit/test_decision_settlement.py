@@ -1,0 +1,99 @@
+"""A decision is settled by the labels after it, in money, once."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from pipeline.ledger.events import VersionRegistered
+from pipeline.ledger.package_of_version import PackageOfVersion
+from pipeline.ledger.receipt_events import DecisionSettled, RetrainDecided
+from pipeline.policy.economics import Figure, Worth
+from pipeline.policy.retraining.base import Known
+from pipeline.runs.decision_settlement import settle
+from pipeline.runs.window_losses import KeptVersion, LiveHistory
+
+MONDAY = datetime(2024, 1, 1, tzinfo=UTC)
+WEEK = timedelta(days=7)
+DECIDED = MONDAY + 4 * WEEK
+OLD, NEW = PackageOfVersion("1", "d1"), PackageOfVersion("2", "d2")
+WORTH = Worth("log_loss", "EUR", *(Figure(value, "yours", "") for value in (0.5, 100, 1, 24, 5)))
+
+
+def decided(decision="retrain", **more):
+    given = {
+        "as_of": DECIDED.isoformat(),
+        "champion": "1",
+        "digest": "d1",
+        "rule": "value",
+        "says": decision,
+        "saving": 90.0,
+    }
+    return RetrainDecided(**given, decision=decision, why="", **more)
+
+
+def history(gains, rows=100):
+    """Version 2, trained at the look of the fifth week, loses `gains` less a row in each week from then on."""
+    windows = 4 + len(gains)
+    losses = np.full((2, windows), np.nan)
+    losses[0] = 0.7
+    losses[1, 4:] = 0.7 - np.array(gains)
+    starts = tuple(MONDAY + i * WEEK for i in range(windows))
+    known = Known(
+        windows, losses, np.array([0, 4]), np.ones(windows), np.zeros(windows, int), 1, 1.0, np.zeros(windows + 1, bool)
+    )
+    kept = (KeptVersion(OLD, MONDAY), KeptVersion(NEW, DECIDED))
+    return LiveHistory(known, kept, starts, np.full(windows, rows))
+
+
+@pytest.fixture
+def context(ledger):
+    event = VersionRegistered(version="2", mlflow_run="m", data_version="d", as_of=DECIDED.isoformat())
+    ledger.append(event, "churn")
+    return SimpleNamespace(ledger=ledger)
+
+
+def test_what_the_new_version_saved_is_told_in_money_beside_what_was_hoped_and_paid(context):
+    """Gain a row x rows x the value of a unit, over the windows since, with an interval, once."""
+    context.ledger.append(decided(), "churn")
+    (event,) = settle(context, "r", "churn", history([0.2, 0.4, 0.2, 0.4]), WORTH)
+    assert (event.version, event.instead, event.windows, event.cost, event.expected) == ("2", "1", 4, 30.0, 90.0)
+    assert event.saved == pytest.approx(0.5 * 100 * 1.2)
+    assert event.low < event.saved < event.high
+    assert event.paid == "it paid"
+    assert settle(context, "r", "churn", history([0.2] * 9), WORTH) == []
+    assert len(context.ledger.events(DecisionSettled)) == 1
+
+
+@pytest.mark.parametrize(
+    ("gains", "said"),
+    [([0.01, 0.02, 0.01, 0.02], "it did not pay"), ([0.9, -0.5, 0.8, -0.4], "whether it paid is open")],
+)
+def test_a_retrain_that_gained_less_than_it_cost_did_not_pay(context, gains, said):
+    """Below the cost for certain it did not pay; where the interval holds the cost it is open."""
+    context.ledger.append(decided(), "churn")
+    (event,) = settle(context, "r", "churn", history(gains), WORTH)
+    assert event.paid == said
+    assert said in event.sentence()
+
+
+def test_too_few_windows_a_wait_and_a_version_that_never_came_are_not_settled(context):
+    """Nothing is settled by less than four windows, nor what nobody can know."""
+    context.ledger.append(decided(), "churn")
+    context.ledger.append(decided("wait"), "churn")
+    assert settle(context, "r", "churn", history([0.2, 0.2, 0.2]), WORTH) == []
+    other = decided().body() | {"as_of": (DECIDED - WEEK).isoformat()}
+    context.ledger.append(RetrainDecided.read(other), "churn")
+    assert [event.as_of for event in settle(context, "r", "churn", history([0.2] * 5), WORTH)] == [DECIDED.isoformat()]
+
+
+def test_going_back_costs_nothing_and_is_settled_by_its_own_versions(context):
+    """The version gone back to is compared with the one that was left."""
+    back = decided("go back", version="1", to_digest="d1").body() | {"champion": "2", "digest": "d2"}
+    context.ledger.append(RetrainDecided.read(back), "churn")
+    (event,) = settle(context, "r", "churn", history([-0.1] * 6), WORTH)
+    assert (event.version, event.instead, event.cost) == ("1", "2", 0.0)
+    assert event.saved == pytest.approx(0.5 * 100 * 0.6)
