@@ -12,6 +12,7 @@ from pipeline.deployer.status import faults
 from pipeline.html.templates import rendered
 from pipeline.ledger import costs
 from pipeline.ledger.events import DataLanded, DriftChecked, GatesChecked, RunSettled
+from pipeline.ledger.receipt_events import DecisionSettled, RetrainDecided
 from pipeline.ledger.rollout_events import RolledBack, RolloutEnded, RolloutFailed, ShadowEnded, Undeployed
 from pipeline.runs.drift_report import evidently_file
 
@@ -44,9 +45,17 @@ def facts(context: Context) -> dict[str, Any]:
         {"at": entry.at, "model": entry.model, "kind": entry.kind, "what": entry.event.sentence(), **entry.body}
         for entry in ledger.events(*DEPLOYMENTS)
     ]
+    decided = {entry.model: entry.event for entry in ledger.newest(RetrainDecided)}
+    settled = {entry.model: entry.event.sentence() for entry in ledger.newest(DecisionSettled)}
     return {
         "models": [
-            {**status.as_dict(), "drift": _last_drift(context, status.model)} for status in traffic(context).status("")
+            {
+                **status.as_dict(),
+                "drift": _last_drift(context, status.model),
+                "decided": decided.get(status.model),
+                "settled": settled.get(status.model),
+            }
+            for status in traffic(context).status("")
         ],
         "runs": [
             {

@@ -109,7 +109,7 @@ def _with_history(
     look: Mapping[str, Any] | None,
     history: LiveHistory,
 ) -> RetrainDecided:
-    from pipeline.policy.retraining import rules
+    from pipeline.policy.retraining import of_model
 
     model = context.params.model(name)
     worth = worth_of(context, name, history)
@@ -117,7 +117,7 @@ def _with_history(
     known = replace(history.known, cost=worth.retrain_in_loss(days))
     backtests = context.ledger.newest(Backtested, models=[name])
     decision_settlement.settle(context, run, name, history, worth)
-    policies = rules.of_model(model.policy, backtests[-1].event if backtests else None)
+    policies = of_model.policies(model.policy, backtests[-1].event if backtests else None)
     said = {rule: policy.decide(known) for rule, policy in policies.items()}
     others = {rule: _shown(decision, history) for rule, decision in said.items()}
     if look is not None:

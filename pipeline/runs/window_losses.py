@@ -264,6 +264,7 @@ def _of_windows(
         digests.index(live.digest),
         retrain_cost,
         drifted,
+        tuple(each.package.version for each in kept),
     )
     return LiveHistory(known, tuple(kept), starts, labelled)
 

@@ -1,0 +1,37 @@
+"""The policies of one model, with the numbers of its settings and of its last backtest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pipeline.ledger.decision_events import Backtested
+from pipeline.policy.retraining.base import Policy
+from pipeline.policy.retraining.drift import Drift
+from pipeline.policy.retraining.forecast import Forecast
+from pipeline.policy.retraining.metric import Metric
+from pipeline.policy.retraining.schedule import Schedule
+from pipeline.policy.retraining.staleness import Staleness
+from pipeline.policy.retraining.value import NOTHING_KNOWN, Value
+from pipeline.settings.policy import Policy as Settings
+
+
+def policies(settings: Settings, backtest: Backtested | None) -> Mapping[str, Policy]:
+    """By the name that `policy.rule` has. Without a backtest nothing is known of how the versions age, until past ones are scored."""
+    every = max(1, round(settings.every_days / settings.window_days))
+    return {
+        "value": Value(curve_of(backtest, settings.window_days)),
+        "metric": Metric(),
+        "forecast": Forecast(),
+        "schedule": Schedule(every),
+        "drift": Drift(),
+    }
+
+
+def curve_of(backtest: Backtested | None, window_days: float) -> Staleness:
+    """The curve of loss by age that the backtest found, in windows of so many days."""
+    if backtest is None or not backtest.staleness:
+        return NOTHING_KNOWN
+    known = backtest.staleness
+    # g(age) = b * age ** p: in other windows an age is another number, and the loss a row the same.
+    stretch = (window_days / backtest.window_days) ** known["p"]
+    return Staleness(known["b"] * stretch, known["p"], known["error"] * stretch, int(known["blocks"]))

@@ -1,0 +1,149 @@
+"""A look's decision: the model's rule, its guards, and the receipt in the ledger."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from harness.project import change_params
+from pipeline.cli import decision_table
+from pipeline.errors import RegistryError
+from pipeline.ledger.decision_events import Backtested
+from pipeline.ledger.events import VersionRegistered
+from pipeline.ledger.receipt_events import RetrainDecided
+from pipeline.runs import logged_answers, retrain_decision
+from pipeline.training.tasks import Answers
+from tests.support.monitored import AS_OF, Monitored
+
+YEAR = datetime(2024, 1, 1, tzinfo=UTC)
+LOOK = {
+    "decision": "retrain",
+    "verdict": "drift",
+    "said": "spend moved",
+    "as_of": AS_OF.isoformat(),
+    "since": "s",
+    "receipt": {"would_flip": "calm"},
+}
+
+
+@pytest.fixture
+def world(project, ledger, churn_artifacts, tmp_path, monkeypatch):
+    """Version 1 of 1 January answered January and February ever worse; labels come after 2 days."""
+    world = Monitored(project, ledger, churn_artifacts, tmp_path / "home", late_days=2)
+    change_params(project, "models.churn.economics", {"loss": "log_loss", "value": 10, "retrain_minutes": 1})
+    event = VersionRegistered(version="1", mlflow_run="m", data_version="d", as_of=YEAR.isoformat())
+    ledger.append(event, "churn", at="2024-01-01T00:00:00+00:00")
+    world.landed(YEAR, 86_400, 2 * 86_400)
+    world.live("1", "2024-01-02T00:00:00+00:00")
+
+    def answers_of(context, name, package, rows, champion):
+        weeks = (rows["event_time"].min().to_pydatetime() - YEAR) // timedelta(days=7)
+        right = world.right[package.version](weeks)
+        return Answers(np.where(rows["target"] == 1, right, 1 - right))
+
+    monkeypatch.setattr(logged_answers, "answers_of", answers_of)
+    world.right = {"1": lambda weeks: 0.9 - 0.08 * weeks}
+    return world
+
+
+def rule(world, name, **more):
+    change_params(world.project, "models.churn.policy", {"rule": name, **more})
+
+
+def decide(world, as_of=AS_OF, look=None):
+    return retrain_decision.decide(world.context, "r", "churn", as_of, look)
+
+
+def test_by_value_a_version_that_gets_worse_is_retrained_once_that_costs_more_than_a_retrain(world):
+    """The receipt has the losses by week, the cost with its parts, what others would do; a look that is repeated says the same."""
+    rule(world, "value")
+    receipt = decide(world)
+    assert (receipt.decision, receipt.rule, receipt.guards) == ("retrain", "value", ())
+    assert receipt.score >= receipt.limit > 0
+    losses = [week["by_version"]["1"] for week in receipt.losses]
+    assert losses == sorted(losses) and len(losses) >= 6
+    assert receipt.cost == pytest.approx(
+        sum(receipt.economics[part]["value"] for part in ("machine", "people", "risk"))
+    )
+    assert set(receipt.others) == {"metric", "forecast", "schedule", "drift"}
+    assert receipt.why and receipt.flips
+    assert decide(world) == receipt
+    early = decide(world, YEAR + timedelta(days=24))
+    assert early.decision == "wait" and early.score < early.limit
+
+
+def test_a_version_that_stays_as_good_is_not_retrained(world):
+    """Nothing is lost, so nothing pays, however old it is."""
+    rule(world, "value")
+    world.right["1"] = lambda weeks: 0.8
+    assert decide(world).decision == "wait"
+
+
+def test_by_drift_the_look_decides_and_the_other_rules_are_told(world):
+    """The default rule takes the look's decision and reason as they are."""
+    receipt = decide(world, look=LOOK)
+    assert (receipt.rule, receipt.decision, receipt.why, receipt.flips) == ("drift", "retrain", "spend moved", "calm")
+    assert set(receipt.others) == {"value", "metric", "forecast", "schedule"}
+    acted = retrain_decision.of_look(world.context, "r", "churn", LOOK)
+    assert (acted["decision"], acted["since"], acted["reason"]) == ("retrain", "s", "drift: spend moved")
+
+
+def test_what_was_asked_for_is_not_asked_for_again_at_once(world):
+    """The day after, the rule says the same, and the cool-down holds it back; the day's own look, repeated, still asks."""
+    rule(world, "value")
+    assert decide(world).decision == "retrain"
+    next_day = decide(world, AS_OF + timedelta(days=1))
+    assert (next_day.says, next_day.decision) == ("retrain", "wait")
+    assert "a retrain was asked for as of 2024-03-01" in next_day.guards[0]
+    assert "a retrain was asked for" in next_day.sentence()
+    assert decide(world).decision == "retrain"
+
+
+def test_a_backtests_curve_is_what_a_version_is_expected_to_lose(world):
+    """Without a label of its own a version is judged by how this model's versions aged in the backtest."""
+    rule(world, "value")
+    world.right["1"] = lambda weeks: 0.8
+    told = {
+        "start": "",
+        "end": "",
+        "window_days": 7,
+        "windows": 50,
+        "delay": 0,
+        "compared_from": "",
+        "loss": "log_loss",
+    }
+    curve = {"b": 0.01, "p": 1.0, "error": 0.0001, "blocks": 40}
+    world.ledger.append(Backtested(**told, recommendation="", best="", tells=True, staleness=curve), "churn")
+    aged = decide(world)
+    assert aged.score > 0
+    assert decide(world, YEAR + timedelta(days=24)).score < aged.score
+
+
+def test_a_run_on_schedule_asks_first(world):
+    """By value it is told why not; by drift, and before a first version, it is not asked."""
+    context = world.context
+    assert retrain_decision.why_not(context, "r", "churn", AS_OF) == ""
+    rule(world, "value")
+    world.right["1"] = lambda weeks: 0.8
+    why = retrain_decision.why_not(world.context, "r", "churn", AS_OF)
+    assert why.startswith("churn: wait, as of 2024-03-01, by the rule value")
+    assert world.ledger.events(RetrainDecided)
+
+
+def test_the_table_says_what_is_guessed_and_what_would_flip_it(world):
+    """A person reads decision, reason, cost, guesses and the losses of the last weeks."""
+    change_params(world.project, "models.churn.economics", {"loss": "log_loss"})
+    rule(world, "value")
+    text = decision_table.receipt("churn", decide(world))
+    assert "guesses, until you state them: models.churn.economics.value" in text
+    assert "a retrain costs" in text and "machine 0.05 (guess)" in text
+    assert "it would be otherwise with" in text and "other rules: " in text
+    assert "2024-02-12" in text
+
+
+def test_a_model_without_a_champion_has_nothing_to_decide(project, world):
+    """It is said, with what to do."""
+    with pytest.raises(RegistryError, match="model other: has no champion; train one"):
+        retrain_decision.decide(world.context, "r", "other", AS_OF)
