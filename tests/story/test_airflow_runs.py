@@ -22,6 +22,7 @@ from harness.load import steady_load
 from harness.project import ROOT, change_params
 from pipeline.deployer import traffic
 from pipeline.ledger.events import DriftChecked, IntervalScored, RetrainAsked, RunOpened, StepEnded
+from pipeline.ledger.receipt_events import RetrainDecided
 from pipeline.ledger.rollout_events import RolledBack
 from pipeline.ledger.store import airflow_run
 from pipeline.runs.drift_report import evidently_file
@@ -167,7 +168,13 @@ def test_3_drift_starts_a_retrain_that_goes_live_under_load(stack, second_versio
     """Drift in the live requests starts a retrain that goes live, without a failed request."""
     load, started = second_version.load, second_version.run
     assert (second_version.replayed.failed, second_version.replayed.rows) == (0, second_version.flights)
-    assert set(second_version.monitored.values()) == {"success"}
+    assert {task: state for task, state in second_version.monitored.items() if state != "success"} == {
+        "go_back": "skipped"
+    }
+    receipt = stack.context.ledger.events(RetrainDecided, model=FLIGHTS)[-1]
+    assert (receipt.event.rule, receipt.event.decision, receipt.event.champion) == ("drift", "retrain", "1")
+    assert set(receipt.event.others) == {"value", "metric", "forecast", "schedule"}
+    assert len(receipt.event.losses) >= 3 and receipt.event.cost > 0
     assert set(second_version.states.values()) == {"success"}
     told = stack.context.ledger.events(DriftChecked)[-1].body
     assert told["verdict"] == "drift"
