@@ -35,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
     _add_rollout_commands(add_with_json)
     _add_ledger_commands(add_with_json)
     _add_data_commands(add_with_json)
+    _add_policy_commands(add_with_json)
     return top
 
 
@@ -166,6 +167,17 @@ def _add_data_commands(add: Add) -> None:
     drift.add_argument("--current", type=Path, metavar="FILES", help=files)
     drift.add_argument("--html", type=Path, help="with files: where to write a page of them, then and now")
     drift.add_argument("--report", type=Path, metavar="HTML", help="with files: where to write Evidently's picture")
+
+
+def _add_policy_commands(add: Add) -> None:
+    backtest = add("backtest", commands.backtest, "replay policies on a model's past: when would a retrain have paid")
+    backtest.add_argument("model")
+    first = "start of the first window, ISO 8601 (default: the first full training window of the schedule)"
+    backtest.add_argument("--from", dest="start", type=_time, metavar="T", help=first)
+    last = "end of the last window (default: now, or the schedule's end)"
+    backtest.add_argument("--to", dest="end", type=_time, metavar="T", help=last)
+    about = "length of a window: a policy looks at the start of each (default: 7)"
+    backtest.add_argument("--window-days", type=float, default=7.0, metavar="DAYS", help=about)
 
 
 def _time(text: str) -> datetime:

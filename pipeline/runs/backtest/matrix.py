@@ -27,7 +27,7 @@ from pipeline.settings.models import Model
 log = logging.getLogger(__name__)
 
 # A process takes as long to start as some versions to make.
-FEWEST_FOR_PROCESSES = 6
+FEWEST_FOR_PROCESSES = 12
 
 
 @dataclass(frozen=True)

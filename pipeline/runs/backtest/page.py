@@ -1,0 +1,77 @@
+"""The page of a backtest: what each policy cost, what it had saved by when, and the loss matrix as a heat map."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.html.templates import rendered
+
+WIDTH, HEIGHT = 900.0, 240.0
+# Lines of this many policies can be told apart.
+COLOURS = ("#2b6cb0", "#b7791f", "#2f855a", "#b3261e", "#6b46c1", "#0e7490", "#9d174d", "#4d7c0f", "#7c5e3b", "#475569")
+
+
+def backtest_page(facts: Mapping[str, Any], saved: Mapping[str, Sequence[float]]) -> str:
+    """The page as HTML. `facts` are a Backtest as a dict, `saved` what each policy had saved against never by the end of each window."""
+    return rendered(
+        Path(__file__).with_suffix(".html"),
+        {
+            **facts,
+            "width": WIDTH,
+            "height": HEIGHT,
+            "lines": _lines(saved),
+            "zero": _scaled(saved)(0.0),
+            "range": _range(saved),
+            "cells": _cells(facts["losses"]),
+            "ages": [{**point, "high": max(0.0, point["excess"]) / _most(facts["curve"])} for point in facts["curve"]],
+        },
+    )
+
+
+def _range(saved: Mapping[str, Sequence[float]]) -> tuple[float, float]:
+    values = [0.0, *(value for line in saved.values() for value in line)]
+    return min(values), max(values)
+
+
+def _scaled(saved: Mapping[str, Sequence[float]]) -> Any:
+    low, high = _range(saved)
+    return lambda value: HEIGHT * (1 - (value - low) / ((high - low) or 1.0))
+
+
+def _lines(saved: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
+    """A line of each policy, from nothing saved at the begin."""
+    high = _scaled(saved)
+    found = []
+    for number, (policy, values) in enumerate(saved.items()):
+        points = [0.0, *values]
+        step = WIDTH / max(len(values), 1)
+        path = " ".join(f"{i * step:.1f},{high(value):.1f}" for i, value in enumerate(points))
+        found.append({"policy": policy, "points": path, "colour": COLOURS[number % len(COLOURS)], "end": points[-1]})
+    return found
+
+
+def _cells(losses: Sequence[Sequence[float | None]]) -> list[dict[str, Any]]:
+    """A cell for each version and window: how much more the version lost than the best one that could answer there, by its share of
+    the largest such excess but for the highest twentieth."""
+    matrix = np.array(losses, "float64")
+    # Window 0 has its own version, so that no column is empty.
+    excess = matrix - np.nanmin(matrix, axis=0)
+    most = float(np.nanquantile(excess, 0.95)) or 1.0
+    return [
+        {
+            "version": int(v),
+            "window": int(w),
+            "share": min(float(excess[v, w]) / most, 1.0),
+            "excess": float(excess[v, w]),
+            "loss": float(matrix[v, w]),
+        }
+        for v, w in np.argwhere(~np.isnan(matrix))
+    ]
+
+
+def _most(curve: Sequence[Mapping[str, Any]]) -> float:
+    return max((point["excess"] for point in curve), default=0.0) or 1.0

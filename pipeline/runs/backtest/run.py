@@ -1,0 +1,164 @@
+"""A backtest: the loss matrix of a model's past, every policy on it, what that would have cost in money, and what it recommends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.context import Context
+from pipeline.deployer import traffic
+from pipeline.errors import SettingsError
+from pipeline.ledger import costs
+from pipeline.ledger.decision_events import Backtested
+from pipeline.policy.economics import Figure, Worth, worth
+from pipeline.policy.retraining.comparison import Compared, Comparison, Saved, compare, excess_by_age
+from pipeline.policy.retraining.recommendation import recommendation
+from pipeline.runs.backtest import page
+from pipeline.runs.backtest.matrix import LossMatrix, build
+from pipeline.runs.backtest.past import Span
+from pipeline.settings.models import Model
+
+WINDOW_DAYS = 7.0
+# The requests of so many days say how many rows a day there are.
+COUNTED_DAYS = 28
+
+
+@dataclass(frozen=True)
+class Backtest:
+    """Costs in `worth.currency` are those in units of loss times `unit`."""
+
+    model: str
+    span: Span
+    matrix: LossMatrix
+    worth: Worth
+    comparison: Comparison
+    recommendation: str
+    report: Path | None = None
+
+    @property
+    def unit(self) -> float:
+        return self.worth.unit(self.span.days)
+
+    def money(self, saved: Saved) -> dict[str, float]:
+        return {"value": saved.value * self.unit, "low": saved.low * self.unit, "high": saved.high * self.unit}
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """Each policy and the oracle, the cheapest first."""
+        return [self._line(each) for each in (self.comparison.oracle, *self.comparison.policies)]
+
+    def _line(self, compared: Compared) -> dict[str, Any]:
+        outcome = compared.outcome
+        rows = self.matrix.history.weights[self.comparison.first :].sum()
+        return {
+            "policy": compared.policy,
+            "total": outcome.total * self.unit,
+            "loss": outcome.loss / rows,
+            "retrains": len(outcome.retrained),
+            "went_back": len(outcome.went_back),
+            "saved_against_never": self.money(compared.against_never),
+            "saved_against_tuned_schedule": self.money(compared.against_tuned),
+        }
+
+    @property
+    def curve(self) -> list[dict[str, Any]]:
+        """The excess loss by age, see `excess_by_age`."""
+        return [{"age": age, "excess": by, "pairs": pairs} for age, by, pairs in excess_by_age(self.matrix.history)]
+
+    def event(self) -> Backtested:
+        history, first = self.matrix.history, self.comparison.first
+        return Backtested(
+            start=history.starts[0],
+            end=_end(self.span, history.starts[-1]),
+            window_days=self.span.days,
+            windows=history.windows,
+            delay=history.delay,
+            compared_from=history.starts[first],
+            loss=self.worth.loss,
+            recommendation=self.recommendation,
+            best=self.comparison.best.policy,
+            tells=self.comparison.tells,
+            curve=self.curve,
+            economics=self.worth.as_dict(),
+            policies=self.lines,
+            report=str(self.report) if self.report else None,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        history = self.matrix.history
+        return {
+            "model": self.model,
+            **self.event().body(),
+            "schedule_windows": self.comparison.schedule,
+            "alike": list(self.comparison.alike),
+            "trained": self.matrix.trained,
+            "untrained": self.matrix.untrained,
+            "windows_without_rows": list(self.matrix.left_out),
+            "window_starts": list(history.starts),
+            "rows": self.matrix.rows.tolist(),
+            "losses": [[None if np.isnan(loss) else loss for loss in row] for row in history.losses.tolist()],
+        }
+
+
+def backtest(
+    context: Context,
+    name: str,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    window_days: float = WINDOW_DAYS,
+    processes: int | None = None,
+) -> Backtest:
+    """Replays the past of the model `name`; writes the page and an event. By default from the first full training window to now, or to
+    the schedule's end. Raises SettingsError for a span that is too short, and DataError."""
+    model = context.params.model_of_a_run(name)
+    span = span_of(name, model, start, end, window_days, context.clock())
+    matrix = build(name, model, context.project, context.home / "backtests" / name, span, processes)
+    counted = _rows_a_day(context, name, matrix, span)
+    runs = costs.run_costs(context.ledger, context.params.prices, model=name)
+    of = worth(model.economics, model.loss, context.params.prices, runs, counted)
+    comparison = compare(matrix.history, of.retrain_in_loss(span.days))
+    said = recommendation(comparison, of, span.days)
+    report = context.home / "reports" / name / f"backtest-{span.start:%Y-%m-%d}-{span.end:%Y-%m-%d}-{span.days:g}d.html"
+    found = Backtest(name, span, matrix, of, comparison, said, report)
+    report.parent.mkdir(parents=True, exist_ok=True)
+    report.write_text(page.backtest_page(found.as_dict(), _cumulated(found)), encoding="utf-8")
+    context.ledger.append(found.event(), model=name)
+    return found
+
+
+def span_of(
+    name: str, model: Model, start: datetime | None, end: datetime | None, window_days: float, now: datetime
+) -> Span:
+    if window_days <= 0:
+        raise SettingsError(f"backtest of {name}", f"--window-days must be above 0; got {window_days:g}", "use 7")
+    end = end or min(model.schedule.end or now, now)
+    full = model.schedule.start + timedelta(days=model.source.window_days)
+    # A schedule that is younger than a window says nothing of the rows before it.
+    start = start or (full if full < end else model.schedule.start)
+    if start >= end:
+        line = f"the span begins on {start:%Y-%m-%d %H:%M} and ends on {end:%Y-%m-%d %H:%M}"
+        raise SettingsError(f"backtest of {name}", line, "choose an earlier --from or a later --to")
+    return Span(start, end, window_days)
+
+
+def _rows_a_day(context: Context, name: str, matrix: LossMatrix, span: Span) -> Figure:
+    now = context.clock()
+    asked = traffic(context).predictions(name, now - timedelta(days=COUNTED_DAYS), now).rows
+    if len(asked) and (days := (now - asked["event_time"].min()).total_seconds() / 86_400) >= 1:
+        return Figure(len(asked) / days, "measured", f"the prediction log of the last {days:.0f} days")
+    return Figure(float(matrix.rows.mean()) / span.days, "measured", "the labelled rows of the source")
+
+
+def _end(span: Span, last: str) -> str:
+    return (datetime.fromisoformat(last) + span.length).isoformat(timespec="minutes").removesuffix("T00:00")
+
+
+def _cumulated(found: Backtest) -> dict[str, list[float]]:
+    """Of each policy but never: what it has saved against never by the end of each window that was compared."""
+    never = found.comparison.of("never").costs
+    each = (found.comparison.oracle, *found.comparison.policies)
+    return {c.policy: (np.cumsum(never - c.costs) * found.unit).tolist() for c in each if c.policy != "never"}

@@ -1,0 +1,141 @@
+"""The loss matrix of a model's past, on the customers of the small project: labels come two days after their rows."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness.project import CHURN, customers
+from pipeline.cli.main import main
+from pipeline.errors import PerennialError
+from pipeline.ledger.decision_events import Backtested
+from pipeline.ledger.store import Ledger
+from pipeline.runs.backtest import past as pasts
+from pipeline.runs.backtest.matrix import build
+from pipeline.runs.backtest.past import Span
+from pipeline.runs.backtest.run import span_of
+from pipeline.runs.backtest.versions import KEPT_DAYS, forget_unused
+from pipeline.settings.models import Model
+from pipeline.training import fit, frames
+
+START = datetime(2024, 2, 10, tzinfo=UTC)
+SPAN = Span(START, START + timedelta(days=20), 2)
+MODEL = Model.model_validate(
+    {**CHURN, "training": {**CHURN["training"], "estimator": "linear", "options": {}, "encoding": "one_hot"}}
+)
+
+
+def test_a_cell_is_the_loss_of_a_version_that_knew_no_later_label(project: Path) -> None:
+    """It is what a fit by hand on the rows and labels of its as-of loses, on a window's rows with the labels that were due."""
+    matrix = build("churn", MODEL, project, project / "kept", SPAN)
+    history = matrix.history
+    assert (history.delay, history.windows, matrix.untrained) == (1, 9, {})
+    model, rows = MODEL.model_copy(update={"as_of": START + timedelta(days=4)}), customers()
+    past = rows[(rows.decided_at <= model.as_of) & (rows.seen_at >= model.as_of - timedelta(days=30))]
+    fitted = fit.fit(past.reset_index(drop=True), model)
+    begin = START + timedelta(days=10)
+    window = rows[(rows.seen_at >= begin) & (rows.seen_at < begin + timedelta(days=2))]
+    asked = frames.features_of(window.reset_index(drop=True), model)
+    probability = np.clip(fit.predict(fitted, asked, model.training), 1e-7, 1 - 1e-7)
+    by_hand = -np.log(np.where(window.left == 1, probability, 1 - probability)).mean()
+    assert history.losses[2, 5] == pytest.approx(by_hand, rel=1e-6)
+    assert np.isnan(history.losses[np.tril_indices(9, -1)]).all()
+    assert matrix.rows.tolist() == [120] * 9
+
+
+def test_what_was_made_is_not_made_again(project: Path) -> None:
+    """A second backtest trains nothing, one more window trains one version, another loss none, and broken files all of them."""
+    folder = project / "kept"
+    first = build("churn", MODEL, project, folder, SPAN)
+    again = build("churn", MODEL, project, folder, SPAN)
+    assert (first.trained, again.trained) == (9, 0)
+    assert np.array_equal(first.history.losses, again.history.losses, equal_nan=True)
+    longer = build("churn", MODEL, project, folder, replace(SPAN, end=SPAN.end + timedelta(days=2)))
+    assert longer.trained == 1
+    by_brier = MODEL.model_copy(update={"economics": MODEL.economics.model_copy(update={"loss": "brier"})})
+    brier = build("churn", by_brier, project, folder, SPAN)
+    assert brier.trained == 0
+    assert brier.history.losses[0, 0] != first.history.losses[0, 0]
+    for record in folder.glob("*/record.json"):
+        record.write_bytes(record.read_bytes()[:-9])
+    mended = build("churn", MODEL, project, folder, SPAN)
+    assert mended.trained == 9
+    assert np.array_equal(first.history.losses, mended.history.losses, equal_nan=True)
+
+
+def test_a_corrected_row_trains_the_versions_that_learnt_from_it(project: Path) -> None:
+    """The key of a version is of its rows: others keep theirs."""
+    folder, file = project / "kept", project / "customers" / "all.parquet"
+    build("churn", MODEL, project, folder, SPAN)
+    rows = pd.read_parquet(file)
+    rows.loc[rows.seen_at == rows.seen_at[rows.seen_at < START + timedelta(days=2)].max(), "spend"] += 1
+    rows.to_parquet(file)
+    # Its label is known two days later: the first two versions never learnt from it.
+    assert build("churn", MODEL, project, folder, SPAN).trained == 7
+
+
+def test_a_window_without_a_version_has_a_reason(project: Path) -> None:
+    """Too few rows for the contract: the history begins with the first version, and says why there is none before."""
+    contract = MODEL.gates.contract.model_copy(update={"min_rows": 1200})
+    strict = MODEL.model_copy(update={"gates": MODEL.gates.model_copy(update={"contract": contract})})
+    begin = datetime(2024, 1, 20, tzinfo=UTC)
+    history = build("churn", strict, project, project / "kept", Span(begin, begin + timedelta(days=26), 2), 1).history
+    assert history.starts[0] == "2024-01-24"
+    assert not np.isnan(history.losses[0]).any()
+    with pytest.raises(
+        PerennialError, match=r"no version can be trained early enough: .*rows kept, at least 1,200 required"
+    ):
+        build("churn", strict, project, project / "kept", Span(begin, begin + timedelta(days=18), 2), 1)
+
+
+def test_a_row_whose_label_is_not_due_yet_counts_in_no_window(project: Path) -> None:
+    """One label in fifty comes weeks late: its row is left out, and no window waits for it."""
+    rows = customers()
+    rows.loc[::50, "decided_at"] += pd.Timedelta(days=15)
+    rows.to_parquet(project / "customers" / "all.parquet")
+    past = pasts.read("churn", MODEL, project, SPAN)
+    assert past.delay == 1
+    assert np.diff(past.begins).sum() == 9 * 120 * 49 // 50
+
+
+@pytest.mark.parametrize(("days", "end"), [(0, None), (2, "2023-01-01"), (7, "2024-02-20")])
+def test_a_span_that_says_nothing_is_refused(project: Path, days: float, end: str | None) -> None:
+    """In one line that names the option."""
+    until = datetime.fromisoformat(end).replace(tzinfo=UTC) if end else None
+    with pytest.raises(PerennialError, match="--"):
+        span = span_of("churn", MODEL, None, until, days, datetime(2024, 3, 10, tzinfo=UTC))
+        pasts.read("churn", MODEL, project, span)
+
+
+def test_the_command_says_what_it_recommends(project: Path, capfd) -> None:
+    """The table, the page and the event say the same, and what is guessed is said to be."""
+    asked = ["backtest", "churn", "--from", "2024-02-10", "--to", "2024-03-01", "--window-days", "2"]
+    assert main(asked) == 0
+    said = capfd.readouterr().out
+    (entry,) = Ledger(f"sqlite:///{project}/.perennial/ledger.db").events(Backtested, model="churn")
+    assert f"recommended: {entry.event.recommendation}" in said
+    assert "guesses in it: economics.value" in entry.event.recommendation
+    assert {line["policy"] for line in entry.event.policies} >= {"never", "always", "tuned schedule", "oracle"}
+    assert entry.event.curve[0].keys() == {"age", "excess", "pairs"}
+    page = Path(entry.event.report or "").read_text()
+    assert page.count("<rect") == 9 * 10 // 2
+    assert main([*asked, "--json"]) == 0
+    values = json.loads(capfd.readouterr().out)
+    assert (values["trained"], values["delay"], len(values["losses"])) == (0, 1, 9)
+    assert values["economics"]["value"]["known"] == "guess"
+
+
+def test_what_nobody_read_for_long_is_removed(tmp_path: Path) -> None:
+    """By the record's last reading."""
+    (tmp_path / "a").mkdir()
+    (record := tmp_path / "a" / "record.json").write_text("{}")
+    forget_unused(tmp_path, record.stat().st_mtime + (KEPT_DAYS - 1) * 86_400)
+    assert record.exists()
+    forget_unused(tmp_path, record.stat().st_mtime + (KEPT_DAYS + 1) * 86_400)
+    assert not record.parent.exists()
