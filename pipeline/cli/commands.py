@@ -299,14 +299,6 @@ def drift(arguments: argparse.Namespace) -> Answer:
     return Answer(tables.drift_check(check), check.as_dict())
 
 
-def backtest(arguments: argparse.Namespace) -> Answer:
-    from pipeline.cli import backtest_table
-    from pipeline.runs.backtest.run import backtest as replay_the_past
-
-    found = replay_the_past(_context(), arguments.model, arguments.start, arguments.end, arguments.window_days)
-    return Answer(backtest_table.backtest(found), found.as_dict())
-
-
 def _drift_of_files(arguments: argparse.Namespace) -> Answer:
     from pipeline.cli import tables
     from pipeline.monitoring.file_drift import compare_files

@@ -20,6 +20,16 @@ def decide(arguments: argparse.Namespace) -> Answer:
     return Answer(decision_table.receipt(name, receipt), receipt.body())
 
 
+def backtest(arguments: argparse.Namespace) -> Answer:
+    from pipeline.cli import backtest_table
+    from pipeline.runs.backtest.run import backtest as replay_the_past
+
+    found = replay_the_past(
+        context_of_a_person(), arguments.model, arguments.start, arguments.end, arguments.window_days
+    )
+    return Answer(backtest_table.backtest(found), found.as_dict())
+
+
 def freeze(arguments: argparse.Namespace) -> Answer:
     from pipeline.runs import freeze
 

@@ -170,7 +170,7 @@ def _add_data_commands(add: Add) -> None:
 
 
 def _add_policy_commands(add: Add) -> None:
-    backtest = add("backtest", commands.backtest, "replay policies on a model's past: when would a retrain have paid")
+    backtest = add("backtest", decisions.backtest, "replay policies on a model's past: when would a retrain have paid")
     backtest.add_argument("model")
     first = "start of the first window, ISO 8601 (default: the first full training window of the schedule)"
     backtest.add_argument("--from", dest="start", type=_time, metavar="T", help=first)
