@@ -17,14 +17,13 @@ from pipeline.data import source as source_rows
 from pipeline.errors import DataError
 from pipeline.ledger.store import Ledger
 from pipeline.ledger.timeline import LiveVersion, number_is_its_own_since
-from pipeline.monitoring import derived_keys
+from pipeline.monitoring import derived_keys, source_window
 from pipeline.monitoring.derived_keys import WEIGHT
 from pipeline.monitoring.label_join import TIME, at_other_times, with_labels
 from pipeline.monitoring.log_reader import ATTEMPTS, LogFiles, LogReader
 from pipeline.serving import logged_words
 from pipeline.serving.log_files import GOLDEN, GOLDEN_ID
-from pipeline.serving.prediction_log import pseudonym
-from pipeline.serving.schema import Schema, times
+from pipeline.serving.schema import Schema
 from pipeline.settings.models import Model
 from pipeline.training import tasks
 from pipeline.training.evaluate import gain
@@ -269,11 +268,7 @@ def labels(
                            {known} AS known{weight}
                   FROM rows WHERE {labelled} ORDER BY event_time, key, known, target"""
         rows = connection.execute(query, bound).df()
-    if key == model.source.event_time:
-        rows["key"] = [times.canonical(time) for time in rows["event_time"]]
-    if model.rollout.serving.personal.get(key) == "hash":
-        rows["key"] = [pseudonym(bytes.fromhex(log_key), value) for value in rows["key"]]
-    return rows
+    return source_window.keys_as_logged(rows, model, log_key)
 
 
 def quality(

@@ -8,6 +8,7 @@ from pipeline.monitoring.answer_shift import AnswerShift
 from pipeline.monitoring.drift import DriftVerdict, FeatureDrift
 from pipeline.monitoring.estimated_quality import EstimatedQuality
 from pipeline.monitoring.live_quality import LiveQuality, dropped_by
+from pipeline.monitoring.skew import Skew
 from pipeline.policy.alarms import Alarm, day
 from pipeline.settings.models import Monitor
 from pipeline.training.evaluate import shown
@@ -23,13 +24,14 @@ def drift_sentence(
     version: str,
     estimated: EstimatedQuality | None = None,
     answers: AnswerShift | None = None,
+    skew: Skew | None = None,
 ) -> str:
     """`alarm` is the one after the look; `version` names the live version for people: `churn 3`."""
-    return f"{_inputs(drift, alarm, version)}; {_answers(quality, limits)}{_estimate(quality, estimated)}{_moved(drift, answers)}"
+    return f"{_inputs(drift, alarm, version)}{_side(skew)}; {_answers(quality, limits)}{_estimate(quality, estimated)}{_moved(drift, answers)}"
 
 
 def _inputs(drift: DriftVerdict, alarm: Alarm | None, version: str) -> str:
-    if drift.verdict == "drift" and alarm is not None:
+    if drift.changed and alarm is not None:
         return f"{_changed(drift.moved, alarm)}{_matters(drift.moved, version)}"
     if drift.verdict == "no verdict":
         open_alarm = f"; {_of(alarm)} is not known to be over" if alarm is not None and not alarm.ended else ""
@@ -37,6 +39,11 @@ def _inputs(drift: DriftVerdict, alarm: Alarm | None, version: str) -> str:
     if alarm is not None and alarm.ended:
         return f"no drift: {_of(alarm)} is over"
     return "no drift"
+
+
+def _side(skew: Skew | None) -> str:
+    """On which side the inputs changed; nothing where the source shows the same."""
+    return f"; {skew}" if skew is not None and (skew.serving or skew.unknown) else ""
 
 
 def _of(alarm: Alarm) -> str:
@@ -88,7 +95,7 @@ def _answers(quality: LiveQuality, limits: Monitor) -> str:
 
 def _moved(drift: DriftVerdict, answers: AnswerShift | None) -> str:
     """What a change of the inputs did to the answers."""
-    if answers is None or drift.verdict != "drift":
+    if answers is None or not drift.changed:
         return ""
     if answers.label:
         return f"; {answers.label!r:.40} is the likeliest class in {answers.now:.1%} of the answers, in {answers.before:.1%} of the held-out rows"

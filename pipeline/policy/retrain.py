@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 from pipeline.monitoring.drift import DriftVerdict
 from pipeline.monitoring.live_quality import LiveQuality, dropped_by
+from pipeline.monitoring.skew import Skew
 from pipeline.policy.alarms import day
-from pipeline.settings.models import Monitor
+from pipeline.settings.models import Monitor, time_of
 from pipeline.training.evaluate import shown, shown_gain
 
 
@@ -30,15 +31,27 @@ def worse(quality: LiveQuality, limits: Monitor) -> bool | None:
     return None if drop is None else drop > limits.quality_drop
 
 
-def decide(drift: DriftVerdict, quality: LiveQuality, limits: Monitor, standing: str = "") -> Receipt:
+def decide(
+    drift: DriftVerdict,
+    quality: LiveQuality,
+    limits: Monitor,
+    standing: str = "",
+    skew: Skew | None = None,
+    changed_from: str = "",
+) -> Receipt:
     """Decides to retrain when the features have drifted, or when the live metric has dropped by more than the limit.
 
-    `standing` says why an alarm starts no retrain: see pipeline.policy.alarms. '' when it does.
+    `standing` says why an alarm starts no retrain: see pipeline.policy.alarms. '' when it does. Neither does skew, which is no change of what
+    a retrain learns from; answers from before `changed_from` (ISO 8601), where its alarm begins, are not worse for it.
     """
     drop = dropped_by(quality)
     against = f" ({drift.limits})" if drift.limits else ""
     reasons = [f"inputs: {drift.verdict}, {drift.reason}{against}", _quality_line(quality, drop, limits)]
+    reasons += [f"source: {skew}"] if skew is not None else []
     got_worse = worse(quality, limits)
+    if drift.verdict == "skew" and not (got_worse and _judged_before(quality, changed_from)):
+        cure = "a retrain learns from the source's rows and cannot cure it; see what sends the requests, and how it makes these features"
+        return Receipt("wait", (*reasons, f"skew: {cure}"), "rows of the source that show the change too")
     if standing:
         return Receipt("wait", (*reasons, f"alarm: {standing}"), "a further feature, or a clearly different change")
     if drift.verdict == "drift" or got_worse:
@@ -60,6 +73,11 @@ def decide(drift: DriftVerdict, quality: LiveQuality, limits: Monitor, standing:
 
 def _limit(quality: LiveQuality, limits: Monitor) -> str:
     return shown_gain(quality.metric, limits.quality_drop)
+
+
+def _judged_before(quality: LiveQuality, at: str) -> bool:
+    """Whether all answers that were judged are of days before then."""
+    return bool(at and quality.judged_until) and time_of(quality.judged_until or "") <= time_of(at)
 
 
 def _days(quality: LiveQuality) -> str:
