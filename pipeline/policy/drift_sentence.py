@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pipeline.monitoring.answer_shift import AnswerShift
 from pipeline.monitoring.drift import DriftVerdict, FeatureDrift
 from pipeline.monitoring.estimated_quality import EstimatedQuality
-from pipeline.monitoring.live_quality import LiveQuality, dropped_by
+from pipeline.monitoring.live_quality import LiveQuality, dropped_by, got_worse
+from pipeline.monitoring.quality_interval import FEWEST_DAYS
 from pipeline.monitoring.skew import Skew
 from pipeline.policy.alarms import Alarm, day
 from pipeline.settings.models import Monitor
@@ -83,14 +84,23 @@ def _answers(quality: LiveQuality, limits: Monitor) -> str:
             f"whether answers got worse is not known: {quality.labelled:,} of {quality.predictions:,} predictions have "
             f"labels, {limits.labelled_rows:,} required"
         )
-    worse = "answers got worse" if drop > limits.quality_drop else "answers did not get worse"
-    if 0 < drop <= limits.quality_drop:
+    surely = got_worse(quality, limits.quality_drop)
+    worse = "answers got worse" if surely else "answers did not get worse"
+    if surely is None:
+        worse = "whether answers got worse is not sure"
+    elif 0 < drop <= limits.quality_drop:
         worse += " by more than monitor.quality_drop"
     metric = quality.metric
     return (
-        f"{worse}: {metric} {shown(metric, quality.value)} on {quality.labelled:,} matured rows, "
+        f"{worse}: {metric} {shown(metric, quality.value)}{_enclosed(quality)} on {quality.labelled:,} matured rows, "
         f"{shown(metric, quality.held_out)} at its gates"
     )
+
+
+def _enclosed(quality: LiveQuality) -> str:
+    if quality.low is not None and quality.high is not None:
+        return f" ({shown(quality.metric, quality.low)} to {shown(quality.metric, quality.high)})"
+    return f" (no interval: {quality.days} days of answers, {FEWEST_DAYS} required)" if quality.days is not None else ""
 
 
 def _moved(drift: DriftVerdict, answers: AnswerShift | None) -> str:

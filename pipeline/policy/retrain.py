@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from pipeline.monitoring import live_quality
 from pipeline.monitoring.drift import DriftVerdict
 from pipeline.monitoring.live_quality import LiveQuality, dropped_by
+from pipeline.monitoring.quality_interval import FEWEST_DAYS, LEVEL
 from pipeline.monitoring.skew import Skew
 from pipeline.policy.alarms import day
 from pipeline.settings.models import Monitor, time_of
@@ -26,9 +28,8 @@ class Receipt:
 
 
 def worse(quality: LiveQuality, limits: Monitor) -> bool | None:
-    """Whether the live metric has dropped by more than the limit; None when it is not known."""
-    drop = dropped_by(quality)
-    return None if drop is None else drop > limits.quality_drop
+    """Whether the live metric has surely dropped by more than the limit; None when it is not known."""
+    return live_quality.got_worse(quality, limits.quality_drop)
 
 
 def decide(
@@ -99,8 +100,20 @@ def _quality_line(quality: LiveQuality, drop: float | None, limits: Monitor) -> 
     return (
         f"live quality: {quality.metric} {shown(quality.metric, quality.value)} on {quality.labelled:,} labelled "
         f"predictions{_days(quality)}, {shown(quality.metric, quality.held_out)} when held out, a drop of {shown_gain(quality.metric, drop)} "
-        f"(limit {limits.quality_drop:g}, monitor.quality_drop){_without_labels(quality)}"
+        f"(limit {limits.quality_drop:g}, monitor.quality_drop){interval_said(quality, limits)}{_without_labels(quality)}"
     )
+
+
+def interval_said(quality: LiveQuality, limits: Monitor) -> str:
+    """The metric's interval, or why there is none, and whether that leaves the drop unproven."""
+    if quality.low is None or quality.high is None:
+        days = "" if quality.days is None else f" of {quality.days} days of answers, {FEWEST_DAYS} required"
+        return f"; no interval{days}, so no drop is proven"
+    ends = f"{shown(quality.metric, quality.low)} to {shown(quality.metric, quality.high)}"
+    drop = dropped_by(quality)
+    unproven = drop is not None and drop > limits.quality_drop and not worse(quality, limits)
+    told = ", which leaves a drop over the limit unproven" if unproven else ""
+    return f"; {LEVEL:.0%} interval {ends} by {quality.days} days{told}"
 
 
 def _without_labels(quality: LiveQuality) -> str:

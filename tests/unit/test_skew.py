@@ -148,7 +148,7 @@ def test_the_source_shows_a_change_that_goes_the_same_way_about_as_far(log, sour
 def test_answers_that_got_worse_before_the_skew_began_still_retrain():
     """Skew explains bad answers of its own days alone."""
     skew = Skew(serving=("x",), rows=900, joined=True)
-    worse = LiveQuality("roc_auc", 0.7, 0.8, 5000, 6000, judged_from="2024-02-01T00:00:00+00:00")
+    worse = LiveQuality("roc_auc", 0.7, 0.8, 5000, 6000, low=0.68, high=0.72)
     then, now = "2024-02-08T00:00:00+00:00", "2024-02-15T00:00:00+00:00"
     old, same_days = (LiveQuality(**{**worse.__dict__, "judged_until": until}) for until in (then, now))
     assert decide(SKEW, same_days, LIMITS, "", skew, then).decision == "wait"
