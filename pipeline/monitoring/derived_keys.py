@@ -12,7 +12,8 @@ from typing import Any
 import duckdb
 import pandas as pd
 
-from pipeline.data import neutral_sql, row_keys, sql
+from pipeline.data import row_keys, sql
+from pipeline.monitoring import source_window
 from pipeline.settings.models import Model
 from pipeline.training import tasks
 
@@ -34,9 +35,7 @@ def labels(
     """The columns key, event_time, target, known and `alike` of those rows of the table `rows` for which the SQL `labelled` is true; `known` is SQL that selects
     when a label arrived, and the weight."""
     training, types = model.training, sql.column_types(connection)
-    columns = [f"CAST({sql.quoted(c)} AS DOUBLE) AS {sql.quoted(c)}" for c in training.numeric]
-    columns += [f"{neutral_sql.category(c, types[c])} AS {sql.quoted(c)}" for c in training.categorical]
-    columns += [sql.quoted(c) for c in (*training.datetime, *training.text)]
+    columns = source_window.features_sql(training, types)
     held = "VARCHAR" if tasks.of(training).of_labels else "DOUBLE"
     # Names that no feature has (see settings.columns).
     query = f"""SELECT {sql.quoted(model.source.event_time)} AS event_time, CAST({sql.quoted(training.target)} AS {held}) AS target,

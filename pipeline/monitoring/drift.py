@@ -152,15 +152,20 @@ class FeatureDrift:
 
 @dataclass(frozen=True)
 class DriftVerdict:
-    """The result of the comparison. `no verdict` is neither drift nor its absence. `limits` says what the limits are made of, and whether
-    they are proven."""
+    """The result of the comparison. `no verdict` is neither drift nor its absence; `skew` is drift that the source's rows do not show (see
+    pipeline.monitoring.skew). `limits` says what the limits are made of, and whether they are proven."""
 
-    verdict: Literal["drift", "no drift", "no verdict"]
+    verdict: Literal["drift", "skew", "no drift", "no verdict"]
     reason: str
     rows_before: int
     rows_now: int
     features: tuple[FeatureDrift, ...] = ()
     limits: str = ""
+
+    @property
+    def changed(self) -> bool:
+        """Whether it is an alarm, of whatever side."""
+        return self.verdict in ("drift", "skew")
 
     @property
     def moved(self) -> list[FeatureDrift]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,9 +43,11 @@ def drift_page(
     looks: Sequence[PastLook] = (),
     evidently: Mapping[str, float] | None = None,
     evidently_file: str = "",
+    serving: Collection[str] = (),
 ) -> str:
     """The page as HTML. `said` is the look in one sentence; `looks` are those of the model in the order of time, this one last.
-    `evidently` has Evidently's PSI of a feature, and `evidently_file` its page beside this one."""
+    `evidently` has Evidently's PSI of a feature, and `evidently_file` its page beside this one. Of the features in `serving` the source does
+    not show the change."""
     columns = {column.name: column for column in sides.reference.layout.columns}
     ordered = sorted(verdict.features, key=lambda feature: (feature.moved, *feature.rank), reverse=True)
     return rendered(
@@ -61,6 +63,7 @@ def drift_page(
                     **_feature(sides, feature, columns[feature.feature]),
                     "looks": _looks(feature.feature, looks),
                     "evidently": (evidently or {}).get(feature.feature),
+                    "serving": feature.feature in serving,
                 }
                 for feature in ordered
             ],

@@ -35,7 +35,7 @@ def with_labels(answers: pd.DataFrame, labelled: pd.DataFrame, tolerance: timede
     known = known.drop_duplicates(["key", "event_time"]).reset_index(drop=True)
     if asked.empty or known.empty:
         return asked.head(0).assign(target=pd.Series(dtype="float64"), known=pd.Series(dtype=TIME))
-    arrival, label = _pairs(asked, known, tolerance)
+    arrival, label = pairs(asked, known, tolerance)
     order = np.argsort(arrival, kind="stable")
     matched = asked.iloc[arrival[order]]
     found = known.iloc[label[order]]
@@ -50,8 +50,9 @@ def at_other_times(answers: pd.DataFrame, labelled: pd.DataFrame, tolerance: tim
     return len(asked) - len(_nearest(_places(asked), _places(labelled), tolerance)) if len(asked) else 0
 
 
-def _pairs(asked: pd.DataFrame, known: pd.DataFrame, tolerance: timedelta) -> tuple[np.ndarray, np.ndarray]:
-    """(places in `asked`, places in `known`) of answers and labels that belong together."""
+def pairs(asked: pd.DataFrame, known: pd.DataFrame, tolerance: timedelta) -> tuple[np.ndarray, np.ndarray]:
+    """(places in `asked`, places in `known`) of answers and labels, or rows of the source, that belong together; each of `known` at most
+    once. Both have a key, as text, in each row."""
     left, right, timed = _places(asked), _places(known), _timed(asked)
     near = _nearest(left[timed], right, tolerance)
     near["apart"] = (near["at"] - near["its"]).abs()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -17,21 +17,23 @@ from pipeline.data import source as source_rows
 from pipeline.errors import DataError
 from pipeline.ledger.store import Ledger
 from pipeline.ledger.timeline import LiveVersion, number_is_its_own_since
-from pipeline.monitoring import derived_keys
+from pipeline.monitoring import derived_keys, quality_interval, source_window
 from pipeline.monitoring.derived_keys import WEIGHT
 from pipeline.monitoring.label_join import TIME, at_other_times, with_labels
 from pipeline.monitoring.log_reader import ATTEMPTS, LogFiles, LogReader
 from pipeline.serving import logged_words
 from pipeline.serving.log_files import GOLDEN, GOLDEN_ID
-from pipeline.serving.prediction_log import pseudonym
-from pipeline.serving.schema import Schema, times
+from pipeline.serving.schema import Schema
 from pipeline.settings.models import Model
 from pipeline.training import tasks
-from pipeline.training.evaluate import gain
+from pipeline.training.evaluate import METRICS, gain
 from pipeline.training.frames import schema_of
 from pipeline.training.tasks import PREDICTION, PROBABILITIES, Answers
 
 T = TypeVar("T")
+
+# What a check says only where it is known.
+UNSAID = ("naive", "judged_from", "judged_until", "alike", "without_weight", "low", "high", "days")
 
 NO_LABELS = pd.DataFrame(
     {
@@ -51,7 +53,8 @@ class LiveQuality:
     older versions do not say. `other_time` are answers whose key has labels, none of them at the answer's time. Judged were the
     answers to rows from `judged_from` up to `judged_until` (ISO 8601), which older checks do not say. Without source.key, `alike` are
     answers to rows that are alike in event time and features, of which not all were asked. With training.weight, `without_weight` are
-    answers whose label has no weight, and which count in no figure.
+    answers whose label has no weight, and which count in no figure. `low` and `high` enclose the metric by its `days` (see
+    quality_interval): None where these are too few, or in an older check.
     """
 
     metric: str
@@ -65,14 +68,14 @@ class LiveQuality:
     judged_until: str | None = None
     alike: int | None = None
     without_weight: int | None = None
+    low: float | None = None
+    high: float | None = None
+    days: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The body's part of a drift event; `asked` is the number of predictions."""
         body = {"asked" if name == "predictions" else name: value for name, value in asdict(self).items()}
-        unsaid = [
-            name for name in ("naive", "judged_from", "judged_until", "alike", "without_weight") if body[name] is None
-        ]
-        return {name: value for name, value in body.items() if name not in unsaid}
+        return {name: value for name, value in body.items() if value is not None or name not in UNSAID}
 
 
 class LoggedPredictions(NamedTuple):
@@ -269,11 +272,7 @@ def labels(
                            {known} AS known{weight}
                   FROM rows WHERE {labelled} ORDER BY event_time, key, known, target"""
         rows = connection.execute(query, bound).df()
-    if key == model.source.event_time:
-        rows["key"] = [times.canonical(time) for time in rows["event_time"]]
-    if model.rollout.serving.personal.get(key) == "hash":
-        rows["key"] = [pseudonym(bytes.fromhex(log_key), value) for value in rows["key"]]
-    return rows
+    return source_window.keys_as_logged(rows, model, log_key)
 
 
 def quality(
@@ -290,25 +289,61 @@ def quality(
     """
     tolerance = timedelta(seconds=model.monitor.label_tolerance_s)
     joined = with_labels(answers, labelled, tolerance)
-    metric, value = model.evaluation.metric, None
+    metric, value, enclosed, days = model.evaluation.metric, None, None, None
     if len(joined) >= model.monitor.labelled_rows:
-        task = tasks.of(model.training)
         weight = joined[WEIGHT].to_numpy() if WEIGHT in joined.columns else None
         if weight is None or weight.any():
-            value = task.score(metric, joined["target"].to_numpy(), Answers.of(joined, classes), weight)
+            value = _score(joined, model, classes, np.ones(len(joined), bool))
+            enclosed, days = _interval(joined, model, classes)
     other_time, alike = at_other_times(answers, labelled, tolerance), derived_keys.left_out(answers, labelled)
     # An answer whose only label has no weight is none of those that are joined.
     every = labelled.drop(columns=WEIGHT, errors="ignore")
     without = len(with_labels(answers, every, tolerance)) - len(joined) if WEIGHT in labelled.columns else None
-    return LiveQuality(
-        metric, value, held_out, len(joined), len(answers), other_time, naive, alike=alike, without_weight=without
-    )
+    low, high = enclosed or (None, None)
+    found = LiveQuality(metric, value, held_out, len(joined), len(answers), other_time, naive, alike=alike)
+    return replace(found, without_weight=without, low=low, high=high, days=days)
+
+
+def _score(joined: pd.DataFrame, model: Model, classes: tuple[str, ...], rows: np.ndarray) -> float:
+    """The metric of the labelled answers of which `rows`, bool (rows,), is true; NaN where none has a weight."""
+    some = joined[rows]
+    weight = some[WEIGHT].to_numpy() if WEIGHT in some.columns else None
+    if weight is not None and not weight.any():
+        return float("nan")
+    answers = Answers.of(some, classes)
+    return tasks.of(model.training).score(model.evaluation.metric, some["target"].to_numpy(), answers, weight)
+
+
+def _interval(joined: pd.DataFrame, model: Model, classes: tuple[str, ...]) -> tuple[tuple[float, float] | None, int]:
+    """The metric's interval, and how many days it is of."""
+    days = joined["event_time"].astype(TIME).dt.floor("D").to_numpy()
+    ends = {"largest": 1.0} if METRICS[model.evaluation.metric].higher_is_better else {"least": 0.0}
+    found = quality_interval.interval(lambda rows: _score(joined, model, classes, rows), days, **ends)
+    return found, len(np.unique(days))
 
 
 def dropped_by(quality: LiveQuality) -> float | None:
     """By how much the live metric is worse than on the held-out rows, as `gain` measures it: positive when worse, None without labels."""
-    if quality.value is None:
+    return None if quality.value is None else _drop(quality, quality.value)
+
+
+def surely_dropped_by(quality: LiveQuality) -> float | None:
+    """The least drop that the interval leaves; None without one."""
+    if quality.low is None or quality.high is None:
         return None
+    return min(_drop(quality, end) for end in (quality.low, quality.high))
+
+
+def _drop(quality: LiveQuality, value: float) -> float:
     # Of an older version the naive guess is not known; a share of its own error is stricter, for it is the smaller one.
     naive = quality.held_out if quality.naive is None else quality.naive
-    return gain(quality.metric, quality.held_out, quality.value, naive)
+    return gain(quality.metric, quality.held_out, value, naive)
+
+
+def got_worse(quality: LiveQuality, by: float) -> bool | None:
+    """Whether the metric is surely worse by more than that: so by its whole interval. None where it is not known: without labels, or where
+    only some of the interval is."""
+    drop, surely = dropped_by(quality), surely_dropped_by(quality)
+    if drop is None or drop > by and (surely is None or surely <= by):
+        return None
+    return drop > by

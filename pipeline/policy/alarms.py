@@ -35,12 +35,12 @@ class Learnt:
 
 @dataclass(frozen=True)
 class Look:
-    """What a look at [start, as_of) saw. `moved` has the shape of the change of each feature, where the verdict is drift; `worse` tells
+    """What a look at [start, as_of) saw. `moved` has the shape of the change of each feature, where the verdict is drift or skew; `worse` tells
     whether the answers got worse by more than the limit, None when it is not known."""
 
     start: datetime
     as_of: datetime
-    verdict: Literal["drift", "no drift", "no verdict"]
+    verdict: Literal["drift", "skew", "no drift", "no verdict"]
     moved: Mapping[str, Shape]
     worse: bool | None
     champion: Learnt

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pipeline.monitoring.answer_shift import AnswerShift
 from pipeline.monitoring.drift import DriftVerdict, FeatureDrift
 from pipeline.monitoring.estimated_quality import EstimatedQuality
-from pipeline.monitoring.live_quality import LiveQuality, dropped_by
+from pipeline.monitoring.live_quality import LiveQuality, dropped_by, got_worse
+from pipeline.monitoring.quality_interval import FEWEST_DAYS
+from pipeline.monitoring.skew import Skew
 from pipeline.policy.alarms import Alarm, day
 from pipeline.settings.models import Monitor
 from pipeline.training.evaluate import shown
@@ -23,13 +25,14 @@ def drift_sentence(
     version: str,
     estimated: EstimatedQuality | None = None,
     answers: AnswerShift | None = None,
+    skew: Skew | None = None,
 ) -> str:
     """`alarm` is the one after the look; `version` names the live version for people: `churn 3`."""
-    return f"{_inputs(drift, alarm, version)}; {_answers(quality, limits)}{_estimate(quality, estimated)}{_moved(drift, answers)}"
+    return f"{_inputs(drift, alarm, version)}{_side(skew)}; {_answers(quality, limits)}{_estimate(quality, estimated)}{_moved(drift, answers)}"
 
 
 def _inputs(drift: DriftVerdict, alarm: Alarm | None, version: str) -> str:
-    if drift.verdict == "drift" and alarm is not None:
+    if drift.changed and alarm is not None:
         return f"{_changed(drift.moved, alarm)}{_matters(drift.moved, version)}"
     if drift.verdict == "no verdict":
         open_alarm = f"; {_of(alarm)} is not known to be over" if alarm is not None and not alarm.ended else ""
@@ -37,6 +40,11 @@ def _inputs(drift: DriftVerdict, alarm: Alarm | None, version: str) -> str:
     if alarm is not None and alarm.ended:
         return f"no drift: {_of(alarm)} is over"
     return "no drift"
+
+
+def _side(skew: Skew | None) -> str:
+    """On which side the inputs changed; nothing where the source shows the same."""
+    return f"; {skew}" if skew is not None and (skew.serving or skew.unknown) else ""
 
 
 def _of(alarm: Alarm) -> str:
@@ -76,19 +84,28 @@ def _answers(quality: LiveQuality, limits: Monitor) -> str:
             f"whether answers got worse is not known: {quality.labelled:,} of {quality.predictions:,} predictions have "
             f"labels, {limits.labelled_rows:,} required"
         )
-    worse = "answers got worse" if drop > limits.quality_drop else "answers did not get worse"
-    if 0 < drop <= limits.quality_drop:
+    surely = got_worse(quality, limits.quality_drop)
+    worse = "answers got worse" if surely else "answers did not get worse"
+    if surely is None:
+        worse = "whether answers got worse is not sure"
+    elif 0 < drop <= limits.quality_drop:
         worse += " by more than monitor.quality_drop"
     metric = quality.metric
     return (
-        f"{worse}: {metric} {shown(metric, quality.value)} on {quality.labelled:,} matured rows, "
+        f"{worse}: {metric} {shown(metric, quality.value)}{_enclosed(quality)} on {quality.labelled:,} matured rows, "
         f"{shown(metric, quality.held_out)} at its gates"
     )
 
 
+def _enclosed(quality: LiveQuality) -> str:
+    if quality.low is not None and quality.high is not None:
+        return f" ({shown(quality.metric, quality.low)} to {shown(quality.metric, quality.high)})"
+    return f" (no interval: {quality.days} days of answers, {FEWEST_DAYS} required)" if quality.days is not None else ""
+
+
 def _moved(drift: DriftVerdict, answers: AnswerShift | None) -> str:
     """What a change of the inputs did to the answers."""
-    if answers is None or drift.verdict != "drift":
+    if answers is None or not drift.changed:
         return ""
     if answers.label:
         return f"; {answers.label!r:.40} is the likeliest class in {answers.now:.1%} of the answers, in {answers.before:.1%} of the held-out rows"

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pipeline.monitoring.live_quality import LiveQuality
     from pipeline.monitoring.profiles.profile import Profile
     from pipeline.monitoring.profiles.reference import Reference
+    from pipeline.monitoring.skew import Skew
     from pipeline.policy.alarms import Alarm
     from pipeline.policy.retrain import Receipt
     from pipeline.settings.models import Model
@@ -44,7 +45,8 @@ class DriftCheck:
     are left out, `without_event_time` those in it by their time of receipt; `report` is the page of its pictures (HTML), or None when too few
     rows were compared. `notes` say which spans of the settings labels do not reach, and when the champion's first labels are due. `alarm`
     is the one that goes on, or that this look ended; `estimated` what the metric of the window's answers is likely to be, before
-    their labels come, and `answers` how they differ from those to the held-out rows; `said` is all of it in one sentence.
+    their labels come, and `answers` how they differ from those to the held-out rows; `skew` on which side a change of the inputs is, None without one; `said` is
+    all of it in one sentence.
     """
 
     drift: DriftVerdict
@@ -61,6 +63,7 @@ class DriftCheck:
     alarm: Alarm | None = None
     estimated: EstimatedQuality | None = None
     answers: AnswerShift | None = None
+    skew: Skew | None = None
     said: str = ""
 
     def as_dict(self) -> dict[str, Any]:
@@ -81,6 +84,7 @@ class DriftCheck:
             **({"alarm": self.alarm.as_dict()} if self.alarm else {}),
             **({"estimated": self.estimated.as_dict()} if self.estimated else {}),
             **({"answers": self.answers.as_dict()} if self.answers else {}),
+            **({"skew": self.skew.as_dict()} if self.skew else {}),
         }
 
 
@@ -93,7 +97,7 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
     from pipeline.policy import retrain as retrain_policy
     from pipeline.policy.alarms import Look
     from pipeline.policy.drift_sentence import drift_sentence
-    from pipeline.runs import drift_alarm, drift_report
+    from pipeline.runs import drift_alarm, drift_report, drift_skew
 
     model = context.params.model(name)
     # By what is live: somebody can move the registry's alias.
@@ -108,13 +112,17 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
     champion = live.version
     reference, schema = _reference(context, name, live), _schema(context, name, live)
     drift, now = _drift_verdict(context, name, reference, requests, schema, as_of)
+    drift, skew = drift_skew.judged(
+        *(context, name, drift, requests, schema, as_of),
+        lambda rows: compared(context, name, reference, rows, schema, as_of)[0],
+    )
     mature = label_maturity.mature_after(model, label_maturity.measured(context, name, as_of))
     matured = traffic(context).predictions(name, start - mature, as_of - mature).rows if mature else requests
     quality = _live_quality(context, name, live, matured, as_of - mature, as_of)
     notes = label_maturity.unreached(context, name, as_of)
     if quality.value is None:
         notes += _labels_due(live, mature, as_of)
-    moved = {feature.feature: feature.shape for feature in drift.moved} if drift.verdict == "drift" else {}
+    moved = {feature.feature: feature.shape for feature in drift.moved} if drift.changed else {}
     worse = retrain_policy.worse(quality, model.monitor)
     learnt = drift_alarm.learnt_by(context.ledger, name, live, reference)
     look = Look(start, as_of, drift.verdict, moved, worse, learnt)
@@ -128,19 +136,22 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
         live_quality=quality,
         asked_outside_window=log.logged - len(requests),
         damaged_log_files=log.damaged_files,
-        receipt=retrain_policy.decide(drift, quality, model.monitor, standing),
+        receipt=retrain_policy.decide(
+            drift, quality, model.monitor, standing, skew, alarm.start if alarm is not None else ""
+        ),
         report=None,
         notes=tuple(notes),
         without_event_time=log.without_event_time,
         alarm=alarm,
         estimated=estimated,
         answers=answers,
-        said=drift_sentence(drift, alarm, quality, model.monitor, f"{name} {champion}", estimated, answers),
+        skew=skew,
+        said=drift_sentence(drift, alarm, quality, model.monitor, f"{name} {champion}", estimated, answers, skew),
     )
     sides = Sides(
         reference, now, f"what {name} {champion} learnt from", f"Requests from {start:%Y-%m-%d} to {as_of:%Y-%m-%d}"
     )
-    shown = drift_report.Shown(as_of, drift, check.said, sides, requests, schema)
+    shown = drift_report.Shown(as_of, drift, check.said, sides, requests, schema, skew)
     check = replace(check, report=drift_report.write(context, name, live, shown))
     context.ledger.append(DriftChecked.read(check.as_dict()), name, run)
     file = drift_report.page_file(context, name, as_of, champion).with_suffix(".json")
@@ -166,7 +177,19 @@ def _drift_verdict(
 ) -> tuple[DriftVerdict, Profile]:
     """Compares the features of the requests, whose profile is returned too, with what the champion learnt from. Leaves personal features
     out."""
-    from pipeline.monitoring import drift, drift_reference
+    from pipeline.monitoring import drift_reference
+
+    model = context.params.model(name)
+    verdict, profile = compared(context, name, reference, requests, schema, as_of)
+    said = said_left_out(model, drift_reference.features(model))
+    return replace(verdict, reason=f"{verdict.reason}; {said}") if said else verdict, profile
+
+
+def compared(
+    context: Context, name: str, reference: Reference, rows: pd.DataFrame, schema: Schema, as_of: datetime
+) -> tuple[DriftVerdict, Profile]:
+    """The verdict of a look on `rows` of the window that ends at `as_of`, as the log has them, and their profile."""
+    from pipeline.monitoring import drift
     from pipeline.monitoring.measures.own import own_measures
     from pipeline.monitoring.profiles.counting import profile_of
     from pipeline.settings.cron import runs_a_quarter
@@ -174,17 +197,15 @@ def _drift_verdict(
     model = context.params.model(name)
     learnt = {column.name: column.learnt for column in schema.columns if column.learnt is not None}
     window = drift.Window(
-        profile_of(requests, reference.layout, learnt),
+        profile_of(rows, reference.layout, learnt),
         model.monitor.window_days,
         (as_of - timedelta(days=model.monitor.window_days)).date(),
         as_of.date(),
     )
     looks = max(runs_a_quarter(model.monitor.cron), 1)
-    examples = _unknown_values(requests, learnt)
+    examples = _unknown_values(rows, learnt)
     own = own_measures(model.monitor.measures, context.project, [measure.name for measure in drift.MEASURES])
-    verdict = drift.compare(reference, window, model.monitor, looks, learnt, examples, own)
-    said = said_left_out(model, drift_reference.features(model))
-    return replace(verdict, reason=f"{verdict.reason}; {said}") if said else verdict, window.profile
+    return drift.compare(reference, window, model.monitor, looks, learnt, examples, own), window.profile
 
 
 def said_left_out(model: Model, columns: Sequence[Column]) -> str:

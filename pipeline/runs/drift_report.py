@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from pipeline.monitoring.drift import DriftVerdict
     from pipeline.monitoring.drift_page import PastLook, Sides
+    from pipeline.monitoring.skew import Skew
 
 LOOKS_SHOWN = 60
 
@@ -36,7 +37,8 @@ def evidently_file(page: Path) -> Path:
 
 @dataclass(frozen=True)
 class Shown:
-    """What the pages of a look show: `said` is the look in one sentence, and `requests` are those of the window, whose profile `sides` has."""
+    """What the pages of a look show: `said` is the look in one sentence, `requests` are those of the window, whose profile `sides` has, and
+    `skew` says on which side an alarm is."""
 
     as_of: datetime
     drift: DriftVerdict
@@ -44,6 +46,7 @@ class Shown:
     sides: Sides
     requests: pd.DataFrame
     schema: Schema
+    skew: Skew | None = None
 
 
 def write(context: Context, name: str, live: LiveVersion, look: Shown) -> Path | None:
@@ -56,11 +59,12 @@ def write(context: Context, name: str, live: LiveVersion, look: Shown) -> Path |
     page = page_file(context, name, look.as_of, live.version)
     page.parent.mkdir(parents=True, exist_ok=True)
     theirs, file = None, evidently_file(page)
-    if look.drift.verdict == "drift":
+    if look.drift.changed:
         theirs = _evidently(context, name, live, look, file)
     beside = file.name if theirs is not None else ""
     looks = _looks(context, name, look)
-    page.write_text(drift_page(look.drift, look.sides, look.said, looks, theirs, beside), encoding="utf-8")
+    serving = look.skew.serving if look.skew else ()
+    page.write_text(drift_page(look.drift, look.sides, look.said, looks, theirs, beside, serving), encoding="utf-8")
     if context.server_mode:
         for written in (page, *([file] if beside else [])):
             record.log_report(context.registry, name, live.version, written)

@@ -12,12 +12,15 @@ import pyarrow.parquet as pq
 from harness.project import change_params, customers
 from pipeline.ledger.events import DataLanded
 from pipeline.ledger.rollout_events import RolloutEnded
+from pipeline.monitoring import drift_reference
 from pipeline.rollout.slots import predictions_folder
 from pipeline.runs.drift_check import check_drift
-from pipeline.serving import log_files
+from pipeline.serving import contents, log_files
+from pipeline.serving.runtime import schema_of
 from pipeline.settings.models import load
 
 AS_OF = datetime(2024, 3, 1, tzinfo=UTC)
+FEATURES = {"spend": 1.0, "calls": 2.0, "plan": "plus"}
 
 
 def at(day: int) -> datetime:
@@ -26,17 +29,23 @@ def at(day: int) -> datetime:
 
 
 class Monitored:
-    """The model churn, version 1 of which answered each customer but the newest, with labels after `late_days`."""
+    """The model churn, version 1 of which answered each customer but the newest, with labels after `late_days`. All requests are alike, and so
+    are the source's rows."""
 
     def __init__(self, project, ledger, artifacts, home, late_days):
         self.project, self.ledger, self.home, self._artifacts = project, ledger, home, artifacts
         rows = customers()
         rows["decided_at"] = (rows["seen_at"] + pd.Timedelta(days=late_days)).dt.as_unit("us")
-        rows.to_parquet(project / "customers" / "all.parquet")
+        self.source = rows
+        self.land(rows.assign(**FEATURES))
         self._log(rows[rows["seen_at"] < AS_OF - timedelta(days=7)])
         self.live("1", "2024-01-01T00:00:00+00:00")
         change_params(project, "models.churn.monitor.window_days", 7)
         change_params(project, "models.churn.evaluation.holdout_days", 12)
+
+    def land(self, rows):
+        """The source has these rows from now on."""
+        rows.to_parquet(self.project / "customers" / "all.parquet")
 
     def _log(self, rows):
         folder = predictions_folder(self.home, "churn")
@@ -48,7 +57,7 @@ class Monitored:
         table = table.append_column("event_time", pa.array([time.isoformat() for time in rows["seen_at"]]))
         for name, value in (("version", "1"), ("slot", "blue")):
             table = table.append_column(name, pa.array([value] * len(rows)))
-        features = [{"spend": 1.0, "calls": 2.0, "plan": "plus"}] * len(rows)
+        features = [FEATURES] * len(rows)
         pq.write_table(
             table.append_column("features", pa.array(features)), folder / log_files.file_name("blue-v1-1", 0, 0)
         )
@@ -80,6 +89,15 @@ class Monitored:
             environment=SimpleNamespace(deployer=None),
             server_mode=False,
         )
+
+    @property
+    def schema(self):
+        return schema_of(contents.read(self._artifacts.package))
+
+    @property
+    def reference(self):
+        settings = self.context.params.model("churn")
+        return drift_reference.of_version(self._artifacts.reference, settings, self.schema.doubles)
 
     def check(self, as_of=AS_OF):
         return check_drift(self.context, "r", "churn", as_of)

@@ -288,8 +288,8 @@ def test_too_little_is_no_verdict(now):
     assert judged(sample(5000, 1), now).verdict == "no verdict"
 
 
-def quality(value, labelled=5000):
-    return LiveQuality("roc_auc", value, 0.8, labelled, 6000)
+def quality(value, labelled=5000, **interval):
+    return LiveQuality("roc_auc", value, 0.8, labelled, 6000, **interval)
 
 
 def test_decide_gives_reasons_and_what_would_flip_it(settings):
@@ -299,7 +299,7 @@ def test_decide_gives_reasons_and_what_would_flip_it(settings):
     drift = DriftVerdict("drift", "2 of 2 features moved", 5000, 5000)
     assert decide(calm, quality(0.79), limits).decision == "wait"
     assert decide(drift, quality(0.79), limits).decision == "retrain"
-    worse = decide(calm, quality(0.7), limits)
+    worse = decide(calm, quality(0.7, low=0.68, high=0.72), limits)
     assert worse.decision == "retrain"
     assert "a drop of roc_auc of at most 0.05" in worse.would_flip
     unlabelled = decide(calm, quality(None, 3), limits)

@@ -18,7 +18,7 @@ from pipeline.settings.models import Monitor
 from tests.support.monitored import Monitored, at
 
 LIMITS = Monitor(cron="0 6 * * *", window_days=7)
-WORSE = LiveQuality("log_loss", 0.41, 0.33, 640, 700)
+WORSE = LiveQuality("log_loss", 0.41, 0.33, 640, 700, low=0.395, high=0.425, days=7)
 UNKNOWN = LiveQuality("log_loss", None, 0.33, 12, 640)
 ALARM = Alarm("2024-05-06T00:00:00+00:00", "", dict.fromkeys(["plan", "spend"], "2024-05-06T00:00:00+00:00"))
 
@@ -36,7 +36,7 @@ def test_it_says_what_changed_since_when_and_whether_answers_got_worse():
     """In the order of change times importance, with the feature that matters most."""
     assert said(moved("plan", 0.01, 9.0), moved("spend", 0.2, 2.0)) == (
         "spend and plan changed since 2024-05-06 (spend matters most to churn 3); "
-        "answers got worse: log_loss 0.4100 on 640 matured rows, 0.3300 at its gates"
+        "answers got worse: log_loss 0.4100 (0.3950 to 0.4250) on 640 matured rows, 0.3300 at its gates"
     )
 
 
@@ -72,15 +72,27 @@ def test_no_verdict_stays_no_verdict():
 
 def test_a_quiet_look_says_so_and_what_it_ended():
     """And how good the answers are."""
-    fine = replace(WORSE, value=0.34)
+    fine = replace(WORSE, value=0.34, low=0.325, high=0.355)
     assert said(verdict="no drift", alarm=None, quality=fine) == (
-        "no drift; answers did not get worse by more than monitor.quality_drop: log_loss 0.3400 on 640 matured rows, "
+        "no drift; answers did not get worse by more than monitor.quality_drop: log_loss 0.3400 (0.3250 to 0.3550) on 640 matured rows, "
         "0.3300 at its gates"
     )
     ended = replace(ALARM, ended="2024-05-13T00:00:00+00:00")
     better = said(verdict="no drift", alarm=ended, quality=replace(fine, value=0.3))
     assert better.startswith(
         "no drift: the alarm since 2024-05-06 (plan, spend) is over; answers did not get worse: log_loss 0.3000"
+    )
+
+
+def test_a_drop_that_may_be_chance_is_not_called_worse():
+    """The interval reaches back below the limit, or there is none."""
+    unsure = replace(WORSE, low=0.37, high=0.45)
+    assert "; whether answers got worse is not sure: log_loss 0.4100 (0.3700 to 0.4500) on" in said(
+        moved("plan"), quality=unsure
+    )
+    short = replace(WORSE, low=None, high=None, days=2)
+    assert "is not sure: log_loss 0.4100 (no interval: 2 days of answers, 3 required) on" in said(
+        moved("plan"), quality=short
     )
 
 

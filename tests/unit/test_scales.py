@@ -81,6 +81,7 @@ def test_the_limits_of_errors_are_shares_of_the_naive_guess(unit):
     assert "at least 0.41 of the naive guess's rmse better required (gates.baseline_margin)" in guess.reason
     calm, limits = DriftVerdict("no drift", "", 100, 100, []), Monitor(cron="0 * * * *", window_days=7)
     live = LiveQuality("rmse", 65.1 * unit, 60 * unit, 500, 600, naive=100 * unit)
+    live = replace(live, low=65.05 * unit, high=65.2 * unit)
     assert decide(calm, live, limits).decision == "retrain"
     assert decide(calm, replace(live, value=64.9 * unit), limits).decision == "wait"
 
