@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.context import Context
 from pipeline.deployer import traffic
+from pipeline.deployer.window_profiles import reference_of_version, schema_of_version
 from pipeline.errors import RegistryError
 from pipeline.ledger.events import DriftChecked
 from pipeline.ledger.timeline import LiveVersion, live_at
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from pipeline.policy.alarms import Alarm
     from pipeline.policy.retrain import Receipt
     from pipeline.settings.models import Model
+
+# All requests are counted; answers, their estimate and the pictures take at most about so many of them.
+SAMPLE_ROWS = 100_000
 
 
 @dataclass(frozen=True)
@@ -103,14 +107,18 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
             f"model {name}", "has no champion to monitor", f"train one: `perennial retrain {name} --deploy`"
         )
     start = as_of - timedelta(days=model.monitor.window_days)
-    log = traffic(context).predictions(name, start, as_of)
-    requests = log.rows
+    counted = traffic(context).profile(name, live.version, live.digest, start, as_of)
+    share = min(1.0, SAMPLE_ROWS / max(counted.profile.rows, 1))
+    log = traffic(context).predictions(name, start, as_of, share)
+    requests, now = log.rows, counted.profile
     champion = live.version
     reference, schema = _reference(context, name, live), _schema(context, name, live)
-    drift, now = _drift_verdict(context, name, reference, requests, schema, as_of)
+    drift = _drift_verdict(context, name, reference, now, requests, schema, as_of)
     mature = label_maturity.mature_after(model, label_maturity.measured(context, name, as_of))
-    matured = traffic(context).predictions(name, start - mature, as_of - mature).rows if mature else requests
-    quality = _live_quality(context, name, live, matured, as_of - mature, as_of)
+    known = requests
+    if mature or share < 1:
+        known = traffic(context).predictions(name, start - mature, as_of - mature).rows
+    quality = _live_quality(context, name, live, known, as_of - mature, as_of)
     notes = label_maturity.unreached(context, name, as_of)
     if quality.value is None:
         notes += _labels_due(live, mature, as_of)
@@ -126,12 +134,12 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
         as_of=as_of,
         window_start=start,
         live_quality=quality,
-        asked_outside_window=log.logged - len(requests),
+        asked_outside_window=counted.logged - now.rows,
         damaged_log_files=log.damaged_files,
         receipt=retrain_policy.decide(drift, quality, model.monitor, standing),
         report=None,
         notes=tuple(notes),
-        without_event_time=log.without_event_time,
+        without_event_time=counted.without_event_time,
         alarm=alarm,
         estimated=estimated,
         answers=answers,
@@ -152,29 +160,30 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
 def _reference(context: Context, name: str, champion: LiveVersion) -> Reference:
     from pipeline.monitoring import drift_reference
 
-    sample = context.registry.reference_file(name, champion.version, champion.digest)
-    return drift_reference.of_version(sample, context.params.model(name), _schema(context, name, champion).doubles)
+    schema = _schema(context, name, champion)
+    whole = reference_of_version(context, name, champion.version, champion.digest, schema)
+    return drift_reference.watched(whole, context.params.model(name))
 
 
 def _drift_verdict(
     context: Context,
     name: str,
     reference: Reference,
+    now: Profile,
     requests: pd.DataFrame,
     schema: Schema,
     as_of: datetime,
-) -> tuple[DriftVerdict, Profile]:
-    """Compares the features of the requests, whose profile is returned too, with what the champion learnt from. Leaves personal features
-    out."""
+) -> DriftVerdict:
+    """Compares the profile of all requests with what the champion learnt from. Leaves personal features out. An unknown value is told from
+    the `requests`, which may be a part of them."""
     from pipeline.monitoring import drift, drift_reference
     from pipeline.monitoring.measures.own import own_measures
-    from pipeline.monitoring.profiles.counting import profile_of
     from pipeline.settings.cron import runs_a_quarter
 
     model = context.params.model(name)
     learnt = {column.name: column.learnt for column in schema.columns if column.learnt is not None}
     window = drift.Window(
-        profile_of(requests, reference.layout, learnt),
+        now,
         model.monitor.window_days,
         (as_of - timedelta(days=model.monitor.window_days)).date(),
         as_of.date(),
@@ -184,7 +193,7 @@ def _drift_verdict(
     own = own_measures(model.monitor.measures, context.project, [measure.name for measure in drift.MEASURES])
     verdict = drift.compare(reference, window, model.monitor, looks, learnt, examples, own)
     said = said_left_out(model, drift_reference.features(model))
-    return replace(verdict, reason=f"{verdict.reason}; {said}") if said else verdict, window.profile
+    return replace(verdict, reason=f"{verdict.reason}; {said}") if said else verdict
 
 
 def said_left_out(model: Model, columns: Sequence[Column]) -> str:
@@ -208,11 +217,7 @@ def _unknown_values(requests: pd.DataFrame, learnt: Mapping[str, frozenset[str]]
 
 
 def _schema(context: Context, name: str, champion: LiveVersion) -> Schema:
-    """The champion's schema, with the categories that it learnt; a version from before schemas does not know them."""
-    from pipeline.serving import contents
-    from pipeline.serving.runtime import schema_of
-
-    return schema_of(contents.read(context.registry.package_folder(name, champion.version, champion.digest)))
+    return schema_of_version(context, name, champion.version, champion.digest)
 
 
 def _classes(context: Context, name: str, champion: LiveVersion) -> tuple[str, ...]:
