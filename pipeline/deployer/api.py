@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from pipeline.context import Context
 from pipeline.deployer import status
 from pipeline.deployer.model_status import ModelStatus
+from pipeline.deployer.window_profiles import window_profile
 from pipeline.rollout.prediction_folders import predictions_folder
 from pipeline.rollout.recorded import recorded_settings
 from pipeline.rollout.results import Deployment, Rollback, ShadowResult, Undeployment
@@ -20,6 +21,7 @@ from pipeline.settings.rollout import Rollout
 
 if TYPE_CHECKING:
     from pipeline.monitoring.live_quality import LoggedPredictions
+    from pipeline.monitoring.log_profiles import LoggedProfile
 
 
 class Traffic(Protocol):
@@ -58,8 +60,11 @@ class Traffic(Protocol):
     def status(self, model: str) -> list[ModelStatus]:
         """See pipeline.deployer.status.models_status; '' means all models."""
 
-    def predictions(self, model: str, start: datetime, end: datetime) -> LoggedPredictions:
+    def predictions(self, model: str, start: datetime, end: datetime, share: float = 1.0) -> LoggedPredictions:
         """See pipeline.monitoring.live_quality.read_log."""
+
+    def profile(self, model: str, version: str, digest: str, start: datetime, end: datetime) -> LoggedProfile:
+        """See pipeline.deployer.window_profiles.window_profile."""
 
 
 class LocalTraffic:
@@ -120,8 +125,11 @@ class LocalTraffic:
     def status(self, model: str) -> list[ModelStatus]:
         return status.models_status(self._context, model)
 
-    def predictions(self, model: str, start: datetime, end: datetime) -> LoggedPredictions:
+    def predictions(self, model: str, start: datetime, end: datetime, share: float = 1.0) -> LoggedPredictions:
         from pipeline.monitoring import live_quality
 
         folder = predictions_folder(self._context.home, model)
-        return live_quality.read_log(folder, self._context.params.model(model), start, end)
+        return live_quality.read_log(folder, self._context.params.model(model), start, end, share)
+
+    def profile(self, model: str, version: str, digest: str, start: datetime, end: datetime) -> LoggedProfile:
+        return window_profile(self._context, model, version, digest, start, end)

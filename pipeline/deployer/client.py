@@ -23,13 +23,14 @@ from pipeline.rollout.results import Deployment, Rollback, ShadowResult, Undeplo
 
 if TYPE_CHECKING:
     from pipeline.monitoring.live_quality import LoggedPredictions
+    from pipeline.monitoring.log_profiles import LoggedProfile
 
 # Seconds without an answer after which the deployer counts as unreachable; a restart takes less.
 AWAY_S = 120.0
 RETRY_S = 1.0
 WAIT_S = 20
 # Sent again after a restart these have the same result; a second rollback would go back once more.
-REPEATABLE = ("deploy", "reconcile", "retire", "status", "predictions")
+REPEATABLE = ("deploy", "reconcile", "retire", "status", "predictions", "profile")
 ATTEMPTS = 3
 
 logger = logging.getLogger(__name__)
@@ -92,24 +93,29 @@ class RemoteTraffic:
     def status(self, model: str) -> list[ModelStatus]:
         return [ModelStatus.from_dict(values) for values in self._result("status", "", model, {})]
 
-    def predictions(self, model: str, start: datetime, end: datetime) -> LoggedPredictions:
+    def predictions(self, model: str, start: datetime, end: datetime, share: float = 1.0) -> LoggedPredictions:
         import pandas as pd
 
         from pipeline.monitoring.live_quality import LoggedPredictions
 
-        answer = self._request(
-            "POST",
-            "predictions",
-            "predictions",
-            "",
-            model,
-            {"model": model, "start": start.isoformat(), "end": end.isoformat()},
-        )
-        if answer.status_code != 200:
-            raise _error(answer.json())
+        arguments = {"start": start.isoformat(), "end": end.isoformat()} | ({"share": share} if share < 1 else {})
+        answer = self._of_log("predictions", model, arguments)
         rows = pd.read_parquet(io.BytesIO(answer.content))
         # A deployer of an earlier version does not count damaged files.
         return LoggedPredictions(rows, int(answer.headers["x-logged"]), int(answer.headers.get("x-damaged-files", 0)))
+
+    def profile(self, model: str, version: str, digest: str, start: datetime, end: datetime) -> LoggedProfile:
+        from pipeline.monitoring.log_profiles import LoggedProfile
+
+        arguments = {"version": version, "digest": digest, "start": start.isoformat(), "end": end.isoformat()}
+        return LoggedProfile.read(self._of_log("profile", model, arguments).json())
+
+    def _of_log(self, verb: str, model: str, arguments: dict[str, Any]) -> httpx.Response:
+        """The answer of a verb that reads the log, which comes with the call itself."""
+        answer = self._request("POST", verb, verb, "", model, {"model": model, **arguments})
+        if answer.status_code != 200:
+            raise _error(answer.json())
+        return answer
 
     def _result(self, verb: str, run: str, model: str, arguments: dict[str, Any]) -> Any:
         """The answer of the verb, as JSON, once the call has ended."""

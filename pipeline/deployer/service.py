@@ -55,10 +55,13 @@ ARGUMENTS: dict[str, dict[str, tuple[type, ...]]] = {
     "reconcile": {},
     "retire": {},
     "status": {},
-    "predictions": {"start": TEXT, "end": TEXT},
+    "predictions": {"start": TEXT, "end": TEXT, "share": NUMBER},
+    "profile": {"version": TEXT, "digest": TEXT, "start": TEXT, "end": TEXT},
 }
 # A caller may leave these out.
-OPTIONAL = {"accept_schema_change", *WHO}
+OPTIONAL = {"accept_schema_change", "share", *WHO}
+# These verbs read the log, and answer the call itself.
+OF_LOG = ("predictions", "profile")
 # These verbs take '' for all models.
 FOR_ALL = ("reconcile", "status")
 
@@ -100,6 +103,7 @@ class Service:
             Route("/v1/slots", self._slots),
             Route("/v1/calls/{call}", self._call),
             Route("/v1/predictions", self._predictions, methods=["POST"]),
+            Route("/v1/profile", self._profile, methods=["POST"]),
             Route("/v1/{verb}", self._begin, methods=["POST"]),
         ]
         return Starlette(routes=routes)
@@ -116,6 +120,9 @@ class Service:
 
     async def _predictions(self, request: Request) -> Response:
         return await self._checked(request, "predictions", self._prediction_log)
+
+    async def _profile(self, request: Request) -> Response:
+        return await self._checked(request, "profile", self._log_profile)
 
     async def _call(self, request: Request) -> Response:
         """The state of a call, once it has ended or `wait_s` seconds have passed; 404 for a call that is not known."""
@@ -233,14 +240,21 @@ class Service:
 
     def _prediction_log(self, verb: str, arguments: dict[str, Any], run: str) -> Response:
         """The prediction log's rows between two times, as Parquet."""
-        call = Call(verb, run, arguments["model"])
-        self._record(DeployerCalled(verb=call.verb, arguments=arguments), call)
-        start, end = (datetime.fromisoformat(arguments[name]) for name in ("start", "end"))
-        log = self._traffic.predictions(arguments["model"], start, end)
+        rest = self._span_of_log(verb, arguments, run)
+        log = self._traffic.predictions(**rest)
         out = io.BytesIO()
         log.rows.to_parquet(out, index=False)
         headers = {"x-logged": str(log.logged), "x-damaged-files": str(log.damaged_files)}
         return Response(out.getvalue(), media_type="application/vnd.apache.parquet", headers=headers)
+
+    def _log_profile(self, verb: str, arguments: dict[str, Any], run: str) -> Response:
+        """The profile of the prediction log between two times, as JSON."""
+        return JSONResponse(self._traffic.profile(**self._span_of_log(verb, arguments, run)).as_dict())
+
+    def _span_of_log(self, verb: str, arguments: dict[str, Any], run: str) -> dict[str, Any]:
+        """The arguments with their times, once the call is recorded."""
+        self._record(DeployerCalled(verb=verb, arguments=arguments), Call(verb, run, arguments["model"]))
+        return arguments | {name: datetime.fromisoformat(arguments[name]) for name in ("start", "end")}
 
     def _record(self, event: Event, call: Call) -> None:
         self._context.ledger.append(event, call.model, call.run, "deployer")
@@ -254,7 +268,7 @@ def arguments_of(verb: str, body: bytes) -> dict[str, Any]:
         arguments = json.loads(body)
     except ValueError as error:
         raise SettingsError(verb, "its arguments are no JSON", "send an object") from error
-    types = {"model": TEXT, **ARGUMENTS[verb]} | ({} if verb == "predictions" else {"call": TEXT})
+    types = {"model": TEXT, **ARGUMENTS[verb]} | ({} if verb in OF_LOG else {"call": TEXT})
     if not isinstance(arguments, dict) or set(arguments) | OPTIONAL & set(types) != set(types):
         raise SettingsError(verb, "its arguments have other names", f"send {', '.join(types)}")
     for name, allowed in types.items():

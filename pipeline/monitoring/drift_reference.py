@@ -39,8 +39,12 @@ def of_training(rows: pd.DataFrame, model: Model, doubles: Collection[str]) -> R
     return reference_of(taken, numeric, categorical, rows[model.source.event_time])
 
 
-def of_version(file: Path, model: Model, doubles: Collection[str]) -> Reference:
+def whole_of(file: Path, model: Model, doubles: Collection[str]) -> Reference:
     """The reference of a version by the file of its sample. A version from before profiles has the sample's."""
-    kept = kept_in(file) or of_training(pd.read_parquet(file), model, doubles)
+    return kept_in(file) or of_training(pd.read_parquet(file), model, doubles)
+
+
+def watched(whole: Reference, model: Model) -> Reference:
+    """The profiles of the features whose drift is looked for."""
     numeric, categorical = names(features(model))
-    return kept.only([*numeric, *categorical])
+    return whole.only([*numeric, *categorical])

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import duckdb
 import numpy as np
@@ -14,15 +13,13 @@ import pandas as pd
 
 from pipeline.data import neutral_sql, sql
 from pipeline.data import source as source_rows
-from pipeline.errors import DataError
 from pipeline.ledger.store import Ledger
 from pipeline.ledger.timeline import LiveVersion, number_is_its_own_since
-from pipeline.monitoring import derived_keys, quality_interval, source_window
+from pipeline.monitoring import derived_keys, log_queries, quality_interval, source_window
 from pipeline.monitoring.derived_keys import WEIGHT
 from pipeline.monitoring.label_join import TIME, at_other_times, with_labels
-from pipeline.monitoring.log_reader import ATTEMPTS, LogFiles, LogReader
+from pipeline.monitoring.log_reader import LogFiles
 from pipeline.serving import logged_words
-from pipeline.serving.log_files import GOLDEN, GOLDEN_ID
 from pipeline.serving.schema import Schema
 from pipeline.settings.models import Model
 from pipeline.training import tasks
@@ -30,7 +27,8 @@ from pipeline.training.evaluate import METRICS, gain
 from pipeline.training.frames import schema_of
 from pipeline.training.tasks import PREDICTION, PROBABILITIES, Answers
 
-T = TypeVar("T")
+# A share of the rows is taken in so many parts.
+SHARES = 1_000_000
 
 # What a check says only where it is known.
 UNSAID = ("naive", "judged_from", "judged_until", "alike", "without_weight", "low", "high", "days")
@@ -92,14 +90,15 @@ class LoggedPredictions(NamedTuple):
         return int((~self.rows["timed"].astype(bool)).sum()) if "timed" in self.rows.columns else 0
 
 
-def read_log(folder: Path, model: Model, start: datetime, end: datetime) -> LoggedPredictions:
+def read_log(folder: Path, model: Model, start: datetime, end: datetime, share: float = 1.0) -> LoggedPredictions:
     """The prediction log's rows with event time in [start, end); a row without event time counts by its time of receipt.
 
     Columns: key, event_time, timed (whether the request had an event time), received_at, version, slot, prediction, `probabilities` where the
     log has them, and the features: a time
     in days, of a text its numbers. A feature that was not logged is missing in all rows. The rows are in the order of their arrival.
+    With a `share` below 1 it is about that share of them, the same ones each time.
     """
-    return _read(folder, lambda connection, files: _predictions(connection, files, model, start, end))
+    return log_queries.read(folder, lambda connection, files: _predictions(connection, files, model, start, end, share))
 
 
 def predictions(folder: Path, model: Model, start: datetime, end: datetime) -> pd.DataFrame:
@@ -109,50 +108,11 @@ def predictions(folder: Path, model: Model, start: datetime, end: datetime) -> p
 
 def logged(folder: Path) -> int:
     """The number of predictions in the log, without golden requests."""
-    return _read(folder, _logged)
-
-
-def _read(folder: Path, read: Callable[[duckdb.DuckDBPyConnection, LogFiles], T]) -> T:
-    """What `read` makes of all files that can be read."""
-    reader = LogReader(folder)
-    for attempt in range(ATTEMPTS):
-        files = _files_of(reader)
-        try:
-            with sql.connect(folder) as connection:
-                return read(connection, files)
-        except duckdb.Error:
-            if attempt == ATTEMPTS - 1 or not _broken(files, reader):
-                raise
-    raise AssertionError
-
-
-def _files_of(reader: LogReader) -> LogFiles:
-    try:
-        return reader.files()
-    except OSError as error:
-        check = "is it readable for this user?"
-        raise DataError(f"prediction log {reader.folder}", f"cannot be read ({error})", check) from error
-
-
-def _broken(files: LogFiles, reader: LogReader) -> bool:
-    """Whether a file of these is damaged, which the reader then leaves out, or gone."""
-    found = False
-    for path in files.contents:
-        if not path.exists():
-            found = True
-            continue
-        try:
-            with sql.connect(reader.folder) as connection:
-                # So each value is read.
-                connection.execute("SELECT max(hash(log)) FROM read_parquet($file) AS log", {"file": str(path)})
-        except duckdb.Error as error:
-            found = True
-            reader.leave_out(path, error)
-    return found
+    return log_queries.read(folder, _logged)
 
 
 def _predictions(
-    connection: duckdb.DuckDBPyConnection, files: LogFiles, model: Model, start: datetime, end: datetime
+    connection: duckdb.DuckDBPyConnection, files: LogFiles, model: Model, start: datetime, end: datetime, share: float
 ) -> LoggedPredictions:
     damaged = len(files.damaged)
     schema = schema_of(model)
@@ -173,15 +133,17 @@ def _predictions(
         ]
         return LoggedPredictions(pd.DataFrame(columns=columns), 0, damaged)
     in_log = files.features
-    features = ", ".join(f"{_feature(n, kind, in_log)} AS {sql.quoted(n)}" for n, kind in kinds.items())
+    features = ", ".join(f"{log_queries.feature(n, kind, in_log)} AS {sql.quoted(n)}" for n, kind in kinds.items())
     answers = f"prediction AS {PREDICTION}" + (f", {PROBABILITIES}" if files.probabilities else "")
+    # The number of a row in its file alone would be the same one for all short requests.
+    sampled = f" AND hash(request_id, place) % {SHARES} < {share * SHARES:.0f}" if share < 1 else ""
     query = f"""
         SELECT * EXCLUDE (is_golden, request_id, place) FROM (
-            SELECT key, {_golden(files)} AS is_golden, coalesce(try_cast(event_time AS TIMESTAMPTZ), received_at) AS event_time,
+            SELECT key, {log_queries.golden(files)} AS is_golden, coalesce(try_cast(event_time AS TIMESTAMPTZ), received_at) AS event_time,
                    try_cast(event_time AS TIMESTAMPTZ) IS NOT NULL AS timed,
                    received_at, version, slot, {answers}, request_id, file_row_number AS place, {features}
             FROM read_parquet($files, union_by_name = true, file_row_number = true))
-        WHERE event_time >= $start AND event_time < $end AND NOT is_golden
+        WHERE event_time >= $start AND event_time < $end AND NOT is_golden{sampled}
         ORDER BY received_at, request_id, place"""
     rows = connection.execute(query, {"files": files.names, "start": start, "end": end}).df()
     rows = _with_words(rows, schema)
@@ -207,7 +169,7 @@ def _with_words(rows: pd.DataFrame, schema: Schema) -> pd.DataFrame:
 def _logged(connection: duckdb.DuckDBPyConnection, files: LogFiles) -> int:
     if not files.contents:
         return 0
-    query = f"SELECT count(*) FROM read_parquet($files, union_by_name = true) WHERE NOT {_golden(files)}"
+    query = f"SELECT count(*) FROM read_parquet($files, union_by_name = true) WHERE NOT {log_queries.golden(files)}"
     return (connection.execute(query, {"files": files.names}).fetchone() or (0,))[0]
 
 
@@ -219,16 +181,6 @@ def answered_by(requests: pd.DataFrame, ledger: Ledger, name: str, live: LiveVer
     if since and "received_at" in answered.columns:
         answered = answered[answered["received_at"] >= pd.Timestamp(since)]
     return answered
-
-
-def _golden(files: LogFiles) -> str:
-    """The SQL for whether a row is a golden request's. Only a slot writes the column; older files lack it and go by the id."""
-    by_id = f"starts_with(request_id, '{GOLDEN_ID}')"
-    return f"coalesce({GOLDEN}, {by_id})" if files.golden else by_id
-
-
-def _feature(name: str, kind: str, logged: set[str]) -> str:
-    return f"try_cast(features.{sql.quoted(name)} AS {kind})" if name in logged else f"CAST(NULL AS {kind})"
 
 
 def labels(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.context import Context
 from pipeline.deployer import traffic
+from pipeline.deployer.window_profiles import reference_of_version, schema_of_version
 from pipeline.errors import RegistryError
 from pipeline.ledger.events import DriftChecked
 from pipeline.ledger.timeline import LiveVersion, live_at
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from pipeline.policy.alarms import Alarm
     from pipeline.policy.retrain import Receipt
     from pipeline.settings.models import Model
+
+# All requests are counted; answers, their estimate and the pictures take at most about so many of them.
+SAMPLE_ROWS = 100_000
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,7 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
     Writes the report, its JSON beside it, and a DriftChecked event. Raises RegistryError when the model has no champion.
     """
     from pipeline.monitoring.drift_page import Sides
+    from pipeline.monitoring.profiles.counting import profile_of
     from pipeline.policy import retrain as retrain_policy
     from pipeline.policy.alarms import Look
     from pipeline.policy.drift_sentence import drift_sentence
@@ -107,25 +112,31 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
             f"model {name}", "has no champion to monitor", f"train one: `perennial retrain {name} --deploy`"
         )
     start = as_of - timedelta(days=model.monitor.window_days)
-    log = traffic(context).predictions(name, start, as_of)
-    requests = log.rows
+    counted = traffic(context).profile(name, live.version, live.digest, start, as_of)
+    share = min(1.0, SAMPLE_ROWS / max(counted.profile.rows, 1))
+    log = traffic(context).predictions(name, start, as_of, share)
+    requests, now = log.rows, counted.profile
     champion = live.version
     reference, schema = _reference(context, name, live), _schema(context, name, live)
-    drift, now = _drift_verdict(context, name, reference, requests, schema, as_of)
+    drift = _drift_verdict(context, name, reference, now, requests, schema, as_of)
     drift, skew = drift_skew.judged(
         *(context, name, drift, requests, schema, as_of),
-        lambda rows: compared(context, name, reference, rows, schema, as_of)[0],
+        lambda rows: compared(
+            context, name, reference, profile_of(rows, reference.layout, learnt(schema)), rows, schema, as_of
+        ),
     )
     mature = label_maturity.mature_after(model, label_maturity.measured(context, name, as_of))
-    matured = traffic(context).predictions(name, start - mature, as_of - mature).rows if mature else requests
-    quality = _live_quality(context, name, live, matured, as_of - mature, as_of)
+    known = requests
+    if mature or share < 1:
+        known = traffic(context).predictions(name, start - mature, as_of - mature).rows
+    quality = _live_quality(context, name, live, known, as_of - mature, as_of)
     notes = label_maturity.unreached(context, name, as_of)
     if quality.value is None:
         notes += _labels_due(live, mature, as_of)
     moved = {feature.feature: feature.shape for feature in drift.moved} if drift.changed else {}
     worse = retrain_policy.worse(quality, model.monitor)
-    learnt = drift_alarm.learnt_by(context.ledger, name, live, reference)
-    look = Look(start, as_of, drift.verdict, moved, worse, learnt)
+    trained_on = drift_alarm.learnt_by(context.ledger, name, live, reference)
+    look = Look(start, as_of, drift.verdict, moved, worse, trained_on)
     answers, estimated = _answers(context, name, live, reference, requests)
     alarm, standing = drift_alarm.alarm_of(context.ledger, name, look)
     check = DriftCheck(
@@ -134,14 +145,14 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
         as_of=as_of,
         window_start=start,
         live_quality=quality,
-        asked_outside_window=log.logged - len(requests),
+        asked_outside_window=counted.logged - now.rows,
         damaged_log_files=log.damaged_files,
         receipt=retrain_policy.decide(
             drift, quality, model.monitor, standing, skew, alarm.start if alarm is not None else ""
         ),
         report=None,
         notes=tuple(notes),
-        without_event_time=log.without_event_time,
+        without_event_time=counted.without_event_time,
         alarm=alarm,
         estimated=estimated,
         answers=answers,
@@ -163,49 +174,60 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
 def _reference(context: Context, name: str, champion: LiveVersion) -> Reference:
     from pipeline.monitoring import drift_reference
 
-    sample = context.registry.reference_file(name, champion.version, champion.digest)
-    return drift_reference.of_version(sample, context.params.model(name), _schema(context, name, champion).doubles)
+    schema = _schema(context, name, champion)
+    whole = reference_of_version(context, name, champion.version, champion.digest, schema)
+    return drift_reference.watched(whole, context.params.model(name))
 
 
 def _drift_verdict(
     context: Context,
     name: str,
     reference: Reference,
+    now: Profile,
     requests: pd.DataFrame,
     schema: Schema,
     as_of: datetime,
-) -> tuple[DriftVerdict, Profile]:
-    """Compares the features of the requests, whose profile is returned too, with what the champion learnt from. Leaves personal features
-    out."""
+) -> DriftVerdict:
+    """Compares the profile of all requests with what the champion learnt from. Leaves personal features out. An unknown value is told from
+    the `requests`, which may be a part of them."""
     from pipeline.monitoring import drift_reference
 
-    model = context.params.model(name)
-    verdict, profile = compared(context, name, reference, requests, schema, as_of)
-    said = said_left_out(model, drift_reference.features(model))
-    return replace(verdict, reason=f"{verdict.reason}; {said}") if said else verdict, profile
+    verdict = compared(context, name, reference, now, requests, schema, as_of)
+    said = said_left_out(context.params.model(name), drift_reference.features(context.params.model(name)))
+    return replace(verdict, reason=f"{verdict.reason}; {said}") if said else verdict
 
 
 def compared(
-    context: Context, name: str, reference: Reference, rows: pd.DataFrame, schema: Schema, as_of: datetime
-) -> tuple[DriftVerdict, Profile]:
-    """The verdict of a look on `rows` of the window that ends at `as_of`, as the log has them, and their profile."""
+    context: Context,
+    name: str,
+    reference: Reference,
+    profile: Profile,
+    rows: pd.DataFrame,
+    schema: Schema,
+    as_of: datetime,
+) -> DriftVerdict:
+    """The verdict of a look on the `profile` of the window that ends at `as_of`; `rows` of it, as the log has them, name unknown values."""
     from pipeline.monitoring import drift
     from pipeline.monitoring.measures.own import own_measures
-    from pipeline.monitoring.profiles.counting import profile_of
     from pipeline.settings.cron import runs_a_quarter
 
     model = context.params.model(name)
-    learnt = {column.name: column.learnt for column in schema.columns if column.learnt is not None}
+    known = learnt(schema)
     window = drift.Window(
-        profile_of(rows, reference.layout, learnt),
+        profile,
         model.monitor.window_days,
         (as_of - timedelta(days=model.monitor.window_days)).date(),
         as_of.date(),
     )
     looks = max(runs_a_quarter(model.monitor.cron), 1)
-    examples = _unknown_values(rows, learnt)
+    examples = _unknown_values(rows, known)
     own = own_measures(model.monitor.measures, context.project, [measure.name for measure in drift.MEASURES])
-    return drift.compare(reference, window, model.monitor, looks, learnt, examples, own), window.profile
+    return drift.compare(reference, window, model.monitor, looks, known, examples, own)
+
+
+def learnt(schema: Schema) -> dict[str, frozenset[str]]:
+    """The categories that the version learnt, by column."""
+    return {column.name: column.learnt for column in schema.columns if column.learnt is not None}
 
 
 def said_left_out(model: Model, columns: Sequence[Column]) -> str:
@@ -229,11 +251,7 @@ def _unknown_values(requests: pd.DataFrame, learnt: Mapping[str, frozenset[str]]
 
 
 def _schema(context: Context, name: str, champion: LiveVersion) -> Schema:
-    """The champion's schema, with the categories that it learnt; a version from before schemas does not know them."""
-    from pipeline.serving import contents
-    from pipeline.serving.runtime import schema_of
-
-    return schema_of(contents.read(context.registry.package_folder(name, champion.version, champion.digest)))
+    return schema_of_version(context, name, champion.version, champion.digest)
 
 
 def _classes(context: Context, name: str, champion: LiveVersion) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import jwt
+import numpy as np
 import pandas as pd
 import pytest
 from starlette.testclient import TestClient
@@ -19,6 +20,8 @@ from pipeline.deployer.service import Service
 from pipeline.errors import GateError, RolloutError
 from pipeline.ledger.events import DeployerCalled, DeployerRefused
 from pipeline.monitoring.live_quality import LoggedPredictions
+from pipeline.monitoring.log_profiles import LoggedProfile
+from pipeline.monitoring.profiles.profile import Profile
 from pipeline.rollout.results import Deployment
 from pipeline.settings.environment import Environment
 
@@ -51,8 +54,13 @@ class Fake:
     def retire(self, run, model):
         raise ZeroDivisionError("ours")
 
-    def predictions(self, model, start, end):
+    def predictions(self, model, start, end, share=1.0):
+        self.asked.append((model, share))
         return LoggedPredictions(pd.DataFrame({"key": ["a"], "at": [start]}), 7, 2)
+
+    def profile(self, model, version, digest, start, end):
+        self.asked.append((model, version, digest, start, end))
+        return LoggedProfile(Profile(3, {"x": np.array([1, 2])}), 7, 1)
 
 
 @pytest.fixture
@@ -119,6 +127,17 @@ def test_the_log_comes_as_it_is_there(served):
     log = clients.RemoteTraffic("http://deployer", KEY).predictions("churn", start, start)
     assert list(log.rows["key"]) == ["a"] and log.rows["at"][0] == start
     assert (log.logged, log.damaged_files) == (7, 2)
+
+
+def test_a_share_of_the_log_and_its_profile_come_as_they_are_there(served):
+    """The counts of a span, and a share of its rows, come through the deployer unchanged; the ledger has both calls."""
+    fake, ledger = served
+    start, traffic = datetime(2024, 1, 1, tzinfo=UTC), clients.RemoteTraffic("http://deployer", KEY)
+    found = traffic.profile("churn", "3", "d3", start, start)
+    assert found.as_dict() == {"rows": 3, "cells": {"x": [1, 2]}, "logged": 7, "untimed": 1}
+    traffic.predictions("churn", start, start, 0.25)
+    assert fake.asked == [("churn", "3", "d3", start, start), ("churn", 0.25)]
+    assert [e.body["verb"] for e in ledger.events(DeployerCalled)] == ["profile", "predictions"]
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ Numbers are counted several columns a query, since for a window of some thousand
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import date
 from itertools import chain
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -20,7 +20,7 @@ from pipeline.monitoring.profiles.profile import Profile, empty
 # All rows in one profile.
 NO_DAY = "CAST(NULL AS DATE)"
 COLUMNS_A_QUERY = 16
-Counts = Iterator[tuple[ColumnLayout, date | None, int, int]]
+Counts = Iterator[tuple[ColumnLayout, Any, int, int]]
 
 
 def profiles(
@@ -29,15 +29,16 @@ def profiles(
     layout: Layout,
     learnt: Mapping[str, Collection[str]] | None = None,
     day: str = NO_DAY,
-) -> dict[date | None, Profile]:
-    """The profile of each day of `relation` (a table, or a SELECT in brackets); `day` is the SQL of a row's date.
+) -> dict[Any, Profile]:
+    """The profile of each day of `relation` (a table, or a SELECT in brackets); `day` is the SQL of a row's date, or of another part
+    that it belongs to.
 
     `learnt` has the categories that a model knows, by column; without them none counts as unknown.
     """
     types = column_types(connection, relation)
     counted = connection.execute(f"SELECT {day} AS day, count(*) FROM {relation} GROUP BY 1 ORDER BY 1").fetchall()
     rows = dict(counted)
-    cells: dict[date | None, dict[str, np.ndarray]] = {at: {} for at in rows}
+    cells: dict[Any, dict[str, np.ndarray]] = {at: {} for at in rows}
     there = [column for column in layout.columns if {*(column.of or (column.name,))} <= {*types}]
     for column in there:
         for at in rows:

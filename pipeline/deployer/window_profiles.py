@@ -1,0 +1,47 @@
+"""What a live version learnt from, and the profile of a span of its model's prediction log in the same buckets.
+
+The log lies with the deployer, so that it counts the rows, and a worker gets the counts.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from pipeline.context import Context
+from pipeline.rollout.prediction_folders import predictions_folder
+from pipeline.serving.schema import Schema
+
+if TYPE_CHECKING:
+    from pipeline.monitoring.log_profiles import LoggedProfile
+    from pipeline.monitoring.profiles.reference import Reference
+
+
+def window_profile(
+    context: Context, name: str, version: str, digest: str, start: datetime, end: datetime
+) -> LoggedProfile:
+    """Of all requests with event time in [start, end), in the buckets of the version whose package has the `digest`."""
+    from pipeline.monitoring import log_profiles
+    from pipeline.monitoring.profiles.kept import Kept
+
+    schema = schema_of_version(context, name, version, digest)
+    learnt = {column.name: column.learnt for column in schema.columns if column.learnt is not None}
+    layout = reference_of_version(context, name, version, digest, schema).layout
+    kept = Kept(context.home / "profiles" / f"{name}.db", layout, learnt)
+    return log_profiles.logged_profile(predictions_folder(context.home, name), kept, start, end)
+
+
+def reference_of_version(context: Context, name: str, version: str, digest: str, schema: Schema) -> Reference:
+    """Of all features that the version was trained on."""
+    from pipeline.monitoring import drift_reference
+
+    sample = context.registry.reference_file(name, version, digest)
+    return drift_reference.whole_of(sample, context.params.model(name), schema.doubles)
+
+
+def schema_of_version(context: Context, name: str, version: str, digest: str) -> Schema:
+    """With the categories that the version learnt; one from before schemas does not know them."""
+    from pipeline.serving import contents
+    from pipeline.serving.runtime import schema_of
+
+    return schema_of(contents.read(context.registry.package_folder(name, version, digest)))

@@ -1,0 +1,141 @@
+"""The profile of a span of the prediction log, from kept profiles of its files: so a row is counted once, and not again by each look.
+
+A file of the log never changes, and an event time can be of any day: so a file is the partition, with a profile an hour. A merged file is
+another one, and is counted once more. The first and the last hour of a span that are not whole are counted from the rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+
+from pipeline.data.sql import quoted
+from pipeline.monitoring import log_queries
+from pipeline.monitoring.log_reader import LogFiles
+from pipeline.monitoring.profiles.counting import profiles
+from pipeline.monitoring.profiles.kept import Counted, Kept
+from pipeline.monitoring.profiles.profile import Profile, total
+
+HOUR_S = 3600
+# So many rows are counted at a time, so that a first look at a large log takes little memory.
+COUNTED_ROWS = 1_000_000
+# The end of a file, in which Parquet keeps what is where, and the least and largest values.
+TAIL_BYTES = 65_536
+
+
+@dataclass(frozen=True)
+class LoggedProfile:
+    """The profile of a span of the log; the whole log has `logged` rows. Golden requests count in neither."""
+
+    profile: Profile
+    logged: int
+    without_event_time: int
+
+    def as_dict(self) -> dict[str, Any]:
+        cells = {name: counts.tolist() for name, counts in self.profile.cells.items()}
+        return {"rows": self.profile.rows, "cells": cells, "logged": self.logged, "untimed": self.without_event_time}
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> LoggedProfile:
+        cells = {name: np.array(counts, np.int64) for name, counts in values["cells"].items()}
+        return cls(Profile(values["rows"], cells), values["logged"], values["untimed"])
+
+
+def logged_profile(folder: Path, kept: Kept, start: datetime, end: datetime) -> LoggedProfile:
+    """Of the rows with event time in [start, end), as `live_quality.read_log` has them. Counts the files that are not counted yet."""
+    return log_queries.read(folder, lambda connection, files: _Log(connection, files, kept).span(start, end))
+
+
+class _Log:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, files: LogFiles, kept: Kept) -> None:
+        self._connection, self._files, self._kept = connection, files, kept
+        self._paths = {_identity(path): path for path in files.contents}
+
+    def span(self, start: datetime, end: datetime) -> LoggedProfile:
+        kept, partitions = self._kept, {*self._paths}
+        known = kept.counted()
+        for some in self._batches([name for name in self._paths if name not in known]):
+            kept.add(self._counted(some), partitions)
+        first, last = -(-start.timestamp() // HOUR_S), end.timestamp() // HOUR_S
+        found = kept.total(partitions, int(first), int(last))
+        for edge in self._edges(start, end):
+            hour = int(edge["start"].timestamp() // HOUR_S)
+            hours = self._counted(kept.holding(partitions, hour), edge).values()
+            found = sum((counted for of in hours for counted in of.values()), found)
+        return LoggedProfile(found.profile, kept.rows(partitions), found.untimed)
+
+    def _edges(self, start: datetime, end: datetime) -> Iterator[dict[str, datetime]]:
+        """The parts of the first and the last hour that are in the span, where these are not whole."""
+        second, last = (
+            datetime.fromtimestamp(at * HOUR_S, start.tzinfo)
+            for at in (-(-start.timestamp() // HOUR_S), end.timestamp() // HOUR_S)
+        )
+        if second > last:
+            yield {"start": start, "end": end}
+            return
+        if start < second:
+            yield {"start": start, "end": second}
+        if last < end:
+            yield {"start": last, "end": end}
+
+    def _batches(self, partitions: Sequence[str]) -> Iterator[list[str]]:
+        some, rows = [], 0
+        for name in partitions:
+            some.append(name)
+            rows += self._files.contents[self._paths[name]].rows
+            if rows >= COUNTED_ROWS:
+                yield some
+                some, rows = [], 0
+        if some:
+            yield some
+
+    def _counted(
+        self, partitions: Iterable[str], span: Mapping[str, datetime] | None = None
+    ) -> dict[str, dict[int, Counted]]:
+        """The profile of each hour of each partition, of the rows in the span alone where there is one."""
+        names = {str(self._paths[name]): name for name in partitions}
+        found: dict[str, dict[int, Counted]] = {name: {} for name in names.values()}
+        if not names:
+            return found
+        columns = [column for column in self._kept.layout.columns if not column.of]
+        kinds = {column.name: "DOUBLE" if column.kind == "number" else "VARCHAR" for column in columns}
+        in_log = self._files.features
+        features = [f", {log_queries.feature(n, kind, in_log)} AS {quoted(n)}" for n, kind in kinds.items()]
+        # Of a time that is infinite there is no hour; it is in no span.
+        hour = "CAST(CASE WHEN isfinite(event_time) THEN floor(epoch(event_time) / 3600) ELSE -1e9 END AS BIGINT)"
+        # The names beside the features are none that a feature has (see settings.columns).
+        query = f"""
+            CREATE OR REPLACE TEMP TABLE counted_rows AS
+            SELECT request_id || '|' || {hour} AS request_id, * EXCLUDE (request_id, event_time, is_golden) FROM (
+                SELECT filename AS request_id, {log_queries.golden(self._files)} AS is_golden,
+                       coalesce(try_cast(event_time AS TIMESTAMPTZ), received_at) AS event_time,
+                       try_cast(event_time AS TIMESTAMPTZ) IS NOT NULL AS timed{"".join(features)}
+                FROM read_parquet($files, union_by_name = true, filename = true))
+            WHERE NOT is_golden{" AND event_time >= $start AND event_time < $end" if span else ""}"""
+        self._connection.execute(query, {"files": [*names], **(span or {})})
+        by_part = profiles(self._connection, "counted_rows", self._kept.layout, self._kept.learnt, "request_id")
+        untimed = "SELECT request_id, count(*) FROM counted_rows WHERE NOT timed GROUP BY 1"
+        untimed_of = dict(self._connection.execute(untimed).fetchall())
+        for part, profile in by_part.items():
+            path, at = part.rsplit("|", 1)
+            found[names[path]][int(at)] = Counted(total([profile], self._kept.layout), untimed_of.get(part, 0))
+        return found
+
+
+def _identity(path: Path) -> str:
+    """What a file's profile is kept by: its name, which no other file of the log has, its size and its end."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - TAIL_BYTES))
+            return f"{path.name} {size} {hashlib.sha256(file.read()).hexdigest()}"
+    except OSError as error:
+        # As DuckDB says it of a file that was merged away since it was listed.
+        raise duckdb.IOException(f"{path} cannot be read ({error})") from error
