@@ -17,7 +17,7 @@ from datetime import datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
+from filelock import BaseFileLock, FileLock
 
 from pipeline.errors import RegistryAwayError, RegistryError
 from pipeline.ledger import chain
@@ -76,6 +76,12 @@ def artifact_root(home: Path) -> Path:
     return home / "mlflow" / "artifacts"
 
 
+def making_tables(home: Path) -> BaseFileLock:
+    """The lock under which MLflow's tables are made: processes that do it at the same time break the file for good."""
+    (home / "mlflow").mkdir(parents=True, exist_ok=True)
+    return FileLock(home / "mlflow" / "made.lock")
+
+
 @dataclass(frozen=True)
 class Registry:
     """MLflow at `uri`. Fetched files are stored below `home`; `key` signs the packages that passed their gates."""
@@ -125,8 +131,8 @@ class Registry:
         tables_exist = self.home / "mlflow" / "made"
         if tables_exist.is_file() and tables_exist.read_text(encoding="utf-8") == str(self.home):
             return mlflow.MlflowClient()
-        # Processes that create MLflow's tables at the same time break the file for good. The file exists before its tables.
-        with FileLock(self.home / "mlflow" / "made.lock"):
+        # The file exists before its tables.
+        with making_tables(self.home):
             client = mlflow.MlflowClient()
             client.search_experiments(max_results=1)
             if (own := self.home / "mlflow" / "mlflow.db") == Path(uri.removeprefix("sqlite:///")):

@@ -1,6 +1,7 @@
 """Makes the databases of Airflow and MLflow before the services that need them start; does nothing once they are made.
 
-MLflow's tables must be there before several processes use them: processes that create them at the same time break the file.
+MLflow's tables must be there before several processes use them: processes that create them at the same time break the file. A retrain
+that brings the services up may be as far, so that MLflow's are made under the registry's lock.
 
     python -m pipeline.services.databases
 """
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from pipeline.errors import ServiceError
 from pipeline.registry import moved_store
-from pipeline.registry.versions import artifact_root
+from pipeline.registry.versions import artifact_root, making_tables
 from pipeline.settings import logs
 
 log = logging.getLogger("pipeline.services.databases")
@@ -30,7 +31,10 @@ def make(home: Path, mlflow_store: str) -> bool:
         return False
     being_made.touch()
     with ThreadPoolExecutor() as both:
-        list(both.map(_run, [["airflow", "db", "migrate"], ["mlflow", "db", "upgrade", mlflow_store]]))
+        airflow = both.submit(_run, ["airflow", "db", "migrate"])
+        with making_tables(home):
+            _run(["mlflow", "db", "upgrade", mlflow_store])
+        airflow.result()
     being_made.unlink()
     return True
 
