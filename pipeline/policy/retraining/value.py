@@ -1,0 +1,122 @@
+"""The default: retrains when what has been lost to age reaches what a retrain costs, and takes the best past version again.
+
+Two views of the same sum are weighed together, in the cost's unit. By the curve: age * g(age) - sum of g(a) for a < age (staleness.py), which
+reaches the cost where renewal reward says that a retrain is due. By the live loss: how much more the version has lost, summed, than in its
+own first windows, cut at zero. Stopping to rent when the rent paid reaches the price is at most twice the best in hindsight (ski rental,
+Karlin, Manasse, Rudolph and Sleator 1988); where g is a line both views are the same. Without labels the curve stands alone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.policy.retraining.base import Decision, Known
+from pipeline.policy.retraining.figures import figure
+from pipeline.policy.retraining.past_best import PastBest, past_best
+from pipeline.policy.retraining.spell import Spell, spell_of
+from pipeline.policy.retraining.staleness import NOTHING_KNOWN, Staleness, pairs_of, updated
+
+# A saving is told over the time to the next retrain by the curve, and at most over so many windows.
+HORIZON = 26
+
+
+@dataclass(frozen=True)
+class _Lost:
+    """By the live loss: the `total` above the version's own first windows, the mean `excess` a window after these, and its `error`."""
+
+    total: float
+    excess: float
+    error: float
+    windows: int
+
+
+@dataclass(frozen=True)
+class Value:
+    """`prior` is the curve by the backtest, whose b may have changed by the share `changeable` of itself since (one standard deviation).
+
+    `by_curve` and `by_loss` weigh the two views. `first` are the windows in which a version counts as new. A past version is taken again when
+    over the last `recent` windows, `least` at least, its paired gain is `sure` standard errors above zero.
+    """
+
+    prior: Staleness = NOTHING_KNOWN
+    by_curve: float = 0.3
+    by_loss: float = 0.7
+    first: int = 3
+    changeable: float = 0.5
+    recent: int = 4
+    least: int = 4
+    sure: float = 2.0
+    name: str = "value"
+
+    def decide(self, known: Known) -> Decision:
+        curve = updated(self.prior, pairs_of(known.losses, known.born), self.changeable)
+        # A version that was taken again is as stale as the last one trained, which it has beaten since.
+        age = known.now - int(known.born.max())
+        lost = self._lost(spell_of(known))
+        regret = max(0.0, curve.regret(age)) * self._alarmed(known, curve)
+        score = regret if lost is None else self.by_curve * regret + self.by_loss * lost.total
+        saving, error = self._saving(curve, age, lost, known.cost)
+        why = self._why(known, curve, age, regret, lost, score)
+        low, high = saving - 1.96 * error, saving + 1.96 * error
+        if score >= known.cost:
+            flips = f"a retrain that costs over {figure(score)}"
+            return Decision("retrain", why, flips, score, known.cost, None, saving, low, high)
+        best = past_best(known, self.recent, self.least)
+        if best is not None and best.proven(self.sure):
+            return self._back(known, best, score)
+        flips = f"a retrain that costs {figure(score)} or less, or {figure(known.cost - score)} more lost"
+        return Decision("wait", why, flips, score, known.cost, None, saving, low, high)
+
+    def _lost(self, spell: Spell) -> _Lost | None:
+        """None where nothing is known of the version but when it was new, or not even that."""
+        after = spell.losses[self.first :]
+        if not len(after):
+            return None
+        above = spell.losses - spell.losses[: self.first].mean()
+        # Neighbouring windows differ by noise alone, whatever the trend.
+        noise = math.sqrt(float((np.diff(spell.losses) ** 2).mean()) / 2)
+        error = noise * math.sqrt(1 / len(after) + 1 / self.first)
+        total = max(0.0, float((spell.weights * above).sum()))
+        return _Lost(total, float(above[self.first :].mean()), error, len(spell.losses))
+
+    def _alarmed(self, known: Known, curve: Staleness) -> float:
+        """Labels say more than an alarm; without them it counts for what it has earned in the backtest."""
+        alarm = known.drifted[int(known.born.max()) + 1 : known.now + 1].any()
+        return curve.alarmed if alarm and not len(known.labelled) else 1.0
+
+    def _saving(self, curve: Staleness, age: int, lost: _Lost | None, cost: float) -> tuple[float, float]:
+        """What a retrain now saves until the next one is due, before its cost, and its standard error."""
+        windows = curve.period(cost, HORIZON)
+        by_curve = curve.saving(age, windows)
+        error = Staleness(1.0, curve.slow, 0.0).saving(age, windows) * curve.error
+        if lost is None:
+            return by_curve, error
+        saving = self.by_curve * by_curve + self.by_loss * windows * max(0.0, lost.excess)
+        return saving, math.hypot(self.by_curve * error, self.by_loss * windows * lost.error)
+
+    def _why(self, known: Known, curve: Staleness, age: int, regret: float, lost: _Lost | None, score: float) -> str:
+        cost = f"a retrain costs {figure(known.cost)}"
+        excess = figure(float(curve.excess(np.array(age))))
+        by_curve = f"versions {age} windows after a retrain lose {excess} a window more than new ones by the curve"
+        if lost is None:
+            alarms = self._alarmed(known, curve)
+            drift = f", {alarms:.2f} times that after an alarm of the inputs" if alarms != 1.0 else ""
+            labels = "no labels" if not len(known.labelled) else "labels only of when it was new"
+            return f"version {known.live} is {known.age} windows old and has {labels}: {by_curve}{drift}, {figure(regret)} lost since; {cost}"
+        more = f"{figure(abs(lost.excess))} a window {'more' if lost.excess >= 0 else 'less'}"
+        return (
+            f"version {known.live} is {known.age} windows old and loses {more} than when it was new, {figure(lost.total)} lost since "
+            f"({lost.windows} labelled windows); {by_curve}, {figure(regret)} lost since: {figure(score)} together, {cost}"
+        )
+
+    def _back(self, known: Known, best: PastBest, score: float) -> Decision:
+        low, high = best.gain - self.sure * best.error, best.gain + self.sure * best.error
+        why = (
+            f"version {best.version} would have lost {figure(best.gain)} a window less than version {known.live} on the last {best.windows} "
+            f"labelled windows ({figure(low)} to {figure(high)}); going back costs no training"
+        )
+        flips = f"an advantage under {figure(self.sure * best.error)} a window"
+        return Decision("go back", why, flips, score, known.cost, best.version, best.gain, low, high)
