@@ -27,8 +27,6 @@ class Drift:
         lasting = f"the inputs have had an alarm for {looks} look{'s' if looks > 1 else ''}"
         newest = int(known.born.max())
         if newest >= began:
-            why = (
-                f"{lasting}, and version {len(known.born) - 1} was trained {known.now - newest} windows ago, within it"
-            )
+            why = f"{lasting}, and {known.called(len(known.born) - 1)} was trained {known.now - newest} windows ago, within it"
             return Decision("wait", why, "an end of the alarm, and a new one", 0.0, 1.0)
         return Decision("retrain", f"{lasting}, and no version was trained within it", "no alarm", 1.0, 1.0)

@@ -107,7 +107,7 @@ class Forecast:
         saving = self.horizon * gain
         low, high = saving - self.errors * self.horizon * error, saving + self.errors * self.horizon * error
         why = (
-            f"version {known.live} is {known.age} windows old and loses {figure(float(covariates[1]))} a window more than when it was new: by "
+            f"{known.called(known.live)} is {known.age} windows old and loses {figure(float(covariates[1]))} a window more than when it was new: by "
             f"{gains.looks:.0f} past gains a retrain saves {figure(saving)} over {self.horizon} windows, {figure(low)} at the low end; "
             f"it costs {figure(known.cost)}"
         )

@@ -21,14 +21,16 @@ class Metric:
     def decide(self, known: Known) -> Decision:
         losses = spell_of(known).losses
         if len(losses) < self.first + self.recent:
-            why = f"version {known.live} has {len(losses)} labelled windows, {self.first + self.recent} are needed"
+            why = (
+                f"{known.called(known.live)} has {len(losses)} labelled windows, {self.first + self.recent} are needed"
+            )
             return Decision(
                 "wait", why, f"{self.first + self.recent - len(losses)} more labelled windows", 0.0, self.rise
             )
         new, now = losses[: self.first].mean(), losses[-self.recent :].mean()
         rise = float(now / new - 1)
         why = (
-            f"version {known.live} lost {figure(now)} a row in its last {self.recent} labelled windows and {figure(new)} when it was new: "
+            f"{known.called(known.live)} lost {figure(now)} a row in its last {self.recent} labelled windows and {figure(new)} when it was new: "
             f"{100 * rise:+.1f} %, the limit is {100 * self.rise:+.1f} %"
         )
         turn = f"a loss of {figure(new * (1 + self.rise))}"

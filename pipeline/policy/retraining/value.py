@@ -105,17 +105,17 @@ class Value:
             alarms = self._alarmed(known, curve)
             drift = f", {alarms:.2f} times that after an alarm of the inputs" if alarms != 1.0 else ""
             labels = "no labels" if not len(known.labelled) else "labels only of when it was new"
-            return f"version {known.live} is {known.age} windows old and has {labels}: {by_curve}{drift}, {figure(regret)} lost since; {cost}"
+            return f"{known.called(known.live)} is {known.age} windows old and has {labels}: {by_curve}{drift}, {figure(regret)} lost since; {cost}"
         more = f"{figure(abs(lost.excess))} a window {'more' if lost.excess >= 0 else 'less'}"
         return (
-            f"version {known.live} is {known.age} windows old and loses {more} than when it was new, {figure(lost.total)} lost since "
+            f"{known.called(known.live)} is {known.age} windows old and loses {more} than when it was new, {figure(lost.total)} lost since "
             f"({lost.windows} labelled windows); {by_curve}, {figure(regret)} lost since: {figure(score)} together, {cost}"
         )
 
     def _back(self, known: Known, best: PastBest, score: float) -> Decision:
         low, high = best.gain - self.sure * best.error, best.gain + self.sure * best.error
         why = (
-            f"version {best.version} would have lost {figure(best.gain)} a window less than version {known.live} on the last {best.windows} "
+            f"{known.called(best.version)} would have lost {figure(best.gain)} a window less than {known.called(known.live)} on the last {best.windows} "
             f"labelled windows ({figure(low)} to {figure(high)}); going back costs no training"
         )
         flips = f"an advantage under {figure(self.sure * best.error)} a window"
