@@ -50,6 +50,7 @@ class Past:
     `begins` (windows + 1,) int64 says where each window's begin. `digests` are of the windows' rows. `left_out` are starts of windows
     without a labelled row."""
 
+    span: Span
     starts: tuple[datetime, ...]
     rows: pa.Table
     begins: np.ndarray
@@ -85,6 +86,7 @@ def read(name: str, model: Model, root: Path, span: Span) -> Past:
     parts = [table.slice(begin, end - begin) for begin, end in zip(begins, begins[1:], strict=False)]
     gone = sorted(set(range(count)) - set(there.tolist()))
     return Past(
+        span,
         tuple(span.starts[number] for number in there),
         table,
         begins,
