@@ -172,9 +172,9 @@ def _add_data_commands(add: Add) -> None:
 def _add_policy_commands(add: Add) -> None:
     backtest = add("backtest", decisions.backtest, "replay policies on a model's past: when would a retrain have paid")
     backtest.add_argument("model")
-    first = "start of the first window, ISO 8601 (default: the first full training window of the schedule)"
+    first = "start of the first window, ISO 8601 (default: when the source had a whole training window)"
     backtest.add_argument("--from", dest="start", type=_time, metavar="T", help=first)
-    last = "end of the last window (default: now, or the schedule's end)"
+    last = "end of the last window (default: the newest labelled row)"
     backtest.add_argument("--to", dest="end", type=_time, metavar="T", help=last)
     about = "length of a window: a policy looks at the start of each (default: 7)"
     backtest.add_argument("--window-days", type=float, default=7.0, metavar="DAYS", help=about)

@@ -28,6 +28,8 @@ def connect(root: Path) -> duckdb.DuckDBPyConnection:
     """A private connection whose relative paths start at `root` and whose times are UTC."""
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
+    # It is drawn into logs too, once a query takes two seconds.
+    connection.execute("SET enable_progress_bar = false")
     connection.execute(f"SET file_search_path = '{str(root).replace(chr(39), chr(39) * 2)}'")
     return connection
 

@@ -16,7 +16,17 @@ from tests.support.pages import blocks, follow
 pytestmark = pytest.mark.timeout(1200)
 
 # In an order in which a reader may take them: each goes on where the one before it ended.
-PAGES = ("first-model", "own-gate", "own-source", "retraining", "drift", "batch-scoring", "edge", "operating")
+PAGES = (
+    "first-model",
+    "backtest",
+    "own-gate",
+    "own-source",
+    "retraining",
+    "drift",
+    "batch-scoring",
+    "edge",
+    "operating",
+)
 # Its commands ask Airflow, so that the story with one follows it.
 WITH_AIRFLOW = ("alerts",)
 

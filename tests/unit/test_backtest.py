@@ -109,8 +109,19 @@ def test_a_span_that_says_nothing_is_refused(project: Path, days: float, end: st
     """In one line that names the option."""
     until = datetime.fromisoformat(end).replace(tzinfo=UTC) if end else None
     with pytest.raises(PerennialError, match="--"):
-        span = span_of("churn", MODEL, None, until, days, datetime(2024, 3, 10, tzinfo=UTC))
+        span = span_of("churn", MODEL, project, None, until, days, datetime(2024, 3, 10, tzinfo=UTC))
         pasts.read("churn", MODEL, project, span)
+
+
+def test_the_span_is_that_of_the_labelled_rows(project: Path) -> None:
+    """From a whole training window on, or half of the time, to the newest label, whatever the schedule says of the past."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    late = MODEL.model_copy(update={"schedule": MODEL.schedule.model_copy(update={"start": now, "end": None})})
+    assert span_of("churn", late, project, None, None, 2, now) == Span(
+        datetime(2024, 2, 1, tzinfo=UTC), datetime(2024, 3, 16, tzinfo=UTC), 2
+    )
+    source = late.source.model_copy(update={"window_days": 70})
+    assert span_of("churn", late.model_copy(update={"source": source}), project, None, None, 2, now).start.day == 8
 
 
 def test_the_command_says_what_it_recommends(project: Path, capfd) -> None:

@@ -130,11 +130,16 @@ def _matrix(name: str, past: Past, versions: list[ScoredVersion]) -> LossMatrix:
         losses[first:, first:],
         rows / rows.mean(),
         past.delay,
-        np.zeros(len(rows), bool),
+        _drifted(versions[first:]),
         tuple(_day(past, number) for number in range(first, past.windows)),
     )
     untrained = {_day(past, v.number): v.reason for v in versions[first:] if v.losses is None}
     return LossMatrix(history, rows, sum(v.trained for v in versions), untrained, tuple(map(_shown, past.left_out)))
+
+
+def _drifted(versions: list[ScoredVersion]) -> np.ndarray:
+    """Whether the look at the start of each window had an alarm about the one before it; of a window without a version nobody knows."""
+    return np.array([False, *(version.alarm for version in versions[:-1])])
 
 
 def _day(past: Past, number: int) -> str:

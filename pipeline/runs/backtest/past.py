@@ -9,14 +9,15 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.data import contract, snapshot, unread
+from pipeline.data import contract, snapshot, sql, unread
+from pipeline.data import source as source_rows
 from pipeline.errors import DataError, SettingsError
 from pipeline.settings.models import Model
 
@@ -24,6 +25,8 @@ from pipeline.settings.models import Model
 MOST_LABELS = 0.95
 # With fewer windows nothing can be said.
 FEWEST = 8
+# Without a begin the past is looked for in so many days: ten years.
+REACH_DAYS = 3652
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Past:
     `begins` (windows + 1,) int64 says where each window's begin. `digests` are of the windows' rows. `left_out` are starts of windows
     without a labelled row."""
 
+    span: Span
     starts: tuple[datetime, ...]
     rows: pa.Table
     begins: np.ndarray
@@ -85,6 +89,7 @@ def read(name: str, model: Model, root: Path, span: Span) -> Past:
     parts = [table.slice(begin, end - begin) for begin, end in zip(begins, begins[1:], strict=False)]
     gone = sorted(set(range(count)) - set(there.tolist()))
     return Past(
+        span,
         tuple(span.starts[number] for number in there),
         table,
         begins,
@@ -92,6 +97,26 @@ def read(name: str, model: Model, root: Path, span: Span) -> Past:
         delay,
         tuple(span.starts[number] for number in gone),
     )
+
+
+def reach(name: str, model: Model, root: Path, start: datetime | None, end: datetime) -> tuple[datetime, datetime]:
+    """The event times of the first and the last labelled row before `end`, in UTC. Reads all of the source, from `start` or ten years before on."""
+    with sql.connect(root) as connection:
+        begin = start or end - timedelta(days=REACH_DAYS)
+        source_rows.load(connection, model.source, model.training, begin, end, name)
+        source_rows.keep_window(connection, model.source, begin, end)
+        event = sql.quoted(model.source.event_time)
+        labelled = f"NOT {sql.unlabelled(model.training.target)}"
+        query = f"SELECT epoch_us(min({event})), epoch_us(max({event})) FROM rows WHERE {labelled}"
+        ((first, last),) = connection.execute(query).fetchall()
+    if first is None:
+        line = f"has no labelled row before {end:%Y-%m-%d %H:%M}"
+        raise DataError(f"{name} source", line, f"check the source, models.{name}.training.target, and --to")
+    return _time(first), _time(last)
+
+
+def _time(microseconds: int) -> datetime:
+    return datetime.fromtimestamp(microseconds / 1_000_000, UTC)
 
 
 def _too_short(name: str, span: Span, windows: int) -> SettingsError:

@@ -17,10 +17,11 @@ from pipeline.ledger.decision_events import Backtested
 from pipeline.policy.economics import Figure, Worth, worth
 from pipeline.policy.retraining.comparison import Compared, Comparison, Saved, compare, excess_by_age
 from pipeline.policy.retraining.recommendation import recommendation
-from pipeline.runs.backtest import page
+from pipeline.runs.backtest import page, past
 from pipeline.runs.backtest.matrix import LossMatrix, build
 from pipeline.runs.backtest.past import Span
 from pipeline.settings.models import Model
+from pipeline.settings.times import LONGEST_DAYS
 
 WINDOW_DAYS = 7.0
 # The requests of so many days say how many rows a day there are.
@@ -112,10 +113,9 @@ def backtest(
     window_days: float = WINDOW_DAYS,
     processes: int | None = None,
 ) -> Backtest:
-    """Replays the past of the model `name`; writes the page and an event. By default from the first full training window to now, or to
-    the schedule's end. Raises SettingsError for a span that is too short, and DataError."""
+    """Replays the past of the model `name`; writes the page and an event. `start` and `end` are as for `span_of`. Raises SettingsError for a span that is too short, and DataError."""
     model = context.params.model_of_a_run(name)
-    span = span_of(name, model, start, end, window_days, context.clock())
+    span = span_of(name, model, context.project, start, end, window_days, context.clock())
     matrix = build(name, model, context.project, context.home / "backtests" / name, span, processes)
     counted = _rows_a_day(context, name, matrix, span)
     runs = costs.run_costs(context.ledger, context.params.prices, model=name)
@@ -131,18 +131,26 @@ def backtest(
 
 
 def span_of(
-    name: str, model: Model, start: datetime | None, end: datetime | None, window_days: float, now: datetime
+    name: str, model: Model, root: Path, start: datetime | None, end: datetime | None, window_days: float, now: datetime
 ) -> Span:
-    if window_days <= 0:
-        raise SettingsError(f"backtest of {name}", f"--window-days must be above 0; got {window_days:g}", "use 7")
-    end = end or min(model.schedule.end or now, now)
-    full = model.schedule.start + timedelta(days=model.source.window_days)
-    # A schedule that is younger than a window says nothing of the rows before it.
-    start = start or (full if full < end else model.schedule.start)
+    """What of it is not given: it ends with the newest labelled row, and begins when the source had rows for a whole training window, or
+    for half of the time."""
+    if not 0 < window_days <= LONGEST_DAYS:
+        line = f"--window-days must be above 0 and at most {LONGEST_DAYS:,}; got {window_days:g}"
+        raise SettingsError(f"backtest of {name}", line, "use 7")
+    until = end or min(model.schedule.end or now, now)
+    if start is None or end is None:
+        first, last = past.reach(name, model, root, start, until)
+        end = min(until, _next_day(last))
+        start = start or _next_day(first + min(timedelta(days=model.source.window_days), (end - first) / 2))
     if start >= end:
         line = f"the span begins on {start:%Y-%m-%d %H:%M} and ends on {end:%Y-%m-%d %H:%M}"
         raise SettingsError(f"backtest of {name}", line, "choose an earlier --from or a later --to")
     return Span(start, end, window_days)
+
+
+def _next_day(time: datetime) -> datetime:
+    return (time + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def _rows_a_day(context: Context, name: str, matrix: LossMatrix, span: Span) -> Figure:

@@ -26,6 +26,7 @@ from pipeline.data import contract, snapshot, unread, user_code
 from pipeline.errors import PerennialError
 from pipeline.gates import data_contract, enough_rows
 from pipeline.gates.base import ValidatedData
+from pipeline.runs.backtest.alarms import alarm
 from pipeline.runs.backtest.past import Past, digest_of
 from pipeline.serving.schema import Schema
 from pipeline.settings.models import Model
@@ -42,6 +43,8 @@ CODE = (
     "runs/backtest/past.py",
     "runs/backtest/versions.py",
 )
+# Beside it, that which says whether a window had an alarm.
+ALARM_CODE = ("monitoring/**/*.py", "runs/backtest/alarms.py")
 LIBRARIES = ("scikit-learn", "numpy", "pandas", "duckdb", "pyarrow", "skops", "xgboost", "lightgbm")
 KEPT_DAYS = 90
 ROWS_AT_ONCE = 500_000
@@ -50,10 +53,11 @@ ROWS_AT_ONCE = 500_000
 @dataclass(frozen=True)
 class ScoredVersion:
     """The version as of the start of window `number`. `losses` has its mean loss on that window and each later one, in their order; None
-    where it could not be trained, for the `reason`. `trained` says whether it was trained now, and not taken from the folder."""
+    where it could not be trained, for the `reason`. `alarm` says whether the inputs of window `number` had one beside what it learnt. `trained` says whether it was trained now, and not taken from the folder."""
 
     number: int
     losses: tuple[float, ...] | None = None
+    alarm: bool = False
     reason: str = ""
     trained: bool = False
 
@@ -82,25 +86,39 @@ class VersionMaker:
         table, schema = snapshot.known_rows(self.name, model, self.root, start, end, end)
         kept = _Kept(self.folder / self._key(model, table, schema))
         record = kept.read()
-        losses = dict(record.get("losses", {}).get(self._loss_key, {}))
         if reason := record.get("reason", ""):
             return ScoredVersion(number, reason=reason)
-        missing = [w for w in range(number, self.past.windows) if self.past.digests[w] not in losses]
+        losses, alarms = dict(record.get("losses", {})), dict(record.get("alarms", {}))
+        scores, look = losses.setdefault(self._loss_key, {}), self._look(number)
+        missing = [w for w in range(number, self.past.windows) if self.past.digests[w] not in scores]
+        rows = _kept_rows(model, table, schema) if missing or look not in alarms else None
         trained = False
-        if missing:
+        if missing and rows is not None:
             fitted = kept.model()
             if fitted is None:
-                trained = True
-                try:
-                    fitted = _fitted(model, table, schema)
-                except PerennialError as error:
-                    kept.write({"reason": str(error)})
-                    raise
-                kept.write_model(fitted)
-            losses |= self._scores(model, fitted, schema, missing)
-            kept.write({"losses": {**record.get("losses", {}), self._loss_key: losses}})
-        row = tuple(losses[self.past.digests[w]] for w in range(number, self.past.windows))
-        return ScoredVersion(number, row, trained=trained)
+                fitted, trained = self._trained(kept, model, rows, len(table), schema), True
+            scores |= self._scores(model, fitted, schema, missing)
+        if look not in alarms and rows is not None:
+            asked = self._features_as(schema).iloc[self.past.begins[number] : self.past.begins[number + 1]]
+            alarms[look] = alarm(model, self.root, rows, asked, schema, self.past.span)
+        if rows is not None:
+            kept.write({"losses": losses, "alarms": alarms})
+        row = tuple(scores[self.past.digests[w]] for w in range(number, self.past.windows))
+        return ScoredVersion(number, row, alarms[look], trained=trained)
+
+    def _trained(self, kept: _Kept, model: Model, rows: pd.DataFrame, rows_in: int, schema: Schema) -> Any:
+        try:
+            fitted = _fitted(model, rows, rows_in, schema)
+        except PerennialError as error:
+            kept.write({"reason": str(error)})
+            raise
+        kept.write_model(fitted)
+        return fitted
+
+    def _look(self, number: int) -> str:
+        """What an alarm depends on beside the version."""
+        monitor = self.model.monitor.model_dump(mode="json")
+        return _digest(monitor, self.model.calendar, self.past.digests[number], code_digest(ALARM_CODE))
 
     def _scores(self, model: Model, fitted: Any, schema: Schema, windows: Sequence[int]) -> dict[str, float]:
         """By the digest of each window."""
@@ -135,25 +153,28 @@ class VersionMaker:
         settings["evaluation"] = [model.evaluation.holdout_days, model.evaluation.metric]
         # Here, for a hook's files are known when it has run.
         own = user_code.own_code(model, self.root)
-        return _digest(settings, digest_of(table), repr(schema), own, code_digest())
+        return _digest(settings, digest_of(table), repr(schema), own, code_digest(CODE))
 
     @property
     def _loss_key(self) -> str:
         return _digest(self.model.loss, self.model.economics.model_dump(mode="json", include={"decisions"}))
 
 
-def _fitted(model: Model, table: pa.Table, schema: Schema) -> Any:
-    """As the stages `validate` and `train` have it, with the gates that stand between them. Raises PerennialError."""
-    rows = contract.spelt(table, schema)
-    keeps = contract.keeps(rows, model, schema)
-    report = {"in": len(rows), "kept": int(keeps.sum()), "quarantined": int((~keeps).sum()), "faults": []}
+def _fitted(model: Model, rows: pd.DataFrame, rows_in: int, schema: Schema) -> Any:
+    """As the stage `train` has it, after the gates that stand before it: `rows` are those of `rows_in` that keep the contract. Raises
+    PerennialError."""
+    report = {"in": rows_in, "kept": len(rows), "quarantined": rows_in - len(rows), "faults": []}
     for gate in (enough_rows, data_contract):
         verdict = gate.verdict(ValidatedData(model, report))
         if not verdict.passed:
             raise PerennialError(f"as of {model.as_of:%Y-%m-%d}", verdict.reason, "a run stops at this gate")
-    if unread.COLUMN in rows:
-        del rows[unread.COLUMN]
-    return measured.fitted(rows[keeps].reset_index(drop=True), model, schema.doubles)
+    return measured.fitted(rows, model, schema.doubles)
+
+
+def _kept_rows(model: Model, table: pa.Table, schema: Schema) -> pd.DataFrame:
+    rows = contract.spelt(table, schema)
+    kept = rows[contract.keeps(rows, model, schema)].reset_index(drop=True)
+    return kept.drop(columns=unread.COLUMN) if unread.COLUMN in kept else kept
 
 
 def _together(windows: Sequence[int], begins: np.ndarray) -> list[list[int]]:
@@ -226,9 +247,9 @@ def forget_unused(folder: Path, now: float | None = None) -> None:
 
 
 @functools.cache
-def code_digest() -> str:
-    """Of the code and the libraries that make a version."""
-    files = sorted(file for pattern in CODE for file in OURS.glob(pattern))
+def code_digest(patterns: tuple[str, ...]) -> str:
+    """Of these files of ours, and of the libraries that make a version."""
+    files = sorted(file for pattern in patterns for file in OURS.glob(pattern))
     texts = [file.relative_to(OURS).as_posix().encode() + file.read_bytes() for file in files]
     versions = []
     for library in LIBRARIES:
