@@ -96,6 +96,7 @@ class RemoteTraffic:
         import pandas as pd
 
         from pipeline.monitoring.live_quality import LoggedPredictions
+        from pipeline.monitoring.logged_quality import LoggedQuality
 
         answer = self._request(
             "POST",
@@ -108,8 +109,11 @@ class RemoteTraffic:
         if answer.status_code != 200:
             raise _error(answer.json())
         rows = pd.read_parquet(io.BytesIO(answer.content))
-        # A deployer of an earlier version does not count damaged files.
-        return LoggedPredictions(rows, int(answer.headers["x-logged"]), int(answer.headers.get("x-damaged-files", 0)))
+        # A deployer of an earlier version does not count damaged files, and says nothing of the log's data.
+        told = answer.headers.get("x-logged-quality")
+        quality = LoggedQuality.read_text(told) if told else None
+        damaged = int(answer.headers.get("x-damaged-files", 0))
+        return LoggedPredictions(rows, int(answer.headers["x-logged"]), damaged, quality)
 
     def _result(self, verb: str, run: str, model: str, arguments: dict[str, Any]) -> Any:
         """The answer of the verb, as JSON, once the call has ended."""

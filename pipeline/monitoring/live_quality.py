@@ -17,10 +17,11 @@ from pipeline.data import source as source_rows
 from pipeline.errors import DataError
 from pipeline.ledger.store import Ledger
 from pipeline.ledger.timeline import LiveVersion, number_is_its_own_since
-from pipeline.monitoring import derived_keys, quality_interval, source_window
+from pipeline.monitoring import derived_keys, logged_quality, quality_interval, source_window
 from pipeline.monitoring.derived_keys import WEIGHT
 from pipeline.monitoring.label_join import TIME, at_other_times, with_labels
 from pipeline.monitoring.log_reader import ATTEMPTS, LogFiles, LogReader
+from pipeline.monitoring.logged_quality import LoggedQuality
 from pipeline.serving import logged_words
 from pipeline.serving.log_files import GOLDEN, GOLDEN_ID
 from pipeline.serving.schema import Schema
@@ -79,12 +80,13 @@ class LiveQuality:
 
 
 class LoggedPredictions(NamedTuple):
-    """The prediction log's rows of a span of time, the number of rows in the whole log without golden requests, and the number of its
-    damaged files, whose rows are in neither."""
+    """The prediction log's rows of a span of time, the number of rows in the whole log without golden requests, the number of its damaged
+    files, whose rows are in neither, and what the log says of its data up to the end of the span; None from an earlier deployer."""
 
     rows: pd.DataFrame
     logged: int
     damaged_files: int = 0
+    quality: LoggedQuality | None = None
 
     @property
     def without_event_time(self) -> int:
@@ -171,7 +173,7 @@ def _predictions(
             *schema.numbers,
             *schema.texts,
         ]
-        return LoggedPredictions(pd.DataFrame(columns=columns), 0, damaged)
+        return LoggedPredictions(pd.DataFrame(columns=columns), 0, damaged, LoggedQuality())
     in_log = files.features
     features = ", ".join(f"{_feature(n, kind, in_log)} AS {sql.quoted(n)}" for n, kind in kinds.items())
     answers = f"prediction AS {PREDICTION}" + (f", {PROBABILITIES}" if files.probabilities else "")
@@ -187,7 +189,16 @@ def _predictions(
     rows = _with_words(rows, schema)
     if model.source.key is None:
         rows["key"] = derived_keys.of_answers(rows, model)
-    return LoggedPredictions(rows, _logged(connection, files), damaged)
+    return LoggedPredictions(rows, _logged(connection, files), damaged, _quality(connection, files, start, end))
+
+
+def _quality(connection: duckdb.DuckDBPyConnection, files: LogFiles, start: datetime, end: datetime) -> LoggedQuality:
+    words = ", ".join(
+        name if files.has(name) else f"CAST(NULL AS VARCHAR) AS {name}" for name in ("breaches", "unknown")
+    )
+    relation = f"""(SELECT received_at, coalesce(try_cast(event_time AS TIMESTAMPTZ), received_at) AS event_at, {words}
+                    FROM read_parquet($files, union_by_name = true) WHERE NOT {_golden(files)})"""
+    return logged_quality.of_log(connection, relation, {"files": files.names}, start, end)
 
 
 def _with_words(rows: pd.DataFrame, schema: Schema) -> pd.DataFrame:

@@ -19,11 +19,15 @@ from pipeline.deployer.service import Service
 from pipeline.errors import GateError, RolloutError
 from pipeline.ledger.events import DeployerCalled, DeployerRefused
 from pipeline.monitoring.live_quality import LoggedPredictions
+from pipeline.monitoring.logged_quality import LoggedQuality
 from pipeline.rollout.results import Deployment
 from pipeline.settings.environment import Environment
 
 KEY = "k" * 48
 DEPLOY = {"call": "c1", "model": "churn", "version": "1", "reason": "a test", "strategy": None, "wait_s": 0}
+
+
+QUALITY = LoggedQuality((3, 0, 5), 1.5, (26.25,), {"größe must be at least 0": 2}, {"plan": 1})
 
 
 class Fake:
@@ -52,7 +56,7 @@ class Fake:
         raise ZeroDivisionError("ours")
 
     def predictions(self, model, start, end):
-        return LoggedPredictions(pd.DataFrame({"key": ["a"], "at": [start]}), 7, 2)
+        return LoggedPredictions(pd.DataFrame({"key": ["a"], "at": [start]}), 7, 2, QUALITY)
 
 
 @pytest.fixture
@@ -118,7 +122,7 @@ def test_the_log_comes_as_it_is_there(served):
     start = datetime(2024, 1, 1, tzinfo=UTC)
     log = clients.RemoteTraffic("http://deployer", KEY).predictions("churn", start, start)
     assert list(log.rows["key"]) == ["a"] and log.rows["at"][0] == start
-    assert (log.logged, log.damaged_files) == (7, 2)
+    assert (log.logged, log.damaged_files, log.quality) == (7, 2, QUALITY)
 
 
 @pytest.mark.parametrize(
