@@ -7,16 +7,5 @@ which the oracle retrains before every other window to that at which it never do
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
-import numpy as np
-
-from benchmarks.limits import within_limit
-from benchmarks.policy_matrices import Cell, cells, history_of, make_missing
-from benchmarks.policy_streams import Absent
-from pipeline.policy.retraining.base import History, Policy
-from pipeline.policy.retraining.replay import Outcome, oracle, replay
-
 TUNED_ON = 0.3
 COSTS = 7

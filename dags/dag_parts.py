@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import cache
 from typing import Any, NoReturn
 
-from airflow.sdk import DAG, Asset, AssetAlias, Param, get_current_context, get_parsing_context, task
+from airflow.sdk import (
+    DAG,
+    Asset,
+    AssetAlias,
+    AssetAny,
+    AssetOrTimeSchedule,
+    Param,
+    get_current_context,
+    get_parsing_context,
+    task,
+)
 from airflow.sdk.definitions.param import ParamsDict
 from airflow.sdk.definitions.retry_policy import (
     ExceptionRetryPolicy,
@@ -25,6 +35,7 @@ from pipeline.errors import (
 )
 from pipeline.runs.dag_settings import DagSettings, dag_settings
 from pipeline.settings import models as params
+from pipeline.settings.assets import champion_asset_of, drift_asset_of
 from pipeline.settings.environment import Environment
 
 log = logging.getLogger(__name__)
@@ -97,7 +108,18 @@ def documentation(module: str | None, settings: DagSettings) -> str:
 
 def drift_asset(model: str) -> Asset:
     """The asset whose event the monitor Dag emits and the retrain Dag starts from."""
-    return Asset(name=f"drift__{model}", uri=f"perennial://drift/{model}")
+    name, uri = drift_asset_of(model)
+    return Asset(name=name, uri=uri)
+
+
+def or_on_event(timetable: Any, assets: Sequence[Any], elsewhere: Sequence[str]) -> Any:
+    """The timetable, and a run for each event of one of `assets`, or of the assets of other Dags with these names or URIs.
+
+    Those are references: an asset of ours with the same name and another URI would be another one. Airflow hands a run the events of its
+    own assets alone, and none of a reference.
+    """
+    others = [Asset.ref(uri=name) if "://" in name else Asset.ref(name=name) for name in elsewhere]
+    return AssetOrTimeSchedule(timetable=timetable, assets=AssetAny(*assets, *others))
 
 
 def champion_alias(model: str) -> AssetAlias:
@@ -129,7 +151,7 @@ def tell_champion(model: str) -> None:
 
     news = champion_news.untold(Context.here(), model)
     if news is not None:
-        asset = Asset(name=f"champion__{model}")
+        asset = Asset(name=champion_asset_of(model))
         get_current_context()["outlet_events"][champion_alias(model)].add(asset, extra=news.as_dict())
         log.info("emitted %s: version %s is live", asset.name, news.version)
 

@@ -1,7 +1,7 @@
 """One monitor Dag for each model: it watches the last rollout, ends a predecessor after its warm hours, compares live
 traffic with the champion's training data, and emits an event when a retrain pays. Once a day it verifies the ledger.
 
-The event starts the model's retrain Dag.
+The event starts the model's retrain Dag. Events of other Dags' assets start a look too (monitor.on_asset).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from dag_parts import (
     drift_asset,
     each_model,
     form_values,
+    or_on_event,
     set_form,
     skip,
     task_defaults,
@@ -42,7 +43,7 @@ FORM = checked({"as_of": as_of_param("End of the window that is checked.")})
 
 
 def as_of_run() -> datetime:
-    """The end of the window that this run checks: from the form, else from the interval."""
+    """The end of the window that this run checks: from the form, else from the interval, else the time of what started it."""
     context = get_current_context()
     run = context["dag_run"]
     return params.time_of(form_values(context).get("as_of") or run.data_interval_end or run.run_after)
@@ -155,7 +156,8 @@ def verify_ledger(model: str) -> str:
 def monitor_schedule(settings: DagSettings) -> Any:
     if settings.schedule is None or settings.monitor_cron is None:
         return None
-    return cron_schedule(settings.monitor_cron, settings.schedule.end)
+    timetable = cron_schedule(settings.monitor_cron, settings.schedule.end)
+    return or_on_event(timetable, [], settings.monitor_assets) if settings.monitor_assets else timetable
 
 
 def monitor_dag(model: str, settings: DagSettings) -> Any:

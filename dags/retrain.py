@@ -1,7 +1,7 @@
 """One retrain Dag for each model: the stages of dvc.yaml, then gates, register, roll out, settle.
 
-Generated from params.yaml and dvc.yaml; runs on the model's schedule, on its drift event, by hand, or as an
-Airflow backfill, whose versions are registered and never go live.
+Generated from params.yaml and dvc.yaml; runs on the model's schedule, on its drift event, on events of other Dags' assets
+(schedule.on_asset), by hand, or as an Airflow backfill, whose versions are registered and never go live.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Any
 
 from airflow.sdk import (
     DAG,
-    AssetOrTimeSchedule,
     Param,
     get_current_context,
 )
@@ -26,6 +25,7 @@ from dag_parts import (
     drift_asset,
     each_model,
     form_values,
+    or_on_event,
     set_form,
     skip,
     stop_where_frozen,
@@ -57,7 +57,7 @@ class RunRequest:
 
 
 def run_request(context: Any) -> RunRequest:
-    """The request from the form, else from the drift event, else from the interval.
+    """The request from the form, else from the drift event, else from the interval, else of the time of what started it.
 
     Raises SettingsError for a backfill with an as_of, because all its runs would be the same.
     """
@@ -180,7 +180,7 @@ def add_tasks(model: str, queues: Mapping[str, str], pool: str | None) -> None:
 def retrain_schedule(model: str, schedule: params.Schedule | None) -> Any:
     if schedule is None:
         return None
-    return AssetOrTimeSchedule(timetable=cron_schedule(schedule.cron, schedule.end), assets=[drift_asset(model)])
+    return or_on_event(cron_schedule(schedule.cron, schedule.end), [drift_asset(model)], schedule.on_asset)
 
 
 def retrain_dag(model: str, settings: DagSettings) -> Any:

@@ -97,12 +97,16 @@ class RemoteTraffic:
         import pandas as pd
 
         from pipeline.monitoring.live_quality import LoggedPredictions
+        from pipeline.monitoring.logged_quality import LoggedQuality
 
         arguments = {"start": start.isoformat(), "end": end.isoformat()} | ({"share": share} if share < 1 else {})
         answer = self._of_log("predictions", model, arguments)
         rows = pd.read_parquet(io.BytesIO(answer.content))
-        # A deployer of an earlier version does not count damaged files.
-        return LoggedPredictions(rows, int(answer.headers["x-logged"]), int(answer.headers.get("x-damaged-files", 0)))
+        # A deployer of an earlier version does not count damaged files, and says nothing of the log's data.
+        told = answer.headers.get("x-logged-quality")
+        quality = LoggedQuality.read_text(told) if told else None
+        damaged = int(answer.headers.get("x-damaged-files", 0))
+        return LoggedPredictions(rows, int(answer.headers["x-logged"]), damaged, quality)
 
     def profile(self, model: str, version: str, digest: str, start: datetime, end: datetime) -> LoggedProfile:
         from pipeline.monitoring.log_profiles import LoggedProfile

@@ -245,6 +245,8 @@ class Service:
         out = io.BytesIO()
         log.rows.to_parquet(out, index=False)
         headers = {"x-logged": str(log.logged), "x-damaged-files": str(log.damaged_files)}
+        if log.quality is not None:
+            headers["x-logged-quality"] = log.quality.as_text()
         return Response(out.getvalue(), media_type="application/vnd.apache.parquet", headers=headers)
 
     def _log_profile(self, verb: str, arguments: dict[str, Any], run: str) -> Response:

@@ -176,7 +176,8 @@ class DriftChecked(Event, kind="drift_checked"):
     older check. `notes` are lines about labels that do not come in time. `limits` says what the limits are made of, and whether they are
     proven. `report` is a path. `alarm` is a pipeline.policy.alarms.Alarm as a dict, left out where there is none.
     `said` is the whole of it in one sentence. `estimated` is a pipeline.monitoring.estimated_quality.EstimatedQuality as a dict, and
-    `answers` an answer_shift.AnswerShift, left out where there is none; `skew` is a pipeline.monitoring.skew.Skew, of an alarm alone.
+    `answers` an answer_shift.AnswerShift, left out where there is none; `skew` is a pipeline.monitoring.skew.Skew, of an alarm alone,
+    and `data` a pipeline.monitoring.data_quality.DataQuality.
     """
 
     verdict: str
@@ -202,6 +203,7 @@ class DriftChecked(Event, kind="drift_checked"):
     estimated: Mapping[str, Any] | None = None
     answers: Mapping[str, Any] | None = None
     skew: Mapping[str, Any] | None = None
+    data: Mapping[str, Any] | None = None
 
     def sentence(self) -> str:
         if self.said:

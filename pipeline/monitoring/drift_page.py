@@ -44,10 +44,11 @@ def drift_page(
     evidently: Mapping[str, float] | None = None,
     evidently_file: str = "",
     serving: Collection[str] = (),
+    data: Sequence[str] = (),
 ) -> str:
     """The page as HTML. `said` is the look in one sentence; `looks` are those of the model in the order of time, this one last.
     `evidently` has Evidently's PSI of a feature, and `evidently_file` its page beside this one. Of the features in `serving` the source does
-    not show the change."""
+    not show the change; `data` are lines on the data beside its values."""
     columns = {column.name: column for column in sides.reference.layout.columns}
     ordered = sorted(verdict.features, key=lambda feature: (feature.moved, *feature.rank), reverse=True)
     return rendered(
@@ -57,6 +58,7 @@ def drift_page(
             "reference": sides.reference_name,
             "current": sides.now_name,
             "said": said,
+            "data": data,
             "evidently_file": evidently_file,
             "features": [
                 {

@@ -15,10 +15,11 @@ from pipeline.data import neutral_sql, sql
 from pipeline.data import source as source_rows
 from pipeline.ledger.store import Ledger
 from pipeline.ledger.timeline import LiveVersion, number_is_its_own_since
-from pipeline.monitoring import derived_keys, log_queries, quality_interval, source_window
+from pipeline.monitoring import derived_keys, log_queries, logged_quality, quality_interval, source_window
 from pipeline.monitoring.derived_keys import WEIGHT
 from pipeline.monitoring.label_join import TIME, at_other_times, with_labels
 from pipeline.monitoring.log_reader import LogFiles
+from pipeline.monitoring.logged_quality import LoggedQuality
 from pipeline.serving import logged_words
 from pipeline.serving.schema import Schema
 from pipeline.settings.models import Model
@@ -77,12 +78,13 @@ class LiveQuality:
 
 
 class LoggedPredictions(NamedTuple):
-    """The prediction log's rows of a span of time, the number of rows in the whole log without golden requests, and the number of its
-    damaged files, whose rows are in neither."""
+    """The prediction log's rows of a span of time, the number of rows in the whole log without golden requests, the number of its damaged
+    files, whose rows are in neither, and what the log says of its data up to the end of the span; None from an earlier deployer."""
 
     rows: pd.DataFrame
     logged: int
     damaged_files: int = 0
+    quality: LoggedQuality | None = None
 
     @property
     def without_event_time(self) -> int:
@@ -131,7 +133,7 @@ def _predictions(
             *schema.numbers,
             *schema.texts,
         ]
-        return LoggedPredictions(pd.DataFrame(columns=columns), 0, damaged)
+        return LoggedPredictions(pd.DataFrame(columns=columns), 0, damaged, LoggedQuality())
     in_log = files.features
     features = ", ".join(f"{log_queries.feature(n, kind, in_log)} AS {sql.quoted(n)}" for n, kind in kinds.items())
     answers = f"prediction AS {PREDICTION}" + (f", {PROBABILITIES}" if files.probabilities else "")
@@ -149,7 +151,16 @@ def _predictions(
     rows = _with_words(rows, schema)
     if model.source.key is None:
         rows["key"] = derived_keys.of_answers(rows, model)
-    return LoggedPredictions(rows, _logged(connection, files), damaged)
+    return LoggedPredictions(rows, _logged(connection, files), damaged, _quality(connection, files, start, end))
+
+
+def _quality(connection: duckdb.DuckDBPyConnection, files: LogFiles, start: datetime, end: datetime) -> LoggedQuality:
+    words = ", ".join(
+        name if files.has(name) else f"CAST(NULL AS VARCHAR) AS {name}" for name in ("breaches", "unknown")
+    )
+    relation = f"""(SELECT received_at, coalesce(try_cast(event_time AS TIMESTAMPTZ), received_at) AS event_at, {words}
+                    FROM read_parquet($files, union_by_name = true) WHERE NOT {log_queries.golden(files)})"""
+    return logged_quality.of_log(connection, relation, {"files": files.names}, start, end)
 
 
 def _with_words(rows: pd.DataFrame, schema: Schema) -> pd.DataFrame:

@@ -40,15 +40,19 @@ class LogFiles:
     def names(self) -> list[str]:
         return [str(path) for path in self.contents]
 
+    def has(self, column: str) -> bool:
+        """Whether a file has the column."""
+        return any(column in file.schema.names for file in self.contents.values())
+
     @property
     def golden(self) -> bool:
         """Whether a file says which rows are golden requests'."""
-        return any(GOLDEN in file.schema.names for file in self.contents.values())
+        return self.has(GOLDEN)
 
     @property
     def probabilities(self) -> bool:
         """Whether a file has the probabilities of several classes."""
-        return any(PROBABILITIES in file.schema.names for file in self.contents.values())
+        return self.has(PROBABILITIES)
 
     @property
     def features(self) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.monitoring.answer_shift import AnswerShift
+from pipeline.monitoring.data_quality import DataQuality
 from pipeline.monitoring.drift import DriftVerdict, FeatureDrift
 from pipeline.monitoring.estimated_quality import EstimatedQuality
 from pipeline.monitoring.live_quality import LiveQuality, dropped_by, got_worse
@@ -26,9 +27,10 @@ def drift_sentence(
     estimated: EstimatedQuality | None = None,
     answers: AnswerShift | None = None,
     skew: Skew | None = None,
+    data: DataQuality | None = None,
 ) -> str:
     """`alarm` is the one after the look; `version` names the live version for people: `churn 3`."""
-    return f"{_inputs(drift, alarm, version)}{_side(skew)}; {_answers(quality, limits)}{_estimate(quality, estimated)}{_moved(drift, answers)}"
+    return f"{_coming(data)}{_inputs(drift, alarm, version)}{_side(skew)}; {_answers(quality, limits)}{_estimate(quality, estimated)}{_moved(drift, answers)}"
 
 
 def _inputs(drift: DriftVerdict, alarm: Alarm | None, version: str) -> str:
@@ -40,6 +42,13 @@ def _inputs(drift: DriftVerdict, alarm: Alarm | None, version: str) -> str:
     if alarm is not None and alarm.ended:
         return f"no drift: {_of(alarm)} is over"
     return "no drift"
+
+
+def _coming(data: DataQuality | None) -> str:
+    """That requests do not come as they used to; nothing while they do."""
+    if data is None or data.verdict != "alarm":
+        return ""
+    return f"requests do not come as usual since {day(data.since)} ({data.reason}); "
 
 
 def _side(skew: Skew | None) -> str:

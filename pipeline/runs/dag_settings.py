@@ -42,6 +42,8 @@ class DagSettings(BaseModel):
     description: str = ""
     schedule: Schedule | None = None
     monitor_cron: str | None = None
+    # Assets of other Dags whose events start the monitor too; those that start a retrain are in `schedule`.
+    monitor_assets: tuple[str, ...] = ()
     strategy: Strategy = "all-at-once"
     team: str | None = None
     # None without the section `scoring`: then there is no Dag that scores.
@@ -77,6 +79,7 @@ class DagSettings(BaseModel):
             description=model.description,
             schedule=model.schedule,
             monitor_cron=model.monitor.cron,
+            monitor_assets=model.monitor.on_asset,
             strategy=model.rollout.strategy,
             team=model.team,
             scoring_cron=model.scoring.cron if model.scoring else None,

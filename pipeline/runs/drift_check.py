@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pipeline.monitoring.answer_shift import AnswerShift
+    from pipeline.monitoring.data_quality import DataQuality
     from pipeline.monitoring.drift import DriftVerdict
     from pipeline.monitoring.estimated_quality import EstimatedQuality
     from pipeline.monitoring.live_quality import LiveQuality
@@ -49,8 +50,8 @@ class DriftCheck:
     are left out, `without_event_time` those in it by their time of receipt; `report` is the page of its pictures (HTML), or None when too few
     rows were compared. `notes` say which spans of the settings labels do not reach, and when the champion's first labels are due. `alarm`
     is the one that goes on, or that this look ended; `estimated` what the metric of the window's answers is likely to be, before
-    their labels come, and `answers` how they differ from those to the held-out rows; `skew` on which side a change of the inputs is, None without one; `said` is
-    all of it in one sentence.
+    their labels come, and `answers` how they differ from those to the held-out rows; `skew` on which side a change of the inputs is, None without one; `data` is
+    whether requests come as they used to, and `said` is all of it in one sentence.
     """
 
     drift: DriftVerdict
@@ -68,6 +69,7 @@ class DriftCheck:
     estimated: EstimatedQuality | None = None
     answers: AnswerShift | None = None
     skew: Skew | None = None
+    data: DataQuality | None = None
     said: str = ""
 
     def as_dict(self) -> dict[str, Any]:
@@ -89,6 +91,7 @@ class DriftCheck:
             **({"estimated": self.estimated.as_dict()} if self.estimated else {}),
             **({"answers": self.answers.as_dict()} if self.answers else {}),
             **({"skew": self.skew.as_dict()} if self.skew else {}),
+            **({"data": self.data.as_dict()} if self.data else {}),
         }
 
 
@@ -102,7 +105,7 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
     from pipeline.policy import retrain as retrain_policy
     from pipeline.policy.alarms import Look
     from pipeline.policy.drift_sentence import drift_sentence
-    from pipeline.runs import drift_alarm, drift_report, drift_skew
+    from pipeline.runs import data_check, drift_alarm, drift_report, drift_skew
 
     model = context.params.model(name)
     # By what is live: somebody can move the registry's alias.
@@ -139,6 +142,7 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
     look = Look(start, as_of, drift.verdict, moved, worse, trained_on)
     answers, estimated = _answers(context, name, live, reference, requests)
     alarm, standing = drift_alarm.alarm_of(context.ledger, name, look)
+    data = data_check.judged(context, name, log.quality, len(requests), as_of)
     check = DriftCheck(
         drift=drift,
         champion=champion,
@@ -157,12 +161,13 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
         estimated=estimated,
         answers=answers,
         skew=skew,
-        said=drift_sentence(drift, alarm, quality, model.monitor, f"{name} {champion}", estimated, answers, skew),
+        data=data,
+        said=drift_sentence(drift, alarm, quality, model.monitor, f"{name} {champion}", estimated, answers, skew, data),
     )
     sides = Sides(
         reference, now, f"what {name} {champion} learnt from", f"Requests from {start:%Y-%m-%d} to {as_of:%Y-%m-%d}"
     )
-    shown = drift_report.Shown(as_of, drift, check.said, sides, requests, schema, skew)
+    shown = drift_report.Shown(as_of, drift, check.said, sides, requests, schema, skew, data)
     check = replace(check, report=drift_report.write(context, name, live, shown))
     context.ledger.append(DriftChecked.read(check.as_dict()), name, run)
     file = drift_report.page_file(context, name, as_of, champion).with_suffix(".json")

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, mod
 
 from pipeline.errors import SettingsError
 from pipeline.settings import agreement, read_before, yaml_file
+from pipeline.settings.assets import AssetName, own_events
 from pipeline.settings.blocks import Blocks, BrokenBlocks, RightBlocks
 from pipeline.settings.columns import Hook
 from pipeline.settings.cron import Cron
@@ -89,6 +90,8 @@ class Schedule(Section):
     end: UtcTime | None = None
     # Where slots are short, the step of the model with the higher number begins first.
     priority: int = Field(default=1, ge=1, le=100)
+    # Assets of other Dags: an event of one of them starts a run too.
+    on_asset: tuple[AssetName, ...] = ()
     # From a step of the run to the Celery queue for its task.
     queues: dict[str, str] = {}
 
@@ -186,6 +189,8 @@ class Monitor(DriftLimits):
     min_labelled_rows: int | None = Field(default=None, ge=1, le=MOST)
     # Which Dag an alert from elsewhere starts.
     on_alert: Literal["monitor", "retrain"] = "monitor"
+    # Assets of other Dags: an event of one of them starts a look too.
+    on_asset: tuple[AssetName, ...] = ()
 
     @property
     def labelled_rows(self) -> int:
@@ -335,8 +340,8 @@ def _block(name: Any, block: Any, stages: tuple[str, ...], teams: Teams) -> Mode
         return fault(*all_faults(error, f"models.{name}", [*between, *teams.faults_of(team)]))
     except SettingsError as error:
         return error
-    if of_team := teams.faults_of(model.team):
-        return fault(*(f"models.{name}.{key}: {what}" for key, what in of_team))
+    if found := [*teams.faults_of(model.team), *own_events(name, model)]:
+        return fault(*(f"models.{name}.{key}: {what}" for key, what in found))
     return model
 
 

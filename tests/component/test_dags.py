@@ -103,6 +103,25 @@ def test_it_runs_on_a_schedule_or_on_drift_and_does_not_catch_up(told):
     assert told["dags"]["monitor__flight-delay"]["timetable"] == "ClosingCronTimetable"
 
 
+def test_an_event_of_another_dags_asset_starts_a_look_or_a_retrain(project, read_dags):
+    """Any one of them, by name or URI, beside the schedule, whose intervals stay; a retrain goes by its drift event as before."""
+    before = read_dags(project)["dags"]
+    assert (before["monitor__churn"]["starts_on"], before["retrain__churn"]["starts_on"]) == ([], ["drift__churn"])
+    change_params(project, "models.churn.monitor.on_asset", ["orders_landed", "s3://lake/orders"])
+    change_params(project, "models.churn.schedule.on_asset", ["orders_corrected"])
+    after = read_dags(project)
+    assert after["errors"] == {}
+    monitor, retrain = (after["dags"][f"{kind}__churn"] for kind in ("monitor", "retrain"))
+    assert (monitor["starts_on"], monitor["timetable"]) == (
+        ["orders_landed", "s3://lake/orders"],
+        "AssetOrTimeSchedule",
+    )
+    assert retrain["starts_on"] == ["drift__churn", "orders_corrected"]
+    assert [dag["intervals"] for dag in (monitor, retrain)] == [
+        before[f"{kind}__churn"]["intervals"] for kind in ("monitor", "retrain")
+    ]
+
+
 @pytest.mark.parametrize("dag", ["retrain__flight-delay", "monitor__flight-delay"])
 def test_the_schedules_end_does_not_end_runs_by_hand(told, dag):
     """Neither Dag nor task has an end date, which would make later manual runs empty."""

@@ -32,7 +32,7 @@ from tests.support import browser
 from tests.support.flights_story import MONITOR, OPERATE, RETRAIN, SCORE, backfill
 from tests.support.pages import follow
 from tests.support.required import skip_or_fail
-from tests.support.stack import CONSUMER, FLIGHTS, HOLDER, TEAM, WEBHOOK_TOKEN
+from tests.support.stack import CONSUMER, FLIGHTS, HOLDER, PRODUCER, TEAM, WEBHOOK_TOKEN
 
 pytestmark = pytest.mark.timeout(2700)
 
@@ -138,6 +138,20 @@ def test_1f_the_page_of_alerts_says_what_happens(stack):
     """Each command of docs/alerts.md does what the page says."""
     ports = {"8080": stack.at.airflow.rpartition(":")[2]}
     follow(ROOT / "docs" / "alerts.md", stack.project, {"PERENNIAL_WEBHOOK_TOKEN": WEBHOOK_TOKEN}, ports)
+
+
+def test_1g_the_asset_of_another_teams_dag_starts_a_look(stack):
+    """It is known by its name alone, wherever it lies; the look is as of the event."""
+    dag = "monitor__loyal"
+    for each in (dag, PRODUCER):
+        stack.airflow.wait_for_dag(each)
+    assert set(stack.finish(PRODUCER, stack.airflow.trigger(PRODUCER)).values()) == {"success"}
+    until = time.monotonic() + 180
+    while not (runs := [run for run in stack.airflow.runs(dag) if run["run_type"] == "asset_triggered"]):
+        assert time.monotonic() < until, "no run started"
+        time.sleep(0.3)
+    (run,) = runs
+    assert stack.finish(dag, run["dag_run_id"])[""] == "success"
 
 
 def test_2_mlflow_knows_the_run_and_the_version(stack, first_version):

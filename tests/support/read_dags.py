@@ -22,6 +22,15 @@ def intervals(dag):
     return [[str(i.data_interval.start)[:10], str(i.data_interval.end)[:10]] for i in found]
 
 
+def assets(dag):
+    """The names and URIs of the assets of which an event starts a run, after the same round trip."""
+    back = DagSerialization.from_dict(DagSerialization.to_dict(dag))
+    found = getattr(back.timetable, "asset_condition", None)
+    any_of = getattr(found, "objects", None) or []
+    assert type(found).__name__ == "SerializedAssetAny" or not any_of, "one event is enough"
+    return sorted(getattr(asset, "name", None) or asset.uri for asset in any_of)
+
+
 def facts(dag, with_intervals):
     return {
         "tasks": {t.task_id: sorted(t.upstream_task_ids) for t in dag.tasks},
@@ -30,6 +39,7 @@ def facts(dag, with_intervals):
         "teardowns": [t.task_id for t in dag.tasks if t.is_teardown],
         "params": {k: {**dag.params.get_param(k).schema, "value": dag.params.get_param(k).value} for k in dag.params},
         "timetable": type(dag.timetable).__name__,
+        "starts_on": assets(dag),
         "catchup": dag.catchup,
         "about": dag.description,
         "page": dag.doc_md,

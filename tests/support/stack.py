@@ -37,6 +37,19 @@ with DAG("{CONSUMER}", schedule=[champion]):
 
     what_is_live()
 '''
+# A Dag of another team, whose data a model of ours is looked at for.
+PRODUCER, LANDED = "lands_orders", "orders_landed"
+PRODUCER_DAG = f'''
+from airflow.sdk import DAG, Asset, task
+
+with DAG("{PRODUCER}", schedule=None):
+
+    @task(outlets=[Asset("{LANDED}", uri="s3://lake/orders")])
+    def land():
+        pass
+
+    land()
+'''
 # Keeps the one slot of the team until it is let go.
 TEAM, HOLDER = "growth", "holds_the_slot"
 HOLDER_DAG = f'''
@@ -109,7 +122,8 @@ def _stack(tmp_path_factory):
     loyal = churn | {"schedule": CHURN["schedule"] | {"priority": 50}}
     project = make_project(folder, {FLIGHTS: settings, "churn": churn, "loyal": loyal, "hopeless": hopeless})
     change_params(project, "teams", {TEAM: {"slots": 1}, "idle": {"slots": 3}})
-    for name, dag in {CONSUMER: CONSUMER_DAG, HOLDER: HOLDER_DAG}.items():
+    change_params(project, "models.loyal.monitor.on_asset", [LANDED])
+    for name, dag in {CONSUMER: CONSUMER_DAG, HOLDER: HOLDER_DAG, PRODUCER: PRODUCER_DAG}.items():
         (project / "dags" / f"{name}.py").write_text(dag)
     demo_flights.main([str(ROOT / "warehouse" / "flights")])
     (project / "warehouse").symlink_to(ROOT / "warehouse")

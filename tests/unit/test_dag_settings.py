@@ -47,6 +47,25 @@ def test_a_changed_file_is_read_again(here, project, changed):
     assert (found["churn"].schedule.cron == "5 5 * * *") == (changed == "params.yaml")
 
 
+@pytest.mark.parametrize(
+    ("key", "asset", "said"),
+    [
+        ("schedule", "champion__churn", "is emitted by the retrain Dag itself, which would never end"),
+        ("schedule", "perennial://drift/churn", "starts the retrain Dag anyway; leave it out"),
+        ("monitor", "drift__churn", "is emitted by the monitor Dag itself"),
+        ("monitor", " orders", "must be an asset's name or URI"),
+        ("monitor", "champion__churn", ""),
+        ("schedule", "champion__other", ""),
+    ],
+)
+def test_a_model_is_not_started_by_what_it_emits(project, key, asset, said):
+    """Such a Dag would start itself for ever; another model's events may start it, and so may going live start a look."""
+    change_params(project, f"models.churn.{key}.on_asset", [asset])
+    broken = models.load(project).broken.get("churn")
+    assert (broken is None) == (not said)
+    assert said in str(broken) and f"models.churn.{key}.on_asset" in str(broken or "models.churn." + key + ".on_asset")
+
+
 def test_changed_rules_read_the_blocks_again(here, monkeypatch, tmp_path):
     """After an upgrade that changed a rule the blocks are read by it, even when params.yaml stayed."""
     dag_settings(here())

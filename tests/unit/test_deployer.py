@@ -21,12 +21,16 @@ from pipeline.errors import GateError, RolloutError
 from pipeline.ledger.events import DeployerCalled, DeployerRefused
 from pipeline.monitoring.live_quality import LoggedPredictions
 from pipeline.monitoring.log_profiles import LoggedProfile
+from pipeline.monitoring.logged_quality import LoggedQuality
 from pipeline.monitoring.profiles.profile import Profile
 from pipeline.rollout.results import Deployment
 from pipeline.settings.environment import Environment
 
 KEY = "k" * 48
 DEPLOY = {"call": "c1", "model": "churn", "version": "1", "reason": "a test", "strategy": None, "wait_s": 0}
+
+
+QUALITY = LoggedQuality((3, 0, 5), 1.5, (26.25,), {"größe must be at least 0": 2}, {"plan": 1})
 
 
 class Fake:
@@ -56,7 +60,7 @@ class Fake:
 
     def predictions(self, model, start, end, share=1.0):
         self.asked.append((model, share))
-        return LoggedPredictions(pd.DataFrame({"key": ["a"], "at": [start]}), 7, 2)
+        return LoggedPredictions(pd.DataFrame({"key": ["a"], "at": [start]}), 7, 2, QUALITY)
 
     def profile(self, model, version, digest, start, end):
         self.asked.append((model, version, digest, start, end))
@@ -126,7 +130,7 @@ def test_the_log_comes_as_it_is_there(served):
     start = datetime(2024, 1, 1, tzinfo=UTC)
     log = clients.RemoteTraffic("http://deployer", KEY).predictions("churn", start, start)
     assert list(log.rows["key"]) == ["a"] and log.rows["at"][0] == start
-    assert (log.logged, log.damaged_files) == (7, 2)
+    assert (log.logged, log.damaged_files, log.quality) == (7, 2, QUALITY)
 
 
 def test_a_share_of_the_log_and_its_profile_come_as_they_are_there(served):

@@ -1,0 +1,87 @@
+"""What a prediction log says of its data beside the values: when rows came, which rules they broke, and which categories nobody had learnt.
+
+When they came goes by the time of receipt: what came once stays as it was, so that a look that is repeated sees the same, whatever event
+times later requests have. Requests that were refused are in no log.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+import duckdb
+
+HOUR_MS, DAY_H = 3_600_000, 24
+# So far back the history of a model's requests is looked at: 26 weeks before the newest.
+HISTORY_DAYS = 27 * 7
+# More than any budget of false alarms allows for.
+LONGEST_SILENCES = 200
+# A rule's text names the value after this.
+GOT = "; got "
+MOST_RULES = 50
+
+
+@dataclass(frozen=True)
+class LoggedQuality:
+    """`days` has the rows received in each 24 hours before the end of the window, the newest first, up to those with the log's first row. No row
+    had come for `silent_h` hours then, None without any; `silences_h` are the longest spans without one before that, the longest first.
+
+    Of the rows with event time in the window `breaches` counts those that break a rule of the contract and were answered, by the rule, and
+    `unknown` those with a category that was never learnt, by the column.
+    """
+
+    days: tuple[int, ...] = ()
+    silent_h: float | None = None
+    silences_h: tuple[float, ...] = ()
+    breaches: Mapping[str, int] = field(default_factory=dict)
+    unknown: Mapping[str, int] = field(default_factory=dict)
+
+    def as_text(self) -> str:
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def read_text(cls, text: str) -> LoggedQuality:
+        values: dict[str, Any] = json.loads(text)
+        of_times = tuple(values["days"]), values["silent_h"], tuple(values["silences_h"])
+        return cls(*of_times, values["breaches"], values["unknown"])
+
+
+def of_log(
+    connection: duckdb.DuckDBPyConnection, relation: str, bound: Mapping[str, Any], start: datetime, end: datetime
+) -> LoggedQuality:
+    """Of `relation`, SQL for the log's rows without golden requests (received_at, event_at, breaches, unknown), which takes the values
+    of `bound`, with event times in [start, end), and of what was received before `end`."""
+    at_ms = round(end.timestamp() * 1000)
+    query = f"""
+        SELECT ($at_ms - 1 - epoch_ms(received_at)) // {HOUR_MS} AS hours_ago, count(*),
+               min(epoch_ms(received_at)), max(epoch_ms(received_at))
+        FROM {relation} WHERE epoch_ms(received_at) < $at_ms AND epoch_ms(received_at) >= $at_ms - $reach_ms
+        GROUP BY 1 ORDER BY 1"""
+    reach = {"at_ms": at_ms, "reach_ms": HISTORY_DAYS * DAY_H * HOUR_MS}
+    hours = connection.execute(query, {**bound, **reach}).fetchall()
+    days = [0] * (hours[-1][0] // DAY_H + 1 if hours else 0)
+    for ago, rows, _, _ in hours:
+        days[ago // DAY_H] += rows
+    # Within an hour no silence is long.
+    silences = [(newer[2] - older[3]) / HOUR_MS for newer, older in zip(hours, hours[1:], strict=False)]
+    longest = sorted((round(hours, 3) for hours in silences), reverse=True)[:LONGEST_SILENCES]
+    silent = round((at_ms - hours[0][3]) / HOUR_MS, 3) if hours else None
+    query = f"""
+        SELECT breaches, unknown, count(*) FROM {relation}
+        WHERE event_at >= $start AND event_at < $end AND (breaches IS NOT NULL OR unknown IS NOT NULL) GROUP BY ALL"""
+    breaches: Counter[str] = Counter()
+    unknown: Counter[str] = Counter()
+    for broken, unlearnt, rows in connection.execute(query, {**bound, "start": start, "end": end}).fetchall():
+        # A rule once a row, whatever its values.
+        breaches.update(dict.fromkeys((rule.partition(GOT)[0] for rule in json.loads(broken or "[]")), rows))
+        unknown.update(dict.fromkeys(json.loads(unlearnt or "[]"), rows))
+    return LoggedQuality(tuple(days), silent, tuple(longest), _most(breaches), _most(unknown))
+
+
+def _most(counted: Counter[str]) -> dict[str, int]:
+    """The most frequent ones, in an order that does not depend on the log's."""
+    return dict(sorted(counted.items(), key=lambda each: (-each[1], each[0]))[:MOST_RULES])

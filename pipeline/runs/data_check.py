@@ -1,0 +1,38 @@
+"""The alarm on the data of a look: whether requests come as they used to, and since which look they do not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from pipeline.context import Context
+from pipeline.ledger.events import DriftChecked
+from pipeline.ledger.store import Ledger
+from pipeline.monitoring import data_quality
+from pipeline.monitoring.data_quality import DataQuality
+from pipeline.monitoring.logged_quality import LoggedQuality
+from pipeline.settings.cron import runs_a_quarter
+from pipeline.settings.models import time_of
+
+
+def judged(context: Context, name: str, logged: LoggedQuality | None, rows: int, as_of: datetime) -> DataQuality | None:
+    """The verdict on what the log says of its own data up to `as_of`, with `rows` in the window; None from a deployer of an earlier
+    version, which does not say. An alarm that goes on keeps the look that raised it."""
+    if logged is None:
+        return None
+    monitor = context.params.model(name).monitor
+    looks = max(runs_a_quarter(monitor.cron), 1)
+    found = data_quality.judged(logged, rows, monitor.false_alarms_a_quarter, looks)
+    if found.verdict != "alarm":
+        return found
+    return replace(found, since=_since(context.ledger, name, as_of) or as_of.isoformat())
+
+
+def _since(ledger: Ledger, name: str, as_of: datetime) -> str:
+    """The look that raised the alarm which the look before left; '' when it left none. Only looks of an earlier as-of count, so that a
+    repeated look gives the same answer."""
+    earlier = [entry for entry in ledger.events(DriftChecked, model=name) if time_of(entry.event.as_of) < as_of]
+    if not earlier:
+        return ""
+    last = max(earlier, key=lambda entry: (time_of(entry.event.as_of), entry.seq)).event
+    return str((last.data or {}).get("since", ""))

@@ -1,0 +1,145 @@
+"""Requests that stop coming are an alarm of their own, which asks for no retrain; rules that rows break are counted."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.cli import tables
+from pipeline.ledger.events import DriftChecked
+from pipeline.monitoring import live_quality, logged_quality
+from pipeline.monitoring.data_quality import DataQuality, judged
+from pipeline.monitoring.logged_quality import LoggedQuality
+from pipeline.policy.drift_sentence import drift_sentence
+from pipeline.rollout.slots import predictions_folder
+from pipeline.runs import data_check
+from tests.support.monitored import AS_OF, Monitored
+
+DAILY = 91
+# Weekdays have 200 requests, the day before the newest and each of its weekdays 100, and that after it 5.
+WEEK = (200, 100, 5, 200, 200, 200, 200)
+
+
+def log(*newest, weeks=26, silent_h=0.2, silences_h=(9.0, 8.0, 7.0, 6.0)):
+    """A log with these rows in its newest days, and every week as WEEK before them."""
+    days = [*newest, *(WEEK * weeks)[len(newest) :]]
+    return LoggedQuality(tuple(days), silent_h, silences_h)
+
+
+@pytest.mark.parametrize(
+    ("logged", "looks", "verdict", "reason"),
+    [
+        (
+            log(),
+            DAILY,
+            "usual",
+            "200 in the last 24 hours, 200 are usual there; none for 0.2 hours, up to 12.0 are usual",
+        ),
+        (
+            log(0, silent_h=24.0),
+            DAILY,
+            "alarm",
+            "0 in the last 24 hours, 200 are usual there and none for 24.0 hours, up to 12.0",
+        ),
+        (log(20), DAILY, "alarm", "20 in the last 24 hours, 200 are usual there"),
+        (log(21), DAILY, "usual", "21 in the last 24 hours"),
+        # A weekly look judges each day of its week by its own weekday; so few rows as on the third may well be none.
+        (log(200, 9, 0), 13, "alarm", "9 in the 24 hours up to 1 day before, 100 are usual there"),
+        (log(200, 100, 0), 13, "usual", "200 in the last 24 hours, 200 are usual there"),
+        (log(weeks=5), DAILY, "no verdict", "the log has 34 whole days before this look, 35 required"),
+        (LoggedQuality(), DAILY, "no verdict", "the log has 0 whole days"),
+    ],
+)
+def test_a_day_is_judged_by_its_weekdays_and_a_silence_by_those_before(logged, looks, verdict, reason):
+    """At most a tenth of the median of the same weekday is an alarm; a short log tells nothing."""
+    found = judged(logged, 1000, 1, looks)
+    assert (found.verdict, found.reason[: len(reason)]) == (verdict, reason)
+
+
+def test_what_the_log_had_oftener_than_the_budget_allows_is_usual():
+    """One day without requests in half a year is within the budget of one false alarm a quarter; five of them are not."""
+    empty = log(0).days
+    one, five = list(empty), list(empty)
+    one[21] = 0
+    for week in range(1, 6):
+        five[21 * week] = 0
+    assert judged(replace(log(0), days=tuple(one)), 0, 1, DAILY).verdict == "alarm"
+    assert judged(replace(log(0), days=tuple(five)), 0, 1, DAILY).verdict == "usual"
+    # The third longest silence is one more than the budget allows for in half a year.
+    assert judged(log(silent_h=9.5), 0, 1, DAILY).silence_limit_h == pytest.approx(1.5 * 8.0)
+    assert judged(log(silent_h=9.5), 0, 0.1, DAILY).silence_limit_h == pytest.approx(1.5 * 9.0)
+
+
+def test_quiet_logs_alarm_no_oftener_than_the_budget():
+    """On logs of unlike days, with a year of looks at each: fewer than one a quarter."""
+    rng, alarms, looks = np.random.default_rng(5), 0, 0
+    for _ in range(20):
+        days = rng.poisson(200 * rng.lognormal(0, 0.8, 400))
+        for newest in range(200):
+            alarms += (
+                judged(LoggedQuality(tuple(days[newest : newest + 190].tolist()), 0.1, ()), 0, 1, DAILY).verdict
+                == "alarm"
+            )
+            looks += 1
+    assert alarms <= looks / DAILY
+
+
+def test_the_log_counts_by_receipt_and_rules_without_their_values():
+    """What came after the look is not in it, whatever its event time; a row that breaks a rule twice counts once."""
+    end = pd.Timestamp("2024-03-01", tz="UTC")
+    ago_h = np.array([-1, 2.5, 3, 20, 30, 100])
+    rows = pd.DataFrame(
+        {
+            "received_at": end - pd.to_timedelta(ago_h, unit="h"),
+            "event_at": end - pd.to_timedelta([5, 5, 5, 500, 5, 5], unit="h"),
+            "breaches": [None, '["spend must be at least 0; got -5", "spend must be at least 0; got -5"]',
+                         '["spend must be at least 0; got -7"]', '["calls must not be missing"]', None, None],
+            "unknown": [None, None, '["plan"]', None, None, '["plan"]'],
+        }
+    )  # fmt: skip
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.register("logged", rows)
+        found = logged_quality.of_log(connection, "logged", {}, end - timedelta(days=7), end)
+    assert (found.days, found.silent_h) == ((3, 1, 0, 0, 1), 2.5)
+    assert found.silences_h == (70.0, 17.0, 10.0)
+    assert (found.breaches, found.unknown) == ({"spend must be at least 0": 2}, {"plan": 2})
+    assert LoggedQuality.read_text(found.as_text()) == found
+
+
+def test_the_sentence_and_the_command_say_it_and_it_asks_for_no_retrain(project, ledger, churn_artifacts, tmp_path):
+    """The alarm keeps the look that raised it; the prediction log of a slot is read, also one without the columns."""
+    model = Monitored(project, ledger, churn_artifacts, tmp_path / "home", 2)
+    settings, folder = model.context.params.model("churn"), predictions_folder(model.home, "churn")
+    read = live_quality.read_log(folder, settings, AS_OF - timedelta(days=30), AS_OF + timedelta(days=1))
+    assert read.quality.days == (len(pd.read_parquet(folder)),) and read.quality.breaches == {}
+    quiet = log(0, silent_h=24.0)
+    first = data_check.judged(model.context, "churn", quiet, 0, AS_OF - timedelta(days=29))
+    assert (first.verdict, first.since) == ("alarm", "2024-02-01T00:00:00+00:00")
+    before = {"verdict": "no drift", "reason": "", "champion": "1", "as_of": first.since, "data": first.as_dict()}
+    ledger.append(DriftChecked.read(before), "churn")
+    check = model.check(AS_OF)
+    again = data_check.judged(model.context, "churn", quiet, 0, AS_OF)
+    assert again.since == first.since and check.data.verdict == "no verdict"
+    said = drift_sentence(check.drift, check.alarm, check.live_quality, settings.monitor, "churn 1", data=again)
+    assert said.startswith(
+        "requests do not come as usual since 2024-02-01 (0 in the last 24 hours, 200 are usual there"
+    )
+    assert check.receipt.decision == "wait"
+    assert "requests: no verdict, the log has 0 whole days before this look, 35 required" in tables.drift_check(check)
+    assert check.as_dict()["data"]["verdict"] == json.loads(json.dumps(check.as_dict()))["data"]["verdict"]
+
+
+def test_flagged_rows_are_told_by_rule_and_unknown_categories_by_column():
+    """With how many requests there were."""
+    found = DataQuality("usual", "fine", 900, breaches={"spend must be at least 0": 12}, unknown={"plan": 3})
+    assert found.lines[1:] == [
+        "of the window's 900 requests some break a rule and were answered: spend must be at least 0 (12)",
+        "of the window's 900 requests some have unknown categories: plan (3)",
+    ]
