@@ -1,8 +1,8 @@
 """A workspace: one run's own git worktree, with the project's DVC cache, so that concurrent runs do not disturb each other.
 
-It holds the code and settings exactly as they were when the run opened. Uncommitted changes are included: they are committed to
-a ref of their own, refs/perennial/…, and never to a branch. The run adds its as_of in params.yaml, and run.yaml, which
-describes the run.
+It holds the code and settings exactly as they were when the run opened, without the blocks of other models. Uncommitted changes are
+included: they are committed to a ref of their own, refs/perennial/…, and never to a branch. The run adds its as_of in params.yaml, and
+run.yaml, which describes the run.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ruamel.yaml import YAML
 from pipeline.errors import PerennialError, StageError
 from pipeline.settings import yaml_file
 from pipeline.settings.models import Workspaces, time_of
-from pipeline.workspaces import bytecode, dvc_config, dvc_graph, stage_server, untracked
+from pipeline.workspaces import bytecode, dvc_config, dvc_graph, own_block, stage_server, untracked
 
 RUN_FILE = "run.yaml"
 ERROR_FILE = ".stage-error"
@@ -123,6 +123,7 @@ def create_workspace(
     _set_as_of(folder / "params.yaml", model, time_of(as_of))
     dvc_config.configure(folder, project, home)
     bytecode.share(project, folder)
+    own_block.keep(folder / "params.yaml", model)
     workspace = Workspace(folder, project, run, model, as_of, reason, revision, uncommitted)
     values = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(workspace).items()}
     # Written last, and by renaming: a workspace that has a run.yaml is complete.
