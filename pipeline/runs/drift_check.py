@@ -168,7 +168,7 @@ def _drift_verdict(
     out."""
     from pipeline.monitoring import drift, drift_reference
     from pipeline.monitoring.measures.own import own_measures
-    from pipeline.monitoring.profiles.counting import profile_of
+    from pipeline.monitoring.profiles.in_memory import profile_of
     from pipeline.settings.cron import runs_a_quarter
 
     model = context.params.model(name)
