@@ -19,7 +19,7 @@ import pandas as pd
 from benchmarks.drift_faults import CATEGORICAL, HIDDEN, NUMERIC, Fault, by_kind
 from benchmarks.limits import within_limit
 from pipeline.monitoring.drift import Window, compare
-from pipeline.monitoring.profiles.counting import profile_of
+from pipeline.monitoring.profiles.in_memory import profile_of
 from pipeline.monitoring.profiles.reference import Reference, reference_of
 from pipeline.settings.environment import Environment
 from pipeline.settings.models import DriftLimits

@@ -22,7 +22,7 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from benchmarks.policy_streams import STREAMS, Absent, Stream, kept
 from pipeline.monitoring.drift import Window, compare
-from pipeline.monitoring.profiles.counting import profile_of
+from pipeline.monitoring.profiles.in_memory import profile_of
 from pipeline.monitoring.profiles.reference import reference_of
 from pipeline.policy.retraining.base import History
 from pipeline.settings.models import DriftLimits

@@ -33,9 +33,9 @@ def of_training(rows: pd.DataFrame, model: Model, doubles: Collection[str]) -> R
     """The reference of the rows that a model learnt from, in a snapshot's neutral form."""
     # With the personal and the calendar ones: which these are can change later.
     numeric, categorical = names(frames.columns_of(model.training))
-    taken = frames.features_of(rows, model, doubles)
-    for name in categorical:
-        taken[name] = taken[name].where(taken[name] != frames.MISSING_CATEGORY, None)
+    taken = frames.numbers_of(rows, model, doubles)
+    texts = {name: rows[name].where(rows[name] != frames.MISSING_CATEGORY) for name in categorical}
+    taken = pd.concat([taken, pd.DataFrame(texts, index=rows.index)], axis=1)
     return reference_of(taken, numeric, categorical, rows[model.source.event_time])
 
 

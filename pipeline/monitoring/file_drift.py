@@ -21,7 +21,7 @@ from pipeline.data.sql import quoted
 from pipeline.errors import DataError
 from pipeline.monitoring import drift_picture
 from pipeline.monitoring.drift import DriftVerdict, Window, compare
-from pipeline.monitoring.profiles.counting import profile_of
+from pipeline.monitoring.profiles.in_memory import profile_of
 from pipeline.monitoring.profiles.profile import Profile
 from pipeline.monitoring.profiles.reference import Reference, reference_of
 from pipeline.settings.models import DriftLimits

@@ -101,7 +101,7 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
     Writes the report, its JSON beside it, and a DriftChecked event. Raises RegistryError when the model has no champion.
     """
     from pipeline.monitoring.drift_page import Sides
-    from pipeline.monitoring.profiles.counting import profile_of
+    from pipeline.monitoring.profiles.in_memory import profile_of
     from pipeline.policy import retrain as retrain_policy
     from pipeline.policy.alarms import Look
     from pipeline.policy.drift_sentence import drift_sentence

@@ -49,6 +49,11 @@ PRESETS = {
 }
 # Those that split by sets of categories.
 NATIVE = ("boosting", "hist_gradient_boosting")
+RAW = ("HistGradientBoosting", "XGB", "LGBM")
+IMPUTED = (
+    *("RandomForest", "ExtraTree", "DecisionTree", "GradientBoosting", "AdaBoost", "Bagging"),
+    *("MultinomialNB", "ComplementNB", "CategoricalNB"),
+)
 _XGBOOST = (
     "base_score colsample_bylevel colsample_bynode colsample_bytree gamma grow_policy learning_rate max_bin max_delta_step "
     "max_depth max_leaves min_child_weight monotone_constraints* n_estimators n_jobs num_parallel_tree objective reg_alpha reg_lambda "
@@ -109,6 +114,14 @@ WITHOUT_PROBABILITIES = [
     "sklearn.linear_model.RidgeClassifierCV",
     "sklearn.svm.LinearSVC",
 ]
+
+
+def columns_as(class_name: str) -> Literal["raw", "imputed", "scaled"]:
+    """How a class, by its full name, takes its columns: see pipeline.training.estimators.named."""
+    name = class_name.rpartition(".")[2]
+    if name.startswith(RAW):
+        return "raw"
+    return "imputed" if name.startswith(IMPUTED) else "scaled"
 
 
 def kind_of(task: str) -> Kind:

@@ -42,6 +42,7 @@ class Training(Section):
     # The parts of each datetime, or of single ones by their name; the groups of words of each text.
     calendar: tuple[Part, ...] | dict[ColumnName, tuple[Part, ...]] = ()
     words: int = Field(default=0, ge=0, le=2048)
+    word_weights: Literal["counts", "tf_idf"] = "counts"
     categorical: tuple[ColumnName, ...] = ()
     # How a category becomes numbers: of all, and of single ones by their name.
     encoding: Encoding = "auto"

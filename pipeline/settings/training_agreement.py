@@ -62,6 +62,21 @@ def _numbers_of_features(model: Any) -> Iterator[Fault]:
                 yield f"training.{column.kind}", why
 
 
+def _word_weights(model: Any) -> Iterator[Fault]:
+    training = model.training
+    if training.word_weights == "counts":
+        return
+    if not (training.words and training.text):
+        yield (
+            "training.word_weights",
+            "weighs groups of words: name a column under training.text, and set training.words",
+        )
+    name = estimators.class_named(training.estimator, estimators.kind_of(training.task))
+    if ":" not in name and estimators.columns_as(name) != "scaled" and not name.endswith("NB"):
+        why = f"{training.estimator} splits by a number whatever its weight; leave it at counts, or use training.estimator: linear"
+        yield "training.word_weights", why
+
+
 def _positive(model: Any) -> Iterator[Fault]:
     positive, task = model.training.positive, model.training.task
     if positive is not None and not tasks.TASKS[task].has_positive:
@@ -135,6 +150,7 @@ CHECKS = (
     _features,
     _numbers_of_features,
     _weight,
+    _word_weights,
     _positive,
     _estimator,
     _options,

@@ -84,16 +84,6 @@ def parse(text: str, loader: type[_Loader] = _Loader) -> Any:
         raise yaml.YAMLError(str(error)) from error
 
 
-def composed(text: str) -> tuple[yaml.MappingNode, Any]:
-    """The nodes of settings, which know where in `text` they stand, and their values. Raises yaml.YAMLError."""
-    loader = _SettingsLoader(text)
-    try:
-        node = loader.get_single_node()
-        return node, loader.construct_document(node)
-    finally:
-        loader.dispose()
-
-
 def mapping(path: Path) -> dict[Any, Any]:
     """The file's keys and values. Raises SettingsError, which names the line where the file is no YAML, or has no keys."""
     try:

@@ -21,14 +21,16 @@ ML_DOMAIN, ML_VERSION = "ai.onnx.ml", 3
 def converters() -> tuple[dict[type, Callable[..., None]], dict[type, Callable[..., None]]]:
     """(what converts an estimator's class, what calculates the shape of its output), for skl2onnx."""
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+    from sklearn.feature_extraction.text import TfidfTransformer
     from sklearn.impute import SimpleImputer
 
     conversions = {
+        TfidfTransformer: _tf_idf,
         SimpleImputer: _median,
         HistGradientBoostingClassifier: _trees_with("convert_sklearn_random_forest_classifier"),
         HistGradientBoostingRegressor: _trees_with("convert_sklearn_random_forest_regressor_converter"),
     }
-    return conversions, {SimpleImputer: _median_shape}
+    return conversions, {SimpleImputer: _median_shape, TfidfTransformer: _same_shape}
 
 
 def _median(scope: Any, operator: Any, container: Any) -> None:
@@ -54,6 +56,31 @@ def _median_shape(operator: Any) -> None:
     operator.outputs[0].type = DoubleTensorType(
         [operator.inputs[0].type.shape[0], len(operator.raw_operator.statistics_)]
     )
+
+
+def _tf_idf(scope: Any, operator: Any, container: Any) -> None:
+    """Counts times their weights, each row to the length 1. skl2onnx divides a row without words by its length, 0."""
+    from onnx import TensorProto
+
+    weights, smallest, weighed, length, divisor = map(
+        scope.get_unique_variable_name, ("weights", "smallest", "weighed", "length", "divisor")
+    )
+    idf = operator.raw_operator.idf_
+    container.add_initializer(weights, TensorProto.DOUBLE, [len(idf)], idf.tolist())
+    container.add_initializer(smallest, TensorProto.DOUBLE, [1], [float(np.finfo("float64").tiny)])
+
+    def add(kind: str, given: list[str], made: str, version: int, **attributes: Any) -> None:
+        name = scope.get_unique_operator_name(kind)
+        container.add_node(kind, given, [made], op_version=version, name=name, **attributes)
+
+    add("Mul", [operator.inputs[0].full_name, weights], weighed, 7)
+    add("ReduceL2", [weighed], length, 13, axes=[1], keepdims=1)
+    add("Max", [length, smallest], divisor, 12)
+    add("Div", [weighed, divisor], operator.outputs[0].full_name, 7)
+
+
+def _same_shape(operator: Any) -> None:
+    operator.outputs[0].type = operator.inputs[0].type
 
 
 def _trees_with(converter: str) -> Callable[..., None]:

@@ -109,11 +109,11 @@ def parts_to_score(learnt: pd.DataFrame, model: Model) -> tuple[pd.DataFrame, pd
 
 def split(learnt: pd.DataFrame, model: Model) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(the older rows, the newest), of some rows that are evenly spread over the time; rows of one time are on one side."""
-    time = learnt[model.source.event_time]
-    ordered = learnt.iloc[np.argsort(frames.instants(time), kind="stable")]
     many = max((learnt[c].nunique() for c in model.training.categorical), default=0) > encodings.MANY
     some = ROWS_OF_MANY if many else ROWS
-    spread = ordered.iloc[:: -(-len(ordered) // some)]
+    in_order = np.argsort(frames.instants(learnt[model.source.event_time]), kind="stable")
+    # Picked by their places: the whole table in another order would be a copy of it.
+    spread = learnt.iloc[in_order[:: -(-len(in_order) // some)]]
     begin = spread[model.source.event_time].iloc[int(len(spread) * (1 - SCORED))]
     is_newest = (spread[model.source.event_time] >= begin).to_numpy()
     return spread[~is_newest], spread[is_newest]

@@ -1,14 +1,15 @@
 """A workspace: one run's own git worktree, with the project's DVC cache, so that concurrent runs do not disturb each other.
 
-It holds the code and settings exactly as they were when the run opened. Uncommitted changes are included: they are committed to
-a ref of their own, refs/perennial/…, and never to a branch. The run adds its as_of in params.yaml, and run.yaml, which
-describes the run.
+It holds the code and settings exactly as they were when the run opened, without the blocks of other models. Uncommitted changes are
+included: they are committed to a ref of their own, refs/perennial/…, and never to a branch. The run adds its as_of in params.yaml, and
+run.yaml, which describes the run.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import logging
 import os
 import re
@@ -19,17 +20,18 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 from filelock import FileLock
+from ruamel.yaml import YAML
 
 from pipeline.errors import PerennialError, StageError
 from pipeline.settings import yaml_file
 from pipeline.settings.models import Workspaces, time_of
-from pipeline.workspaces import bytecode, dvc_config, dvc_graph, own_as_of, stage_server, untracked
+from pipeline.workspaces import bytecode, dvc_config, dvc_graph, own_block, stage_server, untracked
 
 RUN_FILE = "run.yaml"
 ERROR_FILE = ".stage-error"
@@ -118,7 +120,8 @@ def create_workspace(
             f"run {run}", f"began with code {revision[:12]}, which this clone lacks", "start all workers from one image"
         ) from error
     add_worktree(project, worktree, revision)
-    own_as_of.write(folder / "params.yaml", model, time_of(as_of))
+    own_block.keep(folder / "params.yaml", model)
+    _set_as_of(folder / "params.yaml", model, time_of(as_of))
     dvc_config.configure(folder, project, home)
     bytecode.share(project, folder)
     workspace = Workspace(folder, project, run, model, as_of, reason, revision, uncommitted)
@@ -325,6 +328,37 @@ def _worktrees(top: Path) -> Iterator[None]:
     common = Path(_git(top, "rev-parse", "--path-format=absolute", "--git-common-dir"))
     with FileLock(common / "perennial-worktrees.lock"):
         yield
+
+
+def _set_as_of(params: Path, model: str, as_of: datetime) -> None:
+    """Changes the model's as_of in params.yaml and keeps comments and order. Writes each time as text.
+
+    DVC refuses a file with YAML's own times, also when they stand in the block of another model.
+    """
+    round_trip = YAML()
+    round_trip.preserve_quotes = True
+    round_trip.width = 4096
+    settings = round_trip.load(params.read_text(encoding="utf-8"))
+    quoted = _quote_times(settings)
+    if time_of(settings["models"][model]["as_of"]) != as_of:
+        settings["models"][model]["as_of"] = as_of.strftime("%Y-%m-%dT%H:%M:%SZ")
+    elif not quoted:
+        return  # DVC would take the same time in other words for a new value
+    text = io.StringIO()
+    round_trip.dump(settings, text)
+    params.write_text(text.getvalue(), encoding="utf-8")
+
+
+def _quote_times(values: Any) -> bool:
+    """Replaces the times in lists and mappings by their text; returns whether there were any."""
+    items = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
+    found = False
+    for key, value in list(items):
+        if isinstance(value, date):
+            values[key], found = value.isoformat(), True
+        else:
+            found = _quote_times(value) or found
+    return found
 
 
 @contextlib.contextmanager

@@ -166,14 +166,19 @@ def noted(rows=1500):
 
 
 @pytest.mark.parametrize(
-    ("estimator", "options"),
-    [("hist_gradient_boosting", {"max_iter": 20}), ("random_forest", {"n_estimators": 10}), ("linear", {})],
+    ("estimator", "options", "weights"),
+    [
+        ("hist_gradient_boosting", {"max_iter": 20}, "counts"),
+        ("random_forest", {"n_estimators": 10}, "counts"),
+        ("linear", {}, "counts"),
+        ("linear", {}, "tf_idf"),
+    ],
 )
-def test_the_parts_and_words_are_learnt_and_served(churn, tmp_path, estimator, options):
+def test_the_parts_and_words_are_learnt_and_served(churn, tmp_path, estimator, options, weights):
     """Each estimator learns from them what days and sizes do not say, and ONNX answers as scikit-learn does."""
     lists = {"numeric": [], "datetime": ["since"], "text": ["note"], "categorical": ["plan"]}
     rows, aucs = noted(), []
-    for features in ({}, {"calendar": (*PARTS, "age"), "words": 32}):
+    for features in ({}, {"calendar": (*PARTS, "age"), "words": 32, "word_weights": weights}):
         model = with_training(churn, estimator=estimator, options=options, **lists, **features)
         model = model.model_copy(update={"source": model.source.model_copy(update={"timezone": ZONE})})
         fitted = measured.fitted(rows, model)
@@ -194,6 +199,43 @@ def test_the_parts_and_words_are_learnt_and_served(churn, tmp_path, estimator, o
     assert all(record["seen_at"] for record in golden["request"]["dataframe_records"])
     answers = runtime.predict(runtime.reader.of_records(golden["request"]["dataframe_records"]))
     assert np.allclose(answers, golden["predictions"], atol=1e-5)
+
+
+def test_a_word_that_few_texts_have_weighs_more(churn):
+    """By the texts that were learnt from; and a text of twice the words weighs as much. A text that is missing has none."""
+    lists = {"numeric": [], "text": ["note"], "categorical": [], "words": 32, "word_weights": "tf_idf"}
+    model = with_training(churn, estimator="linear", **lists)
+    fitted = measured.fitted(
+        noted().assign(note=["every rare" if i % 9 == 0 else "every" for i in range(len(noted()))]), model
+    )
+    asked = noted().head(3).assign(note=["every rare", "every rare every rare", None])
+    weights = (
+        fitted[0]
+        .named_transformers_["words of note"]
+        .transform(frames.features_of(asked, model)[[c for c in frames.features_of(asked, model) if " group " in c]])
+        .toarray()
+    )
+    common, rare = sorted(weights[0][weights[0] > 0])
+    assert rare > 1.5 * common and common**2 + rare**2 == pytest.approx(1)
+    assert weights[1] == pytest.approx(weights[0]) and not weights[2].any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"words": 0}, "weighs groups of words"),
+        ({"estimator": "boosting"}, "splits by a number whatever its weight"),
+        ({"estimator": "sklearn.tree.DecisionTreeClassifier"}, "splits by a number whatever its weight"),
+    ],
+)
+def test_weights_of_words_that_change_nothing_are_refused(churn, changes, fault):
+    """By the key's name, before a run begins."""
+    model = with_training(
+        churn,
+        **{"text": ["note"], "words": 32, "word_weights": "tf_idf", "estimator": "linear", "options": {}} | changes,
+    )
+    ((key, why),) = faults(model)
+    assert key == "training.word_weights" and fault in why
 
 
 def test_groups_that_fill_the_memory_are_refused_before_it_is_taken(churn, monkeypatch):

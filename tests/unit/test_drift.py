@@ -11,7 +11,7 @@ from pipeline.monitoring import drift_picture
 from pipeline.monitoring.drift import DriftVerdict, Window, compare
 from pipeline.monitoring.live_quality import NO_LABELS, LiveQuality, labels, logged, predictions
 from pipeline.monitoring.live_quality import quality as quality_of
-from pipeline.monitoring.profiles.counting import profile_of
+from pipeline.monitoring.profiles.in_memory import profile_of
 from pipeline.monitoring.profiles.reference import reference_of
 from pipeline.policy.retrain import decide
 from pipeline.serving import log_files

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from pipeline.monitoring.drift import Window, compare
-from pipeline.monitoring.profiles.counting import profile_of
+from pipeline.monitoring.profiles.in_memory import profile_of
 from pipeline.monitoring.profiles.layout import Layout
 from pipeline.monitoring.profiles.reference import reference_of
 from pipeline.settings.models import DriftLimits

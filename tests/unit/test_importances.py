@@ -12,7 +12,7 @@ import pytest
 from harness.project import churn_rows
 from pipeline.cli import tables
 from pipeline.monitoring.drift import Window, compare
-from pipeline.monitoring.profiles.counting import profile_of
+from pipeline.monitoring.profiles.in_memory import profile_of
 from pipeline.monitoring.profiles.reference import keep_in, kept_in, reference_of
 from pipeline.serving.schema import Column
 from pipeline.settings.models import DriftLimits

@@ -11,7 +11,7 @@ import pytest
 from harness.project import change_params
 from pipeline.monitoring import live_quality, log_profiles
 from pipeline.monitoring.log_profiles import LoggedProfile, logged_profile
-from pipeline.monitoring.profiles.counting import profile_of
+from pipeline.monitoring.profiles.in_memory import profile_of
 from pipeline.monitoring.profiles.kept import Kept
 from pipeline.monitoring.profiles.layout import layout_of
 from pipeline.runs import drift_check

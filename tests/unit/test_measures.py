@@ -14,7 +14,7 @@ from pipeline.monitoring.measures.kolmogorov_smirnov import KolmogorovSmirnov
 from pipeline.monitoring.measures.kullback_leibler import KullbackLeibler
 from pipeline.monitoring.measures.psi import Psi
 from pipeline.monitoring.measures.wasserstein import Wasserstein
-from pipeline.monitoring.profiles.counting import profile_of
+from pipeline.monitoring.profiles.in_memory import profile_of
 from pipeline.monitoring.profiles.layout import layout_of
 
 

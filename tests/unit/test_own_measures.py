@@ -10,7 +10,7 @@ import pytest
 from pipeline.errors import SettingsError
 from pipeline.monitoring.drift import MEASURES, Window, compare
 from pipeline.monitoring.measures.own import own_measures
-from pipeline.monitoring.profiles.counting import profile_of
+from pipeline.monitoring.profiles.in_memory import profile_of
 from pipeline.monitoring.profiles.reference import reference_of
 from pipeline.settings.models import DriftLimits
 from tests.support.pages import blocks

@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.monitoring.profiles import reference as references
-from pipeline.monitoring.profiles.counting import profile_of, profiles
+from pipeline.monitoring.profiles.counting import profiles
+from pipeline.monitoring.profiles.in_memory import profile_of
 from pipeline.monitoring.profiles.layout import TOP, Layout, layout_of
 from pipeline.monitoring.profiles.profile import total
 

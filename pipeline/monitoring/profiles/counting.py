@@ -1,4 +1,4 @@
-"""Counts a table into profiles by GROUP BY over bucket numbers: DuckDB then holds as many numbers as there are cells.
+"""Counts files into profiles by GROUP BY over bucket numbers: DuckDB then holds as many numbers as there are cells. `in_memory` counts tables.
 
 Numbers are counted several columns a query, since for a window of some thousand rows the query itself is what takes time.
 """
@@ -15,7 +15,7 @@ import pandas as pd
 
 from pipeline.data.sql import column_types, quoted
 from pipeline.monitoring.profiles.layout import ColumnLayout, Layout
-from pipeline.monitoring.profiles.profile import Profile, empty
+from pipeline.monitoring.profiles.profile import Profile
 
 # All rows in one profile.
 NO_DAY = "CAST(NULL AS DATE)"
@@ -54,36 +54,6 @@ def profiles(
     for column, at, cell, count in chain.from_iterable(counts):
         cells[at][column.name][cell] += count
     return {at: Profile(rows[at], cells[at]) for at in rows}
-
-
-def profile_of(rows: pd.DataFrame, layout: Layout, learnt: Mapping[str, Collection[str]] | None = None) -> Profile:
-    """The profile of a table in memory."""
-    names = [column.name for column in layout.columns if column.name in rows.columns]
-    if not names or rows.empty:
-        return Profile(len(rows), empty(layout.only(names)).cells)
-    with duckdb.connect() as connection:
-        connection.register("counted_rows", as_neutral(rows, layout.only(names)))
-        return profiles(connection, "counted_rows", layout, learnt)[None]
-
-
-def as_neutral(rows: pd.DataFrame, layout: Layout) -> pd.DataFrame:
-    """The layout's columns as numbers and texts, whatever a table in memory holds them as."""
-    columns = {
-        column.name: pd.to_numeric(rows[column.name], errors="coerce").astype("float64")
-        if column.kind == "number"
-        else _texts(rows[column.name])
-        for column in layout.columns
-        if not column.of
-    }
-    return pd.DataFrame(columns)
-
-
-def _texts(cells: pd.Series) -> pd.Series:
-    texts = cells.astype(object).where(cells.notna(), None)
-    # Millions of texts need no look at each.
-    if pd.api.types.infer_dtype(texts, skipna=True) == "string":
-        return texts
-    return texts.map(lambda value: None if value is None else str(value))
 
 
 def _of_numbers(

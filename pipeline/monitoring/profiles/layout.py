@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -92,22 +93,24 @@ class Layout:
 def layout_of(rows: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str]) -> Layout:
     """The layout that the rows of a reference fix."""
     some = rows.iloc[:: differences.every(len(rows), len(numeric))]
-    near = differences.near({name: _as_float(some[name]) for name in numeric}, {*numeric, *categorical})
+    near = differences.near({name: as_float(some[name]) for name in numeric}, {*numeric, *categorical})
     return Layout(
         (
-            *(_number(name, _as_float(rows[name])) for name in numeric),
+            *(_number(name, as_float(rows[name])) for name in numeric),
             *(_category(name, rows[name]) for name in categorical),
-            *(_number(name, _difference(rows, of), of) for name, of in near.items()),
+            *(_number(name, difference(rows, of), of) for name, of in near.items()),
         )
     )
 
 
-def _as_float(column: pd.Series) -> np.ndarray:
+def as_float(column: pd.Series) -> np.ndarray:
+    """Whatever a table in memory holds numbers as, float64 (rows,); NaN for a missing one and for what is no number."""
     return pd.to_numeric(column, errors="coerce").to_numpy(dtype="float64", na_value=np.nan)
 
 
-def _difference(rows: pd.DataFrame, of: tuple[str, str]) -> np.ndarray:
-    first, second = (_as_float(rows[name]) for name in of)
+def difference(rows: pd.DataFrame, of: tuple[str, ...]) -> np.ndarray:
+    """The first column of `of` minus the second, float64 (rows,)."""
+    first, second = (as_float(rows[name]) for name in of)
     with np.errstate(invalid="ignore", over="ignore"):
         return first - second
 
@@ -128,8 +131,9 @@ def _number(name: str, values: np.ndarray, of: tuple[str, ...] = ()) -> ColumnLa
         ranks = np.arange(1, BUCKETS) * len(values) // BUCKETS
         # The outer two are of values that the reference never had.
         edges = np.unique([np.nextafter(values[0], -np.inf), *values[ranks], values[-1]])
-        places = np.searchsorted(edges, values, side="left")
-        inner = [float(np.median(values[places == bucket])) for bucket in range(1, len(edges))]
+        # The values are sorted, so that each bucket's are neighbours.
+        ends = np.searchsorted(values, edges, side="right")
+        inner = [float(np.median(values[begin:end])) for begin, end in pairwise(ends)]
         points = [float(values[0]), *inner, float(values[-1])]
     return ColumnLayout(name, "number", _floats(edges), _floats(points), scale, of=of)
 

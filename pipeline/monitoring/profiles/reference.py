@@ -15,11 +15,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pandas as pd
 
-from pipeline.monitoring.profiles.counting import as_neutral, profiles
+from pipeline.monitoring.profiles import in_memory
 from pipeline.monitoring.profiles.layout import VERSION, Layout, layout_of
 from pipeline.monitoring.profiles.profile import Profile, total
 
@@ -93,11 +92,7 @@ def reference_of(
     if rows.empty:
         return Reference(layout, {}, times is not None)
     days = _days_of(times) if times is not None else _blocks(len(rows))
-    neutral = as_neutral(rows, layout).assign(event_time=days.to_numpy())
-    with duckdb.connect() as connection:
-        connection.register("counted_rows", neutral)
-        found = profiles(connection, "counted_rows", layout, day="CAST(event_time AS DATE)")
-    return Reference(layout, {at: found[at] for at in sorted(at for at in found if at)}, times is not None)
+    return Reference(layout, in_memory.by_day(rows, layout, days), times is not None)
 
 
 def _days_of(times: pd.Series) -> pd.Series:

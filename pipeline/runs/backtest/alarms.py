@@ -12,7 +12,7 @@ import pandas as pd
 
 from pipeline.monitoring import drift, drift_reference
 from pipeline.monitoring.measures.own import own_measures
-from pipeline.monitoring.profiles.counting import profile_of
+from pipeline.monitoring.profiles.in_memory import profile_of
 from pipeline.runs.backtest.past import Span
 from pipeline.serving.schema import Schema
 from pipeline.settings.models import Model

@@ -22,11 +22,6 @@ if TYPE_CHECKING:
 
 ColumnsAs = Literal["raw", "imputed", "scaled", "frame"]
 
-RAW = ("HistGradientBoosting", "XGB", "LGBM")
-IMPUTED = (
-    *("RandomForest", "ExtraTree", "DecisionTree", "GradientBoosting", "AdaBoost", "Bagging"),
-    *("MultinomialNB", "ComplementNB", "CategoricalNB"),
-)
 # Forests learn trees side by side, and the same ones on any number of processors.
 FOREST = ("RandomForest", "ExtraTrees")
 
@@ -56,7 +51,7 @@ def _named(training: Training) -> tuple[BaseEstimator, ColumnsAs]:
     if module == "lightgbm":
         # The same trees on any number of processors, and no lines on stdout.
         made.set_params(deterministic=True, force_row_wise=True, verbosity=options.get("verbosity", -1))
-    return made, _columns_as(class_name)
+    return made, estimators.columns_as(name)
 
 
 def _as_taken(module: str, value: Any) -> Any:
@@ -75,12 +70,6 @@ def _class(module: str, name: str) -> type:
             f"{module} is not installed",
             "install it with `make boosters`; on a server run `make env BOOSTERS=1` and build its image again",
         ) from error
-
-
-def _columns_as(class_name: str) -> ColumnsAs:
-    if class_name.startswith(RAW):
-        return "raw"
-    return "imputed" if class_name.startswith(IMPUTED) else "scaled"
 
 
 def _refuse_wrong(made: Any, training: Training) -> None:
