@@ -12,15 +12,8 @@ from pathlib import Path
 
 from pipeline.workspaces import stage_server
 
-PRELOADED = [
-    "pipeline.cli.main",
-    "pipeline.runs.retrain",
-    "pipeline.deployer.status",
-    "pipeline.deployer.api",
-    "pipeline.rollout.deploy",
-    "pipeline.rollout.rollback",
-    "pipeline.rollout.engines.docker",
-    "pipeline.rollout.engines.process",
+# Imported by a server of stages too, so that it can be asked for any command (harness/served.py).
+LIBRARIES = (
     "mlflow",
     # What MLflow, httpx and Docker's client import only when they are used, seconds of processor time each time.
     "mlflow.store.tracking.sqlalchemy_store",
@@ -30,11 +23,22 @@ PRELOADED = [
     "pyarrow.parquet",
     "docker",
     # What a retrain logs its model with, four seconds more.
-    *stage_server.LIBRARIES,
     "mlflow.sklearn",
     "mlflow.data.pandas_dataset",
     "mlflow.pyfunc.loaders",
     "harness.frozen",
+)
+PRELOADED = [
+    "pipeline.cli.main",
+    "pipeline.runs.retrain",
+    "pipeline.deployer.status",
+    "pipeline.deployer.api",
+    "pipeline.rollout.deploy",
+    "pipeline.rollout.rollback",
+    "pipeline.rollout.engines.docker",
+    "pipeline.rollout.engines.process",
+    *stage_server.LIBRARIES,
+    *LIBRARIES,
 ]
 # When one that hangs is given up; a busy machine may need minutes.
 LIMIT_S = 600

@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from harness import commands
 from harness.ledgers import ledger_of
 from harness.project import CHURN, churn_rows, make_project
 from pipeline.ledger.store import Ledger
@@ -33,9 +34,10 @@ TIERS = ("unit", "component", "engine", "story")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Stages of all tests, and of all workers of pytest-xdist, are forked by one server; tests of that server have others too."""
+    """Stages of all tests, and of all workers of pytest-xdist, are forked by one server, and commands that are asked for through
+    harness/served.py; tests of that server have others too."""
     running = contextlib.ExitStack()
-    running.enter_context(stage_server.running(at_once=False))
+    running.enter_context(stage_server.running(at_once=False, libraries=commands.LIBRARIES))
     config.add_cleanup(running.close)
 
 

@@ -96,11 +96,12 @@ ELSEWHERE = Spent()
 
 
 def ask(argv: list[str]) -> int | None:
-    """Has the server run `python -m pipeline ARGV…` and returns its exit code; None when there is no server for us."""
+    """Has the server run `python -m pipeline ARGV[1:]…` and returns its exit code; None when there is no server for us."""
     name = os.environ.get(VARIABLE)
     if not name or sys.platform != "linux":
         return None
-    env = {key: value for key, value in os.environ.items() if key != VARIABLE}
+    # A stage would ask again.
+    env = {key: value for key, value in os.environ.items() if key != VARIABLE or argv[1:2] != ["stage"]}
     umask = os.umask(0)
     os.umask(umask)
     request = {"key": _key(), "argv": argv, "env": env, "cwd": os.getcwd(), "umask": umask, "path": sys.path}
@@ -137,8 +138,11 @@ def collect(usage: Path) -> None:
 
 
 @contextlib.contextmanager
-def running(*, at_once: bool) -> Iterator[None]:
-    """Has stages served inside the block, where no server is named yet. Without `at_once` it imports when first asked."""
+def running(*, at_once: bool, libraries: Iterable[str] = ()) -> Iterator[None]:
+    """Has stages served inside the block, where no server is named yet. Without `at_once` it imports when first asked.
+
+    `libraries` are imported too, for what other commands it is asked for.
+    """
     if VARIABLE in os.environ or sys.platform != "linux":
         yield
         return
@@ -150,7 +154,8 @@ def running(*, at_once: bool) -> Iterator[None]:
             "-m",
             "pipeline.workspaces.stage_server",
             str(listener.fileno()),
-            *(["now"] if at_once else []),
+            "now" if at_once else "later",
+            *libraries,
         ],
         stdin=subprocess.PIPE,
         pass_fds=[listener.fileno()],
@@ -211,17 +216,17 @@ def _is_ours(connection: socket.socket) -> bool:
     return user == os.geteuid()
 
 
-def serve(listener: socket.socket, alive: int, at_once: bool = True) -> None:
-    """Serves until the pipe `alive` is closed at its other end."""
+def serve(listener: socket.socket, alive: int, at_once: bool = True, libraries: Iterable[str] = ()) -> None:
+    """Serves until the pipe `alive` is closed at its other end, with LIBRARIES and `libraries` imported."""
     key = _key()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    owed = _load() if at_once else None
+    owed = _load(libraries) if at_once else None
     while True:
         if alive in _first_of(listener.fileno(), alive):
             return
         connection, _ = listener.accept()
-        owed = _load() if owed is None else owed
+        owed = _load(libraries) if owed is None else owed
         if os.fork() == 0:
             listener.close()
             os.close(alive)
@@ -238,10 +243,10 @@ def _first_of(*files: int) -> list[int]:
     return select.select(files, [], [])[0]
 
 
-def _load() -> float:
-    """Imports what stages need; the processor seconds that took: whoever is served first has to pay for it."""
+def _load(libraries: Iterable[str]) -> float:
+    """Imports what stages need, and `libraries`; the processor seconds that took: whoever is served first has to pay for it."""
     before = time.process_time()
-    import_all((*LIBRARIES, *ONLY_STAGES))
+    import_all((*LIBRARIES, *ONLY_STAGES, *libraries))
     # A collection in a fork would write to every page that it shares: a third of a second each time.
     gc.collect()
     gc.freeze()
@@ -339,5 +344,5 @@ def _key() -> list[Any]:
 
 if __name__ == "__main__":
     with socket.socket(fileno=int(sys.argv[1])) as asked:
-        serve(asked, sys.stdin.fileno(), sys.argv[2:] == ["now"])
+        serve(asked, sys.stdin.fileno(), sys.argv[2] == "now", sys.argv[3:])
     os._exit(0)

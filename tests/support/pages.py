@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from harness import served
 
 REFUSED = "# exit code 1"
 
@@ -72,7 +75,7 @@ def _run(page: Path, command: str, project: Path, environment: Mapping[str, str]
     asked = command
     for here, there in ports.items():
         asked = asked.replace(f"127.0.0.1:{here}", f"127.0.0.1:{there}")
-    script = f'perennial() {{ python -m pipeline "$@"; }}\n{asked}\n'
+    script = f'perennial() {{ python {shlex.quote(str(served.__file__))} "$@"; }}\n{asked}\n'
     done = subprocess.run(
         ["bash", "-c", script],
         cwd=project,
