@@ -292,7 +292,7 @@ def drift_check(check: DriftCheck) -> str:
         )
     if check.damaged_log_files:
         lines.append(f"damaged files of the prediction log: {check.damaged_log_files}; their rows are left out")
-    lines += check.data.lines if check.data else []
+    lines += check.data_lines
     lines += check.notes
     receipt = check.receipt
     lines += [

@@ -36,7 +36,7 @@ def check(name: str, model: Model, snapshot: Path, counts: Path, quarantine: Pat
 
     `quarantine` has a row's number in the snapshot and the reason beside its own columns. Returns the report: {"in", "kept",
     "quarantined", "held_out": kept rows of the held-out days, "label_delay_s": the snapshot's, "faults": [{"column", "check", "rows",
-    "examples"}], "days", "missing"}, the last two from day_history. A model without source.key has "alike" too.
+    "examples"}], "days", "missing", "quarantined_a_day": {day: (quarantined, in)}}; days and missing are from day_history. A model without source.key has "alike" too.
     Rows whose event time could not be read are in no partition; they count as quarantined, and `quarantine` does not have them.
     Raises DataError when no row is left to train on.
     """
@@ -55,6 +55,7 @@ def check(name: str, model: Model, snapshot: Path, counts: Path, quarantine: Pat
         "faults": [*_faults(cases), *([{**unread_times, "check": "time"}] if unread_times["rows"] else [])],
         "days": unusual_days(counted["rows_a_day"], model),
         "missing": missing_values(counted, model),
+        "quarantined_a_day": _a_day(rows[model.source.event_time], broken[ROW].to_numpy()),
     }
     if model.source.key is None:
         validation["alike"] = alike(rows.drop(index=broken[ROW]), model)
@@ -66,6 +67,13 @@ def check(name: str, model: Model, snapshot: Path, counts: Path, quarantine: Pat
             f"correct models.{name}.gates.contract or the source",
         )
     return validation
+
+
+def _a_day(times: pd.Series, broken: np.ndarray) -> dict[str, tuple[int, int]]:
+    """By day (rows in quarantine, all rows) of rows with these times, of which those numbered `broken` are in quarantine."""
+    days = times.dt.tz_convert("UTC").dt.strftime("%Y-%m-%d")
+    bad = days.loc[broken].value_counts()
+    return {day: (int(bad.get(day, 0)), int(rows)) for day, rows in days.value_counts().sort_index().items()}
 
 
 def alike(rows: pd.DataFrame, model: Model) -> int:

@@ -135,9 +135,12 @@ class StageKept(Event, kind="stage_kept"):
 
 
 class GatesChecked(Event, kind="gates_checked"):
-    """`verdicts` are of pipeline.gates.base.Verdict, as dicts."""
+    """`verdicts` are of pipeline.gates.base.Verdict, as dicts. Of the run's snapshot as of `as_of`, `quarantined_a_day` has (rows in
+    quarantine, all labelled rows) of each partition; None of an older run."""
 
     verdicts: Sequence[Mapping[str, Any]]
+    as_of: str | None = None
+    quarantined_a_day: Mapping[str, Sequence[int]] | None = None
 
     def sentence(self) -> str:
         failed = [verdict["gate"] for verdict in self.verdicts if not verdict["passed"]]
@@ -177,7 +180,7 @@ class DriftChecked(Event, kind="drift_checked"):
     proven. `report` is a path. `alarm` is a pipeline.policy.alarms.Alarm as a dict, left out where there is none.
     `said` is the whole of it in one sentence. `estimated` is a pipeline.monitoring.estimated_quality.EstimatedQuality as a dict, and
     `answers` an answer_shift.AnswerShift, left out where there is none; `skew` is a pipeline.monitoring.skew.Skew, of an alarm alone,
-    and `data` a pipeline.monitoring.data_quality.DataQuality.
+    and `data` a pipeline.monitoring.data_quality.DataQuality; `quarantine` is a quarantine_rates.QuarantineRates, left out where no run tells.
     """
 
     verdict: str
@@ -204,6 +207,7 @@ class DriftChecked(Event, kind="drift_checked"):
     answers: Mapping[str, Any] | None = None
     skew: Mapping[str, Any] | None = None
     data: Mapping[str, Any] | None = None
+    quarantine: Mapping[str, Any] | None = None
 
     def sentence(self) -> str:
         if self.said:

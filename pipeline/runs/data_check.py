@@ -6,11 +6,12 @@ from dataclasses import replace
 from datetime import datetime
 
 from pipeline.context import Context
-from pipeline.ledger.events import DriftChecked
+from pipeline.ledger.events import DriftChecked, GatesChecked
 from pipeline.ledger.store import Ledger
-from pipeline.monitoring import data_quality
+from pipeline.monitoring import data_quality, quarantine_rates
 from pipeline.monitoring.data_quality import DataQuality
 from pipeline.monitoring.logged_quality import LoggedQuality
+from pipeline.monitoring.quarantine_rates import QuarantineRates
 from pipeline.settings.cron import runs_a_quarter
 from pipeline.settings.models import time_of
 
@@ -26,6 +27,20 @@ def judged(context: Context, name: str, logged: LoggedQuality | None, rows: int,
     if found.verdict != "alarm":
         return found
     return replace(found, since=_since(context.ledger, name, as_of) or as_of.isoformat())
+
+
+def quarantine(context: Context, name: str, as_of: datetime) -> QuarantineRates | None:
+    """The quarantine of the newest run's partitions as of `as_of` or before; None without one that tells."""
+    told = [
+        entry
+        for entry in context.ledger.events(GatesChecked, model=name)
+        if entry.event.as_of and entry.event.quarantined_a_day and time_of(entry.event.as_of) <= as_of
+    ]
+    if not told:
+        return None
+    last = max(told, key=lambda entry: (time_of(entry.event.as_of or ""), entry.seq)).event
+    budget = context.params.model(name).monitor.false_alarms_a_quarter
+    return quarantine_rates.judged(last.quarantined_a_day or {}, last.as_of or "", budget)
 
 
 def _since(ledger: Ledger, name: str, as_of: datetime) -> str:

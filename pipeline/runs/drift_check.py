@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pipeline.monitoring.live_quality import LiveQuality
     from pipeline.monitoring.profiles.profile import Profile
     from pipeline.monitoring.profiles.reference import Reference
+    from pipeline.monitoring.quarantine_rates import QuarantineRates
     from pipeline.monitoring.skew import Skew
     from pipeline.policy.alarms import Alarm
     from pipeline.policy.retrain import Receipt
@@ -51,7 +52,7 @@ class DriftCheck:
     rows were compared. `notes` say which spans of the settings labels do not reach, and when the champion's first labels are due. `alarm`
     is the one that goes on, or that this look ended; `estimated` what the metric of the window's answers is likely to be, before
     their labels come, and `answers` how they differ from those to the held-out rows; `skew` on which side a change of the inputs is, None without one; `data` is
-    whether requests come as they used to, and `said` is all of it in one sentence.
+    whether requests come as they used to, `quarantine` of the source's newest partitions, and `said` is all of it in one sentence.
     """
 
     drift: DriftVerdict
@@ -70,7 +71,14 @@ class DriftCheck:
     answers: AnswerShift | None = None
     skew: Skew | None = None
     data: DataQuality | None = None
+    quarantine: QuarantineRates | None = None
     said: str = ""
+
+    @property
+    def data_lines(self) -> list[str]:
+        """For people: what is to be told of the data beside its values."""
+        told = list(self.data.lines) if self.data else []
+        return told + ([str(self.quarantine)] if self.quarantine else [])
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -92,6 +100,7 @@ class DriftCheck:
             **({"answers": self.answers.as_dict()} if self.answers else {}),
             **({"skew": self.skew.as_dict()} if self.skew else {}),
             **({"data": self.data.as_dict()} if self.data else {}),
+            **({"quarantine": self.quarantine.as_dict()} if self.quarantine else {}),
         }
 
 
@@ -162,12 +171,13 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
         answers=answers,
         skew=skew,
         data=data,
+        quarantine=data_check.quarantine(context, name, as_of),
         said=drift_sentence(drift, alarm, quality, model.monitor, f"{name} {champion}", estimated, answers, skew, data),
     )
     sides = Sides(
         reference, now, f"what {name} {champion} learnt from", f"Requests from {start:%Y-%m-%d} to {as_of:%Y-%m-%d}"
     )
-    shown = drift_report.Shown(as_of, drift, check.said, sides, requests, schema, skew, data)
+    shown = drift_report.Shown(as_of, drift, check.said, sides, requests, schema, skew, check.data_lines)
     check = replace(check, report=drift_report.write(context, name, live, shown))
     context.ledger.append(DriftChecked.read(check.as_dict()), name, run)
     file = drift_report.page_file(context, name, as_of, champion).with_suffix(".json")

@@ -18,7 +18,6 @@ from pipeline.settings.models import time_of
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pipeline.monitoring.data_quality import DataQuality
     from pipeline.monitoring.drift import DriftVerdict
     from pipeline.monitoring.drift_page import PastLook, Sides
     from pipeline.monitoring.skew import Skew
@@ -39,7 +38,7 @@ def evidently_file(page: Path) -> Path:
 @dataclass(frozen=True)
 class Shown:
     """What the pages of a look show: `said` is the look in one sentence, `requests` are those of the window, whose profile `sides` has, and
-    `skew` says on which side an alarm is, and `data` whether requests come as they used to."""
+    `skew` says on which side an alarm is, and `data` are lines on the data beside its values."""
 
     as_of: datetime
     drift: DriftVerdict
@@ -48,7 +47,7 @@ class Shown:
     requests: pd.DataFrame
     schema: Schema
     skew: Skew | None = None
-    data: DataQuality | None = None
+    data: Sequence[str] = ()
 
 
 def write(context: Context, name: str, live: LiveVersion, look: Shown) -> Path | None:
@@ -66,8 +65,7 @@ def write(context: Context, name: str, live: LiveVersion, look: Shown) -> Path |
     beside = file.name if theirs is not None else ""
     looks = _looks(context, name, look)
     serving = look.skew.serving if look.skew else ()
-    lines = look.data.lines if look.data else []
-    text = drift_page(look.drift, look.sides, look.said, looks, theirs, beside, serving, lines)
+    text = drift_page(look.drift, look.sides, look.said, looks, theirs, beside, serving, look.data)
     page.write_text(text, encoding="utf-8")
     if context.server_mode:
         for written in (page, *([file] if beside else [])):

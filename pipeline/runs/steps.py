@@ -113,7 +113,9 @@ def _origin(backfill: bool) -> str:
 
 
 def _record_verdicts(context: Context, opened: workspace.Workspace, verdicts: list[Verdict]) -> None:
-    gates_checked = GatesChecked(verdicts=[verdict.as_dict() for verdict in verdicts])
+    a_day = dvc_graph.read_json(opened.files.validation).get("quarantined_a_day")
+    said = [verdict.as_dict() for verdict in verdicts]
+    gates_checked = GatesChecked(verdicts=said, as_of=opened.as_of, quarantined_a_day=a_day)
     context.ledger.append(gates_checked, opened.model, opened.run)
     for verdict in verdicts:
         log.info("%s", verdict)

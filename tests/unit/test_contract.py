@@ -51,6 +51,8 @@ def test_each_kind_of_fault_is_found_and_named(project, settings, column, value,
     assert report["in"] == report["kept"] + report["quarantined"] == 600
     assert report["quarantined"] == 1 == len(quarantine)
     assert len(kept) == 599
+    a_day = report["quarantined_a_day"]
+    assert (a_day["2024-01-01"], a_day["2024-01-02"], len(a_day)) == ((1, 60), (0, 60), 10)
     assert any(f["column"] == column and check_name in f["check"] for f in report["faults"])
     assert column in quarantine.reason.iloc[0]
 

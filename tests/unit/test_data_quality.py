@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import duckdb
 import numpy as np
@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from pipeline.cli import tables
-from pipeline.ledger.events import DriftChecked
-from pipeline.monitoring import live_quality, logged_quality
+from pipeline.ledger.events import DriftChecked, GatesChecked
+from pipeline.monitoring import live_quality, logged_quality, quarantine_rates
 from pipeline.monitoring.data_quality import DataQuality, judged
 from pipeline.monitoring.logged_quality import LoggedQuality
 from pipeline.policy.drift_sentence import drift_sentence
@@ -134,6 +134,38 @@ def test_the_sentence_and_the_command_say_it_and_it_asks_for_no_retrain(project,
     assert check.receipt.decision == "wait"
     assert "requests: no verdict, the log has 0 whole days before this look, 35 required" in tables.drift_check(check)
     assert check.as_dict()["data"]["verdict"] == json.loads(json.dumps(check.as_dict()))["data"]["verdict"]
+
+
+def partitions(last_days, days=60):
+    """Days of 600 rows with none to three in quarantine, and the newest as given."""
+    counts = [*(day % 4 for day in range(days - len(last_days))), *last_days]
+    return {f"{datetime(2024, 1, 1) + timedelta(days=i):%Y-%m-%d}": (broken, 600) for i, broken in enumerate(counts)}
+
+
+@pytest.mark.parametrize(
+    ("last_days", "days", "limit", "unusual"),
+    [
+        ([2, 30], 60, 0.0075, ["2024-02-29"]),
+        ([2, 4], 60, 0.0075, []),
+        ([2, 30], 30, None, []),
+    ],
+)
+def test_a_partition_with_more_in_quarantine_than_any_before_is_named(last_days, days, limit, unusual):
+    """One and a half times the largest share of the days before; with less than four weeks of them nothing is usual."""
+    found = quarantine_rates.judged(partitions(last_days, days), "2024-03-01", 1)
+    assert (found.limit, list(found.unusual)) == (limit, unusual)
+    assert f"{last_days[-1] / 600:.1%} of" in str(found) and ("unusual: " in str(found)) == bool(unusual)
+
+
+def test_a_look_takes_the_quarantine_of_the_newest_as_of_before_it(project, ledger, churn_artifacts, tmp_path):
+    """A run as of a later day tells nothing of an earlier look; one of an earlier version of the code tells nothing at all."""
+    model = Monitored(project, ledger, churn_artifacts, tmp_path / "home", 2)
+    assert data_check.quarantine(model.context, "churn", AS_OF) is None
+    for as_of, broken in (("2024-02-29", 30), ("2024-03-02", 90), (None, 1)):
+        a_day = partitions([broken]) if as_of else None
+        ledger.append(GatesChecked(verdicts=[], as_of=as_of, quarantined_a_day=a_day), "churn")
+    found = data_check.quarantine(model.context, "churn", AS_OF)
+    assert (found.as_of, found.newest["2024-02-29"]) == ("2024-02-29", [30, 600])
 
 
 def test_flagged_rows_are_told_by_rule_and_unknown_categories_by_column():

@@ -19,6 +19,7 @@ def test_a_look_is_drawn_from_its_profiles_with_the_looks_before_it(model):
     first, second = model.check(at(3)), model.check(at(10))
     page = second.report.read_text()
     assert second.said[1:] in page and second.drift.verdict in page
+    assert "Requests: no verdict, the log has 0 whole days before this look" in page
     assert page.count("<svg") == len(second.drift.features) == len(first.drift.features)
     assert "2024-02-03 00:00 to 2024-02-10 00:00" in page
     assert "<svg" not in first.report.read_text()

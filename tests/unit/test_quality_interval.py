@@ -46,6 +46,13 @@ def test_too_few_days_or_a_day_that_decides_have_no_interval():
     assert interval(lambda chosen: 1.0 if chosen[0] else np.nan, np.repeat([1, 2, 3], 50)) is None
 
 
+def test_many_days_are_left_out_several_together():
+    """A window of a year takes no more evaluations than one of a month."""
+    asked = []
+    interval(lambda chosen: float(asked.append(chosen.sum()) or 0), np.repeat(np.arange(365), 2))
+    assert (len(asked), min(asked)) == (30, 2 * (365 - 13)) and asked[0] == 2 * 365
+
+
 def answers(rows, days):
     """So many answers on so many days, of which a quarter is wrong, and their labels."""
     rng = np.random.default_rng(3)
