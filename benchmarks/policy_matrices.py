@@ -100,7 +100,7 @@ def _losses(stream: Stream, windows: list[pd.DataFrame], cell: Cell) -> np.ndarr
     scored = pd.concat(drawn, ignore_index=True)
     losses = np.full((len(served), len(served)), np.nan)
     for version in range(len(served)):
-        learnt = pd.concat(windows[version : version + stream.span])
+        learnt = _together(stream, windows[version : version + stream.span])
         learnt = _drawn(learnt, min(LEARNT, int(0.8 * len(learnt))), (cell.seed, 1_000_000 + version))
         model = _model(stream, cell).fit(learnt[columns], learnt["target"])
         first = ends[version] - len(drawn[version])
@@ -155,11 +155,16 @@ def _drifted(stream: Stream, windows: list[pd.DataFrame], seed: int) -> np.ndarr
     a_quarter = max(1, 91 // stream.days)
     for look in range(1, looks):
         now = stream.span + look - 1
-        learnt = _drawn(pd.concat(windows[look - 1 : now]), LEARNT, (seed, 2_000_000 + look)).sort_values("at")
+        learnt = _drawn(_together(stream, windows[look - 1 : now]), LEARNT, (seed, 2_000_000 + look)).sort_values("at")
         reference = reference_of(learnt, numbers, list(stream.categories), learnt["at"])
         profile = profile_of(_drawn(windows[now], LOOKED_AT, (seed, 3_000_000 + look)), reference.layout)
         alarms[look] = compare(reference, Window(profile, stream.days), DriftLimits(), a_quarter).verdict == "drift"
     return alarms
+
+
+def _together(stream: Stream, windows: list[pd.DataFrame]) -> pd.DataFrame:
+    """Neighbouring windows as one part of the stream's rows, which are not copied."""
+    return stream.rows.loc[windows[0].index[0] : windows[-1].index[-1]]
 
 
 def _drawn(rows: pd.DataFrame, most: int, seed: tuple[int, int]) -> pd.DataFrame:

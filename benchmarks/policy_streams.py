@@ -73,7 +73,7 @@ def flights_2013() -> Stream:
 
 
 def flights_2001() -> Stream:
-    """Half a year with 16,000 flights a day: daily windows, four weeks to learn from."""
+    """Half a year with 16,000 flights a day: windows of two days, four weeks to learn from."""
     with tarfile.open(_fetched(*VEGA, ["npm", "pack", "--silent", "vega-datasets@3.2.1"])) as package:
         inside = package.extractfile("package/data/flights-3m.parquet")
         assert inside is not None
@@ -82,7 +82,7 @@ def flights_2001() -> Stream:
     rows = rows.assign(at=at, target=(rows["delay"] > 15).astype(float), weekday=at.dt.dayofweek.astype(float))
     rows["hour"] = at.dt.hour + at.dt.minute / 60
     return Stream(
-        "flights of 2001", _whole(rows), ("distance", "hour", "weekday"), ("origin", "destination"), days=1, span=28
+        "flights of 2001", _whole(rows), ("distance", "hour", "weekday"), ("origin", "destination"), days=2, span=14
     )
 
 
