@@ -18,6 +18,7 @@ import pandas as pd
 
 from benchmarks.drift_faults import CATEGORICAL, HIDDEN, NUMERIC, Fault, by_kind
 from benchmarks.limits import within_limit
+from pipeline.monitoring.domain_classifier import DomainClassifier, block_of
 from pipeline.monitoring.drift import Window, compare
 from pipeline.monitoring.profiles.in_memory import profile_of
 from pipeline.monitoring.profiles.reference import Reference, reference_of
@@ -30,12 +31,14 @@ ORDERS = 2
 EVIDENTLY_WINDOWS = 5
 # A feature that does not come in bunches, as the most important ones of this model.
 SHIFTED = "scheduled_min"
+# What no single feature shows in all weeks.
+TOGETHER = [("swapped", "temp and humid"), ("F as C", "temp and dewp")]
 # Each fault is looked at in every fifth of the weeks that were not learnt from.
 EVERY = 5
 
 
 def main() -> bool:
-    weeks = {"flights": _flights(), "generated": _generated()}
+    weeks = {"flights": flights(), "generated": _generated()}
     calm, found = [], []
     for name, of_weeks in weeks.items():
         for size in SIZES:
@@ -46,11 +49,12 @@ def main() -> bool:
         within_limit(f"found of a shift of {SHIFTED} by 0.2 SD in 2,000 rows", alarms / looks, 0.95, at_least=True)
     )
     found += _faults(weeks["flights"])
+    found += _together(weeks["flights"])
     _evidently(weeks["flights"])
     return all([*calm, *found, _one_more_window(weeks["flights"])])
 
 
-def _flights() -> list[pd.DataFrame]:
+def flights() -> list[pd.DataFrame]:
     project = Path(Environment.read().project)
     rows = duckdb.sql(f"FROM read_parquet('{project}/warehouse/flights/*.parquet', union_by_name = true)").df()
     rows["at"] = pd.to_datetime(rows["scheduled_departure"], utc=True)
@@ -120,6 +124,33 @@ def _faults(weeks: list[pd.DataFrame]) -> list[bool]:
         print(f"found of {kind}: {', '.join(f'{columns} {found:.2f}' for columns, found in share.items())}")
         least = min(found for columns, found in share.items() if (kind, columns) not in HIDDEN)
         kept.append(within_limit(f"found of {kind}, in the column where it is hardest", least, 0.8, at_least=True))
+    return kept
+
+
+def _together(weeks: list[pd.DataFrame]) -> list[bool]:
+    """The domain classifier: its false alarms, and what it finds of what hides from single features."""
+    moved: dict[str, list[bool]] = {"no change": [], **{columns: [] for _, columns in TOGETHER}}
+    took = []
+    for order in range(ORDERS):
+        rows, _, others = _split(weeks, order)
+        sample = rows.sample(10_000, random_state=1)
+        classifier = DomainClassifier(block_of(sample, sample["at"], NUMERIC), NUMERIC)
+        null = classifier.null()
+        for number, window in enumerate(_windows(others, 2_000)):
+            changes = {"no change": lambda rows: rows}
+            if number % EVERY == 0:
+                changes |= {columns: by_kind()[kind][columns] for kind, columns in TOGETHER}
+            for what, change in changes.items():
+                began = time.process_time()
+                block = block_of(change(window), window["at"], NUMERIC)
+                moved[what].append(classifier.judged(block, null, 1 / LOOKS / 2).moved)
+                took.append(time.process_time() - began)
+    print(f"the classifier takes {1000 * float(np.median(took)):.0f} processor ms a window")
+    quiet = moved.pop("no change")
+    kept = [_within_budget("classifier", sum(quiet), len(quiet))]
+    for what, found in moved.items():
+        share = sum(found) / len(found)
+        kept.append(within_limit(f"the classifier finds {what}, swapped or in Celsius", share, 0.8, at_least=True))
     return kept
 
 

@@ -269,8 +269,8 @@ def drift(verdict: DriftVerdict) -> str:
             f["feature"],
             f"{f['times_limit']:.2f}",
             *(["-" if f["importance"] is None else f"{f['importance']:.4f}"] if weighed else []),
-            "-" if f["psi"] is None else f"{f['psi']:.3f}",
-            "-" if f["psi_limit"] is None else f"{f['psi_limit']:.3f}",
+            "-" if f.get("psi") is None else f"{f['psi']:.3f}",
+            "-" if f.get("psi_limit") is None else f"{f['psi_limit']:.3f}",
             # What is missing is said of the columns, and not again of their difference.
             *("-" if f.get(side) is None else f"{f[side]:.1%}" for side in ("missing_before", "missing_now")),
             "moved" if f["moved"] else "" if f["judged"] else "no verdict",

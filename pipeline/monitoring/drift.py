@@ -19,6 +19,7 @@ import numpy as np
 
 from pipeline.monitoring import null_distribution
 from pipeline.monitoring.change_shape import shape_of
+from pipeline.monitoring.domain_classifier import MEASURE
 from pipeline.monitoring.measures.base import Measure, OfShare, OfValues
 from pipeline.monitoring.measures.chi_square import ChiSquare
 from pipeline.monitoring.measures.infinite_share import InfiniteShare
@@ -115,7 +116,7 @@ class FeatureDrift:
 
     @property
     def compared(self) -> bool:
-        return any(score.value is not None for score in self.scores if score.measure == Psi.name)
+        return any(score.value is not None for score in self.scores if score.measure in (Psi.name, MEASURE))
 
     @property
     def reason(self) -> str:

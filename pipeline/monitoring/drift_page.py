@@ -62,7 +62,7 @@ def drift_page(
             "evidently_file": evidently_file,
             "features": [
                 {
-                    **_feature(sides, feature, columns[feature.feature]),
+                    **_feature(sides, feature, columns.get(feature.feature)),
                     "looks": _looks(feature.feature, looks),
                     "evidently": (evidently or {}).get(feature.feature),
                     "serving": feature.feature in serving,
@@ -73,11 +73,9 @@ def drift_page(
     )
 
 
-def _feature(sides: Sides, feature: FeatureDrift, column: ColumnLayout) -> dict[str, Any]:
-    counts = (sides.reference.whole.cells[column.name], sides.now.cells[column.name])
-    before, now = ((cells / max(cells.sum(), 1)).tolist() for cells in counts)
-    names = [_bucket_name(column, bucket) for bucket in range(column.buckets)]
-    shares = list(zip([*names, *(name.replace("_", " ") for name in SPECIAL)], before, now, strict=True))
+def _feature(sides: Sides, feature: FeatureDrift, column: ColumnLayout | None) -> dict[str, Any]:
+    """`column` is None for how the numbers go together, which has no buckets."""
+    shares = _shares(sides, column) if column else []
     return {
         "name": feature.feature,
         "moved": feature.moved,
@@ -86,8 +84,16 @@ def _feature(sides: Sides, feature: FeatureDrift, column: ColumnLayout) -> dict[
         "times_limit": feature.times_limit,
         "importance": feature.importance,
         "buckets": [{"name": name, "before": was, "now": is_} for name, was, is_ in shares if was or is_],
-        "most": max(*before, *now) or 1.0,
+        "most": max((share for _, *both in shares for share in both), default=0.0) or 1.0,
     }
+
+
+def _shares(sides: Sides, column: ColumnLayout) -> list[tuple[str, float, float]]:
+    """The share of the rows in each bucket, before and now, by its name."""
+    counts = (sides.reference.whole.cells[column.name], sides.now.cells[column.name])
+    before, now = ((cells / max(cells.sum(), 1)).tolist() for cells in counts)
+    names = [_bucket_name(column, bucket) for bucket in range(column.buckets)]
+    return list(zip([*names, *(name.replace("_", " ") for name in SPECIAL)], before, now, strict=True))
 
 
 def _looks(feature: str, looks: Sequence[PastLook]) -> list[dict[str, Any]]:

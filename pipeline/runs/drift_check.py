@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from pipeline.monitoring.answer_shift import AnswerShift
     from pipeline.monitoring.data_quality import DataQuality
+    from pipeline.monitoring.domain_classifier import Together
     from pipeline.monitoring.drift import DriftVerdict
     from pipeline.monitoring.estimated_quality import EstimatedQuality
     from pipeline.monitoring.live_quality import LiveQuality
@@ -130,11 +131,13 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
     requests, now = log.rows, counted.profile
     champion = live.version
     reference, schema = _reference(context, name, live), _schema(context, name, live)
-    drift = _drift_verdict(context, name, reference, now, requests, schema, as_of)
+    found = _together(context, name, live, reference, requests, schema)
+    drift = _drift_verdict(context, name, reference, now, requests, schema, as_of, found)
     drift, skew = drift_skew.judged(
         *(context, name, drift, requests, schema, as_of),
         lambda rows: compared(
-            context, name, reference, profile_of(rows, reference.layout, learnt(schema)), rows, schema, as_of
+            *(context, name, reference, profile_of(rows, reference.layout, learnt(schema)), rows, schema, as_of),
+            shared=found is not None,
         ),
     )
     mature = label_maturity.mature_after(model, label_maturity.measured(context, name, as_of))
@@ -202,13 +205,17 @@ def _drift_verdict(
     requests: pd.DataFrame,
     schema: Schema,
     as_of: datetime,
+    found: Together | None,
 ) -> DriftVerdict:
     """Compares the profile of all requests with what the champion learnt from. Leaves personal features out. An unknown value is told from
-    the `requests`, which may be a part of them."""
-    from pipeline.monitoring import drift_reference
+    the `requests`, which may be a part of them. What the domain classifier found shares the budget."""
+    from pipeline.monitoring import drift_reference, drift_together
 
-    verdict = compared(context, name, reference, now, requests, schema, as_of)
-    said = said_left_out(context.params.model(name), drift_reference.features(context.params.model(name)))
+    model = context.params.model(name)
+    verdict = compared(context, name, reference, now, requests, schema, as_of, found is not None)
+    if found and verdict.features:
+        verdict = drift_together.with_together(verdict, found, model.monitor)
+    said = said_left_out(model, drift_reference.features(model))
     return replace(verdict, reason=f"{verdict.reason}; {said}") if said else verdict
 
 
@@ -220,8 +227,10 @@ def compared(
     rows: pd.DataFrame,
     schema: Schema,
     as_of: datetime,
+    shared: bool = False,
 ) -> DriftVerdict:
-    """The verdict of a look on the `profile` of the window that ends at `as_of`; `rows` of it, as the log has them, name unknown values."""
+    """The verdict of a look on the `profile` of the window that ends at `as_of`; `rows` of it, as the log has them, name unknown values.
+    `shared` says that half of the budget is the domain classifier's."""
     from pipeline.monitoring import drift
     from pipeline.monitoring.measures.own import own_measures
     from pipeline.settings.cron import runs_a_quarter
@@ -234,7 +243,7 @@ def compared(
         (as_of - timedelta(days=model.monitor.window_days)).date(),
         as_of.date(),
     )
-    looks = max(runs_a_quarter(model.monitor.cron), 1)
+    looks = max(runs_a_quarter(model.monitor.cron), 1) * (2 if shared else 1)
     examples = _unknown_values(rows, known)
     own = own_measures(model.monitor.measures, context.project, [measure.name for measure in drift.MEASURES])
     return drift.compare(reference, window, model.monitor, looks, known, examples, own)
@@ -243,6 +252,28 @@ def compared(
 def learnt(schema: Schema) -> dict[str, frozenset[str]]:
     """The categories that the version learnt, by column."""
     return {column.name: column.learnt for column in schema.columns if column.learnt is not None}
+
+
+def _together(
+    context: Context, name: str, live: LiveVersion, reference: Reference, requests: pd.DataFrame, schema: Schema
+) -> Together | None:
+    """What the domain classifier says, by the sample of what the version learnt from; None where that is less than half a year."""
+    import pandas as pd
+
+    from pipeline.monitoring import drift_reference, drift_together
+    from pipeline.monitoring.null_distribution import PROVEN_WEEKS, weeks_of
+    from pipeline.runs.drift_report import as_logged
+    from pipeline.settings.cron import runs_a_quarter
+
+    model = context.params.model(name)
+    if not reference.timed or weeks_of(reference.days) < PROVEN_WEEKS:
+        return None
+    sample = as_logged(pd.read_parquet(context.registry.reference_file(name, live.version, live.digest)), schema)
+    numbers, _ = drift_reference.names(drift_reference.features(model))
+    columns = drift_together.columns_of(numbers, reference.importances)
+    share = min(0.5, model.monitor.false_alarms_a_quarter / max(runs_a_quarter(model.monitor.cron), 1) / 2)
+    kept = context.home / "profiles" / f"{name}.json"
+    return drift_together.together(sample, requests, model.source.event_time, columns, share, kept, live.digest)
 
 
 def said_left_out(model: Model, columns: Sequence[Column]) -> str:

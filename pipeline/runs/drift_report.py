@@ -83,7 +83,7 @@ def _evidently(context: Context, name: str, live: LiveVersion, look: Shown, file
     sample = pd.read_parquet(context.registry.reference_file(name, live.version, live.digest))
     names = drift_reference.names(drift_reference.features(model))
     return (
-        drift_picture.draw(_as_logged(sample, look.schema), look.requests, *names, model.monitor.sample_rows, file)
+        drift_picture.draw(as_logged(sample, look.schema), look.requests, *names, model.monitor.sample_rows, file)
         or None
     )
 
@@ -108,7 +108,7 @@ def _look(as_of: datetime, features: Sequence[Mapping[str, Any]]) -> PastLook:
     return PastLook(f"{as_of:%Y-%m-%d %H:%M}", times)
 
 
-def _as_logged(rows: pd.DataFrame, schema: Schema) -> pd.DataFrame:
+def as_logged(rows: pd.DataFrame, schema: Schema) -> pd.DataFrame:
     """The rows, which a model of that schema learnt from, with their times and texts in numbers, as the prediction log has them."""
     for column in schema.columns:
         if column.kind in ("datetime", "text"):
