@@ -13,7 +13,8 @@ class Backtested(Event, kind="backtested"):
     """Policies were replayed on the past from `start` to `end`, `windows` windows of `window_days` days, and compared from `compared_from` on.
 
     `curve` is {"age", "excess", "pairs"} for each age in windows: how much more loss a version of that age had than a new one on the same
-    rows. `staleness` is a pipeline.policy.retraining.staleness.Staleness fitted to it, as a dict. `economics` is a pipeline.policy.economics.Worth as a dict; `policies` have a name, `total`, `retrains` and what they save against
+    rows. `staleness` is a pipeline.policy.retraining.staleness.Staleness fitted to it, and
+    `gains` a forecast.Gains, as dicts. `economics` is a pipeline.policy.economics.Worth as a dict; `policies` have a name, `total`, `retrains` and what they save against
     never and against the tuned schedule, in its currency, the oracle among them. `best` is the cheapest; `tells` says whether the history
     proves it. `report` is a path.
     """
@@ -30,6 +31,7 @@ class Backtested(Event, kind="backtested"):
     tells: bool
     curve: Sequence[Mapping[str, Any]] = ()
     staleness: Mapping[str, float] = field(default_factory=dict)
+    gains: Mapping[str, Any] = field(default_factory=dict)
     economics: Mapping[str, Any] = field(default_factory=dict)
     policies: Sequence[Mapping[str, Any]] = ()
     report: str | None = field(default=None, metadata=NULL)

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.policy.economics import Figure, Worth
 from pipeline.policy.retraining import rules
-from pipeline.policy.retraining.base import History
+from pipeline.policy.retraining.base import History, Policy
 from pipeline.policy.retraining.comparison import (
     ORACLE,
     Comparison,
@@ -49,10 +49,8 @@ def test_a_model_that_ages_is_retrained_by_the_tuned_schedule() -> None:
 
 def test_a_model_that_does_not_age_is_left_alone() -> None:
     """Every retrain costs and none saves: never, and the history proves it."""
-    found = compare(
-        history(0.0), cost=0.5, policies=lambda before, cost: [rules.Every(rules.NEVER, None), rules.Every("always", 1)]
-    )
-    assert found.best.policy == rules.NEVER
+    found = compare(history(0.0), cost=0.5, policies=lambda before, cost: [rules.NEVER, rules.ALWAYS])
+    assert found.best.policy == rules.NEVER.name
     assert found.of("always").against_never.high < 0
     said = recommendation(found, worth(Figure(0.1, "guess", "nobody")), DAYS)
     assert said.endswith("; guesses in it: economics.value")
@@ -69,9 +67,9 @@ def test_policies_learn_from_the_first_part_alone() -> None:
     """Nothing of the windows that are compared reaches the policies' numbers."""
     past, seen = history(0.1), []
 
-    def policies(before: History, cost: float) -> list[rules.Every]:
+    def policies(before: History, cost: float) -> list[Policy]:
         seen.append(before)
-        return [rules.Every(rules.NEVER, None)]
+        return [rules.NEVER]
 
     found = compare(past, 0.8, policies)
     assert [before.windows for before in seen] == [found.first]
@@ -84,7 +82,7 @@ def test_the_costs_of_the_windows_are_those_of_the_replay() -> None:
     assert isinstance(found, Comparison)
     for each in (*found.policies, found.oracle):
         assert each.costs.sum() == pytest.approx(each.total)
-        assert each.against_never.value == pytest.approx(found.of(rules.NEVER).total - each.total)
+        assert each.against_never.value == pytest.approx(found.of(rules.NEVER.name).total - each.total)
         assert each.against_never.low <= each.against_never.value <= each.against_never.high
 
 

@@ -114,7 +114,7 @@ def test_a_backtests_curve_is_what_a_version_is_expected_to_lose(world):
         "compared_from": "",
         "loss": "log_loss",
     }
-    curve = {"b": 0.01, "p": 1.0, "error": 0.0001, "blocks": 40}
+    curve = {"b": 0.05, "slow": 8.0, "error": 0.0001, "blocks": 40, "alarmed": 1.0}
     world.ledger.append(Backtested(**told, recommendation="", best="", tells=True, staleness=curve), "churn")
     aged = decide(world)
     assert aged.score > 0

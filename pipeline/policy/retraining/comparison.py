@@ -74,7 +74,7 @@ class Comparison:
     @property
     def tells(self) -> bool:
         """Whether the history tells the best from never retraining; where that is the best, from each other policy."""
-        if self.best.policy == rules.NEVER:
+        if self.best.policy == rules.NEVER.name:
             return not self.alike
         return self.best.against_never.low > 0
 
@@ -89,11 +89,11 @@ def compare(
     before = part(history, first)
     schedule = rules.tuned(before, cost)
     outcomes = {each.name: replay(history, each, cost, first) for each in policies(before, cost)}
-    outcomes.setdefault(rules.NEVER, replay(history, rules.Every(rules.NEVER, None), cost, first))
+    outcomes.setdefault(rules.NEVER.name, replay(history, rules.NEVER, cost, first))
     outcomes.setdefault(rules.TUNED, replay(history, schedule, cost, first))
     costs = {name: costs_of(outcome, first) for name, outcome in outcomes.items()}
     draws = _blocks(history.windows - first)
-    never, tuned = costs[rules.NEVER], costs[rules.TUNED]
+    never, tuned = costs[rules.NEVER.name], costs[rules.TUNED]
 
     def compared(name: str, outcome: Outcome, of: np.ndarray) -> Compared:
         return Compared(name, outcome, of, saved(of, never, draws), saved(of, tuned, draws))
@@ -103,7 +103,7 @@ def compare(
     alike = tuple(each.policy for each in found[1:] if not saved(best.costs, each.costs, draws).proven)
     cheapest = oracle(history, cost, first)
     of_oracle = compared(ORACLE, cheapest, costs_of(cheapest, first))
-    return Comparison(first, cost, schedule.windows, tuple(found), of_oracle, alike)
+    return Comparison(first, cost, schedule.every, tuple(found), of_oracle, alike)
 
 
 def part(history: History, until: int) -> History:

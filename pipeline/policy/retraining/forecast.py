@@ -77,8 +77,11 @@ def gains_of(losses: np.ndarray, born: np.ndarray, delay: int, all_pairs: bool =
     x, y = np.array(rows), np.array(gains)
     squares = x.T @ x
     return Gains(
-        (float(squares[0, 0]), float(squares[0, 1]), float(squares[1, 1])), tuple(x.T @ y), float(y @ y), len(y)
-    )  # type: ignore[arg-type]
+        (float(squares[0, 0]), float(squares[0, 1]), float(squares[1, 1])),
+        (float(x[:, 0] @ y), float(x[:, 1] @ y)),
+        float(y @ y),
+        len(y),
+    )
 
 
 def _covariates(losses: np.ndarray, born: int, look: int) -> np.ndarray:

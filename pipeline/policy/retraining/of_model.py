@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pipeline.ledger.decision_events import Backtested
 from pipeline.policy.retraining.base import Policy
 from pipeline.policy.retraining.drift import Drift
-from pipeline.policy.retraining.forecast import Forecast
+from pipeline.policy.retraining.forecast import Forecast, Gains
 from pipeline.policy.retraining.metric import Metric
 from pipeline.policy.retraining.schedule import Schedule
-from pipeline.policy.retraining.staleness import Staleness
-from pipeline.policy.retraining.value import NOTHING_KNOWN, Value
+from pipeline.policy.retraining.staleness import NOTHING_KNOWN, Staleness
+from pipeline.policy.retraining.value import Value
 from pipeline.settings.policy import Policy as Settings
 
 
@@ -21,7 +21,7 @@ def policies(settings: Settings, backtest: Backtested | None) -> Mapping[str, Po
     return {
         "value": Value(curve_of(backtest, settings.window_days)),
         "metric": Metric(),
-        "forecast": Forecast(),
+        "forecast": Forecast(gains_seen(backtest, settings.window_days)),
         "schedule": Schedule(every),
         "drift": Drift(),
     }
@@ -32,6 +32,15 @@ def curve_of(backtest: Backtested | None, window_days: float) -> Staleness:
     if backtest is None or not backtest.staleness:
         return NOTHING_KNOWN
     known = backtest.staleness
-    # g(age) = b * age ** p: in other windows an age is another number, and the loss a row the same.
-    stretch = (window_days / backtest.window_days) ** known["p"]
-    return Staleness(known["b"] * stretch, known["p"], known["error"] * stretch, int(known["blocks"]))
+    # In windows of another length an age is another number, and the loss of a row the same.
+    slow = known["slow"] * backtest.window_days / window_days
+    return Staleness(known["b"], slow, known["error"], int(known["blocks"]), known["alarmed"])
+
+
+def gains_seen(backtest: Backtested | None, window_days: float) -> Gains:
+    """The gains of retrains in the backtest; none where its windows are of another length."""
+    if backtest is None or not backtest.gains or backtest.window_days != window_days:
+        return Gains()
+    known = backtest.gains
+    (a, b, c), (d, e) = known["squares"], known["products"]
+    return Gains((a, b, c), (d, e), known["total"], known["looks"])

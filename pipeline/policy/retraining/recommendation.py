@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pipeline.policy.economics import Worth
+from pipeline.policy.retraining import rules
 from pipeline.policy.retraining.comparison import Comparison, Saved
-from pipeline.policy.retraining.rules import NEVER
+
+NEVER = rules.NEVER.name
 
 
 def recommendation(comparison: Comparison, worth: Worth, window_days: float) -> str:

@@ -4,35 +4,37 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.policy.retraining.base import Decision, History, Known, Policy
-from pipeline.policy.retraining.replay import replay
+import numpy as np
 
-NEVER, ALWAYS, TUNED = "never", "always", "tuned schedule"
+from pipeline.policy.retraining.base import History, Policy
+from pipeline.policy.retraining.drift import Drift
+from pipeline.policy.retraining.forecast import Forecast, gains_of
+from pipeline.policy.retraining.metric import Metric
+from pipeline.policy.retraining.replay import replay
+from pipeline.policy.retraining.schedule import ALWAYS, NEVER, Schedule
+from pipeline.policy.retraining.staleness import backtested
+from pipeline.policy.retraining.value import Value
+
+TUNED = "tuned schedule"
 
 
 @dataclass(frozen=True)
-class Every:
-    """Retrains each time the live version is so many windows old; None for never."""
+class Tuned(Schedule):
+    """The schedule that was cheapest on a first part of the history."""
 
-    name: str
-    windows: int | None
-
-    def decide(self, known: Known) -> Decision:
-        limit = float("inf") if self.windows is None else self.windows
-        if known.age >= limit:
-            return Decision(
-                "retrain", f"the live version is {known.age} windows old", "a longer interval", known.age, limit
-            )
-        why = f"the live version is {known.age} windows old, and the schedule says {limit:g}"
-        return Decision("wait", why, "a shorter interval", known.age, limit)
+    @property
+    def name(self) -> str:
+        return TUNED
 
 
-def tuned(before: History, cost: float) -> Every:
+def tuned(before: History, cost: float) -> Tuned:
     """The schedule that was cheapest on `before`; the rarer one of equals."""
-    schedules = [Every(TUNED, None), *(Every(TUNED, windows) for windows in range(before.windows - 1, 0, -1))]
+    schedules = [Tuned(None), *(Tuned(windows) for windows in range(before.windows - 1, 0, -1))]
     return min(schedules, key=lambda schedule: replay(before, schedule, cost).total)
 
 
 def policies(before: History, cost: float) -> list[Policy]:
     """Those to replay on what comes after `before`, from which each takes its numbers; a retrain comes to `cost`."""
-    return [Every(NEVER, None), Every(ALWAYS, 1), tuned(before, cost)]
+    gains = gains_of(before.losses, np.arange(before.windows), before.delay, all_pairs=True)
+    by_loss: list[Policy] = [Metric(), Forecast(gains), Value(backtested(before.losses, before.drifted))]
+    return [NEVER, ALWAYS, tuned(before, cost), Drift(), *by_loss]

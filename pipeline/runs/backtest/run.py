@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ from pipeline.ledger import costs
 from pipeline.ledger.decision_events import Backtested
 from pipeline.policy.economics import Figure, Worth, worth
 from pipeline.policy.retraining.comparison import Compared, Comparison, Saved, compare, excess_by_age
+from pipeline.policy.retraining.forecast import gains_of
 from pipeline.policy.retraining.recommendation import recommendation
+from pipeline.policy.retraining.staleness import backtested
 from pipeline.runs.backtest import page, past
 from pipeline.runs.backtest.matrix import LossMatrix, build
 from pipeline.runs.backtest.past import Span
@@ -84,6 +86,8 @@ class Backtest:
             best=self.comparison.best.policy,
             tells=self.comparison.tells,
             curve=self.curve,
+            staleness=asdict(backtested(history.losses, history.drifted)),
+            gains=asdict(gains_of(history.losses, np.arange(history.windows), history.delay, all_pairs=True)),
             economics=self.worth.as_dict(),
             policies=self.lines,
             report=str(self.report) if self.report else None,
