@@ -97,7 +97,8 @@ class Monitored:
     @property
     def reference(self):
         settings = self.context.params.model("churn")
-        return drift_reference.of_version(self._artifacts.reference, settings, self.schema.doubles)
+        whole = drift_reference.whole_of(self._artifacts.reference, settings, self.schema.doubles)
+        return drift_reference.watched(whole, settings)
 
     def check(self, as_of=AS_OF):
         return check_drift(self.context, "r", "churn", as_of)
