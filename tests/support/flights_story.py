@@ -17,6 +17,7 @@ import pytest
 
 from demo.replay import Replay, Tally, requests
 from demo.show import flights_between
+from harness import served
 from harness.load import steady_load
 from pipeline.ledger.store import Event
 from pipeline.rollout.routing import route_file
@@ -117,7 +118,7 @@ def after(day: str, days: int) -> str:
 
 
 def pipeline(*arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "pipeline", *arguments]
+    command = [sys.executable, served.__file__, *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -30,23 +30,22 @@ def _no_processes() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def _customers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The customers as a file, written once."""
-    file = tmp_path_factory.mktemp("customers") / "all.parquet"
-    customers().to_parquet(file)
-    return file
-
-
-@pytest.fixture
-def project(tmp_path: Path, _customers: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The settings and data of a project with the model `churn`, as the current folder; it is no git repository."""
+def _made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `project` copies, written once."""
     import yaml
 
-    folder = tmp_path / "project"
+    folder = tmp_path_factory.mktemp("made") / "project"
     (folder / "customers").mkdir(parents=True)
-    shutil.copy(_customers, folder / "customers" / "all.parquet")
+    customers().to_parquet(folder / "customers" / "all.parquet")
     shutil.copy(ROOT / "dvc.yaml", folder / "dvc.yaml")
     whole = yaml.safe_load((ROOT / "params.yaml").read_text())
     write_params(folder, {**whole, "models": {"churn": CHURN}})
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path: Path, _made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The settings and data of a project with the model `churn`, as the current folder; it is no git repository."""
+    folder = shutil.copytree(_made, tmp_path / "project")
     monkeypatch.chdir(folder)
     return folder
