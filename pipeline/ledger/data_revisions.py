@@ -1,7 +1,8 @@
 """The history of a model's partitions: which revisions of a day have landed, in which order, with how many rows.
 
-The file of a day changes without a new revision: seen at a later as-of, more of its labels are known. A new revision is a
-file that differs in something that was known already, because rows came late or were corrected.
+The file of a day changes without a new revision: seen at a later as-of, more of its labels are known; and another version of Arrow or of
+this project may write the same rows otherwise. A new revision is a file that differs in something that was known already, because rows
+came late or were corrected.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from pipeline.ledger.events import FIRST, LATER_LABELS, REVISED, DataLanded
+from pipeline.ledger.events import FIRST, LATER_LABELS, REVISED, REWRITTEN, DataLanded
 from pipeline.ledger.store import Ledger
 from pipeline.settings.models import time_of
 from pipeline.settings.source import Source
@@ -35,7 +36,7 @@ class Revision:
 @dataclass(frozen=True)
 class LandedPartition:
     """A file that the ledger did not have. `delta_rows` is against the newest file of that partition; `view_of` is the md5 of
-    a file of the same revision seen at another as-of, or None; `why` is FIRST, LATER_LABELS or REVISED."""
+    a file of the same revision seen at another as-of or written otherwise, or None; `why` is FIRST, LATER_LABELS, REWRITTEN or REVISED."""
 
     md5: str
     rows: int
@@ -86,25 +87,37 @@ def new_partitions(
         if md5 in {revision.md5 for revision in history}:
             continue
         rows = pq.read_metadata(file).num_rows
-        newest_first = reversed(history if source.label_time else [])
-        same = next((r for r in newest_first if _same_revision(r, cached_file(r.md5), as_of, file, source)), None)
+        same, why = None, REVISED if history else FIRST
+        if history and _same_rows(cached_file(history[-1].md5), file):
+            same, why = history[-1], REWRITTEN
+        elif source.label_time:
+            newest_first = reversed(history)
+            same = next((r for r in newest_first if _same_revision(r, cached_file(r.md5), as_of, file, source)), None)
+            why = LATER_LABELS if same else why
         landed[name] = LandedPartition(
             md5=md5,
             rows=rows,
             delta_rows=rows - (history[-1].rows if history else 0),
             view_of=same.md5 if same else None,
-            why=LATER_LABELS if same else REVISED if history else FIRST,
+            why=why,
         )
     return landed
 
 
 def landing_summary(landed: Mapping[str, LandedPartition]) -> str:
     """How many files are new, and of which kind, as in "3 new (2 first, 1 late or corrected rows)"."""
-    counts = dict.fromkeys((FIRST, LATER_LABELS, REVISED), 0)
+    counts = dict.fromkeys((FIRST, LATER_LABELS, REWRITTEN, REVISED), 0)
     for partition in landed.values():
         counts[partition.why] += 1
     kinds = ", ".join(f"{count} {why}" for why, count in counts.items() if count)
     return f"{len(landed)} new" + (f" ({kinds})" if kinds else "")
+
+
+def _same_rows(older_file: Path | None, file: Path) -> bool:
+    """Whether both files hold the same rows, though not in the same bytes."""
+    import pandas as pd
+
+    return older_file is not None and pd.read_parquet(older_file).equals(pd.read_parquet(file))
 
 
 def _same_revision(older: Revision, older_file: Path | None, as_of: str, file: Path, source: Source) -> bool:

@@ -14,6 +14,8 @@ from typing import Any, ClassVar, Self, dataclass_transform
 from pipeline.data.label_delay import LabelDelay
 
 FIRST, LATER_LABELS, REVISED = "first", "labels known at another as-of", "late or corrected rows"
+# By another version of this project or of Arrow.
+REWRITTEN = "the same rows written anew"
 # Metadata of an optional field: None is written as null. Without it, a field that is None is left out of the body.
 NULL = {"null": True}
 

@@ -63,7 +63,7 @@ def _weighed_groups(training: Training) -> dict[str, list[str]]:
     """The groups of words of each text that are weighed; {} where they count as they are."""
     if training.word_weights == "counts":
         return {}
-    return {column.name: [*column.matrix[len(PARTS) :]] for column in columns_of(training) if column.kind == "text"}
+    return {column.name: list(column.matrix[len(PARTS) :]) for column in columns_of(training) if column.kind == "text"}
 
 
 def _tf_idf() -> Pipeline:
