@@ -64,6 +64,9 @@ check: $(STAMP)  ## check style, types and the direction of imports
 bench: $(STAMP) warehouse  ## measure speed and size beside other tools, as ratios
 	@$(BIN)/python -m benchmarks
 
+bench-policy: $(STAMP)  ## replay retrain policies on real streams; PERENNIAL_STREAMS names the folder of two of them
+	@$(BIN)/python -m benchmarks policy
+
 warehouse: $(STAMP)  ## land the flights of 2013 as daily Parquet files under warehouse/
 	@$(BIN)/python -m demo.flights
 
@@ -90,4 +93,4 @@ $(STAMP): requirements/main.txt requirements/dev.txt pyproject.toml
 	@$(BIN)/python -m pipeline.workspaces.dvc_config
 	@pwd -P > $@
 
-.PHONY: help demo up down env backup restore undeploy test test-unit test-component test-engine test-story check bench warehouse setup boosters lock
+.PHONY: help demo up down env backup restore undeploy test test-unit test-component test-engine test-story check bench bench-policy warehouse setup boosters lock

@@ -27,6 +27,7 @@ ALL = (
     "parallel",
     "rollouts",
     "server",
+    "policy",
 )
 
 broken = []

@@ -57,20 +57,24 @@ def main() -> bool:
 
 def judged() -> bool:
     """Prints the table and the figures of the matrices that are kept."""
-    found, nulls = [], []
+    found, nulls, absent = [], [], []
     for cell in cells():
         try:
             history = history_of(cell)
-        except Absent as why:
-            print(why)
+        except Absent:
+            absent.append(cell.file.stem)
             continue
         if cell.shuffled:
             nulls += _nulls(cell, history)
         else:
             found += _in_cell(cell, history)
         print(f"replayed {cell.file.stem}", file=sys.stderr)
+    if absent:
+        print(f"left out, because they were not made: {', '.join(absent)}")
+    if not found:
+        return False
     _table(found)
-    by_stream(found)
+    _by_stream(found)
     _left_out(found)
     return all([*_figures(found), _null_figure(nulls)])
 
@@ -135,7 +139,8 @@ def _nulls(cell: Cell, history: History) -> list[Found]:
 
 def _table(found: list[Found]) -> None:
     streams = {one.cell.stream for one in found}
-    print(f"\n{len(found)} cells: {', '.join(sorted(streams))}")
+    seeds = {one.cell.seed for one in found}
+    print(f"\n{len(found)} cells: {', '.join(sorted(streams))}; seeds {', '.join(map(str, sorted(seeds)))}")
     print("| policy | cost / cheapest possible in hindsight | against the tuned schedule | retrains | goes back |")
     print("|---|---|---|---|---|")
     names = [name for name in found[0].outcomes if not name.startswith("value ")]
@@ -146,7 +151,7 @@ def _table(found: list[Found]) -> None:
         print(f"| {name} | {_mean(found, name, ORACLE):.3f} | {tuned} | {retrains:.0f} | {back:.1f} |")
 
 
-def by_stream(found: list[Found]) -> None:
+def _by_stream(found: list[Found]) -> None:
     print(f"\n| stream | cells | {DEFAULT} / oracle | / tuned schedule | never / oracle | tuned / oracle | way |")
     print("|---|---|---|---|---|---|---|")
     for stream in sorted({one.cell.stream for one in found}):

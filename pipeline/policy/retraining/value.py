@@ -47,8 +47,8 @@ class Value:
     first: int = 3
     changeable: float = 0.5
     recent: int = 4
-    least: int = 4
-    sure: float = 2.0
+    least: int = 3
+    sure: float = 1.0
     name: str = "value"
 
     def decide(self, known: Known) -> Decision:
