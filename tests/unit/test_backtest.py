@@ -19,10 +19,10 @@ from pipeline.errors import PerennialError
 from pipeline.ledger.decision_events import Backtested
 from pipeline.ledger.store import Ledger
 from pipeline.runs.backtest import past as pasts
-from pipeline.runs.backtest.matrix import LossMatrix, build
+from pipeline.runs.backtest.matrix import LossMatrix, assembled, build
 from pipeline.runs.backtest.past import Span
 from pipeline.runs.backtest.run import span_of
-from pipeline.runs.backtest.versions import KEPT_DAYS, forget_unused
+from pipeline.runs.backtest.versions import KEPT_DAYS, ScoredVersion, VersionMaker, forget_unused
 from pipeline.settings.models import Model
 from pipeline.training import fit, frames
 
@@ -97,22 +97,28 @@ def test_a_corrected_row_trains_the_versions_that_learnt_from_it(project: Path, 
     assert build("churn", MODEL, project, folder, SPAN, 1).trained == 2
 
 
-def test_a_window_without_a_version_has_a_reason(project: Path) -> None:
-    """Too few rows for the contract: the history begins with the first version, and says why there is none before."""
+def test_a_version_that_a_gate_refuses_has_the_reason(project: Path) -> None:
+    """Too few rows for the contract; the next backtest need not ask again."""
+    contract = MODEL.gates.contract.model_copy(update={"min_rows": 10_000})
+    strict = MODEL.model_copy(update={"gates": MODEL.gates.model_copy(update={"contract": contract})})
+    maker = VersionMaker("churn", strict, project, project / "kept", pasts.read("churn", strict, project, SPAN))
+    first, again = maker.version(0), maker.version(0)
+    assert "rows kept, at least 10,000 required" in first.reason
+    assert (first.losses, again) == (None, first)
 
-    def strict(rows: int) -> Model:
-        contract = MODEL.gates.contract.model_copy(update={"min_rows": rows})
-        return MODEL.model_copy(update={"gates": MODEL.gates.model_copy(update={"contract": contract})})
 
-    begin = datetime(2024, 1, 22, tzinfo=UTC)
-    span = Span(begin, begin + timedelta(days=20), 2)
-    history = build("churn", strict(1200), project, project / "kept", span, 1).history
-    assert history.starts[0] == "2024-01-24"
-    assert not np.isnan(history.losses[0]).any()
-    with pytest.raises(
-        PerennialError, match=r"no version can be trained early enough: .*rows kept, at least 10,000 required"
-    ):
-        build("churn", strict(10_000), project, project / "kept", span, 1)
+def test_a_history_begins_with_its_first_version(project: Path) -> None:
+    """A later window without one has a row of NaN and the reason, and knows of no alarm; without any, the first reason is told."""
+    past = pasts.read("churn", MODEL, project, SPAN)
+    versions = [ScoredVersion(n, (0.5,) * (9 - n), alarm=True) for n in range(9)]
+    versions[0], versions[4] = ScoredVersion(0, reason="few rows"), ScoredVersion(4, reason="one class")
+    found = assembled("churn", past, versions)
+    assert found.history.starts[0] == "2024-02-12"
+    assert found.untrained == {"2024-02-18": "one class"}
+    assert np.isnan(found.history.losses[3]).all()
+    assert found.history.drifted.tolist() == [False, True, True, True, False, True, True, True]
+    with pytest.raises(PerennialError, match="no version can be trained early enough: few rows"):
+        assembled("churn", past, [ScoredVersion(n, reason="few rows") for n in range(9)])
 
 
 def test_a_row_whose_label_is_not_due_yet_counts_in_no_window(project: Path) -> None:
