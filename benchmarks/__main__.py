@@ -24,6 +24,7 @@ ALL = (
     "repro",
     "data",
     "drift",
+    "backtest",
     "parallel",
     "rollouts",
     "server",

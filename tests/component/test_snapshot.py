@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from harness.project import change_params, customers
-from pipeline.data import contract, partition_cache, snapshot
+from pipeline.data import partition_cache, snapshot
 from pipeline.data.contract import read_snapshot
 from pipeline.errors import DataError
 from pipeline.serving.schema import Schema
@@ -48,21 +48,6 @@ def test_the_same_window_gives_the_same_bytes(project):
     before = digests(take(project, "one")[0])
     (project / "partitions.db").unlink()
     assert digests(take(project, "two")[0]) == before
-
-
-def test_a_backtest_learns_from_the_rows_of_the_stages(project):
-    """The rows that a version of the past learns from are those that `snapshot` and `validate` leave, cell by cell and in their order."""
-    file = project / "customers" / "all.parquet"
-    customers().assign(spend=lambda rows: rows.spend.where(rows.index % 50 > 0, -1.0)).to_parquet(file)
-    folder, _ = take(project)
-    quarantine, model = project / "quarantine.parquet", load(project).model("churn")
-    contract.check("churn", model, folder, project / "one.json", quarantine, project / "validation.json")
-    window = snapshot.window(model.source, model.as_of)
-    table, schema = snapshot.known_rows("churn", model, project, *window, model.as_of)
-    rows = contract.spelt(table, schema)
-    rows = rows[contract.keeps(rows, model, schema)].reset_index(drop=True)
-    pd.testing.assert_frame_equal(rows, contract.kept_rows(folder, quarantine))
-    assert schema == Schema.of_snapshot(folder)
 
 
 def commit(project, folder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,30 +11,45 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
-from harness.project import CHURN, customers
+from harness.project import CHURN, customers, write_params
 from pipeline.cli.main import main
 from pipeline.errors import PerennialError
 from pipeline.ledger.decision_events import Backtested
 from pipeline.ledger.store import Ledger
 from pipeline.runs.backtest import past as pasts
-from pipeline.runs.backtest.matrix import build
+from pipeline.runs.backtest.matrix import LossMatrix, assembled, build
 from pipeline.runs.backtest.past import Span
 from pipeline.runs.backtest.run import span_of
-from pipeline.runs.backtest.versions import KEPT_DAYS, forget_unused
+from pipeline.runs.backtest.versions import KEPT_DAYS, ScoredVersion, VersionMaker, forget_unused
 from pipeline.settings.models import Model
 from pipeline.training import fit, frames
 
 START = datetime(2024, 2, 10, tzinfo=UTC)
 SPAN = Span(START, START + timedelta(days=20), 2)
-MODEL = Model.model_validate(
-    {**CHURN, "training": {**CHURN["training"], "estimator": "linear", "options": {}, "encoding": "one_hot"}}
-)
+BLOCK = {**CHURN, "training": {**CHURN["training"], "estimator": "linear", "options": {}, "encoding": "one_hot"}}
+MODEL = Model.model_validate(BLOCK)
 
 
-def test_a_cell_is_the_loss_of_a_version_that_knew_no_later_label(project: Path) -> None:
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory, _customers: Path) -> tuple[LossMatrix, Path]:
+    """The matrix, made once, and the folder of what was made."""
+    root = tmp_path_factory.mktemp("backtest")
+    (root / "customers").mkdir()
+    shutil.copy(_customers, root / "customers" / "all.parquet")
+    return build("churn", MODEL, root, root / "kept", SPAN, 1), root / "kept"
+
+
+@pytest.fixture
+def folder(project: Path, first: tuple[LossMatrix, Path]) -> Path:
+    """What was made, where the command of `project` looks for it."""
+    return Path(shutil.copytree(first[1], project / ".perennial" / "backtests" / "churn"))
+
+
+def test_a_cell_is_the_loss_of_a_version_that_knew_no_later_label(first: tuple[LossMatrix, Path]) -> None:
     """It is what a fit by hand on the rows and labels of its as-of loses, on a window's rows with the labels that were due."""
-    matrix = build("churn", MODEL, project, project / "kept", SPAN)
+    matrix, _ = first
     history = matrix.history
     assert (history.delay, history.windows, matrix.untrained) == (1, 9, {})
     model, rows = MODEL.model_copy(update={"as_of": START + timedelta(days=4)}), customers()
@@ -49,49 +65,60 @@ def test_a_cell_is_the_loss_of_a_version_that_knew_no_later_label(project: Path)
     assert matrix.rows.tolist() == [120] * 9
 
 
-def test_what_was_made_is_not_made_again(project: Path) -> None:
-    """A second backtest trains nothing, one more window trains one version, another loss none, and broken files all of them."""
-    folder = project / "kept"
-    first = build("churn", MODEL, project, folder, SPAN)
-    again = build("churn", MODEL, project, folder, SPAN)
-    assert (first.trained, again.trained) == (9, 0)
-    assert np.array_equal(first.history.losses, again.history.losses, equal_nan=True)
-    longer = build("churn", MODEL, project, folder, replace(SPAN, end=SPAN.end + timedelta(days=2)))
+def test_what_was_made_is_not_made_again(project: Path, folder: Path, first: tuple[LossMatrix, Path]) -> None:
+    """A second backtest trains nothing, one more window trains one version, another loss none, and broken files their own alone."""
+    losses = first[0].history.losses
+    again = build("churn", MODEL, project, folder, SPAN, 1)
+    assert (first[0].trained, again.trained) == (9, 0)
+    assert np.array_equal(losses, again.history.losses, equal_nan=True)
+    longer = build("churn", MODEL, project, folder, replace(SPAN, end=SPAN.end + timedelta(days=2)), 1)
     assert longer.trained == 1
     by_brier = MODEL.model_copy(update={"economics": MODEL.economics.model_copy(update={"loss": "brier"})})
-    brier = build("churn", by_brier, project, folder, SPAN)
+    brier = build("churn", by_brier, project, folder, SPAN, 1)
     assert brier.trained == 0
-    assert brier.history.losses[0, 0] != first.history.losses[0, 0]
-    for record in folder.glob("*/record.json"):
-        record.write_bytes(record.read_bytes()[:-9])
-    mended = build("churn", MODEL, project, folder, SPAN)
-    assert mended.trained == 9
-    assert np.array_equal(first.history.losses, mended.history.losses, equal_nan=True)
+    assert brier.history.losses[0, 0] != losses[0, 0]
+    names = sorted(each.name for each in first[1].iterdir())
+    record, fitted = folder / names[0] / "record.json", folder / names[1] / "model.skops"
+    record.write_bytes(record.read_bytes()[:-9])
+    fitted.write_bytes(fitted.read_bytes()[:-9])
+    # A broken model is missed when it is to score another window.
+    mended = build("churn", MODEL, project, folder, replace(SPAN, end=SPAN.end + timedelta(days=4)), 1)
+    assert mended.trained == 3
+    assert np.array_equal(losses, mended.history.losses[:9, :9], equal_nan=True)
 
 
-def test_a_corrected_row_trains_the_versions_that_learnt_from_it(project: Path) -> None:
+def test_a_corrected_row_trains_the_versions_that_learnt_from_it(project: Path, folder: Path) -> None:
     """The key of a version is of its rows: others keep theirs."""
-    folder, file = project / "kept", project / "customers" / "all.parquet"
-    build("churn", MODEL, project, folder, SPAN)
+    file = project / "customers" / "all.parquet"
     rows = pd.read_parquet(file)
-    rows.loc[rows.seen_at == rows.seen_at[rows.seen_at < START + timedelta(days=2)].max(), "spend"] += 1
+    rows.loc[rows.seen_at == rows.seen_at[rows.seen_at < START + timedelta(days=12)].max(), "spend"] += 1
     rows.to_parquet(file)
-    # Its label is known two days later: the first two versions never learnt from it.
-    assert build("churn", MODEL, project, folder, SPAN).trained == 7
+    # Its label is known two days later: the first seven versions never learnt from it.
+    assert build("churn", MODEL, project, folder, SPAN, 1).trained == 2
 
 
-def test_a_window_without_a_version_has_a_reason(project: Path) -> None:
-    """Too few rows for the contract: the history begins with the first version, and says why there is none before."""
-    contract = MODEL.gates.contract.model_copy(update={"min_rows": 1200})
+def test_a_version_that_a_gate_refuses_has_the_reason(project: Path) -> None:
+    """Too few rows for the contract; the next backtest need not ask again."""
+    contract = MODEL.gates.contract.model_copy(update={"min_rows": 10_000})
     strict = MODEL.model_copy(update={"gates": MODEL.gates.model_copy(update={"contract": contract})})
-    begin = datetime(2024, 1, 20, tzinfo=UTC)
-    history = build("churn", strict, project, project / "kept", Span(begin, begin + timedelta(days=26), 2), 1).history
-    assert history.starts[0] == "2024-01-24"
-    assert not np.isnan(history.losses[0]).any()
-    with pytest.raises(
-        PerennialError, match=r"no version can be trained early enough: .*rows kept, at least 1,200 required"
-    ):
-        build("churn", strict, project, project / "kept", Span(begin, begin + timedelta(days=18), 2), 1)
+    maker = VersionMaker("churn", strict, project, project / "kept", pasts.read("churn", strict, project, SPAN))
+    first, again = maker.version(0), maker.version(0)
+    assert "rows kept, at least 10,000 required" in first.reason
+    assert (first.losses, again) == (None, first)
+
+
+def test_a_history_begins_with_its_first_version(project: Path) -> None:
+    """A later window without one has a row of NaN and the reason, and knows of no alarm; without any, the first reason is told."""
+    past = pasts.read("churn", MODEL, project, SPAN)
+    versions = [ScoredVersion(n, (0.5,) * (9 - n), alarm=True) for n in range(9)]
+    versions[0], versions[4] = ScoredVersion(0, reason="few rows"), ScoredVersion(4, reason="one class")
+    found = assembled("churn", past, versions)
+    assert found.history.starts[0] == "2024-02-12"
+    assert found.untrained == {"2024-02-18": "one class"}
+    assert np.isnan(found.history.losses[3]).all()
+    assert found.history.drifted.tolist() == [False, True, True, True, False, True, True, True]
+    with pytest.raises(PerennialError, match="no version can be trained early enough: few rows"):
+        assembled("churn", past, [ScoredVersion(n, reason="few rows") for n in range(9)])
 
 
 def test_a_row_whose_label_is_not_due_yet_counts_in_no_window(project: Path) -> None:
@@ -124,8 +151,9 @@ def test_the_span_is_that_of_the_labelled_rows(project: Path) -> None:
     assert span_of("churn", late.model_copy(update={"source": source}), project, None, None, 2, now).start.day == 8
 
 
-def test_the_command_says_what_it_recommends(project: Path, capfd) -> None:
+def test_the_command_says_what_it_recommends(project: Path, folder: Path, capfd) -> None:
     """The table, the page and the event say the same, and what is guessed is said to be."""
+    write_params(project, {**yaml.safe_load((project / "params.yaml").read_text()), "models": {"churn": BLOCK}})
     asked = ["backtest", "churn", "--from", "2024-02-10", "--to", "2024-03-01", "--window-days", "2"]
     assert main(asked) == 0
     said = capfd.readouterr().out

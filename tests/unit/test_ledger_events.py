@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from pipeline.errors import LedgerError
-from pipeline.ledger import events, rollout_events
+from pipeline.ledger import decision_events, events, rollout_events
 from pipeline.ledger.events import KINDS, Event, UnknownEvent
 from pipeline.ledger.rollout_events import RolloutEvent
 from pipeline.ledger.store import EVENTS, canonical, chain_hash
@@ -15,6 +15,22 @@ MEASURES = {"wall_s": 1.5, "cpu_s": 2.5, "peak_mb": 100.0}
 SLOT = {"version": "2", "slot": "green"}
 LOOKS = [{"figure": "error_rate", "verdict": "promote"}]
 JUDGEMENT = {"verdict": "promote", "reason": "no more errors", "looks": LOOKS}
+BACKTEST = {
+    "start": "2024-01-01",
+    "end": "2024-03-25",
+    "window_days": 7.0,
+    "windows": 12,
+    "delay": 1,
+    "compared_from": "2024-01-29",
+    "loss": "log_loss",
+    "recommendation": "use value",
+    "best": "value",
+    "tells": True,
+    "curve": [{"age": 1, "excess": 0.1, "pairs": 11}],
+    "economics": {"retrain": 24.0, "currency": "EUR"},
+    "policies": [{"policy": "value", "total": 90.0, "retrains": 2}],
+    "report": None,
+}
 LANDED = {"2024-01-01.parquet": {"md5": "ab", "rows": 9, "delta_rows": 9, "view_of": None, "why": "first"}}
 WATCHED = {
     "champion": "2",
@@ -55,6 +71,7 @@ BODIES = [
             "label_delay_s": {"median": 3600, "p95": None},
         },
     ),
+    ("backtested", BACKTEST),
     ("stage_kept", {"stage": "train", "lock": "stages: {}", "pushed_files": 1, "pushed_bytes": 10}),
     ("gates_checked", {"verdicts": [{"gate": "metric", "passed": True}]}),
     (
@@ -260,7 +277,7 @@ def test_each_kind_is_registered_once():
     """Every class with a kind is in KINDS under that kind, and no two classes share one."""
     classes = [
         value
-        for module in (events, rollout_events)
+        for module in (decision_events, events, rollout_events)
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Event) and value.__module__ == module.__name__ and value.KIND
     ]

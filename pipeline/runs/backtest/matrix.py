@@ -54,7 +54,7 @@ def build(name: str, model: Model, root: Path, folder: Path, span: Span, process
         how = "trained" if version.trained else version.reason or "from the cache"
         log.info("%s: %d of %d versions, %s: %s", name, len(versions), past.windows, _day(past, version.number), how)
     forget_unused(folder)
-    return _matrix(name, past, [versions[number] for number in range(past.windows)])
+    return assembled(name, past, [versions[number] for number in range(past.windows)])
 
 
 def _made(maker: VersionMaker, processes: int) -> Iterator[ScoredVersion]:
@@ -113,7 +113,8 @@ def _version(number: int) -> ScoredVersion:
     return _maker.version(number)
 
 
-def _matrix(name: str, past: Past, versions: list[ScoredVersion]) -> LossMatrix:
+def assembled(name: str, past: Past, versions: list[ScoredVersion]) -> LossMatrix:
+    """The matrix of the versions of all windows of the past. Raises DataError where too few windows have one at their begin."""
     first = next((version.number for version in versions if version.losses is not None), None)
     if first is None or past.windows - first < pasts.FEWEST:
         raise DataError(
