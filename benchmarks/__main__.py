@@ -24,6 +24,7 @@ ALL = (
     "repro",
     "data",
     "drift",
+    "drift_days",
     "parallel",
     "rollouts",
     "server",
