@@ -25,6 +25,7 @@ ALL = (
     "data",
     "drift",
     "backtest",
+    "drift_days",
     "parallel",
     "rollouts",
     "server",

@@ -87,7 +87,7 @@ class DomainClassifier:
         self.columns, random = tuple(columns), np.random.default_rng(SEED)
         week = (rows.days.max() - rows.days) // 7
         cut = [Block(rows.values[week == at], rows.days[week == at]) for at in np.unique(week)]
-        weeks = [block.sampled(random) for block in cut if len(block.days) >= FEWEST_ROWS]
+        weeks = [block.sampled(random) for block in cut if block.enough]
         self.weeks = len(weeks)
         if self.weeks < LEAST_WEEKS:
             return

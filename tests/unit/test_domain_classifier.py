@@ -5,12 +5,13 @@ import pandas as pd
 import pytest
 
 from pipeline.cli.tables import drift as told
-from pipeline.monitoring import domain_classifier, drift_together
+from pipeline.monitoring import domain_classifier, drift_together, null_distribution
 from pipeline.monitoring.drift import Window, compare
 from pipeline.monitoring.drift_page import Sides, drift_page
 from pipeline.monitoring.profiles.counting import profile_of
 from pipeline.monitoring.profiles.reference import reference_of
 from pipeline.settings.models import DriftLimits
+from tests.support.monitored import Monitored, at
 
 COLUMNS = ["x", "y", "z"]
 SHARE = 1 / 182
@@ -81,13 +82,15 @@ def test_too_little_is_no_verdict(learnt, tmp_path):
 
 
 def test_odd_columns_are_told_apart_too(tmp_path):
-    """A column without values, of one value, or with infinities ends nothing."""
+    """A column without values, of one value, or with infinities ends nothing, and a week of a single day neither."""
     odd = {"x": np.inf, "z": np.nan}
-    some = [frame.assign(constant=1.0) for frame in (rows(26, 1, 101), rows(1, 2, 400))]
+    some = [frame.assign(constant=1.0) for frame in (rows(27, 1, 101), rows(1, 2, 400))]
     before, now = (
         frame.assign(**{c: frame[c].where(frame.index % 7 > 0, v) for c, v in odd.items()}) for frame in some
     )
     before["empty"] = now["empty"] = np.nan
+    # A first week of a single day.
+    before["event_time"] = before["event_time"].where(before.index >= 101, before["event_time"].iloc[100])
     columns = [*COLUMNS, "constant", "empty"]
     found = drift_together.together(before, now, "event_time", columns, SHARE, tmp_path / "churn.json", "d1")
     assert found is not None and not found.moved
@@ -98,3 +101,15 @@ def test_the_numbers_that_matter_most_are_taken():
     names = [f"n{i}" for i in range(30)]
     taken = drift_together.columns_of(names, {"n29": 0.5, "n7": 0.2})
     assert taken[:3] == ["n29", "n7", "n0"] and len(taken) == domain_classifier.MOST_COLUMNS
+
+
+def test_a_look_at_a_model_has_it(project, monkeypatch, ledger, churn_artifacts, tmp_path):
+    """As one more feature, by the rows that the version learnt from and the log's, where these are enough; else the look has none."""
+    monitored = Monitored(project, ledger, churn_artifacts, tmp_path / "home", 2)
+    assert domain_classifier.NAME not in [f.feature for f in monitored.check(at(15)).drift.features]
+    monkeypatch.setattr(null_distribution, "PROVEN_WEEKS", 3)
+    for name, few in (("LEAST_WEEKS", 3), ("NEAREST", 2), ("FEWEST_ROWS", 20)):
+        monkeypatch.setattr(domain_classifier, name, few)
+    check = monitored.check(at(15))
+    assert check.drift.features[-1].feature == domain_classifier.NAME
+    assert domain_classifier.NAME in check.report.read_text()
