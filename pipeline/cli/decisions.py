@@ -24,10 +24,14 @@ def backtest(arguments: argparse.Namespace) -> Answer:
     from pipeline.cli import backtest_table
     from pipeline.runs.backtest.run import backtest as replay_the_past
 
-    found = replay_the_past(
-        context_of_a_person(), arguments.model, arguments.start, arguments.end, arguments.window_days
-    )
-    return Answer(backtest_table.backtest(found), found.as_dict())
+    context = context_of_a_person()
+    found = replay_the_past(context, arguments.model, arguments.start, arguments.end, arguments.window_days)
+    text = backtest_table.backtest(found)
+    if arguments.apply:
+        from pipeline.runs.backtest.apply import apply
+
+        text = f"{text}\n{apply(context.project, found)}"
+    return Answer(text, found.as_dict())
 
 
 def freeze(arguments: argparse.Namespace) -> Answer:

@@ -177,6 +177,7 @@ def _add_policy_commands(add: Add) -> None:
     last = "end of the last window (default: the newest labelled row)"
     backtest.add_argument("--to", dest="end", type=_time, metavar="T", help=last)
     about = "length of a window: a policy looks at the start of each (default: 7)"
+    backtest.add_argument("--apply", action="store_true", help="write the recommended policy into the model's block")
     backtest.add_argument("--window-days", type=float, default=7.0, metavar="DAYS", help=about)
 
 

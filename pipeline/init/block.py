@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -101,12 +99,7 @@ def add(file: Path, draft: Draft) -> None:
             "cannot take a block without a change to what stands there",
             "write each model on lines of its own below `models:`, or add the block that --dry-run shows by hand",
         )
-    # Of a link, what it points to.
-    file = file.resolve()
-    part = file.with_name(f".{file.name}.part")
-    part.write_text(written, encoding="utf-8", newline="")
-    shutil.copymode(file, part)
-    os.replace(part, file)
+    yaml_file.replace(file, written)
 
 
 def _keeps(given: str, written: str, model: str) -> bool:

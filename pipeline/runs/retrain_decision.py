@@ -124,7 +124,7 @@ def _with_history(
         others[DRIFT] = str(look["decision"])
     rule = model.policy.rule
     base = _base(model, live, as_of) | {
-        "others": {other: what for other, what in others.items() if other != rule},
+        "others": {other: what for other, what in others.items() if other not in (rule, "never")},
         "ages": {each.package.version: known.now - int(known.born[i]) for i, each in enumerate(history.versions)},
         "losses": _table(history),
         "economics": worth.as_dict(),

@@ -31,7 +31,7 @@ class FrozenSpan(Section):
 class Policy(Section):
     """`rule` decides; a retrain that it asks for is begun at most once in `cool_down_days`, and `most_a_month` times in 30 days."""
 
-    rule: Literal["drift", "value", "metric", "forecast", "schedule"] = "drift"
+    rule: Literal["drift", "value", "metric", "forecast", "schedule", "never"] = "drift"
     # Of the rule `schedule`.
     every_days: float = Field(default=28, gt=0, le=LONGEST_DAYS)
     cool_down_days: float = Field(default=7, ge=0, le=LONGEST_DAYS)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +105,15 @@ def mapping(path: Path) -> dict[Any, Any]:
         what = "is empty" if values is None else f"is a {type(values).__name__}, no keys with values"
         raise SettingsError(str(path), what, "restore it: `git diff` shows what was changed")
     return values
+
+
+def replace(file: Path, text: str) -> None:
+    """Writes the file anew, whole or not at all; of a link, what it points to. Its rights and the text's ends of lines stay."""
+    file = file.resolve()
+    part = file.with_name(f".{file.name}.part")
+    part.write_text(text, encoding="utf-8", newline="")
+    shutil.copymode(file, part)
+    os.replace(part, file)
 
 
 def _not_yaml(path: Path, text: str, error: yaml.YAMLError) -> SettingsError:

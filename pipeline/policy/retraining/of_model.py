@@ -9,7 +9,7 @@ from pipeline.policy.retraining.base import Policy
 from pipeline.policy.retraining.drift import Drift
 from pipeline.policy.retraining.forecast import Forecast, Gains
 from pipeline.policy.retraining.metric import Metric
-from pipeline.policy.retraining.schedule import Schedule
+from pipeline.policy.retraining.schedule import NEVER, Schedule
 from pipeline.policy.retraining.staleness import NOTHING_KNOWN, Staleness
 from pipeline.policy.retraining.value import Value
 from pipeline.settings.policy import Policy as Settings
@@ -24,6 +24,7 @@ def policies(settings: Settings, backtest: Backtested | None) -> Mapping[str, Po
         "forecast": Forecast(gains_seen(backtest, settings.window_days)),
         "schedule": Schedule(every),
         "drift": Drift(),
+        "never": NEVER,
     }
 
 

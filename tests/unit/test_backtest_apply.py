@@ -1,0 +1,75 @@
+"""What a backtest recommends is written into the block, and nothing else changes."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from pipeline.errors import SettingsError
+from pipeline.runs.backtest.apply import apply
+from pipeline.settings import yaml_file
+
+TEXT = """# ours
+models:
+  other: {as_of: x}
+  churn:   # the one
+    description: who leaves
+    schedule:
+      cron: "0 0 * * 1"
+"""
+
+
+def found(best, schedule=None, tells=True):
+    comparison = SimpleNamespace(tells=tells, best=SimpleNamespace(policy=best), schedule=schedule)
+    return SimpleNamespace(
+        model="churn", comparison=comparison, span=SimpleNamespace(days=7), recommendation="history cannot tell"
+    )
+
+
+@pytest.mark.parametrize(
+    ("best", "schedule", "policy"),
+    [
+        ("value", 3, {"rule": "value"}),
+        ("tuned schedule", 3, {"rule": "schedule", "every_days": 21}),
+        ("tuned schedule", None, {"rule": "never"}),
+        ("always", 3, {"rule": "schedule", "every_days": 7}),
+        ("never", 3, {"rule": "never"}),
+    ],
+)
+@pytest.mark.parametrize(
+    "section", ["", "    policy:\n      window_days: 7   # a week\n", "    policy:\n      rule: drift  # as it was\n"]
+)
+def test_the_policy_stands_in_the_block_and_all_else_as_it_was(tmp_path, best, schedule, policy, section):
+    """Also beside other keys of the section, and in place of another rule; comments stay."""
+    file = tmp_path / "params.yaml"
+    file.write_bytes((TEXT + section).replace("\n", "\r\n").encode())
+    before = yaml_file.parse(TEXT + section)
+    assert apply(tmp_path, found(best, schedule)) == f"params.yaml has models.churn.policy.rule: {policy['rule']} now"
+    text = file.read_bytes().decode()
+    after = yaml_file.parse(text)
+    block = before["models"]["churn"]
+    assert after["models"]["churn"] == {**block, "policy": {**block.get("policy", {}), **policy}}
+    assert after["models"]["other"] == before["models"]["other"]
+    assert [line for line in text.split("\r\n") if "#" in line] and "\n" not in text.replace("\r\n", "")
+    for comment in ("# ours", "# the one", *(["# a week"] if "a week" in section else [])):
+        assert comment in text
+
+
+def test_what_history_cannot_tell_is_not_written(tmp_path):
+    """The file stays as it was, and the line says why."""
+    file = tmp_path / "params.yaml"
+    file.write_text(TEXT)
+    with pytest.raises(SettingsError, match="backtest churn --apply: writes nothing; history cannot tell"):
+        apply(tmp_path, found("value", tells=False))
+    assert file.read_text() == TEXT
+
+
+def test_a_block_in_braces_is_changed_by_hand(tmp_path):
+    """The line names the keys to write."""
+    file = tmp_path / "params.yaml"
+    text = "models: {churn: {description: who leaves}}\n"
+    file.write_text(text)
+    with pytest.raises(SettingsError, match="write models.churn.policy.rule: value by hand"):
+        apply(tmp_path, found("value"))
+    assert file.read_text() == text
