@@ -25,7 +25,7 @@ from pipeline.monitoring.profiles.profile import Profile, total
 
 HOUR_S = 3600
 # So many rows are counted at a time, so that a first look at a large log takes little memory.
-COUNTED_ROWS = 1_000_000
+COUNTED_ROWS = 200_000
 # The end of a file, in which Parquet keeps what is where, and the least and largest values.
 TAIL_BYTES = 65_536
 
