@@ -71,14 +71,16 @@ def looked_for(
     `compare` judges a table by the limits of the look; `fewest` rows are enough for it."""
     together = _of_same_requests(requests, source, tolerance)
     joined = together is not None and len(together[0]) >= fewest
-    requests, rows = together if together is not None and joined else _of_same_days(requests, source)
+    compared, rows = together if together is not None and joined else _of_same_days(requests, source)
     moved = tuple(feature.feature for feature in drift.moved)
     if source.empty:
         return unknown(drift, "the source has no rows of these days yet")
-    if min(len(requests), len(rows)) < fewest:
-        why = f"{len(rows):,} rows of the source and {len(requests):,} requests are of days that it has, {fewest:,} required (monitor.min_rows)"
+    if min(len(compared), len(rows)) < fewest:
+        why = f"{len(rows):,} rows of the source and {len(compared):,} requests are of days that it has, {fewest:,} required (monitor.min_rows)"
         return unknown(drift, why)
-    log, there = _by_name(compare(requests)), _by_name(compare(rows))
+    # Of all requests the look's own verdict is there already.
+    log = _by_name(drift if len(compared) == len(requests) else compare(compared))
+    there = _by_name(compare(rows))
     sides = {name: _side(log.get(name), there.get(name)) for name in moved}
 
     def on(side: str) -> tuple[str, ...]:

@@ -141,7 +141,9 @@ def test_the_source_shows_a_change_that_goes_the_same_way_about_as_far(log, sour
     start = pd.Timestamp("2024-02-01", tz="UTC")
     rows = pd.DataFrame({"event_time": [start + timedelta(minutes=i) for i in range(20)]})
     verdicts = iter([log, source])
-    found = looked_for(log if log.moved else feature(2.0), rows, rows, lambda _: next(verdicts), timedelta(0), 10)
+    later = pd.DataFrame({"event_time": [start + 9 * DAY]})
+    requests = pd.concat([rows, later], ignore_index=True)
+    found = looked_for(log if log.moved else feature(2.0), requests, rows, lambda _: next(verdicts), timedelta(0), 10)
     assert [name for name in ("serving", "source", "unknown") if getattr(found, name)] == [side]
 
 
