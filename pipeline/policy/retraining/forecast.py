@@ -94,11 +94,11 @@ def _covariates(losses: np.ndarray, born: int, look: int) -> np.ndarray:
 @dataclass(frozen=True)
 class Forecast:
     """`prior` are the gains of the backtest, worth at most `trusted` looks. The saving counts over `horizon` windows, and its quantile at
-    `errors` standard errors below the forecast has to reach the cost."""
+    `errors` standard errors below the forecast has to reach the cost. A longer horizon counts what the next retrain would have saved anyway."""
 
     prior: Gains = Gains()
     trusted: float = 50.0
-    horizon: int = 26
+    horizon: int = AHEAD
     errors: float = 0.5
     name: str = "forecast"
 
