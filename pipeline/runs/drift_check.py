@@ -111,7 +111,6 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
     Writes the report, its JSON beside it, and a DriftChecked event. Raises RegistryError when the model has no champion.
     """
     from pipeline.monitoring.drift_page import Sides
-    from pipeline.monitoring.profiles.in_memory import profile_of
     from pipeline.policy import retrain as retrain_policy
     from pipeline.policy.alarms import Look
     from pipeline.policy.drift_sentence import drift_sentence
@@ -135,10 +134,7 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
     drift = _drift_verdict(context, name, reference, now, requests, schema, as_of, found)
     drift, skew = drift_skew.judged(
         *(context, name, drift, requests, schema, as_of),
-        lambda rows: compared(
-            *(context, name, reference, profile_of(rows, reference.layout, learnt(schema)), rows, schema, as_of),
-            shared=found is not None,
-        ),
+        lambda rows: of_rows(context, name, reference, rows, schema, as_of, found is not None),
     )
     mature = label_maturity.mature_after(model, label_maturity.measured(context, name, as_of))
     known = requests
@@ -217,6 +213,22 @@ def _drift_verdict(
         verdict = drift_together.with_together(verdict, found, model.monitor)
     said = said_left_out(model, drift_reference.features(model))
     return replace(verdict, reason=f"{verdict.reason}; {said}") if said else verdict
+
+
+def of_rows(
+    context: Context,
+    name: str,
+    reference: Reference,
+    rows: pd.DataFrame,
+    schema: Schema,
+    as_of: datetime,
+    shared: bool = False,
+) -> DriftVerdict:
+    """`compared` of rows that are here."""
+    from pipeline.monitoring.profiles.in_memory import profile_of
+
+    profile = profile_of(rows, reference.layout, learnt(schema))
+    return compared(context, name, reference, profile, rows, schema, as_of, shared)
 
 
 def compared(

@@ -55,10 +55,10 @@ def test_what_the_source_shows_too_is_drift_and_what_it_does_not_is_skew(model):
 
 def looked(model, **requests):
     """What the source shows of a change in spend and plan that all requests have."""
-    compare = partial(drift_check.compared, model.context, "churn", model.reference, schema=model.schema, as_of=at(3))
+    compare = partial(drift_check.of_rows, model.context, "churn", model.reference, schema=model.schema, as_of=at(3))
     rows = traffic(model.context).predictions("churn", at(1) - 5 * DAY, at(3)).rows.assign(**requests)
-    drift = compare(rows)[0]
-    return drift_skew.judged(model.context, "churn", drift, rows, model.schema, at(3), lambda rows: compare(rows)[0])
+    drift = compare(rows)
+    return drift_skew.judged(model.context, "churn", drift, rows, model.schema, at(3), compare)
 
 
 def test_skew_in_one_feature_of_several_is_named_and_the_rest_is_drift(model):
