@@ -23,8 +23,8 @@ class Known:
     come, where the version is from after the window's start, or nobody scored it. `born` (versions,) int64 is the window at whose start
     each version was trained, rising. `weights` (windows,) float64 are the rows of a window as a share of those of a usual one. `served`
     (windows,) int64 is the version that answered in each window, -1 for none, and `live` the one that answers now, by its place in
-    `losses`. `drifted` (windows + 1,) bool says at which looks, that at the start of each window, the inputs had an alarm. `cost` is that of a retrain. `names` are
-    what people call the versions, where that is not their place.
+    `losses`. `drifted` (windows + 1,) bool says at which looks, that at the start of each window, the inputs had an alarm. `cost` is that
+    of a retrain. `names` are what people call the versions, where that is not their place.
     """
 
     now: int
