@@ -26,6 +26,7 @@ from demo.summary import DemoResult, print_summary
 from pipeline.context import Context
 from pipeline.errors import PerennialError, ServiceError
 from pipeline.ledger.events import DriftChecked
+from pipeline.ledger.receipt_events import RetrainDecided
 from pipeline.ledger.store import airflow_run
 from pipeline.services import control
 from pipeline.services.environment import USER, Addresses, machine_secrets
@@ -183,8 +184,16 @@ def _follow(airflow: AirflowApi, dag: str, run: str) -> None:
 
 
 def _print_drift(context: Context, run: str) -> None:
-    check = context.ledger.events(DriftChecked, run=airflow_run(f"monitor__{MODEL}", run))[-1].event
+    run = airflow_run(f"monitor__{MODEL}", run)
+    check = context.ledger.events(DriftChecked, run=run)[-1].event
     progress(f"the monitor says {check.verdict}: {', '.join(check.moved)}; decision: {check.decision}")
+    receipt = context.ledger.events(RetrainDecided, run=run)[-1].event
+    if receipt.cost is not None:
+        guessed = ", ".join(receipt.economics["guesses"])
+        others = ", ".join(f"{rule} {what}" for rule, what in receipt.others.items())
+        progress(
+            f"the receipt: a retrain costs {receipt.cost:.2f} {receipt.currency}; other rules: {others} (guessed: {guessed})"
+        )
 
 
 def _started_by_drift(airflow: AirflowApi) -> str:

@@ -111,7 +111,7 @@ def _print_addresses(out: Console, result: DemoResult, facts: dict[str, Any], pa
     )
     out.print(
         "ask:   . .venv/bin/activate; export PERENNIAL_HOME=.perennial/demo\n"
-        f"       perennial status · timeline {result.model} · trace 2013-03-31 · reproduce {result.model} 1",
+        f"       perennial status · timeline {result.model} · decide {result.model} --as-of 2013-07-01 · trace 2013-03-31 · reproduce {result.model} 1",
         soft_wrap=True,
     )
 

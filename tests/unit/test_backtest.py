@@ -33,11 +33,11 @@ MODEL = Model.model_validate(BLOCK)
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory, _customers: Path) -> tuple[LossMatrix, Path]:
+def first(tmp_path_factory: pytest.TempPathFactory, _made: Path) -> tuple[LossMatrix, Path]:
     """The matrix, made once, and the folder of what was made."""
     root = tmp_path_factory.mktemp("backtest")
     (root / "customers").mkdir()
-    shutil.copy(_customers, root / "customers" / "all.parquet")
+    shutil.copy(_made / "customers" / "all.parquet", root / "customers" / "all.parquet")
     return build("churn", MODEL, root, root / "kept", SPAN, 1), root / "kept"
 
 

@@ -8,7 +8,7 @@ from pipeline.cli.tables import drift as told
 from pipeline.monitoring import domain_classifier, drift_together, null_distribution
 from pipeline.monitoring.drift import Window, compare
 from pipeline.monitoring.drift_page import Sides, drift_page
-from pipeline.monitoring.profiles.counting import profile_of
+from pipeline.monitoring.profiles.in_memory import profile_of
 from pipeline.monitoring.profiles.reference import reference_of
 from pipeline.settings.models import DriftLimits
 from tests.support.monitored import Monitored, at

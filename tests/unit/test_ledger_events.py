@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from pipeline.errors import LedgerError
-from pipeline.ledger import decision_events, events, rollout_events
+from pipeline.ledger import decision_events, events, freeze_events, receipt_events, rollout_events
 from pipeline.ledger.events import KINDS, Event, UnknownEvent
 from pipeline.ledger.rollout_events import RolloutEvent
 from pipeline.ledger.store import EVENTS, canonical, chain_hash
@@ -27,9 +27,59 @@ BACKTEST = {
     "best": "value",
     "tells": True,
     "curve": [{"age": 1, "excess": 0.1, "pairs": 11}],
+    "staleness": {"b": 0.1, "slow": 8.0, "error": 0.01, "blocks": 9, "alarmed": 1.0},
+    "gains": {"looks": 3.0},
     "economics": {"retrain": 24.0, "currency": "EUR"},
     "policies": [{"policy": "value", "total": 90.0, "retrains": 2}],
     "report": None,
+}
+WINDOW = {
+    "start": "2024-01-01T00:00:00+00:00",
+    "end": "2024-01-08T00:00:00+00:00",
+    "as_of": "2024-01-10T00:00:00+00:00",
+    "loss": "log_loss",
+    "requests": 500,
+    "labelled": 480,
+    "losses": {"d1": 0.4},
+    "served": "d1",
+    "left_out": {"d2": "it needs calls"},
+}
+DECIDED = {
+    "as_of": "2024-03-01T00:00:00+00:00",
+    "champion": "1",
+    "digest": "d1",
+    "rule": "value",
+    "says": "retrain",
+    "decision": "wait",
+    "why": "it gets worse",
+    "flips": "a retrain that costs more",
+    "version": "",
+    "to_digest": "",
+    "score": 2.0,
+    "limit": 1.0,
+    "saving": 90.0,
+    "low": 20.0,
+    "high": 160.0,
+    "cost": 24.0,
+    "currency": "EUR",
+    "guards": ["a retrain was asked for"],
+    "others": {"schedule": "wait"},
+    "ages": {"1": 8},
+    "losses": [{"start": "2024-02-19T00:00:00+00:00", "rows": 480, "by_version": {"1": 0.4}}],
+    "economics": {"retrain": 24.0, "currency": "EUR"},
+}
+SETTLED = {
+    "as_of": "2024-03-01T00:00:00+00:00",
+    "decision": "retrain",
+    "version": "2",
+    "instead": "1",
+    "windows": 4,
+    "saved": 60.0,
+    "low": 40.0,
+    "high": 80.0,
+    "cost": 24.0,
+    "currency": "EUR",
+    "expected": 90.0,
 }
 LANDED = {"2024-01-01.parquet": {"md5": "ab", "rows": 9, "delta_rows": 9, "view_of": None, "why": "first"}}
 WATCHED = {
@@ -72,6 +122,11 @@ BODIES = [
         },
     ),
     ("backtested", BACKTEST),
+    ("frozen", {"reason": "Black Friday", "until": "2026-12-01T00:00:00+00:00", "by": "ann"}),
+    ("unfrozen", {"reason": "it is over", "by": "ann"}),
+    ("window_scored", WINDOW),
+    ("retrain_decided", DECIDED),
+    ("decision_settled", SETTLED),
     ("stage_kept", {"stage": "train", "lock": "stages: {}", "pushed_files": 1, "pushed_bytes": 10}),
     ("gates_checked", {"verdicts": [{"gate": "metric", "passed": True}]}),
     (
@@ -277,7 +332,7 @@ def test_each_kind_is_registered_once():
     """Every class with a kind is in KINDS under that kind, and no two classes share one."""
     classes = [
         value
-        for module in (decision_events, events, rollout_events)
+        for module in (decision_events, events, freeze_events, receipt_events, rollout_events)
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Event) and value.__module__ == module.__name__ and value.KIND
     ]
