@@ -35,3 +35,15 @@ def guards(
             f"{settings.most_a_month}"
         )
     return found
+
+
+def back_guards(settings: Policy, name: str, as_of: datetime, went: Sequence[datetime]) -> list[str]:
+    """The same for going back to a past version; `went` are the as-ofs of the looks before that did. Two versions that are alike would
+    take turns."""
+    recent = [at for at in went if as_of - timedelta(days=settings.cool_down_days) < at < as_of]
+    if not recent:
+        return []
+    return [
+        f"a past version was taken again as of {max(recent):%Y-%m-%d}, and models.{name}.policy.cool_down_days is "
+        f"{settings.cool_down_days:g}"
+    ]

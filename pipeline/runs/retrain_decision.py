@@ -17,7 +17,7 @@ from pipeline.ledger import costs
 from pipeline.ledger.decision_events import Backtested
 from pipeline.ledger.receipt_events import RetrainDecided
 from pipeline.ledger.timeline import LiveVersion, live_at, rolled_back_versions
-from pipeline.policy.guards import guards
+from pipeline.policy.guards import back_guards, guards
 from pipeline.runs import decision_settlement, window_losses
 from pipeline.settings.models import Model, time_of
 
@@ -50,7 +50,7 @@ def decide(
         receipt = _without_history(model, live, as_of, look, str(error))
     else:
         receipt = _with_history(context, run, name, live, as_of, look, history)
-    receipt = _guarded(context, name, as_of, receipt)
+    receipt = _guarded(context, name, as_of, look, receipt)
     context.ledger.append(receipt, name, run)
     log.info("%s", receipt.sentence())
     return receipt
@@ -203,21 +203,28 @@ def _without_history(
     return RetrainDecided(**base, says="wait", decision="wait", why=why, flips="a version that was trained here")
 
 
-def _guarded(context: Context, name: str, as_of: datetime, receipt: RetrainDecided) -> RetrainDecided:
+def _guarded(
+    context: Context, name: str, as_of: datetime, look: Mapping[str, Any] | None, receipt: RetrainDecided
+) -> RetrainDecided:
     """The receipt, whose decision is to wait where a guard holds it back."""
-    held: list[str] = []
+    settings = context.params.model(name).policy
     if receipt.says == "retrain":
-        asked = [
-            time_of(entry.event.as_of)
-            for entry in context.ledger.events(RetrainDecided, model=name)
-            if entry.event.decision == "retrain" and time_of(entry.event.as_of) < as_of
-        ]
-        held = guards(context.params.model(name).policy, name, as_of, asked, _trained(context, name))
+        held = guards(settings, name, as_of, _acted(context, name, "retrain", as_of), _trained(context, name))
+        if look is not None and look["verdict"] == "skew":
+            held.append("the source's rows do not show the change: it is train/serve skew, and no retrain cures it")
     elif receipt.says == "go back":
-        left = [package.digest for package in rolled_back_versions(context.ledger, name)]
-        if receipt.to_digest in left:
-            held = [f"version {receipt.version} was rolled back, and comes back by hand alone"]
+        held = back_guards(settings, name, as_of, _acted(context, name, "go back", as_of))
+        if receipt.to_digest in [package.digest for package in rolled_back_versions(context.ledger, name)]:
+            held.append(f"version {receipt.version} was rolled back, and comes back by hand alone")
+    else:
+        return receipt
     return replace(receipt, decision="wait", guards=held) if held else receipt
+
+
+def _acted(context: Context, name: str, decision: str, as_of: datetime) -> list[datetime]:
+    """The as-ofs of the looks before that came to this decision."""
+    before = [e.event for e in context.ledger.events(RetrainDecided, model=name) if e.event.decision == decision]
+    return [time_of(event.as_of) for event in before if time_of(event.as_of) < as_of]
 
 
 def _trained(context: Context, name: str) -> datetime | None:

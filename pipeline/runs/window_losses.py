@@ -260,6 +260,9 @@ def _of_windows(
         for v, digest in enumerate(digests):
             if digest in window.losses and born[v] <= w:
                 losses[v, w] = window.losses[digest]
+    for w in range(1, now):
+        # In a window without labelled requests the version of the one before stayed.
+        served[w] = served[w - 1] if served[w] == -1 else served[w]
     usual = np.median(labelled[labelled > 0]) if labelled.any() else 1.0
     known = Known(
         now,

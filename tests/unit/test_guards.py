@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pipeline.policy.guards import guards
+from pipeline.policy.guards import back_guards, guards
 from pipeline.settings.policy import Policy
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
@@ -52,3 +52,10 @@ def test_a_guard_names_its_key(settings, asked, trained, said):
 def test_a_later_look_does_not_change_an_earlier_ones_answer():
     """What was asked for after the look holds nothing back, so that it can be repeated."""
     assert guards(Policy(), "m", NOW, [NOW, NOW + timedelta(days=1)], days(60)) == []
+
+
+def test_two_versions_that_are_alike_do_not_take_turns():
+    """Within the cool-down of one going back there is no other."""
+    said = "a past version was taken again as of 2024-04-28, and models.m.policy.cool_down_days is 7"
+    assert back_guards(Policy(), "m", NOW, [days(3)]) == [said]
+    assert back_guards(Policy(), "m", NOW, [days(8), NOW]) == []

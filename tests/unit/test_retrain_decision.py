@@ -101,6 +101,14 @@ def test_what_was_asked_for_is_not_asked_for_again_at_once(world):
     assert decide(world).decision == "retrain"
 
 
+def test_skew_is_not_retrained_for_whatever_the_rule_says(world):
+    """A retrain learns from the source, which does not show the change."""
+    rule(world, "value")
+    receipt = decide(world, look={**LOOK, "verdict": "skew", "decision": "wait"})
+    assert (receipt.says, receipt.decision) == ("retrain", "wait")
+    assert "train/serve skew" in receipt.guards[0]
+
+
 def test_a_backtests_curve_is_what_a_version_is_expected_to_lose(world):
     """Without a label of its own a version is judged by how this model's versions aged in the backtest."""
     rule(world, "value")
