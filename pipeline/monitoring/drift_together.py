@@ -49,18 +49,23 @@ def together(
 
 def _null(found: DomainClassifier, kept: Path, digest: str) -> list[float]:
     of = {"reference": digest, "columns": list(found.columns), "rows": domain_classifier.BLOCK_ROWS}
-    try:
-        known = json.loads(kept.read_text(encoding="utf-8"))
-        if known["of"] == of:
-            return [float(auc) for auc in known["null"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
+    if known := _known(kept, of):
+        return known
     null = found.null()
     kept.parent.mkdir(parents=True, exist_ok=True)
     aside = kept.with_suffix(f".{os.getpid()}")
     aside.write_text(json.dumps({"of": of, "null": null}), encoding="utf-8")
     aside.replace(kept)
     return null
+
+
+def _known(kept: Path, of: Mapping[str, object]) -> list[float]:
+    """What the file has of this reference; none where it is of another, or damaged: then it is measured again."""
+    try:
+        known = json.loads(kept.read_text(encoding="utf-8"))
+        return [float(auc) for auc in known["null"]] if known["of"] == of else []
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def with_together(verdict: DriftVerdict, found: Together, limits: DriftLimits) -> DriftVerdict:

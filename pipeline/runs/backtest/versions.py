@@ -216,11 +216,10 @@ class _Kept:
         """The fitted pipeline; None where it is not there as it was written."""
         file = self._folder / "model.skops"
         try:
-            if self._model_digest and hashlib.sha256(file.read_bytes()).hexdigest() == self._model_digest:
-                return skops_file.load(file)
+            whole = self._model_digest and hashlib.sha256(file.read_bytes()).hexdigest() == self._model_digest
         except OSError:
-            pass
-        return None
+            return None
+        return skops_file.load(file) if whole else None
 
     def write_model(self, fitted: Any) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
