@@ -47,17 +47,25 @@ def test_its_stages_compile_no_module_of_the_project_again(project):
 
 
 @pytest.mark.parametrize(
-    "block", ["{rollout: {serving: {max_rwos: 3}}}", "[a list]", "{as_of: 2024-03-01T02:00:00+02:00}"]
+    "block",
+    [
+        "{rollout: {serving: {max_rwos: 3}}}",
+        "[a list]",
+        "{as_of: 2024-03-01T02:00:00+02:00}",
+        "{as_of: 2024-03-01T02:00:00+02:00, gates: &same [], monitor: *same}",
+    ],
 )
 def test_a_broken_block_of_another_model_stops_no_stage(project, block):
-    """A model's stages run while another model's block is broken, also by a time that DVC would refuse."""
+    """A model's stages run while another model's block is broken, also by a time that DVC would refuse. A file whose blocks share parts
+    stays whole."""
     (project / "params.yaml").open("a").write(f"  other: {block}\n")
     made = opened(project)
     workspace.run_stage(made, "snapshot")
     assert made.files.snapshot.is_dir()
-    written = yaml.safe_load((made.folder / "params.yaml").read_text())["models"]["other"]
-    if "as_of" in written:
-        assert time_of(written["as_of"]) == datetime(2024, 3, 1, tzinfo=UTC)
+    written = yaml.safe_load((made.folder / "params.yaml").read_text())["models"]
+    assert ("other" in written) == ("*same" in block)
+    if "other" in written:
+        assert time_of(written["other"]["as_of"]) == datetime(2024, 3, 1, tzinfo=UTC)
 
 
 def test_much_untracked_data_is_refused_by_name_and_ignored_data_is_not(project):
