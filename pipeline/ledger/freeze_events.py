@@ -13,7 +13,7 @@ class Frozen(Event, kind="frozen"):
     by: str = ""
 
     def sentence(self) -> str:
-        end = f" until {self.until}" if self.until else ""
+        end = f" until {self.until[:16].replace('T', ' ')}" if self.until else ""
         return f"frozen{end}{f' by {self.by}' if self.by else ''}: {self.reason}"
 
 
