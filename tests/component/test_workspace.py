@@ -56,8 +56,7 @@ def test_its_stages_compile_no_module_of_the_project_again(project):
     ],
 )
 def test_a_broken_block_of_another_model_stops_no_stage(project, block):
-    """A model's stages run while another model's block is broken, also by a time that DVC would refuse. A file whose blocks share parts
-    stays whole."""
+    """A model's stages run while another's block is broken, also by a time that DVC would refuse, in a file that stays whole."""
     (project / "params.yaml").open("a").write(f"  other: {block}\n")
     made = opened(project)
     workspace.run_stage(made, "snapshot")
