@@ -115,9 +115,8 @@ def _with_history(
     worth = worth_of(context, name, history)
     days = model.policy.window_days
     known = replace(history.known, cost=worth.retrain_in_loss(days))
-    backtests = context.ledger.newest(Backtested, models=[name])
     decision_settlement.settle(context, run, name, history, worth)
-    policies = of_model.policies(model.policy, backtests[-1].event if backtests else None)
+    policies = of_model.policies(model.policy, _backtest(context, name, as_of))
     said = {rule: policy.decide(known) for rule, policy in policies.items()}
     others = {rule: _shown(decision, history) for rule, decision in said.items()}
     if look is not None:
@@ -134,6 +133,13 @@ def _with_history(
     if rule == DRIFT:
         return RetrainDecided(**base, **_of_look(look))
     return RetrainDecided(**base, **_of_decision(said[rule], history, worth.unit(days)))
+
+
+def _backtest(context: Context, name: str, as_of: datetime) -> Backtested | None:
+    """The newest one of this loss that knew of nothing after `as_of`; in another loss its curve is in another unit."""
+    loss = context.params.model(name).loss
+    found = [e.event for e in context.ledger.events(Backtested, model=name) if e.event.loss == loss]
+    return next((event for event in reversed(found) if time_of(event.end) <= as_of), None)
 
 
 def _base(model: Model, live: LiveVersion, as_of: datetime) -> dict[str, Any]:

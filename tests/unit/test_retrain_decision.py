@@ -110,23 +110,30 @@ def test_skew_is_not_retrained_for_whatever_the_rule_says(world):
 
 
 def test_a_backtests_curve_is_what_a_version_is_expected_to_lose(world):
-    """Without a label of its own a version is judged by how this model's versions aged in the backtest."""
+    """A version is judged by how this model's versions aged: in this loss, and up to the look alone."""
     rule(world, "value")
     world.right["1"] = lambda weeks: 0.8
-    told = {
-        "start": "",
-        "end": "",
-        "window_days": 7,
-        "windows": 50,
-        "delay": 0,
-        "compared_from": "",
-        "loss": "log_loss",
-    }
     curve = {"b": 0.05, "slow": 8.0, "error": 0.0001, "blocks": 40, "alarmed": 1.0}
-    world.ledger.append(Backtested(**told, recommendation="", best="", tells=True, staleness=curve), "churn")
-    aged = decide(world)
-    assert aged.score > 0
-    assert decide(world, YEAR + timedelta(days=24)).score < aged.score
+
+    def backtested(end, loss):
+        told = {
+            "start": "2023-01-01",
+            "end": end,
+            "window_days": 7,
+            "windows": 50,
+            "delay": 0,
+            "compared_from": "",
+            "loss": loss,
+        }
+        world.ledger.append(Backtested(**told, recommendation="", best="", tells=True, staleness=curve), "churn")
+
+    backtested("2024-03-02", "log_loss")
+    backtested("2023-12-31", "brier")
+    unknown = decide(world).score
+    backtested("2023-12-31", "log_loss")
+    aged = decide(world).score
+    assert aged > 0.01 > unknown
+    assert decide(world, YEAR + timedelta(days=24)).score < aged
 
 
 def test_a_run_on_schedule_asks_first(world):

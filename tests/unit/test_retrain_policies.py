@@ -8,8 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.policy.retraining.base import Decision, History, Known, Policy
-from pipeline.policy.retraining.budget import funded
+from pipeline.policy.retraining.base import History, Known, Policy
 from pipeline.policy.retraining.drift import Drift
 from pipeline.policy.retraining.forecast import Forecast, gains_of
 from pipeline.policy.retraining.metric import Metric
@@ -161,24 +160,3 @@ def test_forecast_learns_what_retrains_gain() -> None:
     for history, expected in ((steep, True), (flat, False)):
         gains = gains_of(history.losses[:25, :25], np.arange(25), 1, all_pairs=True)
         assert bool(replay(history, Forecast(gains), 0.5, 25).retrained) is expected
-
-
-def test_a_budget_goes_where_it_pays_most() -> None:
-    """Of three models that ask, the two that save most money are retrained; the third waits and says why; going back is free."""
-    asked = {
-        name: Decision("retrain", "old", "", saving, 1.0, None, saving)
-        for name, saving in zip("abc", (2, 3, 4), strict=True)
-    }
-    asked["d"] = Decision("go back", "better", "", 0, 1, 0)
-    said = funded(asked, {"a": 100.0, "b": 1.0, "c": 1.0, "d": 1.0}, left=2)
-    assert {name: decision.action for name, decision in said.items()} == {
-        "a": "retrain",
-        "b": "wait",
-        "c": "retrain",
-        "d": "go back",
-    }
-    assert "number 3 of 3" in said["b"].why
-    assert {decision.action for decision in funded(asked, dict.fromkeys("abcd", 1.0), 0).values()} == {
-        "wait",
-        "go back",
-    }
