@@ -26,7 +26,8 @@ from pipeline.errors import DataError
 from pipeline.serving.scan import MAX_TEXT_BYTES
 from pipeline.serving.schema import Column as Ruled
 from pipeline.serving.schema import Schema, spelling
-from pipeline.settings.models import Column, Contract, Model
+from pipeline.settings.gates import Column, Contract
+from pipeline.settings.models import Model
 from pipeline.training import tasks
 
 EXAMPLES = 3

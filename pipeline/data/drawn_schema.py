@@ -15,7 +15,7 @@ from pipeline.errors import DataError
 from pipeline.serving.schema import Column, Schema
 from pipeline.serving.schema.columns import Kind
 from pipeline.serving.schema.spelling import Spelling
-from pipeline.settings.models import Column as Rule
+from pipeline.settings.gates import Column as Rule
 from pipeline.settings.models import Model
 
 # A number as a category, without leading zeros: these are a name's, like the postal code 01067. A fraction has no zeros at its end: these

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pipeline.errors import DataError
 from pipeline.serving.schema import Column, Schema, Unreadable
-from pipeline.settings.models import Column as Rule
+from pipeline.settings.gates import Column as Rule
 from pipeline.settings.models import Model
 
 

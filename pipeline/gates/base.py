@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
+
+from pipeline.settings.gates import Mode
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,25 +17,61 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Table:
+    """Rows under a verdict in the report, such as its slices: `columns` name them, and each row has a cell for each."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str | float | None, ...], ...]
+
+
+@dataclass(frozen=True)
 class Verdict:
-    """The result of one gate: passed or not, what was observed, the limit, and the reason in words."""
+    """The result of one gate: passed or not, what was observed, the limit, and the reason in words.
+
+    `interval` is the 95 % interval of `observed`, in its unit, where the gate has one. A gate that could not judge, for want of rows
+    say, is not `judged`: `passed` then says whether the version may go on, and the reason what would give a verdict. `mode` is that of
+    `gates.modes`: a verdict of mode `warn` stops nothing.
+    """
 
     gate: str
     passed: bool
     observed: float
     limit: float
     reason: str
+    interval: tuple[float, float] | None = None
+    judged: bool = True
+    mode: Mode = "on"
+    table: Table | None = None
+
+    @property
+    def stops(self) -> bool:
+        """Whether the version may not be registered."""
+        return not self.passed and self.mode == "on"
+
+    @property
+    def word(self) -> str:
+        """`passed`, `FAILED`, `warned` or `no verdict`."""
+        if not self.passed:
+            return "FAILED" if self.stops else "warned"
+        return "passed" if self.judged else "no verdict"
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Verdict:
-        """Reads `as_dict` back. Raises KeyError when a field is missing."""
-        return cls(**{field.name: values[field.name] for field in fields(cls)})
+        """Reads `as_dict` back, also one of before a field with a default. Raises KeyError when another field is missing."""
+        known = {
+            field.name: values[field.name] for field in fields(cls) if field.name in values or field.default is MISSING
+        }
+        if known.get("interval") is not None:
+            known["interval"] = tuple(known["interval"])
+        if (table := known.get("table")) is not None:
+            known["table"] = Table(tuple(table["columns"]), tuple(tuple(row) for row in table["rows"]))
+        return cls(**known)
 
     def __str__(self) -> str:
-        return f"{'passed' if self.passed else 'FAILED'} {self.gate}: {self.reason}"
+        return f"{self.word} {self.gate}: {self.reason}"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ does not apply. A team's own gate needs no change here: see `own`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.errors import GateError
@@ -57,24 +58,28 @@ def verdicts(
 ) -> list[Verdict]:
     """The verdicts of all gates on the packaged model, those on its data first."""
     packaged = packaged_model(model, files, champion_package, champion_version, backfill, accept_schema_change)
-    ours = [*_applicable(gate(packaged) for gate in DATA_GATES), *_applicable(gate(packaged) for gate in MODEL_GATES)]
+    ours = (gate(packaged) for gate in (*DATA_GATES, *MODEL_GATES))
     asked = {"backfill": backfill, "accept_schema_change": accept_schema_change}
-    return [*ours, *own.verdicts(model, files, champion_package, champion_version, **asked)]
+    own_gates = own.verdicts(model, files, champion_package, champion_version, **asked)
+    return _in_their_modes(model, [*ours, *own_gates])
 
 
 def data_verdicts(model: Model, files: Artifacts) -> list[Verdict]:
     """The verdicts of the gates that need only the validated data."""
     data = ValidatedData(model, read_json(files.validation))
-    return _applicable(gate(data) for gate in DATA_GATES)
+    return _in_their_modes(model, (gate(data) for gate in DATA_GATES))
 
 
-def _applicable(results: Iterable[Verdict | None]) -> list[Verdict]:
-    return [verdict for verdict in results if verdict is not None]
+def _in_their_modes(model: Model, results: Iterable[Verdict | None]) -> list[Verdict]:
+    """The verdicts of the gates that apply and are not off, each in the mode that `gates.modes` gives it."""
+    modes = model.gates.modes
+    found = [replace(verdict, mode=modes.get(verdict.gate, "on")) for verdict in results if verdict is not None]
+    return [verdict for verdict in found if verdict.mode != "off"]
 
 
 def refuse_failed(name: str, verdicts: list[Verdict]) -> None:
-    """Raises GateError with the reason of every gate that failed."""
-    failed = [verdict for verdict in verdicts if not verdict.passed]
+    """Raises GateError with the reason of every gate that failed and is on."""
+    failed = [verdict for verdict in verdicts if verdict.stops]
     if failed:
         raise GateError(
             f"{name} gates",

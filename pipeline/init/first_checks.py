@@ -11,7 +11,7 @@ from pipeline.init.request import LeftOut, Request
 from pipeline.init.roles import Roles
 from pipeline.init.windows import FEWEST_HELD_OUT, Windows
 from pipeline.serving.schema.texts import encoded
-from pipeline.settings.models import Gates
+from pipeline.settings.gates import Gates
 from pipeline.training.tasks import TASKS
 
 # Rows that are looked at, evenly over time; a feature that alone predicts the target better than this knows it.

@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.ledger.events import Event, StepEnded, StepStarted
 from pipeline.ledger.rollout_events import RolloutEnded
 from pipeline.ledger.store import Entry, Ledger
-from pipeline.settings.models import Baseline, Prices
+from pipeline.settings.accounts import Baseline, Prices
 
 NO_END = "no end recorded"
 

@@ -145,8 +145,11 @@ class GatesChecked(Event, kind="gates_checked"):
     quarantined_a_day: Mapping[str, Sequence[int]] | None = None
 
     def sentence(self) -> str:
-        failed = [verdict["gate"] for verdict in self.verdicts if not verdict["passed"]]
-        outcome = f"failed: {', '.join(failed)}" if failed else "all passed"
+        missed = [verdict for verdict in self.verdicts if not verdict["passed"]]
+        warned = [verdict["gate"] for verdict in missed if verdict.get("mode") == "warn"]
+        failed = [verdict["gate"] for verdict in missed if verdict["gate"] not in warned]
+        outcome = f"failed: {', '.join(failed)}" if failed else "all passed" if not warned else "none failed"
+        outcome += f"; warned: {', '.join(warned)}" if warned else ""
         return f"gates: {len(self.verdicts)} checked, {outcome}"
 
 

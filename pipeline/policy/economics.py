@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pipeline.ledger.costs import RunCosts
+from pipeline.settings.accounts import Prices
 from pipeline.settings.economics import Economics
-from pipeline.settings.models import Prices
 
 Known = Literal["measured", "yours", "guess"]
 # What one unit of loss on one row costs where nobody says, in the currency of the prices.

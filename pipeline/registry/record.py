@@ -155,7 +155,7 @@ def create_version(
 
 def _signature(registry: Registry, workspace: Workspace, verdicts: Sequence[Verdict]) -> str:
     """The signature of a package whose gates all passed. Raises GateError for any other."""
-    failed = [verdict.gate for verdict in verdicts if not verdict.passed]
+    failed = [verdict.gate for verdict in verdicts if verdict.stops]
     if failed or not verdicts:
         raise GateError(
             f"model {workspace.model}", f"did not pass {', '.join(failed) or 'any gate'}", "nothing was registered"

@@ -97,7 +97,7 @@ def _refuse_bad_data(context: Context, opened: workspace.Workspace, backfill: bo
 
     model = _settings(context, opened)
     verdicts = gates.data_verdicts(model, opened.files)
-    if not all(verdict.passed for verdict in verdicts):
+    if any(verdict.stops for verdict in verdicts):
         _record_verdicts(context, opened, verdicts)
         try:
             record.record_refused(context.registry, opened, model, verdicts, _origin(backfill))

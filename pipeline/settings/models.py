@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, cast
+from typing import Any, Literal, NoReturn, cast
 
 import yaml
-from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, model_validator
 
 from pipeline.errors import SettingsError
 from pipeline.settings import agreement, read_before, yaml_file
+from pipeline.settings.accounts import Baseline, Prices
 from pipeline.settings.assets import AssetName, own_events
 from pipeline.settings.blocks import Blocks, BrokenBlocks, RightBlocks
 from pipeline.settings.columns import Hook
 from pipeline.settings.cron import Cron
 from pipeline.settings.economics import Economics
 from pipeline.settings.faults import all_faults, fault, read_sections, readable_part
+from pipeline.settings.gates import Gates
 from pipeline.settings.policy import Policy
 from pipeline.settings.rollout import Rollout
 from pipeline.settings.scoring import Scoring
@@ -48,33 +49,6 @@ def refuse_unknown(conf: Mapping | None, known: Mapping) -> None:
         raise SettingsError(f"conf {', '.join(unknown)}", "is unknown to this Dag", f"use {', '.join(known)}")
 
 
-def _low_to_high(pair: tuple[float, float]) -> tuple[float, float]:
-    low, high = pair
-    if not 0 <= low <= high:
-        raise ValueError(f"must be [low, high] with 0 <= low <= high; got [{low:g}, {high:g}]")
-    return pair
-
-
-Range = Annotated[tuple[float, float], AfterValidator(_low_to_high)]
-
-
-class Prices(Section):
-    """Prices in `currency`; pipeline.ledger.costs has the formula."""
-
-    currency: str = Field(default="USD", min_length=1)
-    cpu_core_hour: float = Field(ge=0)
-    memory_gb_hour: float = Field(ge=0)
-    engineer_hour: float = Field(ge=0)
-
-
-class Baseline(Section):
-    """The claims that ROI uses: (low, high) engineer hours for one deployment, and their source."""
-
-    source: str
-    manual_engineer_hours_per_deployment: Range
-    automated_engineer_hours_per_deployment: Range
-
-
 class Workspaces(Section):
     """Which workspaces stay on disk: the newest `keep` of ended runs, and unended ones that were used in `abandoned_hours`; and
     how much untracked content a run takes along."""
@@ -94,72 +68,6 @@ class Schedule(Section):
     on_asset: tuple[AssetName, ...] = ()
     # From a step of the run to the Celery queue for its task.
     queues: dict[str, str] = {}
-
-
-class Column(Section):
-    type: Literal["number", "integer", "boolean", "text"] | None = None
-    min: float | None = None
-    max: float | None = None
-    allowed: tuple[bool | int | float | str, ...] | None = None
-    nullable: bool = False
-    # Its values follow the calendar, as a month does: drift leaves it out.
-    calendar: bool = False
-
-    def does_not_fit(self, text: bool, listed: str = "") -> str:
-        """The part of this rule that does not fit a text column, or a number; '' when all of it fits. `listed` is "datetime" or "text"
-        for a column under these keys."""
-        if listed:
-            given = [name for name in ("type", "min", "max", "allowed") if getattr(self, name) is not None]
-            return (
-                f"{given[0]}: does not fit a column under training.{listed}; its rules are nullable and calendar"
-                if given
-                else ""
-            )
-        if self.type == "text" and not text:
-            return f"type: {self.type} does not fit; features under numeric and the target are numbers"
-        if text and (self.min is not None or self.max is not None):
-            return "min and max: are for numbers, but this column is text"
-        if not text and any(isinstance(value, str) for value in self.allowed or ()):
-            return "allowed: lists text, but this column holds numbers"
-        if self.allowed == ():
-            return "allowed: is an empty list, so no value is right"
-        if self.min is not None and self.max is not None and self.min > self.max:
-            return f"min and max: {self.min:g} is above {self.max:g}, so no value is right"
-        return "" if text else self._no_number()
-
-    def _no_number(self) -> str:
-        """Which of the rules for a number leave no value, or name one that another rule forbids; '' when they agree."""
-        low, high = (-math.inf if self.min is None else self.min), (math.inf if self.max is None else self.max)
-        given = [value for value in self.allowed or () if not isinstance(value, str)]
-        for value in given:
-            if not low <= value <= high:
-                return f"allowed: {value} is outside of min and max"
-            if self.type == "integer" and value % 1:
-                return f"allowed: {value} is no whole number, as type says"
-            if self.type == "boolean" and value not in (0, 1):
-                return f"allowed: {value} is neither true nor false, as type says"
-        if self.type == "boolean" and not (low <= 0 <= high or low <= 1 <= high):
-            return "min and max: neither 0 nor 1 is between them, and type is boolean"
-        return ""
-
-
-class Contract(Section):
-    min_rows: int = Field(default=1, ge=1, le=MOST)
-    max_bad_share: float = Field(default=0.0, ge=0, le=1)
-    rows_a_day: Range | None = None
-    missing_a_day: float = Field(default=0.8, gt=0, le=1)
-    columns: dict[str, Column] = Field(default_factory=dict)
-
-
-class Gates(Section):
-    metric_limit: float
-    baseline_margin: float = 0.0
-    champion_tolerance: float = Field(default=0.0, ge=0)
-    unknown_share: float = Field(default=0.5, ge=0, le=1)
-    parity_tolerance: float = Field(default=1e-4, gt=0, lt=1)
-    # A team's own gates; each reports under this name.
-    own: tuple[Hook, ...] = ()
-    contract: Contract = Contract()
 
 
 class DriftLimits(Section):

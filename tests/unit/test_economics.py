@@ -10,8 +10,9 @@ from harness.project import CHURN, write_params
 from pipeline.errors import SettingsError
 from pipeline.ledger.costs import RunCosts, StepCost
 from pipeline.policy.economics import GUESSED_VALUE, Figure, worth
+from pipeline.settings.accounts import Prices
 from pipeline.settings.economics import Decisions, Economics
-from pipeline.settings.models import Model, Prices, load
+from pipeline.settings.models import Model, load
 from pipeline.training import economic_loss, tasks
 from pipeline.training.tasks import Answers
 

@@ -20,7 +20,7 @@ from pipeline.ledger.timeline import (
     timeline,
     trusted_predecessor,
 )
-from pipeline.settings.models import Baseline, Prices
+from pipeline.settings.accounts import Baseline, Prices
 from tests.support.ledger import filled
 
 PRICES = Prices(currency="EUR", cpu_core_hour=3600.0, memory_gb_hour=3600.0, engineer_hour=100.0)

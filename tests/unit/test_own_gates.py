@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.gates import own
 from pipeline.gates.base import Verdict
-from pipeline.settings.models import Gates
+from pipeline.settings.gates import Gates
 
 PACKAGED = SimpleNamespace(held_out=[1, 2, 3])
 
