@@ -18,6 +18,7 @@ from pipeline.workspaces import whole_files
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
+    from dvc_data.hashfile.db import HashFileDB
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,21 @@ def cached_files(folder: Path) -> Iterator[Callable[[str], Path | None]]:
         yield cached_file
 
 
+def remove(folder: Path, hashes: Iterable[str]) -> tuple[int, int]:
+    """Removes files from the cache and the remote; returns the number of those that were there and their size in bytes.
+
+    Folders last: until its own hash is gone, a folder's files are known. Raises RemoteError.
+    """
+    with _repository(folder) as repo:
+        return whole_files.remove(repo, _remote(repo), sorted(hashes, key=lambda md5: (md5.endswith(".dir"), md5)))
+
+
+def sizes(folder: Path, hashes: Iterable[str]) -> list[int]:
+    """The sizes in bytes of those files that the cache or the remote has."""
+    with _repository(folder) as repo:
+        return whole_files.sizes(repo, _remote(repo), list(hashes))
+
+
 def _with_their_files(repo: Repo, hashes: Iterable[str]) -> list[str]:
     """`hashes` and the files of those that are folders."""
     return sorted({needed for md5 in hashes for needed in (md5, *_files_of(repo, md5))})
@@ -130,6 +146,10 @@ def _lacking(repo: Repo, hashes: list[str]) -> list[str]:
         raise RemoteError(
             f"remote {_url(repo)}", f"does not say what it has: {_first_line(error)}", "check its address and its keys"
         ) from error
+
+
+def _remote(repo: Repo) -> HashFileDB | None:
+    return repo.cloud.get_remote_odb() if _url(repo) is not None else None
 
 
 def _files_of(repo: Repo, md5: str) -> list[str]:

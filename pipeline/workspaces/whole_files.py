@@ -6,6 +6,7 @@ for ever. Nothing is trained on the first, and nothing of the second is taken fo
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import shutil
@@ -110,3 +111,33 @@ def refuse_changed(folder: Path, recorded: Mapping[str, str]) -> None:
             broken(repo, hashes)
         shutil.rmtree(made) if made.is_dir() else made.unlink()
         raise DataError(path, f"has other bytes than those recorded as {md5}", "run it again: the run makes it anew")
+
+
+def sizes(repo: Repo, remote: HashFileDB | None, hashes: Sequence[str]) -> list[int]:
+    """The sizes in bytes of those files that the cache or the remote has; the remote's where both have it."""
+    with ThreadPoolExecutor(ASKED_AT_ONCE) as threads:
+        found = threads.map(lambda md5: _size(repo, remote, md5), hashes)
+    return [size for size in found if size is not None]
+
+
+def remove(repo: Repo, remote: HashFileDB | None, hashes: Sequence[str]) -> tuple[int, int]:
+    """Removes the files from cache and remote, in this order of files; returns how many were there and their size in bytes."""
+    from dvc_data.hashfile.db import get_index
+
+    there = sizes(repo, remote, hashes)
+    for md5 in hashes:
+        Path(repo.cache.local.oid_to_path(md5)).unlink(missing_ok=True)
+        if remote is not None:
+            with contextlib.suppress(FileNotFoundError):
+                remote.fs.remove(remote.oid_to_path(md5))
+    if remote is not None and there:
+        get_index(remote).clear()
+    return len(there), sum(there)
+
+
+def _size(repo: Repo, remote: HashFileDB | None, md5: str) -> int | None:
+    if remote is not None:
+        with contextlib.suppress(FileNotFoundError):
+            return int(remote.fs.info(remote.oid_to_path(md5))["size"])
+    cached = Path(repo.cache.local.oid_to_path(md5))
+    return cached.stat().st_size if cached.is_file() else None
