@@ -66,7 +66,7 @@ def test_what_a_kept_version_needs_stays_and_all_else_goes(project):
     assert list(noted.versions) == ["1"] and noted.removed["artifacts in MLflow"] >= 2
     assert "versions 1 cannot be deployed or rebuilt any more" in noted.sentence()
     with pytest.raises(
-        RegistryError, match=r"version 1: was pruned at .*: train it anew: `perennial retrain churn --as-of"
+        RegistryError, match=r"version 1: was pruned at .*; train it anew: `perennial retrain churn --as-of"
     ):
         Context.here().registry.package_folder("churn", "1")
     with pytest.raises(RegistryError, match="was pruned at"):

@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from pipeline.errors import LedgerError
-from pipeline.ledger import decision_events, events, freeze_events, receipt_events, rollout_events
+from pipeline.ledger import decision_events, events, freeze_events, prune_events, receipt_events, rollout_events
 from pipeline.ledger.events import KINDS, Event, UnknownEvent
 from pipeline.ledger.rollout_events import RolloutEvent
 from pipeline.ledger.store import EVENTS, canonical, chain_hash
@@ -341,7 +341,7 @@ def test_each_kind_is_registered_once():
     """Every class with a kind is in KINDS under that kind, and no two classes share one."""
     classes = [
         value
-        for module in (decision_events, events, freeze_events, receipt_events, rollout_events)
+        for module in (decision_events, events, freeze_events, prune_events, receipt_events, rollout_events)
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Event) and value.__module__ == module.__name__ and value.KIND
     ]
