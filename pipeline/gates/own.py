@@ -26,10 +26,11 @@ REPORT = "own_gates.json"
 
 
 def verdicts(
-    model: Model, files: Artifacts, champion_package: Path | None, champion_version: str | None, **asked: bool
+    model: Model, files: Artifacts, champion_package: Path | None, champion_version: str | None, **asked: Any
 ) -> list[Verdict]:
-    """The verdicts of the model's own gates on the packaged model, in the order of `gates.own`."""
-    if not model.gates.own:
+    """The verdicts of the model's own gates that are not off on the packaged model, in the order of `gates.own`; `asked` is for
+    `packaged_model`."""
+    if not asked_of(model):
         return []
     report = files.folder / REPORT
     report.unlink(missing_ok=True)
@@ -44,11 +45,16 @@ def verdicts(
     done = subprocess.run(command, cwd=root, stdout=sys.stderr.fileno(), check=False)
     if not report.is_file():
         raise StageError(
-            f"gates.own {', '.join(model.gates.own)}",
+            f"gates.own {', '.join(asked_of(model))}",
             f"their process ended with code {done.returncode} and without a verdict",
             "see its output above",
         )
     return [Verdict.from_dict(values) for values in json.loads(report.read_text(encoding="utf-8"))]
+
+
+def asked_of(model: Model) -> list[str]:
+    """The own gates that are not off."""
+    return [hook for hook in model.gates.own if model.gates.modes.get(hook) != "off"]
 
 
 def verdict_of(hook: str, packaged: PackagedModel) -> Verdict | None:
@@ -113,8 +119,9 @@ def main(question: dict[str, Any]) -> None:
         question["version"],
         question["backfill"],
         question["accept_schema_change"],
+        question["champion_trained_to"],
     )
-    found = [verdict_of(hook, packaged) for hook in model.gates.own]
+    found = [verdict_of(hook, packaged) for hook in asked_of(model)]
     aside = files.folder / f"{REPORT}.new"
     aside.write_text(json.dumps([verdict.as_dict() for verdict in found if verdict is not None]), encoding="utf-8")
     aside.replace(files.folder / REPORT)

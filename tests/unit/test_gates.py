@@ -270,7 +270,8 @@ def packaged(model, limits, **evaluation):
     """What the gates on metrics look at: `limits` of params.yaml's gates, and an evaluation."""
     settings = model.model_copy(update={"gates": model.gates.model_copy(update=limits)})
     figures = {"rows": 10, "trained_rows": 90, "baseline": {}} | evaluation
-    return PackagedModel(settings, {}, evaluate.Evaluation(**figures), held_out=None, package=None)
+    no_rows = pd.DataFrame({"seen_at": pd.to_datetime([], utc=True), "left": [], "prediction": []})
+    return PackagedModel(settings, {}, evaluate.Evaluation(**figures), no_rows, SimpleNamespace(classes=()))
 
 
 @pytest.mark.parametrize(
