@@ -72,7 +72,8 @@ def _compared(packaged: PackagedModel, rows: pd.DataFrame) -> Verdict:
     champion = Answers(packaged.champion.predict_frame(rows), packaged.champion.classes)
     scores = measured.score(candidate), measured.score(champion)
     naive = packaged.evaluation.baseline.get(metric, 0.0)
-    by = measured.gain(candidate, champion, naive if METRICS[metric].in_targets_unit and naive > 0 else 1.0)
+    unit = naive if METRICS[metric].in_targets_unit and naive > 0 else 1.0
+    by = measured.gain(candidate, champion, unit, packaged.evaluation.trained_rows)
     on = f"the same {len(rows):,} rows, which neither was trained on"
     if not math.isfinite(scores[1]):
         return _none(packaged, f"{on}, do not tell the {metric} of version {version}")

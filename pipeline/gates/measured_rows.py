@@ -82,8 +82,8 @@ class Measured:
         weight = np.ones(len(self.target)) if self.weight is None else self.weight
         return resampled.values(self.task, self.metric, self.target, answers, weight, self.blocks, self._drawn)
 
-    def figure(self, value: float, draws: np.ndarray | None) -> Figure:
-        """`value` with the interval that its values on the `draws` give."""
+    def figure(self, value: float, draws: np.ndarray | None, wider: float = 1.0) -> Figure:
+        """`value` with the interval that its values on the `draws` give, its standard error times `wider`."""
         if draws is None or not np.isfinite(value):
             return Figure(value)
         from scipy import stats
@@ -93,7 +93,7 @@ class Measured:
             return Figure(value)
         count = self.blocks.count
         # A draw of `count` blocks varies by so much less than `count` days elsewhere would.
-        error = float(known.std() * (count / (count - 1)) ** 0.5)
+        error = wider * float(known.std() * (count / (count - 1)) ** 0.5)
         width = float(stats.t.ppf((1 + LEVEL) / 2, count - 1))
         return Figure(value, (value - width * error, value + width * error), error, width)
 
@@ -106,10 +106,16 @@ class Measured:
         low, high = found.interval
         return Figure(value, (max(low, lowest), min(high, highest)), found.error, found.width)
 
-    def gain(self, answers: Answers, other: Answers, unit: float = 1.0) -> Figure:
-        """By how much `answers` are better than `other`, on the same rows, as a share of `unit`; negative when they are worse."""
+    def gain(self, answers: Answers, other: Answers, unit: float = 1.0, learnt: int = 0) -> Figure:
+        """By how much `answers` are better than `other`, on the same rows, as a share of `unit`; negative when they are worse.
+
+        With `learnt`, how many rows each of two models learnt from, the interval also has what new rows to learn from would change.
+        """
         value = better_by(self.metric, self.score(answers), self.score(other)) / unit
         draws = [self.on_draws(each) for each in (answers, other)]
         if draws[0] is None or draws[1] is None:
             return Figure(value)
-        return self.figure(value, better_by(self.metric, draws[0], draws[1]) / unit)  # type: ignore[arg-type]
+        # Of two fits of one model with p parameters to n rows each, the true mean losses differ by a standard deviation of
+        # sqrt(p) / n, and the losses of a row by sqrt(2 p / n): on m rows the squares are as m to 2 n.
+        wider = (1 + len(self.target) / (2 * learnt)) ** 0.5 if learnt else 1.0
+        return self.figure(value, better_by(self.metric, draws[0], draws[1]) / unit, wider)  # type: ignore[arg-type]
