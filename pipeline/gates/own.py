@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import StageError
-from pipeline.gates.base import PackagedModel, Verdict
+from pipeline.gates.base import PackagedModel, Table, Verdict
 from pipeline.gates.packaged import packaged_model
 from pipeline.settings.models import Model, load
 from pipeline.workspaces.dvc_graph import Artifacts
@@ -70,7 +70,14 @@ def verdict_of(hook: str, packaged: PackagedModel) -> Verdict | None:
     if fault := _no_verdict(answer):
         return _failed(hook, f"must return a Verdict or None: {fault}")
     return replace(
-        answer, gate=hook, passed=bool(answer.passed), observed=float(answer.observed), limit=float(answer.limit)
+        answer,
+        gate=hook,
+        passed=bool(answer.passed),
+        judged=bool(answer.judged),
+        observed=float(answer.observed),
+        limit=float(answer.limit),
+        interval=None if answer.interval is None else (float(answer.interval[0]), float(answer.interval[1])),
+        table=None if answer.table is None else _plain(answer.table),
     )
 
 
@@ -89,7 +96,41 @@ def _no_verdict(answer: Any) -> str:
             return f"{name} is {number}"
     if not isinstance(answer.reason, str) or not answer.reason.strip():
         return f"reason is {answer.reason!r}, not words"
+    if answer.interval is not None and not _is_interval(answer.interval):
+        return f"interval is {answer.interval!r}, not two numbers"
+    if answer.table is not None and not _is_table(answer.table):
+        return f"table is {answer.table!r}"[:200] + ", not a Table of rows"
     return ""
+
+
+def _is_table(table: Any) -> bool:
+    try:
+        return isinstance(table, Table) and all(len(row) == len(table.columns) for row in table.rows)
+    except TypeError:
+        return False
+
+
+def _is_interval(interval: Any) -> bool:
+    try:
+        low, high = map(float, interval)
+    except (TypeError, ValueError):
+        return False
+    return low <= high
+
+
+def _plain(table: Table) -> Table:
+    """The table with cells that JSON can hold: numbers of NumPy as Python's, and anything else that is no number as text."""
+    rows = tuple(tuple(_cell(value) for value in row) for row in table.rows)
+    return Table(tuple(map(str, table.columns)), rows)
+
+
+def _cell(value: Any) -> str | float | None:
+    if value is None or isinstance(value, str):
+        return value
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return str(value)
 
 
 def _failed(hook: str, reason: str) -> Verdict:
