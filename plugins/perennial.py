@@ -77,6 +77,14 @@ def create_page():
         file = report_file(Context.here(), model, name)
         return FileResponse(file) if file else HTMLResponse("There is no such report.", status_code=404)
 
+    @page.get("/gates/{run:path}", response_class=HTMLResponse, dependencies=[Depends(get_user)])
+    def gates(run: str):
+        from pipeline.context import Context
+        from pipeline.pages.gates import gates_page
+
+        found = gates_page(Context.here(), run)
+        return found or HTMLResponse("No gates were checked in such a run.", status_code=404)
+
     @page.get("/data/{version}", response_class=HTMLResponse, dependencies=[Depends(get_user)])
     def data(version: str):
         from pipeline.context import Context

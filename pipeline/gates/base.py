@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pipeline.settings.gates import Mode
@@ -88,6 +89,7 @@ class PackagedModel(ValidatedData):
 
     `held_out` has the held-out rows with scikit-learn's answers in the column `prediction`; `package` and `champion` answer
     as their slots do. There may be no champion. With `accept_schema_change` the model may take other columns than the champion.
+    The champion was trained on rows with an event time before `champion_trained_to`, None where nobody knows it.
     """
 
     evaluation: Evaluation
@@ -97,3 +99,4 @@ class PackagedModel(ValidatedData):
     champion_version: str | None = None
     backfill: bool = False
     accept_schema_change: bool = False
+    champion_trained_to: datetime | None = None

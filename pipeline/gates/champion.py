@@ -1,18 +1,40 @@
-"""Is the new model not worse than the champion on the same held-out rows?
+"""Is the new model not worse than the champion, on the same rows, which neither was trained on?
 
-The champion answers through its own package, as it does live. It may have been trained on some of these rows. That favours
-the champion, so the gate errs on the side of the version that is live. A champion that needs a column which the data no longer
-has cannot be compared. The gate then passes and says so: failing would stop this run and every later one, and the gate `schema` has
-asked a person already.
+The champion answers through its own package, as it does live. The verdict is a paired test of non-inferiority. Its figure is by how
+much the candidate is better; its interval comes from `measured_rows`. `gates.champion_tolerance` is the loss that is accepted.
+
+- It fails when the candidate is worse by more than the tolerance, and the whole interval is below 0. So a model exactly as good as the
+  champion is stopped in at most 2.5 % of runs, whatever the rows, and in far fewer where the rows tell more than the tolerance.
+- Where a model that is worse by twice the tolerance would not be stopped in 90 % of runs, a figure that is not proven to be within the
+  tolerance is no verdict: the rows are too few. The version goes on by its other gates.
+- A tolerance of 0 asks for no such power: the gate stops what is proven to be worse, by however little.
+
+A champion that needs a column which the data no longer has cannot be compared. That is no verdict either: failing would stop this run
+and every later one, and the gate `schema` has asked a person already.
+
+Source: Piaggio et al. 2012 (CONSORT for non-inferiority); Efron & Tibshirani 1993 (bootstrap).
 """
 
 from __future__ import annotations
 
+import math
+from typing import TYPE_CHECKING
+
 from pipeline.gates.base import PackagedModel, Verdict
+from pipeline.gates.measured_rows import Figure, Measured, said
+from pipeline.gates.unseen_rows import too_few, unseen_rows
 from pipeline.serving.schema import Schema
-from pipeline.training import tasks, weights
-from pipeline.training.evaluate import gain, shown, shown_gain
-from pipeline.training.tasks import Answers
+from pipeline.training.evaluate import shown, shown_gain
+from pipeline.training.tasks import METRICS, Answers
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# A model worse by so many tolerances is to be stopped in at least this share of runs.
+WORSE, POWER = 2.0, 0.9
+# How many standard errors that takes beyond the interval's own: the normal distribution's 90th percentile.
+BEYOND = 1.2816
+GOES_ON = "the version goes on by its other gates"
 
 
 def verdict(packaged: PackagedModel) -> Verdict | None:
@@ -20,34 +42,84 @@ def verdict(packaged: PackagedModel) -> Verdict | None:
     looked like."""
     if packaged.backfill:
         return None
-    model, held_out, version = packaged.model, packaged.held_out, packaged.champion_version
-    tolerance, metric = model.gates.champion_tolerance, model.evaluation.metric
+    version = packaged.champion_version
     if packaged.champion is None:
-        return Verdict("champion", True, 0.0, -tolerance, "there is no champion yet")
+        return Verdict("champion", True, 0.0, -packaged.model.gates.champion_tolerance, "there is no champion yet")
     if missing := _missing(packaged):
-        reason = (
-            f"not comparable: the champion, version {version}, needs {', '.join(missing)}, which the data no longer has; "
-            "the other gates judge the model alone"
-        )
-        return Verdict("champion", True, 0.0, -tolerance, reason)
-    if packaged.champion.task != model.training.task:
-        reason = f"not comparable: the champion, version {version}, is of task {packaged.champion.task}"
-        return Verdict("champion", True, 0.0, -tolerance, f"{reason}; the other gates judge the model alone")
-    target = held_out[model.training.target].to_numpy()
-    task, weight = tasks.of(model.training), weights.of(held_out, model.training, "evaluate")
-    champion_answers = Answers(packaged.champion.predict_frame(held_out), packaged.champion.classes)
-    champion = task.score(metric, target, champion_answers, weight)
-    candidate = task.score(metric, target, Answers.of(held_out, packaged.package.classes), weight)
-    by = gain(metric, candidate, champion, packaged.evaluation.baseline[metric])
-    allowed = f", at most {shown_gain(metric, tolerance)} worse allowed (gates.champion_tolerance)" if tolerance else ""
-    return Verdict(
-        "champion",
-        by >= -tolerance,
-        by,
-        -tolerance,
-        f"{metric} {shown(metric, candidate)} against {shown(metric, champion)} for version {version} on the same "
-        f"{len(held_out):,} rows{allowed}",
+        needs = f"needs {', '.join(missing)}, which the data no longer has"
+        return _none(packaged, f"not comparable: the champion, version {version}, {needs}")
+    if packaged.champion.task != packaged.model.training.task:
+        return _none(packaged, f"not comparable: the champion, version {version}, is of task {packaged.champion.task}")
+    rows = unseen_rows(packaged)
+    if why := too_few(packaged, rows):
+        return _none(packaged, why)
+    assert rows is not None
+    return _compared(packaged, rows)
+
+
+def _none(packaged: PackagedModel, why: str, by: float = 0.0, interval: tuple[float, float] | None = None) -> Verdict:
+    """No verdict, which stops nothing."""
+    limit = -packaged.model.gates.champion_tolerance
+    return Verdict("champion", True, by, limit, f"{why}; {GOES_ON}", interval, judged=False)
+
+
+def _compared(packaged: PackagedModel, rows: pd.DataFrame) -> Verdict:
+    assert packaged.champion is not None
+    model, version = packaged.model, packaged.champion_version
+    tolerance, metric = model.gates.champion_tolerance, model.evaluation.metric
+    measured = Measured.of(model, rows)
+    candidate = Answers.of(rows, packaged.package.classes)
+    champion = Answers(packaged.champion.predict_frame(rows), packaged.champion.classes)
+    scores = measured.score(candidate), measured.score(champion)
+    naive = packaged.evaluation.baseline.get(metric, 0.0)
+    unit = naive if METRICS[metric].in_targets_unit and naive > 0 else 1.0
+    by = measured.gain(candidate, champion, unit, packaged.evaluation.trained_rows)
+    on = f"the same {len(rows):,} rows, which neither was trained on"
+    if not math.isfinite(scores[1]):
+        return _none(packaged, f"{on}, do not tell the {metric} of version {version}")
+    told = (
+        f"{metric} {shown(metric, scores[0])} against {shown(metric, scores[1])} for version {version} on {on}: "
+        f"{_shown(metric, by)}; {_allowed(metric, tolerance)}"
     )
+    if by.interval is None:
+        # The candidate's own metric is no number, or a day decides whether there is one.
+        if not math.isfinite(by.value):
+            return Verdict("champion", False, by.value, -tolerance, told)
+        return _none(
+            packaged, f"{told}; how much chance is in it cannot be told from {measured.blocks.words}", by.value
+        )
+    if by.value < -tolerance and by.interval[1] < 0:
+        return Verdict("champion", False, by.value, -tolerance, f"{told}; it is proven to be worse", by.interval)
+    if by.interval[0] < -tolerance and (needed := _rows_needed(by, tolerance, len(rows))) > len(rows):
+        why = f"{told}; too few rows to tell a model that is worse by twice that: about {needed:,} would, "
+        return _none(packaged, why + _more_rows(packaged), by.value, by.interval)
+    return Verdict("champion", True, by.value, -tolerance, told, by.interval)
+
+
+def _rows_needed(by: Figure, tolerance: float, rows: int) -> int:
+    """How many rows like these would stop a model that is WORSE tolerances worse with POWER; 0 for a tolerance of 0, which asks for none."""
+    if tolerance == 0:
+        return 0
+    return math.ceil(rows * ((by.width + BEYOND) * by.error / (WORSE * tolerance)) ** 2)
+
+
+def _more_rows(packaged: PackagedModel) -> str:
+    days = packaged.model.evaluation.holdout_days
+    return f"by a larger evaluation.holdout_days than {days:g}, or a larger gates.champion_tolerance"
+
+
+def _shown(metric: str, by: Figure) -> str:
+    how = "better" if by.value >= 0 else "worse"
+    interval = None
+    if by.interval is not None:
+        interval = by.interval if by.value >= 0 else (-by.interval[1], -by.interval[0])
+    return f"{shown_gain(metric, abs(by.value))} {how}{said(interval)}"
+
+
+def _allowed(metric: str, tolerance: float) -> str:
+    if tolerance == 0:
+        return "stopped when proven to be worse (gates.champion_tolerance 0)"
+    return f"at most {shown_gain(metric, tolerance)} worse allowed (gates.champion_tolerance)"
 
 
 def _missing(packaged: PackagedModel) -> list[str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import StageError
-from pipeline.gates.base import PackagedModel, Verdict
+from pipeline.gates.base import PackagedModel, Table, Verdict
 from pipeline.gates.packaged import packaged_model
 from pipeline.settings.models import Model, load
 from pipeline.workspaces.dvc_graph import Artifacts
@@ -26,10 +26,11 @@ REPORT = "own_gates.json"
 
 
 def verdicts(
-    model: Model, files: Artifacts, champion_package: Path | None, champion_version: str | None, **asked: bool
+    model: Model, files: Artifacts, champion_package: Path | None, champion_version: str | None, **asked: Any
 ) -> list[Verdict]:
-    """The verdicts of the model's own gates on the packaged model, in the order of `gates.own`."""
-    if not model.gates.own:
+    """The verdicts of the model's own gates that are not off on the packaged model, in the order of `gates.own`; `asked` is for
+    `packaged_model`."""
+    if not asked_of(model):
         return []
     report = files.folder / REPORT
     report.unlink(missing_ok=True)
@@ -44,11 +45,16 @@ def verdicts(
     done = subprocess.run(command, cwd=root, stdout=sys.stderr.fileno(), check=False)
     if not report.is_file():
         raise StageError(
-            f"gates.own {', '.join(model.gates.own)}",
+            f"gates.own {', '.join(asked_of(model))}",
             f"their process ended with code {done.returncode} and without a verdict",
             "see its output above",
         )
     return [Verdict.from_dict(values) for values in json.loads(report.read_text(encoding="utf-8"))]
+
+
+def asked_of(model: Model) -> list[str]:
+    """The own gates that are not off."""
+    return [hook for hook in model.gates.own if model.gates.modes.get(hook) != "off"]
 
 
 def verdict_of(hook: str, packaged: PackagedModel) -> Verdict | None:
@@ -64,7 +70,14 @@ def verdict_of(hook: str, packaged: PackagedModel) -> Verdict | None:
     if fault := _no_verdict(answer):
         return _failed(hook, f"must return a Verdict or None: {fault}")
     return replace(
-        answer, gate=hook, passed=bool(answer.passed), observed=float(answer.observed), limit=float(answer.limit)
+        answer,
+        gate=hook,
+        passed=bool(answer.passed),
+        judged=bool(answer.judged),
+        observed=float(answer.observed),
+        limit=float(answer.limit),
+        interval=None if answer.interval is None else (float(answer.interval[0]), float(answer.interval[1])),
+        table=None if answer.table is None else _plain(answer.table),
     )
 
 
@@ -83,7 +96,41 @@ def _no_verdict(answer: Any) -> str:
             return f"{name} is {number}"
     if not isinstance(answer.reason, str) or not answer.reason.strip():
         return f"reason is {answer.reason!r}, not words"
+    if answer.interval is not None and not _is_interval(answer.interval):
+        return f"interval is {answer.interval!r}, not two numbers"
+    if answer.table is not None and not _is_table(answer.table):
+        return f"table is {answer.table!r}"[:200] + ", not a Table of rows"
     return ""
+
+
+def _is_table(table: Any) -> bool:
+    try:
+        return isinstance(table, Table) and all(len(row) == len(table.columns) for row in table.rows)
+    except TypeError:
+        return False
+
+
+def _is_interval(interval: Any) -> bool:
+    try:
+        low, high = map(float, interval)
+    except (TypeError, ValueError):
+        return False
+    return low <= high
+
+
+def _plain(table: Table) -> Table:
+    """The table with cells that JSON can hold: numbers of NumPy as Python's, and anything else that is no number as text."""
+    rows = tuple(tuple(_cell(value) for value in row) for row in table.rows)
+    return Table(tuple(map(str, table.columns)), rows)
+
+
+def _cell(value: Any) -> str | float | None:
+    if value is None or isinstance(value, str):
+        return value
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return str(value)
 
 
 def _failed(hook: str, reason: str) -> Verdict:
@@ -113,8 +160,9 @@ def main(question: dict[str, Any]) -> None:
         question["version"],
         question["backfill"],
         question["accept_schema_change"],
+        question["champion_trained_to"],
     )
-    found = [verdict_of(hook, packaged) for hook in model.gates.own]
+    found = [verdict_of(hook, packaged) for hook in asked_of(model)]
     aside = files.folder / f"{REPORT}.new"
     aside.write_text(json.dumps([verdict.as_dict() for verdict in found if verdict is not None]), encoding="utf-8")
     aside.replace(files.folder / REPORT)

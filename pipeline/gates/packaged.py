@@ -8,8 +8,9 @@ import pandas as pd
 
 from pipeline.gates.base import PackagedModel
 from pipeline.serving.runtime import Runtime
-from pipeline.settings.models import Model
+from pipeline.settings.models import Model, time_of
 from pipeline.training.evaluate import Evaluation
+from pipeline.training.package import TRAINED_TO
 from pipeline.workspaces.dvc_graph import Artifacts, read_json
 
 
@@ -20,16 +21,23 @@ def packaged_model(
     champion_version: str | None,
     backfill: bool = False,
     accept_schema_change: bool = False,
+    champion_trained_to: str | None = None,
 ) -> PackagedModel:
-    """The model with its held-out rows and package, and the champion's package where there is a champion."""
+    """The model with its held-out rows and package, and the champion's package where there is a champion.
+
+    `champion_trained_to` is for a champion whose manifest does not say it.
+    """
+    champion = Runtime.load(champion_package) if champion_package else None
+    trained_to = champion.manifest.get(TRAINED_TO, champion_trained_to) if champion is not None else None
     return PackagedModel(
         model,
         read_json(files.validation),
         Evaluation.read(files.metrics),
         pd.read_parquet(files.predictions),
         Runtime.load(files.package),
-        Runtime.load(champion_package) if champion_package else None,
+        champion,
         champion_version,
         backfill,
         accept_schema_change,
+        time_of(trained_to) if trained_to else None,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import GateError
 from pipeline.gates import (
@@ -55,11 +56,17 @@ def verdicts(
     champion_version: str | None,
     backfill: bool = False,
     accept_schema_change: bool = False,
+    champion_trained_to: str | None = None,
 ) -> list[Verdict]:
-    """The verdicts of all gates on the packaged model, those on its data first."""
-    packaged = packaged_model(model, files, champion_package, champion_version, backfill, accept_schema_change)
-    ours = (gate(packaged) for gate in (*DATA_GATES, *MODEL_GATES))
-    asked = {"backfill": backfill, "accept_schema_change": accept_schema_change}
+    """The verdicts of all gates on the packaged model that are not off, those on its data first; the arguments are those of
+    `packaged_model`."""
+    asked: dict[str, Any] = {
+        "backfill": backfill,
+        "accept_schema_change": accept_schema_change,
+        "champion_trained_to": champion_trained_to,
+    }
+    packaged = packaged_model(model, files, champion_package, champion_version, **asked)
+    ours = [gate(packaged) for gate in (*DATA_GATES, *MODEL_GATES) if not _is_off(model, name_of(gate))]
     own_gates = own.verdicts(model, files, champion_package, champion_version, **asked)
     return _in_their_modes(model, [*ours, *own_gates])
 
@@ -67,14 +74,22 @@ def verdicts(
 def data_verdicts(model: Model, files: Artifacts) -> list[Verdict]:
     """The verdicts of the gates that need only the validated data."""
     data = ValidatedData(model, read_json(files.validation))
-    return _in_their_modes(model, (gate(data) for gate in DATA_GATES))
+    return _in_their_modes(model, [gate(data) for gate in DATA_GATES if not _is_off(model, name_of(gate))])
+
+
+def name_of(gate: Callable[..., Verdict | None]) -> str:
+    """A gate's name is that of its file: `gates.modes` and the verdict have the same."""
+    return gate.__module__.rpartition(".")[2]
+
+
+def _is_off(model: Model, gate: str) -> bool:
+    return model.gates.modes.get(gate) == "off"
 
 
 def _in_their_modes(model: Model, results: Iterable[Verdict | None]) -> list[Verdict]:
-    """The verdicts of the gates that apply and are not off, each in the mode that `gates.modes` gives it."""
+    """The verdicts of the gates that apply, each in the mode that `gates.modes` gives it."""
     modes = model.gates.modes
-    found = [replace(verdict, mode=modes.get(verdict.gate, "on")) for verdict in results if verdict is not None]
-    return [verdict for verdict in found if verdict.mode != "off"]
+    return [replace(verdict, mode=modes.get(verdict.gate, "on")) for verdict in results if verdict is not None]
 
 
 def refuse_failed(name: str, verdicts: list[Verdict]) -> None:

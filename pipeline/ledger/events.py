@@ -148,8 +148,10 @@ class GatesChecked(Event, kind="gates_checked"):
         missed = [verdict for verdict in self.verdicts if not verdict["passed"]]
         warned = [verdict["gate"] for verdict in missed if verdict.get("mode") == "warn"]
         failed = [verdict["gate"] for verdict in missed if verdict["gate"] not in warned]
-        outcome = f"failed: {', '.join(failed)}" if failed else "all passed" if not warned else "none failed"
+        unjudged = [each["gate"] for each in self.verdicts if each["passed"] and not each.get("judged", True)]
+        outcome = f"failed: {', '.join(failed)}" if failed else "none failed" if warned or unjudged else "all passed"
         outcome += f"; warned: {', '.join(warned)}" if warned else ""
+        outcome += f"; no verdict: {', '.join(unjudged)}" if unjudged else ""
         return f"gates: {len(self.verdicts)} checked, {outcome}"
 
 

@@ -9,6 +9,8 @@ from pipeline.context import Context
 from pipeline.data.label_delay import LabelDelay
 from pipeline.deployer import traffic
 from pipeline.deployer.status import faults
+from pipeline.gates.base import Verdict
+from pipeline.gates.report import LOOKS
 from pipeline.html.templates import rendered
 from pipeline.ledger import costs
 from pipeline.ledger.events import DataLanded, DriftChecked, GatesChecked, RunSettled
@@ -37,7 +39,7 @@ def facts(context: Context) -> dict[str, Any]:
     priced = not {"", "prices", "baseline"} & set(params.faults)
     runs = [run.as_dict() for run in reversed(costs.run_costs(ledger, params.prices))] if priced else []
     highest = max((run["cost"] for run in runs[:RUNS_SHOWN]), default=0.0) or 1.0
-    gates = {entry.run: entry.event.verdicts for entry in ledger.events(GatesChecked)}
+    gates = {entry.run: [*map(Verdict.from_dict, entry.event.verdicts)] for entry in ledger.events(GatesChecked)}
     data = {entry.run: entry.event.data_version for entry in ledger.events(DataLanded)}
     outcomes = {entry.run: entry.event.outcome for entry in ledger.events(RunSettled)}
     outcomes |= {entry.run: entry.event.sentence() for entry in ledger.events(DriftChecked)}
@@ -71,6 +73,7 @@ def facts(context: Context) -> dict[str, Any]:
         "cost_in_all": sum(run["cost"] for run in runs),
         "moves": list(reversed(moves)),
         "roi": costs.roi(ledger, params.prices, params.baseline).as_dict() if priced else None,
+        "looks": LOOKS,
         "faults": faults(context),
     }
 

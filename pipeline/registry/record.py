@@ -7,12 +7,14 @@ registered version is never written again.
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import GateError
+from pipeline.gates import report
 from pipeline.gates.base import Verdict
 from pipeline.registry import logged_model
 from pipeline.registry.packages import package_digest
@@ -95,8 +97,12 @@ def _record(
             mlflow.log_params(_flat(model) | dict(chosen or {}))
             if figures:
                 mlflow.log_input(_dataset(workspace, model), context="training")
-        mlflow.log_metrics({k: v for k, v in figures.items() if v == v})
+        # Beside the verdicts in words: figures that a search can compare, `metrics.`gate.champion` > 0`.
+        observed = {f"{GATE_TAG}{v.gate}": v.observed for v in verdicts if math.isfinite(v.observed)}
+        mlflow.log_metrics({k: v for k, v in (figures | observed).items() if v == v})
         mlflow.log_dict({"verdicts": [v.as_dict() for v in verdicts]}, "gates.json")
+        mlflow.log_text(report.markdown(workspace.model, workspace.run, verdicts), report.MARKDOWN)
+        mlflow.log_text(report.html(workspace.model, workspace.run, verdicts), report.HTML)
         mlflow.log_dict(dvc_remote.partitions(workspace.folder, workspace.data_version()), "partitions.json")
         mlflow.log_dict(environment(), "environment.json")
         for file in _files(workspace, evaluated=bool(figures)):

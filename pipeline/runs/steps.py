@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.context import Context
@@ -143,11 +144,21 @@ def check_gates(context: Context, folder: str, backfill: bool = False, accept_sc
     live = None if backfill else live_at(context.ledger, opened.model)
     champion = live.version if live else None
     package = context.registry.package_folder(opened.model, live.version, live.digest) if live else None
-    verdicts = gates.verdicts(model, opened.files, package, champion, backfill, accept_schema_change)
+    trained_to = _trained_to(context, opened.model, live.version, package) if live and package else None
+    verdicts = gates.verdicts(model, opened.files, package, champion, backfill, accept_schema_change, trained_to)
     _record_verdicts(context, opened, verdicts)
     mlflow_run = record.record(context.registry, opened, model, verdicts, _origin(backfill))
     gates.refuse_failed(opened.model, verdicts)
     return mlflow_run
+
+
+def _trained_to(context: Context, name: str, version: str, package: Path) -> str | None:
+    """What MLflow knows of the rows that a version was trained on; asked only where its package does not say it."""
+    from pipeline.registry import trained_rows
+    from pipeline.training.package import TRAINED_TO
+
+    said = dvc_graph.read_json(package / "manifest.json").get(TRAINED_TO)
+    return said or trained_rows.trained_to(context.registry, name, version)
 
 
 def register(context: Context, folder: str, mlflow_run: str) -> str:

@@ -16,6 +16,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from pipeline.settings import economics, training_agreement
 from pipeline.settings.columns import BESIDE_FEATURES, RESERVED, named_twice, one_name
 from pipeline.settings.examples import example
+from pipeline.settings.gates import NAMES
 from pipeline.settings.label_reach import stated
 from pipeline.settings.rollout import HEADER_NAME, followed_column
 from pipeline.settings.scoring import OWN_COLUMNS
@@ -181,6 +182,12 @@ def _columns_of_rules(model: Any) -> Iterator[Fault]:
             )
 
 
+def _gate_modes(model: Any) -> Iterator[Fault]:
+    for gate in model.gates.modes:
+        if gate not in (*NAMES, *model.gates.own):
+            yield "gates.modes", f"no gate is called {gate}; the gates are {', '.join((*NAMES, *model.gates.own))}"
+
+
 def _no_labels(task: str, allowed: Iterable[Any]) -> list[Any]:
     labels = tasks.TASKS[task].allowed
     return [value for value in allowed if value not in labels] if labels is not None else []
@@ -262,6 +269,7 @@ CHECKS = (
     stated,
     _golden,
     _columns_of_rules,
+    _gate_modes,
     _personal,
     _follow,
     _drift,

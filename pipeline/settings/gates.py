@@ -14,6 +14,21 @@ from pipeline.settings.section import MOST, Section
 # A gate of mode `warn` says what it found, and stops nothing; one that is `off` does not run.
 Mode = Literal["on", "warn", "off"]
 
+# Our gates, each a file of pipeline/gates/ with this name.
+NAMES = (
+    "enough_rows",
+    "held_out_rows",
+    "data_contract",
+    "rows_a_day",
+    "missing_values",
+    "metric_limit",
+    "naive_baseline",
+    "schema",
+    "unknown_categories",
+    "champion",
+    "onnx_parity",
+)
+
 
 class Column(Section):
     type: Literal["number", "integer", "boolean", "text"] | None = None

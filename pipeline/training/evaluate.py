@@ -32,6 +32,7 @@ class Evaluation:
     `metric` names the one that params.yaml chooses; `metrics` are the model's and `baseline` the naive guess's, by name. `remarks` are what
     people should know of the classes. `encodings` says how the categories' encodings were chosen: `measured.Choice`; `search` what
     `training.search` found: `search.run.Found`; `importances` are of pipeline.training.importances.
+    `naive` has what the guesses without a model answer to each row, by name, and the last target that was learnt from: pipeline.gates.naive_guesses.
     `classes` are those that the model knows, in the order of its probabilities.
     """
 
@@ -45,6 +46,7 @@ class Evaluation:
     search: Mapping[str, Any] = field(default_factory=dict)
     importances: Mapping[str, float] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
+    naive: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -128,9 +130,17 @@ def evaluate(
         search=getattr(estimator, ATTRIBUTE, {}),
         importances=_importances(estimator, test, model, doubles, weight),
         classes=classes,
+        naive=_naive(task, trained, model, classes),
     )
     report.write_text(json.dumps(evaluation.as_dict(), indent=2) + "\n", encoding="utf-8")
     return evaluation
+
+
+def _naive(task: tasks.Task, trained: pd.DataFrame, model: Model, classes: tuple[str, ...]) -> dict[str, Any]:
+    learnt = trained[model.training.target]
+    constant = task.guesses(learnt.to_numpy(), classes, weights.of(trained, model.training, "train"))
+    newest = learnt.iloc[int(trained[model.source.event_time].argmax())]
+    return constant | {"last value": newest if isinstance(newest, str) else float(newest)}
 
 
 def _importances(

@@ -2,7 +2,7 @@
 
 model.onnx       the fitted pipeline, with two matrices as inputs and one as output; model.skops where ONNX is not possible. Numbers are
                  float32, or float64 where the schema says so (see double_onnx)
-manifest.json    name, the schema of its columns, task, runtime, sha256 of every other file
+manifest.json    name, the schema of its columns, task, runtime, up to when its rows went, sha256 of every other file
 categories.json  the categories that the model learnt, by column
 golden.json      golden requests with the answers that evaluation recorded, and how far a slot's may differ
 """
@@ -30,6 +30,8 @@ from pipeline.training.signing import MANIFEST, digest
 from pipeline.training.tasks import PREDICTION, Answers, classes_of
 
 GOLDEN = "golden.json"
+# The manifest's key for the exclusive end of the event times that the model was fitted on, ISO 8601.
+TRAINED_TO = "trained_to"
 MODELS = {"onnx": "model.onnx", "skops": "model.skops"}
 
 
@@ -101,6 +103,7 @@ def _written(
         "key": schema.key,
         "event_time": schema.event_time,
         "model_digest": digest(model_file),
+        TRAINED_TO: model.held_out_from.isoformat(),
         "files": {path: digest(folder / path) for path in (file, GOLDEN, CATEGORIES)},
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")

@@ -25,6 +25,7 @@ from pipeline.gates import (
 from pipeline.gates.base import PackagedModel, ValidatedData, Verdict
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.schema import Column, Reader, Schema
+from pipeline.settings.gates import NAMES
 from pipeline.training import evaluate
 from pipeline.workspaces.dvc_graph import Artifacts
 
@@ -66,6 +67,30 @@ def test_a_good_model_passes_all(churn, files):
     ]
     assert all(v.passed for v in verdicts)
     run.refuse_failed("churn", verdicts)
+
+
+def test_settings_know_each_gate_by_its_name():
+    """The names that `gates.modes` takes are those of the gates' files, in the order of the report."""
+    assert tuple(run.name_of(gate) for gate in (*run.DATA_GATES, *run.MODEL_GATES)) == NAMES
+
+
+def test_a_gate_that_is_off_does_not_run_and_one_that_warns_stops_nothing(churn, files, monkeypatch):
+    """The first gives no verdict at all, the second one that is told and has its mode."""
+
+    def broken(packaged):
+        raise AssertionError("ran")
+
+    def failing(packaged):
+        return Verdict("metric_limit", False, 0.1, 0.6, "too low")
+
+    broken.__module__, failing.__module__ = champion_gate.__name__, metric_limit.__name__
+    monkeypatch.setattr(run, "MODEL_GATES", (broken, failing))
+    modes = {"champion": "off", "metric_limit": "warn", "enough_rows": "off"}
+    model = churn.model_copy(update={"gates": churn.gates.model_copy(update={"modes": modes})})
+    verdicts = by_name(run.verdicts(model, files, None, None))
+    assert {"champion", "enough_rows"}.isdisjoint(verdicts)
+    assert (verdicts["metric_limit"].word, verdicts["metric_limit"].stops) == ("warned", False)
+    run.refuse_failed("churn", list(verdicts.values()))
 
 
 def test_every_gate_reports_and_every_failure_is_in_the_line(churn, files):
@@ -270,7 +295,8 @@ def packaged(model, limits, **evaluation):
     """What the gates on metrics look at: `limits` of params.yaml's gates, and an evaluation."""
     settings = model.model_copy(update={"gates": model.gates.model_copy(update=limits)})
     figures = {"rows": 10, "trained_rows": 90, "baseline": {}} | evaluation
-    return PackagedModel(settings, {}, evaluate.Evaluation(**figures), held_out=None, package=None)
+    no_rows = pd.DataFrame({"seen_at": pd.to_datetime([], utc=True), "left": [], "prediction": []})
+    return PackagedModel(settings, {}, evaluate.Evaluation(**figures), no_rows, SimpleNamespace(classes=()))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A team's own gate reports as ours do; what is wrong with it is a failed verdict, never a passed one."""
 
+import json
 import sys
 from types import SimpleNamespace
 
@@ -30,6 +31,15 @@ def test_a_verdict_is_reported_under_the_name_in_params_yaml(monkeypatch, tmp_pa
     assert type(verdict.passed) is bool and type(verdict.observed) is float
 
 
+def test_an_interval_and_a_table_go_through_json(monkeypatch, tmp_path):
+    """NumPy's numbers become plain ones, so that the ledger can hold them."""
+    answer = "Verdict('x', True, 1, 2, 'r', (np.float32(0), 2), table=Table(('rows',), ((np.int64(3),), ('a',))))"
+    verdict = said(monkeypatch, tmp_path, f"from pipeline.gates.base import Table; return {answer}")
+    assert verdict.interval == (0.0, 2.0)
+    assert Verdict.from_dict(json.loads(json.dumps(verdict.as_dict()))) == verdict
+    assert [type(row[0]) for row in verdict.table.rows] == [float, str]
+
+
 def test_a_gate_that_does_not_apply_is_left_out(monkeypatch, tmp_path):
     """None is no verdict."""
     assert said(monkeypatch, tmp_path, "return None") is None
@@ -50,6 +60,8 @@ def test_a_gate_that_does_not_apply_is_left_out(monkeypatch, tmp_path):
         ("return Verdict('x', True, None, 2, 'r')", "observed is None, not a number"),
         ("return Verdict('x', True, 1, float('nan'), 'r')", "limit is nan"),
         ("return Verdict('x', True, 1, 2, '')", "reason is '', not words"),
+        ("return Verdict('x', True, 1, 2, 'r', interval=(1, 'high'))", "interval is (1, 'high'), not two numbers"),
+        ("return Verdict('x', True, 1, 2, 'r', table=[1])", "table is [1], not a Table of rows"),
     ],
 )
 def test_a_faulty_gate_has_not_passed(monkeypatch, tmp_path, body, reason):

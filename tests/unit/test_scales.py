@@ -61,12 +61,14 @@ def judged(unit, **gates):
     """What gates say of errors of 60 against 100 for the naive guess and 50 for the champion, in such a unit."""
     model = Model.model_validate(CHURN | REGRESSION | {"evaluation": CHURN["evaluation"] | {"metric": "rmse"}})
     model = model.model_copy(update={"gates": model.gates.model_copy(update=gates | {"metric_limit": 70 * unit})})
-    held_out = pd.DataFrame({"left": [0.0, 0.0], "prediction": [60 * unit, -60 * unit]})
-    figures = evaluate.Evaluation(2, 9, "rmse", {"rmse": 60 * unit}, {"rmse": 100 * unit})
+    seen = pd.date_range("2024-02-20", periods=60, freq="2h", tz="UTC")
+    held_out = pd.DataFrame({"seen_at": seen, "left": 0.0, "prediction": [60 * unit, -60 * unit] * 30})
+    figures = evaluate.Evaluation(60, 9, "rmse", {"rmse": 60 * unit}, {"rmse": 100 * unit})
     reader = SimpleNamespace(schema=Schema(()))
-    answers = np.array([50 * unit, -50 * unit])
+    answers = np.array([50 * unit, -50 * unit] * 30)
     before = SimpleNamespace(reader=reader, task="regression", classes=(), predict_frame=lambda frame: answers)
     packaged = PackagedModel(model, {}, figures, held_out, SimpleNamespace(reader=reader, classes=()), before, "3")
+    packaged = replace(packaged, champion_trained_to=seen[0])
     return metric_limit.verdict(packaged), naive_baseline.verdict(packaged), champion.verdict(packaged)
 
 

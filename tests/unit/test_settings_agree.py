@@ -377,3 +377,13 @@ def test_no_feature_has_the_name_of_a_column_that_the_monitor_adds(tmp_path):
     model = Model.model_validate(CHURN)
     beside = {*live_quality.predictions(tmp_path, model, model.as_of, model.as_of).columns} - {*model.training.features}
     assert beside | {*live_quality.NO_LABELS.columns, "is_golden"} <= RESERVED | BESIDE_FEATURES
+
+
+def test_an_unknown_gate_in_the_modes_is_refused_by_name(project):
+    """One line has the name and the gates that there are, the model's own among them."""
+    assert changed(project, "gates.modes", {"champion": "off", "schema": "warn"}) == []
+    (line,) = changed(project, "gates.modes", {"champoin": "warn"})
+    assert "models.churn.gates.modes: no gate is called champoin; the gates are enough_rows, " in line
+    (line,) = changed(project, "gates.modes", {"checks:mine": "off"})
+    assert "no gate is called checks:mine" in line
+    assert changed(project, "gates.own", ["checks:mine"]) == []

@@ -106,6 +106,8 @@ class Task(ABC):
     of_labels: ClassVar[bool] = False
     allowed: ClassVar[tuple[float, ...] | None] = None
     has_positive: ClassVar[bool] = False
+    # What `guess` answers, in words that follow "the".
+    guess_is: ClassVar[str]
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -136,6 +138,12 @@ class Task(ABC):
     ) -> Answers:
         """What a guess without a model answers to that many rows, from the target of the rows that were learnt from and their
         `weight`."""
+
+    def guesses(
+        self, learnt: np.ndarray, classes: tuple[str, ...] = (), weight: np.ndarray | None = None
+    ) -> dict[str, float | list[float]]:
+        """All constant guesses by name, as an answer to one row: that of `guess`, and others that a metric may rate higher."""
+        return {self.guess_is: self.guess(learnt, 1, classes, weight).values[0].tolist()}
 
     @abstractmethod
     def losses(self, target: np.ndarray, answers: Answers, other: Answers) -> np.ndarray:

@@ -36,6 +36,7 @@ class Binary(Task):
     usual_loss = "log_loss"
     allowed = (0, 1)
     has_positive = True
+    guess_is = "base rate"
 
     def learnt(self, target: pd.Series) -> tuple[np.ndarray, tuple[str, ...]]:
         if set(target.unique()) != {0.0, 1.0}:

@@ -33,6 +33,7 @@ class Multiclass(Task):
     mean_losses = ("log_loss", "accuracy")
     usual_loss = "log_loss"
     of_labels = True
+    guess_is = "share of each class"
 
     def learnt(self, target: pd.Series) -> tuple[np.ndarray, tuple[str, ...]]:
         """Each class's place among the classes."""

@@ -30,6 +30,7 @@ class Regression(Task):
     usual_metric_why = "in the target's own unit"
     mean_losses = ("mae", "rmse", "pinball", "poisson_deviance")
     usual_loss = "mae"
+    guess_is = "mean"
 
     def learnt(self, target: pd.Series) -> tuple[np.ndarray, tuple[str, ...]]:
         if target.nunique() == 1:
@@ -114,12 +115,22 @@ class Regression(Task):
         import numpy as np
 
         if self._asked is not None:
-            if weight is None:
-                return Answers(np.full(rows, np.quantile(learnt, self.quantile)))
-            # Only this way of numpy's takes weights.
-            between = np.quantile(learnt, self.quantile, weights=weight, method="inverted_cdf")
-            return Answers(np.full(rows, between))
+            return Answers(np.full(rows, _quantile(learnt, self.quantile, weight)))
         return Answers(np.full(rows, np.average(learnt, weights=weight)))
+
+    def guesses(
+        self, learnt: np.ndarray, classes: tuple[str, ...] = (), weight: np.ndarray | None = None
+    ) -> dict[str, float | list[float]]:
+        """The mean, and the median, which has the smallest mean error; for a quantile loss that quantile too."""
+        import numpy as np
+
+        found: dict[str, float | list[float]] = {
+            self.guess_is: float(np.average(learnt, weights=weight)),
+            "median": _quantile(learnt, 0.5, weight),
+        }
+        if self._asked is not None:
+            found[f"quantile {self.quantile:g}"] = _quantile(learnt, self.quantile, weight)
+        return found
 
     def losses(self, target: np.ndarray, answers: Answers, other: Answers) -> np.ndarray:
         """The absolute error as a share of the larger error of the two versions, so that one outlier does not outweigh the other rows."""
@@ -148,6 +159,15 @@ class Regression(Task):
         if self._asked is not None:
             return f"the quantile {self.quantile:g} of {self.settings.target}"
         return f"the predicted {self.settings.target}"
+
+
+def _quantile(values: np.ndarray, at: float, weight: np.ndarray | None) -> float:
+    import numpy as np
+
+    if weight is None:
+        return float(np.quantile(values, at))
+    # Only this way of numpy's takes weights.
+    return float(np.quantile(values, at, weights=weight, method="inverted_cdf"))
 
 
 def _poisson_deviance(target: np.ndarray, prediction: np.ndarray, weight: np.ndarray | None) -> float:

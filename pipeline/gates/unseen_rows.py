@@ -1,0 +1,42 @@
+"""The held-out rows that the champion was not trained on either.
+
+A package says up to which event time its rows went, `trained_to` in its manifest; of an older package MLflow's record of its run says
+it. The candidate was trained on no held-out row. So after `evaluation.holdout_days` was raised, or for a champion that was fitted again
+on all rows, the two are compared on the newest of the held-out rows alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.gates.base import PackagedModel
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def unseen_rows(packaged: PackagedModel) -> pd.DataFrame | None:
+    """The held-out rows whose event time is not before the champion's `trained_to`; None where nobody knows that time."""
+    if packaged.champion_trained_to is None:
+        return None
+    held_out = packaged.held_out
+    return held_out[held_out[packaged.model.source.event_time] >= packaged.champion_trained_to]
+
+
+def too_few(packaged: PackagedModel, rows: pd.DataFrame | None) -> str:
+    """Why the two cannot be compared on these `rows`, and what will change that; '' when there are enough."""
+    version, limit = packaged.champion_version, packaged.model.evaluation.min_holdout_rows
+    if rows is None:
+        return (
+            f"neither its package nor MLflow says which rows version {version} was trained on, so no row is known to be new to it; "
+            "the next version is compared with this one, whose package says it"
+        )
+    weight = packaged.model.training.weight
+    count = len(rows) if weight is None else int((rows[weight] > 0).sum())
+    if count >= limit:
+        return ""
+    return (
+        f"version {version} was trained on rows up to {packaged.champion_trained_to:%Y-%m-%d %H:%M} UTC, and {count:,} of the "
+        f"{len(packaged.held_out):,} held-out rows are newer, at least {limit:,} required (evaluation.min_holdout_rows); a run of a "
+        "later as-of has more of them"
+    )
