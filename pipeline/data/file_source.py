@@ -29,13 +29,14 @@ def load(
     start: datetime,
     end: datetime,
     subject: str,
+    beside: Sequence[str] = (),
 ) -> None:
     """Writes the rows of the files below `root` with event times in [start, end), or without one, into the table `rows`.
 
-    It has the columns that the model names. Raises DataError.
+    It has the columns that the model names, and those `beside`. Raises DataError.
     """
     files = matching(root, source.files or (), subject)
-    needed = list(dict.fromkeys([*source.own_columns, *training.features, training.target, *training.weights]))
+    needed = list(dict.fromkeys([*source.own_columns, *training.features, training.target, *training.weights, *beside]))
     reader = CsvReader(source.csv, f"models.{subject}.source.csv")
     if all(file.name.endswith(PARQUET_SUFFIX) for file in files):
         relation = _parquet(connection, files, needed, subject)

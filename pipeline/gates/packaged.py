@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.gates.base import PackagedModel
+from pipeline.gates.base import LiveFacts, PackagedModel
 from pipeline.serving.runtime import Runtime
 from pipeline.settings.models import Model
 from pipeline.training.evaluate import Evaluation
@@ -20,6 +20,7 @@ def packaged_model(
     champion_version: str | None,
     backfill: bool = False,
     accept_schema_change: bool = False,
+    live: LiveFacts | None = None,
 ) -> PackagedModel:
     """The model with its held-out rows and package, and the champion's package where there is a champion."""
     return PackagedModel(
@@ -32,4 +33,8 @@ def packaged_model(
         champion_version,
         backfill,
         accept_schema_change,
+        pd.read_parquet(files.reference) if files.reference.is_file() else None,
+        sum(file.stat().st_size for file in files.package.iterdir() if file.is_file()),
+        files.folder.parents[1],
+        live,
     )

@@ -12,20 +12,33 @@ from pathlib import Path
 
 from pipeline.errors import GateError
 from pipeline.gates import (
+    automatic_slices,
+    calibration,
     champion,
+    churn,
+    constant_prediction,
     data_contract,
     enough_rows,
+    fairness,
     held_out_rows,
+    importance_jump,
+    leakage,
     metric_limit,
     missing_values,
     naive_baseline,
+    one_row_latency,
     onnx_parity,
     own,
+    package_size,
+    perfect_score,
     rows_a_day,
     schema,
+    slices,
+    supply_chain,
     unknown_categories,
+    unknown_ranges,
 )
-from pipeline.gates.base import PackagedModel, ValidatedData, Verdict
+from pipeline.gates.base import LiveFacts, PackagedModel, ValidatedData, Verdict
 from pipeline.gates.packaged import packaged_model
 from pipeline.settings.models import Model
 from pipeline.workspaces.dvc_graph import Artifacts, read_json
@@ -43,8 +56,21 @@ MODEL_GATES: tuple[Callable[[PackagedModel], Verdict | None], ...] = (
     naive_baseline.verdict,
     schema.verdict,
     unknown_categories.verdict,
+    unknown_ranges.verdict,
     champion.verdict,
+    slices.verdict,
+    automatic_slices.verdict,
+    fairness.verdict,
+    calibration.verdict,
+    constant_prediction.verdict,
+    perfect_score.verdict,
+    leakage.verdict,
+    importance_jump.verdict,
+    churn.verdict,
     onnx_parity.verdict,
+    package_size.verdict,
+    one_row_latency.verdict,
+    supply_chain.verdict,
 )
 
 
@@ -55,9 +81,10 @@ def verdicts(
     champion_version: str | None,
     backfill: bool = False,
     accept_schema_change: bool = False,
+    live: LiveFacts | None = None,
 ) -> list[Verdict]:
     """The verdicts of all gates on the packaged model, those on its data first."""
-    packaged = packaged_model(model, files, champion_package, champion_version, backfill, accept_schema_change)
+    packaged = packaged_model(model, files, champion_package, champion_version, backfill, accept_schema_change, live)
     ours = (gate(packaged) for gate in (*DATA_GATES, *MODEL_GATES))
     asked = {"backfill": backfill, "accept_schema_change": accept_schema_change}
     own_gates = own.verdicts(model, files, champion_package, champion_version, **asked)
@@ -71,9 +98,9 @@ def data_verdicts(model: Model, files: Artifacts) -> list[Verdict]:
 
 
 def _in_their_modes(model: Model, results: Iterable[Verdict | None]) -> list[Verdict]:
-    """The verdicts of the gates that apply and are not off, each in the mode that `gates.modes` gives it."""
+    """The verdicts of the gates that apply and are not off, each in the mode that `gates.modes` gives it, else in its own."""
     modes = model.gates.modes
-    found = [replace(verdict, mode=modes.get(verdict.gate, "on")) for verdict in results if verdict is not None]
+    found = [replace(verdict, mode=modes.get(verdict.gate, verdict.mode)) for verdict in results if verdict is not None]
     return [verdict for verdict in found if verdict.mode != "off"]
 
 
