@@ -14,8 +14,10 @@ from pipeline.gates.serving_packages import ServingPackage
 FILE = "sbom.json"
 
 
-def bill_of_materials(manifest: Mapping[str, Any], packages: Sequence[ServingPackage]) -> dict[str, Any]:
-    """The list as JSON; `manifest` is that of the version's package."""
+def bill_of_materials(
+    manifest: Mapping[str, Any], packages: Sequence[ServingPackage], base: str = ""
+) -> dict[str, Any]:
+    """The list as JSON; `manifest` is that of the version's package, `base` the name of the image below it."""
     from cyclonedx.model import HashAlgorithm, HashType
     from cyclonedx.model.bom import Bom
     from cyclonedx.model.component import Component, ComponentType
@@ -37,6 +39,8 @@ def bill_of_materials(manifest: Mapping[str, Any], packages: Sequence[ServingPac
         for path, sha256 in manifest.get("files", {}).items()
     ]
     libraries = [_library(package) for package in packages]
+    if base:
+        files.append(Component(name=base, type=ComponentType.CONTAINER, bom_ref=f"image:{base}"))
     bom = Bom(components=[*libraries, *files])
     bom.metadata.component = model
     bom.register_dependency(model, [*libraries, *files])
@@ -48,6 +52,7 @@ def bill_of_materials(manifest: Mapping[str, Any], packages: Sequence[ServingPac
 
 
 def _library(package: ServingPackage) -> Any:
+    from cyclonedx.model import ExternalReference, ExternalReferenceType, HashAlgorithm, HashType, XsUri
     from cyclonedx.model.component import Component, ComponentType
     from cyclonedx.model.license import DisjunctiveLicense, LicenseExpression
     from packageurl import PackageURL
@@ -56,6 +61,12 @@ def _library(package: ServingPackage) -> Any:
     is_expression = " " in known
     licences = [LicenseExpression(known) if is_expression else DisjunctiveLicense(id=known)] if known else []
     url = PackageURL("pypi", None, package.name.lower(), package.version)
+    # The files that may be installed: which of them is, the platform decides.
+    files = ExternalReference(
+        type=ExternalReferenceType.DISTRIBUTION,
+        url=XsUri(f"https://pypi.org/project/{package.name}/{package.version}/"),
+        hashes=[HashType(alg=HashAlgorithm.SHA_256, content=each) for each in package.hashes],
+    )
     return Component(
         name=package.name,
         version=package.version,
@@ -63,4 +74,5 @@ def _library(package: ServingPackage) -> Any:
         bom_ref=str(url),
         purl=url,
         licenses=licences,
+        external_references=[files],
     )

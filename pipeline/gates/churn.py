@@ -65,6 +65,8 @@ def _incomparable(packaged: PackagedModel, requests: pd.DataFrame) -> str:
     for each, whose in ((champion, f"version {packaged.champion_version}"), (package, "the new version")):
         if lacking := comparable.lacking(each.reader.schema, requests.columns, requests.columns):
             return f"the prediction log has not what {whose} needs: {', '.join(lacking)}"
+    if rounded := package.reader.doubles - champion.reader.doubles:
+        return f"the log has {', '.join(sorted(rounded))} rounded to float32, and the new version takes float64"
     return comparable.unlike_times(champion.reader.schema, package.reader.schema)
 
 

@@ -74,6 +74,14 @@ def serving_packages(root: Path, runtime: str) -> list[ServingPackage]:
     return found
 
 
+def base_image(root: Path) -> str:
+    """The image that the serving image is made from, by its Dockerfile; '' for a project without one."""
+    file = root / "docker" / "serving" / "Dockerfile"
+    written = file.read_text(encoding="utf-8") if file.is_file() else ""
+    found = re.search(r"^ARG BASE_IMAGE=(\S+)", written, re.MULTILINE)
+    return found[1] if found else ""
+
+
 def licence_of(name: str) -> str:
     """The SPDX expression of an installed package; '' where it has none, or is not installed here."""
     try:

@@ -17,7 +17,7 @@ from pipeline.ledger import data_revisions
 from pipeline.ledger.events import DataLanded, GatesChecked, RunOpened, VersionRegistered
 from pipeline.ledger.timeline import live_at
 from pipeline.rollout.results import Deployment, ShadowResult
-from pipeline.runs import freeze, label_maturity, workspace_transfer
+from pipeline.runs import freeze, label_maturity, live_facts, workspace_transfer
 from pipeline.settings import models
 from pipeline.workspaces import dvc_graph, workspace
 
@@ -143,7 +143,8 @@ def check_gates(context: Context, folder: str, backfill: bool = False, accept_sc
     live = None if backfill else live_at(context.ledger, opened.model)
     champion = live.version if live else None
     package = context.registry.package_folder(opened.model, live.version, live.digest) if live else None
-    verdicts = gates.verdicts(model, opened.files, package, champion, backfill, accept_schema_change)
+    known = live_facts.live_facts(context, opened.model, model, live) if live else None
+    verdicts = gates.verdicts(model, opened.files, package, champion, backfill, accept_schema_change, known)
     _record_verdicts(context, opened, verdicts)
     mlflow_run = record.record(context.registry, opened, model, verdicts, _origin(backfill))
     gates.refuse_failed(opened.model, verdicts)
