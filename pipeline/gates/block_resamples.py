@@ -1,9 +1,10 @@
-"""Intervals of means over groups of rows, from resamples of blocks of time: rows of one time go together, and so stay together.
+"""Intervals of means over groups of rows, from blocks of time: rows of one time go together, and so stay together.
 
-With several groups the intervals hold for all of them at once: the largest deviation of any group, in its own standard errors, decides how
-wide they are, so that looking at more groups finds no more by chance. Student's t makes them wider where blocks are few.
+With several groups the intervals hold for all of them at once: each gets its part of the errors that are allowed, so that looking at more
+groups finds no more by chance. Student's t makes them wider where a group is in few blocks.
 
-Source: Künsch 1989 (blocks); Westfall & Young 1993 and Romano & Wolf 2005 (the largest deviation).
+Source: Cochran 1977, Sampling Techniques, section 6.3 (a mean of blocks of unequal size); Dunn 1961 (several at once); Künsch 1989 (blocks
+of a bootstrap).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import pandas as pd
 RESAMPLES = 1000
 MOST_BLOCKS, FEWEST_BLOCKS = 60, 20
 # A group in fewer blocks than these has no interval: nobody knows how it differs from one time to another.
-FEWEST_OF_A_GROUP = 5
+FEWEST_OF_A_GROUP = 8
 SEED = 0
 
 
@@ -60,15 +61,13 @@ def means(
     count = int(blocks.max(initial=0)) + 1
     sums = np.array([np.bincount(blocks[g], (values * weight)[g], count) for g in groups]).reshape(len(groups), count)
     rows = np.array([np.bincount(blocks[g], weight[g], count) for g in groups]).reshape(len(groups), count)
+    inside = (rows > 0).sum(axis=1)
+    judged = inside >= FEWEST_OF_A_GROUP
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = sums.sum(axis=1) / rows.sum(axis=1)
-        drawn = resampled(count)
-        found = (drawn @ sums.T) / (drawn @ rows.T)
-        found = np.where(np.isfinite(found), found, mean)
-        inside = (rows > 0).sum(axis=1)
-        error = found.std(axis=0) * np.sqrt(count / max(count - 1, 1))
-        largest = np.nanmax(np.where(error > 0, np.abs(found - mean) / error, 0.0), axis=1, initial=0.0)
-    normal = stats.norm.cdf(np.quantile(largest, level))
-    width = error * stats.t.ppf(normal, np.maximum(inside - 1, 1))
-    width = np.where(inside >= FEWEST_OF_A_GROUP, width, np.nan)
+        squares = ((sums - mean[:, None] * rows) ** 2).sum(axis=1)
+        error = np.sqrt(squares * inside / (inside - 1)) / rows.sum(axis=1)
+        errors_each = (1 - level) / 2 / max(int(judged.sum()), 1)
+        width = error * stats.t.ppf(1 - errors_each, np.maximum(inside - 1, 1))
+    width = np.where(judged, width, np.nan)
     return Means(mean, mean - width, mean + width)

@@ -13,6 +13,7 @@ import pandas as pd
 from pipeline.gates.base import PackagedModel, Table, Verdict
 from pipeline.gates.row_groups import groups_of
 from pipeline.serving import comparable
+from pipeline.settings.gates import Mode
 from pipeline.training.tasks import TASKS, Answers
 
 # The normal deviate of a 95 % interval.
@@ -43,7 +44,8 @@ def verdict(packaged: PackagedModel) -> Verdict | None:
         most = max(rows, key=lambda row: row[2] if isinstance(row[2], float) else 0.0)
         reason += f"; most in {most[0]}, {most[2]:.1%}"
     table = Table(("slice", "requests", "flipped"), (("all", len(flips), share), *rows))
-    return Verdict("churn", not (share > limit), share, limit, reason, interval, table=table)
+    mode: Mode = "warn" if settings.limit is None else "on"
+    return Verdict("churn", not (share > limit), share, limit, reason, interval, mode=mode, table=table)
 
 
 def flipped(packaged: PackagedModel, requests: pd.DataFrame) -> np.ndarray:

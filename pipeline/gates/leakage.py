@@ -1,7 +1,7 @@
 """Does one feature alone nearly tell the target?
 
 A strong feature leaves the others something to add; one that is made of the target, or is known only after it, leaves nothing. So each
-feature alone learns from a half of the held-out rows, by a small tree, and is scored on the other half: what stops is not that it carries
+feature alone learns from every other block of time of the held-out rows, by a small tree, and is scored on the rest: what stops is not that it carries
 most of the model's score, but that it goes nearly all the way to a perfect one.
 """
 
@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.gates.base import PackagedModel, Table, Verdict
+from pipeline.gates.block_resamples import time_blocks
 from pipeline.gates.skill import skill
 from pipeline.training import frames, weights
 from pipeline.training.tasks import Answers
@@ -56,19 +57,22 @@ def alone_scores(packaged: PackagedModel) -> Iterator[tuple[str, float]]:
     plain = model.model_copy(update={"training": model.training.model_copy(update={"words": 0})})
     numbers = frames.numbers_of(rows, plain)
     target, weight = rows[model.training.target].to_numpy(), weights.of(rows, model.training, "evaluate")
+    learns = time_blocks(rows[model.source.event_time]) % 2 == 0
     for column in frames.columns_of(plain.training):
         if column.is_category:
             cells = rows[column.name].astype(object).where(rows[column.name].notna(), "")
-            yield column.name, _alone(cells, target, weight)
+            yield column.name, _alone(cells, target, weight, learns)
         else:
-            yield column.name, max((_alone(numbers[name], target, weight) for name in column.matrix), default=np.nan)
+            yield (
+                column.name,
+                max((_alone(numbers[name], target, weight, learns) for name in column.matrix), default=np.nan),
+            )
 
 
-def _alone(cells: pd.Series, target: np.ndarray, weight: np.ndarray | None) -> float:
-    """The skill of this column alone on every other row, learnt from the rest."""
+def _alone(cells: pd.Series, target: np.ndarray, weight: np.ndarray | None, learns: np.ndarray) -> float:
+    """The skill of this column alone on the rows that it did not learn from; `learns` is a mask of rows."""
     from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-    learns = np.arange(len(cells)) % 2 == 0
     of_classes = target.dtype == object
     of_labels = of_classes or bool(np.isin(target, (0, 1)).all())
     if len(set(target[learns].tolist())) < 2:
@@ -76,7 +80,8 @@ def _alone(cells: pd.Series, target: np.ndarray, weight: np.ndarray | None) -> f
     if cells.dtype == object:
         numbers = _by_category(cells, target, learns, of_classes)
     else:
-        numbers = cells.to_numpy("float64")[:, None]
+        # A tree goes by the order alone, and scikit-learn's holds float32.
+        numbers = cells.rank(method="dense").to_numpy("float64")[:, None]
     if not (numbers[learns] != numbers[learns][0]).any():
         return 0.0
     kind = DecisionTreeClassifier if of_labels else DecisionTreeRegressor
