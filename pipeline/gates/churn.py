@@ -33,17 +33,17 @@ def verdict(packaged: PackagedModel) -> Verdict | None:
         why = why or f"{rows:,} requests recorded, at least {settings.min_rows:,} required (gates.churn.min_rows)"
         return Verdict("churn", True, 0.0, limit, why, judged=False)
     flips = flipped(packaged, requests)
-    share, interval = float(flips.mean()), _interval(flips.mean(), len(flips))
+    share, interval = float(flips.mean()), _interval(float(flips.mean()), len(flips))
     key = "rollout.limits.churn" if settings.limit is None else "gates.churn.limit"
     reason = (
         f"{share:.1%} of the {len(flips):,} newest live requests would be decided otherwise than by version {packaged.champion_version}, "
         f"at most {limit:.0%} ({key})"
     )
-    rows = tuple(_slice(packaged, requests, flips))
-    if rows:
-        most = max(rows, key=lambda row: row[2] if isinstance(row[2], float) else 0.0)
-        reason += f"; most in {most[0]}, {most[2]:.1%}"
-    table = Table(("slice", "requests", "flipped"), (("all", len(flips), share), *rows))
+    by_slice = _by_slice(packaged, requests, flips)
+    if by_slice:
+        name, _, most = max(by_slice, key=lambda row: row[2])
+        reason += f"; most in {name}, {most:.1%}"
+    table = Table(("slice", "requests", "flipped"), (("all", len(flips), share), *by_slice))
     mode: Mode = "warn" if settings.limit is None else "on"
     return Verdict("churn", not (share > limit), share, limit, reason, interval, mode=mode, table=table)
 
@@ -80,7 +80,7 @@ def _interval(share: float, rows: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def _slice(packaged: PackagedModel, requests: pd.DataFrame, flips: np.ndarray) -> list[tuple[str | float | None, ...]]:
+def _by_slice(packaged: PackagedModel, requests: pd.DataFrame, flips: np.ndarray) -> list[tuple[str, int, float]]:
     """(slice, requests, share that flips) of each slice of `gates.slices.columns` that the log has and that is large enough."""
     settings = packaged.model.gates
     columns = [column for column in settings.slices.columns if column in requests.columns]

@@ -92,7 +92,8 @@ def decisions(packaged: PackagedModel) -> Iterator[tuple[str, np.ndarray, np.nda
     target = packaged.held_out[packaged.model.training.target].to_numpy()
     if not answers.classes:
         yield "1", answers.values >= packaged.model.gates.fairness.threshold, target == 1
-    likeliest = answers.values.argmax(axis=1) if answers.classes else None
+        return
+    likeliest = answers.values.argmax(axis=1)
     for place, label in enumerate(answers.classes):
         yield label, likeliest == place, target == label
 
