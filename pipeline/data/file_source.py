@@ -29,19 +29,20 @@ def load(
     start: datetime,
     end: datetime,
     subject: str,
+    beside: Sequence[str] = (),
 ) -> None:
     """Writes the rows of the files below `root` with event times in [start, end), or without one, into the table `rows`.
 
-    It has the columns that the model names. Raises DataError.
+    It has the columns that the model names, and of those `beside` what there is. Raises DataError.
     """
     files = matching(root, source.files or (), subject)
     needed = list(dict.fromkeys([*source.own_columns, *training.features, training.target, *training.weights]))
     reader = CsvReader(source.csv, f"models.{subject}.source.csv")
     if all(file.name.endswith(PARQUET_SUFFIX) for file in files):
-        relation = _parquet(connection, files, needed, subject)
+        relation = _parquet(connection, files, needed, beside, subject)
     else:
         texts = [column for column in (source.key, *training.categorical) if column and column not in source.times]
-        relation = _csv(reader, files, needed, texts, source, subject)
+        relation = _csv(reader, files, needed, beside, texts, source, subject)
     types = column_types(connection, f"({relation})")
     source_times.refuse_other_types(source, types, subject)
     time = source_times.instant(source, source.event_time, types[source.event_time])
@@ -57,7 +58,13 @@ def load(
 
 
 def _csv(
-    reader: CsvReader, files: Sequence[Path], needed: list[str], texts: list[str], source: Source, subject: str
+    reader: CsvReader,
+    files: Sequence[Path],
+    needed: list[str],
+    beside: Sequence[str],
+    texts: list[str],
+    source: Source,
+    subject: str,
 ) -> str:
     groups = by_header(reader, files)
     if not groups:
@@ -71,12 +78,15 @@ def _csv(
             ((names, group) for names, group in groups.items() if column in names), next(iter(groups.items()))
         )
         reader.refuse(having[1][0], having[0], [column])
+    needed = [*needed, *(column for column in beside if any(column in names for names in groups))]
     for names, group in groups.items():
         reader.refuse(group[0], names, [column for column in needed if column in names])
     return " UNION ALL ".join(reader.relation(group, names, needed, texts) for names, group in groups.items())
 
 
-def _parquet(connection: duckdb.DuckDBPyConnection, files: Sequence[Path], needed: list[str], subject: str) -> str:
+def _parquet(
+    connection: duckdb.DuckDBPyConnection, files: Sequence[Path], needed: list[str], beside: Sequence[str], subject: str
+) -> str:
     paths = ", ".join(text_sql.literal(glob.escape(str(file))) for file in files)
     table = f"read_parquet([{paths}], union_by_name = true, filename = '{FILE}')"
     types = column_types(connection, f"(SELECT * FROM {table})")
@@ -84,6 +94,7 @@ def _parquet(connection: duckdb.DuckDBPyConnection, files: Sequence[Path], neede
         if column not in types:
             have = ", ".join(c for c in types if c != FILE)
             raise DataError(f"{subject} source", f"has no column {column}", f"add it; the columns are {have}")
+    needed = [*needed, *(column for column in beside if column in types)]
     return f"SELECT {', '.join(map(quoted, needed))}, {FILE} FROM {table}"
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -22,7 +23,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.data import drawn_schema, label_delay, neutral_sql, partition_cache, sql, unread
+from pipeline.data import drawn_schema, group_columns, label_delay, neutral_sql, partition_cache, sql, unread
 from pipeline.data import source as source_rows
 from pipeline.data.day_history import no_label_key
 from pipeline.data.label_delay import LabelDelay
@@ -89,10 +90,11 @@ def take(
     """
     start, end = window(model.source, model.as_of)
     with sql.connect(root) as connection:
-        source_rows.load(connection, model.source, model.training, start, end, name)
+        source_rows.load(connection, model.source, model.training, start, end, name, model.beside)
         unread_times = unread.times(connection, model.source.event_time)
         without_time = source_rows.keep_window(connection, model.source, start, end)
         types = _required_types(connection, name, model)
+        group_columns.refuse_unfit(types, name, model)
         rows_a_day, gaps = _rows_a_day(connection, model), _missing_a_day(connection, model, end)
         by_label = _delete_unlabelled(connection, name, model, start, end)
         delay = label_delay.measured(connection, model.source, model.training.target, start, end)
@@ -230,7 +232,7 @@ def _delete_unlabelled(
     return LabelCounts(total, without_label, label_later, labelled)
 
 
-def columns_sql(source: Source, training: Training, types: dict[str, str]) -> str:
+def columns_sql(source: Source, training: Training, types: dict[str, str], beside: Sequence[str] = ()) -> str:
     """The select list of a snapshot: its order and types do not depend on the source's `types`, and neither do its cells."""
     quoted = sql.quoted
     # A key may be the event time itself, and there may be none.
@@ -242,7 +244,7 @@ def columns_sql(source: Source, training: Training, types: dict[str, str]) -> st
     # They are instants already (see feature_times).
     parts += [f"CAST({quoted(c)} AS TIMESTAMPTZ) AS {quoted(c)}" for c in training.datetime]
     parts += [f"nullif(CAST({quoted(c)} AS VARCHAR), '') AS {quoted(c)}" for c in training.text]
-    parts += [f"{neutral_sql.category(c, types[c])} AS {quoted(c)}" for c in training.categorical]
+    parts += [f"{neutral_sql.category(c, types[c])} AS {quoted(c)}" for c in [*training.categorical, *beside]]
     held = "VARCHAR" if tasks.of(training).of_labels else "DOUBLE"
     parts.append(f"CAST({quoted(training.target)} AS {held}) AS {quoted(training.target)}")
     return ", ".join(dict.fromkeys(parts))
@@ -252,13 +254,13 @@ def _land_days(
     connection: duckdb.DuckDBPyConnection, model: Model, types: dict[str, str], folder: Path, index_file: Path
 ) -> tuple[int, int]:
     """Fills `folder` with a file a day. Returns (number of days, number of days written)."""
-    _lay_out(connection, model, types)
+    _lay_out(connection, model, types, model.beside)
     days = _fingerprints(connection, model)
     # Not the select list itself: it follows the types of the source, and the cells do not.
     training = model.training
     kinds = f"{list(training.numeric)} {list(training.datetime)} {list(training.text)} {list(training.categorical)}"
     plan = f"{model.source.key} {model.source.event_time} {model.source.label_time} {kinds}"
-    made_by = f"{plan} {training.target} {training.task} {training.weight} duckdb {duckdb.__version__} arrow {pa.__version__}".encode()
+    made_by = f"{plan} {training.target} {training.task} {training.weight} {model.beside} duckdb {duckdb.__version__} arrow {pa.__version__}".encode()
     code = b"".join(Path(file).read_bytes() for file in (__file__, neutral_sql.__file__))
     recipe = hashlib.sha256(made_by + code).hexdigest()
     index = partition_cache.Index(index_file)
@@ -274,9 +276,11 @@ def _land_days(
     return len(days), len(new)
 
 
-def _lay_out(connection: duckdb.DuckDBPyConnection, model: Model, types: dict[str, str]) -> None:
-    """Makes the table `landing`: the rows in a snapshot's form."""
-    columns = columns_sql(model.source, model.training, types)
+def _lay_out(
+    connection: duckdb.DuckDBPyConnection, model: Model, types: dict[str, str], beside: Sequence[str] = ()
+) -> None:
+    """Makes the table `landing`: the rows in a snapshot's form, with the columns that are only for the gates."""
+    columns = columns_sql(model.source, model.training, types, beside)
     with source_rows.readable("source"):
         connection.execute(f"CREATE TEMP TABLE landing AS SELECT {columns}, {unread.COLUMN} FROM rows")
 

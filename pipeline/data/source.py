@@ -6,7 +6,7 @@ file_source); or a Python hook `module:function` that is called with (start, end
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import chdir, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -33,8 +33,10 @@ def load(
     start: datetime,
     end: datetime,
     subject: str,
+    beside: Sequence[str] = (),
 ) -> None:
     """Writes the source's answer for [start, end) into the table `rows`, with its times as TIMESTAMPTZ, features too, and its texts read.
+    Of files it has the columns that the model names, and those `beside`.
 
     What of it could not be read is in the column `unread`. Raises DataError when the source cannot be read, when its key or a
     time is missing, or when a time column holds numbers.
@@ -52,7 +54,7 @@ def load(
             bound = {"start": start, "end": end}
             connection.execute(f"CREATE OR REPLACE TEMP TABLE rows AS SELECT * FROM ({query}\n)", bound)
         elif source.files is not None:
-            file_source.load(connection, source, training, Path(folder), start, end, subject)
+            file_source.load(connection, source, training, Path(folder), start, end, subject, beside)
         else:
             write_rows(
                 connection,

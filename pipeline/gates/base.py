@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.settings.gates import Mode
@@ -62,9 +63,7 @@ class Verdict:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Verdict:
         """Reads `as_dict` back, also one of before a field with a default. Raises KeyError when another field is missing."""
-        known = {
-            field.name: values[field.name] for field in fields(cls) if field.name in values or field.default is MISSING
-        }
+        known = {each.name: values[each.name] for each in fields(cls) if each.name in values or each.default is MISSING}
         if known.get("interval") is not None:
             known["interval"] = tuple(known["interval"])
         if (table := known.get("table")) is not None:
@@ -84,12 +83,25 @@ class ValidatedData:
 
 
 @dataclass(frozen=True)
+class LiveFacts:
+    """What was recorded of the live version: `requests` are rows of its prediction log, the newest, with the features as the log has them,
+    or None with the reason in `no_requests`; `importances` those that its evaluation found, by feature."""
+
+    requests: pd.DataFrame | None = None
+    no_requests: str = ""
+    importances: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class PackagedModel(ValidatedData):
     """A model after the stage `package`, with the champion that it is to replace.
 
     `held_out` has the held-out rows with scikit-learn's answers in the column `prediction`; `package` and `champion` answer
     as their slots do. There may be no champion. With `accept_schema_change` the model may take other columns than the champion.
     The champion was trained on rows with an event time before `champion_trained_to`, None where nobody knows it.
+
+    `reference` is the sample of the rows that were learnt from, `package_bytes` the size of the package, and `root` the folder of the
+    run's own files. `live` has what is known of the version that is live beside its package; None without one.
     """
 
     evaluation: Evaluation
@@ -100,3 +112,7 @@ class PackagedModel(ValidatedData):
     backfill: bool = False
     accept_schema_change: bool = False
     champion_trained_to: datetime | None = None
+    reference: pd.DataFrame | None = None
+    package_bytes: int = 0
+    root: Path | None = None
+    live: LiveFacts | None = None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.gates.base import PackagedModel
+from pipeline.gates.base import LiveFacts, PackagedModel
 from pipeline.serving.runtime import Runtime
 from pipeline.settings.models import Model, time_of
 from pipeline.training.evaluate import Evaluation
@@ -22,6 +22,7 @@ def packaged_model(
     backfill: bool = False,
     accept_schema_change: bool = False,
     champion_trained_to: str | None = None,
+    live: LiveFacts | None = None,
 ) -> PackagedModel:
     """The model with its held-out rows and package, and the champion's package where there is a champion.
 
@@ -40,4 +41,8 @@ def packaged_model(
         backfill,
         accept_schema_change,
         time_of(trained_to) if trained_to else None,
+        pd.read_parquet(files.reference) if files.reference.is_file() else None,
+        sum(file.stat().st_size for file in files.package.iterdir() if file.is_file()),
+        files.folder.parents[1],
+        live,
     )

@@ -13,20 +13,33 @@ from typing import Any
 
 from pipeline.errors import GateError
 from pipeline.gates import (
+    automatic_slices,
+    calibration,
     champion,
+    churn,
+    constant_prediction,
     data_contract,
     enough_rows,
+    fairness,
     held_out_rows,
+    importance_jump,
+    leakage,
     metric_limit,
     missing_values,
     naive_baseline,
+    one_row_latency,
     onnx_parity,
     own,
+    package_size,
+    perfect_score,
     rows_a_day,
     schema,
+    slices,
+    supply_chain,
     unknown_categories,
+    unknown_ranges,
 )
-from pipeline.gates.base import PackagedModel, ValidatedData, Verdict
+from pipeline.gates.base import LiveFacts, PackagedModel, ValidatedData, Verdict
 from pipeline.gates.packaged import packaged_model
 from pipeline.settings.models import Model
 from pipeline.workspaces.dvc_graph import Artifacts, read_json
@@ -44,8 +57,21 @@ MODEL_GATES: tuple[Callable[[PackagedModel], Verdict | None], ...] = (
     naive_baseline.verdict,
     schema.verdict,
     unknown_categories.verdict,
+    unknown_ranges.verdict,
     champion.verdict,
+    slices.verdict,
+    automatic_slices.verdict,
+    fairness.verdict,
+    calibration.verdict,
+    constant_prediction.verdict,
+    perfect_score.verdict,
+    leakage.verdict,
+    importance_jump.verdict,
+    churn.verdict,
     onnx_parity.verdict,
+    package_size.verdict,
+    one_row_latency.verdict,
+    supply_chain.verdict,
 )
 
 
@@ -57,6 +83,7 @@ def verdicts(
     backfill: bool = False,
     accept_schema_change: bool = False,
     champion_trained_to: str | None = None,
+    live: LiveFacts | None = None,
 ) -> list[Verdict]:
     """The verdicts of all gates on the packaged model that are not off, those on its data first; the arguments are those of
     `packaged_model`."""
@@ -65,7 +92,7 @@ def verdicts(
         "accept_schema_change": accept_schema_change,
         "champion_trained_to": champion_trained_to,
     }
-    packaged = packaged_model(model, files, champion_package, champion_version, **asked)
+    packaged = packaged_model(model, files, champion_package, champion_version, **asked, live=live)
     ours = [gate(packaged) for gate in (*DATA_GATES, *MODEL_GATES) if not _is_off(model, name_of(gate))]
     own_gates = own.verdicts(model, files, champion_package, champion_version, **asked)
     return _in_their_modes(model, [*ours, *own_gates])
@@ -87,9 +114,9 @@ def _is_off(model: Model, gate: str) -> bool:
 
 
 def _in_their_modes(model: Model, results: Iterable[Verdict | None]) -> list[Verdict]:
-    """The verdicts of the gates that apply, each in the mode that `gates.modes` gives it."""
+    """The verdicts of the gates that apply, each in the mode that `gates.modes` gives it, else in its own."""
     modes = model.gates.modes
-    return [replace(verdict, mode=modes.get(verdict.gate, "on")) for verdict in results if verdict is not None]
+    return [replace(verdict, mode=modes.get(verdict.gate, verdict.mode)) for verdict in results if verdict is not None]
 
 
 def refuse_failed(name: str, verdicts: list[Verdict]) -> None:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import GateError
-from pipeline.gates import report
+from pipeline.gates import bill_of_materials, report
 from pipeline.gates.base import Verdict
+from pipeline.gates.serving_packages import base_image, serving_packages
 from pipeline.registry import logged_model
 from pipeline.registry.packages import package_digest
 from pipeline.registry.versions import (
@@ -105,6 +106,8 @@ def _record(
         mlflow.log_text(report.html(workspace.model, workspace.run, verdicts), report.HTML)
         mlflow.log_dict(dvc_remote.partitions(workspace.folder, workspace.data_version()), "partitions.json")
         mlflow.log_dict(environment(), "environment.json")
+        if figures:
+            mlflow.log_dict(_served_by(workspace), bill_of_materials.FILE)
         for file in _files(workspace, evaluated=bool(figures)):
             mlflow.log_artifact(str(file))
         return run.info.run_id
@@ -118,6 +121,13 @@ def _files(workspace: Workspace, *, evaluated: bool) -> list[Path]:
         recorded.append(files.quarantine)
     recorded += [files.validation, files.counts]
     return [*recorded, files.metrics] if evaluated else recorded
+
+
+def _served_by(workspace: Workspace) -> dict[str, Any]:
+    """The list of what is in the version's serving image."""
+    manifest = read_json(workspace.files.package / "manifest.json")
+    packages = serving_packages(workspace.folder, manifest.get("runtime", "onnx"))
+    return bill_of_materials.bill_of_materials(manifest, packages, base_image(workspace.folder))
 
 
 def log_report(registry: Registry, name: str, version: str, report: Path) -> None:

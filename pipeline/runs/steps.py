@@ -18,7 +18,7 @@ from pipeline.ledger import data_revisions
 from pipeline.ledger.events import DataLanded, GatesChecked, RunOpened, VersionRegistered
 from pipeline.ledger.timeline import live_at
 from pipeline.rollout.results import Deployment, ShadowResult
-from pipeline.runs import freeze, label_maturity, workspace_transfer
+from pipeline.runs import freeze, label_maturity, live_facts, workspace_transfer
 from pipeline.settings import models
 from pipeline.workspaces import dvc_graph, workspace
 
@@ -145,7 +145,8 @@ def check_gates(context: Context, folder: str, backfill: bool = False, accept_sc
     champion = live.version if live else None
     package = context.registry.package_folder(opened.model, live.version, live.digest) if live else None
     trained_to = _trained_to(context, opened.model, live.version, package) if live and package else None
-    verdicts = gates.verdicts(model, opened.files, package, champion, backfill, accept_schema_change, trained_to)
+    known = live_facts.live_facts(context, opened.model, model, live) if live else None
+    verdicts = gates.verdicts(model, opened.files, package, champion, backfill, accept_schema_change, trained_to, known)
     _record_verdicts(context, opened, verdicts)
     mlflow_run = record.record(context.registry, opened, model, verdicts, _origin(backfill))
     gates.refuse_failed(opened.model, verdicts)

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from pipeline.settings.columns import Hook
+from pipeline.settings.model_gates import Calibration, Churn, Export, Fairness, Sanity, Slices, SupplyChain
 from pipeline.settings.ranges import Range
 from pipeline.settings.section import MOST, Section
 
@@ -25,8 +26,21 @@ NAMES = (
     "naive_baseline",
     "schema",
     "unknown_categories",
+    "unknown_ranges",
     "champion",
+    "slices",
+    "automatic_slices",
+    "fairness",
+    "calibration",
+    "constant_prediction",
+    "perfect_score",
+    "leakage",
+    "importance_jump",
+    "churn",
     "onnx_parity",
+    "package_size",
+    "one_row_latency",
+    "supply_chain",
 )
 
 
@@ -90,7 +104,15 @@ class Gates(Section):
     baseline_margin: float = 0.0
     champion_tolerance: float = Field(default=0.0, ge=0)
     unknown_share: float = Field(default=0.5, ge=0, le=1)
+    unknown_ranges: float = Field(default=0.2, ge=0, le=1)
     parity_tolerance: float = Field(default=1e-4, gt=0, lt=1)
+    slices: Slices = Slices()
+    fairness: Fairness = Fairness()
+    calibration: Calibration = Calibration()
+    sanity: Sanity = Sanity()
+    churn: Churn = Churn()
+    export: Export = Export()
+    supply_chain: SupplyChain = SupplyChain()
     # From a gate to its mode; a gate that is not named is on.
     modes: dict[str, Mode] = {}
     # A team's own gates; each reports under this name.

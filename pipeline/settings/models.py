@@ -23,6 +23,7 @@ from pipeline.settings.economics import Economics
 from pipeline.settings.faults import all_faults, fault, read_sections, readable_part
 from pipeline.settings.gates import Gates
 from pipeline.settings.keep import Keep
+from pipeline.settings.model_gates import group_columns
 from pipeline.settings.policy import Policy
 from pipeline.settings.rollout import Rollout
 from pipeline.settings.scoring import Scoring
@@ -129,6 +130,12 @@ class Model(Section):
     def columns(self) -> frozenset[str]:
         """The features and the key: the columns that a request may have."""
         return frozenset([*self.training.features, *([self.source.key] if self.source.key else [])])
+
+    @property
+    def beside(self) -> list[str]:
+        """The columns of a snapshot that are only for the gates: by them slices and groups are formed, and the model takes none of them."""
+        known = {*self.training.features, *self.training.weights}
+        return [name for name in group_columns(self.gates) if name not in known]
 
     @property
     def calendar(self) -> list[str]:

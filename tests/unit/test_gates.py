@@ -62,8 +62,15 @@ def test_a_good_model_passes_all(churn, files):
         "naive_baseline",
         "schema",
         "unknown_categories",
+        "unknown_ranges",
         "champion",
+        "calibration",
+        "constant_prediction",
+        "perfect_score",
+        "leakage",
         "onnx_parity",
+        "package_size",
+        "one_row_latency",
     ]
     assert all(v.passed for v in verdicts)
     run.refuse_failed("churn", verdicts)

@@ -1,0 +1,169 @@
+"""Are decisions alike for the groups of the columns that `gates.fairness.columns` names?
+
+Demographic parity: the largest difference between groups in the share of rows decided yes. Equalised odds: the larger of the largest
+differences in that share among rows whose answer is yes, and among those whose answer is no. Both as Fairlearn has them; of several classes
+each is a decision of its own, and the worst counts. Groups of few rows differ by chance alone, the more so the more of them are looked at:
+a difference stops only where it is also larger than chance makes any of those looked at, 99 times in 100.
+
+Source: Dwork et al. 2012 (parity); Hardt, Price & Srebro 2016 (odds); intervals from resamples of blocks of time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.gates.base import PackagedModel, Table, Verdict
+from pipeline.gates.block_resamples import SEED, resampled, time_blocks
+from pipeline.gates.row_groups import Group, groups_of
+from pipeline.training import weights
+from pipeline.training.tasks import Answers
+
+COLUMNS = ("column", "decision", "measure", "difference", "low", "high", "by chance", "limit", "says")
+LEVEL, DRAWS = 0.99, 10_000
+PARITY, ODDS = "demographic parity", "equalised odds"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One measure of one decision between the groups of one column."""
+
+    column: str
+    decision: str
+    measure: str
+    value: float
+    interval: tuple[float, float]
+    chance: float
+    limit: float
+
+    @property
+    def unfair(self) -> bool:
+        return self.value > self.limit and self.value > self.chance
+
+    def __str__(self) -> str:
+        of = f" of {self.decision}" if self.decision != "1" else ""
+        low, high = self.interval
+        return f"{self.column}: {self.measure}{of} differs by {self.value:.3f} [{low:.3f}, {high:.3f}], at most {self.limit:g}, by chance up to {self.chance:.3f}"
+
+
+def verdict(packaged: PackagedModel) -> Verdict | None:
+    """None without `gates.fairness.columns`. The observed figure is the difference that is largest beside its limit."""
+    settings = packaged.model.gates.fairness
+    if not settings.columns or (settings.demographic_parity is None and settings.equalised_odds is None):
+        return None
+    compared, small = _groups(packaged)
+    few = f"not enough rows (gates.fairness.min_rows): {', '.join(small[:5])}" if small else ""
+    looks = len(compared) * (len(packaged.package.classes) or 1) * 2
+    found = [each for column, groups in compared.items() for each in _differences(packaged, column, groups, looks)]
+    if not found:
+        why = f"no two groups with {settings.min_rows:,} rows to compare; {few}".removesuffix("; ")
+        return Verdict("fairness", True, 0.0, 0.0, why, judged=False)
+    unfair = [each for each in found if each.unfair]
+    most = max(unfair or found, key=lambda each: each.value - each.limit)
+    over = most.value > most.limit and not unfair
+    reason = "; ".join(map(str, unfair or [most])) + ("; not proven on these rows" if over else "")
+    reason += f"; {few}" if few else ""
+    table = Table(COLUMNS, tuple(_row(each) for each in found))
+    return Verdict("fairness", not unfair, most.value, most.limit, reason, most.interval, judged=not over, table=table)
+
+
+def _groups(packaged: PackagedModel) -> tuple[dict[str, list[Group]], list[str]]:
+    """(the groups of each column that has two of enough rows, those that are too small, in words)."""
+    settings, compared, small = packaged.model.gates.fairness, {}, []
+    for column in settings.columns:
+        groups = groups_of(packaged.held_out, column)
+        enough = [group for group in groups if group.rows.sum() >= settings.min_rows]
+        small += [f"{group} ({int(group.rows.sum()):,})" for group in groups if group.rows.sum() < settings.min_rows]
+        if len(enough) > 1:
+            compared[column] = enough
+    return compared, small
+
+
+def _row(each: Difference) -> tuple[str | float | None, ...]:
+    says = "unfair" if each.unfair else "not proven" if each.value > each.limit else "ok"
+    return (each.column, each.decision, each.measure, each.value, *each.interval, each.chance, each.limit, says)
+
+
+def decisions(packaged: PackagedModel) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """(the label, whether each row is decided so, whether it is so), bool (rows,): one for a binary task, else one for each class."""
+    answers = Answers.of(packaged.held_out, packaged.package.classes)
+    target = packaged.held_out[packaged.model.training.target].to_numpy()
+    if not answers.classes:
+        yield "1", answers.values >= packaged.model.gates.fairness.threshold, target == 1
+        return
+    likeliest = answers.values.argmax(axis=1)
+    for place, label in enumerate(answers.classes):
+        yield label, likeliest == place, target == label
+
+
+def _differences(packaged: PackagedModel, column: str, groups: list[Group], looks: int) -> Iterator[Difference]:
+    """The measures of each decision between these groups, of `looks` in all."""
+    settings, held_out = packaged.model.gates.fairness, packaged.held_out
+    weight = weights.of(held_out, packaged.model.training, "evaluate")
+    inside = np.any([group.rows for group in groups], axis=0)
+    place = np.argmax([group.rows for group in groups], axis=0)[inside]
+    count = (np.ones(len(held_out)) if weight is None else weight)[inside]
+    blocks = time_blocks(held_out[packaged.model.source.event_time])[inside]
+    for label, decided, so in decisions(packaged):
+        decided, so = decided[inside], so[inside]
+        for measure, of, limit, among in (
+            (PARITY, parity, settings.demographic_parity, [np.ones(len(so), bool)]),
+            (ODDS, odds, settings.equalised_odds, [so, ~so]),
+        ):
+            if limit is None or not all(rows.any() for rows in among):
+                continue
+            value = of(so, decided, place, count)
+            interval = _around(value, _quantiles(decided, place, count, blocks, among))
+            yield Difference(
+                column, label, measure, value, interval, _chance(decided, place, count, among, looks), limit
+            )
+
+
+def parity(so: np.ndarray, decided: np.ndarray, groups: np.ndarray, weight: np.ndarray) -> float:
+    """Fairlearn's demographic parity difference."""
+    from fairlearn.metrics import demographic_parity_difference
+
+    return float(demographic_parity_difference(so, decided, sensitive_features=groups, sample_weight=weight))
+
+
+def odds(so: np.ndarray, decided: np.ndarray, groups: np.ndarray, weight: np.ndarray) -> float:
+    """Fairlearn's equalised odds difference."""
+    from fairlearn.metrics import equalized_odds_difference
+
+    return float(equalized_odds_difference(so, decided, sensitive_features=groups, sample_weight=weight))
+
+
+def _quantiles(
+    decided: np.ndarray, groups: np.ndarray, weight: np.ndarray, blocks: np.ndarray, among: list[np.ndarray]
+) -> np.ndarray:
+    """The 2.5 and 97.5 % quantiles of the difference in resamples: the largest one in the share decided yes among any of the rows."""
+    count, of = int(blocks.max()) + 1, int(groups.max()) + 1
+    drawn, largest = resampled(count), np.zeros(1)
+    for rows in among:
+        cell = (blocks * of + groups)[rows]
+        yes = np.bincount(cell, (decided * weight)[rows], count * of).reshape(count, of)
+        all_ = np.bincount(cell, weight[rows], count * of).reshape(count, of)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            share = np.nan_to_num((drawn @ yes) / (drawn @ all_))
+        largest = np.maximum(largest, share.max(axis=1) - share.min(axis=1))
+    return np.quantile(largest, (0.025, 0.975))
+
+
+def _chance(decided: np.ndarray, groups: np.ndarray, weight: np.ndarray, among: list[np.ndarray], looks: int) -> float:
+    """What the difference stays below, LEVEL of the time in all `looks`, where each group is decided alike."""
+    random, largest = np.random.default_rng(SEED), np.zeros(1)
+    for rows in among:
+        share = float(np.average(decided[rows], weights=weight[rows])) if weight[rows].any() else 0.0
+        sums, squares = (np.bincount(groups[rows], weight[rows] ** power) for power in (1, 2))
+        there = sums > 0
+        error = np.sqrt(share * (1 - share) * squares[there]) / sums[there]
+        drawn = random.normal(0, error, (DRAWS, int(there.sum())))
+        largest = np.maximum(largest, drawn.max(axis=1) - drawn.min(axis=1))
+    return float(np.quantile(largest, LEVEL ** (1 / looks)))
+
+
+def _around(value: float, quantiles: np.ndarray) -> tuple[float, float]:
+    """The basic interval: a resample's largest difference is too large by as much as the sample's own may be."""
+    return max(0.0, float(2 * value - quantiles[1])), max(value, float(2 * value - quantiles[0]))

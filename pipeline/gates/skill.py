@@ -1,0 +1,45 @@
+"""How far answers go from a guess to a perfect score, from 0 to 1, in a form that a leak brings to 1 whatever the estimator's options.
+
+A model that learns slowly gives a leaked target a middling probability, and yet ranks without a fault. So binary answers are judged by
+their order (2 AUC - 1), classes by the likeliest one, numbers by the share of their variance that is left.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.training.tasks import Answers
+
+
+def skill(target: np.ndarray, answers: Answers, weight: np.ndarray | None = None) -> float:
+    """`target` as in pipeline.training.tasks; NaN where these rows cannot tell."""
+    weight = np.ones(len(target)) if weight is None else weight
+    if answers.classes:
+        return of_decisions(target, np.array(answers.classes, object)[answers.values.argmax(axis=1)], weight)
+    values = answers.values
+    return of_order(target, values, weight) if is_binary(target) else of_numbers(target, values, weight)
+
+
+def is_binary(target: np.ndarray) -> bool:
+    return target.dtype != object and bool(np.isin(target, (0, 1)).all())
+
+
+def of_order(target: np.ndarray, values: np.ndarray, weight: np.ndarray) -> float:
+    from sklearn.metrics import roc_auc_score
+
+    if len(np.unique(target[weight > 0])) < 2 or not np.isfinite(values).all():
+        return float("nan")
+    return float(2 * roc_auc_score(target, values, sample_weight=weight) - 1)
+
+
+def of_decisions(target: np.ndarray, decided: np.ndarray, weight: np.ndarray) -> float:
+    """Of the rows that the commonest class is wrong for, the share that is right now."""
+    _, place = np.unique(target.astype(str), return_inverse=True)
+    rows = np.bincount(place, weight)
+    wrong = rows.sum() - rows.max()
+    return float(1 - (weight * (target != decided)).sum() / wrong) if wrong > 0 else float("nan")
+
+
+def of_numbers(target: np.ndarray, values: np.ndarray, weight: np.ndarray) -> float:
+    spread = float(np.average((target - np.average(target, weights=weight)) ** 2, weights=weight))
+    return float(1 - np.average((target - values) ** 2, weights=weight) / spread) if spread > 0 else float("nan")
