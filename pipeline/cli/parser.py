@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from pipeline.cli import commands, decisions
+from pipeline.cli import approvals, commands, decisions
 from pipeline.cli.commands import Answer
 
 
@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     _add_ledger_commands(add_with_json)
     _add_data_commands(add_with_json)
     _add_policy_commands(add_with_json)
+    approvals.add_to(add_with_json)
     return top
 
 

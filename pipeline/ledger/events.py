@@ -79,10 +79,13 @@ class UnknownEvent(Event):
 
 
 class RunOpened(Event, kind="run_opened"):
+    """`asked_by` is the person who started the run, None for a schedule, an event, or an older run."""
+
     as_of: str
     reason: str
     code_revision: str = ""
     uncommitted: bool = False
+    asked_by: str | None = None
 
     def sentence(self) -> str:
         return f"run opened as of {self.as_of}: {self.reason}"
