@@ -50,17 +50,23 @@ class VersionApproval(ApprovalOperator):
         from dag_parts import skip
 
         from pipeline.ledger.approval_events import AIRFLOW
+        from pipeline.ledger.events import StepEnded
+        from pipeline.ledger.metering import read_meter, usage_since
         from pipeline.runs import approval, approval_summary
 
+        begun = read_meter()
         if self.is_backfill(context):
             skip(f"version {self.version} comes from a backfill, which never goes live")
         here = Context.here(context["dag_run"].triggering_user_name)
         if approval.holds(here, self.model, self.version):
             log.info("version %s is approved already", self.version)
             return None
-        asked = approval.ask(here, self.run_of(context), self.model, self.version, AIRFLOW)
+        run = self.run_of(context)
+        asked = approval.ask(here, run, self.model, self.version, AIRFLOW)
         self.subject = approval_summary.subject(self.model, self.version)
         self.body = approval_summary.body(here, self.model, asked)
+        # The meter sees no end of a task that parks; what a person takes to answer costs nothing.
+        here.ledger.append(StepEnded(state="waiting", **vars(usage_since(begun))), self.model, run, TASK)
         return super().execute(context)
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> Any:

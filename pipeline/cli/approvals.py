@@ -57,7 +57,9 @@ def reject_version(arguments: argparse.Namespace) -> Answer:
     context, version = context_of_a_person(), arguments.version
     model = known_model(context, arguments.model)
     waits = approval.waiting(context, model, version)
-    entry = approval.reject(context, "", model, version, approval.Person.at_the_command_line(context), arguments.reason)
+    entry = approval.reject(
+        context, _run_of(waits), model, version, approval.Person.at_the_command_line(context), arguments.reason
+    )
     goes_on = _answer_airflow(context, waits, "Reject")
     said = f"{model}: {entry.event.sentence()}" + (f"; {goes_on}" if goes_on else "")
     return Answer(said, {"model": model, **entry.event.body()})
@@ -79,6 +81,11 @@ def audit_model(arguments: argparse.Namespace) -> Answer:
         raise SettingsError("audit", "needs MODEL, or --request", "see `perennial audit --help`")
     lines = audit.audit(context.ledger, model, arguments.kind)
     return Answer(audit_table.audit(model, lines), {"model": model, "lines": [line.as_dict() for line in lines]})
+
+
+def _run_of(waits: Standing | None) -> str:
+    """The run that asked; '' when none did, or it is decided already."""
+    return waits.asked.run if waits is not None and waits.asked is not None else ""
 
 
 def _answer_airflow(context: Context, waits: Standing | None, option: str) -> str:

@@ -84,7 +84,7 @@ def retrain(arguments: argparse.Namespace) -> Answer:
     text = f"{settled.outcome}, for {settled.cost:.4f} {settled.currency} (run {run})"
     if result.waits:
         then = f"perennial approve {model} {result.version}`, then `perennial deploy {model} {result.version}"
-        text += f"; it waits for approval: `{then}`"
+        text += f"; next: `{then}`"
     return Answer(text, result.as_dict())
 
 

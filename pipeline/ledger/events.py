@@ -96,7 +96,7 @@ class StepStarted(Event, kind="step_started"):
 
 
 class StepEnded(Event, kind="step_ended"):
-    """`state` is success, failed or skipped. The measures include the step's subprocesses; `peak_mb` is in MiB."""
+    """`state` is success, failed or skipped, or waiting for a step that parked until a person answers. The measures include the step's subprocesses; `peak_mb` is in MiB."""
 
     state: str
     wall_s: float

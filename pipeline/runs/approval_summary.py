@@ -20,22 +20,20 @@ def body(context: Context, name: str, asked: Entry[ApprovalAsked]) -> str:
     event = asked.event
     entry = registered(context.ledger, name, event.version)
     live = live_at(context.ledger, name)
-    lines = [
-        f"Live now: {f'version {live.version}' if live else 'nothing'}. Without an answer until "
-        f"{event.until[:16].replace('T', ' ')} UTC it is rejected.",
-        "",
-        *_verdicts(context, entry.run if entry is not None else ""),
-        "",
-        f"Data version `{event.parts['data_version']}`"
-        + (f", as of {entry.event.as_of[:16].replace('T', ' ')}" if entry is not None else ""),
-        f"Code revision `{event.parts['code_revision'][:12]}`, package `{event.parts['package'][:12]}`, "
-        f"image `{event.parts['image'][-12:]}`",
-        f"What is approved has the digest `{event.digest}`.",
+    parts, as_of = event.parts, f", as of {_minute(entry.event.as_of)}" if entry is not None else ""
+    blocks = [
+        f"Live now: {f'version {live.version}' if live else 'nothing'}. Without an answer until {_minute(event.until)} UTC it is rejected.",
+        "\n".join(_verdicts(context, entry.run if entry is not None else "")),
+        f"Data version `{parts['data_version']}`{as_of}; code revision `{parts['code_revision'][:12]}`; package `{parts['package'][:12]}`; "
+        f"image `{parts['image'][-12:]}`. What is approved has the digest `{event.digest}`.",
         f"Asked by {event.asked_by}." if event.asked_by else "Asked by no person: the run began by itself.",
-        "",
-        " · ".join(_links(context, name, event.version, event.parts["data_version"])),
+        " · ".join(_links(context, name, event.version, parts["data_version"])),
     ]
-    return "  \n".join(line if not line.startswith("|") else line for line in lines).replace("  \n|", "\n|")
+    return "\n\n".join(blocks)
+
+
+def _minute(moment: str) -> str:
+    return moment[:16].replace("T", " ")
 
 
 def _verdicts(context: Context, run: str) -> list[str]:
