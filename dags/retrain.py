@@ -86,7 +86,8 @@ def open_workspace(model: str) -> str:
     request = run_request(get_current_context())
     as_of = params.time_of(request.as_of)
     ask_first(model, request.run, as_of)
-    return steps.open_run(Context.here(), request.run, model, as_of, request.reason)
+    here = Context.here(get_current_context()["dag_run"].triggering_user_name)
+    return steps.open_run(here, request.run, model, as_of, request.reason)
 
 
 def ask_first(model: str, run: str, as_of: datetime) -> None:
@@ -152,10 +153,11 @@ def settle(model: str) -> dict:
 MAY_BRING_LIVE = (roll_out, settle)
 
 
-def add_tasks(model: str, queues: Mapping[str, str], pool: str | None) -> None:
+def add_tasks(model: str, queues: Mapping[str, str], pool: str | None, approval_hours: float | None) -> None:
     """Adds the tasks of a run to the Dag that is being built, each in the queue that params.yaml gives it.
 
     The stages and the gates take a slot of the team's `pool`: they compute. A rollout waits for traffic, so it keeps none from others.
+    With `approval_hours` the run waits for a person before the rollout.
 
     pipeline/runs/retrain.py has the same order for the command line.
     """
@@ -172,7 +174,19 @@ def add_tasks(model: str, queues: Mapping[str, str], pool: str | None) -> None:
             stages[needed] >> stages[stage]
     mlflow_run = step("check_gates", check_gates, folder, pool=pool)
     list(stages.values()) >> mlflow_run
-    live = step("roll_out", roll_out, model, step("register", register, folder, mlflow_run))
+    version = step("register", register, folder, mlflow_run)
+    live = step("roll_out", roll_out, model, version)
+    if approval_hours is not None:
+        from approval_task import VersionApproval
+
+        asked = VersionApproval(
+            model=model,
+            version=version,
+            hours=approval_hours,
+            run_of=lambda context: run_request(context).run,
+            is_backfill=is_backfill,
+        )
+        version >> asked >> live
     # A teardown runs also after a failed step, and does not hide the failure: the run fails.
     live >> step("settle", settle, model).as_teardown(setups=folder.operator.as_setup())
 
@@ -195,7 +209,7 @@ def retrain_dag(model: str, settings: DagSettings) -> Any:
         default_args=task_defaults(settings.priority),
         doc_md=documentation(__doc__, settings),
     ) as dag:
-        add_tasks(model, settings.queues, settings.pool)
+        add_tasks(model, settings.queues, settings.pool, settings.approval_hours)
     set_form(dag, form(settings.strategy))
     return dag
 

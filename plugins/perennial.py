@@ -96,6 +96,17 @@ def create_page():
         except DataError:
             return HTMLResponse("There is no such data version.", status_code=404)
 
+    @page.get("/audit/{model}", response_class=HTMLResponse, dependencies=[Depends(get_user)])
+    def audit(model: str, kind: str = ""):
+        from pipeline.context import Context
+        from pipeline.errors import SettingsError
+        from pipeline.pages.audit import audit_page
+
+        try:
+            return audit_page(Context.here(), model, kind)
+        except SettingsError:
+            return HTMLResponse("There is no such model, or no such kind.", status_code=404)
+
     alert_webhook.add_to(page)
     return page
 

@@ -74,7 +74,7 @@ def retrain(arguments: argparse.Namespace) -> Answer:
     as_of = arguments.as_of or settings.as_of
     if why := frozen(context, model):
         print(f"{model} is {why}; you asked for this run, so it goes on", file=sys.stderr)
-    if arguments.deploy:
+    if arguments.deploy and settings.approval == "none":
         _start_router(context)
     run = f"cli/{model}/{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
     with stage_server.running(at_once=True):
@@ -82,6 +82,9 @@ def retrain(arguments: argparse.Namespace) -> Answer:
         result = retrain(context, run, model, as_of, arguments.reason, arguments.deploy, accept)
     settled = result.settled
     text = f"{settled.outcome}, for {settled.cost:.4f} {settled.currency} (run {run})"
+    if result.waits:
+        then = f"perennial approve {model} {result.version}`, then `perennial deploy {model} {result.version}"
+        text += f"; next: `{then}`"
     return Answer(text, result.as_dict())
 
 

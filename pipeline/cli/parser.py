@@ -8,7 +8,12 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from pipeline.cli import commands, decisions, pruning
+from pipeline.cli import (
+    approvals,
+    commands,
+    decisions,
+    pruning,
+)
 from pipeline.cli.commands import Answer
 
 
@@ -36,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     _add_ledger_commands(add_with_json)
     _add_data_commands(add_with_json)
     _add_policy_commands(add_with_json)
+    approvals.add_to(add_with_json)
     return top
 
 

@@ -14,14 +14,17 @@ from pipeline.context import Context
 from pipeline.deployer import status
 from pipeline.deployer.model_status import ModelStatus
 from pipeline.deployer.window_profiles import window_profile
-from pipeline.rollout.prediction_folders import predictions_folder
+from pipeline.ledger import settings_record
+from pipeline.rollout.prediction_folders import PREDICTIONS, predictions_folder
 from pipeline.rollout.recorded import recorded_settings
 from pipeline.rollout.results import Deployment, Rollback, ShadowResult, Undeployment
 from pipeline.settings.rollout import Rollout
 
 if TYPE_CHECKING:
+    from pipeline.monitoring.answered_by import AnsweredBy
     from pipeline.monitoring.live_quality import LoggedPredictions
     from pipeline.monitoring.log_profiles import LoggedProfile
+    from pipeline.rollout.approval import Evidence
 
 
 class Traffic(Protocol):
@@ -66,6 +69,12 @@ class Traffic(Protocol):
     def profile(self, model: str, version: str, digest: str, start: datetime, end: datetime) -> LoggedProfile:
         """See pipeline.deployer.window_profiles.window_profile."""
 
+    def evidence(self, model: str, version: str) -> Evidence:
+        """See pipeline.rollout.approval.evidence."""
+
+    def answered(self, model: str, request: str) -> list[AnsweredBy]:
+        """See pipeline.monitoring.answered_by.answered_by; '' means all models."""
+
 
 class LocalTraffic:
     """This process carries the verbs out."""
@@ -86,7 +95,9 @@ class LocalTraffic:
         wait_s: float,
         accept_schema_change: bool = False,
     ) -> Deployment | ShadowResult:
-        rollout, settings = self._context.rollout(run), self._context.params.model(model).rollout
+        context, block = self._context, self._context.params.model(model)
+        settings_record.note(context.ledger, model, block, context.project, run, context.asked_by)
+        rollout, settings = context.rollout(run), block.rollout
         from pipeline.rollout import deploy
 
         return deploy.deploy(rollout, model, version, settings, reason, strategy, wait_s, accept_schema_change)
@@ -121,6 +132,16 @@ class LocalTraffic:
         from pipeline.rollout import recovery
 
         return recovery.retire(self._context.rollout(run), model, self._context.rollout_settings(model))
+
+    def evidence(self, model: str, version: str) -> Evidence:
+        from pipeline.rollout import approval
+
+        return approval.evidence(self._context.rollout(""), model, version)
+
+    def answered(self, model: str, request: str) -> list[AnsweredBy]:
+        from pipeline.monitoring.answered_by import answered_by
+
+        return answered_by(self._context.home / PREDICTIONS, request, model)
 
     def status(self, model: str) -> list[ModelStatus]:
         return status.models_status(self._context, model)

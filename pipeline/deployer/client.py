@@ -22,15 +22,17 @@ from pipeline.rollout.probe import is_https
 from pipeline.rollout.results import Deployment, Rollback, ShadowResult, Undeployment, deploy_result
 
 if TYPE_CHECKING:
+    from pipeline.monitoring.answered_by import AnsweredBy
     from pipeline.monitoring.live_quality import LoggedPredictions
     from pipeline.monitoring.log_profiles import LoggedProfile
+    from pipeline.rollout.approval import Evidence
 
 # Seconds without an answer after which the deployer counts as unreachable; a restart takes less.
 AWAY_S = 120.0
 RETRY_S = 1.0
 WAIT_S = 20
 # Sent again after a restart these have the same result; a second rollback would go back once more.
-REPEATABLE = ("deploy", "reconcile", "retire", "status", "predictions", "profile")
+REPEATABLE = ("deploy", "reconcile", "retire", "status", "predictions", "profile", "evidence", "answered")
 ATTEMPTS = 3
 
 logger = logging.getLogger(__name__)
@@ -92,6 +94,16 @@ class RemoteTraffic:
 
     def status(self, model: str) -> list[ModelStatus]:
         return [ModelStatus.from_dict(values) for values in self._result("status", "", model, {})]
+
+    def evidence(self, model: str, version: str) -> Evidence:
+        from pipeline.rollout.approval import Evidence
+
+        return Evidence.read(self._result("evidence", "", model, {"version": version}))
+
+    def answered(self, model: str, request: str) -> list[AnsweredBy]:
+        from pipeline.monitoring.answered_by import AnsweredBy
+
+        return [AnsweredBy(**values) for values in self._result("answered", "", model, {"request": request})]
 
     def predictions(self, model: str, start: datetime, end: datetime, share: float = 1.0) -> LoggedPredictions:
         import pandas as pd

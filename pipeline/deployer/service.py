@@ -57,13 +57,15 @@ ARGUMENTS: dict[str, dict[str, tuple[type, ...]]] = {
     "status": {},
     "predictions": {"start": TEXT, "end": TEXT, "share": NUMBER},
     "profile": {"version": TEXT, "digest": TEXT, "start": TEXT, "end": TEXT},
+    "evidence": {"version": TEXT},
+    "answered": {"request": TEXT},
 }
 # A caller may leave these out.
 OPTIONAL = {"accept_schema_change", "share", *WHO}
 # These verbs read the log, and answer the call itself.
 OF_LOG = ("predictions", "profile")
 # These verbs take '' for all models.
-FOR_ALL = ("reconcile", "status")
+FOR_ALL = ("reconcile", "status", "answered")
 
 logger = logging.getLogger(__name__)
 
@@ -232,6 +234,10 @@ class Service:
         rest = {name: value for name, value in arguments.items() if name != "model"}
         if call.verb == "status":
             return [status.as_dict() for status in self._traffic.status(call.model)]
+        if call.verb == "evidence":
+            return self._traffic.evidence(call.model, rest["version"]).as_dict()
+        if call.verb == "answered":
+            return [answered.as_dict() for answered in self._traffic.answered(call.model, rest["request"])]
         if call.verb == "reconcile":
             return self._traffic.reconcile(call.run, [call.model] if call.model else None)
         traffic = self._traffic.asked_by(rest.pop("asked_by", "")[:LONGEST_NAME])

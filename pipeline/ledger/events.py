@@ -79,10 +79,13 @@ class UnknownEvent(Event):
 
 
 class RunOpened(Event, kind="run_opened"):
+    """`asked_by` is the person who started the run, None for a schedule, an event, or an older run."""
+
     as_of: str
     reason: str
     code_revision: str = ""
     uncommitted: bool = False
+    asked_by: str | None = None
 
     def sentence(self) -> str:
         return f"run opened as of {self.as_of}: {self.reason}"
@@ -93,7 +96,7 @@ class StepStarted(Event, kind="step_started"):
 
 
 class StepEnded(Event, kind="step_ended"):
-    """`state` is success, failed or skipped. The measures include the step's subprocesses; `peak_mb` is in MiB."""
+    """`state` is success, failed or skipped, or waiting for a step that parked until a person answers. The measures include the step's subprocesses; `peak_mb` is in MiB."""
 
     state: str
     wall_s: float

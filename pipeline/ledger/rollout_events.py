@@ -8,6 +8,9 @@ from typing import Any
 
 from pipeline.ledger.events import NULL, Event
 
+# In the reason of a rollout whose version takes other columns than the live one, at the word of who asked for it.
+SCHEMA_ACCEPTED = "schema change accepted"
+
 
 class RolloutEvent(Event):
     """`rollout` is the fencing token of the lease that was held; None when the event needs no lease."""

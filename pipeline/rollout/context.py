@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -41,6 +42,7 @@ from pipeline.registry.versions import Registry
 from pipeline.rollout import failpoints, probe, recorded
 from pipeline.rollout.engines.base import SLOTS, Engine, EngineSettings, Running, SlotSpec
 from pipeline.rollout.engines.select import Engines, LocalEngines
+from pipeline.rollout.engines.serving_recipe import image_digest
 from pipeline.rollout.routing import foreign_files, route_file
 from pipeline.rollout.routing.route import Route, RoutedSlot
 from pipeline.settings.addresses import Router
@@ -59,7 +61,8 @@ class RolloutContext:
     its lease.
 
     `rate_limits` are requests a second for each client, by model, 0 for no limit; a model without one keeps its recorded limit.
-    `columns` are the features and the key of each model's block. Without `may_start` no slot is started, because nobody knows the
+    `columns` are the features and the key of each model's block. `approval` are the models whose versions a person approves, and
+    `image_digest` tells what serves a runtime. Without `may_start` no slot is started, because nobody knows the
     model's settings.
     """
 
@@ -74,6 +77,8 @@ class RolloutContext:
     rate_limits: Mapping[str, int] = field(default_factory=dict)
     columns: Mapping[str, frozenset[str]] = field(default_factory=dict)
     may_start: bool = True
+    approval: frozenset[str] = frozenset()
+    image_digest: Callable[[str], str] = lambda runtime: ""
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     # Judges a step, every `look_s` seconds; None is the judge of pipeline.rollout.step_watch.
     judge: Callable[..., Callable[[], Judgement]] | None = None
@@ -95,6 +100,8 @@ class RolloutContext:
             context,
             rate_limits={name: model.rollout.serving.rate_limit for name, model in (models or {}).items()},
             columns={name: model.columns for name, model in (models or {}).items()},
+            approval=frozenset(name for name, model in (models or {}).items() if model.approval == "required"),
+            image_digest=partial(image_digest, EngineSettings.of(environment)),
         )
 
     @contextmanager

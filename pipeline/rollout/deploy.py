@@ -16,6 +16,7 @@ from pipeline.errors import LedgerError, PerennialError, RolloutError
 from pipeline.gates import schema
 from pipeline.ledger.package_of_version import PackageOfVersion
 from pipeline.ledger.rollout_events import (
+    SCHEMA_ACCEPTED,
     Baked,
     Opening,
     PruneFailed,
@@ -29,7 +30,7 @@ from pipeline.ledger.rollout_events import (
 )
 from pipeline.ledger.store import Entry
 from pipeline.registry.packages import package_digest
-from pipeline.rollout import precedence, predecessor, recovery, settings_change, slots, step_watch
+from pipeline.rollout import approval, precedence, predecessor, recovery, settings_change, slots, step_watch
 from pipeline.rollout.context import RolloutContext, answers, check_router, other_slot
 from pipeline.rollout.engines.base import SLOTS, Running
 from pipeline.rollout.engines.select import Engines
@@ -93,7 +94,7 @@ def deploy(
     with context.leased(model, wait_s) as context:
         started = time.monotonic()
         check_router(context)
-        folder = context.registry.deployable_package(model, version)
+        folder = approval.approved_package(context, model, version)
         current = recovery.recover_route(context, model, settings)
         wanted = PackageOfVersion(version, package_digest(folder))
         same_number = current is not None and current.live.version == version
@@ -197,7 +198,7 @@ def _accepted_change(
         changed = [f"its columns cannot be compared with those of version {live} ({error})"]
     if changed and not accept:
         raise RolloutError(subject, f"beside version {live}, which is live: {', '.join(changed)}", schema.ACCEPT)
-    return f"; schema change accepted: {', '.join(changed)}" if changed else ""
+    return f"; {SCHEMA_ACCEPTED}: {', '.join(changed)}" if changed else ""
 
 
 def _schema(folder: Path) -> Schema:

@@ -48,6 +48,8 @@ class DagSettings(BaseModel):
     team: str | None = None
     # None without the section `scoring`: then there is no Dag that scores.
     scoring_cron: str | None = None
+    # None where versions go live without an approval.
+    approval_hours: float | None = None
     fault: str = ""
 
     @property
@@ -83,6 +85,7 @@ class DagSettings(BaseModel):
             strategy=model.rollout.strategy,
             team=model.team,
             scoring_cron=model.scoring.cron if model.scoring else None,
+            approval_hours=model.approval_hours if model.approval == "required" else None,
         )
 
 

@@ -14,7 +14,7 @@ from pipeline.context import Context
 from pipeline.ledger.events import RunSettled
 from pipeline.ledger.metering import metered
 from pipeline.rollout.results import Deployment, ShadowResult
-from pipeline.runs import steps
+from pipeline.runs import approval, steps
 from pipeline.runs.settle import settle
 from pipeline.workspaces import dvc_graph
 
@@ -23,16 +23,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunResult:
-    """A run that registered a version; `rollout` is None when the run was not to deploy it."""
+    """A run that registered a version; `rollout` is None when the run was not to deploy it, or `waits` for an approval."""
 
     run: str
     version: str
     rollout: Deployment | ShadowResult | None
     settled: RunSettled
+    waits: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         rollout = self.rollout.as_dict() if self.rollout else None
-        return {"run": self.run, "version": self.version, "rollout": rollout, **self.settled.body()}
+        waits = {"waits_for_approval": True} if self.waits else {}
+        return {"run": self.run, "version": self.version, "rollout": rollout, **waits, **self.settled.body()}
 
 
 def retrain(
@@ -44,7 +46,8 @@ def retrain(
     deploy: bool,
     accept_schema_change: bool = False,
 ) -> RunResult:
-    """Trains and registers a version of the model `name`, and brings it live with `deploy`. dags/retrain.py has the same order.
+    """Trains and registers a version of the model `name`, and brings it live with `deploy`, or asks for its approval where the model
+    wants one. dags/retrain.py has the same order.
 
     Settles the run also when a step fails. Raises the PerennialError of the step that failed.
     """
@@ -65,9 +68,13 @@ def retrain(
         with step("register"):
             version = steps.register(context, folder, mlflow_run)
         rollout = None
-        if deploy:
+        waits = deploy and approval.required(context, name)
+        if waits:
+            with step("approve"):
+                approval.ask(context, run, name, version)
+        elif deploy:
             with step("roll_out"):
                 rollout = steps.roll_out(context, run, name, version, reason, None, accept_schema_change)
     finally:
         settled = settle(context, run, name)
-    return RunResult(run, version, rollout, settled)
+    return RunResult(run, version, rollout, settled, waits)

@@ -8,6 +8,7 @@ from pipeline.context import Context
 from pipeline.deployer import traffic
 from pipeline.errors import PerennialError
 from pipeline.ledger import costs
+from pipeline.ledger.approval_events import ApprovalAsked, Rejected
 from pipeline.ledger.chain import Head
 from pipeline.ledger.events import Event, RunOpened, RunSettled, StepEnded, StepStarted, VersionRegistered
 from pipeline.ledger.rollout_events import RolloutEnded, ShadowEnded
@@ -54,6 +55,9 @@ def _outcome(entries: list[Entry[Event]]) -> str:
         if isinstance(entry.event, StepEnded) and (entry.step, entry.event.state) == ("roll_out", "failed"):
             # What is before it, a rollout too, is of an earlier try: the task was cleared.
             refused = f": {entry.event.error}"
+            break
+        if isinstance(entry.event, (ApprovalAsked, Rejected)):
+            refused = f": {entry.event.sentence()}"
             break
     for entry in reversed(entries):
         if isinstance(entry.event, VersionRegistered):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.context import Context
 from pipeline.deployer import traffic
 from pipeline.errors import RegistryError
-from pipeline.ledger import data_revisions
+from pipeline.ledger import data_revisions, settings_record
 from pipeline.ledger.events import DataLanded, GatesChecked, RunOpened, VersionRegistered
 from pipeline.ledger.timeline import live_at
 from pipeline.rollout.results import Deployment, ShadowResult
@@ -31,16 +31,21 @@ log = logging.getLogger(__name__)
 
 def open_run(context: Context, run: str, model: str, as_of: datetime, reason: str) -> str:
     """Makes the run's workspace and returns its folder. Raises RegistryError when MLflow could not record the run later."""
-    context.params.model_of_a_run(model)
+    settings = context.params.model_of_a_run(model)
     context.registry.check_experiment(model)
     if context.server_mode:
         workspace_transfer.prune(context)
     limit_mb = context.params.workspaces.max_untracked_mb
     opened = workspace.open_workspace(context.project, context.home, run, model, as_of, reason, limit_mb)
     run_opened = RunOpened(
-        as_of=opened.as_of, reason=reason, code_revision=opened.code_revision, uncommitted=opened.uncommitted
+        as_of=opened.as_of,
+        reason=reason,
+        code_revision=opened.code_revision,
+        uncommitted=opened.uncommitted,
+        asked_by=context.asked_by or None,
     )
     context.ledger.append(run_opened, model, run)
+    settings_record.note(context.ledger, model, settings, context.project, run, context.asked_by)
     # Said, not refused: this run's snapshot measures anew, and the gate held_out_rows refuses by what it finds.
     for line in label_maturity.unreached(context, model, as_of):
         log.warning("%s", line)

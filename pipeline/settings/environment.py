@@ -45,6 +45,8 @@ class Environment:
     airflow: str = ""
     webhook_token: str = field(default="", repr=False)
     user: str = ""
+    # Whether $PERENNIAL_USER names the person; else the name is that of an account, which several may share.
+    user_is_named: bool = False
 
     @classmethod
     def read(cls, variables: Mapping[str, str] | None = None) -> Environment:
@@ -78,6 +80,7 @@ class Environment:
             airflow=variables.get("AIRFLOW__API__BASE_URL", "").rstrip("/"),
             webhook_token=value("WEBHOOK_TOKEN"),
             user=value("USER") or user_of(variables),
+            user_is_named=bool(value("USER")),
         )
 
     def at(self, project: Path, home: Path) -> Environment:

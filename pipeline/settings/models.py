@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, ValidationInfo, model_validator
 from pipeline.errors import SettingsError
 from pipeline.settings import agreement, read_before, yaml_file
 from pipeline.settings.accounts import Baseline, Prices
+from pipeline.settings.approval import Approvals
 from pipeline.settings.assets import AssetName, own_events
 from pipeline.settings.blocks import Blocks, BrokenBlocks, RightBlocks
 from pipeline.settings.columns import Hook
@@ -110,7 +111,7 @@ class Monitor(DriftLimits):
         return self.min_rows if "min_rows" in self.model_fields_set else LABELLED_ROWS
 
 
-class Model(Section):
+class Model(Approvals):
     description: str = ""
     # One of `teams`: whose slots the model's steps take.
     team: str | None = None

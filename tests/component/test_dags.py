@@ -122,6 +122,16 @@ def test_an_event_of_another_dags_asset_starts_a_look_or_a_retrain(project, read
     ]
 
 
+def test_a_run_waits_for_a_person_where_the_model_wants_an_approval(project, read_dags):
+    """The task `approve` stands between `register` and `roll_out`, and nowhere without `approval: required`."""
+    assert "approve" not in read_dags(project)["dags"]["retrain__churn"]["tasks"]
+    change_params(project, "models.churn.approval", "required")
+    told = read_dags(project)
+    assert told["errors"] == {}
+    tasks = told["dags"]["retrain__churn"]["tasks"]
+    assert (tasks["approve"], tasks["roll_out"]) == (["register"], ["approve", "register"])
+
+
 @pytest.mark.parametrize("dag", ["retrain__flight-delay", "monitor__flight-delay"])
 def test_the_schedules_end_does_not_end_runs_by_hand(told, dag):
     """Neither Dag nor task has an end date, which would make later manual runs empty."""

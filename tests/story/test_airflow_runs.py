@@ -21,6 +21,7 @@ from demo.show import flights_between
 from harness.load import steady_load
 from harness.project import ROOT, change_params
 from pipeline.deployer import traffic
+from pipeline.ledger.approval_events import Approved, Rejected
 from pipeline.ledger.events import DriftChecked, IntervalScored, RetrainAsked, RunOpened, StepEnded
 from pipeline.ledger.receipt_events import RetrainDecided
 from pipeline.ledger.rollout_events import RolledBack
@@ -29,7 +30,7 @@ from pipeline.runs.drift_report import evidently_file
 from pipeline.services import control, processes
 from pipeline.services.environment import USER, machine_secrets
 from tests.support import browser
-from tests.support.flights_story import MONITOR, OPERATE, RETRAIN, SCORE, backfill
+from tests.support.flights_story import MONITOR, OPERATE, RETRAIN, SCORE, backfill, pipeline
 from tests.support.pages import follow
 from tests.support.required import skip_or_fail
 from tests.support.stack import CONSUMER, FLIGHTS, HOLDER, PRODUCER, TEAM, WEBHOOK_TOKEN
@@ -152,6 +153,42 @@ def test_1g_the_asset_of_another_teams_dag_starts_a_look(stack):
         time.sleep(0.3)
     (run,) = runs
     assert stack.finish(dag, run["dag_run_id"])[""] == "success"
+
+
+def test_1h_a_person_approves_in_the_browser_and_the_run_goes_on(stack):
+    """The run waits with its gates' verdicts; a click lets it go live, the audit has who approved, and a rejection by command skips the next."""
+    if gone := browser.missing():
+        skip_or_fail("browser", gone)
+    dag, asked = "retrain__loyal", {"as_of": "2024-03-01T00:00:00Z"}
+    stack.airflow.wait_for_dag(dag)
+    run = stack.airflow.trigger(dag, **asked)
+    stack.wait_for_task(dag, run, "approve", "awaiting_input", 600)
+    assert stack.live("loyal") is None
+    with browser.browser() as driver:
+        browser.log_in(driver, stack.at.airflow, USER, machine_secrets(stack.home)["password"])
+        driver.get(f"{stack.at.airflow}/dags/{dag}/runs/{run}/tasks/approve/required_actions")
+        assert "metric_limit" in browser.wait_for(driver, "xpath", "//table[.//*[text()='metric_limit']]").text
+        browser.press(driver, "//button[normalize-space()='Approve']")
+        assert set(stack.finish(dag, run).values()) == {"success"}
+        assert stack.live("loyal") == "1"
+        (approved,) = stack.context.ledger.events(Approved, model="loyal")
+        assert (approved.event.by, approved.event.through, approved.run) == (USER, "airflow", airflow_run(dag, run))
+        driver.get(f"{stack.at.airflow}/perennial/audit/loyal?kind=approval")
+        assert f"approved by {USER}" in driver.find_element("id", "audit").text
+    run = stack.airflow.trigger(dag, **asked)
+    stack.wait_for_task(dag, run, "approve", "awaiting_input", 600)
+    rejecting = pipeline("reject", "loyal", "2", "--reason", "not today")
+    out, err = rejecting.communicate()
+    assert (rejecting.returncode, f"its run {airflow_run(dag, run)} goes on" in out) == (0, True), out + err
+    states = stack.finish(dag, run)
+    assert (states[""], states["approve"], states["roll_out"], states["settle"]) == (
+        "success",
+        "success",
+        "skipped",
+        "success",
+    )
+    assert stack.live("loyal") == "1"
+    assert len(stack.context.ledger.events(Rejected, model="loyal")) == 1
 
 
 def test_2_mlflow_knows_the_run_and_the_version(stack, first_version):

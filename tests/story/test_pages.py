@@ -18,6 +18,7 @@ pytestmark = pytest.mark.timeout(1200)
 # In an order in which a reader may take them: each goes on where the one before it ended.
 PAGES = (
     "first-model",
+    "approval",
     "backtest",
     "own-gate",
     "own-source",

@@ -1,15 +1,19 @@
 """Each kind of event has one class, which writes the body that the ledger has always had and reads older ones."""
 
 import dataclasses
+from importlib import import_module
+from pkgutil import iter_modules
 
 import pytest
 import sqlalchemy as sa
 
+from pipeline import ledger as ledger_folder
 from pipeline.errors import LedgerError
-from pipeline.ledger import decision_events, events, freeze_events, prune_events, receipt_events, rollout_events
 from pipeline.ledger.events import KINDS, Event, UnknownEvent
 from pipeline.ledger.rollout_events import RolloutEvent
 from pipeline.ledger.store import EVENTS, canonical, chain_hash
+from tests.support.approval_bodies import APPROVAL_BODIES
+from tests.support.operation_bodies import OPERATION_BODIES
 
 MEASURES = {"wall_s": 1.5, "cpu_s": 2.5, "peak_mb": 100.0}
 SLOT = {"version": "2", "slot": "green"}
@@ -122,17 +126,8 @@ BODIES = [
         },
     ),
     ("backtested", BACKTEST),
-    ("frozen", {"reason": "Black Friday", "until": "2026-12-01T00:00:00+00:00", "by": "ann"}),
-    (
-        "pruned",
-        {
-            "removed": {"pages of looks": 3, "artifacts in MLflow": 2},
-            "bytes": 4_100_000,
-            "versions": ["1"],
-            "rules": {"keep.versions": 1, "keep.versions_days": 90, "keep.predictions_days": None},
-        },
-    ),
-    ("unfrozen", {"reason": "it is over", "by": "ann"}),
+    *OPERATION_BODIES,
+    *APPROVAL_BODIES,
     ("window_scored", WINDOW),
     ("retrain_decided", DECIDED),
     ("decision_settled", SETTLED),
@@ -339,9 +334,11 @@ def test_an_older_body_is_read_with_defaults(ledger, kind, body, sentence):
 
 def test_each_kind_is_registered_once():
     """Every class with a kind is in KINDS under that kind, and no two classes share one."""
+    names = [found.name for found in iter_modules(ledger_folder.__path__) if found.name.endswith("events")]
+    modules = [import_module(f"pipeline.ledger.{name}") for name in names]
     classes = [
         value
-        for module in (decision_events, events, freeze_events, prune_events, receipt_events, rollout_events)
+        for module in modules
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Event) and value.__module__ == module.__name__ and value.KIND
     ]
@@ -367,7 +364,7 @@ def test_all_events_of_a_rollout_can_carry_its_lease():
     """Each kind in rollout_events has the field `rollout`; no other kind has it."""
     carrying = {kind for kind, cls in KINDS.items() if "rollout" in {f.name for f in dataclasses.fields(cls)}}
     assert carrying == {kind for kind, cls in KINDS.items() if issubclass(cls, RolloutEvent)}
-    assert carrying == {kind for kind, cls in KINDS.items() if cls.__module__ == rollout_events.__name__}
+    assert carrying == {kind for kind, cls in KINDS.items() if cls.__module__ == "pipeline.ledger.rollout_events"}
 
 
 def test_an_event_of_an_unknown_kind_is_read_as_it_is(ledger):

@@ -15,14 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import RolloutError
-from pipeline.rollout.engines import elf, serving_image
+from pipeline.rollout.engines import serving_image, serving_recipe
 from pipeline.rollout.engines.base import EngineSettings, EngineUnavailable, SlotSpec
 
 LOCAL_BASE = "perennial/base:bookworm"
 PUBLIC_BASE = "python:3.11-slim-bookworm"
 LABEL = "perennial"
-# The requirements of each runtime's image.
-PACKAGES = {"onnx": "serving.txt", "skops": "serving-skops.txt"}
 
 
 class DockerImages:
@@ -86,17 +84,8 @@ class DockerImages:
         if pins := self._settings.serving_images:
             return self._pinned(runtime, pins)
         project = self._settings.project
-        server = sorted((project / "pipeline" / "serving").rglob("*.py"))
-        recipe = [
-            project / "docker" / "serving" / "Dockerfile",
-            project / "requirements" / PACKAGES[runtime],
-        ]
-        parts = [*recipe, project / "pipeline" / "__init__.py", *server]
-        # The code that builds the image decides what is left out of it, so it is part of the tag.
-        content = b"".join(
-            p.read_bytes() for p in (*parts, Path(elf.__file__), Path(serving_image.__file__), Path(__file__))
-        )
-        tag = f"perennial/serving-{runtime}:{hashlib.sha256(content).hexdigest()[:16]}"
+        recipe = serving_recipe.recipe(project, runtime)
+        tag = f"perennial/serving-{runtime}:{serving_recipe.recipe_digest(project, runtime)[:16]}"
         try:
             self._client.images.get(tag)
             return tag
@@ -104,7 +93,7 @@ class DockerImages:
             pass
         try:
             base = self._base_image()
-            files = {str(p.relative_to(project)): p.read_bytes() for p in parts[2:]}
+            files = {str(p.relative_to(project)): p.read_bytes() for p in serving_recipe.server(project)}
             files["Dockerfile"] = recipe[0].read_bytes()
             with tempfile.TemporaryDirectory() as aside:
                 folder = Path(aside) / "site-packages"
@@ -118,7 +107,7 @@ class DockerImages:
         """The serving image by its digest, from `pins` like `onnx=sha256:…,skops=sha256:…`."""
         from docker.errors import DockerException
 
-        pinned = dict(pin.split("=", 1) for pin in pins.split(",") if "=" in pin).get(runtime, "")
+        pinned = serving_recipe.pinned(runtime, pins)
         if not re.fullmatch(r"sha256:[0-9a-f]{64}", pinned):
             raise EngineUnavailable(f"no serving image is pinned for {runtime} in PERENNIAL_SERVING_IMAGES")
         try:
@@ -161,7 +150,7 @@ class DockerImages:
 
     def pins(self) -> str:
         """The digests of all serving images, as PERENNIAL_SERVING_IMAGES takes them. Raises EngineUnavailable."""
-        tags = {runtime: self.serving_base(runtime) for runtime in PACKAGES}
+        tags = {runtime: self.serving_base(runtime) for runtime in serving_recipe.PACKAGES}
         return ",".join(f"{runtime}={self._client.images.get(tag).id}" for runtime, tag in tags.items())
 
 

@@ -1,0 +1,102 @@
+"""The commands about who let a version go live."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from pipeline.cli.commands import Answer, context_of_a_person, known_model
+from pipeline.errors import SettingsError
+
+if TYPE_CHECKING:
+    from pipeline.context import Context
+    from pipeline.ledger.approvals import Standing
+
+
+def add_to(add: Any) -> None:
+    """Adds the commands to the parser."""
+    approve = add("approve", approve_version, "let a version go live, exactly as it is now")
+    approve.add_argument("model")
+    approve.add_argument("version")
+    approve.add_argument("--reason", default="")
+    approve.add_argument("--ask", action="store_true", help="ask for it (again) and decide nothing")
+    reject = add("reject", reject_version, "a version shall not go live; ends an approval too")
+    reject.add_argument("model")
+    reject.add_argument("version")
+    reject.add_argument("--reason", default="")
+    audit = add(
+        "audit", audit_model, "who did what to a model, on which evidence; or which version gave one prediction"
+    )
+    audit.add_argument("model", nargs="?", default="")
+    audit.add_argument("--kind", default="", help="registration, approval, rollout, rollback, override or settings")
+    audit.add_argument("--request", default="", metavar="ID", help="the x-request-id of an answer")
+
+
+def approve_version(arguments: argparse.Namespace) -> Answer:
+    from pipeline.runs import approval
+
+    context, version = context_of_a_person(), arguments.version
+    model = known_model(context, arguments.model)
+    if arguments.ask:
+        asked = approval.ask(context, "", model, version)
+        text = f"{model}: {asked.event.sentence()}; `perennial approve {model} {version}` approves it"
+        return Answer(text, {"model": model, **asked.event.body()})
+    waits = approval.waiting(context, model, version)
+    entry = approval.approve(
+        context, "", model, version, approval.Person.at_the_command_line(context), arguments.reason
+    )
+    goes_on = _answer_airflow(context, waits, "Approve")
+    then = goes_on or f"`perennial deploy {model} {version}` brings it live"
+    note = f" ({entry.event.note})" if entry.event.note else ""
+    return Answer(f"{model}: {entry.event.sentence()}{note}; {then}", {"model": model, **entry.event.body()})
+
+
+def reject_version(arguments: argparse.Namespace) -> Answer:
+    from pipeline.runs import approval
+
+    context, version = context_of_a_person(), arguments.version
+    model = known_model(context, arguments.model)
+    waits = approval.waiting(context, model, version)
+    entry = approval.reject(
+        context, _run_of(waits), model, version, approval.Person.at_the_command_line(context), arguments.reason
+    )
+    goes_on = _answer_airflow(context, waits, "Reject")
+    said = f"{model}: {entry.event.sentence()}" + (f"; {goes_on}" if goes_on else "")
+    return Answer(said, {"model": model, **entry.event.body()})
+
+
+def audit_model(arguments: argparse.Namespace) -> Answer:
+    from pipeline.cli import audit_table
+    from pipeline.runs import audit
+
+    context = context_of_a_person()
+    model = known_model(context, arguments.model)
+    if arguments.request:
+        if arguments.kind:
+            raise SettingsError("audit --kind", "is for a model, not for a request", "leave one of the two out")
+        answers = audit.request(context, arguments.request, model)
+        values = {"request": arguments.request, "answers": [answer.as_dict() for answer in answers]}
+        return Answer(audit_table.request(arguments.request, answers), values)
+    if not model:
+        raise SettingsError("audit", "needs MODEL, or --request", "see `perennial audit --help`")
+    lines = audit.audit(context.ledger, model, arguments.kind)
+    return Answer(audit_table.audit(model, lines), {"model": model, "lines": [line.as_dict() for line in lines]})
+
+
+def _run_of(waits: Standing | None) -> str:
+    """The run that asked; '' when none did, or it is decided already."""
+    return waits.asked.run if waits is not None and waits.asked is not None else ""
+
+
+def _answer_airflow(context: Context, waits: Standing | None, option: str) -> str:
+    """What became of the task in Airflow that waits for this decision; '' when none does."""
+    from pipeline.ledger.approval_events import AIRFLOW
+    from pipeline.services import parked_task
+
+    asked = waits.asked if waits is not None else None
+    if asked is None or asked.event.through != AIRFLOW:
+        return ""
+    why_not = parked_task.answer(context.home, asked.run, "approve", option)
+    if not why_not:
+        return f"its run {asked.run} goes on"
+    return f"its run {asked.run} still waits in Airflow ({why_not}): choose {option} there too"

@@ -1,0 +1,61 @@
+"""What people have said about a version, as the ledger has it: only what came after it was asked for last counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from pipeline.ledger.approval_events import ApprovalAsked, Approved, Rejected
+from pipeline.ledger.events import RunOpened, VersionRegistered
+from pipeline.ledger.store import Entry, Ledger
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The last time that approval was asked for, and what was decided since; None for neither."""
+
+    asked: Entry[ApprovalAsked] | None
+    decided: Entry[Approved | Rejected] | None
+
+    @property
+    def approved(self) -> Entry[Approved] | None:
+        return self.decided if self.decided is not None and isinstance(self.decided.event, Approved) else None  # type: ignore[return-value]
+
+    def rejected(self, now: datetime) -> str:
+        """Why the version counts as rejected; '' when it does not."""
+        if self.decided is not None:
+            event = self.decided.event
+            return event.sentence() if isinstance(event, Rejected) else ""
+        if self.asked is None or not self.asked.event.until or datetime.fromisoformat(self.asked.event.until) > now:
+            return ""
+        return f"nobody approved it until {self.asked.event.until}, which rejects it"
+
+
+def standing(ledger: Ledger, model: str, version: str) -> Standing:
+    entries: list[Entry[ApprovalAsked | Approved | Rejected]]
+    entries = ledger.events(ApprovalAsked, Approved, Rejected, model=model)
+    asked, decided = None, None
+    for entry in entries:
+        if entry.event.version != version:
+            continue
+        if isinstance(entry.event, ApprovalAsked):
+            asked, decided = entry, None
+        else:
+            decided = entry
+    return Standing(asked, decided)  # type: ignore[arg-type]
+
+
+def registered(ledger: Ledger, model: str, version: str) -> Entry[VersionRegistered] | None:
+    """The last registration of a version with this number."""
+    entries = ledger.events(VersionRegistered, model=model)
+    return next((entry for entry in reversed(entries) if entry.event.version == version), None)
+
+
+def asker(ledger: Ledger, model: str, version: str) -> str:
+    """Who asked for the approval, or started the run that registered the version; '' when no person did."""
+    asked = standing(ledger, model, version).asked
+    if asked is not None:
+        return asked.event.asked_by or ""
+    entry = registered(ledger, model, version)
+    opened = ledger.events(RunOpened, run=entry.run) if entry is not None and entry.run else []
+    return opened[-1].event.asked_by or "" if opened else ""

@@ -1,0 +1,155 @@
+"""Approval of a version: asked for by a run or a person, given or refused by another one, through Airflow or by command.
+
+All three come here, so that one rule says who may approve. What the approval names is computed by the deployer, which compares it
+again before the version goes live (pipeline.rollout.approval).
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import timedelta
+
+from pipeline.context import Context
+from pipeline.deployer import traffic
+from pipeline.errors import PerennialError, RolloutError
+from pipeline.ledger.approval_events import AIRFLOW, COMMAND, TIME, ApprovalAsked, Approved, Rejected
+from pipeline.ledger.approvals import Standing, asker, registered, standing
+from pipeline.ledger.store import Entry
+from pipeline.rollout.approval import Evidence
+
+log = logging.getLogger(__name__)
+
+SHARED_NAME = "asked for and approved under one name, because users are not known here"
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who decides, and through what. Where users are not `known`, a name may be that of several people."""
+
+    name: str
+    through: str = COMMAND
+    known: bool = False
+
+    @classmethod
+    def at_the_command_line(cls, context: Context) -> Person:
+        """Known where $PERENNIAL_USER names the person: several may share an account of the machine."""
+        return cls(context.asked_by, COMMAND, context.environment.user_is_named)
+
+
+def required(context: Context, name: str) -> bool:
+    return context.params.model(name).approval == "required"
+
+
+def holds(context: Context, name: str, version: str) -> bool:
+    """Whether the version is approved as it is now."""
+    approved = standing(context.ledger, name, version).approved
+    return approved is not None and approved.event.digest == traffic(context).evidence(name, version).digest
+
+
+def ask(context: Context, run: str, name: str, version: str, through: str = COMMAND) -> Entry[ApprovalAsked]:
+    """Asks for approval of the version as it is now. Raises RegistryError for a version that may not go live."""
+    found = _evidence(context, name, version)
+    until = context.clock() + timedelta(hours=context.params.model(name).approval_hours)
+    asked = ApprovalAsked(
+        version=version,
+        digest=found.digest,
+        parts=found.parts,
+        files=found.files,
+        until=until.isoformat(timespec="seconds"),
+        asked_by=context.asked_by or None,
+        through=through,
+    )
+    return context.ledger.append(asked, name, run, "approve")
+
+
+def approve(context: Context, run: str, name: str, version: str, person: Person, reason: str = "") -> Entry[Approved]:
+    """Approves the version as it is now, which must be as it was when it was asked for. The same approval is not written twice.
+
+    Raises RolloutError for a version that was rejected or has changed, and for the person who asked for it.
+    """
+    held = standing(context.ledger, name, version)
+    subject = f"version {version} of {name}"
+    again = f"ask again: `perennial approve {name} {version} --ask`"
+    if rejected := held.rejected(context.clock()):
+        raise RolloutError(subject, rejected, again)
+    asked_by = asker(context.ledger, name, version)
+    if person.known and person.name == asked_by:
+        raise RolloutError(subject, f"was asked for by {asked_by}, who may not approve it", "let another person decide")
+    found = _evidence(context, name, version)
+    if held.asked is not None and (changed := found.changes(Evidence.approved(held.asked.event))):
+        raise RolloutError(subject, f"changed since it was asked for: {'; '.join(changed)}", again)
+    if held.approved is not None and held.approved.event.digest == found.digest:
+        return held.approved
+    approved = Approved(
+        version=version,
+        digest=found.digest,
+        parts=found.parts,
+        files=found.files,
+        by=person.name,
+        through=person.through,
+        reason=reason,
+        note=SHARED_NAME if person.name == asked_by else "",
+    )
+    entry = context.ledger.append(approved, name, run, "approve")
+    _anchor(context, name, version, entry)
+    return entry
+
+
+def reject(context: Context, run: str, name: str, version: str, person: Person, reason: str = "") -> Entry[Rejected]:
+    """Rejects the version, which ends an approval too. Raises RolloutError for a version that was never registered."""
+    _registered(context, name, version)
+    rejected = Rejected(version=version, by=person.name, through=person.through, reason=reason)
+    return context.ledger.append(rejected, name, run, "approve")
+
+
+def answered(context: Context, run: str, name: str, version: str, approved: bool, by: str, known: bool) -> str:
+    """Writes down what Airflow was answered, and returns it in a sentence. `by` is '' when the time was over.
+
+    A decision that was made at the command line meanwhile is the one that counts. Raises as `approve`.
+    """
+    held = standing(context.ledger, name, version)
+    if held.decided is not None:
+        return held.decided.event.sentence()
+    if approved:
+        return approve(context, run, name, version, Person(by, AIRFLOW, known)).event.sentence()
+    if by:
+        return reject(context, run, name, version, Person(by, AIRFLOW, known), "in Airflow").event.sentence()
+    hours = f"nobody answered within {context.params.model(name).approval_hours:g} hours (approval_hours)"
+    return reject(context, run, name, version, Person("", TIME), hours).event.sentence()
+
+
+def waiting(context: Context, name: str, version: str) -> Standing | None:
+    """What was asked and is not decided; None when nothing is."""
+    held = standing(context.ledger, name, version)
+    return held if held.asked is not None and held.decided is None else None
+
+
+def _evidence(context: Context, name: str, version: str) -> Evidence:
+    """What the deployer sees. Raises RolloutError where MLflow and the ledger do not name the same data and code."""
+    found = traffic(context).evidence(name, version)
+    entry = _registered(context, name, version)
+    for what, here, there in (
+        ("data version", found.data_version, entry.event.data_version),
+        ("code revision", found.code_revision, entry.event.code_revision),
+    ):
+        if there and here != there:
+            observed = f"its {what} in MLflow is {here or 'none'}, and it was registered with {there}"
+            raise RolloutError(f"version {version} of {name}", observed, "look at who changed its tags in MLflow")
+    return found
+
+
+def _registered(context: Context, name: str, version: str) -> Entry:
+    entry = registered(context.ledger, name, version)
+    if entry is None:
+        observed = "was registered by no run of this ledger"
+        raise RolloutError(f"version {version} of {name}", observed, f"`perennial timeline {name}` lists the versions")
+    return entry
+
+
+def _anchor(context: Context, name: str, version: str, entry: Entry) -> None:
+    """Writes the ledger's head into the version's tags, so that an approval cannot be cut off unseen. An error ends nothing."""
+    try:
+        context.registry.anchor(name, version, entry.head)
+    except PerennialError as error:
+        log.warning("%s", error)

@@ -1,0 +1,253 @@
+"""Who or what did each registration, approval, rollout, rollback, override and settings change of a model, and on which evidence.
+
+All of it is read from the ledger, whose chain `verify` checks. For one prediction the log names the version that answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from pipeline.context import Context
+from pipeline.deployer import traffic
+from pipeline.errors import DataError, SettingsError
+from pipeline.ledger.approval_events import ApprovalAsked, Approved, DeployRefused, Rejected, SettingsChanged
+from pipeline.ledger.events import AnchorsAccepted, Event, GatesChecked, RunOpened, VersionRegistered
+from pipeline.ledger.freeze_events import Frozen, Unfrozen
+from pipeline.ledger.rollout_events import (
+    MOVES,
+    OPENINGS,
+    SCHEMA_ACCEPTED,
+    AbortAsked,
+    Move,
+    Opening,
+    RollbackStarted,
+    RolledBack,
+    RolloutEnded,
+    RolloutFailed,
+    RolloutStarted,
+    SettingsApplied,
+    ShadowEnded,
+    Undeployed,
+)
+from pipeline.ledger.store import Entry, Ledger
+from pipeline.monitoring.answered_by import AnsweredBy
+
+Kind = Literal["registration", "approval", "rollout", "rollback", "override", "settings"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+OF_KIND: Mapping[type[Event], Kind] = {
+    VersionRegistered: "registration",
+    ApprovalAsked: "approval",
+    Approved: "approval",
+    Rejected: "approval",
+    DeployRefused: "rollout",
+    RolloutStarted: "rollout",
+    RolloutEnded: "rollout",
+    RolloutFailed: "rollout",
+    ShadowEnded: "rollout",
+    Undeployed: "rollout",
+    RollbackStarted: "rollback",
+    RolledBack: "rollback",
+    AbortAsked: "rollback",
+    AnchorsAccepted: "override",
+    SettingsChanged: "settings",
+    SettingsApplied: "settings",
+    Frozen: "settings",
+    Unfrozen: "settings",
+}
+# Of these events the audit has what was overridden, beside what they are.
+MAY_OVERRIDE = (GatesChecked, RolloutStarted)
+# No person: a schedule, an event of an asset or an alert began the run, or the monitor and the keepers of this machine acted.
+ITSELF = "by itself"
+
+
+@dataclass(frozen=True)
+class AuditLine:
+    """One thing that was done. `who` is a person, or what acted; `evidence` are numbers and digests that prove it, `event` and `hash` of
+    the ledger's row first."""
+
+    at: str
+    kind: Kind
+    version: str
+    who: str
+    what: str
+    run: str
+    evidence: Mapping[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def audit(ledger: Ledger, model: str, kind: str = "") -> list[AuditLine]:
+    """The lines of a model, in the order in which they happened; of one kind, or of all. Raises SettingsError for an unknown kind."""
+    if kind and kind not in KINDS:
+        raise SettingsError(f"kind {kind}", "is not known", f"must be one of {', '.join(KINDS)}")
+    entries: list[Entry[Any]] = [*ledger.events(model=model), *ledger.events(AnchorsAccepted)]
+    entries = sorted({entry.seq: entry for entry in entries}.values(), key=lambda entry: entry.seq)
+    past = _Past()
+    lines: list[AuditLine] = []
+    for entry in entries:
+        past.see(entry)
+        lines += _lines(entry, past)
+    return [line for line in lines if kind in ("", line.kind)]
+
+
+class _Past:
+    """What came before an event that it rests on: who started its run or rollout, its gates, its approval."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, str] = {}
+        self.rollouts: dict[int | None, Opening] = {}
+        self.gates: dict[str, int] = {}
+        self.approvals: dict[str, Entry[Approved]] = {}
+
+    def see(self, entry: Entry[Any]) -> None:
+        kind = entry.kind
+        if kind == RunOpened.KIND:
+            self.runs[entry.run] = entry.event.asked_by or ""
+        elif kind == GatesChecked.KIND:
+            self.gates[entry.run] = entry.seq
+        elif kind == Approved.KIND:
+            self.approvals[entry.event.version] = entry
+        elif kind == Rejected.KIND:
+            self.approvals.pop(entry.event.version, None)
+        elif kind in {opening.KIND for opening in OPENINGS}:
+            self.rollouts[entry.event.rollout] = entry.event
+
+    def who(self, entry: Entry[Any]) -> str:
+        event = entry.event
+        token = getattr(event, "rollout", None)
+        opening = self.rollouts.get(token) if token is not None else None
+        named = getattr(event, "by", "") or getattr(event, "asked_by", "") or (opening.asked_by if opening else "")
+        return named or self.runs.get(entry.run, "") or ITSELF
+
+
+def _lines(entry: Entry[Any], past: _Past) -> list[AuditLine]:
+    by_kind = {cls.KIND: kind for cls, kind in OF_KIND.items()}
+    lines = []
+    if entry.kind in by_kind:
+        lines.append(_line(entry, by_kind[entry.kind], entry.event.sentence(), past))
+    if entry.kind in {cls.KIND for cls in MAY_OVERRIDE}:
+        lines += [_line(entry, "override", what, past) for what in _overridden(entry.event)]
+    return lines
+
+
+def _line(entry: Entry[Any], kind: Kind, what: str, past: _Past) -> AuditLine:
+    event = entry.event
+    evidence = {"event": entry.seq, "hash": entry.hash, **_evidence(event, entry.run, past)}
+    return AuditLine(entry.at, kind, getattr(event, "version", ""), past.who(entry), what, entry.run, evidence)
+
+
+def _overridden(event: Event) -> list[str]:
+    """What would have stopped the version, and did not."""
+    if isinstance(event, RolloutStarted):
+        _, accepted, columns = event.reason.partition(f"{SCHEMA_ACCEPTED}: ")
+        return [f"version {event.version}: {SCHEMA_ACCEPTED}: {columns}"] if accepted else []
+    assert isinstance(event, GatesChecked)
+    return [
+        f"gate {verdict['gate']} failed and only warns (gates.modes): {verdict.get('reason', '')}"
+        for verdict in event.verdicts
+        if verdict.get("mode") == "warn" and not verdict["passed"]
+    ]
+
+
+def _evidence(event: Event, run: str, past: _Past) -> dict[str, Any]:
+    for cls, found in EVIDENCE:
+        if isinstance(event, cls):
+            values = found(event, run, past)
+            return {name: value for name, value in values.items() if value not in (None, "", {}, ())}
+    return {}
+
+
+def _of_registration(event: VersionRegistered, run: str, past: _Past) -> dict[str, Any]:
+    return {
+        "data_version": event.data_version,
+        "as_of": event.as_of,
+        "code_revision": event.code_revision,
+        "mlflow_run": event.mlflow_run,
+        "gates_event": past.gates.get(run),
+    }
+
+
+def _of_approval(event: Approved | ApprovalAsked, run: str, past: _Past) -> dict[str, Any]:
+    return {"digest": event.digest, **event.parts, "through": event.through, "note": getattr(event, "note", "")}
+
+
+def _of_rollout(event: RolloutStarted | Move, run: str, past: _Past) -> dict[str, Any]:
+    """The package, and for a rollout the approval that it went by. A rollback goes back to what was live, and needs none."""
+    approved = None if isinstance(event, RolledBack) else past.approvals.get(event.version)
+    by = {"approval_event": approved.seq, "approved_by": approved.event.by} if approved is not None else {}
+    return {"package": event.digest, **by}
+
+
+EVIDENCE: tuple[tuple[type | tuple[type, ...], Callable[[Any, str, _Past], dict[str, Any]]], ...] = (
+    (VersionRegistered, _of_registration),
+    ((Approved, ApprovalAsked), _of_approval),
+    ((RolloutStarted, *MOVES), _of_rollout),
+    (RollbackStarted, lambda event, run, past: {"package": event.digest, "left": event.left}),
+    (DeployRefused, lambda event, run, past: {"changed": list(event.changed)}),
+    (
+        SettingsChanged,
+        lambda event, run, past: {
+            "settings_digest": event.digest,
+            "changed": dict(event.changed),
+            "params_author": event.author,
+            "params_commit": event.code_revision,
+        },
+    ),
+    (GatesChecked, lambda event, run, past: {"as_of": event.as_of}),
+)
+
+
+@dataclass(frozen=True)
+class AuditedRequest:
+    """One answer: which version gave it, from which package, trained on which data by which run, and who approved that package.
+
+    `approved` is the approval's event, None when the version went live without one.
+    """
+
+    answered: AnsweredBy
+    package: str
+    registered: Mapping[str, Any] | None
+    approved: Mapping[str, Any] | None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**self.answered.as_dict(), "package": self.package, "registered": self.registered} | {
+            "approved": self.approved
+        }
+
+
+def request(context: Context, request_id: str, model: str = "") -> list[AuditedRequest]:
+    """What is known of a request's answers. Raises DataError when no prediction log has the request."""
+    found = traffic(context).answered(model, request_id)
+    if not found:
+        observed = f"is in no prediction log{f' of {model}' if model else ''}"
+        check = "give the answer's header x-request-id; a row is logged within a second, and kept while its file is"
+        raise DataError(f"request {request_id}", observed, check)
+    return [_audited(context.ledger, answered) for answered in found]
+
+
+def _audited(ledger: Ledger, answered: AnsweredBy) -> AuditedRequest:
+    """By what the ledger had when the request came: a number of the registry can come to name another package."""
+    model, version, until = answered.model, answered.version, answered.received_at
+    started: list[Entry[Any]] = ledger.events(RolloutStarted, RollbackStarted, *MOVES, model=model, until=until)
+    moved = [entry for entry in started if entry.event.version == version and entry.event.digest]
+    package = moved[-1].event.digest if moved else ""
+    registered = [e for e in ledger.events(VersionRegistered, model=model, until=until) if e.event.version == version]
+    approvals = [
+        entry
+        for entry in ledger.events(Approved, model=model, until=until)
+        if entry.event.version == version and package in ("", entry.event.parts.get("package", ""))
+    ]
+    return AuditedRequest(answered, package, _body(registered), _body(approvals))
+
+
+def _body(entries: list[Entry[Any]]) -> dict[str, Any] | None:
+    """The newest event's body with its time, run and place in the ledger; None without one."""
+    if not entries:
+        return None
+    entry = entries[-1]
+    body = {name: value for name, value in entry.body.items() if name not in ("files", "alias")}
+    return {"at": entry.at, "run": entry.run, "event": entry.seq, "hash": entry.hash, **body}

@@ -1,0 +1,189 @@
+"""A version goes live only as a person approved it: what was changed since is named, whichever part it is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from harness.commands import said
+from harness.project import change_params
+from pipeline.context import Context
+from pipeline.deployer import traffic
+from pipeline.errors import PerennialError
+from pipeline.ledger.approval_events import Approved, DeployRefused
+from pipeline.ledger.events import GatesChecked, RunOpened, VersionRegistered
+from pipeline.ledger.rollout_events import RolloutEnded
+from pipeline.registry.packages import package_digest
+from pipeline.registry.versions import CODE_TAG, DATA_TAG
+from pipeline.rollout import approval as deployers
+from pipeline.runs import approval
+from tests.support.versions import registered
+
+DATA, CODE = "d1.dir", "c0ffee"
+
+
+@dataclass
+class Registered:
+    """Version 1 of `churn`, which ann's run registered, and where MLflow keeps its files."""
+
+    context: Context
+    artifacts: Path
+
+    def ready(self) -> Path:
+        """What the deployer would start."""
+        return deployers.approved_package(self.context.rollout(""), "churn", "1")
+
+    def approve(self, name="bob", known=True):
+        return approval.approve(self.context, "", "churn", "1", approval.Person(name, known=known))
+
+    def refused(self) -> str:
+        with pytest.raises(PerennialError) as error:
+            traffic(self.context).deploy("", "churn", "1", "by hand", None, 0)
+        return str(error.value)
+
+
+@pytest.fixture
+def version(project, churn_artifacts, monkeypatch):
+    change_params(project, "models.churn.approval", "required")
+    # The router that a deploy asks first.
+    monkeypatch.setattr("pipeline.rollout.deploy.check_router", lambda context: None)
+    context = replace(Context.here(), asked_by="ann")
+    assert registered(context.registry, churn_artifacts, "one") == "1"
+    client = context.registry.client()
+    run = client.get_model_version("churn", "1").run_id
+    verdicts = [{"gate": "metric_limit", "passed": True, "observed": 0.8, "limit": 0.6, "reason": "roc_auc 0.8"}]
+    client.log_dict(run, {"verdicts": verdicts}, "gates.json")
+    for tag, value in ((DATA_TAG, DATA), (CODE_TAG, CODE)):
+        client.set_model_version_tag("churn", "1", tag, value)
+    ledger = context.ledger
+    ledger.append(RunOpened(as_of="2024-03-01", reason="a test", asked_by="ann"), "churn", "r")
+    ledger.append(GatesChecked(verdicts=verdicts), "churn", "r")
+    event = VersionRegistered(
+        version="1", mlflow_run=run, data_version=DATA, as_of="2024-03-01", code_revision=CODE, alias="challenger"
+    )
+    ledger.append(event, "churn", "r")
+    return Registered(context, context.registry.artifact_root / "churn" / run / "artifacts")
+
+
+def test_nothing_goes_live_before_somebody_approved_it(version):
+    """Without an approval a deploy is refused with the command that gives one, and the ledger has the refusal."""
+    assert version.refused() == (
+        "version 1 of churn: is not approved, and models.churn.approval is required; `perennial approve churn 1`, or "
+        "approve it in Airflow"
+    )
+    assert [e.event.version for e in version.context.ledger.events(DeployRefused)] == ["1"]
+    approved = version.approve().event
+    assert version.ready() == version.context.registry.package_folder("churn", "1")
+    assert approved.parts["package"] == package_digest(version.ready())
+    assert (approved.parts["data_version"], approved.parts["code_revision"]) == (DATA, CODE)
+    version.approve()
+    assert len(version.context.ledger.events(Approved)) == 1, "the same approval is written once"
+
+
+def _flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(bytes(content))
+
+
+def _flipped_in_mlflow(name):
+    return lambda version: _flip(version.artifacts / "package" / name)
+
+
+def _tagged(tag):
+    return lambda version: version.context.registry.client().set_model_version_tag("churn", "1", tag, "another")
+
+
+def _another_server(version):
+    requirements = version.context.project / "requirements" / "serving.txt"
+    requirements.write_text(f"{requirements.read_text()}# one byte more\n")
+
+
+SWAPPED = {
+    "model": (_flipped_in_mlflow("model.onnx"), "package: model.onnx has digest "),
+    "manifest": (_flipped_in_mlflow("manifest.json"), "package: manifest.json has digest "),
+    "one more file": (
+        lambda version: (version.artifacts / "package" / "extra.bin").write_bytes(b"x"),
+        "package: extra.bin is in it, but was not approved",
+    ),
+    "copy": (
+        lambda version: _flip(version.context.home / "versions" / "churn" / "1" / "package" / "model.onnx"),
+        "package: model.onnx in ",
+    ),
+    "gate report": (
+        lambda version: _flip(version.artifacts / "gates.json"),
+        "gate report: gates.json has digest ",
+    ),
+    "data version": (_tagged(DATA_TAG), f"data version: is another, but {DATA} was approved"),
+    "code revision": (_tagged(CODE_TAG), f"code revision: is another, but {CODE} was approved"),
+    "image": (_another_server, "image: what serves has digest sha256:"),
+}
+
+
+@pytest.mark.parametrize("part", SWAPPED)
+def test_what_was_swapped_after_the_approval_is_refused_by_name(version, part):
+    """One byte of any part that was approved, and the deployer refuses the version and names the part."""
+    version.approve()
+    swap, named = SWAPPED[part]
+    swap(version)
+    line = version.refused()
+    assert f"version 1 of churn: changed since bob approved it: {named}" in line
+    assert line.count("package: ") == (named.startswith("package: ")), "no other part is named"
+    (refused,) = version.context.ledger.events(DeployRefused)
+    assert len(refused.event.changed) == 1
+
+
+def test_who_asked_may_not_approve_where_users_are_known(version):
+    """The person who started the run is refused; where names are shared it is approved, and the ledger says so."""
+    with pytest.raises(PerennialError, match="was asked for by ann, who may not approve it; let another person decide"):
+        version.approve("ann")
+    assert version.approve("ann", known=False).event.note == approval.SHARED_NAME
+
+
+def test_a_rejection_ends_an_approval_and_only_a_new_request_ends_a_rejection(version):
+    """After a rejection a deploy is refused and nobody can approve, until somebody asks again."""
+    version.approve()
+    approval.reject(version.context, "", "churn", "1", approval.Person("cid"), "the slice of old customers is worse")
+    assert "version 1 rejected by cid: the slice of old customers is worse" in version.refused()
+    with pytest.raises(PerennialError, match="rejected by cid.*ask again: `perennial approve churn 1 --ask`"):
+        version.approve()
+    approval.ask(version.context, "", "churn", "1")
+    version.approve()
+    assert version.ready()
+
+
+def test_time_rejects(version):
+    """Nobody can approve after `approval_hours`, and the deployer says until when they could."""
+    change_params(version.context.project, "models.churn.approval_hours", 2)
+    then = datetime.now(UTC) - timedelta(hours=3)
+    asked = approval.ask(replace(version.context, clock=lambda: then), "", "churn", "1").event
+    assert datetime.fromisoformat(asked.until) - then < timedelta(hours=2, seconds=1)
+    for refused in (version.refused, lambda: str(pytest.raises(PerennialError, version.approve).value)):
+        assert f"nobody approved it until {asked.until}, which rejects it" in refused()
+
+
+def test_what_was_live_before_approvals_were_required_may_come_back(version):
+    """A package that was live, and that nobody was ever asked about, needs no approval; another one of its number does."""
+    registry, ledger = version.context.registry, version.context.ledger
+    live = RolloutEnded(version="1", slot="blue", digest="of another package")
+    ledger.append(live, "churn")
+    assert "is not approved" in version.refused()
+    digest = package_digest(registry.deployable_package("churn", "1"))
+    ledger.append(replace(live, digest=digest), "churn")
+    assert version.ready()
+
+
+def test_a_person_approves_by_command(version):
+    """`approve` and `reject` say what was decided and what comes next; $PERENNIAL_USER makes the person known."""
+    refused = said(["approve", "churn", "1"], PERENNIAL_USER="ann")
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert "was asked for by ann, who may not approve it" in refused.stderr
+    done = said(["approve", "churn", "1", "--reason", "gates are fine"], PERENNIAL_USER="bob")
+    assert done.returncode == 0, done.stderr
+    assert "approved by bob: gates are fine; `perennial deploy churn 1` brings it live" in done.stdout
+    told = json.loads(said(["reject", "churn", "1", "--json"], PERENNIAL_USER="bob").stdout)
+    assert (told["model"], told["version"], told["by"], told["through"]) == ("churn", "1", "bob", "command")

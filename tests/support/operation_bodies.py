@@ -1,0 +1,15 @@
+"""Bodies of the events of what a person on call does."""
+
+OPERATION_BODIES = [
+    ("frozen", {"reason": "Black Friday", "until": "2026-12-01T00:00:00+00:00", "by": "ann"}),
+    (
+        "pruned",
+        {
+            "removed": {"pages of looks": 3, "artifacts in MLflow": 2},
+            "bytes": 4_100_000,
+            "versions": ["1"],
+            "rules": {"keep.versions": 1, "keep.versions_days": 90, "keep.predictions_days": None},
+        },
+    ),
+    ("unfrozen", {"reason": "it is over", "by": "ann"}),
+]

@@ -1,0 +1,155 @@
+"""Who decided, through what, and what the deployer and the log answer when they are asked from elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from starlette.testclient import TestClient
+
+from harness.ledgers import ledger_of
+from pipeline.context import Context
+from pipeline.deployer import client as clients
+from pipeline.deployer.service import Service
+from pipeline.errors import PerennialError
+from pipeline.ledger.approval_events import Approved, Rejected
+from pipeline.ledger.events import GatesChecked, RunOpened, VersionRegistered
+from pipeline.monitoring.answered_by import AnsweredBy, answered_by
+from pipeline.rollout.approval import Evidence
+from pipeline.runs import approval, approval_summary
+from pipeline.serving import log_files
+from pipeline.settings.environment import Environment
+
+KEY = "k" * 48
+EVIDENCE = Evidence({"manifest.json": "a" * 64, "model.onnx": "b" * 64}, "d1.dir", "c0ffee", "9" * 64, "sha256:77")
+
+
+class Deployer:
+    """Says what it would serve now."""
+
+    def __init__(self):
+        self.now = EVIDENCE
+
+    def evidence(self, model, version):
+        return self.now
+
+    def answered(self, model, request):
+        return [AnsweredBy(model or "churn", "2", "green", "2024-03-01T00:00:00.000Z", 3)]
+
+
+@pytest.fixture
+def asked(project, monkeypatch):
+    """(a context, the deployer) with version 1 of `churn`, which ann's run registered and asked approval for."""
+    deployer = Deployer()
+    monkeypatch.setattr(approval, "traffic", lambda context: deployer)
+    monkeypatch.setattr("pipeline.registry.versions.Registry.anchor", lambda *_: None)
+    context = replace(Context.here(), asked_by="ann")
+    verdict = {"gate": "slices", "passed": True, "observed": 1.0, "limit": 2.0, "reason": "plan a|b is fine"}
+    registered = VersionRegistered(
+        version="1", mlflow_run="m", data_version="d1.dir", as_of="2024-03-01T00:00:00+00:00", code_revision="c0ffee"
+    )
+    for event in (RunOpened(as_of="t", reason="r", asked_by="ann"), GatesChecked(verdicts=[verdict]), registered):
+        context.ledger.append(event, "churn", "r1")
+    return context, deployer, approval.ask(context, "r1", "churn", "1", "airflow")
+
+
+def answer(context, approved, by, known=True):
+    return approval.answered(context, "r1", "churn", "1", approved, by, known)
+
+
+def test_a_click_is_the_decision_of_the_person_who_clicked(asked):
+    """Airflow's answer is written with the person's name; whoever started the run is refused where users are known."""
+    context, _, _ = asked
+    with pytest.raises(PerennialError, match="was asked for by ann, who may not approve it"):
+        answer(context, True, "ann")
+    assert answer(context, True, "bob") == f"version 1 ({EVIDENCE.digest[:12]}) approved by bob"
+    (entry,) = context.ledger.events(Approved)
+    assert (entry.run, entry.event.through, entry.event.digest) == ("r1", "airflow", EVIDENCE.digest)
+
+
+def test_time_rejects_in_airflow(asked):
+    """An answer without a person is the time's: it rejects, and says the key."""
+    context, _, _ = asked
+    assert answer(context, False, "") == "version 1 rejected: nobody answered within 72 hours (approval_hours)"
+    assert context.ledger.events(Rejected)[0].event.through == "time"
+
+
+def test_a_decision_at_the_command_line_is_not_written_again_by_the_task_that_it_moves(asked):
+    """The task that goes on finds the decision, whichever answer Airflow has."""
+    context, _, _ = asked
+    approval.reject(context, "", "churn", "1", approval.Person("bob"), "not today")
+    assert answer(context, True, "admin") == "version 1 rejected by bob: not today"
+    assert context.ledger.events(Approved) == [] and len(context.ledger.events(Rejected)) == 1
+
+
+def test_what_changed_between_question_and_answer_is_not_approved(asked):
+    """Nobody approves another thing than what was shown; each part that changed is named."""
+    context, deployer, _ = asked
+    files = {**EVIDENCE.files, "model.onnx": "f" * 64}
+    deployer.now = replace(EVIDENCE, files=files, gate_report="8" * 64)
+    with pytest.raises(PerennialError) as error:
+        answer(context, True, "bob")
+    assert str(error.value) == (
+        "version 1 of churn: changed since it was asked for: package: model.onnx has digest ffffffffffff, but bbbbbbbbbbbb "
+        "was approved; gate report: gates.json has digest 888888888888, but 999999999999 was approved; "
+        "ask again: `perennial approve churn 1 --ask`"
+    )
+
+
+def test_data_and_code_are_those_that_were_registered(asked):
+    """A version whose tags in MLflow name other data than the ledger cannot be asked about."""
+    context, deployer, _ = asked
+    deployer.now = replace(EVIDENCE, data_version="d2.dir")
+    with pytest.raises(PerennialError, match="its data version in MLflow is d2.dir, and it was registered with d1.dir"):
+        approval.ask(context, "r1", "churn", "1")
+
+
+def test_who_is_asked_sees_the_verdicts_and_where_to_look(asked):
+    """The text has a row for each gate, which no cell can break, what is approved, who asked, and the audit's address."""
+    context, _, entry = asked
+    here = replace(context, environment=replace(context.environment, airflow="http://airflow:8080"))
+    text = approval_summary.body(here, "churn", entry)
+    assert "| slices | passed | plan a\\|b is fine |" in text.splitlines()
+    assert EVIDENCE.digest in text and "Asked by ann." in text and "`d1.dir`" in text
+    assert "[audit](http://airflow:8080/perennial/audit/churn)" in text
+    assert "`perennial audit churn`" in approval_summary.body(context, "churn", entry)
+
+
+def test_on_a_server_the_deployer_says_what_it_would_serve_and_who_answered(tmp_path, monkeypatch):
+    """Both verbs give through the service what they give in this process."""
+    context = Context(Environment.read().at(tmp_path, tmp_path), ledger_of(tmp_path))
+    http = TestClient(Service(context, Deployer(), KEY).app(), base_url="http://deployer")
+
+    def request(method, url, timeout, verify, **more):
+        return http.request(method, url, **more)
+
+    monkeypatch.setattr(clients.httpx, "request", request)
+    remote = clients.RemoteTraffic("http://deployer", KEY)
+    assert remote.evidence("churn", "1") == EVIDENCE
+    assert remote.answered("", "q1") == Deployer().answered("", "q1")
+
+
+def test_the_log_knows_which_version_answered_a_request(tmp_path):
+    """A request's rows are counted in every model's log; golden requests and those of a shadow are no answers of users."""
+    at = datetime(2024, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
+    rows = [("q1", "2", False), ("q1", "2", False), ("q2", "3", False), ("q1", "2", True)]
+    for folder in (tmp_path / "churn", tmp_path / "churn" / "shadow"):
+        folder.mkdir()
+        columns = {
+            "request_id": [row[0] for row in rows],
+            "version": [row[1] for row in rows],
+            "golden": [row[2] for row in rows],
+            "slot": ["green"] * 4,
+            "key": ["a"] * 4,
+            "event_time": [None] * 4,
+            "received_at": pa.array([at] * 4, pa.timestamp("ms", tz="UTC")),
+            "prediction": [0.5] * 4,
+        }
+        pq.write_table(pa.table(columns), folder / log_files.file_name("green-v2-1", 0, 0))
+    (tmp_path / "asked-nothing").mkdir()
+    expected = [AnsweredBy("churn", "2", "green", "2024-03-01T12:00:00.250Z", 2)]
+    assert answered_by(tmp_path, "q1") == answered_by(tmp_path, "q1", "churn") == expected
+    assert answered_by(tmp_path, "q1'; DROP TABLE x --") == answered_by(tmp_path, "q1", "nobody") == []

@@ -1,0 +1,142 @@
+"""The audit tells who or what did what, on which evidence, from the ledger alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pipeline.context import Context
+from pipeline.errors import SettingsError
+from pipeline.ledger import settings_record
+from pipeline.ledger.approval_events import ApprovalAsked, Approved, DeployRefused, SettingsChanged
+from pipeline.ledger.events import AnchorsAccepted, GatesChecked, RunOpened, VersionRegistered
+from pipeline.ledger.rollout_events import RollbackStarted, RolledBack, RolloutEnded, RolloutStarted
+from pipeline.monitoring.answered_by import AnsweredBy
+from pipeline.pages.audit import audit_page
+from pipeline.runs import audit
+
+EVIDENCE = {"version": "2", "digest": "e" * 64, "parts": {"package": "p2", "data_version": "d2.dir"}}
+
+
+@pytest.fixture
+def told(project):
+    """A context with a ledger in which version 2 was registered, approved, deployed with a schema change, and rolled back."""
+    context = Context.here()
+    ledger = context.ledger
+    failed = {"gate": "slices", "passed": False, "mode": "warn", "reason": "plan basic is worse"}
+    for event, run in (
+        (RunOpened(as_of="2024-03-01", reason="by hand", asked_by="ann"), "r2"),
+        (GatesChecked(verdicts=[failed, {**failed, "mode": "on", "passed": True}]), "r2"),
+        (VersionRegistered(version="2", mlflow_run="m2", data_version="d2.dir", as_of="2024-03-01"), "r2"),
+        (ApprovalAsked(**EVIDENCE, asked_by="ann"), "r2"),
+        (DeployRefused(version="2", why="is not approved", asked_by="cid"), ""),
+        (Approved(**EVIDENCE, by="bob", reason="fine"), ""),
+        (
+            RolloutStarted(
+                version="2",
+                digest="p2",
+                reason="by hand; schema change accepted: column plan is new",
+                asked_by="cid",
+                rollout=7,
+            ),
+            "",
+        ),
+        (RolloutEnded(version="2", slot="green", digest="p2", rollout=7), ""),
+        (RollbackStarted(version="1", digest="p1", left="2", rollout=8), "monitor__churn/1"),
+        (RolledBack(version="1", digest="p1", left="2", reason="worse on labels", rollout=8), "monitor__churn/1"),
+    ):
+        ledger.append(event, "churn", run)
+    ledger.append(AnchorsAccepted(reason="restored", anchors=("1:ab",)))
+    ledger.append(RolloutEnded(version="9", slot="blue"), "another")
+    return context
+
+
+def test_each_thing_that_was_done_has_its_person_and_its_evidence(told):
+    """Every kind is told of this model alone, with the event's hash; a rollout names its approval, and a person its name."""
+    lines = audit.audit(told.ledger, "churn")
+    entries = {entry.seq: entry for entry in told.ledger.events()}
+    assert all(entries[line.evidence["event"]].hash == line.evidence["hash"] for line in lines)
+    assert [(line.kind, line.version, line.who) for line in lines] == [
+        ("override", "", "ann"),
+        ("registration", "2", "ann"),
+        ("approval", "2", "ann"),
+        ("rollout", "2", "cid"),
+        ("approval", "2", "bob"),
+        ("rollout", "2", "cid"),
+        ("override", "2", "cid"),
+        ("rollout", "2", "cid"),
+        ("rollback", "1", audit.ITSELF),
+        ("rollback", "1", audit.ITSELF),
+        ("override", "", audit.ITSELF),
+    ]
+    gate, registered, _, refused, approved, *_, live, _, back, _ = lines
+    assert gate.what == "gate slices failed and only warns (gates.modes): plan basic is worse"
+    assert (registered.evidence["mlflow_run"], registered.evidence["gates_event"]) == ("m2", gate.evidence["event"])
+    assert refused.what == "version 2 was not deployed: is not approved"
+    assert (live.evidence["package"], live.evidence["approved_by"]) == ("p2", "bob")
+    assert live.evidence["approval_event"] == approved.evidence["event"]
+    assert "approved_by" not in back.evidence
+
+
+def test_a_kind_is_told_alone_and_an_unknown_one_is_refused(told):
+    """`--kind` filters; a kind that there is not is a setting that is refused with those that there are."""
+    lines = audit.audit(told.ledger, "churn", "override")
+    assert [line.what.partition(":")[0] for line in lines[1:]] == [
+        "version 2",
+        "1 anchors that the ledger does not agree with were accepted",
+    ]
+    with pytest.raises(SettingsError, match="kind x: is not known; must be one of registration, approval"):
+        audit.audit(told.ledger, "churn", "x")
+
+
+def test_a_changed_block_is_told_once_with_each_key_before_and_after(told, monkeypatch):
+    """The first use of a changed block is the change; the same block again, and a default that is stated, is none."""
+    monkeypatch.setattr(settings_record, "params_author", lambda project: ("ann <a@b.c>", "c0ffee"))
+    model = told.params.model("churn")
+    changed = model.model_copy(update={"approval": "required"})
+    for block in (model, model, changed, changed, model.model_copy(update={"approval": "none"})):
+        settings_record.note(told.ledger, "churn", block, told.project, "r3", "cid")
+    events = [entry.event for entry in told.ledger.events(SettingsChanged)]
+    assert [dict(event.changed) for event in events] == [
+        {},
+        {"approval": [None, "required"]},
+        {"approval": ["required", None]},
+    ]
+    (_, line, _) = audit.audit(told.ledger, "churn", "settings")
+    assert (line.who, line.what) == ("cid", "settings changed: approval none -> required")
+    assert (line.evidence["params_author"], line.evidence["params_commit"]) == ("ann <a@b.c>", "c0ffee")
+
+
+def test_a_prediction_leads_to_its_version_its_data_and_who_approved_it(told, monkeypatch):
+    """What the ledger had when the request came counts: not what the number came to mean later."""
+    at = told.ledger.events(RolloutEnded, model="churn")[-1].at
+    later = VersionRegistered(version="2", mlflow_run="m9", data_version="d9.dir", as_of="2025-01-01")
+    told.ledger.append(later, "churn", "r9", at="2999-01-01T00:00:00.000Z")
+    answered = AnsweredBy("churn", "2", "green", at, 3)
+
+    class Log:
+        def answered(self, model, request):
+            return [answered] if (model, request) == ("", "q1") else []
+
+    monkeypatch.setattr(audit, "traffic", lambda context: Log())
+    (found,) = audit.request(told, "q1")
+    assert (found.answered, found.package) == (answered, "p2")
+    assert (found.registered["data_version"], found.registered["mlflow_run"]) == ("d2.dir", "m2")
+    assert (found.approved["by"], found.approved["reason"]) == ("bob", "fine")
+    with pytest.raises(Exception, match="request q2: is in no prediction log; give the answer's header x-request-id"):
+        audit.request(told, "q2")
+
+
+def test_the_page_filters_by_kind_and_escapes_what_people_wrote(told):
+    """The page has the lines of one kind, the newest first, and no markup of a reason; an unknown model or kind is refused."""
+    event = Approved(**EVIDENCE, by="<script>", reason="<b>fine</b>")
+    told.ledger.append(event, "churn")
+    page = audit_page(told, "churn", "approval")
+    assert "<script>" not in page and "&lt;script&gt;" in page
+    assert page.index("&lt;script&gt;") < page.index("approved by bob")
+    assert "was not deployed" not in page and "was not deployed" in audit_page(replace(told), "churn")
+    assert 'href="?kind=rollback"' in page
+    for model, kind in (("nobody", ""), ("churn", "x")):
+        with pytest.raises(SettingsError):
+            audit_page(told, model, kind)
