@@ -30,7 +30,8 @@ class Predictor(Protocol):
 class Runtime:
     """One loaded package; `reader` is the contract of its requests, `golden` the bytes of its golden request.
 
-    Its predictions are float64 (rows,), or (rows, classes) where it has `classes`.
+    Its predictions are float64 (rows,), or (rows, classes) where it has `classes`. `background` are the rows, as JSON records, that its
+    explanations compare with; None where it may not explain.
     """
 
     def __init__(self, checked: contents.Contents, on_breach: Literal["refuse", "flag"] = "refuse") -> None:
@@ -42,6 +43,7 @@ class Runtime:
         except (KeyError, TypeError) as error:
             raise PackageRefused(f"package: its manifest has no {error}") from error
         self.golden = checked.files[contents.GOLDEN]
+        self.background = checked.files.get(contents.BACKGROUND)
 
     @classmethod
     def load(cls, folder: Path, public_key: str = "", signature: str = "") -> Runtime:
