@@ -25,7 +25,7 @@ from pipeline.serving.schema import Reader, Rows
 if TYPE_CHECKING:
     from pipeline.serving.runtime import Runtime
 
-# Rows that a model predicts to explain one row, about.
+# As a default: then effects of a boosting with 16 columns are off by about 1 % of the predictions' spread.
 EVALUATIONS = 4096
 # The fewest background rows that still say what is usual, where many columns make each of them dear.
 FEWEST_BACKGROUND = 16
@@ -47,7 +47,8 @@ class Explanations:
 
 
 class Explainer:
-    """Explains what `predict` says of rows that `reader` has read; `background` has the rows that they are compared with."""
+    """Explains what `predict` says of rows that `reader` has read; `background` has the rows that they are compared with, in the order of
+    their predictions. `evaluations` are the rows that are predicted to explain one, about."""
 
     def __init__(
         self,
@@ -55,8 +56,10 @@ class Explainer:
         reader: Reader,
         background: Callable[[], Rows],
         classes: Sequence[str] = (),
+        evaluations: int = EVALUATIONS,
     ) -> None:
         self._predict, self._read_background, self._classes = predict, background, tuple(classes)
+        self._evaluations = evaluations
         numbers = [field for field in reader.fields if not field.is_category]
         self.columns = list(reader.names)
         # The column of each place in the matrix of numbers, and in that of texts.
@@ -88,8 +91,8 @@ class Explainer:
         rows = self._read_background()
         # Two runs of a model for each column after the first, in an order and its reverse.
         dear = max(1, 2 * (len(self.columns) - 1))
-        count = min(len(rows.numbers), max(FEWEST_BACKGROUND, EVALUATIONS // dear))
-        # Spread over all: they are in the order of their predictions.
+        count = min(len(rows.numbers), max(FEWEST_BACKGROUND, self._evaluations // dear))
+        # Spread over all of them.
         places = np.linspace(0, len(rows.numbers) - 1, count).round().astype("int64")
         return Rows(rows.numbers[places], rows.texts[places], (), ())
 
@@ -100,13 +103,13 @@ class Explainer:
 
     @cached_property
     def _all_subsets(self) -> bool:
-        return 2 ** len(self.columns) * len(self._background.numbers) <= EVALUATIONS
+        return 2 ** len(self.columns) * len(self._background.numbers) <= self._evaluations
 
     @cached_property
     def _orders(self) -> np.ndarray:
         """The place of each column in each order, whole numbers (orders, columns). Order i is of background row i modulo their number."""
         rows, columns = len(self._background.numbers), len(self.columns)
-        pairs = max(1, EVALUATIONS // (rows * max(1, 2 * (columns - 1))))
+        pairs = max(1, self._evaluations // (rows * max(1, 2 * (columns - 1))))
         drawn = np.random.default_rng(0).permuted(np.tile(np.arange(columns), (pairs * rows, 1)), axis=1)
         return np.concatenate([drawn, columns - 1 - drawn])
 
