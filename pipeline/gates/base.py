@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pipeline.settings.gates import Mode
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
     from pipeline.serving.runtime import Runtime
@@ -87,7 +89,7 @@ class PackagedModel(ValidatedData):
     """A model after the stage `package`, with the champion that it is to replace.
 
     `held_out` has the held-out rows with scikit-learn's answers in the column `prediction`; `package` and `champion` answer
-    as their slots do. There may be no champion. With `accept_schema_change` the model may take other columns than the champion.
+    as their slots do. There may be no champion; `champion_prediction` has its answers to the held-out rows. With `accept_schema_change` the model may take other columns than the champion.
     """
 
     evaluation: Evaluation
@@ -97,3 +99,13 @@ class PackagedModel(ValidatedData):
     champion_version: str | None = None
     backfill: bool = False
     accept_schema_change: bool = False
+
+    @cached_property
+    def champion_prediction(self) -> np.ndarray | None:
+        """The champion's answers to the held-out rows, float64 (rows,), of classes (rows, classes) in the order of `champion.classes`.
+
+        None where there is no champion, or where the rows lack a column that it needs.
+        """
+        if self.champion is None or not {*self.champion.features} <= {*self.held_out.columns}:
+            return None
+        return self.champion.predict_frame(self.held_out)

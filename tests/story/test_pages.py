@@ -20,6 +20,7 @@ PAGES = (
     "first-model",
     "backtest",
     "own-gate",
+    "explanations",
     "own-source",
     "retraining",
     "drift",

@@ -17,7 +17,7 @@ PARTS = (
     history.history,
 )
 # What Markdown takes for markup within a cell.
-MARKED = str.maketrans({letter: f"\\{letter}" for letter in "\\|*_`[]<>#"} | {"\n": " ", "\r": " "})
+MARKED = str.maketrans({letter: f"\\{letter}" for letter in "\\|*`[<"} | {"\n": " ", "\r": " "})
 
 
 def card(context: Context, model: str, version: str = "") -> Card:

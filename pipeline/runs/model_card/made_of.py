@@ -163,7 +163,9 @@ def limits(known: Known) -> Section:
     columns = (manifest.get("schema") or {}).get("columns") or ()
     notes = []
     if start:
-        notes.append(f"It learnt from events of {start} to {held_out or end}, and knows of nothing later.")
+        # A version that was fitted again on the held-out rows says so.
+        until = _moment(datetime.fromisoformat(manifest["trained_to"])) if "trained_to" in manifest else held_out or end
+        notes.append(f"It learnt from events of {start} to {until}, and knows of nothing later.")
     if counts.get("without_label") or counts.get("label_later"):
         unlabelled = counts.get("without_label", 0) + counts.get("label_later", 0)
         notes.append(f"It learnt nothing from {unlabelled:,} rows that had no label by then.")
