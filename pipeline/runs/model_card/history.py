@@ -48,7 +48,7 @@ def _newest(title: str, count: int) -> str:
 
 
 def _versions(event: Any) -> set[str]:
-    return {getattr(event, name, None) for name in ("version", "left", "champion")} - {None}
+    return {str(getattr(event, name, "")) for name in ("version", "left", "champion")}
 
 
 def _look(entry: Entry[DriftChecked]) -> list[str]:

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 def keep(context: Context, name: str, version: str, model: Model, files: Artifacts) -> None:
     """Of the version that the run with these files has registered."""
-    texts: dict[str, str] = {}
+    texts: Mapping[str, str] = {}
     try:
         texts = explained(name, version, model, files)
     except Exception as error:

@@ -45,7 +45,8 @@ class Known:
     @property
     def looks(self) -> list[Entry[DriftChecked]]:
         """The looks for drift while the version was the champion."""
-        return [e for e in self.events if isinstance(e.event, DriftChecked) and e.event.champion == self.version]
+        looks: list[Any] = [e for e in self.events if isinstance(e.event, DriftChecked)]
+        return [look for look in looks if look.event.champion == self.version]
 
 
 def chosen_version(context: Context, model: str, version: str = "") -> str:
