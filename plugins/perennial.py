@@ -1,6 +1,8 @@
 """The Airflow plugin: a listener that meters every task of our Dags, the page in the UI, the route for
 alerts, and one SQLite writer at a time."""
 
+from html import escape
+
 import alert_webhook
 from airflow.configuration import conf
 from airflow.listeners import hookimpl
@@ -106,6 +108,17 @@ def create_page():
             return audit_page(Context.here(), model, kind)
         except SettingsError:
             return HTMLResponse("There is no such model, or no such kind.", status_code=404)
+
+    @page.get("/card/{model}/{version}", response_class=HTMLResponse, dependencies=[Depends(get_user)])
+    def card(model: str, version: str):
+        from pipeline.context import Context
+        from pipeline.errors import RegistryError
+        from pipeline.runs.model_card.card import card, html
+
+        try:
+            return html(card(Context.here(), model, version))
+        except RegistryError as error:
+            return HTMLResponse(escape(str(error)), status_code=404)
 
     alert_webhook.add_to(page)
     return page

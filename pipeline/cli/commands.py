@@ -125,6 +125,22 @@ def search(arguments: argparse.Namespace) -> Answer:
     return Answer(tables.search(model, arguments.version, found), found)
 
 
+def card(arguments: argparse.Namespace) -> Answer:
+    from pipeline.runs.model_card import keep
+    from pipeline.runs.model_card.card import card as made
+    from pipeline.runs.model_card.card import html, markdown
+
+    context = context_of_a_person()
+    model = known_model(context, arguments.model)
+    found = made(context, model, arguments.version)
+    if arguments.keep:
+        keep.keep_card(context, model, found.version)
+    if arguments.html is not None:
+        arguments.html.parent.mkdir(parents=True, exist_ok=True)
+        arguments.html.write_text(html(found), encoding="utf-8")
+    return Answer(markdown(found).rstrip("\n"), found.as_dict())
+
+
 def predict(arguments: argparse.Namespace) -> Answer:
     from pipeline.ledger.timeline import live_at
     from pipeline.runs.batch_scoring import score

@@ -97,6 +97,17 @@ def _add_run_commands(add: Add) -> None:
     search = add("search", commands.search, "what the search of a version's options tried, and what it chose")
     search.add_argument("model")
     search.add_argument("version")
+    card = add(
+        "card",
+        commands.card,
+        "the model card of a version, as Markdown: what it is for, its data, metrics, gates, history",
+    )
+    card.add_argument("model")
+    card.add_argument("version", nargs="?", default="", help="default: the live one, else the newest")
+    card.add_argument("--html", type=Path, metavar="FILE", help="write it as a page too")
+    card.add_argument(
+        "--keep", action="store_true", help="put it, as it is now, among the version's artifacts in MLflow"
+    )
     predict = add("predict", commands.predict, "score a Parquet or CSV file with the champion")
     predict.add_argument("model")
     predict.add_argument("--input", type=Path, required=True, metavar="FILE")

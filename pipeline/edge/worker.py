@@ -20,6 +20,7 @@ import numpy as np
 
 from pipeline.serving import class_answers, contents, forms
 from pipeline.serving.errors import PackageRefused, RequestRefused
+from pipeline.serving.explaining import Explaining
 from pipeline.serving.identity import Identity
 from pipeline.serving.runtime import Runtime
 
@@ -36,6 +37,7 @@ class Edge:
         self.exported = json.loads((version / "export.json").read_bytes())
         self.runtime = Runtime(contents.read(version / "package"), self.exported["on_breach"])
         self.identity = Identity(self.exported["model"], self.exported["version"], SLOT)
+        self._explaining = Explaining(self.runtime)
         self._encode = class_answers.mlflow_encoder(self.runtime.classes) if self.runtime.classes else None
 
     def predict(self, records: list[dict[str, Any]]) -> Any:
@@ -59,7 +61,10 @@ class Edge:
             )
         else:
             raise RequestRefused(404, f"there is no {path}; post to /invocations or {model}/infer")
-        return request.encode(self.runtime.predict(request.rows))
+        if request.encode_explained is None:
+            return request.encode(self.runtime.predict(request.rows))
+        explainer, predictions = self._explaining.allowed(request.rows), self.runtime.predict(request.rows)
+        return request.encode_explained(predictions, explainer.explain(request.rows, predictions))
 
     def prove(self) -> None:
         """Raises PackageRefused when the golden requests are not answered as evaluation did."""

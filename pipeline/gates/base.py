@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.settings.gates import Mode
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
     from pipeline.serving.runtime import Runtime
@@ -97,8 +99,9 @@ class PackagedModel(ValidatedData):
     """A model after the stage `package`, with the champion that it is to replace.
 
     `held_out` has the held-out rows with scikit-learn's answers in the column `prediction`; `package` and `champion` answer
-    as their slots do. There may be no champion. With `accept_schema_change` the model may take other columns than the champion.
-    The champion was trained on rows with an event time before `champion_trained_to`, None where nobody knows it.
+    as their slots do. There may be no champion; `champion_prediction` has its answers to the held-out rows. With `accept_schema_change`
+    the model may take other columns than the champion. The champion was trained on rows with an event time before
+    `champion_trained_to`, None where nobody knows it.
 
     `reference` is the sample of the rows that were learnt from, `package_bytes` the size of the package, and `root` the folder of the
     run's own files. `live` has what is known of the version that is live beside its package; None without one.
@@ -116,3 +119,13 @@ class PackagedModel(ValidatedData):
     package_bytes: int = 0
     root: Path | None = None
     live: LiveFacts | None = None
+
+    @cached_property
+    def champion_prediction(self) -> np.ndarray | None:
+        """The champion's answers to the held-out rows, float64 (rows,), of classes (rows, classes) in the order of `champion.classes`.
+
+        None where there is no champion, or where the rows lack a column that it needs.
+        """
+        if self.champion is None or not {*self.champion.features} <= {*self.held_out.columns}:
+            return None
+        return self.champion.predict_frame(self.held_out)

@@ -182,7 +182,8 @@ def register(context: Context, folder: str, mlflow_run: str) -> str:
         _recorded_verdicts(context, opened),
     )
     context.registry.nominate(opened.model, version)
-    return _record_registered(context, opened, mlflow_run, version, registry.CHALLENGER)
+    _record_registered(context, opened, mlflow_run, version, registry.CHALLENGER)
+    return _with_card(context, opened, version)
 
 
 def archive(context: Context, folder: str, mlflow_run: str) -> str:
@@ -201,14 +202,24 @@ def archive(context: Context, folder: str, mlflow_run: str) -> str:
         _recorded_verdicts(context, opened),
     )
     context.registry.name_as_of(opened.model, version, alias)
-    return _record_registered(context, opened, mlflow_run, version, alias)
+    _record_registered(context, opened, mlflow_run, version, alias)
+    return _with_card(context, opened, version)
+
+
+def _with_card(context: Context, opened: workspace.Workspace, version: str) -> str:
+    from pipeline.runs.model_card import keep
+
+    keep.keep(context, opened.model, version, _settings(context, opened), opened.files)
+    return version
 
 
 def _settings(context: Context, opened: workspace.Workspace) -> models.Model:
     return models.load(opened.folder, context.environment.params_read).model(opened.model)
 
 
-def _record_registered(context: Context, opened: workspace.Workspace, mlflow_run: str, version: str, alias: str) -> str:
+def _record_registered(
+    context: Context, opened: workspace.Workspace, mlflow_run: str, version: str, alias: str
+) -> None:
     registered = VersionRegistered(
         version=version,
         mlflow_run=mlflow_run,
@@ -219,7 +230,6 @@ def _record_registered(context: Context, opened: workspace.Workspace, mlflow_run
     )
     entry = context.ledger.append(registered, opened.model, opened.run)
     context.registry.anchor(opened.model, version, entry.head)
-    return version
 
 
 def roll_out(

@@ -24,6 +24,8 @@ from pipeline.serving.arrival import Arrival, ClientDisconnected, Headers, Incom
 from pipeline.serving.batching import MAX_BATCH_ROWS, BatchRunner
 from pipeline.serving.errors import EndedItsProcess, RequestRefused
 from pipeline.serving.expendable import SENT_AGAIN, Expendable
+from pipeline.serving.explain import Explanations
+from pipeline.serving.explaining import Explaining
 from pipeline.serving.forms import ParsedRequest
 from pipeline.serving.identity import Identity
 from pipeline.serving.intake import LARGE_BYTES, RECEIVED, Intake, receipt, received_at
@@ -72,6 +74,7 @@ class App:
         self.runtime, self.log, self.identity, self.settings = runtime, log, identity, settings
         self.metrics = metrics or Metrics(identity.labels())
         self._runner = BatchRunner(runtime, settings.batching, lambda: self.metrics.add(MODEL_RUNS))
+        self._explaining = Explaining(runtime)
         self._intake = Intake(settings)
         self._memory = Memory.of(settings)
         self._bounds = Bounds.of(runtime.reader, settings.max_rows)
@@ -135,7 +138,7 @@ class App:
             if not golden:
                 self.metrics.count_response(status, time.perf_counter() - start)
             return True
-        if len(request.rows) > MAX_BATCH_ROWS:
+        if len(request.rows) > MAX_BATCH_ROWS or request.encode_explained is not None:
             return False
         self.metrics.add(UNDER_WAY)
         self._runner.submit(request.rows, partial(self._respond_direct, request, request_id, golden, start, respond))
@@ -174,7 +177,9 @@ class App:
         try:
             try:
                 request, predictions = await self._predict(parse, scope["path"], headers, incoming)
-                body, own_headers = self._prediction_response(request, predictions, request_id, golden)
+                asked = request.encode_explained is not None
+                explained = await self._explaining.explain(request.rows, predictions) if asked else None
+                body, own_headers = self._prediction_response(request, predictions, request_id, golden, explained)
                 rows = len(request.rows)
             except ClientDisconnected:
                 raise
@@ -209,6 +214,8 @@ class App:
             proven = None if incoming.more else await self._proven(path, headers, start)
             request = await self._request(parse, headers, start, incoming, reserved)
             rows = request.rows
+            if request.encode_explained is not None:
+                self._explaining.allowed(rows)
             reserved.take(rows.numbers.nbytes + ROW_TEXT_BYTES * rows.texts.size)
             return request, proven if proven is not None else await self._runner.predict(rows)
 
@@ -234,6 +241,9 @@ class App:
                     request = self._scanned(parse, headers, body, reserved)
                 predictions = self.runtime.predict(request.rows)
                 request.encode(predictions)
+                if request.encode_explained is not None:
+                    # What it may die of is tried here too.
+                    self._explaining.allowed(request.rows).explain(request.rows, predictions)
                 return predictions
         except RequestRefused:
             raise
@@ -290,15 +300,24 @@ class App:
             return parse(body, headers)
 
     def _prediction_response(
-        self, request: ParsedRequest, predictions: np.ndarray, request_id: bytes, golden: bool
+        self,
+        request: ParsedRequest,
+        predictions: np.ndarray,
+        request_id: bytes,
+        golden: bool,
+        explained: Explanations | None = None,
     ) -> tuple[bytes, forms.Headers]:
-        """(body, its own headers); logs the prediction. Raises RequestRefused when one is not a finite number."""
+        """(body, its own headers), with explanations where there are any; logs the prediction. Raises RequestRefused when one is not a finite
+        number."""
         if not _all_finite(predictions):
             raise RequestRefused(500, NOT_FINITE)
         if self.log is not None:
             at = request.rows.received or time.time()
             self.log.add(AnsweredRequest(request_id.decode("latin-1"), at, request.rows, predictions, golden))
-        body, headers = request.encode(predictions)
+        if explained is not None and request.encode_explained is not None:
+            body, headers = request.encode_explained(predictions, explained)
+        else:
+            body, headers = request.encode(predictions)
         if not golden:
             self.metrics.count_unusual(request.rows)
         return body, headers or JSON

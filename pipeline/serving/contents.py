@@ -11,6 +11,8 @@ from typing import Any
 from pipeline.serving.errors import PackageRefused
 
 MANIFEST, GOLDEN, CATEGORIES = "manifest.json", "golden.json", "categories.json"
+# Rows of the data that explanations compare with; only where the model's block allows them.
+BACKGROUND = "background.json"
 
 
 @dataclass(frozen=True)

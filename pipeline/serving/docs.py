@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from pipeline.serving.explaining import MOST_ROWS
 from pipeline.serving.identity import Identity
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.schema import Column, Reader, times
@@ -74,7 +75,7 @@ def openapi(runtime: Runtime, identity: Identity, settings: Settings) -> dict[st
     """OpenAPI 3.0 of one model, for Swagger UI. Its examples come from the contract alone: a golden request is a person's row."""
     reader = runtime.reader
     schemas = {"Row": _row(reader), "Inputs": INPUTS}
-    schemas |= {"Invocation": _invocation(settings.max_rows), "Refusal": REFUSAL}
+    schemas |= {"Invocation": _invocation(settings.max_rows, runtime.background is not None), "Refusal": REFUSAL}
     paths = _paths(runtime, f"/v2/models/{identity.model}")
     specification: dict[str, Any] = {
         "openapi": "3.0.3",
@@ -107,13 +108,17 @@ def _paths(runtime: Runtime, model: str) -> dict[str, Any]:
         for f in runtime.reader.fields
     ]
     example = {"dataframe_records": [record]}
-    by_mlflow = _post("Predict, by MLflow's protocol", "Invocation", example, _predictions(runtime.classes))
+    explains = runtime.background is not None
+    answer = _predictions(runtime.classes, explains)
+    by_mlflow = _post("Predict, by MLflow's protocol", "Invocation", example, answer)
     lines = [",".join(record), ",".join(str(value) for value in record.values())]
     by_mlflow["requestBody"]["content"]["text/csv"] = {"schema": {"type": "string"}, "example": "\n".join(lines)}
     paths: dict[str, Any] = {
         "/invocations": {"post": by_mlflow},
         f"{model}/infer": {
-            "post": _post("Predict, by the Open Inference Protocol v2", "Inputs", {"inputs": inputs}, V2)
+            "post": _post(
+                f"Predict, by the Open Inference Protocol v2{V2_EXPLAINS * explains}", "Inputs", {"inputs": inputs}, V2
+            )
         },
     }
     for path, summary in (
@@ -159,7 +164,7 @@ def _column(field: Column) -> dict[str, Any]:
     return schema
 
 
-def _invocation(max_rows: int) -> dict[str, Any]:
+def _invocation(max_rows: int, explains: bool) -> dict[str, Any]:
     rows = {"type": "array", "minItems": 1, "maxItems": max_rows, "items": {"$ref": "#/components/schemas/Row"}}
     table = {
         "type": "object",
@@ -171,8 +176,9 @@ def _invocation(max_rows: int) -> dict[str, Any]:
     }
     columns = {"type": "object", "additionalProperties": {"type": "array", "items": {}}}
     forms = {"dataframe_records": rows, "instances": rows, "dataframe_split": table, "inputs": columns}
+    beside = {"explain": EXPLAIN} if explains else {}
     return {
-        "oneOf": [{"type": "object", "properties": {n: form}, "required": [n]} for n, form in forms.items()],
+        "oneOf": [{"type": "object", "properties": {n: form, **beside}, "required": [n]} for n, form in forms.items()],
     }
 
 
@@ -186,18 +192,32 @@ def _post(summary: str, body: str, example: Any, answer: dict[str, Any]) -> dict
     }
 
 
-def _predictions(classes: Sequence[str]) -> dict[str, Any]:
-    """A number for each row; for classes an object with the probability of each."""
+def _predictions(classes: Sequence[str], explains: bool) -> dict[str, Any]:
+    """A number for each row; for classes an object with the probability of each. With explanations, where they are asked for."""
     number: dict[str, Any] = {"type": "number"}
     row = {"type": "object", "properties": dict.fromkeys(classes, number), "required": list(classes)}
     listed = {"type": "array", "items": row if classes else number}
-    return {"type": "object", "properties": {"predictions": listed}, "required": ["predictions"]}
+    explained = {"explanations": {"type": "array", "items": _explanation(classes)}} if explains else {}
+    return {"type": "object", "properties": {"predictions": listed, **explained}, "required": ["predictions"]}
+
+
+def _explanation(classes: Sequence[str]) -> dict[str, Any]:
+    number: dict[str, Any] = {"type": "number"}
+    effects = {"type": "object", "additionalProperties": number}
+    properties = {"base": number, "effects": effects} | ({"class": {"type": "string"}} if classes else {})
+    about = "base and effects add up to the prediction, of classes to that of `class`, the likeliest one"
+    return {"type": "object", "description": about, "properties": properties}
 
 
 def _response(description: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
+EXPLAIN = {
+    "type": "boolean",
+    "description": f"also say by how much each column moved each prediction, for at most {MOST_ROWS} rows; in a body with JSON",
+}
+V2_EXPLAINS = "; with the parameter `explain: true` of the request, also by how much each column moved it"
 REFUSAL = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
 INPUTS = {
     "type": "object",

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import orjson
 
-from pipeline.serving import class_answers, csv_form, tensors
+from pipeline.serving import class_answers, csv_form, explanation_answers, tensors
 from pipeline.serving.errors import BadRequest, RequestRefused
+from pipeline.serving.explain import Explanations
 from pipeline.serving.identity import Identity
 from pipeline.serving.scan import MAX_TEXT_BYTES, PIECE_BYTES, too_long, too_many_rows
 from pipeline.serving.schema import Reader, Rows
@@ -34,14 +35,19 @@ TENSORS = {
 EXPECTED = "the body must be an object with one of dataframe_records, dataframe_split, instances, inputs"
 
 Encode = Callable[[np.ndarray], tuple[bytes, Headers]]
+EncodeExplained = Callable[[np.ndarray, Explanations], tuple[bytes, Headers]]
 
 
 @dataclass(slots=True)
 class ParsedRequest:
-    """A request's rows, and what encodes its answer: predictions -> (body, headers of its own)."""
+    """A request's rows, and what encodes its answer: predictions -> (body, headers of its own).
+
+    `encode_explained` encodes them with explanations; None where the request asks for none.
+    """
 
     rows: Rows
     encode: Encode
+    encode_explained: EncodeExplained | None = None
 
 
 def invocations(
@@ -52,18 +58,20 @@ def invocations(
     encode: Encode | None = None,
     received: float | None = None,
 ) -> ParsedRequest:
-    """MLflow's scoring protocol. The model has no params; given ones change nothing, as with MLflow's own server. `received` as for
-    `Reader`."""
+    """MLflow's scoring protocol. The model has no params but `explain`; other ones change nothing, as with MLflow's own server. `received` as
+    for `Reader`."""
     encode = encode or _mlflow_answer
     if is_csv(content_type):
         return ParsedRequest(_csv(body, content_type, reader, max_rows, received), encode)
     request = _json(body.removeprefix(BOM))
     if type(request) is not dict:
         raise BadRequest(EXPECTED)
-    names = [name for name in request if name != "params"]
+    names = [name for name in request if name not in explanation_answers.BESIDE]
     if len(names) != 1 or names[0] not in MLFLOW:
         raise BadRequest(EXPECTED)
-    return ParsedRequest(MLFLOW[names[0]](request[names[0]], reader, max_rows, received), encode)
+    asked = len(request) > 1 and explanation_answers.asked(request)
+    explained = explanation_answers.encoder(encode) if asked else None
+    return ParsedRequest(MLFLOW[names[0]](request[names[0]], reader, max_rows, received), encode, explained)
 
 
 def is_csv(content_type: bytes) -> bool:
@@ -249,7 +257,8 @@ def infer(
         raise BadRequest("id must be text")
     wanted = tensors.wanted(request, class_answers.OUTPUTS if classes else (OUTPUT,))
     answer = _V2Answer(identity, request.get("id"), wanted, classes)
-    return ParsedRequest(rows, answer.encode)
+    asked = tensors.flag(request, "the request", explanation_answers.ASKED)
+    return ParsedRequest(rows, answer.encode, answer.encode_explained if asked else None)
 
 
 def whole_number(header: bytes) -> int | None:
@@ -327,19 +336,23 @@ class _V2Answer:
     wanted: dict[str, bool]
     classes: Sequence[str] = ()
 
-    def encode(self, predictions: np.ndarray) -> tuple[bytes, Headers]:
+    def encode_explained(self, predictions: np.ndarray, explanations: Explanations) -> tuple[bytes, Headers]:
+        return self.encode(predictions, explanation_answers.v2_outputs(explanations))
+
+    def encode(self, predictions: np.ndarray, more: Sequence[dict[str, Any]] = ()) -> tuple[bytes, Headers]:
+        """`more` are outputs that follow those of the predictions."""
         if self.classes:
             outputs, binary = class_answers.v2_outputs(predictions, self.classes, self.wanted)
-            return self._whole(class_answers.v2_answer(self.identity, self.request_id, outputs), binary)
+            return self._whole(class_answers.v2_answer(self.identity, self.request_id, [*outputs, *more]), binary)
         output: dict[str, Any] = {"name": OUTPUT, "datatype": "FP64", "shape": [len(predictions)]}
         answer: dict[str, Any] = {"model_name": self.identity.model, "model_version": self.identity.version}
         if type(self.request_id) is str:
             answer["id"] = self.request_id
         if not self.wanted[OUTPUT]:
             output["data"] = predictions
-            return orjson.dumps(answer | {"outputs": [output]}, option=orjson.OPT_SERIALIZE_NUMPY), []
+            return orjson.dumps(answer | {"outputs": [output, *more]}, option=orjson.OPT_SERIALIZE_NUMPY), []
         output["parameters"] = {"binary_data_size": predictions.nbytes}
-        return self._whole(answer | {"outputs": [output]}, predictions.astype("<f8").tobytes())
+        return self._whole(answer | {"outputs": [output, *more]}, predictions.astype("<f8").tobytes())
 
     def _whole(self, answer: dict[str, Any], binary: bytes) -> tuple[bytes, Headers]:
         head = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)

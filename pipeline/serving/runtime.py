@@ -30,7 +30,8 @@ class Predictor(Protocol):
 class Runtime:
     """One loaded package; `reader` is the contract of its requests, `golden` the bytes of its golden request.
 
-    Its predictions are float64 (rows,), or (rows, classes) where it has `classes`.
+    Its predictions are float64 (rows,), or (rows, classes) where it has `classes`. `background` are the rows, as JSON records, that its
+    explanations compare with; None where it may not explain.
     """
 
     def __init__(self, checked: contents.Contents, on_breach: Literal["refuse", "flag"] = "refuse") -> None:
@@ -42,6 +43,7 @@ class Runtime:
         except (KeyError, TypeError) as error:
             raise PackageRefused(f"package: its manifest has no {error}") from error
         self.golden = checked.files[contents.GOLDEN]
+        self.background = checked.files.get(contents.BACKGROUND)
 
     @classmethod
     def load(cls, folder: Path, public_key: str = "", signature: str = "") -> Runtime:
@@ -64,19 +66,26 @@ class Runtime:
 
     def predict_frame(self, frame: Any) -> np.ndarray:
         """Predictions for a pandas frame that has the features as columns, in a snapshot's neutral form, and the event time for ages."""
-        return self._of_frame(number_matrix(frame, self.reader.fields, self.reader.zone, self.reader.event_time), frame)
+        return self.predict(self.rows_of_frame(frame))
+
+    def rows_of_frame(self, frame: Any) -> Rows:
+        """The rows of a pandas frame as for `predict_frame`, without keys and times."""
+        reader, unknown = self.reader, [None] * len(frame)
+        numbers = number_matrix(frame, reader.fields, reader.zone, reader.event_time)
+        return Rows(numbers, self._words(frame), unknown, unknown)
 
     def predict_logged(self, frame: Any) -> np.ndarray:
         """The same for a pandas frame that has the features as the prediction log has them."""
-        return self._of_frame(self.reader.held(frame[self.reader.numbers].to_numpy("float64")), frame)
+        numbers = self.reader.held(frame[self.reader.numbers].to_numpy("float64"))
+        return self._predictor(numbers, self._words(frame))
 
-    def _of_frame(self, numbers: np.ndarray, frame: Any) -> np.ndarray:
+    def _words(self, frame: Any) -> np.ndarray:
         reader = self.reader
         texts = frame[reader.texts].astype(object)
         words = texts.where(texts.notna(), "").to_numpy(object, copy=True)
         # Another version's rows may spell what is the same category in another way.
         reader.spell(words)
-        return self._predictor(numbers, words)
+        return words
 
     def batch_speedup(self) -> float:
         """How many times faster eight rows of the golden request are predicted in one run than in a run each."""

@@ -92,3 +92,5 @@ class Evaluation(Section):
     min_holdout_rows: int = Field(default=50, ge=1, le=MOST)
     reference_rows: int = Field(default=10_000, ge=1, le=MOST)
     golden_rows: int = Field(default=20, ge=1, le=MOST)
+    # Whether the package carries rows of the data, so that its slots explain predictions.
+    explain: bool = False

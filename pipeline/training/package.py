@@ -5,6 +5,7 @@ model.onnx       the fitted pipeline, with two matrices as inputs and one as out
 manifest.json    name, the schema of its columns, task, runtime, up to when its rows went, sha256 of every other file
 categories.json  the categories that the model learnt, by column
 golden.json      golden requests with the answers that evaluation recorded, and how far a slot's may differ
+background.json  held-out rows that explanations compare with; only with `evaluation.explain`
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import pandas as pd
 
 from pipeline.data.schema_rules import with_rules
 from pipeline.errors import StageError
-from pipeline.serving.contents import CATEGORIES
+from pipeline.serving.contents import BACKGROUND, CATEGORIES
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.schema import Schema
 from pipeline.serving.schema.columns import Precision
@@ -32,6 +33,7 @@ from pipeline.training.tasks import PREDICTION, Answers, classes_of
 GOLDEN = "golden.json"
 # The manifest's key for the exclusive end of the event times that the model was fitted on, ISO 8601.
 TRAINED_TO = "trained_to"
+BACKGROUND_ROWS = 64
 MODELS = {"onnx": "model.onnx", "skops": "model.skops"}
 
 
@@ -50,6 +52,9 @@ def build(
     golden = golden_requests(held_out, model, schema, classes)
     (folder / CATEGORIES).write_text(_categories(schema), encoding="utf-8")
     (folder / GOLDEN).write_text(json.dumps(golden, indent=1) + "\n", encoding="utf-8")
+    if model.evaluation.explain:
+        background = frames.records(background_rows(held_out), schema)
+        (folder / BACKGROUND).write_text(json.dumps(background, indent=1) + "\n", encoding="utf-8")
     runtime, content, reason = _served(model_file, fitted, model.training, schema.precision)
     manifest = _written(name, model, schema, model_file, folder, runtime, content, reason, classes)
     if model.training.runtime != "auto" or runtime != "onnx":
@@ -89,6 +94,7 @@ def _written(
 ) -> dict[str, Any]:
     """Writes the model in that form, and the manifest, which it returns."""
     file, task = MODELS[runtime], tasks.of(model.training)
+    background = [BACKGROUND] if model.evaluation.explain else []
     (folder / file).write_bytes(content)
     manifest = {
         "model": name,
@@ -104,7 +110,7 @@ def _written(
         "event_time": schema.event_time,
         "model_digest": digest(model_file),
         TRAINED_TO: model.held_out_from.isoformat(),
-        "files": {path: digest(folder / path) for path in (file, GOLDEN, CATEGORIES)},
+        "files": {path: digest(folder / path) for path in (file, GOLDEN, CATEGORIES, *background)},
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     return manifest
@@ -161,8 +167,7 @@ def golden_requests(
     predictions: pd.DataFrame, model: Model, schema: Schema, classes: tuple[str, ...] = ()
 ) -> dict[str, Any]:
     """The golden requests: held-out rows spread evenly over the range of predictions, with the recorded answers."""
-    # Stable: which of equal answers comes first must not hang on the processor's way to sort.
-    ordered = predictions.sort_values(PREDICTION, kind="stable", ignore_index=True)
+    ordered = _ordered(predictions)
     count = min(model.evaluation.golden_rows, len(ordered))
     picked = ordered.iloc[[round(i * (len(ordered) - 1) / max(count - 1, 1)) for i in range(count)]]
     return {
@@ -171,3 +176,16 @@ def golden_requests(
         "scale": tasks.of(model.training).scale(Answers.of(predictions, classes).values),
         "tolerance": model.gates.parity_tolerance,
     }
+
+
+def background_rows(predictions: pd.DataFrame) -> pd.DataFrame:
+    """The held-out rows that explanations compare with: the middle one of each of BACKGROUND_ROWS equal parts of the range of
+    predictions, so that their mean prediction is near that of all."""
+    ordered = _ordered(predictions)
+    count = min(BACKGROUND_ROWS, len(ordered))
+    return ordered.iloc[[int((i + 0.5) * len(ordered) / count) for i in range(count)]]
+
+
+def _ordered(predictions: pd.DataFrame) -> pd.DataFrame:
+    # Stable: which of equal answers comes first must not hang on the processor's way to sort.
+    return predictions.sort_values(PREDICTION, kind="stable", ignore_index=True)

@@ -21,6 +21,7 @@ PAGES = (
     "approval",
     "backtest",
     "own-gate",
+    "explanations",
     "own-source",
     "retraining",
     "drift",

@@ -4,10 +4,11 @@ import json
 import sys
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
 from pipeline.gates import own
-from pipeline.gates.base import Verdict
+from pipeline.gates.base import PackagedModel, Verdict
 from pipeline.settings.gates import Gates
 
 PACKAGED = SimpleNamespace(held_out=[1, 2, 3])
@@ -84,3 +85,13 @@ def test_a_gate_is_named_as_module_and_function():
     assert Gates(metric_limit=0.5, own=["a.b:c"]).own == ("a.b:c",)
     with pytest.raises(ValueError, match="must be written as module:function"):
         Gates(metric_limit=0.5, own=["just_a_name"])
+
+
+@pytest.mark.parametrize("columns, expected", [({"x": [1.0, 2.0]}, [2.0, 4.0]), ({"y": [1.0, 2.0]}, None)])
+def test_a_gate_gets_the_champions_predictions(columns, expected):
+    """A gate has the champion's answers to the held-out rows; None where these lack one of its columns, or there is no champion."""
+    champion = SimpleNamespace(features=["x"], predict_frame=lambda rows: rows["x"].to_numpy() * 2)
+    given = {"model": None, "validation": {}, "evaluation": None, "held_out": pd.DataFrame(columns), "package": None}
+    found = PackagedModel(**given, champion=champion).champion_prediction
+    assert found is None if expected is None else found.tolist() == expected
+    assert PackagedModel(**given).champion_prediction is None

@@ -1,0 +1,105 @@
+"""The card's parts on how the version was judged: metrics, explanation, slices and fairness, gates, approvals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.gates.base import Verdict
+from pipeline.registry.card_records import INTERVALS, SHAP
+from pipeline.runs.explanation_picture import picture
+from pipeline.runs.model_card.content import CardTable, Section, said, within
+from pipeline.runs.model_card.known import APPROVALS, Known
+from pipeline.training.evaluate import shown
+from pipeline.training.explanation import Explanation
+from pipeline.training.tasks import METRICS
+
+COLUMNS_SHOWN = 20
+# Gates whose tables say how it does on parts of the data, by the begin of their name.
+PARTS = ("slice", "automatic_slices", "fairness")
+
+
+def metrics(known: Known) -> Section:
+    evaluation, intervals = known.records.file("metrics.json"), known.records.file(INTERVALS)
+    naive = evaluation.get("baseline") or {}
+    rows = [
+        [
+            name + (" (the one that counts)" if name == evaluation.get("metric") else ""),
+            _figure(name, value),
+            within(intervals.get(name)),
+            _figure(name, naive.get(name)),
+        ]
+        for name, value in (evaluation.get("metrics") or {}).items()
+    ]
+    if not rows:
+        return Section("Metrics")
+    table = CardTable(["metric", "value", "95 % interval", "guess without a model"], rows)
+    return Section(
+        "Metrics",
+        [("measured on", f"{said(evaluation.get('rows'))} held-out rows")],
+        [table],
+        ["The intervals leave out the held-out days, one at a time: rows of one day go together."] if intervals else (),
+    )
+
+
+def _figure(metric: str, value: Any) -> str:
+    if not isinstance(value, int | float):
+        return said(None)
+    return shown(metric, value) if metric in METRICS else said(float(value))
+
+
+def explanation(known: Known) -> Section:
+    try:
+        found = Explanation.read(known.records.file(SHAP))
+    except (KeyError, TypeError):
+        return Section("What moves its predictions")
+    unit = "mean size of its effect" if found.points else "growth of the loss without it"
+    rows = [[column, f"{size:.4g}"] for column, size in list(found.importance.items())[:COLUMNS_SHOWN]]
+    facts = [("by", found.why)]
+    if found.base is not None:
+        facts.append(("mean prediction that effects start from", f"{found.base:.4g}"))
+    drawn = picture(found, f"{known.model} version {known.version}: what moves its predictions")
+    return Section("What moves its predictions", facts, [CardTable(["column", unit], rows)], picture=drawn)
+
+
+def parts(known: Known) -> Section:
+    """How it does on parts of the data, and for groups of people, by the verdicts that have a table."""
+    found = [verdict for verdict in known.verdicts if verdict.table is not None or verdict.gate.startswith(PARTS)]
+    tables = [
+        CardTable(
+            verdict.table.columns, [[said(cell) for cell in row] for row in verdict.table.rows], f"Gate {verdict.gate}"
+        )
+        for verdict in found
+        if verdict.table is not None
+    ]
+    notes = [f"{verdict.gate}: {verdict.reason}." for verdict in found]
+    return Section("Slices and fairness", tables=tables, notes=notes)
+
+
+def gates(known: Known) -> Section:
+    rows = [
+        [
+            v.gate,
+            v.word,
+            _observed(v, v.observed),
+            within(v.interval) if v.interval else "",
+            _observed(v, v.limit),
+            v.reason,
+        ]
+        for v in known.verdicts
+    ]
+    columns = ["gate", "verdict", "observed", "95 % interval", "limit", "reason"]
+    return Section("Gates", tables=[CardTable(columns, rows)] if rows else [])
+
+
+def _observed(verdict: Verdict, value: float) -> str:
+    return f"{value:.4g}" if isinstance(value, int | float) else said(value)
+
+
+def approvals(known: Known) -> Section:
+    """What people said of the version, by the events that name it."""
+    rows = [
+        [entry.at, entry.kind.replace("_", " "), entry.event.sentence() or said(dict(entry.body))]
+        for entry in known.events
+        if entry.kind in APPROVALS and str(entry.body.get("version", "")) == known.version
+    ]
+    return Section("Approvals", tables=[CardTable(["at", "what", "said"], rows)] if rows else [])

@@ -1,0 +1,83 @@
+"""Puts a new version's explanation, the intervals of its metrics, and its card into MLflow.
+
+They are for people: where one cannot be made, the run goes on, its log says why, and the card says that it is not recorded.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+
+import pandas as pd
+
+from pipeline.context import Context
+from pipeline.errors import PerennialError
+from pipeline.monitoring import quality_interval
+from pipeline.registry import card_records
+from pipeline.registry.card_records import FOLDER, INTERVALS, SHAP
+from pipeline.runs.explanation_picture import picture
+from pipeline.runs.model_card.card import card, html, markdown
+from pipeline.serving.runtime import Runtime
+from pipeline.settings.models import Model
+from pipeline.training import tasks, weights
+from pipeline.training.evaluate import Evaluation
+from pipeline.training.explanation import explanation
+from pipeline.training.tasks import Answers
+from pipeline.workspaces.dvc_graph import Artifacts
+
+log = logging.getLogger(__name__)
+
+
+def keep(context: Context, name: str, version: str, model: Model, files: Artifacts) -> None:
+    """Of the version that the run with these files has registered."""
+    texts: Mapping[str, str] = {}
+    try:
+        texts = explained(name, version, model, files)
+    except Exception as error:
+        # The estimator and its runtime may be anybody's: whatever fails there is no reason to lose the run.
+        log.warning("version %s of %s gets no explanation: %s: %s", version, name, type(error).__name__, error)
+    try:
+        card_records.keep(context.registry, name, version, texts)
+        keep_card(context, name, version)
+    except PerennialError as error:
+        log.warning("the card of version %s is not in MLflow: %s", version, error)
+
+
+def keep_card(context: Context, name: str, version: str) -> None:
+    """Puts the card, as it is now, among the version's artifacts. Raises RegistryError."""
+    made = card(context, name, version)
+    card_records.keep(context.registry, name, version, {"card.md": markdown(made), "card.html": html(made)})
+
+
+def explained(name: str, version: str, model: Model, files: Artifacts) -> Mapping[str, str]:
+    """What moves the version's predictions, as figures and as a picture, and its metrics' intervals: texts by their path in MLflow."""
+    evaluation, held_out = Evaluation.read(files.metrics), pd.read_parquet(files.predictions)
+    found = explanation(Runtime.load(files.package), held_out, evaluation, model.training.seed)
+    log.info("what moves the predictions of version %s: %s", version, found.why)
+    title = f"{name} version {version}: what moves its predictions"
+    return {
+        SHAP: json.dumps(found.as_dict()) + "\n",
+        f"{FOLDER}/shap.svg": picture(found, title),
+        INTERVALS: json.dumps(intervals(model, held_out, evaluation), indent=1) + "\n",
+    }
+
+
+def intervals(model: Model, held_out: pd.DataFrame, evaluation: Evaluation) -> dict[str, list[float]]:
+    """The 95 % interval of each metric whose held-out days tell one."""
+    task, target = tasks.of(model.training), held_out[model.training.target].to_numpy()
+    answers, weight = Answers.of(held_out, evaluation.classes), weights.of(held_out, model.training, "evaluate")
+    days = held_out[model.source.event_time].to_numpy("datetime64[D]")
+
+    def found(metric: str) -> tuple[float, float] | None:
+        kind = tasks.METRICS[metric]
+
+        def score(rows) -> float:
+            own = Answers(answers.values[rows], answers.classes)
+            return task.score(metric, target[rows], own, None if weight is None else weight[rows])
+
+        largest, least = (1.0, float("-inf")) if kind.higher_is_better else (float("inf"), 0.0)
+        return quality_interval.interval(score, days, largest, least)
+
+    every = {metric: found(metric) for metric in evaluation.metrics if metric in tasks.METRICS}
+    return {metric: list(enclosed) for metric, enclosed in every.items() if enclosed is not None}
