@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from pipeline.cli import commands, decisions
+from pipeline.cli import accounts, commands, decisions
 from pipeline.cli.commands import Answer
 
 
@@ -145,9 +145,10 @@ def _add_ledger_commands(add: Add) -> None:
     timeline = add("timeline", commands.timeline, "what happened to a model")
     timeline.add_argument("model")
     timeline.add_argument("--at", type=_time, help="until this time, ISO 8601")
-    costs = add("costs", commands.costs, "what runs cost, step by step")
+    costs = add("costs", accounts.costs, "the bill by part, model, month, step and run")
     costs.add_argument("model", nargs="?")
-    costs.add_argument("--run", default="", metavar="ID")
+    costs.add_argument("--run", default="", metavar="ID", help="this run alone, step by step")
+    costs.add_argument("--month", type=accounts.month, default="", metavar="MONTH", help="this month alone: 2026-03")
     roi = add("roi", commands.roi, "what automation earns against doing the same by hand")
     roi.add_argument("model", nargs="?")
     verify = add("verify", commands.verify, "check the ledger's chain, and the anchors outside it")

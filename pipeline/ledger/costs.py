@@ -85,7 +85,7 @@ class Roi:
 
 
 def step_cost(step: StepEnded, prices: Prices) -> float:
-    """Price of one metered step, in `prices.currency`."""
+    """Price of one metered step, in `prices.currency`; `prices` are those of the day on which it ended."""
     processor = step.cpu_s / 3600 * prices.cpu_core_hour
     memory = step.peak_mb / 1024 * step.wall_s / 3600 * prices.memory_gb_hour
     return processor + memory
@@ -106,9 +106,9 @@ def _costs_of_run(entries: Sequence[Entry[Event]], prices: Prices) -> RunCosts:
         if not isinstance(entry.event, StepEnded):
             attempts.append(StepCost(entry.step, NO_END))
         elif attempts and attempts[-1].state == NO_END:
-            attempts[-1] = _ended(entry.step, entry.event, prices)
+            attempts[-1] = _ended(entry.step, entry.event, prices.at(entry.at))
         else:
-            attempts.append(_ended(entry.step, entry.event, prices))
+            attempts.append(_ended(entry.step, entry.event, prices.at(entry.at)))
     steps = tuple(attempt for attempts in attempts_of.values() for attempt in attempts)
     return RunCosts(
         run=entries[0].run,

@@ -29,6 +29,8 @@ class Economics(Section):
     decisions: Decisions | None = None
     rows_a_day: float | None = Field(default=None, gt=0, le=MOST)
     retrain_minutes: float = Field(default=15, ge=0, le=MOST)
+    approval_minutes: float = Field(default=0, ge=0, le=MOST)
+    incident_minutes: float = Field(default=0, ge=0, le=MOST)
     release_risk: float = Field(default=0, ge=0, le=MOST)
 
     def loss_of(self, task: str, metric: str) -> str:
