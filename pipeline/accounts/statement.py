@@ -43,11 +43,13 @@ NOT_MEASURED = (
 
 @dataclass(frozen=True)
 class Terms:
-    """What an account goes by, of params.yaml: prices, and of each model the people's minutes and the size of its slots."""
+    """What an account goes by, of params.yaml: prices, and of each model its economics, the size of its slots and the name of its loss,
+    '' where nobody knows it."""
 
     prices: Prices
     economics: Callable[[str], Economics] = field(default=lambda model: Economics())
     size: Callable[[str], Size] = field(default=lambda model: Size())
+    loss: Callable[[str], str] = field(default=lambda model: "")
 
     @classmethod
     def of(cls, params: Params) -> Terms:
@@ -62,7 +64,10 @@ class Terms:
             serving = params.models[name].rollout.serving
             return Size(serving.cpus, serving.memory_mb)
 
-        return cls(params.prices, functools.cache(economics), functools.cache(size))
+        def loss(name: str) -> str:
+            return params.models[name].loss if name in params.models else ""
+
+        return cls(params.prices, functools.cache(economics), functools.cache(size), functools.cache(loss))
 
 
 @dataclass(frozen=True)

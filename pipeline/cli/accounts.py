@@ -30,6 +30,15 @@ def costs(arguments: argparse.Namespace) -> Answer:
     return Answer(account_table.costs(bill, runs, arguments.run), values)
 
 
+def account(arguments: argparse.Namespace) -> Answer:
+    from pipeline.accounts.account import account as account_of
+    from pipeline.accounts.statement import Terms
+
+    context = context_of_a_person()
+    told = account_of(context.ledger, Terms.of(context.params), known_model(context, arguments.model))
+    return Answer(account_table.account(told), told.as_dict())
+
+
 def month(text: str) -> str:
     """A month like 2026-03. Raises argparse.ArgumentTypeError."""
     if text and not MONTH.fullmatch(text):

@@ -149,6 +149,10 @@ def _add_ledger_commands(add: Add) -> None:
     costs.add_argument("model", nargs="?")
     costs.add_argument("--run", default="", metavar="ID", help="this run alone, step by step")
     costs.add_argument("--month", type=accounts.month, default="", metavar="MONTH", help="this month alone: 2026-03")
+    account = add(
+        "account", accounts.account, "what a model cost, what its deployments were worth, and whether they paid"
+    )
+    account.add_argument("model")
     roi = add("roi", commands.roi, "what automation earns against doing the same by hand")
     roi.add_argument("model", nargs="?")
     verify = add("verify", commands.verify, "check the ledger's chain, and the anchors outside it")
