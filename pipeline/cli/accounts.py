@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 
-from pipeline.cli import account_table
+from pipeline.cli import account_table, roi_table
 from pipeline.cli.commands import Answer, context_of_a_person, known_model
 from pipeline.errors import SettingsError
 
@@ -37,6 +37,16 @@ def account(arguments: argparse.Namespace) -> Answer:
     context = context_of_a_person()
     told = account_of(context.ledger, Terms.of(context.params), known_model(context, arguments.model))
     return Answer(account_table.account(told), told.as_dict())
+
+
+def roi(arguments: argparse.Namespace) -> Answer:
+    from pipeline.accounts.roi import roi as roi_of
+    from pipeline.accounts.statement import Terms
+
+    context = context_of_a_person()
+    model = known_model(context, arguments.model)
+    earned = roi_of(context.ledger, Terms.of(context.params), context.params.baseline, model=model)
+    return Answer(roi_table.roi(earned), earned.as_dict())
 
 
 def month(text: str) -> str:

@@ -153,7 +153,7 @@ def _add_ledger_commands(add: Add) -> None:
         "account", accounts.account, "what a model cost, what its deployments were worth, and whether they paid"
     )
     account.add_argument("model")
-    roi = add("roi", commands.roi, "what automation earns against doing the same by hand")
+    roi = add("roi", accounts.roi, "what automation earns against doing the same by hand")
     roi.add_argument("model", nargs="?")
     verify = add("verify", commands.verify, "check the ledger's chain, and the anchors outside it")
     accepted = "a ledger that was restored on purpose: no longer compare it with the anchors of what is lost"

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from pipeline.deployer.model_status import ModelStatus
     from pipeline.init.run import Result as InitResult
-    from pipeline.ledger.costs import Roi
     from pipeline.ledger.timeline import LiveVersion, TimelineEvent
     from pipeline.monitoring.drift import DriftVerdict
     from pipeline.rollout.results import Deployment, Rollback, ShadowResult, Undeployment
@@ -218,16 +217,6 @@ def search(model: str, version: str, found: Mapping[str, Any]) -> str:
         score = "could not be fitted" if fit["score"] is None else f"{fit['score']:.4f}"
         rows.add_row(str(fit["candidate"]), str(fit["rung"] + 1), f"{fit['rows']:,}", score, options or "as given")
     return f"{text(rows)}\n{model} version {version}: {said(found)}"
-
-
-def roi(earned: Roi) -> str:
-    hours = f"{earned.engineer_hours_saved_low:.1f} to {earned.engineer_hours_saved_high:.1f}"
-    net = f"{earned.net_low:,.2f} to {earned.net_high:,.2f}"
-    return (
-        f"measured: {earned.deployments} deployments, {earned.machine_cost:.4f} {earned.currency} of machine time\n"
-        f"claimed:  {hours} engineer hours saved, {net} {earned.currency} net\n"
-        f"          against the manual baseline of {earned.baseline_source}: a claim of its authors, not a measurement"
-    )
 
 
 def drift(verdict: DriftVerdict) -> str:
