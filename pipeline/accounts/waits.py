@@ -76,11 +76,13 @@ def waits(ledger: Ledger, terms: Terms, model: str) -> list[Wait]:
     decided = {each.event.as_of: each for each in ledger.events(RetrainDecided, model=model)}
     if not decided:
         return []
-    windows = scored_windows(ledger, model, terms.loss(model))
-    tested = ledger.newest(Backtested, models=[model])
+    loss = terms.loss(model)
+    windows = scored_windows(ledger, model, loss)
+    # In another loss its curve is in another unit.
+    tested = [each for each in ledger.events(Backtested, model=model) if loss in ("", each.event.loss)]
     value, _ = terms.economics(model).unit
     return [
-        _wait(each, windows, tested[0] if tested else None, value)
+        _wait(each, windows, tested[-1] if tested else None, value)
         for each in decided.values()
         if each.event.decision == "wait"
     ]

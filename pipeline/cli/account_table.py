@@ -95,6 +95,16 @@ def account(told: Account) -> str:
     return "\n\n".join(parts)
 
 
+def short(told: Account) -> str:
+    """The bill, the deployments and what they were worth, without the figures of how deployments go."""
+    parts = [
+        f"{told.bill.model}, until {told.bill.until[:16]}Z, in {told.bill.currency}",
+        _parts(told.bill),
+        _deployments(told.deployments),
+    ]
+    return "\n\n".join([*parts, "\n".join(verdict(each, told.bill.currency) for each in told.deployments)])
+
+
 def _deployments(found: Sequence[Deployment]) -> str:
     rows = PlainTable("version", "live since", ">cost", ">worth by labels", ">from", ">to", ">rows", "it")
     for each in found[-ROWS:]:
