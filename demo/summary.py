@@ -54,7 +54,7 @@ def print_summary(result: DemoResult, password: str) -> None:
     out.print()
     out.print(_costs(facts))
     _print_addresses(out, result, facts, password)
-    _print_account(out, result, facts)
+    _print_account(out, result)
     out.print(f"{facts['seconds']:.0f} s in all. The services keep running; `make down` ends them.", soft_wrap=True)
 
 
@@ -119,7 +119,7 @@ def _print_addresses(out: Console, result: DemoResult, facts: dict[str, Any], pa
     )
 
 
-def _print_account(out: Console, result: DemoResult, facts: dict[str, Any]) -> None:
+def _print_account(out: Console, result: DemoResult) -> None:
     """What a manager reads: what each deployment cost, what it is worth by the labels that came, and whether it paid."""
     out.rule("Statement of account")
     out.print(account_table.short(_account(result)), soft_wrap=True, markup=False)
