@@ -1,7 +1,8 @@
 """`make demo`: the whole loop on the flights of 2013, with a line for each thing that happens.
 
 Trains a model as of April and brings it live. Replays April to June against the live address. The monitor finds that the
-features have drifted, and that event starts the retrain Dag, whose version goes live while requests keep coming. The state is
+features have drifted, and that event starts the retrain Dag, whose version goes live while requests keep coming. The flights of July
+follow, and their labels say what that retrain was worth: the demo ends with its statement of account. The state is
 in .perennial/demo: each demo starts with an empty one and leaves the services running.
 """
 
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from demo import flights
+from demo import flights, labels
 from demo.airflow_api import AirflowApi
 from demo.replay import Replay, Tally, requests
 from demo.summary import DemoResult, print_summary
@@ -34,6 +35,8 @@ from pipeline.settings import models as params
 from pipeline.settings.environment import Environment
 
 MODEL = "flight-delay"
+# The labels of the weeks up to LAST_ASKED have come by LABELLED.
+LAST_ASKED, LABELLED = "2013-07-29", "2013-08-01T00:00:00Z"
 FIRST, SECOND = "2013-04-01T00:00:00Z", "2013-07-01T00:00:00Z"
 LATER_DAYS = 14
 RUN_LIMIT_S = 300.0
@@ -98,6 +101,11 @@ def _run_loop(project: Path, home: Path) -> DemoResult:
     summer = flights_between(project, "2013-07-01", "2013-10-01")
     with _playing(Replay(address, connections=2, pace=60), requests(summer, model, None)) as summer_tally:
         monitor, second = _monitor_and_retrain(context, airflow)
+    progress("version 2 is live; replaying the flights of the four weeks since, whose labels come as they land")
+    july = flights_between(project, "2013-07-01", LAST_ASKED)
+    july_tally = _play_with_progress(Replay(address, connections=4), requests(july, model, "30min"), len(july))
+    for settled in labels.settle(context, MODEL, params.time_of(LABELLED)):
+        progress(f"as of 1 August the labels of July are there: {settled.sentence()}")
     return DemoResult(
         context,
         addresses,
@@ -105,7 +113,7 @@ def _run_loop(project: Path, home: Path) -> DemoResult:
         airflow_run(f"retrain__{MODEL}", first),
         airflow_run(f"retrain__{MODEL}", second),
         airflow_run(f"monitor__{MODEL}", monitor),
-        spring_tally + summer_tally,
+        spring_tally + summer_tally + july_tally,
         flights_between(project, "2013-07-01", f"2013-07-{LATER_DAYS + 1:02d}"),
         time.monotonic() - START,
     )

@@ -12,7 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from demo.replay import Tally
-from pipeline.cli import tables
+from pipeline.accounts.account import Account, account
+from pipeline.accounts.statement import Terms
+from pipeline.cli import account_table, tables
 from pipeline.context import Context
 from pipeline.ledger import costs
 from pipeline.ledger.events import DriftChecked, GatesChecked, RunOpened, StepEnded
@@ -52,6 +54,7 @@ def print_summary(result: DemoResult, password: str) -> None:
     out.print()
     out.print(_costs(facts))
     _print_addresses(out, result, facts, password)
+    _print_account(out, result)
     out.print(f"{facts['seconds']:.0f} s in all. The services keep running; `make down` ends them.", soft_wrap=True)
 
 
@@ -116,6 +119,17 @@ def _print_addresses(out: Console, result: DemoResult, facts: dict[str, Any], pa
     )
 
 
+def _print_account(out: Console, result: DemoResult) -> None:
+    """What a manager reads: what each deployment cost, what it is worth by the labels that came, and whether it paid."""
+    out.rule("Statement of account")
+    out.print(account_table.short(_account(result)), soft_wrap=True, markup=False)
+    out.print(f"the whole of it: perennial account {result.model}; automation as such: perennial roi", soft_wrap=True)
+
+
+def _account(result: DemoResult) -> Account:
+    return account(result.context.ledger, Terms.of(result.context.params), result.model)
+
+
 def summary(result: DemoResult) -> dict[str, Any]:
     """The summary's figures."""
     context = result.context
@@ -139,6 +153,7 @@ def summary(result: DemoResult) -> dict[str, Any]:
             "failures": tally.failures[:5],
         },
         "runs": [_run(runs[run], short) for run, short in named],
+        "account": _account(result).as_dict(),
         "airflow_s_per_task": sum(overhead) / len(overhead),
         "seconds": result.seconds,
     }

@@ -264,28 +264,6 @@ def timeline(arguments: argparse.Namespace) -> Answer:
     return Answer(tables.timeline(model, live, events), values)
 
 
-def costs(arguments: argparse.Namespace) -> Answer:
-    from pipeline.cli import tables
-    from pipeline.ledger import costs
-
-    context = context_of_a_person()
-    model = known_model(context, arguments.model)
-    runs = costs.run_costs(context.ledger, context.params.prices, run=arguments.run, model=model)
-    if arguments.run and not runs:
-        raise SettingsError(f"run {arguments.run}", "is not in the ledger", "`perennial costs` lists the runs")
-    return Answer(tables.costs(runs), [run.as_dict() for run in runs])
-
-
-def roi(arguments: argparse.Namespace) -> Answer:
-    from pipeline.cli import tables
-    from pipeline.ledger import costs
-
-    context = context_of_a_person()
-    model = known_model(context, arguments.model)
-    earned = costs.roi(context.ledger, context.params.prices, context.params.baseline, model=model)
-    return Answer(tables.roi(earned), earned.as_dict())
-
-
 def verify(arguments: argparse.Namespace) -> Answer:
     from pipeline.cli import tables
     from pipeline.runs.ledger_check import accept, verify

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from pipeline.cli import (
+    accounts,
     approvals,
     commands,
     decisions,
@@ -162,10 +163,15 @@ def _add_ledger_commands(add: Add) -> None:
     timeline = add("timeline", commands.timeline, "what happened to a model")
     timeline.add_argument("model")
     timeline.add_argument("--at", type=_time, help="until this time, ISO 8601")
-    costs = add("costs", commands.costs, "what runs cost, step by step")
+    costs = add("costs", accounts.costs, "the bill by part, model, month, step and run")
     costs.add_argument("model", nargs="?")
-    costs.add_argument("--run", default="", metavar="ID")
-    roi = add("roi", commands.roi, "what automation earns against doing the same by hand")
+    costs.add_argument("--run", default="", metavar="ID", help="this run alone, step by step")
+    costs.add_argument("--month", type=accounts.month, default="", metavar="MONTH", help="this month alone: 2026-03")
+    account = add(
+        "account", accounts.account, "what a model cost, what its deployments were worth, and whether they paid"
+    )
+    account.add_argument("model")
+    roi = add("roi", accounts.roi, "what automation earns against doing the same by hand")
     roi.add_argument("model", nargs="?")
     verify = add("verify", commands.verify, "check the ledger's chain, and the anchors outside it")
     accepted = "a ledger that was restored on purpose: no longer compare it with the anchors of what is lost"

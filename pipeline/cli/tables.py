@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from pipeline.deployer.model_status import ModelStatus
     from pipeline.init.run import Result as InitResult
-    from pipeline.ledger.costs import Roi, RunCosts, StepCost
     from pipeline.ledger.timeline import LiveVersion, TimelineEvent
     from pipeline.monitoring.drift import DriftVerdict
     from pipeline.rollout.results import Deployment, Rollback, ShadowResult, Undeployment
@@ -218,39 +217,6 @@ def search(model: str, version: str, found: Mapping[str, Any]) -> str:
         score = "could not be fitted" if fit["score"] is None else f"{fit['score']:.4f}"
         rows.add_row(str(fit["candidate"]), str(fit["rung"] + 1), f"{fit['rows']:,}", score, options or "as given")
     return f"{text(rows)}\n{model} version {version}: {said(found)}"
-
-
-def costs(runs: list[RunCosts]) -> str:
-    if not runs:
-        return "no run yet"
-    total = sum(run.cost for run in runs)
-    return text(*map(run_costs, runs), f"{len(runs)} runs, {total:.4f} {runs[0].currency} in all")
-
-
-def run_costs(run: RunCosts) -> Table:
-    """One run's steps as a table."""
-    rows = table("step", "state", ">wall s", ">cpu s", ">peak MB", f">{run.currency}", title=run.run)
-    for step in run.steps:
-        rows.add_row(step.step, step.state, *_measures(step))
-    rows.add_row("all", "", *_measures(run))
-    return rows
-
-
-def _measures(costs: StepCost | RunCosts) -> list[str]:
-    """The cells of wall and processor seconds, memory and money; empty for a step without an end."""
-    if costs.wall_s is None or costs.cpu_s is None or costs.peak_mb is None or costs.cost is None:
-        return [""] * 4
-    return [f"{costs.wall_s:.1f}", f"{costs.cpu_s:.1f}", f"{costs.peak_mb:.0f}", f"{costs.cost:.5f}"]
-
-
-def roi(earned: Roi) -> str:
-    hours = f"{earned.engineer_hours_saved_low:.1f} to {earned.engineer_hours_saved_high:.1f}"
-    net = f"{earned.net_low:,.2f} to {earned.net_high:,.2f}"
-    return (
-        f"measured: {earned.deployments} deployments, {earned.machine_cost:.4f} {earned.currency} of machine time\n"
-        f"claimed:  {hours} engineer hours saved, {net} {earned.currency} net\n"
-        f"          against the manual baseline of {earned.baseline_source}: a claim of its authors, not a measurement"
-    )
 
 
 def drift(verdict: DriftVerdict) -> str:

@@ -1,4 +1,4 @@
-"""What runs cost, and what automation earns against the same deployments by hand.
+"""What the steps of runs cost, attempt by attempt; pipeline.accounts has the whole bill.
 
 cost of a step = cpu_s / 3600 * cpu_core_hour + peak_mb / 1024 * wall_s / 3600 * memory_gb_hour
 """
@@ -10,9 +10,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.ledger.events import Event, StepEnded, StepStarted
-from pipeline.ledger.rollout_events import RolloutEnded
 from pipeline.ledger.store import Entry, Ledger
-from pipeline.settings.accounts import Baseline, Prices
+from pipeline.settings.accounts import Prices
 
 NO_END = "no end recorded"
 
@@ -55,37 +54,8 @@ class RunCosts:
         return {**vars(self), "steps": [step.as_dict() for step in self.steps]}
 
 
-@dataclass(frozen=True)
-class Roi:
-    """What deployments saved. The first two figures are measured, the others follow from a claim of `baseline_source`.
-
-    `model` is None for all models together; costs are in `currency`.
-    """
-
-    model: str | None
-    deployments: int
-    machine_cost: float
-    engineer_hours_saved_low: float
-    engineer_hours_saved_high: float
-    net_low: float
-    net_high: float
-    currency: str
-    baseline_source: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """Its fields, with the names of the figures that are measured and of those that are claimed."""
-        fields = asdict(self)
-        source = fields.pop("baseline_source")
-        return {
-            **fields,
-            "measured": ["deployments", "machine_cost"],
-            "claimed": ["engineer_hours_saved_low", "engineer_hours_saved_high", "net_low", "net_high"],
-            "baseline_source": source,
-        }
-
-
 def step_cost(step: StepEnded, prices: Prices) -> float:
-    """Price of one metered step, in `prices.currency`."""
+    """Price of one metered step, in `prices.currency`; `prices` are those of the day on which it ended."""
     processor = step.cpu_s / 3600 * prices.cpu_core_hour
     memory = step.peak_mb / 1024 * step.wall_s / 3600 * prices.memory_gb_hour
     return processor + memory
@@ -106,9 +76,9 @@ def _costs_of_run(entries: Sequence[Entry[Event]], prices: Prices) -> RunCosts:
         if not isinstance(entry.event, StepEnded):
             attempts.append(StepCost(entry.step, NO_END))
         elif attempts and attempts[-1].state == NO_END:
-            attempts[-1] = _ended(entry.step, entry.event, prices)
+            attempts[-1] = _ended(entry.step, entry.event, prices.at(entry.at))
         else:
-            attempts.append(_ended(entry.step, entry.event, prices))
+            attempts.append(_ended(entry.step, entry.event, prices.at(entry.at)))
     steps = tuple(attempt for attempts in attempts_of.values() for attempt in attempts)
     return RunCosts(
         run=entries[0].run,
@@ -126,26 +96,3 @@ def _costs_of_run(entries: Sequence[Entry[Event]], prices: Prices) -> RunCosts:
 def _ended(name: str, step: StepEnded, prices: Prices) -> StepCost:
     cost = step_cost(step, prices)
     return StepCost(name, step.state, step.wall_s, step.cpu_s, step.peak_mb, cost, prices.currency)
-
-
-def roi(ledger: Ledger, prices: Prices, baseline: Baseline, *, model: str = "") -> Roi:
-    """What the deployments so far saved against the same ones by hand, as (low, high) ranges.
-
-    The hours are claims of `baseline.source`; deployments and machine cost are measured in this ledger.
-    low = fewest manual hours - most automated ones; high the other way round.
-    """
-    deployments = len(ledger.events(RolloutEnded, model=model))
-    machine = sum(costs.cost for costs in run_costs(ledger, prices, model=model))
-    manual, automated = baseline.manual_engineer_hours_per_deployment, baseline.automated_engineer_hours_per_deployment
-    hours_low, hours_high = manual[0] - automated[1], manual[1] - automated[0]
-    return Roi(
-        model=model or None,
-        deployments=deployments,
-        machine_cost=machine,
-        engineer_hours_saved_low=deployments * hours_low,
-        engineer_hours_saved_high=deployments * hours_high,
-        net_low=deployments * hours_low * prices.engineer_hour - machine,
-        net_high=deployments * hours_high * prices.engineer_hour - machine,
-        currency=prices.currency,
-        baseline_source=baseline.source,
-    )

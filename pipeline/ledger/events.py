@@ -96,13 +96,15 @@ class StepStarted(Event, kind="step_started"):
 
 
 class StepEnded(Event, kind="step_ended"):
-    """`state` is success, failed or skipped, or waiting for a step that parked until a person answers. The measures include the step's subprocesses; `peak_mb` is in MiB."""
+    """`state` is success, failed or skipped, or waiting for a step that parked until a person answers. The measures include the step's
+    subprocesses; `peak_mb` is in MiB. `energy_j` is left out where the machine has no meter of it."""
 
     state: str
     wall_s: float
     cpu_s: float
     peak_mb: float
     error: str = ""
+    energy_j: float | None = None
 
 
 class DataLanded(Event, kind="data_landed"):

@@ -2,7 +2,8 @@
 
 Linux counts both for a process and for the children it has waited for (getrusage(2)). ru_maxrss is in KiB; for children it is
 the largest child's, so the peak is the larger of the two values, not their sum. The stage server's processes are not children
-of this one; they report their usage in a file (pipeline.workspaces.stage_server.ELSEWHERE).
+of this one; they report their usage in a file (pipeline.workspaces.stage_server.ELSEWHERE). Energy is metered where the machine tells
+(pipeline.ledger.energy).
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from pipeline.ledger import energy
+from pipeline.ledger.energy import EnergyReading
 from pipeline.ledger.events import StepEnded, StepStarted
 from pipeline.ledger.store import Ledger
 from pipeline.workspaces.stage_server import ELSEWHERE
@@ -20,25 +23,28 @@ from pipeline.workspaces.stage_server import ELSEWHERE
 
 @dataclass(frozen=True)
 class Reading:
-    """The state of the meter: `monotonic_s` is time.monotonic(), `cpu_s` the processor seconds so far."""
+    """The state of the meter: `monotonic_s` is time.monotonic(), `cpu_s` the processor seconds so far, `energy` the machine's."""
 
     monotonic_s: float
     cpu_s: float
+    energy: EnergyReading | None = None
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Wall and processor seconds between two readings, and the peak memory in MiB since the process started."""
+    """Wall and processor seconds between two readings, and the peak memory in MiB since the process started. `energy_j` is the step's
+    share of the machine's energy; None where that has no meter."""
 
     wall_s: float
     cpu_s: float
     peak_mb: float
+    energy_j: float | None = None
 
 
 def read_meter() -> Reading:
     own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu_s = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
-    return Reading(time.monotonic(), cpu_s + ELSEWHERE.cpu_s)
+    return Reading(time.monotonic(), cpu_s + ELSEWHERE.cpu_s, energy.read())
 
 
 def usage_since(start: Reading) -> Usage:
@@ -49,6 +55,7 @@ def usage_since(start: Reading) -> Usage:
         wall_s=round(end.monotonic_s - start.monotonic_s, 3),
         cpu_s=round(end.cpu_s - start.cpu_s, 3),
         peak_mb=round(max(*peaks_kib, ELSEWHERE.peak_kib) / 1024, 1),
+        energy_j=energy.share(start.energy, end.energy, end.cpu_s - start.cpu_s),
     )
 
 

@@ -208,6 +208,16 @@ class Ledger:
         with self._engine.connect() as connection:
             yield connection
 
+    @property
+    def dialect(self) -> str:
+        """`sqlite` or `postgresql`."""
+        return self._engine.dialect.name
+
+    def rows(self, query: sa.Select[Any]) -> list[Any]:
+        """The rows of a query on EVENTS: counts and sums over many events. Raises LedgerError."""
+        with self._reported(), self._connected() as connection:
+            return list(connection.execute(query).all())
+
     def models(self) -> set[str]:
         """The names of the models that have an event."""
         with self._reported(), self._engine.connect() as connection:
@@ -261,6 +271,8 @@ class Ledger:
     def _failed(self, error: Exception) -> LedgerError:
         shown = sa.engine.make_url(self.url).render_as_string(hide_password=True)
         observed = (str(error) or type(error).__name__).splitlines()[0]
+        if "malformed JSON" in observed or "type json" in observed:
+            return LedgerError(f"ledger {shown}", f"the body of an event is no JSON ({observed})", VERIFY)
         torn = "malformed" in observed or "not a database" in observed
         remedy = "restore the file from a backup" if torn else "check $PERENNIAL_LEDGER_URL and the disk"
         return LedgerError(f"ledger {shown}", observed, remedy)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pipeline.accounts.roi import roi
+from pipeline.accounts.statement import Terms
 from pipeline.context import Context
 from pipeline.data.label_delay import LabelDelay
 from pipeline.deployer import traffic
@@ -72,7 +74,7 @@ def facts(context: Context) -> dict[str, Any]:
         "runs_in_all": len(runs),
         "cost_in_all": sum(run["cost"] for run in runs),
         "moves": list(reversed(moves)),
-        "roi": costs.roi(ledger, params.prices, params.baseline).as_dict() if priced else None,
+        "roi": roi(ledger, Terms.of(params), params.baseline).as_dict() if priced else None,
         "looks": LOOKS,
         "faults": faults(context),
     }

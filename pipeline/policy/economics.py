@@ -15,11 +15,9 @@ from typing import Any, Literal
 
 from pipeline.ledger.costs import RunCosts
 from pipeline.settings.accounts import Prices
-from pipeline.settings.economics import Economics
+from pipeline.settings.economics import GUESSED_VALUE, Economics
 
 Known = Literal["measured", "yours", "guess"]
-# What one unit of loss on one row costs where nobody says, in the currency of the prices.
-GUESSED_VALUE = 0.1
 # The machine's part of a run where the ledger has none.
 GUESSED_RUN = 0.05
 # The steps of a whole run, one that made a version.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
 from pipeline.settings.section import MOST, Section
 from pipeline.training import tasks
+
+# What one unit of loss on one row costs where nobody says, in the currency of the prices.
+GUESSED_VALUE = 0.1
 
 
 class Decisions(Section):
@@ -29,7 +32,16 @@ class Economics(Section):
     decisions: Decisions | None = None
     rows_a_day: float | None = Field(default=None, gt=0, le=MOST)
     retrain_minutes: float = Field(default=15, ge=0, le=MOST)
+    approval_minutes: float = Field(default=0, ge=0, le=MOST)
+    incident_minutes: float = Field(default=0, ge=0, le=MOST)
     release_risk: float = Field(default=0, ge=0, le=MOST)
+
+    @property
+    def unit(self) -> tuple[float, Literal["yours", "guess"]]:
+        """(the money of one unit of loss on one row, how it is known); with `decisions` the loss is money."""
+        if self.decisions is not None:
+            return 1.0, "yours"
+        return (self.value, "yours") if self.value is not None else (GUESSED_VALUE, "guess")
 
     def loss_of(self, task: str, metric: str) -> str:
         """The loss of a model of that task and `evaluation.metric`: that metric, where it is a mean over rows and no other is stated."""

@@ -53,7 +53,9 @@ def test_retrain_without_services_then_costs_timeline_and_verify(project):
     told = json.loads(pipeline("retrain", "churn", "--json").stdout)
     assert told["version"] == "1"
     assert told["outcome"] == "version 1 was registered as challenger, not rolled out"
-    (run,) = json.loads(pipeline("costs", "churn", "--json").stdout)
+    bill = json.loads(pipeline("costs", "churn", "--json").stdout)
+    (run,) = bill["runs"]
+    assert sum(part["amount"] for part in bill["by_part"]) == pytest.approx(bill["total"])
     assert {"snapshot", "train", "check_gates", "register"} <= {s["step"] for s in run["steps"]}
     assert run["cost"] > 0
     kinds = [e["kind"] for e in json.loads(pipeline("timeline", "churn", "--json").stdout)["events"]]

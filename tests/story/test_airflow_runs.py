@@ -314,6 +314,8 @@ def test_6_the_page_is_behind_the_login_and_shows_what_is_live(stack, second_ver
 
 def test_7_the_ledger_tells_it_all_and_its_chain_is_intact(stack, second_version):
     """The ledger has every event of the runs, and its chain is intact."""
+    from pipeline.accounts.roi import roi
+    from pipeline.accounts.statement import Terms
     from pipeline.ledger import costs
 
     context = stack.context
@@ -324,7 +326,7 @@ def test_7_the_ledger_tells_it_all_and_its_chain_is_intact(stack, second_version
     }
     assert {run.run for run in runs} == known
     assert all(run.cost > 0 for run in runs)
-    assert costs.roi(context.ledger, context.params.prices, context.params.baseline).deployments == 3
+    assert roi(context.ledger, Terms.of(context.params), context.params.baseline).deployments == 3
 
 
 def test_8_everything_listens_on_the_loopback_address_only(stack, first_version):

@@ -6,6 +6,8 @@ import threading
 import pytest
 import sqlalchemy as sa
 
+from pipeline.accounts.roi import roi
+from pipeline.accounts.statement import Terms
 from pipeline.errors import LedgerError
 from pipeline.ledger import costs
 from pipeline.ledger.events import StepEnded, StepStarted
@@ -152,10 +154,10 @@ def test_roi_says_what_is_measured_and_what_is_claimed(ledger):
         source="a study", manual_engineer_hours_per_deployment=(8, 16), automated_engineer_hours_per_deployment=(0.5, 2)
     )
     ledger.append(RolloutEnded(version="1", slot="blue", switch_s=0.1), "m", "r")
-    roi = costs.roi(ledger, PRICES, baseline, model="m")
-    assert (roi.deployments, roi.engineer_hours_saved_low, roi.engineer_hours_saved_high) == (1, 6.0, 15.5)
-    assert roi.as_dict()["baseline_source"] == "a study"
-    assert "net_low" in roi.as_dict()["claimed"]
+    told = roi(ledger, Terms(PRICES), baseline, model="m").as_dict()
+    assert (told["deployments"], told["engineer_hours_saved_low"], told["engineer_hours_saved_high"]) == (1, 6.0, 15.5)
+    assert told["baseline_source"] == "a study"
+    assert "net_low" in told["claimed"]
 
 
 def test_the_timeline_knows_what_was_live_when(ledger):

@@ -238,7 +238,7 @@ def keys(section, prefix=""):
         if inner and name != "columns":
             yield from keys(inner[0], "" if name == "models" else f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}"
+            yield f"{prefix}{field.alias or name}"
 
 
 def test_every_key_is_documented():

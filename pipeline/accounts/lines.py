@@ -1,0 +1,118 @@
+"""A line of an account: what one part of a model's bill came to in a month, and how each of its two factors is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fractions import Fraction
+from typing import Literal
+
+Known = Literal["measured", "yours", "guess", "claimed"]
+
+# The parts of a bill, each with its unit. They do not overlap.
+STEPS, FAILED, KILLED = "steps", "failed attempts", "killed steps"
+ENERGY, STORAGE, TRANSFER = "energy", "storage", "transfer"
+SLOT, SECOND_SLOT = "live slot", "second slot"
+SERVICES, PEOPLE = "services", "people"
+UNITS = {
+    STEPS: "processor hours",
+    FAILED: "processor hours",
+    KILLED: "attempts",
+    ENERGY: "kWh",
+    STORAGE: "GB-months",
+    TRANSFER: "GB",
+    SLOT: "hours",
+    SECOND_SLOT: "hours",
+    SERVICES: "hours",
+    PEOPLE: "minutes",
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """`amount` is in the currency of the prices, `quantity` in UNITS[part]; `month` is like 2026-03. `run` and `step` are '' where the
+    part has none. `price` says how the price is known and `counted` how the quantity is."""
+
+    part: str
+    model: str
+    month: str
+    amount: Fraction
+    quantity: Fraction
+    run: str = ""
+    step: str = ""
+    counted: Known = "measured"
+    price: Known = "yours"
+    attempts: int = 0
+
+    @property
+    def known(self) -> Known:
+        """The weaker of the two: a guess makes the product a guess."""
+        return "guess" if "guess" in (self.counted, self.price) else self.counted
+
+
+@dataclass
+class Sum:
+    """What a line is made of while it is added up."""
+
+    amount: Fraction = Fraction(0)
+    quantity: Fraction = Fraction(0)
+
+    def add(self, quantity: Fraction, price: Fraction) -> None:
+        self.amount += quantity * price
+        self.quantity += quantity
+
+
+def total(lines: Iterable[Line]) -> Fraction:
+    return sum((line.amount for line in lines), Fraction(0))
+
+
+@dataclass(frozen=True)
+class Span:
+    """A piece of time inside one month and one period of prices, in milliseconds since 1970. `at` is its start as the ledger writes it."""
+
+    start: int
+    end: int
+    month: str
+    at: str
+
+    @property
+    def hours(self) -> Fraction:
+        return Fraction(self.end - self.start, 3_600_000)
+
+    @property
+    def months(self) -> Fraction:
+        """Its share of its month."""
+        first, after = _month(self.start)
+        return Fraction(self.end - self.start, after - first)
+
+
+def spans(start: int, end: int, changes: Iterable[int]) -> Iterator[Span]:
+    """[start, end) cut where a month begins and where prices change, each in milliseconds since 1970."""
+    dates = sorted(change for change in changes if start < change < end)
+    while start < end:
+        _, until = _month(start)
+        until = min([until, end, *dates[:1]])
+        if dates and until == dates[0]:
+            dates.pop(0)
+        yield Span(start, until, iso(start)[:7], iso(start))
+        start = until
+
+
+def _month(ms: int) -> tuple[int, int]:
+    """(the start of the month, that of the next one)."""
+    at = datetime.fromtimestamp(ms / 1000, UTC)
+    first = datetime(at.year, at.month, 1, tzinfo=UTC)
+    after = datetime(at.year + at.month // 12, at.month % 12 + 1, 1, tzinfo=UTC)
+    return int(first.timestamp() * 1000), int(after.timestamp() * 1000)
+
+
+def ms_of(time: str) -> int:
+    """Milliseconds since 1970 of a time of the ledger."""
+    return round(datetime.fromisoformat(time).timestamp() * 1000)
+
+
+def iso(ms: int) -> str:
+    """The time as the ledger writes it."""
+    at = datetime.fromtimestamp(ms // 1000, UTC)
+    return f"{at:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"

@@ -1,0 +1,59 @@
+"""What people cost: their minutes at the price of an engineer's hour.
+
+    retrain_minutes    for each version that a run registered (no backfill): somebody reads its report
+    approval_minutes   for each approval or refusal by a person
+    incident_minutes   for each rollback, and each rollout that failed
+
+The minutes are of `models.NAME.economics`. Nobody measures them: they are yours, or a guess where nobody states them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+
+import sqlalchemy as sa
+
+from pipeline.accounts.lines import PEOPLE, Known, Line, Sum
+from pipeline.accounts.money import exact
+from pipeline.ledger.columns import text
+from pipeline.ledger.events import VersionRegistered
+from pipeline.ledger.rollout_events import RolledBack, RolloutFailed
+from pipeline.ledger.store import EVENTS, Ledger
+from pipeline.settings.accounts import Prices
+from pipeline.settings.economics import Economics
+
+APPROVALS = ("approved", "rejected")
+MINUTES = {
+    VersionRegistered.KIND: "retrain_minutes",
+    **dict.fromkeys(APPROVALS, "approval_minutes"),
+    **dict.fromkeys((RolledBack.KIND, RolloutFailed.KIND), "incident_minutes"),
+}
+# The alias that a backfill gives to what it archives begins so.
+ARCHIVED = "asof-"
+
+
+def people_lines(
+    ledger: Ledger, prices: Prices, economics: Callable[[str], Economics], *, model: str = ""
+) -> list[Line]:
+    """A line for each run, month and kind of work, with the kind as its step."""
+    query = sa.select(
+        EVENTS.c.at, EVENTS.c.kind, EVENTS.c.model, EVENTS.c.run, text(ledger, "alias").label("alias")
+    ).where(EVENTS.c.kind.in_(list(MINUTES)))
+    if model:
+        query = query.where(EVENTS.c.model == model)
+    sums: dict[tuple[str, str, str, str], Sum] = defaultdict(Sum)
+    for row in ledger.rows(query.order_by(EVENTS.c.seq)):
+        if (row.alias or "").startswith(ARCHIVED):
+            continue
+        work = MINUTES[row.kind]
+        minutes = exact(getattr(economics(row.model), work))
+        sums[row.model, row.at[:7], row.run, work].add(minutes, exact(prices.at(row.at).engineer_hour) / 60)
+    return [
+        Line(PEOPLE, name, month, of.amount, of.quantity, run, work, _known(economics, name, work))
+        for (name, month, run, work), of in sums.items()
+    ]
+
+
+def _known(economics: Callable[[str], Economics], model: str, work: str) -> Known:
+    return "yours" if work in economics(model).model_fields_set else "guess"

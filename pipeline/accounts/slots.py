@@ -1,0 +1,125 @@
+"""What slots cost: each holds its processors and memory from its start to its end, by day and night, whoever asks it.
+
+    cost = hours * (cpus * cpu_core_hour + memory_mb / 1024 * memory_gb_hour)
+
+with `rollout.serving` of the settings with which it started. While two slots of a model run, the one that started last counts as the
+live one and the other as a second slot: a candidate that is proven, or a predecessor that is kept warm. A slot that died is started
+again by its keeper at once, so its hours go on until it is ended, another is started in its place, or the model is taken off.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import sqlalchemy as sa
+
+from pipeline.accounts.lines import SECOND_SLOT, SLOT, Line, Sum, ms_of, spans
+from pipeline.accounts.money import exact
+from pipeline.ledger.columns import number, text
+from pipeline.ledger.rollout_events import SlotEnded, SlotReady, SlotStarted, Undeployed
+from pipeline.ledger.store import EVENTS, Ledger
+from pipeline.settings.accounts import Prices
+
+
+@dataclass(frozen=True)
+class Size:
+    """The limits of a slot's container."""
+
+    cpus: float = 1.0
+    memory_mb: float = 512.0
+
+
+@dataclass
+class SlotLife:
+    """A slot that ran from `start` to `end`, milliseconds since 1970; `ended` is False while it runs."""
+
+    model: str
+    slot: str
+    version: str
+    start: int
+    end: int
+    size: Size
+    ended: bool = False
+
+    def hour(self, prices: Prices) -> Fraction:
+        """What an hour of it costs."""
+        gb = exact(self.size.memory_mb) / 1024
+        return exact(self.size.cpus) * exact(prices.cpu_core_hour) + gb * exact(prices.memory_gb_hour)
+
+
+def slot_lives(ledger: Ledger, size: Callable[[str], Size], until: int, *, model: str = "") -> list[SlotLife]:
+    """The slots in the order in which they started. `size` of a model is for those whose settings the ledger does not know."""
+    kinds = [kind.KIND for kind in (SlotStarted, SlotReady, SlotEnded, Undeployed)]
+    serving = ("settings", "serving")
+    query = sa.select(
+        EVENTS.c.at,
+        EVENTS.c.kind,
+        EVENTS.c.model,
+        text(ledger, "version").label("version"),
+        text(ledger, "slot").label("slot"),
+        number(ledger, *serving, "cpus").label("cpus"),
+        number(ledger, *serving, "memory_mb").label("memory_mb"),
+    ).where(EVENTS.c.kind.in_(kinds))
+    if model:
+        query = query.where(EVENTS.c.model == model)
+    lives: list[SlotLife] = []
+    running: dict[tuple[str, str], SlotLife] = {}
+    for row in ledger.rows(query.order_by(EVENTS.c.seq)):
+        at, place = ms_of(row.at), (row.model, row.slot)
+        if row.kind == SlotReady.KIND:
+            if place in running and row.cpus is not None and row.memory_mb is not None:
+                running[place].size = Size(row.cpus, row.memory_mb)
+            continue
+        of_model = [key for key in running if key[0] == row.model]
+        for key in of_model if row.kind == Undeployed.KIND else [place]:
+            if key in running:
+                _end(running.pop(key), at)
+        if row.kind == SlotStarted.KIND:
+            life = SlotLife(row.model, row.slot, str(row.version), at, until, size(row.model))
+            running[place] = life
+            lives.append(life)
+    return lives
+
+
+def _end(life: SlotLife, at: int) -> None:
+    # A clock that was set back gives no hours below none.
+    life.end, life.ended = max(at, life.start), True
+
+
+def slot_lines(lives: Sequence[SlotLife], prices: Prices) -> list[Line]:
+    """A line for each model, month and part."""
+    changes = [ms_of(since) for since, _ in prices.periods if since]
+    sums: dict[tuple[str, str, str], Sum] = defaultdict(Sum)
+    for life, part, start, end in segments(lives):
+        for span in spans(start, end, changes):
+            sums[part, life.model, span.month].add(span.hours, life.hour(prices.at(span.at)))
+    return [Line(part, model, month, of.amount, of.quantity) for (part, model, month), of in sums.items()]
+
+
+def segments(lives: Sequence[SlotLife]) -> list[tuple[SlotLife, str, int, int]]:
+    """(slot, part, start, end): each slot's life cut where it becomes the second one of its model, or is alone again."""
+    found = []
+    of_model: dict[str, list[SlotLife]] = defaultdict(list)
+    for life in lives:
+        of_model[life.model].append(life)
+    for each in of_model.values():
+        for i, life in enumerate(each):
+            at = life.start
+            # Those that started later, while this one ran.
+            for j in range(i + 1, len(each)):
+                other = each[j]
+                if other.start >= life.end:
+                    break
+                begins, ends = max(other.start, at), min(other.end, life.end)
+                if begins >= ends:
+                    continue
+                if at < begins:
+                    found.append((life, SLOT, at, begins))
+                found.append((life, SECOND_SLOT, begins, ends))
+                at = ends
+            if at < life.end:
+                found.append((life, SLOT, at, life.end))
+    return found

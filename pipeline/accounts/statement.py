@@ -1,0 +1,214 @@
+"""The account of all models or of one: every line of it, and its sums by part, month, model, step and run.
+
+The lines are exact and do not overlap, so each of these sums adds up to the same total.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from functools import cached_property
+from typing import Any
+
+import sqlalchemy as sa
+
+from pipeline.accounts.compute import compute_lines, killed_lines
+from pipeline.accounts.lines import ENERGY, FAILED, PEOPLE, STEPS, UNITS, Line, ms_of, total
+from pipeline.accounts.money import as_float
+from pipeline.accounts.people import people_lines
+from pipeline.accounts.services import services_lines
+from pipeline.accounts.slots import Size, SlotLife, slot_lines, slot_lives
+from pipeline.accounts.storage import storage_lines
+from pipeline.ledger.events import StepEnded
+from pipeline.ledger.store import EVENTS, Ledger, now
+from pipeline.settings.accounts import Prices
+from pipeline.settings.economics import Economics
+from pipeline.settings.models import Params
+
+# So many runs are shown by themselves, the newest; the others in one sum.
+RUNS = 20
+# Among so many of the newest attempts they are looked for.
+ATTEMPTS = 2000
+# The parts that runs alone have.
+OF_RUNS = (STEPS, FAILED, ENERGY)
+EARLIER, NO_RUN = "earlier runs", "no run"
+NOT_MEASURED = (
+    "the idle share of slots (the prediction log has no processor time)",
+    "bytes of the local DVC cache, of MLflow and of the prediction log",
+)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What an account goes by, of params.yaml: prices, and of each model its economics, the size of its slots and the name of its loss,
+    '' where nobody knows it."""
+
+    prices: Prices
+    economics: Callable[[str], Economics] = field(default=lambda model: Economics())
+    size: Callable[[str], Size] = field(default=lambda model: Size())
+    loss: Callable[[str], str] = field(default=lambda model: "")
+
+    @classmethod
+    def of(cls, params: Params) -> Terms:
+        """Models whose block is broken or gone go by what is usual."""
+
+        def economics(name: str) -> Economics:
+            return params.models[name].economics if name in params.models else Economics()
+
+        def size(name: str) -> Size:
+            if name not in params.models:
+                return Size()
+            serving = params.models[name].rollout.serving
+            return Size(serving.cpus, serving.memory_mb)
+
+        def loss(name: str) -> str:
+            return params.models[name].loss if name in params.models else ""
+
+        return cls(params.prices, functools.cache(economics), functools.cache(size), functools.cache(loss))
+
+
+@dataclass(frozen=True)
+class Statement:
+    """`lines` up to `until`; `shown_runs` are those that stand by themselves, the newest first. `model` and `month` are '' for all."""
+
+    currency: str
+    until: str
+    lines: tuple[Line, ...]
+    shown_runs: tuple[str, ...]
+    lives: tuple[SlotLife, ...] = ()
+    model: str = ""
+    month: str = ""
+
+    @cached_property
+    def total(self) -> Fraction:
+        return total(self.lines)
+
+    def by(self, key: Callable[[Line], str]) -> dict[str, Fraction]:
+        """Sums of the lines by what `key` gives, in its order."""
+        sums: dict[str, Fraction] = defaultdict(Fraction)
+        for line in self.lines:
+            sums[key(line)] += line.amount
+        return dict(sorted(sums.items()))
+
+    def by_part(self) -> dict[str, list[Line]]:
+        """The lines of each part that has some, in the order of UNITS."""
+        return {part: of for part in UNITS if (of := [line for line in self.lines if line.part == part])}
+
+    def by_run(self) -> dict[str, Fraction]:
+        """The newest runs, what all earlier ones came to, and what belongs to no run."""
+        sums = dict.fromkeys(self.shown_runs, Fraction(0))
+        for line in self.lines:
+            place = line.run if line.run in sums else EARLIER if line.run or line.part in OF_RUNS else NO_RUN
+            sums[place] = sums.get(place, Fraction(0)) + line.amount
+        return sums
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.model or None,
+            "month": self.month or None,
+            "until": self.until,
+            "currency": self.currency,
+            "total": as_float(self.total),
+            "by_part": [_part(part, lines) for part, lines in self.by_part().items()],
+            "by_model": _rows("model", self.by(lambda line: line.model)),
+            "by_month": _rows("month", self.by(lambda line: line.month)),
+            "by_step": _rows("step", self.by(step_of)),
+            "by_run": _rows("run", self.by_run()),
+            "not_measured": list(NOT_MEASURED),
+        }
+
+
+def step_of(line: Line) -> str:
+    """The step of the run; what is no step goes by its part."""
+    return line.step if line.step and line.part != PEOPLE else line.part
+
+
+def _part(part: str, lines: Sequence[Line]) -> dict[str, Any]:
+    known = "guess" if any(line.known == "guess" for line in lines) else lines[0].known
+    return {
+        "part": part,
+        "amount": as_float(total(lines)),
+        "quantity": as_float(sum((line.quantity for line in lines), Fraction(0))),
+        "unit": UNITS[part],
+        "known": known,
+        "counted": lines[0].counted if len({line.counted for line in lines}) == 1 else "guess",
+        "price": lines[0].price,
+    }
+
+
+def _rows(name: str, sums: Mapping[str, Fraction]) -> list[dict[str, Any]]:
+    return [{name: key, "amount": as_float(amount)} for key, amount in sums.items()]
+
+
+def statement(
+    ledger: Ledger, terms: Terms, *, model: str = "", month: str = "", run: str = "", until: str = ""
+) -> Statement:
+    """The account of `model`, `month` (2026-03) or `run`, '' for all, up to `until`, which is now by default. Raises LedgerError."""
+    until = until or now()
+    end, prices = ms_of(until), terms.prices
+    ended = compute_lines(ledger, prices, model=model)
+    shown = (run,) if run else newest_runs(ledger, model)
+    single = compute_lines(ledger, prices, model=model, runs=shown) if shown else []
+    # Of all models: they share the services, whichever of them is asked for.
+    lives = slot_lives(ledger, terms.size, end)
+    bill = [
+        *_with_runs(ended, single),
+        *killed_lines(ledger, ended, until, model=model),
+        *storage_lines(ledger, prices, end, model=model),
+        *slot_lines([life for life in lives if model in ("", life.model)], prices),
+        *people_lines(ledger, prices, terms.economics, model=model),
+        *_services(ledger, prices, end, lives, ended, model),
+    ]
+    lines = [line for line in bill if month in ("", line.month) and run in ("", line.run)]
+    kept = tuple(life for life in lives if model in ("", life.model))
+    return Statement(prices.currency, until, tuple(lines), shown, kept, model, month)
+
+
+def _services(
+    ledger: Ledger, prices: Prices, end: int, lives: Sequence[SlotLife], ended: Sequence[Line], model: str
+) -> list[Line]:
+    """The share of `model`, '' for all, in what runs for all of them."""
+    first = ledger.rows(sa.select(EVENTS.c.at).order_by(EVENTS.c.seq).limit(1))
+    if not first or not any(each.services_hour for _, each in prices.periods):
+        return []
+    of_all = compute_lines(ledger, prices) if model else ended
+    busy: dict[str, set[str]] = defaultdict(set)
+    for line in [*of_all, *slot_lines(lives, prices)]:
+        busy[line.month].add(line.model)
+    shared = services_lines(prices, ms_of(first[0].at), end, busy) if busy else []
+    return [line for line in shared if model in ("", line.model)]
+
+
+def newest_runs(ledger: Ledger, model: str = "", count: int = RUNS) -> tuple[str, ...]:
+    """The runs of the newest attempts, the newest first."""
+    query = sa.select(EVENTS.c.run).where(EVENTS.c.kind == StepEnded.KIND)
+    query = query.where(EVENTS.c.model == model) if model else query
+    rows = ledger.rows(query.order_by(EVENTS.c.seq.desc()).limit(ATTEMPTS))
+    return tuple(dict.fromkeys(row.run for row in rows if row.run))[:count]
+
+
+def _with_runs(ended: Sequence[Line], single: Sequence[Line]) -> list[Line]:
+    """The lines of single runs in place of their share of the sums over all runs."""
+    rest: dict[tuple[str, ...], Line] = {}
+    for line in ended:
+        before = rest.get(_key(line))
+        rest[_key(line)] = _changed(line, before, 1) if before is not None else line
+    for line in single:
+        rest[_key(line)] = _changed(rest[_key(line)], line, -1)
+    return [*(line for line in rest.values() if line.attempts), *single]
+
+
+def _changed(line: Line, by: Line, sign: int) -> Line:
+    return replace(
+        line,
+        amount=line.amount + sign * by.amount,
+        quantity=line.quantity + sign * by.quantity,
+        attempts=line.attempts + sign * by.attempts,
+    )
+
+
+def _key(line: Line) -> tuple[str, ...]:
+    return line.part, line.model, line.month, line.step

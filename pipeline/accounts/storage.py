@@ -1,0 +1,60 @@
+"""What bytes cost: those that were moved to the DVC remote, and those that lie there since.
+
+    cost = GB moved * transfer_gb + GB * months stored * storage_gb_month
+
+A GB has 10^9 bytes. Only new bytes are pushed (pipeline.workspaces), and nothing says that they were removed since: so they count as
+stored until now. What is in the local cache alone, in MLflow and in the prediction log is not in the ledger and has no line.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from fractions import Fraction
+
+import sqlalchemy as sa
+
+from pipeline.accounts.lines import STORAGE, TRANSFER, Line, Sum, ms_of, spans
+from pipeline.accounts.money import exact
+from pipeline.ledger.columns import number
+from pipeline.ledger.events import DataLanded, StageKept
+from pipeline.ledger.store import EVENTS, Ledger
+from pipeline.settings.accounts import Prices
+
+GB = 10**9
+
+
+def storage_lines(ledger: Ledger, prices: Prices, until: int, *, model: str = "") -> list[Line]:
+    """A line of transfer for each run, and one of storage for each model and month."""
+    pushed = number(ledger, "pushed_bytes")
+    query = sa.select(EVENTS.c.at, EVENTS.c.model, EVENTS.c.run, pushed.label("bytes"))
+    query = query.where(EVENTS.c.kind.in_([DataLanded.KIND, StageKept.KIND]))
+    if model:
+        query = query.where(EVENTS.c.model == model)
+    moved: dict[tuple[str, str, str], Sum] = defaultdict(Sum)
+    landed: dict[str, list[tuple[int, Fraction]]] = defaultdict(list)
+    for row in ledger.rows(query.order_by(EVENTS.c.seq)):
+        if not row.bytes:
+            continue
+        gb = Fraction(round(row.bytes), GB)
+        moved[row.model, row.at[:7], row.run].add(gb, exact(prices.at(row.at).transfer_gb))
+        landed[row.model].append((ms_of(row.at), gb))
+    known = prices.known("transfer_gb")
+    lines = [
+        Line(TRANSFER, name, month, of.amount, of.quantity, run, price=known)
+        for (name, month, run), of in moved.items()
+    ]
+    return lines + [line for name, steps in landed.items() for line in _stored(name, steps, prices, until)]
+
+
+def _stored(model: str, landed: list[tuple[int, Fraction]], prices: Prices, until: int) -> list[Line]:
+    """From one landing to the next as many bytes lie there as have landed so far."""
+    changes = [ms_of(since) for since, _ in prices.periods if since]
+    sums: dict[str, Sum] = defaultdict(Sum)
+    stored = Fraction(0)
+    ends = [at for at, _ in landed[1:]] + [until]
+    for (start, gb), end in zip(landed, ends, strict=True):
+        stored += gb
+        for span in spans(start, end, changes):
+            sums[span.month].add(stored * span.months, exact(prices.at(span.at).storage_gb_month))
+    known = prices.known("storage_gb_month")
+    return [Line(STORAGE, model, month, of.amount, of.quantity, price=known) for month, of in sums.items()]

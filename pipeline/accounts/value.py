@@ -1,0 +1,184 @@
+"""Whether a deployment paid: champion against predecessor on the same labelled rows that came later, times the model's economics, minus
+what the deployment cost.
+
+It counts on the windows that the champion answered most of (`windows.py`). Its cost is that of its runs (steps, transfer, people) and of
+the second slot while both ran. A digest that went live again has its windows once, with its newest deployment, and its runs once, with
+its first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from pipeline.accounts.compute import compute_lines, killed_lines
+from pipeline.accounts.lines import Line, ms_of, spans, total
+from pipeline.accounts.money import as_float
+from pipeline.accounts.people import people_lines
+from pipeline.accounts.slots import SlotLife, slot_lives
+from pipeline.accounts.statement import Terms
+from pipeline.accounts.storage import storage_lines
+from pipeline.accounts.windows import Gain, gain, scored_windows
+from pipeline.ledger.events import VersionRegistered
+from pipeline.ledger.rollout_events import MOVES, Move, RolledBack, RolloutEnded, Undeployed
+from pipeline.ledger.store import Entry, Ledger
+from pipeline.settings.accounts import Prices
+
+FIRST, PAID, DID_NOT_PAY, OPEN, UNKNOWN = "the first version", "paid", "did not pay", "open", "no labels yet"
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """`version` went live in place of `previous`, '' for none. `cost` is in the currency of the prices; `gain` is None without labelled
+    windows of both. `left` is set where a rollback left it."""
+
+    seq: int
+    at: str
+    run: str
+    version: str
+    digest: str
+    previous: str
+    previous_digest: str
+    cost: Fraction
+    second_slot: Fraction
+    gain: Gain | None
+    value_known: str
+    cost_known: str = "measured"
+    left: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """Of the interval as a whole, so that luck is called open."""
+        if not self.previous:
+            return FIRST
+        if self.gain is None:
+            return DID_NOT_PAY if self.left else UNKNOWN
+        if self.gain.low is None or self.gain.high is None:
+            return OPEN
+        cost = float(self.cost)
+        return PAID if self.gain.low > cost else DID_NOT_PAY if self.gain.high < cost else OPEN
+
+    @property
+    def why(self) -> str:
+        if self.gain is None:
+            said = "" if not self.previous else "no labelled window has both versions"
+            return "; ".join(filter(None, [self.left and f"rolled back at {self.left[:16]}Z", said]))
+        said = f"{self.gain.rows:,} labelled rows of {self.gain.windows} windows"
+        return said if self.gain.low is not None else f"{said}: one window has no interval"
+
+    def as_dict(self) -> dict[str, Any]:
+        cost, found = float(self.cost), self.gain
+        net = (
+            {"net": None, "net_low": None, "net_high": None}
+            if found is None
+            else {
+                "net": found.saved - cost,
+                "net_low": None if found.low is None else found.low - cost,
+                "net_high": None if found.high is None else found.high - cost,
+            }
+        )
+        return {
+            "version": self.version,
+            "previous": self.previous or None,
+            "live_at": self.at,
+            "run": self.run or None,
+            "rolled_back_at": self.left or None,
+            "cost": as_float(self.cost),
+            "of_it_second_slot": as_float(self.second_slot),
+            "worth": found.saved if found else None,
+            "worth_low": found.low if found else None,
+            "worth_high": found.high if found else None,
+            **net,
+            "windows": found.windows if found else 0,
+            "labelled_rows": found.rows if found else 0,
+            "verdict": self.verdict,
+            "why": self.why,
+            "known": {"losses": "measured", "value_of_a_unit": self.value_known, "cost": self.cost_known},
+            "events": [self.seq, *(found.events if found else ())],
+        }
+
+
+def deployments(ledger: Ledger, terms: Terms, model: str, until: str) -> list[Deployment]:
+    """The deployments of a model, oldest first, without those that found their version live already. Raises LedgerError."""
+    moves: list[Entry[Move | Undeployed]] = ledger.events(*MOVES, Undeployed, model=model)
+    live: list[tuple[Entry[RolloutEnded], Move | None]] = []
+    before: Move | None = None
+    for entry in moves:
+        event = entry.event
+        if isinstance(event, RolloutEnded) and not event.already_live:
+            live.append((entry, before))  # type: ignore[arg-type]
+        before = None if isinstance(event, Undeployed) else event
+    windows = scored_windows(ledger, model, terms.loss(model))
+    value, known = terms.economics(model).unit
+    runs = _run_costs(ledger, terms, model, until, [entry for entry, _ in live])
+    lives = slot_lives(ledger, terms.size, ms_of(until), model=model)
+    newest = {entry.event.digest: entry.seq for entry, _ in live}
+    found = []
+    for entry, previous in live:
+        event, old = entry.event, previous.digest or "" if previous else ""
+        served = [window for window in windows if window.served == event.digest and newest[event.digest] == entry.seq]
+        second = _second_slot(lives, entry, terms.prices)
+        found.append(
+            Deployment(
+                entry.seq,
+                entry.at,
+                entry.run,
+                event.version,
+                event.digest or "",
+                previous.version if previous else "",
+                old,
+                total(runs[entry.seq]) + second,
+                second,
+                gain(served, event.digest, old, value) if event.digest and old else None,
+                known,
+                "guess" if any(line.known == "guess" for line in runs[entry.seq]) else "measured",
+                _left(moves, entry),
+            )
+        )
+    return found
+
+
+def _left(moves: Sequence[Entry[Move | Undeployed]], live: Entry[RolloutEnded]) -> str:
+    """When a rollback left it; '' when another move came next, or none."""
+    after = next((move for move in moves if move.seq > live.seq), None)
+    return after.at if after is not None and isinstance(after.event, RolledBack) else ""
+
+
+def _run_costs(
+    ledger: Ledger, terms: Terms, model: str, until: str, live: Sequence[Entry[RolloutEnded]]
+) -> dict[int, list[Line]]:
+    """What the runs of each deployment cost, by its number, line by line: the run that registered the version, and the one that brought it live."""
+    registered = ledger.events(VersionRegistered, model=model)
+    of: dict[int, set[str]] = {}
+    counted: set[str] = {""}
+    for entry in live:
+        made = [each.run for each in registered if each.event.version == entry.event.version and each.seq < entry.seq]
+        of[entry.seq] = {entry.run, *made[-1:]} - counted
+        counted |= of[entry.seq]
+    wanted = counted - {""}
+    ended = compute_lines(ledger, terms.prices, model=model, runs=wanted) if wanted else []
+    lines = [
+        *ended,
+        *killed_lines(ledger, ended, until, model=model),
+        *(line for line in storage_lines(ledger, terms.prices, ms_of(until), model=model) if line.run),
+        *people_lines(ledger, terms.prices, terms.economics, model=model),
+    ]
+    return {seq: [line for line in lines if line.run in runs] for seq, runs in of.items()}
+
+
+def _second_slot(lives: Sequence[SlotLife], live: Entry[RolloutEnded], prices: Prices) -> Fraction:
+    """What the slots that were there before cost beside the new one, from its start on."""
+    at = ms_of(live.at)
+    own = [life for life in lives if life.version == live.event.version and life.start <= at]
+    if not own:
+        return Fraction(0)
+    new = own[-1]
+    changes = [ms_of(since) for since, _ in prices.periods if since]
+    found = Fraction(0)
+    for old in lives:
+        if old is not new and old.start < new.start < old.end:
+            for span in spans(new.start, min(old.end, new.end), changes):
+                found += span.hours * old.hour(prices.at(span.at))
+    return found

@@ -1,0 +1,127 @@
+"""Whether it paid not to retrain: for each decision to wait, what the champion lost by its age in the window after it, against what a
+retrain would have cost.
+
+    lost = excess(age) * labelled rows of the window after the decision * value of a unit of loss
+
+`excess(age)` is how much more loss a version of that age has than a new one on the same rows, as the model's newest backtest measured it.
+Nobody can know it of a version that was never trained: so the rows are measured, and the excess is the backtest's, with its error. Without
+a backtest there is only what the receipt expected, and the account says so. A week that a retrain is put off costs its excess and no more,
+as the next look may retrain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from pipeline.accounts.statement import Terms
+from pipeline.accounts.windows import ScoredWindow, scored_windows
+from pipeline.ledger.decision_events import Backtested
+from pipeline.ledger.receipt_events import RetrainDecided
+from pipeline.ledger.store import Entry, Ledger
+
+# Of a two-sided interval of 90 % under a normal distribution.
+NORMAL = 1.645
+BACKTEST, RECEIPT = "the newest backtest's excess by age", "the receipt's expectation"
+PAID, DID_NOT_PAY, OPEN, UNKNOWN = "waiting paid", "waiting did not pay", "open", "no labels yet"
+
+
+@dataclass(frozen=True)
+class Wait:
+    """The decision as of `as_of` not to retrain: what it lost, from `low` to `high`, and what a retrain would have cost; None where
+    nobody knows. `rows` are the labelled ones of the window after it."""
+
+    seq: int
+    as_of: str
+    champion: str
+    age: int | None
+    rows: int
+    lost: float | None
+    low: float | None
+    high: float | None
+    retrain_cost: float | None
+    basis: str
+    events: tuple[int, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        if self.lost is None or self.retrain_cost is None:
+            return UNKNOWN
+        low, high = self.low, self.high
+        if low is None or high is None:
+            return OPEN
+        return PAID if high < self.retrain_cost else DID_NOT_PAY if low > self.retrain_cost else OPEN
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "as_of": self.as_of,
+            "champion": self.champion,
+            "age_windows": self.age,
+            "labelled_rows": self.rows,
+            "lost": self.lost,
+            "lost_low": self.low,
+            "lost_high": self.high,
+            "retrain_cost": self.retrain_cost,
+            "basis": self.basis,
+            "known": "measured" if self.basis == BACKTEST else "guess",
+            "verdict": self.verdict,
+            "events": [self.seq, *self.events],
+        }
+
+
+def waits(ledger: Ledger, terms: Terms, model: str) -> list[Wait]:
+    """The decisions of a model to wait, oldest first; of a look that was repeated the last."""
+    decided = {each.event.as_of: each for each in ledger.events(RetrainDecided, model=model)}
+    if not decided:
+        return []
+    loss = terms.loss(model)
+    windows = scored_windows(ledger, model, loss)
+    # In another loss its curve is in another unit.
+    tested = [each for each in ledger.events(Backtested, model=model) if loss in ("", each.event.loss)]
+    value, _ = terms.economics(model).unit
+    return [
+        _wait(each, windows, tested[-1] if tested else None, value)
+        for each in decided.values()
+        if each.event.decision == "wait"
+    ]
+
+
+def _wait(
+    entry: Entry[RetrainDecided], windows: Sequence[ScoredWindow], tested: Entry[Backtested] | None, value: float
+) -> Wait:
+    decided = entry.event
+    age = decided.ages.get(decided.champion)
+    after = [window for window in windows if _begins_next(window, decided.as_of)][:1]
+    rows, seqs = sum(window.labelled for window in after), tuple(seq for window in after for seq in window.events)
+    excess = _excess(tested.event.curve, age) if tested is not None and age is not None else None
+    if tested is None or excess is None:
+        return Wait(
+            entry.seq, decided.as_of, decided.champion, age, rows, *_expected(decided), decided.cost, RECEIPT, seqs
+        )
+    seqs += (tested.seq,)
+    if not after:
+        return Wait(entry.seq, decided.as_of, decided.champion, age, 0, None, None, None, decided.cost, BACKTEST, seqs)
+    lost = excess * rows * value
+    b, error = (tested.event.staleness.get(key, 0.0) for key in ("b", "error"))
+    spread = abs(lost) * NORMAL * error / b if b > 0 else None
+    low, high = (None, None) if spread is None else (lost - spread, lost + spread)
+    return Wait(entry.seq, decided.as_of, decided.champion, age, rows, lost, low, high, decided.cost, BACKTEST, seqs)
+
+
+def _expected(decided: RetrainDecided) -> tuple[float | None, float | None, float | None]:
+    return decided.saving, decided.low, decided.high
+
+
+def _begins_next(window: ScoredWindow, as_of: str) -> bool:
+    """Whether it is the first whole window after the look: a look inside a window waits for the next one."""
+    start, end = datetime.fromisoformat(window.start), datetime.fromisoformat(window.end)
+    looked = datetime.fromisoformat(as_of)
+    return timedelta(0) <= start - looked < end - start
+
+
+def _excess(curve: Sequence[Mapping[str, Any]], age: int) -> float | None:
+    """At that age, or at the largest that was measured below it; None where none was."""
+    known = {int(point["age"]): float(point["excess"]) for point in curve if int(point["age"]) <= age}
+    return known[max(known)] if known else None

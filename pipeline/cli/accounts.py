@@ -1,0 +1,56 @@
+"""The commands about money."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+from pipeline.cli import account_table, roi_table
+from pipeline.cli.commands import Answer, context_of_a_person, known_model
+from pipeline.errors import SettingsError
+
+MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
+
+
+def costs(arguments: argparse.Namespace) -> Answer:
+    from pipeline.accounts.statement import Terms, statement
+    from pipeline.ledger.costs import run_costs
+
+    context = context_of_a_person()
+    model = known_model(context, arguments.model)
+    terms = Terms.of(context.params)
+    bill = statement(context.ledger, terms, model=model, month=arguments.month, run=arguments.run)
+    with context.ledger.reading():
+        runs = [
+            each for run in bill.shown_runs for each in run_costs(context.ledger, terms.prices, run=run, model=model)
+        ]
+    if arguments.run and not runs:
+        raise SettingsError(f"run {arguments.run}", "is not in the ledger", "`perennial costs` lists the newest runs")
+    values = {**bill.as_dict(), "runs": [run.as_dict() for run in runs]}
+    return Answer(account_table.costs(bill, runs, arguments.run), values)
+
+
+def account(arguments: argparse.Namespace) -> Answer:
+    from pipeline.accounts.account import account as account_of
+    from pipeline.accounts.statement import Terms
+
+    context = context_of_a_person()
+    told = account_of(context.ledger, Terms.of(context.params), known_model(context, arguments.model))
+    return Answer(account_table.account(told), told.as_dict())
+
+
+def roi(arguments: argparse.Namespace) -> Answer:
+    from pipeline.accounts.roi import roi as roi_of
+    from pipeline.accounts.statement import Terms
+
+    context = context_of_a_person()
+    model = known_model(context, arguments.model)
+    earned = roi_of(context.ledger, Terms.of(context.params), context.params.baseline, model=model)
+    return Answer(roi_table.roi(earned), earned.as_dict())
+
+
+def month(text: str) -> str:
+    """A month like 2026-03. Raises argparse.ArgumentTypeError."""
+    if text and not MONTH.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a month; write it like 2026-03")
+    return text

@@ -1,0 +1,218 @@
+"""What deployments and decisions to wait were worth, and how deployments go, on a history that is worked by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.accounts.account import account
+from pipeline.accounts.slots import Size
+from pipeline.accounts.statement import Terms
+from pipeline.accounts.waits import BACKTEST, RECEIPT
+from pipeline.ledger.decision_events import Backtested
+from pipeline.ledger.events import DriftChecked, RunOpened, StepEnded, VersionRegistered
+from pipeline.ledger.receipt_events import RetrainDecided, WindowScored
+from pipeline.ledger.rollout_events import (
+    RollbackStarted,
+    RolledBack,
+    RolloutEnded,
+    RolloutFailed,
+    SlotEnded,
+    SlotStarted,
+)
+from pipeline.ledger.store import Ledger
+from pipeline.settings.accounts import Prices
+from pipeline.settings.economics import Economics
+
+PRICES = Prices(cpu_core_hour=3.6, memory_gb_hour=0, engineer_hour=60)
+UNTIL = "2026-03-01T00:00:00.000Z"
+
+
+def terms(value: float | None = 2.0, minutes: float = 10) -> Terms:
+    stated = Economics(value=value, retrain_minutes=minutes)
+    return Terms(PRICES, lambda model: stated, lambda model: Size(1, 1024), lambda model: "log_loss")
+
+
+class Story:
+    """A model's ledger: version 1 is live, version 2 follows on 1 February."""
+
+    def __init__(self, folder) -> None:
+        self.ledger = Ledger(f"sqlite:///{folder / 'ledger.db'}")
+        self.version("1", "01-01")
+        self.version("2", "02-01")
+
+    def note(self, event, at: str, run: str = "", step: str = "") -> None:
+        self.ledger.append(event, "m", run, step, at=f"2026-{at}Z")
+
+    def version(self, version: str, day: str) -> None:
+        run, as_of = f"r{version}", f"2026-{day}T00:00:00+00:00"
+        before = str(int(version) - 1)
+        self.note(RunOpened(as_of=as_of, reason="drift"), f"{day}T01:00:00.000", run)
+        self.note(StepEnded(state="success", wall_s=1, cpu_s=1000, peak_mb=1), f"{day}T01:30:00.000", run, "train")
+        self.note(
+            VersionRegistered(version=version, mlflow_run="x", data_version="d", as_of=as_of),
+            f"{day}T01:30:00.000",
+            run,
+        )
+        self.note(SlotStarted(version=version, slot=f"s{version}"), f"{day}T02:00:00.000")
+        ended = RolloutEnded(
+            version=version, slot=f"s{version}", digest=f"d{version}", previous=before, to_traffic_s=4.0
+        )
+        self.note(ended, f"{day}T02:00:00.000", run)
+        if version != "1":
+            self.note(SlotEnded(version=before, slot=f"s{before}"), f"{day}T04:00:00.000")
+
+    def window(
+        self, day: int, losses: dict[str, float], rows: int = 100, served: str = "d2", loss: str = "log_loss"
+    ) -> None:
+        start, end = (f"2026-02-{each:02d}T00:00:00+00:00" for each in (day, day + 7))
+        scored = WindowScored(
+            start=start, end=end, as_of=end, loss=loss, requests=rows, labelled=rows, losses=losses, served=served
+        )
+        self.note(scored, "02-28T00:00:00.000")
+
+    def account(self, terms: Terms):
+        return account(self.ledger, terms, "m", UNTIL)
+
+
+@pytest.fixture
+def story(tmp_path) -> Story:
+    return Story(tmp_path)
+
+
+def test_a_deployment_is_worth_its_gain_on_the_same_rows_minus_its_cost(story):
+    """Gains of three windows, 20, 24 and 28, with Student's interval, against 18.20 for a step, a person and a second slot: it paid."""
+    # Cost: 1000 processor seconds at 3.6 an hour are 1.00; 10 minutes at 60 an hour are 10.00; the first slot two hours beside it, 7.20.
+    for day, gained in ((1, 0.10), (8, 0.12), (15, 0.14)):
+        story.window(day, {"d1": 0.5 + gained, "d2": 0.5})
+    first, second = story.account(terms()).deployments
+    assert (first.verdict, first.gain) == ("the first version", None)
+    assert float(second.cost) == pytest.approx(1.00 + 10.00 + 7.20)
+    found = second.gain
+    # 2.92 is Student's quantile at 0.95 with 2 degrees of freedom, 4 the gains' standard deviation.
+    assert found.saved == pytest.approx(72)
+    assert found.high - found.saved == pytest.approx(2.92 * 4 * 3**0.5, abs=0.01)
+    assert (found.windows, found.rows, second.verdict) == (3, 300, "paid")
+    assert second.as_dict()["net_low"] == pytest.approx(72 - 2.92 * 4 * 3**0.5 - 18.2, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("gains", "verdict"),
+    [
+        ([0.01, 0.012, 0.011], "did not pay"),
+        ([-0.2, -0.19, -0.21], "did not pay"),
+        ([0.3, -0.2, 0.1], "open"),
+        ([0.4], "open"),
+        ([], "no labels yet"),
+    ],
+)
+def test_a_deployment_that_did_not_pay_is_told_so_and_luck_is_called_open(story, gains, verdict):
+    """The whole interval must lie above the cost to have paid, and below it not to have; one window has no interval."""
+    for i, gained in enumerate(gains):
+        story.window(1 + 7 * i, {"d1": 0.5 + gained, "d2": 0.5})
+    assert story.account(terms()).deployments[1].verdict == verdict
+
+
+def test_windows_of_another_version_or_another_loss_do_not_count(story):
+    """Only windows that the champion served, in the loss of today's economics, and with both versions, are counted."""
+    story.window(1, {"d1": 0.7, "d2": 0.5}, served="d1")
+    story.window(8, {"d2": 0.5})
+    story.window(15, {"d1": 0.7, "d2": 0.5}, loss="brier")
+    assert story.account(terms()).deployments[1].gain is None
+
+
+def test_a_version_that_was_rolled_back_before_any_label_did_not_pay(story):
+    """What a rollback left without a labelled window cost its money and earned nothing."""
+    story.note(RollbackStarted(version="1", left="2"), "02-01T05:00:00.000")
+    story.note(RolledBack(version="1", digest="d1", left="2", left_digest="d2"), "02-01T05:00:10.000")
+    told = story.account(terms()).deployments[1].as_dict()
+    assert (told["verdict"], told["worth"]) == ("did not pay", None)
+    assert told["why"].startswith("rolled back at 2026-02-01T05:00")
+
+
+def test_what_the_value_is_a_guess_of_is_said(story):
+    """Without economics.value the worth is a guess, and says so."""
+    story.window(1, {"d1": 0.7, "d2": 0.5})
+    told = story.account(terms(value=None)).deployments[1].as_dict()
+    assert told["known"]["value_of_a_unit"] == "guess"
+    assert told["worth"] == pytest.approx(0.2 * 100 * 0.1)
+
+
+def decided(day: str, **more) -> RetrainDecided:
+    given = {"as_of": f"2026-02-{day}T00:00:00+00:00", "champion": "2", "digest": "d2", "rule": "value", "says": "wait"}
+    return RetrainDecided(**given, decision="wait", why="", cost=24.0, ages={"2": 3}, **more)
+
+
+BACKTESTED = {
+    "start": "2025-01-01",
+    "end": "2026-01-01",
+    "window_days": 7.0,
+    "windows": 52,
+    "delay": 1,
+    "compared_from": "2025-02-01",
+    "loss": "log_loss",
+    "recommendation": "",
+    "best": "value",
+    "tells": True,
+    "curve": [
+        {"age": 1, "excess": 0.01, "pairs": 9},
+        {"age": 2, "excess": 0.05, "pairs": 8},
+        {"age": 5, "excess": 0.9, "pairs": 2},
+    ],
+    "staleness": {"b": 0.1, "error": 0.02},
+}
+
+
+def test_a_decision_to_wait_is_judged_by_the_rows_after_it(story):
+    """Waiting at age 3 loses the excess of age 2 on the rows of the next window: 0.05 x 100 x 2 = 10, less than a retrain."""
+    story.note(Backtested(**BACKTESTED), "01-15T00:00:00.000")
+    story.note(decided("08"), "02-08T06:00:00.000")
+    story.window(8, {"d2": 0.5})
+    (wait,) = story.account(terms()).waits
+    assert (wait.lost, wait.basis, wait.verdict) == (pytest.approx(10), BACKTEST, "waiting paid")
+    assert wait.high == pytest.approx(10 + 1.645 * 10 * 0.2)
+
+
+def test_a_wait_without_a_backtest_has_the_receipts_expectation_alone(story):
+    """Without a backtest the account shows what the receipt expected, as a guess; and nothing where it expected nothing."""
+    story.note(decided("08", saving=90.0, low=50.0, high=130.0), "02-08T06:00:00.000")
+    story.note(decided("15"), "02-15T06:00:00.000")
+    one, other = story.account(terms()).waits
+    assert (one.basis, one.verdict, one.as_dict()["known"]) == (RECEIPT, "waiting did not pay", "guess")
+    assert other.verdict == "no labels yet"
+
+
+def test_the_figures_of_deployments_are_those_of_the_events(story):
+    """Lead time, frequency, failures, restore, rollback, staleness, minutes, incidents and drift come from the ledger's times."""
+    story.note(StepEnded(state="failed", wall_s=1, cpu_s=1, peak_mb=1), "02-03T00:00:00.000", "r3", "check_gates")
+    story.note(RolloutFailed(version="9", error="did not start"), "02-04T00:00:00.000")
+    alarm = {"since": "2026-02-05T00:00:00+00:00", "start": "2026-02-04T22:00:00+00:00", "features": {}}
+    story.note(
+        DriftChecked(verdict="drift", reason="", champion="2", as_of=alarm["since"], alarm=alarm), "02-05T00:00:00.000"
+    )
+    story.version("3", "02-05")
+    story.note(RollbackStarted(version="2", left="3"), "02-06T02:00:00.000")
+    story.note(RolledBack(version="2", digest="d2", left="3", left_digest="d3"), "02-06T02:00:30.000")
+    told = story.account(terms()).as_dict()
+    figures = {name: figure["value"] for name, figure in told["figures"].items()}
+    assert figures == pytest.approx(
+        {
+            "lead_time_s": 2 * 3600,
+            "run_to_live_s": 3600,
+            "deployments_a_week": 3 / ((58 + 22 / 24) / 7),
+            "failed_share": 2 / 4,
+            "restore_s": 86_430,
+            "rollback_s": 30,
+            "deploy_s": 4,
+            # Version 1 was replaced at 31 days and 2 hours, 2 at 4 and 2, 3 at 1 day 2:00:30; today's is of 1 February.
+            "staleness_days": (4 + 2 / 24 + 28) / 2,
+            "engineer_minutes": 10,
+            "stopped_by_a_gate": 1,
+            "stopped_by_a_rollout": 1,
+            "stopped_by_a_rollback": 1,
+            "drift_latency_min": 120,
+            "recovery_min": 120,
+            "lifecycle_cost": told["bill"]["total"] / 3,
+        }
+    )
+    assert told["figures"]["stopped_by_a_rollback"]["events"] == [story.ledger.events(RolledBack)[0].seq]
+    assert [row["platform"] for row in told["platforms"]][1:] == ["MLflow (local)", "SageMaker", "Kubeflow", "Azure ML"]

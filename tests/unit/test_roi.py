@@ -1,0 +1,111 @@
+"""Whether automation pays: channels, break-even, and what the study's own example comes to."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.accounts.roi import roi
+from pipeline.accounts.source_example import source_example
+from pipeline.accounts.statement import Terms
+from pipeline.ledger.events import StepEnded
+from pipeline.ledger.rollout_events import RolledBack, RolloutEnded
+from pipeline.ledger.store import Ledger
+from pipeline.settings.accounts import STUDY, Baseline, Prices
+
+PRICES = Prices(cpu_core_hour=3600, memory_gb_hour=0, engineer_hour=100)
+CLAIMS = {
+    "source": STUDY,
+    "manual_engineer_hours_per_deployment": (8, 16),
+    "automated_engineer_hours_per_deployment": (0.5, 2),
+}
+UNTIL = "2027-01-01T06:00:00.000Z"
+
+
+@pytest.fixture
+def ledger(tmp_path) -> Ledger:
+    """Two models over a year: `a` by hand and by schedule, `b` by hand alone; 1,200 of machine time."""
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+
+    def live(model: str, run: str, day: str) -> None:
+        ledger.append(
+            StepEnded(state="success", wall_s=1, cpu_s=400, peak_mb=0),
+            model,
+            run,
+            "train",
+            at=f"2026-{day}T00:00:00.000Z",
+        )
+        ledger.append(RolloutEnded(version="1", digest=run), model, run, at=f"2026-{day}T00:00:00.000Z")
+
+    live("a", "cli/a/1", "01-01")
+    live("b", "cli/b/1", "01-01")
+    live("a", "retrain__a/scheduled__2026-02-01", "02-01")
+    return ledger
+
+
+def told(ledger: Ledger, model: str = "", **stated) -> dict:
+    return roi(ledger, Terms(PRICES), Baseline.model_validate({**CLAIMS, **stated}), model=model, until=UNTIL).as_dict()
+
+
+def test_the_four_channels_say_how_each_is_known(ledger):
+    """Two models over a year: claimed channels are their ranges times model-years, and a stated one is yours."""
+    found = told(ledger, saved_compute=(1_000, 2_000))
+    channels = {each["channel"]: (each["low"], each["high"], each["known"]) for each in found["savings"]}
+    assert found["model_years"] == pytest.approx(2)
+    # 3 deployments, 8 - 2 to 16 - 0.5 hours, at 100.
+    assert channels["engineer time"] == (pytest.approx(1_800), pytest.approx(4_650), "claimed")
+    assert channels["incidents"] == (pytest.approx(20_000), pytest.approx(50_000), "claimed")
+    assert channels["time to market"] == (pytest.approx(40_000), pytest.approx(120_000), "claimed")
+    assert channels["compute"] == (pytest.approx(2_000), pytest.approx(4_000), "yours")
+
+
+def test_incidents_that_have_a_price_are_counted(ledger):
+    """With incident_cost the channel is the failures by hand minus those that happened."""
+    ledger.append(RolledBack(version="1", left="2"), "a", at="2026-03-01T00:00:00.000Z")
+    (found,) = (each for each in told(ledger, incident_cost=1_000)["savings"] if each["channel"] == "incidents")
+    assert (found["low"], found["high"]) == (
+        pytest.approx(1_000 * (3 * 0.15 - 1)),
+        pytest.approx(1_000 * (3 * 0.3 - 1)),
+    )
+    assert found["count"] == 1
+
+
+def test_break_even_is_the_investment_over_what_is_left_a_month(ledger):
+    """Low: 100,000 over 2 models of 140,000 a year minus the bill; high: 380,000 over 50,000; the month counts from the first event."""
+    found = told(ledger)["break_even"]
+    assert found["low_months"] == pytest.approx(100_000 / (2 * 140_000 / 12 - 100))
+    assert found["mid_months"] == pytest.approx(240_000 / (2 * 95_000 / 12 - 100))
+    assert found["high_months"] == pytest.approx(380_000 / (2 * 50_000 / 12 - 100))
+    assert (found["low_month"], found["high_month"], found["known"]) == ("2026-05", "2029-11", "claimed")
+
+
+def test_a_bill_above_the_savings_never_breaks_even(ledger):
+    """Where a month costs more than it saves there is no month of break-even."""
+    nothing = dict.fromkeys(("saved_engineer_time", "saved_incidents", "saved_time_to_market", "saved_compute"), (0, 0))
+    assert told(ledger, **nothing)["break_even"]["low_months"] is None
+
+
+def test_each_model_and_one_more_have_their_cost(ledger):
+    """The bill is shared out by model, and one more model costs what those that are there cost in a month."""
+    found = told(ledger)
+    assert {row["model"]: row["bill"] for row in found["by_model"]} == {"a": 800, "b": 400}
+    one = found["marginal_model"]
+    assert [one[f"a_month_{name}"] for name in ("low", "median", "high")] == pytest.approx([400 / 12, 50, 800 / 12])
+    assert told(ledger, "b")["bill"] == 400
+
+
+def test_the_level_is_what_the_ledger_saw(ledger):
+    """By hand is level 1, a run by schedule level 3; together the lower one counts, with the events that show it."""
+    found = told(ledger)["maturity"]
+    assert (found["level"], found["by_model"]) == (1, {"a": 3, "b": 1})
+    assert told(ledger, "a")["maturity"]["name"] == "full automation"
+    assert found["events"] == [ledger.events(RolloutEnded, model="b")[0].seq]
+
+
+def test_the_studys_example_comes_out_as_far_as_its_parts_give_it():
+    """The sums and the low ends come out as printed, two of the high ends too; that of 5 models is said not to."""
+    found = source_example()
+    assert found["saved_a_model_and_year"] == [50_000, 140_000]
+    assert [row["computed_low"] for row in found["break_even"]] == pytest.approx([8, 4, 2])
+    assert all(row["low_comes_out"] for row in found["break_even"])
+    assert [row["high_comes_out"] for row in found["break_even"]] == [False, True, True]
+    assert found["does_not_come_out"].startswith("the high end of 5 models")
