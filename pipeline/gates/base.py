@@ -86,8 +86,10 @@ class ValidatedData:
 class PackagedModel(ValidatedData):
     """A model after the stage `package`, with the champion that it is to replace.
 
-    `held_out` has the held-out rows with scikit-learn's answers in the column `prediction`; `package` and `champion` answer
-    as their slots do. There may be no champion. With `accept_schema_change` the model may take other columns than the champion.
+    `held_out` has the held-out rows with the answers in the column `prediction` of the model that never saw them: it is judged. `served`
+    has the same rows with those of the refitted model, which is packed; None where the judged one is. `package` and `champion` answer as
+    their slots do. There may be no champion. With `accept_schema_change` the model may take other columns than the champion. `known` are
+    the categories that the judged model knows, by column; None where these are the package's.
     """
 
     evaluation: Evaluation
@@ -97,3 +99,5 @@ class PackagedModel(ValidatedData):
     champion_version: str | None = None
     backfill: bool = False
     accept_schema_change: bool = False
+    served: pd.DataFrame | None = None
+    known: Mapping[str, frozenset[str]] | None = None

@@ -9,6 +9,7 @@ import pandas as pd
 from pipeline.gates.base import PackagedModel
 from pipeline.serving.runtime import Runtime
 from pipeline.settings.models import Model
+from pipeline.training import refit
 from pipeline.training.evaluate import Evaluation
 from pipeline.workspaces.dvc_graph import Artifacts, read_json
 
@@ -32,4 +33,6 @@ def packaged_model(
         champion_version,
         backfill,
         accept_schema_change,
+        pd.read_parquet(files.served_predictions) if files.served_predictions != files.predictions else None,
+        refit.known_before(files.refit),
     )

@@ -21,6 +21,7 @@ from pipeline.gates import (
     naive_baseline,
     onnx_parity,
     own,
+    refit,
     rows_a_day,
     schema,
     unknown_categories,
@@ -44,6 +45,7 @@ MODEL_GATES: tuple[Callable[[PackagedModel], Verdict | None], ...] = (
     schema.verdict,
     unknown_categories.verdict,
     champion.verdict,
+    refit.verdict,
     onnx_parity.verdict,
 )
 

@@ -76,6 +76,7 @@ class Gates(Section):
     champion_tolerance: float = Field(default=0.0, ge=0)
     unknown_share: float = Field(default=0.5, ge=0, le=1)
     parity_tolerance: float = Field(default=1e-4, gt=0, lt=1)
+    refit_churn: float = Field(default=1.0, gt=0)
     # From a gate to its mode; a gate that is not named is on.
     modes: dict[str, Mode] = {}
     # A team's own gates; each reports under this name.

@@ -92,3 +92,5 @@ class Evaluation(Section):
     min_holdout_rows: int = Field(default=50, ge=1, le=MOST)
     reference_rows: int = Field(default=10_000, ge=1, le=MOST)
     golden_rows: int = Field(default=20, ge=1, le=MOST)
+    # Whether what is served learns from the held-out rows too, when these have judged the model.
+    refit: bool = True

@@ -54,7 +54,7 @@ def test_a_cell_is_the_loss_of_a_version_that_knew_no_later_label(first: tuple[L
     assert (history.delay, history.windows, matrix.untrained) == (1, 9, {})
     model, rows = MODEL.model_copy(update={"as_of": START + timedelta(days=4)}), customers()
     past = rows[(rows.decided_at <= model.as_of) & (rows.seen_at >= model.as_of - timedelta(days=30))]
-    fitted = fit.fit(past.reset_index(drop=True), model)
+    fitted = fit.fit(past.reset_index(drop=True), model, everything=True)
     begin = START + timedelta(days=10)
     window = rows[(rows.seen_at >= begin) & (rows.seen_at < begin + timedelta(days=2))]
     asked = frames.features_of(window.reset_index(drop=True), model)
