@@ -38,7 +38,7 @@ def world(project, ledger, churn_artifacts, tmp_path, monkeypatch):
     world.landed(YEAR, 86_400, 2 * 86_400)
     world.live("1", "2024-01-02T00:00:00+00:00")
 
-    def answers_of(context, name, package, rows, champion):
+    def answers_of(context, name, package, rows, champion, loaded=None):
         weeks = (rows["event_time"].min().to_pydatetime() - YEAR) // timedelta(days=7)
         right = world.right[package.version](weeks)
         return Answers(np.where(rows["target"] == 1, right, 1 - right))
