@@ -25,7 +25,10 @@ def backtest(arguments: argparse.Namespace) -> Answer:
     from pipeline.runs.backtest.run import backtest as replay_the_past
 
     context = context_of_a_person()
-    found = replay_the_past(context, arguments.model, arguments.start, arguments.end, arguments.window_days)
+    windows = [text for text in arguments.windows.split(",") if text]
+    found = replay_the_past(
+        context, arguments.model, arguments.start, arguments.end, arguments.window_days, windows=windows
+    )
     text = backtest_table.backtest(found)
     if arguments.apply:
         from pipeline.runs.backtest.apply import apply

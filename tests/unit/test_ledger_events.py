@@ -32,6 +32,8 @@ BACKTEST = {
     "economics": {"retrain": 24.0, "currency": "EUR"},
     "policies": [{"policy": "value", "total": 90.0, "retrains": 2}],
     "report": None,
+    "training_windows": [{"window_days": 30.0, "own": True, "whole": False, "loss": 0.5, "saved": None}],
+    "training_window": "keep source.window_days: 30",
 }
 WINDOW = {
     "start": "2024-01-01T00:00:00+00:00",
