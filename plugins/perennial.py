@@ -88,6 +88,13 @@ def create_page():
         except DataError:
             return HTMLResponse("There is no such data version.", status_code=404)
 
+    @page.get("/receipts/{model}", response_class=HTMLResponse, dependencies=[Depends(get_user)])
+    def receipts(model: str):
+        from pipeline.context import Context
+        from pipeline.pages.receipts import receipts_page
+
+        return receipts_page(Context.here(), model)
+
     alert_webhook.add_to(page)
     return page
 

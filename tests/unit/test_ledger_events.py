@@ -69,6 +69,7 @@ DECIDED = {
     "ages": {"1": 8},
     "losses": [{"start": "2024-02-19T00:00:00+00:00", "rows": 480, "by_version": {"1": 0.4}}],
     "economics": {"retrain": 24.0, "currency": "EUR"},
+    "ahead": 8,
 }
 SETTLED = {
     "as_of": "2024-03-01T00:00:00+00:00",
@@ -82,6 +83,7 @@ SETTLED = {
     "cost": 24.0,
     "currency": "EUR",
     "expected": 90.0,
+    "ahead": 8,
 }
 LANDED = {"2024-01-01.parquet": {"md5": "ab", "rows": 9, "delta_rows": 9, "view_of": None, "why": "first"}}
 WATCHED = {
