@@ -40,7 +40,7 @@ def main() -> bool:
         f"as judged costs {judged / weekly - 1:.1%} more; never retraining what is served as judged {judged_never / judged - 1:.1%} more"
     )
     for name in ESTIMATORS:
-        print(f"{name}: churn {', '.join(f'{_churn(model, root, name, day):.3f}' for day in LOOKED_AT)}")
+        print(f"{name}: churn {', '.join(f'{_churn(model, root, name, day):.3f}' for day in LOOKED_AT)}", flush=True)
     return within_limit("log loss of the refitted versions, as a share of the judged ones'", weekly / judged, 1.0)
 
 
@@ -71,4 +71,4 @@ def _churn(model: Model, root: Path, estimator: str, day: str) -> float:
     before, after = (
         Answers.of(evaluate.scored(each, out, model, schema.doubles), classes_of(each)) for each in (judged, again)
     )
-    return refit.churn(before, after)
+    return refit.churn(out[model.training.target].to_numpy(), before, after)

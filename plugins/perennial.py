@@ -6,7 +6,7 @@ from airflow.configuration import conf
 from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
 
-PREFIXES = ("retrain__", "monitor__", "operate__", "score__")
+PREFIXES = ("retrain__", "monitor__", "operate__", "score__", "backtest__")
 
 
 class Meter:
@@ -51,7 +51,10 @@ class Meter:
         dag_id = task_instance.dag_id
         model = dag_id.partition("__")[2]
         run = airflow_run(dag_id, task_instance.run_id)
-        Ledger(Environment.read().ledger_url).append(event, model, run, task_instance.task_id)
+        # Of a mapped task each part is a step.
+        part = getattr(task_instance, "map_index", -1)
+        step = task_instance.task_id if part < 0 else f"{task_instance.task_id}[{part}]"
+        Ledger(Environment.read().ledger_url).append(event, model, run, step)
 
 
 def create_page():

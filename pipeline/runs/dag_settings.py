@@ -48,6 +48,8 @@ class DagSettings(BaseModel):
     team: str | None = None
     # None without the section `scoring`: then there is no Dag that scores.
     scoring_cron: str | None = None
+    # None without `policy.backtest_cron`: then there is no Dag that replays the past.
+    backtest_cron: str | None = None
     fault: str = ""
 
     @property
@@ -83,6 +85,7 @@ class DagSettings(BaseModel):
             strategy=model.rollout.strategy,
             team=model.team,
             scoring_cron=model.scoring.cron if model.scoring else None,
+            backtest_cron=model.policy.backtest_cron,
         )
 
 

@@ -104,7 +104,7 @@ def refit(name: str, model: Model, files: Artifacts) -> str:
     done = refits.write(model, rows, files.model, files.predictions, files.refit, doubles)
     if not model.evaluation.refit:
         return "the model that was judged is served (evaluation.refit: false)"
-    line = f"learnt from {done.rows:,} rows, {done.new:,} of them held out; answers to these differ by {done.churn:.3f} of their spread"
+    line = f"learnt from {done.rows:,} rows, {done.new:,} of them held out; answers to these moved by {done.churn:.3f} of the judged model's error"
     return f"{line}; without {done.left_out:,} rows of classes that only they have" if done.left_out else line
 
 

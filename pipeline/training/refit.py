@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 # The categories that the judged model knows: the refitted one knows those of the held-out rows too.
 JUDGED = "judged.json"
+LEAST = 1e-3
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ def write(
     learnt, classes = len(fit.all_to_learn_from(rows, model)), classes_of(again)
     before = Answers.of(pd.read_parquet(predictions), classes)
     left_out = len(rows) - learnt
-    return Refitted(learnt, int(out.sum()) - left_out, churn(before, Answers.of(now, classes)), left_out)
+    moved = churn(now[model.training.target].to_numpy(), before, Answers.of(now, classes))
+    return Refitted(learnt, int(out.sum()) - left_out, moved, left_out)
 
 
 def refitted(rows: pd.DataFrame, model: Model, judged: Pipeline, doubles: Collection[str] = ()) -> Pipeline:
@@ -89,16 +91,28 @@ def refitted(rows: pd.DataFrame, model: Model, judged: Pipeline, doubles: Collec
     return pipeline
 
 
-def churn(before: Answers, after: Answers) -> float:
-    """The mean absolute difference of two models' answers to the same rows, as a share of the standard deviation of those `before`; of
-    classes over all their probabilities. 0 for the same answers, infinite where only those before are all the same."""
-    values, others = (answers.values.reshape(len(answers.values), -1) for answers in (before, after))
+def churn(target: np.ndarray, before: Answers, after: Answers) -> float:
+    """How far answers to the same rows moved, as a share of how far those `before` were from the `target`: the mean absolute difference of
+    the two, of classes over all of their probabilities.
+
+    A learner that knows each row by heart answers with its label, which is 1; one that moves further did not learn these rows. 0 for the
+    same answers. Errors under LEAST of the target's spread count as that: their last digits would decide.
+    """
+    truth = _as_answers(target, before)
+    values, others = before.values, after.values
     # Squares of large answers have no place in a float64.
-    largest = max(float(np.abs(values).max()), float(np.abs(others).max()), np.finfo("float64").tiny)
-    values, others = values / largest, others / largest
-    moved = float(np.abs(others - values).mean())
-    spread = float(np.sqrt(((values - values.mean(axis=0)) ** 2).mean()))
-    return moved / spread if spread > 0 else 0.0 if moved == 0 else float("inf")
+    largest = max(*(float(np.abs(each).max()) for each in (truth, values, others)), np.finfo("float64").tiny)
+    truth, values, others = truth / largest, values / largest, others / largest
+    moved, error = float(np.abs(others - values).mean()), float(np.abs(truth - values).mean())
+    error = max(error, LEAST * float(truth.std()))
+    return moved / error if error > 0 else 0.0 if moved == 0 else float("inf")
+
+
+def _as_answers(target: np.ndarray, answers: Answers) -> np.ndarray:
+    """The target as one who knows it would answer. A class that was never learnt is none of the classes."""
+    if answers.classes:
+        return (target[:, None] == np.array(answers.classes, object)).astype("float64")
+    return np.asarray(target, "float64")
 
 
 def known_before(folder: Path) -> dict[str, frozenset[str]] | None:

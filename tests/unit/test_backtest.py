@@ -15,12 +15,13 @@ import yaml
 
 from harness.project import CHURN, customers, write_params
 from pipeline.cli.main import main
+from pipeline.context import Context
 from pipeline.errors import PerennialError
 from pipeline.ledger.decision_events import Backtested
 from pipeline.ledger.store import Ledger
 from pipeline.policy.retraining.comparison import Saved
+from pipeline.runs.backtest import parts, training_windows
 from pipeline.runs.backtest import past as pasts
-from pipeline.runs.backtest import training_windows
 from pipeline.runs.backtest.matrix import LossMatrix, assembled, build
 from pipeline.runs.backtest.past import Span
 from pipeline.runs.backtest.run import span_of
@@ -193,6 +194,24 @@ def test_training_windows_are_compared_on_the_same_rows(project: Path, folder: P
     assert main([*asked, "--windows", "all"]) == 0
     assert len([*folder.iterdir()]) == made
     assert ledger.events(Backtested, model="churn")[-1].event.training_windows[1] == whole
+
+
+def test_the_tasks_of_a_dag_come_to_what_the_command_does(project: Path, monkeypatch) -> None:
+    """The last task finds the versions that those before it made, and trains none; on a server it has all of the work."""
+    block = {**BLOCK, "source": {**BLOCK["source"], "window_days": 10}}
+    write_params(project, {**yaml.safe_load((project / "params.yaml").read_text()), "models": {"churn": block}})
+    monkeypatch.setattr(training_windows, "USUAL", ("20",))
+    context = Context.here()
+    planned = parts.plan(context, "churn", datetime(2024, 3, 20, tzinfo=UTC))
+    assert planned == {"start": "2024-01-12T00:00:00+00:00", "end": "2024-03-16T00:00:00+00:00", "apart": ["10", "20"]}
+    assert [parts.make(context, "churn", planned, window) for window in planned["apart"]] == [8, 8]
+    found = parts.compare(context, "churn", planned)
+    assert found["trained"] == 0 and "source.window_days" in found["training_window"]
+    (entry,) = context.ledger.events(Backtested, model="churn")
+    assert [each["window_days"] for each in entry.event.training_windows] == [10, 20]
+    assert parts.make(context, "churn", planned, "20") == 0
+    monkeypatch.setattr(Context, "server_mode", True)
+    assert parts.plan(context, "churn")["apart"] == []
 
 
 @pytest.mark.parametrize("asked", ["0", "x", "-3", "1e9"])

@@ -121,12 +121,22 @@ def test_a_class_of_the_held_out_days_alone_waits() -> None:
     assert len(fit.all_to_learn_from(rows, model)) == len(rows) - (rows["plan"] == "gold").sum()
 
 
-def test_churn_is_of_the_spread_of_answers() -> None:
-    """The same for a target in thousandths and in 1e300; 0 for equal answers, infinite beside answers that are all one."""
-    before, after = np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 3.6])
+def test_churn_is_a_share_of_the_judged_models_error() -> None:
+    """The same for a target in thousandths and in 1e300, 1 for answers that know their rows by heart, 0 for equal answers."""
+    target, before, after = np.array([1.0, 2.0, 3.0]), np.array([1.5, 2.0, 3.5]), np.array([1.5, 2.0, 3.2])
     for unit in (1e-3, 1.0, 1e300):
-        found = refit.churn(Answers(before * unit), Answers(after * unit))
-        assert found == pytest.approx(0.2 / np.sqrt(2 / 3))
-    assert refit.churn(Answers(before), Answers(before)) == 0
-    assert refit.churn(Answers(np.ones(3)), Answers(before)) == np.inf
-    assert np.isnan(refit.churn(Answers(before), Answers(np.array([1.0, np.nan, 3.0]))))
+        found = refit.churn(target * unit, Answers(before * unit), Answers(after * unit))
+        assert found == pytest.approx(0.3)
+    assert refit.churn(target, Answers(before), Answers(target)) == pytest.approx(1)
+    assert refit.churn(target, Answers(before), Answers(before)) == 0
+    assert refit.churn(target, Answers(target), Answers(target + 1e-9)) < 1e-3, "the last digits of a perfect model"
+    assert refit.churn(np.ones(3), Answers(np.ones(3)), Answers(before)) == np.inf
+    assert np.isnan(refit.churn(target, Answers(before), Answers(np.array([1.0, np.nan, 3.0]))))
+
+
+def test_churn_of_classes_is_over_their_probabilities() -> None:
+    """Half of the way to the label of one of two rows; a class that nobody learnt is none of them."""
+    classes, before = ("a", "b"), np.array([[0.5, 0.5], [1.0, 0.0]])
+    answers = [Answers(values, classes) for values in (before, np.array([[0.75, 0.25], [1.0, 0.0]]))]
+    assert refit.churn(np.array(["a", "a"], object), *answers) == pytest.approx(0.5)
+    assert refit.churn(np.array(["a", "new"], object), *answers) == pytest.approx(0.25 / 1.0)
