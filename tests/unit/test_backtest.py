@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -196,20 +197,23 @@ def test_training_windows_are_compared_on_the_same_rows(project: Path, folder: P
     assert ledger.events(Backtested, model="churn")[-1].event.training_windows[1] == whole
 
 
-def test_the_tasks_of_a_dag_come_to_what_the_command_does(project: Path, monkeypatch) -> None:
-    """The last task finds the versions that those before it made, and trains none; on a server it has all of the work."""
-    block = {**BLOCK, "source": {**BLOCK["source"], "window_days": 10}}
-    write_params(project, {**yaml.safe_load((project / "params.yaml").read_text()), "models": {"churn": block}})
-    monkeypatch.setattr(training_windows, "USUAL", ("20",))
-    context = Context.here()
+def test_the_tasks_of_a_dag_make_what_the_last_one_compares(project: Path, monkeypatch) -> None:
+    """Each training window in the folder and the span that the comparison takes; on a server that has all of the work."""
+    context, made = Context.here(), []
     planned = parts.plan(context, "churn", datetime(2024, 3, 20, tzinfo=UTC))
-    assert planned == {"start": "2024-01-12T00:00:00+00:00", "end": "2024-03-16T00:00:00+00:00", "apart": ["10", "20"]}
-    assert [parts.make(context, "churn", planned, window) for window in planned["apart"]] == [8, 8]
-    found = parts.compare(context, "churn", planned)
-    assert found["trained"] == 0 and "source.window_days" in found["training_window"]
-    (entry,) = context.ledger.events(Backtested, model="churn")
-    assert [each["window_days"] for each in entry.event.training_windows] == [10, 20]
-    assert parts.make(context, "churn", planned, "20") == 0
+    assert planned == {"start": "2024-02-01T00:00:00+00:00", "end": "2024-03-16T00:00:00+00:00", "apart": ["30", "75"]}
+    monkeypatch.setattr(parts, "build", lambda *asked, **_: made.append(asked) or SimpleNamespace(trained=3))
+    assert [parts.make(context, "churn", planned, window) for window in ("30", "75", "7")] == [3, 3, 0]
+    span = Span(datetime(2024, 2, 1, tzinfo=UTC), datetime(2024, 3, 16, tzinfo=UTC), 7)
+    assert [(model.source.window_days, folder, of) for _, model, _, folder, of in made] == [
+        (days, context.home / "backtests" / "churn", span) for days in (30, 75)
+    ]
+    asked: list = []
+    windows = SimpleNamespace(recommendation="keep")
+    found = SimpleNamespace(windows=windows, recommendation="never", matrix=SimpleNamespace(trained=0), report="p")
+    monkeypatch.setattr(parts.run, "backtest", lambda *given, **named: asked.extend([given[2:], named]) or found)
+    assert parts.compare(context, "churn", planned)["training_window"] == "keep"
+    assert asked == [(span.start, span.end), {"windows": training_windows.USUAL}]
     monkeypatch.setattr(Context, "server_mode", True)
     assert parts.plan(context, "churn")["apart"] == []
 
