@@ -25,6 +25,7 @@ ALL = (
     "data",
     "drift",
     "backtest",
+    "refit",
     "drift_days",
     "parallel",
     "rollouts",

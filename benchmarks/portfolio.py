@@ -56,7 +56,19 @@ for i in range({models}):
                 before >> now
             before = now
 """
-STEPS = ["open", "snapshot", "validate", "train", "evaluate", "package", "gates", "register", "roll_out", "settle"]
+STEPS = [
+    "open",
+    "snapshot",
+    "validate",
+    "train",
+    "evaluate",
+    "refit",
+    "package",
+    "gates",
+    "register",
+    "roll_out",
+    "settle",
+]
 
 
 def main() -> bool:

@@ -8,7 +8,7 @@ from airflow.configuration import conf
 from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
 
-PREFIXES = ("retrain__", "monitor__", "operate__", "score__")
+PREFIXES = ("retrain__", "monitor__", "operate__", "score__", "backtest__")
 
 
 class Meter:
@@ -53,7 +53,10 @@ class Meter:
         dag_id = task_instance.dag_id
         model = dag_id.partition("__")[2]
         run = airflow_run(dag_id, task_instance.run_id)
-        Ledger(Environment.read().ledger_url).append(event, model, run, task_instance.task_id)
+        # Of a mapped task each part is a step.
+        part = getattr(task_instance, "map_index", -1)
+        step = task_instance.task_id if part < 0 else f"{task_instance.task_id}[{part}]"
+        Ledger(Environment.read().ledger_url).append(event, model, run, step)
 
 
 def create_page():
@@ -119,6 +122,13 @@ def create_page():
             return html(card(Context.here(), model, version))
         except RegistryError as error:
             return HTMLResponse(escape(str(error)), status_code=404)
+
+    @page.get("/receipts/{model}", response_class=HTMLResponse, dependencies=[Depends(get_user)])
+    def receipts(model: str):
+        from pipeline.context import Context
+        from pipeline.pages.receipts import receipts_page
+
+        return receipts_page(Context.here(), model)
 
     alert_webhook.add_to(page)
     return page

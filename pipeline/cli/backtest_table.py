@@ -34,4 +34,23 @@ def backtest(found: Backtest) -> str:
         *(f"no version as of {day}: {why}" for day, why in found.matrix.untrained.items()),
         *(f"the window of {day} has no labelled rows" for day in found.matrix.left_out),
     ]
-    return "\n".join([rows.text(WIDTH), *notes, f"page: {found.report}", f"recommended: {found.recommendation}"])
+    said = [f"page: {found.report}", f"recommended: {found.recommendation}"]
+    if found.windows is not None:
+        said.append(f"recommended: {found.windows.recommendation}")
+    return "\n".join([rows.text(WIDTH), *_windows(found), *notes, *said])
+
+
+def _windows(found: Backtest) -> list[str]:
+    """The lengths of the training window that were compared, as a table of its own."""
+    if found.windows is None:
+        return []
+    of = found.worth
+    lost = PlainTable(
+        "learnt from days", f">{of.loss} under {found.windows.policy}", f">saved against own, {of.currency}"
+    )
+    for window in found.windows.each:
+        money = found.money(window.saved) if window.saved else None
+        saved = f"{money['value']:,.0f} ({money['low']:,.0f} to {money['high']:,.0f})" if money else "-"
+        shown = "-" if window.loss is None else f"{window.loss:.5g}"
+        lost.add_row(f"{window.name}, its own" if window.own else window.name, shown, window.reason or saved)
+    return [lost.text(WIDTH)]

@@ -14,11 +14,13 @@ if TYPE_CHECKING:
 WINDOWS = 8
 
 
-def receipt(model: str, made: RetrainDecided) -> str:
+def receipt(model: str, made: RetrainDecided, settled: str = "") -> str:
+    """`settled` says how the receipts before it came true; '' where none is settled."""
     lines = [f"{model} {made.champion}: {made.sentence()}"]
     if made.saving is not None and made.low is not None and made.high is not None:
+        ahead = "the windows ahead" if made.ahead is None else f"{made.ahead} window{'s' if made.ahead > 1 else ''}"
         lines.append(
-            f"expected to save {made.saving:,.2f} {made.currency} ({made.low:,.2f} to {made.high:,.2f}) over the windows ahead"
+            f"expected to save {made.saving:,.2f} {made.currency} ({made.low:,.2f} to {made.high:,.2f}) over {ahead}"
         )
     if made.cost is not None:
         lines.append(f"a retrain costs {made.cost:,.2f} {made.currency}: {_parts(made.economics)}")
@@ -29,6 +31,8 @@ def receipt(model: str, made: RetrainDecided) -> str:
     if made.others:
         said = ", ".join(f"{rule} {what}" for rule, what in made.others.items())
         lines.append(f"other rules: {said}")
+    if settled:
+        lines.append(f"receipts so far: {settled}")
     return tables.text("\n".join(lines), *([_losses(made)] if made.losses else []))
 
 

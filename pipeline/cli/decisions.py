@@ -9,7 +9,7 @@ from pipeline.cli.commands import Answer, context_of_a_person, known_model
 
 
 def decide(arguments: argparse.Namespace) -> Answer:
-    from pipeline.runs import retrain_decision
+    from pipeline.runs import receipt_calibration, retrain_decision
     from pipeline.runs.drift_check import check_drift
 
     context, name = context_of_a_person(), arguments.model
@@ -17,7 +17,9 @@ def decide(arguments: argparse.Namespace) -> Answer:
     by_drift = context.params.model(name).policy.rule == retrain_decision.DRIFT
     look = check_drift(context, run, name, as_of).as_dict() if by_drift else None
     receipt = retrain_decision.decide(context, run, name, as_of, look)
-    return Answer(decision_table.receipt(name, receipt), receipt.body())
+    settled = receipt_calibration.calibration(context.ledger, name)
+    answer = {**receipt.body(), "receipts": settled.as_dict()}
+    return Answer(decision_table.receipt(name, receipt, settled.sentence()), answer)
 
 
 def backtest(arguments: argparse.Namespace) -> Answer:
@@ -25,7 +27,10 @@ def backtest(arguments: argparse.Namespace) -> Answer:
     from pipeline.runs.backtest.run import backtest as replay_the_past
 
     context = context_of_a_person()
-    found = replay_the_past(context, arguments.model, arguments.start, arguments.end, arguments.window_days)
+    windows = [text for text in arguments.windows.split(",") if text]
+    found = replay_the_past(
+        context, arguments.model, arguments.start, arguments.end, arguments.window_days, windows=windows
+    )
     text = backtest_table.backtest(found)
     if arguments.apply:
         from pipeline.runs.backtest.apply import apply

@@ -204,6 +204,11 @@ def _add_policy_commands(add: Add) -> None:
     backtest.add_argument("--to", dest="end", type=_time, metavar="T", help=last)
     about = "length of a window: a policy looks at the start of each (default: 7)"
     backtest.add_argument("--apply", action="store_true", help="write the recommended policy into the model's block")
+    lengths = (
+        "compare versions that learn from so many days too, or `all` of the source (without a list: 30,90,365,all)"
+    )
+    usual = "30,90,365,all"
+    backtest.add_argument("--windows", nargs="?", const=usual, default="", metavar="DAYS,…", help=lengths)
     backtest.add_argument("--window-days", type=float, default=7.0, metavar="DAYS", help=about)
 
 

@@ -98,10 +98,12 @@ class LiveFacts:
 class PackagedModel(ValidatedData):
     """A model after the stage `package`, with the champion that it is to replace.
 
-    `held_out` has the held-out rows with scikit-learn's answers in the column `prediction`; `package` and `champion` answer
-    as their slots do. There may be no champion; `champion_prediction` has its answers to the held-out rows. With `accept_schema_change`
+    `held_out` has the held-out rows with the answers in the column `prediction` of the model that never saw them: it is judged. `served`
+    has the same rows with those of the refitted model, which is packed; None where the judged one is. `package` and `champion` answer as
+    their slots do. There may be no champion; `champion_prediction` has its answers to the held-out rows. With `accept_schema_change`
     the model may take other columns than the champion. The champion was trained on rows with an event time before
-    `champion_trained_to`, None where nobody knows it.
+    `champion_trained_to`, None where nobody knows it. `known` are the categories that the judged model knows, by column; None where these
+    are the package's.
 
     `reference` is the sample of the rows that were learnt from, `package_bytes` the size of the package, and `root` the folder of the
     run's own files. `live` has what is known of the version that is live beside its package; None without one.
@@ -119,6 +121,8 @@ class PackagedModel(ValidatedData):
     package_bytes: int = 0
     root: Path | None = None
     live: LiveFacts | None = None
+    served: pd.DataFrame | None = None
+    known: Mapping[str, frozenset[str]] | None = None
 
     @cached_property
     def champion_prediction(self) -> np.ndarray | None:

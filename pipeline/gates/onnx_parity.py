@@ -25,7 +25,8 @@ BLOCK_ROWS = 10_000
 
 def verdict(packaged: PackagedModel) -> Verdict:
     """The observed difference is a share of the predictions' spread; see pipeline.training.parity."""
-    held_out, tolerance = packaged.held_out, packaged.model.gates.parity_tolerance
+    tolerance = packaged.model.gates.parity_tolerance
+    held_out = packaged.held_out if packaged.served is None else packaged.served
     expected = Answers.of(held_out, packaged.package.classes).values
     try:
         answers = np.concatenate([packaged.package.predict(rows) for rows in _requested(packaged)])

@@ -9,6 +9,7 @@ import pandas as pd
 from pipeline.gates.base import LiveFacts, PackagedModel
 from pipeline.serving.runtime import Runtime
 from pipeline.settings.models import Model, time_of
+from pipeline.training import refit
 from pipeline.training.evaluate import Evaluation
 from pipeline.training.package import TRAINED_TO
 from pipeline.workspaces.dvc_graph import Artifacts, read_json
@@ -45,4 +46,6 @@ def packaged_model(
         sum(file.stat().st_size for file in files.package.iterdir() if file.is_file()),
         files.folder.parents[1],
         live,
+        pd.read_parquet(files.served_predictions) if files.served_predictions != files.predictions else None,
+        refit.known_before(files.refit),
     )

@@ -19,7 +19,9 @@ def verdict(packaged: PackagedModel) -> Verdict | None:
     for column in packaged.package.reader.schema.columns:
         if column.learnt is not None:
             values = held_out[column.name].replace("", None).dropna()
-            unknown = values[~values.isin(column.learnt)]
+            # A refitted package knows those of the held-out rows too.
+            known = column.learnt if packaged.known is None else packaged.known.get(column.name, column.learnt)
+            unknown = values[~values.isin(known)]
             shares[column.name] = (
                 len(unknown) / max(len(values), 1),
                 str(unknown.iloc[0])[:40] if len(unknown) else "",

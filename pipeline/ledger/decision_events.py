@@ -16,7 +16,8 @@ class Backtested(Event, kind="backtested"):
     rows. `staleness` is a pipeline.policy.retraining.staleness.Staleness fitted to it, and
     `gains` a forecast.Gains, as dicts. `economics` is a pipeline.policy.economics.Worth as a dict; `policies` have a name, `total`, `retrains` and what they save against
     never and against the tuned schedule, in its currency, the oracle among them. `best` is the cheapest; `tells` says whether the history
-    proves it. `report` is a path.
+    proves it. `report` is a path. `training_windows` are {"window_days", "own", "whole", "loss", "saved", "proven", "reason"} where lengths of
+    `source.window_days` were compared, and `training_window` is what that recommends.
     """
 
     start: str
@@ -35,6 +36,8 @@ class Backtested(Event, kind="backtested"):
     economics: Mapping[str, Any] = field(default_factory=dict)
     policies: Sequence[Mapping[str, Any]] = ()
     report: str | None = field(default=None, metadata=NULL)
+    training_windows: Sequence[Mapping[str, Any]] = ()
+    training_window: str = ""
 
     def sentence(self) -> str:
         return f"backtest of {self.windows} windows from {self.start} to {self.end}: {self.recommendation}"

@@ -31,7 +31,7 @@ class RetrainDecided(Event, kind="retrain_decided"):
     """The receipt of a look as of `as_of`: what `rule` said of the champion, whose package has `digest`, and what was done of it.
 
     `says` is what the rule says, `decision` what is done: they differ where one of `guards` holds it back. `version` and `to_digest` are of what
-    to go back to. `score` reaches `limit` where the rule acts, in units of loss times windows. Acting saves `saving` over the windows ahead,
+    to go back to. `score` reaches `limit` where the rule acts, in units of loss times windows. Acting saves `saving` over the `ahead` windows ahead,
     with the interval `low` to `high`, and costs `cost`, all in `currency`; None where the rule does not say. `others` has what each other
     policy would have done, `losses` the mean loss of each version by window, {"start", "rows", "by_version"}. `economics` is a
     pipeline.policy.economics.Worth as a dict.
@@ -59,6 +59,7 @@ class RetrainDecided(Event, kind="retrain_decided"):
     ages: Mapping[str, int] = field(default_factory=dict)
     losses: Sequence[Mapping[str, Any]] = ()
     economics: Mapping[str, Any] = field(default_factory=dict)
+    ahead: int | None = field(default=None, metadata=NULL)
 
     def sentence(self) -> str:
         held = f" ({self.rule} says {self.says}; {'; '.join(self.guards)})" if self.guards else ""
@@ -67,7 +68,7 @@ class RetrainDecided(Event, kind="retrain_decided"):
 
 class DecisionSettled(Event, kind="decision_settled"):
     """What the decision as of `as_of` came to, by the labels of `windows` windows since: `saved` is what version `version` lost less than
-    version `instead` on the same rows, from `low` to `high`, against `expected` and a `cost`, all in `currency`."""
+    version `instead` on the same rows, from `low` to `high`, against `expected`, which was over `ahead` windows, and a `cost`, all in `currency`."""
 
     as_of: str
     decision: str
@@ -80,6 +81,12 @@ class DecisionSettled(Event, kind="decision_settled"):
     cost: float
     currency: str
     expected: float | None = field(default=None, metadata=NULL)
+    ahead: int | None = field(default=None, metadata=NULL)
+
+    @property
+    def expected_by_now(self) -> float | None:
+        """The share of `expected` that falls on `windows`; None where either is not known, as in events of before."""
+        return self.expected * self.windows / self.ahead if self.expected is not None and self.ahead else None
 
     @property
     def paid(self) -> str:
@@ -93,6 +100,8 @@ class DecisionSettled(Event, kind="decision_settled"):
 
     def sentence(self) -> str:
         hoped = f", {self.expected:,.2f} was expected" if self.expected is not None else ""
+        if self.expected_by_now is not None:
+            hoped = f", {self.expected_by_now:,.2f} was expected by then"
         return (
             f"the decision of {self.as_of[:10]} to {self.decision} is settled: over {self.windows} windows version {self.version} saved "
             f"{self.saved:,.2f} {self.currency} ({self.low:,.2f} to {self.high:,.2f}){hoped}, for {self.cost:,.2f}: {self.paid} so far"

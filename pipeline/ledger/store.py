@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -139,22 +139,28 @@ class Ledger:
 
     def append(self, event: E, model: str = "", run: str = "", step: str = "", *, at: str = "") -> Entry[E]:
         """Adds `event` at the end of the chain and returns its entry; `at` defaults to now. Raises LedgerError."""
-        text = chain.writable(canonical(event.body()))
+        return self.append_all([event], model, run, step, at=at)[0]
+
+    def append_all(
+        self, events: Sequence[E], model: str = "", run: str = "", step: str = "", *, at: str = ""
+    ) -> list[Entry[E]]:
+        """Adds the events in their order, all of them or none, in one write. Raises LedgerError."""
+        written = [(event.KIND, chain.writable(canonical(event.body()))) for event in events]
+        entries: list[Entry[E]] = []
+        if not written:
+            return entries
         with self._reported(), self._locked() as connection:
             last = connection.execute(_by_number(EVENTS.c.seq, EVENTS.c.hash).limit(1)).first()
-            seq, previous = (last.seq + 1, last.hash) if last else (1, chain.GENESIS)
-            row = {
-                "seq": seq,
-                "at": at or now(),
-                "run": run,
-                "model": model,
-                "kind": event.KIND,
-                "step": step,
-                "body": text,
-            }
-            chained = {**row, "previous": previous, "hash": chain_hash(previous, row)}
-            connection.execute(EVENTS.insert().values(**chained))
-        return Entry(seq, str(row["at"]), model, run, step, event.KIND, text, str(chained["hash"]))
+            seq, previous = (last.seq, last.hash) if last else (0, chain.GENESIS)
+            for kind, text in written:
+                seq += 1
+                named = {"run": run, "model": model, "kind": kind, "step": step, "body": text}
+                row = {"seq": seq, "at": at or now(), **named}
+                chained = {**row, "previous": previous, "hash": chain_hash(previous, row)}
+                connection.execute(EVENTS.insert().values(**chained))
+                previous = str(chained["hash"])
+                entries.append(Entry(seq, str(row["at"]), model, run, step, kind, text, previous))
+        return entries
 
     def events(
         self, *kinds: type[E], model: str = "", run: str = "", until: str = "", after: int = 0

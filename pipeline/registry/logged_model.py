@@ -37,7 +37,7 @@ def log(workspace: Workspace, model: Model) -> Any:
 
     rows = pd.read_parquet(workspace.files.reference).head(EXAMPLE_ROWS)
     example = frames.features_of(rows, model, _schema(workspace).doubles)
-    estimator = skops_file.load(workspace.files.model)
+    estimator = skops_file.load(workspace.files.served_model)
     answering = as_a_slot(estimator, model.training)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="X does not have valid feature names")

@@ -74,6 +74,7 @@ def _settled(
         cost=worth.retrain if decided.decision == "retrain" else 0.0,
         currency=worth.currency,
         expected=decided.saving,
+        ahead=decided.ahead,
     )
 
 

@@ -14,6 +14,7 @@ from pipeline.training.tasks import Answers
 if TYPE_CHECKING:
     import pandas as pd
 
+    from pipeline.serving.runtime import Runtime
     from pipeline.serving.schema import Schema
 
 
@@ -22,15 +23,24 @@ class Incomparable(Exception):
 
 
 def answers_of(
-    context: Context, name: str, package: PackageOfVersion, rows: pd.DataFrame, champion: LiveVersion
+    context: Context,
+    name: str,
+    package: PackageOfVersion,
+    rows: pd.DataFrame,
+    champion: LiveVersion,
+    loaded: dict[PackageOfVersion, Runtime] | None = None,
 ) -> Answers:
-    """The package's answers to rows of the prediction log, whose numbers are as the champion takes them. Raises Incomparable."""
+    """The package's answers to rows of the prediction log, whose numbers are as the champion takes them. `loaded` keeps packages for who
+    asks more than once. Raises Incomparable."""
     from pipeline.serving.errors import PackageRefused
     from pipeline.serving.runtime import Runtime
 
     version = package.version
+    loaded = {} if loaded is None else loaded
     try:
-        runtime = Runtime.load(context.registry.package_folder(name, version, package.digest))
+        if package not in loaded:
+            loaded[package] = Runtime.load(context.registry.package_folder(name, version, package.digest))
+        runtime = loaded[package]
         personal = context.params.model(name).rollout.serving.personal
         if hidden := [feature for feature in runtime.features if feature in personal]:
             raise Incomparable(f"{', '.join(hidden)} is personal and not in the prediction log")

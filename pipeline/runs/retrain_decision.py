@@ -173,6 +173,7 @@ def _of_decision(decision: Decision, history: LiveHistory, unit: float) -> dict[
         "to_digest": to.digest if to else "",
         "score": decision.score,
         "limit": decision.limit,
+        "ahead": decision.ahead,
         **money,
     }
 

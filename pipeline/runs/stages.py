@@ -79,7 +79,8 @@ def evaluate(name: str, model: Model, files: Artifacts) -> str:
         frames.schema_of(model, files.snapshot).doubles,
     )
     result = evaluation.evaluate(model, rows, files.model, files.predictions, files.reference, files.metrics, doubles)
-    learnt = drift_reference.of_training(rows[~frames.held_out(rows, model)], model, doubles)
+    taught = rows if model.evaluation.refit else rows[~frames.held_out(rows, model)]
+    learnt = drift_reference.of_training(taught, model, doubles)
     answered = pd.read_parquet(files.predictions)
     quality = estimated_quality.learnt(answered, model, result.classes, doubles)
     with_version = replace(
@@ -93,10 +94,26 @@ def evaluate(name: str, model: Model, files: Artifacts) -> str:
     return "; ".join([scored, *result.remarks])
 
 
+def refit(name: str, model: Model, files: Artifacts) -> str:
+    from pipeline.data import contract
+    from pipeline.training import frames
+    from pipeline.training import refit as refits
+
+    rows = contract.kept_rows(files.snapshot, files.quarantine)
+    doubles = frames.schema_of(model, files.snapshot).doubles
+    done = refits.write(model, rows, files.model, files.predictions, files.refit, doubles)
+    if not model.evaluation.refit:
+        return "the model that was judged is served (evaluation.refit: false)"
+    line = f"learnt from {done.rows:,} rows, {done.new:,} of them held out; answers to these moved by {done.churn:.3f} of the judged model's error"
+    return f"{line}; without {done.left_out:,} rows of classes that only they have" if done.left_out else line
+
+
 def package_(name: str, model: Model, files: Artifacts) -> str:
     from pipeline.training import package
 
-    manifest = package.build(name, model, files.model, files.predictions, files.package, files.snapshot)
+    manifest = package.build(
+        name, model, files.served_model, files.served_predictions, files.package, files.snapshot, refitted=True
+    )
     size = sum(f.stat().st_size for f in files.package.iterdir())
     if manifest["runtime"] == "onnx":
         return f"{size / 1e6:.1f} MB of ONNX{_in_float64(files)}"
@@ -116,6 +133,7 @@ STAGES: dict[str, Callable[[str, Model, Artifacts], str]] = {
     "validate": validate,
     "train": train,
     "evaluate": evaluate,
+    "refit": refit,
     "package": package_,
 }
 

@@ -11,46 +11,32 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from pipeline.context import Context
-from pipeline.deployer import traffic
 from pipeline.ledger.events import DriftChecked, VersionRegistered
 from pipeline.ledger.package_of_version import PackageOfVersion
 from pipeline.ledger.receipt_events import WindowScored
 from pipeline.ledger.rollout_events import MOVES
 from pipeline.ledger.store import Ledger
 from pipeline.ledger.timeline import LiveVersion
-from pipeline.runs import label_maturity, logged_answers
+from pipeline.runs import label_maturity, window_scores
+from pipeline.runs.window_scores import MIN_ROWS, MONDAY, KeptVersion, Wanted, Window
 from pipeline.settings.models import time_of
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas as pd
 
     from pipeline.policy.retraining.base import Known
 
 log = logging.getLogger(__name__)
 
-MONDAY = datetime(1970, 1, 5, tzinfo=UTC)
 # The newest versions that were live, which may be gone back to; and the newest windows that are scored.
 KEPT_VERSIONS = 6
 SCORED_WINDOWS = 26
 # What is older than this counts as this old.
 OLDEST_WINDOWS = 104
-# Of a window with more requests so many are scored, the same ones each time.
-SAMPLE_ROWS = 50_000
-# The mean loss of fewer rows says next to nothing.
-MIN_ROWS = 30
-
-
-@dataclass(frozen=True)
-class KeptVersion:
-    """A package that was live, and the as-of of the run that trained it."""
-
-    package: PackageOfVersion
-    as_of: datetime
 
 
 class NoHistory(Exception):
@@ -84,28 +70,11 @@ def live_history(
     last = _index(as_of - mature, period)
     born = [math.ceil((each.as_of - MONDAY) / period) for each in kept]
     wanted = range(max(min(born, default=last), last - SCORED_WINDOWS), last)
-    scored = [_scored(context, run, name, live, Window(i, period, mature), kept) for i in wanted]
+    scored = _scored(context, run, name, live, [Window(i, period, mature) for i in wanted], kept)
     first = max(min([*born, *wanted, current]), current - OLDEST_WINDOWS)
     starts = tuple(MONDAY + i * period for i in range(first, current))
     drifted = _drifted(context.ledger, name, starts, as_of)
     return _of_windows(live, kept, [max(b - first, 0) for b in born], starts, scored, retrain_cost, drifted)
-
-
-@dataclass(frozen=True)
-class Window:
-    """The window number `index`, counted from MONDAY. Its labels are known `mature` after its end."""
-
-    index: int
-    period: timedelta
-    mature: timedelta
-
-    @property
-    def start(self) -> datetime:
-        return MONDAY + self.index * self.period
-
-    @property
-    def end(self) -> datetime:
-        return self.start + self.period
 
 
 def kept_versions(ledger: Ledger, name: str, live: LiveVersion) -> list[KeptVersion]:
@@ -128,110 +97,42 @@ def _index(at: datetime, period: timedelta) -> int:
 
 
 def _scored(
-    context: Context, run: str, name: str, live: LiveVersion, window: Window, kept: Sequence[KeptVersion]
-) -> WindowScored:
-    """The losses in the window of those that were trained before it, by the ledger as far as it has them."""
-    model = context.params.model(name)
-    old_enough = [each for each in kept if each.as_of <= window.start]
-    same = [
-        entry.event
-        for entry in context.ledger.events(WindowScored, model=name)
-        if (entry.event.start, entry.event.end, entry.event.loss)
-        == (window.start.isoformat(), window.end.isoformat(), model.loss)
-    ]
-    # Of several the first counts: so each look sees the same.
-    losses = {digest: loss for event in reversed(same) for digest, loss in event.losses.items()}
-    tried = {digest for event in same for digest in (*event.losses, *event.left_out)}
-    missing = [each for each in old_enough if each.package.digest not in tried]
-    if not missing:
-        return WindowScored.read({**same[0].body(), "losses": losses}) if same else _nothing(window, model.loss)
-    new = score(context, name, live, window, missing, kept)
-    if new.labelled >= MIN_ROWS:
-        context.ledger.append(new, name, run)
-    return WindowScored.read({**new.body(), "losses": {**new.losses, **losses}})
+    context: Context, run: str, name: str, live: LiveVersion, windows: Sequence[Window], kept: Sequence[KeptVersion]
+) -> list[WindowScored]:
+    """The losses in each window of those that were trained before it, by the ledger as far as it has them."""
+    loss = context.params.model(name).loss
+    known: dict[tuple[str, str], list[WindowScored]] = {}
+    for entry in context.ledger.events(WindowScored, model=name):
+        if entry.event.loss == loss:
+            known.setdefault((entry.event.start, entry.event.end), []).append(entry.event)
+    wanted = []
+    for window in windows:
+        same = known.get(_key(window), [])
+        tried = {digest for event in same for digest in (*event.losses, *event.left_out)}
+        old_enough = [each for each in kept if each.as_of <= window.start]
+        if missing := [each for each in old_enough if each.package.digest not in tried]:
+            wanted.append(Wanted(window, missing))
+    new: dict[tuple[str, str], WindowScored] = {}
+    for part in window_scores.score(context, name, live, wanted, kept):
+        context.ledger.append_all([event for event in part if event.labelled >= MIN_ROWS], name, run)
+        new |= {(event.start, event.end): event for event in part}
+    return [_together(window, loss, known.get(_key(window), []), new.get(_key(window))) for window in windows]
+
+
+def _key(window: Window) -> tuple[str, str]:
+    return window.start.isoformat(), window.end.isoformat()
+
+
+def _together(window: Window, loss: str, same: Sequence[WindowScored], new: WindowScored | None) -> WindowScored:
+    """What the ledger had of a window, and what was scored now; of several the first counts, so that each look sees the same."""
+    first = new or (same[0] if same else _nothing(window, loss))
+    losses = {digest: value for event in reversed(same) for digest, value in event.losses.items()}
+    return WindowScored.read({**first.body(), "losses": {**first.losses, **losses}})
 
 
 def _nothing(window: Window, loss: str) -> WindowScored:
-    start, end = window.start.isoformat(), window.end.isoformat()
+    start, end = _key(window)
     return WindowScored(start=start, end=end, as_of="", loss=loss, requests=0, labelled=0)
-
-
-def score(
-    context: Context,
-    name: str,
-    live: LiveVersion,
-    window: Window,
-    versions: Sequence[KeptVersion],
-    kept: Sequence[KeptVersion],
-) -> WindowScored:
-    """Scores the versions, some of those `kept`, on the window's requests whose labels have come."""
-    from pipeline.monitoring import label_join, live_quality
-    from pipeline.monitoring.derived_keys import WEIGHT
-
-    model = context.params.model(name)
-    at = window.end + window.mature
-    asked = traffic(context).profile(name, live.version, live.digest, window.start, window.end).profile.rows
-    share = min(1.0, SAMPLE_ROWS / max(asked, 1))
-    requests = traffic(context).predictions(name, window.start, window.end, share).rows
-    labels = (
-        live_quality.labels(model, context.project, window.start, at, name, context.registry.key.log_key(), window.end)
-        if len(requests)
-        else live_quality.NO_LABELS
-    )
-    rows = label_join.with_labels(requests, labels, timedelta(seconds=model.monitor.label_tolerance_s))
-    weight = rows[WEIGHT].to_numpy() if WEIGHT in rows.columns else None
-    counts = len(rows) if weight is None else int((weight > 0).sum())
-    losses, left_out = _losses(context, name, live, rows, weight, versions) if counts >= MIN_ROWS else ({}, {})
-    return WindowScored(
-        start=window.start.isoformat(),
-        end=window.end.isoformat(),
-        as_of=at.isoformat(),
-        loss=model.loss,
-        requests=asked,
-        labelled=round(counts / share),
-        losses=losses,
-        served=_served(rows, kept, live),
-        left_out=left_out,
-    )
-
-
-def _losses(
-    context: Context,
-    name: str,
-    live: LiveVersion,
-    rows: pd.DataFrame,
-    weight: np.ndarray | None,
-    versions: Sequence[KeptVersion],
-) -> tuple[dict[str, float], dict[str, str]]:
-    """(mean losses by digest, why others have none)."""
-    import numpy as np
-
-    from pipeline.training import economic_loss
-
-    model, target = context.params.model(name), rows["target"].to_numpy()
-    losses: dict[str, float] = {}
-    left_out: dict[str, str] = {}
-    for each in versions:
-        try:
-            answers = logged_answers.answers_of(context, name, each.package, rows, live)
-            losses[each.package.digest] = float(
-                np.average(economic_loss.of_rows(model, target, answers), weights=weight)
-            )
-        except logged_answers.Incomparable as error:
-            left_out[each.package.digest] = str(error)
-            log.warning(
-                "%s: version %s has no loss from %s on: %s", name, each.package.version, rows["event_time"].min(), error
-            )
-    return losses, left_out
-
-
-def _served(rows: pd.DataFrame, versions: Sequence[KeptVersion], live: LiveVersion) -> str:
-    """The digest of the version that answered most of the rows; '' when it is none of these."""
-    if not len(rows):
-        return ""
-    most = str(rows["version"].mode().iloc[0])
-    found = [each.package.digest for each in versions if each.package.version == most]
-    return live.digest if most == live.version else found[-1] if found else ""
 
 
 def _of_windows(

@@ -24,7 +24,7 @@ from pipeline.settings.training_agreement import Fault
 from pipeline.training import tasks
 
 # The steps of a run: the stages of dvc.yaml, where a project may have more, and what dags/retrain.py has around them.
-STAGES = ("snapshot", "validate", "train", "evaluate", "package")
+STAGES = ("snapshot", "validate", "train", "evaluate", "refit", "package")
 AROUND = ("open_workspace", "check_gates", "register", "roll_out", "settle")
 QUEUE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 # Not in the sections themselves: what is live by a larger value goes on.

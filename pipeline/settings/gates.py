@@ -37,6 +37,7 @@ NAMES = (
     "leakage",
     "importance_jump",
     "churn",
+    "refit",
     "onnx_parity",
     "package_size",
     "one_row_latency",
@@ -106,6 +107,7 @@ class Gates(Section):
     unknown_share: float = Field(default=0.5, ge=0, le=1)
     unknown_ranges: float = Field(default=0.2, ge=0, le=1)
     parity_tolerance: float = Field(default=1e-4, gt=0, lt=1)
+    refit_churn: float = Field(default=1.0, gt=0)
     slices: Slices = Slices()
     fairness: Fairness = Fairness()
     calibration: Calibration = Calibration()

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from pipeline.settings.cron import Cron
 from pipeline.settings.section import MOST, Section
 from pipeline.settings.times import LONGEST_DAYS, UtcTime
 
@@ -39,3 +40,5 @@ class Policy(Section):
     # A look compares the versions' losses by windows of this length.
     window_days: float = Field(default=7, gt=0, le=LONGEST_DAYS)
     frozen: tuple[FrozenSpan, ...] = ()
+    # When the backtest Dag runs; without it there is none.
+    backtest_cron: Cron | None = None

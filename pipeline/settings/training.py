@@ -94,3 +94,5 @@ class Evaluation(Section):
     golden_rows: int = Field(default=20, ge=1, le=MOST)
     # Whether the package carries rows of the data, so that its slots explain predictions.
     explain: bool = False
+    # Whether what is served learns from the held-out rows too, when these have judged the model.
+    refit: bool = True

@@ -99,7 +99,7 @@ def evaluate(
     """Scores the held-out rows, returns the evaluation and writes it to `report` as JSON. `doubles` is as for `fit.fit`.
 
     `predictions` gets the held-out rows with scikit-learn's answers (see `Answers.columns`); `reference` gets a fixed-seed sample of the rows that
-    were trained on, with the same columns. Raises StageError when no row is held out.
+    what is served learns from, with the same columns. Raises StageError when no row is held out.
     """
     out = frames.held_out(rows, model)
     if not out.any():
@@ -109,11 +109,12 @@ def evaluate(
             "raise evaluation.holdout_days",
         )
     estimator = skops_file.load(model_file)
-    test = _scored(estimator, rows[out], model, doubles)
+    test = scored(estimator, rows[out], model, doubles)
     test.to_parquet(predictions, index=False)
     trained = rows[~out]
-    sample = trained.sample(min(model.evaluation.reference_rows, len(trained)), random_state=model.training.seed)
-    _scored(estimator, sample.sort_index(), model, doubles).to_parquet(reference, index=False)
+    taught = rows if model.evaluation.refit else trained
+    sample = taught.sample(min(model.evaluation.reference_rows, len(taught)), random_state=model.training.seed)
+    scored(estimator, sample.sort_index(), model, doubles).to_parquet(reference, index=False)
 
     task, target = tasks.of(model.training), test[model.training.target].to_numpy()
     weight = weights.of(test, model.training, "evaluate")
@@ -160,7 +161,8 @@ def _importances(
     return importances(features, frames.columns_of(model.training), predict, loss, model.training.seed)
 
 
-def _scored(estimator, rows: pd.DataFrame, model: Model, doubles: Collection[str]) -> pd.DataFrame:
+def scored(estimator: Any, rows: pd.DataFrame, model: Model, doubles: Collection[str]) -> pd.DataFrame:
+    """The rows with the answers of a fitted pipeline, in the columns of `Answers`."""
     features = frames.features_of(rows, model, doubles)
     answers = Answers(tasks.of(model.training).predict(estimator, features), classes_of(estimator))
     return rows.assign(**answers.columns)

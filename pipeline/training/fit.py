@@ -1,4 +1,4 @@
-"""Fits a model on the rows before the held-out days; the same data and settings give the same file, bit for bit.
+"""Fits a model on the rows before the held-out days, or on all rows; the same data and settings give the same file, bit for bit.
 
 Numbers have the same precision in training as in serving: float32, but for columns of which the snapshot's schema says float64.
 """
@@ -38,9 +38,11 @@ def fit(
     doubles: Collection[str] = (),
     how: Mapping[str, str] | None = None,
     recorded: Recorded | None = None,
+    everything: bool = False,
 ) -> BaseEstimator:
     """Fits the model's estimator on the rows that are not held out. `doubles` are the numbers that float32 cannot hold, `how` the
-    encodings of the categories, as for `pipeline_for`, `recorded` the counts of an earlier search that is repeated.
+    encodings of the categories, as for `pipeline_for`, `recorded` the counts of an earlier search that is repeated. With `everything` it
+    learns from the held-out rows too (`all_to_learn_from`), by options that were searched without them.
 
     Raises StageError when it cannot.
     """
@@ -62,17 +64,27 @@ def fit(
                 f"column {empty[0]} is empty in all {len(training_rows):,} rows",
                 f"check the source, or remove the column from training.{kind}",
             )
+    learnt = all_to_learn_from(rows, model) if everything else training_rows
     if model.training.search is None:
-        return on(training_rows, model, doubles, how)
+        return on(learnt, model, doubles, how)
 
     def learn(places: np.ndarray, training: Training) -> BaseEstimator:
         return on(training_rows.iloc[places], model.model_copy(update={"training": training}), doubles, how)
 
     features = features_of(training_rows, model, doubles)
     training, found = search.search(training_rows, features, model, learn, recorded)
-    fitted = learn(np.arange(len(training_rows)), training)
+    fitted = on(learnt, model.model_copy(update={"training": training}), doubles, how)
     setattr(fitted, search.ATTRIBUTE, found.as_dict())
     return fitted
+
+
+def all_to_learn_from(rows: pd.DataFrame, model: Model) -> pd.DataFrame:
+    """All rows, the held-out ones too, but for those of a class that only the held-out days have: no answer with it was measured."""
+    out = held_out(rows, model)
+    if tasks.of(model.training).output != "probabilities":
+        return rows
+    target = rows[model.training.target]
+    return rows[~out | target.isin(target[~out].unique())]
 
 
 def on(

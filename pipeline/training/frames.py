@@ -122,3 +122,13 @@ def _written(cells: pd.Series, column: Column) -> list[Any]:
 def held_out(rows: pd.DataFrame, model: Model) -> pd.Series:
     """True for the rows of the window's last `holdout_days`, which training never sees."""
     return rows[model.source.event_time] >= model.held_out_from
+
+
+def trained_to(held_out_rows: pd.DataFrame, model: Model) -> str:
+    """The end of the event times that a served model learnt from, itself not one of them, in UTC.
+
+    By the rows alone, so that the same rows give the same package whatever the as-of.
+    """
+    times = pd.to_datetime(held_out_rows[model.source.event_time], utc=True)
+    end = times.max() + pd.Timedelta(microseconds=1) if model.evaluation.refit else times.min()
+    return str(end.isoformat())

@@ -62,11 +62,16 @@ class Choice:
 
 
 def fitted(
-    rows: pd.DataFrame, model: Model, doubles: Collection[str] = (), recorded: Recorded | None = None
+    rows: pd.DataFrame,
+    model: Model,
+    doubles: Collection[str] = (),
+    recorded: Recorded | None = None,
+    everything: bool = False,
 ) -> Pipeline:
-    """Chooses the encodings and fits the model; raises StageError as `fit.fit` does. `choice_of` says what was chosen."""
+    """Chooses the encodings and fits the model, with `everything` on the held-out rows too; raises StageError as `fit.fit` does. `choice_of`
+    says what was chosen, and no choice is made by the held-out rows."""
     chosen = choice(rows, model, doubles)
-    pipeline = fit.fit(rows, model, doubles, chosen.by_column or None, recorded)
+    pipeline = fit.fit(rows, model, doubles, chosen.by_column or None, recorded, everything)
     setattr(pipeline, encodings.SAID, chosen.as_dict())
     return pipeline
 

@@ -2,9 +2,9 @@
 
 model.onnx       the fitted pipeline, with two matrices as inputs and one as output; model.skops where ONNX is not possible. Numbers are
                  float32, or float64 where the schema says so (see double_onnx)
-manifest.json    name, the schema of its columns, task, runtime, up to when its rows went, sha256 of every other file
+manifest.json    name, the schema of its columns, task, runtime, to when it has learnt, sha256 of every other file
 categories.json  the categories that the model learnt, by column
-golden.json      golden requests with the answers that evaluation recorded, and how far a slot's may differ
+golden.json      golden requests with the answers that scikit-learn gave, and how far a slot's may differ
 background.json  held-out rows that explanations compare with; only with `evaluation.explain`
 """
 
@@ -38,9 +38,16 @@ MODELS = {"onnx": "model.onnx", "skops": "model.skops"}
 
 
 def build(
-    name: str, model: Model, model_file: Path, predictions: Path, folder: Path, snapshot: Path | None = None
+    name: str,
+    model: Model,
+    model_file: Path,
+    predictions: Path,
+    folder: Path,
+    snapshot: Path | None = None,
+    refitted: bool = False,
 ) -> dict[str, Any]:
-    """Writes the package of a fitted model into `folder` and returns its manifest. The schema is that of `snapshot`.
+    """Writes the package of a fitted model into `folder` and returns its manifest. The schema is that of `snapshot`. `refitted` says that
+    the model has learnt as `evaluation.refit` says, so that the manifest has to when.
 
     Raises StageError for a model that cannot be served as `training.runtime` says.
     """
@@ -48,6 +55,7 @@ def build(
     fitted = skops_file.load(model_file)
     schema = pipelines.with_learnt(with_rules(frames.schema_of(model, snapshot), model), fitted)
     held_out = pd.read_parquet(predictions)
+    trained_to = frames.trained_to(held_out, model) if refitted else model.held_out_from.isoformat()
     classes = classes_of(fitted)
     golden = golden_requests(held_out, model, schema, classes)
     (folder / CATEGORIES).write_text(_categories(schema), encoding="utf-8")
@@ -56,13 +64,15 @@ def build(
         background = frames.records(background_rows(held_out), schema)
         (folder / BACKGROUND).write_text(json.dumps(background, indent=1) + "\n", encoding="utf-8")
     runtime, content, reason = _served(model_file, fitted, model.training, schema.precision)
-    manifest = _written(name, model, schema, model_file, folder, runtime, content, reason, classes)
+    manifest = _written(name, model, schema, model_file, folder, runtime, content, reason, classes, trained_to)
     if model.training.runtime != "auto" or runtime != "onnx":
         return manifest
     if reason := _unlike(folder, held_out, classes, golden["scale"], model.gates.parity_tolerance):
         _refuse_skops(fitted, model.training, reason)
         (folder / MODELS[runtime]).unlink()
-        return _written(name, model, schema, model_file, folder, "skops", model_file.read_bytes(), reason, classes)
+        return _written(
+            name, model, schema, model_file, folder, "skops", model_file.read_bytes(), reason, classes, trained_to
+        )
     return manifest
 
 
@@ -91,6 +101,7 @@ def _written(
     content: bytes,
     reason: str,
     classes: tuple[str, ...],
+    trained_to: str,
 ) -> dict[str, Any]:
     """Writes the model in that form, and the manifest, which it returns."""
     file, task = MODELS[runtime], tasks.of(model.training)

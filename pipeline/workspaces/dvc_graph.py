@@ -38,7 +38,18 @@ class Artifacts:
         self.predictions = folder / "predictions.parquet"
         self.reference = folder / "reference.parquet"
         self.metrics = folder / "metrics.json"
+        self.refit = folder / "refit"
         self.package = folder / "package"
+
+    @property
+    def served_model(self) -> Path:
+        """The fitted pipeline that is packed: the refitted one, or in a run from before the stage `refit` the only one."""
+        return next((file for file in (self.refit / self.model.name,) if file.is_file()), self.model)
+
+    @property
+    def served_predictions(self) -> Path:
+        """The held-out rows with the answers of `served_model`."""
+        return next((file for file in (self.refit / self.predictions.name,) if file.is_file()), self.predictions)
 
 
 def order(root: Path) -> dict[str, list[str]]:

@@ -310,12 +310,21 @@ def test_what_computes_takes_a_slot_of_its_team_and_goes_by_the_models_priority(
     assert priorities["retrain__other"] == [1] and priorities["operate__churn"] == [1000]
 
 
-def test_a_model_with_scoring_has_a_dag_for_it(project, read_dags):
-    """With a section `scoring` a model has a score Dag with its intervals, whose form takes another one; a broken block keeps it."""
+def test_a_model_with_scoring_or_backtests_has_a_dag_for_it(project, read_dags):
+    """A score Dag has its intervals, and its form takes another one; a backtest Dag has a task for each training window; a broken block keeps them."""
     where = {"parquet": "scores"}
     change_params(project, "models.churn.schedule", {"cron": "@weekly", "start": "2013-01-01T00:00:00Z"})
     change_params(project, "models.churn.scoring", {"cron": "0 0 1 * *", "destination": where})
-    dag = read_dags(project)["dags"]["score__churn"]
+    change_params(project, "models.churn.policy", {"backtest_cron": "0 3 1 * *"})
+    dags = read_dags(project)["dags"]
+    dag, backtest = dags["score__churn"], dags["backtest__churn"]
+    assert backtest["tasks"] == {
+        "plan": [],
+        "windows_of": ["plan"],
+        "make_versions": ["plan", "windows_of"],
+        "compare_policies": ["make_versions", "plan"],
+    }
+    assert (backtest["catchup"], backtest["timetable"]) == (False, dag["timetable"])
     assert dag["tasks"] == {"score_interval": []}
     assert (dag["catchup"], set(dag["params"])) == (False, {"interval"})
     assert dag["intervals"] == [

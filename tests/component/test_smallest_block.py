@@ -37,5 +37,5 @@ def test_every_optional_key_may_be_left_out(tmp_path):
     change_params(project, "models.small.gates.metric_limit", 0.7)
     again = reproduced(project)
     assert "Running stage 'validate@small'" in again
-    for stage in ("train", "evaluate"):
+    for stage in ("train", "evaluate", "refit"):
         assert f"Stage '{stage}@small' didn't change, skipping" in again

@@ -74,7 +74,7 @@ def test_every_step_may_be_taken_by_another_worker(workers):
 def test_it_is_the_same_model_as_on_one_machine(workers, monkeypatch):
     """A run that changes workers makes the same model digest as one that does not."""
     digests = []
-    for run, names in (("run/1", "babab"), ("run/2", "aaaaa")):
+    for run, names in (("run/1", "bababa"), ("run/2", "aaaaaa")):
         folder = steps.open_run(workers("a"), run, "churn", AS_OF, "a test")
         for name, stage in zip(names, dvc_graph.order(workers("a").project), strict=True):
             steps.run_stage(workers(name), folder, stage)

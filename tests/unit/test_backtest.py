@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,13 +16,17 @@ import yaml
 
 from harness.project import CHURN, customers, write_params
 from pipeline.cli.main import main
+from pipeline.context import Context
 from pipeline.errors import PerennialError
 from pipeline.ledger.decision_events import Backtested
 from pipeline.ledger.store import Ledger
+from pipeline.policy.retraining.comparison import Saved
+from pipeline.runs.backtest import parts, training_windows
 from pipeline.runs.backtest import past as pasts
 from pipeline.runs.backtest.matrix import LossMatrix, assembled, build
 from pipeline.runs.backtest.past import Span
 from pipeline.runs.backtest.run import span_of
+from pipeline.runs.backtest.training_windows import TrainingWindow, TrainingWindows
 from pipeline.runs.backtest.versions import KEPT_DAYS, ScoredVersion, VersionMaker, forget_unused
 from pipeline.settings.models import Model
 from pipeline.training import fit, frames
@@ -54,7 +59,7 @@ def test_a_cell_is_the_loss_of_a_version_that_knew_no_later_label(first: tuple[L
     assert (history.delay, history.windows, matrix.untrained) == (1, 9, {})
     model, rows = MODEL.model_copy(update={"as_of": START + timedelta(days=4)}), customers()
     past = rows[(rows.decided_at <= model.as_of) & (rows.seen_at >= model.as_of - timedelta(days=30))]
-    fitted = fit.fit(past.reset_index(drop=True), model)
+    fitted = fit.fit(past.reset_index(drop=True), model, everything=True)
     begin = START + timedelta(days=10)
     window = rows[(rows.seen_at >= begin) & (rows.seen_at < begin + timedelta(days=2))]
     asked = frames.features_of(window.reset_index(drop=True), model)
@@ -168,6 +173,67 @@ def test_the_command_says_what_it_recommends(project: Path, folder: Path, capfd)
     values = json.loads(capfd.readouterr().out)
     assert (values["trained"], values["delay"], len(values["losses"])) == (0, 1, 9)
     assert values["economics"]["value"]["known"] == "guess"
+
+
+def test_training_windows_are_compared_on_the_same_rows(project: Path, folder: Path, capfd) -> None:
+    """The model's own thirty days, and all of the source, which 365 days are too; a second time nothing is trained."""
+    write_params(project, {**yaml.safe_load((project / "params.yaml").read_text()), "models": {"churn": BLOCK}})
+    asked = ["backtest", "churn", "--from", "2024-02-10", "--to", "2024-03-01", "--window-days", "2"]
+    assert main([*asked, "--windows", "5,365,all"]) == 0
+    said = capfd.readouterr().out
+    ledger = Ledger(f"sqlite:///{project}/.perennial/ledger.db")
+    (entry,) = ledger.events(Backtested, model="churn")
+    five, own, whole = entry.event.training_windows
+    assert [each["window_days"] for each in (five, own, whole)] == [5, 30, 60]
+    assert (five["loss"], own["own"], whole["whole"]) == (None, True, True)
+    assert "evaluation.holdout_days: 7" in five["reason"]
+    assert whole["saved"]["low"] <= whole["saved"]["value"] <= whole["saved"]["high"]
+    assert f"recommended: {entry.event.training_window}" in said and "all, 60" in said
+    best = next(each for each in entry.event.policies if each["policy"] == entry.event.best)
+    assert own["loss"] == pytest.approx(best["loss"])
+    made = len([*folder.iterdir()])
+    assert main([*asked, "--windows", "all"]) == 0
+    assert len([*folder.iterdir()]) == made
+    assert ledger.events(Backtested, model="churn")[-1].event.training_windows[1] == whole
+
+
+def test_the_tasks_of_a_dag_make_what_the_last_one_compares(project: Path, monkeypatch) -> None:
+    """Each training window in the folder and the span that the comparison takes; on a server that has all of the work."""
+    context, made = Context.here(), []
+    planned = parts.plan(context, "churn", datetime(2024, 3, 20, tzinfo=UTC))
+    assert planned == {"start": "2024-02-01T00:00:00+00:00", "end": "2024-03-16T00:00:00+00:00", "apart": ["30", "75"]}
+    monkeypatch.setattr(parts, "build", lambda *asked, **_: made.append(asked) or SimpleNamespace(trained=3))
+    assert [parts.make(context, "churn", planned, window) for window in ("30", "75", "7")] == [3, 3, 0]
+    span = Span(datetime(2024, 2, 1, tzinfo=UTC), datetime(2024, 3, 16, tzinfo=UTC), 7)
+    assert [(model.source.window_days, folder, of) for _, model, _, folder, of in made] == [
+        (days, context.home / "backtests" / "churn", span) for days in (30, 75)
+    ]
+    asked: list = []
+    windows = SimpleNamespace(recommendation="keep")
+    found = SimpleNamespace(windows=windows, recommendation="never", matrix=SimpleNamespace(trained=0), report="p")
+    monkeypatch.setattr(parts.run, "backtest", lambda *given, **named: asked.extend([given[2:], named]) or found)
+    assert parts.compare(context, "churn", planned)["training_window"] == "keep"
+    assert asked == [(span.start, span.end), {"windows": training_windows.USUAL}]
+    monkeypatch.setattr(Context, "server_mode", True)
+    assert parts.plan(context, "churn")["apart"] == []
+
+
+@pytest.mark.parametrize("asked", ["0", "x", "-3", "1e9"])
+def test_a_training_window_that_is_none_is_refused(asked: str) -> None:
+    """In one line with the form to write."""
+    with pytest.raises(PerennialError, match="--windows: .*write them like 30,90,365,all"):
+        training_windows.lengths_of([asked], MODEL, SPAN, START - timedelta(days=40))
+
+
+def test_a_window_that_the_history_proves_better_is_recommended() -> None:
+    """One that it cannot tell from the model's own is not, and one that lost more never."""
+    own = TrainingWindow(30, own=True, loss=0.5)
+    better, doubtful = (TrainingWindow(90, loss=0.4, saved=Saved(1, low, 2)) for low in (0.5, -0.5))
+    found = [TrainingWindows("value", (own, other), 0) for other in (better, doubtful)]
+    assert found[0].recommendation == "use source.window_days: 90: it lost 20.0% less than 30 under value"
+    assert found[1].recommendation.startswith("keep source.window_days: 30: 90 days lost 20.0% less")
+    worse = TrainingWindows("value", (own, TrainingWindow(90, loss=0.6, saved=Saved(-1, -2, -0.5))), 0)
+    assert worse.recommendation.startswith("keep source.window_days: 30: no other")
 
 
 def test_what_nobody_read_for_long_is_removed(tmp_path: Path) -> None:

@@ -23,7 +23,11 @@ models:
 def found(best, schedule=None, tells=True):
     comparison = SimpleNamespace(tells=tells, best=SimpleNamespace(policy=best), schedule=schedule)
     return SimpleNamespace(
-        model="churn", comparison=comparison, span=SimpleNamespace(days=7), recommendation="history cannot tell"
+        model="churn",
+        windows=None,
+        comparison=comparison,
+        span=SimpleNamespace(days=7),
+        recommendation="history cannot tell",
     )
 
 
@@ -54,6 +58,26 @@ def test_the_policy_stands_in_the_block_and_all_else_as_it_was(tmp_path, best, s
     assert [line for line in text.split("\r\n") if "#" in line] and "\n" not in text.replace("\r\n", "")
     for comment in ("# ours", "# the one", *(["# a week"] if "a week" in section else [])):
         assert comment in text
+
+
+def test_a_training_window_that_lost_less_is_written_beside_the_policy(tmp_path):
+    """Into the section `source`, in place of what stood there; alone where no policy is proven; not where it is not proven."""
+    file = tmp_path / "params.yaml"
+    source = "    source:\n      window_days: 30  # a month\n"
+    for tells, proven, told in (
+        (True, True, ("policy.rule: value", "source.window_days: 90")),
+        (False, True, ("source.window_days: 90",)),
+        (True, False, ("policy.rule: value",)),
+    ):
+        file.write_text(TEXT + source)
+        made = found("value", tells=tells)
+        made.windows = SimpleNamespace(best=SimpleNamespace(proven=proven, days=90.0))
+        said = " and ".join(f"models.churn.{key}" for key in told)
+        assert apply(tmp_path, made) == f"params.yaml has {said} now"
+        block = yaml_file.parse(file.read_text())["models"]["churn"]
+        assert block["source"]["window_days"] == (90 if proven else 30)
+        assert ("policy" in block) == tells
+        assert "# a month" in file.read_text()
 
 
 def test_what_history_cannot_tell_is_not_written(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -11,8 +12,10 @@ import pytest
 from pipeline.ledger.events import VersionRegistered
 from pipeline.ledger.package_of_version import PackageOfVersion
 from pipeline.ledger.receipt_events import DecisionSettled, RetrainDecided
+from pipeline.pages.receipts import SIDE, receipts_page, shown
 from pipeline.policy.economics import Figure, Worth
 from pipeline.policy.retraining.base import Known
+from pipeline.runs import receipt_calibration
 from pipeline.runs.decision_settlement import settle
 from pipeline.runs.window_losses import KeptVersion, LiveHistory
 
@@ -31,6 +34,7 @@ def decided(decision="retrain", **more):
         "rule": "value",
         "says": decision,
         "saving": 90.0,
+        "ahead": 6,
     }
     return RetrainDecided(**given, decision=decision, why="", **more)
 
@@ -97,3 +101,24 @@ def test_going_back_costs_nothing_and_is_settled_by_its_own_versions(context):
     (event,) = settle(context, "r", "churn", history([-0.1] * 6), WORTH)
     assert (event.version, event.instead, event.cost) == ("1", "2", 0.0)
     assert event.saved == pytest.approx(0.5 * 100 * 0.6)
+
+
+def test_receipts_are_compared_with_what_they_expected_by_then(context):
+    """With the share of the expectation that falls on the settled windows; the page draws it against what was saved, with its interval."""
+    assert receipt_calibration.calibration(context.ledger, "churn").sentence() == ""
+    context.ledger.append(decided(), "churn")
+    settle(context, "r", "churn", history([0.2, 0.4, 0.2, 0.4]), WORTH)
+    found = receipt_calibration.calibration(context.ledger, "churn")
+    assert (found.expected, found.saved) == (pytest.approx(60), pytest.approx(60))
+    assert found.sentence() == (
+        "1 decision settled, 1 paid; 1 expected 60.00 EUR by then and saved 60.00, 1.00 of what they expected; 1 as expected within the interval"
+    )
+    page = receipts_page(context, "churn")
+    (point,) = re.findall(r'<circle cx="([0-9.]+)" cy="([0-9.]+)"', page)
+    assert float(point[0]) == pytest.approx(SIDE - float(point[1]), abs=0.2), "on the diagonal"
+    assert "60.00 expected, 60.00 saved" in page
+    without = dict(context.ledger.events(DecisionSettled)[0].body, ahead=None)
+    old = receipt_calibration.Calibration((DecisionSettled.read(without),))
+    assert old.sentence() == "1 decision settled, 1 paid"
+    assert "<circle" not in shown("churn", old)
+    assert "No decision is settled yet" in receipts_page(context, "other")

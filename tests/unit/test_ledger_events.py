@@ -36,6 +36,8 @@ BACKTEST = {
     "economics": {"retrain": 24.0, "currency": "EUR"},
     "policies": [{"policy": "value", "total": 90.0, "retrains": 2}],
     "report": None,
+    "training_windows": [{"window_days": 30.0, "own": True, "whole": False, "loss": 0.5, "saved": None}],
+    "training_window": "keep source.window_days: 30",
 }
 WINDOW = {
     "start": "2024-01-01T00:00:00+00:00",
@@ -71,6 +73,7 @@ DECIDED = {
     "ages": {"1": 8},
     "losses": [{"start": "2024-02-19T00:00:00+00:00", "rows": 480, "by_version": {"1": 0.4}}],
     "economics": {"retrain": 24.0, "currency": "EUR"},
+    "ahead": 8,
 }
 SETTLED = {
     "as_of": "2024-03-01T00:00:00+00:00",
@@ -84,6 +87,7 @@ SETTLED = {
     "cost": 24.0,
     "currency": "EUR",
     "expected": 90.0,
+    "ahead": 8,
 }
 LANDED = {"2024-01-01.parquet": {"md5": "ab", "rows": 9, "delta_rows": 9, "view_of": None, "why": "first"}}
 WATCHED = {

@@ -38,9 +38,9 @@ def world(project, ledger, churn_artifacts, tmp_path, monkeypatch):
     world.landed(YEAR, 86_400, 2 * 86_400)
     world.live("1", "2024-01-02T00:00:00+00:00")
 
-    def answers_of(context, name, package, rows, champion):
-        weeks = (rows["event_time"].min().to_pydatetime() - YEAR) // timedelta(days=7)
-        right = world.right[package.version](weeks)
+    def answers_of(context, name, package, rows, champion, loaded=None):
+        weeks = ((rows["event_time"] - YEAR) // timedelta(days=7)).to_numpy()
+        right = np.array([world.right[package.version](week) for week in weeks])
         return Answers(np.where(rows["target"] == 1, right, 1 - right))
 
     monkeypatch.setattr(logged_answers, "answers_of", answers_of)

@@ -25,7 +25,7 @@ def test_a_stage_depends_on_the_code_it_runs(stage):
     assert used
     used |= {m.training for m in used if hasattr(m, "training")}
     assert {str(Path(m.__file__).relative_to(ROOT)) for m in used} <= set(body["deps"])
-    assert ("requirements/main.txt" in body["deps"]) == (stage in ("train", "evaluate", "package"))
+    assert ("requirements/main.txt" in body["deps"]) == (stage in ("train", "evaluate", "refit", "package"))
 
 
 def test_a_stage_that_reads_by_the_schema_depends_on_all_of_it():

@@ -213,5 +213,5 @@ def test_evaluation_scores_the_held_out_rows_beside_a_guess(churn, tmp_path):
     evaluation = evaluate.evaluate(churn, rows, tmp_path / "m", tmp_path / "p", tmp_path / "r", tmp_path / "e.json")
     assert evaluation.rows == frames.held_out(rows, churn).sum() == len(pd.read_parquet(tmp_path / "p"))
     assert evaluation.metrics["roc_auc"] > 0.75 > evaluation.baseline["roc_auc"] == 0.5
-    assert len(pd.read_parquet(tmp_path / "r")) == evaluation.trained_rows
+    assert len(pd.read_parquet(tmp_path / "r")) == len(rows) == evaluation.rows + evaluation.trained_rows
     assert evaluate.Evaluation.read(tmp_path / "e.json") == evaluation

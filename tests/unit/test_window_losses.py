@@ -11,7 +11,7 @@ from harness.project import change_params
 from pipeline.ledger.events import VersionRegistered
 from pipeline.ledger.receipt_events import WindowScored
 from pipeline.ledger.timeline import live_at
-from pipeline.runs import logged_answers
+from pipeline.runs import logged_answers, window_scores
 from pipeline.runs.window_losses import NoHistory, live_history
 from pipeline.training.tasks import Answers
 from tests.support.monitored import AS_OF, Monitored
@@ -30,7 +30,7 @@ def answering(project, ledger, churn_artifacts, tmp_path, monkeypatch):
     world.live("1", "2024-01-02T00:00:00+00:00")
     asked = []
 
-    def answers_of(context, name, package, rows, champion):
+    def answers_of(context, name, package, rows, champion, loaded):
         asked.append((package.version, rows["event_time"].min(), rows["event_time"].max()))
         right = RIGHT[package.version]
         return Answers(np.where(rows["target"] == 1, right, 1 - right))
@@ -77,6 +77,35 @@ def test_a_window_is_scored_once(answering):
     assert len(answering.asked) == scored
 
 
+def test_many_requests_are_read_in_parts_and_come_to_the_same(answering, monkeypatch):
+    """A log that memory would not hold at once, and windows of which a sample is scored, in their order; nothing else differs."""
+    whole = history(answering)
+    at_once, events = len(answering.asked), answering.ledger.events(WindowScored)
+    assert at_once == 1
+    monkeypatch.setattr(window_scores, "AT_ONCE", 900)
+    parts = list(window_scores.score(*asked_of(answering, whole)))
+    assert len(parts) > 1
+    found = [event for part in parts for event in part]
+    assert [event.body() for event in found] == [entry.event.body() for entry in events]
+    monkeypatch.setattr(window_scores, "AT_ONCE", 250_000)
+    monkeypatch.setattr(window_scores, "SAMPLE_ROWS", 200)
+    sampled = [event for part in window_scores.score(*asked_of(answering, whole)) for event in part]
+    assert [event.requests for event in sampled] == [event.requests for event in found]
+    assert sampled[0].labelled == pytest.approx(found[0].labelled, rel=0.2)
+    assert sampled[0].losses["d1"] == pytest.approx(found[0].losses["d1"])
+
+
+def asked_of(world, found):
+    """What `window_scores.score` takes for the windows that have losses."""
+    labelled = [start for start, rows in zip(found.starts, found.labelled, strict=True) if rows]
+    week = timedelta(days=7)
+    windows = [
+        window_scores.Window((start - window_scores.MONDAY) // week, week, timedelta(days=2)) for start in labelled
+    ]
+    wanted = [window_scores.Wanted(window, found.versions) for window in windows]
+    return world.context, "churn", live_at(world.ledger, "churn"), wanted, found.versions
+
+
 def test_a_past_version_is_scored_on_the_windows_after_its_training_alone(answering):
     """Version 2 learnt up to a Wednesday: it has a loss from the next whole window on, and what version 1 lost there stays."""
     before = history(answering).known
@@ -95,7 +124,7 @@ def test_a_past_version_is_scored_on_the_windows_after_its_training_alone(answer
 def test_what_cannot_be_compared_says_why_and_is_not_tried_again(answering, monkeypatch):
     """A version that needs what requests no longer carry has no loss; the event says why."""
 
-    def refuse(context, name, package, rows, champion):
+    def refuse(context, name, package, rows, champion, loaded):
         raise logged_answers.Incomparable("version 1 needs calls, which requests no longer carry")
 
     monkeypatch.setattr(logged_answers, "answers_of", refuse)

@@ -56,7 +56,7 @@ class Known:
 class Decision:
     """What a policy says, and why. It acts where `score` reaches `limit`, both in the cost's unit where the policy weighs costs.
 
-    `version` is the one to go back to. `saving` is what acting is expected to save over the next windows, before its cost, with the
+    `version` is the one to go back to. `saving` is what acting is expected to save over the next `ahead` windows, before its cost, with the
     interval `low` to `high`; None where the policy does not say. `flips` is the change of its inputs that would give another decision.
     """
 
@@ -69,6 +69,7 @@ class Decision:
     saving: float | None = None
     low: float | None = None
     high: float | None = None
+    ahead: int | None = None
 
 
 class Policy(Protocol):

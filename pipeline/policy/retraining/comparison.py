@@ -132,6 +132,11 @@ def saved(costs: np.ndarray, reference: np.ndarray, draws: np.ndarray) -> Saved:
     return Saved(float(differences.sum()), float(low), float(high))
 
 
+def saving(costs: np.ndarray, reference: np.ndarray) -> Saved:
+    """`saved` of windows that follow each other, by blocks of them."""
+    return saved(costs, reference, _blocks(len(costs)))
+
+
 def excess_by_age(history: History) -> list[tuple[int, float, int]]:
     """(age in windows, how much more a version of that age lost than a new one on the same rows, the pairs that say so)."""
     fresh = np.diag(history.losses)

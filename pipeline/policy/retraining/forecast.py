@@ -115,5 +115,9 @@ class Forecast:
             f"it costs {figure(known.cost)}"
         )
         if low >= known.cost:
-            return Decision("retrain", why, f"a cost over {figure(low)}", low, known.cost, None, saving, low, high)
-        return Decision("wait", why, f"a cost of {figure(low)} or less", low, known.cost, None, saving, low, high)
+            return Decision(
+                "retrain", why, f"a cost over {figure(low)}", low, known.cost, None, saving, low, high, self.horizon
+            )
+        return Decision(
+            "wait", why, f"a cost of {figure(low)} or less", low, known.cost, None, saving, low, high, self.horizon
+        )

@@ -58,17 +58,18 @@ class Value:
         lost = self._lost(spell_of(known))
         regret = max(0.0, curve.regret(age)) * self._alarmed(known, curve)
         score = regret if lost is None else self.by_curve * regret + self.by_loss * lost.total
-        saving, error = self._saving(curve, age, lost, known.cost)
+        ahead = curve.period(known.cost, HORIZON)
+        saving, error = self._saving(curve, age, lost, ahead)
         why = self._why(known, curve, age, regret, lost, score)
         low, high = saving - 1.96 * error, saving + 1.96 * error
         if score >= known.cost:
             flips = f"a retrain that costs over {figure(score)}"
-            return Decision("retrain", why, flips, score, known.cost, None, saving, low, high)
+            return Decision("retrain", why, flips, score, known.cost, None, saving, low, high, ahead)
         best = past_best(known, self.recent, self.least)
         if best is not None and best.proven(self.sure):
             return self._back(known, best, score)
         flips = f"a retrain that costs {figure(score)} or less, or {figure(known.cost - score)} more lost"
-        return Decision("wait", why, flips, score, known.cost, None, saving, low, high)
+        return Decision("wait", why, flips, score, known.cost, None, saving, low, high, ahead)
 
     def _lost(self, spell: Spell) -> _Lost | None:
         """None where nothing is known of the version but when it was new, or not even that."""
@@ -87,9 +88,8 @@ class Value:
         alarm = known.drifted[int(known.born.max()) + 1 : known.now + 1].any()
         return curve.alarmed if alarm and not len(known.labelled) else 1.0
 
-    def _saving(self, curve: Staleness, age: int, lost: _Lost | None, cost: float) -> tuple[float, float]:
-        """What a retrain now saves until the next one is due, before its cost, and its standard error."""
-        windows = curve.period(cost, HORIZON)
+    def _saving(self, curve: Staleness, age: int, lost: _Lost | None, windows: int) -> tuple[float, float]:
+        """What a retrain now saves over the windows until the next one is due, before its cost, and its standard error."""
         by_curve = curve.saving(age, windows)
         error = Staleness(1.0, curve.slow, 0.0).saving(age, windows) * curve.error
         if lost is None:
@@ -119,4 +119,4 @@ class Value:
             f"labelled windows ({figure(low)} to {figure(high)}); going back costs no training"
         )
         flips = f"an advantage under {figure(self.sure * best.error)} a window"
-        return Decision("go back", why, flips, score, known.cost, best.version, best.gain, low, high)
+        return Decision("go back", why, flips, score, known.cost, best.version, best.gain, low, high, 1)

@@ -23,7 +23,8 @@ QUARTER_DAYS = 91
 
 def alarm(model: Model, root: Path, learnt: pd.DataFrame, asked: pd.DataFrame, schema: Schema, span: Span) -> bool:
     """`learnt` are a version's rows in a snapshot's form, `asked` the features of the window that begins at its as-of."""
-    reference = drift_reference.of_training(learnt[~frames.held_out(learnt, model)], model, schema.doubles)
+    taught = learnt if model.evaluation.refit else learnt[~frames.held_out(learnt, model)]
+    reference = drift_reference.of_training(taught, model, schema.doubles)
     numeric, categorical = drift_reference.names(drift_reference.features(model))
     reference = reference.only([*numeric, *categorical])
     known = {name: frozenset(learnt[name].dropna().unique()) for name in categorical}

@@ -14,27 +14,34 @@ from pipeline.settings import yaml_file
 
 
 def apply(project: Path, found: Backtest) -> str:
-    """Writes the cheapest policy as the model's `policy`, and returns that in a sentence.
+    """Writes the cheapest policy as the model's `policy`, and a training window that lost less as its `source.window_days`; what history
+    proves of the two. Returns that in a sentence.
 
-    Raises SettingsError where the history cannot tell, and for a file that cannot be changed by its lines.
+    Raises SettingsError where the history cannot tell either, and for a file that cannot be changed by its lines.
     """
     name, file = found.model, project / "params.yaml"
-    if not found.comparison.tells:
+    wanted_keys: dict[tuple[str, str], Any] = {}
+    if found.comparison.tells:
+        wanted_keys |= {("policy", key): value for key, value in policy_of(found).items()}
+    if found.windows is not None and found.windows.best.proven:
+        days = found.windows.best.days
+        wanted_keys["source", "window_days"] = int(days) if days == int(days) else days
+    if not wanted_keys:
         raise SettingsError(f"backtest {name} --apply", "writes nothing", found.recommendation)
-    policy = policy_of(found)
     with file.open(encoding="utf-8", newline="") as opened:
         text = given = opened.read()
     wanted = yaml_file.parse(given)
     block = wanted["models"][name]
-    block["policy"] = {**(block.get("policy") or {}), **policy}
-    for key, value in policy.items():
-        text = _with_key(text, name, key, str(value))
+    for (section, key), value in wanted_keys.items():
+        block[section] = {**(block.get(section) or {}), key: value}
+        text = _with_key(text, name, section, key, str(value))
     # By the values, so that no form of YAML that somebody writes can lose a key.
     if yaml_file.parse(text) != wanted:
-        keys = " and ".join(f"models.{name}.policy.{key}: {value}" for key, value in policy.items())
+        keys = " and ".join(f"models.{name}.{section}.{key}: {value}" for (section, key), value in wanted_keys.items())
         raise SettingsError(str(file), "cannot be changed by its lines alone", f"write {keys} by hand")
     yaml_file.replace(file, text)
-    return f"params.yaml has models.{name}.policy.rule: {policy['rule']} now"
+    told = [f"models.{name}.{section}.{key}: {v}" for (section, key), v in wanted_keys.items() if key != "every_days"]
+    return f"params.yaml has {' and '.join(told)} now"
 
 
 def policy_of(found: Backtest) -> dict[str, Any]:
@@ -48,11 +55,11 @@ def policy_of(found: Backtest) -> dict[str, Any]:
     return {"rule": rules.NEVER.name} if every is None else {"rule": "schedule", "every_days": every * found.span.days}
 
 
-def _with_key(text: str, model: str, key: str, value: str) -> str:
-    """The text with this key of the model's policy; as it is where its lines do not show where that stands."""
+def _with_key(text: str, model: str, part: str, key: str, value: str) -> str:
+    """The text with this key of a section of the model; as it is where its lines do not show where that stands."""
     root = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     block = _value(_value(root, "models"), model)
-    section = _value(block, "policy")
+    section = _value(block, part)
     lines = text.splitlines(keepends=True)
     ends = "\r\n" if lines and lines[0].endswith("\r\n") else "\n"
     if (node := _value(section, key)) is not None:
@@ -64,7 +71,7 @@ def _with_key(text: str, model: str, key: str, value: str) -> str:
     elif _on_lines(block):
         at = block.value[0][0].start_mark
         indent = " " * at.column
-        lines.insert(at.line, f"{indent}policy:{ends}{indent}  {key}: {value}{ends}")
+        lines.insert(at.line, f"{indent}{part}:{ends}{indent}  {key}: {value}{ends}")
     return "".join(lines)
 
 

@@ -42,10 +42,19 @@ class LossMatrix:
     left_out: tuple[str, ...]
 
 
-def build(name: str, model: Model, root: Path, folder: Path, span: Span, processes: int | None = None) -> LossMatrix:
+def build(
+    name: str,
+    model: Model,
+    root: Path,
+    folder: Path,
+    span: Span,
+    processes: int | None = None,
+    past: Past | None = None,
+) -> LossMatrix:
     """The matrix of the model called `name`, whose source's paths start at `root`. What is made is kept in `folder`, version by version,
-    also when this is interrupted. Raises DataError for a past in which no version can be trained."""
-    past = pasts.read(name, model, root, span)
+    also when this is interrupted. `past` is that of the span where it was read before. Raises DataError for a past in which no version can
+    be trained."""
+    past = past or pasts.read(name, model, root, span)
     maker = VersionMaker(name, model, root, folder, past)
     most = processes or len(os.sched_getaffinity(0))
     versions: dict[int, ScoredVersion] = {}

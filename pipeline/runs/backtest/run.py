@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,9 +20,10 @@ from pipeline.policy.retraining.comparison import Compared, Comparison, Saved, c
 from pipeline.policy.retraining.forecast import gains_of
 from pipeline.policy.retraining.recommendation import recommendation
 from pipeline.policy.retraining.staleness import backtested
-from pipeline.runs.backtest import page, past
+from pipeline.runs.backtest import page, past, training_windows
 from pipeline.runs.backtest.matrix import LossMatrix, build
 from pipeline.runs.backtest.past import Span
+from pipeline.runs.backtest.training_windows import TrainingWindows
 from pipeline.settings.models import Model
 from pipeline.settings.times import LONGEST_DAYS
 
@@ -41,6 +43,7 @@ class Backtest:
     comparison: Comparison
     recommendation: str
     report: Path | None = None
+    windows: TrainingWindows | None = None
 
     @property
     def unit(self) -> float:
@@ -91,6 +94,8 @@ class Backtest:
             economics=self.worth.as_dict(),
             policies=self.lines,
             report=str(self.report) if self.report else None,
+            training_windows=self.windows.as_dicts(self.unit) if self.windows else (),
+            training_window=self.windows.recommendation if self.windows else "",
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -116,18 +121,31 @@ def backtest(
     end: datetime | None = None,
     window_days: float = WINDOW_DAYS,
     processes: int | None = None,
+    windows: Sequence[str] = (),
 ) -> Backtest:
-    """Replays the past of the model `name`; writes the page and an event. `start` and `end` are as for `span_of`. Raises SettingsError for a span that is too short, and DataError."""
-    model = context.params.model_of_a_run(name)
-    span = span_of(name, model, context.project, start, end, window_days, context.clock())
-    matrix = build(name, model, context.project, context.home / "backtests" / name, span, processes)
+    """Replays the past of the model `name`; writes the page and an event. `start` and `end` are as for `span_of`, `windows` as for
+    `training_windows.lengths_of`. Raises SettingsError for a span that is too short, and DataError."""
+    model, root, folder = context.params.model_of_a_run(name), context.project, context.home / "backtests" / name
+    span = span_of(name, model, root, start, end, window_days, context.clock())
+    lengths = (
+        training_windows.lengths_of(windows, model, span, training_windows.first_row(name, model, root, span))
+        if windows
+        else {}
+    )
+    read = past.read(name, model, root, span)
+    matrix = build(name, model, root, folder, span, processes, read)
     counted = _rows_a_day(context, name, matrix, span)
     runs = costs.run_costs(context.ledger, context.params.prices, model=name)
     of = worth(model.economics, model.loss, context.params.prices, runs, counted)
     comparison = compare(matrix.history, of.retrain_in_loss(span.days))
     said = recommendation(comparison, of, span.days)
+    lost = (
+        training_windows.compared(name, model, root, folder, read, matrix, comparison, lengths, processes)
+        if lengths
+        else None
+    )
     report = context.home / "reports" / name / f"backtest-{span.start:%Y-%m-%d}-{span.end:%Y-%m-%d}-{span.days:g}d.html"
-    found = Backtest(name, span, matrix, of, comparison, said, report)
+    found = Backtest(name, span, matrix, of, comparison, said, report, lost)
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_text(page.backtest_page(found.as_dict(), _cumulated(found)), encoding="utf-8")
     context.ledger.append(found.event(), model=name)

@@ -150,7 +150,7 @@ class VersionMaker:
     def _key(self, model: Model, table: pa.Table, schema: Schema) -> str:
         settings = model.model_dump(mode="json", include={"as_of", "source", "training"})
         settings["contract"] = model.gates.contract.model_dump(mode="json")
-        settings["evaluation"] = [model.evaluation.holdout_days, model.evaluation.metric]
+        settings["evaluation"] = [model.evaluation.holdout_days, model.evaluation.metric, model.evaluation.refit]
         # Here, for a hook's files are known when it has run.
         own = user_code.own_code(model, self.root)
         return _digest(settings, digest_of(table), repr(schema), own, code_digest(CODE))
@@ -161,14 +161,14 @@ class VersionMaker:
 
 
 def _fitted(model: Model, rows: pd.DataFrame, rows_in: int, schema: Schema) -> Any:
-    """As the stage `train` has it, after the gates that stand before it: `rows` are those of `rows_in` that keep the contract. Raises
-    PerennialError."""
+    """What the stages serve, which has learnt as `evaluation.refit` says, after the gates that stand before them: `rows` are those of
+    `rows_in` that keep the contract. Raises PerennialError."""
     report = {"in": rows_in, "kept": len(rows), "quarantined": rows_in - len(rows), "faults": []}
     for gate in (enough_rows, data_contract):
         verdict = gate.verdict(ValidatedData(model, report))
         if not verdict.passed:
             raise PerennialError(f"as of {model.as_of:%Y-%m-%d}", verdict.reason, "a run stops at this gate")
-    return measured.fitted(rows, model, schema.doubles)
+    return measured.fitted(rows, model, schema.doubles, everything=model.evaluation.refit)
 
 
 def _kept_rows(model: Model, table: pa.Table, schema: Schema) -> pd.DataFrame:

@@ -1,0 +1,57 @@
+"""The page of a model's receipts: what each decision expected to save, against what it saved by the labels that came."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.context import Context
+from pipeline.html.templates import rendered
+from pipeline.runs.receipt_calibration import Calibration, calibration
+
+SIDE = 360.0
+
+
+def receipts_page(context: Context, model: str) -> str:
+    """The page as HTML, of what the ledger has; it says so where nothing is settled yet."""
+    return shown(model, calibration(context.ledger, model))
+
+
+def shown(model: str, found: Calibration) -> str:
+    low, high = _range(found)
+    step = SIDE / (high - low)
+
+    def place(value: float) -> float:
+        return (value - low) * step
+
+    points = [
+        {
+            "event": event,
+            "x": place(event.expected_by_now or 0.0),
+            "y": SIDE - place(event.saved),
+            "top": SIDE - place(event.high),
+            "bottom": SIDE - place(event.low),
+        }
+        for event in found.known
+    ]
+    facts: dict[str, Any] = {
+        "model": model,
+        "sentence": found.sentence(),
+        "settled": list(reversed(found.settled)),
+        "points": points,
+        "side": SIDE,
+        "zero": place(0.0),
+        "range": (low, high),
+        "currency": found.known[-1].currency if found.known else "",
+    }
+    return rendered(Path(__file__).with_name("receipts.html"), facts)
+
+
+def _range(found: Calibration) -> tuple[float, float]:
+    """The same for both axes, so that what came as expected lies on the diagonal."""
+    values = [0.0]
+    for event in found.known:
+        values += [event.expected_by_now or 0.0, event.low, event.high]
+    low, high = min(values), max(values)
+    margin = 0.05 * ((high - low) or 1.0)
+    return low - margin, high + margin
