@@ -21,7 +21,7 @@ from pipeline.training.tasks import Answers
 # Of more rows some are taken, evenly.
 MOST_ROWS = 10_000
 FEWEST_ROWS = 40
-LEAF_ROWS, LEAVES = 5, 256
+LEAF_ROWS, LEAVES = 5, 1024
 SHOWN = 10
 
 

