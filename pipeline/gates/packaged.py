@@ -33,8 +33,8 @@ def packaged_model(
         champion_version,
         backfill,
         accept_schema_change,
-        pd.read_parquet(files.reference) if files.reference.is_file() else None,
-        sum(file.stat().st_size for file in files.package.iterdir() if file.is_file()),
-        files.folder.parents[1],
-        live,
+        reference=pd.read_parquet(files.reference) if files.reference.is_file() else None,
+        package_bytes=sum(file.stat().st_size for file in files.package.iterdir() if file.is_file()),
+        root=files.folder.parents[1],
+        live=live,
     )

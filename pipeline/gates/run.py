@@ -84,7 +84,9 @@ def verdicts(
     live: LiveFacts | None = None,
 ) -> list[Verdict]:
     """The verdicts of all gates on the packaged model, those on its data first."""
-    packaged = packaged_model(model, files, champion_package, champion_version, backfill, accept_schema_change, live)
+    packaged = packaged_model(
+        model, files, champion_package, champion_version, backfill, accept_schema_change, live=live
+    )
     ours = (gate(packaged) for gate in (*DATA_GATES, *MODEL_GATES))
     asked = {"backfill": backfill, "accept_schema_change": accept_schema_change}
     own_gates = own.verdicts(model, files, champion_package, champion_version, **asked)

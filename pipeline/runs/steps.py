@@ -144,7 +144,7 @@ def check_gates(context: Context, folder: str, backfill: bool = False, accept_sc
     champion = live.version if live else None
     package = context.registry.package_folder(opened.model, live.version, live.digest) if live else None
     known = live_facts.live_facts(context, opened.model, model, live) if live else None
-    verdicts = gates.verdicts(model, opened.files, package, champion, backfill, accept_schema_change, known)
+    verdicts = gates.verdicts(model, opened.files, package, champion, backfill, accept_schema_change, live=known)
     _record_verdicts(context, opened, verdicts)
     mlflow_run = record.record(context.registry, opened, model, verdicts, _origin(backfill))
     gates.refuse_failed(opened.model, verdicts)
