@@ -88,13 +88,13 @@ def licence_of(name: str) -> str:
         told = metadata.metadata(name)
     except metadata.PackageNotFoundError:
         return ""
-    if expression := told.get("License-Expression"):
-        return str(expression)
+    if expression := told.get_all("License-Expression"):
+        return str(expression[0])
     classified = [c.rpartition(" :: ")[2] for c in told.get_all("Classifier") or [] if c.startswith("License :: ")]
     known = [NAMED[c.lower()] for c in classified if c.lower() in NAMED]
     if known:
         return " AND ".join(dict.fromkeys(known))
-    written = str(told.get("License") or "").strip()
+    written = str((told.get_all("License") or [""])[0]).strip()
     named = NAMED.get(written.lower(), written)
     return named if SPDX.fullmatch(named) else ""
 

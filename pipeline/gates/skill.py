@@ -1,7 +1,8 @@
 """How far answers go from a guess to a perfect score, from 0 to 1, in a form that a leak brings to 1 whatever the estimator's options.
 
 A model that learns slowly gives a leaked target a middling probability, and yet ranks without a fault. So binary answers are judged by
-their order (2 AUC - 1), classes by the likeliest one, numbers by the share of their variance that is left.
+their order (2 AUC - 1), classes by the likeliest one, and numbers by their absolute error, beside that of the median: an honest feature may
+explain 97 % of a variance, and still leave a sixth of the error.
 """
 
 from __future__ import annotations
@@ -41,5 +42,6 @@ def of_decisions(target: np.ndarray, decided: np.ndarray, weight: np.ndarray) ->
 
 
 def of_numbers(target: np.ndarray, values: np.ndarray, weight: np.ndarray) -> float:
-    spread = float(np.average((target - np.average(target, weights=weight)) ** 2, weights=weight))
-    return float(1 - np.average((target - values) ** 2, weights=weight) / spread) if spread > 0 else float("nan")
+    middle = np.median(target)
+    wrong = float(np.average(np.abs(target - middle), weights=weight))
+    return float(1 - np.average(np.abs(target - values), weights=weight) / wrong) if wrong > 0 else float("nan")

@@ -48,8 +48,9 @@ def slice_losses(compared: ComparedRows, groups: Sequence[Group], min_rows: int,
     masks = [group.rows for group in enough]
     found = means(compared.worse_by, masks, compared.blocks, compared.weight, level)
     judged = {
-        str(group): (float(mean), (float(low), float(high)) if np.isfinite(low) else None)
+        str(group): (float(mean), (float(low), float(high)))
         for group, mean, low, high in zip(enough, found.mean, found.low, found.high, strict=True)
+        if np.isfinite(low)
     }
     return [_slice(compared, group, *judged.get(str(group), (None, None))) for group in groups]
 

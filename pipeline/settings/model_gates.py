@@ -41,7 +41,7 @@ class Sanity(Section):
     same_answer: float = Field(default=0.999, gt=0, le=1)
     perfect: float = Field(default=0.998, gt=0, le=1)
     # How much of the way from a guess to a perfect score one feature may go alone.
-    one_feature: float = Field(default=0.95, gt=0, le=1)
+    one_feature: float | None = Field(default=None, gt=0, le=1)
     # Features that may, because they are known before the target is.
     known_before: tuple[ColumnName, ...] = ()
     importance_jump: float = Field(default=0.5, gt=0, le=1)

@@ -1,0 +1,391 @@
+"""Single gates on a model: what each of them sees, what it leaves alone, and when it has no verdict."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from harness.ledgers import ledger_of
+from harness.project import CHURN, ROOT, customers
+from pipeline.errors import DataError, SettingsError
+from pipeline.gates import churn, fairness, leakage, slices, supply_chain, unknown_ranges
+from pipeline.gates.base import LiveFacts, PackagedModel
+from pipeline.gates.bill_of_materials import bill_of_materials
+from pipeline.gates.block_resamples import means, time_blocks
+from pipeline.gates.known_vulnerabilities import records, vulnerable
+from pipeline.gates.row_groups import groups_of
+from pipeline.gates.serving_packages import ServingPackage, is_allowed, serving_packages
+from pipeline.gates.skill import skill
+from pipeline.ledger.timeline import LiveVersion
+from pipeline.rollout.prediction_folders import predictions_folder
+from pipeline.runs import live_facts, stages
+from pipeline.serving import log_files
+from pipeline.serving.prediction_log import AnsweredRequest, LogSchema
+from pipeline.serving.runtime import Runtime
+from pipeline.settings.models import Model, load
+from pipeline.training.tasks import Answers
+from pipeline.workspaces.dvc_graph import Artifacts
+
+NOW = datetime(2024, 3, 10, tzinfo=UTC)
+
+
+def model(task="binary", metric="roc_auc", **gates):
+    training = {**CHURN["training"], "task": task, "numeric": ["spend", "calls"], "categorical": [], "options": {}}
+    limit = 0.6 if metric in ("roc_auc", "r2", "accuracy") else 100.0
+    block = {**CHURN, "training": training, "evaluation": {"holdout_days": 7, "metric": metric}}
+    return Model.model_validate({**block, "gates": {"metric_limit": limit, **gates}})
+
+
+def rows_of(count=2000, seed=0):
+    rng = np.random.default_rng(seed)
+    seen = pd.Timestamp("2024-02-20", tz="UTC") + pd.to_timedelta(np.arange(count) * 7 * 86_400 / count, unit="s")
+    table = {"seen_at": seen, "spend": rng.normal(0, 1, count), "calls": rng.normal(0, 1, count)}
+    return pd.DataFrame(table | {"sex": rng.choice(["f", "m"], count)})
+
+
+def packaged(settings, rows, classes=(), **more):
+    package = SimpleNamespace(classes=classes)
+    return PackagedModel(settings, {}, None, rows, package, **more)
+
+
+def test_intervals_of_many_groups_hold_for_all_of_them():
+    """Of forty groups that lose nothing one is outside of its 95 % interval in a few tables, rows of a day together."""
+    rng, outside = np.random.default_rng(5), 0
+    blocks = np.repeat(np.arange(20), 100)
+    for _ in range(30):
+        groups = [rng.random(2000) < 0.2 for _ in range(40)]
+        found = means(rng.normal(0, 1, 2000) + rng.normal(0, 0.3, 20)[blocks], groups, blocks)
+        outside += bool(((found.low > 0) | (found.high < 0)).any())
+    assert outside <= 4
+
+
+def test_a_group_of_few_days_has_no_interval():
+    """A slice that is only there on a few days is not judged, however many rows it has."""
+    blocks = np.repeat(np.arange(20), 100)
+    found = means(np.ones(2000), [blocks < 3, blocks < 19], blocks)
+    assert np.isnan(found.low[0]) and found.low[1] == 1
+
+
+def test_a_column_of_numbers_forms_tenths_and_missing_ones_a_group():
+    """Each row is in exactly one group; numbers as texts are numbers."""
+    cells = pd.DataFrame({"age": [*map(str, range(100)), None], "plan": ["a", "b", "", None] * 25 + ["a"]})
+    for column, count in (("age", 11), ("plan", 3)):
+        groups = groups_of(cells, column)
+        assert (np.sum([group.rows for group in groups], axis=0) == 1).all()
+        assert (len(groups), groups[-1].value) == (count, "missing")
+
+
+def test_a_small_slice_has_not_enough_rows():
+    """A slice under gates.slices.min_rows is not judged, and the reason names it."""
+    rows = rows_of().assign(left=lambda r: (r["spend"] > 0) * 1.0, prediction=0.5)
+    rows["region"] = np.where(rows.index < 30, "small", "large")
+    verdict = slices.verdict(packaged(model(slices={"columns": ["region"]}), rows))
+    assert verdict.passed and "not enough rows: region small" in verdict.reason
+    assert [row[-1] for row in verdict.table.rows] == ["ok", "not enough rows"]
+    few = slices.verdict(packaged(model(slices={"columns": ["region"], "min_rows": 10_000}), rows))
+    assert (few.passed, few.judged, few.word) == (True, False, "no verdict")
+
+
+@pytest.mark.parametrize("task", ["multiclass", "regression"])
+def test_slices_of_classes_and_numbers(task):
+    """A slice on which the model is worse than a guess stops, whatever the task."""
+    rows = rows_of()
+    bad = (rows["sex"] == "f").to_numpy()
+    if task == "regression":
+        rows = rows.assign(left=rows["spend"], prediction=np.where(bad, -3 * rows["spend"], rows["spend"]))
+        settings, classes = model(task, "mae", slices={"columns": ["sex"]}), ()
+    else:
+        classes = ("a", "b", "c")
+        label = np.array(classes, object)[np.arange(len(rows)) % 3]
+        right = np.where(bad, (np.arange(len(rows)) + 1) % 3, np.arange(len(rows)) % 3)
+        likely = np.full((len(rows), 3), 0.1)
+        likely[np.arange(len(rows)), right] = 0.8
+        rows = rows.assign(left=label, prediction=0.8, probabilities=[*likely])
+        settings = model(task, "log_loss", slices={"columns": ["sex"]})
+    verdict = slices.verdict(packaged(settings, rows, classes))
+    assert verdict.stops and "sex f" in verdict.reason and "sex m" not in verdict.reason
+    assert verdict.interval[0] > 0
+
+
+def decided(biased, count=4000):
+    rows = rows_of(count)
+    favoured = biased & (rows["sex"] == "m")
+    return rows.assign(left=(rows["spend"] > 0) * 1.0, prediction=np.where((rows["spend"] > 0.5) | favoured, 0.9, 0.1))
+
+
+def test_groups_that_are_decided_otherwise_are_named_with_the_measure():
+    """A biased column stops by both measures, an even one by none, and the figures are Fairlearn's."""
+    from fairlearn.metrics import demographic_parity_difference
+
+    settings, rows = model(fairness={"columns": ["sex"]}), decided(biased=True)
+    verdict = fairness.verdict(packaged(settings, rows))
+    assert verdict.stops and verdict.interval[0] > 0.1
+    assert "sex: demographic parity differs by" in verdict.reason and "equalised odds" in verdict.reason
+    expected = demographic_parity_difference(rows["left"], rows["prediction"] > 0.5, sensitive_features=rows["sex"])
+    assert verdict.table.rows[0][3] == pytest.approx(expected)
+    assert not fairness.verdict(packaged(settings, decided(biased=False))).stops
+
+
+def test_fairness_of_few_rows_is_no_verdict():
+    """Small groups are said; a difference that chance makes stops nobody."""
+    settings, rows = model(fairness={"columns": ["sex"]}), decided(biased=False, count=150)
+    small = fairness.verdict(packaged(settings, rows))
+    assert small.word == "no verdict" and "not enough rows (gates.fairness.min_rows): sex f" in small.reason
+    tight = {"columns": ["sex"], "demographic_parity": 0.0001, "equalised_odds": None, "min_rows": 10}
+    unproven = fairness.verdict(packaged(model(fairness=tight), rows))
+    assert unproven.word == "no verdict" and "not proven on these rows" in unproven.reason
+
+
+def test_fairness_of_classes_names_the_decision():
+    """Of several classes each is a decision, and the one that differs is named."""
+    rows = rows_of(3000)
+    place = np.where(rows["sex"] == "m", 2, np.arange(len(rows)) % 2)
+    rows = rows.assign(left="b", prediction=1.0, probabilities=[*np.eye(3)[place]])
+    verdict = fairness.verdict(
+        packaged(model("multiclass", "log_loss", fairness={"columns": ["sex"]}), rows, ("a", "b", "c"))
+    )
+    assert verdict.stops and "demographic parity of c differs by 1.000" in verdict.reason
+
+
+def leaky(task, made, target, **gates):
+    rows = made.assign(left=target, prediction=np.clip(target, 0, 1) if task == "binary" else target)
+    return leakage.verdict(packaged(model(task, "roc_auc" if task == "binary" else "mae", **gates), rows))
+
+
+@pytest.mark.parametrize(
+    ("task", "noise", "stops"),
+    [("binary", 0.0, True), ("binary", 0.6, False), ("regression", 0.001, True), ("regression", 0.2, False)],
+)
+def test_a_strong_feature_is_no_leak(task, noise, stops):
+    """A feature that carries most of the score passes; one that alone nearly is the target does not."""
+    rows, random = rows_of(), np.random.default_rng(1).normal(0, 1, 2000)
+    shown = rows["spend"] + noise * random
+    target = (shown > 0) * 1.0 if task == "binary" else shown
+    verdict = leaky(task, rows, target)
+    assert verdict.stops is stops and verdict.observed > 0.6
+    assert verdict.reason.split(":")[0].split(" alone")[0] == "spend"
+
+
+def test_a_feature_that_is_known_before_may_tell_all():
+    """gates.sanity.known_before lets a feature through by its name."""
+    rows = rows_of()
+    assert not leaky("binary", rows, (rows["spend"] > 0) * 1.0, sanity={"known_before": ["spend"]}).stops
+
+
+def test_how_far_answers_go_is_one_for_perfect_and_nothing_for_a_guess():
+    """Ranks, classes and numbers are each on the way from a guess to a perfect score."""
+    target = np.array([0.0, 1.0, 1.0, 0.0])
+    assert skill(target, Answers(target / 10)) == 1 and skill(target, Answers(np.full(4, 0.5))) == 0
+    labels = np.array(["a", "b", "b", "c"], object)
+    assert skill(labels, Answers(np.eye(3)[[0, 1, 1, 2]], ("a", "b", "c"))) == 1
+    assert skill(np.array([1.0, 2.0, 3.0]), Answers(np.full(3, 2.0))) == 0
+
+
+def test_numbers_out_of_range_warn_unless_the_limit_is_stated():
+    """A feature that grows is no fault by default; a calendar feature is left out."""
+    held, learnt = rows_of(), rows_of(seed=1)
+    held["spend"] += 50
+    found = [
+        unknown_ranges.verdict(packaged(model(**gates), held, reference=learnt))
+        for gates in ({}, {"unknown_ranges": 0.2})
+    ]
+    assert [verdict.word for verdict in found] == ["warned", "FAILED"]
+    calendar = {"contract": {"columns": {"spend": {"calendar": True}}}}
+    assert unknown_ranges.verdict(packaged(model(**calendar), held, reference=learnt)).passed
+
+
+@pytest.mark.parametrize(
+    ("expression", "allowed"),
+    [
+        ("MIT", True),
+        ("mit OR GPL-3.0-only", True),
+        ("MIT AND GPL-3.0-only", False),
+        ("MPL-2.0 AND (Apache-2.0 OR MIT)", False),
+        ("(MIT OR GPL-3.0-only) AND BSD-3-Clause", True),
+        ("GPL-2.0-only WITH Classpath-exception-2.0", False),
+        ("", False),
+    ],
+)
+def test_a_licence_expression_is_read_as_spdx_has_it(expression, allowed):
+    """Of A OR B one is enough, of A AND B both are needed."""
+    assert is_allowed(expression, frozenset({"MIT", "BSD-3-Clause"})) is allowed
+
+
+def affected(*events, versions=()):
+    of = {"package": {"ecosystem": "PyPI", "name": "Some_Package"}, "versions": list(versions)}
+    return [{"id": "X-1", "affected": [of | {"ranges": [{"type": "ECOSYSTEM", "events": list(events)}]}]}]
+
+
+@pytest.mark.parametrize(
+    ("known", "found"),
+    [
+        (affected({"introduced": "0"}, {"fixed": "2.0"}), True),
+        (affected({"introduced": "0"}, {"fixed": "1.10"}), False),
+        (affected({"introduced": "1.11"}), False),
+        (affected({"introduced": "1.0"}, {"last_affected": "1.10"}), True),
+        (affected({"introduced": "0"}, {"fixed": "1.2"}, {"introduced": "1.9"}, {"fixed": "1.11"}), True),
+        (affected(versions=["1.10"]), True),
+        ([{**affected(versions=["1.10"])[0], "withdrawn": "2024-01-01T00:00:00Z"}], False),
+    ],
+)
+def test_a_version_is_vulnerable_by_its_order_and_not_as_text(known, found):
+    """1.10 comes after 1.9; names are compared as PyPI does; what was withdrawn counts no more."""
+    assert bool(list(vulnerable([ServingPackage("some-package", "1.10")], known))) is found
+
+
+def test_a_database_that_cannot_be_read_is_one_line_with_the_key(tmp_path):
+    """A missing, empty or foreign database is an error, never a passed gate."""
+    (tmp_path / "bad.json").write_text("{}")
+    (tmp_path / "empty").mkdir()
+    for name in ("bad.json", "empty", "missing.json"):
+        with pytest.raises(SettingsError, match="gates.supply_chain.vulnerabilities"):
+            records(tmp_path / name)
+
+
+def test_accepted_vulnerabilities_stop_nobody(tmp_path):
+    """A vulnerability is accepted by any of its ids; one that is not is named with the package."""
+    (tmp_path / "requirements").symlink_to(ROOT / "requirements")
+    of = {
+        "package": {"ecosystem": "PyPI", "name": "uvicorn"},
+        "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}]}],
+    }
+    (tmp_path / "osv.json").write_text(json.dumps({"id": "PYSEC-1", "aliases": ["CVE-2099-1"], "affected": [of]}))
+    package = SimpleNamespace(manifest={"runtime": "onnx"}, classes=())
+    for accepted, stops in (([], True), (["CVE-2099-1"], False)):
+        settings = model(supply_chain={"vulnerabilities": "osv.json", "accepted": accepted})
+        verdict = supply_chain.verdict(PackagedModel(settings, {}, None, None, package, root=tmp_path))
+        assert verdict.stops is stops and ("PYSEC-1" in verdict.reason) is stops
+
+
+def test_the_list_of_what_is_served_is_valid_and_the_same_each_time():
+    """It keeps CycloneDX's own schema, has each pinned package with its hashes, and no time."""
+    manifest = {"model": "churn", "task": "binary", "runtime": "onnx", "files": {"model.onnx": "ab" * 32}}
+    packages = serving_packages(ROOT, "onnx")
+    listed = bill_of_materials(manifest, packages, "python:3.11")
+    assert listed == bill_of_materials(manifest, packages, "python:3.11")
+    assert (listed["bomFormat"], listed["specVersion"]) == ("CycloneDX", "1.6")
+    purls = {each.get("purl") for each in listed["components"]}
+    assert {"onnxruntime", "numpy"} <= {str(purl).removeprefix("pkg:pypi/").partition("@")[0] for purl in purls}
+    assert "scikit-learn" not in str(purls) and "pkg:pypi/scikit-learn" in str(
+        bill_of_materials(manifest, serving_packages(ROOT, "skops"))
+    )
+    assert all(len(package.hashes) >= 1 and package.version for package in packages)
+
+
+FAULTS = {
+    "gates.slices.columns: left is the target": {"slices": {"columns": ["left"]}},
+    "gates.fairness.columns: named twice: plan": {"fairness": {"columns": ["plan", "plan"]}},
+    "gates.fairness.columns: seen_at is a time": {"fairness": {"columns": ["seen_at"]}},
+    "gates.slices.columns: Plan is the column plan": {"slices": {"columns": ["Plan"]}},
+    "gates.sanity.known_before: names no feature: sex": {"sanity": {"known_before": ["sex"]}},
+    "gates.slices.limit: Input should be greater than 0": {"slices": {"limit": 0}},
+}
+
+
+@pytest.mark.parametrize("line", FAULTS)
+def test_a_column_that_forms_no_groups_is_one_line(line):
+    """Settings that name a wrong column are refused when params.yaml is read."""
+    key, _, what = line.partition(": ")
+    with pytest.raises(ValueError, match=rf"{key}\s+{what}"):
+        Model.model_validate({**CHURN, "gates": {**CHURN["gates"], **FAULTS[line]}})
+
+
+def test_fairness_of_a_number_is_refused():
+    """Decisions are made on probabilities; a task of numbers has slices."""
+    with pytest.raises(ValueError, match="name the columns in gates.slices"):
+        model("regression", "mae", fairness={"columns": ["sex"]})
+
+
+@pytest.mark.parametrize("kind", ["query", "files"])
+def test_a_column_for_gates_alone_is_kept_with_the_snapshot(project, kind, monkeypatch):
+    """The snapshot has it as text and the model does not take it; one that the source has not is one line with the key."""
+    monkeypatch.setenv("PERENNIAL_HOME", str(project / "home"))
+    (project / ".dvc").mkdir()
+    (project / ".dvc" / "config").write_text("[core]\n    no_scm = true\n")
+    rows = customers()
+    rows["age"] = np.arange(len(rows)) % 50
+    rows.to_parquet(project / "customers" / "all.parquet")
+    settings = yaml.safe_load((project / "params.yaml").read_text())
+    block = settings["models"]["churn"]
+    if kind == "files":
+        block["source"] = {k: v for k, v in block["source"].items() if k != "query"} | {
+            "files": ["customers/*.parquet"]
+        }
+    block["gates"]["slices"] = {"columns": ["age", "plan"]}
+    (project / "params.yaml").write_text(json.dumps(settings))
+    stages.run("snapshot", "churn")
+    kept = pd.read_parquet(next(Artifacts(project, "churn").snapshot.glob("*.parquet")))
+    assert set(kept["age"]) <= {str(age) for age in range(50)} and "age" not in load(project).model("churn").columns
+    block["gates"]["slices"] = {"columns": ["gender"]}
+    (project / "params.yaml").write_text(json.dumps(settings))
+    with pytest.raises(
+        DataError, match="models.churn.gates.slices.columns: names gender, which the source does not have"
+    ):
+        stages.run("snapshot", "churn")
+
+
+@pytest.fixture
+def logged(churn_artifacts, tmp_path):
+    """The settings, and a context whose live version has answered some requests."""
+    runtime = Runtime.load(churn_artifacts.package)
+    rows = customers()[["spend", "calls", "plan"]].astype(object).head(300)
+    parsed = runtime.reader.of_records(rows.where(rows.notna(), None).to_dict("records"))
+    folder = predictions_folder(tmp_path, "churn")
+    folder.mkdir(parents=True)
+    at = (NOW - timedelta(days=1)).timestamp()
+    table = LogSchema(runtime.reader, "1", "blue", None, bytes(32)).table(
+        [AnsweredRequest("r", at, parsed, runtime.predict(parsed), False)]
+    )
+    log_files.write(folder / log_files.file_name("blue-v1-7.1", 1, 1), table)
+    registry = SimpleNamespace(reference_file=lambda *_: churn_artifacts.reference)
+    return SimpleNamespace(home=tmp_path, ledger=ledger_of(tmp_path), registry=registry, clock=lambda: NOW), runtime
+
+
+def test_churn_goes_by_the_requests_that_the_live_version_answered(logged):
+    """Both packages answer the logged rows: the same package flips none, and another one as many as its answers say."""
+    context, runtime = logged
+    settings = Model.model_validate(
+        {**CHURN, "gates": {**CHURN["gates"], "slices": {"columns": ["plan"]}, "churn": {"limit": 0.1, "min_rows": 50}}}
+    )
+    known = live_facts.live_facts(context, "churn", settings, LiveVersion("1", "blue", None, ""))
+    assert (len(known.requests), known.no_requests) == (300, "")
+    same = PackagedModel(settings, {}, None, None, runtime, runtime, "1", live=known)
+    assert (churn.verdict(same).passed, churn.verdict(same).observed) == (True, 0)
+    other = SimpleNamespace(
+        task=runtime.task,
+        classes=(),
+        reader=runtime.reader,
+        predict_logged=lambda rows: 1 - runtime.predict_logged(rows),
+    )
+    verdict = churn.verdict(replace(same, package=other))
+    assert verdict.stops and verdict.observed > 0.9
+    assert {row[0] for row in verdict.table.rows} == {"all", "plan basic", "plan plus"}
+
+
+@pytest.mark.parametrize("requests", [None, 30])
+def test_churn_without_requests_is_no_verdict(logged, requests):
+    """A live version that answered nobody, or few, stops no run and says so."""
+    context, runtime = logged
+    settings = Model.model_validate(CHURN)
+    live = LiveVersion("1" if requests else "9", "blue", None, "")
+    known = live_facts.live_facts(context, "churn", settings, live)
+    known = LiveFacts(known.requests.head(requests) if requests else None, known.no_requests)
+    verdict = churn.verdict(PackagedModel(settings, {}, None, None, runtime, runtime, "1", live=known))
+    assert (verdict.word, verdict.passed) == ("no verdict", True)
+    told = "30 requests recorded, at least 200" if requests else "version 9 has answered no request in 30 days"
+    assert told in verdict.reason
+
+
+def test_blocks_are_days_or_parts_of_a_few():
+    """Many days are a block each, and few are cut into twenty parts of equally many rows."""
+    days = pd.Series(pd.date_range("2024-01-01", periods=300, freq="6h", tz="UTC"))
+    assert len(set(time_blocks(days))) == 38
+    hours = pd.Series(pd.date_range("2024-01-01", periods=100, freq="h", tz="UTC"))
+    assert np.bincount(time_blocks(hours)).tolist() == [5] * 20
