@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from pipeline.errors import LedgerError
-from pipeline.ledger import decision_events, events, freeze_events, receipt_events, rollout_events
+from pipeline.ledger import decision_events, events, freeze_events, prune_events, receipt_events, rollout_events
 from pipeline.ledger.events import KINDS, Event, UnknownEvent
 from pipeline.ledger.rollout_events import RolloutEvent
 from pipeline.ledger.store import EVENTS, canonical, chain_hash
@@ -127,6 +127,15 @@ BODIES = [
     ),
     ("backtested", BACKTEST),
     ("frozen", {"reason": "Black Friday", "until": "2026-12-01T00:00:00+00:00", "by": "ann"}),
+    (
+        "pruned",
+        {
+            "removed": {"pages of looks": 3, "artifacts in MLflow": 2},
+            "bytes": 4_100_000,
+            "versions": ["1"],
+            "rules": {"keep.versions": 1, "keep.versions_days": 90, "keep.predictions_days": None},
+        },
+    ),
     ("unfrozen", {"reason": "it is over", "by": "ann"}),
     ("window_scored", WINDOW),
     ("retrain_decided", DECIDED),
@@ -336,7 +345,7 @@ def test_each_kind_is_registered_once():
     """Every class with a kind is in KINDS under that kind, and no two classes share one."""
     classes = [
         value
-        for module in (decision_events, events, freeze_events, receipt_events, rollout_events)
+        for module in (decision_events, events, freeze_events, prune_events, receipt_events, rollout_events)
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Event) and value.__module__ == module.__name__ and value.KIND
     ]
