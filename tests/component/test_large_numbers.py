@@ -1,5 +1,6 @@
 """Ids around 1e9, whose last digits say what a customer does: from the source to the answer, with no digit lost."""
 
+from copy import copy
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -65,7 +66,7 @@ def trained(tmp_path_factory):
         with pytest.MonkeyPatch.context() as here:
             here.chdir(folder)
             said = {name: stage("churn", model, files) for name, stage in stages.STAGES.items()}
-        runtime, held_out = Runtime.load(files.package), pd.read_parquet(files.predictions)
+        runtime, held_out = Runtime.load(files.package), pd.read_parquet(files.served_predictions)
         return SimpleNamespace(model=model, files=files, said=said, runtime=runtime, held_out=held_out)
 
     return train
@@ -126,7 +127,8 @@ def test_skops_serves_float64_too_and_says_so(trained, tmp_path):
     """The same model from skops answers as recorded, and its line has both the columns and the reason."""
     of = trained("hist_gradient_boosting")
     model = of.model.model_copy(update={"training": of.model.training.model_copy(update={"runtime": "skops"})})
-    files = SimpleNamespace(**{**vars(of.files), "package": tmp_path / "package"})
+    files = copy(of.files)
+    files.package = tmp_path / "package"
     said = stages.package_("churn", model, files)
     assert "MB, account as float64, served from skops: params.yaml says training.runtime: skops" in said
     assert np.array_equal(Runtime.load(files.package).predict_frame(of.held_out), of.held_out["prediction"])

@@ -35,6 +35,7 @@ def test_a_version_is_rebuilt_when_tree_source_and_cache_have_moved_on(project):
         "artifacts/churn/snapshot",
         "artifacts/churn/model.skops",
         "artifacts/churn/metrics.json",
+        "artifacts/churn/refit",
         "artifacts/churn/package",
         "model digest (sha256)",
     }
