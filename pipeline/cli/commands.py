@@ -136,8 +136,13 @@ def card(arguments: argparse.Namespace) -> Answer:
     if arguments.keep:
         keep.keep_card(context, model, found.version)
     if arguments.html is not None:
-        arguments.html.parent.mkdir(parents=True, exist_ok=True)
-        arguments.html.write_text(html(found), encoding="utf-8")
+        try:
+            arguments.html.parent.mkdir(parents=True, exist_ok=True)
+            arguments.html.write_text(html(found), encoding="utf-8")
+        except OSError as error:
+            raise DataError(
+                f"card {arguments.html}", f"cannot be written ({error.strerror})", "name another FILE"
+            ) from error
     return Answer(markdown(found).rstrip("\n"), found.as_dict())
 
 

@@ -94,6 +94,7 @@ def test_it_answers_as_the_slots_code_does(runner, folder, churn_package, python
 def test_class_names_are_in_the_answers_of_both_protocols(python, context, tmp_path):
     """Three classes, told by the age of a date at the event time or the receipt, have the same shares at the edge as in the slot's code."""
     model = model_of(numeric=["calls", "spend"], datetime=["since"], calendar=["age"], options={"max_iter": 5})
+    model = model.model_copy(update={"evaluation": model.evaluation.model_copy(update={"explain": True})})
     (tmp_path / "made").mkdir()
     rows = rows_of(model)
     ages = pd.to_timedelta(rows["kind"].map({"low": 1.5, "mid": 4.5, "high": 7.5}), unit="D")
@@ -109,6 +110,8 @@ def test_class_names_are_in_the_answers_of_both_protocols(python, context, tmp_p
     with Runner(python, tmp_path / "edge") as runner:
         runner.says("churn version 3 on http")
         said = {path: httpx.post(f"{runner.address}{path}", json=body).json() for path, body in asked.items()}
+        asks = asked["/invocations"] | {"explain": True}
+        explained = httpx.post(f"{runner.address}/invocations", json=asks).json()
         received = httpx.post(f"{runner.address}/invocations", json={"dataframe_records": [timeless]}).json()
     (shares,) = said["/invocations"]["predictions"]
     assert list(shares) == ["high", "low", "mid"] and sum(shares.values()) == pytest.approx(1)
@@ -116,6 +119,7 @@ def test_class_names_are_in_the_answers_of_both_protocols(python, context, tmp_p
     (old,) = received["predictions"]
     assert max(old, key=old.get) == "high"
     assert slot.post("/invocations", json={"dataframe_records": [timeless]}).json() == received
+    assert slot.post("/invocations", json=asks).json() == explained and explained["explanations"][0]["class"] == "mid"
     outputs = {output["name"]: output["data"] for output in said["/v2/models/churn/infer"]["outputs"]}
     assert outputs == {"class": [max(shares, key=shares.get)], "probabilities": [*shares.values()]}
     for path, body in asked.items():

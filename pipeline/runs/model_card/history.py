@@ -4,21 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.ledger.events import DriftChecked, Watched
-from pipeline.ledger.rollout_events import (
-    RolledBack,
-    RolloutEnded,
-    RolloutFailed,
-    RolloutStarted,
-    ShadowEnded,
-    Undeployed,
-)
+from pipeline.ledger.events import DriftChecked
 from pipeline.ledger.store import Entry
 from pipeline.runs.model_card.content import CardTable, Section, said
-from pipeline.runs.model_card.known import Known
+from pipeline.runs.model_card.known import ROLLOUTS, Known
 
 SHOWN = 20
-ROLLOUTS = (RolloutStarted, RolloutEnded, RolloutFailed, RolledBack, ShadowEnded, Undeployed, Watched)
 
 
 def history(known: Known) -> Section:

@@ -9,19 +9,39 @@ from typing import Any
 from pipeline.context import Context
 from pipeline.errors import RegistryError
 from pipeline.gates.base import Verdict
-from pipeline.ledger.events import DataLanded, DriftChecked, Event, GatesChecked, RunOpened, VersionRegistered
+from pipeline.ledger.events import (
+    KINDS,
+    DataLanded,
+    DriftChecked,
+    Event,
+    GatesChecked,
+    RunOpened,
+    VersionRegistered,
+    Watched,
+)
+from pipeline.ledger.rollout_events import (
+    RolledBack,
+    RolloutEnded,
+    RolloutFailed,
+    RolloutStarted,
+    ShadowEnded,
+    Undeployed,
+)
 from pipeline.ledger.store import Entry
 from pipeline.ledger.timeline import LivePeriod, live_periods, live_version
 from pipeline.registry import card_records
 from pipeline.registry.card_records import CardRecords
 
-# Of a version that a person was asked about; their events have these kinds where they are known.
+# The kinds of the events of a version that a person was asked about, as far as this code knows them.
 APPROVALS = ("approval_asked", "approved", "rejected")
+ROLLOUTS = (RolloutStarted, RolloutEnded, RolloutFailed, RolledBack, ShadowEnded, Undeployed, Watched)
+OF_RUNS = (RunOpened, DataLanded, GatesChecked, VersionRegistered, DriftChecked)
 
 
 @dataclass(frozen=True)
 class Known:
-    """`block` is the model's block of params.yaml as the version's run had it; `events` are all of the model's, in their order."""
+    """`block` is the model's block of params.yaml as the version's run had it; `events` are the model's that a card tells of, in their
+    order."""
 
     model: str
     records: CardRecords
@@ -60,7 +80,8 @@ def chosen_version(context: Context, model: str, version: str = "") -> str:
 def known(context: Context, model: str, version: str) -> Known:
     """Raises RegistryError when there is no such version."""
     records = card_records.read(context.registry, model, version)
-    events: list[Entry[Event]] = context.ledger.events(model=model)
+    kinds = [*OF_RUNS, *ROLLOUTS, *(KINDS[kind] for kind in APPROVALS if kind in KINDS)]
+    events: list[Entry[Event]] = context.ledger.events(*kinds, model=model)
     registered = _last(events, VersionRegistered, lambda e: e.event.version == version)
     run = registered.run if registered else ""
     before = [e for e in events if run and e.run == run and (registered is None or e.seq <= registered.seq)]
