@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from fractions import Fraction
 from typing import Literal
+
+from pipeline.accounts.money import whole
 
 Known = Literal["measured", "yours", "guess", "claimed"]
 
@@ -31,14 +32,14 @@ UNITS = {
 
 @dataclass(frozen=True)
 class Line:
-    """`amount` is in the currency of the prices, `quantity` in UNITS[part]; `month` is like 2026-03. `run` and `step` are '' where the
+    """`amount` is in parts of the prices' currency (money.py), `quantity` in UNITS[part]; `month` is like 2026-03. `run` and `step` are '' where the
     part has none. `price` says how the price is known and `counted` how the quantity is."""
 
     part: str
     model: str
     month: str
-    amount: Fraction
-    quantity: Fraction
+    amount: int
+    quantity: float
     run: str = ""
     step: str = ""
     counted: Known = "measured"
@@ -55,16 +56,20 @@ class Line:
 class Sum:
     """What a line is made of while it is added up."""
 
-    amount: Fraction = Fraction(0)
-    quantity: Fraction = Fraction(0)
+    value: float = 0.0
+    quantity: float = 0.0
 
-    def add(self, quantity: Fraction, price: Fraction) -> None:
-        self.amount += quantity * price
+    def add(self, quantity: float, price: float) -> None:
+        self.value += quantity * price
         self.quantity += quantity
 
+    @property
+    def amount(self) -> int:
+        return whole(self.value)
 
-def total(lines: Iterable[Line]) -> Fraction:
-    return sum((line.amount for line in lines), Fraction(0))
+
+def total(lines: Iterable[Line]) -> int:
+    return sum(line.amount for line in lines)
 
 
 @dataclass(frozen=True)
@@ -77,14 +82,14 @@ class Span:
     at: str
 
     @property
-    def hours(self) -> Fraction:
-        return Fraction(self.end - self.start, 3_600_000)
+    def hours(self) -> float:
+        return (self.end - self.start) / 3_600_000
 
     @property
-    def months(self) -> Fraction:
+    def months(self) -> float:
         """Its share of its month."""
         first, after = _month(self.start)
-        return Fraction(self.end - self.start, after - first)
+        return (self.end - self.start) / (after - first)
 
 
 def spans(start: int, end: int, changes: Iterable[int]) -> Iterator[Span]:

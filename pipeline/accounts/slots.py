@@ -12,12 +12,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 
 import sqlalchemy as sa
 
 from pipeline.accounts.lines import SECOND_SLOT, SLOT, Line, Sum, ms_of, spans
-from pipeline.accounts.money import exact
 from pipeline.ledger.columns import number, text
 from pipeline.ledger.rollout_events import SlotEnded, SlotReady, SlotStarted, Undeployed
 from pipeline.ledger.store import EVENTS, Ledger
@@ -44,10 +42,9 @@ class SlotLife:
     size: Size
     ended: bool = False
 
-    def hour(self, prices: Prices) -> Fraction:
+    def hour(self, prices: Prices) -> float:
         """What an hour of it costs."""
-        gb = exact(self.size.memory_mb) / 1024
-        return exact(self.size.cpus) * exact(prices.cpu_core_hour) + gb * exact(prices.memory_gb_hour)
+        return self.size.cpus * prices.cpu_core_hour + self.size.memory_mb / 1024 * prices.memory_gb_hour
 
 
 def slot_lives(ledger: Ledger, size: Callable[[str], Size], until: int, *, model: str = "") -> list[SlotLife]:

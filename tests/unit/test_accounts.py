@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 import pytest
 
-from pipeline.accounts.money import cents, in_cents
+from pipeline.accounts.money import cents, in_cents, whole
 from pipeline.accounts.slots import Size
 from pipeline.accounts.statement import Statement, Terms, statement
 from pipeline.ledger import energy
@@ -110,7 +108,7 @@ def test_the_example_worked_by_hand_comes_out_to_the_cent(ledger):
     assert cents(bill.total) == 180_723
 
 
-def sums(bill: Statement) -> list[Fraction]:
+def sums(bill: Statement) -> list[int]:
     by = [bill.by(lambda line, key=key: getattr(line, key)) for key in ("part", "model", "month", "step")]
     return [sum(each.values()) for each in (*by, bill.by_run())]
 
@@ -155,9 +153,9 @@ def test_what_nobody_states_is_a_guess(ledger):
 
 def test_shown_cents_add_up():
     """Thirds of a cent are shown so that the parts add up to the shown total."""
-    assert in_cents([Fraction(1, 300)] * 3) == [1, 0, 0]
-    assert in_cents([Fraction(-1, 300), Fraction(2, 300)]) == [0, 0]
-    assert sum(in_cents([Fraction(1, 7)] * 7)) == 100
+    assert in_cents([whole(1 / 300)] * 3) == [1, 0, 0]
+    assert in_cents([whole(-1 / 300), whole(2 / 300)]) == [0, 0]
+    assert sum(in_cents([whole(1 / 7)] * 7)) == 100
 
 
 def test_a_price_holds_until_it_changes():
