@@ -22,7 +22,7 @@ def services_lines(prices: Prices, start: int, until: int, busy: Mapping[str, Se
     changes = [ms_of(since) for since, _ in prices.periods if since]
     sums: dict[str, Sum] = defaultdict(Sum)
     for span in spans(start, until, changes):
-        sums[span.month].add(span.hours, prices.at(span.at).services_hour)
+        sums[span.month].add(span.hours, span.prices(prices).services_hour)
     lines, sharing = [], sorted(set().union(*busy.values()))
     for month, of in sorted(sums.items()):
         sharing = sorted(busy.get(month, ())) or sharing

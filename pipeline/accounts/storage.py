@@ -53,6 +53,6 @@ def _stored(model: str, landed: list[tuple[int, float]], prices: Prices, until: 
     for (start, gb), end in zip(landed, ends, strict=True):
         stored += gb
         for span in spans(start, end, changes):
-            sums[span.month].add(stored * span.months, prices.at(span.at).storage_gb_month)
+            sums[span.month].add(stored * span.months, span.prices(prices).storage_gb_month)
     known = prices.known("storage_gb_month")
     return [Line(STORAGE, model, month, of.amount, of.quantity, price=known) for month, of in sums.items()]

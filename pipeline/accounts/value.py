@@ -179,5 +179,5 @@ def _second_slot(lives: Sequence[SlotLife], live: Entry[RolloutEnded], prices: P
     for old in lives:
         if old is not new and old.start < new.start < old.end:
             for span in spans(new.start, min(old.end, new.end), changes):
-                found += span.hours * old.hour(prices.at(span.at))
+                found += span.hours * old.hour(span.prices(prices))
     return whole(found)
