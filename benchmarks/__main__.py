@@ -21,6 +21,7 @@ ALL = (
     "first_model",
     "large",
     "portfolio",
+    "accounts",
     "repro",
     "data",
     "drift",

@@ -8,18 +8,16 @@ that was killed has no end and no measure: it counts as much as that step of tha
 
 from __future__ import annotations
 
-import functools
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from fractions import Fraction
 from typing import Any
 
 import sqlalchemy as sa
 
 from pipeline.accounts.lines import ENERGY, FAILED, KILLED, STEPS, Line, iso, ms_of, total
-from pipeline.accounts.money import exact
+from pipeline.accounts.money import whole
 from pipeline.ledger.columns import MONTH, number, text
 from pipeline.ledger.events import RunSettled, StepEnded, StepStarted
 from pipeline.ledger.store import EVENTS, Ledger
@@ -79,14 +77,14 @@ def _lines(row: Any, prices: Prices) -> list[Line]:
         if usage.attempts
     ]
     if row.energy_j:
-        kwh = exact(round(row.energy_j, 3)) / 3_600_000
+        kwh = row.energy_j / 3_600_000
         known = prices.known("kwh")
         found.append(
             Line(
                 ENERGY,
                 row.model,
                 row.month,
-                kwh * exact(prices.kwh),
+                whole(kwh * prices.kwh),
                 kwh,
                 row.run,
                 row.step,
@@ -113,15 +111,9 @@ class Usage:
         return Usage(self.attempts - other.attempts, self.cpu_ms - other.cpu_ms, self.mb_ms - other.mb_ms)
 
     def line(self, part: str, row: Any, prices: Prices) -> Line:
-        cpu_rate, mb_rate = _rates(prices.cpu_core_hour, prices.memory_gb_hour)
-        amount, hours = self.cpu_ms * cpu_rate + self.mb_ms * mb_rate, Fraction(self.cpu_ms, 3_600_000)
+        hours, gb_hours = self.cpu_ms / 3_600_000, self.mb_ms / 10_000 / 1024 / 3600
+        amount = whole(hours * prices.cpu_core_hour + gb_hours * prices.memory_gb_hour)
         return Line(part, row.model, row.month, amount, hours, row.run, row.step, attempts=self.attempts)
-
-
-@functools.cache
-def _rates(cpu_core_hour: float, memory_gb_hour: float) -> tuple[Fraction, Fraction]:
-    """What a millisecond of a processor costs, and a tenth of a MiB for a millisecond."""
-    return exact(cpu_core_hour) / 3_600_000, exact(memory_gb_hour) / 1024 / 3600 / 10_000
 
 
 def killed_lines(ledger: Ledger, ended: Sequence[Line], until: str, *, model: str = "") -> list[Line]:
@@ -152,11 +144,9 @@ def killed_lines(ledger: Ledger, ended: Sequence[Line], until: str, *, model: st
         running = row.at > recent and row.run not in over
         killed = row.killed - (1 if running else 0)
         if killed > 0:
-            amount = killed * mean.get((row.model, row.step), Fraction(0))
+            amount = round(killed * mean.get((row.model, row.step), 0.0))
             found.append(
-                Line(
-                    KILLED, row.model, row.at[:7], amount, Fraction(killed), row.run, row.step, "guess", attempts=killed
-                )
+                Line(KILLED, row.model, row.at[:7], amount, float(killed), row.run, row.step, "guess", attempts=killed)
             )
     return found
 
@@ -166,7 +156,7 @@ def _settled(ledger: Ledger, runs: Collection[str]) -> set[str]:
     return {row.run for row in ledger.rows(query)}
 
 
-def _means(ended: Sequence[Line]) -> dict[tuple[str, str], Fraction]:
+def _means(ended: Sequence[Line]) -> dict[tuple[str, str], float]:
     """What an attempt of a step costs on average, by model and step."""
     lines: dict[tuple[str, str], list[Line]] = defaultdict(list)
     for line in ended:

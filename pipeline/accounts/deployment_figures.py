@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from pipeline.accounts import published
 from pipeline.accounts.figures import Figure
 from pipeline.accounts.lines import PEOPLE, Known, ms_of
+from pipeline.accounts.money import as_float
 from pipeline.accounts.statement import Statement
 from pipeline.ledger.columns import text
 from pipeline.ledger.events import DriftChecked, Event, RunOpened, StepEnded, VersionRegistered
@@ -250,8 +251,8 @@ def _drift(ledger: Ledger, past: History, model: str) -> list[Figure]:
 
 def _lifecycle(past: History, bill: Statement) -> Figure:
     count = len(past.live)
-    how = f"all that the bill has, {float(bill.total):,.2f} {bill.currency}, over {count} deployments"
-    value = float(bill.total) / count if count else None
+    how = f"all that the bill has, {as_float(bill.total):,.2f} {bill.currency}, over {count} deployments"
+    value = as_float(bill.total) / count if count else None
     known: Known = "guess" if any(line.known == "guess" for line in bill.lines) else "measured"
     return Figure("lifecycle_cost", value, bill.currency, known, how, [each.seq for each in past.live])
 

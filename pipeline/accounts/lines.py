@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import functools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from fractions import Fraction
-from typing import Literal
+from typing import Literal, NamedTuple
 
+from pipeline.accounts.money import whole
+from pipeline.settings.accounts import Prices
+
+DAY_MS = 86_400_000
 Known = Literal["measured", "yours", "guess", "claimed"]
 
 # The parts of a bill, each with its unit. They do not overlap.
@@ -31,14 +35,14 @@ UNITS = {
 
 @dataclass(frozen=True)
 class Line:
-    """`amount` is in the currency of the prices, `quantity` in UNITS[part]; `month` is like 2026-03. `run` and `step` are '' where the
+    """`amount` is in parts of the prices' currency (money.py), `quantity` in UNITS[part]; `month` is like 2026-03. `run` and `step` are '' where the
     part has none. `price` says how the price is known and `counted` how the quantity is."""
 
     part: str
     model: str
     month: str
-    amount: Fraction
-    quantity: Fraction
+    amount: int
+    quantity: float
     run: str = ""
     step: str = ""
     counted: Known = "measured"
@@ -55,56 +59,64 @@ class Line:
 class Sum:
     """What a line is made of while it is added up."""
 
-    amount: Fraction = Fraction(0)
-    quantity: Fraction = Fraction(0)
+    value: float = 0.0
+    quantity: float = 0.0
 
-    def add(self, quantity: Fraction, price: Fraction) -> None:
-        self.amount += quantity * price
+    def add(self, quantity: float, price: float) -> None:
+        self.value += quantity * price
         self.quantity += quantity
 
+    @property
+    def amount(self) -> int:
+        return whole(self.value)
 
-def total(lines: Iterable[Line]) -> Fraction:
-    return sum((line.amount for line in lines), Fraction(0))
+
+def total(lines: Iterable[Line]) -> int:
+    return sum(line.amount for line in lines)
 
 
-@dataclass(frozen=True)
-class Span:
-    """A piece of time inside one month and one period of prices, in milliseconds since 1970. `at` is its start as the ledger writes it."""
+class Span(NamedTuple):
+    """A piece of time inside one month and one period of prices, in milliseconds since 1970; `first` to `after` is its whole month."""
 
     start: int
     end: int
     month: str
-    at: str
+    first: int
+    after: int
 
     @property
-    def hours(self) -> Fraction:
-        return Fraction(self.end - self.start, 3_600_000)
+    def hours(self) -> float:
+        return (self.end - self.start) / 3_600_000
 
     @property
-    def months(self) -> Fraction:
+    def months(self) -> float:
         """Its share of its month."""
-        first, after = _month(self.start)
-        return Fraction(self.end - self.start, after - first)
+        return (self.end - self.start) / (self.after - self.first)
+
+    def prices(self, prices: Prices) -> Prices:
+        """Those that hold in it."""
+        return prices.at(iso(self.start)) if prices.changes else prices
 
 
-def spans(start: int, end: int, changes: Iterable[int]) -> Iterator[Span]:
+def spans(start: int, end: int, changes: Sequence[int]) -> Iterator[Span]:
     """[start, end) cut where a month begins and where prices change, each in milliseconds since 1970."""
     dates = sorted(change for change in changes if start < change < end)
     while start < end:
-        _, until = _month(start)
-        until = min([until, end, *dates[:1]])
+        month, first, after = _month(start // DAY_MS)
+        until = min([after, end, *dates[:1]])
         if dates and until == dates[0]:
             dates.pop(0)
-        yield Span(start, until, iso(start)[:7], iso(start))
+        yield Span(start, until, month, first, after)
         start = until
 
 
-def _month(ms: int) -> tuple[int, int]:
-    """(the start of the month, that of the next one)."""
-    at = datetime.fromtimestamp(ms / 1000, UTC)
+@functools.cache
+def _month(day: int) -> tuple[str, int, int]:
+    """(the name, the start and the end of the month with that day since 1970)."""
+    at = datetime.fromtimestamp(day * 86_400, UTC)
     first = datetime(at.year, at.month, 1, tzinfo=UTC)
     after = datetime(at.year + at.month // 12, at.month % 12 + 1, 1, tzinfo=UTC)
-    return int(first.timestamp() * 1000), int(after.timestamp() * 1000)
+    return f"{at:%Y-%m}", int(first.timestamp() * 1000), int(after.timestamp() * 1000)
 
 
 def ms_of(time: str) -> int:

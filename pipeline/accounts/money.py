@@ -1,46 +1,46 @@
-"""Amounts of money as exact fractions, so that parts add up to their total however they are cut.
+"""Amounts of money as whole numbers of 10^-12 of the currency, so that parts add up to their total however they are cut.
 
-A price of 0.048 an hour is no sum of binary fractions, and a second of it no decimal: Fraction holds both. An amount is rounded
-where it is shown, and there by largest remainders: the shown cents of the parts add up to the shown total.
+An amount is made whole once, where its line is made: from there on all sums are exact. It is rounded to cents where it is shown, and
+there by largest remainders: the shown cents of the parts add up to the shown total.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
-from math import floor
 
-CENTS = 100
+# Of these parts one unit of the currency has so many, and a cent.
+WHOLE = 10**12
+CENT = WHOLE // 100
 # Digits of an amount in JSON.
 DIGITS = 9
 
 
-def exact(value: float) -> Fraction:
-    """The decimal number that a person wrote or a meter rounded to, not its nearest binary fraction."""
-    return Fraction(str(value))
+def whole(value: float) -> int:
+    """The amount of a value in the currency."""
+    return round(value * WHOLE)
 
 
-def as_float(amount: Fraction) -> float:
-    return round(float(amount), DIGITS)
+def as_float(amount: int) -> float:
+    return round(amount / WHOLE, DIGITS)
 
 
-def cents(amount: Fraction) -> int:
+def cents(amount: int) -> int:
     """The amount in cents, half a cent away from zero."""
-    whole = floor(abs(amount) * CENTS + Fraction(1, 2))
-    return whole if amount >= 0 else -whole
+    rounded = (abs(amount) + CENT // 2) // CENT
+    return rounded if amount >= 0 else -rounded
 
 
-def in_cents(parts: Sequence[Fraction]) -> list[int]:
+def in_cents(parts: Sequence[int]) -> list[int]:
     """The parts in cents, which add up to their sum in cents: those with the largest remainders are rounded up (Hare and Niemeyer)."""
-    rounded = [floor(part * CENTS) for part in parts]
-    missing = cents(sum(parts, Fraction(0))) - sum(rounded)
-    order = sorted(range(len(parts)), key=lambda i: rounded[i] - parts[i] * CENTS)
+    rounded = [part // CENT for part in parts]
+    missing = cents(sum(parts)) - sum(rounded)
+    order = sorted(range(len(parts)), key=lambda i: rounded[i] * CENT - parts[i])
     for i in order[:missing]:
         rounded[i] += 1
     return rounded
 
 
-def shown(whole: int) -> str:
+def shown(amount: int) -> str:
     """Cents as people write them: 123456 is 1,234.56."""
-    sign, value = "-" if whole < 0 else "", abs(whole)
-    return f"{sign}{value // CENTS:,}.{value % CENTS:02d}"
+    sign, value = "-" if amount < 0 else "", abs(amount)
+    return f"{sign}{value // 100:,}.{value % 100:02d}"

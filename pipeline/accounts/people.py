@@ -15,7 +15,6 @@ from collections.abc import Callable
 import sqlalchemy as sa
 
 from pipeline.accounts.lines import PEOPLE, Known, Line, Sum
-from pipeline.accounts.money import exact
 from pipeline.ledger.columns import text
 from pipeline.ledger.events import VersionRegistered
 from pipeline.ledger.rollout_events import RolledBack, RolloutFailed
@@ -47,8 +46,8 @@ def people_lines(
         if (row.alias or "").startswith(ARCHIVED):
             continue
         work = MINUTES[row.kind]
-        minutes = exact(getattr(economics(row.model), work))
-        sums[row.model, row.at[:7], row.run, work].add(minutes, exact(prices.at(row.at).engineer_hour) / 60)
+        minutes = getattr(economics(row.model), work)
+        sums[row.model, row.at[:7], row.run, work].add(minutes, prices.at(row.at).engineer_hour / 60)
     return [
         Line(PEOPLE, name, month, of.amount, of.quantity, run, work, _known(economics, name, work))
         for (name, month, run, work), of in sums.items()

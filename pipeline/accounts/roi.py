@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from fractions import Fraction
 from statistics import median
 from typing import Any
 
@@ -75,7 +74,7 @@ class Roi:
     @property
     def bill_a_month(self) -> float:
         """What the bill comes to in a month; a ledger of less than one has its whole bill in it."""
-        return float(self.bill.total) / max(self.months, 1.0)
+        return as_float(self.bill.total) / max(self.months, 1.0)
 
     def break_even(self, models: int, bill_a_month: float) -> dict[str, Any]:
         """Months until the investment, of one portfolio, is earned by `models`, from low to high; None where it never is."""
@@ -158,8 +157,8 @@ class Roi:
             counts[each.model] = counts.get(each.model, 0) + 1
         rows = []
         for name, count in counts.items():
-            bill = bills.get(name, Fraction(0))
-            a_month = float(bill) / max(self.months, 1.0)
+            bill = bills.get(name, 0)
+            a_month = as_float(bill) / max(self.months, 1.0)
             share = self.break_even(max(self.models, 1), a_month * max(self.models, 1))
             rows.append(
                 {
@@ -174,12 +173,12 @@ class Roi:
 
     def _marginal(self) -> dict[str, Any]:
         """What one more model costs in a month, by those that are there: all but their share of the services, which are there anyway."""
-        own: dict[str, Fraction] = {}
+        own: dict[str, int] = {}
         live = {each.model for each in self.past.live}
         for line in self.bill.lines:
             if line.part != SERVICES and line.model in live:
-                own[line.model] = own.get(line.model, Fraction(0)) + line.amount
-        each = [float(amount) / max(self.months, 1.0) for amount in own.values()]
+                own[line.model] = own.get(line.model, 0) + line.amount
+        each = [as_float(amount) / max(self.months, 1.0) for amount in own.values()]
         return {
             "a_month_low": min(each, default=None),
             "a_month_median": median(each) if each else None,

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Set
 
 from pipeline.accounts.lines import SERVICES, Line, Sum, ms_of, spans
-from pipeline.accounts.money import exact
+from pipeline.accounts.money import whole
 from pipeline.settings.accounts import Prices
 
 
@@ -22,13 +22,13 @@ def services_lines(prices: Prices, start: int, until: int, busy: Mapping[str, Se
     changes = [ms_of(since) for since, _ in prices.periods if since]
     sums: dict[str, Sum] = defaultdict(Sum)
     for span in spans(start, until, changes):
-        sums[span.month].add(span.hours, exact(prices.at(span.at).services_hour))
+        sums[span.month].add(span.hours, span.prices(prices).services_hour)
     lines, sharing = [], sorted(set().union(*busy.values()))
     for month, of in sorted(sums.items()):
         sharing = sorted(busy.get(month, ())) or sharing
         known = prices.known("services_hour")
         lines += [
-            Line(SERVICES, model, month, of.amount / len(sharing), of.quantity / len(sharing), price=known)
+            Line(SERVICES, model, month, whole(of.value / len(sharing)), of.quantity / len(sharing), price=known)
             for model in sharing
         ]
     return lines

@@ -12,12 +12,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 
 import sqlalchemy as sa
 
 from pipeline.accounts.lines import SECOND_SLOT, SLOT, Line, Sum, ms_of, spans
-from pipeline.accounts.money import exact
 from pipeline.ledger.columns import number, text
 from pipeline.ledger.rollout_events import SlotEnded, SlotReady, SlotStarted, Undeployed
 from pipeline.ledger.store import EVENTS, Ledger
@@ -44,10 +42,9 @@ class SlotLife:
     size: Size
     ended: bool = False
 
-    def hour(self, prices: Prices) -> Fraction:
+    def hour(self, prices: Prices) -> float:
         """What an hour of it costs."""
-        gb = exact(self.size.memory_mb) / 1024
-        return exact(self.size.cpus) * exact(prices.cpu_core_hour) + gb * exact(prices.memory_gb_hour)
+        return self.size.cpus * prices.cpu_core_hour + self.size.memory_mb / 1024 * prices.memory_gb_hour
 
 
 def slot_lives(ledger: Ledger, size: Callable[[str], Size], until: int, *, model: str = "") -> list[SlotLife]:
@@ -66,20 +63,20 @@ def slot_lives(ledger: Ledger, size: Callable[[str], Size], until: int, *, model
     if model:
         query = query.where(EVENTS.c.model == model)
     lives: list[SlotLife] = []
-    running: dict[tuple[str, str], SlotLife] = {}
+    running: dict[str, dict[str, SlotLife]] = defaultdict(dict)
     for row in ledger.rows(query.order_by(EVENTS.c.seq)):
-        at, place = ms_of(row.at), (row.model, row.slot)
+        slots = running[row.model]
         if row.kind == SlotReady.KIND:
-            if place in running and row.cpus is not None and row.memory_mb is not None:
-                running[place].size = Size(row.cpus, row.memory_mb)
+            if row.slot in slots and row.cpus is not None and row.memory_mb is not None:
+                slots[row.slot].size = Size(row.cpus, row.memory_mb)
             continue
-        of_model = [key for key in running if key[0] == row.model]
-        for key in of_model if row.kind == Undeployed.KIND else [place]:
-            if key in running:
-                _end(running.pop(key), at)
+        at = ms_of(row.at)
+        for slot in list(slots) if row.kind == Undeployed.KIND else [row.slot]:
+            if slot in slots:
+                _end(slots.pop(slot), at)
         if row.kind == SlotStarted.KIND:
             life = SlotLife(row.model, row.slot, str(row.version), at, until, size(row.model))
-            running[place] = life
+            slots[row.slot] = life
             lives.append(life)
     return lives
 
@@ -95,7 +92,7 @@ def slot_lines(lives: Sequence[SlotLife], prices: Prices) -> list[Line]:
     sums: dict[tuple[str, str, str], Sum] = defaultdict(Sum)
     for life, part, start, end in segments(lives):
         for span in spans(start, end, changes):
-            sums[part, life.model, span.month].add(span.hours, life.hour(prices.at(span.at)))
+            sums[part, life.model, span.month].add(span.hours, life.hour(span.prices(prices)))
     return [Line(part, model, month, of.amount, of.quantity) for (part, model, month), of in sums.items()]
 
 

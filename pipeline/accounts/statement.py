@@ -9,7 +9,6 @@ import functools
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
@@ -83,12 +82,12 @@ class Statement:
     month: str = ""
 
     @cached_property
-    def total(self) -> Fraction:
+    def total(self) -> int:
         return total(self.lines)
 
-    def by(self, key: Callable[[Line], str]) -> dict[str, Fraction]:
+    def by(self, key: Callable[[Line], str]) -> dict[str, int]:
         """Sums of the lines by what `key` gives, in its order."""
-        sums: dict[str, Fraction] = defaultdict(Fraction)
+        sums: dict[str, int] = defaultdict(int)
         for line in self.lines:
             sums[key(line)] += line.amount
         return dict(sorted(sums.items()))
@@ -97,12 +96,12 @@ class Statement:
         """The lines of each part that has some, in the order of UNITS."""
         return {part: of for part in UNITS if (of := [line for line in self.lines if line.part == part])}
 
-    def by_run(self) -> dict[str, Fraction]:
+    def by_run(self) -> dict[str, int]:
         """The newest runs, what all earlier ones came to, and what belongs to no run."""
-        sums = dict.fromkeys(self.shown_runs, Fraction(0))
+        sums = dict.fromkeys(self.shown_runs, 0)
         for line in self.lines:
             place = line.run if line.run in sums else EARLIER if line.run or line.part in OF_RUNS else NO_RUN
-            sums[place] = sums.get(place, Fraction(0)) + line.amount
+            sums[place] = sums.get(place, 0) + line.amount
         return sums
 
     def as_dict(self) -> dict[str, Any]:
@@ -131,7 +130,7 @@ def _part(part: str, lines: Sequence[Line]) -> dict[str, Any]:
     return {
         "part": part,
         "amount": as_float(total(lines)),
-        "quantity": as_float(sum((line.quantity for line in lines), Fraction(0))),
+        "quantity": round(sum(line.quantity for line in lines), 9),
         "unit": UNITS[part],
         "known": known,
         "counted": lines[0].counted if len({line.counted for line in lines}) == 1 else "guess",
@@ -139,7 +138,7 @@ def _part(part: str, lines: Sequence[Line]) -> dict[str, Any]:
     }
 
 
-def _rows(name: str, sums: Mapping[str, Fraction]) -> list[dict[str, Any]]:
+def _rows(name: str, sums: Mapping[str, int]) -> list[dict[str, Any]]:
     return [{name: key, "amount": as_float(amount)} for key, amount in sums.items()]
 
 

@@ -9,12 +9,10 @@ stored until now. What is in the local cache alone, in MLflow and in the predict
 from __future__ import annotations
 
 from collections import defaultdict
-from fractions import Fraction
 
 import sqlalchemy as sa
 
 from pipeline.accounts.lines import STORAGE, TRANSFER, Line, Sum, ms_of, spans
-from pipeline.accounts.money import exact
 from pipeline.ledger.columns import number
 from pipeline.ledger.events import DataLanded, StageKept
 from pipeline.ledger.store import EVENTS, Ledger
@@ -31,12 +29,12 @@ def storage_lines(ledger: Ledger, prices: Prices, until: int, *, model: str = ""
     if model:
         query = query.where(EVENTS.c.model == model)
     moved: dict[tuple[str, str, str], Sum] = defaultdict(Sum)
-    landed: dict[str, list[tuple[int, Fraction]]] = defaultdict(list)
+    landed: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for row in ledger.rows(query.order_by(EVENTS.c.seq)):
         if not row.bytes:
             continue
-        gb = Fraction(round(row.bytes), GB)
-        moved[row.model, row.at[:7], row.run].add(gb, exact(prices.at(row.at).transfer_gb))
+        gb = row.bytes / GB
+        moved[row.model, row.at[:7], row.run].add(gb, prices.at(row.at).transfer_gb)
         landed[row.model].append((ms_of(row.at), gb))
     known = prices.known("transfer_gb")
     lines = [
@@ -46,15 +44,15 @@ def storage_lines(ledger: Ledger, prices: Prices, until: int, *, model: str = ""
     return lines + [line for name, steps in landed.items() for line in _stored(name, steps, prices, until)]
 
 
-def _stored(model: str, landed: list[tuple[int, Fraction]], prices: Prices, until: int) -> list[Line]:
+def _stored(model: str, landed: list[tuple[int, float]], prices: Prices, until: int) -> list[Line]:
     """From one landing to the next as many bytes lie there as have landed so far."""
     changes = [ms_of(since) for since, _ in prices.periods if since]
     sums: dict[str, Sum] = defaultdict(Sum)
-    stored = Fraction(0)
+    stored = 0.0
     ends = [at for at, _ in landed[1:]] + [until]
     for (start, gb), end in zip(landed, ends, strict=True):
         stored += gb
         for span in spans(start, end, changes):
-            sums[span.month].add(stored * span.months, exact(prices.at(span.at).storage_gb_month))
+            sums[span.month].add(stored * span.months, span.prices(prices).storage_gb_month)
     known = prices.known("storage_gb_month")
     return [Line(STORAGE, model, month, of.amount, of.quantity, price=known) for month, of in sums.items()]

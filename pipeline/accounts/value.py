@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 from pipeline.accounts.compute import compute_lines, killed_lines
 from pipeline.accounts.lines import Line, ms_of, spans, total
-from pipeline.accounts.money import as_float
+from pipeline.accounts.money import as_float, whole
 from pipeline.accounts.people import people_lines
 from pipeline.accounts.slots import SlotLife, slot_lives
 from pipeline.accounts.statement import Terms
@@ -31,7 +30,7 @@ FIRST, PAID, DID_NOT_PAY, OPEN, UNKNOWN = "the first version", "paid", "did not 
 
 @dataclass(frozen=True)
 class Deployment:
-    """`version` went live in place of `previous`, '' for none. `cost` is in the currency of the prices; `gain` is None without labelled
+    """`version` went live in place of `previous`, '' for none. `cost` is in parts of the currency (money.py); `gain` is None without labelled
     windows of both. `left` is set where a rollback left it."""
 
     seq: int
@@ -41,8 +40,8 @@ class Deployment:
     digest: str
     previous: str
     previous_digest: str
-    cost: Fraction
-    second_slot: Fraction
+    cost: int
+    second_slot: int
     gain: Gain | None
     value_known: str
     cost_known: str = "measured"
@@ -57,7 +56,7 @@ class Deployment:
             return DID_NOT_PAY if self.left else UNKNOWN
         if self.gain.low is None or self.gain.high is None:
             return OPEN
-        cost = float(self.cost)
+        cost = as_float(self.cost)
         return PAID if self.gain.low > cost else DID_NOT_PAY if self.gain.high < cost else OPEN
 
     @property
@@ -69,7 +68,7 @@ class Deployment:
         return said if self.gain.low is not None else f"{said}: one window has no interval"
 
     def as_dict(self) -> dict[str, Any]:
-        cost, found = float(self.cost), self.gain
+        cost, found = as_float(self.cost), self.gain
         net = (
             {"net": None, "net_low": None, "net_high": None}
             if found is None
@@ -168,17 +167,17 @@ def _run_costs(
     return {seq: [line for line in lines if line.run in runs] for seq, runs in of.items()}
 
 
-def _second_slot(lives: Sequence[SlotLife], live: Entry[RolloutEnded], prices: Prices) -> Fraction:
+def _second_slot(lives: Sequence[SlotLife], live: Entry[RolloutEnded], prices: Prices) -> int:
     """What the slots that were there before cost beside the new one, from its start on."""
     at = ms_of(live.at)
     own = [life for life in lives if life.version == live.event.version and life.start <= at]
     if not own:
-        return Fraction(0)
+        return 0
     new = own[-1]
     changes = [ms_of(since) for since, _ in prices.periods if since]
-    found = Fraction(0)
+    found = 0.0
     for old in lives:
         if old is not new and old.start < new.start < old.end:
             for span in spans(new.start, min(old.end, new.end), changes):
-                found += span.hours * old.hour(prices.at(span.at))
-    return found
+                found += span.hours * old.hour(span.prices(prices))
+    return whole(found)

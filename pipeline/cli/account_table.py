@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from pipeline.accounts.lines import UNITS, total
@@ -52,12 +51,12 @@ def _how(lines: Sequence[Line]) -> str:
     return f"{' and '.join(counted)}, at a price that is {'a guess' if lines[0].price == 'guess' else lines[0].price}"
 
 
-def _sums(name: str, sums: Mapping[str, Fraction], newest: bool = False, order: bool = True) -> str:
+def _sums(name: str, sums: Mapping[str, int], newest: bool = False, order: bool = True) -> str:
     """One row each; of more than ROWS the dearest, or the newest, and the others in one."""
     names = list(sums)
     if order and len(names) > ROWS:
         kept = names[-ROWS:] if newest else sorted(names, key=lambda each: -sums[each])[:ROWS]
-        others = sum((sums[each] for each in names if each not in kept), Fraction(0))
+        others = sum((sums[each] for each in names if each not in kept), 0)
         sums = {f"{len(names) - len(kept)} others": others, **{each: sums[each] for each in kept}}
     rows = PlainTable(name, ">amount")
     for key, amount in zip(sums, in_cents(list(sums.values())), strict=True):

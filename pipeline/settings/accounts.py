@@ -64,6 +64,8 @@ class Prices(Section):
 
     def at(self, time: str) -> Prices:
         """The prices at `time`, UTC in ISO 8601 with milliseconds as the ledger has it."""
+        if not self.changes:
+            return self
         return [prices for since, prices in self.periods if since <= time][-1]
 
     def known(self, price: str) -> Literal["yours", "guess"]:

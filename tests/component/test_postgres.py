@@ -7,11 +7,15 @@ import multiprocessing
 import psycopg2
 import pytest
 
+from pipeline.accounts.account import account
+from pipeline.accounts.money import cents
+from pipeline.accounts.statement import statement
 from pipeline.errors import LedgerError
 from pipeline.ledger.events import UnknownEvent
 from pipeline.ledger.rollout_events import AbortAsked, RolloutEnded
 from pipeline.ledger.store import Ledger
 from pipeline.ledger.timeline import live_at
+from tests.support.accounts import BY_HAND, TERMS, UNTIL, worked_by_hand
 from tests.support.ledger import filled, raced
 
 
@@ -102,3 +106,10 @@ def test_a_database_that_is_away_is_one_line_and_the_chain_goes_on_after_it(shar
     assert "unused" not in str(refused.value), "the password"
     filled(ledger)
     assert ledger.verify() == (10, None)
+
+
+def test_the_bill_on_postgres_is_the_one_that_is_worked_by_hand(shared):
+    """Sums in Postgres' own SQL, its JSON and its sort order give the same bill, to the cent."""
+    bill = statement(worked_by_hand(Ledger(shared)), TERMS, until=UNTIL)
+    assert {part: cents(sum(line.amount for line in lines)) for part, lines in bill.by_part().items()} == BY_HAND
+    assert account(Ledger(shared), TERMS, "m", UNTIL).as_dict()["figures"]["stopped_by_a_rollback"]["value"] == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.accounts.account import account
+from pipeline.accounts.money import as_float
 from pipeline.accounts.slots import Size
 from pipeline.accounts.statement import Terms
 from pipeline.accounts.waits import BACKTEST, RECEIPT
@@ -86,7 +87,7 @@ def test_a_deployment_is_worth_its_gain_on_the_same_rows_minus_its_cost(story):
         story.window(day, {"d1": 0.5 + gained, "d2": 0.5})
     first, second = story.account(terms()).deployments
     assert (first.verdict, first.gain) == ("the first version", None)
-    assert float(second.cost) == pytest.approx(1.00 + 10.00 + 7.20)
+    assert as_float(second.cost) == pytest.approx(1.00 + 10.00 + 7.20)
     found = second.gain
     # 2.92 is Student's quantile at 0.95 with 2 degrees of freedom, 4 the gains' standard deviation.
     assert found.saved == pytest.approx(72)
