@@ -24,13 +24,14 @@ from pipeline.rollout.results import Deployment, Rollback, ShadowResult, Undeplo
 if TYPE_CHECKING:
     from pipeline.monitoring.live_quality import LoggedPredictions
     from pipeline.monitoring.log_profiles import LoggedProfile
+    from pipeline.reliability.report import LevelReport
 
 # Seconds without an answer after which the deployer counts as unreachable; a restart takes less.
 AWAY_S = 120.0
 RETRY_S = 1.0
 WAIT_S = 20
 # Sent again after a restart these have the same result; a second rollback would go back once more.
-REPEATABLE = ("deploy", "reconcile", "retire", "status", "predictions", "profile")
+REPEATABLE = ("deploy", "reconcile", "retire", "status", "levels", "predictions", "profile")
 ATTEMPTS = 3
 
 logger = logging.getLogger(__name__)
@@ -92,6 +93,11 @@ class RemoteTraffic:
 
     def status(self, model: str) -> list[ModelStatus]:
         return [ModelStatus.from_dict(values) for values in self._result("status", "", model, {})]
+
+    def levels(self, model: str, hours: float) -> list[LevelReport]:
+        from pipeline.reliability.report import LevelReport
+
+        return [LevelReport.from_dict(values) for values in self._result("levels", "", model, {"hours": hours})]
 
     def predictions(self, model: str, start: datetime, end: datetime, share: float = 1.0) -> LoggedPredictions:
         import pandas as pd

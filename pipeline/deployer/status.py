@@ -123,7 +123,9 @@ class _Asked:
 
 def faults(context: Context) -> list[str]:
     """What is wrong and no model's own: in params.yaml, services that are down, and foreign files that lay in routes/."""
-    lines = [str(fault) for fault in (*context.params.faults.values(), *context.params.teams.faults.values())]
+    params = context.params
+    found = (*params.faults.values(), *params.teams.faults.values(), *params.notices.faults.values())
+    lines = [str(fault) for fault in found]
     return [*lines, *processes.trouble(context.home), *filter(None, [foreign_files.were_set_aside(context.home)])]
 
 

@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from pipeline.errors import LedgerError
 
 # The events register their kinds.
-from pipeline.ledger import chain, decision_events, freeze_events, receipt_events, rollout_events  # noqa: F401
+from pipeline.ledger import chain, decision_events, freeze_events, receipt_events, rollout_events, slo_events  # noqa: F401
 from pipeline.ledger.chain import ChainCheck, ClockStep, Head, canonical, chain_hash
 from pipeline.ledger.events import KINDS, Event, MissingField, UnknownEvent
 
@@ -199,6 +199,12 @@ class Ledger:
             return
         with self._engine.connect() as connection:
             yield connection
+
+    def number_at(self, at: str) -> int:
+        """The number of the newest event that is not later than `at` (UTC, ISO 8601); 0 for none."""
+        query = sa.select(sa.func.max(EVENTS.c.seq)).where(EVENTS.c.at <= at)
+        with self._reported(), self._connected() as connection:
+            return connection.execute(query).scalar() or 0
 
     def models(self) -> set[str]:
         """The names of the models that have an event."""

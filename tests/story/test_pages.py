@@ -18,6 +18,8 @@ pytestmark = pytest.mark.timeout(1200)
 # In an order in which a reader may take them: each goes on where the one before it ended.
 PAGES = (
     "first-model",
+    "slo",
+    "notices",
     "backtest",
     "own-gate",
     "own-source",
@@ -54,7 +56,7 @@ def _only_traffic(project: Path) -> None:
     all. The other stories are about them."""
     procfile = project / "Procfile"
     lines = procfile.read_text().splitlines(keepends=True)
-    procfile.write_text("".join(line for line in lines if line.startswith(("router:", "slots:", "rollouts:"))))
+    procfile.write_text("".join(line for line in lines if line.startswith(("router:", "slots:", "rollouts:", "slo:"))))
 
 
 def test_every_page_with_commands_is_followed():

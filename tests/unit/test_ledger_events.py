@@ -6,10 +6,11 @@ import pytest
 import sqlalchemy as sa
 
 from pipeline.errors import LedgerError
-from pipeline.ledger import decision_events, events, freeze_events, receipt_events, rollout_events
+from pipeline.ledger import decision_events, events, freeze_events, receipt_events, rollout_events, slo_events
 from pipeline.ledger.events import KINDS, Event, UnknownEvent
 from pipeline.ledger.rollout_events import RolloutEvent
 from pipeline.ledger.store import EVENTS, canonical, chain_hash
+from tests.support.slo_bodies import SLO_BODIES
 
 MEASURES = {"wall_s": 1.5, "cpu_s": 2.5, "peak_mb": 100.0}
 SLOT = {"version": "2", "slot": "green"}
@@ -124,6 +125,7 @@ BODIES = [
     ("backtested", BACKTEST),
     ("frozen", {"reason": "Black Friday", "until": "2026-12-01T00:00:00+00:00", "by": "ann"}),
     ("unfrozen", {"reason": "it is over", "by": "ann"}),
+    *SLO_BODIES,
     ("window_scored", WINDOW),
     ("retrain_decided", DECIDED),
     ("decision_settled", SETTLED),
@@ -332,7 +334,7 @@ def test_each_kind_is_registered_once():
     """Every class with a kind is in KINDS under that kind, and no two classes share one."""
     classes = [
         value
-        for module in (decision_events, events, freeze_events, receipt_events, rollout_events)
+        for module in (decision_events, events, freeze_events, receipt_events, rollout_events, slo_events)
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Event) and value.__module__ == module.__name__ and value.KIND
     ]
