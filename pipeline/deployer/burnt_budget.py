@@ -42,7 +42,9 @@ def roll_back_burnt(context: Context, name: str) -> BurntRollback:
     if route is None or route.previous is None or route.candidate is not None:
         return BurntRollback(name, "it has no warm predecessor beside the live version alone")
     before = route.previous
-    burnt = burnt_version(context.ledger, Counts(context.home), name, model, before.version)
+    burnt = burnt_version(
+        context.ledger, Counts(context.home), name, model, before.version, context.clock().timestamp()
+    )
     if burnt is None:
         return BurntRollback(name, "no budget of the live version burns within rollout.keep_hours")
     if burnt.held:

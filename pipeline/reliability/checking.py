@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 # Traefik tries again for some seconds what a dying slot broke off.
 TIMEOUT_S = 5.0
 LIMITED = 429
+# The router is up so soon after this service.
+STARTING_S = 60.0
 # So many models' slots are asked in one round; with more, each model's in its turn.
 SLOTS_OF = 70
 # A slot that was not there so long ago is new, and all that it counted since then is counted here.
@@ -71,20 +73,24 @@ class Checker:
         self._totals: dict[str, SlotTotals] = {}
         self._written: dict[str, tuple[SlotTotals, int]] = {}
         self._seen: dict[str, int] = {}
+        self._router_seen, self._started = False, 0.0
         self._began, self._last, self._turn, self._folded = False, 0, 0, 0
 
     def check(self, now: float | None = None) -> list[Route]:
         """One round; returns the routes that were checked. `now` is in seconds since 1970. Raises DataError when it could not be kept."""
         now = time.time() if now is None else now
         if not self._began:
+            self._started = now
             self._begin(int(now))
         routes = self._routes.read()
         asked_for = self._in_turn(routes)
         checks = {f"check {r.model}": f"{self._url}/{r.model}{READY}" for r in routes}
         pages = {f"page {_key(r, s)}": f"{s.address}/metrics" for r in asked_for for s in _slots(r)}
         answers = asyncio.run(ask_all(checks | pages, TIMEOUT_S))
-        for route in routes:
-            self._count_check(route, answers[f"check {route.model}"], now)
+        checked = {route.model: answers[f"check {route.model}"] for route in routes}
+        if self._router_is_there(checked.values(), now):
+            for route in routes:
+                self._count_check(route, checked[route.model], now)
         for route in asked_for:
             for slot in _slots(route):
                 self._count_answers(route, slot, answers[f"page {_key(route, slot)}"], now)
@@ -99,6 +105,12 @@ class Checker:
         self._seen = dict.fromkeys(self._totals, now)
         self._open = self.counts.cells(now // MINUTE_S * MINUTE_S)
         self._began = True
+
+    def _router_is_there(self, answers: Iterable[Asked], now: float) -> bool:
+        """False while the machine's services start: this one may be up before the router is, and nobody checks in that time."""
+        if not self._router_seen and (any(not answer.away for answer in answers) or now - self._started >= STARTING_S):
+            self._router_seen = True
+        return self._router_seen
 
     def _in_turn(self, routes: list[Route]) -> list[Route]:
         groups = max(1, -(-len(routes) // SLOTS_OF))

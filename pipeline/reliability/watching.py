@@ -30,6 +30,7 @@ class Watcher:
     environment: Environment
     ledger: Ledger
     act: Callable[[str], None]
+    clock: Callable[[], float] = time.time
     _due: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -40,7 +41,7 @@ class Watcher:
 
     def look(self) -> None:
         """One round. A model that cannot be judged holds up no other. Raises DataError when nothing could be kept of the round."""
-        routes = self._checker.check()
+        routes = self._checker.check(self.clock())
         params = self._settings.read()
         for route in routes:
             if self._is_due("judge", route.model, JUDGE_S):
@@ -54,13 +55,13 @@ class Watcher:
                     log.exception("%s: its service levels are not judged", route.model)
 
     def _look_at(self, route: Route, model: Model) -> None:
-        name, version = route.model, route.live.version
+        name, version, now = route.model, route.live.version, self.clock()
         assert model.slo is not None
-        self._judge.look(name, model.slo, version)
+        self._judge.look(name, model.slo, version, now)
         if self._is_due("budget", name, BUDGET_S):
-            self._judge.look_at_budgets(name, model.slo, version)
+            self._judge.look_at_budgets(name, model.slo, version, now)
         predecessor = route.previous.version if route.previous is not None and route.candidate is None else ""
-        burnt = burnt_version(self.ledger, self._checker.counts, name, model, predecessor)
+        burnt = burnt_version(self.ledger, self._checker.counts, name, model, predecessor, now)
         if burnt is None or open_rollout(self.ledger, name) is not None:
             return
         self._judge.tell(name, burnt.alert, version)
