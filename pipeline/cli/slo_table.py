@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.cli.plain_table import PlainTable
+from pipeline.serving.latency_bounds import SECONDS
 
 WIDTH = 130
+MOST_MS = SECONDS[-1] * 1000
 
 if TYPE_CHECKING:
     from pipeline.reliability.report import LevelReport, ObjectiveReport
@@ -65,7 +66,7 @@ def _figures(line: LevelReport) -> list[str]:
 def _ms(value: float | None) -> str:
     if value is None:
         return "-"
-    return "over 31,500" if math.isinf(value) else f"{value:,.1f}"
+    return f"over {MOST_MS:,.0f}" if value >= MOST_MS else f"{value:,.1f}"
 
 
 def _share(value: float | None) -> str:

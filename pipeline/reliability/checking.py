@@ -31,7 +31,7 @@ LIMITED = 429
 STARTING_S = 60.0
 # So many models' slots are asked in one round; with more, each model's in its turn.
 SLOTS_OF = 70
-# A slot that was not there so long ago is new, and all that it counted since then is counted here.
+# After a pause of so long a slot that is not known may have counted for long; within it, it is new, and all that it counted is.
 SEEN_S = 120
 # While the file cannot be written, so many minutes of versions are kept in memory.
 MOST_UNWRITTEN = 5000
@@ -74,7 +74,10 @@ class Checker:
         self._written: dict[str, tuple[SlotTotals, int]] = {}
         self._seen: dict[str, int] = {}
         self._router_seen, self._started = False, 0.0
-        self._began, self._last, self._turn, self._folded = False, 0, 0, 0
+        # The slots of the last round's routes, and those that came since and were not asked yet.
+        self._routed: set[str] | None = None
+        self._new: set[str] = set()
+        self._began, self._turn, self._folded = False, 0, 0
 
     def check(self, now: float | None = None) -> list[Route]:
         """One round; returns the routes that were checked. `now` is in seconds since 1970. Raises DataError when it could not be kept."""
@@ -83,6 +86,7 @@ class Checker:
             self._started = now
             self._begin(int(now))
         routes = self._routes.read()
+        self._note_new(routes)
         asked_for = self._in_turn(routes)
         checks = {f"check {r.model}": f"{self._url}/{r.model}{READY}" for r in routes}
         pages = {f"page {_key(r, s)}": f"{s.address}/metrics" for r in asked_for for s in _slots(r)}
@@ -94,17 +98,24 @@ class Checker:
         for route in asked_for:
             for slot in _slots(route):
                 self._count_answers(route, slot, answers[f"page {_key(route, slot)}"], now)
-        self._last = int(now)
         self._write(now)
         return routes
 
     def _begin(self, now: int) -> None:
         """Goes on where an earlier process ended."""
-        texts, self._last = self.counts.totals()
+        texts, last = self.counts.totals()
         self._totals = {slot: SlotTotals.read(text) for slot, text in texts.items() if slot != ROUND}
         self._seen = dict.fromkeys(self._totals, now)
+        self._routed = set(self._totals) if now - last <= SEEN_S else None
         self._open = self.counts.cells(now // MINUTE_S * MINUTE_S)
         self._began = True
+
+    def _note_new(self, routes: list[Route]) -> None:
+        """Notes which slots came since the last round. At a first round nobody knows, and what slots counted by then is left out."""
+        keys = {_key(route, slot) for route in routes for slot in _slots(route)}
+        if self._routed is not None:
+            self._new |= keys - self._routed
+        self._routed = keys
 
     def _router_is_there(self, answers: Iterable[Asked], now: float) -> bool:
         """False while the machine's services start: this one may be up before the router is, and nobody checks in that time."""
@@ -133,8 +144,9 @@ class Checker:
             return
         key = _key(route, slot)
         before = self._totals.get(key)
-        if before is None and now - self._last <= SEEN_S:
+        if before is None and key in self._new:
             before = SlotTotals()
+        self._new.discard(key)
         self._totals[key], self._seen[key] = totals, int(now)
         if before is not None and slot in route.answering:
             more = totals.since(before)

@@ -157,6 +157,23 @@ class Judge:
         self._told = told
 
 
+def burning_now(ledger: Ledger) -> dict[str, str]:
+    """By model which of its error budgets burn too fast, as the ledger has it."""
+    found: dict[str, dict[str, str]] = {}
+    entries: list[Entry[BudgetBurning | BudgetCalm]] = ledger.events(BudgetBurning, BudgetCalm)
+    for entry in entries:
+        of_model = found.setdefault(entry.model, {})
+        if isinstance(entry.event, BudgetBurning):
+            of_model[entry.event.objective] = f"{entry.event.severity}: slo.{entry.event.objective}"
+        else:
+            of_model.pop(entry.event.objective, None)
+    return {
+        model: f"error budget burns too fast ({', '.join(burning.values())}); `perennial slo {model}`"
+        for model, burning in found.items()
+        if burning
+    }
+
+
 def burnt_version(
     ledger: Ledger, counts: Counts, name: str, model: Model, predecessor: str, now: float | None = None
 ) -> BurntVersion | None:

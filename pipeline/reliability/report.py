@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from pipeline.policy import service_levels
 from pipeline.policy.service_levels import CHECK_S, Objective, Span, objectives
 from pipeline.reliability import judging
 from pipeline.reliability.counts import Counts
+from pipeline.serving.latency_bounds import SECONDS
 from pipeline.settings.slo import Slo
 
 PERCENTILES = (50, 95, 99)
@@ -37,7 +37,7 @@ class ObjectiveReport:
 class LevelReport:
     """What was seen of a model, or of one of its versions, in the last `hours`; None where nothing was counted.
 
-    Latencies are from the receipt of a request to its answer, at the slots. `not_checked_s` are seconds of the span without a check.
+    Latencies are from the receipt of a request to its answer, at the slots, 31,500 ms at most. `not_checked_s` are seconds of the span without a check.
     """
 
     model: str
@@ -135,9 +135,8 @@ def _objective(counts: Counts, name: str, objective: Objective, slo: Slo, now: f
 
 
 def _ms(seconds: float | None) -> float | None:
-    if seconds is None or math.isinf(seconds):
-        return seconds
-    return round(seconds * 1000, 3)
+    """Beyond the last bound nobody knows how much: then that bound."""
+    return None if seconds is None else round(min(seconds, SECONDS[-1]) * 1000, 3)
 
 
 def total_throughput(found: Sequence[LevelReport]) -> float:

@@ -117,6 +117,23 @@ def test_what_slots_counted_is_of_their_version_once_and_over_restarts(place):
     assert Counts(place.home).span("churn", NOW, NOW + 60, "2").counted == Counted(requests=1, latencies={0.05: 1})
 
 
+def test_what_slots_counted_before_the_first_check_is_left_out_of_many_models_too(place, monkeypatch):
+    """With more models than one round asks, the counts from before the first round are none of them."""
+    monkeypatch.setattr(checking, "SLOTS_OF", 1)
+    for n in range(3):
+        slot = place.metrics[f"m{n}-blue"] = Metrics({"model": f"m{n}"})
+        slot.count_response(200, 0.02)
+        place.route(f"m{n}")
+    checker = place.checker()
+    for step in range(3):
+        checker.check(NOW + step)
+    for slot in place.metrics.values():
+        slot.count_response(200, 0.02)
+    for step in range(3):
+        checker.check(NOW + 10 + step)
+    assert [Counts(place.home).span(f"m{n}", NOW, NOW + 60).counted.requests for n in range(3)] == [1, 1, 1]
+
+
 def test_a_file_that_cannot_be_written_loses_no_check(place):
     """While slo.db cannot be written the rounds are kept, and written when it can be."""
     place.route("churn")

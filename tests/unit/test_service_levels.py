@@ -16,7 +16,7 @@ from pipeline.policy import service_levels
 from pipeline.policy.service_levels import Counted, Span
 from pipeline.reliability import grafana, prometheus
 from pipeline.reliability.counts import HOUR_S, MINUTES_KEPT_S, Cell, Counts
-from pipeline.reliability.judging import Judge, burnt_version, told_held
+from pipeline.reliability.judging import Judge, burning_now, burnt_version, told_held
 from pipeline.reliability.report import LevelReport, reports
 from pipeline.reliability.slot_page import SlotTotals
 from pipeline.serving.latency_bounds import SECONDS
@@ -186,9 +186,11 @@ def test_a_burning_budget_is_written_once_until_it_is_calm(world, tmp_path):
         for _ in range(2):
             assert [alert.objective for alert in judge.look("churn", slo, "1", NOW)] == ["p95_ms"]
     assert len(ledger.events(BudgetBurning)) == 1
+    assert burning_now(ledger) == {"churn": "error budget burns too fast (critical: slo.p95_ms); `perennial slo churn`"}
     for later in (26_400, 26_700, 27_100, 27_200):
         judge.look("churn", slo, "1", NOW + later)
     assert [e.event.objective for e in ledger.events(BudgetCalm)] == ["p95_ms"]
+    assert burning_now(ledger) == {}
     counts.write({Cell("churn", "1", NOW + 30_000 + 60 * n): Counted(**SLOW) for n in range(30)}, {}, NOW)
     judge.look("churn", slo, "1", NOW + 31_800)
     assert len(ledger.events(BudgetBurning)) == 2
