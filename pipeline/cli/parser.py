@@ -14,6 +14,7 @@ from pipeline.cli import (
     commands,
     decisions,
     pruning,
+    reliability,
 )
 from pipeline.cli.commands import Answer
 
@@ -43,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
     _add_data_commands(add_with_json)
     _add_policy_commands(add_with_json)
     approvals.add_to(add_with_json)
+    _add_reliability_commands(add_with_json)
     return top
 
 
@@ -210,6 +212,18 @@ def _add_policy_commands(add: Add) -> None:
     usual = "30,90,365,all"
     backtest.add_argument("--windows", nargs="?", const=usual, default="", metavar="DAYS,…", help=lengths)
     backtest.add_argument("--window-days", type=float, default=7.0, metavar="DAYS", help=about)
+
+
+def _add_reliability_commands(add: Add) -> None:
+    slo = add("slo", reliability.slo, "availability, latency, throughput, and what is left of the error budgets")
+    slo.add_argument("model", nargs="?")
+    slo.add_argument("--hours", type=float, default=24.0, metavar="HOURS", help="the last hours (default: 24)")
+    slo.add_argument("--prometheus", type=Path, metavar="FILE", help="write Prometheus' rules for the objectives")
+    slo.add_argument("--grafana", type=Path, metavar="FILE", help="write Grafana's dashboard of them")
+    slo.add_argument("--act", action="store_true", help="roll back now if a budget burns soon after a rollout")
+    notify = add("notify", reliability.notify, "what people were told, and by --test whether they can be")
+    notify.add_argument("--test", action="store_true", help="send a test message to each recipient of notify.to")
+    notify.add_argument("--to", default="", metavar="NAME", help="only to this one")
 
 
 def _time(text: str) -> datetime:

@@ -103,6 +103,7 @@ def status(models: list[ModelStatus], faults: Sequence[str] = ()) -> str:
         notes += m.registry
         notes += [f"{m.model}: {m.log}"] if m.log else []
         notes += [f"{m.model}: {m.frozen}"] if m.frozen else []
+        notes += [f"{m.model}: {m.burning}"] if m.burning else []
         notes += [f"{m.model}: {m.no_verdict}"] if m.no_verdict else []
         notes += [f"{m.model}: {m.labels}"] if m.labels else []
         notes += [f"{m.model}: scored {m.scored}"] if m.scored else []

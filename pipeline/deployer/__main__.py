@@ -15,8 +15,11 @@ import uvicorn
 from pipeline.context import Context
 from pipeline.deployer import tokens
 from pipeline.deployer.api import LocalTraffic
+from pipeline.deployer.burnt_budget import roll_back_burnt
 from pipeline.deployer.service import Service
 from pipeline.errors import PerennialError
+from pipeline.policy.service_levels import CHECK_S
+from pipeline.reliability.watching import Watcher
 from pipeline.rollout import deploy
 from pipeline.rollout.container_deaths import ContainerWatch, DeathNotes
 from pipeline.rollout.cut_off import CutOff
@@ -52,6 +55,7 @@ def main() -> int:
     threading.Thread(target=_recover_cut_off, args=(context, traffic), daemon=True).start()
     threading.Thread(target=_reconcile, args=(traffic,), daemon=True).start()
     threading.Thread(target=_note_deaths, args=(context,), daemon=True).start()
+    threading.Thread(target=_watch_levels, args=(context,), daemon=True).start()
     uvicorn.run(service.app(), host=chosen.host, port=chosen.port, log_level="warning", timeout_graceful_shutdown=20)
     return 0
 
@@ -100,6 +104,36 @@ def _note_deaths(context: Context) -> None:
         except Exception:
             logger.exception("a look at the containers failed")
         time.sleep(RETRY_S)
+
+
+def _watch_levels(context: Context) -> None:
+    """Checks each live model through the router, and rolls back one whose error budget burns soon after its rollout."""
+
+    def act(model: str) -> None:
+        # Each time with the settings of now; beside this thread, which must go on checking.
+        threading.Thread(target=_roll_back_burnt, args=(model,), daemon=True).start()
+
+    watcher: Watcher | None = None
+    while True:
+        begun = time.monotonic()
+        try:
+            watcher = watcher or Watcher(context.environment, context.ledger, act)
+            watcher.look()
+        except PerennialError as error:
+            logger.warning("%s", error)
+        except Exception:
+            logger.exception("a round of checks failed")
+        time.sleep(max(0.0, CHECK_S - (time.monotonic() - begun)))
+
+
+def _roll_back_burnt(model: str) -> None:
+    with logs.about(model, RUN):
+        try:
+            logger.info("%s", roll_back_burnt(Context.here(), model))
+        except PerennialError as error:
+            logger.warning("%s", error)
+        except Exception:
+            logger.exception("the rollback failed")
 
 
 def _reconcile(traffic: LocalTraffic) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pipeline.monitoring.answered_by import AnsweredBy
     from pipeline.monitoring.live_quality import LoggedPredictions
     from pipeline.monitoring.log_profiles import LoggedProfile
+    from pipeline.reliability.report import LevelReport
     from pipeline.rollout.approval import Evidence
 
 
@@ -62,6 +63,9 @@ class Traffic(Protocol):
 
     def status(self, model: str) -> list[ModelStatus]:
         """See pipeline.deployer.status.models_status; '' means all models."""
+
+    def levels(self, model: str, hours: float) -> list[LevelReport]:
+        """The service levels of a model over the last hours; '' means all. See pipeline.reliability.report."""
 
     def predictions(self, model: str, start: datetime, end: datetime, share: float = 1.0) -> LoggedPredictions:
         """See pipeline.monitoring.live_quality.read_log."""
@@ -145,6 +149,16 @@ class LocalTraffic:
 
     def status(self, model: str) -> list[ModelStatus]:
         return status.models_status(self._context, model)
+
+    def levels(self, model: str, hours: float) -> list[LevelReport]:
+        from pipeline.reliability.counts import Counts
+        from pipeline.reliability.report import reports
+        from pipeline.rollout.routing import route_file
+
+        counts, params = Counts(self._context.home), self._context.params
+        names = [model] if model else sorted({*counts.models(), *route_file.routed_models(self._context.home)})
+        blocks = {name: params.models.get(name) for name in names}
+        return reports(counts, {name: block.slo if block else None for name, block in blocks.items()}, hours)
 
     def predictions(self, model: str, start: datetime, end: datetime, share: float = 1.0) -> LoggedPredictions:
         from pipeline.monitoring import live_quality

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pipeline.monitoring.answered_by import AnsweredBy
     from pipeline.monitoring.live_quality import LoggedPredictions
     from pipeline.monitoring.log_profiles import LoggedProfile
+    from pipeline.reliability.report import LevelReport
     from pipeline.rollout.approval import Evidence
 
 # Seconds without an answer after which the deployer counts as unreachable; a restart takes less.
@@ -32,7 +33,7 @@ AWAY_S = 120.0
 RETRY_S = 1.0
 WAIT_S = 20
 # Sent again after a restart these have the same result; a second rollback would go back once more.
-REPEATABLE = ("deploy", "reconcile", "retire", "status", "predictions", "profile", "evidence", "answered")
+REPEATABLE = ("deploy", "reconcile", "retire", "status", "levels", "predictions", "profile", "evidence", "answered")
 ATTEMPTS = 3
 
 logger = logging.getLogger(__name__)
@@ -104,6 +105,11 @@ class RemoteTraffic:
         from pipeline.monitoring.answered_by import AnsweredBy
 
         return [AnsweredBy(**values) for values in self._result("answered", "", model, {"request": request})]
+
+    def levels(self, model: str, hours: float) -> list[LevelReport]:
+        from pipeline.reliability.report import LevelReport
+
+        return [LevelReport.from_dict(values) for values in self._result("levels", "", model, {"hours": hours})]
 
     def predictions(self, model: str, start: datetime, end: datetime, share: float = 1.0) -> LoggedPredictions:
         import pandas as pd

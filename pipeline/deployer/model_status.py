@@ -72,7 +72,7 @@ class ModelStatus:
     `evidence` is what the step that is going on needs. `log` says that files of the prediction log are damaged,
     `label_delay_s` how long labels took in the newest snapshot, as pipeline.data.label_delay.LabelDelay has it.
     `scored` tells the newest interval that was scored, `no_verdict` that nobody knows whether the live requests have drifted, and why.
-    `frozen` says that it changes at a person's word alone, and why.
+    `frozen` says that it changes at a person's word alone, and why, `burning` which error budgets burn too fast.
     """
 
     model: str
@@ -96,6 +96,7 @@ class ModelStatus:
     scored: str | None = None
     no_verdict: str | None = None
     frozen: str | None = None
+    burning: str | None = None
 
     @property
     def labels(self) -> str | None:

@@ -55,6 +55,7 @@ ARGUMENTS: dict[str, dict[str, tuple[type, ...]]] = {
     "reconcile": {},
     "retire": {},
     "status": {},
+    "levels": {"hours": NUMBER},
     "predictions": {"start": TEXT, "end": TEXT, "share": NUMBER},
     "profile": {"version": TEXT, "digest": TEXT, "start": TEXT, "end": TEXT},
     "evidence": {"version": TEXT},
@@ -65,7 +66,9 @@ OPTIONAL = {"accept_schema_change", "share", *WHO}
 # These verbs read the log, and answer the call itself.
 OF_LOG = ("predictions", "profile")
 # These verbs take '' for all models.
-FOR_ALL = ("reconcile", "status", "answered")
+FOR_ALL = ("reconcile", "status", "levels", "answered")
+# These verbs change nothing, and their outcome is not recorded.
+READING = ("status", "levels")
 
 logger = logging.getLogger(__name__)
 
@@ -209,7 +212,7 @@ class Service:
             try:
                 call.answer = self._execute(call, arguments)
                 outcome = "done"
-                if call.verb != "status":
+                if call.verb not in READING:
                     logger.info("%s: done", call.verb)
             except PerennialError as error:
                 call.error, outcome = error_body(error), str(error)
@@ -219,7 +222,7 @@ class Service:
                 outcome = f"{type(error).__name__}: {error}"
                 subject, check = f"{call.verb} {call.model}", "look at the deployer's log"
                 call.error = {"subject": subject, "observation": outcome, "next_check": check}
-            if call.verb != "status":
+            if call.verb not in READING:
                 self._record_answer(call, outcome)
         call.ended.set()
 
@@ -238,6 +241,8 @@ class Service:
             return self._traffic.evidence(call.model, rest["version"]).as_dict()
         if call.verb == "answered":
             return [answered.as_dict() for answered in self._traffic.answered(call.model, rest["request"])]
+        if call.verb == "levels":
+            return [report.as_dict() for report in self._traffic.levels(call.model, rest["hours"])]
         if call.verb == "reconcile":
             return self._traffic.reconcile(call.run, [call.model] if call.model else None)
         traffic = self._traffic.asked_by(rest.pop("asked_by", "")[:LONGEST_NAME])

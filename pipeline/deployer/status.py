@@ -25,6 +25,7 @@ from pipeline.ledger.store import Ledger
 from pipeline.ledger.timeline import live_at, live_models, trusted_predecessor
 from pipeline.policy.freeze import all_frozen
 from pipeline.registry.versions import Registry
+from pipeline.reliability.judging import burning_now
 from pipeline.rollout import registry_agreement
 from pipeline.rollout.opened import is_recorded, open_rollout
 from pipeline.rollout.prediction_folders import predictions_folder
@@ -53,8 +54,13 @@ def models_status(context: Context, model: str = "") -> list[ModelStatus]:
         delays, scored = label_delays.newest_of(ledger, names), _newest_scored(ledger, names)
         unknown = _without_verdict(ledger, names)
         frozen = all_frozen(ledger, context.params.models, names, context.clock())
+        burning = burning_now(ledger)
         found = [
-            replace(_one(context, name, delays.get(name), scored.get(name), unknown.get(name)), frozen=frozen.get(name))
+            replace(
+                _one(context, name, delays.get(name), scored.get(name), unknown.get(name)),
+                frozen=frozen.get(name),
+                burning=burning.get(name),
+            )
             for name in names
         ]
         return [_with_registry(ledger, status, registry) for status in found]
@@ -123,7 +129,9 @@ class _Asked:
 
 def faults(context: Context) -> list[str]:
     """What is wrong and no model's own: in params.yaml, services that are down, and foreign files that lay in routes/."""
-    lines = [str(fault) for fault in (*context.params.faults.values(), *context.params.teams.faults.values())]
+    params = context.params
+    found = (*params.faults.values(), *params.teams.faults.values(), *params.notices.faults.values())
+    lines = [str(fault) for fault in found]
     return [*lines, *processes.trouble(context.home), *filter(None, [foreign_files.were_set_aside(context.home)])]
 
 

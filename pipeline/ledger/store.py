@@ -30,6 +30,7 @@ from pipeline.ledger import (  # noqa: F401
     prune_events,
     receipt_events,
     rollout_events,
+    slo_events,
 )
 from pipeline.ledger.chain import ChainCheck, ClockStep, Head, canonical, chain_hash
 from pipeline.ledger.events import KINDS, Event, MissingField, UnknownEvent
@@ -223,6 +224,12 @@ class Ledger:
         """The rows of a query on EVENTS: counts and sums over many events. Raises LedgerError."""
         with self._reported(), self._connected() as connection:
             return list(connection.execute(query).all())
+
+    def number_at(self, at: str) -> int:
+        """The number of the newest event that is not later than `at` (UTC, ISO 8601); 0 for none."""
+        query = sa.select(sa.func.max(EVENTS.c.seq)).where(EVENTS.c.at <= at)
+        with self._reported(), self._connected() as connection:
+            return connection.execute(query).scalar() or 0
 
     def models(self) -> set[str]:
         """The names of the models that have an event."""

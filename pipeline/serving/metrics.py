@@ -15,10 +15,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
+from pipeline.serving.latency_bounds import SECONDS
 from pipeline.serving.schema import Rows
 
 CODES = (200, 400, 401, 404, 405, 408, 413, 415, 429, 500, 503)
-SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 # The columns of a process's row: one for each code, one for each bucket, all seconds in nanoseconds, then these eleven.
 PREDICTIONS, MODEL_RUNS, UNDER_WAY, LOG_ROWS_LOST, LOG_FILES_DAMAGED = range(5)
 CUT_OFF, UNKNOWN, BREACHING, SENT_AGAIN_TO_US, CRASHED, WITHOUT_TIME = range(5, 11)

@@ -25,10 +25,12 @@ from pipeline.settings.faults import all_faults, fault, read_sections, readable_
 from pipeline.settings.gates import Gates
 from pipeline.settings.keep import Keep
 from pipeline.settings.model_gates import group_columns
+from pipeline.settings.notify import Notices, Notify
 from pipeline.settings.policy import Policy
 from pipeline.settings.rollout import Rollout
 from pipeline.settings.scoring import Scoring
 from pipeline.settings.section import MOST, Section
+from pipeline.settings.slo import Slo
 from pipeline.settings.source import Source
 from pipeline.settings.teams import Team, Teams
 from pipeline.settings.times import LONGEST_DAYS, UtcTime, utc
@@ -126,6 +128,7 @@ class Model(Approvals):
     economics: Economics = Economics()
     policy: Policy = Policy()
     scoring: Scoring | None = None
+    slo: Slo | None = None
 
     @property
     def columns(self) -> frozenset[str]:
@@ -170,6 +173,7 @@ class ParamsFile(Section):
     workspaces: Workspaces = Workspaces()
     keep: Keep = Keep()
     teams: dict[str, Team] = {}
+    notify: Notify = Notify()
     models: dict[str, Model]
 
 
@@ -187,6 +191,7 @@ class Params:
     faults: Mapping[str, SettingsError]
     sections: Mapping[str, Section]
     teams: Teams = Teams()
+    notices: Notices = Notices()
 
     @property
     def prices(self) -> Prices:
@@ -241,7 +246,8 @@ def load(root: Path, memory: Path | None = None) -> Params:
     except SettingsError as error:
         return Params({}, {}, {"": error}, {})
     blocks, teams = raw.pop("models", None), Teams.read(raw.pop("teams", {}))
-    read, faults = read_sections(ParamsFile, raw, leave_out=("models", "teams"))
+    notices = Notices.read(raw.pop("notify", {}))
+    read, faults = read_sections(ParamsFile, raw, leave_out=("models", "teams", "notify"))
     if not isinstance(blocks, dict):
         faults["models"] = fault(
             "missing key models" if blocks is None else "models: must be the models by their names"
@@ -249,7 +255,7 @@ def load(root: Path, memory: Path | None = None) -> Params:
         blocks = {}
     stages = _stages(root) if any(map(_has_queues, blocks.values())) else agreement.STAGES
     each = Blocks(blocks, lambda name: _block(name, blocks[name], stages, teams))
-    return Params(RightBlocks(each), BrokenBlocks(each), faults, read, teams)
+    return Params(RightBlocks(each), BrokenBlocks(each), faults, read, teams, notices)
 
 
 def _block(name: Any, block: Any, stages: tuple[str, ...], teams: Teams) -> Model | SettingsError:

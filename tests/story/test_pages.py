@@ -19,6 +19,8 @@ pytestmark = pytest.mark.timeout(1200)
 PAGES = (
     "first-model",
     "approval",
+    "slo",
+    "notices",
     "backtest",
     "own-gate",
     "explanations",
@@ -56,7 +58,7 @@ def _only_traffic(project: Path) -> None:
     all. The other stories are about them."""
     procfile = project / "Procfile"
     lines = procfile.read_text().splitlines(keepends=True)
-    procfile.write_text("".join(line for line in lines if line.startswith(("router:", "slots:", "rollouts:"))))
+    procfile.write_text("".join(line for line in lines if line.startswith(("router:", "slots:", "rollouts:", "slo:"))))
 
 
 def test_every_page_with_commands_is_followed():

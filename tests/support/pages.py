@@ -2,7 +2,7 @@
 
 A block of `sh` is commands; one that ends with `# exit code 1` is refused. A block of `text` behind it is what they say, where `…` stands
 for what differs. A block of `python` behind a line "`NAME.py`:" is that file. A block of `yaml` behind a line that names `models.NAME` is
-merged into that model; an empty key is taken out.
+merged into that model, behind one that names the top of params.yaml into the file; an empty key is taken out.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def follow(page: Path, project: Path, environment: Mapping[str, str], ports: Map
             assert len(block.names) == 1, f"{page.name}: the line before a file must name it: {block.before!r}"
             (project / block.names[0]).write_text(block.content, encoding="utf-8")
         elif block.language == "yaml":
-            named = re.findall(r"`models\.([\w-]+)`", block.before)
+            named = re.findall(r"`models\.([\w-]+)`", block.before) or [""] * ("the top of params.yaml" in block.before)
             assert len(named) == 1, f"{page.name}: the line before settings must name their model: {block.before!r}"
             _merge(project / "params.yaml", named[0], yaml.safe_load(block.content))
         else:
@@ -96,7 +96,7 @@ def _pattern(line: str) -> re.Pattern[str]:
 
 def _merge(params: Path, model: str, change: Mapping[str, Any]) -> None:
     settings = yaml.safe_load(params.read_text(encoding="utf-8"))
-    _merged(settings["models"][model], change)
+    _merged(settings["models"][model] if model else settings, change)
     params.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
 
 

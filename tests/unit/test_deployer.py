@@ -5,6 +5,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 
 import jwt
 import numpy as np
@@ -23,13 +24,18 @@ from pipeline.monitoring.live_quality import LoggedPredictions
 from pipeline.monitoring.log_profiles import LoggedProfile
 from pipeline.monitoring.logged_quality import LoggedQuality
 from pipeline.monitoring.profiles.profile import Profile
+from pipeline.reliability.counts import Counts
+from pipeline.reliability.report import reports
 from pipeline.rollout.results import Deployment
 from pipeline.settings.environment import Environment
+from pipeline.settings.slo import Slo
 
 KEY = "k" * 48
 DEPLOY = {"call": "c1", "model": "churn", "version": "1", "reason": "a test", "strategy": None, "wait_s": 0}
 
 
+# Of a day that has not begun nothing was counted.
+LEVELS = reports(Counts(Path("nowhere")), {"churn": Slo(p95_ms=50)}, 24, now=1.0)
 QUALITY = LoggedQuality((3, 0, 5), 1.5, (26.25,), {"größe must be at least 0": 2}, {"plan": 1})
 
 
@@ -57,6 +63,10 @@ class Fake:
 
     def retire(self, run, model):
         raise ZeroDivisionError("ours")
+
+    def levels(self, model, hours):
+        self.asked.append((model, hours))
+        return LEVELS
 
     def predictions(self, model, start, end, share=1.0):
         self.asked.append((model, share))
@@ -123,6 +133,14 @@ def test_what_was_refused_there_is_raised_here(served):
         clients.RemoteTraffic("http://deployer", KEY).rollback("", "churn", "why")
     with pytest.raises(RolloutError, match="ZeroDivisionError"):
         clients.RemoteTraffic("http://deployer", KEY).retire("", "churn")
+
+
+def test_service_levels_come_as_they_are_there(served):
+    """Service levels come through the deployer unchanged, and only that somebody asked is in the ledger."""
+    fake, ledger = served
+    assert clients.RemoteTraffic("http://deployer", KEY).levels("churn", 24) == LEVELS
+    assert LEVELS[0].objectives and fake.asked == [("churn", 24)]
+    assert [entry.kind for entry in ledger.events(model="churn")] == ["deployer_called"]
 
 
 def test_the_log_comes_as_it_is_there(served):

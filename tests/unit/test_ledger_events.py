@@ -14,6 +14,7 @@ from pipeline.ledger.rollout_events import RolloutEvent
 from pipeline.ledger.store import EVENTS, canonical, chain_hash
 from tests.support.approval_bodies import APPROVAL_BODIES
 from tests.support.operation_bodies import OPERATION_BODIES
+from tests.support.slo_bodies import SLO_BODIES
 
 MEASURES = {"wall_s": 1.5, "cpu_s": 2.5, "peak_mb": 100.0}
 SLOT = {"version": "2", "slot": "green"}
@@ -132,6 +133,7 @@ BODIES = [
     ("backtested", BACKTEST),
     *OPERATION_BODIES,
     *APPROVAL_BODIES,
+    *SLO_BODIES,
     ("window_scored", WINDOW),
     ("retrain_decided", DECIDED),
     ("decision_settled", SETTLED),

@@ -49,7 +49,7 @@ def test_the_json_has_the_keys_that_readers_know():
         '"evidence": "a proof takes at least 1,424 requests", "log": "damaged files of the prediction log: 1", '
         '"label_delay_s": {"median": 3600, "p95": 864000}, "scored": null, '
         '"no_verdict": "no verdict on drift as of 2026-01-02T00:00, so nobody knows whether it drifts: 12 rows now", '
-        '"frozen": null}'
+        '"frozen": null, "burning": null}'
     )
 
 

@@ -1,0 +1,45 @@
+"""Tells people what the ledger says has happened, by `notify` of params.yaml: once for each matter, to each recipient.
+
+Nothing waits for it: it reads the ledger every two seconds, and what it could not send it tries again.
+
+    python -m pipeline.services.notice_keeper
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from pipeline.errors import PerennialError
+from pipeline.ledger.store import Ledger
+from pipeline.notices.teller import Teller
+from pipeline.settings import logs
+from pipeline.settings.environment import Environment
+from pipeline.settings.read_again import ReadAgain
+
+log = logging.getLogger("pipeline.services.notice_keeper")
+
+LOOK_S, AWAY_S = 2.0, 5.0
+
+
+def main() -> None:
+    logs.configure("service")
+    environment = Environment.read()
+    settings = ReadAgain(environment.project, environment.params_read)
+    teller: Teller | None = None
+    while True:
+        pause = LOOK_S
+        try:
+            teller = teller or Teller(Ledger(environment.ledger_url), settings.read, environment.home)
+            teller.look()
+        except PerennialError as error:
+            log.warning("%s", error)
+            pause = AWAY_S
+        except Exception:
+            # Nothing that one matter holds may end the telling of all.
+            log.exception("a look at what people are to be told failed")
+        time.sleep(pause)
+
+
+if __name__ == "__main__":
+    main()
