@@ -10,81 +10,12 @@ from pipeline.ledger import decision_events, events, freeze_events, prune_events
 from pipeline.ledger.events import KINDS, Event, UnknownEvent
 from pipeline.ledger.rollout_events import RolloutEvent
 from pipeline.ledger.store import EVENTS, canonical, chain_hash
+from tests.support.decision_bodies import BACKTEST, DECIDED, SETTLED, WINDOW
 
 MEASURES = {"wall_s": 1.5, "cpu_s": 2.5, "peak_mb": 100.0}
 SLOT = {"version": "2", "slot": "green"}
 LOOKS = [{"figure": "error_rate", "verdict": "promote"}]
 JUDGEMENT = {"verdict": "promote", "reason": "no more errors", "looks": LOOKS}
-BACKTEST = {
-    "start": "2024-01-01",
-    "end": "2024-03-25",
-    "window_days": 7.0,
-    "windows": 12,
-    "delay": 1,
-    "compared_from": "2024-01-29",
-    "loss": "log_loss",
-    "recommendation": "use value",
-    "best": "value",
-    "tells": True,
-    "curve": [{"age": 1, "excess": 0.1, "pairs": 11}],
-    "staleness": {"b": 0.1, "slow": 8.0, "error": 0.01, "blocks": 9, "alarmed": 1.0},
-    "gains": {"looks": 3.0},
-    "economics": {"retrain": 24.0, "currency": "EUR"},
-    "policies": [{"policy": "value", "total": 90.0, "retrains": 2}],
-    "report": None,
-    "training_windows": [{"window_days": 30.0, "own": True, "whole": False, "loss": 0.5, "saved": None}],
-    "training_window": "keep source.window_days: 30",
-}
-WINDOW = {
-    "start": "2024-01-01T00:00:00+00:00",
-    "end": "2024-01-08T00:00:00+00:00",
-    "as_of": "2024-01-10T00:00:00+00:00",
-    "loss": "log_loss",
-    "requests": 500,
-    "labelled": 480,
-    "losses": {"d1": 0.4},
-    "served": "d1",
-    "left_out": {"d2": "it needs calls"},
-}
-DECIDED = {
-    "as_of": "2024-03-01T00:00:00+00:00",
-    "champion": "1",
-    "digest": "d1",
-    "rule": "value",
-    "says": "retrain",
-    "decision": "wait",
-    "why": "it gets worse",
-    "flips": "a retrain that costs more",
-    "version": "",
-    "to_digest": "",
-    "score": 2.0,
-    "limit": 1.0,
-    "saving": 90.0,
-    "low": 20.0,
-    "high": 160.0,
-    "cost": 24.0,
-    "currency": "EUR",
-    "guards": ["a retrain was asked for"],
-    "others": {"schedule": "wait"},
-    "ages": {"1": 8},
-    "losses": [{"start": "2024-02-19T00:00:00+00:00", "rows": 480, "by_version": {"1": 0.4}}],
-    "economics": {"retrain": 24.0, "currency": "EUR"},
-    "ahead": 8,
-}
-SETTLED = {
-    "as_of": "2024-03-01T00:00:00+00:00",
-    "decision": "retrain",
-    "version": "2",
-    "instead": "1",
-    "windows": 4,
-    "saved": 60.0,
-    "low": 40.0,
-    "high": 80.0,
-    "cost": 24.0,
-    "currency": "EUR",
-    "expected": 90.0,
-    "ahead": 8,
-}
 LANDED = {"2024-01-01.parquet": {"md5": "ab", "rows": 9, "delta_rows": 9, "view_of": None, "why": "first"}}
 WATCHED = {
     "champion": "2",
