@@ -207,17 +207,21 @@ def _labelled(context: Context, name: str, model: Model, part: _Part, requests: 
     def labels(first: Window, last: Window) -> pd.DataFrame:
         return live_quality.labels(model, context.project, first.start, last.known_at, name, log_key, last.end)
 
-    # When a row arrived, no label says; and a request without its time has one by its key alone, which comes again in other windows.
-    if model.source.arrival_time is not None or ("timed" in requests and not requests["timed"].astype(bool).all()):
-        place = _places(requests["event_time"], windows[0].period)
-        each = [label_join.with_labels(requests[place == w.index], labels(w, w), tolerance) for w in windows]
-        return pd.concat(each) if each else requests.head(0)
-    known = labels(windows[0], windows[-1])
+    # When a row arrived, no label says.
+    apart = model.source.arrival_time is not None
+    known = pd.concat([labels(w, w) for w in windows]) if apart else labels(windows[0], windows[-1])
+    known = known.reset_index(drop=True)
     due = {window.index: window.known_at for window in windows}
     place = _places(known["event_time"], windows[0].period)
-    by = pd.Series([due.get(index, pd.NaT) for index in place], index=known.index, dtype=label_join.TIME)
-    in_time = _utc(known["known"]) <= by
-    return label_join.with_labels(requests, known[in_time.to_numpy(bool)], tolerance)
+    by = pd.Series([due.get(index, pd.NaT) for index in place], dtype=label_join.TIME)
+    in_time = (_utc(known["known"]) <= by).to_numpy(bool)
+    known, place = known[in_time], place[in_time]
+    if "timed" not in requests or requests["timed"].astype(bool).all():
+        return label_join.with_labels(requests, known, tolerance)
+    # A request without its time has a label by its key alone, which comes again in other windows.
+    asked = _places(requests["event_time"], windows[0].period)
+    each = [label_join.with_labels(requests[asked == w.index], known[place == w.index], tolerance) for w in windows]
+    return pd.concat(each)
 
 
 def _losses(

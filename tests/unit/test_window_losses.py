@@ -11,6 +11,7 @@ from harness.project import change_params
 from pipeline.ledger.events import VersionRegistered
 from pipeline.ledger.receipt_events import WindowScored
 from pipeline.ledger.timeline import live_at
+from pipeline.monitoring import live_quality
 from pipeline.runs import logged_answers, window_scores
 from pipeline.runs.window_losses import NoHistory, live_history
 from pipeline.training.tasks import Answers
@@ -104,6 +105,28 @@ def asked_of(world, found):
     ]
     wanted = [window_scores.Wanted(window, found.versions) for window in windows]
     return world.context, "churn", live_at(world.ledger, "churn"), wanted, found.versions
+
+
+@pytest.mark.parametrize("untimed", [False, True])
+def test_the_source_is_read_once_for_all_windows(answering, monkeypatch, untimed):
+    """Also where requests have no event time, so that their labels are looked for window by window; with times of arrival each has its own."""
+    whole, read = history(answering), []
+    real, logged = live_quality.labels, live_quality.read_log
+    monkeypatch.setattr(live_quality, "labels", lambda *asked: read.append(asked) or real(*asked))
+    if untimed:
+        monkeypatch.setattr(live_quality, "read_log", lambda *asked: without_times(logged(*asked)))
+    asked = asked_of(answering, whole)
+    found = [event for part in window_scores.score(*asked) for event in part]
+    assert len(read) == 1
+    assert [event.losses for event in found] == [e.event.losses for e in answering.ledger.events(WindowScored)]
+    change_params(answering.project, "models.churn.source.arrival_time", "seen_at")
+    again = [event for part in window_scores.score(answering.context, *asked[1:]) for event in part]
+    assert len(read) == 1 + len(asked[3])
+    assert [event.body() for event in again] == [event.body() for event in found]
+
+
+def without_times(found):
+    return found._replace(rows=found.rows.assign(timed=False))
 
 
 def test_a_past_version_is_scored_on_the_windows_after_its_training_alone(answering):
