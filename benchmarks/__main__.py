@@ -25,6 +25,7 @@ ALL = (
     "data",
     "drift",
     "backtest",
+    "gates",
     "drift_days",
     "parallel",
     "rollouts",
