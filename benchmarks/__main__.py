@@ -27,6 +27,8 @@ ALL = (
     "drift",
     "backtest",
     "refit",
+    "gates",
+    "gates_on_flights",
     "drift_days",
     "parallel",
     "rollouts",

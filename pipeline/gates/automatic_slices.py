@@ -7,7 +7,7 @@ hundred times at most. Beside the naive guess, of a first version, it warns: a h
 from __future__ import annotations
 
 from pipeline.gates.base import PackagedModel, Verdict
-from pipeline.gates.compared_rows import compared_rows
+from pipeline.gates.compared_rows import compared_rows, with_rows_to_compare
 from pipeline.gates.row_groups import Group, groups_of
 from pipeline.gates.slice_losses import slice_losses, table, worst
 from pipeline.gates.slices import said
@@ -19,6 +19,7 @@ SHOWN = 10
 def verdict(packaged: PackagedModel) -> Verdict | None:
     """None where no slice has `gates.slices.automatic_rows`, or where a column's only one is all rows."""
     settings = packaged.model.gates.slices
+    packaged = with_rows_to_compare(packaged)
     groups = _groups(packaged, settings.automatic_rows)
     if not groups:
         return None

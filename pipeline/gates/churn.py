@@ -81,9 +81,10 @@ def _interval(share: float, rows: int) -> tuple[float, float]:
 
 
 def _by_slice(packaged: PackagedModel, requests: pd.DataFrame, flips: np.ndarray) -> list[tuple[str, int, float]]:
-    """(slice, requests, share that flips) of each slice of `gates.slices.columns` that the log has and that is large enough."""
-    settings = packaged.model.gates
-    columns = [column for column in settings.slices.columns if column in requests.columns]
+    """(slice, requests, share that flips) of each slice that is large enough: of `gates.slices.columns` as far as the log has them, else
+    of the categories."""
+    settings, training = packaged.model.gates, packaged.model.training
+    columns = [column for column in settings.slices.columns or training.categorical if column in requests.columns]
     groups = [group for column in columns for group in groups_of(requests, column)]
     large = [group for group in groups if group.rows.sum() >= settings.churn.min_rows]
     return [(str(group), int(group.rows.sum()), float(flips[group.rows].mean())) for group in large]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from pipeline.gates.base import PackagedModel
 from pipeline.gates.block_resamples import time_blocks
+from pipeline.gates.unseen_rows import too_few, unseen_rows
 from pipeline.training import tasks, weights
 from pipeline.training.tasks import Answers, Task
 
@@ -30,6 +31,17 @@ class ComparedRows:
     def worse_by(self) -> np.ndarray:
         """By how much each row's loss is worse than the other's, as a share of the naive guess's mean loss."""
         return (self.own - self.other) / self.unit
+
+
+def with_rows_to_compare(packaged: PackagedModel) -> PackagedModel:
+    """With the held-out rows on which the two can be compared: those that the champion was not trained on either. Where these are too few
+    it is without the champion."""
+    if packaged.champion is None or packaged.backfill:
+        return packaged
+    rows = unseen_rows(packaged)
+    if rows is None or too_few(packaged, rows):
+        return replace(packaged, champion=None)
+    return replace(packaged, held_out=rows.reset_index(drop=True))
 
 
 def compared_rows(packaged: PackagedModel) -> ComparedRows:

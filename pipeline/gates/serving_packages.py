@@ -36,6 +36,8 @@ NAMED = {
     "mozilla public license 2.0 (mpl 2.0)": "MPL-2.0",
     "python software foundation license": "PSF-2.0",
 }
+# Packages whose metadata name no licence, by the licence in their repository.
+BY_NAME = {"skops": "MIT"}
 SPDX = re.compile(r"[A-Za-z0-9.+-]+")
 HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 
@@ -96,7 +98,7 @@ def licence_of(name: str) -> str:
         return " AND ".join(dict.fromkeys(known))
     written = str((told.get_all("License") or [""])[0]).strip()
     named = NAMED.get(written.lower(), written)
-    return named if SPDX.fullmatch(named) else ""
+    return named if SPDX.fullmatch(named) else BY_NAME.get(name, "")
 
 
 def is_allowed(expression: str, allowed: frozenset[str]) -> bool:

@@ -1,13 +1,13 @@
 """Does each slice that `gates.slices.columns` forms keep what it had?
 
-A better mean may hide a group of rows that got worse. Each slice is compared on its own held-out rows: with the champion, and where there is
-none with the naive guess, which a model that helps a slice beats.
+A better mean may hide a group of rows that got worse. Each slice is compared on its own held-out rows: with the champion, on those that
+it was not trained on, and where there is none with the naive guess, which a model that helps a slice beats.
 """
 
 from __future__ import annotations
 
 from pipeline.gates.base import PackagedModel, Verdict
-from pipeline.gates.compared_rows import ComparedRows, compared_rows
+from pipeline.gates.compared_rows import ComparedRows, compared_rows, with_rows_to_compare
 from pipeline.gates.row_groups import groups_of
 from pipeline.gates.slice_losses import NOT_ENOUGH, SliceLoss, slice_losses, table, worst
 
@@ -20,6 +20,7 @@ def verdict(packaged: PackagedModel) -> Verdict | None:
     settings = packaged.model.gates.slices
     if not settings.columns:
         return None
+    packaged = with_rows_to_compare(packaged)
     compared = compared_rows(packaged)
     groups = [group for column in settings.columns for group in groups_of(packaged.held_out, column)]
     found = slice_losses(compared, groups, settings.min_rows, LEVEL)
