@@ -22,7 +22,15 @@ import sqlalchemy as sa
 from pipeline.errors import LedgerError
 
 # The events register their kinds.
-from pipeline.ledger import chain, decision_events, freeze_events, receipt_events, rollout_events, slo_events  # noqa: F401
+from pipeline.ledger import (  # noqa: F401
+    chain,
+    decision_events,
+    freeze_events,
+    prune_events,
+    receipt_events,
+    rollout_events,
+    slo_events,
+)
 from pipeline.ledger.chain import ChainCheck, ClockStep, Head, canonical, chain_hash
 from pipeline.ledger.events import KINDS, Event, MissingField, UnknownEvent
 

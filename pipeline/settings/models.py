@@ -22,6 +22,7 @@ from pipeline.settings.cron import Cron
 from pipeline.settings.economics import Economics
 from pipeline.settings.faults import all_faults, fault, read_sections, readable_part
 from pipeline.settings.gates import Gates
+from pipeline.settings.keep import Keep
 from pipeline.settings.notify import Notices, Notify
 from pipeline.settings.policy import Policy
 from pipeline.settings.rollout import Rollout
@@ -162,6 +163,7 @@ class ParamsFile(Section):
     prices: Prices
     baseline: Baseline
     workspaces: Workspaces = Workspaces()
+    keep: Keep = Keep()
     teams: dict[str, Team] = {}
     notify: Notify = Notify()
     models: dict[str, Model]
@@ -194,6 +196,10 @@ class Params:
     @property
     def workspaces(self) -> Workspaces:
         return cast(Workspaces, self._section("workspaces"))
+
+    @property
+    def keep(self) -> Keep:
+        return cast(Keep, self._section("keep"))
 
     @property
     def no_models(self) -> SettingsError | None:

@@ -1,12 +1,14 @@
 """Each kind of event has one class, which writes the body that the ledger has always had and reads older ones."""
 
 import dataclasses
+import importlib
+import pkgutil
 
 import pytest
 import sqlalchemy as sa
 
+from pipeline import ledger as ledger_folder
 from pipeline.errors import LedgerError
-from pipeline.ledger import decision_events, events, freeze_events, receipt_events, rollout_events, slo_events
 from pipeline.ledger.events import KINDS, Event, UnknownEvent
 from pipeline.ledger.rollout_events import RolloutEvent
 from pipeline.ledger.store import EVENTS, canonical, chain_hash
@@ -17,11 +19,7 @@ SLOT = {"version": "2", "slot": "green"}
 LOOKS = [{"figure": "error_rate", "verdict": "promote"}]
 JUDGEMENT = {"verdict": "promote", "reason": "no more errors", "looks": LOOKS}
 BACKTEST = {
-    "start": "2024-01-01",
-    "end": "2024-03-25",
-    "window_days": 7.0,
-    "windows": 12,
-    "delay": 1,
+    **{"start": "2024-01-01", "end": "2024-03-25", "window_days": 7.0, "windows": 12, "delay": 1},
     "compared_from": "2024-01-29",
     "loss": "log_loss",
     "recommendation": "use value",
@@ -124,6 +122,10 @@ BODIES = [
     ),
     ("backtested", BACKTEST),
     ("frozen", {"reason": "Black Friday", "until": "2026-12-01T00:00:00+00:00", "by": "ann"}),
+    (
+        "pruned",
+        {"removed": {"pages of looks": 3}, "bytes": 4_100_000, "versions": ["1"], "rules": {"keep.versions": 1}},
+    ),
     ("unfrozen", {"reason": "it is over", "by": "ann"}),
     *SLO_BODIES,
     ("window_scored", WINDOW),
@@ -332,9 +334,10 @@ def test_an_older_body_is_read_with_defaults(ledger, kind, body, sentence):
 
 def test_each_kind_is_registered_once():
     """Every class with a kind is in KINDS under that kind, and no two classes share one."""
+    names = [f"pipeline.ledger.{module.name}" for module in pkgutil.iter_modules(ledger_folder.__path__)]
     classes = [
         value
-        for module in (decision_events, events, freeze_events, receipt_events, rollout_events, slo_events)
+        for module in map(importlib.import_module, names)
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Event) and value.__module__ == module.__name__ and value.KIND
     ]
@@ -360,7 +363,7 @@ def test_all_events_of_a_rollout_can_carry_its_lease():
     """Each kind in rollout_events has the field `rollout`; no other kind has it."""
     carrying = {kind for kind, cls in KINDS.items() if "rollout" in {f.name for f in dataclasses.fields(cls)}}
     assert carrying == {kind for kind, cls in KINDS.items() if issubclass(cls, RolloutEvent)}
-    assert carrying == {kind for kind, cls in KINDS.items() if cls.__module__ == rollout_events.__name__}
+    assert carrying == {kind for kind, cls in KINDS.items() if cls.__module__ == RolloutEvent.__module__}
 
 
 def test_an_event_of_an_unknown_kind_is_read_as_it_is(ledger):
