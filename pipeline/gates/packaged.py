@@ -31,21 +31,28 @@ def packaged_model(
     """
     champion = Runtime.load(champion_package) if champion_package else None
     trained_to = champion.manifest.get(TRAINED_TO, champion_trained_to) if champion is not None else None
+    held_out = pd.read_parquet(files.predictions)
     return PackagedModel(
         model,
         read_json(files.validation),
         Evaluation.read(files.metrics),
-        pd.read_parquet(files.predictions),
+        held_out,
         Runtime.load(files.package),
         champion,
         champion_version,
         backfill,
         accept_schema_change,
         champion_trained_to=time_of(trained_to) if trained_to else None,
-        reference=pd.read_parquet(files.reference) if files.reference.is_file() else None,
+        reference=_learnt(pd.read_parquet(files.reference), held_out, model) if files.reference.is_file() else None,
         package_bytes=sum(file.stat().st_size for file in files.package.iterdir() if file.is_file()),
         root=files.folder.parents[1],
         live=live,
         served=pd.read_parquet(files.served_predictions) if files.served_predictions != files.predictions else None,
         known=refit.known_before(files.refit),
     )
+
+
+def _learnt(reference: pd.DataFrame, held_out: pd.DataFrame, model: Model) -> pd.DataFrame:
+    """Those of the reference sample that the judged model learnt from: the sample is of what is served, which may know held-out rows too."""
+    event_time = model.source.event_time
+    return reference[reference[event_time] < held_out[event_time].min()]

@@ -120,7 +120,7 @@ def _written(
         "key": schema.key,
         "event_time": schema.event_time,
         "model_digest": digest(model_file),
-        TRAINED_TO: model.held_out_from.isoformat(),
+        TRAINED_TO: trained_to,
         "files": {path: digest(folder / path) for path in (file, GOLDEN, CATEGORIES, *background)},
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")

@@ -1,5 +1,6 @@
 """People are told once for each matter, with what to do next, and a fault or an outage of one recipient touches no other."""
 
+import json
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ from pipeline.errors import LedgerError
 from pipeline.ledger.events import DriftChecked, GatesChecked, LedgerVerified
 from pipeline.ledger.rollout_events import RolledBack, RolloutFailed
 from pipeline.ledger.slo_events import BudgetBurning, DiskHasRoom, DiskNearlyFull, NoticeFailed, NoticeSent
+from pipeline.ledger.store import Entry
 from pipeline.notices import sending, teller
 from pipeline.notices.book import GIVE_UP, Book
 from pipeline.notices.listing import listing
@@ -52,6 +54,14 @@ def test_a_matter_has_a_severity_a_sentence_and_a_next_step(tmp_path, event, sev
     """Each kind of matter says what was seen, how severe it is, and the command that helps."""
     matter = matter_of(ledger_of(tmp_path).append(event, "churn", "run"))
     assert (matter.severity, said in matter.said, next_step in matter.text) == (severity, True, True), matter
+
+
+def test_a_version_that_waits_for_approval_is_a_matter():
+    """A version that waits for a person's approval is told with the command that gives it."""
+    body = json.dumps({"version": "3", "digest": "d1"})
+    matter = matter_of(Entry(7, "2024-03-01T00:00:00Z", "churn", "run", "approve", "approval_asked", body, ""))
+    assert (matter.severity, "version 3 waits for approval" in matter.said) == ("warning", True)
+    assert matter.next_step.startswith("perennial approve churn 3")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from harness.project import CHURN, ROOT
 from pipeline.gates import run
 from pipeline.gates.base import LiveFacts, Verdict
 from pipeline.settings.models import Model
-from pipeline.training import evaluate, fit, package, skops_file
+from pipeline.training import evaluate, fit, package, refit, skops_file
 from pipeline.workspaces.dvc_graph import Artifacts
 
 LINEAR = {"estimator": "linear", "options": {}}
@@ -93,7 +93,9 @@ def built(settings: dict[str, Any], rows: pd.DataFrame, folder: Path) -> Artifac
     shutil.copytree(ROOT / "requirements", folder / "requirements")
     skops_file.save(fit.fit(rows, model), files.model)
     evaluate.evaluate(model, rows, files.model, files.predictions, files.reference, files.metrics)
-    package.build("churn", model, files.model, files.predictions, files.package, files.snapshot)
+    refit.write(model, rows, files.model, files.predictions, files.refit)
+    served = files.served_model, files.served_predictions
+    package.build("churn", model, *served, files.package, files.snapshot, refitted=True)
     (folder / "osv.json").write_text(json.dumps(OSV))
     report = {"in": len(rows), "kept": len(rows), "quarantined": 0, "held_out": 1200, "faults": [], "missing": []}
     files.validation.write_text(json.dumps(report))
@@ -102,15 +104,21 @@ def built(settings: dict[str, Any], rows: pd.DataFrame, folder: Path) -> Artifac
 
 @pytest.fixture(scope="module")
 def champion(tmp_path_factory) -> Artifacts:
-    """A version that is live, of other customers."""
-    return built(block(), customers(seed=1), tmp_path_factory.mktemp("champion"))
+    """A version that is live, of other customers, which never saw the held-out days."""
+    return built(block(evaluation={"refit": False}), customers(seed=1), tmp_path_factory.mktemp("champion"))
 
 
 @pytest.fixture(scope="module")
 def weak(tmp_path_factory) -> Artifacts:
     """A version that has not learnt enough."""
-    few = {"training": BOOSTING | {"options": {"max_iter": 3}}}
+    few = {"training": BOOSTING | {"options": {"max_iter": 3}}, "evaluation": {"refit": False}}
     return built(block(**few), customers(seed=1), tmp_path_factory.mktemp("weak"))
+
+
+@pytest.fixture(scope="module")
+def knowing(tmp_path_factory) -> Artifacts:
+    """A version that is live and has seen the held-out rows."""
+    return built(block(), customers(), tmp_path_factory.mktemp("knowing"))
 
 
 @pytest.fixture(scope="module")
@@ -246,6 +254,14 @@ def test_each_defect_is_stopped_by_the_gates_that_are_for_it(judged, name):
     """The gates that stop are these and no others."""
     found = judged(DEFECTS[name])
     assert stopped(found) == DEFECTS[name].stops, "\n".join(str(verdict) for verdict in found)
+
+
+def test_a_champion_that_had_seen_the_rows_is_not_compared_on_them(judged):
+    """Beside a champion that was trained on the held-out rows there is no verdict, with what will give one; slices are not compared with it."""
+    found = {verdict.gate: verdict for verdict in judged(Defect(frozenset(), beside="knowing"))}
+    assert (found["champion"].word, found["champion"].stops) == ("no verdict", False)
+    assert "0 of the 1,200 held-out rows are newer" in found["champion"].reason
+    assert "beside the naive guess" in found["slices"].reason
 
 
 def test_a_wrong_conversion_is_stopped_by_parity_alone(judged, champion):
