@@ -9,6 +9,7 @@ ALL = (
     "self_check",
     "serving",
     "classes",
+    "explain",
     "connection",
     "slow_clients",
     "abuse",

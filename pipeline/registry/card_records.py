@@ -15,6 +15,7 @@ from pipeline.settings import yaml_file
 
 FOLDER = "explanation"
 SHAP, INTERVALS = f"{FOLDER}/shap.json", f"{FOLDER}/intervals.json"
+CARD, CARD_PAGE = "card.md", "card.html"
 # The small files of a version's run that a card is made of.
 FILES = (
     *("run.yaml", "params.yaml", "metrics.json", "gates.json", "snapshot.json", "validation.json", "environment.json"),
@@ -62,6 +63,18 @@ def read(registry: Registry, name: str, version: str) -> CardRecords:
         raise refused(registry.uri, error) from error
     own = tuple(sorted(alias for alias, number in aliases.items() if str(number) == version))
     return CardRecords(version, registered.run_id, dict(registered.tags), own, files)
+
+
+def is_kept(registry: Registry, name: str, version: str) -> bool:
+    """Whether the version has a card among its artifacts. Raises RegistryError."""
+    from mlflow.exceptions import MlflowException
+
+    client = registry.client()
+    run = model_version(client, name, version).run_id
+    try:
+        return any(item.path == CARD for item in client.list_artifacts(run))
+    except (MlflowException, OSError) as error:
+        raise refused(registry.uri, error) from error
 
 
 def keep(registry: Registry, name: str, version: str, texts: Mapping[str, str]) -> None:

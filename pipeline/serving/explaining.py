@@ -16,7 +16,7 @@ from pipeline.serving.runtime import Runtime
 from pipeline.serving.schema import Rows
 
 MOST_ROWS = 10
-MOST_WAITING = 16
+MOST_WAITING = 8
 
 
 class Explaining:

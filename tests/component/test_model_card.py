@@ -97,10 +97,12 @@ def test_the_history_grows(project, version_one):
 def test_slices_and_intervals_come_from_the_verdicts(project, version_one):
     """A verdict's table is under slices and fairness, and its interval among the gates; without either that is said."""
     context = Context.here()
+    run = context.ledger.events(VersionRegistered, model="churn")[-1]
+    context.ledger.append(GatesChecked(verdicts=[]), "churn", run.run)
+    context.ledger.append(run.event, "churn", run.run)
     assert sections(card(context, "churn", "1"))["Slices and fairness"]["notes"] == ["Not recorded."]
     table = Table(("slice", "auc"), (("plan = plus | basic", 0.8), ("plan = *", None)))
     found = Verdict("slices", False, 0.1, 0.05, "plus is worse", (0.02, 0.18), mode="warn", table=table)
-    run = context.ledger.events(VersionRegistered, model="churn")[-1]
     context.ledger.append(GatesChecked(verdicts=[found.as_dict()]), "churn", run.run)
     context.ledger.append(run.event, "churn", run.run)
     made = card(context, "churn", "1")
@@ -124,7 +126,9 @@ def test_what_is_lost_is_said_and_nothing_else_fails(project, version_one, caplo
         found = sections(card(context, "churn", "1"))
     assert found["Metrics"]["notes"] == found["What moves its predictions"]["notes"] == ["Not recorded."]
     assert found["Data"]["facts"]["source"] == "not recorded" and found["Gates"]["tables"]
-    keep(context, "churn", "1", context.params.model("churn"), Artifacts(project, "nothing"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(card_records, "is_kept", lambda *_: False)
+        keep(context, "churn", "1", context.params.model("churn"), Artifacts(project, "nothing"))
     assert "version 1 of churn gets no explanation: FileNotFoundError" in caplog.text
 
 

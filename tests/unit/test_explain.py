@@ -172,7 +172,7 @@ def test_a_model_that_may_not_explain_refuses(churn_package, body):
 
 
 def test_other_requests_are_answered_meanwhile(explaining, monkeypatch):
-    """A request without explain is answered while another one is being explained, and the seventeenth that waits is refused."""
+    """A request without explain is answered while another one is being explained, and the ninth that waits is refused."""
     slot, go_on = app(explaining), threading.Event()
     own = slot._explaining.allowed(rows(np.zeros((1, 2)))).explain
     monkeypatch.setattr(Explainer, "explain", lambda self, *asked: go_on.wait(30) and own(*asked))
@@ -180,7 +180,7 @@ def test_other_requests_are_answered_meanwhile(explaining, monkeypatch):
     async def ask():
         async with httpx.AsyncClient(transport=httpx.ASGITransport(slot), base_url="http://slot") as http:
             body = {"dataframe_records": [ROW], "explain": True}
-            waiting = [asyncio.create_task(http.post("/invocations", json=body)) for _ in range(17)]
+            waiting = [asyncio.create_task(http.post("/invocations", json=body)) for _ in range(9)]
             plain = await http.post("/invocations", json={"dataframe_records": [ROW]})
             refused = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             go_on.set()
@@ -188,7 +188,7 @@ def test_other_requests_are_answered_meanwhile(explaining, monkeypatch):
 
     plain, refused, explained = asyncio.run(ask())
     assert plain.status_code == 200 and [one.status_code for one in refused] == [429]
-    assert sorted(one.status_code for one in explained) == [200] * 16 + [429]
+    assert sorted(one.status_code for one in explained) == [200] * 8 + [429]
 
 
 def test_the_documentation_tells_it(explaining, churn_package):

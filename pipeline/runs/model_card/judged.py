@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pipeline.gates.base import Verdict
@@ -62,36 +63,37 @@ def explanation(known: Known) -> Section:
 
 
 def parts(known: Known) -> Section:
-    """How it does on parts of the data, and for groups of people, by the verdicts that have a table."""
-    found = [verdict for verdict in known.verdicts if verdict.table is not None or verdict.gate.startswith(PARTS)]
-    tables = [
-        CardTable(
-            verdict.table.columns, [[said(cell) for cell in row] for row in verdict.table.rows], f"Gate {verdict.gate}"
-        )
-        for verdict in found
-        if verdict.table is not None
-    ]
-    notes = [f"{verdict.gate}: {verdict.reason}." for verdict in found]
-    return Section("Slices and fairness", tables=tables, notes=notes)
+    """How it does on parts of the data, and for groups of people."""
+    found = [verdict for verdict in known.verdicts if verdict.gate.startswith(PARTS)]
+    return Section("Slices and fairness", tables=_tables(found), notes=[f"{v.gate}: {v.reason}." for v in found])
 
 
 def gates(known: Known) -> Section:
     rows = [
         [
-            v.gate,
-            v.word,
-            _observed(v, v.observed),
-            within(v.interval) if v.interval else "",
-            _observed(v, v.limit),
-            v.reason,
+            verdict.gate,
+            verdict.word,
+            _observed(verdict.observed),
+            within(verdict.interval) if verdict.interval else "",
+            _observed(verdict.limit),
+            verdict.reason,
         ]
-        for v in known.verdicts
+        for verdict in known.verdicts
     ]
     columns = ["gate", "verdict", "observed", "95 % interval", "limit", "reason"]
-    return Section("Gates", tables=[CardTable(columns, rows)] if rows else [])
+    others = [verdict for verdict in known.verdicts if not verdict.gate.startswith(PARTS)]
+    return Section("Gates", tables=[CardTable(columns, rows), *_tables(others)] if rows else [])
 
 
-def _observed(verdict: Verdict, value: float) -> str:
+def _tables(verdicts: Sequence[Verdict]) -> list[CardTable]:
+    return [
+        CardTable(v.table.columns, [[said(cell) for cell in row] for row in v.table.rows], f"Gate {v.gate}")
+        for v in verdicts
+        if v.table is not None and v.table.rows
+    ]
+
+
+def _observed(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, int | float) else said(value)
 
 

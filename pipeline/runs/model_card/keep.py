@@ -15,7 +15,7 @@ from pipeline.context import Context
 from pipeline.errors import PerennialError
 from pipeline.monitoring import quality_interval
 from pipeline.registry import card_records
-from pipeline.registry.card_records import FOLDER, INTERVALS, SHAP
+from pipeline.registry.card_records import CARD, CARD_PAGE, FOLDER, INTERVALS, SHAP
 from pipeline.runs.explanation_picture import picture
 from pipeline.runs.model_card.card import card, html, markdown
 from pipeline.serving.runtime import Runtime
@@ -30,9 +30,11 @@ log = logging.getLogger(__name__)
 
 
 def keep(context: Context, name: str, version: str, model: Model, files: Artifacts) -> None:
-    """Of the version that the run with these files has registered."""
+    """Of the version that the run with these files has registered. A run that is done again changes nothing of an earlier version."""
     texts: Mapping[str, str] = {}
     try:
+        if card_records.is_kept(context.registry, name, version):
+            return
         texts = explained(name, version, model, files)
     except Exception as error:
         # The estimator and its runtime may be anybody's: whatever fails there is no reason to lose the run.
@@ -47,7 +49,7 @@ def keep(context: Context, name: str, version: str, model: Model, files: Artifac
 def keep_card(context: Context, name: str, version: str) -> None:
     """Puts the card, as it is now, among the version's artifacts. Raises RegistryError."""
     made = card(context, name, version)
-    card_records.keep(context.registry, name, version, {"card.md": markdown(made), "card.html": html(made)})
+    card_records.keep(context.registry, name, version, {CARD: markdown(made), CARD_PAGE: html(made)})
 
 
 def explained(name: str, version: str, model: Model, files: Artifacts) -> Mapping[str, str]:

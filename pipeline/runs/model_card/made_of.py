@@ -25,9 +25,7 @@ def purpose(known: Known) -> Section:
     ]
     if manifest.get("classes"):
         facts.append(("classes", said(manifest["classes"])))
-    missing = (
-        [] if known.block.get("description") else [f"Say what it is for under `models.{known.model}.description`."]
-    )
+    missing = [] if known.block.get("description") else [f"Say what it is for under models.{known.model}.description."]
     return Section("Purpose", facts, notes=missing)
 
 
