@@ -30,6 +30,7 @@ ALL = (
     "rollouts",
     "server",
     "policy",
+    "gates",
 )
 
 broken = []
