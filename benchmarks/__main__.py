@@ -35,6 +35,7 @@ ALL = (
     "rollouts",
     "server",
     "policy",
+    "gates",
 )
 
 broken = []

@@ -59,6 +59,11 @@ class Verdict:
             return "FAILED" if self.stops else "warned"
         return "passed" if self.judged else "no verdict"
 
+    @property
+    def has_figure(self) -> bool:
+        """Whether `observed` was observed: a gate that did not come to it has no verdict and no interval."""
+        return self.judged or self.interval is not None
+
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 

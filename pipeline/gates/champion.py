@@ -4,7 +4,7 @@ The champion answers through its own package, as it does live. The verdict is a 
 much the candidate is better; its interval comes from `measured_rows`. `gates.champion_tolerance` is the loss that is accepted.
 
 - It fails when the candidate is worse by more than the tolerance, and the whole interval is below 0. So a model exactly as good as the
-  champion is stopped in at most 2.5 % of runs, whatever the rows, and in far fewer where the rows tell more than the tolerance.
+  champion is stopped in at most 5 % of runs, and in far fewer where the rows tell more than the tolerance.
 - Where a model that is worse by twice the tolerance would not be stopped in 90 % of runs, a figure that is not proven to be within the
   tolerance is no verdict: the rows are too few. The version goes on by its other gates.
 - A tolerance of 0 asks for no such power: the gate stops what is proven to be worse, by however little.

@@ -61,13 +61,8 @@ def sentence(verdicts: Sequence[Verdict]) -> str:
 
 def _cells(verdict: Verdict) -> tuple[str, ...]:
     interval = f" ({verdict.interval[0]:.4g} to {verdict.interval[1]:.4g})" if verdict.interval else ""
-    return (
-        verdict.gate,
-        verdict.word,
-        f"{_number(verdict.observed)}{interval}",
-        _number(verdict.limit),
-        verdict.reason,
-    )
+    observed = f"{_number(verdict.observed)}{interval}" if verdict.has_figure else "–"
+    return verdict.gate, verdict.word, observed, _number(verdict.limit), verdict.reason
 
 
 def _table_cells(table: Table) -> list[tuple[str, ...]]:

@@ -99,7 +99,7 @@ def _record(
             if figures:
                 mlflow.log_input(_dataset(workspace, model), context="training")
         # Beside the verdicts in words: figures that a search can compare, `metrics.`gate.champion` > 0`.
-        observed = {f"{GATE_TAG}{v.gate}": v.observed for v in verdicts if math.isfinite(v.observed)}
+        observed = {f"{GATE_TAG}{v.gate}": v.observed for v in verdicts if v.has_figure and math.isfinite(v.observed)}
         mlflow.log_metrics({k: v for k, v in (figures | observed).items() if v == v})
         mlflow.log_dict({"verdicts": [v.as_dict() for v in verdicts]}, "gates.json")
         mlflow.log_text(report.markdown(workspace.model, workspace.run, verdicts), report.MARKDOWN)

@@ -163,7 +163,7 @@ def test_history_begins_where_the_data_does(project, first, median):
     assert (days_report["median"], days_report["off"]) == (median, {})
     verdict = rows_a_day.verdict(ValidatedData(model, {"days": days_report}))
     assert verdict.passed
-    assert ("no verdict: 6 days of data before the held-out ones, 7 required" in verdict.reason) == (median is None)
+    assert ("6 days of data before the held-out ones, 7 required" in verdict.reason) == (median is None)
 
 
 @pytest.mark.parametrize("rule", [None, {"nullable": True}, {"type": "integer", "min": 0}])

@@ -27,7 +27,7 @@ def test_the_report_begins_with_what_stops_the_version():
     assert lines[6:10] == [
         "| metric_limit | FAILED | 0.5123 (0.49 to 0.53) | 0.6 | roc_auc 0.5123 |",
         "| naive_baseline | warned | 0.001 | 0.02 | no better \\| than a guess |",
-        "| champion | no verdict | 0 | -0.01 | too few rows |",
+        "| champion | no verdict | – | -0.01 | too few rows |",
         "| enough_rows | passed | 1,681 | 100 | 1,681 rows kept |",
     ]
 
