@@ -53,6 +53,8 @@ def test_retrain_without_services_then_costs_timeline_and_verify(project):
     told = json.loads(pipeline("retrain", "churn", "--json").stdout)
     assert told["version"] == "1"
     assert told["outcome"] == "version 1 was registered as challenger, not rolled out"
+    (listed,) = project.rglob("artifacts/sbom.json")
+    assert json.loads(listed.read_text())["bomFormat"] == "CycloneDX"
     (run,) = json.loads(pipeline("costs", "churn", "--json").stdout)
     assert {"snapshot", "train", "check_gates", "register"} <= {s["step"] for s in run["steps"]}
     assert run["cost"] > 0
