@@ -25,7 +25,7 @@ ALL = (
     "data",
     "drift",
     "backtest",
-    "gates",
+    "sound_challengers",
     "drift_days",
     "parallel",
     "rollouts",
