@@ -29,7 +29,7 @@ ALL = (
     "backtest",
     "refit",
     "gates",
-    "gates_on_flights",
+    "sound_challengers",
     "drift_days",
     "parallel",
     "rollouts",

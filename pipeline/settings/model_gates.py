@@ -19,7 +19,7 @@ class Slices(Section):
     limit: float = Field(default=0.1, gt=0, le=MOST)
     min_rows: int = Field(default=200, ge=2, le=MOST)
     # From so many rows on a slice that nobody named is looked at.
-    automatic_rows: int = Field(default=500, ge=2, le=MOST)
+    automatic_rows: int = Field(default=200, ge=2, le=MOST)
 
 
 class Fairness(Section):

@@ -53,6 +53,8 @@ def test_retrain_without_services_then_costs_timeline_and_verify(project):
     told = json.loads(pipeline("retrain", "churn", "--json").stdout)
     assert told["version"] == "1"
     assert told["outcome"] == "version 1 was registered as challenger, not rolled out"
+    (listed,) = project.rglob("artifacts/sbom.json")
+    assert json.loads(listed.read_text())["bomFormat"] == "CycloneDX"
     bill = json.loads(pipeline("costs", "churn", "--json").stdout)
     (run,) = bill["runs"]
     assert sum(part["amount"] for part in bill["by_part"]) == pytest.approx(bill["total"])

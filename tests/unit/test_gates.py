@@ -64,6 +64,7 @@ def test_a_good_model_passes_all(churn, files):
         "unknown_categories",
         "unknown_ranges",
         "champion",
+        "automatic_slices",
         "calibration",
         "constant_prediction",
         "perfect_score",

@@ -181,7 +181,7 @@ DEFECTS = {
     ),
     "shuffled labels": Defect(stops("metric_limit", "naive_baseline", "calibration"), shuffled, beside=None),
     "a slice that got worse under a better mean": Defect(
-        stops("slices"),
+        stops("slices", "automatic_slices"),
         worse_for_plus,
         {
             "training": BOOSTING | {"encoding": "one_hot"},
