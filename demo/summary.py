@@ -122,7 +122,12 @@ def _print_addresses(out: Console, result: DemoResult, facts: dict[str, Any], pa
 def _print_account(out: Console, result: DemoResult) -> None:
     """What a manager reads: what each deployment cost, what it is worth by the labels that came, and whether it paid."""
     out.rule("Statement of account")
-    out.print(account_table.short(_account(result)), soft_wrap=True, markup=False)
+    told = _account(result)
+    out.print(account_table.short(told), soft_wrap=True, markup=False)
+    retrained = next((each for each in told.deployments if each.run == result.second), None)
+    if retrained is not None:
+        said = account_table.verdict(retrained, told.bill.currency)
+        out.print(f"\nthe drift retrain: {said}", soft_wrap=True, markup=False)
     out.print(f"the whole of it: perennial account {result.model}; automation as such: perennial roi", soft_wrap=True)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -69,51 +68,28 @@ def _of(kind: str, model: str, runs: Collection[str] | None) -> Any:
 
 
 def _lines(row: Any, prices: Prices) -> list[Line]:
-    failed = Usage.of(row.failed_attempts, row.failed_cpu_s, row.failed_mb_s)
-    all_of_them = Usage.of(row.attempts, row.cpu_s, row.mb_s)
-    found = [
-        usage.line(part, row, prices)
-        for part, usage in ((STEPS, all_of_them - failed), (FAILED, failed))
-        if usage.attempts
-    ]
+    failed, cpu_s, mb_s = row.failed_attempts, row.cpu_s or 0.0, row.mb_s or 0.0
+    found = []
+    if failed:
+        lost_cpu_s, lost_mb_s = row.failed_cpu_s or 0.0, row.failed_mb_s or 0.0
+        found.append(_line(FAILED, row, prices, failed, lost_cpu_s, lost_mb_s))
+        cpu_s, mb_s = cpu_s - lost_cpu_s, mb_s - lost_mb_s
+    if row.attempts > failed:
+        found.append(_line(STEPS, row, prices, row.attempts - failed, cpu_s, mb_s))
     if row.energy_j:
-        kwh = row.energy_j / 3_600_000
-        known = prices.known("kwh")
+        kwh, known = row.energy_j / 3_600_000, prices.known("kwh")
+        amount = whole(kwh * prices.kwh)
         found.append(
-            Line(
-                ENERGY,
-                row.model,
-                row.month,
-                whole(kwh * prices.kwh),
-                kwh,
-                row.run,
-                row.step,
-                price=known,
-                attempts=row.attempts,
-            )
+            Line(ENERGY, row.model, row.month, amount, kwh, row.run, row.step, price=known, attempts=row.attempts)
         )
     return found
 
 
-@dataclass(frozen=True)
-class Usage:
-    """What attempts used: milliseconds of processors, and tenths of MiB times milliseconds: meters round to these, so sums are exact."""
-
-    attempts: int
-    cpu_ms: int
-    mb_ms: int
-
-    @classmethod
-    def of(cls, attempts: int | None, cpu_s: float | None, mb_s: float | None) -> Usage:
-        return cls(attempts or 0, round((cpu_s or 0) * 1000), round((mb_s or 0) * 10_000))
-
-    def __sub__(self, other: Usage) -> Usage:
-        return Usage(self.attempts - other.attempts, self.cpu_ms - other.cpu_ms, self.mb_ms - other.mb_ms)
-
-    def line(self, part: str, row: Any, prices: Prices) -> Line:
-        hours, gb_hours = self.cpu_ms / 3_600_000, self.mb_ms / 10_000 / 1024 / 3600
-        amount = whole(hours * prices.cpu_core_hour + gb_hours * prices.memory_gb_hour)
-        return Line(part, row.model, row.month, amount, hours, row.run, row.step, attempts=self.attempts)
+def _line(part: str, row: Any, prices: Prices, attempts: int, cpu_s: float, mb_s: float) -> Line:
+    """The line of so many attempts, which took `cpu_s` processor seconds and `mb_s` MiB times seconds."""
+    hours, gb_hours = cpu_s / 3600, mb_s / 1024 / 3600
+    amount = whole(hours * prices.cpu_core_hour + gb_hours * prices.memory_gb_hour)
+    return Line(part, row.model, row.month, amount, hours, row.run, row.step, attempts=attempts)
 
 
 def killed_lines(ledger: Ledger, ended: Sequence[Line], until: str, *, model: str = "") -> list[Line]:

@@ -192,12 +192,16 @@ def newest_runs(ledger: Ledger, model: str = "", count: int = RUNS) -> tuple[str
 def _with_runs(ended: Sequence[Line], single: Sequence[Line]) -> list[Line]:
     """The lines of single runs in place of their share of the sums over all runs."""
     rest: dict[tuple[str, ...], Line] = {}
+    months = {line.month for line in single}
+    others = [line for line in ended if line.month not in months]
     for line in ended:
+        if line.month not in months:
+            continue
         before = rest.get(_key(line))
         rest[_key(line)] = _changed(line, before, 1) if before is not None else line
     for line in single:
         rest[_key(line)] = _changed(rest[_key(line)], line, -1)
-    return [*(line for line in rest.values() if line.attempts), *single]
+    return [*others, *(line for line in rest.values() if line.attempts), *single]
 
 
 def _changed(line: Line, by: Line, sign: int) -> Line:

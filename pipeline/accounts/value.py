@@ -8,6 +8,7 @@ its first.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ from pipeline.accounts.people import people_lines
 from pipeline.accounts.slots import SlotLife, slot_lives
 from pipeline.accounts.statement import Terms
 from pipeline.accounts.storage import storage_lines
-from pipeline.accounts.windows import Gain, gain, scored_windows
+from pipeline.accounts.windows import Gain, ScoredWindow, gain, scored_windows
 from pipeline.ledger.events import VersionRegistered
 from pipeline.ledger.rollout_events import MOVES, Move, RolledBack, RolloutEnded, Undeployed
 from pipeline.ledger.store import Entry, Ledger
@@ -109,16 +110,19 @@ def deployments(ledger: Ledger, terms: Terms, model: str, until: str) -> list[De
         if isinstance(event, RolloutEnded) and not event.already_live:
             live.append((entry, before))  # type: ignore[arg-type]
         before = None if isinstance(event, Undeployed) else event
-    windows = scored_windows(ledger, model, terms.loss(model))
+    served: dict[str, list[ScoredWindow]] = defaultdict(list)
+    for window in scored_windows(ledger, model, terms.loss(model)):
+        served[window.served].append(window)
     value, known = terms.economics(model).unit
     runs = _run_costs(ledger, terms, model, until, [entry for entry, _ in live])
-    lives = slot_lives(ledger, terms.size, ms_of(until), model=model)
+    beside = _second_slots(slot_lives(ledger, terms.size, ms_of(until), model=model), terms.prices)
     newest = {entry.event.digest: entry.seq for entry, _ in live}
     found = []
+    left = _left(moves)
     for entry, previous in live:
         event, old = entry.event, previous.digest or "" if previous else ""
-        served = [window for window in windows if window.served == event.digest and newest[event.digest] == entry.seq]
-        second = _second_slot(lives, entry, terms.prices)
+        own = served[event.digest] if event.digest and newest[event.digest] == entry.seq else []
+        second = next((cost for start, cost in reversed(beside[event.version]) if start <= ms_of(entry.at)), 0)
         found.append(
             Deployment(
                 entry.seq,
@@ -130,30 +134,32 @@ def deployments(ledger: Ledger, terms: Terms, model: str, until: str) -> list[De
                 old,
                 total(runs[entry.seq]) + second,
                 second,
-                gain(served, event.digest, old, value) if event.digest and old else None,
+                gain(own, event.digest, old, value) if event.digest and old else None,
                 known,
                 "guess" if any(line.known == "guess" for line in runs[entry.seq]) else "measured",
-                _left(moves, entry),
+                left.get(entry.seq, ""),
             )
         )
     return found
 
 
-def _left(moves: Sequence[Entry[Move | Undeployed]], live: Entry[RolloutEnded]) -> str:
-    """When a rollback left it; '' when another move came next, or none."""
-    after = next((move for move in moves if move.seq > live.seq), None)
-    return after.at if after is not None and isinstance(after.event, RolledBack) else ""
+def _left(moves: Sequence[Entry[Move | Undeployed]]) -> dict[int, str]:
+    """When a rollback left a deployment, by its number: the rollback was the next move."""
+    after = zip(moves, moves[1:], strict=False)
+    return {move.seq: following.at for move, following in after if isinstance(following.event, RolledBack)}
 
 
 def _run_costs(
     ledger: Ledger, terms: Terms, model: str, until: str, live: Sequence[Entry[RolloutEnded]]
 ) -> dict[int, list[Line]]:
     """What the runs of each deployment cost, by its number, line by line: the run that registered the version, and the one that brought it live."""
-    registered = ledger.events(VersionRegistered, model=model)
+    registered: dict[str, list[Entry[VersionRegistered]]] = defaultdict(list)
+    for made_it in ledger.events(VersionRegistered, model=model):
+        registered[made_it.event.version].append(made_it)
     of: dict[int, set[str]] = {}
     counted: set[str] = {""}
     for entry in live:
-        made = [each.run for each in registered if each.event.version == entry.event.version and each.seq < entry.seq]
+        made = [each.run for each in registered[entry.event.version] if each.seq < entry.seq]
         of[entry.seq] = {entry.run, *made[-1:]} - counted
         counted |= of[entry.seq]
     wanted = counted - {""}
@@ -164,20 +170,22 @@ def _run_costs(
         *(line for line in storage_lines(ledger, terms.prices, ms_of(until), model=model) if line.run),
         *people_lines(ledger, terms.prices, terms.economics, model=model),
     ]
-    return {seq: [line for line in lines if line.run in runs] for seq, runs in of.items()}
+    by_run: dict[str, list[Line]] = defaultdict(list)
+    for line in lines:
+        by_run[line.run].append(line)
+    return {seq: [line for run in runs for line in by_run[run]] for seq, runs in of.items()}
 
 
-def _second_slot(lives: Sequence[SlotLife], live: Entry[RolloutEnded], prices: Prices) -> int:
-    """What the slots that were there before cost beside the new one, from its start on."""
-    at = ms_of(live.at)
-    own = [life for life in lives if life.version == live.event.version and life.start <= at]
-    if not own:
-        return 0
-    new = own[-1]
+def _second_slots(lives: Sequence[SlotLife], prices: Prices) -> dict[str, list[tuple[int, int]]]:
+    """By version: when its slots started, and what the slots that were there before cost beside each of them."""
     changes = [ms_of(since) for since, _ in prices.periods if since]
-    found = 0.0
-    for old in lives:
-        if old is not new and old.start < new.start < old.end:
-            for span in spans(new.start, min(old.end, new.end), changes):
-                found += span.hours * old.hour(span.prices(prices))
-    return whole(found)
+    newest: dict[str, SlotLife] = {}
+    found: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for new in lives:
+        # Of each slot only its newest life can still run.
+        beside = [old for old in newest.values() if old.start < new.start < old.end]
+        pieces = [(old, span) for old in beside for span in spans(new.start, min(old.end, new.end), changes)]
+        cost = whole(sum(span.hours * old.hour(span.prices(prices)) for old, span in pieces))
+        found[new.version].append((new.start, cost))
+        newest[new.slot] = new
+    return found

@@ -95,13 +95,13 @@ def account(told: Account) -> str:
 
 
 def short(told: Account) -> str:
-    """The bill, the deployments and what they were worth, without the figures of how deployments go."""
+    """The bill, the deployments and what they were worth, without a sentence for each and the figures of how deployments go."""
     parts = [
         f"{told.bill.model}, until {told.bill.until[:16]}Z, in {told.bill.currency}",
         _parts(told.bill),
         _deployments(told.deployments),
     ]
-    return "\n\n".join([*parts, "\n".join(verdict(each, told.bill.currency) for each in told.deployments)])
+    return "\n\n".join(parts)
 
 
 def _deployments(found: Sequence[Deployment]) -> str:
