@@ -128,7 +128,9 @@ def _lines(entry: Entry[Any], past: _Past) -> list[AuditLine]:
     by_kind = {cls.KIND: kind for cls, kind in OF_KIND.items()}
     lines = []
     if entry.kind in by_kind:
-        lines.append(_line(entry, by_kind[entry.kind], entry.event.sentence(), past))
+        event = entry.event
+        what = event.what_changed() if isinstance(event, SettingsChanged) else event.sentence()
+        lines.append(_line(entry, by_kind[entry.kind], what, past))
     if entry.kind in {cls.KIND for cls in MAY_OVERRIDE}:
         lines += [_line(entry, "override", what, past) for what in _overridden(entry.event)]
     return lines
