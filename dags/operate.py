@@ -2,7 +2,8 @@
 
 `reconcile` makes the model's slots agree with its route and harms nothing, so it is the form's default; `rollback` moves the
 route back to the predecessor, and never to a version that was itself rolled back; `undeploy` takes the model off the router and
-ends its slots; `freeze` is the stop button: until `unfreeze` no retrain begins and no version goes live but by hand. Other models are
+ends its slots; `freeze` is the stop button: until `unfreeze` no retrain begins and no version goes live but by hand; `prune` removes what
+the section `keep` of params.yaml lets go of the model. Other models are
 left alone. All go on for a model whose block of params.yaml is broken. A model whose block
 was deleted has no such Dag any more: `perennial undeploy MODEL` ends it.
 """
@@ -17,7 +18,7 @@ from dag_parts import BY_HAND, each_model, form_values, task_defaults, tell_cham
 from pipeline.context import Context
 from pipeline.runs.dag_settings import DagSettings
 
-ACTIONS = ["reconcile", "rollback", "undeploy", "freeze", "unfreeze"]
+ACTIONS = ["reconcile", "rollback", "undeploy", "freeze", "unfreeze", "prune"]
 
 
 def operate_dag(model: str, settings: DagSettings) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from pipeline.cli import approvals, commands, decisions
+from pipeline.cli import approvals, commands, decisions, pruning
 from pipeline.cli.commands import Answer
 
 
@@ -154,6 +154,9 @@ def _add_ledger_commands(add: Add) -> None:
     verify = add("verify", commands.verify, "check the ledger's chain, and the anchors outside it")
     accepted = "a ledger that was restored on purpose: no longer compare it with the anchors of what is lost"
     verify.add_argument("--accept", default="", metavar="REASON", help=accepted)
+    prune = add("prune", pruning.prune, "remove what the section keep of params.yaml lets go")
+    prune.add_argument("models", nargs="*", metavar="MODEL")
+    prune.add_argument("--dry-run", action="store_true", help="say what would go and remove nothing")
 
 
 def _add_data_commands(add: Add) -> None:

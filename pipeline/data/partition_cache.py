@@ -1,7 +1,7 @@
 """The files of partitions that have landed, found again by a fingerprint of a day's rows.
 
 DuckDB folds the rows of each day into a fingerprint. A day whose fingerprint is in the index is linked from the DVC cache, and
-DVC gets its hash, so that nothing is written, copied or hashed again. Any other day is written as a new file. The index may be
+DVC gets its hash, so that nothing is written or copied again. Any other day is written as a new file. The index may be
 deleted: without it, or without the cache, the same rows give the same files again.
 """
 
@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pipeline.workspaces.whole_files import is_whole
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -70,7 +72,9 @@ class Index:
 
 
 def link_cached(repo: Repo, folder: Path, files: dict[str, tuple[str, int]]) -> set[str]:
-    """Empties `folder` and links into it those of `files`, day to (md5, size in bytes), that the DVC cache has.
+    """Empties `folder` and links into it those of `files`, day to (md5, size in bytes), that the DVC cache has whole.
+
+    Each is read once for that: a full disk or a crash cuts a file short, and a disk may turn a bit.
 
     Returns the days that were linked.
     """
@@ -83,7 +87,7 @@ def link_cached(repo: Repo, folder: Path, files: dict[str, tuple[str, int]]) -> 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     cache = repo.cache.local
-    cached = {day: md5 for day, (md5, size) in files.items() if _is_complete(Path(cache.oid_to_path(md5)), size)}
+    cached = {day: md5 for day, (md5, _) in files.items() if is_whole(Path(cache.oid_to_path(md5)), md5)}
     if cached:
         tree = Tree()
         for day, md5 in cached.items():
@@ -91,18 +95,6 @@ def link_cached(repo: Repo, folder: Path, files: dict[str, tuple[str, int]]) -> 
         tree.digest()
         checkout(str(folder), localfs, tree, cache, force=True, state=repo.state)
     return set(cached)
-
-
-def _is_complete(cached: Path, size: int) -> bool:
-    """Whether the cache has the file in its full size. A file that a full disk or a crash cut short is deleted, to be written
-    again."""
-    try:
-        if cached.stat().st_size == size:
-            return True
-        cached.unlink()
-    except FileNotFoundError:
-        pass
-    return False
 
 
 def md5_and_size(repo: Repo, file: Path) -> tuple[str, int]:

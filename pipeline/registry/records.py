@@ -37,12 +37,27 @@ class VersionFacts:
     metrics: Mapping[str, float]
 
 
+# The time at which `prune` removed the version's files.
+PRUNED_TAG = "perennial.pruned"
+
+
+def pruned(name: str, registered: ModelVersion) -> RegistryError:
+    """The error of a version whose files were pruned."""
+    return RegistryError(
+        f"model {name} version {registered.version}",
+        f"was pruned at {registered.tags[PRUNED_TAG]}, by keep.versions of params.yaml: its package and data are gone",
+        f"train it anew: `perennial retrain {name} --as-of {registered.tags.get('perennial.as_of', 'TIME')}`",
+    )
+
+
 def download(name: str, registered: ModelVersion, artifact: str, folder: Path) -> Path:
     """Fetches an artifact of a version into `folder`. Raises RegistryError when MLflow does not have it."""
     import mlflow
     from mlflow.exceptions import MlflowException
 
     run = registered.run_id
+    if PRUNED_TAG in registered.tags:
+        raise pruned(name, registered)
     folder.mkdir()
     try:
         return Path(mlflow.artifacts.download_artifacts(run_id=run, artifact_path=artifact, dst_path=str(folder)))

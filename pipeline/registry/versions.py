@@ -32,7 +32,7 @@ from pipeline.registry.lookups import (
     refused_package,
     version_of_alias,
 )
-from pipeline.registry.records import Records, VersionFacts, download, has_digest
+from pipeline.registry.records import PRUNED_TAG, Records, VersionFacts, download, has_digest, pruned
 from pipeline.settings import yaml_file
 from pipeline.settings.environment import Environment
 from pipeline.training.signing import SigningKey
@@ -226,6 +226,8 @@ class Registry:
 
         client = self.client()
         registered = model_version(client, name, version)
+        if PRUNED_TAG in registered.tags:
+            raise pruned(name, registered)
         run = registered.run_id
         with tempfile.TemporaryDirectory() as aside:
 

@@ -23,7 +23,7 @@ import yaml
 from pipeline.context import Context
 from pipeline.errors import StageError
 from pipeline.registry.records import Records
-from pipeline.workspaces import dvc_config, dvc_graph, dvc_remote, workspace
+from pipeline.workspaces import dvc_config, dvc_graph, dvc_remote, whole_files, workspace
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ def _rebuilt_outs(opened: workspace.Workspace, records: Records, version: str) -
     if found := records.evaluation.get("search"):
         # A clock ended the search of the run; the rebuild ends where it did.
         opened.files.recorded_search.write_text(json.dumps(found), encoding="utf-8")
-    compared = [Compared(path, md5, dvc_remote.hash_of(opened.folder / path)) for path, md5 in snapshot.items()]
+    compared = [Compared(path, md5, whole_files.hash_of(opened.folder / path)) for path, md5 in snapshot.items()]
     for stage in rest:
         _log_step(model, version, stage)
         workspace.run_stage(opened, stage)

@@ -230,6 +230,10 @@ def operate(context: Context, run: str, model: str, action: str, reason: str) ->
         return freeze.freeze(context, run, model, reason)
     if action == "unfreeze":
         return freeze.unfreeze(context, run, model, reason)
+    if action == "prune":
+        from pipeline.runs.pruning.run import prune
+
+        return prune(context, run, [model]).as_dict()
     if action == "rollback":
         return traffic(context).rollback(run, model, reason).as_dict()
     if action == "undeploy":

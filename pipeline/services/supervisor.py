@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline.services import processes
+from pipeline.services.log_rotation import Rotation
 from pipeline.services.processes import LIMIT, Record, ServiceRecord
 from pipeline.settings import logs
 from pipeline.settings.process_identity import ProcessIdentity, this_process
@@ -95,10 +96,14 @@ class Supervisor:
         signal.signal(signal.SIGUSR1, self._end_pauses)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         strays = self._take_over()
+        rotation = Rotation(self._home, Path.cwd())
         while not self._stopped:
             if not (strays := _end_leftovers(strays)):
                 for service in self._services:
                     self._keep(service)
+            if rotation.due():
+                for service in self._services:
+                    service.log_at = 0
             self._save()
             _wait(woken, TICK_S)
         self._end_all(woken)

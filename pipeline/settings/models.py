@@ -23,6 +23,7 @@ from pipeline.settings.cron import Cron
 from pipeline.settings.economics import Economics
 from pipeline.settings.faults import all_faults, fault, read_sections, readable_part
 from pipeline.settings.gates import Gates
+from pipeline.settings.keep import Keep
 from pipeline.settings.policy import Policy
 from pipeline.settings.rollout import Rollout
 from pipeline.settings.scoring import Scoring
@@ -160,6 +161,7 @@ class ParamsFile(Section):
     prices: Prices
     baseline: Baseline
     workspaces: Workspaces = Workspaces()
+    keep: Keep = Keep()
     teams: dict[str, Team] = {}
     models: dict[str, Model]
 
@@ -190,6 +192,10 @@ class Params:
     @property
     def workspaces(self) -> Workspaces:
         return cast(Workspaces, self._section("workspaces"))
+
+    @property
+    def keep(self) -> Keep:
+        return cast(Keep, self._section("keep"))
 
     @property
     def no_models(self) -> SettingsError | None:

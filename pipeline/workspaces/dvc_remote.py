@@ -7,7 +7,6 @@ Hashes are DVC's: md5, with `.dir` at the end for a folder.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,9 +14,11 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.errors import DataError, RemoteError
+from pipeline.workspaces import whole_files
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
+    from dvc_data.hashfile.db import HashFileDB
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,16 @@ def push(folder: Path, hashes: Iterable[str]) -> Pushed:
         url = _url(repo)
         if url is None:
             return Pushed(0, 0, None)
-        moved, failed = _transferred(repo, "push", hashes)
+        needed = _with_their_files(repo, hashes)
+        lacking = _lacking(repo, needed)
+        moved, failed = _transferred(repo, "push", lacking)
         if failed:
             raise RemoteError(
                 f"remote {url}", f"{len(failed)} files failed, {len(moved)} were pushed", "check its free space"
+            )
+        if lost := _lacking(repo, lacking):
+            raise RemoteError(
+                f"remote {url}", f"lacks {len(lost)} of the {len(moved)} files that were pushed", "check its free space"
             )
         paths = [repo.cache.local.oid_to_path(pushed.value) for pushed in moved]
         return Pushed(len(moved), sum(os.stat(path).st_size for path in paths), url)
@@ -58,7 +65,15 @@ def fetch(folder: Path, outs: dict[str, str]) -> None:
         if url is None:
             raise DataError("DVC remote", "the project has none", "add one with `dvc remote add -d store URL`")
         _, failed = _transferred(repo, "pull", outs.values())
-        needed = {needed_md5 for md5 in outs.values() for needed_md5 in (md5, *_files_of(repo, md5))}
+        needed = set(_with_their_files(repo, outs.values()))
+        if flipped := whole_files.broken(repo, needed):
+            _, failed = _transferred(repo, "pull", flipped)
+            if other := whole_files.broken(repo, flipped):
+                raise DataError(
+                    f"remote {url}",
+                    f"{len(other)} of {len(needed)} files have other bytes than their hash says, the first {other[0]}",
+                    "put back these files of the remote from a backup",
+                )
         missing = needed - set(cache.oids_exist(sorted(needed)))
         if failed or missing:
             raise DataError(
@@ -103,16 +118,38 @@ def cached_files(folder: Path) -> Iterator[Callable[[str], Path | None]]:
         yield cached_file
 
 
-def hash_of(path: Path) -> str:
-    """The DVC hash of a file or folder, computed from its bytes without DVC's memory of earlier hashes."""
-    from dvc_data.hashfile.build import build
-    from dvc_data.hashfile.db import get_odb
-    from dvc_objects.fs.local import LocalFileSystem
+def remove(folder: Path, hashes: Iterable[str]) -> tuple[int, int]:
+    """Removes files from the cache and the remote; returns the number of those that were there and their size in bytes.
 
-    with tempfile.TemporaryDirectory() as empty:
-        local = LocalFileSystem()
-        _, _, built = build(get_odb(local, empty, hash_name="md5"), str(path), local, "md5", dry_run=True)
-    return str(built.hash_info.value)
+    Folders last: until its own hash is gone, a folder's files are known. Raises RemoteError.
+    """
+    with _repository(folder) as repo:
+        return whole_files.remove(repo, _remote(repo), sorted(hashes, key=lambda md5: (md5.endswith(".dir"), md5)))
+
+
+def sizes(folder: Path, hashes: Iterable[str]) -> list[int]:
+    """The sizes in bytes of those files that the cache or the remote has."""
+    with _repository(folder) as repo:
+        return whole_files.sizes(repo, _remote(repo), list(hashes))
+
+
+def _with_their_files(repo: Repo, hashes: Iterable[str]) -> list[str]:
+    """`hashes` and the files of those that are folders."""
+    return sorted({needed for md5 in hashes for needed in (md5, *_files_of(repo, md5))})
+
+
+def _lacking(repo: Repo, hashes: list[str]) -> list[str]:
+    """Those of `hashes` that the remote lacks, asked of itself. Raises RemoteError, whatever its own client raises."""
+    try:
+        return whole_files.lacking(repo, repo.cloud.get_remote_odb(), hashes)
+    except Exception as error:
+        raise RemoteError(
+            f"remote {_url(repo)}", f"does not say what it has: {_first_line(error)}", "check its address and its keys"
+        ) from error
+
+
+def _remote(repo: Repo) -> HashFileDB | None:
+    return repo.cloud.get_remote_odb() if _url(repo) is not None else None
 
 
 def _files_of(repo: Repo, md5: str) -> list[str]:
@@ -161,9 +198,7 @@ def _transferred(repo: Repo, direction: Literal["push", "pull"], hashes: Iterabl
     from dvc_data.hashfile.hash_info import HashInfo
 
     try:
-        folders_and_files = set(hashes)
-        folders_and_files |= {file for md5 in tuple(folders_and_files) for file in _files_of(repo, md5)}
-        return getattr(repo.cloud, direction)({HashInfo("md5", md5) for md5 in folders_and_files})
+        return getattr(repo.cloud, direction)({HashInfo("md5", md5) for md5 in _with_their_files(repo, hashes)})
     except DataError:
         raise
     except Exception as error:

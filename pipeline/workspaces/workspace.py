@@ -31,7 +31,7 @@ from ruamel.yaml import YAML
 from pipeline.errors import PerennialError, StageError
 from pipeline.settings import yaml_file
 from pipeline.settings.models import Workspaces, time_of
-from pipeline.workspaces import bytecode, dvc_config, dvc_graph, own_block, stage_server, untracked
+from pipeline.workspaces import bytecode, dvc_config, dvc_graph, own_block, stage_server, untracked, whole_files
 
 RUN_FILE = "run.yaml"
 ERROR_FILE = ".stage-error"
@@ -166,13 +166,16 @@ def folder_name(run: str) -> str:
 
 
 def run_stage(workspace: Workspace, stage: str) -> None:
-    """Runs one stage of dvc.yaml in the workspace, as `dvc repro` does. Raises StageError with the stage's own reason.
+    """Runs one stage of dvc.yaml in the workspace, as `dvc repro` does. Raises StageError with the stage's own reason, and
+    DataError when what it reads is not what an earlier stage wrote.
 
     The first stage reads the source each time (dvc.yaml says so); DVC restores the others when it has run them before.
     """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
+    for needed in dvc_graph.order(workspace.folder)[stage]:
+        whole_files.refuse_changed(workspace.folder, workspace.outs(needed))
     error_file = workspace.folder / ERROR_FILE
     error_file.unlink(missing_ok=True)
     # The time of last use, for `prune`.

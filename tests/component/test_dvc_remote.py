@@ -1,6 +1,7 @@
 """A snapshot goes to the DVC remote, only what is new of it, and comes back from there: a folder, or S3 by URL."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from pipeline.errors import DataError
 from pipeline.ledger.events import DataLanded
 from pipeline.runs import steps
 from pipeline.settings.net import free_port
-from pipeline.workspaces import dvc_remote, workspace
+from pipeline.workspaces import dvc_remote, whole_files, workspace
 from tests.support.s3 import s3  # noqa: F401
 
 AS_OF = datetime(2024, 3, 1, tzinfo=UTC)
@@ -97,7 +98,7 @@ def test_what_was_pushed_comes_back(project, url):
     shutil.rmtree(opened.files.snapshot)
     dvc_remote.fetch(opened.folder, opened.outs("snapshot"))
     assert {f.name: f.read_bytes() for f in opened.files.snapshot.iterdir()} == before
-    assert dvc_remote.hash_of(opened.files.snapshot) == first["data_version"]
+    assert whole_files.hash_of(opened.files.snapshot) == first["data_version"]
     assert {*dvc_remote.partitions(project, first["data_version"]), "schema.json"} == set(before)
 
 
@@ -163,3 +164,69 @@ def test_the_runs_own_copy_of_the_remotes_keys_is_private(project, s3):  # noqa:
     assert config.stat().st_mode & 0o077 == 0
     assert told["remote"] == "s3://data/x"
     assert "hush" not in json.dumps(told)
+
+
+def flip(path):
+    """Changes a byte in the middle of a file, and keeps its size and its time."""
+    before = path.stat()
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_what_the_remote_lost_is_sent_again(project, url):
+    """A run of the same data sends again what was deleted from the remote or cut short there, and says how much."""
+    opened, first = land("one")
+    with dvc_remote._repository(project) as repo:
+        remote = repo.cloud.get_remote_odb()
+        names = sorted(dvc_remote.partitions(project, first["data_version"]).values())
+        remote.fs.remove(remote.oid_to_path(names[0]))
+        remote.fs.remove(remote.oid_to_path(names[1]))
+        remote.fs.pipe_file(remote.oid_to_path(names[1]), b"half")
+        remote.fs.remove(remote.oid_to_path(first["data_version"]))
+    _, again = land("two")
+    assert (again["data_version"], again["pushed_files"]) == (first["data_version"], 3)
+    shutil.rmtree(project / ".dvc" / "cache")
+    shutil.rmtree(opened.files.snapshot)
+    dvc_remote.fetch(opened.folder, opened.outs("snapshot"))
+    assert whole_files.hash_of(opened.files.snapshot) == first["data_version"]
+
+
+def test_a_flipped_byte_in_the_cache_is_not_landed_again(project):
+    """A partition whose cached file changed, and kept its size and time, is written anew from the source."""
+    opened, first = land("one")
+    cached = project / ".dvc" / "cache" / "files" / "md5"
+    md5 = dvc_remote.partitions(project, first["data_version"])["2024-02-20.parquet"]
+    flip(cached / md5[:2] / md5[2:])
+    other, again = land("two")
+    assert again["data_version"] == first["data_version"] == whole_files.hash_of(other.files.snapshot)
+
+
+def test_a_byte_flipped_between_two_stages_is_not_trained_on(project):
+    """A stage refuses what is not what an earlier stage wrote; the same run started again makes it anew."""
+    opened, first = land("one")
+    steps.run_stage(Context.here(), str(opened.folder), "validate")
+    flip(opened.files.snapshot / "2024-02-20.parquet")
+    with pytest.raises(
+        DataError, match=r"artifacts/churn/snapshot: has other bytes than those recorded as \w+\.dir; run it"
+    ):
+        steps.run_stage(Context.here(), str(opened.folder), "train")
+    opened, again = land("one")
+    assert again["data_version"] == first["data_version"]
+    for stage in ("validate", "train"):
+        steps.run_stage(Context.here(), str(opened.folder), stage)
+    assert opened.files.model.is_file()
+
+
+def test_a_remote_with_other_bytes_is_not_trusted(project):
+    """A file of the remote with other bytes than its name is one line, and is not put in place."""
+    opened, first = land("one")
+    md5 = dvc_remote.partitions(project, first["data_version"])["2024-02-20.parquet"]
+    flip(project / ".perennial" / "remote" / "files" / "md5" / md5[:2] / md5[2:])
+    shutil.rmtree(project / ".dvc" / "cache")
+    shutil.rmtree(opened.files.snapshot)
+    with pytest.raises(DataError, match="1 of 32 files have other bytes than their hash says"):
+        dvc_remote.fetch(opened.folder, opened.outs("snapshot"))
+    assert not opened.files.snapshot.exists()

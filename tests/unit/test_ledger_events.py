@@ -6,34 +6,25 @@ import pytest
 import sqlalchemy as sa
 
 from pipeline.errors import LedgerError
-from pipeline.ledger import approval_events, decision_events, events, freeze_events, receipt_events, rollout_events
+from pipeline.ledger import (
+    approval_events,
+    decision_events,
+    events,
+    freeze_events,
+    prune_events,
+    receipt_events,
+    rollout_events,
+)
 from pipeline.ledger.events import KINDS, Event, UnknownEvent
 from pipeline.ledger.rollout_events import RolloutEvent
 from pipeline.ledger.store import EVENTS, canonical, chain_hash
-from tests.support.approval_bodies import APPROVAL_BODIES
+from tests.support.event_bodies import BACKTEST, MORE_BODIES
 
+MODULES = (approval_events, decision_events, events, freeze_events, prune_events, receipt_events, rollout_events)
 MEASURES = {"wall_s": 1.5, "cpu_s": 2.5, "peak_mb": 100.0}
 SLOT = {"version": "2", "slot": "green"}
 LOOKS = [{"figure": "error_rate", "verdict": "promote"}]
 JUDGEMENT = {"verdict": "promote", "reason": "no more errors", "looks": LOOKS}
-BACKTEST = {
-    "start": "2024-01-01",
-    "end": "2024-03-25",
-    "window_days": 7.0,
-    "windows": 12,
-    "delay": 1,
-    "compared_from": "2024-01-29",
-    "loss": "log_loss",
-    "recommendation": "use value",
-    "best": "value",
-    "tells": True,
-    "curve": [{"age": 1, "excess": 0.1, "pairs": 11}],
-    "staleness": {"b": 0.1, "slow": 8.0, "error": 0.01, "blocks": 9, "alarmed": 1.0},
-    "gains": {"looks": 3.0},
-    "economics": {"retrain": 24.0, "currency": "EUR"},
-    "policies": [{"policy": "value", "total": 90.0, "retrains": 2}],
-    "report": None,
-}
 WINDOW = {
     "start": "2024-01-01T00:00:00+00:00",
     "end": "2024-01-08T00:00:00+00:00",
@@ -125,7 +116,7 @@ BODIES = [
     ("backtested", BACKTEST),
     ("frozen", {"reason": "Black Friday", "until": "2026-12-01T00:00:00+00:00", "by": "ann"}),
     ("unfrozen", {"reason": "it is over", "by": "ann"}),
-    *APPROVAL_BODIES,
+    *MORE_BODIES,
     ("window_scored", WINDOW),
     ("retrain_decided", DECIDED),
     ("decision_settled", SETTLED),
@@ -334,7 +325,7 @@ def test_each_kind_is_registered_once():
     """Every class with a kind is in KINDS under that kind, and no two classes share one."""
     classes = [
         value
-        for module in (approval_events, decision_events, events, freeze_events, receipt_events, rollout_events)
+        for module in MODULES
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Event) and value.__module__ == module.__name__ and value.KIND
     ]

@@ -1,0 +1,68 @@
+"""What `prune` asks of MLflow and removes there: a version's large files. Its run, tags, metrics and small records stay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import RegistryError
+from pipeline.registry.lookups import model_version
+from pipeline.registry.packages import PACKAGE
+from pipeline.registry.records import PRUNED_TAG
+from pipeline.registry.versions import REFERENCE, Registry
+
+if TYPE_CHECKING:
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
+
+# Of a run's artifacts. What `reproduce` and `trace` read of it stays: it is some kilobytes.
+LARGE = (PACKAGE, REFERENCE, "quarantine.parquet")
+
+
+def named_versions(registry: Registry, name: str) -> dict[str, str]:
+    """The versions that an alias names, with it; not those of a backfill, which all have one. Raises RegistryError."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        aliases = registry.client().get_registered_model(name).aliases
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return {}
+        raise RegistryError(f"mlflow model {name}", str(error).splitlines()[0], "look at MLflow's log") from error
+    return {str(version): alias for alias, version in aliases.items() if not alias.startswith("asof-")}
+
+
+def large_files(registry: Registry, name: str, version: str) -> list[tuple[str, int]]:
+    """The large artifacts of a version that are there, each with its size in bytes. Raises RegistryError."""
+    return [(path, size) for _, path, size in _found(registry, name, version)]
+
+
+def remove(registry: Registry, name: str, version: str, at: datetime) -> list[tuple[str, int]]:
+    """Removes the large artifacts of a version, and returns them. From its first moment on nobody can deploy the version."""
+    registry.client().set_model_version_tag(name, version, PRUNED_TAG, f"{at:%Y-%m-%dT%H:%M:%SZ}")
+    removed = []
+    for repository, path, size in _found(registry, name, version):
+        repository.delete_artifacts(path)
+        removed.append((path, size))
+    return removed
+
+
+def _found(registry: Registry, name: str, version: str) -> Iterator[tuple[ArtifactRepository, str, int]]:
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    client = registry.client()
+    registered = model_version(client, name, version)
+    of_run = get_artifact_repository(client.get_run(registered.run_id).info.artifact_uri)
+    for item in of_run.list_artifacts():
+        if item.path in LARGE:
+            yield of_run, item.path, _size(of_run, item)
+    if registered.model_id:
+        of_model = get_artifact_repository(client.get_logged_model(registered.model_id).artifact_location)
+        for item in of_model.list_artifacts():
+            yield of_model, item.path, _size(of_model, item)
+
+
+def _size(repository: ArtifactRepository, item: Any) -> int:
+    if not item.is_dir:
+        return int(item.file_size or 0)
+    return sum(_size(repository, inner) for inner in repository.list_artifacts(item.path))

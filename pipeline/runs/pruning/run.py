@@ -1,0 +1,153 @@
+"""Prunes models: pages of looks, predictions, packages, artifacts and data, by the section `keep` of params.yaml.
+
+What is removed of a version is noted in MLflow before and in the ledger after, so that a prune which was cut off goes on the next time.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.context import Context
+from pipeline.errors import PerennialError
+from pipeline.ledger import lease
+from pipeline.ledger.events import VersionRegistered
+from pipeline.ledger.prune_events import Pruned
+from pipeline.registry import pruning
+from pipeline.runs.pruning import data, files
+from pipeline.runs.pruning.files import Removable
+from pipeline.runs.pruning.kept import Versions, versions_of
+from pipeline.workspaces import dvc_remote
+
+log = logging.getLogger(__name__)
+
+# For a rollout that goes on.
+WAIT_S = 10
+ARTIFACTS, DATA = "artifacts in MLflow", "files of data"
+
+
+@dataclass
+class PrunedModel:
+    """What went of a model, or would go: the number of things by kind, their bytes, and the versions that are gone with them."""
+
+    model: str
+    removed: Counter[str] = field(default_factory=Counter)
+    size: int = 0
+    versions: list[str] = field(default_factory=list)
+    kept: dict[str, str] = field(default_factory=dict)
+
+    def add(self, kind: str, count: int, size: int) -> None:
+        if count:
+            self.removed[kind] += count
+            self.size += size
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """The models, the files of data with their bytes, and what could not be looked at, a line each."""
+
+    models: tuple[PrunedModel, ...]
+    data_files: int
+    data_bytes: int
+    notes: tuple[str, ...]
+    dry_run: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "dry_run": self.dry_run,
+            "models": [
+                {
+                    "model": each.model,
+                    "removed": dict(each.removed),
+                    "bytes": each.size,
+                    "versions": each.versions,
+                    "kept": each.kept,
+                }
+                for each in self.models
+            ],
+            "data_files": self.data_files,
+            "data_bytes": self.data_bytes,
+            "notes": list(self.notes),
+        }
+
+
+def prune(context: Context, run: str, models: Sequence[str] = (), dry_run: bool = False) -> Pruning:
+    """Prunes the models, all when none is named; with `dry_run` says what would go. One model's trouble is a note, and stops no other.
+
+    Raises SettingsError when `keep` is wrong, and DataError or RemoteError when the data cannot be looked through.
+    """
+    keep = context.params.keep
+    of_models: dict[str, Versions] = {}
+    pruned: list[PrunedModel] = []
+    notes: list[str] = []
+    for model in models or _every_model(context):
+        try:
+            versions = versions_of(context, model, keep)
+            pruned.append(_model(context, run, model, versions, dry_run))
+            of_models[model] = versions
+        except PerennialError as error:
+            notes.append(f"{model} was left alone: {error}")
+    hashes = data.removable(context, of_models, keep)
+    if dry_run:
+        sizes = dvc_remote.sizes(context.project, hashes) if hashes else []
+        count, size = len(sizes), sum(sizes)
+    else:
+        count, size = dvc_remote.remove(context.project, hashes) if hashes else (0, 0)
+        _note(context, run, pruned, count, size)
+    return Pruning(tuple(pruned), count, size, tuple(notes), dry_run)
+
+
+def _every_model(context: Context) -> Collection[str]:
+    known = {entry.model for entry in context.ledger.newest(VersionRegistered)}
+    return sorted(known | set(context.params.models) | set(context.params.broken))
+
+
+def _model(context: Context, run: str, model: str, versions: Versions, dry_run: bool) -> PrunedModel:
+    found = PrunedModel(model, kept=dict(versions.kept))
+    keep, settings = context.params.keep, context.params.models.get(model)
+    found.versions = sorted(versions.removable, key=int)
+    local = [*files.reports(context, model, keep), *files.predictions(context, model, settings, keep)]
+    local += files.packages(context, model, versions.removable)
+    if dry_run:
+        for number in found.versions:
+            _count(found, pruning.large_files(context.registry, model, number))
+        for each in local:
+            found.add(each.kind, 1, each.size)
+        return found
+    # No rollout may begin with a version that is on its way out.
+    with lease.held(context.ledger, model, wait_s=WAIT_S):
+        for number in found.versions:
+            log.info("%s version %s: removing its artifacts", model, number)
+            _count(found, pruning.remove(context.registry, model, number, context.clock()))
+        for each in local:
+            _remove(each)
+            found.add(each.kind, 1, each.size)
+    return found
+
+
+def _count(found: PrunedModel, artifacts: list[tuple[str, int]]) -> None:
+    found.add(ARTIFACTS, len(artifacts), sum(size for _, size in artifacts))
+
+
+def _remove(each: Removable) -> None:
+    if each.path.is_dir():
+        shutil.rmtree(each.path)
+    else:
+        each.path.unlink(missing_ok=True)
+
+
+def _note(context: Context, run: str, pruned: Sequence[PrunedModel], data_files: int, data_bytes: int) -> None:
+    """An event for each model of which something went; the data, which models may share, stand with the first that had any."""
+    keep = context.params.keep.model_dump(exclude={"services_log_mb"})
+    rules = {f"keep.{key}": value for key, value in keep.items()}
+    for each in pruned:
+        if data_files and (each.versions or len(pruned) == 1):
+            each.add(DATA, data_files, data_bytes)
+            data_files = 0
+        if each.removed or each.versions:
+            pruned_now = Pruned(removed=dict(each.removed), bytes=each.size, versions=each.versions, rules=rules)
+            context.ledger.append(pruned_now, each.model, run)
