@@ -43,7 +43,7 @@ def approve_version(arguments: argparse.Namespace) -> Answer:
         return Answer(text, {"model": model, **asked.event.body()})
     waits = approval.waiting(context, model, version)
     entry = approval.approve(
-        context, "", model, version, approval.Person.at_the_command_line(context), arguments.reason
+        context, _run_of(waits), model, version, approval.Person.at_the_command_line(context), arguments.reason
     )
     goes_on = _answer_airflow(context, waits, "Approve")
     then = goes_on or f"`perennial deploy {model} {version}` brings it live"

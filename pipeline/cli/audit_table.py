@@ -51,5 +51,5 @@ def _answer(asked: str, answer: AuditedRequest) -> str:
 
 
 def _shown(value: object) -> str:
-    text = str(value)
-    return text[:12] if len(text) in (40, 64) and text.isalnum() else text
+    head, colon, digest = str(value).rpartition(":")
+    return f"{head}{colon}{digest[:12]}" if len(digest) in (40, 64) and digest.isalnum() else str(value)

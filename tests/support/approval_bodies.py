@@ -1,4 +1,4 @@
-"""Bodies of the events of approvals, as the ledger has them."""
+"""Bodies of the events of approvals."""
 
 EVIDENCE = {
     "version": "2",

@@ -90,6 +90,19 @@ def test_a_kind_is_told_alone_and_an_unknown_one_is_refused(told):
         audit.audit(told.ledger, "churn", "x")
 
 
+def test_an_older_version_that_a_person_brought_over_a_younger_one_is_an_override(told):
+    """By name alone: a run is never let do that, and a younger version over an older one overrides nothing."""
+    registered = VersionRegistered(version="3", mlflow_run="m3", data_version="d3.dir", as_of="2024-04-01")
+    told.ledger.append(registered, "churn", "r3")
+    for version, before, run in (("2", "3", ""), ("3", "2", ""), ("2", "3", "r9")):
+        told.ledger.append(
+            RolloutStarted(version=version, before=before, reason="by hand", asked_by="cid"), "churn", run
+        )
+    assert [(line.who, line.what) for line in audit.audit(told.ledger, "churn", "override")[3:]] == [
+        ("cid", "version 2, as of 2024-03-01, by name over version 3, as of 2024-04-01")
+    ]
+
+
 def test_a_changed_block_is_told_once_with_each_key_before_and_after(told, monkeypatch):
     """The first use of a changed block is the change; the same block again, and a default that is stated, is none."""
     monkeypatch.setattr(settings_record, "params_author", lambda project: ("ann <a@b.c>", "c0ffee"))
