@@ -192,7 +192,7 @@ class Kept(list):
 
 
 class Slot(OfAges):
-    platform, manifest, task = "ages", {}, "regression"
+    platform, manifest, task, background = "ages", {}, "regression", None
 
 
 def test_a_slot_fixes_the_receipt_once():

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
+from pipeline.ledger.package_of_version import PackageOfVersion
 from pipeline.runs import logged_answers
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.schema import Column, Reader, Schema
@@ -38,6 +39,4 @@ def test_what_the_log_does_not_tell_the_predecessor_is_not_compared(monkeypatch,
     )
     rows = pd.DataFrame(columns=champion.numbers)
     with pytest.raises(logged_answers.Incomparable, match=why):
-        logged_answers.answers_of(
-            context, "churn", SimpleNamespace(version="1", digest=""), rows, SimpleNamespace(version="2")
-        )
+        logged_answers.answers_of(context, "churn", PackageOfVersion("1", ""), rows, SimpleNamespace(version="2"))
