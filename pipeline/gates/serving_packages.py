@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import SettingsError
 
@@ -102,37 +103,21 @@ def licence_of(name: str) -> str:
 
 
 def is_allowed(expression: str, allowed: frozenset[str]) -> bool:
-    """Whether an SPDX expression can be kept with these licences alone: of A OR B one is enough, of A AND B both are needed."""
-    if not expression:
+    """Whether an SPDX expression can be kept with these licences alone: of A OR B one is enough, of A AND B both are needed.
+
+    What is no expression is not allowed. `GPL-2.0-only WITH Classpath-exception-2.0` is one licence, and is named whole.
+    """
+    from license_expression import AND, OR, ExpressionError, get_spdx_licensing
+
+    names = {each.lower() for each in allowed}
+
+    def kept(part: Any) -> bool:
+        if isinstance(part, OR | AND):
+            return (any if isinstance(part, OR) else all)(map(kept, part.args))
+        return str(part.render()).lower() in names
+
+    try:
+        parsed = get_spdx_licensing().parse(expression)
+    except ExpressionError:
         return False
-    words = re.findall(r"\(|\)|[A-Za-z0-9.+-]+", expression)
-    found, rest = _either(words, frozenset(each.lower() for each in allowed))
-    return found and not rest
-
-
-def _either(words: list[str], allowed: frozenset[str]) -> tuple[bool, list[str]]:
-    found, rest = _both(words, allowed)
-    while rest and rest[0].upper() == "OR":
-        other, rest = _both(rest[1:], allowed)
-        found = found or other
-    return found, rest
-
-
-def _both(words: list[str], allowed: frozenset[str]) -> tuple[bool, list[str]]:
-    found, rest = _one(words, allowed)
-    while rest and rest[0].upper() == "AND":
-        other, rest = _one(rest[1:], allowed)
-        found = found and other
-    return found, rest
-
-
-def _one(words: list[str], allowed: frozenset[str]) -> tuple[bool, list[str]]:
-    if not words:
-        return False, []
-    if words[0] == "(":
-        found, rest = _either(words[1:], allowed)
-        return found, rest[1:]
-    # GPL-2.0-only WITH Classpath-exception-2.0 is one licence, and is named whole.
-    if len(words) > 2 and words[1].upper() == "WITH":
-        return " ".join(words[:3]).lower() in allowed, words[3:]
-    return words[0].lower() in allowed, words[1:]
+    return parsed is not None and kept(parsed)

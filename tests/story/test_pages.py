@@ -29,6 +29,7 @@ PAGES = (
     "drift",
     "batch-scoring",
     "edge",
+    "accounts",
     "operating",
 )
 # Its commands ask Airflow, so that the story with one follows it.
