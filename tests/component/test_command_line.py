@@ -36,16 +36,16 @@ def refused(*arguments, start=pipeline, **env):
 
 
 def test_dvc_repro_runs_all_stages_and_a_second_one_only_asks_the_source(project):
-    """`dvc repro` runs all five stages without services, and a second one runs only the snapshot."""
+    """`dvc repro` runs all stages without services, and a second one runs only the snapshot."""
     shutil.rmtree(project / ".dvc" / "cache")
     dvc = [sys.executable, "-m", "dvc", "repro"]
     env = os.environ | {"PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"}
     first = subprocess.run(dvc, capture_output=True, text=True, env=env, check=True).stdout
-    assert first.count("Running stage") == 5
+    assert first.count("Running stage") == len(dvc_graph.order(project))
     second = subprocess.run(dvc, capture_output=True, text=True, env=env, check=True).stdout
     assert [line for line in second.splitlines() if "Running stage" in line] == ["Running stage 'snapshot@churn':"]
     assert "0 of them new" in second
-    assert second.count("didn't change, skipping") == 4
+    assert second.count("didn't change, skipping") == len(dvc_graph.order(project)) - 1
 
 
 def test_retrain_without_services_then_costs_timeline_and_verify(project):

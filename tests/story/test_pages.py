@@ -32,6 +32,8 @@ PAGES = (
     "accounts",
     "operating",
 )
+# Where the page on notices listens.
+HOOK = 18765
 # Its commands ask Airflow, so that the story with one follows it.
 WITH_AIRFLOW = ("alerts",)
 
@@ -42,7 +44,7 @@ def test_every_command_of_the_pages_runs(tmp_path):
     _only_traffic(project)
     rows = customers().rename(columns={"left": "churned"})
     rows.assign(churned=rows.churned.map({1.0: "yes", 0.0: "no"})).to_csv(project / "customers.csv", index=False)
-    ports = {str(port): str(free_port()) for port in PORTS.values()}
+    ports = {str(port): str(free_port()) for port in (*PORTS.values(), HOOK)}
     home = project / ".perennial"
     env = {f"PERENNIAL_{name}_PORT": ports[str(port)] for name, port in PORTS.items()}
     env |= {"PERENNIAL_PROJECT": str(project), "PERENNIAL_HOME": str(home), "PYTHONPATH": ""}

@@ -12,7 +12,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +53,10 @@ def commands(block: Block) -> Iterator[str]:
 def follow(page: Path, project: Path, environment: Mapping[str, str], ports: Mapping[str, str]) -> None:
     """Does what the page says in `project`. `ports` are those in the page's addresses, by what stands in their place here."""
     said = ""
-    for block in blocks(page):
+    for written in blocks(page):
+        block = replace(written, content=_with_ports(written.content, ports))
         if block.language == "sh":
-            said = "".join(_run(page, command, project, environment, ports) for command in commands(block))
+            said = "".join(_run(page, command, project, environment) for command in commands(block))
         elif block.language == "text":
             missing = [line for line in block.content.strip().splitlines() if not _pattern(line).search(said)]
             assert not missing, f"{page.name}: {missing[0]!r} is not in\n{said}"
@@ -70,12 +71,16 @@ def follow(page: Path, project: Path, environment: Mapping[str, str], ports: Map
             raise AssertionError(f"{page.name}: a block of {block.language or 'no language'} is run by no test")
 
 
-def _run(page: Path, command: str, project: Path, environment: Mapping[str, str], ports: Mapping[str, str]) -> str:
-    """What the command prints, errors too. Raises AssertionError when its exit code is another than the page says."""
-    asked = command
+def _with_ports(text: str, ports: Mapping[str, str]) -> str:
     for here, there in ports.items():
-        asked = asked.replace(f"127.0.0.1:{here}", f"127.0.0.1:{there}")
-    script = f'perennial() {{ python {shlex.quote(str(served.__file__))} "$@"; }}\n{asked}\n'
+        text = text.replace(f"127.0.0.1:{here}", f"127.0.0.1:{there}")
+        text = text.replace(f'("127.0.0.1", {here})', f'("127.0.0.1", {there})')
+    return text
+
+
+def _run(page: Path, command: str, project: Path, environment: Mapping[str, str]) -> str:
+    """What the command prints, errors too. Raises AssertionError when its exit code is another than the page says."""
+    script = f'perennial() {{ python {shlex.quote(str(served.__file__))} "$@"; }}\n{command}\n'
     done = subprocess.run(
         ["bash", "-c", script],
         cwd=project,
