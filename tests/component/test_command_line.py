@@ -11,6 +11,7 @@ import pytest
 
 from harness.commands import said
 from harness.project import CHURN, change_params, customers
+from pipeline.workspaces import dvc_graph
 
 pytestmark = pytest.mark.usefixtures("trained_before")
 
