@@ -159,25 +159,25 @@ def test_1h_a_person_approves_in_the_browser_and_the_run_goes_on(stack):
     """The run waits with its gates' verdicts; a click lets it go live, the audit has who approved, and a rejection by command skips the next."""
     if gone := browser.missing():
         skip_or_fail("browser", gone)
-    dag, asked = "retrain__loyal", {"as_of": "2024-03-01T00:00:00Z"}
+    dag, asked = "retrain__careful", {"as_of": "2024-03-01T00:00:00Z"}
     stack.airflow.wait_for_dag(dag)
     run = stack.airflow.trigger(dag, **asked)
     stack.wait_for_task(dag, run, "approve", "awaiting_input", 600)
-    assert stack.live("loyal") is None
+    assert stack.live("careful") is None
     with browser.browser() as driver:
         browser.log_in(driver, stack.at.airflow, USER, machine_secrets(stack.home)["password"])
         driver.get(f"{stack.at.airflow}/dags/{dag}/runs/{run}/tasks/approve/required_actions")
         assert "metric_limit" in browser.wait_for(driver, "xpath", "//table[.//*[text()='metric_limit']]").text
         browser.press(driver, "//button[normalize-space()='Approve']")
         assert set(stack.finish(dag, run).values()) == {"success"}
-        assert stack.live("loyal") == "1"
-        (approved,) = stack.context.ledger.events(Approved, model="loyal")
+        assert stack.live("careful") == "1"
+        (approved,) = stack.context.ledger.events(Approved, model="careful")
         assert (approved.event.by, approved.event.through, approved.run) == (USER, "airflow", airflow_run(dag, run))
-        driver.get(f"{stack.at.airflow}/perennial/audit/loyal?kind=approval")
+        driver.get(f"{stack.at.airflow}/perennial/audit/careful?kind=approval")
         assert f"approved by {USER}" in driver.find_element("id", "audit").text
     run = stack.airflow.trigger(dag, **asked)
     stack.wait_for_task(dag, run, "approve", "awaiting_input", 600)
-    rejecting = pipeline("reject", "loyal", "2", "--reason", "not today")
+    rejecting = pipeline("reject", "careful", "2", "--reason", "not today")
     out, err = rejecting.communicate()
     assert (rejecting.returncode, f"its run {airflow_run(dag, run)} goes on" in out) == (0, True), out + err
     states = stack.finish(dag, run)
@@ -187,8 +187,8 @@ def test_1h_a_person_approves_in_the_browser_and_the_run_goes_on(stack):
         "skipped",
         "success",
     )
-    assert stack.live("loyal") == "1"
-    assert len(stack.context.ledger.events(Rejected, model="loyal")) == 1
+    assert stack.live("careful") == "1"
+    assert len(stack.context.ledger.events(Rejected, model="careful")) == 1
 
 
 def test_2_mlflow_knows_the_run_and_the_version(stack, first_version):

@@ -119,8 +119,11 @@ def _stack(tmp_path_factory):
     settings["gates"]["metric_limit"] = 0.55
     settings["scoring"] = {"cron": "0 0 * * 1", "destination": {"parquet": "scores"}}
     churn = CHURN | {"team": TEAM}
-    loyal = churn | {"schedule": CHURN["schedule"] | {"priority": 50}, "approval": "required"}
-    project = make_project(folder, {FLIGHTS: settings, "churn": churn, "loyal": loyal, "hopeless": hopeless})
+    loyal = churn | {"schedule": CHURN["schedule"] | {"priority": 50}}
+    careful = CHURN | {"approval": "required"}
+    project = make_project(
+        folder, {FLIGHTS: settings, "churn": churn, "loyal": loyal, "hopeless": hopeless, "careful": careful}
+    )
     change_params(project, "teams", {TEAM: {"slots": 1}, "idle": {"slots": 3}})
     change_params(project, "models.loyal.monitor.on_asset", [LANDED])
     for name, dag in {CONSUMER: CONSUMER_DAG, HOLDER: HOLDER_DAG, PRODUCER: PRODUCER_DAG}.items():
