@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from pathlib import Path
 
 from pipeline.errors import PerennialError
 from pipeline.ledger.store import Ledger
@@ -20,6 +21,8 @@ from pipeline.settings.read_again import ReadAgain
 log = logging.getLogger("pipeline.services.notice_keeper")
 
 LOOK_S, AWAY_S = 2.0, 5.0
+# Touched after each look: the server's health check asks how old it is.
+ALIVE = "notices-alive"
 
 
 def main() -> None:
@@ -38,7 +41,15 @@ def main() -> None:
         except Exception:
             # Nothing that one matter holds may end the telling of all.
             log.exception("a look at what people are to be told failed")
+        _say_alive(environment.home / ALIVE)
         time.sleep(pause)
+
+
+def _say_alive(file: Path) -> None:
+    try:
+        file.touch()
+    except OSError as error:
+        log.warning("%s cannot be touched: %s", file, error)
 
 
 if __name__ == "__main__":
