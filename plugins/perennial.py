@@ -63,7 +63,7 @@ def create_page():
     """The page behind Airflow's own login, and the route for alerts, which has a token of its own."""
     from airflow.api_fastapi.core_api.security import get_user
     from fastapi import Depends, FastAPI
-    from fastapi.responses import FileResponse, HTMLResponse
+    from fastapi.responses import FileResponse, HTMLResponse, Response
 
     page = FastAPI(title="Perennial")
 
@@ -100,6 +100,27 @@ def create_page():
             return data_page(Context.here(), version)
         except DataError:
             return HTMLResponse("There is no such data version.", status_code=404)
+
+    @page.get("/portfolio", response_class=HTMLResponse, dependencies=[Depends(get_user)])
+    def portfolio():
+        from pipeline.context import Context
+        from pipeline.pages.portfolio import portfolio_page
+
+        return portfolio_page(Context.here())
+
+    @page.get("/portfolio.csv", dependencies=[Depends(get_user)])
+    def portfolio_as_csv():
+        from pipeline.context import Context
+        from pipeline.pages.portfolio import portfolio_csv
+
+        return Response(portfolio_csv(Context.here()), media_type="text/csv; charset=utf-8")
+
+    @page.get("/portfolio.json", dependencies=[Depends(get_user)])
+    def portfolio_as_json():
+        from pipeline.context import Context
+        from pipeline.pages.portfolio import lines
+
+        return lines(Context.here())
 
     @page.get("/audit/{model}", response_class=HTMLResponse, dependencies=[Depends(get_user)])
     def audit(model: str, kind: str = ""):

@@ -1,0 +1,140 @@
+"""The page of all models, a line each: what is live and how old, how it does, what comes next, what it cost and earned this month.
+
+It is read from the ledger and the settings alone, by the newest events of each model, so that 200 models and years of events take it
+little. The overview asks the slots.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from croniter import croniter
+
+from pipeline.accounts.money import as_float
+from pipeline.accounts.statement import Terms, statement
+from pipeline.context import Context
+from pipeline.errors import SettingsError
+from pipeline.html.templates import rendered
+from pipeline.ledger.events import DriftChecked, VersionRegistered
+from pipeline.ledger.receipt_events import DecisionSettled
+from pipeline.ledger.rollout_events import MOVES, Undeployed
+from pipeline.ledger.slo_events import BudgetBurning, BudgetCalm
+from pipeline.ledger.store import Entry
+from pipeline.policy.freeze import all_frozen
+from pipeline.settings.models import time_of
+
+COLUMNS = (
+    *("model", "team", "state", "version", "as_of", "age_days", "live_since", "health", "drift", "looked_as_of"),
+    *("next_run", "cost_this_month", "worth_this_month", "currency"),
+)
+# Among so many of a model's newest versions its live one is looked for, and among so many settled decisions those of the month.
+NEWEST = 50
+
+
+def portfolio_page(context: Context) -> str:
+    """The page as HTML."""
+    found = lines(context)
+    facts = {"lines": found, "columns": COLUMNS, "live": sum(line["version"] is not None for line in found)}
+    return rendered(Path(__file__).with_name("portfolio.html"), facts)
+
+
+def portfolio_csv(context: Context) -> str:
+    """The same as CSV, a header first; what nobody knows is empty."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, COLUMNS)
+    writer.writeheader()
+    writer.writerows(lines(context))
+    return out.getvalue()
+
+
+def lines(context: Context) -> list[dict[str, Any]]:
+    """A line for each model of params.yaml and of the ledger, by name, with COLUMNS as keys."""
+    ledger, params, now = context.ledger, context.params, context.clock().astimezone(UTC)
+    names = sorted({*params.models, *params.broken, *ledger.models()})
+    moves = _by_model(ledger.newest(*MOVES, Undeployed))
+    looks, burning = _by_model(ledger.newest(DriftChecked)), _by_model(ledger.newest(BudgetBurning, BudgetCalm))
+    as_ofs = {(e.model, e.event.version): e.event.as_of for e in ledger.newest(VersionRegistered, count=NEWEST)}
+    frozen, costs, worth = all_frozen(ledger, params.models, names, now), _costs(context, now), _worth(context, now)
+    found = []
+    for name in names:
+        live, look = moves.get(name), looks.get(name)
+        if live is not None and isinstance(live.event, Undeployed):
+            live = None
+        version = live.event.version if live is not None else None
+        as_of = as_ofs.get((name, version)) if version else None
+        block = params.models.get(name)
+        burns = name in burning and isinstance(burning[name].event, BudgetBurning)
+        found.append(
+            {
+                "model": name,
+                "team": block.team if block else None,
+                "state": _state(context, name, live is not None, frozen.get(name, "")),
+                "version": version,
+                "as_of": as_of,
+                "age_days": round((now - time_of(as_of)).total_seconds() / 86_400, 1) if as_of else None,
+                "live_since": live.at if live is not None else None,
+                "health": burning[name].event.sentence() if burns else "within its budgets" if live else None,
+                "drift": look.event.verdict if look is not None else None,
+                "looked_as_of": look.event.as_of if look is not None else None,
+                "next_run": _next_run(block.schedule if block else None, now),
+                "cost_this_month": costs.get(name),
+                "worth_this_month": worth.get(name),
+                "currency": _currency(context),
+            }
+        )
+    return found
+
+
+def _by_model(entries: list[Entry[Any]]) -> dict[str, Entry[Any]]:
+    return {entry.model: entry for entry in entries}
+
+
+def _state(context: Context, name: str, live: bool, frozen: str) -> str:
+    if name in context.params.broken:
+        return "broken block"
+    if frozen:
+        return "frozen"
+    if name not in context.params.models:
+        return "live, not in params.yaml" if live else "not in params.yaml"
+    return "live" if live else "not live yet"
+
+
+def _next_run(schedule: Any, now: datetime) -> str | None:
+    """When the schedule starts the next run, ISO 8601 UTC; None without one, and after its end."""
+    if schedule is None:
+        return None
+    times = croniter(schedule.cron, max(now, schedule.start).timestamp(), ret_type=float)
+    at = datetime.fromtimestamp(next(times), UTC)
+    return at.isoformat() if schedule.end is None or at <= schedule.end else None
+
+
+def _costs(context: Context, now: datetime) -> Mapping[str, float]:
+    """What each model cost this month, in the currency of prices; empty where prices are broken."""
+    try:
+        terms = Terms.of(context.params)
+    except SettingsError:
+        return {}
+    bill = statement(context.ledger, terms, month=f"{now:%Y-%m}")
+    return {model: as_float(amount) for model, amount in bill.by(lambda line: line.model).items()}
+
+
+def _worth(context: Context, now: datetime) -> dict[str, float]:
+    """What the retrains that were settled this month saved, less what they cost."""
+    found: dict[str, float] = {}
+    for entry in context.ledger.newest(DecisionSettled, count=NEWEST):
+        settled = entry.event
+        if entry.at.startswith(f"{now:%Y-%m}"):
+            found[entry.model] = found.get(entry.model, 0.0) + settled.saved - settled.cost
+    return found
+
+
+def _currency(context: Context) -> str | None:
+    try:
+        return context.params.prices.currency
+    except SettingsError:
+        return None

@@ -1,0 +1,73 @@
+"""The page of all models: a line each, from the ledger and the settings alone."""
+
+import csv
+import io
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from harness.project import CHURN, ROOT
+from pipeline.context import Context
+from pipeline.ledger.events import DriftChecked, StepEnded, VersionRegistered
+from pipeline.ledger.freeze_events import Frozen
+from pipeline.ledger.receipt_events import DecisionSettled
+from pipeline.ledger.rollout_events import RolloutEnded
+from pipeline.ledger.slo_events import BudgetBurning
+from pipeline.ledger.store import KINDS, Ledger
+from pipeline.pages import portfolio
+from tests.support.decision_bodies import SETTLED
+from tests.support.slo_bodies import SLO_BODIES
+
+NOW = datetime(2024, 3, 20, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def context(tmp_path):
+    """Three models: one that is live and burns, one that is frozen and not live, and one with a broken block."""
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text())
+    scheduled = CHURN | {"schedule": {"cron": "0 6 * * 1", "start": "2024-01-01T00:00:00Z"}}
+    settings["models"] = {"live-one": scheduled, "cold": CHURN, "odd": CHURN | {"gates": {"metric_limt": 1}}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(settings))
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    environment = SimpleNamespace(project=tmp_path, home=tmp_path, params_read=None)
+    version = {"mlflow_run": "r", "data_version": "d", "code_revision": "c", "alias": "champion"}
+    ledger.append(VersionRegistered(version="1", as_of="2024-03-10T12:00:00+00:00", **version), "live-one")
+    ended = RolloutEnded.read({"version": "1", "slot": "blue", "engine": "process", "wall_s": 1.0, "digest": "d"})
+    ledger.append(ended, "live-one", at="2024-03-11T00:00:00.000Z")
+    look = DriftChecked(verdict="drift", reason="x", champion="1", as_of="2024-03-19T00:00:00+00:00")
+    ledger.append(look, "live-one")
+    ledger.append(BudgetBurning.read(dict(SLO_BODIES)["budget_burning"]), "live-one")
+    step = StepEnded(state="success", wall_s=60.0, cpu_s=36_000.0, peak_mb=0.0)
+    ledger.append(step, "live-one", "r", "train", at="2024-03-12T00:00:00.000Z")
+    ledger.append(step, "live-one", "q", "train", at="2024-02-12T00:00:00.000Z")
+    ledger.append(DecisionSettled.read(SETTLED), "live-one", at="2024-03-13T00:00:00.000Z")
+    ledger.append(Frozen(reason="it is Christmas", until="", by="ann"), "cold")
+    return Context(environment, ledger, lambda: NOW)
+
+
+def test_each_model_has_a_line_with_what_the_ledger_says_of_it(context):
+    """A model has its state, version, age, health, look, next run, and what this month cost and earned; a broken block has its line."""
+    cold, live, odd = portfolio.lines(context)
+    assert (cold["model"], cold["state"], cold["version"]) == ("cold", "frozen", None)
+    assert (odd["state"], odd["next_run"]) == ("broken block", None)
+    assert (live["state"], live["version"], live["age_days"], live["drift"]) == ("live", "1", 10.0, "drift")
+    assert live["next_run"] == "2024-03-25T06:00:00+00:00"
+    assert live["health"] == BudgetBurning.read(dict(SLO_BODIES)["budget_burning"]).sentence()
+    price = context.params.prices.cpu_core_hour
+    assert live["cost_this_month"] == pytest.approx(10 * price), (
+        "ten hours in March, and those of February are another month's"
+    )
+    assert live["worth_this_month"] == SETTLED["saved"] - SETTLED["cost"]
+    assert KINDS["budget_burning"] is BudgetBurning
+
+
+def test_it_is_a_page_and_a_file(context):
+    """The page has a row for each model, and the CSV has the same cells under a header."""
+    page = portfolio.portfolio_page(context)
+    assert page.count("<tr>") == 1 + 3
+    assert "0.48 USD" in page and 'href="card/live-one/1"' in page
+    rows = list(csv.DictReader(io.StringIO(portfolio.portfolio_csv(context))))
+    assert [row["model"] for row in rows] == ["cold", "live-one", "odd"]
+    assert rows[1]["version"] == "1" and rows[0]["version"] == ""
