@@ -1,9 +1,9 @@
 """What guesses that need no model answer to the held-out rows: constants that evaluation took from the rows that were learnt from, and the
 last value.
 
-The last value of a row is the target that became known last before it: by `source.label_time`, else by its event time. It is a strong
-guess where the target is a time series, and a poor one elsewhere. Rows from before any held-out label get the last one that was learnt
-from.
+The last value of a row is the target that became known last before it, by `source.label_time`. It is a strong guess where the target is a
+time series, and a poor one elsewhere. Rows from before any held-out label get the last one that was learnt from. Without
+`source.label_time` nobody knows which values were known at a row's time: there is no last value then.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def naive_guesses(packaged: PackagedModel) -> dict[str, Answers]:
     classes = packaged.package.classes
     first = naive.pop(LAST, None)
     found = {name: Answers(_repeated(value, len(rows)), classes) for name, value in naive.items()}
-    if first is not None and len(rows):
+    if first is not None and len(rows) and packaged.model.source.label_time in rows.columns:
         found[LAST] = _of_labels(_last_values(packaged, first), classes)
     return found
 
@@ -36,8 +36,7 @@ def _repeated(value: Any, rows: int) -> np.ndarray:
 def _last_values(packaged: PackagedModel, first: Any) -> np.ndarray:
     """The last value of each held-out row, in the target's own type; `first` for rows before any label was known."""
     source, target, rows = packaged.model.source, packaged.model.training.target, packaged.held_out
-    moments = rows[source.event_time].to_numpy("datetime64[us]")
-    known_by = rows[source.label_time].to_numpy("datetime64[us]") if source.label_time in rows.columns else moments
+    moments, known_by = (rows[time].to_numpy("datetime64[us]") for time in (source.event_time, source.label_time))
     # By the time it was known; of those known at once the newest row comes last.
     order = np.lexsort((moments, known_by))
     targets = rows[target].to_numpy()

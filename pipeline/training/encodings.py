@@ -48,7 +48,8 @@ def encoders(
     """
     steps = []
     for name in NAMES:
-        if columns := [column for column, encoding in how.items() if encoding == name]:
+        # In the order of the features, whatever that of `how`: the package gives them in it.
+        if columns := [column for column in features.columns if how.get(column) == name]:
             _refuse_too_many(features, name, columns)
             steps.append((name, _encoder(name, features[columns], target_type, columns_as, seed), columns))
     return steps

@@ -136,7 +136,7 @@ def test_a_model_of_every_kind_goes_from_its_source_to_a_rebuild(context, tmp_pa
     assert retrain(context, "one", NAME, AS_OF, "a test", deploy=True).version == "1"
     for name in all_kinds.GROWING:
         assert f"{name} " in unknown_reason(context)
-    held_out = pd.read_parquet(Artifacts(context.home / "workspaces" / "one", NAME).predictions)
+    held_out = pd.read_parquet(Artifacts(context.home / "workspaces" / "one", NAME).served_predictions)
     rows = held_out_rows()
     address = f"{context.environment.router_addresses.url}/{NAME}"
     answers = live_answers(address, rows) | scored(context, rows, tmp_path)

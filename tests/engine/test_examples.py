@@ -49,9 +49,11 @@ def live(project: Path, request: Request) -> tuple[Context, pd.DataFrame]:
     name = request.model
     init(request, project, False)
     change_params(project, f"models.{name}.rollout", {"engine": "process"})
+    # The held-out rows stand for requests: what is served may not have learnt them.
+    change_params(project, f"models.{name}.evaluation.refit", False)
     context = Context.here()
     assert retrain(context, "one", name, context.params.model(name).as_of, "a test", deploy=True).version == "1"
-    return context, pd.read_parquet(Artifacts(context.home / "workspaces" / "one", name).predictions)
+    return context, pd.read_parquet(Artifacts(context.home / "workspaces" / "one", name).served_predictions)
 
 
 def answers(context: Context, name: str, rows: pd.DataFrame) -> list[Any]:

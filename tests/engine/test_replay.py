@@ -18,12 +18,12 @@ from pipeline.rollout.routing import route_file
 from pipeline.rollout.slots import predictions_folder
 from tests.support.endpoint import FLIPPED, LIMIT_S, agreed, one_engine
 
-REQUESTS = 300
+REQUESTS = 600
 
 
 @pytest.fixture
 def quiet(endpoint):
-    """Version 1 is live and has answered 300 requests; nobody asks any more."""
+    """Version 1 is live and has answered its requests; nobody asks any more."""
     endpoint.set(bake_s=0.2, drain_s=1, limits__error_rate=0.05, limits__p99_ms=None)
     endpoint.deploy("1", "all-at-once")
     with httpx.Client() as client:

@@ -225,3 +225,11 @@ def test_encodings_that_cannot_be_are_told_when_the_settings_are_read(churn, cha
     """What contradicts itself in params.yaml is named with its key."""
     found = faults(with_training(churn, **changed))
     assert [fault for fault in found if fault[0] == key and said in fault[1]], found
+
+
+def test_encodings_in_another_order_are_the_same_pipeline():
+    """The encodings come back from a file in the order of their names; the columns stay in that of the features, as the package gives them."""
+    features = pd.DataFrame({"size": ["s", "l"], "colour": ["red", "blue"], "age": ["1", "2"]})
+    how = dict.fromkeys(sorted(features), "ordinal")
+    ((_, _, columns),) = encodings.encoders(features, how, "binary", "ordered", 1)
+    assert columns == ["size", "colour", "age"]
