@@ -194,8 +194,11 @@ def test_the_last_value_is_the_one_whose_label_was_known():
     guesses = naive_guesses(regression(rows, naive=naive))
     assert guesses["last value"].values.tolist() == [7, 7, 1, 2, 3]
     assert guesses["median"].values.tolist() == [1.0] * 5
-    at_once = naive_guesses(regression(rows.drop(columns="decided_at"), naive=naive))
+    at_once = naive_guesses(regression(rows.assign(decided_at=seen), naive=naive))
     assert at_once["last value"].values.tolist() == [7, 1, 2, 3, 4]
+    assert "last value" not in naive_guesses(regression(rows.drop(columns="decided_at"), naive=naive)), (
+        "nobody knows when"
+    )
 
 
 def test_the_strongest_guess_counts():
@@ -203,7 +206,12 @@ def test_the_strongest_guess_counts():
     rng, seen = np.random.default_rng(0), pd.date_range("2024-01-01", periods=600, freq="1h", tz="UTC")
     series = pd.Series(np.cumsum(rng.normal(size=600)))
     rows = pd.DataFrame(
-        {"seen_at": seen, "left": series, "prediction": series.shift(1).fillna(0) + rng.normal(0, 0.3, 600)}
+        {
+            "seen_at": seen,
+            "decided_at": seen,
+            "left": series,
+            "prediction": series.shift(1).fillna(0) + rng.normal(0, 0.3, 600),
+        }
     )
     naive = {"mean": float(series.mean()), "median": float(series.median()), "last value": 0.0}
     score = float((rows.left - rows.prediction).abs().mean())
