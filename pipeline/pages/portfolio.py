@@ -26,7 +26,7 @@ from pipeline.ledger.rollout_events import MOVES, Undeployed
 from pipeline.ledger.slo_events import BudgetBurning, BudgetCalm
 from pipeline.ledger.store import Entry
 from pipeline.policy.freeze import all_frozen
-from pipeline.settings.models import time_of
+from pipeline.settings.models import Model, time_of
 
 COLUMNS = (
     *("model", "team", "state", "version", "as_of", "age_days", "live_since", "health", "drift", "looked_as_of"),
@@ -78,7 +78,7 @@ def lines(context: Context) -> list[dict[str, Any]]:
                 "as_of": as_of,
                 "age_days": round((now - time_of(as_of)).total_seconds() / 86_400, 1) if as_of else None,
                 "live_since": live.at if live is not None else None,
-                "health": burning[name].event.sentence() if burns else "within its budgets" if live else None,
+                "health": burning[name].event.sentence() if burns else _calm(block) if live else None,
                 "drift": look.event.verdict if look is not None else None,
                 "looked_as_of": look.event.as_of if look is not None else None,
                 "next_run": _next_run(block.schedule if block else None, now),
@@ -102,6 +102,11 @@ def _state(context: Context, name: str, live: bool, frozen: str) -> str:
     if name not in context.params.models:
         return "live, not in params.yaml" if live else "not in params.yaml"
     return "live" if live else "not live yet"
+
+
+def _calm(block: Model | None) -> str:
+    """The health of a live model no budget of which burns."""
+    return "within its budgets" if block is not None and block.slo is not None else "no objectives (slo)"
 
 
 def _next_run(schedule: Any, now: datetime) -> str | None:

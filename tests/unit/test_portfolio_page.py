@@ -14,8 +14,8 @@ from pipeline.ledger.events import DriftChecked, StepEnded, VersionRegistered
 from pipeline.ledger.freeze_events import Frozen
 from pipeline.ledger.receipt_events import DecisionSettled
 from pipeline.ledger.rollout_events import RolloutEnded
-from pipeline.ledger.slo_events import BudgetBurning
-from pipeline.ledger.store import KINDS, Ledger
+from pipeline.ledger.slo_events import BudgetBurning, BudgetCalm
+from pipeline.ledger.store import Ledger
 from pipeline.pages import portfolio
 from tests.support.decision_bodies import SETTLED
 from tests.support.slo_bodies import SLO_BODIES
@@ -60,7 +60,10 @@ def test_each_model_has_a_line_with_what_the_ledger_says_of_it(context):
         "ten hours in March, and those of February are another month's"
     )
     assert live["worth_this_month"] == SETTLED["saved"] - SETTLED["cost"]
-    assert KINDS["budget_burning"] is BudgetBurning
+    context.ledger.append(BudgetCalm.read(dict(SLO_BODIES)["budget_calm"]), "live-one")
+    assert portfolio.lines(context)[1]["health"] == "no objectives (slo)", (
+        "a model without the section promises nothing"
+    )
 
 
 def test_it_is_a_page_and_a_file(context):
