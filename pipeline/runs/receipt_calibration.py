@@ -43,6 +43,9 @@ class Calibration:
             return ""
         paid = sum(event.paid == "it paid" for event in self.settled)
         line = f"{len(self.settled)} decision{'s' if len(self.settled) > 1 else ''} settled, {paid} paid"
+        # Neither paid nor did not pay: its interval has the cost in it.
+        if opened := sum(each.low <= each.cost <= each.high for each in self.settled):
+            line += f", {opened} open"
         if not (known := self.known):
             return line
         share = f", {self.saved / self.expected:.2f} of what they expected" if self.expected > 0 else ""

@@ -120,5 +120,7 @@ def test_receipts_are_compared_with_what_they_expected_by_then(context):
     without = dict(context.ledger.events(DecisionSettled)[0].body, ahead=None)
     old = receipt_calibration.Calibration((DecisionSettled.read(without),))
     assert old.sentence() == "1 decision settled, 1 paid"
+    wide = DecisionSettled.read(without | {"low": -90.0, "high": 200.0})
+    assert receipt_calibration.Calibration((wide,)).sentence() == "1 decision settled, 0 paid, 1 open"
     assert "<circle" not in shown("churn", old)
     assert "No decision is settled yet" in receipts_page(context, "other")

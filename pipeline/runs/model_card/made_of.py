@@ -58,7 +58,7 @@ def data(known: Known) -> Section:
         f"{counts[name]:,} {words}"
         for name, words in (
             ("without_label", "lack a label"),
-            ("label_later", "got it later"),
+            ("label_later", "got their label after the as-of"),
             ("without_time", "have no event time"),
         )
         if counts.get(name)
@@ -71,7 +71,7 @@ def data(known: Known) -> Section:
         ("rows of the window", said(counts.get("in"))),
         ("left out", "; ".join(left_out) or ("none" if counts else NOT_RECORDED)),
         ("rows that break the contract", said(checked.get("quarantined"))),
-        ("rows learnt from", said(evaluation.get("trained_rows"))),
+        ("rows that the judged model learnt from", said(evaluation.get("trained_rows"))),
         ("rows held out", said(evaluation.get("rows"))),
         ("partitions", said(counts.get("partitions"))),
         ("label delay", _delay(checked.get("label_delay_s"))),
