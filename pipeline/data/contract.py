@@ -74,9 +74,11 @@ def check(name: str, model: Model, snapshot: Path, counts: Path, quarantine: Pat
 
 def _a_day(times: pd.Series, broken: np.ndarray) -> dict[str, tuple[int, int]]:
     """By day (rows in quarantine, all rows) of rows with these times, of which those numbered `broken` are in quarantine."""
-    days = times.dt.tz_convert("UTC").dt.strftime("%Y-%m-%d")
+    days = times.dt.tz_convert("UTC").dt.floor("D")
     bad = days.loc[broken].value_counts()
-    return {day: (int(bad.get(day, 0)), int(rows)) for day, rows in days.value_counts().sort_index().items()}
+    return {
+        f"{day:%Y-%m-%d}": (int(bad.get(day, 0)), int(rows)) for day, rows in days.value_counts().sort_index().items()
+    }
 
 
 def alike(rows: pd.DataFrame, model: Model) -> int:

@@ -47,5 +47,5 @@ def _groups(packaged: PackagedModel, rows: int) -> list[Group]:
     """The slices of the features and of `gates.slices.columns`; not those of times and free texts."""
     model, held_out = packaged.model, packaged.held_out
     columns = dict.fromkeys([*model.training.numeric, *model.training.categorical, *model.gates.slices.columns])
-    found = [group for column in columns for group in groups_of(held_out, column)]
-    return [group for group in found if rows <= group.rows.sum() < len(held_out)]
+    found = [group for column in columns for group in groups_of(held_out, column, rows)]
+    return [group for group in found if group.rows.sum() < len(held_out)]

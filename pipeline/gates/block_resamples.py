@@ -24,12 +24,14 @@ SEED = 0
 
 def time_blocks(times: pd.Series) -> np.ndarray:
     """The block of each row, int (rows,): its day, where there are days enough, else a part of the rows in the order of their time."""
-    days = times.to_numpy("datetime64[D]").astype("int64")
+    # Of a time with a zone pandas makes an object for each row.
+    moments = pd.DatetimeIndex(times).tz_convert(None) if times.dt.tz is not None else pd.DatetimeIndex(times)
+    days = moments.to_numpy().astype("datetime64[D]").astype("int64")
     known, day = np.unique(days, return_inverse=True)
     if len(known) >= FEWEST_BLOCKS:
         return day // -(-len(known) // MOST_BLOCKS)
     place = np.empty(len(times), "int64")
-    place[np.argsort(times.to_numpy(), kind="stable")] = np.arange(len(times))
+    place[np.argsort(moments.to_numpy(), kind="stable")] = np.arange(len(times))
     return place * min(FEWEST_BLOCKS, len(times)) // max(len(times), 1)
 
 
