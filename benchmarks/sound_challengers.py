@@ -1,106 +1,99 @@
-"""Gates: how often the comparison with the champion stops a model as good, and one worse by twice the tolerance; the time of all gates.
-
-A pair is a champion and a challenger that learnt from new samples of one world, and new held-out rows (harness/model_pairs.py). "No
-verdict" counts as not stopped.
-"""
+"""All gates on 30,000 held-out rows of flights, beside a champion of a week before; and sound challengers of other months, which none of them stops."""
 
 from __future__ import annotations
 
+import copy
 import json
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
+import yaml
 
 from benchmarks.limits import within_limit
-from harness.model_pairs import World
-from harness.project import CHURN, customers
-from pipeline.gates import champion, run
-from pipeline.gates.base import Verdict
+from demo.flights import flights_of_2013, source_folder
+from pipeline.gates import run
+from pipeline.gates.base import LiveFacts, Verdict
 from pipeline.settings.models import Model
 from pipeline.training import evaluate, fit, package, skops_file
 from pipeline.workspaces.dvc_graph import Artifacts
 
-PAIRS = 200
-# What the interval of 95 % leaves on both sides.
-NOMINAL = 0.05
-WORLDS = (
-    World("binary", "roc_auc", 0.01),
-    World("binary", "log_loss", 0.015),
-    World("binary", "average_precision", 0.01),
-    World("multiclass", "log_loss", 0.03),
-    World("multiclass", "macro_f1", 0.02),
-    World("regression", "mae", 0.02),
-    World("regression", "r2", 0.02),
-    World("binary", "roc_auc", 0.02, days=7, a_day=400),
-    World("binary", "roc_auc", 0.03, days=7, a_day=60, learnt=1_300),
-)
-HELD_OUT_ROWS = 30_000
+ROOT = Path(__file__).resolve().parents[1]
+NAME = "flight-delay"
+# The as-of of a challenger; its champion is a week older.
+TIMED, MONTHS = "2013-06-10", ("2013-04-08", "2013-06-17", "2013-09-16", "2013-12-30")
+HELD_OUT_DAYS, LIMIT_S = 35, 15
+# The flights' limit of 0.005 to the champion is for weeks of the demo: other gates are asked here.
+NOT_ASKED = ("champion",)
 
 
 def main() -> bool:
-    kept = []
-    for world in WORLDS:
-        name = f"{world.task} {world.metric}, {world.days * world.a_day:,} rows of {world.days} days"
-        equal, exact = _said(world, 0.0, (world.tolerance, 0.0))
-        (worse,) = _said(world, 2 * world.tolerance, (world.tolerance,))
-        none = sum(not verdict.judged for verdict in (*equal, *worse)) / (2 * PAIRS)
-        print(f"{name}: tolerance {world.tolerance:g}, no verdict {none:.1%}")
-        kept.append(within_limit(f"{name}, as good, tolerance 0, share stopped", _stopped(exact), NOMINAL))
-        kept.append(within_limit(f"{name}, as good, share stopped", _stopped(equal), NOMINAL))
-        kept.append(within_limit(f"{name}, worse, share stopped", _stopped(worse), 0.9, at_least=True))
-    kept.append(_times())
-    return all(kept)
+    flights = flights_of_2013(source_folder())
+    flights = flights[flights["late"].notna()].sort_values("scheduled_departure", ignore_index=True)
+    seconds, verdicts, rows = _judged(flights, TIMED, HELD_OUT_DAYS)
+    print(f"{len(verdicts)} gates on {rows:,} held-out rows: {seconds:.1f} s")
+    within_limit("seconds of all gates", seconds, LIMIT_S, binding=False)
+    stopped = [f"{TIMED} {verdict}" for verdict in verdicts if _stops(verdict)]
+    for as_of in MONTHS:
+        _, verdicts, rows = _judged(flights, as_of, 14)
+        found = [f"{as_of} {verdict}" for verdict in verdicts if _stops(verdict)]
+        warned = [verdict.gate for verdict in verdicts if verdict.word == "warned"]
+        print(
+            f"{as_of}: {len(verdicts)} gates on {rows:,} rows, stopped by {len(found)}, warned by {', '.join(warned) or 'none'}"
+        )
+        stopped += found
+    print("\n".join(stopped), end="\n" if stopped else "")
+    return within_limit("sound challengers that a gate stops", len(stopped), 0)
 
 
-def _said(world: World, worse: float, tolerances: tuple[float, ...]) -> list[list[Verdict]]:
-    """The verdicts of all pairs, with each of the tolerances."""
-    said: list[list[Verdict]] = [[] for _ in tolerances]
-    for number in range(PAIRS):
-        pair = world.pair(number, worse)
-        for found, tolerance in zip(said, tolerances, strict=True):
-            verdict = champion.verdict(replace(pair, model=world.settings(tolerance)))
-            assert verdict is not None
-            found.append(verdict)
-    return said
+def _stops(verdict: Verdict) -> bool:
+    return verdict.stops and verdict.gate not in NOT_ASKED
 
 
-def _stopped(verdicts: list[Verdict]) -> float:
-    return sum(not verdict.passed for verdict in verdicts) / len(verdicts)
+def _judged(flights: pd.DataFrame, as_of: str, held_out_days: float) -> tuple[float, list[Verdict], int]:
+    """(seconds of the gates, their verdicts, held-out rows) of the version as of that day."""
+    with tempfile.TemporaryDirectory() as folder:
+        before = (pd.Timestamp(as_of) - pd.Timedelta(days=7)).strftime("%Y-%m-%d")
+        champion = _built(_block(before, held_out_days), flights, Path(folder) / "champion")
+        block = _block(as_of, held_out_days)
+        files = _built(block, flights, Path(folder) / "challenger")
+        model = Model.model_validate(block)
+        answered = pd.read_parquet(champion.predictions)
+        features = [*model.training.numeric, *model.training.categorical]
+        importances = json.loads(champion.metrics.read_text(encoding="utf-8"))["importances"]
+        live = LiveFacts(answered[features].tail(model.gates.churn.rows), "", importances)
+        start = time.perf_counter()
+        verdicts = run.verdicts(model, files, champion.package, "1", live=live)
+        return time.perf_counter() - start, verdicts, len(pd.read_parquet(files.predictions))
 
 
-def _times() -> bool:
-    """All gates on many held-out rows, with a champion."""
-    model = Model.model_validate(CHURN)
-    rows = _many_rows()
-    with tempfile.TemporaryDirectory() as made:
-        files = Artifacts(Path(made), "churn")
-        files.folder.mkdir(parents=True)
-        skops_file.save(fit.fit(rows, model), files.model)
-        evaluate.evaluate(model, rows, files.model, files.predictions, files.reference, files.metrics)
-        package.build("churn", model, files.model, files.predictions, files.package, files.snapshot)
-        held_out = len(pd.read_parquet(files.predictions))
-        report = {
-            "in": len(rows),
-            "kept": len(rows),
-            "quarantined": 0,
-            "held_out": held_out,
-            "faults": [],
-            "missing": [],
-        }
-        files.validation.write_text(json.dumps(report))
-        begun = time.perf_counter()
-        verdicts = run.verdicts(model, files, files.package, "7")
-        took = time.perf_counter() - begun
-    for verdict in verdicts:
-        print(verdict)
-    return within_limit(f"all gates on {held_out:,} held-out rows, s", took, 15.0, binding=False)
+def _block(as_of: str, held_out_days: float) -> dict[str, Any]:
+    """The settings of the repository's model, with slices and groups."""
+    block = copy.deepcopy(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["models"][NAME])
+    block["as_of"] = f"{as_of}T00:00:00Z"
+    block["evaluation"]["holdout_days"] = held_out_days
+    block["gates"]["slices"] = {"columns": ["carrier", "origin", "dest"]}
+    # Airports differ, and are no people.
+    block["gates"]["fairness"] = {"columns": ["origin"], "demographic_parity": 0.5, "equalised_odds": 0.5}
+    return block
 
 
-def _many_rows() -> pd.DataFrame:
-    rows = customers(days=29, a_day=round(HELD_OUT_ROWS / 7))
-    rows["seen_at"] += pd.Timestamp("2024-03-01", tz="UTC") - pd.Timestamp("2024-01-30", tz="UTC")
-    return rows.assign(decided_at=rows.seen_at + np.timedelta64(2, "D"))
+def _built(block: dict[str, Any], flights: pd.DataFrame, folder: Path) -> Artifacts:
+    """What the stages make of the window's rows; the data's gates are not asked."""
+    files, model = Artifacts(folder, NAME), Model.model_validate(block)
+    files.folder.mkdir(parents=True)
+    at, begin = flights["scheduled_departure"], pd.Timestamp(model.as_of) - pd.Timedelta(days=model.source.window_days)
+    rows = flights[(at >= begin) & (at < model.as_of)].reset_index(drop=True)
+    skops_file.save(fit.fit(rows, model), files.model)
+    evaluate.evaluate(model, rows, files.model, files.predictions, files.reference, files.metrics)
+    package.build(NAME, model, files.model, files.predictions, files.package, files.snapshot)
+    days = {"median": None, "history": 0, "off": {}}
+    report = {"in": len(rows), "kept": len(rows), "quarantined": 0, "faults": [], "missing": [], "days": days}
+    files.validation.write_text(json.dumps(report), encoding="utf-8")
+    return files
+
+
+if __name__ == "__main__":
+    main()

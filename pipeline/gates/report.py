@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.gates import calibration, reliability_picture
 from pipeline.gates.base import Table, Verdict
 from pipeline.html.templates import rendered
 
@@ -19,28 +20,42 @@ ORDER = ("FAILED", "warned", "no verdict", "passed")
 LOOKS = {"FAILED": "bad", "warned": "bad", "no verdict": "quiet", "passed": "good"}
 
 
-def markdown(model: str, run: str, verdicts: Sequence[Verdict]) -> str:
-    """The report as Markdown."""
+def pictures(verdicts: Sequence[Verdict]) -> dict[str, str]:
+    """The SVG of each verdict that has one, by the gate's name."""
+    return {
+        verdict.gate: reliability_picture.picture(verdict.table)
+        for verdict in verdicts
+        if verdict.gate == "calibration" and verdict.table and verdict.table.columns == calibration.COLUMNS
+    }
+
+
+def markdown(model: str, run: str, verdicts: Sequence[Verdict], files: Sequence[str] = ()) -> str:
+    """The report as Markdown. `files` are the pictures beside it, which it links."""
     lines = [f"# Gates of {model}", "", f"Run `{run}`: {sentence(verdicts)}.", ""]
     lines += _rows(("gate", "verdict", "observed", "limit", "reason"), [_cells(each) for each in ordered(verdicts)])
+    if files:
+        lines += ["", "Pictures: " + ", ".join(f"[{file}]({file})" for file in files)]
     for verdict in ordered(verdicts):
         if verdict.table is not None and verdict.table.rows:
             lines += ["", f"## {verdict.gate}", "", *_rows(verdict.table.columns, _table_cells(verdict.table))]
     return "\n".join(lines) + "\n"
 
 
-def html(model: str, run: str, verdicts: Sequence[Verdict]) -> str:
-    """The report as a page."""
+def html(model: str, run: str, verdicts: Sequence[Verdict], moves: str = "") -> str:
+    """The report as a page. `moves` is the SVG of what moves the version's predictions; '' where nobody has it."""
+    drawn = pictures(verdicts)
     shown = [
         {
             "cells": _cells(verdict),
             "look": LOOKS[verdict.word],
             "columns": verdict.table.columns if verdict.table else (),
             "rows": _table_cells(verdict.table) if verdict.table else [],
+            "picture": drawn.get(verdict.gate, ""),
         }
         for verdict in ordered(verdicts)
     ]
     facts: dict[str, Any] = {"model": model, "run": run, "sentence": sentence(verdicts), "verdicts": shown}
+    facts["moves"] = moves
     return rendered(Path(__file__).with_name("report.html"), facts)
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.registry.lookups import model_version, refused
-from pipeline.registry.versions import Registry
+from pipeline.registry.versions import RUN_TAG, Registry
 from pipeline.settings import yaml_file
 
 FOLDER = "explanation"
 SHAP, INTERVALS = f"{FOLDER}/shap.json", f"{FOLDER}/intervals.json"
+SHAP_PICTURE, RELIABILITY_PICTURE = f"{FOLDER}/shap.svg", f"{FOLDER}/reliability.svg"
 CARD, CARD_PAGE = "card.md", "card.html"
 # The small files of a version's run that a card is made of.
 FILES = (
@@ -65,16 +66,35 @@ def read(registry: Registry, name: str, version: str) -> CardRecords:
     return CardRecords(version, registered.run_id, dict(registered.tags), own, files)
 
 
-def is_kept(registry: Registry, name: str, version: str) -> bool:
-    """Whether the version has a card among its artifacts. Raises RegistryError."""
+def kept(registry: Registry, name: str, version: str) -> set[str]:
+    """The version's artifacts that a card has to do with, by their path. Raises RegistryError."""
     from mlflow.exceptions import MlflowException
 
     client = registry.client()
     run = model_version(client, name, version).run_id
     try:
-        return any(item.path == CARD for item in client.list_artifacts(run))
+        return {item.path for folder in (None, FOLDER) for item in client.list_artifacts(run, folder)}
     except (MlflowException, OSError) as error:
         raise refused(registry.uri, error) from error
+
+
+def shap_of_run(registry: Registry, name: str, run: str) -> dict[str, Any]:
+    """SHAP of the newest record of a ledger's run; {} where MLflow has none. Raises RegistryError."""
+    from mlflow.exceptions import MlflowException
+
+    client = registry.client()
+    try:
+        experiment = client.get_experiment_by_name(name)
+        same = f"tags.`{RUN_TAG}` = '{run}'"
+        found = client.search_runs([experiment.experiment_id], same, max_results=1) if experiment else []
+        for recorded in found:
+            if any(item.path == SHAP for item in client.list_artifacts(recorded.info.run_id, FOLDER)):
+                with tempfile.TemporaryDirectory() as aside:
+                    path = Path(client.download_artifacts(recorded.info.run_id, SHAP, aside))
+                    return json.loads(path.read_text(encoding="utf-8"))
+    except (MlflowException, OSError, ValueError) as error:
+        raise refused(registry.uri, error) from error
+    return {}
 
 
 def keep(registry: Registry, name: str, version: str, texts: Mapping[str, str]) -> None:

@@ -18,6 +18,7 @@ from pipeline.gates import bill_of_materials, report
 from pipeline.gates.base import Verdict
 from pipeline.gates.serving_packages import base_image, serving_packages
 from pipeline.registry import logged_model
+from pipeline.registry.card_records import RELIABILITY_PICTURE, SHAP_PICTURE
 from pipeline.registry.packages import package_digest
 from pipeline.registry.versions import (
     AS_OF_TAG,
@@ -52,21 +53,31 @@ NO_MODEL = "none"
 ENCODINGS_TAG = "perennial.encodings"
 
 
-def record(registry: Registry, workspace: Workspace, model: Model, verdicts: list[Verdict], origin: str) -> str:
-    """Logs a run's params, data, metrics and verdicts to MLflow and returns the MLflow run's id."""
+def record(
+    registry: Registry,
+    workspace: Workspace,
+    model: Model,
+    verdicts: list[Verdict],
+    origin: str,
+    explained: Mapping[str, str] | None = None,
+) -> str:
+    """Logs a run's params, data, metrics and verdicts to MLflow and returns the MLflow run's id.
+
+    `explained` are the texts of what moves the model's predictions, by their path among the artifacts.
+    """
     evaluation = Evaluation.read(workspace.files.metrics)
     figures = {**evaluation.metrics, **{f"baseline_{name}": value for name, value in evaluation.baseline.items()}}
     choice = Choice.read(evaluation.encodings)
     figures |= {f"encoding {name} {choice.metric}": score for name, score in choice.scores.items()}
     tags = _tags(workspace, origin) | ({ENCODINGS_TAG: str(choice)} if str(choice) else {})
     options = {f"search.chosen.{name}": str(value) for name, value in evaluation.search.get("chosen", {}).items()}
-    return _record(registry, workspace, model, verdicts, tags, figures, options)
+    return _record(registry, workspace, model, verdicts, tags, figures, options, explained or {})
 
 
 def record_refused(registry: Registry, workspace: Workspace, model: Model, verdicts: list[Verdict], origin: str) -> str:
     """The same for a run that stopped at its data: the verdicts, and the quarantined rows for the person who corrects them."""
     tags = _run_tags(workspace, origin) | {DIGEST_TAG: NO_MODEL}
-    return _record(registry, workspace, model, verdicts, tags, {})
+    return _record(registry, workspace, model, verdicts, tags, {}, {}, {})
 
 
 def _record(
@@ -76,7 +87,8 @@ def _record(
     verdicts: list[Verdict],
     tags: dict[str, str],
     figures: dict[str, float],
-    chosen: Mapping[str, str] | None = None,
+    chosen: Mapping[str, str],
+    explained: Mapping[str, str],
 ) -> str:
     import mlflow
 
@@ -95,15 +107,15 @@ def _record(
     ) as run:
         mlflow.set_tags(tags | {f"{GATE_TAG}{v.gate}": str(v) for v in verdicts})
         if not earlier:
-            mlflow.log_params(_flat(model) | dict(chosen or {}))
+            mlflow.log_params(_flat(model) | dict(chosen))
             if figures:
                 mlflow.log_input(_dataset(workspace, model), context="training")
         # Beside the verdicts in words: figures that a search can compare, `metrics.`gate.champion` > 0`.
         observed = {f"{GATE_TAG}{v.gate}": v.observed for v in verdicts if v.has_figure and math.isfinite(v.observed)}
         mlflow.log_metrics({k: v for k, v in (figures | observed).items() if v == v})
         mlflow.log_dict({"verdicts": [v.as_dict() for v in verdicts]}, "gates.json")
-        mlflow.log_text(report.markdown(workspace.model, workspace.run, verdicts), report.MARKDOWN)
-        mlflow.log_text(report.html(workspace.model, workspace.run, verdicts), report.HTML)
+        for path, text in _report(workspace, verdicts, explained).items():
+            mlflow.log_text(text, path)
         mlflow.log_dict(dvc_remote.partitions(workspace.folder, workspace.data_version()), "partitions.json")
         mlflow.log_dict(environment(), "environment.json")
         if figures:
@@ -111,6 +123,16 @@ def _record(
         for file in _files(workspace, evaluated=bool(figures)):
             mlflow.log_artifact(str(file))
         return run.info.run_id
+
+
+def _report(workspace: Workspace, verdicts: list[Verdict], explained: Mapping[str, str]) -> dict[str, str]:
+    """The gates' report and its pictures, as texts by their path."""
+    drawn = report.pictures(verdicts)
+    texts = {**explained, **({RELIABILITY_PICTURE: drawn["calibration"]} if "calibration" in drawn else {})}
+    names, pictures = (workspace.model, workspace.run, verdicts), [path for path in texts if path.endswith(".svg")]
+    texts[report.MARKDOWN] = report.markdown(*names, pictures)
+    texts[report.HTML] = report.html(*names, texts.get(SHAP_PICTURE, ""))
+    return texts
 
 
 def _files(workspace: Workspace, *, evaluated: bool) -> list[Path]:

@@ -5,42 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from pipeline.html.picture import WIDTH, framed
 from pipeline.training.explanation import SHAP, Explanation
 
 COLUMNS = 15
-MARGIN = 12.0
-WIDTH, NAMES, FIGURES, LINE, TOP = 860.0, 220.0, 90.0, 30.0, 64.0
+NAMES, FIGURES, LINE, TOP = 220.0, 90.0, 30.0, 64.0
 # Letters of a name that fit before the points.
 LETTERS = 30
 HALF = 10.0
 BINS = 80
 LOW, HIGH, NO_ORDER = (61, 126, 166), (214, 97, 62), "#8a94a0"
-# With its own ground: the page around it need not follow the reader's scheme.
-STYLE = (
-    ".explanation .ground{fill:#fff}.explanation text{font:13px system-ui,sans-serif;fill:#1f2328}.explanation .quiet{fill:#5b6773}"
-    ".explanation line{stroke:#aab4be}"
-    "@media(prefers-color-scheme:dark){.explanation text{fill:#e6edf3}.explanation .quiet{fill:#9aa7b3}"
-    ".explanation line{stroke:#4a545e}.explanation .ground{fill:#14181d}}"
-)
 
 
 def picture(explanation: Explanation, title: str) -> str:
     """The SVG, which reads in a light and in a dark page. The same explanation gives the same bytes."""
     shown = list(explanation.importance.items())[:COLUMNS]
     height = TOP + LINE * len(shown) + 34
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="explanation" viewBox="{-MARGIN:g} 0 {WIDTH + 2 * MARGIN:g} {height:g}" role="img" '
-        f'aria-label="{escape(title)}" style="width:100%;max-width:{WIDTH:g}px">',
-        f'<style>{STYLE}</style><rect class="ground" x="{-MARGIN:g}" width="{WIDTH + 2 * MARGIN:g}" height="{height:g}"/>',
-        f'<text x="0" y="16" font-weight="600">{escape(title)}</text>',
-        f'<text x="0" y="36" class="quiet">{escape(explanation.why)}</text>',
-    ]
     drawn = _points if explanation.how == SHAP else _bars
-    parts += drawn(explanation, shown)
     left = len(explanation.importance) - len(shown)
     note = f"{left} more with less" if left > 0 else ""
-    parts.append(f'<text x="0" y="{height - 6:g}" class="quiet">{note}</text></svg>')
-    return "".join(parts) + "\n"
+    last = f'<text x="0" y="{height - 6:g}" class="quiet">{note}</text>'
+    return framed(title, explanation.why, [*drawn(explanation, shown), last], height)
 
 
 def _name(column: str, size: float, y: float) -> str:

@@ -143,6 +143,7 @@ def check_gates(context: Context, folder: str, backfill: bool = False, accept_sc
     """
     from pipeline.gates import run as gates
     from pipeline.registry import record
+    from pipeline.runs.model_card import keep
 
     opened = workspace_transfer.current_workspace(context, folder)
     model = _settings(context, opened)
@@ -153,7 +154,9 @@ def check_gates(context: Context, folder: str, backfill: bool = False, accept_sc
     known = live_facts.live_facts(context, opened.model, model, live) if live else None
     verdicts = gates.verdicts(model, opened.files, package, champion, backfill, accept_schema_change, trained_to, known)
     _record_verdicts(context, opened, verdicts)
-    mlflow_run = record.record(context.registry, opened, model, verdicts, _origin(backfill))
+    # Also of a version that is stopped: the picture shows what it leans on.
+    explained = keep.explained(opened.model, model, opened.files)
+    mlflow_run = record.record(context.registry, opened, model, verdicts, _origin(backfill), explained)
     gates.refuse_failed(opened.model, verdicts)
     return mlflow_run
 

@@ -1,16 +1,27 @@
 """What MLflow has of a run's gates: the report that people read, and figures that a search compares."""
 
+from pathlib import Path
+
 from pipeline.context import Context
-from pipeline.registry import trained_rows
+from pipeline.registry import card_records, trained_rows
 
 
-def test_mlflow_has_the_report_and_finds_a_run_by_a_gate(version_one):
-    """A gate's word and its figure find the run, the report is beside it, and MLflow knows which rows the version learnt."""
+def test_mlflow_has_the_report_and_finds_a_run_by_a_gate(version_one, tmp_path):
+    """A gate's word and its figure find the run, the report with its pictures is beside it, and MLflow knows which rows the version learnt."""
     registry = Context.here().registry
     client = registry.client()
     run = client.get_run(client.get_model_version("churn", "1").run_id)
     searched = "tags.`gate.naive_baseline` LIKE 'passed%' and metrics.`gate.naive_baseline` > 0.2"
     assert [each.info.run_id for each in client.search_runs([run.info.experiment_id], searched)] == [run.info.run_id]
     assert {"gates.md", "gates.html", "gates.json"} <= {file.path for file in client.list_artifacts(run.info.run_id)}
+    pictures = {file.path for file in client.list_artifacts(run.info.run_id, "explanation")}
+    assert {"explanation/shap.svg", "explanation/shap.json", "explanation/reliability.svg"} <= pictures
+    page = Path(client.download_artifacts(run.info.run_id, "gates.html", tmp_path)).read_text()
+    assert 'id="moves"><svg' in page and "Reliability: how often it came true" in page
+    assert (
+        "](explanation/shap.svg)" in Path(client.download_artifacts(run.info.run_id, "gates.md", tmp_path)).read_text()
+    )
+    assert card_records.shap_of_run(registry, "churn", run.data.tags["perennial.run"])["how"] == "SHAP"
+    assert card_records.shap_of_run(registry, "churn", "another run") == {}
     assert trained_rows.trained_to(registry, "churn", "1") == "2024-02-23T00:00:00+00:00"
     assert trained_rows.trained_to(registry, "churn", "99") is None

@@ -127,9 +127,10 @@ def test_what_is_lost_is_said_and_nothing_else_fails(project, version_one, caplo
     assert found["Metrics"]["notes"] == found["What moves its predictions"]["notes"] == ["Not recorded."]
     assert found["Data"]["facts"]["source"] == "not recorded" and found["Gates"]["tables"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(card_records, "is_kept", lambda *_: False)
+        patch.setattr(card_records, "kept", lambda *_: set())
         keep(context, "churn", "1", context.params.model("churn"), Artifacts(project, "nothing"))
-    assert "version 1 of churn gets no explanation: FileNotFoundError" in caplog.text
+    assert "the run of churn gets no explanation: FileNotFoundError" in caplog.text
+    assert "version 1 of churn gets no intervals: FileNotFoundError" in caplog.text
 
 
 @trained

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from pipeline.gates import report
 from pipeline.gates.base import Verdict
 from pipeline.registry.card_records import INTERVALS, SHAP
 from pipeline.runs.explanation_picture import picture
@@ -82,7 +83,8 @@ def gates(known: Known) -> Section:
     ]
     columns = ["gate", "verdict", "observed", "95 % interval", "limit", "reason"]
     others = [verdict for verdict in known.verdicts if not verdict.gate.startswith(PARTS)]
-    return Section("Gates", tables=[CardTable(columns, rows), *_tables(others)] if rows else [])
+    drawn = "".join(report.pictures(known.verdicts).values())
+    return Section("Gates", tables=[CardTable(columns, rows), *_tables(others)] if rows else [], picture=drawn)
 
 
 def _tables(verdicts: Sequence[Verdict]) -> list[CardTable]:

@@ -1,4 +1,4 @@
-"""Puts a new version's explanation, the intervals of its metrics, and its card into MLflow.
+"""What moves a version's predictions, the intervals of its metrics, and its card, for MLflow.
 
 They are for people: where one cannot be made, the run goes on, its log says why, and the card says that it is not recorded.
 """
@@ -15,7 +15,7 @@ from pipeline.context import Context
 from pipeline.errors import PerennialError
 from pipeline.monitoring import quality_interval
 from pipeline.registry import card_records
-from pipeline.registry.card_records import CARD, CARD_PAGE, FOLDER, INTERVALS, SHAP
+from pipeline.registry.card_records import CARD, CARD_PAGE, INTERVALS, SHAP, SHAP_PICTURE
 from pipeline.runs.explanation_picture import picture
 from pipeline.runs.model_card.card import card, html, markdown
 from pipeline.serving.runtime import Runtime
@@ -33,12 +33,15 @@ def keep(context: Context, name: str, version: str, model: Model, files: Artifac
     """Of the version that the run with these files has registered. A run that is done again changes nothing of an earlier version."""
     texts: Mapping[str, str] = {}
     try:
-        if card_records.is_kept(context.registry, name, version):
+        there = card_records.kept(context.registry, name, version)
+        if CARD in there:
             return
-        texts = explained(name, version, model, files)
+        # A run of before the gates' report had the picture has none yet.
+        texts = {} if SHAP in there else explained(name, model, files)
+        texts = {**texts, **measured(model, files)}
     except Exception as error:
         # The estimator and its runtime may be anybody's: whatever fails there is no reason to lose the run.
-        log.warning("version %s of %s gets no explanation: %s: %s", version, name, type(error).__name__, error)
+        log.warning("version %s of %s gets no intervals: %s: %s", version, name, type(error).__name__, error)
     try:
         card_records.keep(context.registry, name, version, texts)
         keep_card(context, name, version)
@@ -52,17 +55,23 @@ def keep_card(context: Context, name: str, version: str) -> None:
     card_records.keep(context.registry, name, version, {CARD: markdown(made), CARD_PAGE: html(made)})
 
 
-def explained(name: str, version: str, model: Model, files: Artifacts) -> Mapping[str, str]:
-    """What moves the version's predictions, as figures and as a picture, and its metrics' intervals: texts by their path in MLflow."""
+def explained(name: str, model: Model, files: Artifacts) -> Mapping[str, str]:
+    """What moves the packaged model's predictions, as figures and as a picture: texts by their path in MLflow; none where it fails."""
+    try:
+        evaluation, held_out = Evaluation.read(files.metrics), pd.read_parquet(files.predictions)
+        found = explanation(Runtime.load(files.package), held_out, evaluation, model.training.seed)
+    except Exception as error:
+        log.warning("the run of %s gets no explanation: %s: %s", name, type(error).__name__, error)
+        return {}
+    log.info("what moves the predictions of %s: %s", name, found.why)
+    drawn = picture(found, f"{name}: what moves its predictions")
+    return {SHAP: json.dumps(found.as_dict()) + "\n", SHAP_PICTURE: drawn}
+
+
+def measured(model: Model, files: Artifacts) -> Mapping[str, str]:
+    """The intervals of the version's metrics, in the same form."""
     evaluation, held_out = Evaluation.read(files.metrics), pd.read_parquet(files.predictions)
-    found = explanation(Runtime.load(files.package), held_out, evaluation, model.training.seed)
-    log.info("what moves the predictions of version %s: %s", version, found.why)
-    title = f"{name} version {version}: what moves its predictions"
-    return {
-        SHAP: json.dumps(found.as_dict()) + "\n",
-        f"{FOLDER}/shap.svg": picture(found, title),
-        INTERVALS: json.dumps(intervals(model, held_out, evaluation), indent=1) + "\n",
-    }
+    return {INTERVALS: json.dumps(intervals(model, held_out, evaluation), indent=1) + "\n"}
 
 
 def intervals(model: Model, held_out: pd.DataFrame, evaluation: Evaluation) -> dict[str, list[float]]:
