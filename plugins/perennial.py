@@ -122,6 +122,13 @@ def create_page():
 
         return lines(Context.here())
 
+    @page.get("/plotly.js", dependencies=[Depends(get_user)])
+    def plotly_script():
+        from pipeline.pages import charts
+
+        headers = {"cache-control": charts.CACHE}
+        return FileResponse(charts.script(), media_type="text/javascript", headers=headers)
+
     @page.get("/audit/{model}", response_class=HTMLResponse, dependencies=[Depends(get_user)])
     def audit(model: str, kind: str = ""):
         from pipeline.context import Context
