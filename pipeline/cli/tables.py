@@ -242,7 +242,21 @@ def drift(verdict: DriftVerdict) -> str:
             *("-" if f.get(side) is None else f"{f[side]:.1%}" for side in ("missing_before", "missing_now")),
             "moved" if f["moved"] else "" if f["judged"] else "no verdict",
         )
-    return f"{first}\n{text(rows)}"
+    return f"{first}\n{text(rows)}" + (f"\n{_slices(verdict)}" if verdict.slices else "")
+
+
+def _slices(verdict: DriftVerdict) -> str:
+    rows = table("slice", ">rows before", ">now", "furthest", ">times its limit", "")
+    for of in sorted((of.as_dict() for of in verdict.slices), key=lambda of: -(of["times_limit"] or 0.0)):
+        rows.add_row(
+            of["slice"],
+            f"{of['rows_before']:,}",
+            "-" if of["rows_now"] is None else f"{of['rows_now']:,}",
+            of["furthest"] or "-",
+            "-" if of["times_limit"] is None else f"{of['times_limit']:.2f}",
+            "" if of["verdict"] == "not moved" else of["verdict"],
+        )
+    return text(rows)
 
 
 def drift_check(check: DriftCheck) -> str:

@@ -20,14 +20,22 @@ if TYPE_CHECKING:
 def window_profile(
     context: Context, name: str, version: str, digest: str, start: datetime, end: datetime
 ) -> LoggedProfile:
-    """Of all requests with event time in [start, end), in the buckets of the version whose package has the `digest`."""
-    from pipeline.monitoring import log_profiles
-    from pipeline.monitoring.profiles.kept import Kept
+    """Of all requests with event time in [start, end), in the buckets of the version whose package has the `digest`, and of that version's answers."""
+    from pipeline.ledger.package_of_version import PackageOfVersion
+    from pipeline.ledger.timeline import number_is_its_own_since
+    from pipeline.monitoring import answer_profile, log_profiles
+    from pipeline.monitoring.profiles.kept import Answered, Kept
+    from pipeline.serving import contents
+    from pipeline.serving.runtime import schema_of
 
-    schema = schema_of_version(context, name, version, digest)
+    package = contents.read(context.registry.package_folder(name, version, digest))
+    schema = schema_of(package)
     learnt = {column.name: column.learnt for column in schema.columns if column.learnt is not None}
-    layout = reference_of_version(context, name, version, digest, schema).layout
-    kept = Kept(context.home / "profiles" / f"{name}.db", layout, learnt)
+    reference = reference_of_version(context, name, version, digest, schema)
+    layout = answer_profile.with_answers(reference.layout, reference.answers, package.manifest.get("classes", ()))
+    since = number_is_its_own_since(context.ledger, name, PackageOfVersion(version, digest))
+    answered = Answered(version, digest, since)
+    kept = Kept(context.home / "profiles" / f"{name}.db", layout, learnt, answered)
     return log_profiles.logged_profile(predictions_folder(context.home, name), kept, start, end)
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.monitoring.answer_profile import ANSWERS
+from pipeline.monitoring.profiles.profile import Profile
 from pipeline.training.tasks import PROBABILITIES, Answers
 
 if TYPE_CHECKING:
@@ -55,10 +57,21 @@ def held_out_answers(answered: pd.DataFrame, classes: Sequence[str] = ()) -> dic
     }
 
 
+def counted_shift(
+    profile: Profile, summed: float, kept: Mapping[str, Any], classes: Sequence[str] = ()
+) -> AnswerShift | None:
+    """Of the profile of a window, which has the answers as its column ANSWERS, and their sum. None for too few, or where it has none."""
+    before = np.array(kept["shares"]) if kept else np.empty(0)
+    if ANSWERS not in profile.cells or not len(before):
+        return None
+    counts = profile.cells[ANSWERS][: len(before)]
+    if counts.sum() < FEWEST:
+        return None
+    return _shift(kept, counts / counts.sum(), summed / counts.sum(), int(counts.sum()), classes)
+
+
 def shift(requests: pd.DataFrame, kept: Mapping[str, Any], classes: Sequence[str] = ()) -> AnswerShift | None:
     """Of answered requests, as the prediction log has them. None for too few, or without the probabilities of their classes."""
-    from scipy.spatial.distance import jensenshannon
-
     if len(requests) < FEWEST or not kept:
         return None
     if classes and (PROBABILITIES not in requests.columns or requests[PROBABILITIES].isna().any()):
@@ -67,11 +80,18 @@ def shift(requests: pd.DataFrame, kept: Mapping[str, Any], classes: Sequence[str
     now = _of_classes(answers) if classes else _of_numbers(answers, np.array(kept["edges"]))
     if len(now) != len(before) or not np.isfinite(answers.values).all():
         return None
+    return _shift(kept, now, float(answers.values.mean()), len(requests), classes)
+
+
+def _shift(kept: Mapping[str, Any], now: np.ndarray, mean: float, rows: int, classes: Sequence[str]) -> AnswerShift:
+    from scipy.spatial.distance import jensenshannon
+
+    before = np.array(kept["shares"])
     distance = float(jensenshannon(before, now))
     if not classes:
-        return AnswerShift(kept["mean"], float(answers.values.mean()), distance, len(requests))
+        return AnswerShift(kept["mean"], mean, distance, rows)
     most = int(np.abs(now - before).argmax())
-    return AnswerShift(float(before[most]), float(now[most]), distance, len(requests), classes[most])
+    return AnswerShift(float(before[most]), float(now[most]), distance, rows, classes[most])
 
 
 def _edges(values: np.ndarray) -> np.ndarray:

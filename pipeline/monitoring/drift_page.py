@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.html.templates import rendered
+from pipeline.monitoring.answer_profile import ANSWERS, with_answers
 from pipeline.monitoring.drift import DriftVerdict, FeatureDrift
-from pipeline.monitoring.profiles.layout import SPECIAL, ColumnLayout
+from pipeline.monitoring.profiles.layout import SPECIAL, ColumnLayout, Layout
 from pipeline.monitoring.profiles.profile import Profile
 from pipeline.monitoring.profiles.reference import Reference
 
@@ -20,12 +21,13 @@ HIGHEST = 3.0
 
 @dataclass(frozen=True)
 class Sides:
-    """What was compared, and what people call it."""
+    """What was compared, and what people call it; `classes` are those of a model that names its answers."""
 
     reference: Reference
     now: Profile
     reference_name: str
     now_name: str
+    classes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ def drift_page(
             "said": said,
             "data": data,
             "evidently_file": evidently_file,
+            "slices": sorted((of.as_dict() for of in verdict.slices), key=_far, reverse=True),
+            "answers": _answers(sides),
             "features": [
                 {
                     **_feature(sides, feature, columns.get(feature.feature)),
@@ -71,6 +75,27 @@ def drift_page(
             ],
         },
     )
+
+
+def _far(of: Mapping[str, Any]) -> tuple[bool, float]:
+    return of["verdict"] == "moved", of["times_limit"] or 0.0
+
+
+def _answers(sides: Sides) -> dict[str, Any] | None:
+    """The shares of the answers to the held-out rows and of those of the window, by bucket or class; None where they were not counted."""
+    kept = sides.reference.answers
+    columns = with_answers(Layout(()), kept, sides.classes).columns
+    if not columns or ANSWERS not in sides.now.cells:
+        return None
+    counts = sides.now.cells[ANSWERS][: len(kept["shares"])]
+    if not counts.sum():
+        return None
+    now = (counts / counts.sum()).tolist()
+    names = [_bucket_name(columns[0], bucket) for bucket in range(len(now))]
+    buckets = [
+        {"name": name, "before": was, "now": is_} for name, was, is_ in zip(names, kept["shares"], now, strict=True)
+    ]
+    return {"rows": int(counts.sum()), "buckets": buckets, "most": max(*now, *kept["shares"]) or 1.0}
 
 
 def _feature(sides: Sides, feature: FeatureDrift, column: ColumnLayout | None) -> dict[str, Any]:

@@ -36,12 +36,16 @@ def of_training(rows: pd.DataFrame, model: Model, doubles: Collection[str]) -> R
     taken = frames.numbers_of(rows, model, doubles)
     texts = {name: rows[name].where(rows[name] != frames.MISSING_CATEGORY) for name in categorical}
     taken = pd.concat([taken, pd.DataFrame(texts, index=rows.index)], axis=1)
-    return reference_of(taken, numeric, categorical, rows[model.source.event_time])
+    return reference_of(taken, numeric, categorical, rows[model.source.event_time], model.monitor.slices)
 
 
 def whole_of(file: Path, model: Model, doubles: Collection[str]) -> Reference:
-    """The reference of a version by the file of its sample. A version from before profiles has the sample's."""
-    return kept_in(file) or of_training(pd.read_parquet(file), model, doubles)
+    """The reference of a version by the file of its sample. A version from before profiles has the sample's, and one from before
+    `monitor.slices` named a column has its slices of the sample."""
+    kept = kept_in(file)
+    if kept is None:
+        return of_training(pd.read_parquet(file), model, doubles)
+    return kept.sliced_by(model.monitor.slices, lambda: of_training(pd.read_parquet(file), model, doubles))
 
 
 def watched(whole: Reference, model: Model) -> Reference:

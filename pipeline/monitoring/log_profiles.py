@@ -18,6 +18,7 @@ import numpy as np
 
 from pipeline.data.sql import quoted
 from pipeline.monitoring import log_queries
+from pipeline.monitoring.answer_profile import ANSWERS
 from pipeline.monitoring.log_reader import LogFiles
 from pipeline.monitoring.profiles.counting import profiles
 from pipeline.monitoring.profiles.kept import Counted, Kept
@@ -32,20 +33,24 @@ TAIL_BYTES = 65_536
 
 @dataclass(frozen=True)
 class LoggedProfile:
-    """The profile of a span of the log; the whole log has `logged` rows. Golden requests count in neither."""
+    """The profile of a span of the log; the whole log has `logged` rows. Golden requests count in neither. `answers` is the sum of the answers
+    that the profile's column ANSWERS counts, where it has one."""
 
     profile: Profile
     logged: int
     without_event_time: int
+    answers: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         cells = {name: counts.tolist() for name, counts in self.profile.cells.items()}
-        return {"rows": self.profile.rows, "cells": cells, "logged": self.logged, "untimed": self.without_event_time}
+        rows = {"rows": self.profile.rows, "logged": self.logged, "untimed": self.without_event_time}
+        return {**rows, "cells": cells, "answers": self.answers}
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> LoggedProfile:
         cells = {name: np.array(counts, np.int64) for name, counts in values["cells"].items()}
-        return cls(Profile(values["rows"], cells), values["logged"], values["untimed"])
+        # A deployer of an earlier version counts no answers.
+        return cls(Profile(values["rows"], cells), values["logged"], values["untimed"], values.get("answers", 0.0))
 
 
 def logged_profile(folder: Path, kept: Kept, start: datetime, end: datetime) -> LoggedProfile:
@@ -69,7 +74,7 @@ class _Log:
             hour = int(edge["start"].timestamp() // HOUR_S)
             hours = self._counted(kept.holding(partitions, hour), edge).values()
             found = sum((counted for of in hours for counted in of.values()), found)
-        return LoggedProfile(found.profile, kept.rows(partitions), found.untimed)
+        return LoggedProfile(found.profile, kept.rows(partitions), found.untimed, found.answers)
 
     def _edges(self, start: datetime, end: datetime) -> Iterator[dict[str, datetime]]:
         """The parts of the first and the last hour that are in the span, where these are not whole."""
@@ -104,7 +109,7 @@ class _Log:
         found: dict[str, dict[int, Counted]] = {name: {} for name in names.values()}
         if not names:
             return found
-        columns = [column for column in self._kept.layout.columns if not column.of]
+        columns = [c for c in self._kept.layout.columns if not c.of and c.where is None and c.name != ANSWERS]
         kinds = {column.name: "DOUBLE" if column.kind == "number" else "VARCHAR" for column in columns}
         in_log = self._files.features
         features = [f", {log_queries.feature(n, kind, in_log)} AS {quoted(n)}" for n, kind in kinds.items()]
@@ -116,17 +121,42 @@ class _Log:
             SELECT request_id || '|' || {hour} AS request_id, * EXCLUDE (request_id, event_time, is_golden) FROM (
                 SELECT filename AS request_id, {log_queries.golden(self._files)} AS is_golden,
                        coalesce(try_cast(event_time AS TIMESTAMPTZ), received_at) AS event_time,
-                       try_cast(event_time AS TIMESTAMPTZ) IS NOT NULL AS timed{"".join(features)}
+                       try_cast(event_time AS TIMESTAMPTZ) IS NOT NULL AS timed{self._answers()}{"".join(features)}
                 FROM read_parquet($files, union_by_name = true, filename = true))
             WHERE NOT is_golden{" AND event_time >= $start AND event_time < $end" if span else ""}"""
-        self._connection.execute(query, {"files": [*names], **(span or {})})
+        self._connection.execute(query, {"files": [*names], **self._answered(), **(span or {})})
         by_part = profiles(self._connection, "counted_rows", self._kept.layout, self._kept.learnt, "request_id")
-        untimed = "SELECT request_id, count(*) FROM counted_rows WHERE NOT timed GROUP BY 1"
-        untimed_of = dict(self._connection.execute(untimed).fetchall())
+        summed = f"sum({ANSWERS}) FILTER (isfinite({ANSWERS}))" if self._answer_kind == "number" else "NULL"
+        beside = f"SELECT request_id, count_if(NOT timed), {summed} FROM counted_rows GROUP BY 1"
+        beside_of = {
+            part: (untimed, sum_ or 0.0) for part, untimed, sum_ in self._connection.execute(beside).fetchall()
+        }
         for part, profile in by_part.items():
             path, at = part.rsplit("|", 1)
-            found[names[path]][int(at)] = Counted(total([profile], self._kept.layout), untimed_of.get(part, 0))
+            found[names[path]][int(at)] = Counted(total([profile], self._kept.layout), *beside_of[part])
         return found
+
+    @property
+    def _answer_kind(self) -> str:
+        """Of the layout's column ANSWERS; '' without it."""
+        return next((column.kind for column in self._kept.layout.columns if column.name == ANSWERS), "")
+
+    def _answers(self) -> str:
+        """SQL for that column: the answer, or its class, of the version whose answers count, and NULL for any other's."""
+        of = self._kept.answered
+        if not self._answer_kind:
+            return ""
+        told = "prediction" if self._answer_kind == "number" else "class"
+        if of is None or not self._files.has(told):
+            return f", CAST(NULL AS VARCHAR) AS {ANSWERS}"
+        later = " AND received_at >= CAST($since AS TIMESTAMPTZ)" if of.since else ""
+        return f", CASE WHEN version = $version{later} THEN {told} END AS {ANSWERS}"
+
+    def _answered(self) -> dict[str, str]:
+        of = self._kept.answered
+        if of is None or "$version" not in self._answers():
+            return {}
+        return {"version": of.version} | ({"since": of.since} if of.since else {})
 
 
 def _identity(path: Path) -> str:

@@ -31,12 +31,10 @@ PROVEN_WEEKS = 26
 
 @dataclass(frozen=True)
 class Draws:
-    """For each column the counts of the drawn windows and of what each is compared with: (draws, cells) each. `weeks` of the reference
-    were drawn from."""
+    """For each column the counts of the drawn windows and of what each is compared with: (draws, cells) each."""
 
     before: Mapping[str, np.ndarray]
     now: Mapping[str, np.ndarray]
-    weeks: int
 
 
 def draws_for(share: float) -> int:
@@ -66,9 +64,9 @@ def drawn(
     ends = np.cumsum([0, *(column.cells for column in columns)])
     of_now = {}
     for column, start, end in zip(columns, ends, ends[1:], strict=False):
-        of_now[column.name] = _thinned(random, window[:, start:end], now.rows)
+        of_now[column.name] = _thinned(random, window[:, start:end], now.rows_of(column))
     of_before = {c.name: before[:, start:end] for c, start, end in zip(columns, ends, ends[1:], strict=False)}
-    return Draws(of_before, of_now, weeks_of(days))
+    return Draws(of_before, of_now)
 
 
 def weeks_of(days: Collection[date]) -> int:
@@ -104,7 +102,7 @@ def _blocks(days: list[date], span_days: float | None) -> np.ndarray:
 
 def _blocks_in(reference: Reference, now: Profile, span_days: float | None, blocks: int) -> int:
     """How many blocks a window has. Without times it is as many as have its rows; at most half of all, so that others are left."""
-    by_rows = now.rows * blocks / max(reference.whole.rows, 1)
+    by_rows = now.rows * blocks / max(reference.rows, 1)
     wanted = by_rows if span_days is None else span_days / WEEK
     return max(1, min(round(wanted), blocks // 2))
 

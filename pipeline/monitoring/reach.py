@@ -8,7 +8,7 @@ that is no verdict.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -29,6 +29,11 @@ class OwnWeeks:
         """The distances as multiples of the quantile, (draws,). One that is no alarm whatever the multiple is, since it stays below the
         least limit when it is widened, is 0: it shall widen no other column's limit."""
         return np.where(self.distances * widened > self.least_limit, self.distances / self.quantile, 0.0)
+
+    @property
+    def furthest(self) -> OwnWeeks:
+        """The same with the largest distance alone, which is all that a limit takes."""
+        return replace(self, distances=self.distances.max(keepdims=True))
 
     def limit(self, times: float) -> float:
         between = (float(self.distances.max()) + self.end) / 2

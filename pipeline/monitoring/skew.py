@@ -107,7 +107,7 @@ def _side(log: FeatureDrift | None, source: FeatureDrift | None) -> str:
 
 
 def _by_name(verdict: DriftVerdict) -> Mapping[str, FeatureDrift]:
-    return {feature.feature: feature for feature in verdict.features}
+    return {feature.feature: feature for feature in verdict.every}
 
 
 def _of_same_requests(

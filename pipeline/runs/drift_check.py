@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pipeline.monitoring.drift import DriftVerdict
     from pipeline.monitoring.estimated_quality import EstimatedQuality
     from pipeline.monitoring.live_quality import LiveQuality
+    from pipeline.monitoring.log_profiles import LoggedProfile
     from pipeline.monitoring.profiles.profile import Profile
     from pipeline.monitoring.profiles.reference import Reference
     from pipeline.monitoring.quarantine_rates import QuarantineRates
@@ -148,7 +149,7 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
     worse = retrain_policy.worse(quality, model.monitor)
     trained_on = drift_alarm.learnt_by(context.ledger, name, live, reference)
     look = Look(start, as_of, drift.verdict, moved, worse, trained_on)
-    answers, estimated = _answers(context, name, live, reference, requests)
+    answers, estimated = _answers(context, name, live, reference, requests, counted)
     alarm, standing = drift_alarm.alarm_of(context.ledger, name, look)
     data = data_check.judged(context, name, log.quality, len(requests), as_of)
     check = DriftCheck(
@@ -173,9 +174,8 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
         quarantine=data_check.quarantine(context, name, as_of),
         said=drift_sentence(drift, alarm, quality, model.monitor, f"{name} {champion}", estimated, answers, skew, data),
     )
-    sides = Sides(
-        reference, now, f"what {name} {champion} learnt from", f"Requests from {start:%Y-%m-%d} to {as_of:%Y-%m-%d}"
-    )
+    names = f"what {name} {champion} learnt from", f"Requests from {start:%Y-%m-%d} to {as_of:%Y-%m-%d}"
+    sides = Sides(reference, now, *names, _classes(context, name, live))
     shown = drift_report.Shown(as_of, drift, check.said, sides, requests, schema, skew, check.data_lines)
     check = replace(check, report=drift_report.write(context, name, live, shown))
     context.ledger.append(DriftChecked.read(check.as_dict()), name, run)
@@ -329,9 +329,15 @@ def _labels_due(live: LiveVersion, mature: timedelta, as_of: datetime) -> list[s
 
 
 def _answers(
-    context: Context, name: str, champion: LiveVersion, reference: Reference, requests: pd.DataFrame
+    context: Context,
+    name: str,
+    champion: LiveVersion,
+    reference: Reference,
+    requests: pd.DataFrame,
+    counted: LoggedProfile,
 ) -> tuple[AnswerShift | None, EstimatedQuality | None]:
-    """Of the champion's own answers in the newest window; None of a version from before either."""
+    """Of the champion's own answers in the newest window; None of a version from before either. A deployer of an earlier version counts no
+    answers: then those of `requests` tell."""
     from pipeline.monitoring import answer_shift, estimated_quality, live_quality
 
     if not reference.answers:
@@ -342,7 +348,8 @@ def _answers(
     if reference.quality:
         known = estimated_quality.QualityModel.read(reference.quality)
         found = estimated_quality.estimated(answers, known, context.params.model(name), classes)
-    return answer_shift.shift(answers, reference.answers, classes), found
+    shift = answer_shift.counted_shift(counted.profile, counted.answers, reference.answers, classes)
+    return shift or answer_shift.shift(answers, reference.answers, classes), found
 
 
 def _live_quality(

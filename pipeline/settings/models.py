@@ -18,7 +18,7 @@ from pipeline.settings.accounts import Baseline, Prices
 from pipeline.settings.approval import Approvals
 from pipeline.settings.assets import AssetName, own_events
 from pipeline.settings.blocks import Blocks, BrokenBlocks, RightBlocks
-from pipeline.settings.columns import Hook
+from pipeline.settings.columns import ColumnName, Hook
 from pipeline.settings.cron import Cron
 from pipeline.settings.economics import Economics
 from pipeline.settings.faults import all_faults, fault, read_sections, readable_part
@@ -100,6 +100,8 @@ class Monitor(DriftLimits):
     label_tolerance_s: float = Field(default=60, ge=0, le=LONGEST_DAYS * 86_400)
     quality_drop: float = Field(default=0.05, ge=0)
     min_labelled_rows: int | None = Field(default=None, ge=1, le=MOST)
+    # Features by whose values requests form slices, each judged by itself.
+    slices: tuple[ColumnName, ...] = Field(default=(), max_length=5)
     # Which Dag an alert from elsewhere starts.
     on_alert: Literal["monitor", "retrain"] = "monitor"
     # Assets of other Dags: an event of one of them starts a look too.

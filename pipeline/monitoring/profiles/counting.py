@@ -6,7 +6,7 @@ Numbers are counted several columns a query, since for a window of some thousand
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import chain
+from dataclasses import replace
 from typing import Any
 
 import duckdb
@@ -16,6 +16,7 @@ import pandas as pd
 from pipeline.data.sql import column_types, quoted
 from pipeline.monitoring.profiles.layout import ColumnLayout, Layout
 from pipeline.monitoring.profiles.profile import Profile
+from pipeline.monitoring.profiles.slices import Slice
 
 # All rows in one profile.
 NO_DAY = "CAST(NULL AS DATE)"
@@ -39,21 +40,61 @@ def profiles(
     counted = connection.execute(f"SELECT {day} AS day, count(*) FROM {relation} GROUP BY 1 ORDER BY 1").fetchall()
     rows = dict(counted)
     cells: dict[Any, dict[str, np.ndarray]] = {at: {} for at in rows}
-    there = [column for column in layout.columns if {*(column.of or (column.name,))} <= {*types}]
+    there = [column for column in layout.columns if column.needs <= {*types}]
     for column in there:
         for at in rows:
             cells[at][column.name] = np.zeros(column.cells, dtype=np.int64)
-    numbers = [column for column in there if column.kind == "number"]
-    counts = [
-        _of_numbers(connection, relation, numbers[start : start + COLUMNS_A_QUERY], day)
-        for start in range(0, len(numbers), COLUMNS_A_QUERY)
-    ]
-    for column in there:
-        if column.kind == "category":
-            counts.append(_of_category(connection, relation, column, (learnt or {}).get(column.name), day))
-    for column, at, cell, count in chain.from_iterable(counts):
+    plain = [column for column in there if column.where is None]
+    for column, at, cell, count in _counted(connection, relation, plain, learnt or {}, day):
         cells[at][column.name][cell] += count
+    for by, sliced in _by_slicing_column(there).items():
+        slices = list(dict.fromkeys(column.where for column in sliced))
+        at_slice = {(column.feature, column.where): column.name for column in sliced}
+        features = {column.feature: replace(column, name=column.feature, where=None) for column in sliced}
+        rows_of = f"(SELECT * FROM {relation} WHERE {_slice_number(by, slices)} IS NOT NULL)"
+        key = f"row({day}, {_slice_number(by, slices)})"
+        for column, (at, number), cell, count in _counted(
+            connection, rows_of, list(features.values()), learnt or {}, key
+        ):
+            if name := at_slice.get((column.feature, slices[number])):
+                cells[at][name][cell] += count
     return {at: Profile(rows[at], cells[at]) for at in rows}
+
+
+def _counted(
+    connection: duckdb.DuckDBPyConnection,
+    relation: str,
+    columns: Sequence[ColumnLayout],
+    learnt: Mapping[str, Collection[str]],
+    day: str,
+) -> Counts:
+    numbers = [column for column in columns if column.kind == "number"]
+    for start in range(0, len(numbers), COLUMNS_A_QUERY):
+        yield from _of_numbers(connection, relation, numbers[start : start + COLUMNS_A_QUERY], day)
+    for column in columns:
+        if column.kind == "category":
+            yield from _of_category(connection, relation, column, learnt.get(column.feature), day)
+
+
+def _by_slicing_column(columns: Sequence[ColumnLayout]) -> dict[str, list[ColumnLayout]]:
+    found: dict[str, list[ColumnLayout]] = {}
+    for column in columns:
+        if column.where is not None:
+            found.setdefault(column.where.column, []).append(column)
+    return found
+
+
+def _slice_number(by: str, slices: Sequence[Slice | None]) -> str:
+    """SQL for the number of the slice that a row is in, NULL for none."""
+    cases = "".join(f" WHEN {_is_in(by, of)} THEN {number}" for number, of in enumerate(slices) if of)
+    return f"CASE{cases} END"
+
+
+def _is_in(by: str, of: Slice) -> str:
+    if of.value is not None:
+        return f"CAST({quoted(by)} AS VARCHAR) = {_text(of.value)}"
+    value = f"CAST({quoted(by)} AS DOUBLE)"
+    return f"NOT isnan({value}) AND {value} > {_number(of.above)} AND {value} <= {_number(of.upto)}"
 
 
 def _of_numbers(
@@ -82,7 +123,7 @@ def _of_category(
     )
     connection.register("listed_categories", listed)
     other = rest if learnt is None else column.special("unknown")
-    value = f"CAST({quoted(column.name)} AS VARCHAR)"
+    value = f"CAST({quoted(column.feature)} AS VARCHAR)"
     query = f"""
         SELECT counted_day, CASE WHEN category IS NULL THEN {column.special("missing")} ELSE coalesce(listed_cell, {other}) END AS cell,
                sum(counted) FROM (
@@ -96,7 +137,7 @@ def _of_category(
 
 
 def _number_cell(column: ColumnLayout) -> str:
-    value = f"({' - '.join(f'CAST({quoted(name)} AS DOUBLE)' for name in column.of or (column.name,))})"
+    value = f"({' - '.join(f'CAST({quoted(name)} AS DOUBLE)' for name in column.of or (column.feature,))})"
     return (
         f"CASE WHEN {value} IS NULL OR isnan({value}) THEN {column.special('missing')}"
         f" WHEN isinf({value}) THEN CASE WHEN {value} < 0 THEN {column.special('minus_infinity')}"
@@ -110,6 +151,14 @@ def _ladder(value: str, edges: tuple[float, ...], low: int, high: int) -> str:
     if low == high:
         return str(low)
     middle = (low + high) // 2
-    # Without an exponent a number such as 0.1 would be a decimal.
-    edge = text if "e" in (text := repr(edges[middle])) else f"{text}e0"
+    edge = _number(edges[middle])
     return f"CASE WHEN {value} <= {edge} THEN {_ladder(value, edges, low, middle)} ELSE {_ladder(value, edges, middle + 1, high)} END"
+
+
+def _number(value: float) -> str:
+    # Without an exponent a number such as 0.1 would be a decimal.
+    return text if "e" in (text := repr(value)) else f"{text}e0"
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"

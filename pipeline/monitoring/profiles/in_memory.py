@@ -10,6 +10,7 @@ import pandas as pd
 
 from pipeline.monitoring.profiles.layout import ColumnLayout, Layout, as_float, difference
 from pipeline.monitoring.profiles.profile import Profile
+from pipeline.monitoring.profiles.slices import Slice
 
 
 def by_day(rows: pd.DataFrame, layout: Layout, days: pd.Series) -> dict[date, Profile]:
@@ -40,17 +41,36 @@ def _cells(
 ) -> dict[str, np.ndarray]:
     """The counts of each column that the rows have, int64 (days, cells); `of_row` is the day's place of each row."""
     found = {}
+    in_slice: dict[Slice, np.ndarray] = {}
+    same: dict[str, list[ColumnLayout]] = {}
     for column in layout.columns:
-        if {*(column.of or (column.name,))} <= {*rows.columns}:
-            places = _of_number(rows, column) if column.kind == "number" else _of_category(rows, column, learnt)
-            counts = np.bincount(of_row * column.cells + places, minlength=days * column.cells)
+        if column.needs <= {*rows.columns}:
+            same.setdefault(column.feature, []).append(column)
+    for columns in same.values():
+        # The cell of each row, once for all slices.
+        places = _of_number(rows, columns[0]) if columns[0].kind == "number" else _of_category(rows, columns[0], learnt)
+        for column in columns:
+            day, place = of_row, places
+            if column.where is not None:
+                if column.where not in in_slice:
+                    in_slice[column.where] = np.flatnonzero(_is_in(rows, column.where))
+                day, place = (of[in_slice[column.where]] for of in (of_row, places))
+            counts = np.bincount(day * column.cells + place, minlength=days * column.cells)
             found[column.name] = counts.reshape(days, column.cells)
-    return found
+    return {column.name: found[column.name] for column in layout.columns if column.name in found}
+
+
+def _is_in(rows: pd.DataFrame, where: Slice) -> np.ndarray:
+    """Which rows are in the slice, bool (rows,)."""
+    if where.value is not None:
+        return (_texts(rows[where.column]) == where.value).fillna(False).to_numpy(bool)
+    values = as_float(rows[where.column])
+    return (values > where.above) & (values <= where.upto)
 
 
 def _of_number(rows: pd.DataFrame, column: ColumnLayout) -> np.ndarray:
     """The cell of each row, int64 (rows,)."""
-    values = difference(rows, column.of) if column.of else as_float(rows[column.name])
+    values = difference(rows, column.of) if column.of else as_float(rows[column.feature])
     cells = np.searchsorted(np.array(column.edges, "float64"), values, side="left")
     cells[np.isnan(values)] = column.special("missing")
     cells[values == -np.inf] = column.special("minus_infinity")
@@ -60,15 +80,18 @@ def _of_number(rows: pd.DataFrame, column: ColumnLayout) -> np.ndarray:
 
 def _of_category(rows: pd.DataFrame, column: ColumnLayout, learnt: Mapping[str, Collection[str]] | None) -> np.ndarray:
     """The cell of each row, int64 (rows,). A category is looked up once, however many rows have it."""
-    cells = rows[column.name]
-    if pd.api.types.infer_dtype(cells, skipna=True) != "string":
-        # As objects 1 and True are equal, and not the same text.
-        cells = cells.astype(object).map(str, na_action="ignore")
-    codes, different = pd.factorize(cells)
+    codes, different = pd.factorize(_texts(rows[column.feature]))
     rest = len(column.top)
-    known = dict.fromkeys((learnt or {}).get(column.name) or (), rest)
+    known = dict.fromkeys((learnt or {}).get(column.feature) or (), rest)
     known |= {value: code for code, value in enumerate(column.top)}
-    other = rest if (learnt or {}).get(column.name) is None else column.special("unknown")
+    other = rest if (learnt or {}).get(column.feature) is None else column.special("unknown")
     # The last one is of the code -1, which a missing value has.
     of_code = [*(known.get(value, other) for value in different), column.special("missing")]
     return np.array(of_code, np.int64)[codes]
+
+
+def _texts(cells: pd.Series) -> pd.Series:
+    if pd.api.types.infer_dtype(cells, skipna=True) == "string":
+        return cells
+    # As objects 1 and True are equal, and not the same text.
+    return cells.astype(object).map(str, na_action="ignore")

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import sqlite3
 import zlib
 from collections.abc import Collection, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,13 @@ import numpy as np
 from pipeline.monitoring.profiles.layout import Layout
 from pipeline.monitoring.profiles.profile import Profile, total
 
+# Tables of an earlier form are made anew: their rows are counted once more.
 TABLES = """
-    CREATE TABLE IF NOT EXISTS partition (edges TEXT, partition TEXT, PRIMARY KEY (edges, partition)) WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS profile (
-        edges TEXT, partition TEXT, hour INTEGER, rows INTEGER, untimed INTEGER, cells BLOB,
+    DROP TABLE IF EXISTS partition;
+    DROP TABLE IF EXISTS profile;
+    CREATE TABLE IF NOT EXISTS counted (edges TEXT, partition TEXT, PRIMARY KEY (edges, partition)) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS hours (
+        edges TEXT, partition TEXT, hour INTEGER, rows INTEGER, untimed INTEGER, answers REAL, cells BLOB,
         PRIMARY KEY (edges, partition, hour)) WITHOUT ROWID;
 """
 WAIT_S = 60
@@ -31,73 +35,88 @@ WAIT_S = 60
 
 @dataclass(frozen=True)
 class Counted:
-    """The profile of some rows; `untimed` of them had no event time."""
+    """The profile of some rows; `untimed` of them had no event time, and `answers` is the sum of the answers that are counted."""
 
     profile: Profile
     untimed: int = 0
+    answers: float = 0.0
 
     def __add__(self, other: Counted) -> Counted:
-        return Counted(self.profile + other.profile, self.untimed + other.untimed)
+        return Counted(self.profile + other.profile, self.untimed + other.untimed, self.answers + other.answers)
 
 
-def edges_of(layout: Layout, learnt: Mapping[str, Collection[str]]) -> str:
+@dataclass(frozen=True)
+class Answered:
+    """Whose answers count: those of the version, received at `since` (ISO 8601) or later, when another package was live under its number
+    before. `digest` is the package's."""
+
+    version: str
+    digest: str
+    since: str = ""
+
+
+def edges_of(layout: Layout, learnt: Mapping[str, Collection[str]], answered: Answered | None = None) -> str:
     """What a profile's counts depend on beside the rows, as a digest."""
     known = {column: sorted(categories) for column, categories in sorted(learnt.items())}
-    return hashlib.sha256(json.dumps([layout.as_dict(), known]).encode()).hexdigest()
+    by = [asdict(answered)] if answered else []
+    return hashlib.sha256(json.dumps([layout.as_dict(), known, *by]).encode()).hexdigest()
 
 
 class Kept:
     """The kept profiles in `file` of one layout and its categories. Hours are counted from 1970, in UTC."""
 
-    def __init__(self, file: Path, layout: Layout, learnt: Mapping[str, Collection[str]]) -> None:
-        self._file, self.layout, self.learnt = file, layout, learnt
-        self._edges = edges_of(layout, learnt)
+    def __init__(
+        self, file: Path, layout: Layout, learnt: Mapping[str, Collection[str]], answered: Answered | None = None
+    ) -> None:
+        """`answered` says whose answers are counted as the layout's column ANSWERS; without it none are."""
+        self._file, self.layout, self.learnt, self.answered = file, layout, learnt, answered
+        self._edges = edges_of(layout, learnt, answered)
         file.parent.mkdir(parents=True, exist_ok=True)
 
     def counted(self) -> set[str]:
         """The partitions that are counted."""
         with closing(self._open()) as kept:
-            return {name for (name,) in kept.execute("SELECT partition FROM partition WHERE edges = ?", [self._edges])}
+            return {name for (name,) in kept.execute("SELECT partition FROM counted WHERE edges = ?", [self._edges])}
 
     def add(self, found: Mapping[str, Mapping[int, Counted]], current: Collection[str]) -> None:
         """Keeps the hours of each counted partition. Those that are not `current`, or of other edges, are removed."""
         rows = [
-            (self._edges, name, hour, counted.profile.rows, counted.untimed, self._packed(counted.profile))
+            (self._edges, name, hour, of.profile.rows, of.untimed, of.answers, self._packed(of.profile))
             for name, hours in found.items()
-            for hour, counted in hours.items()
+            for hour, of in hours.items()
         ]
         with closing(self._open()) as kept, kept:
             kept.execute("BEGIN IMMEDIATE")
-            listed = kept.execute("SELECT edges, partition FROM partition").fetchall()
+            listed = kept.execute("SELECT edges, partition FROM counted").fetchall()
             gone = [(edges, name) for edges, name in listed if edges != self._edges or name not in current]
-            for table in ("profile", "partition"):
+            for table in ("hours", "counted"):
                 kept.executemany(f"DELETE FROM {table} WHERE edges = ? AND partition = ?", gone)
-            kept.executemany("INSERT OR REPLACE INTO partition VALUES (?, ?)", [(self._edges, name) for name in found])
-            kept.executemany("INSERT OR REPLACE INTO profile VALUES (?, ?, ?, ?, ?, ?)", rows)
+            kept.executemany("INSERT OR REPLACE INTO counted VALUES (?, ?)", [(self._edges, name) for name in found])
+            kept.executemany("INSERT OR REPLACE INTO hours VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
     def rows(self, partitions: Collection[str]) -> int:
         """How many rows the partitions have, of all hours."""
         with closing(self._open()) as kept:
-            query = "SELECT partition, sum(rows) FROM profile WHERE edges = ? GROUP BY 1"
+            query = "SELECT partition, sum(rows) FROM hours WHERE edges = ? GROUP BY 1"
             return sum(rows for name, rows in kept.execute(query, [self._edges]) if name in partitions)
 
     def holding(self, partitions: Collection[str], hour: int) -> list[str]:
         """Those of the partitions that have rows of the hour."""
         with closing(self._open()) as kept:
-            query = "SELECT partition FROM profile WHERE edges = ? AND hour = ?"
+            query = "SELECT partition FROM hours WHERE edges = ? AND hour = ?"
             return sorted(name for (name,) in kept.execute(query, [self._edges, hour]) if name in partitions)
 
     def total(self, partitions: Collection[str], first: int, end: int) -> Counted:
         """The sum of the hours in [first, end) of the partitions."""
         with closing(self._open()) as kept:
-            query = "SELECT partition, rows, untimed, cells FROM profile WHERE edges = ? AND hour >= ? AND hour < ?"
+            query = """SELECT partition, rows, untimed, answers, cells FROM hours
+                       WHERE edges = ? AND hour >= ? AND hour < ? ORDER BY hour, partition"""
             found = [row[1:] for row in kept.execute(query, [self._edges, first, end]) if row[0] in partitions]
         if not found:
             return Counted(total([], self.layout))
-        cells = np.sum([np.frombuffer(zlib.decompress(packed), np.int64) for _, _, packed in found], axis=0)
-        return Counted(
-            Profile(sum(rows for rows, _, _ in found), self._unpacked(cells)), sum(untimed for _, untimed, _ in found)
-        )
+        rows, untimed, answers, packed = zip(*found, strict=True)
+        cells = np.sum([np.frombuffer(zlib.decompress(each), np.int64) for each in packed], axis=0)
+        return Counted(Profile(sum(rows), self._unpacked(cells)), sum(untimed), math.fsum(answers))
 
     def _packed(self, profile: Profile) -> bytes:
         cells = [profile.cells[column.name] for column in self.layout.columns]

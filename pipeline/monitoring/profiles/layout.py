@@ -7,15 +7,16 @@ more cells of each column count what is no such value: missing, minus and plus i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from pipeline.monitoring.profiles import differences
+from pipeline.monitoring.profiles import differences, slices
+from pipeline.monitoring.profiles.slices import Slice
 
 # Of the buckets' rule and the profiles' form. Profiles of another version are made anew from the reference's rows.
 VERSION = 1
@@ -32,7 +33,8 @@ SPECIAL = ("missing", "minus_infinity", "plus_infinity", "unknown")
 class ColumnLayout:
     """A number's bucket i holds the values in (edges[i - 1], edges[i]], and `points` has a value that stands for each bucket; `scale` is
     the reference's standard deviation. A category's bucket i is of top[i], the last one of all others that were learnt.
-    Of a difference (see pipeline.monitoring.profiles.differences) `of` has the two columns."""
+    Of a difference (see pipeline.monitoring.profiles.differences) `of` has the two columns; of a feature in a slice `where` has the slice, and
+    `base` the feature."""
 
     name: str
     kind: Literal["number", "category"]
@@ -41,12 +43,28 @@ class ColumnLayout:
     scale: float = 1.0
     top: tuple[str, ...] = ()
     of: tuple[str, ...] = ()
+    base: str = ""
+    where: Slice | None = None
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> ColumnLayout:
-        # A layout from before differences has none.
+        # A layout from before differences, or before slices, has none.
         sequences = {name: tuple(values.get(name, ())) for name in ("edges", "points", "top", "of")}
-        return cls(values["name"], values["kind"], scale=values["scale"], **sequences)
+        of_slice = values.get("base", ""), slices.read(values.get("where"))
+        return cls(values["name"], values["kind"], scale=values["scale"], **sequences).in_slice(*of_slice)
+
+    def in_slice(self, base: str, where: Slice | None) -> ColumnLayout:
+        return replace(self, base=base, where=where)
+
+    @property
+    def feature(self) -> str:
+        """The column whose values are counted."""
+        return self.base or self.name
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The columns that rows must have to be counted."""
+        return frozenset([*(self.of or (self.feature,)), *([self.where.column] if self.where else [])])
 
     @property
     def buckets(self) -> int:
@@ -84,10 +102,15 @@ class Layout:
         return cls(tuple(ColumnLayout.read(column) for column in values["columns"]))
 
     def only(self, names: Sequence[str]) -> Layout:
-        """The layout of these columns and of their differences. One that it does not have is there by its name, and no profile will have it."""
-        own = {column.name: column for column in self.columns if not column.of}
-        differences = (column for column in self.columns if column.of and {*column.of} <= {*names})
-        return Layout((*(own.get(name) or ColumnLayout(name, "number") for name in names), *differences))
+        """The layout of these columns, of their differences and their slices. One that it does not have is there by its name, and no profile will
+        have it."""
+        own = {column.name: column for column in self.columns if not column.of and column.where is None}
+        made = (column for column in self.columns if column.of and {*column.of} <= {*names} or column.base in names)
+        return Layout((*(own.get(name) or ColumnLayout(name, "number") for name in names), *made))
+
+    def sliced_by(self, names: Collection[str]) -> Layout:
+        """The layout without the slices of other columns than these."""
+        return Layout(tuple(column for column in self.columns if column.where is None or column.where.column in names))
 
 
 def layout_of(rows: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str]) -> Layout:

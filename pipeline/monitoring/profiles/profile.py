@@ -9,7 +9,7 @@ from operator import add
 
 import numpy as np
 
-from pipeline.monitoring.profiles.layout import Layout
+from pipeline.monitoring.profiles.layout import ColumnLayout, Layout
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,12 @@ class Profile:
         """The profile of both. A column that one of them lacks is in none, for its rows are not known."""
         both = [name for name in self.cells if name in other.cells]
         return Profile(self.rows + other.rows, {name: self.cells[name] + other.cells[name] for name in both})
+
+    def rows_of(self, column: ColumnLayout) -> int:
+        """All rows, or those of the column's slice; 0 where it was not counted."""
+        if column.where is None:
+            return self.rows
+        return int(self.cells[column.name].sum()) if column.name in self.cells else 0
 
 
 def empty(layout: Layout) -> Profile:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
@@ -19,8 +20,9 @@ import numpy as np
 import pandas as pd
 
 from pipeline.monitoring.profiles import in_memory
-from pipeline.monitoring.profiles.layout import VERSION, Layout, layout_of
+from pipeline.monitoring.profiles.layout import VERSION, ColumnLayout, Layout, layout_of
 from pipeline.monitoring.profiles.profile import Profile, total
+from pipeline.monitoring.profiles.slicing import with_slices
 
 KEPT = b"perennial.profiles"
 # What is known of the version that learnt from it, beside the profiles.
@@ -54,11 +56,47 @@ class Reference:
         columns = [column.name for column in self.layout.columns]
         return np.array([np.concatenate([p.cells[name] for name in columns]) for p in self.days.values()], float)
 
+    @cached_property
+    def rows(self) -> int:
+        return sum(profile.rows for profile in self.days.values())
+
+    def part(self, columns: Sequence[ColumnLayout]) -> Reference:
+        """The same days with these columns of its layout."""
+        return self if len(columns) == len(self.layout.columns) else replace(self, layout=Layout(tuple(columns)))
+
     def only(self, names: Sequence[str]) -> Reference:
         """The profiles of these columns and of their differences."""
         layout = self.layout.only(names)
         kept = [column.name for column in layout.columns]
         days = {at: Profile(p.rows, {n: p.cells[n] for n in kept if n in p.cells}) for at, p in self.days.items()}
+        return replace(self, layout=layout, days=days)
+
+    def sliced_by(self, names: Sequence[str], rows: Callable[[], Reference]) -> Reference:
+        """The reference with the slices of these columns alone. Those that it lacks, as of a version that is older than the settings, are those of
+        `rows`: a reference of a sample of what it learnt from, in any layout with them."""
+        layout = self.layout.sliced_by(names)
+        there = {column.where.column for column in layout.columns if column.where}
+        own = {column.name for column in layout.columns}
+        if not {*names} <= there:
+            sample = rows()
+            more = [c for c in sample.layout.columns if c.where and c.where.column not in there and c.base in own]
+            return self._with(Layout((*layout.columns, *more)), sample)
+        return self if len(layout.columns) == len(self.layout.columns) else self._with(layout, None)
+
+    def _with(self, layout: Layout, sample: Reference | None) -> Reference:
+        """Of the columns of `layout`. Those that only the `sample` has are counted by its days."""
+        names = {column.name for column in layout.columns}
+        more = {column.name: column.cells for column in layout.columns if column not in self.layout.columns}
+        days = {}
+        for at, profile in self.days.items():
+            kept = {name: cells for name, cells in profile.cells.items() if name in names}
+            days[at] = Profile(profile.rows, {**kept, **{name: np.zeros(n, np.int64) for name, n in more.items()}})
+        there = sorted(days)
+        for at, of_sample in (sample.days if sample and there else {}).items():
+            # Of weeks the sample may have days.
+            cells = days[there[max(bisect_right(there, at) - 1, 0)]].cells
+            for name in more:
+                cells[name][:] += of_sample.cells[name]
         return replace(self, layout=layout, days=days)
 
     def as_text(self) -> str:
@@ -85,10 +123,18 @@ class Reference:
 
 
 def reference_of(
-    rows: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str], times: pd.Series | None
+    rows: pd.DataFrame,
+    numeric: Sequence[str],
+    categorical: Sequence[str],
+    times: pd.Series | None,
+    by: Sequence[str] = (),
 ) -> Reference:
-    """The reference of a table in memory. Without `times` its rows are cut into blocks, in their order."""
+    """The reference of a table in memory, with the slices that the columns `by` form. Without `times` its rows are cut into blocks, in their
+    order."""
     layout = layout_of(rows, numeric, categorical)
+    if by:
+        named = Layout(tuple(column for column in layout.columns if column.name in by))
+        layout = with_slices(layout, in_memory.profile_of(rows, named), by)
     if rows.empty:
         return Reference(layout, {}, times is not None)
     days = _days_of(times) if times is not None else _blocks(len(rows))
