@@ -33,7 +33,7 @@ class RetrainDecided(Event, kind="retrain_decided"):
     `says` is what the rule says, `decision` what is done: they differ where one of `guards` holds it back. `version` and `to_digest` are of what
     to go back to. `score` reaches `limit` where the rule acts, in units of loss times windows. Acting saves `saving` over the `ahead` windows ahead,
     with the interval `low` to `high`, and costs `cost`, all in `currency`; None where the rule does not say. `others` has what each other
-    policy would have done, `losses` the mean loss of each version by window, {"start", "rows", "by_version"}. `economics` is a
+    policy would have done, `basis` what the rule goes by, `losses` the mean loss of each version by window, {"start", "rows", "by_version"}. `economics` is a
     pipeline.policy.economics.Worth as a dict.
     """
 
@@ -60,10 +60,12 @@ class RetrainDecided(Event, kind="retrain_decided"):
     losses: Sequence[Mapping[str, Any]] = ()
     economics: Mapping[str, Any] = field(default_factory=dict)
     ahead: int | None = field(default=None, metadata=NULL)
+    basis: str = ""
 
     def sentence(self) -> str:
         held = f" ({self.rule} says {self.says}; {'; '.join(self.guards)})" if self.guards else ""
-        return f"{self.decision}, as of {self.as_of[:10]}, by the rule {self.rule}: {self.why}{held}"
+        goes_by = f"; {self.basis}" if self.basis else ""
+        return f"{self.decision}, as of {self.as_of[:10]}, by the rule {self.rule}: {self.why}{goes_by}{held}"
 
 
 class DecisionSettled(Event, kind="decision_settled"):

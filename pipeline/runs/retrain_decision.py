@@ -6,7 +6,8 @@ A look decides by what was known at its as-of, so the same look comes to the sam
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -18,17 +19,20 @@ from pipeline.ledger.decision_events import Backtested
 from pipeline.ledger.receipt_events import RetrainDecided
 from pipeline.ledger.timeline import LiveVersion, live_at, rolled_back_versions
 from pipeline.policy.guards import back_guards, guards
-from pipeline.runs import decision_settlement, window_losses
+from pipeline.runs import decision_settlement, retrain_budget, window_losses
 from pipeline.settings.models import Model, time_of
 
 if TYPE_CHECKING:
-    from pipeline.policy.economics import Worth
+    from pipeline.policy.economics import Figure, Worth
     from pipeline.policy.retraining.base import Decision, Known
     from pipeline.runs.window_losses import LiveHistory
 
 log = logging.getLogger(__name__)
 
 DRIFT = "drift"
+BUDGET = "budget"
+# The rules that go by the curve of staleness.
+BY_VALUE = ("value", BUDGET)
 # The rules under which a run on schedule asks nobody.
 BY_SCHEDULE = (DRIFT, "schedule")
 
@@ -44,16 +48,28 @@ def decide(
     if live is None:
         raise RegistryError(f"model {name}", "has no champion", f"train one: `perennial retrain {name} --deploy`")
     model = context.params.model(name)
-    try:
-        history = window_losses.live_history(context, run, name, live, as_of)
-    except window_losses.NoHistory as error:
-        receipt = _without_history(model, live, as_of, look, str(error))
-    else:
-        receipt = _with_history(context, run, name, live, as_of, look, history)
-    receipt = _guarded(context, name, as_of, look, receipt)
-    context.ledger.append(receipt, name, run)
+    with _one_at_a_time(context, model):
+        try:
+            history = window_losses.live_history(context, run, name, live, as_of)
+        except window_losses.NoHistory as error:
+            receipt = _guarded(context, name, as_of, look, _without_history(model, live, as_of, look, str(error)))
+        else:
+            receipt = _with_history(context, run, name, live, as_of, look, history)
+        context.ledger.append(receipt, name, run)
     log.info("%s", receipt.sentence())
     return receipt
+
+
+@contextmanager
+def _one_at_a_time(context: Context, model: Model) -> Iterator[None]:
+    """Of models that share a budget: two looks at once would both spend what is left."""
+    if model.policy.rule != BUDGET:
+        yield
+        return
+    from pipeline.ledger import lease
+
+    with lease.held(context.ledger, retrain_budget.LEASE, retrain_budget.WAIT_S):
+        yield
 
 
 def of_look(context: Context, run: str, name: str, look: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,8 +88,8 @@ def of_look(context: Context, run: str, name: str, look: Mapping[str, Any]) -> d
 
 
 def why_not(context: Context, run: str, name: str, as_of: datetime) -> str:
-    """Why a run on schedule does not pay as of `as_of`, by the receipt that is made for it; '' where it does, where no version is live, and
-    where the rule leaves it to the schedule."""
+    """Why a run on schedule does not pay as of `as_of`, by the receipt that is made for it; '' where it does, where no version is live (the
+    first one is always trained), and where the rule leaves it to the schedule."""
     if context.params.model(name).policy.rule in BY_SCHEDULE or live_at(context.ledger, name) is None:
         return ""
     receipt = decide(context, run, name, as_of)
@@ -86,18 +102,25 @@ def why_not(context: Context, run: str, name: str, as_of: datetime) -> str:
 
 def worth_of(context: Context, name: str, history: LiveHistory) -> Worth:
     """What a loss and a retrain cost, by the settings, the ledger's runs and the rows of the log."""
-    from pipeline.policy.economics import Figure, worth
+    from pipeline.policy.economics import worth
 
-    model, counted = context.params.model(name), history.labelled[history.labelled > 0]
-    a_day = sorted(counted)[len(counted) // 2] / model.policy.window_days if len(counted) else 0.0
-    rows = (
-        Figure(float(a_day), "measured", f"labelled requests a day, the median of {len(counted)} windows")
-        if a_day
-        else Figure(1.0, "guess", "no window has labelled requests yet")
-    )
-    prices = context.params.prices
+    model, prices = context.params.model(name), context.params.prices
     runs = costs.run_costs(context.ledger, prices, model=name)
-    return worth(model.economics, model.loss, prices, runs, rows)
+    return worth(model.economics, model.loss, prices, runs, _rows_a_day(context, name, model, history))
+
+
+def _rows_a_day(context: Context, name: str, model: Model, history: LiveHistory) -> Figure:
+    from pipeline.policy.economics import Figure
+
+    counted = history.labelled[history.labelled > 0]
+    if len(counted):
+        a_day = float(sorted(counted)[len(counted) // 2]) / model.policy.window_days
+        return Figure(a_day, "measured", f"labelled requests a day, the median of {len(counted)} windows")
+    if history.requests and (a_day := sorted(history.requests)[len(history.requests) // 2] / model.policy.window_days):
+        return Figure(
+            a_day, "measured", f"requests a day, the median of {len(history.requests)} windows without labels"
+        )
+    return Figure(1.0, "guess", "no whole window has requests yet")
 
 
 def _with_history(
@@ -112,17 +135,18 @@ def _with_history(
     from pipeline.policy.retraining import of_model
 
     model = context.params.model(name)
-    worth = worth_of(context, name, history)
-    days = model.policy.window_days
-    known = replace(history.known, cost=worth.retrain_in_loss(days))
+    worth, rule = worth_of(context, name, history), model.policy.rule
+    unit = worth.unit(model.policy.window_days)
+    known = replace(history.known, cost=worth.retrain_in_loss(model.policy.window_days))
     decision_settlement.settle(context, run, name, history, worth)
-    policies = of_model.policies(model.policy, _backtest(context, name, as_of))
-    said = {rule: policy.decide(known) for rule, policy in policies.items()}
-    others = {rule: _shown(decision, history) for rule, decision in said.items()}
+    backtest = _backtest(context, name, as_of)
+    said = {
+        each: policy.decide(known) for each, policy in of_model.policies(model.policy, backtest, known.cost).items()
+    }
+    others = {each: _shown(decision, history) for each, decision in said.items()}
     if look is not None:
         others[DRIFT] = str(look["decision"])
-    rule = model.policy.rule
-    base = _base(model, live, as_of) | {
+    facts = _base(model, live, as_of) | {
         "others": {other: what for other, what in others.items() if other not in (rule, "never")},
         "ages": {each.package.version: known.now - int(known.born[i]) for i, each in enumerate(history.versions)},
         "losses": _table(history),
@@ -130,9 +154,55 @@ def _with_history(
         "cost": worth.retrain,
         "currency": worth.currency,
     }
-    if rule == DRIFT:
-        return RetrainDecided(**base, **_of_look(look))
-    return RetrainDecided(**base, **_of_decision(said[rule], history, worth.unit(days)))
+    of_rule = said["value" if rule == BUDGET else rule]
+    decided = _of_look(look) if rule == DRIFT else _of_decision(of_rule, history, unit)
+    receipt = _guarded(context, name, as_of, look, RetrainDecided(**facts, **decided))
+    if rule in BY_VALUE:
+        receipt = _by_value(name, model, known, backtest, history, receipt)
+    return _in_budget(context, run, name, as_of, of_rule, unit, receipt) if rule == BUDGET else receipt
+
+
+def _by_value(
+    name: str, model: Model, known: Known, backtest: Backtested | None, history: LiveHistory, receipt: RetrainDecided
+) -> RetrainDecided:
+    """The receipt with what its curve is known by, and held back where the last retrain cured nothing."""
+    from pipeline.policy.retraining import cured, of_model
+    from pipeline.policy.retraining.basis import GUESS, basis
+    from pipeline.policy.retraining.staleness import pairs_of, updated
+
+    settings = model.policy
+    value = of_model.value(settings, backtest, known.cost)
+    measured = backtest if of_model.curve_of(backtest, settings.window_days) is not None else None
+    told = basis(name, settings.due_after_days, known, measured, "")
+    if not history.versions[known.live].as_of_known:
+        told += f"; nobody knows as of when version {receipt.champion} was trained, so its age counts from when it went live"
+    economics = dict(receipt.economics)
+    if measured is None and "due_after_days" not in settings.model_fields_set:
+        economics["guesses"] = [*economics["guesses"], GUESS]
+    receipt = replace(receipt, basis=told, economics=economics)
+    if receipt.says != "retrain":
+        return receipt
+    curve = updated(value.prior, pairs_of(known.losses, known.born), value.changeable)
+    held = cured.not_cured(known, curve, settings.window_days)
+    return replace(receipt, decision="wait", guards=[*receipt.guards, held]) if held else receipt
+
+
+def _in_budget(
+    context: Context, run: str, name: str, as_of: datetime, said: Decision, unit: float, receipt: RetrainDecided
+) -> RetrainDecided:
+    """The receipt of a model that shares a budget: a retrain that nothing else holds back has to be among those that pay most."""
+    from pipeline.policy.retraining.budget import Budget
+    from pipeline.policy.retraining.value import Value
+
+    budget = Budget(name, Value(), retrain_budget.ceilings(context, name, as_of), unit, receipt.currency)
+    if receipt.decision != "retrain":
+        retrain_budget.note(context, run, name, as_of, budget, None, granted=False)
+        return receipt
+    within = budget.within(said)
+    granted = within.action == "retrain"
+    retrain_budget.note(context, run, name, as_of, budget, said, granted)
+    decision = "retrain" if granted else "wait"
+    return replace(receipt, says=decision, decision=decision, why=within.why, flips=within.flips)
 
 
 def _backtest(context: Context, name: str, as_of: datetime) -> Backtested | None:
@@ -207,7 +277,10 @@ def _without_history(
     base = _base(model, live, as_of)
     if model.policy.rule == DRIFT:
         return RetrainDecided(**base, **_of_look(look))
-    return RetrainDecided(**base, says="wait", decision="wait", why=why, flips="a version that was trained here")
+    if model.policy.rule == "never":
+        return RetrainDecided(**base, says="wait", decision="wait", why=why, flips="another policy.rule")
+    told = f"{why}, so nobody can say what its age costs; of a new version it will be known"
+    return RetrainDecided(**base, says="retrain", decision="retrain", why=told, flips="a version that was trained here")
 
 
 def _guarded(

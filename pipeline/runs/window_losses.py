@@ -45,12 +45,14 @@ class NoHistory(Exception):
 
 @dataclass(frozen=True)
 class LiveHistory:
-    """`known` is what a policy sees; its versions are `versions`, and its windows begin at `starts`. `labelled` (windows,) counts the rows."""
+    """`known` is what a policy sees; its versions are `versions`, and its windows begin at `starts`. `labelled` (windows,) counts the rows;
+    `requests` are those of the windows that had some."""
 
     known: Known
     versions: tuple[KeptVersion, ...]
     starts: tuple[datetime, ...]
     labelled: np.ndarray
+    requests: tuple[int, ...] = ()
 
 
 def live_history(
@@ -64,7 +66,11 @@ def live_history(
     period = timedelta(days=model.policy.window_days)
     kept = kept_versions(context.ledger, name, live)
     if live.package not in [each.package for each in kept]:
-        raise NoHistory(f"the ledger does not say as of when version {live.version} was trained")
+        if not live.digest:
+            raise NoHistory(f"the ledger says neither as of when version {live.version} was trained nor what it is")
+        # It is at least as old as the time for which it has been live, and has learnt from nothing since.
+        live_since = KeptVersion(live.package, time_of(live.since), as_of_known=False)
+        kept = sorted([*kept[-KEPT_VERSIONS + 1 :], live_since], key=lambda each: each.as_of)
     current = _index(as_of, period)
     mature = label_maturity.mature_after(model, label_maturity.measured(context, name, as_of))
     last = _index(as_of - mature, period)
@@ -176,7 +182,7 @@ def _of_windows(
         drifted,
         tuple(each.package.version for each in kept),
     )
-    return LiveHistory(known, tuple(kept), starts, labelled)
+    return LiveHistory(known, tuple(kept), starts, labelled, tuple(w.requests for w in scored if w.requests))
 
 
 def _drifted(ledger: Ledger, name: str, starts: tuple[datetime, ...], as_of: datetime) -> np.ndarray:

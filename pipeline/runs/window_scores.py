@@ -38,10 +38,11 @@ MIN_ROWS = 30
 
 @dataclass(frozen=True)
 class KeptVersion:
-    """A package that was live, and the as-of of the run that trained it."""
+    """A package that was live, and the as-of of the run that trained it; where nobody knows that, when it went live."""
 
     package: PackageOfVersion
     as_of: datetime
+    as_of_known: bool = True
 
 
 @dataclass(frozen=True)

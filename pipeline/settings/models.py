@@ -26,7 +26,7 @@ from pipeline.settings.gates import Gates
 from pipeline.settings.keep import Keep
 from pipeline.settings.model_gates import group_columns
 from pipeline.settings.notify import Notices, Notify
-from pipeline.settings.policy import Policy
+from pipeline.settings.policy import Budget, Policy
 from pipeline.settings.rollout import Rollout
 from pipeline.settings.scoring import Scoring
 from pipeline.settings.section import MOST, Section
@@ -174,6 +174,7 @@ class ParamsFile(Section):
     baseline: Baseline
     workspaces: Workspaces = Workspaces()
     keep: Keep = Keep()
+    budget: Budget = Budget()
     teams: dict[str, Team] = {}
     notify: Notify = Notify()
     models: dict[str, Model]
@@ -210,6 +211,10 @@ class Params:
     @property
     def keep(self) -> Keep:
         return cast(Keep, self._section("keep"))
+
+    @property
+    def budget(self) -> Budget:
+        return cast(Budget, self._section("budget"))
 
     @property
     def no_models(self) -> SettingsError | None:

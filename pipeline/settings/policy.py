@@ -32,7 +32,9 @@ class FrozenSpan(Section):
 class Policy(Section):
     """`rule` decides; a retrain that it asks for is begun at most once in `cool_down_days`, and `most_a_month` times in 30 days."""
 
-    rule: Literal["drift", "value", "metric", "forecast", "schedule", "never"] = "drift"
+    rule: Literal["value", "budget", "drift", "metric", "forecast", "schedule", "never"] = "value"
+    # A guess, of the rules `value` and `budget`, for as long as nothing is known of how the model's versions age: half a year.
+    due_after_days: float = Field(default=183, gt=0, le=LONGEST_DAYS)
     # Of the rule `schedule`.
     every_days: float = Field(default=28, gt=0, le=LONGEST_DAYS)
     cool_down_days: float = Field(default=7, ge=0, le=LONGEST_DAYS)
@@ -42,3 +44,9 @@ class Policy(Section):
     frozen: tuple[FrozenSpan, ...] = ()
     # When the backtest Dag runs; without it there is none.
     backtest_cron: Cron | None = None
+
+
+class Budget(Section):
+    """Of all models with `policy.rule: budget`: at most so many retrains in 30 days; None for no such limit."""
+
+    retrains_a_month: int | None = Field(default=None, ge=0, le=MOST)

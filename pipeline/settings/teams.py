@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 
 from pipeline.errors import NEXT_LINE, SettingsError
 from pipeline.settings.faults import all_faults, fault
-from pipeline.settings.section import Section
+from pipeline.settings.section import MOST, Section
 
 TEAM_NAME = re.compile(r"[a-z0-9]([a-z0-9_-]{0,38}[a-z0-9])?")
 
@@ -24,6 +24,8 @@ def pool_of(team: str) -> str:
 class Team(Section):
     description: str = ""
     slots: int = Field(ge=1, le=10_000)
+    # Of its models with `policy.rule: budget`, in 30 days.
+    retrains_a_month: int | None = Field(default=None, ge=0, le=MOST)
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,16 @@ DECIDED = {
     "losses": [{"start": "2024-02-19T00:00:00+00:00", "rows": 480, "by_version": {"1": 0.4}}],
     "economics": {"retrain": 24.0, "currency": "EUR"},
     "ahead": 8,
+    "basis": "how its versions age is a guess",
+}
+BUDGETED = {
+    "as_of": "2024-03-01T00:00:00+00:00",
+    "wants": True,
+    "granted": False,
+    "ceilings": ["budget.retrains_a_month"],
+    "net": 66.0,
+    "currency": "EUR",
+    "said": "number 2 of 3",
 }
 SETTLED = {
     "as_of": "2024-03-01T00:00:00+00:00",
@@ -76,4 +86,5 @@ DECISION_BODIES = [
     ("window_scored", WINDOW),
     ("retrain_decided", DECIDED),
     ("decision_settled", SETTLED),
+    ("budget_looked", BUDGETED),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from pipeline.errors import RegistryError
 from pipeline.ledger.decision_events import Backtested
 from pipeline.ledger.events import VersionRegistered
 from pipeline.ledger.receipt_events import RetrainDecided
+from pipeline.ledger.rollout_events import RolloutEnded
+from pipeline.ledger.store import Ledger
 from pipeline.runs import logged_answers, retrain_decision
 from pipeline.training.tasks import Answers
 from tests.support.monitored import AS_OF, Monitored
@@ -82,7 +85,8 @@ def test_a_version_that_stays_as_good_is_not_retrained(world):
 
 
 def test_by_drift_the_look_decides_and_the_other_rules_are_told(world):
-    """The default rule takes the look's decision and reason as they are."""
+    """The rule `drift` takes the look's decision and reason as they are."""
+    rule(world, "drift")
     receipt = decide(world, look=LOOK)
     assert (receipt.rule, receipt.decision, receipt.why, receipt.flips) == ("drift", "retrain", "spend moved", "calm")
     assert set(receipt.others) == {"value", "metric", "forecast", "schedule"}
@@ -136,15 +140,50 @@ def test_a_backtests_curve_is_what_a_version_is_expected_to_lose(world):
     assert decide(world, YEAR + timedelta(days=24)).score < aged
 
 
-def test_a_run_on_schedule_asks_first(world):
-    """By value it is told why not; by drift, and before a first version, it is not asked."""
-    context = world.context
-    assert retrain_decision.why_not(context, "r", "churn", AS_OF) == ""
-    rule(world, "value")
+def test_a_run_on_schedule_asks_first(world, tmp_path):
+    """By value, the default, it is told why not; by drift it is not asked, and a first version is trained by any rule."""
+    rule(world, "drift")
+    assert retrain_decision.why_not(world.context, "r", "churn", AS_OF) == ""
+    change_params(world.project, "models.churn.policy", {})
+    empty = SimpleNamespace(**{**vars(world.context), "ledger": Ledger(f"sqlite:///{tmp_path / 'empty.db'}")})
+    assert retrain_decision.why_not(empty, "r", "churn", AS_OF) == ""
+    assert not world.ledger.events(RetrainDecided)
     world.right["1"] = lambda weeks: 0.8
     why = retrain_decision.why_not(world.context, "r", "churn", AS_OF)
     assert why.startswith("churn: wait, as of 2024-03-01, by the rule value")
+    assert why.endswith("a run by hand goes on whatever this says")
     assert world.ledger.events(RetrainDecided)
+
+
+def test_without_a_backtest_and_labels_a_guess_decides_and_is_called_one(world):
+    """A schedule that asks is not told to wait for ever: after `policy.due_after_days` a retrain is due, whatever it costs."""
+    change_params(world.project, "models.churn.policy", {"due_after_days": 50})
+    change_params(world.project, "models.churn.source.label_delay_days", 11)
+    change_params(world.project, "models.churn.evaluation.holdout_days", 14)
+    world.land(world.source[:0].assign(spend=1.0, calls=2.0, plan="plus"))
+    early, due = decide(world, YEAR + timedelta(days=40)), decide(world)
+    assert (early.decision, due.decision) == ("wait", "retrain")
+    assert "is a guess: that a retrain is due after 50 days (models.churn.policy.due_after_days)" in due.basis
+    assert "without labels that alone decides" in due.basis and due.basis in due.sentence()
+    assert "policy.due_after_days" not in due.economics["guesses"]
+    assert due.economics["rows_a_day"]["how"].startswith("requests a day")
+    change_params(world.project, "models.churn.policy", {})
+    unstated = decide(world)
+    assert unstated.decision == "wait" and "policy.due_after_days" in unstated.economics["guesses"]
+
+
+def test_a_version_that_nobody_trained_here_is_retrained_by_its_time_in_use(world):
+    """Without an as-of its age counts from when it went live; without a digest either, a retrain is what makes it known."""
+    change_params(world.project, "models.churn.policy", {"due_after_days": 14})
+    world.live("7", "2024-02-10T01:00:00+00:00")
+    world.right["7"] = world.right["1"]
+    assert (
+        "nobody knows as of when version 7 was trained, so its age counts from when it went live" in decide(world).basis
+    )
+    world.ledger.append(RolloutEnded.read({"version": "8", "slot": "green", "engine": "process"}), "churn")
+    assert decide(world).decision == "retrain"
+    rule(world, "never")
+    assert decide(world).decision == "wait"
 
 
 def test_the_table_says_what_is_guessed_and_what_would_flip_it(world):

@@ -10,6 +10,7 @@ import pytest
 from harness.project import change_params
 from pipeline.ledger.events import VersionRegistered
 from pipeline.ledger.receipt_events import WindowScored
+from pipeline.ledger.rollout_events import RolloutEnded
 from pipeline.ledger.timeline import live_at
 from pipeline.monitoring import live_quality
 from pipeline.runs import logged_answers, window_scores
@@ -158,8 +159,13 @@ def test_what_cannot_be_compared_says_why_and_is_not_tried_again(answering, monk
     assert len(answering.ledger.events(WindowScored)) == len(told)
 
 
-def test_a_version_of_unknown_age_has_no_history(answering):
-    """Where nobody knows as of when the live version was trained, it is said."""
+def test_a_version_of_unknown_age_is_as_old_as_it_is_live(answering):
+    """Where nobody knows as of when the live version was trained it counts from when it went live; without a digest it is no version."""
     answering.live("7", "2024-02-20T01:00:00+00:00")
-    with pytest.raises(NoHistory, match="does not say as of when version 7 was trained"):
+    found = history(answering)
+    assert [each.as_of_known for each in found.versions] == [True, False]
+    assert found.known.born[1] == found.known.now and found.known.live == 1
+    unknown = RolloutEnded.read({"version": "8", "slot": "green", "engine": "process"})
+    answering.ledger.append(unknown, "churn", at="2024-02-21T01:00:00+00:00")
+    with pytest.raises(NoHistory, match="neither as of when version 8 was trained nor what it is"):
         history(answering)

@@ -8,18 +8,20 @@ from pipeline.ledger.decision_events import Backtested
 from pipeline.policy.retraining.base import Policy
 from pipeline.policy.retraining.drift import Drift
 from pipeline.policy.retraining.forecast import Forecast, Gains
+from pipeline.policy.retraining.guess import guessed
 from pipeline.policy.retraining.metric import Metric
 from pipeline.policy.retraining.schedule import NEVER, Schedule
-from pipeline.policy.retraining.staleness import NOTHING_KNOWN, Staleness
+from pipeline.policy.retraining.staleness import Staleness
 from pipeline.policy.retraining.value import Value
 from pipeline.settings.policy import Policy as Settings
 
 
-def policies(settings: Settings, backtest: Backtested | None) -> Mapping[str, Policy]:
-    """By the name that `policy.rule` has. Without a backtest nothing is known of how the versions age, until past ones are scored."""
+def policies(settings: Settings, backtest: Backtested | None, cost: float) -> Mapping[str, Policy]:
+    """By the name that `policy.rule` has; a retrain comes to `cost`, as in `Known`. Without a backtest a guess stands for how the versions
+    age, until past ones are scored."""
     every = max(1, round(settings.every_days / settings.window_days))
     return {
-        "value": Value(curve_of(backtest, settings.window_days)),
+        "value": value(settings, backtest, cost),
         "metric": Metric(),
         "forecast": Forecast(gains_seen(backtest, settings.window_days)),
         "schedule": Schedule(every),
@@ -28,10 +30,16 @@ def policies(settings: Settings, backtest: Backtested | None) -> Mapping[str, Po
     }
 
 
-def curve_of(backtest: Backtested | None, window_days: float) -> Staleness:
-    """The curve of loss by age that the backtest found, in windows of so many days."""
-    if backtest is None or not backtest.staleness:
-        return NOTHING_KNOWN
+def value(settings: Settings, backtest: Backtested | None, cost: float) -> Value:
+    """The default rule, with the backtest's curve or a guess."""
+    curve = curve_of(backtest, settings.window_days)
+    return Value(guessed(cost, settings.window_days, settings.due_after_days) if curve is None else curve)
+
+
+def curve_of(backtest: Backtested | None, window_days: float) -> Staleness | None:
+    """The curve of loss by age that the backtest found, in windows of so many days; None where it found none."""
+    if backtest is None or not backtest.staleness or not backtest.staleness["blocks"]:
+        return None
     known = backtest.staleness
     # In windows of another length an age is another number, and the loss of a row the same.
     slow = known["slow"] * backtest.window_days / window_days
