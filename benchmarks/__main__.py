@@ -35,7 +35,6 @@ ALL = (
     "rollouts",
     "server",
     "policy",
-    "gates",
 )
 
 broken = []

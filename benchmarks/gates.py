@@ -36,7 +36,9 @@ WORLDS = (
     World("regression", "mae", 0.02),
     World("regression", "r2", 0.02),
     World("binary", "roc_auc", 0.02, days=7, a_day=400),
-    World("binary", "roc_auc", 0.03, days=7, a_day=60, learnt=1_300),
+    World("binary", "roc_auc", 0.04, days=7, a_day=60, learnt=1_300),
+    World("regression", "rmse", 0.06, days=7, a_day=60, learnt=1_300),
+    World("regression", "rmse", 0.03, days=7, a_day=400),
 )
 HELD_OUT_ROWS = 30_000
 

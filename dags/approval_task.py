@@ -15,6 +15,7 @@ from airflow.configuration import conf
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 
 from pipeline.context import Context
+from pipeline.settings.addresses import AIRFLOW_USER
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ class VersionApproval(ApprovalOperator):
         model: str,
         version: Any,
         hours: float,
+        named: tuple[str, ...],
         run_of: Callable[[Any], str],
         is_backfill: Callable[[Any], bool],
         **more: Any,
@@ -42,6 +44,7 @@ class VersionApproval(ApprovalOperator):
             # Airflow takes it when the time is over.
             defaults=self.REJECT,
             response_timeout=timedelta(hours=hours),
+            assigned_users=assigned(named),
             **more,
         )
         self.model, self.version, self.run_of, self.is_backfill = model, version, run_of, is_backfill
@@ -86,9 +89,21 @@ class VersionApproval(ApprovalOperator):
         return super().execute_complete(context, event)
 
 
+def assigned(named: tuple[str, ...]) -> list[dict[str, str]] | None:
+    """The users whom Airflow lets answer: those of `approval_by`, and the one by which the command line answers, whose own word counts
+    for nothing unless it is named. None lets all answer, also where a user's id is another than the name: then we look at the name."""
+    if not named or not has_simple_users():
+        return None
+    return [{"id": name, "name": name} for name in dict.fromkeys((*named, AIRFLOW_USER))]
+
+
+def has_simple_users() -> bool:
+    return conf.get("core", "auth_manager").endswith("SimpleAuthManager")
+
+
 def users_are_known() -> bool:
     """Whether Airflow has more than one user: the one of a single machine may be several people."""
-    if not conf.get("core", "auth_manager").endswith("SimpleAuthManager"):
+    if not has_simple_users():
         return True
     if conf.getboolean("core", "simple_auth_manager_all_admins", fallback=False):
         return False

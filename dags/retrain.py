@@ -6,7 +6,7 @@ Generated from params.yaml and dvc.yaml; runs on the model's schedule, on its dr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -153,14 +153,16 @@ def settle(model: str) -> dict:
 MAY_BRING_LIVE = (roll_out, settle)
 
 
-def add_tasks(model: str, queues: Mapping[str, str], pool: str | None, approval_hours: float | None) -> None:
+def add_tasks(model: str, settings: DagSettings) -> None:
     """Adds the tasks of a run to the Dag that is being built, each in the queue that params.yaml gives it.
 
-    The stages and the gates take a slot of the team's `pool`: they compute. A rollout waits for traffic, so it keeps none from others.
-    With `approval_hours` the run waits for a person before the rollout.
+    The stages and the gates take a slot of the team's pool: they compute. A rollout waits for traffic, so it keeps none from others.
+    Where an approval is required the run waits for a person before the rollout.
 
     pipeline/runs/retrain.py has the same order for the command line.
     """
+
+    queues, pool = settings.queues, settings.pool
 
     def step(name: str, function: Callable[..., Any], *arguments: Any, pool: str | None = None) -> Any:
         made = task_of(function, name, queues.get(name), pool)
@@ -176,13 +178,14 @@ def add_tasks(model: str, queues: Mapping[str, str], pool: str | None, approval_
     list(stages.values()) >> mlflow_run
     version = step("register", register, folder, mlflow_run)
     live = step("roll_out", roll_out, model, version)
-    if approval_hours is not None:
+    if settings.approval_hours is not None:
         from approval_task import VersionApproval
 
         asked = VersionApproval(
             model=model,
             version=version,
-            hours=approval_hours,
+            hours=settings.approval_hours,
+            named=settings.approval_by,
             run_of=lambda context: run_request(context).run,
             is_backfill=is_backfill,
         )
@@ -209,7 +212,7 @@ def retrain_dag(model: str, settings: DagSettings) -> Any:
         default_args=task_defaults(settings.priority),
         doc_md=documentation(__doc__, settings),
     ) as dag:
-        add_tasks(model, settings.queues, settings.pool, settings.approval_hours)
+        add_tasks(model, settings)
     set_form(dag, form(settings.strategy))
     return dag
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.cli.commands import Answer, context_of_a_person, known_model
 from pipeline.errors import SettingsError
+from pipeline.ledger.approvals import parked_run
 
 if TYPE_CHECKING:
     from pipeline.context import Context
-    from pipeline.ledger.approvals import Standing
 
 
 def add_to(add: Any) -> None:
@@ -41,11 +41,9 @@ def approve_version(arguments: argparse.Namespace) -> Answer:
         asked = approval.ask(context, "", model, version)
         text = f"{model}: {asked.event.sentence()}; `perennial approve {model} {version}` approves it"
         return Answer(text, {"model": model, **asked.event.body()})
-    waits = approval.waiting(context, model, version)
-    entry = approval.approve(
-        context, _run_of(waits), model, version, approval.Person.at_the_command_line(context), arguments.reason
-    )
-    goes_on = _answer_airflow(context, waits, "Approve")
+    run, person = parked_run(context.ledger, model, version), approval.Person.at_the_command_line(context)
+    entry = approval.approve(context, run, model, version, person, arguments.reason)
+    goes_on = _answer_airflow(context, arguments, run, "Approve")
     then = goes_on or f"`perennial deploy {model} {version}` brings it live"
     note = f" ({entry.event.note})" if entry.event.note else ""
     return Answer(f"{model}: {entry.event.sentence()}{note}; {then}", {"model": model, **entry.event.body()})
@@ -56,11 +54,9 @@ def reject_version(arguments: argparse.Namespace) -> Answer:
 
     context, version = context_of_a_person(), arguments.version
     model = known_model(context, arguments.model)
-    waits = approval.waiting(context, model, version)
-    entry = approval.reject(
-        context, _run_of(waits), model, version, approval.Person.at_the_command_line(context), arguments.reason
-    )
-    goes_on = _answer_airflow(context, waits, "Reject")
+    run, person = parked_run(context.ledger, model, version), approval.Person.at_the_command_line(context)
+    entry = approval.reject(context, run, model, version, person, arguments.reason)
+    goes_on = _answer_airflow(context, arguments, run, "Reject")
     said = f"{model}: {entry.event.sentence()}" + (f"; {goes_on}" if goes_on else "")
     return Answer(said, {"model": model, **entry.event.body()})
 
@@ -83,20 +79,19 @@ def audit_model(arguments: argparse.Namespace) -> Answer:
     return Answer(audit_table.audit(model, lines), {"model": model, "lines": [line.as_dict() for line in lines]})
 
 
-def _run_of(waits: Standing | None) -> str:
-    """The run that asked; '' when none did, or it is decided already."""
-    return waits.asked.run if waits is not None and waits.asked is not None else ""
-
-
-def _answer_airflow(context: Context, waits: Standing | None, option: str) -> str:
-    """What became of the task in Airflow that waits for this decision; '' when none does."""
-    from pipeline.ledger.approval_events import AIRFLOW
+def _answer_airflow(context: Context, arguments: argparse.Namespace, run: str, option: str) -> str:
+    """What became of the task of this run in Airflow that waits for the decision; '' when none does."""
     from pipeline.services import parked_task
 
-    asked = waits.asked if waits is not None else None
-    if asked is None or asked.event.through != AIRFLOW:
+    if not run:
         return ""
-    why_not = parked_task.answer(context.home, asked.run, "approve", option)
+    why_not = parked_task.answer(context.environment, run, "approve", option)
+    if why_not is None:
+        return ""
     if not why_not:
-        return f"its run {asked.run} goes on"
-    return f"its run {asked.run} still waits in Airflow ({why_not}): choose {option} there too"
+        return f"its run {run} goes on"
+    there = f"choose {option} there"
+    if context.environment.server_mode:
+        again = f"docker compose exec api-server perennial {arguments.command} {arguments.model} {arguments.version}"
+        there = f"on the server, `{again}` moves it; or {there}"
+    return f"its run {run} still waits in Airflow ({why_not}): {there}"

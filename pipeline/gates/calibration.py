@@ -12,12 +12,13 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.gates.base import PackagedModel, Table, Verdict
-from pipeline.gates.block_resamples import RESAMPLES, SEED, resampled, time_blocks
+from pipeline.gates.time_blocks import MANY, Blocks, of_times
 from pipeline.training import tasks, weights
 from pipeline.training.tasks import Answers
 
 BINS = 10
 LEVEL = 0.99
+RESAMPLES, SEED = 1000, 0
 COLUMNS = ("said from", "said to", "rows", "said", "came true")
 
 
@@ -33,7 +34,7 @@ def verdict(packaged: PackagedModel) -> Verdict | None:
     bins = equal_bins(said)
     error = calibration_error(said, came, bins, weight)
     chance = by_chance(said, bins, weight)
-    interval = _interval(said - came, bins, weight, time_blocks(held_out[model.source.event_time]))
+    interval = _interval(said - came, bins, weight, of_times(held_out[model.source.event_time], MANY))
     limit = model.gates.calibration.error
     stated = "error" in model.gates.calibration.model_fields_set
     passed = not (error > limit and error > chance)
@@ -78,12 +79,11 @@ def by_chance(said: np.ndarray, bins: np.ndarray, weight: np.ndarray) -> float:
     return float(np.quantile(np.abs(sums).sum(axis=1) / weight.sum(), LEVEL))
 
 
-def _interval(gap: np.ndarray, bins: np.ndarray, weight: np.ndarray, blocks: np.ndarray) -> tuple[float, float]:
+def _interval(gap: np.ndarray, bins: np.ndarray, weight: np.ndarray, blocks: Blocks) -> tuple[float, float]:
     """The 95 % interval of the error. A resample's error has the chance of two samples in it, so the error's own share is taken off."""
-    count, of = int(blocks.max()) + 1, int(bins.max()) + 1
-    sums = np.bincount(blocks * of + bins, gap * weight, count * of).reshape(count, of)
-    rows = np.bincount(blocks, weight, count)
-    drawn = resampled(count)
+    count, of = blocks.count, int(bins.max()) + 1
+    sums = np.bincount(blocks.of_row * of + bins, gap * weight, count * of).reshape(count, of)
+    rows, drawn = blocks.sums(weight), blocks.drawn(RESAMPLES)
     errors = np.abs(drawn @ sums).sum(axis=1) / np.maximum(drawn @ rows, 1e-12)
     observed = float(np.abs(sums.sum(axis=0)).sum() / rows.sum())
     low, high = np.quantile(errors, (0.025, 0.975))

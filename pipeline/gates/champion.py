@@ -44,7 +44,8 @@ def verdict(packaged: PackagedModel) -> Verdict | None:
         return None
     version = packaged.champion_version
     if packaged.champion is None:
-        return Verdict("champion", True, 0.0, -packaged.model.gates.champion_tolerance, "there is no champion yet")
+        reason = f"there is no champion yet{_warned_early(packaged)}"
+        return Verdict("champion", True, 0.0, -packaged.model.gates.champion_tolerance, reason)
     if missing := _missing(packaged):
         needs = f"needs {', '.join(missing)}, which the data no longer has"
         return _none(packaged, f"not comparable: the champion, version {version}, {needs}")
@@ -71,9 +72,7 @@ def _compared(packaged: PackagedModel, rows: pd.DataFrame) -> Verdict:
     candidate = Answers.of(rows, packaged.package.classes)
     champion = Answers(packaged.champion.predict_frame(rows), packaged.champion.classes)
     scores = measured.score(candidate), measured.score(champion)
-    naive = packaged.evaluation.baseline.get(metric, 0.0)
-    unit = naive if METRICS[metric].in_targets_unit and naive > 0 else 1.0
-    by = measured.gain(candidate, champion, unit, packaged.evaluation.trained_rows)
+    by = measured.gain(candidate, champion, _unit(packaged), packaged.evaluation.trained_rows)
     on = f"the same {len(rows):,} rows, which neither was trained on"
     if not math.isfinite(scores[1]):
         return _none(packaged, f"{on}, do not tell the {metric} of version {version}")
@@ -92,20 +91,64 @@ def _compared(packaged: PackagedModel, rows: pd.DataFrame) -> Verdict:
         return Verdict("champion", False, by.value, -tolerance, f"{told}; it is proven to be worse", by.interval)
     if by.interval[0] < -tolerance and (needed := _rows_needed(by, tolerance, len(rows))) > len(rows):
         why = f"{told}; too few rows to tell a model that is worse by twice that: about {needed:,} would, "
-        return _none(packaged, why + _more_rows(packaged), by.value, by.interval)
+        return _none(packaged, why + _way_on(packaged, by), by.value, by.interval)
+    if by.error > 0:
+        told += f"; rows like these stop a model worse by {shown_gain(metric, WORSE * _told(by))} 9 times in 10"
     return Verdict("champion", True, by.value, -tolerance, told, by.interval)
+
+
+def _told(by: Figure) -> float:
+    """The smallest tolerance of which rows like these stop a model that is WORSE tolerances worse with POWER."""
+    return (by.width + BEYOND) * by.error / WORSE
+
+
+def _warned_early(packaged: PackagedModel) -> str:
+    """That the next comparison may be no verdict, because the tolerance is small beside the metric's own chance on these rows; else ''.
+
+    The difference of two models on the same rows mostly varies by less than the metric of one.
+    """
+    model = packaged.model
+    tolerance = model.gates.champion_tolerance
+    if tolerance == 0 or not len(packaged.held_out):
+        return ""
+    measured = Measured.of(model, packaged.held_out)
+    answers = Answers.of(packaged.held_out, packaged.package.classes)
+    own = measured.metric_figure(measured.score(answers), answers)
+    told = _told(own) / _unit(packaged)
+    if not tolerance < told < math.inf:
+        return ""
+    return (
+        f"; {len(packaged.held_out):,} held-out rows of {measured.blocks.words} may be too few for gates.champion_tolerance {tolerance:g}: "
+        f"they are likely to tell one of {_rounded_up(told):g}, and 0 stops what is proven to be worse, with any number of rows"
+    )
+
+
+def _rounded_up(tolerance: float) -> float:
+    """With two digits that count, for people to copy."""
+    step = 10.0 ** (math.floor(math.log10(tolerance)) - 1)
+    return float(f"{math.ceil(tolerance / step) * step:.2g}")
+
+
+def _unit(packaged: PackagedModel) -> float:
+    """What a difference is a share of: the naive guess's error for a metric in the target's unit, else 1."""
+    metric = packaged.model.evaluation.metric
+    naive = packaged.evaluation.baseline.get(metric, 0.0)
+    return naive if METRICS[metric].in_targets_unit and naive > 0 else 1.0
 
 
 def _rows_needed(by: Figure, tolerance: float, rows: int) -> int:
     """How many rows like these would stop a model that is WORSE tolerances worse with POWER; 0 for a tolerance of 0, which asks for none."""
     if tolerance == 0:
         return 0
-    return math.ceil(rows * ((by.width + BEYOND) * by.error / (WORSE * tolerance)) ** 2)
+    return math.ceil(rows * (_told(by) / tolerance) ** 2)
 
 
-def _more_rows(packaged: PackagedModel) -> str:
+def _way_on(packaged: PackagedModel, by: Figure) -> str:
     days = packaged.model.evaluation.holdout_days
-    return f"by a larger evaluation.holdout_days than {days:g}, or a larger gates.champion_tolerance"
+    told = _rounded_up(_told(by))
+    return (
+        f"by a larger evaluation.holdout_days than {days:g}; or these rows tell a gates.champion_tolerance of {told:g}"
+    )
 
 
 def _shown(metric: str, by: Figure) -> str:

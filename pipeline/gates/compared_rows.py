@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pipeline.gates import time_blocks
 from pipeline.gates.base import PackagedModel
-from pipeline.gates.block_resamples import time_blocks
 from pipeline.gates.unseen_rows import too_few, unseen_rows
 from pipeline.training import tasks, weights
 from pipeline.training.tasks import Answers, Task
@@ -53,7 +53,7 @@ def compared_rows(packaged: PackagedModel) -> ComparedRows:
     loss, own_losses, guessed = _losses(task, model.evaluation.metric, target, own, guess)
     # A guess that errs nowhere has no unit.
     unit = float(np.average(guessed, weights=weight)) or 1.0
-    blocks = time_blocks(held_out[model.source.event_time])
+    blocks = time_blocks.of_times(held_out[model.source.event_time], time_blocks.MANY).of_row
     champion = champion_answers(packaged)
     if champion is None:
         return ComparedRows(loss, own_losses, guessed, unit, "the naive guess", False, weight, blocks)

@@ -11,18 +11,19 @@ Source: Dwork et al. 2012 (parity); Hardt, Price & Srebro 2016 (odds); intervals
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from pipeline.gates.base import PackagedModel, Table, Verdict
-from pipeline.gates.block_resamples import SEED, resampled, time_blocks
 from pipeline.gates.row_groups import Group, groups_of
+from pipeline.gates.time_blocks import MANY, Blocks, of_times
 from pipeline.training import weights
 from pipeline.training.tasks import Answers
 
 COLUMNS = ("column", "decision", "measure", "difference", "low", "high", "by chance", "limit", "says")
 LEVEL, DRAWS = 0.99, 10_000
+RESAMPLES, SEED = 1000, 0
 PARITY, ODDS = "demographic parity", "equalised odds"
 
 
@@ -105,7 +106,8 @@ def _differences(packaged: PackagedModel, column: str, groups: list[Group], look
     inside = np.any([group.rows for group in groups], axis=0)
     place = np.argmax([group.rows for group in groups], axis=0)[inside]
     count = (np.ones(len(held_out)) if weight is None else weight)[inside]
-    blocks = time_blocks(held_out[packaged.model.source.event_time])[inside]
+    blocks = of_times(held_out[packaged.model.source.event_time], MANY)
+    blocks = replace(blocks, of_row=blocks.of_row[inside])
     for label, decided, so in decisions(packaged):
         decided, so = decided[inside], so[inside]
         for measure, of, limit, among in (
@@ -136,13 +138,13 @@ def odds(so: np.ndarray, decided: np.ndarray, groups: np.ndarray, weight: np.nda
 
 
 def _quantiles(
-    decided: np.ndarray, groups: np.ndarray, weight: np.ndarray, blocks: np.ndarray, among: list[np.ndarray]
+    decided: np.ndarray, groups: np.ndarray, weight: np.ndarray, blocks: Blocks, among: list[np.ndarray]
 ) -> np.ndarray:
     """The 2.5 and 97.5 % quantiles of the difference in resamples: the largest one in the share decided yes among any of the rows."""
-    count, of = int(blocks.max()) + 1, int(groups.max()) + 1
-    drawn, largest = resampled(count), np.zeros(1)
+    count, of = blocks.count, int(groups.max()) + 1
+    drawn, largest = blocks.drawn(RESAMPLES), np.zeros(1)
     for rows in among:
-        cell = (blocks * of + groups)[rows]
+        cell = (blocks.of_row * of + groups)[rows]
         yes = np.bincount(cell, (decided * weight)[rows], count * of).reshape(count, of)
         all_ = np.bincount(cell, weight[rows], count * of).reshape(count, of)
         with np.errstate(invalid="ignore", divide="ignore"):

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from pipeline.gates import time_blocks
 from pipeline.gates.base import PackagedModel, Table, Verdict
-from pipeline.gates.block_resamples import time_blocks
 from pipeline.gates.skill import skill
 from pipeline.training import frames, weights
 from pipeline.training.tasks import TASKS, Answers
@@ -60,7 +60,7 @@ def alone_scores(packaged: PackagedModel) -> Iterator[tuple[str, float]]:
     plain = model.model_copy(update={"training": model.training.model_copy(update={"words": 0})})
     numbers = frames.numbers_of(rows, plain)
     target, weight = rows[model.training.target].to_numpy(), weights.of(rows, model.training, "evaluate")
-    learns = time_blocks(rows[model.source.event_time]) % 2 == 0
+    learns = time_blocks.of_times(rows[model.source.event_time], time_blocks.MANY).of_row % 2 == 0
     for column in frames.columns_of(plain.training):
         if column.is_category:
             cells = rows[column.name].astype(object).where(rows[column.name].notna(), "")

@@ -1,7 +1,7 @@
 """A metric on labelled rows, and by how much one model's is better than another's on the same rows, with 95 % intervals.
 
-The interval is Student's t around the figure, with the spread that the figure has over the draws of `time_blocks`, and one degree of
-freedom less than blocks: it is wide where blocks are few. Both models are scored on the same draws, so what makes rows hard for both
+The interval is Student's t around the figure, with the spread that the figure has over the draws of `time_blocks`: it is wide where days
+are few. Both models are scored on the same draws, so what makes rows hard for both
 does not count.
 """
 
@@ -94,7 +94,7 @@ class Measured:
         count = self.blocks.count
         # A draw of `count` blocks varies by so much less than `count` days elsewhere would.
         error = wider * float(known.std() * (count / (count - 1)) ** 0.5)
-        width = float(stats.t.ppf((1 + LEVEL) / 2, count - 1))
+        width = float(stats.t.ppf((1 + LEVEL) / 2, self.blocks.freedom))
         return Figure(value, (value - width * error, value + width * error), error, width)
 
     def metric_figure(self, value: float, answers: Answers) -> Figure:

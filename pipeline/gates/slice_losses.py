@@ -1,7 +1,7 @@
 """Which groups of held-out rows lost by the new model: what the gates `slices` and `automatic_slices` share.
 
 A slice loses when its mean loss is worse by more than `gates.slices.limit` and its interval leaves out 0. The intervals hold for all slices
-that are looked at together (see block_resamples), so that a long list stops no more sound models than a short one.
+that are looked at together (see group_means), so that a long list stops no more sound models than a short one.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.gates.base import Table
-from pipeline.gates.block_resamples import means
 from pipeline.gates.compared_rows import ComparedRows
+from pipeline.gates.group_means import means
 from pipeline.gates.row_groups import Group
 
 NOT_ENOUGH = "not enough rows"

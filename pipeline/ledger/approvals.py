@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from pipeline.ledger.approval_events import ApprovalAsked, Approved, Rejected
+from pipeline.ledger.approval_events import AIRFLOW, ApprovalAsked, Approved, Rejected
 from pipeline.ledger.events import RunOpened, VersionRegistered
 from pipeline.ledger.store import Entry, Ledger
 
@@ -44,6 +44,12 @@ def standing(ledger: Ledger, model: str, version: str) -> Standing:
         else:
             decided = entry
     return Standing(asked, decided)  # type: ignore[arg-type]
+
+
+def parked_run(ledger: Ledger, model: str, version: str) -> str:
+    """The run of Airflow that asked last about the version, DAG/RUN; '' when none did. It may have been answered since."""
+    entries = [e for e in ledger.events(ApprovalAsked, model=model) if e.event.version == version]
+    return next((e.run for e in reversed(entries) if e.event.through == AIRFLOW), "")
 
 
 def registered(ledger: Ledger, model: str, version: str) -> Entry[VersionRegistered] | None:

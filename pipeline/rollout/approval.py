@@ -7,7 +7,8 @@ and this machine hold. A package that was live before approval was required need
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -23,6 +24,10 @@ from pipeline.rollout.context import RolloutContext
 from pipeline.training.signing import MANIFEST
 
 SHOWN = 12
+# How the line begins that says that what serves a version changed.
+IMAGE = "image: "
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -123,7 +128,13 @@ def approved_package(context: RolloutContext, model: str, version: str) -> Path 
         return folder
     event = _approval(context, held, model, version)
     approved = Evidence.approved(event)
-    if changed := _changes(context, approved, model, version):
+    changed = _changes(context, approved, model, version)
+    if changed and all(line.startswith(IMAGE) for line in changed) and _came_live_so(context, held, model):
+        log.warning(
+            "version %s of %s comes back, which was live as approved; since then %s", version, model, changed[0]
+        )
+        changed = []
+    if changed:
         what = f"changed since {event.by} approved it: {'; '.join(changed)}"
         again = f"look at who changed it; `perennial approve {model} {version} --ask` asks for what is there now"
         raise _refused(context, model, version, what, again, changed)
@@ -145,15 +156,32 @@ def _was_live(context: RolloutContext, model: str, version: str) -> Path | None:
     return folder if package_digest(folder) in digests else None
 
 
+def _came_live_so(context: RolloutContext, held: Standing, model: str) -> bool:
+    """Whether the version went live by the approval that stands. It may come back by another server then: an update of it restarts what is
+    live by the new one too, and nobody is asked about that."""
+    assert held.approved is not None
+    approved = held.approved.event
+    moves = [e for e in context.ledger.events(*MOVES, model=model) if e.seq > held.approved.seq]
+    return any(e.event.version == approved.version and e.event.digest == approved.parts.get("package") for e in moves)
+
+
 def _approval(context: RolloutContext, held: Standing, model: str, version: str) -> Approved:
     """The approval that stands. Raises RolloutError when there is none."""
-    if held.approved is not None:
-        return held.approved.event
     again = f"`perennial approve {model} {version} --ask` asks again"
+    if held.approved is not None:
+        event, named = held.approved.event, context.approval.get(model, ())
+        if named and event.by not in named:
+            raise _refused(context, model, version, f"was approved by {event.by}, {not_named(model, named)}", again)
+        return event
     if rejected := held.rejected(context.clock()):
         raise _refused(context, model, version, rejected, again)
     why = f"is not approved, and models.{model}.approval is required"
     raise _refused(context, model, version, why, f"`perennial approve {model} {version}`, or approve it in Airflow")
+
+
+def not_named(model: str, named: Sequence[str]) -> str:
+    """Why a person who is not among these may not approve."""
+    return f"who is not in models.{model}.approval_by ({', '.join(named)})"
 
 
 def _changes(context: RolloutContext, approved: Evidence, model: str, version: str) -> list[str]:

@@ -77,7 +77,8 @@ class RolloutContext:
     rate_limits: Mapping[str, int] = field(default_factory=dict)
     columns: Mapping[str, frozenset[str]] = field(default_factory=dict)
     may_start: bool = True
-    approval: frozenset[str] = frozenset()
+    # From a model whose versions a person approves to those who may; nobody by name where anybody but who asked may.
+    approval: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     image_digest: Callable[[str], str] = lambda runtime: ""
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     # Judges a step, every `look_s` seconds; None is the judge of pipeline.rollout.step_watch.
@@ -100,7 +101,7 @@ class RolloutContext:
             context,
             rate_limits={name: model.rollout.serving.rate_limit for name, model in (models or {}).items()},
             columns={name: model.columns for name, model in (models or {}).items()},
-            approval=frozenset(name for name, model in (models or {}).items() if model.approval == "required"),
+            approval={name: m.approval_by for name, m in (models or {}).items() if m.approval == "required"},
             image_digest=partial(image_digest, EngineSettings.of(environment)),
         )
 

@@ -14,9 +14,9 @@ from pipeline.context import Context
 from pipeline.deployer import traffic
 from pipeline.errors import PerennialError, RolloutError
 from pipeline.ledger.approval_events import AIRFLOW, COMMAND, TIME, ApprovalAsked, Approved, Rejected
-from pipeline.ledger.approvals import Standing, asker, registered, standing
+from pipeline.ledger.approvals import asker, registered, standing
 from pipeline.ledger.store import Entry
-from pipeline.rollout.approval import Evidence
+from pipeline.rollout.approval import Evidence, not_named
 
 log = logging.getLogger(__name__)
 
@@ -66,13 +66,19 @@ def ask(context: Context, run: str, name: str, version: str, through: str = COMM
 def approve(context: Context, run: str, name: str, version: str, person: Person, reason: str = "") -> Entry[Approved]:
     """Approves the version as it is now, which must be as it was when it was asked for. The same approval is not written twice.
 
-    Raises RolloutError for a version that was rejected or has changed, and for the person who asked for it.
+    Raises RolloutError for a version that was rejected or has changed, for the person who asked for it, and for one whom `approval_by` does
+    not name.
     """
     held = standing(context.ledger, name, version)
     subject = f"version {version} of {name}"
     again = f"ask again: `perennial approve {name} {version} --ask`"
     if rejected := held.rejected(context.clock()):
         raise RolloutError(subject, rejected, again)
+    named = context.params.model(name).approval_by
+    if named and person.name not in named:
+        raise RolloutError(
+            subject, f"was answered by {person.name}, {not_named(name, named)}", "let one of them decide"
+        )
     asked_by = asker(context.ledger, name, version)
     if person.known and person.name == asked_by:
         raise RolloutError(subject, f"was asked for by {asked_by}, who may not approve it", "let another person decide")
@@ -117,12 +123,6 @@ def answered(context: Context, run: str, name: str, version: str, approved: bool
         return reject(context, run, name, version, Person(by, AIRFLOW, known), "in Airflow").event.sentence()
     hours = f"nobody answered within {context.params.model(name).approval_hours:g} hours (approval_hours)"
     return reject(context, run, name, version, Person("", TIME), hours).event.sentence()
-
-
-def waiting(context: Context, name: str, version: str) -> Standing | None:
-    """What was asked and is not decided; None when nothing is."""
-    held = standing(context.ledger, name, version)
-    return held if held.asked is not None and held.decided is None else None
 
 
 def _evidence(context: Context, name: str, version: str) -> Evidence:

@@ -50,6 +50,8 @@ class DagSettings(BaseModel):
     scoring_cron: str | None = None
     # None where versions go live without an approval.
     approval_hours: float | None = None
+    # Who may approve; without a name everybody but who asked.
+    approval_by: tuple[str, ...] = ()
     # None without `policy.backtest_cron`: then there is no Dag that replays the past.
     backtest_cron: str | None = None
     fault: str = ""
@@ -88,6 +90,7 @@ class DagSettings(BaseModel):
             team=model.team,
             scoring_cron=model.scoring.cron if model.scoring else None,
             approval_hours=model.approval_hours if model.approval == "required" else None,
+            approval_by=model.approval_by,
             backtest_cron=model.policy.backtest_cron,
         )
 

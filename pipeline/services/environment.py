@@ -19,10 +19,11 @@ from pipeline.registry.versions import artifact_root
 from pipeline.rollout.engines.process import OWNER
 from pipeline.rollout.routing.route_file import routes_folder
 from pipeline.services import router_config
+from pipeline.settings.addresses import AIRFLOW_USER
 from pipeline.workspaces.dvc_config import private_site_cache
 
 PORTS = {"AIRFLOW": 8080, "MLFLOW": 5000, "ROUTER": 8000, "ROUTER_API": 8001}
-USER = "admin"
+USER = AIRFLOW_USER
 
 
 @dataclass(frozen=True)

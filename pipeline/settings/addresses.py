@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+# The user that our own services and commands are in Airflow.
+AIRFLOW_USER = "admin"
+
 
 def services_of(home: Path) -> dict[str, str]:
     """The URLs that `make up` wrote down in `home`, by service; none before its first time."""

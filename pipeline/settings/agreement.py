@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from pipeline.settings import economics, model_gates, monitor_slices, training_agreement
+from pipeline.settings import approval, economics, model_gates, monitor_slices, training_agreement
 from pipeline.settings.columns import BESIDE_FEATURES, RESERVED, named_twice, one_name
 from pipeline.settings.examples import example
 from pipeline.settings.gates import NAMES
@@ -276,6 +276,7 @@ CHECKS = (
     _follow,
     _drift,
     _rollout,
+    approval.faults,
     _scoring,
     economics.disagreements,
     *(_size(key, largest) for key, largest in LARGEST.items()),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -11,7 +12,17 @@ from pipeline.settings.times import LONGEST_DAYS
 
 
 class Approvals(Section):
-    """Keys of a model's block. Whoever is asked has `approval_hours`; after them the version counts as rejected."""
+    """Keys of a model's block. Whoever is asked has `approval_hours`; after them the version counts as rejected. `approval_by` are the
+    people who may approve, by the names that Airflow and $PERENNIAL_USER have; without it everybody but who asked."""
 
     approval: Literal["none", "required"] = "none"
     approval_hours: float = Field(default=72, gt=0, le=LONGEST_DAYS * 24)
+    approval_by: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+
+
+def faults(model: Any) -> Iterator[tuple[str, str]]:
+    """(key, what is wrong between it and another)."""
+    if model.approval_by and model.approval != "required":
+        yield "approval_by", "names who may approve, and no approval is required: set approval: required"
+    for name in sorted({each for each in model.approval_by if model.approval_by.count(each) > 1}):
+        yield "approval_by", f"named twice: {name}"

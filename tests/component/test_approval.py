@@ -171,6 +171,36 @@ def test_what_was_live_before_approvals_were_required_may_come_back(version):
     assert version.ready()
 
 
+def test_a_version_that_was_live_as_approved_comes_back_by_another_server(version, caplog):
+    """An update of what serves ends an approval of a version that never went live, and of one that did it ends nothing: rollback asks nobody either."""
+    approved = version.approve()
+    digest = package_digest(version.context.registry.deployable_package("churn", "1"))
+    requirements = version.context.project / "requirements" / "serving.txt"
+    requirements.write_text(f"{requirements.read_text()}#")
+    assert "changed since bob approved it: image: what serves has digest" in version.refused()
+    version.context.ledger.append(RolloutEnded(version="1", slot="blue", digest=digest), "churn")
+    assert (
+        approved.seq and version.ready() and "comes back, which was live as approved; since then image:" in caplog.text
+    )
+    _flip(version.artifacts / "gates.json")
+    assert "gate report: gates.json has digest" in version.refused()
+
+
+def test_only_people_who_are_named_may_approve(version):
+    """`approval_by` names who may; the deployer looks too, so that an approval of before ends for who is named no more."""
+    change_params(version.context.project, "models.churn.approval_by", ["bob", "cid"])
+    version.context = replace(Context.here(), asked_by="ann")
+    with pytest.raises(
+        PerennialError, match=r"was answered by eve, who is not in models.churn.approval_by \(bob, cid\)"
+    ):
+        version.approve("eve")
+    version.approve("bob")
+    assert version.ready()
+    change_params(version.context.project, "models.churn.approval_by", ["cid"])
+    version.context = replace(Context.here(), asked_by="ann")
+    assert "was approved by bob, who is not in models.churn.approval_by (cid)" in version.refused()
+
+
 def test_a_person_approves_by_command(version):
     """`approve` and `reject` say what was decided and what comes next; $PERENNIAL_USER makes the person known."""
     refused = said(["approve", "churn", "1"], PERENNIAL_USER="ann")

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
+import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 from starlette.testclient import TestClient
 
 from harness.ledgers import ledger_of
+from harness.project import CHURN
 from pipeline.context import Context
 from pipeline.deployer import client as clients
 from pipeline.deployer.service import Service
 from pipeline.errors import PerennialError
 from pipeline.ledger.approval_events import Approved, Rejected
+from pipeline.ledger.approvals import parked_run
 from pipeline.ledger.events import GatesChecked, RunOpened, VersionRegistered
 from pipeline.monitoring.answered_by import AnsweredBy, answered_by
 from pipeline.rollout.approval import Evidence
 from pipeline.runs import approval, approval_summary
+from pipeline.services import parked_task
 from pipeline.serving import log_files
 from pipeline.settings.environment import Environment
+from pipeline.settings.faults import all_faults
+from pipeline.settings.models import Model
 
 KEY = "k" * 48
 EVIDENCE = Evidence({"manifest.json": "a" * 64, "model.onnx": "b" * 64}, "d1.dir", "c0ffee", "9" * 64, "sha256:77")
@@ -68,6 +77,81 @@ def test_a_click_is_the_decision_of_the_person_who_clicked(asked):
     assert answer(context, True, "bob") == f"version 1 ({EVIDENCE.digest[:12]}) approved by bob"
     (entry,) = context.ledger.events(Approved)
     assert (entry.run, entry.event.through, entry.event.digest) == ("r1", "airflow", EVIDENCE.digest)
+
+
+def airflow(monkeypatch, status):
+    """Airflow, whose task that waits answers with this status; returns what it was asked."""
+    asked = []
+
+    def answered(request):
+        asked.append((str(request.url), json.loads(request.content), request.headers.get("authorization", "")))
+        return (
+            httpx.Response(201, json={"access_token": "t"})
+            if request.url.path == "/auth/token"
+            else httpx.Response(status)
+        )
+
+    client = partial(httpx.Client, transport=httpx.MockTransport(answered))
+    monkeypatch.setattr(httpx, "Client", client)
+    return asked
+
+
+def test_on_a_server_the_command_moves_the_task_where_airflows_password_is(tmp_path, monkeypatch):
+    """In the container of api-server it answers the task, in another one it says why not; a task that was answered does not wait."""
+    here = Environment.read({"PERENNIAL_MODE": "server"})
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", "http://api-server:8080/execution/")
+    monkeypatch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE", str(tmp_path / "passwords.json"))
+    asked = airflow(monkeypatch, 200)
+    assert (
+        parked_task.answer(here, "retrain__churn/r 1", "approve", "Approve")
+        == "this container has no password of Airflow's"
+    )
+    (tmp_path / "passwords.json").write_text('{"admin": "secret"}')
+    assert parked_task.answer(here, "retrain__churn/r 1", "approve", "Approve") == ""
+    (_, logged_in, _), (url, chosen, token) = asked
+    assert (logged_in, chosen, token) == (
+        {"username": "admin", "password": "secret"},
+        {"chosen_options": ["Approve"], "params_input": {}},
+        "Bearer t",
+    )
+    assert url.endswith("/api/v2/dags/retrain__churn/dagRuns/r%201/taskInstances/approve/-1/hitlDetails")
+
+
+@pytest.mark.parametrize(("status", "said"), [(404, None), (409, None), (403, "403 Forbidden")])
+def test_a_task_that_does_not_wait_is_no_trouble(tmp_path, monkeypatch, status, said):
+    """One that was answered, or is gone, needs no answer; a refusal of Airflow is told."""
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", "http://api-server:8080/execution/")
+    monkeypatch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE", str(tmp_path / "passwords.json"))
+    (tmp_path / "passwords.json").write_text('{"admin": "secret"}')
+    airflow(monkeypatch, status)
+    found = parked_task.answer(Environment.read({"PERENNIAL_MODE": "server"}), "retrain__churn/r", "approve", "Approve")
+    assert found is None if said is None else said in found
+
+
+@pytest.mark.parametrize(
+    ("block", "line"),
+    [
+        ({"approval": "required", "approval_by": ["bob", "bob"]}, "approval_by: named twice: bob"),
+        (
+            {"approval_by": ["bob"]},
+            "approval_by: names who may approve, and no approval is required: set approval: required",
+        ),
+        ({"approval": "required", "approval_by": "bob"}, "approval_by: must be a list, like [a, b]"),
+    ],
+)
+def test_who_may_approve_is_a_list_of_an_approval_that_is_required(block, line):
+    """A list without an approval, or with a person twice, is refused by its key."""
+    with pytest.raises(ValidationError) as error:
+        Model.model_validate(CHURN | block)
+    assert all_faults(error.value, "models.churn") == [f"models.churn.{line}"]
+
+
+def test_the_run_that_waits_is_the_last_that_asked_in_airflow(asked):
+    """A question at the command line since then does not hide it."""
+    context, _, _ = asked
+    assert parked_run(context.ledger, "churn", "1") == "r1" and parked_run(context.ledger, "churn", "2") == ""
+    approval.ask(context, "", "churn", "1")
+    assert parked_run(context.ledger, "churn", "1") == "r1"
 
 
 def test_time_rejects_in_airflow(asked):

@@ -18,11 +18,12 @@ from pipeline.errors import DataError, SettingsError
 from pipeline.gates import churn, fairness, leakage, slices, supply_chain, unknown_ranges
 from pipeline.gates.base import LiveFacts, PackagedModel
 from pipeline.gates.bill_of_materials import bill_of_materials
-from pipeline.gates.block_resamples import means, time_blocks
+from pipeline.gates.group_means import means
 from pipeline.gates.known_vulnerabilities import records, vulnerable
 from pipeline.gates.row_groups import groups_of
 from pipeline.gates.serving_packages import ServingPackage, is_allowed, serving_packages
 from pipeline.gates.skill import skill
+from pipeline.gates.time_blocks import MANY, of_times
 from pipeline.ledger.timeline import LiveVersion
 from pipeline.rollout.prediction_folders import predictions_folder
 from pipeline.runs import live_facts, stages
@@ -383,9 +384,9 @@ def test_churn_without_requests_is_no_verdict(logged, requests):
     assert told in verdict.reason
 
 
-def test_blocks_are_days_or_parts_of_a_few():
-    """Many days are a block each, and few are cut into twenty parts of equally many rows."""
+def test_blocks_of_many_groups_are_days_or_parts_of_a_few():
+    """Twenty days or more are a block each, and fewer are cut into twenty parts of equally many rows."""
     days = pd.Series(pd.date_range("2024-01-01", periods=300, freq="6h", tz="UTC"))
-    assert len(set(time_blocks(days))) == 38
-    hours = pd.Series(pd.date_range("2024-01-01", periods=100, freq="h", tz="UTC"))
-    assert np.bincount(time_blocks(hours)).tolist() == [5] * 20
+    assert of_times(days, MANY).count == len(set(of_times(days, MANY).of_row)) == 38
+    of_ten_days = of_times(days.head(40), MANY)
+    assert (of_ten_days.words, np.bincount(of_ten_days.of_row).tolist()) == ("20 slices of 10 days", [2] * 20)

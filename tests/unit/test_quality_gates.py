@@ -176,6 +176,7 @@ def test_blocks_are_days_and_for_few_days_slices():
     assert (days.count, days.words, days.of_row[:25].tolist()) == (21, "21 days", [0] * 24 + [1])
     few = time_blocks.of_times(times[:72].dt.floor("D"))
     assert (few.count, few.words, np.bincount(few.of_row).min()) == (20, "20 slices of 3 days", 3)
+    assert (days.freedom, few.freedom, time_blocks.of_times(times[:120]).freedom) == (20, 4, 4)
 
 
 def regression(rows, **evaluation):

@@ -1,10 +1,9 @@
-"""Intervals of means over groups of rows, from blocks of time: rows of one time go together, and so stay together.
+"""Intervals of means over groups of rows, from blocks of time (time_blocks): rows of one time go together, and so stay together.
 
 With several groups the intervals hold for all of them at once: each gets its part of the errors that are allowed, so that looking at more
 groups finds no more by chance. Student's t makes them wider where a group is in few blocks.
 
-Source: Cochran 1977, Sampling Techniques, section 6.3 (a mean of blocks of unequal size); Dunn 1961 (several at once); Künsch 1989 (blocks
-of a bootstrap).
+Source: Cochran 1977, Sampling Techniques, section 6.3 (a mean of blocks of unequal size); Dunn 1961 (several at once).
 """
 
 from __future__ import annotations
@@ -13,31 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
-RESAMPLES = 1000
-MOST_BLOCKS, FEWEST_BLOCKS = 60, 20
 # A group in fewer blocks than these has no interval: nobody knows how it differs from one time to another.
 FEWEST_OF_A_GROUP = 8
-SEED = 0
-
-
-def time_blocks(times: pd.Series) -> np.ndarray:
-    """The block of each row, int (rows,): its day, where there are days enough, else a part of the rows in the order of their time."""
-    # Of a time with a zone pandas makes an object for each row.
-    moments = pd.DatetimeIndex(times).tz_convert(None) if times.dt.tz is not None else pd.DatetimeIndex(times)
-    days = moments.to_numpy().astype("datetime64[D]").astype("int64")
-    known, day = np.unique(days, return_inverse=True)
-    if len(known) >= FEWEST_BLOCKS:
-        return day // -(-len(known) // MOST_BLOCKS)
-    place = np.empty(len(times), "int64")
-    place[np.argsort(moments.to_numpy(), kind="stable")] = np.arange(len(times))
-    return place * min(FEWEST_BLOCKS, len(times)) // max(len(times), 1)
-
-
-def resampled(blocks: int) -> np.ndarray:
-    """How often each block is in each resample, float64 (RESAMPLES, blocks)."""
-    return np.random.default_rng(SEED).multinomial(blocks, np.full(blocks, 1 / blocks), RESAMPLES).astype("float64")
 
 
 @dataclass(frozen=True)
