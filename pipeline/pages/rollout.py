@@ -40,9 +40,9 @@ from pipeline.settings.rollout import Rollout
 TOLD: tuple[type[RolloutEvent], ...] = (
     *OPENINGS,
     *CLOSINGS,
-    *(SlotReady, SlotDied, RouteMoved, EvidenceNeeded, RolloutHolding, StepBaked, Replayed, AbortAsked),
+    *(SlotReady, SlotDied, RouteMoved, EvidenceNeeded, StepBaked, Replayed, AbortAsked),
 )
-# Among so many of a model's newest events its rollout is looked for. A hold is told twice a minute, so a long one has many.
+# Among so many of a model's newest events its rollout is looked for; its holds apart, of which a long one has two a minute.
 NEWEST = 500
 # So many holds and moves are shown; the timeline has all.
 SHOWN = 40
@@ -95,6 +95,8 @@ def state(context: Context, model: str) -> dict[str, Any]:
     as pipeline.policy.canary.Look has them. `outcome` is its end in words. Raises SettingsError for an unknown model.
     """
     entries: list[Entry[Any]] = context.ledger.newest(*TOLD, models=[model], count=NEWEST)
+    entries += context.ledger.newest(RolloutHolding, models=[model], count=SHOWN)
+    entries.sort(key=lambda entry: entry.seq)
     begun = next((entry for entry in reversed(entries) if isinstance(entry.event, Opening)), None)
     if begun is None:
         if model not in context.params.models and model not in context.params.broken:
@@ -191,7 +193,7 @@ def _before(event: Opening) -> str:
     return event.leaving[0]
 
 
-def _waits(context: Context, model: str, begun: Entry[Any], since: list[Entry[Any]], going_on: bool) -> dict[str, Any]:
+def _waits(since: list[Entry[Any]], going_on: bool) -> dict[str, Any]:
     """`waits_for`: why the step is held; `needs`: what it needs, as it was said before it began."""
     if not going_on:
         return {"waits_for": "", "needs": ""}
