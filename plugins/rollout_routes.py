@@ -8,7 +8,7 @@ operate Dag, which makes sure that the version has no traffic.
 from typing import Annotated
 from urllib.parse import urlsplit
 
-LONGEST_REASON = 500
+LONGEST_REASON, LONGEST_BODY = 500, 10_000
 
 
 def add_to(page, login, may=None, start=None):
@@ -60,7 +60,11 @@ def add_to(page, login, may=None, start=None):
 
         if refused := from_elsewhere(request):
             return said(403, refused)
-        body = await request.body() if int(request.headers.get("content-length") or 0) < 10_000 else b""
+        body = b""
+        async for part in request.stream():
+            body += part
+            if len(body) > LONGEST_BODY:
+                return said(413, "call back: the request is too long")
         return await run_in_threadpool(answered, model, user, body, may, start)
 
 
@@ -82,15 +86,20 @@ def from_elsewhere(request):
     if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         return "call back: the request is no JSON; press the button on the page"
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
-    same = site == "same-origin" if site is not None else origin is not None and urlsplit(origin).netloc in own(headers)
+    same = site == "same-origin" if site is not None else is_own(origin, headers.get("host"))
     return "" if same else "call back: the request comes from another site; press the button on the page"
 
 
-def own(headers):
-    """The host that was asked, and Airflow's own where a proxy in between names another."""
+def is_own(origin, host):
+    """Whether the origin is the host that was asked, or Airflow's own address where a proxy in between asks by another name."""
+    named = urlsplit(origin or "").netloc
+    return bool(named) and (named == host or named == urlsplit(base_url()).netloc)
+
+
+def base_url():
     from airflow.configuration import conf
 
-    return {headers.get("host", ""), urlsplit(conf.get("api", "base_url", fallback="")).netloc} - {""}
+    return conf.get("api", "base_url", fallback="")
 
 
 def answered(model, user, body, may, start):
