@@ -4,6 +4,8 @@ alerts, and one SQLite writer at a time."""
 from html import escape
 
 import alert_webhook
+import download_routes
+import rollout_routes
 from airflow.configuration import conf
 from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
@@ -63,9 +65,11 @@ def create_page():
     """The page behind Airflow's own login, and the route for alerts, which has a token of its own."""
     from airflow.api_fastapi.core_api.security import get_user
     from fastapi import Depends, FastAPI
-    from fastapi.responses import FileResponse, HTMLResponse, Response
+    from fastapi.responses import FileResponse, HTMLResponse
 
     page = FastAPI(title="Perennial")
+    download_routes.add_to(page, get_user)
+    rollout_routes.add_to(page, get_user)
 
     @page.get("/", response_class=HTMLResponse, dependencies=[Depends(get_user)])
     def overview():
@@ -107,20 +111,6 @@ def create_page():
         from pipeline.pages.portfolio import portfolio_page
 
         return portfolio_page(Context.here())
-
-    @page.get("/portfolio.csv", dependencies=[Depends(get_user)])
-    def portfolio_as_csv():
-        from pipeline.context import Context
-        from pipeline.pages.portfolio import portfolio_csv
-
-        return Response(portfolio_csv(Context.here()), media_type="text/csv; charset=utf-8")
-
-    @page.get("/portfolio.json", dependencies=[Depends(get_user)])
-    def portfolio_as_json():
-        from pipeline.context import Context
-        from pipeline.pages.portfolio import lines
-
-        return lines(Context.here())
 
     @page.get("/plotly.js", dependencies=[Depends(get_user)])
     def plotly_script():

@@ -41,8 +41,9 @@ def markdown(model: str, run: str, verdicts: Sequence[Verdict], files: Sequence[
     return "\n".join(lines) + "\n"
 
 
-def html(model: str, run: str, verdicts: Sequence[Verdict], moves: str = "") -> str:
-    """The report as a page. `moves` is the SVG of what moves the version's predictions; '' where nobody has it."""
+def html(model: str, run: str, verdicts: Sequence[Verdict], moves: str = "", file: str = "") -> str:
+    """The report as a page. `moves` is the SVG of what moves the version's predictions; '' where nobody has it. `file` is the address of
+    its table as a file, without .csv or .json, '' where there is none."""
     drawn = pictures(verdicts)
     shown = [
         {
@@ -54,8 +55,14 @@ def html(model: str, run: str, verdicts: Sequence[Verdict], moves: str = "") -> 
         }
         for verdict in ordered(verdicts)
     ]
-    facts: dict[str, Any] = {"model": model, "run": run, "sentence": sentence(verdicts), "verdicts": shown}
-    facts["moves"] = moves
+    facts: dict[str, Any] = {
+        "model": model,
+        "run": run,
+        "sentence": sentence(verdicts),
+        "verdicts": shown,
+        "moves": moves,
+        "file": file,
+    }
     return rendered(Path(__file__).with_name("report.html"), facts)
 
 

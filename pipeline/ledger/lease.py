@@ -165,7 +165,7 @@ class Holder:
 
 def holder(ledger: Ledger, model: str) -> Holder | None:
     """The last holder of the model's lease, by a read that no writer waits for; None before any. Raises LedgerError."""
-    now = sa.literal_column(_clock(ledger.dialect == "sqlite")).label("now")
+    now: sa.Label[float] = sa.literal_column(_clock(ledger.dialect == "sqlite")).label("now")
     for row in ledger.rows(sa.select(LEASES, now).where(LEASES.c.model == model)):
         return Holder(row.token, row.holder, float(row.now) - row.until)
     return None
