@@ -327,7 +327,7 @@ class App:
         if not golden:
             kind = error.kind if isinstance(error, RequestRefused) else "server"
             self.metrics.count_refused(kind)
-            if self.log is not None:
+            if self.log is not None and self.log.requests is not None:
                 self.log.requests.add(kind)
         return _error_response(error)
 
