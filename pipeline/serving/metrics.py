@@ -105,8 +105,8 @@ class Metrics:
             "Requests that got no predictions, by the kind of reason",
             labels=[*names, "reason"],
         )
-        for kind, place in _OF_KIND.items():
-            refused.add_metric([*values, kind], total[place])
+        for reason, place in _OF_KIND.items():
+            refused.add_metric([*values, reason], total[place])
         yield refused
         others = total[_OTHERS:]
         for kind, name, description, counter in (
