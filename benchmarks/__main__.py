@@ -26,6 +26,7 @@ ALL = (
     "repro",
     "data",
     "drift",
+    "drift_scale",
     "backtest",
     "refit",
     "gates",

@@ -1,4 +1,5 @@
-"""Whether requests come as they used to: a day without them, or with a tenth of what such a weekday has, and a silence longer than any.
+"""Whether requests come as they used to: a day without them, or with a tenth of what such a weekday has, a silence longer than any, or
+more of them refused than usual.
 
 It says that something before the model is broken, and is no reason to retrain. The limits keep the budget of false alarms on the log's own
 history: what it had oftener than the budget allows is usual, however little it was. The history begins with the log's first row.
@@ -12,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from statistics import median
 from typing import Any, Literal
 
+from pipeline.monitoring import refused_rates
 from pipeline.monitoring.drift import WIDENED
 from pipeline.monitoring.logged_quality import LoggedQuality
 
@@ -29,7 +31,8 @@ class DataQuality:
     """`verdict` is that on volume and freshness, for the `reason`. `since` is the as-of of the look that raised the alarm, '' without one.
 
     `day_rows` came in the 24 hours that were least of what is usual, `usual_rows`; none had come for `silent_h` hours, of at most
-    `silence_limit_h`. `breaches` and `unknown` are of LoggedQuality; `rows` are the window's.
+    `silence_limit_h`. `breaches`, `unknown` and `refused` are of LoggedQuality; `rows` are the window's. Of the day that was worst, a share
+    `refused_share` of the requests was refused, of at most `refused_limit`: None where that is not known, or no slot counts them.
     """
 
     verdict: Literal["alarm", "usual", "no verdict"]
@@ -42,6 +45,9 @@ class DataQuality:
     breaches: Mapping[str, int] = field(default_factory=dict)
     unknown: Mapping[str, int] = field(default_factory=dict)
     since: str = ""
+    refused: Mapping[str, int] = field(default_factory=dict)
+    refused_share: float | None = None
+    refused_limit: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -58,11 +64,24 @@ class DataQuality:
             if counted:
                 each = ", ".join(f"{name} ({rows:,})" for name, rows in counted.items())
                 told.append(f"of the window's {self.rows:,} requests some {what}: {each}")
-        return told
+        return told + list(filter(None, [refused_rates.said(self.refused)]))
 
 
 def judged(logged: LoggedQuality, rows: int, budget: float, looks: float) -> DataQuality:
     """The verdict of a look, of which there are so many `looks` a quarter with `budget` false alarms; `rows` are in its window."""
+    found = replace(_of_times(logged, rows, budget, looks), refused=logged.refused)
+    rates = refused_rates.judged(logged.refused_days, budget, looks)
+    if rates is None:
+        return found
+    found = replace(found, refused_share=rates.share, refused_limit=rates.limit)
+    if not rates.unusual:
+        return found
+    others = f"{found.reason} and " if found.verdict == "alarm" else ""
+    return replace(found, verdict="alarm", reason=f"{others}{rates.reason}")
+
+
+def _of_times(logged: LoggedQuality, rows: int, budget: float, looks: float) -> DataQuality:
+    """What the times of receipt say."""
     whole = len(logged.days) - 1
     known = DataQuality(
         "no verdict", "", rows, silent_h=logged.silent_h, breaches=logged.breaches, unknown=logged.unknown

@@ -100,7 +100,10 @@ def read_log(folder: Path, model: Model, start: datetime, end: datetime, share: 
     in days, of a text its numbers. A feature that was not logged is missing in all rows. The rows are in the order of their arrival.
     With a `share` below 1 it is about that share of them, the same ones each time.
     """
-    return log_queries.read(folder, lambda connection, files: _predictions(connection, files, model, start, end, share))
+    found = log_queries.read(
+        folder, lambda connection, files: _predictions(connection, files, model, start, end, share)
+    )
+    return found._replace(quality=(found.quality or LoggedQuality()).with_requests(folder, start, end))
 
 
 def predictions(folder: Path, model: Model, start: datetime, end: datetime) -> pd.DataFrame:

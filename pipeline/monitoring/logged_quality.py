@@ -1,7 +1,7 @@
 """What a prediction log says of its data beside the values: when rows came, which rules they broke, and which categories nobody had learnt.
 
 When they came goes by the time of receipt: what came once stays as it was, so that a look that is repeated sees the same, whatever event
-times later requests have. Requests that were refused are in no log.
+times later requests have. Requests that were refused are in no log: the slots count them beside it.
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import duckdb
+
+from pipeline.monitoring import counted_requests
 
 HOUR_MS, DAY_H = 3_600_000, 24
 # So far back the history of a model's requests is looked at: 26 weeks before the newest.
@@ -31,7 +34,8 @@ class LoggedQuality:
     had come for `silent_h` hours then, None without any; `silences_h` are the longest spans without one before that, the longest first.
 
     Of the rows with event time in the window `breaches` counts those that break a rule of the contract and were answered, by the rule, and
-    `unknown` those with a category that was never learnt, by the column.
+    `unknown` those with a category that was never learnt, by the column. `refused` counts the requests of the window that got no answer, by the
+    kind of reason, and `refused_days` has (refused, all) requests of each 24 hours before its end, as far as slots count them.
     """
 
     days: tuple[int, ...] = ()
@@ -39,6 +43,14 @@ class LoggedQuality:
     silences_h: tuple[float, ...] = ()
     breaches: Mapping[str, int] = field(default_factory=dict)
     unknown: Mapping[str, int] = field(default_factory=dict)
+    refused: Mapping[str, int] = field(default_factory=dict)
+    refused_days: tuple[tuple[int, int], ...] = ()
+
+    def with_requests(self, folder: Path, start: datetime, end: datetime) -> LoggedQuality:
+        """With what the slots counted beside the log in `folder`."""
+        counted = counted_requests.hours(folder)
+        days = counted_requests.days(counted, end, HISTORY_DAYS)
+        return replace(self, refused=counted_requests.refused(counted, start, end), refused_days=tuple(days))
 
     def as_text(self) -> str:
         return json.dumps(asdict(self), separators=(",", ":"))
@@ -47,7 +59,9 @@ class LoggedQuality:
     def read_text(cls, text: str) -> LoggedQuality:
         values: dict[str, Any] = json.loads(text)
         of_times = tuple(values["days"]), values["silent_h"], tuple(values["silences_h"])
-        return cls(*of_times, values["breaches"], values["unknown"])
+        # A deployer of an earlier version counts no refused requests.
+        days = tuple((refused, every) for refused, every in values.get("refused_days", ()))
+        return cls(*of_times, values["breaches"], values["unknown"], values.get("refused", {}), days)
 
 
 def of_log(

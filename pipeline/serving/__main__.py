@@ -10,6 +10,7 @@ import argparse
 import gc
 import logging
 import math
+import os
 import signal
 import socket
 import sys
@@ -28,6 +29,7 @@ from pipeline.serving.http_connection import Connection
 from pipeline.serving.identity import Identity
 from pipeline.serving.metrics import CRASHED, CUT_OFF, LOG_FILES_DAMAGED, LOG_ROWS_LOST, Metrics
 from pipeline.serving.prediction_log import LogSchema, PredictionLog
+from pipeline.serving.request_counts import RequestCounts
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.settings import Settings
 
@@ -129,6 +131,7 @@ def _prediction_log(
         schema,
         on_lost=lambda rows: metrics.add(LOG_ROWS_LOST, rows),
         on_damaged=lambda files: metrics.add(LOG_FILES_DAMAGED, files),
+        requests=RequestCounts(folder, f"{identity.slot}-v{identity.version}-{os.getpid()}.{time.time_ns()}"),
     )
 
 

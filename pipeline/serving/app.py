@@ -133,7 +133,7 @@ class App:
             self._intake.require_key(headers)
             request = self._parsers[url.decode()](body, headers)
         except Exception as error:
-            status, refusal = _error_response(error)
+            status, refusal = self._refusal(error, golden)
             respond(status, self._header_lines(request_id, refusal), refusal)
             if not golden:
                 self.metrics.count_response(status, time.perf_counter() - start)
@@ -161,7 +161,7 @@ class App:
                 raise result
             body, headers = self._prediction_response(request, result, request_id, golden)
         except Exception as error:
-            status, body = _error_response(error)
+            status, body = self._refusal(error, golden)
         respond(status, self._header_lines(request_id, body, headers), body)
         if not golden:
             self.metrics.count_response(status, time.perf_counter() - start, len(request.rows) if status == 200 else 0)
@@ -184,7 +184,7 @@ class App:
             except ClientDisconnected:
                 raise
             except Exception as error:
-                status, body = _error_response(error)
+                status, body = self._refusal(error, golden)
                 own_headers = FINAL if isinstance(error, EndedItsProcess) else JSON
                 whole = status != 408 and await incoming.read_rest()
         except ClientDisconnected:
@@ -321,6 +321,15 @@ class App:
         if not golden:
             self.metrics.count_unusual(request.rows)
         return body, headers or JSON
+
+    def _refusal(self, error: Exception, golden: bool) -> tuple[int, bytes]:
+        """(status, body) of a request that gets no predictions, which is counted by its kind."""
+        if not golden:
+            kind = error.kind if isinstance(error, RequestRefused) else "server"
+            self.metrics.count_refused(kind)
+            if self.log is not None and self.log.requests is not None:
+                self.log.requests.add(kind)
+        return _error_response(error)
 
     def _request_id(self, headers: Headers) -> bytes:
         return headers.get(b"x-request-id", b"")[:128] or next(self._ids)

@@ -7,19 +7,36 @@ class PackageRefused(Exception):
     """A package that must not be served; str() gives the reason in one line."""
 
 
-class RequestRefused(Exception):
-    """A request that gets no predictions: an HTTP status and one line that names the row and the column."""
+# Why a request gets no predictions, a word each. What is counted by them, and named in metrics, is bounded.
+KINDS = {
+    "key": "no valid key",
+    "form": "a body that is none of the protocols'",
+    "columns": "a column that is missing, unknown or given twice",
+    "value": "a value that cannot be read as its column's",
+    "rule": "a value that breaks a rule of the contract",
+    "size": "too large",
+    "busy": "too much at once",
+    "slow": "the body did not arrive in time",
+    "encoding": "a content type or encoding that is not taken",
+    "server": "the server failed",
+    "other": "another reason",
+}
+OF_STATUS = {401: "key", 408: "slow", 413: "size", 415: "encoding", 429: "busy", 500: "server", 503: "server"}
 
-    def __init__(self, status: int, reason: str) -> None:
+
+class RequestRefused(Exception):
+    """A request that gets no predictions: an HTTP status, one line that names the row and the column, and its `kind`, one of KINDS."""
+
+    def __init__(self, status: int, reason: str, kind: str = "") -> None:
         super().__init__(reason)
-        self.status = status
+        self.status, self.kind = status, kind or OF_STATUS.get(status, "other")
 
 
 class BadRequest(RequestRefused):
     """A request that breaks the model's contract: status 400."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(400, reason)
+    def __init__(self, reason: str, kind: str = "form") -> None:
+        super().__init__(400, reason, kind)
 
 
 class EndedItsProcess(RequestRefused):

@@ -15,17 +15,20 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
+from pipeline.serving.errors import KINDS
 from pipeline.serving.latency_bounds import SECONDS
 from pipeline.serving.schema import Rows
 
 CODES = (200, 400, 401, 404, 405, 408, 413, 415, 429, 500, 503)
-# The columns of a process's row: one for each code, one for each bucket, all seconds in nanoseconds, then these eleven.
+# The columns of a process's row: one for each code, one for each bucket, all seconds in nanoseconds, then these eleven, and one for each kind of refusal.
 PREDICTIONS, MODEL_RUNS, UNDER_WAY, LOG_ROWS_LOST, LOG_FILES_DAMAGED = range(5)
 CUT_OFF, UNKNOWN, BREACHING, SENT_AGAIN_TO_US, CRASHED, WITHOUT_TIME = range(5, 11)
 _FIRST_BUCKET = len(CODES)
 _NANOSECONDS = _FIRST_BUCKET + len(SECONDS) + 1
 _OTHERS = _NANOSECONDS + 1
-WIDTH = _OTHERS + 11
+_REFUSED = _OTHERS + 11
+_OF_KIND = {kind: _REFUSED + place for place, kind in enumerate(KINDS)}
+WIDTH = _REFUSED + len(KINDS)
 
 
 class Metrics:
@@ -50,6 +53,10 @@ class Metrics:
         row[_FIRST_BUCKET + bisect_left(SECONDS, seconds)] += 1
         row[_NANOSECONDS] += int(seconds * 1e9)
         row[_OTHERS + PREDICTIONS] += predictions
+
+    def count_refused(self, kind: str) -> None:
+        """Counts a request that got no predictions, by one of KINDS."""
+        self._rows[self.process][_OF_KIND[kind]] += 1
 
     def add(self, counter: int, by: int = 1) -> None:
         """Adds to PREDICTIONS, MODEL_RUNS or another of these."""
@@ -93,6 +100,14 @@ class Metrics:
         seconds = HistogramMetricFamily("perennial_request_seconds", "Seconds to answer", labels=names)
         seconds.add_metric(values, list(zip(bounds, buckets, strict=True)), total[_NANOSECONDS] / 1e9)
         yield seconds
+        refused = CounterMetricFamily(
+            "perennial_requests_refused",
+            "Requests that got no predictions, by the kind of reason",
+            labels=[*names, "reason"],
+        )
+        for reason, place in _OF_KIND.items():
+            refused.add_metric([*values, reason], total[place])
+        yield refused
         others = total[_OTHERS:]
         for kind, name, description, counter in (
             (CounterMetricFamily, "predictions", "Rows that were predicted", PREDICTIONS),

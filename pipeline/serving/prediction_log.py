@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline.serving import log_files, logged_words
+from pipeline.serving.request_counts import ANSWERED, RequestCounts
 from pipeline.serving.schema import Reader, Rows
 
 FLUSH_S = 0.5
@@ -54,7 +55,7 @@ class LogFile(NamedTuple):
 
 class PredictionLog:
     """Writes the log of one process into `folder`; calls `on_lost(rows)` for rows that could not be logged, or whose file was damaged,
-    and `on_damaged(files)` for files that it sets aside."""
+    and `on_damaged(files)` for files that it sets aside. Its thread writes the counts of `requests` too."""
 
     def __init__(
         self,
@@ -64,9 +65,11 @@ class PredictionLog:
         schema: LogSchema,
         on_lost: Callable[[int], None],
         on_damaged: Callable[[int], None] = lambda files: None,
+        requests: RequestCounts | None = None,
     ) -> None:
         self._folder, self._schema, self._on_lost, self._on_damaged = folder, schema, on_lost, on_damaged
         self._stem = f"{slot}-v{version}-{os.getpid()}.{time.time_ns()}"
+        self.requests = requests
         self._queue: deque[AnsweredRequest] = deque()
         # Rows. Each counter is changed by one thread only; their difference is the length of the queue.
         self._added = self._taken = 0
@@ -85,6 +88,8 @@ class PredictionLog:
     def add(self, answered: AnsweredRequest) -> None:
         """Queues an answered request; never waits."""
         rows = len(answered.rows)
+        if self.requests is not None and not answered.golden:
+            self.requests.add(ANSWERED)
         if self._added - self._taken + rows > MAX_QUEUED_ROWS:
             self._on_lost(rows)
             return
@@ -107,6 +112,11 @@ class PredictionLog:
             if requests:
                 self._taken += _rows(requests)
                 self._write_part(requests)
+            if self.requests is not None:
+                try:
+                    self.requests.write(last=stopped)
+                except OSError as error:
+                    self._say("the counts of requests cannot be written beside the prediction log", error)
 
     def _write_part(self, requests: Sequence[AnsweredRequest]) -> None:
         """Writes a part, then merges what is due. Raises nothing.

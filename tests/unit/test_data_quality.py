@@ -19,6 +19,7 @@ from pipeline.monitoring.logged_quality import LoggedQuality
 from pipeline.policy.drift_sentence import drift_sentence
 from pipeline.rollout.slots import predictions_folder
 from pipeline.runs import data_check
+from pipeline.serving.request_counts import RequestCounts
 from tests.support.monitored import AS_OF, Monitored
 
 DAILY = 91
@@ -175,3 +176,56 @@ def test_flagged_rows_are_told_by_rule_and_unknown_categories_by_column():
         "of the window's 900 requests some break a rule and were answered: spend must be at least 0 (12)",
         "of the window's 900 requests some have unknown categories: plan (3)",
     ]
+
+
+def refusing(*newest, weeks=6, usual=(2, 1000)):
+    """The log of usual days, in the newest of which so many of so many requests were refused."""
+    days = (*newest, *([usual] * (7 * weeks)))
+    return replace(log(), refused={"value": 90, "key": 3}, refused_days=days)
+
+
+@pytest.mark.parametrize(
+    ("logged", "looks", "verdict", "reason"),
+    [
+        (refusing((93, 1000)), DAILY, "alarm", "93 of 1,000 requests were refused in the last 24 hours, up to 0.5%"),
+        (refusing((4, 1000)), DAILY, "usual", "200 in the last 24 hours"),
+        # Of few requests a share says nothing, and what the history has often is usual.
+        (refusing((19, 40)), DAILY, "usual", "200 in the last 24 hours"),
+        (refusing((93, 1000), usual=(80, 1000)), DAILY, "usual", "200 in the last 24 hours"),
+        (refusing((93, 1000), weeks=3), DAILY, "usual", "200 in the last 24 hours"),
+        # A weekly look sees each day of its week.
+        (refusing((2, 1000), (93, 1000)), 13, "alarm", "refused in the 24 hours up to 1 day before the look"),
+    ],
+)
+def test_more_refused_requests_than_usual_are_an_alarm(logged, looks, verdict, reason):
+    """By their share of a day's requests, within the budget of the slots' own counts; the kinds of reasons are told."""
+    found = judged(logged, 700, 1, looks)
+    assert found.verdict == verdict and reason in found.reason
+    assert "93 requests of the window were refused: value (90), key (3)" in found.lines
+    assert LoggedQuality.read_text(logged.as_text()) == logged
+
+
+def test_what_slots_counted_of_requests_is_read_hour_by_hour(tmp_path, caplog):
+    """Of every process; a file that is none is left out and said, and an unknown kind is `other`."""
+    hour = int(AS_OF.timestamp()) // 3600
+    for process, kinds in (("a", {"answered": 90, "value": 6}), ("b", {"answered": 10, "odd": 4})):
+        (tmp_path / f"{process}.requests").write_text(json.dumps({hour - 1: kinds, hour - 25: {"answered": 5}}))
+    (tmp_path / "c.requests").write_text("[]")
+    found = LoggedQuality().with_requests(tmp_path, AS_OF - timedelta(days=7), AS_OF)
+    assert found.refused == {"value": 6, "other": 4}
+    assert found.refused_days == ((10, 110), (0, 10))
+    assert "c.requests cannot be read" in caplog.text
+
+
+def test_a_slot_counts_requests_beside_its_log(tmp_path):
+    """An hour each and by kind, while it runs and at its end; what is there is whole at every moment."""
+    counts = RequestCounts(tmp_path / "log", "blue-v1-7")
+    for kind in ("answered", "answered", "rule"):
+        counts.add(kind)
+    counts.write()
+    counts.add("rule")
+    counts.write()
+    (file,) = (tmp_path / "log").iterdir()
+    assert [*json.loads(file.read_text()).values()] == [{"answered": 2, "rule": 1}]
+    counts.write(last=True)
+    assert sum(json.loads(file.read_text()).popitem()[1].values()) == 4

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import hashlib
 import json
+import re
 import shutil
 import zlib
 
@@ -16,7 +17,7 @@ from starlette.testclient import TestClient
 
 from pipeline.serving.app import App
 from pipeline.serving.batching import BatchRunner
-from pipeline.serving.errors import PackageRefused
+from pipeline.serving.errors import KINDS, PackageRefused
 from pipeline.serving.identity import Identity
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.settings import Settings
@@ -276,6 +277,31 @@ def test_requests_and_rows_are_counted_for_prometheus(built):
     assert f'perennial_requests_total{{code="400",{labels}}} 1.0' in page
     assert f"perennial_predictions_total{{{labels}}} 2.0" in page
     assert f'perennial_request_seconds_bucket{{le="+Inf",{labels}}} 2.0' in page
+
+
+@pytest.mark.parametrize(
+    ("kind", "request_of"),
+    [
+        ("form", {"json": {}}),
+        ("form", {"content": b"{"}),
+        ("columns", {"json": {"dataframe_records": [{"spend": 1.0}]}}),
+        ("columns", {"json": {"dataframe_records": [GOOD | {"odd": 1}]}}),
+        ("value", {"json": {"dataframe_records": [GOOD | {"spend": "much"}]}}),
+        ("rule", {"json": {"dataframe_records": [GOOD | {"plan": "none of these"}]}}),
+        ("size", {"json": {"dataframe_records": [GOOD] * 3}}),
+        ("encoding", {"content": b"{}", "headers": {"content-encoding": "br"}}),
+        ("key", {"json": {"dataframe_records": [GOOD]}, "headers": {"x-api-key": "wrong"}}),
+    ],
+)
+def test_a_refused_request_is_counted_by_its_kind(built, kind, request_of):
+    """The kinds are few and fixed, whatever a client sends, and each is on the page from the start."""
+    right = hashlib.sha256(b"right").hexdigest()
+    client = served(built, max_rows=2, api_keys=(right,))
+    headers = {"x-api-key": "right"} | request_of.get("headers", {})
+    client.post("/invocations", **request_of | {"headers": headers})
+    page = client.get("/metrics").text
+    found = dict(re.findall(r'perennial_requests_refused_total\{.*reason="(\w+)".*\} (\S+)', page))
+    assert {*found} == {*KINDS} and {name for name, count in found.items() if count != "0.0"} == {kind}
 
 
 def test_the_documentations_requests_are_answered(client):

@@ -1,1 +1,1 @@
-"""Drift measures: one a file. Each compares every feature of two tables; pipeline/monitoring/drift.py lists them."""
+"""Drift measures: one a file. Each compares every feature of two tables; pipeline/monitoring/feature_limits.py lists them."""

@@ -49,7 +49,7 @@ class ColumnLayout:
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> ColumnLayout:
         # A layout from before differences, or before slices, has none.
-        sequences = {name: tuple(values.get(name, ())) for name in ("edges", "points", "top", "of")}
+        sequences: dict[str, Any] = {name: tuple(values.get(name, ())) for name in ("edges", "points", "top", "of")}
         of_slice = values.get("base", ""), slices.read(values.get("where"))
         return cls(values["name"], values["kind"], scale=values["scale"], **sequences).in_slice(*of_slice)
 

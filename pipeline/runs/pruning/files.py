@@ -26,6 +26,10 @@ class Removable:
     size: int
 
 
+# What slots write into the folder of a prediction log.
+LOGGED = (".parquet", ".damaged", ".requests", ".new")
+
+
 def reports(context: Context, model: str, keep: Keep) -> list[Removable]:
     """The pages of looks that are older than keep.reports_days, but for alarms and the newest; and of every look but these
     Evidently's page, which is some megabytes."""
@@ -59,7 +63,7 @@ def predictions(context: Context, model: str, settings: Model | None, keep: Keep
     old = _before(context, max(keep.predictions_days, settings.monitor.window_days))
     assert old is not None
     folder = context.home / "predictions" / model
-    files = [path for path in folder.rglob("*") if path.is_file() and path.suffix in (".parquet", ".damaged")]
+    files = [path for path in folder.rglob("*") if path.is_file() and path.suffix in LOGGED]
     return [
         Removable("files of predictions", path, path.stat().st_size) for path in files if path.stat().st_mtime < old
     ]

@@ -21,8 +21,8 @@ FIRST, LAST = np.datetime64("0001-01-01T00:00:00", "s"), np.datetime64("9999-12-
 class RowRefused(BadRequest):
     """`row`, counted from 0, cannot be read or breaks the contract: its column and why are the `fault`."""
 
-    def __init__(self, row: int, fault: str) -> None:
-        super().__init__(f"row {row}: {fault}")
+    def __init__(self, row: int, fault: str, kind: str = "value") -> None:
+        super().__init__(f"row {row}: {fault}", kind)
         self.row, self.fault = row, fault
 
 

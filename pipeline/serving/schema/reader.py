@@ -106,7 +106,7 @@ class Reader:
             keys = [record.get(self.key) for record in records]
             moments = [record.get(self.event_time) for record in records]
         except (KeyError, AttributeError, TypeError):
-            raise BadRequest(self._record_fault(records)) from None
+            raise self._record_fault(records) from None
         return self._of_rows(rows, keys, moments, received)
 
     def of_table(self, names: Sequence[str], rows: Sequence[Sequence[Any]], received: float | None = None) -> Rows:
@@ -170,12 +170,12 @@ class Reader:
 
     def _refuse_columns(self, names: Sequence[str]) -> None:
         if missing := [n for n in self.names if n not in names]:
-            raise BadRequest(f"row 0: column {missing[0]} is missing")
+            raise BadRequest(f"row 0: column {missing[0]} is missing", "columns")
         if unknown := [n for n in names if n not in self._known]:
-            raise BadRequest(f"row 0: column {unknown[0]} is unknown to the model")
+            raise BadRequest(f"row 0: column {unknown[0]} is unknown to the model", "columns")
         if len(set(names)) < len(names):
             twice = next(n for n in names if list(names).count(n) > 1)
-            raise BadRequest(f"row 0: column {twice} is given twice")
+            raise BadRequest(f"row 0: column {twice} is given twice", "columns")
 
     def _of_rows(
         self, rows: Sequence[tuple[Any, ...]], keys: list[Any], moments: list[Any], received: float | None
@@ -276,15 +276,22 @@ class Reader:
         if len(rows) and (not broken or rows[0] <= min(broken)):
             return RowRefused(int(rows[0]), f"column {self.numbers[columns[0]]} must be a finite number")
         row = min(broken)
-        return RowRefused(row, f"column {broken[row][0]}")
+        return RowRefused(row, f"column {broken[row][0]}", "rule")
 
     def _value_fault(self, cells: Sequence[Sequence[Any]]) -> BadRequest:
         columns = [*self._number_columns, *self._text_columns]
         for row, values in enumerate(zip(*cells, strict=True)):
             for column, value in zip(columns, values, strict=True):
                 if fault := self._fault(column, value):
-                    return RowRefused(row, f"column {column.name} {fault}")
-        return BadRequest("a value breaks the contract of its column")
+                    return RowRefused(row, f"column {column.name} {fault}", self._kind(column, value))
+        return BadRequest("a value breaks the contract of its column", "value")
+
+    def _kind(self, column: Column, value: Any) -> str:
+        """Of a refused value: whether it cannot be read, or breaks a rule."""
+        try:
+            return "rule" if column.breach(column.read(value, self.zone)) else "value"
+        except Unreadable:
+            return "value"
 
     def _fault(self, column: Column, value: Any) -> str:
         if self.schema.strict and (fault := _strict_fault(column, value)):
@@ -297,15 +304,15 @@ class Reader:
             return str(error)
         return ""
 
-    def _record_fault(self, records: Sequence[Any]) -> str:
+    def _record_fault(self, records: Sequence[Any]) -> BadRequest:
         for row, record in enumerate(records):
             if not isinstance(record, dict):
-                return f"row {row}: must be an object with a value for each column"
+                return BadRequest(f"row {row}: must be an object with a value for each column")
             if missing := [n for n in self.names if n not in record]:
-                return f"row {row}: column {missing[0]} is missing"
+                return BadRequest(f"row {row}: column {missing[0]} is missing", "columns")
             if unknown := [str(n) for n in record if n not in self._known]:
-                return f"row {row}: column {unknown[0]} is unknown to the model"
-        return "each row must be an object with a value for each column"
+                return BadRequest(f"row {row}: column {unknown[0]} is unknown to the model", "columns")
+        return BadRequest("each row must be an object with a value for each column")
 
     def _key_texts(self, keys: list[Any]) -> list[str | None]:
         if self.key and self.key == self.event_time:
@@ -317,7 +324,7 @@ class Reader:
             try:
                 texts.append(spelling.key(key))
             except Unreadable as error:
-                raise BadRequest(f"row {row}: column {self.key} {error}") from None
+                raise BadRequest(f"row {row}: column {self.key} {error}", "value") from None
         return texts
 
     def _time_texts(self, moments: list[Any]) -> list[str | None]:
@@ -328,7 +335,7 @@ class Reader:
             try:
                 texts.append(times.canonical(moment, self.zone, self.schema.epoch))
             except Unreadable as error:
-                raise BadRequest(f"row {row}: column {self.event_time} {error}") from None
+                raise BadRequest(f"row {row}: column {self.event_time} {error}", "value") from None
         return texts
 
 
