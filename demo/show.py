@@ -1,8 +1,9 @@
 """`make demo`: the whole loop on the flights of 2013, with a line for each thing that happens.
 
-Trains a model as of April and brings it live. Replays April to June against the live address. The monitor finds that the
-features have drifted, and that event starts the retrain Dag, whose version goes live while requests keep coming. The flights of July
-follow, and their labels say what that retrain was worth: the demo ends with its statement of account. The state is
+Trains a model as of April and brings it live. Replays April to the first week of July against the live address. The monitor finds that the
+weather has drifted, and asks whether a retrain pays: the receipt says what one is expected to save and costs. If it pays, that event starts
+the retrain Dag; if not, a person overrides it, so that there is something to settle. The version goes live while requests keep coming. Four
+more weeks follow, and their labels say what that retrain was worth: the demo ends with its statement of account. The state is
 in .perennial/demo: each demo starts with an empty one and leaves the services running.
 """
 
@@ -36,9 +37,10 @@ from pipeline.settings.environment import Environment
 
 MODEL = "flight-delay"
 # The labels of the weeks up to LAST_ASKED have come by LABELLED.
-LAST_ASKED, LABELLED = "2013-07-29", "2013-08-01T00:00:00Z"
-FIRST, SECOND = "2013-04-01T00:00:00Z", "2013-07-01T00:00:00Z"
-LATER_DAYS = 14
+LAST_ASKED, LABELLED = "2013-08-05", "2013-08-08T00:00:00Z"
+FIRST, SECOND = "2013-04-01T00:00:00Z", "2013-07-08T00:00:00Z"
+# The flights from SECOND up to here are asked of both versions.
+LATER = "2013-07-22"
 RUN_LIMIT_S = 300.0
 START = time.monotonic()
 
@@ -93,19 +95,19 @@ def _run_loop(project: Path, home: Path) -> DemoResult:
     _follow(airflow, f"retrain__{MODEL}", first)
     address = f"{addresses.router}/{MODEL}"
     model = context.params.model(MODEL)
-    progress(f"version 1 is live at {address}; replaying the flights of April to June in time order")
-    spring = flights_between(project, "2013-04-01", "2013-07-01")
+    progress(f"version 1 is live at {address}; replaying the flights from April to 7 July in time order")
+    spring = flights_between(project, FIRST[:10], SECOND[:10])
     spring_tally = _play_with_progress(Replay(address, connections=4), requests(spring, model, "30min"), len(spring))
 
-    progress("the quarter is over and its flights have landed: triggering the monitor as of 1 July")
-    summer = flights_between(project, "2013-07-01", "2013-10-01")
+    progress("the flights of the quarter have landed: triggering the monitor as of 8 July")
+    summer = flights_between(project, SECOND[:10], "2013-10-01")
     with _playing(Replay(address, connections=2, pace=60), requests(summer, model, None)) as summer_tally:
         monitor, second = _monitor_and_retrain(context, airflow)
     progress("version 2 is live; replaying the flights of the four weeks since, whose labels come as they land")
-    july = flights_between(project, "2013-07-01", LAST_ASKED)
+    july = flights_between(project, SECOND[:10], LAST_ASKED)
     july_tally = _play_with_progress(Replay(address, connections=4), requests(july, model, "30min"), len(july))
     for settled in labels.settle(context, MODEL, params.time_of(LABELLED)):
-        progress(f"as of 1 August the labels of July are there: {settled.sentence()}")
+        progress(f"as of 8 August the labels of these weeks are there: {settled.sentence()}")
     return DemoResult(
         context,
         addresses,
@@ -114,7 +116,7 @@ def _run_loop(project: Path, home: Path) -> DemoResult:
         airflow_run(f"retrain__{MODEL}", second),
         airflow_run(f"monitor__{MODEL}", monitor),
         spring_tally + summer_tally + july_tally,
-        flights_between(project, "2013-07-01", f"2013-07-{LATER_DAYS + 1:02d}"),
+        flights_between(project, SECOND[:10], LATER),
         time.monotonic() - START,
     )
 
@@ -130,11 +132,11 @@ def _start_services(project: Path, home: Path) -> Addresses:
 
 
 def _monitor_and_retrain(context: Context, airflow: AirflowApi) -> tuple[str, str]:
-    """The run of the monitor, and the retrain run that its drift event started; both have ended."""
+    """The run of the monitor, and the retrain run that its event started, or a person where a retrain does not pay; both have ended."""
     monitor = airflow.trigger(f"monitor__{MODEL}", as_of=SECOND)
     _follow(airflow, f"monitor__{MODEL}", monitor)
-    _print_drift(context, monitor)
-    second = _started_by_drift(airflow)
+    decision = _print_decision(context, monitor)
+    second = _started_by_event(airflow) if decision == "retrain" else _overridden(airflow)
     _follow(airflow, f"retrain__{MODEL}", second)
     # Requests of a moment more, which the new version answers.
     time.sleep(2)
@@ -191,29 +193,45 @@ def _follow(airflow: AirflowApi, dag: str, run: str) -> None:
         time.sleep(0.3)
 
 
-def _print_drift(context: Context, run: str) -> None:
+def _print_decision(context: Context, run: str) -> str:
+    """What the monitor saw and the receipt says; returns the decision."""
     run = airflow_run(f"monitor__{MODEL}", run)
     check = context.ledger.events(DriftChecked, run=run)[-1].event
-    progress(f"the monitor says {check.verdict}: {', '.join(check.moved)}; decision: {check.decision}")
+    progress(f"the monitor says {check.verdict}: {', '.join(check.moved)}")
     receipt = context.ledger.events(RetrainDecided, run=run)[-1].event
-    if receipt.cost is not None:
-        guessed = ", ".join(receipt.economics["guesses"])
-        others = ", ".join(f"{rule} {what}" for rule, what in receipt.others.items())
+    progress(f"the receipt: {receipt.sentence()}")
+    if receipt.saving is not None and receipt.cost is not None:
         progress(
-            f"the receipt: a retrain costs {receipt.cost:.2f} {receipt.currency}; other rules: {others} (guessed: {guessed})"
+            f"a retrain is expected to save {receipt.saving:,.2f} {receipt.currency} ({receipt.low:,.2f} to {receipt.high:,.2f}) over "
+            f"{receipt.ahead} weeks and costs {receipt.cost:,.2f}; guessed: {', '.join(receipt.economics['guesses'])}"
         )
+    others = ", ".join(f"{rule} {what}" for rule, what in receipt.others.items())
+    progress(f"it would be otherwise with {receipt.flips}; other rules: {others}")
+    return receipt.decision
 
 
-def _started_by_drift(airflow: AirflowApi) -> str:
-    """The run that the drift event started."""
+def _overridden(airflow: AirflowApi) -> str:
+    """The run of a person who asks for the retrain that does not pay."""
+    progress(
+        "so nothing is retrained by itself; a person overrides it with a reason, and the account will say what that was worth"
+    )
+    return airflow.trigger(
+        f"retrain__{MODEL}", as_of=SECOND, reason="by hand: to see what a retrain would have been worth"
+    )
+
+
+def _started_by_event(airflow: AirflowApi) -> str:
+    """The run that the monitor's event started."""
     until = time.monotonic() + 60
     while time.monotonic() < until:
         started = [run for run in airflow.runs(f"retrain__{MODEL}") if run["run_type"] == "asset_triggered"]
         if started:
-            progress("Airflow started the retrain Dag from the drift event; requests keep coming meanwhile")
+            progress(
+                "it pays: Airflow started the retrain Dag from the monitor's event; requests keep coming meanwhile"
+            )
             return started[-1]["dag_run_id"]
         time.sleep(0.3)
-    raise ServiceError("drift event", "started no retrain run within 60 s", "see the asset's events in Airflow")
+    raise ServiceError("the monitor's event", "started no retrain run within 60 s", "see the asset's events in Airflow")
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def _print_versions(out: Console, facts: dict[str, Any]) -> None:
             f"{v['trigger_to_live_s']:.1f}",
         )
     out.print(
-        f"{facts['metric']} of both versions; later flights: the same {facts['later_rows']:,} of 1 to 14 July",
+        f"{facts['metric']} of both versions; later flights: the same {facts['later_rows']:,} of 8 to 21 July",
         versions,
     )
     out.print("all traffic: from the start of the rollout; to live: from the trigger")
@@ -114,7 +114,7 @@ def _print_addresses(out: Console, result: DemoResult, facts: dict[str, Any], pa
     )
     out.print(
         "ask:   . .venv/bin/activate; export PERENNIAL_HOME=.perennial/demo\n"
-        f"       perennial status · timeline {result.model} · decide {result.model} --as-of 2013-07-01 · trace 2013-03-31 · reproduce {result.model} 1",
+        f"       perennial status · timeline {result.model} · decide {result.model} --as-of 2013-07-08 · trace 2013-03-31 · reproduce {result.model} 1",
         soft_wrap=True,
     )
 
@@ -127,7 +127,7 @@ def _print_account(out: Console, result: DemoResult) -> None:
     retrained = next((each for each in told.deployments if each.run == result.second), None)
     if retrained is not None:
         said = account_table.verdict(retrained, told.bill.currency)
-        out.print(f"\nthe drift retrain: {said}", soft_wrap=True, markup=False)
+        out.print(f"\nthe second retrain: {said}", soft_wrap=True, markup=False)
     out.print(f"the whole of it: perennial account {result.model}; automation as such: perennial roi", soft_wrap=True)
 
 
@@ -140,7 +140,7 @@ def summary(result: DemoResult) -> dict[str, Any]:
     context = result.context
     drift = context.ledger.events(DriftChecked, run=result.monitor)[-1].body
     runs = {run.run: run.as_dict() for run in costs.run_costs(context.ledger, context.params.prices)}
-    named = [(result.first, "first retrain"), (result.monitor, "monitor"), (result.second, "drift retrain")]
+    named = [(result.first, "first retrain"), (result.monitor, "monitor"), (result.second, "second retrain")]
     tally = result.requests
     overhead = [_airflow_overhead(context, run, runs[run]) for run in (result.first, result.second)]
     return {

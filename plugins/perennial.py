@@ -148,6 +148,15 @@ def create_page():
 
         return receipts_page(Context.here(), model)
 
+    @page.get("/backtest/{model}", response_class=HTMLResponse, dependencies=[Depends(get_user)])
+    def backtest(model: str, number: int = 0):
+        from pipeline.context import Context
+        from pipeline.pages.backtest import backtest_page
+
+        found = backtest_page(Context.here(), model, number)
+        how = f"There is no such backtest; perennial backtest {escape(model)} makes one."
+        return found or HTMLResponse(how, status_code=404)
+
     alert_webhook.add_to(page)
     return page
 

@@ -29,6 +29,8 @@ COMMENTS = {
     "max_bad_share": "of the rows may break the contract; they are quarantined",
 }
 
+COMMENTS_OF = {"policy.window_days": "versions' losses are compared by windows of so many days"}
+
 
 def text(draft: Draft, indent: int = 2) -> str:
     """The block, `indent` spaces in, with a comment for what a reader would ask."""
@@ -42,7 +44,7 @@ def _mapping(values: dict[str, Any], left_out: list[str], path: str = "") -> lis
     for name, value in values.items():
         # A column's name may be anything.
         key = _scalar(name)
-        comment = COMMENTS.get(name, "") if path != "monitor." else ""
+        comment = COMMENTS_OF.get(f"{path}{name}", COMMENTS.get(name, "") if path != "monitor." else "")
         if isinstance(value, dict):
             lines.append(f"{key}:")
             lines += [f"  {line}" for line in _mapping(value, left_out, f"{key}.")]

@@ -15,6 +15,7 @@ from pipeline.init.request import Assumption, Draft, LeftOut, Request
 from pipeline.init.roles import Roles
 from pipeline.init.table import Origin
 from pipeline.init.windows import Windows
+from pipeline.settings.policy import Policy
 from pipeline.settings.source import Csv
 from pipeline.settings.training import Training
 from pipeline.training import tasks
@@ -28,6 +29,8 @@ BAD_SHARE = 0.01
 # What a model gets of a time beside its days, and of a text beside its length.
 PARTS = ("hour", "weekday", "month")
 WORD_GROUPS, MORE_GROUPS = 64, 512
+# A window that losses are compared by has so many rows, where one of these lengths has them.
+COMPARED_ROWS, COMPARED_DAYS = 100, (7, 14, 28, 56, 112)
 
 
 def make(
@@ -70,7 +73,20 @@ def make(
         | {"contract": _contract(len(target), training, roles, columns, said)},
         "monitor": {"cron": "0 6 * * *", "window_days": windows.monitor_days},
     }
+    if policy := _policy(len(target) / windows.window_days, said):
+        settings["policy"] = policy
     return Draft(request.model, settings, said, [*roles.left_out, *leaks])
+
+
+def _policy(rows_a_day: float, said: list[Assumption]) -> dict[str, Any]:
+    """The length of the windows that losses are compared by, where a week has too few rows: a mean of few says next to nothing."""
+    usual = Policy()
+    days = next((d for d in COMPARED_DAYS if rows_a_day * d >= COMPARED_ROWS), COMPARED_DAYS[-1])
+    how = f"when it pays, by windows of {days:g} days; until a backtest says more, a guess: after {usual.due_after_days:g} days"
+    said.append(
+        Assumption("retrain", how, "policy.rule: value, the default; a run on schedule asks first, one by hand never")
+    )
+    return {} if days == usual.window_days else {"window_days": float(days)}
 
 
 def _calendar(datetimes: Sequence[str], roles: Roles, said: list[Assumption]) -> list[str] | dict[str, list[str]]:

@@ -41,3 +41,21 @@ class Backtested(Event, kind="backtested"):
 
     def sentence(self) -> str:
         return f"backtest of {self.windows} windows from {self.start} to {self.end}: {self.recommendation}"
+
+
+class BacktestDrawn(Event, kind="backtest_drawn"):
+    """What the page of a backtest shows beside its event, so that it is drawn wherever the ledger is read. `start` to `end`, in windows of
+    `window_days`, name the backtest, whose event comes right before.
+
+    `losses` has the rows of the loss matrix, each from its own window on; None where a version has no loss. Of more windows than a
+    picture can show, these are the newest. `saved` has for each policy what it had saved against never by the end of each window.
+    """
+
+    start: str
+    end: str
+    window_days: float
+    window_starts: Sequence[str]
+    losses: Sequence[Sequence[float | None]]
+    saved: Mapping[str, Sequence[float]]
+    untrained: Mapping[str, str] = field(default_factory=dict)
+    windows_without_rows: Sequence[str] = ()

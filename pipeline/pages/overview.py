@@ -15,6 +15,7 @@ from pipeline.gates.base import Verdict
 from pipeline.gates.report import LOOKS
 from pipeline.html.templates import rendered
 from pipeline.ledger import costs
+from pipeline.ledger.decision_events import Backtested
 from pipeline.ledger.events import DataLanded, DriftChecked, GatesChecked, RunSettled
 from pipeline.ledger.receipt_events import DecisionSettled, RetrainDecided
 from pipeline.ledger.rollout_events import RolledBack, RolloutEnded, RolloutFailed, ShadowEnded, Undeployed
@@ -51,6 +52,7 @@ def facts(context: Context) -> dict[str, Any]:
     ]
     decided = {entry.model: entry.event for entry in ledger.newest(RetrainDecided)}
     settled = {entry.model: entry.event.sentence() for entry in ledger.newest(DecisionSettled)}
+    backtested = {entry.model: entry.event.sentence() for entry in ledger.newest(Backtested)}
     return {
         "models": [
             {
@@ -58,6 +60,7 @@ def facts(context: Context) -> dict[str, Any]:
                 "drift": _last_drift(context, status.model),
                 "decided": decided.get(status.model),
                 "settled": settled.get(status.model),
+                "backtested": backtested.get(status.model),
             }
             for status in traffic(context).status("")
         ],

@@ -20,6 +20,16 @@ BACKTEST = {
     "training_windows": [{"window_days": 30.0, "own": True, "whole": False, "loss": 0.5, "saved": None}],
     "training_window": "keep source.window_days: 30",
 }
+DRAWN = {
+    "start": "2024-01-01",
+    "end": "2024-01-15",
+    "window_days": 7.0,
+    "window_starts": ["2024-01-01", "2024-01-08"],
+    "losses": [[0.5, 0.6], [0.4]],
+    "saved": {"value": [0.0, 12.5]},
+    "untrained": {},
+    "windows_without_rows": [],
+}
 WINDOW = {
     "start": "2024-01-01T00:00:00+00:00",
     "end": "2024-01-08T00:00:00+00:00",
@@ -83,6 +93,7 @@ SETTLED = {
 
 DECISION_BODIES = [
     ("backtested", BACKTEST),
+    ("backtest_drawn", DRAWN),
     ("window_scored", WINDOW),
     ("retrain_decided", DECIDED),
     ("decision_settled", SETTLED),

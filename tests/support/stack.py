@@ -117,6 +117,8 @@ def _stack(tmp_path_factory):
     settings["source"]["window_days"] = WINDOW_DAYS
     settings["training"]["options"]["max_iter"] = 40
     settings["gates"]["metric_limit"] = 0.55
+    # The story is about an alarm that starts a retrain, whether it pays or not.
+    settings["policy"] = {"rule": "drift"}
     # Other tests run beside this one, and no answer is quick then.
     settings["rollout"]["limits"]["p99_ms"] = None
     settings["scoring"] = {"cron": "0 0 * * 1", "destination": {"parquet": "scores"}}

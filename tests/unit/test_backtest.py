@@ -20,6 +20,7 @@ from pipeline.context import Context
 from pipeline.errors import PerennialError
 from pipeline.ledger.decision_events import Backtested
 from pipeline.ledger.store import Ledger
+from pipeline.pages.backtest import backtest_page
 from pipeline.policy.retraining.comparison import Saved
 from pipeline.runs.backtest import parts, training_windows
 from pipeline.runs.backtest import past as pasts
@@ -169,10 +170,25 @@ def test_the_command_says_what_it_recommends(project: Path, folder: Path, capfd)
     assert entry.event.curve[0].keys() == {"age", "excess", "pairs"}
     page = Path(entry.event.report or "").read_text()
     assert page.count("<rect") == 9 * 10 // 2
+    _is_shown_from_the_ledger(Context.here(), page)
     assert main([*asked, "--json"]) == 0
     values = json.loads(capfd.readouterr().out)
     assert (values["trained"], values["delay"], len(values["losses"])) == (0, 1, 9)
     assert values["economics"]["value"]["known"] == "guess"
+
+
+def _is_shown_from_the_ledger(context: Context, written: str) -> None:
+    """The same pictures wherever the ledger is read; an older one by its number, and one without pictures says where they are."""
+    (entry,) = context.ledger.events(Backtested, model="churn")
+    shown = backtest_page(context, "churn") or ""
+    for picture in ("<rect", "<polyline", "<tr>"):
+        assert shown.count(picture) == written.count(picture) > 0
+    assert "receipts/churn" in shown and "?number=" not in shown
+    context.ledger.append(entry.event, "churn")
+    assert "on the machine that computed it" in (backtest_page(context, "churn") or "")
+    older = backtest_page(context, "churn", entry.seq) or ""
+    assert older.count("<rect") == written.count("<rect") and older.count("?number=") == 2
+    assert backtest_page(context, "churn", 10**6) is None and backtest_page(context, "other") is None
 
 
 def test_training_windows_are_compared_on_the_same_rows(project: Path, folder: Path, capfd) -> None:

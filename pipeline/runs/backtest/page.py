@@ -9,27 +9,43 @@ from typing import Any
 import numpy as np
 
 from pipeline.html.templates import rendered
+from pipeline.ledger.decision_events import BacktestDrawn, Backtested
 
 WIDTH, HEIGHT = 900.0, 240.0
 # Lines of this many policies can be told apart.
 COLOURS = ("#2b6cb0", "#b7791f", "#2f855a", "#b3261e", "#6b46c1", "#0e7490", "#9d174d", "#4d7c0f", "#7c5e3b", "#475569")
 
 
-def backtest_page(facts: Mapping[str, Any], saved: Mapping[str, Sequence[float]]) -> str:
-    """The page as HTML. `facts` are a Backtest as a dict, `saved` what each policy had saved against never by the end of each window."""
+def backtest_page(
+    model: str, made: Backtested, drawn: BacktestDrawn | None, others: Sequence[Mapping[str, Any]] = ()
+) -> str:
+    """The page as HTML; one of before pictures were kept has none. `others` are the model's backtests, {"number", "at", "end"}."""
+    saved = drawn.saved if drawn is not None else {}
+    # A ledger of before has no matrix, and one of very many windows the newest of it.
+    losses = _whole(drawn.losses) if drawn is not None else []
     return rendered(
         Path(__file__).with_suffix(".html"),
         {
-            **facts,
+            **made.body(),
+            "model": model,
+            "others": others,
+            "untrained": drawn.untrained if drawn is not None else {},
+            "windows_without_rows": drawn.windows_without_rows if drawn is not None else (),
+            "window_starts": drawn.window_starts if drawn is not None else (),
             "width": WIDTH,
             "height": HEIGHT,
             "lines": _lines(saved),
             "zero": _scaled(saved)(0.0),
             "range": _range(saved),
-            "cells": _cells(facts["losses"]),
-            "ages": [{**point, "high": max(0.0, point["excess"]) / _most(facts["curve"])} for point in facts["curve"]],
+            "cells": _cells(losses) if losses else [],
+            "ages": [{**point, "high": max(0.0, point["excess"]) / _most(made.curve)} for point in made.curve],
         },
     )
+
+
+def _whole(losses: Sequence[Sequence[float | None]]) -> list[list[float | None]]:
+    """The rows of the matrix with nothing before their own window."""
+    return [[None] * (len(losses) - len(row)) + list(row) for row in losses]
 
 
 def _range(saved: Mapping[str, Sequence[float]]) -> tuple[float, float]:

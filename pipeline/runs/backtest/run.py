@@ -14,7 +14,7 @@ from pipeline.context import Context
 from pipeline.deployer import traffic
 from pipeline.errors import SettingsError
 from pipeline.ledger import costs
-from pipeline.ledger.decision_events import Backtested
+from pipeline.ledger.decision_events import BacktestDrawn, Backtested
 from pipeline.policy.economics import Figure, Worth, worth
 from pipeline.policy.retraining.comparison import Compared, Comparison, Saved, compare, excess_by_age
 from pipeline.policy.retraining.forecast import gains_of
@@ -30,6 +30,8 @@ from pipeline.settings.times import LONGEST_DAYS
 WINDOW_DAYS = 7.0
 # The requests of so many days say how many rows a day there are.
 COUNTED_DAYS = 28
+# Three years of weeks: more cells than that are smaller than a pixel.
+DRAWN_WINDOWS = 156
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,23 @@ class Backtest:
             training_window=self.windows.recommendation if self.windows else "",
         )
 
+    def drawn(self) -> BacktestDrawn:
+        """The newest windows alone, of more than a picture can show."""
+        history = self.matrix.history
+        first = max(0, history.windows - DRAWN_WINDOWS)
+        losses = [[_drawn(loss) for loss in row[v:]] for v, row in enumerate(history.losses.tolist())][first:]
+        saved = {policy: [_drawn(value) or 0.0 for value in line] for policy, line in _cumulated(self).items()}
+        return BacktestDrawn(
+            start=history.starts[0],
+            end=_end(self.span, history.starts[-1]),
+            window_days=self.span.days,
+            window_starts=list(history.starts[first:]),
+            losses=losses,
+            saved=saved,
+            untrained=self.matrix.untrained,
+            windows_without_rows=list(self.matrix.left_out),
+        )
+
     def as_dict(self) -> dict[str, Any]:
         history = self.matrix.history
         return {
@@ -147,8 +166,9 @@ def backtest(
     report = context.home / "reports" / name / f"backtest-{span.start:%Y-%m-%d}-{span.end:%Y-%m-%d}-{span.days:g}d.html"
     found = Backtest(name, span, matrix, of, comparison, said, report, lost)
     report.parent.mkdir(parents=True, exist_ok=True)
-    report.write_text(page.backtest_page(found.as_dict(), _cumulated(found)), encoding="utf-8")
-    context.ledger.append(found.event(), model=name)
+    event, drawn = found.event(), found.drawn()
+    report.write_text(page.backtest_page(name, event, drawn), encoding="utf-8")
+    context.ledger.append_all([event, drawn], model=name)
     return found
 
 
@@ -185,6 +205,11 @@ def _rows_a_day(context: Context, name: str, matrix: LossMatrix, span: Span) -> 
 
 def _end(span: Span, last: str) -> str:
     return (datetime.fromisoformat(last) + span.length).isoformat(timespec="minutes").removesuffix("T00:00")
+
+
+def _drawn(value: float) -> float | None:
+    """In as many places as a picture shows."""
+    return None if np.isnan(value) else float(f"{value:.5g}")
 
 
 def _cumulated(found: Backtest) -> dict[str, list[float]]:
