@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -102,12 +103,20 @@ def licence_of(name: str) -> str:
     return named if SPDX.fullmatch(named) else BY_NAME.get(name, "")
 
 
+@cache
+def _spdx() -> Any:
+    """The reader of SPDX expressions: it knows 2,400 licences, and to make one for each package took most of the time of the gates."""
+    from license_expression import get_spdx_licensing
+
+    return get_spdx_licensing()
+
+
 def is_allowed(expression: str, allowed: frozenset[str]) -> bool:
     """Whether an SPDX expression can be kept with these licences alone: of A OR B one is enough, of A AND B both are needed.
 
     What is no expression is not allowed. `GPL-2.0-only WITH Classpath-exception-2.0` is one licence, and is named whole.
     """
-    from license_expression import AND, OR, ExpressionError, get_spdx_licensing
+    from license_expression import AND, OR, ExpressionError
 
     names = {each.lower() for each in allowed}
 
@@ -117,7 +126,7 @@ def is_allowed(expression: str, allowed: frozenset[str]) -> bool:
         return str(part.render()).lower() in names
 
     try:
-        parsed = get_spdx_licensing().parse(expression)
+        parsed = _spdx().parse(expression)
     except ExpressionError:
         return False
     return parsed is not None and kept(parsed)

@@ -13,15 +13,19 @@ from pipeline.gates import run as gates
 from pipeline.init.request import Request
 from pipeline.init.run import init
 from pipeline.runs import stages
-from pipeline.settings.models import load
+from pipeline.settings.models import Model, load
 from pipeline.training.evaluate import Evaluation
 from pipeline.training.tasks import METRICS
 from pipeline.workspaces.dvc_graph import Artifacts
 from tests.support.awkward import TABLES
 
 
+# Of boosting, here and by hand: what is read of a table shows with a fifth of the usual trees, in a third of the time.
+TREES = {"max_iter": 20}
+
+
 def by_hand(features: pd.DataFrame, target: pd.Series, start, task: str, metric: str) -> float:
-    """The metric on the held-out rows of boosting with its defaults, as anybody writes it."""
+    """The metric on the held-out rows of boosting with its defaults but for TREES, as anybody writes it."""
     from sklearn import metrics
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
@@ -31,16 +35,24 @@ def by_hand(features: pd.DataFrame, target: pd.Series, start, task: str, metric:
     held = (features.index >= start)[known]
     x, y = features.to_numpy(dtype="float64")[known], target.to_numpy(dtype="float64")[known]
     if task == "binary":
-        model = HistGradientBoostingClassifier(random_state=0).fit(x[~held], y[~held])
+        model = HistGradientBoostingClassifier(random_state=0, **TREES).fit(x[~held], y[~held])
         assert metric == "roc_auc"
         return float(metrics.roc_auc_score(y[held], model.predict_proba(x[held])[:, 1]))
     if task == "multiclass":
         assert metric == "log_loss"
-        model = HistGradientBoostingClassifier(random_state=0).fit(x[~held], y[~held])
+        model = HistGradientBoostingClassifier(random_state=0, **TREES).fit(x[~held], y[~held])
         return float(metrics.log_loss(y[held], model.predict_proba(x[held])))
     assert (task, metric) == ("regression", "mae")
-    guess = HistGradientBoostingRegressor(random_state=0).fit(x[~held], y[~held]).predict(x[held])
+    guess = HistGradientBoostingRegressor(random_state=0, **TREES).fit(x[~held], y[~held]).predict(x[held])
     return float(metrics.mean_absolute_error(y[held], guess))
+
+
+def with_few_trees(model: Model) -> Model:
+    """The model with TREES, where `init` chose boosting with its defaults."""
+    training = model.training
+    if training.estimator != "hist_gradient_boosting" or training.options:
+        return model
+    return model.model_copy(update={"training": training.model_copy(update={"options": TREES})})
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -67,7 +79,7 @@ def test_an_awkward_table_is_trained_well_or_refused_in_one_line(project, name, 
     lines = [*map(str, said.draft.assumptions), *map(str, said.draft.left_out)]
     for part in table.said:
         assert any(part in line for line in lines), lines
-    model, files = load(project).model("table"), Artifacts(project, "table")
+    model, files = with_few_trees(load(project).model("table")), Artifacts(project, "table")
     files.folder.mkdir(parents=True)
     for stage in stages.STAGES.values():
         stage("table", model, files)
