@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from pipeline.policy.retraining.base import Known
+from pipeline.policy.retraining.staleness import NOTHING_KNOWN, Staleness
 
 
 @dataclass(frozen=True)
@@ -24,17 +25,29 @@ class PastBest:
         return self.gain > sure * self.error
 
 
-def past_best(known: Known, recent: int, least: int) -> PastBest | None:
+def past_best(known: Known, recent: int, least: int, curve: Staleness = NOTHING_KNOWN) -> PastBest | None:
     """The kept version that lost least on the last `recent` labelled windows of the live one; None where that is the live one itself, or
-    where they share fewer than `least` windows. A window is a block: its rows have their weather in common."""
-    windows = known.labelled[-recent:]
-    if len(windows) < least or len(known.losses) < 2:
+    where they share fewer than `least` windows. A window is a block: its rows have their weather in common.
+
+    Where the live one has fewer, the newest that has as many stands for it, and what it is older counts by the curve.
+    """
+    stands = _labelled(known, least)
+    if stands is None:
         return None
-    gaps = known.losses[known.live, windows] - known.losses[:, windows]
+    windows = np.flatnonzero(~np.isnan(known.losses[stands]))[-recent:]
+    gaps = known.losses[stands, windows] - known.losses[:, windows]
     gaps[np.isnan(gaps).any(axis=1)] = -math.inf
-    means = gaps.mean(axis=1)
-    best = int(np.argmax(means))
-    if best == known.live or means[best] <= 0:
+    growth = float(np.diff(replace(curve, b=1.0).excess(known.now - known.born[[known.live, stands]]))[0])
+    gains = gaps.mean(axis=1) - max(0.0, curve.b) * growth
+    best = int(np.argmax(gains))
+    if best == known.live or gains[best] <= 0:
         return None
-    error = float(gaps[best].std(ddof=1) / math.sqrt(len(windows)))
-    return PastBest(best, float(means[best]), error, len(windows))
+    error = math.hypot(float(gaps[best].std(ddof=1) / math.sqrt(len(windows))), curve.error * growth)
+    return PastBest(best, float(gains[best]), error, len(windows))
+
+
+def _labelled(known: Known, least: int) -> int | None:
+    """The live version, or the newest before it that has so many labelled windows."""
+    counted = (~np.isnan(known.losses[: known.live + 1])).sum(axis=1)
+    enough = np.flatnonzero(counted >= least)
+    return int(enough[-1]) if len(enough) and len(known.losses) > 1 else None

@@ -1,4 +1,4 @@
-"""The windows that the live version has answered without a break, up to a look, and what is known of them."""
+"""The windows that are answered since something began, up to a look, and what is known of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.policy.retraining.base import Known
 
 @dataclass(frozen=True)
 class Spell:
-    """`start` is the first window of it. `windows` (n,) are its labelled ones, rising, with the live version's `losses` and their `weights`."""
+    """`start` is the first window of it. `windows` (n,) are its labelled ones, rising, with the `losses` of what answered and their `weights`."""
 
     start: int
     windows: np.ndarray
@@ -20,9 +20,21 @@ class Spell:
 
 
 def spell_of(known: Known) -> Spell:
-    """Of a version that was taken again it is what came after, not its first life."""
+    """The live version's, without a break. Of a version that was taken again it is what came after, not its first life."""
     others = np.flatnonzero(known.served[: known.now] != known.live)
     start = max(int(others[-1]) + 1 if len(others) else 0, int(known.born[known.live]))
     labelled = known.labelled
     windows = labelled[labelled >= start]
     return Spell(start, windows, known.losses[known.live, windows], known.weights[windows])
+
+
+def since_retrain(known: Known) -> Spell:
+    """All that answered since the newest version that did went live, whichever it was: going back does not make the model new."""
+    newest = max(known.live, int(known.served[: known.now].max(initial=-1)))
+    begun = np.flatnonzero(known.served[: known.now] == newest)
+    start = int(begun[0]) if len(begun) else known.now
+    windows = np.arange(start, known.now)
+    served = known.served[windows]
+    losses = known.losses[served, windows]
+    there = (served >= 0) & ~np.isnan(losses)
+    return Spell(start, windows[there], losses[there], known.weights[windows[there]])

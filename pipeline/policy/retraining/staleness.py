@@ -3,7 +3,8 @@
 Two versions that are scored on the same rows differ by their ages alone, so the weather of the window drops out:
 loss(i, w) - loss(j, w) = g(w - born i) - g(w - born j), and noise. `b` is fitted to these differences by least squares for each `slow` of a
 grid, each pair weighed by one over the time between its versions, as its noise grows with it. Its error is by blocks of one newest version
-each, for those share that version's luck. It is shrunk to a prior, each by its error.
+each, for those share that version's luck. It is shrunk to a prior, each by its error. How fast versions age changes with the season and the
+world, so what is seen later is forgotten as it gets old: a pair counts a factor of e less each MEMORY windows.
 
 A power of the age, b * age ** p, has no end, and on real streams the excess has one: an old version has lost what there was to lose, and
 a returning season gives some of it back. So what one retrain can save is bounded by b * slow, and where it costs more, none is due.
@@ -21,6 +22,7 @@ import numpy as np
 
 # In windows; with the longest the curve is a line for any age that matters.
 SLOW = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
+MEMORY = 8.0
 
 
 @dataclass(frozen=True)
@@ -91,11 +93,11 @@ def pairs_of(losses: np.ndarray, born: np.ndarray) -> Pairs:
     return Pairs((window - born[older]).astype(float), (window - born[newer]).astype(float), gap, window)
 
 
-def fitted(pairs: Pairs, slow: float | None = None) -> Staleness | None:
-    """g by the pairs alone, with `slow` from the grid where it is not given; None without pairs."""
+def fitted(pairs: Pairs, slow: float | None = None, counts: np.ndarray | None = None) -> Staleness | None:
+    """g by the pairs alone, with `slow` from the grid where it is not given; None without pairs. `counts` (pairs,) is how much each counts."""
     if not len(pairs.gap):
         return None
-    weight = 1 / (pairs.older - pairs.newer)
+    weight = (1.0 if counts is None else counts) / (pairs.older - pairs.newer)
     grid = SLOW if slow is None else (slow,)
     growths = [_growth(pairs.older, one) - _growth(pairs.newer, one) for one in grid]
     slopes = [float((weight * growth * pairs.gap).sum() / (weight * growth**2).sum()) for growth in growths]
@@ -107,7 +109,10 @@ def fitted(pairs: Pairs, slow: float | None = None) -> Staleness | None:
     left = pairs.gap - b * growth if len(blocks) > 1 else pairs.gap
     by_block = np.bincount(place, weight * growth * left)
     spread = np.sqrt((by_block**2).sum() * len(blocks) / max(len(blocks) - 1, 1))
-    return Staleness(b, grid[best], float(spread / (weight * growth**2).sum()), len(blocks))
+    known = np.bincount(place, weight * growth**2)
+    # Of the few blocks that are not forgotten the spread says little: versions differ from each other by about as much as they age.
+    few = 0.0 if counts is None else b * np.sqrt((known**2).sum())
+    return Staleness(b, grid[best], float(np.hypot(spread, few) / known.sum()), len(blocks))
 
 
 def backtested(losses: np.ndarray, drifted: np.ndarray) -> Staleness:
@@ -129,12 +134,14 @@ def backtested(losses: np.ndarray, drifted: np.ndarray) -> Staleness:
     return replace(curve, alarmed=max(0.0, 1 + proven * more))
 
 
-def updated(prior: Staleness, pairs: Pairs, changeable: float) -> Staleness:
+def updated(prior: Staleness, pairs: Pairs, changeable: float, now: int | None = None) -> Staleness:
     """The prior and what the pairs say, each weighed by one over its variance; `slow` stays.
 
-    `changeable` is by what share of itself the prior's b may have changed since, one standard deviation.
+    `changeable` is by what share of itself the prior's b may have changed since, one standard deviation. With the window `now`, the pairs
+    are forgotten as they get old.
     """
-    seen = fitted(pairs, prior.slow)
+    counts = None if now is None else np.exp((pairs.window - now) / MEMORY)
+    seen = fitted(pairs, prior.slow, counts)
     variance = prior.error**2 + (changeable * prior.b) ** 2
     if seen is None or variance + seen.error**2 == 0:
         return replace(prior, error=float(np.sqrt(variance)))

@@ -1,9 +1,13 @@
-"""The default: retrains when what has been lost to age reaches what a retrain costs, and takes the best past version again.
+"""The default: retrains when what has been lost to age reaches what a retrain costs and a retrain is expected to win it back, and takes the
+best past version again.
 
 Two views of the same sum are weighed together, in the cost's unit. By the curve: age * g(age) - sum of g(a) for a < age (staleness.py), which
 reaches the cost where renewal reward says that a retrain is due. By the live loss: how much more the version has lost, summed, than in its
 own first windows, cut at zero. Stopping to rent when the rent paid reaches the price is at most twice the best in hindsight (ski rental,
 Karlin, Manasse, Rudolph and Sleator 1988); where g is a line both views are the same. Without labels the curve stands alone.
+
+What was lost says that a retrain would have paid. That it will is another question: where it cannot save its cost within HORIZON windows, or
+a version that is kept would save as much for nothing, it waits or goes back.
 """
 
 from __future__ import annotations
@@ -16,16 +20,16 @@ import numpy as np
 from pipeline.policy.retraining.base import Decision, Known
 from pipeline.policy.retraining.figures import figure
 from pipeline.policy.retraining.past_best import PastBest, past_best
-from pipeline.policy.retraining.spell import Spell, spell_of
+from pipeline.policy.retraining.spell import Spell, since_retrain
 from pipeline.policy.retraining.staleness import NOTHING_KNOWN, Staleness, pairs_of, updated
 
-# A saving is told over the time to the next retrain by the curve, and at most over so many windows.
+# A saving is told over the time to the next retrain by the curve, and at most over so many windows. Within these a retrain has to pay.
 HORIZON = 26
 
 
 @dataclass(frozen=True)
 class _Lost:
-    """By the live loss: the `total` above the version's own first windows, the mean `excess` a window after these, and its `error`."""
+    """By the live loss since the last retrain: the `total` above its first windows, the mean `excess` a window after these, and its `error`."""
 
     total: float
     excess: float
@@ -45,30 +49,38 @@ class Value:
     by_curve: float = 0.3
     by_loss: float = 0.7
     first: int = 3
-    changeable: float = 0.5
+    changeable: float = 1.0
     recent: int = 4
     least: int = 3
     sure: float = 1.0
     name: str = "value"
 
     def decide(self, known: Known) -> Decision:
-        curve = updated(self.prior, pairs_of(known.losses, known.born), self.changeable)
+        curve = updated(self.prior, pairs_of(known.losses, known.born), self.changeable, known.now)
         # A version that was taken again is as stale as the last one trained, which it has beaten since.
         age = known.now - int(known.born.max())
-        lost = self._lost(spell_of(known))
+        lost = self._lost(since_retrain(known))
         regret = max(0.0, curve.regret(age)) * self._alarmed(known, curve)
         score = regret if lost is None else self.by_curve * regret + self.by_loss * lost.total
         ahead = curve.period(known.cost, HORIZON)
         saving, error = self._saving(curve, age, lost, ahead)
+        at_most, _ = self._saving(curve, age, lost, HORIZON)
+        due = score >= known.cost and at_most >= known.cost
+        best = past_best(known, self.recent, self.least, curve)
+        if best is not None and best.proven(self.sure) and not (due and ahead * best.gain < saving):
+            return self._back(known, best, score)
         why = self._why(known, curve, age, regret, lost, score)
         low, high = saving - 1.96 * error, saving + 1.96 * error
-        if score >= known.cost:
-            flips = f"a retrain that costs over {figure(score)}"
+        if due:
+            flips = f"a retrain that costs over {figure(min(score, at_most))}"
             return Decision("retrain", why, flips, score, known.cost, None, saving, low, high, ahead)
-        best = past_best(known, self.recent, self.least)
-        if best is not None and best.proven(self.sure):
-            return self._back(known, best, score)
-        flips = f"a retrain that costs {figure(score)} or less, or {figure(known.cost - score)} more lost"
+        if score >= known.cost:
+            why = f"{why}; but within {HORIZON} windows it would save {figure(at_most)}"
+            flips = f"a retrain that costs {figure(at_most)} or less"
+        else:
+            flips = (
+                f"a retrain that costs {figure(min(score, at_most))} or less, or {figure(known.cost - score)} more lost"
+            )
         return Decision("wait", why, flips, score, known.cost, None, saving, low, high, ahead)
 
     def _lost(self, spell: Spell) -> _Lost | None:
@@ -90,7 +102,7 @@ class Value:
 
     def _saving(self, curve: Staleness, age: int, lost: _Lost | None, windows: int) -> tuple[float, float]:
         """What a retrain now saves over the windows until the next one is due, before its cost, and its standard error."""
-        by_curve = curve.saving(age, windows)
+        by_curve = max(0.0, curve.saving(age, windows))
         error = Staleness(1.0, curve.slow, 0.0).saving(age, windows) * curve.error
         if lost is None:
             return by_curve, error
