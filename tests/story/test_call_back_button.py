@@ -40,7 +40,7 @@ def test_a_rollout_is_called_back_by_the_button_and_a_viewer_has_none(stack, sec
     with browser.browser() as driver:
         browser.keep_session(driver, stack.at.airflow, viewer)
         driver.get(page)
-        threading.Thread(target=roll_out).start()
+        threading.Thread(target=roll_out, daemon=True).start()
         xpath = f"//*[@id='traffic'][contains(., 'version {other}')]"
         lanes = browser.wait_for(driver, "xpath", xpath, 120)
         assert [lane.get_attribute("class") for lane in lanes.find_elements("xpath", "./div")] == [
