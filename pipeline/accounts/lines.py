@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
 from pipeline.accounts.money import whole
+from pipeline.ledger.columns import ms_of as ms_of
 from pipeline.settings.accounts import Prices
 
 DAY_MS = 86_400_000
@@ -117,11 +118,6 @@ def _month(day: int) -> tuple[str, int, int]:
     first = datetime(at.year, at.month, 1, tzinfo=UTC)
     after = datetime(at.year + at.month // 12, at.month % 12 + 1, 1, tzinfo=UTC)
     return f"{at:%Y-%m}", int(first.timestamp() * 1000), int(after.timestamp() * 1000)
-
-
-def ms_of(time: str) -> int:
-    """Milliseconds since 1970 of a time of the ledger."""
-    return round(datetime.fromisoformat(time).timestamp() * 1000)
 
 
 def iso(ms: int) -> str:

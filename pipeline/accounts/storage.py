@@ -10,12 +10,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-import sqlalchemy as sa
-
 from pipeline.accounts.lines import STORAGE, TRANSFER, Line, Sum, ms_of, spans
-from pipeline.ledger.columns import number
-from pipeline.ledger.events import DataLanded, StageKept
-from pipeline.ledger.store import EVENTS, Ledger
+from pipeline.ledger.rollup_parts import BYTES
+from pipeline.ledger.rollups import rolled_up
+from pipeline.ledger.store import Ledger
 from pipeline.settings.accounts import Prices
 
 GB = 10**9
@@ -23,19 +21,12 @@ GB = 10**9
 
 def storage_lines(ledger: Ledger, prices: Prices, until: int, *, model: str = "") -> list[Line]:
     """A line of transfer for each run, and one of storage for each model and month."""
-    pushed = number(ledger, "pushed_bytes")
-    query = sa.select(EVENTS.c.at, EVENTS.c.model, EVENTS.c.run, pushed.label("bytes"))
-    query = query.where(EVENTS.c.kind.in_([DataLanded.KIND, StageKept.KIND]))
-    if model:
-        query = query.where(EVENTS.c.model == model)
     moved: dict[tuple[str, str, str], Sum] = defaultdict(Sum)
     landed: dict[str, list[tuple[int, float]]] = defaultdict(list)
-    for row in ledger.rows(query.order_by(EVENTS.c.seq)):
-        if not row.bytes:
-            continue
-        gb = row.bytes / GB
-        moved[row.model, row.at[:7], row.run].add(gb, prices.at(row.at).transfer_gb)
-        landed[row.model].append((ms_of(row.at), gb))
+    for name, at, run, pushed in rolled_up(ledger, BYTES, model=model)[BYTES]:
+        gb = pushed / GB
+        moved[name, at[:7], run].add(gb, prices.at(at).transfer_gb)
+        landed[name].append((ms_of(at), gb))
     known = prices.known("transfer_gb")
     lines = [
         Line(TRANSFER, name, month, of.amount, of.quantity, run, price=known)
