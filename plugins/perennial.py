@@ -3,6 +3,7 @@ alerts, and one SQLite writer at a time."""
 
 from html import escape
 
+import account_routes
 import alert_webhook
 from airflow.configuration import conf
 from airflow.listeners import hookimpl
@@ -122,13 +123,6 @@ def create_page():
 
         return lines(Context.here())
 
-    @page.get("/plotly.js", dependencies=[Depends(get_user)])
-    def plotly_script():
-        from pipeline.pages import charts
-
-        headers = {"cache-control": charts.CACHE}
-        return FileResponse(charts.script(), media_type="text/javascript", headers=headers)
-
     @page.get("/audit/{model}", response_class=HTMLResponse, dependencies=[Depends(get_user)])
     def audit(model: str, kind: str = ""):
         from pipeline.context import Context
@@ -158,6 +152,7 @@ def create_page():
 
         return receipts_page(Context.here(), model)
 
+    account_routes.add_to(page, get_user)
     alert_webhook.add_to(page)
     return page
 
