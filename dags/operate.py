@@ -33,6 +33,12 @@ def operate_dag(model: str, settings: DagSettings) -> Any:
         params={
             "action": Param("reconcile", enum=ACTIONS, title="Action", description="What to do."),
             "reason": Param("by hand", type="string", title="Reason", description="Why, for the ledger."),
+            "version": Param(
+                None,
+                type=["null", "string"],
+                title="Version",
+                description="For rollback: leave only this version, which is live or on its way. Empty: whichever it is.",
+            ),
         },
         doc_md=__doc__,
     )
@@ -45,7 +51,8 @@ def operate_dag(model: str, settings: DagSettings) -> Any:
             context = get_current_context()
             run, form = context["dag_run"], form_values(context)
             here = Context.here(run.triggering_user_name)
-            done = steps.operate(here, airflow_run(run.dag_id, run.run_id), model, form["action"], form["reason"])
+            asked = (form["action"], form["reason"], form["version"] or "")
+            done = steps.operate(here, airflow_run(run.dag_id, run.run_id), model, *asked)
             tell_champion(model)
             return done
 

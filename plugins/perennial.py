@@ -5,6 +5,8 @@ from html import escape
 
 import account_routes
 import alert_webhook
+import download_routes
+import rollout_routes
 from airflow.configuration import conf
 from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
@@ -64,9 +66,11 @@ def create_page():
     """The page behind Airflow's own login, and the route for alerts, which has a token of its own."""
     from airflow.api_fastapi.core_api.security import get_user
     from fastapi import Depends, FastAPI
-    from fastapi.responses import FileResponse, HTMLResponse, Response
+    from fastapi.responses import FileResponse, HTMLResponse
 
     page = FastAPI(title="Perennial")
+    download_routes.add_to(page, get_user)
+    rollout_routes.add_to(page, get_user)
 
     @page.get("/", response_class=HTMLResponse, dependencies=[Depends(get_user)])
     def overview():
@@ -108,20 +112,6 @@ def create_page():
         from pipeline.pages.portfolio import portfolio_page
 
         return portfolio_page(Context.here())
-
-    @page.get("/portfolio.csv", dependencies=[Depends(get_user)])
-    def portfolio_as_csv():
-        from pipeline.context import Context
-        from pipeline.pages.portfolio import portfolio_csv
-
-        return Response(portfolio_csv(Context.here()), media_type="text/csv; charset=utf-8")
-
-    @page.get("/portfolio.json", dependencies=[Depends(get_user)])
-    def portfolio_as_json():
-        from pipeline.context import Context
-        from pipeline.pages.portfolio import lines
-
-        return lines(Context.here())
 
     @page.get("/audit/{model}", response_class=HTMLResponse, dependencies=[Depends(get_user)])
     def audit(model: str, kind: str = ""):

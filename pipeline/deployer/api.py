@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pipeline.context import Context
 from pipeline.deployer import status
@@ -46,7 +46,7 @@ class Traffic(Protocol):
     ) -> Deployment | ShadowResult:
         """See pipeline.rollout.deploy.deploy."""
 
-    def rollback(self, run: str, model: str, reason: str) -> Rollback:
+    def rollback(self, run: str, model: str, reason: str, only: str = "") -> Rollback:
         """See pipeline.rollout.rollback.rollback."""
 
     def replace(self, run: str, model: str, reason: str, leaving: str, by: str) -> Rollback:
@@ -79,6 +79,9 @@ class Traffic(Protocol):
     def answered(self, model: str, request: str) -> list[AnsweredBy]:
         """See pipeline.monitoring.answered_by.answered_by; '' means all models."""
 
+    def newest_look(self, model: str) -> dict[str, Any] | None:
+        """See pipeline.rollout.newest_look.read. Nothing of it is recorded, because a page asks every two seconds."""
+
 
 class LocalTraffic:
     """This process carries the verbs out."""
@@ -106,11 +109,11 @@ class LocalTraffic:
 
         return deploy.deploy(rollout, model, version, settings, reason, strategy, wait_s, accept_schema_change)
 
-    def rollback(self, run: str, model: str, reason: str) -> Rollback:
+    def rollback(self, run: str, model: str, reason: str, only: str = "") -> Rollback:
         settings = self._context.rollout_settings(model)
         from pipeline.rollout import rollback
 
-        return rollback.rollback(self._context.rollout(run), model, settings, reason)
+        return rollback.rollback(self._context.rollout(run), model, settings, reason, only)
 
     def replace(self, run: str, model: str, reason: str, leaving: str, by: str) -> Rollback:
         settings = self._context.rollout_settings(model)
@@ -146,6 +149,11 @@ class LocalTraffic:
         from pipeline.monitoring.answered_by import answered_by
 
         return answered_by(self._context.home / PREDICTIONS, request, model)
+
+    def newest_look(self, model: str) -> dict[str, Any] | None:
+        from pipeline.rollout import newest_look
+
+        return newest_look.read(self._context.home, model)
 
     def status(self, model: str) -> list[ModelStatus]:
         return status.models_status(self._context, model)

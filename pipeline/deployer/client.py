@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 AWAY_S = 120.0
 RETRY_S = 1.0
 WAIT_S = 20
+LOOK_S = 1.0
 # Sent again after a restart these have the same result; a second rollback would go back once more.
 REPEATABLE = ("deploy", "reconcile", "retire", "status", "levels", "predictions", "profile", "evidence", "answered")
 ATTEMPTS = 3
@@ -66,8 +67,9 @@ class RemoteTraffic:
             arguments["accept_schema_change"] = True
         return deploy_result(self._result("deploy", run, model, arguments))
 
-    def rollback(self, run: str, model: str, reason: str) -> Rollback:
-        return Rollback.from_dict(self._result("rollback", run, model, {"reason": reason} | self._who))
+    def rollback(self, run: str, model: str, reason: str, only: str = "") -> Rollback:
+        arguments = {"reason": reason} | ({"only": only} if only else {}) | self._who
+        return Rollback.from_dict(self._result("rollback", run, model, arguments))
 
     def replace(self, run: str, model: str, reason: str, leaving: str, by: str) -> Rollback:
         arguments = {"reason": reason, "leaving": leaving, "by": by} | self._who
@@ -131,6 +133,20 @@ class RemoteTraffic:
 
         arguments = {"version": version, "digest": digest, "start": start.isoformat(), "end": end.isoformat()}
         return LoggedProfile.read(self._of_log("profile", model, arguments).json())
+
+    def newest_look(self, model: str) -> dict[str, Any] | None:
+        # A page waits for it: it asks once, and shortly.
+        token = {"authorization": f"Bearer {tokens.issue(self._key, '', 'newest_look', model)}"}
+        url, limit = f"{self._url}/v1/newest-look?model={model}", httpx.Timeout(LOOK_S)
+        try:
+            answer = httpx.request("GET", url, headers=token, timeout=limit, verify=is_https(url))
+            answer.raise_for_status()
+        except httpx.HTTPError as error:
+            observed = f"does not tell how the rollout does ({error})"
+            raise errors.RolloutError(
+                f"deployer {self._url}", observed, "is the deployer up, and of this version?"
+            ) from error
+        return answer.json()
 
     def _of_log(self, verb: str, model: str, arguments: dict[str, Any]) -> httpx.Response:
         """The answer of a verb that reads the log, which comes with the call itself."""

@@ -49,7 +49,7 @@ WHO: dict[str, tuple[type, ...]] = {"asked_by": TEXT}
 ARGUMENTS: dict[str, dict[str, tuple[type, ...]]] = {
     "deploy": {"version": TEXT, "reason": TEXT, "strategy": MAYBE, "wait_s": NUMBER, "accept_schema_change": FLAG}
     | WHO,
-    "rollback": {"reason": TEXT} | WHO,
+    "rollback": {"reason": TEXT, "only": TEXT} | WHO,
     "replace": {"reason": TEXT, "leaving": TEXT, "by": TEXT} | WHO,
     "undeploy": {"reason": TEXT} | WHO,
     "reconcile": {},
@@ -62,7 +62,7 @@ ARGUMENTS: dict[str, dict[str, tuple[type, ...]]] = {
     "answered": {"request": TEXT},
 }
 # A caller may leave these out.
-OPTIONAL = {"accept_schema_change", "share", *WHO}
+OPTIONAL = {"accept_schema_change", "share", "only", *WHO}
 # These verbs read the log, and answer the call itself.
 OF_LOG = ("predictions", "profile")
 # These verbs take '' for all models.
@@ -107,6 +107,7 @@ class Service:
             Route("/health", self._health),
             Route("/v1/slots", self._slots),
             Route("/v1/calls/{call}", self._call),
+            Route("/v1/newest-look", self._newest_look),
             Route("/v1/predictions", self._predictions, methods=["POST"]),
             Route("/v1/profile", self._profile, methods=["POST"]),
             Route("/v1/{verb}", self._begin, methods=["POST"]),
@@ -119,6 +120,15 @@ class Service:
     async def _slots(self, request: Request) -> Response:
         """Prometheus's service discovery: the addresses of all routed slots' metrics, which are no secret."""
         return JSONResponse(await run_in_threadpool(targets, self._context))
+
+    async def _newest_look(self, request: Request) -> Response:
+        """The newest look at the model's rollout, or null. A page asks every two seconds, so that only a refusal is recorded."""
+        model = _model_of(request)
+        try:
+            self._checker.check(_token(request), "newest_look", model)
+        except TokenRefused as why:
+            return await run_in_threadpool(self._refused, "newest_look", model[:LONGEST_NAME], str(why))
+        return JSONResponse(await run_in_threadpool(self._traffic.newest_look, model))
 
     async def _begin(self, request: Request) -> Response:
         return await self._checked(request, request.path_params["verb"], self._start_call)
@@ -291,7 +301,7 @@ def arguments_of(verb: str, body: bytes) -> dict[str, Any]:
             raise SettingsError(verb, f"{name} has another type", f"must be {allowed[0].__name__}")
     if not MODEL_NAME.fullmatch(arguments["model"]) and not (verb in FOR_ALL and arguments["model"] == ""):
         raise SettingsError(verb, "its model is not a valid name", "give a model of params.yaml")
-    for name in ("version", "leaving", "by"):
+    for name in ("version", "leaving", "by", "only"):
         if name in arguments and not VERSION.fullmatch(arguments[name]):
             raise SettingsError(verb, f"{name} is not a version", "give the registry's number")
     for name in ("start", "end"):

@@ -29,8 +29,8 @@ def markdown(model: str, run: str, verdicts: Sequence[Verdict]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def html(model: str, run: str, verdicts: Sequence[Verdict]) -> str:
-    """The report as a page."""
+def html(model: str, run: str, verdicts: Sequence[Verdict], file: str = "") -> str:
+    """The report as a page; `file` is the address of its table as a file, without .csv or .json, '' where there is none."""
     shown = [
         {
             "cells": _cells(verdict),
@@ -40,7 +40,13 @@ def html(model: str, run: str, verdicts: Sequence[Verdict]) -> str:
         }
         for verdict in ordered(verdicts)
     ]
-    facts: dict[str, Any] = {"model": model, "run": run, "sentence": sentence(verdicts), "verdicts": shown}
+    facts: dict[str, Any] = {
+        "model": model,
+        "run": run,
+        "sentence": sentence(verdicts),
+        "verdicts": shown,
+        "file": file,
+    }
     return rendered(Path(__file__).with_name("report.html"), facts)
 
 

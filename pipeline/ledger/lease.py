@@ -163,6 +163,14 @@ class Holder:
         return self.overdue_s < 0
 
 
+def holder(ledger: Ledger, model: str) -> Holder | None:
+    """The last holder of the model's lease, by a read that no writer waits for; None before any. Raises LedgerError."""
+    now: sa.Label[float] = sa.literal_column(_clock(ledger.dialect == "sqlite")).label("now")
+    for row in ledger.rows(sa.select(LEASES, now).where(LEASES.c.model == model)):
+        return Holder(row.token, row.holder, float(row.now) - row.until)
+    return None
+
+
 def holders(ledger: Ledger) -> dict[str, Holder]:
     """The last holder of each model's lease. Raises LedgerError."""
     with ledger.writing() as connection:
@@ -189,6 +197,9 @@ def _row(connection: sa.Connection, model: str) -> sa.Row | None:
 
 def _now(connection: sa.Connection) -> float:
     """Seconds since 1970 by the database's clock."""
-    sqlite = connection.dialect.name == "sqlite"
-    clock = "(julianday('now') - 2440587.5) * 86400.0" if sqlite else "extract(epoch FROM clock_timestamp())"
+    clock = _clock(connection.dialect.name == "sqlite")
     return float(connection.execute(sa.text(f"SELECT {clock}")).scalar_one())
+
+
+def _clock(sqlite: bool) -> str:
+    return "(julianday('now') - 2440587.5) * 86400.0" if sqlite else "extract(epoch FROM clock_timestamp())"

@@ -352,8 +352,11 @@ class Undeployed(RolloutEvent, kind="undeployed"):
 
 
 class AbortAsked(RolloutEvent, kind="abort_asked"):
+    """A rollout that goes on is called back: that of `version`, and any where an older body names none."""
+
     reason: str
     asked_by: str | None = None
+    version: str | None = None
 
     def sentence(self) -> str:
         return f"called back{f' by {self.asked_by}' if self.asked_by else ''}: {self.reason}"

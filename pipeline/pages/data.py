@@ -10,6 +10,7 @@ from pipeline.errors import DataError
 from pipeline.html.templates import rendered
 from pipeline.ledger.data_revisions import revisions
 from pipeline.ledger.events import DataLanded
+from pipeline.pages.downloads import Table
 from pipeline.runs.provenance import trace
 from pipeline.workspaces import dvc_remote
 
@@ -17,6 +18,11 @@ from pipeline.workspaces import dvc_remote
 def data_page(context: Context, data: str) -> str:
     """The page as HTML. Raises DataError for a data version that no run has landed."""
     return rendered(Path(__file__).with_name("data.html"), facts(context, data))
+
+
+def table(context: Context, version: str) -> Table:
+    """Its partitions, oldest first. Raises DataError as `data_page` does."""
+    return Table(("day", "revision", "of", "rows", "at", "md5"), facts(context, version)["days"])
 
 
 def facts(context: Context, data: str) -> dict[str, Any]:

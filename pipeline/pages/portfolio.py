@@ -6,13 +6,13 @@ little. The overview asks the slots.
 
 from __future__ import annotations
 
-import csv
-import io
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
 from croniter import croniter
 
 from pipeline.accounts.money import as_float
@@ -24,7 +24,9 @@ from pipeline.ledger.events import DriftChecked, VersionRegistered
 from pipeline.ledger.receipt_events import DecisionSettled
 from pipeline.ledger.rollout_events import MOVES, Undeployed
 from pipeline.ledger.slo_events import BudgetBurning, BudgetCalm
-from pipeline.ledger.store import Entry
+from pipeline.ledger.store import EVENTS, Entry, Ledger
+from pipeline.pages.downloads import Table
+from pipeline.pages.kept_settings import with_kept_settings
 from pipeline.policy.freeze import all_frozen
 from pipeline.settings.models import Model, time_of
 
@@ -32,8 +34,8 @@ COLUMNS = (
     *("model", "team", "state", "version", "as_of", "age_days", "live_since", "health", "drift", "looked_as_of"),
     *("next_run", "cost_this_month", "worth_this_month", "currency"),
 )
-# Among so many of a model's newest versions its live one is looked for, and among so many settled decisions those of the month.
-NEWEST = 50
+# Among so many of a model's newest versions its live one is looked for: among a few first.
+FEW, NEWEST = 4, 50
 
 
 def portfolio_page(context: Context) -> str:
@@ -43,22 +45,21 @@ def portfolio_page(context: Context) -> str:
     return rendered(Path(__file__).with_name("portfolio.html"), facts)
 
 
-def portfolio_csv(context: Context) -> str:
-    """The same as CSV, a header first; what nobody knows is empty."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, COLUMNS)
-    writer.writeheader()
-    writer.writerows(lines(context))
-    return out.getvalue()
+def table(context: Context) -> Table:
+    """The same as a file."""
+    return Table(COLUMNS, lines(context))
 
 
 def lines(context: Context) -> list[dict[str, Any]]:
     """A line for each model of params.yaml and of the ledger, by name, with COLUMNS as keys."""
+    context = with_kept_settings(context)
     ledger, params, now = context.ledger, context.params, context.clock().astimezone(UTC)
     names = sorted({*params.models, *params.broken, *ledger.models()})
     moves = _by_model(ledger.newest(*MOVES, Undeployed))
     looks, burning = _by_model(ledger.newest(DriftChecked)), _by_model(ledger.newest(BudgetBurning, BudgetCalm))
-    as_ofs = {(e.model, e.event.version): e.event.as_of for e in ledger.newest(VersionRegistered, count=NEWEST)}
+    as_ofs = _as_ofs(
+        ledger, {name: e.event.version for name, e in moves.items() if not isinstance(e.event, Undeployed)}
+    )
     frozen, costs, worth = all_frozen(ledger, params.models, names, now), _costs(context, now), _worth(context, now)
     found = []
     for name in names:
@@ -66,7 +67,7 @@ def lines(context: Context) -> list[dict[str, Any]]:
         if live is not None and isinstance(live.event, Undeployed):
             live = None
         version = live.event.version if live is not None else None
-        as_of = as_ofs.get((name, version)) if version else None
+        as_of = as_ofs.get(name) if version else None
         block = params.models.get(name)
         burns = name in burning and isinstance(burning[name].event, BudgetBurning)
         found.append(
@@ -87,6 +88,17 @@ def lines(context: Context) -> list[dict[str, Any]]:
                 "currency": _currency(context),
             }
         )
+    return found
+
+
+def _as_ofs(ledger: Ledger, live: Mapping[str, str]) -> dict[str, str]:
+    """The as-of of each model's live version, which is nearly always among its newest; of a registry that counted anew, the newest."""
+    found: dict[str, str] = {}
+    for count in (FEW, NEWEST):
+        missing = live.keys() - found.keys()
+        for entry in ledger.newest(VersionRegistered, models=missing, count=count) if missing else ():
+            if entry.event.version == live[entry.model]:
+                found[entry.model] = entry.event.as_of
     return found
 
 
@@ -131,10 +143,10 @@ def _costs(context: Context, now: datetime) -> Mapping[str, float]:
 def _worth(context: Context, now: datetime) -> dict[str, float]:
     """What the retrains that were settled this month saved, less what they cost."""
     found: dict[str, float] = {}
-    for entry in context.ledger.newest(DecisionSettled, count=NEWEST):
-        settled = entry.event
-        if entry.at.startswith(f"{now:%Y-%m}"):
-            found[entry.model] = found.get(entry.model, 0.0) + settled.saved - settled.cost
+    query = sa.select(EVENTS.c.model, EVENTS.c.body).where(EVENTS.c.kind == DecisionSettled.KIND)
+    for row in context.ledger.rows(query.where(EVENTS.c.at.startswith(f"{now:%Y-%m}"))):
+        settled = DecisionSettled.read(json.loads(row.body))
+        found[row.model] = found.get(row.model, 0.0) + settled.saved - settled.cost
     return found
 
 

@@ -7,14 +7,38 @@ from typing import Any
 
 from pipeline.context import Context
 from pipeline.html.templates import rendered
+from pipeline.pages.downloads import Table
 from pipeline.runs.receipt_calibration import Calibration, calibration
 
 SIDE = 360.0
+COLUMNS = (
+    *(
+        "as_of",
+        "decision",
+        "version",
+        "instead",
+        "windows",
+        "ahead",
+        "expected",
+        "expected_by_now",
+        "saved",
+        "low",
+        "high",
+    ),
+    *("cost", "currency", "paid"),
+)
 
 
 def receipts_page(context: Context, model: str) -> str:
     """The page as HTML, of what the ledger has; it says so where nothing is settled yet."""
     return shown(model, calibration(context.ledger, model))
+
+
+def table(context: Context, model: str) -> Table:
+    """The receipts that are settled, oldest first."""
+    settled = calibration(context.ledger, model).settled
+    rows = [{**event.body(), "expected_by_now": event.expected_by_now, "paid": event.paid} for event in settled]
+    return Table(COLUMNS, rows)
 
 
 def shown(model: str, found: Calibration) -> str:

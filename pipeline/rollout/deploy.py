@@ -228,6 +228,7 @@ def _go_live(
         assert plan.before is not None
         step = Step(plan.model, plan.champion, candidate, percent)
         notice.announce(step)
+        step_watch.check_called_back(context, plan.model, plan.version)
         context.move_route(
             Route(plan.model, plan.before.live, candidate=candidate, percent=percent, follow=plan.settings.follow)
         )
@@ -238,6 +239,7 @@ def _go_live(
     warm = champion if champion is not None and not outdated and answers(champion) else None
     last = Step(plan.model, plan.champion, candidate, 100)
     notice.announce(last)
+    step_watch.check_called_back(context, plan.model, plan.version)
     moving = time.monotonic()
     context.move_route(Route(plan.model, candidate, warm))
     moved = time.monotonic()

@@ -14,7 +14,7 @@ from pipeline.errors import LeaseBusy, RolloutError
 from pipeline.ledger.package_of_version import PackageOfVersion
 from pipeline.ledger.rollout_events import AbortAsked, RollbackStarted, RolledBack, RolloutFailed
 from pipeline.ledger.timeline import live_at, rolled_back_versions, trusted_predecessor
-from pipeline.rollout import recovery, settings_change, slots
+from pipeline.rollout import calling_back, recovery, settings_change, slots
 from pipeline.rollout.context import RolloutContext, answers, check_router, other_slot
 from pipeline.rollout.results import Rollback
 from pipeline.rollout.routing.route import Route, RoutedSlot
@@ -26,26 +26,29 @@ CALL_BACK_S = 30.0
 logger = logging.getLogger(__name__)
 
 
-def rollback(context: RolloutContext, model: str, settings: Rollout, reason: str = "by hand") -> Rollback:
+def rollback(
+    context: RolloutContext, model: str, settings: Rollout, reason: str = "by hand", only: str = ""
+) -> Rollback:
     """Brings the predecessor live again, with all traffic, and ends the slot of the version that it leaves.
 
     A rollout that is going on is called back instead: it gives the champion all traffic and ends. This leaves the version
     that is live, or being rolled out, at the time of the call. When another rollback has left that version before this
     one gets the lease, nothing moves and `already` is true. Raises RolloutError when there is no predecessor.
+
+    With `only` it leaves that version alone: nothing moves where another one is live by then. A page calls a rollout back so, and the
+    rollout that its reader saw may have ended.
     """
-    leaving = _newest_version(context, model)
+    leaving = PackageOfVersion(only) if only else _newest_version(context, model)
     try:
         with context.leased(model) as leased:
-            return _roll_back(leased, model, settings, reason, leaving)
+            return _roll_back(leased, model, settings, reason, leaving, only=only)
     except LeaseBusy:
-        call_back = context.ledger.append(
-            AbortAsked(reason=reason, asked_by=context.asked_by or None), model, context.run, "roll_out"
-        )
+        noted_at = _call_back(context, model, reason, only)
     with context.leased(model, CALL_BACK_S) as leased:
-        ended = context.ledger.events(RolloutFailed, model=model, after=call_back.seq)
+        ended = context.ledger.events(RolloutFailed, model=model, after=noted_at) if noted_at is not None else []
         current = recovery.recover_route(leased, model, settings)
         if not ended or current is None:
-            return _roll_back(leased, model, settings, reason, leaving)
+            return _roll_back(leased, model, settings, reason, leaving, only=only)
     return replace_fields(_nothing_moved(current, ended[-1].event.version), called_back=True)
 
 
@@ -53,6 +56,22 @@ def replace(context: RolloutContext, model: str, settings: Rollout, reason: str,
     """Rolls back from the version `leaving` to the version `by`. Raises LeaseBusy when a rollout is going on."""
     with context.leased(model) as leased:
         return _roll_back(leased, model, settings, reason, PackageOfVersion(leaving), by)
+
+
+def _call_back(context: RolloutContext, model: str, reason: str, only: str) -> int | None:
+    """The number of the note that ends the rollout that is going on; None when it has ended, and lets its lease go in a moment.
+
+    Raises LeaseBusy when the rollout is one of another version than `only`.
+    """
+    if not only:
+        asked = AbortAsked(reason=reason, asked_by=context.asked_by or None)
+        return context.ledger.append(asked, model, context.run, "roll_out").seq
+    if recovery.open_rollout(context.ledger, model) is None:
+        return None
+    note = calling_back.note(context.ledger, model, only, reason, context.asked_by, context.run)
+    if note is None:
+        raise LeaseBusy.of(model)
+    return note.seq
 
 
 def _newest_version(context: RolloutContext, model: str) -> PackageOfVersion | None:
@@ -75,8 +94,11 @@ def _roll_back(
     reason: str,
     leaving: PackageOfVersion | None,
     by: str = "",
+    only: str = "",
 ) -> Rollback:
     current = recovery.recover_route(context, model, settings)
+    if current is None and only:
+        return Rollback("", "", only, 0.0, already=True)
     if current is None:
         raise RolloutError(
             f"model {model}", "is not live", f"deploy a version first: `perennial deploy {model} VERSION`"

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipeline.errors import RolloutError
-from pipeline.ledger.rollout_events import AbortAsked, RolloutHolding, RolloutStarted
+from pipeline.ledger.rollout_events import RolloutHolding, RolloutStarted
 from pipeline.policy.canary import Judgement, judge
-from pipeline.rollout import probe
+from pipeline.rollout import calling_back, probe
 from pipeline.rollout.context import RolloutContext
 from pipeline.rollout.evidence import Observer
+from pipeline.rollout.newest_look import Noting
 from pipeline.rollout.replay import Replay
 from pipeline.rollout.routing.route import RoutedSlot
 from pipeline.settings.rollout import Rollout
@@ -96,6 +97,7 @@ class _Watch:
         self._context, self._step, self._settings, self._replay = context, step, settings, replay
         self._since_seq = _last_seq(context, step.model)
         self._reported_at = 0.0
+        self._noting = Noting(context.home, step.model, self._since_seq, step.candidate.version, step.percent)
         self._judge = (context.judge or judge_of)(context, step, settings) if replay is None else self._judge_replay
 
     def until_judged(self) -> Judgement:
@@ -105,6 +107,7 @@ class _Watch:
             passed = time.monotonic() - start
             # Judged at the very end of the bake too: what failed in its last half second counts.
             judged = self._judge()
+            self._noting.note(judged)
             if judged.verdict == "abort":
                 keeps = "has all traffic again" if self._replay is None else "keeps all traffic"
                 raise self._stopped(judged.reason, f"the champion {keeps}", judged)
@@ -150,8 +153,8 @@ class _Watch:
             time.sleep(min(PROBE_S, left))
             self._check_answers()
         self._context.check_lease()
-        if self._context.ledger.events(AbortAsked, model=self._step.model, after=self._since_seq):
-            raise RolloutError(f"model {self._step.model}", "was called back by hand", "look at its timeline")
+        step = self._step
+        calling_back.check(self._context.ledger, step.model, step.candidate.version, self._since_seq)
 
     def _check_answers(self) -> None:
         """Raises RolloutError when the candidate does not answer."""
@@ -179,6 +182,11 @@ class _Watch:
 
     def _stopped(self, observed: str, check: str, judged: Judgement) -> Stopped:
         return Stopped(self._subject, observed, check, judged)
+
+
+def check_called_back(context: RolloutContext, model: str, version: str) -> None:
+    """Raises RolloutError when the rollout that is going on was called back, so that no more traffic moves."""
+    calling_back.check(context.ledger, model, version, _last_seq(context, model))
 
 
 def _last_seq(context: RolloutContext, model: str) -> int:

@@ -85,7 +85,8 @@ def audit(ledger: Ledger, model: str, kind: str = "") -> list[AuditLine]:
     """The lines of a model, in the order in which they happened; of one kind, or of all. Raises SettingsError for an unknown kind."""
     if kind and kind not in KINDS:
         raise SettingsError(f"kind {kind}", "is not known", f"must be one of {', '.join(KINDS)}")
-    entries: list[Entry[Any]] = [*ledger.events(model=model), *ledger.events(AnchorsAccepted)]
+    wanted = (*OF_KIND, *MAY_OVERRIDE, RunOpened)
+    entries: list[Entry[Any]] = [*ledger.events(*wanted, model=model), *ledger.events(AnchorsAccepted)]
     entries = sorted({entry.seq: entry for entry in entries}.values(), key=lambda entry: entry.seq)
     past = _Past()
     lines: list[AuditLine] = []

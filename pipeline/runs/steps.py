@@ -246,8 +246,11 @@ def roll_out(
     return traffic(context).deploy(run, model, version, reason, strategy, wait_s, accept_schema_change)
 
 
-def operate(context: Context, run: str, model: str, action: str, reason: str) -> Any:
-    """Does what a person on call chose, one of the operate Dag's actions, to this model and no other; returns JSON."""
+def operate(context: Context, run: str, model: str, action: str, reason: str, version: str = "") -> Any:
+    """Does what a person on call chose, one of the operate Dag's actions, to this model and no other; returns JSON.
+
+    With a `version` a rollback leaves that one alone.
+    """
     if action == "freeze":
         return freeze.freeze(context, run, model, reason)
     if action == "unfreeze":
@@ -257,7 +260,8 @@ def operate(context: Context, run: str, model: str, action: str, reason: str) ->
 
         return prune(context, run, [model]).as_dict()
     if action == "rollback":
-        return traffic(context).rollback(run, model, reason).as_dict()
+        only = {"only": version} if version else {}
+        return traffic(context).rollback(run, model, reason, **only).as_dict()
     if action == "undeploy":
         return traffic(context).undeploy(run, model, reason).as_dict()
     return traffic(context).reconcile(run, [model])

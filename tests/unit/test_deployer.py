@@ -56,13 +56,17 @@ class Fake:
         assert self.hold.wait(60)
         return Deployment(version, "blue", 0.0)
 
-    def rollback(self, run, model, reason):
+    def rollback(self, run, model, reason, only=""):
         self.asked.append((run, model, "rollback"))
+        self.only = only
         assert self.hold.wait(60)
         raise GateError("a", "b", "c")
 
     def retire(self, run, model):
         raise ZeroDivisionError("ours")
+
+    def newest_look(self, model):
+        return {"model": model}
 
     def levels(self, model, hours):
         self.asked.append((model, hours))
@@ -125,6 +129,28 @@ def test_who_asks_is_known_there(served):
         traffic.asked_by("bea").rollback("", "churn", "why")
     assert fake.people == ["", "anna" * 25, "bea"]
     assert [e.body.get("asked_by", "")[:4] for e in ledger.events(DeployerCalled)] == ["", "anna", "bea"]
+
+
+def test_a_page_reads_the_newest_look_without_an_event(served):
+    """Of its own model, with a token of its own; a token for another verb is refused, and a deployer of before is an error at once."""
+    fake, ledger = served
+    traffic = clients.RemoteTraffic("http://deployer", KEY)
+    assert traffic.newest_look("churn") == {"model": "churn"}
+    assert ledger.events() == []
+    wrong = {"authorization": f"Bearer {tokens.issue(KEY, '', 'status', 'churn')}"}
+    assert fake.http("GET", "/v1/newest-look?model=churn", headers=wrong).status_code == 401
+    assert [entry.kind for entry in ledger.events()] == ["deployer_refused"]
+    with pytest.raises(RolloutError, match="deployer http://deployer: does not tell how the rollout does"):
+        clients.RemoteTraffic("http://deployer", "k" * 32).newest_look("churn")
+
+
+def test_a_rollback_of_one_version_names_it(served):
+    """The version alone crosses the wire when it is given."""
+    fake, ledger = served
+    with pytest.raises(GateError):
+        clients.RemoteTraffic("http://deployer", KEY).rollback("r", "churn", "why", "7")
+    assert fake.only == "7"
+    assert ledger.events(DeployerCalled)[0].body["only"] == "7"
 
 
 def test_what_was_refused_there_is_raised_here(served):

@@ -50,9 +50,9 @@ def test_a_verdicts_table_stands_below():
 def test_the_page_of_a_run_is_from_the_ledger(ledger):
     """Of the last check of the run, also one of before verdicts had modes; a run without a check has none."""
     old = {"gate": "schema", "passed": True, "observed": 0, "limit": 0, "reason": "the same columns"}
-    ledger.append(GatesChecked(verdicts=[replace(VERDICTS[0], reason="before").as_dict()]), "churn", RUN)
+    ledger.append(GatesChecked(verdicts=[replace(VERDICTS[0], reason="of a check before").as_dict()]), "churn", RUN)
     ledger.append(GatesChecked(verdicts=[old, *(verdict.as_dict() for verdict in VERDICTS)]), "churn", RUN)
     here = SimpleNamespace(ledger=ledger)
     page = gates_page(here, RUN)
-    assert "Gates of churn" in page and "the same columns" in page and "before" not in page
+    assert "Gates of churn" in page and "the same columns" in page and "of a check before" not in page
     assert gates_page(here, "another") is None

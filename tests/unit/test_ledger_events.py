@@ -131,6 +131,7 @@ BODIES = [
     ("deployer_answered", {"verb": "deploy", "outcome": "ok"}),
     ("deployer_refused", {"verb": "deploy", "why": "unknown token", "unwritten_before": 3}),
     ("abort_asked", {"reason": "by hand"}),
+    ("abort_asked", {"reason": "by hand", "asked_by": "anna", "version": "3"}),
 ]
 ROLLOUT_BODIES = [
     ("rollout_started", {**SLOT, "strategy": "canary", "reason": "by hand", "before": None}),

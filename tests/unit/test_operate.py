@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.deployer import client
 from pipeline.errors import RolloutError
-from pipeline.rollout.results import Undeployment
+from pipeline.rollout.results import Rollback, Undeployment
 from pipeline.runs import steps
 
 
@@ -45,6 +45,21 @@ def test_a_model_that_cannot_be_reconciled_by_the_deployer_does_not_keep_the_nex
     with pytest.raises(RolloutError, match="model broken: cannot be recovered"):
         remote.reconcile("r", ["broken", "churn"])
     assert asked == ["broken", "churn"]
+
+
+def test_a_rollback_of_one_version_leaves_that_one_alone(monkeypatch):
+    """The form's version is handed on; without one the rollback leaves whichever version it is."""
+    asked = []
+
+    class RollingBack:
+        def rollback(self, run, model, reason, **only):
+            asked.append((model, reason, only))
+            return Rollback("1", "blue", "2", 0.1)
+
+    monkeypatch.setattr(steps, "traffic", lambda context: RollingBack())
+    for version in ("2", ""):
+        steps.operate(None, "operate__churn/1", "churn", "rollback", "it harms", version)
+    assert asked == [("churn", "it harms", {"only": "2"}), ("churn", "it harms", {})]
 
 
 def test_operate_takes_its_model_off_the_router(monkeypatch):

@@ -71,6 +71,6 @@ def test_it_is_a_page_and_a_file(context):
     page = portfolio.portfolio_page(context)
     assert page.count("<tr>") == 1 + 3
     assert "0.48 USD" in page and 'href="card/live-one/1"' in page
-    rows = list(csv.DictReader(io.StringIO(portfolio.portfolio_csv(context))))
+    rows = list(csv.DictReader(io.StringIO(portfolio.table(context).csv())))
     assert [row["model"] for row in rows] == ["cold", "live-one", "odd"]
     assert rows[1]["version"] == "1" and rows[0]["version"] == ""

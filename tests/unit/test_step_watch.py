@@ -14,11 +14,12 @@ from pipeline.rollout.step_watch import SHADOW, Step
 from pipeline.settings.rollout import Rollout
 
 
-def watched(monkeypatch, percent, *, silent):
+def watched(monkeypatch, tmp_path, percent, *, silent):
     """The judgement of a step whose candidate leaves `silent` probes unanswered, after its first answer."""
     answers = iter(["2", *[None] * silent])
     monkeypatch.setattr(probe, "answering_version", lambda address, timeout_s: next(answers, "2"))
     context = SimpleNamespace(
+        home=tmp_path,
         judge=lambda *_: lambda: Judgement("promote", "all is well"),
         ledger=SimpleNamespace(events=lambda *_, **__: []),
         look_s=0.0,
@@ -29,13 +30,13 @@ def watched(monkeypatch, percent, *, silent):
 
 
 @pytest.mark.parametrize(("percent", "silent"), [(10, 1), (SHADOW, 9)])
-def test_a_slow_second_of_a_candidate_ends_nothing(monkeypatch, percent, silent):
+def test_a_slow_second_of_a_candidate_ends_nothing(monkeypatch, tmp_path, percent, silent):
     """A candidate is waited for, and longer where no user's request waits for its answer."""
-    assert watched(monkeypatch, percent, silent=silent).verdict == "promote"
+    assert watched(monkeypatch, tmp_path, percent, silent=silent).verdict == "promote"
 
 
 @pytest.mark.parametrize(("percent", "silent"), [(10, 2), (100, 2), (SHADOW, 10)])
-def test_a_candidate_that_goes_on_saying_nothing_has_died(monkeypatch, percent, silent):
+def test_a_candidate_that_goes_on_saying_nothing_has_died(monkeypatch, tmp_path, percent, silent):
     """A candidate that leaves its last probe unanswered too ends the step."""
     with pytest.raises(RolloutError, match="stopped answering during its bake"):
-        watched(monkeypatch, percent, silent=silent)
+        watched(monkeypatch, tmp_path, percent, silent=silent)
