@@ -51,9 +51,10 @@ def found(page_of):
     from fastapi.responses import HTMLResponse
 
     from pipeline.context import Context
-    from pipeline.errors import SettingsError
+    from pipeline.errors import PerennialError, SettingsError
 
     try:
         return page_of(Context.here())
-    except SettingsError as error:
-        return HTMLResponse(escape(str(error)), status_code=404)
+    except PerennialError as error:
+        status = 404 if isinstance(error, SettingsError) else 500
+        return HTMLResponse(escape(str(error)), status_code=status)

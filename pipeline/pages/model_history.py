@@ -142,34 +142,43 @@ def times_limit(feature: Mapping[str, Any]) -> float | None:
 
 
 def _versions(read: Mapping[type[Event], Newest[Any]], live: Sequence[Live]) -> list[dict[str, Any]]:
+    """A line a registration: a number can be registered anew, for another package. What was live without one has a line too."""
     gates = {entry.run: entry for entry in read[GatesChecked].entries if entry.run}
     settled = {entry.run: entry.event for entry in read[RunSettled].entries if entry.run}
-    of: dict[str, list[Live]] = {}
-    for span in live:
-        of.setdefault(span.version, []).append(span)
-    found = {}
+    made: dict[str, list[int]] = {}
     for entry in read[VersionRegistered].entries:
-        event, spans, ended = entry.event, of.get(entry.event.version, []), settled.get(entry.run)
-        checked = gates.get(entry.run)
-        found[event.version] = {
-            "version": event.version,
-            "registered_at": entry.at,
-            "as_of": event.as_of,
-            "state": _state(spans),
-            "live_from": spans[0].start if spans else None,
-            "live_until": spans[-1].end if spans else None,
-            "times_live": len(spans),
-            "held_out": _held_out(checked) if checked is not None else None,
-            "gates": _gates(checked) if checked is not None else None,
-            "run": entry.run,
-            "run_cost": ended.cost if ended is not None else None,
-            "currency": ended.currency if ended is not None else None,
-            "outcome": ended.outcome if ended is not None else None,
-            "data_version": event.data_version,
-            "alias": event.alias,
-            "event": entry.seq,
-        }
-    return list(found.values())
+        made.setdefault(entry.event.version, []).append(entry.seq)
+    spans: dict[tuple[str, int], list[Live]] = {}
+    for span in live:
+        before = [seq for seq in made.get(span.version, []) if seq < span.seq]
+        spans.setdefault((span.version, before[-1] if before else 0), []).append(span)
+    found = [_line(version, of) for (version, seq), of in spans.items() if not seq]
+    for entry in read[VersionRegistered].entries:
+        event, ended, checked = entry.event, settled.get(entry.run), gates.get(entry.run)
+        line = _line(event.version, spans.get((event.version, entry.seq), []))
+        line |= {"registered_at": entry.at, "as_of": event.as_of, "run": entry.run, "event": entry.seq}
+        line |= {"data_version": event.data_version, "alias": event.alias}
+        if checked is not None:
+            line |= {"held_out": _held_out(checked), "gates": _gates(checked)}
+        if ended is not None:
+            line |= {"run_cost": ended.cost, "currency": ended.currency, "outcome": ended.outcome}
+        found.append(line)
+    return found
+
+
+def _line(version: str, spans: Sequence[Live]) -> dict[str, Any]:
+    """What is known of a version by its time with traffic."""
+    unknown = ("registered_at", "as_of", "held_out", "gates", "run_cost", "currency", "outcome")
+    return {
+        "version": version,
+        "state": _state(spans),
+        "live_from": spans[0].start if spans else None,
+        "live_until": spans[-1].end if spans else None,
+        "times_live": len(spans),
+        **dict.fromkeys(unknown),
+        **dict.fromkeys(("run", "data_version", "alias"), ""),
+        "event": spans[0].seq if spans else None,
+    }
 
 
 def _state(spans: Sequence[Live]) -> str:
