@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx
+import jwt
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -52,9 +54,24 @@ def browser() -> Iterator[webdriver.Chrome]:
 
 def log_in(driver: webdriver.Chrome, airflow: str, user: str, password: str) -> None:
     """Gives the browser the session that the login form would."""
-    token = httpx.post(f"{airflow}/auth/token", json={"username": user, "password": password}).json()["access_token"]
+    keep_session(driver, airflow, token_of(airflow, user, password))
+
+
+def token_of(airflow: str, user: str, password: str) -> str:
+    """What Airflow gives for a login."""
+    return httpx.post(f"{airflow}/auth/token", json={"username": user, "password": password}).json()["access_token"]
+
+
+def keep_session(driver: webdriver.Chrome, airflow: str, token: str) -> None:
     driver.get(f"{airflow}/auth/login")
     driver.add_cookie({"name": "_token", "value": token, "path": "/"})
+
+
+def token_of_a_viewer(token: str, key: str) -> str:
+    """The token as Airflow would give it to a user of the role viewer, signed with its `key`: one machine has the user admin alone."""
+    claims = jwt.decode(token, options={"verify_signature": False})
+    algorithm = jwt.get_unverified_header(token)["alg"]
+    return jwt.encode(claims | {"sub": "vera", "role": "viewer", "jti": uuid.uuid4().hex}, key, algorithm=algorithm)
 
 
 def wait_for(driver: webdriver.Chrome, by: str, value: str, limit_s: float = 30) -> WebElement:

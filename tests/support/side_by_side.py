@@ -12,6 +12,7 @@ from xdist.scheduler import LoadScopeScheduling
 GROUPS = {
     "tests/story/test_airflow_runs.py": "services",
     "tests/story/test_backfill.py": "services",
+    "tests/story/test_call_back_button.py": "services",
     "tests/story/test_server.py": "server",
     "tests/component/test_dags.py": "dags",
     "tests/component/test_flights_weeks.py": "flights",
