@@ -3,6 +3,7 @@ alerts, and one SQLite writer at a time."""
 
 from html import escape
 
+import account_routes
 import alert_webhook
 import download_routes
 import rollout_routes
@@ -112,13 +113,6 @@ def create_page():
 
         return portfolio_page(Context.here())
 
-    @page.get("/plotly.js", dependencies=[Depends(get_user)])
-    def plotly_script():
-        from pipeline.pages import charts
-
-        headers = {"cache-control": charts.CACHE}
-        return FileResponse(charts.script(), media_type="text/javascript", headers=headers)
-
     @page.get("/audit/{model}", response_class=HTMLResponse, dependencies=[Depends(get_user)])
     def audit(model: str, kind: str = ""):
         from pipeline.context import Context
@@ -157,6 +151,7 @@ def create_page():
         how = f"There is no such backtest; perennial backtest {escape(model)} makes one."
         return found or HTMLResponse(how, status_code=404)
 
+    account_routes.add_to(page, get_user)
     alert_webhook.add_to(page)
     return page
 

@@ -78,13 +78,7 @@ class Roi:
 
     def break_even(self, models: int, bill_a_month: float) -> dict[str, Any]:
         """Months until the investment, of one portfolio, is earned by `models`, from low to high; None where it never is."""
-        invested = [sum(getattr(self.baseline, name)[end] for name in INVESTMENTS) for end in (0, 1)]
-        saved = [sum(getattr(self.baseline, name)[end] for name in CHANNELS) for end in (0, 1)]
-        pairs = {
-            "low": (invested[0], saved[1]),
-            "mid": (sum(invested) / 2, sum(saved) / 2),
-            "high": (invested[1], saved[0]),
-        }
+        pairs = self.pairs()
         found: dict[str, Any] = {"models": models}
         for name, (investment, savings) in pairs.items():
             net = models * savings / 12 - bill_a_month
@@ -92,6 +86,16 @@ class Roi:
             found |= {f"{name}_months": months, f"{name}_month": self._month_after(months)}
         yours = {self.baseline.known(name) for name in (*INVESTMENTS, *CHANNELS)}
         return {**found, "known": "claimed" if "claimed" in yours else "yours"}
+
+    def pairs(self) -> dict[str, tuple[float, float]]:
+        """(the investment, what a model saves in a year) of low, mid and high."""
+        invested = [sum(getattr(self.baseline, name)[end] for name in INVESTMENTS) for end in (0, 1)]
+        saved = [sum(getattr(self.baseline, name)[end] for name in CHANNELS) for end in (0, 1)]
+        return {
+            "low": (invested[0], saved[1]),
+            "mid": (sum(invested) / 2, sum(saved) / 2),
+            "high": (invested[1], saved[0]),
+        }
 
     def _month_after(self, months: float | None) -> str | None:
         """The month like 2027-04, counted from the ledger's first one; None for never, or beyond the calendar."""

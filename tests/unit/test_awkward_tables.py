@@ -19,7 +19,6 @@ from pipeline.training.tasks import METRICS
 from pipeline.workspaces.dvc_graph import Artifacts
 from tests.support.awkward import TABLES
 
-
 # Of boosting, here and by hand: what is read of a table shows with a fifth of the usual trees, in a third of the time.
 TREES = {"max_iter": 20}
 
