@@ -11,7 +11,7 @@ from pipeline.policy.retraining.forecast import Forecast, Gains
 from pipeline.policy.retraining.metric import Metric
 from pipeline.policy.retraining.schedule import NEVER, Schedule
 from pipeline.policy.retraining.staleness import NOTHING_KNOWN, Staleness
-from pipeline.policy.retraining.value import Value
+from pipeline.policy.retraining.value import Value, horizon_of
 from pipeline.settings.policy import Policy as Settings
 
 
@@ -19,7 +19,7 @@ def policies(settings: Settings, backtest: Backtested | None) -> Mapping[str, Po
     """By the name that `policy.rule` has. Without a backtest nothing is known of how the versions age, until past ones are scored."""
     every = max(1, round(settings.every_days / settings.window_days))
     return {
-        "value": Value(curve_of(backtest, settings.window_days)),
+        "value": Value(curve_of(backtest, settings.window_days), horizon=horizon_of(settings.window_days)),
         "metric": Metric(),
         "forecast": Forecast(gains_seen(backtest, settings.window_days)),
         "schedule": Schedule(every),
