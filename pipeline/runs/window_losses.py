@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# The newest versions that were live, which may be gone back to; and the newest windows that are scored.
+# The newest versions that were live, which may be gone back to; and the newest windows that are scored. Older windows count as they were
+# scored once: what a version lost when it was new tells how much more it loses now.
 KEPT_VERSIONS = 6
 SCORED_WINDOWS = 26
 # What is older than this counts as this old.
@@ -75,7 +76,7 @@ def live_history(
     mature = label_maturity.mature_after(model, label_maturity.measured(context, name, as_of))
     last = _index(as_of - mature, period)
     born = [math.ceil((each.as_of - MONDAY) / period) for each in kept]
-    wanted = range(max(min(born, default=last), last - SCORED_WINDOWS), last)
+    wanted = range(max(min(born, default=last), last - OLDEST_WINDOWS), last)
     scored = _scored(context, run, name, live, [Window(i, period, mature) for i in wanted], kept)
     first = max(min([*born, *wanted, current]), current - OLDEST_WINDOWS)
     starts = tuple(MONDAY + i * period for i in range(first, current))
@@ -112,7 +113,7 @@ def _scored(
         if entry.event.loss == loss:
             known.setdefault((entry.event.start, entry.event.end), []).append(entry.event)
     wanted = []
-    for window in windows:
+    for window in windows[-SCORED_WINDOWS:]:
         same = known.get(_key(window), [])
         tried = {digest for event in same for digest in (*event.losses, *event.left_out)}
         old_enough = [each for each in kept if each.as_of <= window.start]

@@ -13,7 +13,7 @@ from pipeline.ledger.receipt_events import WindowScored
 from pipeline.ledger.rollout_events import RolloutEnded
 from pipeline.ledger.timeline import live_at
 from pipeline.monitoring import live_quality
-from pipeline.runs import logged_answers, window_scores
+from pipeline.runs import logged_answers, window_losses, window_scores
 from pipeline.runs.window_losses import NoHistory, live_history
 from pipeline.training.tasks import Answers
 from tests.support.monitored import AS_OF, Monitored
@@ -77,6 +77,13 @@ def test_a_window_is_scored_once(answering):
     assert earlier.now == 4
     np.testing.assert_array_equal(earlier.losses[0], [*first.known.losses[0][:3], np.nan])
     assert len(answering.asked) == scored
+
+
+def test_a_window_that_was_scored_stays_known(answering, monkeypatch):
+    """Windows older than those that a look scores have the losses of their time; those that nobody scored have none."""
+    monkeypatch.setattr(window_losses, "SCORED_WINDOWS", 2)
+    history(answering, datetime(2024, 1, 30, tzinfo=UTC))
+    assert np.flatnonzero(~np.isnan(history(answering).known.losses[0])).tolist() == [1, 2, 6, 7]
 
 
 def test_many_requests_are_read_in_parts_and_come_to_the_same(answering, monkeypatch):

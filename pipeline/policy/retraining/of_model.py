@@ -12,7 +12,7 @@ from pipeline.policy.retraining.guess import guessed
 from pipeline.policy.retraining.metric import Metric
 from pipeline.policy.retraining.schedule import NEVER, Schedule
 from pipeline.policy.retraining.staleness import Staleness
-from pipeline.policy.retraining.value import Value
+from pipeline.policy.retraining.value import Value, horizon_of
 from pipeline.settings.policy import Policy as Settings
 
 
@@ -33,7 +33,9 @@ def policies(settings: Settings, backtest: Backtested | None, cost: float) -> Ma
 def value(settings: Settings, backtest: Backtested | None, cost: float) -> Value:
     """The default rule, with the backtest's curve or a guess."""
     curve = curve_of(backtest, settings.window_days)
-    return Value(guessed(cost, settings.window_days, settings.due_after_days) if curve is None else curve)
+    if curve is None:
+        curve = guessed(cost, settings.window_days, settings.due_after_days)
+    return Value(curve, horizon=horizon_of(settings.window_days))
 
 
 def curve_of(backtest: Backtested | None, window_days: float) -> Staleness | None:

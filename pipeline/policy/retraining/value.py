@@ -6,7 +6,7 @@ reaches the cost where renewal reward says that a retrain is due. By the live lo
 own first windows, cut at zero. Stopping to rent when the rent paid reaches the price is at most twice the best in hindsight (ski rental,
 Karlin, Manasse, Rudolph and Sleator 1988); where g is a line both views are the same. Without labels the curve stands alone.
 
-What was lost says that a retrain would have paid. That it will is another question: where it cannot save its cost within HORIZON windows, or
+What was lost says that a retrain would have paid. That it will is another question: where it cannot save its cost within so many windows, or
 a version that is kept would save as much for nothing, it waits or goes back.
 """
 
@@ -24,7 +24,12 @@ from pipeline.policy.retraining.spell import Spell, since_retrain
 from pipeline.policy.retraining.staleness import NOTHING_KNOWN, Staleness, pairs_of, updated
 
 # A saving is told over the time to the next retrain by the curve, and at most over so many windows. Within these a retrain has to pay.
-HORIZON = 26
+HORIZON, HALF_A_YEAR = 26, 182.5
+
+
+def horizon_of(window_days: float) -> int:
+    """Half a year of windows of so many days, and HORIZON at least."""
+    return max(HORIZON, round(HALF_A_YEAR / window_days))
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,8 @@ class Value:
     """`prior` is the curve by the backtest, whose b may have changed by the share `changeable` of itself since (one standard deviation).
 
     `by_curve` and `by_loss` weigh the two views. `first` are the windows in which a version counts as new. A past version is taken again when
-    over the last `recent` windows, `least` at least, its paired gain is `sure` standard errors above zero.
+    over the last `recent` windows, `least` at least, its paired gain is `sure` standard errors above zero. A retrain has to save its cost within
+    `horizon` windows.
     """
 
     prior: Staleness = NOTHING_KNOWN
@@ -53,6 +59,7 @@ class Value:
     recent: int = 4
     least: int = 3
     sure: float = 1.0
+    horizon: int = HORIZON
     name: str = "value"
 
     def decide(self, known: Known) -> Decision:
@@ -62,9 +69,9 @@ class Value:
         lost = self._lost(since_retrain(known))
         regret = max(0.0, curve.regret(age)) * self._alarmed(known, curve)
         score = regret if lost is None else self.by_curve * regret + self.by_loss * lost.total
-        ahead = curve.period(known.cost, HORIZON)
+        ahead = curve.period(known.cost, self.horizon)
         saving, error = self._saving(curve, age, lost, ahead)
-        at_most, _ = self._saving(curve, age, lost, HORIZON)
+        at_most, _ = self._saving(curve, age, lost, self.horizon)
         due = score >= known.cost and at_most >= known.cost
         best = past_best(known, self.recent, self.least, curve)
         if best is not None and best.proven(self.sure) and not (due and ahead * best.gain < saving):
@@ -75,7 +82,7 @@ class Value:
             flips = f"a retrain that costs over {figure(min(score, at_most))}"
             return Decision("retrain", why, flips, score, known.cost, None, saving, low, high, ahead)
         if score >= known.cost:
-            why = f"{why}; but within {HORIZON} windows it would save {figure(at_most)}"
+            why = f"{why}; but within {self.horizon} windows it would save {figure(at_most)}"
             flips = f"a retrain that costs {figure(at_most)} or less"
         else:
             flips = (
