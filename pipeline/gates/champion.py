@@ -45,7 +45,7 @@ def verdict(packaged: PackagedModel) -> Verdict | None:
     version = packaged.champion_version
     if packaged.champion is None:
         reason = f"there is no champion yet{_warned_early(packaged)}"
-        return Verdict("champion", True, 0.0, -packaged.model.gates.champion_tolerance, reason)
+        return Verdict("champion", True, 0.0, _limit(packaged), reason)
     if missing := _missing(packaged):
         needs = f"needs {', '.join(missing)}, which the data no longer has"
         return _none(packaged, f"not comparable: the champion, version {version}, {needs}")
@@ -60,8 +60,11 @@ def verdict(packaged: PackagedModel) -> Verdict | None:
 
 def _none(packaged: PackagedModel, why: str, by: float = 0.0, interval: tuple[float, float] | None = None) -> Verdict:
     """No verdict, which stops nothing."""
-    limit = -packaged.model.gates.champion_tolerance
-    return Verdict("champion", True, by, limit, f"{why}; {GOES_ON}", interval, judged=False)
+    return Verdict("champion", True, by, _limit(packaged), f"{why}; {GOES_ON}", interval, judged=False)
+
+
+def _limit(packaged: PackagedModel) -> float:
+    return 0.0 - packaged.model.gates.champion_tolerance
 
 
 def _compared(packaged: PackagedModel, rows: pd.DataFrame) -> Verdict:
@@ -83,22 +86,20 @@ def _compared(packaged: PackagedModel, rows: pd.DataFrame) -> Verdict:
     if by.interval is None:
         # The candidate's own metric is no number, or a day decides whether there is one.
         if not math.isfinite(by.value):
-            return Verdict("champion", False, by.value, -tolerance, told)
+            return Verdict("champion", False, by.value, _limit(packaged), told)
         return _none(
             packaged, f"{told}; how much chance is in it cannot be told from {measured.blocks.words}", by.value
         )
     if by.value < -tolerance and by.interval[1] < 0:
-        return Verdict("champion", False, by.value, -tolerance, f"{told}; it is proven to be worse", by.interval)
+        return Verdict("champion", False, by.value, _limit(packaged), f"{told}; it is proven to be worse", by.interval)
     if by.interval[0] < -tolerance and (needed := _rows_needed(by, tolerance, len(rows))) > len(rows):
         why = f"{told}; too few rows to tell a model that is worse by twice that: about {needed:,} would, "
         return _none(packaged, why + _way_on(packaged, by), by.value, by.interval)
-    if by.error > 0:
-        told += f"; rows like these stop a model worse by {shown_gain(metric, WORSE * _told(by))} 9 times in 10"
-    return Verdict("champion", True, by.value, -tolerance, told, by.interval)
+    return Verdict("champion", True, by.value, _limit(packaged), told, by.interval)
 
 
 def _told(by: Figure) -> float:
-    """The smallest tolerance of which rows like these stop a model that is WORSE tolerances worse with POWER."""
+    """The smallest tolerance that gets a verdict: of a model that is WORSE tolerances worse, rows with this error would stop POWER."""
     return (by.width + BEYOND) * by.error / WORSE
 
 
@@ -119,7 +120,7 @@ def _warned_early(packaged: PackagedModel) -> str:
         return ""
     return (
         f"; {len(packaged.held_out):,} held-out rows of {measured.blocks.words} may be too few for gates.champion_tolerance {tolerance:g}: "
-        f"they are likely to tell one of {_rounded_up(told):g}, and 0 stops what is proven to be worse, with any number of rows"
+        f"one of {_rounded_up(told):g} is likely to get a verdict, and 0 stops what is proven to be worse, with any number of rows"
     )
 
 
@@ -146,9 +147,7 @@ def _rows_needed(by: Figure, tolerance: float, rows: int) -> int:
 def _way_on(packaged: PackagedModel, by: Figure) -> str:
     days = packaged.model.evaluation.holdout_days
     told = _rounded_up(_told(by))
-    return (
-        f"by a larger evaluation.holdout_days than {days:g}; or these rows tell a gates.champion_tolerance of {told:g}"
-    )
+    return f"by a larger evaluation.holdout_days than {days:g}; a gates.champion_tolerance of {told:g} gets a verdict from these"
 
 
 def _shown(metric: str, by: Figure) -> str:

@@ -1,6 +1,7 @@
 """Quality is judged with intervals, beside the strongest naive guess, and beside the champion on rows that neither was trained on."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -144,7 +145,20 @@ def test_rows_that_cannot_tell_twice_the_tolerance_give_no_verdict_and_the_way_o
     assert (said.word, said.stops) == ("no verdict", False)
     assert "too few rows to tell a model that is worse by twice that: about" in said.reason
     assert "evaluation.holdout_days" in said.reason and "goes on by its other gates" in said.reason
-    assert champion.verdict(replace(EQUAL, tolerance=0.0).pair(2)).word == "passed"
+    tells = float(re.search(r"a gates.champion_tolerance of ([\d.]+) gets a verdict from these", said.reason)[1])
+    assert champion.verdict(EQUAL.pair(2, tolerance=0.89 * tells)).word == "no verdict"
+    assert champion.verdict(EQUAL.pair(2, tolerance=tells)).word == "passed"
+
+
+def test_the_first_version_says_which_tolerance_its_rows_are_likely_to_tell():
+    """Before there is a champion, where the one in params.yaml is smaller; a tolerance of 0, or a larger one, needs no word."""
+    told = "many"
+    for tolerance, early in ((0.002, True), (0.0, False), (0.5, False)):
+        first = champion.verdict(replace(EQUAL.pair(2, tolerance=tolerance), champion=None))
+        assert first.word == "passed" and ("may be too few for gates.champion_tolerance 0.002" in first.reason) is early
+        told = first.reason if early else told
+    likely = float(re.search(r"one of ([\d.]+) is likely to get a verdict", told)[1])
+    assert champion.verdict(EQUAL.pair(2, tolerance=likely)).word == "passed"
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -177,6 +191,7 @@ def test_blocks_are_days_and_for_few_days_slices():
     few = time_blocks.of_times(times[:72].dt.floor("D"))
     assert (few.count, few.words, np.bincount(few.of_row).min()) == (20, "20 slices of 3 days", 3)
     assert (days.freedom, few.freedom, time_blocks.of_times(times[:120]).freedom) == (20, 4, 4)
+    assert time_blocks.of_times(times[:120]).words == "5 days"
 
 
 def regression(rows, **evaluation):
