@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import duckdb
@@ -31,6 +31,8 @@ ORDERS = 2
 EVIDENTLY_WINDOWS = 5
 # A feature that does not come in bunches, as the most important ones of this model.
 SHIFTED = "scheduled_min"
+# Half of the carriers, and all of the airports, have rows enough in such a window.
+SLICED = ("origin", "carrier")
 # What no single feature shows in all weeks.
 TOGETHER = [("swapped", "temp and humid"), ("F as C", "temp and dewp")]
 # Each fault is looked at in every fifth of the weeks that were not learnt from.
@@ -48,6 +50,8 @@ def main() -> bool:
     found.append(
         within_limit(f"found of a shift of {SHIFTED} by 0.2 SD in 2,000 rows", alarms / looks, 0.95, at_least=True)
     )
+    alarms, looks = _alarms(weeks["flights"], 2_000, lambda rows: rows, 1, SLICED)
+    calm.append(_within_budget(f"flights with slices of {' and '.join(SLICED)}, windows of 2,000", alarms, looks))
     found += _faults(weeks["flights"])
     found += _together(weeks["flights"])
     _evidently(weeks["flights"])
@@ -83,14 +87,16 @@ def _shifted(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(**{SHIFTED: rows[SHIFTED] + 0.2 * rows[SHIFTED].std()})
 
 
-def _split(weeks: list[pd.DataFrame], order: int) -> tuple[pd.DataFrame, Reference, list[pd.DataFrame]]:
+def _split(
+    weeks: list[pd.DataFrame], order: int, by: Sequence[str] = ()
+) -> tuple[pd.DataFrame, Reference, list[pd.DataFrame]]:
     """The rows and profiles of the weeks that are learnt from, and the other weeks, in an order of their own."""
     permuted = [weeks[number] for number in np.random.default_rng(order).permutation(len(weeks))]
     learnt = permuted[:REFERENCE_WEEKS]
     start = pd.Timestamp("2013-01-07", tz="UTC")
     times = [start + pd.Timedelta(weeks=i) + (week["at"] - week["at"].min()) for i, week in enumerate(learnt)]
     rows = pd.concat(learnt, ignore_index=True)
-    reference = reference_of(rows, NUMERIC, CATEGORICAL, pd.concat(times, ignore_index=True))
+    reference = reference_of(rows, NUMERIC, CATEGORICAL, pd.concat(times, ignore_index=True), by)
     return rows, reference, permuted[REFERENCE_WEEKS:]
 
 
@@ -99,11 +105,13 @@ def _windows(weeks: list[pd.DataFrame], size: int) -> Iterator[pd.DataFrame]:
         yield week.sample(min(size, len(week)), random_state=number)
 
 
-def _alarms(weeks: list[pd.DataFrame], size: int, change: Fault, orders: int = ORDERS) -> tuple[int, int]:
+def _alarms(
+    weeks: list[pd.DataFrame], size: int, change: Fault, orders: int = ORDERS, by: Sequence[str] = ()
+) -> tuple[int, int]:
     """(alarms, looks) at the weeks that were not learnt from."""
     verdicts = []
     for order in range(orders):
-        _, reference, others = _split(weeks, order)
+        _, reference, others = _split(weeks, order, by)
         for rows in _windows(others, size):
             window = Window(profile_of(change(rows), reference.layout), 7)
             verdicts.append(compare(reference, window, DriftLimits(), LOOKS).verdict)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import duckdb
+import numpy as np
 import pandas as pd
 
 from pipeline.data import text_sql, unread
@@ -24,6 +25,7 @@ from pipeline.monitoring.drift import DriftVerdict, Window, compare
 from pipeline.monitoring.profiles.in_memory import profile_of
 from pipeline.monitoring.profiles.profile import Profile
 from pipeline.monitoring.profiles.reference import Reference, reference_of
+from pipeline.settings.columns import named_twice
 from pipeline.settings.models import DriftLimits
 from pipeline.settings.source import CSV_SUFFIXES, Csv
 
@@ -40,19 +42,12 @@ class Comparison:
 
 
 def compare_files(reference: Path, current: Path, report: Path | None = None) -> Comparison:
-    """Judges `current` against `reference`: each a file (Parquet or CSV), a folder of them or a glob. Raises DataError when they cannot
-    be compared."""
+    """Judges `current` against `reference`: each a file (Parquet or CSV), a folder of them or a glob. A column that `current` lacks has no
+    verdict, and without it there is no calm. Raises DataError when they cannot be compared."""
     before = _read(reference, None)
     kinds = {column: _kind(before[column]) for column in before.columns}
     now = _read(current, kinds)
-    missing = [c for c in before.columns if c not in now.columns]
-    if missing:
-        raise DataError(
-            str(current),
-            f"has no column {', '.join(map(str, missing))}",
-            f"{reference} has it: compare files with the same columns",
-        )
-    numeric = [c for c, kind in kinds.items() if kind == "number"]
+    numeric, missing = _there(now, [c for c, kind in kinds.items() if kind == "number"])
     not_numeric = [c for c in numeric if _kind(now[c]) != "number"]
     if not_numeric:
         raise DataError(
@@ -62,15 +57,29 @@ def compare_files(reference: Path, current: Path, report: Path | None = None) ->
         )
     # A column that differs in nearly every row is an identifier, not a feature.
     texts = [c for c, kind in kinds.items() if kind == "category"]
-    categorical = [c for c in texts if before[c].nunique() <= 0.9 * len(before)]
+    categorical, no_texts = _there(now, [c for c in texts if before[c].nunique() <= 0.9 * len(before)])
     before, now = (f.assign(**{c: _as_text(f[c]) for c in categorical}) for f in (before, now))
     times = next((before[c] for c in before.columns if kinds[c] == "time" and before[c].notna().all()), None)
     profiled = reference_of(before, numeric, categorical, times)
     counted = profile_of(now, profiled.layout)
-    verdict = compare(profiled, Window(counted), DriftLimits())
+    verdict = _without([*missing, *no_texts], current, compare(profiled, Window(counted), DriftLimits()))
     if report is not None and verdict.features:
         drift_picture.draw(before, now, numeric, categorical, DriftLimits().sample_rows, report)
     return Comparison(verdict, profiled, counted)
+
+
+def _there(now: pd.DataFrame, columns: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(those of the columns that the table has, the others)."""
+    there = [column for column in columns if column in now.columns]
+    return there, [column for column in columns if column not in there]
+
+
+def _without(missing: Sequence[str], current: Path, found: DriftVerdict) -> DriftVerdict:
+    if not missing:
+        return found
+    said = f"no verdict on {', '.join(map(str, missing))}: {current} has no such column"
+    verdict: Literal["drift", "no verdict"] = "drift" if found.verdict == "drift" else "no verdict"
+    return replace(found, verdict=verdict, reason=f"{found.reason}; {said}")
 
 
 def _kind(column: pd.Series) -> Kind:
@@ -112,13 +121,21 @@ def _read(path: Path, kinds: Mapping[str, Kind] | None) -> pd.DataFrame:
 
 def _read_parquet(file: Path) -> pd.DataFrame:
     try:
-        return pd.read_parquet(file).rename(columns=str)
+        return _flat(pd.read_parquet(file).rename(columns=str))
     except (OSError, ValueError) as error:
         raise DataError(
             str(file),
             f"cannot be read as Parquet ({str(error).splitlines()[0]})",
             "check that the file exists and is complete",
         ) from error
+
+
+def _flat(table: pd.DataFrame) -> pd.DataFrame:
+    """Lists and structs are compared as text."""
+    for column in table.select_dtypes("object").columns:
+        if any(isinstance(cell, (dict, list, np.ndarray)) for cell in table[column].dropna().head(1)):
+            table[column] = table[column].map(str, na_action="ignore")
+    return table
 
 
 def _same_columns(tables: Mapping[Path, pd.DataFrame]) -> list[pd.DataFrame]:
@@ -146,6 +163,8 @@ def _read_csv(path: Path, files: Sequence[Path], kinds: Mapping[str, Kind] | Non
         _refuse_other_columns(file, header, files[0], headers[files[0]])
         reader.refuse(file, header, [name for name in header if name])
     columns = [name for name in headers[files[0]] if name]
+    if twice := named_twice(columns):
+        raise DataError(str(path), f"has the column {twice[0]} twice, but for its case", "rename one of them")
     # Their columns may be in another order.
     parts = [reader.relation([file], headers[file], columns) for file in files]
     with duckdb.connect() as connection, reader.readable(str(path)):

@@ -41,7 +41,7 @@ class SliceDrift:
             "rows_before": self.rows_before,
             "rows_now": self.rows_now,
             "furthest": most.base if most else None,
-            "times_limit": most.times_limit if most else None,
+            "times_limit": float(most.times_limit) if most else None,
             "moved": {feature.base: feature.reason for feature in self.features if feature.moved},
         }
 

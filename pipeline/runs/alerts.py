@@ -83,7 +83,13 @@ def _alert(labels: Mapping[str, Any], texts: Mapping[str, Any]) -> Alert:
     name = next((labels[key] for key in ("alertname", "alert", "name") if isinstance(labels.get(key), str)), "alert")
     text = next((texts[key] for key in ("summary", "description", "reason") if isinstance(texts.get(key), str)), "")
     as_of = labels.get("as_of")
-    return Alert(model, name[:MOST_TEXT], " ".join(text.split())[:MOST_TEXT], time_of(str(as_of)) if as_of else None)
+    at = time_of(str(as_of)) if as_of else None
+    return Alert(_shown(model), _shown(name)[:MOST_TEXT], _shown(" ".join(text.split()))[:MOST_TEXT], at)
+
+
+def _shown(text: str) -> str:
+    """Half of a letter, which JSON can escape and nothing can write, as a question mark."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _mapping(value: Any) -> dict[str, Any]:

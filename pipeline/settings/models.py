@@ -43,7 +43,7 @@ def time_of(value: datetime | str) -> datetime:
     """A time from a person or from Airflow, in UTC. Raises SettingsError for any other text."""
     try:
         return utc(value if isinstance(value, datetime) else datetime.fromisoformat(value))
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise SettingsError(f"as_of {value!r}", "is not a time", "write it like 2013-04-01T00:00:00Z") from error
 
 

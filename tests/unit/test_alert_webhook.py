@@ -128,6 +128,12 @@ def test_one_wrong_alert_keeps_no_other_from_its_run(webhook):
         ({"model": 3}, 422, "alert: has a model that is no text; "),
         ({"model": "nobody"}, 422, "model nobody: is not in params.yaml; use one of its models: churn"),
         ({"model": "churn", "as_of": "soon"}, 422, "as_of 'soon': is not a time; "),
+        (
+            {"model": "churn", "as_of": "0001-01-01T00:00:00+14:00"},
+            422,
+            "as_of '0001-01-01T00:00:00+14:00': is not a time; ",
+        ),
+        ({"model": "\ud800"}, 422, "model ?: is not in params.yaml; "),
         (b" " * (MOST_BYTES + 1), 413, "alert: is larger than 256 KiB; "),
     ],
 )

@@ -69,7 +69,7 @@ def test_each_spelling_of_a_number_is_the_number(rows, tmp_path):
         ("", "is empty"),
         ("id,spend\n1,2,3\n", "a.csv line 2: has 3 values, and the first line has 2 names"),
         ("id,id\n1,2\n", "has the column id twice"),
-        ("id,ID\n1,2\n", "a.csv: "),
+        ("id,ID\n1,2\n", "a.csv: has the column ID twice, but for its case"),
         ("größe\n1\n", "a.csv line 1: is not utf-8; save it as utf-8"),
     ],
 )
@@ -113,6 +113,18 @@ def test_a_folder_that_cannot_be_compared_is_one_line(rows, tmp_path, current, t
     with pytest.raises(DataError) as refused:
         compare_files(tmp_path / "reference.csv", tmp_path / current)
     assert told in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_column_that_is_gone_has_no_verdict_and_is_never_calm(rows, tmp_path):
+    """The others are judged; a column that is not compared, as a time, is not missed, and lists are compared as text."""
+    table = rows.assign(at=pd.date_range("2024-01-01", periods=len(rows), freq="h"), cells=[[1, 2]] * len(rows))
+    table.to_parquet(tmp_path / "a.parquet")
+    table.drop(columns=["at", "spend"]).to_parquet(tmp_path / "b.parquet")
+    found = compare_files(tmp_path / "a.parquet", tmp_path / "b.parquet").drift
+    assert found.verdict == "no verdict"
+    assert found.reason.endswith(f"; no verdict on spend: {tmp_path / 'b.parquet'} has no such column")
+    table.drop(columns="spend").assign(country="DE").to_parquet(tmp_path / "b.parquet")
+    assert compare_files(tmp_path / "a.parquet", tmp_path / "b.parquet").drift.verdict == "drift"
 
 
 def test_the_page_draws_each_feature_then_and_now(rows, tmp_path):

@@ -1,5 +1,7 @@
 """A look adds up kept profiles of the log's files: they say what the rows say, and a row is counted once."""
 
+import json
+import sqlite3
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -9,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.project import change_params
-from pipeline.monitoring import live_quality, log_profiles
+from pipeline.monitoring import answer_profile, answer_shift, live_quality, log_profiles
 from pipeline.monitoring.log_profiles import LoggedProfile, logged_profile
 from pipeline.monitoring.profiles.in_memory import profile_of
-from pipeline.monitoring.profiles.kept import Kept
+from pipeline.monitoring.profiles.kept import Answered, Kept
 from pipeline.monitoring.profiles.layout import layout_of
 from pipeline.runs import drift_check
 from pipeline.serving import log_files
@@ -164,3 +166,43 @@ def test_a_look_counts_all_requests_where_it_reads_a_share_of_them(
     assert sampled.drift.rows_now == whole.drift.rows_now > 100
     assert sampled.live_quality == whole.live_quality
     assert sampled.asked_outside_window == whole.asked_outside_window
+
+
+def classes_of(table):
+    """The table as of a model with classes: the likeliest one, and the probabilities of all."""
+    first = np.clip(table["prediction"].to_numpy(), 0.01, 0.99)
+    shares = np.column_stack([first, (1 - first) * 0.7, (1 - first) * 0.3])
+    likeliest = pa.array(np.array(["a", "b", "c"])[shares.argmax(axis=1)])
+    return table.append_column("class", likeliest).append_column("probabilities", pa.array(shares.tolist()))
+
+
+@pytest.mark.parametrize("classes", [(), ("a", "b", "c")])
+@pytest.mark.parametrize("since", ["", at(30).isoformat()])
+def test_the_answers_of_a_window_are_a_sum_of_kept_profiles(log, tmp_path, classes, since):
+    """Those of one version alone, since its number is its own; from before the column, and of other versions, none is counted."""
+    log.write(table(11).drop_columns("version").append_column("version", pa.array(["2"] * 300)), 3, 3)
+    later = table(12).drop_columns("received_at")
+    log.write(later.append_column("received_at", pa.array([at(31)] * 300, pa.timestamp("ms", tz="UTC"))), 4, 4)
+    for path in log_files.current_files(log.folder) if classes else ():
+        pq.write_table(classes_of(pq.read_table(path)), path)
+    rows = live_quality.predictions(log.folder, log.model, START, at(48))
+    held_out = answer_shift.held_out_answers(rows.head(700), classes)
+    layout = answer_profile.with_answers(log.layout, held_out, classes)
+    kept = Kept(tmp_path / "kept" / "churn.db", layout, LEARNT, Answered("1", "d", since))
+    own = rows[(rows["version"] == "1") & (rows["received_at"] >= pd.Timestamp(since or START))]
+    for _ in range(2):
+        found = LoggedProfile.read(json.loads(json.dumps(logged_profile(log.folder, kept, START, at(48)).as_dict())))
+        shift = answer_shift.counted_shift(found.profile, found.answers, held_out, classes)
+        assert shift.as_dict() == pytest.approx(answer_shift.shift(own, held_out, classes).as_dict())
+    assert answer_shift.counted_shift(log.kept.total([], 0, 0).profile, 0.0, held_out, classes) is None
+
+
+def test_profiles_of_an_earlier_form_are_counted_anew(log):
+    """The file of before the answers has other tables; nothing of it is mixed in, and what it had is counted once more."""
+    with sqlite3.connect(log.folder.parent / "kept" / "churn.db") as old:
+        old.execute("CREATE TABLE partition (edges TEXT, partition TEXT)")
+        old.execute("CREATE TABLE profile (edges TEXT, partition TEXT, hour INTEGER, rows INTEGER, cells BLOB)")
+        old.execute("INSERT INTO partition VALUES ('e', 'p')")
+    assert log.look(at(6), at(30)) == log.read(at(6), at(30))
+    with sqlite3.connect(log.folder.parent / "kept" / "churn.db") as new:
+        assert {name for (name,) in new.execute("SELECT name FROM sqlite_master")} == {"counted", "hours"}

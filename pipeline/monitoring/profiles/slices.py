@@ -5,6 +5,7 @@ So a slice's counts are added, kept and judged as any other column's.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +26,9 @@ class Slice:
             return f"{self.column} is {self.value}"
         if self.above == np.nextafter(self.upto, -np.inf):
             return f"{self.column} is {self.upto:.4g}"
-        return f"{self.column} is {self.above:.4g} to {self.upto:.4g}"
+        # The edge below a least value of 0 is the number next to it.
+        above, upto = (0.0 if abs(edge) < sys.float_info.min else edge for edge in (self.above, self.upto))
+        return f"{self.column} is {above:.4g} to {upto:.4g}"
 
 
 def read(values: dict[str, Any] | None) -> Slice | None:
