@@ -23,8 +23,10 @@ from pipeline.html.templates import rendered
 from pipeline.ledger.events import DriftChecked, VersionRegistered
 from pipeline.ledger.receipt_events import DecisionSettled
 from pipeline.ledger.rollout_events import MOVES, Undeployed
+from pipeline.ledger.rollup_parts import HAPPENED
+from pipeline.ledger.rollups import rolled_up
 from pipeline.ledger.slo_events import BudgetBurning, BudgetCalm
-from pipeline.ledger.store import Entry
+from pipeline.ledger.store import Entry, Ledger
 from pipeline.policy.freeze import all_frozen
 from pipeline.settings.models import Model, time_of
 
@@ -32,8 +34,6 @@ COLUMNS = (
     *("model", "team", "state", "version", "as_of", "age_days", "live_since", "health", "drift", "looked_as_of"),
     *("next_run", "cost_this_month", "worth_this_month", "currency"),
 )
-# Among so many of a model's newest versions its live one is looked for, and among so many settled decisions those of the month.
-NEWEST = 50
 
 
 def portfolio_page(context: Context) -> str:
@@ -58,7 +58,7 @@ def lines(context: Context) -> list[dict[str, Any]]:
     names = sorted({*params.models, *params.broken, *ledger.models()})
     moves = _by_model(ledger.newest(*MOVES, Undeployed))
     looks, burning = _by_model(ledger.newest(DriftChecked)), _by_model(ledger.newest(BudgetBurning, BudgetCalm))
-    as_ofs = {(e.model, e.event.version): e.event.as_of for e in ledger.newest(VersionRegistered, count=NEWEST)}
+    as_ofs = _as_ofs(ledger)
     frozen, costs, worth = all_frozen(ledger, params.models, names, now), _costs(context, now), _worth(context, now)
     found = []
     for name in names:
@@ -131,11 +131,18 @@ def _costs(context: Context, now: datetime) -> Mapping[str, float]:
 def _worth(context: Context, now: datetime) -> dict[str, float]:
     """What the retrains that were settled this month saved, less what they cost."""
     found: dict[str, float] = {}
-    for entry in context.ledger.newest(DecisionSettled, count=NEWEST):
+    for entry in context.ledger.events(DecisionSettled, since=f"{now:%Y-%m}"):
         settled = entry.event
         if entry.at.startswith(f"{now:%Y-%m}"):
             found[entry.model] = found.get(entry.model, 0.0) + settled.saved - settled.cost
     return found
+
+
+def _as_ofs(ledger: Ledger) -> dict[tuple[str, str], str]:
+    """The as-of of each version, by model and version."""
+    registered = VersionRegistered.KIND
+    rows = rolled_up(ledger, HAPPENED)[HAPPENED]
+    return {(model, version): as_of for model, _, _, kind, _, version, _, _, as_of, _ in rows if kind == registered}
 
 
 def _currency(context: Context) -> str | None:
