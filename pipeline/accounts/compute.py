@@ -9,13 +9,13 @@ that was killed has no end and no measure: it counts as much as that step of tha
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
-from pipeline.accounts.lines import ENERGY, FAILED, KILLED, STEPS, Line, iso, ms_of, total
+from pipeline.accounts.lines import ENERGY, FAILED, KILLED, STEPS, Line, iso, ms_of
 from pipeline.accounts.money import whole
 from pipeline.ledger import rollup_parts
 from pipeline.ledger.columns import CPU_PARTS, ENERGY_PARTS, MEMORY_PARTS, MONTH, usage
@@ -102,15 +102,21 @@ def _line(part: str, key: Sequence[str], prices: Prices, attempts: int, cpu: int
     return Line(part, model, month, amount, hours, run, step, attempts=attempts)
 
 
-def killed_lines(ledger: Ledger, ended: Sequence[Line], until: str, *, model: str = "") -> list[Line]:
-    """A line for each run and step that began more often than it ended, without what may still run at `until`."""
+def killed_lines(
+    ledger: Ledger, ended: Callable[[set[str]], Sequence[Line]], until: str, *, model: str = "", month: str = ""
+) -> list[Line]:
+    """A line for each run and step that began more often than it ended, without what may still run at `until`; of `month` alone or of all.
+
+    `ended` gives the lines by which an attempt of these models is priced.
+    """
     more: dict[tuple[str, str, str], int] = defaultdict(int)
     for name, run, step, count in rolled_up(ledger, rollup_parts.OPEN, model=model)[rollup_parts.OPEN]:
         more[name, run, step] += count
     open_steps = {key for key, count in more.items() if count > 0}
     rows = [row for row in _attempts(ledger, sorted({run for _, run, _ in open_steps})) if tuple(row[:3]) in open_steps]
+    rows = [row for row in rows if month in ("", row.at[:7])]
     over = _settled(ledger, {row.run for row in rows})
-    mean = _means(ended)
+    mean = _means(ended({row.model for row in rows}), {(row.model, row.step) for row in rows})
     recent = iso(ms_of(until) - round(STILL_RUNNING.total_seconds() * 1000))
     found = []
     for row in rows:
@@ -148,10 +154,12 @@ def _settled(ledger: Ledger, runs: Collection[str]) -> set[str]:
     return {row.run for batch in batches for row in ledger.rows(query.where(EVENTS.c.run.in_(batch)))}
 
 
-def _means(ended: Sequence[Line]) -> dict[tuple[str, str], float]:
-    """What an attempt of a step costs on average, by model and step."""
-    lines: dict[tuple[str, str], list[Line]] = defaultdict(list)
+def _means(ended: Sequence[Line], wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], float]:
+    """What an attempt of a step costs on average, by model and step, of those that are wanted."""
+    sums = {key: [0, 0] for key in wanted}
     for line in ended:
-        if line.part in (STEPS, FAILED):
-            lines[line.model, line.step].append(line)
-    return {key: total(of) / sum(line.attempts for line in of) for key, of in lines.items()}
+        of = sums.get((line.model, line.step)) if line.part in (STEPS, FAILED) else None
+        if of is not None:
+            of[0] += line.amount
+            of[1] += line.attempts
+    return {key: amount / attempts for key, (amount, attempts) in sums.items() if attempts}

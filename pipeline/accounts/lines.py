@@ -34,8 +34,7 @@ UNITS = {
 }
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """`amount` is in parts of the prices' currency (money.py), `quantity` in UNITS[part]; `month` is like 2026-03. `run` and `step` are '' where the
     part has none. `price` says how the price is known and `counted` how the quantity is."""
 
@@ -109,6 +108,19 @@ def spans(start: int, end: int, changes: Sequence[int]) -> Iterator[Span]:
             dates.pop(0)
         yield Span(start, until, month, first, after)
         start = until
+
+
+def spans_of(month: str, start: int, end: int, changes: Sequence[int]) -> Iterator[Span]:
+    """The spans that lie in `month` (2026-03), '' for all."""
+    if month:
+        _, first, after = month_of(month)
+        start, end = max(start, first), min(end, after)
+    return spans(start, end, changes)
+
+
+def month_of(month: str) -> tuple[str, int, int]:
+    """(2026-03, its start and its end in milliseconds since 1970)."""
+    return _month(ms_of(f"{month}-01T00:00:00+00:00") // DAY_MS)
 
 
 @functools.cache

@@ -32,19 +32,19 @@ ARCHIVED = "asof-"
 
 
 def people_lines(
-    ledger: Ledger, prices: Prices, economics: Callable[[str], Economics], *, model: str = ""
+    ledger: Ledger, prices: Prices, economics: Callable[[str], Economics], *, model: str = "", month: str = ""
 ) -> list[Line]:
-    """A line for each run, month and kind of work, with the kind as its step."""
+    """A line for each run, month and kind of work, with the kind as its step; of `month` alone or of all ('')."""
     sums: dict[tuple[str, str, str, str], Sum] = defaultdict(Sum)
     for name, at, kind, run, alias in rolled_up(ledger, WORK, model=model)[WORK]:
-        if alias.startswith(ARCHIVED):
+        if alias.startswith(ARCHIVED) or month not in ("", at[:7]):
             continue
         work = MINUTES[kind]
         minutes = getattr(economics(name), work)
         sums[name, at[:7], run, work].add(minutes, prices.at(at).engineer_hour / 60)
     return [
-        Line(PEOPLE, name, month, of.amount, of.quantity, run, work, _known(economics, name, work))
-        for (name, month, run, work), of in sums.items()
+        Line(PEOPLE, name, at, of.amount, of.quantity, run, work, _known(economics, name, work))
+        for (name, at, run, work), of in sums.items()
     ]
 
 

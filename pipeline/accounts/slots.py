@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pipeline.accounts.lines import SECOND_SLOT, SLOT, Line, Sum, ms_of, spans
+from pipeline.accounts.lines import SECOND_SLOT, SLOT, Line, Sum, ms_of, spans_of
 from pipeline.ledger.rollout_events import SlotReady, SlotStarted, Undeployed
 from pipeline.ledger.rollup_parts import SLOTS
 from pipeline.ledger.rollups import rolled_up
@@ -71,12 +71,12 @@ def _end(life: SlotLife, at: int) -> None:
     life.end, life.ended = max(at, life.start), True
 
 
-def slot_lines(lives: Sequence[SlotLife], prices: Prices) -> list[Line]:
-    """A line for each model, month and part."""
+def slot_lines(lives: Sequence[SlotLife], prices: Prices, month: str = "") -> list[Line]:
+    """A line for each model, month and part; of `month` alone or of all ('')."""
     changes = [ms_of(since) for since, _ in prices.periods if since]
     sums: dict[tuple[str, str, str], Sum] = defaultdict(Sum)
     for life, part, start, end in segments(lives):
-        for span in spans(start, end, changes):
+        for span in spans_of(month, start, end, changes):
             sums[part, life.model, span.month].add(span.hours, life.hour(span.prices(prices)))
     return [Line(part, model, month, of.amount, of.quantity) for (part, model, month), of in sums.items()]
 

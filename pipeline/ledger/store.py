@@ -175,9 +175,10 @@ class Ledger:
         return entries
 
     def events(
-        self, *kinds: type[E], model: str = "", run: str = "", until: str = "", after: int = 0
+        self, *kinds: type[E], model: str = "", run: str = "", until: str = "", after: int = 0, since: str = ""
     ) -> list[Entry[E]]:
-        """The entries that match, in the order of their numbers. No `kinds` means all; only those after number `after`.
+        """The entries that match, in the order of their numbers. No `kinds` means all; only those after number `after`, and only
+        those whose own time is not before `since`.
 
         `until` (inclusive) ends at the first event of a later time: what a clock that was set back stamped after that event
         happened after it. Raises LedgerError.
@@ -185,6 +186,8 @@ class Ledger:
         query = sa.select(EVENTS).where(EVENTS.c.seq > after).order_by(EVENTS.c.seq)
         if kinds:
             query = query.where(EVENTS.c.kind.in_([kind.KIND for kind in kinds]))
+        if since:
+            query = query.where(EVENTS.c.at >= since)
         for column, value in ((EVENTS.c.model, model), (EVENTS.c.run, run)):
             if value:
                 query = query.where(column == value)
