@@ -217,6 +217,13 @@ class Ledger:
             rows = connection.execute(sa.select(EVENTS).where(EVENTS.c.seq.in_(wanted)).order_by(EVENTS.c.seq)).all()
         return [Entry(r.seq, r.at, r.model, r.run, r.step, r.kind, r.body, r.hash) for r in rows]
 
+    def latest(self, *kinds: type[E], count: int) -> list[Entry[E]]:
+        """The last `count` events of these kinds, whichever model they are of, in the order of their numbers."""
+        query = sa.select(EVENTS).where(EVENTS.c.kind.in_([kind.KIND for kind in kinds]))
+        with self._reported(), self._connected() as connection:
+            rows = connection.execute(query.order_by(EVENTS.c.seq.desc()).limit(count)).all()
+        return [Entry(r.seq, r.at, r.model, r.run, r.step, r.kind, r.body, r.hash) for r in reversed(rows)]
+
     def last(self, *kinds: type[E], model: str, count: int = 1) -> list[Entry[E]]:
         """The model's last `count` events of these kinds, in the order of their numbers.
 
