@@ -52,7 +52,7 @@ class Live:
 
 @dataclass(frozen=True)
 class History:
-    """The page's lines, oldest first. `fault` says why there are no costs; `left_out` is one sentence a kind."""
+    """The page's lines, oldest first. `fault` says why there are no costs; `left_out` says of each kind what was not read."""
 
     versions: Sequence[Mapping[str, Any]]
     live: Sequence[Live]
@@ -73,7 +73,7 @@ def history(context: Context, model: str) -> History:
         read: dict[type[Event], Newest[Any]] = {
             kind: newest_of(context.ledger, kind, model, count) for kind, count in COUNTS.items()
         }
-    live = live_spans(entry for kind in (*MOVES, Undeployed) for entry in read[kind].entries)
+    live = live_spans(_moves([read[kind] for kind in (*MOVES, Undeployed)]))
     costs, currency, fault = _costs(context, model)
     return History(
         _versions(read, live),
@@ -83,12 +83,14 @@ def history(context: Context, model: str) -> History:
         costs,
         currency,
         fault,
-        [
-            f"{found.older:,} {WORDS[kind]} before {found.begins[:10]} are left out"
-            for kind, found in read.items()
-            if found.older
-        ],
+        [f"{found.older:,} {WORDS[kind]} before {found.begins[:10]}" for kind, found in read.items() if found.older],
     )
+
+
+def _moves(read: Sequence[Newest[Any]]) -> list[Entry[Any]]:
+    """Those from where on all kinds were read: of rollbacks alone, without the rollouts between them, no span is right."""
+    begin = max([found.entries[0].seq for found in read if found.older and found.entries], default=0)
+    return [entry for found in read for entry in found.entries if entry.seq >= begin]
 
 
 def live_spans(moves: Iterable[Entry[Any]]) -> list[Live]:

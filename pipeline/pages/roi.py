@@ -191,7 +191,7 @@ def curve(earned: Roi) -> dict[str, Any]:
     known = [even[f"{end}_months"] for end in ENDS if even[f"{end}_months"] is not None]
     # An end that breaks even in a century stretches the other ones to a line.
     reached = [months for months in known if months <= MOST]
-    until = min(max([LEAST, earned.months, *(months * AFTER for months in reached)]), MOST)
+    until = max([LEAST, earned.months * 1.05, *(months * AFTER for months in reached)])
     data: list[dict[str, Any]] = []
     for end, (invested, saved) in earned.pairs().items():
         net = models * saved / 12 - earned.bill_a_month
@@ -228,7 +228,14 @@ def curve(earned: Roi) -> dict[str, Any]:
         "yaxis": {"title": {"text": charts.text(earned.bill.currency)}, "zeroline": True, "tickformat": "~s"},
         "shapes": [today | {"line": {"dash": "dot", "width": 1, "color": "var(--c5)"}}],
         "annotations": [
-            {"text": "today", "x": earned.months, "yref": "paper", "y": 1, "showarrow": False, "xanchor": "left"}
+            {
+                "text": "today",
+                "x": earned.months,
+                "yref": "paper",
+                "y": 1,
+                "showarrow": False,
+                "xanchor": "right" if earned.months * 2 > until else "left",
+            }
         ],
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"},
         "margin": {"t": 40, "r": 10, "b": 45, "l": 70},

@@ -288,7 +288,7 @@ def test_5b_operate_rolls_back_and_forward_under_load(stack, second_version):
 
 
 def test_6_the_page_is_behind_the_login_and_shows_what_is_live(stack, second_version):
-    """The overview page needs a login and shows the live version."""
+    """The pages need a login; the overview shows the live version, and those of the model and of ROI draw their charts on laptop and phone."""
     if gone := browser.missing():
         skip_or_fail("browser", gone)
     assert httpx.get(f"{stack.at.airflow}/perennial/").status_code == 401
@@ -306,6 +306,18 @@ def test_6_the_page_is_behind_the_login_and_shows_what_is_live(stack, second_ver
         errors = [line for line in driver.get_log("browser") if line["level"] == "SEVERE"]
         assert errors == []
         assert driver.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+        pages = {
+            f"model/{FLIGHTS}": ("Version 2 is live", 1),
+            "roi": ("Break-even of", 2),
+            f"roi/{FLIGHTS}": ("This model alone", 2),
+        }
+        for path, (said, charts) in pages.items():
+            assert httpx.get(f"{stack.at.airflow}/perennial/{path}").status_code == 401
+            driver.get(f"{stack.at.airflow}/perennial/{path}")
+            browser.wait_for(driver, "css selector", ".main-svg")
+            assert said in driver.find_element("tag name", "body").text
+            assert len(driver.find_elements("css selector", ".js-plotly-plot")) == charts
+            assert browser.faults(driver, 1280) + browser.faults(driver, 420) == []
         driver.get(link)
         assert "PSI" in driver.page_source
         driver.get(f"{stack.at.airflow}/perennial/reports/{FLIGHTS}/..%2F..%2Fsecrets.json")

@@ -84,6 +84,18 @@ def press(driver: webdriver.Chrome, xpath: str) -> None:
     WebDriverWait(driver, 30).until(expected_conditions.element_to_be_clickable((By.XPATH, xpath))).click()
 
 
+def faults(driver: webdriver.Chrome, width: int) -> list[str]:
+    """What is wrong with the page that is open when its window is `width` pixels wide: errors, what sticks out, what came from elsewhere."""
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    found = [line["message"] for line in driver.get_log("browser") if line["level"] == "SEVERE"]
+    wide = driver.execute_script("return document.documentElement.scrollWidth - window.innerWidth")
+    found += [f"{wide} pixels wider than its window of {width}"] if wide > 0 else []
+    fetched = driver.execute_script("return performance.getEntriesByType('resource').map(each => each.name)")
+    here = driver.current_url.partition("/perennial/")[0]
+    return found + [f"fetched from elsewhere: {url}" for url in fetched if not url.startswith(here)]
+
+
 def start_backfill(driver: webdriver.Chrome, airflow: str, dag: str, first: str, last: str) -> None:
     """Fills in Airflow's own form for the days from `first` to `last` (YYYY/MM/DD) and sends it."""
     driver.get(f"{airflow}/dags/{dag}")

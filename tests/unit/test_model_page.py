@@ -135,11 +135,22 @@ def test_only_the_newest_events_are_read_and_what_is_left_out_is_said(context, m
         context.ledger.append(look("1", 0.1 * day), "churn", at=f"2026-03-0{day}T00:00:00.000Z")
     past = model_history.history(context, "churn")
     assert [each["at"][:10] for each in past.looks] == ["2026-03-03", "2026-03-04", "2026-03-05"]
-    assert past.left_out == ["4 looks before 2026-03-03 are left out"]
+    assert past.left_out == ["4 looks before 2026-03-03"]
+    assert "4 looks before 2026-03-03 are left out" in model.model_page(context, "churn")
     monkeypatch.setattr("pipeline.ledger.newest_events.AT_ONCE", 2)
     monkeypatch.setattr("pipeline.ledger.newest_events.MOST_CHARACTERS", 1)
     found = newest_of(context.ledger, DriftChecked, "churn", 400)
     assert (len(found.entries), found.older, found.begins[:10]) == (2, 5, "2026-03-04")
+
+
+def test_where_rollouts_are_left_out_so_are_the_rollbacks_before_them(context, monkeypatch):
+    """A rollback whose rollout was not read makes no span: live versions begin where all moves were read."""
+    monkeypatch.setitem(model_history.COUNTS, RolloutEnded, 1)
+    for day in ("01", "02"):
+        context.ledger.append(RolledBack(version="1", left="2"), "churn", at=f"2026-03-{day}T00:00:00.000Z")
+        context.ledger.append(RolloutEnded(version="2"), "churn", at=f"2026-03-{day}T12:00:00.000Z")
+    (span,) = model_history.history(context, "churn").live
+    assert (span.version, span.start[:13]) == ("2", "2026-03-02T12")
 
 
 def test_undeployed_is_nothing_live_and_a_rollout_of_what_is_live_ends_nothing(context):
