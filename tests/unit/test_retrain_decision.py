@@ -12,7 +12,7 @@ from harness.project import change_params
 from pipeline.cli import decision_table
 from pipeline.errors import RegistryError
 from pipeline.ledger.decision_events import Backtested
-from pipeline.ledger.events import VersionRegistered
+from pipeline.ledger.events import DriftChecked, VersionRegistered
 from pipeline.ledger.receipt_events import RetrainDecided
 from pipeline.ledger.rollout_events import RolloutEnded
 from pipeline.ledger.store import Ledger
@@ -201,3 +201,34 @@ def test_a_model_without_a_champion_has_nothing_to_decide(project, world):
     """It is said, with what to do."""
     with pytest.raises(RegistryError, match="model other: has no champion; train one"):
         retrain_decision.decide(world.context, "r", "other", AS_OF)
+
+
+def test_without_labels_the_signal_that_earned_it_counts(world):
+    """Of a model without labels an alarm of the answers makes a retrain due earlier, where the backtest has shown what it tells."""
+    change_params(world.project, "models.churn.source.label_delay_days", 11)
+    change_params(world.project, "models.churn.evaluation.holdout_days", 14)
+    world.land(world.source[:0].assign(spend=1.0, calls=2.0, plan="plus"))
+    rule(world, "value")
+    curve = {"b": 0.05, "slow": 8.0, "error": 0.0001, "blocks": 40, "alarmed": 1.0}
+    earned = {"inputs": {"alarmed": 1.0}, "answers": {"alarmed": 3.0, "limit": 0.1}}
+    told = {
+        "start": "2023-01-01",
+        "end": "2023-12-31",
+        "window_days": 7,
+        "windows": 50,
+        "delay": 0,
+        "compared_from": "",
+    }
+    made = Backtested(
+        **told, loss="log_loss", recommendation="", best="", tells=True, staleness=curve, covariates=earned
+    )
+    world.ledger.append(made, "churn")
+    calm = decide(world)
+    assert "of the alarms a shift of the answers alone counts: in the backtest versions lost 3.00 times" in calm.basis
+    look = {"verdict": "no drift", "reason": "", "champion": "1", "as_of": "2024-02-20T00:00:00+00:00"}
+    world.ledger.append(DriftChecked.read({**look, "answers": {"jensen_shannon": 0.05}}), "churn")
+    assert decide(world).score == calm.score
+    world.ledger.append(DriftChecked.read({**look, "answers": {"jensen_shannon": 0.2}}), "churn")
+    alarmed = decide(world)
+    assert alarmed.score == pytest.approx(3 * calm.score)
+    assert "3.00 times that after a shift of the answers" in alarmed.why

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from pipeline.ledger.decision_events import Backtested
 from pipeline.policy.retraining.base import Policy
+from pipeline.policy.retraining.covariates import earned
 from pipeline.policy.retraining.drift import Drift
 from pipeline.policy.retraining.forecast import Forecast, Gains
 from pipeline.policy.retraining.guess import guessed
@@ -33,7 +35,10 @@ def policies(settings: Settings, backtest: Backtested | None, cost: float) -> Ma
 def value(settings: Settings, backtest: Backtested | None, cost: float) -> Value:
     """The default rule, with the backtest's curve or a guess."""
     curve = curve_of(backtest, settings.window_days)
-    return Value(guessed(cost, settings.window_days, settings.due_after_days) if curve is None else curve)
+    if curve is None:
+        return Value(guessed(cost, settings.window_days, settings.due_after_days))
+    best = earned(backtest)
+    return Value(replace(curve, alarmed=best.alarmed if best is not None else 1.0))
 
 
 def curve_of(backtest: Backtested | None, window_days: float) -> Staleness | None:

@@ -45,7 +45,7 @@ def backtest_page(
 
 def _whole(losses: Sequence[Sequence[float | None]]) -> list[list[float | None]]:
     """The rows of the matrix with nothing before their own window."""
-    return [[None] * (len(losses) - len(row)) + list(row) for row in losses]
+    return [[*(None for _ in range(len(losses) - len(row))), *row] for row in losses]
 
 
 def _range(saved: Mapping[str, Sequence[float]]) -> tuple[float, float]:
