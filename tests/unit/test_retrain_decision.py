@@ -11,6 +11,7 @@ import pytest
 from harness.project import change_params
 from pipeline.cli import decision_table
 from pipeline.errors import RegistryError
+from pipeline.ledger.budget_events import BudgetLooked
 from pipeline.ledger.decision_events import Backtested
 from pipeline.ledger.events import DriftChecked, VersionRegistered
 from pipeline.ledger.receipt_events import RetrainDecided
@@ -232,3 +233,21 @@ def test_without_labels_the_signal_that_earned_it_counts(world):
     alarmed = decide(world)
     assert alarmed.score == pytest.approx(3 * calm.score)
     assert "3.00 times that after a shift of the answers" in alarmed.why
+
+
+def test_a_budget_that_is_spent_holds_a_retrain_that_pays(world):
+    """What `value` would do is done where a retrain is left, and the receipt has the place; a look that is repeated says the same."""
+    rule(world, "budget")
+    change_params(world.project, "budget", {"retrains_a_month": 0})
+    held = decide(world)
+    assert (held.rule, held.decision, held.others["value"]) == ("budget", "wait", "retrain")
+    assert "number 1 of 1 by what a retrain saves beyond its cost, and 0 of 0 are left in 30 days" in held.why
+    assert held.flips.endswith("or a higher budget.retrains_a_month")
+    change_params(world.project, "budget", {"retrains_a_month": 1})
+    week = AS_OF + timedelta(days=7)
+    granted = decide(world, week)
+    assert granted.decision == "retrain" and "and 1 of 1 are left" in granted.why
+    assert decide(world, week) == granted
+    (first, second) = (entry.event for entry in world.ledger.events(BudgetLooked))
+    assert (first.granted, second.granted, second.ceilings) == (False, True, ["budget.retrains_a_month"])
+    assert retrain_decision.why_not(world.context, "r", "churn", week) == ""
