@@ -296,9 +296,13 @@ def drift(arguments: argparse.Namespace) -> Answer:
     from pipeline.cli import tables
     from pipeline.runs.drift_check import check_drift
 
-    as_of = arguments.as_of or datetime.now(UTC)
-    check = check_drift(context_of_a_person(), f"cli/drift/{arguments.model}", arguments.model, as_of)
-    return Answer(tables.drift_check(check), check.as_dict())
+    context, name, as_of = context_of_a_person(), arguments.model, arguments.as_of or datetime.now(UTC)
+    check = check_drift(context, f"cli/drift/{name}", name, as_of)
+    rule = context.params.model(name).policy.rule
+    other = (
+        "" if rule == "drift" else f"{name} goes by models.{name}.policy.rule: {rule}, see `perennial decide {name}`"
+    )
+    return Answer(tables.drift_check(check, other), {**check.as_dict(), "rule": rule})
 
 
 def _drift_of_files(arguments: argparse.Namespace) -> Answer:

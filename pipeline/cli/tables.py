@@ -259,7 +259,8 @@ def _slices(verdict: DriftVerdict) -> str:
     return text(rows)
 
 
-def drift_check(check: DriftCheck) -> str:
+def drift_check(check: DriftCheck, decided_by: str = "") -> str:
+    """`decided_by` is what decides in place of this look, in words; '' where the look does."""
     lines = [*filter(None, [check.said]), drift(check.drift)]
     if check.asked_outside_window:
         lines.append(
@@ -277,7 +278,7 @@ def drift_check(check: DriftCheck) -> str:
     lines += check.notes
     receipt = check.receipt
     lines += [
-        f"decision: {receipt.decision}",
+        f"decision: {receipt.decision}{f', by the rule drift; {decided_by}' if decided_by else ''}",
         *(f"  {reason}" for reason in receipt.reasons),
         f"  would flip with {receipt.would_flip}",
     ]

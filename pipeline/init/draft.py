@@ -73,12 +73,12 @@ def make(
         | {"contract": _contract(len(target), training, roles, columns, said)},
         "monitor": {"cron": "0 6 * * *", "window_days": windows.monitor_days},
     }
-    if policy := _policy(len(target) / windows.window_days, said):
+    if policy := compared_by(len(target) / windows.window_days, said):
         settings["policy"] = policy
     return Draft(request.model, settings, said, [*roles.left_out, *leaks])
 
 
-def _policy(rows_a_day: float, said: list[Assumption]) -> dict[str, Any]:
+def compared_by(rows_a_day: float, said: list[Assumption]) -> dict[str, Any]:
     """The length of the windows that losses are compared by, where a week has too few rows: a mean of few says next to nothing."""
     usual = Policy()
     days = next((d for d in COMPARED_DAYS if rows_a_day * d >= COMPARED_ROWS), COMPARED_DAYS[-1])

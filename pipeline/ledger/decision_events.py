@@ -17,7 +17,8 @@ class Backtested(Event, kind="backtested"):
     `gains` a forecast.Gains, as dicts. `economics` is a pipeline.policy.economics.Worth as a dict; `policies` have a name, `total`, `retrains` and what they save against
     never and against the tuned schedule, in its currency, the oracle among them. `best` is the cheapest; `tells` says whether the history
     proves it. `report` is a path. `training_windows` are {"window_days", "own", "whole", "loss", "saved", "proven", "reason"} where lengths of
-    `source.window_days` were compared, and `training_window` is what that recommends.
+    `source.window_days` were compared, and `training_window` is what that recommends. `covariates` has what each alarm has earned, a
+    pipeline.policy.retraining.covariates.Covariate by its name.
     """
 
     start: str
@@ -38,6 +39,7 @@ class Backtested(Event, kind="backtested"):
     report: str | None = field(default=None, metadata=NULL)
     training_windows: Sequence[Mapping[str, Any]] = ()
     training_window: str = ""
+    covariates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def sentence(self) -> str:
         return f"backtest of {self.windows} windows from {self.start} to {self.end}: {self.recommendation}"

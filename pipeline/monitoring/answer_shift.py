@@ -46,8 +46,12 @@ class AnswerShift:
 
 def held_out_answers(answered: pd.DataFrame, classes: Sequence[str] = ()) -> dict[str, Any]:
     """What is kept of the answers to the held-out rows: the edges of their buckets and the share of each, and their mean."""
-    answers = Answers.of(answered, tuple(classes))
-    if classes:
+    return distribution(Answers.of(answered, tuple(classes)))
+
+
+def distribution(answers: Answers) -> dict[str, Any]:
+    """The same of answers that are here."""
+    if answers.classes:
         return {"edges": [], "shares": _of_classes(answers).tolist(), "mean": 0.0}
     edges = _edges(answers.values)
     return {
@@ -92,6 +96,17 @@ def _shift(kept: Mapping[str, Any], now: np.ndarray, mean: float, rows: int, cla
         return AnswerShift(kept["mean"], mean, distance, rows)
     most = int(np.abs(now - before).argmax())
     return AnswerShift(float(before[most]), float(now[most]), distance, rows, classes[most])
+
+
+def distance(answers: Answers, kept: Mapping[str, Any]) -> float:
+    """Jensen-Shannon's, of answers from what is kept of others; NaN where the two cannot be compared."""
+    from scipy.spatial.distance import jensenshannon
+
+    before = np.array(kept["shares"])
+    now = _of_classes(answers) if answers.classes else _of_numbers(answers, np.array(kept["edges"]))
+    if len(now) != len(before) or not np.isfinite(answers.values).all():
+        return float("nan")
+    return float(jensenshannon(before, now))
 
 
 def _edges(values: np.ndarray) -> np.ndarray:

@@ -121,6 +121,17 @@ def estimated(
     return EstimatedQuality(known.metric, value, known.usual_error, len(requests)) if np.isfinite(value) else None
 
 
+def by_probabilities(task: Task, metric: str, answers: Answers) -> float:
+    """The metric that the answers' own probabilities lead to expect, as they are; NaN for a regression."""
+    import pandas as pd
+
+    outcomes = task.outcomes(answers)
+    if outcomes is None:
+        return float("nan")
+    known = QualityModel(metric, len(answers.values), curves=(AS_IT_IS,) * len(outcomes[0]))
+    return _metric(task, known, pd.DataFrame(index=range(len(answers.values))), answers)
+
+
 def _learnt(
     task: Task,
     model: Model,

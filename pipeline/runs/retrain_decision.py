@@ -19,7 +19,7 @@ from pipeline.ledger.decision_events import Backtested
 from pipeline.ledger.receipt_events import RetrainDecided
 from pipeline.ledger.timeline import LiveVersion, live_at, rolled_back_versions
 from pipeline.policy.guards import back_guards, guards
-from pipeline.runs import decision_settlement, retrain_budget, window_losses
+from pipeline.runs import decision_settlement, retrain_budget, retrain_signals, window_losses
 from pipeline.settings.models import Model, time_of
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _with_history(
     look: Mapping[str, Any] | None,
     history: LiveHistory,
 ) -> RetrainDecided:
-    from pipeline.policy.retraining import of_model
+    from pipeline.policy.retraining import covariates, of_model
 
     model = context.params.model(name)
     worth, rule = worth_of(context, name, history), model.policy.rule
@@ -140,9 +140,9 @@ def _with_history(
     known = replace(history.known, cost=worth.retrain_in_loss(model.policy.window_days))
     decision_settlement.settle(context, run, name, history, worth)
     backtest = _backtest(context, name, as_of)
-    said = {
-        each: policy.decide(known) for each, policy in of_model.policies(model.policy, backtest, known.cost).items()
-    }
+    seen = retrain_signals.seen(context.ledger, name, known, history, as_of, covariates.earned(backtest))
+    policies = of_model.policies(model.policy, backtest, known.cost)
+    said = {each: policy.decide(seen if each == "value" else known) for each, policy in policies.items()}
     others = {each: _shown(decision, history) for each, decision in said.items()}
     if look is not None:
         others[DRIFT] = str(look["decision"])
@@ -166,14 +166,14 @@ def _by_value(
     name: str, model: Model, known: Known, backtest: Backtested | None, history: LiveHistory, receipt: RetrainDecided
 ) -> RetrainDecided:
     """The receipt with what its curve is known by, and held back where the last retrain cured nothing."""
-    from pipeline.policy.retraining import cured, of_model
+    from pipeline.policy.retraining import covariates, cured, of_model
     from pipeline.policy.retraining.basis import GUESS, basis
     from pipeline.policy.retraining.staleness import pairs_of, updated
 
     settings = model.policy
     value = of_model.value(settings, backtest, known.cost)
     measured = backtest if of_model.curve_of(backtest, settings.window_days) is not None else None
-    told = basis(name, settings.due_after_days, known, measured, "")
+    told = basis(name, settings.due_after_days, known, measured, covariates.said(measured))
     if not history.versions[known.live].as_of_known:
         told += f"; nobody knows as of when version {receipt.champion} was trained, so its age counts from when it went live"
     economics = dict(receipt.economics)

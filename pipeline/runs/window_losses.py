@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -80,7 +80,7 @@ def live_history(
     scored = _scored(context, run, name, live, [Window(i, period, mature) for i in wanted], kept)
     first = max(min([*born, *wanted, current]), current - OLDEST_WINDOWS)
     starts = tuple(MONDAY + i * period for i in range(first, current))
-    drifted = _drifted(context.ledger, name, starts, as_of)
+    drifted = alarms_at(context.ledger, name, starts, as_of, lambda look: look.verdict == "drift")
     return _of_windows(live, kept, [max(b - first, 0) for b in born], starts, scored, retrain_cost, drifted)
 
 
@@ -186,14 +186,16 @@ def _of_windows(
     return LiveHistory(known, tuple(kept), starts, labelled, tuple(w.requests for w in scored if w.requests))
 
 
-def _drifted(ledger: Ledger, name: str, starts: tuple[datetime, ...], as_of: datetime) -> np.ndarray:
-    """In which windows, and in the one that goes on, a look up to `as_of` saw drift: bool (windows + 1,)."""
+def alarms_at(
+    ledger: Ledger, name: str, starts: tuple[datetime, ...], as_of: datetime, alarming: Callable[[DriftChecked], bool]
+) -> np.ndarray:
+    """In which windows, and in the one that goes on, a look up to `as_of` was `alarming`: bool (windows + 1,)."""
     import numpy as np
 
     found = np.zeros(len(starts) + 1, dtype=bool)
     times = [start.timestamp() for start in starts]
     for entry in ledger.events(DriftChecked, model=name):
-        if entry.event.verdict == "drift" and times and time_of(entry.event.as_of) <= as_of:
+        if times and time_of(entry.event.as_of) <= as_of and alarming(entry.event):
             place = int(np.searchsorted(times, time_of(entry.event.as_of).timestamp(), side="right")) - 1
             if place >= 0:
                 found[place] = True

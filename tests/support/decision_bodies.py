@@ -19,6 +19,7 @@ BACKTEST = {
     "report": None,
     "training_windows": [{"window_days": 30.0, "own": True, "whole": False, "loss": 0.5, "saved": None}],
     "training_window": "keep source.window_days: 30",
+    "covariates": {"inputs": {"alarmed": 1.0, "limit": None}, "answers": {"alarmed": 1.5, "limit": 0.1}},
 }
 DRAWN = {
     "start": "2024-01-01",

@@ -123,6 +123,9 @@ def test_command_line_and_event_say_it(project, ledger, churn_artifacts, tmp_pat
     check = Monitored(project, ledger, churn_artifacts, tmp_path / "home", 2).check(at(3))
     assert "changed since 2024-02-03" in check.said and "matters most to churn 1" not in check.said
     assert tables.drift_check(check).splitlines()[0] == check.said == check.as_dict()["said"]
+    assert "decision: retrain" in tables.drift_check(check).splitlines()
+    other = tables.drift_check(check, "churn goes by value").splitlines()
+    assert "decision: retrain, by the rule drift; churn goes by value" in other
     (event,) = ledger.events(DriftChecked)
     assert event.event.sentence() == check.said
     before = DriftChecked(verdict="drift", reason="1 feature moved", champion="1", as_of="2024-05-06")

@@ -5,6 +5,8 @@ import yaml
 
 from pipeline.errors import SettingsError
 from pipeline.init import block
+from pipeline.init.draft import compared_by
+from pipeline.settings.policy import Policy
 from tests.unit.test_init import DRAFT, PARAMS
 
 FORMS = {
@@ -49,3 +51,14 @@ def test_a_link_stays_a_link_and_a_mode_stays(tmp_path):
     assert (tmp_path / "params.yaml").is_symlink()
     assert DRAFT.model in (tmp_path / "real.yaml").read_text()
     assert (tmp_path / "real.yaml").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize(
+    ("rows_a_day", "section"), [(900.0, {}), (10.0, {"window_days": 14.0}), (0.5, {"window_days": 112.0})]
+)
+def test_losses_are_compared_by_windows_that_have_enough_rows(rows_a_day, section):
+    """A week where it has a hundred rows, else longer windows; and somebody is told when a retrain comes."""
+    said = []
+    assert compared_by(rows_a_day, said) == section
+    assert Policy.model_validate(section).rule == "value"
+    assert "until a backtest says more, a guess: after 183 days" in str(said[0])

@@ -11,8 +11,9 @@ import pytest
 from harness.project import change_params
 from pipeline.cli import decision_table
 from pipeline.errors import RegistryError
+from pipeline.ledger.budget_events import BudgetLooked
 from pipeline.ledger.decision_events import Backtested
-from pipeline.ledger.events import VersionRegistered
+from pipeline.ledger.events import DriftChecked, VersionRegistered
 from pipeline.ledger.receipt_events import RetrainDecided
 from pipeline.ledger.rollout_events import RolloutEnded
 from pipeline.ledger.store import Ledger
@@ -201,3 +202,52 @@ def test_a_model_without_a_champion_has_nothing_to_decide(project, world):
     """It is said, with what to do."""
     with pytest.raises(RegistryError, match="model other: has no champion; train one"):
         retrain_decision.decide(world.context, "r", "other", AS_OF)
+
+
+def test_without_labels_the_signal_that_earned_it_counts(world):
+    """Of a model without labels an alarm of the answers makes a retrain due earlier, where the backtest has shown what it tells."""
+    change_params(world.project, "models.churn.source.label_delay_days", 11)
+    change_params(world.project, "models.churn.evaluation.holdout_days", 14)
+    world.land(world.source[:0].assign(spend=1.0, calls=2.0, plan="plus"))
+    rule(world, "value")
+    curve = {"b": 0.05, "slow": 8.0, "error": 0.0001, "blocks": 40, "alarmed": 1.0}
+    earned = {"inputs": {"alarmed": 1.0}, "answers": {"alarmed": 3.0, "limit": 0.1}}
+    told = {
+        "start": "2023-01-01",
+        "end": "2023-12-31",
+        "window_days": 7,
+        "windows": 50,
+        "delay": 0,
+        "compared_from": "",
+    }
+    made = Backtested(
+        **told, loss="log_loss", recommendation="", best="", tells=True, staleness=curve, covariates=earned
+    )
+    world.ledger.append(made, "churn")
+    calm = decide(world)
+    assert "of the alarms a shift of the answers alone counts: in the backtest versions lost 3.00 times" in calm.basis
+    look = {"verdict": "no drift", "reason": "", "champion": "1", "as_of": "2024-02-20T00:00:00+00:00"}
+    world.ledger.append(DriftChecked.read({**look, "answers": {"jensen_shannon": 0.05}}), "churn")
+    assert decide(world).score == calm.score
+    world.ledger.append(DriftChecked.read({**look, "answers": {"jensen_shannon": 0.2}}), "churn")
+    alarmed = decide(world)
+    assert alarmed.score == pytest.approx(3 * calm.score)
+    assert "3.00 times that after a shift of the answers" in alarmed.why
+
+
+def test_a_budget_that_is_spent_holds_a_retrain_that_pays(world):
+    """What `value` would do is done where a retrain is left, and the receipt has the place; a look that is repeated says the same."""
+    rule(world, "budget")
+    change_params(world.project, "budget", {"retrains_a_month": 0})
+    held = decide(world)
+    assert (held.rule, held.decision, held.others["value"]) == ("budget", "wait", "retrain")
+    assert "number 1 of 1 by what a retrain saves beyond its cost, and 0 of 0 are left in 30 days" in held.why
+    assert held.flips.endswith("or a higher budget.retrains_a_month")
+    change_params(world.project, "budget", {"retrains_a_month": 1})
+    week = AS_OF + timedelta(days=7)
+    granted = decide(world, week)
+    assert granted.decision == "retrain" and "and 1 of 1 are left" in granted.why
+    assert decide(world, week) == granted
+    (first, second) = (entry.event for entry in world.ledger.events(BudgetLooked))
+    assert (first.granted, second.granted, second.ceilings) == (False, True, ["budget.retrains_a_month"])
+    assert retrain_decision.why_not(world.context, "r", "churn", week) == ""

@@ -24,7 +24,7 @@ class Known:
     each version was trained, rising. `weights` (windows,) float64 are the rows of a window as a share of those of a usual one. `served`
     (windows,) int64 is the version that answered in each window, -1 for none, and `live` the one that answers now, by its place in
     `losses`. `drifted` (windows + 1,) bool says at which looks, that at the start of each window, the inputs had an alarm. `cost` is that
-    of a retrain. `names` are what people call the versions, where that is not their place.
+    of a retrain. `names` are what people call the versions, where that is not their place. `alarm` says what `drifted` is of.
     """
 
     now: int
@@ -36,6 +36,7 @@ class Known:
     cost: float
     drifted: np.ndarray
     names: tuple[str, ...] = ()
+    alarm: str = "an alarm of the inputs"
 
     def called(self, version: int) -> str:
         """What people call the version at that place."""

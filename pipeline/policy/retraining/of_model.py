@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from pipeline.ledger.decision_events import Backtested
 from pipeline.policy.retraining.base import Policy
+from pipeline.policy.retraining.covariates import earned
 from pipeline.policy.retraining.drift import Drift
 from pipeline.policy.retraining.forecast import Forecast, Gains
 from pipeline.policy.retraining.guess import guessed
@@ -35,6 +37,9 @@ def value(settings: Settings, backtest: Backtested | None, cost: float) -> Value
     curve = curve_of(backtest, settings.window_days)
     if curve is None:
         curve = guessed(cost, settings.window_days, settings.due_after_days)
+    else:
+        best = earned(backtest)
+        curve = replace(curve, alarmed=best.alarmed if best is not None else 1.0)
     return Value(curve, horizon=horizon_of(settings.window_days))
 
 

@@ -122,7 +122,7 @@ class Value:
         by_curve = f"versions {age} windows after a retrain lose {excess} a window more than new ones by the curve"
         if lost is None:
             alarms = self._alarmed(known, curve)
-            drift = f", {alarms:.2f} times that after an alarm of the inputs" if alarms != 1.0 else ""
+            drift = f", {alarms:.2f} times that after {known.alarm}" if alarms != 1.0 else ""
             labels = "no labels" if not len(known.labelled) else "labels only of when it was new"
             return f"{known.called(known.live)} is {known.age} windows old and has {labels}: {by_curve}{drift}, {figure(regret)} lost since; {cost}"
         more = f"{figure(abs(lost.excess))} a window {'more' if lost.excess >= 0 else 'less'}"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,6 +20,7 @@ import pyarrow as pa
 from pipeline.errors import DataError, StageError
 from pipeline.policy.retraining.base import History
 from pipeline.runs.backtest import past as pasts
+from pipeline.runs.backtest import signals
 from pipeline.runs.backtest.past import Past, Span
 from pipeline.runs.backtest.versions import ScoredVersion, VersionMaker, forget_unused
 from pipeline.settings.models import Model
@@ -33,13 +34,15 @@ FEWEST_FOR_PROCESSES = 12
 @dataclass(frozen=True)
 class LossMatrix:
     """`history` begins with the first window whose version could be trained. `rows` (windows,) are the labelled rows of each window.
-    `untrained` has the reason for each later window whose version could not be. `trained` versions were made now."""
+    `untrained` has the reason for each later window whose version could not be. `trained` versions were made now. `signals` are figures by their names, in the history's shape
+    (signals.py)."""
 
     history: History
     rows: np.ndarray
     trained: int
     untrained: dict[str, str]
     left_out: tuple[str, ...]
+    signals: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def build(
@@ -144,7 +147,16 @@ def assembled(name: str, past: Past, versions: list[ScoredVersion]) -> LossMatri
         tuple(_day(past, number) for number in range(first, past.windows)),
     )
     untrained = {_day(past, v.number): v.reason for v in versions[first:] if v.losses is None}
-    return LossMatrix(history, rows, sum(v.trained for v in versions), untrained, tuple(map(_shown, past.left_out)))
+    left_out = tuple(map(_shown, past.left_out))
+    return LossMatrix(history, rows, sum(v.trained for v in versions), untrained, left_out, _signals(versions, first))
+
+
+def _signals(versions: list[ScoredVersion], first: int) -> dict[str, np.ndarray]:
+    found = {}
+    for name in sorted({name for version in versions for name in version.signals}):
+        rows = [(v.number, v.signals[name]) for v in versions if name in v.signals]
+        found[name] = signals.matrix(rows, len(versions))[first:, first:]
+    return found
 
 
 def _drifted(versions: list[ScoredVersion]) -> np.ndarray:

@@ -16,6 +16,7 @@ from pipeline.errors import SettingsError
 from pipeline.ledger import costs
 from pipeline.ledger.decision_events import BacktestDrawn, Backtested
 from pipeline.policy.economics import Figure, Worth, worth
+from pipeline.policy.retraining import covariates
 from pipeline.policy.retraining.comparison import Compared, Comparison, Saved, compare, excess_by_age
 from pipeline.policy.retraining.forecast import gains_of
 from pipeline.policy.retraining.recommendation import recommendation
@@ -98,6 +99,7 @@ class Backtest:
             report=str(self.report) if self.report else None,
             training_windows=self.windows.as_dicts(self.unit) if self.windows else (),
             training_window=self.windows.recommendation if self.windows else "",
+            covariates=covariates.measured(history.losses, history.drifted, self.matrix.signals),
         )
 
     def drawn(self) -> BacktestDrawn:

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ from pipeline.data import contract, snapshot, unread, user_code
 from pipeline.errors import PerennialError
 from pipeline.gates import data_contract, enough_rows
 from pipeline.gates.base import ValidatedData
+from pipeline.runs.backtest import signals
 from pipeline.runs.backtest.alarms import alarm
 from pipeline.runs.backtest.past import Past, digest_of
 from pipeline.serving.schema import Schema
@@ -41,25 +43,29 @@ CODE = (
     "serving/schema/*.py",
     "gates/*.py",
     "runs/backtest/past.py",
+    "runs/backtest/signals.py",
     "runs/backtest/versions.py",
 )
 # Beside it, that which says whether a window had an alarm.
 ALARM_CODE = ("monitoring/**/*.py", "runs/backtest/alarms.py")
 LIBRARIES = ("scikit-learn", "numpy", "pandas", "duckdb", "pyarrow", "skops", "xgboost", "lightgbm")
 KEPT_DAYS = 90
+# What is kept of the answers to a version's own first window, beside the signals.
+OWN = "own"
 ROWS_AT_ONCE = 500_000
 
 
 @dataclass(frozen=True)
 class ScoredVersion:
     """The version as of the start of window `number`. `losses` has its mean loss on that window and each later one, in their order; None
-    where it could not be trained, for the `reason`. `alarm` says whether the inputs of window `number` had one beside what it learnt. `trained` says whether it was trained now, and not taken from the folder."""
+    where it could not be trained, for the `reason`. `alarm` says whether the inputs of window `number` had one beside what it learnt. `signals` are as `losses`, by signal (signals.py). `trained` says whether it was trained now, and not taken from the folder."""
 
     number: int
     losses: tuple[float, ...] | None = None
     alarm: bool = False
     reason: str = ""
     trained: bool = False
+    signals: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 @dataclass
@@ -92,19 +98,20 @@ class VersionMaker:
         scores, look = losses.setdefault(self._loss_key, {}), self._look(number)
         missing = [w for w in range(number, self.past.windows) if self.past.digests[w] not in scores]
         rows = _kept_rows(model, table, schema) if missing or look not in alarms else None
-        trained = False
+        said, trained = dict(record.get("signals", {})), False
         if missing and rows is not None:
             fitted = kept.model()
             if fitted is None:
                 fitted, trained = self._trained(kept, model, rows, len(table), schema), True
-            scores |= self._scores(model, fitted, schema, missing)
+            scores |= self._scores(model, fitted, schema, missing, number, said)
         if look not in alarms and rows is not None:
             asked = self._features_as(schema).iloc[self.past.begins[number] : self.past.begins[number + 1]]
             alarms[look] = alarm(model, self.root, rows, asked, schema, self.past.span)
         if rows is not None:
-            kept.write({"losses": losses, "alarms": alarms})
-        row = tuple(scores[self.past.digests[w]] for w in range(number, self.past.windows))
-        return ScoredVersion(number, row, alarms[look], trained=trained)
+            kept.write({"losses": losses, "alarms": alarms, "signals": said})
+        later = [self.past.digests[w] for w in range(number, self.past.windows)]
+        told = {name: tuple(of.get(digest, math.nan) for digest in later) for name, of in said.items() if name != OWN}
+        return ScoredVersion(number, tuple(scores[d] for d in later), alarms[look], trained=trained, signals=told)
 
     def _trained(self, kept: _Kept, model: Model, rows: pd.DataFrame, rows_in: int, schema: Schema) -> Any:
         try:
@@ -120,8 +127,10 @@ class VersionMaker:
         monitor = self.model.monitor.model_dump(mode="json")
         return _digest(monitor, self.model.calendar, self.past.digests[number], code_digest(ALARM_CODE))
 
-    def _scores(self, model: Model, fitted: Any, schema: Schema, windows: Sequence[int]) -> dict[str, float]:
-        """By the digest of each window."""
+    def _scores(
+        self, model: Model, fitted: Any, schema: Schema, windows: Sequence[int], own: int, said: dict[str, Any]
+    ) -> dict[str, float]:
+        """By the digest of each window. Puts the figures of signals beside those of window `own` into `said`, by signal and digest."""
         features, task = self._features_as(schema), tasks.of(model.training)
         targets = self.past.rows[model.training.target].to_numpy()
         weighed = self.past.rows[model.training.weight].to_numpy() if model.training.weight else np.ones(len(targets))
@@ -136,7 +145,15 @@ class VersionMaker:
                 # A window of weights that are all 0 counts nothing.
                 mean = np.average(losses[part], weights=weight) if weight.any() else 0.0
                 found[self.past.digests[w]] = float(mean)
+                self._look_at(model, Answers(answers.values[part], answers.classes), w, own, said)
         return found
+
+    def _look_at(self, model: Model, answers: Answers, window: int, own: int, said: dict[str, Any]) -> None:
+        if window == own:
+            said[OWN] = signals.kept_of(model, answers)
+        if OWN in said:
+            for name, figure in signals.figures(model, answers, said[OWN]).items():
+                said.setdefault(name, {})[self.past.digests[window]] = figure
 
     def _features_as(self, schema: Schema) -> pd.DataFrame:
         """The features of all windows, as a version of that schema takes them."""

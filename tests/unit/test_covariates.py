@@ -1,0 +1,88 @@
+"""Alarms of inputs, answers and estimated quality count for what they have earned on the model's own past, and for nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from harness.project import CHURN
+from pipeline.ledger.decision_events import Backtested
+from pipeline.policy.retraining import covariates, of_model
+from pipeline.runs.backtest import signals
+from pipeline.settings.models import Model
+from pipeline.settings.policy import Policy
+from pipeline.training.tasks import Answers
+from tests.support.decision_bodies import BACKTEST
+
+WINDOWS = 40
+MODEL = Model.model_validate(CHURN)
+
+
+def past(told_by_answers=True):
+    """A past in which versions age a little, and four times as much once a version's answers have moved, which comes at window 20."""
+    rng = np.random.default_rng(3)
+    age = np.arange(WINDOWS)[None, :] - np.arange(WINDOWS)[:, None]
+    moved = (np.arange(WINDOWS)[None, :] >= 20) & (np.arange(WINDOWS)[:, None] < 20)
+    factor = np.where(moved & told_by_answers, 4.0, 1.0)
+    losses = 0.5 + 0.05 * factor * (1 - np.exp(-np.maximum(age, 0) / 8.0)) + rng.normal(0, 0.002, (WINDOWS, WINDOWS))
+    figure = np.where(moved, 0.3, 0.0) + rng.uniform(0, 0.05, (WINDOWS, WINDOWS))
+    # The version of just before has not moved within its first window, so the step there says nothing.
+    figure[np.arange(WINDOWS - 1), np.arange(1, WINDOWS)] = 0.05
+    below = np.tril_indices(WINDOWS, -1)
+    losses[below], figure[below] = np.nan, np.nan
+    return losses, figure
+
+
+def backtest(**more):
+    return Backtested.read({**BACKTEST, **more})
+
+
+def test_a_signal_counts_for_what_its_versions_lost_after_its_alarm():
+    """The one that tells is chosen, with the limit that it came to between neighbouring windows; what tells of nothing earns nothing."""
+    losses, figure = past()
+    noise = np.random.default_rng(4).uniform(0, 1, figure.shape)
+    found = covariates.measured(losses, np.zeros(WINDOWS, bool), {"answers": figure, "estimate": noise})
+    assert found["answers"]["alarmed"] > 1.1 and found["answers"]["limit"] == pytest.approx(0.05)
+    best = covariates.earned(backtest(covariates=found))
+    assert (best.name, best.words) == ("answers", "a shift of the answers")
+    assert of_model.value(Policy(), backtest(covariates=found), 1.0).prior.alarmed == best.alarmed
+    calm, same = past(told_by_answers=False)
+    nothing = covariates.measured(calm, np.zeros(WINDOWS, bool), {"answers": same})
+    assert nothing["answers"]["alarmed"] == pytest.approx(1.0, abs=0.1)
+
+
+def test_without_a_backtest_no_alarm_counts_and_one_of_before_knows_the_inputs():
+    """What is said of it is what is so."""
+    assert covariates.earned(None) is None
+    assert covariates.said(None) == "no backtest has shown that an alarm tells of a loss, so none counts"
+    none = backtest(covariates={})
+    assert covariates.earned(none) is None and "in the backtest none told of a loss" in covariates.said(none)
+    old = replace(none, staleness={**none.staleness, "alarmed": 1.5})
+    assert covariates.earned(old) == covariates.Covariate("inputs", 1.5)
+    assert "an alarm of the inputs alone counts: in the backtest versions lost 1.50 times as much" in covariates.said(
+        old
+    )
+
+
+def test_the_figures_of_a_window_are_those_beside_a_versions_first_one():
+    """The same answers come to nothing; others are apart, and surer ones lead to expect a better metric."""
+    rng = np.random.default_rng(0)
+    own, other = Answers(rng.uniform(0.3, 0.7, 6000)), Answers(rng.choice([0.02, 0.98], 6000))
+    kept = signals.kept_of(MODEL, own)
+    assert signals.figures(MODEL, own, kept) == {"answers": 0.0, "estimate": 0.0}
+    figures = signals.figures(MODEL, other, kept)
+    assert figures["answers"] > 0.5 and figures["estimate"] < -0.2
+    found = signals.matrix([(0, [0.0, 0.1]), (1, [0.0])], 2)
+    assert np.isnan(found[1, 0]) and found[0].tolist() == [0.0, 0.1]
+
+
+def test_a_regression_has_no_estimate_in_a_backtest():
+    """Its answers are numbers, which say nothing of their errors."""
+    training = {**CHURN["training"], "task": "regression"}
+    evaluation = {**CHURN["evaluation"], "metric": "rmse"}
+    model = Model.model_validate({**CHURN, "training": training, "evaluation": evaluation})
+    answers = Answers(np.arange(300.0))
+    figures = signals.figures(model, answers, signals.kept_of(model, answers))
+    assert np.isnan(figures["estimate"]) and figures["answers"] == 0.0
