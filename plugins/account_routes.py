@@ -1,6 +1,7 @@
 """The pages of a model, of what automation earned, and of single events, with their tables as files, and the script of their charts."""
 
 from download_routes import answer_of
+from page_routes import shown
 
 
 def add_to(page, login):
@@ -28,33 +29,17 @@ def add_to(page, login):
     def model(model: str):
         from pipeline.pages.model import model_page
 
-        return found(lambda context: model_page(context, model))
+        return shown(lambda context: model_page(context, model))
 
     @page.get("/roi", response_class=HTMLResponse, **behind_login)
     @page.get("/roi/{model}", response_class=HTMLResponse, **behind_login)
     def roi(model: str = ""):
         from pipeline.pages.roi import roi_page
 
-        return found(lambda context: roi_page(context, model))
+        return shown(lambda context: roi_page(context, model))
 
     @page.get("/events", response_class=HTMLResponse, **behind_login)
     def events(of: str = "", kind: str = "", model: str = ""):
         from pipeline.pages.events import events_page
 
-        return found(lambda context: events_page(context, of, kind, model))
-
-
-def found(page_of):
-    """The page; what it cannot show is said in its place."""
-    from html import escape
-
-    from fastapi.responses import HTMLResponse
-
-    from pipeline.context import Context
-    from pipeline.errors import PerennialError, SettingsError
-
-    try:
-        return page_of(Context.here())
-    except PerennialError as error:
-        status = 404 if isinstance(error, SettingsError) else 500
-        return HTMLResponse(escape(str(error)), status_code=status)
+        return shown(lambda context: events_page(context, of, kind, model))

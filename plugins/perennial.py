@@ -1,11 +1,10 @@
-"""The Airflow plugin: a listener that meters every task of our Dags, the page in the UI, the route for
+"""The Airflow plugin: a listener that meters every task of our Dags, the pages in the UI, the route for
 alerts, and one SQLite writer at a time."""
-
-from html import escape
 
 import account_routes
 import alert_webhook
 import download_routes
+import page_routes
 import rollout_routes
 from airflow.configuration import conf
 from airflow.listeners import hookimpl
@@ -65,93 +64,14 @@ class Meter:
 def create_page():
     """The page behind Airflow's own login, and the route for alerts, which has a token of its own."""
     from airflow.api_fastapi.core_api.security import get_user
-    from fastapi import Depends, FastAPI
-    from fastapi.responses import FileResponse, HTMLResponse
+    from fastapi import FastAPI
 
     page = FastAPI(title="Perennial")
+    # Those of files come before those of pages, which would take their ending for a part of a name.
     download_routes.add_to(page, get_user)
     rollout_routes.add_to(page, get_user)
-
-    @page.get("/", response_class=HTMLResponse, dependencies=[Depends(get_user)])
-    def overview():
-        from pipeline.context import Context
-        from pipeline.pages.overview import overview_page
-
-        return overview_page(Context.here())
-
-    @page.get("/reports/{model}/{name}", dependencies=[Depends(get_user)])
-    def report(model: str, name: str):
-        from pipeline.context import Context
-        from pipeline.pages.overview import report_file
-
-        file = report_file(Context.here(), model, name)
-        return FileResponse(file) if file else HTMLResponse("There is no such report.", status_code=404)
-
-    @page.get("/gates/{run:path}", response_class=HTMLResponse, dependencies=[Depends(get_user)])
-    def gates(run: str):
-        from pipeline.context import Context
-        from pipeline.pages.gates import gates_page
-
-        found = gates_page(Context.here(), run)
-        return found or HTMLResponse("No gates were checked in such a run.", status_code=404)
-
-    @page.get("/data/{version}", response_class=HTMLResponse, dependencies=[Depends(get_user)])
-    def data(version: str):
-        from pipeline.context import Context
-        from pipeline.errors import DataError
-        from pipeline.pages.data import data_page
-
-        try:
-            return data_page(Context.here(), version)
-        except DataError:
-            return HTMLResponse("There is no such data version.", status_code=404)
-
-    @page.get("/portfolio", response_class=HTMLResponse, dependencies=[Depends(get_user)])
-    def portfolio():
-        from pipeline.context import Context
-        from pipeline.pages.portfolio import portfolio_page
-
-        return portfolio_page(Context.here())
-
-    @page.get("/audit/{model}", response_class=HTMLResponse, dependencies=[Depends(get_user)])
-    def audit(model: str, kind: str = ""):
-        from pipeline.context import Context
-        from pipeline.errors import SettingsError
-        from pipeline.pages.audit import audit_page
-
-        try:
-            return audit_page(Context.here(), model, kind)
-        except SettingsError:
-            return HTMLResponse("There is no such model, or no such kind.", status_code=404)
-
-    @page.get("/card/{model}/{version}", response_class=HTMLResponse, dependencies=[Depends(get_user)])
-    def card(model: str, version: str):
-        from pipeline.context import Context
-        from pipeline.errors import RegistryError
-        from pipeline.runs.model_card.card import card, html
-
-        try:
-            return html(card(Context.here(), model, version))
-        except RegistryError as error:
-            return HTMLResponse(escape(str(error)), status_code=404)
-
-    @page.get("/receipts/{model}", response_class=HTMLResponse, dependencies=[Depends(get_user)])
-    def receipts(model: str):
-        from pipeline.context import Context
-        from pipeline.pages.receipts import receipts_page
-
-        return receipts_page(Context.here(), model)
-
-    @page.get("/backtest/{model}", response_class=HTMLResponse, dependencies=[Depends(get_user)])
-    def backtest(model: str, number: int = 0):
-        from pipeline.context import Context
-        from pipeline.pages.backtest import backtest_page
-
-        found = backtest_page(Context.here(), model, number)
-        how = f"There is no such backtest; perennial backtest {escape(model)} makes one."
-        return found or HTMLResponse(how, status_code=404)
-
     account_routes.add_to(page, get_user)
+    page_routes.add_to(page, get_user)
     alert_webhook.add_to(page)
     return page
 

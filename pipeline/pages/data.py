@@ -15,9 +15,9 @@ from pipeline.runs.provenance import trace
 from pipeline.workspaces import dvc_remote
 
 
-def data_page(context: Context, data: str) -> str:
+def data_page(context: Context, version: str) -> str:
     """The page as HTML. Raises DataError for a data version that no run has landed."""
-    return rendered(Path(__file__).with_name("data.html"), facts(context, data))
+    return rendered(Path(__file__).with_name("data.html"), facts(context, version))
 
 
 def table(context: Context, version: str) -> Table:

@@ -19,19 +19,15 @@ log = logging.getLogger(__name__)
 COLUMNS = ("gate", "verdict", "observed", "low", "high", "limit", "mode", "reason")
 
 
-def gates_page(context: Context, run: str) -> str | None:
-    """The page as HTML, from the ledger, with the picture that MLflow has; None for a run whose gates were not checked."""
+def gates_page(context: Context, run: str) -> str:
+    """The page as HTML, from the ledger, with the picture that MLflow has. Raises DataError for a run whose gates were not checked."""
     found = _checked(context, run)
-    if found is None:
-        return None
     return report.html(*found, moves=_moves(context, found[0], run), file=quote(run.rpartition("/")[2]))
 
 
 def table(context: Context, run: str) -> Table:
     """What each gate said, as a file; `low` to `high` is the interval of what was observed. Raises DataError for a run without gates."""
     found = _checked(context, run)
-    if found is None:
-        raise DataError(f"run {run}", "has no gates in the ledger", "`perennial costs` lists the runs")
     rows = [
         {
             "gate": verdict.gate,
@@ -48,11 +44,11 @@ def table(context: Context, run: str) -> Table:
     return Table(COLUMNS, rows)
 
 
-def _checked(context: Context, run: str) -> tuple[str, str, list[Verdict]] | None:
-    """(model, run, verdicts)"""
+def _checked(context: Context, run: str) -> tuple[str, str, list[Verdict]]:
+    """(model, run, verdicts). Raises DataError."""
     entries = context.ledger.events(GatesChecked, run=run)
     if not entries:
-        return None
+        raise DataError(f"run {run}", "has no gates in the ledger", "`perennial costs` lists the runs")
     return entries[-1].model, run, [Verdict.from_dict(values) for values in entries[-1].event.verdicts]
 
 

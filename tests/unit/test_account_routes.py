@@ -25,12 +25,16 @@ PATHS = (
     "events?of=1",
 )
 
+SHOWN = ("", "portfolio", "card/churn/1", "audit/churn", "receipts/churn")
+GONE = ("gates/x/y", "data/2", "backtest/churn?number=x", "audit/churn?kind=x")
+
 
 @pytest.fixture
 def client(project, ledger, monkeypatch):
     """The routes over a ledger in which `churn` went live; who sends no name has not logged in."""
     monkeypatch.syspath_prepend(str(ROOT / "plugins"))
     import account_routes
+    import page_routes
 
     environment = SimpleNamespace(project=project, home=project, params_read=None)
     monkeypatch.setattr(Context, "here", lambda: Context(environment, ledger))
@@ -42,12 +46,13 @@ def client(project, ledger, monkeypatch):
 
     app = FastAPI()
     account_routes.add_to(app, login)
+    page_routes.add_to(app, login)
     return TestClient(app)
 
 
 def test_nothing_is_told_without_a_login(client):
     """Pages, files and the script answer 401 to who has not logged in."""
-    assert {client.get(f"/{path}").status_code for path in PATHS} == {401}
+    assert {client.get(f"/{path}").status_code for path in (*PATHS, *SHOWN, *GONE)} == {401}
 
 
 def test_pages_and_their_files_are_told_apart_by_the_ending(client):
@@ -62,9 +67,9 @@ def test_pages_and_their_files_are_told_apart_by_the_ending(client):
 
 
 def test_what_cannot_be_shown_is_one_line(client, monkeypatch):
-    """An unknown model, part or kind is a 404 with its reason, escaped; a ledger that cannot be read is a 500 with its own."""
-    for path in ("model/<b>", "model/churn/secrets.csv", "roi/nobody", "events?kind=<b>"):
-        answer = client.get(f"/{path}", params={"name": "ann"} | ({"kind": "<b>"} if "?" in path else {}))
+    """An unknown model, part or kind is a 404 with its reason, escaped; a ledger that cannot be read is a 503 with its own."""
+    for path in ("model/<b>", "model/churn/secrets.csv", "roi/nobody", "events?kind=<b>", *GONE):
+        answer = client.get(f"/{path}{'&' if '?' in path else '?'}name=ann")
         assert answer.status_code == 404 and "<b>" not in answer.text and "\n" not in answer.text, path
 
     def torn(*_):
@@ -72,4 +77,4 @@ def test_what_cannot_be_shown_is_one_line(client, monkeypatch):
 
     monkeypatch.setattr("pipeline.pages.roi.roi_page", torn)
     answer = client.get("/roi", params={"name": "ann"})
-    assert (answer.status_code, answer.text) == (500, "ledger x: is torn; restore it")
+    assert (answer.status_code, answer.text) == (503, "ledger x: is torn; restore it")

@@ -17,7 +17,7 @@ import yaml
 from harness.project import CHURN, customers, write_params
 from pipeline.cli.main import main
 from pipeline.context import Context
-from pipeline.errors import PerennialError
+from pipeline.errors import DataError, PerennialError
 from pipeline.ledger.decision_events import Backtested
 from pipeline.ledger.store import Ledger
 from pipeline.pages.backtest import backtest_page
@@ -180,15 +180,17 @@ def test_the_command_says_what_it_recommends(project: Path, folder: Path, capfd)
 def _is_shown_from_the_ledger(context: Context, written: str) -> None:
     """The same pictures wherever the ledger is read; an older one by its number, and one without pictures says where they are."""
     (entry,) = context.ledger.events(Backtested, model="churn")
-    shown = backtest_page(context, "churn") or ""
+    shown = backtest_page(context, "churn")
     for picture in ("<rect", "<polyline", "<tr>"):
         assert shown.count(picture) == written.count(picture) > 0
     assert "receipts/churn" in shown and "?number=" not in shown
     context.ledger.append(entry.event, "churn")
-    assert "on the machine that computed it" in (backtest_page(context, "churn") or "")
-    older = backtest_page(context, "churn", entry.seq) or ""
+    assert "on the machine that computed it" in backtest_page(context, "churn")
+    older = backtest_page(context, "churn", entry.seq)
     assert older.count("<rect") == written.count("<rect") and older.count("?number=") == 2
-    assert backtest_page(context, "churn", 10**6) is None and backtest_page(context, "other") is None
+    for model, number in (("churn", 10**6), ("other", 0)):
+        with pytest.raises(DataError, match=f"model {model}: has no such backtest"):
+            backtest_page(context, model, number)
 
 
 def test_training_windows_are_compared_on_the_same_rows(project: Path, folder: Path, capfd) -> None:

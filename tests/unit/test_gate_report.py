@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.errors import RegistryError
+from pipeline.errors import DataError, RegistryError
 from pipeline.gates import calibration, report
 from pipeline.gates.base import Table, Verdict
 from pipeline.ledger.events import GatesChecked
@@ -62,7 +62,8 @@ def test_the_page_of_a_run_is_from_the_ledger(ledger, monkeypatch):
     here = SimpleNamespace(ledger=ledger, registry=None)
     page = gates_page(here, RUN)
     assert "Gates of churn" in page and "the same columns" in page and "of a check before" not in page
-    assert gates_page(here, "another") is None
+    with pytest.raises(DataError, match="run another: has no gates in the ledger"):
+        gates_page(here, "another")
 
 
 def test_the_page_has_what_moves_the_predictions(ledger, monkeypatch):

@@ -1,0 +1,70 @@
+"""The pages that only show: each is a function of a module of pipeline.pages, which is imported when the page is first asked for."""
+
+from importlib import import_module
+
+# By address: the module of pipeline.pages, with its function `MODULE_page`.
+PAGES = {
+    "/": "overview",
+    "/portfolio": "portfolio",
+    "/gates/{run:path}": "gates",
+    "/data/{version}": "data",
+    "/audit/{model}": "audit",
+    "/card/{model}/{version}": "card",
+    "/receipts/{model}": "receipts",
+    "/backtest/{model}": "backtest",
+}
+# What a page takes behind the question mark of its address, with its default.
+ASKED = {"audit": {"kind": ""}, "backtest": {"number": 0}}
+
+
+def add_to(page, login):
+    """Adds the routes to a FastAPI app; `login` gives the user."""
+    from fastapi import Depends
+    from fastapi.responses import FileResponse, HTMLResponse
+
+    for path, name in PAGES.items():
+        page.get(path, response_class=HTMLResponse, dependencies=[Depends(login)], response_model=None)(answer_of(name))
+
+    @page.get("/reports/{model}/{name}", dependencies=[Depends(login)], response_model=None)
+    def report(model: str, name: str):
+        from pipeline.context import Context
+        from pipeline.pages.overview import report_file
+
+        file = report_file(Context.here(), model, name)
+        return FileResponse(file) if file else HTMLResponse("There is no such report.", status_code=404)
+
+
+def answer_of(name):
+    from fastapi import Request
+
+    def answer(request: Request):
+        asked = dict(request.path_params)
+        for key, default in ASKED.get(name, {}).items():
+            given = request.query_params.get(key, "")
+            # A number that is none is no number that anything has.
+            asked[key] = given if isinstance(default, str) else int(given) if given.isdecimal() else default
+        return shown(lambda context: page_of(name)(context, **asked))
+
+    return answer
+
+
+def page_of(name):
+    return getattr(import_module(f"pipeline.pages.{name}"), f"{name}_page")
+
+
+def shown(make):
+    """The page that `make` gives of a context; what it cannot show is said in its place."""
+    from html import escape
+
+    from fastapi.responses import HTMLResponse
+
+    from pipeline.context import Context
+    from pipeline.errors import LedgerError, PerennialError, RegistryAwayError
+
+    try:
+        found = make(Context.here())
+    except (LedgerError, RegistryAwayError) as error:
+        return HTMLResponse(escape(str(error)), status_code=503)
+    except PerennialError as error:
+        return HTMLResponse(escape(str(error)), status_code=404)
+    return HTMLResponse(found)
