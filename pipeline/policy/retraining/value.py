@@ -2,9 +2,10 @@
 best past version again.
 
 Two views of the same sum are weighed together, in the cost's unit. By the curve: age * g(age) - sum of g(a) for a < age (staleness.py), which
-reaches the cost where renewal reward says that a retrain is due. By the live loss: how much more the version has lost, summed, than in its
-own first windows, cut at zero. Stopping to rent when the rent paid reaches the price is at most twice the best in hindsight (ski rental,
-Karlin, Manasse, Rudolph and Sleator 1988); where g is a line both views are the same. Without labels the curve stands alone.
+reaches the cost where renewal reward says that a retrain is due. By the live loss: how much more was lost than in the first windows after the
+retrain, cut at zero as it is summed (CUSUM: Page, Continuous inspection schemes, 1954). Stopping to rent when the rent paid reaches the price
+is at most twice the best in hindsight (ski rental, Karlin, Manasse, Rudolph and Sleator 1988); where g is a line both views are the same.
+Without labels the curve stands alone.
 
 What was lost says that a retrain would have paid. That it will is another question: where it cannot save its cost within so many windows, or
 a version that is kept would save as much for nothing, it waits or goes back.
@@ -34,7 +35,8 @@ def horizon_of(window_days: float) -> int:
 
 @dataclass(frozen=True)
 class _Lost:
-    """By the live loss since the last retrain: the `total` above its first windows, the mean `excess` a window after these, and its `error`."""
+    """By the live loss since the last retrain: the `total` above its first windows, by Page's cumulative sum, the mean `excess` a window after
+    these, and its `error`."""
 
     total: float
     excess: float
@@ -99,7 +101,9 @@ class Value:
         # Neighbouring windows differ by noise alone, whatever the trend.
         noise = math.sqrt(float((np.diff(spell.losses) ** 2).mean()) / 2)
         error = noise * math.sqrt(1 / len(after) + 1 / self.first)
-        total = max(0.0, float((spell.weights * above).sum()))
+        # Cut at zero as it is summed: what was gained before is not set against what is lost now.
+        sums = np.cumsum(spell.weights * above)
+        total = float(sums[-1] - min(0.0, sums.min()))
         return _Lost(total, float(above[self.first :].mean()), error, len(spell.losses))
 
     def _alarmed(self, known: Known, curve: Staleness) -> float:
