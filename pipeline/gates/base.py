@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.gates.judged_champion import Compared, JudgedChampion
 from pipeline.settings.gates import Mode
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class PackagedModel(ValidatedData):
     are the package's.
 
     `reference` is the sample of the rows that were learnt from, `package_bytes` the size of the package, and `root` the folder of the
-    run's own files. `live` has what is known of the version that is live beside its package; None without one.
+    run's own files. `judged_champion` is the champion as its own run judged it, where that was kept. `live` has what is known of the version that is live beside its package; None without one.
     """
 
     evaluation: Evaluation
@@ -128,6 +129,16 @@ class PackagedModel(ValidatedData):
     live: LiveFacts | None = None
     served: pd.DataFrame | None = None
     known: Mapping[str, frozenset[str]] | None = None
+    judged_champion: JudgedChampion | None = None
+
+    @property
+    def compared(self) -> Compared:
+        """The champion by which a challenger is compared on held-out rows; there must be one."""
+        assert self.champion is not None
+        if self.judged_champion is not None:
+            judged = replace(self.judged_champion, doubles=self.champion.reader.schema.doubles)
+            return Compared(judged, judged.trained_to, True)
+        return Compared(self.champion, self.champion_trained_to, False)
 
     @cached_property
     def champion_prediction(self) -> np.ndarray | None:

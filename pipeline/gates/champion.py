@@ -1,6 +1,6 @@
 """Is the new model not worse than the champion, on the same rows, which neither was trained on?
 
-The champion answers through its own package, as it does live. The verdict is a paired test of non-inferiority. Its figure is by how
+The champion answers as its run judged it, before its refit, as the candidate does (judged_champion); an older one through its package. The verdict is a paired test of non-inferiority. Its figure is by how
 much the candidate is better; its interval comes from `measured_rows`. `gates.champion_tolerance` is the loss that is accepted.
 
 - It fails when the candidate is worse by more than the tolerance, and the whole interval is below 0. So a model exactly as good as the
@@ -73,14 +73,15 @@ def _compared(packaged: PackagedModel, rows: pd.DataFrame) -> Verdict:
     tolerance, metric = model.gates.champion_tolerance, model.evaluation.metric
     measured = Measured.of(model, rows)
     candidate = Answers.of(rows, packaged.package.classes)
-    champion = Answers(packaged.champion.predict_frame(rows), packaged.champion.classes)
+    champion = Answers(packaged.compared.predict_frame(rows), packaged.compared.classes)
     scores = measured.score(candidate), measured.score(champion)
     by = measured.gain(candidate, champion, _unit(packaged), packaged.evaluation.trained_rows)
     on = f"the same {len(rows):,} rows, which neither was trained on"
     if not math.isfinite(scores[1]):
         return _none(packaged, f"{on}, do not tell the {metric} of version {version}")
+    judged = " as it was judged" if packaged.compared.judged else ""
     told = (
-        f"{metric} {shown(metric, scores[0])} against {shown(metric, scores[1])} for version {version} on {on}: "
+        f"{metric} {shown(metric, scores[0])} against {shown(metric, scores[1])} for version {version}{judged} on {on}: "
         f"{_shown(metric, by)}; {_allowed(metric, tolerance)}"
     )
     if by.interval is None:

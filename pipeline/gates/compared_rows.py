@@ -73,7 +73,7 @@ def champion_answers(packaged: PackagedModel) -> Answers | None:
         like = own.get(column.name, column)
         if column.name not in packaged.held_out.columns or _held_as(column.kind) != _held_as(like.kind):
             return None
-    return Answers(champion.predict_frame(packaged.held_out), champion.classes)
+    return Answers(packaged.compared.predict_frame(packaged.held_out), packaged.compared.classes)
 
 
 def _held_as(kind: str) -> str:

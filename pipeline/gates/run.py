@@ -41,6 +41,7 @@ from pipeline.gates import (
     unknown_ranges,
 )
 from pipeline.gates.base import LiveFacts, PackagedModel, ValidatedData, Verdict
+from pipeline.gates.judged_champion import JudgedChampion
 from pipeline.gates.packaged import packaged_model
 from pipeline.settings.models import Model
 from pipeline.workspaces.dvc_graph import Artifacts, read_json
@@ -86,6 +87,7 @@ def verdicts(
     accept_schema_change: bool = False,
     champion_trained_to: str | None = None,
     live: LiveFacts | None = None,
+    judged_champion: JudgedChampion | None = None,
 ) -> list[Verdict]:
     """The verdicts of all gates on the packaged model that are not off, those on its data first; the arguments are those of
     `packaged_model`."""
@@ -95,6 +97,7 @@ def verdicts(
         "champion_trained_to": champion_trained_to,
     }
     packaged = packaged_model(model, files, champion_package, champion_version, **asked, live=live)
+    packaged = replace(packaged, judged_champion=judged_champion)
     ours = [gate(packaged) for gate in (*DATA_GATES, *MODEL_GATES) if not _is_off(model, name_of(gate))]
     own_gates = own.verdicts(model, files, champion_package, champion_version, **asked)
     return _in_their_modes(model, [*ours, *own_gates])

@@ -1,6 +1,6 @@
 """The held-out rows that the champion was not trained on either.
 
-A package says up to which event time its rows went, `trained_to` in its manifest; of an older package MLflow's record of its run says
+Of a champion as it was judged (judged_champion) these are mostly all. A package says up to which event time its rows went, `trained_to` in its manifest; of an older package MLflow's record of its run says
 it. The candidate was trained on no held-out row. So after `evaluation.holdout_days` was raised, or for a champion that was fitted again
 on all rows, the two are compared on the newest of the held-out rows alone.
 """
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 def unseen_rows(packaged: PackagedModel) -> pd.DataFrame | None:
     """The held-out rows whose event time is not before the champion's `trained_to`; None where nobody knows that time."""
-    if packaged.champion_trained_to is None:
+    trained_to = packaged.compared.trained_to
+    if trained_to is None:
         return None
     held_out = packaged.held_out
-    return held_out[held_out[packaged.model.source.event_time] >= packaged.champion_trained_to]
+    return held_out[held_out[packaged.model.source.event_time] >= trained_to]
 
 
 def too_few(packaged: PackagedModel, rows: pd.DataFrame | None) -> str:
@@ -36,7 +37,7 @@ def too_few(packaged: PackagedModel, rows: pd.DataFrame | None) -> str:
     if count >= limit:
         return ""
     return (
-        f"version {version} was trained on rows up to {packaged.champion_trained_to:%Y-%m-%d %H:%M} UTC, and {count:,} of the "
+        f"version {version} was trained on rows up to {packaged.compared.trained_to:%Y-%m-%d %H:%M} UTC, and {count:,} of the "
         f"{len(packaged.held_out):,} held-out rows are newer, at least {limit:,} required (evaluation.min_holdout_rows); a run of a "
         "later as-of has more of them"
     )

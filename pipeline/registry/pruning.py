@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import RegistryError
+from pipeline.registry import judged
 from pipeline.registry.lookups import model_version
 from pipeline.registry.packages import PACKAGE
 from pipeline.registry.records import PRUNED_TAG
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 # Of a run's artifacts. What `reproduce` and `trace` read of it stays: it is some kilobytes.
-LARGE = (PACKAGE, REFERENCE, "quarantine.parquet")
+LARGE = (PACKAGE, REFERENCE, judged.FOLDER, "quarantine.parquet")
 
 
 def named_versions(registry: Registry, name: str) -> dict[str, str]:

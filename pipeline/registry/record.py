@@ -17,7 +17,7 @@ from pipeline.errors import GateError
 from pipeline.gates import bill_of_materials, report
 from pipeline.gates.base import Verdict
 from pipeline.gates.serving_packages import base_image, serving_packages
-from pipeline.registry import logged_model
+from pipeline.registry import judged, logged_model
 from pipeline.registry.card_records import RELIABILITY_PICTURE, SHAP_PICTURE
 from pipeline.registry.packages import package_digest
 from pipeline.registry.versions import (
@@ -176,6 +176,8 @@ def create_version(
             mlflow.log_artifacts(str(workspace.files.package), "package")
             mlflow.log_artifact(str(workspace.files.reference))
             logged = logged_model.log(workspace, model)
+            if origin == RETRAIN:
+                tags |= judged.log_judged(workspace.files)
         tags[PACKAGE_TAG] = package_digest(workspace.files.package)
         tags[REFERENCE_TAG] = signing.digest(workspace.files.reference)
         if origin == RETRAIN:

@@ -77,7 +77,7 @@ def approve(context: Context, run: str, name: str, version: str, person: Person,
     named = context.params.model(name).approval_by
     if named and person.name not in named:
         raise RolloutError(
-            subject, f"was answered by {person.name}, {not_named(name, named)}", "let one of them decide"
+            subject, f"may not be approved by {person.name}, {not_named(name, named)}", "let one of them decide"
         )
     asked_by = asker(context.ledger, name, version)
     if person.known and person.name == asked_by:

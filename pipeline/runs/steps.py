@@ -143,6 +143,7 @@ def check_gates(context: Context, folder: str, backfill: bool = False, accept_sc
     """
     from pipeline.gates import run as gates
     from pipeline.registry import record
+    from pipeline.registry.judged import judged_champion
     from pipeline.runs.model_card import keep
 
     opened = workspace_transfer.current_workspace(context, folder)
@@ -152,7 +153,10 @@ def check_gates(context: Context, folder: str, backfill: bool = False, accept_sc
     package = context.registry.package_folder(opened.model, live.version, live.digest) if live else None
     trained_to = _trained_to(context, opened.model, live.version, package) if live and package else None
     known = live_facts.live_facts(context, opened.model, model, live) if live else None
-    verdicts = gates.verdicts(model, opened.files, package, champion, backfill, accept_schema_change, trained_to, known)
+    judged = judged_champion(context.registry, opened.model, live.version, live.digest) if live else None
+    verdicts = gates.verdicts(
+        model, opened.files, package, champion, backfill, accept_schema_change, trained_to, known, judged
+    )
     _record_verdicts(context, opened, verdicts)
     # Also of a version that is stopped: the picture shows what it leans on.
     explained = keep.explained(opened.model, model, opened.files)

@@ -191,7 +191,7 @@ def test_only_people_who_are_named_may_approve(version):
     change_params(version.context.project, "models.churn.approval_by", ["bob", "cid"])
     version.context = replace(Context.here(), asked_by="ann")
     with pytest.raises(
-        PerennialError, match=r"was answered by eve, who is not in models.churn.approval_by \(bob, cid\)"
+        PerennialError, match=r"may not be approved by eve, who is not in models.churn.approval_by \(bob, cid\)"
     ):
         version.approve("eve")
     version.approve("bob")

@@ -13,10 +13,12 @@ import pytest
 
 from harness.model_pairs import World
 from harness.project import CHURN, churn_rows
-from pipeline.gates import champion, naive_baseline, resampled, run, time_blocks
+from pipeline.gates import champion, naive_baseline, resampled, run, slices, time_blocks
 from pipeline.gates.base import PackagedModel
+from pipeline.gates.judged_champion import JudgedChampion
 from pipeline.gates.naive_guesses import naive_guesses
 from pipeline.gates.packaged import packaged_model
+from pipeline.settings.model_gates import Slices
 from pipeline.settings.models import Model
 from pipeline.training import evaluate, fit, package, skops_file
 from pipeline.training.tasks import TASKS, Answers
@@ -107,6 +109,22 @@ def test_a_champion_that_had_seen_the_rows_is_compared_on_the_others_alone(sound
     assert "0 of the 420 held-out rows are newer, at least 50 required (evaluation.min_holdout_rows)" in none.reason
     unknown = said(None)
     assert unknown.word == "no verdict" and "neither its package nor MLflow says" in unknown.reason
+
+
+def test_a_champion_is_compared_as_it_was_judged(sound):
+    """Its package has learnt from the newest rows, as the candidate's will: both are compared before that, on all rows that neither knew."""
+    package_knows_all = {"champion_trained_to": datetime(2024, 3, 1, tzinfo=UTC)}
+    packaged = replace(packaged_model(CHURN_MODEL, sound, sound.package, "7"), **package_knows_all)
+    assert champion.verdict(packaged).word == "no verdict"
+    judged = replace(packaged, judged_champion=JudgedChampion(skops_file.load(sound.model), CHURN_MODEL))
+    said = champion.verdict(judged)
+    assert (said.word, said.observed) == ("passed", 0.0), "they are one model"
+    assert "for version 7 as it was judged on the same 420 rows" in said.reason
+    named = CHURN_MODEL.model_copy(
+        update={"gates": CHURN_MODEL.gates.model_copy(update={"slices": Slices(columns=("plan",), min_rows=50)})}
+    )
+    assert "beside version 7" in slices.verdict(replace(judged, model=named)).reason
+    assert "beside the naive guess" in slices.verdict(replace(packaged, model=named)).reason
 
 
 def test_mlflow_says_for_an_older_package_up_to_when_it_was_trained(sound, tmp_path):
