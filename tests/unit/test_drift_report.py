@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from harness.project import change_params
 from pipeline.ledger.events import DriftChecked
 from pipeline.pages.overview import report_file
 from tests.support.monitored import Monitored, at
@@ -36,3 +37,15 @@ def test_an_alarm_has_evidently_beside_ours_and_a_look_without_rows_has_no_page(
     theirs = report_file(model.context, "churn", name)
     assert theirs.stat().st_size > 100_000 and "Evidently: PSI" in alarm.report.read_text()
     assert model.check(at(28)).report is None
+
+
+def test_slices_are_counted_in_the_log_and_told(model):
+    """Of a version from before the setting by its sample: each has its verdict in the event and on the page."""
+    change_params(model.project, "models.churn.monitor.slices", ["plan"])
+    check = model.check(at(3))
+    told = {of["slice"]: of for of in model.ledger.events(DriftChecked)[-1].event.slices}
+    assert (told["plan is plus"]["rows_now"], told["plan is plus"]["verdict"]) == (check.drift.rows_now, "moved")
+    assert (told["plan is basic"]["rows_now"], told["plan is basic"]["verdict"]) == (0, "no verdict")
+    assert '<h2 id="slices">' in check.report.read_text()
+    # All of it moved in all rows, so that no slice is named.
+    assert {*check.drift.as_dict()["moved"]} == {"spend", "calls", "plan"}
