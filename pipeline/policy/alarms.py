@@ -44,6 +44,8 @@ class Look:
     moved: Mapping[str, Shape]
     worse: bool | None
     champion: Learnt
+    # Of what moved in a slice alone: its feature.
+    base: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def raised(self) -> list[str]:
@@ -93,7 +95,8 @@ def _new(alarm: Alarm, look: Look) -> list[str]:
     Answers that get worse while features go on changed are what the alarm was about, unless the live version, which was trained since,
     had answered rightly before.
     """
-    found = [name for name in look.moved if name not in alarm.features]
+    # What is left of a change in one slice is the same change.
+    found = [name for name in look.moved if not {name, look.base.get(name, name)} & {*alarm.features}]
     found += [n for n, shape in look.moved.items() if n in alarm.shapes and not alike(shape, alarm.shapes[n])]
     if look.worse and QUALITY not in alarm.features and alarm.fine == look.champion.version:
         found.append(QUALITY)

@@ -127,6 +127,24 @@ def test_class_names_are_in_the_answers_of_both_protocols(python, context, tmp_p
         assert {k: v for k, v in from_slot.items() if k != "id"} == {k: v for k, v in said[path].items() if k != "id"}
 
 
+def test_weighed_words_are_answered_as_in_the_slots_code(python, context, tmp_path):
+    """A linear model with `training.word_weights: tf_idf` learns its weights in its package, and the edge needs no text library for them."""
+    words = {"text": ["note"], "words": 32, "word_weights": "tf_idf"}
+    model = model_of(estimator="linear", options={}, **words)
+    (tmp_path / "made").mkdir()
+    rows = rows_of(model)
+    notes = rows["kind"].map({"low": "few calls", "mid": "some calls, and more", "high": "calls all day"})
+    built(tmp_path / "made", model, rows.assign(note=notes.where(rows.index % 9 > 0, None)))
+    context.registry.package = tmp_path / "made" / "package"
+    edge_export.export(context, "churn", "", tmp_path / "edge")
+    slot = TestClient(App(Runtime.load(context.registry.package), None, Identity("churn", "3", "blue"), Settings()))
+    records = [{**GOOD, "note": note} for note in ("few calls", "calls all day, ALL day", "", None, "new words")]
+    code = f"import json, serve; print(json.dumps(serve.load().predict({records!r})))"
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path / "edge")
+    said = slot.post("/invocations", json={"dataframe_records": records}).json()["predictions"]
+    assert json.loads(done.stdout) == said and len({json.dumps(each) for each in said}) > 2
+
+
 def test_a_changed_byte_is_refused_by_its_name(python, folder):
     """A file of the package or of the code in which one byte differs, or one more file, is named, and nothing is served."""
     version = folder / (folder / "current").readlink()

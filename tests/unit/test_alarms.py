@@ -53,6 +53,16 @@ def over(*looks):
     return alarms
 
 
+def test_what_is_left_of_a_change_in_a_slice_is_the_same_change():
+    """A feature that moved everywhere, and later in one slice alone, goes on; one that begins in a slice and spreads is a new alarm."""
+    in_slice = "spend where plan is gold"
+    sliced = replace(look(1, **{in_slice: UP}), base={in_slice: "spend"})
+    first, left, again = over(look(0, spend=UP), sliced, look(2, spend=UP))
+    assert first.since == left.since == again.since
+    alone, spread = over(sliced, look(2, spend=UP))
+    assert alone.features == {in_slice: alone.since} and spread.since > alone.since
+
+
 def test_an_alarm_begins_goes_on_and_ends_with_a_quiet_look():
     """Its start and its features stay; a look without a verdict neither ends it nor raises one; the next alarm is a new one."""
     first, second, unknown, ended, again = over(
