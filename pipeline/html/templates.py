@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -14,11 +15,17 @@ LAYOUTS = Path(__file__).parent
 
 def rendered(template: Path, facts: dict[str, Any], filters: Mapping[str, Callable[[Any], Any]] | None = None) -> str:
     """The template filled with `facts`, as HTML. Raises jinja2.UndefinedError for a missing fact."""
+    return _compiled(template, tuple((filters or {}).items())).render(facts)
+
+
+@functools.cache
+def _compiled(template: Path, filters: tuple[tuple[str, Callable[[Any], Any]], ...]) -> jinja2.Template:
+    """To read a large template takes longer than to fill it."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([template.parent, LAYOUTS]), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters |= {"moment": moment, **(filters or {})}
-    return environment.get_template(template.name).render(facts)
+    environment.filters |= {"moment": moment, **dict(filters)}
+    return environment.get_template(template.name)
 
 
 def moment(text: str | None) -> str:

@@ -217,9 +217,10 @@ class Ledger:
             rows = connection.execute(sa.select(EVENTS).where(EVENTS.c.seq.in_(wanted)).order_by(EVENTS.c.seq)).all()
         return [Entry(r.seq, r.at, r.model, r.run, r.step, r.kind, r.body, r.hash) for r in rows]
 
-    def latest(self, *kinds: type[E], count: int) -> list[Entry[E]]:
-        """The last `count` events of these kinds, whichever model they are of, in the order of their numbers."""
+    def latest(self, *kinds: type[E], count: int, model: str = "") -> list[Entry[E]]:
+        """The last `count` events of these kinds, of the model or of all together, in the order of their numbers."""
         query = sa.select(EVENTS).where(EVENTS.c.kind.in_([kind.KIND for kind in kinds]))
+        query = query.where(EVENTS.c.model == model) if model else query
         with self._reported(), self._connected() as connection:
             rows = connection.execute(query.order_by(EVENTS.c.seq.desc()).limit(count)).all()
         return [Entry(r.seq, r.at, r.model, r.run, r.step, r.kind, r.body, r.hash) for r in reversed(rows)]
