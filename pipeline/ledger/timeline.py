@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline.ledger.events import timeline_kinds
+from pipeline.ledger.events import Event, timeline_kinds
 from pipeline.ledger.package_of_version import PackageOfVersion
 from pipeline.ledger.rollout_events import MOVES, Move, RolledBack, Undeployed
 from pipeline.ledger.store import Entry, Ledger
@@ -63,13 +63,19 @@ class LivePeriod:
         return {"from": self.start, "until": self.end}
 
 
-def timeline(ledger: Ledger, model: str, until: str = "") -> list[TimelineEvent]:
-    """The model's events that have a sentence, in the order in which they happened."""
+def timeline(ledger: Ledger, model: str, until: str = "", last: int = 0) -> list[TimelineEvent]:
+    """The model's events that have a sentence, in the order in which they happened; with `last` only so many of the newest."""
     set_back = {step.seq: step.earlier for step in ledger.clock_steps()}
     return [
         TimelineEvent(entry.at, entry.kind, entry.run, entry.event.sentence(), entry.body, set_back.get(entry.seq, ""))
-        for entry in ledger.events(*timeline_kinds(), model=model, until=until)
+        for entry in _told(ledger, model, until, last)
     ]
+
+
+def _told(ledger: Ledger, model: str, until: str, last: int) -> list[Entry[Event]]:
+    if last and not until:
+        return ledger.latest(*timeline_kinds(), model=model, count=last)
+    return ledger.events(*timeline_kinds(), model=model, until=until)[-last:]
 
 
 def live_at(ledger: Ledger, model: str, until: str = "") -> LiveVersion | None:
