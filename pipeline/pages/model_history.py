@@ -5,12 +5,14 @@ Each kind is read by the ledger's index and bounded, so that a model of many yea
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.accounts.closed_months import bill_so_far
 from pipeline.accounts.money import as_float
-from pipeline.accounts.statement import Terms, statement
+from pipeline.accounts.statement import Terms
 from pipeline.context import Context
 from pipeline.errors import SettingsError
 from pipeline.ledger.events import DriftChecked, Event, GatesChecked, RunOpened, RunSettled, VersionRegistered
@@ -67,9 +69,7 @@ class History:
 def history(context: Context, model: str) -> History:
     """The history of a model. Raises SettingsError for one that neither params.yaml nor the ledger has."""
     with context.ledger.reading():
-        known = {*context.params.models, *context.params.broken}
-        if model not in known and not has_events(context.ledger, model):
-            raise SettingsError(f"model {model}", "is not known", "`perennial status` lists the models")
+        must_be_known(context, model)
         read: dict[type[Event], Newest[Any]] = {
             kind: newest_of(context.ledger, kind, model, count) for kind, count in COUNTS.items()
         }
@@ -85,6 +85,19 @@ def history(context: Context, model: str) -> History:
         fault,
         [f"{found.older:,} {WORDS[kind]} before {found.begins[:10]}" for kind, found in read.items() if found.older],
     )
+
+
+def must_be_known(context: Context, model: str) -> None:
+    """Raises SettingsError for a model that neither params.yaml nor the ledger has."""
+    settings = context.params
+    if model not in settings.models and model not in settings.broken and not has_events(context.ledger, model):
+        raise SettingsError(f"model {model}", "is not known", "`perennial status` lists the models")
+
+
+def settings_digest(context: Context) -> str:
+    """Names the settings that are read now."""
+    file = context.project / "params.yaml"
+    return hashlib.sha256(file.read_bytes() if file.is_file() else b"").hexdigest()
 
 
 def _moves(read: Sequence[Newest[Any]]) -> list[Entry[Any]]:
@@ -227,7 +240,7 @@ def _costs(context: Context, model: str) -> tuple[list[dict[str, Any]], str, str
         terms = Terms.of(context.params)
     except SettingsError as error:
         return [], "", str(error)
-    bill = statement(context.ledger, terms, model=model)
+    bill = bill_so_far(context.ledger, terms, settings_digest(context), model=model, by_month=True)
     known: dict[str, str] = {}
     for line in bill.lines:
         known[line.month] = "guess" if "guess" in (line.known, known.get(line.month)) else line.known
