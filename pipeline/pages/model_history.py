@@ -21,7 +21,7 @@ from pipeline.ledger.rollout_events import MOVES, RolledBack, RolloutFailed, Slo
 from pipeline.ledger.slo_events import BudgetBurning, BudgetSpent
 from pipeline.ledger.store import Entry
 
-VERSIONS, LOOKS, HAPPENED = 200, 400, 200
+VERSIONS, LOOKS, HAPPENED = 200, 300, 200
 # What the page calls the events of a kind that it leaves out.
 WORDS: Mapping[type[Event], str] = {
     VersionRegistered: "versions",

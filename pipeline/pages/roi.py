@@ -20,6 +20,7 @@ from pipeline.ledger.events import DataLanded, StepEnded, VersionRegistered
 from pipeline.ledger.rollout_events import SlotStarted
 from pipeline.pages import charts
 from pipeline.pages.downloads import Table
+from pipeline.pages.kept_settings import with_kept_settings
 from pipeline.pages.model_history import must_be_known, settings_digest
 
 COLUMNS = ("group", "name", "low", "mid", "high", "unit", "known", "how", "events", "more_events")
@@ -50,6 +51,7 @@ def table(context: Context, model: str = "") -> Table:
 
 
 def _earned(context: Context, model: str) -> Roi:
+    context = with_kept_settings(context)
     if model:
         must_be_known(context, model)
     terms, baseline = Terms.of(context.params), context.params.baseline
@@ -66,6 +68,7 @@ def facts(earned: Roi) -> dict[str, Any]:
         groups.setdefault(line["group"], []).append(line)
     return {
         "model": earned.model,
+        "until": earned.bill.until,
         "groups": groups,
         "currency": told["currency"],
         "break_even": told["break_even"],

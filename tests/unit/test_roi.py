@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from pipeline.accounts import closed_months
@@ -131,7 +133,8 @@ def test_a_month_that_is_over_is_read_anew_when_something_came_late_or_the_ledge
     tmp_path, monkeypatch
 ):
     """An event of an earlier month, a ledger that was restored, and other settings each give their own sum."""
-    monkeypatch.setattr(closed_months, "now", lambda: "2026-03-11T00:00:00.000Z")
+    minutes = itertools.count()
+    monkeypatch.setattr(closed_months, "now", lambda: f"2026-03-11T00:{next(minutes):02d}:00.000Z")
     ledger = Ledger(f"sqlite:///{tmp_path / 'l.db'}")
 
     def bill(settings: str = "s") -> float:
@@ -150,3 +153,18 @@ def test_a_month_that_is_over_is_read_anew_when_something_came_late_or_the_ledge
     step("2026-02-03")
     step("2026-03-01")
     assert bill() == 3
+    step("2026-03-02")
+    assert bill() == 4
+
+
+def test_a_bill_is_shown_again_for_some_seconds_and_says_as_of_when(tmp_path, monkeypatch):
+    """Within twenty seconds a page shows the bill that is there, with its time; after them what came since counts."""
+    ledger = Ledger(f"sqlite:///{tmp_path / 'l.db'}")
+    seen = []
+    for second in ("00", "19", "20"):
+        monkeypatch.setattr(closed_months, "now", lambda at=second: f"2026-03-11T00:00:{at}.000Z")
+        bill = closed_months.bill_so_far(ledger, Terms(PRICES), "s")
+        seen.append((bill.until[17:19], as_float(bill.total)))
+        step = StepEnded(state="success", wall_s=1, cpu_s=1, peak_mb=0)
+        ledger.append(step, "m", "r", "train", at=f"2026-03-11T00:00:{second}.000Z")
+    assert seen == [("00", 0), ("00", 0), ("20", 2)]
