@@ -3,6 +3,9 @@
 # Each is a module of pipeline.pages with a function `table`.
 PAGES = {
     "portfolio": "/portfolio",
+    "deployments": "/deployments",
+    "runs": "/runs",
+    "rollout": "/rollout",
     "audit": "/audit/{model}",
     "receipts": "/receipts/{model}",
     "gates": "/gates/{run:path}",

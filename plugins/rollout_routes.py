@@ -25,13 +25,6 @@ def add_to(page, login, may=None, start=None):
 
         return rollouts_page(Context.here())
 
-    @page.get("/rollout.json", dependencies=[Depends(login)])
-    def rollouts_as_json():
-        from pipeline.context import Context
-        from pipeline.pages.rollout import rollouts
-
-        return rollouts(Context.here())
-
     @page.get("/rollout/{model}", response_class=HTMLResponse)
     def rollout(model: str, user: Annotated[object, Depends(login)]):
         from pipeline.context import Context

@@ -9,16 +9,18 @@ that was killed has no end and no measure: it counts as much as that step of tha
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
-from pipeline.accounts.lines import ENERGY, FAILED, KILLED, STEPS, Line, iso, ms_of, total
+from pipeline.accounts.lines import ENERGY, FAILED, KILLED, STEPS, Line, iso, ms_of
 from pipeline.accounts.money import whole
-from pipeline.ledger.columns import MONTH, number, text
+from pipeline.ledger import rollup_parts
+from pipeline.ledger.columns import CPU_PARTS, ENERGY_PARTS, MEMORY_PARTS, MONTH, usage
 from pipeline.ledger.events import RunSettled, StepEnded, StepStarted
+from pipeline.ledger.rollups import rolled_up
 from pipeline.ledger.store import EVENTS, Ledger
 from pipeline.settings.accounts import Prices
 
@@ -27,9 +29,28 @@ STILL_RUNNING = timedelta(hours=48)
 
 
 def compute_lines(
-    ledger: Ledger, prices: Prices, *, model: str = "", runs: Collection[str] | None = None
+    ledger: Ledger, prices: Prices, *, model: str = "", runs: Collection[str] | None = None, month: str = ""
 ) -> list[Line]:
-    """A line for each model, month, step and outcome; with `runs` only of these, and for each run."""
+    """A line for each model, month, step and outcome, of `month` alone or of all; with `runs` only of these, and for each run."""
+    if runs is not None:
+        return _metered(ledger, prices, model, runs, ())
+    # In a month in which prices change its sums are parted by the day, which no roll-up has.
+    parted = {since[:7] for since, _ in prices.periods if since and not since[7:].startswith("-01T00:00:00.000")}
+    wanted = sorted(each for each in parted if month in ("", each))
+    sums: dict[tuple[str, str, str], list[int]] = {}
+    for name, step, at, *used in rolled_up(ledger, rollup_parts.STEPS, model=model)[rollup_parts.STEPS]:
+        if at not in parted and month in ("", at):
+            key = (name, step, at)
+            sums[key] = [one + other for one, other in zip(sums[key], used, strict=True)] if key in sums else used
+    of = {at: prices.at(f"{at}-01T00:00:00.000Z") for at in {key[2] for key in sums}}
+    lines = [line for (name, step, at), used in sums.items() for line in _lines((name, "", step, at), used, of[at])]
+    return lines + (_metered(ledger, prices, model, None, wanted) if wanted else [])
+
+
+def _metered(
+    ledger: Ledger, prices: Prices, model: str, runs: Collection[str] | None, months: Sequence[str]
+) -> list[Line]:
+    """As the events have it, at the price of each day; of those months alone, () for all."""
     # The period of prices by its number; without changes the database need not compare.
     begins = [since for since, _ in prices.periods]
     later = [(EVENTS.c.at >= since, i) for i, since in reversed(list(enumerate(begins))) if i]
@@ -37,26 +58,15 @@ def compute_lines(
     run = sa.literal_column("''") if runs is None else EVENTS.c.run
     keys = [EVENTS.c.model, run.label("run"), EVENTS.c.step, MONTH.label("month"), period.label("period")]
     query = (
-        sa.select(*keys, *_measures(ledger))
-        .where(_of(StepEnded.KIND, model, runs))
+        sa.select(*keys, *usage(ledger))
+        .where(_of(StepEnded.KIND, model, runs), *([MONTH.in_(list(months))] if months else []))
         # By place: SQLite would compute an expression again that it does not know to be the same. The second is '' without runs.
         .group_by(*(sa.literal_column(str(place)) for place in range(1, 6) if place != 2 or runs is not None))
     )
-    return [line for row in ledger.rows(query) for line in _lines(row, prices.periods[row.period][1])]
-
-
-def _measures(ledger: Ledger) -> list[Any]:
-    """Attempts, processor seconds and MiB times seconds, of all and of those that failed; and joules. To sort by the state as well
-    takes longer than to add up twice."""
-    failed = text(ledger, "state") == "failed"
-    one: Any = sa.literal_column("1")
-    cpu = number(ledger, "cpu_s")
-    mb_s = number(ledger, "peak_mb") * number(ledger, "wall_s")
-    measures = {"attempts": one, "cpu_s": cpu, "mb_s": mb_s}
     return [
-        *(sa.func.sum(of).label(name) for name, of in measures.items()),
-        *(sa.func.sum(sa.case((failed, of), else_=0)).label(f"failed_{name}") for name, of in measures.items()),
-        sa.func.sum(number(ledger, "energy_j")).label("energy_j"),
+        line
+        for row in ledger.rows(query)
+        for line in _lines(row[:4], [int(value or 0) for value in row[5:]], prices.periods[row.period][1])
     ]
 
 
@@ -67,53 +77,46 @@ def _of(kind: str, model: str, runs: Collection[str] | None) -> Any:
     return sa.and_(EVENTS.c.kind == kind, EVENTS.c.model == model) if model else EVENTS.c.kind == kind
 
 
-def _lines(row: Any, prices: Prices) -> list[Line]:
-    failed, cpu_s, mb_s = row.failed_attempts, row.cpu_s or 0.0, row.mb_s or 0.0
+def _lines(key: Sequence[str], used: Sequence[int], prices: Prices) -> list[Line]:
+    """The lines of a (model, run, step, month), with what was used as `columns.usage` adds it up."""
+    attempts, cpu, memory, failed, lost_cpu, lost_memory, energy = used
     found = []
     if failed:
-        lost_cpu_s, lost_mb_s = row.failed_cpu_s or 0.0, row.failed_mb_s or 0.0
-        found.append(_line(FAILED, row, prices, failed, lost_cpu_s, lost_mb_s))
-        cpu_s, mb_s = cpu_s - lost_cpu_s, mb_s - lost_mb_s
-    if row.attempts > failed:
-        found.append(_line(STEPS, row, prices, row.attempts - failed, cpu_s, mb_s))
-    if row.energy_j:
-        kwh, known = row.energy_j / 3_600_000, prices.known("kwh")
-        amount = whole(kwh * prices.kwh)
+        found.append(_line(FAILED, key, prices, failed, lost_cpu, lost_memory))
+    if attempts > failed:
+        found.append(_line(STEPS, key, prices, attempts - failed, cpu - lost_cpu, memory - lost_memory))
+    if energy:
+        kwh, known = energy / ENERGY_PARTS / 3_600_000, prices.known("kwh")
+        model, run, step, month = key
         found.append(
-            Line(ENERGY, row.model, row.month, amount, kwh, row.run, row.step, price=known, attempts=row.attempts)
+            Line(ENERGY, model, month, whole(kwh * prices.kwh), kwh, run, step, price=known, attempts=attempts)
         )
     return found
 
 
-def _line(part: str, row: Any, prices: Prices, attempts: int, cpu_s: float, mb_s: float) -> Line:
-    """The line of so many attempts, which took `cpu_s` processor seconds and `mb_s` MiB times seconds."""
-    hours, gb_hours = cpu_s / 3600, mb_s / 1024 / 3600
+def _line(part: str, key: Sequence[str], prices: Prices, attempts: int, cpu: int, memory: int) -> Line:
+    """The line of so many attempts, which took `cpu` CPU_PARTS of a second and `memory` MEMORY_PARTS of a MiB second."""
+    model, run, step, month = key
+    hours, gb_hours = cpu / CPU_PARTS / 3600, memory / MEMORY_PARTS / 1024 / 3600
     amount = whole(hours * prices.cpu_core_hour + gb_hours * prices.memory_gb_hour)
-    return Line(part, row.model, row.month, amount, hours, row.run, row.step, attempts=attempts)
+    return Line(part, model, month, amount, hours, run, step, attempts=attempts)
 
 
-def killed_lines(ledger: Ledger, ended: Sequence[Line], until: str, *, model: str = "") -> list[Line]:
-    """A line for each run and step that began more often than it ended, without what may still run at `until`."""
-    kinds = EVENTS.c.kind.in_([StepStarted.KIND, StepEnded.KIND])
-    counts = sa.select(EVENTS.c.model, EVENTS.c.kind, sa.func.count().label("rows")).where(kinds)
-    begun: dict[str, int] = defaultdict(int)
-    for row in ledger.rows(counts.group_by(EVENTS.c.model, EVENTS.c.kind)):
-        begun[row.model] += row.rows if row.kind == StepStarted.KIND else -row.rows
-    models = [name for name, more in begun.items() if more > 0 and model in ("", name)]
-    if not models:
-        return []
-    balance = sa.func.sum(sa.case((EVENTS.c.kind == StepStarted.KIND, 1), else_=-1))
-    query = (
-        sa.select(
-            EVENTS.c.model, EVENTS.c.run, EVENTS.c.step, balance.label("killed"), sa.func.max(EVENTS.c.at).label("at")
-        )
-        .where(kinds, EVENTS.c.model.in_(models))
-        .group_by(EVENTS.c.model, EVENTS.c.run, EVENTS.c.step)
-        .having(balance > 0)
-    )
-    rows = ledger.rows(query)
+def killed_lines(
+    ledger: Ledger, ended: Callable[[set[str]], Sequence[Line]], until: str, *, model: str = "", month: str = ""
+) -> list[Line]:
+    """A line for each run and step that began more often than it ended, without what may still run at `until`; of `month` alone or of all.
+
+    `ended` gives the lines by which an attempt of these models is priced.
+    """
+    more: dict[tuple[str, str, str], int] = defaultdict(int)
+    for name, run, step, count in rolled_up(ledger, rollup_parts.OPEN, model=model)[rollup_parts.OPEN]:
+        more[name, run, step] += count
+    open_steps = {key for key, count in more.items() if count > 0}
+    rows = [row for row in _attempts(ledger, sorted({run for _, run, _ in open_steps})) if tuple(row[:3]) in open_steps]
+    rows = [row for row in rows if month in ("", row.at[:7])]
     over = _settled(ledger, {row.run for row in rows})
-    mean = _means(ended)
+    mean = _means(ended({row.model for row in rows}), {(row.model, row.step) for row in rows})
     recent = iso(ms_of(until) - round(STILL_RUNNING.total_seconds() * 1000))
     found = []
     for row in rows:
@@ -127,15 +130,36 @@ def killed_lines(ledger: Ledger, ended: Sequence[Line], until: str, *, model: st
     return found
 
 
+def _attempts(ledger: Ledger, runs: Sequence[str]) -> list[Any]:
+    """(model, run, step, how much more often it began than it ended, its newest time) of those runs."""
+    balance = sa.func.sum(sa.case((EVENTS.c.kind == StepStarted.KIND, 1), else_=-1))
+    keys = (EVENTS.c.model, EVENTS.c.run, EVENTS.c.step)
+    kinds = EVENTS.c.kind.concat("").in_([StepStarted.KIND, StepEnded.KIND])
+    query = sa.select(*keys, balance.label("killed"), sa.func.max(EVENTS.c.at).label("at"))
+    # A database takes so many values in one query.
+    batches = [runs[start : start + 500] for start in range(0, len(runs), 500)]
+    return [
+        row
+        for batch in batches
+        for row in ledger.rows(query.where(kinds, EVENTS.c.run.in_(batch)).group_by(*keys).having(balance > 0))
+    ]
+
+
 def _settled(ledger: Ledger, runs: Collection[str]) -> set[str]:
-    query = sa.select(EVENTS.c.run).where(EVENTS.c.kind == RunSettled.KIND, EVENTS.c.run.in_(list(runs)))
-    return {row.run for row in ledger.rows(query)}
+    if not runs:
+        return set()
+    query = sa.select(EVENTS.c.run).where(EVENTS.c.kind.concat("") == RunSettled.KIND)
+    names = sorted(runs)
+    batches = [names[start : start + 500] for start in range(0, len(names), 500)]
+    return {row.run for batch in batches for row in ledger.rows(query.where(EVENTS.c.run.in_(batch)))}
 
 
-def _means(ended: Sequence[Line]) -> dict[tuple[str, str], float]:
-    """What an attempt of a step costs on average, by model and step."""
-    lines: dict[tuple[str, str], list[Line]] = defaultdict(list)
+def _means(ended: Sequence[Line], wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], float]:
+    """What an attempt of a step costs on average, by model and step, of those that are wanted."""
+    sums = {key: [0, 0] for key in wanted}
     for line in ended:
-        if line.part in (STEPS, FAILED):
-            lines[line.model, line.step].append(line)
-    return {key: total(of) / sum(line.attempts for line in of) for key, of in lines.items()}
+        of = sums.get((line.model, line.step)) if line.part in (STEPS, FAILED) else None
+        if of is not None:
+            of[0] += line.amount
+            of[1] += line.attempts
+    return {key: amount / attempts for key, (amount, attempts) in sums.items() if attempts}

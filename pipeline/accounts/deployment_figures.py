@@ -12,31 +12,29 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
-
-import sqlalchemy as sa
+from typing import Any, NamedTuple
 
 from pipeline.accounts import published
 from pipeline.accounts.figures import Figure
 from pipeline.accounts.lines import PEOPLE, Known, ms_of
 from pipeline.accounts.money import as_float
 from pipeline.accounts.statement import Statement
-from pipeline.ledger.columns import text
-from pipeline.ledger.events import DriftChecked, Event, RunOpened, StepEnded, VersionRegistered
+from pipeline.ledger.events import Event, RunOpened, VersionRegistered
 from pipeline.ledger.rollout_events import RollbackStarted, RolledBack, RolloutEnded, RolloutFailed, Undeployed
-from pipeline.ledger.store import EVENTS, Ledger
+from pipeline.ledger.rollup_parts import ALARMS, HAPPENED, STOPPED
+from pipeline.ledger.rollups import rolled_up
+from pipeline.ledger.store import Ledger
 
 DAY_MS, WEEK_MS = 86_400_000, 7 * 86_400_000
 
 
-@dataclass(frozen=True)
-class Happened:
+class Happened(NamedTuple):
     """An event of a rollout or a run with the fields that the figures need; `at` in milliseconds since 1970."""
 
+    model: str
     seq: int
     at: int
     kind: str
-    model: str
     run: str
     version: str
     left: str
@@ -81,33 +79,9 @@ class History:
         return next((each for each in same[place:] if not each.already_live), None)
 
 
-KINDS = (RunOpened, VersionRegistered, RolloutEnded, RollbackStarted, RolledBack, RolloutFailed, Undeployed)
-
-
 def history(ledger: Ledger, model: str, until: str) -> History:
-    fields = {
-        name: text(ledger, name).label(name) for name in ("version", "left", "to_traffic_s", "as_of", "already_live")
-    }
-    query = sa.select(EVENTS.c.seq, EVENTS.c.at, EVENTS.c.kind, EVENTS.c.model, EVENTS.c.run, *fields.values())
-    query = query.where(EVENTS.c.kind.in_([kind.KIND for kind in KINDS]))
-    query = query.where(EVENTS.c.model == model) if model else query
-    rows = ledger.rows(query.order_by(EVENTS.c.seq))
-    return History([_happened(row) for row in rows], ms_of(until))
-
-
-def _happened(row: Any) -> Happened:
-    return Happened(
-        row.seq,
-        ms_of(row.at),
-        row.kind,
-        row.model,
-        row.run,
-        str(row.version or ""),
-        str(row.left or ""),
-        float(row.to_traffic_s) if row.to_traffic_s is not None else None,
-        row.as_of or "",
-        str(row.already_live).lower() in ("1", "true"),
-    )
+    rows = rolled_up(ledger, HAPPENED, model=model)[HAPPENED]
+    return History([Happened(*row) for row in rows], ms_of(until))
 
 
 def deployment_figures(ledger: Ledger, bill: Statement) -> list[Figure]:
@@ -212,11 +186,7 @@ def _engineer_minutes(past: History, bill: Statement) -> Figure:
 
 
 def _incidents(ledger: Ledger, past: History, model: str) -> list[Figure]:
-    failed = sa.select(EVENTS.c.seq, EVENTS.c.run).where(
-        EVENTS.c.kind == StepEnded.KIND, EVENTS.c.step == "check_gates", text(ledger, "state") == "failed"
-    )
-    rows = ledger.rows(failed.where(EVENTS.c.model == model) if model else failed)
-    gates = {row.run: row.seq for row in rows}
+    gates = {run: seq for _, seq, run in rolled_up(ledger, STOPPED, model=model)[STOPPED]}
     undone, back = past.of(RolloutFailed), past.of(RolledBack)
     return [
         Figure("stopped_by_a_gate", len(gates), "runs", "measured", "runs whose gates failed: no request was touched", sorted(gates.values())),
@@ -227,20 +197,14 @@ def _incidents(ledger: Ledger, past: History, model: str) -> list[Figure]:
 
 def _drift(ledger: Ledger, past: History, model: str) -> list[Figure]:
     """Of each alarm: from the start of the window that raised it, and until a version that was registered after it is live."""
-    since, start, ended = (text(ledger, "alarm", name).label(name) for name in ("since", "start", "ended"))
-    query = sa.select(EVENTS.c.seq, EVENTS.c.at, EVENTS.c.model, since, start, ended).where(
-        EVENTS.c.kind == DriftChecked.KIND
-    )
-    query = query.where(EVENTS.c.model == model) if model else query
-    first: dict[tuple[str, str], Any] = {}
-    for row in ledger.rows(query.order_by(EVENTS.c.seq)):
-        if row.since and not row.ended:
-            first.setdefault((row.model, row.since), row)
-    latency = [(row.seq, (ms_of(row.since) - ms_of(row.start)) / 60_000) for row in first.values()]
+    first: dict[tuple[str, str], tuple[int, int, str]] = {}
+    for name, seq, at, since, start in rolled_up(ledger, ALARMS, model=model)[ALARMS]:
+        first.setdefault((name, since), (seq, at, start))
+    latency = [(seq, (ms_of(since) - ms_of(start)) / 60_000) for (_, since), (seq, _, start) in first.items()]
     recovered = [
-        (live.seq, (live.at - ms_of(row.at)) / 60_000)
-        for row in first.values()
-        if (live := past.after(row.model, row.seq)) is not None
+        (live.seq, (live.at - at) / 60_000)
+        for (name, _), (seq, at, _) in first.items()
+        if (live := past.after(name, seq)) is not None
     ]
     how = "median from the start of the window that raised an alarm to the look's as-of: the change came in between, so at most this"
     return [

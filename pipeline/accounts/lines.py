@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
 from pipeline.accounts.money import whole
+from pipeline.ledger.columns import ms_of as ms_of
 from pipeline.settings.accounts import Prices
 
 DAY_MS = 86_400_000
@@ -33,8 +34,7 @@ UNITS = {
 }
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """`amount` is in parts of the prices' currency (money.py), `quantity` in UNITS[part]; `month` is like 2026-03. `run` and `step` are '' where the
     part has none. `price` says how the price is known and `counted` how the quantity is."""
 
@@ -110,6 +110,19 @@ def spans(start: int, end: int, changes: Sequence[int]) -> Iterator[Span]:
         start = until
 
 
+def spans_of(month: str, start: int, end: int, changes: Sequence[int]) -> Iterator[Span]:
+    """The spans that lie in `month` (2026-03), '' for all."""
+    if month:
+        _, first, after = month_of(month)
+        start, end = max(start, first), min(end, after)
+    return spans(start, end, changes)
+
+
+def month_of(month: str) -> tuple[str, int, int]:
+    """(2026-03, its start and its end in milliseconds since 1970)."""
+    return _month(ms_of(f"{month}-01T00:00:00+00:00") // DAY_MS)
+
+
 @functools.cache
 def _month(day: int) -> tuple[str, int, int]:
     """(the name, the start and the end of the month with that day since 1970)."""
@@ -117,11 +130,6 @@ def _month(day: int) -> tuple[str, int, int]:
     first = datetime(at.year, at.month, 1, tzinfo=UTC)
     after = datetime(at.year + at.month // 12, at.month % 12 + 1, 1, tzinfo=UTC)
     return f"{at:%Y-%m}", int(first.timestamp() * 1000), int(after.timestamp() * 1000)
-
-
-def ms_of(time: str) -> int:
-    """Milliseconds since 1970 of a time of the ledger."""
-    return round(datetime.fromisoformat(time).timestamp() * 1000)
 
 
 def iso(ms: int) -> str:

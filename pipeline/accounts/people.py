@@ -12,13 +12,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 
-import sqlalchemy as sa
-
 from pipeline.accounts.lines import PEOPLE, Known, Line, Sum
-from pipeline.ledger.columns import text
 from pipeline.ledger.events import VersionRegistered
 from pipeline.ledger.rollout_events import RolledBack, RolloutFailed
-from pipeline.ledger.store import EVENTS, Ledger
+from pipeline.ledger.rollup_parts import PEOPLE as WORK
+from pipeline.ledger.rollups import rolled_up
+from pipeline.ledger.store import Ledger
 from pipeline.settings.accounts import Prices
 from pipeline.settings.economics import Economics
 
@@ -33,24 +32,19 @@ ARCHIVED = "asof-"
 
 
 def people_lines(
-    ledger: Ledger, prices: Prices, economics: Callable[[str], Economics], *, model: str = ""
+    ledger: Ledger, prices: Prices, economics: Callable[[str], Economics], *, model: str = "", month: str = ""
 ) -> list[Line]:
-    """A line for each run, month and kind of work, with the kind as its step."""
-    query = sa.select(
-        EVENTS.c.at, EVENTS.c.kind, EVENTS.c.model, EVENTS.c.run, text(ledger, "alias").label("alias")
-    ).where(EVENTS.c.kind.in_(list(MINUTES)))
-    if model:
-        query = query.where(EVENTS.c.model == model)
+    """A line for each run, month and kind of work, with the kind as its step; of `month` alone or of all ('')."""
     sums: dict[tuple[str, str, str, str], Sum] = defaultdict(Sum)
-    for row in ledger.rows(query.order_by(EVENTS.c.seq)):
-        if (row.alias or "").startswith(ARCHIVED):
+    for name, at, kind, run, alias in rolled_up(ledger, WORK, model=model)[WORK]:
+        if alias.startswith(ARCHIVED) or month not in ("", at[:7]):
             continue
-        work = MINUTES[row.kind]
-        minutes = getattr(economics(row.model), work)
-        sums[row.model, row.at[:7], row.run, work].add(minutes, prices.at(row.at).engineer_hour / 60)
+        work = MINUTES[kind]
+        minutes = getattr(economics(name), work)
+        sums[name, at[:7], run, work].add(minutes, prices.at(at).engineer_hour / 60)
     return [
-        Line(PEOPLE, name, month, of.amount, of.quantity, run, work, _known(economics, name, work))
-        for (name, month, run, work), of in sums.items()
+        Line(PEOPLE, name, at, of.amount, of.quantity, run, work, _known(economics, name, work))
+        for (name, at, run, work), of in sums.items()
     ]
 
 

@@ -13,12 +13,11 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import sqlalchemy as sa
-
-from pipeline.accounts.lines import SECOND_SLOT, SLOT, Line, Sum, ms_of, spans
-from pipeline.ledger.columns import number, text
-from pipeline.ledger.rollout_events import SlotEnded, SlotReady, SlotStarted, Undeployed
-from pipeline.ledger.store import EVENTS, Ledger
+from pipeline.accounts.lines import SECOND_SLOT, SLOT, Line, Sum, ms_of, spans_of
+from pipeline.ledger.rollout_events import SlotReady, SlotStarted, Undeployed
+from pipeline.ledger.rollup_parts import SLOTS
+from pipeline.ledger.rollups import rolled_up
+from pipeline.ledger.store import Ledger
 from pipeline.settings.accounts import Prices
 
 
@@ -49,34 +48,20 @@ class SlotLife:
 
 def slot_lives(ledger: Ledger, size: Callable[[str], Size], until: int, *, model: str = "") -> list[SlotLife]:
     """The slots in the order in which they started. `size` of a model is for those whose settings the ledger does not know."""
-    kinds = [kind.KIND for kind in (SlotStarted, SlotReady, SlotEnded, Undeployed)]
-    serving = ("settings", "serving")
-    query = sa.select(
-        EVENTS.c.at,
-        EVENTS.c.kind,
-        EVENTS.c.model,
-        text(ledger, "version").label("version"),
-        text(ledger, "slot").label("slot"),
-        number(ledger, *serving, "cpus").label("cpus"),
-        number(ledger, *serving, "memory_mb").label("memory_mb"),
-    ).where(EVENTS.c.kind.in_(kinds))
-    if model:
-        query = query.where(EVENTS.c.model == model)
     lives: list[SlotLife] = []
     running: dict[str, dict[str, SlotLife]] = defaultdict(dict)
-    for row in ledger.rows(query.order_by(EVENTS.c.seq)):
-        slots = running[row.model]
-        if row.kind == SlotReady.KIND:
-            if row.slot in slots and row.cpus is not None and row.memory_mb is not None:
-                slots[row.slot].size = Size(row.cpus, row.memory_mb)
+    for name, at, kind, version, slot, cpus, memory_mb in rolled_up(ledger, SLOTS, model=model)[SLOTS]:
+        slots = running[name]
+        if kind == SlotReady.KIND:
+            if slot in slots and cpus is not None and memory_mb is not None:
+                slots[slot].size = Size(cpus, memory_mb)
             continue
-        at = ms_of(row.at)
-        for slot in list(slots) if row.kind == Undeployed.KIND else [row.slot]:
-            if slot in slots:
-                _end(slots.pop(slot), at)
-        if row.kind == SlotStarted.KIND:
-            life = SlotLife(row.model, row.slot, str(row.version), at, until, size(row.model))
-            slots[row.slot] = life
+        for each in list(slots) if kind == Undeployed.KIND else [slot]:
+            if each in slots:
+                _end(slots.pop(each), at)
+        if kind == SlotStarted.KIND:
+            life = SlotLife(name, slot, version, at, until, size(name))
+            slots[slot] = life
             lives.append(life)
     return lives
 
@@ -86,12 +71,12 @@ def _end(life: SlotLife, at: int) -> None:
     life.end, life.ended = max(at, life.start), True
 
 
-def slot_lines(lives: Sequence[SlotLife], prices: Prices) -> list[Line]:
-    """A line for each model, month and part."""
+def slot_lines(lives: Sequence[SlotLife], prices: Prices, month: str = "") -> list[Line]:
+    """A line for each model, month and part; of `month` alone or of all ('')."""
     changes = [ms_of(since) for since, _ in prices.periods if since]
     sums: dict[tuple[str, str, str], Sum] = defaultdict(Sum)
     for life, part, start, end in segments(lives):
-        for span in spans(start, end, changes):
+        for span in spans_of(month, start, end, changes):
             sums[part, life.model, span.month].add(span.hours, life.hour(span.prices(prices)))
     return [Line(part, model, month, of.amount, of.quantity) for (part, model, month), of in sums.items()]
 

@@ -8,20 +8,22 @@ from __future__ import annotations
 import functools
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
 
 from pipeline.accounts.compute import compute_lines, killed_lines
-from pipeline.accounts.lines import ENERGY, FAILED, PEOPLE, STEPS, UNITS, Line, ms_of, total
+from pipeline.accounts.lines import ENERGY, FAILED, PEOPLE, STEPS, UNITS, Line, month_of, ms_of, total
 from pipeline.accounts.money import as_float
 from pipeline.accounts.people import people_lines
 from pipeline.accounts.services import services_lines
 from pipeline.accounts.slots import Size, SlotLife, slot_lines, slot_lives
 from pipeline.accounts.storage import storage_lines
 from pipeline.ledger.events import StepEnded
+from pipeline.ledger.rollup_parts import STEPS as STEP_SUMS
+from pipeline.ledger.rollups import rolled_up
 from pipeline.ledger.store import EVENTS, Ledger, now
 from pipeline.settings.accounts import Prices
 from pipeline.settings.economics import Economics
@@ -148,34 +150,42 @@ def statement(
     """The account of `model`, `month` (2026-03) or `run`, '' for all, up to `until`, which is now by default. Raises LedgerError."""
     until = until or now()
     end, prices = ms_of(until), terms.prices
-    ended = compute_lines(ledger, prices, model=model)
+    ended = compute_lines(ledger, prices, model=model, month=month)
     shown = (run,) if run else newest_runs(ledger, model)
     single = compute_lines(ledger, prices, model=model, runs=shown) if shown else []
+    single = [line for line in single if month in ("", line.month)]
+
+    def all_ended(models: set[str]) -> Sequence[Line]:
+        """Of all months: what an attempt costs on average does not depend on the month that is asked for."""
+        if not month:
+            return ended
+        return [line for each in sorted(models) for line in compute_lines(ledger, prices, model=each)]
+
+    begins = month_of(month)[1] if month else 0
     # Of all models: they share the services, whichever of them is asked for.
     lives = slot_lives(ledger, terms.size, end)
     bill = [
         *_with_runs(ended, single),
-        *killed_lines(ledger, ended, until, model=model),
-        *storage_lines(ledger, prices, end, model=model),
-        *slot_lines([life for life in lives if model in ("", life.model)], prices),
-        *people_lines(ledger, prices, terms.economics, model=model),
-        *_services(ledger, prices, end, lives, ended, model),
+        *killed_lines(ledger, all_ended, until, model=model, month=month),
+        *storage_lines(ledger, prices, end, model=model, month=month),
+        *slot_lines([life for life in lives if model in ("", life.model) and life.end > begins], prices, month),
+        *people_lines(ledger, prices, terms.economics, model=model, month=month),
+        *_services(ledger, prices, end, lives, model),
     ]
     lines = [line for line in bill if month in ("", line.month) and run in ("", line.run)]
     kept = tuple(life for life in lives if model in ("", life.model))
     return Statement(prices.currency, until, tuple(lines), shown, kept, model, month)
 
 
-def _services(
-    ledger: Ledger, prices: Prices, end: int, lives: Sequence[SlotLife], ended: Sequence[Line], model: str
-) -> list[Line]:
+def _services(ledger: Ledger, prices: Prices, end: int, lives: Sequence[SlotLife], model: str) -> list[Line]:
     """The share of `model`, '' for all, in what runs for all of them."""
     first = ledger.rows(sa.select(EVENTS.c.at).order_by(EVENTS.c.seq).limit(1))
     if not first or not any(each.services_hour for _, each in prices.periods):
         return []
-    of_all = compute_lines(ledger, prices) if model else ended
     busy: dict[str, set[str]] = defaultdict(set)
-    for line in [*of_all, *slot_lines(lives, prices)]:
+    for name, _, month, *_ in rolled_up(ledger, STEP_SUMS)[STEP_SUMS]:
+        busy[month].add(name)
+    for line in slot_lines(lives, prices):
         busy[line.month].add(line.model)
     shared = services_lines(prices, ms_of(first[0].at), end, busy) if busy else []
     return [line for line in shared if model in ("", line.model)]
@@ -205,8 +215,7 @@ def _with_runs(ended: Sequence[Line], single: Sequence[Line]) -> list[Line]:
 
 
 def _changed(line: Line, by: Line, sign: int) -> Line:
-    return replace(
-        line,
+    return line._replace(
         amount=line.amount + sign * by.amount,
         quantity=line.quantity + sign * by.quantity,
         attempts=line.attempts + sign * by.attempts,

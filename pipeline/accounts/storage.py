@@ -10,41 +10,32 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-import sqlalchemy as sa
-
-from pipeline.accounts.lines import STORAGE, TRANSFER, Line, Sum, ms_of, spans
-from pipeline.ledger.columns import number
-from pipeline.ledger.events import DataLanded, StageKept
-from pipeline.ledger.store import EVENTS, Ledger
+from pipeline.accounts.lines import STORAGE, TRANSFER, Line, Sum, ms_of, spans_of
+from pipeline.ledger.rollup_parts import BYTES
+from pipeline.ledger.rollups import rolled_up
+from pipeline.ledger.store import Ledger
 from pipeline.settings.accounts import Prices
 
 GB = 10**9
 
 
-def storage_lines(ledger: Ledger, prices: Prices, until: int, *, model: str = "") -> list[Line]:
-    """A line of transfer for each run, and one of storage for each model and month."""
-    pushed = number(ledger, "pushed_bytes")
-    query = sa.select(EVENTS.c.at, EVENTS.c.model, EVENTS.c.run, pushed.label("bytes"))
-    query = query.where(EVENTS.c.kind.in_([DataLanded.KIND, StageKept.KIND]))
-    if model:
-        query = query.where(EVENTS.c.model == model)
+def storage_lines(ledger: Ledger, prices: Prices, until: int, *, model: str = "", month: str = "") -> list[Line]:
+    """A line of transfer for each run, and one of storage for each model and month; of `month` alone or of all ('')."""
     moved: dict[tuple[str, str, str], Sum] = defaultdict(Sum)
     landed: dict[str, list[tuple[int, float]]] = defaultdict(list)
-    for row in ledger.rows(query.order_by(EVENTS.c.seq)):
-        if not row.bytes:
-            continue
-        gb = row.bytes / GB
-        moved[row.model, row.at[:7], row.run].add(gb, prices.at(row.at).transfer_gb)
-        landed[row.model].append((ms_of(row.at), gb))
+    for name, at, run, pushed in rolled_up(ledger, BYTES, model=model)[BYTES]:
+        gb = pushed / GB
+        if month in ("", at[:7]):
+            moved[name, at[:7], run].add(gb, prices.at(at).transfer_gb)
+        landed[name].append((ms_of(at), gb))
     known = prices.known("transfer_gb")
     lines = [
-        Line(TRANSFER, name, month, of.amount, of.quantity, run, price=known)
-        for (name, month, run), of in moved.items()
+        Line(TRANSFER, name, at, of.amount, of.quantity, run, price=known) for (name, at, run), of in moved.items()
     ]
-    return lines + [line for name, steps in landed.items() for line in _stored(name, steps, prices, until)]
+    return lines + [line for name, steps in landed.items() for line in _stored(name, steps, prices, until, month)]
 
 
-def _stored(model: str, landed: list[tuple[int, float]], prices: Prices, until: int) -> list[Line]:
+def _stored(model: str, landed: list[tuple[int, float]], prices: Prices, until: int, month: str) -> list[Line]:
     """From one landing to the next as many bytes lie there as have landed so far."""
     changes = [ms_of(since) for since, _ in prices.periods if since]
     sums: dict[str, Sum] = defaultdict(Sum)
@@ -52,7 +43,7 @@ def _stored(model: str, landed: list[tuple[int, float]], prices: Prices, until: 
     ends = [at for at, _ in landed[1:]] + [until]
     for (start, gb), end in zip(landed, ends, strict=True):
         stored += gb
-        for span in spans(start, end, changes):
+        for span in spans_of(month, start, end, changes):
             sums[span.month].add(stored * span.months, span.prices(prices).storage_gb_month)
     known = prices.known("storage_gb_month")
-    return [Line(STORAGE, model, month, of.amount, of.quantity, price=known) for month, of in sums.items()]
+    return [Line(STORAGE, model, at, of.amount, of.quantity, price=known) for at, of in sums.items()]

@@ -166,7 +166,7 @@ def _run_costs(
     ended = compute_lines(ledger, terms.prices, model=model, runs=wanted) if wanted else []
     lines = [
         *ended,
-        *killed_lines(ledger, ended, until, model=model),
+        *killed_lines(ledger, lambda _: ended, until, model=model),
         *(line for line in storage_lines(ledger, terms.prices, ms_of(until), model=model) if line.run),
         *people_lines(ledger, terms.prices, terms.economics, model=model),
     ]

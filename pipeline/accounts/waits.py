@@ -11,6 +11,7 @@ as the next look may retrain.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -77,7 +78,7 @@ def waits(ledger: Ledger, terms: Terms, model: str) -> list[Wait]:
     if not decided:
         return []
     loss = terms.loss(model)
-    windows = scored_windows(ledger, model, loss)
+    windows = _Windows(scored_windows(ledger, model, loss))
     # In another loss its curve is in another unit.
     tested = [each for each in ledger.events(Backtested, model=model) if loss in ("", each.event.loss)]
     value, _ = terms.economics(model).unit
@@ -88,12 +89,10 @@ def waits(ledger: Ledger, terms: Terms, model: str) -> list[Wait]:
     ]
 
 
-def _wait(
-    entry: Entry[RetrainDecided], windows: Sequence[ScoredWindow], tested: Entry[Backtested] | None, value: float
-) -> Wait:
+def _wait(entry: Entry[RetrainDecided], windows: _Windows, tested: Entry[Backtested] | None, value: float) -> Wait:
     decided = entry.event
     age = decided.ages.get(decided.champion)
-    after = [window for window in windows if _begins_next(window, decided.as_of)][:1]
+    after = windows.after(decided.as_of)
     rows, seqs = sum(window.labelled for window in after), tuple(seq for window in after for seq in window.events)
     excess = _excess(tested.event.curve, age) if tested is not None and age is not None else None
     if tested is None or excess is None:
@@ -114,11 +113,24 @@ def _expected(decided: RetrainDecided) -> tuple[float | None, float | None, floa
     return decided.saving, decided.low, decided.high
 
 
-def _begins_next(window: ScoredWindow, as_of: str) -> bool:
-    """Whether it is the first whole window after the look: a look inside a window waits for the next one."""
-    start, end = datetime.fromisoformat(window.start), datetime.fromisoformat(window.end)
-    looked = datetime.fromisoformat(as_of)
-    return timedelta(0) <= start - looked < end - start
+class _Windows:
+    """The windows in the order of their starts, so that the one after a look is found without reading all."""
+
+    def __init__(self, windows: Sequence[ScoredWindow]) -> None:
+        timed = [(datetime.fromisoformat(each.start), datetime.fromisoformat(each.end), each) for each in windows]
+        self._timed = sorted(timed, key=lambda each: each[0])
+        self._longest = max((end - start for start, end, _ in timed), default=timedelta(0))
+
+    def after(self, as_of: str) -> list[ScoredWindow]:
+        """The first whole window after the look: a look inside a window waits for the next one."""
+        looked = datetime.fromisoformat(as_of)
+        place = bisect_left(self._timed, looked, key=lambda each: each[0])
+        while place < len(self._timed) and self._timed[place][0] - looked < self._longest:
+            start, end, window = self._timed[place]
+            if start - looked < end - start:
+                return [window]
+            place += 1
+        return []
 
 
 def _excess(curve: Sequence[Mapping[str, Any]], age: int) -> float | None:

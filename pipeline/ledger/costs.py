@@ -61,10 +61,13 @@ def step_cost(step: StepEnded, prices: Prices) -> float:
     return processor + memory
 
 
-def run_costs(ledger: Ledger, prices: Prices, *, run: str = "", model: str = "") -> list[RunCosts]:
-    """The costs of each run, oldest first. Attempts of a step stand together; one without an end is listed as such."""
+def run_costs(ledger: Ledger, prices: Prices, *, run: str = "", model: str = "", since: str = "") -> list[RunCosts]:
+    """The costs of each run, oldest first. Attempts of a step stand together; one without an end is listed as such.
+
+    With `since` (ISO 8601) only steps from then on are read.
+    """
     entries_of: dict[str, list[Entry[Event]]] = {}
-    for entry in ledger.events(StepStarted, StepEnded, run=run, model=model):
+    for entry in ledger.events(StepStarted, StepEnded, run=run, model=model, since=since):
         entries_of.setdefault(entry.run, []).append(entry)
     return [_costs_of_run(entries, prices) for entries in entries_of.values()]
 

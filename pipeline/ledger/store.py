@@ -131,12 +131,22 @@ class Ledger:
             self._engine = sa.create_engine(_with_psycopg2(url), poolclass=sa.pool.NullPool)
             if self._engine.dialect.name == "sqlite":
                 sa.event.listen(self._engine, "connect", _durable)
-            with self._locked() as connection:
-                EVENTS.create(connection, checkfirst=True)
-                # A ledger of before has its table without it.
-                connection.execute(sa.schema.CreateIndex(BY_KIND, if_not_exists=True))
+            # Who may only read opens it too, and nobody waits for a writer.
+            if not self._is_made():
+                with self._locked() as connection:
+                    EVENTS.create(connection, checkfirst=True)
+                    # A ledger of before has its table without it.
+                    connection.execute(sa.schema.CreateIndex(BY_KIND, if_not_exists=True))
         except (*FAILURES, ImportError) as error:
             raise self._failed(error) from error
+
+    def _is_made(self) -> bool:
+        """Whether the table is there, with the index that older ones lack."""
+        with self._engine.connect() as connection:
+            inspector = sa.inspect(connection)
+            return inspector.has_table(EVENTS.name) and BY_KIND.name in {
+                index["name"] for index in inspector.get_indexes(EVENTS.name)
+            }
 
     def append(self, event: E, model: str = "", run: str = "", step: str = "", *, at: str = "") -> Entry[E]:
         """Adds `event` at the end of the chain and returns its entry; `at` defaults to now. Raises LedgerError."""
@@ -164,9 +174,10 @@ class Ledger:
         return entries
 
     def events(
-        self, *kinds: type[E], model: str = "", run: str = "", until: str = "", after: int = 0
+        self, *kinds: type[E], model: str = "", run: str = "", until: str = "", after: int = 0, since: str = ""
     ) -> list[Entry[E]]:
-        """The entries that match, in the order of their numbers. No `kinds` means all; only those after number `after`.
+        """The entries that match, in the order of their numbers. No `kinds` means all; only those after number `after`, and only
+        those whose own time is not before `since`.
 
         `until` (inclusive) ends at the first event of a later time: what a clock that was set back stamped after that event
         happened after it. Raises LedgerError.
@@ -174,6 +185,8 @@ class Ledger:
         query = sa.select(EVENTS).where(EVENTS.c.seq > after).order_by(EVENTS.c.seq)
         if kinds:
             query = query.where(EVENTS.c.kind.in_([kind.KIND for kind in kinds]))
+        if since:
+            query = query.where(EVENTS.c.at >= since)
         for column, value in ((EVENTS.c.model, model), (EVENTS.c.run, run)):
             if value:
                 query = query.where(column == value)
@@ -224,6 +237,17 @@ class Ledger:
         """The rows of a query on EVENTS: counts and sums over many events. Raises LedgerError."""
         with self._reported(), self._connected() as connection:
             return list(connection.execute(query).all())
+
+    def head(self) -> Head | None:
+        """The newest row's number and hash; None for an empty ledger. Raises LedgerError."""
+        with self._reported(), self._connected() as connection:
+            last = connection.execute(_by_number(EVENTS.c.seq, EVENTS.c.hash).limit(1)).first()
+            return Head(last.seq, last.hash) if last else None
+
+    def has(self, table: sa.Table) -> bool:
+        """Whether the database has that table beside the events. Raises LedgerError."""
+        with self._reported(), self._connected() as connection:
+            return sa.inspect(connection).has_table(table.name)
 
     def number_at(self, at: str) -> int:
         """The number of the newest event that is not later than `at` (UTC, ISO 8601); 0 for none."""

@@ -6,13 +6,11 @@ little. The overview asks the slots.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy as sa
 from croniter import croniter
 
 from pipeline.accounts.money import as_float
@@ -23,8 +21,10 @@ from pipeline.html.templates import rendered
 from pipeline.ledger.events import DriftChecked, VersionRegistered
 from pipeline.ledger.receipt_events import DecisionSettled
 from pipeline.ledger.rollout_events import MOVES, Undeployed
+from pipeline.ledger.rollup_parts import HAPPENED
+from pipeline.ledger.rollups import rolled_up
 from pipeline.ledger.slo_events import BudgetBurning, BudgetCalm
-from pipeline.ledger.store import EVENTS, Entry, Ledger
+from pipeline.ledger.store import Entry, Ledger
 from pipeline.pages.downloads import Table
 from pipeline.pages.kept_settings import with_kept_settings
 from pipeline.policy.freeze import all_frozen
@@ -34,8 +34,6 @@ COLUMNS = (
     *("model", "team", "state", "version", "as_of", "age_days", "live_since", "health", "drift", "looked_as_of"),
     *("next_run", "cost_this_month", "worth_this_month", "currency"),
 )
-# Among so many of a model's newest versions its live one is looked for: among a few first.
-FEW, NEWEST = 4, 50
 
 
 def portfolio_page(context: Context) -> str:
@@ -57,9 +55,7 @@ def lines(context: Context) -> list[dict[str, Any]]:
     names = sorted({*params.models, *params.broken, *ledger.models()})
     moves = _by_model(ledger.newest(*MOVES, Undeployed))
     looks, burning = _by_model(ledger.newest(DriftChecked)), _by_model(ledger.newest(BudgetBurning, BudgetCalm))
-    as_ofs = _as_ofs(
-        ledger, {name: e.event.version for name, e in moves.items() if not isinstance(e.event, Undeployed)}
-    )
+    as_ofs = _as_ofs(ledger)
     frozen, costs, worth = all_frozen(ledger, params.models, names, now), _costs(context, now), _worth(context, now)
     found = []
     for name in names:
@@ -67,7 +63,7 @@ def lines(context: Context) -> list[dict[str, Any]]:
         if live is not None and isinstance(live.event, Undeployed):
             live = None
         version = live.event.version if live is not None else None
-        as_of = as_ofs.get(name) if version else None
+        as_of = as_ofs.get((name, version)) if version else None
         block = params.models.get(name)
         burns = name in burning and isinstance(burning[name].event, BudgetBurning)
         found.append(
@@ -88,17 +84,6 @@ def lines(context: Context) -> list[dict[str, Any]]:
                 "currency": _currency(context),
             }
         )
-    return found
-
-
-def _as_ofs(ledger: Ledger, live: Mapping[str, str]) -> dict[str, str]:
-    """The as-of of each model's live version, which is nearly always among its newest; of a registry that counted anew, the newest."""
-    found: dict[str, str] = {}
-    for count in (FEW, NEWEST):
-        missing = live.keys() - found.keys()
-        for entry in ledger.newest(VersionRegistered, models=missing, count=count) if missing else ():
-            if entry.event.version == live[entry.model]:
-                found[entry.model] = entry.event.as_of
     return found
 
 
@@ -143,11 +128,18 @@ def _costs(context: Context, now: datetime) -> Mapping[str, float]:
 def _worth(context: Context, now: datetime) -> dict[str, float]:
     """What the retrains that were settled this month saved, less what they cost."""
     found: dict[str, float] = {}
-    query = sa.select(EVENTS.c.model, EVENTS.c.body).where(EVENTS.c.kind == DecisionSettled.KIND)
-    for row in context.ledger.rows(query.where(EVENTS.c.at.startswith(f"{now:%Y-%m}"))):
-        settled = DecisionSettled.read(json.loads(row.body))
-        found[row.model] = found.get(row.model, 0.0) + settled.saved - settled.cost
+    for entry in context.ledger.events(DecisionSettled, since=f"{now:%Y-%m}"):
+        settled = entry.event
+        if entry.at.startswith(f"{now:%Y-%m}"):
+            found[entry.model] = found.get(entry.model, 0.0) + settled.saved - settled.cost
     return found
+
+
+def _as_ofs(ledger: Ledger) -> dict[tuple[str, str], str]:
+    """The as-of of each version, by model and version."""
+    registered = VersionRegistered.KIND
+    rows = rolled_up(ledger, HAPPENED)[HAPPENED]
+    return {(model, version): as_of for model, _, _, kind, _, version, _, _, as_of, _ in rows if kind == registered}
 
 
 def _currency(context: Context) -> str | None:

@@ -34,6 +34,7 @@ from pipeline.ledger.rollout_events import (
 )
 from pipeline.ledger.store import Entry
 from pipeline.ledger.timeline import live_version
+from pipeline.pages.downloads import Table
 from pipeline.settings.rollout import Rollout
 
 # What is told of a rollout: each has a sentence.
@@ -48,6 +49,7 @@ NEWEST = 500
 SHOWN = 40
 # Rollouts that have ended, on the page of all.
 ENDED = 25
+COLUMNS = ("model", "going_on", "kind", "version", "at", "what")
 KINDS = {"rollout_started": "rollout", "rollback_started": "rollback", "undeploy_started": "undeploy"}
 
 
@@ -59,28 +61,25 @@ def rollout_page(context: Context, model: str, may_act: bool) -> str:
 
 def rollouts_page(context: Context) -> str:
     """The rollouts that go on now, of all models, and those that ended last."""
-    found = rollouts(context)
+    found = table(context)
     facts = {
-        "going_on": found["going_on"],
-        "ended": found["ended"],
-        "state": _for_a_script(found),
+        "going_on": [line for line in found.rows if line["going_on"]],
+        "ended": [line for line in found.rows if not line["going_on"]][:ENDED],
+        "state": found.json().replace("<", "\\u003c"),
     }
     return rendered(Path(__file__).with_name("rollouts.html"), facts)
 
 
-def rollouts(context: Context) -> dict[str, list[dict[str, Any]]]:
-    """`going_on` and `ended`, the newest first: `model`, `kind`, `version`, `at` and `what` in words."""
-    entries = sorted(context.ledger.newest(*OPENINGS, *CLOSINGS), key=lambda entry: -entry.seq)
-    open_now = [entry for entry in entries if isinstance(entry.event, Opening)]
-    return {
-        "going_on": [_line(entry) for entry in open_now],
-        "ended": [_line(entry) for entry in entries if entry not in open_now][:ENDED],
-    }
+def table(context: Context) -> Table:
+    """The newest rollout, rollback or undeploy of each model, the newest first; `going_on` until its end is in the ledger."""
+    entries = context.ledger.newest(*OPENINGS, *CLOSINGS)
+    return Table(COLUMNS, [_line(entry) for entry in reversed(entries)])
 
 
 def _line(entry: Entry[Any]) -> dict[str, Any]:
     return {
         "model": entry.model,
+        "going_on": isinstance(entry.event, Opening),
         "kind": KINDS.get(entry.kind, entry.kind),
         "version": entry.event.version,
         "at": entry.at,

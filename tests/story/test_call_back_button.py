@@ -40,7 +40,7 @@ def test_a_rollout_is_called_back_by_the_button_and_a_viewer_has_none(stack, sec
     with browser.browser() as driver:
         browser.keep_session(driver, stack.at.airflow, viewer)
         driver.get(page)
-        threading.Thread(target=roll_out).start()
+        threading.Thread(target=roll_out, daemon=True).start()
         xpath = f"//*[@id='traffic'][contains(., 'version {other}')]"
         lanes = browser.wait_for(driver, "xpath", xpath, 120)
         assert [lane.get_attribute("class") for lane in lanes.find_elements("xpath", "./div")] == [
@@ -55,12 +55,15 @@ def test_a_rollout_is_called_back_by_the_button_and_a_viewer_has_none(stack, sec
         assert httpx.post(f"{page}/call-back", json=asked).status_code == 401
         browser.keep_session(driver, stack.at.airflow, token)
         driver.get(f"{stack.at.airflow}/plugin/perennial")
-        driver.switch_to.frame(browser.wait_for(driver, "tag name", "iframe"))
-        browser.press(driver, f"//*[@id='model-{FLIGHTS}']//a[.='rollout']")
-        browser.wait_for(driver, "name", "reason").send_keys("answers look odd")
+        driver.switch_to.frame(browser.wait_for(driver, "tag name", "iframe", 120))
+        link = f"//*[@id='model-{FLIGHTS}']//a[.='rollout']"
+        browser.wait_for(driver, "xpath", link, 120)
+        browser.press(driver, link)
+        browser.wait_for(driver, "xpath", "//form[@id='call-back'][not(@hidden)]", 120)
+        driver.find_element("name", "reason").send_keys("answers look odd")
         browser.press(driver, "//button[.='Call it back']")
         said = f"//*[@id='called'][contains(., 'Version {live} has all traffic again')]"
-        assert f"Called back by {USER}" in browser.wait_for(driver, "xpath", said, 60).text
+        assert f"Called back by {USER}" in browser.wait_for(driver, "xpath", said, 120).text
         assert [line for line in driver.get_log("browser") if line["level"] == "SEVERE"] == []
     assert ended.wait(60)
     assert errors == [f"model {FLIGHTS}: was called back by hand; look at its timeline"]

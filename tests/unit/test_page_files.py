@@ -15,9 +15,9 @@ from fastapi.testclient import TestClient
 from harness.project import ROOT
 from pipeline.context import Context
 from pipeline.ledger.approval_events import Approved
-from pipeline.ledger.events import GatesChecked
+from pipeline.ledger.events import GatesChecked, StepEnded
 from pipeline.ledger.receipt_events import DecisionSettled
-from pipeline.ledger.rollout_events import RolloutStarted
+from pipeline.ledger.rollout_events import RolloutEnded, RolloutStarted
 from pipeline.pages.downloads import Table, cell
 from tests.support.decision_bodies import SETTLED
 
@@ -89,6 +89,17 @@ def test_audit_receipts_and_gates_are_files_too(client):
     assert (rows[0]["saved"], same[0]["saved"]) == ("-3.5", -3.5)
     rows, same = read(client, f"gates/{RUN}")
     assert (rows[0]["gate"], rows[0]["reason"], same[0]["observed"]) == ("'=1", "'@x", None)
+
+
+def test_the_overviews_tables_are_files(client, ledger):
+    """Deployments with the version before, and runs with what they cost."""
+    ended = RolloutEnded(version="2", slot="green", engine="process", previous="1", switch_s=0.2, digest="d")
+    ledger.append(ended, "churn", RUN)
+    ledger.append(StepEnded(state="success", wall_s=2.0, cpu_s=1.0, peak_mb=10.0), "churn", RUN, "train")
+    rows, _ = read(client, "deployments")
+    assert [(row["run"], row["version"], row["before"], row["switch_s"]) for row in rows] == [(RUN, "2", "1", "0.2")]
+    _, (run,) = read(client, "runs")
+    assert (run["run"], run["cpu_s"], run["cost"] > 0) == (RUN, 1.0, True)
 
 
 @pytest.mark.parametrize("path", ["audit/nobody", "audit/churn.json?kind=x", "gates/none", "data/none"])

@@ -166,9 +166,8 @@ def test_the_page_of_all_has_what_goes_on_first(context):
     """A model whose newest event of a rollout is its begin is going on; of the others the last end is shown."""
     context.ledger.append(RolloutEnded(version="4", slot="blue"), "loyal")
     told(context, BEGIN)
-    found = rollout.rollouts(context)
-    assert [line["model"] for line in found["going_on"]] == ["churn"]
-    assert [(line["model"], line["kind"]) for line in found["ended"]] == [("loyal", "rollout_ended")]
+    found = [(line["model"], line["going_on"], line["kind"]) for line in rollout.table(context).rows]
+    assert found == [("churn", True, "rollout"), ("loyal", False, "rollout_ended")]
     assert 'href="rollout/churn"' in rollout.rollouts_page(context)
 
 

@@ -1,0 +1,154 @@
+"""The parts of a roll-up: of each, the rows that it makes of the events after a number up to another, of one model or of all ('').
+
+A row is a list of plain values, as JSON has them, in the order that the part's docstring gives; the model is its first. Sums are whole numbers, so that they are
+the same however the events are cut: processor time in microseconds, memory times time in ten-thousandths of a MiB second, energy in mJ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from pipeline.ledger.approval_events import Approved, Rejected
+from pipeline.ledger.columns import MONTH, ms_of, text, usage
+from pipeline.ledger.events import (
+    DataLanded,
+    DriftChecked,
+    Event,
+    RunOpened,
+    StageKept,
+    StepEnded,
+    StepStarted,
+    VersionRegistered,
+)
+from pipeline.ledger.rollout_events import (
+    RollbackStarted,
+    RolledBack,
+    RolloutEnded,
+    RolloutFailed,
+    SlotEnded,
+    SlotReady,
+    SlotStarted,
+    Undeployed,
+)
+from pipeline.ledger.store import EVENTS, Entry, Ledger
+
+Rows = list[list[Any]]
+STEPS, OPEN, HAPPENED, SLOTS = "steps", "open", "happened", "slots"
+BYTES, PEOPLE, ALARMS, STOPPED = "bytes", "people", "alarms", "stopped"
+
+
+def _between(after: int, upto: int, model: str) -> Any:
+    between = sa.and_(EVENTS.c.seq > after, EVENTS.c.seq <= upto)
+    return sa.and_(between, EVENTS.c.model == model) if model else between
+
+
+def steps(ledger: Ledger, after: int, upto: int, model: str) -> Rows:
+    """[model, step, month, attempts, cpu, memory, attempts, cpu and memory of those that failed, energy]"""
+    query = (
+        sa.select(EVENTS.c.model, EVENTS.c.step, MONTH, *usage(ledger))
+        .where(EVENTS.c.kind == StepEnded.KIND, _between(after, upto, model))
+        .group_by(*(sa.literal_column(str(place)) for place in (1, 2, 3)))
+    )
+    return [[*row[:3], *(int(value or 0) for value in row[3:])] for row in ledger.rows(query)]
+
+
+def opened(ledger: Ledger, after: int, upto: int, model: str) -> Rows:
+    """[model, run, step, how much more often it began than it ended], where that is not 0."""
+    balance = sa.func.sum(sa.case((EVENTS.c.kind == StepStarted.KIND, 1), else_=-1))
+    keys = (EVENTS.c.model, EVENTS.c.run, EVENTS.c.step)
+    query = (
+        sa.select(*keys, balance)
+        .where(EVENTS.c.kind.in_([StepStarted.KIND, StepEnded.KIND]), _between(after, upto, model))
+        .group_by(*keys)
+        .having(balance != 0)
+    )
+    return [[*row[:3], int(row[3])] for row in ledger.rows(query)]
+
+
+def happened(ledger: Ledger, after: int, upto: int, model: str) -> Rows:
+    """[model, seq, at in ms since 1970, kind, run, version, left, to_traffic_s, as_of, already live]"""
+    kinds = (RunOpened, VersionRegistered, RolloutEnded, RollbackStarted, RolledBack, RolloutFailed, Undeployed)
+    rows = []
+    for entry in _entries(ledger, after, upto, model, *kinds):
+        body = entry.body
+        took = body.get("to_traffic_s")
+        rows.append(
+            [
+                entry.model,
+                entry.seq,
+                ms_of(entry.at),
+                entry.kind,
+                entry.run,
+                str(body.get("version") or ""),
+                str(body.get("left") or ""),
+                float(took) if took is not None else None,
+                body.get("as_of") or "",
+                bool(body.get("already_live")),
+            ]
+        )
+    return rows
+
+
+def slots(ledger: Ledger, after: int, upto: int, model: str) -> Rows:
+    """[model, at in ms since 1970, kind, version, slot, cpus, memory_mb]; the last two are None where the event has none."""
+    rows = []
+    for entry in _entries(ledger, after, upto, model, SlotStarted, SlotReady, SlotEnded, Undeployed):
+        body = entry.body
+        serving: Mapping[str, Any] = (body.get("settings") or {}).get("serving") or {}
+        size = [float(value) if (value := serving.get(name)) is not None else None for name in ("cpus", "memory_mb")]
+        rows.append([entry.model, ms_of(entry.at), entry.kind, str(body.get("version")), body.get("slot"), *size])
+    return rows
+
+
+def moved_bytes(ledger: Ledger, after: int, upto: int, model: str) -> Rows:
+    """[model, at, run, bytes], where some were pushed."""
+    entries = _entries(ledger, after, upto, model, DataLanded, StageKept)
+    return [[e.model, e.at, e.run, float(pushed)] for e in entries if (pushed := e.body.get("pushed_bytes"))]
+
+
+def people(ledger: Ledger, after: int, upto: int, model: str) -> Rows:
+    """[model, at, kind, run, alias]: what people have work with."""
+    kinds = (VersionRegistered, Approved, Rejected, RolledBack, RolloutFailed)
+    return [
+        [e.model, e.at, e.kind, e.run, e.body.get("alias") or ""] for e in _entries(ledger, after, upto, model, *kinds)
+    ]
+
+
+def alarms(ledger: Ledger, after: int, upto: int, model: str) -> Rows:
+    """[model, seq, at in ms since 1970, since, start] of each look with an alarm that goes on."""
+    rows = []
+    for entry in _entries(ledger, after, upto, model, DriftChecked):
+        alarm = entry.body.get("alarm") or {}
+        if alarm.get("since") and not alarm.get("ended"):
+            rows.append([entry.model, entry.seq, ms_of(entry.at), alarm["since"], alarm.get("start")])
+    return rows
+
+
+def stopped(ledger: Ledger, after: int, upto: int, model: str) -> Rows:
+    """[model, seq, run] of each step check_gates that failed."""
+    failed = sa.and_(EVENTS.c.kind == StepEnded.KIND, EVENTS.c.step == "check_gates", text(ledger, "state") == "failed")
+    query = sa.select(EVENTS.c.model, EVENTS.c.seq, EVENTS.c.run).where(failed, _between(after, upto, model))
+    return [list(row) for row in ledger.rows(query.order_by(EVENTS.c.seq))]
+
+
+def _entries(ledger: Ledger, after: int, upto: int, model: str, *kinds: type[Event]) -> Iterator[Entry[Event]]:
+    """The events of those kinds, with only what is in them."""
+    columns = (EVENTS.c[name] for name in ("seq", "at", "model", "run", "step", "kind", "body", "hash"))
+    query = sa.select(*columns).where(EVENTS.c.kind.in_([kind.KIND for kind in kinds]), _between(after, upto, model))
+    for row in ledger.rows(query.order_by(EVENTS.c.seq)):
+        yield Entry(*row)
+
+
+PARTS: Mapping[str, Callable[[Ledger, int, int, str], Rows]] = {
+    STEPS: steps,
+    OPEN: opened,
+    HAPPENED: happened,
+    SLOTS: slots,
+    BYTES: moved_bytes,
+    PEOPLE: people,
+    ALARMS: alarms,
+    STOPPED: stopped,
+}
