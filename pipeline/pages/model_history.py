@@ -124,7 +124,11 @@ def live_spans(moves: Iterable[Entry[Any]]) -> list[Live]:
 def look(entry: Entry[DriftChecked]) -> dict[str, Any]:
     """A look at the model: its verdict, its largest distance as a multiple of the limit, and the live quality with its interval."""
     event, quality = entry.event, entry.event.live_quality or {}
-    far = [(times, str(each.get("feature", ""))) for each in event.features if (times := times_limit(each)) is not None]
+    far = [
+        (times, str(each.get("feature", "")))
+        for each in event.features or ()
+        if (times := times_limit(each)) is not None
+    ]
     largest, feature = max(far, default=(None, ""))
     return {
         "at": entry.at,
@@ -133,7 +137,7 @@ def look(entry: Entry[DriftChecked]) -> dict[str, Any]:
         "verdict": event.verdict,
         "times_limit": None if largest is None else round(largest, 4),
         "feature": feature,
-        "moved": ", ".join(map(str, event.moved)),
+        "moved": ", ".join(map(str, event.moved or ())),
         "metric": quality.get("metric"),
         "live_quality": quality.get("value"),
         "live_low": quality.get("low"),
