@@ -259,14 +259,21 @@ def timeline(arguments: argparse.Namespace) -> Answer:
     context = context_of_a_person()
     until = arguments.at.isoformat(timespec="milliseconds").replace("+00:00", "Z") if arguments.at else ""
     model = known_model(context, arguments.model)
-    live, events = live_at(context.ledger, model, until), timeline(context.ledger, model, until)
+    live = live_at(context.ledger, model, until)
+    # One more than is shown says whether there are more.
+    found = timeline(context.ledger, model, until, arguments.last + 1 if arguments.last else 0)
+    events = found[-arguments.last :]
     values = {
         "model": model,
         "at": until or None,
         "live": live.as_dict() if live else None,
+        "earlier_left_out": len(found) > len(events),
         "events": [event.as_dict() for event in events],
     }
-    return Answer(tables.timeline(model, live, events), values)
+    text = tables.timeline(model, live, events)
+    if len(found) > len(events):
+        text += f"\nthe newest {len(events):,} events; `perennial timeline {model} --last 0` has the earlier ones too"
+    return Answer(text, values)
 
 
 def verify(arguments: argparse.Namespace) -> Answer:

@@ -165,6 +165,9 @@ def _add_ledger_commands(add: Add) -> None:
     timeline = add("timeline", commands.timeline, "what happened to a model")
     timeline.add_argument("model")
     timeline.add_argument("--at", type=_time, help="until this time, ISO 8601")
+    timeline.add_argument(
+        "--last", type=_count, default=1000, metavar="N", help="the newest N events; 0 is all (default: 1000)"
+    )
     costs = add("costs", accounts.costs, "the bill by part, model, month, step and run")
     costs.add_argument("model", nargs="?")
     costs.add_argument("--run", default="", metavar="ID", help="this run alone, step by step")
@@ -224,6 +227,12 @@ def _add_reliability_commands(add: Add) -> None:
     notify = add("notify", reliability.notify, "what people were told, and by --test whether they can be")
     notify.add_argument("--test", action="store_true", help="send a test message to each recipient of notify.to")
     notify.add_argument("--to", default="", metavar="NAME", help="only to this one")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of events; write it like 1000")
+    return int(text)
 
 
 def _time(text: str) -> datetime:

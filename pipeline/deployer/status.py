@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.context import Context
 from pipeline.data.label_delay import LabelDelay
+from pipeline.deployer.asking import DEADLINE_S, Answers, ask
 from pipeline.deployer.model_status import (
     CandidateStatus,
     LiveStatus,
@@ -50,14 +51,15 @@ def models_status(context: Context, model: str = "") -> list[ModelStatus]:
         context.params.model(model)
     registry, ledger = _registry(context), context.ledger
     names = [model] if model else known_models(context)
-    with ledger.reading():
+    looked = _look(context, names)
+    with ledger.reading(names):
         delays, scored = label_delays.newest_of(ledger, names), _newest_scored(ledger, names)
         unknown = _without_verdict(ledger, names)
         frozen = all_frozen(ledger, context.params.models, names, context.clock())
         burning = burning_now(ledger)
         found = [
             replace(
-                _one(context, name, delays.get(name), scored.get(name), unknown.get(name)),
+                _one(context, name, looked, delays.get(name), scored.get(name), unknown.get(name)),
                 frozen=frozen.get(name),
                 burning=burning.get(name),
             )
@@ -66,13 +68,33 @@ def models_status(context: Context, model: str = "") -> list[ModelStatus]:
         return [_with_registry(ledger, status, registry) for status in found]
 
 
+@dataclass(frozen=True)
+class _Looked:
+    """The routes by model, why others cannot be read, and what answers."""
+
+    routes: Mapping[str, Route]
+    unreadable: Mapping[str, str]
+    answers: Answers
+
+
+def _look(context: Context, names: Sequence[str]) -> _Looked:
+    routes, unreadable = {}, {}
+    for name in names:
+        try:
+            if (route := route_file.read(context.home, name)) is not None:
+                routes[name] = route
+        except RolloutError as error:
+            unreadable[name] = str(error)
+    return _Looked(routes, unreadable, ask(context.environment.router_addresses.url, routes))
+
+
 def _one(
-    context: Context, name: str, delay: LabelDelay | None, scored: str | None, no_verdict: str | None
+    context: Context, name: str, looked: _Looked, delay: LabelDelay | None, scored: str | None, no_verdict: str | None
 ) -> ModelStatus:
     """All but what MLflow says of it."""
     about = delay.as_dict() if delay is not None else None
     log = log_line(context.home, name)
-    status = _model_status(context, name)
+    status = _model_status(context, name, looked)
     return replace(status, log=log, label_delay_s=about, scored=scored, no_verdict=no_verdict)
 
 
@@ -143,29 +165,28 @@ def known_models(context: Context) -> list[str]:
     return [*named, *sorted(live - set(named))]
 
 
-def _model_status(context: Context, name: str) -> ModelStatus:
+def _model_status(context: Context, name: str, looked: _Looked) -> ModelStatus:
     params = context.params
     if name in params.models:
         model = params.models[name]
-        return replace(_route_status(context, name, model.description), limits_off=model.rollout.limits.off)
+        return replace(_route_status(context, name, looked, model.description), limits_off=model.rollout.limits.off)
     fault = params.broken.get(name) or params.no_models
     if fault is not None:
-        return replace(_route_status(context, name), fault=str(fault))
-    return replace(_route_status(context, name), note=_without_a_block(context, name))
+        return replace(_route_status(context, name, looked), fault=str(fault))
+    return replace(_route_status(context, name, looked), note=_without_a_block(context, name))
 
 
-def _route_status(context: Context, name: str, description: str = "") -> ModelStatus:
+def _route_status(context: Context, name: str, looked: _Looked, description: str = "") -> ModelStatus:
     address = f"{context.environment.router_addresses.public_url}/{name}/invocations"
-    try:
-        current = route_file.read(context.home, name)
-    except RolloutError as error:
-        return ModelStatus(name, description, address, problem=str(error))
-    if current is None:
+    if name in looked.unreadable:
+        return ModelStatus(name, description, address, problem=looked.unreadable[name])
+    if name not in looked.routes:
         return ModelStatus(name, description, address)
+    current = looked.routes[name]
     last = live_at(context.ledger, name)
     live_since = last.since if last is not None else None
     since = _moved_at(context, name) or live_since
-    why_not = _why_no_answer(f"{context.environment.router_addresses.url}/{name}", current)
+    why_not = _why_no_answer(f"{context.environment.router_addresses.url}/{name}", current, looked.answers)
     live = LiveStatus(
         current.live.version,
         current.live.slot,
@@ -186,8 +207,8 @@ def _route_status(context: Context, name: str, description: str = "") -> ModelSt
         description,
         address,
         live,
-        _predecessor_status(current.previous),
-        _candidate_status(current, since),
+        _predecessor_status(current.previous, looked.answers),
+        _candidate_status(current, since, looked.answers),
         tuple(TrafficShare(version, percent, since) for version, percent in current.shares.items()),
         undo=f"rollback {name}" if reversible else None,
         baking=baking.version if baking is not None else None,
@@ -240,11 +261,11 @@ def _settings_note(context: Context, name: str, current: Route) -> str | None:
     )
 
 
-def _predecessor_status(routed: RoutedSlot | None) -> PredecessorStatus | None:
-    return PredecessorStatus(routed.version, routed.slot, _answers(routed)) if routed is not None else None
+def _predecessor_status(routed: RoutedSlot | None, answers: Answers) -> PredecessorStatus | None:
+    return PredecessorStatus(routed.version, routed.slot, answers.answers(routed)) if routed is not None else None
 
 
-def _candidate_status(current: Route, since: str | None) -> CandidateStatus | None:
+def _candidate_status(current: Route, since: str | None, answers: Answers) -> CandidateStatus | None:
     candidate = current.candidate
     if candidate is None:
         return None
@@ -254,7 +275,7 @@ def _candidate_status(current: Route, since: str | None) -> CandidateStatus | No
         current.percent,
         current.mirror,
         since,
-        _answers(candidate),
+        answers.answers(candidate),
         current.follow or None,
     )
 
@@ -272,17 +293,19 @@ def _what_helps(why_not: str, on_server: bool) -> str:
     return "docker compose up -d" if on_server else "make up"
 
 
-def _why_no_answer(address: str, current: Route) -> str | None:
+def _why_no_answer(address: str, current: Route, answers: Answers) -> str | None:
     """Why the live version does not answer at the model's address; None when it does.
 
     A slot that is asked by itself would also answer while the router does not know the model.
     """
-    # Asking takes httpx, a tenth of a second to import; of a model that is not live nothing is asked.
-    from pipeline.rollout import probe
-
-    code, version, stamp = probe.through_router(address)
+    asked = answers.at(address)
+    if asked.late:
+        return f"it gave no answer within {DEADLINE_S:g} s"
+    code, version, stamp = asked.code, asked.version, asked.stamp
     if code == 200 and stamp != current.stamp:
         # The route may have been moved this very moment.
+        from pipeline.rollout import probe
+
         time.sleep(FOLLOWS_S)
         code, version, stamp = probe.through_router(address)
     if code == 0:
@@ -297,7 +320,7 @@ def _why_no_answer(address: str, current: Route) -> str | None:
 
 
 def _moved_at(context: Context, name: str) -> str | None:
-    moves = context.ledger.events(RouteMoved, RolledBack, model=name)
+    moves = context.ledger.last(RouteMoved, RolledBack, model=name)
     return moves[-1].at if moves else None
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,17 @@ LAYOUTS = Path(__file__).parent
 
 def rendered(template: Path, facts: dict[str, Any], filters: Mapping[str, Callable[[Any], Any]] | None = None) -> str:
     """The template filled with `facts`, as HTML. Raises jinja2.UndefinedError for a missing fact."""
-    environment = _environment(template.parent)
-    environment.filters |= filters or {}
-    return environment.get_template(template.name).render(facts)
+    return _compiled(template, tuple((filters or {}).items())).render(facts)
 
 
-@cache
-def _environment(folder: Path) -> jinja2.Environment:
-    """Kept, because it keeps the compiled templates: to compile one takes longer than to fill it."""
+@functools.cache
+def _compiled(template: Path, filters: tuple[tuple[str, Callable[[Any], Any]], ...]) -> jinja2.Template:
+    """To read a large template takes longer than to fill it."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([folder, LAYOUTS]), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FileSystemLoader([template.parent, LAYOUTS]), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters["moment"] = moment
-    return environment
+    environment.filters |= {"moment": moment, **dict(filters)}
+    return environment.get_template(template.name)
 
 
 def moment(text: str | None) -> str:

@@ -69,10 +69,11 @@ def run_costs(ledger: Ledger, prices: Prices, *, run: str = "", model: str = "",
     entries_of: dict[str, list[Entry[Event]]] = {}
     for entry in ledger.events(StepStarted, StepEnded, run=run, model=model, since=since):
         entries_of.setdefault(entry.run, []).append(entry)
-    return [_costs_of_run(entries, prices) for entries in entries_of.values()]
+    return [costs_of_run(entries, prices) for entries in entries_of.values()]
 
 
-def _costs_of_run(entries: Sequence[Entry[Event]], prices: Prices) -> RunCosts:
+def costs_of_run(entries: Sequence[Entry[Event]], prices: Prices) -> RunCosts:
+    """The costs of one run, of its events StepStarted and StepEnded; there must be one."""
     attempts_of: dict[str, list[StepCost]] = {}
     for entry in entries:
         attempts = attempts_of.setdefault(entry.step, [])

@@ -7,8 +7,9 @@ The events of a rollout are in rollout_events.py, those of decisions to retrain 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, ClassVar, Self, dataclass_transform
 
 from pipeline.data.label_delay import LabelDelay
@@ -51,10 +52,11 @@ class Event:
     @classmethod
     def read(cls, body: Mapping[str, Any]) -> Self:
         """The event with that body. Raises MissingField when the body lacks a required field."""
-        missing = [f.name for f in fields(cls) if _is_required(f) and f.name not in body]
+        names, required = _names(cls)
+        missing = [name for name in required if name not in body]
         if missing:
             raise MissingField(", ".join(missing))
-        return cls(**{f.name: body[f.name] for f in fields(cls) if f.name in body})
+        return cls(**{name: body[name] for name in names if name in body})
 
     def sentence(self) -> str:
         """One line for a person; '' when the timeline does not show the event."""
@@ -65,8 +67,11 @@ class MissingField(Exception):
     """A body lacks fields that its kind requires; str() names them."""
 
 
-def _is_required(f: Field[Any]) -> bool:
-    return f.default is MISSING and f.default_factory is MISSING
+@functools.cache
+def _names(kind: type[Event]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of all fields and of those that are required: to ask for them each time takes longer than to read the event."""
+    required = (f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING)
+    return tuple(f.name for f in fields(kind)), tuple(required)
 
 
 class UnknownEvent(Event):

@@ -109,6 +109,14 @@ class Entry(Generic[E_co]):
             raise LedgerError(f"event {self.seq}", observed, VERIFY) from error
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """Models that are asked about together, and what was read of them: by kinds and count, then by model."""
+
+    models: frozenset[str]
+    read: dict[tuple[tuple[str, ...], int], dict[str, list[Entry[Any]]]]
+
+
 def now() -> str:
     """The present time in UTC, ISO 8601 with milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -209,15 +217,40 @@ class Ledger:
             rows = connection.execute(sa.select(EVENTS).where(EVENTS.c.seq.in_(wanted)).order_by(EVENTS.c.seq)).all()
         return [Entry(r.seq, r.at, r.model, r.run, r.step, r.kind, r.body, r.hash) for r in rows]
 
+    def latest(self, *kinds: type[E], count: int, model: str = "") -> list[Entry[E]]:
+        """The last `count` events of these kinds, of the model or of all together, in the order of their numbers."""
+        query = sa.select(EVENTS).where(EVENTS.c.kind.in_([kind.KIND for kind in kinds]))
+        query = query.where(EVENTS.c.model == model) if model else query
+        with self._reported(), self._connected() as connection:
+            rows = connection.execute(query.order_by(EVENTS.c.seq.desc()).limit(count)).all()
+        return [Entry(r.seq, r.at, r.model, r.run, r.step, r.kind, r.body, r.hash) for r in reversed(rows)]
+
+    def last(self, *kinds: type[E], model: str, count: int = 1) -> list[Entry[E]]:
+        """The model's last `count` events of these kinds, in the order of their numbers.
+
+        In a block of `reading(models)` those of all its models are read at the first question, in one query.
+        """
+        batch: _Batch | None = getattr(self._shared, "batch", None)
+        if batch is None or model not in batch.models:
+            return self.newest(*kinds, models=[model], count=count)
+        asked = (tuple(kind.KIND for kind in kinds), count)
+        if asked not in batch.read:
+            of_model: dict[str, list[Entry[Any]]] = {}
+            for entry in self.newest(*kinds, models=batch.models, count=count):
+                of_model.setdefault(entry.model, []).append(entry)
+            batch.read[asked] = of_model
+        return batch.read[asked].get(model, [])
+
     @contextmanager
-    def reading(self) -> Iterator[None]:
-        """In the block this thread's reads share a connection: for many of them, opening one each is most of their time."""
+    def reading(self, models: Collection[str] = ()) -> Iterator[None]:
+        """In the block this thread's reads share a connection, for opening one each is most of their time. What `last` reads of `models`
+        is what there was at its first question."""
         with self._reported(), self._engine.connect() as connection:
-            self._shared.connection = connection
+            self._shared.connection, self._shared.batch = connection, _Batch(frozenset(models), {})
             try:
                 yield
             finally:
-                self._shared.connection = None
+                self._shared.connection = self._shared.batch = None
 
     @contextmanager
     def _connected(self) -> Iterator[sa.Connection]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline.ledger.events import timeline_kinds
+from pipeline.ledger.events import Event, timeline_kinds
 from pipeline.ledger.package_of_version import PackageOfVersion
 from pipeline.ledger.rollout_events import MOVES, Move, RolledBack, Undeployed
 from pipeline.ledger.store import Entry, Ledger
+
+# Among so many of the newest moves a predecessor is looked for first.
+MOVES_READ = 20
 
 
 @dataclass(frozen=True)
@@ -60,13 +63,19 @@ class LivePeriod:
         return {"from": self.start, "until": self.end}
 
 
-def timeline(ledger: Ledger, model: str, until: str = "") -> list[TimelineEvent]:
-    """The model's events that have a sentence, in the order in which they happened."""
+def timeline(ledger: Ledger, model: str, until: str = "", last: int = 0) -> list[TimelineEvent]:
+    """The model's events that have a sentence, in the order in which they happened; with `last` only so many of the newest."""
     set_back = {step.seq: step.earlier for step in ledger.clock_steps()}
     return [
         TimelineEvent(entry.at, entry.kind, entry.run, entry.event.sentence(), entry.body, set_back.get(entry.seq, ""))
-        for entry in ledger.events(*timeline_kinds(), model=model, until=until)
+        for entry in _told(ledger, model, until, last)
     ]
+
+
+def _told(ledger: Ledger, model: str, until: str, last: int) -> list[Entry[Event]]:
+    if last and not until:
+        return ledger.latest(*timeline_kinds(), model=model, count=last)
+    return ledger.events(*timeline_kinds(), model=model, until=until)[-last:]
 
 
 def live_at(ledger: Ledger, model: str, until: str = "") -> LiveVersion | None:
@@ -75,7 +84,7 @@ def live_at(ledger: Ledger, model: str, until: str = "") -> LiveVersion | None:
     if until:
         moves = ledger.events(*MOVES, Undeployed, model=model, until=until)
     else:
-        moves = ledger.newest(*MOVES, Undeployed, models=[model])
+        moves = ledger.last(*MOVES, Undeployed, model=model)
     last = moves[-1] if moves else None
     if last is None or isinstance(last.event, Undeployed):
         return None
@@ -101,8 +110,17 @@ def trusted_predecessor(
 
     A version that was rolled back counts again once it is deployed again.
     """
-    rolled_back = rolled_back_versions(ledger, model)
-    for move in reversed(ledger.events(*MOVES, model=model)):
+    # A package of the newest moves was last rolled back among them too, if ever. All are read where these do not have it.
+    newest: list[Entry[Move]] = ledger.last(*MOVES, model=model, count=MOVES_READ)
+    found = _predecessor_in(newest, live, version)
+    if found is not None or len(newest) < MOVES_READ:
+        return found
+    return _predecessor_in(ledger.events(*MOVES, model=model), live, version)
+
+
+def _predecessor_in(moves: Sequence[Entry[Move]], live: PackageOfVersion, version: str) -> PackageOfVersion | None:
+    rolled_back = _left_in(moves)
+    for move in reversed(moves):
         package = _package(move.event)
         pulled = any(package.is_same(left) for left in rolled_back)
         if not pulled and not package.is_same(live) and version in ("", package.version):
@@ -112,8 +130,12 @@ def trusted_predecessor(
 
 def rolled_back_versions(ledger: Ledger, model: str) -> list[PackageOfVersion]:
     """What a rollback left and what was not deployed again since, the newest last."""
+    return _left_in(ledger.events(*MOVES, model=model))
+
+
+def _left_in(moves: Sequence[Entry[Move]]) -> list[PackageOfVersion]:
     rolled_back: list[PackageOfVersion] = []
-    for move in ledger.events(*MOVES, model=model):
+    for move in moves:
         again = [_package(move.event)]
         if isinstance(move.event, RolledBack) and move.event.left:
             again.append(PackageOfVersion(move.event.left, move.event.left_digest or ""))

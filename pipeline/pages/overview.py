@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.accounts.roi import roi
-from pipeline.accounts.statement import Terms
+from pipeline.accounts.statement import Terms, newest_runs
 from pipeline.context import Context
 from pipeline.data.label_delay import LabelDelay
 from pipeline.deployer import traffic
@@ -15,18 +19,57 @@ from pipeline.gates.base import Verdict
 from pipeline.gates.report import LOOKS
 from pipeline.html.templates import rendered
 from pipeline.ledger import costs
-from pipeline.ledger.events import DataLanded, DriftChecked, GatesChecked, RunSettled
+from pipeline.ledger.events import DataLanded, DriftChecked, GatesChecked, RunSettled, StepEnded, StepStarted
 from pipeline.ledger.receipt_events import DecisionSettled, RetrainDecided
 from pipeline.ledger.rollout_events import RolledBack, RolloutEnded, RolloutFailed, ShadowEnded, Undeployed
+from pipeline.ledger.store import Entry, Ledger
+from pipeline.rollout.routing import route_file
 from pipeline.runs.drift_report import evidently_file
+from pipeline.settings.accounts import Prices
 
-RUNS_SHOWN = 25
+RUNS_SHOWN, MOVES_SHOWN = 25, 25
 DEPLOYMENTS = (RolloutEnded, RolledBack, RolloutFailed, ShadowEnded, Undeployed)
+# Of a run the page tells these.
+TOLD = (GatesChecked.KIND, DataLanded.KIND, RunSettled.KIND, DriftChecked.KIND)
+# So long a look at the slots is shown again, if ledger, routes and settings are still the same.
+KEPT_S = 5.0
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """The values of the page of a project, what they rest on, and when (time.monotonic()) the slots were asked."""
+
+    of: tuple[Any, ...]
+    facts: dict[str, Any]
+    asked: float
+
+
+_KEPT: dict[str, _Kept] = {}
 
 
 def overview_page(context: Context) -> str:
-    """The page as HTML. All of it is read from the route files and the ledger."""
-    return shown(facts(context))
+    """The page as HTML. All of it is read from the route files and the ledger; the look at the slots is at most KEPT_S old."""
+    of = _rests_on(context)
+    kept = _KEPT.get(context.ledger.url)
+    if kept is None or kept.of != of or time.monotonic() - kept.asked > KEPT_S:
+        kept = _Kept(of, facts(context), time.monotonic())
+        _KEPT[context.ledger.url] = kept
+    return shown(kept.facts)
+
+
+def _rests_on(context: Context) -> tuple[Any, ...]:
+    """What changes when the page's values do, but for slots that begin or cease to answer."""
+    files = sorted(route_file.routes_folder(context.home).glob("*.yaml"))
+    files.append(context.project / "params.yaml")
+    states = [(file.name, state.st_mtime_ns, state.st_size) for file in files if (state := _stat(file)) is not None]
+    return context.project, context.home, context.ledger.head(), tuple(states)
+
+
+def _stat(file: Path) -> os.stat_result | None:
+    try:
+        return file.stat()
+    except FileNotFoundError:
+        return None
 
 
 def shown(facts: dict[str, Any]) -> str:
@@ -39,53 +82,63 @@ def facts(context: Context) -> dict[str, Any]:
     ledger, params = context.ledger, context.params
     # Without prices no run has a cost: the page shows the fault in their place.
     priced = not {"", "prices", "baseline"} & set(params.faults)
-    runs = [run.as_dict() for run in reversed(costs.run_costs(ledger, params.prices))] if priced else []
-    highest = max((run["cost"] for run in runs[:RUNS_SHOWN]), default=0.0) or 1.0
-    gates = {entry.run: [*map(Verdict.from_dict, entry.event.verdicts)] for entry in ledger.events(GatesChecked)}
-    data = {entry.run: entry.event.data_version for entry in ledger.events(DataLanded)}
-    outcomes = {entry.run: entry.event.outcome for entry in ledger.events(RunSettled)}
-    outcomes |= {entry.run: entry.event.sentence() for entry in ledger.events(DriftChecked)}
+    runs = _runs(ledger, params.prices) if priced else []
+    highest = max((run["cost"] for run in runs), default=0.0) or 1.0
     moves = [
         {"at": entry.at, "model": entry.model, "kind": entry.kind, "what": entry.event.sentence(), **entry.body}
-        for entry in ledger.events(*DEPLOYMENTS)
+        for entry in ledger.latest(*DEPLOYMENTS, count=MOVES_SHOWN + 1)
     ]
+    looks = {entry.model: entry for entry in ledger.newest(DriftChecked)}
     decided = {entry.model: entry.event for entry in ledger.newest(RetrainDecided)}
     settled = {entry.model: entry.event.sentence() for entry in ledger.newest(DecisionSettled)}
     return {
         "models": [
             {
                 **status.as_dict(),
-                "drift": _last_drift(context, status.model),
+                "drift": _drift(looks.get(status.model)),
                 "decided": decided.get(status.model),
                 "settled": settled.get(status.model),
             }
             for status in traffic(context).status("")
         ],
-        "runs": [
-            {
-                **run,
-                "share": run["cost"] / highest,
-                "verdicts": gates.get(run["run"], []),
-                "outcome": outcomes.get(run["run"], ""),
-                "data_version": data.get(run["run"], ""),
-            }
-            for run in runs[:RUNS_SHOWN]
-        ],
-        "runs_in_all": len(runs),
-        "cost_in_all": sum(run["cost"] for run in runs),
-        "moves": list(reversed(moves)),
+        "runs": [{**run, "share": run["cost"] / highest} for run in runs],
+        "moves": list(reversed(moves[-MOVES_SHOWN:])),
+        "more_moves": len(moves) > MOVES_SHOWN,
+        "asked_at": f"{context.clock():%H:%M:%S}",
         "roi": roi(ledger, Terms.of(params), params.baseline).as_dict() if priced else None,
         "looks": LOOKS,
         "faults": faults(context),
     }
 
 
-def _last_drift(context: Context, model: str) -> dict[str, Any] | None:
-    checks = context.ledger.events(DriftChecked, model=model)
-    if not checks:
+def _runs(ledger: Ledger, prices: Prices) -> list[dict[str, Any]]:
+    """The newest runs with what they cost, came to, checked and landed, the newest first."""
+    found = []
+    with ledger.reading():
+        for name in newest_runs(ledger, count=RUNS_SHOWN):
+            entries = ledger.events(run=name)
+            run = costs.costs_of_run([e for e in entries if e.kind in (StepStarted.KIND, StepEnded.KIND)], prices)
+            of = {entry.kind: entry.event for entry in entries if entry.kind in TOLD}
+            found.append({**run.as_dict(), **_told(of)})
+    return found
+
+
+def _told(of: Mapping[str, Any]) -> dict[str, Any]:
+    """What the newest events of a run, by kind, say of it."""
+    gates, data = of.get(GatesChecked.KIND), of.get(DataLanded.KIND)
+    looked, settled = of.get(DriftChecked.KIND), of.get(RunSettled.KIND)
+    return {
+        "verdicts": [Verdict.from_dict(verdict) for verdict in gates.verdicts] if gates else [],
+        "outcome": looked.sentence() if looked else settled.outcome if settled else "",
+        "data_version": data.data_version if data else "",
+    }
+
+
+def _drift(look: Entry[DriftChecked] | None) -> dict[str, Any] | None:
+    if look is None:
         return None
-    report = checks[-1].event.report
-    return {**checks[-1].body, "report_name": Path(report).name if report else None}
+    report = look.event.report
+    return {**look.body, "report_name": Path(report).name if report else None}
 
 
 def report_file(context: Context, model: str, name: str) -> Path | None:

@@ -16,6 +16,6 @@ def is_recorded(ledger: Ledger, model: str, live: RoutedSlot) -> bool:
 
 def open_rollout(ledger: Ledger, model: str) -> Entry[Opening] | None:
     """The newest start of a rollout or a rollback with no closing event after it, or None."""
-    closings = ledger.events(*CLOSINGS, model=model)
-    openings = ledger.events(*OPENINGS, model=model, after=closings[-1].seq if closings else 0)
-    return openings[-1] if openings else None
+    closed = ledger.last(*CLOSINGS, model=model)
+    opened = ledger.last(*OPENINGS, model=model)
+    return opened[-1] if opened and (not closed or opened[-1].seq > closed[-1].seq) else None

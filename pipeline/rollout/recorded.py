@@ -6,7 +6,7 @@ model whose block is gone or broken is started again as it ran: with its API key
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -18,11 +18,22 @@ from pipeline.rollout.routing.route import RoutedSlot
 from pipeline.settings.rollout import Rollout, Serving
 from pipeline.settings.section import RECORDED
 
+# Among so many of the newest events a slot's is looked for before all of them are read.
+READ_FIRST = 8
+
 
 def recorded_settings(ledger: Ledger, model: str, version: str = "") -> Rollout | None:
     """The newest settings with which `version` (default: the live one) was started; None when the ledger has none."""
     version = version or live_version(ledger, model)
-    entries: list[Entry[SlotReady | SettingsApplied]] = ledger.events(SlotReady, SettingsApplied, model=model)
+    first: list[Entry[SlotReady | SettingsApplied]]
+    first = ledger.last(SlotReady, SettingsApplied, model=model, count=READ_FIRST)
+    found = _settings_in(first, version)
+    if found is not None or len(first) < READ_FIRST:
+        return found
+    return _settings_in(ledger.events(SlotReady, SettingsApplied, model=model), version)
+
+
+def _settings_in(entries: Sequence[Entry[SlotReady | SettingsApplied]], version: str) -> Rollout | None:
     for entry in reversed(entries):
         if entry.event.version == version and (settings := _read(entry.event.settings)) is not None:
             return settings
@@ -31,7 +42,10 @@ def recorded_settings(ledger: Ledger, model: str, version: str = "") -> Rollout 
 
 def slot_settings(ledger: Ledger, model: str, routed: RoutedSlot) -> Rollout | None:
     """The settings with which what runs in this slot was started; None when the ledger does not have them."""
-    entries: list[Entry[SlotStarting | SlotReady]] = ledger.events(SlotStarting, SlotReady, model=model)
+    entries: list[Entry[SlotStarting | SlotReady]]
+    entries = ledger.last(SlotStarting, SlotReady, model=model, count=READ_FIRST)
+    if len(entries) == READ_FIRST and not any(entry.event.slot == routed.slot for entry in entries):
+        entries = ledger.events(SlotStarting, SlotReady, model=model)
     last = next((entry.event for entry in reversed(entries) if entry.event.slot == routed.slot), None)
     # A start that was not proven comes after it: what runs there now may be that one.
     if not isinstance(last, SlotReady) or (last.version, last.address) != (routed.version, routed.address):

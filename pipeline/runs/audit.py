@@ -60,6 +60,10 @@ OF_KIND: Mapping[type[Event], Kind] = {
 }
 # Of these events the audit has what was overridden, beside what they are.
 MAY_OVERRIDE = (GatesChecked, RolloutStarted)
+BY_KIND = {cls.KIND: kind for cls, kind in OF_KIND.items()}
+OVERRIDING, OPENED = {cls.KIND for cls in MAY_OVERRIDE}, {cls.KIND for cls in OPENINGS}
+# These have a line, or a line rests on them. Most of a ledger are steps and looks, which are none of them.
+READ = tuple(dict.fromkeys((*OF_KIND, *MAY_OVERRIDE, *OPENINGS, RunOpened)))
 # No person: a schedule, an event of an asset or an alert began the run, or the monitor and the keepers of this machine acted.
 ITSELF = "by itself"
 
@@ -85,8 +89,7 @@ def audit(ledger: Ledger, model: str, kind: str = "") -> list[AuditLine]:
     """The lines of a model, in the order in which they happened; of one kind, or of all. Raises SettingsError for an unknown kind."""
     if kind and kind not in KINDS:
         raise SettingsError(f"kind {kind}", "is not known", f"must be one of {', '.join(KINDS)}")
-    wanted = (*OF_KIND, *MAY_OVERRIDE, RunOpened)
-    entries: list[Entry[Any]] = [*ledger.events(*wanted, model=model), *ledger.events(AnchorsAccepted)]
+    entries: list[Entry[Any]] = [*ledger.events(*READ, model=model), *ledger.events(AnchorsAccepted)]
     entries = sorted({entry.seq: entry for entry in entries}.values(), key=lambda entry: entry.seq)
     past = _Past()
     lines: list[AuditLine] = []
@@ -118,7 +121,7 @@ class _Past:
             self.approvals[entry.event.version] = entry
         elif kind == Rejected.KIND:
             self.approvals.pop(entry.event.version, None)
-        elif kind in {opening.KIND for opening in OPENINGS}:
+        elif kind in OPENED:
             self.rollouts[entry.event.rollout] = entry.event
 
     def who(self, entry: Entry[Any]) -> str:
@@ -130,13 +133,12 @@ class _Past:
 
 
 def _lines(entry: Entry[Any], past: _Past) -> list[AuditLine]:
-    by_kind = {cls.KIND: kind for cls, kind in OF_KIND.items()}
     lines = []
-    if entry.kind in by_kind:
+    if entry.kind in BY_KIND:
         event = entry.event
         what = event.what_changed() if isinstance(event, SettingsChanged) else event.sentence()
-        lines.append(_line(entry, by_kind[entry.kind], what, past))
-    if entry.kind in {cls.KIND for cls in MAY_OVERRIDE}:
+        lines.append(_line(entry, BY_KIND[entry.kind], what, past))
+    if entry.kind in OVERRIDING:
         lines += [_line(entry, "override", what, past) for what in _overridden(entry, past)]
     return lines
 

@@ -83,8 +83,10 @@ def trace(context: Context, data: str, model: str = "") -> Trace:
     """
     landed = context.ledger.events(DataLanded, model=model)
     day = data if DAY.fullmatch(data) else None
-    histories = {name: revisions(context.ledger, name) for name in sorted({entry.model for entry in landed})}
     used, lost = _with_day(context, landed, day) if day else (_with_prefix(landed, data), [])
+    # Of a data version only its own models are asked for.
+    models = {entry.model for entry in landed if day or entry.event.data_version in used}
+    histories = {name: revisions(context.ledger, name) for name in sorted(models)}
     if not used and not lost:
         latest = "\n".join(dict.fromkeys(entry.event.data_version for entry in landed)).split()[-3:]
         raise DataError(
@@ -93,7 +95,7 @@ def trace(context: Context, data: str, model: str = "") -> Trace:
             f"give at least {SHORTEST_PREFIX} characters; the latest data versions are: {', '.join(latest) or 'none'}",
         )
     versions = [
-        _version(context, entry, histories[entry.model], day, used[entry.event.data_version])
+        _version(context, entry, histories.get(entry.model, {}), day, used[entry.event.data_version])
         for entry in _registered(context, model)
         if entry.event.data_version in used
     ]

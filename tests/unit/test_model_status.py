@@ -111,7 +111,7 @@ def test_the_page_says_what_the_last_look_saw_and_why_no_retrain_was_asked_for()
 
 
 def page(status, drift=None):
-    nothing = {"runs": [], "moves": [], "roi": None, "faults": [], "runs_in_all": 0, "cost_in_all": 0}
+    nothing = {"runs": [], "moves": [], "roi": None, "faults": [], "more_moves": False, "asked_at": ""}
     return overview.shown({**nothing, "models": [{**status.as_dict(), "drift": drift}]})
 
 
