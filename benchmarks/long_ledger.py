@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.project import CHURN, make_project
+from harness.project import ROOT as ROOT
 from pipeline.ledger.chain import GENESIS, canonical, chain_hash
 from pipeline.ledger.events import (
     DataLanded,

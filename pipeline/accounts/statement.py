@@ -96,7 +96,21 @@ class Statement:
 
     def by_part(self) -> dict[str, list[Line]]:
         """The lines of each part that has some, in the order of UNITS."""
-        return {part: of for part in UNITS if (of := [line for line in self.lines if line.part == part])}
+        of: dict[str, list[Line]] = {}
+        for line in self.lines:
+            of.setdefault(line.part, []).append(line)
+        return {part: of[part] for part in UNITS if part in of}
+
+    def _sums(self) -> list[dict[str, int]]:
+        """By model, month and step, in one look at each line: a bill of years has 100,000 of them."""
+        models: dict[str, int] = defaultdict(int)
+        months: dict[str, int] = defaultdict(int)
+        steps: dict[str, int] = defaultdict(int)
+        for part, model, month, amount, _, _, step, _, _, _ in self.lines:
+            models[model] += amount
+            months[month] += amount
+            steps[step if step and part != PEOPLE else part] += amount
+        return [dict(sorted(sums.items())) for sums in (models, months, steps)]
 
     def by_run(self) -> dict[str, int]:
         """The newest runs, what all earlier ones came to, and what belongs to no run."""
@@ -107,6 +121,7 @@ class Statement:
         return sums
 
     def as_dict(self) -> dict[str, Any]:
+        models, months, steps = self._sums()
         return {
             "model": self.model or None,
             "month": self.month or None,
@@ -114,9 +129,9 @@ class Statement:
             "currency": self.currency,
             "total": as_float(self.total),
             "by_part": [_part(part, lines) for part, lines in self.by_part().items()],
-            "by_model": _rows("model", self.by(lambda line: line.model)),
-            "by_month": _rows("month", self.by(lambda line: line.month)),
-            "by_step": _rows("step", self.by(step_of)),
+            "by_model": _rows("model", models),
+            "by_month": _rows("month", months),
+            "by_step": _rows("step", steps),
             "by_run": _rows("run", self.by_run()),
             "not_measured": list(NOT_MEASURED),
         }
