@@ -27,7 +27,17 @@ COMMANDS = (
     *("status", "status model-0", "timeline model-0", "audit model-0", "slo", "notify", "freeze model-0"),
     *("unfreeze model-0", "prune --dry-run"),
 )
-PAGES = ("", "portfolio", "portfolio.csv", "portfolio.json", "audit/model-0", "receipts/model-0")
+PAGES = (
+    "",
+    "portfolio",
+    "portfolio.csv",
+    "portfolio.json",
+    "audit/model-0",
+    "receipts/model-0",
+    "model/model-0",
+    "roi",
+    "roi/model-0",
+)
 
 
 def main() -> bool:

@@ -191,10 +191,20 @@ class Roi:
         }
 
 
-def roi(ledger: Ledger, terms: Terms, baseline: Baseline, *, model: str = "", until: str = "") -> Roi:
-    """The account of automation for `model`, '' for all, up to `until`, which is now by default. Raises LedgerError."""
-    until = until or now()
-    bill, past = statement(ledger, terms, model=model, until=until), history(ledger, model, until)
+def roi(
+    ledger: Ledger,
+    terms: Terms,
+    baseline: Baseline,
+    *,
+    model: str = "",
+    until: str = "",
+    bill: Statement | None = None,
+) -> Roi:
+    """The account of automation for `model`, '' for all, up to `until`, which is now by default. `bill` is that account where the caller has
+    it already. Raises LedgerError."""
+    until = bill.until if bill is not None else until or now()
+    bill = bill or statement(ledger, terms, model=model, until=until)
+    past = history(ledger, model, until)
     first: dict[str, Happened] = {}
     for each in past.live:
         first.setdefault(each.model, each)

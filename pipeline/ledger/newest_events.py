@@ -12,7 +12,7 @@ from pipeline.ledger.store import EVENTS, Entry, Ledger
 
 # Bodies with the figures of many columns are long: so many characters are read at most, whatever the number of events.
 MOST_CHARACTERS = 3_000_000
-AT_ONCE = 50
+AT_ONCE = 100
 
 E = TypeVar("E", bound=Event)
 

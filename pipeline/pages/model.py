@@ -13,6 +13,7 @@ from pipeline.ledger.decision_events import Backtested
 from pipeline.ledger.newest_events import newest_of
 from pipeline.pages import charts
 from pipeline.pages.downloads import Table
+from pipeline.pages.kept_settings import with_kept_settings
 from pipeline.pages.model_chart import figure
 from pipeline.pages.model_history import History, history
 
@@ -40,11 +41,12 @@ def table(context: Context, model: str, part: str = "versions") -> Table:
     """One of the page's tables, oldest first. Raises SettingsError for an unknown model or part."""
     if part not in PARTS:
         raise SettingsError(f"table {part}", "is not known", f"must be one of {', '.join(PARTS)}")
-    return Table(PARTS[part], getattr(history(context, model), part))
+    return Table(PARTS[part], getattr(history(with_kept_settings(context), model), part))
 
 
 def facts(context: Context, model: str) -> dict[str, Any]:
     """The template's values."""
+    context = with_kept_settings(context)
     past = history(context, model)
     tested = newest_of(context.ledger, Backtested, model, 1).entries
     report = (tested[-1].event.report or "").rpartition("/")[2] if tested else ""

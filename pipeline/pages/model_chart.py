@@ -44,7 +44,7 @@ def figure(past: History, now: datetime) -> dict[str, Any]:
         "y5": f"Cost a month, {past.currency}" if past.currency else "Cost a month: not known",
     }
     lanes = list(MARKS)
-    layout = {
+    layout: dict[str, Any] = {
         "xaxis": {"type": "date", "range": _range(past, now), "anchor": "y5"},
         **{_axis(name): {"domain": place, "anchor": "x", "nticks": 4} for name, place in PLACES.items()},
         "showlegend": False,
@@ -115,7 +115,7 @@ def _drift(looks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     verdicts = list(dict.fromkeys([*VERDICTS, *(each["verdict"] for each in looks)]))
     for verdict in verdicts:
         colour, symbol = VERDICTS.get(verdict, VERDICTS["no verdict"])
-        of = [each | {"shown": each["times_limit"] or 0.0} for each in looks if each["verdict"] == verdict]
+        of = [{**each, "shown": each["times_limit"] or 0.0} for each in looks if each["verdict"] == verdict]
         if of:
             texts = [_look_text(each) for each in of]
             found.append(_points("y2", of, "shown") | _markers(colour, symbol) | {"hovertext": texts})

@@ -5,12 +5,14 @@ Each kind is read by the ledger's index and bounded, so that a model of many yea
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.accounts.closed_months import bill_so_far
 from pipeline.accounts.money import as_float
-from pipeline.accounts.statement import Terms, statement
+from pipeline.accounts.statement import Terms
 from pipeline.context import Context
 from pipeline.errors import SettingsError
 from pipeline.ledger.events import DriftChecked, Event, GatesChecked, RunOpened, RunSettled, VersionRegistered
@@ -19,7 +21,7 @@ from pipeline.ledger.rollout_events import MOVES, RolledBack, RolloutFailed, Slo
 from pipeline.ledger.slo_events import BudgetBurning, BudgetSpent
 from pipeline.ledger.store import Entry
 
-VERSIONS, LOOKS, HAPPENED = 200, 400, 200
+VERSIONS, LOOKS, HAPPENED = 200, 300, 200
 # What the page calls the events of a kind that it leaves out.
 WORDS: Mapping[type[Event], str] = {
     VersionRegistered: "versions",
@@ -67,9 +69,7 @@ class History:
 def history(context: Context, model: str) -> History:
     """The history of a model. Raises SettingsError for one that neither params.yaml nor the ledger has."""
     with context.ledger.reading():
-        known = {*context.params.models, *context.params.broken}
-        if model not in known and not has_events(context.ledger, model):
-            raise SettingsError(f"model {model}", "is not known", "`perennial status` lists the models")
+        must_be_known(context, model)
         read: dict[type[Event], Newest[Any]] = {
             kind: newest_of(context.ledger, kind, model, count) for kind, count in COUNTS.items()
         }
@@ -85,6 +85,19 @@ def history(context: Context, model: str) -> History:
         fault,
         [f"{found.older:,} {WORDS[kind]} before {found.begins[:10]}" for kind, found in read.items() if found.older],
     )
+
+
+def must_be_known(context: Context, model: str) -> None:
+    """Raises SettingsError for a model that neither params.yaml nor the ledger has."""
+    settings = context.params
+    if model not in settings.models and model not in settings.broken and not has_events(context.ledger, model):
+        raise SettingsError(f"model {model}", "is not known", "`perennial status` lists the models")
+
+
+def settings_digest(context: Context) -> str:
+    """Names the settings that are read now."""
+    file = context.project / "params.yaml"
+    return hashlib.sha256(file.read_bytes() if file.is_file() else b"").hexdigest()
 
 
 def _moves(read: Sequence[Newest[Any]]) -> list[Entry[Any]]:
@@ -111,7 +124,11 @@ def live_spans(moves: Iterable[Entry[Any]]) -> list[Live]:
 def look(entry: Entry[DriftChecked]) -> dict[str, Any]:
     """A look at the model: its verdict, its largest distance as a multiple of the limit, and the live quality with its interval."""
     event, quality = entry.event, entry.event.live_quality or {}
-    far = [(times, str(each.get("feature", ""))) for each in event.features if (times := times_limit(each)) is not None]
+    far = [
+        (times, str(each.get("feature", "")))
+        for each in event.features or ()
+        if (times := times_limit(each)) is not None
+    ]
     largest, feature = max(far, default=(None, ""))
     return {
         "at": entry.at,
@@ -120,7 +137,7 @@ def look(entry: Entry[DriftChecked]) -> dict[str, Any]:
         "verdict": event.verdict,
         "times_limit": None if largest is None else round(largest, 4),
         "feature": feature,
-        "moved": ", ".join(map(str, event.moved)),
+        "moved": ", ".join(map(str, event.moved or ())),
         "metric": quality.get("metric"),
         "live_quality": quality.get("value"),
         "live_low": quality.get("low"),
@@ -227,7 +244,7 @@ def _costs(context: Context, model: str) -> tuple[list[dict[str, Any]], str, str
         terms = Terms.of(context.params)
     except SettingsError as error:
         return [], "", str(error)
-    bill = statement(context.ledger, terms, model=model)
+    bill = bill_so_far(context.ledger, terms, settings_digest(context), model=model, by_month=True)
     known: dict[str, str] = {}
     for line in bill.lines:
         known[line.month] = "guess" if "guess" in (line.known, known.get(line.month)) else line.known

@@ -9,18 +9,19 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pipeline.accounts.closed_months import bill_so_far
 from pipeline.accounts.lines import UNITS, total
 from pipeline.accounts.money import as_float
 from pipeline.accounts.roi import MACHINE, Roi, roi
 from pipeline.accounts.statement import Terms
 from pipeline.context import Context
-from pipeline.errors import SettingsError
 from pipeline.html.templates import rendered
 from pipeline.ledger.events import DataLanded, StepEnded, VersionRegistered
-from pipeline.ledger.newest_events import has_events
 from pipeline.ledger.rollout_events import SlotStarted
 from pipeline.pages import charts
 from pipeline.pages.downloads import Table
+from pipeline.pages.kept_settings import with_kept_settings
+from pipeline.pages.model_history import must_be_known, settings_digest
 
 COLUMNS = ("group", "name", "low", "mid", "high", "unit", "known", "how", "events", "more_events")
 ENDS = ("low", "mid", "high")
@@ -50,11 +51,13 @@ def table(context: Context, model: str = "") -> Table:
 
 
 def _earned(context: Context, model: str) -> Roi:
-    known = {*context.params.models, *context.params.broken}
-    if model and model not in known and not has_events(context.ledger, model):
-        raise SettingsError(f"model {model}", "is not known", "`perennial status` lists the models")
+    context = with_kept_settings(context)
+    if model:
+        must_be_known(context, model)
+    terms, baseline = Terms.of(context.params), context.params.baseline
     with context.ledger.reading():
-        return roi(context.ledger, Terms.of(context.params), context.params.baseline, model=model)
+        bill = bill_so_far(context.ledger, terms, settings_digest(context), model=model)
+        return roi(context.ledger, terms, baseline, model=model, bill=bill)
 
 
 def facts(earned: Roi) -> dict[str, Any]:
@@ -65,6 +68,7 @@ def facts(earned: Roi) -> dict[str, Any]:
         groups.setdefault(line["group"], []).append(line)
     return {
         "model": earned.model,
+        "until": earned.bill.until,
         "groups": groups,
         "currency": told["currency"],
         "break_even": told["break_even"],

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
+from pipeline.accounts import closed_months
+from pipeline.accounts.money import as_float
 from pipeline.accounts.roi import roi
 from pipeline.accounts.source_example import source_example
-from pipeline.accounts.statement import Terms
+from pipeline.accounts.statement import Terms, statement
 from pipeline.ledger.events import StepEnded
 from pipeline.ledger.rollout_events import RolledBack, RolloutEnded
-from pipeline.ledger.store import Ledger
+from pipeline.ledger.store import EVENTS, Ledger
 from pipeline.settings.accounts import STUDY, Baseline, Prices
+from tests.support.accounts import TERMS, worked_by_hand
 
 PRICES = Prices(cpu_core_hour=3600, memory_gb_hour=0, engineer_hour=100)
 CLAIMS = {
@@ -109,3 +114,57 @@ def test_the_studys_example_comes_out_as_far_as_its_parts_give_it():
     assert all(row["low_comes_out"] for row in found["break_even"])
     assert [row["high_comes_out"] for row in found["break_even"]] == [False, True, True]
     assert found["does_not_come_out"].startswith("the high end of 5 models")
+
+
+def test_the_bill_of_pages_is_that_of_the_command_to_the_last_digit(tmp_path, monkeypatch):
+    """Months that are over are kept, the present one is read anew: by part, model and month the sums are those of `statement`, also after more events."""
+    ledger = worked_by_hand(Ledger(f"sqlite:///{tmp_path / 'hand.db'}"))
+    for at in ("2026-02-11T00:00:00.000Z", "2026-02-11T06:00:00.000Z"):
+        monkeypatch.setattr(closed_months, "now", lambda at=at: at)
+        for model in ("", "m"):
+            kept = closed_months.bill_so_far(ledger, TERMS, "s", model=model, by_month=True)
+            whole = statement(ledger, TERMS, model=model, until=at)
+            for key in (lambda line: line.part, lambda line: line.model, lambda line: line.month):
+                assert kept.by(key) == whole.by(key)
+        ledger.append(StepEnded(state="success", wall_s=1, cpu_s=700, peak_mb=1), "m", "r4", "train", at=at)
+
+
+def test_a_month_that_is_over_is_read_anew_when_something_came_late_or_the_ledger_or_the_settings_are_others(
+    tmp_path, monkeypatch
+):
+    """An event of an earlier month, a ledger that was restored, and other settings each give their own sum."""
+    minutes = itertools.count()
+    monkeypatch.setattr(closed_months, "now", lambda: f"2026-03-11T00:{next(minutes):02d}:00.000Z")
+    ledger = Ledger(f"sqlite:///{tmp_path / 'l.db'}")
+
+    def bill(settings: str = "s") -> float:
+        terms = Terms(PRICES if settings == "s" else Prices(cpu_core_hour=7200, memory_gb_hour=0, engineer_hour=1))
+        return as_float(closed_months.bill_so_far(ledger, terms, settings).total)
+
+    def step(at: str) -> None:
+        ledger.append(StepEnded(state="success", wall_s=1, cpu_s=1, peak_mb=0), "m", "r", "train", at=f"{at}T00:00:00.000Z")  # fmt: skip
+
+    step("2026-02-01")
+    assert (bill(), bill("twice as dear")) == (1, 2)
+    step("2026-02-02")
+    assert bill() == 2
+    with ledger.writing() as connection:
+        connection.execute(EVENTS.delete().where(EVENTS.c.seq == 2))
+    step("2026-02-03")
+    step("2026-03-01")
+    assert bill() == 3
+    step("2026-03-02")
+    assert bill() == 4
+
+
+def test_a_bill_is_shown_again_for_some_seconds_and_says_as_of_when(tmp_path, monkeypatch):
+    """Within twenty seconds a page shows the bill that is there, with its time; after them what came since counts."""
+    ledger = Ledger(f"sqlite:///{tmp_path / 'l.db'}")
+    seen = []
+    for second in ("00", "19", "20"):
+        monkeypatch.setattr(closed_months, "now", lambda at=second: f"2026-03-11T00:00:{at}.000Z")
+        bill = closed_months.bill_so_far(ledger, Terms(PRICES), "s")
+        seen.append((bill.until[17:19], as_float(bill.total)))
+        step = StepEnded(state="success", wall_s=1, cpu_s=1, peak_mb=0)
+        ledger.append(step, "m", "r", "train", at=f"2026-03-11T00:00:{second}.000Z")
+    assert seen == [("00", 0), ("00", 0), ("20", 2)]
