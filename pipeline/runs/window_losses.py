@@ -81,7 +81,9 @@ def live_history(
     first = max(min([*born, *wanted, current]), current - OLDEST_WINDOWS)
     starts = tuple(MONDAY + i * period for i in range(first, current))
     drifted = alarms_at(context.ledger, name, starts, as_of, lambda look: look.verdict == "drift")
-    return _of_windows(live, kept, [max(b - first, 0) for b in born], starts, scored, retrain_cost, drifted)
+    # A version of this very window, or of after the look, is new: it has no age yet.
+    places = [min(max(b, first), current) - first for b in born]
+    return _of_windows(live, kept, places, starts, scored, retrain_cost, drifted)
 
 
 def kept_versions(ledger: Ledger, name: str, live: LiveVersion) -> list[KeptVersion]:

@@ -291,7 +291,8 @@ def test_6_the_page_is_behind_the_login_and_shows_what_is_live(stack, second_ver
     """The pages need a login; the overview shows the live version, and those of the model and of ROI draw their charts on laptop and phone."""
     if gone := browser.missing():
         skip_or_fail("browser", gone)
-    assert httpx.get(f"{stack.at.airflow}/perennial/").status_code == 401
+    for page in ("", f"backtest/{FLIGHTS}"):
+        assert httpx.get(f"{stack.at.airflow}/perennial/{page}").status_code == 401
     with browser.browser() as driver:
         browser.log_in(driver, stack.at.airflow, USER, machine_secrets(stack.home)["password"])
         driver.get(f"{stack.at.airflow}/perennial/")

@@ -251,3 +251,16 @@ def test_a_budget_that_is_spent_holds_a_retrain_that_pays(world):
     (first, second) = (entry.event for entry in world.ledger.events(BudgetLooked))
     assert (first.granted, second.granted, second.ceilings) == (False, True, ["budget.retrains_a_month"])
     assert retrain_decision.why_not(world.context, "r", "churn", week) == ""
+
+
+def test_a_version_of_this_week_is_new(world):
+    """A look in the week in which the version was trained, or one of before it, has no age to go by: every rule waits."""
+    for day, as_of in ((21, AS_OF - timedelta(days=7)), (28, AS_OF), (28, AS_OF - timedelta(days=20))):
+        event = VersionRegistered(
+            version=f"{day}", mlflow_run="m", data_version="d", as_of=f"2024-02-{day}T05:00:00+00:00"
+        )
+        world.ledger.append(event, "churn", at=f"2024-02-{day}T05:00:00+00:00")
+        world.live(f"{day}", f"2024-02-{day}T06:00:00+00:00")
+        receipt = decide(world, as_of)
+        assert (receipt.decision, receipt.score, receipt.ages[f"{day}"]) == ("wait", 0.0, 0)
+        assert set(receipt.others.values()) == {"wait"}
