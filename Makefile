@@ -47,7 +47,7 @@ test: test-unit  ## all tests side by side, the quickest first; those that need 
 	@$(BIN)/python -m pytest tests/story tests/component tests/engine $(WAITING)
 
 test-unit: $(STAMP) warehouse  ## functions and classes alone: no git, DVC, server or other process; within a minute
-	@$(BIN)/python -m pytest tests/unit -n logical --maxprocesses 4
+	@$(BIN)/python -m pytest tests/unit -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 test-component: $(STAMP) warehouse  ## one real store or tool: git, DVC, MLflow's store, Postgres, a slot's server, Traefik
 	@$(BIN)/python -m pytest tests/component $(WAITING)

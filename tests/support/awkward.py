@@ -93,7 +93,7 @@ def _rng(seed: int = 11) -> np.random.Generator:
 
 
 def wide(table: pd.DataFrame) -> pd.DataFrame:
-    noise = pd.DataFrame(_rng().normal(size=(len(table), 115)).round(3), columns=[f"f{i}" for i in range(115)])
+    noise = pd.DataFrame(_rng().normal(size=(len(table), 55)).round(3), columns=[f"f{i}" for i in range(55)])
     return pd.concat([of_a_week(table), noise], axis=1)
 
 
@@ -171,7 +171,7 @@ TABLES: dict[str, Awkward] = {
         csv(lambda t: t.assign(churned=np.where(t.churned, "Churned", "Stayed"))), hand(), said=("positive:",)
     ),
     "labels -1 and 1": Awkward(csv(lambda t: t.assign(churned=2 * t.churned - 1)), hand(), choices={"positive": "1"}),
-    "120 columns": Awkward(
+    "60 columns": Awkward(
         csv(wide, rows=1200),
         hand(
             lambda t: wide(t).drop(columns=["customer_id", "seen_at", "churned"]),

@@ -20,9 +20,43 @@ GROUPS = {
     "tests/component/test_postgres.py": "postgres",
     "tests/component/test_server_files.py": "postgres",
     "tests/component/test_serving_process.py": "serving process",
+    # Each imports Evidently, seconds of processor time in each process.
+    "tests/unit/test_drift.py": "evidently",
+    "tests/unit/test_drift_report.py": "evidently",
+    "tests/unit/test_file_drift.py": "evidently",
+    "tests/unit/test_measures.py": "evidently",
 }
 # Of the engines' tests.
 LONG = ("tests/engine/test_killed.py", "tests/engine/test_strategies.py")
+# Of the unit tests the files with seconds of work, the longest first, so that none is begun when the other workers end.
+LONG_UNIT = tuple(
+    f"tests/unit/test_{name}.py"
+    for name in (
+        *(
+            "awkward_tables",
+            "planted_defects",
+            "booster_objectives",
+            "encodings",
+            "tasks",
+            "backtest",
+            "init",
+            "canary",
+        ),
+        *(
+            "estimators",
+            "text_sql",
+            "scoring",
+            "window_losses",
+            "arrival",
+            "drift",
+            "measures",
+            "drift_report",
+            "file_drift",
+        ),
+    )
+)
+# Its tests share nothing, and are too long for one worker.
+APART = "tests/unit/test_awkward_tables.py"
 
 
 def longest_first(items: list[pytest.Item]) -> None:
@@ -33,10 +67,12 @@ def longest_first(items: list[pytest.Item]) -> None:
 
 def _rank(item: pytest.Item) -> int:
     file = _file_of(item.nodeid)
+    if file in LONG_UNIT:
+        return 5 + LONG_UNIT.index(file)
     tier = file.split("/")[1]
     if tier == "engine":
         return 3 if file in LONG else 4
-    return {"story": 0, "component": 1 if file in GROUPS else 2}.get(tier, 5)
+    return {"story": 0, "component": 1 if file in GROUPS else 2}.get(tier, 5 + len(LONG_UNIT))
 
 
 def _file_of(nodeid: str) -> str:
@@ -44,13 +80,15 @@ def _file_of(nodeid: str) -> str:
 
 
 class Groups(LoadScopeScheduling):
-    """Any worker takes any test, but the tests of a group go to one of them, in their order.
+    """Any worker takes any test, but the tests of a group, or of a file of unit tests, go to one of them, in their order.
 
     pytest-xdist has `--dist loadgroup` for that; with pytest 9 it does not see the groups (xdist 3.8.0).
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return GROUPS.get(_file_of(nodeid), nodeid)
+        file = _file_of(nodeid)
+        alone = not file.startswith("tests/unit/") or file == APART
+        return GROUPS.get(file, nodeid if alone else file)
 
 
 def scheduler(config: Any, log: Any) -> Groups | None:

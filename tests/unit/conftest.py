@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+# A package that registers itself with it asks ldconfig for a library as it is imported: a process, which no test may start.
+import hypothesis  # noqa: F401
 import pytest
 
 from harness.project import CHURN, ROOT, customers, write_params

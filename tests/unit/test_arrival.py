@@ -95,7 +95,7 @@ def test_csv_in_pieces_has_the_verdict_of_the_whole(packed, body, cuts):
     assert in_pieces(scan.CsvScan(2, 3), PACKERS[packed](body), cuts, packed.partition(b" ")[0]) == whole
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(body=CSV_PARTS, cuts=CUTS, max_rows=st.integers(0, 5))
 @example(body=b'a\n"1\n2\n3\n4\n', cuts=[], max_rows=1)
 @example(body=b'a\nb"\n2\n3\n4\n', cuts=[4], max_rows=1)
@@ -128,7 +128,7 @@ JSON_WITH_NAN = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(value=JSON_WITH_NAN, step=st.integers(1, 30), ascii_only=st.booleans())
 def test_a_nan_is_read_as_a_missing_value(value, step, ascii_only):
     """As Python's json reads it, and never within a text, in pieces of any size."""
@@ -138,7 +138,7 @@ def test_a_nan_is_read_as_a_missing_value(value, step, ascii_only):
         assert forms._json(body) == json.loads(body, parse_constant={"NaN": None}.__getitem__)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(body=JSON_PARTS, step=st.integers(1, 30))
 @example(body=b'"\0\1NaN"', step=9)
 @example(body=b"[1NaN]", step=9)

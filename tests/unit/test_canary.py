@@ -88,7 +88,7 @@ def test_of_many_equal_canaries_at_most_the_nominal_share_is_aborted():
     """At most the share alpha of equal canaries is aborted, over all their looks together."""
     random = np.random.default_rng(1)
     aborted = promoted = changed = 0
-    count = 1000 if EXHAUSTIVE else 150
+    count = 1000 if EXHAUSTIVE else 100
     for _ in range(count):
         judgements = list(one_canary(random))
         assert len(judgements) >= 50
@@ -136,14 +136,14 @@ def test_a_regression_of_the_declared_size_is_caught_by_its_figure(figure):
     """A regression of the size that the limit declares is caught by its figure in four of five canaries."""
     random = np.random.default_rng(2)
     caught = promoted = 0
-    for _ in range(60):
+    for _ in range(40):
         for judgement in one_canary(random, **PLANTED[figure]):
             if judgement.verdict == "abort":
                 caught += figure in {look.figure for look in judgement.looks if look.verdict == "abort"}
                 break
             promoted += judgement.verdict == "promote"
-    assert caught >= 0.8 * 60
-    assert promoted <= LIMITS.alpha * 60
+    assert caught >= 0.8 * 40
+    assert promoted <= LIMITS.alpha * 40
 
 
 def test_an_equal_canary_is_promoted():

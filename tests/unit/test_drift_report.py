@@ -40,7 +40,7 @@ def test_a_look_is_drawn_from_its_profiles_with_the_looks_before_it(model):
 
 def test_an_alarm_has_evidently_beside_ours_and_a_look_without_rows_has_no_page(model):
     """Its page is linked, and its PSI of each feature stands beside our verdict."""
-    alarm = model.check(at(3))
+    alarm = model.check(at(3), evidently=True)
     assert alarm.drift.verdict == "drift"
     (name,) = re.findall(r'href="([^"]*-evidently.html)"', alarm.report.read_text())
     theirs = report_file(model.context, "churn", name)

@@ -129,7 +129,7 @@ def bits(matrix):
 
 
 @given(tables(), st.booleans())
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_rows_are_read_as_their_cells_are_one_by_one(table, flag):
     """Few rows or many, as records, rows or columns: each gives the numbers, texts, unknown categories and refusals of its cells."""
     columns, rows = table
@@ -158,7 +158,7 @@ def test_rows_are_read_as_their_cells_are_one_by_one(table, flag):
 
 
 @given(tables())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_a_few_rows_that_keep_the_contract_never_need_the_matrices(table):
     """Only a row that is refused, or has a category that no training saw, is read a second time."""
     columns, rows = table
@@ -288,7 +288,7 @@ PIECES = st.lists(
         PIECES, st.recursive(st.integers() | st.text(max_size=40), st.lists).map(lambda tree: json.dumps(tree).encode())
     )
 )
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_what_passes_without_the_scan_the_scan_would_let_pass(body):
     """It is within each bound, and takes no more memory than is reserved for it."""
     bounds = Bounds(3, 12, "as many as the test allows", 32)

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from pipeline.errors import PerennialError
-from pipeline.init import block
+from pipeline.init import block, small_table
 from pipeline.init.request import Draft, Request
 from pipeline.init.run import init
 from pipeline.settings.models import load
@@ -38,6 +38,8 @@ models:
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
+    """No estimator is tried, which takes half of the time: small_table.py has tests of its own, and each awkward table tries one."""
+    monkeypatch.setattr(small_table, "with_estimator", lambda draft, *_: draft)
     (tmp_path / "params.yaml").write_text(PARAMS)
     monkeypatch.chdir(tmp_path)
     return tmp_path

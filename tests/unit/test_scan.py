@@ -153,7 +153,7 @@ def marks_of(value):
     return 1 + max(len(inner) - 1, 0) + members + sum(map(marks_of, inner))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(value=VALUES, cuts=st.lists(st.integers(0, 200), max_size=4))
 def test_the_scan_counts_as_the_parser_does(value, cuts):
     """Wherever the body is cut into pieces, also between a backslash and what it escapes."""
@@ -230,7 +230,7 @@ def test_all_texts_together_have_a_length(client, form, letters):
         assert code == 200 or "4 MiB of text beyond the first 64 bytes" in answer.json()["error"]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(value=VALUES, cuts=st.lists(st.integers(0, 200), max_size=4))
 def test_the_scan_finds_the_longest_value(value, cuts):
     """The longest run of bytes without a quote, and outside texts without a mark, wherever the body is cut."""

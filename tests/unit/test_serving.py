@@ -354,7 +354,7 @@ JSON = st.recursive(
 FORMS = st.sampled_from(["dataframe_records", "dataframe_split", "instances", "inputs"])
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(form=FORMS, value=JSON, spend=JSON, plan=JSON)
 def test_no_json_gets_a_500(client, form, value, spend, plan):
     """Whatever the body, the answer is 200 or 400."""

@@ -31,6 +31,7 @@ from pipeline.training.tasks import Answers
 from pipeline.training.tasks.multiclass import in_order
 
 KINDS = ("high", "low", "mid")
+FEW = {"hist_gradient_boosting": {"max_iter": 20}, "random_forest": {"n_estimators": 20}}
 TASK = tasks.of(Training(task="multiclass", target="kind"))
 ROW = {"spend": 100.0, "calls": 4, "plan": "plus"}
 
@@ -206,7 +207,7 @@ def test_hundreds_of_classes_are_learnt_and_answered_alike(tmp_path):
 @pytest.mark.parametrize("form", ["onnx", "skops"])
 def test_each_estimator_answers_as_scikit_learn_does(tmp_path, estimator, form):
     """Three probabilities for each row that sum to 1, from ONNX and from skops."""
-    model = model_of(estimator=estimator, runtime=form)
+    model = model_of(estimator=estimator, runtime=form, options=FEW.get(estimator, {}))
     held_out, _ = built(tmp_path, model, rows_of(model))
     served = Runtime.load(tmp_path / "package")
     answers = served.predict_frame(held_out)

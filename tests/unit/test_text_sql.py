@@ -205,10 +205,8 @@ def test_a_time_of_any_type_is_that_of_a_request(duck, unit, duckdb_type, cells)
 
     source = Source(query="$start $end", key="id", event_time="at", window_days=1, epoch=unit)
     sql = source_times.instant(source, "at", duckdb_type)
-    found = [
-        duck.execute(f"SELECT {sql} FROM (SELECT CAST($c AS {duckdb_type}) AS at)", {"c": cell}).fetchone()[0]
-        for cell in cells
-    ]
+    column = f"(SELECT CAST(c AS {duckdb_type}) AS at FROM (SELECT unnest($cells) AS c))"
+    found = [value for (value,) in duck.execute(f"SELECT {sql} FROM {column}", {"cells": cells}).fetchall()]
     assert found == [expected(cell) for cell in cells]
     assert any(time is not None for time in found)
 
