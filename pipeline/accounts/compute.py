@@ -37,13 +37,16 @@ def compute_lines(
     # In a month in which prices change its sums are parted by the day, which no roll-up has.
     parted = {since[:7] for since, _ in prices.periods if since and not since[7:].startswith("-01T00:00:00.000")}
     wanted = sorted(each for each in parted if month in ("", each))
+    # A piece of the roll-up has each key once.
     sums: dict[tuple[str, str, str], list[int]] = {}
     for name, step, at, *used in rolled_up(ledger, rollup_parts.STEPS, model=model)[rollup_parts.STEPS]:
-        if at not in parted and month in ("", at):
-            key = (name, step, at)
-            sums[key] = [one + other for one, other in zip(sums[key], used, strict=True)] if key in sums else used
+        if month in ("", at) and at not in parted:
+            before = sums.get((name, step, at))
+            sums[name, step, at] = used if before is None else [a + b for a, b in zip(before, used, strict=True)]
     of = {at: prices.at(f"{at}-01T00:00:00.000Z") for at in {key[2] for key in sums}}
-    lines = [line for (name, step, at), used in sums.items() for line in _lines((name, "", step, at), used, of[at])]
+    lines: list[Line] = []
+    for (name, step, at), used in sums.items():
+        lines += _lines((name, "", step, at), used, of[at])
     return lines + (_metered(ledger, prices, model, None, wanted) if wanted else [])
 
 
@@ -99,7 +102,7 @@ def _line(part: str, key: Sequence[str], prices: Prices, attempts: int, cpu: int
     model, run, step, month = key
     hours, gb_hours = cpu / CPU_PARTS / 3600, memory / MEMORY_PARTS / 1024 / 3600
     amount = whole(hours * prices.cpu_core_hour + gb_hours * prices.memory_gb_hour)
-    return Line(part, model, month, amount, hours, run, step, attempts=attempts)
+    return Line(part, model, month, amount, hours, run, step, "measured", "yours", attempts)
 
 
 def killed_lines(

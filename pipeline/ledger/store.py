@@ -310,13 +310,17 @@ class Ledger:
         checked = self.check_chain()
         return checked.events, checked.broken
 
-    def clock_steps(self) -> list[ClockStep]:
-        """The events whose time is more than a second before that of an earlier event."""
+    def clock_steps(self, after: int = 0) -> list[ClockStep]:
+        """The events with a number above `after` whose time is more than a second before that of an earlier event."""
         earlier = sa.func.max(EVENTS.c.at).over(order_by=EVENTS.c.seq, rows=(None, -1)).label("earlier")
-        timed = sa.select(EVENTS.c.seq, EVENTS.c.at, earlier).subquery()
-        query = sa.select(timed).where(timed.c.at < timed.c.earlier).order_by(timed.c.seq)
-        with self._reported(), self._engine.connect() as connection:
-            steps = [ClockStep(r.seq, r.at, r.earlier) for r in connection.execute(query)]
+        timed = sa.select(EVENTS.c.seq, EVENTS.c.at, earlier).where(EVENTS.c.seq > after).subquery()
+        with self._reported(), self._connected() as connection:
+            before = ""
+            if after:
+                before = connection.execute(sa.select(sa.func.max(EVENTS.c.at)).where(EVENTS.c.seq <= after)).scalar()
+            is_before = sa.or_(timed.c.at < timed.c.earlier, timed.c.at < (before or ""))
+            rows = connection.execute(sa.select(timed).where(is_before).order_by(timed.c.seq)).all()
+        steps = [ClockStep(r.seq, r.at, max(r.earlier or "", before or "")) for r in rows]
         return [step for step in steps if step.is_set_back]
 
     @contextmanager

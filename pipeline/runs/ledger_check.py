@@ -14,6 +14,7 @@ from typing import Any
 
 from pipeline.context import Context
 from pipeline.errors import LedgerError, PerennialError
+from pipeline.ledger import rollups
 from pipeline.ledger.chain import Anchor, ChainCheck, ClockStep, Head
 from pipeline.ledger.events import AnchorsAccepted, LedgerVerified
 from pipeline.ledger.timeline import live_version
@@ -92,8 +93,19 @@ def verify(context: Context) -> LedgerCheck:
     missing = _missing(chain, anchors) if chain.broken is None else ""
     if not (chain.events or missing) and places:
         missing = f"it has no event, but there is {places[0].where}: it was moved away, or replaced by an empty one"
+    if chain.broken is not None:
+        unchecked += _without_rollups(context)
     steps = tuple(context.ledger.clock_steps())
     return LedgerCheck(chain.events, chain.broken, missing, len(anchors), tuple(unchecked), steps)
+
+
+def _without_rollups(context: Context) -> list[str]:
+    """Removes the sums that were made of a row before it was changed; a line where this user may not."""
+    try:
+        rollups.forget(context.ledger)
+    except LedgerError as error:
+        return [f"sums of before the change, which costs and roi go on to read: {error}"]
+    return []
 
 
 def accept(context: Context, reason: str) -> LedgerCheck:

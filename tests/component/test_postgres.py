@@ -11,7 +11,7 @@ from pipeline.accounts.account import account
 from pipeline.accounts.money import cents
 from pipeline.accounts.statement import statement
 from pipeline.errors import LedgerError
-from pipeline.ledger import lease
+from pipeline.ledger import lease, rollups
 from pipeline.ledger.events import UnknownEvent
 from pipeline.ledger.rollout_events import AbortAsked, RolloutEnded
 from pipeline.ledger.store import Ledger
@@ -119,3 +119,27 @@ def test_the_bill_on_postgres_is_the_one_that_is_worked_by_hand(shared):
     bill = statement(worked_by_hand(Ledger(shared)), TERMS, until=UNTIL)
     assert {part: cents(sum(line.amount for line in lines)) for part, lines in bill.by_part().items()} == BY_HAND
     assert account(Ledger(shared), TERMS, "m", UNTIL).as_dict()["figures"]["stopped_by_a_rollback"]["value"] == 1
+
+
+def test_roll_ups_on_postgres_tell_the_same_to_who_may_only_read(shared, monkeypatch):
+    """The bill is the one by hand with pieces too; a role that may only read opens the ledger, and gets it with and without them."""
+    ledger = worked_by_hand(Ledger(shared))
+    with psycopg2.connect(shared) as connection:
+        connection.cursor().execute(
+            "DROP ROLE IF EXISTS reader; CREATE ROLE reader LOGIN; GRANT SELECT ON events TO reader"
+        )
+    reader = Ledger(shared.replace("perennial:unused@", "reader@"))
+    monkeypatch.setattr(rollups, "KEPT_AFTER", 0)
+
+    def told(of):
+        bill = statement(of, TERMS, until=UNTIL)
+        return {part: cents(sum(line.amount for line in lines)) for part, lines in bill.by_part().items()}
+
+    assert told(reader) == BY_HAND and not reader.has(rollups.ROLLUPS), "it may write none"
+    assert told(ledger) == told(ledger) == BY_HAND and ledger.has(rollups.ROLLUPS)
+    with psycopg2.connect(shared) as connection:
+        connection.cursor().execute("GRANT SELECT ON rollups TO reader; DELETE FROM events WHERE seq > 8")
+    without_them = Ledger(shared)
+    assert told(reader) == told(without_them) != BY_HAND
+    with psycopg2.connect(shared) as connection:
+        connection.cursor().execute("DROP OWNED BY reader; DROP ROLE reader")

@@ -76,7 +76,7 @@ def postgres() -> Iterator[Postgres]:
 def shared(postgres, monkeypatch):
     """The URL of an empty ledger there, as the environment names it."""
     with psycopg2.connect(postgres.url) as connection:
-        connection.cursor().execute("DROP TABLE IF EXISTS events, leases")
+        connection.cursor().execute("DROP TABLE IF EXISTS events, leases, rollups")
     connection.close()
     monkeypatch.setenv("PERENNIAL_LEDGER_URL", postgres.url)
     return postgres.url
