@@ -127,7 +127,7 @@ def _retrain(version: int, at: datetime, draw: random.Random) -> Iterator[Happen
 def _story(version: int, at: datetime, draw: random.Random) -> Iterator[tuple[Event, str, str]]:
     yield from _looks(version, at, draw)
     now, before = str(version), str(version - 1)
-    as_of = at.isoformat()
+    as_of, data_version = at.isoformat(), f"{draw.getrandbits(128):032x}"
     yield RunOpened(as_of=as_of, reason="schedule"), "", "retrain"
     killed = draw.random() < 0.02
     for step in STEPS:
@@ -140,12 +140,12 @@ def _story(version: int, at: datetime, draw: random.Random) -> Iterator[tuple[Ev
             yield StepStarted(), step, "retrain"
         yield _usage(draw, "success"), step, "retrain"
     data = DataLanded(
-        data_version=f"{version:032x}", as_of=as_of, partitions=90, landed=LANDED, remote="/r", pushed_bytes=10**7
+        data_version=data_version, as_of=as_of, partitions=90, landed=LANDED, remote="/r", pushed_bytes=10**7
     )
     yield data, "", "retrain"
     yield GatesChecked(verdicts=VERDICTS), "", "retrain"
     yield (
-        VersionRegistered(version=now, mlflow_run="0" * 32, data_version=f"{version:032x}", as_of=as_of),
+        VersionRegistered(version=now, mlflow_run="0" * 32, data_version=data_version, as_of=as_of),
         "",
         "retrain",
     )

@@ -18,6 +18,7 @@ from pipeline.accounts import published
 from pipeline.accounts.figures import Figure
 from pipeline.accounts.lines import PEOPLE, Known, ms_of
 from pipeline.accounts.money import as_float
+from pipeline.accounts.pauses import without_pauses
 from pipeline.accounts.statement import Statement
 from pipeline.ledger.events import Event, RunOpened, VersionRegistered
 from pipeline.ledger.rollout_events import RollbackStarted, RolledBack, RolloutEnded, RolloutFailed, Undeployed
@@ -79,6 +80,7 @@ class History:
         return next((each for each in same[place:] if not each.already_live), None)
 
 
+@without_pauses()
 def history(ledger: Ledger, model: str, until: str) -> History:
     rows = rolled_up(ledger, HAPPENED, model=model)[HAPPENED]
     return History([Happened(*row) for row in rows], ms_of(until))

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
 from pipeline.accounts.money import whole
-from pipeline.ledger.columns import ms_of as ms_of
+from pipeline.ledger.times import ms_of as ms_of
 from pipeline.settings.accounts import Prices
 
 DAY_MS = 86_400_000

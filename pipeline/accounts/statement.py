@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from pipeline.accounts.compute import compute_lines, killed_lines
 from pipeline.accounts.lines import ENERGY, FAILED, PEOPLE, STEPS, UNITS, Line, month_of, ms_of, total
 from pipeline.accounts.money import as_float
+from pipeline.accounts.pauses import without_pauses
 from pipeline.accounts.people import people_lines
 from pipeline.accounts.services import services_lines
 from pipeline.accounts.slots import Size, SlotLife, slot_lines, slot_lives
@@ -159,6 +160,7 @@ def _rows(name: str, sums: Mapping[str, int]) -> list[dict[str, Any]]:
     return [{name: key, "amount": as_float(amount)} for key, amount in sums.items()]
 
 
+@without_pauses()
 def statement(
     ledger: Ledger, terms: Terms, *, model: str = "", month: str = "", run: str = "", until: str = ""
 ) -> Statement:

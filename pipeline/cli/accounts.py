@@ -6,7 +6,6 @@ import argparse
 import gc
 import re
 
-from pipeline.cli import account_table, roi_table
 from pipeline.cli.commands import Answer, context_of_a_person, known_model
 from pipeline.errors import SettingsError
 
@@ -20,6 +19,7 @@ def _without_pauses() -> None:
 
 def costs(arguments: argparse.Namespace) -> Answer:
     from pipeline.accounts.statement import Terms, statement
+    from pipeline.cli import account_table
     from pipeline.ledger.costs import run_costs
 
     _without_pauses()
@@ -40,6 +40,7 @@ def costs(arguments: argparse.Namespace) -> Answer:
 def account(arguments: argparse.Namespace) -> Answer:
     from pipeline.accounts.account import account as account_of
     from pipeline.accounts.statement import Terms
+    from pipeline.cli import account_table
 
     _without_pauses()
     context = context_of_a_person()
@@ -50,6 +51,7 @@ def account(arguments: argparse.Namespace) -> Answer:
 def roi(arguments: argparse.Namespace) -> Answer:
     from pipeline.accounts.roi import roi as roi_of
     from pipeline.accounts.statement import Terms
+    from pipeline.cli import roi_table
 
     _without_pauses()
     context = context_of_a_person()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from typing import TYPE_CHECKING
 
 from pipeline.cli.commands import Answer, context_of_a_person, known_model
 from pipeline.cli.plain_table import PlainTable
-from pipeline.runs.pruning.run import Pruning
+
+if TYPE_CHECKING:
+    from pipeline.runs.pruning.run import Pruning
 
 
 def prune(arguments: argparse.Namespace) -> Answer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -48,11 +47,6 @@ def usage(ledger: Ledger) -> list[Any]:
 
 def _whole(value: Any) -> Any:
     return sa.cast(sa.func.round(value), sa.BigInteger)
-
-
-def ms_of(time: str) -> int:
-    """Milliseconds since 1970 of a time of the ledger."""
-    return round(datetime.fromisoformat(time).timestamp() * 1000)
 
 
 def _path(path: tuple[str, ...]) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from pipeline.ledger.approval_events import Approved, Rejected
-from pipeline.ledger.columns import MONTH, ms_of, text, usage
+from pipeline.ledger.columns import MONTH, text, usage
 from pipeline.ledger.events import (
     DataLanded,
     DriftChecked,
@@ -34,6 +34,7 @@ from pipeline.ledger.rollout_events import (
     Undeployed,
 )
 from pipeline.ledger.store import EVENTS, Entry, Ledger
+from pipeline.ledger.times import ms_of
 
 Rows = list[list[Any]]
 STEPS, OPEN, HAPPENED, SLOTS = "steps", "open", "happened", "slots"

@@ -56,6 +56,12 @@ EVENTS = sa.Table(
 # The newest event of a kind of each model is found by it alone, however long the ledger is.
 BY_KIND = sa.Index("ix_events_kind_model_seq", EVENTS.c.kind, EVENTS.c.model, EVENTS.c.seq)
 
+# From one name to the next by the index: DISTINCT would read all of it.
+MODELS = """WITH RECURSIVE names(model) AS (
+    SELECT min(model) FROM events
+    UNION ALL SELECT (SELECT min(model) FROM events WHERE model > names.model) FROM names WHERE names.model IS NOT NULL
+) SELECT model FROM names"""
+
 # What a database that is away, torn or no database at all raises; SQLAlchemy passes some of it on unwrapped.
 FAILURES = (sa.exc.SQLAlchemyError, sqlite3.Error, OSError, UnicodeError)
 VERIFY = "run `perennial verify` to check the ledger"
@@ -291,7 +297,7 @@ class Ledger:
     def models(self) -> set[str]:
         """The names of the models that have an event."""
         with self._reported(), self._engine.connect() as connection:
-            return set(connection.execute(sa.select(EVENTS.c.model).distinct()).scalars()) - {""}
+            return set(connection.execute(sa.text(MODELS)).scalars()) - {"", None}
 
     def check_chain(self, wanted: Collection[int] = ()) -> ChainCheck:
         """Reads every row and computes its hash anew; returns also the hashes of the rows with the numbers `wanted`."""
@@ -304,13 +310,17 @@ class Ledger:
         checked = self.check_chain()
         return checked.events, checked.broken
 
-    def clock_steps(self) -> list[ClockStep]:
-        """The events whose time is more than a second before that of an earlier event."""
+    def clock_steps(self, after: int = 0) -> list[ClockStep]:
+        """The events with a number above `after` whose time is more than a second before that of an earlier event."""
         earlier = sa.func.max(EVENTS.c.at).over(order_by=EVENTS.c.seq, rows=(None, -1)).label("earlier")
-        timed = sa.select(EVENTS.c.seq, EVENTS.c.at, earlier).subquery()
-        query = sa.select(timed).where(timed.c.at < timed.c.earlier).order_by(timed.c.seq)
-        with self._reported(), self._engine.connect() as connection:
-            steps = [ClockStep(r.seq, r.at, r.earlier) for r in connection.execute(query)]
+        timed = sa.select(EVENTS.c.seq, EVENTS.c.at, earlier).where(EVENTS.c.seq > after).subquery()
+        with self._reported(), self._connected() as connection:
+            before = ""
+            if after:
+                before = connection.execute(sa.select(sa.func.max(EVENTS.c.at)).where(EVENTS.c.seq <= after)).scalar()
+            is_before = sa.or_(timed.c.at < timed.c.earlier, timed.c.at < (before or ""))
+            rows = connection.execute(sa.select(timed).where(is_before).order_by(timed.c.seq)).all()
+        steps = [ClockStep(r.seq, r.at, max(r.earlier or "", before or "")) for r in rows]
         return [step for step in steps if step.is_set_back]
 
     @contextmanager

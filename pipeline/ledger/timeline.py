@@ -65,10 +65,11 @@ class LivePeriod:
 
 def timeline(ledger: Ledger, model: str, until: str = "", last: int = 0) -> list[TimelineEvent]:
     """The model's events that have a sentence, in the order in which they happened; with `last` only so many of the newest."""
-    set_back = {step.seq: step.earlier for step in ledger.clock_steps()}
+    told = _told(ledger, model, until, last)
+    set_back = {step.seq: step.earlier for step in ledger.clock_steps(told[0].seq - 1)} if told else {}
     return [
         TimelineEvent(entry.at, entry.kind, entry.run, entry.event.sentence(), entry.body, set_back.get(entry.seq, ""))
-        for entry in _told(ledger, model, until, last)
+        for entry in told
     ]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -110,9 +111,14 @@ def _next_run(schedule: Any, now: datetime) -> str | None:
     """When the schedule starts the next run, ISO 8601 UTC; None without one, and after its end."""
     if schedule is None:
         return None
-    times = croniter(schedule.cron, max(now, schedule.start).timestamp(), ret_type=float)
-    at = datetime.fromtimestamp(next(times), UTC)
+    at = datetime.fromtimestamp(_next_time(schedule.cron, max(now, schedule.start).timestamp()), UTC)
     return at.isoformat() if schedule.end is None or at <= schedule.end else None
+
+
+@lru_cache(512)
+def _next_time(cron: str, after: float) -> float:
+    """Once for all models with the same schedule."""
+    return next(croniter(cron, after, ret_type=float))
 
 
 def _costs(context: Context, now: datetime) -> Mapping[str, float]:

@@ -11,7 +11,7 @@ from pipeline.accounts.account import account
 from pipeline.accounts.money import cents
 from pipeline.accounts.statement import statement
 from pipeline.errors import LedgerError
-from pipeline.ledger import rollups
+from pipeline.ledger import lease, rollups
 from pipeline.ledger.events import UnknownEvent
 from pipeline.ledger.rollout_events import AbortAsked, RolloutEnded
 from pipeline.ledger.store import Ledger
@@ -32,6 +32,11 @@ def test_many_processes_make_one_chain(shared):
     ledger = Ledger(shared)
     assert ledger.verify() == (100, None)
     assert [event.seq for event in ledger.events(AbortAsked, after=90)] == list(range(91, 101))
+    ledger.append(AbortAsked(reason="another"), "loyal")
+    assert ledger.models() == {"m", "loyal"}
+    with lease.held(ledger, "m") as held:
+        assert lease.holder(ledger, "m").token == held.token
+        assert lease.holder(ledger, "m").is_alive
 
 
 def _fill(url):

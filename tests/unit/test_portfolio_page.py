@@ -17,6 +17,7 @@ from pipeline.ledger.rollout_events import RolloutEnded
 from pipeline.ledger.slo_events import BudgetBurning, BudgetCalm
 from pipeline.ledger.store import Ledger
 from pipeline.pages import portfolio
+from pipeline.pages.kept_settings import with_kept_settings
 from tests.support.decision_bodies import SETTLED
 from tests.support.slo_bodies import SLO_BODIES
 
@@ -74,3 +75,15 @@ def test_it_is_a_page_and_a_file(context):
     rows = list(csv.DictReader(io.StringIO(portfolio.table(context).csv())))
     assert [row["model"] for row in rows] == ["cold", "live-one", "odd"]
     assert rows[1]["version"] == "1" and rows[0]["version"] == ""
+
+
+def test_settings_are_checked_anew_once_their_file_changes(context):
+    """While params.yaml has the same bytes the next page takes the blocks that were checked; a changed one is seen at once."""
+    first = with_kept_settings(context).params
+    assert with_kept_settings(context).params is first
+    path = context.project / "params.yaml"
+    settings = yaml.safe_load(path.read_text())
+    settings["models"]["cold"] = CHURN | {"team": "growth"}
+    path.write_text(yaml.safe_dump(settings | {"teams": {"growth": {"slots": 1}}}))
+    later = Context(context.environment, context.ledger, lambda: NOW)
+    assert [line["team"] for line in portfolio.lines(later)] == ["growth", None, None]
