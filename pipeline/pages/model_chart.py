@@ -90,6 +90,7 @@ def _range(past: History, now: datetime) -> list[str]:
 
 def _versions(live: Sequence[Live], now: datetime) -> list[dict[str, Any]]:
     spans = [(span, time_of(span.start), time_of(span.end) if span.end else now) for span in live]
+    colours = ["var(--c2)" if span.left else "var(--c1)" for span in live]
     return [
         {
             "type": "bar",
@@ -98,7 +99,8 @@ def _versions(live: Sequence[Live], now: datetime) -> list[dict[str, Any]]:
             "x": [max((end - start).total_seconds(), 0.0) * 1000 for _, start, end in spans],
             "y": [int(span.version) if span.version.isdigit() else span.version for span, _, _ in spans],
             "width": 0.8,
-            "marker": {"color": ["var(--c2)" if span.left else "var(--c1)" for span, _, _ in spans]},
+            # With an outline, so that a version of a minute is seen among years.
+            "marker": {"color": colours, "line": {"color": colours, "width": 1}},
             "hovertext": [
                 f"version {charts.text(span.version)}<br>{start:%d %b %Y %H:%M} to {f'{end:%d %b %Y %H:%M}' if span.end else 'now'}"
                 + ("<br>rolled back" if span.left else "")

@@ -64,6 +64,13 @@ def test_a_rollout_is_called_back_by_the_button_and_a_viewer_has_none(stack, sec
         browser.press(driver, "//button[.='Call it back']")
         said = f"//*[@id='called'][contains(., 'Version {live} has all traffic again')]"
         assert f"Called back by {USER}" in browser.wait_for(driver, "xpath", said, 120).text
+        driver.get(f"{stack.at.airflow}/perennial/portfolio")
+        assert shown(driver) == sorted(shown(driver)) != []
+        for _ in range(2):
+            browser.press(driver, "//*[@id='portfolio']//th//button[.='model']")
+        assert shown(driver) == sorted(shown(driver), reverse=True)
+        browser.wait_for(driver, "id", "portfolio-filter").send_keys("delay live")
+        assert shown(driver) == [FLIGHTS]
         assert [line for line in driver.get_log("browser") if line["level"] == "SEVERE"] == []
     assert ended.wait(60)
     assert errors == [f"model {FLIGHTS}: was called back by hand; look at its timeline"]
@@ -72,3 +79,11 @@ def test_a_rollout_is_called_back_by_the_button_and_a_viewer_has_none(stack, sec
     run = max(stack.airflow.runs(OPERATE), key=lambda run: run["run_after"])
     assert (run["triggering_user_name"], stack.finish(OPERATE, run["dag_run_id"])[""]) == (USER, "success")
     assert stack.live(FLIGHTS) == stack.context.registry.champion(FLIGHTS) == live
+
+
+def shown(driver):
+    """The models of the portfolio, in the order of its rows."""
+    return [
+        cell.text.split()[0]
+        for cell in driver.find_elements("css selector", "#portfolio tbody tr:not([hidden]) td:first-child")
+    ]
