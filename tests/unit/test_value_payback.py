@@ -61,6 +61,16 @@ def test_the_horizon_is_half_a_year_in_windows_of_any_length() -> None:
     assert horizon_of(1) in (182, 183)
 
 
+@pytest.mark.parametrize("days", [7, 182, 365, 1000])
+def test_a_curve_that_is_due_at_an_age_is_due_within_the_horizon_of_that_age(days: int) -> None:
+    """Without labels a curve whose regret reaches the cost after so many days retrains then, in days and in weeks."""
+    for window_days in (1, 7):
+        age, slow = -(-days // window_days), 56 / window_days
+        curve = Staleness(1.0, slow, 0.0)
+        known = known_of([[np.nan] * age], [0], [0] * age, 0, cost=curve.regret(age))
+        assert Value(curve, horizon=horizon_of(window_days, days)).decide(known).action == "retrain"
+
+
 def test_a_version_that_would_save_as_much_is_taken_before_a_retrain() -> None:
     """Where the live version has got worse and a kept one has not, going back costs no training; where both have, it retrains."""
     worse, bad = [0.4] * 3 + [0.7] * 8, [np.nan] * 3 + [0.4] * 3 + [0.9] * 5

@@ -28,9 +28,10 @@ from pipeline.policy.retraining.staleness import NOTHING_KNOWN, Staleness, pairs
 HORIZON, HALF_A_YEAR = 26, 182.5
 
 
-def horizon_of(window_days: float) -> int:
-    """Half a year of windows of so many days, and HORIZON at least."""
-    return max(HORIZON, round(HALF_A_YEAR / window_days))
+def horizon_of(window_days: float, due_after_days: float = 0.0) -> int:
+    """Half a year of windows of so many days, HORIZON at least, and no less than the days after which a retrain is stated to be due: by a
+    curve that reaches the cost at an age, a retrain at that age saves its cost within as long again."""
+    return max(HORIZON, round(HALF_A_YEAR / window_days), math.ceil(due_after_days / window_days))
 
 
 @dataclass(frozen=True)
