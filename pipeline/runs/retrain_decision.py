@@ -6,8 +6,7 @@ A look decides by what was known at its as-of, so the same look comes to the sam
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -48,28 +47,15 @@ def decide(
     if live is None:
         raise RegistryError(f"model {name}", "has no champion", f"train one: `perennial retrain {name} --deploy`")
     model = context.params.model(name)
-    with _one_at_a_time(context, model):
-        try:
-            history = window_losses.live_history(context, run, name, live, as_of)
-        except window_losses.NoHistory as error:
-            receipt = _guarded(context, name, as_of, look, _without_history(model, live, as_of, look, str(error)))
-        else:
-            receipt = _with_history(context, run, name, live, as_of, look, history)
-        context.ledger.append(receipt, name, run)
+    try:
+        history = window_losses.live_history(context, run, name, live, as_of)
+    except window_losses.NoHistory as error:
+        receipt = _guarded(context, name, as_of, look, _without_history(model, live, as_of, look, str(error)))
+    else:
+        receipt = _with_history(context, run, name, live, as_of, look, history)
+    context.ledger.append(receipt, name, run)
     log.info("%s", receipt.sentence())
     return receipt
-
-
-@contextmanager
-def _one_at_a_time(context: Context, model: Model) -> Iterator[None]:
-    """Of models that share a budget: two looks at once would both spend what is left."""
-    if model.policy.rule != BUDGET:
-        yield
-        return
-    from pipeline.ledger import lease
-
-    with lease.held(context.ledger, retrain_budget.LEASE, retrain_budget.WAIT_S):
-        yield
 
 
 def of_look(context: Context, run: str, name: str, look: Mapping[str, Any]) -> dict[str, Any]:
@@ -191,18 +177,19 @@ def _in_budget(
     context: Context, run: str, name: str, as_of: datetime, said: Decision, unit: float, receipt: RetrainDecided
 ) -> RetrainDecided:
     """The receipt of a model that shares a budget: a retrain that nothing else holds back has to be among those that pay most."""
+    from pipeline.ledger import lease
     from pipeline.policy.retraining.budget import Budget
     from pipeline.policy.retraining.value import Value
 
-    budget = Budget(name, Value(), retrain_budget.ceilings(context, name, as_of), unit, receipt.currency)
-    if receipt.decision != "retrain":
-        retrain_budget.note(context, run, name, as_of, budget, None, granted=False)
-        return receipt
-    within = budget.within(said)
-    granted = within.action == "retrain"
-    retrain_budget.note(context, run, name, as_of, budget, said, granted)
-    decision = "retrain" if granted else "wait"
-    return replace(receipt, says=decision, decision=decision, why=within.why, flips=within.flips)
+    # Two looks at once would both spend what is left.
+    with lease.held(context.ledger, retrain_budget.LEASE, retrain_budget.WAIT_S):
+        budget = Budget(name, Value(), retrain_budget.ceilings(context, name, as_of), unit, receipt.currency)
+        if receipt.decision != "retrain":
+            retrain_budget.note(context, run, name, as_of, budget, None, granted=False)
+            return receipt
+        within = budget.within(said)
+        retrain_budget.note(context, run, name, as_of, budget, said, within.action == "retrain")
+    return replace(receipt, says=within.action, decision=within.action, why=within.why, flips=within.flips)
 
 
 def _backtest(context: Context, name: str, as_of: datetime) -> Backtested | None:
