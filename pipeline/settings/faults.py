@@ -50,6 +50,8 @@ def _told(at: str, parts: list[str], kind: str, what: str) -> str:
     key = ".".join([at, *parts])
     if kind == "tuple_type":
         what = "must be a list, like [a, b]"
+    if kind in ("model_type", "dict_type"):
+        what = "must have keys of its own, like {key: value}"
     if kind == "missing":
         return missing(key)
     if kind == "extra_forbidden":

@@ -4,10 +4,12 @@ from pathlib import Path
 
 from pipeline.context import Context
 from pipeline.registry import card_records, trained_rows
+from pipeline.registry.judged import TAG, judged_champion
+from pipeline.registry.versions import PACKAGE_TAG
 
 
-def test_mlflow_has_the_report_and_finds_a_run_by_a_gate(version_one, tmp_path):
-    """A gate's word and its figure find the run, the report with its pictures is beside it, and MLflow knows which rows the version learnt."""
+def test_mlflow_has_the_report_and_finds_a_run_by_a_gate(version_one, tmp_path, caplog):
+    """A gate's word and its figure find the run, the report with its pictures is beside it, and MLflow has the version as it was judged and knows which rows the version learnt."""
     registry = Context.here().registry
     client = registry.client()
     run = client.get_run(client.get_model_version("churn", "1").run_id)
@@ -23,5 +25,11 @@ def test_mlflow_has_the_report_and_finds_a_run_by_a_gate(version_one, tmp_path):
     )
     assert card_records.shap_of_run(registry, "churn", run.data.tags["perennial.run"])["how"] == "SHAP"
     assert card_records.shap_of_run(registry, "churn", "another run") == {}
+    digest = client.get_model_version("churn", "1").tags[PACKAGE_TAG]
+    judged = judged_champion(registry, "churn", "1", digest)
+    assert judged.trained_to.isoformat() == "2024-02-23T00:00:00+00:00" and judged.classes == ()
+    assert judged_champion(registry, "churn", "1", "of another package") is None
+    client.set_model_version_tag("churn", "1", TAG, "of another model")
+    assert judged_champion(registry, "churn", "1", digest) is None and "has another digest than its tag" in caplog.text
     assert trained_rows.trained_to(registry, "churn", "1") == "2024-02-23T00:00:00+00:00"
     assert trained_rows.trained_to(registry, "churn", "99") is None

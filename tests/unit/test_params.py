@@ -99,9 +99,9 @@ def test_each_limit_of_a_rollout_can_be_off(project):
     [
         ("models.other.rollout.serving.max_rwos", 3, "unknown key models.other.rollout.serving.max_rwos"),
         ("models.other.as_of", None, "models.other.as_of: Input should be a valid datetime"),
-        ("models.other.source", "a query", "models.other.source: Input should be a valid dictionary"),
-        ("models.other", None, "models.other: Input should be a valid dictionary"),
-        ("models.other", ["a", "list"], "models.other: Input should be a valid dictionary"),
+        ("models.other.source", "a query", "models.other.source: must have keys of its own, like {key: value}"),
+        ("models.other", None, "models.other: must have keys of its own, like {key: value}"),
+        ("models.other", ["a", "list"], "models.other: must have keys of its own, like {key: value}"),
         ("models.Other", CHURN, "model name 'Other': use a-z, 0-9 and '-', at most 40 characters"),
         ("models.other\n", CHURN, "model name 'other\\n': use a-z, 0-9 and '-', at most 40 characters"),
     ],
@@ -149,7 +149,7 @@ def test_a_day_that_does_not_exist_is_its_own_keys_fault(project):
     [
         ("speed", "high", "unknown key speed"),
         ("prices.cpu_core_hour", -1, "prices.cpu_core_hour: Input should be greater than or equal to 0"),
-        ("prices", None, "prices: Input should be a valid dictionary"),
+        ("prices", None, "prices: must have keys of its own, like {key: value}"),
         ("baseline.source", None, "baseline.source: Input should be a valid string"),
         ("workspaces.kept", 3, "unknown key workspaces.kept"),
     ],
