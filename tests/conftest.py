@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import os
 import shutil
 import subprocess
@@ -46,6 +47,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     side_by_side.longest_first(items)
     for item in items:
         item.add_marker(tier_of(item.path))
+
+
+def pytest_collection_finish() -> None:
+    """The garbage collector need not look through all modules and tests again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def tier_of(path: Path) -> str:
