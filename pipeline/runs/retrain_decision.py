@@ -168,7 +168,7 @@ def _by_value(
     receipt = replace(receipt, basis=told, economics=economics)
     if receipt.says != "retrain":
         return receipt
-    curve = updated(value.prior, pairs_of(known.losses, known.born), value.changeable)
+    curve = updated(value.prior, pairs_of(known.losses, known.born), value.changeable, known.now)
     held = cured.not_cured(known, curve, settings.window_days)
     return replace(receipt, decision="wait", guards=[*receipt.guards, held]) if held else receipt
 

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 # The newest versions that were live, which may be gone back to; and the newest windows that are scored. Older windows count as they were
 # scored once: what a version lost when it was new tells how much more it loses now.
-KEPT_VERSIONS = 6
+KEPT_VERSIONS = 12
 SCORED_WINDOWS = 26
 # What is older than this counts as this old.
 OLDEST_WINDOWS = 104

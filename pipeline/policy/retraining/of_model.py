@@ -40,7 +40,7 @@ def value(settings: Settings, backtest: Backtested | None, cost: float) -> Value
     else:
         best = earned(backtest)
         curve = replace(curve, alarmed=best.alarmed if best is not None else 1.0)
-    return Value(curve, horizon=horizon_of(settings.window_days))
+    return Value(curve, horizon=horizon_of(settings.window_days, settings.due_after_days))
 
 
 def curve_of(backtest: Backtested | None, window_days: float) -> Staleness | None:

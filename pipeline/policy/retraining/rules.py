@@ -13,7 +13,7 @@ from pipeline.policy.retraining.metric import Metric
 from pipeline.policy.retraining.replay import replay
 from pipeline.policy.retraining.schedule import ALWAYS, NEVER, Schedule
 from pipeline.policy.retraining.staleness import backtested
-from pipeline.policy.retraining.value import Value
+from pipeline.policy.retraining.value import HORIZON, Value
 
 TUNED = "tuned schedule"
 
@@ -33,8 +33,13 @@ def tuned(before: History, cost: float) -> Tuned:
     return min(schedules, key=lambda schedule: replay(before, schedule, cost).total)
 
 
-def policies(before: History, cost: float) -> list[Policy]:
-    """Those to replay on what comes after `before`, from which each takes its numbers; a retrain comes to `cost`."""
+def policies(before: History, cost: float, horizon: int = HORIZON) -> list[Policy]:
+    """Those to replay on what comes after `before`, from which each takes its numbers; a retrain comes to `cost`, and by `value` has to pay
+    within `horizon` windows."""
     gains = gains_of(before.losses, np.arange(before.windows), before.delay, all_pairs=True)
-    by_loss: list[Policy] = [Metric(), Forecast(gains), Value(backtested(before.losses, before.drifted))]
+    by_loss: list[Policy] = [
+        Metric(),
+        Forecast(gains),
+        Value(backtested(before.losses, before.drifted), horizon=horizon),
+    ]
     return [NEVER, ALWAYS, tuned(before, cost), Drift(), *by_loss]

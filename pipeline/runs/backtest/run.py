@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from pipeline.errors import SettingsError
 from pipeline.ledger import costs
 from pipeline.ledger.decision_events import BacktestDrawn, Backtested
 from pipeline.policy.economics import Figure, Worth, worth
-from pipeline.policy.retraining import covariates
+from pipeline.policy.retraining import covariates, rules
 from pipeline.policy.retraining.comparison import Compared, Comparison, Saved, compare, excess_by_age
 from pipeline.policy.retraining.forecast import gains_of
 from pipeline.policy.retraining.recommendation import recommendation
 from pipeline.policy.retraining.staleness import backtested
+from pipeline.policy.retraining.value import horizon_of
 from pipeline.runs.backtest import page, past, training_windows
 from pipeline.runs.backtest.matrix import LossMatrix, build
 from pipeline.runs.backtest.past import Span
@@ -158,7 +160,8 @@ def backtest(
     counted = _rows_a_day(context, name, matrix, span)
     runs = costs.run_costs(context.ledger, context.params.prices, model=name)
     of = worth(model.economics, model.loss, context.params.prices, runs, counted)
-    comparison = compare(matrix.history, of.retrain_in_loss(span.days))
+    policies = partial(rules.policies, horizon=horizon_of(span.days))
+    comparison = compare(matrix.history, of.retrain_in_loss(span.days), policies)
     said = recommendation(comparison, of, span.days)
     lost = (
         training_windows.compared(name, model, root, folder, read, matrix, comparison, lengths, processes)
