@@ -27,6 +27,11 @@ from pipeline.settings.accounts import Prices
 # What began so long ago and has no end does not run any more.
 STILL_RUNNING = timedelta(hours=48)
 
+# The lines that were made of what was used, by ledger and prices and then by model, step and month: at the next request of a page few are others.
+_MADE: dict[tuple[str, str], dict[tuple[str, str, str], tuple[list[int], list[Line]]]] = {}
+# Of so many ledgers and prices in one process.
+PLACES = 4
+
 
 def compute_lines(
     ledger: Ledger, prices: Prices, *, model: str = "", runs: Collection[str] | None = None, month: str = ""
@@ -44,9 +49,16 @@ def compute_lines(
             before = sums.get((name, step, at))
             sums[name, step, at] = used if before is None else [a + b for a, b in zip(before, used, strict=True)]
     of = {at: prices.at(f"{at}-01T00:00:00.000Z") for at in {key[2] for key in sums}}
+    if (place := (ledger.url, prices.model_dump_json())) not in _MADE and len(_MADE) >= PLACES:
+        _MADE.clear()
+    made = _MADE.setdefault(place, {})
     lines: list[Line] = []
-    for (name, step, at), used in sums.items():
-        lines += _lines((name, "", step, at), used, of[at])
+    for key, used in sums.items():
+        known = made.get(key)
+        if known is None or known[0] != used:
+            name, step, at = key
+            known = made[key] = (used, _lines((name, "", step, at), used, of[at]))
+        lines += known[1]
     return lines + (_metered(ledger, prices, model, None, wanted) if wanted else [])
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from statistics import median
 from typing import Any
 
@@ -67,7 +68,7 @@ class Roi:
     def deployments(self) -> int:
         return len(self.past.live)
 
-    @property
+    @cached_property
     def machine_cost(self) -> float:
         return as_float(total(line for line in self.bill.lines if line.part in MACHINE))
 

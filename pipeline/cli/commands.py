@@ -42,7 +42,7 @@ def known_model(context: Context, model: str | None) -> str:
     """
     from pipeline.ledger.rollout_events import MOVES
 
-    if model and model not in context.params.broken and not context.ledger.events(*MOVES, model=model):
+    if model and model not in context.params.broken and not context.ledger.last(*MOVES, model=model):
         context.params.model(model)
     return model or ""
 

@@ -47,7 +47,7 @@ def models_status(context: Context, model: str = "") -> list[ModelStatus]:
 
     Raises SettingsError for a name that neither params.yaml nor the ledger has.
     """
-    if model and model not in context.params.broken and not context.ledger.events(*MOVES, model=model):
+    if model and model not in context.params.broken and not context.ledger.last(*MOVES, model=model):
         context.params.model(model)
     registry, ledger = _registry(context), context.ledger
     names = [model] if model else known_models(context)

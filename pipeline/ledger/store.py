@@ -237,8 +237,8 @@ class Ledger:
         In a block of `reading(models)` those of all its models are read at the first question, in one query.
         """
         batch: _Batch | None = getattr(self._shared, "batch", None)
-        if batch is None or model not in batch.models:
-            return self.newest(*kinds, models=[model], count=count)
+        if batch is None or batch.models == {model} or model not in batch.models:
+            return self._last_of(kinds, model, count)
         asked = (tuple(kind.KIND for kind in kinds), count)
         if asked not in batch.read:
             of_model: dict[str, list[Entry[Any]]] = {}
@@ -246,6 +246,22 @@ class Ledger:
                 of_model.setdefault(entry.model, []).append(entry)
             batch.read[asked] = of_model
         return batch.read[asked].get(model, [])
+
+    def _last_of(self, kinds: Sequence[type[E]], model: str, count: int) -> list[Entry[E]]:
+        """By the index alone: of each kind its last ones, and of those the last."""
+        of_kind = [
+            sa.select(EVENTS.c.seq)
+            .where(EVENTS.c.kind == kind.KIND, EVENTS.c.model == model)
+            .order_by(EVENTS.c.seq.desc())
+            .limit(count)
+            .subquery()
+            for kind in kinds
+        ]
+        wanted = sa.union_all(*(sa.select(each.c.seq) for each in of_kind))
+        query = sa.select(EVENTS).where(EVENTS.c.seq.in_(wanted)).order_by(EVENTS.c.seq.desc()).limit(count)
+        with self._reported(), self._connected() as connection:
+            rows = connection.execute(query).all()
+        return [Entry(r.seq, r.at, r.model, r.run, r.step, r.kind, r.body, r.hash) for r in reversed(rows)]
 
     @contextmanager
     def reading(self, models: Collection[str] = ()) -> Iterator[None]:
