@@ -192,7 +192,8 @@ def test_a_broken_ledger_stops_no_drift_check(told):
 def test_the_form_for_what_to_do_begins_with_what_does_no_harm(told):
     """The form of the operate Dag offers reconcile before rollback and undeploy."""
     form = told["dags"]["operate__flight-delay"]["params"]
-    assert set(form) == {"action", "reason"}
+    assert set(form) == {"action", "reason", "version"}
+    assert form["version"]["value"] is None
     assert form["action"]["enum"] == ["reconcile", "rollback", "undeploy", "freeze", "unfreeze", "prune"]
     assert form["action"]["value"] == "reconcile"
 
