@@ -17,9 +17,7 @@ from ruamel.yaml.representer import SafeRepresenter
 
 
 class _Plain(SafeRepresenter):
-    """Keeps the order of keys."""
-
-    sort_base_mapping_type_on_output = False
+    """Writes an ordered dict as a dict."""
 
 
 _Plain.add_representer(OrderedDict, _Plain.represent_dict)
@@ -35,7 +33,8 @@ def modified(path: Any, fs: Any = None) -> Iterator[Any]:
     yield data
     writer = YAML(typ="safe")
     writer.Representer = _Plain
-    writer.default_flow_style = writer.sort_base_mapping_type_on_output = False
+    writer.default_flow_style = False
+    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # None until it is set
     with fs.open(path, "w+", encoding="utf-8") as file:
         writer.dump(data, file)
 
