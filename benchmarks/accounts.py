@@ -1,4 +1,4 @@
-"""What commands and pages take with a ledger of 350,000 events of 200 models, and of one: processor time, and the events read anew.
+"""What commands and pages take with a ledger of 350,000 events of 200 models, and of one: processor time.
 
 A command's time has the start of Python in it. It may take a second, a page 200 ms, verifying the chain 10 s; 1,000 events are appended in a
 second. The first reader of a ledger without roll-ups makes them, and its time is shown by itself. No slot answers.

@@ -176,7 +176,7 @@ def statement(
         """Of all months: what an attempt costs on average does not depend on the month that is asked for."""
         if not month:
             return ended
-        return [line for each in sorted(models) for line in compute_lines(ledger, prices, model=each)]
+        return [line for line in compute_lines(ledger, prices, model=model) if line.model in models] if models else []
 
     begins = month_of(month)[1] if month else 0
     # Of all models: they share the services, whichever of them is asked for.

@@ -7,7 +7,6 @@ The events of a rollout are in rollout_events.py, those of decisions to retrain 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, ClassVar, Self, dataclass_transform
@@ -32,9 +31,14 @@ class Event:
     """
 
     KIND: ClassVar[str] = ""
+    # The names of its fields, and of those that are required: to ask for them each time takes longer than to read an event.
+    NAMES: ClassVar[tuple[str, ...]] = ()
+    REQUIRED: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, kind: str = "") -> None:
         dataclass(frozen=True, kw_only=True)(cls)
+        cls.NAMES = tuple(f.name for f in fields(cls))
+        cls.REQUIRED = tuple(f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING)
         cls.KIND = kind
         if kind in KINDS:
             raise ValueError(
@@ -52,11 +56,10 @@ class Event:
     @classmethod
     def read(cls, body: Mapping[str, Any]) -> Self:
         """The event with that body. Raises MissingField when the body lacks a required field."""
-        names, required = _names(cls)
-        missing = [name for name in required if name not in body]
+        missing = [name for name in cls.REQUIRED if name not in body]
         if missing:
             raise MissingField(", ".join(missing))
-        return cls(**{name: body[name] for name in names if name in body})
+        return cls(**{name: body[name] for name in cls.NAMES if name in body})
 
     def sentence(self) -> str:
         """One line for a person; '' when the timeline does not show the event."""
@@ -65,13 +68,6 @@ class Event:
 
 class MissingField(Exception):
     """A body lacks fields that its kind requires; str() names them."""
-
-
-@functools.cache
-def _names(kind: type[Event]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names of all fields and of those that are required: to ask for them each time takes longer than to read the event."""
-    required = (f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING)
-    return tuple(f.name for f in fields(kind)), tuple(required)
 
 
 class UnknownEvent(Event):

@@ -332,7 +332,7 @@ class Ledger:
         earlier = sa.func.max(EVENTS.c.at).over(order_by=EVENTS.c.seq, rows=(None, -1)).label("earlier")
         timed = sa.select(EVENTS.c.seq, EVENTS.c.at, earlier).where(EVENTS.c.seq > after).subquery()
         with self._reported(), self._connected() as connection:
-            before = ""
+            before: str | None = ""
             if after:
                 before = connection.execute(sa.select(sa.func.max(EVENTS.c.at)).where(EVENTS.c.seq <= after)).scalar()
             is_before = sa.or_(timed.c.at < timed.c.earlier, timed.c.at < (before or ""))

@@ -119,7 +119,7 @@ def _runs(ledger: Ledger, prices: Prices) -> list[dict[str, Any]]:
     found = []
     with ledger.reading():
         for name in newest_runs(ledger, count=RUNS_SHOWN):
-            entries = ledger.events(run=name)
+            entries: list[Entry[Any]] = ledger.events(run=name)
             run = costs.costs_of_run([e for e in entries if e.kind in (StepStarted.KIND, StepEnded.KIND)], prices)
             of = {entry.kind: entry.event for entry in entries if entry.kind in TOLD}
             found.append({**run.as_dict(), **_told(of)})
