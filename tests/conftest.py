@@ -55,6 +55,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_unconfigure() -> None:
+    """Or DuckDB tells at the end of what was never collected."""
+    gc.unfreeze()
+
+
 def tier_of(path: Path) -> str:
     """The folder below tests/ that a test is in. Raises UsageError for a test in no tier's folder."""
     tier = path.relative_to(TESTS).parts[0]
