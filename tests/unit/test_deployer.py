@@ -182,7 +182,7 @@ def test_a_share_of_the_log_and_its_profile_come_as_they_are_there(served):
     fake, ledger = served
     start, traffic = datetime(2024, 1, 1, tzinfo=UTC), clients.RemoteTraffic("http://deployer", KEY)
     found = traffic.profile("churn", "3", "d3", start, start)
-    assert found.as_dict() == {"rows": 3, "cells": {"x": [1, 2]}, "logged": 7, "untimed": 1}
+    assert found.as_dict() == {"rows": 3, "cells": {"x": [1, 2]}, "logged": 7, "untimed": 1, "answers": 0.0}
     traffic.predictions("churn", start, start, 0.25)
     assert fake.asked == [("churn", "3", "d3", start, start), ("churn", 0.25)]
     assert [e.body["verb"] for e in ledger.events(DeployerCalled)] == ["profile", "predictions"]
