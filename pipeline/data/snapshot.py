@@ -11,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import accumulate
@@ -120,18 +121,47 @@ def take(
     return taken
 
 
-def known_rows(
-    name: str, model: Model, root: Path, start: datetime, end: datetime, as_of: datetime
-) -> tuple[pa.Table, Schema]:
-    """The labelled rows with event time in [start, end) as they were known at `as_of`, in a snapshot's form and order, and the schema
-    that is drawn from them. Writes nothing. Raises DataError as `take` does, whose rows these are for its own window and as-of."""
+@dataclass(frozen=True)
+class KnownRows:
+    """Rows in a snapshot's form, as long as their connection is open. Those of one `fingerprint`, under the same settings, are the same rows
+    with the same schema, in whatever order the source gave them."""
+
+    fingerprint: str
+    _connection: duckdb.DuckDBPyConnection
+    _name: str
+    _model: Model
+    _types: dict[str, str]
+
+    def table(self) -> pa.Table:
+        """In a snapshot's order."""
+        return unread.only_if_any(_in_order(self._connection, self._model))
+
+    def schema(self) -> Schema:
+        """That which is drawn from them. Raises DataError."""
+        return drawn_schema.draw(self._connection, self._name, self._model, self._types)
+
+
+@contextmanager
+def known(name: str, model: Model, root: Path, start: datetime, end: datetime, as_of: datetime) -> Iterator[KnownRows]:
+    """The labelled rows with event time in [start, end) as they were known at `as_of`. Writes nothing. Raises DataError as `take` does, whose
+    rows these are for its own window and as-of."""
     with sql.connect(root) as connection:
         source_rows.load(connection, model.source, model.training, start, end, name)
         source_rows.keep_window(connection, model.source, start, end, as_of)
         types = _required_types(connection, name, model)
         _delete_unlabelled(connection, name, model, start, as_of)
         _lay_out(connection, model, types)
-        return unread.only_if_any(_in_order(connection, model)), drawn_schema.draw(connection, name, model, types)
+        days = {day: (of.rows, of.folded) for day, of in _fingerprints(connection, model).items()}
+        content = json.dumps([days, types], sort_keys=True)
+        yield KnownRows(hashlib.sha256(content.encode()).hexdigest(), connection, name, model, types)
+
+
+def known_rows(
+    name: str, model: Model, root: Path, start: datetime, end: datetime, as_of: datetime
+) -> tuple[pa.Table, Schema]:
+    """The rows of `known`, and their schema."""
+    with known(name, model, root, start, end, as_of) as rows:
+        return rows.table(), rows.schema()
 
 
 def _rows_a_day(connection: duckdb.DuckDBPyConnection, model: Model) -> dict[str, int]:

@@ -29,7 +29,7 @@ from pipeline.gates import data_contract, enough_rows
 from pipeline.gates.base import ValidatedData
 from pipeline.runs.backtest import signals
 from pipeline.runs.backtest.alarms import alarm
-from pipeline.runs.backtest.past import Past, digest_of
+from pipeline.runs.backtest.past import Past
 from pipeline.serving.schema import Schema
 from pipeline.settings.models import Model
 from pipeline.training import economic_loss, frames, measured, skops_file, tasks
@@ -89,33 +89,45 @@ class VersionMaker:
     def _version(self, number: int) -> ScoredVersion:
         model = self.model.model_copy(update={"as_of": self.past.starts[number]})
         start, end = snapshot.window(model.source, model.as_of)
-        table, schema = snapshot.known_rows(self.name, model, self.root, start, end, end)
-        kept = _Kept(self.folder / self._key(model, table, schema))
-        record = kept.read()
-        if reason := record.get("reason", ""):
-            return ScoredVersion(number, reason=reason)
-        losses, alarms = dict(record.get("losses", {})), dict(record.get("alarms", {}))
-        scores, look = losses.setdefault(self._loss_key, {}), self._look(number)
+        with snapshot.known(self.name, model, self.root, start, end, end) as known:
+            kept = _Kept(self.folder / self._key(model, known.fingerprint))
+            record = kept.read()
+            if reason := record.get("reason", ""):
+                return ScoredVersion(number, reason=reason)
+            lacks = self._lacks(number, record)
+            fitted = kept.model() if lacks.scores else None
+            rows = _Rows(model, _schema(known, record))
+            if lacks.look or (lacks.scores and fitted is None):
+                rows.table = known.table()
+        return self._of_record(number, kept, record, lacks, fitted, rows)
+
+    def _lacks(self, number: int, record: Mapping[str, Any]) -> _Lacks:
+        scores = record.get("losses", {}).get(self._loss_key, {})
         missing = [w for w in range(number, self.past.windows) if self.past.digests[w] not in scores]
-        rows = _kept_rows(model, table, schema) if missing or look not in alarms else None
-        said, trained = dict(record.get("signals", {})), False
-        if missing and rows is not None:
-            fitted = kept.model()
+        return _Lacks(missing, self._look(number) not in record.get("alarms", {}))
+
+    def _of_record(
+        self, number: int, kept: _Kept, record: Mapping[str, Any], lacks: _Lacks, fitted: Any, rows: _Rows
+    ) -> ScoredVersion:
+        """What the record has, with what it lacks."""
+        losses, alarms, trained = dict(record.get("losses", {})), dict(record.get("alarms", {})), False
+        scores, look, said = losses.setdefault(self._loss_key, {}), self._look(number), dict(record.get("signals", {}))
+        if lacks.scores:
             if fitted is None:
-                fitted, trained = self._trained(kept, model, rows, len(table), schema), True
-            scores |= self._scores(model, fitted, schema, missing, number, said)
-        if look not in alarms and rows is not None:
-            asked = self._features_as(schema).iloc[self.past.begins[number] : self.past.begins[number + 1]]
-            alarms[look] = alarm(model, self.root, rows, asked, schema, self.past.span)
-        if rows is not None:
-            kept.write({"losses": losses, "alarms": alarms, "signals": said})
+                fitted, trained = self._trained(kept, rows), True
+            scores |= self._scores(rows.model, fitted, rows.schema, lacks.scores, number, said)
+        if lacks.look:
+            asked = self._features_as(rows.schema).iloc[self.past.begins[number] : self.past.begins[number + 1]]
+            alarms[look] = alarm(rows.model, self.root, rows.kept, asked, rows.schema, self.past.span)
+        if lacks.scores or lacks.look:
+            kept.write({"losses": losses, "alarms": alarms, "signals": said, "schema": rows.schema.as_json()})
         later = [self.past.digests[w] for w in range(number, self.past.windows)]
         told = {name: tuple(of.get(digest, math.nan) for digest in later) for name, of in said.items() if name != OWN}
         return ScoredVersion(number, tuple(scores[d] for d in later), alarms[look], trained=trained, signals=told)
 
-    def _trained(self, kept: _Kept, model: Model, rows: pd.DataFrame, rows_in: int, schema: Schema) -> Any:
+    def _trained(self, kept: _Kept, rows: _Rows) -> Any:
         try:
-            fitted = _fitted(model, rows, rows_in, schema)
+            fitted = _fitted(rows.model, rows.kept, rows.table.num_rows, rows.schema)
         except PerennialError as error:
             kept.write({"reason": str(error)})
             raise
@@ -164,17 +176,43 @@ class VersionMaker:
             self._features = {how: frames.features_of(rows, self.model, schema.doubles)}
         return self._features[how]
 
-    def _key(self, model: Model, table: pa.Table, schema: Schema) -> str:
+    def _key(self, model: Model, rows: str) -> str:
         settings = model.model_dump(mode="json", include={"as_of", "source", "training"})
         settings["contract"] = model.gates.contract.model_dump(mode="json")
         settings["evaluation"] = [model.evaluation.holdout_days, model.evaluation.metric, model.evaluation.refit]
         # Here, for a hook's files are known when it has run.
         own = user_code.own_code(model, self.root)
-        return _digest(settings, digest_of(table), repr(schema), own, code_digest(CODE))
+        return _digest(settings, rows, own, code_digest(CODE))
 
     @property
     def _loss_key(self) -> str:
         return _digest(self.model.loss, self.model.economics.model_dump(mode="json", include={"decisions"}))
+
+
+@dataclass(frozen=True)
+class _Lacks:
+    """What a record has not yet: the scores of these windows, and the look at the version's own one."""
+
+    scores: Sequence[int]
+    look: bool
+
+
+@dataclass
+class _Rows:
+    """What a version learns from: the `table` as the source gave it, empty where nothing needs it, and what of it keeps the contract."""
+
+    model: Model
+    schema: Schema
+    table: pa.Table = field(default_factory=lambda: pa.table({}))
+
+    @functools.cached_property
+    def kept(self) -> pd.DataFrame:
+        return _kept_rows(self.model, self.table, self.schema)
+
+
+def _schema(known: snapshot.KnownRows, record: Mapping[str, Any]) -> Schema:
+    """As it was kept, else drawn from the rows: the same rows give the same."""
+    return Schema.from_json(record["schema"]) if "schema" in record else known.schema()
 
 
 def _fitted(model: Model, rows: pd.DataFrame, rows_in: int, schema: Schema) -> Any:
