@@ -178,14 +178,15 @@ class Ledger:
         with self._reported(), self._locked() as connection:
             last = connection.execute(_by_number(EVENTS.c.seq, EVENTS.c.hash).limit(1)).first()
             seq, previous = (last.seq, last.hash) if last else (0, chain.GENESIS)
+            rows: list[dict[str, Any]] = []
             for kind, text in written:
                 seq += 1
                 named = {"run": run, "model": model, "kind": kind, "step": step, "body": text}
                 row = {"seq": seq, "at": at or now(), **named}
-                chained = {**row, "previous": previous, "hash": chain_hash(previous, row)}
-                connection.execute(EVENTS.insert().values(**chained))
-                previous = str(chained["hash"])
+                rows.append({**row, "previous": previous, "hash": chain_hash(previous, row)})
+                previous = rows[-1]["hash"]
                 entries.append(Entry(seq, str(row["at"]), model, run, step, kind, text, previous))
+            connection.execute(EVENTS.insert(), rows)
         return entries
 
     def events(
