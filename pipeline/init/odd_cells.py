@@ -26,7 +26,6 @@ MARKED = rf"[+-]?{_CURRENCY}?\s?{_NUMBER}\s?{_CURRENCY}?"
 # A column of so many different numbers is none of categories, and so few other texts in it are words for a missing one.
 MANY_NUMBERS, FEW_WORDS = 50, 5
 LOOKED_AT = 1000
-VARCHAR = "'VARCHAR'"
 _DAYS = ("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%m-%d-%Y", "%d-%m-%Y", "%Y/%m/%d", "%Y.%m.%d", "%Y%m%d")
 _WORDS = ("%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%d-%b-%Y", "%d.%m.%y", "%m/%d/%y", "%d/%m/%y")
 FORMATS = [f"{day}{time}" for time, day in product(("", " %H:%M", " %H:%M:%S", " %I:%M %p"), (*_DAYS, *_WORDS))]
@@ -112,9 +111,7 @@ class OddCells:
         encoding = f", encoding = {text_sql.literal(form.encoding)}" if form.encoding != "utf-8" else ""
         delimiter = f", delim = {text_sql.literal(form.delimiter)}" if form.delimiter != "," else ""
         decimal = f", decimal_separator = {text_sql.literal(form.decimal)}" if form.decimal != "." else ""
-        # read_csv takes 0042 for the number 42, and a key of requests is 0042.
-        texts = [column, *(each.name for each in self.columns.values() if each.zeros and each.name != column)]
-        types = f"types = {{{', '.join(f'{text_sql.literal(name)}: {VARCHAR}' for name in texts)}}}"
+        types = f"types = {{{text_sql.literal(column)}: 'VARCHAR'}}"
         return f"read_csv({files}, sample_size = -1, {types}{delimiter}{decimal}{encoding})"
 
 
