@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.policy.retraining import cured, of_model
 from pipeline.policy.retraining.base import History
+from pipeline.policy.retraining.figures import figure
 from pipeline.policy.retraining.staleness import pairs_of, updated
 from pipeline.settings.policy import Policy
 
@@ -101,3 +102,8 @@ def test_a_model_without_labels_is_retrained_after_the_days_that_are_stated(days
         if rule.decide(history.known(now, np.array([0]), np.zeros(weeks, int), 0, cost)).action == "retrain"
     ]
     assert due[0] == -(-days // 7)
+
+
+def test_a_figure_that_is_nothing_has_no_sign() -> None:
+    """A new version loses 0.0000 more than a new one, and not -0.0000."""
+    assert figure(-0.0) == "0.0000" == figure(0.0)
