@@ -153,9 +153,8 @@ def predict(arguments: argparse.Namespace) -> Answer:
     context = context_of_a_person()
     model = known_model(context, arguments.model)
     live = live_at(context.ledger, model)
-    # A model whose block is broken, or gone, is still scored: by the usual form of a CSV, and strictly.
-    settings = context.params.models.get(model)
-    form = settings.source.csv if settings else None
+    # A model whose block is broken, or gone, is still scored, and strictly.
+    settings, form = context.params.models.get(model), context.params.csv_of(model)
     on_breach = settings.rollout.serving.on_breach if settings else "refuse"
     result = score(context.registry, model, arguments.input, arguments.output, live, form, on_breach)
     # A script must not go on as if each row had its answer.

@@ -150,9 +150,9 @@ class CsvReader:
         except duckdb.Error as error:
             said = str(error)
             other = DataError(subject, " ".join(said.split())[:200], "check what writes it")
-            raise (self._fault(said) or other) from error
+            raise (self._fault(said, subject) or other) from error
 
-    def _fault(self, said: str) -> DataError | None:
+    def _fault(self, said: str, subject: str) -> DataError | None:
         file = re.search(r"^\s*file = (.+)$", said, re.MULTILINE)
         line = re.search(r"CSV Error on Line: (\d+)", said)
         where = file[1].strip() if file else "a CSV file"
@@ -160,6 +160,13 @@ class CsvReader:
             where += f" line {self._line_of_fault(Path(where)) or line[1]}"
         if "not utf-8 encoded" in said or "Invalid unicode" in said:
             return self._not_encoded(where)
+        if "not latin-1 encoded" in said:
+            # DuckDB names no file here. What has a euro sign is cp1252, as Excel on Windows writes it.
+            return DataError(
+                file[1].strip() if file else subject,
+                "is neither utf-8 nor latin-1, which has no euro sign",
+                "write it as utf-8; of what Excel on Windows wrote `iconv -f cp1252 -t utf-8` makes it",
+            )
         if width := re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", said):
             return DataError(
                 where,

@@ -16,6 +16,7 @@ from pipeline.data import text_sql
 from pipeline.data.sql import quoted
 from pipeline.errors import DataError
 from pipeline.init.facts import Facts
+from pipeline.init.marked_numbers import decimal_mark
 from pipeline.init.request import Request
 from pipeline.init.table import TABLE, Origin
 
@@ -32,15 +33,16 @@ FORMATS = [f"{day}{time}" for time, day in product(("", " %H:%M", " %H:%M:%S", "
 
 @dataclass(frozen=True)
 class OddCells:
-    """Looks at the texts of the table TABLE, which is from `origin`."""
+    """Looks at the texts of the table TABLE, which is from `origin` and has these columns."""
 
     connection: duckdb.DuckDBPyConnection
     origin: Origin
+    columns: Mapping[str, Facts]
 
-    def refuse_numbers(self, request: Request, columns: Mapping[str, Facts]) -> None:
+    def refuse_numbers(self, request: Request) -> None:
         """Raises DataError for a column of numbers with marks, or with words among them, that no flag names."""
         named = {request.time, request.key, request.label_time, *request.categorical, *request.text, *request.leave_out}
-        for each in columns.values():
+        for each in self.columns.values():
             if each.type == "VARCHAR" and each.name not in named and not (each.is_number or each.is_time or each.zeros):
                 self._refuse_number(each, each.name == request.target)
 
@@ -48,24 +50,32 @@ class OddCells:
         cell, missing = "cell", f"NOT {text_sql.is_missing('cell')}"
         number = text_sql.number(cell, self.origin.csv.decimal)
         marked = f"{number} IS NULL AND regexp_full_match(cell, {text_sql.literal(MARKED)})"
+        cells = f"SELECT {text_sql.stripped(quoted(each.name))} AS cell FROM {TABLE}"
         ((marks, numbers, different, words, one, other),) = self.connection.execute(
             f"""SELECT count(*) FILTER ({marked}), count({number}), count(DISTINCT {number}),
-                count(DISTINCT cell) FILTER ({number} IS NULL), max(cell) FILTER ({marked}), mode(cell) FILTER ({number} IS NULL)
-            FROM (SELECT {text_sql.stripped(quoted(each.name))} AS cell FROM {TABLE}) WHERE cell IS NOT NULL AND {missing}"""
+                count(DISTINCT cell) FILTER ({number} IS NULL), max_by(cell, length(cell)) FILTER ({marked}), mode(cell) FILTER ({number} IS NULL)
+            FROM ({cells}) WHERE cell IS NOT NULL AND {missing}"""
         ).fetchall()
         otherwise = "" if is_target else f", or --categorical {each.name}, or --leave-out {each.name}"
         if marks > 0.05 * each.filled and marks + numbers >= 0.95 * each.filled:
+            kind = f"SELECT cell FROM ({cells}) WHERE {marked} OR {number} IS NOT NULL"
+            mark = decimal_mark(self.connection, each.name, kind, self.origin.csv.decimal)
+            ((reads,),) = self.connection.execute(
+                f"SELECT {_without_marks('cell', mark)} FROM (SELECT $1 AS cell)", [one]
+            ).fetchall()
             raise DataError(
                 f"--data column {each.name}",
                 f"has numbers with marks in them, like {one!r}, in {marks:,} of {each.filled:,} rows",
-                f"take the marks out, for example with --data {self._select(each.name, _without_marks(each.name, one))}{otherwise}",
+                f"take the marks out, for example with --data {self._select(each.name, _without_marks(quoted(each.name), mark))}, "
+                f"which reads {one!r} as {reads:.15g}{otherwise}",
             )
         if numbers >= 0.5 * each.filled and different > MANY_NUMBERS and words <= FEW_WORDS:
+            pointed = f"replace({quoted(each.name)}, ',', '.')" if self.origin.csv.decimal == "," else quoted(each.name)
             raise DataError(
                 f"--data column {each.name}",
                 f"is a number in {numbers:,} of {each.filled:,} rows, and {other!r} in most others",
                 f"make that a missing value, for example with --data "
-                f"{self._select(each.name, f'try_cast(trim({_name(each.name)}) AS DOUBLE)')}{otherwise}",
+                f"{self._select(each.name, f'try_cast(trim({pointed}) AS DOUBLE)')}{otherwise}",
             )
 
     def formats(self, column: str) -> list[str]:
@@ -80,15 +90,15 @@ class OddCells:
 
     def select_times(self, column: str, formats: Sequence[str]) -> str:
         """What to write for a column with times of these forms; of several that fit the first."""
-        sql = f"try_strptime({_name(column)}, {text_sql.literal(formats[0])})"
+        sql = f"try_strptime({quoted(column)}, {text_sql.literal(formats[0])})"
         others = [form for form in formats[1:] if len(form) == len(formats[0])]
         unsure = f" (or {others[0]!r}: both fit)" if others else ""
         return f"read them with --data {self._select(column, sql)}{unsure}"
 
     def _select(self, column: str, sql: str) -> str:
         """The query in the quotes of a shell."""
-        query = f"SELECT * REPLACE ({sql} AS {_name(column)}) FROM {self._relation(column)}"
-        return '"' + query.replace('"', '\\"') + '"'
+        query = f"SELECT * REPLACE ({sql} AS {quoted(column)}) FROM {self._relation(column)}"
+        return '"' + re.sub(r'(["$`\\])', r"\\\1", query) + '"'
 
     def _relation(self, column: str) -> str:
         """The table as SQL, the column a text."""
@@ -105,14 +115,8 @@ class OddCells:
         return f"read_csv({files}, sample_size = -1, {types}{delimiter}{decimal}{encoding})"
 
 
-def _name(column: str) -> str:
-    return column if re.fullmatch(r"[a-z_][a-z0-9_]*", column) else quoted(column)
-
-
-def _without_marks(column: str, example: str) -> str:
-    """SQL for the number; its decimal mark is the last of a point and a comma that does not stand before three digits."""
-    last = re.search(r"([.,])(\d+)\D*$", example)
-    decimal_comma = last is not None and last[1] == "," and (len(last[2]) != 3 or "." in example)
-    if decimal_comma:
-        return f"try_cast(replace(regexp_replace({_name(column)}, '[^0-9,+-]', '', 'g'), ',', '.') AS DOUBLE)"
-    return f"try_cast(regexp_replace({_name(column)}, '[^0-9.+-]', '', 'g') AS DOUBLE)"
+def _without_marks(cell: str, mark: str) -> str:
+    """SQL for the number that the text `cell` has beside its marks; `mark` is the decimal one."""
+    digits = f"regexp_replace({cell}, '[^0-9{mark}+-]', '', 'g')"
+    pointed = digits if mark == "." else f"replace({digits}, ',', '.')"
+    return f"try_cast({pointed} AS DOUBLE)"

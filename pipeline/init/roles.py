@@ -56,7 +56,7 @@ def find(request: Request, facts: Mapping[str, Facts], looks: Looks, odd: OddCel
     for flag, names in _named(request).items():
         for name in names:
             _require(name, flag, facts)
-    odd.refuse_numbers(request, facts)
+    odd.refuse_numbers(request)
     said: list[Assumption] = []
     target = facts[request.target]
     task, positive = _task(request, target, looks, said)

@@ -70,7 +70,7 @@ def _draft(connection: duckdb.DuckDBPyConnection, request: Request, project: Pat
     connection.execute(f"SET TimeZone = {text_sql.literal(request.timezone)}")
     columns = facts.by_name(facts.count(connection, origin.csv.decimal))
     looks = Looks(connection, request.target, origin.csv.decimal)
-    found = roles.find(request, columns, looks, OddCells(connection, origin))
+    found = roles.find(request, columns, looks, OddCells(connection, origin, columns))
     time = instant(found.time.name, found.time.type, found.epoch)
     of_labels = TASKS[found.task].of_labels
     target_sql = _target(columns[found.target.name], found.positive, of_labels, origin)

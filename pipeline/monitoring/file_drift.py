@@ -62,7 +62,10 @@ def compare_files(reference: Path, current: Path, report: Path | None = None) ->
     times = next((before[c] for c in before.columns if kinds[c] == "time" and before[c].notna().all()), None)
     profiled = reference_of(before, numeric, categorical, times)
     counted = profile_of(now, profiled.layout)
-    verdict = _without([*missing, *no_texts], current, compare(profiled, Window(counted), DriftLimits()))
+    names = [c for c in texts if c not in categorical and c not in no_texts]
+    judged = compare(profiled, Window(counted), DriftLimits())
+    judged = _not_compared(names, [c for c, kind in kinds.items() if kind == "time"], judged)
+    verdict = _without([*missing, *no_texts], current, judged)
     if report is not None and verdict.features:
         drift_picture.draw(before, now, numeric, categorical, DriftLimits().sample_rows, report)
     return Comparison(verdict, profiled, counted)
@@ -80,6 +83,16 @@ def _without(missing: Sequence[str], current: Path, found: DriftVerdict) -> Drif
     said = f"no verdict on {', '.join(map(str, missing))}: {current} has no such column"
     verdict: Literal["drift", "no verdict"] = "drift" if found.verdict == "drift" else "no verdict"
     return replace(found, verdict=verdict, reason=f"{found.reason}; {said}")
+
+
+def _not_compared(names: Sequence[str], times: Sequence[str], found: DriftVerdict) -> DriftVerdict:
+    """Says which columns nobody looked at: amounts such as $12.50 are texts that differ in nearly every row."""
+    said = [
+        f"{', '.join(columns)} ({why})"
+        for columns, why in ((names, "another text in nearly every row"), (times, "times"))
+        if columns
+    ]
+    return replace(found, reason=f"{found.reason}; not compared: {', '.join(said)}") if said else found
 
 
 def _kind(column: pd.Series) -> Kind:

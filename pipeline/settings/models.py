@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, NoReturn, cast
@@ -31,7 +31,7 @@ from pipeline.settings.rollout import Rollout
 from pipeline.settings.scoring import Scoring
 from pipeline.settings.section import MOST, Section
 from pipeline.settings.slo import Slo
-from pipeline.settings.source import Source
+from pipeline.settings.source import Csv, Source
 from pipeline.settings.teams import Team, Teams
 from pipeline.settings.times import LONGEST_DAYS, UtcTime, utc
 from pipeline.settings.training import Evaluation, Training
@@ -195,6 +195,7 @@ class Params:
     sections: Mapping[str, Section]
     teams: Teams = Teams()
     notices: Notices = Notices()
+    written: Mapping[Any, Any] = field(default_factory=dict)
 
     @property
     def prices(self) -> Prices:
@@ -235,6 +236,17 @@ class Params:
             raise SettingsError(f"model {name}", "is not in params.yaml", f"use one of its models: {names}")
         return self.models[name]
 
+    def csv_of(self, name: str) -> Csv:
+        """How the model's CSV files are written, whatever else is wrong in its block: another form may read other values. The usual one
+        without a block. Raises SettingsError where the keys of `source.csv` are wrong."""
+        if name in self.models:
+            return self.models[name].source.csv
+        source = block.get("source") if isinstance(block := self.written.get(name), dict) else None
+        try:
+            return Csv.model_validate((source.get("csv") if isinstance(source, dict) else None) or {})
+        except ValidationError:
+            raise SettingsError(*self.broken[name].args) from None
+
     def model_of_a_run(self, name: str) -> Model:
         """The same for a new run, which also goes by what all models share: raises SettingsError for a fault there too."""
         self._refuse(*self.faults)
@@ -262,7 +274,7 @@ def load(root: Path, memory: Path | None = None) -> Params:
         blocks = {}
     stages = _stages(root) if any(map(_has_queues, blocks.values())) else agreement.STAGES
     each = Blocks(blocks, lambda name: _block(name, blocks[name], stages, teams))
-    return Params(RightBlocks(each), BrokenBlocks(each), faults, read, teams, notices)
+    return Params(RightBlocks(each), BrokenBlocks(each), faults, read, teams, notices, blocks)
 
 
 def _block(name: Any, block: Any, stages: tuple[str, ...], teams: Teams) -> Model | SettingsError:

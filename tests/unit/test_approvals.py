@@ -133,6 +133,10 @@ def test_a_task_that_does_not_wait_is_no_trouble(tmp_path, monkeypatch, status, 
     [
         ({"approval": "required", "approval_by": ["bob", "bob"]}, "approval_by: named twice: bob"),
         (
+            {"approval": "required", "approval_by": [" ana"]},
+            "approval_by: ' ana' has a space around it, and no user's name has",
+        ),
+        (
             {"approval_by": ["bob"]},
             "approval_by: names who may approve, and no approval is required: set approval: required",
         ),

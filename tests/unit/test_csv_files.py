@@ -123,6 +123,13 @@ def test_utf_8_that_is_called_latin_1_is_refused(tmp_path):
     assert len(load(tmp_path, model(csv={"encoding": "latin-1"}))[0]) == 1
 
 
+def test_what_excel_on_windows_writes_is_refused_with_the_way_on(tmp_path):
+    """cp1252 has a euro sign where latin-1 has none."""
+    write(tmp_path, lines("0.37").replace("plus", "plus €").encode("cp1252"))
+    with pytest.raises(DataError, match="neither utf-8 nor latin-1.*iconv -f cp1252 -t utf-8"):
+        load(tmp_path, model(csv={"encoding": "latin-1"}))
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [

@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.policy.retraining import cured, of_model
 from pipeline.policy.retraining.base import History
+from pipeline.policy.retraining.figures import figure
 from pipeline.policy.retraining.staleness import pairs_of, updated
 from pipeline.settings.policy import Policy
 
@@ -87,3 +88,22 @@ def test_a_retrain_that_gained_does_not_hold_the_next_one_back():
     risen[:, 15:] += 0.2
     proven = type(of_model.value(Policy(), None, 0.04).prior)(0.1, 8.0, 0.01, 40)
     assert [held(better), held(risen), held(losses, proven), held(losses, days=20.0)] == ["", "", "", ""]
+
+
+@pytest.mark.parametrize("days", [30, 183, 250, 365])
+def test_a_model_without_labels_is_retrained_after_the_days_that_are_stated(days):
+    """A stated wait longer than half a year is no never: the horizon in which a retrain has to pay reaches as far."""
+    settings, cost, weeks = Policy(due_after_days=days), 3.0, 60
+    history = History(np.full((weeks, weeks), np.nan), np.ones(weeks), NO_LABELS, np.zeros(weeks, bool))
+    rule = of_model.value(settings, None, cost)
+    due = [
+        now
+        for now in range(1, weeks)
+        if rule.decide(history.known(now, np.array([0]), np.zeros(weeks, int), 0, cost)).action == "retrain"
+    ]
+    assert due[0] == -(-days // 7)
+
+
+def test_a_figure_that_is_nothing_has_no_sign() -> None:
+    """A new version loses 0.0000 more than a new one, and not -0.0000."""
+    assert figure(-0.0) == "0.0000" == figure(0.0)

@@ -259,3 +259,18 @@ def test_a_time_that_is_none_and_a_key_that_no_form_has_are_one_line():
         time_of("yesterday")
     with pytest.raises(SettingsError, match="conf as_off: is unknown to this Dag; use as_of"):
         refuse_unknown({"as_off": 1}, {"as_of": None})
+
+
+def test_how_a_broken_blocks_csv_is_written_is_still_known(tmp_path):
+    """`predict` reads a decimal comma as one beside an unknown key of the block; a fault in the form itself is told."""
+    csv = {"delimiter": ";", "decimal": ","}
+    source = {**CHURN["source"], "csv": csv}
+    wrong = {**CHURN, "source": {**source, "csv": {"delimeter": ";"}}}
+    blocks = {"churn": {**CHURN, "source": source, "monitr": 1}, "wrong": wrong, "usual": {**CHURN, "monitr": 1}}
+    write_params(tmp_path, {"models": blocks})
+    read = load(tmp_path)
+    assert set(read.broken) == {"churn", "wrong", "usual"}
+    assert (read.csv_of("churn").delimiter, read.csv_of("churn").decimal) == (";", ",")
+    assert read.csv_of("usual").delimiter == read.csv_of("nobody").delimiter == ","
+    with pytest.raises(SettingsError, match="delimeter"):
+        read.csv_of("wrong")

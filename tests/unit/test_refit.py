@@ -1,6 +1,7 @@
 """What is served learns from the held-out days too, when these have judged the model."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -140,3 +141,14 @@ def test_churn_of_classes_is_over_their_probabilities() -> None:
     answers = [Answers(values, classes) for values in (before, np.array([[0.75, 0.25], [1.0, 0.0]]))]
     assert refit.churn(np.array(["a", "a"], object), *answers) == pytest.approx(0.5)
     assert refit.churn(np.array(["a", "new"], object), *answers) == pytest.approx(0.25 / 1.0)
+
+
+def test_a_refit_that_does_not_know_what_it_learnt_fails(churn: Model, files: Artifacts) -> None:
+    """Boosting diverges where a class has two rows; its answers may move by less than the limit, and their loss says it."""
+    packaged = packaged_model(churn, files, None, None)
+    assert packaged.served is not None
+    served, certain = packaged.served.copy(), np.arange(len(packaged.served)) % 30 == 0
+    served.loc[certain, "prediction"] = np.abs(served.loc[certain, churn.training.target] - (1 - 1e-12))
+    verdict = gate.verdict(replace(packaged, served=served))
+    assert verdict is not None and verdict.observed < verdict.limit and not verdict.passed
+    assert "though it learnt them" in verdict.reason and "l2_regularization" in verdict.reason

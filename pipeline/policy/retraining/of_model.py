@@ -34,13 +34,15 @@ def policies(settings: Settings, backtest: Backtested | None, cost: float) -> Ma
 
 def value(settings: Settings, backtest: Backtested | None, cost: float) -> Value:
     """The default rule, with the backtest's curve or a guess."""
-    curve = curve_of(backtest, settings.window_days)
+    curve, within = curve_of(backtest, settings.window_days), 0.0
     if curve is None:
         curve = guessed(cost, settings.window_days, settings.due_after_days)
+        # What is due after a stated year does not pay within half of one.
+        within = settings.due_after_days if "due_after_days" in settings.model_fields_set else 0.0
     else:
         best = earned(backtest)
         curve = replace(curve, alarmed=best.alarmed if best is not None else 1.0)
-    return Value(curve, horizon=horizon_of(settings.window_days, settings.due_after_days))
+    return Value(curve, horizon=horizon_of(settings.window_days, within))
 
 
 def curve_of(backtest: Backtested | None, window_days: float) -> Staleness | None:
