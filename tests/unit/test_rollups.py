@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import time
 from collections import Counter
 from types import SimpleNamespace
 
@@ -275,3 +276,27 @@ def test_the_bill_of_a_model_has_nothing_of_another_models_run(ledger):
     ledger.append(StepEnded(state="success", wall_s=1.0, cpu_s=9.0, peak_mb=1.0), "other", run, "land", at=UNTIL)
     assert {line.model for line in statement(ledger, TERMS, until=UNTIL, model="m").lines} == {"m"}
     assert statement(ledger, TERMS, until=UNTIL, model="nobody", run=run).lines == ()
+
+
+@pytest.mark.parametrize("content", ["", '[["m", "train"', "null"])
+def test_a_torn_piece_is_made_of_its_events_anew(ledger, tmp_path, monkeypatch, content):
+    """What cannot be read of a piece ends no account, and changes no figure."""
+    without = told(ledger)
+    keep(ledger, monkeypatch)
+    with sqlite3.connect(tmp_path / "ledger.db") as database:
+        database.execute("UPDATE rollups SET content = ?", (content,))
+    database.close()
+    monkeypatch.setattr(rollups, "_DECODED", {})
+    assert told(ledger) == without
+
+
+def test_who_reads_does_not_wait_for_who_writes(ledger, tmp_path, monkeypatch):
+    """While another process writes, a reader tells the same at once, and leaves the piece to the next one."""
+    without = told(ledger)
+    writer = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    began = time.monotonic()
+    keep(ledger, monkeypatch)
+    assert time.monotonic() - began < 10, "the ledger's own wait is 30 s"
+    writer.close()
+    assert not ledger.has(rollups.ROLLUPS) and told(ledger) == without
