@@ -31,6 +31,7 @@ def answer_of(name, form):
     def answer(request: Request):
         from pipeline.context import Context
         from pipeline.errors import PerennialError
+        from pipeline.pages.answers import status_of
 
         asked = dict(request.path_params)
         if name == "audit":
@@ -38,7 +39,7 @@ def answer_of(name, form):
         try:
             found = import_module(f"pipeline.pages.{name}").table(Context.here(), **asked)
         except PerennialError as error:
-            return PlainTextResponse(str(error), status_code=404)
+            return PlainTextResponse(str(error), status_code=status_of(error))
         if form == "json":
             return Response(found.json(), media_type="application/json")
         return Response(found.csv(), media_type="text/csv; charset=utf-8")

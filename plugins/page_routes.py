@@ -15,6 +15,7 @@ PAGES = {
 }
 # What a page takes behind the question mark of its address, with its default.
 ASKED = {"audit": {"kind": ""}, "backtest": {"number": 0}}
+LONGEST_NUMBER = 18
 
 
 def add_to(page, login):
@@ -28,9 +29,13 @@ def add_to(page, login):
     @page.get("/reports/{model}/{name}", dependencies=[Depends(login)], response_model=None)
     def report(model: str, name: str):
         from pipeline.context import Context
+        from pipeline.errors import PerennialError
         from pipeline.pages.overview import report_file
 
-        file = report_file(Context.here(), model, name)
+        try:
+            file = report_file(Context.here(), model, name)
+        except PerennialError as error:
+            return unshown(error)
         return FileResponse(file) if file else HTMLResponse("There is no such report.", status_code=404)
 
 
@@ -42,7 +47,8 @@ def answer_of(name):
         for key, default in ASKED.get(name, {}).items():
             given = request.query_params.get(key, "")
             # A number that is none is no number that anything has.
-            asked[key] = given if isinstance(default, str) else int(given) if given.isdecimal() else default
+            is_number = given.isdecimal() and len(given) <= LONGEST_NUMBER
+            asked[key] = given if isinstance(default, str) else int(given) if is_number else default
         return shown(lambda context: page_of(name)(context, **asked))
 
     return answer
@@ -54,17 +60,23 @@ def page_of(name):
 
 def shown(make):
     """The page that `make` gives of a context; what it cannot show is said in its place."""
+    from fastapi.responses import HTMLResponse
+
+    from pipeline.context import Context
+    from pipeline.errors import PerennialError
+
+    try:
+        return HTMLResponse(make(Context.here()))
+    except PerennialError as error:
+        return unshown(error)
+
+
+def unshown(error):
+    """Why a page is not shown, in one line."""
     from html import escape
 
     from fastapi.responses import HTMLResponse
 
-    from pipeline.context import Context
-    from pipeline.errors import LedgerError, PerennialError, RegistryAwayError
+    from pipeline.pages.answers import status_of
 
-    try:
-        found = make(Context.here())
-    except (LedgerError, RegistryAwayError) as error:
-        return HTMLResponse(escape(str(error)), status_code=503)
-    except PerennialError as error:
-        return HTMLResponse(escape(str(error)), status_code=404)
-    return HTMLResponse(found)
+    return HTMLResponse(escape(str(error)), status_code=status_of(error))

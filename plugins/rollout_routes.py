@@ -5,47 +5,39 @@ The request is refused when another site sent it. It notes the call in the ledge
 operate Dag, which makes sure that the version has no traffic.
 """
 
+import re
 from typing import Annotated
 from urllib.parse import urlsplit
 
 LONGEST_REASON, LONGEST_BODY = 500, 10_000
+VERSION = re.compile("[0-9]{1,9}")
 
 
 def add_to(page, login, may=None, start=None):
     """Adds the routes to a FastAPI app. `login` gives the user, `may` says whether a user may act on a model, `start` triggers the Dag."""
     from fastapi import Depends, Request
-    from fastapi.responses import HTMLResponse, JSONResponse
+    from fastapi.responses import HTMLResponse, Response
 
     may, start = may or may_operate, start or started
 
     @page.get("/rollout", response_class=HTMLResponse, dependencies=[Depends(login)])
     def rollouts():
-        from pipeline.context import Context
         from pipeline.pages.rollout import rollouts_page
 
-        return rollouts_page(Context.here())
+        return shown(rollouts_page, in_words)
 
     @page.get("/rollout/{model}", response_class=HTMLResponse)
     def rollout(model: str, user: Annotated[object, Depends(login)]):
-        from pipeline.context import Context
-        from pipeline.errors import SettingsError
         from pipeline.pages.rollout import rollout_page
 
-        try:
-            return rollout_page(Context.here(), model, may(user, model))
-        except SettingsError:
-            return HTMLResponse("There is no such model.", status_code=404)
+        return shown(lambda context: rollout_page(context, model, may(user, model)), in_words)
 
     @page.get("/rollout/{model}/state", dependencies=[Depends(login)], response_model=None)
     def state(model: str):
-        from pipeline.context import Context
-        from pipeline.errors import SettingsError
+        from pipeline.pages.downloads import as_json
         from pipeline.pages.rollout import state as found
 
-        try:
-            return JSONResponse(found(Context.here(), model))
-        except SettingsError as error:
-            return said(404, error)
+        return shown(lambda context: Response(as_json(found(context, model)), media_type="application/json"), said)
 
     @page.post("/rollout/{model}/call-back", response_model=None)
     async def call_back(model: str, request: Request, user: Annotated[object, Depends(login)]):
@@ -59,6 +51,26 @@ def add_to(page, login, may=None, start=None):
             if len(body) > LONGEST_BODY:
                 return said(413, "call back: the request is too long")
         return await run_in_threadpool(answered, model, user, body, may, start)
+
+
+def shown(make, say):
+    """What `make` gives of a context; what it cannot show `say` says in its place, of a status and an error."""
+    from pipeline.context import Context
+    from pipeline.errors import PerennialError
+    from pipeline.pages.answers import status_of
+
+    try:
+        return make(Context.here())
+    except PerennialError as error:
+        return say(status_of(error), error)
+
+
+def in_words(status, error):
+    from html import escape
+
+    from fastapi.responses import HTMLResponse
+
+    return HTMLResponse(escape(str(error)), status_code=status)
 
 
 def said(status, error):
@@ -103,7 +115,7 @@ def answered(model, user, body, may, start):
     from sqlalchemy.exc import SQLAlchemyError
 
     from pipeline.context import Context
-    from pipeline.errors import PerennialError
+    from pipeline.errors import PerennialError, RolloutError
     from pipeline.rollout import calling_back
 
     if not may(user, model):
@@ -113,12 +125,17 @@ def answered(model, user, body, may, start):
     try:
         asked = json.loads(body)
         version, reason = str(asked["version"]), " ".join(str(asked["reason"]).split())[:LONGEST_REASON]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return said(400, 'call back: send {"version": …, "reason": …} as JSON')
-    if not reason or not version.isdigit():
+    if not reason or not VERSION.fullmatch(version):
         return said(400, "call back: a version and a reason are required")
     try:
-        noted = calling_back.note(Context.here().ledger, model, version, reason, user.get_name())
+        ledger = Context.here().ledger
+        noted = calling_back.note(ledger, model, version, reason, user.get_name())
+        if noted is None:
+            calling_back.check_not_settled(ledger, model, version)
+    except RolloutError as error:
+        return said(409, error)
     except PerennialError as error:
         return said(503, error)
     done = {"noted": noted is not None, "run": None}

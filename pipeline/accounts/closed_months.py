@@ -2,7 +2,8 @@
 
 Of a month that is over, steps, slots, storage and people stay what they are. Only what a killed attempt costs is a mean of all attempts, which
 moves a little with each one; so the sum is made anew each day, and whenever the settings, the ledger's past or the month change. Each line here
-is a sum of lines, exact as they are: the total is that of `statement` to the last digit, as of the bill's `until`.
+is a sum of lines, exact as they are: the total is that of `statement` to the last digit, as of the bill's `until`, but for the killed attempts of
+months that are over, which are those of the day's first look.
 """
 
 from __future__ import annotations

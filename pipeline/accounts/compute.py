@@ -87,8 +87,9 @@ def _metered(
 
 def _of(kind: str, model: str, runs: Collection[str] | None) -> Any:
     if runs is not None:
-        # SQLite would take the index of kinds, and read all steps for a few runs: it has no index of this expression.
-        return sa.and_(EVENTS.c.run.in_(list(runs)), EVENTS.c.kind.concat("") == kind)
+        # SQLite would take the index of kinds or of models, and read all steps for a few runs: it has no index of these expressions.
+        of_runs = sa.and_(EVENTS.c.run.in_(list(runs)), EVENTS.c.kind.concat("") == kind)
+        return sa.and_(of_runs, EVENTS.c.model.concat("") == model) if model else of_runs
     return sa.and_(EVENTS.c.kind == kind, EVENTS.c.model == model) if model else EVENTS.c.kind == kind
 
 

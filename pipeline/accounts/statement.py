@@ -167,10 +167,11 @@ def statement(
     """The account of `model`, `month` (2026-03) or `run`, '' for all, up to `until`, which is now by default. Raises LedgerError."""
     until = until or now()
     end, prices = ms_of(until), terms.prices
-    ended = compute_lines(ledger, prices, model=model, month=month)
     shown = (run,) if run else newest_runs(ledger, model)
     single = compute_lines(ledger, prices, model=model, runs=shown) if shown else []
     single = [line for line in single if month in ("", line.month)]
+    # After the single runs: a step that ends meanwhile is in the sums then.
+    ended = compute_lines(ledger, prices, model=model, month=month)
 
     def all_ended(models: set[str]) -> Sequence[Line]:
         """Of all months: what an attempt costs on average does not depend on the month that is asked for."""

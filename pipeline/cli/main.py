@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
         as_json = getattr(arguments, "json", False)
         text = json.dumps(_finite(answer.values), indent=2, default=str) if as_json else answer.text
         if text:
-            print(text)
+            print(written(text, sys.stdout.encoding))
         return answer.exit_code
     except PerennialError as error:
         if not (arguments.command == "stage" and _left_for_the_run(error)):
@@ -34,6 +34,12 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped by hand; what was live stays live", file=sys.stderr)
         return 1
+
+
+def written(text: str, encoding: str | None) -> str:
+    """The text with a question mark for what a terminal of that encoding cannot show: a frame's line, or what a person typed there."""
+    encoding = encoding or "utf-8"
+    return text.encode(encoding, "replace").decode(encoding)
 
 
 def _left_for_the_run(error: PerennialError) -> bool:

@@ -14,8 +14,12 @@ LAYOUTS = Path(__file__).parent
 
 
 def rendered(template: Path, facts: dict[str, Any], filters: Mapping[str, Callable[[Any], Any]] | None = None) -> str:
-    """The template filled with `facts`, as HTML. Raises jinja2.UndefinedError for a missing fact."""
-    return _compiled(template, tuple((filters or {}).items())).render(facts)
+    """The template filled with `facts`, as HTML that UTF-8 can write: half a surrogate pair is shown as its escape.
+
+    Raises jinja2.UndefinedError for a missing fact.
+    """
+    page = _compiled(template, tuple((filters or {}).items())).render(facts)
+    return page.encode("utf-8", "backslashreplace").decode()
 
 
 @functools.cache

@@ -97,7 +97,7 @@ def forget(ledger: Ledger) -> None:
 def _pieces(ledger: Ledger) -> dict[str, list[Piece]]:
     """Of each part the pieces that follow each other from the first event on, as far as the chain has their hashes."""
     found: dict[str, list[Piece]] = {part: [] for part in PARTS}
-    if not ledger.has(ROLLUPS):
+    if not _may_be_read(ledger):
         return found
     table = ROLLUPS.c
     query = (
@@ -113,6 +113,14 @@ def _pieces(ledger: Ledger) -> dict[str, list[Piece]]:
     return found
 
 
+def _may_be_read(ledger: Ledger) -> bool:
+    """Whether there are pieces that this user may read: on Postgres whoever was granted the events alone has none."""
+    if not ledger.has(ROLLUPS):
+        return False
+    may = sa.select(sa.func.has_table_privilege(ROLLUPS.name, "SELECT").label("may"))
+    return ledger.dialect == "sqlite" or bool(ledger.rows(may)[0].may)
+
+
 def _decoded(ledger: Ledger, pieces: Sequence[Piece]) -> Rows:
     """The rows of the pieces, which are of one part."""
     if not pieces:
@@ -124,12 +132,21 @@ def _decoded(ledger: Ledger, pieces: Sequence[Piece]) -> Rows:
         query = sa.select(table.part, table.after, table.upto, table.hash, table.content)
         query = query.where(table.format == FORMAT, table.part == part)
         query = query.where(table.after.in_([piece.after for piece in missing]))
-        read = {Piece(*row[:4]): json.loads(row.content) for row in ledger.rows(query)}
-        # Another process may have written another one in its place.
+        read = {Piece(*row[:4]): rows for row in ledger.rows(query) if (rows := _rows_of(row.content)) is not None}
+        # Another process may have written another one in its place, or a disk that was full a part of it.
         lost = {piece: PARTS[part](ledger, piece.after, piece.upto, "") for piece in missing - read.keys()}
         known = {piece: rows for piece, rows in (known | read | lost).items() if piece in pieces}
         _DECODED[ledger.url, part] = known
     return [row for piece in pieces for row in known[piece]]
+
+
+def _rows_of(content: str) -> Rows | None:
+    """None for what no piece is, which is made of its events anew."""
+    try:
+        rows = json.loads(content)
+    except ValueError:
+        return None
+    return rows if isinstance(rows, list) else None
 
 
 def _keep(ledger: Ledger, made: Mapping[Piece, Rows]) -> None:
@@ -141,9 +158,9 @@ def _keep(ledger: Ledger, made: Mapping[Piece, Rows]) -> None:
 
 
 def _write(ledger: Ledger, made: Mapping[Piece, Rows]) -> None:
-    """In one write, in place of what does not follow and of what an older version wrote."""
+    """In one write, in place of what does not follow and of what an older version wrote. Who reads waits for no writer."""
     table = ROLLUPS.c
-    with ledger.writing() as connection:
+    with ledger.writing(wait=False) as connection:
         ROLLUPS.create(connection, checkfirst=True)
         connection.execute(ROLLUPS.delete().where(table.format < FORMAT))
         for piece, rows in made.items():

@@ -342,9 +342,9 @@ class Ledger:
         return [step for step in steps if step.is_set_back]
 
     @contextmanager
-    def writing(self) -> Iterator[sa.Connection]:
-        """A transaction for tables beside the events, such as leases; one writer at a time. Raises LedgerError."""
-        with self._reported(), self._locked() as connection:
+    def writing(self, wait: bool = True) -> Iterator[sa.Connection]:
+        """A transaction for tables beside the events, such as leases; one writer at a time, for whom it may `wait`. Raises LedgerError."""
+        with self._reported(), self._locked(wait) as connection:
             yield connection
 
     @contextmanager
@@ -356,13 +356,17 @@ class Ledger:
             raise self._failed(error) from error
 
     @contextmanager
-    def _locked(self) -> Iterator[sa.Connection]:
+    def _locked(self, wait: bool = True) -> Iterator[sa.Connection]:
         """A transaction with one writer at a time, so that no two rows follow the same row."""
         with self._engine.connect() as connection:
             if self._engine.dialect.name == "sqlite":
+                if not wait:
+                    connection.exec_driver_sql("PRAGMA busy_timeout=0")
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
-            else:
+            elif wait:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(POSTGRES_LOCK)))
+            elif not connection.scalar(sa.select(sa.func.pg_try_advisory_xact_lock(POSTGRES_LOCK))):
+                raise self._failed(OSError("another one writes"))
             yield connection
             connection.commit()
 

@@ -21,7 +21,7 @@ def hours(folder: Path) -> dict[int, Counter[str]]:
         try:
             counted = json.loads(path.read_text(encoding="utf-8"))
             of_file = {int(hour): {str(kind): int(n) for kind, n in kinds.items()} for hour, kinds in counted.items()}
-        except (OSError, ValueError, AttributeError, TypeError) as error:
+        except (OSError, ValueError, AttributeError, TypeError, OverflowError, RecursionError) as error:
             logger.warning("%s cannot be read (%s): the requests that it counts are left out", path, error)
             continue
         for hour, kinds in of_file.items():

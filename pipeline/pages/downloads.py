@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.ledger.chain import writable
+
 # A spreadsheet takes a cell that begins so for a formula, and reckons or fetches what it names (OWASP, CSV injection).
 FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -29,7 +31,7 @@ class Table:
 
     def json(self) -> str:
         """A list of objects; a figure that is no number is null."""
-        return json.dumps([_plain(row) for row in self.rows], allow_nan=False, default=str, ensure_ascii=False)
+        return as_json(list(self.rows))
 
 
 def as_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
@@ -37,7 +39,12 @@ def as_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     writer = csv.writer(out)
     writer.writerow(columns)
     writer.writerows([cell(row.get(column)) for column in columns] for row in rows)
-    return out.getvalue()
+    return writable(out.getvalue())
+
+
+def as_json(value: Any) -> str:
+    """JSON that any reader takes: a figure that is no number is null, and half a surrogate pair stays an escape."""
+    return writable(json.dumps(_plain(value), allow_nan=False, default=str, ensure_ascii=False))
 
 
 def cell(value: Any) -> str:

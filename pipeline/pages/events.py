@@ -16,6 +16,8 @@ from pipeline.ledger.store import EVENTS, Entry
 
 # The newest of a kind, or of a list; a body is shown up to so many characters.
 SHOWN, LONGEST = 100, 4000
+# No event has a larger number, and no database takes one that is far larger.
+LARGEST = 2**31 - 1
 
 
 def events_page(context: Context, of: str = "", kind: str = "", model: str = "") -> str:
@@ -31,7 +33,7 @@ def facts(context: Context, of: str, kind: str, model: str) -> dict[str, Any]:
     wanted = _numbers(of)
     query = sa.select(EVENTS).order_by(EVENTS.c.seq.desc()).limit(SHOWN)
     if of:
-        query = query.where(EVENTS.c.seq.in_(wanted))
+        query = query.where(EVENTS.c.seq.in_([number for number in wanted if abs(number) <= LARGEST]))
     if kind:
         query = query.where(EVENTS.c.kind == kind)
     if model:

@@ -17,15 +17,22 @@ _kept: dict[Path, tuple[str, Params]] = {}
 
 def with_kept_settings(context: Context) -> Context:
     """The context with the settings that an earlier page has read and checked, where they are the same."""
-    digest = hashlib.sha256()
-    for name in FILES:
-        path = context.project / name
-        digest.update(hashlib.sha256(path.read_bytes() if path.is_file() else b"").digest())
+    digest = _digest(context.project)
     before, params = _kept.get(context.project, ("", None))
-    if params is None or before != digest.hexdigest():
+    if params is None or before != digest:
         params = context.params
-        _kept[context.project] = (digest.hexdigest(), params)
+        # What was written meanwhile may have been read, and the files may come back as they were.
+        if _digest(context.project) == digest:
+            _kept[context.project] = (digest, params)
     own = replace(context)
     # Where cached_property looks before it reads them.
     own.__dict__["params"] = params
     return own
+
+
+def _digest(project: Path) -> str:
+    digest = hashlib.sha256()
+    for name in FILES:
+        path = project / name
+        digest.update(hashlib.sha256(path.read_bytes() if path.is_file() else b"").digest())
+    return digest.hexdigest()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.registry.lookups import model_version, refused
+from pipeline.registry.lookups import model_version, refused, versions_of
 from pipeline.registry.versions import RUN_TAG, Registry
 from pipeline.settings import yaml_file
 
@@ -112,5 +112,4 @@ def keep(registry: Registry, name: str, version: str, texts: Mapping[str, str]) 
 
 def newest(registry: Registry, name: str) -> str:
     """The newest version of a model; '' when it has none."""
-    client = registry.client()
-    return str(max((int(v.version) for v in client.search_model_versions(f"name = '{name}'")), default=""))
+    return (versions_of(registry.client(), name) or [""])[-1]

@@ -41,7 +41,7 @@ def model_version(client: MlflowClient, name: str, version: str) -> Any:
     try:
         return client.get_model_version(name, version)
     except MlflowException as error:
-        versions = _versions(client, name)
+        versions = versions_of(client, name)
         if not versions:
             train = f"train it first: `perennial retrain {name}`"
             raise RegistryError(f"model {name}", "was never trained", train) from error
@@ -50,8 +50,11 @@ def model_version(client: MlflowClient, name: str, version: str) -> Any:
         ) from error
 
 
-def _versions(client: MlflowClient, name: str) -> list[str]:
-    return sorted((str(v.version) for v in client.search_model_versions(f"name = '{name}'")), key=int)
+def versions_of(client: MlflowClient, name: str) -> list[str]:
+    """The numbers of the model's versions, the newest last; none of a model that is not there."""
+    # In MLflow's filter a quote would end the name; no model's name has one.
+    found = [] if "'" in name else client.search_model_versions(f"name = '{name}'")
+    return sorted((str(v.version) for v in found), key=int)
 
 
 def version_of_alias(client: MlflowClient, name: str, alias: str) -> str | None:

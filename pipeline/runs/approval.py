@@ -81,7 +81,11 @@ def approve(context: Context, run: str, name: str, version: str, person: Person,
         )
     asked_by = asker(context.ledger, name, version)
     if person.known and person.name == asked_by:
-        raise RolloutError(subject, f"was asked for by {asked_by}, who may not approve it", "let another person decide")
+        others = ", ".join(each for each in named if each != asked_by)
+        check = f"let {others or 'another person'} decide"
+        if named and not others:
+            check = f"name another person in models.{name}.approval_by"
+        raise RolloutError(subject, f"was asked for by {asked_by}, who may not approve it", check)
     found = _evidence(context, name, version)
     if held.asked is not None and (changed := found.changes(Evidence.approved(held.asked.event))):
         raise RolloutError(subject, f"changed since it was asked for: {'; '.join(changed)}", again)

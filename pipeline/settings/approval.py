@@ -28,3 +28,5 @@ def faults(model: Any) -> Iterator[tuple[str, str]]:
         yield "approval_by", f"{name!r} has a space around it, and no user's name has"
     for name in sorted({each for each in model.approval_by if model.approval_by.count(each) > 1}):
         yield "approval_by", f"named twice: {name}"
+    for name in (each for each in model.approval_by if each != each.strip()):
+        yield "approval_by", f"{name!r} begins or ends with a blank, and no user's name does"

@@ -122,7 +122,7 @@ def test_the_bill_on_postgres_is_the_one_that_is_worked_by_hand(shared):
 
 
 def test_roll_ups_on_postgres_tell_the_same_to_who_may_only_read(shared, monkeypatch):
-    """The bill is the one by hand with pieces too; a role that may only read opens the ledger, and gets it with and without them."""
+    """The bill is the one by hand with pieces too; a role that may only read, also of the events alone, gets it with and without them."""
     ledger = worked_by_hand(Ledger(shared))
     with psycopg2.connect(shared) as connection:
         connection.cursor().execute(
@@ -137,6 +137,10 @@ def test_roll_ups_on_postgres_tell_the_same_to_who_may_only_read(shared, monkeyp
 
     assert told(reader) == BY_HAND and not reader.has(rollups.ROLLUPS), "it may write none"
     assert told(ledger) == told(ledger) == BY_HAND and ledger.has(rollups.ROLLUPS)
+    assert told(reader) == BY_HAND, "who was granted the events alone reads no piece"
+    with ledger.writing(), reader.reading():
+        monkeypatch.setattr(rollups, "_DECODED", {})
+        assert told(reader) == BY_HAND, "and waits for no writer"
     with psycopg2.connect(shared) as connection:
         connection.cursor().execute("GRANT SELECT ON rollups TO reader; DELETE FROM events WHERE seq > 8")
     without_them = Ledger(shared)

@@ -26,7 +26,13 @@ PATHS = (
 )
 
 SHOWN = ("", "portfolio", "card/churn/1", "audit/churn", "receipts/churn")
-GONE = ("gates/x/y", "data/2", "backtest/churn?number=x", "audit/churn?kind=x")
+GONE = (
+    "gates/x/y",
+    "data/2",
+    "backtest/churn?number=x",
+    f"backtest/churn?number={'9' * 5000}",
+    "audit/churn?kind=x",
+)
 
 
 @pytest.fixture
@@ -75,6 +81,9 @@ def test_what_cannot_be_shown_is_one_line(client, monkeypatch):
     def torn(*_):
         raise LedgerError("ledger x", "is torn", "restore it")
 
+    assert client.get("/events", params={"of": f"1,{10**30}", "name": "ann"}).status_code == 200
+    monkeypatch.setattr("pipeline.pages.overview.report_file", torn)
+    assert client.get("/reports/churn/x.html", params={"name": "ann"}).status_code == 503
     monkeypatch.setattr("pipeline.pages.roi.roi_page", torn)
     answer = client.get("/roi", params={"name": "ann"})
     assert (answer.status_code, answer.text) == (503, "ledger x: is torn; restore it")

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from starlette.testclient import TestClient
 
 from harness.ledgers import ledger_of
-from harness.project import CHURN
+from harness.project import CHURN, change_params
 from pipeline.context import Context
 from pipeline.deployer import client as clients
 from pipeline.deployer.service import Service
@@ -77,6 +77,19 @@ def test_a_click_is_the_decision_of_the_person_who_clicked(asked):
     assert answer(context, True, "bob") == f"version 1 ({EVIDENCE.digest[:12]}) approved by bob"
     (entry,) = context.ledger.events(Approved)
     assert (entry.run, entry.event.through, entry.event.digest) == ("r1", "airflow", EVIDENCE.digest)
+
+
+@pytest.mark.parametrize(
+    ("named", "check"),
+    [(["ann"], "name another person in models.churn.approval_by"), (["ann", "bob", "cid"], "let bob, cid decide")],
+)
+def test_who_asked_is_told_who_may_decide(asked, named, check):
+    """Where the list names nobody but who asked, the line says that it takes another name."""
+    context, _, _ = asked
+    change_params(context.project, "models.churn.approval", "required")
+    change_params(context.project, "models.churn.approval_by", named)
+    with pytest.raises(PerennialError, match=f"was asked for by ann, who may not approve it; {check}"):
+        answer(replace(context), True, "ann")
 
 
 def airflow(monkeypatch, status):
@@ -141,10 +154,14 @@ def test_a_task_that_does_not_wait_is_no_trouble(tmp_path, monkeypatch, status, 
             "approval_by: names who may approve, and no approval is required: set approval: required",
         ),
         ({"approval": "required", "approval_by": "bob"}, "approval_by: must be a list, like [a, b]"),
+        (
+            {"approval": "required", "approval_by": ["bob "]},
+            "approval_by: 'bob ' begins or ends with a blank, and no user's name does",
+        ),
     ],
 )
 def test_who_may_approve_is_a_list_of_an_approval_that_is_required(block, line):
-    """A list without an approval, or with a person twice, is refused by its key."""
+    """A list without an approval, with a person twice, or with a name that nobody can have, is refused by its key."""
     with pytest.raises(ValidationError) as error:
         Model.model_validate(CHURN | block)
     assert all_faults(error.value, "models.churn") == [f"models.churn.{line}"]

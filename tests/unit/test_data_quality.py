@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.cli import tables
 from pipeline.ledger.events import DriftChecked, GatesChecked
-from pipeline.monitoring import live_quality, logged_quality, quarantine_rates
+from pipeline.monitoring import counted_requests, live_quality, logged_quality, quarantine_rates
 from pipeline.monitoring.data_quality import DataQuality, judged
 from pipeline.monitoring.logged_quality import LoggedQuality
 from pipeline.policy.drift_sentence import drift_sentence
@@ -229,3 +229,11 @@ def test_a_slot_counts_requests_beside_its_log(tmp_path):
     assert [*json.loads(file.read_text()).values()] == [{"answered": 2, "rule": 1}]
     counts.write(last=True)
     assert sum(json.loads(file.read_text()).popitem()[1].values()) == 4
+
+
+@pytest.mark.parametrize("content", ["[" * 50_000, '{"1": {"answered": 1e400}}', "[]", ""])
+def test_a_file_that_is_none_of_counts_ends_no_look(tmp_path, content):
+    """The other files count: what is too deep to be read, and a number that is none, are left out as any damage is."""
+    (tmp_path / "a.requests").write_text(content)
+    (tmp_path / "b.requests").write_text('{"1": {"answered": 7}}')
+    assert counted_requests.hours(tmp_path) == {1: {"answered": 7}}

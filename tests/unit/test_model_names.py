@@ -6,12 +6,14 @@ import json
 import re
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from harness.project import CHURN, change_params
 from pipeline.deployer.service import arguments_of
-from pipeline.errors import SettingsError
+from pipeline.errors import RegistryError, SettingsError
 from pipeline.ledger.lease import LEASES
 from pipeline.ledger.store import EVENTS
+from pipeline.registry import lookups
 from pipeline.rollout.engines.base import SLOTS
 from pipeline.rollout.engines.docker_network import container_name
 from pipeline.settings.models import load
@@ -53,3 +55,14 @@ def test_another_name_is_refused_by_both(project, name):
     assert "model name" in str(load(project).broken[name])
     with pytest.raises(SettingsError, match="its model is not a valid name"):
         arguments_of("rollback", json.dumps({"call": "c", "model": name, "reason": "a test"}).encode())
+
+
+def test_a_name_with_a_quote_is_no_registered_model():
+    """MLflow's filter would end at the quote, or ask for something else; whoever asks is told that there is no such model."""
+
+    class Registered:
+        def get_model_version(self, name, version):
+            raise MlflowException("there is none")
+
+    with pytest.raises(RegistryError, match="was never trained"):
+        lookups.model_version(Registered(), "o'neil", "1")

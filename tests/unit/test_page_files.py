@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 
 from harness.project import ROOT
 from pipeline.context import Context
+from pipeline.errors import LedgerError
 from pipeline.ledger.approval_events import Approved
 from pipeline.ledger.events import GatesChecked, StepEnded
 from pipeline.ledger.receipt_events import DecisionSettled
@@ -107,3 +108,20 @@ def test_of_what_is_not_there_there_is_no_file(client, path):
     """The answer says in one line what is not known."""
     answer = client.get(f"/{path}" if "?" in path else f"/{path}.csv")
     assert (answer.status_code, answer.text.count("\n")) == (404, 0)
+
+
+def test_what_utf_8_cannot_write_is_its_escape_in_files_too(client, ledger):
+    """Half a surrogate pair, which an old event may have, takes no file away."""
+    ledger.append(Approved(version="3", by="a\ud800", through="airflow", reason="x", digest="d"), "churn")
+    rows, same = read(client, "audit/churn")
+    assert (rows[-1]["who"], same[-1]["who"]) == ("a\\ud800", "a\ud800")
+
+
+def test_a_file_of_a_ledger_that_cannot_be_read_may_come_later(client, monkeypatch):
+    """503, as its page has, and not that there is no such thing."""
+
+    def broken():
+        raise LedgerError("ledger sqlite:///x", "database is locked", "check the disk")
+
+    monkeypatch.setattr(Context, "here", broken)
+    assert (client.get("/runs.csv").status_code, client.get("/audit/churn.json").status_code) == (503, 503)

@@ -1,5 +1,6 @@
 """The table of `status`: columns as wide as their cells, and no line wider than the terminal."""
 
+from pipeline.cli.main import written
 from pipeline.cli.plain_table import PlainTable, _cells
 
 
@@ -27,3 +28,8 @@ def test_what_is_too_wide_is_folded_and_nothing_is_lost():
     assert told.count("m") >= 40 and sorted("".join(lines[2:]).replace(" ", "")) == sorted(
         ("m" * 40 + "rollback m (to 3, warm)" + address).replace(" ", "")
     )
+
+
+def test_what_a_terminal_cannot_show_is_a_question_mark():
+    """The frame of a table in Latin-1, and half a surrogate pair that a person typed, take no answer away."""
+    assert written("──é", "latin-1") == "??é" and written("a\udcff", "utf-8") == "a?" and written("é", None) == "é"

@@ -18,6 +18,7 @@ from pipeline.ledger.slo_events import BudgetBurning, BudgetCalm
 from pipeline.ledger.store import Ledger
 from pipeline.pages import portfolio
 from pipeline.pages.kept_settings import with_kept_settings
+from pipeline.settings.models import load
 from tests.support.decision_bodies import SETTLED
 from tests.support.slo_bodies import SLO_BODIES
 
@@ -87,3 +88,20 @@ def test_settings_are_checked_anew_once_their_file_changes(context):
     path.write_text(yaml.safe_dump(settings | {"teams": {"growth": {"slots": 1}}}))
     later = Context(context.environment, context.ledger, lambda: NOW)
     assert [line["team"] for line in portfolio.lines(later)] == ["growth", None, None]
+
+
+def test_settings_that_change_while_they_are_read_are_not_kept(context, monkeypatch):
+    """A file that was changed and changed back while a page read it is read anew by the next page."""
+    before = (context.project / "params.yaml").read_text()
+
+    def changing(root, memory=None):
+        (root / "params.yaml").write_text(before.replace("cold", "warm"))
+        found = load(root)
+        monkeypatch.setattr("pipeline.settings.models.load", load)
+        return found
+
+    monkeypatch.setattr("pipeline.settings.models.load", changing)
+    read = set(with_kept_settings(Context(context.environment, context.ledger, lambda: NOW)).params.models)
+    (context.project / "params.yaml").write_text(before)
+    again = with_kept_settings(Context(context.environment, context.ledger, lambda: NOW)).params
+    assert "warm" in read and "cold" in again.models

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -12,8 +13,15 @@ from sqlalchemy.exc import OperationalError
 
 from harness.project import ROOT
 from pipeline.context import Context
-from pipeline.errors import SettingsError
-from pipeline.ledger.rollout_events import AbortAsked, RolloutFailed, RolloutStarted
+from pipeline.errors import LedgerError, SettingsError
+from pipeline.ledger.rollout_events import (
+    AbortAsked,
+    RolledBack,
+    RolloutEnded,
+    RolloutFailed,
+    RolloutStarted,
+    Undeployed,
+)
 
 HERE = {"sec-fetch-site": "same-origin"}
 ASKED = {"version": "2", "reason": "it harms"}
@@ -145,3 +153,59 @@ def test_unknown_models_have_no_page(client):
     """Neither a page nor a state; the page of all has what goes on."""
     assert [client.get(f"/rollout/nobody{end}").status_code for end in ("", "/state")] == [404, 404]
     assert 'href="rollout/churn"' in client.get("/rollout").text
+
+
+def live_since(ledger, seconds, **of):
+    """Version 2 went live so many seconds ago, and its rollout ended with that."""
+    at = (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    ledger.append(RolloutEnded(version="2", slot="green", digest="d", **of), "churn", at=at)
+
+
+def test_a_page_of_long_ago_takes_no_traffic_from_what_is_live(client, ledger, airflow):
+    """The version went live an hour ago, or was live already, or came back by a rollback: the answer says so, and nothing is started."""
+    live_since(ledger, 3600)
+    refused = press(client)
+    assert (refused.status_code, "is live since" in refused.json()["error"]) == (409, True)
+    live_since(ledger, 0, already_live=True)
+    assert press(client).status_code == 409
+    ledger.append(RolledBack(version="2", slot="green", left="3", digest="d"), "churn")
+    assert press(client).status_code == 409
+    assert (airflow.runs, ledger.events(AbortAsked)) == ([], [])
+
+
+def test_a_rollout_that_has_just_ended_is_called_back_all_the_same(client, ledger, airflow):
+    """Between two looks of the page the version went live: the run takes its traffic away."""
+    live_since(ledger, 5)
+    assert press(client).json() == {"noted": False, "run": "manual__1"}
+    ledger.append(Undeployed(version="2"), "churn")
+    assert press(client).status_code == 202
+
+
+@pytest.mark.parametrize("version", ["²", "٢", "9" * 5000, "-1", ""])
+def test_a_version_is_a_number_of_few_digits(client, airflow, version):
+    """What only looks like one is refused, and so is JSON that is too deep to be read."""
+    assert press(client, asked={"version": version, "reason": "x"}).status_code == 400
+    json = HERE | {"content-type": "application/json"}
+    assert client.post("/rollout/churn/call-back", content=b"[" * 9_000, headers=json).status_code == 400
+    assert airflow.runs == []
+
+
+def test_what_a_person_wrote_that_is_no_text_is_shown_as_its_escape(client):
+    """Half a surrogate pair in a reason takes no page away, and a figure that is no number is null."""
+    json = HERE | {"content-type": "application/json"}
+    body = b'{"version": "2", "reason": "a \\ud800"}'
+    assert client.post("/rollout/churn/call-back", content=body, headers=json).status_code == 202
+    state = client.get("/rollout/churn/state")
+    assert "\\ud800" in state.text and state.json()["called_back"]["by"] == "anna"
+    assert [client.get(f"/rollout{end}").status_code for end in ("", "/churn")] == [200, 200]
+
+
+def test_a_ledger_that_cannot_be_read_is_said_in_one_line(client, monkeypatch):
+    """Of each page, of its state and of the button: 503, because it may pass."""
+
+    def broken():
+        raise LedgerError("ledger sqlite:///x", "database is locked", "check the disk")
+
+    monkeypatch.setattr(Context, "here", broken)
+    answers = [client.get(f"/rollout{end}") for end in ("", "/churn", "/churn/state")] + [press(client)]
+    assert {(answer.status_code, "database is locked" in answer.text) for answer in answers} == {(503, True)}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import time
 from collections import Counter
 from types import SimpleNamespace
 
 import pytest
 
+from pipeline.accounts import statement as statement_module
 from pipeline.accounts.account import account
 from pipeline.accounts.deployment_figures import history
 from pipeline.accounts.roi import roi
@@ -249,3 +251,52 @@ def test_a_step_that_ends_in_a_later_piece_was_not_killed(ledger, monkeypatch):
     for _, run, step, count in rollups.rolled_up(ledger, OPEN)[OPEN]:
         more[run, step] += count
     assert +more == {("r3", "train"): 1}
+
+
+def test_a_step_that_ends_while_a_bill_is_read_is_in_it(ledger, monkeypatch):
+    """A bill that is read while a new step ends adds up, and has no line that is less than nothing."""
+    ledger.append(StepEnded(state="success", wall_s=1.0, cpu_s=1.0, peak_mb=1.0), "m", "r9", "train", at=UNTIL)
+    read, late = statement_module.compute_lines, [ledger]
+
+    def overtaken(*arguments, **of):
+        found = read(*arguments, **of)
+        if late:
+            late.pop().append(StepEnded(state="failed", cpu_s=9.0, wall_s=1.0, peak_mb=1.0), "m", "r9", "new", at=UNTIL)
+        return found
+
+    monkeypatch.setattr(statement_module, "compute_lines", overtaken)
+    during = statement(ledger, TERMS, until=UNTIL)
+    assert during.total == statement(ledger, TERMS, until=UNTIL).total
+    assert all(line.attempts >= 0 and line.amount >= 0 for line in during.lines)
+
+
+def test_the_bill_of_a_model_has_nothing_of_another_models_run(ledger):
+    """Also where the run's name is asked for, or both have runs of that name."""
+    run = next(entry.run for entry in ledger.events(StepEnded) if entry.model == "m")
+    ledger.append(StepEnded(state="success", wall_s=1.0, cpu_s=9.0, peak_mb=1.0), "other", run, "land", at=UNTIL)
+    assert {line.model for line in statement(ledger, TERMS, until=UNTIL, model="m").lines} == {"m"}
+    assert statement(ledger, TERMS, until=UNTIL, model="nobody", run=run).lines == ()
+
+
+@pytest.mark.parametrize("content", ["", '[["m", "train"', "null"])
+def test_a_torn_piece_is_made_of_its_events_anew(ledger, tmp_path, monkeypatch, content):
+    """What cannot be read of a piece ends no account, and changes no figure."""
+    without = told(ledger)
+    keep(ledger, monkeypatch)
+    with sqlite3.connect(tmp_path / "ledger.db") as database:
+        database.execute("UPDATE rollups SET content = ?", (content,))
+    database.close()
+    monkeypatch.setattr(rollups, "_DECODED", {})
+    assert told(ledger) == without
+
+
+def test_who_reads_does_not_wait_for_who_writes(ledger, tmp_path, monkeypatch):
+    """While another process writes, a reader tells the same at once, and leaves the piece to the next one."""
+    without = told(ledger)
+    writer = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    began = time.monotonic()
+    keep(ledger, monkeypatch)
+    assert time.monotonic() - began < 10, "the ledger's own wait is 30 s"
+    writer.close()
+    assert not ledger.has(rollups.ROLLUPS) and told(ledger) == without
