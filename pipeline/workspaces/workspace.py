@@ -31,16 +31,7 @@ from ruamel.yaml import YAML
 from pipeline.errors import PerennialError, StageError
 from pipeline.settings import yaml_file
 from pipeline.settings.models import Workspaces, time_of
-from pipeline.workspaces import (
-    bytecode,
-    dvc_config,
-    dvc_graph,
-    lock_file,
-    own_block,
-    stage_server,
-    untracked,
-    whole_files,
-)
+from pipeline.workspaces import bytecode, dvc_config, dvc_graph, own_block, stage_server, untracked, whole_files
 
 RUN_FILE = "run.yaml"
 ERROR_FILE = ".stage-error"
@@ -193,7 +184,7 @@ def run_stage(workspace: Workspace, stage: str) -> None:
     logging.getLogger("dvc.repo.scm_context").setLevel(logging.WARNING)
     with _environment(workspace), contextlib.chdir(workspace.folder):
         try:
-            with Repo(str(workspace.folder)) as repo, lock_file.quickly_written():
+            with Repo(str(workspace.folder)) as repo:
                 repo.reproduce([f"{stage}@{workspace.model}"], single_item=True)
         except DvcException as error:
             raise _stage_error(stage, error_file, error) from error
