@@ -28,7 +28,7 @@ FEW = "; a class of few rows does that to boosting, which training.options.l2_re
 
 @dataclass(frozen=True)
 class _Losses:
-    """The mean loss of the held-out rows, by the judged model and by what is served; whether that is `worse` by more than WORSE, and proven."""
+    """The metric `name`, a mean loss of the held-out rows, by the judged model and by what is served; whether that is `worse` by more than WORSE, and proven."""
 
     name: str
     judged: float
@@ -64,12 +64,12 @@ def _losses(packaged: PackagedModel) -> _Losses:
     assert packaged.served is not None
     before = compared_rows(replace(packaged, champion=None))
     target = packaged.held_out[packaged.model.training.target].to_numpy()
-    served = tasks.of(packaged.model.training).row_losses(
-        before.loss, target, Answers.of(packaged.served, packaged.package.classes)
-    )
+    task = tasks.of(packaged.model.training)
+    served = task.row_losses(before.loss, target, Answers.of(packaged.served, packaged.package.classes))
     assert served is not None
     found = group_means.means(
         (served - before.own) / before.unit, [np.ones(len(served), bool)], before.blocks, before.weight, LEVEL
     )
-    judged, now = (float(np.average(each, weights=before.weight)) for each in (before.own, served))
+    means = (float(np.average(each, weights=before.weight)) for each in (before.own, served))
+    judged, now = (task.of_mean_loss(before.loss, each) for each in means)
     return _Losses(before.loss, judged, now, bool(found.mean[0] > WORSE and found.low[0] > 0))
