@@ -24,8 +24,6 @@ def faults(model: Any) -> Iterator[tuple[str, str]]:
     """(key, what is wrong between it and another)."""
     if model.approval_by and model.approval != "required":
         yield "approval_by", "names who may approve, and no approval is required: set approval: required"
-    for name in [each for each in model.approval_by if each != each.strip()]:
-        yield "approval_by", f"{name!r} has a space around it, and no user's name has"
     for name in sorted({each for each in model.approval_by if model.approval_by.count(each) > 1}):
         yield "approval_by", f"named twice: {name}"
     for name in (each for each in model.approval_by if each != each.strip()):

@@ -147,7 +147,7 @@ def test_a_task_that_does_not_wait_is_no_trouble(tmp_path, monkeypatch, status, 
         ({"approval": "required", "approval_by": ["bob", "bob"]}, "approval_by: named twice: bob"),
         (
             {"approval": "required", "approval_by": [" ana"]},
-            "approval_by: ' ana' has a space around it, and no user's name has",
+            "approval_by: ' ana' begins or ends with a blank, and no user's name does",
         ),
         (
             {"approval_by": ["bob"]},
