@@ -6,6 +6,7 @@ Each is judged on the later days of its own file by scikit-learn's metrics, besi
 from __future__ import annotations
 
 import re
+import shlex
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,8 @@ def test_the_weather_of_a_day_is_one_of_five(project, tmp_path):
     LANDED["weather"](project)
     with pytest.raises(DataError, match="has times of the form %Y/%m/%d") as refused:
         init(Request("weather", "weather.csv", "weather"), project, False)
-    (select,) = re.findall(r'--data "((?:[^"\\]|\\.)*)"', str(refused.value))
+    # As a shell would read it.
+    (select,) = shlex.split(*re.findall(r'--data ("(?:[^"\\]|\\.)*")', str(refused.value)))
     context, held_out = live(project, Request("weather", select, "weather"))
     assert context.params.model("weather").training.estimator == "linear"
 
