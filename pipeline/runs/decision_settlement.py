@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 # So many labelled windows after it settle a decision.
 WINDOWS = 4
-# Of a two-sided interval of 90 % under a normal distribution.
-NORMAL = 1.645
+# The upper end of a two-sided interval of 90 %, by Student's t: the spread of a few windows is itself hardly known.
+UPPER = 0.95
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,7 @@ def gain_of(history: LiveHistory, new: int, old: int, decided: RetrainDecided, w
     """Over the windows from the decision on in which both have a loss; None with fewer than WINDOWS. A window is a block: its rows have
     their weather in common, and the interval is of the windows' gains."""
     import numpy as np
+    from scipy.special import stdtrit
 
     known = history.known
     since = np.array([start >= time_of(decided.as_of) for start in history.starts], dtype=bool)
@@ -101,6 +102,6 @@ def gain_of(history: LiveHistory, new: int, old: int, decided: RetrainDecided, w
     if windows < WINDOWS:
         return None
     gains = (known.losses[old, both] - known.losses[new, both]) * history.labelled[both] * worth.value.value
-    error = float(gains.std(ddof=1)) * math.sqrt(windows)
+    width = float(stdtrit(windows - 1, UPPER)) * float(gains.std(ddof=1)) * math.sqrt(windows)
     saved = float(gains.sum())
-    return Gain(saved, saved - NORMAL * error, saved + NORMAL * error, windows)
+    return Gain(saved, saved - width, saved + width, windows)
