@@ -80,7 +80,9 @@ def _sentence(past: History) -> str:
         last = past.looks[-1]
         far = f", {last['times_limit']:.2f} times the limit" if last["times_limit"] is not None else ""
         drifted = sum(each["verdict"] == "drift" for each in past.looks)
-        told.append(f"the last of {len(past.looks)} looks says {last['verdict']}{far}; {drifted} say drift")
+        told.append(
+            f"looks: {len(past.looks)}, of which {drifted} found drift; the last one says {last['verdict']}{far}"
+        )
     known = [each for each in past.looks if each["live_quality"] is not None]
     if known:
         last = known[-1]

@@ -53,6 +53,14 @@ def keep(ledger: Ledger, monkeypatch) -> None:
         rollups.rolled_up(ledger, STEPS)
 
 
+def change_pieces(folder, monkeypatch, changes, *values):
+    """Changes all pieces behind the back of the process, which has decoded them."""
+    with sqlite3.connect(folder / "ledger.db") as database:
+        database.execute(f"UPDATE rollups SET {changes}", values)
+    database.close()
+    monkeypatch.setattr(rollups, "_DECODED", {})
+
+
 def read_anew(ledger: Ledger, monkeypatch, reads) -> set[int]:
     """After which numbers the parts read events while `reads` is done."""
     begins: set[int] = set()
@@ -152,10 +160,7 @@ def test_a_piece_of_another_format_is_not_read(ledger, tmp_path, monkeypatch, ot
     """What an older or a newer version of the code kept is no sum of this one; an older one is removed with the next write."""
     without = told(ledger)
     keep(ledger, monkeypatch)
-    with sqlite3.connect(tmp_path / "ledger.db") as database:
-        database.execute('UPDATE rollups SET format = ?, content = \'[["m", "nonsense"]]\'', (other,))
-    database.close()
-    monkeypatch.setattr(rollups, "_DECODED", {})
+    change_pieces(tmp_path, monkeypatch, "format = ?, content = ?", other, '[["m", "nonsense"]]')
     assert told(ledger) == without
     keep(ledger, monkeypatch)
     assert told(ledger) == without
@@ -283,10 +288,7 @@ def test_a_torn_piece_is_made_of_its_events_anew(ledger, tmp_path, monkeypatch, 
     """What cannot be read of a piece ends no account, and changes no figure."""
     without = told(ledger)
     keep(ledger, monkeypatch)
-    with sqlite3.connect(tmp_path / "ledger.db") as database:
-        database.execute("UPDATE rollups SET content = ?", (content,))
-    database.close()
-    monkeypatch.setattr(rollups, "_DECODED", {})
+    change_pieces(tmp_path, monkeypatch, "content = ?", content)
     assert told(ledger) == without
 
 
