@@ -24,7 +24,7 @@ from pipeline.ledger.usage_events import BytesStored
 log = logging.getLogger(__name__)
 
 # The first look comes so long after the service's start, and then one so often.
-FIRST_S, EVERY_S = 300.0, 24 * 3600.0
+FIRST_S, EVERY_S = 60.0, 24 * 3600.0
 # After a look that came to nothing.
 AGAIN_S = 1800.0
 # A look is noted where some place changed by so much, or the last note is so old.
