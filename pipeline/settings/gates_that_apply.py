@@ -15,6 +15,7 @@ ON_PROBABILITIES = ("calibration", "fairness")
 def faults(model: Any) -> Iterator[tuple[str, str]]:
     """(key, what is wrong) with the keys that say nothing in this block."""
     gates, task = model.gates, model.training.task
+    yield from _of_the_supply_chain(gates.supply_chain)
     if tasks.TASKS[task].output == "number":
         yield from _of_numbers(gates, task)
         return
@@ -38,6 +39,18 @@ def _of_numbers(gates: Any, task: str) -> Iterator[tuple[str, str]]:
                 yield f"gates.{section}.{name}", f"is for probabilities; the task is {task}: leave it out"
         if gates.modes.get(section) in ("on", "warn"):
             yield f"gates.modes.{section}", f"is for probabilities; the task is {task}: leave it out"
+
+
+def _of_the_supply_chain(settings: Any) -> Iterator[tuple[str, str]]:
+    database = settings.vulnerabilities
+    if database is not None and "://" in database:
+        yield (
+            "gates.supply_chain.vulnerabilities",
+            f"{database} is an address: download it, and name the file on this disk",
+        )
+    for name in ("accepted", "database_days"):
+        if database is None and getattr(settings, name):
+            yield f"gates.supply_chain.{name}", "is for a database: name one in gates.supply_chain.vulnerabilities"
 
 
 def _stated(section: Section) -> list[str]:

@@ -51,6 +51,18 @@ LIMIT = {"metric_limit": 0.5}
         ),
         ("binary", {"fairness": {"columns": ["plan"], "threshold": 0.4}, "calibration": {"error": 0.05}}, []),
         ("regression", {}, []),
+        (
+            "binary",
+            {"supply_chain": {"vulnerabilities": "https://osv.dev/all.zip"}},
+            [
+                "gates.supply_chain.vulnerabilities: https://osv.dev/all.zip is an address: download it, and name the file on this disk"
+            ],
+        ),
+        (
+            "multiclass",
+            {"supply_chain": {"accepted": ["CVE-1"], "licences": ["MIT"]}},
+            ["gates.supply_chain.accepted: is for a database: name one in gates.supply_chain.vulnerabilities"],
+        ),
     ],
 )
 def test_a_stated_limit_that_guards_nothing_is_a_line(task, gates, lines):
