@@ -12,7 +12,14 @@ from typing import Any, Literal, get_args
 from pipeline.context import Context
 from pipeline.deployer import traffic
 from pipeline.errors import DataError, SettingsError
-from pipeline.ledger.approval_events import ApprovalAsked, Approved, DeployRefused, Rejected, SettingsChanged
+from pipeline.ledger.approval_events import (
+    ApprovalAsked,
+    Approved,
+    DeployRefused,
+    OtherImage,
+    Rejected,
+    SettingsChanged,
+)
 from pipeline.ledger.events import AnchorsAccepted, Event, GatesChecked, RunOpened, VersionRegistered
 from pipeline.ledger.freeze_events import Frozen, Unfrozen
 from pipeline.ledger.rollout_events import (
@@ -44,6 +51,7 @@ OF_KIND: Mapping[type[Event], Kind] = {
     Approved: "approval",
     Rejected: "approval",
     DeployRefused: "rollout",
+    OtherImage: "rollout",
     RolloutStarted: "rollout",
     RolloutEnded: "rollout",
     RolloutFailed: "rollout",
@@ -204,6 +212,7 @@ EVIDENCE: tuple[tuple[type | tuple[type, ...], Callable[[Any, str, _Past], dict[
     ((RolloutStarted, *MOVES), _of_rollout),
     (RollbackStarted, lambda event, run, past: {"package": event.digest, "left": event.left}),
     (DeployRefused, lambda event, run, past: {"changed": list(event.changed)}),
+    (OtherImage, lambda event, run, past: {"image": event.image, "approved_image": event.approved}),
     (
         SettingsChanged,
         lambda event, run, past: {
