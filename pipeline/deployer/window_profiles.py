@@ -1,6 +1,6 @@
 """What a live version learnt from, and the profile of a span of its model's prediction log in the same buckets.
 
-The log lies with the deployer, so that it counts the rows, and a worker gets the counts.
+The log lies with the deployer: a look on a worker gets the counts, of files that workers counted before it or that the deployer counts now.
 """
 
 from __future__ import annotations
