@@ -137,8 +137,8 @@ class Service:
             async for part in request.stream():
                 parts.append(part)
                 if (size := size + len(part)) > MAX_PROFILES:
-                    why = f"sends more than {MAX_PROFILES} bytes"
-                    return await run_in_threadpool(self._refused, verb, model[:LONGEST_NAME], why, 413)
+                    large = f"sends more than {MAX_PROFILES} bytes"
+                    return await run_in_threadpool(self._refused, verb, model[:LONGEST_NAME], large, 413)
         try:
             if not MODEL_NAME.fullmatch(model):
                 raise SettingsError(verb, "its model is not a valid name", "give a model of params.yaml")

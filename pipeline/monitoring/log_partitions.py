@@ -88,11 +88,15 @@ def as_values(hours: Sequence[Hour]) -> list[list[Any]]:
 def hours_of(values: Any) -> list[Hour]:
     """The reverse. Raises ValueError for what has another form."""
     try:
-        found = [Hour(*value[:-1], base64.b64decode(value[-1], validate=True)) for value in values]
-    except (TypeError, IndexError) as error:
+        found = [
+            Hour(hour, rows, untimed, answers, base64.b64decode(cells, validate=True))
+            for hour, rows, untimed, answers, cells in values
+        ]
+    except TypeError as error:
         raise ValueError("are no hours") from error
-    kinds = (int, int, int, float, bytes)
-    if any(type(cell) is not kind for hour in found for cell, kind in zip(hour, kinds, strict=True)):
+    if any(type(cell) is not int for hour in found for cell in hour[:3]):
+        raise ValueError("have other types")
+    if any(type(hour.answers) is not float for hour in found):
         raise ValueError("have other types")
     return found
 

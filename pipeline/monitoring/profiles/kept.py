@@ -145,7 +145,8 @@ class Kept:
             if not there.issuperset(partitions):
                 return None
             query = "SELECT partition, hour, rows FROM hours WHERE edges = ? ORDER BY partition"
-            logged, holding = 0, {hour: [] for hour in hours}
+            logged = 0
+            holding: dict[int, list[str]] = {hour: [] for hour in hours}
             for name, hour, rows in kept.execute(query, [self.edges]):
                 if name in partitions:
                     logged += rows
