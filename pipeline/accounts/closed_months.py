@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
+from pipeline.accounts.idle import idle_hours
 from pipeline.accounts.lines import Known, Line, ms_of, total
 from pipeline.accounts.statement import Statement, Terms, statement
 from pipeline.ledger.store import EVENTS, Ledger, now
@@ -49,8 +50,11 @@ def bill_so_far(ledger: Ledger, terms: Terms, settings: str, *, model: str = "",
         while len(_KEPT) >= MOST_KEPT:
             _KEPT.pop(next(iter(_KEPT)), None)
     elif not 0 <= ms_of(until) - ms_of(kept.bill.until) < FRESH_MS:
-        present = statement(ledger, terms, model=model, month=kept.month, until=until).lines
-        kept = replace(kept, bill=replace(kept.bill, until=until, lines=_summed([*kept.closed, *present], by_month)))
+        present = statement(ledger, terms, model=model, month=kept.month, until=until)
+        lines = _summed([*kept.closed, *present.lines], by_month)
+        # What slots took on a month's last day is known after its end.
+        idle = idle_hours(ledger, present.lives, terms.prices, model=model)
+        kept = replace(kept, bill=replace(kept.bill, until=until, lines=lines, idle=idle))
     _KEPT[key] = kept
     return kept.bill
 
@@ -61,7 +65,7 @@ def _made(ledger: Ledger, terms: Terms, model: str, until: str, by_month: bool) 
     month, whole = until[:7], statement(ledger, terms, model=model, until=until)
     closed = _summed((line for line in whole.lines if line.month < month), by_month)
     present = [line for line in whole.lines if line.month >= month]
-    bill = Statement(whole.currency, until, _summed([*closed, *present], by_month), (), (), model)
+    bill = Statement(whole.currency, until, _summed([*closed, *present], by_month), (), (), model, idle=whole.idle)
     return _Kept(until[:10], month, seq, digest, closed, bill)
 
 

@@ -1,4 +1,4 @@
-"""The account of all models or of one: every line of it, and its sums by part, month, model, step and run.
+"""The account of all models or of one: every line of it, its sums by part, month, model, step and run, and the idle share of its slots.
 
 The lines are exact and do not overlap, so each of these sums adds up to the same total.
 """
@@ -15,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from pipeline.accounts.compute import compute_lines, killed_lines
+from pipeline.accounts.idle import Idle, idle_hours, idle_shares
 from pipeline.accounts.lines import ENERGY, FAILED, PEOPLE, STEPS, UNITS, Line, month_of, ms_of, total
 from pipeline.accounts.money import as_float
 from pipeline.accounts.pauses import without_pauses
@@ -37,10 +38,7 @@ ATTEMPTS = 2000
 # The parts that runs alone have.
 OF_RUNS = (STEPS, FAILED, ENERGY)
 EARLIER, NO_RUN = "earlier runs", "no run"
-NOT_MEASURED = (
-    "the idle share of slots (the prediction log has no processor time)",
-    "bytes of the local DVC cache, of MLflow and of the prediction log",
-)
+NOT_MEASURED = ("bytes of the local DVC cache, of MLflow and of the prediction log",)
 
 
 @dataclass(frozen=True)
@@ -83,6 +81,7 @@ class Statement:
     lives: tuple[SlotLife, ...] = ()
     model: str = ""
     month: str = ""
+    idle: tuple[Idle, ...] = ()
 
     @cached_property
     def total(self) -> int:
@@ -134,6 +133,7 @@ class Statement:
             "by_month": _rows("month", months),
             "by_step": _rows("step", steps),
             "by_run": _rows("run", self.by_run()),
+            "idle": [share.as_dict() for share in idle_shares(self.lines, self.idle)],
             "not_measured": list(NOT_MEASURED),
         }
 
@@ -192,7 +192,8 @@ def statement(
     ]
     lines = [line for line in bill if month in ("", line.month) and run in ("", line.run)]
     kept = tuple(life for life in lives if model in ("", life.model))
-    return Statement(prices.currency, until, tuple(lines), shown, kept, model, month)
+    idle = () if run else idle_hours(ledger, lives, prices, model=model, month=month)
+    return Statement(prices.currency, until, tuple(lines), shown, kept, model, month, idle)
 
 
 def _services(ledger: Ledger, prices: Prices, end: int, lives: Sequence[SlotLife], model: str) -> list[Line]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.accounts.lines import UNITS, total
 from pipeline.accounts.money import cents, in_cents, shown
+from pipeline.cli import idle_table
 from pipeline.cli.plain_table import PlainTable
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def costs(bill: Statement, runs: Sequence[RunCosts], one_run: str) -> str:
     if not bill.lines:
         return "nothing to account for yet"
     of = " ".join(filter(None, [bill.model or "all models", bill.month, f"run {one_run}" if one_run else ""]))
-    parts = [f"{of}, until {bill.until[:16]}Z, in {bill.currency}", _parts(bill)]
+    parts = [f"{of}, until {bill.until[:16]}Z, in {bill.currency}", _parts(bill), *idle_table.idle(bill)]
     if not bill.model and not one_run:
         parts.append(_sums("model", bill.by(lambda line: line.model)))
     if not bill.month and not one_run:
@@ -82,7 +83,7 @@ def _measures(costs: StepCost | RunCosts) -> list[str]:
 def account(told: Account) -> str:
     """What a manager reads: the bill, each deployment and what it was worth, the decisions to wait, and how deployments go."""
     parts = [f"{told.bill.model}, statement of account until {told.bill.until[:16]}Z, in {told.bill.currency}"]
-    parts.append(_parts(told.bill) if told.bill.lines else "nothing to account for yet")
+    parts += [_parts(told.bill), *idle_table.idle(told.bill)] if told.bill.lines else ["nothing to account for yet"]
     if told.deployments:
         parts += [
             _deployments(told.deployments),
@@ -99,6 +100,7 @@ def short(told: Account) -> str:
     parts = [
         f"{told.bill.model}, until {told.bill.until[:16]}Z, in {told.bill.currency}",
         _parts(told.bill),
+        *idle_table.idle(told.bill),
         _deployments(told.deployments),
     ]
     return "\n\n".join(parts)

@@ -35,6 +35,7 @@ from pipeline.ledger.rollout_events import (
 )
 from pipeline.ledger.store import EVENTS, Entry, Ledger
 from pipeline.ledger.times import ms_of
+from pipeline.ledger.used_parts import USED, used
 
 Rows = list[list[Any]]
 STEPS, OPEN, HAPPENED, SLOTS = "steps", "open", "happened", "slots"
@@ -152,4 +153,5 @@ PARTS: Mapping[str, Callable[[Ledger, int, int, str], Rows]] = {
     PEOPLE: people,
     ALARMS: alarms,
     STOPPED: stopped,
+    USED: used,
 }

@@ -32,6 +32,7 @@ from pipeline.ledger import (  # noqa: F401
     receipt_events,
     rollout_events,
     slo_events,
+    usage_events,
 )
 from pipeline.ledger.chain import ChainCheck, ClockStep, Head, canonical, chain_hash
 from pipeline.ledger.events import KINDS, Event, MissingField, UnknownEvent

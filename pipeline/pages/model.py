@@ -28,7 +28,7 @@ PARTS = {
         *("live_low", "live_high", "held_out", "labelled", "report", "event"),
     ),
     "happened": ("at", "what", "said", "run", "event"),
-    "costs": ("month", "cost", "currency", "known"),
+    "costs": ("month", "cost", "currency", "known", "idle_share", "idle_cost", "slots_watched"),
 }
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.accounts.closed_months import bill_so_far
+from pipeline.accounts.idle import idle_of
 from pipeline.accounts.money import as_float
 from pipeline.accounts.statement import Terms
 from pipeline.context import Context
@@ -250,7 +251,13 @@ def _costs(context: Context, model: str) -> tuple[list[dict[str, Any]], str, str
         known[line.month] = "guess" if "guess" in (line.known, known.get(line.month)) else line.known
     months = bill.by(lambda line: line.month)
     rows = [
-        {"month": month, "cost": as_float(amount), "currency": bill.currency, "known": known[month]}
+        {
+            "month": month,
+            "cost": as_float(amount),
+            "currency": bill.currency,
+            "known": known[month],
+            **idle_of(bill.lines, bill.idle, month),
+        }
         for month, amount in months.items()
     ]
     return rows, bill.currency, ""

@@ -14,6 +14,7 @@ from typing import Any
 
 from croniter import croniter
 
+from pipeline.accounts.idle import idle_by_model
 from pipeline.accounts.money import as_float
 from pipeline.accounts.statement import Terms, statement
 from pipeline.context import Context
@@ -33,7 +34,7 @@ from pipeline.settings.models import Model, time_of
 
 COLUMNS = (
     *("model", "team", "state", "version", "as_of", "age_days", "live_since", "health", "drift", "looked_as_of"),
-    *("next_run", "cost_this_month", "worth_this_month", "currency"),
+    *("next_run", "cost_this_month", "worth_this_month", "currency", "idle_share_this_month", "idle_cost_this_month"),
 )
 
 
@@ -57,7 +58,8 @@ def lines(context: Context) -> list[dict[str, Any]]:
     moves = _by_model(ledger.newest(*MOVES, Undeployed))
     looks, burning = _by_model(ledger.newest(DriftChecked)), _by_model(ledger.newest(BudgetBurning, BudgetCalm))
     as_ofs = _as_ofs(ledger)
-    frozen, costs, worth = all_frozen(ledger, params.models, names, now), _costs(context, now), _worth(context, now)
+    frozen, worth = all_frozen(ledger, params.models, names, now), _worth(context, now)
+    costs, idle = _costs(context, now)
     found = []
     for name in names:
         live, look = moves.get(name), looks.get(name)
@@ -83,6 +85,7 @@ def lines(context: Context) -> list[dict[str, Any]]:
                 "cost_this_month": costs.get(name),
                 "worth_this_month": worth.get(name),
                 "currency": _currency(context),
+                **{f"{key}_this_month": idle.get(name, {}).get(key) for key in ("idle_share", "idle_cost")},
             }
         )
     return found
@@ -121,14 +124,15 @@ def _next_time(cron: str, after: float) -> float:
     return next(croniter(cron, after, ret_type=float))
 
 
-def _costs(context: Context, now: datetime) -> Mapping[str, float]:
-    """What each model cost this month, in the currency of prices; empty where prices are broken."""
+def _costs(context: Context, now: datetime) -> tuple[Mapping[str, float], Mapping[str, Mapping[str, Any]]]:
+    """(what each model cost this month, in the currency of prices, the idle share of its slots); both empty where prices are broken."""
     try:
         terms = Terms.of(context.params)
     except SettingsError:
-        return {}
+        return {}, {}
     bill = statement(context.ledger, terms, month=f"{now:%Y-%m}")
-    return {model: as_float(amount) for model, amount in bill.by(lambda line: line.model).items()}
+    costs = {model: as_float(amount) for model, amount in bill.by(lambda line: line.model).items()}
+    return costs, idle_by_model(bill.lines, bill.idle)
 
 
 def _worth(context: Context, now: datetime) -> dict[str, float]:

@@ -76,6 +76,9 @@ class Checker:
         self._router_seen, self._started = False, 0.0
         # The slots of the last round's routes, and those that came since and were not asked yet.
         self._routed: set[str] | None = None
+        # Of the last round: all slots of all routes, as (model, slot, version), and the pages of those that were asked and answered.
+        self.slots: set[tuple[str, str, str]] = set()
+        self.pages: dict[tuple[str, str, str], str] = {}
         self._new: set[str] = set()
         self._began, self._turn, self._folded = False, 0, 0
 
@@ -95,6 +98,7 @@ class Checker:
         if self._router_is_there(checked.values(), now):
             for route in routes:
                 self._count_check(route, checked[route.model], now)
+        self.slots, self.pages = {(r.model, s.slot, s.version) for r in routes for s in _slots(r)}, {}
         for route in asked_for:
             for slot in _slots(route):
                 self._count_answers(route, slot, answers[f"page {_key(route, slot)}"], now)
@@ -136,12 +140,14 @@ class Checker:
 
     def _count_answers(self, route: Route, slot: RoutedSlot, answer: Asked, now: float) -> None:
         """What the slot answered since it was last asked. Of a shadow no user has the answers."""
+        page = answer.body.decode("utf-8", "replace")
         try:
-            totals = SlotTotals.of_page(answer.body.decode("utf-8", "replace")) if answer.code == 200 else None
+            totals = SlotTotals.of_page(page) if answer.code == 200 else None
         except ValueError:
             totals = None
         if totals is None:
             return
+        self.pages[route.model, slot.slot, slot.version] = page
         key = _key(route, slot)
         before = self._totals.get(key)
         if before is None and key in self._new:

@@ -11,6 +11,7 @@ from pipeline.errors import PerennialError
 from pipeline.ledger.store import Ledger
 from pipeline.reliability.checking import Checker
 from pipeline.reliability.judging import Judge, burnt_version, told_held
+from pipeline.reliability.used_slots import UsedSlots
 from pipeline.rollout.opened import open_rollout
 from pipeline.rollout.routing.route import Route
 from pipeline.settings.environment import Environment
@@ -36,12 +37,17 @@ class Watcher:
     def __post_init__(self) -> None:
         home = self.environment.home
         self._checker = Checker(home, self.environment.router_addresses.url)
+        self._used = UsedSlots(home, self.ledger)
         self._judge = Judge(self.ledger, self._checker.counts)
         self._settings = ReadAgain(self.environment.project, self.environment.params_read)
 
     def look(self) -> None:
         """One round. A model that cannot be judged holds up no other. Raises DataError when nothing could be kept of the round."""
         routes = self._checker.check(self.clock())
+        try:
+            self._used.look(self._checker.pages, self._checker.slots, self.clock())
+        except PerennialError as error:
+            log.warning("the processor time of slots is not in the ledger yet: %s", error)
         params = self._settings.read()
         for route in routes:
             if self._is_due("judge", route.model, JUDGE_S):

@@ -19,15 +19,23 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import uvicorn
 
 from pipeline.serving import contents, workers
 from pipeline.serving.app import App
 from pipeline.serving.errors import PackageRefused
-from pipeline.serving.expendable import Expendable
+from pipeline.serving.expendable import Answer, Expendable, Headers
 from pipeline.serving.http_connection import Connection
 from pipeline.serving.identity import Identity
-from pipeline.serving.metrics import CRASHED, CUT_OFF, LOG_FILES_DAMAGED, LOG_ROWS_LOST, Metrics
+from pipeline.serving.metrics import (
+    CRASHED,
+    CUT_OFF,
+    LOG_FILES_DAMAGED,
+    LOG_ROWS_LOST,
+    PROCESSOR_SENT_AGAIN,
+    Metrics,
+)
 from pipeline.serving.prediction_log import LogSchema, PredictionLog
 from pipeline.serving.request_counts import RequestCounts
 from pipeline.serving.runtime import Runtime
@@ -55,7 +63,8 @@ def main() -> int:
     listening = workers.listen(arguments.host, arguments.port)
 
     def work(process: int) -> None:
-        metrics.process = process
+        if settings.processes > 1:
+            metrics.begin(process)
         own = runtime if settings.processes == 1 else Runtime(checked, settings.on_breach)
         expendable = _expendable(own, identity, settings, metrics, listening)
         log = _prediction_log(arguments.log, own, identity, settings, metrics)
@@ -81,8 +90,21 @@ def _expendable(
 ) -> Expendable:
     # What decides about batches runs the model, and libraries that start threads for that cannot be forked any more.
     alone = replace(settings, batching="off")
+
+    def make() -> Answer:
+        answer = App(runtime, None, identity, alone).predictions
+
+        def timed(path: str, headers: Headers, body: bytes) -> np.ndarray:
+            begun = time.process_time_ns()
+            try:
+                return answer(path, headers, body)
+            finally:
+                metrics.add(PROCESSOR_SENT_AGAIN, time.process_time_ns() - begun)
+
+        return timed
+
     return Expendable.fork(
-        lambda: App(runtime, None, identity, alone).predictions,
+        make,
         settings.request_s,
         lambda: metrics.add(CRASHED),
         listening,

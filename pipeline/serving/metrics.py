@@ -7,6 +7,7 @@ the page sums the rows.
 from __future__ import annotations
 
 import mmap
+import time
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 
@@ -20,19 +21,21 @@ from pipeline.serving.latency_bounds import SECONDS
 from pipeline.serving.schema import Rows
 
 CODES = (200, 400, 401, 404, 405, 408, 413, 415, 429, 500, 503)
-# The columns of a process's row: one for each code, one for each bucket, all seconds in nanoseconds, then these eleven, and one for each kind of refusal.
+# The columns of a process's row: one for each code, one for each bucket, all seconds in nanoseconds, then these thirteen, and one for each kind of refusal.
 PREDICTIONS, MODEL_RUNS, UNDER_WAY, LOG_ROWS_LOST, LOG_FILES_DAMAGED = range(5)
 CUT_OFF, UNKNOWN, BREACHING, SENT_AGAIN_TO_US, CRASHED, WITHOUT_TIME = range(5, 11)
+# Nanoseconds of a processor: of the process itself, and of those that answer for it what is sent again.
+PROCESSOR, PROCESSOR_SENT_AGAIN = range(11, 13)
 _FIRST_BUCKET = len(CODES)
 _NANOSECONDS = _FIRST_BUCKET + len(SECONDS) + 1
 _OTHERS = _NANOSECONDS + 1
-_REFUSED = _OTHERS + 11
+_REFUSED = _OTHERS + 13
 _OF_KIND = {kind: _REFUSED + place for place, kind in enumerate(KINDS)}
 WIDTH = _REFUSED + len(KINDS)
 
 
 class Metrics:
-    """Counters of one slot. Create it before the processes are forked, then set `process` in each."""
+    """Counters of one slot. Create it before the processes are forked, then call `begin` in each."""
 
     def __init__(self, labels: Mapping[str, str], processes: int = 1) -> None:
         self._labels = labels
@@ -42,9 +45,17 @@ class Metrics:
         # The same memory by process: one integer at a time is read and written in a fifth of numpy's time.
         whole = memoryview(memory).cast("q")
         self._rows = [whole[start : start + WIDTH] for start in range(0, len(whole), WIDTH)]
-        self.process = 0
+        self.process, self._processor_before, self._started = 0, 0, time.time()
         self._registry = CollectorRegistry()
         self._registry.register(self)
+
+    def begin(self, process: int) -> None:
+        """This process counts in that row from now on; it adds to what the row has, of a process that ended or of the one that forked it."""
+        self.process, self._processor_before = process, self._rows[process][_OTHERS + PROCESSOR]
+
+    def count_processor(self) -> None:
+        """Notes the processor time that this process has taken so far, all its threads."""
+        self._rows[self.process][_OTHERS + PROCESSOR] = self._processor_before + time.process_time_ns()
 
     def count_response(self, code: int, seconds: float, predictions: int = 0) -> None:
         """Counts one answered request."""
@@ -53,6 +64,9 @@ class Metrics:
         row[_FIRST_BUCKET + bisect_left(SECONDS, seconds)] += 1
         row[_NANOSECONDS] += int(seconds * 1e9)
         row[_OTHERS + PREDICTIONS] += predictions
+        if len(self._rows) > 1:
+            # Another process is asked for the page.
+            self.count_processor()
 
     def count_refused(self, kind: str) -> None:
         """Counts a request that got no predictions, by one of KINDS."""
@@ -88,6 +102,7 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """The metric families; prometheus_client calls this for each page."""
+        self.count_processor()
         total = self._shared.sum(axis=0)
         names, values = list(self._labels), list(self._labels.values())
         requests = CounterMetricFamily("perennial_requests", "Requests that were answered", labels=[*names, "code"])
@@ -109,6 +124,14 @@ class Metrics:
             refused.add_metric([*values, reason], total[place])
         yield refused
         others = total[_OTHERS:]
+        processor = CounterMetricFamily(
+            "perennial_processor_seconds", "Processor time of all its processes", labels=names
+        )
+        processor.add_metric(values, (others[PROCESSOR] + others[PROCESSOR_SENT_AGAIN]) / 1e9)
+        yield processor
+        started = GaugeMetricFamily("perennial_start_time_seconds", "When it was started, since 1970", labels=names)
+        started.add_metric(values, self._started)
+        yield started
         for kind, name, description, counter in (
             (CounterMetricFamily, "predictions", "Rows that were predicted", PREDICTIONS),
             (CounterMetricFamily, "model_runs", "Runs of the model: requests that came together share one", MODEL_RUNS),

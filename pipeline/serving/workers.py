@@ -48,6 +48,8 @@ class _Parent:
         self._ending = False
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._end)
+        # What the package took to load counts with the first process.
+        metrics.count_processor()
         for process in range(processes):
             self._fork(process)
 

@@ -14,6 +14,7 @@ import pytest
 
 from harness.project import customers
 from harness.slot_server import server
+from pipeline.reliability.used_slots import counters
 from pipeline.rollout.engines.base import cut_off
 from pipeline.serving import log_files
 from pipeline.serving.settings import Settings
@@ -145,7 +146,7 @@ def test_requests_are_answered_and_lost_rows_counted_on_a_full_disk(churn_packag
 
 
 def test_a_worker_that_ends_is_restarted(churn_package, tmp_path):
-    """Two workers answer on one address and share their counters; after a kill there are two again, and a line in the log."""
+    """Two workers answer on one address and share their counters, of the processor too; after a kill there are two again, and a line in the log."""
     import psutil
 
     with server(churn_package, tmp_path, Settings(processes=2)) as started:
@@ -153,6 +154,10 @@ def test_a_worker_that_ends_is_restarted(churn_package, tmp_path):
         assert "perennial_predictions_total" in httpx.get(f"{started.url}/metrics").text
         time.sleep(1)  # all answered requests are in the log by now
         (first, _) = workers = psutil.Process(started.process.pid).children()
+        whole = psutil.Process(started.process.pid)
+        took = sum(sum(p.cpu_times()[:2]) for p in (whole, *whole.children(recursive=True)))
+        (before, _) = counters(httpx.get(f"{started.url}/metrics").text)
+        assert before == pytest.approx(took, rel=0.1, abs=0.3)
         first.kill()
         until = time.monotonic() + 60
         while len({p.pid for p in psutil.Process(started.process.pid).children()} - {first.pid}) < 2:
@@ -163,6 +168,7 @@ def test_a_worker_that_ends_is_restarted(churn_package, tmp_path):
         assert "ERROR [model=churn version=3 slot=blue] process 0 ended (-9), 0 requests cut off" in started.output()
         assert len(workers) == 2
         page = httpx.get(f"{started.url}/metrics").text
+        assert counters(page)[0] > before, "what the worker took that was killed stays in the sum"
         assert f'perennial_predictions_total{{model="churn",slot="blue",version="3"}} {rows + 1}.0' in page
     assert len(logged(tmp_path / "log")) >= rows
 

@@ -11,5 +11,12 @@ OPERATION_BODIES = [
             "rules": {"keep.versions": 1, "keep.versions_days": 90, "keep.predictions_days": None},
         },
     ),
+    (
+        "slot_used",
+        {
+            **{"version": "2", "slot": "green", "start": "2026-12-01T00:00:00.000Z", "end": "2026-12-01T12:00:00.000Z"},
+            **{"covered_s": 43_000.5, "busy_s": 512.25, "second": True},
+        },
+    ),
     ("unfrozen", {"reason": "it is over", "by": "ann"}),
 ]

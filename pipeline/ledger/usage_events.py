@@ -1,0 +1,18 @@
+"""The events of what a model takes while nobody runs anything: the processor time of its slots."""
+
+from __future__ import annotations
+
+from pipeline.ledger.events import Event
+
+
+class SlotUsed(Event, kind="slot_used"):
+    """From `start` to `end` (UTC, ISO 8601) the slot with that version took `busy_s` seconds of a processor, as its own counters say for
+    `covered_s` seconds of that time. `second` says that a slot which started later ran beside it."""
+
+    version: str
+    slot: str
+    start: str
+    end: str
+    covered_s: float
+    busy_s: float
+    second: bool = False

@@ -1,0 +1,44 @@
+"""The part of a roll-up about what slots use: of each slot one row a month, so that years of days stay short."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from pipeline.ledger.store import EVENTS, Entry, Ledger
+from pipeline.ledger.times import ms_of
+from pipeline.ledger.usage_events import SlotUsed
+
+USED = "used"
+# The places of a row that name what it is of.
+NAMED = 5
+
+
+def used(ledger: Ledger, after: int, upto: int, model: str) -> list[list[Any]]:
+    """[model, slot, version, month, whether it was a second slot, start and end in ms since 1970, ms watched, ms of a processor]"""
+    chosen = sa.and_(EVENTS.c.kind == SlotUsed.KIND, EVENTS.c.seq > after, EVENTS.c.seq <= upto)
+    chosen = sa.and_(chosen, EVENTS.c.model == model) if model else chosen
+    columns = (EVENTS.c[name] for name in ("seq", "at", "model", "run", "step", "kind", "body", "hash"))
+    return together(_row(Entry(*row)) for row in ledger.rows(sa.select(*columns).where(chosen).order_by(EVENTS.c.seq)))
+
+
+def together(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
+    """The rows with those of the same name added up; however they are cut before, the sums are the same."""
+    found: dict[tuple[Any, ...], list[Any]] = {}
+    for row in rows:
+        name = tuple(row[:NAMED])
+        if (of := found.get(name)) is None:
+            found[name] = [*row]
+            continue
+        start, end, watched, busy = row[NAMED:]
+        of[NAMED:] = [min(of[NAMED], start), max(of[NAMED + 1], end), of[NAMED + 2] + watched, of[NAMED + 3] + busy]
+    return list(found.values())
+
+
+def _row(entry: Entry[SlotUsed]) -> list[Any]:
+    event = entry.event
+    start, end = ms_of(event.start), ms_of(event.end)
+    measures = (round(event.covered_s * 1000), round(event.busy_s * 1000))
+    return [entry.model, event.slot, event.version, event.end[:7], bool(event.second), start, end, *measures]
