@@ -54,7 +54,7 @@ class JudgedChampion:
         from pipeline.training import skops_file
 
         skops_file.save(self.pipeline, folder / FITTED)
-        (folder / BLOCK).write_text(self.model.model_dump_json(), encoding="utf-8")
+        (folder / BLOCK).write_text(self.model.model_dump_json(exclude_unset=True), encoding="utf-8")
         return folder
 
     @classmethod

@@ -61,7 +61,9 @@ def _slice(
     weight = None if compared.weight is None else compared.weight[group.rows]
     if weight is not None and not weight.any():
         weight = None
-    own, before = (float(np.average(of[group.rows], weights=weight)) for of in (compared.own, compared.other))
+    own, before = (
+        compared.shown(float(np.average(of[group.rows], weights=weight))) for of in (compared.own, compared.other)
+    )
     return SliceLoss(str(group), int(group.rows.sum()), own, before, worse_by, interval)
 
 

@@ -51,6 +51,6 @@ def said(compared: ComparedRows, named: list[SliceLoss], judged: int, limit: flo
     ]
     more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
     return (
-        f"of {judged} slices beside {compared.against}: {'; '.join(each)}{more}; as shares of the naive guess's loss, at most {limit:g} "
+        f"of {judged} slices beside {compared.against}: {'; '.join(each)}{more}; as shares of {compared.naive_loss}, at most {limit:g} "
         "(gates.slices.limit)"
     )

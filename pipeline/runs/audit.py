@@ -36,6 +36,7 @@ from pipeline.ledger.rollout_events import (
     RolloutStarted,
     SettingsApplied,
     ShadowEnded,
+    SlotReady,
     Undeployed,
 )
 from pipeline.ledger.store import Entry, Ledger
@@ -230,17 +231,20 @@ EVIDENCE: tuple[tuple[type | tuple[type, ...], Callable[[Any, str, _Past], dict[
 class AuditedRequest:
     """One answer: which version gave it, from which package, trained on which data by which run, and who approved that package.
 
-    `approved` is the approval's event, None when the version went live without one.
+    `approved` is the approval's event, None when the version went live without one. `other_image` is the event that says that the slot ran
+    by another serving image than the approved one, None when it did not.
     """
 
     answered: AnsweredBy
     package: str
     registered: Mapping[str, Any] | None
     approved: Mapping[str, Any] | None
+    other_image: Mapping[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return {**self.answered.as_dict(), "package": self.package, "registered": self.registered} | {
-            "approved": self.approved
+            "approved": self.approved,
+            "other_image": self.other_image,
         }
 
 
@@ -266,7 +270,11 @@ def _audited(ledger: Ledger, answered: AnsweredBy) -> AuditedRequest:
         for entry in ledger.events(Approved, model=model, until=until)
         if entry.event.version == version and package in ("", entry.event.parts.get("package", ""))
     ]
-    return AuditedRequest(answered, package, _body(registered), _body(approvals))
+    # What was said of the slot last, before the request came: that it started, or that it started by another image.
+    slots: list[Entry[Any]] = ledger.events(SlotReady, OtherImage, model=model, until=until)
+    last = [entry for entry in slots if entry.event.slot == answered.slot][-1:]
+    other = [entry for entry in last if entry.kind == OtherImage.KIND and entry.event.version == version]
+    return AuditedRequest(answered, package, _body(registered), _body(approvals), _body(other))
 
 
 def _body(entries: list[Entry[Any]]) -> dict[str, Any] | None:

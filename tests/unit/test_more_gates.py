@@ -145,6 +145,27 @@ def test_fairness_of_few_rows_is_no_verdict():
     assert unproven.word == "no verdict" and "not proven on these rows" in unproven.reason
 
 
+def test_a_group_without_a_row_of_an_answer_has_no_share_of_it():
+    """No yes in a group is no unfair no: its share is unknown, not 0; rows of no weight form no group at all."""
+    rows = decided(biased=False)
+    third = np.arange(len(rows)) % 3 == 0
+    rows = rows.assign(sex=rows["sex"].where(~third, "x"))
+    rows.loc[third, ["left", "prediction"]] = 0.0, 0.1
+    odds = {"columns": ["sex"], "demographic_parity": None}
+    assert fairness.verdict(packaged(model(fairness=odds), rows)).passed
+    settings = model(fairness={"columns": ["sex"]})
+    unweighted = settings.model_copy(update={"training": settings.training.model_copy(update={"weight": "w"})})
+    said = fairness.verdict(packaged(unweighted, rows.assign(w=np.where(third, 0.0, 1.0))))
+    assert said.passed and said.reason.endswith("not enough rows (gates.fairness.min_rows): sex x (0)")
+
+
+def test_a_slice_of_a_root_of_squares_has_that_root():
+    """Beside `rmse` stand figures in the target's unit, and the shares say that they are of the mean square."""
+    rows = rows_of().assign(left=0.0, prediction=3.0)
+    said = slices.verdict(packaged(model("regression", "rmse", slices={"columns": ["sex"]}), rows))
+    assert "rmse 3 against" in said.reason and "as shares of the naive guess's mean square" in said.reason
+
+
 def test_fairness_of_classes_names_the_decision():
     """Of several classes each is a decision, and the one that differs is named."""
     rows = rows_of(3000)
