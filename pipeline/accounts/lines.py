@@ -18,7 +18,7 @@ Known = Literal["measured", "yours", "guess", "claimed"]
 
 # The parts of a bill, each with its unit. They do not overlap.
 STEPS, FAILED, KILLED = "steps", "failed attempts", "killed steps"
-ENERGY, STORAGE, TRANSFER = "energy", "storage", "transfer"
+ENERGY, STORAGE, STORED, TRANSFER = "energy", "storage", "other storage", "transfer"
 SLOT, SECOND_SLOT = "live slot", "second slot"
 SERVICES, PEOPLE = "services", "people"
 UNITS = {
@@ -27,6 +27,7 @@ UNITS = {
     KILLED: "attempts",
     ENERGY: "kWh",
     STORAGE: "GB-months",
+    STORED: "GB-months",
     TRANSFER: "GB",
     SLOT: "hours",
     SECOND_SLOT: "hours",

@@ -23,6 +23,7 @@ from pipeline.accounts.people import people_lines
 from pipeline.accounts.services import services_lines
 from pipeline.accounts.slots import Size, SlotLife, slot_lines, slot_lives
 from pipeline.accounts.storage import storage_lines
+from pipeline.accounts.stored import newest_places, stored_lines
 from pipeline.ledger.events import StepEnded
 from pipeline.ledger.rollup_parts import STEPS as STEP_SUMS
 from pipeline.ledger.rollups import rolled_up
@@ -38,7 +39,8 @@ ATTEMPTS = 2000
 # The parts that runs alone have.
 OF_RUNS = (STEPS, FAILED, ENERGY)
 EARLIER, NO_RUN = "earlier runs", "no run"
-NOT_MEASURED = ("bytes of the local DVC cache, of MLflow and of the prediction log",)
+# What no look can find.
+ELSEWHERE = "what lies on other machines' disks, as on a server Airflow's database and the task logs of workers"
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,9 @@ class Statement:
     model: str = ""
     month: str = ""
     idle: tuple[Idle, ...] = ()
+    # The time of the first look at other storage, '' for none, and the bytes by place as of the newest looks.
+    looked_since: str = ""
+    places: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def total(self) -> int:
@@ -134,8 +139,15 @@ class Statement:
             "by_step": _rows("step", steps),
             "by_run": _rows("run", self.by_run()),
             "idle": [share.as_dict() for share in idle_shares(self.lines, self.idle)],
-            "not_measured": list(NOT_MEASURED),
+            "places": dict(self.places),
+            "not_measured": self.not_measured,
         }
+
+    @property
+    def not_measured(self) -> list[str]:
+        """What is in no sum, as nobody knows it."""
+        before = f"before {self.looked_since[:16]}Z" if self.looked_since else "of any time: nobody looked yet"
+        return [f"bytes outside the DVC remote {before}", ELSEWHERE]
 
 
 def step_of(line: Line) -> str:
@@ -186,6 +198,7 @@ def statement(
         *_with_runs(ended, single),
         *killed_lines(ledger, all_ended, until, model=model, month=month),
         *storage_lines(ledger, prices, end, model=model, month=month),
+        *stored_lines(ledger, prices, end, model=model, month=month),
         *slot_lines([life for life in lives if model in ("", life.model) and life.end > begins], prices, month),
         *people_lines(ledger, prices, terms.economics, model=model, month=month),
         *_services(ledger, prices, end, lives, model),
@@ -193,7 +206,8 @@ def statement(
     lines = [line for line in bill if month in ("", line.month) and run in ("", line.run)]
     kept = tuple(life for life in lives if model in ("", life.model))
     idle = () if run else idle_hours(ledger, lives, prices, model=model, month=month)
-    return Statement(prices.currency, until, tuple(lines), shown, kept, model, month, idle)
+    since, places = newest_places(ledger, model)
+    return Statement(prices.currency, until, tuple(lines), shown, kept, model, month, idle, since, places)
 
 
 def _services(ledger: Ledger, prices: Prices, end: int, lives: Sequence[SlotLife], model: str) -> list[Line]:

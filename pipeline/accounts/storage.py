@@ -3,7 +3,7 @@
     cost = GB moved * transfer_gb + GB * months stored * storage_gb_month
 
 A GB has 10^9 bytes. Only new bytes are pushed (pipeline.workspaces), and nothing says that they were removed since: so they count as
-stored until now. What is in the local cache alone, in MLflow and in the prediction log is not in the ledger and has no line.
+stored until now. What lies elsewhere is in stored.py.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def costs(bill: Statement, runs: Sequence[RunCosts], one_run: str) -> str:
     if not bill.month and not one_run:
         parts.append(_sums("month", bill.by(lambda line: line.month), newest=True))
     parts += [_steps(run) for run in runs] if one_run else [_sums("run", bill.by_run(), order=False)]
-    parts.append("not measured, and in no sum: " + "; ".join(bill.as_dict()["not_measured"]))
+    parts.append("not measured, and in no sum: " + "; ".join(bill.not_measured))
     return "\n\n".join(parts)
 
 

@@ -1,20 +1,26 @@
-"""How much of the slots was idle, as sentences below a bill."""
+"""How much of the slots was idle, and where the bytes lie outside the DVC remote, as sentences below a bill."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from pipeline.accounts.idle import IdleShare, idle_shares
+from pipeline.accounts.lines import STORED
 from pipeline.accounts.money import cents, shown
+from pipeline.accounts.storage import GB
 
 if TYPE_CHECKING:
     from pipeline.accounts.statement import Statement
 
 
 def idle(bill: Statement) -> list[str]:
-    """One text with a line for each part of slots; none for a bill without slots."""
-    found = idle_shares(bill.lines, bill.idle)
-    return ["\n".join(_sentence(each, bill.currency) for each in found)] if found else []
+    """One text with a line for each part of slots, and one for other storage; none for a bill without either."""
+    said = [_sentence(each, bill.currency) for each in idle_shares(bill.lines, bill.idle)]
+    if bill.places:
+        said.append(
+            f"{STORED}, as last seen: {', '.join(f'{place} {size / GB:,.3f} GB' for place, size in bill.places.items())}"
+        )
+    return ["\n".join(said)] if said else []
 
 
 def _sentence(each: IdleShare, currency: str) -> str:

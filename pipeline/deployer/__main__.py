@@ -8,6 +8,8 @@ import logging
 import sys
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -19,11 +21,13 @@ from pipeline.deployer.burnt_budget import roll_back_burnt
 from pipeline.deployer.service import Service
 from pipeline.errors import PerennialError
 from pipeline.policy.service_levels import CHECK_S
+from pipeline.reliability.stored_bytes import Places
 from pipeline.reliability.watching import Watcher
 from pipeline.rollout import deploy
 from pipeline.rollout.container_deaths import ContainerWatch, DeathNotes
 from pipeline.rollout.cut_off import CutOff
 from pipeline.rollout.routing import foreign_files, no_model
+from pipeline.services import artifact_bytes
 from pipeline.settings import logs
 
 RETRY_S = 5.0
@@ -117,13 +121,18 @@ def _watch_levels(context: Context) -> None:
     while True:
         begun = time.monotonic()
         try:
-            watcher = watcher or Watcher(context.environment, context.ledger, act)
+            watcher = watcher or Watcher(context.environment, context.ledger, act, elsewhere=_elsewhere(context))
             watcher.look()
         except PerennialError as error:
             logger.warning("%s", error)
         except Exception:
             logger.exception("a round of checks failed")
         time.sleep(max(0.0, CHECK_S - (time.monotonic() - begun)))
+
+
+def _elsewhere(context: Context) -> Callable[[], Places] | None:
+    """What lies in the store of a server, where there is one."""
+    return partial(artifact_bytes.stored, context.ledger, context.registry) if artifact_bytes.has_bucket() else None
 
 
 def _roll_back_burnt(model: str) -> None:

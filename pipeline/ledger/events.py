@@ -298,13 +298,16 @@ class Watched(Event, kind="watched"):
 
 
 class LedgerVerified(Event, kind="ledger_verified"):
-    """The ledger was read as a whole, `events` rows of it, and compared with `anchors` heads outside it."""
+    """The ledger was read as a whole, `events` rows of it, and compared with `anchors` heads outside it. `broken_at` is the first row that
+    breaks the chain, `since` when this trouble was first found, left out at that time."""
 
     intact: bool
     events: int
     anchors: int = 0
     problem: str = ""
     notes: Sequence[str] = ()
+    broken_at: int | None = None
+    since: str | None = None
 
     def sentence(self) -> str:
         found = "the chain is intact" if self.intact else self.problem

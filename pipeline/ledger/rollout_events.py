@@ -318,9 +318,11 @@ class RolloutEnded(Move, kind="rollout_ended"):
 
 
 class RolledBack(Move, kind="rolled_back"):
-    """`version` is live again in place of `left`; `warm` when its slot was still running. `left_digest` is the left package's."""
+    """`version` is live again in place of `left`; `warm` when its slot was still running. `left_digest` is the left package's, `asked_by` the
+    person who asked, if any."""
 
     left: str = ""
+    asked_by: str | None = None
     left_digest: str | None = None
     warm: bool | None = None
     switch_s: float | None = None
@@ -331,9 +333,12 @@ class RolledBack(Move, kind="rolled_back"):
 
 
 class RolloutFailed(RolloutEvent, kind="rollout_failed"):
+    """`rolled_back` says that the version had all traffic by then, so that an event `rolled_back` comes before this one."""
+
     version: str
     error: str
     slot: str | None = field(default=None, metadata=NULL)
+    rolled_back: bool | None = None
 
     def sentence(self) -> str:
         return f"version {self.version} did not go live: {self.error}"

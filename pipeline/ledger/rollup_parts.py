@@ -35,7 +35,7 @@ from pipeline.ledger.rollout_events import (
 )
 from pipeline.ledger.store import EVENTS, Entry, Ledger
 from pipeline.ledger.times import ms_of
-from pipeline.ledger.used_parts import USED, used
+from pipeline.ledger.used_parts import STORED, USED, stored, used
 
 Rows = list[list[Any]]
 STEPS, OPEN, HAPPENED, SLOTS = "steps", "open", "happened", "slots"
@@ -154,4 +154,5 @@ PARTS: Mapping[str, Callable[[Ledger, int, int, str], Rows]] = {
     ALARMS: alarms,
     STOPPED: stopped,
     USED: used,
+    STORED: stored,
 }

@@ -1,6 +1,8 @@
-"""The events of what a model takes while nobody runs anything: the processor time of its slots."""
+"""The events of what a model takes while nobody runs anything: the processor time of its slots, and bytes that lie somewhere."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from pipeline.ledger.events import Event
 
@@ -16,3 +18,10 @@ class SlotUsed(Event, kind="slot_used"):
     covered_s: float
     busy_s: float
     second: bool = False
+
+
+class BytesStored(Event, kind="bytes_stored"):
+    """The bytes that lie outside the DVC remote for the model since this look, by the place where they lie; an even share of what all models
+    have together is in it. A place that it does not name has none."""
+
+    places: Mapping[str, int]

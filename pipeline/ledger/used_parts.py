@@ -1,27 +1,41 @@
-"""The part of a roll-up about what slots use: of each slot one row a month, so that years of days stay short."""
+"""The parts of a roll-up about what a model takes by being there: of each slot one row a month, so that years of days stay short, and bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
+from pipeline.ledger.events import Event
 from pipeline.ledger.store import EVENTS, Entry, Ledger
 from pipeline.ledger.times import ms_of
-from pipeline.ledger.usage_events import SlotUsed
+from pipeline.ledger.usage_events import BytesStored, SlotUsed
 
-USED = "used"
+E = TypeVar("E", bound=Event)
+
+USED, STORED = "used", "stored"
 # The places of a row that name what it is of.
 NAMED = 5
 
 
 def used(ledger: Ledger, after: int, upto: int, model: str) -> list[list[Any]]:
     """[model, slot, version, month, whether it was a second slot, start and end in ms since 1970, ms watched, ms of a processor]"""
-    chosen = sa.and_(EVENTS.c.kind == SlotUsed.KIND, EVENTS.c.seq > after, EVENTS.c.seq <= upto)
+    return together(_row(entry) for entry in _entries(ledger, SlotUsed, after, upto, model))
+
+
+def stored(ledger: Ledger, after: int, upto: int, model: str) -> list[list[Any]]:
+    """[model, at in ms since 1970, bytes by place]"""
+    entries = _entries(ledger, BytesStored, after, upto, model)
+    return [[entry.model, ms_of(entry.at), dict(entry.event.places)] for entry in entries]
+
+
+def _entries(ledger: Ledger, kind: type[E], after: int, upto: int, model: str) -> Iterator[Entry[E]]:
+    chosen = sa.and_(EVENTS.c.kind == kind.KIND, EVENTS.c.seq > after, EVENTS.c.seq <= upto)
     chosen = sa.and_(chosen, EVENTS.c.model == model) if model else chosen
     columns = (EVENTS.c[name] for name in ("seq", "at", "model", "run", "step", "kind", "body", "hash"))
-    return together(_row(Entry(*row)) for row in ledger.rows(sa.select(*columns).where(chosen).order_by(EVENTS.c.seq)))
+    for row in ledger.rows(sa.select(*columns).where(chosen).order_by(EVENTS.c.seq)):
+        yield Entry(*row)
 
 
 def together(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:

@@ -13,7 +13,7 @@ from pipeline.errors import LedgerError
 from pipeline.ledger.events import Event
 from pipeline.ledger.slo_events import DiskHasRoom, DiskNearlyFull, NoticeFailed, NoticesBegan, NoticeSent
 from pipeline.ledger.store import Entry, Ledger
-from pipeline.notices.matters import Matter, kinds, matter_of
+from pipeline.notices.matters import Matter, kinds, matter_of, over
 from pipeline.settings.notify import Recipient
 
 RUN, STEP = "notices", "notices"
@@ -34,6 +34,8 @@ class Book:
     _matters: dict[str, Matter] = field(default_factory=dict)
     # For a recipient that is told of matters since a number: the newest event that goes on with each.
     _newest: dict[str, int] = field(default_factory=dict)
+    # What was decided meanwhile.
+    _over: set[str] = field(default_factory=set)
     disk_told: bool = False
 
     def read(self, recipients: Iterable[Recipient], now: datetime | None = None) -> None:
@@ -50,6 +52,7 @@ class Book:
         for entry in events:
             self._after = max(self._after, entry.seq)
             try:
+                self._end(over(entry))
                 self._take(matter_of(entry))
             except LedgerError:
                 # One row that cannot be read; `verify` names it, and tells of it.
@@ -69,6 +72,10 @@ class Book:
         self.disk_told = bool(disk) and isinstance(disk[-1].event, DiskNearlyFull)
         self._after = after
 
+    def _end(self, keys: str) -> None:
+        if keys:
+            self._over |= {key for key in self._matters if key.startswith(keys)}
+
     def _take(self, matter: Matter | None) -> None:
         if matter is not None:
             self._matters.setdefault(matter.key, matter)
@@ -82,6 +89,7 @@ class Book:
         old = _text(now - 2 * GIVE_UP)
         for key in [key for key, matter in self._matters.items() if matter.at < old]:
             del self._matters[key]
+            self._over.discard(key)
             self._newest.pop(key, None)
 
     def matters(self) -> list[Matter]:
@@ -103,6 +111,7 @@ class Book:
             matter
             for key, matter in self._matters.items()
             if not self.is_told(recipient, matter)
+            and key not in self._over
             and (matter.of == 0 or self._newest.get(key, matter.of) > began)
             and self.takes(recipient, matter)
         ]

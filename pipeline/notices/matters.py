@@ -51,12 +51,21 @@ def matter_of(entry: Entry[Any]) -> Matter | None:
         return None
     key, severity, said, next_step = told
     said = said if len(said) <= LONGEST_SAID else f"{said[:LONGEST_SAID]}…"
-    return Matter(f"{entry.kind}:{entry.model}:{key}", entry.model, severity, said, next_step, entry.at, entry.seq)
+    # A look at the whole ledger is noted with the model whose monitor made it.
+    model = "" if entry.kind == LedgerVerified.KIND else entry.model
+    return Matter(f"{entry.kind}:{model}:{key}", model, severity, said, next_step, entry.at, entry.seq)
+
+
+def over(entry: Entry[Any]) -> str:
+    """The begin of the keys of matters that the event ends, so that nobody is told of them any more; '' for none."""
+    if entry.kind not in ENDS:
+        return ""
+    return f"{ENDS[entry.kind]}:{entry.model}:{entry.body.get('version', '')}:"
 
 
 def kinds() -> list[type[Event]]:
-    """The kinds of events that may be matters."""
-    return [KINDS[kind] for kind in TELLS if kind in KINDS]
+    """The kinds of events that may be matters, or end one."""
+    return [KINDS[kind] for kind in (*TELLS, *ENDS) if kind in KINDS]
 
 
 def _drift(event: DriftChecked, entry: Entry[Any]) -> Told | None:
@@ -90,13 +99,16 @@ def _approval(event: Event, entry: Entry[Any]) -> Told:
 
 
 def _rolled_back(event: RolledBack, entry: Entry[Any]) -> Told:
-    by_hand = (event.reason or "").startswith(BY_HAND)
+    by_hand = bool(event.asked_by) or BY_HAND in (event.reason or "")
     said = f"version {event.left} was rolled back, version {event.version} is live: {event.reason or 'no reason given'}"
     next_step = f"perennial timeline {entry.model}; only perennial deploy {entry.model} {event.left} brings it back"
     return str(entry.seq), "info" if by_hand else "critical", said, next_step
 
 
-def _rollout_failed(event: RolloutFailed, entry: Entry[Any]) -> Told:
+def _rollout_failed(event: RolloutFailed, entry: Entry[Any]) -> Told | None:
+    """One that had all traffic is told as a rollback."""
+    if event.rolled_back:
+        return None
     next_step = f"perennial timeline {entry.model}; what was live stays live; perennial deploy {entry.model} {event.version} tries again"
     return str(entry.seq), "warning", event.sentence(), next_step
 
@@ -129,15 +141,18 @@ def disk_next(folder: str) -> str:
 
 
 def _chain(event: LedgerVerified, entry: Entry[Any]) -> Told | None:
-    """Each day's check finds the same problem again: that is one matter."""
+    """Each monitor's check finds the same trouble again, in other words as the ledger grows: that is one matter until it is over."""
     if event.intact:
         return None
     next_step = (
         "perennial verify names the row; restore the ledger from a backup, then perennial verify --accept REASON"
     )
-    return event.problem, "critical", f"the ledger's chain is broken: {event.problem}", next_step
+    key = f"{event.since or entry.at}:{event.broken_at or 'missing'}"
+    return key, "critical", f"the ledger's chain is broken: {event.problem}", next_step
 
 
+# The kinds of events that end a matter, and its kind.
+ENDS = {"approved": "approval_asked", "rejected": "approval_asked"}
 TELLS: dict[str, Tell] = {
     DriftChecked.KIND: _drift,
     GatesChecked.KIND: _gates,

@@ -18,6 +18,7 @@ from pipeline.context import Context
 from pipeline.html.templates import rendered
 from pipeline.ledger.events import DataLanded, StepEnded, VersionRegistered
 from pipeline.ledger.rollout_events import SlotStarted
+from pipeline.ledger.usage_events import BytesStored
 from pipeline.pages import charts
 from pipeline.pages.downloads import Table
 from pipeline.pages.kept_settings import with_kept_settings
@@ -32,6 +33,7 @@ LEAST, MOST, AFTER = 12, 120, 1.25
 MADE_OF: Mapping[str, str] = {
     **dict.fromkeys(UNITS, StepEnded.KIND),
     "storage": DataLanded.KIND,
+    "other storage": BytesStored.KIND,
     "transfer": DataLanded.KIND,
     "live slot": SlotStarted.KIND,
     "second slot": SlotStarted.KIND,

@@ -35,6 +35,8 @@ SAME_S = 0.5
 TABLE = """CREATE TABLE IF NOT EXISTS used (model TEXT, slot TEXT, version TEXT, start REAL, seen REAL, covered REAL, busy REAL,
     total REAL, started REAL, noted INTEGER, second INTEGER, PRIMARY KEY (model, slot, version)) WITHOUT ROWID"""
 
+FIELDS = ("covered", "busy", "total", "started", "noted", "second")
+
 # A model, its slot, and the version there.
 Key = tuple[str, str, str]
 
@@ -138,7 +140,7 @@ class UsedSlots:
                     end=_iso(end),
                     covered_s=covered,
                     busy_s=busy,
-                    second=each.second,
+                    second=bool(each.second),
                 )
                 self._ledger.append(event, model)
             self._used[model, slot, version] = each.emptied()
@@ -166,7 +168,7 @@ class UsedSlots:
                 rows = db.execute("SELECT * FROM used").fetchall()
         except sqlite3.Error as error:
             raise self._fault(error) from error
-        return {row[:3]: Used(*row[3:9], bool(row[9]), bool(row[10])) for row in rows}
+        return {row[:3]: replace(Used(*row[3:5]), **dict(zip(FIELDS, row[5:], strict=True))) for row in rows}
 
     def _write(self, now: float) -> None:
         assert self._used is not None

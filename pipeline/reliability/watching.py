@@ -11,6 +11,7 @@ from pipeline.errors import PerennialError
 from pipeline.ledger.store import Ledger
 from pipeline.reliability.checking import Checker
 from pipeline.reliability.judging import Judge, burnt_version, told_held
+from pipeline.reliability.stored_bytes import Places, StoredBytes
 from pipeline.reliability.used_slots import UsedSlots
 from pipeline.rollout.opened import open_rollout
 from pipeline.rollout.routing.route import Route
@@ -32,12 +33,15 @@ class Watcher:
     ledger: Ledger
     act: Callable[[str], None]
     clock: Callable[[], float] = time.time
+    # What lies on no disk of this machine, in bytes.
+    elsewhere: Callable[[], Places] | None = None
     _due: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         home = self.environment.home
         self._checker = Checker(home, self.environment.router_addresses.url)
         self._used = UsedSlots(home, self.ledger)
+        self._stored = StoredBytes(home, self.environment.project, self.ledger, self.elsewhere)
         self._judge = Judge(self.ledger, self._checker.counts)
         self._settings = ReadAgain(self.environment.project, self.environment.params_read)
 
@@ -49,6 +53,10 @@ class Watcher:
         except PerennialError as error:
             log.warning("the processor time of slots is not in the ledger yet: %s", error)
         params = self._settings.read()
+        try:
+            self._stored.look({*params.models, *params.broken}, self.clock())
+        except PerennialError as error:
+            log.warning("the bytes that lie outside the DVC remote are not in the ledger yet: %s", error)
         for route in routes:
             if self._is_due("judge", route.model, JUDGE_S):
                 try:

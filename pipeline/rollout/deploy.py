@@ -335,7 +335,8 @@ def _undo(context: RolloutContext, plan: Plan, opened: Entry[Opening], error: Ba
             live, reason = plan.before.live, f"version {plan.version} failed: {why}"
             undone = RolledBack(version=live.version, slot=live.slot, reason=reason, left=plan.version)
             context.record(replace(undone, digest=live.digest or None, left_digest=plan.digest), plan.model)
-        context.record(RolloutFailed(version=plan.version, slot=plan.slot, error=why), plan.model)
+        back = True if moved and plan.before is not None else None
+        context.record(RolloutFailed(version=plan.version, slot=plan.slot, error=why, rolled_back=back), plan.model)
     except PerennialError as second:
         if isinstance(second, LedgerError) and _go_back_without_ledger(context, plan):
             logger.warning("%s: the traffic is where it was before; `reconcile` notes that in the ledger", plan.model)

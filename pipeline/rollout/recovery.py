@@ -205,6 +205,7 @@ def _finish_or_undo(
     if rollback is not None:
         reason, left = rollback.reason, rollback.left
         back = RolledBack(version=version, slot=slot, switch_s=0.0, completed_later=True, reason=reason, left=left)
+        back = replace(back, asked_by=rollback.asked_by)
         context.record(replace(back, digest=live.digest or None, left_digest=rollback.left_digest), model)
     else:
         before = previous.version if previous else None

@@ -178,12 +178,15 @@ def verify_daily(context: Context, run: str, model: str) -> str:
     if before and before[-1].event.intact and _is_recent(context, before[-1].at):
         return f"verified already at {before[-1].at}: {before[-1].event.sentence()}"
     checked = verify(context)
+    found = before[-1] if before and not before[-1].event.intact and not checked.intact else None
     event = LedgerVerified(
         intact=checked.intact,
         events=checked.events,
         anchors=checked.anchors,
         problem=checked.problem,
         notes=checked.notes,
+        broken_at=checked.first_broken,
+        since=(found.event.since or found.at) if found is not None else None,
     )
     written = context.ledger.append(event, model, run)
     if not checked.intact:

@@ -1,16 +1,31 @@
 """Notices arrive as mail and at a webhook, through the real apprise."""
 
 import json
+import sqlite3
 import time
+from contextlib import suppress
+from types import SimpleNamespace
 
 from harness.ledgers import ledger_of
 from harness.project import change_params
 from pipeline.cli.main import main
-from pipeline.ledger.events import LedgerVerified
+from pipeline.context import Context
+from pipeline.errors import LedgerError
+from pipeline.gates.base import Verdict
+from pipeline.ledger.approval_events import ApprovalAsked
+from pipeline.ledger.events import DriftChecked, LedgerVerified
+from pipeline.ledger.rollout_events import RolledBack, RolloutFailed
 from pipeline.ledger.slo_events import BudgetBurning, NoticeFailed, NoticeSent
-from pipeline.notices import teller
+from pipeline.notices import sending, teller
 from pipeline.notices.teller import Teller
+from pipeline.policy.service_levels import Counted
+from pipeline.reliability.counts import Cell, Counts
+from pipeline.reliability.judging import Judge
+from pipeline.runs import steps
+from pipeline.runs.ledger_check import verify_daily
+from pipeline.settings.environment import Environment
 from pipeline.settings.read_again import ReadAgain
+from pipeline.settings.slo import Slo
 from tests.support.mail import mail_server, webhook
 
 BURNS = BudgetBurning(
@@ -58,6 +73,75 @@ def test_mail_and_webhook_are_told_and_an_outage_of_one_loses_nothing(project, m
     assert "perennial verify" in hook.bodies[1]["message"]
     (failed,) = ledger.events(NoticeFailed)
     assert "500" in failed.event.why
+    for teller_ in (one, again):
+        teller_.close()
+
+
+def what_happens(context, counts):
+    """Each of the seven kinds twice, as the product notes it: what was seen again, by another model's monitor, or goes on."""
+    (validation := context.home / "validation.json").write_text("{}")
+    ledger, alarm = context.ledger, {"since": "2024-03-01", "start": "2024-02-23", "features": {"spend": "2024-03-01"}}
+    judge, minute = Judge(ledger, counts), int(time.time()) // 60 * 60
+    slow = Counted(checks=6, up=6, requests=100, latencies={0.4: 100})
+    counts.write({Cell("churn", "2", minute - 60 * n): slow for n in range(30)}, {}, minute)
+    opened = SimpleNamespace(files=SimpleNamespace(validation=validation), as_of="t", model="churn", run="r1")
+    with sqlite3.connect(context.home / "ledger.db") as database:
+        database.execute("UPDATE events SET step = 'other' WHERE seq = 1")
+    for as_of in ("2024-03-02", "2024-03-03"):
+        ledger.append(
+            DriftChecked(verdict="drift", reason="spend moved", champion="1", as_of=as_of, alarm=alarm), "churn"
+        )
+        steps._record_verdicts(context, opened, [Verdict("champion", False, 0.4, 0.3, "it is worse")])
+        judge.look("churn", Slo(p95_ms=100), "2", minute)
+        with suppress(LedgerError):
+            verify_daily(context, "monitor", "churn" if as_of[-1] == "2" else "other")
+    ledger.append(ApprovalAsked(version="3", digest="d", until="2030-01-01T00:00:00+00:00"), "churn")
+    why = "an error budget burns within rollout.keep_hours"
+    ledger.append(RolledBack(version="1", slot="blue", left="2", reason=why), "churn")
+    ledger.append(RolloutFailed(version="2", error=why, rolled_back=True), "churn")
+
+
+def test_each_of_the_seven_kinds_is_told_once_to_whom_it_concerns(project, monkeypatch):
+    """Drift, a failed gate, an approval that waits, a rollback, a burnt budget, a full disk and a broken chain, each with what to do next."""
+    home = project / "home"
+    monkeypatch.setattr(sending, "MOST_SINGLE", 99)
+    with webhook() as every, webhook() as severe, webhook() as other:
+        to = [
+            {"url": every.url},
+            {"url": severe.url, "models": ["churn"], "severities": ["critical"]},
+            {"url": other.url, "models": ["other"]},
+        ]
+        # No disk has so much room.
+        change_params(project, "notify", {"to": to, "disk_free": 0.999999})
+        context = Context(Environment.read().at(project, home), ledger_of(home))
+        vars(context)["registry"] = SimpleNamespace(anchors=lambda names: [], anchor=lambda *_: None)
+        one = Teller(context.ledger, ReadAgain(project).read, home)
+        one.look()
+        what_happens(context, Counts(home))
+        until(one, lambda: len(every.bodies) >= 7 and len(severe.bodies) >= 2)
+        again = Teller(context.ledger, ReadAgain(project).read, home)
+        for teller_ in (one, again, again):
+            teller_.look()
+            time.sleep(0.1)
+    told = {body["message"].split(":")[0]: (body["title"], body["message"]) for body in every.bodies}
+    assert len(every.bodies) == len(told) == 7, [body["message"] for body in every.bodies]
+    wanted = {
+        "drift alarm": ("[warning] churn", "perennial decide churn"),
+        "1 of 1 gates failed, so that nothing is registered": ("[warning] churn", "gates of models.churn"),
+        "version 3 waits for approval until 2030-01-01 00": ("[warning] churn", "perennial approve churn 3"),
+        "version 2 was rolled back, version 1 is live": ("[critical] churn", "perennial deploy churn 2"),
+        "error budget burns": ("[critical] churn", "perennial slo churn"),
+        "disk nearly full": ("[critical] Perennial", "du -xsh"),
+        "the ledger's chain is broken": ("[critical] Perennial", "perennial verify"),
+    }
+    assert told.keys() == wanted.keys()
+    for said, (title, command) in wanted.items():
+        assert told[said][0] == title and command in told[said][1].partition("\nNext: ")[2], told[said]
+    assert sorted(body["message"].split(":")[0] for body in severe.bodies) == [
+        "error budget burns",
+        "version 2 was rolled back, version 1 is live",
+    ]
+    assert other.bodies == []
     for teller_ in (one, again):
         teller_.close()
 

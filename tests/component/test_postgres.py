@@ -16,6 +16,7 @@ from pipeline.ledger.events import UnknownEvent
 from pipeline.ledger.rollout_events import AbortAsked, RolloutEnded
 from pipeline.ledger.store import Ledger
 from pipeline.ledger.timeline import live_at
+from pipeline.services import artifact_bytes
 from tests.support.accounts import BY_HAND, TERMS, UNTIL, worked_by_hand
 from tests.support.ledger import filled, raced
 
@@ -115,10 +116,11 @@ def test_a_database_that_is_away_is_one_line_and_the_chain_goes_on_after_it(shar
 
 
 def test_the_bill_on_postgres_is_the_one_that_is_worked_by_hand(shared):
-    """Sums in Postgres' own SQL, its JSON and its sort order give the same bill, to the cent."""
+    """Sums in Postgres' own SQL, its JSON and its sort order give the same bill, to the cent; the database says how large the ledger is."""
     bill = statement(worked_by_hand(Ledger(shared)), TERMS, until=UNTIL)
     assert {part: cents(sum(line.amount for line in lines)) for part, lines in bill.by_part().items()} == BY_HAND
     assert account(Ledger(shared), TERMS, "m", UNTIL).as_dict()["figures"]["stopped_by_a_rollback"]["value"] == 1
+    assert 8192 < artifact_bytes.ledger_bytes(Ledger(shared)) < 10**9
 
 
 def test_roll_ups_on_postgres_tell_the_same_to_who_may_only_read(shared, monkeypatch):

@@ -167,12 +167,14 @@ def test_the_monitor_verifies_once_a_day_and_says_so(context):
 
 
 def test_a_broken_ledger_fails_the_daily_check_each_time(context):
-    """A ledger that is not whole fails each monitor run in one line, and the event says why."""
+    """A ledger that is not whole fails each monitor run in one line, and the event says why, where, and since when."""
     change(context, "UPDATE events SET step = 'other' WHERE seq = 4")
-    for _ in range(2):
+    for model in ("churn", "other", "churn"):
         with pytest.raises(LedgerError, match="the chain breaks at event 4; compare that row with a backup"):
-            verify_daily(context, "monitor/1", "churn")
-    assert [entry.event.intact for entry in context.ledger.events(LedgerVerified)] == [False, False]
+            verify_daily(context, "monitor/1", model)
+    noted = context.ledger.events(LedgerVerified)
+    assert [(e.event.intact, e.event.broken_at) for e in noted] == [(False, 4)] * 3
+    assert [e.event.since for e in noted] == [None, noted[0].at, noted[0].at]
 
 
 def test_the_command_says_it_in_one_line(project, capsys, monkeypatch):

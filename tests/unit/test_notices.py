@@ -11,6 +11,7 @@ import pytest
 from harness.ledgers import ledger_of
 from harness.project import change_params
 from pipeline.errors import LedgerError
+from pipeline.ledger.approval_events import ApprovalAsked, Approved, Rejected
 from pipeline.ledger.events import DriftChecked, GatesChecked, LedgerVerified
 from pipeline.ledger.rollout_events import RolledBack, RolloutFailed
 from pipeline.ledger.slo_events import BudgetBurning, DiskHasRoom, DiskNearlyFull, NoticeFailed, NoticeSent
@@ -43,6 +44,8 @@ def drift(ended="", since="2024-03-01T00:00:00+00:00"):
         (drift(), "warning", "drift alarm: drift: spend moved", "perennial decide churn"),
         (GatesChecked(verdicts=[verdict("champion", False), verdict("schema", True)]), "warning", "1 of 2 gates failed", "perennial timeline churn"),
         (RolledBack(version="1", slot="blue", left="2", reason="labels have matured"), "critical", "version 2 was rolled back", "perennial deploy churn 2"),
+        (RolledBack(version="1", slot="blue", left="2", reason="odd answers", asked_by="ann"), "info", "odd answers", "perennial timeline churn"),
+        (RolledBack(version="1", slot="blue", left="2", reason="version 2 failed: model churn: was called back by hand"), "info", "by hand", "perennial timeline churn"),
         (RolledBack(version="1", slot="blue", left="2", reason="by hand"), "info", "version 2 was rolled back", "perennial deploy churn 2"),
         (RolloutFailed(version="2", error="not ready"), "warning", "version 2 did not go live", "perennial deploy churn 2"),
         (BURNS, "critical", "96 of 100 were slower", "perennial slo churn"),
@@ -71,6 +74,8 @@ def test_a_version_that_waits_for_approval_is_a_matter():
         DriftChecked(verdict="no drift", reason="", champion="1", as_of="2024-03-02"),
         GatesChecked(verdicts=[verdict("champion", False, "warn"), verdict("schema", True)]),
         LedgerVerified(intact=True, events=9),
+        # The event `rolled_back` before it says so.
+        RolloutFailed(version="2", error="too many errors", rolled_back=True),
     ],
 )
 def test_what_is_well_is_no_matter(tmp_path, event):
@@ -136,6 +141,45 @@ def test_each_matter_is_told_once_also_after_a_restart(world):
     world.turn(world.new())
     assert len(world.told.of["json://one"]) == 2
     assert len(world.ledger.events(NoticeSent)) == 4
+
+
+def test_a_broken_chain_is_one_matter_of_no_model_until_it_is_mended(world):
+    """Each monitor finds it again, with another number of missing events: that is told once, and to who takes all models."""
+    world.to = [recipient(), recipient("json://churn", models=["churn"])]
+    one = world.new()
+    world.turn(one)
+
+    def checked(missing, model, since=None, **more):
+        problem = f"ledger: at least {missing} events are missing"
+        return world.ledger.append(LedgerVerified(intact=False, events=9, problem=problem, since=since, **more), model)
+
+    first = checked(1, "churn")
+    checked(2, "other", first.at)
+    checked(3, "churn", first.at)
+    world.turn(one)
+    assert {url: len(said) for url, said in world.told.of.items()} == {"json://one": 1}
+    checked(3, "other", first.at, broken_at=4)
+    world.turn(one)
+    world.ledger.append(LedgerVerified(intact=True, events=9), "churn")
+    checked(1, "churn")
+    world.turn(world.new())
+    assert len(world.told.of["json://one"]) == 3
+
+
+def test_nobody_is_told_to_approve_what_was_decided_meanwhile(world):
+    """A version that was approved or rejected before a recipient could be told is no matter any more; another one is."""
+    world.to = [recipient()]
+    world.turn(world.new())
+    for version in ("2", "3", "4"):
+        ledger_asks(world.ledger, version)
+    world.ledger.append(Approved(version="2", digest="d", by="ann"), "churn")
+    world.ledger.append(Rejected(version="3", by="ann", reason="no"), "churn")
+    world.turn(world.new())
+    assert [said[:9] for said in world.told.of["json://one"]] == ["version 4"]
+
+
+def ledger_asks(ledger, version):
+    ledger.append(ApprovalAsked(version=version, digest="d", until="2030-01-01T00:00:00+00:00"), "churn")
 
 
 def test_a_new_recipient_is_told_from_then_on(world):

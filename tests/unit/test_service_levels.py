@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from harness.ledgers import ledger_of
-from harness.project import CHURN
+from harness.project import CHURN, ROOT
 from pipeline.ledger.events import Event
 from pipeline.ledger.rollout_events import RolledBack, RolloutEnded
 from pipeline.ledger.slo_events import BudgetBurning, BudgetCalm, BudgetRestored, BudgetSpent, BurnRollbackHeld
@@ -19,6 +19,7 @@ from pipeline.reliability.counts import HOUR_S, MINUTES_KEPT_S, Cell, Counts
 from pipeline.reliability.judging import Judge, burning_now, burnt_version, told_held
 from pipeline.reliability.report import LevelReport, reports
 from pipeline.reliability.slot_page import SlotTotals
+from pipeline.serving.identity import Identity
 from pipeline.serving.latency_bounds import SECONDS
 from pipeline.serving.metrics import Metrics
 from pipeline.settings.models import Model
@@ -268,10 +269,40 @@ def test_a_predecessor_that_burnt_as_well_holds_the_version(world):
     assert len(ledger.events(BurnRollbackHeld)) == 1
 
 
+SERIES = re.compile(r"\b((?:perennial|traefik)_\w+)(?:\{([^}]*)\})?")
+
+
 def exported():
-    """The names of the series that slots and Traefik export, with the labels that a slot gives its own."""
-    own = set(re.findall(r"^(perennial_\w+)\{", Metrics({"model": "m"}).page()[0].decode(), re.MULTILINE))
-    return own | {"traefik_router_requests_total", "perennial_requests_total"}
+    """The series that a slot exports, each with its labels, and those of Traefik that tests/story/test_server.py asks for."""
+    metrics = Metrics(Identity("churn", "1", "blue").labels())
+    metrics.count_response(200, 0.01)
+    found = {"traefik_router_requests_total": {"router", "method", "code"}}
+    found["traefik_router_request_duration_seconds_bucket"] = {"router", "le"}
+    for name, labels in re.findall(r"^(perennial_\w+)\{(.*)\} ", metrics.page()[0].decode(), re.MULTILINE):
+        found.setdefault(name, set()).update(re.findall(r"(\w+)=\"", labels))
+    return found
+
+
+def not_exported(expressions):
+    """What the expressions ask for and nobody exports: series, and labels of them."""
+    known, missing = exported(), []
+    for name, labels in (asked for expr in expressions for asked in SERIES.findall(expr)):
+        wanted = set(re.findall(r"(\w+)\s*(?:=~|!=|!~|=)", labels))
+        if name not in known or not wanted <= known[name]:
+            missing.append(f"{name}{{{labels}}}")
+    return missing
+
+
+def test_the_rules_of_the_server_ask_for_what_is_exported():
+    """Each series of docker/prometheus/rules.yaml, and each label of one, is one that a slot or Traefik has."""
+    rules = yaml.safe_load((ROOT / "docker/prometheus/rules.yaml").read_text(encoding="utf-8"))["groups"][0]["rules"]
+    asked = [rule["expr"] for rule in rules]
+    assert len([name for expr in asked for name, _ in SERIES.findall(expr)]) >= 6
+    assert not_exported(asked) == []
+    assert not_exported(['rate(perennial_requests_total{modle="m"}[5m]) + perennial_gone']) == [
+        'perennial_requests_total{modle="m"}',
+        "perennial_gone{}",
+    ]
 
 
 def test_prometheus_rules_and_dashboard_are_of_the_same_objectives():
@@ -283,8 +314,7 @@ def test_prometheus_rules_and_dashboard_are_of_the_same_objectives():
     alerts = [rule for rule in groups[0]["rules"] if "alert" in rule]
     panels = yaml.safe_load(grafana.dashboard({"churn": slo}))["panels"]
     asked = [*recorded.values(), *(t["expr"] for p in panels for t in p.get("targets", ()))]
-    names = {name for expr in asked for name in re.findall(r"(\w+)\{", expr)}
-    assert names <= exported()
+    assert not_exported(asked) == []
     assert len(alerts) == 4 * len(slo.burn)
     for alert in alerts:
         used = re.findall(r"(perennial:\w+:\w+)\{", alert["expr"])
