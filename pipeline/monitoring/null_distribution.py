@@ -11,12 +11,12 @@ as one statistic: Westfall & Young 1993, Resampling-based multiple testing.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
 from datetime import date, timedelta
 
 import numpy as np
 
+from pipeline.monitoring.profiles.layout import ColumnLayout
 from pipeline.monitoring.profiles.profile import Profile
 from pipeline.monitoring.profiles.reference import Reference
 
@@ -29,14 +29,6 @@ WEEK = 7
 PROVEN_WEEKS = 26
 
 
-@dataclass(frozen=True)
-class Draws:
-    """For each column the counts of the drawn windows and of what each is compared with: (draws, cells) each."""
-
-    before: Mapping[str, np.ndarray]
-    now: Mapping[str, np.ndarray]
-
-
 def draws_for(share: float) -> int:
     """How many draws show where a share of them lies beyond."""
     return int(min(max(LEAST_DRAWS, math.ceil(BEYOND / share)), MOST_DRAWS))
@@ -44,29 +36,63 @@ def draws_for(share: float) -> int:
 
 def drawn(
     reference: Reference, now: Profile, span_days: float | None, draws: int, against: Collection[date] | None = None
-) -> Draws:
-    """Windows like `now`, which spans so many days, from a reference that is not empty. Where `now` is compared with the days `against`
-    alone, each draw is compared with as many other weeks."""
+) -> Iterator[tuple[ColumnLayout, np.ndarray, np.ndarray]]:
+    """Windows like `now`, which spans so many days, from a reference that is not empty: for each column the counts of what each is compared with,
+    and of the window, (draws, cells) each. Where `now` is compared with the days `against` alone, each draw is compared with as many other weeks.
+    A column at a time, since 20,000 draws of hundreds of columns at once are gigabytes."""
     random = np.random.default_rng(SEED)
     days = list(reference.days)
     blocks = _blocks(days, span_days)
     chosen = random.integers(0, len(blocks), (draws, _blocks_in(reference, now, span_days, len(blocks))))
     times = np.zeros((draws, len(blocks)))
     np.add.at(times, (np.arange(draws)[:, None], chosen), 1)
-    taken = times @ blocks
-    others = taken == 0
-    if against is not None:
-        others &= _some_weeks(random, times, blocks, len(against) / len(days)) > 0
-    others[~others.any(axis=1)] = True
-    # All columns side by side: two products of matrices in all.
-    columns = reference.layout.columns
-    before, window = others @ reference.by_day, taken @ reference.by_day
-    ends = np.cumsum([0, *(column.cells for column in columns)])
-    of_now = {}
-    for column, start, end in zip(columns, ends, ends[1:], strict=False):
-        of_now[column.name] = _thinned(random, window[:, start:end], now.rows_of(column))
-    of_before = {c.name: before[:, start:end] for c, start, end in zip(columns, ends, ends[1:], strict=False)}
-    return Draws(of_before, of_now)
+    some = _some_weeks(random, times, len(against) / len(days)) if against is not None else None
+    sums = _Sums(times, some, blocks, reference.by_day)
+    end = 0
+    for column in reference.layout.columns:
+        start, end = end, end + column.cells
+        before, window = sums.of(slice(start, end))
+        yield column, before, _thinned(random, window, now.rows_of(column))
+
+
+class _Sums:
+    """The counts of what each window is compared with, and of the window itself.
+
+    A window has each block so many `times`, and is compared with the days that are in none of these; where `some` blocks are given, with those of
+    their days alone. All are whole numbers, so that each way to add them gives the same.
+    """
+
+    def __init__(self, times: np.ndarray, some: np.ndarray | None, blocks: np.ndarray, by_day: np.ndarray) -> None:
+        if (blocks.sum(axis=0) == 1).all():
+            # Each day is of one block: then a block is added up once, and not for each draw.
+            self._parts, taken = blocks @ by_day, times
+        else:
+            self._parts, taken = by_day, times @ blocks
+            some = some @ blocks > 0 if some is not None else None
+        others = taken == 0 if some is None else (taken == 0) & some
+        self._alone = ~others.any(axis=1)
+        self._taken, self._all_others = _times(taken), some is None
+        # A window has few days, and where all others count these are all but them: those of the window itself where each is in it once.
+        self._once = self._all_others and bool(taken.max() <= 1)
+        self._others = _times(~others if some is None else others)
+
+    def of(self, cells: slice) -> tuple[np.ndarray, np.ndarray]:
+        """(compared with, window), float64 (draws, cells) each."""
+        parts = np.ascontiguousarray(self._parts[:, cells])
+        window, whole = self._taken(parts), parts.sum(axis=0)
+        before = window if self._once else self._others(parts)
+        before = whole - before if self._all_others else before
+        before[self._alone] = whole
+        return before, window
+
+
+def _times(counts: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """The product of these counts, (draws, parts), with (parts, cells): without the zeros where these are most."""
+    if 8 * np.count_nonzero(counts) < counts.size:
+        from scipy.sparse import csr_array
+
+        return csr_array(counts.astype(float)).__matmul__
+    return counts.astype(float).__matmul__
 
 
 def weeks_of(days: Collection[date]) -> int:
@@ -80,9 +106,15 @@ def _thinned(random: np.random.Generator, counts: np.ndarray, rows: int) -> np.n
     Poisson counts are multinomial ones, given their sum. Their deviations are made as small as those of draws without replacement.
     """
     drawn_rows = np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    expected = counts * (rows / drawn_rows)
-    deviation = (random.poisson(expected) - expected) * np.sqrt(np.maximum(1 - rows / drawn_rows, 0))
-    return np.maximum(expected + deviation, 0)
+    # Cells that no draw has rows in take no chance: of a sliced look that is a third of them.
+    there = counts.any(axis=0)
+    expected = counts[:, there] * (rows / drawn_rows)
+    deviation = random.poisson(expected) - expected
+    deviation *= np.sqrt(np.maximum(1 - rows / drawn_rows, 0))
+    deviation += expected
+    thinned = np.zeros(counts.shape)
+    thinned[:, there] = np.maximum(deviation, 0, out=deviation)
+    return thinned
 
 
 def _blocks(days: list[date], span_days: float | None) -> np.ndarray:
@@ -107,10 +139,10 @@ def _blocks_in(reference: Reference, now: Profile, span_days: float | None, bloc
     return max(1, min(round(wanted), blocks // 2))
 
 
-def _some_weeks(random: np.random.Generator, times: np.ndarray, blocks: np.ndarray, share: float) -> np.ndarray:
-    """For each draw the days of that share of the blocks, at random among those that are not in it."""
+def _some_weeks(random: np.random.Generator, times: np.ndarray, share: float) -> np.ndarray:
+    """For each draw that share of the blocks, at random among those that are not in it: (draws, blocks) of truth."""
     order = np.where(times > 0, np.inf, random.random(times.shape)).argsort(axis=1).argsort(axis=1)
-    return (order < max(1, round(share * len(blocks)))) @ blocks
+    return order < max(1, round(share * times.shape[1]))
 
 
 def season_before(reference: Reference, start: date, end: date) -> list[date]:
