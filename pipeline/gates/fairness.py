@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pipeline.gates.base import PackagedModel, Table, Verdict
-from pipeline.gates.row_groups import Group, groups_of
+from pipeline.gates.row_groups import Group, large_and_small
 from pipeline.gates.time_blocks import MANY, Blocks, of_times
 from pipeline.training import weights
 from pipeline.training.tasks import Answers
@@ -56,7 +56,7 @@ def verdict(packaged: PackagedModel) -> Verdict | None:
     if not settings.columns or (settings.demographic_parity is None and settings.equalised_odds is None):
         return None
     compared, small = _groups(packaged)
-    more = f" and {len(small) - NAMED} more" if len(small) > NAMED else ""
+    more = f" and {len(small) - NAMED:,} more" if len(small) > NAMED else ""
     few = f"not enough rows (gates.fairness.min_rows): {', '.join(small[:NAMED])}{more}" if small else ""
     looks = len(compared) * (len(packaged.package.classes) or 1) * 2
     found = [each for column, groups in compared.items() for each in _differences(packaged, column, groups, looks)]
@@ -78,9 +78,11 @@ def _groups(packaged: PackagedModel) -> tuple[dict[str, list[Group]], list[str]]
     weight = weights.of(packaged.held_out, packaged.model.training, "evaluate")
     counts = np.ones(len(packaged.held_out), bool) if weight is None else weight > 0
     for column in settings.columns:
-        groups = [(group, int((group.rows & counts).sum())) for group in groups_of(packaged.held_out, column)]
+        large, few = large_and_small(packaged.held_out, column, settings.min_rows)
+        groups = [(group, int((group.rows & counts).sum())) for group in large]
         enough = [group for group, rows in groups if rows >= settings.min_rows]
-        small += [f"{group} ({rows:,})" for group, rows in groups if rows < settings.min_rows]
+        few += [(str(group), rows) for group, rows in groups if rows < settings.min_rows]
+        small += [f"{name} ({rows:,})" for name, rows in few]
         if len(enough) > 1:
             compared[column] = enough
     return compared, small

@@ -57,7 +57,7 @@ def _more(found: Sequence[Any]) -> str:
 def _age(known: Sequence[Mapping[str, Any]], settings: SupplyChain) -> tuple[str, str]:
     """(how new the database is, why it is too old or '')."""
     at, days = newest(known), settings.database_days
-    age = f"{len(known):,} records" + (
+    age = f"{len(known):,} record{'s' if len(known) != 1 else ''}" + (
         f", the newest of {at:%Y-%m-%d}" if at else ", none of which says when it changed"
     )
     if days is None or (at is not None and at >= datetime.now(UTC) - timedelta(days=days)):

@@ -95,6 +95,18 @@ def test_a_small_slice_has_not_enough_rows():
     assert (few.passed, few.judged, few.word) == (True, False, "no verdict")
 
 
+def test_a_column_with_a_value_for_each_row_is_one_line_and_few_rows_of_the_table():
+    """Slices of few rows are counted; the first are named, and no table has thousands of them."""
+    rows = rows_of().assign(
+        left=lambda r: (r["spend"] > 0) * 1.0, prediction=0.5, who=[f"w{number}" for number in range(2000)]
+    )
+    verdict = slices.verdict(packaged(model(slices={"columns": ["who", "sex"]}), rows))
+    assert verdict.passed and verdict.reason.endswith("not enough rows: who w0, who w1, who w10 and 1,997 more")
+    assert len(verdict.table.rows) == 22 and [row[0] for row in verdict.table.rows[:2]] == ["sex f", "sex m"]
+    said = fairness.verdict(packaged(model(fairness={"columns": ["who"]}), rows))
+    assert said.word == "no verdict" and said.reason.endswith("who w1000 (1) and 1,995 more")
+
+
 @pytest.mark.parametrize("task", ["multiclass", "regression"])
 def test_slices_of_classes_and_numbers(task):
     """A slice on which the model is worse than a guess stops, whatever the task."""
