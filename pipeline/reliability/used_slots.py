@@ -93,11 +93,12 @@ class UsedSlots:
         noted = self._note([key for key, each in used.items() if key not in routed or _day(each.seen) != _day(now)])
         for key in [key for key in used if key not in routed]:
             del used[key]
+        known = set(used)
         for key, page in pages.items():
             if key in routed and (found := counters(page)) is not None:
                 used[key] = (used.get(key) or self._first(key, *found, now)).later(*found, now)
+        noted += self._mark_second(known)
         noted += self._note([key for key, each in used.items() if not each.noted and each.covered >= FIRST_S])
-        noted += self._mark_second()
         if noted or now - self._written >= WRITE_S:
             self._write(now)
 
@@ -146,18 +147,18 @@ class UsedSlots:
             self._used[model, slot, version] = each.emptied()
         return len(due)
 
-    def _mark_second(self) -> int:
-        """Marks the slots beside which another of their model runs that started later. What they took before is written as it was; returns
-        how many they are."""
+    def _mark_second(self, known: Set[Key]) -> int:
+        """Marks the slots beside which another of their model runs that started later. What `known` ones took before is written as it was;
+        returns how many they are."""
         assert self._used is not None
         newest: dict[str, float] = {}
         for (model, _, _), each in self._used.items():
             newest[model] = max(newest.get(model, 0.0), each.started)
         changed = [key for key, each in self._used.items() if each.second != (each.started < newest[key[0]])]
-        self._note(changed)
+        noted = self._note([key for key in changed if key in known])
         for key in changed:
             self._used[key] = replace(self._used[key], second=not self._used[key].second)
-        return len(changed)
+        return noted
 
     def _read(self) -> dict[Key, Used]:
         if not self._file.is_file():

@@ -118,8 +118,8 @@ def _roll_back(
     context.promote(model, target.version)
     result = Rollback(target.version, target.slot, left.version, round(switch_s, 3), reason, warm)
     rolled_back = RolledBack.read(result.as_dict())
-    by_whom = {"asked_by": context.asked_by or None}
-    context.record(replace_fields(rolled_back, digest=digest, left_digest=left_digest, **by_whom), model)
+    rolled_back = replace_fields(rolled_back, digest=digest, left_digest=left_digest)
+    context.record(replace_fields(rolled_back, asked_by=context.asked_by or None), model)
     _end_left(context, model, left, settings)
     return result
 

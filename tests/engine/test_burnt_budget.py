@@ -12,6 +12,7 @@ from pipeline.context import Context
 from pipeline.deployer.burnt_budget import roll_back_burnt
 from pipeline.ledger.rollout_events import RolledBack
 from pipeline.ledger.slo_events import BudgetBurning
+from pipeline.ledger.usage_events import SlotUsed
 from pipeline.policy.service_levels import Counted
 from pipeline.reliability.counts import Cell, Counts
 from pipeline.reliability.watching import Watcher
@@ -35,6 +36,13 @@ def test_a_slow_version_goes_back_by_itself_and_only_once(endpoint, capsys):
     context = replace(Context.here(), clock=lambda: datetime.fromtimestamp(now, UTC))
     Watcher(context.environment, context.ledger, asked.append, lambda: now).look()
     assert asked == ["churn"]
+    # A quarter of an hour later what the slots took is in the ledger, of the older one as a second slot's.
+    Watcher(context.environment, context.ledger, [].append, lambda: now + 900).look()
+    used = {
+        e.event.version: (e.event.second, e.event.covered_s > 900, e.event.busy_s > 0.1)
+        for e in context.ledger.events(SlotUsed)
+    }
+    assert used == {"1": (True, True, True), "2": (False, True, True)}
     assert str(roll_back_burnt(context, "churn")).startswith("churn: back on version 1; slo.p95_ms: 150 of 150 answers")
     assert agreed(endpoint) == "1"
     assert route_file.read(endpoint.home, "churn").previous is None
