@@ -2,7 +2,8 @@
 
 Rows come in bunches (weeks, storms, campaigns), so that limits from independent rows alarm on a third to two thirds of quiet windows. Weeks
 that are drawn whole keep the bunches; each draw is compared with the weeks that were not drawn. A window of less than a week is
-drawn as so many neighbouring days. Each draw is thinned to the rows of the window. It is all arithmetic on profiles.
+drawn as so many neighbouring days. Each draw is thinned to the rows of the window; of one with fewer rows the chance is taken out that
+the window does not have (see week_noise). It is all arithmetic on profiles.
 
 Source: Künsch 1989, The jackknife and the bootstrap for general stationary observations (blocks); the largest of standardised measures
 as one statistic: Westfall & Young 1993, Resampling-based multiple testing.
@@ -19,6 +20,7 @@ import numpy as np
 
 from pipeline.monitoring.profiles.profile import Profile
 from pipeline.monitoring.profiles.reference import Reference
+from pipeline.monitoring.week_noise import at_size
 
 SEED = 20130101
 LEAST_DRAWS, MOST_DRAWS = 600, 20_000
@@ -61,10 +63,13 @@ def drawn(
     # All columns side by side: two products of matrices in all.
     columns = reference.layout.columns
     before, window = others @ reference.by_day, taken @ reference.by_day
+    of_blocks = blocks @ reference.by_day
     ends = np.cumsum([0, *(column.cells for column in columns)])
     of_now = {}
     for column, start, end in zip(columns, ends, ends[1:], strict=False):
-        of_now[column.name] = _thinned(random, window[:, start:end], now.rows_of(column))
+        rows = now.rows_of(column)
+        counts = at_size(window[:, start:end], of_blocks[:, start:end], times, rows)
+        of_now[column.name] = _thinned(random, counts, rows)
     of_before = {c.name: before[:, start:end] for c, start, end in zip(columns, ends, ends[1:], strict=False)}
     return Draws(of_before, of_now)
 
