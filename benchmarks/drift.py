@@ -18,8 +18,9 @@ import duckdb
 import numpy as np
 import pandas as pd
 
+from benchmarks import drift_thin
 from benchmarks.drift_faults import CATEGORICAL, NUMERIC, TOGETHER, Fault, by_kind
-from benchmarks.drift_look import LOOKS, Look
+from benchmarks.drift_look import LOOKS, Look, most_alarms
 from benchmarks.limits import within_limit
 from pipeline.monitoring import exchanged
 from pipeline.monitoring.domain_classifier import block_of
@@ -55,6 +56,7 @@ def main() -> bool:
             found += [*_faults(looks[0]), *_named(looks), *_together(looks), _one_more_window(looks[0])]
     alarms, of = _alarms([Look(weeks["flights"], 0, SLICED)], 2_000, lambda rows: rows)
     calm.append(_within_budget(f"flights with slices of {' and '.join(SLICED)}, windows of 2,000", alarms, of))
+    found += drift_thin.kept(weeks["flights"])
     _evidently(weeks["flights"])
     return all([*calm, *found])
 
@@ -175,14 +177,7 @@ def _together(looks: list[Look]) -> list[bool]:
 
 
 def _within_budget(what: str, alarms: int, looks: int) -> bool:
-    """So many alarms come in one of a hundred such runs, if one look in 91 alarms."""
-    share = 1 / LOOKS
-    most = next(k for k in range(looks + 1) if sum(_binomial(looks, i, share) for i in range(k + 1)) >= 0.99)
-    return within_limit(f"false alarms of {looks} looks, {what}", alarms, most)
-
-
-def _binomial(looks: int, alarms: int, share: float) -> float:
-    return math.comb(looks, alarms) * share**alarms * (1 - share) ** (looks - alarms)
+    return within_limit(f"false alarms of {looks} looks, {what}", alarms, most_alarms(looks))
 
 
 def _evidently(weeks: list[pd.DataFrame]) -> None:

@@ -42,7 +42,7 @@ class NamedFaults:
     def judged(self, rows: pd.DataFrame) -> Looked:
         """Of the window's rows."""
         now = Block(_values(rows, self.exchanges.columns), np.zeros(len(rows), np.int64))
-        found = [*self.exchanges.judged(now), *self.scales.judged(now)]
+        found: list[Named] = [*self.exchanges.judged(now), *self.scales.judged(now)]
         return Looked(found, _said(self.exchanges.alike, [*self.scales.alike, *self.scales.unjudged(now)]))
 
 

@@ -2,7 +2,8 @@
 
 Rows come in bunches (weeks, storms, campaigns), so that limits from independent rows alarm on a third to two thirds of quiet windows. Weeks
 that are drawn whole keep the bunches; each draw is compared with the weeks that were not drawn. A window of less than a week is
-drawn as so many neighbouring days. Each draw is thinned to the rows of the window. It is all arithmetic on profiles.
+drawn as so many neighbouring days. Each draw is thinned to the rows of the window; of one with fewer rows the chance is taken out that
+the window does not have (see week_noise). It is all arithmetic on profiles.
 
 Source: Künsch 1989, The jackknife and the bootstrap for general stationary observations (blocks); the largest of standardised measures
 as one statistic: Westfall & Young 1993, Resampling-based multiple testing.
@@ -19,6 +20,7 @@ import numpy as np
 from pipeline.monitoring.profiles.layout import ColumnLayout
 from pipeline.monitoring.profiles.profile import Profile
 from pipeline.monitoring.profiles.reference import Reference
+from pipeline.monitoring.week_noise import at_size
 
 SEED = 20130101
 LEAST_DRAWS, MOST_DRAWS = 600, 20_000
@@ -52,7 +54,9 @@ def drawn(
     for column in reference.layout.columns:
         start, end = end, end + column.cells
         before, window = sums.of(slice(start, end))
-        yield column, before, _thinned(random, window, now.rows_of(column))
+        rows = now.rows_of(column)
+        of_blocks = blocks @ reference.by_day[:, start:end]
+        yield column, before, _thinned(random, at_size(window, of_blocks, times, rows), rows)
 
 
 class _Sums:
