@@ -262,10 +262,15 @@ class RemoteTraffic:
 
 
 def _told(answer: httpx.Response) -> Any:
-    """The answer as JSON. Raises the deployer's error."""
+    """The answer as JSON. Raises the deployer's error, or RolloutError for one that does not know the verb."""
+    try:
+        told = answer.json()
+    except ValueError as error:
+        observed = f"answers {answer.status_code} and no JSON to {answer.request.url.path}"
+        raise errors.RolloutError("deployer", observed, "is it of the same version as the workers?") from error
     if answer.status_code != 200:
-        raise _error(answer.json())
-    return answer.json()
+        raise _error(told)
+    return told
 
 
 def _error(body: dict[str, Any]) -> errors.PerennialError:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -84,9 +85,10 @@ class Judge:
         widened = max(WIDENED, 1 + null_distribution.PROVEN_WEEKS / 2 / max(weeks, 1))
         self.weeks: dict[Key, OwnWeeks] = {}
         largest = np.zeros(draws)
-        for some in _parts(columns, draws):
-            drawn = null_distribution.drawn(reference.part(some), now, span_days, draws, against)
-            for column, before_each, now_each in drawn:
+        # Without columns, as where there are no slices, nothing is drawn.
+        given = [null_distribution.Draws(reference, now, span_days, draws, against)] if columns else []
+        for drawn, some in product(given, _parts(columns, draws)):
+            for column, before_each, now_each in drawn.of(reference.part(some)):
                 for measure in (*MEASURES, *own):
                     if not measure.decides or not measure.fits(column):
                         continue

@@ -11,6 +11,7 @@ as one statistic: Westfall & Young 1993, Resampling-based multiple testing.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Collection, Iterator
 from datetime import date, timedelta
@@ -36,27 +37,38 @@ def draws_for(share: float) -> int:
     return int(min(max(LEAST_DRAWS, math.ceil(BEYOND / share)), MOST_DRAWS))
 
 
-def drawn(
-    reference: Reference, now: Profile, span_days: float | None, draws: int, against: Collection[date] | None = None
-) -> Iterator[tuple[ColumnLayout, np.ndarray, np.ndarray]]:
-    """Windows like `now`, which spans so many days, from a reference that is not empty: for each column the counts of what each is compared with,
-    and of the window, (draws, cells) each. Where `now` is compared with the days `against` alone, each draw is compared with as many other weeks.
-    A column at a time, since 20,000 draws of hundreds of columns at once are gigabytes."""
-    random = np.random.default_rng(SEED)
-    days = list(reference.days)
-    blocks = _blocks(days, span_days)
-    chosen = random.integers(0, len(blocks), (draws, _blocks_in(reference, now, span_days, len(blocks))))
-    times = np.zeros((draws, len(blocks)))
-    np.add.at(times, (np.arange(draws)[:, None], chosen), 1)
-    some = _some_weeks(random, times, len(against) / len(days)) if against is not None else None
-    sums = _Sums(times, some, blocks, reference.by_day)
-    end = 0
-    for column in reference.layout.columns:
-        start, end = end, end + column.cells
-        before, window = sums.of(slice(start, end))
-        rows = now.rows_of(column)
-        of_blocks = blocks @ reference.by_day[:, start:end]
-        yield column, before, _thinned(random, at_size(window, of_blocks, times, rows), rows)
+class Draws:
+    """Windows like `now`, which spans so many days, from a reference that is not empty. Where `now` is compared with the days `against` alone, each
+    draw is compared with as many other weeks."""
+
+    def __init__(
+        self,
+        reference: Reference,
+        now: Profile,
+        span_days: float | None,
+        draws: int,
+        against: Collection[date] | None = None,
+    ) -> None:
+        self._now, self._random = now, np.random.default_rng(SEED)
+        days = list(reference.days)
+        blocks = _blocks(days, span_days)
+        blocks_in = _blocks_in(reference, now, span_days, len(blocks))
+        chosen = self._random.integers(0, len(blocks), (draws, blocks_in))
+        times = np.zeros((draws, len(blocks)))
+        np.add.at(times, (np.arange(draws)[:, None], chosen), 1)
+        some = _some_weeks(self._random, times, len(against) / len(days)) if against is not None else None
+        self._sums, self._blocks, self._times = _Sums(times, some, blocks), blocks, times
+
+    def of(self, part: Reference) -> Iterator[tuple[ColumnLayout, np.ndarray, np.ndarray]]:
+        """For each column of a part of the reference the counts of what each window is compared with, and of the window: (draws, cells) each. A
+        column at a time, since 20,000 draws of hundreds of columns at once are gigabytes."""
+        random, end = copy.deepcopy(self._random), 0
+        by_part = self._sums.parts(part.by_day)
+        for column in part.layout.columns:
+            start, end = end, end + column.cells
+            before, window = self._sums.of(by_part[:, start:end])
+            rows, of_blocks = self._now.rows_of(column), self._blocks @ part.by_day[:, start:end]
+            yield column, before, _thinned(random, at_size(window, of_blocks, self._times, rows), rows)
 
 
 class _Sums:
@@ -66,25 +78,28 @@ class _Sums:
     their days alone. All are whole numbers, so that each way to add them gives the same.
     """
 
-    def __init__(self, times: np.ndarray, some: np.ndarray | None, blocks: np.ndarray, by_day: np.ndarray) -> None:
-        if (blocks.sum(axis=0) == 1).all():
-            # Each day is of one block: then a block is added up once, and not for each draw.
-            self._parts, taken = blocks @ by_day, times
-        else:
-            self._parts, taken = by_day, times @ blocks
-            some = some @ blocks > 0 if some is not None else None
+    def __init__(self, times: np.ndarray, some: np.ndarray | None, blocks: np.ndarray) -> None:
+        # Where each day is of one block, a block is added up once, and not for each draw.
+        self._blocks = blocks if (blocks.sum(axis=0) == 1).all() else None
+        taken = times
+        if self._blocks is None:
+            taken, some = times @ blocks, some @ blocks > 0 if some is not None else None
         others = taken == 0 if some is None else (taken == 0) & some
         self._alone = ~others.any(axis=1)
         self._taken, self._all_others = _times(taken), some is None
         # A window has few days, and where all others count these are all but them: those of the window itself where each is in it once.
         self._once = self._all_others and bool(taken.max() <= 1)
-        self._others = _times(~others if some is None else others)
+        self._others = None if self._once else _times(~others if some is None else others)
 
-    def of(self, cells: slice) -> tuple[np.ndarray, np.ndarray]:
-        """(compared with, window), float64 (draws, cells) each."""
-        parts = np.ascontiguousarray(self._parts[:, cells])
+    def parts(self, by_day: np.ndarray) -> np.ndarray:
+        """What is added up: the counts of blocks, or of days."""
+        return by_day if self._blocks is None else self._blocks @ by_day
+
+    def of(self, parts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(compared with, window), float64 (draws, cells) each, of some cells of `parts`."""
+        parts = np.ascontiguousarray(parts)
         window, whole = self._taken(parts), parts.sum(axis=0)
-        before = window if self._once else self._others(parts)
+        before = window if self._others is None else self._others(parts)
         before = whole - before if self._all_others else before
         before[self._alone] = whole
         return before, window

@@ -20,7 +20,8 @@ def test_what_a_draw_counts_is_the_sum_of_its_days(span_days, season, most):
     times = np.zeros((40, len(blocks)))
     np.add.at(times, (np.arange(40)[:, None], random.integers(0, len(blocks), (40, most))), 1)
     some = null_distribution._some_weeks(random, times, 0.3) if season else None
-    before, window = null_distribution._Sums(times, some, blocks, BY_DAY).of(slice(2, 6))
+    sums = null_distribution._Sums(times, some, blocks)
+    before, window = sums.of(sums.parts(BY_DAY)[:, 2:6])
     for draw in range(40):
         days = times[draw] @ blocks
         others = (days == 0) & (some[draw] @ blocks > 0 if season else True)

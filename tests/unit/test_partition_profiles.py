@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import httpx
 import pytest
 from starlette.testclient import TestClient
 
@@ -190,6 +191,16 @@ def test_a_stream_that_is_cut_off_is_no_file(on_server, monkeypatch, tmp_path):
     monkeypatch.setattr("pipeline.deployer.service.framed", lambda files: [*partition_stream.framed(files)][:-1])
     with pytest.raises(RolloutError, match=r"does not send the files of its prediction log \(ended too early\)"):
         on_server.traffic.fetch_partitions("r", "churn", [name], tmp_path)
+
+
+def test_a_deployer_of_before_is_named(on_server, monkeypatch):
+    """It knows no such verb; the task says so at once, and the look counts."""
+    answer = httpx.Response(
+        405, text="Method Not Allowed", request=httpx.Request("GET", "http://deployer/v1/uncounted")
+    )
+    monkeypatch.setattr(clients.httpx, "request", lambda *_, **__: answer)
+    with pytest.raises(RolloutError, match="answers 405 and no JSON to /v1/uncounted; is it of the same version"):
+        workers.groups(on_server.worker, "churn")
 
 
 def test_a_look_whose_profiles_another_look_removes_counts_again(on_server, monkeypatch):
