@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.drift import LOOKS, flights
+from benchmarks.drift import flights
 from benchmarks.drift_faults import CATEGORICAL, NUMERIC
+from benchmarks.drift_look import LOOKS
 from pipeline.monitoring.drift import DriftVerdict, Window, compare
 from pipeline.monitoring.profiles.reference import Reference, reference_of
 from pipeline.settings.environment import Environment

@@ -13,8 +13,9 @@ NUMERIC += ["wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib"
 CATEGORICAL = ["carrier", "origin", "dest"]
 SWAPPED = [("temp", "dewp"), ("temp", "humid"), ("dewp", "humid"), ("wind_speed", "wind_gust")]
 SWAPPED += [("distance", "scheduled_min"), ("wind_dir", "pressure")]
-# What stays within what was seen: both temperatures of a summer in Celsius are a winter's in Fahrenheit, and dry weeks have no rain to multiply.
-HIDDEN = {("F as C", "temp and dewp"), ("times 60", "precip")}
+SWAPPED += [("carrier", "origin"), ("origin", "dest"), ("carrier", "dest")]
+# What no single feature shows in all weeks: both temperatures of a summer in Celsius are a winter's in Fahrenheit.
+TOGETHER = [("swapped", "temp and humid"), ("F as C", "temp and dewp")]
 
 
 def by_kind() -> dict[str, dict[str, Fault]]:

@@ -1,6 +1,8 @@
 """One monitor Dag for each model: it watches the last rollout, ends a predecessor after its warm hours, compares live
 traffic with the champion's training data, and emits an event when a retrain pays. Once a day it verifies the ledger.
 
+On a server workers count the files of the prediction log that have no profile yet, in groups side by side; the look adds the profiles up.
+
 The event starts the model's retrain Dag. Events of other Dags' assets start a look too (monitor.on_asset).
 """
 
@@ -36,6 +38,7 @@ from dag_parts import (
 from pipeline.context import Context
 from pipeline.runs.dag_settings import DagSettings
 from pipeline.settings import models as params
+from pipeline.settings.environment import Environment
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +63,21 @@ def run_id() -> str:
 def alias(model: str) -> AssetAlias:
     """The alias under which the monitor Dag emits the model's drift events."""
     return AssetAlias(f"drift_alerts__{model}")
+
+
+def list_partitions(model: str) -> list[dict]:
+    """Groups of the prediction log's files that have no profile in the live version's layout; none where no version is live."""
+    from pipeline.runs import partition_profiles
+
+    return partition_profiles.groups(Context.here(), model)
+
+
+def profile_partitions(model: str, group: dict) -> dict:
+    """Counts a group of files on this worker, and gives the profiles to the deployer. What it leaves out the look counts."""
+    from pipeline.runs import partition_profiles
+
+    get_current_context()["group_title"] = group["title"]
+    return partition_profiles.profile_group(Context.here(), run_id(), model, group)
 
 
 def check_drift(model: str) -> dict:
@@ -160,6 +178,18 @@ def monitor_schedule(settings: DagSettings) -> Any:
     return or_on_event(timetable, [], settings.monitor_assets) if settings.monitor_assets else timetable
 
 
+def count_on_workers(model: str, settings: DagSettings, after: Any, look: Any) -> None:
+    """Between the two: a task for each group of the log's files without a profile. The look waits for them, and goes on however they end."""
+    from airflow.providers.standard.operators.empty import EmptyOperator
+
+    groups = task_of(list_partitions)(model)
+    counting = task_of(profile_partitions, pool=settings.pool).override(map_index_template="{{ group_title }}")
+    # Takes no worker. What is missing then the look counts itself.
+    ended = EmptyOperator(task_id="partitions_profiled", trigger_rule="all_done")
+    after >> groups
+    counting.partial(model=model).expand(group=groups) >> ended >> look
+
+
 def monitor_dag(model: str, settings: DagSettings) -> Any:
     with DAG(
         dag_id=f"monitor__{model}",
@@ -176,7 +206,10 @@ def monitor_dag(model: str, settings: DagSettings) -> Any:
         drift_check = task_of(check_drift, pool=settings.pool)(model)
         watch = task_of(watch_rollout).override(**telling(model))
         retire = task_of(retire_predecessor)(model)
-        watch(model) >> [drift_check, retire]
+        watched = watch(model)
+        watched >> [drift_check, retire]
+        if Environment.read().server_mode:
+            count_on_workers(model, settings, watched, drift_check)
         decided = task_of(decide_retrain)(model, drift_check)
         task(**asking(model))(announce_drift)(model, decided)
         # The predecessor's end comes first: its slot is the one that a past version goes live in.

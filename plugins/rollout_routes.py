@@ -130,7 +130,10 @@ def answered(model, user, body, may, start):
     if not reason or not VERSION.fullmatch(version):
         return said(400, "call back: a version and a reason are required")
     try:
-        ledger = Context.here().ledger
+        context = Context.here()
+        ledger = context.ledger
+        if not is_known(context, model):
+            return said(404, f"model {model}: is not known; `perennial status` lists the models")
         noted = calling_back.note(ledger, model, version, reason, user.get_name())
         if noted is None:
             calling_back.check_not_settled(ledger, model, version)
@@ -148,6 +151,13 @@ def answered(model, user, body, may, start):
     if noted is None and done["run"] is None:
         return said(503, done["trouble"])
     return JSONResponse(done, status_code=202)
+
+
+def is_known(context, model):
+    """Whether the ledger has an event of the model, or params.yaml a block."""
+    from pipeline.ledger.newest_events import has_events
+
+    return has_events(context.ledger, model) or model in {*context.params.models, *context.params.broken}
 
 
 def may_operate(user, model):

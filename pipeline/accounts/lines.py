@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
-from pipeline.accounts.money import whole
+from pipeline.accounts.money import cents, whole
 from pipeline.ledger.times import ms_of as ms_of
 from pipeline.settings.accounts import Prices
 
@@ -74,6 +75,15 @@ class Sum:
 
 def total(lines: Iterable[Line]) -> int:
     return sum(line.amount for line in lines)
+
+
+def guessed_parts(lines: Iterable[Line]) -> tuple[str, ...]:
+    """The parts that come to a cent or more by a guess, the dearest first."""
+    amounts: Counter[str] = Counter()
+    for line in lines:
+        if line.known == "guess":
+            amounts[line.part] += line.amount
+    return tuple(part for part, amount in amounts.most_common() if cents(amount))
 
 
 class Span(NamedTuple):

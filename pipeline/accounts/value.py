@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.accounts.compute import compute_lines, killed_lines
-from pipeline.accounts.lines import Line, ms_of, spans, total
+from pipeline.accounts.lines import Line, guessed_parts, ms_of, spans, total
 from pipeline.accounts.money import as_float, whole
 from pipeline.accounts.people import people_lines
 from pipeline.accounts.slots import SlotLife, slot_lives
@@ -32,7 +32,7 @@ FIRST, PAID, DID_NOT_PAY, OPEN, UNKNOWN = "the first version", "paid", "did not 
 @dataclass(frozen=True)
 class Deployment:
     """`version` went live in place of `previous`, '' for none. `cost` is in parts of the currency (money.py); `gain` is None without labelled
-    windows of both. `left` is set where a rollback left it."""
+    windows of both. `guessed` are the parts of the cost that are a guess, `left` is set where a rollback left it."""
 
     seq: int
     at: str
@@ -45,7 +45,7 @@ class Deployment:
     second_slot: int
     gain: Gain | None
     value_known: str
-    cost_known: str = "measured"
+    guessed: tuple[str, ...] = ()
     left: str = ""
 
     @property
@@ -95,7 +95,11 @@ class Deployment:
             "labelled_rows": found.rows if found else 0,
             "verdict": self.verdict,
             "why": self.why,
-            "known": {"losses": "measured", "value_of_a_unit": self.value_known, "cost": self.cost_known},
+            "known": {
+                "losses": "measured",
+                "value_of_a_unit": self.value_known,
+                "cost": "guess" if self.guessed else "measured",
+            },
             "events": [self.seq, *(found.events if found else ())],
         }
 
@@ -136,7 +140,7 @@ def deployments(ledger: Ledger, terms: Terms, model: str, until: str) -> list[De
                 second,
                 gain(own, event.digest, old, value) if event.digest and old else None,
                 known,
-                "guess" if any(line.known == "guess" for line in runs[entry.seq]) else "measured",
+                guessed_parts(runs[entry.seq]),
                 left.get(entry.seq, ""),
             )
         )

@@ -122,8 +122,8 @@ def _deployments(found: Sequence[Deployment]) -> str:
 def verdict(each: Deployment, currency: str) -> str:
     """What one deployment cost, what it is worth by the labels that came, and whether it paid, in one sentence."""
     cost = f"version {each.version}, live since {each.at[:10]}, cost {shown(cents(each.cost))} {currency}"
-    if each.cost_known == "guess":
-        cost += " (people's minutes are a guess)"
+    if each.guessed:
+        cost += f" (in it a guess: {', '.join(each.guessed)})"
     if each.gain is None:
         return f"{cost}: {each.verdict}" + (f", {each.why}" if each.why else "")
     gain, interval = each.gain, ""

@@ -47,6 +47,9 @@ def _answer(asked: str, answer: AuditedRequest) -> str:
     else:
         why = f": {approved['reason']}" if approved.get("reason") else ""
         rows.add_row("approved", f"{approved['at']} by {approved['by']}, {approved['through']}{why}")
+    if (other := answer.other_image) is not None:
+        said = f"served by image {_shown(other['image'])}, and {_shown(other['approved'])} was approved: {other['why']}"
+        rows.add_row("but", said)
     return rows.text(WIDTH)
 
 

@@ -6,12 +6,16 @@ passed its gates and carries our signature is started.
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pipeline.context import Context
-from pipeline.deployer import status
+from pipeline.deployer import log_partitions, status
+from pipeline.deployer.log_partitions import Taken, Uncounted
 from pipeline.deployer.model_status import ModelStatus
 from pipeline.deployer.window_profiles import window_profile
 from pipeline.ledger import settings_record
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from pipeline.monitoring.answered_by import AnsweredBy
     from pipeline.monitoring.live_quality import LoggedPredictions
     from pipeline.monitoring.log_profiles import LoggedProfile
+    from pipeline.monitoring.profiles.kept import Hour
     from pipeline.reliability.report import LevelReport
     from pipeline.rollout.approval import Evidence
 
@@ -72,6 +77,15 @@ class Traffic(Protocol):
 
     def profile(self, model: str, version: str, digest: str, start: datetime, end: datetime) -> LoggedProfile:
         """See pipeline.deployer.window_profiles.window_profile."""
+
+    def uncounted(self, model: str) -> Uncounted:
+        """See pipeline.deployer.log_partitions.uncounted. Nothing of it is recorded: it has no row."""
+
+    def fetch_partitions(self, run: str, model: str, partitions: Sequence[str], folder: Path) -> None:
+        """Copies those files of the prediction log that are there still into the folder."""
+
+    def take_profiles(self, run: str, model: str, edges: str, found: Mapping[str, Sequence[Hour]]) -> Taken:
+        """See pipeline.deployer.log_partitions.take."""
 
     def evidence(self, model: str, version: str) -> Evidence:
         """See pipeline.rollout.approval.evidence."""
@@ -176,3 +190,14 @@ class LocalTraffic:
 
     def profile(self, model: str, version: str, digest: str, start: datetime, end: datetime) -> LoggedProfile:
         return window_profile(self._context, model, version, digest, start, end)
+
+    def uncounted(self, model: str) -> Uncounted:
+        return log_partitions.uncounted(self._context, model)
+
+    def fetch_partitions(self, run: str, model: str, partitions: Sequence[str], folder: Path) -> None:
+        for name, file in log_partitions.opened(self._context, model, partitions):
+            with (folder / name.split(" ")[0]).open("wb") as copy:
+                shutil.copyfileobj(file, copy)
+
+    def take_profiles(self, run: str, model: str, edges: str, found: Mapping[str, Sequence[Hour]]) -> Taken:
+        return log_partitions.take(self._context, model, edges, found)

@@ -10,7 +10,9 @@ import io
 import logging
 import time
 import uuid
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -22,9 +24,11 @@ from pipeline.rollout.probe import is_https
 from pipeline.rollout.results import Deployment, Rollback, ShadowResult, Undeployment, deploy_result
 
 if TYPE_CHECKING:
+    from pipeline.deployer.log_partitions import Taken, Uncounted
     from pipeline.monitoring.answered_by import AnsweredBy
     from pipeline.monitoring.live_quality import LoggedPredictions
     from pipeline.monitoring.log_profiles import LoggedProfile
+    from pipeline.monitoring.profiles.kept import Hour
     from pipeline.reliability.report import LevelReport
     from pipeline.rollout.approval import Evidence
 
@@ -134,6 +138,41 @@ class RemoteTraffic:
         arguments = {"version": version, "digest": digest, "start": start.isoformat(), "end": end.isoformat()}
         return LoggedProfile.read(self._of_log("profile", model, arguments).json())
 
+    def uncounted(self, model: str) -> Uncounted:
+        from pipeline.deployer.log_partitions import Uncounted
+
+        return Uncounted.read(_told(self._request("GET", f"uncounted?model={model}", "uncounted", "", model)))
+
+    def fetch_partitions(self, run: str, model: str, partitions: Sequence[str], folder: Path) -> None:
+        from pipeline.deployer import partition_stream
+
+        body = {"model": model, "partitions": [*partitions]}
+        for attempt in range(ATTEMPTS):
+            token = {"authorization": f"Bearer {tokens.issue(self._key, run, 'log_files', model)}"}
+            url, limit = f"{self._url}/v1/log_files", httpx.Timeout(WAIT_S + 40.0, connect=5.0)
+            try:
+                with httpx.stream("POST", url, json=body, headers=token, timeout=limit, verify=is_https(url)) as answer:
+                    if answer.status_code != 200:
+                        answer.read()
+                        raise _error(answer.json())
+                    return partition_stream.write(answer.iter_bytes(), folder)
+            except (httpx.HTTPError, partition_stream.CutOff) as error:
+                if attempt == ATTEMPTS - 1:
+                    observed = f"does not send the files of its prediction log ({error})"
+                    raise errors.RolloutError(
+                        f"deployer {self._url}", observed, "is the deployer up? the look counts them itself"
+                    ) from error
+            time.sleep(RETRY_S)
+
+    def take_profiles(self, run: str, model: str, edges: str, found: Mapping[str, Sequence[Hour]]) -> Taken:
+        from pipeline.deployer.log_partitions import Taken
+        from pipeline.deployer.partition_stream import profiles_body
+
+        body = profiles_body(edges, found)
+        return Taken.read(
+            _told(self._request("POST", f"take_profiles?model={model}", "take_profiles", run, model, content=body))
+        )
+
     def newest_look(self, model: str) -> dict[str, Any] | None:
         # A page waits for it: it asks once, and shortly.
         token = {"authorization": f"Bearer {tokens.issue(self._key, '', 'newest_look', model)}"}
@@ -188,7 +227,14 @@ class RemoteTraffic:
                 return state
 
     def _request(
-        self, method: str, path: str, verb: str, run: str, model: str, body: dict[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        verb: str,
+        run: str,
+        model: str,
+        body: dict[str, Any] | None = None,
+        content: bytes | None = None,
     ) -> httpx.Response:
         """The deployer's response; tries again for AWAY_S seconds while it does not answer. Raises RolloutError."""
         until = time.monotonic() + AWAY_S
@@ -200,6 +246,7 @@ class RemoteTraffic:
                     method,
                     f"{self._url}/v1/{path}",
                     json=body,
+                    content=content,
                     headers={"authorization": f"Bearer {token}"},
                     timeout=httpx.Timeout(WAIT_S + 40.0, connect=5.0),
                     verify=is_https(self._url),
@@ -212,6 +259,18 @@ class RemoteTraffic:
                         "is the deployer up? what was live still is",
                     ) from error
             time.sleep(RETRY_S)
+
+
+def _told(answer: httpx.Response) -> Any:
+    """The answer as JSON. Raises the deployer's error, or RolloutError for one that does not know the verb."""
+    try:
+        told = answer.json()
+    except ValueError as error:
+        observed = f"answers {answer.status_code} and no JSON to {answer.request.url.path}"
+        raise errors.RolloutError("deployer", observed, "is it of the same version as the workers?") from error
+    if answer.status_code != 200:
+        raise _error(told)
+    return told
 
 
 def _error(body: dict[str, Any]) -> errors.PerennialError:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
 import logging
-import re
 import threading
 import time
 from collections import OrderedDict, deque
@@ -22,11 +20,14 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from pipeline.context import Context
+from pipeline.deployer import log_partitions
 from pipeline.deployer.api import Traffic
+from pipeline.deployer.arguments import arguments_of
+from pipeline.deployer.partition_stream import framed, profiles_of
 from pipeline.deployer.tokens import Checker, TokenRefused
 from pipeline.errors import PerennialError, SettingsError
 from pipeline.ledger.events import DeployerAnswered, DeployerCalled, DeployerRefused, Event
@@ -36,37 +37,13 @@ from pipeline.settings import logs
 from pipeline.settings.models import MODEL_NAME
 
 MAX_BODY = 65_536
+# Of profiles, which only the bearer of a token may send.
+MAX_PROFILES = 64 * 2**20
 REMEMBERED_CALLS = 200
 LONGEST_WAIT_S = 30.0
 LONGEST_NAME = 100
 # Anybody who reaches the address can send calls that are refused: above this rate they are counted, not recorded.
 REFUSALS_A_MINUTE = 30
-TEXT, NUMBER, MAYBE, FLAG = (str,), (int, float), (str, type(None)), (bool,)
-VERSION = re.compile(r"[0-9]{1,9}")
-# The person who asks.
-WHO: dict[str, tuple[type, ...]] = {"asked_by": TEXT}
-# The arguments of each verb beside the model, with their types.
-ARGUMENTS: dict[str, dict[str, tuple[type, ...]]] = {
-    "deploy": {"version": TEXT, "reason": TEXT, "strategy": MAYBE, "wait_s": NUMBER, "accept_schema_change": FLAG}
-    | WHO,
-    "rollback": {"reason": TEXT, "only": TEXT} | WHO,
-    "replace": {"reason": TEXT, "leaving": TEXT, "by": TEXT} | WHO,
-    "undeploy": {"reason": TEXT} | WHO,
-    "reconcile": {},
-    "retire": {},
-    "status": {},
-    "levels": {"hours": NUMBER},
-    "predictions": {"start": TEXT, "end": TEXT, "share": NUMBER},
-    "profile": {"version": TEXT, "digest": TEXT, "start": TEXT, "end": TEXT},
-    "evidence": {"version": TEXT},
-    "answered": {"request": TEXT},
-}
-# A caller may leave these out.
-OPTIONAL = {"accept_schema_change", "share", "only", *WHO}
-# These verbs read the log, and answer the call itself.
-OF_LOG = ("predictions", "profile")
-# These verbs take '' for all models.
-FOR_ALL = ("reconcile", "status", "levels", "answered")
 # These verbs change nothing, and their outcome is not recorded.
 READING = ("status", "levels")
 
@@ -110,6 +87,9 @@ class Service:
             Route("/v1/newest-look", self._newest_look),
             Route("/v1/predictions", self._predictions, methods=["POST"]),
             Route("/v1/profile", self._profile, methods=["POST"]),
+            Route("/v1/uncounted", self._uncounted),
+            Route("/v1/log_files", self._log_files, methods=["POST"]),
+            Route("/v1/take_profiles", self._take_profiles, methods=["POST"]),
             Route("/v1/{verb}", self._begin, methods=["POST"]),
         ]
         return Starlette(routes=routes)
@@ -123,12 +103,48 @@ class Service:
 
     async def _newest_look(self, request: Request) -> Response:
         """The newest look at the model's rollout, or null. A page asks every two seconds, so that only a refusal is recorded."""
+        return await self._told_at_once(request, "newest_look", lambda model, run: self._traffic.newest_look(model))
+
+    async def _uncounted(self, request: Request) -> Response:
+        """The partitions of the log that have no profile yet. These are names, and no rows, so that only a refusal is recorded."""
+        return await self._told_at_once(
+            request, "uncounted", lambda model, run: self._traffic.uncounted(model).as_dict()
+        )
+
+    async def _take_profiles(self, request: Request) -> Response:
+        """Keeps profiles that a worker counted; see pipeline.deployer.log_partitions.take."""
+
+        def taken(model: str, run: str) -> dict[str, Any]:
+            edges, found = profiles_of(b"".join(parts))
+            arguments = {"model": model, "partitions": len(found)}
+            self._record(DeployerCalled(verb="take_profiles", arguments=arguments), Call("take_profiles", run, model))
+            return self._traffic.take_profiles(run, model, edges, found).as_dict()
+
+        parts: list[bytes] = []
+        return await self._told_at_once(request, "take_profiles", taken, parts)
+
+    async def _told_at_once(
+        self, request: Request, verb: str, then: Callable[[str, str], Any], parts: list[bytes] | None = None
+    ) -> Response:
+        """The answer to a call that names its model in the address, so that its token is checked before its body, the `parts`, is read."""
         model = _model_of(request)
         try:
-            self._checker.check(_token(request), "newest_look", model)
+            run = self._checker.check(_token(request), verb, model)
         except TokenRefused as why:
-            return await run_in_threadpool(self._refused, "newest_look", model[:LONGEST_NAME], str(why))
-        return JSONResponse(await run_in_threadpool(self._traffic.newest_look, model))
+            return await run_in_threadpool(self._refused, verb, model[:LONGEST_NAME], str(why))
+        if parts is not None:
+            size = 0
+            async for part in request.stream():
+                parts.append(part)
+                if (size := size + len(part)) > MAX_PROFILES:
+                    large = f"sends more than {MAX_PROFILES} bytes"
+                    return await run_in_threadpool(self._refused, verb, model[:LONGEST_NAME], large, 413)
+        try:
+            if not MODEL_NAME.fullmatch(model):
+                raise SettingsError(verb, "its model is not a valid name", "give a model of params.yaml")
+            return JSONResponse(await run_in_threadpool(then, model, run))
+        except PerennialError as error:
+            return JSONResponse(error_body(error), 503)
 
     async def _begin(self, request: Request) -> Response:
         return await self._checked(request, request.path_params["verb"], self._start_call)
@@ -138,6 +154,9 @@ class Service:
 
     async def _profile(self, request: Request) -> Response:
         return await self._checked(request, "profile", self._log_profile)
+
+    async def _log_files(self, request: Request) -> Response:
+        return await self._checked(request, "log_files", self._stream_files)
 
     async def _call(self, request: Request) -> Response:
         """The state of a call, once it has ended or `wait_s` seconds have passed; 404 for a call that is not known."""
@@ -274,6 +293,15 @@ class Service:
         """The profile of the prediction log between two times, as JSON."""
         return JSONResponse(self._traffic.profile(**self._span_of_log(verb, arguments, run)).as_dict())
 
+    def _stream_files(self, verb: str, arguments: dict[str, Any], run: str) -> Response:
+        """Whole files of the prediction log, those that are there still; see pipeline.deployer.partition_stream."""
+        model, names = arguments["model"], [str(name) for name in arguments["partitions"]]
+        self._record(
+            DeployerCalled(verb=verb, arguments={"model": model, "partitions": len(names)}), Call(verb, run, model)
+        )
+        files = framed(log_partitions.opened(self._context, model, names))
+        return StreamingResponse(files, media_type="application/octet-stream")
+
     def _span_of_log(self, verb: str, arguments: dict[str, Any], run: str) -> dict[str, Any]:
         """The arguments with their times, once the call is recorded."""
         self._record(DeployerCalled(verb=verb, arguments=arguments), Call(verb, run, arguments["model"]))
@@ -281,40 +309,6 @@ class Service:
 
     def _record(self, event: Event, call: Call) -> None:
         self._context.ledger.append(event, call.model, call.run, "deployer")
-
-
-def arguments_of(verb: str, body: bytes) -> dict[str, Any]:
-    """The arguments of a call: {"model", "call", …}. Raises SettingsError for a verb, a name or a value that is not allowed."""
-    if verb not in ARGUMENTS:
-        raise SettingsError(f"verb {verb[:40]}", "is not known", f"must be one of {', '.join(ARGUMENTS)}")
-    try:
-        arguments = json.loads(body)
-    except ValueError as error:
-        raise SettingsError(verb, "its arguments are no JSON", "send an object") from error
-    types = {"model": TEXT, **ARGUMENTS[verb]} | ({} if verb in OF_LOG else {"call": TEXT})
-    if not isinstance(arguments, dict) or set(arguments) | OPTIONAL & set(types) != set(types):
-        raise SettingsError(verb, "its arguments have other names", f"send {', '.join(types)}")
-    for name, allowed in types.items():
-        if name in OPTIONAL and name not in arguments:
-            continue
-        if not isinstance(arguments[name], allowed) or isinstance(arguments[name], bool) != (allowed == FLAG):
-            raise SettingsError(verb, f"{name} has another type", f"must be {allowed[0].__name__}")
-    if not MODEL_NAME.fullmatch(arguments["model"]) and not (verb in FOR_ALL and arguments["model"] == ""):
-        raise SettingsError(verb, "its model is not a valid name", "give a model of params.yaml")
-    for name in ("version", "leaving", "by", "only"):
-        if name in arguments and not VERSION.fullmatch(arguments[name]):
-            raise SettingsError(verb, f"{name} is not a version", "give the registry's number")
-    for name in ("start", "end"):
-        if name in arguments:
-            _check_time(verb, arguments[name])
-    return arguments
-
-
-def _check_time(verb: str, text: str) -> None:
-    try:
-        datetime.fromisoformat(text)
-    except ValueError as error:
-        raise SettingsError(verb, f"{text[:40]} is not a time", "write it as ISO 8601") from error
 
 
 def targets(context: Context) -> list[dict[str, Any]]:

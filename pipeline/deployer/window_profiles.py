@@ -1,11 +1,12 @@
 """What a live version learnt from, and the profile of a span of its model's prediction log in the same buckets.
 
-The log lies with the deployer, so that it counts the rows, and a worker gets the counts.
+The log lies with the deployer: a look on a worker gets the counts, of files that workers counted before it or that the deployer counts now.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.context import Context
@@ -14,6 +15,7 @@ from pipeline.serving.schema import Schema
 
 if TYPE_CHECKING:
     from pipeline.monitoring.log_profiles import LoggedProfile
+    from pipeline.monitoring.profiles.kept import Kept
     from pipeline.monitoring.profiles.reference import Reference
 
 
@@ -21,9 +23,17 @@ def window_profile(
     context: Context, name: str, version: str, digest: str, start: datetime, end: datetime
 ) -> LoggedProfile:
     """Of all requests with event time in [start, end), in the buckets of the version whose package has the `digest`, and of that version's answers."""
+    from pipeline.monitoring import log_profiles
+
+    kept = kept_profiles(context, name, version, digest)
+    return log_profiles.logged_profile(predictions_folder(context.home, name), kept, start, end)
+
+
+def kept_profiles(context: Context, name: str, version: str, digest: str, file: Path | None = None) -> Kept:
+    """In the buckets of the version, of its categories and answers; kept in `file`, by default the home's."""
     from pipeline.ledger.package_of_version import PackageOfVersion
     from pipeline.ledger.timeline import number_is_its_own_since
-    from pipeline.monitoring import answer_profile, log_profiles
+    from pipeline.monitoring import answer_profile
     from pipeline.monitoring.profiles.kept import Answered, Kept
     from pipeline.serving import contents
     from pipeline.serving.runtime import schema_of
@@ -35,8 +45,7 @@ def window_profile(
     layout = answer_profile.with_answers(reference.layout, reference.answers, package.manifest.get("classes", ()))
     since = number_is_its_own_since(context.ledger, name, PackageOfVersion(version, digest))
     answered = Answered(version, digest, since)
-    kept = Kept(context.home / "profiles" / f"{name}.db", layout, learnt, answered)
-    return log_profiles.logged_profile(predictions_folder(context.home, name), kept, start, end)
+    return Kept(file or context.home / "profiles" / f"{name}.db", layout, learnt, answered)
 
 
 def reference_of_version(context: Context, name: str, version: str, digest: str, schema: Schema) -> Reference:

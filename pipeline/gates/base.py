@@ -142,10 +142,11 @@ class PackagedModel(ValidatedData):
 
     @cached_property
     def champion_prediction(self) -> np.ndarray | None:
-        """The champion's answers to the held-out rows, float64 (rows,), of classes (rows, classes) in the order of `champion.classes`.
+        """The champion's answers to the held-out rows, float64 (rows,), of classes (rows, classes) in the order of `compared.classes`.
 
-        None where there is no champion, or where the rows lack a column that it needs.
+        They are those of `compared`: of the champion as it was judged, before its refit, as `prediction` has the candidate's. None where
+        there is no champion, or where the rows lack a column that it needs.
         """
         if self.champion is None or not {*self.champion.features} <= {*self.held_out.columns}:
             return None
-        return self.champion.predict_frame(self.held_out)
+        return self.compared.predict_frame(self.held_out)

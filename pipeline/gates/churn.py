@@ -85,6 +85,5 @@ def _by_slice(packaged: PackagedModel, requests: pd.DataFrame, flips: np.ndarray
     of the categories."""
     settings, training = packaged.model.gates, packaged.model.training
     columns = [column for column in settings.slices.columns or training.categorical if column in requests.columns]
-    groups = [group for column in columns for group in groups_of(requests, column)]
-    large = [group for group in groups if group.rows.sum() >= settings.churn.min_rows]
+    large = [group for column in columns for group in groups_of(requests, column, settings.churn.min_rows)]
     return [(str(group), int(group.rows.sum()), float(flips[group.rows].mean())) for group in large]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,6 +27,17 @@ class ComparedRows:
     champion: bool
     weight: np.ndarray | None
     blocks: np.ndarray
+    # From a mean of losses to what is called `loss`, the root of a mean of squares say.
+    of_mean: Callable[[str, float], float] = lambda loss, mean: mean
+
+    def shown(self, mean: float) -> float:
+        """A mean of the rows' losses as the figure that `loss` names."""
+        return float(self.of_mean(self.loss, mean))
+
+    @property
+    def naive_loss(self) -> str:
+        """What `worse_by` is a share of, in words."""
+        return f"the naive guess's {'mean square' if self.loss == 'rmse' else 'loss'}"
 
     @property
     def worse_by(self) -> np.ndarray:
@@ -56,11 +68,13 @@ def compared_rows(packaged: PackagedModel) -> ComparedRows:
     blocks = time_blocks.of_times(held_out[model.source.event_time], time_blocks.MANY).of_row
     champion = champion_answers(packaged)
     if champion is None:
-        return ComparedRows(loss, own_losses, guessed, unit, "the naive guess", False, weight, blocks)
+        return ComparedRows(
+            loss, own_losses, guessed, unit, "the naive guess", False, weight, blocks, task.of_mean_loss
+        )
     others = task.row_losses(loss, target, champion)
     assert others is not None
     against = f"version {packaged.champion_version}"
-    return ComparedRows(loss, own_losses, others, unit, against, True, weight, blocks)
+    return ComparedRows(loss, own_losses, others, unit, against, True, weight, blocks, task.of_mean_loss)
 
 
 def champion_answers(packaged: PackagedModel) -> Answers | None:

@@ -10,13 +10,13 @@ Source: Dwork et al. 2012 (parity); Hardt, Price & Srebro 2016 (odds); intervals
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from pipeline.gates.base import PackagedModel, Table, Verdict
-from pipeline.gates.row_groups import Group, groups_of
+from pipeline.gates.row_groups import Group, large_and_small
 from pipeline.gates.time_blocks import MANY, Blocks, of_times
 from pipeline.training import weights
 from pipeline.training.tasks import Answers
@@ -24,6 +24,7 @@ from pipeline.training.tasks import Answers
 COLUMNS = ("column", "decision", "measure", "difference", "low", "high", "by chance", "limit", "says")
 LEVEL, DRAWS = 0.99, 10_000
 RESAMPLES, SEED = 1000, 0
+NAMED = 5
 PARITY, ODDS = "demographic parity", "equalised odds"
 
 
@@ -55,7 +56,8 @@ def verdict(packaged: PackagedModel) -> Verdict | None:
     if not settings.columns or (settings.demographic_parity is None and settings.equalised_odds is None):
         return None
     compared, small = _groups(packaged)
-    few = f"not enough rows (gates.fairness.min_rows): {', '.join(small[:5])}" if small else ""
+    more = f" and {len(small) - NAMED:,} more" if len(small) > NAMED else ""
+    few = f"not enough rows (gates.fairness.min_rows): {', '.join(small[:NAMED])}{more}" if small else ""
     looks = len(compared) * (len(packaged.package.classes) or 1) * 2
     found = [each for column, groups in compared.items() for each in _differences(packaged, column, groups, looks)]
     if not found:
@@ -73,10 +75,14 @@ def verdict(packaged: PackagedModel) -> Verdict | None:
 def _groups(packaged: PackagedModel) -> tuple[dict[str, list[Group]], list[str]]:
     """(the groups of each column that has two of enough rows, those that are too small, in words)."""
     settings, compared, small = packaged.model.gates.fairness, {}, []
+    weight = weights.of(packaged.held_out, packaged.model.training, "evaluate")
+    counts = np.ones(len(packaged.held_out), bool) if weight is None else weight > 0
     for column in settings.columns:
-        groups = groups_of(packaged.held_out, column)
-        enough = [group for group in groups if group.rows.sum() >= settings.min_rows]
-        small += [f"{group} ({int(group.rows.sum()):,})" for group in groups if group.rows.sum() < settings.min_rows]
+        large, few = large_and_small(packaged.held_out, column, settings.min_rows)
+        groups = [(group, int((group.rows & counts).sum())) for group in large]
+        enough = [group for group, rows in groups if rows >= settings.min_rows]
+        few += [(str(group), rows) for group, rows in groups if rows < settings.min_rows]
+        small += [f"{name} ({rows:,})" for name, rows in few]
         if len(enough) > 1:
             compared[column] = enough
     return compared, small
@@ -114,7 +120,8 @@ def _differences(packaged: PackagedModel, column: str, groups: list[Group], look
             (PARITY, parity, settings.demographic_parity, [np.ones(len(so), bool)]),
             (ODDS, odds, settings.equalised_odds, [so, ~so]),
         ):
-            if limit is None or not all(rows.any() for rows in among):
+            # Without a row of an answer nobody can compare how that answer is decided.
+            if limit is None or not all((count[rows] > 0).any() for rows in among):
                 continue
             value = of(so, decided, place, count)
             interval = _around(value, _quantiles(decided, place, count, blocks, among))
@@ -123,18 +130,47 @@ def _differences(packaged: PackagedModel, column: str, groups: list[Group], look
             )
 
 
+def _farthest(decided: np.ndarray, groups: np.ndarray, weight: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """The rows of the two groups whose shares decided yes are farthest apart `among` these rows, bool (rows,); none of fewer groups.
+
+    A group without such a row has no share. Fairlearn would take it for 0, and asks each group for itself, which takes long for many.
+    """
+    there = np.bincount(groups[among], weight[among])
+    known = np.flatnonzero(there > 0)
+    if len(known) < 2:
+        return np.zeros(len(groups), bool)
+    share = np.bincount(groups[among], (decided * weight)[among], len(there))[known] / there[known]
+    return np.isin(groups, known[[share.argmin(), share.argmax()]])
+
+
 def parity(so: np.ndarray, decided: np.ndarray, groups: np.ndarray, weight: np.ndarray) -> float:
     """Fairlearn's demographic parity difference."""
     from fairlearn.metrics import demographic_parity_difference
 
-    return float(demographic_parity_difference(so, decided, sensitive_features=groups, sample_weight=weight))
+    return _between(demographic_parity_difference, so, decided, groups, weight, np.ones(len(so), bool))
 
 
 def odds(so: np.ndarray, decided: np.ndarray, groups: np.ndarray, weight: np.ndarray) -> float:
-    """Fairlearn's equalised odds difference."""
-    from fairlearn.metrics import equalized_odds_difference
+    """Fairlearn's equalised odds difference, of the groups that have rows of that answer."""
+    from fairlearn.metrics import false_positive_rate_difference, true_positive_rate_difference
 
-    return float(equalized_odds_difference(so, decided, sensitive_features=groups, sample_weight=weight))
+    of = ((true_positive_rate_difference, so), (false_positive_rate_difference, ~so))
+    return max(_between(measure, so, decided, groups, weight, among) for measure, among in of)
+
+
+def _between(
+    measure: Callable[..., float],
+    so: np.ndarray,
+    decided: np.ndarray,
+    groups: np.ndarray,
+    weight: np.ndarray,
+    among: np.ndarray,
+) -> float:
+    two = _farthest(decided, groups, weight, among)
+    if not two.any():
+        return 0.0
+    numbers = (so[two].astype(int), decided[two].astype(int))
+    return float(measure(*numbers, sensitive_features=groups[two], sample_weight=weight[two]))
 
 
 def _quantiles(
@@ -147,9 +183,14 @@ def _quantiles(
         cell = (blocks.of_row * of + groups)[rows]
         yes = np.bincount(cell, (decided * weight)[rows], count * of).reshape(count, of)
         all_ = np.bincount(cell, weight[rows], count * of).reshape(count, of)
+        some = all_.sum(axis=0) > 0
+        if some.sum() < 2:
+            continue
         with np.errstate(invalid="ignore", divide="ignore"):
-            share = np.nan_to_num((drawn @ yes) / (drawn @ all_))
-        largest = np.maximum(largest, share.max(axis=1) - share.min(axis=1))
+            share = (drawn @ yes[:, some]) / (drawn @ all_[:, some])
+        # A group that a draw lacks has no share in it.
+        high, low = np.nan_to_num(share, nan=-np.inf).max(axis=1), np.nan_to_num(share, nan=np.inf).min(axis=1)
+        largest = np.maximum(largest, np.where(high >= low, high - low, 0.0))
     return np.quantile(largest, (0.025, 0.975))
 
 
@@ -161,9 +202,11 @@ def _chance(decided: np.ndarray, groups: np.ndarray, weight: np.ndarray, among: 
         sums, squares = (np.bincount(groups[rows], weight[rows] ** power) for power in (1, 2))
         there = sums > 0
         error = np.sqrt(share * (1 - share) * squares[there]) / sums[there]
+        if not there.any():
+            continue
         drawn = random.normal(0, error, (DRAWS, int(there.sum())))
         largest = np.maximum(largest, drawn.max(axis=1) - drawn.min(axis=1))
-    return float(np.quantile(largest, LEVEL ** (1 / looks)))
+    return min(1.0, float(np.quantile(largest, LEVEL ** (1 / looks))))
 
 
 def _around(value: float, quantiles: np.ndarray) -> tuple[float, float]:

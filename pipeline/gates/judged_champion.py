@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pipeline.settings.models import Model
+
+FITTED, BLOCK = "model.skops", "block.json"
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,23 @@ class JudgedChampion:
         from pipeline.training.tasks import Answers
 
         return Answers.of(evaluate.scored(self.pipeline, rows, self.model, self.doubles), self.classes).values
+
+    def write(self, folder: Path) -> Path:
+        """Puts it into an empty folder, from which another process can `read` it; returns the folder."""
+        from pipeline.training import skops_file
+
+        skops_file.save(self.pipeline, folder / FITTED)
+        (folder / BLOCK).write_text(self.model.model_dump_json(exclude_unset=True), encoding="utf-8")
+        return folder
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        from pipeline.settings.models import Model
+        from pipeline.training import skops_file
+
+        return cls(
+            skops_file.load(folder / FITTED), Model.model_validate_json((folder / BLOCK).read_text(encoding="utf-8"))
+        )
 
 
 @dataclass(frozen=True)

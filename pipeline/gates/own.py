@@ -11,6 +11,7 @@ import json
 import math
 import subprocess
 import sys
+import tempfile
 import traceback
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 
 from pipeline.errors import StageError
 from pipeline.gates.base import PackagedModel, Table, Verdict
+from pipeline.gates.judged_champion import JudgedChampion
 from pipeline.gates.packaged import packaged_model
 from pipeline.settings.models import Model, load
 from pipeline.workspaces.dvc_graph import Artifacts
@@ -26,10 +28,15 @@ REPORT = "own_gates.json"
 
 
 def verdicts(
-    model: Model, files: Artifacts, champion_package: Path | None, champion_version: str | None, **asked: Any
+    model: Model,
+    files: Artifacts,
+    champion_package: Path | None,
+    champion_version: str | None,
+    judged_champion: JudgedChampion | None = None,
+    **asked: Any,
 ) -> list[Verdict]:
     """The verdicts of the model's own gates that are not off on the packaged model, in the order of `gates.own`; `asked` is for
-    `packaged_model`."""
+    `packaged_model`. They get the champion as our gates do."""
     if not asked_of(model):
         return []
     report = files.folder / REPORT
@@ -40,9 +47,11 @@ def verdicts(
         "version": champion_version,
         **asked,
     }
-    command = [sys.executable, "-m", "pipeline.gates.own", json.dumps(question)]
     root = files.folder.parents[1]
-    done = subprocess.run(command, cwd=root, stdout=sys.stderr.fileno(), check=False)
+    with tempfile.TemporaryDirectory() as aside:
+        judged = str(judged_champion.write(Path(aside))) if judged_champion is not None else None
+        command = [sys.executable, "-m", "pipeline.gates.own", json.dumps({**question, "judged": judged})]
+        done = subprocess.run(command, cwd=root, stdout=sys.stderr.fileno(), check=False)
     if not report.is_file():
         raise StageError(
             f"gates.own {', '.join(asked_of(model))}",
@@ -162,6 +171,8 @@ def main(question: dict[str, Any]) -> None:
         question["accept_schema_change"],
         question["champion_trained_to"],
     )
+    if judged := question["judged"]:
+        packaged = replace(packaged, judged_champion=JudgedChampion.read(Path(judged)))
     found = [verdict_of(hook, packaged) for hook in asked_of(model)]
     aside = files.folder / f"{REPORT}.new"
     aside.write_text(json.dumps([verdict.as_dict() for verdict in found if verdict is not None]), encoding="utf-8")

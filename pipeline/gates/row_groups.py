@@ -27,6 +27,11 @@ class Group:
 
 def groups_of(rows: pd.DataFrame, column: str, least_rows: int = 1) -> list[Group]:
     """The groups of at least so many rows, in the order of their values; rows without a value come last."""
+    return large_and_small(rows, column, least_rows)[0]
+
+
+def large_and_small(rows: pd.DataFrame, column: str, least_rows: int) -> tuple[list[Group], list[tuple[str, int]]]:
+    """(the groups of `groups_of`, the others by name and number of rows). A column may have a value for each row."""
     cells = rows[column]
     if not pd.api.types.is_numeric_dtype(cells):
         cells = cells.astype(object).where(cells.notna() & (cells != ""), None)
@@ -37,15 +42,21 @@ def groups_of(rows: pd.DataFrame, column: str, least_rows: int = 1) -> list[Grou
     return _of_numbers(column, cells.to_numpy("float64"), least_rows)
 
 
-def _of_values(column: str, cells: pd.Series, least_rows: int) -> list[Group]:
+def _of_values(column: str, cells: pd.Series, least_rows: int) -> tuple[list[Group], list[tuple[str, int]]]:
     codes, values = pd.factorize(cells, sort=True)
     # A category may have thousands of values, and each mask is as long as the rows: those of small groups are not made.
     counts = np.bincount(codes + 1, minlength=len(values) + 1)
-    found = [Group(column, str(values[code])[:40], codes == code) for code in np.flatnonzero(counts[1:] >= least_rows)]
-    return found + ([Group(column, MISSING, codes == -1)] if counts[0] >= max(least_rows, 1) else [])
+    large, small = [], []
+    for code in [*range(len(values)), -1]:
+        name, count = MISSING if code < 0 else str(values[code])[:40], int(counts[code + 1])
+        if count >= max(least_rows, 1):
+            large.append(Group(column, name, codes == code))
+        elif count:
+            small.append((f"{column} {name}", count))
+    return large, small
 
 
-def _of_numbers(column: str, numbers: np.ndarray, least_rows: int) -> list[Group]:
+def _of_numbers(column: str, numbers: np.ndarray, least_rows: int) -> tuple[list[Group], list[tuple[str, int]]]:
     gone = ~np.isfinite(numbers)
     there = numbers[~gone]
     last = [Group(column, MISSING, gone)] if gone.any() else []
@@ -59,5 +70,7 @@ def _of_numbers(column: str, numbers: np.ndarray, least_rows: int) -> list[Group
     return _large(tenths + last, least_rows)
 
 
-def _large(groups: list[Group], least_rows: int) -> list[Group]:
-    return [group for group in groups if group.rows.sum() >= max(least_rows, 1)]
+def _large(groups: list[Group], least_rows: int) -> tuple[list[Group], list[tuple[str, int]]]:
+    counts = [(group, int(group.rows.sum())) for group in groups]
+    large = [group for group, count in counts if count >= max(least_rows, 1)]
+    return large, [(str(group), count) for group, count in counts if 0 < count < least_rows]

@@ -99,7 +99,7 @@ def verdicts(
     packaged = packaged_model(model, files, champion_package, champion_version, **asked, live=live)
     packaged = replace(packaged, judged_champion=judged_champion)
     ours = [gate(packaged) for gate in (*DATA_GATES, *MODEL_GATES) if not _is_off(model, name_of(gate))]
-    own_gates = own.verdicts(model, files, champion_package, champion_version, **asked)
+    own_gates = own.verdicts(model, files, champion_package, champion_version, judged_champion, **asked)
     return _in_their_modes(model, [*ours, *own_gates])
 
 

@@ -17,6 +17,8 @@ from pipeline.gates.group_means import means
 from pipeline.gates.row_groups import Group
 
 NOT_ENOUGH = "not enough rows"
+# Slices of too few rows that a table has: a column may have one for each row.
+SMALL_SHOWN = 20
 COLUMNS = ("slice", "rows", "loss", "loss before", "worse by", "low", "high", "says")
 
 
@@ -26,8 +28,8 @@ class SliceLoss:
 
     name: str
     rows: int
-    loss: float
-    before: float
+    loss: float | None = None
+    before: float | None = None
     worse_by: float | None = None
     interval: tuple[float, float] | None = None
 
@@ -61,7 +63,9 @@ def _slice(
     weight = None if compared.weight is None else compared.weight[group.rows]
     if weight is not None and not weight.any():
         weight = None
-    own, before = (float(np.average(of[group.rows], weights=weight)) for of in (compared.own, compared.other))
+    own, before = (
+        compared.shown(float(np.average(of[group.rows], weights=weight))) for of in (compared.own, compared.other)
+    )
     return SliceLoss(str(group), int(group.rows.sum()), own, before, worse_by, interval)
 
 
@@ -72,4 +76,6 @@ def worst(slices: Sequence[SliceLoss], limit: float) -> SliceLoss | None:
 
 
 def table(slices: Sequence[SliceLoss], limit: float) -> Table:
-    return Table(COLUMNS, tuple(each.row(limit) for each in slices))
+    small = [each for each in slices if each.interval is None]
+    shown = [each for each in slices if each.interval is not None] + small[:SMALL_SHOWN]
+    return Table(COLUMNS, tuple(each.row(limit) for each in shown))

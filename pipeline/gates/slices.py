@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pipeline.gates.base import PackagedModel, Verdict
 from pipeline.gates.compared_rows import ComparedRows, compared_rows, with_rows_to_compare
-from pipeline.gates.row_groups import groups_of
+from pipeline.gates.row_groups import large_and_small
 from pipeline.gates.slice_losses import NOT_ENOUGH, SliceLoss, slice_losses, table, worst
 
 LEVEL = 0.95
@@ -22,20 +22,21 @@ def verdict(packaged: PackagedModel) -> Verdict | None:
         return None
     packaged = with_rows_to_compare(packaged)
     compared = compared_rows(packaged)
-    groups = [group for column in settings.columns for group in groups_of(packaged.held_out, column)]
-    found = slice_losses(compared, groups, settings.min_rows, LEVEL)
+    parts = [large_and_small(packaged.held_out, column, settings.min_rows) for column in settings.columns]
+    found = slice_losses(compared, [group for large, _ in parts for group in large], settings.min_rows, LEVEL)
+    found += [SliceLoss(name, rows) for _, few in parts for name, rows in few]
     limit, most = settings.limit, worst(found, settings.limit)
     small = [each.name for each in found if each.interval is None]
     if most is None:
         reason = (
-            f"{NOT_ENOUGH} in any of {len(found)} slices, at least {settings.min_rows:,} each (gates.slices.min_rows)"
+            f"{NOT_ENOUGH} in any of {len(found):,} slices, at least {settings.min_rows:,} each (gates.slices.min_rows)"
         )
         return Verdict("slices", True, 0.0, limit, reason, judged=False, table=table(found, limit))
     lost = [each for each in found if each.lost(limit)]
     reason = said(compared, lost or [most], len(found) - len(small), limit)
     if small:
         reason += f"; {NOT_ENOUGH}: {', '.join(small[:NAMED])}" + (
-            f" and {len(small) - NAMED} more" * (len(small) > NAMED)
+            f" and {len(small) - NAMED:,} more" * (len(small) > NAMED)
         )
     assert most.worse_by is not None
     return Verdict("slices", not lost, most.worse_by, limit, reason, most.interval, table=table(found, limit))
@@ -51,6 +52,6 @@ def said(compared: ComparedRows, named: list[SliceLoss], judged: int, limit: flo
     ]
     more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
     return (
-        f"of {judged} slices beside {compared.against}: {'; '.join(each)}{more}; as shares of the naive guess's loss, at most {limit:g} "
+        f"of {judged} slices beside {compared.against}: {'; '.join(each)}{more}; as shares of {compared.naive_loss}, at most {limit:g} "
         "(gates.slices.limit)"
     )

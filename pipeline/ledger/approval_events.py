@@ -8,8 +8,15 @@ from typing import Any
 
 from pipeline.ledger.events import Event
 
+SHOWN = 12
 # How a decision came in. What was asked in `approval_hours` without an answer was rejected by the time.
 AIRFLOW, COMMAND, TIME = "airflow", "command", "time"
+
+
+def short_digest(value: str) -> str:
+    """As much of a digest as a line shows; "none" for ''."""
+    head, colon, digest = value.rpartition(":")
+    return f"{head}{colon}{digest[:SHOWN]}" if value else "none"
 
 
 class OfVersion(Event):
@@ -68,6 +75,21 @@ class DeployRefused(Event, kind="deploy_refused"):
 
     def sentence(self) -> str:
         return f"version {self.version} was not deployed: {self.why}"
+
+
+class OtherImage(Event, kind="other_image"):
+    """What is live was started again by another serving image than the `approved` one, for it goes on in any case; `why` says what kept it
+    from that one. Both are digests."""
+
+    version: str
+    slot: str
+    approved: str
+    image: str
+    why: str
+
+    def sentence(self) -> str:
+        served = f"image {short_digest(self.image)}, and {short_digest(self.approved)} was approved"
+        return f"version {self.version}, which is live, runs in {self.slot} by {served}: {self.why}"
 
 
 class SettingsChanged(Event, kind="settings_changed"):

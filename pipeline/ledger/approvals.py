@@ -46,6 +46,12 @@ def standing(ledger: Ledger, model: str, version: str) -> Standing:
     return Standing(asked, decided)  # type: ignore[arg-type]
 
 
+def approval_of_package(ledger: Ledger, model: str, version: str, package: str) -> Approved | None:
+    """The newest approval of the version with this package, also where it does not stand any more; None when nobody approved it."""
+    events = [e.event for e in ledger.events(Approved, model=model) if e.event.version == version]
+    return next((event for event in reversed(events) if event.parts.get("package") == package), None)
+
+
 def parked_run(ledger: Ledger, model: str, version: str) -> str:
     """The run of Airflow that asked last about the version, DAG/RUN; '' when none did. It may have been answered since."""
     entries = [e for e in ledger.events(ApprovalAsked, model=model) if e.event.version == version]

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Self
 
+from pipeline.ledger.json_text import read_json
+
 GENESIS = "0" * 64
 HASHED = ("seq", "at", "run", "model", "kind", "step", "body")
 # The clocks of the machines that share a ledger differ by milliseconds.
@@ -83,7 +85,7 @@ def check(rows: Iterable[Mapping[str, Any]], wanted: Collection[int] = ()) -> Ch
 
 def _fits(row: Mapping[str, Any]) -> bool:
     try:
-        json.loads(row["body"])
+        read_json(row["body"])
         return bool(row["hash"] == chain_hash(row["previous"], {name: row[name] for name in HASHED}))
     except (ValueError, TypeError, RecursionError):
         # A byte that is no UTF-8, or a body that is no JSON.
@@ -120,3 +122,13 @@ def writable(text: str) -> str:
 def chain_hash(previous: str, row: Mapping[str, Any]) -> str:
     """The hash of a row. Raises UnicodeEncodeError for a text that is no UTF-8."""
     return hashlib.sha256((previous + canonical(row)).encode()).hexdigest()
+
+
+def chained(rows: Iterable[Mapping[str, Any]], seq: int, previous: str) -> list[dict[str, Any]]:
+    """The rows with their numbers and hashes, after the row number `seq` whose hash is `previous`."""
+    found: list[dict[str, Any]] = []
+    for number, row in enumerate(rows, start=seq + 1):
+        hashed = {"seq": number, **row}
+        found.append({**hashed, "previous": previous, "hash": chain_hash(previous, hashed)})
+        previous = str(found[-1]["hash"])
+    return found

@@ -3,17 +3,20 @@
 A piece of a roll-up is what its part (`rollup_parts.py`) makes of the events after one number up to another, with the hash that the chain
 has at that number. Events are only ever added, so a piece stays right; its hash covers every event before it, so a ledger that was cut,
 replaced or restored no longer has it there, and the piece is made anew. A piece of another FORMAT is not read. Pieces hold quantities and
-events' own fields, never money: prices may change. Who may not write reads the events in place of the piece, as everybody does without one.
+events' own fields, never money: prices may change. A content has its digest before it, over the piece's place in the chain too: what was changed
+since, or torn, is made anew. (Who means to deceive can write a digest as well; `verify` compares nothing with pieces, it removes them.) Who may not write reads the events in place of the piece, as everybody does without one.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 import sqlalchemy as sa
 
 from pipeline.errors import LedgerError
@@ -21,7 +24,7 @@ from pipeline.ledger.rollup_parts import PARTS
 from pipeline.ledger.store import EVENTS, Ledger
 
 # Raise it whenever a part makes something else of the same events.
-FORMAT = 1
+FORMAT = 2
 # So many events are read anew by each reader before they are kept as a piece.
 KEPT_AFTER = 5_000
 
@@ -132,7 +135,8 @@ def _decoded(ledger: Ledger, pieces: Sequence[Piece]) -> Rows:
         query = sa.select(table.part, table.after, table.upto, table.hash, table.content)
         query = query.where(table.format == FORMAT, table.part == part)
         query = query.where(table.after.in_([piece.after for piece in missing]))
-        read = {Piece(*row[:4]): rows for row in ledger.rows(query) if (rows := _rows_of(row.content)) is not None}
+        found = {Piece(*row[:4]): row.content for row in ledger.rows(query)}
+        read = {piece: rows for piece, content in found.items() if (rows := _rows_of(piece, content)) is not None}
         # Another process may have written another one in its place, or a disk that was full a part of it.
         lost = {piece: PARTS[part](ledger, piece.after, piece.upto, "") for piece in missing - read.keys()}
         known = {piece: rows for piece, rows in (known | read | lost).items() if piece in pieces}
@@ -140,13 +144,22 @@ def _decoded(ledger: Ledger, pieces: Sequence[Piece]) -> Rows:
     return [row for piece in pieces for row in known[piece]]
 
 
-def _rows_of(content: str) -> Rows | None:
-    """None for what no piece is, which is made of its events anew."""
+def _rows_of(piece: Piece, content: str) -> Rows | None:
+    """None for what is no piece, or not as it was written: it is made of its events anew."""
+    digest, _, text = content.partition("\n")
     try:
-        rows = json.loads(content)
+        if digest != _digest(piece, text):
+            return None
+        rows = orjson.loads(text)
     except ValueError:
         return None
     return rows if isinstance(rows, list) else None
+
+
+def _digest(piece: Piece, text: str) -> str:
+    """Of a piece's rows and of its place in the chain. Raises UnicodeEncodeError for a text that is no UTF-8."""
+    place = f"{FORMAT}:{piece.part}:{piece.after}:{piece.upto}:{piece.hash}\n"
+    return hashlib.sha256(f"{place}{text}".encode()).hexdigest()
 
 
 def _keep(ledger: Ledger, made: Mapping[Piece, Rows]) -> None:
@@ -166,5 +179,6 @@ def _write(ledger: Ledger, made: Mapping[Piece, Rows]) -> None:
         for piece, rows in made.items():
             later = sa.and_(table.part == piece.part, table.format == FORMAT, table.after >= piece.after)
             connection.execute(ROLLUPS.delete().where(later))
-            content = json.dumps(rows, separators=(",", ":"))
+            text = json.dumps(rows, separators=(",", ":"))
+            content = f"{_digest(piece, text)}\n{text}"
             connection.execute(ROLLUPS.insert().values(format=FORMAT, content=content, **vars(piece)))

@@ -6,7 +6,6 @@ The order of events is that of their numbers; a clock that was set back changes 
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import threading
 from collections.abc import Collection, Iterator, Sequence
@@ -34,8 +33,10 @@ from pipeline.ledger import (  # noqa: F401
     slo_events,
     usage_events,
 )
-from pipeline.ledger.chain import ChainCheck, ClockStep, Head, canonical, chain_hash
+from pipeline.ledger.appending import add_rows
+from pipeline.ledger.chain import ChainCheck, ClockStep, Head, canonical, chained
 from pipeline.ledger.events import KINDS, Event, MissingField, UnknownEvent
+from pipeline.ledger.json_text import read_json
 
 # Key of the advisory lock that writers on Postgres take in turn; any fixed number would do.
 POSTGRES_LOCK = 7_305_377_461
@@ -54,7 +55,6 @@ EVENTS = sa.Table(
     sa.Column("hash", sa.String(64), nullable=False),
 )
 
-
 # The newest event of a kind of each model is found by it alone, however long the ledger is.
 BY_KIND = sa.Index("ix_events_kind_model_seq", EVENTS.c.kind, EVENTS.c.model, EVENTS.c.seq)
 
@@ -63,7 +63,6 @@ MODELS = """WITH RECURSIVE names(model) AS (
     SELECT min(model) FROM events
     UNION ALL SELECT (SELECT min(model) FROM events WHERE model > names.model) FROM names WHERE names.model IS NOT NULL
 ) SELECT model FROM names"""
-
 # What a database that is away, torn or no database at all raises; SQLAlchemy passes some of it on unwrapped.
 FAILURES = (sa.exc.SQLAlchemyError, sqlite3.Error, OSError, UnicodeError)
 VERIFY = "run `perennial verify` to check the ledger"
@@ -97,7 +96,7 @@ class Entry(Generic[E_co]):
     def body(self) -> dict[str, Any]:
         """The body as it was written. Raises LedgerError when it is no JSON object."""
         try:
-            body = json.loads(self.text)
+            body = read_json(self.text)
         except (ValueError, TypeError) as error:
             raise LedgerError(f"event {self.seq}", f"its body is no JSON ({error})", VERIFY) from error
         if not isinstance(body, dict):
@@ -172,23 +171,22 @@ class Ledger:
         self, events: Sequence[E], model: str = "", run: str = "", step: str = "", *, at: str = ""
     ) -> list[Entry[E]]:
         """Adds the events in their order, all of them or none, in one write. Raises LedgerError."""
-        written = [(event.KIND, chain.writable(canonical(event.body()))) for event in events]
-        entries: list[Entry[E]] = []
-        if not written:
-            return entries
-        with self._reported(), self._locked() as connection:
-            last = connection.execute(_by_number(EVENTS.c.seq, EVENTS.c.hash).limit(1)).first()
-            seq, previous = (last.seq, last.hash) if last else (0, chain.GENESIS)
-            rows: list[dict[str, Any]] = []
-            for kind, text in written:
-                seq += 1
-                named = {"run": run, "model": model, "kind": kind, "step": step, "body": text}
-                row = {"seq": seq, "at": at or now(), **named}
-                rows.append({**row, "previous": previous, "hash": chain_hash(previous, row)})
-                previous = rows[-1]["hash"]
-                entries.append(Entry(seq, str(row["at"]), model, run, step, kind, text, previous))
-            connection.execute(EVENTS.insert(), rows)
-        return entries
+        written = [{"kind": event.KIND, "body": chain.writable(canonical(event.body()))} for event in events]
+        rows: list[dict[str, Any]] = []
+
+        def rows_after(seq: int, previous: str) -> list[dict[str, Any]]:
+            of = {"run": run, "model": model, "step": step}
+            rows.extend(chained([{**of, "at": at or now(), **each} for each in written], seq, previous))
+            return rows
+
+        with self._reported():
+            if self.dialect == "sqlite" and written:
+                add_rows(self._engine, rows_after, chain.GENESIS)
+            elif written:
+                with self._locked() as connection:
+                    last = connection.execute(_by_number(EVENTS.c.seq, EVENTS.c.hash).limit(1)).first()
+                    connection.execute(EVENTS.insert(), rows_after(*(last or (0, chain.GENESIS))))
+        return [Entry(r["seq"], r["at"], model, run, step, r["kind"], r["body"], r["hash"]) for r in rows]
 
     def events(
         self, *kinds: type[E], model: str = "", run: str = "", until: str = "", after: int = 0, since: str = ""
@@ -199,12 +197,14 @@ class Ledger:
         `until` (inclusive) ends at the first event of a later time: what a clock that was set back stamped after that event
         happened after it. Raises LedgerError.
         """
+        # By the index of runs: SQLite would take that of kinds or models.
+        kind_of, model_of = (each.concat("") if run else each for each in (EVENTS.c.kind, EVENTS.c.model))
         query = sa.select(EVENTS).where(EVENTS.c.seq > after).order_by(EVENTS.c.seq)
         if kinds:
-            query = query.where(EVENTS.c.kind.in_([kind.KIND for kind in kinds]))
+            query = query.where(kind_of.in_([kind.KIND for kind in kinds]))
         if since:
             query = query.where(EVENTS.c.at >= since)
-        for column, value in ((EVENTS.c.model, model), (EVENTS.c.run, run)):
+        for column, value in ((model_of, model), (EVENTS.c.run, run)):
             if value:
                 query = query.where(column == value)
         with self._reported(), self._connected() as connection:

@@ -13,10 +13,8 @@ import pandas as pd
 from pipeline.monitoring import domain_classifier
 from pipeline.monitoring.domain_classifier import DomainClassifier, Together, block_of
 from pipeline.monitoring.drift import DriftVerdict, FeatureDrift, Score
+from pipeline.monitoring.feature_drift import NO_SHAPE
 from pipeline.settings.models import DriftLimits
-
-# Of a change whose rows went nowhere in particular; it is like any other of its kind.
-NO_SHAPE: Mapping[str, object] = {"edges": [], "below": [], "cells": {}}
 
 
 def columns_of(numbers: Sequence[str], importances: Mapping[str, float]) -> list[str]:

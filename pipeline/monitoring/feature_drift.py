@@ -8,8 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.monitoring.domain_classifier import MEASURE
+from pipeline.monitoring import domain_classifier, exchanged
 from pipeline.monitoring.measures.psi import Psi
+
+# Of a change whose rows went nowhere in particular; it is like any other of its kind.
+NO_SHAPE: Mapping[str, object] = {"edges": [], "below": [], "cells": {}}
+# A feature was compared where one of these has a value.
+OF_VALUES = (Psi.name, domain_classifier.MEASURE, exchanged.MEASURE)
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class FeatureDrift:
 
     @property
     def compared(self) -> bool:
-        return any(score.value is not None for score in self.scores if score.measure in (Psi.name, MEASURE))
+        return any(score.value is not None for score in self.scores if score.measure in OF_VALUES)
 
     @property
     def reason(self) -> str:

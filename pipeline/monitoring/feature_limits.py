@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ WIDENED = 1.5
 # The scale of a measure that never differed from 0 in the reference's own weeks.
 TINY = 1e-9
 Key = tuple[str, str]
-# So many counts are drawn at a time.
+# So many counts have one seed.
 MOST_CELLS = 20_000_000
 
 
@@ -84,13 +85,14 @@ class Judge:
         widened = max(WIDENED, 1 + null_distribution.PROVEN_WEEKS / 2 / max(weeks, 1))
         self.weeks: dict[Key, OwnWeeks] = {}
         largest = np.zeros(draws)
-        for some in _parts(columns, draws):
-            drawn = null_distribution.drawn(reference.part(some), now, span_days, draws, against)
-            for column in some:
+        # Without columns, as where there are no slices, nothing is drawn.
+        given = [null_distribution.Draws(reference, now, span_days, draws, against)] if columns else []
+        for drawn, some in product(given, _parts(columns, draws)):
+            for column, before_each, now_each in drawn.of(reference.part(some)):
                 for measure in (*MEASURES, *own):
                     if not measure.decides or not measure.fits(column):
                         continue
-                    distances = self._distance(measure, column, drawn.before[column.name], drawn.now[column.name])
+                    distances = self._distance(measure, column, before_each, now_each)
                     of_weeks = self._own_weeks(measure, column, distances)
                     self.weeks[column.name, measure.name] = of_weeks.furthest
                     largest = np.maximum(largest, of_weeks.times(widened))
@@ -174,7 +176,7 @@ class Judge:
 
 
 def _parts(columns: Sequence[ColumnLayout], draws: int) -> Iterator[list[ColumnLayout]]:
-    """The columns, so many at a time that their draws take little memory."""
+    """The columns, so many at a time; the draws of each part are those of the same seed."""
     some: list[ColumnLayout] = []
     cells = 0
     for column in columns:

@@ -20,7 +20,7 @@ from pipeline.data import text_sql, unread
 from pipeline.data.csv_files import CsvReader
 from pipeline.data.sql import quoted
 from pipeline.errors import DataError
-from pipeline.monitoring import drift_picture
+from pipeline.monitoring import drift_exchanged, drift_picture
 from pipeline.monitoring.drift import DriftVerdict, Window, compare
 from pipeline.monitoring.profiles.in_memory import profile_of
 from pipeline.monitoring.profiles.profile import Profile
@@ -63,7 +63,7 @@ def compare_files(reference: Path, current: Path, report: Path | None = None) ->
     profiled = reference_of(before, numeric, categorical, times)
     counted = profile_of(now, profiled.layout)
     names = [c for c in texts if c not in categorical and c not in no_texts]
-    judged = compare(profiled, Window(counted), DriftLimits())
+    judged = _named(before, now, numeric, times, compare(profiled, Window(counted), DriftLimits()))
     judged = _not_compared(names, [c for c, kind in kinds.items() if kind == "time"], judged)
     verdict = _without([*missing, *no_texts], current, judged)
     if report is not None and verdict.features:
@@ -75,6 +75,17 @@ def _there(now: pd.DataFrame, columns: Sequence[str]) -> tuple[list[str], list[s
     """(those of the columns that the table has, the others)."""
     there = [column for column in columns if column in now.columns]
     return there, [column for column in columns if column not in there]
+
+
+def _named(
+    before: pd.DataFrame, now: pd.DataFrame, numeric: Sequence[str], times: pd.Series | None, found: DriftVerdict
+) -> DriftVerdict:
+    """With the faults that can be named."""
+    columns = drift_exchanged.columns_of(numeric, {})
+    if not columns or not found.features:
+        return found
+    looked = drift_exchanged.of_table(before, times, columns).judged(now)
+    return drift_exchanged.with_named(found, looked, DriftLimits(), {})
 
 
 def _without(missing: Sequence[str], current: Path, found: DriftVerdict) -> DriftVerdict:

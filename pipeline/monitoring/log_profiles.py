@@ -17,9 +17,10 @@ import duckdb
 import numpy as np
 
 from pipeline.data.sql import quoted
+from pipeline.errors import DataError
 from pipeline.monitoring import log_queries
 from pipeline.monitoring.answer_profile import ANSWERS
-from pipeline.monitoring.log_reader import LogFiles
+from pipeline.monitoring.log_reader import ATTEMPTS, LogFiles
 from pipeline.monitoring.profiles.counting import profiles
 from pipeline.monitoring.profiles.kept import Counted, Kept
 from pipeline.monitoring.profiles.profile import Profile, total
@@ -55,26 +56,42 @@ class LoggedProfile:
 
 def logged_profile(folder: Path, kept: Kept, start: datetime, end: datetime) -> LoggedProfile:
     """Of the rows with event time in [start, end), as `live_quality.read_log` has them. Counts the files that are not counted yet."""
-    return log_queries.read(folder, lambda connection, files: _Log(connection, files, kept).span(start, end))
+    return log_queries.read(folder, lambda connection, files: Log(connection, files, kept).span(start, end))
 
 
-class _Log:
+class Log:
+    """The files of a prediction log with what is `kept` of them."""
+
     def __init__(self, connection: duckdb.DuckDBPyConnection, files: LogFiles, kept: Kept) -> None:
         self._connection, self._files, self._kept = connection, files, kept
-        self._paths = {_identity(path): path for path in files.contents}
+        self._paths = {identity(path): path for path in files.contents}
+
+    def uncounted(self) -> dict[str, int]:
+        """The rows of each partition that is not counted yet, golden requests too."""
+        known = self._kept.counted()
+        return {name: self._files.contents[path].rows for name, path in self._paths.items() if name not in known}
+
+    def count(self) -> None:
+        """Counts the partitions that are not counted yet."""
+        for some in self._batches([*self.uncounted()]):
+            self._kept.add(self._counted(some), self._paths)
 
     def span(self, start: datetime, end: datetime) -> LoggedProfile:
-        kept, partitions = self._kept, {*self._paths}
-        known = kept.counted()
-        for some in self._batches([name for name in self._paths if name not in known]):
-            kept.add(self._counted(some), partitions)
-        first, last = -(-start.timestamp() // HOUR_S), end.timestamp() // HOUR_S
-        found = kept.total(partitions, int(first), int(last))
-        for edge in self._edges(start, end):
-            hour = int(edge["start"].timestamp() // HOUR_S)
-            hours = self._counted(kept.holding(partitions, hour), edge).values()
+        first, last = int(-(-start.timestamp() // HOUR_S)), int(end.timestamp() // HOUR_S)
+        edges = {int(edge["start"].timestamp() // HOUR_S): edge for edge in self._edges(start, end)}
+        self._kept.prune(self._paths)
+        for _ in range(ATTEMPTS):
+            self.count()
+            if (window := self._kept.window(self._paths.keys(), first, last, edges)) is not None:
+                break
+        else:
+            observed = f"were removed {ATTEMPTS} times while a look added them up"
+            raise DataError("profiles of the prediction log", observed, "another look is at work; look again")
+        found = window.counted
+        for hour, edge in edges.items():
+            hours = self._counted(window.holding[hour], edge).values()
             found = sum((counted for of in hours for counted in of.values()), found)
-        return LoggedProfile(found.profile, kept.rows(partitions), found.untimed, found.answers)
+        return LoggedProfile(found.profile, window.logged, found.untimed, found.answers)
 
     def _edges(self, start: datetime, end: datetime) -> Iterator[dict[str, datetime]]:
         """The parts of the first and the last hour that are in the span, where these are not whole."""
@@ -106,12 +123,14 @@ class _Log:
     ) -> dict[str, dict[int, Counted]]:
         """The profile of each hour of each partition, of the rows in the span alone where there is one."""
         names = {str(self._paths[name]): name for name in partitions}
+        # A column that none of these files has cannot be selected from them, whatever the log's others have.
+        files = self._files.only({Path(path) for path in names})
         found: dict[str, dict[int, Counted]] = {name: {} for name in names.values()}
         if not names:
             return found
         columns = [c for c in self._kept.layout.columns if not c.of and c.where is None and c.name != ANSWERS]
         kinds = {column.name: "DOUBLE" if column.kind == "number" else "VARCHAR" for column in columns}
-        in_log = self._files.features
+        in_log = files.features
         features = [f", {log_queries.feature(n, kind, in_log)} AS {quoted(n)}" for n, kind in kinds.items()]
         # Of a time that is infinite there is no hour; it is in no span.
         hour = "CAST(CASE WHEN isfinite(event_time) THEN floor(epoch(event_time) / 3600) ELSE -1e9 END AS BIGINT)"
@@ -119,12 +138,12 @@ class _Log:
         query = f"""
             CREATE OR REPLACE TEMP TABLE counted_rows AS
             SELECT request_id || '|' || {hour} AS request_id, * EXCLUDE (request_id, event_time, is_golden) FROM (
-                SELECT filename AS request_id, {log_queries.golden(self._files)} AS is_golden,
+                SELECT filename AS request_id, {log_queries.golden(files)} AS is_golden,
                        coalesce(try_cast(event_time AS TIMESTAMPTZ), received_at) AS event_time,
-                       try_cast(event_time AS TIMESTAMPTZ) IS NOT NULL AS timed{self._answers()}{"".join(features)}
+                       try_cast(event_time AS TIMESTAMPTZ) IS NOT NULL AS timed{self._answers(files)}{"".join(features)}
                 FROM read_parquet($files, union_by_name = true, filename = true))
             WHERE NOT is_golden{" AND event_time >= $start AND event_time < $end" if span else ""}"""
-        self._connection.execute(query, {"files": [*names], **self._answered(), **(span or {})})
+        self._connection.execute(query, {"files": [*names], **self._answered(files), **(span or {})})
         by_part = profiles(self._connection, "counted_rows", self._kept.layout, self._kept.learnt, "request_id")
         summed = f"sum({ANSWERS}) FILTER (isfinite({ANSWERS}))" if self._answer_kind == "number" else "NULL"
         beside = f"SELECT request_id, count_if(NOT timed), {summed} FROM counted_rows GROUP BY 1"
@@ -141,25 +160,25 @@ class _Log:
         """Of the layout's column ANSWERS; '' without it."""
         return next((column.kind for column in self._kept.layout.columns if column.name == ANSWERS), "")
 
-    def _answers(self) -> str:
+    def _answers(self, files: LogFiles) -> str:
         """SQL for that column: the answer, or its class, of the version whose answers count, and NULL for any other's."""
         of = self._kept.answered
         if not self._answer_kind:
             return ""
         told = "prediction" if self._answer_kind == "number" else "class"
-        if of is None or not self._files.has(told):
+        if of is None or not files.has(told):
             return f", CAST(NULL AS VARCHAR) AS {ANSWERS}"
         later = " AND received_at >= CAST($since AS TIMESTAMPTZ)" if of.since else ""
         return f", CASE WHEN version = $version{later} THEN {told} END AS {ANSWERS}"
 
-    def _answered(self) -> dict[str, str]:
+    def _answered(self, files: LogFiles) -> dict[str, str]:
         of = self._kept.answered
-        if of is None or "$version" not in self._answers():
+        if of is None or "$version" not in self._answers(files):
             return {}
         return {"version": of.version} | ({"since": of.since} if of.since else {})
 
 
-def _identity(path: Path) -> str:
+def identity(path: Path) -> str:
     """What a file's profile is kept by: its name, which no other file of the log has, its size and its end."""
     try:
         with path.open("rb") as file:

@@ -40,6 +40,10 @@ class LogFiles:
     def names(self) -> list[str]:
         return [str(path) for path in self.contents]
 
+    def only(self, paths: Collection[Path]) -> LogFiles:
+        """Those of the paths that are among them."""
+        return LogFiles({path: file for path, file in self.contents.items() if path in paths}, ())
+
     def has(self, column: str) -> bool:
         """Whether a file has the column."""
         return any(column in file.schema.names for file in self.contents.values())

@@ -2,7 +2,8 @@
 
 Rows come in bunches (weeks, storms, campaigns), so that limits from independent rows alarm on a third to two thirds of quiet windows. Weeks
 that are drawn whole keep the bunches; each draw is compared with the weeks that were not drawn. A window of less than a week is
-drawn as so many neighbouring days. Each draw is thinned to the rows of the window. It is all arithmetic on profiles.
+drawn as so many neighbouring days. Each draw is thinned to the rows of the window; of one with fewer rows the chance is taken out that
+the window does not have (see week_noise). It is all arithmetic on profiles.
 
 Source: Künsch 1989, The jackknife and the bootstrap for general stationary observations (blocks); the largest of standardised measures
 as one statistic: Westfall & Young 1993, Resampling-based multiple testing.
@@ -10,15 +11,17 @@ as one statistic: Westfall & Young 1993, Resampling-based multiple testing.
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
 from datetime import date, timedelta
 
 import numpy as np
 
+from pipeline.monitoring.profiles.layout import ColumnLayout
 from pipeline.monitoring.profiles.profile import Profile
 from pipeline.monitoring.profiles.reference import Reference
+from pipeline.monitoring.week_noise import at_size
 
 SEED = 20130101
 LEAST_DRAWS, MOST_DRAWS = 600, 20_000
@@ -29,44 +32,86 @@ WEEK = 7
 PROVEN_WEEKS = 26
 
 
-@dataclass(frozen=True)
-class Draws:
-    """For each column the counts of the drawn windows and of what each is compared with: (draws, cells) each."""
-
-    before: Mapping[str, np.ndarray]
-    now: Mapping[str, np.ndarray]
-
-
 def draws_for(share: float) -> int:
     """How many draws show where a share of them lies beyond."""
     return int(min(max(LEAST_DRAWS, math.ceil(BEYOND / share)), MOST_DRAWS))
 
 
-def drawn(
-    reference: Reference, now: Profile, span_days: float | None, draws: int, against: Collection[date] | None = None
-) -> Draws:
-    """Windows like `now`, which spans so many days, from a reference that is not empty. Where `now` is compared with the days `against`
-    alone, each draw is compared with as many other weeks."""
-    random = np.random.default_rng(SEED)
-    days = list(reference.days)
-    blocks = _blocks(days, span_days)
-    chosen = random.integers(0, len(blocks), (draws, _blocks_in(reference, now, span_days, len(blocks))))
-    times = np.zeros((draws, len(blocks)))
-    np.add.at(times, (np.arange(draws)[:, None], chosen), 1)
-    taken = times @ blocks
-    others = taken == 0
-    if against is not None:
-        others &= _some_weeks(random, times, blocks, len(against) / len(days)) > 0
-    others[~others.any(axis=1)] = True
-    # All columns side by side: two products of matrices in all.
-    columns = reference.layout.columns
-    before, window = others @ reference.by_day, taken @ reference.by_day
-    ends = np.cumsum([0, *(column.cells for column in columns)])
-    of_now = {}
-    for column, start, end in zip(columns, ends, ends[1:], strict=False):
-        of_now[column.name] = _thinned(random, window[:, start:end], now.rows_of(column))
-    of_before = {c.name: before[:, start:end] for c, start, end in zip(columns, ends, ends[1:], strict=False)}
-    return Draws(of_before, of_now)
+class Draws:
+    """Windows like `now`, which spans so many days, from a reference that is not empty. Where `now` is compared with the days `against` alone, each
+    draw is compared with as many other weeks."""
+
+    def __init__(
+        self,
+        reference: Reference,
+        now: Profile,
+        span_days: float | None,
+        draws: int,
+        against: Collection[date] | None = None,
+    ) -> None:
+        self._now, self._random = now, np.random.default_rng(SEED)
+        days = list(reference.days)
+        blocks = _blocks(days, span_days)
+        blocks_in = _blocks_in(reference, now, span_days, len(blocks))
+        chosen = self._random.integers(0, len(blocks), (draws, blocks_in))
+        times = np.zeros((draws, len(blocks)))
+        np.add.at(times, (np.arange(draws)[:, None], chosen), 1)
+        some = _some_weeks(self._random, times, len(against) / len(days)) if against is not None else None
+        self._sums, self._blocks, self._times = _Sums(times, some, blocks), blocks, times
+
+    def of(self, part: Reference) -> Iterator[tuple[ColumnLayout, np.ndarray, np.ndarray]]:
+        """For each column of a part of the reference the counts of what each window is compared with, and of the window: (draws, cells) each. A
+        column at a time, since 20,000 draws of hundreds of columns at once are gigabytes."""
+        random, end = copy.deepcopy(self._random), 0
+        by_part = self._sums.parts(part.by_day)
+        for column in part.layout.columns:
+            start, end = end, end + column.cells
+            before, window = self._sums.of(by_part[:, start:end])
+            rows, of_blocks = self._now.rows_of(column), self._blocks @ part.by_day[:, start:end]
+            yield column, before, _thinned(random, at_size(window, of_blocks, self._times, rows), rows)
+
+
+class _Sums:
+    """The counts of what each window is compared with, and of the window itself.
+
+    A window has each block so many `times`, and is compared with the days that are in none of these; where `some` blocks are given, with those of
+    their days alone. All are whole numbers, so that each way to add them gives the same.
+    """
+
+    def __init__(self, times: np.ndarray, some: np.ndarray | None, blocks: np.ndarray) -> None:
+        # Where each day is of one block, a block is added up once, and not for each draw.
+        self._blocks = blocks if (blocks.sum(axis=0) == 1).all() else None
+        taken = times
+        if self._blocks is None:
+            taken, some = times @ blocks, some @ blocks > 0 if some is not None else None
+        others = taken == 0 if some is None else (taken == 0) & some
+        self._alone = ~others.any(axis=1)
+        self._taken, self._all_others = _times(taken), some is None
+        # A window has few days, and where all others count these are all but them: those of the window itself where each is in it once.
+        self._once = self._all_others and bool(taken.max() <= 1)
+        self._others = None if self._once else _times(~others if some is None else others)
+
+    def parts(self, by_day: np.ndarray) -> np.ndarray:
+        """What is added up: the counts of blocks, or of days."""
+        return by_day if self._blocks is None else self._blocks @ by_day
+
+    def of(self, parts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(compared with, window), float64 (draws, cells) each, of some cells of `parts`."""
+        parts = np.ascontiguousarray(parts)
+        window, whole = self._taken(parts), parts.sum(axis=0)
+        before = window if self._others is None else self._others(parts)
+        before = whole - before if self._all_others else before
+        before[self._alone] = whole
+        return before, window
+
+
+def _times(counts: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """The product of these counts, (draws, parts), with (parts, cells): without the zeros where these are most."""
+    if 8 * np.count_nonzero(counts) < counts.size:
+        from scipy.sparse import csr_array
+
+        return csr_array(counts.astype(float)).__matmul__
+    return counts.astype(float).__matmul__
 
 
 def weeks_of(days: Collection[date]) -> int:
@@ -80,9 +125,15 @@ def _thinned(random: np.random.Generator, counts: np.ndarray, rows: int) -> np.n
     Poisson counts are multinomial ones, given their sum. Their deviations are made as small as those of draws without replacement.
     """
     drawn_rows = np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    expected = counts * (rows / drawn_rows)
-    deviation = (random.poisson(expected) - expected) * np.sqrt(np.maximum(1 - rows / drawn_rows, 0))
-    return np.maximum(expected + deviation, 0)
+    # Cells that no draw has rows in take no chance: of a sliced look that is a third of them.
+    there = counts.any(axis=0)
+    expected = counts[:, there] * (rows / drawn_rows)
+    deviation = random.poisson(expected) - expected
+    deviation *= np.sqrt(np.maximum(1 - rows / drawn_rows, 0))
+    deviation += expected
+    thinned = np.zeros(counts.shape)
+    thinned[:, there] = np.maximum(deviation, 0, out=deviation)
+    return thinned
 
 
 def _blocks(days: list[date], span_days: float | None) -> np.ndarray:
@@ -107,10 +158,10 @@ def _blocks_in(reference: Reference, now: Profile, span_days: float | None, bloc
     return max(1, min(round(wanted), blocks // 2))
 
 
-def _some_weeks(random: np.random.Generator, times: np.ndarray, blocks: np.ndarray, share: float) -> np.ndarray:
-    """For each draw the days of that share of the blocks, at random among those that are not in it."""
+def _some_weeks(random: np.random.Generator, times: np.ndarray, share: float) -> np.ndarray:
+    """For each draw that share of the blocks, at random among those that are not in it: (draws, blocks) of truth."""
     order = np.where(times > 0, np.inf, random.random(times.shape)).argsort(axis=1).argsort(axis=1)
-    return (order < max(1, round(share * len(blocks)))) @ blocks
+    return order < max(1, round(share * times.shape[1]))
 
 
 def season_before(reference: Reference, start: date, end: date) -> list[date]:

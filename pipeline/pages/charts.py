@@ -16,6 +16,8 @@ from typing import Any
 
 # A year: the address holds the version, so that another one is another address.
 CACHE = "private, max-age=31536000, immutable"
+# Pixels above a chart in which Plotly's tool bar has room, so that it lies over no bar or line.
+TOOL_BAR = 36
 
 
 @functools.cache

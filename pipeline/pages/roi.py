@@ -281,4 +281,4 @@ def channels(earned: Roi) -> dict[str, Any]:
         "yaxis": {},
         "showlegend": False,
     }
-    return charts.figure([data], layout | {"margin": {"t": 10, "r": 10, "b": 45, "l": 60}})
+    return charts.figure([data], layout | {"margin": {"t": charts.TOOL_BAR, "r": 10, "b": 45, "l": 60}})

@@ -7,27 +7,25 @@ and this machine hold. A package that was live before approval was required need
 from __future__ import annotations
 
 import hashlib
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from pipeline.errors import RolloutError
-from pipeline.ledger.approval_events import Approved, DeployRefused, OfVersion
+from pipeline.ledger.approval_events import Approved, OfVersion
+from pipeline.ledger.approval_events import short_digest as _short
 from pipeline.ledger.approvals import Standing, standing
 from pipeline.ledger.chain import canonical
 from pipeline.ledger.rollout_events import MOVES
 from pipeline.registry import evidence as registry_evidence
 from pipeline.registry.packages import package_digest
+from pipeline.rollout import approved_image
 from pipeline.rollout.context import RolloutContext
+from pipeline.rollout.refusals import another, changed_since
+from pipeline.rollout.refusals import refused as _refused
+from pipeline.settings.rollout import EngineName
 from pipeline.training.signing import MANIFEST
-
-SHOWN = 12
-# How the line begins that says that what serves a version changed.
-IMAGE = "image: "
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -80,9 +78,7 @@ class Evidence:
         for name, what in (("gate_report", "gates.json"), ("image", "what serves")):
             now, then = getattr(self, name), getattr(approved, name)
             if now != then:
-                lines.append(
-                    f"{name.replace('_', ' ')}: {what} has digest {_short(now)}, but {_short(then)} was approved"
-                )
+                lines.append(another(name.replace("_", " "), what, now, then))
         return lines
 
 
@@ -102,25 +98,23 @@ def changed_files(now: Mapping[str, str], approved: Mapping[str, str], where: st
     return lines
 
 
-def _short(value: str) -> str:
-    head, colon, digest = value.rpartition(":")
-    return f"{head}{colon}{digest[:SHOWN]}" if value else "none"
-
-
 def evidence(context: RolloutContext, model: str, version: str) -> Evidence:
     """What an approval of the version would name now. Raises RegistryError for a version that may not go live, or is damaged."""
     context.registry.deployable_package(model, version)
-    return _found(context, model, version)
+    return _found(context, model, version, context.image_digest)
 
 
-def _found(context: RolloutContext, model: str, version: str) -> Evidence:
+def _found(context: RolloutContext, model: str, version: str, image_of: Callable[[str], str]) -> Evidence:
     found = registry_evidence.registered(context.registry, model, version)
-    image = context.image_digest(found.runtime)
+    image = image_of(found.runtime)
     return Evidence(found.files, found.data_version, found.code_revision, found.gate_report, image)
 
 
-def approved_package(context: RolloutContext, model: str, version: str) -> Path | None:
-    """The folder of the package as it was approved; None where the model wants no approval. Raises RolloutError without one that holds."""
+def approved_package(context: RolloutContext, model: str, version: str, engine: EngineName = "auto") -> Path | None:
+    """The folder of the package as it was approved; None where the model wants no approval. Raises RolloutError without one that holds.
+
+    The image is the approved one also while another one serves the rest, when `engine` still has it (pipeline.rollout.approved_image).
+    """
     if model not in context.approval:
         return None
     held = standing(context.ledger, model, version)
@@ -128,16 +122,8 @@ def approved_package(context: RolloutContext, model: str, version: str) -> Path 
         return folder
     event = _approval(context, held, model, version)
     approved = Evidence.approved(event)
-    changed = _changes(context, approved, model, version)
-    if changed and all(line.startswith(IMAGE) for line in changed) and _came_live_so(context, held, model):
-        log.warning(
-            "version %s of %s comes back, which was live as approved; since then %s", version, model, changed[0]
-        )
-        changed = []
-    if changed:
-        what = f"changed since {event.by} approved it: {'; '.join(changed)}"
-        again = f"look at who changed it; `perennial approve {model} {version} --ask` asks for what is there now"
-        raise _refused(context, model, version, what, again, changed)
+    if changed := _changes(context, approved, model, version, engine):
+        raise changed_since(context, model, version, event.by, changed)
     folder = context.registry.deployable_package(model, version)
     if package_digest(folder) != approved.package:
         changed = [
@@ -154,15 +140,6 @@ def _was_live(context: RolloutContext, model: str, version: str) -> Path | None:
         return None
     folder = context.registry.deployable_package(model, version)
     return folder if package_digest(folder) in digests else None
-
-
-def _came_live_so(context: RolloutContext, held: Standing, model: str) -> bool:
-    """Whether the version went live by the approval that stands. It may come back by another server then: an update of it restarts what is
-    live by the new one too, and nobody is asked about that."""
-    assert held.approved is not None
-    approved = held.approved.event
-    moves = [e for e in context.ledger.events(*MOVES, model=model) if e.seq > held.approved.seq]
-    return any(e.event.version == approved.version and e.event.digest == approved.parts.get("package") for e in moves)
 
 
 def _approval(context: RolloutContext, held: Standing, model: str, version: str) -> Approved:
@@ -184,19 +161,11 @@ def not_named(model: str, named: Sequence[str]) -> str:
     return f"who is not in models.{model}.approval_by ({', '.join(named)})"
 
 
-def _changes(context: RolloutContext, approved: Evidence, model: str, version: str) -> list[str]:
-    changed = _found(context, model, version).changes(approved)
+def _changes(context: RolloutContext, approved: Evidence, model: str, version: str, engine: EngineName) -> list[str]:
+    image_of = partial(approved_image.served_by, context, engine, approved=approved.image)
+    changed = _found(context, model, version, image_of).changes(approved)
     damaged = registry_evidence.damaged_copy(context.registry, model, version)
     if damaged is not None and not changed:
         folder, files = damaged
         return changed_files(files, approved.files, f"in {folder} ") or [f"package: {folder} is not signed"]
     return changed
-
-
-def _refused(
-    context: RolloutContext, model: str, version: str, why: str, check: str, changed: list[str] | None = None
-) -> RolloutError:
-    """The refusal, which is in the ledger too."""
-    event = DeployRefused(version=version, why=why, changed=tuple(changed or ()), asked_by=context.asked_by or None)
-    context.ledger.append(event, model, context.run, "roll_out")
-    return RolloutError(f"version {version} of {model}", why, check)

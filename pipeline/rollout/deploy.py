@@ -93,7 +93,7 @@ def deploy(
         raise RolloutError(f"model {model}", fault, "set one of these rollout.limits, or use strategy all-at-once")
     with context.leased(model, wait_s) as context:
         started = time.monotonic()
-        approved = approval.approved_package(context, model, version)
+        approved = approval.approved_package(context, model, version, settings.engine)
         check_router(context)
         folder = approved or context.registry.deployable_package(model, version)
         current = recovery.recover_route(context, model, settings)

@@ -291,7 +291,7 @@ def _rebuild_route(context: RolloutContext, model: str, settings: Rollout, actio
         routed = replace(answering[0], digest=live.digest)
     else:
         folder = context.registry.deployable_package(model, live.version, live.digest)
-        routed = slots.fill(context, model, live.version, live.slot, folder, settings).routed
+        routed = slots.fill(context, model, live.version, live.slot, folder, settings, goes_on=True).routed
     written = context.move_route(Route(model, routed))
     actions.append(f"{model}: its route {why}; written again for version {routed.version}, as the ledger says")
     return written
@@ -358,7 +358,7 @@ def _answer_or_restart(
     if answers(routed):
         return routed
     folder = context.registry.deployable_package(model, routed.version, routed.digest)
-    proven = slots.fill(context, model, routed.version, routed.slot, folder, settings)
+    proven = slots.fill(context, model, routed.version, routed.slot, folder, settings, goes_on=True)
     context.record(SlotRevived(version=routed.version, slot=routed.slot, engine=proven.engine.name), model)
     actions.append(f"{model} {routed.slot}: started version {routed.version} again ({proven.engine_reason})")
     return proven.routed

@@ -60,7 +60,7 @@ def _renew_live(
     was_warm = previous is not None and answers(previous)
     before = _end_predecessor(context, current, settings)
     try:
-        renewed = _start(context, model, live, other_slot(live.slot), settings)
+        renewed = _start(context, model, live, other_slot(live.slot), settings, goes_on=True)
     except PerennialError as error:
         _restore_predecessor(context, current, before)
         raise RolloutError(
@@ -90,6 +90,7 @@ def renew_predecessor(context: RolloutContext, current: Route, settings: Rollout
     """
     model, previous = current.model, current.previous
     assert previous is not None
+    _check_start(context, model, previous, settings)
     before = _end_predecessor(context, current, settings)
     try:
         warm = _start(context, model, previous, previous.slot, settings)
@@ -103,10 +104,18 @@ def renew_predecessor(context: RolloutContext, current: Route, settings: Rollout
     return context.move_route(Route(model, current.live, warm))
 
 
-def _start(context: RolloutContext, model: str, running: RoutedSlot, slot: str, settings: Rollout) -> RoutedSlot:
+def _check_start(context: RolloutContext, model: str, running: RoutedSlot, settings: Rollout) -> None:
+    """Raises RolloutError where `_start` would refuse the version by its approval, before anything is ended."""
+    folder = context.registry.deployable_package(model, running.version, running.digest)
+    slots.check_image(context, model, running.version, folder, settings)
+
+
+def _start(
+    context: RolloutContext, model: str, running: RoutedSlot, slot: str, settings: Rollout, *, goes_on: bool = False
+) -> RoutedSlot:
     """Starts the version of the slot `running`, from the same package, in `slot`."""
     folder = context.registry.deployable_package(model, running.version, running.digest)
-    return slots.fill(context, model, running.version, slot, folder, settings).routed
+    return slots.fill(context, model, running.version, slot, folder, settings, goes_on=goes_on).routed
 
 
 def _end_predecessor(context: RolloutContext, current: Route, settings: Rollout) -> Rollout | None:

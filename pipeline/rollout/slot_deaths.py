@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from pipeline.errors import RolloutError
+from pipeline.rollout.engines import serving_recipe
 from pipeline.rollout.engines.base import EngineSettings, EngineUnavailable
 from pipeline.rollout.engines.docker import DockerEngine
 from pipeline.rollout.engines.docker_events import ContainerDeath
+from pipeline.rollout.engines.process import ProcessEngine
 from pipeline.settings.environment import Environment
+
+if TYPE_CHECKING:
+    from pipeline.ledger.store import Ledger
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,28 @@ def note(environment: Environment, deaths: list[Death]) -> None:
             times=death.times,
         )
         ledger.append(died, death.model)
+        if death.engine == ProcessEngine.name:
+            _note_image(environment, ledger, death)
+
+
+def _note_image(environment: Environment, ledger: Ledger, death: Death) -> None:
+    """A process that is started again runs the code of now: where that is not what was approved, the ledger says so."""
+    from pipeline.ledger.approval_events import OtherImage
+    from pipeline.ledger.approvals import approval_of_package
+    from pipeline.ledger.timeline import live_at
+
+    live = live_at(ledger, death.model)
+    if live is None or live.version != death.version:
+        return
+    approval = approval_of_package(ledger, death.model, death.version, live.digest)
+    approved = approval.parts.get("image", "") if approval is not None else ""
+    settings = EngineSettings(environment.home, environment.project)
+    now = {serving_recipe.image_digest(settings, runtime) for runtime in serving_recipe.PACKAGES}
+    if not approved or approved in now:
+        return
+    why = "its process died and was started again, by the code of now"
+    event = OtherImage(version=death.version, slot=death.slot, approved=approved, image=sorted(now)[0], why=why)
+    ledger.append(event, death.model)
 
 
 def _output(environment: Environment, death: Death) -> str:

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from pipeline.errors import PerennialError
 from pipeline.ledger.rollout_events import SlotReady
 from pipeline.registry.packages import package_digest
-from pipeline.rollout import probe
+from pipeline.rollout import approved_image, probe
 from pipeline.rollout.context import RolloutContext
 from pipeline.rollout.engines.base import Engine, Running, SlotSpec
 from pipeline.rollout.prediction_folders import predictions_folder
@@ -42,36 +43,70 @@ def fill(
     settings: Rollout,
     *,
     shadow: bool = False,
+    goes_on: bool = False,
 ) -> ProvenSlot:
     """Starts `version` in the slot and sends it the golden requests. Empties the slot when that fails.
 
-    Raises RolloutError, or StageError when the package is not what its manifest says.
+    A version that people approve starts from the image that was approved with it. What is live `goes_on`, by the image of today where that
+    one is gone or does not start. Raises RolloutError, or StageError when the package is not what its manifest says.
     """
     context.check_start(model)
     settings = context.settings_of_version(model, version, settings)
     manifest = signing.verified_manifest(folder)
     engine, why = context.engines.choose(settings.engine)
+    digest, runtime = package_digest(folder), manifest.get("runtime", "onnx")
+    start = approved_image.to_start(context, engine, model, version, digest, runtime, goes_on=goes_on)
     context.empty_slot(model, slot, settings.drain_s)
-    log = predictions_folder(context.home, model, shadow)
-    digest = package_digest(folder)
     server, keys = _server_settings(context, model, version, digest, settings.serving)
+    log_folder, code = predictions_folder(context.home, model, shadow), manifest.get("code_revision", "")
+    limits = (settings.serving.cpus, settings.serving.memory_mb)
     spec = SlotSpec(
         model,
         slot,
         version,
         folder,
-        log,
+        log_folder,
         settings.drain_s,
-        manifest.get("code_revision", ""),
+        code,
         server.as_json(),
-        settings.serving.cpus,
-        settings.serving.memory_mb,
-        manifest.get("runtime", "onnx"),
+        *limits,
+        runtime,
+        start.image,
     )
+    try:
+        proven = _start(context, engine, why, spec, settings, digest, keys)
+    except PerennialError as error:
+        if not (goes_on and start.image):
+            raise
+        context.check_lease()
+        start = replace(start, other=f"version {version} did not start by that one ({error})")
+        proven = _start(context, engine, why, replace(spec, image=""), settings, digest, keys)
+    approved_image.note_other(context, model, version, slot, start)
+    return proven
+
+
+def check_image(context: RolloutContext, model: str, version: str, folder: Path, settings: Rollout) -> None:
+    """Raises RolloutError when `fill` would find the image gone that was approved with the version."""
+    runtime = signing.verified_manifest(folder).get("runtime", "onnx")
+    engine, _ = context.engines.choose(settings.engine)
+    approved_image.to_start(context, engine, model, version, package_digest(folder), runtime, goes_on=False)
+
+
+def _start(
+    context: RolloutContext,
+    engine: Engine,
+    why: str,
+    spec: SlotSpec,
+    settings: Rollout,
+    digest: str,
+    keys: Mapping[str, str],
+) -> ProvenSlot:
+    """Starts the spec and proves it on its golden requests, whose headers are `keys`. Empties the slot when that fails."""
+    model, version, slot = spec.model, spec.version, spec.slot
     try:
         running = context.start_slot(engine, spec, why)
         ready_s = probe.wait_ready(engine, running, settings.ready_timeout_s)
-        count = probe.check_golden_requests(running, folder, keys)
+        count = probe.check_golden_requests(running, spec.package, keys)
     except BaseException:
         # `empty_slot` refuses when this rollout was overtaken: the slot may hold the younger rollout's version by now.
         context.empty_slot(model, slot, 0)

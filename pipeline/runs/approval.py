@@ -74,6 +74,10 @@ def approve(context: Context, run: str, name: str, version: str, person: Person,
     again = f"ask again: `perennial approve {name} {version} --ask`"
     if rejected := held.rejected(context.clock()):
         raise RolloutError(subject, rejected, again)
+    if not person.name:
+        raise RolloutError(
+            subject, "may not be approved without a name", "name the person: $PERENNIAL_USER, or a user in Airflow"
+        )
     named = context.params.model(name).approval_by
     if named and person.name not in named:
         raise RolloutError(

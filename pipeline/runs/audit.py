@@ -12,7 +12,14 @@ from typing import Any, Literal, get_args
 from pipeline.context import Context
 from pipeline.deployer import traffic
 from pipeline.errors import DataError, SettingsError
-from pipeline.ledger.approval_events import ApprovalAsked, Approved, DeployRefused, Rejected, SettingsChanged
+from pipeline.ledger.approval_events import (
+    ApprovalAsked,
+    Approved,
+    DeployRefused,
+    OtherImage,
+    Rejected,
+    SettingsChanged,
+)
 from pipeline.ledger.events import AnchorsAccepted, Event, GatesChecked, RunOpened, VersionRegistered
 from pipeline.ledger.freeze_events import Frozen, Unfrozen
 from pipeline.ledger.rollout_events import (
@@ -29,6 +36,7 @@ from pipeline.ledger.rollout_events import (
     RolloutStarted,
     SettingsApplied,
     ShadowEnded,
+    SlotReady,
     Undeployed,
 )
 from pipeline.ledger.store import Entry, Ledger
@@ -44,6 +52,7 @@ OF_KIND: Mapping[type[Event], Kind] = {
     Approved: "approval",
     Rejected: "approval",
     DeployRefused: "rollout",
+    OtherImage: "rollout",
     RolloutStarted: "rollout",
     RolloutEnded: "rollout",
     RolloutFailed: "rollout",
@@ -204,6 +213,7 @@ EVIDENCE: tuple[tuple[type | tuple[type, ...], Callable[[Any, str, _Past], dict[
     ((RolloutStarted, *MOVES), _of_rollout),
     (RollbackStarted, lambda event, run, past: {"package": event.digest, "left": event.left}),
     (DeployRefused, lambda event, run, past: {"changed": list(event.changed)}),
+    (OtherImage, lambda event, run, past: {"image": event.image, "approved_image": event.approved}),
     (
         SettingsChanged,
         lambda event, run, past: {
@@ -221,17 +231,20 @@ EVIDENCE: tuple[tuple[type | tuple[type, ...], Callable[[Any, str, _Past], dict[
 class AuditedRequest:
     """One answer: which version gave it, from which package, trained on which data by which run, and who approved that package.
 
-    `approved` is the approval's event, None when the version went live without one.
+    `approved` is the approval's event, None when the version went live without one. `other_image` is the event that says that the slot ran
+    by another serving image than the approved one, None when it did not.
     """
 
     answered: AnsweredBy
     package: str
     registered: Mapping[str, Any] | None
     approved: Mapping[str, Any] | None
+    other_image: Mapping[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return {**self.answered.as_dict(), "package": self.package, "registered": self.registered} | {
-            "approved": self.approved
+            "approved": self.approved,
+            "other_image": self.other_image,
         }
 
 
@@ -257,7 +270,11 @@ def _audited(ledger: Ledger, answered: AnsweredBy) -> AuditedRequest:
         for entry in ledger.events(Approved, model=model, until=until)
         if entry.event.version == version and package in ("", entry.event.parts.get("package", ""))
     ]
-    return AuditedRequest(answered, package, _body(registered), _body(approvals))
+    # What was said of the slot last, before the request came: that it started, or that it started by another image.
+    slots: list[Entry[Any]] = ledger.events(SlotReady, OtherImage, model=model, until=until)
+    last = [entry for entry in slots if entry.event.slot == answered.slot][-1:]
+    other = [entry for entry in last if entry.kind == OtherImage.KIND and entry.event.version == version]
+    return AuditedRequest(answered, package, _body(registered), _body(approvals), _body(other))
 
 
 def _body(entries: list[Entry[Any]]) -> dict[str, Any] | None:

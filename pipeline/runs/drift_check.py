@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from pipeline.monitoring.answer_shift import AnswerShift
     from pipeline.monitoring.data_quality import DataQuality
-    from pipeline.monitoring.domain_classifier import Together
     from pipeline.monitoring.drift import DriftVerdict
     from pipeline.monitoring.estimated_quality import EstimatedQuality
     from pipeline.monitoring.live_quality import LiveQuality
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from pipeline.monitoring.skew import Skew
     from pipeline.policy.alarms import Alarm
     from pipeline.policy.retrain import Receipt
+    from pipeline.runs.drift_by_rows import ByRows
     from pipeline.settings.models import Model
 
 # All requests are counted; answers, their estimate and the pictures take at most about so many of them.
@@ -115,7 +115,7 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
     from pipeline.policy import retrain as retrain_policy
     from pipeline.policy.alarms import Look
     from pipeline.policy.drift_sentence import drift_sentence
-    from pipeline.runs import data_check, drift_alarm, drift_report, drift_skew
+    from pipeline.runs import data_check, drift_alarm, drift_by_rows, drift_report, drift_skew
 
     model = context.params.model(name)
     # By what is live: somebody can move the registry's alias.
@@ -131,12 +131,15 @@ def check_drift(context: Context, run: str, name: str, as_of: datetime) -> Drift
     requests, now = log.rows, counted.profile
     champion = live.version
     reference, schema = _reference(context, name, live), _schema(context, name, live)
-    found = _together(context, name, live, reference, requests, schema)
+    found = drift_by_rows.found(context, name, live, reference, requests, schema)
     drift = _drift_verdict(context, name, reference, now, requests, schema, as_of, found)
-    drift, skew = drift_skew.judged(
-        *(context, name, drift, requests, schema, as_of),
-        lambda rows: of_rows(context, name, reference, rows, schema, as_of, found is not None),
-    )
+    named = [feature.feature for feature in drift.moved]
+
+    def of_side(rows: pd.DataFrame) -> DriftVerdict:
+        by_rows = drift_by_rows.found(context, name, live, reference, rows, schema)
+        return by_rows.added_to(of_rows(context, name, reference, rows, schema, as_of, found.shared), named)
+
+    drift, skew = drift_skew.judged(context, name, drift, requests, schema, as_of, of_side)
     mature = label_maturity.mature_after(model, label_maturity.measured(context, name, as_of))
     known = requests
     if mature or share < 1:
@@ -202,16 +205,14 @@ def _drift_verdict(
     requests: pd.DataFrame,
     schema: Schema,
     as_of: datetime,
-    found: Together | None,
+    found: ByRows,
 ) -> DriftVerdict:
     """Compares the profile of all requests with what the champion learnt from. Leaves personal features out. An unknown value is told from
-    the `requests`, which may be a part of them. What the domain classifier found shares the budget."""
-    from pipeline.monitoring import drift_reference, drift_together
+    the `requests`, which may be a part of them. What was found by the rows shares the budget."""
+    from pipeline.monitoring import drift_reference
 
     model = context.params.model(name)
-    verdict = compared(context, name, reference, now, requests, schema, as_of, found is not None)
-    if found and verdict.features:
-        verdict = drift_together.with_together(verdict, found, model.monitor)
+    verdict = found.added_to(compared(context, name, reference, now, requests, schema, as_of, found.shared))
     said = said_left_out(model, drift_reference.features(model))
     return replace(verdict, reason=f"{verdict.reason}; {said}") if said else verdict
 
@@ -265,28 +266,6 @@ def compared(
 def learnt(schema: Schema) -> dict[str, frozenset[str]]:
     """The categories that the version learnt, by column."""
     return {column.name: column.learnt for column in schema.columns if column.learnt is not None}
-
-
-def _together(
-    context: Context, name: str, live: LiveVersion, reference: Reference, requests: pd.DataFrame, schema: Schema
-) -> Together | None:
-    """What the domain classifier says, by the sample of what the version learnt from; None where that is less than half a year."""
-    import pandas as pd
-
-    from pipeline.monitoring import drift_reference, drift_together
-    from pipeline.monitoring.null_distribution import PROVEN_WEEKS, weeks_of
-    from pipeline.runs.drift_report import as_logged
-    from pipeline.settings.cron import runs_a_quarter
-
-    model = context.params.model(name)
-    if not reference.timed or weeks_of(reference.days) < PROVEN_WEEKS:
-        return None
-    sample = as_logged(pd.read_parquet(context.registry.reference_file(name, live.version, live.digest)), schema)
-    numbers, _ = drift_reference.names(drift_reference.features(model))
-    columns = drift_together.columns_of(numbers, reference.importances)
-    share = min(0.5, model.monitor.false_alarms_a_quarter / max(runs_a_quarter(model.monitor.cron), 1) / 2)
-    kept = context.home / "profiles" / f"{name}.json"
-    return drift_together.together(sample, requests, model.source.event_time, columns, share, kept, live.digest)
 
 
 def said_left_out(model: Model, columns: Sequence[Column]) -> str:

@@ -79,7 +79,7 @@ def evaluate(name: str, model: Model, files: Artifacts) -> str:
         frames.schema_of(model, files.snapshot).doubles,
     )
     result = evaluation.evaluate(model, rows, files.model, files.predictions, files.reference, files.metrics, doubles)
-    taught = rows if model.evaluation.refit else rows[~frames.held_out(rows, model)]
+    taught = rows if model.evaluation.refit else frames.before_held_out(rows, model)
     learnt = drift_reference.of_training(taught, model, doubles)
     answered = pd.read_parquet(files.predictions)
     quality = estimated_quality.learnt(answered, model, result.classes, doubles)

@@ -45,8 +45,9 @@ class Settings:
         return cls(**{**values, "api_keys": tuple(values.get("api_keys", ()))})
 
     def as_json(self) -> str:
-        """The content of the file that `from_environment` reads back."""
-        return json.dumps({name: _plain(value) for name, value in vars(self).items()})
+        """The content of the file that `from_environment` reads back: an older server starts too while it has the keys that are set."""
+        defaults = vars(Settings())
+        return json.dumps({name: _plain(value) for name, value in vars(self).items() if value != defaults[name]})
 
 
 def _plain(value: Any) -> Any:

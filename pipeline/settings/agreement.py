@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from pipeline.settings import approval, economics, model_gates, monitor_slices, training_agreement
+from pipeline.settings import approval, economics, gates_that_apply, model_gates, monitor_slices, training_agreement
 from pipeline.settings.columns import BESIDE_FEATURES, RESERVED, named_twice, one_name
 from pipeline.settings.examples import example
 from pipeline.settings.gates import NAMES
@@ -271,6 +271,7 @@ CHECKS = (
     _columns_of_rules,
     _gate_modes,
     model_gates.faults,
+    gates_that_apply.faults,
     monitor_slices.faults,
     _personal,
     _follow,

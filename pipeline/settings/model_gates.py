@@ -9,6 +9,7 @@ from pydantic import Field
 
 from pipeline.settings.columns import RESERVED, ColumnName, named_twice, one_name
 from pipeline.settings.section import MOST, Section
+from pipeline.settings.times import LONGEST_DAYS
 from pipeline.training import tasks
 
 
@@ -61,9 +62,11 @@ class Export(Section):
 
 
 class SupplyChain(Section):
-    """`vulnerabilities` is a file, or a folder, of records in the OSV form, from the project's folder; `licences` are SPDX ids."""
+    """`vulnerabilities` is a file, a folder or a zip of records in the OSV form, from the project's folder; `licences` are SPDX ids."""
 
     vulnerabilities: str | None = Field(default=None, min_length=1)
+    # How old the newest of these records may be.
+    database_days: float | None = Field(default=None, gt=0, le=LONGEST_DAYS)
     licences: tuple[str, ...] = ()
     # Ids of vulnerabilities that somebody has looked at and accepted.
     accepted: tuple[str, ...] = ()

@@ -111,7 +111,7 @@ def evaluate(
     estimator = skops_file.load(model_file)
     test = scored(estimator, rows[out], model, doubles)
     test.to_parquet(predictions, index=False)
-    trained = rows[~out]
+    trained = frames.before_held_out(rows, model)
     taught = rows if model.evaluation.refit else trained
     sample = taught.sample(min(model.evaluation.reference_rows, len(taught)), random_state=model.training.seed)
     scored(estimator, sample.sort_index(), model, doubles).to_parquet(reference, index=False)

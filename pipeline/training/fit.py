@@ -18,7 +18,7 @@ from pipeline.settings import estimators
 from pipeline.settings.models import Model
 from pipeline.settings.training import Training
 from pipeline.training import learning, tasks, weights
-from pipeline.training.frames import features_of, held_out, instants, precision_of
+from pipeline.training.frames import before_held_out, features_of, held_out, instants, precision_of
 from pipeline.training.search import run as search
 from pipeline.training.search.clocks import Recorded
 from pipeline.training.tasks.base import CLASSES
@@ -49,7 +49,7 @@ def fit(
     _refuse_trees_of_float32(model.training, doubles)
     _refuse_too_large(rows, model.training, doubles)
     _refuse_too_many_groups(len(rows), model.training)
-    training_rows = rows[~held_out(rows, model)]
+    training_rows = before_held_out(rows, model)
     if training_rows.empty:
         first, days = f"{rows[model.source.event_time].min():%Y-%m-%d}", model.evaluation.holdout_days
         raise StageError(

@@ -52,8 +52,18 @@ def _numbers(
 
 def categories(rows: pd.DataFrame, training: Training) -> pd.DataFrame:
     """The categories of `rows` as a model takes them: strings, with '' for a missing value."""
-    taken = rows[list(training.categorical)]
-    return taken.astype(object).where(taken.notna(), MISSING_CATEGORY)
+    if not training.categorical:
+        return rows[[]]
+    taken = {column: _texts(rows[column]) for column in training.categorical}
+    return pd.DataFrame(taken, index=rows.index, dtype=object)
+
+
+def _texts(cells: pd.Series) -> np.ndarray:
+    """object (rows,). Equal texts are one object: pandas would make a string for each of a million cells, four times the memory of the
+    cells themselves, and encoders hash each string once."""
+    codes, different = pd.factorize(cells)
+    texts = np.append(different.to_numpy(object), MISSING_CATEGORY)
+    return texts[codes]
 
 
 def instants(times: pd.Series) -> np.ndarray:
@@ -122,6 +132,13 @@ def _written(cells: pd.Series, column: Column) -> list[Any]:
 def held_out(rows: pd.DataFrame, model: Model) -> pd.Series:
     """True for the rows of the window's last `holdout_days`, which training never sees."""
     return rows[model.source.event_time] >= model.held_out_from
+
+
+def before_held_out(rows: pd.DataFrame, model: Model) -> pd.DataFrame:
+    """The rows that are not held out. In a snapshot they come first, and then nothing is copied."""
+    out = held_out(rows, model).to_numpy()
+    first = len(out) - int(out.sum())
+    return rows.iloc[:first] if not out[:first].any() else rows[~out]
 
 
 def trained_to(held_out_rows: pd.DataFrame, model: Model) -> str:

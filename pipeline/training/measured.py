@@ -86,7 +86,7 @@ def choice(rows: pd.DataFrame, model: Model, doubles: Collection[str] = ()) -> C
     training = model.training
     if not training.categorical:
         return Choice({})
-    learnt = rows[~frames.held_out(rows, model)]
+    learnt = frames.before_held_out(rows, model)
     taken_as = pipelines.columns_as(training)
     if learnt.empty or taken_as == "frame":
         return Choice({})

@@ -45,9 +45,6 @@ LIBRARIES = (
     "pandas",
     "pyarrow.dataset",
     "pyarrow.parquet",
-    "pandera.pandas",
-    "pandera.backends.pandas.register",
-    "pandera.strategies.pandas_strategies",
     "dvc.repo",
     # What DVC imports only when it is used.
     "dvc.scm",
@@ -68,6 +65,10 @@ LIBRARIES = (
     "dulwich.index",
     "pyparsing",
     "ruamel.yaml",
+    # From here on nothing that the first stage needs.
+    "pandera.pandas",
+    "pandera.backends.pandas.register",
+    "pandera.strategies.pandas_strategies",
     "sklearn.compose",
     "sklearn.ensemble",
     "sklearn.linear_model",
@@ -217,16 +218,25 @@ def _is_ours(connection: socket.socket) -> bool:
 
 
 def serve(listener: socket.socket, alive: int, at_once: bool = True, libraries: Iterable[str] = ()) -> None:
-    """Serves until the pipe `alive` is closed at its other end, with LIBRARIES and `libraries` imported."""
+    """Serves until the pipe `alive` is closed at its other end, with LIBRARIES and `libraries` imported.
+
+    Who asks while it still imports is served at once, with what is there: the rest a fork imports itself, beside the server.
+    """
     key = _key()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    owed = _load(libraries) if at_once else None
+    wanted = [*ONLY_STAGES, *LIBRARIES, *libraries]
+    owed = 0.0
     while True:
-        if alive in _first_of(listener.fileno(), alive):
+        ready = _first_of(listener.fileno(), alive, wait=not (at_once and wanted))
+        if alive in ready:
             return
+        if not ready:
+            owed += _load(wanted, 1)
+            continue
         connection, _ = listener.accept()
-        owed = _load(libraries) if owed is None else owed
+        if not at_once:
+            owed += _load(wanted, len(wanted))
         if os.fork() == 0:
             listener.close()
             os.close(alive)
@@ -238,18 +248,20 @@ def serve(listener: socket.socket, alive: int, at_once: bool = True, libraries: 
         owed = 0.0
 
 
-def _first_of(*files: int) -> list[int]:
-    """Waits until one of them can be read; all that can."""
-    return select.select(files, [], [])[0]
+def _first_of(*files: int, wait: bool = True) -> list[int]:
+    """Those that can be read; with `wait` as soon as there is one."""
+    return select.select(files, [], [], None if wait else 0)[0]
 
 
-def _load(libraries: Iterable[str]) -> float:
-    """Imports what stages need, and `libraries`; the processor seconds that took: whoever is served first has to pay for it."""
+def _load(wanted: list[str], many: int) -> float:
+    """Imports the first of the `wanted` and takes them off; the processor seconds that took: whoever is served next has to pay for it."""
     before = time.process_time()
-    import_all((*LIBRARIES, *ONLY_STAGES, *libraries))
-    # A collection in a fork would write to every page that it shares: a third of a second each time.
-    gc.collect()
-    gc.freeze()
+    some, wanted[:many] = wanted[:many], []
+    import_all(some)
+    if some and not wanted:
+        # A collection in a fork would write to every page that it shares: a third of a second each time.
+        gc.collect()
+        gc.freeze()
     return time.process_time() - before
 
 

@@ -171,19 +171,40 @@ def test_what_was_live_before_approvals_were_required_may_come_back(version):
     assert version.ready()
 
 
-def test_a_version_that_was_live_as_approved_comes_back_by_another_server(version, caplog):
-    """An update of what serves ends an approval of a version that never went live, and of one that did it ends nothing: rollback asks nobody either."""
-    approved = version.approve()
+def test_no_version_comes_back_by_another_server_than_was_approved(version):
+    """An update of what serves ends an approval while no engine has the approved image, also of a version that was live by it."""
+    approved = version.approve().event
     digest = package_digest(version.context.registry.deployable_package("churn", "1"))
     requirements = version.context.project / "requirements" / "serving.txt"
     requirements.write_text(f"{requirements.read_text()}#")
-    assert "changed since bob approved it: image: what serves has digest" in version.refused()
     version.context.ledger.append(RolloutEnded(version="1", slot="blue", digest=digest), "churn")
-    assert (
-        approved.seq and version.ready() and "comes back, which was live as approved; since then image:" in caplog.text
-    )
+    refused = version.refused()
+    assert "changed since bob approved it: image: what serves has digest" in refused
+    assert refused.endswith("`perennial approve churn 1 --ask` asks for what is there now")
+    kept = replace(version.context.rollout(""), engines=EnginesWith(approved.parts["image"]))
+    assert deployers.approved_package(kept, "churn", "1"), "the image that was approved is still there"
     _flip(version.artifacts / "gates.json")
-    assert "gate report: gates.json has digest" in version.refused()
+    with pytest.raises(PerennialError, match="approved it: gate report: gates.json has digest"):
+        deployers.approved_package(kept, "churn", "1")
+    _flip(version.artifacts / "gates.json")
+    approval.ask(version.context, "", "churn", "1")
+    version.approve()
+    assert version.ready(), "the way on that the refusal names"
+
+
+class EnginesWith:
+    """An engine that has kept one serving image."""
+
+    name = "docker"
+
+    def __init__(self, image):
+        self.image = image
+
+    def all(self):
+        return [self]
+
+    def has_image(self, runtime, digest):
+        return (runtime, digest) == ("onnx", self.image)
 
 
 def test_only_people_who_are_named_may_approve(version):

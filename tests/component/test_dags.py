@@ -43,8 +43,8 @@ def reader(tmp_path_factory):
 def read_dags(reader):
     """Reads all Dags of a project as plain facts."""
 
-    def read(project):
-        reader.stdin.write(f"{project}\n")
+    def read(project, mode="machine"):
+        reader.stdin.write(f"{project}\t{mode}\n")
         reader.stdin.flush()
         for line in reader.stdout:
             if line.startswith("@@"):
@@ -187,6 +187,23 @@ def test_a_broken_ledger_stops_no_drift_check(told):
     tasks = told["dags"]["monitor__flight-delay"]["tasks"]
     assert tasks["verify_ledger"] == []
     assert not [name for name, after in tasks.items() if "verify_ledger" in after]
+
+
+def test_workers_count_the_log_before_a_look_on_a_server(project, read_dags):
+    """In a mapped task of the team's pool, after the watch; however it ends, also without files to count, the look goes on after it."""
+    change_params(project, "teams", {"growth": {"slots": 2}})
+    change_params(project, "models.churn.team", "growth")
+    here, server = (read_dags(project, mode)["dags"]["monitor__churn"] for mode in ("machine", "server"))
+    more = {name: after for name, after in server["tasks"].items() if here["tasks"].get(name) != after}
+    assert more == {
+        "list_partitions": ["watch_rollout"],
+        "profile_partitions": ["list_partitions"],
+        "partitions_profiled": ["profile_partitions"],
+        "check_drift": ["partitions_profiled", "watch_rollout"],
+    }
+    assert (here["mapped"], server["mapped"]) == ({}, {"profile_partitions": "{{ group_title }}"})
+    assert (here["rules"], server["rules"]) == ({}, {"partitions_profiled": "all_done"})
+    assert server["pools"] == dict.fromkeys(("check_drift", "profile_partitions"), "team__growth")
 
 
 def test_the_form_for_what_to_do_begins_with_what_does_no_harm(told):

@@ -126,7 +126,7 @@ def test_3_the_next_version_goes_live_under_load_without_a_failed_request(server
 
 
 def test_4_the_monitor_sees_the_log_and_its_report_is_read_elsewhere(server: Server, second_release: Retrained):
-    """The monitor reads the deployer's prediction log, and the page shows its report from MLflow."""
+    """Workers count the deployer's prediction log for the monitor, and the page shows its report from MLflow."""
     assert server.airflow is not None
     run = server.airflow.trigger(
         "monitor__churn", as_of=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 60))
@@ -136,6 +136,10 @@ def test_4_the_monitor_sees_the_log_and_its_report_is_read_elsewhere(server: Ser
         assert time.monotonic() < until
         time.sleep(0.5)
     assert server.airflow.run("monitor__churn", run)["state"] == "success"
+    mapped = [task for task in server.airflow.tasks("monitor__churn", run) if task["map_index"] >= 0]
+    assert {(task["task_id"], task["state"]) for task in mapped} == {("profile_partitions", "success")}
+    assert mapped[0]["rendered_map_index"].startswith("1 of "), mapped
+    assert {told["verb"] for told in server.events("deployer_called")} >= {"log_files", "take_profiles"}
     checked = [e for e in server.ask("timeline", "churn")["events"] if e["kind"] == "drift_checked"][-1]["details"]
     assert second_release.load is not None
     assert checked["rows_now"] >= second_release.load.versions["2"] > 0

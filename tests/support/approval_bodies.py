@@ -24,6 +24,16 @@ APPROVAL_BODIES = [
         {"version": "2", "why": "is not approved", "changed": ["image: what serves"], "asked_by": "ann"},
     ),
     (
+        "other_image",
+        {
+            "version": "2",
+            "slot": "blue",
+            "approved": "sha256:77",
+            "image": "sha256:78",
+            "why": "the engine has it no more",
+        },
+    ),
+    (
         "settings_changed",
         {
             "digest": "ab12",

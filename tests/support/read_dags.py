@@ -1,4 +1,4 @@
-"""Prints all Dags of each project that it is asked for as plain facts, in a fork of a process that has imported Airflow.
+"""Prints all Dags of each project, and its PERENNIAL_MODE, that it is asked for as plain facts, in a fork of a process that has imported Airflow.
 
 Run with an Airflow home of its own. Nothing of `pipeline` or the project is imported before the fork.
 """
@@ -10,6 +10,7 @@ import traceback
 
 from airflow._shared.timezones import timezone
 from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk.definitions.mappedoperator import MappedOperator
 from airflow.serialization.serialized_objects import DagSerialization
 
 
@@ -36,6 +37,8 @@ def facts(dag, with_intervals):
         "tasks": {t.task_id: sorted(t.upstream_task_ids) for t in dag.tasks},
         "pools": {t.task_id: t.pool for t in dag.tasks if t.pool != "default_pool"},
         "priorities": sorted({t.priority_weight for t in dag.tasks}),
+        "mapped": {t.task_id: t.map_index_template for t in dag.tasks if isinstance(t, MappedOperator)},
+        "rules": {t.task_id: t.trigger_rule.value for t in dag.tasks if t.trigger_rule.value != "all_success"},
         "teardowns": [t.task_id for t in dag.tasks if t.is_teardown],
         "params": {k: {**dag.params.get_param(k).schema, "value": dag.params.get_param(k).value} for k in dag.params},
         "timetable": type(dag.timetable).__name__,
@@ -49,8 +52,9 @@ def facts(dag, with_intervals):
     }
 
 
-def read(project):
+def read(project, mode):
     os.environ["PERENNIAL_PROJECT"] = project
+    os.environ["PERENNIAL_MODE"] = mode
     dags = f"{project}/dags"
     sys.path.insert(0, dags)  # as the dag processor and the workers have it
     bag = DagBag(dag_folder=dags)
@@ -63,7 +67,7 @@ def read(project):
 for line in sys.stdin:
     if (child := os.fork()) == 0:
         try:
-            read(line.rstrip("\n"))
+            read(*line.rstrip("\n").split("\t"))
         except BaseException:
             traceback.print_exc()
             print("@@null", flush=True)

@@ -78,6 +78,7 @@ class World:
     def __init__(self, home: Path):
         self.home, self.running, self.promoted, self._started = home, {}, None, 0
         self.signatures, self.anchors = {}, {}
+        self.images, self.started_from = set(), []  # serving images; those that slots were started from
         self.beside = []  # other engines, whose slots the router reaches too
         self.engines = WorldEngines(self)
         self.key = SigningKey(home)
@@ -135,6 +136,7 @@ class World:
 
     def start(self, spec):
         assert spec.slot not in self.running
+        self.started_from.append(spec.image)
         self._started += 1  # like a port: another one each time
         address = f"{self.url}/slot/{spec.slot}/{self._started}"
         running = Running(spec.model, spec.slot, spec.version, address, self.name)
@@ -153,6 +155,9 @@ class World:
 
     def all(self):
         return list(self.running.values())
+
+    def has_image(self, runtime, digest):
+        return digest in self.images
 
     def prune(self, model, keep):
         pass

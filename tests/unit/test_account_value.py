@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pipeline.accounts.account import account
@@ -9,6 +11,7 @@ from pipeline.accounts.money import as_float
 from pipeline.accounts.slots import Size
 from pipeline.accounts.statement import Terms
 from pipeline.accounts.waits import BACKTEST, RECEIPT
+from pipeline.cli.account_table import verdict
 from pipeline.ledger.decision_events import Backtested
 from pipeline.ledger.events import DriftChecked, RunOpened, StepEnded, VersionRegistered
 from pipeline.ledger.receipt_events import RetrainDecided, WindowScored
@@ -128,6 +131,13 @@ def test_a_version_that_was_rolled_back_before_any_label_did_not_pay(story):
     told = story.account(terms()).deployments[1].as_dict()
     assert (told["verdict"], told["worth"]) == ("did not pay", None)
     assert told["why"].startswith("rolled back at 2026-02-01T05:00")
+
+
+@pytest.mark.parametrize(("stated", "guessed"), [({"retrain_minutes": 10}, ()), ({}, ("people",))])
+def test_a_cost_names_the_parts_that_are_a_guess(story, stated, guessed):
+    """Minutes that the settings state are theirs; a price of a guess under a cent is not worth a word."""
+    found = story.account(replace(terms(), economics=lambda model: Economics(**stated))).deployments[1]
+    assert (found.guessed, "guess" in verdict(found, "USD").split(":")[0]) == (guessed, bool(guessed))
 
 
 def test_what_the_value_is_a_guess_of_is_said(story):

@@ -182,6 +182,14 @@ def test_time_rejects_in_airflow(asked):
     assert context.ledger.events(Rejected)[0].event.through == "time"
 
 
+def test_an_approval_has_a_name(asked):
+    """What Airflow was answered by nobody that it names approves nothing."""
+    context, _, _ = asked
+    with pytest.raises(PerennialError, match="version 1 of churn: may not be approved without a name; name the person"):
+        answer(context, True, "")
+    assert context.ledger.events(Approved, Rejected) == []
+
+
 def test_a_decision_at_the_command_line_is_not_written_again_by_the_task_that_it_moves(asked):
     """The task that goes on finds the decision, whichever answer Airflow has."""
     context, _, _ = asked

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
+from pipeline.cli import audit_table
 from pipeline.context import Context
 from pipeline.errors import SettingsError
 from pipeline.ledger import settings_record
-from pipeline.ledger.approval_events import ApprovalAsked, Approved, DeployRefused, SettingsChanged
+from pipeline.ledger.approval_events import ApprovalAsked, Approved, DeployRefused, OtherImage, SettingsChanged
 from pipeline.ledger.events import AnchorsAccepted, GatesChecked, RunOpened, VersionRegistered
-from pipeline.ledger.rollout_events import RollbackStarted, RolledBack, RolloutEnded, RolloutStarted
+from pipeline.ledger.rollout_events import RollbackStarted, RolledBack, RolloutEnded, RolloutStarted, SlotReady
 from pipeline.monitoring.answered_by import AnsweredBy
 from pipeline.pages.audit import audit_page
 from pipeline.runs import audit
@@ -137,8 +139,30 @@ def test_a_prediction_leads_to_its_version_its_data_and_who_approved_it(told, mo
     assert (found.answered, found.package) == (answered, "p2")
     assert (found.registered["data_version"], found.registered["mlflow_run"]) == ("d2.dir", "m2")
     assert (found.approved["by"], found.approved["reason"]) == ("bob", "fine")
+    assert found.other_image is None
     with pytest.raises(Exception, match="request q2: is in no prediction log; give the answer's header x-request-id"):
         audit.request(told, "q2")
+
+
+def test_a_request_of_a_canary_leads_to_the_version_that_answered_it(told, monkeypatch):
+    """While two versions share the traffic each answer is its own version's, with its package and approval, and with the image that is not the approved one."""
+    ledger = told.ledger
+    first = {**EVIDENCE, "version": "3", "parts": {"package": "p3"}}
+    ledger.append(Approved(**first, by="bob"), "churn", at="2999-01-01T00:00:00+00:00")
+    ledger.append(RolloutEnded(version="3", slot="blue", digest="p3"), "churn", at="2999-01-01T00:00:01+00:00")
+    ledger.append(SlotReady(version="3", slot="blue"), "churn", at="2999-01-01T00:00:02+00:00")
+    other = OtherImage(version="3", slot="blue", approved="sha256:77", image="sha256:78", why="it is gone")
+    ledger.append(other, "churn", at="2999-01-01T00:00:02+00:00")
+    fourth = {**EVIDENCE, "version": "4", "parts": {"package": "p4"}}
+    ledger.append(Approved(**fourth, by="cid"), "churn", at="2999-01-01T00:00:03+00:00")
+    ledger.append(RolloutStarted(version="4", slot="green", digest="p4"), "churn", at="2999-01-01T00:00:04+00:00")
+    ledger.append(SlotReady(version="4", slot="green"), "churn", at="2999-01-01T00:00:05+00:00")
+    answers = [AnsweredBy("churn", v, s, "2999-01-01T00:00:06.250Z", 1) for v, s in (("3", "blue"), ("4", "green"))]
+    monkeypatch.setattr(audit, "traffic", lambda context: SimpleNamespace(answered=lambda *_: answers))
+    one, two = audit.request(told, "q")
+    assert [(each.package, each.approved["by"]) for each in (one, two)] == [("p3", "bob"), ("p4", "cid")]
+    assert (one.other_image["image"], two.other_image) == ("sha256:78", None)
+    assert "served by image sha256:78, and sha256:77 was approved: it is gone" in audit_table.request("q", [one, two])
 
 
 def test_the_page_filters_by_kind_and_escapes_what_people_wrote(told):

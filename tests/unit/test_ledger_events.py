@@ -1,6 +1,7 @@
 """Each kind of event has one class, which writes the body that the ledger has always had and reads older ones."""
 
 import dataclasses
+import json
 from importlib import import_module
 from pkgutil import iter_modules
 
@@ -9,9 +10,11 @@ import sqlalchemy as sa
 
 from pipeline import ledger as ledger_folder
 from pipeline.errors import LedgerError
+from pipeline.ledger.chain import canonical, chain_hash
 from pipeline.ledger.events import KINDS, Event, UnknownEvent
+from pipeline.ledger.json_text import read_json
 from pipeline.ledger.rollout_events import RolloutEvent
-from pipeline.ledger.store import EVENTS, canonical, chain_hash
+from pipeline.ledger.store import EVENTS
 from tests.support.approval_bodies import APPROVAL_BODIES
 from tests.support.decision_bodies import DECISION_BODIES
 from tests.support.operation_bodies import OPERATION_BODIES
@@ -333,3 +336,11 @@ def test_the_ledger_reads_what_it_wrote(ledger):
     assert [(e.kind, e.body) for e in ledger.events()] == [(e.kind, e.body) for e in appended]
     assert [e.event.body() for e in ledger.events()] == [body for _, body in ALL]
     assert ledger.verify() == (len(ALL), None)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a": NaN}', '{"a": "\\ud800"}', '{"a": 123456789012345678901234567890}', '{"a": 1.5, "é": [1, null]}']
+)
+def test_a_body_is_read_as_json_reads_it(text):
+    """What orjson refuses is read too: NaN, half a surrogate pair, a number of any size."""
+    assert repr(read_json(text)) == repr(json.loads(text))

@@ -194,7 +194,7 @@ def test_the_answers_of_a_window_are_a_sum_of_kept_profiles(log, tmp_path, class
         found = LoggedProfile.read(json.loads(json.dumps(logged_profile(log.folder, kept, START, at(48)).as_dict())))
         shift = answer_shift.counted_shift(found.profile, found.answers, held_out, classes)
         assert shift.as_dict() == pytest.approx(answer_shift.shift(own, held_out, classes).as_dict())
-    assert answer_shift.counted_shift(log.kept.total([], 0, 0).profile, 0.0, held_out, classes) is None
+    assert answer_shift.counted_shift(log.kept.window([], 0, 0, []).counted.profile, 0.0, held_out, classes) is None
 
 
 def test_profiles_of_an_earlier_form_are_counted_anew(log):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -94,6 +95,18 @@ def test_a_small_slice_has_not_enough_rows():
     assert (few.passed, few.judged, few.word) == (True, False, "no verdict")
 
 
+def test_a_column_with_a_value_for_each_row_is_one_line_and_few_rows_of_the_table():
+    """Slices of few rows are counted; the first are named, and no table has thousands of them."""
+    rows = rows_of().assign(
+        left=lambda r: (r["spend"] > 0) * 1.0, prediction=0.5, who=[f"w{number}" for number in range(2000)]
+    )
+    verdict = slices.verdict(packaged(model(slices={"columns": ["who", "sex"]}), rows))
+    assert verdict.passed and verdict.reason.endswith("not enough rows: who w0, who w1, who w10 and 1,997 more")
+    assert len(verdict.table.rows) == 22 and [row[0] for row in verdict.table.rows[:2]] == ["sex f", "sex m"]
+    said = fairness.verdict(packaged(model(fairness={"columns": ["who"]}), rows))
+    assert said.word == "no verdict" and said.reason.endswith("who w1000 (1) and 1,995 more")
+
+
 @pytest.mark.parametrize("task", ["multiclass", "regression"])
 def test_slices_of_classes_and_numbers(task):
     """A slice on which the model is worse than a guess stops, whatever the task."""
@@ -142,6 +155,27 @@ def test_fairness_of_few_rows_is_no_verdict():
     tight = {"columns": ["sex"], "demographic_parity": 0.0001, "equalised_odds": None, "min_rows": 10}
     unproven = fairness.verdict(packaged(model(fairness=tight), rows))
     assert unproven.word == "no verdict" and "not proven on these rows" in unproven.reason
+
+
+def test_a_group_without_a_row_of_an_answer_has_no_share_of_it():
+    """No yes in a group is no unfair no: its share is unknown, not 0; rows of no weight form no group at all."""
+    rows = decided(biased=False)
+    third = np.arange(len(rows)) % 3 == 0
+    rows = rows.assign(sex=rows["sex"].where(~third, "x"))
+    rows.loc[third, ["left", "prediction"]] = 0.0, 0.1
+    odds = {"columns": ["sex"], "demographic_parity": None}
+    assert fairness.verdict(packaged(model(fairness=odds), rows)).passed
+    settings = model(fairness={"columns": ["sex"]})
+    unweighted = settings.model_copy(update={"training": settings.training.model_copy(update={"weight": "w"})})
+    said = fairness.verdict(packaged(unweighted, rows.assign(w=np.where(third, 0.0, 1.0))))
+    assert said.passed and said.reason.endswith("not enough rows (gates.fairness.min_rows): sex x (0)")
+
+
+def test_a_slice_of_a_root_of_squares_has_that_root():
+    """Beside `rmse` stand figures in the target's unit, and the shares say that they are of the mean square."""
+    rows = rows_of().assign(left=0.0, prediction=3.0)
+    said = slices.verdict(packaged(model("regression", "rmse", slices={"columns": ["sex"]}), rows))
+    assert "rmse 3 against" in said.reason and "as shares of the naive guess's mean square" in said.reason
 
 
 def test_fairness_of_classes_names_the_decision():
@@ -242,12 +276,57 @@ def test_a_version_is_vulnerable_by_its_order_and_not_as_text(known, found):
 
 
 def test_a_database_that_cannot_be_read_is_one_line_with_the_key(tmp_path):
-    """A missing, empty or foreign database is an error, never a passed gate."""
-    (tmp_path / "bad.json").write_text("{}")
+    """A missing, empty or foreign database is an error and a failed verdict, never a passed gate."""
+    (tmp_path / "requirements").symlink_to(ROOT / "requirements")
+    for name, text in {
+        "bad.json": "{}",
+        "null.json": "null",
+        "none.json": "[]",
+        "vulns.json": '{"vulns": {"name": "X"}}',
+        "affected.json": '[{"id": "X", "affected": [{"package": {"name": "numpy"}, "ranges": [{"events": ["0"]}]}]}]',
+        "packages.json": '{"id": "X", "affected": [{"package": "numpy"}]}',
+        "torn.zip": "PK",
+    }.items():
+        (tmp_path / name).write_text(text)
     (tmp_path / "empty").mkdir()
-    for name in ("bad.json", "empty", "missing.json"):
+    for name in [path.name for path in tmp_path.iterdir() if path.name != "requirements"] + ["missing.json"]:
         with pytest.raises(SettingsError, match="gates.supply_chain.vulnerabilities"):
             records(tmp_path / name)
+        verdict = checked(tmp_path, vulnerabilities=name)
+        assert verdict.stops and verdict.reason.startswith("gates.supply_chain.vulnerabilities: "), name
+
+
+def checked(root, **settings):
+    package = SimpleNamespace(manifest={"runtime": "onnx"}, classes=())
+    return supply_chain.verdict(PackagedModel(model(supply_chain=settings), {}, None, None, package, root=root))
+
+
+def test_an_old_database_is_told_and_stops_where_that_is_stated(tmp_path):
+    """OSV's zip is read as it comes; its newest record says how old it is, and `database_days` how old it may be."""
+    (tmp_path / "requirements").symlink_to(ROOT / "requirements")
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for number, at in enumerate(("2023-05-01T00:00:00.123456789Z", "2022-01-01T00:00:00Z")):
+            archive.writestr(f"PYSEC-{number}.json", json.dumps({"id": f"PYSEC-{number}", "modified": at}))
+    told = checked(tmp_path, vulnerabilities="all.zip")
+    assert told.passed and "none; 2 records, the newest of 2023-05-01" in told.reason
+    expired = checked(tmp_path, vulnerabilities="all.zip", database_days=30)
+    assert expired.stops and (
+        "the newest of 2023-05-01: too old to tell, it must be at most 30 days old (gates.supply_chain.database_days); "
+        "download a newer export" in expired.reason
+    )
+    assert checked(tmp_path, vulnerabilities="all.zip", database_days=36500).passed
+
+
+def test_a_licence_that_is_not_allowed_is_named_with_its_package(tmp_path):
+    """Each package's licence must be among those that are named; how many more there are is said."""
+    (tmp_path / "requirements").symlink_to(ROOT / "requirements")
+    words = {word.strip("()") for p in serving_packages(ROOT, "onnx") for word in p.licence.split()}
+    allowed = sorted(words - {"AND", "OR", "MPL-2.0", ""})
+    refused = checked(tmp_path, licences=allowed)
+    assert refused.stops and refused.reason.endswith(": orjson (MPL-2.0 AND (Apache-2.0 OR MIT))")
+    assert checked(tmp_path, licences=[*allowed, "mpl-2.0"]).passed
+    many = checked(tmp_path, licences=["MIT"])
+    assert many.reason.endswith(f" and {many.observed - 5} more") and "onnxruntime" not in many.reason
 
 
 def test_accepted_vulnerabilities_stop_nobody(tmp_path):

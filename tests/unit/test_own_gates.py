@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pandas as pd
@@ -89,9 +90,29 @@ def test_a_gate_is_named_as_module_and_function():
 
 @pytest.mark.parametrize("columns, expected", [({"x": [1.0, 2.0]}, [2.0, 4.0]), ({"y": [1.0, 2.0]}, None)])
 def test_a_gate_gets_the_champions_predictions(columns, expected):
-    """A gate has the champion's answers to the held-out rows; None where these lack one of its columns, or there is no champion."""
-    champion = SimpleNamespace(features=["x"], predict_frame=lambda rows: rows["x"].to_numpy() * 2)
+    """A gate has the champion's answers to the held-out rows, as it was judged where that was kept; None where these lack one of its columns, or there is no champion."""
+    champion = SimpleNamespace(
+        features=["x"],
+        predict_frame=lambda rows: rows["x"].to_numpy() * 2,
+        reader=SimpleNamespace(schema=SimpleNamespace(doubles=())),
+    )
     given = {"model": None, "validation": {}, "evaluation": None, "held_out": pd.DataFrame(columns), "package": None}
     found = PackagedModel(**given, champion=champion).champion_prediction
     assert found is None if expected is None else found.tolist() == expected
     assert PackagedModel(**given).champion_prediction is None
+    judged = JudgedOnce()
+    assert PackagedModel(**given, champion=champion, judged_champion=judged).champion_prediction is (
+        None if expected is None else judged.answers
+    )
+
+
+@dataclass(frozen=True)
+class JudgedOnce:
+    """A champion as it was judged, which answers otherwise than its package."""
+
+    doubles: tuple = ()
+    trained_to: object = None
+    answers: object = "as judged"
+
+    def predict_frame(self, rows):
+        return self.answers

@@ -111,7 +111,7 @@ def test_a_champion_that_had_seen_the_rows_is_compared_on_the_others_alone(sound
     assert unknown.word == "no verdict" and "neither its package nor MLflow says" in unknown.reason
 
 
-def test_a_champion_is_compared_as_it_was_judged(sound):
+def test_a_champion_is_compared_as_it_was_judged(sound, tmp_path):
     """Its package has learnt from the newest rows, as the candidate's will: both are compared before that, on all rows that neither knew."""
     package_knows_all = {"champion_trained_to": datetime(2024, 3, 1, tzinfo=UTC)}
     packaged = replace(packaged_model(CHURN_MODEL, sound, sound.package, "7"), **package_knows_all)
@@ -120,6 +120,9 @@ def test_a_champion_is_compared_as_it_was_judged(sound):
     said = champion.verdict(judged)
     assert (said.word, said.observed) == ("passed", 0.0), "they are one model"
     assert "for version 7 as it was judged on the same 420 rows" in said.reason
+    carried = replace(judged, judged_champion=JudgedChampion.read(judged.judged_champion.write(tmp_path)))
+    assert champion.verdict(carried) == said, "a team's own gate, in another process, has the same"
+    assert np.array_equal(carried.champion_prediction, pd.read_parquet(sound.predictions)["prediction"])
     named = CHURN_MODEL.model_copy(
         update={"gates": CHURN_MODEL.gates.model_copy(update={"slices": Slices(columns=("plan",), min_rows=50)})}
     )

@@ -76,6 +76,13 @@ def test_it_is_noted_with_the_users_name_and_a_run_makes_sure(client, ledger, ai
     assert client.get("/rollout/churn/state").json()["called_back"]["by"] == "anna"
 
 
+def test_a_model_that_nobody_knows_has_no_rollout_to_call_back(client, ledger, airflow):
+    """404, as its page would be, and nothing is noted or started."""
+    answer = client.post("/rollout/nobody/call-back", json=ASKED, headers=HERE)
+    assert (answer.status_code, "model nobody: is not known" in answer.json()["error"]) == (404, True)
+    assert (ledger.events(AbortAsked), airflow.runs) == ([], [])
+
+
 def test_who_may_not_trigger_the_dag_sees_the_page_and_cannot_act(client, ledger, airflow):
     """There is no button on the page, and a request by hand is refused."""
     assert "Call it back</button>" in client.get("/rollout/churn").text

@@ -330,7 +330,7 @@ def test_columns_that_come_later_are_added(scored, kind):
 
 def test_two_models_share_a_destination(scored, kind, project, churn_package):
     """The rows of another model with the same interval stay."""
-    block = load(project).models["churn"].model_dump(mode="json", exclude_none=True)
+    block = load(project).models["churn"].model_dump(mode="json", exclude_unset=True)
     change_params(project, "models.other", block)
     scored(FIRST)
     context = Context(Environment.read().at(project, project / "home"), scored.ledger)

@@ -47,6 +47,25 @@ def test_the_held_out_days_are_not_learnt_from(churn):
     assert np.array_equal(one, two)
 
 
+def test_equal_categories_are_one_object_in_memory(churn):
+    """A million equal categories take the memory of one text, and a missing one is ''."""
+    rows = pd.DataFrame({"plan": pd.Series(["basic", None, "plus", "basic"] * 2, dtype="str")}).set_axis(range(3, 11))
+    taken = frames.categories(rows, churn.training)
+    assert taken["plan"].tolist() == ["basic", "", "plus", "basic"] * 2
+    assert taken.index.equals(rows.index)
+    assert len({id(text) for text in taken["plan"]}) == 3
+
+
+def test_rows_before_the_held_out_days_are_no_copy_of_a_snapshot(churn):
+    """In time order the rows to learn from share the memory of all rows; in another order they are the same rows."""
+    rows = churn_rows(churn)
+    first = frames.before_held_out(rows, churn)
+    assert np.shares_memory(first["spend"].to_numpy(), rows["spend"].to_numpy())
+    assert first.equals(rows[~frames.held_out(rows, churn)])
+    mixed = rows.sample(frac=1, random_state=1)
+    assert frames.before_held_out(mixed, churn).equals(mixed[~frames.held_out(mixed, churn)])
+
+
 @pytest.mark.parametrize("task", ["binary", "regression"])
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_every_estimator_survives_saving_and_onnx(churn, tmp_path, estimator, task):

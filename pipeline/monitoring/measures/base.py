@@ -76,6 +76,9 @@ class OfShare(Measure):
         return self.counted(column, cells) / np.maximum(cells.sum(axis=-1), 1)
 
     def distance(self, column: ColumnLayout, before: np.ndarray, now: np.ndarray) -> np.ndarray:
+        # Most columns have no such cell in any draw.
+        if not (self.counted(column, before).any() or self.counted(column, now).any()):
+            return np.zeros(before.shape[:-1])
         return np.abs(self.share(column, now) - self.share(column, before))
 
     def least(self, column: ColumnLayout, before: np.ndarray, now: np.ndarray) -> float:

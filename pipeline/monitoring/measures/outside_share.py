@@ -19,7 +19,10 @@ class OutsideShare(OfValues):
     least_limit = 1 / 3
 
     def distance(self, column: ColumnLayout, before: np.ndarray, now: np.ndarray) -> np.ndarray:
-        return np.where(self.values(column, before) > 0, 0.0, self.shares(column, now)).sum(axis=-1)
+        known = self.values(column, before) > 0
+        if known.all():
+            return np.zeros(before.shape[:-1])
+        return np.where(known, 0.0, self.shares(column, now)).sum(axis=-1)
 
     def least(self, column: ColumnLayout, before: np.ndarray, now: np.ndarray) -> float:
         """A tenth: what the reference lacks, its own weeks can hardly show."""

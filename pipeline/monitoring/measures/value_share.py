@@ -22,6 +22,9 @@ class ValueShare(Measure):
         return not column.of
 
     def distance(self, column: ColumnLayout, before: np.ndarray, now: np.ndarray) -> np.ndarray:
+        missing = column.special("missing")
+        if not (before[..., missing].any() or now[..., missing].any()):
+            return np.zeros(before.shape[:-1])
         return np.maximum(np.log(self._share(column, before) / self._share(column, now)), 0.0)
 
     def least(self, column: ColumnLayout, before: np.ndarray, now: np.ndarray) -> float:

@@ -11,15 +11,16 @@ import json
 import math
 import sqlite3
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from pipeline.monitoring.profiles.layout import Layout
-from pipeline.monitoring.profiles.profile import Profile, total
+from pipeline.monitoring.profiles.profile import Profile
 
 # Tables of an earlier form are made anew: their rows are counted once more.
 TABLES = """
@@ -43,6 +44,26 @@ class Counted:
 
     def __add__(self, other: Counted) -> Counted:
         return Counted(self.profile + other.profile, self.untimed + other.untimed, self.answers + other.answers)
+
+
+class Hour(NamedTuple):
+    """The profile of an hour of a partition as it is kept: `hour` is counted from 1970 in UTC, `cells` are packed (see Kept.unpacked)."""
+
+    hour: int
+    rows: int
+    untimed: int
+    answers: float
+    cells: bytes
+
+
+@dataclass(frozen=True)
+class Window:
+    """`counted` is the sum of whole hours, `logged` the rows of all hours of the partitions, and `holding` the partitions that have rows of an
+    hour, by hour."""
+
+    counted: Counted
+    logged: int
+    holding: Mapping[int, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -70,59 +91,88 @@ class Kept:
     ) -> None:
         """`answered` says whose answers are counted as the layout's column ANSWERS; without it none are."""
         self._file, self.layout, self.learnt, self.answered = file, layout, learnt, answered
-        self._edges = edges_of(layout, learnt, answered)
+        self.edges = edges_of(layout, learnt, answered)
         file.parent.mkdir(parents=True, exist_ok=True)
 
     def counted(self) -> set[str]:
         """The partitions that are counted."""
         with closing(self._open()) as kept:
-            return {name for (name,) in kept.execute("SELECT partition FROM counted WHERE edges = ?", [self._edges])}
+            return {name for (name,) in kept.execute("SELECT partition FROM counted WHERE edges = ?", [self.edges])}
 
     def add(self, found: Mapping[str, Mapping[int, Counted]], current: Collection[str]) -> None:
         """Keeps the hours of each counted partition. Those that are not `current`, or of other edges, are removed."""
-        rows = [
-            (self._edges, name, hour, of.profile.rows, of.untimed, of.answers, self._packed(of.profile))
-            for name, hours in found.items()
-            for hour, of in hours.items()
-        ]
+        hours = {
+            name: [Hour(at, of.profile.rows, of.untimed, of.answers, self._packed(of.profile)) for at, of in by.items()]
+            for name, by in found.items()
+        }
+        self.keep(hours)
+        self.prune(current)
+
+    def keep(self, found: Mapping[str, Sequence[Hour]]) -> None:
+        """Keeps all hours of each partition, in place of those that are kept of it."""
+        names = [(self.edges, name) for name in found]
+        rows = [(self.edges, name, *hour) for name, hours in found.items() for hour in hours]
         with closing(self._open()) as kept, kept:
             kept.execute("BEGIN IMMEDIATE")
+            kept.executemany("DELETE FROM hours WHERE edges = ? AND partition = ?", names)
+            kept.executemany("INSERT OR REPLACE INTO counted VALUES (?, ?)", names)
+            kept.executemany("INSERT INTO hours VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def prune(self, current: Collection[str]) -> None:
+        """Removes the profiles of other edges, and of partitions that are not `current`."""
+        with closing(self._open()) as kept:
             listed = kept.execute("SELECT edges, partition FROM counted").fetchall()
-            gone = [(edges, name) for edges, name in listed if edges != self._edges or name not in current]
-            for table in ("hours", "counted"):
-                kept.executemany(f"DELETE FROM {table} WHERE edges = ? AND partition = ?", gone)
-            kept.executemany("INSERT OR REPLACE INTO counted VALUES (?, ?)", [(self._edges, name) for name in found])
-            kept.executemany("INSERT OR REPLACE INTO hours VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            gone = [(edges, name) for edges, name in listed if edges != self.edges or name not in current]
+            if not gone:
+                return
+            with kept:
+                kept.execute("BEGIN IMMEDIATE")
+                for table in ("hours", "counted"):
+                    kept.executemany(f"DELETE FROM {table} WHERE edges = ? AND partition = ?", gone)
 
-    def rows(self, partitions: Collection[str]) -> int:
-        """How many rows the partitions have, of all hours."""
+    def hours(self, partition: str) -> list[Hour]:
+        """What is kept of a partition."""
+        query = "SELECT hour, rows, untimed, answers, cells FROM hours WHERE edges = ? AND partition = ? ORDER BY hour"
         with closing(self._open()) as kept:
-            query = "SELECT partition, sum(rows) FROM hours WHERE edges = ? GROUP BY 1"
-            return sum(rows for name, rows in kept.execute(query, [self._edges]) if name in partitions)
+            return [Hour(*row) for row in kept.execute(query, [self.edges, partition])]
 
-    def holding(self, partitions: Collection[str], hour: int) -> list[str]:
-        """Those of the partitions that have rows of the hour."""
+    def window(self, partitions: Collection[str], first: int, end: int, hours: Collection[int]) -> Window | None:
+        """The sum of the hours in [first, end) of the partitions, and which of them have rows of `hours`; all as of one moment. None where one of
+        them is not counted: another look may have removed it since."""
         with closing(self._open()) as kept:
-            query = "SELECT partition FROM hours WHERE edges = ? AND hour = ?"
-            return sorted(name for (name,) in kept.execute(query, [self._edges, hour]) if name in partitions)
+            kept.execute("BEGIN")
+            there = {name for (name,) in kept.execute("SELECT partition FROM counted WHERE edges = ?", [self.edges])}
+            if not there.issuperset(partitions):
+                return None
+            query = "SELECT partition, hour, rows FROM hours WHERE edges = ? ORDER BY partition"
+            logged = 0
+            holding: dict[int, list[str]] = {hour: [] for hour in hours}
+            for name, hour, rows in kept.execute(query, [self.edges]):
+                if name in partitions:
+                    logged += rows
+                    if hour in holding:
+                        holding[hour].append(name)
+            return Window(self._total(kept, partitions, first, end), logged, holding)
 
-    def total(self, partitions: Collection[str], first: int, end: int) -> Counted:
-        """The sum of the hours in [first, end) of the partitions."""
-        with closing(self._open()) as kept:
-            query = """SELECT partition, rows, untimed, answers, cells FROM hours
-                       WHERE edges = ? AND hour >= ? AND hour < ? ORDER BY hour, partition"""
-            found = [row[1:] for row in kept.execute(query, [self._edges, first, end]) if row[0] in partitions]
-        if not found:
-            return Counted(total([], self.layout))
-        rows, untimed, answers, packed = zip(*found, strict=True)
-        cells = np.sum([np.frombuffer(zlib.decompress(each), np.int64) for each in packed], axis=0)
-        return Counted(Profile(sum(rows), self._unpacked(cells)), sum(untimed), math.fsum(answers))
+    def _total(self, kept: sqlite3.Connection, partitions: Collection[str], first: int, end: int) -> Counted:
+        query = """SELECT partition, hour, rows, untimed, answers, cells FROM hours
+                   WHERE edges = ? AND hour >= ? AND hour < ? ORDER BY hour, partition"""
+        rows, untimed, answers = 0, 0, []
+        cells = np.zeros(sum(column.cells for column in self.layout.columns), np.int64)
+        for name, *of_hour in kept.execute(query, [self.edges, first, end]):
+            if name in partitions:
+                hour = Hour(*of_hour)
+                rows, untimed = rows + hour.rows, untimed + hour.untimed
+                answers.append(hour.answers)
+                cells += np.frombuffer(zlib.decompress(hour.cells), np.int64)
+        return Counted(Profile(rows, self.unpacked(cells)), untimed, math.fsum(answers))
 
     def _packed(self, profile: Profile) -> bytes:
         cells = [profile.cells[column.name] for column in self.layout.columns]
         return zlib.compress(np.concatenate([np.empty(0, np.int64), *cells]).tobytes(), 1)
 
-    def _unpacked(self, cells: np.ndarray) -> dict[str, np.ndarray]:
+    def unpacked(self, cells: np.ndarray) -> dict[str, np.ndarray]:
+        """The cells of each column, of all cells side by side, int64 (cells,)."""
         ends = np.cumsum([0, *(column.cells for column in self.layout.columns)])
         return {
             column.name: cells[start:end]

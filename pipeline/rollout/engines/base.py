@@ -52,7 +52,9 @@ class EngineSettings:
 @dataclass(frozen=True)
 class SlotSpec:
     """A slot to start: the package of a version, the folder of its prediction log, the seconds that it may drain, the settings
-    of its server as JSON (`serving`), its limits (`cpus`, `memory_mb`), and the package's `runtime` (onnx or skops)."""
+    of its server as JSON (`serving`), its limits (`cpus`, `memory_mb`), and the package's `runtime` (onnx or skops).
+
+    `image` is the digest of the serving image to start from, which the engine has; '' for the one of this installation."""
 
     model: str
     slot: str
@@ -65,6 +67,7 @@ class SlotSpec:
     cpus: float = 1.0
     memory_mb: int = 512
     runtime: str = "onnx"
+    image: str = ""
 
 
 class EngineUnavailable(Exception):
@@ -93,6 +96,9 @@ class Engine(Protocol):
 
     def all(self) -> list[Running]:
         """All slots that run for this home."""
+
+    def has_image(self, runtime: str, digest: str) -> bool:
+        """Whether a slot can be started from the serving image with that digest, as `serving_recipe.image_digest` gives it."""
 
     def prune(self, model: str, keep: set[str]) -> None:
         """Removes what makes versions start faster, for all versions but `keep`."""

@@ -107,6 +107,10 @@ class DockerEngine:
             f"{LABEL}.address": address,
         }
 
+    def has_image(self, runtime: str, digest: str) -> bool:
+        with _answering():
+            return self.images.kept(runtime, digest) is not None
+
     def prune(self, model: str, keep: set[str]) -> None:
         """Removes the model's images of all versions but `keep`."""
         self.images.prune(model, keep)

@@ -67,8 +67,24 @@ class DockerImages:
         tag = f"perennial/{spec.model}:v{spec.version}-{_manifest_digest(spec)[:12]}"
         return self._build(_tar(files), tag, self.labels(spec), {})
 
+    def kept(self, runtime: str, digest: str) -> str | None:
+        """The id of the serving image with that digest: its own, or that of the recipe it was built by; None when it is gone."""
+        from docker.errors import ImageNotFound
+
+        for name in (digest, _tag(runtime, digest.rpartition(":")[2])):
+            try:
+                return self._client.images.get(name).id
+            except ImageNotFound:
+                continue
+        return None
+
     def _base_for(self, spec: SlotSpec) -> str:
-        """The serving image of the package's runtime. Raises RolloutError when it cannot be built."""
+        """The serving image that the spec names, or else that of the package's runtime. Raises RolloutError when there is none."""
+        if spec.image:
+            if (kept := self.kept(spec.runtime, spec.image)) is None:
+                observed = f"its serving image {spec.image} is no longer in this engine"
+                raise RolloutError(f"slot {spec.model} {spec.slot}", observed, "look at `docker images`")
+            return kept
         if spec.runtime not in self._bases:
             try:
                 self._bases[spec.runtime] = self.serving_base(spec.runtime)
@@ -85,7 +101,7 @@ class DockerImages:
             return self._pinned(runtime, pins)
         project = self._settings.project
         recipe = serving_recipe.recipe(project, runtime)
-        tag = f"perennial/serving-{runtime}:{serving_recipe.recipe_digest(project, runtime)[:16]}"
+        tag = _tag(runtime, serving_recipe.recipe_digest(project, runtime))
         try:
             self._client.images.get(tag)
             return tag
@@ -111,7 +127,11 @@ class DockerImages:
         if not re.fullmatch(r"sha256:[0-9a-f]{64}", pinned):
             raise EngineUnavailable(f"no serving image is pinned for {runtime} in PERENNIAL_SERVING_IMAGES")
         try:
-            return self._client.images.get(pinned).id
+            image = self._client.images.get(pinned)
+            if not image.tags:
+                # With its last version's image an engine removes an image that has no tag.
+                image.tag(*_tag(runtime, image.id.rpartition(":")[2]).split(":"))
+            return image.id
         except DockerException as error:
             raise EngineUnavailable(f"the pinned serving image {pinned} is not there ({reason_of(error)})") from error
 
@@ -152,6 +172,11 @@ class DockerImages:
         """The digests of all serving images, as PERENNIAL_SERVING_IMAGES takes them. Raises EngineUnavailable."""
         tags = {runtime: self.serving_base(runtime) for runtime in serving_recipe.PACKAGES}
         return ",".join(f"{runtime}={self._client.images.get(tag).id}" for runtime, tag in tags.items())
+
+
+def _tag(runtime: str, digest: str) -> str:
+    """The name of a serving image: by its recipe's digest, or its own where it came without a name."""
+    return f"perennial/serving-{runtime}:{digest[:16]}"
 
 
 def _manifest_digest(spec: SlotSpec) -> str:

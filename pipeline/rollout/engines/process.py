@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 
 from pipeline.errors import RolloutError
 from pipeline.rollout import failpoints
-from pipeline.rollout.engines import slot_settings
+from pipeline.rollout.engines import serving_recipe, slot_settings
 from pipeline.rollout.engines.base import EngineSettings, Running, SlotSpec, cut_off
 from pipeline.serving.settings import VARIABLE
 from pipeline.settings.net import free_port
@@ -168,6 +168,10 @@ class ProcessEngine:
         names = [path.stem.rpartition("-") for path in sorted(self._folder.glob("*.json"))]
         found = [self.find(model, slot) for model, _, slot in names]
         return [running for running in found if running is not None]
+
+    def has_image(self, runtime: str, digest: str) -> bool:
+        """Only for what this code makes: it is what a process runs."""
+        return digest == serving_recipe.image_digest(EngineSettings(self._home, self._project), runtime)
 
     def prune(self, model: str, keep: set[str]) -> None:
         """Nothing: a process starts from the package itself."""

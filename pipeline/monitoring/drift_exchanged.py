@@ -1,0 +1,162 @@
+"""What a look adds that can be told by its name: two columns that were exchanged, and one in another unit. Each is one more feature of the verdict."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipeline.monitoring import exchanged
+from pipeline.monitoring.domain_classifier import Block, block_of
+from pipeline.monitoring.drift import DriftVerdict, FeatureDrift, Score
+from pipeline.monitoring.exchanged import Exchange, Exchanges, Pair
+from pipeline.monitoring.feature_drift import NO_SHAPE
+from pipeline.monitoring.scaled import Scaled, Scales
+from pipeline.settings.models import DriftLimits
+
+# Of the kept file's form, and of how pairs are learnt.
+VERSION = 1
+# Blocks of neighbours, where rows have no times.
+BLOCKS = 26
+# So many are named that nothing can be told of.
+NAMED = 3
+Named = Exchange | Scaled
+
+
+@dataclass(frozen=True)
+class NamedFaults:
+    """The faults that a reference says how to tell."""
+
+    exchanges: Exchanges
+    scales: Scales
+
+    @classmethod
+    def of(cls, block: Block, columns: Sequence[str], known: Sequence[Pair] | None = None) -> NamedFaults:
+        return cls(Exchanges(block, columns, known), Scales(block, columns))
+
+    def judged(self, rows: pd.DataFrame) -> Looked:
+        """Of the window's rows."""
+        now = Block(_values(rows, self.exchanges.columns), np.zeros(len(rows), np.int64))
+        found: list[Named] = [*self.exchanges.judged(now), *self.scales.judged(now)]
+        return Looked(found, _said(self.exchanges.alike, [*self.scales.alike, *self.scales.unjudged(now)]))
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What a window shows of each fault that can be told, and in words of which ones nothing can be told."""
+
+    found: Sequence[Named]
+    unjudged: str = ""
+
+    @property
+    def told(self) -> list[Named]:
+        """The surest of those that are over their limit, each column in one of them."""
+        told: list[Named] = []
+        for fault in sorted((fault for fault in self.found if fault.moved), key=lambda fault: -fault.probability):
+            if not {*fault.columns} & {name for other in told for name in other.columns}:
+                told.append(fault)
+        return told
+
+
+def columns_of(numbers: Sequence[str], importances: Mapping[str, float]) -> list[str]:
+    """The numbers that are looked at: those that matter most, in a fixed order where nobody measured it."""
+    ordered = sorted(numbers, key=lambda name: (-importances.get(name, 0.0), numbers.index(name)))
+    return ordered[: exchanged.MOST_COLUMNS]
+
+
+def of_reference(
+    rows: pd.DataFrame, times: str, columns: Sequence[str], now: pd.Series, kept: Path, digest: str
+) -> NamedFaults:
+    """Of a sample of what a version learnt from, which has its event times in the column `times`, for a window with the event times `now`. What
+    it says is kept in the file `kept` by its digest."""
+    whole = block_of(rows, rows[times], columns)
+    span = _span(now)
+    block = Block(whole.values, (whole.days - whole.days.max()) // span)
+    of = {"reference": digest, "columns": list(columns), "days": span, "version": VERSION}
+    known = _known(kept, of)
+    found = NamedFaults.of(block, columns, known)
+    if known is None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        aside = kept.with_suffix(f".{os.getpid()}")
+        aside.write_text(
+            json.dumps({"of": of, "pairs": exchanged.as_lists(found.exchanges.pairs.values())}), encoding="utf-8"
+        )
+        aside.replace(kept)
+    return found
+
+
+def of_table(rows: pd.DataFrame, times: pd.Series | None, columns: Sequence[str]) -> NamedFaults:
+    """Of a table. Without times, or with less than some weeks of them, its blocks are of neighbours."""
+    if times is not None:
+        whole = block_of(rows, times, columns)
+        weeks = (whole.days - whole.days.max()) // exchanged.WEEK
+        if len(np.unique(weeks)) >= exchanged.LEAST_BLOCKS:
+            return NamedFaults.of(Block(whole.values, weeks), columns)
+        rows = rows.iloc[np.argsort(whole.days, kind="stable")]
+    return NamedFaults.of(Block(_values(rows, columns), np.arange(len(rows)) * BLOCKS // max(len(rows), 1)), columns)
+
+
+def with_named(
+    verdict: DriftVerdict,
+    looked: Looked,
+    limits: DriftLimits,
+    importances: Mapping[str, float],
+    also: Collection[str] = (),
+) -> DriftVerdict:
+    """The verdict with the faults that can be named. They may raise an alarm, and end none that other features raise; features of this
+    kind that are named in `also` are there too where the fault is not."""
+    told = looked.told
+    more = [fault for fault in looked.found if fault not in told and fault.feature in also]
+    features = tuple(_feature(fault, importances) for fault in [*told, *more])
+    joined = replace(verdict, features=(*verdict.features, *features))
+    reason = verdict.reason + "".join(f"; {f.feature} changed ({f.reason})" for f in features if f.moved)
+    drifted = bool(told) and len(joined.moved) >= limits.features_limit
+    return replace(joined, verdict="drift" if drifted else verdict.verdict, reason=reason + looked.unjudged)
+
+
+def _feature(fault: Named, importances: Mapping[str, float]) -> FeatureDrift:
+    known = [importances[name] for name in fault.columns if name in importances]
+    score = Score(exchanged.MEASURE, fault.probability, fault.limit, fault.reason)
+    return FeatureDrift(fault.feature, (score,), shape=NO_SHAPE, importance=max(known, default=None))
+
+
+def _said(pairs: Sequence[tuple[str, str]], units: Sequence[str]) -> str:
+    said = ""
+    if pairs:
+        of = _listed([f"{first} and {second}" for first, second in pairs], "pairs")
+        said += f"; no verdict on an exchange {of}: rows fit about as well either way"
+    if units:
+        said += f"; no verdict on the unit {_listed(units, 'columns')}: too few values tell of it"
+    return said
+
+
+def _listed(names: Sequence[str], what: str) -> str:
+    more = [f"{len(names) - NAMED} more {what}"] if len(names) > NAMED else []
+    return ", ".join(f"of {name}" for name in [*names[:NAMED], *more])
+
+
+def _values(rows: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
+    values = np.column_stack(
+        [pd.to_numeric(rows[name], errors="coerce").to_numpy("float64", na_value=np.nan) for name in columns]
+    )
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def _span(times: pd.Series) -> int:
+    """How many days a block has: a week, or those of a shorter window."""
+    days = pd.to_datetime(times, utc=True).dt.floor("D").nunique()
+    return int(min(max(days, 1), exchanged.WEEK))
+
+
+def _known(kept: Path, of: Mapping[str, object]) -> list[Pair] | None:
+    """What the file has of this reference; None where it is of another, or damaged: then it is learnt again."""
+    try:
+        known = json.loads(kept.read_text(encoding="utf-8"))
+        return exchanged.of_lists(known["pairs"]) if known["of"] == of else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

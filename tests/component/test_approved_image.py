@@ -1,0 +1,141 @@
+"""After an update of the server a version comes back from the very image that was approved with it, or not at all; what is live stays."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pipeline.errors import RolloutError
+from pipeline.ledger.approval_events import Approved, DeployRefused, OtherImage
+from pipeline.registry.packages import package_digest
+from pipeline.rollout import recovery, rollback, slot_deaths
+from pipeline.rollout.routing import route_file
+from pipeline.runs.audit import audit
+from pipeline.settings.environment import Environment
+from pipeline.settings.rollout import Serving
+from tests.support.accidents import agreed, deploy, reconcile
+from tests.support.world import SETTINGS
+
+BEFORE, NOW = "sha256:" + "b" * 64, "sha256:" + "e" * 64
+GONE = (
+    "version 1 of churn: changed since bob approved it: image: what serves has digest sha256:eeeeeeeeeeee, but "
+    "sha256:bbbbbbbbbbbb was approved, and the world engine does not have that one; look at who changed it; "
+    "`perennial approve churn 1 --ask` asks for what is there now"
+)
+
+
+@pytest.fixture
+def updated(lived):
+    """Version 2 live and 1 warm, both approved with the image of before; since then another one serves."""
+    world, context = lived
+    for version in ("1", "2"):
+        deploy(context, version)
+        parts = {"package": package_digest(world.package(version)), "image": BEFORE}
+        context.ledger.append(Approved(version=version, digest="d", parts=parts, by="bob"), "churn")
+    world.started_from.clear()
+    return world, replace(context, approval={"churn": ()}, image_digest=lambda runtime: NOW)
+
+
+def back(context):
+    return rollback.rollback(context, "churn", SETTINGS)
+
+
+def died(world):
+    world.running.clear()
+
+
+def test_a_warm_predecessor_takes_the_traffic_and_nothing_starts(updated):
+    """Within the keep time a rollback asks nobody: the slot runs on the image with which it was approved."""
+    world, context = updated
+    assert (back(context).version, world.started_from, agreed(world, context)) == ("1", [], "1")
+
+
+def test_a_cold_predecessor_starts_from_the_image_that_was_approved(updated):
+    """Where the engine has kept the approved image, a way back starts from it and needs no new approval."""
+    world, context = updated
+    world.images = {BEFORE}
+    world.stop("churn", "blue", 0)
+    assert (back(context).version, world.started_from, agreed(world, context)) == ("1", [BEFORE], "1")
+    assert context.ledger.events(DeployRefused, OtherImage) == []
+
+
+@pytest.mark.parametrize("go_back", [back, lambda c: rollback.replace(c, "churn", SETTINGS, "worse", "2", "1")])
+def test_where_that_image_is_gone_a_way_back_is_refused_and_what_is_live_stays(updated, go_back):
+    """A person's rollback and the watch's name the image and the next step, and the refusal is in the audit."""
+    world, context = updated
+    world.stop("churn", "blue", 0)
+    with pytest.raises(RolloutError) as error:
+        go_back(context)
+    assert str(error.value) == GONE
+    assert (world.started_from, list(world.running), world.routed("churn")["x-model-version"]) == ([], ["green"], "2")
+    (line,) = [line for line in audit(context.ledger, "churn") if "was not deployed" in line.what]
+    assert line.evidence["changed"][0].startswith("image: what serves has digest")
+
+
+def test_what_is_live_goes_on_by_the_image_of_now_and_the_audit_says_so(updated):
+    """A restart of what is live is no release; its predecessor, which a rollback would give traffic, is not started so."""
+    world, context = updated
+    died(world)
+    lines = reconcile(context)
+    assert world.started_from == [""] and route_file.read(context.home, "churn").previous is None
+    assert any("version 1 is no longer warm" in line and "--ask" in line for line in lines)
+    (line,) = [line for line in audit(context.ledger, "churn") if "runs in" in line.what]
+    assert line.what == (
+        "version 2, which is live, runs in green by image sha256:eeeeeeeeeeee, and sha256:bbbbbbbbbbbb was approved: "
+        "the world engine does not have that one"
+    )
+    assert (line.kind, line.evidence["approved_image"], line.evidence["image"]) == ("rollout", BEFORE, NOW)
+
+
+def test_where_the_image_is_kept_a_restart_changes_nothing(updated):
+    """What is live and its predecessor start again from the image that was approved, and nothing is noted."""
+    world, context = updated
+    world.images = {BEFORE}
+    died(world)
+    reconcile(context)
+    assert world.started_from == [BEFORE, BEFORE] and agreed(world, context) == "2"
+    assert context.ledger.events(OtherImage, DeployRefused) == []
+
+
+def test_what_is_live_goes_on_though_the_approved_image_does_not_start(updated, monkeypatch):
+    """An old server that cannot start with the settings of today does not keep what is live from its users."""
+    world, context = updated
+    world.images = {BEFORE}
+    died(world)
+    start = world.start
+
+    def old_fails(spec):
+        if spec.image:
+            raise RolloutError("slot churn green", "did not get ready", "look at it")
+        return start(spec)
+
+    monkeypatch.setattr(world, "start", old_fails)
+    reconcile(context)
+    assert world.routed("churn")["x-model-version"] == "2"
+    (entry,) = context.ledger.events(OtherImage)
+    assert "did not start by that one (slot churn green: did not get ready" in entry.event.why
+
+
+def test_changed_settings_reach_what_is_live_and_end_no_predecessor_that_cannot_start_again(updated):
+    """Changed `rollout.serving` restarts what is live; a rollback that would need the warm predecessor anew is refused before it is ended."""
+    world, context = updated
+    changed = SETTINGS.model_copy(update={"serving": Serving(max_rows=7)})
+    with pytest.raises(RolloutError) as error:
+        rollback.rollback(context, "churn", changed)
+    assert str(error.value) == GONE and set(world.running) == {"blue", "green"}
+    lines = recovery.reconcile(context, {"churn": changed})
+    assert any("version 2 runs with the changed rollout.serving" in line for line in lines)
+    assert any("version 1 is no longer warm" in line for line in lines)
+    assert world.routed("churn")["x-model-version"] == "2" and len(context.ledger.events(OtherImage)) == 1
+
+
+def test_a_process_that_died_comes_back_by_the_code_of_now_and_the_ledger_says_so(updated):
+    """The keeper of process slots starts what died at once; it asks nobody, and its note tells that the code is another."""
+    world, context = updated
+    ledger = context.ledger
+    environment = Environment.read().at(Environment.read().project, context.home)
+    assert environment.ledger_url == ledger.url
+    death = slot_deaths.Death("churn", "green", "2", "process", "killed", "", 1)
+    slot_deaths.note(environment, [death, replace(death, slot="blue", version="1")])
+    assert [(e.event.version, e.event.approved) for e in ledger.events(OtherImage)] == [("2", BEFORE)]

@@ -1,0 +1,158 @@
+"""Two columns that were exchanged are named, whatever each of them is alone."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.monitoring import drift_exchanged, exchanged
+from pipeline.monitoring.domain_classifier import Block
+from pipeline.monitoring.drift import DriftVerdict
+from pipeline.monitoring.exchanged import Exchanges
+from pipeline.monitoring.file_drift import compare_files
+from pipeline.settings.models import DriftLimits
+
+COLUMNS = ["gross", "net", "rate", "noise"]
+
+
+def rows(count, seed):
+    """The net is a part of the gross, told by the rate; gross and noise have the same values on either side of a level that wanders."""
+    random = np.random.default_rng(seed)
+    level = np.repeat(random.normal(0, 0.3, 26), -(-count // 26))[:count]
+    gross = random.normal(0, 1, count) + level
+    rate = random.uniform(0.2, 0.9, count)
+    net = gross * rate + random.normal(0, 0.05, count)
+    return pd.DataFrame({"gross": gross, "net": net, "rate": rate, "noise": random.normal(0, 1, count)})
+
+
+def swapped(table, first, second):
+    return table.rename(columns={first: second, second: first})[list(table.columns)]
+
+
+@pytest.fixture(scope="module")
+def learnt():
+    return drift_exchanged.of_table(rows(2_600, 1), None, COLUMNS)
+
+
+def test_two_exchanged_columns_are_named_and_a_quiet_window_names_none(learnt):
+    """Each two of three columns that say something of each other, in few rows."""
+    quiet = rows(300, 2)
+    assert learnt.judged(quiet).told == []
+    for pair in (("gross", "net"), ("gross", "rate"), ("net", "rate")):
+        found = learnt.judged(swapped(quiet, *pair)).told
+        assert [e.columns for e in found] == [pair]
+        assert found[0].probability > 0.5 and found[0].reason.startswith(
+            "they look exchanged: a row has them exchanged"
+        )
+
+
+def test_two_columns_of_one_law_have_no_verdict_and_are_said_so():
+    """Nobody can tell them apart: no exchange of them is named, and the reason says which pairs these are."""
+    random = np.random.default_rng(3)
+    table = pd.DataFrame(random.normal(size=(2_600, 5)), columns=list("abcde"))
+    found = drift_exchanged.of_table(table, None, list("abcde"))
+    now = swapped(table.head(500), "a", "b")
+    assert len(found.exchanges.alike) == 10
+    calm = DriftVerdict("no drift", "0 of 5 features moved", 900, 900)
+    said = drift_exchanged.with_named(calm, found.judged(now), DriftLimits(), {})
+    assert said.verdict == "no drift"
+    assert said.reason == (
+        "0 of 5 features moved; no verdict on an exchange of a and b, of a and c, of a and d, of 7 more pairs: "
+        "rows fit about as well either way"
+    )
+
+
+def test_the_verdict_has_one_more_feature_for_two_that_were_exchanged(learnt):
+    """It is drift, or what features_limit makes of it; its importance is that of the one that matters more, and other columns are not judged."""
+    looked = learnt.judged(swapped(rows(300, 2), "gross", "net"))
+    calm = DriftVerdict("no drift", "0 of 4 features moved", 900, 900)
+    verdict = drift_exchanged.with_named(calm, looked, DriftLimits(), {"gross": 0.1, "net": 0.4})
+    assert (verdict.verdict, [f.feature for f in verdict.moved]) == ("drift", ["the places of gross and net"])
+    assert verdict.moved[0].importance == 0.4 and verdict.moved[0].judged
+    assert verdict.reason.startswith(
+        "0 of 4 features moved; the places of gross and net changed (they look exchanged: "
+    )
+    two = DriftLimits(features_limit=2)
+    assert drift_exchanged.with_named(calm, looked, two, {}).verdict == "no drift"
+    # What the source's rows show of the same two, for the question on which side the change is.
+    quiet = learnt.judged(rows(300, 2))
+    there = drift_exchanged.with_named(calm, quiet, DriftLimits(), {}, ["the places of gross and net"])
+    assert [(f.feature, f.moved, f.judged) for f in there.features] == [("the places of gross and net", False, True)]
+
+
+def test_what_was_learnt_is_kept_by_the_digest_of_the_rows(tmp_path):
+    """A second look takes it from the file; another version, another span of days and a damaged file are learnt anew."""
+    table = rows(1_300, 1).assign(at=pd.date_range("2024-01-01", periods=1_300, freq="3h", tz="UTC"))
+    kept, week = tmp_path / "profiles" / "churn.exchanged.json", table["at"].tail(60)
+    given = table, "at", COLUMNS
+
+    def learnt_for(now, digest):
+        found = drift_exchanged.of_reference(*given, now, kept, digest)
+        return found, kept.stat().st_mtime_ns
+
+    first, made = learnt_for(week, "d1")
+    again, same = learnt_for(week, "d1")
+    looks = [[fault.probability for fault in of.judged(table.tail(200)).found] for of in (first, again)]
+    assert made == same and looks[0] == pytest.approx(looks[1], abs=1e-4)
+    _, by_day = learnt_for(week.tail(3), "d1")
+    _, other = learnt_for(week, "d2")
+    kept.write_text(kept.read_text()[:-40])
+    _, anew = learnt_for(week, "d2")
+    assert made < by_day < other < anew
+    assert json.loads(kept.read_text())["of"]["days"] == exchanged.WEEK
+
+
+def test_odd_columns_end_nothing():
+    """Columns without values, of one value, with infinities, and too few rows or blocks have no pair; the others have."""
+    table = rows(2_600, 1).assign(empty=np.nan, same=1.0)
+    table["noise"] = table["noise"].where(table.index % 7 > 0, np.inf)
+    found = drift_exchanged.of_table(table, None, list(table.columns))
+    assert not any("empty" in pair for pair in found.exchanges.pairs)
+    now = swapped(table.tail(400), "gross", "net")
+    assert ("gross", "net") in [fault.columns for fault in found.judged(now).told]
+    assert found.judged(now.head(10)).found == []
+    values = table[COLUMNS].to_numpy()
+    few = Exchanges(Block(values, np.zeros(len(values), int)), COLUMNS)
+    assert not few.pairs and not few.alike
+
+
+def rain(count, seed):
+    """In most rows it is dry."""
+    random = np.random.default_rng(seed)
+    wet = random.random(count) < 0.05
+    amount = random.exponential(0.2, count).round(2) + 0.01
+    return pd.DataFrame({"rain": np.where(wet, amount, 0.0), "heat": random.normal(50, 9, count)})
+
+
+@pytest.mark.parametrize(
+    ("column", "factor", "said"),
+    [("rain", 60, "multiplied by 60"), ("heat", 1 / 1000, "divided by 1000"), ("heat", 60, "multiplied by 60")],
+)
+def test_another_unit_is_named_with_its_factor(column, factor, said):
+    """Though most rows are 0, which no factor changes; a quiet window names none."""
+    found, now = drift_exchanged.of_table(rain(5_200, 1), None, ["rain", "heat"]), rain(1_500, 2)
+    assert found.judged(now).told == []
+    (told,) = found.judged(now.assign(**{column: now[column] * factor})).told
+    assert told.feature == f"the unit of {column}" and told.columns == (column,)
+    assert told.reason.startswith("it looks ") and said in told.reason
+
+
+def test_a_window_without_enough_values_has_no_verdict_on_their_unit():
+    """A dry one says nothing of how rain is measured, and neither does one shower; nor a column as wide as all factors."""
+    table = rain(5_200, 1).assign(wide=10 ** np.random.default_rng(4).uniform(-30, 30, 5_200))
+    found = drift_exchanged.of_table(table, None, ["rain", "wide"])
+    now = table.tail(900)
+    for dry in (now.assign(rain=0.0), now.assign(rain=np.where(np.arange(900) < 40, 0.7, 0.0))):
+        looked = found.judged(dry)
+        assert looked.told == []
+        assert "no verdict on the unit of wide, of rain: too few values tell of it" in looked.unjudged
+
+
+def test_two_tables_have_it_too(tmp_path):
+    """The command on two files names the two columns."""
+    before = rows(2_600, 1)
+    before.to_parquet(tmp_path / "a.parquet")
+    swapped(rows(600, 2), "gross", "noise").to_parquet(tmp_path / "b.parquet")
+    verdict = compare_files(tmp_path / "a.parquet", tmp_path / "b.parquet").drift
+    assert verdict.verdict == "drift" and "the places of gross and noise changed" in verdict.reason
