@@ -24,11 +24,9 @@ from harness.compose import NAME, OTHER, Server, env_of, loopback_only, service_
 from harness.load import steady_load
 from harness.project import BODY
 from pipeline.deployer import tokens
-from pipeline.reliability import grafana, prometheus
 from pipeline.settings.net import free_port
-from pipeline.settings.slo import Slo
 from tests.support.required import EXHAUSTIVE
-from tests.support.server_story import Retrained, only
+from tests.support.server_story import Retrained, ask_for_service_levels, only
 
 pytestmark = pytest.mark.timeout(1500)
 
@@ -167,25 +165,7 @@ def test_5_prometheus_sees_router_and_slots(server: Server, second_release: Retr
     assert len(asked["data"]["result"]) == 1
     asked = httpx.get(f"{url}/query", params={"query": 'sum(perennial_predictions_total{model="churn"})'}).json()
     assert float(asked["data"]["result"][0]["value"][1]) > 500
-    slo = Slo(p95_ms=1000, p99_ms=40)
-    rules_file = prometheus.rules({"churn": slo})
-    promtool = [
-        "docker",
-        "exec",
-        "-i",
-        server.container("prometheus")["Id"],
-        "promtool",
-        "check",
-        "rules",
-        "/dev/stdin",
-    ]
-    server.run(promtool, input=rules_file)
-    panels = json.loads(grafana.dashboard({"churn": slo}))["panels"]
-    drawn = [target["expr"] for panel in panels for target in panel.get("targets", ())]
-    answers = [httpx.get(f"{url}/query", params={"query": expr}).json() for expr in drawn]
-    assert [len(answer["data"]["result"]) for answer in answers] == [1] * len(drawn), dict(
-        zip(drawn, answers, strict=True)
-    )
+    ask_for_service_levels(server, url)
 
 
 def test_5_service_levels_are_kept_by_the_deployer_and_told_elsewhere(server: Server, second_release: Retrained):

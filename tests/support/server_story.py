@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import pytest
 
 from demo.replay import Tally
 from harness.compose import Server
 from harness.load import steady_load
 from harness.project import bodies
+from pipeline.reliability import grafana, prometheus
+from pipeline.settings.slo import Slo
 
 
 @dataclass(frozen=True)
@@ -61,3 +65,14 @@ class only:
 
         with ThreadPoolExecutor() as all_of_them:
             list(all_of_them.map(tell, self._not))
+
+
+def ask_for_service_levels(server: Server, url: str) -> None:
+    """Has promtool check the rules of objectives, and asks the Prometheus at `url` for each expression of their dashboard."""
+    slo = Slo(p95_ms=1000, p99_ms=40)
+    into = ["docker", "exec", "-i", server.container("prometheus")["Id"]]
+    server.run([*into, "promtool", "check", "rules", "/dev/stdin"], input=prometheus.rules({"churn": slo}))
+    panels = json.loads(grafana.dashboard({"churn": slo}))["panels"]
+    drawn = [target["expr"] for panel in panels for target in panel.get("targets", ())]
+    answers = {expr: httpx.get(f"{url}/query", params={"query": expr}).json() for expr in drawn}
+    assert [len(answer["data"]["result"]) for answer in answers.values()] == [1] * len(drawn), answers
