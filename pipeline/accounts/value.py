@@ -9,11 +9,12 @@ its first.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.accounts.compute import compute_lines, killed_lines
+from pipeline.accounts.deployment_figures import Happened, history
 from pipeline.accounts.lines import Line, ms_of, spans, total
 from pipeline.accounts.money import as_float, whole
 from pipeline.accounts.people import people_lines
@@ -100,8 +101,16 @@ class Deployment:
         }
 
 
-def deployments(ledger: Ledger, terms: Terms, model: str, until: str) -> list[Deployment]:
-    """The deployments of a model, oldest first, without those that found their version live already. Raises LedgerError."""
+def deployments(
+    ledger: Ledger,
+    terms: Terms,
+    model: str,
+    until: str,
+    last: int = 0,
+    windows: Callable[[], Sequence[ScoredWindow]] | None = None,
+) -> list[Deployment]:
+    """The deployments of a model, oldest first, without those that found their version live already; with `last` only so many of the newest.
+    `windows` gives the model's scored ones where the caller has them already. Raises LedgerError."""
     moves: list[Entry[Move | Undeployed]] = ledger.events(*MOVES, Undeployed, model=model)
     live: list[tuple[Entry[RolloutEnded], Move | None]] = []
     before: Move | None = None
@@ -111,15 +120,15 @@ def deployments(ledger: Ledger, terms: Terms, model: str, until: str) -> list[De
             live.append((entry, before))  # type: ignore[arg-type]
         before = None if isinstance(event, Undeployed) else event
     served: dict[str, list[ScoredWindow]] = defaultdict(list)
-    for window in scored_windows(ledger, model, terms.loss(model)):
+    for window in windows() if windows is not None else scored_windows(ledger, model, terms.loss(model)):
         served[window.served].append(window)
     value, known = terms.economics(model).unit
-    runs = _run_costs(ledger, terms, model, until, [entry for entry, _ in live])
+    runs = _run_costs(ledger, terms, model, until, [entry for entry, _ in live], last)
     beside = _second_slots(slot_lives(ledger, terms.size, ms_of(until), model=model), terms.prices)
     newest = {entry.event.digest: entry.seq for entry, _ in live}
     found = []
     left = _left(moves)
-    for entry, previous in live:
+    for entry, previous in live[-last:]:
         event, old = entry.event, previous.digest or "" if previous else ""
         own = served[event.digest] if event.digest and newest[event.digest] == entry.seq else []
         second = next((cost for start, cost in reversed(beside[event.version]) if start <= ms_of(entry.at)), 0)
@@ -150,23 +159,29 @@ def _left(moves: Sequence[Entry[Move | Undeployed]]) -> dict[int, str]:
 
 
 def _run_costs(
-    ledger: Ledger, terms: Terms, model: str, until: str, live: Sequence[Entry[RolloutEnded]]
+    ledger: Ledger, terms: Terms, model: str, until: str, live: Sequence[Entry[RolloutEnded]], last: int
 ) -> dict[int, list[Line]]:
-    """What the runs of each deployment cost, by its number, line by line: the run that registered the version, and the one that brought it live."""
-    registered: dict[str, list[Entry[VersionRegistered]]] = defaultdict(list)
-    for made_it in ledger.events(VersionRegistered, model=model):
-        registered[made_it.event.version].append(made_it)
+    """What the runs of the `last` deployments (0 is all) cost, by its number, line by line: the run that registered the version, and the one that
+    brought it live."""
+    registered: dict[str, list[Happened]] = defaultdict(list)
+    for made_it in history(ledger, model, until).of(VersionRegistered):
+        registered[made_it.version].append(made_it)
     of: dict[int, set[str]] = {}
     counted: set[str] = {""}
     for entry in live:
         made = [each.run for each in registered[entry.event.version] if each.seq < entry.seq]
         of[entry.seq] = {entry.run, *made[-1:]} - counted
         counted |= of[entry.seq]
-    wanted = counted - {""}
-    ended = compute_lines(ledger, terms.prices, model=model, runs=wanted) if wanted else []
+    of = {entry.seq: of[entry.seq] for entry in live[-last:]}
+    shown = {run for runs in of.values() for run in runs}
+
+    def ended(runs: set[str]) -> list[Line]:
+        return compute_lines(ledger, terms.prices, model=model, runs=runs) if runs else []
+
     lines = [
-        *ended,
-        *killed_lines(ledger, lambda _: ended, until, model=model),
+        *ended(shown),
+        # What an attempt costs on average does not depend on how many deployments are shown.
+        *killed_lines(ledger, lambda some: ended(counted - {""} if some else set()), until, model=model, runs=shown),
         *(line for line in storage_lines(ledger, terms.prices, ms_of(until), model=model) if line.run),
         *people_lines(ledger, terms.prices, terms.economics, model=model),
     ]
