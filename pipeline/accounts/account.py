@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -54,13 +53,13 @@ def account(ledger: Ledger, terms: Terms, model: str, until: str = "", last: int
     one. Raises LedgerError."""
     until = until or now()
     bill = statement(ledger, terms, model=model, until=until)
-    windows = functools.cache(lambda: scored_windows(ledger, model, terms.loss(model)))
-    figures = deployment_figures.deployment_figures(ledger, bill)
+    past = deployment_figures.history(ledger, model, until)
+    windows = scored_windows(ledger, model, terms.loss(model))
     return Account(
         bill,
-        deployments(ledger, terms, model, until, last, windows),
+        deployments(ledger, terms, bill, past, windows, last),
         waits(ledger, terms, model, windows),
-        figures,
-        len(deployment_figures.history(ledger, model, until).live),
+        deployment_figures.deployment_figures(ledger, bill),
+        len(past.live),
         last,
     )

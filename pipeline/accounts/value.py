@@ -9,24 +9,24 @@ its first.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.accounts.compute import compute_lines, killed_lines
-from pipeline.accounts.deployment_figures import Happened, history
-from pipeline.accounts.lines import Line, ms_of, spans, total
+from pipeline.accounts.deployment_figures import Happened, History
+from pipeline.accounts.lines import PEOPLE, STORAGE, TRANSFER, Line, ms_of, spans, total
 from pipeline.accounts.money import as_float, whole
-from pipeline.accounts.people import people_lines
-from pipeline.accounts.slots import SlotLife, slot_lives
-from pipeline.accounts.statement import Terms
-from pipeline.accounts.storage import storage_lines
-from pipeline.accounts.windows import Gain, ScoredWindow, gain, scored_windows
+from pipeline.accounts.slots import SlotLife
+from pipeline.accounts.statement import Statement, Terms
+from pipeline.accounts.windows import Gain, ScoredWindow, gain
 from pipeline.ledger.events import VersionRegistered
 from pipeline.ledger.rollout_events import MOVES, Move, RolledBack, RolloutEnded, Undeployed
 from pipeline.ledger.store import Entry, Ledger
 from pipeline.settings.accounts import Prices
 
+# What the bill has of each run; of steps it has only the newest runs by themselves.
+OF_THE_BILL = (STORAGE, TRANSFER, PEOPLE)
 FIRST, PAID, DID_NOT_PAY, OPEN, UNKNOWN = "the first version", "paid", "did not pay", "open", "no labels yet"
 
 
@@ -102,15 +102,11 @@ class Deployment:
 
 
 def deployments(
-    ledger: Ledger,
-    terms: Terms,
-    model: str,
-    until: str,
-    last: int = 0,
-    windows: Callable[[], Sequence[ScoredWindow]] | None = None,
+    ledger: Ledger, terms: Terms, bill: Statement, past: History, windows: Sequence[ScoredWindow], last: int = 0
 ) -> list[Deployment]:
-    """The deployments of a model, oldest first, without those that found their version live already; with `last` only so many of the newest.
-    `windows` gives the model's scored ones where the caller has them already. Raises LedgerError."""
+    """The deployments of the bill's model, oldest first, without those that found their version live already; with `last` only so many of the
+    newest. `past` are the model's events, `windows` its scored ones. Raises LedgerError."""
+    model = bill.model
     moves: list[Entry[Move | Undeployed]] = ledger.events(*MOVES, Undeployed, model=model)
     live: list[tuple[Entry[RolloutEnded], Move | None]] = []
     before: Move | None = None
@@ -120,11 +116,11 @@ def deployments(
             live.append((entry, before))  # type: ignore[arg-type]
         before = None if isinstance(event, Undeployed) else event
     served: dict[str, list[ScoredWindow]] = defaultdict(list)
-    for window in windows() if windows is not None else scored_windows(ledger, model, terms.loss(model)):
+    for window in windows:
         served[window.served].append(window)
     value, known = terms.economics(model).unit
-    runs = _run_costs(ledger, terms, model, until, [entry for entry, _ in live], last)
-    beside = _second_slots(slot_lives(ledger, terms.size, ms_of(until), model=model), terms.prices)
+    runs = _run_costs(ledger, terms, bill, past, [entry for entry, _ in live], last)
+    beside = _second_slots(bill.lives, terms.prices)
     newest = {entry.event.digest: entry.seq for entry, _ in live}
     found = []
     left = _left(moves)
@@ -159,12 +155,12 @@ def _left(moves: Sequence[Entry[Move | Undeployed]]) -> dict[int, str]:
 
 
 def _run_costs(
-    ledger: Ledger, terms: Terms, model: str, until: str, live: Sequence[Entry[RolloutEnded]], last: int
+    ledger: Ledger, terms: Terms, bill: Statement, past: History, live: Sequence[Entry[RolloutEnded]], last: int
 ) -> dict[int, list[Line]]:
     """What the runs of the `last` deployments (0 is all) cost, by its number, line by line: the run that registered the version, and the one that
     brought it live."""
     registered: dict[str, list[Happened]] = defaultdict(list)
-    for made_it in history(ledger, model, until).of(VersionRegistered):
+    for made_it in past.of(VersionRegistered):
         registered[made_it.version].append(made_it)
     of: dict[int, set[str]] = {}
     counted: set[str] = {""}
@@ -176,14 +172,16 @@ def _run_costs(
     shown = {run for runs in of.values() for run in runs}
 
     def ended(runs: set[str]) -> list[Line]:
-        return compute_lines(ledger, terms.prices, model=model, runs=runs) if runs else []
+        return compute_lines(ledger, terms.prices, model=bill.model, runs=runs) if runs else []
+
+    def all_ended(models: set[str]) -> list[Line]:
+        """What an attempt costs on average does not depend on how many deployments are shown."""
+        return ended(counted - {""}) if models else []
 
     lines = [
         *ended(shown),
-        # What an attempt costs on average does not depend on how many deployments are shown.
-        *killed_lines(ledger, lambda some: ended(counted - {""} if some else set()), until, model=model, runs=shown),
-        *(line for line in storage_lines(ledger, terms.prices, ms_of(until), model=model) if line.run),
-        *people_lines(ledger, terms.prices, terms.economics, model=model),
+        *killed_lines(ledger, all_ended, bill.until, model=bill.model, runs=shown),
+        *(line for line in bill.lines if line.part in OF_THE_BILL and line.run),
     ]
     by_run: dict[str, list[Line]] = defaultdict(list)
     for line in lines:

@@ -12,13 +12,13 @@ as the next look may retrain.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from pipeline.accounts.statement import Terms
-from pipeline.accounts.windows import ScoredWindow, scored_windows
+from pipeline.accounts.windows import ScoredWindow
 from pipeline.ledger.bodies import bodies
 from pipeline.ledger.decision_events import Backtested
 from pipeline.ledger.receipt_events import RetrainDecided
@@ -73,16 +73,13 @@ class Wait:
         }
 
 
-def waits(
-    ledger: Ledger, terms: Terms, model: str, windows: Callable[[], Sequence[ScoredWindow]] | None = None
-) -> list[Wait]:
-    """The decisions of a model to wait, oldest first; of a look that was repeated the last. `windows` gives its scored ones where the caller has
-    them already."""
+def waits(ledger: Ledger, terms: Terms, model: str, windows: Sequence[ScoredWindow]) -> list[Wait]:
+    """The decisions of a model to wait, oldest first; of a look that was repeated the last. `windows` are its scored ones."""
     decided = {body["as_of"]: (seq, body) for seq, body in bodies(ledger, RetrainDecided, model)}
     if not decided:
         return []
     loss = terms.loss(model)
-    scored = _Windows(windows() if windows is not None else scored_windows(ledger, model, loss))
+    scored = _Windows(windows)
     # In another loss its curve is in another unit.
     tested = [each for each in ledger.events(Backtested, model=model) if loss in ("", each.event.loss)]
     value, _ = terms.economics(model).unit
