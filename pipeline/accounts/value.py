@@ -14,18 +14,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.accounts.compute import compute_lines, killed_lines
-from pipeline.accounts.lines import Line, guessed_parts, ms_of, spans, total
+from pipeline.accounts.deployment_figures import Happened, History
+from pipeline.accounts.lines import PEOPLE, STORAGE, TRANSFER, Line, guessed_parts, ms_of, spans, total
 from pipeline.accounts.money import as_float, whole
-from pipeline.accounts.people import people_lines
-from pipeline.accounts.slots import SlotLife, slot_lives
-from pipeline.accounts.statement import Terms
-from pipeline.accounts.storage import storage_lines
-from pipeline.accounts.windows import Gain, ScoredWindow, gain, scored_windows
+from pipeline.accounts.slots import SlotLife
+from pipeline.accounts.statement import Statement, Terms
+from pipeline.accounts.windows import Gain, ScoredWindow, gain
 from pipeline.ledger.events import VersionRegistered
 from pipeline.ledger.rollout_events import MOVES, Move, RolledBack, RolloutEnded, Undeployed
 from pipeline.ledger.store import Entry, Ledger
 from pipeline.settings.accounts import Prices
 
+# What the bill has of each run; of steps it has only the newest runs by themselves.
+OF_THE_BILL = (STORAGE, TRANSFER, PEOPLE)
 FIRST, PAID, DID_NOT_PAY, OPEN, UNKNOWN = "the first version", "paid", "did not pay", "open", "no labels yet"
 
 
@@ -104,8 +105,12 @@ class Deployment:
         }
 
 
-def deployments(ledger: Ledger, terms: Terms, model: str, until: str) -> list[Deployment]:
-    """The deployments of a model, oldest first, without those that found their version live already. Raises LedgerError."""
+def deployments(
+    ledger: Ledger, terms: Terms, bill: Statement, past: History, windows: Sequence[ScoredWindow], last: int = 0
+) -> list[Deployment]:
+    """The deployments of the bill's model, oldest first, without those that found their version live already; with `last` only so many of the
+    newest. `past` are the model's events, `windows` its scored ones. Raises LedgerError."""
+    model = bill.model
     moves: list[Entry[Move | Undeployed]] = ledger.events(*MOVES, Undeployed, model=model)
     live: list[tuple[Entry[RolloutEnded], Move | None]] = []
     before: Move | None = None
@@ -115,15 +120,15 @@ def deployments(ledger: Ledger, terms: Terms, model: str, until: str) -> list[De
             live.append((entry, before))  # type: ignore[arg-type]
         before = None if isinstance(event, Undeployed) else event
     served: dict[str, list[ScoredWindow]] = defaultdict(list)
-    for window in scored_windows(ledger, model, terms.loss(model)):
+    for window in windows:
         served[window.served].append(window)
     value, known = terms.economics(model).unit
-    runs = _run_costs(ledger, terms, model, until, [entry for entry, _ in live])
-    beside = _second_slots(slot_lives(ledger, terms.size, ms_of(until), model=model), terms.prices)
+    runs = _run_costs(ledger, terms, bill, past, [entry for entry, _ in live], last)
+    beside = _second_slots(bill.lives, terms.prices)
     newest = {entry.event.digest: entry.seq for entry, _ in live}
     found = []
     left = _left(moves)
-    for entry, previous in live:
+    for entry, previous in live[-last:]:
         event, old = entry.event, previous.digest or "" if previous else ""
         own = served[event.digest] if event.digest and newest[event.digest] == entry.seq else []
         second = next((cost for start, cost in reversed(beside[event.version]) if start <= ms_of(entry.at)), 0)
@@ -154,25 +159,33 @@ def _left(moves: Sequence[Entry[Move | Undeployed]]) -> dict[int, str]:
 
 
 def _run_costs(
-    ledger: Ledger, terms: Terms, model: str, until: str, live: Sequence[Entry[RolloutEnded]]
+    ledger: Ledger, terms: Terms, bill: Statement, past: History, live: Sequence[Entry[RolloutEnded]], last: int
 ) -> dict[int, list[Line]]:
-    """What the runs of each deployment cost, by its number, line by line: the run that registered the version, and the one that brought it live."""
-    registered: dict[str, list[Entry[VersionRegistered]]] = defaultdict(list)
-    for made_it in ledger.events(VersionRegistered, model=model):
-        registered[made_it.event.version].append(made_it)
+    """What the runs of the `last` deployments (0 is all) cost, by its number, line by line: the run that registered the version, and the one that
+    brought it live."""
+    registered: dict[str, list[Happened]] = defaultdict(list)
+    for made_it in past.of(VersionRegistered):
+        registered[made_it.version].append(made_it)
     of: dict[int, set[str]] = {}
     counted: set[str] = {""}
     for entry in live:
         made = [each.run for each in registered[entry.event.version] if each.seq < entry.seq]
         of[entry.seq] = {entry.run, *made[-1:]} - counted
         counted |= of[entry.seq]
-    wanted = counted - {""}
-    ended = compute_lines(ledger, terms.prices, model=model, runs=wanted) if wanted else []
+    of = {entry.seq: of[entry.seq] for entry in live[-last:]}
+    shown = {run for runs in of.values() for run in runs}
+
+    def ended(runs: set[str]) -> list[Line]:
+        return compute_lines(ledger, terms.prices, model=bill.model, runs=runs) if runs else []
+
+    def all_ended(models: set[str]) -> list[Line]:
+        """What an attempt costs on average does not depend on how many deployments are shown."""
+        return ended(counted - {""}) if models else []
+
     lines = [
-        *ended,
-        *killed_lines(ledger, lambda _: ended, until, model=model),
-        *(line for line in storage_lines(ledger, terms.prices, ms_of(until), model=model) if line.run),
-        *people_lines(ledger, terms.prices, terms.economics, model=model),
+        *ended(shown),
+        *killed_lines(ledger, all_ended, bill.until, model=bill.model, runs=shown),
+        *(line for line in bill.lines if line.part in OF_THE_BILL and line.run),
     ]
     by_run: dict[str, list[Line]] = defaultdict(list)
     for line in lines:

@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.ledger.bodies import bodies
 from pipeline.ledger.receipt_events import WindowScored
-from pipeline.ledger.store import Entry, Ledger
+from pipeline.ledger.store import Ledger
 
 # Of a two-sided interval of 90 %.
 UPPER = 0.95
@@ -37,22 +38,21 @@ class ScoredWindow:
 
 def scored_windows(ledger: Ledger, model: str, loss: str = "") -> list[ScoredWindow]:
     """The windows of a model in that loss ('' is any), in their order. Of several scores of the same version the first counts."""
-    of: dict[tuple[str, str, str], list[Entry[WindowScored]]] = {}
-    for entry in ledger.events(WindowScored, model=model):
-        if loss in ("", entry.event.loss):
-            of.setdefault((entry.event.start, entry.event.end, entry.event.loss), []).append(entry)
-    return [_window(entries) for _, entries in sorted(of.items())]
+    of: dict[tuple[str, str, str], list[tuple[int, Mapping[str, Any]]]] = {}
+    for seq, body in bodies(ledger, WindowScored, model):
+        if loss in ("", body["loss"]):
+            of.setdefault((body["start"], body["end"], body["loss"]), []).append((seq, body))
+    return [_window(scores) for _, scores in sorted(of.items())]
 
 
-def _window(entries: Sequence[Entry[WindowScored]]) -> ScoredWindow:
+def _window(scores: Sequence[tuple[int, Mapping[str, Any]]]) -> ScoredWindow:
     losses: dict[str, Any] = {}
-    for entry in reversed(entries):
-        losses |= entry.event.losses
-    first = entries[0].event
-    served = next((entry.event.served for entry in entries if entry.event.served), "")
-    return ScoredWindow(
-        first.start, first.end, first.loss, first.labelled, losses, served, tuple(entry.seq for entry in entries)
-    )
+    for _, body in reversed(scores):
+        losses |= body.get("losses", {})
+    _, first = scores[0]
+    served = next((body["served"] for _, body in scores if body.get("served")), "")
+    seqs = tuple(seq for seq, _ in scores)
+    return ScoredWindow(first["start"], first["end"], first["loss"], first["labelled"], losses, served, seqs)
 
 
 @dataclass(frozen=True)
