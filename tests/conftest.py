@@ -15,6 +15,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+# skops looks for each function of this module in all modules, in the order in which they were imported: a second more after MLflow's.
+import scipy.special  # noqa: F401
+
 from harness import commands
 from harness.ledgers import ledger_of
 from harness.project import CHURN, churn_rows, make_project
