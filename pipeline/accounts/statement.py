@@ -207,7 +207,9 @@ def statement(
     kept = tuple(life for life in lives if model in ("", life.model))
     idle = () if run else idle_hours(ledger, lives, prices, model=model, month=month)
     since, places = newest_places(ledger, model)
-    return Statement(prices.currency, until, tuple(lines), shown, kept, model, month, idle, since, places)
+    return Statement(
+        prices.currency, until, tuple(lines), shown, kept, model, month, idle, since, {} if run else places
+    )
 
 
 def _services(ledger: Ledger, prices: Prices, end: int, lives: Sequence[SlotLife], model: str) -> list[Line]:

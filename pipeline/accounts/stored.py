@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 
-from pipeline.accounts.lines import STORED, Line, Sum, iso, ms_of, spans_of
+from pipeline.accounts.lines import STORED, Line, Sum, iso, month_of, ms_of, spans_of
 from pipeline.accounts.storage import GB
 from pipeline.ledger.rollups import rolled_up
 from pipeline.ledger.store import Ledger
@@ -21,10 +21,13 @@ from pipeline.settings.accounts import Prices
 def stored_lines(ledger: Ledger, prices: Prices, until: int, *, model: str = "", month: str = "") -> list[Line]:
     """A line for each model and month since its first look; of `month` alone or of all ('')."""
     changes = [ms_of(since) for since, _ in prices.periods if since]
+    _, first, after = month_of(month) if month else ("", 0, until)
     sums: dict[tuple[str, str], Sum] = defaultdict(Sum)
     for name, looks in _by_model(ledger, model).items():
         ends = [at for at, _ in looks[1:]] + [until]
         for (at, places), end in zip(looks, ends, strict=True):
+            if end <= first or at >= after:
+                continue
             stored = sum(places.values()) / GB
             for span in spans_of(month, at, end, changes):
                 sums[name, span.month].add(stored * span.months, span.prices(prices).storage_gb_month)

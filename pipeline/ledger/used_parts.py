@@ -15,8 +15,8 @@ from pipeline.ledger.usage_events import BytesStored, SlotUsed
 E = TypeVar("E", bound=Event)
 
 USED, STORED = "used", "stored"
-# The places of a row that name what it is of.
-NAMED = 5
+# So many places of a row name what it is of; the fourth of them is the month.
+NAMED, MONTH = 5, 3
 
 
 def used(ledger: Ledger, after: int, upto: int, model: str) -> list[list[Any]]:

@@ -52,7 +52,8 @@ def _alert(name: str, objective: Objective, burn: Burn) -> dict[str, Any]:
         f"{name}: slo.{objective.name} burns its error budget more than {burn.rate:g} times too fast over {burn.hours:g} h; "
         f"perennial slo {name}, and perennial rollback {name} if a rollout did it"
     )
-    labels = {"model": name, "slo": objective.name, "severity": burn.severity}
+    # The window tells two alerts of one severity apart: Prometheus takes the same name and labels for the same alert.
+    labels = {"model": name, "slo": objective.name, "severity": burn.severity, "window": windows[0]}
     return {"alert": "ErrorBudgetBurns", "expr": expr, "labels": labels, "annotations": {"summary": said}}
 
 

@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 
 # The first look comes so long after the service's start, and then one so often.
 FIRST_S, EVERY_S = 60.0, 24 * 3600.0
-# After a look that came to nothing.
-AGAIN_S = 1800.0
+# After a look that came to nothing, such as one before MLflow is up.
+AGAIN_S = 60.0
 # A look is noted where some place changed by so much, or the last note is so old.
 CHANGED, OLD_S = 10 * 10**6, 7 * 24 * 3600.0
 
@@ -83,7 +83,9 @@ class StoredBytes:
         """Looks, and notes it for each model where that says something new. Raises LedgerError, OSError."""
         names = {*models, *self._ledger.models()} - {""}
         found: dict[str, dict[str, int]] = {name: {} for name in names}
-        for places in (on_disk(self._home, self._project, names), self._elsewhere() if self._elsewhere else {}):
+        # What may be away first: then nothing was read in vain.
+        elsewhere = self._elsewhere() if self._elsewhere else {}
+        for places in (on_disk(self._home, self._project, names), elsewhere):
             shares = {place: size // len(names) for place, size in places.get("", {}).items()} if names else {}
             for name, of in found.items():
                 for place, size in (*places.get(name, {}).items(), *shares.items()):

@@ -315,7 +315,7 @@ def test_prometheus_rules_and_dashboard_are_of_the_same_objectives():
     panels = yaml.safe_load(grafana.dashboard({"churn": slo}))["panels"]
     asked = [*recorded.values(), *(t["expr"] for p in panels for t in p.get("targets", ()))]
     assert not_exported(asked) == []
-    assert len(alerts) == 4 * len(slo.burn)
+    assert len({tuple(alert["labels"].items()) for alert in alerts}) == len(alerts) == 4 * len(slo.burn)
     for alert in alerts:
         used = re.findall(r"(perennial:\w+:\w+)\{", alert["expr"])
         assert len(used) == 2

@@ -115,6 +115,7 @@ def test_bytes_outside_the_remote_cost_from_look_to_look(ledger):
     months = [statement(ledger, TERMS, until=UNTIL, month=month).total for month in ("2026-01", "2026-02")]
     assert sum(months) == bill.total
     assert bill.as_dict()["places"] == {"packages": 56 * GB}
+    assert statement(ledger, TERMS, until=UNTIL, run="r1").places == {}, "a run has no storage of its own"
     said = account_table.costs(bill, [], "")
     assert "other storage, as last seen: packages 56.000 GB" in said
     assert "bytes outside the DVC remote before 2026-01-22T00:00Z" in said
