@@ -14,8 +14,9 @@ from typing import Any
 
 from croniter import croniter
 
+from pipeline.accounts.closed_months import bill_so_far
 from pipeline.accounts.money import as_float
-from pipeline.accounts.statement import Terms, statement
+from pipeline.accounts.statement import Terms
 from pipeline.context import Context
 from pipeline.errors import SettingsError
 from pipeline.html.templates import rendered
@@ -28,6 +29,7 @@ from pipeline.ledger.slo_events import BudgetBurning, BudgetCalm
 from pipeline.ledger.store import Entry, Ledger
 from pipeline.pages.downloads import Table
 from pipeline.pages.kept_settings import with_kept_settings
+from pipeline.pages.model_history import settings_digest
 from pipeline.policy.freeze import all_frozen
 from pipeline.settings.models import Model, time_of
 
@@ -127,8 +129,11 @@ def _costs(context: Context, now: datetime) -> Mapping[str, float]:
         terms = Terms.of(context.params)
     except SettingsError:
         return {}
-    bill = statement(context.ledger, terms, month=f"{now:%Y-%m}")
-    return {model: as_float(amount) for model, amount in bill.by(lambda line: line.model).items()}
+    bill, sums = bill_so_far(context.ledger, terms, settings_digest(context), by_month=True), dict[str, int]()
+    for line in bill.lines:
+        if line.month == f"{now:%Y-%m}":
+            sums[line.model] = sums.get(line.model, 0) + line.amount
+    return {model: as_float(amount) for model, amount in sorted(sums.items())}
 
 
 def _worth(context: Context, now: datetime) -> dict[str, float]:
