@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.accounts.compute import compute_lines, killed_lines
 from pipeline.accounts.deployment_figures import Happened, History
@@ -21,13 +21,28 @@ from pipeline.accounts.slots import SlotLife
 from pipeline.accounts.statement import Statement, Terms
 from pipeline.accounts.windows import Gain, ScoredWindow, gain
 from pipeline.ledger.events import VersionRegistered
-from pipeline.ledger.rollout_events import MOVES, Move, RolledBack, RolloutEnded, Undeployed
-from pipeline.ledger.store import Entry, Ledger
+from pipeline.ledger.rollout_events import RolledBack, RolloutEnded, Undeployed
+from pipeline.ledger.rollup_parts import MOVED
+from pipeline.ledger.rollups import rolled_up
+from pipeline.ledger.store import Ledger
 from pipeline.settings.accounts import Prices
 
 # What the bill has of each run; of steps it has only the newest runs by themselves.
 OF_THE_BILL = (STORAGE, TRANSFER, PEOPLE)
 FIRST, PAID, DID_NOT_PAY, OPEN, UNKNOWN = "the first version", "paid", "did not pay", "open", "no labels yet"
+
+
+class Moved(NamedTuple):
+    """What went live, or was taken off, as the roll-up has it."""
+
+    model: str
+    seq: int
+    at: str
+    kind: str
+    run: str
+    version: str
+    digest: str
+    already_live: bool
 
 
 @dataclass(frozen=True)
@@ -111,39 +126,38 @@ def deployments(
     """The deployments of the bill's model, oldest first, without those that found their version live already; with `last` only so many of the
     newest. `past` are the model's events, `windows` its scored ones. Raises LedgerError."""
     model = bill.model
-    moves: list[Entry[Move | Undeployed]] = ledger.events(*MOVES, Undeployed, model=model)
-    live: list[tuple[Entry[RolloutEnded], Move | None]] = []
-    before: Move | None = None
-    for entry in moves:
-        event = entry.event
-        if isinstance(event, RolloutEnded) and not event.already_live:
-            live.append((entry, before))  # type: ignore[arg-type]
-        before = None if isinstance(event, Undeployed) else event
+    moves = [Moved(*row) for row in rolled_up(ledger, MOVED, model=model)[MOVED]]
+    live: list[tuple[Moved, Moved | None]] = []
+    before: Moved | None = None
+    for move in moves:
+        if move.kind == RolloutEnded.KIND and not move.already_live:
+            live.append((move, before))
+        before = None if move.kind == Undeployed.KIND else move
     served: dict[str, list[ScoredWindow]] = defaultdict(list)
     for window in windows:
         served[window.served].append(window)
     value, known = terms.economics(model).unit
     runs = _run_costs(ledger, terms, bill, past, [entry for entry, _ in live], last)
     beside = _second_slots(bill.lives, terms.prices)
-    newest = {entry.event.digest: entry.seq for entry, _ in live}
+    newest = {entry.digest: entry.seq for entry, _ in live}
     found = []
     left = _left(moves)
     for entry, previous in live[-last:]:
-        event, old = entry.event, previous.digest or "" if previous else ""
-        own = served[event.digest] if event.digest and newest[event.digest] == entry.seq else []
-        second = next((cost for start, cost in reversed(beside[event.version]) if start <= ms_of(entry.at)), 0)
+        old = previous.digest if previous else ""
+        own = served[entry.digest] if entry.digest and newest[entry.digest] == entry.seq else []
+        second = next((cost for start, cost in reversed(beside[entry.version]) if start <= ms_of(entry.at)), 0)
         found.append(
             Deployment(
                 entry.seq,
                 entry.at,
                 entry.run,
-                event.version,
-                event.digest or "",
+                entry.version,
+                entry.digest,
                 previous.version if previous else "",
                 old,
                 total(runs[entry.seq]) + second,
                 second,
-                gain(own, event.digest, old, value) if event.digest and old else None,
+                gain(own, entry.digest, old, value) if entry.digest and old else None,
                 known,
                 guessed_parts(runs[entry.seq]),
                 left.get(entry.seq, ""),
@@ -152,14 +166,14 @@ def deployments(
     return found
 
 
-def _left(moves: Sequence[Entry[Move | Undeployed]]) -> dict[int, str]:
+def _left(moves: Sequence[Moved]) -> dict[int, str]:
     """When a rollback left a deployment, by its number: the rollback was the next move."""
     after = zip(moves, moves[1:], strict=False)
-    return {move.seq: following.at for move, following in after if isinstance(following.event, RolledBack)}
+    return {move.seq: following.at for move, following in after if following.kind == RolledBack.KIND}
 
 
 def _run_costs(
-    ledger: Ledger, terms: Terms, bill: Statement, past: History, live: Sequence[Entry[RolloutEnded]], last: int
+    ledger: Ledger, terms: Terms, bill: Statement, past: History, live: Sequence[Moved], last: int
 ) -> dict[int, list[Line]]:
     """What the runs of the `last` deployments (0 is all) cost, by its number, line by line: the run that registered the version, and the one that
     brought it live."""
@@ -169,7 +183,7 @@ def _run_costs(
     of: dict[int, set[str]] = {}
     counted: set[str] = {""}
     for entry in live:
-        made = [each.run for each in registered[entry.event.version] if each.seq < entry.seq]
+        made = [each.run for each in registered[entry.version] if each.seq < entry.seq]
         of[entry.seq] = {entry.run, *made[-1:]} - counted
         counted |= of[entry.seq]
     of = {entry.seq: of[entry.seq] for entry in live[-last:]}

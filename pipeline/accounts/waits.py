@@ -19,9 +19,9 @@ from typing import Any
 
 from pipeline.accounts.statement import Terms
 from pipeline.accounts.windows import ScoredWindow
-from pipeline.ledger.bodies import bodies
 from pipeline.ledger.decision_events import Backtested
-from pipeline.ledger.receipt_events import RetrainDecided
+from pipeline.ledger.rollup_parts import LOOKS
+from pipeline.ledger.rollups import rolled_up
 from pipeline.ledger.store import Entry, Ledger
 
 # Of a two-sided interval of 90 % under a normal distribution.
@@ -75,7 +75,7 @@ class Wait:
 
 def waits(ledger: Ledger, terms: Terms, model: str, windows: Sequence[ScoredWindow]) -> list[Wait]:
     """The decisions of a model to wait, oldest first; of a look that was repeated the last. `windows` are its scored ones."""
-    decided = {body["as_of"]: (seq, body) for seq, body in bodies(ledger, RetrainDecided, model)}
+    decided = {row[2]: row for row in rolled_up(ledger, LOOKS, model=model)[LOOKS]}
     if not decided:
         return []
     loss = terms.loss(model)
@@ -84,20 +84,17 @@ def waits(ledger: Ledger, terms: Terms, model: str, windows: Sequence[ScoredWind
     tested = [each for each in ledger.events(Backtested, model=model) if loss in ("", each.event.loss)]
     value, _ = terms.economics(model).unit
     newest = tested[-1] if tested else None
-    return [_wait(seq, body, scored, newest, value) for seq, body in decided.values() if body["decision"] == "wait"]
+    return [_wait(row, scored, newest, value) for row in decided.values() if row[3]]
 
 
-def _wait(
-    seq: int, decided: Mapping[str, Any], windows: _Windows, tested: Entry[Backtested] | None, value: float
-) -> Wait:
-    as_of, champion, cost = decided["as_of"], decided["champion"], decided.get("cost")
-    age = decided.get("ages", {}).get(champion)
+def _wait(decided: Sequence[Any], windows: _Windows, tested: Entry[Backtested] | None, value: float) -> Wait:
+    _, seq, as_of, _, champion, age, cost, *expected = decided
     after = windows.after(as_of)
     rows, seqs = sum(window.labelled for window in after), tuple(each for window in after for each in window.events)
     excess = _excess(tested.event.curve, age) if tested is not None and age is not None else None
     if tested is None or excess is None:
-        expected = (decided.get("saving"), decided.get("low"), decided.get("high"))
-        return Wait(seq, as_of, champion, age, rows, *expected, cost, RECEIPT, seqs)
+        saving, low, high = expected
+        return Wait(seq, as_of, champion, age, rows, saving, low, high, cost, RECEIPT, seqs)
     seqs += (tested.seq,)
     if not after:
         return Wait(seq, as_of, champion, age, 0, None, None, None, cost, BACKTEST, seqs)

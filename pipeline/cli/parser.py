@@ -177,8 +177,8 @@ def _add_ledger_commands(add: Add) -> None:
         "account", accounts.account, "what a model cost, what its deployments were worth, and whether they paid"
     )
     account.add_argument("model")
-    about = "the newest N deployments and decisions one by one; 0 is all (default: 1000)"
-    account.add_argument("--last", type=count, default=1000, metavar="N", help=about)
+    about = "the newest N deployments and decisions one by one; 0 is all (default: 100)"
+    account.add_argument("--last", type=count, default=100, metavar="N", help=about)
     roi = add("roi", accounts.roi, "what automation earns against doing the same by hand")
     roi.add_argument("model", nargs="?")
     verify = add("verify", commands.verify, "check the ledger's chain, and the anchors outside it")
