@@ -10,11 +10,13 @@ from pathlib import Path
 import hypothesis  # noqa: F401
 import pytest
 
+# A set: the hook is asked at each import, each file that is opened and each statement of SQLite.
+STARTS = frozenset(("subprocess.Popen", "os.posix_spawn", "os.fork", "os.forkpty"))
 _guard = {"on": False}
 
 
 def _refuse_processes(event: str, arguments: tuple) -> None:
-    if _guard["on"] and event in ("subprocess.Popen", "os.posix_spawn", "os.fork", "os.forkpty"):
+    if event in STARTS and _guard["on"]:
         raise AssertionError(f"a unit test starts a process ({event} {arguments[:2]}); move it to tests/component")
 
 
