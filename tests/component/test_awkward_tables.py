@@ -82,9 +82,9 @@ def judged(model: Model, files: Artifacts) -> tuple[list[str], float]:
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_an_awkward_table_is_trained_well_or_refused_in_one_line(project, name, monkeypatch):
+def test_an_awkward_table_is_trained_well_or_refused_in_one_line(plain_project, name, monkeypatch):
     """`init` without an edit, then each stage with fewer trees, and each gate: nothing is silently wrong, or a traceback."""
-    table = TABLES[name]
+    table, project = TABLES[name], plain_project
     monkeypatch.setenv("PERENNIAL_HOME", str(project / "home"))
     monkeypatch.setattr(small_table, "USUAL", replace(small_table.USUAL, options=TREES))
     (project / ".dvc").mkdir()
