@@ -43,6 +43,9 @@ CODE = (
     "data/*.py",
     "serving/schema/*.py",
     "gates/*.py",
+    "monitoring/answer_shift.py",
+    "monitoring/estimated_quality.py",
+    "monitoring/loss_tree.py",
     "runs/backtest/packed.py",
     "runs/backtest/past.py",
     "runs/backtest/signals.py",
@@ -181,7 +184,8 @@ class VersionMaker:
         found = {}
         for some in _together(windows, self.past.begins):
             begin, end = self.past.begins[some[0]], self.past.begins[some[-1] + 1]
-            answers = Answers(task.predict(fitted, features.iloc[begin - first : end - first]), classes_of(fitted))
+            asked = features.iloc[begin - first : end - first]
+            answers = Answers(task.predict(fitted, asked), classes_of(fitted))
             losses = economic_loss.of_rows(model, targets[begin:end], answers)
             for w in some:
                 part = slice(self.past.begins[w] - begin, self.past.begins[w + 1] - begin)
@@ -189,14 +193,16 @@ class VersionMaker:
                 # A window of weights that are all 0 counts nothing.
                 mean = np.average(losses[part], weights=weight) if weight.any() else 0.0
                 found[self.past.digests[w]] = float(mean)
-                self._look_at(model, Answers(answers.values[part], answers.classes), w, own, said)
+                of_window = Answers(answers.values[part], answers.classes)
+                answered = signals.Answered(of_window, asked.iloc[part], targets[begin:end][part])
+                self._look_at(model, answered, w, own, said)
         return found
 
-    def _look_at(self, model: Model, answers: Answers, window: int, own: int, said: dict[str, Any]) -> None:
+    def _look_at(self, model: Model, answered: signals.Answered, window: int, own: int, said: dict[str, Any]) -> None:
         if window == own:
-            said[OWN] = signals.kept_of(model, answers)
+            said[OWN] = signals.kept_of(model, answered)
         if OWN in said:
-            for name, figure in signals.figures(model, answers, said[OWN]).items():
+            for name, figure in signals.figures(model, answered, said[OWN]).items():
                 said.setdefault(name, {})[self.past.digests[window]] = figure
 
     def _features_as(self, schema: Schema, first: int, last: int) -> pd.DataFrame:
