@@ -35,8 +35,8 @@ def main() -> bool:
         [
             within_limit("versions trained for one more week", longer.trained, 1),
             within_limit("versions trained for the same again", same.trained, 0),
-            within_limit("processor time of one more week, as a share of the year's", more / whole, 0.25),
-            within_limit("of the same again", again / whole, 0.25),
+            within_limit("processor time of one more week, as a share of the year's", more / whole, 0.12),
+            within_limit("of the same again", again / whole, 0.06),
             within_limit("of all policies", policies / whole, 0.05),
             within_limit("versions trained for the year", first.trained, WEEKS, at_least=True),
         ]

@@ -21,12 +21,14 @@ import httpx
 
 from demo.airflow_api import AirflowApi
 from harness.environment import environment
-from harness.project import CHURN, ROOT, make_project
+from harness.project import CHURN, ROOT, change_params, make_project
 from pipeline.settings.net import free_port
 
 PORTS = ("AIRFLOW_PORT", "MLFLOW_PORT", "ROUTER_PORT", "ROUTER_API_PORT", "PROMETHEUS_PORT")
 NAME = "perennial-test"
 UP_LIMIT_S = 600.0
+# The services that read params.yaml.
+OF_THE_PROJECT = ("api-server", "scheduler", "dag-processor", "triggerer", "worker", "deployer")
 # Every second step in a queue of its own: with a worker to each queue, a run changes workers at each step.
 OTHER = ("snapshot", "train", "package", "register", "settle")
 
@@ -121,6 +123,19 @@ class Server:
             for c in self.containers()
             if service_of(c) != "init" and c["State"].get("Health", {}).get("Status") != "healthy"
         ]
+
+    def change_params(self, path: str, value: Any) -> None:
+        """Commits a change of params.yaml where each service has it, and lets Airflow read its Dags again."""
+        assert self.airflow is not None
+        change_params(self.folder, path, value)
+        # Of the same time, so that it is the same commit in each clone: a run's code must be there wherever its steps go.
+        when = [f"--env=GIT_{who}_DATE=2024-01-01T00:00:00Z" for who in ("AUTHOR", "COMMITTER")]
+        commit = ["git", "-C", "/opt/perennial", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qam", path]
+        for one in self.containers():
+            if service_of(one) in OF_THE_PROJECT:
+                self.run(["docker", "cp", "params.yaml", f"{one['Id']}:/opt/perennial/params.yaml"])
+                self.run(["docker", "exec", *when, one["Id"], *commit])
+        self.airflow.read_again("retrain__churn")
 
     def retrain(self, as_of: str, **conf: Any) -> str:
         assert self.airflow is not None

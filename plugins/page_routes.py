@@ -14,7 +14,7 @@ PAGES = {
     "/backtest/{model}": "backtest",
 }
 # What a page takes behind the question mark of its address, with its default.
-ASKED = {"audit": {"kind": ""}, "backtest": {"number": 0}}
+ASKED = {"audit": {"kind": "", "before": 0}, "receipts": {"skip": 0}, "backtest": {"number": 0}}
 LONGEST_NUMBER = 18
 
 

@@ -15,9 +15,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+# skops looks for each function of this module in all modules, in the order in which they were imported: a second more after MLflow's.
+import scipy.special  # noqa: F401
+import yaml
+
 from harness import commands
 from harness.ledgers import ledger_of
-from harness.project import CHURN, churn_rows, make_project
+from harness.project import CHURN, ROOT, churn_rows, customers, make_project, write_params
 from pipeline.ledger.store import Ledger
 from pipeline.registry.versions import Registry
 from pipeline.settings.models import Model, Params, load
@@ -109,6 +113,26 @@ def _train_churn(folder: Path) -> None:
 def churn_package(churn_artifacts: Artifacts) -> Path:
     """The package of the model CHURN."""
     return churn_artifacts.package
+
+
+@pytest.fixture(scope="session")
+def _made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `plain_project` copies, written once."""
+    folder = tmp_path_factory.mktemp("made") / "project"
+    (folder / "customers").mkdir(parents=True)
+    customers().to_parquet(folder / "customers" / "all.parquet")
+    shutil.copy(ROOT / "dvc.yaml", folder / "dvc.yaml")
+    whole = yaml.safe_load((ROOT / "params.yaml").read_text())
+    write_params(folder, {**whole, "models": {"churn": CHURN}})
+    return folder
+
+
+@pytest.fixture
+def plain_project(tmp_path: Path, _made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The settings and data of `project`, as the current folder, without its code; it is no git repository."""
+    folder = shutil.copytree(_made, tmp_path / "project")
+    monkeypatch.chdir(folder)
+    return folder
 
 
 @pytest.fixture

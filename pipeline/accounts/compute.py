@@ -119,15 +119,23 @@ def _line(part: str, key: Sequence[str], prices: Prices, attempts: int, cpu: int
 
 
 def killed_lines(
-    ledger: Ledger, ended: Callable[[set[str]], Sequence[Line]], until: str, *, model: str = "", month: str = ""
+    ledger: Ledger,
+    ended: Callable[[set[str]], Sequence[Line]],
+    until: str,
+    *,
+    model: str = "",
+    month: str = "",
+    runs: Collection[str] | None = None,
 ) -> list[Line]:
-    """A line for each run and step that began more often than it ended, without what may still run at `until`; of `month` alone or of all.
+    """A line for each run and step that began more often than it ended, without what may still run at `until`; of `month` alone or of all,
+    and with `runs` only of these.
 
     `ended` gives the lines by which an attempt of these models is priced.
     """
     more: dict[tuple[str, str, str], int] = defaultdict(int)
     for name, run, step, count in rolled_up(ledger, rollup_parts.OPEN, model=model)[rollup_parts.OPEN]:
-        more[name, run, step] += count
+        if runs is None or run in runs:
+            more[name, run, step] += count
     open_steps = {key for key, count in more.items() if count > 0}
     rows = [row for row in _attempts(ledger, sorted({run for _, run, _ in open_steps})) if tuple(row[:3]) in open_steps]
     rows = [row for row in rows if month in ("", row.at[:7])]

@@ -71,7 +71,9 @@ class History:
         """The newest event of that kind, of the same model and of `version` ('' is any), before `event`."""
         same = self._by_kind.get((kind.KIND, event.model), [])
         place = bisect_left(same, event.seq, key=lambda each: each.seq)
-        return next((each for each in reversed(same[:place]) if version in ("", each.version)), None)
+        return next(
+            (each for each in map(same.__getitem__, range(place - 1, -1, -1)) if version in ("", each.version)), None
+        )
 
     def after(self, model: str, seq: int) -> Happened | None:
         """The first deployment of a model after the event number `seq`."""

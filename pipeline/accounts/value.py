@@ -11,22 +11,38 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.accounts.compute import compute_lines, killed_lines
-from pipeline.accounts.lines import Line, guessed_parts, ms_of, spans, total
+from pipeline.accounts.deployment_figures import Happened, History
+from pipeline.accounts.lines import PEOPLE, STORAGE, TRANSFER, Line, guessed_parts, ms_of, spans, total
 from pipeline.accounts.money import as_float, whole
-from pipeline.accounts.people import people_lines
-from pipeline.accounts.slots import SlotLife, slot_lives
-from pipeline.accounts.statement import Terms
-from pipeline.accounts.storage import storage_lines
-from pipeline.accounts.windows import Gain, ScoredWindow, gain, scored_windows
+from pipeline.accounts.slots import SlotLife
+from pipeline.accounts.statement import Statement, Terms
+from pipeline.accounts.windows import Gain, ScoredWindow, gain
 from pipeline.ledger.events import VersionRegistered
-from pipeline.ledger.rollout_events import MOVES, Move, RolledBack, RolloutEnded, Undeployed
-from pipeline.ledger.store import Entry, Ledger
+from pipeline.ledger.rollout_events import RolledBack, RolloutEnded, Undeployed
+from pipeline.ledger.rollup_parts import MOVED
+from pipeline.ledger.rollups import rolled_up
+from pipeline.ledger.store import Ledger
 from pipeline.settings.accounts import Prices
 
+# What the bill has of each run; of steps it has only the newest runs by themselves.
+OF_THE_BILL = (STORAGE, TRANSFER, PEOPLE)
 FIRST, PAID, DID_NOT_PAY, OPEN, UNKNOWN = "the first version", "paid", "did not pay", "open", "no labels yet"
+
+
+class Moved(NamedTuple):
+    """What went live, or was taken off, as the roll-up has it."""
+
+    model: str
+    seq: int
+    at: str
+    kind: str
+    run: str
+    version: str
+    digest: str
+    already_live: bool
 
 
 @dataclass(frozen=True)
@@ -104,41 +120,44 @@ class Deployment:
         }
 
 
-def deployments(ledger: Ledger, terms: Terms, model: str, until: str) -> list[Deployment]:
-    """The deployments of a model, oldest first, without those that found their version live already. Raises LedgerError."""
-    moves: list[Entry[Move | Undeployed]] = ledger.events(*MOVES, Undeployed, model=model)
-    live: list[tuple[Entry[RolloutEnded], Move | None]] = []
-    before: Move | None = None
-    for entry in moves:
-        event = entry.event
-        if isinstance(event, RolloutEnded) and not event.already_live:
-            live.append((entry, before))  # type: ignore[arg-type]
-        before = None if isinstance(event, Undeployed) else event
+def deployments(
+    ledger: Ledger, terms: Terms, bill: Statement, past: History, windows: Sequence[ScoredWindow], last: int = 0
+) -> list[Deployment]:
+    """The deployments of the bill's model, oldest first, without those that found their version live already; with `last` only so many of the
+    newest. `past` are the model's events, `windows` its scored ones. Raises LedgerError."""
+    model = bill.model
+    moves = [Moved(*row) for row in rolled_up(ledger, MOVED, model=model)[MOVED]]
+    live: list[tuple[Moved, Moved | None]] = []
+    before: Moved | None = None
+    for move in moves:
+        if move.kind == RolloutEnded.KIND and not move.already_live:
+            live.append((move, before))
+        before = None if move.kind == Undeployed.KIND else move
     served: dict[str, list[ScoredWindow]] = defaultdict(list)
-    for window in scored_windows(ledger, model, terms.loss(model)):
+    for window in windows:
         served[window.served].append(window)
     value, known = terms.economics(model).unit
-    runs = _run_costs(ledger, terms, model, until, [entry for entry, _ in live])
-    beside = _second_slots(slot_lives(ledger, terms.size, ms_of(until), model=model), terms.prices)
-    newest = {entry.event.digest: entry.seq for entry, _ in live}
+    runs = _run_costs(ledger, terms, bill, past, [entry for entry, _ in live], last)
+    beside = _second_slots(bill.lives, terms.prices)
+    newest = {entry.digest: entry.seq for entry, _ in live}
     found = []
     left = _left(moves)
-    for entry, previous in live:
-        event, old = entry.event, previous.digest or "" if previous else ""
-        own = served[event.digest] if event.digest and newest[event.digest] == entry.seq else []
-        second = next((cost for start, cost in reversed(beside[event.version]) if start <= ms_of(entry.at)), 0)
+    for entry, previous in live[-last:]:
+        old = previous.digest if previous else ""
+        own = served[entry.digest] if entry.digest and newest[entry.digest] == entry.seq else []
+        second = next((cost for start, cost in reversed(beside[entry.version]) if start <= ms_of(entry.at)), 0)
         found.append(
             Deployment(
                 entry.seq,
                 entry.at,
                 entry.run,
-                event.version,
-                event.digest or "",
+                entry.version,
+                entry.digest,
                 previous.version if previous else "",
                 old,
                 total(runs[entry.seq]) + second,
                 second,
-                gain(own, event.digest, old, value) if event.digest and old else None,
+                gain(own, entry.digest, old, value) if entry.digest and old else None,
                 known,
                 guessed_parts(runs[entry.seq]),
                 left.get(entry.seq, ""),
@@ -147,32 +166,40 @@ def deployments(ledger: Ledger, terms: Terms, model: str, until: str) -> list[De
     return found
 
 
-def _left(moves: Sequence[Entry[Move | Undeployed]]) -> dict[int, str]:
+def _left(moves: Sequence[Moved]) -> dict[int, str]:
     """When a rollback left a deployment, by its number: the rollback was the next move."""
     after = zip(moves, moves[1:], strict=False)
-    return {move.seq: following.at for move, following in after if isinstance(following.event, RolledBack)}
+    return {move.seq: following.at for move, following in after if following.kind == RolledBack.KIND}
 
 
 def _run_costs(
-    ledger: Ledger, terms: Terms, model: str, until: str, live: Sequence[Entry[RolloutEnded]]
+    ledger: Ledger, terms: Terms, bill: Statement, past: History, live: Sequence[Moved], last: int
 ) -> dict[int, list[Line]]:
-    """What the runs of each deployment cost, by its number, line by line: the run that registered the version, and the one that brought it live."""
-    registered: dict[str, list[Entry[VersionRegistered]]] = defaultdict(list)
-    for made_it in ledger.events(VersionRegistered, model=model):
-        registered[made_it.event.version].append(made_it)
+    """What the runs of the `last` deployments (0 is all) cost, by its number, line by line: the run that registered the version, and the one that
+    brought it live."""
+    registered: dict[str, list[Happened]] = defaultdict(list)
+    for made_it in past.of(VersionRegistered):
+        registered[made_it.version].append(made_it)
     of: dict[int, set[str]] = {}
     counted: set[str] = {""}
     for entry in live:
-        made = [each.run for each in registered[entry.event.version] if each.seq < entry.seq]
+        made = [each.run for each in registered[entry.version] if each.seq < entry.seq]
         of[entry.seq] = {entry.run, *made[-1:]} - counted
         counted |= of[entry.seq]
-    wanted = counted - {""}
-    ended = compute_lines(ledger, terms.prices, model=model, runs=wanted) if wanted else []
+    of = {entry.seq: of[entry.seq] for entry in live[-last:]}
+    shown = {run for runs in of.values() for run in runs}
+
+    def ended(runs: set[str]) -> list[Line]:
+        return compute_lines(ledger, terms.prices, model=bill.model, runs=runs) if runs else []
+
+    def all_ended(models: set[str]) -> list[Line]:
+        """What an attempt costs on average does not depend on how many deployments are shown."""
+        return ended(counted - {""}) if models else []
+
     lines = [
-        *ended,
-        *killed_lines(ledger, lambda _: ended, until, model=model),
-        *(line for line in storage_lines(ledger, terms.prices, ms_of(until), model=model) if line.run),
-        *people_lines(ledger, terms.prices, terms.economics, model=model),
+        *ended(shown),
+        *killed_lines(ledger, all_ended, bill.until, model=bill.model, runs=shown),
+        *(line for line in bill.lines if line.part in OF_THE_BILL and line.run),
     ]
     by_run: dict[str, list[Line]] = defaultdict(list)
     for line in lines:

@@ -18,9 +18,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pipeline.accounts.statement import Terms
-from pipeline.accounts.windows import ScoredWindow, scored_windows
+from pipeline.accounts.windows import ScoredWindow
 from pipeline.ledger.decision_events import Backtested
-from pipeline.ledger.receipt_events import RetrainDecided
+from pipeline.ledger.rollup_parts import LOOKS
+from pipeline.ledger.rollups import rolled_up
 from pipeline.ledger.store import Entry, Ledger
 
 # Of a two-sided interval of 90 % under a normal distribution.
@@ -72,45 +73,36 @@ class Wait:
         }
 
 
-def waits(ledger: Ledger, terms: Terms, model: str) -> list[Wait]:
-    """The decisions of a model to wait, oldest first; of a look that was repeated the last."""
-    decided = {each.event.as_of: each for each in ledger.events(RetrainDecided, model=model)}
+def waits(ledger: Ledger, terms: Terms, model: str, windows: Sequence[ScoredWindow]) -> list[Wait]:
+    """The decisions of a model to wait, oldest first; of a look that was repeated the last. `windows` are its scored ones."""
+    decided = {row[2]: row for row in rolled_up(ledger, LOOKS, model=model)[LOOKS]}
     if not decided:
         return []
     loss = terms.loss(model)
-    windows = _Windows(scored_windows(ledger, model, loss))
+    scored = _Windows(windows)
     # In another loss its curve is in another unit.
     tested = [each for each in ledger.events(Backtested, model=model) if loss in ("", each.event.loss)]
     value, _ = terms.economics(model).unit
-    return [
-        _wait(each, windows, tested[-1] if tested else None, value)
-        for each in decided.values()
-        if each.event.decision == "wait"
-    ]
+    newest = tested[-1] if tested else None
+    return [_wait(row, scored, newest, value) for row in decided.values() if row[3]]
 
 
-def _wait(entry: Entry[RetrainDecided], windows: _Windows, tested: Entry[Backtested] | None, value: float) -> Wait:
-    decided = entry.event
-    age = decided.ages.get(decided.champion)
-    after = windows.after(decided.as_of)
-    rows, seqs = sum(window.labelled for window in after), tuple(seq for window in after for seq in window.events)
+def _wait(decided: Sequence[Any], windows: _Windows, tested: Entry[Backtested] | None, value: float) -> Wait:
+    _, seq, as_of, _, champion, age, cost, *expected = decided
+    after = windows.after(as_of)
+    rows, seqs = sum(window.labelled for window in after), tuple(each for window in after for each in window.events)
     excess = _excess(tested.event.curve, age) if tested is not None and age is not None else None
     if tested is None or excess is None:
-        return Wait(
-            entry.seq, decided.as_of, decided.champion, age, rows, *_expected(decided), decided.cost, RECEIPT, seqs
-        )
+        saving, low, high = expected
+        return Wait(seq, as_of, champion, age, rows, saving, low, high, cost, RECEIPT, seqs)
     seqs += (tested.seq,)
     if not after:
-        return Wait(entry.seq, decided.as_of, decided.champion, age, 0, None, None, None, decided.cost, BACKTEST, seqs)
+        return Wait(seq, as_of, champion, age, 0, None, None, None, cost, BACKTEST, seqs)
     lost = excess * rows * value
     b, error = (tested.event.staleness.get(key, 0.0) for key in ("b", "error"))
     spread = abs(lost) * NORMAL * error / b if b > 0 else None
     low, high = (None, None) if spread is None else (lost - spread, lost + spread)
-    return Wait(entry.seq, decided.as_of, decided.champion, age, rows, lost, low, high, decided.cost, BACKTEST, seqs)
-
-
-def _expected(decided: RetrainDecided) -> tuple[float | None, float | None, float | None]:
-    return decided.saving, decided.low, decided.high
+    return Wait(seq, as_of, champion, age, rows, lost, low, high, cost, BACKTEST, seqs)
 
 
 class _Windows:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from pipeline.accounts import published
 from pipeline.accounts.lines import UNITS, total
 from pipeline.accounts.money import cents, in_cents, shown
 from pipeline.cli import idle_table
@@ -89,6 +90,11 @@ def account(told: Account) -> str:
             _deployments(told.deployments),
             "\n".join(verdict(each, told.bill.currency) for each in told.deployments),
         ]
+    if told.in_all > len(told.deployments):
+        left = f"{told.in_all - len(told.deployments):,} earlier ones"
+        parts.append(
+            f"the newest {len(told.deployments):,} of {told.in_all:,} deployments; `perennial account {told.bill.model} --last 0` has the {left} too"
+        )
     if told.waits:
         parts.append(_waits(told))
     parts += [_figures(told.figures), _platforms(told)]
@@ -183,10 +189,9 @@ def _range(pair: tuple[float, float], unit: str) -> str:
 
 
 def _platforms(told: Account) -> str:
-    values = told.as_dict()
     rows = PlainTable(
         "platform", "known", ">deploy s", ">retrain min", ">drift latency min", ">recovery min", ">cost of a lifecycle"
     )
-    for row in values["platforms"]:
+    for row in told.platforms:
         rows.add_row(row["platform"], row["known"], *(_money(value) for value in list(row.values())[2:]))
-    return f"{rows.text(WIDTH)}\nthe four platforms are claims of the {values['platforms_source']}, in USD"
+    return f"{rows.text(WIDTH)}\nthe four platforms are claims of the {published.PLATFORMS_SOURCE}, in USD"

@@ -44,8 +44,10 @@ def account(arguments: argparse.Namespace) -> Answer:
 
     _without_pauses()
     context = context_of_a_person()
-    told = account_of(context.ledger, Terms.of(context.params), known_model(context, arguments.model))
-    return Answer(account_table.account(told), told.as_dict())
+    model, terms = known_model(context, arguments.model), Terms.of(context.params)
+    told = account_of(context.ledger, terms, model, last=arguments.last)
+    # A text and a JSON of years are long: one of them is asked for.
+    return Answer("", told.as_dict()) if arguments.json else Answer(account_table.account(told))
 
 
 def roi(arguments: argparse.Namespace) -> Answer:

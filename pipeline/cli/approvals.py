@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from pipeline.cli.arguments import count
 from pipeline.cli.commands import Answer, context_of_a_person, known_model
 from pipeline.errors import SettingsError
 from pipeline.ledger.approvals import parked_run
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pipeline.context import Context
+    from pipeline.runs.audit import AuditLine
 
 
 def add_to(add: Any) -> None:
@@ -29,6 +33,8 @@ def add_to(add: Any) -> None:
     )
     audit.add_argument("model", nargs="?", default="")
     audit.add_argument("--kind", default="", help="registration, approval, rollout, rollback, override or settings")
+    about = "the newest N lines; 0 is all (default: 1000)"
+    audit.add_argument("--last", type=count, default=1000, metavar="N", help=about)
     audit.add_argument("--request", default="", metavar="ID", help="the x-request-id of an answer")
 
 
@@ -75,8 +81,25 @@ def audit_model(arguments: argparse.Namespace) -> Answer:
         return Answer(audit_table.request(arguments.request, answers), values)
     if not model:
         raise SettingsError("audit", "needs MODEL, or --request", "see `perennial audit --help`")
-    lines = audit.audit(context.ledger, model, arguments.kind)
-    return Answer(audit_table.audit(model, lines), {"model": model, "lines": [line.as_dict() for line in lines]})
+    lines, in_all = _audit_lines(context, model, arguments.kind, arguments.last)
+    values = {"model": model, "in_all": in_all, "earlier_left_out": in_all > len(lines)}
+    text = audit_table.audit(model, lines)
+    if in_all > len(lines):
+        kind = f" --kind {arguments.kind}" if arguments.kind else ""
+        text += f"\nthe newest {len(lines):,} of {in_all:,} lines; `perennial audit {model}{kind} --last 0` has the {in_all - len(lines):,} earlier ones too"
+    return Answer(text, values | {"lines": [line.as_dict() for line in lines]})
+
+
+def _audit_lines(context: Context, model: str, kind: str, last: int) -> tuple[Sequence[AuditLine], int]:
+    """The last lines, 0 for all, in their order, and how many there are in all."""
+    from pipeline.runs.audit import audit
+    from pipeline.runs.audit_newest import newest_lines
+
+    if not last:
+        lines = audit(context.ledger, model, kind)
+        return lines, len(lines)
+    newest = newest_lines(context.ledger, model, kind, last)
+    return newest.lines[-last:], newest.counts[kind] if kind else sum(newest.counts.values())
 
 
 def _answer_airflow(context: Context, arguments: argparse.Namespace, run: str, option: str) -> str:

@@ -16,6 +16,7 @@ from pipeline.cli import (
     pruning,
     reliability,
 )
+from pipeline.cli.arguments import count
 from pipeline.cli.commands import Answer
 
 
@@ -166,7 +167,7 @@ def _add_ledger_commands(add: Add) -> None:
     timeline.add_argument("model")
     timeline.add_argument("--at", type=_time, help="until this time, ISO 8601")
     timeline.add_argument(
-        "--last", type=_count, default=1000, metavar="N", help="the newest N events; 0 is all (default: 1000)"
+        "--last", type=count, default=1000, metavar="N", help="the newest N events; 0 is all (default: 1000)"
     )
     costs = add("costs", accounts.costs, "the bill by part, model, month, step and run")
     costs.add_argument("model", nargs="?")
@@ -176,6 +177,8 @@ def _add_ledger_commands(add: Add) -> None:
         "account", accounts.account, "what a model cost, what its deployments were worth, and whether they paid"
     )
     account.add_argument("model")
+    about = "the newest N deployments and decisions one by one; 0 is all (default: 100)"
+    account.add_argument("--last", type=count, default=100, metavar="N", help=about)
     roi = add("roi", accounts.roi, "what automation earns against doing the same by hand")
     roi.add_argument("model", nargs="?")
     verify = add("verify", commands.verify, "check the ledger's chain, and the anchors outside it")
@@ -227,12 +230,6 @@ def _add_reliability_commands(add: Add) -> None:
     notify = add("notify", reliability.notify, "what people were told, and by --test whether they can be")
     notify.add_argument("--test", action="store_true", help="send a test message to each recipient of notify.to")
     notify.add_argument("--to", default="", metavar="NAME", help="only to this one")
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of events; write it like 1000")
-    return int(text)
 
 
 def _time(text: str) -> datetime:

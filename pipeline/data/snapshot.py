@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -94,10 +94,10 @@ def take(
         source_rows.load(connection, model.source, model.training, start, end, name, model.beside)
         unread_times = unread.times(connection, model.source.event_time)
         without_time = source_rows.keep_window(connection, model.source, start, end)
-        types = _required_types(connection, name, model)
+        types = required_types(connection, name, model)
         group_columns.refuse_unfit(types, name, model)
         rows_a_day, gaps = _rows_a_day(connection, model), _missing_a_day(connection, model, end)
-        by_label = _delete_unlabelled(connection, name, model, start, end)
+        by_label = delete_unlabelled(connection, name, model, start, end)
         delay = label_delay.measured(connection, model.source, model.training.target, start, end)
         partitions, landed = _land_days(connection, model, types, folder, index)
         schema = drawn_schema.draw(connection, name, model, types)
@@ -148,12 +148,16 @@ def known(name: str, model: Model, root: Path, start: datetime, end: datetime, a
     with sql.connect(root) as connection:
         source_rows.load(connection, model.source, model.training, start, end, name)
         source_rows.keep_window(connection, model.source, start, end, as_of)
-        types = _required_types(connection, name, model)
-        _delete_unlabelled(connection, name, model, start, as_of)
+        types = required_types(connection, name, model)
+        delete_unlabelled(connection, name, model, start, as_of)
         _lay_out(connection, model, types)
-        days = {day: (of.rows, of.folded) for day, of in _fingerprints(connection, model).items()}
-        content = json.dumps([days, types], sort_keys=True)
-        yield KnownRows(hashlib.sha256(content.encode()).hexdigest(), connection, name, model, types)
+        yield KnownRows(fingerprint(_fingerprints(connection, model), types), connection, name, model, types)
+
+
+def fingerprint(days: dict[str, partition_cache.Fingerprint], types: dict[str, str]) -> str:
+    """That of `KnownRows`, by the fingerprints of its days and the types of the source's columns."""
+    content = json.dumps([{day: (of.rows, of.folded) for day, of in days.items()}, types], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def known_rows(
@@ -174,7 +178,7 @@ def _day(time_sql: str) -> str:
     return f"strftime({time_sql}, '%Y-%m-%d')"
 
 
-def _required_types(connection: duckdb.DuckDBPyConnection, name: str, model: Model) -> dict[str, str]:
+def required_types(connection: duckdb.DuckDBPyConnection, name: str, model: Model) -> dict[str, str]:
     """The DuckDB types of the columns. Raises DataError for a column that is missing or holds something else."""
     types = source_rows.column_types(connection)
     source_rows.require(types, [*model.training.features, model.training.target, *model.training.weights], name)
@@ -229,7 +233,7 @@ def _missing_a_day(
     return missing_a_day
 
 
-def _delete_unlabelled(
+def delete_unlabelled(
     connection: duckdb.DuckDBPyConnection, name: str, model: Model, start: datetime, end: datetime
 ) -> LabelCounts:
     """Deletes the rows without a label at the as-of, and counts all rows by label. Raises DataError when no row is left."""
@@ -316,13 +320,29 @@ def _lay_out(
 
 
 def _fingerprints(connection: duckdb.DuckDBPyConnection, model: Model) -> dict[str, partition_cache.Fingerprint]:
-    day_sql = _day(sql.quoted(model.source.event_time))
+    row = row_hash(source_rows.column_types(connection, "landing"))
+    return days_of(connection, f"SELECT {day_of(model.source)} AS day, {row} AS row FROM landing")
+
+
+def day_of(source: Source) -> str:
+    """SQL for the day of a row, in UTC, that names its partition."""
+    return _day(sql.quoted(source.event_time))
+
+
+def row_hash(columns: Iterable[str]) -> str:
+    """SQL for a hash of a row's cells in these columns."""
     # Hashed twice: DuckDB's hash of many columns is linear in the last one, so that two labels that swap rows would not show.
-    row = f"hash(hash({', '.join(sql.quoted(c) for c in source_rows.column_types(connection, 'landing'))}))"
-    query = f"SELECT {day_sql}, count(*), bit_xor({row}), sum({row}) FROM landing GROUP BY 1 ORDER BY 1"
+    return f"hash(hash({', '.join(map(sql.quoted, columns))}))"
+
+
+def days_of(
+    connection: duckdb.DuckDBPyConnection, rows: str, bound: dict[str, Any] | None = None
+) -> dict[str, partition_cache.Fingerprint]:
+    """{day: fingerprint} of `rows`, a SELECT of `day` and the row's hash as `row`."""
+    query = f"SELECT day, count(*), bit_xor(row), sum(row) FROM ({rows}) GROUP BY 1 ORDER BY 1"
     return {
         day: partition_cache.Fingerprint(rows, f"{xor:x}.{int(total):x}")
-        for day, rows, xor, total in connection.execute(query).fetchall()
+        for day, rows, xor, total in connection.execute(query, bound or {}).fetchall()
     }
 
 

@@ -53,7 +53,7 @@ def make(
         if names := [name for name in features if name not in leaking]:
             training[kind] = names
     if "datetime" in training:
-        training["calendar"] = _calendar(training["datetime"], roles, said)
+        training["calendar"] = _calendar(training["datetime"], roles, columns, said)
     if "text" in training:
         training["words"] = WORD_GROUPS
         said.append(
@@ -89,11 +89,23 @@ def compared_by(rows_a_day: float, said: list[Assumption]) -> dict[str, Any]:
     return {} if days == usual.window_days else {"window_days": float(days)}
 
 
-def _calendar(datetimes: Sequence[str], roles: Roles, said: list[Assumption]) -> list[str] | dict[str, list[str]]:
+def _parts(column: Facts) -> list[str]:
+    """The parts that differ from row to row: a date has no hour. Months come, however short the table is."""
+    same = {"hour": column.hours <= 1, "weekday": column.weekdays <= 1}
+    return [part for part in PARTS if not same.get(part)]
+
+
+def _calendar(
+    datetimes: Sequence[str], roles: Roles, columns: Mapping[str, Facts], said: list[Assumption]
+) -> list[str] | dict[str, list[str]]:
     """The parts of each time: of one that goes on with the event time its age alone, since its months do not come again."""
-    parts = {name: [] if roles.ages.get(name) else list(PARTS) for name in datetimes}
-    if of_calendar := [name for name, some in parts.items() if some]:
-        said.append(Assumption("calendar", ", ".join(PARTS), f"beside the days of {', '.join(of_calendar)}"))
+    parts = {name: [] if roles.ages.get(name) else _parts(columns[name]) for name in datetimes}
+    alike: dict[str, list[str]] = {}
+    for name, some in parts.items():
+        alike.setdefault(", ".join(some), []).append(name)
+    for some, names in alike.items():
+        if some:
+            said.append(Assumption("calendar", some, f"beside the days of {', '.join(names)}"))
     for name, goes_on in roles.ages.items():
         parts[name].append("age")
         drift = "; drift leaves it out, because it goes on with it" if goes_on else ""

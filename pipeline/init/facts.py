@@ -40,7 +40,7 @@ class Facts:
 
     `rows` all; `filled` neither missing nor empty; `different` values; `numbers`, `whole` numbers, `times`, `truths` (words such as yes) and
     `zeros` (a zero before a number, as in a postal code) among them; `sentences` of WORDS_OF_A_TEXT words or more, `titles` with TITLE in them. `low` and `high` of the
-    numbers, `first` and `last` of the times.
+    numbers, `first` and `last` of the times, which have so many different `hours` and `weekdays`: one hour is that of dates.
     """
 
     name: str
@@ -60,6 +60,8 @@ class Facts:
     high: float | None
     first: datetime | None
     last: datetime | None
+    hours: int
+    weekdays: int
     example: str
 
     @property
@@ -151,7 +153,8 @@ def _of_columns(
             count(*) FILTER ({filled} AND regexp_matches(cell, '^[+-]?0[0-9]')),
             count(*) FILTER ({filled} AND len(string_split(cell, ' ')) >= {WORDS_OF_A_TEXT}),
             count(*) FILTER ({filled} AND regexp_matches(cell, {text_sql.literal(TITLE)})),
-            coalesce(max(length(cell)), 0), min(number), max(number), min(time), max(time), coalesce(min(cell) FILTER ({filled}), '')
+            coalesce(max(length(cell)), 0), min(number), max(number), min(time), max(time),
+            count(DISTINCT hour(time)) FILTER ({filled}), count(DISTINCT isodow(time)) FILTER ({filled}), coalesce(min(cell) FILTER ({filled}), '')
         FROM (SELECT place, {sql["cell"]} AS cell, {sql["number"]} AS number, {sql["time"]} AS time
               FROM (SELECT place, {sql["stripped"]} AS stripped, given
                     FROM (SELECT {places} AS place, {cells} AS given FROM {TABLE}))) {groups}"""

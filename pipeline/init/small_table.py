@@ -46,13 +46,13 @@ OTHERS = (
 def with_estimator(draft: Draft, frame: pd.DataFrame, is_held_out: np.ndarray) -> Draft:
     """The draft, with another estimator where the usual one is worse than guessing. `frame` has the labelled rows in order of time, and that.
 
-    Times and texts are left out of the comparison.
+    Times are left out of the comparison, which then says so.
     """
     from threadpoolctl import threadpool_limits
 
     learnt = frame[~is_held_out]
     model = Model.model_validate(draft.settings)
-    proxy = model.training.model_copy(update={"datetime": (), "text": (), "calendar": (), "words": 0})
+    proxy = model.training.model_copy(update={"datetime": (), "calendar": ()})
     if len(learnt) > MOST_ROWS or not proxy.features:
         return draft
     begin = int(len(learnt) * (1 - SCORED))
@@ -80,8 +80,9 @@ def _with_best(draft: Draft, compared: _Compared, scores: Sequence[float]) -> Dr
         return draft
     chosen, metric = OTHERS[best], compared.metric
     shown = [evaluate.shown(metric, score) for score in (scores[best], compared.usual, compared.guess)]
+    without = ", without its times" if draft.settings["training"].get("datetime") else ""
     why = (
-        f"{metric} {shown[0]} on the {len(compared.newest):,} newest rows before the held-out days, where {USUAL.name} as usual has "
+        f"{metric} {shown[0]}{without} on the {len(compared.newest):,} newest rows before the held-out days, where {USUAL.name} as usual has "
         f"{shown[1]}, worse than the {shown[2]} of a guess"
     )
     training = draft.settings["training"] | {"estimator": chosen.estimator}

@@ -42,4 +42,7 @@ def add_rows(engine: sa.Engine, rows_after: Callable[[int, str], Sequence[dict[s
 def _opened(engine: sa.Engine) -> sqlite3.Connection:
     """As SQLAlchemy opens it, without its time."""
     names, options = engine.dialect.create_connect_args(engine.url)
-    return sqlite3.connect(*names, **{**options, "timeout": WAIT_S, "isolation_level": None})
+    connection: sqlite3.Connection = sqlite3.connect(
+        names[0], **{**options, "timeout": WAIT_S, "isolation_level": None}
+    )
+    return connection

@@ -6,7 +6,7 @@ the same however the events are cut: processor time in microseconds, memory time
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,13 +16,13 @@ from pipeline.ledger.columns import MONTH, text, usage
 from pipeline.ledger.events import (
     DataLanded,
     DriftChecked,
-    Event,
     RunOpened,
     StageKept,
     StepEnded,
     StepStarted,
     VersionRegistered,
 )
+from pipeline.ledger.part_events import between, entries_between
 from pipeline.ledger.rollout_events import (
     RollbackStarted,
     RolledBack,
@@ -33,25 +33,21 @@ from pipeline.ledger.rollout_events import (
     SlotStarted,
     Undeployed,
 )
-from pipeline.ledger.store import EVENTS, Entry, Ledger
+from pipeline.ledger.store import EVENTS, Ledger
 from pipeline.ledger.times import ms_of
 from pipeline.ledger.used_parts import STORED, USED, stored, used
+from pipeline.ledger.value_parts import LOOKS, MOVED, WINDOWS, looks, moved, windows
 
 Rows = list[list[Any]]
 STEPS, OPEN, HAPPENED, SLOTS = "steps", "open", "happened", "slots"
 BYTES, PEOPLE, ALARMS, STOPPED = "bytes", "people", "alarms", "stopped"
 
 
-def _between(after: int, upto: int, model: str) -> Any:
-    between = sa.and_(EVENTS.c.seq > after, EVENTS.c.seq <= upto)
-    return sa.and_(between, EVENTS.c.model == model) if model else between
-
-
 def steps(ledger: Ledger, after: int, upto: int, model: str) -> Rows:
     """[model, step, month, attempts, cpu, memory, attempts, cpu and memory of those that failed, energy]"""
     query = (
         sa.select(EVENTS.c.model, EVENTS.c.step, MONTH, *usage(ledger))
-        .where(EVENTS.c.kind == StepEnded.KIND, _between(after, upto, model))
+        .where(EVENTS.c.kind == StepEnded.KIND, between(after, upto, model))
         .group_by(*(sa.literal_column(str(place)) for place in (1, 2, 3)))
     )
     return [[*row[:3], *(int(value or 0) for value in row[3:])] for row in ledger.rows(query)]
@@ -63,7 +59,7 @@ def opened(ledger: Ledger, after: int, upto: int, model: str) -> Rows:
     keys = (EVENTS.c.model, EVENTS.c.run, EVENTS.c.step)
     query = (
         sa.select(*keys, balance)
-        .where(EVENTS.c.kind.in_([StepStarted.KIND, StepEnded.KIND]), _between(after, upto, model))
+        .where(EVENTS.c.kind.in_([StepStarted.KIND, StepEnded.KIND]), between(after, upto, model))
         .group_by(*keys)
         .having(balance != 0)
     )
@@ -74,7 +70,7 @@ def happened(ledger: Ledger, after: int, upto: int, model: str) -> Rows:
     """[model, seq, at in ms since 1970, kind, run, version, left, to_traffic_s, as_of, already live]"""
     kinds = (RunOpened, VersionRegistered, RolloutEnded, RollbackStarted, RolledBack, RolloutFailed, Undeployed)
     rows = []
-    for entry in _entries(ledger, after, upto, model, *kinds):
+    for entry in entries_between(ledger, after, upto, model, *kinds):
         body = entry.body
         took = body.get("to_traffic_s")
         rows.append(
@@ -97,7 +93,7 @@ def happened(ledger: Ledger, after: int, upto: int, model: str) -> Rows:
 def slots(ledger: Ledger, after: int, upto: int, model: str) -> Rows:
     """[model, at in ms since 1970, kind, version, slot, cpus, memory_mb]; the last two are None where the event has none."""
     rows = []
-    for entry in _entries(ledger, after, upto, model, SlotStarted, SlotReady, SlotEnded, Undeployed):
+    for entry in entries_between(ledger, after, upto, model, SlotStarted, SlotReady, SlotEnded, Undeployed):
         body = entry.body
         serving: Mapping[str, Any] = (body.get("settings") or {}).get("serving") or {}
         size = [float(value) if (value := serving.get(name)) is not None else None for name in ("cpus", "memory_mb")]
@@ -107,7 +103,7 @@ def slots(ledger: Ledger, after: int, upto: int, model: str) -> Rows:
 
 def moved_bytes(ledger: Ledger, after: int, upto: int, model: str) -> Rows:
     """[model, at, run, bytes], where some were pushed."""
-    entries = _entries(ledger, after, upto, model, DataLanded, StageKept)
+    entries = entries_between(ledger, after, upto, model, DataLanded, StageKept)
     return [[e.model, e.at, e.run, float(pushed)] for e in entries if (pushed := e.body.get("pushed_bytes"))]
 
 
@@ -115,14 +111,15 @@ def people(ledger: Ledger, after: int, upto: int, model: str) -> Rows:
     """[model, at, kind, run, alias]: what people have work with."""
     kinds = (VersionRegistered, Approved, Rejected, RolledBack, RolloutFailed)
     return [
-        [e.model, e.at, e.kind, e.run, e.body.get("alias") or ""] for e in _entries(ledger, after, upto, model, *kinds)
+        [e.model, e.at, e.kind, e.run, e.body.get("alias") or ""]
+        for e in entries_between(ledger, after, upto, model, *kinds)
     ]
 
 
 def alarms(ledger: Ledger, after: int, upto: int, model: str) -> Rows:
     """[model, seq, at in ms since 1970, since, start] of each look with an alarm that goes on."""
     rows = []
-    for entry in _entries(ledger, after, upto, model, DriftChecked):
+    for entry in entries_between(ledger, after, upto, model, DriftChecked):
         alarm = entry.body.get("alarm") or {}
         if alarm.get("since") and not alarm.get("ended"):
             rows.append([entry.model, entry.seq, ms_of(entry.at), alarm["since"], alarm.get("start")])
@@ -132,16 +129,8 @@ def alarms(ledger: Ledger, after: int, upto: int, model: str) -> Rows:
 def stopped(ledger: Ledger, after: int, upto: int, model: str) -> Rows:
     """[model, seq, run] of each step check_gates that failed."""
     failed = sa.and_(EVENTS.c.kind == StepEnded.KIND, EVENTS.c.step == "check_gates", text(ledger, "state") == "failed")
-    query = sa.select(EVENTS.c.model, EVENTS.c.seq, EVENTS.c.run).where(failed, _between(after, upto, model))
+    query = sa.select(EVENTS.c.model, EVENTS.c.seq, EVENTS.c.run).where(failed, between(after, upto, model))
     return [list(row) for row in ledger.rows(query.order_by(EVENTS.c.seq))]
-
-
-def _entries(ledger: Ledger, after: int, upto: int, model: str, *kinds: type[Event]) -> Iterator[Entry[Event]]:
-    """The events of those kinds, with only what is in them."""
-    columns = (EVENTS.c[name] for name in ("seq", "at", "model", "run", "step", "kind", "body", "hash"))
-    query = sa.select(*columns).where(EVENTS.c.kind.in_([kind.KIND for kind in kinds]), _between(after, upto, model))
-    for row in ledger.rows(query.order_by(EVENTS.c.seq)):
-        yield Entry(*row)
 
 
 PARTS: Mapping[str, Callable[[Ledger, int, int, str], Rows]] = {
@@ -155,4 +144,7 @@ PARTS: Mapping[str, Callable[[Ledger, int, int, str], Rows]] = {
     STOPPED: stopped,
     USED: used,
     STORED: stored,
+    WINDOWS: windows,
+    LOOKS: looks,
+    MOVED: moved,
 }

@@ -9,6 +9,8 @@ from typing import Any
 from pipeline.ledger.events import Event, timeline_kinds
 from pipeline.ledger.package_of_version import PackageOfVersion
 from pipeline.ledger.rollout_events import MOVES, Move, RolledBack, Undeployed
+from pipeline.ledger.rollup_parts import MOVED
+from pipeline.ledger.rollups import rolled_up
 from pipeline.ledger.store import Entry, Ledger
 
 # Among so many of the newest moves a predecessor is looked for first.
@@ -164,12 +166,11 @@ def live_periods(ledger: Ledger, model: str, version: str) -> list[LivePeriod]:
     """When `version` was live, oldest first."""
     periods: list[LivePeriod] = []
     current, start = None, ""
-    moves: list[Entry[Move | Undeployed]] = ledger.events(*MOVES, Undeployed, model=model)
-    for move in moves:
-        live = None if isinstance(move.event, Undeployed) else move.event.version
+    for _, _, at, kind, _, moved, _, _ in rolled_up(ledger, MOVED, model=model)[MOVED]:
+        live = None if kind == Undeployed.KIND else moved
         if live == current:
             continue
         if current == version:
-            periods.append(LivePeriod(start, move.at))
-        current, start = live, move.at
+            periods.append(LivePeriod(start, at))
+        current, start = live, at
     return [*periods, LivePeriod(start, None)] if current == version else periods

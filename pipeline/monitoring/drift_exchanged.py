@@ -16,6 +16,7 @@ from pipeline.monitoring.domain_classifier import Block, block_of
 from pipeline.monitoring.drift import DriftVerdict, FeatureDrift, Score
 from pipeline.monitoring.exchanged import Exchange, Exchanges, Pair
 from pipeline.monitoring.feature_drift import NO_SHAPE
+from pipeline.monitoring.profiles.layout import Table
 from pipeline.monitoring.scaled import Scaled, Scales
 from pipeline.settings.models import DriftLimits
 
@@ -23,6 +24,8 @@ from pipeline.settings.models import DriftLimits
 VERSION = 1
 # Blocks of neighbours, where rows have no times.
 BLOCKS = 26
+# So many of a window's rows are enough: their mean is known to a hundredth.
+MOST_ROWS = 20_000
 # So many are named that nothing can be told of.
 NAMED = 3
 Named = Exchange | Scaled
@@ -39,9 +42,10 @@ class NamedFaults:
     def of(cls, block: Block, columns: Sequence[str], known: Sequence[Pair] | None = None) -> NamedFaults:
         return cls(Exchanges(block, columns, known), Scales(block, columns))
 
-    def judged(self, rows: pd.DataFrame) -> Looked:
+    def judged(self, rows: Table) -> Looked:
         """Of the window's rows."""
-        now = Block(_values(rows, self.exchanges.columns), np.zeros(len(rows), np.int64))
+        taken = _spaced(len(rows), MOST_ROWS)
+        now = Block(_values(rows, self.exchanges.columns, taken), np.zeros(len(taken), np.int64))
         found: list[Named] = [*self.exchanges.judged(now), *self.scales.judged(now)]
         return Looked(found, _said(self.exchanges.alike, [*self.scales.alike, *self.scales.unjudged(now)]))
 
@@ -90,15 +94,19 @@ def of_reference(
     return found
 
 
-def of_table(rows: pd.DataFrame, times: pd.Series | None, columns: Sequence[str]) -> NamedFaults:
+def of_table(rows: Table, times: pd.Series | None, columns: Sequence[str]) -> NamedFaults:
     """Of a table. Without times, or with less than some weeks of them, its blocks are of neighbours."""
+    taken = _spaced(len(rows), exchanged.LEARNT_ROWS)
+    values = _values(rows, columns, taken)
+    blocks = taken * BLOCKS // max(len(rows), 1)
     if times is not None:
-        whole = block_of(rows, times, columns)
-        weeks = (whole.days - whole.days.max()) // exchanged.WEEK
+        days = pd.to_datetime(times.iloc[taken], utc=True).to_numpy("datetime64[D]").astype("int64")
+        weeks = (days - days.max()) // exchanged.WEEK
         if len(np.unique(weeks)) >= exchanged.LEAST_BLOCKS:
-            return NamedFaults.of(Block(whole.values, weeks), columns)
-        rows = rows.iloc[np.argsort(whole.days, kind="stable")]
-    return NamedFaults.of(Block(_values(rows, columns), np.arange(len(rows)) * BLOCKS // max(len(rows), 1)), columns)
+            return NamedFaults.of(Block(values, weeks), columns)
+        order = np.argsort(days, kind="stable")
+        return NamedFaults.of(Block(values[order], blocks), columns)
+    return NamedFaults.of(Block(values, blocks), columns)
 
 
 def with_named(
@@ -140,10 +148,15 @@ def _listed(names: Sequence[str], what: str) -> str:
     return ", ".join(f"of {name}" for name in [*names[:NAMED], *more])
 
 
-def _values(rows: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
-    values = np.column_stack(
-        [pd.to_numeric(rows[name], errors="coerce").to_numpy("float64", na_value=np.nan) for name in columns]
-    )
+def _spaced(rows: int, most: int) -> np.ndarray:
+    """The places of at most so many of the rows, each as far from the next."""
+    return np.arange(rows) if rows <= most else np.arange(most) * rows // most
+
+
+def _values(rows: Table, columns: Sequence[str], taken: np.ndarray) -> np.ndarray:
+    """The numbers of some rows, (rows, columns) float64, NaN for what is none. One column is in memory at a time."""
+    some = [pd.to_numeric(rows[name].iloc[taken], errors="coerce") for name in columns]
+    values = np.column_stack([column.to_numpy("float64", na_value=np.nan) for column in some])
     return np.where(np.isfinite(values), values, np.nan)
 
 

@@ -132,6 +132,20 @@ def by_probabilities(task: Task, metric: str, answers: Answers) -> float:
     return _metric(task, known, pd.DataFrame(index=range(len(answers.values))), answers)
 
 
+def of_window(model: Model, features: pd.DataFrame, target: np.ndarray, answers: Answers) -> QualityModel | None:
+    """What the labelled rows of one window teach of a regression that did not learn from them, with `features` as a model takes them. None
+    for a classifier, whose probabilities stand for it (`by_probabilities`), and where `learnt` has none."""
+    task = tasks.of(model.training)
+    if model.training.weights or len(target) < FEWEST or task.outcomes(answers) is not None:
+        return None
+    return _learnt(task, model, model.evaluation.metric, features, target, answers, np.ones(len(target), bool))
+
+
+def by_losses(model: Model, known: QualityModel, features: pd.DataFrame, answers: Answers) -> float:
+    """The metric that a regression's answers are likely to have, by what `of_window` learnt."""
+    return _metric(tasks.of(model.training), known, features, answers)
+
+
 def _learnt(
     task: Task,
     model: Model,

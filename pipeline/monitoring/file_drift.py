@@ -22,7 +22,9 @@ from pipeline.data.sql import quoted
 from pipeline.errors import DataError
 from pipeline.monitoring import drift_exchanged, drift_picture
 from pipeline.monitoring.drift import DriftVerdict, Window, compare
+from pipeline.monitoring.profiles.file_columns import Change, FileColumns, names_of
 from pipeline.monitoring.profiles.in_memory import profile_of
+from pipeline.monitoring.profiles.layout import Table
 from pipeline.monitoring.profiles.profile import Profile
 from pipeline.monitoring.profiles.reference import Reference, reference_of
 from pipeline.settings.columns import named_twice
@@ -58,7 +60,7 @@ def compare_files(reference: Path, current: Path, report: Path | None = None) ->
     # A column that differs in nearly every row is an identifier, not a feature.
     texts = [c for c, kind in kinds.items() if kind == "category"]
     categorical, no_texts = _there(now, [c for c in texts if before[c].nunique() <= 0.9 * len(before)])
-    before, now = (f.assign(**{c: _as_text(f[c]) for c in categorical}) for f in (before, now))
+    before, now = (_with_texts(table, categorical) for table in (before, now))
     times = next((before[c] for c in before.columns if kinds[c] == "time" and before[c].notna().all()), None)
     profiled = reference_of(before, numeric, categorical, times)
     counted = profile_of(now, profiled.layout)
@@ -67,18 +69,20 @@ def compare_files(reference: Path, current: Path, report: Path | None = None) ->
     judged = _not_compared(names, [c for c, kind in kinds.items() if kind == "time"], judged)
     verdict = _without([*missing, *no_texts], current, judged)
     if report is not None and verdict.features:
-        drift_picture.draw(before, now, numeric, categorical, DriftLimits().sample_rows, report)
+        columns, rows = [*numeric, *categorical], DriftLimits().sample_rows
+        then, today = (_drawn(table, columns, rows) for table in (before, now))
+        drift_picture.draw(then, today, numeric, categorical, rows, report)
     return Comparison(verdict, profiled, counted)
 
 
-def _there(now: pd.DataFrame, columns: Sequence[str]) -> tuple[list[str], list[str]]:
+def _there(now: Table, columns: Sequence[str]) -> tuple[list[str], list[str]]:
     """(those of the columns that the table has, the others)."""
     there = [column for column in columns if column in now.columns]
     return there, [column for column in columns if column not in there]
 
 
 def _named(
-    before: pd.DataFrame, now: pd.DataFrame, numeric: Sequence[str], times: pd.Series | None, found: DriftVerdict
+    before: Table, now: Table, numeric: Sequence[str], times: pd.Series | None, found: DriftVerdict
 ) -> DriftVerdict:
     """With the faults that can be named."""
     columns = drift_exchanged.columns_of(numeric, {})
@@ -136,37 +140,54 @@ def _files(path: Path) -> list[Path]:
     return files
 
 
-def _read(path: Path, kinds: Mapping[str, Kind] | None) -> pd.DataFrame:
+def _read(path: Path, kinds: Mapping[str, Kind] | None) -> Table:
     files = _files(path)
     if files[0].name.endswith(CSV_SUFFIXES):
         return _read_csv(path, files, kinds)
-    return pd.concat(_same_columns({file: _read_parquet(file) for file in files}), ignore_index=True)
+    return _parquet(files)
 
 
-def _read_parquet(file: Path) -> pd.DataFrame:
-    try:
-        return _flat(pd.read_parquet(file).rename(columns=str))
-    except (OSError, ValueError) as error:
-        raise DataError(
-            str(file),
-            f"cannot be read as Parquet ({str(error).splitlines()[0]})",
-            "check that the file exists and is complete",
-        ) from error
+def _parquet(files: Sequence[Path]) -> FileColumns:
+    """Of large files a column at a time is in memory. Raises DataError for a damaged file, and for files that differ in their columns."""
+    names: dict[Path, list[str]] = {}
+    nested: set[str] = set()
+    for file in files:
+        try:
+            names[file] = names_of(file)
+            # A file can end anywhere: each of its columns is read once before any is judged.
+            nested |= {n for n in names[file] if _is_nested(pd.read_parquet(file, columns=[n]).iloc[:, 0])}
+        except (OSError, ValueError) as error:
+            raise DataError(
+                str(file),
+                f"cannot be read as Parquet ({str(error).splitlines()[0]})",
+                "check that the file exists and is complete",
+            ) from error
+        _refuse_other_columns(file, names[file], files[0], names[files[0]])
+    return FileColumns(files).changed(dict.fromkeys(nested, _flat))
 
 
-def _flat(table: pd.DataFrame) -> pd.DataFrame:
+def _is_nested(column: pd.Series) -> bool:
+    some = column.dropna().head(1) if column.dtype == object else column.head(0)
+    return any(isinstance(cell, (dict, list, np.ndarray)) for cell in some)
+
+
+def _flat(column: pd.Series) -> pd.Series:
     """Lists and structs are compared as text."""
-    for column in table.select_dtypes("object").columns:
-        if any(isinstance(cell, (dict, list, np.ndarray)) for cell in table[column].dropna().head(1)):
-            table[column] = table[column].map(str, na_action="ignore")
-    return table
+    return column.map(str, na_action="ignore")
 
 
-def _same_columns(tables: Mapping[Path, pd.DataFrame]) -> list[pd.DataFrame]:
-    first = next(iter(tables))
-    for file, table in tables.items():
-        _refuse_other_columns(file, list(table.columns), first, list(tables[first].columns))
-    return list(tables.values())
+def _with_texts(table: Table, categorical: Sequence[str]) -> Table:
+    if isinstance(table, FileColumns):
+        return table.changed({c: _text_after(table.changes.get(c)) for c in categorical})
+    return table.assign(**{c: _as_text(table[c]) for c in categorical})
+
+
+def _text_after(change: Change | None) -> Change:
+    return lambda column: _as_text(change(column) if change else column)
+
+
+def _drawn(table: Table, columns: Sequence[str], rows: int) -> pd.DataFrame:
+    return table.some(columns, rows) if isinstance(table, FileColumns) else table
 
 
 def _refuse_other_columns(file: Path, names: Sequence[str], first: Path, expected: Sequence[str]) -> None:

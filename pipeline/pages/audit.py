@@ -8,17 +8,20 @@ from typing import Any
 from pipeline.context import Context
 from pipeline.errors import SettingsError
 from pipeline.html.templates import rendered
+from pipeline.ledger.newest_events import has_events
 from pipeline.pages.downloads import Table
-from pipeline.runs.audit import KINDS, AuditLine, audit
+from pipeline.pages.events import LARGEST
+from pipeline.runs.audit import AuditLine, audit
+from pipeline.runs.audit_newest import newest_lines
 
 COLUMNS = ("at", "kind", "version", "who", "what", "run", "event", "hash", "evidence")
-# The newest; the command line has all.
+# At once; the older ones are a link away, and the files have all.
 SHOWN = 500
 
 
-def audit_page(context: Context, model: str, kind: str = "") -> str:
-    """The page as HTML. Raises SettingsError for a model that neither params.yaml nor the ledger has, and for an unknown kind."""
-    return rendered(Path(__file__).with_name("audit.html"), facts(context, model, kind))
+def audit_page(context: Context, model: str, kind: str = "", before: int = 0) -> str:
+    """The page as HTML, of what was done before the event number `before`, 0 for the newest. Raises SettingsError for a model that neither params.yaml nor the ledger has, and for an unknown kind."""
+    return rendered(Path(__file__).with_name("audit.html"), facts(context, model, kind, before))
 
 
 def table(context: Context, model: str, kind: str = "") -> Table:
@@ -26,7 +29,6 @@ def table(context: Context, model: str, kind: str = "") -> Table:
     rows = [
         {**line.as_dict(), "event": line.evidence["event"], "hash": line.evidence["hash"], "evidence": proof(line)}
         for line in _lines(context, model, kind)
-        if kind in ("", line.kind)
     ]
     return Table(COLUMNS, rows)
 
@@ -37,23 +39,27 @@ def proof(line: AuditLine) -> dict[str, Any]:
 
 
 def _lines(context: Context, model: str, kind: str) -> list[AuditLine]:
-    params = context.params
-    if model not in params.models and model not in params.broken and model not in context.ledger.models():
+    _check_known(context, model)
+    return audit(context.ledger, model, kind)
+
+
+def _check_known(context: Context, model: str) -> None:
+    if not has_events(context.ledger, model) and model not in {*context.params.models, *context.params.broken}:
         raise SettingsError(f"model {model}", "is not known", "`perennial status` lists the models")
-    if kind and kind not in KINDS:
-        raise SettingsError(f"kind {kind}", "is not known", f"must be one of {', '.join(KINDS)}")
-    return audit(context.ledger, model)
 
 
-def facts(context: Context, model: str, kind: str) -> dict[str, Any]:
+def facts(context: Context, model: str, kind: str, before: int = 0) -> dict[str, Any]:
     """The template's values."""
-    lines = _lines(context, model, kind)
-    chosen = [line for line in lines if kind in ("", line.kind)]
+    _check_known(context, model)
+    # No database takes a number that is far larger than any event's.
+    newest = newest_lines(context.ledger, model, kind, SHOWN, before if before <= LARGEST else 0)
     return {
         "model": model,
         "kind": kind,
-        "kinds": [(name, sum(line.kind == name for line in lines)) for name in KINDS],
-        "in_all": len(lines),
-        "found": len(chosen),
-        "lines": [{**line.as_dict(), "proof": proof(line)} for line in reversed(chosen[-SHOWN:])],
+        "kinds": list(newest.counts.items()),
+        "in_all": sum(newest.counts.values()),
+        "found": newest.counts[kind] if kind else sum(newest.counts.values()),
+        "before": before,
+        "older": newest.before if newest.older else 0,
+        "lines": [{**line.as_dict(), "proof": proof(line)} for line in reversed(newest.lines)],
     }

@@ -9,9 +9,8 @@ from pipeline.context import Context
 from pipeline.errors import DataError
 from pipeline.html.templates import rendered
 from pipeline.ledger.data_revisions import revisions
-from pipeline.ledger.events import DataLanded
 from pipeline.pages.downloads import Table
-from pipeline.runs.provenance import trace
+from pipeline.runs.provenance import landed_by, trace
 from pipeline.workspaces import dvc_remote
 
 
@@ -29,7 +28,7 @@ def facts(context: Context, data: str) -> dict[str, Any]:
     """The template's values."""
     traced = trace(context, data)
     version = traced.data_versions[0]
-    model = next(e.model for e in context.ledger.events(DataLanded) if e.event.data_version == version)
+    model = landed_by(context, version)
     days = _days(context, model, version)
     uri = context.registry.uri
     return {

@@ -14,9 +14,10 @@ from typing import Any
 
 from croniter import croniter
 
+from pipeline.accounts.closed_months import bill_so_far
 from pipeline.accounts.idle import idle_by_model
 from pipeline.accounts.money import as_float
-from pipeline.accounts.statement import Terms, statement
+from pipeline.accounts.statement import Terms
 from pipeline.context import Context
 from pipeline.errors import SettingsError
 from pipeline.html.templates import rendered
@@ -29,6 +30,7 @@ from pipeline.ledger.slo_events import BudgetBurning, BudgetCalm
 from pipeline.ledger.store import Entry, Ledger
 from pipeline.pages.downloads import Table
 from pipeline.pages.kept_settings import with_kept_settings
+from pipeline.pages.model_history import settings_digest
 from pipeline.policy.freeze import all_frozen
 from pipeline.settings.models import Model, time_of
 
@@ -130,9 +132,12 @@ def _costs(context: Context, now: datetime) -> tuple[Mapping[str, float], Mappin
         terms = Terms.of(context.params)
     except SettingsError:
         return {}, {}
-    bill = statement(context.ledger, terms, month=f"{now:%Y-%m}")
-    costs = {model: as_float(amount) for model, amount in bill.by(lambda line: line.model).items()}
-    return costs, idle_by_model(bill.lines, bill.idle)
+    month, bill = f"{now:%Y-%m}", bill_so_far(context.ledger, terms, settings_digest(context), by_month=True)
+    lines, sums = [line for line in bill.lines if line.month == month], dict[str, int]()
+    for line in lines:
+        sums[line.model] = sums.get(line.model, 0) + line.amount
+    idle = idle_by_model(lines, [each for each in bill.idle if each.month == month])
+    return {model: as_float(amount) for model, amount in sorted(sums.items())}, idle
 
 
 def _worth(context: Context, now: datetime) -> dict[str, float]:

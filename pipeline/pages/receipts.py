@@ -11,6 +11,8 @@ from pipeline.pages.downloads import Table
 from pipeline.runs.receipt_calibration import Calibration, calibration
 
 SIDE = 360.0
+# At once; the older ones are a link away, and the files have all.
+SHOWN = 300
 COLUMNS = (
     *(
         "as_of",
@@ -29,9 +31,9 @@ COLUMNS = (
 )
 
 
-def receipts_page(context: Context, model: str) -> str:
-    """The page as HTML, of what the ledger has; it says so where nothing is settled yet."""
-    return shown(model, calibration(context.ledger, model))
+def receipts_page(context: Context, model: str, skip: int = 0) -> str:
+    """The page as HTML, of what the ledger has, without the `skip` newest; it says so where nothing is settled yet."""
+    return shown(model, calibration(context.ledger, model), skip)
 
 
 def table(context: Context, model: str) -> Table:
@@ -41,8 +43,11 @@ def table(context: Context, model: str) -> Table:
     return Table(COLUMNS, rows)
 
 
-def shown(model: str, found: Calibration) -> str:
-    low, high = _range(found)
+def shown(model: str, found: Calibration, skip: int = 0) -> str:
+    """The sentence is about all that is settled; table and picture have SHOWN, without the `skip` newest."""
+    end = max(len(found.settled) - skip, 0)
+    some = Calibration(found.settled[max(end - SHOWN, 0) : end])
+    low, high = _range(some)
     step = SIDE / (high - low)
 
     def place(value: float) -> float:
@@ -56,17 +61,20 @@ def shown(model: str, found: Calibration) -> str:
             "top": SIDE - place(event.high),
             "bottom": SIDE - place(event.low),
         }
-        for event in found.known
+        for event in some.known
     ]
     facts: dict[str, Any] = {
         "model": model,
         "sentence": found.sentence(),
-        "settled": list(reversed(found.settled)),
+        "settled": list(reversed(some.settled)),
+        "in_all": len(found.settled),
+        "skip": skip,
+        "older": skip + SHOWN if end > SHOWN else 0,
         "points": points,
         "side": SIDE,
         "zero": place(0.0),
         "range": (low, high),
-        "currency": found.known[-1].currency if found.known else "",
+        "currency": some.known[-1].currency if some.known else "",
     }
     return rendered(Path(__file__).with_name("receipts.html"), facts)
 

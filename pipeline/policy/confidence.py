@@ -88,16 +88,17 @@ def _best_likelihood(candidate: Counted, champion: Counted, by: float, p: float)
         return -math.inf, p
     parts = ((candidate.hits, candidate.of - candidate.hits, by), (champion.hits, champion.of - champion.hits, 0.0))
 
+    (s1, f1, _), (s2, f2, _) = parts
+
     def slopes(p: float) -> tuple[float, float]:
         """(the slope at p, how fast it falls there)."""
         # A share close to a border rounds to zero or one.
-        shares = [(s, f, max(p + d, TINY), max(1 - p - d, TINY)) for s, f, d in parts]
-        return sum(s / y - f / n for s, f, y, n in shares), sum(s / y**2 + f / n**2 for s, f, y, n in shares)
+        y1, n1, y2, n2 = max(p + by, TINY), max(1 - p - by, TINY), max(p, TINY), max(1 - p, TINY)
+        return s1 / y1 - f1 / n1 + (s2 / y2 - f2 / n2), s1 / y1**2 + f1 / n1**2 + (s2 / y2**2 + f2 / n2**2)
 
     # Not at a border: the first steps there are so short that the search would end at once.
     p = min(max(p, low + NEAR), high - NEAR)
     # The maximum is at a border only when every observation is possible there.
-    (s1, f1, _), (s2, f2, _) = parts
     if (s2 if by >= 0 else s1) == 0 and slopes(low)[0] <= 0:
         p, high = low, low
     elif (f1 if by >= 0 else f2) == 0 and slopes(high)[0] >= 0:

@@ -15,6 +15,7 @@ from pipeline.ledger.rollout_events import SettingsApplied
 from pipeline.rollout import recorded, slots
 from pipeline.rollout.context import RolloutContext, answers, other_slot
 from pipeline.rollout.recorded import slot_settings
+from pipeline.rollout.routing import route_file
 from pipeline.rollout.routing.route import Route, RoutedSlot
 from pipeline.settings.rollout import Rollout
 
@@ -39,8 +40,7 @@ def apply(
     if is_outdated(context, model, current.live, settings):
         current = _renew_live(context, current, settings, actions, keep_warm)
     elif keep_warm and previous is not None and is_outdated(context, model, previous, settings):
-        current = renew_predecessor(context, current, settings)
-        actions.append(f"{model} {previous.slot}: version {previous.version} runs with the changed rollout.serving")
+        current = _renewed_or_ended(context, current, previous, settings, actions)
     elif current.rate_limit != context.rate_limits.get(model, current.rate_limit):
         current = context.move_route(current)
         actions.append(f"{model}: the route has the changed rollout.serving.rate_limit, {current.rate_limit}")
@@ -81,6 +81,24 @@ def _renew_live(
         return route
     actions.append(f"{model} {warm.slot}: version {warm.version} runs with the changed rollout.serving")
     return context.move_route(Route(model, renewed, warm))
+
+
+def _renewed_or_ended(
+    context: RolloutContext, current: Route, previous: RoutedSlot, settings: Rollout, actions: list[str]
+) -> Route:
+    """The route with its predecessor renewed; without it where the image is gone that was approved with it: it must not go on with
+    settings that were changed."""
+    try:
+        _check_start(context, current.model, previous, settings)
+    except RolloutError as error:
+        _end_predecessor(context, current, settings)
+        actions.append(
+            f"{current.model}: version {previous.version} is no longer warm ({error}); a rollback has to start it"
+        )
+        return route_file.read(context.home, current.model) or current
+    renewed = renew_predecessor(context, current, settings)
+    actions.append(f"{current.model} {previous.slot}: version {previous.version} runs with the changed rollout.serving")
+    return renewed
 
 
 def renew_predecessor(context: RolloutContext, current: Route, settings: Rollout) -> Route:

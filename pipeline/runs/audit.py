@@ -5,7 +5,7 @@ All of it is read from the ledger, whose chain `verify` checks. For one predicti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -96,16 +96,27 @@ class AuditLine:
 
 def audit(ledger: Ledger, model: str, kind: str = "") -> list[AuditLine]:
     """The lines of a model, in the order in which they happened; of one kind, or of all. Raises SettingsError for an unknown kind."""
-    if kind and kind not in KINDS:
-        raise SettingsError(f"kind {kind}", "is not known", f"must be one of {', '.join(KINDS)}")
+    check_kind(kind)
     entries: list[Entry[Any]] = [*ledger.events(*READ, model=model), *ledger.events(AnchorsAccepted)]
     entries = sorted({entry.seq: entry for entry in entries}.values(), key=lambda entry: entry.seq)
+    return [line for line in lines_of(entries) if kind in ("", line.kind)]
+
+
+def check_kind(kind: str) -> None:
+    """Raises SettingsError for an unknown kind; '' is any."""
+    if kind and kind not in KINDS:
+        raise SettingsError(f"kind {kind}", "is not known", f"must be one of {', '.join(KINDS)}")
+
+
+def lines_of(entries: Iterable[Entry[Any]], wanted: Collection[int] | None = None) -> list[AuditLine]:
+    """The lines of those entries whose numbers are `wanted`, None for all; the others are what these rest on. In the order of their numbers."""
     past = _Past()
     lines: list[AuditLine] = []
     for entry in entries:
         past.see(entry)
-        lines += _lines(entry, past)
-    return [line for line in lines if kind in ("", line.kind)]
+        if wanted is None or entry.seq in wanted:
+            lines += _lines(entry, past)
+    return lines
 
 
 class _Past:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import sqlalchemy as sa
+
 from pipeline.context import Context
 from pipeline.errors import DataError
+from pipeline.ledger.columns import text
 from pipeline.ledger.data_revisions import Revision, revisions
 from pipeline.ledger.events import DataLanded, VersionRegistered
-from pipeline.ledger.store import Entry
+from pipeline.ledger.store import EVENTS, Entry
 from pipeline.ledger.timeline import LivePeriod, live_periods
 from pipeline.workspaces import dvc_remote
 
@@ -81,14 +84,14 @@ def trace(context: Context, data: str, model: str = "") -> Trace:
 
     Raises DataError when no run has landed it.
     """
-    landed = context.ledger.events(DataLanded, model=model)
+    landed = _landed(context, model)
     day = data if DAY.fullmatch(data) else None
     used, lost = _with_day(context, landed, day) if day else (_with_prefix(landed, data), [])
-    # Of a data version only its own models are asked for.
-    models = {entry.model for entry in landed if day or entry.event.data_version in used}
-    histories = {name: revisions(context.ledger, name) for name in sorted(models)}
+    # Only of a day the contents are told.
+    models = sorted({name for name, _ in landed}) if day else []
+    histories = {name: revisions(context.ledger, name) for name in models}
     if not used and not lost:
-        latest = "\n".join(dict.fromkeys(entry.event.data_version for entry in landed)).split()[-3:]
+        latest = "\n".join(dict.fromkeys(version for _, version in landed)).split()[-3:]
         raise DataError(
             f"data {data}",
             "is no data version and no partition's date that a run has landed",
@@ -96,32 +99,54 @@ def trace(context: Context, data: str, model: str = "") -> Trace:
         )
     versions = [
         _version(context, entry, histories.get(entry.model, {}), day, used[entry.event.data_version])
-        for entry in _registered(context, model)
-        if entry.event.data_version in used
+        for entry in _registered(context, model, used)
     ]
     of_day = {name: history[f"{day}.parquet"] for name, history in histories.items() if f"{day}.parquet" in history}
     return Trace(data, list(used), lost, versions, of_day if day else None)
 
 
-def _with_prefix(landed: list[Entry[DataLanded]], prefix: str) -> dict[str, str]:
+def _landed(context: Context, model: str) -> list[tuple[str, str]]:
+    """(model, data version) of each landing, in their order; of one model or of all ('')."""
+    of = EVENTS.c.model == model if model else sa.true()
+    query = sa.select(EVENTS.c.model, text(context.ledger, "data_version")).where(EVENTS.c.kind == DataLanded.KIND, of)
+    return [(name, str(version)) for name, version in context.ledger.rows(query.order_by(EVENTS.c.seq))]
+
+
+def landed_by(context: Context, version: str) -> str:
+    """The first model that landed that data version. Raises StopIteration where none did."""
+    return next(name for name, each in _landed(context, "") if each == version)
+
+
+def _with_prefix(landed: list[tuple[str, str]], prefix: str) -> dict[str, str]:
     """The data versions that begin with `prefix`, each with '' in place of a partition's md5."""
     if len(prefix) < SHORTEST_PREFIX:
         return {}
-    return {e.event.data_version: "" for e in landed if e.event.data_version.startswith(prefix)}
+    return {version: "" for _, version in landed if version.startswith(prefix)}
 
 
-def _with_day(context: Context, landed: list[Entry[DataLanded]], day: str) -> tuple[dict[str, str], list[str]]:
+def _with_day(context: Context, landed: list[tuple[str, str]], day: str) -> tuple[dict[str, str], list[str]]:
     """(data versions that hold a partition of `day`, each with its md5; those whose list of partitions is lost)."""
-    listings = dvc_remote.listings(context.project, dict.fromkeys(e.event.data_version for e in landed))
+    listings = dvc_remote.listings(context.project, dict.fromkeys(version for _, version in landed))
     name = f"{day}.parquet"
     with_day = {version: files[name] for version, files in listings.items() if files and name in files}
     return with_day, [version for version, files in listings.items() if files is None]
 
 
-def _registered(context: Context, model: str) -> list[Entry[VersionRegistered]]:
-    """The first registration of each version: a run that is done again registers the same one again."""
-    entries = context.ledger.events(VersionRegistered, model=model)
-    return list({(e.model, e.event.version): e for e in reversed(entries)}.values())[::-1]
+def _registered(context: Context, model: str, used: Collection[str]) -> list[Entry[VersionRegistered]]:
+    """The first registration of each version that was trained on one of those data versions: a run that is done again registers the same one
+    again."""
+    ledger, of = context.ledger, EVENTS.c.model == model if model else sa.true()
+    names = (text(ledger, "version"), text(ledger, "data_version"))
+    query = sa.select(EVENTS.c.seq, EVENTS.c.model, *names).where(EVENTS.c.kind == VersionRegistered.KIND, of)
+    first: dict[tuple[str, str], tuple[int, str]] = {}
+    for seq, name, version, data_version in ledger.rows(query.order_by(EVENTS.c.seq)):
+        first.setdefault((name, version), (seq, data_version))
+    seqs = [seq for seq, data_version in first.values() if data_version in used]
+    # A database takes so many values in one query.
+    batches = [seqs[start : start + 500] for start in range(0, len(seqs), 500)]
+    rows = [row for batch in batches for row in ledger.rows(sa.select(EVENTS).where(EVENTS.c.seq.in_(batch)))]
+    entries = [Entry[VersionRegistered](r.seq, r.at, r.model, r.run, r.step, r.kind, r.body, r.hash) for r in rows]
+    return sorted(entries, key=lambda entry: entry.seq)
 
 
 def _version(

@@ -7,10 +7,15 @@ on those: a saving grows about evenly with the windows.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import sqlalchemy as sa
+
+from pipeline.ledger.events import MissingField
+from pipeline.ledger.json_text import read_json
 from pipeline.ledger.receipt_events import DecisionSettled
-from pipeline.ledger.store import Ledger
+from pipeline.ledger.store import EVENTS, Entry, Ledger
 
 
 @dataclass(frozen=True)
@@ -19,12 +24,12 @@ class Calibration:
 
     settled: tuple[DecisionSettled, ...]
 
-    @property
+    @cached_property
     def known(self) -> tuple[DecisionSettled, ...]:
-        found = [event for event in self.settled if event.expected_by_now is not None]
+        found = [event for event in self.settled if event.expected is not None and event.ahead]
         return tuple(event for event in found if event.currency == found[-1].currency)
 
-    @property
+    @cached_property
     def expected(self) -> float:
         return sum(event.expected_by_now or 0.0 for event in self.known)
 
@@ -66,4 +71,15 @@ class Calibration:
 
 
 def calibration(ledger: Ledger, model: str) -> Calibration:
-    return Calibration(tuple(entry.event for entry in ledger.events(DecisionSettled, model=model)))
+    """Of all that is settled. Raises LedgerError for an event that cannot be read."""
+    query = sa.select(EVENTS.c.seq, EVENTS.c.body).where(EVENTS.c.kind == DecisionSettled.KIND, EVENTS.c.model == model)
+    return Calibration(tuple(_settled(model, *row) for row in ledger.rows(query.order_by(EVENTS.c.seq))))
+
+
+def _settled(model: str, seq: int, text: str) -> DecisionSettled:
+    try:
+        return DecisionSettled.read(read_json(text))
+    except (ValueError, TypeError, MissingField):
+        # It says what is wrong with it.
+        entry: Entry[DecisionSettled] = Entry(seq, "", model, "", "", DecisionSettled.KIND, text, "")
+        return entry.event

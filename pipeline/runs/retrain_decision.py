@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from pipeline.context import Context
 from pipeline.errors import RegistryError
 from pipeline.ledger import costs
+from pipeline.ledger.chain import canonical
 from pipeline.ledger.decision_events import Backtested
 from pipeline.ledger.receipt_events import RetrainDecided
 from pipeline.ledger.timeline import LiveVersion, live_at, rolled_back_versions
 from pipeline.policy.guards import back_guards, guards
-from pipeline.runs import decision_settlement, retrain_budget, retrain_signals, window_losses
+from pipeline.runs import before_live, decision_settlement, retrain_budget, retrain_signals, window_losses
 from pipeline.settings.models import Model, time_of
 
 if TYPE_CHECKING:
@@ -47,13 +48,25 @@ def decide(
     if live is None:
         raise RegistryError(f"model {name}", "has no champion", f"train one: `perennial retrain {name} --deploy`")
     model = context.params.model(name)
+    if model.policy.rule != DRIFT and (before := before_live.said(context.ledger, name, live, as_of)):
+        receipt = RetrainDecided(
+            **_base(model, live, as_of), says="wait", decision="wait", why=before, flips="a later look"
+        )
+        return _written(context, run, name, receipt)
     try:
         history = window_losses.live_history(context, run, name, live, as_of)
     except window_losses.NoHistory as error:
         receipt = _guarded(context, name, as_of, look, _without_history(model, live, as_of, look, str(error)))
     else:
         receipt = _with_history(context, run, name, live, as_of, look, history)
-    context.ledger.append(receipt, name, run)
+    return _written(context, run, name, receipt)
+
+
+def _written(context: Context, run: str, name: str, receipt: RetrainDecided) -> RetrainDecided:
+    """The receipt, which is in the ledger once however often its look is repeated."""
+    looks = [e.event for e in context.ledger.events(RetrainDecided, model=name) if e.event.as_of == receipt.as_of]
+    if not looks or canonical(looks[-1].body()) != canonical(receipt.body()):
+        context.ledger.append(receipt, name, run)
     log.info("%s", receipt.sentence())
     return receipt
 

@@ -8,8 +8,10 @@ import pytest
 
 from pipeline.errors import RolloutError
 from pipeline.ledger.approval_events import Approved, DeployRefused, OtherImage
+from pipeline.ledger.rollout_events import SlotReady
 from pipeline.registry.packages import package_digest
 from pipeline.rollout import recovery, rollback, slot_deaths
+from pipeline.rollout.recorded import as_recorded
 from pipeline.rollout.routing import route_file
 from pipeline.runs.audit import audit
 from pipeline.settings.environment import Environment
@@ -128,6 +130,18 @@ def test_changed_settings_reach_what_is_live_and_end_no_predecessor_that_cannot_
     assert any("version 2 runs with the changed rollout.serving" in line for line in lines)
     assert any("version 1 is no longer warm" in line for line in lines)
     assert world.routed("churn")["x-model-version"] == "2" and len(context.ledger.events(OtherImage)) == 1
+
+
+def test_a_predecessor_that_cannot_start_again_does_not_go_on_with_settings_that_were_changed(updated):
+    """A reconcile ends it and says so: it may accept a key that was revoked, and an error would keep all from being reconciled."""
+    world, context = updated
+    ready = context.ledger.events(SlotReady, model="churn")
+    (first,) = [entry.event for entry in ready if entry.event.version == "1"]
+    earlier = as_recorded(SETTINGS.model_copy(update={"serving": Serving(max_rows=7)}))
+    context.ledger.append(replace(first, settings=earlier), "churn")
+    (line,) = reconcile(context)
+    assert "version 1 is no longer warm (version 1 of churn: changed since bob approved it: image: " in line
+    assert set(world.running) == {"green"} and agreed(world, context) == "2"
 
 
 def test_a_process_that_died_comes_back_by_the_code_of_now_and_the_ledger_says_so(updated):

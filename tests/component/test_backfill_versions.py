@@ -76,12 +76,11 @@ def test_a_run_done_again_writes_nothing_into_what_a_version_was_made_from(proje
     assert kept_of(first) == before
 
 
-def test_a_run_that_a_backfill_does_again_is_settled_for_what_the_backfill_did(project):
+def test_a_run_that_a_backfill_does_again_is_settled_for_what_the_backfill_did(project, version_one):
     """A backfill that repeats a scheduled run is settled with its own version and leaves that run's rollout alone."""
     from pipeline.rollout import recovery
 
     context = Context.here()
-    retrain(project, "one")
     context.ledger.append(RolloutEnded(version="1", slot="blue", switch_s=0.1), "churn", "one")
     context.ledger.append(RolloutStarted(version="1", slot="blue"), "churn", "one")
     second = backfill(project, "one")

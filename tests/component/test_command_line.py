@@ -133,9 +133,8 @@ def test_no_mlflow_is_one_line_and_quick(project):
     assert line.startswith("mlflow http://127.0.0.1:9: does not answer")
 
 
-def test_no_router_is_one_line(project):
+def test_no_router_is_one_line(project, version_one):
     """A router that does not answer fails a deployment with one line."""
-    pipeline("retrain", "churn")
     assert "router http://127.0.0.1:9: does not answer" in refused(
         "deploy", "churn", "1", PERENNIAL_ROUTER_URL="http://127.0.0.1:9"
     )

@@ -38,9 +38,8 @@ def data_version(number):
     return Context.here().registry.version_facts("churn", number).tags["perennial.data_version"]
 
 
-def test_what_a_kept_version_needs_stays_and_all_else_goes(project):
+def test_what_a_kept_version_needs_stays_and_all_else_goes(project, version_one):
     """Of two versions that share partitions the older one goes with what it alone had; the newer one is rebuilt bit for bit."""
-    retrain(project)
     frame = customers()
     frame.loc[frame.customer.isin(["c002500", "c002000"]), "spend"] += 1
     frame.to_parquet(project / "customers" / "all.parquet")
@@ -76,9 +75,8 @@ def test_what_a_kept_version_needs_stays_and_all_else_goes(project):
     assert pruning.prune(later(), "t").models[0].versions == [], "what is gone does not go again"
 
 
-def test_without_knowing_what_a_kept_version_needs_no_data_go(project):
+def test_without_knowing_what_a_kept_version_needs_no_data_go(project, version_one):
     """Where the list of a kept version's files is lost, the data stay and the line says what to put back."""
-    retrain(project)
     retrain(project, "two", datetime(2024, 2, 29, tzinfo=UTC))
     change_params(project, "keep", {"versions": 1, "versions_days": 1})
     listing = data_version("2")

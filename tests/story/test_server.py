@@ -328,7 +328,7 @@ def another_store() -> Iterator[list[str]]:
 def test_10_all_is_destroyed_and_a_backup_brings_it_back_on_another_store(
     server: Server, first_release: Retrained, another_store, tmp_path
 ):
-    """A backup brings a destroyed server back, on another store, with what was live."""
+    """A backup brings a destroyed server back, on another store, with what was live; the next version waits for an approval by command."""
 
     def facts():
         timeline, (status,), chain = server.ask_all(("timeline", "churn"), ("status", "churn"), ("verify",))
@@ -367,7 +367,7 @@ def test_10_all_is_destroyed_and_a_backup_brings_it_back_on_another_store(
     now, chain = facts()
     assert now == before
     assert chain["intact"] and chain["events"] >= chain_before["events"]
-    told = server.finish(server.retrain("2024-03-03T00:00:00Z"))
+    told = approved_by_command(server, "2024-03-03T00:00:00Z")
     forgotten = version_of(server)
     assert succeeded(told) and forgotten not in (None, was_champion) and chain_is_whole(server)
     if EXHAUSTIVE:  # over all that runs: this version is forgotten, and its number is given to another
@@ -376,6 +376,29 @@ def test_10_all_is_destroyed_and_a_backup_brings_it_back_on_another_store(
         wait_until_live(server, was_champion)
         told = server.finish(server.retrain("2024-03-04T00:00:00Z"))
         assert succeeded(told) and version_of(server) == forgotten and chain_is_whole(server)
+
+
+def approved_by_command(server: Server, as_of: str) -> dict:
+    """A retrain whose version waits until bob approves it, as docs/approval.md says it for a server; its tasks."""
+    assert server.airflow is not None
+    server.change_params("models.churn.approval", "required")
+    until = time.monotonic() + 120
+    while "approve" not in {t["task_id"] for t in server.airflow.get("/dags/retrain__churn/tasks")["tasks"]}:
+        assert time.monotonic() < until
+        time.sleep(0.5)
+    run = server.retrain(as_of)
+    server.wait_for(run, "approve", limit_s=600, state="awaiting_input")
+    version = server.events("approval_asked")[-1]["version"]
+    assert version_of(server) != version
+    api_server = server.container("api-server")["Id"]
+    command = ["perennial", "approve", "churn", version, "--reason", "the gates are fine"]
+    said = server.run(["docker", "exec", "-e", "PERENNIAL_USER=bob", api_server, *command]).stdout
+    assert "approved by bob: the gates are fine" in said and said.strip().endswith(
+        f"its run retrain__churn/{run} goes on"
+    )
+    told = server.finish(run)
+    assert version_of(server) == version and server.events("approved")[-1]["by"] == "bob"
+    return told
 
 
 def wait_until_live(server: Server, version: str, limit_s: float = 600) -> None:

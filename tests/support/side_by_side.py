@@ -14,6 +14,8 @@ GROUPS = {
     "tests/story/test_backfill.py": "services",
     "tests/story/test_call_back_button.py": "services",
     "tests/story/test_server.py": "server",
+    # Tables that are read as the same rows are judged once.
+    "tests/component/test_awkward_tables.py": "awkward tables",
     "tests/component/test_dags.py": "dags",
     "tests/component/test_flights_weeks.py": "flights",
     "tests/component/test_http_connection.py": "http connection",
@@ -32,31 +34,11 @@ LONG = ("tests/engine/test_killed.py", "tests/engine/test_strategies.py")
 LONG_UNIT = tuple(
     f"tests/unit/test_{name}.py"
     for name in (
-        *(
-            "awkward_tables",
-            "planted_defects",
-            "booster_objectives",
-            "encodings",
-            "tasks",
-            "backtest",
-            "init",
-            "canary",
-        ),
-        *(
-            "estimators",
-            "text_sql",
-            "scoring",
-            "window_losses",
-            "arrival",
-            "drift",
-            "measures",
-            "drift_report",
-            "file_drift",
-        ),
+        *("estimators", "booster_objectives", "init", "drift", "measures", "drift_report", "file_drift"),
+        *("encodings", "backtest", "planted_defects", "tasks", "scoring", "window_losses", "canary", "alarms"),
+        *("arrival", "log_profiles", "fast_reading", "text_sql"),
     )
 )
-# Its tests share nothing, and are too long for one worker.
-APART = "tests/unit/test_awkward_tables.py"
 
 
 def longest_first(items: list[pytest.Item]) -> None:
@@ -87,8 +69,7 @@ class Groups(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file = _file_of(nodeid)
-        alone = not file.startswith("tests/unit/") or file == APART
-        return GROUPS.get(file, nodeid if alone else file)
+        return GROUPS.get(file, file if file.startswith("tests/unit/") else nodeid)
 
 
 def scheduler(config: Any, log: Any) -> Groups | None:

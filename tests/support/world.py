@@ -110,7 +110,8 @@ class World:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        # An end waits for the next look: half a second by default, of each world.
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
 
     def slot(self, slot, number):
         running = self.running.get(slot)

@@ -1,8 +1,7 @@
-"""A project without git, and a guard: a unit test that starts a process fails."""
+"""Projects without git, and a guard: a unit test that starts a process fails."""
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +10,13 @@ from pathlib import Path
 import hypothesis  # noqa: F401
 import pytest
 
-from harness.project import CHURN, ROOT, customers, write_params
-
+# A set: the hook is asked at each import, each file that is opened and each statement of SQLite.
+STARTS = frozenset(("subprocess.Popen", "os.posix_spawn", "os.fork", "os.forkpty"))
 _guard = {"on": False}
 
 
 def _refuse_processes(event: str, arguments: tuple) -> None:
-    if _guard["on"] and event in ("subprocess.Popen", "os.posix_spawn", "os.fork", "os.forkpty"):
+    if event in STARTS and _guard["on"]:
         raise AssertionError(f"a unit test starts a process ({event} {arguments[:2]}); move it to tests/component")
 
 
@@ -31,23 +30,7 @@ def _no_processes() -> Iterator[None]:
     _guard["on"] = False
 
 
-@pytest.fixture(scope="session")
-def _made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `project` copies, written once."""
-    import yaml
-
-    folder = tmp_path_factory.mktemp("made") / "project"
-    (folder / "customers").mkdir(parents=True)
-    customers().to_parquet(folder / "customers" / "all.parquet")
-    shutil.copy(ROOT / "dvc.yaml", folder / "dvc.yaml")
-    whole = yaml.safe_load((ROOT / "params.yaml").read_text())
-    write_params(folder, {**whole, "models": {"churn": CHURN}})
-    return folder
-
-
 @pytest.fixture
-def project(tmp_path: Path, _made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(plain_project: Path) -> Path:
     """The settings and data of a project with the model `churn`, as the current folder; it is no git repository."""
-    folder = shutil.copytree(_made, tmp_path / "project")
-    monkeypatch.chdir(folder)
-    return folder
+    return plain_project

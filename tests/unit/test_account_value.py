@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from pipeline.accounts import windows
 from pipeline.accounts.account import account
 from pipeline.accounts.money import as_float
 from pipeline.accounts.slots import Size
@@ -227,3 +228,10 @@ def test_the_figures_of_deployments_are_those_of_the_events(story):
     )
     assert told["figures"]["stopped_by_a_rollback"]["events"] == [story.ledger.events(RolledBack)[0].seq]
     assert [row["platform"] for row in told["platforms"]][1:] == ["MLflow (local)", "SageMaker", "Kubeflow", "Azure ML"]
+
+
+def test_the_quantiles_that_are_written_down_are_scipys():
+    """To the last digit, so that an interval does not depend on where its quantile comes from."""
+    from scipy.special import stdtrit
+
+    assert [float(stdtrit(n, windows.UPPER)) for n in range(1, len(windows.QUANTILES) + 1)] == list(windows.QUANTILES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -15,8 +16,10 @@ from pipeline.ledger.approval_events import ApprovalAsked, Approved, DeployRefus
 from pipeline.ledger.events import AnchorsAccepted, GatesChecked, RunOpened, VersionRegistered
 from pipeline.ledger.rollout_events import RollbackStarted, RolledBack, RolloutEnded, RolloutStarted, SlotReady
 from pipeline.monitoring.answered_by import AnsweredBy
+from pipeline.pages import audit as audit_module
 from pipeline.pages.audit import audit_page
 from pipeline.runs import audit
+from pipeline.runs.audit_newest import newest_lines
 
 EVIDENCE = {"version": "2", "digest": "e" * 64, "parts": {"package": "p2", "data_version": "d2.dir"}}
 
@@ -177,3 +180,32 @@ def test_the_page_filters_by_kind_and_escapes_what_people_wrote(told):
     for model, kind in (("nobody", ""), ("churn", "x")):
         with pytest.raises(SettingsError):
             audit_page(told, model, kind)
+
+
+@pytest.mark.parametrize("kind", ["", *audit.KINDS])
+@pytest.mark.parametrize("count", [1, 2, 3, 100])
+def test_page_by_page_the_audit_is_that_of_all_events(told, kind, count):
+    """The newest lines and those before them are the same lines as from the first event on, and each page has the counts of all."""
+    for version, as_of in (("3", "2024-05-01"), ("4", "2024-04-01")):
+        told.ledger.append(
+            GatesChecked(verdicts=[{"gate": "g", "passed": True, "mode": "warn"}]), "churn", f"r{version}"
+        )
+        registered = VersionRegistered(version=version, mlflow_run="m", data_version="d", as_of=as_of)
+        told.ledger.append(registered, "churn", f"r{version}")
+    told.ledger.append(RolloutStarted(version="4", before="3", asked_by="eve", rollout=9), "churn")
+    told.ledger.append(RolloutEnded(version="4", slot="blue", digest="p4", rollout=9), "churn")
+    whole = audit.audit(told.ledger, "churn", kind)
+    found, before, older = [], 0, True
+    while older:
+        page = newest_lines(told.ledger, "churn", kind, count, before)
+        assert page.counts == {name: len(audit.audit(told.ledger, "churn", name)) for name in audit.KINDS}
+        found, before, older = [*page.lines, *found], page.before, page.older
+    assert found == whole
+
+
+def test_the_page_leads_to_what_is_older(told, monkeypatch):
+    """Where there is more than is shown the page says so with a link, and the older page leads back."""
+    monkeypatch.setattr(audit_module, "SHOWN", 3)
+    first = audit_page(told, "churn")
+    (before,) = re.findall(r'href="\?before=(\d+)">older', first)
+    assert 'id="more">The newest' in first and ">newest</a>" in audit_page(told, "churn", before=int(before))

@@ -17,12 +17,13 @@ import yaml
 from harness.project import CHURN, customers, write_params
 from pipeline.cli.main import main
 from pipeline.context import Context
+from pipeline.data import known_at_once, snapshot
 from pipeline.errors import DataError, PerennialError
 from pipeline.ledger.decision_events import Backtested
 from pipeline.ledger.store import Ledger
 from pipeline.pages.backtest import backtest_page
 from pipeline.policy.retraining.comparison import Saved
-from pipeline.runs.backtest import parts, training_windows
+from pipeline.runs.backtest import matrix, parts, training_windows
 from pipeline.runs.backtest import past as pasts
 from pipeline.runs.backtest.matrix import LossMatrix, assembled, build
 from pipeline.runs.backtest.past import Span
@@ -77,8 +78,11 @@ def test_what_was_made_is_not_made_again(project: Path, folder: Path, first: tup
     again = build("churn", MODEL, project, folder, SPAN, 1)
     assert (first[0].trained, again.trained) == (9, 0)
     assert np.array_equal(losses, again.history.losses, equal_nan=True)
-    longer = build("churn", MODEL, project, folder, replace(SPAN, end=SPAN.end + timedelta(days=2)), 1)
+    span = replace(SPAN, end=SPAN.end + timedelta(days=2))
+    longer = build("churn", MODEL, project, folder, span, 1)
     assert longer.trained == 1
+    slow = VersionMaker("churn", MODEL, project, project / "anew", pasts.read("churn", MODEL, project, span)).version(3)
+    assert slow.losses == tuple(longer.history.losses[3, 3:])
     by_brier = MODEL.model_copy(update={"economics": MODEL.economics.model_copy(update={"loss": "brier"})})
     brier = build("churn", by_brier, project, folder, SPAN, 1)
     assert brier.trained == 0
@@ -262,3 +266,52 @@ def test_what_nobody_read_for_long_is_removed(tmp_path: Path) -> None:
     assert record.exists()
     forget_unused(tmp_path, record.stat().st_mtime + (KEPT_DAYS + 1) * 86_400)
     assert not record.parent.exists()
+
+
+def test_one_reading_knows_what_each_version_learns_from(project: Path) -> None:
+    """The fingerprints of all windows are those of each by itself, with labels that come late and rows that arrive late."""
+    file = project / "customers" / "all.parquet"
+    rows = customers().assign(arrived=lambda rows: rows.seen_at + pd.to_timedelta(rows.index % 5, unit="D"))
+    rows.to_parquet(file)
+    source = MODEL.source.model_copy(update={"arrival_time": "arrived"})
+    model = MODEL.model_copy(update={"source": source})
+    windows = [(START + timedelta(days=n - 30), START + timedelta(days=n)) for n in (0, 2, 9)]
+    each = []
+    for start, end in windows:
+        with snapshot.known("churn", model, project, start, end, end) as known:
+            each.append(known.fingerprint)
+    assert len(set(each)) == 3
+    assert known_at_once.fingerprints("churn", model, project, windows) == each
+
+
+@pytest.mark.parametrize(
+    ("by_itself", "made", "asked"),
+    [
+        ("abc", "ab", [2]),
+        ("abc", "abc", [2]),
+        ("abX", "ab", [2, 0, 1]),
+        ("abX", "abc", [2, 0, 1]),
+        ("Xbc", "bc", [0, 1, 2]),
+    ],
+)
+def test_one_reading_is_believed_as_long_as_windows_have_the_same_rows_by_themselves(
+    tmp_path: Path, monkeypatch, by_itself: str, made: str, asked: list[int]
+) -> None:
+    """Those that are made now say so, or the newest one; where they differ, all are read by themselves."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "record.json").write_text("{}")
+    read: list[int] = []
+    maker = SimpleNamespace(
+        name="churn",
+        model=MODEL,
+        root=tmp_path,
+        folder=tmp_path,
+        past=SimpleNamespace(windows=3),
+        window=lambda number: (START, START + timedelta(days=number)),
+        kept=lambda number, rows: ScoredVersion(number, (0.0,), rows=rows) if rows in made else None,
+        version=lambda number: read.append(number) or ScoredVersion(number, (1.0,), rows=by_itself[number]),
+    )
+    monkeypatch.setattr(matrix.known_at_once, "fingerprints", lambda *_: [*"abc"])
+    found = sorted(matrix.made(maker, 1), key=lambda version: version.number)
+    assert [version.number for version in found] == [0, 1, 2]
+    assert read == asked

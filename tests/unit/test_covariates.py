@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from harness.project import CHURN
@@ -70,6 +72,8 @@ def test_the_figures_of_a_window_are_those_beside_a_versions_first_one():
     """The same answers come to nothing; others are apart, and surer ones lead to expect a better metric."""
     rng = np.random.default_rng(0)
     own, other = Answers(rng.uniform(0.3, 0.7, 6000)), Answers(rng.choice([0.02, 0.98], 6000))
+    rows = pd.DataFrame(index=range(6000)), np.zeros(6000)
+    own, other = signals.Answered(own, *rows), signals.Answered(other, *rows)
     kept = signals.kept_of(MODEL, own)
     assert signals.figures(MODEL, own, kept) == {"answers": 0.0, "estimate": 0.0}
     figures = signals.figures(MODEL, other, kept)
@@ -78,11 +82,24 @@ def test_the_figures_of_a_window_are_those_beside_a_versions_first_one():
     assert np.isnan(found[1, 0]) and found[0].tolist() == [0.0, 0.1]
 
 
-def test_a_regression_has_no_estimate_in_a_backtest():
-    """Its answers are numbers, which say nothing of their errors."""
-    training = {**CHURN["training"], "task": "regression"}
-    evaluation = {**CHURN["evaluation"], "metric": "rmse"}
-    model = Model.model_validate({**CHURN, "training": training, "evaluation": evaluation})
-    answers = Answers(np.arange(300.0))
-    figures = signals.figures(model, answers, signals.kept_of(model, answers))
-    assert np.isnan(figures["estimate"]) and figures["answers"] == 0.0
+def test_a_regressions_estimate_is_what_its_losses_were_on_such_rows():
+    """More of the rows on which it lost much is a worse quality, whatever their labels; too few rows, or r2, say nothing."""
+    settings = MODEL.training.model_copy(update={"task": "regression", "positive": None})
+    evaluation = MODEL.evaluation.model_copy(update={"metric": "mae"})
+    model = MODEL.model_copy(update={"training": settings, "evaluation": evaluation})
+    rng = np.random.default_rng(0)
+
+    def window(rows, hard):
+        is_hard = rng.random(rows) < hard
+        features = pd.DataFrame({"spend": is_hard * 10.0, "calls": rng.normal(size=rows), "plan": "plus"})
+        return signals.Answered(Answers(np.zeros(rows)), features, np.where(is_hard, 5.0, 1.0) * rng.normal(size=rows))
+
+    own, alike, harder = window(3000, 0.1), window(3000, 0.1), window(3000, 0.6)
+    kept = json.loads(json.dumps(signals.kept_of(model, own)))
+    assert signals.figures(model, own, kept)["estimate"] == pytest.approx(0, abs=1e-9)
+    assert abs(signals.figures(model, alike, kept)["estimate"]) < 0.1
+    unlabelled = replace(harder, target=np.full(3000, np.nan))
+    assert signals.figures(model, unlabelled, kept)["estimate"] == pytest.approx(1.6, abs=0.3)
+    assert np.isnan(signals.figures(model, harder, signals.kept_of(model, window(60, 0.1)))["estimate"])
+    by_r2 = model.model_copy(update={"evaluation": evaluation.model_copy(update={"metric": "r2"})})
+    assert np.isnan(signals.figures(by_r2, harder, signals.kept_of(by_r2, own))["estimate"])

@@ -12,11 +12,13 @@ import pytest
 from pipeline.ledger.events import VersionRegistered
 from pipeline.ledger.package_of_version import PackageOfVersion
 from pipeline.ledger.receipt_events import DecisionSettled, RetrainDecided
+from pipeline.pages import receipts
 from pipeline.pages.receipts import SIDE, receipts_page, shown
 from pipeline.policy.economics import Figure, Worth
 from pipeline.policy.retraining.base import Known
 from pipeline.runs import receipt_calibration
 from pipeline.runs.decision_settlement import settle
+from pipeline.runs.receipt_calibration import Calibration
 from pipeline.runs.window_losses import KeptVersion, LiveHistory
 
 MONDAY = datetime(2024, 1, 1, tzinfo=UTC)
@@ -124,3 +126,22 @@ def test_receipts_are_compared_with_what_they_expected_by_then(context):
     assert receipt_calibration.Calibration((wide,)).sentence() == "1 decision settled, 0 paid, 1 open"
     assert "<circle" not in shown("churn", old)
     assert "No decision is settled yet" in receipts_page(context, "other")
+
+
+def test_a_page_of_receipts_leads_to_the_older_ones_and_tells_of_all(monkeypatch):
+    """The table has the newest, the sentence is about all that is settled, and an older page leads back."""
+    monkeypatch.setattr(receipts, "SHOWN", 2)
+    values = {
+        "decision": "retrain",
+        "instead": "1",
+        "windows": 4,
+        "saved": 9.0,
+        "low": 8.0,
+        "high": 10.0,
+        "cost": 1.0,
+        "currency": "USD",
+    }
+    found = Calibration(tuple(DecisionSettled(as_of=f"2024-0{n}-01", version=str(n), **values) for n in range(1, 6)))
+    first, last = shown("m", found), shown("m", found, skip=4)
+    assert "5 decisions settled" in first and first.count("2024-0") == 2 and 'href="?skip=2">older' in first
+    assert "2024-01-01" in last and "older</a>" not in last and ">newest</a>" in last

@@ -1,6 +1,7 @@
 """Two columns that were exchanged are named, whatever each of them is alone."""
 
 import json
+from datetime import timedelta
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from pipeline.monitoring.domain_classifier import Block
 from pipeline.monitoring.drift import DriftVerdict
 from pipeline.monitoring.exchanged import Exchanges
 from pipeline.monitoring.file_drift import compare_files
+from pipeline.monitoring.skew import looked_for
 from pipeline.settings.models import DriftLimits
 
 COLUMNS = ["gross", "net", "rate", "noise"]
@@ -79,6 +81,21 @@ def test_the_verdict_has_one_more_feature_for_two_that_were_exchanged(learnt):
     quiet = learnt.judged(rows(300, 2))
     there = drift_exchanged.with_named(calm, quiet, DriftLimits(), {}, ["the places of gross and net"])
     assert [(f.feature, f.moved, f.judged) for f in there.features] == [("the places of gross and net", False, True)]
+
+
+def test_an_exchange_that_the_source_does_not_show_is_on_the_serving_side(learnt):
+    """The source's rows of the same days are asked for the same two columns."""
+    source = rows(300, 2).assign(event_time=pd.date_range("2024-07-01", periods=300, freq="20min", tz="UTC"))
+    calm = DriftVerdict("no drift", "0 of 4 features moved", 900, 900)
+    place = "the places of gross and net"
+
+    def compare(table):
+        return drift_exchanged.with_named(calm, learnt.judged(table), DriftLimits(), {}, [place])
+
+    requests = swapped(source, "gross", "net")
+    given = compare, timedelta(0), 200
+    assert looked_for(compare(requests), requests, source, *given).serving == (place,)
+    assert looked_for(compare(requests), requests, requests, *given).source == (place,)
 
 
 def test_what_was_learnt_is_kept_by_the_digest_of_the_rows(tmp_path):

@@ -106,7 +106,7 @@ def test_each_kind_of_column_is_told_apart(project, file):
     assert "2,000 different values" in whys["email"] and "value in no row" in whys["empty"]
     training = result.draft.settings["training"]
     assert (training["text"], training["words"]) == (["note"], 64)
-    assert training["calendar"] == ["hour", "weekday", "month", "age"]
+    assert training["calendar"] == ["weekday", "month", "age"]
     (said,) = (str(each) for each in result.draft.assumptions if each.what == "words")
     assert said.startswith("words: 64 groups, of what is said in note; 0 is its length alone; roc_auc 0.")
 

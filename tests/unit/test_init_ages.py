@@ -43,6 +43,6 @@ def test_no_age_is_proposed_where_it_says_nothing(project):
     table.loc[::2, "born"] = "1970-01-01"
     table.to_parquet(project / "a.parquet", index=False)
     numbered = init(Request("churn", "a.parquet", "churned", "seen_at", datetime=("born",)), project, True)
-    assert numbered.draft.settings["training"]["calendar"] == ["hour", "weekday", "month"]
+    assert numbered.draft.settings["training"]["calendar"] == ["weekday", "month"]
     dated = drafted(project, table.assign(seen_at=TABLE.seen_at).drop(columns="born"), "b.parquet", time="seen_at")
     assert set(left_out(dated)) == {"started", "due"} and "calendar" not in dated.draft.settings["training"]

@@ -74,8 +74,28 @@ def test_by_value_a_version_that_gets_worse_is_retrained_once_that_costs_more_th
     assert set(receipt.others) == {"metric", "forecast", "schedule", "drift"}
     assert receipt.why and receipt.flips
     assert decide(world) == receipt
+    assert len(world.ledger.events(RetrainDecided, model="churn")) == 1
     early = decide(world, YEAR + timedelta(days=24))
     assert early.decision == "wait" and early.score < early.limit
+
+
+def test_a_look_of_before_the_live_version_says_what_was_live_then(world):
+    """None, or the one of before; it waits, and a look that is repeated is in the ledger once."""
+    rule(world, "value")
+    early = YEAR - timedelta(days=3)
+    assert decide(world, early).why == (
+        "version 1, which is live now, was trained as of 2024-01-01, after this look; no version was live then"
+    )
+    assert decide(world, early).decision == "wait"
+    event = VersionRegistered(version="2", mlflow_run="m", data_version="d", as_of=AS_OF.isoformat())
+    world.ledger.append(event, "churn")
+    world.live("2", "2024-03-02T00:00:00+00:00")
+    second = decide(world, AS_OF - timedelta(days=1))
+    assert second.why.endswith("after this look; version 1, trained as of 2024-01-01, was the newest then")
+    assert [e.event.as_of[:10] for e in world.ledger.events(RetrainDecided, model="churn")] == [
+        "2023-12-29",
+        "2024-02-29",
+    ]
 
 
 def test_a_version_that_stays_as_good_is_not_retrained(world):
@@ -254,8 +274,8 @@ def test_a_budget_that_is_spent_holds_a_retrain_that_pays(world):
 
 
 def test_a_version_of_this_week_is_new(world):
-    """A look in the week in which the version was trained, or one of before it, has no age to go by: every rule waits."""
-    for day, as_of in ((21, AS_OF - timedelta(days=7)), (28, AS_OF), (28, AS_OF - timedelta(days=20))):
+    """A look in the week in which the version was trained has no age to go by: every rule waits."""
+    for day, as_of in ((21, AS_OF - timedelta(days=7)), (28, AS_OF)):
         event = VersionRegistered(
             version=f"{day}", mlflow_run="m", data_version="d", as_of=f"2024-02-{day}T05:00:00+00:00"
         )

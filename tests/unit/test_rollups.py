@@ -100,6 +100,13 @@ def test_accounts_are_the_same_however_the_ledger_is_cut_into_pieces(ledger, tmp
     assert told(ledger) == without
 
 
+def test_the_newest_deployments_alone_are_told_as_among_all(ledger):
+    """With `last` the deployments that are told have the same figures, and the account says how many there are in all."""
+    whole, newest = (account(ledger, TERMS, "m", UNTIL, last=last) for last in (0, 1))
+    assert len(whole.deployments) == newest.in_all == whole.in_all > 1
+    assert list(newest.deployments) == list(whole.deployments[-1:]) and newest.waits == whole.waits
+
+
 def test_only_the_events_after_the_last_piece_are_read(ledger, monkeypatch):
     """With a piece up to the head nothing is read anew; after one more event only that one is, and it counts."""
     keep(ledger, monkeypatch)

@@ -8,15 +8,17 @@ from datetime import date
 import numpy as np
 import pandas as pd
 
-from pipeline.monitoring.profiles.layout import ColumnLayout, Layout, as_float, difference
+from pipeline.monitoring.profiles.file_columns import FileColumns
+from pipeline.monitoring.profiles.layout import ColumnLayout, Layout, Table, as_float, difference
 from pipeline.monitoring.profiles.profile import Profile
 from pipeline.monitoring.profiles.slices import Slice
 
 
-def by_day(rows: pd.DataFrame, layout: Layout, days: pd.Series) -> dict[date, Profile]:
+def by_day(rows: Table, layout: Layout, days: pd.Series) -> dict[date, Profile]:
     """The profile of each day, in the order of time; `days` has a time without a zone for each row, NaT for a row that is not counted."""
     if days.isna().any():
-        rows, days = rows[days.notna().to_numpy()], days.dropna()
+        there = days.notna().to_numpy()
+        rows, days = rows.rows_of(there) if isinstance(rows, FileColumns) else rows[there], days.dropna()
     different, of_row = np.unique(days.to_numpy("datetime64[D]"), return_inverse=True)
     counted = np.bincount(of_row, minlength=len(different)).tolist()
     cells = _cells(rows, layout, None, of_row, len(different))
@@ -26,14 +28,14 @@ def by_day(rows: pd.DataFrame, layout: Layout, days: pd.Series) -> dict[date, Pr
     }
 
 
-def profile_of(rows: pd.DataFrame, layout: Layout, learnt: Mapping[str, Collection[str]] | None = None) -> Profile:
+def profile_of(rows: Table, layout: Layout, learnt: Mapping[str, Collection[str]] | None = None) -> Profile:
     """The profile of all rows. `learnt` has the categories that a model knows, by column; without them none counts as unknown."""
     cells = _cells(rows, layout, learnt, np.zeros(len(rows), np.int64), 1)
     return Profile(len(rows), {name: counts[0] for name, counts in cells.items()})
 
 
 def _cells(
-    rows: pd.DataFrame,
+    rows: Table,
     layout: Layout,
     learnt: Mapping[str, Collection[str]] | None,
     of_row: np.ndarray,
@@ -60,7 +62,7 @@ def _cells(
     return {column.name: found[column.name] for column in layout.columns if column.name in found}
 
 
-def _is_in(rows: pd.DataFrame, where: Slice) -> np.ndarray:
+def _is_in(rows: Table, where: Slice) -> np.ndarray:
     """Which rows are in the slice, bool (rows,)."""
     if where.value is not None:
         return (_texts(rows[where.column]) == where.value).fillna(False).to_numpy(bool)
@@ -68,7 +70,7 @@ def _is_in(rows: pd.DataFrame, where: Slice) -> np.ndarray:
     return (values > where.above) & (values <= where.upto)
 
 
-def _of_number(rows: pd.DataFrame, column: ColumnLayout) -> np.ndarray:
+def _of_number(rows: Table, column: ColumnLayout) -> np.ndarray:
     """The cell of each row, int64 (rows,)."""
     values = difference(rows, column.of) if column.of else as_float(rows[column.feature])
     cells = np.searchsorted(np.array(column.edges, "float64"), values, side="left")
@@ -78,7 +80,7 @@ def _of_number(rows: pd.DataFrame, column: ColumnLayout) -> np.ndarray:
     return cells
 
 
-def _of_category(rows: pd.DataFrame, column: ColumnLayout, learnt: Mapping[str, Collection[str]] | None) -> np.ndarray:
+def _of_category(rows: Table, column: ColumnLayout, learnt: Mapping[str, Collection[str]] | None) -> np.ndarray:
     """The cell of each row, int64 (rows,). A category is looked up once, however many rows have it."""
     codes, different = pd.factorize(_texts(rows[column.feature]))
     rest = len(column.top)

@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from pipeline.monitoring.profiles import differences, slices
+from pipeline.monitoring.profiles.file_columns import FileColumns
 from pipeline.monitoring.profiles.slices import Slice
+
+Table: TypeAlias = pd.DataFrame | FileColumns
 
 # Of the buckets' rule and the profiles' form. Profiles of another version are made anew from the reference's rows.
 VERSION = 1
@@ -113,10 +116,10 @@ class Layout:
         return Layout(tuple(column for column in self.columns if column.where is None or column.where.column in names))
 
 
-def layout_of(rows: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str]) -> Layout:
+def layout_of(rows: Table, numeric: Sequence[str], categorical: Sequence[str]) -> Layout:
     """The layout that the rows of a reference fix."""
-    some = rows.iloc[:: differences.every(len(rows), len(numeric))]
-    near = differences.near({name: as_float(some[name]) for name in numeric}, {*numeric, *categorical})
+    every = differences.every(len(rows), len(numeric))
+    near = differences.near({name: as_float(rows[name].iloc[::every]) for name in numeric}, {*numeric, *categorical})
     return Layout(
         (
             *(_number(name, as_float(rows[name])) for name in numeric),
@@ -131,7 +134,7 @@ def as_float(column: pd.Series) -> np.ndarray:
     return pd.to_numeric(column, errors="coerce").to_numpy(dtype="float64", na_value=np.nan)
 
 
-def difference(rows: pd.DataFrame, of: tuple[str, ...]) -> np.ndarray:
+def difference(rows: Table, of: tuple[str, ...]) -> np.ndarray:
     """The first column of `of` minus the second, float64 (rows,)."""
     first, second = (as_float(rows[name]) for name in of)
     with np.errstate(invalid="ignore", over="ignore"):

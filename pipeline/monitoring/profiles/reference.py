@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.monitoring.profiles import in_memory
-from pipeline.monitoring.profiles.layout import VERSION, ColumnLayout, Layout, layout_of
+from pipeline.monitoring.profiles.layout import VERSION, ColumnLayout, Layout, Table, layout_of
 from pipeline.monitoring.profiles.profile import Profile, total
 from pipeline.monitoring.profiles.slicing import with_slices
 
@@ -123,13 +123,13 @@ class Reference:
 
 
 def reference_of(
-    rows: pd.DataFrame,
+    rows: Table,
     numeric: Sequence[str],
     categorical: Sequence[str],
     times: pd.Series | None,
     by: Sequence[str] = (),
 ) -> Reference:
-    """The reference of a table in memory, with the slices that the columns `by` form. Without `times` its rows are cut into blocks, in their
+    """The reference of a table in memory, or in files, with the slices that the columns `by` form. Without `times` its rows are cut into blocks, in their
     order."""
     layout = layout_of(rows, numeric, categorical)
     if by:

@@ -11,7 +11,7 @@ from pipeline.monitoring.profiles.layout import ColumnLayout, Layout
 from pipeline.monitoring.profiles.profile import Profile
 from pipeline.monitoring.profiles.slices import Slice
 
-# Of so many slices and features there are columns at most, so that a look takes a second or two: the smallest slices give way.
+# Of so many slices and features there are columns at most, so that a daily look takes a second and an hourly one some: the smallest slices give way.
 MOST_COLUMNS = 300
 # Of a column without frequent values there are so many slices at most.
 MOST_A_COLUMN = 16

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from pipeline.data import known_at_once
 from pipeline.errors import DataError, StageError
 from pipeline.policy.retraining.base import History
 from pipeline.runs.backtest import past as pasts
@@ -61,7 +62,7 @@ def build(
     maker = VersionMaker(name, model, root, folder, past)
     most = processes or len(os.sched_getaffinity(0))
     versions: dict[int, ScoredVersion] = {}
-    for version in _made(maker, most):
+    for version in made(maker, most):
         versions[version.number] = version
         how = "trained" if version.trained else version.reason or "from the cache"
         log.info("%s: %d of %d versions, %s: %s", name, len(versions), past.windows, _day(past, version.number), how)
@@ -69,12 +70,42 @@ def build(
     return assembled(name, past, [versions[number] for number in range(past.windows)])
 
 
-def _made(maker: VersionMaker, processes: int) -> Iterator[ScoredVersion]:
-    if processes < 2 or maker.past.windows < FEWEST_FOR_PROCESSES:
-        yield from map(maker.version, range(maker.past.windows))
+def made(maker: VersionMaker, processes: int) -> Iterator[ScoredVersion]:
+    """Those that were made before are known by one reading of the source for all of them. It is believed where the versions that are made
+    now, or the newest one, learn from the same rows when they are read by themselves."""
+    told = _read_at_once(maker)
+    before = {number: version for number, rows in told.items() if (version := maker.kept(number, rows)) is not None}
+    every = range(maker.past.windows)
+    alike = True
+    for version in _each(maker, [number for number in every if number not in before] or [every[-1]], processes):
+        alike &= version.rows in ("", told.get(version.number, version.rows))
+        before.pop(version.number, None)
+        yield version
+    if not alike:
+        log.info(
+            "%s: its source has other rows for a window than for a longer time: each is read by itself", maker.name
+        )
+    yield from before.values() if alike else _each(maker, [*before], processes)
+
+
+def _read_at_once(maker: VersionMaker) -> dict[int, str]:
+    """The fingerprints of what the versions learn from; none where nothing was made before."""
+    if next(maker.folder.glob("*/record.json"), None) is None:
+        return {}
+    windows = [maker.window(number) for number in range(maker.past.windows)]
+    try:
+        return dict(enumerate(known_at_once.fingerprints(maker.name, maker.model, maker.root, windows)))
+    except DataError as error:
+        log.info("%s: each window is read by itself, since all at once cannot be: %s", maker.name, error)
+        return {}
+
+
+def _each(maker: VersionMaker, numbers: Sequence[int], processes: int) -> Iterator[ScoredVersion]:
+    if processes < 2 or len(numbers) < FEWEST_FOR_PROCESSES:
+        yield from map(maker.version, numbers)
         return
     with _on_disk(maker.past) as rows, _pool(maker, rows, processes) as pool:
-        waiting = [pool.submit(_version, number) for number in range(maker.past.windows)]
+        waiting = [pool.submit(_version, number) for number in numbers]
         try:
             for done in as_completed(waiting):
                 yield done.result()

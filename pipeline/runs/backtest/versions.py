@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,12 @@ from pipeline.data import contract, snapshot, unread, user_code
 from pipeline.errors import PerennialError
 from pipeline.gates import data_contract, enough_rows
 from pipeline.gates.base import ValidatedData
-from pipeline.runs.backtest import signals
+from pipeline.runs.backtest import packed, signals
 from pipeline.runs.backtest.alarms import alarm
 from pipeline.runs.backtest.past import Past
 from pipeline.serving.schema import Schema
 from pipeline.settings.models import Model
-from pipeline.training import economic_loss, frames, measured, skops_file, tasks
+from pipeline.training import economic_loss, frames, measured, tasks
 from pipeline.training.tasks import Answers, classes_of
 
 OURS = Path(__file__).resolve().parents[2]
@@ -42,6 +43,10 @@ CODE = (
     "data/*.py",
     "serving/schema/*.py",
     "gates/*.py",
+    "monitoring/answer_shift.py",
+    "monitoring/estimated_quality.py",
+    "monitoring/loss_tree.py",
+    "runs/backtest/packed.py",
     "runs/backtest/past.py",
     "runs/backtest/signals.py",
     "runs/backtest/versions.py",
@@ -58,7 +63,7 @@ ROWS_AT_ONCE = 500_000
 @dataclass(frozen=True)
 class ScoredVersion:
     """The version as of the start of window `number`. `losses` has its mean loss on that window and each later one, in their order; None
-    where it could not be trained, for the `reason`. `alarm` says whether the inputs of window `number` had one beside what it learnt. `signals` are as `losses`, by signal (signals.py). `trained` says whether it was trained now, and not taken from the folder."""
+    where it could not be trained, for the `reason`. `rows` is the fingerprint of what it learnt from, '' where that could not be read. `alarm` says whether the inputs of window `number` had one beside what it learnt. `signals` are as `losses`, by signal (signals.py). `trained` says whether it was trained now, and not taken from the folder."""
 
     number: int
     losses: tuple[float, ...] | None = None
@@ -66,6 +71,7 @@ class ScoredVersion:
     reason: str = ""
     trained: bool = False
     signals: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    rows: str = ""
 
 
 @dataclass
@@ -77,7 +83,7 @@ class VersionMaker:
     root: Path
     folder: Path
     past: Past
-    _features: dict[Any, pd.DataFrame] = field(default_factory=dict)
+    _features: _Features | None = None
 
     def version(self, number: int) -> ScoredVersion:
         """Raises no PerennialError: a version that cannot be made has a reason."""
@@ -86,17 +92,41 @@ class VersionMaker:
         except PerennialError as error:
             return ScoredVersion(number, reason=str(error))
 
+    def kept(self, number: int, fingerprint: str) -> ScoredVersion | None:
+        """The version that learnt from rows of this fingerprint, where it was made before, on the windows that there are now; None for one
+        that has to be made, or that lacks more than scores."""
+        model = self._as_of(number)
+        kept = _Kept(self.folder / self._key(model, fingerprint))
+        record = kept.read()
+        if reason := record.get("reason", ""):
+            return ScoredVersion(number, reason=reason, rows=fingerprint)
+        lacks = self._lacks(number, record)
+        if lacks.look or "schema" not in record:
+            return None
+        fitted = kept.model() if lacks.scores else None
+        if lacks.scores and fitted is None:
+            return None
+        rows = _Rows(model, Schema.from_json(record["schema"]), fingerprint)
+        return self._of_record(number, kept, record, lacks, fitted, rows)
+
+    def window(self, number: int) -> tuple[datetime, datetime]:
+        """What the version learns from, [start, end)."""
+        model = self._as_of(number)
+        return snapshot.window(model.source, model.as_of)
+
+    def _as_of(self, number: int) -> Model:
+        return self.model.model_copy(update={"as_of": self.past.starts[number]})
+
     def _version(self, number: int) -> ScoredVersion:
-        model = self.model.model_copy(update={"as_of": self.past.starts[number]})
-        start, end = snapshot.window(model.source, model.as_of)
+        model, (start, end) = self._as_of(number), self.window(number)
         with snapshot.known(self.name, model, self.root, start, end, end) as known:
             kept = _Kept(self.folder / self._key(model, known.fingerprint))
             record = kept.read()
             if reason := record.get("reason", ""):
-                return ScoredVersion(number, reason=reason)
+                return ScoredVersion(number, reason=reason, rows=known.fingerprint)
             lacks = self._lacks(number, record)
             fitted = kept.model() if lacks.scores else None
-            rows = _Rows(model, _schema(known, record))
+            rows = _Rows(model, _schema(known, record), known.fingerprint)
             if lacks.look or (lacks.scores and fitted is None):
                 rows.table = known.table()
         return self._of_record(number, kept, record, lacks, fitted, rows)
@@ -114,16 +144,20 @@ class VersionMaker:
         scores, look, said = losses.setdefault(self._loss_key, {}), self._look(number), dict(record.get("signals", {}))
         if lacks.scores:
             if fitted is None:
-                fitted, trained = self._trained(kept, rows), True
+                try:
+                    fitted, trained = self._trained(kept, rows), True
+                except PerennialError as error:
+                    return ScoredVersion(number, reason=str(error), rows=rows.fingerprint)
             scores |= self._scores(rows.model, fitted, rows.schema, lacks.scores, number, said)
         if lacks.look:
-            asked = self._features_as(rows.schema).iloc[self.past.begins[number] : self.past.begins[number + 1]]
+            asked = self._features_as(rows.schema, number, number + 1)
             alarms[look] = alarm(rows.model, self.root, rows.kept, asked, rows.schema, self.past.span)
         if lacks.scores or lacks.look:
             kept.write({"losses": losses, "alarms": alarms, "signals": said, "schema": rows.schema.as_json()})
         later = [self.past.digests[w] for w in range(number, self.past.windows)]
         told = {name: tuple(of.get(digest, math.nan) for digest in later) for name, of in said.items() if name != OWN}
-        return ScoredVersion(number, tuple(scores[d] for d in later), alarms[look], trained=trained, signals=told)
+        lost = tuple(scores[digest] for digest in later)
+        return ScoredVersion(number, lost, alarms[look], trained=trained, signals=told, rows=rows.fingerprint)
 
     def _trained(self, kept: _Kept, rows: _Rows) -> Any:
         try:
@@ -143,13 +177,15 @@ class VersionMaker:
         self, model: Model, fitted: Any, schema: Schema, windows: Sequence[int], own: int, said: dict[str, Any]
     ) -> dict[str, float]:
         """By the digest of each window. Puts the figures of signals beside those of window `own` into `said`, by signal and digest."""
-        features, task = self._features_as(schema), tasks.of(model.training)
+        task, first = tasks.of(model.training), self.past.begins[windows[0]]
+        features = self._features_as(schema, windows[0], windows[-1] + 1)
         targets = self.past.rows[model.training.target].to_numpy()
         weighed = self.past.rows[model.training.weight].to_numpy() if model.training.weight else np.ones(len(targets))
         found = {}
         for some in _together(windows, self.past.begins):
             begin, end = self.past.begins[some[0]], self.past.begins[some[-1] + 1]
-            answers = Answers(task.predict(fitted, features.iloc[begin:end]), classes_of(fitted))
+            asked = features.iloc[begin - first : end - first]
+            answers = Answers(task.predict(fitted, asked), classes_of(fitted))
             losses = economic_loss.of_rows(model, targets[begin:end], answers)
             for w in some:
                 part = slice(self.past.begins[w] - begin, self.past.begins[w + 1] - begin)
@@ -157,24 +193,28 @@ class VersionMaker:
                 # A window of weights that are all 0 counts nothing.
                 mean = np.average(losses[part], weights=weight) if weight.any() else 0.0
                 found[self.past.digests[w]] = float(mean)
-                self._look_at(model, Answers(answers.values[part], answers.classes), w, own, said)
+                of_window = Answers(answers.values[part], answers.classes)
+                answered = signals.Answered(of_window, asked.iloc[part], targets[begin:end][part])
+                self._look_at(model, answered, w, own, said)
         return found
 
-    def _look_at(self, model: Model, answers: Answers, window: int, own: int, said: dict[str, Any]) -> None:
+    def _look_at(self, model: Model, answered: signals.Answered, window: int, own: int, said: dict[str, Any]) -> None:
         if window == own:
-            said[OWN] = signals.kept_of(model, answers)
+            said[OWN] = signals.kept_of(model, answered)
         if OWN in said:
-            for name, figure in signals.figures(model, answers, said[OWN]).items():
+            for name, figure in signals.figures(model, answered, said[OWN]).items():
                 said.setdefault(name, {})[self.past.digests[window]] = figure
 
-    def _features_as(self, schema: Schema) -> pd.DataFrame:
-        """The features of all windows, as a version of that schema takes them."""
+    def _features_as(self, schema: Schema, first: int, last: int) -> pd.DataFrame:
+        """The features of the windows [first, last), as a version of that schema takes them."""
         how = tuple((column.name, column.spelling, column.precision) for column in schema.columns)
-        if how not in self._features:
-            rows = contract.spelt(self.past.rows, schema)
+        begin, end = int(self.past.begins[first]), int(self.past.begins[last])
+        if self._features is None or not self._features.has(how, begin, end):
             # One schema after the other: the features of all of them would not fit.
-            self._features = {how: frames.features_of(rows, self.model, schema.doubles)}
-        return self._features[how]
+            self._features = None
+            rows = contract.spelt(self.past.rows.slice(begin, end - begin), schema)
+            self._features = _Features(how, begin, frames.features_of(rows, self.model, schema.doubles))
+        return self._features.of(begin, end)
 
     def _key(self, model: Model, rows: str) -> str:
         settings = model.model_dump(mode="json", include={"as_of", "source", "training"})
@@ -187,6 +227,21 @@ class VersionMaker:
     @property
     def _loss_key(self) -> str:
         return _digest(self.model.loss, self.model.economics.model_dump(mode="json", include={"decisions"}))
+
+
+@dataclass(frozen=True)
+class _Features:
+    """Those of rows of the past from `begin` on, as versions take them whose schemas read cells in the same way, `how`."""
+
+    how: tuple[Any, ...]
+    begin: int
+    frame: pd.DataFrame
+
+    def has(self, how: tuple[Any, ...], begin: int, end: int) -> bool:
+        return how == self.how and self.begin <= begin and end <= self.begin + len(self.frame)
+
+    def of(self, begin: int, end: int) -> pd.DataFrame:
+        return self.frame.iloc[begin - self.begin : end - self.begin]
 
 
 @dataclass(frozen=True)
@@ -203,6 +258,7 @@ class _Rows:
 
     model: Model
     schema: Schema
+    fingerprint: str = ""
     table: pa.Table = field(default_factory=lambda: pa.table({}))
 
     @functools.cached_property
@@ -274,12 +330,12 @@ class _Kept:
             whole = self._model_digest and hashlib.sha256(file.read_bytes()).hexdigest() == self._model_digest
         except OSError:
             return None
-        return skops_file.load(file) if whole else None
+        return packed.load(file) if whole else None
 
     def write_model(self, fitted: Any) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         file = self._folder / "model.skops"
-        skops_file.save(fitted, file)
+        packed.save(fitted, file)
         self._model_digest = hashlib.sha256(file.read_bytes()).hexdigest()
 
 
