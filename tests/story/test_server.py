@@ -26,7 +26,7 @@ from harness.project import BODY
 from pipeline.deployer import tokens
 from pipeline.settings.net import free_port
 from tests.support.required import EXHAUSTIVE
-from tests.support.server_story import Retrained, ask_for_service_levels, only
+from tests.support.server_story import Retrained, are_kept_and_told, ask_for_service_levels, only
 
 pytestmark = pytest.mark.timeout(1500)
 
@@ -170,13 +170,7 @@ def test_5_prometheus_sees_router_and_slots(server: Server, second_release: Retr
 
 def test_5_service_levels_are_kept_by_the_deployer_and_told_elsewhere(server: Server, second_release: Retrained):
     """The deployer's checks through the router are told on a worker, and what slots and stores hold is in the ledger."""
-    (told,) = server.ask("slo", "churn")["models"]
-    assert told["checks"] >= 3 and told["up"] > 0 and told["requests"] > 500 and told["p95_ms"] > 0, told
-    used, until = server.events("slot_used"), time.monotonic() + 90
-    assert used and all(each["covered_s"] > 0 for each in used) and sum(each["busy_s"] for each in used) > 0, used
-    while not (stored := server.events("bytes_stored")) and time.monotonic() < until:
-        time.sleep(1)
-    assert stored and stored[0]["places"]["the ledger"] > 0, stored
+    are_kept_and_told(server)
 
 
 def test_6_a_worker_is_killed_in_training_and_the_deployer_in_the_rollout(server: Server, first_release: Retrained):

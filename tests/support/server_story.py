@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -76,3 +77,14 @@ def ask_for_service_levels(server: Server, url: str) -> None:
     drawn = [target["expr"] for panel in panels for target in panel.get("targets", ())]
     answers = {expr: httpx.get(f"{url}/query", params={"query": expr}).json() for expr in drawn}
     assert [len(answer["data"]["result"]) for answer in answers.values()] == [1] * len(drawn), answers
+
+
+def are_kept_and_told(server: Server) -> None:
+    """The deployer's checks and counts are told on a worker; what slots took and where bytes lie is in the ledger."""
+    (told,) = server.ask("slo", "churn")["models"]
+    assert told["checks"] >= 3 and told["up"] > 0 and told["requests"] > 500 and told["p95_ms"] > 0, told
+    used, until = server.events("slot_used"), time.monotonic() + 90
+    assert used and all(each["covered_s"] > 0 for each in used) and sum(each["busy_s"] for each in used) > 0, used
+    while not (stored := server.events("bytes_stored")) and time.monotonic() < until:
+        time.sleep(1)
+    assert stored and stored[0]["places"]["the ledger"] > 0, stored
