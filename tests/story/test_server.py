@@ -148,7 +148,7 @@ def test_4_the_monitor_sees_the_log_and_its_report_is_read_elsewhere(server: Ser
 
 
 def test_5_prometheus_sees_router_and_slots(server: Server, second_release: Retrained):
-    """Prometheus scrapes router and slots, its rules load, and an outage raises the alerts that their tests name."""
+    """Prometheus scrapes router and slots, its rules and those of objectives load; the deployer's checks are told on a worker."""
     url = f"http://127.0.0.1:{env_of(server.folder)['PROMETHEUS_PORT']}/api/v1"
     until = time.monotonic() + 120
     while True:
@@ -166,10 +166,6 @@ def test_5_prometheus_sees_router_and_slots(server: Server, second_release: Retr
     asked = httpx.get(f"{url}/query", params={"query": 'sum(perennial_predictions_total{model="churn"})'}).json()
     assert float(asked["data"]["result"][0]["value"][1]) > 500
     ask_for_service_levels(server, url)
-
-
-def test_5_service_levels_are_kept_by_the_deployer_and_told_elsewhere(server: Server, second_release: Retrained):
-    """The deployer's checks through the router are told on a worker, and what slots and stores hold is in the ledger."""
     are_kept_and_told(server)
 
 
