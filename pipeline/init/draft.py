@@ -103,9 +103,9 @@ def _calendar(
     alike: dict[str, list[str]] = {}
     for name, some in parts.items():
         alike.setdefault(", ".join(some), []).append(name)
-    for some, names in alike.items():
-        if some:
-            said.append(Assumption("calendar", some, f"beside the days of {', '.join(names)}"))
+    for said_parts, names in alike.items():
+        if said_parts:
+            said.append(Assumption("calendar", said_parts, f"beside the days of {', '.join(names)}"))
     for name, goes_on in roles.ages.items():
         parts[name].append("age")
         drift = "; drift leaves it out, because it goes on with it" if goes_on else ""
