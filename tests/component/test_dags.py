@@ -14,7 +14,7 @@ from pipeline.runs.stages import STAGES
 from pipeline.settings.rollout import STRATEGIES
 from pipeline.workspaces import dvc_graph
 
-READ_DAGS = Path(__file__).parents[1] / "support" / "read_dags.py"
+SUPPORT = Path(__file__).parents[1] / "support"
 
 
 def airflow_of(project, folder):
@@ -33,7 +33,7 @@ def airflow_of(project, folder):
 def reader(tmp_path_factory):
     """A process that has imported Airflow, and forks another for each project whose Dags it is asked for."""
     env = airflow_of(ROOT, tmp_path_factory.mktemp("reader"))
-    command = [sys.executable, str(READ_DAGS)]
+    command = [sys.executable, str(SUPPORT / "read_dags.py")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env) as process:
         yield process
         process.stdin.close()
@@ -215,31 +215,6 @@ def test_the_form_for_what_to_do_begins_with_what_does_no_harm(told):
     assert form["action"]["value"] == "reconcile"
 
 
-RUN_DAGS = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from airflow.utils.db import initdb
-from airflow.dag_processing.dagbag import DagBag
-initdb()
-dags = DagBag(dag_folder=sys.argv[1]).dags
-unknown, known = {"acton": "rollback"}, {"reason": "to see"}
-from pipeline.context import Context
-from pipeline.ledger.events import ChampionTold
-from pipeline.ledger.rollout_events import RolloutEnded
-ledger = Context.here().ledger
-ledger.append(RolloutEnded(version="1", slot="blue", digest="d"), "news")
-for dag, conf in (
-    ("operate__churn", unknown), ("monitor__churn", unknown), ("retrain__churn", unknown), ("monitor__churn", None),
-    ("operate__churn", known), ("monitor__other", None), ("retrain__other", None), ("operate__other", None),
-    ("operate__churn", {"action": "freeze"}), ("retrain__churn", None), ("operate__churn", {"action": "unfreeze"}),
-    ("killed", None), ("tells", None),
-):
-    sys.modules["dag_parts"].begun_by_itself = lambda run: run.dag_id == "retrain__churn" and not run.conf
-    run = dags[dag].test(run_conf=conf)
-    failed = sorted(t.task_id for t in run.get_task_instances() if t.state == "failed")
-    noted = [entry.run for entry in ledger.events(ChampionTold, model="news")]
-    print("@@", dag, *(conf or {"nothing": ""}), run.state, *(failed if dag.endswith(("churn", "other")) else noted))
-"""
 TELLING = """
 from datetime import datetime
 from airflow.sdk import DAG, task
@@ -261,7 +236,7 @@ def runs(tmp_path_factory):
     change_params(project, "models.other.rollout.serving", {"max_rwos": 3})
     (project / "dags" / "telling.py").write_text(TELLING)
     env = airflow_of(project, folder) | {"PERENNIAL_HOME": str(project / "home")}
-    command = [sys.executable, "-c", RUN_DAGS, str(project / "dags")]
+    command = [sys.executable, str(SUPPORT / "run_dags.py"), str(project / "dags")]
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
     told = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("@@")]
     assert len(told) == 13, done.stderr
