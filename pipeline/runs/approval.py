@@ -16,7 +16,8 @@ from pipeline.errors import PerennialError, RolloutError
 from pipeline.ledger.approval_events import AIRFLOW, COMMAND, TIME, ApprovalAsked, Approved, Rejected
 from pipeline.ledger.approvals import asker, registered, standing
 from pipeline.ledger.store import Entry
-from pipeline.rollout.approval import Evidence, not_named
+from pipeline.rollout.approval import Evidence
+from pipeline.rollout.refusals import not_named
 
 log = logging.getLogger(__name__)
 
