@@ -81,7 +81,7 @@ def _fault(record: Any) -> str:
 
 
 def _is_affected(each: Any) -> bool:
-    if not (isinstance(each, dict) and isinstance(each.get("package", {}), dict)):
+    if not (isinstance(each, dict) and isinstance(each.get("package") or {}, dict)):
         return False
     versions, ranges = each.get("versions") or [], each.get("ranges") or []
     if not (isinstance(versions, list) and isinstance(ranges, list)):
@@ -109,11 +109,11 @@ def vulnerable(packages: Sequence[ServingPackage], known: Iterable[Mapping[str, 
         if record.get("withdrawn"):
             continue
         for affected in record.get("affected") or []:
-            of = affected.get("package", {})
+            of = affected.get("package") or {}
             package = by_name.get(_normal(str(of.get("name", ""))))
             if package is not None and of.get("ecosystem") == ECOSYSTEM and _has(affected, package.version):
                 ids = (record["id"], *map(str, record.get("aliases") or ()))
-                yield Vulnerable(package, ids, " ".join(str(record.get("summary", "")).split())[:80])
+                yield Vulnerable(package, ids, " ".join(str(record.get("summary") or "").split())[:80])
                 break
 
 
@@ -123,10 +123,20 @@ def _normal(name: str) -> str:
 
 
 def _has(affected: Mapping[str, Any], version: str) -> bool:
-    if version in (affected.get("versions") or []):
+    if any(_is_same(str(each), version) for each in affected.get("versions") or []):
         return True
     ranges = [each for each in affected.get("ranges") or [] if each.get("type") in ("ECOSYSTEM", "SEMVER")]
     return any(_in_range(each.get("events") or [], version) for each in ranges)
+
+
+def _is_same(one: str, other: str) -> bool:
+    """Whether both name one version: 2.1 is 2.1.0."""
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        return one == other or Version(one) == Version(other)
+    except InvalidVersion:
+        return False
 
 
 def _in_range(events: Sequence[Mapping[str, str]], version: str) -> bool:

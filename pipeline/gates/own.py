@@ -90,6 +90,12 @@ def verdict_of(hook: str, packaged: PackagedModel) -> Verdict | None:
     )
 
 
+def _rows_of_its_own(packaged: PackagedModel) -> PackagedModel:
+    """What a gate does to its rows, the next one does not see."""
+    rows = {name: getattr(packaged, name) for name in ("held_out", "served", "reference")}
+    return replace(packaged, **{name: table.copy() for name, table in rows.items() if table is not None})
+
+
 def _no_verdict(answer: Any) -> str:
     """Why the answer is no verdict; '' when it is one."""
     if not isinstance(answer, Verdict):
@@ -173,7 +179,7 @@ def main(question: dict[str, Any]) -> None:
     )
     if judged := question["judged"]:
         packaged = replace(packaged, judged_champion=JudgedChampion.read(Path(judged)))
-    found = [verdict_of(hook, packaged) for hook in asked_of(model)]
+    found = [verdict_of(hook, _rows_of_its_own(packaged)) for hook in asked_of(model)]
     aside = files.folder / f"{REPORT}.new"
     aside.write_text(json.dumps([verdict.as_dict() for verdict in found if verdict is not None]), encoding="utf-8")
     aside.replace(files.folder / REPORT)

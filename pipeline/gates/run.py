@@ -6,12 +6,13 @@ does not apply. A team's own gate needs no change here: see `own`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import GateError
+from pipeline.errors import GateError, PerennialError
 from pipeline.gates import (
     automatic_slices,
     calibration,
@@ -45,6 +46,8 @@ from pipeline.gates.judged_champion import JudgedChampion
 from pipeline.gates.packaged import packaged_model
 from pipeline.settings.models import Model
 from pipeline.workspaces.dvc_graph import Artifacts, read_json
+
+log = logging.getLogger(__name__)
 
 # In the order of the report. These need only the data, so they run before anything is trained.
 DATA_GATES: tuple[Callable[[ValidatedData], Verdict | None], ...] = (
@@ -98,7 +101,7 @@ def verdicts(
     }
     packaged = packaged_model(model, files, champion_package, champion_version, **asked, live=live)
     packaged = replace(packaged, judged_champion=judged_champion)
-    ours = [gate(packaged) for gate in (*DATA_GATES, *MODEL_GATES) if not _is_off(model, name_of(gate))]
+    ours = [_asked(gate, packaged) for gate in (*DATA_GATES, *MODEL_GATES) if not _is_off(model, name_of(gate))]
     own_gates = own.verdicts(model, files, champion_package, champion_version, judged_champion, **asked)
     return _in_their_modes(model, [*ours, *own_gates])
 
@@ -106,7 +109,22 @@ def verdicts(
 def data_verdicts(model: Model, files: Artifacts) -> list[Verdict]:
     """The verdicts of the gates that need only the validated data."""
     data = ValidatedData(model, read_json(files.validation))
-    return _in_their_modes(model, [gate(data) for gate in DATA_GATES if not _is_off(model, name_of(gate))])
+    return _in_their_modes(model, [_asked(gate, data) for gate in DATA_GATES if not _is_off(model, name_of(gate))])
+
+
+def _asked(gate: Callable[[Any], Verdict | None], given: ValidatedData) -> Verdict | None:
+    """What the gate says. One that ends with an error has not passed, and the others report none the less."""
+    try:
+        return gate(given)
+    except (MemoryError, OSError):
+        # The machine's fault, not the version's.
+        raise
+    except Exception as error:
+        name = name_of(gate)
+        log.exception("gate %s", name)
+        what = error if isinstance(error, PerennialError) else f"{type(error).__name__}: {str(error).strip()}"
+        reason = f"ended with an error and has judged nothing ({' '.join(str(what).split())[:300]}); gates.modes.{name}: warn lets a version pass without it"
+        return Verdict(name, False, 0.0, 0.0, reason, judged=False)
 
 
 def name_of(gate: Callable[..., Verdict | None]) -> str:

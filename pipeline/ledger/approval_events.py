@@ -78,18 +78,21 @@ class DeployRefused(Event, kind="deploy_refused"):
 
 
 class OtherImage(Event, kind="other_image"):
-    """What is live was started again by another serving image than the `approved` one, for it goes on in any case; `why` says what kept it
-    from that one. Both are digests."""
+    """A slot was started again by another serving image than the `approved` one; `why` says what kept it from that one. Both are digests.
+
+    What is live goes on so in any case. A predecessor that is `warm` so gets no traffic by a rollback.
+    """
 
     version: str
     slot: str
     approved: str
     image: str
     why: str
+    warm: bool | None = None
 
     def sentence(self) -> str:
         served = f"image {short_digest(self.image)}, and {short_digest(self.approved)} was approved"
-        return f"version {self.version}, which is live, runs in {self.slot} by {served}: {self.why}"
+        return f"version {self.version}, which is {'warm' if self.warm else 'live'}, runs in {self.slot} by {served}: {self.why}"
 
 
 class SettingsChanged(Event, kind="settings_changed"):

@@ -7,7 +7,7 @@ and this machine hold. A package that was live before approval was required need
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from pipeline.registry import evidence as registry_evidence
 from pipeline.registry.packages import package_digest
 from pipeline.rollout import approved_image
 from pipeline.rollout.context import RolloutContext
-from pipeline.rollout.refusals import another, changed_since
+from pipeline.rollout.refusals import another, by_unnamed, changed_since
 from pipeline.rollout.refusals import refused as _refused
 from pipeline.settings.rollout import EngineName
 from pipeline.training.signing import MANIFEST
@@ -146,19 +146,14 @@ def _approval(context: RolloutContext, held: Standing, model: str, version: str)
     """The approval that stands. Raises RolloutError when there is none."""
     again = f"`perennial approve {model} {version} --ask` asks again"
     if held.approved is not None:
-        event, named = held.approved.event, context.approval.get(model, ())
-        if named and event.by not in named:
-            raise _refused(context, model, version, f"was approved by {event.by}, {not_named(model, named)}", again)
+        event = held.approved.event
+        if unnamed := by_unnamed(context, model, version, event.by):
+            raise unnamed
         return event
     if rejected := held.rejected(context.clock()):
         raise _refused(context, model, version, rejected, again)
     why = f"is not approved, and models.{model}.approval is required"
     raise _refused(context, model, version, why, f"`perennial approve {model} {version}`, or approve it in Airflow")
-
-
-def not_named(model: str, named: Sequence[str]) -> str:
-    """Why a person who is not among these may not approve."""
-    return f"who is not in models.{model}.approval_by ({', '.join(named)})"
 
 
 def _changes(context: RolloutContext, approved: Evidence, model: str, version: str, engine: EngineName) -> list[str]:

@@ -11,10 +11,12 @@ import logging
 from dataclasses import dataclass
 
 from pipeline.ledger.approval_events import OtherImage
-from pipeline.ledger.approvals import approval_of_package
+from pipeline.ledger.approvals import approval_of_package, standing
+from pipeline.ledger.rollout_events import SlotReady
 from pipeline.rollout import refusals
 from pipeline.rollout.context import RolloutContext
 from pipeline.rollout.engines.base import Engine
+from pipeline.rollout.routing.route import RoutedSlot
 from pipeline.settings.rollout import EngineName
 
 log = logging.getLogger(__name__)
@@ -48,11 +50,15 @@ def to_start(
 ) -> ImageToStart:
     """The image for a slot with this package of the version.
 
-    Raises RolloutError when the engine no longer has the approved one, except for what `goes_on`, which is live.
+    Raises RolloutError when the engine no longer has the approved one, and for a version that people have rejected since; not for what
+    `goes_on`, which is live.
     """
     if model not in context.approval:
         return ImageToStart()
     event = approval_of_package(context.ledger, model, version, package)
+    held = standing(context.ledger, model, version)
+    if not goes_on and (no := refusals.by_people(context, model, version, held, event.by if event is not None else "")):
+        raise no
     approved, now = event.parts.get("image", "") if event is not None else "", context.image_digest(runtime)
     if event is None or approved in ("", now):
         return ImageToStart()
@@ -73,3 +79,12 @@ def note_other(context: RolloutContext, model: str, version: str, slot: str, sta
     event = OtherImage(version=version, slot=slot, approved=start.approved, image=start.now, why=start.other)
     context.ledger.append(event, model, context.run, "roll_out")
     log.warning("%s: %s", model, event.sentence())
+
+
+def is_other(context: RolloutContext, model: str, routed: RoutedSlot) -> bool:
+    """Whether a slot that people approve runs by another image than the approved one, by what the ledger said of it last."""
+    if model not in context.approval:
+        return False
+    said = context.ledger.events(SlotReady, OtherImage, model=model)
+    last = next((entry.event for entry in reversed(said) if entry.event.slot == routed.slot), None)
+    return isinstance(last, OtherImage) and last.version == routed.version

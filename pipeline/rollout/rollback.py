@@ -14,7 +14,7 @@ from pipeline.errors import LeaseBusy, RolloutError
 from pipeline.ledger.package_of_version import PackageOfVersion
 from pipeline.ledger.rollout_events import AbortAsked, RollbackStarted, RolledBack, RolloutFailed
 from pipeline.ledger.timeline import live_at, rolled_back_versions, trusted_predecessor
-from pipeline.rollout import calling_back, recovery, settings_change, slots
+from pipeline.rollout import approved_image, calling_back, recovery, settings_change, slots
 from pipeline.rollout.context import RolloutContext, answers, check_router, other_slot
 from pipeline.rollout.results import Rollback
 from pipeline.rollout.routing.route import Route, RoutedSlot
@@ -136,14 +136,15 @@ def _target(context: RolloutContext, current: Route, settings: Rollout, by: str)
     """(the slot to roll back to, whether it was warm), with version `by`; '' means the version that was live before.
 
     A version that is not warm is started in the idle slot. A warm one that runs with other settings is started again: it would
-    answer with keys that were revoked.
+    answer with keys that were revoked. So is one by another image than the approved one.
     """
     warm = current.previous
     before = trusted_predecessor(context.ledger, current.model, current.live.package, by)
     if before is None:
         raise _no_predecessor(context, current)
     if warm is not None and warm.package.is_same(before) and answers(warm):
-        if not settings_change.is_outdated(context, current.model, warm, settings):
+        outdated = settings_change.is_outdated(context, current.model, warm, settings)
+        if not (outdated or approved_image.is_other(context, current.model, warm)):
             return warm, True
         renewed = settings_change.renew_predecessor(context, current, settings).previous
         assert renewed is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -80,20 +80,24 @@ def _note_image(environment: Environment, ledger: Ledger, death: Death) -> None:
     """A process that is started again runs the code of now: where that is not what was approved, the ledger says so."""
     from pipeline.ledger.approval_events import OtherImage
     from pipeline.ledger.approvals import approval_of_package
-    from pipeline.ledger.timeline import live_at
+    from pipeline.rollout.routing import route_file
 
-    live = live_at(ledger, death.model)
-    if live is None or live.version != death.version:
+    try:
+        route = route_file.read(environment.home, death.model)
+    except RolloutError:
         return
-    approval = approval_of_package(ledger, death.model, death.version, live.digest)
+    if route is None or death.slot not in (named := {slot.slot: slot for slot in (route.live, route.previous) if slot}):
+        return
+    routed = named[death.slot]
+    approval = approval_of_package(ledger, death.model, routed.version, routed.digest)
     approved = approval.parts.get("image", "") if approval is not None else ""
     settings = EngineSettings(environment.home, environment.project)
     now = {serving_recipe.image_digest(settings, runtime) for runtime in serving_recipe.PACKAGES}
     if not approved or approved in now:
         return
     why = "its process died and was started again, by the code of now"
-    event = OtherImage(version=death.version, slot=death.slot, approved=approved, image=sorted(now)[0], why=why)
-    ledger.append(event, death.model)
+    event = OtherImage(version=routed.version, slot=death.slot, approved=approved, image=sorted(now)[0], why=why)
+    ledger.append(event if routed == route.live else replace(event, warm=True), death.model)
 
 
 def _output(environment: Environment, death: Death) -> str:

@@ -16,7 +16,8 @@ from pipeline.errors import PerennialError, RolloutError
 from pipeline.ledger.approval_events import AIRFLOW, COMMAND, TIME, ApprovalAsked, Approved, Rejected
 from pipeline.ledger.approvals import asker, registered, standing
 from pipeline.ledger.store import Entry
-from pipeline.rollout.approval import Evidence, not_named
+from pipeline.rollout.approval import Evidence
+from pipeline.rollout.refusals import not_named
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +121,8 @@ def reject(context: Context, run: str, name: str, version: str, person: Person, 
 def answered(context: Context, run: str, name: str, version: str, approved: bool, by: str, known: bool) -> str:
     """Writes down what Airflow was answered, and returns it in a sentence. `by` is '' when the time was over.
 
-    A decision that was made at the command line meanwhile is the one that counts. Raises as `approve`.
+    A decision that was made at the command line meanwhile is the one that counts, and so is the time of a question that was asked there
+    since. Raises as `approve`.
     """
     held = standing(context.ledger, name, version)
     if held.decided is not None:
@@ -129,6 +131,8 @@ def answered(context: Context, run: str, name: str, version: str, approved: bool
         return approve(context, run, name, version, Person(by, AIRFLOW, known)).event.sentence()
     if by:
         return reject(context, run, name, version, Person(by, AIRFLOW, known), "in Airflow").event.sentence()
+    if held.asked is not None and not held.rejected(context.clock()):
+        return f"version {version} was asked for again, until {held.asked.event.until}; this run does not wait for that"
     hours = f"nobody answered within {context.params.model(name).approval_hours:g} hours (approval_hours)"
     return reject(context, run, name, version, Person("", TIME), hours).event.sentence()
 

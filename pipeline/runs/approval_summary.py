@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from pipeline.context import Context
 from pipeline.gates.base import Verdict
 from pipeline.ledger.approval_events import ApprovalAsked
@@ -27,7 +29,7 @@ def body(context: Context, name: str, asked: Entry[ApprovalAsked]) -> str:
         f"Data version `{parts['data_version']}`{as_of}; code revision `{parts['code_revision'][:12]}`; package `{parts['package'][:12]}`; "
         f"image `{parts['image'][-12:]}`. What is approved has the digest `{event.digest}`.",
         f"Asked by {event.asked_by}." if event.asked_by else "Asked by no person: the run began by itself.",
-        " · ".join(_links(context, name, event.version, parts["data_version"])),
+        " · ".join(_links(context, name, event.version, parts["data_version"], entry.run if entry is not None else "")),
     ]
     return "\n\n".join(blocks)
 
@@ -52,12 +54,14 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def _links(context: Context, name: str, version: str, data_version: str) -> list[str]:
+def _links(context: Context, name: str, version: str, data_version: str, run: str) -> list[str]:
     """Pages about it. Without an address of Airflow the commands in their place."""
     airflow, mlflow = context.environment.airflow, context.registry.uri
     links = [f"`perennial audit {name}`"]
     if airflow:
-        links = [
+        links = [f"[gates' report]({airflow}/perennial/gates/{quote(run)})"] if run else []
+        links += [
+            f"[model card]({airflow}/perennial/card/{name}/{version})",
             f"[audit]({airflow}/perennial/audit/{name})",
             f"[data]({airflow}/perennial/data/{data_version})",
             f"[overview]({airflow}/perennial/)",

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from pipeline.errors import RolloutError
-from pipeline.ledger.approval_events import Approved, DeployRefused, OtherImage
-from pipeline.ledger.rollout_events import SlotReady
+from pipeline.ledger.approval_events import ApprovalAsked, Approved, DeployRefused, OtherImage, Rejected
+from pipeline.ledger.rollout_events import RolloutStarted, SlotReady
 from pipeline.registry.packages import package_digest
 from pipeline.rollout import recovery, rollback, slot_deaths
 from pipeline.rollout.recorded import as_recorded
@@ -145,11 +145,69 @@ def test_a_predecessor_that_cannot_start_again_does_not_go_on_with_settings_that
 
 
 def test_a_process_that_died_comes_back_by_the_code_of_now_and_the_ledger_says_so(updated):
-    """The keeper of process slots starts what died at once; it asks nobody, and its note tells that the code is another."""
+    """The keeper of process slots starts what died at once, and asks nobody: its note tells that the code is another. So a predecessor that
+    runs by it is warm no more for a rollback."""
     world, context = updated
     ledger = context.ledger
     environment = Environment.read().at(Environment.read().project, context.home)
     assert environment.ledger_url == ledger.url
     death = slot_deaths.Death("churn", "green", "2", "process", "killed", "", 1)
-    slot_deaths.note(environment, [death, replace(death, slot="blue", version="1")])
-    assert [(e.event.version, e.event.approved) for e in ledger.events(OtherImage)] == [("2", BEFORE)]
+    slot_deaths.note(environment, [death, replace(death, slot="blue", version="1"), replace(death, slot="red")])
+    noted = [entry.event for entry in ledger.events(OtherImage)]
+    assert [(e.version, e.approved, "which is warm" in e.sentence()) for e in noted] == [
+        ("2", BEFORE, False),
+        ("1", BEFORE, True),
+    ]
+    with pytest.raises(RolloutError) as error:
+        back(context)
+    assert str(error.value) == GONE and world.routed("churn")["x-model-version"] == "2"
+    world.images = {BEFORE}
+    assert (back(context).version, world.started_from) == ("1", [BEFORE])
+
+
+@pytest.mark.parametrize(
+    "named, decided, why",
+    [
+        ((), Rejected(version="1", by="cid", reason="unfair"), "was rejected by cid: unfair"),
+        (("cid",), None, "was approved by bob, who is not in models.churn.approval_by (cid)"),
+    ],
+)
+def test_what_people_would_not_let_live_any_more_is_not_started_by_a_way_back(updated, named, decided, why):
+    """A rejection after the approval, and a name that is taken off the list, count at a rollback too; a slot that still runs takes over."""
+    world, context = updated
+    world.images, context = {BEFORE}, replace(context, approval={"churn": named})
+    if decided is not None:
+        context.ledger.append(decided, "churn")
+    world.stop("churn", "blue", 0)
+    with pytest.raises(RolloutError) as error:
+        back(context)
+    assert str(error.value) == f"version 1 of churn: {why}; `perennial approve churn 1 --ask` asks again"
+    assert (world.started_from, world.routed("churn")["x-model-version"]) == ([], "2")
+
+
+@pytest.mark.parametrize("said", [ApprovalAsked(version="1", digest="d"), Rejected(version="1", through="time")])
+def test_a_question_that_nobody_answered_closes_no_way_back(updated, said):
+    """To ask anew about a version that was live ends no approval for a way back: only a person does."""
+    world, context = updated
+    world.images = {BEFORE}
+    context.ledger.append(said, "churn")
+    world.stop("churn", "blue", 0)
+    assert back(context).version == "1"
+
+
+def test_what_nobody_asks_for_is_refused_once(updated):
+    """Each reconcile tries to bring a predecessor back that made room for a rollout in vain; the audit has one line of it."""
+    world, context = updated
+    context.ledger.append(
+        RolloutStarted(version="3", slot="blue", strategy="canary", reason="r", before="2", warm="1"), "churn"
+    )
+    with context.leased("churn") as leased:
+        leased.move_route(replace(route_file.read(context.home, "churn"), previous=None))
+    world.stop("churn", "blue", 0)
+    lines = [line for _ in range(3) for line in reconcile(context)]
+    assert sum("version 1 is no longer warm" in line for line in lines) >= 2
+    assert len(context.ledger.events(DeployRefused)) == 1
+    for _ in range(2):
+        with pytest.raises(RolloutError):
+            back(replace(context, asked_by="ann"))
+    assert len(context.ledger.events(DeployRefused)) == 3, "what a person asks for is told each time"

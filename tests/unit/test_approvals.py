@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import httpx
@@ -178,8 +178,18 @@ def test_the_run_that_waits_is_the_last_that_asked_in_airflow(asked):
 def test_time_rejects_in_airflow(asked):
     """An answer without a person is the time's: it rejects, and says the key."""
     context, _, _ = asked
-    assert answer(context, False, "") == "version 1 rejected: nobody answered within 72 hours (approval_hours)"
+    over = replace(context, clock=lambda: context.clock() + timedelta(hours=72, seconds=1))
+    assert answer(over, False, "") == "version 1 rejected: nobody answered within 72 hours (approval_hours)"
     assert context.ledger.events(Rejected)[0].event.through == "time"
+
+
+def test_the_time_of_a_run_does_not_end_that_of_a_later_question(asked):
+    """Who asks again by command gives the whole time again; the run that asked first ends without a rejection."""
+    context, _, _ = asked
+    over = replace(context, clock=lambda: context.clock() + timedelta(hours=72, seconds=1))
+    again = approval.ask(replace(over, asked_by="ann"), "", "churn", "1").event.until
+    assert answer(over, False, "") == f"version 1 was asked for again, until {again}; this run does not wait for that"
+    assert context.ledger.events(Rejected) == [] and approval.approve(over, "", "churn", "1", approval.Person("bob"))
 
 
 def test_an_approval_has_a_name(asked):
@@ -227,6 +237,11 @@ def test_who_is_asked_sees_the_verdicts_and_where_to_look(asked):
     text = approval_summary.body(here, "churn", entry)
     assert "| slices | passed | plan a\\|b is fine |" in text.splitlines()
     assert EVIDENCE.digest in text and "Asked by ann." in text and "`d1.dir`" in text
+    for link in (
+        "[gates' report](http://airflow:8080/perennial/gates/r1)",
+        "[model card](http://airflow:8080/perennial/card/churn/1)",
+    ):
+        assert link in text, "what is approved can be read in full before it is"
     assert "[audit](http://airflow:8080/perennial/audit/churn)" in text
     assert "`perennial audit churn`" in approval_summary.body(context, "churn", entry)
 

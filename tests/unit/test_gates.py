@@ -101,6 +101,22 @@ def test_a_gate_that_is_off_does_not_run_and_one_that_warns_stops_nothing(churn,
     run.refuse_failed("churn", list(verdicts.values()))
 
 
+def test_a_gate_that_ends_with_an_error_has_not_passed_and_the_others_report(churn, files, monkeypatch):
+    """Whatever odd input it stumbled over: the report has it in one line, with the key that lets a version pass without it."""
+
+    def broken(packaged):
+        raise ValueError("cannot convert\nfloat NaN")
+
+    broken.__module__ = champion_gate.__name__
+    monkeypatch.setattr(run, "MODEL_GATES", (broken, metric_limit.verdict))
+    verdicts = by_name(run.verdicts(churn, files, None, None))
+    assert str(verdicts["champion"]) == (
+        "FAILED champion: ended with an error and has judged nothing (ValueError: cannot convert float NaN); "
+        "gates.modes.champion: warn lets a version pass without it"
+    )
+    assert verdicts["champion"].stops and not verdicts["champion"].has_figure and verdicts["metric_limit"].passed
+
+
 def test_every_gate_reports_and_every_failure_is_in_the_line(churn, files):
     """Two gates fail: the error has both reasons, and the other gates report that they passed."""
     files.validation.write_text(

@@ -81,6 +81,27 @@ def test_a_gate_that_is_not_there_has_not_passed(hook, monkeypatch, tmp_path):
     assert not verdict.passed and "importable from the project's folder" in verdict.reason
 
 
+def test_what_a_gate_does_to_its_rows_the_next_one_does_not_see(monkeypatch, tmp_path):
+    """Two teams' gates in one process: the first drops rows and a column of what it got."""
+    body = "packaged.held_out.drop(index=[0, 1], columns='x', inplace=True)"
+    said(monkeypatch, tmp_path, f"{body}; return Verdict('a', True, len(packaged.held_out), 0, 'r')")
+    with (tmp_path / "team_gates.py").open("a") as file:
+        file.write("def other(packaged):\n    return Verdict('b', True, packaged.held_out['x'].sum(), 0, 'r')\n")
+    monkeypatch.delitem(sys.modules, "team_gates", raising=False)
+    monkeypatch.chdir(tmp_path)
+    files = own.Artifacts(tmp_path, "churn")
+    files.folder.mkdir(parents=True, exist_ok=True)
+    model = SimpleNamespace(gates=Gates(metric_limit=0.5, own=["team_gates:mine", "team_gates:other"]))
+    monkeypatch.setattr(own, "load", lambda root: SimpleNamespace(model=lambda name: model))
+    rows = {"held_out": pd.DataFrame({"x": [1.0, 2.0, 3.0], "y": 0.0}), "package": None}
+    given = PackagedModel(model=None, validation={}, evaluation=None, **rows)
+    monkeypatch.setattr(own, "packaged_model", lambda *asked: given)
+    asked = ("champion", "version", "backfill", "accept_schema_change", "champion_trained_to", "judged")
+    own.main({"model": "churn", **dict.fromkeys(asked)})
+    found = json.loads((files.folder / own.REPORT).read_text())
+    assert [(each["observed"], each["passed"]) for each in found] == [(1.0, True), (6.0, True)]
+
+
 def test_a_gate_is_named_as_module_and_function():
     """Another form is refused at load."""
     assert Gates(metric_limit=0.5, own=["a.b:c"]).own == ("a.b:c",)

@@ -53,6 +53,9 @@ def affected(*events, versions=()):
         (affected({"introduced": "1.0"}, {"last_affected": "1.10"}), True),
         (affected({"introduced": "0"}, {"fixed": "1.2"}, {"introduced": "1.9"}, {"fixed": "1.11"}), True),
         (affected(versions=["1.10"]), True),
+        (affected(versions=["1.10.0"]), True),
+        (affected(versions=["1.1", "no version"]), False),
+        ([{"id": "X-1", "affected": [{"package": None}]}], False),
         ([{**affected(versions=["1.10"])[0], "withdrawn": "2024-01-01T00:00:00Z"}], False),
     ],
 )
