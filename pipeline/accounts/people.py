@@ -1,6 +1,7 @@
 """What people cost: their minutes at the price of an engineer's hour.
 
-    retrain_minutes    for each version that a run registered (no backfill): somebody reads its report
+    retrain_minutes    for each version that a run registered (no backfill), once however often the step is done: somebody reads
+                       its report
     approval_minutes   for each approval or refusal by a person
     incident_minutes   for each rollback, and each rollout that failed
 
@@ -36,7 +37,12 @@ def people_lines(
 ) -> list[Line]:
     """A line for each run, month and kind of work, with the kind as its step; of `month` alone or of all ('')."""
     sums: dict[tuple[str, str, str, str], Sum] = defaultdict(Sum)
-    for name, at, kind, run, alias in rolled_up(ledger, WORK, model=model)[WORK]:
+    seen: set[tuple[str, str, str]] = set()
+    for name, at, kind, run, alias, version in rolled_up(ledger, WORK, model=model)[WORK]:
+        if kind == VersionRegistered.KIND:
+            if (name, run, version) in seen:
+                continue
+            seen.add((name, run, version))
         if alias.startswith(ARCHIVED) or month not in ("", at[:7]):
             continue
         work = MINUTES[kind]

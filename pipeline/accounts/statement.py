@@ -41,6 +41,7 @@ OF_RUNS = (STEPS, FAILED, ENERGY)
 EARLIER, NO_RUN = "earlier runs", "no run"
 # What no look can find.
 ELSEWHERE = "what lies on other machines' disks, as on a server Airflow's database and the task logs of workers"
+MOVED = "bytes moved in other ways than to the DVC remote and with a version to MLflow: what is fetched from there, images, answers"
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ class Statement:
     def not_measured(self) -> list[str]:
         """What is in no sum, as nobody knows it."""
         before = f"before {self.looked_since[:16]}Z" if self.looked_since else "of any time: nobody looked yet"
-        return [f"bytes outside the DVC remote {before}", ELSEWHERE]
+        return [f"bytes outside the DVC remote {before}", ELSEWHERE, MOVED]
 
 
 def step_of(line: Line) -> str:

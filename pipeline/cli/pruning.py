@@ -32,9 +32,6 @@ def _text(pruned: Pruning) -> str:
         if each.removed:
             gone = f"all, with versions {', '.join(each.versions)}" if each.versions else "all"
             table.add_row(each.model, gone, str(each.removed.total()), f"{each.size / 1e6:.1f}")
-    if pruned.dry_run and pruned.data_files:
-        table.add_row("", "files of data", str(pruned.data_files), f"{pruned.data_bytes / 1e6:.1f}")
-        rows += 1
     word = "would go" if pruned.dry_run else "is gone"
     said = (
         f"this {word}, by the section keep of params.yaml"

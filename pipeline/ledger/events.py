@@ -162,12 +162,15 @@ class GatesChecked(Event, kind="gates_checked"):
 
 
 class VersionRegistered(Event, kind="version_registered"):
+    """`logged_bytes` is the size of what was logged to MLflow for it, left out where MLflow did not say."""
+
     version: str
     mlflow_run: str
     data_version: str
     as_of: str
     code_revision: str = ""
     alias: str = ""
+    logged_bytes: int | None = None
 
     def sentence(self) -> str:
         return f"version {self.version} registered from data {self.data_version[:12]}"

@@ -9,12 +9,14 @@ from pipeline.ledger.events import Event
 
 class Pruned(Event, kind="pruned"):
     """What was removed of a model: `removed` is the number of things by kind, `bytes` their size, `versions` those whose package,
-    artifacts and data are gone. `rules` are the settings, by key."""
+    artifacts and data are gone. `rules` are the settings, by key. `remote_bytes` are those of `bytes` that the DVC remote had for the model,
+    left out by an older prune, which put all data with one model."""
 
     removed: Mapping[str, int]
     bytes: int
     versions: Sequence[str]
     rules: Mapping[str, float | None]
+    remote_bytes: int | None = None
 
     def sentence(self) -> str:
         things = ", ".join(f"{count} {kind}" for kind, count in self.removed.items()) or "nothing"

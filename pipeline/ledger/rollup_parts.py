@@ -23,6 +23,7 @@ from pipeline.ledger.events import (
     VersionRegistered,
 )
 from pipeline.ledger.part_events import between, entries_between
+from pipeline.ledger.prune_events import Pruned
 from pipeline.ledger.rollout_events import (
     RollbackStarted,
     RolledBack,
@@ -102,16 +103,22 @@ def slots(ledger: Ledger, after: int, upto: int, model: str) -> Rows:
 
 
 def moved_bytes(ledger: Ledger, after: int, upto: int, model: str) -> Rows:
-    """[model, at, run, bytes], where some were pushed."""
-    entries = entries_between(ledger, after, upto, model, DataLanded, StageKept)
-    return [[e.model, e.at, e.run, float(pushed)] for e in entries if (pushed := e.body.get("pushed_bytes"))]
+    """[model, at, run, bytes moved, how many more or fewer the DVC remote has since], where there are some."""
+    rows = []
+    for entry in entries_between(ledger, after, upto, model, DataLanded, StageKept, VersionRegistered, Pruned):
+        pushed, logged, gone = (
+            float(entry.body.get(name) or 0) for name in ("pushed_bytes", "logged_bytes", "remote_bytes")
+        )
+        if pushed or logged or gone:
+            rows.append([entry.model, entry.at, entry.run, pushed + logged, pushed - gone])
+    return rows
 
 
 def people(ledger: Ledger, after: int, upto: int, model: str) -> Rows:
-    """[model, at, kind, run, alias]: what people have work with."""
+    """[model, at, kind, run, alias, version]: what people have work with."""
     kinds = (VersionRegistered, Approved, Rejected, RolledBack, RolloutFailed)
     return [
-        [e.model, e.at, e.kind, e.run, e.body.get("alias") or ""]
+        [e.model, e.at, e.kind, e.run, e.body.get("alias") or "", str(e.body.get("version") or "")]
         for e in entries_between(ledger, after, upto, model, *kinds)
     ]
 

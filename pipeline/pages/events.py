@@ -21,21 +21,23 @@ LARGEST = 2**31 - 1
 
 
 def events_page(context: Context, of: str = "", kind: str = "", model: str = "") -> str:
-    """The page as HTML: the events with the numbers `of`, like "12,15", else the newest of `kind`, '' for any, and `model`, '' for all.
+    """The page as HTML: the events with the numbers `of`, like "12,15", else the newest of `kind`, like "approved,rejected", '' for any, and
+    `model`, '' for all.
     Raises SettingsError for what is no number, and for an unknown kind."""
     return rendered(Path(__file__).with_name("events.html"), facts(context, of, kind, model))
 
 
 def facts(context: Context, of: str, kind: str, model: str) -> dict[str, Any]:
     """The template's values."""
-    if kind and kind not in KINDS:
-        raise SettingsError(f"kind {kind}", "is not known", "`perennial timeline MODEL` shows the kinds")
+    kinds = kind.split(",") if kind else []
+    if unknown := [each for each in kinds if each not in KINDS]:
+        raise SettingsError(f"kind {unknown[0][:60]}", "is not known", "`perennial timeline MODEL` shows the kinds")
     wanted = _numbers(of)
     query = sa.select(EVENTS).order_by(EVENTS.c.seq.desc()).limit(SHOWN)
     if of:
         query = query.where(EVENTS.c.seq.in_([number for number in wanted if abs(number) <= LARGEST]))
-    if kind:
-        query = query.where(EVENTS.c.kind == kind)
+    if kinds:
+        query = query.where(EVENTS.c.kind.in_(kinds))
     if model:
         query = query.where(EVENTS.c.model == model)
     rows = context.ledger.rows(query)

@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 from pipeline.accounts.closed_months import bill_so_far
 from pipeline.accounts.lines import UNITS, total
 from pipeline.accounts.money import as_float
+from pipeline.accounts.people import MINUTES
 from pipeline.accounts.roi import MACHINE, Roi, roi
 from pipeline.accounts.statement import Terms
 from pipeline.context import Context
 from pipeline.html.templates import rendered
-from pipeline.ledger.events import DataLanded, StepEnded, VersionRegistered
+from pipeline.ledger.events import DataLanded, StageKept, StepEnded, VersionRegistered
+from pipeline.ledger.prune_events import Pruned
 from pipeline.ledger.rollout_events import SlotStarted
 from pipeline.ledger.usage_events import BytesStored
 from pipeline.pages import charts
@@ -29,15 +31,15 @@ ENDS = ("low", "mid", "high")
 COLOURS = {"low": "var(--c3)", "mid": "var(--c1)", "high": "var(--c2)"}
 # Months that the curve shows at least and at most, and that it goes on after break-even.
 LEAST, MOST, AFTER = 12, 120, 1.25
-# The kinds of events that the parts of a bill are counted from.
+# The kinds of events that the parts of a bill are counted from, as the address of the page of events has them.
 MADE_OF: Mapping[str, str] = {
     **dict.fromkeys(UNITS, StepEnded.KIND),
-    "storage": DataLanded.KIND,
+    "storage": ",".join((DataLanded.KIND, StageKept.KIND, Pruned.KIND)),
     "other storage": BytesStored.KIND,
-    "transfer": DataLanded.KIND,
+    "transfer": ",".join((DataLanded.KIND, StageKept.KIND, VersionRegistered.KIND)),
     "live slot": SlotStarted.KIND,
     "second slot": SlotStarted.KIND,
-    "people": VersionRegistered.KIND,
+    "people": ",".join(MINUTES),
 }
 
 

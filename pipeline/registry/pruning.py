@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.errors import RegistryError
-from pipeline.registry import judged
-from pipeline.registry.lookups import model_version
+from pipeline.registry import artifacts, judged
+from pipeline.registry.lookups import refused
 from pipeline.registry.packages import PACKAGE
 from pipeline.registry.records import PRUNED_TAG
 from pipeline.registry.versions import REFERENCE, Registry
@@ -35,35 +36,35 @@ def named_versions(registry: Registry, name: str) -> dict[str, str]:
 
 def large_files(registry: Registry, name: str, version: str) -> list[tuple[str, int]]:
     """The large artifacts of a version that are there, each with its size in bytes. Raises RegistryError."""
-    return [(path, size) for _, path, size in _found(registry, name, version)]
+    with _reported(registry):
+        return [(path, size) for _, path, size in _found(registry, name, version)]
 
 
 def remove(registry: Registry, name: str, version: str, at: datetime) -> list[tuple[str, int]]:
     """Removes the large artifacts of a version, and returns them. From its first moment on nobody can deploy the version."""
-    registry.client().set_model_version_tag(name, version, PRUNED_TAG, f"{at:%Y-%m-%dT%H:%M:%SZ}")
     removed = []
-    for repository, path, size in _found(registry, name, version):
-        repository.delete_artifacts(path)
-        removed.append((path, size))
+    with _reported(registry):
+        registry.client().set_model_version_tag(name, version, PRUNED_TAG, f"{at:%Y-%m-%dT%H:%M:%SZ}")
+        for repository, path, size in _found(registry, name, version):
+            repository.delete_artifacts(path)
+            removed.append((path, size))
     return removed
 
 
+@contextmanager
+def _reported(registry: Registry) -> Iterator[None]:
+    """Raises RegistryError for what MLflow, or the store of its artifacts, does not do."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        raise refused(registry.uri, error) from error
+
+
 def _found(registry: Registry, name: str, version: str) -> Iterator[tuple[ArtifactRepository, str, int]]:
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-    client = registry.client()
-    registered = model_version(client, name, version)
-    of_run = get_artifact_repository(client.get_run(registered.run_id).info.artifact_uri)
-    for item in of_run.list_artifacts():
+    for repository, item in artifacts.of_run(registry, name, version):
         if item.path in LARGE:
-            yield of_run, item.path, _size(of_run, item)
-    if registered.model_id:
-        of_model = get_artifact_repository(client.get_logged_model(registered.model_id).artifact_location)
-        for item in of_model.list_artifacts():
-            yield of_model, item.path, _size(of_model, item)
-
-
-def _size(repository: ArtifactRepository, item: Any) -> int:
-    if not item.is_dir:
-        return int(item.file_size or 0)
-    return sum(_size(repository, inner) for inner in repository.list_artifacts(item.path))
+            yield repository, item.path, artifacts.size(repository, item)
+    for repository, item in artifacts.of_model(registry, name, version):
+        yield repository, item.path, artifacts.size(repository, item)

@@ -227,6 +227,11 @@ def _settings(context: Context, opened: workspace.Workspace) -> models.Model:
 def _record_registered(
     context: Context, opened: workspace.Workspace, mlflow_run: str, version: str, alias: str
 ) -> None:
+    from pipeline.registry import artifacts
+
+    # A step that is done again finds its version there.
+    earlier = context.ledger.events(VersionRegistered, model=opened.model, run=opened.run)
+    logged = any(entry.event.version == version and entry.event.logged_bytes for entry in earlier)
     registered = VersionRegistered(
         version=version,
         mlflow_run=mlflow_run,
@@ -234,6 +239,7 @@ def _record_registered(
         as_of=opened.as_of,
         code_revision=opened.code_revision,
         alias=alias,
+        logged_bytes=None if logged else artifacts.logged_bytes(context.registry, opened.model, version),
     )
     entry = context.ledger.append(registered, opened.model, opened.run)
     context.registry.anchor(opened.model, version, entry.head)

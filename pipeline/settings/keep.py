@@ -19,4 +19,5 @@ class Keep(Section):
     versions_days: float = Field(default=90, ge=1, le=LONGEST_DAYS)
     predictions_days: float | None = Field(default=None, ge=1, le=LONGEST_DAYS)
     reports_days: float | None = Field(default=90, ge=1, le=LONGEST_DAYS)
+    logs_days: float | None = Field(default=None, ge=1, le=LONGEST_DAYS)
     services_log_mb: float = Field(default=50, ge=1, le=MOST)

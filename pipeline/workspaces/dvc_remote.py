@@ -118,19 +118,19 @@ def cached_files(folder: Path) -> Iterator[Callable[[str], Path | None]]:
         yield cached_file
 
 
-def remove(folder: Path, hashes: Iterable[str]) -> tuple[int, int]:
-    """Removes files from the cache and the remote; returns the number of those that were there and their size in bytes.
+def remove(folder: Path, hashes: Iterable[str]) -> Iterator[whole_files.Kept]:
+    """Removes files from the cache and the remote; gives each of those that were there when it is gone.
 
     Folders last: until its own hash is gone, a folder's files are known. Raises RemoteError.
     """
-    with _repository(folder) as repo:
-        return whole_files.remove(repo, _remote(repo), sorted(hashes, key=lambda md5: (md5.endswith(".dir"), md5)))
+    with _repository(folder) as repo, _reported(repo, "a file could not be removed"):
+        yield from whole_files.remove(repo, _remote(repo), sorted(hashes, key=lambda md5: (md5.endswith(".dir"), md5)))
 
 
-def sizes(folder: Path, hashes: Iterable[str]) -> list[int]:
-    """The sizes in bytes of those files that the cache or the remote has."""
-    with _repository(folder) as repo:
-        return whole_files.sizes(repo, _remote(repo), list(hashes))
+def kept(folder: Path, hashes: Iterable[str]) -> list[whole_files.Kept]:
+    """Those of the files that the cache or the remote has. Raises RemoteError."""
+    with _repository(folder) as repo, _reported(repo, "does not say what it has"):
+        return whole_files.kept(repo, _remote(repo), list(hashes))
 
 
 def _with_their_files(repo: Repo, hashes: Iterable[str]) -> list[str]:
@@ -140,11 +140,18 @@ def _with_their_files(repo: Repo, hashes: Iterable[str]) -> list[str]:
 
 def _lacking(repo: Repo, hashes: list[str]) -> list[str]:
     """Those of `hashes` that the remote lacks, asked of itself. Raises RemoteError, whatever its own client raises."""
-    try:
+    with _reported(repo, "does not say what it has"):
         return whole_files.lacking(repo, repo.cloud.get_remote_odb(), hashes)
+
+
+@contextmanager
+def _reported(repo: Repo, what: str) -> Iterator[None]:
+    """Raises RemoteError for whatever the remote's own client raises."""
+    try:
+        yield
     except Exception as error:
         raise RemoteError(
-            f"remote {_url(repo)}", f"does not say what it has: {_first_line(error)}", "check its address and its keys"
+            f"remote {_url(repo)}", f"{what}: {_first_line(error)}", "check its address and its keys"
         ) from error
 
 

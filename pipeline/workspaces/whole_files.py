@@ -11,10 +11,10 @@ import hashlib
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.errors import DataError
 
@@ -113,31 +113,39 @@ def refuse_changed(folder: Path, recorded: Mapping[str, str]) -> None:
         raise DataError(path, f"has other bytes than those recorded as {md5}", "run it again: the run makes it anew")
 
 
-def sizes(repo: Repo, remote: HashFileDB | None, hashes: Sequence[str]) -> list[int]:
-    """The sizes in bytes of those files that the cache or the remote has; the remote's where both have it."""
+class Kept(NamedTuple):
+    """A file that the remote has, or else the cache alone, and its size in bytes."""
+
+    md5: str
+    size: int
+    in_remote: bool
+
+
+def kept(repo: Repo, remote: HashFileDB | None, hashes: Sequence[str]) -> list[Kept]:
+    """Those of the files that the cache or the remote has, in this order; with the remote's size where both have it."""
     with ThreadPoolExecutor(ASKED_AT_ONCE) as threads:
-        found = threads.map(lambda md5: _size(repo, remote, md5), hashes)
-    return [size for size in found if size is not None]
+        found = threads.map(lambda md5: _kept(repo, remote, md5), hashes)
+    return [each for each in found if each is not None]
 
 
-def remove(repo: Repo, remote: HashFileDB | None, hashes: Sequence[str]) -> tuple[int, int]:
-    """Removes the files from cache and remote, in this order of files; returns how many were there and their size in bytes."""
+def remove(repo: Repo, remote: HashFileDB | None, hashes: Sequence[str]) -> Iterator[Kept]:
+    """Removes the files from cache and remote, in this order, and gives each of those that were there when it is gone."""
     from dvc_data.hashfile.db import get_index
 
-    there = sizes(repo, remote, hashes)
-    for md5 in hashes:
-        Path(repo.cache.local.oid_to_path(md5)).unlink(missing_ok=True)
-        if remote is not None:
-            with contextlib.suppress(FileNotFoundError):
-                remote.fs.remove(remote.oid_to_path(md5))
+    there = kept(repo, remote, hashes)
     if remote is not None and there:
         get_index(remote).clear()
-    return len(there), sum(there)
+    for each in there:
+        Path(repo.cache.local.oid_to_path(each.md5)).unlink(missing_ok=True)
+        if remote is not None and each.in_remote:
+            with contextlib.suppress(FileNotFoundError):
+                remote.fs.remove(remote.oid_to_path(each.md5))
+        yield each
 
 
-def _size(repo: Repo, remote: HashFileDB | None, md5: str) -> int | None:
+def _kept(repo: Repo, remote: HashFileDB | None, md5: str) -> Kept | None:
     if remote is not None:
         with contextlib.suppress(FileNotFoundError):
-            return int(remote.fs.info(remote.oid_to_path(md5))["size"])
+            return Kept(md5, int(remote.fs.info(remote.oid_to_path(md5))["size"]), True)
     cached = Path(repo.cache.local.oid_to_path(md5))
-    return cached.stat().st_size if cached.is_file() else None
+    return Kept(md5, cached.stat().st_size, False) if cached.is_file() else None

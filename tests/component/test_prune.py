@@ -12,9 +12,10 @@ from harness.commands import said
 from harness.project import change_params, customers
 from pipeline.context import Context
 from pipeline.errors import DataError, RegistryError
-from pipeline.ledger.events import DriftChecked
+from pipeline.ledger.events import DriftChecked, VersionRegistered
 from pipeline.ledger.prune_events import Pruned
 from pipeline.runs.pruning import run as pruning
+from pipeline.runs.pruning.kept import Versions
 from pipeline.workspaces import dvc_remote
 from tests.support.versions import rebuilt, retrain
 
@@ -45,6 +46,10 @@ def test_what_a_kept_version_needs_stays_and_all_else_goes(project, version_one)
     frame.to_parquet(project / "customers" / "all.parquet")
     retrain(project, "two", datetime(2024, 2, 29, tzinfo=UTC))
     older, newer = data_version("1"), data_version("2")
+    logged = Context.here().ledger.events(VersionRegistered, model="churn")[-1].event.logged_bytes
+    artifacts = [path for path in (project / ".perennial" / "mlflow" / "artifacts").rglob("*") if path.is_file()]
+    # Of two versions of one form, whose cards came after what is counted.
+    assert 0.6 < 2 * logged / sum(path.stat().st_size for path in artifacts) < 1.4
     files = dvc_remote.listings(project, [older])[older]
     shared = set(files.values()) & in_remote(project, newer)
     own = in_remote(project, older) - shared
@@ -62,6 +67,7 @@ def test_what_a_kept_version_needs_stays_and_all_else_goes(project, version_one)
     stored = project / ".perennial" / "remote" / "files" / "md5"
     assert not any((stored / md5[:2] / md5[2:]).exists() for md5 in own)
     noted = Context.here().ledger.events(Pruned)[-1].event
+    assert noted.remote_bytes == done.data_bytes > 0 and noted.removed["files of data"] == done.data_files
     assert list(noted.versions) == ["1"] and noted.removed["artifacts in MLflow"] >= 2
     assert "versions 1 cannot be deployed or rebuilt any more" in noted.sentence()
     with pytest.raises(
@@ -84,6 +90,23 @@ def test_without_knowing_what_a_kept_version_needs_no_data_go(project, version_o
         (store / "files" / "md5" / listing[:2] / listing[2:]).unlink()
     with pytest.raises(DataError, match=f"data version {listing}: is needed and .*; put the remote back"):
         pruning.prune(later(), "t")
+    assert in_remote(project, data_version("1"))
+
+
+def test_a_store_that_refuses_is_one_line_and_the_model_stays(project, version_one, monkeypatch):
+    """Where MLflow's store does not answer, the model is left alone with its line, and nothing of its data goes."""
+    from mlflow.exceptions import MlflowException
+
+    def refused(*_):
+        raise MlflowException("the bucket refuses")
+
+    change_params(project, "keep", {"versions": 1, "versions_days": 1})
+    monkeypatch.setattr(pruning.pruning.artifacts, "of_run", refused)
+    monkeypatch.setattr(pruning, "versions_of", lambda *_: Versions({"1": None}, {}, frozenset()))
+    done = pruning.prune(later(), "t")
+    assert "churn was left alone: mlflow" in done.notes[0] and done.notes[0].endswith(
+        ": the bucket refuses; look at MLflow's log"
+    )
     assert in_remote(project, data_version("1"))
 
 

@@ -11,6 +11,7 @@ OPERATION_BODIES = [
             "rules": {"keep.versions": 1, "keep.versions_days": 90, "keep.predictions_days": None},
         },
     ),
+    ("pruned", {"removed": {"files of data": 2}, "bytes": 90, "versions": [], "rules": {}, "remote_bytes": 80}),
     (
         "slot_used",
         {

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline.accounts.lines import total
 from pipeline.accounts.money import cents, in_cents, whole
 from pipeline.accounts.statement import Statement, Terms, statement
 from pipeline.ledger import energy
 from pipeline.ledger.energy import EnergyReading
-from pipeline.ledger.events import StepEnded
+from pipeline.ledger.events import StepEnded, VersionRegistered
 from pipeline.ledger.store import Ledger
 from pipeline.settings.accounts import Prices
 from tests.support.accounts import BY_HAND, PRICES, TERMS, UNTIL, worked_by_hand
@@ -63,6 +64,20 @@ def test_a_run_alone_has_its_attempts_and_its_people(ledger):
         "failed attempts": 110,
         "people": 1_000,
     }
+
+
+def test_a_step_that_is_done_again_costs_nobody_further_minutes(ledger):
+    """The same version of the same run, registered again in the next month, is read once; the next version of that run again."""
+    worked_by_hand(ledger)
+    of = {"mlflow_run": "x", "data_version": "d", "as_of": "2026-01-22"}
+    ledger.append(VersionRegistered(version="1", **of), "m", "r1", at="2026-02-05T00:00:00.000Z")
+    assert (
+        statement(ledger, TERMS, until=UNTIL).by_part()["people"]
+        == statement(ledger, TERMS, until="2026-02-04T00:00:00.000Z").by_part()["people"]
+    )
+    assert "people" not in statement(ledger, TERMS, until=UNTIL, run="r1", month="2026-02").by_part()
+    ledger.append(VersionRegistered(version="3", **of), "m", "r1", at="2026-02-05T00:00:00.000Z")
+    assert cents(total(statement(ledger, TERMS, until=UNTIL).by_part()["people"])) == BY_HAND["people"] + 1_000
 
 
 def test_what_nobody_states_is_a_guess(ledger):

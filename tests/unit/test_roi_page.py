@@ -12,7 +12,7 @@ import yaml
 from harness.project import CHURN, ROOT
 from pipeline.context import Context
 from pipeline.errors import SettingsError
-from pipeline.ledger.events import StepEnded
+from pipeline.ledger.events import KINDS, StepEnded
 from pipeline.ledger.rollout_events import RolloutEnded
 from pipeline.ledger.store import Ledger
 from pipeline.pages import events, roi
@@ -89,7 +89,9 @@ def test_the_events_of_a_number_are_shown_with_what_is_missing(context):
     assert ([each["seq"] for each in found["events"]], found["missing"]) == ([4, 2], [99])
     assert '"version": "1"' in found["events"][0]["body"]
     assert [each["model"] for each in events.facts(context, "", "step_ended", "b")["events"]] == ["b"]
-    for asked in (("1,x", ""), ("", "nothing")):
+    assert [each["seq"] for each in events.facts(context, "", "rollout_ended,step_ended", "a")["events"]] == [2, 1]
+    assert all(kind in KINDS for kinds in roi.MADE_OF.values() for kind in kinds.split(","))
+    for asked in (("1,x", ""), ("", "nothing"), ("", "step_ended,nothing"), ("", "step_ended,")):
         with pytest.raises(SettingsError):
             events.events_page(context, *asked)
     assert "The ledger has no event 99" in events.events_page(context, "99")

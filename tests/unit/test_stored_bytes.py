@@ -11,6 +11,8 @@ from pipeline.accounts.money import cents
 from pipeline.accounts.statement import statement
 from pipeline.cli import account_table
 from pipeline.errors import RegistryError
+from pipeline.ledger.events import DataLanded, VersionRegistered
+from pipeline.ledger.prune_events import Pruned
 from pipeline.ledger.store import Ledger
 from pipeline.ledger.usage_events import BytesStored
 from pipeline.reliability import stored_bytes
@@ -97,6 +99,53 @@ def test_a_look_is_made_daily_and_again_soon_after_one_that_failed(ledger, tmp_p
     for second in (1, stored_bytes.FIRST_S + 2, stored_bytes.EVERY_S - 1):
         other.look({"a"}, at + second)
     assert other._thread is None
+
+
+def test_bytes_that_a_prune_removed_from_the_remote_cost_no_more_from_then_on(ledger):
+    """Worked by hand: 2 GB from 22 January, 1.5 of them gone from 1 February, the rest and more than it from 6 February."""
+
+    def prune(at, **gone):
+        event = Pruned(removed={"files of data": 1}, bytes=9 * GB, versions=(), rules={}, **gone)
+        ledger.append(event, "m", "op", at=f"2026-02-{at}T00:00:00.000Z")
+
+    before = statement(worked_by_hand(ledger), TERMS, until=UNTIL)
+    prune("01")
+    assert statement(ledger, TERMS, until=UNTIL).total == before.total, "an older prune does not say of which model"
+    prune("01", remote_bytes=3 * GB // 2)
+    prune("06", remote_bytes=GB)
+    prune("07", remote_bytes=0)
+    bill = statement(ledger, TERMS, until=UNTIL)
+    # 2 GB of 10 of 31 days; half a GB of 5 of 28 days; nothing from then on. A GB-month costs 0.31.
+    (january, february) = bill.by_part()["storage"]
+    assert (january.month, cents(january.amount)) == ("2026-01", 20)
+    assert (february.month, february.quantity, cents(february.amount)) == ("2026-02", 0.5 * 5 / 28, 3)
+    (was,) = (line for line in before.by_part()["storage"] if line.month == "2026-02")
+    assert bill.total == before.total - was.amount + february.amount
+    assert bill.by_part()["transfer"] == before.by_part()["transfer"], "what was moved was moved"
+    assert statement(ledger, TERMS, until=UNTIL, month="2026-02").by_part()["storage"] == [february]
+    ledger.append(
+        DataLanded(data_version="e", as_of="2026-02-09", partitions=1, remote="/r", pushed_bytes=GB),
+        "m",
+        "r4",
+        at="2026-02-09T00:00:00.000Z",
+    )
+    (*_, february) = statement(ledger, TERMS, until=UNTIL).by_part()["storage"]
+    assert february.quantity == pytest.approx(0.5 * 5 / 28 + 1 * 2 / 28), "what lands later costs from then on"
+
+
+def test_what_is_logged_to_mlflow_is_moved_and_does_not_lie_in_the_remote(ledger):
+    """Of a version with half a GB of artifacts the transfer is billed; where it lies is what a look finds."""
+    before = statement(worked_by_hand(ledger), TERMS, until=UNTIL)
+    registered = VersionRegistered(
+        version="3", mlflow_run="x", data_version="d", as_of="2026-02-05", logged_bytes=GB // 2
+    )
+    ledger.append(registered, "m", "r5", at="2026-02-05T00:00:00.000Z")
+    bill = statement(ledger, TERMS, until=UNTIL)
+    assert [(line.run, line.quantity, cents(line.amount)) for line in bill.by_part()["transfer"]] == [
+        ("r1", 2.0, 100),
+        ("r5", 0.5, 25),
+    ]
+    assert bill.by_part()["storage"] == before.by_part()["storage"]
 
 
 def test_bytes_outside_the_remote_cost_from_look_to_look(ledger):

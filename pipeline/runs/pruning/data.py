@@ -8,45 +8,75 @@ from datetime import timedelta
 from pipeline.context import Context
 from pipeline.errors import DataError
 from pipeline.ledger.events import DataLanded, RunSettled, StageKept, VersionRegistered
-from pipeline.runs.pruning.kept import Versions, at_of
+from pipeline.ledger.store import Entry
+from pipeline.runs.pruning.kept import Versions, at_of, pruned_before
 from pipeline.settings import yaml_file
 from pipeline.settings.keep import Keep
 from pipeline.workspaces import dvc_graph, dvc_remote
 
 
-def removable(context: Context, of_models: Mapping[str, Versions], keep: Keep) -> list[str]:
-    """The DVC hashes that only removable things of these models have, of folders and files. None while all versions are kept.
+def removable(context: Context, of_models: Mapping[str, Versions], keep: Keep) -> dict[str, str]:
+    """The DVC hashes that only removable things of these models have, of folders and files, each with the model that brought it first.
+    None while all versions are kept.
 
     A run's data stay for keep.versions_days, whatever became of it, and those of one that did not end. Raises DataError when the
     files of a kept version's data are not known: what it needs could not be left out.
     """
     if keep.versions is None:
-        return []
+        return {}
     young = context.clock() - timedelta(days=keep.versions_days)
     settled = {entry.run for entry in context.ledger.events(RunSettled) if at_of(entry) < young}
-    needed, unneeded = set(_of_kept(context, of_models)), set[str]()
-    for entry in context.ledger.events(DataLanded):
-        goes = entry.model in of_models and entry.run in settled and at_of(entry) < young
-        (unneeded if goes else needed).add(entry.event.data_version)
-    unneeded -= needed
-    listed = dvc_remote.listings(context.project, needed | unneeded)
+    landed = context.ledger.events(DataLanded)
+    needed, others, unneeded = set(_of_kept(context, of_models)), set[str](), set[str]()
+    for entry in landed:
+        if not (entry.run in settled and at_of(entry) < young):
+            needed.add(entry.event.data_version)
+        else:
+            (unneeded if entry.model in of_models else others).add(entry.event.data_version)
+    unneeded -= needed | others
+    listed = dvc_remote.listings(context.project, needed | others | unneeded)
+    # What others landed long ago, of no kept version, may have been pruned with them: then it needs nothing.
     if unknown := sorted(version for version in needed if listed[version] is None):
         raise DataError(
             f"data version {unknown[0]}",
             f"is needed and its list of files is neither in the DVC cache nor in the remote ({len(unknown)} such versions)",
             "put the remote back from a backup; no data was pruned",
         )
-    hashes = _with_files(listed, unneeded) | _of_stages(context, of_models, settled)
-    return sorted(hashes - _with_files(listed, needed))
+    stages = _of_stages(context, of_models, settled)
+    hashes = (_with_files(listed, unneeded) | stages.keys()) - _with_files(listed, needed | others)
+    return _brought(landed, listed, stages, hashes)
+
+
+def _brought(
+    landed: Iterable[Entry[DataLanded]],
+    listed: Mapping[str, Mapping[str, str] | None],
+    stages: Mapping[str, str],
+    hashes: set[str],
+) -> dict[str, str]:
+    """The model that sent each of the hashes to the remote, as far as the ledger and the lists tell: the first that had it."""
+    models = {md5: model for md5, model in stages.items() if md5 in hashes}
+    # Last those that sent something: one that sent nothing found it there.
+    for entry in sorted(landed, key=lambda entry: (entry.event.pushed_bytes > 0, -entry.seq)):
+        # Of a version whose list is gone the ledger still has the partitions that were new with it.
+        new = {str(partition.get("md5")) for partition in entry.event.landed.values()}
+        version = entry.event.data_version
+        names = {version, *new, *(listed.get(version) or {}).values()}
+        models |= dict.fromkeys(names & hashes, entry.model)
+    return models
 
 
 def _of_kept(context: Context, of_models: Mapping[str, Versions]) -> Iterable[str]:
-    """The data versions of kept versions; those of a model that is not asked about are all kept."""
-    for entry in context.ledger.events(VersionRegistered):
-        versions = of_models.get(entry.model)
-        number = entry.event.version
-        same = versions is not None and versions.registered.get(number) == entry.event
-        if versions is None or (same and number not in versions.removable and number not in versions.gone):
+    """The data versions of kept versions; of a model that is not asked about all are kept that were not pruned before."""
+    entries = context.ledger.events(VersionRegistered)
+    gone = {model: versions.gone for model, versions in of_models.items()}
+    for model in {entry.model for entry in entries} - gone.keys():
+        newest = {entry.event.version: entry for entry in entries if entry.model == model}
+        gone[model] = pruned_before(context, model, newest)
+    for entry in entries:
+        versions, number = of_models.get(entry.model), entry.event.version
+        asked = versions is not None
+        let_go = asked and (number in versions.removable or versions.registered.get(number) != entry.event)
+        if not let_go and number not in gone[entry.model]:
             yield entry.event.data_version
 
 
@@ -54,9 +84,10 @@ def _with_files(listed: Mapping[str, Mapping[str, str] | None], versions: Collec
     return {md5 for version in versions for md5 in (version, *(listed[version] or {}).values())}
 
 
-def _of_stages(context: Context, models: Collection[str], settled: Collection[str]) -> set[str]:
-    """What stages after the first pushed for the next worker: nobody needs it once the run has ended, for a rebuild makes it anew."""
-    hashes: set[str] = set()
+def _of_stages(context: Context, models: Collection[str], settled: Collection[str]) -> dict[str, str]:
+    """What stages after the first pushed for the next worker, each with its model: nobody needs it once the run has ended, for a rebuild
+    makes it anew."""
+    hashes: dict[str, str] = {}
     locks = {entry.run: entry for entry in context.ledger.events(StageKept) if entry.model in models}
     for run, entry in locks.items():
         if run in settled:
@@ -64,5 +95,5 @@ def _of_stages(context: Context, models: Collection[str], settled: Collection[st
             stages = yaml_file.parse(entry.event.lock)["stages"]
             for name, stage in stages.items():
                 if name.partition("@")[0] != first:
-                    hashes |= {out["md5"] for out in stage.get("outs", [])}
+                    hashes |= {out["md5"]: entry.model for out in stage.get("outs", []) if out["md5"] not in hashes}
     return hashes

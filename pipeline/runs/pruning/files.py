@@ -1,4 +1,4 @@
-"""A model's files on this machine that may go: pages of looks, predictions, packages fetched from MLflow."""
+"""A model's files on this machine that may go: pages of looks, predictions, packages fetched from MLflow, logs of tasks."""
 
 from __future__ import annotations
 
@@ -74,6 +74,23 @@ def packages(context: Context, model: str, removable: Mapping[str, object]) -> l
     folder = context.home / "versions" / model
     found = [folder / number for number in removable if (folder / number).is_dir()]
     return [Removable("fetched packages", path, _size(path)) for path in found]
+
+
+def task_logs(context: Context, model: str, keep: Keep) -> list[Removable]:
+    """Airflow's logs of the runs of the model's Dags in which nothing was written for keep.logs_days."""
+    old = _before(context, keep.logs_days)
+    if old is None:
+        return []
+    dag = re.compile(rf"dag_id=[a-z]+__{re.escape(model)}")
+    runs = [
+        run for run in (context.home / "airflow" / "logs").glob("dag_id=*/run_id=*") if dag.fullmatch(run.parent.name)
+    ]
+    return [Removable("logs of runs", run, _size(run)) for run in runs if _newest(run) < old]
+
+
+def _newest(folder: Path) -> float:
+    """When something in it was written last, in seconds since 1970."""
+    return max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
 
 
 def _look(path: Path) -> str:

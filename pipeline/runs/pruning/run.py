@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,11 +32,13 @@ ARTIFACTS, DATA = "artifacts in MLflow", "files of data"
 
 @dataclass
 class PrunedModel:
-    """What went of a model, or would go: the number of things by kind, their bytes, and the versions that are gone with them."""
+    """What went of a model, or would go: the number of things by kind, their bytes, those of them that the DVC remote had, and the
+    versions that are gone with them."""
 
     model: str
     removed: Counter[str] = field(default_factory=Counter)
     size: int = 0
+    remote_size: int = 0
     versions: list[str] = field(default_factory=list)
     kept: dict[str, str] = field(default_factory=dict)
 
@@ -89,16 +91,33 @@ def prune(context: Context, run: str, models: Sequence[str] = (), dry_run: bool 
             versions = versions_of(context, model, keep)
             pruned.append(_model(context, run, model, versions, dry_run))
             of_models[model] = versions
-        except PerennialError as error:
+        except (PerennialError, OSError) as error:
             notes.append(f"{model} was left alone: {error}")
-    hashes = data.removable(context, of_models, keep)
-    if dry_run:
-        sizes = dvc_remote.sizes(context.project, hashes) if hashes else []
-        count, size = len(sizes), sum(sizes)
-    else:
-        count, size = dvc_remote.remove(context.project, hashes) if hashes else (0, 0)
-        _note(context, run, pruned, count, size)
-    return Pruning(tuple(pruned), count, size, tuple(notes), dry_run)
+            log.warning(notes[-1])
+    of_data: Counter[str] = Counter()
+    try:
+        # Also of a model that is not asked about: it brought a file first that another one had last.
+        of_data = _data(context, pruned, data.removable(context, of_models, keep), dry_run)
+    finally:
+        # What is gone is gone, also where the remote broke off.
+        if not dry_run:
+            _note(context, run, pruned)
+    return Pruning(tuple(pruned), of_data["files"], of_data["bytes"], tuple(notes), dry_run)
+
+
+def _data(context: Context, pruned: list[PrunedModel], brought: Mapping[str, str], dry_run: bool) -> Counter[str]:
+    """Removes the files of data, or counts those that would go, each for the model that brought it; returns their number and bytes."""
+    of = {each.model: each for each in pruned}
+    sums: Counter[str] = Counter()
+    act = dvc_remote.kept if dry_run else dvc_remote.remove
+    for file in act(context.project, brought) if brought else ():
+        if (model := brought[file.md5]) not in of:
+            of[model] = PrunedModel(model)
+            pruned.append(of[model])
+        of[model].add(DATA, 1, file.size)
+        of[model].remote_size += file.size if file.in_remote else 0
+        sums += Counter(files=1, bytes=file.size)
+    return sums
 
 
 def _every_model(context: Context) -> Collection[str]:
@@ -111,7 +130,7 @@ def _model(context: Context, run: str, model: str, versions: Versions, dry_run: 
     keep, settings = context.params.keep, context.params.models.get(model)
     found.versions = sorted(versions.removable, key=int)
     local = [*files.reports(context, model, keep), *files.predictions(context, model, settings, keep)]
-    local += files.packages(context, model, versions.removable)
+    local += files.packages(context, model, versions.removable) + files.task_logs(context, model, keep)
     if dry_run:
         for number in found.versions:
             _count(found, pruning.large_files(context.registry, model, number))
@@ -140,14 +159,17 @@ def _remove(each: Removable) -> None:
         each.path.unlink(missing_ok=True)
 
 
-def _note(context: Context, run: str, pruned: Sequence[PrunedModel], data_files: int, data_bytes: int) -> None:
-    """An event for each model of which something went; the data, which models may share, stand with the first that had any."""
+def _note(context: Context, run: str, pruned: Sequence[PrunedModel]) -> None:
+    """An event for each model of which something went."""
     keep = context.params.keep.model_dump(exclude={"services_log_mb"})
     rules = {f"keep.{key}": value for key, value in keep.items()}
     for each in pruned:
-        if data_files and (each.versions or len(pruned) == 1):
-            each.add(DATA, data_files, data_bytes)
-            data_files = 0
         if each.removed or each.versions:
-            pruned_now = Pruned(removed=dict(each.removed), bytes=each.size, versions=each.versions, rules=rules)
-            context.ledger.append(pruned_now, each.model, run)
+            gone = Pruned(
+                removed=dict(each.removed),
+                bytes=each.size,
+                versions=each.versions,
+                rules=rules,
+                remote_bytes=each.remote_size,
+            )
+            context.ledger.append(gone, each.model, run)
