@@ -35,6 +35,15 @@ def number(cell: str, decimal: str = ".") -> str:
     )
 
 
+def number_or_infinity(cell: str) -> str:
+    """SQL for the number that the SQL `cell` spells, infinities as pandas and DuckDB write them too."""
+    infinity = f"regexp_full_match({cell}, '[+-]?inf(inity)?', 'i')"
+    return (
+        f"CASE WHEN {infinity} THEN CASE WHEN starts_with({cell}, '-') THEN '-infinity' ELSE 'infinity' END::DOUBLE"
+        f" ELSE {number(cell)} END"
+    )
+
+
 def pointed(cell: str) -> str:
     """SQL for the text of `cell`, with a point in the place of a number's decimal comma."""
     comma = r"\s*[+-]?(\d+,\d*|,\d+)\s*"

@@ -107,6 +107,11 @@ def numbers(columns: Sequence[str], decimal: str) -> dict[str, str]:
     return {column: text_sql.number(_cell(column), decimal) for column in columns}
 
 
+def numbers_and_infinities(columns: Sequence[str]) -> dict[str, str]:
+    """The same, for tables that nobody trains on."""
+    return {column: text_sql.number_or_infinity(_cell(column)) for column in columns}
+
+
 def with_values(relation: str, columns: Sequence[str], values: Mapping[str, str]) -> str:
     """A SELECT of `columns` of `relation`, with the `values` in the place of their texts, and of `unread`."""
     # One SELECT inside the other, so that DuckDB strips and reads a cell once.

@@ -173,7 +173,8 @@ def _unjudged_said(unjudged: Mapping[str, str]) -> str:
 
 def _limits_said(reference: Reference, window: Window, season: list[date] | None, limits: DriftLimits) -> str:
     weeks = null_distribution.weeks_of(reference.days)
-    of = f"{weeks} weeks of training data" if window.span_days is not None else "the reference"
+    counted = f"{weeks} week{'' if weeks == 1 else 's'}"
+    of = f"{counted} of training data" if window.span_days is not None else "the reference"
     said = f"against {of}"
     if season:
         said += f" and against the season of a year before ({season[0]} to {season[-1]})"
@@ -185,7 +186,7 @@ def _limits_said(reference: Reference, window: Window, season: list[date] | None
     if not reference.timed:
         return said + "; unproven: the reference has no times, so nobody knows what is usual from week to week"
     if weeks < null_distribution.PROVEN_WEEKS:
-        return said + f"; unproven: from {weeks} weeks, {null_distribution.PROVEN_WEEKS} are needed"
+        return said + f"; unproven: from {counted}, {null_distribution.PROVEN_WEEKS} are needed"
     if window.span_days is not None and window.span_days < 1:
         return said + "; unproven: a window of less than a day is compared with whole days"
     return said

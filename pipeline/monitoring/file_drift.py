@@ -7,8 +7,10 @@ column with leading zeros is one of codes, which are text.
 from __future__ import annotations
 
 import glob
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +34,9 @@ from pipeline.settings.models import DriftLimits
 from pipeline.settings.source import CSV_SUFFIXES, Csv
 
 Kind = Literal["number", "time", "category"]
+ONE_DAY = timedelta(days=1)
+# A window that is shorter is one of hours.
+MOST_OF_A_DAY = 0.75
 
 
 @dataclass(frozen=True)
@@ -44,41 +49,77 @@ class Comparison:
 
 
 def compare_files(reference: Path, current: Path, report: Path | None = None) -> Comparison:
-    """Judges `current` against `reference`: each a file (Parquet or CSV), a folder of them or a glob. A column that `current` lacks has no
-    verdict, and without it there is no calm. Raises DataError when they cannot be compared."""
-    before = _read(reference, None)
-    kinds = {column: _kind(before[column]) for column in before.columns}
-    now = _read(current, kinds)
+    """Judges `current` against `reference`: each a file (Parquet or CSV), a folder of them or a glob. A column that `current` lacks, or that
+    holds no numbers there, has no verdict, and without it there is no calm. Raises DataError when they cannot be compared."""
+    before = _read(reference, {})
+    own_kinds = {column: _kind(before[column]) for column in before.columns}
+    now = _read(current, own_kinds)
+    # What a column without any value is, the other side says.
+    kinds = {c: kind or (c in now.columns and _kind(now[c])) or "category" for c, kind in own_kinds.items()}
     numeric, missing = _there(now, [c for c, kind in kinds.items() if kind == "number"])
-    not_numeric = [c for c in numeric if _kind(now[c]) != "number"]
-    if not_numeric:
-        raise DataError(
-            str(current),
-            f"column {not_numeric[0]} is not a number as in {reference}",
-            "correct the program that writes it",
-        )
+    now, unread = _with_numbers(now, [c for c in numeric if _kind(now[c]) not in ("number", None)], current)
+    numeric = [c for c in numeric if c not in unread]
     # A column that differs in nearly every row is an identifier, not a feature.
     texts = [c for c, kind in kinds.items() if kind == "category"]
     categorical, no_texts = _there(now, [c for c in texts if before[c].nunique() <= 0.9 * len(before)])
-    before, now = (_with_texts(table, categorical) for table in (before, now))
+    truths = {c for c in categorical if _is_truth(before[c])}
+    before, now = (_with_texts(table, categorical, truths) for table in (before, now))
     times = next((before[c] for c in before.columns if kinds[c] == "time" and before[c].notna().all()), None)
     profiled = reference_of(before, numeric, categorical, times)
-    counted = profile_of(now, profiled.layout)
-    names = [c for c in texts if c not in categorical and c not in no_texts]
-    judged = _named(before, now, numeric, times, compare(profiled, Window(counted), DriftLimits()))
-    judged = _not_compared(names, [c for c, kind in kinds.items() if kind == "time"], judged)
-    verdict = _without([*missing, *no_texts], current, judged)
+    window = _window(now, profile_of(now, profiled.layout), None if times is None else str(times.name))
+    judged = _named(before, now, numeric, times, compare(profiled, window, DriftLimits()))
+    judged = replace(judged, limits=judged.limits.replace("training data", "the reference"))
+    left_out = {
+        "another text in nearly every row": [c for c in texts if c not in categorical and c not in no_texts],
+        "times": [c for c, kind in kinds.items() if kind == "time"],
+        f"not in {reference}": [c for c in now.columns if c not in kinds],
+    }
+    why = {**dict.fromkeys((*missing, *no_texts), f"{current} has no such column"), **unread}
+    verdict = _without(why, _not_compared(left_out, judged))
     if report is not None and verdict.features:
         columns, rows = [*numeric, *categorical], DriftLimits().sample_rows
         then, today = (_drawn(table, columns, rows) for table in (before, now))
         drift_picture.draw(then, today, numeric, categorical, rows, report)
-    return Comparison(verdict, profiled, counted)
+    return Comparison(verdict, profiled, window.profile)
+
+
+def _window(now: Table, counted: Profile, time: str | None) -> Window:
+    """With the days that it spans, where it has the reference's times: a day differs from others by more than so many rows of a week do."""
+    if time is None or time not in now.columns or _kind(now[time]) != "time":
+        return Window(counted)
+    at = pd.to_datetime(now[time].dropna(), utc=True)
+    first, last = at.min(), at.max()
+    days = (last - first) / pd.Timedelta(days=1)
+    # The requests of a day end before it does.
+    return Window(counted, days if days < MOST_OF_A_DAY else math.ceil(days), first.date(), last.date() + ONE_DAY)
 
 
 def _there(now: Table, columns: Sequence[str]) -> tuple[list[str], list[str]]:
     """(those of the columns that the table has, the others)."""
     there = [column for column in columns if column in now.columns]
     return there, [column for column in columns if column not in there]
+
+
+def _with_numbers(now: Table, columns: Sequence[str], current: Path) -> tuple[Table, Mapping[str, str]]:
+    """(the table with the numbers that these columns spell, the columns that spell others too, and why they have no verdict)."""
+    whys = {column: _numbers_of(now[column])[1] for column in columns}
+    changes: dict[str, Change] = {c: lambda column: _numbers_of(column)[0] for c, why in whys.items() if not why}
+    return _changed(now, changes), {c: f"{current} has {why}" for c, why in whys.items() if why}
+
+
+def _numbers_of(column: pd.Series) -> tuple[pd.Series, str]:
+    """(the numbers that texts and truth values spell, why some are none); the reason is empty where all are."""
+    text = column.astype("string")
+    if _is_truth(column):
+        values = text.str.lower().eq("true").astype("Float64")
+        return values.astype("float64").set_axis(column.index), ""
+    with duckdb.connect() as connection:
+        connection.register("texts", pd.DataFrame({"cell": text.astype(object).to_numpy()}))
+        read = unread.with_values("texts", ["cell"], unread.numbers_and_infinities(["cell"]))
+        frame = connection.sql(read).df()
+    others = [unread.cells(cells)["cell"] for cells in frame[unread.COLUMN].dropna()]
+    why = f"no number in {len(others):,} of {len(frame):,} rows, e.g. {others[0]!r:.60}" if others else ""
+    return frame["cell"].astype("float64").set_axis(column.index), why
 
 
 def _named(
@@ -92,37 +133,49 @@ def _named(
     return drift_exchanged.with_named(found, looked, DriftLimits(), {})
 
 
-def _without(missing: Sequence[str], current: Path, found: DriftVerdict) -> DriftVerdict:
-    if not missing:
-        return found
-    said = f"no verdict on {', '.join(map(str, missing))}: {current} has no such column"
-    verdict: Literal["drift", "no verdict"] = "drift" if found.verdict == "drift" else "no verdict"
-    return replace(found, verdict=verdict, reason=f"{found.reason}; {said}")
+def _without(why: Mapping[str, str], found: DriftVerdict) -> DriftVerdict:
+    """With the columns that have no verdict, by the reason why."""
+    for reason in dict.fromkeys(why.values()):
+        columns = ", ".join(str(column) for column in why if why[column] == reason)
+        verdict: Literal["drift", "no verdict"] = "drift" if found.verdict == "drift" else "no verdict"
+        found = replace(found, verdict=verdict, reason=f"{found.reason}; no verdict on {columns}: {reason}")
+    return found
 
 
-def _not_compared(names: Sequence[str], times: Sequence[str], found: DriftVerdict) -> DriftVerdict:
+def _not_compared(left_out: Mapping[str, Sequence[str]], found: DriftVerdict) -> DriftVerdict:
     """Says which columns nobody looked at: amounts such as $12.50 are texts that differ in nearly every row."""
-    said = [
-        f"{', '.join(columns)} ({why})"
-        for columns, why in ((names, "another text in nearly every row"), (times, "times"))
-        if columns
-    ]
+    said = [f"{', '.join(columns)} ({why})" for why, columns in left_out.items() if columns]
     return replace(found, reason=f"{found.reason}; not compared: {', '.join(said)}") if said else found
 
 
-def _kind(column: pd.Series) -> Kind:
+def _kind(column: pd.Series) -> Kind | None:
+    """None of a column without any value."""
+    if not column.notna().any():
+        return None
     if pd.api.types.is_datetime64_any_dtype(column):
         return "time"
     number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
     return "number" if number else "category"
 
 
+def _is_truth(column: pd.Series) -> bool:
+    if pd.api.types.is_bool_dtype(column):
+        return True
+    different = column.dropna().astype("string").str.lower().unique()
+    return bool(len(different)) and set(different) <= {"true", "false"}
+
+
 def _as_text(column: pd.Series) -> pd.Series:
-    """The categories as text. Truth values are "true" and "false", however a file spells them."""
+    """The categories as text. Truth values are "true" and "false", however a file spells them, and whole numbers have no point."""
+    if pd.api.types.is_float_dtype(column) and (column.dropna() % 1 == 0).all():
+        column = column.astype("Int64")
     text = column.astype("string")
-    lower = text.str.lower()
-    truth = pd.api.types.is_bool_dtype(column) or lower.dropna().isin(["true", "false"]).all()
-    return (lower if truth else text).astype(object)
+    return (text.str.lower() if _is_truth(column) else text).astype(object)
+
+
+def _as_truth(column: pd.Series) -> pd.Series:
+    """The categories as those of truth values, for which some write 0 and 1."""
+    return _as_text(column).replace({"0": "false", "1": "true"})
 
 
 def _files(path: Path) -> list[Path]:
@@ -140,7 +193,7 @@ def _files(path: Path) -> list[Path]:
     return files
 
 
-def _read(path: Path, kinds: Mapping[str, Kind] | None) -> Table:
+def _read(path: Path, kinds: Mapping[str, Kind | None]) -> Table:
     files = _files(path)
     if files[0].name.endswith(CSV_SUFFIXES):
         return _read_csv(path, files, kinds)
@@ -176,14 +229,18 @@ def _flat(column: pd.Series) -> pd.Series:
     return column.map(str, na_action="ignore")
 
 
-def _with_texts(table: Table, categorical: Sequence[str]) -> Table:
+def _with_texts(table: Table, categorical: Sequence[str], truths: Collection[str]) -> Table:
+    return _changed(table, {c: _as_truth if c in truths else _as_text for c in categorical})
+
+
+def _changed(table: Table, changes: Mapping[str, Change]) -> Table:
     if isinstance(table, FileColumns):
-        return table.changed({c: _text_after(table.changes.get(c)) for c in categorical})
-    return table.assign(**{c: _as_text(table[c]) for c in categorical})
+        return table.changed({c: _after(table.changes.get(c), change) for c, change in changes.items()})
+    return table.assign(**{c: change(table[c]) for c, change in changes.items()})
 
 
-def _text_after(change: Change | None) -> Change:
-    return lambda column: _as_text(change(column) if change else column)
+def _after(first: Change | None, change: Change) -> Change:
+    return (lambda column: change(first(column))) if first else change
 
 
 def _drawn(table: Table, columns: Sequence[str], rows: int) -> pd.DataFrame:
@@ -197,8 +254,8 @@ def _refuse_other_columns(file: Path, names: Sequence[str], first: Path, expecte
         )
 
 
-def _read_csv(path: Path, files: Sequence[Path], kinds: Mapping[str, Kind] | None) -> pd.DataFrame:
-    """The files' columns, typed by `kinds`, or without them by all of their cells. A column without a name is left out."""
+def _read_csv(path: Path, files: Sequence[Path], kinds: Mapping[str, Kind | None]) -> pd.DataFrame:
+    """The files' columns, typed by all of their cells, and by `kinds` where these are known. A column without a name is left out."""
     reader = CsvReader(Csv())
     headers = {file: reader.header(file) for file in files}
     for file, header in headers.items():
@@ -215,38 +272,30 @@ def _read_csv(path: Path, files: Sequence[Path], kinds: Mapping[str, Kind] | Non
     with duckdb.connect() as connection, reader.readable(str(path)):
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute(f"CREATE TABLE texts AS {' UNION ALL '.join(parts)}")
-        kinds = kinds or _kinds_of_texts(connection, columns)
+        kinds = _kinds_of_texts(connection, columns, kinds)
         numbers = [column for column in columns if kinds.get(column) == "number"]
         times = {c: text_sql.time(text_sql.stripped(quoted(c))) for c in columns if kinds.get(c) == "time"}
-        values = unread.numbers(numbers, ".")
+        values = unread.numbers_and_infinities(numbers)
         frame = connection.sql(unread.with_values("texts", columns, values)).df()
         for column, value in times.items():
             frame[column] = connection.sql(f"SELECT {value} AS t FROM texts").df()["t"]
-    _refuse_unread(path, frame.pop(unread.COLUMN), len(frame))
-    return frame
+    return frame.drop(columns=unread.COLUMN)
 
 
-def _kinds_of_texts(connection: duckdb.DuckDBPyConnection, columns: Sequence[str]) -> dict[str, Kind]:
+def _kinds_of_texts(
+    connection: duckdb.DuckDBPyConnection, columns: Sequence[str], known: Mapping[str, Kind | None]
+) -> dict[str, Kind]:
+    """A column that is known to be of numbers stays one of texts where some cells spell none."""
     kinds: dict[str, Kind] = {}
     for column in columns:
-        cell, number, time = "cell", text_sql.number("cell"), text_sql.time("cell")
+        cell, number, time = "cell", text_sql.number_or_infinity("cell"), text_sql.time("cell")
         ((no_numbers, no_times, codes),) = connection.execute(
             f"SELECT count(*) FILTER ({text_sql.unreadable(cell, number)}),"
             f" count(*) FILTER ({text_sql.unreadable(cell, time)}),"
             f" count(*) FILTER (regexp_matches(cell, '^[+-]?0\\d'))"
             f" FROM (SELECT {text_sql.stripped(quoted(column))} AS cell FROM texts)"
         ).fetchall()
-        kinds[column] = "number" if not no_numbers and not codes else "category" if no_times else "time"
+        numbers = not no_numbers and (not codes or known.get(column) == "number")
+        own: Kind = "number" if numbers else "category" if no_times else "time"
+        kinds[column] = own if known.get(column) in (None, "number") else known[column] or own
     return kinds
-
-
-def _refuse_unread(path: Path, unread_cells: pd.Series, rows: int) -> None:
-    """Raises DataError for a text in a column that the other file has as numbers."""
-    cells = [unread.cells(text) for text in unread_cells.dropna()]
-    for column in dict.fromkeys(column for row in cells for column in row):
-        texts = [row[column] for row in cells if column in row]
-        raise DataError(
-            str(path),
-            f"column {column} is no number in {len(texts):,} of {rows:,} rows, e.g. {texts[0]!r:.60}",
-            "correct the program that writes it",
-        )

@@ -50,4 +50,6 @@ def at_size(drawn: np.ndarray, blocks: np.ndarray, times: np.ndarray, rows: int)
     rho = between(blocks) * alone
     kept = np.sqrt((rho + 1 / max(rows, 1)) / (rho + 1 / np.maximum(of_draw, 1)))
     nearer = of_draw * whole + kept * (drawn - of_draw * whole)
+    # A day that lacks all values of a column lacks them with more rows too, where blocks differ by more than chance does.
+    nearer = np.where((drawn == 0) & (rho * of_draw > 1), 0.0, nearer)
     return np.where(larger[:, None], np.maximum(nearer, 0.0), drawn)

@@ -53,14 +53,85 @@ def test_a_late_decimal_counts_as_what_it_is(rows, tmp_path):
 
 
 def test_each_spelling_of_a_number_is_the_number(rows, tmp_path):
-    """A column in the spellings of the table is one of numbers, and one text that is none is refused by column and count."""
+    """A column in the spellings of the table is one of numbers, and with one text that is none it has no verdict, by column and count."""
     good = [text for text, value in NUMBERS if value != UNREADABLE and not text.strip().lstrip("-+").startswith("0")]
     frame = pd.DataFrame({"n": good * 40, "c": "x"})
     frame.to_csv(tmp_path / "a.csv", index=False)
     pd.concat([frame, pd.DataFrame({"n": ["1,5"], "c": "x"})]).to_csv(tmp_path / "b.csv", index=False)
     assert compare_files(tmp_path / "a.csv", tmp_path / "a.csv").drift.verdict == "no drift"
-    with pytest.raises(DataError, match=f"b.csv: column n is no number in 1 of {len(frame) + 1:,} rows, e.g. '1,5'"):
-        compare_files(tmp_path / "a.csv", tmp_path / "b.csv")
+    for current in ("b.csv", "b.parquet"):
+        pd.read_csv(tmp_path / "b.csv", dtype="string").to_parquet(tmp_path / "b.parquet")
+        found = compare_files(tmp_path / "a.csv", tmp_path / current).drift
+        told = f"no verdict on n: {tmp_path / current} has no number in 1 of {len(frame) + 1:,} rows, e.g. '1,5'"
+        assert found.verdict == "no verdict" and told in found.reason
+
+
+@pytest.fixture
+def compared(tmp_path):
+    """The verdict on a column of 300 values then and others now, in each pair of forms; all four must be the same."""
+
+    def judged(then, now):
+        found = []
+        for name, values in (("a", then), ("b", now)):
+            table = pd.DataFrame({"value": values, "other": [0.5, 1.5, 2.5] * 100})
+            table.to_parquet(tmp_path / f"{name}.parquet")
+            table.to_csv(tmp_path / f"{name}.csv", index=False)
+        for one in ("parquet", "csv"):
+            for other in ("parquet", "csv"):
+                drift = compare_files(tmp_path / f"a.{one}", tmp_path / f"b.{other}").drift
+                found.append((drift.verdict, [f.feature for f in drift.moved]))
+        assert len({str(each) for each in found}) == 1
+        return found[0]
+
+    return judged
+
+
+NUMBERS_OF_ONE = [0.25, 1.0, 7.5] * 100
+NOTHING = [None] * 300
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "verdict"),
+    [
+        pytest.param(NUMBERS_OF_ONE, [np.inf] * 300, "drift", id="infinities"),
+        pytest.param(NUMBERS_OF_ONE, [0.25, -np.inf, 7.5] * 100, "drift", id="some-infinities"),
+        pytest.param([0.25, np.inf, 7.5] * 100, [np.inf, 0.25, 7.5] * 100, "no drift", id="usual-infinities"),
+        pytest.param(NUMBERS_OF_ONE, NOTHING, "drift", id="gone"),
+        pytest.param(NOTHING, ["a", "b", "c"] * 100, "drift", id="new-texts"),
+        pytest.param(NOTHING, NUMBERS_OF_ONE, "drift", id="new-numbers"),
+        pytest.param(NOTHING, NOTHING, "no drift", id="never"),
+        pytest.param([0, 1, 1] * 100, ["1", "0", "1"] * 100, "no drift", id="numbers-as-text"),
+        pytest.param([0, 1, 1] * 100, [True, False, True] * 100, "no drift", id="truth-for-numbers"),
+        pytest.param([False, True, True] * 100, [1, 0, 1] * 100, "no drift", id="numbers-for-truth"),
+        pytest.param(["a", "1", "2"] * 100, ["2", "a", "1"] * 100, "no drift", id="codes"),
+        pytest.param(["01", "2", "3"] * 100, [2.0, 3.0, 2.0] * 100, "drift", id="codes-that-lost-their-zeros"),
+        pytest.param(NUMBERS_OF_ONE, ["a", "b", "c"] * 100, "no verdict", id="words"),
+    ],
+)
+def test_a_column_is_judged_by_its_values_in_each_form(compared, then, now, verdict):
+    """Infinities are infinities, what a column without values is the other side says, and numbers may come as texts or truth values."""
+    assert compared(then, now) == (verdict, ["value"] if verdict == "drift" else [])
+
+
+def test_a_day_is_compared_with_days_and_some_hours_are_unproven(tmp_path):
+    """Days differ by themselves, so that as many rows of whole weeks would be no measure for one."""
+    rng = np.random.default_rng(0)
+    level = rng.normal(size=203)
+    level[200] = 1.8
+    at = pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta(np.arange(81_200) * 216, unit="s")
+    table = pd.DataFrame({"at": at, "value": level.repeat(400) + rng.normal(size=81_200)})
+    table[:80_000].to_parquet(tmp_path / "a.parquet")
+    day = table[80_000:80_400]
+
+    def judged(rows):
+        rows.to_csv(tmp_path / "b.csv", index=False)
+        return compare_files(tmp_path / "a.parquet", tmp_path / "b.csv").drift
+
+    found = judged(day)
+    assert found.verdict == "no drift"
+    assert found.limits.startswith("against 29 weeks of the reference") and "unproven" not in found.limits
+    assert "unproven: a window of less than a day" in judged(day[:210]).limits
+    assert judged(day.drop(columns="at")).verdict == "drift"
 
 
 @pytest.mark.parametrize(

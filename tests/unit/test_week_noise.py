@@ -42,6 +42,17 @@ def test_a_draw_is_as_far_from_the_whole_as_a_window_of_so_many_rows(apart):
     assert week_noise.at_size(few, few, times, 100) is few and week_noise.at_size(few, few, times, 60) is few
 
 
+def test_a_week_without_values_lacks_them_with_more_rows_too():
+    """Where half of the weeks lack a category, one more week that lacks it is as far from the whole as those, and no further."""
+    half = weeks(100, 0.0)
+    half[::2, 2:4] += half[::2, :2]
+    half[::2, :2] = 0
+    drawn = week_noise.at_size(half, half, np.eye(len(half)), 3_000)
+    assert np.all(drawn[::2, :2] == 0) and np.all(drawn[1::2, :2] > 0)
+    chance = week_noise.at_size(weeks(20, 0.0), weeks(20, 0.0), np.eye(400), 500)
+    assert np.all(chance[:, :4] > 0)
+
+
 def test_empty_weeks_and_cells_end_nothing():
     """A draw without rows stays empty, and a column without values has no chance to take out."""
     few = weeks(20, 0.0, 30)
