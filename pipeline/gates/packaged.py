@@ -52,7 +52,9 @@ def packaged_model(
     )
 
 
-def _learnt(reference: pd.DataFrame, held_out: pd.DataFrame, model: Model) -> pd.DataFrame:
-    """Those of the reference sample that the judged model learnt from: the sample is of what is served, which may know held-out rows too."""
+def _learnt(reference: pd.DataFrame, held_out: pd.DataFrame, model: Model) -> pd.DataFrame | None:
+    """Those of the reference sample that the judged model learnt from: the sample is of what is served, which may know held-out rows too.
+    None where a small sample has none of them."""
     event_time = model.source.event_time
-    return reference[reference[event_time] < held_out[event_time].min()]
+    learnt = reference[reference[event_time] < held_out[event_time].min()]
+    return None if learnt.empty else learnt

@@ -23,6 +23,7 @@ from pipeline.gates import (
     unknown_categories,
 )
 from pipeline.gates.base import PackagedModel, ValidatedData, Verdict
+from pipeline.gates.packaged import packaged_model
 from pipeline.serving.runtime import Runtime
 from pipeline.serving.schema import Column, Reader, Schema
 from pipeline.settings.gates import NAMES
@@ -115,6 +116,13 @@ def test_a_gate_that_ends_with_an_error_has_not_passed_and_the_others_report(chu
         "gates.modes.champion: warn lets a version pass without it"
     )
     assert verdicts["champion"].stops and not verdicts["champion"].has_figure and verdicts["metric_limit"].passed
+
+
+def test_a_sample_without_a_row_that_was_learnt_is_none(churn, files):
+    """The sample is of what is served: a small one may have held-out rows alone, and no guess is made of those."""
+    held_out = pd.read_parquet(files.predictions)
+    held_out.drop(columns="prediction").tail(1).to_parquet(files.reference)
+    assert packaged_model(churn, files, None, None).reference is None
 
 
 def test_every_gate_reports_and_every_failure_is_in_the_line(churn, files):
