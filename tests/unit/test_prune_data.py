@@ -66,6 +66,9 @@ def test_a_shared_file_is_of_the_model_that_sent_it_also_when_that_was_pruned_fi
     context.ledger.append(Pruned(removed={}, bytes=0, versions=["1"], rules={}), "a")
     del lists["A.dir"]
     assert data.removable(context, all_go(context, "b"), KEEP) == {"B.dir": "b", "shared": "a", "more": "b"}
+    trained(context, "a", "D.dir", ["anew"], 5)
+    lists["D.dir"] = {"5": "anew"}
+    assert "anew" not in data.removable(context, all_go(context, "b"), KEEP), "version 1 of a is another one now"
     del lists["C.dir"]
     with pytest.raises(DataError, match=r"data version C\.dir: is needed"):
         data.removable(context, all_go(context, "b"), KEEP)

@@ -8,8 +8,9 @@ from datetime import timedelta
 from pipeline.context import Context
 from pipeline.errors import DataError
 from pipeline.ledger.events import DataLanded, RunSettled, StageKept, VersionRegistered
+from pipeline.ledger.prune_events import Pruned
 from pipeline.ledger.store import Entry
-from pipeline.runs.pruning.kept import Versions, at_of, pruned_before
+from pipeline.runs.pruning.kept import Versions, at_of
 from pipeline.settings import yaml_file
 from pipeline.settings.keep import Keep
 from pipeline.workspaces import dvc_graph, dvc_remote
@@ -67,16 +68,14 @@ def _brought(
 
 def _of_kept(context: Context, of_models: Mapping[str, Versions]) -> Iterable[str]:
     """The data versions of kept versions; of a model that is not asked about all are kept that were not pruned before."""
-    entries = context.ledger.events(VersionRegistered)
-    gone = {model: versions.gone for model, versions in of_models.items()}
-    for model in {entry.model for entry in entries} - gone.keys():
-        newest = {entry.event.version: entry for entry in entries if entry.model == model}
-        gone[model] = pruned_before(context, model, newest)
-    for entry in entries:
+    pruned = {(entry.model, v): entry.seq for entry in context.ledger.events(Pruned) for v in entry.event.versions}
+    for entry in context.ledger.events(VersionRegistered):
         versions, number = of_models.get(entry.model), entry.event.version
-        asked = versions is not None
-        let_go = asked and (number in versions.removable or versions.registered.get(number) != entry.event)
-        if not let_go and number not in gone[entry.model]:
+        let_go = versions is not None and (
+            number in versions.removable or versions.registered.get(number) != entry.event
+        )
+        # A number may come again, in a new registry.
+        if not let_go and entry.seq > pruned.get((entry.model, number), 0):
             yield entry.event.data_version
 
 

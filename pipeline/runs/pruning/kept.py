@@ -38,15 +38,11 @@ def versions_of(context: Context, model: str, keep: Keep) -> Versions:
     """The versions of a model and which of them stay. Raises RegistryError when MLflow, which has the aliases, does not answer."""
     entries = context.ledger.events(VersionRegistered, model=model)
     newest = {entry.event.version: entry for entry in entries}
-    gone = pruned_before(context, model, newest)
-    kept = _kept(context, model, keep, [e for e in newest.values() if e.event.version not in gone])
-    return Versions({number: entry.event for number, entry in newest.items()}, kept, gone)
-
-
-def pruned_before(context: Context, model: str, newest: Mapping[str, Entry[VersionRegistered]]) -> frozenset[str]:
-    """Which of the versions are gone already. A number may come again, in a new registry: so `newest` has its last event."""
     pruned = context.ledger.events(Pruned, model=model)
-    return frozenset(v for entry in pruned for v in entry.event.versions if v in newest and newest[v].seq < entry.seq)
+    # A number may come again, in a new registry.
+    gone = {v for entry in pruned for v in entry.event.versions if v in newest and newest[v].seq < entry.seq}
+    kept = _kept(context, model, keep, [e for e in newest.values() if e.event.version not in gone])
+    return Versions({number: entry.event for number, entry in newest.items()}, kept, frozenset(gone))
 
 
 def _kept(context: Context, model: str, keep: Keep, entries: list[Entry[VersionRegistered]]) -> dict[str, str]:
