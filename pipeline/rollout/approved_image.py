@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pipeline.ledger.approval_events import OtherImage
 from pipeline.ledger.approvals import approval_of_package, standing
 from pipeline.ledger.rollout_events import SlotReady
+from pipeline.ledger.store import Entry
 from pipeline.rollout import refusals
 from pipeline.rollout.context import RolloutContext
 from pipeline.rollout.engines.base import Engine
@@ -85,6 +86,6 @@ def is_other(context: RolloutContext, model: str, routed: RoutedSlot) -> bool:
     """Whether a slot that people approve runs by another image than the approved one, by what the ledger said of it last."""
     if model not in context.approval:
         return False
-    said = context.ledger.events(SlotReady, OtherImage, model=model)
+    said: list[Entry[SlotReady | OtherImage]] = context.ledger.events(SlotReady, OtherImage, model=model)
     last = next((entry.event for entry in reversed(said) if entry.event.slot == routed.slot), None)
     return isinstance(last, OtherImage) and last.version == routed.version
