@@ -5,7 +5,7 @@ retrain would have cost.
 
 `excess(age)` is how much more loss a version of that age has than a new one on the same rows, as the model's newest backtest measured it.
 Nobody can know it of a version that was never trained: so the rows are measured, and the excess is the backtest's, with its error. Without
-a backtest there is only what the receipt expected, and the account says so. A week that a retrain is put off costs its excess and no more,
+a backtest there is only what the receipt expected, which settles nothing, and the account says so. A week that a retrain is put off costs its excess and no more,
 as the next look may retrain.
 """
 
@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pipeline.accounts.statement import Terms
-from pipeline.accounts.windows import ScoredWindow
+from pipeline.accounts.windows import ScoredWindow, scored_windows
 from pipeline.ledger.decision_events import Backtested
 from pipeline.ledger.rollup_parts import LOOKS
 from pipeline.ledger.rollups import rolled_up
@@ -28,6 +28,7 @@ from pipeline.ledger.store import Entry, Ledger
 NORMAL = 1.645
 BACKTEST, RECEIPT = "the newest backtest's excess by age", "the receipt's expectation"
 PAID, DID_NOT_PAY, OPEN, UNKNOWN = "waiting paid", "waiting did not pay", "open", "no labels yet"
+UNSETTLED = "not settled: no backtest"
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,9 @@ class Wait:
 
     @property
     def verdict(self) -> str:
+        if self.basis == RECEIPT:
+            # What a receipt expected is no settlement of it.
+            return UNSETTLED
         if self.lost is None or self.retrain_cost is None:
             return UNKNOWN
         low, high = self.low, self.high
@@ -87,6 +91,11 @@ def waits(ledger: Ledger, terms: Terms, model: str, windows: Sequence[ScoredWind
     return [_wait(row, scored, newest, value) for row in decided.values() if row[3]]
 
 
+def of_model(ledger: Ledger, terms: Terms, model: str) -> list[Wait]:
+    """The same by what the ledger has of the model's windows in its loss."""
+    return waits(ledger, terms, model, scored_windows(ledger, model, terms.loss(model)))
+
+
 def _wait(decided: Sequence[Any], windows: _Windows, tested: Entry[Backtested] | None, value: float) -> Wait:
     _, seq, as_of, _, champion, age, cost, *expected = decided
     after = windows.after(as_of)
@@ -103,6 +112,21 @@ def _wait(decided: Sequence[Any], windows: _Windows, tested: Entry[Backtested] |
     spread = abs(lost) * NORMAL * error / b if b > 0 else None
     low, high = (None, None) if spread is None else (lost - spread, lost + spread)
     return Wait(seq, as_of, champion, age, rows, lost, low, high, cost, BACKTEST, seqs)
+
+
+def said(found: Sequence[Wait], currency: str) -> str:
+    """How many there are, how they are settled, and what waiting lost by the labels that came; '' without any. Looks of one window are settled
+    by the same rows, which count once; what receipts expected overlaps, and has no sum."""
+    if not found:
+        return ""
+    verdicts = [each.verdict for each in found]
+    counts = ", ".join(f"{verdicts.count(name)} {name}" for name in dict.fromkeys(verdicts))
+    line = f"decisions to wait: {len(found)} ({counts})"
+    by_window = {each.events: each.lost for each in found if each.basis == BACKTEST and each.lost is not None}
+    if not by_window:
+        return line
+    windows = f"{len(by_window)} window{'s' if len(by_window) > 1 else ''}"
+    return f"{line}; over {windows} with labels waiting lost {sum(by_window.values()):,.2f} {currency}, by {BACKTEST}"
 
 
 class _Windows:

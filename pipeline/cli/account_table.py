@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.accounts import published
+from pipeline.accounts import published, waits
 from pipeline.accounts.lines import UNITS, total
 from pipeline.accounts.money import cents, in_cents, shown
 from pipeline.cli import idle_table
@@ -96,7 +96,7 @@ def account(told: Account) -> str:
             f"the newest {len(told.deployments):,} of {told.in_all:,} deployments; `perennial account {told.bill.model} --last 0` has the {left} too"
         )
     if told.waits:
-        parts.append(_waits(told))
+        parts.append(waits.said(told.waits, told.bill.currency))
     parts += [_figures(told.figures), _platforms(told)]
     return "\n\n".join(parts)
 
@@ -141,18 +141,6 @@ def verdict(each: Deployment, currency: str) -> str:
 
 def _whether(each: Deployment) -> str:
     return f"it {each.verdict}" if each.verdict != "open" else "whether it paid is open"
-
-
-def _waits(told: Account) -> str:
-    verdicts = [each.verdict for each in told.waits]
-    counts = ", ".join(f"{verdicts.count(name)} {name}" for name in dict.fromkeys(verdicts))
-    known = [each for each in told.waits if each.lost is not None]
-    lines = [f"decisions to wait: {len(verdicts)} ({counts})"]
-    if known:
-        lost = sum(each.lost for each in known if each.lost is not None)
-        bases = " and ".join(sorted({each.basis for each in known}))
-        lines.append(f"  what {len(known)} of them lost: {_money(lost)} {told.bill.currency}, by {bases}")
-    return "\n".join(lines)
 
 
 def _money(amount: float | None) -> str:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 WINDOWS = 8
 
 
-def receipt(model: str, made: RetrainDecided, settled: str = "") -> str:
-    """`settled` says how the receipts before it came true; '' where none is settled."""
+def receipt(model: str, made: RetrainDecided, settled: str = "", waited: str = "") -> str:
+    """`settled` says how the receipts before it came true, `waited` the same of decisions to wait; '' where there is none."""
     lines = [f"{model} {made.champion}: {made.sentence()}"]
     if made.saving is not None and made.low is not None and made.high is not None:
         ahead = "the windows ahead" if made.ahead is None else f"{made.ahead} window{'s' if made.ahead > 1 else ''}"
@@ -33,6 +33,8 @@ def receipt(model: str, made: RetrainDecided, settled: str = "") -> str:
         lines.append(f"other rules: {said}")
     if settled:
         lines.append(f"receipts so far: {settled}")
+    if waited:
+        lines.append(waited)
     return tables.text("\n".join(lines), *([_losses(made)] if made.losses else []))
 
 

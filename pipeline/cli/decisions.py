@@ -9,6 +9,8 @@ from pipeline.cli.commands import Answer, context_of_a_person, known_model
 
 
 def decide(arguments: argparse.Namespace) -> Answer:
+    from pipeline.accounts import waits
+    from pipeline.accounts.statement import Terms
     from pipeline.runs import receipt_calibration, retrain_decision
     from pipeline.runs.drift_check import check_drift
 
@@ -18,8 +20,10 @@ def decide(arguments: argparse.Namespace) -> Answer:
     look = check_drift(context, run, name, as_of).as_dict() if by_drift else None
     receipt = retrain_decision.decide(context, run, name, as_of, look)
     settled = receipt_calibration.calibration(context.ledger, name)
-    answer = {**receipt.body(), "receipts": settled.as_dict()}
-    return Answer(decision_table.receipt(name, receipt, settled.sentence()), answer)
+    waited = waits.of_model(context.ledger, Terms.of(context.params), name)
+    told = waits.said(waited, context.params.prices.currency)
+    answer = {**receipt.body(), "receipts": settled.as_dict(), "waits": told}
+    return Answer(decision_table.receipt(name, receipt, settled.sentence(), told), answer)
 
 
 def backtest(arguments: argparse.Namespace) -> Answer:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.accounts import waits
+from pipeline.accounts.statement import Terms
+from pipeline.accounts.waits import Wait
 from pipeline.context import Context
 from pipeline.html.templates import rendered
 from pipeline.pages.downloads import Table
@@ -33,7 +37,8 @@ COLUMNS = (
 
 def receipts_page(context: Context, model: str, skip: int = 0) -> str:
     """The page as HTML, of what the ledger has, without the `skip` newest; it says so where nothing is settled yet."""
-    return shown(model, calibration(context.ledger, model), skip)
+    waited = waits.of_model(context.ledger, Terms.of(context.params), model)
+    return shown(model, calibration(context.ledger, model), skip, waited, context.params.prices.currency)
 
 
 def table(context: Context, model: str) -> Table:
@@ -43,8 +48,9 @@ def table(context: Context, model: str) -> Table:
     return Table(COLUMNS, rows)
 
 
-def shown(model: str, found: Calibration, skip: int = 0) -> str:
-    """The sentence is about all that is settled; table and picture have SHOWN, without the `skip` newest."""
+def shown(model: str, found: Calibration, skip: int = 0, waited: Sequence[Wait] = (), waited_currency: str = "") -> str:
+    """The sentence is about all that is settled; table and picture have SHOWN, without the `skip` newest. Of those that `waited` the newest
+    SHOWN stand there, as the account has them."""
     end = max(len(found.settled) - skip, 0)
     some = Calibration(found.settled[max(end - SHOWN, 0) : end])
     low, high = _range(some)
@@ -65,6 +71,8 @@ def shown(model: str, found: Calibration, skip: int = 0) -> str:
     ]
     facts: dict[str, Any] = {
         "model": model,
+        "waits": list(reversed(waited[-SHOWN:])),
+        "waits_said": waits.said(waited, waited_currency),
         "sentence": found.sentence(),
         "settled": list(reversed(some.settled)),
         "in_all": len(found.settled),

@@ -16,6 +16,7 @@ from pipeline.errors import RegistryError
 from pipeline.ledger import costs
 from pipeline.ledger.chain import canonical
 from pipeline.ledger.decision_events import Backtested
+from pipeline.ledger.events import GatesChecked, VersionRegistered
 from pipeline.ledger.receipt_events import RetrainDecided
 from pipeline.ledger.timeline import LiveVersion, live_at, rolled_back_versions
 from pipeline.policy.guards import back_guards, guards
@@ -157,20 +158,25 @@ def _with_history(
     decided = _of_look(look) if rule == DRIFT else _of_decision(of_rule, history, unit)
     receipt = _guarded(context, name, as_of, look, RetrainDecided(**facts, **decided))
     if rule in BY_VALUE:
-        receipt = _by_value(name, model, known, backtest, history, receipt)
+        receipt = _by_value(context, name, as_of, known, backtest, history, receipt)
     return _in_budget(context, run, name, as_of, of_rule, unit, receipt) if rule == BUDGET else receipt
 
 
 def _by_value(
-    name: str, model: Model, known: Known, backtest: Backtested | None, history: LiveHistory, receipt: RetrainDecided
+    context: Context,
+    name: str,
+    as_of: datetime,
+    known: Known,
+    backtest: Backtested | None,
+    history: LiveHistory,
+    receipt: RetrainDecided,
 ) -> RetrainDecided:
-    """The receipt with what its curve is known by, and held back where the last retrain cured nothing."""
+    """The receipt with what its curve is known by, and held back where nothing has moved since the last retrain."""
     from pipeline.policy.retraining import covariates, cured, of_model
     from pipeline.policy.retraining.basis import GUESS, basis
-    from pipeline.policy.retraining.staleness import pairs_of, updated
 
-    settings = model.policy
-    value = of_model.value(settings, backtest, known.cost)
+    settings = context.params.model(name).policy
+    prior = of_model.value(settings, backtest, known.cost).prior
     measured = backtest if of_model.curve_of(backtest, settings.window_days) is not None else None
     told = basis(name, settings.due_after_days, known, measured, covariates.said(measured))
     if not history.versions[known.live].as_of_known:
@@ -181,9 +187,22 @@ def _by_value(
     receipt = replace(receipt, basis=told, economics=economics)
     if receipt.says != "retrain":
         return receipt
-    curve = updated(value.prior, pairs_of(known.losses, known.born), value.changeable, known.now)
-    held = cured.not_cured(known, curve, settings.window_days)
+    in_vain = _trained_in_vain(context, name, as_of, history)
+    held = cured.not_cured(known, prior, settings.window_days, settings.due_after_days, in_vain)
     return replace(receipt, decision="wait", guards=[*receipt.guards, held]) if held else receipt
+
+
+def _trained_in_vain(context: Context, name: str, as_of: datetime, history: LiveHistory) -> int | None:
+    """The first window after the last retrain that was asked for and made a version, or one that is worse than the champion; None without
+    one. Where another gate stopped it, as for bad data, the next try may do better."""
+    made = [e.event.as_of for e in context.ledger.events(VersionRegistered, model=name)]
+    for entry in context.ledger.events(GatesChecked, model=name):
+        failed = {str(each["gate"]) for each in entry.event.verdicts if not each["passed"]}
+        if entry.event.as_of and failed == {"champion"}:
+            made.append(entry.event.as_of)
+    asked = set(_acted(context, name, "retrain", as_of))
+    trained = max((at for at in map(time_of, made) if at in asked), default=None)
+    return None if trained is None else sum(start < trained for start in history.starts)
 
 
 def _in_budget(

@@ -11,7 +11,7 @@ from pipeline.accounts.account import account
 from pipeline.accounts.money import as_float
 from pipeline.accounts.slots import Size
 from pipeline.accounts.statement import Terms
-from pipeline.accounts.waits import BACKTEST, RECEIPT
+from pipeline.accounts.waits import BACKTEST, RECEIPT, UNSETTLED, said
 from pipeline.cli.account_table import verdict
 from pipeline.ledger.decision_events import Backtested
 from pipeline.ledger.events import DriftChecked, RunOpened, StepEnded, VersionRegistered
@@ -189,8 +189,20 @@ def test_a_wait_without_a_backtest_has_the_receipts_expectation_alone(story):
     story.note(decided("08", saving=90.0, low=50.0, high=130.0), "02-08T06:00:00.000")
     story.note(decided("15"), "02-15T06:00:00.000")
     one, other = story.account(terms()).waits
-    assert (one.basis, one.verdict, one.as_dict()["known"]) == (RECEIPT, "waiting did not pay", "guess")
-    assert other.verdict == "no labels yet"
+    assert (one.basis, one.verdict, one.as_dict()["known"]) == (RECEIPT, UNSETTLED, "guess")
+    assert other.verdict == UNSETTLED
+    assert said([one, other], "EUR") == "decisions to wait: 2 (2 not settled: no backtest)"
+
+
+def test_looks_of_one_window_are_settled_by_the_same_rows_which_count_once(story):
+    """Two looks of a week wait for the next window; what both lost is one window's loss."""
+    story.note(Backtested(**BACKTESTED), "01-15T00:00:00.000")
+    story.note(decided("06"), "02-06T06:00:00.000")
+    story.note(decided("08"), "02-08T06:00:00.000")
+    story.window(8, {"d2": 0.5})
+    waits = story.account(terms()).waits
+    assert [wait.verdict for wait in waits] == ["waiting paid"] * 2
+    assert "; over 1 window with labels waiting lost 10.00 EUR, by the newest backtest" in said(waits, "EUR")
 
 
 def test_the_figures_of_deployments_are_those_of_the_events(story):

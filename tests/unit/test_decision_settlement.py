@@ -9,6 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from pipeline.accounts import waits
+from pipeline.accounts.statement import Terms
 from pipeline.ledger.events import VersionRegistered
 from pipeline.ledger.package_of_version import PackageOfVersion
 from pipeline.ledger.receipt_events import DecisionSettled, RetrainDecided
@@ -20,6 +22,7 @@ from pipeline.runs import receipt_calibration
 from pipeline.runs.decision_settlement import settle
 from pipeline.runs.receipt_calibration import Calibration
 from pipeline.runs.window_losses import KeptVersion, LiveHistory
+from pipeline.settings.accounts import Prices
 
 MONDAY = datetime(2024, 1, 1, tzinfo=UTC)
 WEEK = timedelta(days=7)
@@ -59,7 +62,8 @@ def history(gains, rows=100):
 def context(ledger):
     event = VersionRegistered(version="2", mlflow_run="m", data_version="d", as_of=DECIDED.isoformat())
     ledger.append(event, "churn")
-    return SimpleNamespace(ledger=ledger)
+    prices = Prices(cpu_core_hour=3.6, memory_gb_hour=0, engineer_hour=60, currency="EUR")
+    return SimpleNamespace(ledger=ledger, params=SimpleNamespace(models={}, prices=prices))
 
 
 def test_what_the_new_version_saved_is_told_in_money_beside_what_was_hoped_and_paid(context):
@@ -125,7 +129,15 @@ def test_receipts_are_compared_with_what_they_expected_by_then(context):
     wide = DecisionSettled.read(without | {"low": -90.0, "high": 200.0})
     assert receipt_calibration.Calibration((wide,)).sentence() == "1 decision settled, 0 paid, 1 open"
     assert "<circle" not in shown("churn", old)
-    assert "No decision is settled yet" in receipts_page(context, "other")
+    assert "No retrain and no way back is settled yet" in receipts_page(context, "other")
+
+
+def test_the_page_of_receipts_has_the_waits_as_the_account_settles_them(context):
+    """Without a backtest a wait is not settled, and it is said."""
+    context.ledger.append(decided("wait"), "churn")
+    (wait,) = waits.of_model(context.ledger, Terms.of(context.params), "churn")
+    page = receipts_page(context, "churn")
+    assert "Decisions to wait: 1 (1 not settled: no backtest)" in page and f"<td>{wait.verdict}</td>" in page
 
 
 def test_a_page_of_receipts_leads_to_the_older_ones_and_tells_of_all(monkeypatch):

@@ -1,9 +1,11 @@
-"""The guard "the last retrain did not cure it": a loss that is cheap to retrain for moves by noise alone, and then each retrain is followed by
-the next one.
+"""The guard "nothing has moved since the last retrain": a loss that is cheap to retrain for moves by noise alone, and versions differ for good by
+luck, so each retrain would be followed by the next one.
 
-After a retrain the next one needs a proof of one of three: that versions of this model age, that the last retrain gained on the same rows, or
-that the live loss has risen since by more than its noise. Proven is what is over so many standard errors that a look each week for a year
-hardly ever says so by chance (Student's t, for a spread of few windows is itself hardly known).
+So a retrain needs a proof of one of two: that versions of this model age, or that the live version has lost more since the last retrain, by
+more than its noise. Without labels, or after a year, time alone is enough. That the last one is better than the version before proves
+neither: the luck of one draw looks the same, and where it was a cure, what it cured is over. And a change that it did not cure was there when it was
+new, so it is no rise: it is retrained for once. Proven is what is over so many standard errors that a look each week for a year hardly ever
+says so by chance (Student's t, for a spread of few windows is itself hardly known).
 """
 
 from __future__ import annotations
@@ -15,43 +17,69 @@ from scipy.special import stdtrit
 
 from pipeline.policy.retraining.base import Known
 from pipeline.policy.retraining.figures import figure
-from pipeline.policy.retraining.spell import spell_of
-from pipeline.policy.retraining.staleness import Staleness
+from pipeline.policy.retraining.staleness import Staleness, fitted, pairs_of
 
-# How sure: of what is looked at again each week, and in standard errors of the curve, which is the sum of all looks.
-SURE, SURE_CURVE = 0.999, 2.0
-# The windows in which a version counts as new, and the fewest that have a spread.
+# How sure, of what is looked at again each week.
+SURE = 0.999
+# The windows in which a version counts as new, and the fewest versions with an older one beside them that tell age from luck.
 FIRST, FEWEST = 3, 3
 # No longer than this is a retrain held back.
 LONGEST_DAYS = 365.0
 
 
-def not_cured(known: Known, curve: Staleness, window_days: float) -> str:
-    """Why the last retrain says against another one; '' where it does not. `curve` is the excess by age as it is known now."""
+def not_cured(
+    known: Known, prior: Staleness, window_days: float, due_after_days: float, in_vain: int | None = None
+) -> str:
+    """Why nothing speaks for another retrain since the last one; '' where something does. `prior` is the excess by age of a backtest, or the
+    guess that a retrain is due after so many days. `in_vain` is the window from which on a version counts that was asked for and trained, and
+    did not go live."""
     newest = len(known.born) - 1
-    since = int(known.born[newest])
-    if not newest or (known.now - since) * window_days >= LONGEST_DAYS:
+    since = max(int(known.born[newest]), -1 if in_vain is None else in_vain)
+    days = (known.now - since) * window_days
+    if days >= LONGEST_DAYS or _ages(known, prior):
         return ""
-    gaps = (known.losses[newest - 1] - known.losses[newest])[since:]
-    gaps = gaps[~np.isnan(gaps)]
-    if not len(gaps) or curve.b > SURE_CURVE * curve.error or _gained(gaps) or _risen(known):
+    # All of them are of one version, the live one: what it is taken again for, and when, changes none of its losses.
+    losses = known.losses[known.live, since:]
+    losses = losses[~np.isnan(losses)]
+    last = "the last retrain" if newest or in_vain is not None else f"{known.called(0)} was trained"
+    if not len(losses):
+        held = f"no label has come since {last}, {due_after_days:g} days have not passed, and {_no_age(prior)}"
+        return "" if days >= due_after_days else held
+    if _risen(losses):
         return ""
     return (
-        f"the last retrain is not shown to have cured anything: on the {len(gaps)} labelled windows since, {known.called(newest)} lost "
-        f"{figure(float(gaps.mean()))} a window less than {known.called(newest - 1)}, which is not above its noise, and neither is the rise "
-        "of the live loss, nor what versions lose by age"
+        f"nothing is shown to have moved since {last}: in the {len(losses)} labelled windows since, the loss of "
+        f"{known.called(known.live)} has not risen above its noise{_gain(known, since)}, and {_no_age(prior)}"
     )
 
 
-def _gained(gaps: np.ndarray) -> bool:
-    if len(gaps) < FEWEST:
-        return False
-    return _proven(float(gaps.mean()), float(gaps.std(ddof=1)) / math.sqrt(len(gaps)), len(gaps) - 1)
+def _no_age(prior: Staleness) -> str:
+    return f"that versions of this model age is proven neither by {'the backtest' if prior.blocks else 'a backtest'} nor by its own versions"
 
 
-def _risen(known: Known) -> bool:
-    """Whether the live version has lost more than in its own first windows, by more than the noise of neighbouring windows."""
-    losses = spell_of(known).losses
+def _ages(known: Known, prior: Staleness) -> bool:
+    """Whether a backtest or the model's own versions prove it. Versions differ by luck too, so the spread is that between versions."""
+    own = fitted(pairs_of(known.losses, known.born), prior.slow)
+    return any(each.blocks >= FEWEST and _proven(each.b, each.error, each.blocks - 1) for each in (prior, own) if each)
+
+
+def _gain(known: Known, since: int) -> str:
+    """What the newest version lost less than the one before, on the same rows."""
+    newest = len(known.born) - 1
+    if not newest:
+        return ""
+    gaps = (known.losses[newest - 1] - known.losses[newest])[since:]
+    gaps = gaps[~np.isnan(gaps)]
+    if not len(gaps):
+        return ""
+    return (
+        f", and that {known.called(newest)} lost {figure(float(gaps.mean()))} a window less than {known.called(newest - 1)} "
+        "on the same rows is no news of the next one"
+    )
+
+
+def _risen(losses: np.ndarray) -> bool:
+    """Whether they are above the first ones by more than the noise of neighbouring windows."""
     after = losses[FIRST:]
     if not len(after):
         return False
