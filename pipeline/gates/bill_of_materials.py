@@ -6,12 +6,14 @@ It is the same for the same version: it has no time and no random number. Source
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pipeline.gates.serving_packages import ServingPackage
 
 FILE = "sbom.json"
+# The system below the packages is known once there is an image: with the version's first rollout.
+IMAGE_FILE = "sbom-image.json"
 
 
 def bill_of_materials(
@@ -19,9 +21,7 @@ def bill_of_materials(
 ) -> dict[str, Any]:
     """The list as JSON; `manifest` is that of the version's package, `base` the name of the image below it."""
     from cyclonedx.model import HashAlgorithm, HashType
-    from cyclonedx.model.bom import Bom
     from cyclonedx.model.component import Component, ComponentType
-    from cyclonedx.output.json import JsonV1Dot6
 
     model = Component(
         name=str(manifest["model"]),
@@ -41,11 +41,36 @@ def bill_of_materials(
     libraries = [_library(package) for package in packages]
     if base:
         files.append(Component(name=base, type=ComponentType.CONTAINER, bom_ref=f"image:{base}"))
-    bom = Bom(components=[*libraries, *files])
-    bom.metadata.component = model
-    bom.register_dependency(model, [*libraries, *files])
+    return _written(model, [*libraries, *files])
+
+
+def image_contents(
+    model: str, version: str, image: str, distribution: str, release: str, packages: Iterable[tuple[str, str, str]]
+) -> dict[str, Any]:
+    """The list of a serving image's system, each of its packages as (name, version, architecture), as JSON; `image` is its id."""
+    from cyclonedx.model.component import Component, ComponentType
+    from packageurl import PackageURL
+
+    below = Component(name=distribution, version=release, type=ComponentType.OPERATING_SYSTEM, bom_ref="system")
+    found = []
+    for name, of, architecture in packages:
+        named = {"arch": architecture, "distro": f"{distribution}-{release}"}
+        url = PackageURL("deb", distribution, name, of, named)
+        found.append(Component(name=name, version=of, type=ComponentType.LIBRARY, bom_ref=str(url), purl=url))
+    whole = Component(name=model, version=version, type=ComponentType.CONTAINER, bom_ref=f"image:{image}")
+    return _written(whole, [below, *found])
+
+
+def _written(whole: Any, parts: Sequence[Any]) -> dict[str, Any]:
+    """The list of the parts of `whole` as JSON, the same for the same ones."""
+    from cyclonedx.model.bom import Bom
+    from cyclonedx.output.json import JsonV1Dot6
+
+    bom = Bom(components=parts)
+    bom.metadata.component = whole
+    bom.register_dependency(whole, parts)
     written = json.loads(JsonV1Dot6(bom).output_as_string())
-    # Made anew for each file by the library; the same version has the same list.
+    # Made anew for each file by the library.
     written.pop("serialNumber", None)
     written["metadata"].pop("timestamp", None)
     return written

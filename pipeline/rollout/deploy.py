@@ -30,7 +30,16 @@ from pipeline.ledger.rollout_events import (
 )
 from pipeline.ledger.store import Entry
 from pipeline.registry.packages import package_digest
-from pipeline.rollout import approval, precedence, predecessor, recovery, settings_change, slots, step_watch
+from pipeline.rollout import (
+    approval,
+    image_contents,
+    precedence,
+    predecessor,
+    recovery,
+    settings_change,
+    slots,
+    step_watch,
+)
 from pipeline.rollout.context import RolloutContext, answers, check_router, other_slot
 from pipeline.rollout.engines.base import SLOTS, Running
 from pipeline.rollout.engines.select import Engines
@@ -221,6 +230,7 @@ def _go_live(
 ) -> Deployment:
     """Replays the log, if there is one, moves the traffic step by step, bakes each step, and promotes the version."""
     candidate = proven.routed
+    image_contents.keep(context, proven.engine, plan.model, plan.version, plan.slot)
     notice = EvidenceNotice(context, plan.model, plan.champion, plan.strategy, plan.settings)
     if log is not None:
         _replay(context, plan, proven, notice, log)

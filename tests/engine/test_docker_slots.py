@@ -16,6 +16,7 @@ import pytest
 
 from harness.project import BODY
 from pipeline.errors import RolloutError
+from pipeline.gates.bill_of_materials import IMAGE_FILE
 from pipeline.ledger.rollout_events import SlotDied
 from pipeline.rollout import deploy
 from pipeline.rollout.engines.base import EngineSettings, EngineUnavailable
@@ -32,8 +33,8 @@ from tests.support.required import skip_or_fail
 
 
 @pytest.mark.parametrize("endpoint", ["docker"], indirect=True)
-def test_the_container_is_hardened(endpoint):
-    """A slot's container has no root, no capabilities, a read-only file system, limits, and a loopback port only."""
+def test_the_container_is_hardened(endpoint, tmp_path):
+    """A slot's container has no root, no capabilities, a read-only file system, limits, a loopback port only, and a list of what is in it."""
     endpoint.deploy("1")
     (container,) = endpoint.containers()
     host, config = container.attrs["HostConfig"], container.attrs["Config"]
@@ -59,6 +60,12 @@ def test_the_container_is_hardened(endpoint):
     assert code != 0
     code, found = container.exec_run(["python3", "-c", look])
     assert (code, found.decode().strip()) == (0, "[]")
+    client = endpoint.context.registry.client()
+    kept = client.download_artifacts(client.get_model_version("churn", "1").run_id, IMAGE_FILE, str(tmp_path))
+    listed = json.loads(Path(kept).read_text())
+    code, versions = container.exec_run(["dpkg-query", "-W", "-f", "${Package} ${Version} ${Architecture}\\n"])
+    ours = {(part["name"], part["version"]) for part in listed["components"] if part["type"] == "library"}
+    assert (code, ours) == (0, {tuple(line.split()[:2]) for line in versions.decode().splitlines()})
 
 
 def test_no_secret_of_a_slot_is_where_others_can_read_it(endpoint):

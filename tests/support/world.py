@@ -160,6 +160,9 @@ class World:
     def has_image(self, runtime, digest):
         return digest in self.images
 
+    def contents(self, model, slot):
+        return None
+
     def prune(self, model, keep):
         pass
 

@@ -70,6 +70,17 @@ class SlotSpec:
     image: str = ""
 
 
+@dataclass(frozen=True)
+class SlotImage:
+    """What a slot's image is made of beside our own: its id, the distribution below it (debian, 12), and (name, version, architecture) of each
+    package of that."""
+
+    image: str
+    distribution: str
+    release: str
+    packages: tuple[tuple[str, str, str], ...]
+
+
 class EngineUnavailable(Exception):
     """The engine cannot run slots on this machine; str() is the reason in one line."""
 
@@ -99,6 +110,9 @@ class Engine(Protocol):
 
     def has_image(self, runtime: str, digest: str) -> bool:
         """Whether a slot can be started from the serving image with that digest, as `serving_recipe.image_digest` gives it."""
+
+    def contents(self, model: str, slot: str) -> SlotImage | None:
+        """What the slot's image is made of; None for a slot without an image, and where an image does not tell."""
 
     def prune(self, model: str, keep: set[str]) -> None:
         """Removes what makes versions start faster, for all versions but `keep`."""

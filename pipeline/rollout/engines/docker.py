@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import RolloutError
-from pipeline.rollout.engines import docker_network, slot_settings
-from pipeline.rollout.engines.base import EngineSettings, EngineUnavailable, Running, SlotSpec, cut_off
+from pipeline.rollout.engines import docker_contents, docker_network, slot_settings
+from pipeline.rollout.engines.base import EngineSettings, EngineUnavailable, Running, SlotImage, SlotSpec, cut_off
 from pipeline.rollout.engines.docker_images import LABEL, DockerImages, reason_of
 from pipeline.serving import log_files
 from pipeline.serving.settings import VARIABLE
@@ -110,6 +110,11 @@ class DockerEngine:
     def has_image(self, runtime: str, digest: str) -> bool:
         with _answering():
             return self.images.kept(runtime, digest) is not None
+
+    def contents(self, model: str, slot: str) -> SlotImage | None:
+        with _answering():
+            container = self._container(model, slot)
+            return docker_contents.of(container) if container is not None else None
 
     def prune(self, model: str, keep: set[str]) -> None:
         """Removes the model's images of all versions but `keep`."""
