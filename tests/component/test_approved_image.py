@@ -145,8 +145,7 @@ def test_a_predecessor_that_cannot_start_again_does_not_go_on_with_settings_that
 
 
 def test_a_process_that_died_comes_back_by_the_code_of_now_and_the_ledger_says_so(updated):
-    """The keeper of process slots starts what died at once, and asks nobody: its note tells that the code is another. So a predecessor that
-    runs by it is warm no more for a rollback."""
+    """The keeper of process slots asks nobody: its note tells that the code is another, and such a predecessor is warm no more for a rollback."""
     world, context = updated
     ledger = context.ledger
     environment = Environment.read().at(Environment.read().project, context.home)
