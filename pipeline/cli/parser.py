@@ -71,6 +71,7 @@ def _add_init(add: Add) -> None:
     inferred.add_argument("--task", metavar="TASK", help="binary, multiclass or regression")
     inferred.add_argument("--positive", metavar="LABEL", help="which of two labels is 1")
     inferred.add_argument("--metric", metavar="METRIC", help="what versions are compared by")
+    inferred.add_argument("--weight", metavar="COLUMN", help="how much a row counts, from 0")
     for kind in ("numeric", "categorical", "datetime", "text", "leave-out"):
         about = "no features" if kind == "leave-out" else f"{kind} features, whatever they look like"
         inferred.add_argument(

@@ -14,6 +14,8 @@ from pipeline.settings.source import Source
 from pipeline.settings.training import Training
 
 WITH_ZONE = "TIMESTAMP WITH TIME ZONE"
+# What pandas writes into Parquet; DuckDB has few functions for it, and it holds no year beyond 1677 and 2262.
+NANOS_WITH_ZONE = "TIMESTAMPTZ_NS"
 WITHOUT_ZONE = ("DATE", "TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS")
 
 
@@ -28,6 +30,8 @@ def read(connection: duckdb.DuckDBPyConnection, source: Source, training: Traini
         if held in (WITH_ZONE, *WITHOUT_ZONE):
             _refuse_outside(connection, source, column, subject)
             instant = cell if held == WITH_ZONE else f"CAST({_micros(cell, held)} AS TIMESTAMPTZ)"
+        elif held == NANOS_WITH_ZONE:
+            instant = f"make_timestamptz({_whole_micros(cell)})"
         elif _count(connection, f"{cell} IS NOT NULL") == 0:
             # The type of an empty column says nothing.
             instant = "NULL::TIMESTAMPTZ"
@@ -41,8 +45,13 @@ def _micros(cell: str, held: str) -> str:
     """The TIMESTAMP of a cell without a zone. A cast would round what is finer than a microsecond, and a text's is cut."""
     if held != "TIMESTAMP_NS":
         return f"CAST({cell} AS TIMESTAMP)"
+    return f"make_timestamp({_whole_micros(cell)})"
+
+
+def _whole_micros(cell: str) -> str:
+    """The microseconds since 1970 of a cell in nanoseconds, without what is finer."""
     nanos = f"epoch_ns({cell})"
-    return f"make_timestamp(({nanos} - ({nanos} % 1000 + 1000) % 1000) // 1000)"
+    return f"({nanos} - ({nanos} % 1000 + 1000) % 1000) // 1000"
 
 
 def _refuse_outside(connection: duckdb.DuckDBPyConnection, source: Source, column: str, subject: str) -> None:

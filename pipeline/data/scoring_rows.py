@@ -73,7 +73,7 @@ def scoring_rows(
             picked = _picked(subject, [str(row[0]) for row in described], wanted)
             # Named as the model does: to DuckDB Spend and spend are one column.
             columns = ", ".join(f"{quoted(column)} AS {quoted(column)}" for column in picked)
-            rows = connection.execute(f"SELECT {columns} FROM {relation}", bound)
+            rows = connection.sql(f"SELECT {columns} FROM {relation}", params=bound)
             yield Batches(rows.to_arrow_reader(batch_rows), without_time)
     finally:
         connection.close()

@@ -15,7 +15,7 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.data import feature_times, file_source, labels, s3, source_times, unread
+from pipeline.data import feature_times, file_source, labels, reserved_words, s3, source_times, unread
 from pipeline.data.hook_frame import write_rows
 from pipeline.data.sampled_types import refuse_sampled_types
 from pipeline.data.sql import column_types, quoted
@@ -114,7 +114,8 @@ def readable(subject: str, event_time: str = "") -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
-        text, check = str(error), "run its query in DuckDB from the project's folder"
+        text = str(error)
+        check = reserved_words.advice(text) or "run its query in DuckDB from the project's folder"
         if s3.is_fault(text):
             # The last line of a traceback is what went wrong.
             text, check = text.strip().splitlines()[-1], s3.CHECK

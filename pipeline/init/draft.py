@@ -9,6 +9,7 @@ import numpy as np
 
 from pipeline.data.sql import quoted
 from pipeline.errors import SettingsError
+from pipeline.init import counts
 from pipeline.init.facts import Facts
 from pipeline.init.looks import SLIPS
 from pipeline.init.request import Assumption, Draft, LeftOut, Request
@@ -39,11 +40,12 @@ def make(
     roles: Roles,
     windows: Windows,
     target: np.ndarray,
+    weight: np.ndarray | None,
     is_held_out: np.ndarray,
     leaks: list[LeftOut],
     columns: Mapping[str, Facts],
 ) -> Draft:
-    """The draft; `target` and `is_held_out` have the shape (labelled rows,)."""
+    """The draft; `target`, `weight` and `is_held_out` have the shape (labelled rows,)."""
     said = [*roles.assumptions, *windows.said]
     leaking = {leak.column for leak in leaks}
     training: dict[str, Any] = {"task": roles.task, "target": roles.target.name}
@@ -63,13 +65,18 @@ def make(
                 f"of what is said in {', '.join(training['text'])}; 0 is its length alone",
             )
         )
+    if roles.weight is not None:
+        training["weight"] = roles.weight.name
+    if roles.counts and counts.by_poisson(request):
+        training["options"] = dict(counts.OPTIONS)
+    metric = _metric(request, roles, said)
     settings = {
         "as_of": f"{windows.as_of:%Y-%m-%dT%H:%M:%SZ}",
         "schedule": {"cron": windows.cron, "start": f"{windows.as_of:%Y-%m-%dT%H:%M:%SZ}"},
         "source": _source(request, origin, roles, windows),
         "training": training,
-        "evaluation": {"holdout_days": windows.holdout_days, "metric": _metric(request, roles, said)},
-        "gates": _gates(request, roles, training, target, is_held_out, said)
+        "evaluation": {"holdout_days": windows.holdout_days, "metric": metric},
+        "gates": _gates(metric, training, target, weight, is_held_out, said)
         | {"contract": _contract(len(target), training, roles, columns, said)},
         "monitor": {"cron": "0 6 * * *", "window_days": windows.monitor_days},
     }
@@ -168,24 +175,26 @@ def _metric(request: Request, roles: Roles, said: list[Assumption]) -> str:
                 f"--metric {request.metric}", f"is no metric of a {roles.task} task", f"use one of {', '.join(known)}"
             )
         return request.metric
+    if roles.counts:
+        said.append(Assumption("metric", counts.METRIC, counts.METRIC_WHY, "--metric"))
+        return counts.METRIC
     said.append(Assumption("metric", task.usual_metric, task.usual_metric_why, "--metric"))
     return task.usual_metric
 
 
 def _gates(
-    request: Request,
-    roles: Roles,
+    metric: str,
     training: dict[str, Any],
     target: np.ndarray,
+    weight: np.ndarray | None,
     is_held_out: np.ndarray,
     said: list[Assumption],
 ) -> dict[str, Any]:
     limit, margin = GUESSED_AUC, AUC_MARGIN
     guess = "a guess has 0.5"
-    metric = request.metric or TASKS[roles.task].usual_metric
     if metric != "roc_auc":
         limit, margin = (
-            _naive(metric, training, target, is_held_out),
+            _naive(metric, training, target, weight, is_held_out),
             ERROR_MARGIN if METRICS[metric].in_targets_unit else 0.0,
         )
         guess = "as good as guessing from the rows before, without a feature"
@@ -199,8 +208,11 @@ def _bad_share(training: dict[str, Any], columns: Mapping[str, Facts], said: lis
     """The share of rows that may go to quarantine: twice that of today, because cells that are no numbers come again."""
     of_labels = "positive" in training or TASKS[training["task"]].of_labels
     target = [] if of_labels else [training["target"]]
-    numbers = [columns[name] for name in [*training.get("numeric", []), *target]]
+    weight = [columns[name] for name in [training.get("weight")] if name is not None]
+    numbers = [*(columns[name] for name in [*training.get("numeric", []), *target]), *weight]
     unread = {each.name: each.unread / each.rows for each in numbers if each.unread}
+    # A missing feature is one more value, and a row without a weight is none.
+    unread |= {each.name: 1 - each.numbers / each.rows for each in weight if each.numbers < each.rows}
     share = round(min(1.0, max(BAD_SHARE, 2 * sum(unread.values()))), 4)
     if unread:
         worst = max(unread, key=lambda name: unread[name])
@@ -209,9 +221,12 @@ def _bad_share(training: dict[str, Any], columns: Mapping[str, Facts], said: lis
     return share
 
 
-def _naive(metric: str, training: dict[str, Any], target: np.ndarray, is_held_out: np.ndarray) -> float:
+def _naive(
+    metric: str, training: dict[str, Any], target: np.ndarray, weight: np.ndarray | None, is_held_out: np.ndarray
+) -> float:
     task, held = tasks.of(Training(**training)), target[is_held_out]
-    score = task.score(metric, held, task.guess(target[~is_held_out], len(held)))
+    learnt, judged = (None, None) if weight is None else (weight[~is_held_out], weight[is_held_out])
+    score = task.score(metric, held, task.guess(target[~is_held_out], len(held), weight=learnt), judged)
     # Rounded to what is written, never to a limit that the guess itself misses.
     step = 10.0 ** (np.floor(np.log10(abs(score))) - 3) if score else 0.0
     return float(score - step if METRICS[metric].higher_is_better else score + step)

@@ -37,6 +37,15 @@ class Looks:
         query = f"SELECT {label} AS label, count(*) FROM {TABLE} WHERE label IS NOT NULL GROUP BY 1 ORDER BY 1"
         return {_short(text): rows for text, rows in self.connection.execute(query).fetchall()}
 
+    def rows_of_numbers(self) -> dict[float, int]:
+        """The rows of each number that the target has."""
+        column_type = column_types(self.connection, TABLE)[self.target]
+        cell = quoted(self.target)
+        text = text_sql.number(text_sql.stripped(cell), self.decimal)
+        number = text if column_type == "VARCHAR" else f"CAST({cell} AS DOUBLE)"
+        query = f"SELECT {number} AS number, count(*) FROM {TABLE} WHERE number IS NOT NULL AND NOT isnan(number) GROUP BY 1"
+        return dict(self.connection.execute(query).fetchall())
+
     def different(self, columns: Sequence[str]) -> int:
         """How many different rows there are by these columns."""
         names = ", ".join(map(quoted, columns))

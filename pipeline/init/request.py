@@ -19,6 +19,7 @@ class Request:
     task: str | None = None
     positive: str | None = None
     metric: str | None = None
+    weight: str | None = None
     numeric: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
     datetime: tuple[str, ...] = ()

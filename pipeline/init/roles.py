@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pipeline.data.neutral_sql import unfit_category
 from pipeline.errors import DataError, SettingsError
-from pipeline.init import flags
+from pipeline.init import counts, flags, row_weights
 from pipeline.init.facts import Facts
 from pipeline.init.features import choose, goes_on, has_age
 from pipeline.init.looks import Looks
@@ -34,7 +34,7 @@ MOST_CLASSES, MOST_NUMBERED_CLASSES, ROWS_OF_A_CLASS = 20, 10, 20
 @dataclass(frozen=True)
 class Roles:
     """The columns by what they are for; `features` by the list of params.yaml. Of these `ages` are the times whose age is one more, and
-    whether each goes on with the event time."""
+    whether each goes on with the event time. `counts` says whether the target counts things."""
 
     time: Facts
     target: Facts
@@ -42,6 +42,8 @@ class Roles:
     positive: str | None
     key: Facts | None
     label_time: Facts | None
+    weight: Facts | None
+    counts: bool
     epoch: str | None
     features: Mapping[str, list[str]]
     ages: Mapping[str, bool]
@@ -59,18 +61,24 @@ def find(request: Request, facts: Mapping[str, Facts], looks: Looks, odd: OddCel
     odd.refuse_numbers(request)
     said: list[Assumption] = []
     target = facts[request.target]
-    task, positive = _task(request, target, looks, said)
+    why_counts = counts.why_counts(target, looks.rows_of_numbers()) if counts.may_count(target) else None
+    task, positive = _task(request, target, looks, said, why_counts)
     time = _time(request, facts, odd, said)
     label_time = _label_time(request, facts, time, looks, said)
     _say_zone(request, [time, *([label_time] if label_time else [])], said)
     taken = {target.name, time.name, *([label_time.name] if label_time else [])}
     key = _key(request, facts, time, taken, looks, said)
     taken |= {key.name} if key else set()
-    flags.refuse_unfit(request, facts, dict.fromkeys(taken, "the key or a time") | {target.name: "the target"})
+    weight = row_weights.find(request, facts, taken, said)
+    taken |= {weight.name} if weight else set()
+    flags.refuse_unfit(
+        request, facts, dict.fromkeys(taken, "the key, the weight or a time") | {target.name: "the target"}
+    )
     features, left_out = choose(request, facts, taken, time, looks)
     epoch = None if time.is_time else time.epoch
     ages = {name: goes_on(facts[name], time) for name in features["datetime"] if has_age(facts[name], time, looks)}
-    return Roles(time, target, task, positive, key, label_time, epoch, features, ages, said, left_out)
+    is_count = why_counts is not None and task == Regression.name
+    return Roles(time, target, task, positive, key, label_time, weight, is_count, epoch, features, ages, said, left_out)
 
 
 def _named(request: Request) -> dict[str, Sequence[str]]:
@@ -79,6 +87,7 @@ def _named(request: Request) -> dict[str, Sequence[str]]:
         "--time": request.time,
         "--key": request.key,
         "--label-time": request.label_time,
+        "--weight": request.weight,
     }
     several: dict[str, Sequence[str]] = {
         "--datetime": request.datetime,
@@ -98,7 +107,9 @@ def _require(name: str, flag: str, facts: Mapping[str, Facts]) -> None:
         raise DataError(f"{flag} {name}", "is no column of the data", advice)
 
 
-def _task(request: Request, target: Facts, looks: Looks, said: list[Assumption]) -> tuple[str, str | None]:
+def _task(
+    request: Request, target: Facts, looks: Looks, said: list[Assumption], why_counts: str | None
+) -> tuple[str, str | None]:
     """(task, the label that is 1 or None where labels are 0 and 1, or true and false)."""
     if request.task is not None and request.task not in TASKS:
         raise SettingsError(f"--task {request.task}", "is unknown", f"use {', '.join(TASKS)}")
@@ -111,7 +122,7 @@ def _task(request: Request, target: Facts, looks: Looks, said: list[Assumption])
             "nothing can be learnt from it: check the data",
         )
     number = target.is_number and not target.is_truth
-    task, why = (request.task, "") if request.task is not None else _likely_task(target, number)
+    task, why = (request.task, "") if request.task is not None else _likely_task(target, number, why_counts)
     if task == Regression.name:
         if not target.is_number:
             raise DataError(
@@ -120,7 +131,8 @@ def _task(request: Request, target: Facts, looks: Looks, said: list[Assumption])
                 "use --task binary, or multiclass for three labels or more",
             )
         why = why or f"{target.name} is a number with {target.different:,} different values"
-        said.append(Assumption("task", task, why, "--task"))
+        few = why_counts is not None and target.different <= MOST_CLASSES
+        said.append(Assumption("task", task, why, "--task multiclass makes each a class" if few else "--task"))
         return task, None
     if task == Multiclass.name:
         _refuse_no_classes(target)
@@ -135,8 +147,10 @@ def _task(request: Request, target: Facts, looks: Looks, said: list[Assumption])
     return "binary", _positive(request, target, looks, said)
 
 
-def _likely_task(target: Facts, number: bool) -> tuple[str, str]:
+def _likely_task(target: Facts, number: bool, why_counts: str | None) -> tuple[str, str]:
     """(the task that the target's values speak for, why)."""
+    if number and why_counts is not None:
+        return Regression.name, why_counts
     if number and target.different > 2:
         few = target.different <= MOST_NUMBERED_CLASSES and target.whole == target.numbers
         if few and target.filled >= ROWS_OF_A_CLASS * target.different:
@@ -299,7 +313,8 @@ def _key(
 
 def _chosen(request: Request) -> set[str]:
     """The columns that the flags make features, or leave out."""
-    return {*request.numeric, *request.categorical, *request.datetime, *request.text, *request.leave_out}
+    weights = [request.weight] if request.weight is not None else []
+    return {*weights, *request.numeric, *request.categorical, *request.datetime, *request.text, *request.leave_out}
 
 
 def _may_be_key(each: Facts) -> bool:

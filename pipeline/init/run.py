@@ -83,12 +83,14 @@ def _draft(connection: duckdb.DuckDBPyConnection, request: Request, project: Pat
     times = frame.pop("perennial_time")
     is_held_out = (times >= pd.Timestamp(chosen.holdout_start)).to_numpy()
     target = frame[found.target.name].to_numpy()
+    weight = frame[found.weight.name].to_numpy() if found.weight else None
     first_checks.refuse_unjudgeable(target, is_held_out, found.task, chosen)
     kept = {*request.numeric, *request.categorical, *request.text}
     leaks = [leak for leak in first_checks.leaks(frame, is_held_out, found) if leak.column not in kept]
     new = first_checks.mostly_new(frame, is_held_out, request, found)
     left_out = {each.column: each for each in (*leaks, *new)}
-    drafted = draft.make(request, origin, found, chosen, target, is_held_out, list(left_out.values()), columns)
+    without = list(left_out.values())
+    drafted = draft.make(request, origin, found, chosen, target, weight, is_held_out, without, columns)
     dated = frame.assign(**{found.time.name: times})
     return text_groups.with_groups(small_table.with_estimator(drafted, dated, is_held_out), dated, is_held_out)
 
@@ -101,13 +103,16 @@ def _frame(
     time: str,
     target: str,
 ) -> pd.DataFrame:
-    """The labelled rows in order of time: a target of numbers and numeric features as float64, labels, categories and texts as text, and `perennial_time`."""
-    numbers = [*([] if TASKS[found.task].of_labels else [found.target.name]), *found.features["numeric"]]
+    """The labelled rows in order of time, those that have a weight: a target of numbers, weights and numeric features as float64, labels, categories and texts as text, and `perennial_time`."""
+    weights = [found.weight.name] if found.weight else []
+    numbers = [*weights, *([] if TASKS[found.task].of_labels else [found.target.name]), *found.features["numeric"]]
     parts = [f"{time} AS perennial_time", f"{target} AS {quoted(found.target.name)}"]
-    parts += [f"{_value(columns[name], origin)} AS {quoted(name)}" for name in found.features["numeric"]]
+    parts += [f"{_value(columns[name], origin)} AS {quoted(name)}" for name in [*weights, *found.features["numeric"]]]
     texts = [*found.features["categorical"], *found.features["text"]]
     parts += [f"CAST({quoted(name)} AS VARCHAR) AS {quoted(name)}" for name in texts]
-    query = f"SELECT {', '.join(parts)} FROM {TABLE} WHERE {target} IS NOT NULL AND {time} IS NOT NULL ORDER BY 1"
+    there = [target, time, *(_value(columns[name], origin) for name in weights)]
+    where = " AND ".join(f"{each} IS NOT NULL" for each in there)
+    query = f"SELECT {', '.join(parts)} FROM {TABLE} WHERE {where} ORDER BY 1"
     with readable("--data"):
         frame = connection.sql(query).df()
     for name in numbers:

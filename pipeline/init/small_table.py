@@ -18,7 +18,7 @@ from pipeline.errors import StageError
 from pipeline.init.request import Assumption, Draft
 from pipeline.settings.models import Model
 from pipeline.settings.training import Training
-from pipeline.training import evaluate, fit, frames, tasks
+from pipeline.training import evaluate, fit, frames, tasks, weights
 from pipeline.training.tasks import Answers
 
 # More rows than this are no small table: fits are quick below it, and above it the usual estimator needs no help.
@@ -86,8 +86,9 @@ def _with_best(draft: Draft, compared: _Compared, scores: Sequence[float]) -> Dr
         f"{shown[1]}, worse than the {shown[2]} of a guess"
     )
     training = draft.settings["training"] | {"estimator": chosen.estimator}
-    if chosen.options:
-        training["options"] = dict(chosen.options)
+    training["options"] = compared.options_of(chosen)
+    if not training["options"]:
+        del training["options"]
     said = [*draft.assumptions, Assumption("estimator", chosen.name, why)]
     return replace(draft, settings=draft.settings | {"training": training}, assumptions=said)
 
@@ -121,20 +122,28 @@ class _Compared:
     def is_better(self, score: float, other: float) -> bool:
         return evaluate.better_by(self.metric, score, other) > 0
 
+    def options_of(self, other: _Estimator) -> dict[str, object]:
+        """Its own beside the draft's, such as the loss, which are those of the usual estimator."""
+        kept = self.model.training.options if other.estimator == USUAL.estimator else {}
+        return {**kept, **other.options}
+
     def score(self, other: _Estimator) -> float:
-        training = self.model.training.model_copy(update={"estimator": other.estimator, "options": dict(other.options)})
+        update = {"estimator": other.estimator, "options": self.options_of(other)}
+        training = self.model.training.model_copy(update=update)
         model = self.model.model_copy(update={"training": training})
         pipeline = fit.on(self.older, model)
         asked = frames.features_of(self.newest, model)
         return self._scored(Answers(tasks.of(training).predict(pipeline, asked), self._classes))
 
     def _guessed(self) -> float:
-        learnt = self.older[self.model.training.target].to_numpy()
-        return self._scored(tasks.of(self.model.training).guess(learnt, len(self.newest), self._classes))
+        training = self.model.training
+        learnt, weight = self.older[training.target].to_numpy(), weights.of(self.older, training, "train")
+        return self._scored(tasks.of(training).guess(learnt, len(self.newest), self._classes, weight))
 
     def _scored(self, answers: Answers) -> float:
         training = self.model.training
-        return tasks.of(training).score(self.metric, self.newest[training.target].to_numpy(), answers)
+        weight = weights.of(self.newest, training, "train")
+        return tasks.of(training).score(self.metric, self.newest[training.target].to_numpy(), answers, weight)
 
     @property
     def _classes(self) -> tuple[str, ...]:

@@ -167,8 +167,9 @@ def _learnt(
 
 
 def _curves(labels: np.ndarray, probabilities: np.ndarray, target: np.ndarray) -> tuple[tuple[float, float], ...]:
-    """The slope and the offset of each label's logit."""
+    """The slope and the offset of each label's logit, the same on any number of processors: by threads a sum has other last digits."""
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
     if len(labels) > MOST_CURVES:
         return (AS_IT_IS,) * len(labels)
@@ -178,7 +179,8 @@ def _curves(labels: np.ndarray, probabilities: np.ndarray, target: np.ndarray) -
         if min(is_it.sum(), (~is_it).sum()) < FEWEST_OF_A_CLASS:
             found.append(AS_IT_IS)
             continue
-        fitted = LogisticRegression(C=100.0).fit(_logit(probabilities[:, [i]]), is_it)
+        with threadpool_limits(1):
+            fitted = LogisticRegression(C=100.0).fit(_logit(probabilities[:, [i]]), is_it)
         found.append((float(fitted.coef_[0, 0]), float(fitted.intercept_[0])))
     return tuple(found)
 

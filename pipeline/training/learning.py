@@ -39,6 +39,8 @@ class Rows:
 def learn(rows: Rows, training: Training, doubles: bool, how: Mapping[str, str] | None = None) -> Pipeline:
     """The fitted pipeline, as it is saved and served. `doubles` says that some numbers are float64, `how` has the encodings of categories.
     Raises StageError for what the estimator refuses."""
+    from threadpoolctl import threadpool_limits
+
     try:
         fitted = _fitted(rows, training, doubles, how)
         if training.calibration != "none":
@@ -46,9 +48,10 @@ def learn(rows: Rows, training: Training, doubles: bool, how: Mapping[str, str] 
             calibration.refuse_few(rows.target, is_later, training, rows.classes)
             first, later = _fitted(rows.those(~is_later), training, doubles, how), rows.those(is_later)
             newest = first[:-1].transform(later.features)
-            curves = calibration.calibrated(
-                first[-1], newest, later.target, training.calibration, fitted[-1], later.weights
-            )
+            with threadpool_limits(1, "blas"):
+                curves = calibration.calibrated(
+                    first[-1], newest, later.target, training.calibration, fitted[-1], later.weights
+                )
             fitted.steps[-1] = (fitted.steps[-1][0], curves)
         return fitted
     except PerennialError:
@@ -64,10 +67,14 @@ def learn(rows: Rows, training: Training, doubles: bool, how: Mapping[str, str] 
 
 
 def _fitted(rows: Rows, training: Training, doubles: bool, how: Mapping[str, str] | None) -> Pipeline:
+    from threadpoolctl import threadpool_limits
+
     pipeline = pipeline_for(training, rows.features, how)
     if ":" in training.estimator:
         skops_file.refuse_unreadable(pipeline, training.estimator)
     weighed = weights.fit_arguments(pipeline, rows.weights, training)
-    fitted = made_exact(pipeline.fit(rows.features, rows.target, **weighed))
+    # Sums of a linear model have other last digits by each number of threads. Those of trees, which are OpenMP's, are the same.
+    with threadpool_limits(1, "blas"):
+        fitted = made_exact(pipeline.fit(rows.features, rows.target, **weighed))
     fitted.steps[-1] = (fitted.steps[-1][0], splits.ready_to_serve(fitted[-1], doubles))
     return fitted

@@ -163,3 +163,18 @@ def test_how_the_answers_moved_is_measured(made, classes):
         assert answer_shift.shift(again, answer_shift.held_out_answers(held_out), ()).jensen_shannon < 0.01
     assert 0.05 < found.jensen_shannon <= np.sqrt(np.log(2)) + 1e-12
     assert answer_shift.shift(window.head(99), answer_shift.held_out_answers(held_out, classes), classes) is None
+
+
+def test_the_curves_are_the_same_with_any_number_of_threads():
+    """`reproduce` compares the reference's bytes, on another machine too; a sum by two threads has other last digits."""
+    from threadpoolctl import threadpool_limits
+
+    random = np.random.default_rng(0)
+    probability = random.uniform(0.01, 0.99, 20_000)
+    target = (random.uniform(size=20_000) < probability**1.2).astype(float)
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            both = np.column_stack([1 - probability, probability])
+            found.append(estimated_quality._curves(np.array([0.0, 1.0]), both, target))
+    assert found[0] == found[1]

@@ -21,7 +21,7 @@ __all__ = ["project"]
         ({"cron": "0 0 31 2 *"}, "--cron 0 0 31 2 *: day '31'"),
         ({"data": " "}, "--data: is empty"),
         ({"numeric": ("churned",)}, "--numeric churned: is the target already"),
-        ({"datetime": ("seen_at",)}, "--datetime seen_at: is the key or a time already"),
+        ({"datetime": ("seen_at",)}, "--datetime seen_at: is the key, the weight or a time already"),
         ({"leave_out": ("churned",)}, "--leave-out churned: is the target already"),
         ({"numeric": ("spend",), "categorical": ("spend",)}, "--numeric spend: is under --categorical too"),
         ({"text": ("plan",), "leave_out": ("plan",)}, "--text plan: is under --leave-out too"),

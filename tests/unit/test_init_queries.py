@@ -20,6 +20,7 @@ __all__ = ["project"]
         "seen_at",
         "seen_at::TIMESTAMPTZ",
         "seen_at::TIMESTAMP_NS",
+        "seen_at::TIMESTAMPTZ_NS",
         "seen_at::DATE",
         "CASE WHEN spend > 3 THEN 'soon' ELSE seen_at END",
         "epoch(seen_at::TIMESTAMP)::BIGINT::VARCHAR",

@@ -6,13 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.dummy import DummyClassifier
+from threadpoolctl import threadpool_limits
 
 from harness.project import churn_rows
 from pipeline.errors import SettingsError, StageError
 from pipeline.serving.errors import PackageRefused
 from pipeline.serving.runtime import Runtime
 from pipeline.settings.training import Training
-from pipeline.training import evaluate, fit, frames, package, pipelines, signing, skops_file
+from pipeline.training import evaluate, fit, frames, learning, package, pipelines, signing, skops_file
 
 
 class Foreign(DummyClassifier):
@@ -234,3 +235,18 @@ def test_evaluation_scores_the_held_out_rows_beside_a_guess(churn, tmp_path):
     assert evaluation.metrics["roc_auc"] > 0.75 > evaluation.baseline["roc_auc"] == 0.5
     assert len(pd.read_parquet(tmp_path / "r")) == len(rows) == evaluation.rows + evaluation.trained_rows
     assert evaluate.Evaluation.read(tmp_path / "e.json") == evaluation
+
+
+@pytest.mark.parametrize("calibration", ["none", "sigmoid"])
+def test_a_linear_model_is_the_same_with_any_number_of_threads(calibration):
+    """`reproduce` compares its bytes, on another machine too; a sum by two threads has other last digits."""
+    random = np.random.default_rng(0)
+    features = pd.DataFrame(random.normal(size=(20_000, 30)).astype("float32")).add_prefix("x")
+    target = (features.sum(axis=1).to_numpy() + random.normal(size=20_000) > 0).astype("float64")
+    training = Training(task="binary", target="y", numeric=list(features), estimator="linear", calibration=calibration)
+    rows = learning.Rows(features, target, np.arange(20_000))
+    answers = []
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            answers.append(learning.learn(rows, training, False).predict_proba(features))
+    assert np.array_equal(*answers)
