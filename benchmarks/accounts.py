@@ -38,6 +38,7 @@ PAGES = (
     "roi",
     "roi/model-0",
 )
+FIRST_LOOKS = ("", "portfolio", "roi", "model/model-0", "audit/model-0", "receipts/model-0")
 
 
 def main() -> bool:
@@ -51,6 +52,7 @@ def main() -> bool:
             print(f"{EVENTS_IN_ALL:,} events, models: {models}")
             for what, taken, limit in (
                 *_commands(project, ledger),
+                *_first_looks(project),
                 *_pages(project, ledger),
                 *_writes(project, ledger),
             ):
@@ -82,6 +84,16 @@ def _command_s(project: Path, command: str) -> float:
     after = os.times()
     assert told.returncode == 0, told.stderr
     return after.children_user - before.children_user + after.children_system - before.children_system
+
+
+def _first_looks(project: Path) -> Measured:
+    """The first look at a page in an API server that was started some seconds ago."""
+    environment = os.environ | {"PERENNIAL_PROJECT": str(project), "PERENNIAL_HOME": str(project / "home")}
+    for page in FIRST_LOOKS:
+        command = [sys.executable, "-m", "benchmarks.first_look", page]
+        told = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert told.returncode == 0, told.stderr
+        yield f"page /{page[:22]}, server is fresh", float(told.stdout.split()[-1]), PAGE_S
 
 
 def _pages(project: Path, ledger: Ledger) -> Measured:

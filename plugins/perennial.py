@@ -1,10 +1,11 @@
-"""The Airflow plugin: a listener that meters every task of our Dags, the pages in the UI, the route for
-alerts, and one SQLite writer at a time."""
+"""The Airflow plugin: a listener that meters every task of our Dags, the pages in the UI, which are made
+ahead, the route for alerts, and one SQLite writer at a time."""
 
 import account_routes
 import alert_webhook
 import download_routes
 import page_routes
+import pages_ahead
 import rollout_routes
 from airflow.configuration import conf
 from airflow.listeners import hookimpl
@@ -89,12 +90,13 @@ class PageOnDemand:
 
 
 def middlewares():
-    """The order of writers where Airflow's database is SQLite, as on one machine; none for another database."""
+    """Pages are made ahead; and the order of writers where Airflow's database is SQLite, as on one machine."""
+    ahead = {"middleware": pages_ahead.PagesAhead, "name": "pages ahead"}
     if not conf.get("database", "sql_alchemy_conn").startswith("sqlite"):
-        return []
+        return [ahead]
     from pipeline.services.airflow_sqlite import OneWriterAtATime
 
-    return [{"middleware": OneWriterAtATime, "name": "one writer at a time"}]
+    return [ahead, {"middleware": OneWriterAtATime, "name": "one writer at a time"}]
 
 
 class PerennialPlugin(AirflowPlugin):

@@ -29,6 +29,9 @@ class Size:
     memory_mb: float = 512.0
 
 
+USUAL = Size()
+
+
 @dataclass
 class SlotLife:
     """A slot that ran from `start` to `end`, milliseconds since 1970; `ended` is False while it runs."""
@@ -49,20 +52,25 @@ class SlotLife:
 def slot_lives(ledger: Ledger, size: Callable[[str], Size], until: int, *, model: str = "") -> list[SlotLife]:
     """The slots in the order in which they started. `size` of a model is for those whose settings the ledger does not know."""
     lives: list[SlotLife] = []
+    # Those of which nothing says their settings yet: to read a model's block takes longer than all of its slots.
+    unsaid: dict[int, SlotLife] = {}
     running: dict[str, dict[str, SlotLife]] = defaultdict(dict)
     for name, at, kind, version, slot, cpus, memory_mb in rolled_up(ledger, SLOTS, model=model)[SLOTS]:
         slots = running[name]
         if kind == SlotReady.KIND:
             if slot in slots and cpus is not None and memory_mb is not None:
                 slots[slot].size = Size(cpus, memory_mb)
+                unsaid.pop(id(slots[slot]), None)
             continue
         for each in list(slots) if kind == Undeployed.KIND else [slot]:
             if each in slots:
                 _end(slots.pop(each), at)
         if kind == SlotStarted.KIND:
-            life = SlotLife(name, slot, version, at, until, size(name))
-            slots[slot] = life
+            life = SlotLife(name, slot, version, at, until, USUAL)
+            slots[slot] = unsaid[id(life)] = life
             lives.append(life)
+    for life in unsaid.values():
+        life.size = size(life.model)
     return lives
 
 

@@ -31,6 +31,7 @@ from pipeline.ledger.store import EVENTS, Ledger, now
 from pipeline.settings.accounts import Prices
 from pipeline.settings.economics import Economics
 from pipeline.settings.models import Params
+from pipeline.settings.rollout import Serving
 
 # So many runs are shown by themselves, the newest; the others in one sum.
 RUNS = 20
@@ -56,15 +57,13 @@ class Terms:
 
     @classmethod
     def of(cls, params: Params) -> Terms:
-        """Models whose block is broken or gone go by what is usual."""
+        """Where a block is broken elsewhere, what it says of these counts; what is wrong itself, or not stated, is as usual."""
 
         def economics(name: str) -> Economics:
-            return params.models[name].economics if name in params.models else Economics()
+            return params.section_of(name, Economics, "economics")
 
         def size(name: str) -> Size:
-            if name not in params.models:
-                return Size()
-            serving = params.models[name].rollout.serving
+            serving = params.section_of(name, Serving, "rollout", "serving")
             return Size(serving.cpus, serving.memory_mb)
 
         def loss(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The commands about money."""
+"""The commands about money. Text and JSON of years are long, so that only the one that is asked for is made."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ def costs(arguments: argparse.Namespace) -> Answer:
         ]
     if arguments.run and not runs:
         raise SettingsError(f"run {arguments.run}", "is not in the ledger", "`perennial costs` lists the newest runs")
-    values = {**bill.as_dict(), "runs": [run.as_dict() for run in runs]}
-    return Answer(account_table.costs(bill, runs, arguments.run), values)
+    if arguments.json:
+        return Answer("", {**bill.as_dict(), "runs": [run.as_dict() for run in runs]})
+    return Answer(account_table.costs(bill, runs, arguments.run))
 
 
 def account(arguments: argparse.Namespace) -> Answer:
@@ -46,7 +47,6 @@ def account(arguments: argparse.Namespace) -> Answer:
     context = context_of_a_person()
     model, terms = known_model(context, arguments.model), Terms.of(context.params)
     told = account_of(context.ledger, terms, model, last=arguments.last)
-    # A text and a JSON of years are long: one of them is asked for.
     return Answer("", told.as_dict()) if arguments.json else Answer(account_table.account(told))
 
 
@@ -59,7 +59,8 @@ def roi(arguments: argparse.Namespace) -> Answer:
     context = context_of_a_person()
     model = known_model(context, arguments.model)
     earned = roi_of(context.ledger, Terms.of(context.params), context.params.baseline, model=model)
-    return Answer(roi_table.roi(earned), earned.as_dict())
+    told = earned.as_dict()
+    return Answer("", told) if arguments.json else Answer(roi_table.roi(told))
 
 
 def month(text: str) -> str:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.cli.plain_table import PlainTable
-
-if TYPE_CHECKING:
-    from pipeline.accounts.roi import Roi
 
 WIDTH = 110
 # The models with the largest bills.
 ROWS = 12
 
 
-def roi(earned: Roi) -> str:
-    told = earned.as_dict()
+def roi(told: dict[str, Any]) -> str:
+    """`told` is what `--json` says."""
     hours = f"{told['engineer_hours_saved_low']:.1f} to {told['engineer_hours_saved_high']:.1f}"
     net = f"{told['net_low']:,.2f} to {told['net_high']:,.2f}"
     lines = [

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from pipeline.context import Context
 from pipeline.rollout.prediction_folders import predictions_folder
-from pipeline.serving.schema import Schema
 
 if TYPE_CHECKING:
     from pipeline.monitoring.log_profiles import LoggedProfile
     from pipeline.monitoring.profiles.kept import Kept
     from pipeline.monitoring.profiles.reference import Reference
+    from pipeline.serving.schema import Schema
 
 
 def window_profile(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.accounts.closed_months import bill_so_far
 from pipeline.accounts.roi import roi
 from pipeline.accounts.statement import Terms, newest_runs
 from pipeline.context import Context
@@ -24,6 +25,8 @@ from pipeline.ledger.events import DataLanded, DriftChecked, GatesChecked, RunSe
 from pipeline.ledger.receipt_events import DecisionSettled, RetrainDecided
 from pipeline.ledger.rollout_events import RolledBack, RolloutEnded, RolloutFailed, ShadowEnded, Undeployed
 from pipeline.ledger.store import Entry, Ledger
+from pipeline.pages.kept_settings import with_kept_settings
+from pipeline.pages.model_history import settings_digest
 from pipeline.rollout.routing import route_file
 from pipeline.runs.drift_report import evidently_file
 from pipeline.settings.accounts import Prices
@@ -51,6 +54,7 @@ _KEPT: dict[str, _Kept] = {}
 def overview_page(context: Context) -> str:
     """The page as HTML. All of it is read from the route files and the ledger; the look at the slots is at most KEPT_S old."""
     of = _rests_on(context)
+    context = with_kept_settings(context)
     kept = _KEPT.get(context.ledger.url)
     if kept is None or kept.of != of or time.monotonic() - kept.asked > KEPT_S:
         kept = _Kept(of, facts(context), time.monotonic())
@@ -108,10 +112,17 @@ def facts(context: Context) -> dict[str, Any]:
         "moves": list(reversed(moves[-MOVES_SHOWN:])),
         "more_moves": len(moves) > MOVES_SHOWN,
         "asked_at": f"{context.clock():%H:%M:%S}",
-        "roi": roi(ledger, Terms.of(params), params.baseline).as_dict() if priced else None,
+        "roi": _earned(context) if priced else None,
         "looks": LOOKS,
         "faults": faults(context),
     }
+
+
+def _earned(context: Context) -> dict[str, Any]:
+    """What automation earned, by the bill that pages keep."""
+    ledger, terms = context.ledger, Terms.of(context.params)
+    bill = bill_so_far(ledger, terms, settings_digest(context))
+    return roi(ledger, terms, context.params.baseline, bill=bill).as_dict()
 
 
 def _runs(ledger: Ledger, prices: Prices) -> list[dict[str, Any]]:

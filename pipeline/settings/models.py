@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal, NoReturn, cast
+from typing import Any, Literal, NoReturn, TypeVar, cast
 
 import yaml
 from pydantic import Field, ValidationError, ValidationInfo, model_validator
@@ -36,6 +36,7 @@ from pipeline.settings.teams import Team, Teams
 from pipeline.settings.times import LONGEST_DAYS, UtcTime, utc
 from pipeline.settings.training import Evaluation, Training
 
+AnySection = TypeVar("AnySection", bound=Section)
 MODEL_NAME = re.compile(r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")
 
 
@@ -246,6 +247,17 @@ class Params:
             return Csv.model_validate((source.get("csv") if isinstance(source, dict) else None) or {})
         except ValidationError:
             raise SettingsError(*self.broken[name].args) from None
+
+    def section_of(self, name: str, kind: type[AnySection], *keys: str) -> AnySection:
+        """The section under those keys of the model's block, read by itself: 200 whole blocks take a fifth of a second. The usual one where the
+        block does not state it, or wrongly."""
+        found: Any = self.written.get(name)
+        for key in keys:
+            found = found.get(key) if isinstance(found, dict) else None
+        try:
+            return kind.model_validate({} if found is None else found)
+        except ValidationError:
+            return kind()
 
     def model_of_a_run(self, name: str) -> Model:
         """The same for a new run, which also goes by what all models share: raises SettingsError for a fault there too."""

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from pipeline.errors import RolloutError
 from pipeline.ledger.chain import Head
 from pipeline.rollout.routing import foreign_files, no_model, route_file
 from pipeline.rollout.routing.route import Route, RoutedSlot
@@ -172,3 +173,12 @@ def test_the_watch_looks_closer_only_after_a_change(routes, monkeypatch):
     (routes / "routes" / "notes.yaml").write_text("a: [")
     assert len(watch.look()) == 1
     assert foreign_files.Watch(routes / "not-there").look() == []
+
+
+def test_a_route_with_a_key_written_twice_is_not_ours(routes):
+    """JSON's reader takes the last one silently; Traefik refuses such a file."""
+    file = route_file.route_file(routes, "churn")
+    first, _, rest = file.read_text().partition("\n")
+    file.write_text(f'{first}\n{{"http": {{}},{rest.lstrip()[1:]}')
+    with pytest.raises(RolloutError, match="is damaged"):
+        route_file.read(routes, "churn")

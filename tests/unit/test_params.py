@@ -8,8 +8,9 @@ import yaml
 from harness.project import CHURN, ROOT, change_params, write_params
 from pipeline.errors import SettingsError
 from pipeline.services import router_config
+from pipeline.settings.economics import Economics
 from pipeline.settings.models import ParamsFile, load, refuse_unknown, time_of
-from pipeline.settings.rollout import FIGURES, RolloutLimits
+from pipeline.settings.rollout import FIGURES, RolloutLimits, Serving
 
 
 def test_the_projects_own_params_are_valid():
@@ -274,3 +275,18 @@ def test_how_a_broken_blocks_csv_is_written_is_still_known(tmp_path):
     assert read.csv_of("usual").delimiter == read.csv_of("nobody").delimiter == ","
     with pytest.raises(SettingsError, match="delimeter"):
         read.csv_of("wrong")
+
+
+def test_a_section_is_read_by_itself_whatever_else_is_wrong_in_its_block(tmp_path):
+    """What a block says of its slots and its economics counts though it is broken elsewhere; what is wrong itself is as usual."""
+    (tmp_path / "params.yaml").write_text(
+        "models:\n"
+        "  churn: {as_of: never, economics: {retrain_minutes: 7}, rollout: {serving: {cpus: 3}}}\n"
+        "  wrong: {economics: {retrain_minutes: -1}, rollout: [serving]}\n"
+        "  text: none\n"
+    )
+    read = load(tmp_path)
+    minutes = {name: read.section_of(name, Economics, "economics").retrain_minutes for name in (*read.broken, "absent")}
+    cpus = {name: read.section_of(name, Serving, "rollout", "serving").cpus for name in (*read.broken, "absent")}
+    assert minutes == {"churn": 7, "wrong": 15, "text": 15, "absent": 15}
+    assert cpus == {"churn": 3, "wrong": 1, "text": 1, "absent": 1}

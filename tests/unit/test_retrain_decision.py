@@ -13,7 +13,7 @@ from pipeline.cli import decision_table
 from pipeline.errors import RegistryError
 from pipeline.ledger.budget_events import BudgetLooked
 from pipeline.ledger.decision_events import Backtested
-from pipeline.ledger.events import DriftChecked, VersionRegistered
+from pipeline.ledger.events import DriftChecked, GatesChecked, VersionRegistered
 from pipeline.ledger.receipt_events import RetrainDecided
 from pipeline.ledger.rollout_events import RolloutEnded
 from pipeline.ledger.store import Ledger
@@ -124,6 +124,25 @@ def test_what_was_asked_for_is_not_asked_for_again_at_once(world):
     assert "a retrain was asked for as of 2024-03-01" in next_day.guards[0]
     assert "a retrain was asked for" in next_day.sentence()
     assert decide(world).decision == "retrain"
+
+
+def test_a_retrain_that_did_not_go_live_is_not_asked_for_again_until_something_moves(world):
+    """Its version waits for approval, or was worse than the champion by the gate; one that another gate stopped is tried again."""
+    rule(world, "value")
+    later = AS_OF + timedelta(days=10)
+    assert decide(world).decision == "retrain"
+
+    def stopped(gate):
+        event = GatesChecked(verdicts=[{"gate": gate, "passed": False}], as_of=AS_OF.isoformat())
+        world.ledger.append(event, "churn")
+
+    stopped("enough_rows")
+    assert decide(world, later).decision == "retrain"
+    later += timedelta(days=1)
+    world.ledger.append(
+        VersionRegistered(version="2", mlflow_run="m", data_version="d", as_of=AS_OF.isoformat()), "churn"
+    )
+    assert "since the last retrain" in retrain_decision.decide(world.context, "r", "churn", later).sentence()
 
 
 def test_skew_is_not_retrained_for_whatever_the_rule_says(world):

@@ -1,7 +1,7 @@
 """The guard "nothing has moved since the last retrain": a loss that is cheap to retrain for moves by noise alone, and versions differ for good by
 luck, so each retrain would be followed by the next one.
 
-So a retrain needs a proof of one of two: that versions of this model age, or that the live version has lost more since the last retrain, by
+So after a retrain the next one needs a proof of one of two: that versions of this model age, or that the live version has lost more since the last retrain, by
 more than its noise. Without labels, or after a year, time alone is enough. That the last one is better than the version before proves
 neither: the luck of one draw looks the same, and where it was a cure, what it cured is over. And a change that it did not cure was there when it was
 new, so it is no rise: it is retrained for once. Proven is what is over so many standard errors that a look each week for a year hardly ever
@@ -36,19 +36,20 @@ def not_cured(
     newest = len(known.born) - 1
     since = max(int(known.born[newest]), -1 if in_vain is None else in_vain)
     days = (known.now - since) * window_days
-    if days >= LONGEST_DAYS or _ages(known, prior):
+    if (not newest and in_vain is None) or days >= LONGEST_DAYS or _ages(known, prior):
         return ""
     # All of them are of one version, the live one: what it is taken again for, and when, changes none of its losses.
     losses = known.losses[known.live, since:]
     losses = losses[~np.isnan(losses)]
-    last = "the last retrain" if newest or in_vain is not None else f"{known.called(0)} was trained"
     if not len(losses):
-        held = f"no label has come since {last}, {due_after_days:g} days have not passed, and {_no_age(prior)}"
+        held = (
+            f"no label has come since the last retrain, {due_after_days:g} days have not passed, and {_no_age(prior)}"
+        )
         return "" if days >= due_after_days else held
     if _risen(losses):
         return ""
     return (
-        f"nothing is shown to have moved since {last}: in the {len(losses)} labelled windows since, the loss of "
+        f"nothing is shown to have moved since the last retrain: in the {len(losses)} labelled windows since, the loss of "
         f"{known.called(known.live)} has not risen above its noise{_gain(known, since)}, and {_no_age(prior)}"
     )
 

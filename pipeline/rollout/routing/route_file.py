@@ -8,6 +8,7 @@ number and the ledger's head at that time; the rest is the route in Traefik's fo
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import uuid
@@ -62,6 +63,7 @@ class NotOurs(ValueError):
         self.said = said
 
 
+@functools.lru_cache(maxsize=1000)
 def route_of(text: str, model: str) -> Route:
     """The route of the model, from the text of its file. Raises NotOurs."""
     first, _, rest = text.partition("\n")
@@ -75,12 +77,26 @@ def route_of(text: str, model: str) -> Route:
     if route.model != model:
         raise NotOurs(f"is a copy of the route of {route.model}")
     try:
-        changed = yaml_file.parse(rest) != rendered
+        changed = _parsed(rest) != rendered
     except yaml.YAMLError as error:
         raise NotOurs("is damaged", route) from error
     if changed:
         raise NotOurs("was changed by another hand", route)
     return route
+
+
+def _parsed(text: str) -> Any:
+    """As Traefik reads it. We write JSON, which is read in a tenth of YAML's time. Raises yaml.YAMLError."""
+    try:
+        return json.loads(text, object_pairs_hook=_each_key_once)
+    except (ValueError, RecursionError):
+        return yaml_file.parse(text)
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(found := dict(pairs)) < len(pairs):
+        raise ValueError("a key is written twice")
+    return found
 
 
 def routed_models(home: Path) -> list[str]:
