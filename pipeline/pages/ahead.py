@@ -6,15 +6,19 @@ again when a day has passed, for the sums of the months that are over are made a
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
 import pkgutil
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PerennialError
+
+if TYPE_CHECKING:
+    from pipeline.context import Context
 
 _log = logging.getLogger(__name__)
 
@@ -55,13 +59,16 @@ def import_pages() -> None:
 
 def looks() -> list[Callable[[], Any]]:
     """The pages of all models, the dearest last."""
-    from pipeline.context import Context
     from pipeline.pages import overview, portfolio, roi
 
-    return [
-        lambda page=page: page(Context.here())
-        for page in (portfolio.portfolio_page, roi.roi_page, overview.overview_page)
-    ]
+    pages = (portfolio.portfolio_page, roi.roi_page, overview.overview_page)
+    return [functools.partial(_look, page) for page in pages]
+
+
+def _look(page: Callable[[Context], str]) -> None:
+    from pipeline.context import Context
+
+    page(Context.here())
 
 
 def _quietly(look: Callable[[], Any]) -> None:

@@ -12,10 +12,12 @@ from pipeline.accounts.money import cents
 from pipeline.accounts.statement import statement
 from pipeline.errors import LedgerError
 from pipeline.ledger import lease, rollups
-from pipeline.ledger.events import UnknownEvent
-from pipeline.ledger.rollout_events import AbortAsked, RolloutEnded
+from pipeline.ledger.events import GatesChecked, RunOpened, UnknownEvent, VersionRegistered
+from pipeline.ledger.rollout_events import AbortAsked, RolledBack, RolloutEnded, RolloutStarted
 from pipeline.ledger.store import Ledger
 from pipeline.ledger.timeline import live_at
+from pipeline.runs import audit
+from pipeline.runs.audit_newest import newest_lines
 from pipeline.services import artifact_bytes
 from tests.support.accounts import BY_HAND, TERMS, UNTIL, worked_by_hand
 from tests.support.ledger import filled, raced
@@ -149,3 +151,25 @@ def test_roll_ups_on_postgres_tell_the_same_to_who_may_only_read(shared, monkeyp
     assert told(reader) == told(without_them) != BY_HAND
     with psycopg2.connect(shared) as connection:
         connection.cursor().execute("DROP OWNED BY reader; DROP ROLE reader")
+
+
+@pytest.mark.parametrize("kind", ["", *audit.KINDS])
+def test_the_newest_lines_of_an_audit_on_postgres_are_those_of_all_its_events(shared, kind):
+    """What a line rests on is asked for by Postgres' own means, and what only warns is found in its text."""
+    ledger = Ledger(shared)
+    warns = {"gate": "slices", "passed": False, "mode": "warn", "reason": "plan basic is worse"}
+    for event, run in (
+        (RunOpened(as_of="2024-03-01", reason="by hand", asked_by="ann"), "r2"),
+        (GatesChecked(verdicts=[warns]), "r2"),
+        (VersionRegistered(version="2", mlflow_run="m2", data_version="d2.dir", as_of="2024-03-01"), "r2"),
+        (RolloutStarted(version="2", digest="p2", asked_by="cid", rollout=7), ""),
+        (RolloutEnded(version="2", slot="green", digest="p2", rollout=7), ""),
+        (RolledBack(version="1", digest="p1", left="2", reason="worse on labels", rollout=8), "monitor__churn/1"),
+    ):
+        ledger.append(event, "churn", run)
+    whole, found, before, older = audit.audit(ledger, "churn", kind), [], 0, True
+    while older:
+        page = newest_lines(ledger, "churn", kind, 2, before)
+        found, before, older = [*page.lines, *found], page.before, page.older
+    assert found == whole
+    assert kind in ("approval", "settings") or found
