@@ -116,7 +116,12 @@ def test_a_version_that_did_not_go_live_counts_as_the_last_retrain():
     risen[:, 15:] += 0.2
     assert held(risen) == "" and held(risen, in_vain=17)
     assert held(risen, in_vain=30).startswith("no label has come since the last retrain, 183 days have not passed")
-    assert held(np.full((2, 30), np.nan), days=10.0) == ""
+    unknown = np.full((2, 30), np.nan)
+    assert held(unknown, days=10.0) == ""
+    unproven = replace(of_model.value(Policy(), None, 0.04).prior, b=0.1, error=0.1, blocks=40)
+    assert "365 days have not passed, and that versions of this model age is proven neither by the backtest" in held(
+        unknown, unproven, days=10.0
+    )
 
 
 TASKS = ("binary", "regression", "multi-class")

@@ -42,10 +42,10 @@ def not_cured(
     losses = known.losses[known.live, since:]
     losses = losses[~np.isnan(losses)]
     if not len(losses):
-        held = (
-            f"no label has come since the last retrain, {due_after_days:g} days have not passed, and {_no_age(prior)}"
-        )
-        return "" if days >= due_after_days else held
+        if not prior.blocks and days >= due_after_days:
+            return ""
+        wait = f"{LONGEST_DAYS if prior.blocks else due_after_days:g} days"
+        return f"no label has come since the last retrain, {wait} have not passed, and {_no_age(prior)}"
     if _risen(losses):
         return ""
     return (
