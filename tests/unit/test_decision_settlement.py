@@ -63,7 +63,8 @@ def context(ledger):
     event = VersionRegistered(version="2", mlflow_run="m", data_version="d", as_of=DECIDED.isoformat())
     ledger.append(event, "churn")
     prices = Prices(cpu_core_hour=3.6, memory_gb_hour=0, engineer_hour=60, currency="EUR")
-    return SimpleNamespace(ledger=ledger, params=SimpleNamespace(models={}, prices=prices))
+    params = SimpleNamespace(models={}, prices=prices, section_of=lambda name, kind, *keys: kind())
+    return SimpleNamespace(ledger=ledger, params=params)
 
 
 def test_what_the_new_version_saved_is_told_in_money_beside_what_was_hoped_and_paid(context):

@@ -14,6 +14,7 @@ from pipeline.pages import ahead
 
 
 def test_each_page_is_made_once_and_one_that_fails_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread goes on to the next page after an error of ours and after any other."""
     made, all_made = [], threading.Event()
 
     def fails() -> None:
@@ -32,10 +33,12 @@ def test_each_page_is_made_once_and_one_that_fails_stops_no_other(monkeypatch: p
 
 
 def test_the_next_look_is_on_the_next_day() -> None:
+    """It is one minute after midnight in UTC, also at the end of a year."""
     assert ahead._until_tomorrow(datetime(2026, 12, 31, 23, 59, tzinfo=UTC)) == 120
 
 
 def test_only_a_server_that_started_makes_pages_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request begins nothing; the thread begins after the server was told of its start, and is told to stop at the end."""
     monkeypatch.syspath_prepend(str(ROOT / "plugins"))
     from pages_ahead import PagesAhead
 

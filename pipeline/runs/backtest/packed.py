@@ -6,7 +6,7 @@ The trees are the same to the last bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,18 +63,23 @@ def _packed(fitted: BaseEstimator) -> Iterator[None]:
 
 
 def _boosted(part: Any, seen: set[int]) -> Iterator[Any]:
-    """The estimators of histogram boosting in a fitted one, such as the folds of a calibrated one."""
+    """The fitted estimators of histogram boosting in a fitted one, such as the folds of a calibrated one, which also has one that is not fitted.
+    All that is seen by its id lives as long as the whole: another object may get the id of one that is gone."""
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
     if id(part) in seen:
         return
     seen.add(id(part))
     if isinstance(part, HistGradientBoostingClassifier | HistGradientBoostingRegressor):
-        yield part
-    elif isinstance(part, list | tuple):
-        for each in part:
-            yield from _boosted(each, seen)
+        if hasattr(part, "_predictors"):
+            yield part
+        return
+    inner: Iterable[Any] = ()
+    if isinstance(part, list | tuple):
+        inner = part
     elif isinstance(part, dict):
-        yield from _boosted(list(part.values()), seen)
+        inner = part.values()
     elif type(part).__module__.startswith("sklearn.") and hasattr(part, "__dict__"):
-        yield from _boosted(list(vars(part).values()), seen)
+        inner = vars(part).values()
+    for each in inner:
+        yield from _boosted(each, seen)
