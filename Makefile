@@ -40,8 +40,8 @@ undeploy:  ## for a server: end slots and services; the volumes stay
 # Tests run side by side, one a processor: a fit with a thread for each processor waits for threads of the others, ten times its own time.
 test test-unit test-component test-engine test-story: export OMP_NUM_THREADS ?= 1
 
-# Stories and slots wait more than they work: two workers more than there are processors. Stories take longest and come first.
-WAITING := -n $(shell n=$$(nproc); echo $$(( n < 3 ? n + 2 : 4 ))) --dist loadscope --no-loadscope-reorder
+# Stories and slots wait as much as they work: one worker more than there are processors. Stories take longest and come first.
+WAITING := -n $(shell n=$$(nproc); echo $$(( n < 4 ? n + 1 : 4 ))) --dist loadscope --no-loadscope-reorder
 
 test: test-unit  ## all tests side by side, the quickest first; those that need an engine or a browser say so when they skip
 	@$(BIN)/python -m pytest tests/story tests/component tests/engine $(WAITING)

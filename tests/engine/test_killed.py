@@ -50,7 +50,7 @@ def apart(walk):
 
 
 def shared_out(endpoint, walk):
-    """A quarter of the world's states for each engine; when all is walked, the points are shared out, so that each state is on both.
+    """A fifth of the world's states for each engine; when all is walked, the points are shared out, so that each state is on both.
 
     tests/component/test_killed_in_memory.py and test_any_order.py walk the others in memory.
     """
@@ -58,7 +58,7 @@ def shared_out(endpoint, walk):
     on_processes = endpoint.settings().engine == "process"
     if EXHAUSTIVE:
         return own if on_processes else [point for point in walk if point not in own]
-    return own[::4] if on_processes else own[2::4]
+    return own[::5] if on_processes else own[2::5]
 
 
 def some(walk, step=2):
@@ -127,7 +127,7 @@ def test_a_rollout_by_steps_killed_at_any_point_is_recovered(start, tmp_path, st
     endpoint.deploy("2", "all-at-once")
     with steady_load(endpoint.address, BODY, pace=100) as tally:
         walk = points(endpoint, tmp_path, ["deploy", "churn", "1", "--strategy", strategy])
-        walk = some(apart(walk[walk.index(own) : walk.index(until) + 1]), 5)
+        walk = some(apart(walk[walk.index(own) : walk.index(until) + 1]), 8)
         seen = set()
         for point in walk:
             other = {"1": "2", "2": "1"}[agreed(endpoint)]
@@ -166,7 +166,7 @@ def test_a_recovery_killed_at_any_point_is_recovered(start, tmp_path, left_at, s
 @one_engine
 def test_of_two_deploys_at_once_on_real_slots_one_wins(start):
     """Of two deploys at once on real slots one wins, in each of several races."""
-    races(start.context, start.address, 10 if EXHAUSTIVE else 6)
+    races(start.context, start.address, 10 if EXHAUSTIVE else 4)
     agreed(start)
 
 
