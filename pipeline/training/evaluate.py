@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from pipeline.errors import StageError
 from pipeline.settings.models import Model
@@ -87,6 +88,8 @@ def shown_gain(metric: str, by: float) -> str:
     return f"{by:.4g} of the naive guess's {metric}" if METRICS[metric].in_targets_unit else f"{by:.4g}"
 
 
+# `reproduce` compares its files, on another machine too: products of matrices have other last digits by each number of threads.
+@threadpool_limits.wrap(limits=1, user_api="blas")
 def evaluate(
     model: Model,
     rows: pd.DataFrame,
