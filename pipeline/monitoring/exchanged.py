@@ -4,7 +4,8 @@ A logistic regression learns, from rows of the reference and the same rows excha
 sees changes its sign when the two are exchanged (differences of both, of their squares, of their products with other columns, and of
 whether each is among the values that the other has), so no row is learnt from twice. The mean probability of a window is compared with that
 of the reference's own blocks, each judged by what the others say. It must be over one half, which says that the rows fit better
-the other way round, so the hypothesis is a rare one without a change, and needs no share of the budget of false alarms. Two columns that
+the other way round, so the hypothesis is a rare one without a change, and needs no share of the budget of false alarms. And put back, the two
+must be where a day of the reference was: a summer after a winter that was learnt from fits better exchanged, and fits neither way. Two columns that
 are alike in all of this cannot be told apart, and are named as such.
 
 Source: Sugiyama, Suzuki & Kanamori 2012, Density ratio estimation in machine learning, chapter 4 (a probabilistic classifier estimates the
@@ -71,11 +72,12 @@ class Pair:
 
 @dataclass(frozen=True)
 class Exchange:
-    """Two columns of a window: the mean probability that a row has them exchanged, and its limit."""
+    """Two columns of a window: the mean probability that a row has them exchanged, its limit, and whether they are usual when put back."""
 
     columns: tuple[str, str]
     probability: float
     limit: float
+    usual: bool = True
 
     @property
     def feature(self) -> str:
@@ -83,11 +85,13 @@ class Exchange:
 
     @property
     def moved(self) -> bool:
-        return self.probability > self.limit
+        return self.usual and self.probability > self.limit
 
     @property
     def reason(self) -> str:
         told = f"a row has them exchanged with probability {self.probability:.2f}"
+        if self.probability > self.limit and not self.usual:
+            return f"{told}, but put back they are where no day of the reference was"
         return (
             f"they look exchanged: {told}, over {self.limit:.2f}" if self.moved else f"{told}, within {self.limit:.2f}"
         )
@@ -112,6 +116,7 @@ class Exchanges:
             self._least[place], self._most[place] = column.min(), column.max()
             different = np.unique(column)
             self._listed[place] = different if len(different) <= LISTED_VALUES else None
+        self._usual = [_usual_means(values[:, place], self._days) for place in range(len(columns))]
         standard = np.nan_to_num((values - self._centre) / self._spread)
         with np.errstate(all="ignore"):
             self._together = np.abs(np.nan_to_num(np.corrcoef(standard, rowvar=False)))
@@ -129,10 +134,13 @@ class Exchanges:
         for columns, pair in self.pairs.items():
             if pair.spread.alike or (pairs is not None and columns not in pairs):
                 continue
-            seen, _ = self._seen(now.values, columns)
+            seen, there = self._seen(now.values, columns)
             if len(seen) >= FEWEST_NOW:
                 score = float(_scores(seen, np.array(pair.weights)).mean())
-                found.append(Exchange(columns, (1 + score) / 2, (1 + pair.spread.limit(len(seen))) / 2))
+                limit = (1 + pair.spread.limit(len(seen))) / 2
+                found.append(
+                    Exchange(columns, (1 + score) / 2, limit, self._usual_put_back(now.values[there], columns))
+                )
         return found
 
     def _learnt(self, values: np.ndarray, columns: tuple[str, str]) -> Pair | None:
@@ -160,6 +168,12 @@ class Exchanges:
         others = self._others(values[there], first, second)
         return np.column_stack([*seen, seen[0][:, None] * others, seen[1][:, None] * others]), there
 
+    def _usual_put_back(self, values: np.ndarray, columns: tuple[str, str]) -> bool:
+        """Whether each one's mean is among the means of the other's days."""
+        first, second = (self._places[name] for name in columns)
+        means = ((values[:, second].mean(), self._usual[first]), (values[:, first].mean(), self._usual[second]))
+        return all(least <= mean <= most for mean, (least, most) in means)
+
     def _standard(self, values: np.ndarray, place: int) -> np.ndarray:
         deviations = (values - self._centre[place]) / self._spread[place]
         return np.clip(deviations, -MOST_DEVIATION, MOST_DEVIATION)
@@ -172,6 +186,16 @@ class Exchanges:
         column = values[:, places]
         usual = (column >= self._least[places]) & (column <= self._most[places])
         return np.where(usual, np.nan_to_num((column - self._centre[places]) / self._spread[places]), 0.0)
+
+
+def _usual_means(column: np.ndarray, days: np.ndarray) -> tuple[float, float]:
+    """The least and the largest mean of a column's days."""
+    there = np.isfinite(column)
+    if not there.any():
+        return (np.inf, -np.inf)
+    _, of_row = np.unique(days[there], return_inverse=True)
+    means = np.bincount(of_row, column[there]) / np.bincount(of_row)
+    return (float(means.min()), float(means.max()))
 
 
 def spread_of(scores: np.ndarray, of_row: np.ndarray) -> Spread:

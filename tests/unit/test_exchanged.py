@@ -49,6 +49,22 @@ def test_two_exchanged_columns_are_named_and_a_quiet_window_names_none(learnt):
         )
 
 
+def test_a_season_that_was_not_learnt_from_is_no_exchange():
+    """After a winter a summer's temperatures fit the humidity's place better, but its humidity was never in that of the temperature."""
+    winter, summer = weather(2_600, 35, 1), weather(600, 78, 2)
+    learnt = drift_exchanged.of_table(winter, None, ["temp", "humid"])
+    assert learnt.judged(summer).told == []
+    (told,) = learnt.judged(swapped(weather(600, 35, 3), "temp", "humid")).told
+    assert told.columns == ("temp", "humid")
+
+
+def weather(count, degrees, seed):
+    """The temperature's level wanders from block to block; it is damper when it is colder than usual."""
+    random = np.random.default_rng(seed)
+    temp = degrees + np.repeat(random.normal(0, 7, 26), -(-count // 26))[:count] + random.normal(0, 6, count)
+    return pd.DataFrame({"temp": temp, "humid": 65 - (temp - degrees) + random.normal(0, 10, count)})
+
+
 def test_two_columns_of_one_law_have_no_verdict_and_are_said_so():
     """Nobody can tell them apart: no exchange of them is named, and the reason says which pairs these are."""
     random = np.random.default_rng(3)
