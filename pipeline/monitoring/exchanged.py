@@ -5,7 +5,7 @@ sees changes its sign when the two are exchanged (differences of both, of their 
 whether each is among the values that the other has), so no row is learnt from twice. The mean probability of a window is compared with that
 of the reference's own blocks, each judged by what the others say. It must be over one half, which says that the rows fit better
 the other way round, so the hypothesis is a rare one without a change, and needs no share of the budget of false alarms. And put back, the two
-must be where a day of the reference was: a summer after a winter that was learnt from fits better exchanged, and fits neither way. Two columns that
+must be where most rows of the reference were: a summer after a winter that was learnt from fits better exchanged, and fits neither way. Two columns that
 are alike in all of this cannot be told apart, and are named as such.
 
 Source: Sugiyama, Suzuki & Kanamori 2012, Density ratio estimation in machine learning, chapter 4 (a probabilistic classifier estimates the
@@ -31,6 +31,8 @@ LEAST_BLOCKS, FOLDS = 8, 4
 # Of the mean of a window without an exchange, in its standard deviations.
 DEVIATIONS = 5.0
 MOST_DEVIATION = 5.0
+# A window's mean is so many standard deviations of the reference's rows away at most, or it is not what was learnt from.
+USUAL = 2.5
 # A pair that so many rows do not tell apart is alike.
 TOLD_ROWS = 1_000
 # A column of so many different values is known by them.
@@ -91,7 +93,7 @@ class Exchange:
     def reason(self) -> str:
         told = f"a row has them exchanged with probability {self.probability:.2f}"
         if self.probability > self.limit and not self.usual:
-            return f"{told}, but put back they are where no day of the reference was"
+            return f"{told}, but put back they are not where the reference was"
         return (
             f"they look exchanged: {told}, over {self.limit:.2f}" if self.moved else f"{told}, within {self.limit:.2f}"
         )
@@ -116,7 +118,6 @@ class Exchanges:
             self._least[place], self._most[place] = column.min(), column.max()
             different = np.unique(column)
             self._listed[place] = different if len(different) <= LISTED_VALUES else None
-        self._usual = [_usual_means(values[:, place], self._days) for place in range(len(columns))]
         standard = np.nan_to_num((values - self._centre) / self._spread)
         with np.errstate(all="ignore"):
             self._together = np.abs(np.nan_to_num(np.corrcoef(standard, rowvar=False)))
@@ -169,10 +170,10 @@ class Exchanges:
         return np.column_stack([*seen, seen[0][:, None] * others, seen[1][:, None] * others]), there
 
     def _usual_put_back(self, values: np.ndarray, columns: tuple[str, str]) -> bool:
-        """Whether each one's mean is among the means of the other's days."""
+        """Whether each one's mean is where most rows of the other were."""
         first, second = (self._places[name] for name in columns)
-        means = ((values[:, second].mean(), self._usual[first]), (values[:, first].mean(), self._usual[second]))
-        return all(least <= mean <= most for mean, (least, most) in means)
+        put_back = ((values[:, second].mean(), first), (values[:, first].mean(), second))
+        return all(abs(mean - self._centre[place]) <= USUAL * self._spread[place] for mean, place in put_back)
 
     def _standard(self, values: np.ndarray, place: int) -> np.ndarray:
         deviations = (values - self._centre[place]) / self._spread[place]
@@ -186,16 +187,6 @@ class Exchanges:
         column = values[:, places]
         usual = (column >= self._least[places]) & (column <= self._most[places])
         return np.where(usual, np.nan_to_num((column - self._centre[places]) / self._spread[places]), 0.0)
-
-
-def _usual_means(column: np.ndarray, days: np.ndarray) -> tuple[float, float]:
-    """The least and the largest mean of a column's days."""
-    there = np.isfinite(column)
-    if not there.any():
-        return (np.inf, -np.inf)
-    _, of_row = np.unique(days[there], return_inverse=True)
-    means = np.bincount(of_row, column[there]) / np.bincount(of_row)
-    return (float(means.min()), float(means.max()))
 
 
 def spread_of(scores: np.ndarray, of_row: np.ndarray) -> Spread:
